@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* memfds with their mode, seals and mapping flags in one place, so that no caller can forget one. */
+#include "fastpath/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int knit_segment_reopen_readonly(int fd, int *ret_fd)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int copy = open(path, O_RDONLY | O_CLOEXEC);
+    if (copy < 0)
+        return -errno;
+    *ret_fd = copy;
+    return 0;
+}
+
+int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0)
+        return -errno;
+    if ((seals & SEALS) != SEALS)
+        return KNIT_SEGMENT_E_UNSEALED;
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (status.st_size < 0 || (uint64_t)status.st_size != bytes)
+        return KNIT_SEGMENT_E_SIZE;
+    void *base =
+        mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return -errno;
+    if (madvise(base, bytes, MADV_DONTFORK) < 0 || madvise(base, bytes, MADV_DONTDUMP) < 0) {
+        int error = -errno;
+        munmap(base, bytes);
+        return error;
+    }
+    ret->base = base;
+    ret->bytes = bytes;
+    return 0;
+}
+
+void knit_segment_unmap(struct knit_mapping *mapping)
+{
+    if (mapping->base != NULL)
+        munmap(mapping->base, mapping->bytes);
+    *mapping = (struct knit_mapping){0};
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared memory as an object of the kernel: create, hand over, check, map.
+ *
+ * A segment is a memfd: born mode 0777, therefore fchmod to 0600 at once, so that nobody of another uid who holds a
+ * read-only descriptor can re-open it writable through /proc; sized once, then sealed against shrinking, growing and
+ * further seals, so that no peer can make an access fault. Pages can still be punched out: they then read as zeros.
+ *
+ * Threads: any. Nothing blocks. Errors are -errno, or a KNIT_SEGMENT_E_* of a peer's descriptor.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    KNIT_SEGMENT_E_UNSEALED = 1, /* could shrink under us */
+    KNIT_SEGMENT_E_SIZE = 2,     /* not the size its geometry asks for */
+};
+
+struct knit_mapping {
+    void *base; /* NULL: nothing mapped */
+    size_t bytes;
+};
+
+/* bytes: whole pages. The descriptor is close-on-exec and read-write. */
+int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd);
+
+/* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
+int knit_segment_reopen_readonly(int fd, int *ret_fd);
+
+/* Checks seals and size, then maps; not inherited by forked children, not in core dumps. */
+int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret);
+void knit_segment_unmap(struct knit_mapping *mapping);
