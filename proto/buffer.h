@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A growing run of bytes with a cap and a sticky error, which everything that encodes writes into.
+ *
+ * A failed append changes nothing but `error`, and every later one fails the same way: a row of
+ * appends is written without a look in between, and `error` is asked once at the end. The same
+ * structure can stand on the caller's own memory (a cell, an arena's block), where it never
+ * allocates and the size of that memory is the cap.
+ *
+ * Threads: none; one owner.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/span.h"
+
+enum {
+    KNIT_BUFFER_E_FULL = 1, /* the cap would be passed */
+};
+
+struct knit_buffer {
+    uint8_t *bytes;
+    size_t len;
+    size_t capacity; /* bytes there are now */
+    size_t max;      /* bytes there may be */
+    int error;       /* 0, KNIT_BUFFER_E_FULL or -ENOMEM; stays until knit_buffer_reset() */
+    bool is_fixed;   /* stands on the caller's memory */
+};
+
+/* Empty, on the heap, at most max_bytes long. Allocates nothing yet. */
+void knit_buffer_init(struct knit_buffer *buffer, size_t max_bytes);
+
+/* Empty, on `memory`, which must outlive it. */
+void knit_buffer_init_fixed(struct knit_buffer *buffer, void *memory, size_t size);
+
+/* Frees what it owns. Accepts a zeroed one, and may be called twice. */
+void knit_buffer_fini(struct knit_buffer *buffer);
+
+/* Empty again and without error; keeps its memory. */
+void knit_buffer_reset(struct knit_buffer *buffer);
+
+/* Gives back memory beyond keep_bytes; only an empty buffer shrinks. */
+void knit_buffer_trim(struct knit_buffer *buffer, size_t keep_bytes);
+
+/* Room for len more bytes behind the present end: a pointer good until the next call that may grow
+ * the buffer, or NULL with `error` set. `buffer->len` does not move; the caller adds what it has
+ * written. */
+uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len);
+
+/* Returns buffer->error. */
+int knit_buffer_append(struct knit_buffer *buffer, const void *bytes, size_t len);
+
+static inline struct knit_span knit_buffer_span(const struct knit_buffer *buffer)
+{
+    return (struct knit_span){buffer->bytes, buffer->len};
+}

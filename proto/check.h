@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Is this one well-formed value of the protocol? For bytes that are whole in memory.
+ *
+ * Looks at everything: structure, nesting (the msgpack inside ext 34, 35, 38 and 41 included),
+ * UTF-8 of every str, the rules of each ext type, trailing bytes. What passes may be decoded by
+ * msgpack-c and trusted by a task. Never allocates, no recursion, linear.
+ *
+ * Security: the bytes are hostile, but must not change while they are looked at: a reader of
+ * foreign memory copies first.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/head.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_CHECK_E_BAD = 1, /* not msgpack, cut short, or more than one value */
+    KNIT_CHECK_E_TOO_DEEP = 2,
+    KNIT_CHECK_E_TEXT = 3, /* a str that is not UTF-8 */
+    KNIT_CHECK_E_EXT = 4,  /* an ext type that is not carried, or a body against its rules */
+};
+
+/* Ext types of the protocol, see PROTOCOL.md. */
+enum knit_ext {
+    KNIT_EXT_UNDEFINED = 32,
+    KNIT_EXT_BIGINT = 33,
+    KNIT_EXT_SET = 34,
+    KNIT_EXT_PAIRS = 35,
+    KNIT_EXT_TYPED = 36,
+    KNIT_EXT_VIEW = 37,
+    KNIT_EXT_ERROR = 38,
+    KNIT_EXT_SYMBOL = 39,
+    KNIT_EXT_RESULT = 40, /* refused by name until there is a resolver */
+    KNIT_EXT_ENVELOPE = 41,
+    KNIT_EXT_SHARED = 42, /* refused by name, likewise */
+};
+
+struct knit_check_flaw {
+    size_t offset;      /* of the value or byte that is wrong, from the first byte */
+    const char *reason; /* static text: "str is not UTF-8" */
+};
+
+/* Exactly one value, nothing behind it.
+ *
+ * depth     how many containers may lie within each other; KNIT_DEPTH_MAX - n for a value n
+ * containers deep ret_flaw  may be NULL; written only when the answer is not 0
+ *
+ * Returns 0 or KNIT_CHECK_E_*; never < 0. */
+int knit_check_value(
+    const void *bytes, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
+
+/* One value at the front; ret_len = its bytes. */
+int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
+    struct knit_check_flaw *ret_flaw);
+
+/* The body of an ext of this code, without its head. */
+int knit_check_ext(
+    int code, const void *body, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
+
+/* Length of the value at the front by structure alone: heads, counts, nesting of at most 64. For
+ * bytes that were checked before or whose content nobody will read. Returns 0, KNIT_CHECK_E_BAD,
+ * KNIT_CHECK_E_TOO_DEEP. */
+int knit_check_skip(const void *bytes, size_t len, size_t *ret_len);
+
+/* A typed array's body taken apart: its element code (1..11), element size and elements. false: not
+ * such a body. */
+bool knit_check_typed(const void *body, size_t len, uint8_t *ret_code, uint8_t *ret_size,
+    struct knit_span *ret_elements);
+
+/* Seconds since the epoch and nanoseconds (below 1e9) of a timestamp's body. false: not such a
+ * body. */
+bool knit_check_time(const void *body, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds);

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The head of one msgpack value: the first byte and the length, count or number that follows it.
+ *
+ * This is the one place that knows msgpack's first bytes; scanner, checks, signatures and messages
+ * are all written on top of it. Numbers, nil and booleans are nothing but head. A str, bin or ext
+ * has `value` bytes of body behind its head, an array `value` values, a map `value` pairs.
+ *
+ * Security: works on hostile bytes; reads no byte beyond `len` and trusts no number it reads.
+ */
+#pragma once
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    KNIT_HEAD_E_SHORT = 1,    /* the bytes end within the head */
+    KNIT_HEAD_E_RESERVED = 2, /* 0xc1, which begins nothing */
+};
+
+enum {
+    KNIT_HEAD_BYTES_MAX = 9,
+    KNIT_EXT_TIME = -1, /* msgpack's own timestamp */
+};
+
+enum knit_head_type {
+    KNIT_HEAD_NIL,
+    KNIT_HEAD_BOOL,    /* value 0 or 1 */
+    KNIT_HEAD_UINT,    /* any integer that is not negative, in whatever width it came */
+    KNIT_HEAD_INT,     /* a negative integer; value holds its two's complement */
+    KNIT_HEAD_FLOAT32, /* value holds the bits */
+    KNIT_HEAD_FLOAT64,
+    KNIT_HEAD_STR,
+    KNIT_HEAD_BIN,
+    KNIT_HEAD_ARRAY,
+    KNIT_HEAD_MAP,
+    KNIT_HEAD_EXT,
+    KNIT_HEAD_RESERVED, /* never in a head that was read */
+};
+
+struct knit_head {
+    uint8_t type; /* enum knit_head_type */
+    uint8_t size; /* bytes of the head itself, 1..9 */
+    int8_t ext;   /* of an ext, its code; else 0 */
+    uint64_t value;
+};
+
+/* What a first byte says: type in the low nibble, bytes that follow it in the head in the high one.
+ */
+extern const uint8_t knit_head_table[256];
+
+/* Bytes of the head that begins with `first`: 1..9. */
+static inline unsigned knit_head_size(uint8_t first)
+{
+    return 1u + (knit_head_table[first] >> 4);
+}
+
+/* What does not fit one byte; knit_head_read() calls it, nobody else needs to. */
+int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_head);
+
+/* Read the head at `bytes`. Returns 0, KNIT_HEAD_E_SHORT, KNIT_HEAD_E_RESERVED; never < 0. */
+static inline int knit_head_read(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
+{
+    if (len == 0)
+        return KNIT_HEAD_E_SHORT;
+    if (bytes[0] <= 0x7f) {
+        *ret_head = (struct knit_head){.type = KNIT_HEAD_UINT, .size = 1, .value = bytes[0]};
+        return 0;
+    }
+    return knit_head_read_wide(bytes, len, ret_head);
+}
+
+static inline bool knit_head_has_body(const struct knit_head *head)
+{
+    return head->type == KNIT_HEAD_STR || head->type == KNIT_HEAD_BIN ||
+           head->type == KNIT_HEAD_EXT;
+}
+
+static inline bool knit_head_is_container(const struct knit_head *head)
+{
+    return head->type == KNIT_HEAD_ARRAY || head->type == KNIT_HEAD_MAP;
+}
+
+/* The number, if it is an integer that fits; false leaves *ret alone. */
+static inline bool knit_head_as_int(const struct knit_head *head, int64_t *ret)
+{
+    if (head->type != KNIT_HEAD_INT && (head->type != KNIT_HEAD_UINT || head->value > INT64_MAX))
+        return false;
+    *ret = (int64_t)head->value;
+    return true;
+}
+
+static inline bool knit_head_as_uint(const struct knit_head *head, uint64_t *ret)
+{
+    if (head->type != KNIT_HEAD_UINT)
+        return false;
+    *ret = head->value;
+    return true;
+}
+
+/* Any number as a double; integers beyond 2^53 are rounded. */
+bool knit_head_as_float(const struct knit_head *head, double *ret);
+
+/* Lower-case word for a head in messages to people: "int", "str", "typed array", "ext 77", ...
+ * Static text, except that codes without a name give "ext". */
+const char *knit_head_name(const struct knit_head *head);

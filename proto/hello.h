@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The structures of the protocol's own methods: `$/hello` and `$/tasks`, params and results, both
+ * ways.
+ *
+ * Decoded ones are views of the bytes they came from. Unknown keys are ignored, so either side may
+ * be newer.
+ * (`$/attach` and `$/stats` carry maps that only their two ends know: use proto/walk.h and
+ * proto/writer.h.)
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/buffer.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_HELLO_E_BAD = 1, /* wrong shape: ret_reason says which part */
+};
+
+enum { KNIT_HELLO_FEATURES_MAX = 16 };
+
+/* `$/hello` -> */
+struct knit_hello {
+    struct knit_span name;    /* of the program that calls; required */
+    struct knit_span version; /* may be absent */
+    struct knit_span token;   /* may be absent; str or bin */
+};
+
+/* -> `$/hello` */
+struct knit_hello_reply {
+    struct knit_span server;
+    struct knit_span version;
+    uint64_t protocol;
+    uint64_t epoch;
+    uint64_t message_bytes;
+    uint64_t depth;
+    uint64_t in_flight;
+    uint64_t output_bytes;
+    struct knit_span principal; /* may be absent */
+    uint32_t feature_count;
+    struct knit_span feature[KNIT_HELLO_FEATURES_MAX]; /* beyond that: dropped when decoding */
+};
+
+/* The params array, and the result. Encoders return the buffer's error; decoders 0 or
+ * KNIT_HELLO_E_BAD, with a static text then. */
+int knit_hello_put(struct knit_buffer *buffer, const struct knit_hello *hello);
+int knit_hello_decode(
+    struct knit_span params, struct knit_hello *ret_hello, const char **ret_reason);
+int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_reply *reply);
+int knit_hello_reply_decode(
+    struct knit_span result, struct knit_hello_reply *ret_reply, const char **ret_reason);
+bool knit_hello_reply_has(const struct knit_hello_reply *reply, const char *feature);
+
+/* One task in a page. Flags: KNIT_TASK_* of <knitting/task.h>. */
+struct knit_task_entry {
+    uint64_t id;
+    struct knit_span name;
+    struct knit_span signature;
+    struct knit_span doc; /* may be absent */
+    uint64_t timeout_ms;  /* 0 = none */
+    uint64_t flags;
+};
+
+/* `$/tasks` -> [{after?, limit?}], [] being the first page. `after` = the id behind which the page
+ * begins. */
+struct knit_tasks_query {
+    uint64_t after; /* UINT64_MAX = from the first */
+    uint64_t limit; /* 0 = KNIT_TASKS_PAGE_DEFAULT */
+};
+
+int knit_tasks_query_put(struct knit_buffer *buffer, const struct knit_tasks_query *query);
+int knit_tasks_query_decode(
+    struct knit_span params, struct knit_tasks_query *ret_query, const char **ret_reason);
+
+/* A page: head, then exactly `count` entries. */
+int knit_tasks_page_put_head(struct knit_buffer *buffer, uint64_t epoch, bool more, uint32_t count);
+int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task_entry *entry);
+
+/* A page read: its frame, and the raw array of entries for knit_walk_array(). */
+struct knit_tasks_page {
+    uint64_t epoch;
+    bool more;
+    struct knit_span tasks;
+};
+
+int knit_tasks_page_decode(
+    struct knit_span result, struct knit_tasks_page *ret_page, const char **ret_reason);
+int knit_task_entry_decode(
+    struct knit_span entry, struct knit_task_entry *ret_entry, const char **ret_reason);

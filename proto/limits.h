@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every bound of the protocol in one place: what cannot be exceeded, and the defaults of what can
+ * be configured.
+ *
+ * Names that end in _MAX are part of the protocol; names that end in _DEFAULT are where a
+ * configuration starts from, and what a server really uses is announced in the answer to `$/hello`.
+ */
+#pragma once
+
+enum {
+    /* Containers within each other, the params array being the first. It is what msgpack-c's
+       decoder is built for. */
+    KNIT_DEPTH_MAX = 32,
+    /* How far beyond KNIT_DEPTH_MAX the scanner still follows a message, so that a caller that
+     * nests a little too deep gets TOO_DEEP and keeps its connection. */
+    KNIT_DEPTH_FOLLOWED_MAX = 64,
+
+    /* One whole message. Four times it must fit 32 bits, because a message that is too large is
+       skipped so far. */
+    KNIT_MESSAGE_BYTES_DEFAULT = 8 * 1024 * 1024 + 64 * 1024,
+    KNIT_MESSAGE_BYTES_MAX = 1024 * 1024 * 1024 - 1,
+    KNIT_MESSAGE_BYTES_STRANGER_DEFAULT =
+        64 * 1024, /* before authentication, where that is required */
+    KNIT_MESSAGE_SKIP_FACTOR = 4,
+
+    KNIT_NAME_BYTES_MAX = 128,           /* of a task, and of a method */
+    KNIT_ERROR_MESSAGE_BYTES_MAX = 4096, /* longer ones are cut, with a mark */
+    KNIT_SIGNATURE_BYTES_MAX = 4096,
+    KNIT_SIGNATURE_PARAMS_MAX = 64,
+    KNIT_SIGNATURE_RESULTS_MAX = 16,
+    KNIT_PARAM_NAME_BYTES_MAX = 64,
+    KNIT_KEY_BYTES_MAX = 64, /* option `key` */
+    KNIT_PRIORITY_MAX = 2,   /* option `priority` */
+    KNIT_TASKS_MAX = 65536,
+    KNIT_TASKS_PAGE_DEFAULT = 256,
+
+    KNIT_IN_FLIGHT_DEFAULT = 1024, /* calls of one connection */
+    KNIT_OUTPUT_BYTES_DEFAULT =
+        4 * 1024 * 1024, /* waiting for a connection; then its input is no longer read */
+    KNIT_OUTPUT_STALL_MS_DEFAULT = 30 * 1000,
+    KNIT_HANDSHAKE_MS_DEFAULT = 10 * 1000,
+    KNIT_KEEP_MS_MAX = 10 * 1000,
+};
+
+/* Version of the protocol, as `$/hello` says it. */
+#define KNIT_PROTOCOL_VERSION 1u

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds where messages end in a stream of bytes that arrive in any pieces, without decoding and
+ * without allocating.
+ *
+ * The caller keeps the bytes (or not); the scanner keeps numbers only, and no byte is looked at
+ * twice: feed it each byte once, in order. Bodies of str and bin are passed over without being
+ * read. What it enforces is what must hold before a message is worth keeping: the outline of a
+ * message ([0|1|2, ...]), nesting, counts and sizes. What is *inside* a str or ext (UTF-8, the
+ * rules of each ext type) is for proto/check.h, later and elsewhere.
+ *
+ * A message that is too large or too deep is followed to its end all the same, up to `skip_bytes`
+ * and KNIT_DEPTH_FOLLOWED_MAX, so that it can be refused by its msgid and the connection lives:
+ *
+ *     feed -> 0              more bytes needed; as soon as scan->refused is not 0 its bytes need
+ * not be kept feed -> E_DONE         one message whole: knit_message_parse() takes it from here,
+ * then knit_scan_reset() feed -> E_REFUSED      one message whole, but scan->refused (TOO_LARGE,
+ * TOO_DEEP) is the answer; then reset feed -> E_BAD          the stream has no boundaries any more:
+ * scan->refused is the answer where has_msgid says there is one to answer, scan->reason the words;
+ * close. Stays so.
+ *
+ * Ext 34, 35, 38 and 41 contain msgpack, which counts for nesting. If that inner msgpack is broken,
+ * the ext's own length still gives the boundary: the scanner steps over it and the later check
+ * refuses the argument by name.
+ *
+ * Security: everything fed is hostile. Memory is sizeof(struct knit_scan), time is linear, an
+ * announced count or length that cannot fit is refused before its first byte.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/head.h"
+#include "proto/limits.h"
+
+enum {
+    KNIT_SCAN_E_DONE = 1,
+    KNIT_SCAN_E_REFUSED = 2,
+    KNIT_SCAN_E_BAD = 3,
+};
+
+enum { KNIT_SCAN_ELEMENTS_MAX = 5 };
+
+struct knit_scan_limits {
+    uint32_t message_bytes; /* 0 = KNIT_MESSAGE_BYTES_DEFAULT; at most KNIT_MESSAGE_BYTES_MAX */
+    uint32_t skip_bytes;    /* 0 = KNIT_MESSAGE_SKIP_FACTOR times message_bytes */
+    uint32_t depth;         /* 0 = KNIT_DEPTH_MAX */
+};
+
+/* One open container or ext. */
+struct knit_scan_frame {
+    uint32_t left; /* values still to come in it */
+    uint32_t end;  /* where the innermost ext around it ends, UINT32_MAX = in none */
+    uint8_t kind;
+    uint8_t depth;
+};
+
+struct knit_scan {
+    /* To be read by the caller. Offsets count from the message's first byte. */
+    uint32_t used; /* bytes of the present message seen so far; its length once it is whole */
+    uint32_t element[KNIT_SCAN_ELEMENTS_MAX]; /* where each top-level element begins */
+    uint8_t count;                            /* top-level elements announced, 0 until known */
+    uint8_t kind;   /* 0, 1, 2 as in the first element; valid from element 1 on */
+    bool has_msgid; /* msgid is known (requests and responses) */
+    uint32_t msgid;
+    uint32_t refused;   /* enum knit_code, or 0 */
+    const char *reason; /* static text, or NULL */
+
+    /* The scanner's own. */
+    struct knit_scan_limits limits;
+    uint32_t skip; /* bytes of a body still to pass over */
+    uint8_t state;
+    uint8_t seen;  /* top-level elements begun */
+    uint8_t depth; /* frames in use */
+    uint8_t partial_len;
+    uint8_t partial[KNIT_HEAD_BYTES_MAX]; /* a head that arrived in pieces */
+    struct knit_scan_frame frame[KNIT_DEPTH_FOLLOWED_MAX + 1];
+};
+
+/* limits NULL = all defaults; numbers above the maxima are lowered to them. */
+void knit_scan_init(struct knit_scan *scan, const struct knit_scan_limits *limits);
+
+/* Ready for the next message, same limits. Cheap: does not touch the frames. */
+void knit_scan_reset(struct knit_scan *scan);
+
+/* New limits, from the next message on (after authentication, say). Call between messages. */
+void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits *limits);
+
+/* Look at the next len bytes of the stream. ret_used = how many of them belong to the present
+ * message: len when more is needed; after DONE or REFUSED the next message begins behind them.
+ * Always written.
+ *
+ * Returns 0, KNIT_SCAN_E_DONE, KNIT_SCAN_E_REFUSED, KNIT_SCAN_E_BAD; never < 0. */
+int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t *ret_used);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A cursor over the direct children of one array or map, without decoding: for the protocol's own
+ * small structures (options, hello, details of an error, pages of tasks, attach), whose readers
+ * pick what they know and pass over the rest.
+ *
+ * Security: the bytes may be hostile; the structure is checked as it is walked, UTF-8 and ext rules
+ * are not.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/head.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_WALK_E_END = 1,
+    KNIT_WALK_E_BAD = 2,  /* not well-formed */
+    KNIT_WALK_E_TYPE = 3, /* well-formed, but no array or map */
+};
+
+struct knit_walk {
+    struct knit_span rest;
+    uint64_t left; /* elements or pairs still to come */
+    bool is_map;
+};
+
+/* One child. Everything borrowed from the bytes walked over. */
+struct knit_item {
+    struct knit_span key; /* of a map: the key's text if it is a str, else absent */
+    struct knit_head head;
+    struct knit_span raw;  /* the value, head included */
+    struct knit_span body; /* of str, bin and ext; else absent */
+};
+
+/* Returns 0, KNIT_WALK_E_BAD, KNIT_WALK_E_TYPE. */
+int knit_walk_array(struct knit_walk *walk, struct knit_span value);
+int knit_walk_map(struct knit_walk *walk, struct knit_span value);
+
+/* Returns 0, KNIT_WALK_E_END, KNIT_WALK_E_BAD. */
+int knit_walk_next(struct knit_walk *walk, struct knit_item *ret_item);
+
+/* The value of a str key in a map; the first of that name. Returns 0, KNIT_WALK_E_END (not there),
+ * _BAD, _TYPE. */
+int knit_walk_find(struct knit_span map, const char *key, struct knit_item *ret_item);
+
+/* Whether the item is a str, and its text. Not checked for UTF-8. */
+static inline bool knit_item_text(const struct knit_item *item, struct knit_span *ret_text)
+{
+    if (item->head.type != KNIT_HEAD_STR)
+        return false;
+    *ret_text = item->body;
+    return true;
+}
+
+static inline bool knit_item_uint(const struct knit_item *item, uint64_t *ret_value)
+{
+    return knit_head_as_uint(&item->head, ret_value);
+}
+
+static inline bool knit_item_bool(const struct knit_item *item, bool *ret_value)
+{
+    if (item->head.type != KNIT_HEAD_BOOL)
+        return false;
+    *ret_value = item->head.value != 0;
+    return true;
+}

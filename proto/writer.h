@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encodes one value piece by piece into a buffer, and knows at the end whether it is one.
+ *
+ * Behind it is msgpack-c's packer, so integers and lengths take their shortest form. The writer
+ * counts: a container announced with n elements must get exactly n. Mistakes are sticky, as the
+ * buffer's are; the puts return nothing (they back the put_* of <knitting/task.h>) and
+ * knit_writer_end() tells.
+ *
+ * Threads: none; one owner.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <knitting/task.h>
+
+#include "proto/buffer.h"
+#include "proto/limits.h"
+
+enum {
+    KNIT_WRITER_E_FULL = 1,       /* the buffer's cap */
+    KNIT_WRITER_E_INCOMPLETE = 2, /* a container lacks elements, or nothing was put */
+    KNIT_WRITER_E_SURPLUS = 3,    /* more values than announced */
+    KNIT_WRITER_E_TOO_DEEP = 4,
+    KNIT_WRITER_E_TEXT = 5, /* a str that is not UTF-8 */
+    KNIT_WRITER_E_EXT = 6,  /* an ext type that is not carried, or a body against its rules */
+    KNIT_WRITER_E_RAW = 7,  /* not one well-formed value */
+};
+
+struct knit_writer {
+    struct knit_buffer *buffer;
+    size_t start;   /* where in the buffer the value begins */
+    int error;      /* 0, KNIT_WRITER_E_*, -ENOMEM */
+    uint32_t depth; /* containers open */
+    uint32_t depth_max;
+    uint64_t left[KNIT_DEPTH_MAX + 1]; /* values still due; left[0] is the one value there is */
+};
+
+/* Writes behind what the buffer holds already. */
+void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer);
+
+void knit_writer_nil(struct knit_writer *writer);
+void knit_writer_bool(struct knit_writer *writer, bool value);
+void knit_writer_int(struct knit_writer *writer, int64_t value);
+void knit_writer_uint(struct knit_writer *writer, uint64_t value);
+void knit_writer_float(struct knit_writer *writer, double value);
+void knit_writer_str(struct knit_writer *writer, const char *text, size_t len);
+void knit_writer_bin(struct knit_writer *writer, const void *bytes, size_t len);
+void knit_writer_array(struct knit_writer *writer, uint32_t count);
+void knit_writer_map(struct knit_writer *writer, uint32_t count);
+void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len);
+void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
+void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len); /* checked */
+
+/* A bin of len bytes whose body the caller fills in itself. Good until the next put; NULL: error is
+ * set. */
+void *knit_writer_bin_place(struct knit_writer *writer, size_t len);
+
+/* A NUL-terminated text, for keys. */
+void knit_writer_text(struct knit_writer *writer, const char *text);
+
+/* Whether exactly one whole value stands in the buffer. On anything but 0 the buffer is as it was
+ * before the writer came, its error cleared. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
+int knit_writer_end(struct knit_writer *writer);
+
+/* One sentence for an error of this module, static text. */
+const char *knit_writer_reason(int error);
+
+enum { KNIT_WRITER_BIN_HEAD_MAX = 5 };
+
+/* The head of a bin alone, for a body that follows by other means. Returns its size, 2, 3 or 5; len
+ * fits 32 bits. */
+size_t knit_writer_bin_head(uint8_t ret_head[KNIT_WRITER_BIN_HEAD_MAX], uint32_t len);
