@@ -54,14 +54,14 @@ struct knit_failure {
 
 /* What a code alone says. Unknown codes: "UNKNOWN", not retryable, started unknown, origin server.
  */
-const char *knit_code_name(uint32_t code);
-bool knit_code_is_retryable(uint32_t code);
-enum knit_started knit_code_started(uint32_t code);
-enum knit_origin knit_code_origin(uint32_t code);
+const char *knit_failure_name(uint32_t code);
+bool knit_failure_is_retryable(uint32_t code);
+enum knit_started knit_failure_started(uint32_t code);
+enum knit_origin knit_failure_origin(uint32_t code);
 
 /* The words of the wire: "no" "yes" "unknown"; "server" "worker" "task" "client". */
-const char *knit_started_word(enum knit_started started);
-const char *knit_origin_word(enum knit_origin origin);
+const char *knit_failure_started_word(enum knit_started started);
+const char *knit_failure_origin_word(enum knit_origin origin);
 
 /* A failure with this code's defaults and no details. */
 struct knit_failure knit_failure(uint32_t code, const char *message);

@@ -54,7 +54,7 @@ int knit_hello_reply_decode(
     struct knit_span result, struct knit_hello_reply *ret_reply, const char **ret_reason);
 bool knit_hello_reply_has(const struct knit_hello_reply *reply, const char *feature);
 
-/* One task in a page. Flags: KNIT_TASK_* of <knitting/task.h>. */
+/* One task in a page. Flags: KNIT_TASK_* of <knitting/module.h>. */
 struct knit_task_entry {
     uint64_t id;
     struct knit_span name;

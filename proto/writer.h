@@ -3,7 +3,7 @@
  *
  * Behind it is msgpack-c's packer, so integers and lengths take their shortest form. The writer
  * counts: a container announced with n elements must get exactly n. Mistakes are sticky, as the
- * buffer's are; the puts return nothing (they back the put_* of <knitting/task.h>) and
+ * buffer's are; the puts return nothing (they back the put_* of <knitting/module.h>) and
  * knit_writer_end() tells.
  *
  * Threads: none; one owner.
@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <knitting/task.h>
+#include <knitting/module.h>
 
 #include "proto/buffer.h"
 #include "proto/limits.h"

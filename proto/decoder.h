@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <knitting/task.h>
+#include <knitting/module.h>
 
 #include "proto/span.h"
 
@@ -33,32 +33,32 @@ void knit_decoder_reset(struct knit_decoder *decoder);
 
 /* One value that was checked. Valid until the decoder is reset or freed. NULL when out of memory,
  * or when the bytes are not exactly one value after all. */
-const struct knit_value *knit_value_decode(
+const struct knit_value *knit_decoder_read(
     struct knit_decoder *decoder, const void *bytes, size_t len);
 
 /* The msgpack inside an ext 34 (an array), 35 (an array of alternating keys and values), 38 (a map)
- * or 41 (the header; the rest is knit_value_rest()). NULL for others. */
-const struct knit_value *knit_value_open(
+ * or 41 (the header; the rest is knit_decoder_rest()). NULL for others. */
+const struct knit_value *knit_decoder_open(
     struct knit_decoder *decoder, const struct knit_value *value);
 
 /* The raw bytes behind an envelope's header; absent for others. */
-struct knit_span knit_value_rest(const struct knit_value *value);
+struct knit_span knit_decoder_rest(const struct knit_value *value);
 
-enum knit_type knit_value_type(const struct knit_value *value);
-bool knit_value_bool(const struct knit_value *value);
-int64_t knit_value_int(const struct knit_value *value);   /* a UINT gives 0 */
-uint64_t knit_value_uint(const struct knit_value *value); /* a negative INT gives 0 */
-double knit_value_float(const struct knit_value *value);  /* integers are converted */
+enum knit_type knit_decoder_type(const struct knit_value *value);
+bool knit_decoder_bool(const struct knit_value *value);
+int64_t knit_decoder_int(const struct knit_value *value);   /* a UINT gives 0 */
+uint64_t knit_decoder_uint(const struct knit_value *value); /* a negative INT gives 0 */
+double knit_decoder_float(const struct knit_value *value);  /* integers are converted */
 
 /* Body of a str, bin, ext or time. ret_ext (may be NULL) = the ext's code, 0 for str and bin. */
-const void *knit_value_bytes(const struct knit_value *value, size_t *ret_len, int *ret_ext);
+const void *knit_decoder_bytes(const struct knit_value *value, size_t *ret_len, int *ret_ext);
 
 /* Elements of an array, pairs of a map. */
-uint32_t knit_value_count(const struct knit_value *value);
-const struct knit_value *knit_value_at(const struct knit_value *value, uint32_t index);
-const struct knit_value *knit_value_key(const struct knit_value *value, uint32_t index);
+uint32_t knit_decoder_count(const struct knit_value *value);
+const struct knit_value *knit_decoder_at(const struct knit_value *value, uint32_t index);
+const struct knit_value *knit_decoder_key(const struct knit_value *value, uint32_t index);
 
 /* Seconds since the epoch, nanoseconds below 1e9. false, and nothing written, for all but a TIME.
  */
-bool knit_value_time(
+bool knit_decoder_time(
     const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds);
