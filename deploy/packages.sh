@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Which Debian packages Knitting needs, and how the missing ones are installed. Read by deploy/quickstart.sh and
+# tests/run.sh (`. deploy/packages.sh`), so that there is one list.
+# shellcheck disable=SC2034 # the lists are used by those two
+
+# To build everything that is installed, and its man pages.
+PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpack-dev libssl-dev libjson-c-dev
+  libinih-dev libseccomp-dev libcmocka-dev scdoc)
+
+# To run what the quickstart shows: Debian's Python with Debian's msgpack is the plain client from another language.
+PACKAGES_QUICKSTART=(python3 python3-msgpack)
+
+# To run the tests: C++ for the headers, Neovim as a foreign client, Spin for the models.
+PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" g++ git python3-pynvim neovim spin)
+
+# What `tests/run.sh --all` adds.
+PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck valgrind)
+
+# Prints those of the packages named that are not installed.
+packages_missing()
+{
+  local package
+  for package in "$@"; do
+    # The status query knows a removed package too, hence the look at the word.
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+  done
+}
+
+# packages_need MAY_INSTALL PACKAGE...: installs what is missing, or says what is and fails. MAY_INSTALL is yes or no.
+packages_need()
+{
+  local may_install=$1 missing as_root=()
+  shift
+  if ! command -v dpkg-query >/dev/null; then
+    echo "This system has no dpkg: make sure that these are there under its own names: $*" >&2
+    return 0
+  fi
+  mapfile -t missing < <(packages_missing "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$may_install" != yes ]; then
+    echo "Missing packages (--no-install was given): ${missing[*]}" >&2
+    return 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "Missing packages, and neither root nor sudo to install them: ${missing[*]}" >&2
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "Installing from Debian's packages: ${missing[*]}"
+  packages_apt install -y --no-install-recommends "${missing[@]}" && return 0
+  # The lists are missing on a fresh image, or name versions that have gone.
+  packages_apt update && packages_apt install -y --no-install-recommends "${missing[@]}"
+}
+
+# Quiet unless it fails.
+packages_apt()
+{
+  local log
+  log=$(mktemp)
+  if "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" </dev/null >"$log" 2>&1; then
+    rm -f "$log"
+    return 0
+  fi
+  echo "apt-get $1 failed:" >&2
+  tail -n 5 "$log" >&2
+  rm -f "$log"
+  return 1
+}

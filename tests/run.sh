@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds Knitting and runs its tests. The last line says how many programs passed, failed, were skipped; the exit status is
+# not 0 when one failed. A line before it names each that did not pass.
+#
+# Every configuration is one Meson native file under deploy/native, so each part of --all can be had alone, for example:
+#   meson setup build-asan --native-file deploy/native/asan.ini && meson test -C build-asan
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage()
+{
+  cat <<'TEXT'
+usage: tests/run.sh [--no-install] [--keep] [--all] [ARGUMENT FOR meson test...]
+
+Installs what is missing from Debian's packages, builds in build/, runs the tests, then deploy/quickstart.sh.
+With arguments for meson test (a test's name, --suite unit, --list, ...) only that, no quickstart.
+
+  --no-install  never install; say what is missing and fail
+  --keep        leave the quickstart's daemon running, see deploy/quickstart.sh --help
+  --all         also: clang, AddressSanitizer + UBSan, ThreadSanitizer, valgrind, the static analysers, long tests
+  --help        this text
+
+KNIT_TEST_SEED=n repeats random tests, KNIT_TEST_SLOWDOWN=n stretches their deadlines, KNIT_TEST_LONG=1 asks for long forms.
+TEXT
+}
+
+install=yes keep=no all=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --no-install) install=no ;;
+    --keep) keep=yes ;;
+    --all) all=yes ;;
+    --help) usage; exit 0 ;;
+    *) break ;;
+  esac
+  shift
+done
+
+# Debian's own Python is the one that has Debian's msgpack, and Meson's tests look it up here.
+export PATH=/usr/bin:/bin:$PATH
+. deploy/packages.sh
+
+passed=0 failed=0 skipped=0 not_passed=()
+
+finish()
+{
+  [ ${#not_passed[@]} -eq 0 ] || printf '%s\n' "${not_passed[@]}"
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" = 0 ]
+  exit
+}
+
+# note RESULT NAME: counts one result; RESULT is passed, failed or skipped.
+note()
+{
+  printf -v "$1" %d $(($1 + 1))
+  [ "$1" = passed ] || not_passed+=("$1: $2")
+}
+
+# step NAME COMMAND...: a thing that passes or fails as a whole.
+step()
+{
+  local name=$1
+  shift
+  echo "== $name"
+  if "$@" </dev/null; then note passed "$name"; else note failed "$name"; return 1; fi
+}
+
+# build DIR MESON-SETUP-ARGUMENT...: configures (again) and builds; one that fails counts as one failure.
+build()
+{
+  local dir=$1
+  shift
+  echo "== build $dir"
+  if [ ! -f "$dir/build.ninja" ]; then
+    rm -rf "$dir"
+    set -- setup "$dir" "$@"
+  else
+    set -- setup --reconfigure "$dir" "$@"
+  fi
+  if ! meson "$@" </dev/null >"$dir.log" 2>&1; then
+    tail -n 20 "$dir.log"
+    rm -f "$dir.log"
+    note failed "configure $dir"
+    return 1
+  fi
+  rm -f "$dir.log"
+  if ! ninja -C "$dir" --quiet </dev/null; then
+    note failed "build $dir"
+    return 1
+  fi
+}
+
+# run_tests DIR MESON-TEST-ARGUMENT...: counts what Meson's log says.
+run_tests()
+{
+  local dir=$1 result name status=0
+  shift
+  echo "== test $dir ${*}"
+  rm -f "$dir/meson-logs/run.json"
+  # Through a wrapper Meson adds its name to that of the log.
+  rm -f "$dir"/meson-logs/run-*.json
+  ${UNDER:-} meson test -C "$dir" --no-rebuild --print-errorlogs --logbase run "$@" </dev/null || status=$?
+  set -- "$dir"/meson-logs/run*.json
+  if [ -f "$1" ]; then
+    while read -r result name; do
+      note "$result" "$name ($dir)"
+    done < <(python3 -c '
+import json, sys
+KIND = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
+for line in open(sys.argv[1], encoding="utf-8"):
+    test = json.loads(line)
+    print(KIND.get(test["result"], "failed"), test["name"])' "$1")
+  fi
+  if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+    note failed "meson test -C $dir"
+  fi
+}
+
+packages=("${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}")
+[ "$all" = no ] || packages+=("${PACKAGES_ALL[@]}")
+if ! packages_need "$install" "${packages[@]}"; then
+  note failed packages
+  finish
+fi
+
+build build -Dwerror=true || finish
+run_tests build "$@"
+if [ $# -eq 0 ]; then
+  options=(--no-install)
+  [ "$keep" = no ] || options+=(--keep)
+  step quickstart ./deploy/quickstart.sh "${options[@]}" || true
+fi
+[ "$all" = yes ] || finish
+
+# ---- --all ----
+
+if build build-clang --native-file deploy/native/clang.ini; then
+  run_tests build-clang --no-suite style --no-suite model "$@"
+fi
+if build build-asan --native-file deploy/native/asan.ini; then
+  KNIT_TEST_SLOWDOWN=4 run_tests build-asan --no-suite style --no-suite model --timeout-multiplier 4 "$@"
+fi
+if build build-tsan --native-file deploy/native/tsan.ini; then
+  # Its runtime wants the address space laid out as usual; kernels that randomise more bits than it knows upset it.
+  UNDER='setarch -R' KNIT_TEST_SLOWDOWN=8 run_tests build-tsan --suite unit --suite stress --timeout-multiplier 8 "$@"
+fi
+if build build-valgrind --native-file deploy/native/valgrind.ini; then
+  KNIT_TEST_SLOWDOWN=30 run_tests build-valgrind --suite unit --timeout-multiplier 30 --wrap \
+    'valgrind --quiet --error-exitcode=99 --leak-check=full --trace-children=no' "$@"
+fi
+if build build-analyzer --native-file deploy/native/analyzer.ini; then
+  note passed 'gcc -fanalyzer'
+fi
+step clang-tidy deploy/lint.sh clang-tidy build-clang || true
+step cppcheck deploy/lint.sh cppcheck build || true
+step 'cross compile for aarch64' deploy/lint.sh cross build || true
+KNIT_TEST_LONG=1 run_tests build --no-suite style --timeout-multiplier 40 "$@"
+finish

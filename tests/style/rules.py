@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house rules that a program can check. CONTRIBUTING.md says them in words, and why.
+
+Each rule is a function from a tree to findings `(path, line, text)`. samples.py holds for each rule something it must
+flag and something it must let pass; check.py refuses a rule that has none.
+"""
+
+import json
+import os
+import re
+
+RULES = {}
+
+
+def rule(function):
+    RULES[function.__name__.replace('_', '-')] = function
+    return function
+
+
+# ---- Who may know whom -----------------------------------------------------------------------------------------------
+
+# A folder may include itself and these. The installed headers and config.h are open to all.
+MAY_INCLUDE = {
+    'proto': set(),
+    'fastpath': {'proto'},
+    'clients': {'proto', 'fastpath'},
+    'server': {'proto', 'fastpath'},
+    'bench': {'proto', 'fastpath', 'clients', 'tests'},
+    'tests': {'proto', 'fastpath', 'clients', 'server', 'bench'},
+}
+
+# Libraries, and the folders that may see them. Tests, benches and examples may see all of them.
+THIRD_PARTY = [
+    (r'event2/.*|event\.h|evutil\.h', {'server'}),
+    (r'msgpack(\.h|/.*)', {'proto'}),
+    (r'json-c/.*', {'clients'}),
+    (r'ini\.h', {'server'}),
+    (r'openssl/.*', set()),
+    (r'cmocka\.h', set()),
+    (r'seccomp\.h', {'fastpath'}),
+]
+EXEMPT = re.compile(r'(tests|bench|clients/examples)/')
+
+SYSTEM = re.compile(r'''(
+    assert|complex|ctype|errno|fenv|float|inttypes|iso646|limits|locale|math|setjmp|signal|stdalign|stdarg|stdatomic|
+    stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|threads|time|uchar|wchar|wctype|
+    dirent|dlfcn|endian|byteswap|execinfo|fcntl|ftw|getopt|glob|grp|libgen|link|malloc|netdb|paths|poll|pthread|pwd|
+    sched|semaphore|spawn|sysexits|syslog|termios|ucontext|unistd|utmp|immintrin|x86intrin|cpuid|
+    (sys|linux|net|netinet|arpa|asm|sanitizer|valgrind)/[\w/-]+
+)\.h''', re.X)
+
+
+@rule
+def dependency(tree):
+    """Folders know each other in one direction."""
+    for source in tree.c():
+        if source.folder not in MAY_INCLUDE:
+            continue
+        installed = source.path.startswith('clients/include/')
+        example = source.path.startswith('clients/examples/')
+        for line, quote, path in source.includes:
+            if path.startswith('knitting/'):
+                if quote != '<':
+                    yield source.path, line, f'"{path}": installed headers are included as <{path}>'
+            elif quote == '"':
+                target = path.split('/')[0] if '/' in path else ''
+                if target == '' and path != 'config.h':
+                    yield source.path, line, f'"{path}": paths begin at the root, as in "proto/scan.h"'
+                elif installed:
+                    yield source.path, line, f'"{path}": installed headers include only <knitting/...>'
+                elif example and target != 'clients':
+                    yield source.path, line, f'"{path}": examples use what is installed, nothing else'
+                elif target not in MAY_INCLUDE[source.folder] | {source.folder, ''}:
+                    yield source.path, line, f'"{path}": {source.folder}/ may not know {target}/'
+
+
+@rule
+def third_party(tree):
+    """A library is seen in the folder that wraps it, so that it can be replaced there."""
+    for source in tree.c():
+        for line, quote, path in source.includes:
+            if quote != '<' or path.startswith('knitting/'):
+                continue
+            seen_in = next((folders for pattern, folders in THIRD_PARTY
+                            if re.fullmatch(pattern, path)), None)
+            if seen_in is None:
+                if not SYSTEM.fullmatch(path):
+                    yield source.path, line, (f'<{path}>: neither a header of the system nor a library that '
+                                              'tests/style/rules.py names')
+            elif not EXEMPT.match(source.path) and source.folder not in seen_in:
+                yield source.path, line, f'<{path}>: not to be seen in {source.folder}/'
+            elif source.path.startswith('clients/include/'):
+                yield source.path, line, f'<{path}>: installed headers need no library'
+
+
+@rule
+def own_header_first(tree):
+    """The first include of x.c is x.h, which proves that the header stands alone."""
+    for source in tree.c():
+        own = source.path[:-2] + '.h'
+        if source.path.endswith('.c') and own in tree.by_path and source.includes:
+            line, _, path = source.includes[0]
+            if path != own:
+                yield source.path, line, f'"{own}" comes first'
+
+
+# ---- Sizes -----------------------------------------------------------------------------------------------------------
+
+FILE_LINES = {'.c': 800, '.h': 300}
+FUNCTION_LINES = 70
+PARAMETERS = 6
+COLUMNS = 100
+
+
+def sizes(tree):
+    """(key, actual, limit, path, line, text); what is over its limit must stand in exceptions.txt."""
+    for source in tree.c():
+        path, count = source.path, len(source.lines)
+        yield f'file {path}', count, FILE_LINES[path[-2:]], path, 1, f'{count} lines'
+        widest, at = max(((len(text), n) for n, text in enumerate(source.lines, 1)), default=(0, 1))
+        yield f'columns {path}', widest, COLUMNS, path, at, f'{widest} columns'
+        for function in source.functions:
+            yield (f'function {path}:{function.name}', function.lines, FUNCTION_LINES, path, function.line,
+                   f'{function.name}: {function.lines} lines')
+            yield (f'parameters {path}:{function.name}', function.parameters, PARAMETERS, path,
+                   function.line, f'{function.name}: {function.parameters} parameters')
+
+
+@rule
+def size(tree):
+    """Files, functions and lines stay small; an exception can shrink, and goes when it is not needed."""
+    where = 'tests/style/exceptions.txt'
+    allowed = {}
+    if where in tree.by_path:
+        for number, line in enumerate(tree.by_path[where].lines, 1):
+            if line.strip() and not line.startswith('#'):
+                key, _, value = line.rpartition(' ')
+                allowed[key] = (int(value), number)
+    for key, actual, limit, path, line, text in sizes(tree):
+        exception, number = allowed.pop(key, (None, 0))
+        if exception is None:
+            if actual > limit:
+                yield path, line, f'{text}, limit {limit}'
+        elif actual <= limit:
+            yield where, number, f'"{key}" is within its limit now: remove the line'
+        elif actual < exception:
+            yield where, number, f'"{key}" has shrunk: lower {exception} to {actual}'
+        elif actual > exception:
+            yield path, line, f'{text}, its exception allows {exception}'
+    for key, (_, number) in allowed.items():
+        yield where, number, f'"{key}" does not exist: remove the line'
+
+
+# ---- What a file begins with -----------------------------------------------------------------------------------------
+
+SPDX = 'SPDX-License-Identifier: Apache-2.0'
+SLASH_COMMENTS = ('.c', '.h', '.pml', '.map', '.sym')
+HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf')
+
+
+@rule
+def spdx(tree):
+    """The first line says the licence (after #! in scripts)."""
+    for source in tree.sources:
+        lines = source.lines
+        if source.path.endswith(SLASH_COMMENTS) and lines[:1] != [f'/* {SPDX} */']:
+            yield source.path, 1, f'the first line is not "/* {SPDX} */"'
+        elif source.path.endswith(HASH_COMMENTS):
+            first = lines[1:2] if lines and lines[0].startswith('#!') else lines[:1]
+            if first != [f'# {SPDX}']:
+                yield source.path, 1, f'does not begin with "# {SPDX}"'
+
+
+@rule
+def head_comment(tree):
+    """A C file says what it is before it is it."""
+    for source in tree.c():
+        head = re.match(r'[^\n]*\n\s*/\*(.*?)\*/', source.text, re.S)
+        if not head or len(re.sub(r'[\s*]+', ' ', head[1]).strip()) < 40:
+            yield source.path, 2, 'no head comment that says how it works and why so'
+
+
+@rule
+def pragma_once(tree):
+    """Headers are guarded, all in the same way."""
+    for source in tree.named('.h'):
+        if not re.search(r'^#pragma once$', source.text, re.M):
+            yield source.path, 1, 'no #pragma once'
+
+
+# ---- What is not called ----------------------------------------------------------------------------------------------
+
+BANNED = {
+    'sprintf': 'snprintf', 'vsprintf': 'vsnprintf', 'strcpy': 'memcpy with a checked length',
+    'strcat': 'memcpy with a checked length', 'strncpy': 'memcpy with a checked length',
+    'strncat': 'memcpy with a checked length', 'stpcpy': 'memcpy with a checked length',
+    'atoi': 'strtol with end and range checked', 'atol': 'strtol with end and range checked',
+    'atoll': 'strtoll with end and range checked', 'atof': 'strtod with end checked',
+    'strtok': 'strcspn, or strtok_r', 'gets': 'fgets', 'mktemp': 'mkstemp', 'tmpnam': 'mkstemp',
+    'alloca': 'a bound and an array', 'signal': 'sigaction',
+}
+
+
+def calls(source, names):
+    # Not a member (`api->signal(...)`) and not a declaration's own name after a type.
+    for match in re.finditer(r'(?<![\w.>])(' + '|'.join(names) + r')\s*\(', source.code):
+        yield source.line_of(match.start()), match[1]
+
+
+@rule
+def banned_call(tree):
+    """Calls that cannot be used safely, or that have a better form."""
+    for source in tree.c():
+        for line, name in calls(source, BANNED):
+            yield source.path, line, f'{name}(): use {BANNED[name]}'
+
+
+@rule
+def atomics(tree):
+    """Each access to shared memory names its order: C11's _explicit forms, nothing else."""
+    plain = re.compile(r'\batomic_(?:load|store|exchange|compare_exchange_(?:strong|weak)|fetch_[a-z]+|'
+                       r'flag_test_and_set|flag_clear)\s*\(')
+    builtin = re.compile(r'\b(__atomic_\w+|__sync_\w+)\s*\(')
+    volatile = re.compile(r'(?<!__asm__ )(?<!asm )\bvolatile\b(?! sig_atomic_t)')
+    for source in tree.c():
+        for match in plain.finditer(source.code):
+            yield source.path, source.line_of(match.start()), f'{match[0].rstrip("( ")}(): use the _explicit form'
+        for match in builtin.finditer(source.code):
+            yield source.path, source.line_of(match.start()), f'{match[1]}(): use <stdatomic.h>'
+        if not EXEMPT.match(source.path):
+            for match in volatile.finditer(source.code):
+                yield source.path, source.line_of(match.start()), 'volatile orders nothing: use an atomic'
+
+
+@rule
+def quiet_library(tree):
+    """Libraries return errors; they neither print nor end the program. A file with main() is no library."""
+    noisy = ['printf', 'fprintf', 'vprintf', 'vfprintf', 'puts', 'fputs', 'putchar', 'perror', 'syslog',
+             'exit', 'warn', 'warnx', 'err', 'errx']
+    for source in tree.c():
+        if source.folder in ('proto', 'fastpath') and not any(f.name == 'main' for f in source.functions):
+            for line, name in calls(source, noisy):
+                yield source.path, line, f'{name}() in a library: return an error'
+
+
+# tests/support/deadline.c is where tests pause, all others wait for a condition.
+PAUSES_HERE = 'tests/support/deadline.c'
+
+
+@rule
+def sleep_in_test(tree):
+    """Tests wait for conditions, up to a deadline. Scripts poll with pauses of at most 50 ms."""
+    for source in tree.sources:
+        if source.folder != 'tests' or source.path.startswith('tests/style/'):
+            continue
+        if source.is_c and source.path != PAUSES_HERE:
+            for line, name in calls(source, ['sleep', 'usleep', 'nanosleep', 'clock_nanosleep', 'thrd_sleep']):
+                yield source.path, line, f'{name}(): wait for a condition (tests/support/deadline.h)'
+        elif source.path.endswith('.py'):
+            for match in re.finditer(r'\btime\.sleep\(([^()]*)\)', source.text):
+                if not re.fullmatch(r'0?\.0[0-5]\d*', match[1]):
+                    yield source.path, source.line_of(match.start()), f'{match[0]}: poll, at most 0.05 s at a time'
+        elif source.path.endswith('.sh'):
+            for match in re.finditer(r'(?:^|[;&|]|\bdo\b)\s*sleep\s+([^\s;]+)', source.text, re.M):
+                if not re.fullmatch(r'0?\.0[0-5]\d*', match[1]):
+                    yield source.path, source.line_of(match.start(1)), f'sleep {match[1]}: poll, at most 0.05 s at a time'
+
+
+# ---- Words -----------------------------------------------------------------------------------------------------------
+
+MARKS = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b|^[ \t]*#[ \t]*if[ \t]+0\b', re.M)
+MACHINE = re.compile(r'(?<![\w.$}/-])/(?:work|farm|root|home|Users|mnt)/[\w.-]+')
+
+
+@rule
+def words(tree):
+    """What is left over from writing, and paths that exist on one machine alone."""
+    for source in tree.sources:
+        if source.path.startswith('tests/style/'):
+            continue
+        for match in MARKS.finditer(source.text):
+            yield source.path, source.line_of(match.start()), f'"{match[0].strip()}": finish it, or file it'
+        for match in MACHINE.finditer(source.text):
+            yield source.path, source.line_of(match.start()), f'{match[0]}: a path of one machine'
+
+
+@rule
+def cited_texts(tree):
+    """A text that is referred to exists, and so does what a link points to."""
+    names = {source.name for source in tree.sources}
+    for source in tree.sources:
+        if source.path.startswith('tests/style/'):
+            continue
+        for match in re.finditer(r'\b([A-Za-z][\w-]*\.md)\b', source.text):
+            if match[1] not in names:
+                yield source.path, source.line_of(match.start()), f'{match[1]} is not in the tree'
+        if source.path.endswith('.md'):
+            for match in re.finditer(r'\]\(([^)#\s]+)[^)]*\)', source.text):
+                target = os.path.normpath(os.path.join(os.path.dirname(source.path), match[1]))
+                known = target in tree.by_path or any(p.startswith(target + '/') for p in tree.by_path)
+                if '://' not in match[1] and not known:
+                    yield source.path, source.line_of(match.start()), f'{match[1]} is not in the tree'
+
+
+# ---- Folders and tests -----------------------------------------------------------------------------------------------
+
+FOLDERS = ('proto', 'fastpath', 'clients', 'server', 'tests', 'bench', 'deploy')
+README_LINES = 60
+
+
+@rule
+def readme(tree):
+    """Each folder has its page, and it is one page."""
+    for folder in FOLDERS:
+        path = f'{folder}/README.md'
+        if path not in tree.by_path:
+            yield path, 1, 'missing: what lives here, what may not, what to read first, its words'
+        elif len(tree.by_path[path].lines) > README_LINES:
+            yield path, README_LINES, f'{len(tree.by_path[path].lines)} lines, limit {README_LINES}'
+
+
+def registered(build):
+    """Sources of the programs that the build's tests run, from what Meson wrote about them."""
+    with open(os.path.join(build, 'meson-info/intro-targets.json'), encoding='utf-8') as file:
+        targets = json.load(file)
+    with open(os.path.join(build, 'meson-info/intro-tests.json'), encoding='utf-8') as file:
+        run = {os.path.realpath(part) for test in json.load(file) for part in test['cmd']}
+    sources = set()
+    for target in targets:
+        if any(os.path.realpath(output) in run for output in target['filename']):
+            for group in target['target_sources']:
+                sources.update(os.path.realpath(path) for path in group['sources'])
+    return sources
+
+
+@rule
+def unregistered_test(tree):
+    """A test program that no test() runs passes always."""
+    tests = [s for s in tree.c() if re.fullmatch(r'tests/.*test_\w+\.c', s.path)]
+    for source in tests:
+        if tree.build is not None:
+            known = any(path.endswith('/' + source.path) for path in tree.build)
+        else:
+            recipe = tree.by_path.get(os.path.dirname(source.path) + '/meson.build')
+            stem = source.name[:-2].removeprefix('test_')
+            known = recipe and re.search(rf"'(test_)?{stem}(\.c)?'", recipe.text)
+        if not known:
+            yield source.path, 1, 'no test() runs it: name it in the meson.build of its folder'

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For each rule, trees that it must flag and trees that it must let pass: a rule that flags nothing proves nothing."""
+
+HEAD = '''/* SPDX-License-Identifier: Apache-2.0 */
+/* A sample that says what it is, at the length which a head comment has at the least.
+ */
+'''
+
+
+def lines(count, text='    x++;\n'):
+    return text * count
+
+
+def in_function(*statements, path='server/a.c'):
+    body = ''.join(f'    {s}\n' for s in statements)
+    return {path: HEAD + 'int knit_a(void)\n{\n' + body + '}\n'}
+
+
+def including(path, *includes):
+    return {path: HEAD + ''.join(f'#include {i}\n' for i in includes)}
+
+
+READMES = {f'{f}/README.md': '# A folder\n' for f in
+           ('proto', 'fastpath', 'clients', 'server', 'tests', 'bench', 'deploy')}
+EXCEPTIONS = 'tests/style/exceptions.txt'
+LONG = in_function(*['x++;'] * 80)
+
+# rule: ([flagged...], [let pass...])
+SAMPLES = {
+    'dependency': (
+        [including('proto/a.c', '"fastpath/ring.h"'),
+         including('fastpath/a.c', '"server/loop.h"'),
+         including('clients/a.c', '"server/loop.h"'),
+         including('server/a.c', '"clients/tool.h"'),
+         including('server/a.c', '"loop.h"'),
+         including('server/a.c', '"knitting/task.h"'),
+         including('clients/include/knitting/a.h', '"proto/value.h"'),
+         including('clients/examples/a.c', '"proto/value.h"')],
+        [including('server/a.c', '"server/loop.h"', '"fastpath/ring.h"', '"proto/scan.h"', '<knitting/code.h>',
+                   '"config.h"'),
+         including('tests/server/test_a.c', '"server/loop.h"', '"tests/support/random.h"'),
+         {'proto/a.c': HEAD + '/* #include "server/loop.h" */\n'}]),
+    'third-party': (
+        [including('fastpath/a.c', '<event2/event.h>'),
+         including('server/a.c', '<msgpack.h>'),
+         including('server/a.c', '<json-c/json.h>'),
+         including('clients/a.c', '<ini.h>'),
+         including('server/a.c', '<openssl/ssl.h>'),
+         including('clients/include/knitting/a.h', '<json-c/json.h>'),
+         including('server/a.c', '<glib.h>')],
+        [including('server/a.c', '<event2/event.h>', '<sys/socket.h>', '<stdint.h>'),
+         including('clients/examples/a.c', '<event2/event.h>', '<openssl/sha.h>'),
+         including('tests/proto/test_a.c', '<cmocka.h>', '<msgpack.h>')]),
+    'own-header-first': (
+        [{**including('proto/a.c', '<stdint.h>', '"proto/a.h"'), 'proto/a.h': HEAD}],
+        [{**including('proto/a.c', '"proto/a.h"', '<stdint.h>'), 'proto/a.h': HEAD}]),
+    'size': (
+        [{'server/a.c': HEAD + lines(798, '\n')},
+         {'server/a.h': HEAD + lines(298, '\n')},
+         LONG,
+         {'server/a.c': HEAD + 'struct knit_a *knit_a(int x)\n{\n' + lines(70) + '}\n'},
+         {'clients/a.c': HEAD + 'KNIT_TASK(add, "add() -> int", .doc = "{")\n{\n' + lines(70) + '}\n'},
+         {'server/a.c': HEAD + 'int knit_a(int a, int b, int c, int d, int e, int f, int g)\n{\n}\n'},
+         {'server/a.c': HEAD + '// ' + 'x' * 98 + '\n'},
+         {**LONG, EXCEPTIONS: 'function server/a.c:knit_a 84\n'},
+         {**LONG, EXCEPTIONS: 'function server/a.c:knit_a 82\n'},
+         {**LONG, EXCEPTIONS: 'function server/a.c:knit_a 83\nfile server/gone.c 900\n'},
+         {**in_function('x++;'), EXCEPTIONS: 'function server/a.c:knit_a 83\n'}],
+        [{**LONG, EXCEPTIONS: '# why\nfunction server/a.c:knit_a 83\n'},
+         {'server/a.c': HEAD + 'static const struct knit_a a[] = {\n' + lines(90, '    {f(1)},\n') + '};\n'},
+         {'server/a.c': HEAD + 'struct knit_a {\n' + lines(90, '    int (*f)(void);\n') + '};\n'},
+         {'server/a.c': HEAD + 'int knit_a(void)\n{\n    char c = \'{\';\n}\n\n' * 20},
+         {'server/a.c': HEAD + '#define A(x) \\\n' + '    do { \\\n' + lines(80, '    (x)++; \\\n') + '} while (0)\n'}]),
+    'spdx': (
+        [{'server/a.c': 'int a;\n'}, {'server/a.py': 'pass\n'}, {'server/a.sh': '#!/bin/sh\n:\n'},
+         {'server/meson.build': "subdir('x')\n"}],
+        [{'server/a.c': HEAD}, {'a.sh': '#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n'},
+         {'server/README.md': 'x\n'}]),
+    'head-comment': (
+        [{'server/a.c': '/* SPDX-License-Identifier: Apache-2.0 */\n#include <stdint.h>\n'},
+         {'server/a.c': '/* SPDX-License-Identifier: Apache-2.0 */\n/* a.c */\n'}],
+        [{'server/a.c': HEAD}]),
+    'pragma-once': (
+        [{'server/a.h': HEAD + '#ifndef A_H\n#define A_H\n#endif\n'}],
+        [{'server/a.h': HEAD + '#pragma once\n'}]),
+    'banned-call': (
+        [in_function(f'x = {name}(a, b);') for name in
+         ('sprintf', 'strcpy', 'strcat', 'atoi', 'atol', 'strtok', 'strncpy', 'alloca')],
+        [in_function('snprintf(a, n, "sprintf(x)");', 'my_strcpy(a);', '/* atoi(x) */', 'api->signal(call);')]),
+    'atomics': (
+        [in_function('x = atomic_load(&a);'), in_function('atomic_fetch_add(&a, 1);'),
+         in_function('atomic_compare_exchange_strong(&a, &b, c);'), in_function('atomic_store (&a, 1);'),
+         in_function('x = __atomic_load_n(&a, __ATOMIC_RELAXED);'), in_function('__sync_synchronize();'),
+         in_function('volatile int x;'),
+         in_function('atomic_store(&a, 1);', path='tests/fastpath/test_a.c')],
+        [in_function('x = atomic_load_explicit(&a, memory_order_acquire);', '__asm__ volatile("" ::: "memory");',
+                     'volatile sig_atomic_t x;', 'atomic_thread_fence(memory_order_seq_cst);')]),
+    'quiet-library': (
+        [in_function('printf("x");', path='proto/a.c'), in_function('exit(1);', path='fastpath/a.c')],
+        [in_function('fprintf(stderr, "x");'), in_function('_exit(1);', path='fastpath/a.c'),
+         {'fastpath/a.c': HEAD + 'int main(void)\n{\n    exit(1);\n}\n'}]),
+    'sleep-in-test': (
+        [in_function('usleep(10);', path='tests/server/test_a.c'), in_function('sleep(1);', path='tests/a/b.c'),
+         {'tests/system/a.py': 'time.sleep(1)\n'}, {'tests/system/a.py': 'time.sleep(delay)\n'},
+         {'tests/a.sh': 'x; sleep 1\n'}],
+        [in_function('nanosleep(&a, 0);', path='tests/support/deadline.c'),
+         {'tests/system/a.py': 'time.sleep(0.02)\n'}, {'tests/a.sh': 'while x; do sleep 0.05; done\n'},
+         in_function('nanosleep(&a, 0);', path='server/a.c')]),
+    'words': (
+        [in_function('/* TODO: this */'), in_function('/* FIXME */'), {'server/a.c': HEAD + '#if 0\n#endif\n'},
+         {'a.sh': 'cd /home/somebody/project\n'}, {'a.md': 'see /root/x.\n'}],
+        [in_function('/* nothing to do */'), {'a.md': 'see tests/work/x and `$HOME/x` and https://host/home/x\n'}]),
+    'cited-texts': (
+        [{'server/a.c': HEAD + '/* See NOWHERE.md. */\n'}, {'a.md': 'See [this](proto/gone.c).\n'}],
+        [{'server/a.c': HEAD + '/* See proto/HERE.md. */\n', 'proto/HERE.md': 'See [that](../server/a.c), '
+          '[folder](../server/), [far](https://example.org/x).\n'}]),
+    'readme': (
+        [{k: v for k, v in READMES.items() if 'proto' not in k},
+         {**READMES, 'proto/README.md': lines(61, 'x\n')}],
+        [READMES]),
+    'unregistered-test': (
+        [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['value']\n"},
+         {'tests/proto/test_scan.c': HEAD}],
+        [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['scan']\n"},
+         {'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "files('test_scan.c')\n"}]),
+}
