@@ -176,7 +176,7 @@ def head_comment(tree):
     """A C file says what it is before it is it."""
     for source in tree.c():
         head = re.match(r'[^\n]*\n\s*/\*(.*?)\*/', source.text, re.S)
-        if not head or len(re.sub(r'[\s*]+', ' ', head[1]).strip()) < 40:
+        if not head or len(re.sub(r'[\s*]+', ' ', head[1]).strip()) < 30:
             yield source.path, 2, 'no head comment that says how it works and why so'
 
 
