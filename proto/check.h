@@ -41,6 +41,7 @@ enum knit_ext {
 struct knit_check_flaw {
     size_t offset;      /* of the value or byte that is wrong, from the first byte */
     const char *reason; /* static text: "str is not UTF-8" */
+    int ext;            /* code of the ext that is at fault, 0 = none is */
 };
 
 /* Exactly one value, nothing behind it.
@@ -60,9 +61,8 @@ int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_
 int knit_check_ext(
     int code, const void *body, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
 
-/* Length of the value at the front by structure alone: heads, counts, nesting of at most 64. For
- * bytes that were checked before or whose content nobody will read. Returns 0, KNIT_CHECK_E_BAD,
- * KNIT_CHECK_E_TOO_DEEP. */
+/* Length of the value at the front by its heads alone, however deep. For bytes that were checked
+ * before, or whose content nobody will read. Returns 0, KNIT_CHECK_E_BAD. */
 int knit_check_skip(const void *bytes, size_t len, size_t *ret_len);
 
 /* A typed array's body taken apart: its element code (1..11), element size and elements. false: not

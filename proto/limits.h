@@ -11,9 +11,6 @@ enum {
     /* Containers within each other, the params array being the first. It is what msgpack-c's
        decoder is built for. */
     KNIT_DEPTH_MAX = 32,
-    /* How far beyond KNIT_DEPTH_MAX the scanner still follows a message, so that a caller that
-     * nests a little too deep gets TOO_DEEP and keeps its connection. */
-    KNIT_DEPTH_FOLLOWED_MAX = 64,
 
     /* One whole message. Four times it must fit 32 bits, because a message that is too large is
        skipped so far. */

@@ -8,8 +8,9 @@
  * message ([0|1|2, ...]), nesting, counts and sizes. What is *inside* a str or ext (UTF-8, the
  * rules of each ext type) is for proto/check.h, later and elsewhere.
  *
- * A message that is too large or too deep is followed to its end all the same, up to `skip_bytes`
- * and KNIT_DEPTH_FOLLOWED_MAX, so that it can be refused by its msgid and the connection lives:
+ * A message that is too large or too deep is followed to its end all the same, up to `skip_bytes`,
+ * so that it can be refused by its msgid and the connection lives (without nesting to watch, a
+ * count of the values still to come is enough to find the end):
  *
  *     feed -> 0              more bytes needed; as soon as scan->refused is not 0 its bytes need
  * not be kept feed -> E_DONE         one message whole: knit_message_parse() takes it from here,
@@ -48,12 +49,11 @@ struct knit_scan_limits {
     uint32_t depth;         /* 0 = KNIT_DEPTH_MAX */
 };
 
-/* One open container or ext. */
+/* One open container, or the header of an envelope. */
 struct knit_scan_frame {
-    uint32_t left; /* values still to come in it */
-    uint32_t end;  /* where the innermost ext around it ends, UINT32_MAX = in none */
+    uint32_t left; /* values still to begin in it */
+    uint32_t end;  /* where the innermost ext around them ends; UINT32_MAX = in none */
     uint8_t kind;
-    uint8_t depth;
 };
 
 struct knit_scan {
@@ -61,21 +61,24 @@ struct knit_scan {
     uint32_t used; /* bytes of the present message seen so far; its length once it is whole */
     uint32_t element[KNIT_SCAN_ELEMENTS_MAX]; /* where each top-level element begins */
     uint8_t count;                            /* top-level elements announced, 0 until known */
-    uint8_t kind;   /* 0, 1, 2 as in the first element; valid from element 1 on */
+    uint8_t kind;   /* enum knit_message_kind; valid once the first element has been seen */
     bool has_msgid; /* msgid is known (requests and responses) */
     uint32_t msgid;
     uint32_t refused;   /* enum knit_code, or 0 */
-    const char *reason; /* static text, or NULL */
+    const char *reason; /* why, static text, or NULL */
 
     /* The scanner's own. */
     struct knit_scan_limits limits;
-    uint32_t skip; /* bytes of a body still to pass over */
+    uint64_t pending;    /* values still to begin outside of any ext: each takes a byte at least */
+    uint32_t skip;       /* bytes still to pass over unseen */
+    uint32_t outer_end;  /* where the outermost ext that is open ends */
+    uint32_t expect_end; /* where the ext whose inner container comes next ends */
+    uint8_t expect;      /* that ext's code, 0 = none */
     uint8_t state;
-    uint8_t seen;  /* top-level elements begun */
-    uint8_t depth; /* frames in use */
+    uint8_t top; /* the innermost frame; 0 is the message itself */
     uint8_t partial_len;
-    uint8_t partial[KNIT_HEAD_BYTES_MAX]; /* a head that arrived in pieces */
-    struct knit_scan_frame frame[KNIT_DEPTH_FOLLOWED_MAX + 1];
+    uint8_t partial[KNIT_HEAD_BYTES_MAX]; /* a head that arrives in pieces */
+    struct knit_scan_frame frame[KNIT_DEPTH_MAX + 1];
 };
 
 /* limits NULL = all defaults; numbers above the maxima are lowered to them. */
