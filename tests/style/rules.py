@@ -346,3 +346,26 @@ def unregistered_test(tree):
             known = recipe and re.search(rf"'(test_)?{stem}(\.c)?'", recipe.text)
         if not known:
             yield source.path, 1, 'no test() runs it: name it in the meson.build of its folder'
+
+
+SETTING = re.compile(r'\{"(\w+)", "(\w+)", (?:NULL|"([\w-]+)"), KNIT_SETTING_')
+
+
+@rule
+def undocumented_setting(tree):
+    """Each row of the daemon's table of settings is in its manual and in the sample file."""
+    table = tree.by_path.get('server/setting_table.c')
+    if not table:
+        return
+    # scdoc wants some underscores escaped.
+    manual = '\n'.join(s.text for s in tree.named('.scd') if 'knittingd' in s.name).replace('\\', '')
+    sample = '\n'.join(s.text for s in tree.sources if re.match(r'knittingd\.conf(?!.*\.scd)', s.name))
+    for match in SETTING.finditer(table.uncommented):
+        section, key, name = match[1], match[2], match[3] or match[2].replace('_', '-')
+        line = table.line_of(match.start())
+        if manual and not re.search(rf'--{name}(?![\w-])', manual):
+            yield table.path, line, f'--{name} is not in the manual page'
+        if manual and not re.search(rf'\b{key}\b', manual):
+            yield table.path, line, f'[{section}] {key} is not in the manual page'
+        if sample and not re.search(rf'^[#;]?\s*{key}\s*=', sample, re.M):
+            yield table.path, line, f'[{section}] {key} is not in the sample file'

@@ -25,6 +25,11 @@ READMES = {f'{f}/README.md': '# A folder\n' for f in
 EXCEPTIONS = 'tests/style/exceptions.txt'
 LONG = in_function(*['x++;'] * 80)
 
+TABLE = {'server/setting_table.c': HEAD + '    {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(a)},\n'
+                                          '    {"worker", "spin_us", NULL, KNIT_SETTING_NUMBER, AT(b)},\n'}
+MANUAL = {'server/knittingd.8.scd': '*--module* _PATH_\n*--spin-us*\nmodules\nspin\\_us\n'}
+CONF = {'server/knittingd.conf': '[pool]\n#modules = a.so\n[worker]\n#spin_us = 50\n'}
+
 # rule: ([flagged...], [let pass...])
 SAMPLES = {
     'dependency': (
@@ -118,6 +123,11 @@ SAMPLES = {
         [{k: v for k, v in READMES.items() if 'proto' not in k},
          {**READMES, 'proto/README.md': lines(61, 'x\n')}],
         [READMES]),
+    'undocumented-setting': (
+        [{**TABLE, **CONF, 'server/knittingd.8.scd': '*--module-path* *--spin-us* modules spin_us\n'},
+         {**TABLE, **CONF, 'server/knittingd.8.scd': '*--module* *--spin-us* modules\n'},
+         {**TABLE, **MANUAL, 'server/knittingd.conf': '#modules = a\n# spin_us is not here\n'}],
+        [{**TABLE, **MANUAL, **CONF}, TABLE]),
     'unregistered-test': (
         [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['value']\n"},
          {'tests/proto/test_scan.c': HEAD}],
