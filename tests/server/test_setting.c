@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of settings and the three places values come from: every row takes its default and its
+ * bounds and refuses what lies beyond; mistakes name key, place and expectation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "server/command_line.h"
+#include "server/nearest.h"
+#include "server/setting.h"
+#include "server/settings_file.h"
+#include "tests/support/scratch.h"
+
+#define REFUSED KNIT_SETTING_E_REFUSED
+
+static struct knit_sentence why;
+
+static void init(struct knit_settings *settings)
+{
+    why.text[0] = '\0';
+    assert_int_equal(knit_settings_init(settings, &why), 0);
+}
+
+static void expect_why(const char *part)
+{
+    if (!strstr(why.text, part))
+        fail_msg("expected '%s' in '%s'", part, why.text);
+}
+
+static int set(struct knit_settings *settings, const struct knit_setting *row, const char *text)
+{
+    return knit_setting_set(settings, row, KNIT_SOURCE_COMMAND_LINE, NULL, 0, text, &why);
+}
+
+static int read_text(struct knit_settings *settings, const char *text, size_t len)
+{
+    char *dir = knit_scratch_new();
+    char *path = knit_scratch_file(dir, "k.conf", text, len);
+    int r = knit_settings_file_read(settings, path, &why);
+
+    free(path);
+    knit_scratch_free(dir);
+    return r;
+}
+
+static void defaults_are_what_the_table_says(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(settings.listen.count, 1);
+    assert_string_equal(settings.listen.items[0], "127.0.0.1:5648");
+    assert_int_equal(settings.socket_mode, 0660);
+    assert_null(settings.socket);
+    assert_int_equal(settings.output_max_bytes, 4 << 20);
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.max_payload_bytes, 8 << 20);
+    assert_int_equal(settings.message_max_bytes, (8 << 20) + (64 << 10));
+    assert_true(settings.workers >= 2);
+    assert_int_equal(settings.steal, 1);
+    knit_settings_fini(&settings);
+    knit_settings_fini(&settings);
+}
+
+static void every_number_takes_its_bounds_and_nothing_beyond(void **state)
+{
+    static const char *const wrong[] = {"", " ", "-1", "+1", "1 ", "0x10", "1e3", "1.5", "ten",
+        "1KB", "18446744073709551616", "99999999999GiB", "1MiBx"};
+
+    (void)state;
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const struct knit_setting *row = &knit_setting_table[i];
+        uint64_t ends[] = {row->min, row->max};
+
+        if (row->kind != KNIT_SETTING_NUMBER && row->kind != KNIT_SETTING_AUTO_NUMBER)
+            continue;
+        for (int e = 0; e < 2; e++) {
+            struct knit_settings settings;
+            char text[32];
+
+            init(&settings);
+            snprintf(text, sizeof text, "%llu", (unsigned long long)ends[e]);
+            assert_int_equal(set(&settings, row, text), 0);
+            knit_settings_fini(&settings);
+            if (e == 0 && ends[e] == 0)
+                continue;
+            init(&settings);
+            snprintf(
+                text, sizeof text, "%llu", (unsigned long long)(e ? ends[e] + 1 : ends[e] - 1));
+            assert_int_equal(set(&settings, row, text), REFUSED);
+            expect_why(row->key);
+            expect_why(text);
+            knit_settings_fini(&settings);
+        }
+        for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+            struct knit_settings settings;
+
+            init(&settings);
+            assert_int_equal(set(&settings, row, wrong[w]), REFUSED);
+            knit_settings_fini(&settings);
+        }
+    }
+}
+
+static void sizes_carry_units(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(set(&settings, knit_setting_by_key("pool", "payload_max_bytes"), "128MiB"), 0);
+    assert_int_equal(settings.payload_max_bytes, 128u << 20);
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.max_payload_bytes, 16u << 20);
+    knit_settings_fini(&settings);
+}
+
+static void words_are_taken_from_their_set(void **state)
+{
+    static const struct {
+        const char *section, *key, *text;
+        int result;
+    } cases[] = {
+        {"pool", "balancer", "firstIdle", 0},
+        {"pool", "balancer", "roundRobin", 0},
+        {"pool", "balancer", "x", REFUSED},
+        {"pool", "steal", "auto", 0},
+        {"pool", "steal", "on", 0},
+        {"pool", "steal", "yes", REFUSED},
+        {"server", "allow_remote_without_authentication", "auto", REFUSED},
+        {"server", "allow_remote_without_authentication", "on", 0},
+        {"server", "socket_mode", "0777", 0},
+        {"server", "socket_mode", "777", 0},
+        {"server", "socket_mode", "0888", REFUSED},
+        {"server", "socket_mode", "1000", REFUSED},
+        {"log", "level", "debug", 0},
+        {"log", "level", "loud", REFUSED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct knit_settings settings;
+
+        init(&settings);
+        assert_int_equal(
+            set(&settings, knit_setting_by_key(cases[i].section, cases[i].key), cases[i].text),
+            cases[i].result);
+        if (cases[i].result == REFUSED)
+            expect_why(cases[i].key);
+        knit_settings_fini(&settings);
+    }
+}
+
+static void the_alias_of_a_balancer_is_the_balancer(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(set(&settings, knit_setting_by_key("pool", "balancer"), "roundRobin"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.balancer, KNIT_BALANCER_CHOICE_ROBIN_ROUND);
+    /* A balancer that was asked for is not undone by stealing. */
+    assert_int_equal(settings.steal, 0);
+    knit_settings_fini(&settings);
+}
+
+static void what_does_not_go_together_is_refused(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(set(&settings, knit_setting_by_key("pool", "max_payload_bytes"), "9MiB"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("eighth");
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(
+        set(&settings, knit_setting_by_key("pool", "payload_initial_bytes"), "65MiB"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("payload_initial_bytes");
+    knit_settings_fini(&settings);
+}
+
+static void a_file_is_read(void **state)
+{
+    static const char text[] = "# a comment\n\n[server]\nlisten = 127.0.0.1:0 [::1]:0 ; why\r\n"
+                               "listen = 127.0.0.2:9\n   \n"
+                               "socket = run/x.sock\n[pool]\nmodules = /a.so b.so\nworkers=3";
+    struct knit_settings settings;
+    char *dir = knit_scratch_new();
+    char *path = knit_scratch_file(dir, "k.conf", text, sizeof text - 1);
+    char *expected = knit_scratch_path(dir, "run/x.sock");
+    char *module = knit_scratch_path(dir, "b.so");
+
+    (void)state;
+    init(&settings);
+    if (knit_settings_file_read(&settings, path, &why) != 0)
+        fail_msg("%s", why.text);
+    assert_int_equal(settings.listen.count, 3);
+    assert_string_equal(settings.listen.items[1], "[::1]:0");
+    assert_string_equal(settings.listen.items[2], "127.0.0.2:9");
+    assert_string_equal(settings.socket, expected);
+    assert_int_equal(settings.modules.count, 2);
+    assert_string_equal(settings.modules.items[0], "/a.so");
+    assert_string_equal(settings.modules.items[1], module);
+    assert_int_equal(settings.workers, 3);
+    knit_settings_fini(&settings);
+    free(module);
+    free(expected);
+    free(path);
+    knit_scratch_free(dir);
+}
+
+static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
+{
+    static const struct {
+        const char *text, *where, *what;
+    } cases[] = {
+        {"[pool]\nworkers = 0\n", ":2:", "pool.workers: expected a number from 1 to 256 or auto"},
+        {"[pool]\n\nworker = 1\n", ":3:", "the nearest is workers in [pool]"},
+        {"[server]\nworkers = 1\n", ":2:", "the nearest is workers in [pool]"},
+        {"[pool]\nxyzzyxyzzy = 1\n", ":2:", "unknown key 'xyzzyxyzzy' in section [pool]"},
+        {"[pool]\nworkers = 1\nworkers = 2\n", ":3:", "set already on line 2"},
+        {"[pool]\nmodules = a\n  b\n", ":3:", "indented"},
+        {"[pool]\nnonsense\n", ":2:", "expected [section], key = value or a comment"},
+        {"[pool\nworkers = 1\n", ":1:", "expected [section]"},
+        {"workers = 1\n", ":1:", "unknown key"},
+        {"[server]\nlisten =\n", ":2:", "at least one word"},
+        {"[server]\nsocket =\n", ":2:", "some text"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct knit_settings settings;
+
+        init(&settings);
+        assert_int_equal(read_text(&settings, cases[i].text, strlen(cases[i].text)), REFUSED);
+        expect_why(cases[i].where);
+        expect_why(cases[i].what);
+        knit_settings_fini(&settings);
+    }
+}
+
+static void long_lines_are_refused_and_the_longest_is_whole(void **state)
+{
+    struct knit_settings settings;
+    char text[512] = "[pool]\nbootstrap = ";
+    size_t head = strlen(text), line_head = head - strlen("[pool]\n");
+    size_t fill = KNIT_SETTINGS_LINE_MAX - line_head;
+
+    (void)state;
+    memset(text + head, 'x', fill + 1);
+    init(&settings);
+    assert_int_equal(read_text(&settings, text, head + fill), 0);
+    assert_int_equal(strlen(settings.bootstrap), fill);
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(read_text(&settings, text, head + fill + 1), REFUSED);
+    expect_why(":2:");
+    expect_why("longer than");
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(read_text(&settings, "[pool]\nwork\0ers = 1\n", 20), REFUSED);
+    expect_why("NUL");
+    knit_settings_fini(&settings);
+}
+
+static void a_file_that_is_not_there_is_named(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(knit_settings_file_read(&settings, "/nonexistent/k.conf", &why), REFUSED);
+    expect_why("/nonexistent/k.conf");
+    knit_settings_fini(&settings);
+}
+
+static int parse(
+    int argc, const char **argv, struct knit_settings *settings, struct knit_command_line *line)
+{
+    int r = knit_command_line_parse(argc, (char **)(uintptr_t)argv, line, &why);
+
+    return r ? r : knit_command_line_apply(argc, (char **)(uintptr_t)argv, settings, &why);
+}
+
+static void the_command_line_sets_what_the_file_did_not(void **state)
+{
+    const char *argv[] = {"knittingd", "--config", "x.conf", "--listen=127.0.0.1:1", "--listen",
+        "none", "--module", "a.so", "--threads-io=2", "--ready-file=r",
+        "--allow-remote-without-authentication", "--check-config"};
+    struct knit_settings settings;
+    struct knit_command_line line;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(read_text(&settings, "[server]\nlisten = 127.0.0.1:7\n", 30), 0);
+    assert_int_equal(parse(sizeof argv / sizeof *argv, argv, &settings, &line), 0);
+    assert_string_equal(line.config, "x.conf");
+    assert_string_equal(line.ready_file, "r");
+    assert_int_equal(line.command, KNIT_COMMAND_CHECK_CONFIG);
+    assert_int_equal(settings.listen.count, 2);
+    assert_string_equal(settings.listen.items[0], "127.0.0.1:1");
+    assert_int_equal(settings.threads_io, 2);
+    assert_string_equal(settings.modules.items[0], "a.so");
+    assert_int_equal(settings.allow_remote_without_authentication, 1);
+    knit_settings_fini(&settings);
+}
+
+static void mistakes_on_the_command_line_are_named(void **state)
+{
+    static const struct {
+        const char *word, *next, *what;
+    } cases[] = {
+        {"--workrs=1", NULL, "unknown option --workrs; the nearest is --workers"},
+        {"--zzzzzzzzzzzz", NULL, "--help lists"},
+        {"--workers", NULL, "--workers needs a value"},
+        {"--workers", "0", "command line: pool.workers: expected a number"},
+        {"--workers=1", "--workers=2", "given twice"},
+        {"--check-config=1", NULL, "--check-config takes no value"},
+        {"operand", NULL, "'operand'"},
+        {"--", NULL, "'--'"},
+        {"-x", NULL, "'-x'"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *argv[] = {"knittingd", cases[i].word, cases[i].next};
+        struct knit_settings settings;
+        struct knit_command_line line;
+
+        init(&settings);
+        assert_int_equal(parse(cases[i].next ? 3 : 2, argv, &settings, &line), REFUSED);
+        expect_why(cases[i].what);
+        knit_settings_fini(&settings);
+    }
+}
+
+static void names_are_unique_and_lead_back_to_their_row(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const struct knit_setting *row = &knit_setting_table[i];
+        char name[64];
+
+        knit_setting_name(row, name, sizeof name);
+        assert_ptr_equal(knit_setting_by_name(name, strlen(name)), row);
+        assert_ptr_equal(knit_setting_by_key(row->section, row->key), row);
+        assert_non_null(row->help);
+        assert_non_null(row->argument);
+    }
+}
+
+static void distances_count_letters(void **state)
+{
+    char longest[KNIT_NEAREST_NAME_MAX + 2];
+
+    (void)state;
+    assert_int_equal(knit_nearest_distance("", ""), 0);
+    assert_int_equal(knit_nearest_distance("", "abc"), 3);
+    assert_int_equal(knit_nearest_distance("workers", "worker"), 1);
+    assert_int_equal(knit_nearest_distance("wrokers", "workers"), 1);
+    assert_int_equal(knit_nearest_distance("kitten", "sitting"), 3);
+    memset(longest, 'a', sizeof longest);
+    longest[KNIT_NEAREST_NAME_MAX + 1] = '\0';
+    assert_int_equal(knit_nearest_distance(longest, "a"), SIZE_MAX);
+    longest[KNIT_NEAREST_NAME_MAX] = '\0';
+    assert_int_equal(knit_nearest_distance(longest, longest), 0);
+    assert_true(knit_nearest_is_close("ab", 2));
+    assert_false(knit_nearest_is_close("ab", 3));
+    assert_true(knit_nearest_is_close("abcdefghi", 3));
+}
+
+static void a_sentence_that_does_not_fit_is_cut(void **state)
+{
+    struct knit_sentence sentence;
+    char text[KNIT_SENTENCE_MAX + 10];
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    assert_int_equal(knit_sentence_say(&sentence, 7, "%s", text), 7);
+    assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
+    knit_sentence_prefix(&sentence, "here");
+    assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
+    assert_memory_equal(sentence.text, "here: xx", 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_what_the_table_says),
+        cmocka_unit_test(every_number_takes_its_bounds_and_nothing_beyond),
+        cmocka_unit_test(sizes_carry_units),
+        cmocka_unit_test(words_are_taken_from_their_set),
+        cmocka_unit_test(the_alias_of_a_balancer_is_the_balancer),
+        cmocka_unit_test(what_does_not_go_together_is_refused),
+        cmocka_unit_test(a_file_is_read),
+        cmocka_unit_test(mistakes_in_a_file_name_line_key_and_expectation),
+        cmocka_unit_test(long_lines_are_refused_and_the_longest_is_whole),
+        cmocka_unit_test(a_file_that_is_not_there_is_named),
+        cmocka_unit_test(the_command_line_sets_what_the_file_did_not),
+        cmocka_unit_test(mistakes_on_the_command_line_are_named),
+        cmocka_unit_test(names_are_unique_and_lead_back_to_their_row),
+        cmocka_unit_test(distances_count_letters),
+        cmocka_unit_test(a_sentence_that_does_not_fit_is_cut),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
