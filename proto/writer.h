@@ -31,10 +31,9 @@ enum {
 
 struct knit_writer {
     struct knit_buffer *buffer;
-    size_t start;   /* where in the buffer the value begins */
-    int error;      /* 0, KNIT_WRITER_E_*, -ENOMEM */
-    uint32_t depth; /* containers open */
-    uint32_t depth_max;
+    size_t start;                      /* where in the buffer the value begins */
+    int error;                         /* 0, KNIT_WRITER_E_*, -ENOMEM */
+    uint32_t depth;                    /* containers open */
     uint64_t left[KNIT_DEPTH_MAX + 1]; /* values still due; left[0] is the one value there is */
 };
 

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two ideas carry the scanner.
+ *
+ * All decisions fall when a head has been read. A body (of a str, bin, ext) only adds to `skip`,
+ * the bytes to pass over before the next head, and positions are computed as if it had been passed
+ * already. So there are few states: collecting a head, skipping, whole, lost.
+ *
+ * `pending`, the values announced and not yet begun, is the least number of bytes the message still
+ * needs. Position plus pending can only grow, and the moment it exceeds a limit the message cannot
+ * end within it: so `dd ff ff ff ff` fails at its fifth byte. It also finds the end of a message
+ * alone, without a stack, which is how a refused one is followed at any depth.
+ *
+ * The stack of frames serves nesting and the msgpack inside ext types. In there it is the ext's
+ * announced end that bounds everything: content that does not keep to it (or is not what this ext
+ * must hold) is no reason to lose the stream, so the scanner abandons the frames of that ext and
+ * goes on behind it.
+ */
+#include "proto/scan.h"
+
+#include <string.h>
+
+#include <knitting/code.h>
+
+#include "proto/check.h"
+
+enum state { READING, WHOLE, LOST };
+
+/* Kinds of frames: a container; the one container that fills an ext; the header in front of an
+ * envelope's body. */
+enum frame_kind { PLAIN, FILLING, HEADER };
+
+#define NO_END UINT32_MAX
+
+void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits *limits)
+{
+    struct knit_scan_limits use = {0};
+
+    if (limits)
+        use = *limits;
+    if (use.message_bytes == 0)
+        use.message_bytes = KNIT_MESSAGE_BYTES_DEFAULT;
+    if (use.message_bytes > KNIT_MESSAGE_BYTES_MAX)
+        use.message_bytes = KNIT_MESSAGE_BYTES_MAX;
+    if (use.skip_bytes == 0)
+        use.skip_bytes = use.message_bytes * KNIT_MESSAGE_SKIP_FACTOR;
+    if (use.skip_bytes < use.message_bytes)
+        use.skip_bytes = use.message_bytes;
+    if (use.skip_bytes == UINT32_MAX)
+        use.skip_bytes--;
+    if (use.depth == 0 || use.depth > KNIT_DEPTH_MAX)
+        use.depth = KNIT_DEPTH_MAX;
+    scan->limits = use;
+}
+
+void knit_scan_init(struct knit_scan *scan, const struct knit_scan_limits *limits)
+{
+    memset(scan, 0, sizeof(*scan));
+    knit_scan_set_limits(scan, limits);
+}
+
+void knit_scan_reset(struct knit_scan *scan)
+{
+    struct knit_scan_limits limits = scan->limits;
+
+    memset(scan, 0, offsetof(struct knit_scan, frame));
+    scan->limits = limits;
+}
+
+static int lose(struct knit_scan *scan, enum knit_code code, const char *reason)
+{
+    scan->state = LOST;
+    scan->refused = code;
+    scan->reason = reason;
+    return KNIT_SCAN_E_BAD;
+}
+
+/* Bytes of body behind a head, and values within it. */
+static uint64_t body_of(const struct knit_head *head)
+{
+    return knit_head_has_body(head) ? head->value : 0;
+}
+
+static uint64_t values_of(const struct knit_head *head)
+{
+    if (head->type == KNIT_HEAD_ARRAY)
+        return head->value;
+    return head->type == KNIT_HEAD_MAP ? head->value * 2 : 0;
+}
+
+/* Go on without nesting: the next head begins at `position`, `at` being where we are. */
+static int follow(struct knit_scan *scan, uint64_t at, uint64_t position)
+{
+    if (position + scan->pending > scan->limits.skip_bytes)
+        return lose(scan, KNIT_TOO_LARGE, "the message is too large even to be skipped");
+    scan->skip = (uint32_t)(position - at);
+    if (scan->pending == 0)
+        scan->state = WHOLE;
+    return 0;
+}
+
+static int refuse(
+    struct knit_scan *scan, enum knit_code code, const char *reason, uint64_t at, uint64_t position)
+{
+    scan->refused = code;
+    scan->reason = reason;
+    return follow(scan, at, position);
+}
+
+/* A value has ended at `position`: close every frame that is full, and every ext that is used up.
+ */
+static void settle(struct knit_scan *scan, uint64_t at, uint64_t position)
+{
+    struct knit_scan_frame *frame = &scan->frame[scan->top];
+
+    while (scan->top > 0) {
+        bool is_used_up = frame->end != NO_END && position == frame->end;
+
+        if (frame->left > 0 && !is_used_up)
+            break;
+        if (frame->kind != PLAIN)
+            position = frame->end;
+        scan->top--;
+        frame--;
+    }
+    if (scan->top == 0 && frame->left == 0)
+        scan->state = WHOLE;
+    scan->skip = (uint32_t)(position - at);
+}
+
+/* The ext whose content is being read does not hold what it should: go on behind it. */
+static void abandon_ext(struct knit_scan *scan, uint64_t at)
+{
+    uint32_t end = scan->expect_end;
+
+    if (scan->expect) {
+        scan->expect = 0;
+    } else {
+        end = scan->frame[scan->top].end;
+        while (scan->frame[scan->top].kind == PLAIN)
+            scan->top--;
+        scan->top--;
+    }
+    settle(scan, at, end);
+}
+
+/* Values to follow within a container, or the header within an envelope. The caller has seen that
+ * they fit. */
+static int open_frame(
+    struct knit_scan *scan, uint64_t at, uint64_t left, uint32_t end, enum frame_kind kind)
+{
+    if (scan->top >= scan->limits.depth)
+        return refuse(scan, KNIT_TOO_DEEP, "containers are nested too deep", at,
+            end == NO_END ? at : scan->outer_end);
+    scan->top++;
+    scan->frame[scan->top] =
+        (struct knit_scan_frame){.left = (uint32_t)left, .end = end, .kind = (uint8_t)kind};
+    settle(scan, at, at);
+    return 0;
+}
+
+/* The container that an ext of code scan->expect must consist of. */
+static int fill_ext(struct knit_scan *scan, const struct knit_head *head, uint64_t at)
+{
+    uint8_t wanted = scan->expect == KNIT_EXT_ERROR ? KNIT_HEAD_MAP : KNIT_HEAD_ARRAY;
+    uint32_t end = scan->expect_end;
+    int r;
+
+    if (head->type != wanted || values_of(head) > end - at) {
+        abandon_ext(scan, at);
+        return 0;
+    }
+    r = open_frame(scan, at, values_of(head), end, FILLING);
+    scan->expect = 0;
+    return r;
+}
+
+static int open_ext(struct knit_scan *scan, const struct knit_head *head, uint64_t at)
+{
+    uint32_t end = (uint32_t)(at + head->value);
+
+    if (head->value == 0) {
+        settle(scan, at, at);
+        return 0;
+    }
+    if (scan->frame[scan->top].end == NO_END)
+        scan->outer_end = end;
+    if (head->ext == KNIT_EXT_ENVELOPE)
+        return open_frame(scan, at, 1, end, HEADER);
+    scan->expect = (uint8_t)head->ext;
+    scan->expect_end = end;
+    return 0;
+}
+
+static bool ext_holds_msgpack(int8_t code)
+{
+    return code == KNIT_EXT_SET || code == KNIT_EXT_PAIRS || code == KNIT_EXT_ERROR ||
+           code == KNIT_EXT_ENVELOPE;
+}
+
+/* Any value within the message. */
+static int on_value(struct knit_scan *scan, const struct knit_head *head, uint64_t at)
+{
+    struct knit_scan_frame *frame = &scan->frame[scan->top];
+    uint64_t body = body_of(head), values = values_of(head);
+
+    if (frame->end == NO_END) {
+        scan->pending += values - 1;
+        if (at + body + scan->pending > scan->limits.message_bytes)
+            return refuse(
+                scan, KNIT_TOO_LARGE, "the message is larger than the limit", at, at + body);
+    } else if (body > frame->end - at || values > frame->end - at) {
+        abandon_ext(scan, at);
+        return 0;
+    }
+    frame->left--;
+    if (knit_head_is_container(head))
+        return open_frame(scan, at, values, frame->end, PLAIN);
+    if (head->type == KNIT_HEAD_EXT && ext_holds_msgpack(head->ext))
+        return open_ext(scan, head, at);
+    settle(scan, at, at + body);
+    return 0;
+}
+
+/* The array that is the message. */
+static int on_message(struct knit_scan *scan, const struct knit_head *head)
+{
+    if (head->type != KNIT_HEAD_ARRAY)
+        return lose(scan, KNIT_BAD_MESSAGE, "a message must be an array");
+    if (head->value < 3 || head->value > KNIT_SCAN_ELEMENTS_MAX)
+        return lose(scan, KNIT_BAD_MESSAGE, "a message has three to five elements");
+    scan->count = (uint8_t)head->value;
+    scan->pending = scan->count;
+    scan->frame[0] = (struct knit_scan_frame){.left = scan->count, .end = NO_END, .kind = PLAIN};
+    return 0;
+}
+
+/* What an element of the message itself must be, as far as the scanner cares. */
+static int on_element(struct knit_scan *scan, const struct knit_head *head, uint32_t start)
+{
+    uint32_t index = scan->count - scan->frame[0].left;
+
+    scan->element[index] = start;
+    if (index == 0) {
+        if (head->type != KNIT_HEAD_UINT || head->value > 2)
+            return lose(scan, KNIT_BAD_MESSAGE, "a message begins with 0, 1 or 2");
+        if (head->value == 2 ? scan->count != 3 : scan->count < 4)
+            return lose(scan, KNIT_BAD_MESSAGE, "wrong number of elements for this kind");
+        if (head->value == 1 && scan->count != 4)
+            return lose(scan, KNIT_BAD_MESSAGE, "wrong number of elements for this kind");
+        scan->kind = (uint8_t)head->value;
+    } else if (index == 1 && scan->kind != 2) {
+        if (head->type != KNIT_HEAD_UINT || head->value > UINT32_MAX)
+            return lose(scan, KNIT_BAD_MESSAGE, "msgid must be an unsigned number of 32 bits");
+        scan->msgid = (uint32_t)head->value;
+        scan->has_msgid = true;
+    }
+    return 0;
+}
+
+/* `start` is where the head begins; scan->used stands behind it. */
+static int on_head(struct knit_scan *scan, const struct knit_head *head, uint32_t start)
+{
+    int r;
+
+    if (scan->refused) {
+        scan->pending += values_of(head) - 1;
+        return follow(scan, scan->used, scan->used + body_of(head));
+    }
+    if (scan->count == 0)
+        return on_message(scan, head);
+    if (scan->expect)
+        return fill_ext(scan, head, scan->used);
+    if (scan->top == 0) {
+        r = on_element(scan, head, start);
+        if (r)
+            return r;
+    }
+    return on_value(scan, head, scan->used);
+}
+
+/* Whether a head with this first byte cannot stand here because the ext around it ends before. */
+static bool exceeds_ext(const struct knit_scan *scan, uint8_t first)
+{
+    uint32_t end = scan->expect ? scan->expect_end : scan->frame[scan->top].end;
+
+    if (scan->count == 0 || scan->refused || end == NO_END)
+        return false;
+    return first == 0xc1 || knit_head_size(first) > end - scan->used;
+}
+
+/* Take a head from the front of the bytes, or the next piece of one. Returns 0, KNIT_HEAD_E_SHORT
+ * (all bytes taken), KNIT_HEAD_E_RESERVED. */
+static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, size_t *ret_taken,
+    struct knit_head *ret_head)
+{
+    size_t missing;
+    int r;
+
+    if (scan->partial_len == 0) {
+        r = knit_head_read(bytes, len, ret_head);
+        if (r != KNIT_HEAD_E_SHORT) {
+            *ret_taken = r ? 0 : ret_head->size;
+            return r;
+        }
+        missing = len;
+    } else {
+        missing = knit_head_size(scan->partial[0]) - scan->partial_len;
+        if (missing > len)
+            missing = len;
+    }
+    memcpy(scan->partial + scan->partial_len, bytes, missing);
+    scan->partial_len = (uint8_t)(scan->partial_len + missing);
+    *ret_taken = missing;
+    r = knit_head_read(scan->partial, scan->partial_len, ret_head);
+    if (r == 0)
+        scan->partial_len = 0;
+    return r;
+}
+
+/* Pass over bytes nobody needs to see; returns how many. */
+static size_t pass_over(struct knit_scan *scan, size_t len)
+{
+    uint32_t count = scan->skip;
+
+    if (count > len)
+        count = (uint32_t)len;
+    scan->skip -= count;
+    scan->used += count;
+    return count;
+}
+
+int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t *ret_used)
+{
+    const uint8_t *from = bytes;
+    struct knit_head head;
+    size_t at = 0, taken;
+    int r = 0;
+
+    while (r == 0 && scan->state != LOST) {
+        if (scan->skip > 0)
+            at += pass_over(scan, len - at);
+        if (scan->skip == 0 && scan->state == WHOLE)
+            break;
+        if (at == len)
+            break;
+        if (scan->partial_len == 0 && exceeds_ext(scan, from[at])) {
+            abandon_ext(scan, scan->used);
+            continue;
+        }
+        r = take_head(scan, from + at, len - at, &taken, &head);
+        if (r == KNIT_HEAD_E_RESERVED) {
+            lose(scan, KNIT_BAD_MESSAGE, "the byte 0xc1 is not msgpack");
+            break;
+        }
+        at += taken;
+        scan->used += (uint32_t)taken;
+        if (r == 0)
+            r = on_head(scan, &head, scan->used - head.size);
+    }
+    *ret_used = at;
+    if (scan->state == LOST)
+        return KNIT_SCAN_E_BAD;
+    if (scan->state == WHOLE && scan->skip == 0)
+        return scan->refused ? KNIT_SCAN_E_REFUSED : KNIT_SCAN_E_DONE;
+    return 0;
+}
