@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `struct knit_value` is msgpack_object, by cast, here and nowhere else. The zone's first chunk is kept by a reset,
- * so decoding small values call after call allocates nothing.
+/* `struct knit_value` is msgpack_object, by cast, here and nowhere else. The zone's first chunk is
+ * kept by a reset, so decoding small values call after call allocates nothing.
  *
- * The zone only grows until its reset, which is right for a decoder that belongs to one call: the check has bounded
- * how large a decoded value can get (some 24 times its bytes, for an array of nils).
+ * The zone only grows until its reset, which is right for a decoder that belongs to one call: the
+ * check has bounded how large a decoded value can get (some 24 times its bytes, for an array of
+ * nils).
  */
 #include "proto/decoder.h"
 

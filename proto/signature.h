@@ -41,16 +41,20 @@ struct knit_signature_args {
     } arg[KNIT_SIGNATURE_PARAMS_MAX];
 };
 
-/* Why something does not fit. Pointers are static text or belong to the signature. */
+/* Why something does not fit: `reason` where the bytes are malformed; else expected and actual
+ * where one value has the wrong type or is missing; else there are too many. Pointers are static
+ * text or belong to the signature. */
 struct knit_signature_mismatch {
-    const char *param;    /* its name; NULL when no single one is at fault */
-    uint32_t index;       /* of the argument or result, from 0 */
-    uint32_t given;       /* how many came, where that is what is wrong (expected NULL) */
-    uint32_t min, max;    /* how many may come; max UINT32_MAX = any number */
+    const char *param; /* its name; NULL when no single one is at fault */
+    uint32_t index;    /* of the argument or result, from 0 */
+    uint32_t given;    /* how many came, and how many may come; max UINT32_MAX = any number */
+    uint32_t min;
+    uint32_t max;
     const char *expected; /* the type as the signature writes it: "float?" */
     const char *actual;   /* the type that came */
     const char *reason;   /* what is malformed, where that is what is wrong; else NULL */
     size_t offset;        /* of the flaw in the bytes */
+    int ext;              /* code of the ext that is malformed, 0 = none is */
 };
 
 /* Parse `text` of len bytes. ret_flaw may be NULL; written only with E_SYNTAX.

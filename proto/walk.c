@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each child is measured by knit_check_skip(), so walking a container costs one pass over its heads and never more
- * than its bytes.
+/* Each child is measured by knit_check_skip(), so walking a container costs one pass over its heads
+ * and never more than its bytes.
  */
 #include "proto/walk.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* msgpack-c's packer is a pointer and a function, so one is made on the stack for each put: nothing of it has to be
- * kept, and no header shows it. What the packer cannot know is counted here: `left` is a stack of values still due,
- * its bottom being the single value that a writer is for.
+/* msgpack-c's packer is a pointer and a function, so one is made on the stack for each put: nothing
+ * of it has to be kept, and no header shows it. What the packer cannot know is counted here: `left`
+ * is a stack of values still due, its bottom being the single value that a writer is for.
  */
 #include "proto/writer.h"
 

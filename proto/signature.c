@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checking values against a parsed signature. The parser is in signature_parse.c.
+ *
+ * The walk over the params is one loop. What is most common (numbers, str, bin) is decided on the
+ * head alone, right here; everything that may contain something is handed to knit_check_front(),
+ * which gives its length and its verdict in the same pass. So no byte is looked at twice, but for
+ * the element code of a typed array.
+ */
+#include "proto/signature.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/head.h"
+#include "proto/signature_private.h"
+#include "proto/text.h"
+
+static const char *const typed_names[] = {"typed array", "i8[]", "u8[]", "u8c[]", "i16[]", "u16[]",
+    "i32[]", "u32[]", "f32[]", "f64[]", "i64[]", "u64[]"};
+
+/* One value of a walk. */
+struct place {
+    const uint8_t *at;
+    size_t len;     /* to the end of all bytes */
+    uint32_t depth; /* containers it may have */
+    struct knit_head head;
+};
+
+static void set_malformed(
+    struct knit_signature_mismatch *why, const struct knit_check_flaw *flaw, size_t base)
+{
+    why->reason = flaw->reason;
+    why->offset = base + flaw->offset;
+    why->ext = flaw->ext;
+}
+
+static bool is_typed(const struct place *place, size_t size, uint8_t code)
+{
+    return place->head.type == KNIT_HEAD_EXT && place->head.ext == KNIT_EXT_TYPED &&
+           (code == 0 || (size > place->head.size && place->at[place->head.size] == code));
+}
+
+/* Whether a value of `size` bytes, well-formed, has the type. */
+static bool fits(const struct knit_signature_type *type, const struct place *place, size_t size)
+{
+    const struct knit_head *head = &place->head;
+
+    if (type->is_optional && head->type == KNIT_HEAD_NIL)
+        return true;
+    switch ((enum knit_signature_kind)type->kind) {
+    case KNIT_SIGNATURE_ANY:
+        return true;
+    case KNIT_SIGNATURE_NIL:
+        return head->type == KNIT_HEAD_NIL;
+    case KNIT_SIGNATURE_BOOL:
+        return head->type == KNIT_HEAD_BOOL;
+    case KNIT_SIGNATURE_INT:
+        return head->type == KNIT_HEAD_INT ||
+               (head->type == KNIT_HEAD_UINT && head->value <= INT64_MAX);
+    case KNIT_SIGNATURE_UINT:
+        return head->type == KNIT_HEAD_UINT;
+    case KNIT_SIGNATURE_FLOAT:
+        return head->type >= KNIT_HEAD_UINT && head->type <= KNIT_HEAD_FLOAT64;
+    case KNIT_SIGNATURE_STR:
+        return head->type == KNIT_HEAD_STR;
+    case KNIT_SIGNATURE_BIN:
+        return head->type == KNIT_HEAD_BIN;
+    case KNIT_SIGNATURE_ARRAY:
+        return head->type == KNIT_HEAD_ARRAY;
+    case KNIT_SIGNATURE_MAP:
+        return head->type == KNIT_HEAD_MAP;
+    case KNIT_SIGNATURE_EXT:
+        return head->type == KNIT_HEAD_EXT && head->ext == (int8_t)type->detail;
+    case KNIT_SIGNATURE_TYPED:
+        return is_typed(place, size, type->detail);
+    }
+    return false;
+}
+
+static const char *actual_name(const struct knit_signature_type *type, const struct place *place)
+{
+    const struct knit_head *head = &place->head;
+
+    if (type->kind == KNIT_SIGNATURE_UINT && head->type == KNIT_HEAD_INT)
+        return "negative int";
+    if (head->type == KNIT_HEAD_EXT && head->ext == KNIT_EXT_TYPED)
+        return typed_names[place->at[head->size]];
+    return knit_head_name(head);
+}
+
+/* Well-formed? Gives the value's length. `why` may be NULL. */
+static int measure(
+    struct place *place, size_t base, size_t *ret_size, struct knit_signature_mismatch *why)
+{
+    struct knit_head *head = &place->head;
+    struct knit_check_flaw flaw;
+    int r;
+
+    if (knit_head_read(place->at, place->len, head) == 0) {
+        if (head->type < KNIT_HEAD_STR) {
+            *ret_size = head->size;
+            return 0;
+        }
+        if (head->type <= KNIT_HEAD_BIN && head->value <= place->len - head->size &&
+            (head->type == KNIT_HEAD_BIN ||
+                knit_text_is_utf8(place->at + head->size, (size_t)head->value))) {
+            *ret_size = head->size + (size_t)head->value;
+            return 0;
+        }
+    }
+    r = knit_check_front(place->at, place->len, place->depth, ret_size, &flaw);
+    if (r == 0)
+        return 0;
+    if (why)
+        set_malformed(why, &flaw, base);
+    return r == KNIT_CHECK_E_TOO_DEEP ? KNIT_SIGNATURE_E_TOO_DEEP : KNIT_SIGNATURE_E_MISMATCH;
+}
+
+/* One value against one type, NULL = any. */
+static int check_value(const struct knit_signature_type *type, struct place *place, size_t base,
+    size_t *ret_size, struct knit_signature_mismatch *why)
+{
+    int r = measure(place, base, ret_size, why);
+
+    if (r || !type || fits(type, place, *ret_size))
+        return r;
+    if (why) {
+        why->expected = type->text;
+        why->actual = actual_name(type, place);
+        why->offset = base;
+    }
+    return KNIT_SIGNATURE_E_MISMATCH;
+}
+
+/* Form of the whole: an array of a right number of elements. */
+static int check_count(const struct knit_signature *signature, const struct knit_head *head,
+    struct knit_signature_mismatch *why)
+{
+    uint32_t given = (uint32_t)head->value, min = 0, max = UINT32_MAX;
+
+    if (signature) {
+        min = signature->required;
+        max = signature->has_rest ? UINT32_MAX : signature->param_count;
+    }
+    if (given >= min && given <= max)
+        return 0;
+    why->given = given;
+    why->min = min;
+    why->max = max;
+    if (given < min) {
+        why->index = given;
+        why->param = signature->type[given].name;
+        why->expected = signature->type[given].text;
+        why->actual = "nothing";
+    }
+    return KNIT_SIGNATURE_E_MISMATCH;
+}
+
+static const struct knit_signature_type *type_of(
+    const struct knit_signature *signature, uint32_t index)
+{
+    if (!signature)
+        return NULL;
+    return &signature->type[index < signature->param_count ? index : signature->param_count - 1];
+}
+
+static int check_elements(const struct knit_signature *signature, struct knit_span params,
+    const struct knit_head *head, struct knit_signature_args *args,
+    struct knit_signature_mismatch *why)
+{
+    uint32_t i, count = (uint32_t)head->value;
+    size_t at = head->size, size;
+    struct place place;
+    int r;
+
+    for (i = 0; i < count; i++) {
+        const struct knit_signature_type *type = type_of(signature, i);
+
+        place = (struct place){
+            .at = params.bytes + at, .len = params.len - at, .depth = KNIT_DEPTH_MAX - 1};
+        r = check_value(type, &place, at, &size, why);
+        if (r) {
+            why->index = i;
+            why->param = type ? type->name : NULL;
+            return r;
+        }
+        if (args && i < KNIT_SIGNATURE_PARAMS_MAX) {
+            args->arg[i].off = (uint32_t)at;
+            args->arg[i].len = (uint32_t)size;
+        }
+        at += size;
+    }
+    if (at == params.len)
+        return 0;
+    why->index = count;
+    set_malformed(
+        why, &(struct knit_check_flaw){.reason = "there are bytes behind the last value"}, at);
+    return KNIT_SIGNATURE_E_MISMATCH;
+}
+
+int knit_signature_check(const struct knit_signature *signature, const void *params, size_t len,
+    struct knit_signature_args *ret_args, struct knit_signature_mismatch *ret_why)
+{
+    struct knit_signature_mismatch own;
+    struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
+    struct knit_head head;
+    int r;
+
+    *why = (struct knit_signature_mismatch){0};
+    if (len > UINT32_MAX || knit_head_read(params, len, &head) || head.type != KNIT_HEAD_ARRAY) {
+        why->reason = "the arguments are not an array";
+        return KNIT_SIGNATURE_E_MISMATCH;
+    }
+    r = check_count(signature, &head, why);
+    if (r)
+        return r;
+    if (ret_args)
+        ret_args->count = (uint32_t)head.value;
+    return check_elements(signature, knit_span(params, len), &head, ret_args, why);
+}
+
+int knit_signature_check_result(const struct knit_signature *signature, const void *result,
+    size_t len, struct knit_signature_mismatch *ret_why)
+{
+    const struct knit_signature_type *types = signature->type + signature->param_count;
+    struct place place = {.at = result, .len = len, .depth = KNIT_DEPTH_MAX};
+    struct knit_signature_mismatch own;
+    struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
+    uint32_t i, count = signature->result_count;
+    size_t at = 0, size;
+    int r;
+
+    *why = (struct knit_signature_mismatch){0};
+    if (count > 1) {
+        if (knit_head_read(result, len, &place.head) || place.head.type != KNIT_HEAD_ARRAY ||
+            place.head.value != count) {
+            why->reason = "several results are an array of as many values";
+            return KNIT_SIGNATURE_E_MISMATCH;
+        }
+        at = place.head.size;
+        place.depth--;
+    }
+    for (i = 0; i < count; i++) {
+        place.at = (const uint8_t *)result + at;
+        place.len = len - at;
+        r = check_value(&types[i], &place, at, &size, why);
+        if (r) {
+            why->index = i;
+            return r;
+        }
+        at += size;
+    }
+    if (at == len)
+        return 0;
+    why->reason = "there are bytes behind the result";
+    why->offset = at;
+    return KNIT_SIGNATURE_E_MISMATCH;
+}
+
+/* How many arguments there may be, in words. */
+static void explain_count(const struct knit_signature_mismatch *why, char *ret_text, size_t size)
+{
+    const char *plural = why->max == 1 ? "" : "s";
+
+    if (why->max == UINT32_MAX)
+        snprintf(ret_text, size, "at least %u arguments", why->min);
+    else if (why->min == why->max)
+        snprintf(ret_text, size, "%u argument%s", why->max, plural);
+    else
+        snprintf(ret_text, size, "%u to %u arguments", why->min, why->max);
+}
+
+size_t knit_signature_explain(
+    const struct knit_signature_mismatch *why, bool is_result, char *ret_text, size_t size)
+{
+    char place[KNIT_PARAM_NAME_BYTES_MAX + 64], count[64], ext[32] = "";
+    const char *word = is_result ? "result" : "argument";
+    int len;
+
+    if (why->param)
+        snprintf(place, sizeof(place), "%s %u (%s)", word, why->index + 1, why->param);
+    else
+        snprintf(place, sizeof(place), "%s %u", word, why->index + 1);
+    explain_count(why, count, sizeof(count));
+    if (why->ext)
+        snprintf(ext, sizeof(ext), " (ext %d)", why->ext);
+    if (why->reason)
+        len =
+            snprintf(ret_text, size, "%s: %s%s, at byte %zu", place, why->reason, ext, why->offset);
+    else if (why->expected && why->max)
+        len = snprintf(ret_text, size, "%s is missing: expected %s; the task takes %s, got %u",
+            place, why->expected, count, why->given);
+    else if (why->expected)
+        len =
+            snprintf(ret_text, size, "%s: expected %s, got %s", place, why->expected, why->actual);
+    else
+        len = snprintf(
+            ret_text, size, "too many arguments: the task takes %s, got %u", count, why->given);
+    if (size == 0 || len < 0)
+        return 0;
+    return (size_t)len < size ? (size_t)len : size - 1;
+}

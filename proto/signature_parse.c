@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parser of signatures: recursive descent over a grammar that has no recursion, so a row of
+ * small functions.
+ *
+ * It collects into a structure as large as the largest signature, for the time of parsing; what was
+ * collected is then packed into one allocation. The canonical text is written along the way, token
+ * by token.
+ */
+#include "proto/signature_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/check.h"
+
+enum {
+    TYPES_MAX = KNIT_SIGNATURE_PARAMS_MAX + KNIT_SIGNATURE_RESULTS_MAX,
+    TYPE_TEXT_MAX = 16, /* "undefined?..." is the longest */
+    /* Spaces put in: one behind each colon and comma, two around the arrow. */
+    CANONICAL_MAX = KNIT_SIGNATURE_BYTES_MAX + 2 * TYPES_MAX + 4,
+};
+
+static const struct type_name {
+    const char *text;
+    uint8_t kind;
+    uint8_t detail;
+} type_names[] = {
+    {"any", KNIT_SIGNATURE_ANY, 0},
+    {"nil", KNIT_SIGNATURE_NIL, 0},
+    {"bool", KNIT_SIGNATURE_BOOL, 0},
+    {"int", KNIT_SIGNATURE_INT, 0},
+    {"uint", KNIT_SIGNATURE_UINT, 0},
+    {"float", KNIT_SIGNATURE_FLOAT, 0},
+    {"str", KNIT_SIGNATURE_STR, 0},
+    {"bin", KNIT_SIGNATURE_BIN, 0},
+    {"array", KNIT_SIGNATURE_ARRAY, 0},
+    {"map", KNIT_SIGNATURE_MAP, 0},
+    {"time", KNIT_SIGNATURE_EXT, (uint8_t)KNIT_EXT_TIME},
+    {"undefined", KNIT_SIGNATURE_EXT, KNIT_EXT_UNDEFINED},
+    {"bigint", KNIT_SIGNATURE_EXT, KNIT_EXT_BIGINT},
+    {"set", KNIT_SIGNATURE_EXT, KNIT_EXT_SET},
+    {"pairs", KNIT_SIGNATURE_EXT, KNIT_EXT_PAIRS},
+    {"view", KNIT_SIGNATURE_EXT, KNIT_EXT_VIEW},
+    {"error", KNIT_SIGNATURE_EXT, KNIT_EXT_ERROR},
+    {"symbol", KNIT_SIGNATURE_EXT, KNIT_EXT_SYMBOL},
+    {"envelope", KNIT_SIGNATURE_EXT, KNIT_EXT_ENVELOPE},
+    {"typed", KNIT_SIGNATURE_TYPED, 0},
+    {"i8[]", KNIT_SIGNATURE_TYPED, 1},
+    {"u8[]", KNIT_SIGNATURE_TYPED, 2},
+    {"u8c[]", KNIT_SIGNATURE_TYPED, 3},
+    {"i16[]", KNIT_SIGNATURE_TYPED, 4},
+    {"u16[]", KNIT_SIGNATURE_TYPED, 5},
+    {"i32[]", KNIT_SIGNATURE_TYPED, 6},
+    {"u32[]", KNIT_SIGNATURE_TYPED, 7},
+    {"f32[]", KNIT_SIGNATURE_TYPED, 8},
+    {"f64[]", KNIT_SIGNATURE_TYPED, 9},
+    {"i64[]", KNIT_SIGNATURE_TYPED, 10},
+    {"u64[]", KNIT_SIGNATURE_TYPED, 11},
+};
+
+struct parsed_type {
+    struct knit_signature_type type;
+    struct knit_span name;
+    char text[TYPE_TEXT_MAX];
+};
+
+struct parser {
+    const char *text;
+    size_t len;
+    size_t at;
+    const char *flaw; /* set = failed at `at` */
+    struct knit_span name;
+    uint32_t param_count;
+    uint32_t result_count;
+    bool has_rest;
+    struct parsed_type type[TYPES_MAX];
+    size_t canonical_len;
+    char canonical[CANONICAL_MAX];
+};
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+bool knit_signature_is_name(const char *name, size_t len)
+{
+    size_t i;
+
+    if (len == 0 || len > KNIT_NAME_BYTES_MAX)
+        return false;
+    for (i = 0; i < len; i++) {
+        if (!is_letter(name[i]) && !is_digit(name[i]) && !memchr("_.-", name[i], 3))
+            return false;
+    }
+    return true;
+}
+
+static bool fail(struct parser *parser, const char *reason)
+{
+    parser->flaw = reason;
+    return false;
+}
+
+static void skip_blanks(struct parser *parser)
+{
+    while (parser->at < parser->len &&
+           (parser->text[parser->at] == ' ' || parser->text[parser->at] == '\t'))
+        parser->at++;
+}
+
+static void emit(struct parser *parser, const char *text, size_t len)
+{
+    memcpy(parser->canonical + parser->canonical_len, text, len);
+    parser->canonical_len += len;
+}
+
+/* Whether the token is next; it is taken then. */
+static bool take(struct parser *parser, const char *token)
+{
+    size_t len = strlen(token);
+
+    skip_blanks(parser);
+    if (parser->len - parser->at < len || memcmp(parser->text + parser->at, token, len) != 0)
+        return false;
+    parser->at += len;
+    return true;
+}
+
+/* A run of letters, digits and what else is allowed. */
+static struct knit_span take_word(struct parser *parser, const char *others)
+{
+    size_t start;
+
+    skip_blanks(parser);
+    start = parser->at;
+    while (parser->at < parser->len) {
+        char c = parser->text[parser->at];
+
+        if (!is_letter(c) && !is_digit(c) && !(c && strchr(others, c)))
+            break;
+        parser->at++;
+    }
+    return knit_span(parser->text + start, parser->at - start);
+}
+
+static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
+{
+    struct knit_span word = take_word(parser, "");
+    size_t i, bracket_len = 0;
+
+    if (word.len > 0 && take(parser, "[]"))
+        bracket_len = 2;
+    for (i = 0; i < sizeof(type_names) / sizeof(type_names[0]); i++) {
+        const struct type_name *known = &type_names[i];
+
+        if (strlen(known->text) != word.len + bracket_len ||
+            memcmp(known->text, word.bytes, word.len) != 0 ||
+            (known->text[word.len] == '[') != (bracket_len != 0))
+            continue;
+        ret_type->type = (struct knit_signature_type){.kind = known->kind, .detail = known->detail};
+        strcpy(ret_type->text, known->text);
+        if (take(parser, "?")) {
+            ret_type->type.is_optional = true;
+            strcat(ret_type->text, "?");
+        }
+        return true;
+    }
+    parser->at = (size_t)((const char *)word.bytes - parser->text);
+    return fail(parser, word.len ? "unknown type" : "a type is missing");
+}
+
+static bool parse_param(struct parser *parser)
+{
+    struct parsed_type *param = &parser->type[parser->param_count];
+    uint32_t i;
+
+    if (parser->param_count == KNIT_SIGNATURE_PARAMS_MAX)
+        return fail(parser, "more parameters than a signature may have");
+    param->name = take_word(parser, "_");
+    if (param->name.len == 0)
+        return fail(parser, "a parameter's name is missing");
+    if (param->name.len > KNIT_PARAM_NAME_BYTES_MAX)
+        return fail(parser, "a parameter's name is too long");
+    if (is_digit((char)param->name.bytes[0]))
+        return fail(parser, "a parameter's name begins with a letter or _");
+    for (i = 0; i < parser->param_count; i++) {
+        if (parser->type[i].name.len == param->name.len &&
+            memcmp(parser->type[i].name.bytes, param->name.bytes, param->name.len) == 0)
+            return fail(parser, "two parameters have the same name");
+    }
+    if (!take(parser, ":"))
+        return fail(parser, "a colon and a type are missing behind a parameter's name");
+    if (!parse_type(parser, param))
+        return false;
+    if (take(parser, "...")) {
+        parser->has_rest = true;
+        strcat(param->text, "...");
+    }
+    emit(parser, (const char *)param->name.bytes, param->name.len);
+    emit(parser, ": ", 2);
+    emit(parser, param->text, strlen(param->text));
+    parser->param_count++;
+    return true;
+}
+
+static bool parse_params(struct parser *parser)
+{
+    if (take(parser, ")"))
+        return true;
+    for (;;) {
+        if (!parse_param(parser))
+            return false;
+        if (take(parser, ")"))
+            return true;
+        if (parser->has_rest)
+            return fail(parser, "only the last parameter may be repeated");
+        if (!take(parser, ","))
+            return fail(parser, "a comma or a closing parenthesis is missing");
+        emit(parser, ", ", 2);
+    }
+}
+
+static bool parse_result(struct parser *parser)
+{
+    struct parsed_type *result = &parser->type[parser->param_count + parser->result_count];
+
+    if (parser->result_count == KNIT_SIGNATURE_RESULTS_MAX)
+        return fail(parser, "more results than a signature may have");
+    if (!parse_type(parser, result))
+        return false;
+    emit(parser, result->text, strlen(result->text));
+    parser->result_count++;
+    return true;
+}
+
+static bool parse_results(struct parser *parser)
+{
+    if (!take(parser, "("))
+        return parse_result(parser);
+    emit(parser, "(", 1);
+    while (parse_result(parser)) {
+        if (take(parser, ")")) {
+            emit(parser, ")", 1);
+            return parser->result_count > 1 ||
+                   fail(parser, "one result stands without parentheses");
+        }
+        if (!take(parser, ","))
+            return fail(parser, "a comma or a closing parenthesis is missing");
+        emit(parser, ", ", 2);
+    }
+    return false;
+}
+
+static bool parse(struct parser *parser)
+{
+    if (parser->len > KNIT_SIGNATURE_BYTES_MAX)
+        return fail(parser, "the signature is too long");
+    parser->name = take_word(parser, "_.-");
+    if (!knit_signature_is_name((const char *)parser->name.bytes, parser->name.len))
+        return fail(parser, "a task's name is 1 to 128 letters, digits, _, . or -");
+    emit(parser, (const char *)parser->name.bytes, parser->name.len);
+    if (!take(parser, "("))
+        return fail(parser, "an opening parenthesis is missing behind the name");
+    emit(parser, "(", 1);
+    if (!parse_params(parser))
+        return false;
+    emit(parser, ") -> ", 5);
+    if (!take(parser, "->"))
+        return fail(parser, "an arrow -> and a result are missing");
+    if (!parse_results(parser))
+        return false;
+    skip_blanks(parser);
+    return parser->at == parser->len || fail(parser, "there is text behind the result");
+}
+
+/* Copy a text behind the others, terminated; returns where it lies. */
+static const char *put_text(char **at, const void *text, size_t len)
+{
+    char *start = *at;
+
+    memcpy(start, text, len);
+    start[len] = 0;
+    *at = start + len + 1;
+    return start;
+}
+
+static struct knit_signature *pack(const struct parser *parser)
+{
+    uint32_t i, count = parser->param_count + parser->result_count;
+    struct knit_signature *signature;
+    size_t size = sizeof(*signature) + count * sizeof(signature->type[0]);
+    char *at;
+
+    for (i = 0; i < count; i++)
+        size += parser->type[i].name.len + 1 + strlen(parser->type[i].text) + 1;
+    size += parser->name.len + 1 + parser->canonical_len + 1;
+    signature = calloc(1, size);
+    if (!signature)
+        return NULL;
+    signature->param_count = parser->param_count;
+    signature->result_count = parser->result_count;
+    signature->has_rest = parser->has_rest;
+    at = (char *)&signature->type[count];
+    for (i = 0; i < count; i++) {
+        const struct parsed_type *from = &parser->type[i];
+
+        signature->type[i] = from->type;
+        if (from->name.bytes)
+            signature->type[i].name = put_text(&at, from->name.bytes, from->name.len);
+        signature->type[i].text = put_text(&at, from->text, strlen(from->text));
+        if (i < parser->param_count && !from->type.is_optional &&
+            !(parser->has_rest && i + 1 == parser->param_count))
+            signature->required = i + 1;
+    }
+    signature->name = put_text(&at, parser->name.bytes, parser->name.len);
+    signature->text = put_text(&at, parser->canonical, parser->canonical_len);
+    return signature;
+}
+
+int knit_signature_parse(const char *text, size_t len, struct knit_signature **ret_signature,
+    struct knit_signature_flaw *ret_flaw)
+{
+    struct parser *parser = calloc(1, sizeof(*parser));
+    struct knit_signature *signature = NULL;
+    int r = 0;
+
+    if (!parser)
+        return -ENOMEM;
+    parser->text = text;
+    parser->len = len;
+    if (parse(parser)) {
+        signature = pack(parser);
+        if (!signature)
+            r = -ENOMEM;
+    } else {
+        if (ret_flaw)
+            *ret_flaw = (struct knit_signature_flaw){parser->at, parser->flaw};
+        r = KNIT_SIGNATURE_E_SYNTAX;
+    }
+    free(parser);
+    if (r == 0)
+        *ret_signature = signature;
+    return r;
+}
+
+struct knit_signature *knit_signature_free(struct knit_signature *signature)
+{
+    free(signature);
+    return NULL;
+}
+
+const char *knit_signature_name(const struct knit_signature *signature)
+{
+    return signature->name;
+}
+
+const char *knit_signature_text(const struct knit_signature *signature)
+{
+    return signature->text;
+}
+
+uint32_t knit_signature_param_count(const struct knit_signature *signature)
+{
+    return signature->param_count;
+}
+
+const char *knit_signature_param_name(const struct knit_signature *signature, uint32_t index)
+{
+    return index < signature->param_count ? signature->type[index].name : NULL;
+}
+
+const char *knit_signature_param_type(const struct knit_signature *signature, uint32_t index)
+{
+    return index < signature->param_count ? signature->type[index].text : NULL;
+}
