@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Static looks at the sources of a configured build:  deploy/lint.sh clang-tidy|cppcheck|cross BUILD-DIR
+# Static looks at the sources of a configured build:  deploy/lint.sh clang-tidy|cppcheck BUILD-DIR
 # What each looks for is in .clang-tidy, or below beside its call.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,16 +32,8 @@ case $1 in
     cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
       --suppress=missingIncludeSystem --suppress=unknownMacro -I . -I clients/include "${files[@]}"
     ;;
-  cross)
-    # The libraries for arm64 are seldom there; each file alone says whether the code compiles (their headers are the same).
-    command -v aarch64-linux-gnu-gcc >/dev/null || { echo 'aarch64-linux-gnu-gcc is not here, skipped'; exit 0; }
-    for file in "${files[@]}"; do
-      aarch64-linux-gnu-gcc -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror -O2 -fsyntax-only -I . -I clients/include \
-        -I "$2" -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu "$file"
-    done
-    ;;
   *)
-    echo "$1: clang-tidy, cppcheck or cross is known" >&2
+    echo "$1: clang-tidy or cppcheck is known" >&2
     exit 2
     ;;
 esac

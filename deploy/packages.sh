@@ -15,7 +15,7 @@ PACKAGES_QUICKSTART=(python3 python3-msgpack)
 PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" g++ git python3-pynvim neovim spin)
 
 # What `tests/run.sh --all` adds.
-PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck valgrind)
+PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck valgrind gcc-aarch64-linux-gnu mmdebstrap)
 
 # Prints those of the packages named that are not installed.
 packages_missing()
@@ -50,8 +50,9 @@ packages_need()
     as_root=(sudo)
   fi
   echo "Installing from Debian's packages: ${missing[*]}"
-  packages_apt install -y --no-install-recommends "${missing[@]}" && return 0
   # The lists are missing on a fresh image, or name versions that have gone.
+  packages_apt install -y --no-install-recommends "${missing[@]}" 2>/dev/null && return 0
+  echo "Refreshing the lists of packages first"
   packages_apt update && packages_apt install -y --no-install-recommends "${missing[@]}"
 }
 

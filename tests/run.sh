@@ -155,6 +155,6 @@ if build build-analyzer --native-file deploy/native/analyzer.ini; then
 fi
 step clang-tidy deploy/lint.sh clang-tidy build-clang || true
 step cppcheck deploy/lint.sh cppcheck build || true
-step 'cross compile for aarch64' deploy/lint.sh cross build || true
+step 'cross compile for aarch64' deploy/cross.sh build-aarch64 || true
 KNIT_TEST_LONG=1 run_tests build --no-suite style --timeout-multiplier 40 "$@"
 finish

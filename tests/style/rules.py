@@ -155,7 +155,7 @@ def size(tree):
 
 SPDX = 'SPDX-License-Identifier: Apache-2.0'
 SLASH_COMMENTS = ('.c', '.h', '.pml', '.map', '.sym')
-HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf')
+HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf', '.ini')
 
 
 @rule
@@ -353,13 +353,17 @@ SETTING = re.compile(r'\{"(\w+)", "(\w+)", (?:NULL|"([\w-]+)"), KNIT_SETTING_')
 
 @rule
 def undocumented_setting(tree):
-    """Each row of the daemon's table of settings is in its manual and in the sample file."""
+    """Each setting of the daemon is in its manual and in the sample file, each other option in the manual."""
     table = tree.by_path.get('server/setting_table.c')
     if not table:
         return
     # scdoc wants some underscores escaped.
     manual = '\n'.join(s.text for s in tree.named('.scd') if 'knittingd' in s.name).replace('\\', '')
     sample = '\n'.join(s.text for s in tree.sources if re.match(r'knittingd\.conf(?!.*\.scd)', s.name))
+    words = tree.by_path.get('server/command_line.c')
+    for match in re.finditer(r'\{"([a-z-]+)", WORD_', words.uncommented if words else ''):
+        if manual and not re.search(rf'--{match[1]}(?![\w-])', manual):
+            yield words.path, words.line_of(match.start()), f'--{match[1]} is not in the manual page'
     for match in SETTING.finditer(table.uncommented):
         section, key, name = match[1], match[2], match[3] or match[2].replace('_', '-')
         line = table.line_of(match.start())

@@ -126,6 +126,7 @@ SAMPLES = {
     'undocumented-setting': (
         [{**TABLE, **CONF, 'server/knittingd.8.scd': '*--module-path* *--spin-us* modules spin_us\n'},
          {**TABLE, **CONF, 'server/knittingd.8.scd': '*--module* *--spin-us* modules\n'},
+         {**TABLE, **CONF, **MANUAL, 'server/command_line.c': HEAD + '    {"ready-file", WORD_READY_FILE, "FILE",\n'},
          {**TABLE, **MANUAL, 'server/knittingd.conf': '#modules = a\n# spin_us is not here\n'}],
         [{**TABLE, **MANUAL, **CONF}, TABLE]),
     'unregistered-test': (
