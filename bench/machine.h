@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a measurement runs: which cores, and what machine to name beside the figures. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The cores this process may run on, at most max of them; returns how many. */
+uint32_t knit_machine_cpus(int *cpus, uint32_t max);
+
+/* Two cores for two sides: two different ones where there are, else the same one twice. */
+void knit_machine_pair(int *ret_first, int *ret_second);
+
+/* Bind the calling thread to one core. False when the system refuses; measurements then float. */
+bool knit_machine_pin(int cpu);
+
+/* "AMD EPYC, 2 cores, Linux 6.18.5, gcc 12.2.0, 2026-11-23" for the head of a report. Static text. */
+const char *knit_machine_describe(void);
