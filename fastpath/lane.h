@@ -37,6 +37,9 @@ struct knit_job {
     uint64_t deadline_ns;
     const void *payload; /* private copy, or in place when the session is trusted */
     size_t len;
+    size_t result_max; /* longest outcome this session can be given */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error, not started. */
+    int refusal;
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by knit_lane_room(), or
      * anywhere else that stays valid until the runner is called again. */
     uint32_t status;
@@ -45,7 +48,7 @@ struct knit_job {
     _Alignas(8) unsigned char body[KNIT_INLINE_MAX];
 };
 
-/* Runs one job and fills in its outcome. Never called again before it returned. */
+/* Runs one job, or words its refusal, and fills in the outcome. Never called again before it returned. */
 typedef void knit_lane_run(void *arg, struct knit_job *job);
 
 struct knit_lane_options {
@@ -61,9 +64,11 @@ struct knit_lane_options {
     uint64_t result_max_bytes; /* one outcome; 0 = an eighth of the reply arena */
     knit_lane_run *run;
     void *run_arg;
-    /* Called on the worker's thread: this session broke the protocol; no more is served of it. May be NULL. */
+    /* Both on the worker's thread, between jobs. This session broke the protocol; no more is served of it. */
     void (*on_fault)(void *arg, uint64_t session, const char *reason);
-    void *fault_arg;
+    /* After knit_lane_detach(): no pointer into this session is used any more; unmap and acknowledge. */
+    void (*on_detached)(void *arg, uint64_t session);
+    void *event_arg; /* of both */
 };
 
 struct knit_lane_session {
@@ -74,7 +79,9 @@ struct knit_lane_session {
     int bell_fd;            /* to wake an event loop: socket or eventfd, borrowed; -1 = none */
     bool bell_is_eventfd;
     bool trusted;           /* arguments are read in place */
-    uint64_t reply_budget_bytes; /* arena bytes all lanes together may touch; 0 = no limit */
+    /* Arena bytes that all lanes' replies together may touch; each lane may always touch as much as one outcome
+     * needs, so that no lane waits for another's memory. 0 = no limit. */
+    uint64_t reply_budget_bytes;
 };
 
 struct knit_lane;
@@ -89,9 +96,9 @@ int knit_lane_turn(struct knit_lane *lane);
  * that name blocks, so a replacement takes over where a dead worker stopped. -ENOMEM, or -ENOSPC over SESSIONS_MAX. */
 int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session);
 
-/* Stop serving a session. Returns once no pointer into it is used any more, except by a job that runs just now: then
- * it returns -EBUSY and the caller tries again later (the supervisor bounds how long a task of a gone caller may run). */
-int knit_lane_detach(struct knit_lane *lane, uint64_t session);
+/* Stop serving a session, at the next turn: a job of it that runs now ends first (and sees knit_lane_aborted() once the
+ * host has closed the session). options.on_detached says when. From another thread. Unknown ids are acknowledged too. */
+void knit_lane_detach(struct knit_lane *lane, uint64_t session);
 
 /* Ask the worker to leave after the job it runs; wakes it. From another thread. */
 void knit_lane_stop(struct knit_lane *lane);

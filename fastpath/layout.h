@@ -139,6 +139,9 @@ static inline uint32_t knit_word_flags(uint64_t word)
 /* status of a reply: the payload is the result's msgpack, or a compact error's (proto/failure.h). */
 enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 
+/* What knit_session_collect() makes of an answer whose numbers lie outside its arena; never written to a cell. */
+#define KNIT_STATUS_BROKEN 256u
+
 /* flags of a request cell and of a reply word: the payload lies in an arena block. */
 #define KNIT_CELL_IN_ARENA 1u
 
@@ -238,7 +241,9 @@ struct knit_busy_line {
     _Atomic uint64_t parks;
     _Atomic uint64_t faults;   /* sessions this worker condemned */
     _Atomic uint64_t busy_ns;  /* spent in tasks longer than a turn, for statistics */
+    _Atomic uint64_t hard_ns;  /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
     _Atomic uint32_t owner;    /* of the worker that serves the lane */
+    _Atomic uint32_t task;     /* id of the task that was begun last; whom to blame when a worker dies */
 };
 
 /* Board: park = epoch << 2 | one of these; only rises. */

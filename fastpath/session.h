@@ -62,7 +62,7 @@ struct knit_session_outcome {
     void *user;
     uint32_t slot;
     uint32_t lane;          /* that answered */
-    uint32_t status;        /* KNIT_STATUS_RESULT or _ERROR */
+    uint32_t status;        /* KNIT_STATUS_RESULT, _ERROR or _BROKEN (a pool that broke the protocol) */
     bool held;              /* the payload is an arena block: call knit_session_release(slot) */
     size_t len;
     const void *payload;    /* `body` below, or the block, which the pool could still change */

@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's turns: serve the home rings, steal, spin, park; and sessions coming and going.
+ *
+ * Order of preference. What lies in the home rings comes first, one call of each session in turn. With nothing there
+ * the worker looks, every KNIT_STEAL_AFTER_NS and not more often (a look drags the line of a busy ring over here),
+ * into other lanes' rings: a lane without a worker is emptied at once, a call of a living worker's only when it stood
+ * unclaimed through two such looks. Whether that worker is busy, stopped or swamped does not matter and is not asked:
+ * the claim word is the truth, and a busy flag can be stale in just the moment that counts.
+ *
+ * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep on the bells' old
+ * values. A READY call in another lane keeps us from sleeping until it was claimed or stood long enough to be stolen:
+ * if it is claimed meanwhile, that claim came after our announcement, so the claimer sees us parked and rings us for
+ * what lies behind. park.pml proves that without a timeout nobody sleeps while there is work.
+ *
+ * Edges: W1, the two fences around the announcement, with session.c's flush and release and with ring_sibling's.
+ */
+#include "fastpath/lane_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TURN_ANSWERS 16u
+#define STEAL_RINGS  64u    /* looked at in one scan while spinning; all of them before parking */
+#define TIGHT_SPIN_NS 2000u /* after so long a pause of pause_ns lies between two looks */
+#define VAIN_RINGS_MAX 1000u /* of one session in a second: more is an attack or a bug */
+#define LOOKS_WHILE_PARKING 64u
+
+/* ---- sessions come and go ---------------------------------------------------------------------------------------- */
+
+static struct knit_served *served_free(struct knit_served *served)
+{
+    if (served == NULL)
+        return NULL;
+    (void)knit_arena_free(served->arena);
+    free(served->look);
+    free(served->block);
+    free(served->block_gen);
+    free(served->block_next);
+    free(served->kept.bytes);
+    free(served);
+    return NULL;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const uint64_t *left = a, *right = b;
+    return (left[0] > right[0]) - (left[0] < right[0]);
+}
+
+/* A replacement finds its predecessor's blocks: those that an answered reply names and that are not released. What
+ * the dead worker had reserved and not answered is nobody's and thus free. */
+static int rebuild_arena(const struct knit_lane *lane, struct knit_served *served)
+{
+    const struct knit_geometry *geometry = &served->in.geometry;
+    struct {
+        uint64_t offset, len, slot, gen;
+    } *live = calloc(geometry->slots, sizeof *live);
+    if (live == NULL)
+        return -ENOMEM;
+    size_t count = 0;
+    for (uint32_t slot = 0; slot < geometry->slots; slot++) {
+        struct knit_reply_cell *cell = &served->in.reply.reply[slot];
+        uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
+        uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+        uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
+        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || rel == knit_word_gen(word) ||
+            knit_meta_task(meta) != lane->options.index)
+            continue;
+        /* A result may begin inside its block: from the boundary before it to its end is what must stay. */
+        uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+        live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
+        live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
+        live[count].slot = slot;
+        live[count].gen = knit_word_gen(word);
+        count++;
+    }
+    qsort(live, count, sizeof *live, by_offset);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t next = i + 1 < count ? live[i + 1].offset : geometry->reply_arena_bytes;
+        if (live[i].len > next - live[i].offset)
+            live[i].len = next - live[i].offset;
+        uint32_t slot = (uint32_t)live[i].slot;
+        /* Numbers that make no sense (a task may have scribbled over them) name no block. */
+        if (knit_arena_adopt(served->arena, live[i].offset, live[i].len) != 0)
+            continue;
+        served->block[slot] = live[i].offset;
+        served->block_gen[slot] = live[i].gen;
+        served->block_next[slot] = served->block_head;
+        if (served->block_head == KNIT_NO_SLOT)
+            served->block_tail = slot;
+        served->block_head = slot;
+        served->block_count++;
+    }
+    free(live);
+    return 0;
+}
+
+static int served_new(const struct knit_lane *lane, const struct knit_lane_session *session,
+    struct knit_served **ret)
+{
+    struct knit_served *served = calloc(1, sizeof *served);
+    if (served == NULL)
+        return -ENOMEM;
+    served->in = *session;
+    const uint32_t slots = session->geometry.slots;
+    served->look = calloc(session->geometry.lanes, sizeof *served->look);
+    served->block = calloc(slots, sizeof *served->block);
+    served->block_gen = calloc(slots, sizeof *served->block_gen);
+    served->block_next = calloc(slots, sizeof *served->block_next);
+    /* Two blocks more than slots: a room while it is filled, a kept result. */
+    if (served->look == NULL || served->block == NULL || served->block_gen == NULL ||
+        served->block_next == NULL ||
+        knit_arena_new(session->geometry.reply_arena_bytes, slots + 2, &served->arena) != 0) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    served->block_head = served->block_tail = KNIT_NO_SLOT;
+    memset(served->block, 0xff, slots * sizeof *served->block);
+    served->arena_limit = session->geometry.reply_arena_bytes;
+    uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
+    if (session->reply_budget_bytes != 0 && least < served->arena_limit) {
+        served->arena_limit = least;
+        knit_arena_limit(served->arena, least);
+    }
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        uint64_t taken =
+            atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
+        served->look[i].q = served->look[i].seen = taken;
+    }
+    const struct knit_lane_line *line = &session->reply.lane[lane->options.index];
+    served->news_tail = atomic_load_explicit(&line->news_tail, memory_order_acquire);
+    served->slot_step = 1;
+    if (rebuild_arena(lane, served) != 0) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    *ret = served;
+    return 0;
+}
+
+/* After all else is ready: the worker's thread sees a whole entry or none. */
+static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
+{
+    handover->next = NULL;
+    *lane->handovers_end = handover;
+    lane->handovers_end = &handover->next;
+    atomic_store_explicit(&lane->has_handover, true, memory_order_release);
+}
+
+int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session)
+{
+    struct knit_served *served;
+    int error = served_new(lane, session, &served);
+    if (error != 0)
+        return error;
+    struct knit_handover *handover = calloc(1, sizeof *handover);
+    if (handover == NULL) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    handover->in = served;
+    pthread_mutex_lock(&lane->mutex);
+    bool is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
+    if (!is_full) {
+        lane->attached++;
+        hand_over(lane, handover);
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    if (is_full) {
+        free(handover);
+        (void)served_free(served);
+        return -ENOSPC;
+    }
+    knit_lane_wake(lane);
+    return 0;
+}
+
+void knit_lane_detach(struct knit_lane *lane, uint64_t session)
+{
+    struct knit_handover *handover = calloc(1, sizeof *handover);
+    if (handover == NULL)
+        return; /* the supervisor asks again, and ends workers that never answer */
+    handover->id = session;
+    pthread_mutex_lock(&lane->mutex);
+    hand_over(lane, handover);
+    pthread_mutex_unlock(&lane->mutex);
+    knit_lane_wake(lane);
+}
+
+static void take_out(struct knit_lane *lane, uint64_t id)
+{
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        if (lane->served[i]->in.id != id)
+            continue;
+        (void)served_free(lane->served[i]);
+        lane->served[i] = lane->served[--lane->served_count];
+        pthread_mutex_lock(&lane->mutex);
+        lane->attached--;
+        pthread_mutex_unlock(&lane->mutex);
+        break;
+    }
+    if (lane->options.on_detached != NULL)
+        lane->options.on_detached(lane->options.event_arg, id);
+}
+
+static void apply_handovers(struct knit_lane *lane)
+{
+    pthread_mutex_lock(&lane->mutex);
+    struct knit_handover *list = lane->handovers;
+    lane->handovers = NULL;
+    lane->handovers_end = &lane->handovers;
+    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
+    pthread_mutex_unlock(&lane->mutex);
+    while (list != NULL) {
+        struct knit_handover *handover = list;
+        list = handover->next;
+        if (handover->in != NULL)
+            lane->served[lane->served_count++] = handover->in;
+        else
+            take_out(lane, handover->id);
+        free(handover);
+    }
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+/* Our park word moves on. seq_cst by the fence: what we look at next is not older than the announcement. */
+static void announce(struct knit_lane *lane, uint32_t state)
+{
+    lane->park = knit_park_next(lane->park, state);
+    /* release: a caller that sees PARKED sees that all before was done. */
+    atomic_store_explicit(&lane->options.board.park[lane->options.index].value, lane->park,
+        memory_order_release);
+    knit_bell_fence(); /* W1 */
+}
+
+int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret)
+{
+    struct knit_lane *lane = calloc(1, sizeof *lane);
+    if (lane == NULL)
+        return -ENOMEM;
+    lane->options = *options;
+    lane->rang = calloc(options->lanes, sizeof *lane->rang);
+    lane->mean_ns = calloc(65536, sizeof *lane->mean_ns);
+    if (lane->rang == NULL || lane->mean_ns == NULL) {
+        free(lane->rang);
+        free(lane->mean_ns);
+        free(lane);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&lane->mutex, NULL);
+    lane->handovers_end = &lane->handovers;
+    lane->busy = &options->board.busy[options->index];
+    lane->room = KNIT_NO_BLOCK;
+    knit_spin_init(&lane->spin, options->spin_us);
+    lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&lane->busy->owner, options->owner, memory_order_relaxed);
+    lane->park = atomic_load_explicit(
+        &options->board.park[options->index].value, memory_order_acquire);
+    announce(lane, KNIT_PARK_AWAKE);
+    *ret = lane;
+    return 0;
+}
+
+struct knit_lane *knit_lane_free(struct knit_lane *lane)
+{
+    if (lane == NULL)
+        return NULL;
+    apply_handovers(lane);
+    for (uint32_t i = 0; i < lane->served_count; i++)
+        (void)served_free(lane->served[i]);
+    pthread_mutex_destroy(&lane->mutex);
+    free(lane->copy);
+    free(lane->rang);
+    free(lane->mean_ns);
+    free(lane);
+    return NULL;
+}
+
+void knit_lane_wake(struct knit_lane *lane)
+{
+    _Atomic uint32_t *bell = &lane->options.pool.lane_bell[lane->options.index].value;
+    atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
+    knit_bell_wake(bell, 1);
+}
+
+void knit_lane_stop(struct knit_lane *lane)
+{
+    atomic_store_explicit(&lane->is_stopping, true, memory_order_seq_cst);
+    knit_lane_wake(lane);
+}
+
+/* ---- serving and stealing ---------------------------------------------------------------------------------------- */
+
+static bool serve_one(struct knit_lane *lane, struct knit_served *served)
+{
+    if (served->kept.any)
+        return knit_lane_send_kept(lane, served);
+    if (knit_served_is_shut(served))
+        return false;
+    struct knit_found found;
+    if (knit_lane_find(lane, served, lane->options.index, &found) != KNIT_FIND_READY)
+        return false;
+    return knit_lane_call(lane, served, lane->options.index, &found);
+}
+
+/* Up to TURN_ANSWERS calls, one of each session in turn. */
+static uint32_t serve_home(struct knit_lane *lane)
+{
+    uint32_t answers = 0;
+    bool has_more = true;
+    while (has_more && answers < TURN_ANSWERS) {
+        has_more = false;
+        for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
+            if (lane->turn_from >= lane->served_count)
+                lane->turn_from = 0;
+            if (serve_one(lane, lane->served[lane->turn_from++])) {
+                has_more = true;
+                answers++;
+            }
+        }
+    }
+    return answers;
+}
+
+static bool home_has_work(struct knit_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        if (!knit_served_is_shut(served) && knit_lane_peek(served, lane->options.index))
+            return true;
+    }
+    return false;
+}
+
+static bool is_vacant(const struct knit_lane *lane, uint32_t index)
+{
+    uint32_t park =
+        atomic_load_explicit(&lane->options.board.park[index].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_VACANT;
+}
+
+enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
+
+/* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a while. */
+static enum stealable may_steal(struct knit_lane *lane, struct knit_served *served, uint32_t from,
+    uint64_t now, struct knit_found *ret)
+{
+    struct knit_look *look = &served->look[from];
+    bool vacant = is_vacant(lane, from);
+    if ((!vacant && !lane->options.steal) ||
+        knit_lane_find(lane, served, from, ret) != KNIT_FIND_READY) {
+        look->stood_ns = 0;
+        return STEAL_NOTHING;
+    }
+    if (vacant)
+        return STEAL_NOW;
+    if (look->stood_ns == 0 || look->stood_q != look->q) {
+        look->stood_q = look->q;
+        look->stood_ns = now;
+        return STEAL_LATER;
+    }
+    return now - look->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
+}
+
+/* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW one call has been
+ * taken and answered when `take` is set. */
+static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
+{
+    const uint32_t lanes = lane->options.lanes;
+    const uint32_t all = lane->served_count * lanes;
+    enum stealable best = STEAL_NOTHING;
+    if (lanes == 1 || all == 0)
+        return best;
+    uint64_t now = knit_clock_ns();
+    for (uint32_t i = 0; i < rings && i < all; i++) {
+        if (lane->steal_from >= all)
+            lane->steal_from = 0;
+        struct knit_served *served = lane->served[lane->steal_from / lanes];
+        uint32_t from = lane->steal_from % lanes;
+        struct knit_found found;
+        lane->steal_from++;
+        if (from == lane->options.index || knit_served_is_shut(served))
+            continue;
+        enum stealable got = may_steal(lane, served, from, now, &found);
+        if (got == STEAL_NOW) {
+            lane->steal_from--;
+            if (take && knit_lane_call(lane, served, from, &found))
+                atomic_store_explicit(&lane->busy->stolen,
+                    atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,
+                    memory_order_relaxed);
+            return STEAL_NOW;
+        }
+        if (got > best)
+            best = got;
+    }
+    return best;
+}
+
+static bool has_news_from_outside(const struct knit_lane *lane)
+{
+    return atomic_load_explicit(&lane->has_handover, memory_order_acquire) ||
+           atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
+}
+
+static bool send_any_kept(struct knit_lane *lane)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        if (lane->served[i]->kept.any && knit_lane_send_kept(lane, lane->served[i]))
+            any = true;
+    }
+    return any;
+}
+
+/* ---- parking ----------------------------------------------------------------------------------------------------- */
+
+/* The last looks of a worker that has announced its sleep. True: there is, or soon will be, something to do. */
+static bool must_not_sleep(struct knit_lane *lane)
+{
+    if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane))
+        return true;
+    for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
+        enum stealable got = scan_others(lane, UINT32_MAX, false);
+        if (got == STEAL_NOTHING)
+            return false;
+        if (got == STEAL_NOW || home_has_work(lane))
+            return true;
+        uint64_t until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
+        while (knit_clock_ns() < until)
+            knit_bell_pause();
+    }
+    return true;
+}
+
+/* A session whose bell woke us for nothing, over and over, is up to no good. */
+static void judge_rings(struct knit_lane *lane)
+{
+    bool is_vain = !home_has_work(lane);
+    uint64_t now = knit_clock_ns();
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        uint32_t bell = atomic_load_explicit(
+            &served->in.request.bell[lane->options.index], memory_order_relaxed);
+        if (bell == served->bell_seen || served->is_condemned)
+            continue;
+        if (now - served->vain_since_ns > 1000000000u) {
+            served->vain_since_ns = now;
+            served->vain_rings = 0;
+        }
+        if (is_vain && ++served->vain_rings > VAIN_RINGS_MAX)
+            knit_lane_condemn(lane, served, "rings the bell without calling");
+    }
+}
+
+static void park(struct knit_lane *lane)
+{
+    struct futex_waitv words[KNIT_BELL_WORDS_MAX];
+    _Atomic uint32_t *own = &lane->options.pool.lane_bell[lane->options.index].value;
+    uint32_t count = 0;
+    /* Values from before the announcement: whoever rings after it changes them. */
+    words[count++] = knit_bell_word(own, atomic_load_explicit(own, memory_order_acquire));
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        _Atomic uint32_t *bell = &served->in.request.bell[lane->options.index];
+        served->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
+        if (!served->is_condemned)
+            words[count++] = knit_bell_word(bell, served->bell_seen);
+    }
+    announce(lane, KNIT_PARK_PARKED);
+    if (!must_not_sleep(lane)) {
+        atomic_store_explicit(&lane->busy->parks,
+            atomic_load_explicit(&lane->busy->parks, memory_order_relaxed) + 1,
+            memory_order_relaxed);
+        uint64_t until = lane->options.park_ms != 0
+                             ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
+                             : 0;
+        (void)knit_bell_wait_many(words, count, until);
+        judge_rings(lane);
+    }
+    announce(lane, KNIT_PARK_AWAKE);
+    knit_lane_wake_callers(lane); /* of kept results that went out */
+}
+
+/* ---- turns ------------------------------------------------------------------------------------------------------- */
+
+/* While there is nothing to do, the lines written next come here. */
+static void prefetch_answer(const struct knit_lane *lane)
+{
+    if (lane->served_count == 0)
+        return;
+    const struct knit_served *served = lane->served[0];
+    uint32_t slot = served->last_slot + served->slot_step;
+    if (slot >= served->in.geometry.slots)
+        slot = 0;
+    __builtin_prefetch(&served->in.reply.reply[slot], 1, 3);
+    __builtin_prefetch(&served->in.reply.claim[slot], 1, 3);
+}
+
+/* Nothing in the home rings: spin, steal, and in the end park. */
+static void idle(struct knit_lane *lane)
+{
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    prefetch_answer(lane);
+    uint64_t start = knit_clock_ns();
+    uint64_t steal_at = start;
+    for (;;) {
+        for (int i = 0; i < 16; i++) {
+            if (home_has_work(lane)) {
+                knit_spin_paid(&lane->spin);
+                return;
+            }
+            knit_bell_pause();
+        }
+        uint64_t now = knit_clock_ns();
+        if (has_news_from_outside(lane))
+            return;
+        if (send_any_kept(lane)) {
+            knit_lane_wake_callers(lane);
+            return;
+        }
+        if (now >= steal_at) {
+            if (scan_others(lane, STEAL_RINGS, true) == STEAL_NOW) {
+                knit_lane_wake_callers(lane);
+                return;
+            }
+            steal_at = now + KNIT_STEAL_AFTER_NS;
+        }
+        if (now - start >= lane->spin.now_ns)
+            break;
+        if (now - start > TIGHT_SPIN_NS) {
+            while (knit_clock_ns() - now < lane->options.pause_ns)
+                knit_bell_pause();
+        }
+    }
+    knit_spin_failed(&lane->spin);
+    park(lane);
+}
+
+int knit_lane_turn(struct knit_lane *lane)
+{
+    if (atomic_load_explicit(&lane->has_handover, memory_order_acquire))
+        apply_handovers(lane);
+    if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
+        return KNIT_LANE_STOPPED;
+    if (serve_home(lane) > 0)
+        knit_lane_wake_callers(lane);
+    else
+        idle(lane);
+    return KNIT_LANE_RUNNING;
+}

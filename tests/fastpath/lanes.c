@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See lanes.h. Segments are mapped once, writable, and used by both sides. */
+#include "tests/fastpath/lanes.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "fastpath/bell.h"
+
+static void map_new(uint64_t bytes, struct knit_mapping *ret)
+{
+    int fd;
+    assert_int_equal(knit_segment_create("knit-test", bytes, &fd), 0);
+    assert_int_equal(knit_segment_map(fd, bytes, true, ret), 0);
+    close(fd);
+}
+
+void lanes_init(struct lanes *lanes, uint32_t count, bool steal, uint32_t spin_us)
+{
+    *lanes = (struct lanes){.lanes = count, .steal = steal, .spin_us = spin_us};
+    map_new(knit_layout_board_bytes(count), &lanes->board_mapping);
+    map_new(knit_layout_pool_bytes(count), &lanes->pool_mapping);
+    knit_layout_board(count, lanes->board_mapping.base, &lanes->board);
+    knit_layout_pool(count, lanes->pool_mapping.base, &lanes->pool);
+}
+
+struct lanes_session *lanes_add_session(
+    struct lanes *lanes, uint32_t slots, uint64_t arena_bytes, uint64_t start)
+{
+    struct lanes_session *session = &lanes->session[lanes->sessions++];
+    session->geometry = (struct knit_geometry){
+        .version = KNIT_LAYOUT_VERSION,
+        .lanes = lanes->lanes,
+        .slots = slots,
+        .cells = knit_geometry_cells(slots),
+        .request_arena_bytes = arena_bytes,
+        .reply_arena_bytes = arena_bytes,
+    };
+    assert_null(knit_geometry_check(&session->geometry));
+    map_new(knit_layout_request_bytes(&session->geometry), &session->request_mapping);
+    map_new(knit_layout_reply_bytes(&session->geometry), &session->reply_mapping);
+    knit_layout_request(&session->geometry, session->request_mapping.base, &session->request);
+    knit_layout_reply(&session->geometry, session->reply_mapping.base, &session->reply);
+    for (uint32_t i = 0; i < lanes->lanes; i++) {
+        atomic_store_explicit(&session->reply.taken[i].value, start, memory_order_relaxed);
+        atomic_store_explicit(&session->reply.lane[i].news_tail, start, memory_order_relaxed);
+        for (uint32_t j = 0; j < session->geometry.cells; j++) {
+            size_t at = (size_t)i * session->geometry.cells + j;
+            /* As if the lap before had been published and announced. */
+            uint64_t before = (start & ~(uint64_t)(session->geometry.cells - 1)) + j;
+            before -= before >= start ? session->geometry.cells : 0;
+            atomic_store_explicit(&session->request.ring[at].ctrl,
+                start == 0 ? 0
+                           : knit_ctrl(start & KNIT_GEN_MASK, j % slots,
+                                 knit_tag(before, session->geometry.cells)),
+                memory_order_relaxed);
+            atomic_store_explicit(&session->reply.news[at],
+                start == 0 ? 0 : knit_news(0, before, session->geometry.cells),
+                memory_order_relaxed);
+        }
+    }
+    for (uint32_t i = 0; i < slots; i++) {
+        uint64_t gen = start & KNIT_GEN_MASK;
+        atomic_store_explicit(
+            &session->reply.claim[i], knit_claim(gen, KNIT_OWNER_HOST), memory_order_relaxed);
+        atomic_store_explicit(
+            &session->reply.reply[i].word, knit_word(gen, 0, 0), memory_order_relaxed);
+    }
+    session->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    assert_true(session->bell_fd >= 0);
+    struct knit_session_options options = {.steal = lanes->steal,
+        .spin_us = lanes->spin_us,
+        .bell_fd = session->bell_fd,
+        .payload_max_bytes = arena_bytes};
+    assert_int_equal(knit_session_new(&session->geometry, &session->request, &session->reply,
+                         &lanes->board, &options, &session->session),
+        0);
+    return session;
+}
+
+static uint32_t argument(const struct knit_job *job)
+{
+    uint32_t value = 0;
+    memcpy(&value, job->payload, job->len < sizeof value ? job->len : sizeof value);
+    return value;
+}
+
+struct runner {
+    struct lanes *lanes;
+    struct knit_lane *lane;
+};
+
+static struct runner runners[LANES_WORKERS_MAX];
+
+static void run(void *arg, struct knit_job *job)
+{
+    struct runner *runner = arg;
+    struct lanes *lanes = runner->lanes;
+    job->result = job->payload;
+    job->result_len = job->len;
+    if (job->refusal != 0) {
+        atomic_fetch_add_explicit(&lanes->refused, 1, memory_order_relaxed);
+        job->status = KNIT_STATUS_ERROR;
+        memcpy(job->body, &job->refusal, sizeof job->refusal);
+        job->result = job->body;
+        job->result_len = sizeof job->refusal;
+        return;
+    }
+    switch (job->task) {
+    case LANES_COUNT:
+        assert_true(argument(job) < lanes->executions_count);
+        atomic_fetch_add_explicit(
+            &lanes->executions[argument(job)], 1, memory_order_relaxed);
+        break;
+    case LANES_SPIN: {
+        uint64_t until = knit_clock_ns() + argument(job) * (uint64_t)1000;
+        while (knit_clock_ns() < until)
+            knit_bell_pause();
+        break;
+    }
+    case LANES_GATE:
+        atomic_fetch_add_explicit(&lanes->at_gate, 1, memory_order_seq_cst);
+        knit_bell_wake(&lanes->at_gate, 100);
+        while (atomic_load_explicit(&lanes->gate, memory_order_acquire) == 0 &&
+               !knit_lane_aborted(runner->lane, job))
+            (void)knit_bell_wait(&lanes->gate, 0, knit_clock_ns() + 1000000);
+        break;
+    case LANES_ROOM: {
+        void *room = knit_lane_room(runner->lane, job, job->len + 100);
+        if (room != NULL) {
+            memcpy(room, job->payload, job->len);
+            job->result = room;
+        }
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+static void on_fault(void *arg, uint64_t session, const char *reason)
+{
+    (void)session, (void)reason;
+    atomic_fetch_add_explicit(&((struct runner *)arg)->lanes->faults, 1, memory_order_seq_cst);
+}
+
+static void on_detached(void *arg, uint64_t session)
+{
+    (void)session;
+    atomic_fetch_add_explicit(&((struct runner *)arg)->lanes->detached, 1, memory_order_seq_cst);
+}
+
+void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
+{
+    runners[index].lanes = lanes;
+    struct knit_lane_options options = {.index = index,
+        .lanes = lanes->lanes,
+        .owner = owner,
+        .board = lanes->board,
+        .pool = lanes->pool,
+        .steal = lanes->steal,
+        .spin_us = lanes->spin_us,
+        .pause_ns = 250,
+        .run = run,
+        .run_arg = &runners[index],
+        .on_fault = on_fault,
+        .on_detached = on_detached,
+        .event_arg = &runners[index]};
+    assert_int_equal(knit_lane_new(&options, &lanes->worker[index]), 0);
+    runners[index].lane = lanes->worker[index];
+    for (uint32_t i = 0; i < lanes->sessions; i++) {
+        struct lanes_session *session = &lanes->session[i];
+        struct knit_lane_session in = {.id = i + 1,
+            .geometry = session->geometry,
+            .request = session->request,
+            .reply = session->reply,
+            .bell_fd = session->bell_fd,
+            .bell_is_eventfd = true,
+            .trusted = i % 2 == 0};
+        assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
+    }
+}
+
+static void *loop(void *arg)
+{
+    while (knit_lane_turn(arg) == KNIT_LANE_RUNNING)
+        ;
+    return NULL;
+}
+
+void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
+{
+    lanes_add_worker(lanes, index, owner);
+    assert_int_equal(pthread_create(&lanes->thread[index], NULL, loop, lanes->worker[index]), 0);
+    lanes->is_running[index] = true;
+}
+
+void lanes_stop_worker(struct lanes *lanes, uint32_t index)
+{
+    if (lanes->is_running[index]) {
+        knit_lane_stop(lanes->worker[index]);
+        pthread_join(lanes->thread[index], NULL);
+        lanes->is_running[index] = false;
+    }
+    lanes->worker[index] = knit_lane_free(lanes->worker[index]);
+}
+
+void lanes_fini(struct lanes *lanes)
+{
+    for (uint32_t i = 0; i < lanes->lanes; i++)
+        lanes_stop_worker(lanes, i);
+    for (uint32_t i = 0; i < lanes->sessions; i++) {
+        struct lanes_session *session = &lanes->session[i];
+        (void)knit_session_free(session->session);
+        knit_segment_unmap(&session->request_mapping);
+        knit_segment_unmap(&session->reply_mapping);
+        close(session->bell_fd);
+    }
+    knit_segment_unmap(&lanes->board_mapping);
+    knit_segment_unmap(&lanes->pool_mapping);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A board, a pool segment, sessions and workers without a supervisor, for tests of the lane protocol alone.
+ *
+ * Workers are threads of the test over one mapping of every segment, which is what ThreadSanitizer can see, or driven
+ * by hand, a turn at a time. Their runner understands a few tasks; see enum lanes_task.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fastpath/lane.h"
+#include "fastpath/layout.h"
+#include "fastpath/segment.h"
+#include "fastpath/session.h"
+
+enum lanes_task {
+    LANES_ECHO,  /* the argument comes back */
+    LANES_COUNT, /* the argument is a u32 index: executions[index] rises, and it comes back */
+    LANES_SPIN,  /* the argument is a u32 of microseconds to be busy */
+    LANES_GATE,  /* waits until lanes.gate opens */
+    LANES_ROOM,  /* as ECHO, but written into room in the arena */
+};
+
+#define LANES_WORKERS_MAX 16u
+#define LANES_SESSIONS_MAX 8u
+
+struct lanes_session {
+    struct knit_geometry geometry;
+    struct knit_mapping request_mapping, reply_mapping;
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_session *session;
+    int bell_fd;
+};
+
+struct lanes {
+    uint32_t lanes;
+    bool steal;
+    uint32_t spin_us;
+    struct knit_mapping board_mapping, pool_mapping;
+    struct knit_board_view board;
+    struct knit_pool_view pool;
+    struct knit_lane *worker[LANES_WORKERS_MAX];
+    pthread_t thread[LANES_WORKERS_MAX];
+    bool is_running[LANES_WORKERS_MAX];
+    struct lanes_session session[LANES_SESSIONS_MAX];
+    uint32_t sessions;
+    _Atomic uint32_t *executions; /* for LANES_COUNT */
+    uint32_t executions_count;
+    _Atomic uint32_t gate;
+    _Atomic uint32_t at_gate;
+    _Atomic uint32_t faults, detached, refused;
+};
+
+/* spin_us 0: workers park at once. */
+void lanes_init(struct lanes *lanes, uint32_t count, bool steal, uint32_t spin_us);
+/* start: value that ring positions and generations begin at, for tests of wrapping. */
+struct lanes_session *lanes_add_session(
+    struct lanes *lanes, uint32_t slots, uint64_t arena_bytes, uint64_t start);
+/* A worker object for the lane, with all sessions, driven by hand with knit_lane_turn(). */
+void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
+/* The same on a thread of its own. */
+void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
+void lanes_stop_worker(struct lanes *lanes, uint32_t index);
+void lanes_fini(struct lanes *lanes);

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lane protocol from both ends. Goal: every outcome comes exactly once and belongs to its call, whoever ran it.
+ * Method: echo of sequence-numbered, checksummed bodies and an execution counter for each call, over tiny rings that
+ * wrap often, over generations and tags that wrap, with workers that park at once, steal, come and go. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "fastpath/bell.h"
+#include "tests/fastpath/lanes.h"
+#include "tests/support/deadline.h"
+#include "tests/support/random.h"
+
+static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
+{
+    return (struct knit_session_call){
+        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
+}
+
+static void wait_for(struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret)
+{
+    uint64_t until = knit_deadline_in_ms(20000);
+    while (!knit_session_collect_slot(session, slot, ret)) {
+        assert_true(knit_clock_ns() < until);
+        (void)knit_session_wait(session, slot, until);
+    }
+}
+
+static void one_call_is_answered_by_a_turn(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
+    call.user = &lanes;
+    uint32_t slot;
+    struct knit_session_outcome outcome;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_int_equal(knit_session_in_flight(session), 1);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
+    assert_ptr_equal(outcome.user, &lanes);
+    assert_int_equal(outcome.status, KNIT_STATUS_RESULT);
+    assert_int_equal(outcome.len, 5);
+    assert_memory_equal(outcome.payload, "hello", 5);
+    assert_false(outcome.held);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+    assert_int_equal(knit_session_in_flight(session), 0);
+    lanes_fini(&lanes);
+}
+
+static void slots_run_out_and_come_back(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 2, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 5, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    lanes_add_worker(&lanes, 1, 6);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcomes[8];
+    uint32_t slot;
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+        assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_FULL);
+        (void)knit_lane_turn(lanes.worker[0]);
+        (void)knit_lane_turn(lanes.worker[1]);
+        assert_int_equal(knit_session_collect(session, outcomes, 8), 5);
+    }
+    lanes_fini(&lanes);
+}
+
+static void large_arguments_and_results_use_blocks_and_give_them_back(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 8, 1 << 20, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    static unsigned char bytes[200000];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)(i * 7);
+    for (int i = 0; i < 300; i++) {
+        size_t len = i % 3 == 0 ? KNIT_INLINE_MAX : i % 3 == 1 ? KNIT_INLINE_MAX + 1 : sizeof bytes;
+        struct knit_session_call call = call_of(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
+        uint32_t slot;
+        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+        struct knit_session_outcome outcome;
+        wait_for(session, slot, &outcome);
+        assert_int_equal(outcome.len, len);
+        assert_int_equal(outcome.held, len > KNIT_INLINE_MAX);
+        assert_memory_equal(outcome.payload, bytes, len);
+        if (outcome.held)
+            knit_session_release(session, slot);
+    }
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, (1 << 20) + 1);
+    uint32_t slot;
+    assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_TOO_LARGE);
+    lanes_fini(&lanes);
+}
+
+static void a_full_reply_arena_keeps_the_result_until_something_is_released(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    static unsigned char bytes[30000];
+    uint32_t slots[2], third;
+    struct knit_session_outcome outcome;
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof bytes);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
+        wait_for(session, slots[i], &outcome);
+        assert_true(outcome.held);
+    }
+    assert_int_equal(knit_session_publish(session, &call, &third), 0);
+    knit_session_flush(session);
+    assert_true(KNIT_WAIT_UNTIL(
+        atomic_load_explicit(&lanes.session[0].reply.lane[0].starved, memory_order_acquire) == 1,
+        10000));
+    assert_false(knit_session_collect_slot(session, third, &outcome));
+    knit_session_release(session, slots[0]);
+    wait_for(session, third, &outcome);
+    assert_int_equal(outcome.len, sizeof bytes);
+    knit_session_release(session, third);
+    knit_session_release(session, slots[1]);
+    lanes_fini(&lanes);
+}
+
+/* Many calls with checked bodies; every one executed once, every outcome its own. */
+static void hammer(
+    uint32_t lane_count, uint32_t slots, uint64_t start, uint32_t spin_us, uint32_t calls)
+{
+    struct lanes lanes;
+    lanes_init(&lanes, lane_count, true, spin_us);
+    struct knit_session *session = lanes_add_session(&lanes, slots, 1 << 20, start)->session;
+    lanes.executions_count = calls;
+    lanes.executions = calloc(calls, sizeof *lanes.executions);
+    for (uint32_t i = 0; i < lane_count; i++)
+        lanes_start_worker(&lanes, i, 5 + i);
+    struct knit_random random;
+    knit_random_init(&random);
+    uint32_t published = 0, collected = 0;
+    unsigned char body[300];
+    struct knit_session_outcome outcomes[16];
+    uint64_t until = knit_deadline_in_ms(60000);
+    while (collected < calls) {
+        assert_true(knit_clock_ns() < until);
+        uint32_t burst = (uint32_t)knit_random_below(&random, slots) + 1;
+        for (; burst > 0 && published < calls; burst--) {
+            size_t len = 8 + (size_t)knit_random_below(&random, knit_random_below(&random, 16) == 0 ? 290 : 90);
+            memcpy(body, &published, 4);
+            memset(body + 4, (int)(published * 31 & 0xff), len - 4);
+            struct knit_session_call call = call_of(LANES_COUNT, body, len);
+            call.user = (void *)(uintptr_t)published;
+            uint32_t slot;
+            if (knit_session_publish(session, &call, &slot) != 0)
+                break;
+            published++;
+        }
+        size_t got = knit_session_collect(session, outcomes, 16);
+        if (got == 0)
+            (void)knit_session_wait(session, KNIT_SLOT_ANY, until);
+        for (size_t i = 0; i < got; i++) {
+            uint32_t number = (uint32_t)(uintptr_t)outcomes[i].user;
+            const unsigned char *bytes = outcomes[i].payload;
+            uint32_t sent;
+            memcpy(&sent, bytes, 4);
+            assert_int_equal(sent, number);
+            for (size_t j = 4; j < outcomes[i].len; j++)
+                assert_int_equal(bytes[j], number * 31 & 0xff);
+            if (outcomes[i].held)
+                knit_session_release(session, outcomes[i].slot);
+            collected++;
+        }
+    }
+    for (uint32_t i = 0; i < calls; i++)
+        assert_int_equal(atomic_load_explicit(&lanes.executions[i], memory_order_relaxed), 1);
+    assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 0);
+    assert_int_equal(knit_session_in_flight(session), 0);
+    assert_int_equal(knit_session_slots_free(session), slots);
+    free((void *)lanes.executions);
+    lanes_fini(&lanes);
+}
+
+static void calls_are_executed_once_with_workers_that_spin(void **state)
+{
+    (void)state;
+    hammer(1, 100, 0, 50, 60000);
+    hammer(2, 100, 0, 50, 60000);
+}
+
+static void calls_are_executed_once_with_workers_that_park_at_once(void **state)
+{
+    (void)state;
+    hammer(1, 8, 0, 0, 5000);
+    hammer(3, 8, 0, 0, 5000);
+    hammer(4, 1, 0, 0, 2000);
+}
+
+static void rings_and_generations_wrap(void **state)
+{
+    (void)state;
+    /* Ring positions about to pass 1023 laps (the tag wraps), 2^32, and generations about to pass 2^40. */
+    hammer(2, 10, 1023 * 32 - 40, 20, 20000);
+    hammer(2, 10, (1ull << 32) - 50, 20, 20000);
+    hammer(2, 10, (1ull << 40) - 60, 20, 20000);
+    hammer(2, 10, UINT64_MAX - 100, 20, 20000);
+}
+
+static void a_call_behind_a_long_one_is_stolen(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 2, true, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
+    struct knit_session_call gate = call_of(LANES_GATE, "g", 1);
+    struct knit_session_call echo = call_of(LANES_ECHO, "e", 1);
+    gate.lane = echo.lane = 0;
+    uint32_t gated, slots[8];
+    struct knit_session_outcome outcome;
+    assert_int_equal(knit_session_publish(session, &gate, &gated), 0);
+    knit_session_flush(session);
+    assert_true(KNIT_WAIT_UNTIL(
+        atomic_load_explicit(&lanes.at_gate, memory_order_acquire) == 1, 10000));
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(knit_session_publish(session, &echo, &slots[i]), 0);
+    for (int i = 0; i < 8; i++)
+        wait_for(session, slots[i], &outcome);
+    assert_false(knit_session_collect_slot(session, gated, &outcome));
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    knit_bell_wake(&lanes.gate, 10);
+    wait_for(session, gated, &outcome);
+    lanes_fini(&lanes);
+}
+
+static void a_queued_call_that_is_settled_never_runs(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    lanes.executions_count = 4;
+    _Atomic uint32_t executions[4] = {0};
+    lanes.executions = executions;
+    uint32_t index = 1, slot;
+    int started = -1;
+    struct knit_session_call call = call_of(LANES_COUNT, &index, 4);
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_true(knit_session_settle(session, slot, &started));
+    assert_int_equal(started, KNIT_STARTED_NO);
+    assert_false(knit_session_settle(session, slot, &started));
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
+    struct knit_session_outcome outcome;
+    assert_int_equal(knit_session_slots_free(session), 3);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+    assert_int_equal(knit_session_slots_free(session), 4);
+
+    call.deadline_ns = 1;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_true(knit_session_collect_slot(session, slot, &outcome));
+    int code;
+    memcpy(&code, outcome.payload, sizeof code);
+    assert_int_equal(code, KNIT_TIMEOUT);
+    assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
+    lanes_fini(&lanes);
+}
+
+static void an_event_loop_is_woken_through_its_descriptor(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+    struct knit_session *session = side->session;
+    lanes_start_worker(&lanes, 0, 5);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    for (int i = 0; i < 300; i++) {
+        uint32_t slot;
+        struct knit_session_outcome outcome;
+        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+        while (knit_session_collect(session, &outcome, 1) == 0) {
+            if (!knit_session_arm(session))
+                continue;
+            struct pollfd poll_fd = {.fd = side->bell_fd, .events = POLLIN};
+            assert_int_equal(poll(&poll_fd, 1, 20000), 1);
+            knit_session_disarm(session);
+        }
+    }
+    lanes_fini(&lanes);
+}
+
+/* What no honest caller writes: only that session is condemned, and the other goes on. */
+static void a_lying_session_is_condemned_alone(void **state)
+{
+    (void)state;
+    for (int lie = 0; lie < 5; lie++) {
+        struct lanes lanes;
+        lanes_init(&lanes, 1, false, 0);
+        struct lanes_session *liar = lanes_add_session(&lanes, 4, 65536, 0);
+        struct knit_session *honest = lanes_add_session(&lanes, 4, 65536, 0)->session;
+        lanes_add_worker(&lanes, 0, 5);
+        struct knit_request_cell *cell = &liar->request.ring[0];
+        atomic_store_explicit(&cell->meta,
+            lie == 3   ? knit_meta(0, 0, KNIT_CELL_IN_ARENA, 4096)
+            : lie == 4 ? knit_meta(0, 0, 0, 105)
+                       : knit_meta(0, 0, 0, 1),
+            memory_order_relaxed);
+        atomic_store_explicit(&cell->body[0], 65536 - 4095, memory_order_relaxed);
+        uint64_t gen = lie == 1 ? 2 : lie == 2 ? KNIT_GEN_MASK / 2 : 1;
+        atomic_store_explicit(&cell->ctrl, knit_ctrl(gen, lie == 0 ? 4 : 0, 1), memory_order_release);
+        struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+        uint32_t slot;
+        struct knit_session_outcome outcome;
+        assert_int_equal(knit_session_publish(honest, &call, &slot), 0);
+        (void)knit_lane_turn(lanes.worker[0]);
+        assert_true(knit_session_collect_slot(honest, slot, &outcome));
+        assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 1);
+        assert_int_equal(knit_word_gen(atomic_load_explicit(
+                             &liar->reply.reply[0].word, memory_order_relaxed)), 0);
+        lanes_fini(&lanes);
+    }
+}
+
+static void a_replacement_rebuilds_the_arena(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    static unsigned char bytes[20000];
+    memset(bytes, 7, sizeof bytes);
+    uint32_t slots[3];
+    struct knit_session_outcome held[3], outcome;
+    struct knit_session_call call = call_of(LANES_ROOM, bytes, sizeof bytes);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
+        wait_for(session, slots[i], &held[i]);
+    }
+    knit_session_release(session, slots[1]);
+    lanes_stop_worker(&lanes, 0);
+    lanes_start_worker(&lanes, 0, 6);
+    memset(bytes, 9, sizeof bytes);
+    uint32_t slot;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    wait_for(session, slot, &outcome);
+    assert_int_equal(((const unsigned char *)held[0].payload)[19999], 7);
+    assert_int_equal(((const unsigned char *)held[2].payload)[0], 7);
+    assert_int_equal(((const unsigned char *)outcome.payload)[0], 9);
+    assert_ptr_equal(outcome.payload, held[1].payload);
+    lanes_fini(&lanes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_call_is_answered_by_a_turn),
+        cmocka_unit_test(slots_run_out_and_come_back),
+        cmocka_unit_test(large_arguments_and_results_use_blocks_and_give_them_back),
+        cmocka_unit_test(a_full_reply_arena_keeps_the_result_until_something_is_released),
+        cmocka_unit_test(calls_are_executed_once_with_workers_that_spin),
+        cmocka_unit_test(calls_are_executed_once_with_workers_that_park_at_once),
+        cmocka_unit_test(rings_and_generations_wrap),
+        cmocka_unit_test(a_call_behind_a_long_one_is_stolen),
+        cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
+        cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
+        cmocka_unit_test(a_lying_session_is_condemned_alone),
+        cmocka_unit_test(a_replacement_rebuilds_the_arena),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
