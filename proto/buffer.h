@@ -25,8 +25,9 @@ struct knit_buffer {
     size_t len;
     size_t capacity; /* bytes there are now */
     size_t max;      /* bytes there may be */
-    int error;       /* 0, KNIT_BUFFER_E_FULL or -ENOMEM; stays until knit_buffer_reset() */
-    bool is_fixed;   /* stands on the caller's memory */
+    int error; /* 0, KNIT_BUFFER_E_FULL, -ENOMEM, -EINVAL (an encoder's); until knit_buffer_reset()
+                */
+    bool is_fixed; /* stands on the caller's memory */
 };
 
 /* Empty, on the heap, at most max_bytes long. Allocates nothing yet. */

@@ -66,7 +66,9 @@ const char *knit_failure_origin_word(enum knit_origin origin);
 /* A failure with this code's defaults and no details. */
 struct knit_failure knit_failure(uint32_t code, const char *message);
 
-/* Append the one value. Text that is not UTF-8 is written with '?' in place of what is wrong.
+/* Append the one value. An error must not be lost for what hangs on it: text that is not UTF-8 is
+ * written with '?' in place of what is wrong, texts are cut to KNIT_ERROR_MESSAGE_BYTES_MAX with a
+ * mark, and `cause` and `data` are dropped when they are malformed or nested too deep to be put.
  * Returns the buffer's error. */
 int knit_failure_put(
     struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form);
@@ -81,7 +83,7 @@ int knit_failure_convert(
     struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form);
 
 /* What a task's own failure looks like: TASK_FAILED in compact form whose `data` is {code, value?}.
- * `value` is one checked msgpack value or absent. Returns the buffer's error. */
+ * `value` is one msgpack value or absent; dropped as above. Returns the buffer's error. */
 int knit_failure_put_task(struct knit_buffer *buffer, int64_t task_code, struct knit_span message,
     struct knit_span value);
 

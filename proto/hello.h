@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The structures of the protocol's own methods: `$/hello` and `$/tasks`, params and results, both
- * ways.
+/* `$/hello`: params and result, both ways.
  *
  * Decoded ones are views of the bytes they came from. Unknown keys are ignored, so either side may
- * be newer.
- * (`$/attach` and `$/stats` carry maps that only their two ends know: use proto/walk.h and
- * proto/writer.h.)
+ * be newer. (`$/attach` and `$/stats` carry maps that only their two ends know: use proto/walk.h
+ * and proto/writer.h.)
  */
 #pragma once
 
@@ -15,6 +13,7 @@
 
 #include "proto/buffer.h"
 #include "proto/span.h"
+#include "proto/tasks.h"
 
 enum {
     KNIT_HELLO_E_BAD = 1, /* wrong shape: ret_reason says which part */
@@ -53,40 +52,3 @@ int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_rep
 int knit_hello_reply_decode(
     struct knit_span result, struct knit_hello_reply *ret_reply, const char **ret_reason);
 bool knit_hello_reply_has(const struct knit_hello_reply *reply, const char *feature);
-
-/* One task in a page. Flags: KNIT_TASK_* of <knitting/module.h>. */
-struct knit_task_entry {
-    uint64_t id;
-    struct knit_span name;
-    struct knit_span signature;
-    struct knit_span doc; /* may be absent */
-    uint64_t timeout_ms;  /* 0 = none */
-    uint64_t flags;
-};
-
-/* `$/tasks` -> [{after?, limit?}], [] being the first page. `after` = the id behind which the page
- * begins. */
-struct knit_tasks_query {
-    uint64_t after; /* UINT64_MAX = from the first */
-    uint64_t limit; /* 0 = KNIT_TASKS_PAGE_DEFAULT */
-};
-
-int knit_tasks_query_put(struct knit_buffer *buffer, const struct knit_tasks_query *query);
-int knit_tasks_query_decode(
-    struct knit_span params, struct knit_tasks_query *ret_query, const char **ret_reason);
-
-/* A page: head, then exactly `count` entries. */
-int knit_tasks_page_put_head(struct knit_buffer *buffer, uint64_t epoch, bool more, uint32_t count);
-int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task_entry *entry);
-
-/* A page read: its frame, and the raw array of entries for knit_walk_array(). */
-struct knit_tasks_page {
-    uint64_t epoch;
-    bool more;
-    struct knit_span tasks;
-};
-
-int knit_tasks_page_decode(
-    struct knit_span result, struct knit_tasks_page *ret_page, const char **ret_reason);
-int knit_task_entry_decode(
-    struct knit_span entry, struct knit_task_entry *ret_entry, const char **ret_reason);

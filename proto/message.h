@@ -3,7 +3,8 @@
  * what they mean.
  *
  * A view points into the bytes it was parsed from. Parsing needs no second walk: the scanner's
- * marks say where the elements begin. Encoders append to a buffer and return its error.
+ * marks say where the elements begin. Encoders append to a buffer and return its error;
+ * a message that does not fit leaves nothing of itself behind.
  */
 #pragma once
 
@@ -13,13 +14,12 @@
 
 #include "proto/buffer.h"
 #include "proto/failure.h"
+#include "proto/options.h"
 #include "proto/scan.h"
 #include "proto/span.h"
 
 enum {
     KNIT_MESSAGE_E_BAD = 1, /* not one of the protocol's arrays: BAD_MESSAGE, close */
-    KNIT_MESSAGE_E_OPTION =
-        2, /* an option of the wrong type or range: BAD_ARGUMENT, the connection lives */
 };
 
 enum knit_message_kind {
@@ -48,39 +48,6 @@ struct knit_message {
  * only. Returns 0, KNIT_MESSAGE_E_BAD. */
 int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
     struct knit_message *ret_message, const char **ret_reason);
-
-#define KNIT_OPTION_NONE UINT64_MAX
-
-/* The options of a request. Zeroed is not the default: see knit_options(). */
-struct knit_options {
-    uint64_t timeout_ns; /* KNIT_OPTION_NONE = none; 0 = has expired already */
-    uint64_t queue_ns;   /* likewise: how long it may wait before it starts */
-    uint64_t affinity;   /* KNIT_OPTION_NONE = none; a str is hashed to a number below that */
-    uint64_t epoch;      /* KNIT_OPTION_NONE = not said */
-    uint64_t keep;       /* 0 = none */
-    bool progress;
-    uint8_t priority;       /* 0..2 */
-    struct knit_span key;   /* absent, or 1..64 bytes; str and bin are the same key */
-    struct knit_span trace; /* absent, or W3C traceparent as it came */
-};
-
-/* The defaults: no timeout, nothing asked for. */
-struct knit_options knit_options(void);
-
-/* Unknown keys are ignored, nil counts as not said. An absent span gives the defaults. ret_reason:
- * static text that names the option, written with E_OPTION only. Returns 0, KNIT_MESSAGE_E_OPTION.
- */
-int knit_options_decode(
-    struct knit_span options, struct knit_options *ret_options, const char **ret_reason);
-
-/* Whether any option differs from its default. */
-bool knit_options_is_empty(const struct knit_options *options);
-
-/* The map alone. */
-int knit_options_put(struct knit_buffer *buffer, const struct knit_options *options);
-
-/* A timeout as the wire says it, in ms: NaN and below 0 are none; parts of a millisecond count. */
-uint64_t knit_options_ns(double ms);
 
 /* A whole request. options NULL or empty gives the plain form of four elements. */
 int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,

@@ -62,6 +62,7 @@ static const struct type_name {
 struct parsed_type {
     struct knit_signature_type type;
     struct knit_span name;
+    size_t text_len;
     char text[TYPE_TEXT_MAX];
 };
 
@@ -150,6 +151,14 @@ static struct knit_span take_word(struct parser *parser, const char *others)
     return knit_span(parser->text + start, parser->at - start);
 }
 
+static void add_text(struct parsed_type *type, const char *text)
+{
+    size_t len = strlen(text);
+
+    memcpy(type->text + type->text_len, text, len);
+    type->text_len += len;
+}
+
 static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
 {
     struct knit_span word = take_word(parser, "");
@@ -165,10 +174,11 @@ static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
             (known->text[word.len] == '[') != (bracket_len != 0))
             continue;
         ret_type->type = (struct knit_signature_type){.kind = known->kind, .detail = known->detail};
-        strcpy(ret_type->text, known->text);
+        ret_type->text_len = 0;
+        add_text(ret_type, known->text);
         if (take(parser, "?")) {
             ret_type->type.is_optional = true;
-            strcat(ret_type->text, "?");
+            add_text(ret_type, "?");
         }
         return true;
     }
@@ -201,11 +211,11 @@ static bool parse_param(struct parser *parser)
         return false;
     if (take(parser, "...")) {
         parser->has_rest = true;
-        strcat(param->text, "...");
+        add_text(param, "...");
     }
     emit(parser, (const char *)param->name.bytes, param->name.len);
     emit(parser, ": ", 2);
-    emit(parser, param->text, strlen(param->text));
+    emit(parser, param->text, param->text_len);
     parser->param_count++;
     return true;
 }
@@ -235,7 +245,7 @@ static bool parse_result(struct parser *parser)
         return fail(parser, "more results than a signature may have");
     if (!parse_type(parser, result))
         return false;
-    emit(parser, result->text, strlen(result->text));
+    emit(parser, result->text, result->text_len);
     parser->result_count++;
     return true;
 }
@@ -299,7 +309,7 @@ static struct knit_signature *pack(const struct parser *parser)
     char *at;
 
     for (i = 0; i < count; i++)
-        size += parser->type[i].name.len + 1 + strlen(parser->type[i].text) + 1;
+        size += parser->type[i].name.len + 1 + parser->type[i].text_len + 1;
     size += parser->name.len + 1 + parser->canonical_len + 1;
     signature = calloc(1, size);
     if (!signature)
@@ -314,7 +324,7 @@ static struct knit_signature *pack(const struct parser *parser)
         signature->type[i] = from->type;
         if (from->name.bytes)
             signature->type[i].name = put_text(&at, from->name.bytes, from->name.len);
-        signature->type[i].text = put_text(&at, from->text, strlen(from->text));
+        signature->type[i].text = put_text(&at, from->text, from->text_len);
         if (i < parser->param_count && !from->type.is_optional &&
             !(parser->has_rest && i + 1 == parser->param_count))
             signature->required = i + 1;

@@ -28,6 +28,7 @@ void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer)
 {
     writer->buffer = buffer;
     writer->start = buffer->len;
+    writer->inherited = buffer->error;
     writer->error = 0;
     writer->depth = 0;
     writer->left[0] = 1;
@@ -36,7 +37,7 @@ void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer)
 /* A value is about to be put: is one due? Gives the packer to put it with. */
 static bool begin(struct knit_writer *writer, msgpack_packer *ret_packer)
 {
-    if (writer->error)
+    if (writer->error || writer->inherited)
         return false;
     if (writer->left[writer->depth] == 0) {
         fail(writer, KNIT_WRITER_E_SURPLUS);
@@ -267,6 +268,8 @@ void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len
 
 int knit_writer_end(struct knit_writer *writer)
 {
+    if (writer->inherited)
+        return writer->inherited < 0 ? writer->inherited : KNIT_WRITER_E_FULL;
     if (writer->depth > 0 || writer->left[0] > 0)
         fail(writer, KNIT_WRITER_E_INCOMPLETE);
     if (writer->error) {
@@ -274,6 +277,20 @@ int knit_writer_end(struct knit_writer *writer)
         writer->buffer->error = 0;
     }
     return writer->error;
+}
+
+int knit_writer_commit(struct knit_writer *writer)
+{
+    int error = knit_writer_end(writer);
+
+    if (writer->inherited)
+        return writer->inherited;
+    if (error == KNIT_WRITER_E_FULL)
+        error = KNIT_BUFFER_E_FULL;
+    else if (error > 0)
+        error = -EINVAL;
+    writer->buffer->error = error;
+    return error;
 }
 
 const char *knit_writer_reason(int error)

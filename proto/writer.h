@@ -31,9 +31,10 @@ enum {
 
 struct knit_writer {
     struct knit_buffer *buffer;
-    size_t start;                      /* where in the buffer the value begins */
-    int error;                         /* 0, KNIT_WRITER_E_*, -ENOMEM */
-    uint32_t depth;                    /* containers open */
+    size_t start;   /* where in the buffer the value begins */
+    int inherited;  /* the buffer's error when the writer came; nothing is put then */
+    int error;      /* 0, KNIT_WRITER_E_*, -ENOMEM */
+    uint32_t depth; /* containers open */
     uint64_t left[KNIT_DEPTH_MAX + 1]; /* values still due; left[0] is the one value there is */
 };
 
@@ -61,8 +62,12 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len);
 void knit_writer_text(struct knit_writer *writer, const char *text);
 
 /* Whether exactly one whole value stands in the buffer. On anything but 0 the buffer is as it was
- * before the writer came, its error cleared. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
+ * before the writer came. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
 int knit_writer_end(struct knit_writer *writer);
+
+/* knit_writer_end() for encoders: whatever went wrong becomes the buffer's sticky error (a mistake
+ * in what was put: -EINVAL) and is returned. */
+int knit_writer_commit(struct knit_writer *writer);
 
 /* One sentence for an error of this module, static text. */
 const char *knit_writer_reason(int error);

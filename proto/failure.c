@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a code implies stands in one table, made from <knitting/code.h>; encoder and decoder both
+ * start from it, which is why the compact form can leave it out. Details are few and small, so
+ * decoding is a walk over the map with one comparison per known name.
+ */
+#include "proto/failure.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/head.h"
+#include "proto/limits.h"
+#include "proto/text.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+
+static const char cut_mark[] = " [cut]";
+
+static const struct code {
+    uint32_t code;
+    const char *name;
+    bool is_retryable;
+    enum knit_started started;
+} codes[] = {
+#define CODE_ROW(code, name, retryable, started) {code, #name, retryable, started},
+    KNIT_CODES(CODE_ROW)
+#undef CODE_ROW
+};
+
+static const struct code *find(uint32_t code)
+{
+    static const struct code unknown = {0, "UNKNOWN", false, KNIT_STARTED_UNKNOWN};
+    size_t i;
+
+    for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (codes[i].code == code)
+            return &codes[i];
+    }
+    return &unknown;
+}
+
+const char *knit_failure_name(uint32_t code)
+{
+    return find(code)->name;
+}
+
+bool knit_failure_is_retryable(uint32_t code)
+{
+    return find(code)->is_retryable;
+}
+
+enum knit_started knit_failure_started(uint32_t code)
+{
+    return find(code)->started;
+}
+
+/* The 400s are what became of a worker, the 600s what a task said. */
+enum knit_origin knit_failure_origin(uint32_t code)
+{
+    if (code >= 400 && code < 500)
+        return KNIT_ORIGIN_WORKER;
+    return code >= 600 && code < 700 ? KNIT_ORIGIN_TASK : KNIT_ORIGIN_SERVER;
+}
+
+static const char *const started_words[] = {"no", "yes", "unknown"};
+static const char *const origin_words[] = {"server", "worker", "task", "client"};
+
+const char *knit_failure_started_word(enum knit_started started)
+{
+    return started_words[started];
+}
+
+const char *knit_failure_origin_word(enum knit_origin origin)
+{
+    return origin_words[origin];
+}
+
+struct knit_failure knit_failure(uint32_t code, const char *message)
+{
+    const struct code *known = find(code);
+
+    return (struct knit_failure){
+        .code = code,
+        .started = known->started,
+        .is_retryable = known->is_retryable,
+        .origin = knit_failure_origin(code),
+        .message = knit_span_text(message),
+        .lane = KNIT_FAILURE_NONE,
+        .retry_after_ms = KNIT_FAILURE_NONE,
+        .limit = KNIT_FAILURE_NONE,
+        .actual = KNIT_FAILURE_NONE,
+    };
+}
+
+/* ---- Encoding ---- */
+
+/* Text as it may stand in a str: UTF-8, and no longer than max. `scratch` is used where it must be
+ * changed. */
+static struct knit_span mend(struct knit_span text, size_t max, char *scratch)
+{
+    size_t len = text.len, at = 0, keep;
+
+    if (len > max) {
+        keep = knit_text_cut(text.bytes, len, max - strlen(cut_mark));
+        memcpy(scratch, text.bytes, keep);
+        memcpy(scratch + keep, cut_mark, strlen(cut_mark));
+        len = keep + strlen(cut_mark);
+        text = knit_span(scratch, len);
+    }
+    while ((at += knit_text_valid(text.bytes + at, len - at)) < len) {
+        if (text.bytes != (const uint8_t *)scratch)
+            memcpy(scratch, text.bytes, len);
+        text.bytes = (const uint8_t *)scratch;
+        scratch[at++] = '?';
+    }
+    return text;
+}
+
+static void put_text(struct knit_writer *writer, struct knit_span text)
+{
+    char scratch[KNIT_ERROR_MESSAGE_BYTES_MAX];
+    struct knit_span mended = mend(text, sizeof(scratch), scratch);
+
+    knit_writer_str(writer, (const char *)mended.bytes, mended.len);
+}
+
+static void put_number(struct knit_writer *writer, const char *key, uint64_t value)
+{
+    if (value == KNIT_FAILURE_NONE)
+        return;
+    knit_writer_text(writer, key);
+    knit_writer_uint(writer, value);
+}
+
+static void put_word(struct knit_writer *writer, const char *key, const char *word)
+{
+    knit_writer_text(writer, key);
+    knit_writer_text(writer, word);
+}
+
+static void put_span(struct knit_writer *writer, const char *key, struct knit_span text)
+{
+    if (!text.bytes)
+        return;
+    knit_writer_text(writer, key);
+    put_text(writer, text);
+}
+
+static void put_raw(struct knit_writer *writer, const char *key, struct knit_span raw)
+{
+    if (!raw.bytes)
+        return;
+    knit_writer_text(writer, key);
+    knit_writer_raw(writer, raw.bytes, raw.len);
+}
+
+/* Which of the derivable details must be said. */
+struct said {
+    bool name;
+    bool started;
+    bool is_retryable;
+    bool origin;
+};
+
+static struct said what_to_say(const struct knit_failure *failure, enum knit_failure_form form)
+{
+    bool all = form == KNIT_FAILURE_FULL;
+
+    return (struct said){
+        .name = all,
+        .started = all || failure->started != knit_failure_started(failure->code),
+        .is_retryable = all || failure->is_retryable != knit_failure_is_retryable(failure->code),
+        .origin = all || failure->origin != knit_failure_origin(failure->code),
+    };
+}
+
+static uint32_t count_details(const struct knit_failure *failure, const struct said *said)
+{
+    return (uint32_t)said->name + said->started + said->is_retryable + said->origin +
+           (failure->task.bytes != NULL) + (failure->lane != KNIT_FAILURE_NONE) +
+           (failure->signal != 0) + (failure->retry_after_ms != KNIT_FAILURE_NONE) +
+           (failure->limit != KNIT_FAILURE_NONE) + (failure->actual != KNIT_FAILURE_NONE) +
+           (failure->cause.bytes != NULL) + (failure->stack.bytes != NULL) +
+           (failure->data.bytes != NULL);
+}
+
+static void put_name(struct knit_writer *writer, const struct knit_failure *failure)
+{
+    knit_writer_text(writer, "name");
+    if (failure->name.bytes && find(failure->code)->code == 0)
+        put_text(writer, failure->name);
+    else
+        knit_writer_text(writer, knit_failure_name(failure->code));
+}
+
+static int put_array(
+    struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form)
+{
+    struct said said = what_to_say(failure, form);
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_array(&writer, 3);
+    knit_writer_uint(&writer, failure->code);
+    put_text(&writer, failure->message);
+    knit_writer_map(&writer, count_details(failure, &said));
+    if (said.name)
+        put_name(&writer, failure);
+    if (said.started)
+        put_word(&writer, "started", knit_failure_started_word(failure->started));
+    if (said.is_retryable) {
+        knit_writer_text(&writer, "retryable");
+        knit_writer_bool(&writer, failure->is_retryable);
+    }
+    if (said.origin)
+        put_word(&writer, "origin", knit_failure_origin_word(failure->origin));
+    put_span(&writer, "task", failure->task);
+    put_number(&writer, "lane", failure->lane);
+    put_number(&writer, "signal", failure->signal ? failure->signal : KNIT_FAILURE_NONE);
+    put_number(&writer, "retry_after_ms", failure->retry_after_ms);
+    put_number(&writer, "limit", failure->limit);
+    put_number(&writer, "actual", failure->actual);
+    put_raw(&writer, "cause", failure->cause);
+    put_span(&writer, "stack", failure->stack);
+    put_raw(&writer, "data", failure->data);
+    return knit_writer_commit(&writer);
+}
+
+static int put_plain(struct knit_buffer *buffer, const struct knit_failure *failure)
+{
+    char scratch[KNIT_ERROR_MESSAGE_BYTES_MAX];
+    char text[KNIT_ERROR_MESSAGE_BYTES_MAX + 64];
+    struct knit_span message = mend(failure->message, sizeof(scratch), scratch);
+    struct knit_writer writer;
+    size_t len;
+
+    len = (size_t)snprintf(
+        text, sizeof(text), "%u %s: ", failure->code, knit_failure_name(failure->code));
+    memcpy(text + len, message.bytes, message.len);
+    knit_writer_init(&writer, buffer);
+    knit_writer_str(&writer, text, len + message.len);
+    return knit_writer_commit(&writer);
+}
+
+int knit_failure_put(
+    struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form)
+{
+    struct knit_failure whole = *failure;
+    int before = buffer->error, r;
+
+    if (!whole.message.bytes)
+        whole.message = knit_span_text("");
+    if (form == KNIT_FAILURE_PLAIN)
+        return put_plain(buffer, &whole);
+    r = put_array(buffer, &whole, form);
+    if (r == -EINVAL && before == 0) {
+        buffer->error = 0;
+        whole.cause = whole.data = (struct knit_span){0};
+        r = put_array(buffer, &whole, form);
+    }
+    return r;
+}
+
+/* ---- Decoding ---- */
+
+/* Which of the words it is; `present` where it is none. */
+static unsigned read_word(
+    const struct knit_item *item, const char *const *words, unsigned count, unsigned present)
+{
+    unsigned i;
+
+    for (i = 0; i < count && item->head.type == KNIT_HEAD_STR; i++) {
+        if (knit_span_is(item->body, words[i]))
+            return i;
+    }
+    return present;
+}
+
+static void read_detail(const struct knit_item *item, struct knit_failure *failure)
+{
+    uint64_t number = 0;
+
+    if (knit_span_is(item->key, "name"))
+        (void)knit_item_text(item, &failure->name);
+    else if (knit_span_is(item->key, "started"))
+        failure->started = (enum knit_started)read_word(item, started_words, 3, failure->started);
+    else if (knit_span_is(item->key, "retryable"))
+        (void)knit_item_bool(item, &failure->is_retryable);
+    else if (knit_span_is(item->key, "origin"))
+        failure->origin = (enum knit_origin)read_word(item, origin_words, 4, failure->origin);
+    else if (knit_span_is(item->key, "task"))
+        (void)knit_item_text(item, &failure->task);
+    else if (knit_span_is(item->key, "lane"))
+        (void)knit_item_uint(item, &failure->lane);
+    else if (knit_span_is(item->key, "signal") && knit_item_uint(item, &number))
+        failure->signal = number <= UINT32_MAX ? (uint32_t)number : 0;
+    else if (knit_span_is(item->key, "retry_after_ms"))
+        (void)knit_item_uint(item, &failure->retry_after_ms);
+    else if (knit_span_is(item->key, "limit"))
+        (void)knit_item_uint(item, &failure->limit);
+    else if (knit_span_is(item->key, "actual"))
+        (void)knit_item_uint(item, &failure->actual);
+    else if (knit_span_is(item->key, "cause"))
+        failure->cause = item->raw;
+    else if (knit_span_is(item->key, "stack"))
+        (void)knit_item_text(item, &failure->stack);
+    else if (knit_span_is(item->key, "data"))
+        failure->data = item->raw;
+}
+
+static int decode_array(struct knit_span error, struct knit_failure *ret_failure)
+{
+    struct knit_item code, message, details, detail;
+    struct knit_failure failure;
+    struct knit_walk walk;
+    int r;
+
+    if (knit_walk_array(&walk, error) || walk.left != 3 || knit_walk_next(&walk, &code) ||
+        knit_walk_next(&walk, &message) || knit_walk_next(&walk, &details) || walk.rest.len != 0)
+        return KNIT_FAILURE_E_BAD;
+    if (code.head.type != KNIT_HEAD_UINT || code.head.value > UINT32_MAX ||
+        message.head.type != KNIT_HEAD_STR || knit_walk_map(&walk, details.raw))
+        return KNIT_FAILURE_E_BAD;
+    failure = knit_failure((uint32_t)code.head.value, NULL);
+    failure.message = message.body;
+    while ((r = knit_walk_next(&walk, &detail)) == 0)
+        read_detail(&detail, &failure);
+    if (r != KNIT_WALK_E_END)
+        return KNIT_FAILURE_E_BAD;
+    *ret_failure = failure;
+    return 0;
+}
+
+/* "600 TASK_FAILED: text"; anything else is a text. */
+static void decode_text(struct knit_span text, struct knit_failure *ret_failure)
+{
+    size_t i, len, at;
+    char prefix[64];
+
+    for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        len = (size_t)snprintf(prefix, sizeof(prefix), "%u %s:", codes[i].code, codes[i].name);
+        if (text.len < len || memcmp(text.bytes, prefix, len) != 0)
+            continue;
+        at = text.len > len && text.bytes[len] == ' ' ? len + 1 : len;
+        *ret_failure = knit_failure(codes[i].code, NULL);
+        ret_failure->message = knit_span(text.bytes + at, text.len - at);
+        return;
+    }
+    *ret_failure = knit_failure(KNIT_TASK_FAILED, NULL);
+    ret_failure->message = text;
+}
+
+int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure)
+{
+    struct knit_head head;
+
+    if (knit_head_read(error.bytes, error.len, &head))
+        return KNIT_FAILURE_E_BAD;
+    if (head.type == KNIT_HEAD_ARRAY)
+        return decode_array(error, ret_failure);
+    if (head.type != KNIT_HEAD_STR && head.type != KNIT_HEAD_BIN)
+        return KNIT_FAILURE_E_BAD;
+    if (head.value != error.len - head.size)
+        return KNIT_FAILURE_E_BAD;
+    decode_text(knit_span(error.bytes + head.size, (size_t)head.value), ret_failure);
+    return 0;
+}
+
+int knit_failure_convert(
+    struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form)
+{
+    struct knit_failure failure;
+
+    if (knit_failure_decode(error, &failure))
+        failure = knit_failure(KNIT_INTERNAL, "an error came in a form nobody can read");
+    return knit_failure_put(buffer, &failure, form);
+}
+
+/* ---- A task's own ---- */
+
+static int put_task(
+    struct knit_buffer *buffer, int64_t task_code, struct knit_span message, struct knit_span value)
+{
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_array(&writer, 3);
+    knit_writer_uint(&writer, KNIT_TASK_FAILED);
+    put_text(&writer, message);
+    knit_writer_map(&writer, 1);
+    knit_writer_text(&writer, "data");
+    knit_writer_map(&writer, value.bytes ? 2 : 1);
+    knit_writer_text(&writer, "code");
+    knit_writer_int(&writer, task_code);
+    put_raw(&writer, "value", value);
+    return knit_writer_commit(&writer);
+}
+
+int knit_failure_put_task(
+    struct knit_buffer *buffer, int64_t task_code, struct knit_span message, struct knit_span value)
+{
+    int before = buffer->error, r;
+
+    if (!message.bytes)
+        message = knit_span_text("");
+    r = put_task(buffer, task_code, message, value);
+    if (r == -EINVAL && before == 0) {
+        buffer->error = 0;
+        r = put_task(buffer, task_code, message, (struct knit_span){0});
+    }
+    return r;
+}
+
+bool knit_failure_task_data(
+    const struct knit_failure *failure, int64_t *ret_code, struct knit_span *ret_value)
+{
+    struct knit_item code, value;
+    int64_t number;
+
+    if (!failure->data.bytes || knit_walk_find(failure->data, "code", &code) ||
+        !knit_head_as_int(&code.head, &number))
+        return false;
+    *ret_code = number;
+    *ret_value = (struct knit_span){0};
+    if (knit_walk_find(failure->data, "value", &value) == 0)
+        *ret_value = value.raw;
+    return true;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parsing takes the scanner's marks for where each element begins, so it reads one head per
+ * element. The scanner has seen to the outline already; what is left are the types of method,
+ * params, options and error.
+ */
+#include "proto/message.h"
+
+#include "proto/writer.h"
+
+static int bad(const char **ret_reason, const char *reason)
+{
+    *ret_reason = reason;
+    return KNIT_MESSAGE_E_BAD;
+}
+
+/* Element `index`, from its mark to the next one's. */
+static struct knit_span element(
+    struct knit_span message, const struct knit_scan *scan, unsigned index)
+{
+    size_t start = scan->element[index];
+    size_t end = index + 1u < scan->count ? scan->element[index + 1] : message.len;
+
+    return knit_span(message.bytes + start, end - start);
+}
+
+static int parse_method(
+    struct knit_span raw, struct knit_method *ret_method, const char **ret_reason)
+{
+    struct knit_head head;
+
+    if (knit_head_read(raw.bytes, raw.len, &head))
+        return bad(ret_reason, "a message's marks do not match its bytes");
+    *ret_method = (struct knit_method){0};
+    if (head.type == KNIT_HEAD_UINT) {
+        ret_method->id = head.value;
+        return 0;
+    }
+    /* Some clients send text as bin. */
+    if (head.type != KNIT_HEAD_STR && head.type != KNIT_HEAD_BIN)
+        return bad(ret_reason, "a method must be a name or a number");
+    ret_method->name = knit_span(raw.bytes + head.size, raw.len - head.size);
+    return 0;
+}
+
+static int parse_call(struct knit_span message, const struct knit_scan *scan, unsigned first,
+    struct knit_message *view, const char **ret_reason)
+{
+    struct knit_head head;
+    int r = parse_method(element(message, scan, first), &view->method, ret_reason);
+
+    if (r)
+        return r;
+    view->params = element(message, scan, first + 1);
+    if (knit_head_read(view->params.bytes, view->params.len, &head) || head.type != KNIT_HEAD_ARRAY)
+        return bad(ret_reason, "params must be an array");
+    if (first + 2 == scan->count)
+        return 0;
+    view->options = element(message, scan, first + 2);
+    if (knit_head_read(view->options.bytes, view->options.len, &head) || head.type != KNIT_HEAD_MAP)
+        return bad(ret_reason, "options must be a map");
+    return 0;
+}
+
+static int parse_response(
+    struct knit_span message, const struct knit_scan *scan, struct knit_message *view)
+{
+    struct knit_span error = element(message, scan, 2);
+    struct knit_head head;
+
+    if (knit_head_read(error.bytes, error.len, &head) || head.type != KNIT_HEAD_NIL)
+        view->error = error;
+    else
+        view->result = element(message, scan, 3);
+    return 0;
+}
+
+int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
+    struct knit_message *ret_message, const char **ret_reason)
+{
+    struct knit_span message = knit_span(bytes, len);
+    struct knit_message view = {0};
+    int r;
+
+    if (scan->used != len || scan->count < 3)
+        return bad(ret_reason, "a message's marks do not match its bytes");
+    view.kind = (enum knit_message_kind)scan->kind;
+    view.msgid = scan->msgid;
+    if (view.kind == KNIT_MESSAGE_RESPONSE)
+        r = parse_response(message, scan, &view);
+    else
+        r = parse_call(message, scan, view.kind == KNIT_MESSAGE_REQUEST ? 2 : 1, &view, ret_reason);
+    if (r)
+        return r;
+    *ret_message = view;
+    return 0;
+}
+
+/* The heads of messages are put one by one: what follows them comes by other means, so no writer
+ * can count it. */
+enum head_bytes { ARRAY_OF = 0x90, NIL = 0xc0 };
+
+static int put_byte(struct knit_buffer *buffer, unsigned byte)
+{
+    uint8_t narrow = (uint8_t)byte;
+
+    return knit_buffer_append(buffer, &narrow, 1);
+}
+
+/* One value through a writer of its own. */
+static int put_uint(struct knit_buffer *buffer, uint64_t value)
+{
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_uint(&writer, value);
+    return knit_writer_commit(&writer);
+}
+
+static int put_method(struct knit_buffer *buffer, const struct knit_method *method)
+{
+    struct knit_writer writer;
+
+    if (!method->name.bytes)
+        return put_uint(buffer, method->id);
+    knit_writer_init(&writer, buffer);
+    knit_writer_str(&writer, (const char *)method->name.bytes, method->name.len);
+    return knit_writer_commit(&writer);
+}
+
+/* A message that does not fit leaves nothing of itself behind. */
+static int finish(struct knit_buffer *buffer, size_t start)
+{
+    if (buffer->error)
+        buffer->len = start;
+    return buffer->error;
+}
+
+int knit_message_put_request_head(
+    struct knit_buffer *buffer, uint32_t msgid, const struct knit_method *method, bool with_options)
+{
+    size_t start = buffer->len;
+
+    put_byte(buffer, ARRAY_OF | (with_options ? 5 : 4));
+    put_byte(buffer, KNIT_MESSAGE_REQUEST);
+    put_uint(buffer, msgid);
+    put_method(buffer, method);
+    return finish(buffer, start);
+}
+
+int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,
+    const struct knit_method *method, struct knit_span params, const struct knit_options *options)
+{
+    bool with_options = options && !knit_options_is_empty(options);
+    size_t start = buffer->len;
+
+    knit_message_put_request_head(buffer, msgid, method, with_options);
+    knit_buffer_append(buffer, params.bytes, params.len);
+    if (with_options)
+        knit_options_put(buffer, options);
+    return finish(buffer, start);
+}
+
+int knit_message_put_notification(
+    struct knit_buffer *buffer, const struct knit_method *method, struct knit_span params)
+{
+    size_t start = buffer->len;
+
+    put_byte(buffer, ARRAY_OF | 3);
+    put_byte(buffer, KNIT_MESSAGE_NOTIFICATION);
+    put_method(buffer, method);
+    knit_buffer_append(buffer, params.bytes, params.len);
+    return finish(buffer, start);
+}
+
+static void put_response_start(struct knit_buffer *buffer, uint32_t msgid)
+{
+    put_byte(buffer, ARRAY_OF | 4);
+    put_byte(buffer, KNIT_MESSAGE_RESPONSE);
+    put_uint(buffer, msgid);
+}
+
+int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid)
+{
+    size_t start = buffer->len;
+
+    put_response_start(buffer, msgid);
+    put_byte(buffer, NIL);
+    return finish(buffer, start);
+}
+
+int knit_message_put_response(struct knit_buffer *buffer, uint32_t msgid, struct knit_span result)
+{
+    size_t start = buffer->len;
+
+    knit_message_put_response_head(buffer, msgid);
+    knit_buffer_append(buffer, result.bytes, result.len);
+    return finish(buffer, start);
+}
+
+int knit_message_put_error(struct knit_buffer *buffer, uint32_t msgid,
+    const struct knit_failure *failure, enum knit_failure_form form)
+{
+    size_t start = buffer->len;
+
+    put_response_start(buffer, msgid);
+    knit_failure_put(buffer, failure, form);
+    put_byte(buffer, NIL);
+    return finish(buffer, start);
+}
+
+int knit_message_put_error_raw(
+    struct knit_buffer *buffer, uint32_t msgid, struct knit_span error, enum knit_failure_form form)
+{
+    size_t start = buffer->len;
+
+    put_response_start(buffer, msgid);
+    knit_failure_convert(buffer, error, form);
+    put_byte(buffer, NIL);
+    return finish(buffer, start);
+}

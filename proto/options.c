@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One table gives each option's name, its member and the rule it is read by. */
+#include "proto/options.h"
+
+#include <string.h>
+
+#include "proto/head.h"
+#include "proto/limits.h"
+#include "proto/text.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+
+enum rule { TIME, UINT, BOOL, PRIORITY, KEY, TEXT, AFFINITY };
+
+static const struct option {
+    const char *name;
+    enum rule rule;
+    size_t offset;
+    const char *reason;
+} table[] = {
+    {"timeout", TIME, offsetof(struct knit_options, timeout_ns),
+        "option timeout must be a number of milliseconds"},
+    {"queue", TIME, offsetof(struct knit_options, queue_ns),
+        "option queue must be a number of milliseconds"},
+    {"progress", BOOL, offsetof(struct knit_options, progress), "option progress must be a bool"},
+    {"keep", UINT, offsetof(struct knit_options, keep), "option keep must be an unsigned number"},
+    {"key", KEY, offsetof(struct knit_options, key),
+        "option key must be a str or bin of 1 to 64 bytes"},
+    {"priority", PRIORITY, offsetof(struct knit_options, priority),
+        "option priority must be 0, 1 or 2"},
+    {"affinity", AFFINITY, offsetof(struct knit_options, affinity),
+        "option affinity must be an unsigned number or a str"},
+    {"trace", TEXT, offsetof(struct knit_options, trace), "option trace must be a str"},
+    {"epoch", UINT, offsetof(struct knit_options, epoch),
+        "option epoch must be an unsigned number"},
+};
+
+enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
+
+struct knit_options knit_options(void)
+{
+    return (struct knit_options){
+        .timeout_ns = KNIT_OPTION_NONE,
+        .queue_ns = KNIT_OPTION_NONE,
+        .affinity = KNIT_OPTION_NONE,
+        .epoch = KNIT_OPTION_NONE,
+    };
+}
+
+uint64_t knit_options_ns(double ms)
+{
+    double ns = ms * 1e6;
+    uint64_t whole;
+
+    /* NaN fails both comparisons. 2^64 is the first double that does not fit. */
+    if (!(ns >= 0) || !(ns < 18446744073709551616.0))
+        return KNIT_OPTION_NONE;
+    whole = (uint64_t)ns;
+    return (double)whole < ns ? whole + 1 : whole;
+}
+
+/* FNV-1a, folded away from the one value that says none. Equal texts must give equal numbers on
+ * every machine and in every release, nothing more. */
+static uint64_t hash(struct knit_span text)
+{
+    uint64_t word = 0xcbf29ce484222325u;
+    size_t i;
+
+    for (i = 0; i < text.len; i++)
+        word = (word ^ text.bytes[i]) * 0x100000001b3u;
+    return word == KNIT_OPTION_NONE ? 0 : word;
+}
+
+static bool read_time(const struct knit_item *item, uint64_t *ret_ns)
+{
+    double ms;
+
+    if (!knit_head_as_float(&item->head, &ms))
+        return false;
+    *ret_ns = knit_options_ns(ms);
+    return true;
+}
+
+static bool read_affinity(const struct knit_item *item, uint64_t *ret_affinity)
+{
+    if (item->head.type == KNIT_HEAD_STR) {
+        *ret_affinity = hash(item->body);
+        return true;
+    }
+    if (!knit_item_uint(item, ret_affinity))
+        return false;
+    if (*ret_affinity == KNIT_OPTION_NONE)
+        *ret_affinity = 0;
+    return true;
+}
+
+static bool read_key(const struct knit_item *item, struct knit_span *ret_key)
+{
+    if (item->head.type != KNIT_HEAD_STR && item->head.type != KNIT_HEAD_BIN)
+        return false;
+    *ret_key = item->body;
+    return item->body.len > 0 && item->body.len <= KNIT_KEY_BYTES_MAX;
+}
+
+static bool read_option(
+    const struct option *option, const struct knit_item *item, struct knit_options *options)
+{
+    void *member = (char *)options + option->offset;
+
+    switch (option->rule) {
+    case TIME:
+        return read_time(item, member);
+    case UINT:
+        return knit_item_uint(item, member);
+    case BOOL:
+        return knit_item_bool(item, member);
+    case PRIORITY:
+        options->priority = (uint8_t)item->head.value;
+        return item->head.type == KNIT_HEAD_UINT && item->head.value <= KNIT_PRIORITY_MAX;
+    case KEY:
+        return read_key(item, member);
+    case AFFINITY:
+        return read_affinity(item, member);
+    case TEXT:
+        return knit_item_text(item, member) && knit_text_is_utf8(item->body.bytes, item->body.len);
+    }
+    return false;
+}
+
+static const struct option *find(struct knit_span name)
+{
+    unsigned i;
+
+    for (i = 0; i < OPTIONS; i++) {
+        if (knit_span_is(name, table[i].name))
+            return &table[i];
+    }
+    return NULL;
+}
+
+int knit_options_decode(
+    struct knit_span map, struct knit_options *ret_options, const char **ret_reason)
+{
+    struct knit_options options = knit_options();
+    const struct option *option;
+    struct knit_walk walk;
+    struct knit_item item;
+    int r;
+
+    if (!map.bytes) {
+        *ret_options = options;
+        return 0;
+    }
+    r = knit_walk_map(&walk, map);
+    while (r == 0) {
+        r = knit_walk_next(&walk, &item);
+        if (r)
+            break;
+        option = find(item.key);
+        if (!option || item.head.type == KNIT_HEAD_NIL)
+            continue;
+        if (!read_option(option, &item, &options)) {
+            *ret_reason = option->reason;
+            return KNIT_OPTIONS_E_BAD;
+        }
+    }
+    if (r != KNIT_WALK_E_END) {
+        *ret_reason = "options must be a map";
+        return KNIT_OPTIONS_E_BAD;
+    }
+    *ret_options = options;
+    return 0;
+}
+
+static uint32_t count_set(const struct knit_options *options)
+{
+    return (options->timeout_ns != KNIT_OPTION_NONE) + (options->queue_ns != KNIT_OPTION_NONE) +
+           options->progress + (options->keep != 0) + (options->key.bytes != NULL) +
+           (options->priority != 0) + (options->affinity != KNIT_OPTION_NONE) +
+           (options->trace.bytes != NULL) + (options->epoch != KNIT_OPTION_NONE);
+}
+
+bool knit_options_is_empty(const struct knit_options *options)
+{
+    return count_set(options) == 0;
+}
+
+/* Whole milliseconds as an int, others as a float. */
+static void put_time(struct knit_writer *writer, const char *name, uint64_t ns)
+{
+    if (ns == KNIT_OPTION_NONE)
+        return;
+    knit_writer_text(writer, name);
+    if (ns % 1000000 == 0)
+        knit_writer_uint(writer, ns / 1000000);
+    else
+        knit_writer_float(writer, (double)ns / 1e6);
+}
+
+static void put_uint(struct knit_writer *writer, const char *name, uint64_t value, uint64_t none)
+{
+    if (value == none)
+        return;
+    knit_writer_text(writer, name);
+    knit_writer_uint(writer, value);
+}
+
+int knit_options_put(struct knit_buffer *buffer, const struct knit_options *options)
+{
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_map(&writer, count_set(options));
+    put_time(&writer, "timeout", options->timeout_ns);
+    put_time(&writer, "queue", options->queue_ns);
+    if (options->progress) {
+        knit_writer_text(&writer, "progress");
+        knit_writer_bool(&writer, true);
+    }
+    put_uint(&writer, "keep", options->keep, 0);
+    if (options->key.bytes) {
+        knit_writer_text(&writer, "key");
+        knit_writer_bin(&writer, options->key.bytes, options->key.len);
+    }
+    put_uint(&writer, "priority", options->priority, 0);
+    put_uint(&writer, "affinity", options->affinity, KNIT_OPTION_NONE);
+    if (options->trace.bytes) {
+        knit_writer_text(&writer, "trace");
+        knit_writer_str(&writer, (const char *)options->trace.bytes, options->trace.len);
+    }
+    put_uint(&writer, "epoch", options->epoch, KNIT_OPTION_NONE);
+    return knit_writer_commit(&writer);
+}
