@@ -15,6 +15,6 @@ if [ ! -d "$sysroot/usr/include" ]; then
 fi
 if [ ! -f "$build/build.ninja" ]; then
   printf "[constants]\nsysroot = '%s'\n" "$sysroot" >"$sysroot/sysroot.ini"
-  meson setup "$build" --cross-file "$sysroot/sysroot.ini" --cross-file deploy/cross/aarch64-linux-gnu.ini </dev/null
+  meson setup "$build" --cross-file "$sysroot/sysroot.ini" --cross-file deploy/cross/aarch64-linux-gnu.ini </dev/null >/dev/null
 fi
 ninja -C "$build" --quiet </dev/null

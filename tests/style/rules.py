@@ -197,7 +197,7 @@ BANNED = {
     'atoi': 'strtol with end and range checked', 'atol': 'strtol with end and range checked',
     'atoll': 'strtoll with end and range checked', 'atof': 'strtod with end checked',
     'strtok': 'strcspn, or strtok_r', 'gets': 'fgets', 'mktemp': 'mkstemp', 'tmpnam': 'mkstemp',
-    'alloca': 'a bound and an array', 'signal': 'sigaction',
+    'alloca': 'a bound and an array',
 }
 
 

@@ -91,7 +91,7 @@ SAMPLES = {
     'banned-call': (
         [in_function(f'x = {name}(a, b);') for name in
          ('sprintf', 'strcpy', 'strcat', 'atoi', 'atol', 'strtok', 'strncpy', 'alloca')],
-        [in_function('snprintf(a, n, "sprintf(x)");', 'my_strcpy(a);', '/* atoi(x) */', 'api->signal(call);')]),
+        [in_function('snprintf(a, n, "sprintf(x)");', 'my_strcpy(a);', '/* atoi(x) */', 'api->gets(call);')]),
     'atomics': (
         [in_function('x = atomic_load(&a);'), in_function('atomic_fetch_add(&a, 1);'),
          in_function('atomic_compare_exchange_strong(&a, &b, c);'), in_function('atomic_store (&a, 1);'),
