@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Floors: what the machine itself charges for the things a call is made of.
+ *
+ * Each measures for about `ms` milliseconds with the caller's side on one core and the other side,
+ * a forked child, on another (or the same). They share no code with what is compared to them. All
+ * return 0 or -errno; `is_quick` looks at every byte that came back, and a wrong one is -EBADMSG.
+ *
+ * Threads: none may run besides the caller's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct knit_floor_setting {
+    int cpu, partner_cpu;
+    uint32_t ms;
+    uint32_t bytes;              /* of a message */
+    uint32_t batch;              /* ring: cells published at once */
+    uint32_t sleep_ms;           /* futex: pause before each round trip */
+    uint32_t connections, depth; /* echo: messages in flight on each */
+    bool is_unix;                /* echo: a unix stream socket instead of TCP */
+    bool is_cold;                /* copy: memory that no cache holds */
+    bool is_quick;
+};
+
+struct knit_floor_figure {
+    double typical_ns; /* of one operation, there and back where it has a back */
+    double p99_ns;     /* 0: not known */
+    double per_second;
+};
+
+/* A cell written, read by the other side: one way, as fast as both can. */
+int knit_floor_ring(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+
+/* memcpy. */
+int knit_floor_copy(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+
+/* Wake a process that sleeps on a futex, and be woken by it. */
+int knit_floor_futex(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+
+/* Bytes to a server that sends them back, epoll on both sides, nothing looked at. */
+int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
