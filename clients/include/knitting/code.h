@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The codes of an error, the same at every distance: on the wire, in a lane, in the library.
  *
- * A code is never reused and never changes its meaning. The hundreds say who has to act: 1xx the message was wrong,
- * 2xx the pool cannot take the call now, 3xx the call was wrong or ran out, 4xx its worker or result failed, 5xx the
- * path failed, 6xx the task itself said no.
+ * A code is never reused and never changes its meaning. The hundreds say who has to act: 1xx the
+ * message was wrong, 2xx the pool cannot take the call now, 3xx the call was wrong or ran out, 4xx
+ * its worker or result failed, 5xx the path failed, 6xx the task itself said no.
  */
 #pragma once
 
@@ -11,8 +11,9 @@
 extern "C" {
 #endif
 
-/* X(code, name, retryable, started): `retryable` = sending the same call again may succeed; `started` = whether the
- * task had begun, as far as the code alone tells (an error's own `started` wins where one is given). */
+/* X(code, name, retryable, started): `retryable` = sending the same call again may succeed;
+ * `started` = whether the task had begun, as far as the code alone tells (an error's own `started`
+ * wins where one is given). */
 #define KNIT_CODES(X)                                                                              \
     X(100, BAD_MESSAGE, 0, KNIT_STARTED_NO)                                                        \
     X(101, TOO_LARGE, 0, KNIT_STARTED_NO)                                                          \

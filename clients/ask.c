@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Questions to the pool itself, which all travel by the stream, whatever the calls do. */
+#include "clients/ask.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/client.h"
+#include "proto/limits.h"
+#include "proto/tasks.h"
+#include "proto/walk.h"
+
+static const uint8_t no_params[] = {0x90};
+static const uint8_t one_nil[] = {0x91, 0xc0};
+
+/* Whether the session may wait now. */
+static int check_waiting(struct knit *k, struct knit_error *ret_error)
+{
+    if (k->is_calling_back)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
+    return knit_client_check(k, ret_error);
+}
+
+static uint64_t ask_until_ns(const struct knit *k)
+{
+    return knit_client_now_ns() + (uint64_t)k->ask_ms * 1000000;
+}
+
+int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
+{
+    struct knit_handle *handle;
+    struct knit_span result;
+    uint64_t begin_ns;
+    int code = check_waiting(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    begin_ns = knit_client_now_ns();
+    code = knit_client_ask(k, "$/ping", knit_span(one_nil, sizeof(one_nil)), ask_until_ns(k),
+        &handle, &result, ret_error);
+    if (code == KNIT_OK) {
+        if (ret_ns != NULL)
+            *ret_ns = knit_client_now_ns() - begin_ns;
+        knit_handle_drop(handle);
+    }
+    knit_client_call_back(k);
+    knit_watch_update(k);
+    return code;
+}
+
+int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len)
+{
+    struct knit_span result;
+    int code = check_waiting(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    k->stats = knit_free(k->stats);
+    code = knit_client_ask(k, "$/stats", knit_span(no_params, sizeof(no_params)), ask_until_ns(k),
+        &k->stats, &result, ret_error);
+    if (code == KNIT_OK) {
+        *ret_map = result.bytes;
+        *ret_len = result.len;
+    }
+    knit_client_call_back(k);
+    knit_watch_update(k);
+    return code;
+}
+
+static int bad_page(struct knit_error *ret_error, const char *reason)
+{
+    return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_UNKNOWN,
+        "the server answered $/tasks with something else: %s", reason);
+}
+
+/* Every entry of one page; *after becomes the last id. */
+static int read_page(struct knit_span result, struct knit_ask_page *page,
+    knit_ask_on_entry *on_entry, void *user, struct knit_error *ret_error)
+{
+    struct knit_tasks_page tasks;
+    struct knit_walk walk;
+    struct knit_item item;
+    const char *reason;
+    uint64_t count = 0;
+    int code = KNIT_OK;
+
+    if (knit_tasks_page_decode(result, &tasks, &reason) != 0)
+        return bad_page(ret_error, reason);
+    if (knit_walk_array(&walk, tasks.tasks) != 0)
+        return bad_page(ret_error, "tasks is no array");
+    page->epoch = tasks.epoch;
+    page->more = tasks.more;
+    while (code == KNIT_OK && knit_walk_next(&walk, &item) == 0) {
+        struct knit_task_entry entry;
+
+        if (knit_task_entry_decode(item.raw, &entry, &reason) != 0)
+            return bad_page(ret_error, reason);
+        if (page->after != KNIT_TASKS_FIRST && entry.id <= page->after)
+            return bad_page(ret_error, "the ids do not rise");
+        page->after = entry.id;
+        count++;
+        code = on_entry(&entry, tasks.epoch, user, ret_error);
+    }
+    if (code == KNIT_OK && page->more && count == 0)
+        return bad_page(ret_error, "an empty page that is not the last");
+    return code;
+}
+
+int knit_ask_each_task(struct knit *k, uint64_t until_ns, knit_ask_on_entry *on_entry, void *user,
+    struct knit_error *ret_error)
+{
+    struct knit_ask_page page = {.after = KNIT_TASKS_FIRST, .more = true};
+    int code = KNIT_OK;
+
+    while (code == KNIT_OK && page.more) {
+        const struct knit_tasks_query query = {.after = page.after};
+        uint8_t bytes[64];
+        struct knit_buffer params;
+        struct knit_handle *handle;
+        struct knit_span result;
+
+        knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
+        (void)knit_tasks_query_put(&params, &query);
+        code = knit_client_ask(
+            k, "$/tasks", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
+        if (code != KNIT_OK)
+            break;
+        code = read_page(result, &page, on_entry, user, ret_error);
+        knit_handle_drop(handle);
+    }
+    return code;
+}
+
+struct visit {
+    void (*on_task)(const struct knit_task_info *info, void *user);
+    void *user;
+};
+
+static char *copy_text(struct knit_span text)
+{
+    return strndup(text.bytes != NULL ? (const char *)text.bytes : "", text.len);
+}
+
+static int show_entry(
+    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
+{
+    const struct visit *visit = user;
+    char *name = copy_text(entry->name), *signature = copy_text(entry->signature);
+    char *doc = copy_text(entry->doc);
+    int code = KNIT_OK;
+
+    (void)epoch;
+    if (name == NULL || signature == NULL || doc == NULL)
+        code = knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    if (code == KNIT_OK) {
+        const struct knit_task_info info = {
+            .id = (uint32_t)entry->id,
+            .name = name,
+            .signature = signature,
+            .doc = doc,
+            .timeout_ms = entry->timeout_ms != 0 ? (double)entry->timeout_ms : -1,
+            .flags = (uint32_t)entry->flags,
+        };
+
+        visit->on_task(&info, visit->user);
+    }
+    free(name);
+    free(signature);
+    free(doc);
+    return code;
+}
+
+int knit_tasks(struct knit *k, struct knit_error *ret_error,
+    void (*on_task)(const struct knit_task_info *info, void *user), void *user)
+{
+    struct visit visit = {on_task, user};
+    int code = check_waiting(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    code = knit_ask_each_task(k, ask_until_ns(k), show_entry, &visit, ret_error);
+    knit_client_call_back(k);
+    knit_watch_update(k);
+    return code;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors as callers see them, from the three places they come from: the wire, a lane, the library.
+ *
+ * What came is copied into one buffer of the session before it is taken apart, since the bytes it
+ * came in end with their handle while the caller may look at `data` a little longer.
+ */
+#include "clients/client.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/failure.h"
+#include "proto/text.h"
+#include "proto/walk.h"
+
+const char *knit_error_code_name(int code)
+{
+    return knit_failure_name((uint32_t)code);
+}
+
+const char *knit_error_started_name(enum knit_started started)
+{
+    return knit_failure_started_word(started);
+}
+
+const char *knit_error_origin_name(enum knit_origin origin)
+{
+    return knit_failure_origin_word(origin);
+}
+
+static void begin(struct knit_error *error, int code)
+{
+    memset(error, 0, offsetof(struct knit_error, task));
+    error->task[0] = '\0';
+    error->message[0] = '\0';
+    error->code = code;
+    error->name = knit_error_code_name(code);
+    error->lane = -1;
+    error->retry_after_ms = -1;
+    error->limit = -1;
+    error->actual = -1;
+}
+
+int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
+    const char *format, va_list args)
+{
+    if (ret_error == NULL)
+        return code;
+    begin(ret_error, code);
+    ret_error->started = started;
+    ret_error->origin = KNIT_ORIGIN_CLIENT;
+    ret_error->retryable = started == KNIT_STARTED_NO && knit_failure_is_retryable((uint32_t)code);
+    vsnprintf(ret_error->message, sizeof(ret_error->message), format, args);
+    return code;
+}
+
+int knit_error_make(
+    struct knit_error *ret_error, int code, enum knit_started started, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    knit_error_vmake(ret_error, code, started, format, args);
+    va_end(args);
+    return code;
+}
+
+static void copy_text(char *to, size_t size, struct knit_span text)
+{
+    size_t len = knit_text_cut(text.bytes, text.len, size - 1);
+
+    if (len > 0)
+        memcpy(to, text.bytes, len);
+    to[len] = '\0';
+}
+
+static int64_t number(uint64_t value)
+{
+    return value <= INT64_MAX ? (int64_t)value : -1;
+}
+
+/* The map behind code and message, where there is one. */
+static struct knit_span find_details(struct knit_span error)
+{
+    struct knit_walk walk;
+    struct knit_item item = {.raw = {NULL, 0}};
+
+    if (knit_walk_array(&walk, error) != 0)
+        return knit_span(NULL, 0);
+    for (int i = 0; i < 3; i++) {
+        if (knit_walk_next(&walk, &item) != 0)
+            return knit_span(NULL, 0);
+    }
+    return item.raw;
+}
+
+int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *ret_error)
+{
+    struct knit_failure failure;
+    struct knit_span details, data;
+
+    if (knit_failure_decode(error, &failure) != 0)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_UNKNOWN,
+            "the pool sent an error that is none of the protocol's");
+    if (ret_error == NULL)
+        return (int)failure.code;
+
+    /* Without memory for the copy the error comes without data. */
+    knit_buffer_reset(&k->error);
+    if (knit_buffer_append(&k->error, error.bytes, error.len) != 0 ||
+        knit_failure_decode(knit_buffer_span(&k->error), &failure) != 0)
+        failure.data = failure.message = failure.task = knit_span(NULL, 0);
+    details = find_details(knit_buffer_span(&k->error));
+
+    begin(ret_error, (int)failure.code);
+    ret_error->started = failure.started;
+    ret_error->origin = failure.origin;
+    ret_error->retryable = failure.is_retryable;
+    ret_error->lane = (int)number(failure.lane);
+    ret_error->signal = (int)failure.signal;
+    ret_error->retry_after_ms = number(failure.retry_after_ms);
+    ret_error->limit = number(failure.limit);
+    ret_error->actual = number(failure.actual);
+    data = failure.data;
+    if (failure.code != KNIT_TASK_FAILED ||
+        !knit_failure_task_data(&failure, &ret_error->task_code, &data))
+        data = failure.data;
+    ret_error->data = data.bytes;
+    ret_error->data_len = data.len;
+    ret_error->details = details.bytes;
+    ret_error->details_len = details.len;
+    copy_text(ret_error->task, sizeof(ret_error->task), failure.task);
+    copy_text(ret_error->message, sizeof(ret_error->message), failure.message);
+    return (int)failure.code;
+}

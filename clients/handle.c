@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Handles: where they come from, how they get their one outcome, where they go.
+ *
+ * They are cut from chunks that live as long as the session, so starting a call allocates nothing
+ * once a session is warm, and knit_close() finds every one. Deadlines are not sorted: the session
+ * keeps a lower bound of them all and looks through the list only when that has passed, which for
+ * calls that end in time means hardly ever.
+ */
+#include "clients/client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct knit_handle *grow(struct knit *k)
+{
+    struct knit_handle_chunk *chunk = calloc(1, sizeof(*chunk));
+
+    if (chunk == NULL)
+        return NULL;
+    chunk->next = k->chunks;
+    k->chunks = chunk;
+    for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
+        chunk->handle[i].k = k;
+        TAILQ_INSERT_TAIL(&k->spare, &chunk->handle[i], entry);
+    }
+    return TAILQ_FIRST(&k->spare);
+}
+
+struct knit_handle *knit_handle_new(struct knit *k)
+{
+    struct knit_handle *handle = TAILQ_FIRST(&k->spare);
+
+    if (handle == NULL)
+        handle = grow(k);
+    if (handle == NULL)
+        return NULL;
+    TAILQ_REMOVE(&k->spare, handle, entry);
+    handle->state = KNIT_HANDLE_WAITING;
+    handle->via = KNIT_VIA_NOTHING;
+    handle->is_timed = handle->is_ready = handle->is_held = handle->is_error =
+        handle->is_cancelled = false;
+    handle->code = 0;
+    handle->deadline_ns = 0;
+    handle->signature = NULL;
+    handle->on_done = NULL;
+    handle->heap = NULL;
+    handle->outcome = knit_span(NULL, 0);
+    return handle;
+}
+
+void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
+{
+    struct knit *k = handle->k;
+
+    handle->deadline_ns = deadline_ns;
+    handle->is_timed = true;
+    TAILQ_INSERT_TAIL(&k->timed, handle, entry);
+    if (deadline_ns < k->next_deadline_ns)
+        k->next_deadline_ns = deadline_ns;
+}
+
+static void leave_lists(struct knit_handle *handle)
+{
+    struct knit *k = handle->k;
+
+    if (handle->is_timed)
+        TAILQ_REMOVE(&k->timed, handle, entry);
+    if (handle->is_ready)
+        TAILQ_REMOVE(&k->ready, handle, entry);
+    handle->is_timed = handle->is_ready = false;
+}
+
+static void end(struct knit_handle *handle, bool is_error)
+{
+    leave_lists(handle);
+    handle->state = KNIT_HANDLE_DONE;
+    handle->is_error = is_error;
+    if (handle->on_done != NULL) {
+        handle->is_ready = true;
+        TAILQ_INSERT_TAIL(&handle->k->ready, handle, entry);
+    }
+}
+
+void knit_handle_fail(
+    struct knit_handle *handle, int code, enum knit_started started, const char *reason)
+{
+    handle->code = code;
+    handle->started = (uint8_t)started;
+    handle->reason = reason;
+    end(handle, true);
+}
+
+void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *bytes, size_t len)
+{
+    void *place = handle->body;
+
+    if (len > sizeof(handle->body)) {
+        place = handle->heap = malloc(len);
+        if (place == NULL) {
+            knit_handle_fail(
+                handle, KNIT_INTERNAL, KNIT_STARTED_YES, "not enough memory to keep the outcome");
+            return;
+        }
+    }
+    memcpy(place, bytes, len);
+    handle->outcome = knit_span(place, len);
+    end(handle, is_error);
+}
+
+void knit_handle_finish_held(
+    struct knit_handle *handle, bool is_error, const void *bytes, size_t len)
+{
+    handle->is_held = true;
+    handle->outcome = knit_span(bytes, len);
+    end(handle, is_error);
+}
+
+void knit_handle_finish_heap(
+    struct knit_handle *handle, bool is_error, struct knit_span outcome, void *heap)
+{
+    handle->heap = heap;
+    handle->outcome = outcome;
+    end(handle, is_error);
+}
+
+/* In a forked child only the child's memory is freed: lanes and stream are the parent's. */
+void knit_handle_drop(struct knit_handle *handle)
+{
+    struct knit *k = handle->k;
+    bool is_ours = *k->alive != 0;
+
+    if (handle->state == KNIT_HANDLE_FREE)
+        return;
+    if (handle->state == KNIT_HANDLE_WAITING && is_ours) {
+        if (handle->via == KNIT_VIA_STREAM) {
+            knit_stream_cancel(k, handle);
+            knit_stream_forget(k, handle);
+        } else if (handle->via == KNIT_VIA_LANES) {
+            knit_local_forget(k->local, handle);
+        }
+    }
+    if (handle->is_held && is_ours)
+        knit_local_release(k->local, handle);
+    leave_lists(handle);
+    knit_lent_free(&handle->lent);
+    free(handle->heap);
+    handle->heap = NULL;
+    handle->state = KNIT_HANDLE_FREE;
+    TAILQ_INSERT_HEAD(&k->spare, handle, entry);
+}
+
+static void expire(struct knit_handle *handle)
+{
+    static const char reason[] = "the time for this call is over";
+    struct knit *k = handle->k;
+    enum knit_started started = KNIT_STARTED_UNKNOWN;
+
+    if (handle->via == KNIT_VIA_LANES) {
+        if (knit_local_settle(k->local, handle, &started))
+            knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+        return;
+    }
+    if (knit_stream_is_unsent(&k->stream, handle))
+        started = KNIT_STARTED_NO;
+    knit_stream_cancel(k, handle);
+    knit_stream_forget(k, handle);
+    knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
+}
+
+/* The daemon's own TIMEOUT says more than the library can know of a call that went by the stream;
+ * it gets a little time to arrive. */
+static uint64_t give_up_ns(const struct knit_handle *handle)
+{
+    uint64_t grace_ns =
+        handle->via == KNIT_VIA_STREAM ? (uint64_t)KNIT_STREAM_GRACE_MS * 1000000 : 0;
+
+    return handle->deadline_ns + grace_ns;
+}
+
+void knit_handle_expire(struct knit *k, uint64_t now_ns)
+{
+    struct knit_handle *handle, *next;
+    uint64_t next_deadline_ns = UINT64_MAX;
+
+    if (now_ns < k->next_deadline_ns)
+        return;
+    for (handle = TAILQ_FIRST(&k->timed); handle != NULL; handle = next) {
+        uint64_t at_ns = give_up_ns(handle);
+
+        next = TAILQ_NEXT(handle, entry);
+        if (now_ns >= at_ns)
+            expire(handle);
+        else if (at_ns < next_deadline_ns)
+            next_deadline_ns = at_ns;
+    }
+    k->next_deadline_ns = next_deadline_ns;
+}
+
+int knit_handle_outcome(
+    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
+{
+    if (handle->state == KNIT_HANDLE_WAITING)
+        return KNIT_PENDING;
+    if (!handle->is_error) {
+        *ret_result = handle->outcome;
+        return KNIT_OK;
+    }
+    if (handle->code != 0)
+        return knit_error_make(
+            ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
+    return knit_error_read(handle->k, handle->outcome, ret_error);
+}
+
+void knit_handles_fini(struct knit *k)
+{
+    struct knit_handle_chunk *chunk, *next;
+
+    for (chunk = k->chunks; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
+            knit_lent_free(&chunk->handle[i].lent);
+            free(chunk->handle[i].heap);
+        }
+        free(chunk);
+    }
+    k->chunks = NULL;
+}

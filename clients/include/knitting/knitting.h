@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calling tasks: the client library.
+ *
+ *     struct knit *k;
+ *     struct knit_error error;
+ *     int64_t sum;
+ *
+ *     if (knit_open("shm:///run/knitting/knitting.sock", NULL, &k, &error) != KNIT_OK ||
+ *         knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum) !=
+ * KNIT_OK) fprintf(stderr, "%s: %s\n", error.name, error.message);
+ *
+ * URLs:
+ *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets
+ *     unix:///PATH         the daemon's unix stream socket
+ *     shm:///PATH          the same socket, but calls travel through memory shared with the workers
+ * Calling code is the same for all of them. A transport that cannot be had is an error; the library
+ * never takes another one in its place.
+ *
+ * Returns: KNIT_OK (0), or KNIT_PENDING or KNIT_WOULD_BLOCK where a function says so, or the code
+ * of the error (see <knitting/code.h>), which `ret_error` then describes. `ret_error` may be NULL.
+ * Other out-parameters are written only on KNIT_OK. What the library itself finds wrong has the
+ * origin KNIT_ORIGIN_CLIENT.
+ *
+ * Threads: a session belongs to one thread at a time. The library starts no thread, keeps no global
+ * state, installs no signal handler, raises no SIGPIPE and logs nothing. After fork() a session is
+ * the parent's: in the child every function on it fails with KNIT_DISCONNECTED, and knit_close()
+ * there only frees the child's memory.
+ *
+ * Batches: starting a call only writes it down. knit_flush() and every function that waits or
+ * dispatches send what was started, at once: start many, flush once.
+ *
+ * Callbacks run inside knit_dispatch(), knit_await(), knit_call*(), knit_ping(), knit_tasks(),
+ * knit_stats() and knit_close(), never elsewhere, and never inside one another. They may start,
+ * cancel, free and read calls; they must not wait, dispatch or close.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <knitting/code.h>
+#include <knitting/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+struct knit;        /* a session with a pool */
+struct knit_handle; /* one call that was started */
+
+/* States that are no errors; codes of errors begin at 100. */
+enum {
+    KNIT_PENDING = 1,     /* the call has no outcome yet */
+    KNIT_WOULD_BLOCK = 2, /* no room for one more call until another one is collected */
+};
+
+/* The library's version, "0.1.0". */
+const char *knit_version(void);
+
+/* A zeroed structure, or NULL in its place, means every default. */
+struct knit_open_options {
+    uint32_t slots;       /* calls in flight at most; 0 = 1008. The pool may grant fewer */
+    uint32_t arena_bytes; /* shm: room for arguments above 104 bytes; 0 = 64 MiB, touched only as
+                             needed */
+    uint32_t spin_us;     /* shm: how long a waiting call may spin before it sleeps; 0 = 50, adapts
+                             downwards */
+    bool no_spin;         /* shm: sleep at once */
+    bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
+    uint32_t connect_ms;  /* for the whole of knit_open(); 0 = 10 s */
+    const char *name;     /* told to the daemon, for its logs; NULL = the library's name */
+    uint64_t reserved[4];
+};
+
+/* Connect, and agree on versions and limits. Blocks, for at most connect_ms.
+ * Fails with KNIT_BAD_ARGUMENT (the URL), KNIT_DISCONNECTED (nobody there, nobody who speaks the
+ * protocol, another version), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (out of memory).
+ */
+int knit_open(const char *url, const struct knit_open_options *options, struct knit **ret,
+    struct knit_error *ret_error);
+
+/* End the session. Calls in flight are cancelled and their callbacks run with KNIT_DISCONNECTED;
+ * then every handle is freed, and whatever pointed into results is gone. NULL is allowed; returns
+ * NULL. */
+struct knit *knit_close(struct knit *k);
+
+/* ---- Calls ----
+ *
+ * A signature string says how C values become the task's arguments, and its result C values:
+ * "(int, str, bin) -> int". Names of parameters may be given, "(a: int)", and are ignored. Behind
+ * it stand first the arguments, then one pointer for each result, any of which may be NULL (the
+ * result is checked and dropped):
+ *
+ *     type        argument                                   result
+ *     nil         (none)                                     (none)
+ *     bool        int                                        bool *
+ *     int         int64_t                                    int64_t *
+ *     uint        uint64_t                                   uint64_t *
+ *     float       double                                     double *
+ *     str         const char * (NUL-terminated)              const char **, size_t * (not
+ * NUL-terminated) bin         const void *, size_t                       const void **, size_t *
+ *     time        const struct knit_time *                   struct knit_time *
+ *     i8[]..f64[] const element *, size_t (elements)         const element **, size_t *
+ *     array, map, any, other ext types by name
+ *                 const void *, size_t (one msgpack value)   const void **, size_t *
+ *
+ * `type?` as an argument is a pointer to the scalar, or the same pointer and size as without `?`;
+ * NULL sends nil. `type?` as a result has one more pointer, bool *, before the others, which are
+ * not written if it becomes false. A result of another type than the signature names is
+ * KNIT_BAD_RESULT. Mind the widths: a plain 2 is an int, not an int64_t. What was passed in has
+ * been read when the function returns.
+ */
+struct knit_time {
+    int64_t seconds; /* since 1970-01-01 00:00 UTC */
+    uint32_t nanoseconds;
+};
+
+/* Per call. Start from KNIT_CALL_OPTIONS_INIT: a zeroed timeout has expired already. */
+struct knit_call_options {
+    double timeout_ms; /* from now to the outcome, queueing included; 0 = expired already; negative
+                          or NaN = none */
+    double queue_ms;   /* of that, how long it may wait before it starts; negative or NaN = no such
+                          limit */
+    uint64_t reserved[4];
+};
+#define KNIT_CALL_OPTIONS_INIT                                                                     \
+    {                                                                                              \
+        -1.0, -1.0,                                                                                \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+
+/* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or
+ * knit_close(). */
+int knit_call(
+    struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...);
+int knit_call_with(struct knit *k, const struct knit_call_options *options,
+    struct knit_error *ret_error, const char *task, const char *signature, ...);
+
+/* The same with msgpack: `params` is one msgpack array, the result one msgpack value. */
+int knit_call_raw(struct knit *k, const struct knit_call_options *options,
+    struct knit_error *ret_error, const char *task, const void *params, size_t params_len,
+    const void **ret_result, size_t *ret_len);
+
+/* ---- Calls that go on by themselves ---- */
+
+/* Write a call down. `signature` must live as long as the handle. Where there is no room for
+ * another call, waits for some, or returns KNIT_WOULD_BLOCK if knit_open() was told so. A call that
+ * is refused on the spot (too large, an unknown task) fails here and has no handle. */
+int knit_start(struct knit *k, const struct knit_call_options *options, struct knit_handle **ret,
+    struct knit_error *ret_error, const char *task, const char *signature, ...);
+int knit_start_raw(struct knit *k, const struct knit_call_options *options,
+    struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
+    size_t params_len);
+
+/* Send what was started. Does not wait, except for KNIT_DISCONNECTED never fails. */
+int knit_flush(struct knit *k, struct knit_error *ret_error);
+
+/* Wait for the outcome, for at most wait_ms (0 = only look; negative = as long as it takes).
+ * KNIT_PENDING: not yet, and the call goes on. May be asked again; the outcome stays the same. */
+int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error);
+
+/* The results of a call that ended with KNIT_OK, by the signature it was started with, or as one
+ * msgpack value. Both are borrowed from the handle. KNIT_PENDING before the outcome is there. */
+int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...);
+int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
+    const void **ret_result, size_t *ret_len);
+
+/* Have `on_done` called once when the outcome is there; if it is already, at the next dispatch. The
+ * callback reads it with knit_await(handle, 0, ...), and may free the handle. */
+void knit_on_done(struct knit_handle *handle,
+    void (*on_done)(struct knit_handle *handle, void *user), void *user);
+
+/* Ask that the task stop: one that is queued will not start, one that runs sees knit_aborted(). The
+ * call still ends in its one outcome: KNIT_CANCELLED, or its result. Twice is once. */
+void knit_cancel(struct knit_handle *handle);
+
+/* Let go of a handle and its result. A call still in flight is cancelled and its outcome dropped,
+ * without a callback. NULL is allowed; returns NULL. */
+struct knit_handle *knit_free(struct knit_handle *handle);
+
+struct knit *knit_handle_session(struct knit_handle *handle);
+
+/* ---- Event loops ---- */
+
+/* One descriptor that becomes readable whenever knit_dispatch() has something to do: an answer, a
+ * deadline, room to send. It belongs to the session; watch it for reading, level-triggered, and do
+ * nothing else with it. -1: the session has failed. After starting calls outside of a callback,
+ * knit_flush(). */
+int knit_fd(struct knit *k);
+
+/* Do what there is to do without waiting: send, receive, settle, call back. KNIT_DISCONNECTED, once
+ * the connection is gone and every call in flight has been settled with it. */
+int knit_dispatch(struct knit *k, struct knit_error *ret_error);
+
+/* ---- The pool ----
+ *
+ * These wait for the daemon's answer for at most connect_ms. */
+
+/* One round trip; the time it took. */
+int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns);
+
+struct knit_task_info {
+    uint32_t id;
+    const char *name;
+    const char *signature;
+    const char *doc;   /* "" if there is none */
+    double timeout_ms; /* negative: none */
+    uint32_t flags;    /* KNIT_TASK_* of <knitting/task.h> */
+};
+
+/* Every task, in the order of their ids; `info` is borrowed for the duration of the callback. */
+int knit_tasks(struct knit *k, struct knit_error *ret_error,
+    void (*on_task)(const struct knit_task_info *info, void *user), void *user);
+
+/* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
+int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif

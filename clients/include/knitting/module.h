@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The binary contract between a module and the worker that loads it.
+ *
+ * Authors of modules include <knitting/task.h>, which wraps all of this; workers include this file.
+ * Everything here is laid out for good: structures grow at their ends only, under their `size`, and
+ * whatever else changes raises KNIT_MODULE_ABI, by which a worker refuses what it cannot load.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Rises when the layout of a structure below changes in a way that older modules cannot bear. */
+#define KNIT_MODULE_ABI 1u
+
+struct knit_call;   /* one invocation, opaque */
+struct knit_value;  /* one decoded value, opaque, borrowed from its call */
+struct knit_writer; /* builds one result value, opaque */
+
+enum knit_type {
+    KNIT_TYPE_NIL,
+    KNIT_TYPE_BOOL,
+    KNIT_TYPE_INT,  /* fits int64_t */
+    KNIT_TYPE_UINT, /* above INT64_MAX */
+    KNIT_TYPE_FLOAT,
+    KNIT_TYPE_STR,
+    KNIT_TYPE_BIN,
+    KNIT_TYPE_ARRAY,
+    KNIT_TYPE_MAP,
+    KNIT_TYPE_TIME,
+    KNIT_TYPE_EXT, /* ext types 32..41, see PROTOCOL.md */
+};
+
+/* What the worker offers a module. Grows at its end only; `size` says how much of it there is. */
+struct knit_api {
+    uint32_t abi;
+    uint32_t size;
+
+    /* Arguments. `index` counts from 0; past the last one given (or nil) the scalars are 0,
+     * pointers NULL. */
+    uint32_t (*arg_count)(const struct knit_call *call);
+    bool (*arg_bool)(const struct knit_call *call, uint32_t index);
+    int64_t (*arg_int)(const struct knit_call *call, uint32_t index);
+    uint64_t (*arg_uint)(const struct knit_call *call, uint32_t index);
+    double (*arg_float)(const struct knit_call *call, uint32_t index); /* ints are converted */
+    /* Body of a str, bin or ext argument; not NUL-terminated. */
+    const void *(*arg_bytes)(const struct knit_call *call, uint32_t index, size_t *ret_len);
+    /* The argument's own msgpack bytes; with index UINT32_MAX, the whole params array. */
+    const void *(*arg_raw)(const struct knit_call *call, uint32_t index, size_t *ret_len);
+    /* Decoded, for containers; NULL when absent or out of memory. */
+    const struct knit_value *(*arg_value)(struct knit_call *call, uint32_t index);
+
+    /* Decoded values. */
+    enum knit_type (*value_type)(const struct knit_value *value);
+    bool (*value_bool)(const struct knit_value *value);
+    int64_t (*value_int)(const struct knit_value *value);
+    uint64_t (*value_uint)(const struct knit_value *value);
+    double (*value_float)(const struct knit_value *value);
+    const void *(*value_bytes)(const struct knit_value *value, size_t *ret_len, int *ret_ext);
+    uint32_t (*value_count)(const struct knit_value *value); /* elements, or pairs of a map */
+    const struct knit_value *(*value_at)(const struct knit_value *value, uint32_t index);
+    const struct knit_value *(*value_key)(const struct knit_value *value, uint32_t index);
+
+    /* Outcomes. Each returns 0, or the code of the error the call now ends with. */
+    int (*return_nil)(struct knit_call *call);
+    int (*return_bool)(struct knit_call *call, bool value);
+    int (*return_int)(struct knit_call *call, int64_t value);
+    int (*return_uint)(struct knit_call *call, uint64_t value);
+    int (*return_float)(struct knit_call *call, double value);
+    int (*return_str)(struct knit_call *call, const char *text, size_t len); /* UTF-8, checked */
+    int (*return_bin)(struct knit_call *call, const void *bytes, size_t len);
+    int (*return_raw)(
+        struct knit_call *call, const void *msgpack, size_t len); /* one value, checked */
+    /* Reserve a bin result of len bytes in place; fill it before the task returns. NULL: too large.
+     */
+    void *(*return_bin_place)(struct knit_call *call, size_t len);
+    /* code, message and data (one msgpack value, or NULL) become TASK_FAILED's details. */
+    int (*fail)(struct knit_call *call, int64_t code, const char *message, const void *data,
+        size_t data_len);
+
+    /* A result built piece by piece; return_built() ends it. */
+    struct knit_writer *(*writer)(struct knit_call *call);
+    void (*put_nil)(struct knit_writer *writer);
+    void (*put_bool)(struct knit_writer *writer, bool value);
+    void (*put_int)(struct knit_writer *writer, int64_t value);
+    void (*put_uint)(struct knit_writer *writer, uint64_t value);
+    void (*put_float)(struct knit_writer *writer, double value);
+    void (*put_str)(struct knit_writer *writer, const char *text, size_t len);
+    void (*put_bin)(struct knit_writer *writer, const void *bytes, size_t len);
+    void (*put_array)(struct knit_writer *writer, uint32_t count); /* then that many values */
+    void (*put_map)(
+        struct knit_writer *writer, uint32_t count); /* then that many keys and values */
+    void (*put_ext)(struct knit_writer *writer, int type, const void *bytes, size_t len);
+    void (*put_raw)(struct knit_writer *writer, const void *msgpack, size_t len);
+    int (*return_built)(struct knit_call *call, struct knit_writer *writer);
+
+    /* The surroundings. */
+    bool (*aborted)(const struct knit_call *call);    /* the caller no longer waits; end soon */
+    uint64_t (*now_ns)(const struct knit_call *call); /* CLOCK_MONOTONIC */
+    uint64_t (*deadline_ns)(const struct knit_call *call); /* on that clock; 0 = none */
+};
+
+/* One task, as its module declares it. */
+struct knit_task {
+    const char *name;
+    const char *signature; /* "add(a: int, b: int) -> int": its name must be `name` */
+    int (*run)(struct knit_call *call);
+    const char *doc;          /* one line, or NULL */
+    uint32_t timeout_ms;      /* the caller gets TIMEOUT then; 0 = none */
+    uint32_t hard_timeout_ms; /* the worker is killed then; 0 = the pool's */
+    uint32_t flags;           /* KNIT_TASK_*; unknown bits refuse the module */
+};
+
+/* May run on the host's own thread: short, and never blocks. */
+#define KNIT_TASK_INLINE_SAFE 1u
+
+/* What a bootstrap hook learns. */
+struct knit_bootstrap {
+    const char *text; /* from the configuration, or "" */
+    uint32_t index;   /* this worker's lane */
+    uint32_t total;   /* how many lanes */
+};
+
+/* The one exported symbol of a module, `knit_module`. */
+struct knit_module {
+    uint32_t abi;       /* KNIT_MODULE_ABI */
+    uint32_t size;      /* of this structure */
+    uint32_t task_size; /* of struct knit_task, as the module knows it */
+    uint32_t reserved;
+    const char *version;
+    const struct knit_task *const *tasks; /* first of them */
+    const struct knit_task *const *tasks_end;
+    const struct knit_api **api; /* filled by the worker before anything runs */
+    /* Runs in each worker before its tasks are announced; not 0, with a message, fails the start.
+     * NULL = none. */
+    int (*bootstrap)(const struct knit_bootstrap *info, char *ret_message, size_t message_size);
+};
+
+#ifdef __cplusplus
+}
+#endif

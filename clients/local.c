@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lanes' session inside a client's, and what is around it: attaching, the registry, the lease.
+ *
+ * Tasks have numbers in the lanes, so the registry is fetched once, at attach, and again when a name
+ * is missing from it or the pool says that the numbers are those of another epoch.
+ *
+ * Nothing that comes with `$/attach` is believed: the number of descriptors, the geometry, the seals
+ * and sizes of the segments are checked before anything is mapped. The mappings are not inherited
+ * by forked children, so a child that goes on using the session can at worst be told so.
+ */
+#include "clients/local.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/ask.h"
+#include "clients/client.h"
+#include "fastpath/registry.h"
+#include "fastpath/segment.h"
+#include "fastpath/session.h"
+#include "proto/tasks.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+
+/* In the order in which the daemon sends them. */
+enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, FDS };
+
+enum {
+    SPIN_US_DEFAULT = 50,
+    COLLECT_MAX = 16,
+    CLOSED_LOOK_MS = 5,
+};
+
+struct knit_local {
+    struct knit *k;
+    struct knit_session *session;
+    struct knit_registry *registry;
+    bool is_stale; /* the registry is of an epoch that has passed */
+    int bell_fd;
+    uint64_t payload_max;
+    struct knit_geometry geometry;
+    struct knit_mapping board, request, reply;
+};
+
+/* ---- attaching ---- */
+
+/* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
+static int read_grant(struct knit_span result, struct knit_local *local, bool *ret_steal,
+    struct knit_error *ret_error)
+{
+    struct knit_geometry *geometry = &local->geometry;
+    uint64_t version = 0, lanes = 0, slots = 0, cells = 0, steal = 0;
+    const struct {
+        const char *key;
+        uint64_t *to;
+        uint64_t max;
+    } fields[] = {
+        {"layout", &version, UINT32_MAX},
+        {"lanes", &lanes, KNIT_LANES_MAX},
+        {"slots", &slots, KNIT_SLOTS_MAX},
+        {"cells", &cells, UINT32_MAX},
+        {"request_arena", &geometry->request_arena_bytes, KNIT_ARENA_MAX},
+        {"reply_arena", &geometry->reply_arena_bytes, KNIT_ARENA_MAX},
+        {"payload_max", &local->payload_max, KNIT_ARENA_MAX},
+    };
+    const char *wrong;
+    struct knit_item item;
+    bool is_true;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (knit_walk_find(result, fields[i].key, &item) != 0 ||
+            !knit_item_uint(&item, fields[i].to) || *fields[i].to > fields[i].max)
+            return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+                "the daemon's answer to $/attach lacks a usable %s", fields[i].key);
+        if (i == 0 && version != KNIT_LAYOUT_VERSION)
+            return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+                "the daemon's memory has layout %llu, this library (%s) knows layout %u; use "
+                "unix:// or install the same version of both",
+                (unsigned long long)version, knit_version(), KNIT_LAYOUT_VERSION);
+    }
+    if (knit_walk_find(result, "steal", &item) == 0 && knit_item_bool(&item, &is_true))
+        steal = is_true;
+    geometry->version = (uint32_t)version;
+    geometry->lanes = (uint32_t)lanes;
+    geometry->slots = (uint32_t)slots;
+    geometry->cells = (uint32_t)cells;
+    wrong = knit_geometry_check(geometry);
+    if (wrong != NULL)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's answer to $/attach: %s", wrong);
+    *ret_steal = steal != 0;
+    return KNIT_OK;
+}
+
+static int map_segments(struct knit_local *local, const int *fds, struct knit_error *ret_error)
+{
+    const struct knit_geometry *geometry = &local->geometry;
+    const struct {
+        const char *name;
+        int fd;
+        uint64_t bytes;
+        bool writable;
+        struct knit_mapping *to;
+    } segments[] = {
+        {"board", fds[BOARD_FD], knit_layout_board_bytes(geometry->lanes), false, &local->board},
+        {"request", fds[REQUEST_FD], knit_layout_request_bytes(geometry), true, &local->request},
+        {"reply", fds[REPLY_FD], knit_layout_reply_bytes(geometry), false, &local->reply},
+    };
+
+    for (size_t i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
+        int r = knit_segment_map(
+            segments[i].fd, segments[i].bytes, segments[i].writable, segments[i].to);
+
+        if (r != 0)
+            return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
+                KNIT_STARTED_NO, "the daemon's %s segment cannot be used: %s", segments[i].name,
+                r == KNIT_SEGMENT_E_UNSEALED ? "it is not sealed"
+                : r == KNIT_SEGMENT_E_SIZE   ? "it has another size than was said"
+                                             : "mapping it failed");
+    }
+    return KNIT_OK;
+}
+
+static int open_session(struct knit_local *local, const struct knit_open_options *options,
+    bool steal, struct knit_error *ret_error)
+{
+    struct knit_session_options session = {
+        .steal = steal,
+        .payload_max_bytes = local->payload_max,
+        .spin_us = options->no_spin        ? 0
+                   : options->spin_us != 0 ? options->spin_us
+                                           : SPIN_US_DEFAULT,
+        .bell_fd = local->bell_fd,
+    };
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+
+    session.random_seed = knit_client_now_ns() ^ (uint64_t)getpid() << 32;
+    knit_layout_request(&local->geometry, local->request.base, &request);
+    knit_layout_reply(&local->geometry, local->reply.base, &reply);
+    knit_layout_board(local->geometry.lanes, local->board.base, &board);
+    if (knit_session_new(&local->geometry, &request, &reply, &board, &session, &local->session) !=
+        0)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    return KNIT_OK;
+}
+
+static int put_wish(struct knit_buffer *params, const struct knit_open_options *options)
+{
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, params);
+    knit_writer_array(&writer, 1);
+    knit_writer_map(&writer, 3);
+    knit_writer_text(&writer, "version");
+    knit_writer_uint(&writer, KNIT_LAYOUT_VERSION);
+    knit_writer_text(&writer, "slots");
+    knit_writer_uint(&writer, options->slots);
+    knit_writer_text(&writer, "arena");
+    knit_writer_uint(&writer, options->arena_bytes);
+    return knit_writer_end(&writer);
+}
+
+static int fetch_registry(
+    struct knit_local *local, uint64_t until_ns, struct knit_error *ret_error);
+
+static int attach(struct knit_local *local, const struct knit_open_options *options,
+    uint64_t until_ns, struct knit_error *ret_error)
+{
+    struct knit_stream *stream = &local->k->stream;
+    uint8_t bytes[64];
+    struct knit_buffer params;
+    struct knit_handle *handle;
+    struct knit_span result;
+    bool steal = false;
+    int code;
+
+    knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
+    (void)put_wish(&params, options);
+    stream->wants_fds = true;
+    code = knit_client_ask(
+        local->k, "$/attach", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
+    stream->wants_fds = false;
+    if (code != KNIT_OK)
+        return code;
+    if (stream->fds_count != FDS)
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon sent %u descriptors instead of %d", stream->fds_count, FDS);
+    else
+        code = read_grant(result, local, &steal, ret_error);
+    knit_handle_drop(handle);
+    if (code == KNIT_OK)
+        code = map_segments(local, stream->fds, ret_error);
+    if (code == KNIT_OK) {
+        local->bell_fd = stream->fds[BELL_FD];
+        stream->fds[BELL_FD] = -1;
+        code = open_session(local, options, steal, ret_error);
+    }
+    for (uint32_t i = 0; i < stream->fds_count; i++) {
+        if (stream->fds[i] >= 0)
+            close(stream->fds[i]);
+    }
+    stream->fds_count = 0;
+    return code == KNIT_OK ? fetch_registry(local, until_ns, ret_error) : code;
+}
+
+int knit_local_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
+    struct knit_error *ret_error)
+{
+    struct knit_local *local = calloc(1, sizeof(*local));
+    int code;
+
+    if (local == NULL)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    local->k = k;
+    local->bell_fd = -1;
+    code = attach(local, options, until_ns, ret_error);
+    if (code == KNIT_OK)
+        k->local = local;
+    else
+        (void)knit_local_free(local, true);
+    return code;
+}
+
+struct knit_local *knit_local_free(struct knit_local *local, bool is_ours)
+{
+    if (local == NULL)
+        return NULL;
+    (void)knit_session_free(local->session);
+    (void)knit_registry_free(local->registry);
+    /* A child does not have these mappings, and may have others in their place by now. */
+    if (is_ours) {
+        knit_segment_unmap(&local->board);
+        knit_segment_unmap(&local->request);
+        knit_segment_unmap(&local->reply);
+    }
+    if (local->bell_fd >= 0)
+        close(local->bell_fd);
+    free(local);
+    return NULL;
+}
+
+/* ---- the registry ---- */
+
+static int add_entry(
+    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
+{
+    struct knit_registry **registry = user;
+    struct knit_registry_task task = {
+        .timeout_ms = entry->timeout_ms < UINT32_MAX ? (uint32_t)entry->timeout_ms : 0,
+        .flags = (uint32_t)entry->flags,
+    };
+    struct knit_signature *signature = NULL;
+    int r;
+
+    if (*registry == NULL)
+        *registry = knit_registry_new((uint32_t)epoch);
+    if (*registry == NULL)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    if (knit_registry_epoch(*registry) != (uint32_t)epoch ||
+        knit_registry_count(*registry) != entry->id)
+        return knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
+            "the registry changed while it was read; try again");
+    r = knit_signature_parse(
+        (const char *)entry->signature.bytes, entry->signature.len, &signature, NULL);
+    if (r == 0)
+        r = knit_registry_add(*registry, &task, signature);
+    if (r != 0) {
+        (void)knit_signature_free(signature);
+        return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
+            KNIT_STARTED_NO, "the daemon lists a task that cannot be: %.*s",
+            (int)entry->signature.len, (const char *)entry->signature.bytes);
+    }
+    return KNIT_OK;
+}
+
+static int fetch_registry(struct knit_local *local, uint64_t until_ns, struct knit_error *ret_error)
+{
+    struct knit_registry *registry = NULL;
+    int code = knit_ask_each_task(local->k, until_ns, add_entry, &registry, ret_error);
+
+    if (code != KNIT_OK) {
+        (void)knit_registry_free(registry);
+        return code;
+    }
+    (void)knit_registry_free(local->registry);
+    local->registry = registry;
+    local->is_stale = false;
+    return KNIT_OK;
+}
+
+int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t *ret_timeout_ms,
+    struct knit_error *ret_error)
+{
+    struct knit_local *local = k->local;
+    size_t len = strlen(task);
+    const struct knit_registry_task *found = NULL;
+    int code;
+
+    if (local->registry != NULL && !local->is_stale)
+        found = knit_registry_find(local->registry, task, len);
+    if (found == NULL) {
+        code =
+            fetch_registry(local, knit_client_now_ns() + (uint64_t)k->ask_ms * 1000000, ret_error);
+        if (code != KNIT_OK)
+            return code;
+        if (local->registry != NULL)
+            found = knit_registry_find(local->registry, task, len);
+    }
+    if (found == NULL) {
+        const struct knit_registry_task *near =
+            local->registry != NULL ? knit_registry_nearest(local->registry, task, len) : NULL;
+
+        return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
+            near != NULL ? "there is no task %s; the nearest name is %s" : "there is no task %s",
+            task, near != NULL ? near->name : "");
+    }
+    *ret_id = found->id;
+    *ret_timeout_ms = found->timeout_ms;
+    return KNIT_OK;
+}
+
+/* ---- calls ---- */
+
+uint64_t knit_local_payload_max(const struct knit_local *local)
+{
+    return local->payload_max;
+}
+
+int knit_local_start(struct knit_local *local, struct knit_handle *handle, uint32_t task,
+    struct knit_span params, uint64_t start_by_ns)
+{
+    const struct knit_session_call call = {
+        .task = task,
+        .epoch = knit_registry_epoch(local->registry),
+        .deadline_ns = start_by_ns,
+        .lane = KNIT_LANE_ANY,
+        .payload = params.bytes,
+        .len = params.len,
+        .user = handle,
+    };
+
+    switch (knit_session_publish(local->session, &call, &handle->slot)) {
+    case 0:
+        handle->via = KNIT_VIA_LANES;
+        return KNIT_OK;
+    case KNIT_SESSION_E_TOO_LARGE:
+        return KNIT_TOO_LARGE;
+    case KNIT_SESSION_E_CLOSED:
+        return KNIT_DISCONNECTED;
+    default:
+        return KNIT_WOULD_BLOCK;
+    }
+}
+
+void knit_local_flush(struct knit_local *local)
+{
+    knit_session_flush(local->session);
+}
+
+static void finish(struct knit_local *local, const struct knit_session_outcome *outcome)
+{
+    struct knit_handle *handle = outcome->user;
+    bool is_error = outcome->status != KNIT_STATUS_RESULT;
+
+    if (outcome->held)
+        knit_handle_finish_held(handle, is_error, outcome->payload, outcome->len);
+    else
+        knit_handle_finish(handle, is_error, outcome->payload, outcome->len);
+    if (is_error) {
+        struct knit_failure failure;
+
+        if (knit_failure_decode(handle->outcome, &failure) == 0 && failure.code == KNIT_STALE_EPOCH)
+            local->is_stale = true;
+    }
+}
+
+void knit_local_collect(struct knit_local *local)
+{
+    struct knit_session_outcome outcomes[COLLECT_MAX];
+    size_t count;
+
+    do {
+        count = knit_session_collect(local->session, outcomes, COLLECT_MAX);
+        for (size_t i = 0; i < count; i++)
+            finish(local, &outcomes[i]);
+    } while (count == COLLECT_MAX);
+}
+
+bool knit_local_collect_one(struct knit_local *local, struct knit_handle *handle)
+{
+    struct knit_session_outcome outcome;
+
+    if (!knit_session_collect_slot(local->session, handle->slot, &outcome))
+        return false;
+    finish(local, &outcome);
+    return true;
+}
+
+bool knit_local_is_closed(const struct knit_local *local)
+{
+    return knit_session_is_closed(local->session);
+}
+
+void knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns)
+{
+    uint32_t slot = handle != NULL ? handle->slot : KNIT_SLOT_ANY;
+
+    if (knit_session_wait(local->session, slot, until_ns) == KNIT_SESSION_E_CLOSED)
+        knit_stream_sleep(&local->k->stream, CLOSED_LOOK_MS);
+}
+
+void knit_local_cancel(struct knit_local *local, struct knit_handle *handle)
+{
+    knit_session_abort(local->session, handle->slot);
+}
+
+bool knit_local_settle(
+    struct knit_local *local, struct knit_handle *handle, enum knit_started *ret_started)
+{
+    int started;
+
+    if (!knit_session_settle(local->session, handle->slot, &started))
+        return false;
+    *ret_started = (enum knit_started)started;
+    return true;
+}
+
+/* An answer that came first is collected and let go with the handle. */
+void knit_local_forget(struct knit_local *local, struct knit_handle *handle)
+{
+    int started;
+
+    if (!knit_session_settle(local->session, handle->slot, &started))
+        (void)knit_local_collect_one(local, handle);
+}
+
+void knit_local_release(struct knit_local *local, struct knit_handle *handle)
+{
+    knit_session_release(local->session, handle->slot);
+}
+
+uint32_t knit_local_in_flight(const struct knit_local *local)
+{
+    return local->geometry.slots - knit_session_slots_free(local->session);
+}
+
+void knit_local_disconnect(struct knit *k)
+{
+    struct knit_handle_chunk *chunk;
+    enum knit_started started;
+
+    knit_local_collect(k->local);
+    for (chunk = k->chunks; chunk != NULL; chunk = chunk->next) {
+        for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
+            struct knit_handle *handle = &chunk->handle[i];
+
+            if (handle->state != KNIT_HANDLE_WAITING || handle->via != KNIT_VIA_LANES)
+                continue;
+            if (knit_local_settle(k->local, handle, &started))
+                knit_handle_fail(handle, KNIT_DISCONNECTED, started, k->stream.reason);
+            else
+                (void)knit_local_collect_one(k->local, handle);
+        }
+    }
+}
+
+/* ---- the bell ---- */
+
+int knit_local_bell_fd(const struct knit_local *local)
+{
+    return local->bell_fd;
+}
+
+bool knit_local_arm(struct knit_local *local)
+{
+    return knit_session_arm(local->session);
+}
+
+void knit_local_disarm(struct knit_local *local)
+{
+    knit_session_disarm(local->session);
+}

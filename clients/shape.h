@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* C values <-> msgpack, by a call's signature string: the table in <knitting/knitting.h>, executed.
+ */
+#pragma once
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/buffer.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_SHAPE_E_SYNTAX = 1, /* of the signature string */
+    KNIT_SHAPE_E_VALUE = 2,  /* an argument cannot be carried, or a result is of another type */
+};
+
+/* A va_list that can be handed on by address. */
+struct knit_shape_values {
+    va_list list;
+};
+
+/* Memory for elements that did not lie aligned where they came; a list. */
+struct knit_lent {
+    struct knit_lent *next;
+    _Alignas(16) unsigned char bytes[];
+};
+
+void knit_lent_free(struct knit_lent **lent);
+
+struct knit_shape_flaw {
+    size_t offset;                 /* E_SYNTAX: in the signature */
+    size_t index;                  /* E_VALUE: of the argument or result, from 0 */
+    const char *reason;            /* static text */
+    const char *expected, *actual; /* E_VALUE: types, or NULL and then `reason` */
+};
+
+/* Append the params array, taking the arguments from `values`.
+ * Returns 0, KNIT_SHAPE_E_*, or the buffer's error (KNIT_BUFFER_E_FULL becomes -E2BIG). */
+int knit_shape_encode(const char *signature, struct knit_shape_values *values,
+    struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
+
+/* Write a result through the pointers in `values`, which stand behind the arguments; unless the
+ * answer is 0, none is written for the value at fault and those after it. Runs of bytes point into
+ * `result`, or into what is added to *lent. Returns 0, KNIT_SHAPE_E_*, -ENOMEM. */
+int knit_shape_decode(const char *signature, struct knit_span result,
+    struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw);

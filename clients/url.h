@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a pool is: URLs taken apart. <knitting/knitting.h> says what they look like. */
+#pragma once
+
+#include <stdint.h>
+
+enum {
+    KNIT_URL_E_BAD = 1, /* ret_reason says why */
+};
+
+enum { KNIT_URL_PORT_DEFAULT = 5648 };
+
+enum knit_url_scheme { KNIT_URL_TCP, KNIT_URL_UNIX, KNIT_URL_SHM };
+
+struct knit_url {
+    enum knit_url_scheme scheme;
+    char host[256]; /* of TCP; an IPv6 address without its brackets */
+    char port[6];
+    char path[108]; /* of UNIX and SHM: absolute, fits a socket's address */
+};
+
+/* ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
+int knit_url_parse(const char *text, struct knit_url *ret_url, const char **ret_reason);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one descriptor behind knit_fd(): an epoll instance over the stream, the lanes' bell and a
+ * timer. It exists only once somebody asked for it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct knit;
+
+struct knit_watch {
+    int epoll_fd; /* -1: nobody asked yet */
+    int timer_fd;
+    int stream_fd;   /* as registered; -1: gone */
+    bool wants_room; /* to send */
+};
+
+void knit_watch_init(struct knit_watch *watch);
+void knit_watch_fini(struct knit_watch *watch);
+
+/* Returns the descriptor, or -errno. */
+int knit_watch_open(struct knit *k);
+
+/* Before dispatching: the bell and the timer have been heard. */
+void knit_watch_awake(struct knit *k);
+
+/* After anything happened: make the descriptor tell the truth. */
+void knit_watch_update(struct knit *k);
