@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which lane each balancer chooses. Method: a board of our own, so that every lane's state is what the test says;
+ * distributions are counted over 10,000 choices from a fixed seed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fastpath/balancer.h"
+
+#define LANES 4u
+
+static struct knit_line32 park[LANES];
+static struct knit_busy_line busy[LANES];
+static uint32_t queued[LANES];
+
+static void board_reset(void)
+{
+    for (uint32_t i = 0; i < LANES; i++) {
+        atomic_store_explicit(&park[i].value, KNIT_PARK_AWAKE, memory_order_relaxed);
+        atomic_store_explicit(&busy[i].running, 0, memory_order_relaxed);
+        queued[i] = 0;
+    }
+}
+
+static struct knit_balance balance_of(enum knit_balancer kind, uint32_t lanes)
+{
+    struct knit_board_view board = {.park = park, .busy = busy};
+    struct knit_balance balance;
+    board_reset();
+    assert_int_equal(knit_balance_init(&balance, kind, lanes, &board, 7), 0);
+    return balance;
+}
+
+static void names_are_known_with_their_alias(void **state)
+{
+    (void)state;
+    enum knit_balancer balancer;
+    assert_true(knit_balancer_parse("robinRound", &balancer));
+    assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
+    assert_true(knit_balancer_parse("roundRobin", &balancer));
+    assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
+    const char *const others[] = {"firstIdle", "randomLane", "firstIdleOrRandom"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(knit_balancer_parse(others[i], &balancer));
+        assert_string_equal(knit_balancer_name(balancer), others[i]);
+    }
+    assert_false(knit_balancer_parse("x", &balancer));
+    assert_false(knit_balancer_parse("", &balancer));
+}
+
+static void round_robin_has_a_cursor_for_each_task(void **state)
+{
+    (void)state;
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    for (uint32_t i = 0; i < 8; i++)
+        assert_int_equal(knit_balance_pick(&balance, 1, queued), i % LANES);
+    assert_int_equal(knit_balance_pick(&balance, 2, queued), 0);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
+    assert_int_equal(knit_balance_pick(&balance, 65535, queued), 0);
+    knit_balance_fini(&balance);
+}
+
+static void lanes_without_a_worker_are_passed_over(void **state)
+{
+    (void)state;
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    atomic_store_explicit(&park[1].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    const uint32_t expected[] = {0, 2, 3, 0, 2, 3};
+    for (size_t i = 0; i < 6; i++)
+        assert_int_equal(knit_balance_pick(&balance, 1, queued), expected[i]);
+    for (uint32_t i = 0; i < LANES; i++)
+        atomic_store_explicit(&park[i].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    assert_true(knit_balance_pick(&balance, 1, queued) < LANES);
+    knit_balance_fini(&balance);
+}
+
+static void first_idle_takes_the_first_lane_without_work(void **state)
+{
+    (void)state;
+    struct knit_balance balance = balance_of(KNIT_BALANCER_FIRST_IDLE, LANES);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
+    atomic_store_explicit(&busy[0].running, 77, memory_order_relaxed);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 1);
+    queued[1] = 1;
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 2);
+    queued[2] = queued[3] = 1;
+    for (uint32_t i = 0; i < 8; i++) /* all busy: round robin */
+        assert_int_equal(knit_balance_pick(&balance, 1, queued), i % LANES);
+    knit_balance_fini(&balance);
+}
+
+static void random_gives_every_lane_its_share(void **state)
+{
+    (void)state;
+    const enum knit_balancer kinds[] = {KNIT_BALANCER_RANDOM, KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
+    for (size_t kind = 0; kind < 2; kind++) {
+        struct knit_balance balance = balance_of(kinds[kind], LANES);
+        uint32_t count[LANES] = {0};
+        for (uint32_t i = 0; i < LANES; i++)
+            queued[i] = 1;
+        for (int i = 0; i < 10000; i++)
+            count[knit_balance_pick(&balance, 1, queued)]++;
+        /* Binomial: 2500 expected, standard deviation 43; five of them. */
+        for (uint32_t i = 0; i < LANES; i++)
+            assert_in_range(count[i], 2500 - 217, 2500 + 217);
+        queued[3] = 0;
+        if (kinds[kind] == KNIT_BALANCER_FIRST_IDLE_OR_RANDOM)
+            assert_int_equal(knit_balance_pick(&balance, 1, queued), 3);
+        knit_balance_fini(&balance);
+    }
+}
+
+static void one_lane_is_always_chosen(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        struct knit_balance balance = balance_of((enum knit_balancer)kind, 1);
+        for (int i = 0; i < 10; i++)
+            assert_int_equal(knit_balance_pick(&balance, 3, queued), 0);
+        knit_balance_fini(&balance);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_known_with_their_alias),
+        cmocka_unit_test(round_robin_has_a_cursor_for_each_task),
+        cmocka_unit_test(lanes_without_a_worker_are_passed_over),
+        cmocka_unit_test(first_idle_takes_the_first_lane_without_work),
+        cmocka_unit_test(random_gives_every_lane_its_share),
+        cmocka_unit_test(one_lane_is_always_chosen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segments and layout. Goal: nobody can shrink, grow or re-open what was handed out, and sizes and pointers agree.
+ * Method: try it, the re-opening as another uid when the test runs as root. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/layout.h"
+#include "fastpath/segment.h"
+
+static void a_segment_keeps_its_size(void **state)
+{
+    (void)state;
+    int fd;
+    assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
+    assert_int_equal(ftruncate(fd, 4096), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(ftruncate(fd, 16384), -1);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+    struct stat status;
+    assert_int_equal(fstat(fd, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    close(fd);
+}
+
+static void short_and_unsealed_ones_are_refused(void **state)
+{
+    (void)state;
+    struct knit_mapping mapping = {0};
+    int fd;
+    assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
+    assert_int_equal(knit_segment_map(fd, 4096, true, &mapping), KNIT_SEGMENT_E_SIZE);
+    assert_int_equal(knit_segment_map(fd, 16384, true, &mapping), KNIT_SEGMENT_E_SIZE);
+    close(fd);
+    fd = memfd_create("knit-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, 8192), 0);
+    assert_int_equal(knit_segment_map(fd, 8192, true, &mapping), KNIT_SEGMENT_E_UNSEALED);
+    close(fd);
+    fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_true(knit_segment_map(fd, 8192, true, &mapping) != 0);
+    close(fd);
+    assert_null(mapping.base);
+}
+
+static void the_read_only_descriptor_cannot_write(void **state)
+{
+    (void)state;
+    int fd, reader;
+    assert_int_equal(knit_segment_create("knit-test", 4096, &fd), 0);
+    assert_int_equal(knit_segment_reopen_readonly(fd, &reader), 0);
+    assert_int_equal(write(reader, "x", 1), -1);
+    assert_ptr_equal(
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), MAP_FAILED);
+    struct knit_mapping mine, theirs;
+    assert_int_equal(knit_segment_map(fd, 4096, true, &mine), 0);
+    assert_int_equal(knit_segment_map(reader, 4096, false, &theirs), 0);
+    memcpy(mine.base, "seen", 5);
+    assert_string_equal(theirs.base, "seen");
+    knit_segment_unmap(&mine);
+    knit_segment_unmap(&theirs);
+    assert_null(mine.base);
+    knit_segment_unmap(&mine);
+    if (geteuid() != 0) {
+        print_message("not root: re-opening as another uid was not tried\n");
+    } else {
+        pid_t child = fork();
+        if (child == 0) {
+            char path[64];
+            snprintf(path, sizeof path, "/proc/self/fd/%d", reader);
+            if (setgid(65534) != 0 || setuid(65534) != 0)
+                _exit(2);
+            _exit(open(path, O_RDWR) < 0 ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    close(fd);
+    close(reader);
+}
+
+static struct knit_geometry geometry_of(uint32_t lanes, uint32_t slots, uint64_t arena)
+{
+    return (struct knit_geometry){.version = KNIT_LAYOUT_VERSION,
+        .lanes = lanes,
+        .slots = slots,
+        .cells = knit_geometry_cells(slots),
+        .request_arena_bytes = arena,
+        .reply_arena_bytes = arena};
+}
+
+static void sizes_hold_all_pointers(void **state)
+{
+    (void)state;
+    const uint32_t lanes[] = {1, 2, 16, 256}, slots[] = {1, 16, 1008, KNIT_SLOTS_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            struct knit_geometry geometry = geometry_of(lanes[i], slots[j], 65536);
+            assert_null(knit_geometry_check(&geometry));
+            struct knit_request_view request;
+            struct knit_reply_view reply;
+            uintptr_t base = 1 << 20;
+            knit_layout_request(&geometry, (void *)base, &request);
+            knit_layout_reply(&geometry, (void *)base, &reply);
+            assert_int_equal((uintptr_t)request.arena + 65536 - base,
+                knit_layout_request_bytes(&geometry));
+            assert_int_equal((uintptr_t)reply.arena + 65536ull * lanes[i] - base,
+                knit_layout_reply_bytes(&geometry));
+            assert_int_equal((uintptr_t)request.ring % 128, 0);
+            assert_int_equal((uintptr_t)reply.reply % 128, 0);
+            assert_true((uintptr_t)(request.ring + (size_t)lanes[i] * geometry.cells) <=
+                        (uintptr_t)request.arena);
+        }
+    }
+    struct knit_geometry usual = geometry_of(2, 1008, 0);
+    assert_int_equal(usual.cells, 1024);
+}
+
+static void bad_geometries_are_named(void **state)
+{
+    (void)state;
+    struct knit_geometry good = geometry_of(2, 100, 4096);
+    struct knit_geometry bad[] = {good, good, good, good, good, good, good, good, good};
+    bad[0].version = KNIT_LAYOUT_VERSION + 1;
+    bad[1].lanes = 0;
+    bad[2].lanes = KNIT_LANES_MAX + 1;
+    bad[3].slots = 0;
+    bad[4].slots = KNIT_SLOTS_MAX + 1;
+    bad[5].cells = 127;
+    bad[6].cells = 64;
+    bad[7].request_arena_bytes = 4095;
+    bad[8].reply_arena_bytes = KNIT_ARENA_MAX + 4096;
+    assert_null(knit_geometry_check(&good));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_non_null(knit_geometry_check(&bad[i]));
+}
+
+static void words_take_apart_what_they_put_together(void **state)
+{
+    (void)state;
+    uint64_t ctrl = knit_ctrl(KNIT_GEN_MASK - 5, 16367, 1023);
+    assert_int_equal(knit_ctrl_gen(ctrl), KNIT_GEN_MASK - 5);
+    assert_int_equal(knit_ctrl_slot(ctrl), 16367);
+    assert_int_equal(knit_ctrl_tag(ctrl), 1023);
+    uint64_t word = knit_word(KNIT_GEN_MASK, 255, 65535);
+    assert_int_equal(knit_word_gen(word), KNIT_GEN_MASK);
+    assert_int_equal(knit_word_status(word), 255);
+    assert_int_equal(knit_word_flags(word), 65535);
+    assert_int_equal(knit_gen_diff(0, KNIT_GEN_MASK), 1);
+    assert_int_equal(knit_gen_diff(KNIT_GEN_MASK, 0), -1);
+    assert_int_equal(knit_gen_next(KNIT_GEN_MASK), 0);
+    uint64_t meta = knit_meta(65535, 255, 255, UINT32_MAX);
+    assert_int_equal(knit_meta_task(meta), 65535);
+    assert_int_equal(knit_meta_epoch(meta), 255);
+    assert_int_equal(knit_meta_len(meta), UINT32_MAX);
+    assert_int_equal(knit_tag(0, 32), 1);
+    assert_int_equal(knit_tag(1023 * 32, 32), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_segment_keeps_its_size),
+        cmocka_unit_test(short_and_unsealed_ones_are_refused),
+        cmocka_unit_test(the_read_only_descriptor_cannot_write),
+        cmocka_unit_test(sizes_hold_all_pointers),
+        cmocka_unit_test(bad_geometries_are_named),
+        cmocka_unit_test(words_take_apart_what_they_put_together),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
