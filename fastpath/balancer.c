@@ -83,8 +83,9 @@ static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
     return lane;
 }
 
-/* Xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016); the high
- * half scaled to the range by multiplication (Lemire, 2019), whose bias at 256 lanes is below 2^-24. */
+/* Xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled",
+ * 2016); the high half scaled to the range by multiplication (Lemire, 2019), whose bias at 256
+ * lanes is below 2^-24. */
 static uint32_t random_lane(struct knit_balance *balance)
 {
     balance->random ^= balance->random >> 12;

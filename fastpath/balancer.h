@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which lane a call goes to, as its caller chooses. Lanes without a worker are passed over while others have one.
+/* Which lane a call goes to, as its caller chooses. Lanes without a worker are passed over while
+ * others have one.
  *
- * Every caller balances for itself, with what it can see: its own calls on each lane, and on the board whether a lane's
- * worker lives and runs something. No word is shared for it, so a choice costs a load or two; what it gets wrong,
- * stealing puts right.
+ * Every caller balances for itself, with what it can see: its own calls on each lane, and on the
+ * board whether a lane's worker lives and runs something. No word is shared for it, so a choice
+ * costs a load or two; what it gets wrong, stealing puts right.
  *
  * Threads: as the session it belongs to. Nothing allocates after init.
  */

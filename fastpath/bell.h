@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sleep and wake: futexes, the one fence, the clock and the spin's pause.
  *
- * Whoever sleeps: announces it, fences, looks again, and sleeps on the value the bell had before the announcement.
- * Whoever wakes: publishes, fences, reads the announcement, changes the bell, wakes. The two fences forbid the one
- * reordering that even x86 allows, a load overtaking an older store of another word: without either of them both
- * sides can miss each other and the sleeper sleeps on with work waiting. tests/model/park.pml and wait.pml show it.
+ * Whoever sleeps: announces it, fences, looks again, and sleeps on the value the bell had before
+ * the announcement. Whoever wakes: publishes, fences, reads the announcement, changes the bell,
+ * wakes. The two fences forbid the one reordering that even x86 allows, a load overtaking an older
+ * store of another word: without either of them both sides can miss each other and the sleeper
+ * sleeps on with work waiting. tests/model/park.pml and wait.pml show it.
  *
- * The futexes here are shared ones (no PRIVATE flag): the words lie in memory of several processes, and waiting works
- * on read-only mappings too.
+ * The futexes here are shared ones (no PRIVATE flag): the words lie in memory of several processes,
+ * and waiting works on read-only mappings too.
  *
  * Threads: any. knit_bell_wait() and _wait_many() block.
  */
@@ -41,8 +42,8 @@ static inline uint64_t knit_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* The full fence of both protocols above. ThreadSanitizer does not know fences; a locked operation on a word of the
- * thread's own is one as well, and it does know that. */
+/* The full fence of both protocols above. ThreadSanitizer does not know fences; a locked operation
+ * on a word of the thread's own is one as well, and it does know that. */
 static inline void knit_bell_fence(void)
 {
 #if KNIT_BELL_TSAN
@@ -81,15 +82,15 @@ static inline void knit_bell_wake(const _Atomic uint32_t *word, int count)
     (void)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-/* Sleep while every word has its value (Linux 5.16). words: count of them, at most KNIT_BELL_WORDS_MAX.
- * Returns 0 or ETIMEDOUT as above. */
+/* Sleep while every word has its value (Linux 5.16). words: count of them, at most
+ * KNIT_BELL_WORDS_MAX. Returns 0 or ETIMEDOUT as above. */
 static inline int knit_bell_wait_many(
     const struct futex_waitv *words, uint32_t count, uint64_t until_ns)
 {
     struct timespec until = {
         .tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
-    long got = syscall(
-        SYS_futex_waitv, words, count, 0, until_ns != 0 ? &until : NULL, CLOCK_MONOTONIC);
+    long got =
+        syscall(SYS_futex_waitv, words, count, 0, until_ns != 0 ? &until : NULL, CLOCK_MONOTONIC);
     return got < 0 && errno == ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
@@ -100,16 +101,17 @@ static inline struct futex_waitv knit_bell_word(const _Atomic uint32_t *word, ui
         .val = value, .uaddr = (uint64_t)(uintptr_t)word, .flags = FUTEX_32};
 }
 
-/* A spin budget that learns whether spinning pays. It pays when what was waited for came during the spin. With more
- * runnable threads than cores it never does, and then costs the whole time slice that the other side needed: so each
- * spin in vain halves the budget, each that paid doubles it, and now and then the full one is tried again. */
+/* A spin budget that learns whether spinning pays. It pays when what was waited for came during the
+ * spin. With more runnable threads than cores it never does, and then costs the whole time slice
+ * that the other side needed: so each spin in vain halves the budget, each that paid doubles it,
+ * and now and then the full one is tried again. */
 struct knit_spin {
     uint32_t max_ns;
     uint32_t now_ns;
     uint32_t vain; /* sleeps since the last full try */
 };
 
-#define KNIT_SPIN_RETRY 64u /* sleeps between two full tries */
+#define KNIT_SPIN_RETRY    64u /* sleeps between two full tries */
 #define KNIT_SPIN_LEAST_NS 500u
 
 static inline void knit_spin_init(struct knit_spin *spin, uint32_t max_us)

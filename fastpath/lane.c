@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's turns: serve the home rings, steal, spin, park; and sessions coming and going.
  *
- * Order of preference. What lies in the home rings comes first, one call of each session in turn. With nothing there
- * the worker looks, every KNIT_STEAL_AFTER_NS and not more often (a look drags the line of a busy ring over here),
- * into other lanes' rings: a lane without a worker is emptied at once, a call of a living worker's only when it stood
- * unclaimed through two such looks. Whether that worker is busy, stopped or swamped does not matter and is not asked:
- * the claim word is the truth, and a busy flag can be stale in just the moment that counts.
+ * Order of preference. What lies in the home rings comes first, one call of each session in turn.
+ * With nothing there the worker looks, every KNIT_STEAL_AFTER_NS and not more often (a look drags
+ * the line of a busy ring over here), into other lanes' rings: a lane without a worker is emptied
+ * at once, a call of a living worker's only when it stood unclaimed through two such looks. Whether
+ * that worker is busy, stopped or swamped does not matter and is not asked: the claim word is the
+ * truth, and a busy flag can be stale in just the moment that counts.
  *
- * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep on the bells' old
- * values. A READY call in another lane keeps us from sleeping until it was claimed or stood long enough to be stolen:
- * if it is claimed meanwhile, that claim came after our announcement, so the claimer sees us parked and rings us for
- * what lies behind. park.pml proves that without a timeout nobody sleeps while there is work.
+ * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep
+ * on the bells' old values. A READY call in another lane keeps us from sleeping until it was
+ * claimed or stood long enough to be stolen: if it is claimed meanwhile, that claim came after our
+ * announcement, so the claimer sees us parked and rings us for what lies behind. park.pml proves
+ * that without a timeout nobody sleeps while there is work.
  *
- * Edges: W1, the two fences around the announcement, with session.c's flush and release and with ring_sibling's.
+ * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
+ * ring_sibling's.
  */
-#include "fastpath/lane_private.h"
+#include "fastpath/lane.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TURN_ANSWERS 16u
-#define STEAL_RINGS  64u    /* looked at in one scan while spinning; all of them before parking */
-#define TIGHT_SPIN_NS 2000u /* after so long a pause of pause_ns lies between two looks */
-#define VAIN_RINGS_MAX 1000u /* of one session in a second: more is an attack or a bug */
+#include "fastpath/lane_private.h"
+
+#define TURN_ANSWERS        16u
+#define STEAL_RINGS         64u /* looked at in one scan while spinning; all of them before parking */
+#define TIGHT_SPIN_NS       2000u /* after so long a pause of pause_ns lies between two looks */
+#define VAIN_RINGS_MAX      1000u /* of one session in a second: more is an attack or a bug */
 #define LOOKS_WHILE_PARKING 64u
 
-/* ---- sessions come and go ---------------------------------------------------------------------------------------- */
+/* ---- sessions come and go ------------------------------------------------------------------- */
 
 static struct knit_served *served_free(struct knit_served *served)
 {
@@ -47,8 +52,8 @@ static int by_offset(const void *a, const void *b)
     return (left[0] > right[0]) - (left[0] < right[0]);
 }
 
-/* A replacement finds its predecessor's blocks: those that an answered reply names and that are not released. What
- * the dead worker had reserved and not answered is nobody's and thus free. */
+/* A replacement finds its predecessor's blocks: those that an answered reply names and that are not
+ * released. What the dead worker had reserved and not answered is nobody's and thus free. */
 static int rebuild_arena(const struct knit_lane *lane, struct knit_served *served)
 {
     const struct knit_geometry *geometry = &served->in.geometry;
@@ -66,7 +71,8 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || rel == knit_word_gen(word) ||
             knit_meta_task(meta) != lane->options.index)
             continue;
-        /* A result may begin inside its block: from the boundary before it to its end is what must stay. */
+        /* A result may begin inside its block: from the boundary before it to its end is what must
+         * stay. */
         uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
         live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
         live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
@@ -95,8 +101,8 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
     return 0;
 }
 
-static int served_new(const struct knit_lane *lane, const struct knit_lane_session *session,
-    struct knit_served **ret)
+static int served_new(
+    const struct knit_lane *lane, const struct knit_lane_session *session, struct knit_served **ret)
 {
     struct knit_served *served = calloc(1, sizeof *served);
     if (served == NULL)
@@ -123,8 +129,7 @@ static int served_new(const struct knit_lane *lane, const struct knit_lane_sessi
         knit_arena_limit(served->arena, least);
     }
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        uint64_t taken =
-            atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
+        uint64_t taken = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
         served->look[i].q = served->look[i].seen = taken;
     }
     const struct knit_lane_line *line = &session->reply.lane[lane->options.index];
@@ -222,15 +227,16 @@ static void apply_handovers(struct knit_lane *lane)
     }
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
-/* Our park word moves on. seq_cst by the fence: what we look at next is not older than the announcement. */
+/* Our park word moves on. seq_cst by the fence: what we look at next is not older than the
+ * announcement. */
 static void announce(struct knit_lane *lane, uint32_t state)
 {
     lane->park = knit_park_next(lane->park, state);
     /* release: a caller that sees PARKED sees that all before was done. */
-    atomic_store_explicit(&lane->options.board.park[lane->options.index].value, lane->park,
-        memory_order_release);
+    atomic_store_explicit(
+        &lane->options.board.park[lane->options.index].value, lane->park, memory_order_release);
     knit_bell_fence(); /* W1 */
 }
 
@@ -256,8 +262,8 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
     atomic_store_explicit(&lane->busy->owner, options->owner, memory_order_relaxed);
-    lane->park = atomic_load_explicit(
-        &options->board.park[options->index].value, memory_order_acquire);
+    lane->park =
+        atomic_load_explicit(&options->board.park[options->index].value, memory_order_acquire);
     announce(lane, KNIT_PARK_AWAKE);
     *ret = lane;
     return 0;
@@ -291,7 +297,7 @@ void knit_lane_stop(struct knit_lane *lane)
     knit_lane_wake(lane);
 }
 
-/* ---- serving and stealing ---------------------------------------------------------------------------------------- */
+/* ---- serving and stealing ------------------------------------------------------------------- */
 
 static bool serve_one(struct knit_lane *lane, struct knit_served *served)
 {
@@ -343,7 +349,8 @@ static bool is_vacant(const struct knit_lane *lane, uint32_t index)
 
 enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
 
-/* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a while. */
+/* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
+ * while. */
 static enum stealable may_steal(struct knit_lane *lane, struct knit_served *served, uint32_t from,
     uint64_t now, struct knit_found *ret)
 {
@@ -364,8 +371,8 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
     return now - look->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
 }
 
-/* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW one call has been
- * taken and answered when `take` is set. */
+/* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW
+ * one call has been taken and answered when `take` is set. */
 static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
     const uint32_t lanes = lane->options.lanes;
@@ -414,9 +421,10 @@ static bool send_any_kept(struct knit_lane *lane)
     return any;
 }
 
-/* ---- parking ----------------------------------------------------------------------------------------------------- */
+/* ---- parking -------------------------------------------------------------------------------- */
 
-/* The last looks of a worker that has announced its sleep. True: there is, or soon will be, something to do. */
+/* The last looks of a worker that has announced its sleep. True: there is, or soon will be,
+ * something to do. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
     if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane))
@@ -483,7 +491,7 @@ static void park(struct knit_lane *lane)
     knit_lane_wake_callers(lane); /* of kept results that went out */
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------------------- */
+/* ---- turns ---------------------------------------------------------------------------------- */
 
 /* While there is nothing to do, the lines written next come here. */
 static void prefetch_answer(const struct knit_lane *lane)

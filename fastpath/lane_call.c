@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One call on the worker's side: READY -> CLAIMED -> ANSWERED.
  *
- * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the body is copied before the claim
- * and never read again, lengths and offsets are checked in the copy. What an honest caller can never write condemns
- * the session, but only after a second load of ctrl said the same: a cell that changes under our eyes was merely read
- * too late.
+ * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the body is
+ * copied before the claim and never read again, lengths and offsets are checked in the copy. What
+ * an honest caller can never write condemns the session, but only after a second load of ctrl said
+ * the same: a cell that changes under our eyes was merely read too late.
  *
- * Why the body is copied before the claim: after it, a caller that has seen its answer may use the cell again. Why
- * reply.word is loaded before claim: the other way round, a call that another worker claims and answers between the two
- * loads looks like a generation that skipped (tests/model/lane.pml, mutant LOAD_ORDER).
+ * Why the body is copied before the claim: after it, a caller that has seen its answer may use the
+ * cell again. Why reply.word is loaded before claim: the other way round, a call that another
+ * worker claims and answers between the two loads looks like a generation that skipped
+ * (tests/model/lane.pml, mutant LOAD_ORDER).
  *
  * Edges:
- *   P1 publish   ctrl acquire    with session.c's ctrl release: body and argument
- *   A1 answer    word release    with session.c's word acquire: outcome's bytes
- *   N1 news      news release    with session.c's news acquire
- *   R1 release   rel acquire     with session.c's rel release: the caller has stopped reading the block
- *   C1 claim     CAS seq_cst     with the other claimants', and as S1 against abort
- *   S1 settle    claim, then abort seq_cst; with session.c's abort, then claim: one sees the other
- *   T1 taken     CAS release     with take's acquire: whoever starts at `taken` sees the claims before it
- *   W2 sleep     fence between answer and the look at `waiting`; with session.c's fence between that and its look
+ *   P1 publish  ctrl acquire  with session.c's ctrl release: body and argument
+ *   A1 answer   word release  with session.c's word acquire: outcome's bytes
+ *   N1 news     news release  with session.c's news acquire
+ *   R1 release  rel acquire   with session.c's rel release: the caller no longer reads the block
+ *   C1 claim    CAS seq_cst   with the other claimants', and as S1 against abort
+ *   S1 settle   claim, then abort, seq_cst; with session.c's abort, then claim: one sees the other
+ *   T1 taken    CAS release   with catch_up's acquire: who starts there sees the claims before it
+ *   W2 sleep    fence between answer and the look at `waiting`; with session.c's fence between
+ *               `waiting` and its look at the replies
  */
 #include "fastpath/lane_private.h"
 
@@ -28,7 +30,7 @@
 
 #include <knitting/code.h>
 
-/* ---- finding ----------------------------------------------------------------------------------------------------- */
+/* ---- finding -------------------------------------------------------------------------------- */
 
 static struct knit_request_cell *cell_at(
     const struct knit_served *served, uint32_t from, uint64_t position)
@@ -60,17 +62,17 @@ bool knit_lane_peek(struct knit_served *served, uint32_t from)
     return knit_ctrl_tag(ctrl) == knit_tag(look->q, served->in.geometry.cells);
 }
 
-/* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps) at most
- * KNIT_TAKEN_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more than there are slots. */
+/* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps)
+ * at most KNIT_TAKEN_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more
+ * than there are slots. */
 static void raise_taken(struct knit_served *served, uint32_t from)
 {
     struct knit_look *look = &served->look[from];
     _Atomic uint64_t *taken = &served->in.reply.taken[from].value;
     uint64_t now = atomic_load_explicit(taken, memory_order_relaxed);
     /* T1, release. Raised, never stored: a thief that slept must not put it back. */
-    while ((int64_t)(look->q - now) > 0 &&
-           !atomic_compare_exchange_weak_explicit(
-               taken, &now, look->q, memory_order_release, memory_order_relaxed))
+    while ((int64_t)(look->q - now) > 0 && !atomic_compare_exchange_weak_explicit(taken, &now,
+                                               look->q, memory_order_release, memory_order_relaxed))
         ;
     look->seen = look->q;
 }
@@ -109,13 +111,14 @@ static const char *check_found(const struct knit_served *served, const struct kn
     return NULL;
 }
 
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served, uint32_t from,
-    struct knit_found *ret)
+enum knit_find knit_lane_find(
+    struct knit_lane *lane, struct knit_served *served, uint32_t from, struct knit_found *ret)
 {
     struct knit_look *look = &served->look[from];
     const struct knit_geometry *geometry = &served->in.geometry;
     catch_up(served, from);
-    /* Bounded by a number of ours: a caller that turns cells over for ever gains one turn of one worker. */
+    /* Bounded by a number of ours: a caller that turns cells over for ever gains one turn of one
+     * worker. */
     for (uint32_t step = 0; step < geometry->cells; step++) {
         struct knit_request_cell *cell = cell_at(served, from, look->q);
         /* P1, acquire. */
@@ -130,8 +133,8 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
         } else {
             copy_cell(cell, ctrl, ret);
             /* acquire, in this order: see the head of the file. */
-            uint64_t word = atomic_load_explicit(
-                &served->in.reply.reply[slot].word, memory_order_acquire);
+            uint64_t word =
+                atomic_load_explicit(&served->in.reply.reply[slot].word, memory_order_acquire);
             uint64_t claim =
                 atomic_load_explicit(&served->in.reply.claim[slot], memory_order_acquire);
             if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
@@ -139,7 +142,8 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
                 look->q++;
                 continue;
             }
-            if (knit_gen_next(knit_claim_gen(claim)) == gen && knit_gen_next(knit_word_gen(word)) == gen)
+            if (knit_gen_next(knit_claim_gen(claim)) == gen &&
+                knit_gen_next(knit_word_gen(word)) == gen)
                 wrong = check_found(served, ret);
             else
                 wrong = "a generation that skips in a request cell";
@@ -156,10 +160,10 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
     return KNIT_FIND_EMPTY;
 }
 
-/* ---- reply arena ------------------------------------------------------------------------------------------------- */
+/* ---- reply arena ---------------------------------------------------------------------------- */
 
-/* Oldest first; one that is still held is stepped over, so that a caller which keeps a single result for long does not
- * keep all memory behind it. `forced` goes in any case. */
+/* Oldest first; one that is still held is stepped over, so that a caller which keeps a single
+ * result for long does not keep all memory behind it. `forced` goes in any case. */
 static void sweep(struct knit_served *served, uint32_t most, uint32_t forced)
 {
     uint32_t before = KNIT_NO_SLOT;
@@ -248,12 +252,22 @@ void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
     return arena_base(lane, served) + lane->room;
 }
 
-/* ---- answering --------------------------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------ */
 
-/* CLAIMED -> ANSWERED. `block`: where the bytes lie in our arena, or KNIT_NO_BLOCK: they go into the cell. */
-static void write_answer(struct knit_lane *lane, struct knit_served *served, uint32_t slot,
-    uint64_t gen, uint32_t status, const void *bytes, size_t len, uint64_t block)
+/* The numbers of an answer. */
+struct answer {
+    uint32_t slot, status;
+    uint64_t gen;
+    size_t len;
+};
+
+/* CLAIMED -> ANSWERED. `block`: where the bytes lie in our arena, or KNIT_NO_BLOCK: they go into
+ * the cell. */
+static void write_answer(struct knit_lane *lane, struct knit_served *served,
+    const struct answer *answer, const void *bytes, uint64_t block)
 {
+    const uint32_t slot = answer->slot;
+    const size_t len = answer->len;
     struct knit_reply_cell *cell = &served->in.reply.reply[slot];
     uint32_t flags = 0;
     /* relaxed: A1 publishes all of it. */
@@ -268,10 +282,11 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served, uin
             atomic_store_explicit(&cell->body[i], word, memory_order_relaxed);
         }
     }
-    atomic_store_explicit(&cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)len),
-        memory_order_relaxed);
+    atomic_store_explicit(
+        &cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)len), memory_order_relaxed);
     /* A1 answer, release: the one outcome. */
-    atomic_store_explicit(&cell->word, knit_word(gen, status, flags), memory_order_release);
+    atomic_store_explicit(
+        &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
 
     const uint32_t cells = served->in.geometry.cells;
     uint64_t position = served->news_tail++;
@@ -279,8 +294,8 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served, uin
     atomic_store_explicit(
         &served->in.reply.news[(size_t)lane->options.index * cells + (position & (cells - 1))],
         knit_news(slot, position, cells), memory_order_release);
-    atomic_store_explicit(&served->in.reply.lane[lane->options.index].news_tail, position + 1,
-        memory_order_release);
+    atomic_store_explicit(
+        &served->in.reply.lane[lane->options.index].news_tail, position + 1, memory_order_release);
     served->slot_step = slot - served->last_slot;
     served->last_slot = slot;
     served->has_answers = true;
@@ -299,14 +314,16 @@ static void note_block(struct knit_served *served, uint32_t slot, uint64_t gen, 
     served->block_count++;
 }
 
-/* The slot is used again: its last block is released, whether or not its caller took the trouble to say so. */
+/* The slot is used again: its last block is released, whether or not its caller took the trouble to
+ * say so. */
 static void forget_block(struct knit_served *served, uint32_t slot)
 {
     if (served->block[slot] != KNIT_NO_BLOCK)
         sweep(served, UINT32_MAX, slot);
 }
 
-/* No room: hold the result back and say so, for the caller to ring us when it releases something. */
+/* No room: hold the result back and say so, for the caller to ring us when it releases
+ * something. */
 static bool keep(struct knit_lane *lane, struct knit_served *served, const struct knit_job *job)
 {
     unsigned char *bytes = malloc(job->result_len);
@@ -335,7 +352,8 @@ bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served)
         return false;
     memcpy(arena_base(lane, served) + block, kept->bytes, kept->len);
     note_block(served, kept->slot, kept->gen, block);
-    write_answer(lane, served, kept->slot, kept->gen, kept->status, NULL, kept->len, block);
+    struct answer answer = {kept->slot, kept->status, kept->gen, kept->len};
+    write_answer(lane, served, &answer, NULL, block);
     atomic_store_explicit(
         &served->in.reply.lane[lane->options.index].starved, 0, memory_order_relaxed);
     free(kept->bytes);
@@ -343,7 +361,7 @@ bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served)
     return true;
 }
 
-static void answer(struct knit_lane *lane, struct knit_served *served, struct knit_job *job)
+static void answer_job(struct knit_lane *lane, struct knit_served *served, struct knit_job *job)
 {
     uint64_t block = KNIT_NO_BLOCK;
     if (job->result_len > KNIT_INLINE_MAX) {
@@ -367,10 +385,11 @@ static void answer(struct knit_lane *lane, struct knit_served *served, struct kn
             lane->options.run(lane->options.run_arg, job);
         }
     }
-    write_answer(lane, served, job->slot, job->gen, job->status, job->result, job->result_len, block);
+    struct answer shape = {job->slot, job->status, job->gen, job->result_len};
+    write_answer(lane, served, &shape, job->result, block);
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------- */
 
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
@@ -437,7 +456,8 @@ static void prepare(struct knit_lane *lane, struct knit_served *served,
     }
 }
 
-/* Runs the job; its task's mean run follows, measured every time while it is long and now and then while short. */
+/* Runs the job; its task's mean run follows, measured every time while it is long and now and then
+ * while short. */
 static void run(struct knit_lane *lane, struct knit_job *job)
 {
     uint32_t *mean = &lane->mean_ns[job->task & 0xffff];
@@ -450,8 +470,7 @@ static void run(struct knit_lane *lane, struct knit_job *job)
     uint64_t took = knit_clock_ns() - start;
     if (took > UINT32_MAX)
         took = UINT32_MAX;
-    *mean = *mean == 0 ? (uint32_t)took | 1
-                       : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
+    *mean = *mean == 0 ? (uint32_t)took | 1 : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
     if (took > KNIT_SHORT_NS)
         /* relaxed: statistics; ours alone to write. */
         atomic_store_explicit(&lane->busy->busy_ns,
@@ -479,7 +498,8 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t
     lane->room = KNIT_NO_BLOCK;
     prepare(lane, served, found, job);
     forget_block(served, slot);
-    /* relaxed: hints for balancers, exact enough for the supervisor, who looks at the claim as well. */
+    /* relaxed: hints for balancers, exact enough for the supervisor, who looks at the claim as
+     * well. */
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
         &lane->busy->running, served->in.id << 16 | (slot + 1), memory_order_relaxed);
@@ -490,7 +510,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t
             knit_lane_ring_sibling(lane);
     }
     run(lane, job);
-    answer(lane, served, job);
+    answer_job(lane, served, job);
     if (lane->room != KNIT_NO_BLOCK)
         knit_arena_release(served->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
@@ -498,11 +518,12 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t
     return true;
 }
 
-/* ---- waking ------------------------------------------------------------------------------------------------------ */
+/* ---- waking --------------------------------------------------------------------------------- */
 
 static void wake_caller(struct knit_served *served)
 {
-    /* relaxed: ordered by the fence of the caller of this (W2). Hostile, but all it can do is have itself woken. */
+    /* relaxed: ordered by the fence of the caller of this (W2). Hostile, but all it can do is have
+     * itself woken. */
     uint32_t waiting = atomic_load_explicit(served->in.request.waiting, memory_order_relaxed);
     if (waiting == 0)
         return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What lane.c (turns, stealing, parking) and lane_call.c (one call: take, run, answer) share, and nobody else. */
+/* What lane.c (turns, stealing, parking) and lane_call.c (one call: take, run, answer) share, and
+ * nobody else. */
 #pragma once
 
 #include <pthread.h>
@@ -11,23 +12,25 @@
 #define KNIT_NO_BLOCK UINT64_MAX
 #define KNIT_NO_SLOT  UINT32_MAX
 
-/* A call that stood unclaimed for so long while somebody was idle may be stolen from a living worker. Longer than the
- * way from one claim to the next through short tasks, far below what a person or a deadline notices. */
+/* A call that stood unclaimed for so long while somebody was idle may be stolen from a living
+ * worker. Longer than the way from one claim to the next through short tasks, far below what a
+ * person or a deadline notices. */
 #define KNIT_STEAL_AFTER_NS 5000u
 
-/* A task that takes longer than this on average is not "short": whoever waits for the answers before it is woken
- * first, and a parked sibling is called for what is queued behind it. */
+/* A task that takes longer than this on average is not "short": whoever waits for the answers
+ * before it is woken first, and a parked sibling is called for what is queued behind it. */
 #define KNIT_SHORT_NS 2000u
 
 /* What this worker knows of one ring of one session: its own or one it may steal from. */
 struct knit_look {
-    uint64_t q;          /* next position to look at */
-    uint64_t seen;       /* `taken` as last read or raised */
-    uint64_t stood_q;    /* a READY call was seen there ... */
-    uint64_t stood_ns;   /* ... first at this time; 0 = none */
+    uint64_t q;        /* next position to look at */
+    uint64_t seen;     /* `taken` as last read or raised */
+    uint64_t stood_q;  /* a READY call was seen there ... */
+    uint64_t stood_ns; /* ... first at this time; 0 = none */
 };
 
-/* A result that found no room in the arena. Nothing more is claimed of its session until it went out. */
+/* A result that found no room in the arena. Nothing more is claimed of its session until it went
+ * out. */
 struct knit_kept {
     bool any;
     uint32_t slot;
@@ -53,9 +56,9 @@ struct knit_served {
     bool has_answers; /* answered since its caller was last looked at */
     bool is_condemned;
     uint32_t bell_seen;
-    uint32_t vain_rings;     /* since vain_since_ns */
+    uint32_t vain_rings; /* since vain_since_ns */
     uint64_t vain_since_ns;
-    uint32_t last_slot;      /* answered last; with the one before, a guess at the next */
+    uint32_t last_slot; /* answered last; with the one before, a guess at the next */
     uint32_t slot_step;
 };
 
@@ -99,9 +102,10 @@ struct knit_found {
     uint64_t body[KNIT_CELL_WORDS];
 };
 
-/* Steps over what is claimed and stops at the first READY call of that ring, or where it is empty. */
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served, uint32_t from,
-    struct knit_found *ret);
+/* Steps over what is claimed and stops at the first READY call of that ring, or where it is
+ * empty. */
+enum knit_find knit_lane_find(
+    struct knit_lane *lane, struct knit_served *served, uint32_t from, struct knit_found *ret);
 
 /* Claims what was found, runs it, answers. False: somebody else was first. */
 bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t from,

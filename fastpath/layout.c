@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Offsets of everything that is shared, computed in one place.
  *
- * A cursor walks through a segment in the order LAYOUT.md draws it; the same walk gives a segment's size (from address
- * 0) and the pointers into a mapping. So size and pointers cannot disagree.
+ * A cursor walks through a segment in the order LAYOUT.md draws it; the same walk gives a segment's
+ * size (from address 0) and the pointers into a mapping. So size and pointers cannot disagree.
  */
 #include "fastpath/layout.h"
 
@@ -63,7 +63,8 @@ static uint64_t walk_request(
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->rel = place(&at, 8 * slots, KNIT_LINE);
     view->tail = place(&at, KNIT_LINE * lanes, KNIT_LINE);
-    view->ring = place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
+    view->ring =
+        place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
     view->arena = place(&at, geometry->request_arena_bytes, KNIT_PAGE);
     return pages(&at);
 }
@@ -133,7 +134,8 @@ void knit_layout_request(
     (void)walk_request(geometry, (uintptr_t)base, ret);
 }
 
-void knit_layout_reply(const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret)
+void knit_layout_reply(
+    const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret)
 {
     (void)walk_reply(geometry, (uintptr_t)base, ret);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shared memory of a pool: what lies where, and who may write it. LAYOUT.md draws it and holds the state tables.
+/* The shared memory of a pool: what lies where, and who may write it. LAYOUT.md draws it and holds
+ * the state tables.
  *
  * Three kinds of memory, each with one writing side:
  *
@@ -8,12 +9,13 @@
  *   board             one a pool; written by workers and host, mapped read-only by callers
  *   pool segment      one a pool; host and workers only
  *
- * Nothing here is an address: positions are offsets that every side computes for itself from a struct knit_geometry
- * which came over the control socket and is kept in private memory. The copy in a segment's first page serves tools;
- * nobody computes with it. Whatever is read from the other side's segment is hostile: it is loaded once into a local,
- * checked, and only then used.
+ * Nothing here is an address: positions are offsets that every side computes for itself from a
+ * struct knit_geometry which came over the control socket and is kept in private memory. The copy
+ * in a segment's first page serves tools; nobody computes with it. Whatever is read from the other
+ * side's segment is hostile: it is loaded once into a local, checked, and only then used.
  *
- * Threads: pure functions and types. Any change here raises KNIT_LAYOUT_VERSION and changes LAYOUT.md.
+ * Threads: pure functions and types. Any change here raises KNIT_LAYOUT_VERSION and changes
+ * LAYOUT.md.
  */
 #pragma once
 
@@ -23,159 +25,47 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fastpath/words.h"
+
 #define KNIT_LAYOUT_VERSION 1u
 #define KNIT_LAYOUT_MAGIC   0x676e697474696e6bull /* "knitting" */
 
-#define KNIT_LINE          64u
-#define KNIT_PAGE          4096u
-#define KNIT_LANES_MAX     256u
-#define KNIT_SLOTS_MAX     16368u
-#define KNIT_CLASSES       1u
-#define KNIT_INLINE_MAX    104u /* bytes of a request or a reply that travel inside a cell */
-#define KNIT_CELL_WORDS    13u
-#define KNIT_CELLS_SPARE   16u /* a ring has at least so many cells more than the session has slots */
-#define KNIT_TAKEN_LAG_MAX 15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
-#define KNIT_ARENA_MAX     (1ull << 40)
-#define KNIT_ARENA_ALIGN   64u
+#define KNIT_LINE        64u
+#define KNIT_PAGE        4096u
+#define KNIT_LANES_MAX   256u
+#define KNIT_SLOTS_MAX   16368u
+#define KNIT_CLASSES     1u
+#define KNIT_INLINE_MAX  104u /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_CELL_WORDS  13u
+#define KNIT_CELLS_SPARE 16u /* a ring has at least so many cells more than the session has slots */
+#define KNIT_TAKEN_LAG_MAX                                                                         \
+    15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
+#define KNIT_ARENA_MAX   (1ull << 40)
+#define KNIT_ARENA_ALIGN 64u
 
 #define KNIT_SLOTS_DEFAULT 1008u
 #define KNIT_ARENA_DEFAULT (64ull << 20)
 
-/* Owners of a claim: 24 bits, one for each worker process that ever ran, never used again while a claim bears it. */
+/* Owners of a claim: 24 bits, one for each worker process that ever ran, never used again while a
+ * claim bears it. */
 #define KNIT_OWNER_NONE 0u
 #define KNIT_OWNER_HOST 1u
 #define KNIT_OWNER_MAX  0xffffffu
 
 /* What a session's segments measure. Plain numbers, private, checked by knit_geometry_check(). */
 struct knit_geometry {
-    uint32_t version; /* KNIT_LAYOUT_VERSION */
-    uint32_t lanes;   /* 1..KNIT_LANES_MAX */
-    uint32_t slots;   /* 1..KNIT_SLOTS_MAX */
-    uint32_t cells;   /* of a ring: a power of two, >= slots + KNIT_CELLS_SPARE */
+    uint32_t version;             /* KNIT_LAYOUT_VERSION */
+    uint32_t lanes;               /* 1..KNIT_LANES_MAX */
+    uint32_t slots;               /* 1..KNIT_SLOTS_MAX */
+    uint32_t cells;               /* of a ring: a power of two, >= slots + KNIT_CELLS_SPARE */
     uint64_t request_arena_bytes; /* whole pages, up to KNIT_ARENA_MAX */
     uint64_t reply_arena_bytes;   /* of each lane, likewise */
 };
 
-/* ---- generations, tags, words ------------------------------------------------------------------------------------ */
+/* ---- cells ---------------------------------------------------------------------------------- */
 
-#define KNIT_GEN_BITS 40
-#define KNIT_GEN_MASK ((1ull << KNIT_GEN_BITS) - 1)
-
-/* Signed distance a - b of two 40-bit generations; right while they are less than 2^39 apart. */
-static inline int64_t knit_gen_diff(uint64_t a, uint64_t b)
-{
-    return (int64_t)((a - b) << (64 - KNIT_GEN_BITS)) >> (64 - KNIT_GEN_BITS);
-}
-
-static inline uint64_t knit_gen_next(uint64_t gen)
-{
-    return (gen + 1) & KNIT_GEN_MASK;
-}
-
-/* The lap of a ring position, as the cell that is published there bears it. Memory that was never written bears 0. */
-static inline uint32_t knit_tag(uint64_t position, uint32_t cells)
-{
-    return (uint32_t)((position / cells + 1) & 0x3ff);
-}
-
-/* ctrl of a request cell = gen40 | slot14 | tag10 */
-static inline uint64_t knit_ctrl(uint64_t gen, uint32_t slot, uint32_t tag)
-{
-    return gen << 24 | (uint64_t)slot << 10 | tag;
-}
-
-static inline uint64_t knit_ctrl_gen(uint64_t ctrl)
-{
-    return ctrl >> 24;
-}
-
-static inline uint32_t knit_ctrl_slot(uint64_t ctrl)
-{
-    return (uint32_t)(ctrl >> 10) & 0x3fff;
-}
-
-static inline uint32_t knit_ctrl_tag(uint64_t ctrl)
-{
-    return (uint32_t)ctrl & 0x3ff;
-}
-
-/* claim = gen40 | owner24 */
-static inline uint64_t knit_claim(uint64_t gen, uint32_t owner)
-{
-    return gen << 24 | owner;
-}
-
-static inline uint64_t knit_claim_gen(uint64_t claim)
-{
-    return claim >> 24;
-}
-
-static inline uint32_t knit_claim_owner(uint64_t claim)
-{
-    return (uint32_t)claim & 0xffffff;
-}
-
-/* word of a reply cell = gen40 | status8 | flags16 */
-static inline uint64_t knit_word(uint64_t gen, uint32_t status, uint32_t flags)
-{
-    return gen << 24 | (uint64_t)status << 16 | flags;
-}
-
-static inline uint64_t knit_word_gen(uint64_t word)
-{
-    return word >> 24;
-}
-
-static inline uint32_t knit_word_status(uint64_t word)
-{
-    return (uint32_t)(word >> 16) & 0xff;
-}
-
-static inline uint32_t knit_word_flags(uint64_t word)
-{
-    return (uint32_t)word & 0xffff;
-}
-
-/* status of a reply: the payload is the result's msgpack, or a compact error's (proto/failure.h). */
-enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
-
-/* What knit_session_collect() makes of an answer whose numbers lie outside its arena; never written to a cell. */
-#define KNIT_STATUS_BROKEN 256u
-
-/* flags of a request cell and of a reply word: the payload lies in an arena block. */
-#define KNIT_CELL_IN_ARENA 1u
-
-/* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 | len32 */
-static inline uint64_t knit_meta(uint32_t task, uint32_t epoch, uint32_t flags, uint32_t len)
-{
-    return (uint64_t)task << 48 | (uint64_t)(epoch & 0xff) << 40 | (uint64_t)(flags & 0xff) << 32 |
-           len;
-}
-
-static inline uint32_t knit_meta_task(uint64_t meta)
-{
-    return (uint32_t)(meta >> 48);
-}
-
-static inline uint32_t knit_meta_epoch(uint64_t meta)
-{
-    return (uint32_t)(meta >> 40) & 0xff;
-}
-
-static inline uint32_t knit_meta_flags(uint64_t meta)
-{
-    return (uint32_t)(meta >> 32) & 0xff;
-}
-
-static inline uint32_t knit_meta_len(uint64_t meta)
-{
-    return (uint32_t)meta;
-}
-
-/* ---- cells ------------------------------------------------------------------------------------------------------- */
-
-/* A call as its caller published it: head line and spill line. With KNIT_CELL_IN_ARENA, body[0] is the offset of the
- * argument's bytes in the request arena. */
+/* A call as its caller published it: head line and spill line. With KNIT_CELL_IN_ARENA, body[0] is
+ * the offset of the argument's bytes in the request arena. */
 struct knit_request_cell {
     _Atomic uint64_t ctrl;     /* stored last, release: publishes the rest */
     _Atomic uint64_t deadline; /* CLOCK_MONOTONIC ns; 0 = none */
@@ -194,11 +84,12 @@ struct knit_reply_cell {
 static_assert(sizeof(struct knit_request_cell) == 2 * KNIT_LINE, "a cell is two lines");
 static_assert(sizeof(struct knit_reply_cell) == 2 * KNIT_LINE, "a cell is two lines");
 static_assert(KNIT_CELL_WORDS * 8 == KNIT_INLINE_MAX, "INLINE is the body of a cell");
-static_assert(offsetof(struct knit_request_cell, body) == 24, "40 bytes of body lie in the head line");
+static_assert(
+    offsetof(struct knit_request_cell, body) == 24, "40 bytes of body lie in the head line");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
     "words shared between processes are lock-free");
 
-/* ---- lines ------------------------------------------------------------------------------------------------------- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 /* A 32-bit word that has its cache line for itself. */
 struct knit_line32 {
@@ -239,27 +130,14 @@ struct knit_busy_line {
     _Atomic uint64_t running; /* session id << 16 | slot + 1 of the call that runs; 0 = none */
     _Atomic uint64_t stolen;  /* calls taken from other lanes */
     _Atomic uint64_t parks;
-    _Atomic uint64_t faults;   /* sessions this worker condemned */
-    _Atomic uint64_t busy_ns;  /* spent in tasks longer than a turn, for statistics */
-    _Atomic uint64_t hard_ns;  /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
-    _Atomic uint32_t owner;    /* of the worker that serves the lane */
-    _Atomic uint32_t task;     /* id of the task that was begun last; whom to blame when a worker dies */
+    _Atomic uint64_t faults;  /* sessions this worker condemned */
+    _Atomic uint64_t busy_ns; /* spent in tasks longer than a turn, for statistics */
+    _Atomic uint64_t
+        hard_ns; /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
+    _Atomic uint32_t owner; /* of the worker that serves the lane */
+    _Atomic uint32_t
+        task; /* id of the task that was begun last; whom to blame when a worker dies */
 };
-
-/* Board: park = epoch << 2 | one of these; only rises. */
-enum { KNIT_PARK_VACANT = 0, KNIT_PARK_AWAKE = 1, KNIT_PARK_PARKED = 2 };
-
-static inline uint32_t knit_park_state(uint32_t park)
-{
-    return park & 3;
-}
-
-/* The park word that follows `park`, in the given state. Skips nothing: it wraps after 2^30 parks, which the readers
- * bear because they compare for equality alone. */
-static inline uint32_t knit_park_next(uint32_t park, uint32_t state)
-{
-    return ((park >> 2) + 1) << 2 | state;
-}
 
 static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
                   sizeof(struct knit_state_line) == KNIT_LINE &&
@@ -267,12 +145,6 @@ static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line
                   sizeof(struct knit_progress_line) == KNIT_LINE &&
                   sizeof(struct knit_busy_line) == KNIT_LINE,
     "lines");
-
-/* news = slot14 | kind2 | lap16: a hint that a slot was answered. */
-static inline uint32_t knit_news(uint32_t slot, uint64_t position, uint32_t cells)
-{
-    return slot << 18 | ((uint32_t)(position / cells + 1) & 0xffff);
-}
 
 /* First page of each segment, for tools and as a last check that two programs mean the same. */
 struct knit_segment_head {
@@ -293,16 +165,17 @@ enum knit_segment_kind {
 
 static_assert(sizeof(struct knit_segment_head) == 64, "no padding: it is compared byte for byte");
 
-/* ---- where things lie ------------------------------------------------------------------------------------------- */
+/* ---- where things lie ----------------------------------------------------------------------- */
 
-/* Pointers into one mapped request segment. Workers and host map it read-only and never write through these. */
+/* Pointers into one mapped request segment. Workers and host map it read-only and never write
+ * through these. */
 struct knit_request_view {
     struct knit_segment_head *head;
-    _Atomic uint32_t *waiting; /* 0 awake, else arm * 2 + kind; only the caller */
-    _Atomic uint32_t *bell;    /* [lanes]; last park word rung */
-    _Atomic uint64_t *abort;   /* [slots]; gen to abort */
-    _Atomic uint64_t *rel;     /* [slots]; gen whose reply block is released */
-    struct knit_line64 *tail;  /* [lanes]; for classes beyond 0 and for tools */
+    _Atomic uint32_t *waiting;      /* 0 awake, else arm * 2 + kind; only the caller */
+    _Atomic uint32_t *bell;         /* [lanes]; last park word rung */
+    _Atomic uint64_t *abort;        /* [slots]; gen to abort */
+    _Atomic uint64_t *rel;          /* [slots]; gen whose reply block is released */
+    struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
     struct knit_request_cell *ring; /* [lanes][cells] */
     unsigned char *arena;
 };
@@ -312,13 +185,13 @@ struct knit_reply_view {
     struct knit_segment_head *head;
     struct knit_state_line *state;
     _Atomic uint32_t *rung;
-    _Atomic uint64_t *claim;         /* [slots] */
-    struct knit_reply_cell *reply;   /* [slots] */
+    _Atomic uint64_t *claim;             /* [slots] */
+    struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_line *progress; /* [slots] */
-    struct knit_line64 *taken;       /* [lanes] */
-    struct knit_lane_line *lane;     /* [lanes] */
-    _Atomic uint32_t *news;          /* [lanes][cells] */
-    unsigned char *arena;            /* [lanes][reply_arena_bytes] */
+    struct knit_line64 *taken;           /* [lanes] */
+    struct knit_lane_line *lane;         /* [lanes] */
+    _Atomic uint32_t *news;              /* [lanes][cells] */
+    unsigned char *arena;                /* [lanes][reply_arena_bytes] */
 };
 
 struct knit_board_view {
@@ -347,6 +220,7 @@ uint64_t knit_layout_pool_bytes(uint32_t lanes);
 /* Pointers into a mapping of at least those bytes. */
 void knit_layout_request(
     const struct knit_geometry *geometry, void *base, struct knit_request_view *ret);
-void knit_layout_reply(const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret);
+void knit_layout_reply(
+    const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret);
 void knit_layout_board(uint32_t lanes, void *base, struct knit_board_view *ret);
 void knit_layout_pool(uint32_t lanes, void *base, struct knit_pool_view *ret);

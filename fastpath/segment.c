@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memfds with their mode, seals and mapping flags in one place, so that no caller can forget one. */
+/* memfds with their mode, seals and mapping flags in one place, so that no caller can forget
+ * one. */
 #include "fastpath/segment.h"
 
 #include <errno.h>
@@ -16,7 +17,8 @@ int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd)
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+    if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
+        fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
         int error = -errno;
         close(fd);
         return error;

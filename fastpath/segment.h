@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared memory as an object of the kernel: create, hand over, check, map.
  *
- * A segment is a memfd: born mode 0777, therefore fchmod to 0600 at once, so that nobody of another uid who holds a
- * read-only descriptor can re-open it writable through /proc; sized once, then sealed against shrinking, growing and
- * further seals, so that no peer can make an access fault. Pages can still be punched out: they then read as zeros.
+ * A segment is a memfd: born mode 0777, therefore fchmod to 0600 at once, so that nobody of another
+ * uid who holds a read-only descriptor can re-open it writable through /proc; sized once, then
+ * sealed against shrinking, growing and further seals, so that no peer can make an access fault.
+ * Pages can still be punched out: they then read as zeros.
  *
  * Threads: any. Nothing blocks. Errors are -errno, or a KNIT_SEGMENT_E_* of a peer's descriptor.
  */

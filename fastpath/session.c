@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The caller's side of the lane protocol. LAYOUT.md's state table is the text, this is its left column.
+/* The caller's side of the lane protocol. LAYOUT.md's state table is the text, this is its left
+ * column.
  *
- * A slot is this session's place for one call. Which call: its generation, one more than the last. The state of a call
- * is never stored in shared memory; it is read off three words, of which the caller writes the first:
+ * A slot is this session's place for one call. Which call: its generation, one more than the last.
+ * The state of a call is never stored in shared memory; it is read off three words, of which the
+ * caller writes the first:
  *
  *     ring cell's ctrl    gen g published           (we write, release)
  *     claim[slot]         gen g taken by an owner   (workers and host, CAS)
  *     reply[slot].word    gen g answered            (the owner, or the host after reaping it; release)
  *
- * News and rescan only say where to look. So whatever is lost there costs a look at all slots, never an outcome.
+ * News and rescan only say where to look. So whatever is lost there costs a look at all slots,
+ * never an outcome.
  *
- * Edges (pairs are named at both ends):
- *   P1 publish   ctrl release          with lane.c's ctrl acquire in take: the cell's body and the argument's bytes
- *   A1 answer    reply.word acquire    with lane.c's word release in answer: the outcome's bytes
- *   N1 news      news acquire          with lane.c's news release: the word it speaks of is visible
- *   R1 release   rel release           with lane.c's rel acquire in reclaim: our reads of the block came before
- *   W1 wake      fence between publish and the look at park; with lane.c's fence between announcing a park and looking
- *   W2 sleep     fence between `waiting` and the look at the replies; with lane.c's fence between answer and `waiting`
- *   S1 settle    abort seq_cst, then claim seq_cst; with lane.c's claim CAS, then abort, both seq_cst: one sees the other
+ * Edges (pairs are named at both ends; the other end is lane_call.c, for W1 lane.c):
+ *   P1 publish  ctrl release  with find's ctrl acquire: the cell's body, the argument's bytes
+ *   A1 answer   word acquire  with answer's word release: the outcome's bytes
+ *   N1 news     news acquire  with answer's news release: the word it speaks of is visible
+ *   R1 release  rel release   with sweep's rel acquire: our reads of the block came before
+ *   W1 wake     fence between publish and the look at park; with the fence between announcing a
+ *               park and the last looks
+ *   W2 sleep    fence between `waiting` and the look at the replies; with the fence between answer
+ *               and the look at `waiting`
+ *   S1 settle   abort, then claim, seq_cst; with claim, then abort, seq_cst: one sees the other
  */
 #include "fastpath/session.h"
 
@@ -35,8 +40,8 @@
 #define NO_BLOCK UINT64_MAX
 #define NO_SLOT  UINT32_MAX
 
-/* A crowded lane wakes a second worker at one flush of so many: the workers themselves call for help before a long
- * task, this is for a lane whose worker already sits in one. */
+/* A crowded lane wakes a second worker at one flush of so many: the workers themselves call for
+ * help before a long task, this is for a lane whose worker already sits in one. */
 #define CROWDED_FLUSHES 16u
 
 enum slot_state {
@@ -49,21 +54,21 @@ enum slot_state {
 struct slot {
     uint64_t gen; /* of the call it carries, or carried last */
     void *user;
-    uint64_t block; /* of the argument in the request arena, or NO_BLOCK */
-    uint32_t lane;  /* published to; while free or held: that answered last */
-    uint32_t next;  /* free list */
+    uint64_t block;      /* of the argument in the request arena, or NO_BLOCK */
+    uint32_t lane;       /* published to; while free or held: that answered last */
+    uint32_t next;       /* free list */
     uint32_t block_lane; /* held: whose arena the reply's block lies in */
     uint8_t state;
 };
 
 /* What the session knows of each lane. */
 struct lane {
-    uint64_t tail;      /* ring position of the next publish */
-    uint64_t news;      /* news position read next */
-    uint32_t rang;      /* park word last rung */
-    uint32_t newest;    /* slot published last */
+    uint64_t tail;                 /* ring position of the next publish */
+    uint64_t news;                 /* news position read next */
+    uint32_t rang;                 /* park word last rung */
+    uint32_t newest;               /* slot published last */
     uint32_t free_head, free_tail; /* free slots this lane answered last */
-    bool is_dirty;      /* published to since the last flush */
+    bool is_dirty;                 /* published to since the last flush */
 };
 
 struct knit_session {
@@ -76,21 +81,21 @@ struct knit_session {
     struct knit_arena *arena;
     struct slot *slots;
     struct lane *lanes;
-    uint32_t *queued; /* [lanes]: published there, not yet answered */
-    uint32_t dirty;   /* how many lanes are */
+    uint32_t *queued;    /* [lanes]: published there, not yet answered */
+    uint32_t dirty;      /* how many lanes are */
     uint32_t dirty_lane; /* one of them */
     uint32_t flying, zombies, free;
-    uint32_t rescan;     /* last value acted on */
-    uint32_t arm;        /* last arm number given out */
+    uint32_t rescan; /* last value acted on */
+    uint32_t arm;    /* last arm number given out */
     uint32_t crowded;
-    uint32_t scan_from;  /* where a scan of all slots goes on; NO_SLOT: none under way */
-    uint32_t news_lane;  /* lane whose news is read next */
+    uint32_t scan_from; /* where a scan of all slots goes on; NO_SLOT: none under way */
+    uint32_t news_lane; /* lane whose news is read next */
     bool is_armed;
     struct knit_spin spin;
     struct knit_session_counters counters;
 };
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void free_push(struct knit_session *session, uint32_t index, uint32_t lane_index)
 {
@@ -107,7 +112,8 @@ static void free_push(struct knit_session *session, uint32_t index, uint32_t lan
     session->free++;
 }
 
-/* A free slot, first among those that `lane` answered last: their reply cells are in its worker's cache. */
+/* A free slot, first among those that `lane` answered last: their reply cells are in its worker's
+ * cache. */
 static uint32_t free_pop(struct knit_session *session, uint32_t lane_index)
 {
     if (session->free == 0)
@@ -135,14 +141,13 @@ static void start_from_segments(struct knit_session *session)
         struct slot *slot = &session->slots[i];
         uint64_t word = atomic_load_explicit(&session->reply.reply[i].word, memory_order_acquire);
         *slot = (struct slot){.gen = knit_word_gen(word), .block = NO_BLOCK};
-        /* So that no generation to come, not even after 2^40 of them, finds itself aborted or released by the zeros
-         * that the segment began with. */
+        /* So that no generation to come, not even after 2^40 of them, finds itself aborted or
+         * released by the zeros that the segment began with. */
         atomic_store_explicit(&session->request.abort[i], slot->gen, memory_order_relaxed);
         atomic_store_explicit(&session->request.rel[i], slot->gen, memory_order_relaxed);
         free_push(session, i, i % geometry->lanes);
     }
-    session->rescan =
-        atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
+    session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.rung, memory_order_acquire) >> 1;
     session->scan_from = NO_SLOT;
 }
@@ -169,8 +174,8 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->queued = calloc(geometry->lanes, sizeof *session->queued);
     int error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
     if (error == 0)
-        error = knit_balance_init(&session->balance, options->balancer, geometry->lanes, board,
-            options->random_seed);
+        error = knit_balance_init(
+            &session->balance, options->balancer, geometry->lanes, board, options->random_seed);
     if (session->slots == NULL || session->lanes == NULL || session->queued == NULL)
         error = -ENOMEM;
     if (error != 0) {
@@ -195,7 +200,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
     return NULL;
 }
 
-/* ---- publish ----------------------------------------------------------------------------------------------------- */
+/* ---- publish -------------------------------------------------------------------------------- */
 
 bool knit_session_is_closed(const struct knit_session *session)
 {
@@ -207,7 +212,8 @@ bool knit_session_is_closed(const struct knit_session *session)
 static struct knit_request_cell *cell_at(
     const struct knit_session *session, uint32_t lane, uint64_t position)
 {
-    size_t index = (size_t)lane * session->geometry.cells + (position & (session->geometry.cells - 1));
+    size_t index =
+        (size_t)lane * session->geometry.cells + (position & (session->geometry.cells - 1));
     return &session->request.ring[index];
 }
 
@@ -228,7 +234,8 @@ static void copy_body(_Atomic uint64_t *body, const void *bytes, size_t len)
     }
 }
 
-/* FREE -> READY. `block`: where the argument lies in the arena, or NO_BLOCK: it goes into the cell. */
+/* FREE -> READY. `block`: where the argument lies in the arena, or NO_BLOCK: it goes into the
+ * cell. */
 static uint32_t publish_cell(
     struct knit_session *session, const struct knit_session_call *call, uint64_t block)
 {
@@ -323,7 +330,7 @@ void knit_session_unreserve(struct knit_session *session, void *room)
     knit_arena_release(session->arena, (uint64_t)((unsigned char *)room - session->request.arena));
 }
 
-/* ---- waking workers ---------------------------------------------------------------------------------------------- */
+/* ---- waking workers ------------------------------------------------------------------------- */
 
 /* ring(l): only when its worker is parked and this park was not rung before. */
 static bool ring_lane(struct knit_session *session, uint32_t index)
@@ -379,7 +386,8 @@ void knit_session_flush(struct knit_session *session)
         ring_any(session);
 }
 
-/* Before sleeping: a call of ours that nobody took, though its worker is awake, may sit behind a long task. */
+/* Before sleeping: a call of ours that nobody took, though its worker is awake, may sit behind a
+ * long task. */
 static void ring_for_unclaimed(struct knit_session *session)
 {
     if (!session->options.steal || session->geometry.lanes == 1)
@@ -397,7 +405,7 @@ static void ring_for_unclaimed(struct knit_session *session)
     }
 }
 
-/* ---- collect ----------------------------------------------------------------------------------------------------- */
+/* ---- collect -------------------------------------------------------------------------------- */
 
 static bool is_answered(const struct knit_session *session, uint32_t index)
 {
@@ -427,7 +435,8 @@ static void release_block(struct knit_session *session, uint32_t index, uint32_t
         (void)ring_lane(session, lane);
 }
 
-/* Reads the answer's shape out of the cell; every number is loaded once and checked before it is used. */
+/* Reads the answer's shape out of the cell; every number is loaded once and checked before it is
+ * used. */
 static void read_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
@@ -506,8 +515,8 @@ bool knit_session_collect_slot(
 }
 
 /* Follows one lane's news; how many outcomes it gave. */
-static size_t collect_news(struct knit_session *session, uint32_t index,
-    struct knit_session_outcome *outcomes, size_t max)
+static size_t collect_news(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *outcomes, size_t max)
 {
     struct lane *lane = &session->lanes[index];
     const uint32_t cells = session->geometry.cells;
@@ -516,8 +525,7 @@ static size_t collect_news(struct knit_session *session, uint32_t index,
     /* Bounded by the ring: a pool that writes news faster than we read cannot keep us here. */
     for (uint32_t step = 0; step < cells && count < max; step++) {
         /* N1, acquire: the word it speaks of. */
-        uint32_t news = atomic_load_explicit(
-            &ring[lane->news & (cells - 1)], memory_order_acquire);
+        uint32_t news = atomic_load_explicit(&ring[lane->news & (cells - 1)], memory_order_acquire);
         int16_t ahead = (int16_t)((news & 0xffff) - (uint16_t)(lane->news / cells + 1));
         if (ahead < 0)
             break;
@@ -592,7 +600,7 @@ void knit_session_release(struct knit_session *session, uint32_t index)
     free_push(session, index, lane);
 }
 
-/* ---- abort and settle -------------------------------------------------------------------------------------------- */
+/* ---- abort and settle ----------------------------------------------------------------------- */
 
 void knit_session_abort(struct knit_session *session, uint32_t index)
 {
@@ -609,7 +617,8 @@ bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_
     if (slot->state != SLOT_FLYING || is_answered(session, index))
         return false;
     knit_session_abort(session, index);
-    /* S1: either this load sees the worker's claim, or the worker's load of abort after its claim sees our store. */
+    /* S1: either this load sees the worker's claim, or the worker's load of abort after its claim
+     * sees our store. */
     uint64_t claim = atomic_load_explicit(&session->reply.claim[index], memory_order_seq_cst);
     *ret_started = knit_claim_gen(claim) == slot->gen ? KNIT_STARTED_YES : KNIT_STARTED_NO;
     slot->state = SLOT_ZOMBIE;
@@ -619,23 +628,22 @@ bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_
     return true;
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+/* ---- waiting -------------------------------------------------------------------------------- */
 
 /* Is there something to collect? May say yes once too often, never no while there is. */
 static bool is_ready(const struct knit_session *session, uint32_t index)
 {
     if (index != KNIT_SLOT_ANY)
         return session->slots[index].state != SLOT_FLYING || is_answered(session, index);
-    if (session->scan_from != NO_SLOT ||
-        atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire) !=
-            session->rescan)
+    if (session->scan_from != NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
+                                             memory_order_acquire) != session->rescan)
         return true;
     const uint32_t cells = session->geometry.cells;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         uint64_t position = session->lanes[i].news;
-        uint32_t news = atomic_load_explicit(
-            &session->reply.news[(size_t)i * cells + (position & (cells - 1))],
-            memory_order_acquire);
+        uint32_t news =
+            atomic_load_explicit(&session->reply.news[(size_t)i * cells + (position & (cells - 1))],
+                memory_order_acquire);
         if ((int16_t)((news & 0xffff) - (uint16_t)(position / cells + 1)) >= 0)
             return true;
     }
@@ -671,14 +679,14 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
     return false;
 }
 
-/* Announce a sleep; false: there is something to collect already, and the announcement is taken back. */
+/* Announce a sleep; false: there is something to collect already, and the announcement is taken
+ * back. */
 static bool announce(struct knit_session *session, uint32_t index, uint32_t kind)
 {
     session->arm = (session->arm + 1) & 0x7fffffff;
     if (session->arm == 0)
         session->arm = 1;
-    atomic_store_explicit(
-        session->request.waiting, session->arm << 1 | kind, memory_order_relaxed);
+    atomic_store_explicit(session->request.waiting, session->arm << 1 | kind, memory_order_relaxed);
     knit_bell_fence(); /* W2 */
     if (!is_ready(session, index))
         return true;
@@ -733,7 +741,7 @@ void knit_session_disarm(struct knit_session *session)
         ;
 }
 
-/* ---- looks ------------------------------------------------------------------------------------------------------- */
+/* ---- looks ---------------------------------------------------------------------------------- */
 
 uint32_t knit_session_in_flight(const struct knit_session *session)
 {

@@ -116,8 +116,7 @@ static void run(void *arg, struct knit_job *job)
     switch (job->task) {
     case LANES_COUNT:
         assert_true(argument(job) < lanes->executions_count);
-        atomic_fetch_add_explicit(
-            &lanes->executions[argument(job)], 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&lanes->executions[argument(job)], 1, memory_order_relaxed);
         break;
     case LANES_SPIN: {
         uint64_t until = knit_clock_ns() + argument(job) * (uint64_t)1000;

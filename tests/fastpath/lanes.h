@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A board, a pool segment, sessions and workers without a supervisor, for tests of the lane protocol alone.
+/* A board, a pool segment, sessions and workers without a supervisor, for tests of the lane
+ * protocol alone.
  *
- * Workers are threads of the test over one mapping of every segment, which is what ThreadSanitizer can see, or driven
- * by hand, a turn at a time. Their runner understands a few tasks; see enum lanes_task.
+ * Workers are threads of the test over one mapping of every segment, which is what ThreadSanitizer
+ * can see, or driven by hand, a turn at a time. Their runner understands a few tasks; see enum
+ * lanes_task.
  */
 #pragma once
 
@@ -23,7 +25,7 @@ enum lanes_task {
     LANES_ROOM,  /* as ECHO, but written into room in the arena */
 };
 
-#define LANES_WORKERS_MAX 16u
+#define LANES_WORKERS_MAX  16u
 #define LANES_SESSIONS_MAX 8u
 
 struct lanes_session {

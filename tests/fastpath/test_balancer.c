@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which lane each balancer chooses. Method: a board of our own, so that every lane's state is what the test says;
- * distributions are counted over 10,000 choices from a fixed seed. */
+/* Which lane each balancer chooses. Method: a board of our own, so that every lane's state is what
+ * the test says; distributions are counted over 10,000 choices from a fixed seed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segments and layout. Goal: nobody can shrink, grow or re-open what was handed out, and sizes and pointers agree.
- * Method: try it, the re-opening as another uid when the test runs as root. */
+/* Segments and layout. Goal: nobody can shrink, grow or re-open what was handed out, and sizes and
+ * pointers agree. Method: try it, the re-opening as another uid when the test runs as root. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -60,8 +60,7 @@ static void the_read_only_descriptor_cannot_write(void **state)
     assert_int_equal(knit_segment_create("knit-test", 4096, &fd), 0);
     assert_int_equal(knit_segment_reopen_readonly(fd, &reader), 0);
     assert_int_equal(write(reader, "x", 1), -1);
-    assert_ptr_equal(
-        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), MAP_FAILED);
+    assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), MAP_FAILED);
     struct knit_mapping mine, theirs;
     assert_int_equal(knit_segment_map(fd, 4096, true, &mine), 0);
     assert_int_equal(knit_segment_map(reader, 4096, false, &theirs), 0);
@@ -113,8 +112,8 @@ static void sizes_hold_all_pointers(void **state)
             uintptr_t base = 1 << 20;
             knit_layout_request(&geometry, (void *)base, &request);
             knit_layout_reply(&geometry, (void *)base, &reply);
-            assert_int_equal((uintptr_t)request.arena + 65536 - base,
-                knit_layout_request_bytes(&geometry));
+            assert_int_equal(
+                (uintptr_t)request.arena + 65536 - base, knit_layout_request_bytes(&geometry));
             assert_int_equal((uintptr_t)reply.arena + 65536ull * lanes[i] - base,
                 knit_layout_reply_bytes(&geometry));
             assert_int_equal((uintptr_t)request.ring % 128, 0);

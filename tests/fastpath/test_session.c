@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The lane protocol from both ends. Goal: every outcome comes exactly once and belongs to its call, whoever ran it.
- * Method: echo of sequence-numbered, checksummed bodies and an execution counter for each call, over tiny rings that
- * wrap often, over generations and tags that wrap, with workers that park at once, steal, come and go. */
+/* The lane protocol from both ends. Goal: every outcome comes exactly once and belongs to its call,
+ * whoever ran it. Method: echo of sequence-numbered, checksummed bodies and an execution counter
+ * for each call, over tiny rings that wrap often, over generations and tags that wrap, with workers
+ * that park at once, steal, come and go. */
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -160,7 +161,8 @@ static void hammer(
         assert_true(knit_clock_ns() < until);
         uint32_t burst = (uint32_t)knit_random_below(&random, slots) + 1;
         for (; burst > 0 && published < calls; burst--) {
-            size_t len = 8 + (size_t)knit_random_below(&random, knit_random_below(&random, 16) == 0 ? 290 : 90);
+            size_t len = 8 + (size_t)knit_random_below(
+                                 &random, knit_random_below(&random, 16) == 0 ? 290 : 90);
             memcpy(body, &published, 4);
             memset(body + 4, (int)(published * 31 & 0xff), len - 4);
             struct knit_session_call call = call_of(LANES_COUNT, body, len);
@@ -213,7 +215,8 @@ static void calls_are_executed_once_with_workers_that_park_at_once(void **state)
 static void rings_and_generations_wrap(void **state)
 {
     (void)state;
-    /* Ring positions about to pass 1023 laps (the tag wraps), 2^32, and generations about to pass 2^40. */
+    /* Ring positions about to pass 1023 laps (the tag wraps), 2^32, and generations about to pass
+     * 2^40. */
     hammer(2, 10, 1023 * 32 - 40, 20, 20000);
     hammer(2, 10, (1ull << 32) - 50, 20, 20000);
     hammer(2, 10, (1ull << 40) - 60, 20, 20000);
@@ -235,8 +238,8 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
     struct knit_session_outcome outcome;
     assert_int_equal(knit_session_publish(session, &gate, &gated), 0);
     knit_session_flush(session);
-    assert_true(KNIT_WAIT_UNTIL(
-        atomic_load_explicit(&lanes.at_gate, memory_order_acquire) == 1, 10000));
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_acquire) == 1, 10000));
     for (int i = 0; i < 8; i++)
         assert_int_equal(knit_session_publish(session, &echo, &slots[i]), 0);
     for (int i = 0; i < 8; i++)
@@ -325,7 +328,8 @@ static void a_lying_session_is_condemned_alone(void **state)
             memory_order_relaxed);
         atomic_store_explicit(&cell->body[0], 65536 - 4095, memory_order_relaxed);
         uint64_t gen = lie == 1 ? 2 : lie == 2 ? KNIT_GEN_MASK / 2 : 1;
-        atomic_store_explicit(&cell->ctrl, knit_ctrl(gen, lie == 0 ? 4 : 0, 1), memory_order_release);
+        atomic_store_explicit(
+            &cell->ctrl, knit_ctrl(gen, lie == 0 ? 4 : 0, 1), memory_order_release);
         struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
         uint32_t slot;
         struct knit_session_outcome outcome;
@@ -333,8 +337,9 @@ static void a_lying_session_is_condemned_alone(void **state)
         (void)knit_lane_turn(lanes.worker[0]);
         assert_true(knit_session_collect_slot(honest, slot, &outcome));
         assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 1);
-        assert_int_equal(knit_word_gen(atomic_load_explicit(
-                             &liar->reply.reply[0].word, memory_order_relaxed)), 0);
+        assert_int_equal(
+            knit_word_gen(atomic_load_explicit(&liar->reply.reply[0].word, memory_order_relaxed)),
+            0);
         lanes_fini(&lanes);
     }
 }

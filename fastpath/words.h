@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The packed words of the lane protocol: what their bits mean, and how they are compared.
+ *
+ * Generations and positions rise for ever and wrap; everything compares them by signed distance,
+ * never by order.
+ *
+ * Threads: pure functions.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define KNIT_GEN_BITS 40
+#define KNIT_GEN_MASK ((1ull << KNIT_GEN_BITS) - 1)
+
+/* Signed distance a - b of two 40-bit generations; right while they are less than 2^39 apart. */
+static inline int64_t knit_gen_diff(uint64_t a, uint64_t b)
+{
+    return (int64_t)((a - b) << (64 - KNIT_GEN_BITS)) >> (64 - KNIT_GEN_BITS);
+}
+
+static inline uint64_t knit_gen_next(uint64_t gen)
+{
+    return (gen + 1) & KNIT_GEN_MASK;
+}
+
+/* The lap of a ring position, as the cell that is published there bears it. Memory that was never
+ * written bears 0. */
+static inline uint32_t knit_tag(uint64_t position, uint32_t cells)
+{
+    return (uint32_t)((position / cells + 1) & 0x3ff);
+}
+
+/* ctrl of a request cell = gen40 | slot14 | tag10 */
+static inline uint64_t knit_ctrl(uint64_t gen, uint32_t slot, uint32_t tag)
+{
+    return gen << 24 | (uint64_t)slot << 10 | tag;
+}
+
+static inline uint64_t knit_ctrl_gen(uint64_t ctrl)
+{
+    return ctrl >> 24;
+}
+
+static inline uint32_t knit_ctrl_slot(uint64_t ctrl)
+{
+    return (uint32_t)(ctrl >> 10) & 0x3fff;
+}
+
+static inline uint32_t knit_ctrl_tag(uint64_t ctrl)
+{
+    return (uint32_t)ctrl & 0x3ff;
+}
+
+/* claim = gen40 | owner24 */
+static inline uint64_t knit_claim(uint64_t gen, uint32_t owner)
+{
+    return gen << 24 | owner;
+}
+
+static inline uint64_t knit_claim_gen(uint64_t claim)
+{
+    return claim >> 24;
+}
+
+static inline uint32_t knit_claim_owner(uint64_t claim)
+{
+    return (uint32_t)claim & 0xffffff;
+}
+
+/* word of a reply cell = gen40 | status8 | flags16 */
+static inline uint64_t knit_word(uint64_t gen, uint32_t status, uint32_t flags)
+{
+    return gen << 24 | (uint64_t)status << 16 | flags;
+}
+
+static inline uint64_t knit_word_gen(uint64_t word)
+{
+    return word >> 24;
+}
+
+static inline uint32_t knit_word_status(uint64_t word)
+{
+    return (uint32_t)(word >> 16) & 0xff;
+}
+
+static inline uint32_t knit_word_flags(uint64_t word)
+{
+    return (uint32_t)word & 0xffff;
+}
+
+/* status of a reply: the payload is the result's msgpack, or a compact error's
+ * (proto/failure.h). */
+enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
+
+/* What knit_session_collect() makes of an answer whose numbers lie outside its arena; never written
+ * to a cell. */
+#define KNIT_STATUS_BROKEN 256u
+
+/* flags of a request cell and of a reply word: the payload lies in an arena block. */
+#define KNIT_CELL_IN_ARENA 1u
+
+/* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
+ * len32 */
+static inline uint64_t knit_meta(uint32_t task, uint32_t epoch, uint32_t flags, uint32_t len)
+{
+    return (uint64_t)task << 48 | (uint64_t)(epoch & 0xff) << 40 | (uint64_t)(flags & 0xff) << 32 |
+           len;
+}
+
+static inline uint32_t knit_meta_task(uint64_t meta)
+{
+    return (uint32_t)(meta >> 48);
+}
+
+static inline uint32_t knit_meta_epoch(uint64_t meta)
+{
+    return (uint32_t)(meta >> 40) & 0xff;
+}
+
+static inline uint32_t knit_meta_flags(uint64_t meta)
+{
+    return (uint32_t)(meta >> 32) & 0xff;
+}
+
+static inline uint32_t knit_meta_len(uint64_t meta)
+{
+    return (uint32_t)meta;
+}
+
+/* Board: park = epoch << 2 | one of these; only rises. */
+enum { KNIT_PARK_VACANT = 0, KNIT_PARK_AWAKE = 1, KNIT_PARK_PARKED = 2 };
+
+static inline uint32_t knit_park_state(uint32_t park)
+{
+    return park & 3;
+}
+
+/* The park word that follows `park`, in the given state. Skips nothing: it wraps after 2^30 parks,
+ * which the readers bear because they compare for equality alone. */
+static inline uint32_t knit_park_next(uint32_t park, uint32_t state)
+{
+    return ((park >> 2) + 1) << 2 | state;
+}
+
+/* news = slot14 | kind2 | lap16: a hint that a slot was answered. */
+static inline uint32_t knit_news(uint32_t slot, uint64_t position, uint32_t cells)
+{
+    return slot << 18 | ((uint32_t)(position / cells + 1) & 0xffff);
+}
