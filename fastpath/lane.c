@@ -25,7 +25,7 @@
 #include "fastpath/lane_private.h"
 
 #define TURN_ANSWERS        16u
-#define STEAL_RINGS         64u /* looked at in one scan while spinning; all of them before parking */
+#define STEAL_RINGS         64u   /* looked at in one scan while spinning; before parking, all */
 #define TIGHT_SPIN_NS       2000u /* after so long a pause of pause_ns lies between two looks */
 #define VAIN_RINGS_MAX      1000u /* of one session in a second: more is an attack or a bug */
 #define LOOKS_WHILE_PARKING 64u

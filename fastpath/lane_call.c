@@ -564,7 +564,8 @@ void knit_lane_ring_sibling(struct knit_lane *lane)
 {
     if (lane->options.lanes == 1)
         return;
-    knit_bell_fence(); /* our claim before the look at park; the sibling: park before its look at claims */
+    /* Our claim before the look at park; the sibling: its park before its look at claims. */
+    knit_bell_fence();
     for (uint32_t i = 0; i < lane->options.lanes; i++) {
         uint32_t park =
             atomic_load_explicit(&lane->options.board.park[i].value, memory_order_relaxed);

@@ -8,7 +8,7 @@
  *
  *     ring cell's ctrl    gen g published           (we write, release)
  *     claim[slot]         gen g taken by an owner   (workers and host, CAS)
- *     reply[slot].word    gen g answered            (the owner, or the host after reaping it; release)
+ *     reply[slot].word    gen g answered            (the owner, or the host after the reap; release)
  *
  * News and rescan only say where to look. So whatever is lost there costs a look at all slots,
  * never an outcome.
