@@ -49,12 +49,17 @@ static int fail(
     return error;
 }
 
+/* Bytes are missing: all of them, or those of the ext we are in? */
 static int cut_short(const struct check *check, const uint8_t *where)
 {
-    return fail(check, KNIT_CHECK_E_BAD, where,
-        check->end == check->bytes_end ? "the bytes end within a value"
-                                       : "an ext ends within the value it contains",
-        0);
+    uint32_t i;
+
+    for (i = 0; i < check->depth; i++) {
+        if (check->frame[i].kind != PLAIN)
+            return fail(
+                check, KNIT_CHECK_E_BAD, where, "an ext ends within the value it contains", 0);
+    }
+    return fail(check, KNIT_CHECK_E_BAD, where, "the bytes end within a value", 0);
 }
 
 bool knit_check_time(const void *body, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds)

@@ -264,7 +264,7 @@ static void explain_count(const struct knit_signature_mismatch *why, char *ret_t
     const char *plural = why->max == 1 ? "" : "s";
 
     if (why->max == UINT32_MAX)
-        snprintf(ret_text, size, "at least %u arguments", why->min);
+        snprintf(ret_text, size, "at least %u argument%s", why->min, why->min == 1 ? "" : "s");
     else if (why->min == why->max)
         snprintf(ret_text, size, "%u argument%s", why->max, plural);
     else

@@ -1,0 +1,649 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The golden vectors of PROTOCOL.md, read out of that very file, both ways.
+ *
+ * Each fenced block has a language word which is also the name of a test here; each of its lines is
+ * one vector. A block that is missing or empty fails, so that a vector cannot be lost by editing.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/check.h"
+#include "proto/failure.h"
+#include "proto/hello.h"
+#include "proto/message.h"
+#include "proto/options.h"
+#include "proto/signature.h"
+#include "proto/walk.h"
+#include "tests/proto/notation.h"
+#include "tests/support/scratch.h"
+
+enum { BUFFER_MAX = 1 << 20 };
+
+static char *specification;
+
+/* One block, line by line; `line` has no newline. */
+struct block {
+    char *text;
+    char *next;
+    char *line;
+    unsigned count;
+};
+
+static void open_block(struct block *block, const char *name)
+{
+    char fence[64];
+    char *start, *end;
+
+    snprintf(fence, sizeof(fence), "\n```%s\n", name);
+    start = strstr(specification, fence);
+    if (!start)
+        fail_msg("PROTOCOL.md has no block ```%s", name);
+    start += strlen(fence);
+    end = strstr(start, "\n```");
+    assert_non_null(end);
+    block->text = block->next = strndup(start, (size_t)(end - start));
+    block->count = 0;
+}
+
+static bool next_line(struct block *block)
+{
+    do {
+        block->line = strsep(&block->next, "\n");
+    } while (block->line && (block->line[0] == '#' || block->line[0] == 0));
+    if (block->line)
+        block->count++;
+    return block->line != NULL;
+}
+
+static void close_block(struct block *block)
+{
+    assert_true(block->count > 4);
+    print_message("%u vectors\n", block->count);
+    free(block->text);
+}
+
+/* Cut the line at the first " OP " with one of these operators; gives the op, `*ret_right`
+ * what is behind it. */
+static char split(char *line, const char *operators, char **ret_right)
+{
+    for (char *at = line; *at; at++) {
+        if (at[0] == ' ' && at[1] && strchr(operators, at[1]) && at[2] == ' ') {
+            char op = at[1];
+
+            *ret_right = at + 3;
+            while (at > line && at[-1] == ' ')
+                at--;
+            *at = 0;
+            return op;
+        }
+    }
+    fail_msg("no %s in '%s'", operators, line);
+    return 0;
+}
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("'%s' does not contain '%s'", text, part);
+}
+
+static void assert_bytes(struct knit_span actual, struct knit_span expected, const char *what)
+{
+    if (actual.len != expected.len || memcmp(actual.bytes, expected.bytes, actual.len) != 0)
+        fail_msg("other bytes than expected: %s", what);
+}
+
+static void encode_hex(const char *hex, struct knit_buffer *buffer)
+{
+    knit_buffer_init(buffer, BUFFER_MAX);
+    knit_notation_hex(&hex, buffer);
+    assert_int_equal(*hex, 0);
+}
+
+static void encode(const char *text, struct knit_buffer *buffer)
+{
+    knit_buffer_init(buffer, BUFFER_MAX);
+    knit_notation_encode_all(text, buffer);
+}
+
+/* ---- Values ---- */
+
+static void values_are_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes, written;
+    struct block block;
+    char *notation, *printed;
+    char op;
+
+    (void)state;
+    open_block(&block, "values");
+    while (next_line(&block)) {
+        op = split(block.line, "=>", &notation);
+        encode_hex(block.line, &bytes);
+        assert_int_equal(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, NULL), 0);
+        printed = knit_notation_print(knit_buffer_span(&bytes));
+        assert_string_equal(printed, notation);
+        encode(notation, &written);
+        if (op == '=')
+            assert_bytes(knit_buffer_span(&written), knit_buffer_span(&bytes), notation);
+        free(printed);
+        knit_buffer_fini(&bytes);
+        knit_buffer_fini(&written);
+    }
+    close_block(&block);
+}
+
+static void malformed_values_are_refused_with_a_reason(void **state)
+{
+    struct knit_check_flaw flaw;
+    struct knit_buffer bytes;
+    struct block block;
+    char *reason;
+
+    (void)state;
+    open_block(&block, "refused");
+    while (next_line(&block)) {
+        split(block.line, "!", &reason);
+        encode_hex(block.line, &bytes);
+        assert_true(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, &flaw) > 0);
+        assert_contains(flaw.reason, reason);
+        assert_true(flaw.offset <= bytes.len);
+        knit_buffer_fini(&bytes);
+    }
+    close_block(&block);
+}
+
+/* ---- Messages ---- */
+
+static void print_method(FILE *to, const struct knit_method *method)
+{
+    if (method->name.bytes)
+        fprintf(to, "\"%.*s\"", (int)method->name.len, method->name.bytes);
+    else
+        fprintf(to, "%" PRIu64, method->id);
+}
+
+static void print_raw(FILE *to, struct knit_span raw)
+{
+    char *text = knit_notation_print(raw);
+
+    fprintf(to, " %s", text);
+    free(text);
+}
+
+static char *describe(const struct knit_message *message)
+{
+    char *text;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    if (message->kind == KNIT_MESSAGE_RESPONSE) {
+        fprintf(to, "response %" PRIu32 " %s", message->msgid,
+            message->error.bytes ? "error" : "result");
+        print_raw(to, message->error.bytes ? message->error : message->result);
+    } else {
+        if (message->kind == KNIT_MESSAGE_REQUEST)
+            fprintf(to, "request %" PRIu32 " ", message->msgid);
+        else
+            fprintf(to, "notification ");
+        print_method(to, &message->method);
+        print_raw(to, message->params);
+        if (message->options.bytes)
+            print_raw(to, message->options);
+    }
+    fclose(to);
+    return text;
+}
+
+static int write_again(const struct knit_message *message, struct knit_buffer *buffer)
+{
+    struct knit_options options;
+    const char *reason;
+
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION)
+        return knit_message_put_notification(buffer, &message->method, message->params);
+    if (message->kind == KNIT_MESSAGE_RESPONSE && message->error.bytes) {
+        struct knit_failure failure;
+
+        assert_int_equal(knit_failure_decode(message->error, &failure), 0);
+        return knit_message_put_error(buffer, message->msgid, &failure,
+            message->error.bytes[0] == 0x93 ? KNIT_FAILURE_FULL : KNIT_FAILURE_PLAIN);
+    }
+    if (message->kind == KNIT_MESSAGE_RESPONSE)
+        return knit_message_put_response(buffer, message->msgid, message->result);
+    assert_int_equal(knit_options_decode(message->options, &options, &reason), 0);
+    return knit_message_put_request(
+        buffer, message->msgid, &message->method, message->params, &options);
+}
+
+static void read_message(const struct knit_buffer *bytes, const char *expected, bool is_exact)
+{
+    struct knit_message message;
+    struct knit_buffer again;
+    struct knit_scan scan;
+    const char *reason;
+    size_t used;
+    char *text;
+
+    knit_scan_init(&scan, NULL);
+    assert_int_equal(knit_scan_feed(&scan, bytes->bytes, bytes->len, &used), KNIT_SCAN_E_DONE);
+    assert_int_equal(used, bytes->len);
+    assert_int_equal(knit_message_parse(bytes->bytes, used, &scan, &message, &reason), 0);
+    text = describe(&message);
+    assert_string_equal(text, expected);
+    knit_buffer_init(&again, BUFFER_MAX);
+    assert_int_equal(write_again(&message, &again), 0);
+    if (is_exact)
+        assert_bytes(knit_buffer_span(&again), knit_buffer_span(bytes), expected);
+    knit_buffer_fini(&again);
+    free(text);
+}
+
+static void refuse_message(const struct knit_buffer *bytes, const char *expected)
+{
+    struct knit_message message;
+    struct knit_scan scan;
+    const char *reason = NULL;
+    size_t used;
+    int r;
+
+    knit_scan_init(&scan, NULL);
+    r = knit_scan_feed(&scan, bytes->bytes, bytes->len, &used);
+    if (r == KNIT_SCAN_E_DONE)
+        assert_int_equal(
+            knit_message_parse(bytes->bytes, used, &scan, &message, &reason), KNIT_MESSAGE_E_BAD);
+    else
+        assert_int_equal(r, KNIT_SCAN_E_BAD);
+    assert_contains(reason ? reason : scan.reason, expected);
+}
+
+static void messages_are_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes;
+    struct block block;
+    char *text;
+    char op;
+
+    (void)state;
+    open_block(&block, "messages");
+    while (next_line(&block)) {
+        op = split(block.line, "=>!", &text);
+        encode_hex(block.line, &bytes);
+        if (op == '!')
+            refuse_message(&bytes, text);
+        else
+            read_message(&bytes, text, op == '=');
+        knit_buffer_fini(&bytes);
+    }
+    close_block(&block);
+}
+
+/* ---- Options ---- */
+
+static char *describe_options(const struct knit_options *options)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+        uint64_t none;
+    } numbers[] = {
+        {"timeout_ns", options->timeout_ns, KNIT_OPTION_NONE},
+        {"queue_ns", options->queue_ns, KNIT_OPTION_NONE},
+        {"progress", options->progress, 0},
+        {"keep", options->keep, 0},
+        {"priority", options->priority, 0},
+        {"affinity", options->affinity, KNIT_OPTION_NONE},
+        {"epoch", options->epoch, KNIT_OPTION_NONE},
+    };
+    char *text;
+    size_t len, i;
+    FILE *to = open_memstream(&text, &len);
+
+    if (knit_options_is_empty(options))
+        fputs("none", to);
+    for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (numbers[i].value != numbers[i].none)
+            fprintf(to, "%s %" PRIu64, numbers[i].name, numbers[i].value);
+    }
+    if (options->key.bytes)
+        fputs("key ", to);
+    for (i = 0; i < options->key.len; i++)
+        fprintf(to, "%02x", options->key.bytes[i]);
+    if (options->trace.bytes)
+        fprintf(to, "trace %.*s", (int)options->trace.len, options->trace.bytes);
+    fclose(to);
+    return text;
+}
+
+static void read_options(const struct knit_buffer *bytes, const char *expected)
+{
+    struct knit_options options;
+    struct knit_buffer again;
+    const char *reason;
+    char *text;
+
+    assert_int_equal(knit_options_decode(knit_buffer_span(bytes), &options, &reason), 0);
+    text = describe_options(&options);
+    assert_string_equal(text, expected);
+    free(text);
+    knit_buffer_init(&again, BUFFER_MAX);
+    assert_int_equal(knit_options_put(&again, &options), 0);
+    assert_int_equal(knit_options_decode(knit_buffer_span(&again), &options, &reason), 0);
+    text = describe_options(&options);
+    assert_string_equal(text, expected);
+    free(text);
+    knit_buffer_fini(&again);
+}
+
+static void options_are_read_as_specified(void **state)
+{
+    struct knit_options options;
+    struct knit_buffer bytes;
+    struct block block;
+    const char *reason;
+    char *text;
+
+    (void)state;
+    open_block(&block, "options");
+    while (next_line(&block)) {
+        char op = split(block.line, "=!", &text);
+
+        encode(block.line, &bytes);
+        if (op == '=') {
+            read_options(&bytes, text);
+        } else {
+            assert_int_equal(knit_options_decode(knit_buffer_span(&bytes), &options, &reason),
+                KNIT_OPTIONS_E_BAD);
+            assert_string_equal(reason, text);
+        }
+        knit_buffer_fini(&bytes);
+    }
+    close_block(&block);
+}
+
+/* ---- Errors ---- */
+
+static void assert_converts(
+    const struct knit_buffer *from, enum knit_failure_form form, const struct knit_buffer *to)
+{
+    struct knit_buffer made;
+    char *text;
+
+    knit_buffer_init(&made, BUFFER_MAX);
+    assert_int_equal(knit_failure_convert(&made, knit_buffer_span(from), form), 0);
+    text = knit_notation_print(knit_buffer_span(&made));
+    assert_bytes(knit_buffer_span(&made), knit_buffer_span(to), text);
+    free(text);
+    knit_buffer_fini(&made);
+}
+
+static void errors_change_between_their_forms_as_specified(void **state)
+{
+    static const char *const words[] = {"compact ", "full    ", "plain   "};
+    struct knit_buffer form[3];
+    struct block block;
+
+    (void)state;
+    open_block(&block, "errors");
+    while (next_line(&block)) {
+        for (unsigned i = 0; i < 3; i++) {
+            assert_true(i == 0 || next_line(&block));
+            assert_memory_equal(block.line, words[i], 8);
+            encode(block.line + 8, &form[i]);
+        }
+        for (unsigned from = 0; from < 2; from++) {
+            assert_converts(&form[from], KNIT_FAILURE_COMPACT, &form[0]);
+            assert_converts(&form[from], KNIT_FAILURE_FULL, &form[1]);
+            assert_converts(&form[from], KNIT_FAILURE_PLAIN, &form[2]);
+        }
+        for (unsigned i = 0; i < 3; i++)
+            knit_buffer_fini(&form[i]);
+    }
+    close_block(&block);
+}
+
+/* ---- $/hello ---- */
+
+static void print_spans(FILE *to, const struct knit_span *spans, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (spans[i].bytes)
+            fprintf(to, " %.*s", (int)spans[i].len, spans[i].bytes);
+    }
+}
+
+static void print_numbers(FILE *to, const uint64_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (numbers[i])
+            fprintf(to, " %" PRIu64, numbers[i]);
+    }
+}
+
+static char *describe_hello(const struct knit_hello *hello)
+{
+    char *text;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    fprintf(to, "name %.*s", (int)hello->name.len, hello->name.bytes);
+    if (hello->version.bytes)
+        fprintf(to, " version %.*s", (int)hello->version.len, hello->version.bytes);
+    if (hello->token.bytes)
+        fputs(" token ", to);
+    for (size_t i = 0; i < hello->token.len; i++)
+        fprintf(to, "%02x", hello->token.bytes[i]);
+    fclose(to);
+    return text;
+}
+
+static char *describe_reply(const struct knit_hello_reply *reply)
+{
+    const uint64_t numbers[] = {reply->protocol, reply->epoch, reply->message_bytes, reply->depth,
+        reply->in_flight, reply->output_bytes};
+    char *text;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    fprintf(to, "%.*s", (int)reply->server.len, reply->server.bytes);
+    print_spans(to, &reply->version, 1);
+    print_numbers(to, numbers, sizeof(numbers) / sizeof(numbers[0]));
+    print_spans(to, reply->feature, reply->feature_count);
+    print_spans(to, &reply->principal, 1);
+    fclose(to);
+    return text;
+}
+
+/* Decoded, described, encoded, decoded and described again. */
+static void check_hello(struct knit_span params, const char *expected, bool is_good)
+{
+    struct knit_buffer again;
+    struct knit_hello hello;
+    const char *reason = "";
+    int r = knit_hello_decode(params, &hello, &reason);
+    char *text;
+
+    assert_int_equal(r, is_good ? 0 : KNIT_HELLO_E_BAD);
+    if (!is_good) {
+        assert_string_equal(reason, expected);
+        return;
+    }
+    knit_buffer_init(&again, BUFFER_MAX);
+    assert_int_equal(knit_hello_put(&again, &hello), 0);
+    assert_int_equal(knit_hello_decode(knit_buffer_span(&again), &hello, &reason), 0);
+    text = describe_hello(&hello);
+    assert_string_equal(text, expected);
+    free(text);
+    knit_buffer_fini(&again);
+}
+
+static void check_reply(struct knit_span result, const char *expected, bool is_good)
+{
+    struct knit_hello_reply reply;
+    struct knit_buffer again;
+    const char *reason = "";
+    int r = knit_hello_reply_decode(result, &reply, &reason);
+    char *text;
+
+    assert_int_equal(r, is_good ? 0 : KNIT_HELLO_E_BAD);
+    if (!is_good) {
+        assert_string_equal(reason, expected);
+        return;
+    }
+    if (!reply.version.bytes)
+        reply.version = knit_span_text("");
+    knit_buffer_init(&again, BUFFER_MAX);
+    assert_int_equal(knit_hello_reply_put(&again, &reply), 0);
+    assert_int_equal(knit_hello_reply_decode(knit_buffer_span(&again), &reply, &reason), 0);
+    if (reply.version.len == 0)
+        reply.version.bytes = NULL;
+    text = describe_reply(&reply);
+    assert_string_equal(text, expected);
+    free(text);
+    knit_buffer_fini(&again);
+}
+
+static void hello_is_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes, params;
+    struct block block;
+    char *text;
+
+    (void)state;
+    open_block(&block, "hello");
+    while (next_line(&block)) {
+        bool is_good = split(block.line, "=!", &text) == '=';
+
+        encode(block.line + 7, &bytes);
+        if (strncmp(block.line, "params ", 7) == 0) {
+            knit_buffer_init(&params, BUFFER_MAX);
+            knit_buffer_append(&params, "\x91", 1);
+            knit_buffer_append(&params, bytes.bytes, bytes.len);
+            check_hello(knit_buffer_span(&params), text, is_good);
+            knit_buffer_fini(&params);
+        } else {
+            check_reply(knit_buffer_span(&bytes), text, is_good);
+        }
+        knit_buffer_fini(&bytes);
+    }
+    close_block(&block);
+}
+
+/* ---- Signatures ---- */
+
+static void signatures_are_parsed_as_specified(void **state)
+{
+    struct knit_signature_flaw flaw;
+    struct knit_signature *signature;
+    struct block block;
+    char *text, *reason;
+
+    (void)state;
+    open_block(&block, "signatures");
+    while (next_line(&block)) {
+        char op = split(block.line, "=!", &text);
+        int r = knit_signature_parse(block.line, strlen(block.line), &signature, &flaw);
+
+        if (op == '=') {
+            assert_int_equal(r, 0);
+            assert_string_equal(knit_signature_text(signature), text);
+            knit_signature_free(signature);
+            assert_int_equal(knit_signature_parse(text, strlen(text), &signature, &flaw), 0);
+            assert_string_equal(knit_signature_text(signature), text);
+            knit_signature_free(signature);
+        } else {
+            assert_int_equal(r, KNIT_SIGNATURE_E_SYNTAX);
+            assert_contains(flaw.reason, strchr(text, ' ') + 1);
+            assert_int_equal(flaw.offset, strtoull(text, &reason, 10));
+        }
+    }
+    close_block(&block);
+}
+
+static struct knit_signature *parse(const char *text)
+{
+    struct knit_signature_flaw flaw = {0};
+    struct knit_signature *signature;
+
+    if (knit_signature_parse(text, strlen(text), &signature, &flaw))
+        fail_msg("%s: %s at %zu", text, flaw.reason, flaw.offset);
+    return signature;
+}
+
+static void check_against_signatures(const char *name, bool is_result)
+{
+    struct knit_signature_mismatch why;
+    struct knit_signature *signature;
+    struct knit_buffer bytes;
+    struct block block;
+    char *value, *expected;
+    char text[512];
+    int r;
+
+    open_block(&block, name);
+    while (next_line(&block)) {
+        char op;
+
+        split(block.line, "|", &value);
+        op = split(value, "=!", &expected);
+        signature = parse(block.line);
+        encode(value, &bytes);
+        r = is_result ? knit_signature_check_result(signature, bytes.bytes, bytes.len, &why)
+                      : knit_signature_check(signature, bytes.bytes, bytes.len, NULL, &why);
+        knit_signature_explain(&why, is_result, text, sizeof(text));
+        if (op == '=') {
+            assert_int_equal(r, 0);
+        } else {
+            assert_int_equal(r, KNIT_SIGNATURE_E_MISMATCH);
+            assert_contains(text, expected);
+        }
+        knit_signature_free(signature);
+        knit_buffer_fini(&bytes);
+    }
+    close_block(&block);
+}
+
+static void arguments_are_checked_as_specified(void **state)
+{
+    (void)state;
+    check_against_signatures("arguments", false);
+}
+
+static void results_are_checked_as_specified(void **state)
+{
+    (void)state;
+    check_against_signatures("results", true);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_are_read_and_written_as_specified),
+        cmocka_unit_test(malformed_values_are_refused_with_a_reason),
+        cmocka_unit_test(messages_are_read_and_written_as_specified),
+        cmocka_unit_test(options_are_read_as_specified),
+        cmocka_unit_test(errors_change_between_their_forms_as_specified),
+        cmocka_unit_test(hello_is_read_and_written_as_specified),
+        cmocka_unit_test(signatures_are_parsed_as_specified),
+        cmocka_unit_test(arguments_are_checked_as_specified),
+        cmocka_unit_test(results_are_checked_as_specified),
+    };
+    int failed;
+
+    specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
+    if (!specification) {
+        fprintf(stderr, "usage: test_vectors PROTOCOL.md\n");
+        return 2;
+    }
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free(specification);
+    return failed;
+}
