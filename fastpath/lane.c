@@ -27,7 +27,8 @@
 #define TURN_ANSWERS        16u
 #define STEAL_RINGS         64u   /* looked at in one scan while spinning; before parking, all */
 #define TIGHT_SPIN_NS       2000u /* after so long a pause of pause_ns lies between two looks */
-#define VAIN_RINGS_MAX      1000u /* of one session in a second: more is an attack or a bug */
+#define RINGS_JUDGED        1000u /* of one session in a second */
+#define RINGS_PER_CALL_MAX  32u
 #define LOOKS_WHILE_PARKING 64u
 
 /* ---- sessions come and go ------------------------------------------------------------------- */
@@ -442,10 +443,19 @@ static bool must_not_sleep(struct knit_lane *lane)
     return true;
 }
 
-/* A session whose bell woke us for nothing, over and over, is up to no good. */
+static uint64_t calls_taken(const struct knit_lane *lane, const struct knit_served *served)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < lane->options.lanes; i++)
+        sum += atomic_load_explicit(&served->in.reply.taken[i].value, memory_order_relaxed);
+    return sum;
+}
+
+/* A session that rings much and calls little is up to no good. One ring for nothing proves
+ * nothing: a sibling may have stolen the call before this worker had its core again. So what counts
+ * is the session's rings in a second against its calls that anybody took in that second. */
 static void judge_rings(struct knit_lane *lane)
 {
-    bool is_vain = !home_has_work(lane);
     uint64_t now = knit_clock_ns();
     for (uint32_t i = 0; i < lane->served_count; i++) {
         struct knit_served *served = lane->served[i];
@@ -453,12 +463,17 @@ static void judge_rings(struct knit_lane *lane)
             &served->in.request.bell[lane->options.index], memory_order_relaxed);
         if (bell == served->bell_seen || served->is_condemned)
             continue;
-        if (now - served->vain_since_ns > 1000000000u) {
-            served->vain_since_ns = now;
-            served->vain_rings = 0;
+        if (now - served->rings_since_ns > 1000000000u) {
+            served->rings_since_ns = now;
+            served->rings = 0;
+            served->rings_taken = calls_taken(lane, served);
         }
-        if (is_vain && ++served->vain_rings > VAIN_RINGS_MAX)
+        if (++served->rings <= RINGS_JUDGED)
+            continue;
+        uint64_t calls = calls_taken(lane, served) - served->rings_taken;
+        if (calls < RINGS_JUDGED / RINGS_PER_CALL_MAX)
             knit_lane_condemn(lane, served, "rings the bell without calling");
+        served->rings_since_ns = 0;
     }
 }
 

@@ -4,6 +4,7 @@
  * for each call, over tiny rings that wrap often, over generations and tags that wrap, with workers
  * that park at once, steal, come and go. */
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -344,6 +345,39 @@ static void a_lying_session_is_condemned_alone(void **state)
     }
 }
 
+/* A bell that rings all the time without a call condemns; the same number of rings with calls does
+ * not. */
+static void a_session_that_rings_for_nothing_is_condemned(void **state)
+{
+    (void)state;
+    for (int with_calls = 0; with_calls < 2; with_calls++) {
+        struct lanes lanes;
+        lanes_init(&lanes, 1, false, 0);
+        struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+        lanes_start_worker(&lanes, 0, 5);
+        struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+        uint64_t until = knit_deadline_in_ms(20000);
+        for (uint32_t i = 1; i < 20000; i++) {
+            struct knit_session_outcome outcome;
+            uint32_t slot;
+            if (atomic_load_explicit(&lanes.faults, memory_order_acquire) != 0)
+                break;
+            assert_true(knit_clock_ns() < until);
+            if (with_calls != 0) {
+                assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
+                wait_for(side->session, slot, &outcome);
+                continue;
+            }
+            atomic_store_explicit(&side->request.bell[0], i, memory_order_release);
+            knit_bell_wake(&side->request.bell[0], 1);
+            sched_yield();
+        }
+        assert_int_equal(
+            atomic_load_explicit(&lanes.faults, memory_order_acquire), with_calls != 0 ? 0 : 1);
+        lanes_fini(&lanes);
+    }
+}
+
 static void a_replacement_rebuilds_the_arena(void **state)
 {
     (void)state;
@@ -388,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
         cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
         cmocka_unit_test(a_lying_session_is_condemned_alone),
+        cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),
         cmocka_unit_test(a_replacement_rebuilds_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
