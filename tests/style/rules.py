@@ -41,6 +41,8 @@ THIRD_PARTY = [
 ]
 EXEMPT = re.compile(r'(tests|bench|clients/examples)/')
 
+EXAMPLE = re.compile(r'clients/examples/')
+
 SYSTEM = re.compile(r'''(
     assert|complex|ctype|errno|fenv|float|inttypes|iso646|limits|locale|math|setjmp|signal|stdalign|stdarg|stdatomic|
     stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|threads|time|uchar|wchar|wctype|
@@ -57,13 +59,15 @@ def dependency(tree):
         if source.folder not in MAY_INCLUDE:
             continue
         installed = source.path.startswith('clients/include/')
-        example = source.path.startswith('clients/examples/')
+        example = EXAMPLE.match(source.path)
         for line, quote, path in source.includes:
             if path.startswith('knitting/'):
                 if quote != '<':
                     yield source.path, line, f'"{path}": installed headers are included as <{path}>'
             elif quote == '"':
                 target = path.split('/')[0] if '/' in path else ''
+                if example and target == '':
+                    continue  # beside it, so that both can be copied out of the tree
                 if target == '' and path != 'config.h':
                     yield source.path, line, f'"{path}": paths begin at the root, as in "proto/scan.h"'
                 elif installed:
@@ -100,7 +104,7 @@ def own_header_first(tree):
         own = source.path[:-2] + '.h'
         if source.path.endswith('.c') and own in tree.by_path and source.includes:
             line, _, path = source.includes[0]
-            if path != own:
+            if path not in (own, os.path.basename(own) if EXAMPLE.match(source.path) else own):
                 yield source.path, line, f'"{own}" comes first'
 
 
@@ -154,8 +158,8 @@ def size(tree):
 # ---- What a file begins with -----------------------------------------------------------------------------------------
 
 SPDX = 'SPDX-License-Identifier: Apache-2.0'
-SLASH_COMMENTS = ('.c', '.h', '.pml', '.map', '.sym')
-HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf', '.ini')
+SLASH_COMMENTS = ('.c', '.h', '.pml')
+HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf', '.ini', '.map')
 
 
 @rule
@@ -291,8 +295,8 @@ def cited_texts(tree):
     for source in tree.sources:
         if source.path.startswith('tests/style/'):
             continue
-        for match in re.finditer(r'\b([A-Za-z][\w-]*\.md)\b', source.text):
-            if match[1] not in names:
+        for match in re.finditer(r'(?<![\w.:/-])((?:[\w.-]+/)*[A-Za-z][\w-]*\.md)\b', source.text):
+            if os.path.basename(match[1]) not in names:
                 yield source.path, source.line_of(match.start()), f'{match[1]} is not in the tree'
         if source.path.endswith('.md'):
             for match in re.finditer(r'\]\(([^)#\s]+)[^)]*\)', source.text):

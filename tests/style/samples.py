@@ -44,6 +44,7 @@ SAMPLES = {
         [including('server/a.c', '"server/loop.h"', '"fastpath/ring.h"', '"proto/scan.h"', '<knitting/code.h>',
                    '"config.h"'),
          including('tests/server/test_a.c', '"server/loop.h"', '"tests/support/random.h"'),
+         including('clients/examples/a.c', '"words.h"', '<knitting/task.h>'),
          {'proto/a.c': HEAD + '/* #include "server/loop.h" */\n'}]),
     'third-party': (
         [including('fastpath/a.c', '<event2/event.h>'),
@@ -58,7 +59,8 @@ SAMPLES = {
          including('tests/proto/test_a.c', '<cmocka.h>', '<msgpack.h>')]),
     'own-header-first': (
         [{**including('proto/a.c', '<stdint.h>', '"proto/a.h"'), 'proto/a.h': HEAD}],
-        [{**including('proto/a.c', '"proto/a.h"', '<stdint.h>'), 'proto/a.h': HEAD}]),
+        [{**including('proto/a.c', '"proto/a.h"', '<stdint.h>'), 'proto/a.h': HEAD},
+         {**including('clients/examples/a.c', '"a.h"', '<stdint.h>'), 'clients/examples/a.h': HEAD}]),
     'size': (
         [{'server/a.c': HEAD + lines(798, '\n')},
          {'server/a.h': HEAD + lines(298, '\n')},
@@ -66,6 +68,7 @@ SAMPLES = {
          {'server/a.c': HEAD + 'struct knit_a *knit_a(int x)\n{\n' + lines(70) + '}\n'},
          {'clients/a.c': HEAD + 'KNIT_TASK(add, "add() -> int", .doc = "{")\n{\n' + lines(70) + '}\n'},
          {'server/a.c': HEAD + 'int knit_a(int a, int b, int c, int d, int e, int f, int g)\n{\n}\n'},
+         {'server/a.c': HEAD + 'int knit_a(int a, int b, int c, int d, int e, int f, int (*g)(int, int))\n{\n}\n'},
          {'server/a.c': HEAD + '// ' + 'x' * 98 + '\n'},
          {**LONG, EXCEPTIONS: 'function server/a.c:knit_a 84\n'},
          {**LONG, EXCEPTIONS: 'function server/a.c:knit_a 82\n'},
@@ -74,6 +77,7 @@ SAMPLES = {
         [{**LONG, EXCEPTIONS: '# why\nfunction server/a.c:knit_a 83\n'},
          {'server/a.c': HEAD + 'static const struct knit_a a[] = {\n' + lines(90, '    {f(1)},\n') + '};\n'},
          {'server/a.c': HEAD + 'struct knit_a {\n' + lines(90, '    int (*f)(void);\n') + '};\n'},
+         {'server/a.c': HEAD + 'int knit_a(int a, int b, int c, int d, int e, int f, int *ret_g, int **ret_h)\n{\n}\n'},
          {'server/a.c': HEAD + 'int knit_a(void)\n{\n    char c = \'{\';\n}\n\n' * 20},
          {'server/a.c': HEAD + '#define A(x) \\\n' + '    do { \\\n' + lines(80, '    (x)++; \\\n') + '} while (0)\n'}]),
     'spdx': (
@@ -116,8 +120,9 @@ SAMPLES = {
          {'a.sh': 'cd /home/somebody/project\n'}, {'a.md': 'see /root/x.\n'}],
         [in_function('/* nothing to do */'), {'a.md': 'see tests/work/x and `$HOME/x` and https://host/home/x\n'}]),
     'cited-texts': (
-        [{'server/a.c': HEAD + '/* See NOWHERE.md. */\n'}, {'a.md': 'See [this](proto/gone.c).\n'}],
-        [{'server/a.c': HEAD + '/* See proto/HERE.md. */\n', 'proto/HERE.md': 'See [that](../server/a.c), '
+        [{'server/a.c': HEAD + '/* See NOWHERE.md. */\n'}, {'a.md': 'See [this](proto/gone.c).\n'},
+         {'server/a.c': HEAD + '/* NOWHERE.md */\n'}],
+        [{'server/a.c': HEAD + '/* See proto/HERE.md, https://example.org/x/spec.md. */\n', 'proto/HERE.md': 'See [that](../server/a.c), '
           '[folder](../server/), [far](https://example.org/x).\n'}]),
     'readme': (
         [{k: v for k, v in READMES.items() if 'proto' not in k},

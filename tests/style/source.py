@@ -114,8 +114,9 @@ def describe(text, begin, end):
     flat = inside
     while re.search(r'\([^()]*\)', flat):
         flat = re.sub(r'\([^()]*\)', '', flat)
-    count = 0 if flat.strip() in ('', 'void') else flat.count(',') + 1
-    return Function(name[1] if name else '?', text.count('\n', 0, begin) + 1, 0, count)
+    # Places for results are not counted: what has many results would otherwise hide them in a structure.
+    given = [p for p in flat.split(',') if p.strip() not in ('', 'void') and not re.search(r'\bret_\w+', p)]
+    return Function(name[1] if name else '?', text.count('\n', 0, begin) + 1, 0, len(given))
 
 
 class Tree:

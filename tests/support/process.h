@@ -45,8 +45,8 @@ int knit_process_run(
 bool knit_process_wait_for_text(
     struct knit_process *process, const char *text, uint32_t timeout_ms);
 
-/* The exit status, KNIT_PROCESS_SIGNALLED + signal, or KNIT_PROCESS_STILL_RUNNING after timeout_ms.
- */
+/* The exit status (0 for a program that was reaped before), KNIT_PROCESS_SIGNALLED + signal, or
+ * KNIT_PROCESS_STILL_RUNNING after timeout_ms. */
 int knit_process_wait(struct knit_process *process, uint32_t timeout_ms);
 
 /* Sends the signal, waits, kills when it did not end in time (then KNIT_PROCESS_STILL_RUNNING),
