@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bucket of a value: its row is how far its highest bit lies above bit 7, its column the seven bits below that one. */
+/* A bucket's row is how far the value's highest bit lies above bit 7, its column the seven bits
+ * below that one. */
 #include "bench/histogram.h"
 
 #include <string.h>

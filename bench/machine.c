@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Everything is read from the system when asked: a process may be confined to fewer cores than the
+ * machine has, and may pin itself between two questions. */
 #include "bench/machine.h"
 
 #include <sched.h>
@@ -29,12 +31,18 @@ void knit_machine_pair(int *ret_first, int *ret_second)
     *ret_second = count > 1 ? cpus[1] : cpus[0];
 }
 
-bool knit_machine_pin(int cpu)
+bool knit_machine_pin_to(const int *cpus, uint32_t count)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
+    for (uint32_t i = 0; i < count; i++)
+        CPU_SET(cpus[i], &set);
     return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+bool knit_machine_pin(int cpu)
+{
+    return knit_machine_pin_to(&cpu, 1);
 }
 
 /* "model name : X" of the first processor; aarch64 has no such line. */

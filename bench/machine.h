@@ -14,5 +14,9 @@ void knit_machine_pair(int *ret_first, int *ret_second);
 /* Bind the calling thread to one core. False when the system refuses; measurements then float. */
 bool knit_machine_pin(int cpu);
 
-/* "AMD EPYC, 2 cores, Linux 6.18.5, gcc 12.2.0, 2026-11-23" for the head of a report. Static text. */
+/* Let it run on any of these. */
+bool knit_machine_pin_to(const int *cpus, uint32_t count);
+
+/* "AMD EPYC, 2 cores, Linux 6.18.5, gcc 12.2.0, 2026-11-23", for the head of a report. Static text.
+ */
 const char *knit_machine_describe(void);

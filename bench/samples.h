@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The same figure measured several times: its median, and how far apart the measurements lay.
  *
- * Spread is half the distance between the quartiles, in percent of the median: one disturbed round moves neither.
+ * Spread is half the distance between the quartiles, in percent of the median: one disturbed round
+ * moves neither.
  */
 #pragma once
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Spans go to one histogram one by one and to another by rows of sixteen; a last row that was not
+ * filled counts for nothing. */
 #include "bench/typical.h"
 
 #include "bench/ticks.h"

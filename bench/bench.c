@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit-bench: load on a pool, by any URL, and what became of it.
+ *
+ * One case is described by options; many by a file with the options of one case on each line.
+ * Several cases are measured in rounds, each once a round, in turns, so that whatever disturbs the
+ * machine for a while disturbs all of them; the figures are medians of the rounds.
+ *
+ * A case whose URL is floor:tcp, floor:unix or floor:line is no pool but that floor (floor.h) with
+ * the same bytes, connections and depth; the cases behind it, up to the next floor, are given as
+ * multiples of it.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/floor.h"
+#include "bench/floor_line.h"
+#include "bench/load.h"
+#include "bench/machine.h"
+#include "bench/report.h"
+#include "bench/samples.h"
+#include "bench/ticks.h"
+
+enum { CASES_MAX = 256, WORDS_MAX = 64, LINE_MAX_BYTES = 1024, FLOOR_TRIPS = 50000 };
+
+enum { P50, P90, P99, P999, P9999, MAX, MEAN, TYPICAL, PERCENTILES };
+
+static const double percents[] = {50, 90, 99, 99.9, 99.99, 100};
+
+struct scenario {
+    const char *url, *task, *label;
+    struct knit_load load;
+    struct knit_mix mix;
+    struct knit_samples rate, span[PERCENTILES];
+    struct knit_samples rate_ratio, span_ratio; /* to the floor before it */
+    uint64_t calls, errors;
+    char first_error[KNIT_LOAD_TEXT_MAX];
+};
+
+struct settings {
+    uint32_t rounds;
+    bool is_quick;
+    bool with_percentiles;
+    enum knit_report_format format;
+    const char *cases;
+};
+
+/* ---- measuring ------------------------------------------------------------------------------- */
+
+static bool is_floor(const struct scenario *scenario)
+{
+    return strncmp(scenario->url, "floor:", 6) == 0;
+}
+
+static void add_figures(struct scenario *scenario, const struct knit_typical *spans, double rate)
+{
+    for (int i = P50; i <= MAX; i++)
+        knit_samples_add(&scenario->span[i], knit_typical_percentile_ns(spans, percents[i]));
+    knit_samples_add(&scenario->span[MEAN], knit_typical_mean_ns(spans));
+    knit_samples_add(&scenario->span[TYPICAL], knit_typical_ns(spans));
+    knit_samples_add(&scenario->rate, rate);
+}
+
+static bool measure_line(struct scenario *scenario, bool is_quick)
+{
+    static struct knit_typical typical;
+    struct knit_floor_line line;
+    int cpu, partner_cpu;
+    knit_machine_pair(&cpu, &partner_cpu);
+    (void)knit_machine_pin(cpu);
+    if (cpu == partner_cpu || knit_floor_line_init(&line, partner_cpu) != 0)
+        return false;
+    knit_typical_init(&typical);
+    knit_floor_line_measure(&line, is_quick ? 200 : FLOOR_TRIPS, &typical);
+    knit_floor_line_fini(&line);
+    add_figures(scenario, &typical, 1e9 / knit_typical_mean_ns(&typical));
+    return true;
+}
+
+static bool measure_echo(struct scenario *scenario, bool is_quick)
+{
+    struct knit_floor_figure figure;
+    struct knit_floor_setting setting = {
+        .ms = (uint32_t)(scenario->load.ns / 1000000) + 1,
+        .bytes = (uint32_t)(scenario->mix.tasks[0].len - scenario->mix.tasks[0].body),
+        .connections = scenario->load.connections,
+        .depth = scenario->load.batch > 0 ? scenario->load.batch : scenario->load.depth,
+        .is_unix = strcmp(scenario->url, "floor:unix") == 0,
+        .is_quick = is_quick,
+    };
+    knit_machine_pair(&setting.cpu, &setting.partner_cpu);
+    int error = knit_floor_echo(&setting, &figure);
+    if (error != 0) {
+        snprintf(scenario->first_error, sizeof scenario->first_error, "%s", strerror(-error));
+        return false;
+    }
+    knit_samples_add(&scenario->span[P50], figure.typical_ns);
+    knit_samples_add(&scenario->span[TYPICAL], figure.typical_ns);
+    knit_samples_add(&scenario->span[P99], figure.p99_ns);
+    knit_samples_add(&scenario->rate, figure.per_second);
+    return true;
+}
+
+static bool measure_floor(struct scenario *scenario, bool is_quick)
+{
+    return strcmp(scenario->url, "floor:line") == 0 ? measure_line(scenario, is_quick)
+                                                    : measure_echo(scenario, is_quick);
+}
+
+static double last(const struct knit_samples *samples)
+{
+    return samples->count == 0 ? 0 : samples->values[samples->count - 1];
+}
+
+static bool measure_load(struct scenario *scenario, const struct scenario *floor)
+{
+    static struct knit_load_figures figures;
+    bool ran = knit_load_run(&scenario->load, &figures);
+    if (scenario->errors == 0)
+        memcpy(scenario->first_error, figures.first_error, sizeof scenario->first_error);
+    scenario->calls += figures.calls;
+    scenario->errors += figures.errors;
+    if (!ran || figures.calls == 0)
+        return false;
+    add_figures(scenario, &figures.spans, (double)figures.calls / figures.seconds);
+    if (floor != NULL) {
+        double span = last(&scenario->span[TYPICAL]);
+        if (scenario->load.batch > 0)
+            span /= scenario->load.batch;
+        knit_samples_add(&scenario->rate_ratio, last(&scenario->rate) / last(&floor->rate));
+        knit_samples_add(&scenario->span_ratio, span / last(&floor->span[TYPICAL]));
+    }
+    return true;
+}
+
+/* Floors pin the thread they run on, which the loads' threads would inherit: undone behind each. */
+static bool measure_all(const struct settings *settings, struct scenario *scenarios, uint32_t count)
+{
+    int cpus[64];
+    uint32_t cpus_count = knit_machine_cpus(cpus, 64);
+    for (uint32_t round = 0; round < settings->rounds; round++) {
+        const struct scenario *floor = NULL;
+        for (uint32_t i = 0; i < count; i++) {
+            struct scenario *scenario = &scenarios[i];
+            bool ok;
+            if (is_floor(scenario)) {
+                ok = measure_floor(scenario, settings->is_quick);
+                (void)knit_machine_pin_to(cpus, cpus_count);
+                floor = scenario;
+            } else {
+                ok = measure_load(scenario, floor);
+            }
+            if (!ok) {
+                fprintf(stderr, "%s %s: %s\n", scenario->url, scenario->task,
+                    scenario->first_error[0] != '\0' ? scenario->first_error : "nothing was done");
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* ---- reporting ------------------------------------------------------------------------------- */
+
+static void report_span(
+    struct knit_report *report, const struct scenario *scenario, const char *column, int which)
+{
+    if (scenario->span[which].count > 0)
+        knit_report_number(report, column, knit_samples_median(&scenario->span[which]) / 1000);
+}
+
+static void report_case(
+    struct knit_report *report, const struct settings *settings, const struct scenario *scenario)
+{
+    char how[64];
+    const struct knit_load *load = &scenario->load;
+    const char *colon = strchr(scenario->url, ':');
+    int scheme = is_floor(scenario) || colon == NULL ? (int)strlen(scenario->url)
+                                                     : (int)(colon - scenario->url);
+    knit_report_row(report);
+    snprintf(how, sizeof how, "%.*s", scheme, scenario->url);
+    knit_report_text(report, "path", scenario->label != NULL ? scenario->label : how);
+    knit_report_text(report, "task", scenario->task);
+    if (load->rate > 0)
+        snprintf(how, sizeof how, "%ux%u @%.0f/s", load->connections, load->depth, load->rate);
+    else if (load->batch > 0)
+        snprintf(how, sizeof how, "%u, batch %u", load->connections, load->batch);
+    else
+        snprintf(how, sizeof how, "%ux%u", load->connections, load->depth);
+    knit_report_text(report, "conns x depth", how);
+    knit_report_number(report, "calls/s", knit_samples_median(&scenario->rate));
+    knit_report_number(report, "spread_%", knit_samples_spread(&scenario->rate));
+    report_span(report, scenario, "p50_us", P50);
+    if (settings->with_percentiles)
+        report_span(report, scenario, "p90_us", P90);
+    report_span(report, scenario, "p99_us", P99);
+    if (settings->with_percentiles) {
+        report_span(report, scenario, "p99.9_us", P999);
+        report_span(report, scenario, "p99.99_us", P9999);
+        report_span(report, scenario, "max_us", MAX);
+        report_span(report, scenario, "mean_us", MEAN);
+    }
+    if (scenario->rate_ratio.count > 0) {
+        knit_report_number(report, "rate/floor", knit_samples_median(&scenario->rate_ratio));
+        knit_report_number(report, "span/floor", knit_samples_median(&scenario->span_ratio));
+    }
+    if (!is_floor(scenario)) {
+        knit_report_number(report, "calls", (double)scenario->calls);
+        knit_report_number(report, "errors", (double)scenario->errors);
+    }
+}
+
+static int report_all(const struct settings *settings, struct scenario *scenarios, uint32_t count)
+{
+    struct knit_report *report = knit_report_new("load on a pool");
+    int status = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        report_case(report, settings, &scenarios[i]);
+        if (scenarios[i].errors > 0) {
+            fprintf(stderr, "%s %s: %llu calls failed, the first with: %s\n", scenarios[i].url,
+                scenarios[i].task, (unsigned long long)scenarios[i].errors,
+                scenarios[i].first_error);
+            status = 1;
+        }
+    }
+    knit_report_print(report, settings->format, stdout);
+    knit_report_free(report);
+    return status;
+}
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+static const char usage[] =
+    "usage: knit-bench [-u URL] [OPTION...] [TASK]\n"
+    "\n"
+    "TASK is NAME, NAME:BYTES or NAME(INT,...), or several with weights:\n"
+    "\"echo:64*9,primes_below(1000)*1\". The default is echo:64.\n"
+    "\n"
+    "  -u, --url=URL        knit://HOST, unix:///PATH, shm:///PATH ($KNITTING_URL);\n"
+    "                       floor:tcp, floor:unix, floor:line: see METHOD.md\n"
+    "  -c, --connections=N  (1)\n"
+    "  -d, --depth=N        calls in flight on each (1)\n"
+    "  -b, --batch=N        start N, await N, again\n"
+    "  -r, --rate=N         open loop: calls a second, all together; depth is the most in flight\n"
+    "  -t, --threads=N      (1)\n"
+    "      --seconds=X      to measure (1); --warm=X before that (0.2)\n"
+    "      --count=N        calls instead of seconds\n"
+    "      --cpu=N          core of the first thread; the next ones follow\n"
+    "      --no-spin        shm: sleep at once\n"
+    "      --label=TEXT     name of the case in the table\n"
+    "      --cases=FILE     a case a line, as options; those given beside it are defaults\n"
+    "      --rounds=N       measure each case N times, in turns (1)\n"
+    "      --percentiles    all of them, to p99.99\n"
+    "      --format=table|json|csv\n"
+    "      --quick          a short run that looks at every byte\n";
+
+enum { SECONDS = 256, WARM, COUNT, CPU, NO_SPIN, LABEL, CASES, ROUNDS, FORMAT, QUICK, ALL };
+
+static const struct option options[] = {
+    {"url", required_argument, NULL, 'u'},
+    {"connections", required_argument, NULL, 'c'},
+    {"depth", required_argument, NULL, 'd'},
+    {"batch", required_argument, NULL, 'b'},
+    {"rate", required_argument, NULL, 'r'},
+    {"threads", required_argument, NULL, 't'},
+    {"seconds", required_argument, NULL, SECONDS},
+    {"warm", required_argument, NULL, WARM},
+    {"count", required_argument, NULL, COUNT},
+    {"cpu", required_argument, NULL, CPU},
+    {"no-spin", no_argument, NULL, NO_SPIN},
+    {"label", required_argument, NULL, LABEL},
+    {"cases", required_argument, NULL, CASES},
+    {"rounds", required_argument, NULL, ROUNDS},
+    {"percentiles", no_argument, NULL, ALL},
+    {"format", required_argument, NULL, FORMAT},
+    {"quick", no_argument, NULL, QUICK},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* A number of at least `least`, to the end of the text. */
+static bool number(const char *text, double least, double *ret)
+{
+    char *end;
+    *ret = strtod(text, &end);
+    return end != text && *end == '\0' && *ret >= least;
+}
+
+static bool whole(const char *text, uint32_t least, uint32_t *ret)
+{
+    double value;
+    if (!number(text, least, &value) || value > UINT32_MAX)
+        return false;
+    *ret = (uint32_t)value;
+    return true;
+}
+
+static bool parse_load(int letter, struct scenario *scenario)
+{
+    struct knit_load *load = &scenario->load;
+    double value = 0;
+    bool ok = true;
+    switch (letter) {
+    case 'u':
+        scenario->url = optarg;
+        return true;
+    case 'c':
+        return whole(optarg, 1, &load->connections);
+    case 'd':
+        return whole(optarg, 1, &load->depth);
+    case 'b':
+        return whole(optarg, 0, &load->batch);
+    case 'r':
+        return number(optarg, 0, &load->rate);
+    case 't':
+        return whole(optarg, 1, &load->threads);
+    case SECONDS:
+        ok = number(optarg, 0.001, &value);
+        load->ns = (uint64_t)(value * 1e9);
+        return ok;
+    case WARM:
+        ok = number(optarg, 0, &value);
+        load->warm_ns = (uint64_t)(value * 1e9);
+        return ok;
+    case COUNT:
+        ok = number(optarg, 1, &value);
+        load->count = (uint64_t)value;
+        return ok;
+    case CPU: {
+        uint32_t cpu;
+        ok = whole(optarg, 0, &cpu) && cpu < 64;
+        load->cpu = ok ? (int)cpu : -1;
+        return ok;
+    }
+    case NO_SPIN:
+        load->no_spin = true;
+        return true;
+    case LABEL:
+        scenario->label = optarg;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse(int argc, char **argv, struct settings *settings, struct scenario *scenario)
+{
+    int letter;
+    bool ok = true;
+    optind = 0; /* glibc: begin anew */
+    while (ok && (letter = getopt_long(argc, argv, "u:c:d:b:r:t:h", options, NULL)) != -1) {
+        switch (letter) {
+        case CASES:
+            settings->cases = optarg;
+            break;
+        case ROUNDS:
+            ok = whole(optarg, 1, &settings->rounds);
+            break;
+        case FORMAT:
+            ok = knit_report_parse(optarg, &settings->format);
+            break;
+        case ALL:
+            settings->with_percentiles = true;
+            break;
+        case QUICK:
+            settings->is_quick = true;
+            break;
+        default:
+            ok = parse_load(letter, scenario);
+        }
+    }
+    if (ok && optind < argc)
+        scenario->task = argv[optind++];
+    return ok && optind == argc;
+}
+
+static bool complete(struct scenario *scenario, const struct settings *settings)
+{
+    struct knit_load *load = &scenario->load;
+    if (scenario->url == NULL) {
+        fputs("knit-bench: no URL: give one with --url or in $KNITTING_URL\n", stderr);
+        return false;
+    }
+    if (!knit_mix_init(&scenario->mix, scenario->task)) {
+        fprintf(stderr, "knit-bench: task \"%s\": %s\n", scenario->task, scenario->mix.flaw);
+        return false;
+    }
+    if (is_floor(scenario) && scenario->mix.tasks[0].body == 0 &&
+        strcmp(scenario->url, "floor:line") != 0) {
+        fputs("knit-bench: a bare echo needs a task with bytes, as in echo:64\n", stderr);
+        return false;
+    }
+    if (settings->is_quick) {
+        load->ns = 20 * 1000 * 1000;
+        load->warm_ns = 1000 * 1000;
+    }
+    load->is_whole = settings->is_quick;
+    load->threads = load->threads < load->connections ? load->threads : load->connections;
+    load->shows_progress = isatty(STDERR_FILENO);
+    load->url = scenario->url;
+    load->mix = &scenario->mix;
+    return true;
+}
+
+/* Words of a line are divided by blanks; "#" begins a comment. The line's copy stays. */
+static int split(char *line, char **words)
+{
+    static char program[] = "knit-bench";
+    char *rest = line;
+    int count = 0;
+    words[count++] = program;
+    line[strcspn(line, "#\n")] = '\0';
+    for (char *word; (word = strtok_r(rest, " \t", &rest)) != NULL && count < WORDS_MAX - 1;)
+        words[count++] = word;
+    words[count] = NULL;
+    return count;
+}
+
+static bool read_cases(struct settings *settings, const struct scenario *defaults,
+    struct scenario *scenarios, uint32_t *ret_count)
+{
+    bool is_stdin = strcmp(settings->cases, "-") == 0;
+    FILE *file = is_stdin ? stdin : fopen(settings->cases, "re");
+    char line[LINE_MAX_BYTES], *words[WORDS_MAX];
+    uint32_t count = 0;
+    bool ok = file != NULL;
+    if (!ok)
+        perror(settings->cases);
+    while (ok && fgets(line, sizeof line, file) != NULL) {
+        char *copy = strdup(line);
+        int words_count = copy == NULL ? 0 : split(copy, words);
+        if (words_count < 2 || count == CASES_MAX) {
+            free(copy);
+            ok = words_count == 1;
+            continue;
+        }
+        scenarios[count] = *defaults;
+        ok = parse(words_count, words, settings, &scenarios[count]) &&
+             complete(&scenarios[count], settings);
+        if (!ok)
+            fprintf(stderr, "knit-bench: in the case %s", line);
+        count++;
+    }
+    if (file != NULL && !is_stdin)
+        fclose(file);
+    *ret_count = count;
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    static struct scenario scenarios[CASES_MAX];
+    static struct scenario defaults = {
+        .task = "echo:64",
+        .load = {.connections = 1,
+            .depth = 1,
+            .threads = 1,
+            .ns = 1000000000,
+            .warm_ns = 200000000,
+            .cpu = -1},
+    };
+    struct settings settings = {.rounds = 1};
+    uint32_t count = 1;
+    defaults.url = getenv("KNITTING_URL");
+    if (!parse(argc, argv, &settings, &defaults)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    if (settings.cases != NULL) {
+        if (!read_cases(&settings, &defaults, scenarios, &count))
+            return 2;
+    } else {
+        settings.with_percentiles = true;
+        scenarios[0] = defaults;
+        if (!complete(&scenarios[0], &settings))
+            return 2;
+    }
+    knit_ticks_init();
+    if (!measure_all(&settings, scenarios, count))
+        return 1;
+    return report_all(&settings, scenarios, count);
+}

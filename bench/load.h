@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One load: so many connections to one URL, so many calls in flight on each, for so long.
+ *
+ * Closed loop: a call is started when another one has ended. Fast servers get more of it, and a
+ * server that stalls for a second delays few calls by it: it shows what a pool can carry.
+ *
+ * Open loop (rate > 0): calls are due at even distances whatever happens to those before them, and
+ * latency counts from when a call was due, not from when it could be sent. It shows what callers
+ * feel who do not wait for each other.
+ *
+ * In batches (batch > 0): so many calls are started, sent at once, and awaited, again and again, on
+ * each connection; a span is then a whole batch's.
+ *
+ * Threads: knit_load_run() starts and ends its own; run one load at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bench/mix.h"
+#include "bench/typical.h"
+
+enum { KNIT_LOAD_TEXT_MAX = 256 };
+
+struct knit_load {
+    const char *url;
+    const struct knit_mix *mix;
+    uint32_t connections, depth, batch, threads;
+    double rate; /* calls a second on all connections together; 0 = closed loop */
+    uint64_t ns; /* of measuring */
+    uint64_t warm_ns;
+    uint64_t count; /* calls instead of ns, 0 = not; without warm-up */
+    int cpu;        /* of the first thread, the next ones follow; -1 = anywhere */
+    bool no_spin;
+    bool is_whole;       /* look at every byte of a result */
+    bool shows_progress; /* a line a second on stderr */
+};
+
+struct knit_load_figures {
+    struct knit_typical spans; /* of calls, or batches, that ended while it was measured */
+    uint64_t calls, errors;
+    double seconds;
+    char first_error[KNIT_LOAD_TEXT_MAX];
+};
+
+/* False: it could not be run at all, ret->first_error says why. Calls that fail are counted. */
+bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret);

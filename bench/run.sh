@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Prints what a call costs on this machine: floors, bare lanes, and calls over each path.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage()
+{
+  cat <<'TEXT'
+usage: bench/run.sh [OPTION...]
+
+  --build DIR          build folder (build, beside bench); must be built
+  --rounds N           measure everything N times, in turns (7)
+  --seconds X          of each case in a round (0.2)
+  --only PART          floors, lanes or calls; may be given several times
+  --format FORMAT      table, json or csv
+  --quick              a short run that looks at every byte; its figures mean nothing
+TEXT
+}
+
+build=$here/../build rounds=7 seconds=0.2 parts='' format=table quick=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build) build=$2; shift ;;
+    --rounds) rounds=$2; shift ;;
+    --seconds) seconds=$2; shift ;;
+    --only) parts="$parts $2"; shift ;;
+    --format) format=$2; shift ;;
+    --quick) quick=--quick rounds=1 ;;
+    --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+parts=${parts:-floors lanes calls}
+
+scratch=$(mktemp -d)
+daemon=
+finish()
+{
+  if [ -n "$daemon" ]; then
+    kill -TERM "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+  fi
+  rm -rf "$scratch"
+}
+trap finish EXIT
+
+# One worker and one event loop, as every figure that others are compared with.
+start_daemon()
+{
+  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
+    --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
+    --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
+  daemon=$!
+  until [ -s "$scratch/ready" ]; do
+    if ! kill -0 "$daemon" 2>/dev/null; then
+      daemon=
+      cat "$scratch/log" >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+url()
+{
+  sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
+}
+
+# Each floor stands before what is measured against it.
+cases()
+{
+  local shm=$(url shm) task batch path target shape
+  for task in empty echo:37 echo:64 echo:101; do
+    echo "--url floor:line"
+    echo "--url $shm --label shm $task"
+    for batch in 1 10 100 1000; do
+      echo "--url $shm --label shm --batch $batch $task"
+    done
+  done
+  for task in echo:65000 echo:1000000; do
+    echo "--url $shm --label shm $task"
+  done
+  for path in unix knit; do
+    target=$(url "$path")
+    for shape in '1 1' '1 16' '50 1' '50 16'; do
+      set -- $shape
+      echo "--url floor:${path/knit/tcp} -c $1 -d $2 echo:64"
+      for task in empty echo:37 echo:64; do
+        echo "--url $target --label ${path/knit/tcp} -c $1 -d $2 $task"
+      done
+    done
+  done
+}
+
+# Seconds to the milliseconds that the other programs take.
+ms=$(awk -v s="$seconds" 'BEGIN { printf "%d", s * 1000 }')
+for part in $parts; do
+  case $part in
+    floors)
+      "$build/bench/knit-floors" --rounds="$rounds" --ms="$ms" --format="$format" $quick ;;
+    lanes)
+      "$build/bench/knit-lane-bench" --rounds="$rounds" --ms=40 --format="$format" $quick ;;
+    calls)
+      start_daemon
+      cases >"$scratch/cases"
+      "$build/bench/knit-bench" --cases="$scratch/cases" --rounds="$rounds" --seconds="$seconds" --warm=0.05 \
+        --format="$format" $quick ;;
+    *)
+      usage >&2
+      exit 2 ;;
+  esac
+  echo
+done
