@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One ring of one session: publish, take, steal, answer and collect.
+ *
+ * A caller publishes N calls through S slots into a ring of K cells. Two takers serve the ring: the worker whose home
+ * it is and a thief; they differ in nothing, since stealing is taking from another's ring. Every access to a shared
+ * word is a step of its own, so a taker may be left standing between any two of them for as long as it likes: that is
+ * the thief with a stale private cursor. `fate` kills or stops a taker between any two steps; a dead one's call is
+ * answered and it is replaced at once (how the host does that is recovery.pml's matter), a stopped one stays.
+ *
+ * Counters start just before their wrap: tags are counted modulo 4 here and modulo 1024 in the code, generations
+ * modulo 16 here and 2^40 there. A taker raises `taken` before it claims more than R positions past it; the code has
+ * R = 15. The ring is as small as the protocol allows: K = S + R + 1.
+ *
+ * Checked: 1 one claim wins and a call runs at most once; 2 reply.gen is claim.gen or one behind, moved by its owner;
+ * 3 what lies before taken is claimed, tail - taken <= K, claims go in ring order; 4 the body that runs is the body
+ * published with that slot and generation; 5 no honest session is condemned; 6 every call is answered unless the
+ * worker that holds it is stopped (else the model ends with the caller waiting, which Spin reports).
+ *
+ * One memory order is enough here: what is relied on is acquire and release along ctrl, claim and reply.word, and the
+ * claim is a locked operation. The places where a store may pass a load are park.pml, wait.pml and abort.pml.
+ */
+
+#ifndef N
+#define N 6 /* calls published */
+#endif
+#ifndef DEATHS
+#define DEATHS 1
+#endif
+#ifndef STOPS
+#define STOPS 1
+#endif
+
+#define S 2
+#define R 1
+#ifdef MUTANT_RING_AS_SLOTS
+#define K S
+#else
+#define K 4
+#endif
+#define W 2
+
+#define TAGS 4
+#define GENS 16
+#define P0 (2 * K) /* the first position: the tag wraps one lap later */
+#define G0 14      /* the generation of a slot never used: wraps at its third call */
+#define TAG(p) (((p) / K + 1) % TAGS)
+#define NEXT(g) (((g) + 1) % GENS)
+#define PREV(g) (((g) + GENS - 1) % GENS)
+#define CHANGED (ring[q % K].gen != gen || ring[q % K].slot != slot || ring[q % K].tag != TAG(q))
+#define REACHED(a, g) (((a) + GENS - (g)) % GENS < GENS / 2) /* a >= g, by signed difference */
+
+typedef cell_t {
+	byte tag, slot, gen; /* ctrl, one word */
+	byte body;
+}
+
+/* Request segment. */
+cell_t ring[K];
+byte tail = P0; /* the caller's own */
+
+/* Reply segment. */
+byte claim_gen[S] = G0;
+byte claim_owner[S];
+byte reply_gen[S] = G0;
+byte taken = P0;
+
+/* What only the checks know. */
+byte next_claim = P0; /* the position that has to be claimed next */
+byte body_of[S];      /* body published with the slot's generation */
+bit ran[S];
+bool dead[W], stopped[W];
+byte owner_of[W];
+bool over; /* the caller waits for nothing any more */
+
+/* A raise is a compare-and-swap repeated until it is done or needless. */
+inline raise_taken(q)
+{
+#ifdef MUTANT_TAKEN_STORED
+	taken = q;
+#else
+	taken = (q > taken -> q : taken);
+#endif
+	assert(taken <= next_claim);
+	seen = q;
+	since = 0
+}
+
+/* Nothing is remembered of a cell but the cursor: keeps the number of states down. */
+inline forget()
+{
+	slot = 0;
+	gen = 0;
+	copy = 0;
+	rgen = 0;
+	cowner = 0
+}
+
+inline check_body()
+{
+	assert(!ran[slot] && copy == body_of[slot]);
+	ran[slot] = 1
+}
+
+/* take, then CLAIMED -> ANSWERED. */
+proctype taker(byte me)
+{
+	byte q = P0, seen = P0, slot, gen, copy, rgen, cowner, since;
+
+start:
+	{
+		do
+		:: !over ->
+		   /* q = max(private, taken) */
+		   d_step {
+			if
+			:: taken > q -> q = taken; seen = taken
+			:: else
+			fi
+		   };
+		   if
+		   :: d_step { ring[q % K].tag != TAG(q) ->
+			/* Empty. An idle taker raises taken. */
+			raise_taken(q) };
+			(taken > q || ring[q % K].tag == TAG(q) || over)
+		   :: d_step { ring[q % K].tag == TAG(q) ->
+			slot = ring[q % K].slot;
+			gen = ring[q % K].gen };
+#ifndef MUTANT_COPY_AFTER_CLAIM
+			copy = ring[q % K].body;
+#endif
+#ifdef MUTANT_CLAIM_BEFORE_REPLY
+			d_step { cowner = claim_owner[slot]; rgen = claim_gen[slot] };
+			d_step {
+				if
+				:: REACHED(rgen, gen) -> q++; forget()
+				:: !REACHED(rgen, gen) && reply_gen[slot] == PREV(gen)
+				:: else -> assert(CHANGED) /* condemned */; forget()
+				fi
+			};
+#else
+			/* reply.word before claim: both one behind, in this order, is what makes READY certain. */
+			rgen = reply_gen[slot];
+			d_step {
+				if
+				:: REACHED(claim_gen[slot], gen) -> q++; forget()
+				:: claim_gen[slot] == PREV(gen) && rgen == PREV(gen) -> cowner = claim_owner[slot]
+				:: else -> assert(CHANGED) /* condemned */; forget()
+				fi;
+				rgen = 0
+			};
+#endif
+			if
+			:: cowner == 0
+			:: cowner != 0 ->
+#ifdef MUTANT_COUNT_CLAIMS
+				if
+				:: d_step { since >= R -> raise_taken(q) }
+				:: since < R
+				fi;
+#else
+				if
+				:: d_step { q - seen >= R -> raise_taken(q) }
+				:: q - seen < R
+				fi;
+#endif
+#ifdef MUTANT_TAKEN_BEFORE_CLAIM
+				taken = (q + 1 > taken -> q + 1 : taken);
+#endif
+				/* READY -> CLAIMED(g, o) */
+				if
+#ifdef MUTANT_CLAIM_STORED
+				:: d_step { true ->
+#else
+				:: d_step { claim_gen[slot] == PREV(gen) && claim_owner[slot] == cowner ->
+#endif
+					claim_gen[slot] = gen;
+					claim_owner[slot] = owner_of[me];
+					assert(q == next_claim);
+					next_claim++;
+#ifdef MUTANT_COUNT_CLAIMS
+					since++;
+#endif
+#ifndef MUTANT_COPY_AFTER_CLAIM
+					check_body();
+#endif
+					copy = 0;
+					cowner = 0;
+					q++ };
+#ifdef MUTANT_COPY_AFTER_CLAIM
+					copy = ring[(q - 1) % K].body;
+					d_step { check_body(); copy = 0 };
+#endif
+					/* CLAIMED -> ANSWERED(g) */
+					d_step {
+						assert(claim_owner[slot] == owner_of[me] && claim_gen[slot] == gen);
+						assert(reply_gen[slot] == PREV(gen));
+						reply_gen[slot] = gen;
+						forget()
+					}
+				:: d_step { else -> q++; forget() }
+				fi
+			fi
+		   fi
+		:: else -> break
+		od
+	} unless { dead[me] || stopped[me] };
+
+	if
+	:: d_step { dead[me] ->
+		/* Reaped: the host answers what it held; a replacement with a new owner id begins at taken. */
+		slot = 0;
+		do
+		:: slot < S ->
+			if
+			:: claim_owner[slot] == owner_of[me] && reply_gen[slot] != claim_gen[slot] ->
+				reply_gen[slot] = claim_gen[slot];
+				ran[slot] = 1
+			:: else
+			fi;
+			slot++
+		:: else -> break
+		od;
+		owner_of[me] = owner_of[me] + W;
+		forget();
+		q = taken;
+		seen = taken;
+		since = 0;
+		dead[me] = false };
+		goto start
+	:: stopped[me] ->
+end_stopped:
+		false
+	:: else
+	fi
+}
+
+/* Kills or stops a taker at any moment, as often as the bounds say. */
+proctype fate()
+{
+	byte deaths = DEATHS, stops = STOPS;
+
+end:
+	do
+	:: d_step { deaths > 0 && !stopped[0] && !dead[0] -> deaths--; dead[0] = true }
+	:: d_step { deaths > 0 && !stopped[1] && !dead[1] -> deaths--; dead[1] = true }
+	:: d_step { stops > 0 && !dead[0] -> stops--; stopped[0] = true }
+	:: d_step { stops > 0 && !dead[1] -> stops--; stopped[1] = true }
+	od
+}
+
+/* Left unanswered for good: claimed by a stopped worker. */
+#define FREE(s) (reply_gen[s] == gen_of[s])
+#define HELD(s) (claim_gen[s] == gen_of[s] && \
+	(stopped[0] && claim_owner[s] == owner_of[0] || stopped[1] && claim_owner[s] == owner_of[1]))
+
+/* Collects by looking at reply.word when it wants a slot; slots are used in turn. */
+proctype caller()
+{
+	byte gen_of[S] = G0;
+	byte s;
+
+	do
+	:: tail < P0 + N && (FREE(0) || FREE(1)) ->
+		/* ANSWERED(g-1) -> FREE(g-1) -> READY(g) */
+		d_step {
+			if
+			:: !FREE(s) -> s = 1 - s
+			:: else
+			fi;
+			assert(tail < taken + K);
+			assert(tail < next_claim + K);
+			assert(gen_of[s] == G0 || ran[s]);
+#ifdef MUTANT_GEN_REUSED
+			gen_of[s] = NEXT(G0);
+#else
+			gen_of[s] = NEXT(gen_of[s]);
+#endif
+			body_of[s] = tail;
+			ran[s] = 0;
+#ifdef MUTANT_CTRL_BEFORE_BODY
+			ring[tail % K].tag = TAG(tail);
+			ring[tail % K].slot = s;
+			ring[tail % K].gen = gen_of[s]
+#else
+			ring[tail % K].body = tail
+#endif
+		};
+		d_step {
+#ifdef MUTANT_CTRL_BEFORE_BODY
+			ring[tail % K].body = tail;
+#else
+			ring[tail % K].tag = TAG(tail);
+			ring[tail % K].slot = s;
+			ring[tail % K].gen = gen_of[s];
+#endif
+			s = 1 - s;
+			tail++
+		}
+	:: (FREE(0) || HELD(0)) && (FREE(1) || HELD(1)) && (tail == P0 + N || (HELD(0) && HELD(1))) ->
+		/* All that is left is held by stopped workers. */
+		over = true;
+		break
+	od
+}
+
+init {
+	byte i;
+
+	d_step {
+		do
+		:: i < K -> ring[i].tag = TAG(P0 - K + i); ring[i].gen = G0; i++
+		:: else -> break
+		od;
+		claim_owner[0] = 9;
+		claim_owner[1] = 9;
+		owner_of[0] = 1;
+		owner_of[1] = 2;
+		i = 0
+	};
+	atomic {
+		run caller();
+		run taker(0);
+		run taker(1);
+		run fate()
+	}
+}

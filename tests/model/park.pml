@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A worker parks while callers, its sibling and the host have reasons to wake it.
+ *
+ * Two lanes, each with its worker; one caller that publishes P calls to lanes of its choice, flushes, and waits. A lane
+ * is reduced to two counters: what was published to it and what was claimed, READY being the difference. `fate` stops or
+ * kills a worker between any two steps; a dead one's lane becomes VACANT and may get a replacement. The caller's look
+ * every 50 ms is left out, so that nothing here is right by way of a timeout.
+ *
+ * Spin runs one step after the other, as no processor does. So the stores that matter (ctrl, bell, park) go through a
+ * store buffer of their party, which empties itself one store at a time, at any moment, in order, and which fences,
+ * locked operations and system calls drain: that is x86's memory order, and the place where a fence that is left out
+ * shows. The kernel's part is as the kernel documents it: futex_waitv compares and falls asleep in one step.
+ *
+ * Two words are reduced to what is ever asked of them. The values of `bell` and `laneBell` only rise, and a worker asks
+ * whether either moved since it loaded them: one flag, `moved`. The epochs in `park` only rise, and a caller asks whether
+ * it rang this PARKED word before: one flag, `rang`, which a new PARKED word clears. So the epochs need no bound.
+ *
+ * Checked: 7 nobody sleeps while there is a READY call that nobody will ring for, and 6 with it: the model would end
+ * with the caller waiting, which Spin reports.
+ */
+
+#ifndef P
+#define P 2 /* calls published */
+#endif
+#ifndef DEATHS
+#define DEATHS 0
+#endif
+#ifndef STOPS
+#define STOPS 0
+#endif
+
+#ifndef HANGS
+#define HANGS 0
+#endif
+#ifndef LOOKS
+#define LOOKS 0
+#endif
+
+#define L 2
+#define AWAKE 0
+#define PARKED 1
+#define VACANT 2
+
+/* Shared words written by plain stores: what memory holds, and what still lies in a party's buffer. */
+#define PUB(l) (l)
+#define BELL(l) (L + (l))
+#define PARK(l) (2 * L + (l))
+#define CALLER L /* parties 0 .. L - 1 are the workers */
+#define DEPTH 2
+#define IS_BELL(word) ((word) / L == 1)
+#define IS_PARK(word) ((word) / L == 2)
+#define LANE_OF(word) ((word) % L)
+byte mem[3 * L];
+byte buffered_word[(L + 1) * DEPTH], buffered_value[(L + 1) * DEPTH];
+byte buffered[L + 1];
+
+bool moved[L]; /* bell or laneBell changed since the worker loaded them */
+bool rang[L];  /* the caller rang the PARKED word that memory holds */
+
+byte claimed[L]; /* moved by locked operations alone */
+
+/* The kernel's wait queues, one per lane. */
+bool asleep[L];
+
+/* What only the checks know. */
+byte done;       /* calls answered */
+bool busy[L];    /* the worker holds a call */
+bool dead[L], stopped[L];
+bool over;
+
+inline drain_one(p)
+{
+	if
+	:: IS_BELL(buffered_word[(p) * DEPTH]) -> moved[LANE_OF(buffered_word[(p) * DEPTH])] = true
+	:: IS_PARK(buffered_word[(p) * DEPTH]) ->
+#ifndef MUTANT_RANG_KEPT
+		rang[LANE_OF(buffered_word[(p) * DEPTH])] = false;
+#endif
+		mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH]
+	:: else -> mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH]
+	fi;
+	buffered_word[(p) * DEPTH] = buffered_word[(p) * DEPTH + 1];
+	buffered_value[(p) * DEPTH] = buffered_value[(p) * DEPTH + 1];
+	buffered_word[(p) * DEPTH + 1] = 0;
+	buffered_value[(p) * DEPTH + 1] = 0;
+	buffered[p]--
+}
+
+inline drain(p)
+{
+	do
+	:: buffered[p] > 0 -> drain_one(p)
+	:: else -> break
+	od
+}
+
+inline store(p, word, value)
+{
+	if
+	:: buffered[p] == DEPTH -> drain_one(p)
+	:: else
+	fi;
+	buffered_word[(p) * DEPTH + buffered[p]] = word;
+	buffered_value[(p) * DEPTH + buffered[p]] = value;
+	buffered[p]++
+}
+
+inline fence(p)
+{
+	d_step { drain(p) }
+}
+
+/* fetch_add on laneBell, then FUTEX_WAKE. */
+inline ring_lane_bell(l)
+{
+	moved[l] = true;
+	asleep[l] = false
+}
+
+proctype buffers()
+{
+end:
+	do
+	:: d_step { buffered[0] > 0 -> drain_one(0) }
+	:: d_step { buffered[1] > 0 -> drain_one(1) }
+	:: d_step { buffered[CALLER] > 0 -> drain_one(CALLER) }
+	od
+}
+
+#define READY(l) (mem[PUB(l)] > claimed[l])
+
+/* Another's lane: READY cells of a VACANT one; of any lane too, if they stood on two looks, when stealing is on. */
+#define OF_VACANT(l) (READY(l) && mem[PARK(l)] == VACANT)
+#ifdef NO_STEAL
+#define MAY_TAKE(l) OF_VACANT(l)
+#else
+#define MAY_TAKE(l) READY(l)
+#endif
+#ifdef MUTANT_PARK_LOOK_AT_VACANT_ALONE
+#define LAST_LOOK(l) OF_VACANT(l)
+#else
+#define LAST_LOOK(l) MAY_TAKE(l)
+#endif
+
+/* A caller's ring: bell = v, FUTEX_WAKE 1. The system call drains. */
+inline ring_if_parked(l)
+{
+	d_step {
+		v = mem[PARK(l)];
+		rung = (v == PARKED && !rang[l]);
+		rang[l] = (rang[l] || v == PARKED)
+	};
+	if
+	:: rung ->
+#ifdef MUTANT_WAKE_BEFORE_BELL
+		d_step { drain(CALLER); asleep[l] = false };
+		d_step { store(CALLER, BELL(l), 0) }
+#else
+		d_step { store(CALLER, BELL(l), 0) };
+		d_step { drain(CALLER); asleep[l] = false }
+#endif
+	:: else
+	fi
+}
+
+/* Ring one PARKED lane: the first that is parked and was not rung since. */
+inline ring_one()
+{
+	ring_if_parked(0);
+	if
+	:: !rung -> ring_if_parked(1)
+	:: else
+	fi;
+	d_step { v = 0; rung = false }
+}
+
+/* FREE -> READY */
+inline publish(l)
+{
+	d_step { store(CALLER, PUB(l), sent[l] + 1); sent[l]++; fresh[l] = true; left-- }
+}
+
+inline flush_lane(l)
+{
+	if
+	:: fresh[l] ->
+		ring_if_parked(l);
+		if
+#ifdef NO_STEAL
+		:: v == VACANT -> ring_one()
+#else
+		:: v == VACANT || sent[l] >= 2 -> ring_one()
+#endif
+		:: else
+		fi;
+		d_step { v = 0; rung = false; fresh[l] = false }
+	:: else
+	fi
+}
+
+inline flush()
+{
+#ifndef MUTANT_FLUSH_NO_FENCE
+	fence(CALLER);
+#endif
+	flush_lane(0);
+	flush_lane(1)
+}
+
+#define EXCUSED ((stopped[0] && busy[0] -> 1 : 0) + (stopped[1] && busy[1] -> 1 : 0))
+
+proctype caller()
+{
+	byte sent[L], v, left = P, last, looks = LOOKS;
+	bool fresh[L], rung;
+
+	do
+	:: left > 0 ->
+#ifdef SPREAD
+		if
+		:: publish(0)
+		:: publish(1)
+		fi;
+#else
+		publish(0);
+#endif
+		if
+		:: flush()
+		:: left > 0 /* a batch is flushed once */
+		fi
+	:: else -> break
+	od;
+
+	/* Caller waits: looks again whenever an answer woke it, and LOOKS times because 50 ms went by. */
+	do
+	:: done + EXCUSED < P ->
+		last = done;
+#ifndef NO_STEAL
+		if
+		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> ring_one()
+		:: else
+		fi;
+#endif
+		if
+		:: done > last || done + EXCUSED == P
+		:: looks > 0 -> looks--
+		fi
+	:: else -> break
+	od;
+	atomic { last = 0; looks = 0; over = true }
+}
+
+/* READY -> CLAIMED -> ANSWERED of a call of lane l. */
+inline serve(l)
+{
+	/* The claim is a locked operation: it drains. */
+	if
+	:: d_step { READY(l) -> drain(me); claimed[l]++; busy[me] = true }
+	:: !READY(l) -> goto again
+	fi;
+	/* A READY call behind it and a PARKED sibling: ring the sibling. */
+	d_step {
+		if
+#ifndef NO_STEAL
+		:: READY(l) && mem[PARK(1 - me)] == PARKED -> ring_lane_bell(1 - me)
+#endif
+		:: else
+		fi
+	};
+	d_step { busy[me] = false; done++ }
+}
+
+proctype worker(byte me)
+{
+again:
+	{
+		do
+		:: !over ->
+			/* Home first; another's READY cell may be stolen that stood on two looks. */
+			if
+			:: READY(me) -> serve(me); goto again
+			:: !READY(me) ->
+				if
+				:: MAY_TAKE(1 - me) -> serve(1 - me); goto again
+				:: !MAY_TAKE(1 - me)
+				fi
+			fi;
+			/* park */
+			d_step {
+				store(me, PARK(me), PARKED);
+				moved[me] = false
+			};
+#ifndef MUTANT_PARK_NO_FENCE
+			fence(me);
+#endif
+			if
+#ifndef MUTANT_PARK_NO_LOOK
+			:: READY(me)
+#endif
+#ifdef MUTANT_PARK_NO_LOOK
+			:: true ->
+#else
+			:: !READY(me) ->
+#endif
+				if
+				:: LAST_LOOK(1 - me)
+				:: !LAST_LOOK(1 - me) ->
+#ifdef MUTANT_BELL_AFTER_ANNOUNCEMENT
+					moved[me] = false;
+#endif
+					/* futex_waitv: compares and sleeps in one step; a system call drains. */
+					d_step {
+						drain(me);
+						asleep[me] = !moved[me]
+					};
+					(!asleep[me] || over)
+				fi
+			fi;
+			d_step { store(me, PARK(me), AWAKE) }
+		:: else -> break
+		od
+	} unless { dead[me] || stopped[me] };
+
+	if
+	:: dead[me] ->
+		/* Reaped; the host answers what it held, then gives its lane away. */
+		d_step {
+			drain(me);
+			asleep[me] = false;
+			done = (busy[me] -> done + 1 : done);
+			busy[me] = false
+		};
+		mem[PARK(me)] = VACANT;
+#ifndef MUTANT_VACANT_NOT_ANNOUNCED
+		d_step { ring_lane_bell(1 - me) };
+#endif
+#ifdef REPLACE
+		d_step { dead[me] = false; mem[PARK(me)] = AWAKE };
+		goto again
+#endif
+	:: stopped[me] ->
+end_stopped:
+		false
+	:: else
+	fi
+}
+
+proctype fate()
+{
+	byte deaths = DEATHS, stops = STOPS, hangs = HANGS;
+
+end:
+	do
+	:: d_step { deaths > 0 && !stopped[0] -> deaths--; dead[0] = true }
+	:: d_step { stops > 0 -> stops--; stopped[0] = true }
+	:: d_step { hangs > 0 && busy[0] -> hangs--; stopped[0] = true }
+	od
+}
+
+init {
+	atomic {
+		run caller();
+		run worker(0);
+		run worker(1);
+		run buffers();
+		run fate()
+	}
+}

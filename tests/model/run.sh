@@ -1,0 +1,150 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Checks the models of the lane protocol: each clean model must have no error, each mutant must have one.
+#
+#   run.sh [--full] [MODEL...]     MODEL is a name such as park; none means all
+#
+# A line of the tables is a model and the options it is checked with. Exit status: 0 all as it should be, 1 something is
+# not, 77 spin or a C compiler is missing (Meson reports the test as skipped).
+
+set -u
+
+# Clean models: "name, options". The full bounds are checked on top of the short ones.
+short_bounds='
+lane -DN=6 -DDEATHS=0 -DSTOPS=0
+lane -DN=5 -DDEATHS=1 -DSTOPS=0
+lane -DN=5 -DDEATHS=0 -DSTOPS=1
+park -DSPREAD
+park -DNO_STEAL
+park -DHANGS=1
+park -DDEATHS=1
+park -DDEATHS=1 -DNO_STEAL
+park -DDEATHS=1 -DNO_STEAL -DREPLACE
+park -DSTOPS=1 -DLOOKS=2
+'
+full_bounds='
+lane -DN=6 -DDEATHS=1 -DSTOPS=1
+lane -DN=10 -DDEATHS=0 -DSTOPS=0
+lane -DN=8 -DDEATHS=1 -DSTOPS=0
+park -DSTOPS=1 -DLOOKS=2 -DSPREAD
+park -DP=3 -DSPREAD
+park -DP=3 -DDEATHS=1 -DHANGS=1 -DREPLACE
+'
+
+# Mutants: "name, mistake, options". Each is one mistake that somebody could make.
+mutants='
+lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0
+lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0
+lane TAKEN_BEFORE_CLAIM -DN=4
+lane COUNT_CLAIMS -DN=6 -DSTOPS=0
+lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0
+lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0
+lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0
+lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0
+lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0
+park FLUSH_NO_FENCE -DNO_STEAL
+park PARK_NO_FENCE -DNO_STEAL
+park PARK_NO_LOOK -DNO_STEAL
+park WAKE_BEFORE_BELL -DNO_STEAL
+park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL
+park RANG_KEPT -DNO_STEAL
+park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL
+park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1
+'
+
+here=$(cd "$(dirname "$0")" && pwd)
+full=0
+only=
+for argument; do
+	case $argument in
+	--full) full=1 ;;
+	-*) echo "usage: run.sh [--full] [MODEL...]" >&2; exit 2 ;;
+	*) only="$only $argument " ;;
+	esac
+done
+
+cc=${CC:-gcc}
+for tool in spin "${cc%% *}"; do
+	if ! command -v "$tool" >/dev/null; then
+		echo "skipped: $tool is not installed (Debian package spin)"
+		exit 77
+	fi
+done
+
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+failed=0
+checked=0
+
+# check NAME OPTION...: sets errors and states, or fails with the reason in $scratch/log.
+check() {
+	local name=$1
+	shift
+	rm -rf "$scratch/pan" && mkdir "$scratch/pan" && cd "$scratch/pan" || return 1
+	spin -a "$@" "$here/$name.pml" >"$scratch/log" 2>&1 || return 1
+	# Safety alone: a party that waits for ever is an invalid end state, so no search for cycles is needed.
+	$cc -O2 -w -DSAFETY -o pan pan.c >>"$scratch/log" 2>&1 || return 1
+	./pan -m1000000 >"$scratch/log" 2>&1
+	if ! grep -q 'errors:' "$scratch/log" || grep -q 'max search depth too small' "$scratch/log"; then
+		return 1
+	fi
+	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' "$scratch/log")
+	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$scratch/log")
+	reason=$(sed -n 's/^pan:1: \(.*\) (at depth.*/\1/p' "$scratch/log")
+}
+
+wanted() {
+	checked=$((checked + 1))
+	[ -z "$only" ] || case $only in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+expect_clean() {
+	while read -r name options; do
+		[ -n "$name" ] && wanted "$name" || continue
+		# shellcheck disable=SC2086 # options are a list
+		if ! check "$name" $options; then
+			echo "FAIL   $name $options: not checked"
+			cat "$scratch/log"
+			failed=1
+		elif [ "$errors" != 0 ]; then
+			echo "FAIL   $name $options: $reason"
+			(cd "$scratch/pan" && spin -t -p $options "$here/$name.pml" | tail -60)
+			failed=1
+		else
+			echo "clean  $name $options: $states states"
+		fi
+	done <<<"$1"
+}
+
+expect_caught() {
+	while read -r name mistake options; do
+		[ -n "$name" ] && wanted "$name" || continue
+		# A search that runs into its bound without an error is a mutant that lives.
+		# shellcheck disable=SC2086
+		if ! check "$name" "-DMUTANT_$mistake" $options; then
+			echo "FAIL   $name $mistake: not checked"
+			cat "$scratch/log"
+			failed=1
+		elif [ "$errors" = 0 ]; then
+			echo "FAIL   $name $mistake $options: not caught in $states states"
+			failed=1
+		else
+			echo "caught $name $mistake: $reason"
+		fi
+	done <<<"$1"
+}
+
+expect_clean "$short_bounds"
+[ $full = 0 ] || expect_clean "$full_bounds"
+expect_caught "$mutants"
+
+# A mutant that no line names would never be checked.
+for mutant in $(grep -ho 'MUTANT_[A-Z_]*' "$here"/*.pml | sort -u); do
+	if ! grep -q " ${mutant#MUTANT_} " <<<"$mutants"; then
+		echo "FAIL   $mutant is in no line of run.sh"
+		failed=1
+	fi
+done
+[ $checked -gt 0 ] || failed=1
+exit $failed
