@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cuts what a worker prints into lines.
+ *
+ * Threads: one owner. Limits: lines of KNIT_POOL_LINE_BYTES; the rest of a longer one is dropped.
+ * Security: any bytes may come, in any pieces.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define KNIT_OUTPUT_LINE_BYTES 4096u
+
+struct knit_output {
+    size_t len;
+    bool is_truncated;
+    char line[KNIT_OUTPUT_LINE_BYTES];
+};
+
+typedef void knit_output_line(void *arg, const char *line, size_t len, bool truncated);
+
+void knit_output_init(struct knit_output *output);
+void knit_output_feed(struct knit_output *output, const char *bytes, size_t len,
+    knit_output_line *on_line, void *arg);
+
+/* The stream has ended: hand on a last line that has no newline. */
+void knit_output_end(struct knit_output *output, knit_output_line *on_line, void *arg);

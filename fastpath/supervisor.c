@@ -1,0 +1,734 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workers while they live: start them, hear them, tell them things, hand on what they print.
+ *
+ * A worker goes through the steps of enum knit_worker_step by its own messages; a message that does not
+ * belong to its step, like anything else it does wrong, ends it: `why` is set, its group is killed,
+ * and all the rest happens where its process ends (death.c). So there is one way out.
+ *
+ * epoll's data is source | lane | serial of the process: an event that was fetched before a worker was
+ * replaced does not reach its successor.
+ */
+#include "fastpath/host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "fastpath/bell.h"
+#include "fastpath/call.h"
+#include "fastpath/control.h"
+
+#define OUTPUT_BYTES_A_TURN 65536
+#define NO_WORKER_NS        1000000000u /* without any worker for so long: calls are refused */
+#define CLOSED_NS           1000000000u /* a worker may live so long without a control socket */
+#define SWEEP_NS            20000000u   /* how often the host looks for calls it has to refuse */
+#define DEGRADED_LOOK_NS    100000000u  /* how often it looks whether the crash loop is over */
+#define DRAIN_LOOK_NS       5000000u    /* how often it looks whether all calls are done */
+
+static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
+{
+    return (uint64_t)source << 56 | (uint64_t)worker->lane << 32 | worker->serial;
+}
+
+static int watch(struct knit_pool *pool, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data.u64 = data};
+
+    return epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void knit_supervisor_kill(struct knit_worker *worker)
+{
+    if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
+        return;
+    worker->was_killed = true;
+    /* The group first: it is there as long as its leader is not reaped. */
+    (void)kill(-worker->process.pid, SIGKILL);
+    (void)kill(worker->process.pid, SIGKILL);
+}
+
+__attribute__((format(printf, 2, 3))) static void refuse(
+    struct knit_worker *worker, const char *format, ...)
+{
+    va_list args;
+
+    if (worker->why[0] != '\0')
+        return;
+    va_start(args, format);
+    (void)vsnprintf(worker->why, sizeof(worker->why), format, args);
+    va_end(args);
+    knit_supervisor_kill(worker);
+}
+
+/* ---- starting ---- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+void knit_supervisor_fini(struct knit_worker *worker)
+{
+    close_fd(&worker->process.pid_fd);
+    close_fd(&worker->process.control_fd);
+    close_fd(&worker->process.output_fd);
+    worker->process.pid = 0;
+    worker->owner = 0;
+    worker->kill_at_ns = worker->bury_at_ns = 0;
+    worker->step = KNIT_STEP_NONE;
+}
+
+void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    struct knit_spawn_options options = {
+        .argv = pool->argv, .environment = pool->options.environment};
+    int error;
+
+    worker->serial = ++pool->next_serial;
+    worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
+    worker->owner = 0;
+    worker->signal = worker->status = 0;
+    worker->hard_session = 0;
+    worker->hard_again_ns = 0;
+    worker->marks_seen = 0;
+    worker->restart_at_ns = worker->bury_at_ns = 0;
+    worker->why[0] = '\0';
+    (void)snprintf(worker->doing, sizeof(worker->doing), "starting %s", pool->argv[0]);
+    memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
+    knit_output_init(&worker->output);
+    error = knit_spawn(&options, &worker->process);
+    if (error == 0) {
+        worker->step = KNIT_STEP_HELLO;
+        worker->kill_at_ns = now_ns + (uint64_t)pool->options.startup_ms * 1000000u;
+        error = watch(pool, worker->process.pid_fd, EPOLLIN, epoll_data(KNIT_SOURCE_PID, worker));
+    }
+    if (error == 0)
+        error = watch(
+            pool, worker->process.control_fd, EPOLLIN, epoll_data(KNIT_SOURCE_CONTROL, worker));
+    if (error == 0)
+        error =
+            watch(pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
+    if (error == 0)
+        return;
+    (void)snprintf(
+        worker->why, sizeof(worker->why), "no process can be started: %s", strerror(-error));
+    if (worker->step != KNIT_STEP_NONE) {
+        knit_supervisor_kill(worker);
+        knit_death_reap(pool, worker, now_ns);
+    }
+    knit_death_bury(pool, worker, now_ns);
+}
+
+static int memfd_of(const char *name, const void *bytes, size_t len)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+
+    if (fd >= 0 && pwrite(fd, bytes, len, 0) != (ssize_t)len) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* Start-up messages are sent blocking: the socket of a worker that has read nothing yet has room. */
+static void tell(
+    struct knit_worker *worker, const struct knit_control_message *message, const int *fds)
+{
+    if (knit_control_send(worker->process.control_fd, message, fds, false) != 0)
+        refuse(worker, "it does not listen while %s", worker->doing);
+}
+
+static void hear_hello(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+{
+    struct knit_control_message start;
+    int fd;
+
+    if (message->hello.error != 0) {
+        refuse(worker, "%s: cannot be run: %s", pool->argv[0], strerror(message->hello.error));
+        return;
+    }
+    if (message->hello.layout_version != KNIT_LAYOUT_VERSION ||
+        strcmp(message->text, KNIT_VERSION) != 0) {
+        refuse(worker, "%s: is of version %.64s, this program of %s", pool->options.worker_path,
+            message->text, KNIT_VERSION);
+        return;
+    }
+    fd = memfd_of("knit-start", pool->start_text, pool->start_bytes);
+    if (fd < 0) {
+        refuse(worker, "out of memory");
+        return;
+    }
+    knit_control_init(&start, KNIT_CONTROL_START);
+    start.start.lane = worker->lane;
+    start.start.lanes = pool->options.workers;
+    start.start.text_bytes = (uint32_t)pool->start_bytes;
+    start.start.modules = pool->options.module_count;
+    tell(worker, &start, &fd);
+    (void)close(fd);
+    worker->step = KNIT_STEP_REGISTRY;
+}
+
+/* The announcement's bytes. False: they cannot be had. */
+static bool read_registry(struct knit_worker *worker, uint32_t len, int fd, struct knit_buffer *ret)
+{
+    uint8_t *bytes;
+
+    knit_buffer_init(ret, KNIT_REGISTRY_BYTES_MAX);
+    bytes = len != 0 ? knit_buffer_reserve(ret, len) : NULL;
+    if (bytes == NULL || pread(fd, bytes, len, 0) != (ssize_t)len) {
+        knit_buffer_fini(ret);
+        refuse(worker, "its list of tasks cannot be read");
+        return false;
+    }
+    ret->len = len;
+    return true;
+}
+
+static void note_limits(struct knit_pool *pool)
+{
+    uint32_t least = pool->options.hard_timeout_ms;
+
+    for (uint32_t id = 0; id < knit_registry_count(pool->registry); id++) {
+        uint32_t own = knit_registry_at(pool->registry, id)->hard_timeout_ms;
+
+        if (own != 0 && (least == 0 || own < least))
+            least = own;
+    }
+    pool->hard_least_ms = least;
+}
+
+static void serve(struct knit_pool *pool, struct knit_worker *worker)
+{
+    struct knit_control_message message;
+    int fds[2] = {pool->board_fd, pool->pool_fd};
+
+    worker->owner = pool->next_owner++;
+    if (pool->next_owner > KNIT_OWNER_MAX)
+        pool->next_owner = KNIT_OWNER_HOST + 1;
+    worker->calls_before =
+        atomic_load_explicit(&pool->board.busy[worker->lane].calls, memory_order_relaxed);
+    knit_control_init(&message, KNIT_CONTROL_SERVE);
+    message.serve = (struct knit_control_serve){.owner = worker->owner,
+        .steal = pool->options.steal,
+        .spin_us = pool->options.spin_us,
+        .pause_ns = pool->options.pause_ns,
+        .park_ms = pool->options.park_ms,
+        .hard_timeout_ms = pool->options.hard_timeout_ms,
+        .result_max_bytes = pool->options.max_payload_bytes};
+    tell(worker, &message, fds);
+    worker->step = KNIT_STEP_READY;
+}
+
+/* The first worker's registry is the pool's; all others must say the same. */
+static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, uint32_t len, int fd)
+{
+    struct knit_buffer said;
+    int error;
+
+    if (!read_registry(worker, len, fd, &said))
+        return;
+    if (pool->registry == NULL) {
+        error = knit_registry_parse(knit_buffer_span(&said), &pool->registry);
+        if (error != 0) {
+            knit_buffer_fini(&said);
+            refuse(worker, "its list of tasks is damaged");
+            return;
+        }
+        pool->announcement = said;
+        note_limits(pool);
+        serve(pool, worker);
+        return;
+    }
+    if (said.len != pool->announcement.len ||
+        memcmp(said.bytes, pool->announcement.bytes, said.len) != 0)
+        refuse(worker, "it has other tasks than the workers before it: a module was changed");
+    knit_buffer_fini(&said);
+    if (worker->why[0] == '\0')
+        serve(pool, worker);
+}
+
+static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_STARTED,
+        .lane = worker->lane,
+        .pid = worker->process.pid,
+        .again = worker->is_again,
+        .task = KNIT_POOL_TASK_NONE};
+
+    worker->step = KNIT_STEP_SERVING;
+    worker->kill_at_ns = 0;
+    worker->up_since_ns = knit_clock_ns();
+    worker->is_again = true;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member != NULL && !member->is_closing && !member->is_condemned)
+            worker->links[i] = KNIT_LINK_ATTACH_DUE;
+    }
+    knit_notices_add_event(&pool->notices, &event);
+    if (pool->phase >= KNIT_PHASE_STOPPING)
+        knit_supervisor_stop(pool, worker, pool->deadline_ns);
+    knit_supervisor_flush(pool, worker);
+}
+
+/* ---- telling a worker that serves ---- */
+
+/* Returns knit_control_send()'s. */
+static int send_attach(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_member *member)
+{
+    struct knit_control_message message;
+    int fds[3] = {member->request_fd, member->reply_fd, member->view.bell_fd};
+
+    knit_control_init(&message, KNIT_CONTROL_ATTACH);
+    message.attach = (struct knit_control_attach){.session = member->id,
+        .geometry = member->view.geometry,
+        .reply_budget_bytes = pool->options.reply_budget_bytes,
+        .is_trusted = !member->is_foreign,
+        .bell_is_eventfd = member->view.bell_is_eventfd};
+    return knit_control_send(worker->process.control_fd, &message, fds, false);
+}
+
+static int send_links(struct knit_pool *pool, struct knit_worker *worker)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        struct knit_control_message message;
+        int error = 0;
+
+        if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
+            error = send_attach(pool, worker, pool->members[i]);
+            if (error == 0)
+                worker->links[i] = KNIT_LINK_ATTACH_SENT;
+        } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
+            knit_control_init(&message, KNIT_CONTROL_DETACH);
+            message.session.session = pool->members[i]->id;
+            error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+            if (error == 0)
+                worker->links[i] = KNIT_LINK_DETACH_SENT;
+        }
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+/* In the order of their serials, so that one number says what the worker knows. */
+static int send_marks(struct knit_pool *pool, struct knit_worker *worker)
+{
+    while (worker->marks_seen != pool->marks_serial) {
+        const struct knit_host_mark *next = NULL;
+        struct knit_control_message message;
+        int error;
+
+        for (uint32_t i = 0; i < pool->mark_count; i++) {
+            const struct knit_host_mark *mark = &pool->marks[i];
+
+            if (mark->serial > worker->marks_seen && (next == NULL || mark->serial < next->serial))
+                next = mark;
+        }
+        if (next == NULL)
+            break;
+        knit_control_init(&message, KNIT_CONTROL_MARK);
+        message.task.task = next->task;
+        message.task.mark = next->mark;
+        error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+        if (error != 0)
+            return error;
+        worker->marks_seen = next->serial;
+    }
+    return 0;
+}
+
+static int send_stop(struct knit_worker *worker)
+{
+    struct knit_control_message message;
+    int error;
+
+    if (!worker->is_stopping || worker->is_stop_sent)
+        return 0;
+    knit_control_init(&message, KNIT_CONTROL_STOP);
+    error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+    worker->is_stop_sent = error == 0;
+    return error;
+}
+
+static void want_write(struct knit_pool *pool, struct knit_worker *worker, bool wanted)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wanted ? EPOLLOUT : 0u),
+        .data.u64 = epoll_data(KNIT_SOURCE_CONTROL, worker)};
+
+    if (worker->wants_write != wanted)
+        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_MOD, worker->process.control_fd, &event);
+    worker->wants_write = wanted;
+}
+
+void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker)
+{
+    int error;
+
+    if (worker->step != KNIT_STEP_SERVING)
+        return;
+    error = send_links(pool, worker);
+    if (error == 0)
+        error = send_marks(pool, worker);
+    if (error == 0)
+        error = send_stop(worker);
+    want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
+    /* GONE: its end is near. */
+    if (error < 0)
+        refuse(worker, "its control socket failed: %s", strerror(-error));
+}
+
+void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns)
+{
+    if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
+        return;
+    if (worker->step != KNIT_STEP_SERVING) {
+        /* Still loading: there is nothing to wait for. */
+        worker->is_stopping = true;
+        knit_supervisor_kill(worker);
+        return;
+    }
+    if (!worker->is_stopping || kill_at_ns < worker->kill_at_ns)
+        worker->kill_at_ns = kill_at_ns;
+    worker->is_stopping = true;
+    knit_supervisor_flush(pool, worker);
+}
+
+/* ---- hearing ---- */
+
+static void hear_session(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+{
+    struct knit_member *member = knit_member_find(pool, message->session.session);
+    char reason[KNIT_CONTROL_TEXT_SIZE];
+
+    if (member == NULL)
+        return;
+    if (message->type == KNIT_CONTROL_FAULT) {
+        knit_member_condemn(pool, member, message->text);
+    } else if (message->type == KNIT_CONTROL_DETACHED) {
+        if (worker->links[member->index] == KNIT_LINK_DETACH_SENT)
+            knit_member_unlink(pool, worker, member->index);
+    } else if (message->session.error != 0) {
+        (void)snprintf(reason, sizeof(reason), "a worker cannot attach it: %s",
+            strerror(message->session.error));
+        knit_member_condemn(pool, member, reason);
+        knit_member_unlink(pool, worker, member->index);
+    } else if (worker->links[member->index] == KNIT_LINK_ATTACH_SENT) {
+        worker->links[member->index] = KNIT_LINK_ATTACHED;
+    }
+}
+
+/* A message of a worker that has started. False: it does not belong here. */
+static bool hear_serving(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+{
+    if (worker->step != KNIT_STEP_SERVING)
+        return false;
+    if (message->type == KNIT_CONTROL_ATTACHED || message->type == KNIT_CONTROL_DETACHED ||
+        message->type == KNIT_CONTROL_FAULT)
+        hear_session(pool, worker, message);
+    else if (message->type == KNIT_CONTROL_SURVIVED)
+        knit_death_survived(pool, message->task.task);
+    else
+        return false;
+    return true;
+}
+
+static void hear(struct knit_pool *pool, struct knit_worker *worker,
+    const struct knit_control_message *message, const int *fds)
+{
+    bool is_starting = worker->step == KNIT_STEP_REGISTRY || worker->step == KNIT_STEP_READY;
+
+    if (worker->why[0] != '\0')
+        return;
+    if (message->type == KNIT_CONTROL_HELLO && worker->step == KNIT_STEP_HELLO)
+        hear_hello(pool, worker, message);
+    else if (message->type == KNIT_CONTROL_LOADING && is_starting)
+        (void)snprintf(worker->doing, sizeof(worker->doing), "%s", message->text);
+    else if (message->type == KNIT_CONTROL_FAILED && is_starting)
+        refuse(worker, "%s", message->text);
+    else if (message->type == KNIT_CONTROL_REGISTRY && worker->step == KNIT_STEP_REGISTRY)
+        hear_registry(pool, worker, message->registry.bytes, fds[0]);
+    else if (message->type == KNIT_CONTROL_READY && worker->step == KNIT_STEP_READY)
+        hear_ready(pool, worker);
+    else if (!hear_serving(pool, worker, message))
+        refuse(worker, "it sent message %u out of turn", message->type);
+}
+
+/* All that is there. True: the other end is closed. */
+static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
+{
+    for (;;) {
+        struct knit_control_message message;
+        int fds[KNIT_CONTROL_FDS_MAX];
+        int error = knit_control_receive(worker->process.control_fd, &message, fds, false);
+
+        if (error == KNIT_CONTROL_E_AGAIN)
+            return false;
+        if (error == KNIT_CONTROL_E_GONE)
+            return true;
+        if (error == KNIT_CONTROL_E_VERSION)
+            refuse(worker, "%s: is of another version than this program, which is of %s",
+                pool->options.worker_path, KNIT_VERSION);
+        else if (error != 0)
+            refuse(worker, "it sent what is no message");
+        if (error < 0)
+            return true;
+        if (error != 0)
+            continue;
+        hear(pool, worker, &message, fds);
+        for (uint32_t i = 0; i < KNIT_CONTROL_FDS_MAX; i++)
+            close_fd(&fds[i]);
+    }
+}
+
+/* ---- what tasks print ---- */
+
+struct printing {
+    struct knit_pool *pool;
+    struct knit_pool_event whose;
+};
+
+static void on_line(void *arg, const char *line, size_t len, bool truncated)
+{
+    struct printing *printing = arg;
+
+    knit_notices_add_line(&printing->pool->notices, &printing->whose, line, len, truncated);
+}
+
+static void hear_output(struct knit_pool *pool, struct knit_worker *worker, bool to_the_end)
+{
+    struct printing printing = {
+        pool, {.lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE}};
+    char bytes[8192];
+    size_t total = 0;
+
+    if (worker->process.output_fd < 0)
+        return;
+    for (;;) {
+        ssize_t got = read(worker->process.output_fd, bytes, sizeof(bytes));
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got > 0)
+            knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &printing);
+        total += got > 0 ? (size_t)got : 0;
+        if (got == 0 || (got < 0 && errno != EAGAIN)) {
+            to_the_end = true;
+            break;
+        }
+        /* A worker that prints without end must not hold up the others; what it left in the pipe when
+         * it died is bounded by the pipe. */
+        if (got < 0 || (!to_the_end && total >= OUTPUT_BYTES_A_TURN))
+            break;
+    }
+    if (to_the_end) {
+        knit_output_end(&worker->output, on_line, &printing);
+        close_fd(&worker->process.output_fd);
+    }
+}
+
+/* ---- events ---- */
+
+void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events)
+{
+    enum knit_source source = (enum knit_source)(data >> 56);
+    uint32_t lane = (uint32_t)(data >> 32) & 0xffffff;
+    struct knit_worker *worker = &pool->workers[lane];
+    uint64_t now_ns = knit_clock_ns();
+
+    if (worker->serial != (uint32_t)data || worker->step == KNIT_STEP_NONE)
+        return;
+    if (source == KNIT_SOURCE_OUTPUT) {
+        hear_output(pool, worker, false);
+    } else if (source == KNIT_SOURCE_PID) {
+        /* Its last words first. */
+        (void)hear_all(pool, worker);
+        hear_output(pool, worker, true);
+        knit_death_reap(pool, worker, now_ns);
+        if (worker->step == KNIT_STEP_ENDED && hear_all(pool, worker))
+            knit_death_bury(pool, worker, now_ns);
+    } else if (source == KNIT_SOURCE_CONTROL) {
+        bool is_closed = (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && hear_all(pool, worker);
+
+        if (is_closed && worker->step == KNIT_STEP_ENDED) {
+            knit_death_bury(pool, worker, now_ns);
+        } else if (is_closed) {
+            /* It is ending, and its process will be next; a worker that merely closed it is ended. */
+            (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, worker->process.control_fd, NULL);
+            worker->kill_at_ns = now_ns + CLOSED_NS;
+        } else if ((events & EPOLLOUT) != 0) {
+            knit_supervisor_flush(pool, worker);
+        }
+    }
+}
+
+/* ---- what is due ---- */
+
+static void refuse_all(struct knit_pool *pool, enum knit_code code, const char *message)
+{
+    struct knit_recovery_error error;
+
+    knit_recovery_word(&error, code, KNIT_STARTED_NO, message, 0, 0);
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
+            pool->recovered += knit_recovery_refuse(&pool->members[i]->view, &error);
+    }
+}
+
+static bool all_idle(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member != NULL && !member->is_condemned && !member->is_closing &&
+            !knit_recovery_is_idle(&member->view))
+            return false;
+    }
+    return true;
+}
+
+/* From here on nothing new is run. */
+static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
+{
+    uint64_t grace = now_ns + (uint64_t)pool->options.stop_ms * 1000000u;
+
+    pool->phase = KNIT_PHASE_STOPPING;
+    if (pool->deadline_ns < now_ns)
+        pool->deadline_ns = now_ns;
+    if (pool->deadline_ns > grace)
+        pool->deadline_ns = grace;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        /* release: workers see it before their next claim and in knit_aborted(). */
+        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
+            atomic_store_explicit(&pool->members[i]->view.reply.state->state, KNIT_STATE_CLOSED,
+                memory_order_release);
+    }
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        pool->workers[i].restart_at_ns = 0;
+        knit_supervisor_stop(pool, &pool->workers[i], pool->deadline_ns);
+    }
+}
+
+static bool has_workers(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        if (pool->workers[i].step != KNIT_STEP_NONE)
+            return true;
+    }
+    return false;
+}
+
+static void end_stop(struct knit_pool *pool)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
+
+    pool->phase = KNIT_PHASE_STOPPED;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL)
+            knit_recovery_wake(&pool->members[i]->view);
+    }
+    knit_notices_add_event(&pool->notices, &event);
+}
+
+static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
+{
+    if (pool->phase == KNIT_PHASE_DRAINING &&
+        (pool->stop_now || now_ns >= pool->deadline_ns || all_idle(pool)))
+        begin_stop(pool, now_ns);
+    if (pool->phase != KNIT_PHASE_STOPPING)
+        return;
+    refuse_all(pool, KNIT_SHUTDOWN, "the pool is shut down");
+    if (!has_workers(pool))
+        end_stop(pool);
+}
+
+static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
+{
+    bool is_served = false;
+
+    for (uint32_t i = 0; i < pool->options.workers; i++)
+        is_served = is_served || pool->workers[i].step == KNIT_STEP_SERVING;
+    if (is_served) {
+        pool->vacant_since_ns = 0;
+        return;
+    }
+    if (pool->vacant_since_ns == 0)
+        pool->vacant_since_ns = now_ns;
+    if (now_ns - pool->vacant_since_ns >= NO_WORKER_NS && now_ns >= pool->sweep_ns) {
+        refuse_all(pool, KNIT_NO_WORKER, "no worker could be started for a while");
+        pool->sweep_ns = now_ns + SWEEP_NS;
+    }
+}
+
+void knit_supervisor_tick(struct knit_pool *pool, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->bury_at_ns)
+            knit_death_bury(pool, worker, now_ns);
+        if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
+            worker->step != KNIT_STEP_NONE) {
+            worker->kill_at_ns = 0;
+            if (worker->step != KNIT_STEP_SERVING)
+                refuse(worker, "it took longer than %u ms, %s", pool->options.startup_ms,
+                    worker->doing);
+            knit_supervisor_kill(worker);
+        }
+        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
+            knit_supervisor_start(pool, worker, now_ns);
+    }
+    knit_death_enforce(pool, now_ns);
+    knit_death_judge(pool);
+    if (pool->phase == KNIT_PHASE_OPEN)
+        tick_no_worker(pool, now_ns);
+    tick_shutdown(pool, now_ns);
+}
+
+static void sooner(uint64_t *due_ns, uint64_t other_ns)
+{
+    if (other_ns != 0 && (*due_ns == 0 || other_ns < *due_ns))
+        *due_ns = other_ns;
+}
+
+uint64_t knit_supervisor_due(const struct knit_pool *pool, uint64_t now_ns)
+{
+    uint64_t due_ns = 0;
+
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        const struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step != KNIT_STEP_NONE)
+            sooner(&due_ns, worker->kill_at_ns);
+        if (worker->step == KNIT_STEP_ENDED)
+            sooner(&due_ns, worker->bury_at_ns);
+        sooner(&due_ns, worker->restart_at_ns);
+    }
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL)
+            sooner(&due_ns, pool->members[i]->gone_at_ns);
+    }
+    sooner(&due_ns, pool->hard_scan_ns);
+    if (pool->was_degraded)
+        sooner(&due_ns, now_ns + DEGRADED_LOOK_NS);
+    if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
+        sooner(&due_ns, now_ns + SWEEP_NS);
+    if (pool->phase == KNIT_PHASE_DRAINING)
+        sooner(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
+    if (pool->phase == KNIT_PHASE_STOPPING)
+        sooner(&due_ns, now_ns + SWEEP_NS);
+    return due_ns;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Modules that must be refused, one for each value of BAD. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <knitting/task.h>
+
+#if BAD == 1 /* another ABI */
+extern __attribute__((visibility("default"))) const struct knit_module knit_module;
+const struct knit_module knit_module = {KNIT_MODULE_ABI + 7, sizeof(struct knit_module)};
+#elif BAD == 2  /* no tasks */
+KNIT_MODULE("1.0");
+#elif BAD == 3  /* a bad signature */
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "wrong(a: itn) -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 4  /* a signature of another name */
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "right() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 5  /* flags of a later version */
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "wrong() -> int", .flags = 1u << 20)
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 6  /* a name twice */
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+KNIT_TASK_AS(wrong_again, "wrong", "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 7  /* a symbol that nobody has */
+extern int knit_test_nobody_has_this(void);
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "wrong() -> int")
+{
+    return knit_return_int(call, knit_test_nobody_has_this());
+}
+#elif BAD == 8  /* a hook that fails */
+static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    static const char text[] = "no database today";
+
+    (void)info;
+    memcpy(ret_message, text, sizeof(text) < message_size ? sizeof(text) : message_size);
+    return 5;
+}
+KNIT_MODULE_BOOTSTRAP("1.0", hook);
+KNIT_TASK(wrong, "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 9  /* no KNIT_MODULE() */
+int knit_test_nothing(void);
+int knit_test_nothing(void)
+{
+    return 0;
+}
+#elif BAD == 10 /* dies while it is loaded */
+__attribute__((constructor)) static void die(void)
+{
+    abort();
+}
+KNIT_MODULE("1.0");
+KNIT_TASK(wrong, "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 11 /* the name of a task that another module has */
+KNIT_MODULE("1.0");
+KNIT_TASK(echo, "echo() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 12 /* a bad name */
+KNIT_MODULE("1.0");
+KNIT_TASK_AS(wrong, "wrong name", "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See pools.h. */
+#include "tests/fastpath/pools.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/head.h"
+#include "proto/writer.h"
+#include "tests/support/deadline.h"
+#include "tests/support/scratch.h"
+
+static const char *const environment[] = {"PATH=/usr/bin:/bin", "KNIT_TEST=yes",
+    "ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_abort=0:allow_user_segv_handler=1:use_"
+    "sigaltstack=0",
+    NULL};
+
+static void on_event(void *arg, const struct knit_pool_event *event)
+{
+    struct pools *pools = arg;
+    size_t used = strlen(pools->text);
+
+    (void)snprintf(pools->text + used, sizeof(pools->text) - used, "%s\n", event->text);
+    if (pools->event_count < POOLS_EVENTS_MAX)
+        pools->events[pools->event_count++] = *event;
+}
+
+static void on_output(
+    void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
+{
+    struct pools *pools = arg;
+    size_t used = strlen(pools->output);
+
+    (void)lane;
+    (void)pid;
+    (void)snprintf(pools->output + used, sizeof(pools->output) - used, "%.*s%s\n", (int)len, line,
+        truncated ? " [cut]" : "");
+}
+
+void pools_init(struct pools *pools, uint32_t workers)
+{
+    memset(pools, 0, sizeof(*pools));
+    pools->dir = knit_scratch_new();
+    knit_pool_options_init(&pools->options);
+    pools->modules[0] = TEST_MODULES "/module_tasks.so";
+    pools->options.worker_path = TEST_WORKER;
+    pools->options.modules = pools->modules;
+    pools->options.module_count = 1;
+    pools->options.environment = environment;
+    pools->options.workers = workers;
+    pools->options.payload_max_bytes = 8u << 20;
+    pools->options.max_payload_bytes = 1u << 20;
+    pools->options.callbacks = (struct knit_pool_callbacks){on_output, on_event, pools};
+}
+
+static char *make_ledger(struct pools *pools)
+{
+    char *path = knit_scratch_path(pools->dir, "ledger");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, POOLS_LEDGER_WORDS * 8), 0);
+    pools->ledger = mmap(NULL, POOLS_LEDGER_WORDS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(pools->ledger != MAP_FAILED);
+    close(fd);
+    return path;
+}
+
+int pools_open(struct pools *pools)
+{
+    struct knit_session_options session = {.spin_us = 20};
+    char *ledger = make_ledger(pools);
+    int error;
+
+    if (pools->options.bootstrap[0] == '\0')
+        pools->options.bootstrap = ledger;
+    error = knit_pool_open(&pools->options, &pools->pool, pools->why, sizeof(pools->why));
+    free(ledger);
+    if (error == 0)
+        assert_int_equal(knit_pool_session_open(pools->pool, 256, &session, &pools->session), 0);
+    return error;
+}
+
+void pools_fini(struct pools *pools)
+{
+    if (pools->pool != NULL) {
+        pools->session = knit_pool_session_close(pools->pool, pools->session);
+        pools->pool = knit_pool_free(pools->pool);
+    }
+    if (pools->ledger != NULL)
+        (void)munmap((void *)pools->ledger, POOLS_LEDGER_WORDS * 8);
+    pools->dir = knit_scratch_free(pools->dir);
+}
+
+/* ---- calls ---- */
+
+void pools_start(struct pools *pools, const char *task, const void *params, size_t len, void *user)
+{
+    const struct knit_registry *registry = knit_pool_registry(pools->pool);
+    const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
+    struct knit_session_call call = {.epoch = knit_registry_epoch(registry),
+        .lane = KNIT_LANE_ANY,
+        .payload = params,
+        .len = len,
+        .user = user};
+    uint32_t slot;
+
+    assert_non_null(found);
+    call.task = found->id;
+    assert_int_equal(knit_session_publish(pools->session->session, &call, &slot), 0);
+    knit_session_flush(pools->session->session);
+}
+
+static void start_one(
+    struct pools *pools, const char *task, int64_t number, const char *text, void *user)
+{
+    unsigned char memory[512];
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+
+    knit_buffer_init_fixed(&buffer, memory, sizeof(memory));
+    knit_writer_init(&writer, &buffer);
+    knit_writer_array(&writer, 1);
+    if (text != NULL)
+        knit_writer_text(&writer, text);
+    else
+        knit_writer_int(&writer, number);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    pools_start(pools, task, buffer.bytes, buffer.len, user);
+}
+
+void pools_start_number(struct pools *pools, const char *task, int64_t number, void *user)
+{
+    start_one(pools, task, number, NULL, user);
+}
+
+void pools_start_text(struct pools *pools, const char *task, const char *text, void *user)
+{
+    start_one(pools, task, 0, text, user);
+}
+
+void pools_start_empty(struct pools *pools, const char *task, void *user)
+{
+    pools_start(pools, task, "\x90", 1, user);
+}
+
+static void note(struct pools *pools, const struct knit_session_outcome *from)
+{
+    struct pools_outcome *to = from->user;
+    struct knit_head head;
+    const unsigned char *bytes = from->len <= KNIT_INLINE_MAX && !from->held
+                                     ? (const unsigned char *)from->body
+                                     : from->payload;
+
+    assert_false(to->is_there);
+    to->is_there = true;
+    to->len = from->len;
+    memcpy(to->bytes, bytes, from->len < sizeof(to->bytes) ? from->len : sizeof(to->bytes));
+    if (from->status == KNIT_STATUS_ERROR) {
+        assert_int_equal(knit_failure_decode(knit_span(to->bytes, to->len), &to->failure), 0);
+        to->code = to->failure.code;
+    } else if (knit_head_read(to->bytes, to->len, &head) == 0) {
+        (void)knit_head_as_int(&head, &to->number);
+    }
+    if (from->held)
+        knit_session_release(pools->session->session, from->slot);
+}
+
+bool pools_turn(struct pools *pools)
+{
+    struct knit_session_outcome outcomes[16];
+    size_t count;
+
+    knit_pool_dispatch(pools->pool);
+    do {
+        count = knit_session_collect(pools->session->session, outcomes, 16);
+        for (size_t i = 0; i < count; i++)
+            note(pools, &outcomes[i]);
+    } while (count > 0);
+    return true;
+}
+
+void pools_wait(struct pools *pools, struct pools_outcome *outcome)
+{
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(pools) && outcome->is_there, 20000));
+}
+
+uint32_t pools_count_events(const struct pools *pools, enum knit_pool_event_kind kind)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < pools->event_count; i++)
+        count += pools->events[i].kind == kind;
+    return count;
+}
