@@ -26,7 +26,6 @@ enum {
     PAGE_BYTES = 4096,
     PARAMS_MAX = 1024 * 1024 * 1024,
     ERROR_BYTES_MAX = 16 * 1024 * 1024,
-    PLACES_SPARE = 16, /* the protocol's own methods find room when all slots are taken */
 };
 
 const char *knit_version(void)
@@ -75,13 +74,13 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
     TAILQ_INIT(&k->ready);
     k->next_deadline_ns = UINT64_MAX;
     k->would_block = options->would_block;
-    if (slots > KNIT_STREAM_PLACES_MAX - PLACES_SPARE)
-        slots = KNIT_STREAM_PLACES_MAX - PLACES_SPARE;
+    if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)
+        slots = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE;
     k->ask_ms = options->connect_ms != 0 ? options->connect_ms : KNIT_CONNECT_MS_DEFAULT;
     knit_watch_init(&k->watch);
     knit_buffer_init(&k->params, PARAMS_MAX);
     knit_buffer_init(&k->error, ERROR_BYTES_MAX);
-    if (knit_stream_init(&k->stream, fd, slots + PLACES_SPARE) < 0) {
+    if (knit_stream_init(&k->stream, fd, slots) < 0) {
         free_client(k);
         return NULL;
     }

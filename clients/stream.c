@@ -34,21 +34,21 @@ enum {
     NO_PLACE = -1,
 };
 
-int knit_stream_init(struct knit_stream *stream, int fd, uint32_t places_max)
+int knit_stream_init(struct knit_stream *stream, int fd, uint32_t calls_max)
 {
     const struct knit_scan_limits limits = {.message_bytes = KNIT_MESSAGE_BYTES_MAX};
 
-    *stream = (struct knit_stream){
-        .fd = fd, .places_max = places_max, .request_max = KNIT_MESSAGE_BYTES_DEFAULT};
-    stream->places_limit = places_max;
+    *stream = (struct knit_stream){.fd = fd, .request_max = KNIT_MESSAGE_BYTES_DEFAULT};
+    stream->places_limit = calls_max;
+    stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE;
     knit_scan_init(&stream->scan, &limits);
     knit_buffer_init(&stream->out, (size_t)KNIT_STREAM_OUT_MAX + KNIT_MESSAGE_BYTES_MAX);
-    stream->places = calloc(places_max, sizeof(*stream->places));
+    stream->places = calloc(stream->places_max, sizeof(*stream->places));
     if (stream->places == NULL) {
         knit_stream_fini(stream);
         return -ENOMEM;
     }
-    for (uint32_t i = 0; i < places_max; i++)
+    for (uint32_t i = 0; i < stream->places_max; i++)
         stream->places[i].next_free = i + 1;
     return 0;
 }
@@ -57,7 +57,7 @@ void knit_stream_set_limits(struct knit_stream *stream, uint64_t message_bytes, 
 {
     if (message_bytes != 0)
         stream->request_max = message_bytes;
-    if (in_flight != 0 && in_flight < stream->places_max)
+    if (in_flight != 0 && in_flight < stream->places_limit)
         stream->places_limit = (uint32_t)in_flight;
 }
 
@@ -118,6 +118,7 @@ int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *me
 {
     struct knit_stream *stream = &k->stream;
     const struct knit_method name = {.name = knit_span_text(method)};
+    uint32_t limit = strncmp(method, "$/", 2) == 0 ? stream->places_max : stream->places_limit;
     size_t len = stream->out.len;
     uint32_t msgid;
     int r;
@@ -126,7 +127,7 @@ int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *me
         return KNIT_DISCONNECTED;
     if (params.len > stream->request_max)
         return KNIT_TOO_LARGE;
-    if (stream->places_taken >= stream->places_limit ||
+    if (stream->places_taken >= limit ||
         len - stream->out_sent > KNIT_STREAM_OUT_MAX)
         return KNIT_WOULD_BLOCK;
 

@@ -23,6 +23,8 @@ struct knit_handle;
 enum {
     KNIT_STREAM_PLACE_BITS = 14,
     KNIT_STREAM_PLACES_MAX = 1 << KNIT_STREAM_PLACE_BITS,
+    /* Which calls never take: the protocol's own methods find room when calls have none. */
+    KNIT_STREAM_PLACES_SPARE = 16,
     /* Requests that wait to be sent; then starting another one waits. */
     KNIT_STREAM_OUT_MAX = 4 * 1024 * 1024,
     KNIT_STREAM_FDS_MAX = 4,
@@ -52,7 +54,7 @@ struct knit_stream {
 
     struct knit_stream_place *places;
     uint32_t places_max;
-    uint32_t places_limit; /* of them, how many the server lets be taken */
+    uint32_t places_limit; /* of them, how many calls may take */
     uint32_t places_taken;
     uint32_t first_free;
 
@@ -63,8 +65,8 @@ struct knit_stream {
     uint32_t fds_count;
 };
 
-/* Takes fd. Returns 0 or -ENOMEM. */
-int knit_stream_init(struct knit_stream *stream, int fd, uint32_t places_max);
+/* Takes fd, whatever comes of it. Returns 0 or -ENOMEM. */
+int knit_stream_init(struct knit_stream *stream, int fd, uint32_t calls_max);
 void knit_stream_fini(struct knit_stream *stream);
 
 /* What the server announced: bytes of one message, requests in flight. 0 = not said. */

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit call.
+ *
+ * Ctrl-C is read from a descriptor beside the session's own. The first one asks the pool to cancel
+ * and waits for the outcome, which may still be a result; the second one ends at once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clients/tool/json.h"
+#include "clients/tool/tool.h"
+#include "proto/limits.h"
+#include "proto/walk.h"
+
+enum {
+    PARAMS_MAX = KNIT_MESSAGE_BYTES_MAX,
+    READ_BYTES = 256 * 1024,
+};
+
+/* ---- arguments ---- */
+
+static int read_all(int fd, struct knit_buffer *buffer)
+{
+    for (;;) {
+        uint8_t *room = knit_buffer_reserve(buffer, READ_BYTES);
+        ssize_t n = room != NULL ? read(fd, room, READ_BYTES) : 0;
+
+        if (room == NULL)
+            return buffer->error < 0 ? buffer->error : -EFBIG;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        buffer->len += (size_t)n;
+    }
+}
+
+/* The bytes of a file, or of standard input when path is NULL, as one bin. */
+static int put_file(const struct knit_tool *tool, const char *path, struct knit_writer *writer)
+{
+    struct knit_buffer content;
+    int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    int r = fd < 0 ? -errno : 0;
+
+    knit_buffer_init(&content, PARAMS_MAX);
+    if (r == 0)
+        r = read_all(fd, &content);
+    if (r == 0)
+        knit_writer_bin(writer, content.bytes, content.len);
+    if (path != NULL && fd >= 0)
+        close(fd);
+    knit_buffer_fini(&content);
+    if (r == 0)
+        return KNIT_TOOL_OK;
+    return knit_tool_usage(
+        tool, "cannot read %s: %s", path != NULL ? path : "standard input", strerror(-r));
+}
+
+static int put_argument(
+    const struct knit_tool *tool, int index, const char *argument, struct knit_writer *writer)
+{
+    char reason[KNIT_JSON_REASON_BYTES];
+    int r;
+
+    if (argument[0] == '@')
+        return put_file(tool, argument + 1, writer);
+    if (strcmp(argument, "-") == 0)
+        return put_file(tool, NULL, writer);
+    r = knit_json_read(argument, strlen(argument), writer, reason);
+    if (r == KNIT_JSON_E_BAD)
+        return knit_tool_usage(tool, "argument %d is no JSON: %s", index, reason);
+    return r == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "not enough memory");
+}
+
+static int put_arguments(
+    const struct knit_tool *tool, int argc, char **argv, struct knit_buffer *params)
+{
+    struct knit_writer writer;
+    int status = KNIT_TOOL_OK, r;
+
+    knit_writer_init(&writer, params);
+    knit_writer_array(&writer, (uint32_t)argc);
+    for (int i = 0; i < argc && status == KNIT_TOOL_OK; i++)
+        status = put_argument(tool, i + 1, argv[i], &writer);
+    r = knit_writer_end(&writer);
+    if (status == KNIT_TOOL_OK && r != 0)
+        status = knit_tool_usage(tool, "the arguments cannot be sent: %s",
+            r > 0 ? knit_writer_reason(r) : "not enough memory");
+    return status;
+}
+
+/* ---- the call ---- */
+
+static int block_interrupt(void)
+{
+    sigset_t interrupt;
+
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, NULL);
+    return signalfd(-1, &interrupt, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool is_interrupted(int interrupt_fd)
+{
+    struct signalfd_siginfo info;
+
+    return read(interrupt_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
+}
+
+/* Until the outcome is there: its code, or KNIT_PENDING after a second Ctrl-C. */
+static int await(struct knit *k, struct knit_handle *handle, struct knit_error *error)
+{
+    int interrupt_fd = block_interrupt(), interrupts = 0, code;
+
+    while ((code = knit_await(handle, 0, error)) == KNIT_PENDING && interrupts < 2) {
+        struct pollfd items[] = {
+            {.fd = knit_fd(k), .events = POLLIN},
+            {.fd = interrupt_fd, .events = POLLIN},
+        };
+
+        (void)poll(items, 2, -1);
+        if (is_interrupted(interrupt_fd)) {
+            interrupts++;
+            knit_cancel(handle);
+        }
+        (void)knit_dispatch(k, NULL);
+    }
+    close(interrupt_fd);
+    return code;
+}
+
+static int print_raw(const struct knit_tool *tool, struct knit_span result)
+{
+    struct knit_head head;
+
+    if (knit_head_read(result.bytes, result.len, &head) == 0 &&
+        (head.type == KNIT_HEAD_STR || head.type == KNIT_HEAD_BIN))
+        result = knit_span(result.bytes + head.size, result.len - head.size);
+    (void)fwrite(result.bytes, 1, result.len, stdout);
+    return knit_tool_finish(tool);
+}
+
+static int print_result(const struct knit_tool *tool, struct knit_span result)
+{
+    char *text;
+
+    if (tool->is_raw)
+        return print_raw(tool, result);
+    if (knit_json_write(result, false, &text) != 0) {
+        struct knit_error error = {.code = KNIT_BAD_RESULT,
+            .name = "BAD_RESULT",
+            .started = KNIT_STARTED_YES,
+            .origin = KNIT_ORIGIN_CLIENT,
+            .lane = -1,
+            .retry_after_ms = -1,
+            .limit = -1,
+            .actual = -1,
+            .message = "the result cannot be written as JSON"};
+
+        return knit_tool_report(tool, &error);
+    }
+    puts(text);
+    free(text);
+    return knit_tool_finish(tool);
+}
+
+static int run(const struct knit_tool *tool, struct knit *k, const char *task,
+    const struct knit_buffer *params)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+    struct knit_error error;
+    const void *result;
+    size_t len;
+    int code;
+
+    if (tool->has_timeout)
+        options.timeout_ms = tool->timeout_ms;
+    code = knit_start_raw(k, &options, &handle, &error, task, params->bytes, params->len);
+    if (code == KNIT_OK)
+        code = await(k, handle, &error);
+    if (code == KNIT_PENDING)
+        return KNIT_TOOL_CANCELLED;
+    if (code != KNIT_OK)
+        return knit_tool_report(tool, &error);
+    code = knit_result_raw(handle, &error, &result, &len);
+    return code == KNIT_OK ? print_result(tool, knit_span(result, len))
+                           : knit_tool_report(tool, &error);
+}
+
+int knit_tool_call(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_buffer params;
+    struct knit *k;
+    int status;
+
+    if (argc == 0)
+        return knit_tool_usage(tool, "call needs the name of a task; knit tasks lists them");
+    knit_buffer_init(&params, PARAMS_MAX);
+    status = put_arguments(tool, argc - 1, argv + 1, &params);
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, &k);
+    if (status == KNIT_TOOL_OK) {
+        status = run(tool, k, argv[0], &params);
+        knit_close(k);
+    }
+    knit_buffer_fini(&params);
+    return status;
+}

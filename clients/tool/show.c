@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit tasks, knit ping, knit stats. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "clients/tool/json.h"
+#include "clients/tool/tool.h"
+
+static int refuse_arguments(const struct knit_tool *tool, const char *command, int argc)
+{
+    return argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "%s takes no arguments", command);
+}
+
+static void print_task(const struct knit_task_info *info, void *user)
+{
+    (void)user;
+    printf("%s\n", info->signature);
+    if (info->doc[0] != '\0')
+        printf("    %s\n", info->doc);
+    if (info->timeout_ms >= 0)
+        printf("    Limited to %g ms.\n", info->timeout_ms);
+}
+
+static void gather_task(const struct knit_task_info *info, void *user)
+{
+    struct json_object *task = json_object_new_object();
+
+    json_object_object_add(task, "id", json_object_new_int64(info->id));
+    json_object_object_add(task, "name", json_object_new_string(info->name));
+    json_object_object_add(task, "signature", json_object_new_string(info->signature));
+    json_object_object_add(task, "doc", json_object_new_string(info->doc));
+    json_object_object_add(task, "timeout_ms",
+        info->timeout_ms >= 0 ? json_object_new_int64((int64_t)info->timeout_ms) : NULL);
+    json_object_object_add(task, "flags", json_object_new_int64(info->flags));
+    json_object_array_add(user, task);
+}
+
+int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct json_object *array = tool->is_json ? json_object_new_array() : NULL;
+    struct knit_error error;
+    struct knit *k;
+    int status = refuse_arguments(tool, "tasks", argc);
+
+    (void)argv;
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, &k);
+    if (status != KNIT_TOOL_OK) {
+        json_object_put(array);
+        return status;
+    }
+    if (knit_tasks(k, &error, tool->is_json ? gather_task : print_task, array) != KNIT_OK) {
+        status = knit_tool_report(tool, &error);
+    } else {
+        if (tool->is_json)
+            puts(json_object_to_json_string_ext(
+                array, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        status = knit_tool_finish(tool);
+    }
+    json_object_put(array);
+    knit_close(k);
+    return status;
+}
+
+int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_error error;
+    struct knit *k;
+    uint64_t ns;
+    int status = refuse_arguments(tool, "ping", argc);
+
+    (void)argv;
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, &k);
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_ping(k, &error, &ns) != KNIT_OK) {
+        status = knit_tool_report(tool, &error);
+    } else {
+        printf(tool->is_json ? "{\"ms\":%.3f}\n" : "answered in %.3f ms\n", (double)ns / 1e6);
+        status = knit_tool_finish(tool);
+    }
+    knit_close(k);
+    return status;
+}
+
+int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_error error;
+    struct knit *k;
+    const void *map;
+    size_t len;
+    char *text;
+    int status = refuse_arguments(tool, "stats", argc);
+
+    (void)argv;
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, &k);
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_stats(k, &error, &map, &len) != KNIT_OK) {
+        status = knit_tool_report(tool, &error);
+    } else if (tool->is_raw) {
+        (void)fwrite(map, 1, len, stdout);
+        status = knit_tool_finish(tool);
+    } else if (knit_json_write(knit_span(map, len), !tool->is_json, &text) != 0) {
+        status = knit_tool_usage(tool, "not enough memory");
+    } else {
+        puts(text);
+        free(text);
+        status = knit_tool_finish(tool);
+    }
+    knit_close(k);
+    return status;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A server in the test's own process that does as the test says: it answers late, in another order,
+ * in pieces, wrongly, or not at all.
+ *
+ * It serves one connection on a thread of its own. What calls do is decided by the method's name:
+ *
+ *     echo      its first argument              params    all of them, as an array
+ *     hold      no answer until `release`       release   answers the held ones, the last first
+ *     never     no answer at all                fail      TASK_FAILED with code 42 and data
+ *     garbage   bytes that are no message       close     closes the connection
+ *     twice     answers two times               stats     how many notifications came
+ *
+ * `$/cancel` answers a held call with CANCELLED. `$/hello`, `$/ping`, `$/tasks` and `$/stats` are as
+ * in the protocol.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/buffer.h"
+#include "proto/message.h"
+
+enum { KNIT_FAKE_HELD_MAX = 64 };
+
+struct knit_fake {
+    char url[140];
+    uint64_t protocol;  /* said in hello; 0 = the real one. Set before knit_open() */
+    bool drips;         /* sends one byte at a time */
+    bool is_deaf;       /* reads nothing */
+    uint64_t in_flight; /* said in hello; 0 = 1024 */
+
+    int listen_fd;
+    int fd;
+    int stop_fd;
+    pthread_t thread;
+    char *dir;
+    struct knit_buffer out;
+    uint32_t held[KNIT_FAKE_HELD_MAX];
+    uint32_t held_count;
+    uint64_t notifications;
+};
+
+/* Listens on a unix socket of its own folder. */
+void knit_fake_start(struct knit_fake *fake);
+void knit_fake_stop(struct knit_fake *fake);

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The installed headers compile as C++ without a warning, a module can be written in it, and the
+// macros give what they give in C.
+#include <knitting/knitting.h>
+#include <knitting/values.h>
+
+KNIT_MODULE("1.0");
+
+KNIT_TASK(twice, "twice(value: int) -> int")
+{
+    return knit_return_int(call, 2 * knit_arg_int(call, 0));
+}
+
+KNIT_TASK_AS(dotted, "a.dotted.name", "a.dotted.name(value: map) -> map",
+    .doc = "Writes a map.", .timeout_ms = 5, .hard_timeout_ms = 10, .flags = KNIT_TASK_INLINE_SAFE)
+{
+    struct knit_writer *writer = knit_writer(call);
+
+    knit_put_map(writer, 1);
+    knit_put_text(writer, "count");
+    knit_put_uint(writer, knit_value_count(knit_arg_value(call, 0)));
+    return knit_return_built(call, writer);
+}
+
+int main()
+{
+    struct knit_error error;
+    struct knit *k = NULL;
+    struct knit_open_options options = {};
+    struct knit_call_options call_options = KNIT_CALL_OPTIONS_INIT;
+
+    options.slots = 5;
+    if (knit_module.tasks_end - knit_module.tasks != 2 || knit_module.abi != KNIT_MODULE_ABI)
+        return 1;
+    if (call_options.timeout_ms >= 0 || knit_version()[0] == '\0')
+        return 2;
+    return knit_open("nonsense", &options, &k, &error) == KNIT_BAD_ARGUMENT ? 0 : 3;
+}

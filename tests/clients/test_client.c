@@ -1,0 +1,742 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: the public functions keep what <knitting/knitting.h> says, over a stream. Method: a server in
+ * a thread that misbehaves on request; every code the library itself gives is provoked. */
+#include <math.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "tests/clients/fake_server.h"
+#include "tests/support/deadline.h"
+
+static struct knit_fake fake;
+
+static int start_fake(void **state)
+{
+    (void)state;
+    knit_fake_start(&fake);
+    return 0;
+}
+
+static int stop_fake(void **state)
+{
+    (void)state;
+    knit_fake_stop(&fake);
+    return 0;
+}
+
+static struct knit *open_with(const struct knit_open_options *options)
+{
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    if (knit_open(fake.url, options, &k, &error) != KNIT_OK)
+        fail_msg("%s", error.message);
+    return k;
+}
+
+static struct knit *open_fake(void)
+{
+    return open_with(NULL);
+}
+
+/* ---- opening ---- */
+
+static void opening_fails_with_a_sentence(void **state)
+{
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    assert_int_equal(knit_open("nonsense", NULL, &k, &error), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(error.message, "nonsense"));
+    assert_int_equal(error.origin, KNIT_ORIGIN_CLIENT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_open("unix:///nowhere/s", NULL, &k, &error), KNIT_DISCONNECTED);
+    assert_non_null(strstr(error.message, "knittingd"));
+    assert_string_equal(error.name, "DISCONNECTED");
+    assert_int_equal(knit_open("knit://127.0.0.1:1", NULL, &k, NULL), KNIT_DISCONNECTED);
+    assert_null(k);
+    assert_null(knit_close(NULL));
+}
+
+static void another_protocol_is_refused(void **state)
+{
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    fake.protocol = 7;
+    assert_int_equal(knit_open(fake.url, NULL, &k, &error), KNIT_DISCONNECTED);
+    assert_non_null(strstr(error.message, "version 7"));
+}
+
+static void a_deaf_server_times_out(void **state)
+{
+    const struct knit_open_options options = {.connect_ms = 50};
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    fake.is_deaf = true;
+    assert_int_equal(knit_open(fake.url, &options, &k, &error), KNIT_TIMEOUT);
+}
+
+static void no_lanes_where_the_server_has_none(void **state)
+{
+    char url[160];
+    const struct knit_open_options options = {.connect_ms = 200};
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    snprintf(url, sizeof(url), "shm://%.140s", fake.url + strlen("unix://"));
+    assert_int_equal(knit_open(url, &options, &k, &error), KNIT_TIMEOUT);
+    assert_non_null(strstr(error.message, "$/attach"));
+    assert_null(k);
+}
+
+/* ---- values ---- */
+
+static void scalars_come_back(void **state)
+{
+    static const int64_t ints[] = {0, -1, INT64_MIN, INT64_MAX, 1ll << 32};
+    static const double floats[] = {0.0, -0.0, 1.5, INFINITY, -INFINITY, 5e-324, NAN};
+    struct knit *k = open_fake();
+    struct knit_error error;
+    int64_t i;
+    uint64_t u = 0;
+    double f;
+    bool b = false;
+
+    (void)state;
+    for (size_t n = 0; n < sizeof(ints) / sizeof(ints[0]); n++) {
+        assert_int_equal(knit_call(k, &error, "echo", "(value: int) -> int", ints[n], &i), KNIT_OK);
+        assert_true(i == ints[n]);
+    }
+    for (size_t n = 0; n < sizeof(floats) / sizeof(floats[0]); n++) {
+        assert_int_equal(knit_call(k, &error, "echo", "(float) -> float", floats[n], &f), KNIT_OK);
+        assert_memory_equal(&f, &floats[n], sizeof(f));
+    }
+    assert_int_equal(knit_call(k, &error, "echo", "(uint) -> uint", UINT64_MAX, &u), KNIT_OK);
+    assert_true(u == UINT64_MAX);
+    assert_int_equal(knit_call(k, &error, "echo", "(bool) -> bool", 1, &b), KNIT_OK);
+    assert_true(b);
+    assert_int_equal(knit_call(k, &error, "echo", "(nil) -> nil"), KNIT_OK);
+    assert_int_equal(knit_call(k, &error, "echo", "(int)", (int64_t)1), KNIT_OK);
+    assert_int_equal(knit_call(k, &error, "echo", "(int) -> int", (int64_t)1, NULL), KNIT_OK);
+    knit_close(k);
+}
+
+static void bytes_come_back(void **state)
+{
+    static const size_t sizes[] = {0, 1, 31, 104, 105, 70000, 3 * 1024 * 1024};
+    uint8_t *sent = malloc(3 * 1024 * 1024);
+    struct knit *k = open_fake();
+    struct knit_error error;
+    const void *bin;
+    const char *text;
+    size_t len;
+
+    (void)state;
+    for (size_t i = 0; i < 3 * 1024 * 1024; i++)
+        sent[i] = (uint8_t)(i * 31 >> 3);
+    for (size_t n = 0; n < sizeof(sizes) / sizeof(sizes[0]); n++) {
+        assert_int_equal(
+            knit_call(k, &error, "echo", "(bin) -> bin", sent, sizes[n], &bin, &len), KNIT_OK);
+        assert_int_equal(len, sizes[n]);
+        assert_memory_equal(bin, sent, len);
+    }
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(str) -> str", "t\xc3\xa4xt", &text, &len), KNIT_OK);
+    assert_int_equal(len, 5);
+    assert_memory_equal(text, "t\xc3\xa4xt", 5);
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(str) -> str", "\xff", &text, &len), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(error.message, "argument 1"));
+    free(sent);
+    knit_close(k);
+}
+
+static void typed_arrays_come_back_aligned(void **state)
+{
+    static const double sent[] = {1.5, -0.0, INFINITY};
+    static const int16_t shorts[] = {-1, 2};
+    struct knit *k = open_fake();
+    struct knit_error error;
+    const double *doubles;
+    const int16_t *got;
+    size_t count;
+
+    (void)state;
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(f64[]) -> f64[]", sent, (size_t)3, &doubles, &count),
+        KNIT_OK);
+    assert_int_equal(count, 3);
+    assert_int_equal((uintptr_t)doubles % sizeof(double), 0);
+    assert_memory_equal(doubles, sent, sizeof(sent));
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(i16[]) -> i16[]", shorts, (size_t)2, &got, &count), KNIT_OK);
+    assert_memory_equal(got, shorts, sizeof(shorts));
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(i16[]) -> u16[]", shorts, (size_t)2, &got, &count),
+        KNIT_BAD_RESULT);
+    knit_close(k);
+}
+
+static void optional_and_several_values(void **state)
+{
+    const struct knit_time sent = {-1, 999999999};
+    const int64_t seven = 7;
+    struct knit_time time = {0};
+    struct knit *k = open_fake();
+    struct knit_error error;
+    int64_t number = 0;
+    bool is_there = true;
+    const void *raw;
+    const char *text;
+    size_t raw_len, len;
+
+    (void)state;
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(int?) -> int?", NULL, &is_there, &number), KNIT_OK);
+    assert_false(is_there);
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(int?) -> int?", &seven, &is_there, &number), KNIT_OK);
+    assert_true(is_there);
+    assert_int_equal(number, 7);
+    assert_int_equal(knit_call(k, &error, "echo", "(time) -> time", &sent, &time), KNIT_OK);
+    assert_true(time.seconds == -1 && time.nanoseconds == 999999999);
+    assert_int_equal(
+        knit_call(k, &error, "params", "(int, str, any) -> (int, str, array)", (int64_t)1, "two",
+            "\x91\x03", (size_t)2, &number, &text, &len, &raw, &raw_len),
+        KNIT_OK);
+    assert_int_equal(number, 1);
+    assert_memory_equal(text, "two", 3);
+    assert_int_equal(raw_len, 2);
+    assert_memory_equal(raw, "\x91\x03", 2);
+    assert_int_equal(
+        knit_call(k, &error, "params", "(int) -> (int, int)", (int64_t)1, &number, &number),
+        KNIT_BAD_RESULT);
+    assert_non_null(strstr(error.message, "fewer"));
+    assert_int_equal(
+        knit_call(k, &error, "params", "(int, int) -> (int)", (int64_t)1, (int64_t)2, &number),
+        KNIT_BAD_RESULT);
+    knit_close(k);
+}
+
+static void wrong_types_and_signatures_are_named(void **state)
+{
+    static const char *const bad[] = {"", "int", "(int", "(in) -> int", "(int int)",
+        "(int,) -> int", "(int...) -> int", "(nil?) -> nil", "(i8) -> int"};
+    static const char *const bad_results[] = {"(int) -> ", "(int) -> in", "(int) -> int int"};
+    struct knit *k = open_fake();
+    struct knit_error error;
+    const char *text;
+    size_t len;
+    int64_t number;
+
+    (void)state;
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(int) -> str", (int64_t)1, &text, &len), KNIT_BAD_RESULT);
+    assert_string_equal(error.message, "result 1: expected str, got int");
+    assert_int_equal(error.started, KNIT_STARTED_YES);
+    assert_int_equal(
+        knit_call(k, &error, "echo", "(uint) -> int", UINT64_MAX, &number), KNIT_BAD_RESULT);
+    assert_string_equal(error.message, "result 1: expected int, got uint");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        if (knit_call(k, &error, "echo", bad[i], (int64_t)1, (int64_t)1, &number) !=
+            KNIT_BAD_ARGUMENT)
+            fail_msg("%s was accepted", bad[i]);
+    }
+    for (size_t i = 0; i < sizeof(bad_results) / sizeof(bad_results[0]); i++) {
+        if (knit_call(k, &error, "echo", bad_results[i], (int64_t)1, &number, &number) !=
+            KNIT_BAD_ARGUMENT)
+            fail_msg("%s was accepted", bad_results[i]);
+    }
+    assert_int_equal(knit_call(k, &error, "echo", "(any) -> any", "\x91", (size_t)1, &text, &len),
+        KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_call(k, &error, "echo", "(int) -> int", (int64_t)1, &number), KNIT_OK);
+    knit_close(k);
+}
+
+static void raw_calls_check_their_params(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_error error;
+    const void *result;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(knit_call_raw(k, NULL, &error, "echo", "\x91\x05", 2, &result, &len), KNIT_OK);
+    assert_int_equal(len, 1);
+    assert_memory_equal(result, "\x05", 1);
+    assert_int_equal(
+        knit_call_raw(k, NULL, &error, "echo", "\x05", 1, &result, &len), KNIT_BAD_ARGUMENT);
+    assert_int_equal(
+        knit_call_raw(k, NULL, &error, "echo", "\x91", 1, &result, &len), KNIT_BAD_ARGUMENT);
+    assert_int_equal(
+        knit_call_raw(k, NULL, &error, "echo", "", 0, &result, &len), KNIT_BAD_ARGUMENT);
+    assert_int_equal(knit_call_raw(k, NULL, &error, "echo", "\x91\x05\x05", 3, &result, &len),
+        KNIT_BAD_ARGUMENT);
+    knit_close(k);
+}
+
+static void answers_may_arrive_in_pieces(void **state)
+{
+    struct knit *k;
+    struct knit_error error;
+    const char *text;
+    size_t len;
+
+    (void)state;
+    fake.drips = true;
+    k = open_fake();
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(knit_call(k, &error, "echo", "(str) -> str",
+                             "a text that is longer than what lies in a head", &text, &len),
+            KNIT_OK);
+        assert_int_equal(len, 46);
+    }
+    knit_close(k);
+}
+
+/* ---- errors ---- */
+
+static void a_tasks_failure_arrives_whole(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_error error;
+
+    (void)state;
+    assert_int_equal(knit_call(k, &error, "fail", "()"), KNIT_TASK_FAILED);
+    assert_int_equal(error.code, KNIT_TASK_FAILED);
+    assert_string_equal(error.name, "TASK_FAILED");
+    assert_string_equal(error.message, "it was asked to");
+    assert_int_equal(error.task_code, 42);
+    assert_int_equal(error.started, KNIT_STARTED_YES);
+    assert_int_equal(error.origin, KNIT_ORIGIN_TASK);
+    assert_false(error.retryable);
+    assert_int_equal(error.data_len, 4);
+    assert_memory_equal(error.data, "\x93\x01\x02\x03", 4);
+    assert_non_null(error.details);
+    assert_int_equal(error.lane, -1);
+    assert_int_equal(error.retry_after_ms, -1);
+    assert_int_equal(knit_call(k, NULL, "fail", "()"), KNIT_TASK_FAILED);
+    knit_close(k);
+}
+
+static void a_lost_connection_settles_everything(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *held, *last;
+    struct knit_error error;
+
+    (void)state;
+    assert_int_equal(knit_start(k, NULL, &held, &error, "never", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &last, &error, "close", "()"), KNIT_OK);
+    assert_int_equal(knit_await(last, -1, &error), KNIT_DISCONNECTED);
+    assert_int_equal(error.started, KNIT_STARTED_UNKNOWN);
+    assert_int_equal(knit_await(held, -1, &error), KNIT_DISCONNECTED);
+    assert_int_equal(knit_await(held, -1, &error), KNIT_DISCONNECTED);
+    assert_int_equal(knit_call(k, &error, "echo", "()"), KNIT_DISCONNECTED);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_dispatch(k, &error), KNIT_DISCONNECTED);
+    knit_free(held);
+    knit_close(k);
+}
+
+static void what_was_never_sent_was_not_started(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+
+    (void)state;
+    assert_int_equal(knit_call(k, &error, "close", "()"), KNIT_DISCONNECTED);
+    knit_close(k);
+    k = open_fake();
+    /* Written down, and the connection ends before anything is sent. */
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_OK);
+    shutdown(fake.fd, SHUT_RDWR);
+    (void)knit_dispatch(k, NULL);
+    while (knit_await(handle, 0, &error) == KNIT_PENDING)
+        (void)knit_dispatch(k, NULL);
+    assert_int_equal(error.code, KNIT_DISCONNECTED);
+    assert_int_not_equal(error.started, KNIT_STARTED_YES);
+    knit_close(k);
+}
+
+static void garbage_ends_the_session(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_error error;
+    int64_t number;
+
+    (void)state;
+    assert_int_equal(knit_call(k, &error, "garbage", "()"), KNIT_DISCONNECTED);
+    assert_non_null(strstr(error.message, "no message"));
+    knit_close(k);
+    k = open_fake();
+    assert_int_equal(knit_call(k, &error, "twice", "() -> int", &number), KNIT_OK);
+    assert_int_equal(knit_call(k, &error, "echo", "()"), KNIT_DISCONNECTED);
+    knit_close(k);
+}
+
+/* ---- time ---- */
+
+static void timeouts_are_kept(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit *k = open_fake();
+    struct knit_error error;
+    uint64_t begin_ns;
+    int64_t number;
+
+    (void)state;
+    options.timeout_ms = 0;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "echo", "(int) -> int", (int64_t)1, &number),
+        KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    options.timeout_ms = 30;
+    begin_ns = knit_deadline_now_ns();
+    assert_int_equal(knit_call_with(k, &options, &error, "never", "()"), KNIT_TIMEOUT);
+    assert_true(knit_deadline_now_ns() - begin_ns >= 30 * 1000000);
+    options.timeout_ms = NAN;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "echo", "(int) -> int", (int64_t)1, &number), KNIT_OK);
+    options.timeout_ms = -5;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "echo", "(int) -> int", (int64_t)1, &number), KNIT_OK);
+    knit_close(k);
+}
+
+static void waiting_is_bounded_and_may_be_repeated(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+    const void *result;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_await(handle, 0, &error), KNIT_PENDING);
+    assert_int_equal(knit_await(handle, 5, &error), KNIT_PENDING);
+    assert_int_equal(knit_result_raw(handle, &error, &result, &len), KNIT_PENDING);
+    assert_int_equal(knit_call(k, &error, "release", "()"), KNIT_OK);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    assert_null(knit_free(handle));
+    knit_close(k);
+}
+
+/* ---- asynchronous ---- */
+
+static void answers_find_their_calls_in_any_order(void **state)
+{
+    enum { COUNT = 20 };
+    struct knit *k = open_fake();
+    struct knit_handle *held[COUNT], *echoes[COUNT];
+    struct knit_error error;
+
+    (void)state;
+    for (int64_t i = 0; i < COUNT; i++) {
+        assert_int_equal(knit_start(k, NULL, &held[i], &error, "hold", "()"), KNIT_OK);
+        assert_int_equal(
+            knit_start(k, NULL, &echoes[i], &error, "echo", "(int) -> int", i), KNIT_OK);
+    }
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    for (int i = COUNT - 1; i >= 0; i--) {
+        int64_t number = -1;
+
+        assert_int_equal(knit_await(echoes[i], -1, &error), KNIT_OK);
+        assert_int_equal(knit_results(echoes[i], &error, &number), KNIT_OK);
+        assert_int_equal(number, i);
+        knit_free(echoes[i]);
+    }
+    assert_int_equal(knit_call(k, &error, "release", "()"), KNIT_OK);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(knit_await(held[i], -1, &error), KNIT_OK);
+    knit_close(k);
+}
+
+static void a_full_session_says_so_or_waits(void **state)
+{
+    struct knit_open_options options = {.slots = 3, .would_block = true};
+    struct knit_handle *handles[4];
+    struct knit_error error;
+    struct knit *k = open_with(&options);
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(knit_start(k, NULL, &handles[i], &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handles[3], &error, "hold", "()"), KNIT_WOULD_BLOCK);
+    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
+    knit_cancel(handles[1]);
+    knit_cancel(handles[1]);
+    assert_int_equal(knit_await(handles[1], -1, &error), KNIT_CANCELLED);
+    assert_int_equal(knit_start(k, NULL, &handles[3], &error, "release", "()"), KNIT_OK);
+    assert_int_equal(knit_await(handles[0], -1, &error), KNIT_OK);
+    knit_close(k);
+
+    /* Without that option the fourth waits: an echo among the three ends by itself. */
+    options.would_block = false;
+    k = open_with(&options);
+    assert_int_equal(knit_start(k, NULL, &handles[0], &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handles[1], &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handles[2], &error, "echo", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handles[3], &error, "echo", "()"), KNIT_OK);
+    knit_close(k);
+}
+
+static void the_servers_limit_on_calls_is_respected(void **state)
+{
+    const struct knit_open_options options = {.would_block = true};
+    struct knit_handle *handle;
+    struct knit_error error;
+    struct knit *k;
+
+    (void)state;
+    fake.in_flight = 2;
+    k = open_with(&options);
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_WOULD_BLOCK);
+    knit_close(k);
+}
+
+static void a_handle_freed_in_flight_leaves_its_place_later(void **state)
+{
+    const struct knit_open_options options = {.slots = 2};
+    struct knit *k = open_with(&options);
+    struct knit_handle *handle;
+    struct knit_error error;
+
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
+        knit_free(handle);
+    }
+    knit_close(k);
+}
+
+struct record {
+    int calls;
+    int code;
+    struct knit_handle *next;
+};
+
+static void on_done(struct knit_handle *handle, void *user)
+{
+    struct record *record = user;
+
+    record->calls++;
+    record->code = knit_await(handle, 0, NULL);
+    if (record->next != NULL) {
+        /* Within a callback: starting is fine, waiting is not. */
+        struct knit_error error;
+        struct knit_handle *another;
+
+        assert_int_equal(
+            knit_start(knit_handle_session(handle), NULL, &another, &error, "echo", "()"), KNIT_OK);
+        assert_int_equal(knit_await(another, -1, &error), KNIT_BAD_ARGUMENT);
+        assert_int_equal(
+            knit_call(knit_handle_session(handle), &error, "echo", "()"), KNIT_BAD_ARGUMENT);
+        assert_int_equal(knit_dispatch(knit_handle_session(handle), &error), KNIT_BAD_ARGUMENT);
+    }
+    knit_free(handle);
+}
+
+static void an_event_loop_needs_one_descriptor(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct record done = {0}, late = {0};
+    struct knit_handle *handle;
+    struct knit_error error;
+    int fd = knit_fd(k);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(knit_fd(k), fd);
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_OK);
+    done.next = handle;
+    knit_on_done(handle, on_done, &done);
+    options.timeout_ms = 20;
+    assert_int_equal(knit_start(k, &options, &handle, &error, "never", "()"), KNIT_OK);
+    knit_on_done(handle, on_done, &late);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    while (done.calls == 0 || late.calls == 0) {
+        struct pollfd item = {.fd = fd, .events = POLLIN};
+
+        assert_int_equal(poll(&item, 1, 5000), 1);
+        assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+    }
+    assert_int_equal(done.calls, 1);
+    assert_int_equal(done.code, KNIT_OK);
+    assert_int_equal(late.calls, 1);
+    assert_int_equal(late.code, KNIT_TIMEOUT);
+
+    /* A callback for what has ended already is due at once. */
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_OK);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    done = (struct record){0};
+    knit_on_done(handle, on_done, &done);
+    assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 5000), 1);
+    assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+    assert_int_equal(done.calls, 1);
+    knit_close(k);
+}
+
+static void closing_runs_the_callbacks_that_are_left(void **state)
+{
+    struct knit *k = open_fake();
+    struct record done = {0};
+    struct knit_handle *handle;
+    struct knit_error error;
+
+    (void)state;
+    assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
+    knit_on_done(handle, on_done, &done);
+    knit_close(k);
+    assert_int_equal(done.calls, 1);
+    assert_int_equal(done.code, KNIT_DISCONNECTED);
+}
+
+static void a_deaf_server_fills_the_buffer_and_nothing_breaks(void **state)
+{
+    const struct knit_open_options options = {.would_block = true};
+    struct knit *k = open_with(&options);
+    struct knit_handle *handle;
+    struct knit_error error;
+    static uint8_t bytes[1024 * 1024];
+    int code = KNIT_OK, started = 0;
+
+    (void)state;
+    fake.is_deaf = true;
+    while (code == KNIT_OK && started < 100) {
+        code = knit_start(k, NULL, &handle, &error, "never", "(bin)", bytes, sizeof(bytes));
+        (void)knit_flush(k, NULL);
+        started++;
+    }
+    assert_int_equal(code, KNIT_WOULD_BLOCK);
+    knit_close(k);
+}
+
+/* ---- the pool ---- */
+
+static void gather(const struct knit_task_info *info, void *user)
+{
+    char *text = user;
+
+    snprintf(text + strlen(text), 200 - strlen(text), "%u:%s:%s:%g ", info->id, info->name,
+        info->signature, info->timeout_ms);
+}
+
+static void tasks_ping_and_stats_ask_the_pool(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_error error;
+    char text[200] = "";
+    uint64_t ns = 0;
+    const void *map;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(knit_tasks(k, &error, gather, text), KNIT_OK);
+    assert_string_equal(
+        text, "0:a:a(x: int) -> int:-1 1:b:b(x: int) -> int:100 2:c:c(x: int) -> int:200 ");
+    assert_int_equal(knit_ping(k, &error, &ns), KNIT_OK);
+    assert_true(ns > 0);
+    assert_int_equal(knit_stats(k, &error, &map, &len), KNIT_OK);
+    assert_int_equal(len, 1);
+    knit_close(k);
+}
+
+/* ---- processes ---- */
+
+static void a_forked_child_is_told_and_harms_nobody(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+    int64_t number = 0;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "echo", "(int) -> int", (int64_t)5), KNIT_OK);
+    assert_true(knit_fd(k) >= 0);
+    pid = fork();
+    if (pid == 0) {
+        bool is_told = knit_call(k, &error, "echo", "()") == KNIT_DISCONNECTED &&
+                       strstr(error.message, "fork") != NULL &&
+                       knit_await(handle, -1, &error) == KNIT_DISCONNECTED &&
+                       knit_flush(k, NULL) == KNIT_DISCONNECTED &&
+                       knit_dispatch(k, NULL) == KNIT_DISCONNECTED &&
+                       knit_ping(k, NULL, NULL) == KNIT_DISCONNECTED && knit_fd(k) == -1;
+
+        knit_cancel(handle);
+        knit_free(handle);
+        knit_close(k);
+        _exit(is_told ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
+    assert_int_equal(number, 5);
+    knit_close(k);
+}
+
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening_fails_with_a_sentence),
+        WITH_FAKE(another_protocol_is_refused),
+        WITH_FAKE(a_deaf_server_times_out),
+        WITH_FAKE(no_lanes_where_the_server_has_none),
+        WITH_FAKE(scalars_come_back),
+        WITH_FAKE(bytes_come_back),
+        WITH_FAKE(typed_arrays_come_back_aligned),
+        WITH_FAKE(optional_and_several_values),
+        WITH_FAKE(wrong_types_and_signatures_are_named),
+        WITH_FAKE(raw_calls_check_their_params),
+        WITH_FAKE(answers_may_arrive_in_pieces),
+        WITH_FAKE(a_tasks_failure_arrives_whole),
+        WITH_FAKE(a_lost_connection_settles_everything),
+        WITH_FAKE(what_was_never_sent_was_not_started),
+        WITH_FAKE(garbage_ends_the_session),
+        WITH_FAKE(timeouts_are_kept),
+        WITH_FAKE(waiting_is_bounded_and_may_be_repeated),
+        WITH_FAKE(answers_find_their_calls_in_any_order),
+        WITH_FAKE(a_full_session_says_so_or_waits),
+        WITH_FAKE(the_servers_limit_on_calls_is_respected),
+        WITH_FAKE(a_handle_freed_in_flight_leaves_its_place_later),
+        WITH_FAKE(an_event_loop_needs_one_descriptor),
+        WITH_FAKE(closing_runs_the_callbacks_that_are_left),
+        WITH_FAKE(a_deaf_server_fills_the_buffer_and_nothing_breaks),
+        WITH_FAKE(tasks_ping_and_stats_ask_the_pool),
+        WITH_FAKE(a_forked_child_is_told_and_harms_nobody),
+    };
+
+    return cmocka_run_group_tests_name("client", tests, NULL, NULL);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: every form of URL the header names is taken apart as it says, and every mistake gets a
+ * sentence. Method: tables. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "clients/url.h"
+
+static void tcp_urls_give_host_and_port(void **state)
+{
+    static const struct {
+        const char *text, *host, *port;
+    } cases[] = {
+        {"knit://localhost", "localhost", "5648"},
+        {"knit://localhost/", "localhost", "5648"},
+        {"knit://127.0.0.1:1", "127.0.0.1", "1"},
+        {"knit://example.org:65535", "example.org", "65535"},
+        {"knit://[::1]", "::1", "5648"},
+        {"knit://[fe80::1%eth0]:99", "fe80::1%eth0", "99"},
+        {"knit://h:00080", "h", "80"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct knit_url url;
+        const char *reason = NULL;
+
+        assert_int_equal(knit_url_parse(cases[i].text, &url, &reason), 0);
+        assert_int_equal(url.scheme, KNIT_URL_TCP);
+        assert_string_equal(url.host, cases[i].host);
+        assert_string_equal(url.port, cases[i].port);
+    }
+}
+
+static void paths_are_taken_as_they_stand(void **state)
+{
+    struct knit_url url;
+    const char *reason;
+
+    (void)state;
+    assert_int_equal(knit_url_parse("unix:///run/a%20b.sock", &url, &reason), 0);
+    assert_int_equal(url.scheme, KNIT_URL_UNIX);
+    assert_string_equal(url.path, "/run/a%20b.sock");
+    assert_int_equal(knit_url_parse("shm:///s", &url, &reason), 0);
+    assert_int_equal(url.scheme, KNIT_URL_SHM);
+    assert_string_equal(url.path, "/s");
+}
+
+static void a_path_of_107_bytes_fits_and_one_more_does_not(void **state)
+{
+    char text[7 + 109];
+    struct knit_url url;
+    const char *reason;
+
+    (void)state;
+    memset(text, 'a', sizeof(text));
+    memcpy(text, "unix:///", 8);
+    text[7 + 107] = '\0';
+    assert_int_equal(knit_url_parse(text, &url, &reason), 0);
+    assert_int_equal(strlen(url.path), 107);
+    text[7 + 107] = 'a';
+    text[7 + 108] = '\0';
+    assert_int_equal(knit_url_parse(text, &url, &reason), KNIT_URL_E_BAD);
+    assert_non_null(strstr(reason, "107"));
+}
+
+static void mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *text, *reason;
+    } cases[] = {
+        {"", "begin with"},
+        {"localhost", "begin with"},
+        {"http://localhost", "begin with"},
+        {"knits://localhost", "TLS"},
+        {"knit://", "no host"},
+        {"knit://:5", "no host"},
+        {"knit://[::1", "bracket"},
+        {"knit://[]", "no host"},
+        {"knit://h:", "port"},
+        {"knit://h:0", "port"},
+        {"knit://h:65536", "port"},
+        {"knit://h:99999999999999999999", "port"},
+        {"knit://h:5x", "port"},
+        {"knit://h:-5", "port"},
+        {"knit://h/path", "only :PORT"},
+        {"unix://relative", "absolute"},
+        {"shm://", "absolute"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct knit_url url;
+        const char *reason = NULL;
+
+        assert_int_equal(knit_url_parse(cases[i].text, &url, &reason), KNIT_URL_E_BAD);
+        if (strstr(reason, cases[i].reason) == NULL)
+            fail_msg("\"%s\": %s", cases[i].text, reason);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tcp_urls_give_host_and_port),
+        cmocka_unit_test(paths_are_taken_as_they_stand),
+        cmocka_unit_test(a_path_of_107_bytes_fits_and_one_more_does_not),
+        cmocka_unit_test(mistakes_are_named),
+    };
+
+    return cmocka_run_group_tests_name("url", tests, NULL, NULL);
+}
