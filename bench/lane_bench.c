@@ -39,6 +39,9 @@ enum {
 struct settings {
     struct knit_lane_pool_options pool;
     int cpu;
+    int cpus[64];
+    uint32_t cpus_count;
+    bool floats; /* nobody is pinned, except while the floor is measured */
     uint32_t rounds, ms;
     bool with_thread, with_process, is_quick;
     const char *only; /* part of the names of the cases to run */
@@ -269,8 +272,11 @@ static double measure_floor(const struct settings *settings, struct knit_floor_l
     static struct knit_typical typical;
     if (line->word == NULL)
         return 0;
+    (void)knit_machine_pin(settings->cpu);
     knit_typical_init(&typical);
     knit_floor_line_measure(line, settings->is_quick ? FLOOR_TRIPS_QUICK : FLOOR_TRIPS, &typical);
+    if (settings->floats)
+        (void)knit_machine_pin_to(settings->cpus, settings->cpus_count);
     return knit_typical_ns(&typical);
 }
 
@@ -304,6 +310,8 @@ static int open_bench(struct bench *bench, const struct settings *settings, bool
 {
     struct knit_lane_pool_options options = settings->pool;
     options.process = process;
+    if (settings->floats)
+        options.cpu = -1;
     *bench = (struct bench){.settings = settings, .argument = malloc(LEN_MAX)};
     bench->result = malloc(LEN_MAX);
     int error = bench->argument == NULL || bench->result == NULL
@@ -340,7 +348,8 @@ static int run(const struct settings *settings)
     if (error == 0 && settings->with_thread)
         error = open_bench(&benches[0], settings, false);
     /* The thread is not to inherit the caller's core. */
-    (void)knit_machine_pin(settings->cpu);
+    if (!settings->floats)
+        (void)knit_machine_pin(settings->cpu);
     if (error == 0)
         error = run_all(settings, benches, &line);
     close_bench(&benches[0]);
@@ -357,6 +366,7 @@ static const char usage[] =
     "  --only=TEXT              only cases whose name has TEXT, as in \"process echo 64 x1000\"\n"
     "  --rounds=N --ms=N        rounds (9), milliseconds of a case in a round (40)\n"
     "  --cpus=CALLER,WORKER     cores (the first two); twice the same: one core for both\n"
+    "  --float                  cores as the scheduler has it\n"
     "  --spin-us=N              longest spin of both sides (50)\n"
     "  --pause-ns=N --park-ms=N the worker's (0, 0)\n"
     "  --slots=N --arena-mib=N  of the session (1008, 64)\n"
@@ -370,6 +380,7 @@ static const struct option options[] = {
     {"rounds", required_argument, NULL, 'r'},
     {"ms", required_argument, NULL, 'm'},
     {"cpus", required_argument, NULL, 'c'},
+    {"float", no_argument, NULL, 'l'},
     {"spin-us", required_argument, NULL, 's'},
     {"pause-ns", required_argument, NULL, 'p'},
     {"park-ms", required_argument, NULL, 'k'},
@@ -405,6 +416,9 @@ static bool parse(int argc, char **argv, struct settings *settings)
             break;
         case 'c':
             ok = sscanf(optarg, "%d,%d", &settings->cpu, &settings->pool.cpu) == 2;
+            break;
+        case 'l':
+            settings->floats = true;
             break;
         case 's':
             settings->pool.spin_us = number;
@@ -449,6 +463,7 @@ int main(int argc, char **argv)
         .with_process = true,
     };
     knit_machine_pair(&settings.cpu, &settings.pool.cpu);
+    settings.cpus_count = knit_machine_cpus(settings.cpus, 64);
     if (!parse(argc, argv, &settings)) {
         fputs(usage, stderr);
         return 2;
