@@ -69,7 +69,7 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
         distance = knit_nearest_distance(given, own);
         if (distance < least) {
             least = distance;
-            (void)strcpy(nearest, own);
+            memcpy(nearest, own, sizeof nearest);
         }
     }
     if (knit_nearest_is_close(given, least))
@@ -165,6 +165,7 @@ int knit_command_line_parse(
 int knit_command_line_apply(
     int argc, char **argv, struct knit_settings *settings, struct knit_sentence *why)
 {
+    const struct knit_setting_origin origin = {KNIT_SOURCE_COMMAND_LINE, NULL, 0};
     struct walk walk = {argc, argv, 1};
 
     while (walk.next < argc) {
@@ -172,8 +173,7 @@ int knit_command_line_apply(
         int r = next_option(&walk, &option, why);
 
         if (r == 0 && option.word == WORD_SETTING)
-            r = knit_setting_set(
-                settings, option.setting, KNIT_SOURCE_COMMAND_LINE, NULL, 0, option.value, why);
+            r = knit_setting_set(settings, option.setting, &origin, option.value, why);
         if (r != 0) {
             if (r == KNIT_SETTING_E_REFUSED)
                 knit_sentence_prefix(why, "command line");

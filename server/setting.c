@@ -240,10 +240,10 @@ static int set_value(const struct assignment *to)
 }
 
 int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
-    enum knit_setting_source source, const char *folder, unsigned line, const char *text,
-    struct knit_sentence *why)
+    const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why)
 {
-    struct assignment assignment = {settings, setting, folder, text, why};
+    struct assignment assignment = {settings, setting, origin->folder, text, why};
+    enum knit_setting_source source = origin->source;
     size_t row = row_of(setting);
     bool again = source != KNIT_SOURCE_DEFAULT && settings->source[row] == source;
     int r;
@@ -260,13 +260,15 @@ int knit_setting_set(struct knit_settings *settings, const struct knit_setting *
     r = set_value(&assignment);
     if (r == 0) {
         settings->source[row] = (uint8_t)source;
-        settings->line[row] = line;
+        settings->line[row] = origin->line;
     }
     return r;
 }
 
 int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why)
 {
+    const struct knit_setting_origin origin = {KNIT_SOURCE_DEFAULT, NULL, 0};
+
     *settings = (struct knit_settings){0};
     for (size_t i = 0; i < knit_setting_count; i++) {
         const struct knit_setting *setting = &knit_setting_table[i];
@@ -274,7 +276,7 @@ int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why
 
         if (!setting->preset)
             continue;
-        r = knit_setting_set(settings, setting, KNIT_SOURCE_DEFAULT, NULL, 0, setting->preset, why);
+        r = knit_setting_set(settings, setting, &origin, setting->preset, why);
         if (r != 0) {
             knit_settings_fini(settings);
             return r;
@@ -340,6 +342,47 @@ static uint64_t within(uint64_t value, uint64_t min, uint64_t max)
     return value < min ? min : value > max ? max : value;
 }
 
+/* One word of [log] debug or of $KNITTING_DEBUG. */
+static int add_debug(struct knit_settings *settings, const char *word, size_t len,
+    const char *where, struct knit_sentence *why)
+{
+    static const struct {
+        const char *name;
+        enum knit_debug bit;
+    } names[] = {
+        {"host", KNIT_DEBUG_HOST},
+        {"lane", KNIT_DEBUG_LANE},
+        {"signals", KNIT_DEBUG_SIGNALS},
+        {"imports", KNIT_DEBUG_IMPORTS},
+        {"lifecycle", KNIT_DEBUG_LIFECYCLE},
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
+            settings->debug_bits |= names[i].bit;
+            return 0;
+        }
+    }
+    return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        "%s: expected host, lane, signals, imports or lifecycle, not '%.*s'", where, (int)len,
+        word);
+}
+
+static int resolve_debug(struct knit_settings *settings, struct knit_sentence *why)
+{
+    const char *word = getenv("KNITTING_DEBUG");
+    int r = 0;
+
+    settings->debug_bits = 0;
+    for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
+        r = add_debug(
+            settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);
+    for (word = word ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
+         word += strcspn(word, " ,"))
+        r = add_debug(settings, word, strcspn(word, " ,"), "$KNITTING_DEBUG", why);
+    return r;
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024;
@@ -370,5 +413,5 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             "pool.payload_initial_bytes: expected at most payload_max_bytes, %llu, not %llu",
             (unsigned long long)settings->payload_max_bytes,
             (unsigned long long)settings->payload_initial_bytes);
-    return 0;
+    return resolve_debug(settings, why);
 }

@@ -46,6 +46,13 @@ enum knit_setting_source {
     KNIT_SOURCE_COMMAND_LINE,
 };
 
+/* Where a value comes from. */
+struct knit_setting_origin {
+    enum knit_setting_source source;
+    const char *folder; /* where relative paths start; NULL = where they stand */
+    unsigned line;      /* of the file, or 0 */
+};
+
 struct knit_list {
     char **items;
     size_t count;
@@ -56,6 +63,15 @@ enum knit_log_level {
     KNIT_LOG_WARNING,
     KNIT_LOG_INFO,
     KNIT_LOG_DEBUG,
+};
+
+/* What [log] debug may name, as bits of debug_bits. */
+enum knit_debug {
+    KNIT_DEBUG_HOST = 1,       /* connections and sessions that come and go */
+    KNIT_DEBUG_LANE = 2,       /* what each lane has done, when a worker ends and at the end */
+    KNIT_DEBUG_SIGNALS = 4,    /* signals the daemon got */
+    KNIT_DEBUG_IMPORTS = 8,    /* modules and the tasks that came with them */
+    KNIT_DEBUG_LIFECYCLE = 16, /* workers that start and stop in the ordinary way */
 };
 
 /* The balancers, in the order of their names in the table. */
@@ -105,6 +121,7 @@ struct knit_settings {
     /* [log] */
     uint64_t level;
     struct knit_list debug;
+    unsigned debug_bits; /* enum knit_debug; by knit_settings_resolve() */
 
     /* Where each row's value came from and, for the file, on which line. */
     uint8_t source[64];
@@ -139,16 +156,10 @@ const struct knit_setting *knit_setting_by_name(const char *name, size_t name_le
 /* Writes the long name of a row ("threads-io") without the dashes before it. */
 void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size);
 
-/* Sets one setting from text.
- *
- * folder  where relative paths start, or NULL for where they stand
- * line    of the file, or 0
- *
- * Returns 0, KNIT_SETTING_E_REFUSED with a sentence that names key and expectation, or -ENOMEM.
- */
+/* Sets one setting from text. Returns 0, KNIT_SETTING_E_REFUSED with a sentence that names key and
+ * expectation, or -ENOMEM. */
 int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
-    enum knit_setting_source source, const char *folder, unsigned line, const char *text,
-    struct knit_sentence *why);
+    const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why);
 
 /* Puts figures in the place of `auto` and refuses what does not go together. */
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why);

@@ -113,8 +113,9 @@ static int on_pair(void *user, const char *section, const char *key, const char 
         refuse_key(reading, section, key);
         return 0;
     }
-    r = knit_setting_set(reading->settings, setting, KNIT_SOURCE_FILE, reading->folder,
-        reading->line, value, reading->why);
+    r = knit_setting_set(reading->settings, setting,
+        &(struct knit_setting_origin){KNIT_SOURCE_FILE, reading->folder, reading->line}, value,
+        reading->why);
     if (r == KNIT_SETTING_E_REFUSED) {
         struct knit_sentence inner = *reading->why;
 

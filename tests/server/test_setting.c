@@ -35,7 +35,9 @@ static void expect_why(const char *part)
 
 static int set(struct knit_settings *settings, const struct knit_setting *row, const char *text)
 {
-    return knit_setting_set(settings, row, KNIT_SOURCE_COMMAND_LINE, NULL, 0, text, &why);
+    const struct knit_setting_origin origin = {KNIT_SOURCE_COMMAND_LINE, NULL, 0};
+
+    return knit_setting_set(settings, row, &origin, text, &why);
 }
 
 static int read_text(struct knit_settings *settings, const char *text, size_t len)

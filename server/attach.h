@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `$/attach`: hands a caller on this machine its own session in the pool.
+ *
+ * Descriptors ride on the first byte of the response, and a receiver can only tell whose they are
+ * when that byte begins what it reads; so the response leaves when nothing else waits, and until
+ * then the connection is not read.
+ *
+ * The connection is the session's lease: when it ends the session ends, and when the session is
+ * condemned the connection is closed.
+ */
+#pragma once
+
+#include "proto/message.h"
+
+struct knit_connection;
+
+/* Answers the request now or as soon as the output is empty. */
+void knit_attach_handle(struct knit_connection *connection, const struct knit_message *message);
+
+/* The output has become empty: send what waits. */
+void knit_attach_send(struct knit_connection *connection);
+
+/* The connection is going: give the session back. */
+void knit_attach_end(struct knit_connection *connection);

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading, dispatching, pausing, ending.
+ *
+ * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned twice
+ * however the message arrived and wherever its bytes were moved meanwhile. A message that the
+ * scanner refuses before it is whole (too large, too deep) is no longer kept: its bytes are fed and
+ * forgotten, and its msgid, which the scanner remembers, gets the error at its end.
+ */
+#include "server/connection.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/attach.h"
+#include "server/loop.h"
+#include "server/method.h"
+#include "server/output.h"
+#include "server/router.h"
+
+enum {
+    /* Input of one's own up to this size is copied in front of what is read next, which keeps small
+     * messages in the loop's buffer; beyond it the message is long and read where it is. */
+    COPIED_MAX = 16 * 1024,
+    OWN_MIN = 64 * 1024,
+};
+
+static bool may_dispatch(const struct knit_connection *connection)
+{
+    return connection->pauses == 0 && !connection->is_dead;
+}
+
+static void on_input(evutil_socket_t fd, short events, void *arg);
+static void on_output(evutil_socket_t fd, short events, void *arg);
+
+/* Wait for input, or for nothing but the peer's end. */
+static void watch_input(struct knit_connection *connection, bool is_reading)
+{
+    struct event_base *base = connection->loop->base;
+
+    if (event_initialized(&connection->input_event))
+        (void)event_del(&connection->input_event);
+    (void)event_assign(&connection->input_event, base, connection->fd,
+        (short)((is_reading ? EV_READ : EV_CLOSED) | EV_PERSIST), on_input, connection);
+    (void)event_add(&connection->input_event, NULL);
+    connection->is_reading = is_reading;
+}
+
+int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
+{
+    struct knit_scan_limits limits = {
+        .message_bytes = (uint32_t)loop->all->settings->message_max_bytes};
+    struct knit_connection *connection = calloc(1, sizeof *connection);
+
+    if (!connection) {
+        (void)close(fd);
+        return -ENOMEM;
+    }
+    connection->loop = loop;
+    connection->fd = fd;
+    connection->is_unix = is_unix;
+    connection->activity_ns = loop->now_ns;
+    /* A peer whose credentials cannot be read is nobody we know. */
+    if (!is_unix || knit_access_peer(fd, &connection->peer) != 0)
+        connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
+    knit_scan_init(&connection->scan, &limits);
+    (void)event_assign(
+        &connection->output_event, loop->base, fd, EV_WRITE | EV_PERSIST, on_output, connection);
+    TAILQ_INSERT_TAIL(&loop->connections, connection, in_all);
+    if (loop->all->settings->idle_timeout_s > 0) {
+        TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
+        connection->lists |= KNIT_IN_IDLE;
+        knit_loop_watch(loop);
+    }
+    watch_input(connection, true);
+    KNIT_COUNT(loop, connections_accepted);
+    return 0;
+}
+
+static void leave_lists(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (connection->lists & KNIT_IN_DIRTY)
+        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
+    if (connection->lists & KNIT_IN_READY)
+        TAILQ_REMOVE(&loop->ready, connection, in_ready);
+    if (connection->lists & KNIT_IN_WATCHED)
+        TAILQ_REMOVE(&loop->watched, connection, in_watched);
+    if (connection->lists & KNIT_IN_IDLE)
+        TAILQ_REMOVE(&loop->idle, connection, in_idle);
+    connection->lists &= KNIT_IN_WAITING;
+}
+
+void knit_connection_close(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (connection->is_dead)
+        return;
+    connection->is_dead = true;
+    leave_lists(connection);
+    knit_router_forget(connection);
+    knit_attach_end(connection);
+    (void)event_del(&connection->input_event);
+    (void)event_del(&connection->output_event);
+    (void)close(connection->fd);
+    connection->fd = -1;
+    TAILQ_REMOVE(&loop->connections, connection, in_all);
+    TAILQ_INSERT_TAIL(&loop->dead, connection, in_all);
+    KNIT_COUNT(loop, connections_closed);
+}
+
+void knit_connection_free(struct knit_connection *connection)
+{
+    if (connection->output)
+        evbuffer_free(connection->output);
+    knit_in_flight_fini(&connection->calls);
+    free(connection->input.bytes);
+    free(connection);
+}
+
+void knit_connection_close_soon(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+        return;
+    connection->pauses |= KNIT_PAUSE_CLOSING;
+    connection->progress_ns = loop->now_ns;
+    free(connection->input.bytes);
+    connection->input = (struct knit_input){0};
+    if (!(connection->lists & KNIT_IN_WATCHED)) {
+        TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
+        connection->lists |= KNIT_IN_WATCHED;
+        knit_loop_watch(loop);
+    }
+    if (!(connection->lists & KNIT_IN_DIRTY)) {
+        TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
+        connection->lists |= KNIT_IN_DIRTY;
+    }
+}
+
+void knit_connection_linger(struct knit_connection *connection)
+{
+    if (connection->is_lingering || connection->is_dead)
+        return;
+    connection->is_lingering = true;
+    connection->progress_ns = connection->loop->now_ns;
+    (void)shutdown(connection->fd, SHUT_WR);
+    watch_input(connection, true);
+}
+
+void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
+{
+    connection->pauses |= reason;
+}
+
+void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (!(connection->pauses & reason))
+        return;
+    connection->pauses &= (uint8_t)~reason;
+    if (connection->pauses == 0 && !connection->is_dead && !(connection->lists & KNIT_IN_READY)) {
+        TAILQ_INSERT_TAIL(&loop->ready, connection, in_ready);
+        connection->lists |= KNIT_IN_READY;
+    }
+}
+
+enum knit_failure_form knit_connection_form(const struct knit_connection *connection)
+{
+    return connection->has_hello ? KNIT_FAILURE_FULL : KNIT_FAILURE_PLAIN;
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+/* The stream has no boundaries any more, or its sender does not keep to the protocol. */
+static void end_bad_stream(struct knit_connection *connection, uint32_t code, const char *reason)
+{
+    struct knit_loop *loop = connection->loop;
+
+    KNIT_COUNT(loop, messages_bad);
+    if (knit_loop_may_complain(loop))
+        knit_log(loop->all->log, KNIT_LOG_WARNING, "connection closed for a bad message",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", loop->index),
+            KNIT_LOG_NUMBER("fd", connection->fd));
+    if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
+        struct knit_failure failure = knit_failure(code, reason);
+
+        knit_output_failure(connection, connection->scan.msgid, &failure);
+    }
+    knit_connection_close_soon(connection);
+}
+
+/* Well-formed, but more than we take. */
+static void refuse_message(struct knit_connection *connection)
+{
+    const struct knit_scan *scan = &connection->scan;
+    const char *text =
+        scan->refused == KNIT_TOO_DEEP ? "the message nests too deep" : "the message is too large";
+    struct knit_failure failure = knit_failure(scan->refused, text);
+
+    KNIT_COUNT(connection->loop, messages_bad);
+    if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
+        return;
+    if (scan->refused == KNIT_TOO_LARGE) {
+        failure.limit = connection->loop->all->settings->message_max_bytes;
+        failure.actual = scan->used;
+    } else {
+        failure.limit = KNIT_DEPTH_MAX;
+    }
+    knit_output_failure(connection, scan->msgid, &failure);
+}
+
+/* False: the message must be brought again later. */
+static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_loop *loop = connection->loop;
+    uint32_t slot;
+
+    if (message->kind == KNIT_MESSAGE_RESPONSE) {
+        end_bad_stream(connection, KNIT_BAD_MESSAGE, "a response was sent to the server");
+        return true;
+    }
+    if (message->kind == KNIT_MESSAGE_REQUEST &&
+        knit_in_flight_find(&connection->calls, message->msgid, &slot)) {
+        end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
+        return true;
+    }
+    if (knit_method_is_ours(message)) {
+        knit_method_handle(connection, message);
+        return true;
+    }
+    if (loop->state != KNIT_LOOP_SERVING) {
+        struct knit_failure failure = knit_failure(KNIT_DRAINING, "the server is shutting down");
+
+        if (message->kind == KNIT_MESSAGE_REQUEST)
+            knit_output_failure(connection, message->msgid, &failure);
+        else
+            KNIT_COUNT(loop, notifications_dropped);
+        return true;
+    }
+    return knit_router_call(connection, message);
+}
+
+/* The message at the front is whole. False: it must be brought again later. */
+static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_message message;
+    const char *reason;
+
+    if (knit_output_waiting(connection) > loop->all->settings->output_max_bytes) {
+        knit_output_flush(connection);
+        if (connection->pauses & KNIT_PAUSE_OUTPUT)
+            return false;
+    }
+    if (connection->calls.count >= loop->all->settings->in_flight_max) {
+        knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
+        return false;
+    }
+    if (connection->scan.refused != 0) {
+        refuse_message(connection);
+        return true;
+    }
+    if (knit_message_parse(bytes, connection->fed, &connection->scan, &message, &reason) != 0) {
+        end_bad_stream(connection, KNIT_BAD_MESSAGE, reason);
+        return true;
+    }
+    return dispatch_parsed(connection, &message);
+}
+
+/* Feeds and dispatches what there is; `bytes` begins with the message at the front. Returns how many
+ * of them are done with. */
+static size_t consume(struct knit_connection *connection, const uint8_t *bytes, size_t len)
+{
+    struct knit_scan *scan = &connection->scan;
+    size_t begin = 0;
+
+    while (may_dispatch(connection)) {
+        if (!connection->has_message) {
+            const uint8_t *rest = bytes + begin + connection->fed;
+            size_t rest_len = len - begin - connection->fed, used;
+            int r;
+
+            if (rest_len == 0)
+                break;
+            r = knit_scan_feed(scan, rest, rest_len, &used);
+            connection->fed += used;
+            if (r == KNIT_SCAN_E_BAD) {
+                end_bad_stream(connection, scan->refused, scan->reason);
+                return len;
+            }
+            if (r == 0) {
+                if (scan->refused != 0) {
+                    begin = len;
+                    connection->fed = 0;
+                }
+                break;
+            }
+            connection->has_message = true;
+        }
+        if (!dispatch(connection, bytes + begin))
+            break;
+        begin += connection->fed;
+        connection->fed = 0;
+        connection->has_message = false;
+        knit_scan_reset(scan);
+    }
+    return begin;
+}
+
+/* ---- input --------------------------------------------------------------------------------- */
+
+/* Room for at least one byte more; input is read in place from now on. */
+static int grow_input(struct knit_input *input)
+{
+    size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
+    uint8_t *bytes;
+
+    if (input->len < input->capacity)
+        return 0;
+    bytes = realloc(input->bytes, capacity);
+    if (!bytes)
+        return -ENOMEM;
+    input->bytes = bytes;
+    input->capacity = capacity;
+    return 0;
+}
+
+static void drop_front(struct knit_input *input, size_t len)
+{
+    input->len -= len;
+    if (input->len == 0) {
+        free(input->bytes);
+        *input = (struct knit_input){0};
+    } else if (len > 0) {
+        memmove(input->bytes, input->bytes + len, input->len);
+    }
+}
+
+/* What is left over of the loop's buffer becomes the connection's own. */
+static int keep(struct knit_input *input, const uint8_t *bytes, size_t len)
+{
+    if (len > input->capacity) {
+        uint8_t *larger = realloc(input->bytes, len);
+
+        if (!larger)
+            return -ENOMEM;
+        input->bytes = larger;
+        input->capacity = len;
+    }
+    if (len > 0)
+        memcpy(input->bytes, bytes, len);
+    input->len = len;
+    if (len == 0)
+        drop_front(input, 0);
+    return 0;
+}
+
+static void end_without_memory(struct knit_connection *connection)
+{
+    if (knit_loop_may_complain(connection->loop))
+        knit_log(connection->loop->all->log, KNIT_LOG_ERROR, "connection closed for want of memory",
+            KNIT_LOG_NUMBER("fd", connection->fd));
+    knit_connection_close(connection);
+}
+
+/* One recv(). Returns 0 or less when there is nothing to consume, as recv() does. */
+static ssize_t receive(struct knit_connection *connection, void *room, size_t size)
+{
+    ssize_t n;
+
+    do
+        n = recv(connection->fd, room, size, 0);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        knit_counter_add(&connection->loop->counters.bytes_in, (uint64_t)n);
+    return n;
+}
+
+/* Through the loop's buffer. */
+static ssize_t read_shared(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+    uint8_t *buffer = connection->loop->read_buffer;
+    size_t before = input->len, done;
+    ssize_t n;
+
+    n = receive(connection, buffer + before, KNIT_LOOP_READ_BUFFER_BYTES - before);
+    if (n <= 0)
+        return n;
+    if (before > 0)
+        memcpy(buffer, input->bytes, before);
+    done = consume(connection, buffer, before + (size_t)n);
+    if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+        return n;
+    if (keep(input, buffer + done, before + (size_t)n - done) != 0)
+        end_without_memory(connection);
+    return n;
+}
+
+/* Straight into the connection's own memory. */
+static ssize_t read_own(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+    size_t done;
+    ssize_t n;
+
+    if (grow_input(input) != 0) {
+        end_without_memory(connection);
+        return 1;
+    }
+    n = receive(connection, input->bytes + input->len, input->capacity - input->len);
+    if (n <= 0)
+        return n;
+    input->len += (size_t)n;
+    done = consume(connection, input->bytes, input->len);
+    if (!connection->is_dead && !(connection->pauses & KNIT_PAUSE_CLOSING))
+        drop_front(input, done);
+    return n;
+}
+
+static void touch(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    connection->activity_ns = loop->now_ns;
+    if (connection->lists & KNIT_IN_IDLE) {
+        TAILQ_REMOVE(&loop->idle, connection, in_idle);
+        TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
+    }
+}
+
+/* What still comes after the last word is thrown away, so that closing does not reset the
+ * connection before the peer has read it. */
+static void discard(struct knit_connection *connection)
+{
+    ssize_t n = receive(connection, connection->loop->read_buffer, KNIT_LOOP_READ_BUFFER_BYTES);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        knit_connection_close(connection);
+}
+
+static void on_input(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_connection *connection = arg;
+    ssize_t n;
+
+    (void)fd;
+    connection->loop->idle_turns = 0;
+    if (connection->is_lingering) {
+        discard(connection);
+        return;
+    }
+    if (events & EV_CLOSED) {
+        /* Paused, and the peer has gone: nobody is there for what would be dispatched later. */
+        knit_connection_close(connection);
+        return;
+    }
+    if (connection->pauses != 0) {
+        /* Only now does the pause cost system calls; most are over before more input comes. */
+        watch_input(connection, false);
+        return;
+    }
+    touch(connection);
+    n = connection->input.len <= COPIED_MAX ? read_shared(connection) : read_own(connection);
+    if (n == 0) {
+        knit_output_flush(connection);
+        knit_connection_close(connection);
+    } else if (n < 0 && errno != EAGAIN) {
+        knit_connection_close(connection);
+    }
+}
+
+static void on_output(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_connection *connection = arg;
+
+    (void)fd, (void)events;
+    connection->loop->idle_turns = 0;
+    knit_output_flush(connection);
+}
+
+void knit_connection_resume(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+    size_t done;
+
+    if (!may_dispatch(connection))
+        return;
+    touch(connection);
+    if (input->len > 0) {
+        done = consume(connection, input->bytes, input->len);
+        if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+            return;
+        drop_front(input, done);
+    }
+    if (connection->pauses == 0 && !connection->is_reading)
+        watch_input(connection, true);
+}

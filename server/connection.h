@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One connection: bytes in, messages out of them, replies back.
+ *
+ * Input is read into the loop's one big buffer, scanned and dispatched in place; only what is left
+ * over (a message that is not whole yet, or messages that must wait) moves into memory of the
+ * connection's own, which it gives back as soon as it is empty. An idle connection costs this
+ * structure. A large message is read straight into the connection's own memory.
+ *
+ * Why a connection is not read just now is a set of KNIT_PAUSE_* bits; when the last one goes the
+ * loop resumes it. While it is not read, it still notices that its peer has gone.
+ *
+ * The end of the peer's stream means that the caller is gone: replies that are due are still
+ * written, its calls are aborted.
+ *
+ * Threads: its loop's.
+ * Limits: message_max_bytes and KNIT_LOOP_READ_BUFFER_BYTES of input; output as output.h says;
+ * in_flight_max calls.
+ * Security: everything read is hostile. After a message without boundaries nothing more is read.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "proto/failure.h"
+#include "proto/scan.h"
+#include "server/access.h"
+#include "server/in_flight.h"
+
+struct evbuffer;
+struct knit_attach;
+struct knit_loop;
+
+enum {
+    KNIT_PAUSE_SLOT = 1,      /* waits in the router's queue for a slot or for arena space */
+    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls */
+    KNIT_PAUSE_OUTPUT = 4,    /* its peer does not read its replies */
+    KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
+    KNIT_PAUSE_CLOSING = 16,  /* for good */
+};
+
+/* Which of the loop's lists besides `connections` it is in. */
+enum {
+    KNIT_IN_DIRTY = 1,
+    KNIT_IN_READY = 2,
+    KNIT_IN_WATCHED = 4,
+    KNIT_IN_WAITING = 8, /* the router's */
+    KNIT_IN_IDLE = 16,
+};
+
+struct knit_input {
+    uint8_t *bytes; /* what was read and is not consumed; NULL when len is 0 */
+    size_t len;
+    size_t capacity;
+};
+
+struct knit_connection {
+    TAILQ_ENTRY(knit_connection) in_all; /* or in `dead` */
+    TAILQ_ENTRY(knit_connection) in_dirty;
+    TAILQ_ENTRY(knit_connection) in_ready;
+    TAILQ_ENTRY(knit_connection) in_watched;
+    TAILQ_ENTRY(knit_connection) in_waiting;
+    TAILQ_ENTRY(knit_connection) in_idle;
+    struct knit_loop *loop;
+    int fd;
+    uint8_t lists;  /* KNIT_IN_* */
+    uint8_t pauses; /* KNIT_PAUSE_* */
+    bool is_unix;
+    bool is_dead;
+    bool is_reading;   /* the input event is for reading, not for the end alone */
+    bool is_lingering; /* all is said and the sending side shut: waits for the peer's end */
+    bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
+    bool has_hello;
+    bool has_goaway;
+    struct knit_access_peer peer; /* of a unix socket */
+
+    struct event input_event;
+    struct event output_event; /* pending while the socket takes no more */
+    struct knit_scan scan;
+    size_t fed; /* bytes of the message at the front that the scanner has seen */
+    struct knit_input input;
+
+    struct evbuffer *output; /* NULL until the first reply */
+    size_t pinned_bytes;     /* of it, lying in the reply arena */
+    uint64_t progress_ns;    /* when output last moved or began to wait */
+    uint64_t activity_ns;    /* when bytes last came or went */
+
+    struct knit_in_flight calls;
+    uint64_t session_id;        /* of what it attached; 0 = none */
+    struct knit_attach *attach; /* a reply with descriptors that waits */
+};
+
+/* Takes fd over. Returns 0, or -ENOMEM with fd closed. */
+int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix);
+
+/* Ends it now: aborts its calls, drops what was not written. Freed at the end of the turn. Once. */
+void knit_connection_close(struct knit_connection *connection);
+
+/* Frees a closed one. */
+void knit_connection_free(struct knit_connection *connection);
+
+/* Ends it after its output has gone; reads nothing more. */
+void knit_connection_close_soon(struct knit_connection *connection);
+
+/* The output of a closing one has gone: shut the sending side, wait for the peer's end. */
+void knit_connection_linger(struct knit_connection *connection);
+
+/* Add or take away reasons for not reading. Taking the last one away makes it ready. */
+void knit_connection_pause(struct knit_connection *connection, uint8_t reason);
+void knit_connection_unpause(struct knit_connection *connection, uint8_t reason);
+
+/* Goes on with the input it holds. */
+void knit_connection_resume(struct knit_connection *connection);
+
+/* The form of errors its caller understands. */
+enum knit_failure_form knit_connection_form(const struct knit_connection *connection);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an event loop has done so far.
+ *
+ * Each counter has one writer, the loop's thread, and any number of readers; so adding is a load
+ * and a store, with no locked instruction, and a reader sees each number, if not all of them, as
+ * it was at some moment.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define KNIT_COUNTERS(X)                                                                           \
+    X(connections_accepted)                                                                        \
+    X(connections_closed)                                                                          \
+    X(bytes_in)                                                                                    \
+    X(bytes_out)                                                                                   \
+    X(requests)                                                                                    \
+    X(notifications)                                                                               \
+    X(notifications_dropped)                                                                       \
+    X(messages_bad)                                                                                \
+    X(calls_published)                                                                             \
+    X(calls_answered)                                                                              \
+    X(calls_failed)                                                                                \
+    X(calls_timed_out)                                                                             \
+    X(calls_cancelled)                                                                             \
+    X(calls_overloaded)                                                                            \
+    X(waits_for_slot)                                                                              \
+    X(waits_for_reader)                                                                            \
+    X(readers_dropped)                                                                             \
+    X(sleeps)
+
+struct knit_counters {
+#define KNIT_COUNTER_MEMBER(name) _Atomic uint64_t name;
+    KNIT_COUNTERS(KNIT_COUNTER_MEMBER)
+#undef KNIT_COUNTER_MEMBER
+};
+
+/* relaxed throughout: counters order nothing. */
+static inline void knit_counter_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+
+    atomic_store_explicit(counter, value + n, memory_order_relaxed);
+}
+
+static inline uint64_t knit_counter_read(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+#define KNIT_COUNT(loop, name) knit_counter_add(&(loop)->counters.name, 1)

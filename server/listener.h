@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accepts connections on one listening socket and hands them on.
+ *
+ * When descriptors run out the kernel keeps a connection in the backlog, and epoll reports it again
+ * and again. So a spare descriptor is kept: it is closed, the connection accepted and closed in its
+ * place, the spare opened again, and accepting pauses for a moment.
+ *
+ * Threads: the event base's.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* fd belongs to the callee now: non-blocking, close-on-exec. */
+typedef void knit_listener_on_accept(void *arg, int fd, bool is_unix);
+/* Descriptors or memory ran out: connections are being turned away. */
+typedef void knit_listener_on_exhausted(void *arg, int error);
+
+struct knit_listener {
+    int fd; /* borrowed; -1 = closed */
+    int spare_fd;
+    bool is_unix;
+    struct event *accept_event;
+    struct event *pause_event;
+    knit_listener_on_accept *on_accept;
+    knit_listener_on_exhausted *on_exhausted;
+    void *arg;
+};
+
+/* Fill in fd, is_unix and the callbacks, then start. Returns 0 or -ENOMEM. */
+int knit_listener_start(struct knit_listener *listener, struct event_base *base);
+
+/* Accepts no more; fd stays open. Accepts one that never started. */
+void knit_listener_stop(struct knit_listener *listener);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The protocol's own methods, `$/hello` and its kin: answered by the loop itself. */
+#pragma once
+
+#include "proto/message.h"
+
+struct knit_connection;
+
+/* Whether the name is one of the protocol's, known or not. */
+bool knit_method_is_ours(const struct knit_message *message);
+
+/* Answers it, or counts it if it is a notification nobody knows. */
+void knit_method_handle(struct knit_connection *connection, const struct knit_message *message);
+
+/* `$/goaway`, to connections that said `$/hello`. */
+void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms);

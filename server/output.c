@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encoded in the loop's scratch buffer, gathered in the connection's evbuffer, written with one
+ * writev() a turn. A connection whose socket takes no more waits for it to become writable and is
+ * watched for progress meanwhile.
+ */
+#include "server/output.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/pool.h"
+#include "proto/message.h"
+#include "server/attach.h"
+#include "server/connection.h"
+#include "server/loop.h"
+
+enum {
+    REFERRED_MIN = 16 * 1024,      /* smaller payloads are cheaper copied */
+    PINNED_MAX = 8 * 1024 * 1024,  /* of one connection, before it copies */
+    COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
+};
+
+size_t knit_output_waiting(const struct knit_connection *connection)
+{
+    return connection->output ? evbuffer_get_length(connection->output) : 0;
+}
+
+/* The connection is due for a flush at the end of the turn. */
+static void mark_dirty(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (connection->lists & KNIT_IN_DIRTY || connection->is_dead)
+        return;
+    TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
+    connection->lists |= KNIT_IN_DIRTY;
+}
+
+static int make_output(struct knit_connection *connection)
+{
+    if (!connection->output)
+        connection->output = evbuffer_new();
+    return connection->output ? 0 : -ENOMEM;
+}
+
+static void append(struct knit_connection *connection, const void *bytes, size_t len)
+{
+    if (connection->is_dead)
+        return;
+    if (make_output(connection) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    mark_dirty(connection);
+}
+
+void knit_output_message(struct knit_connection *connection, struct knit_span message)
+{
+    append(connection, message.bytes, message.len);
+}
+
+/* Sends what the scratch buffer holds; an encoder that ran out of memory ends the connection. */
+static void append_scratch(struct knit_connection *connection)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+
+    if (scratch->error != 0)
+        knit_connection_close(connection);
+    else
+        append(connection, scratch->bytes, scratch->len);
+    knit_buffer_reset(scratch);
+    knit_buffer_trim(scratch, 64 * 1024);
+}
+
+void knit_output_result(struct knit_connection *connection, uint32_t msgid, struct knit_span result)
+{
+    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
+    struct knit_buffer buffer;
+
+    knit_buffer_init_fixed(&buffer, head, sizeof head);
+    (void)knit_message_put_response_head(&buffer, msgid);
+    append(connection, head, buffer.len);
+    append(connection, result.bytes, result.len);
+}
+
+void knit_output_failure(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_failure *failure)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+
+    knit_buffer_reset(scratch);
+    (void)knit_message_put_error(scratch, msgid, failure, knit_connection_form(connection));
+    append_scratch(connection);
+}
+
+/* ---- outcomes ------------------------------------------------------------------------------ */
+
+/* A block of the reply arena while an evbuffer refers to it. */
+struct pin {
+    struct knit_connection *connection;
+    uint32_t slot;
+};
+
+static void on_written(const void *bytes, size_t len, void *arg)
+{
+    struct pin *pin = arg;
+    struct knit_router *router = &pin->connection->loop->router;
+
+    (void)bytes;
+    pin->connection->pinned_bytes -= len;
+    router->pinned--;
+    knit_router_release(router, pin->slot);
+    free(pin);
+}
+
+/* False: it was not possible, copy. */
+static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
+{
+    size_t copied = knit_output_waiting(connection) - connection->pinned_bytes;
+    struct pin *pin;
+
+    if (connection->is_dead || outcome->len < REFERRED_MIN)
+        return false;
+    if (connection->pinned_bytes + outcome->len > PINNED_MAX && copied < COPIED_MAX)
+        return false;
+    pin = malloc(sizeof *pin);
+    if (!pin)
+        return false;
+    *pin = (struct pin){connection, outcome->slot};
+    if (evbuffer_add_reference(
+            connection->output, outcome->payload, outcome->len, on_written, pin) != 0) {
+        free(pin);
+        return false;
+    }
+    connection->pinned_bytes += outcome->len;
+    connection->loop->router.pinned++;
+    mark_dirty(connection);
+    return true;
+}
+
+/* The payload of an error may lie where its writer can still change it, and converting reads it more
+ * than once; so it is converted from a copy. */
+static void convert_error(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+    void *copy = NULL;
+    const void *bytes = outcome->payload;
+
+    if (outcome->held) {
+        copy = malloc(outcome->len + 1);
+        if (!copy) {
+            knit_connection_close(connection);
+            return;
+        }
+        bytes = memcpy(copy, outcome->payload, outcome->len);
+    }
+    knit_buffer_reset(scratch);
+    (void)knit_message_put_error_raw(
+        scratch, msgid, knit_span(bytes, outcome->len), knit_connection_form(connection));
+    append_scratch(connection);
+    free(copy);
+}
+
+void knit_output_outcome(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    struct knit_loop *loop = connection->loop;
+    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
+    struct knit_buffer buffer;
+
+    if (outcome->status != KNIT_STATUS_RESULT) {
+        convert_error(connection, msgid, outcome);
+    } else {
+        knit_buffer_init_fixed(&buffer, head, sizeof head);
+        (void)knit_message_put_response_head(&buffer, msgid);
+        append(connection, head, buffer.len);
+        if (outcome->held && refer(connection, outcome))
+            return;
+        append(connection, outcome->payload, outcome->len);
+    }
+    if (outcome->held)
+        knit_router_release(&loop->router, outcome->slot);
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static void unwatch(struct knit_connection *connection)
+{
+    if (!(connection->lists & KNIT_IN_WATCHED))
+        return;
+    TAILQ_REMOVE(&connection->loop->watched, connection, in_watched);
+    connection->lists &= (uint8_t)~KNIT_IN_WATCHED;
+}
+
+static void on_empty(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_WATCHED)
+        (void)event_del(&connection->output_event);
+    if (connection->pauses & KNIT_PAUSE_CLOSING) {
+        knit_connection_linger(connection);
+        return;
+    }
+    unwatch(connection);
+    knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
+    if (connection->attach)
+        knit_attach_send(connection);
+}
+
+static void on_full(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+    size_t max = loop->all->settings->output_max_bytes;
+    size_t waiting = knit_output_waiting(connection);
+
+    (void)event_add(&connection->output_event, NULL);
+    if (!(connection->lists & KNIT_IN_WATCHED)) {
+        TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
+        connection->lists |= KNIT_IN_WATCHED;
+        connection->progress_ns = loop->now_ns;
+        knit_loop_watch(loop);
+    }
+    if (waiting > max && !(connection->pauses & KNIT_PAUSE_OUTPUT)) {
+        KNIT_COUNT(loop, waits_for_reader);
+        knit_connection_pause(connection, KNIT_PAUSE_OUTPUT);
+    } else if (waiting <= max / 2) {
+        knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
+    }
+}
+
+void knit_output_flush(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+    int n = 0;
+
+    if (connection->is_dead)
+        return;
+    if (knit_output_waiting(connection) > 0) {
+        n = evbuffer_write(connection->output, connection->fd);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            knit_connection_close(connection);
+            return;
+        }
+    }
+    if (n > 0) {
+        knit_counter_add(&loop->counters.bytes_out, (uint64_t)n);
+        connection->progress_ns = connection->activity_ns = loop->now_ns;
+    }
+    if (knit_output_waiting(connection) == 0)
+        on_empty(connection);
+    else
+        on_full(connection);
+}

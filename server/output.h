@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What goes out on a connection.
+ *
+ * Replies gather in an evbuffer during a turn and leave in one write at its end. A large result is
+ * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
+ * the last of its bytes has been written. Blocks that a slow reader pins are lost to everybody
+ * else on this loop, so a connection may pin PINNED_MAX bytes; beyond that results are copied, up to
+ * COPIED_MAX; beyond that they are pinned again, which ends with the arena being full and the loop's
+ * calls waiting. A reader that takes nothing at all for output_stall_s is disconnected.
+ *
+ * Nothing here fails towards the caller: without memory for a reply the connection is closed, since
+ * leaving out a reply would leave a call without its outcome.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "proto/failure.h"
+#include "proto/span.h"
+
+struct knit_connection;
+struct knit_session_outcome;
+
+void knit_output_result(
+    struct knit_connection *connection, uint32_t msgid, struct knit_span result);
+void knit_output_failure(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_failure *failure);
+
+/* An outcome as it came from the lane; takes care of its release. */
+void knit_output_outcome(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome);
+
+/* A whole message that was encoded elsewhere. */
+void knit_output_message(struct knit_connection *connection, struct knit_span message);
+
+/* Bytes that wait. */
+size_t knit_output_waiting(const struct knit_connection *connection);
+
+/* Writes as much as the socket takes in one go. */
+void knit_output_flush(struct knit_connection *connection);

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the pool reports, as lines of the log. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct knit_log;
+struct knit_pool;
+struct knit_pool_event;
+
+/* One line a task printed: msg="task output", so that nobody takes it for ours. */
+void knit_pool_log_output(
+    struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
+
+/* debug_bits: enum knit_debug. pool may be NULL while it opens. */
+void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
+    const struct knit_pool_event *event);
+
+/* What a lane has done so far. */
+void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane);

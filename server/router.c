@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens to a call when, and who is told:
+ *
+ *     published      a record, and (requests) an entry in the connection's table
+ *     answered       response, both gone
+ *     deadline       response TIMEOUT, entry gone; the record without a connection until answered
+ *     `queue` over   the same, if it has not started
+ *     cancelled      abort flag; both stay until answered
+ *     caller gone    abort flag; the record without a connection until answered
+ *
+ * A task called by notification has a record without a connection from the start, and no abort
+ * flag when its caller goes: nobody said that the caller would wait for it.
+ */
+#include "server/router.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/pool.h"
+#include "server/connection.h"
+#include "server/loop.h"
+#include "server/output.h"
+
+enum {
+    COLLECT_BATCH = 64,
+    COLLECT_MAX = 1024, /* a turn: then sockets have their turn again */
+    CALLS_A_TURN = 16,  /* of a connection that waited, while others wait too */
+    NAME_SHOWN_MAX = 64,
+};
+
+int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct knit_pool *pool)
+{
+    static const enum knit_balancer balancers[] = {
+        [KNIT_BALANCER_CHOICE_ROBIN_ROUND] = KNIT_BALANCER_ROUND_ROBIN,
+        [KNIT_BALANCER_CHOICE_FIRST_IDLE] = KNIT_BALANCER_FIRST_IDLE,
+        [KNIT_BALANCER_CHOICE_RANDOM_LANE] = KNIT_BALANCER_RANDOM,
+        [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
+    const struct knit_settings *settings = loop->all->settings;
+    struct knit_session_options options = {.balancer = balancers[settings->balancer],
+        .spin_us = 0,
+        .random_seed = loop->now_ns + loop->index};
+    int r;
+
+    *router = (struct knit_router){.loop = loop, .next_ns = UINT64_MAX};
+    TAILQ_INIT(&router->waiting);
+    router->records = calloc(settings->slots, sizeof *router->records);
+    if (!router->records)
+        return -ENOMEM;
+    r = knit_pool_session_open(pool, (uint32_t)settings->slots, &options, &router->session);
+    if (r != 0) {
+        knit_router_fini(router, pool);
+        return r;
+    }
+    router->slots = (uint32_t)settings->slots;
+    router->registry = knit_pool_registry(pool);
+    return 0;
+}
+
+void knit_router_fini(struct knit_router *router, struct knit_pool *pool)
+{
+    router->session = knit_pool_session_close(pool, router->session);
+    free(router->records);
+    router->records = NULL;
+}
+
+static struct knit_session *session_of(const struct knit_router *router)
+{
+    return router->session->session;
+}
+
+uint32_t knit_router_outstanding(const struct knit_router *router)
+{
+    return router->slots - knit_session_slots_free(session_of(router)) - router->pinned;
+}
+
+void knit_router_release(struct knit_router *router, uint32_t slot)
+{
+    knit_session_release(session_of(router), slot);
+}
+
+/* ---- refusing ------------------------------------------------------------------------------ */
+
+/* Notifications have nobody to tell. */
+static void refuse(struct knit_connection *connection, const struct knit_message *message,
+    const struct knit_failure *failure)
+{
+    if (message->kind == KNIT_MESSAGE_REQUEST)
+        knit_output_failure(connection, message->msgid, failure);
+    else
+        KNIT_COUNT(connection->loop, notifications_dropped);
+}
+
+static void refuse_code(struct knit_connection *connection, const struct knit_message *message,
+    uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    refuse(connection, message, &failure);
+}
+
+static void refuse_unknown(struct knit_connection *connection, const struct knit_message *message)
+{
+    const struct knit_registry *registry = connection->loop->router.registry;
+    const struct knit_registry_task *nearest = NULL;
+    struct knit_span name = message->method.name;
+    char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
+
+    if (!name.bytes) {
+        (void)snprintf(text, sizeof text, "there is no task of the number %llu",
+            (unsigned long long)message->method.id);
+    } else {
+        int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
+
+        if (name.len <= KNIT_NAME_BYTES_MAX)
+            nearest = knit_registry_nearest(registry, (const char *)name.bytes, name.len);
+        if (nearest)
+            (void)snprintf(text, sizeof text, "there is no task '%.*s'; the nearest is '%s'", shown,
+                (const char *)name.bytes, nearest->name);
+        else
+            (void)snprintf(
+                text, sizeof text, "there is no task '%.*s'", shown, (const char *)name.bytes);
+    }
+    refuse_code(connection, message, KNIT_UNKNOWN_TASK, text);
+}
+
+static void refuse_too_large(struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_failure failure =
+        knit_failure(KNIT_TOO_LARGE, "the arguments are larger than a call may carry");
+
+    failure.limit = connection->loop->all->settings->max_payload_bytes;
+    failure.actual = message->params.len;
+    refuse(connection, message, &failure);
+}
+
+static void refuse_overloaded(
+    struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_router *router = &connection->loop->router;
+    struct knit_failure failure =
+        knit_failure(KNIT_OVERLOADED, "more calls are queued than the server wants to queue");
+    uint64_t wait_ns = router->interval_ns * (knit_router_outstanding(router) / 2 + 1);
+
+    failure.retry_after_ms = wait_ns / 1000000 + 1;
+    failure.limit = connection->loop->all->settings->queue_max;
+    KNIT_COUNT(connection->loop, calls_overloaded);
+    refuse(connection, message, &failure);
+}
+
+/* ---- publishing ---------------------------------------------------------------------------- */
+
+static const struct knit_registry_task *find_task(
+    const struct knit_registry *registry, const struct knit_method *method)
+{
+    if (method->name.bytes)
+        return method->name.len <= KNIT_NAME_BYTES_MAX
+                   ? knit_registry_find(
+                         registry, (const char *)method->name.bytes, method->name.len)
+                   : NULL;
+    return method->id <= UINT32_MAX ? knit_registry_at(registry, (uint32_t)method->id) : NULL;
+}
+
+/* now + span without passing the end of time, which is no deadline. */
+static uint64_t deadline_after(uint64_t now_ns, uint64_t span_ns)
+{
+    return span_ns < UINT64_MAX - now_ns ? now_ns + span_ns : UINT64_MAX;
+}
+
+static uint64_t deadline_of(const struct knit_loop *loop, const struct knit_registry_task *task,
+    const struct knit_options *options)
+{
+    uint64_t span_ns = options->timeout_ns;
+
+    if (task->timeout_ms != 0 && task->timeout_ms * UINT64_C(1000000) < span_ns)
+        span_ns = task->timeout_ms * UINT64_C(1000000);
+    return span_ns == KNIT_OPTION_NONE ? UINT64_MAX : deadline_after(loop->now_ns, span_ns);
+}
+
+/* Not this one's turn: others waited before it, or it has had its share. */
+static bool must_queue(struct knit_connection *connection)
+{
+    struct knit_router *router = &connection->loop->router;
+
+    if (router->resumed == connection)
+        return router->turns_left == 0 && !TAILQ_EMPTY(&router->waiting);
+    return !TAILQ_EMPTY(&router->waiting);
+}
+
+static void wait_for_slot(struct knit_connection *connection)
+{
+    struct knit_router *router = &connection->loop->router;
+
+    knit_connection_pause(connection, KNIT_PAUSE_SLOT);
+    if (connection->lists & KNIT_IN_WAITING)
+        return;
+    TAILQ_INSERT_TAIL(&router->waiting, connection, in_waiting);
+    connection->lists |= KNIT_IN_WAITING;
+    KNIT_COUNT(connection->loop, waits_for_slot);
+}
+
+static uint32_t lane_for(const struct knit_options *options)
+{
+    if (options->affinity == KNIT_OPTION_NONE)
+        return KNIT_LANE_ANY;
+    return (uint32_t)((options->affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 33);
+}
+
+/* A request's entry; without memory for it the call, which runs already, is aborted and forgotten
+ * and its connection closed. */
+static void remember(struct knit_connection *connection, const struct knit_message *message,
+    struct knit_record record, uint32_t slot)
+{
+    struct knit_router *router = &connection->loop->router;
+
+    if (message->kind == KNIT_MESSAGE_REQUEST) {
+        if (knit_in_flight_add(&connection->calls, message->msgid, slot) != 0) {
+            knit_session_abort(session_of(router), slot);
+            knit_connection_close(connection);
+        } else {
+            record.connection = connection;
+            if (record.deadline_ns < router->next_ns)
+                router->next_ns = record.deadline_ns;
+            if (record.queue_deadline_ns < router->next_ns)
+                router->next_ns = record.queue_deadline_ns;
+        }
+    }
+    router->records[slot] = record;
+}
+
+static bool publish(struct knit_connection *connection, const struct knit_message *message,
+    const struct knit_registry_task *task, const struct knit_options *options)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_router *router = &loop->router;
+    struct knit_record record = {.deadline_ns = deadline_of(loop, task, options),
+        .queue_deadline_ns = options->queue_ns == KNIT_OPTION_NONE
+                                 ? UINT64_MAX
+                                 : deadline_after(loop->now_ns, options->queue_ns),
+        .msgid = message->msgid,
+        .task = task->id,
+        .is_taken = true};
+    struct knit_session_call call = {.task = task->id,
+        .epoch = knit_registry_epoch(router->registry),
+        .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
+        .lane = lane_for(options),
+        .payload = message->params.bytes,
+        .len = message->params.len};
+    uint32_t slot;
+    int r = knit_session_publish(session_of(router), &call, &slot);
+
+    if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL) {
+        wait_for_slot(connection);
+        return false;
+    }
+    if (r == KNIT_SESSION_E_TOO_LARGE) {
+        refuse_too_large(connection, message);
+    } else if (r == KNIT_SESSION_E_CLOSED) {
+        refuse_code(connection, message, KNIT_SHUTDOWN, "the pool is shut down");
+    } else if (r != 0) {
+        refuse_code(connection, message, KNIT_INTERNAL, "the call could not be published");
+    } else {
+        remember(connection, message, record, slot);
+        if (router->resumed == connection && router->turns_left > 0)
+            router->turns_left--;
+        KNIT_COUNT(loop, calls_published);
+    }
+    return true;
+}
+
+/* Publishes or refuses; false: it has to wait. */
+static bool route(struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_router *router = &loop->router;
+    uint64_t queue_max = loop->all->settings->queue_max;
+    const struct knit_registry_task *task;
+    struct knit_options options;
+    const char *reason;
+
+    if (knit_options_decode(message->options, &options, &reason) != 0) {
+        refuse_code(connection, message, KNIT_BAD_ARGUMENT, reason);
+        return true;
+    }
+    if (options.epoch != KNIT_OPTION_NONE &&
+        options.epoch != knit_registry_epoch(router->registry)) {
+        refuse_code(connection, message, KNIT_STALE_EPOCH,
+            "the tasks have changed since that epoch; read $/tasks again");
+        return true;
+    }
+    task = find_task(router->registry, &message->method);
+    if (!task) {
+        refuse_unknown(connection, message);
+        return true;
+    }
+    if (message->params.len > loop->all->settings->max_payload_bytes) {
+        refuse_too_large(connection, message);
+        return true;
+    }
+    if (options.timeout_ns == 0) {
+        struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the timeout is 0");
+
+        failure.started = KNIT_STARTED_NO;
+        KNIT_COUNT(loop, calls_timed_out);
+        refuse(connection, message, &failure);
+        return true;
+    }
+    if (queue_max > 0 && knit_router_outstanding(router) >= queue_max) {
+        refuse_overloaded(connection, message);
+        return true;
+    }
+    if (must_queue(connection)) {
+        wait_for_slot(connection);
+        return false;
+    }
+    return publish(connection, message, task, &options);
+}
+
+bool knit_router_call(struct knit_connection *connection, const struct knit_message *message)
+{
+    if (!route(connection, message))
+        return false;
+    if (message->kind == KNIT_MESSAGE_REQUEST)
+        KNIT_COUNT(connection->loop, requests);
+    else
+        KNIT_COUNT(connection->loop, notifications);
+    return true;
+}
+
+/* ---- early ends ---------------------------------------------------------------------------- */
+
+void knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
+{
+    uint32_t slot;
+
+    if (!knit_in_flight_find(&connection->calls, msgid, &slot))
+        return;
+    KNIT_COUNT(connection->loop, calls_cancelled);
+    knit_session_abort(session_of(&connection->loop->router), slot);
+}
+
+void knit_router_forget(struct knit_connection *connection)
+{
+    struct knit_router *router = &connection->loop->router;
+    struct knit_in_flight *calls = &connection->calls;
+
+    if (connection->lists & KNIT_IN_WAITING)
+        TAILQ_REMOVE(&router->waiting, connection, in_waiting);
+    connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+    for (uint32_t i = 0; i < calls->capacity && calls->count > 0; i++) {
+        uint32_t slot = calls->entries[i].slot_plus_one - 1;
+
+        if (calls->entries[i].slot_plus_one == 0)
+            continue;
+        router->records[slot].connection = NULL;
+        knit_session_abort(session_of(router), slot);
+    }
+    knit_in_flight_fini(calls);
+}
+
+/* Whether a worker has claimed the slot's call, which has not been collected. Both words move one
+ * generation a call, the claim first. */
+static bool has_started(const struct knit_router *router, uint32_t slot)
+{
+    const struct knit_reply_view *view = &router->session->reply;
+    uint64_t claim = atomic_load_explicit(&view->claim[slot], memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&view->reply[slot].word, memory_order_acquire);
+
+    return knit_gen_diff(knit_claim_gen(claim), knit_word_gen(word)) > 0;
+}
+
+/* The record's call is no longer the connection's. */
+static void detach_record(struct knit_record *record)
+{
+    struct knit_connection *connection = record->connection;
+
+    (void)knit_in_flight_remove(&connection->calls, record->msgid);
+    record->connection = NULL;
+    knit_connection_unpause(connection, KNIT_PAUSE_IN_FLIGHT);
+}
+
+static void time_out(struct knit_router *router, uint32_t slot, const char *text)
+{
+    struct knit_record *record = &router->records[slot];
+    struct knit_connection *connection = record->connection;
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+    uint32_t msgid = record->msgid;
+    int started;
+
+    /* Answered in this very moment: then that is its outcome. */
+    if (!knit_session_settle(session_of(router), slot, &started))
+        return;
+    failure.started = (enum knit_started)started;
+    KNIT_COUNT(router->loop, calls_timed_out);
+    detach_record(record);
+    /* Its answer will be dropped by the session, so nobody will come for the record. */
+    record->is_taken = false;
+    knit_output_failure(connection, msgid, &failure);
+}
+
+static void expire(struct knit_router *router)
+{
+    uint64_t now_ns = router->loop->now_ns;
+
+    if (now_ns < router->next_ns)
+        return;
+    router->next_ns = UINT64_MAX;
+    for (uint32_t slot = 0; slot < router->slots; slot++) {
+        struct knit_record *record = &router->records[slot];
+
+        if (!record->is_taken || !record->connection)
+            continue;
+        if (record->queue_deadline_ns != UINT64_MAX && has_started(router, slot))
+            record->queue_deadline_ns = UINT64_MAX;
+        if (record->deadline_ns <= now_ns)
+            time_out(router, slot, "the call's timeout has passed");
+        else if (record->queue_deadline_ns <= now_ns)
+            time_out(router, slot, "the call waited in the queue for as long as it may");
+        if (!record->is_taken || !record->connection)
+            continue;
+        if (record->deadline_ns < router->next_ns)
+            router->next_ns = record->deadline_ns;
+        if (record->queue_deadline_ns < router->next_ns)
+            router->next_ns = record->queue_deadline_ns;
+    }
+}
+
+/* ---- outcomes ------------------------------------------------------------------------------ */
+
+static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
+{
+    struct knit_record *record = &router->records[outcome->slot];
+    struct knit_connection *connection = record->connection;
+
+    record->is_taken = false;
+    if (outcome->status == KNIT_STATUS_RESULT)
+        KNIT_COUNT(router->loop, calls_answered);
+    else
+        KNIT_COUNT(router->loop, calls_failed);
+    if (!connection) {
+        if (outcome->held)
+            knit_router_release(router, outcome->slot);
+        return;
+    }
+    detach_record(record);
+    knit_output_outcome(connection, record->msgid, outcome);
+}
+
+static size_t collect(struct knit_router *router)
+{
+    struct knit_session_outcome outcomes[COLLECT_BATCH];
+    size_t total = 0, count;
+
+    do {
+        count = knit_session_collect(session_of(router), outcomes, COLLECT_BATCH);
+        for (size_t i = 0; i < count; i++)
+            deliver(router, &outcomes[i]);
+        total += count;
+    } while (count == COLLECT_BATCH && total < COLLECT_MAX);
+    return total;
+}
+
+static void measure(struct knit_router *router, size_t count)
+{
+    uint64_t now_ns = router->loop->now_ns;
+    uint64_t interval_ns = (now_ns - router->collected_ns) / count;
+
+    router->interval_ns = (router->interval_ns * 7 + interval_ns) / 8;
+    router->collected_ns = now_ns;
+}
+
+/* Those who waited go on in turn, as long as that brings calls into the lanes. */
+static void resume_waiting(struct knit_router *router)
+{
+    struct knit_connection *connection;
+    uint32_t rounds = 0;
+
+    while (rounds++ < router->slots && knit_session_slots_free(session_of(router)) > 0 &&
+           (connection = TAILQ_FIRST(&router->waiting))) {
+        TAILQ_REMOVE(&router->waiting, connection, in_waiting);
+        connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+        connection->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
+        router->resumed = connection;
+        router->turns_left = CALLS_A_TURN;
+        knit_connection_resume(connection);
+        router->resumed = NULL;
+        /* It came for arena space and got none: it is first again, and nobody else gets any. */
+        if (router->turns_left == CALLS_A_TURN && connection->lists & KNIT_IN_WAITING) {
+            TAILQ_REMOVE(&router->waiting, connection, in_waiting);
+            TAILQ_INSERT_HEAD(&router->waiting, connection, in_waiting);
+            break;
+        }
+    }
+}
+
+size_t knit_router_turn(struct knit_router *router)
+{
+    size_t count = collect(router);
+
+    if (count > 0)
+        measure(router, count);
+    expire(router);
+    if (!TAILQ_EMPTY(&router->waiting))
+        resume_waiting(router);
+    knit_session_flush(session_of(router));
+    return count;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where loop and lanes meet: a request becomes a call in the loop's session, its outcome becomes
+ * the response on the right connection.
+ *
+ * A call is known by its session slot. The record of that slot says whose it is and when it is
+ * overdue; when the connection goes away or the deadline passes, the record loses its connection
+ * while the slot stays taken until the worker has answered.
+ *
+ * When the session has no slot or no arena space, the connection waits in `waiting` and is not read;
+ * connections get their turns in the order in which they began to wait, a bounded number of calls
+ * each, and while anybody waits nobody overtakes.
+ *
+ * Deadlines are kept in the records alone. The router knows a lower bound of the next one and looks
+ * at all records when it has come: with at most some thousand slots that costs a microsecond, and
+ * costs nothing for the calls that end in time, which are nearly all of them.
+ *
+ * Threads: its loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "proto/message.h"
+
+struct knit_connection;
+struct knit_loop;
+struct knit_pool;
+struct knit_pool_session;
+struct knit_registry;
+
+struct knit_record {
+    struct knit_connection *connection; /* NULL: nobody waits for the outcome */
+    uint64_t deadline_ns;               /* UINT64_MAX = none */
+    uint64_t queue_deadline_ns;         /* likewise: it must have started by then */
+    uint32_t msgid;
+    uint32_t task;
+    bool is_taken;
+};
+
+struct knit_router {
+    struct knit_loop *loop;
+    struct knit_pool_session *session;
+    const struct knit_registry *registry;
+    struct knit_record *records; /* [slots] */
+    uint32_t slots;
+    uint32_t pinned;     /* slots whose outcome lies in some connection's output */
+    uint64_t next_ns;    /* no deadline is earlier; UINT64_MAX = none */
+    uint32_t turns_left; /* calls the connection that is resumed may still publish */
+    struct knit_connection *resumed;
+    TAILQ_HEAD(, knit_connection) waiting;
+    uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
+    uint64_t collected_ns;
+};
+
+/* Opens the session. Returns 0, -errno, KNIT_POOL_E_*. */
+int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct knit_pool *pool);
+
+/* All connections are gone. Accepts a zeroed one. */
+void knit_router_fini(struct knit_router *router, struct knit_pool *pool);
+
+/* Publishes or refuses. False: there is no room; the connection is paused and the message must be
+ * brought again when it is resumed. */
+bool knit_router_call(struct knit_connection *connection, const struct knit_message *message);
+
+/* `$/cancel`. Unknown ids are passed over: the response may be on its way. */
+void knit_router_cancel(struct knit_connection *connection, uint32_t msgid);
+
+/* The connection is going: abort its calls, forget that it waits. */
+void knit_router_forget(struct knit_connection *connection);
+
+/* Collect what is answered, settle what is overdue, let those go on who waited. Returns how many
+ * outcomes there were. */
+size_t knit_router_turn(struct knit_router *router);
+
+/* Slots whose answer is still to come. */
+uint32_t knit_router_outstanding(const struct knit_router *router);
+
+/* The payload of an outcome has left for the connection: its slot is free again. */
+void knit_router_release(struct knit_router *router, uint32_t slot);

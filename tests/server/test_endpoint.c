@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Addresses: what is one, which of them others can reach, and that a port has one listener. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "server/endpoint.h"
+
+static void addresses_are_numbers_with_a_port(void **state)
+{
+    static const char *const good[] = {
+        "127.0.0.1:0", "0.0.0.0:65535", "[::1]:5648", "[::]:1", "[fe80::1:2]:00001"};
+    static const char *const bad[] = {"", ":", ":1", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
+        "127.0.0.1:-1", "127.0.0.1:1x", "127.0.0.1:000001", "localhost:1", "::1:1", "[::1]",
+        "[127.0.0.1]:1", "[]:1", "1.2.3:1", "*:1",
+        "[1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb]:1"};
+    struct knit_endpoint endpoint;
+    struct knit_sentence why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_int_equal(knit_endpoint_parse(good[i], &endpoint, &why), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(knit_endpoint_parse(bad[i], &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
+        assert_non_null(strstr(why.text, bad[i]));
+    }
+}
+
+static void loopback_is_what_stays_on_this_machine(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_loopback;
+    } cases[] = {
+        {"127.0.0.1:1", true},
+        {"127.255.0.9:1", true},
+        {"128.0.0.1:1", false},
+        {"0.0.0.0:1", false},
+        {"[::1]:1", true},
+        {"[::]:1", false},
+        {"[::ffff:127.0.0.1]:1", true},
+        {"[::ffff:10.0.0.1]:1", false},
+        {"[fe80::1]:1", false},
+    };
+    struct knit_endpoint endpoint;
+    struct knit_sentence why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(knit_endpoint_parse(cases[i].text, &endpoint, &why), 0);
+        assert_int_equal(knit_endpoint_is_loopback(&endpoint), cases[i].is_loopback);
+    }
+}
+
+static void a_port_has_one_listener(void **state)
+{
+    char name[KNIT_ENDPOINT_TEXT_MAX];
+    struct knit_endpoint endpoint;
+    struct knit_sentence why;
+    int fd, other = -1;
+
+    (void)state;
+    assert_int_equal(knit_endpoint_parse("127.0.0.1:0", &endpoint, &why), 0);
+    assert_int_equal(knit_endpoint_listen(&endpoint, &fd, &why), 0);
+    knit_endpoint_name(fd, name);
+    assert_memory_equal(name, "127.0.0.1:", 10);
+    assert_string_not_equal(name, "127.0.0.1:0");
+    assert_int_equal(knit_endpoint_parse(name, &endpoint, &why), 0);
+    assert_int_equal(knit_endpoint_listen(&endpoint, &other, &why), KNIT_ENDPOINT_E_REFUSED);
+    assert_non_null(strstr(why.text, name));
+    close(fd);
+    assert_int_equal(knit_endpoint_listen(&endpoint, &other, &why), 0);
+    close(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(addresses_are_numbers_with_a_port),
+        cmocka_unit_test(loopback_is_what_stays_on_this_machine),
+        cmocka_unit_test(a_port_has_one_listener),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What system tests share: a daemon of their own, and a plain MessagePack-RPC client to talk to it.
+
+    class Echo(Case):
+        def test_it(self):
+            with Daemon() as daemon, daemon.tcp() as rpc:
+                self.assertEqual(rpc.call('echo', 1), 1)
+
+Programs come from the environment, where meson.build puts them: KNIT_DAEMON, KNIT_WORKER, KNIT_MODULE.
+A daemon lives in a fresh folder with a socket and port of its own, is ended by its process id, and its log is
+shown when it did not end well. Nothing sleeps for a span of time: wait_until() looks again until a deadline.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import msgpack
+
+SLOWDOWN = float(os.environ.get('KNIT_TEST_SLOWDOWN', '1'))
+PATIENCE = 10 * SLOWDOWN
+
+
+def wait_until(condition, what, seconds=PATIENCE):
+    """The condition's first true value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f'gave up waiting for {what}')
+        time.sleep(0.002)
+
+
+class RpcError(Exception):
+    """An error response. `code`, `text` and `details` in whatever form it came."""
+
+    def __init__(self, error):
+        super().__init__(repr(error))
+        self.error = error
+        if isinstance(error, list):
+            self.code, self.text, self.details = error
+        else:
+            number, _, rest = error.partition(' ')
+            self.code, self.text, self.details = int(number), rest, {}
+
+
+class Rpc:
+    """A connection that sends what it is told, good or bad, and knows responses by their msgid."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.sock.settimeout(PATIENCE)
+        self.unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, use_list=True,
+                                         max_buffer_size=1 << 30, unicode_errors='surrogateescape')
+        self.responses = {}
+        self.notifications = []
+        self.next_id = 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.sock.close()
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def request(self, method, *params, options=None):
+        msgid = self.next_id
+        self.next_id += 1
+        message = [0, msgid, method, list(params)]
+        if options is not None:
+            message.append(options)
+        self.send(msgpack.packb(message, use_bin_type=True, unicode_errors='surrogateescape'))
+        return msgid
+
+    def notify(self, method, *params):
+        self.send(msgpack.packb([2, method, list(params)], use_bin_type=True))
+
+    def receive(self):
+        """One more message, sorted in. False at the end of the stream."""
+        while True:
+            for message in self.unpacker:
+                if message[0] == 1:
+                    if message[1] in self.responses:
+                        raise AssertionError(f'a second response for {message[1]}: {message}')
+                    self.responses[message[1]] = message[2:]
+                else:
+                    self.notifications.append(message[1:])
+                return True
+            data = self.sock.recv(1 << 20)
+            if not data:
+                return False
+            self.unpacker.feed(data)
+
+    def response(self, msgid):
+        while msgid not in self.responses:
+            if not self.receive():
+                raise EOFError(f'the daemon closed the connection before it answered {msgid}')
+        return self.responses.pop(msgid)
+
+    def result(self, msgid):
+        error, result = self.response(msgid)
+        if error is not None:
+            raise RpcError(error)
+        return result
+
+    def call(self, method, *params, options=None):
+        return self.result(self.request(method, *params, options=options))
+
+    def hello(self):
+        return self.call('$/hello', {'name': 'test', 'version': '0'})
+
+    def is_closed_by_peer(self):
+        """Reads to the end; true when there is one."""
+        try:
+            while self.receive():
+                pass
+            return True
+        except ConnectionResetError:
+            return True
+        except socket.timeout:
+            return False
+
+
+class Daemon:
+    """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
+
+    def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
+                 listen='127.0.0.1:0', **options):
+        self.dir = tempfile.mkdtemp(prefix='knit-')
+        self.socket = os.path.join(self.dir, 'k.sock')
+        self.ready_file = os.path.join(self.dir, 'ready')
+        self.log_path = os.path.join(self.dir, 'log')
+        self.urls, self.expected_status = [], 0
+        command = [os.environ['KNIT_DAEMON'], '--config', self.write('k.conf', config or ''),
+                   '--ready-file', self.ready_file, '--listen', listen,
+                   '--worker-program', os.environ['KNIT_WORKER'],
+                   '--module', module or os.environ['KNIT_MODULE']]
+        if 'socket' not in options:
+            options['socket'] = self.socket
+        options['workers'] = workers
+        for name, value in options.items():
+            command.append(f'--{name.replace("_", "-")}={value}')
+        command += arguments
+        env = {**os.environ, **(environment or {})}
+        with open(self.log_path, 'ab') as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+        self.pid = self.process.pid
+        if wait:
+            try:
+                self.wait_ready()
+            except AssertionError:
+                self.end()
+                raise
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, 'w') as file:
+            file.write(text)
+        return path
+
+    def wait_ready(self):
+        wait_until(lambda: os.path.exists(self.ready_file) or self.process.poll() is not None, 'the ready file')
+        if self.process.poll() is not None:
+            raise AssertionError(f'knittingd ended with {self.process.returncode}: {self.log()}')
+        with open(self.ready_file) as file:
+            self.urls = [line.strip()[4:] for line in file if line.startswith('url=')]
+
+    def log(self):
+        with open(self.log_path, errors='replace') as file:
+            return file.read()
+
+    @property
+    def port(self):
+        url = next(u for u in self.urls if u.startswith('knit://'))
+        return int(url.rsplit(':', 1)[1])
+
+    def tcp(self):
+        return Rpc(socket.create_connection(('127.0.0.1', self.port), timeout=PATIENCE))
+
+    def unix(self):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect(self.socket)
+        return Rpc(sock)
+
+    def transports(self):
+        return (('tcp', self.tcp), ('unix', self.unix))
+
+    def stats(self):
+        with self.unix() as rpc:
+            return rpc.call('$/stats')
+
+    def memory_kb(self):
+        """What the daemon itself holds in private memory."""
+        with open(f'/proc/{self.pid}/status') as file:
+            return next(int(line.split()[1]) for line in file if line.startswith('RssAnon:'))
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=PATIENCE):
+        return self.process.wait(seconds)
+
+    def end(self, number=signal.SIGTERM):
+        """Its exit status."""
+        if self.process.poll() is None:
+            self.send_signal(number)
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.wait()
+                sys.stderr.write(self.log())
+                raise AssertionError('knittingd did not end')
+        return self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            status = self.end()
+            if kind is not None or status != self.expected_status:
+                sys.stderr.write(self.log())
+            if kind is None and status != self.expected_status:
+                raise AssertionError(f'knittingd ended with {status}')
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Case(unittest.TestCase):
+    """Failing with a code, and both streams."""
+
+    def assert_fails(self, code, function, *arguments, **options):
+        with self.assertRaises(RpcError) as caught:
+            function(*arguments, **options)
+        self.assertEqual(caught.exception.code, code, caught.exception.error)
+        return caught.exception
+
+
+def reset(sock):
+    """Close with a reset instead of an orderly end."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    sock.close()
+
+
+def main():
+    if any(name not in os.environ for name in ('KNIT_DAEMON', 'KNIT_WORKER', 'KNIT_MODULE')):
+        sys.exit('KNIT_DAEMON, KNIT_WORKER and KNIT_MODULE must name the programs')
+    unittest.main(verbosity=2)

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's own half of the protocol: hello, ping, limits, and what malformed input gets. No task is called."""
+
+import os
+import signal
+import socket
+import threading
+
+import msgpack
+
+from knit_harness import Case, Daemon, main, reset, wait_until
+
+BAD_MESSAGE, TOO_LARGE, TOO_DEEP = 100, 101, 102
+UNKNOWN_TASK, BAD_ARGUMENT, DENIED = 300, 302, 301
+
+
+def nested(depth):
+    """A request whose params nest so deep, the params array being the first."""
+    return b'\x94\x00\x07\xa6$/ping' + b'\x91' * depth + b'\xc0'
+
+
+class Protocol(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(message_max_bytes=65536)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def both(self):
+        for name, connect in self.daemon.transports():
+            with self.subTest(name), connect() as rpc:
+                yield rpc
+
+    def assert_alive(self):
+        with self.daemon.tcp() as rpc:
+            self.assertEqual(rpc.call('$/ping', 'still'), 'still')
+
+    def test_hello_announces_limits_and_features(self):
+        for rpc in self.both():
+            hello = rpc.hello()
+            self.assertEqual(hello['server'], 'knittingd')
+            self.assertEqual(hello['protocol'], 1)
+            self.assertIn('cancel', hello['features'])
+            self.assertIn('limits', hello)
+            self.assertIn('principal', hello)
+
+    def test_ping_returns_what_it_was_given(self):
+        for rpc in self.both():
+            for value in (None, True, 0, -1, 2**64 - 1, 1.5, 'text', b'bin', [1, [2]], {'k': {1: 2}}, 'x' * 60000):
+                self.assertEqual(rpc.call('$/ping', value), value)
+            self.assertIsNone(rpc.call('$/ping'))
+
+    def test_one_byte_at_a_time(self):
+        for rpc in self.both():
+            rpc.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            for byte in msgpack.packb([0, 9, '$/ping', [{'a': 'b' * 300}]]):
+                rpc.send(bytes([byte]))
+            self.assertEqual(rpc.result(9), {'a': 'b' * 300})
+
+    def test_many_requests_in_one_write(self):
+        for rpc in self.both():
+            count = 20000
+            data = b''.join(msgpack.packb([0, i, '$/ping', [i]]) for i in range(count))
+            sender = threading.Thread(target=rpc.send, args=(data,))
+            sender.start()
+            for i in range(count):
+                self.assertEqual(rpc.result(i), i)
+            sender.join()
+
+    def test_any_msgid_of_32_bits(self):
+        for rpc in self.both():
+            for msgid in (0, 1, 127, 128, 255, 256, 65535, 65536, 2**32 - 1):
+                rpc.next_id = msgid
+                self.assertEqual(rpc.call('$/ping', msgid), msgid)
+
+    def test_errors_are_text_for_plain_callers_and_structured_after_hello(self):
+        for rpc in self.both():
+            plain = self.assert_fails(UNKNOWN_TASK, rpc.call, '$/nonsense')
+            self.assertIsInstance(plain.error, str)
+            self.assertTrue(plain.error.startswith('300 UNKNOWN_TASK: '))
+            rpc.hello()
+            full = self.assert_fails(UNKNOWN_TASK, rpc.call, '$/nonsense')
+            self.assertEqual(full.details['name'], 'UNKNOWN_TASK')
+            self.assertEqual(full.details['started'], 'no')
+            self.assertEqual(full.details['origin'], 'server')
+            self.assertIs(full.details['retryable'], False)
+
+    def test_unknown_notifications_are_counted_and_dropped(self):
+        before = self.daemon.stats()['loops']['notifications_dropped']
+        with self.daemon.tcp() as rpc:
+            rpc.notify('$/nonsense', 1)
+            rpc.notify('no such task', 1)
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+        self.assertEqual(self.daemon.stats()['loops']['notifications_dropped'], before + 2)
+
+    def test_malformed_messages_are_answered_where_possible_and_end_the_connection(self):
+        cases = {
+            'not msgpack': (b'\xc1', None),
+            'an integer': (b'\x01', None),
+            'http': (b'GET / HTTP/1.1\r\n\r\n', None),
+            'an empty array': (b'\x90', None),
+            'a fourth kind': (b'\x94\x03\x01\xa1x\x90', None),
+            'a short request': (b'\x93\x00\x01\xa1x', None),
+            'a response': (b'\x94\x01\x05\xc0\xc0', None),
+            'a msgid beyond 32 bits': (b'\x94\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00\xa1x\x90', None),
+            'params that are no array': (b'\x94\x00\x05\xa6$/ping\x01', 5),
+            'a method that is nil': (b'\x94\x00\x05\xc0\x90', 5),
+        }
+        for name, (data, msgid) in cases.items():
+            for connect in (self.daemon.tcp, self.daemon.unix):
+                with self.subTest(name), connect() as rpc:
+                    rpc.send(data)
+                    self.assertTrue(rpc.is_closed_by_peer(), 'the connection stays open')
+                    if msgid is not None:
+                        self.assertIn(msgid, rpc.responses)
+                        self.assertTrue(rpc.responses[msgid][0].startswith('100 BAD_MESSAGE'))
+        self.assert_alive()
+
+    def test_what_was_answered_before_a_malformed_message_arrives(self):
+        for rpc in self.both():
+            rpc.send(b''.join(msgpack.packb([0, i, '$/ping', [i]]) for i in range(100)) + b'\xc1' * 1000)
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertEqual({i: r for i, r in rpc.responses.items() if i < 100},
+                             {i: [None, i] for i in range(100)})
+
+    def test_depth_is_limited(self):
+        for rpc in self.both():
+            rpc.send(nested(32))
+            rpc.result(7)
+            rpc.send(nested(33))
+            self.assert_fails(TOO_DEEP, rpc.result, 7)
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+        with self.daemon.tcp() as rpc:
+            rpc.send(nested(1000000))
+            self.assertTrue(rpc.is_closed_by_peer())
+        self.assert_alive()
+
+    def test_too_large_is_skipped_and_far_too_large_ends_the_connection(self):
+        for rpc in self.both():
+            rpc.hello()
+            error = self.assert_fails(TOO_LARGE, rpc.call, '$/ping', 'x' * 70000)
+            self.assertEqual(error.details['limit'], 65536)
+            self.assertGreater(error.details['actual'], 70000)
+            self.assert_fails(TOO_LARGE, rpc.call, '$/ping', [1] * 70000)
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+        with self.daemon.tcp() as rpc:
+            try:
+                rpc.request('$/ping', 'x' * 300000)
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            self.assertTrue(rpc.is_closed_by_peer())
+
+    def test_five_byte_bombs_cost_five_bytes(self):
+        bombs = [b'\xdd\xff\xff\xff\xff', b'\xdf\xff\xff\xff\xff', b'\xdb\xff\xff\xff\xff', b'\xc6\xff\xff\xff\xff',
+                 b'\xc9\xff\xff\xff\xff']
+        before = self.daemon.memory_kb()
+        for bomb in bombs:
+            for prefix in (b'', b'\x94\x00\x01\xa6$/ping', b'\x94\x00\x01\xa6$/ping\x91'):
+                with self.daemon.tcp() as rpc:
+                    for byte in prefix + bomb:
+                        rpc.send(bytes([byte]))
+                    rpc.sock.shutdown(socket.SHUT_WR)
+                    rpc.is_closed_by_peer()
+        self.assertLess(self.daemon.memory_kb() - before, 1024)
+        self.assert_alive()
+
+    def test_every_prefix_of_a_message_may_be_the_last(self):
+        message = msgpack.packb([0, 1, '$/ping', [{'key': ['value', 1.5, b'bin']}], {'timeout': 5}])
+        for end in range(len(message)):
+            with self.daemon.tcp() as rpc:
+                rpc.send(message[:end])
+                if end % 2:
+                    reset(rpc.sock)
+        self.assert_alive()
+
+    def test_random_bytes_end_no_daemon(self):
+        seed = os.environ.get('KNIT_TEST_SEED') or str(int.from_bytes(os.urandom(4), 'little'))
+        print(f'seed {seed}, repeat with KNIT_TEST_SEED={seed}')
+        import random
+        random = random.Random(seed)
+        for _ in range(200):
+            with self.daemon.tcp() as rpc:
+                data = bytearray(msgpack.packb([0, 1, '$/ping', [random.random(), 'x' * random.randrange(40)]]))
+                for _ in range(random.randrange(1, 5)):
+                    data[random.randrange(len(data))] = random.randrange(256)
+                rpc.send(bytes(data))
+                rpc.sock.shutdown(socket.SHUT_WR)
+                rpc.is_closed_by_peer()
+        self.assert_alive()
+
+    def test_a_half_closed_connection_gets_what_was_answered(self):
+        for rpc in self.both():
+            rpc.send(msgpack.packb([0, 1, '$/ping', ['last']]))
+            rpc.sock.shutdown(socket.SHUT_WR)
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertEqual(rpc.responses[1], [None, 'last'])
+
+    def test_attach_is_refused_over_tcp(self):
+        with self.daemon.tcp() as rpc:
+            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 1})
+
+    def test_attach_names_what_is_wrong(self):
+        with self.daemon.unix() as rpc:
+            self.assert_fails(BAD_ARGUMENT, rpc.call, '$/attach')
+            self.assert_fails(BAD_ARGUMENT, rpc.call, '$/attach', {'version': 'one'})
+            error = self.assert_fails(BAD_ARGUMENT, rpc.call, '$/attach', {'version': 99999})
+            self.assertIn('same version', error.text)
+
+    def test_stats_count(self):
+        with self.daemon.tcp() as rpc:
+            stats = rpc.call('$/stats')
+            self.assertGreaterEqual(stats['connections'], 1)
+            self.assertEqual(stats['pid'], self.daemon.pid)
+            self.assertEqual(len(stats['lanes']), 2)
+
+    def test_a_reader_that_never_reads_is_not_read_and_costs_little(self):
+        before = self.daemon.memory_kb()
+        with self.daemon.tcp() as rpc:
+            rpc.sock.setblocking(False)
+            data = msgpack.packb([0, 1, '$/ping', ['x' * 60000]])
+            sent = 0
+            try:
+                while sent < 200 << 20:
+                    sent += rpc.sock.send(data[sent % len(data):])
+            except BlockingIOError:
+                pass
+            self.assertLess(sent, 100 << 20)
+            self.assert_alive()
+            self.assertLess(self.daemon.memory_kb() - before, 16 * 1024)
+
+    def test_idle_connections_cost_little(self):
+        connections = []
+        try:
+            for _ in range(50):
+                connections.append(self.daemon.tcp())
+            for rpc in connections:
+                rpc.call('$/ping')
+            before = self.daemon.memory_kb()
+            for _ in range(800):
+                connections.append(self.daemon.tcp())
+            for rpc in connections:
+                rpc.call('$/ping', 'x' * 1000)
+            each = (self.daemon.memory_kb() - before) / 800
+            print(f'{each:.2f} KB an idle connection')
+            self.assertLess(each, 4)
+        finally:
+            for rpc in connections:
+                rpc.close()
+
+    def test_closed_connections_are_forgotten(self):
+        with self.daemon.unix() as rpc:
+            for _ in range(50):
+                self.daemon.tcp().close()
+            wait_until(lambda: rpc.call('$/stats')['connections'] <= 2, 'connections to go')
+
+
+class Ending(Case):
+    def test_sigterm_says_goaway_to_those_who_said_hello_and_ends_with_0(self):
+        with Daemon() as daemon:
+            known, plain = daemon.tcp(), daemon.tcp()
+            known.hello()
+            plain.call('$/ping')
+            daemon.send_signal(signal.SIGTERM)
+            self.assertTrue(known.is_closed_by_peer())
+            self.assertTrue(plain.is_closed_by_peer())
+            self.assertEqual([n[0] for n in known.notifications], ['$/goaway'])
+            self.assertEqual(plain.notifications, [])
+            self.assertEqual(daemon.wait(), 0)
+            self.assertFalse(os.path.exists(daemon.socket))
+            self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'log', 'ready'])
+            known.close()
+            plain.close()
+
+    def test_sigint_is_the_same(self):
+        with Daemon() as daemon:
+            self.assertEqual(daemon.end(signal.SIGINT), 0)
+
+    def test_sighup_changes_nothing(self):
+        with Daemon() as daemon, daemon.tcp() as rpc:
+            daemon.send_signal(signal.SIGHUP)
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+
+
+class Connections(Case):
+    def test_more_than_max_connections_are_closed(self):
+        with Daemon(max_connections=3) as daemon:
+            kept = [daemon.tcp() for _ in range(3)]
+            for rpc in kept:
+                rpc.call('$/ping')
+            with daemon.tcp() as fourth:
+                self.assertTrue(fourth.is_closed_by_peer())
+            kept.pop().close()
+
+            def another():
+                with daemon.tcp() as rpc:
+                    try:
+                        return rpc.call('$/ping', 1)
+                    except (EOFError, ConnectionResetError):
+                        return None
+            wait_until(another, 'a place')
+            for rpc in kept:
+                rpc.close()
+
+    def test_idle_connections_are_closed_where_that_is_asked_for(self):
+        with Daemon(idle_timeout_s=1) as daemon, daemon.tcp() as rpc:
+            rpc.call('$/ping')
+            self.assertTrue(rpc.is_closed_by_peer())
+
+    def test_connections_are_dealt_to_all_loops(self):
+        with Daemon(threads_io=3) as daemon:
+            connections = [daemon.tcp() for _ in range(9)]
+            for i, rpc in enumerate(connections):
+                self.assertEqual(rpc.call('$/ping', i), i)
+            self.assertEqual(connections[0].call('$/stats')['loops']['count'], 3)
+            for rpc in connections:
+                rpc.close()
+
+    def test_running_out_of_descriptors_turns_connections_away_and_passes(self):
+        with Daemon() as daemon:
+            import resource
+            hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)[1]
+            used = len(os.listdir(f'/proc/{daemon.pid}/fd'))
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + 8, hard))
+            connections = [daemon.tcp() for _ in range(30)]
+            alive = 0
+            for rpc in connections:
+                try:
+                    alive += rpc.call('$/ping', 1)
+                except (EOFError, ConnectionResetError):
+                    pass
+            self.assertGreater(alive, 4)
+            self.assertLess(alive, 12)
+            for rpc in connections:
+                rpc.close()
+
+            def works():
+                with daemon.tcp() as rpc:
+                    try:
+                        return rpc.call('$/ping', 1)
+                    except (EOFError, ConnectionResetError):
+                        return None
+            wait_until(works, 'connections to be taken again')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting: what refuses to start says so in one sentence and exits with something else than 0."""
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+
+from knit_harness import Case, Daemon, main, wait_until
+
+START, SETTINGS = 1, 2
+
+
+def run(*arguments, **environment):
+    env = {**os.environ, **environment}
+    return subprocess.run([os.environ['KNIT_DAEMON'], *arguments], env=env, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=30)
+
+
+class Words(Case):
+    def test_help_version_and_sample_go_to_stdout(self):
+        for option, part in (('--help', '--listen ADDRESS:PORT'), ('-h', '--check-config'),
+                             ('--version', 'knittingd 0.'), ('--sample-config', '#workers = auto')):
+            with self.subTest(option):
+                done = run(option)
+                self.assertEqual((done.returncode, done.stderr), (0, ''))
+                self.assertIn(part, done.stdout)
+
+    def test_a_full_disk_is_noticed(self):
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run([os.environ['KNIT_DAEMON'], '--help'], stdout=full, timeout=30)
+        self.assertNotEqual(done.returncode, 0)
+
+    def test_the_sample_is_a_configuration(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'k.conf')
+            with open(path, 'w') as file:
+                file.write(run('--sample-config').stdout)
+            done = run('--config', path, '--check-config')
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
+
+
+class Refused(Case):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='knit-')
+        self.socket = os.path.join(self.dir, 'k.sock')
+
+    def tearDown(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def assert_refused(self, status, parts, *arguments, **environment):
+        done = run(*arguments, **environment)
+        self.assertEqual(done.returncode, status, done.stderr)
+        lines = [line for line in done.stderr.splitlines() if line.startswith('knittingd: ')]
+        self.assertEqual(len(lines), 1, done.stderr)
+        for part in parts:
+            self.assertIn(part, lines[0])
+
+    def start(self, status, parts, *arguments):
+        usual = {'worker-program': os.environ['KNIT_WORKER'], 'module': os.environ['KNIT_MODULE'],
+                 'workers': '1', 'socket': self.socket, 'listen': '127.0.0.1:0'}
+        words = [f'--{name}={value}' for name, value in usual.items()
+                 if not any(word.startswith(f'--{name}=') for word in arguments)]
+        self.assert_refused(status, parts, *words, *arguments)
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith('k.sock')], [])
+
+    def test_settings(self):
+        path = os.path.join(self.dir, 'k.conf')
+        for text, part in (('[pool]\nworkers = 0\n', f'{path}:2: pool.workers: expected a number from 1 to 256'),
+                           ('[pool]\nworkerz = 1\n', 'the nearest is workers'),
+                           ('[pool]\nmodules = ' + 'x' * 300 + '\n', f'{path}:2: the line is longer than')):
+            with open(path, 'w') as file:
+                file.write(text)
+            for check in ((), ('--check-config',)):
+                self.assert_refused(SETTINGS, [part], '--config', path, *check)
+        self.assert_refused(SETTINGS, ['cannot open', '/nowhere'], '--config', '/nowhere')
+        self.assert_refused(SETTINGS, ['--lisen', '--listen'], '--lisen=x')
+        self.assert_refused(SETTINGS, ['$KNITTING_DEBUG', 'lifecycle'], '--check-config', KNITTING_DEBUG='everything')
+
+    def test_addresses(self):
+        self.start(START, ['expected ADDRESS:PORT', "'localhost'"], '--listen=localhost')
+        self.start(START, ['number of an address', "'localhost:1'"], '--listen=localhost:1')
+        self.start(START, ["'127.0.0.1:65536'"], '--listen=127.0.0.1:65536')
+        self.start(START, ['0.0.0.0:0', '--allow-remote-without-authentication'], '--listen=0.0.0.0:0')
+        self.start(START, ['[::]:0', '--allow-remote-without-authentication'], '--listen=[::]:0')
+        self.start(START, ['nothing to listen on'], '--listen=none', '--socket=none')
+
+    def test_a_port_in_use(self):
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            port = server.getsockname()[1]
+            self.start(START, [f'127.0.0.1:{port}', 'in use'], f'--listen=127.0.0.1:{port}')
+
+    def test_modules_and_workers(self):
+        self.start(START, ['/nowhere.so'], '--module=/nowhere.so')
+        self.start(START, ['/nowhere', 'worker program'], '--worker-program=/nowhere')
+        text = os.path.join(self.dir, 'text.so')
+        with open(text, 'w') as file:
+            file.write('not a shared object')
+        self.start(START, ['worker startup failed', text], f'--module={text}')
+        self.start(START, ['worker'], '--worker-program=/bin/true')
+
+    def test_users_and_groups(self):
+        self.start(START, ['attach_users', 'no user', 'nobody-of-that-name'], '--attach-users=nobody-of-that-name')
+        self.start(START, ['attach_groups', 'no group'], '--attach-groups=nobody-of-that-name')
+        self.start(START, ['socket_group', 'no group'], '--socket-group=nobody-of-that-name')
+
+    def test_socket_paths(self):
+        self.start(START, ['at most 107 bytes'], '--socket=/tmp/' + 'x' * 120)
+        self.start(START, ['/nowhere/k.sock.lock'], '--socket=/nowhere/k.sock')
+        with open(os.path.join(self.dir, 'file'), 'w'):
+            pass
+        self.start(START, ['not a socket'], f'--socket={self.dir}/file')
+        self.assertTrue(os.path.exists(os.path.join(self.dir, 'file')))
+
+    def test_without_a_usual_place_the_sentence_names_socket(self):
+        if os.geteuid() == 0:
+            self.skipTest('root has /run')
+        self.assert_refused(START, ['--socket'], '--listen=127.0.0.1:0', XDG_RUNTIME_DIR='')
+
+    def test_a_ready_file_that_cannot_be_written(self):
+        self.start(START, ['/nowhere/ready'], '--ready-file=/nowhere/ready')
+
+
+class Twice(Case):
+    def test_the_second_daemon_on_a_socket_is_refused_and_harms_nothing(self):
+        with Daemon() as first:
+            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={first.socket}')
+            self.assertEqual(done.returncode, START)
+            self.assertIn('served by another knittingd', done.stderr)
+            with first.unix() as rpc:
+                self.assertEqual(rpc.call('$/ping', 1), 1)
+
+    def test_the_second_daemon_on_a_port_is_refused(self):
+        with Daemon() as first:
+            done = run('--worker-program', os.environ['KNIT_WORKER'], '--socket=none',
+                       f'--listen=127.0.0.1:{first.port}')
+            self.assertEqual(done.returncode, START)
+            self.assertIn('in use', done.stderr)
+
+    def test_a_stale_socket_is_replaced(self):
+        with Daemon() as first:
+            first.expected_status = -9
+            first.process.kill()
+            first.wait()
+            self.assertTrue(stat.S_ISSOCK(os.stat(first.socket).st_mode))
+            with Daemon(socket=first.socket) as second:
+                second.socket = first.socket
+                with second.unix() as rpc:
+                    self.assertEqual(rpc.call('$/ping', 1), 1)
+
+    def test_a_live_socket_of_another_program_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+            path = os.path.join(folder, 'k.sock')
+            server.bind(path)
+            server.listen()
+            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={path}')
+            self.assertEqual(done.returncode, START)
+            self.assertIn('served by another program', done.stderr)
+            self.assertTrue(os.path.exists(path))
+
+
+class Placed(Case):
+    def test_mode_and_ready_file(self):
+        with Daemon(socket_mode='0600') as daemon:
+            self.assertEqual(stat.S_IMODE(os.stat(daemon.socket).st_mode), 0o600)
+            with open(daemon.ready_file) as file:
+                lines = file.read().splitlines()
+            self.assertEqual(lines, [f'url=knit://127.0.0.1:{daemon.port}', f'url=unix://{daemon.socket}',
+                                     f'url=shm://{daemon.socket}', f'pid={daemon.pid}'])
+            self.assertEqual([n for n in os.listdir(daemon.dir) if n.startswith('ready')], ['ready'])
+
+    def test_ipv6_and_several_addresses(self):
+        if not socket.has_ipv6 or not os.path.exists('/proc/net/if_inet6'):
+            self.skipTest('no IPv6 here')
+        try:
+            socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest('no ::1 here')
+        with Daemon('--listen=[::1]:0') as daemon:
+            self.assertEqual(sum(url.startswith('knit://') for url in daemon.urls), 2)
+            port = int(next(u for u in daemon.urls if '[::1]' in u).rsplit(':', 1)[1])
+            socket.create_connection(('::1', port)).close()
+
+    def test_an_unusable_log_stops_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ready = os.path.join(folder, 'ready')
+            with open('/dev/full', 'w') as full:
+                process = subprocess.Popen(
+                    [os.environ['KNIT_DAEMON'], '--socket=none', '--listen=127.0.0.1:0', '--workers=1',
+                     f'--ready-file={ready}', '--worker-program', os.environ['KNIT_WORKER'],
+                     '--module', os.environ['KNIT_MODULE']], stderr=full)
+            wait_until(lambda: os.path.exists(ready), 'the ready file')
+            process.terminate()
+            done = process.wait(30)
+        self.assertEqual(done, 0)
+
+
+if __name__ == '__main__':
+    main()
