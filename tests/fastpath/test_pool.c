@@ -43,10 +43,352 @@ static void a_pool_starts_calls_and_stops(void **state)
     pools_fini(&pools);
 }
 
+static void expect_refusal(const char *module, const char *sentence)
+{
+    struct pools pools;
+
+    pools_init(&pools, 2);
+    pools.modules[1] = module;
+    pools.options.module_count = 2;
+    assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+    if (strstr(pools.why, sentence) == NULL ||
+        strncmp(pools.why, "worker startup failed: ", 23) != 0 || strstr(pools.why, module) == NULL)
+        fail_msg("\"%s\" should have \"%s\"", pools.why, sentence);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    pools_fini(&pools);
+}
+
+static void a_bad_module_is_refused_with_one_sentence(void **state)
+{
+    (void)state;
+    expect_refusal(
+        TEST_MODULES "/module_bad_1.so", "was built for module ABI 8, this worker has 1");
+    expect_refusal(TEST_MODULES "/module_bad_2.so", "has no tasks");
+    expect_refusal(
+        TEST_MODULES "/module_bad_3.so", "task wrong: signature \"wrong(a: itn) -> int\"");
+    expect_refusal(TEST_MODULES "/module_bad_4.so", "task wrong: its signature names it right");
+    expect_refusal(
+        TEST_MODULES "/module_bad_5.so", "task wrong: flags 0x100000 are of a later version");
+    expect_refusal(TEST_MODULES "/module_bad_6.so", "has a task of that name already");
+    expect_refusal(TEST_MODULES "/module_bad_7.so", "undefined symbol: knit_test_nobody_has_this");
+    expect_refusal(
+        TEST_MODULES "/module_bad_8.so", "its bootstrap hook failed with 5: no database today");
+    expect_refusal(TEST_MODULES "/module_bad_9.so", "is no module: it has no KNIT_MODULE()");
+    expect_refusal(TEST_MODULES "/module_bad_10.so",
+        "the worker was killed by signal 6 (SIGABRT) while loading");
+    expect_refusal(
+        TEST_MODULES "/module_bad_11.so", "module_tasks.so has a task of that name already");
+    expect_refusal(TEST_MODULES "/module_bad_12.so", "task \"wrong name\": a name is 1 to 128");
+    expect_refusal("/nowhere/x.so", "cannot open shared object file: No such file or directory");
+    expect_refusal(TEST_WORKER, TEST_WORKER);
+}
+
+static void expect_wrong_option(struct pools *pools, const char *sentence)
+{
+    assert_int_equal(pools_open(pools), KNIT_POOL_E_STARTUP);
+    if (strstr(pools->why, sentence) == NULL)
+        fail_msg("\"%s\" should have \"%s\"", pools->why, sentence);
+    pools_fini(pools);
+}
+
+static void a_wrong_option_is_named(void **state)
+{
+    struct pools pools;
+
+    (void)state;
+    pools_init(&pools, 0);
+    expect_wrong_option(&pools, "no workers");
+    pools_init(&pools, 257);
+    expect_wrong_option(&pools, "257 workers, at most 256");
+    pools_init(&pools, 1);
+    pools.options.module_count = 0;
+    expect_wrong_option(&pools, "no modules are named");
+    pools_init(&pools, 1);
+    pools.modules[0] = "relative.so";
+    expect_wrong_option(&pools, "module \"relative.so\": must be an absolute path");
+    pools_init(&pools, 1);
+    pools.options.max_payload_bytes = pools.options.payload_max_bytes / 8 + 1;
+    expect_wrong_option(&pools, "an eighth of payload_max_bytes");
+    pools_init(&pools, 1);
+    pools.options.max_payload_bytes = 0;
+    expect_wrong_option(&pools, "max_payload_bytes is 0");
+    pools_init(&pools, 1);
+    pools.options.slots = 0;
+    expect_wrong_option(&pools, "0 slots");
+    pools_init(&pools, 1);
+    pools.options.worker_path = "/nowhere/knitting-worker";
+    expect_wrong_option(
+        &pools, "/nowhere/knitting-worker: cannot be run: No such file or directory");
+    pools_init(&pools, 1);
+    pools.options.worker_path = "/bin/true";
+    expect_wrong_option(&pools, "exited with status 0 while starting /bin/true");
+    pools_init(&pools, 1);
+    pools.options.bootstrap = "/nowhere/ledger";
+    expect_wrong_option(&pools, "/nowhere/ledger: No such file or directory");
+}
+
+static void a_worker_that_does_not_come_up_is_given_up(void **state)
+{
+    struct pools pools;
+    static const char *const sleeper[] = {"sh", "-c", "exec sleep 600", NULL};
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.prefix = sleeper;
+    pools.options.startup_ms = 100;
+    expect_wrong_option(&pools, "took longer than 100 ms");
+}
+
+static void a_command_prefix_wraps_the_worker(void **state)
+{
+    struct pools pools;
+    struct pools_outcome sum = {0};
+    static const char *const nice_five[] = {"nice", "-n", "5", NULL};
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.prefix = nice_five;
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    pools_fini(&pools);
+}
+
+static void workers_have_nothing_of_the_host(void **state)
+{
+    struct pools pools;
+    struct pools_outcome count = {0}, host = {0}, given = {0}, where = {0};
+    int spare[8];
+
+    (void)state;
+    assert_int_equal(setenv("KNIT_TEST_SECRET", "x", 1), 0);
+    for (int i = 0; i < 8; i++)
+        spare[i] = dup(1);
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_empty(&pools, "descriptors", &count);
+    pools_start_text(&pools, "environment", "KNIT_TEST_SECRET", &host);
+    pools_start_text(&pools, "environment", "KNIT_TEST", &given);
+    pools_start_empty(&pools, "where", &where);
+    pools_wait(&pools, &count);
+    pools_wait(&pools, &host);
+    pools_wait(&pools, &given);
+    pools_wait(&pools, &where);
+    /* stdin, stdout, stderr, control, and the bell of the one session. */
+    assert_int_equal(count.number, 5);
+    assert_int_equal(host.bytes[0], 0xc0);
+    assert_memory_equal(given.bytes, "\xa3yes", 4);
+    assert_memory_equal(where.bytes, "\x92\x00\x01", 3);
+    for (int i = 0; i < 8; i++)
+        close(spare[i]);
+    pools_fini(&pools);
+}
+
+/* ---- what tasks print ---- */
+
+static void what_tasks_print_arrives_by_lines(void **state)
+{
+    struct pools pools;
+    struct pools_outcome first = {0}, second = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_text(&pools, "print", "one\ntwo", &first);
+    pools_start_text(&pools, "print", "three", &second);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && strcmp(pools.output, "one\ntwo\nthree\n") == 0, 10000));
+    pools_wait(&pools, &second);
+    pools_fini(&pools);
+}
+
+/* ---- sessions of other processes ---- */
+
+static void grants_are_limited_and_come_back(void **state)
+{
+    struct pools pools;
+    struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
+    struct knit_pool_grant grants[4];
+    struct knit_pool_stats stats;
+
+    (void)state;
+    pools_init(&pools, 2);
+    pools.options.uid_sessions_max = 2;
+    pools.options.sessions_max = 3;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(grants[0].geometry.slots, KNIT_SLOTS_DEFAULT);
+    assert_int_equal(grants[0].geometry.request_arena_bytes, 8u << 20);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[1]), 0);
+    assert_int_equal(grants[1].geometry.slots, 10);
+    assert_int_equal(grants[1].geometry.request_arena_bytes, 98304);
+    assert_int_equal(
+        knit_pool_attach(pools.pool, &peer, 0, 0, &grants[2]), KNIT_POOL_E_UID_SESSIONS);
+    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grants[2]), 0);
+    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grants[3]), KNIT_POOL_E_SESSIONS);
+    for (int i = 0; i < 3; i++) {
+        knit_pool_grant_close(&grants[i]);
+        knit_pool_detach(pools.pool, grants[i].id);
+    }
+    knit_pool_detach(pools.pool, 999);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 10000));
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    knit_pool_grant_close(&grants[0]);
+    pools_fini(&pools);
+}
+
+static void memory_is_limited(void **state)
+{
+    struct pools pools;
+    struct knit_pool_peer peer = {.uid = 12345};
+    struct knit_pool_grant grants[2];
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.memory_max_bytes = 40u << 20; /* one session and the host's */
+    pools.options.reply_budget_bytes = 8u << 20;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[1]), KNIT_POOL_E_MEMORY);
+    knit_pool_grant_close(&grants[0]);
+    pools_fini(&pools);
+}
+
+static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
+{
+    struct pools pools;
+    struct pools_outcome ignored = {0}, sum = {0};
+    struct knit_pool_session *first, *second;
+    struct knit_session_options options = {.spin_us = 0};
+    struct knit_pool_stats stats;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.gone_ms = 100;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    /* Minds the abort. */
+    first = pools.session;
+    pools.session = second;
+    pools_start_empty(&pools, "wait_abort", &ignored);
+    pools.session = first;
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    knit_pool_session_close(pools.pool, second);
+    pools_wait(&pools, &sum);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 10000));
+    assert_int_equal(stats.deaths, 0);
+    /* Does not. */
+    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    pools.session = second;
+    pools_start_number(&pools, "hold", 7, &ignored);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&pools.ledger[7], memory_order_seq_cst) == 1, 10000));
+    pools.session = first;
+    knit_pool_session_close(pools.pool, second);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.deaths == 1), 10000));
+    assert_int_equal(stats.sessions, 1);
+    pools_fini(&pools);
+}
+
+/* ---- closing ---- */
+
+static void draining_lets_all_calls_end(void **state)
+{
+    struct pools pools;
+    struct pools_outcome outcomes[32] = {0};
+    struct knit_pool_peer peer = {.uid = 1};
+    struct knit_pool_grant grant;
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_number(&pools, "hold", 1, &outcomes[0]);
+    for (int i = 1; i < 32; i++)
+        pools_start_number(&pools, "count", i + 1, &outcomes[i]);
+    knit_pool_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_CLOSED);
+    assert_false(knit_pool_is_stopped(pools.pool));
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    for (int i = 0; i < 32; i++) {
+        pools_wait(&pools, &outcomes[i]);
+        assert_int_equal(outcomes[i].code, 0);
+        assert_int_equal(pools.ledger[i + 1], 1);
+    }
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_pool_is_stopped(pools.pool), 10000));
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_STOPPED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STOPPED), 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    pools_fini(&pools);
+}
+
+static void closing_at_once_ends_calls_in_shutdown(void **state)
+{
+    struct pools pools;
+    struct pools_outcome running = {0}, queued[8] = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_number(&pools, "hold", 1, &running);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&pools.ledger[1], memory_order_seq_cst) == 1, 10000));
+    for (int i = 0; i < 8; i++)
+        pools_start_number(&pools, "count", i + 2, &queued[i]);
+    knit_pool_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
+    knit_pool_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
+    knit_pool_wait_stopped(pools.pool);
+    knit_pool_wait_stopped(pools.pool);
+    pools_wait(&pools, &running);
+    assert_int_equal(running.code, KNIT_SHUTDOWN);
+    assert_int_equal(running.failure.started, KNIT_STARTED_YES);
+    for (int i = 0; i < 8; i++) {
+        pools_wait(&pools, &queued[i]);
+        assert_int_equal(queued[i].code, KNIT_SHUTDOWN);
+        assert_int_equal(queued[i].failure.started, KNIT_STARTED_NO);
+        assert_int_equal(pools.ledger[i + 2], 0);
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_STOPPED), 1);
+    pools_fini(&pools);
+}
+
+static void a_task_that_minds_the_abort_ends_before_the_deadline(void **state)
+{
+    struct pools pools;
+    struct pools_outcome running = {0};
+    uint64_t start_ns;
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_empty(&pools, "wait_abort", &running);
+    start_ns = knit_clock_ns();
+    knit_pool_shutdown(pools.pool, false, start_ns + 30000000000u);
+    knit_pool_wait_stopped(pools.pool);
+    assert_true(knit_clock_ns() - start_ns < 10000000000u);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STOPPED), 1);
+    pools_fini(&pools);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_starts_calls_and_stops),
+        cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
+        cmocka_unit_test(a_wrong_option_is_named),
+        cmocka_unit_test(a_worker_that_does_not_come_up_is_given_up),
+        cmocka_unit_test(a_command_prefix_wraps_the_worker),
+        cmocka_unit_test(workers_have_nothing_of_the_host),
+        cmocka_unit_test(what_tasks_print_arrives_by_lines),
+        cmocka_unit_test(grants_are_limited_and_come_back),
+        cmocka_unit_test(memory_is_limited),
+        cmocka_unit_test(a_task_of_a_closed_session_is_told_and_then_ended),
+        cmocka_unit_test(draining_lets_all_calls_end),
+        cmocka_unit_test(closing_at_once_ends_calls_in_shutdown),
+        cmocka_unit_test(a_task_that_minds_the_abort_ends_before_the_deadline),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
