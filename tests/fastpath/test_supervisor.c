@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workers that die, hang, stand still or are killed: what becomes of their calls, of the others', and of the lane.
+ *
+ * Method: real processes and real signals. The ledger counts runs, so "the others ran once each" is a comparison of
+ * numbers. Times are bounded ten times above the goal and printed, for whoever wants the figure.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/bell.h"
+#include "tests/fastpath/pools.h"
+#include "tests/support/deadline.h"
+
+static uint64_t runs(const struct pools *pools, uint32_t id)
+{
+    return atomic_load_explicit(&pools->ledger[id], memory_order_seq_cst);
+}
+
+static double ms(uint64_t from_ns, uint64_t to_ns)
+{
+    return (double)(to_ns - from_ns) / 1e6;
+}
+
+static pid_t pid_of(struct pools *pools, uint32_t lane)
+{
+    struct knit_pool_lane_stats stats;
+
+    knit_pool_lane_stats(pools->pool, lane, &stats);
+    return stats.pid;
+}
+
+static bool all_serve(struct pools *pools)
+{
+    struct knit_pool_stats stats;
+
+    knit_pool_stats(pools->pool, &stats);
+    return stats.lanes_serving == stats.lanes;
+}
+
+/* In which lane a call runs. */
+static uint32_t busy_lane(struct pools *pools)
+{
+    struct knit_pool_lane_stats stats;
+
+    for (uint32_t lane = 0; lane < knit_pool_lanes(pools->pool); lane++) {
+        knit_pool_lane_stats(pools->pool, lane, &stats);
+        if (stats.is_running)
+            return lane;
+    }
+    fail_msg("no lane is busy");
+    return 0;
+}
+
+static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
+{
+    struct pools pools;
+    struct pools_outcome running = {0}, queued[32] = {0};
+    uint64_t killed_ns, told_ns;
+
+    pools_init(&pools, workers);
+    pools.options.steal = steal;
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_number(&pools, "hold", 1, &running);
+    assert_true(KNIT_WAIT_UNTIL(runs(&pools, 1) == 1, 10000));
+    for (int i = 0; i < 32; i++)
+        pools_start_number(&pools, "count", i + 2, &queued[i]);
+    killed_ns = knit_clock_ns();
+    assert_int_equal(kill(pid_of(&pools, busy_lane(&pools)), SIGKILL), 0);
+    pools_wait(&pools, &running);
+    told_ns = knit_clock_ns();
+    assert_int_equal(running.code, KNIT_WORKER_DIED);
+    assert_int_equal(running.failure.started, KNIT_STARTED_YES);
+    assert_int_equal(running.failure.signal, SIGKILL);
+    for (int i = 0; i < 32; i++) {
+        pools_wait(&pools, &queued[i]);
+        assert_int_equal(queued[i].code, 0);
+        assert_int_equal(runs(&pools, (uint32_t)i + 2), 1);
+    }
+    assert_int_equal(runs(&pools, 1), 1);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
+    print_message("told after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, told_ns),
+        ms(killed_ns, knit_clock_ns()));
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), workers + 1);
+    pools_fini(&pools);
+}
+
+static void a_killed_worker_loses_its_one_call(void **state)
+{
+    (void)state;
+    kill_with_one_running_and_many_queued(1, true);
+    kill_with_one_running_and_many_queued(2, true);
+    kill_with_one_running_and_many_queued(4, false);
+}
+
+static void expect_death(const char *how, int signal, int status)
+{
+    struct pools pools;
+    struct pools_outcome dead = {0}, sum = {0};
+
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(&pools, &sum);
+    pools_start_text(&pools, "die", how, &dead);
+    pools_wait(&pools, &dead);
+    assert_int_equal(dead.code, KNIT_WORKER_DIED);
+    assert_int_equal(dead.failure.signal, signal);
+    assert_int_equal(dead.failure.started, KNIT_STARTED_YES);
+    sum.is_there = false;
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
+    for (uint32_t i = 0; i < pools.event_count; i++) {
+        if (pools.events[i].kind != KNIT_POOL_WORKER_DIED)
+            continue;
+        assert_int_equal(pools.events[i].signal, signal);
+        assert_int_equal(pools.events[i].status, status);
+        assert_int_equal(pools.events[i].lost, 1);
+        assert_string_equal(
+            knit_registry_at(knit_pool_registry(pools.pool), pools.events[i].task)->name, "die");
+    }
+    pools_fini(&pools);
+}
+
+static void every_manner_of_death_is_told_and_mended(void **state)
+{
+    (void)state;
+    expect_death("exit", 0, 3);
+    expect_death("abort", SIGABRT, 0);
+    expect_death("segv", SIGSEGV, 0);
+    expect_death("overflow", SIGSEGV, 0);
+    expect_death("kill", SIGKILL, 0);
+}
+
+static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
+{
+    struct pools pools;
+    struct knit_pool_stats stats;
+    struct pools_outcome sum = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 3; i++) {
+        struct pools_outcome dead = {0};
+
+        pools_start_text(&pools, "die", "abort", &dead);
+        pools_wait(&pools, &dead);
+        assert_int_equal(dead.code, KNIT_WORKER_DIED);
+    }
+    knit_pool_stats(pools.pool, &stats);
+    assert_true(stats.is_degraded);
+    assert_int_equal(stats.quarantined, 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 1);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
+    for (int i = 0; i < 2; i++) {
+        struct pools_outcome refused = {0};
+
+        pools_start_text(&pools, "die", "abort", &refused);
+        pools_wait(&pools, &refused);
+        assert_int_equal(refused.code, KNIT_QUARANTINED);
+        assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
+    }
+    /* Other tasks go on, and with them the worker is as good as any. */
+    for (int i = 0; i < 2; i++) {
+        sum.is_there = false;
+        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+        pools_wait(&pools, &sum);
+        assert_int_equal(sum.number, 5);
+    }
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_DEGRADED) == 2, 10000));
+    pools_fini(&pools);
+}
+
+static void a_task_that_works_in_between_is_not_quarantined(void **state)
+{
+    struct pools pools;
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 5; i++) {
+        struct pools_outcome dead = {0}, alive = {0};
+
+        pools_start_text(&pools, "die", "abort", &dead);
+        pools_wait(&pools, &dead);
+        assert_int_equal(dead.code, KNIT_WORKER_DIED);
+        /* Both may have to say that it went well. */
+        assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
+        pools_start_text(&pools, "die", "not", &alive);
+        pools_wait(&pools, &alive);
+        assert_int_equal(alive.code, 0);
+        pools_turn(&pools);
+    }
+    /* Killed from outside, any number of times, is nobody's fault. */
+    for (int i = 0; i < 4; i++) {
+        struct pools_outcome dead = {0};
+
+        pools_start_text(&pools, "die", "kill", &dead);
+        pools_wait(&pools, &dead);
+        assert_int_equal(dead.code, KNIT_WORKER_DIED);
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+    pools_fini(&pools);
+}
+
+/* ---- limits of time ---- */
+
+static void a_hung_task_is_ended_and_only_that(void **state)
+{
+    struct pools pools;
+    struct pools_outcome hung = {0}, after[8] = {0};
+    uint64_t start_ns, took_ns;
+    pid_t group;
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    group = pid_of(&pools, 0);
+    start_ns = knit_clock_ns();
+    pools_start_empty(&pools, "hang", &hung);
+    for (int i = 0; i < 8; i++)
+        pools_start_number(&pools, "count", i + 1, &after[i]);
+    pools_wait(&pools, &hung);
+    took_ns = knit_clock_ns() - start_ns;
+    print_message("hard timeout of 200 ms: told after %.1f ms\n", ms(0, took_ns));
+    assert_int_equal(hung.code, KNIT_HARD_TIMEOUT);
+    assert_int_equal(hung.failure.started, KNIT_STARTED_YES);
+    assert_int_equal(hung.failure.limit, 200);
+    assert_true(took_ns >= 199000000u && took_ns < 2000000000u);
+    for (int i = 0; i < 8; i++) {
+        pools_wait(&pools, &after[i]);
+        assert_int_equal(after[i].code, 0);
+        assert_int_equal(runs(&pools, (uint32_t)i + 1), 1);
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+    /* Nor is there a child left. */
+    assert_true(KNIT_WAIT_UNTIL(kill(-group, 0) != 0 && errno == ESRCH, 5000));
+    pools_fini(&pools);
+}
+
+static void short_calls_in_a_row_are_no_long_one(void **state)
+{
+    struct pools pools;
+    uint64_t until_ns;
+
+    (void)state;
+    pools_init(&pools, 2);
+    pools.options.hard_timeout_ms = 30;
+    assert_int_equal(pools_open(&pools), 0);
+    until_ns = knit_clock_ns() + 300000000u;
+    while (knit_clock_ns() < until_ns) {
+        struct pools_outcome outcomes[64] = {0};
+
+        for (int i = 0; i < 64; i++)
+            pools_start_number(&pools, "count", 1, &outcomes[i]);
+        for (int i = 0; i < 64; i++) {
+            pools_wait(&pools, &outcomes[i]);
+            assert_int_equal(outcomes[i].code, 0);
+        }
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 0);
+    pools_fini(&pools);
+}
+
+static void a_stopped_worker_holds_up_nobody_else(void **state)
+{
+    struct pools pools;
+    struct pools_outcome running = {0}, others[16] = {0};
+    pid_t stopped;
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_number(&pools, "hold", 1, &running);
+    assert_true(KNIT_WAIT_UNTIL(runs(&pools, 1) == 1, 10000));
+    stopped = pid_of(&pools, busy_lane(&pools));
+    assert_int_equal(kill(stopped, SIGSTOP), 0);
+    for (int i = 0; i < 16; i++)
+        pools_start_number(&pools, "count", i + 2, &others[i]);
+    for (int i = 0; i < 16; i++) {
+        pools_wait(&pools, &others[i]);
+        assert_int_equal(others[i].code, 0);
+    }
+    assert_false(running.is_there);
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    assert_int_equal(kill(stopped, SIGCONT), 0);
+    pools_wait(&pools, &running);
+    assert_int_equal(running.code, 0);
+    pools_fini(&pools);
+}
+
+/* ---- no worker at all ---- */
+
+static void calls_are_refused_when_no_worker_comes_back(void **state)
+{
+    struct pools pools;
+    struct pools_outcome refused = {0}, sum = {0};
+    char *worker;
+    char away[256];
+
+    (void)state;
+    pools_init(&pools, 1);
+    /* A copy that can be taken away. */
+    worker = malloc(256);
+    assert_non_null(worker);
+    (void)snprintf(worker, 256, "%s/worker", pools.dir);
+    (void)snprintf(away, sizeof(away), "%s/away", pools.dir);
+    assert_int_equal(symlink(TEST_WORKER, worker), 0);
+    pools.options.worker_path = worker;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(rename(worker, away), 0);
+    assert_int_equal(kill(pid_of(&pools, 0), SIGKILL), 0);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &refused);
+    pools_wait(&pools, &refused);
+    assert_int_equal(refused.code, KNIT_NO_WORKER);
+    assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
+    assert_true(pools_count_events(&pools, KNIT_POOL_WORKER_REFUSED) >= 1);
+    assert_non_null(strstr(pools.text, "cannot be run: No such file or directory"));
+    assert_int_equal(rename(away, worker), 0);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 20000));
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    free(worker);
+    pools_fini(&pools);
+}
+
+static void killing_at_random_loses_nothing_else(void **state)
+{
+    struct pools pools;
+    uint32_t died = 0;
+    uint64_t until_ns, kill_ns;
+    uint32_t lane = 0;
+    uint64_t total = 0;
+
+    (void)state;
+    pools_init(&pools, 3);
+    assert_int_equal(pools_open(&pools), 0);
+    until_ns = knit_clock_ns() + 2000000000u;
+    kill_ns = knit_clock_ns() + 50000000u;
+    while (knit_clock_ns() < until_ns) {
+        struct pools_outcome outcomes[100] = {0};
+
+        for (int i = 0; i < 100; i++)
+            pools_start_number(&pools, "count", i + 1, &outcomes[i]);
+        total += 100;
+        if (knit_clock_ns() >= kill_ns) {
+            pid_t pid = pid_of(&pools, lane++ % 3);
+
+            kill_ns += 50000000u;
+            if (pid != 0)
+                (void)kill(pid, SIGKILL);
+        }
+        for (int i = 0; i < 100; i++) {
+            pools_wait(&pools, &outcomes[i]);
+            if (outcomes[i].code != 0)
+                assert_int_equal(outcomes[i].code, KNIT_WORKER_DIED);
+            died += outcomes[i].code != 0;
+        }
+    }
+    uint64_t run = 0;
+    for (uint32_t i = 1; i <= 100; i++)
+        run += runs(&pools, i);
+    print_message("%llu calls, %u died with their worker, %u workers killed\n",
+        (unsigned long long)total, died, pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
+    /* A call that died may or may not have got to its count; all others did exactly once. */
+    assert_true(run <= total && run >= total - died);
+    assert_true(died <= pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
+    pools_fini(&pools);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_killed_worker_loses_its_one_call),
+        cmocka_unit_test(every_manner_of_death_is_told_and_mended),
+        cmocka_unit_test(a_crash_loop_is_slowed_down_and_the_task_quarantined),
+        cmocka_unit_test(a_task_that_works_in_between_is_not_quarantined),
+        cmocka_unit_test(a_hung_task_is_ended_and_only_that),
+        cmocka_unit_test(short_calls_in_a_row_are_no_long_one),
+        cmocka_unit_test(a_stopped_worker_holds_up_nobody_else),
+        cmocka_unit_test(calls_are_refused_when_no_worker_comes_back),
+        cmocka_unit_test(killing_at_random_loses_nothing_else),
+    };
+    struct rlimit no_core = {0, 0};
+
+    /* Workers that die on purpose need not leave their memory behind. */
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
