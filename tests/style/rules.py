@@ -247,8 +247,8 @@ def quiet_library(tree):
                 yield source.path, line, f'{name}() in a library: return an error'
 
 
-# tests/support/deadline.c is where tests pause, all others wait for a condition.
-PAUSES_HERE = 'tests/support/deadline.c'
+# deadline.c is where tests pause, all others wait for a condition. What a module's task does with its time is its own.
+MAY_PAUSE = re.compile(r'tests/(support/deadline|.*module_\w+)\.c')
 
 
 @rule
@@ -257,7 +257,7 @@ def sleep_in_test(tree):
     for source in tree.sources:
         if source.folder != 'tests' or source.path.startswith('tests/style/'):
             continue
-        if source.is_c and source.path != PAUSES_HERE:
+        if source.is_c and not MAY_PAUSE.fullmatch(source.path):
             for line, name in calls(source, ['sleep', 'usleep', 'nanosleep', 'clock_nanosleep', 'thrd_sleep']):
                 yield source.path, line, f'{name}(): wait for a condition (tests/support/deadline.h)'
         elif source.path.endswith('.py'):
@@ -340,14 +340,15 @@ def registered(build):
 @rule
 def unregistered_test(tree):
     """A test program that no test() runs passes always."""
-    tests = [s for s in tree.c() if re.fullmatch(r'tests/.*test_\w+\.c', s.path)]
-    for source in tests:
-        if tree.build is not None:
+    recipes = '\n'.join(s.text for s in tree.named('meson.build'))
+    for source in tree.sources:
+        if not re.fullmatch(r'tests/.*test_\w+\.(c|py)', source.path):
+            continue
+        if source.is_c and tree.build is not None:
             known = any(path.endswith('/' + source.path) for path in tree.build)
         else:
-            recipe = tree.by_path.get(os.path.dirname(source.path) + '/meson.build')
-            stem = source.name[:-2].removeprefix('test_')
-            known = recipe and re.search(rf"'(test_)?{stem}(\.c)?'", recipe.text)
+            stem = re.escape(os.path.splitext(source.name)[0].removeprefix('test_'))
+            known = re.search(rf"'(?:[\w./]*/)?(?:test_)?{stem}(?:\.\w+)?'", recipes)
         if not known:
             yield source.path, 1, 'no test() runs it: name it in the meson.build of its folder'
 

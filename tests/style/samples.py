@@ -136,7 +136,10 @@ SAMPLES = {
         [{**TABLE, **MANUAL, **CONF}, TABLE]),
     'unregistered-test': (
         [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['value']\n"},
-         {'tests/proto/test_scan.c': HEAD}],
+         {'tests/proto/test_scan.c': HEAD},
+         {'tests/system/test_start.py': '', 'tests/system/meson.build': "['stop', 'restart']\n"}],
         [{'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "foreach name : ['scan']\n"},
-         {'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "files('test_scan.c')\n"}]),
+         {'tests/proto/test_scan.c': HEAD, 'tests/proto/meson.build': "files('test_scan.c')\n"},
+         {'tests/bench/test_mix.c': HEAD, 'bench/meson.build': "files('../tests/bench/test_mix.c')\n"},
+         {'tests/system/test_start.py': '', 'tests/system/meson.build': "['start', 'stop']\n"}]),
 }
