@@ -145,7 +145,7 @@ static int start_call(
     code = timeout_ns == 0 ? KNIT_TIMEOUT : start_or_wait(handle, start, now_ns);
     if (code == KNIT_TIMEOUT) {
         knit_handle_fail(
-            handle, code, KNIT_STARTED_NO, "the time for this call was over before it began");
+            handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
         code = KNIT_OK;
     } else if (code != KNIT_OK) {
         knit_handle_drop(handle);

@@ -151,7 +151,7 @@ void knit_handle_drop(struct knit_handle *handle)
 
 static void expire(struct knit_handle *handle)
 {
-    static const char reason[] = "the time for this call is over";
+    static const char reason[] = "the call's timeout has passed";
     struct knit *k = handle->k;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 

@@ -316,7 +316,7 @@ int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t
             local->registry != NULL ? knit_registry_nearest(local->registry, task, len) : NULL;
 
         return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
-            near != NULL ? "there is no task %s; the nearest name is %s" : "there is no task %s",
+            near != NULL ? "there is no task '%s'; the nearest is '%s'" : "there is no task '%s'",
             task, near != NULL ? near->name : "");
     }
     *ret_id = found->id;

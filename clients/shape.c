@@ -21,42 +21,43 @@ enum kind { NIL, BOOL, INT, UINT, FLOAT, STR, BIN, TIME, TYPED, ANY, ARRAY, MAP,
 
 struct type {
     char name[12];
+    uint8_t name_len;
     uint8_t kind;
     uint8_t code; /* of an ext; of a typed array's elements */
     uint8_t size; /* of an element */
 };
 
 static const struct type types[] = {
-    {"nil", NIL, 0, 0},
-    {"bool", BOOL, 0, 0},
-    {"int", INT, 0, 0},
-    {"uint", UINT, 0, 0},
-    {"float", FLOAT, 0, 0},
-    {"str", STR, 0, 0},
-    {"bin", BIN, 0, 0},
-    {"time", TIME, 0, 0},
-    {"any", ANY, 0, 0},
-    {"array", ARRAY, 0, 0},
-    {"map", MAP, 0, 0},
-    {"i8[]", TYPED, 1, 1},
-    {"u8[]", TYPED, 2, 1},
-    {"u8c[]", TYPED, 3, 1},
-    {"i16[]", TYPED, 4, 2},
-    {"u16[]", TYPED, 5, 2},
-    {"i32[]", TYPED, 6, 4},
-    {"u32[]", TYPED, 7, 4},
-    {"f32[]", TYPED, 8, 4},
-    {"f64[]", TYPED, 9, 8},
-    {"i64[]", TYPED, 10, 8},
-    {"u64[]", TYPED, 11, 8},
-    {"undefined", EXT, KNIT_EXT_UNDEFINED, 0},
-    {"bigint", EXT, KNIT_EXT_BIGINT, 0},
-    {"set", EXT, KNIT_EXT_SET, 0},
-    {"pairs", EXT, KNIT_EXT_PAIRS, 0},
-    {"view", EXT, KNIT_EXT_VIEW, 0},
-    {"error", EXT, KNIT_EXT_ERROR, 0},
-    {"symbol", EXT, KNIT_EXT_SYMBOL, 0},
-    {"envelope", EXT, KNIT_EXT_ENVELOPE, 0},
+    {"nil", 3, NIL, 0, 0},
+    {"bool", 4, BOOL, 0, 0},
+    {"int", 3, INT, 0, 0},
+    {"uint", 4, UINT, 0, 0},
+    {"float", 5, FLOAT, 0, 0},
+    {"str", 3, STR, 0, 0},
+    {"bin", 3, BIN, 0, 0},
+    {"time", 4, TIME, 0, 0},
+    {"any", 3, ANY, 0, 0},
+    {"array", 5, ARRAY, 0, 0},
+    {"map", 3, MAP, 0, 0},
+    {"i8[]", 4, TYPED, 1, 1},
+    {"u8[]", 4, TYPED, 2, 1},
+    {"u8c[]", 5, TYPED, 3, 1},
+    {"i16[]", 5, TYPED, 4, 2},
+    {"u16[]", 5, TYPED, 5, 2},
+    {"i32[]", 5, TYPED, 6, 4},
+    {"u32[]", 5, TYPED, 7, 4},
+    {"f32[]", 5, TYPED, 8, 4},
+    {"f64[]", 5, TYPED, 9, 8},
+    {"i64[]", 5, TYPED, 10, 8},
+    {"u64[]", 5, TYPED, 11, 8},
+    {"undefined", 9, EXT, KNIT_EXT_UNDEFINED, 0},
+    {"bigint", 6, EXT, KNIT_EXT_BIGINT, 0},
+    {"set", 3, EXT, KNIT_EXT_SET, 0},
+    {"pairs", 5, EXT, KNIT_EXT_PAIRS, 0},
+    {"view", 4, EXT, KNIT_EXT_VIEW, 0},
+    {"error", 5, EXT, KNIT_EXT_ERROR, 0},
+    {"symbol", 6, EXT, KNIT_EXT_SYMBOL, 0},
+    {"envelope", 8, EXT, KNIT_EXT_ENVELOPE, 0},
 };
 
 /* What the two directions carry along. */
@@ -87,25 +88,39 @@ static int syntax(struct cursor *cursor, const char *reason)
     return KNIT_SHAPE_E_SYNTAX;
 }
 
-static void skip_spaces(struct cursor *cursor)
+/* Loops instead of strspn(): its preparation costs more than these few bytes. */
+static const char *behind_spaces(const char *at)
 {
-    cursor->at += strspn(cursor->at, " \t\n");
+    while (*at == ' ' || *at == '\t' || *at == '\n')
+        at++;
+    return at;
 }
 
-static bool accept(struct cursor *cursor, const char *token)
+static void skip_spaces(struct cursor *cursor)
 {
-    size_t len = strlen(token);
+    cursor->at = behind_spaces(cursor->at);
+}
 
-    skip_spaces(cursor);
-    if (strncmp(cursor->at, token, len) != 0)
-        return false;
-    cursor->at += len;
+static inline bool accept(struct cursor *cursor, const char *token)
+{
+    const char *at = behind_spaces(cursor->at);
+
+    for (; *token != '\0'; token++, at++) {
+        if (*at != *token)
+            return false;
+    }
+    cursor->at = at;
     return true;
 }
 
 static size_t word_len(const char *at)
 {
-    return strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_[]");
+    const char *end = at;
+
+    while ((*end >= 'a' && *end <= 'z') || (*end >= '0' && *end <= '9') ||
+           (*end >= 'A' && *end <= 'Z') || *end == '_' || *end == '[' || *end == ']')
+        end++;
+    return (size_t)(end - at);
 }
 
 static int read_type(struct cursor *cursor, const struct type **ret_type, bool *ret_optional)
@@ -115,7 +130,7 @@ static int read_type(struct cursor *cursor, const struct type **ret_type, bool *
     skip_spaces(cursor);
     len = word_len(cursor->at);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (strlen(types[i].name) != len || memcmp(types[i].name, cursor->at, len) != 0)
+        if (types[i].name_len != len || memcmp(types[i].name, cursor->at, len) != 0)
             continue;
         cursor->at += len;
         *ret_type = &types[i];
@@ -132,8 +147,8 @@ static int read_type(struct cursor *cursor, const struct type **ret_type, bool *
 /* Up to the first parameter; the name of the task may stand before the parenthesis. */
 static int begin_params(struct cursor *cursor)
 {
-    skip_spaces(cursor);
-    cursor->at += strcspn(cursor->at, "(");
+    while (*cursor->at != '(' && *cursor->at != '\0')
+        cursor->at++;
     return accept(cursor, "(") ? 0 : syntax(cursor, "( is missing");
 }
 
@@ -142,8 +157,7 @@ static void skip_param_name(struct cursor *cursor)
     const char *at;
 
     skip_spaces(cursor);
-    at = cursor->at + word_len(cursor->at);
-    at += strspn(at, " \t\n");
+    at = behind_spaces(cursor->at + word_len(cursor->at));
     if (*at == ':')
         cursor->at = at + 1;
 }
@@ -152,7 +166,7 @@ static uint32_t count_params(const char *at)
 {
     uint32_t count = 1;
 
-    at += strspn(at, " \t\n");
+    at = behind_spaces(at);
     if (*at == ')')
         return 0;
     for (; *at != ')' && *at != '\0'; at++)
@@ -448,7 +462,7 @@ static int take_result(struct cursor *cursor, const struct knit_item *item, stru
 static int take_several(
     struct cursor *cursor, const struct knit_item *item, struct knit_lent **lent)
 {
-    static const struct type tuple = {.name = "array"};
+    static const struct type tuple = {.name = "array", .name_len = 5};
     struct knit_walk walk;
     struct knit_item part;
     int r;
@@ -485,7 +499,8 @@ int knit_shape_decode(const char *signature, struct knit_span result,
     struct knit_item item = {.raw = result};
     int r;
 
-    cursor.at += strcspn(cursor.at, ")");
+    while (*cursor.at != ')' && *cursor.at != '\0')
+        cursor.at++;
     if (!accept(&cursor, ")"))
         return syntax(&cursor, ") is missing");
     if (knit_check_value(result.bytes, result.len, KNIT_DEPTH_MAX, &check) != 0 ||
