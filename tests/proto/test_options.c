@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Single options are tested by the vectors. Here: all at once, times at their edges, and bytes that
+ * are cut short.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/limits.h"
+#include "proto/options.h"
+#include "tests/proto/notation.h"
+
+enum { BUFFER_MAX = 1 << 20 };
+
+static void all_options_come_back_as_they_were_put(void **state)
+{
+    struct knit_options put = {.timeout_ns = 1500000,
+        .queue_ns = 1,
+        .affinity = 77,
+        .epoch = 3,
+        .keep = 2,
+        .progress = true,
+        .priority = 2,
+        .key = knit_span_text("key"),
+        .trace = knit_span_text("trace")};
+    struct knit_buffer buffer;
+    struct knit_options got;
+    const char *reason;
+
+    (void)state;
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    assert_int_equal(knit_options_put(&buffer, &put), 0);
+    assert_int_equal(knit_options_decode(knit_buffer_span(&buffer), &got, &reason), 0);
+    assert_true(got.timeout_ns == put.timeout_ns && got.queue_ns == put.queue_ns);
+    assert_true(got.affinity == put.affinity && got.epoch == put.epoch && got.keep == put.keep);
+    assert_true(got.progress && got.priority == 2);
+    assert_true(knit_span_is(got.key, "key") && knit_span_is(got.trace, "trace"));
+    assert_false(knit_options_is_empty(&got));
+    for (size_t len = 0; len < buffer.len; len++) {
+        assert_int_equal(
+            knit_options_decode(knit_span(buffer.bytes, len), &got, &reason), KNIT_OPTIONS_E_BAD);
+        assert_string_equal(reason, "options must be a map");
+    }
+    knit_buffer_fini(&buffer);
+}
+
+static void options_that_are_absent_have_their_defaults(void **state)
+{
+    struct knit_options options;
+    const char *reason;
+
+    (void)state;
+    assert_int_equal(knit_options_decode((struct knit_span){0}, &options, &reason), 0);
+    assert_true(knit_options_is_empty(&options));
+    assert_true(options.timeout_ns == KNIT_OPTION_NONE && options.queue_ns == KNIT_OPTION_NONE);
+}
+
+static void times_are_rounded_up_and_never_wrap(void **state)
+{
+    (void)state;
+    assert_true(knit_options_ns(0) == 0);
+    assert_true(knit_options_ns(-0.0) == 0);
+    assert_true(knit_options_ns(1) == 1000000);
+    assert_true(knit_options_ns(1e-9) == 1);
+    assert_true(knit_options_ns(0.0000015) == 2);
+    assert_true(knit_options_ns(-1e-9) == KNIT_OPTION_NONE);
+    assert_true(knit_options_ns(NAN) == KNIT_OPTION_NONE);
+    assert_true(knit_options_ns(INFINITY) == KNIT_OPTION_NONE);
+    assert_true(knit_options_ns(-INFINITY) == KNIT_OPTION_NONE);
+    assert_true(knit_options_ns(1.8e13) == 18000000000000000000u);
+    assert_true(knit_options_ns(1.9e13) == KNIT_OPTION_NONE);
+}
+
+static void a_key_may_be_64_bytes_and_no_more(void **state)
+{
+    char key[KNIT_KEY_BYTES_MAX + 1];
+    struct knit_options options = knit_options();
+    struct knit_buffer buffer;
+    const char *reason;
+
+    (void)state;
+    memset(key, 'k', sizeof(key));
+    for (size_t extra = 0; extra < 2; extra++) {
+        knit_buffer_init(&buffer, BUFFER_MAX);
+        options.key = knit_span(key, KNIT_KEY_BYTES_MAX + extra);
+        assert_int_equal(knit_options_put(&buffer, &options), 0);
+        assert_int_equal(
+            knit_options_decode(knit_buffer_span(&buffer), &options, &reason), (int)extra);
+        knit_buffer_fini(&buffer);
+    }
+}
+
+static void a_trace_that_is_not_utf8_is_refused(void **state)
+{
+    struct knit_options options;
+    const char *reason;
+
+    (void)state;
+    assert_int_equal(knit_options_decode(knit_span("\x81\xa5trace\xa1\xff", 9), &options, &reason),
+        KNIT_OPTIONS_E_BAD);
+    assert_string_equal(reason, "option trace must be a str");
+}
+
+static void room_that_is_too_small_is_said(void **state)
+{
+    struct knit_options options = knit_options();
+    struct knit_buffer buffer;
+    uint8_t memory[4];
+
+    (void)state;
+    options.keep = 7;
+    knit_buffer_init_fixed(&buffer, memory, sizeof(memory));
+    assert_int_equal(knit_options_put(&buffer, &options), KNIT_BUFFER_E_FULL);
+    assert_int_equal(buffer.len, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_options_come_back_as_they_were_put),
+        cmocka_unit_test(options_that_are_absent_have_their_defaults),
+        cmocka_unit_test(times_are_rounded_up_and_never_wrap),
+        cmocka_unit_test(a_key_may_be_64_bytes_and_no_more),
+        cmocka_unit_test(a_trace_that_is_not_utf8_is_refused),
+        cmocka_unit_test(room_that_is_too_small_is_said),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
