@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The linker's --wrap sends each call of malloc() to __wrap_malloc() here, and calls the C
+ * library's own __real_malloc(); so for the others. One counter serves all three.
+ */
 #include "tests/proto/failing.h"
 
 #include <stddef.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A walk over the decoded value, child by child; an ext that contains msgpack is opened, put
+ * together in a buffer of its own, and put as an ext again.
+ */
 #include "tests/proto/recode.h"
 
 #include <setjmp.h>

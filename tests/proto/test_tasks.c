@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Queries, pages and entries: put and read again, of other shapes, and cut short. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Children of all kinds, keys that are not text, and bytes cut short at every length. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

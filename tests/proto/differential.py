@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random values against Python's msgpack: what it packs must come back from the codec byte for byte and unpack to the
+same value; what it packs and somebody damaged must never be accepted as something else.
+
+usage: differential.py RECODE_PROGRAM. The seed is printed; KNIT_TEST_SEED repeats a run.
+"""
+
+import math
+import os
+import random
+import struct
+import subprocess
+import sys
+
+try:
+    import msgpack
+except ImportError:
+    print('python3-msgpack is not installed')
+    sys.exit(77)
+
+ROUNDS = 3000
+TEXTS = ['', 'a', 'häus', '€𝄞', '\0', 'x' * 31, 'x' * 32, 'y' * 255, 'y' * 256, 'z' * 65536]
+
+
+def number(rng):
+    bits = rng.randrange(65)
+    value = rng.getrandbits(bits) if bits else 0
+    return -value if rng.random() < 0.5 and value <= 2 ** 63 else value
+
+
+def real(rng):
+    return rng.choice([0.0, -0.0, math.inf, -math.inf, 5e-324, 1.7976931348623157e308,
+                       struct.unpack('<d', rng.getrandbits(64).to_bytes(8, 'little'))[0]])
+
+
+def leaf(rng):
+    kind = rng.randrange(9)
+    if kind == 0:
+        return None
+    if kind == 1:
+        return rng.random() < 0.5
+    if kind in (2, 3):
+        return number(rng)
+    if kind == 4:
+        return real(rng)
+    if kind == 5:
+        return rng.choice(TEXTS[:9] if rng.random() < 0.1 else TEXTS[:5]) if rng.random() < 0.999 else TEXTS[9]
+    if kind == 6:
+        return rng.randbytes(rng.choice([0, 1, 15, 255, 256, 300] if rng.random() < 0.1 else [0, 1, 2]))
+    if kind == 7:
+        return msgpack.Timestamp(rng.choice([0, 1, -1, 2 ** 32, 2 ** 34, -2 ** 40, 253402300799]),
+                                 rng.choice([0, 1, 999999999]))
+    return msgpack.ExtType(37, rng.randbytes(rng.choice([0, 1, 2, 4, 8, 16, 17])))
+
+
+def hashable(rng):
+    while True:
+        key = leaf(rng)
+        if key == key:
+            return key
+
+
+def value(rng, depth):
+    if depth == 0 or rng.random() < 0.4:
+        return leaf(rng)
+    count = rng.choice([15, 16, 17]) if rng.random() < 0.05 else rng.randrange(5)
+    kind = rng.randrange(3)
+    if kind == 0:
+        return [value(rng, depth - 1) for _ in range(count)]
+    if kind == 1:
+        return {hashable(rng): value(rng, depth - 1) for _ in range(count)}
+    body = msgpack.packb([value(rng, depth - 1) for _ in range(count)])
+    return msgpack.ExtType(34, body)
+
+
+def unpack(packed):
+    return msgpack.unpackb(packed, strict_map_key=False)
+
+
+def main():
+    seed = int(os.environ.get('KNIT_TEST_SEED') or random.SystemRandom().getrandbits(63))
+    print(f'seed {seed}, repeat with KNIT_TEST_SEED={seed}')
+    rng = random.Random(seed)
+    packed = [msgpack.packb(value(rng, 4)) for _ in range(ROUNDS)]
+    damaged = []
+    for original in packed:
+        copy = bytearray(original)
+        copy[rng.randrange(len(copy))] = rng.choice([0x00, 0x81, 0x92, 0xa1, 0xc1, 0xc4, 0xd9, 0xff, rng.randrange(256)])
+        damaged.append(bytes(copy))
+    lines = ''.join(line.hex() + '\n' for line in packed + damaged)
+    answers = subprocess.run([sys.argv[1]], input=lines, stdout=subprocess.PIPE, check=True, text=True).stdout.split('\n')
+    failures = 0
+    for original, answer in zip(packed, answers):
+        if bytes.fromhex(answer) != original:
+            print(f'sent {original.hex()}\n got {answer}')
+            failures += 1
+    accepted = 0
+    for original, answer in zip(damaged, answers[ROUNDS:]):
+        if answer == 'refused':
+            continue
+        accepted += 1
+        # NaN differs from itself, so packed forms are compared: both in shortest form.
+        if msgpack.packb(unpack(original)) != msgpack.packb(unpack(bytes.fromhex(answer))):
+            print(f'damaged {original.hex()}\n    got {answer}')
+            failures += 1
+    print(f'{len(packed)} values, {accepted} of {len(damaged)} damaged ones accepted, {failures} failures')
+    return 1 if failures or accepted == 0 or len(answers) != 2 * ROUNDS + 1 else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
