@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One call inside a worker, without lanes: params in, outcome out, for every way a call can end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fastpath/call.h"
+#include "proto/failure.h"
+#include "proto/writer.h"
+
+#define RESULT_MAX 100000
+
+struct fixture {
+    struct knit_modules *modules;
+    struct knit_runner *runner;
+    struct knit_busy_line busy;
+    struct knit_job job;
+    struct knit_failure failure;
+    uint32_t survived;
+};
+
+static void on_watched(void *arg, uint32_t task)
+{
+    struct fixture *fixture = arg;
+
+    fixture->survived = task + 1;
+}
+
+static int setup(void **state)
+{
+    static const char *const paths[] = {TEST_MODULES "/module_tasks.so"};
+    struct knit_module_loading loading = {
+        .paths = paths, .count = 1, .epoch = 258, .api = knit_call_api()};
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    struct knit_runner_options options = {.result_max_bytes = RESULT_MAX,
+        .on_watched = on_watched,
+        .arg = fixture,
+        .busy = &fixture->busy};
+    char why[KNIT_MODULE_WHY_SIZE];
+
+    assert_int_equal(knit_modules_load(&loading, &fixture->modules, why, sizeof(why)), 0);
+    options.modules = fixture->modules;
+    assert_int_equal(knit_runner_new(&options, &fixture->runner), 0);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    knit_runner_free(fixture->runner);
+    knit_modules_free(fixture->modules);
+    free(fixture);
+    return 0;
+}
+
+static uint32_t id_of(const struct fixture *fixture, const char *task)
+{
+    return knit_registry_find(knit_modules_registry(fixture->modules), task, strlen(task))->id;
+}
+
+/* Runs it; the error's code, or 0. */
+static uint32_t run(struct fixture *fixture, const char *task, const void *params, size_t len)
+{
+    struct knit_job *job = &fixture->job;
+
+    *job = (struct knit_job){.task = id_of(fixture, task),
+        .epoch = 2, /* the low byte of 258 */
+        .payload = params,
+        .len = len,
+        .result_max = SIZE_MAX};
+    knit_runner_run(fixture->runner, job);
+    if (job->status == KNIT_STATUS_RESULT)
+        return 0;
+    assert_int_equal(
+        knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
+    return fixture->failure.code;
+}
+
+#define RUN(fixture, task, params) run(fixture, task, params, sizeof(params) - 1)
+
+static bool message_has(const struct fixture *fixture, const char *text)
+{
+    return memmem(fixture->failure.message.bytes, fixture->failure.message.len, text,
+               strlen(text)) != NULL;
+}
+
+static void small_results_lie_in_the_job(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(fixture->job.result_len, 1);
+    assert_ptr_equal(fixture->job.result, fixture->job.body);
+    assert_int_equal(fixture->job.body[0], 15);
+    assert_int_equal(RUN(fixture, "silent", "\x90"), 0);
+    assert_memory_equal(fixture->job.result, "\xc0", 1);
+    assert_int_equal(RUN(fixture, "echo", "\x91\x93\x01\xa1x\xc2"), 0);
+    assert_memory_equal(fixture->job.result, "\x93\x01\xa1x\xc2", 5);
+    assert_int_equal(RUN(fixture, "where", "\x90"), 0);
+    assert_memory_equal(fixture->job.result, "\x92\x00\x00", 3);
+}
+
+static void large_results_are_whole_up_to_the_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    static const size_t sizes[] = {
+        0, 1, 98, 99, 100, 104, 105, 255, 256, 65535, 65536, RESULT_MAX - 5};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        unsigned char params[6] = {0x91, 0xce};
+        const unsigned char *result;
+
+        params[2] = (unsigned char)(sizes[i] >> 24);
+        params[3] = (unsigned char)(sizes[i] >> 16);
+        params[4] = (unsigned char)(sizes[i] >> 8);
+        params[5] = (unsigned char)sizes[i];
+        assert_int_equal(run(fixture, "large", params, sizeof(params)), 0);
+        result = fixture->job.result;
+        for (size_t at = 0; at < sizes[i]; at++)
+            assert_int_equal(result[fixture->job.result_len - sizes[i] + at], at % 256);
+    }
+    assert_int_equal(RUN(fixture, "large", "\x91\xce\x00\x01\x86\xa0"), KNIT_RESULT_TOO_LARGE);
+    assert_int_equal(fixture->failure.limit, RESULT_MAX);
+    assert_int_equal(fixture->failure.actual, 100000);
+    assert_int_equal(fixture->failure.started, KNIT_STARTED_YES);
+}
+
+static void wrong_arguments_are_named_and_nothing_runs(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\xa1x"), KNIT_BAD_ARGUMENT);
+    assert_true(message_has(fixture, "(b)"));
+    assert_true(message_has(fixture, "int"));
+    assert_true(message_has(fixture, "str"));
+    assert_int_equal(fixture->failure.started, KNIT_STARTED_NO);
+    assert_int_equal(RUN(fixture, "add", "\x91\x07"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(RUN(fixture, "add", "\x93\x07\x07\x07"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(RUN(fixture, "echo", "\x91\xa2x"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(RUN(fixture, "echo", "\x91\xa1\xff"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(RUN(fixture, "echo", "\x07"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(RUN(fixture, "echo", ""), KNIT_BAD_ARGUMENT);
+}
+
+static void nesting_is_limited_both_ways(void **state)
+{
+    struct fixture *fixture = *state;
+    unsigned char params[64];
+
+    memset(params, 0x91, sizeof(params));
+    params[32] = 0xc0;
+    assert_int_equal(run(fixture, "echo", params, 33), 0);
+    params[32] = 0x91;
+    params[33] = 0xc0;
+    assert_int_equal(run(fixture, "echo", params, 34), KNIT_TOO_DEEP);
+}
+
+static void results_are_held_to_the_signature(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(RUN(fixture, "liar", "\x90"), KNIT_BAD_RESULT);
+    assert_true(message_has(fixture, "int"));
+    assert_int_equal(fixture->failure.started, KNIT_STARTED_YES);
+    assert_int_equal(RUN(fixture, "half", "\x90"), KNIT_BAD_RESULT);
+    assert_true(message_has(fixture, "fewer elements"));
+}
+
+static void a_task_fails_with_code_message_and_data(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_span value;
+    int64_t code;
+
+    assert_int_equal(RUN(fixture, "refuse", "\x93\xd0\xf9\xa3why\x92\x01\x02"), KNIT_TASK_FAILED);
+    assert_true(message_has(fixture, "why"));
+    assert_true(knit_failure_task_data(&fixture->failure, &code, &value));
+    assert_int_equal(code, -7);
+    assert_int_equal(value.len, 3);
+    assert_memory_equal(value.bytes, "\x92\x01\x02", 3);
+    assert_int_equal(RUN(fixture, "refuse", "\x92\x01\xa3why"), KNIT_TASK_FAILED);
+    assert_true(knit_failure_task_data(&fixture->failure, &code, &value));
+    assert_null(value.bytes);
+}
+
+static void any_number_of_arguments_can_be_read(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+
+    knit_buffer_init(&buffer, 1 << 20);
+    knit_writer_init(&writer, &buffer);
+    knit_writer_array(&writer, 5000);
+    for (int i = 0; i < 5000; i++)
+        knit_writer_int(&writer, i);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    assert_int_equal(run(fixture, "sum", buffer.bytes, buffer.len), 0);
+    assert_memory_equal(
+        fixture->job.result, "\xce\x00\xbe\xb2\x5c", 5); /* 5000 * 4999 / 2 = 12497500 */
+    knit_buffer_fini(&buffer);
+}
+
+static void other_epochs_and_unknown_tasks_are_not_started(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_job *job = &fixture->job;
+
+    *job =
+        (struct knit_job){.task = 0, .epoch = 3, .payload = "\x90", .len = 1, .result_max = 1000};
+    knit_runner_run(fixture->runner, job);
+    assert_int_equal(
+        knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
+    assert_int_equal(fixture->failure.code, KNIT_STALE_EPOCH);
+    *job = (struct knit_job){
+        .task = 9999, .epoch = 2, .payload = "\x90", .len = 1, .result_max = 1000};
+    knit_runner_run(fixture->runner, job);
+    assert_int_equal(
+        knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
+    assert_int_equal(fixture->failure.code, KNIT_UNKNOWN_TASK);
+    assert_int_equal(fixture->failure.started, KNIT_STARTED_NO);
+}
+
+static void the_lanes_refusals_are_worded(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int codes[] = {KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_INTERNAL};
+
+    for (size_t i = 0; i < 3; i++) {
+        struct knit_job *job = &fixture->job;
+
+        *job = (struct knit_job){.task = id_of(fixture, "add"),
+            .epoch = 2,
+            .payload = "\x92\x01\x02",
+            .len = 3,
+            .refusal = codes[i],
+            .result_max = 1000};
+        knit_runner_run(fixture->runner, job);
+        assert_true(job->result_len <= KNIT_INLINE_MAX);
+        assert_int_equal(
+            knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
+        assert_int_equal(fixture->failure.code, codes[i]);
+        assert_int_equal(fixture->failure.started, KNIT_STARTED_NO);
+    }
+}
+
+static void marks_are_minded(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t add = id_of(fixture, "add");
+
+    knit_runner_mark(fixture->runner, 70000, KNIT_TASK_QUARANTINED);
+    knit_runner_mark(fixture->runner, add, KNIT_TASK_WATCHED);
+    fixture->survived = 0;
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(fixture->survived, add + 1);
+    fixture->survived = 0;
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(fixture->survived, 0);
+    knit_runner_mark(fixture->runner, add, KNIT_TASK_QUARANTINED);
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), KNIT_QUARANTINED);
+    assert_int_equal(RUN(fixture, "echo", "\x91\x07"), 0);
+    knit_runner_mark(fixture->runner, add, KNIT_TASK_TRUSTED);
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(atomic_load_explicit(&fixture->busy.task, memory_order_relaxed), add);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(small_results_lie_in_the_job, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_results_are_whole_up_to_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            wrong_arguments_are_named_and_nothing_runs, setup, teardown),
+        cmocka_unit_test_setup_teardown(nesting_is_limited_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(results_are_held_to_the_signature, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_task_fails_with_code_message_and_data, setup, teardown),
+        cmocka_unit_test_setup_teardown(any_number_of_arguments_can_be_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            other_epochs_and_unknown_tasks_are_not_started, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_lanes_refusals_are_worded, setup, teardown),
+        cmocka_unit_test_setup_teardown(marks_are_minded, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

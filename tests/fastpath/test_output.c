@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cutting output into lines: every split of a text gives the same lines; long lines are cut once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fastpath/output.h"
+
+struct lines {
+    char text[16384];
+    size_t len;
+    int count, truncated;
+};
+
+static void on_line(void *arg, const char *line, size_t len, bool truncated)
+{
+    struct lines *lines = arg;
+
+    memcpy(lines->text + lines->len, line, len);
+    lines->len += len;
+    lines->text[lines->len++] = '|';
+    lines->count++;
+    lines->truncated += truncated;
+}
+
+static void lines_are_the_same_however_they_arrive(void **state)
+{
+    static const char text[] = "one\n\ntwo words\nthree\0four\nlast";
+    static const char expected[] = "one||two words|three\0four|last|";
+    struct knit_output output;
+
+    (void)state;
+    for (size_t split = 0; split < sizeof(text); split++) {
+        struct lines lines = {.len = 0};
+
+        knit_output_init(&output);
+        knit_output_feed(&output, text, split, on_line, &lines);
+        knit_output_feed(&output, text + split, sizeof(text) - 1 - split, on_line, &lines);
+        knit_output_end(&output, on_line, &lines);
+        knit_output_end(&output, on_line, &lines);
+        assert_int_equal(lines.len, sizeof(expected) - 1);
+        assert_memory_equal(lines.text, expected, lines.len);
+        assert_int_equal(lines.truncated, 0);
+    }
+}
+
+static void a_long_line_is_cut_and_the_next_one_whole(void **state)
+{
+    struct knit_output output;
+    struct lines lines = {.len = 0};
+    char piece[1000];
+
+    (void)state;
+    memset(piece, 'x', sizeof(piece));
+    knit_output_init(&output);
+    for (int i = 0; i < 9; i++)
+        knit_output_feed(&output, piece, sizeof(piece), on_line, &lines);
+    knit_output_feed(&output, "\nshort\n", 7, on_line, &lines);
+    assert_int_equal(lines.count, 2);
+    assert_int_equal(lines.truncated, 1);
+    assert_int_equal(lines.len, KNIT_OUTPUT_LINE_BYTES + 1 + 6);
+    assert_memory_equal(lines.text + KNIT_OUTPUT_LINE_BYTES, "|short|", 7);
+    /* Exactly as long as may be. */
+    lines = (struct lines){.len = 0};
+    for (size_t i = 0; i < KNIT_OUTPUT_LINE_BYTES; i++)
+        knit_output_feed(&output, "y", 1, on_line, &lines);
+    knit_output_feed(&output, "\n", 1, on_line, &lines);
+    assert_int_equal(lines.truncated, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_are_the_same_however_they_arrive),
+        cmocka_unit_test(a_long_line_is_cut_and_the_next_one_whole),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recovery on shared memory alone: claims of a worker that never was are answered, once, and only they; queued calls
+ * are refused; a recovery that is done twice or broken off and begun again comes to the same.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fastpath/recovery.h"
+#include "proto/failure.h"
+#include "tests/fastpath/lanes.h"
+
+#define DEAD  77u
+#define ALIVE 78u
+
+struct fixture {
+    struct lanes lanes;
+    struct lanes_session *session;
+    struct knit_recovery_session view;
+    struct knit_recovery_error died, special;
+};
+
+static int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+    lanes_init(&fixture->lanes, 2, true, 0);
+    fixture->session = lanes_add_session(&fixture->lanes, 32, 1 << 16, 0);
+    fixture->view = (struct knit_recovery_session){.geometry = fixture->session->geometry,
+        .request = fixture->session->request,
+        .reply = fixture->session->reply,
+        .bell_fd = fixture->session->bell_fd,
+        .bell_is_eventfd = true};
+    knit_recovery_word(&fixture->died, KNIT_WORKER_DIED, KNIT_STARTED_YES,
+        "the worker was killed by signal 9 (SIGKILL)", 9, 0);
+    knit_recovery_word(&fixture->special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
+        "the task ran longer than its hard timeout", 0, 500);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    lanes_fini(&fixture->lanes);
+    free(fixture);
+    return 0;
+}
+
+static uint32_t publish(struct fixture *fixture, uint32_t lane)
+{
+    struct knit_session_call call = {.task = LANES_ECHO, .lane = lane, .payload = "x", .len = 1};
+    uint32_t slot;
+
+    assert_int_equal(knit_session_publish(fixture->session->session, &call, &slot), 0);
+    return slot;
+}
+
+static void claim(struct fixture *fixture, uint32_t slot, uint32_t owner)
+{
+    _Atomic uint64_t *word = &fixture->view.reply.claim[slot];
+    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+
+    atomic_store_explicit(
+        word, knit_claim(knit_gen_next(knit_claim_gen(now)), owner), memory_order_seq_cst);
+}
+
+/* Collects one; the code of its error. */
+static uint32_t collect(struct fixture *fixture, uint32_t slot)
+{
+    struct knit_session_outcome outcome;
+    struct knit_failure failure;
+
+    assert_true(knit_session_collect_slot(fixture->session->session, slot, &outcome));
+    if (outcome.status == KNIT_STATUS_RESULT)
+        return 0;
+    assert_int_equal(knit_failure_decode(knit_span(outcome.body, outcome.len), &failure), 0);
+    return failure.code;
+}
+
+static void an_error_fits_a_cell_whatever_is_said(void **state)
+{
+    struct knit_recovery_error error;
+    struct knit_failure failure;
+    char text[500];
+
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    knit_recovery_word(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, 31, UINT64_MAX - 1);
+    assert_true(error.len <= KNIT_INLINE_MAX);
+    assert_int_equal(knit_failure_decode(knit_span(error.bytes, error.len), &failure), 0);
+    assert_int_equal(failure.code, KNIT_WORKER_DIED);
+    assert_int_equal(failure.signal, 31);
+    assert_true(failure.message.len > 20);
+}
+
+static void the_deads_calls_are_answered_and_only_they(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &fixture->died,
+        .special = &fixture->special};
+    uint32_t dead = publish(fixture, 0), alive = publish(fixture, 1), queued = publish(fixture, 0);
+    struct knit_session_outcome outcome;
+
+    claim(fixture, dead, DEAD);
+    claim(fixture, alive, ALIVE);
+    assert_int_equal(knit_recovery_count(&fixture->view, DEAD), 1);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 1);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+    assert_int_equal(collect(fixture, dead), KNIT_WORKER_DIED);
+    assert_false(knit_session_collect_slot(fixture->session->session, alive, &outcome));
+    assert_false(knit_session_collect_slot(fixture->session->session, queued, &outcome));
+    /* The slot goes on being used: the old claim is nobody's business any more. */
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+}
+
+static void one_call_gets_the_special_error(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t first = publish(fixture, 0), second = publish(fixture, 0);
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = DEAD,
+        .special_slot = second,
+        .error = &fixture->died,
+        .special = &fixture->special};
+
+    claim(fixture, first, DEAD);
+    claim(fixture, second, DEAD);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 2);
+    assert_int_equal(collect(fixture, first), KNIT_WORKER_DIED);
+    assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
+}
+
+static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_recovery_error refusal;
+    uint32_t slots[8];
+    struct knit_session_outcome outcome;
+
+    knit_recovery_word(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    for (int i = 0; i < 8; i++)
+        slots[i] = publish(fixture, (uint32_t)i % 2);
+    claim(fixture, slots[2], ALIVE);
+    assert_false(knit_recovery_is_idle(&fixture->view));
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 7);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 0);
+    assert_false(knit_recovery_is_idle(&fixture->view));
+    for (int i = 0; i < 8; i++) {
+        if (i != 2)
+            assert_int_equal(collect(fixture, slots[i]), KNIT_NO_WORKER);
+    }
+    assert_false(knit_session_collect_slot(fixture->session->session, slots[2], &outcome));
+    /* A worker that comes later finds the rings in order. */
+    for (int i = 0; i < 200; i++) {
+        uint32_t slot = publish(fixture, (uint32_t)i % 2);
+
+        assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 1);
+        assert_int_equal(collect(fixture, slot), KNIT_NO_WORKER);
+    }
+    slots[0] = publish(fixture, 0);
+    lanes_add_worker(&fixture->lanes, 0, ALIVE + 1);
+    (void)knit_lane_turn(fixture->lanes.worker[0]);
+    assert_int_equal(collect(fixture, slots[0]), 0);
+    assert_int_equal(fixture->lanes.faults, 0);
+}
+
+static void nonsense_in_a_ring_ends_the_look(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_recovery_error refusal;
+    const uint32_t cells = fixture->view.geometry.cells;
+
+    knit_recovery_word(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    for (uint32_t i = 0; i < cells; i++) {
+        /* A slot that is not there, a generation from the future. */
+        atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
+            knit_ctrl(1, 5000, knit_tag(i, cells)), memory_order_relaxed);
+        atomic_store_explicit(&fixture->session->request.ring[cells + i].ctrl,
+            knit_ctrl(1000, 3, knit_tag(i, cells)), memory_order_relaxed);
+    }
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 0);
+    assert_true(knit_recovery_is_idle(&fixture->view));
+    /* One call, published at every place: it is answered once. */
+    for (uint32_t i = 0; i < cells; i++)
+        atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
+            knit_ctrl(1, 3, knit_tag(i, cells)), memory_order_relaxed);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 1);
+}
+
+static void a_vacant_lane_is_announced_once(void **state)
+{
+    struct fixture *fixture = *state;
+    _Atomic uint32_t *park = &fixture->lanes.board.park[1].value;
+    uint32_t bell = atomic_load_explicit(
+                 &fixture->lanes.pool.lane_bell[0].value, memory_order_relaxed),
+             vacant;
+
+    atomic_store_explicit(park, knit_park_next(0, KNIT_PARK_PARKED), memory_order_relaxed);
+    knit_recovery_vacate(&fixture->lanes.board, &fixture->lanes.pool, 2, 1);
+    vacant = atomic_load_explicit(park, memory_order_relaxed);
+    assert_int_equal(knit_park_state(vacant), KNIT_PARK_VACANT);
+    knit_recovery_vacate(&fixture->lanes.board, &fixture->lanes.pool, 2, 1);
+    assert_int_equal(atomic_load_explicit(park, memory_order_relaxed), vacant);
+    assert_int_not_equal(
+        atomic_load_explicit(&fixture->lanes.pool.lane_bell[0].value, memory_order_relaxed), bell);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_error_fits_a_cell_whatever_is_said),
+        cmocka_unit_test_setup_teardown(
+            the_deads_calls_are_answered_and_only_they, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_call_gets_the_special_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            queued_calls_are_refused_and_claimed_ones_are_not, setup, teardown),
+        cmocka_unit_test_setup_teardown(nonsense_in_a_ring_ends_the_look, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_vacant_lane_is_announced_once, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
