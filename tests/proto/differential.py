@@ -73,8 +73,23 @@ def value(rng, depth):
     return msgpack.ExtType(34, body)
 
 
-def unpack(packed):
-    return msgpack.unpackb(packed, strict_map_key=False)
+def open_ext(code, body):
+    """The msgpack inside counts by its meaning as well."""
+    if code in (34, 35, 38):
+        return code, meaning(body)
+    if code == 41:
+        unpacker = msgpack.Unpacker(strict_map_key=False)
+        unpacker.feed(body)
+        unpacker.skip()
+        header = unpacker.tell()
+        return code, meaning(body[:header]), body[header:]
+    return code, body
+
+
+def meaning(packed):
+    """A text that is the same for two forms of one value, and for nothing else."""
+    return repr(msgpack.unpackb(packed, strict_map_key=False, use_list=False, ext_hook=open_ext,
+                                object_pairs_hook=lambda pairs: ('map', tuple(pairs))))
 
 
 def main():
@@ -99,8 +114,7 @@ def main():
         if answer == 'refused':
             continue
         accepted += 1
-        # NaN differs from itself, so packed forms are compared: both in shortest form.
-        if msgpack.packb(unpack(original)) != msgpack.packb(unpack(bytes.fromhex(answer))):
+        if meaning(original) != meaning(bytes.fromhex(answer)):
             print(f'damaged {original.hex()}\n    got {answer}')
             failures += 1
     print(f'{len(packed)} values, {accepted} of {len(damaged)} damaged ones accepted, {failures} failures')
