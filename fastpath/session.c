@@ -728,12 +728,16 @@ bool knit_session_arm(struct knit_session *session)
     return session->is_armed;
 }
 
+bool knit_session_is_armed(const struct knit_session *session)
+{
+    return session->is_armed;
+}
+
 void knit_session_disarm(struct knit_session *session)
 {
-    if (!session->is_armed)
-        return;
+    if (session->is_armed)
+        atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
     session->is_armed = false;
-    atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
     /* An eventfd empties in one read; a socket holds at most a byte for each arm. */
     unsigned char swallowed[64];
     while (session->options.bell_fd >= 0 &&

@@ -131,9 +131,10 @@ bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_s
 int knit_session_wait(struct knit_session *session, uint32_t slot, uint64_t until_ns);
 
 /* For event loops. Arm: true when it is safe to sleep on bell_fd; false when there is something to
- * collect at once. Disarm after waking: swallows what is in bell_fd. A session that is not armed is
- * never rung. */
+ * collect at once. Disarm after waking, and whenever bell_fd is readable: swallows what is in it. A
+ * ring may come late, when the session is armed no longer. */
 bool knit_session_arm(struct knit_session *session);
+bool knit_session_is_armed(const struct knit_session *session);
 void knit_session_disarm(struct knit_session *session);
 
 /* Calls published and neither answered nor settled. Zombies (settled, not yet answered) are not

@@ -55,6 +55,11 @@ uint64_t knit_loop_connection_count(const struct knit_loop *loop)
     return accepted > closed ? accepted - closed : 0;
 }
 
+void knit_loop_tick(struct knit_loop *loop)
+{
+    loop->now_ns = clock_ns();
+}
+
 bool knit_loop_may_complain(struct knit_loop *loop)
 {
     knit_loop_watch(loop);
@@ -300,7 +305,8 @@ static void sleep_armed(struct knit_loop *loop)
     }
     began_ns = clock_ns();
     sleep_for_events(loop, true);
-    knit_session_disarm(session);
+    if (knit_session_is_armed(session))
+        knit_session_disarm(session);
     if (clock_ns() - began_ns < SHORT_SLEEP_NS)
         loop->poll_turns =
             loop->poll_turns < POLL_TURNS_MIN ? POLL_TURNS_MIN : loop->poll_turns * 2;
