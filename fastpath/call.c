@@ -57,8 +57,8 @@ struct knit_runner {
     void (*on_watched)(void *arg, uint32_t task);
     void *arg;
     _Atomic uint8_t *marks; /* enum knit_task_mark by task id */
-    /* Where an argument beyond those recorded was last found: so that walking through them in order is
-     * not quadratic. */
+    /* Where an argument beyond those recorded was last found: so that walking through them in
+     * order is not quadratic. */
     uint32_t far_index;
     size_t far_off;
     struct knit_call call;
@@ -119,8 +119,8 @@ static int fail_too_large(struct knit_call *call, uint64_t actual)
 
 /* ---- results ---- */
 
-/* The buffer for a result of at most `size` bytes, in the place from which it will be read where that
- * can be. NULL: the call has ended, too large. */
+/* The buffer for a result of at most `size` bytes, in the place from which it will be read where
+ * that can be. NULL: the call has ended, too large. */
 static struct knit_buffer *open_result(struct knit_call *call, size_t size)
 {
     struct knit_job *job = call->job;
@@ -445,7 +445,7 @@ static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_
     if (arg.bytes == NULL || knit_head_read(arg.bytes, arg.len, &head) != 0 ||
         !knit_head_has_body(&head))
         return NULL;
-    /* For arguments that are read in place the head is this load's, so its length is looked at again. */
+    /* An argument that is read in place may have changed since the check. */
     if (head.value > arg.len - head.size)
         return NULL;
     *ret_len = head.value;

@@ -8,8 +8,8 @@
  *
  * Outcomes that arise here: STALE_EPOCH and UNKNOWN_TASK (not in this worker's registry),
  * QUARANTINED, BAD_ARGUMENT and TOO_DEEP (params against the signature), the task's result or
- * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature says), and
- * the refusals that the lane asks to have worded.
+ * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature
+ * says), and the refusals that the lane asks to have worded.
  *
  * Threads: the worker's main thread, but for knit_runner_mark(), and what task.h says of
  * knit_aborted() and knit_now_ns().
@@ -46,8 +46,8 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner);
 /* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
 
-/* What the host thinks of a task. WATCHED: workers died in it; on_watched is called once when it returns
- * alive. QUARANTINED: it is not run any more. From any thread. */
+/* What the host thinks of a task. WATCHED: workers died in it; on_watched is called once when it
+ * returns alive. QUARANTINED: it is not run any more. From any thread. */
 enum knit_task_mark { KNIT_TASK_TRUSTED = 0, KNIT_TASK_WATCHED = 1, KNIT_TASK_QUARANTINED = 2 };
 void knit_runner_mark(struct knit_runner *runner, uint32_t task, enum knit_task_mark mark);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sendmsg() and recvmsg() with their ancillary data, once. The whole structure always travels: these
- * messages are rare, and one size leaves nothing to get wrong.
+/* sendmsg() and recvmsg() with their ancillary data, once. The whole structure always travels:
+ * these messages are rare, and one size leaves nothing to get wrong.
  */
 #include "fastpath/control.h"
 

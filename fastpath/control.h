@@ -4,7 +4,8 @@
  *     worker                                 host
  *     HELLO its versions               ->
  *                                      <-    START which modules, bootstrap text, which lane
- *     LOADING what it is about to do   ->          (as often as it likes: names the culprit of a crash)
+ *     LOADING what it is about to do   ->          (as often as it likes: names the culprit of a
+ *     crash)
  *     REGISTRY its tasks, or FAILED    ->
  *                                      <-    SERVE owner, board, pool segment
  *     READY                            ->

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a worker: by itself, by a task, or by the pool; and what follows.
  *
- * Order matters. The group is killed while its leader is a zombie, for then its number cannot belong to
- * anybody else. Outcomes are given only after the reap *and* after the control socket's other end
- * is closed: with a command prefix the worker may be a child of the process that was reaped, and
- * the kernel closes a process's descriptors only after its memory is gone, so nobody writes replies
- * any more. Only then siblings, callers and the successor are let at what it left.
+ * Order matters. The group is killed while its leader is a zombie, for then its number cannot
+ * belong to anybody else. Outcomes are given only after the reap *and* after the control socket's
+ * other end is closed: with a command prefix the worker may be a child of the process that was
+ * reaped, and the kernel closes a process's descriptors only after its memory is gone, so nobody
+ * writes replies any more. Only then siblings, callers and the successor are let at what it left.
  *
- * A hard timeout must not hit the call after the one it is meant for. So the worker is stopped first,
- * looked at while it cannot move, and then either killed or continued.
+ * A hard timeout must not hit the call after the one it is meant for. So the worker is stopped
+ * first, looked at while it cannot move, and then either killed or continued.
  */
 #include "fastpath/host.h"
 
@@ -158,7 +158,8 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
 }
 
 /* A worker that did some work before it died is replaced at once; one that did not, after a while
- * that doubles. What the pool itself has killed for a hard timeout says nothing about the worker. */
+ * that doubles. What the pool itself has killed for a hard timeout says nothing about the worker.
+ * */
 static void plan_successor(
     struct knit_pool *pool, struct knit_worker *worker, bool has_worked, uint64_t now_ns)
 {

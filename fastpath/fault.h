@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Named points at which a test can make the host die: KNIT_FAULT("recovery.before_vacant").
  *
- * Without the build option fault_points nothing of this is left in the program. With it, a process whose environment
- * has KNIT_FAULT=recovery.before_vacant kills itself when it comes to that point.
+ * Without the build option fault_points nothing of this is left in the program. With it, a process
+ * whose environment has KNIT_FAULT=recovery.before_vacant kills itself when it comes to that point.
  */
 #pragma once
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a pool, shared by pool.c (the public face), supervisor.c (workers), death.c (their end), member.c
- * (sessions) and nobody else.
+/* The inside of a pool, shared by pool.c (the public face), supervisor.c (workers), death.c (their
+ * end), member.c (sessions) and nobody else.
  *
- * A worker's socket may be full, so nothing is ever queued for it: each session has, for each worker,
- * a link that says what the worker knows and what it must still be told. Whoever changes a link calls
- * knit_supervisor_flush(), which sends what can be sent; the rest goes when the socket has room.
+ * A worker's socket may be full, so nothing is ever queued for it: each session has, for each
+ * worker, a link that says what the worker knows and what it must still be told. Whoever changes a
+ * link calls knit_supervisor_flush(), which sends what can be sent; the rest goes when the socket
+ * has room.
  *
  * Threads: everything here is guarded by pool->mutex. What starts or stops processes runs on the
  * dispatching thread alone.
@@ -163,8 +164,8 @@ void knit_supervisor_fini(struct knit_worker *worker);
 
 /* Its process has ended: reap it, and see to what it leaves. */
 void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds the
- * control socket any more. */
+/* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds
+ * the control socket any more. */
 void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Hard timeouts, and tasks of sessions that are gone for too long. */
 void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions, on the host's side: make their segments, lend them to callers and workers, take them back.
+/* Sessions, on the host's side: make their segments, lend them to callers and workers, take them
+ * back.
  *
  * The host keeps a mapping of its own, because it must be able to give outcomes when no worker can,
  * and descriptors to hand to replacements: the request segment only read-only, so that not even a
- * worker could write what is the caller's. It lets go of them when every worker has said that it has.
+ * worker could write what is the caller's. It lets go of them when every worker has said that it
+ * has.
  *
  * A closed session goes on counting against its limits until then: who leaves long tasks behind and
  * comes back has not got rid of them.
@@ -155,7 +157,8 @@ static int allocate_ahead(
     return 0;
 }
 
-/* Both segments, made and mapped. birth->request_fd is the caller's; also on failure it must be closed. */
+/* Both segments, made and mapped. birth->request_fd is the caller's; also on failure it must be
+ * closed. */
 static int make_segments(
     const struct knit_pool *pool, struct knit_member *member, struct birth *birth)
 {
@@ -192,8 +195,8 @@ static int make_segments(
     return 0;
 }
 
-/* What the session may make the pool's memory grow by. Reading a hole of the request segment fills it, so all
- * of it counts. */
+/* What the session may make the pool's memory grow by. Reading a hole of the request segment fills
+ * it, so all of it counts. */
 static uint64_t cost(const struct knit_pool *pool, const struct knit_geometry *geometry)
 {
     uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
@@ -224,7 +227,8 @@ static int admit(const struct knit_pool *pool, const struct birth *birth, uint64
     if (place == KNIT_POOL_SESSIONS_MAX)
         return KNIT_POOL_E_SESSIONS;
     *ret_index = place;
-    /* The host's own sessions are few and it cannot do without them: they count, but are not refused. */
+    /* The host's own sessions are few and it cannot do without them: they count, but are not
+     * refused. */
     if (!birth->is_foreign)
         return 0;
     if (foreign >= pool->options.sessions_max)

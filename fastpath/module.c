@@ -2,9 +2,9 @@
 /* RTLD_NOW makes an unresolved symbol a refusal at the start instead of a crash at the first call;
  * RTLD_LOCAL lets two modules have functions of one name.
  *
- * What a module says about itself is copied with its own sizes (`task_size`) into structures of this
- * worker's, zeroed where the module is older. Nothing in it is trusted further than any code that
- * runs in this process has to be; the checks are there to name mistakes.
+ * What a module says about itself is copied with its own sizes (`task_size`) into structures of
+ * this worker's, zeroed where the module is older. Nothing in it is trusted further than any code
+ * that runs in this process has to be; the checks are there to name mistakes.
  */
 #include "fastpath/module.h"
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules in a worker: load, check, number their tasks, run their hooks.
  *
- * Every refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Ids are given in
- * the order of modules and, within a module, of names, so that they do not depend on how a linker
- * orders sections.
+ * Every refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Ids are given
+ * in the order of modules and, within a module, of names, so that they do not depend on how a
+ * linker orders sections.
  *
- * Threads: loading and hooks are for one thread; afterwards nothing changes. Loaded modules are never
- * unloaded: what they started (threads, handlers) could still run.
+ * Threads: loading and hooks are for one thread; afterwards nothing changes. Loaded modules are
+ * never unloaded: what they started (threads, handlers) could still run.
  */
 #pragma once
 

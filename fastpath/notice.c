@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A list in the order of what happened, lines of output and events alike: that a worker's last words
- * come before its death is worth more than a faster structure.
+/* A list in the order of what happened, lines of output and events alike: that a worker's last
+ * words come before its death is worth more than a faster structure.
  */
 #include "fastpath/notice.h"
 

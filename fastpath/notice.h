@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the pool has to tell its host, kept until the mutex is released: callbacks may call the pool.
+/* What the pool has to tell its host, kept until the mutex is released: callbacks may call the
+ * pool.
  *
  * Threads: whoever holds the pool's mutex adds; the dispatching thread takes and delivers.
  * Limits: KNIT_NOTICES_MAX lines of output wait at once, later ones are counted and dropped; events

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pool's public face: options in, descriptor and dispatch, shutdown, statistics.
  *
- * Everything that happens comes in through one epoll descriptor: the ends of processes, their sockets and
- * output, and one timer, set to whatever is due next. Dispatch fetches under the mutex and calls back
- * without it, so a callback may use the pool and a slow one holds up nobody's attach.
+ * Everything that happens comes in through one epoll descriptor: the ends of processes, their
+ * sockets and output, and one timer, set to whatever is due next. Dispatch fetches under the mutex
+ * and calls back without it, so a callback may use the pool and a slow one holds up nobody's
+ * attach.
  */
 #include "fastpath/pool.h"
 

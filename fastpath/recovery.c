@@ -167,8 +167,8 @@ struct walk {
 
 enum found { FOUND_END, FOUND_READY };
 
-/* The next READY call at or behind q; ret_claim is what a claim must replace. The order of the loads
- * is lane_call.c's, for the reason given there. */
+/* The next READY call at or behind q; ret_claim is what a claim must replace. The order of the
+ * loads is lane_call.c's, for the reason given there. */
 static enum found find(struct walk *walk, uint64_t *ret_ctrl, uint64_t *ret_claim)
 {
     const struct knit_recovery_session *session = walk->session;

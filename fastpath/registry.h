@@ -50,9 +50,9 @@ struct knit_registry;
 struct knit_registry *knit_registry_new(uint32_t epoch);
 struct knit_registry *knit_registry_free(struct knit_registry *registry);
 
-/* Adds a copy of the task under the next id. The name is the signature's, and the signature is taken
- * over on success: `id`, `name` and `signature` of `task` do not count. A doc that is too long is cut.
- * Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
+/* Adds a copy of the task under the next id. The name is the signature's, and the signature is
+ * taken over on success: `id`, `name` and `signature` of `task` do not count. A doc that is too
+ * long is cut. Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
 int knit_registry_add(struct knit_registry *registry, const struct knit_registry_task *task,
     struct knit_signature *signature);
 
@@ -72,7 +72,8 @@ const struct knit_registry_task *knit_registry_at(
 const struct knit_registry_task *knit_registry_find(
     const struct knit_registry *registry, const char *name, size_t len);
 
-/* The task whose name is most like `name`, for "unknown task" messages; NULL when none is near. Looks
- * at KNIT_REGISTRY_NEAREST_MAX tasks at most, so that a flood of misspelt calls stays cheap. */
+/* The task whose name is most like `name`, for "unknown task" messages; NULL when none is near.
+ * Looks at KNIT_REGISTRY_NEAREST_MAX tasks at most, so that a flood of misspelt calls stays cheap.
+ * */
 const struct knit_registry_task *knit_registry_nearest(
     const struct knit_registry *registry, const char *name, size_t len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork() and exec() by hand: posix_spawn() can neither ask for the parent-death signal nor close all
- * other descriptors. Between the two the child may only do what is allowed in a signal handler,
+/* fork() and exec() by hand: posix_spawn() can neither ask for the parent-death signal nor close
+ * all other descriptors. Between the two the child may only do what is allowed in a signal handler,
  * because the host has threads. Signals are blocked across the fork, so that no handler of the
  * host's runs in the child.
  *

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Start one worker process.
  *
- * It is the leader of a process group of its own (a Ctrl-C at the host's terminal does not reach it;
- * what it starts can be ended with it), has the given environment and nothing else of the host's:
- * stdin is /dev/null, stdout and stderr are one pipe that never blocks its writer, descriptor
- * KNIT_CONTROL_FD is its end of the control socket, all others are closed.
+ * It is the leader of a process group of its own (a Ctrl-C at the host's terminal does not reach
+ * it; what it starts can be ended with it), has the given environment and nothing else of the
+ * host's: stdin is /dev/null, stdout and stderr are one pipe that never blocks its writer,
+ * descriptor KNIT_CONTROL_FD is its end of the control socket, all others are closed.
  *
  * Threads: the kernel ends the worker when the thread that called this ends.
  */
@@ -25,5 +25,6 @@ struct knit_spawned {
     int output_fd;  /* read end, non-blocking */
 };
 
-/* Returns 0 or -errno. That the program cannot be run comes later, as a KNIT_CONTROL_HELLO with an error. */
+/* Returns 0 or -errno. That the program cannot be run comes later, as a KNIT_CONTROL_HELLO with an
+ * error. */
 int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *ret_spawned);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers while they live: start them, hear them, tell them things, hand on what they print.
  *
- * A worker goes through the steps of enum knit_worker_step by its own messages; a message that does not
- * belong to its step, like anything else it does wrong, ends it: `why` is set, its group is killed,
- * and all the rest happens where its process ends (death.c). So there is one way out.
+ * A worker goes through the steps of enum knit_worker_step by its own messages; a message that
+ * does not belong to its step, like anything else it does wrong, ends it: `why` is set, its group
+ * is killed, and all the rest happens where its process ends (death.c). So there is one way out.
  *
- * epoll's data is source | lane | serial of the process: an event that was fetched before a worker was
- * replaced does not reach its successor.
+ * epoll's data is source | lane | serial of the process: an event that was fetched before a worker
+ * was replaced does not reach its successor.
  */
 #include "fastpath/host.h"
 
@@ -139,7 +139,8 @@ static int memfd_of(const char *name, const void *bytes, size_t len)
     return fd;
 }
 
-/* Start-up messages are sent blocking: the socket of a worker that has read nothing yet has room. */
+/* Start-up messages are sent blocking: the socket of a worker that has read nothing yet has room.
+ * */
 static void tell(
     struct knit_worker *worker, const struct knit_control_message *message, const int *fds)
 {
@@ -529,8 +530,8 @@ static void hear_output(struct knit_pool *pool, struct knit_worker *worker, bool
             to_the_end = true;
             break;
         }
-        /* A worker that prints without end must not hold up the others; what it left in the pipe when
-         * it died is bounded by the pipe. */
+        /* A worker that prints without end must not hold up the others; what it left in the pipe
+         * when it died is bounded by the pipe. */
         if (got < 0 || (!to_the_end && total >= OUTPUT_BYTES_A_TURN))
             break;
     }
@@ -566,7 +567,8 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
         if (is_closed && worker->step == KNIT_STEP_ENDED) {
             knit_death_bury(pool, worker, now_ns);
         } else if (is_closed) {
-            /* It is ending, and its process will be next; a worker that merely closed it is ended. */
+            /* It is ending, and its process will be next; a worker that merely closed it is ended.
+             * */
             (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, worker->process.control_fd, NULL);
             worker->kill_at_ns = now_ns + CLOSED_NS;
         } else if ((events & EPOLLOUT) != 0) {

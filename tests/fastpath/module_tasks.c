@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tasks for tests of pools, modules and calls. The bootstrap text, if any, is the path of a ledger: a file of
- * 64-bit words. Word 0 is a gate that `hold` waits for; word i counts the runs of call i.
+/* Tasks for tests of pools, modules and calls. The bootstrap text, if any, is the path of a
+ * ledger: a file of 64-bit words. Word 0 is a gate that `hold` waits for; word i counts the runs
+ * of call i.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See pools.h. */
+/* See pools.h. Programs of the build are named by macros, so that an installed pool is never
+ * meant. */
 #include "tests/fastpath/pools.h"
 
 #include <fcntl.h>

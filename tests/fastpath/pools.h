@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pools for tests: workers that are real processes with the tasks of module_tasks.c, one session, a ledger.
+/* Pools for tests: workers that are real processes with the tasks of module_tasks.c, one session,
+ * a ledger.
  *
- * The test's one thread is host and caller at once: whoever waits here dispatches the pool meanwhile.
+ * The test's one thread is host and caller at once: whoever waits here dispatches the pool
+ * meanwhile.
  */
 #pragma once
 
@@ -49,8 +51,8 @@ void pools_start_number(struct pools *pools, const char *task, int64_t number, v
 void pools_start_text(struct pools *pools, const char *task, const char *text, void *user);
 void pools_start_empty(struct pools *pools, const char *task, void *user);
 
-/* One look: collects into the struct pools_outcome that `user` was, and dispatches. Returns true, so that it may stand
- * in a condition. */
+/* One look: collects into the struct pools_outcome that `user` was, and dispatches. Returns true,
+ * so that it may stand in a condition. */
 bool pools_turn(struct pools *pools);
 
 /* Waits for an outcome; fails the test when it does not come. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control socket: messages with their descriptors both ways, and everything that is no message. */
+/* The control socket: messages with their descriptors both ways, and everything that is no
+ * message. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

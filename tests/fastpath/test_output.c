@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting output into lines: every split of a text gives the same lines; long lines are cut once. */
+/* Cutting output into lines: every split of a text gives the same lines; long lines are cut once.
+ * */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

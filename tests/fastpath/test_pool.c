@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pools with real worker processes: starting and refusing, calls, death in every manner, limits of time, closing.
+/* Pools with real worker processes: starting and refusing, calls, death in every manner, limits of
+ * time, closing.
  *
- * Method: the ledger counts each run of each call, so "once" and "not at all" are numbers; what the host was told is
- * read off the events. Bounds in time are ten times what is meant.
+ * Method: the ledger counts each run of each call, so "once" and "not at all" are numbers; what
+ * the host was told is read off the events. Bounds in time are ten times what is meant.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recovery on shared memory alone: claims of a worker that never was are answered, once, and only they; queued calls
- * are refused; a recovery that is done twice or broken off and begun again comes to the same.
+/* Recovery on shared memory alone: claims of a worker that never was are answered, once, and only
+ * they; queued calls are refused; a recovery that is done twice or broken off and begun again
+ * comes to the same.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of tasks: ids in the order they came, names found among many, announcements both ways and cut or spoilt
- * anywhere, the limit of 65,536, the nearest name.
+/* The table of tasks: ids in the order they came, names found among many, announcements both ways
+ * and cut or spoilt anywhere, the limit of 65,536, the nearest name.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers that die, hang, stand still or are killed: what becomes of their calls, of the others', and of the lane.
+/* Workers that die, hang, stand still or are killed: what becomes of their calls, of the others',
+ * and of the lane.
  *
- * Method: real processes and real signals. The ledger counts runs, so "the others ran once each" is a comparison of
- * numbers. Times are bounded ten times above the goal and printed, for whoever wants the figure.
+ * Method: real processes and real signals. The ledger counts runs, so "the others ran once each"
+ * is a comparison of numbers. Times are bounded ten times above the goal and printed, for whoever
+ * wants the figure.
  */
 #include <errno.h>
 #include <setjmp.h>
