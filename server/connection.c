@@ -275,8 +275,8 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
     return dispatch_parsed(connection, &message);
 }
 
-/* Feeds and dispatches what there is; `bytes` begins with the message at the front. Returns how many
- * of them are done with. */
+/* Feeds and dispatches what there is; `bytes` begins with the message at the front. Returns how
+ * many of them are done with. */
 static size_t consume(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
     struct knit_scan *scan = &connection->scan;
@@ -379,8 +379,10 @@ static ssize_t receive(struct knit_connection *connection, void *room, size_t si
     do
         n = recv(connection->fd, room, size, 0);
     while (n < 0 && errno == EINTR);
-    if (n > 0)
+    if (n > 0) {
+        knit_loop_tick(connection->loop);
         knit_counter_add(&connection->loop->counters.bytes_in, (uint64_t)n);
+    }
     return n;
 }
 
@@ -468,13 +470,14 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
         watch_input(connection, false);
         return;
     }
-    touch(connection);
     n = connection->input.len <= COPIED_MAX ? read_shared(connection) : read_own(connection);
     if (n == 0) {
         knit_output_flush(connection);
         knit_connection_close(connection);
     } else if (n < 0 && errno != EAGAIN) {
         knit_connection_close(connection);
+    } else if (!connection->is_dead) {
+        touch(connection);
     }
 }
 

@@ -62,7 +62,7 @@ struct knit_loop {
     pthread_t thread;
     bool has_thread;
     enum knit_loop_state state;
-    uint64_t now_ns; /* CLOCK_MONOTONIC, at the turn's beginning */
+    uint64_t now_ns; /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
     uint64_t end_ns; /* of FINISHING, at the latest */
 
     struct event_base *base;
@@ -108,6 +108,10 @@ uint64_t knit_loop_connection_count(const struct knit_loop *loop);
 /* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
  * fill a disk. */
 bool knit_loop_may_complain(struct knit_loop *loop);
+
+/* Brings now_ns up to date: timeouts count from when their request came, not from before a
+ * sleep. */
+void knit_loop_tick(struct knit_loop *loop);
 
 /* Makes sure that the sweep runs. */
 void knit_loop_watch(struct knit_loop *loop);

@@ -18,7 +18,8 @@
 
 enum {
     REFERRED_MIN = 16 * 1024,      /* smaller payloads are cheaper copied */
-    PINNED_MAX = 8 * 1024 * 1024,  /* of one connection, before it copies */
+    PINNED_SHARE = 8,              /* an eighth of an arena for one connection, then it copies */
+    PINNED_SHARE_ALL = 2,          /* half of an arena for all of them */
     COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
 };
 
@@ -110,6 +111,7 @@ static void on_written(const void *bytes, size_t len, void *arg)
 
     (void)bytes;
     pin->connection->pinned_bytes -= len;
+    router->pinned_bytes -= len;
     router->pinned--;
     knit_router_release(router, pin->slot);
     free(pin);
@@ -119,11 +121,15 @@ static void on_written(const void *bytes, size_t len, void *arg)
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
     size_t copied = knit_output_waiting(connection) - connection->pinned_bytes;
+    size_t arena = connection->loop->all->settings->payload_max_bytes;
+    struct knit_router *router = &connection->loop->router;
     struct pin *pin;
 
     if (connection->is_dead || outcome->len < REFERRED_MIN)
         return false;
-    if (connection->pinned_bytes + outcome->len > PINNED_MAX && copied < COPIED_MAX)
+    if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
+            router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
+        copied < COPIED_MAX)
         return false;
     pin = malloc(sizeof *pin);
     if (!pin)
@@ -135,13 +141,14 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
         return false;
     }
     connection->pinned_bytes += outcome->len;
-    connection->loop->router.pinned++;
+    router->pinned_bytes += outcome->len;
+    router->pinned++;
     mark_dirty(connection);
     return true;
 }
 
-/* The payload of an error may lie where its writer can still change it, and converting reads it more
- * than once; so it is converted from a copy. */
+/* The payload of an error may lie where its writer can still change it, and converting reads it
+ * more than once; so it is converted from a copy. */
 static void convert_error(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {

@@ -3,10 +3,11 @@
  *
  * Replies gather in an evbuffer during a turn and leave in one write at its end. A large result is
  * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
- * the last of its bytes has been written. Blocks that a slow reader pins are lost to everybody
- * else on this loop, so a connection may pin PINNED_MAX bytes; beyond that results are copied, up to
- * COPIED_MAX; beyond that they are pinned again, which ends with the arena being full and the loop's
- * calls waiting. A reader that takes nothing at all for output_stall_s is disconnected.
+ * the last of its bytes has been written. Blocks that a slow reader pins are lost to everybody else
+ * on this loop, so a connection may pin an eighth of an arena, and all together half of one; beyond
+ * that results are copied, up to COPIED_MAX a connection; beyond that they are pinned again, which
+ * ends with the arena being full and the loop's calls waiting. A reader that takes nothing at all
+ * for output_stall_s is disconnected.
  *
  * Nothing here fails towards the caller: without memory for a reply the connection is closed, since
  * leaving out a reply would leave a call without its outcome.

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Whoever waits for the file looks for its name, so the name must not be there before the content:
+ * it gets it by rename(), within one folder and so on one file system. */
 #include "server/ready_file.h"
 
 #include <errno.h>

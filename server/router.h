@@ -6,9 +6,9 @@
  * overdue; when the connection goes away or the deadline passes, the record loses its connection
  * while the slot stays taken until the worker has answered.
  *
- * When the session has no slot or no arena space, the connection waits in `waiting` and is not read;
- * connections get their turns in the order in which they began to wait, a bounded number of calls
- * each, and while anybody waits nobody overtakes.
+ * When the session has no slot or no arena space, the connection waits in `waiting` and is not
+ * read; connections get their turns in the order in which they began to wait, a bounded number of
+ * calls each, and while anybody waits nobody overtakes.
  *
  * Deadlines are kept in the records alone. The router knows a lower bound of the next one and looks
  * at all records when it has come: with at most some thousand slots that costs a microsecond, and
@@ -46,7 +46,8 @@ struct knit_router {
     const struct knit_registry *registry;
     struct knit_record *records; /* [slots] */
     uint32_t slots;
-    uint32_t pinned;     /* slots whose outcome lies in some connection's output */
+    uint32_t pinned; /* slots whose outcome lies in some connection's output */
+    size_t pinned_bytes;
     uint64_t next_ns;    /* no deadline is earlier; UINT64_MAX = none */
     uint32_t turns_left; /* calls the connection that is resumed may still publish */
     struct knit_connection *resumed;

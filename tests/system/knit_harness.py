@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -119,6 +120,22 @@ class Rpc:
 
     def call(self, method, *params, options=None):
         return self.result(self.request(method, *params, options=options))
+
+    def call_all(self, calls):
+        """The results of many calls, [method, *params] each, all in flight at once. Sends from a second thread: a
+        caller that only sends is not read any more once its replies pile up."""
+        first = self.next_id
+        self.next_id += len(calls)
+
+        def send():
+            for msgid, (method, *params) in enumerate(calls, first):
+                self.send(msgpack.packb([0, msgid, method, params], use_bin_type=True))
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            return [self.result(msgid) for msgid in range(first, first + len(calls))]
+        finally:
+            sender.join()
 
     def hello(self):
         return self.call('$/hello', {'name': 'test', 'version': '0'})

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: the client library does the same over every transport, against the real daemon with the
+ * example module and two workers. Method: one list of cases; test_client.py runs this program for
+ * each URL.
+ *
+ *     client_calls URL              all cases but the next
+ *     client_calls URL --die PID    kills the daemon PID while calls are in flight
+ */
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "tests/support/deadline.h"
+#include "tests/support/random.h"
+
+static const char *url;
+static pid_t daemon_pid;
+static struct knit *k;
+static struct knit_error error;
+
+static struct knit *open_with(const struct knit_open_options *options)
+{
+    struct knit *session = NULL;
+
+    if (knit_open(url, options, &session, &error) != KNIT_OK)
+        fail_msg("%s: %s", error.name, error.message);
+    return session;
+}
+
+static int open_session(void **state)
+{
+    (void)state;
+    k = open_with(NULL);
+    return 0;
+}
+
+static int close_session(void **state)
+{
+    (void)state;
+    k = knit_close(k);
+    return 0;
+}
+
+static void succeeds(int code)
+{
+    if (code != KNIT_OK)
+        fail_msg("%d %s: %s", code, error.name, error.message);
+}
+
+static void bytes_of_every_size_come_back(void **state)
+{
+    static const size_t sizes[] = {
+        0, 1, 98, 99, 100, 101, 102, 103, 104, 105, 4096, 65536, 1 << 20, 7 << 20};
+    uint8_t *sent = malloc(7 << 20);
+    const void *got;
+    size_t len;
+
+    (void)state;
+    for (size_t i = 0; i < 7 << 20; i++)
+        sent[i] = (uint8_t)(i * 2654435761u >> 24);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        succeeds(knit_call(k, &error, "echo", "(bin) -> bin", sent, sizes[i], &got, &len));
+        assert_int_equal(len, sizes[i]);
+        assert_memory_equal(got, sent, len);
+    }
+    free(sent);
+}
+
+static void the_senders_buffer_is_read_at_once(void **state)
+{
+    char text[300];
+    struct knit_handle *handle;
+    const char *got;
+    size_t len;
+
+    (void)state;
+    memset(text, 'a', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    succeeds(knit_start(k, NULL, &handle, &error, "echo", "(str) -> str", text));
+    memset(text, 'b', sizeof(text) - 1);
+    succeeds(knit_await(handle, -1, &error));
+    succeeds(knit_results(handle, &error, &got, &len));
+    assert_int_equal(len, sizeof(text) - 1);
+    assert_true(got[0] == 'a' && got[len - 1] == 'a');
+    knit_free(handle);
+}
+
+static void typed_arrays_are_aligned(void **state)
+{
+    double sent[1000];
+    const double *got;
+    size_t count;
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        sent[i] = i / 3.0;
+    for (size_t n = 0; n <= 1000; n += 125) {
+        succeeds(knit_call(k, &error, "echo", "(f64[]) -> f64[]", sent, n, &got, &count));
+        assert_int_equal(count, n);
+        assert_int_equal((uintptr_t)got % sizeof(double), 0);
+        assert_memory_equal(got, sent, n * sizeof(double));
+    }
+}
+
+static void more_calls_than_slots_are_all_answered(void **state)
+{
+    enum { COUNT = 3000 };
+    static struct knit_handle *handles[COUNT];
+    int64_t sum;
+
+    (void)state;
+    for (int64_t i = 0; i < COUNT; i++)
+        succeeds(knit_start(k, NULL, &handles[i], &error, "add", "(int, int) -> int", i, i));
+    for (int64_t i = 0; i < COUNT; i++) {
+        succeeds(knit_await(handles[i], -1, &error));
+        succeeds(knit_results(handles[i], &error, &sum));
+        assert_int_equal(sum, 2 * i);
+        knit_free(handles[i]);
+    }
+}
+
+struct tally {
+    int done;
+    int64_t sum;
+};
+
+static void on_sum(struct knit_handle *handle, void *user)
+{
+    struct tally *tally = user;
+    int64_t sum = 0;
+
+    succeeds(knit_await(handle, 0, &error));
+    succeeds(knit_results(handle, &error, &sum));
+    tally->done++;
+    tally->sum += sum;
+    knit_free(handle);
+}
+
+static bool is_readable(int fd, int wait_ms)
+{
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+
+    return poll(&item, 1, wait_ms) == 1;
+}
+
+static void an_event_loop_gets_every_answer_and_then_rests(void **state)
+{
+    enum { ROUNDS = 20, BATCH = 100 };
+    struct tally tally = {0};
+    int fd = knit_fd(k);
+    uint64_t until_ns = knit_deadline_in_ms(10000);
+    int quiet = 0;
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int64_t i = 0; i < BATCH; i++) {
+            struct knit_handle *handle;
+
+            succeeds(
+                knit_start(k, NULL, &handle, &error, "add", "(int, int) -> int", i, (int64_t)1));
+            knit_on_done(handle, on_sum, &tally);
+        }
+        succeeds(knit_flush(k, &error));
+        while (tally.done < (round + 1) * BATCH && knit_deadline_left_ms(until_ns) > 0) {
+            if (is_readable(fd, knit_deadline_left_ms(until_ns)))
+                succeeds(knit_dispatch(k, &error));
+        }
+    }
+    assert_int_equal(tally.done, ROUNDS * BATCH);
+    assert_int_equal(tally.sum, ROUNDS * (BATCH * (BATCH - 1) / 2 + BATCH));
+    /* Leftover wake-ups may come; an idle session must fall silent. */
+    for (int i = 0; i < 50 && quiet < 3; i++) {
+        quiet = is_readable(fd, 10) ? 0 : quiet + 1;
+        succeeds(knit_dispatch(k, &error));
+    }
+    assert_int_equal(quiet, 3);
+}
+
+static void a_running_call_times_out_at_its_deadline(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    uint64_t begin_ns = knit_deadline_now_ns();
+
+    (void)state;
+    options.timeout_ms = 50;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "sleep", "(int) -> nil", (int64_t)10000), KNIT_TIMEOUT);
+    assert_true(knit_deadline_now_ns() - begin_ns >= 50 * UINT64_C(1000000));
+    assert_true(knit_deadline_left_ms(knit_deadline_in_ms(550)) > 0);
+    assert_int_not_equal(error.started, KNIT_STARTED_NO);
+    options.timeout_ms = 0;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "sleep", "(int)", (int64_t)0), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+}
+
+/* Both workers busy until the handles are cancelled. */
+static void occupy_workers(struct knit_handle **sleepers)
+{
+    for (int i = 0; i < 2; i++)
+        succeeds(
+            knit_start(k, NULL, &sleepers[i], &error, "sleep", "(int) -> nil", (int64_t)20000));
+    succeeds(knit_flush(k, &error));
+    /* Either they run by now, or they are queued before whatever comes next. */
+    assert_int_equal(knit_await(sleepers[0], 100, &error), KNIT_PENDING);
+}
+
+static void free_workers(struct knit_handle **sleepers)
+{
+    for (int i = 0; i < 2; i++) {
+        knit_cancel(sleepers[i]);
+        knit_cancel(sleepers[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(knit_await(sleepers[i], 5000, &error), KNIT_CANCELLED);
+        knit_free(sleepers[i]);
+    }
+}
+
+static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *sleepers[2], *queued;
+
+    (void)state;
+    occupy_workers(sleepers);
+    options.timeout_ms = 30;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "add", "(int, int)", (int64_t)1, (int64_t)2),
+        KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
+    succeeds(knit_flush(k, &error));
+    knit_cancel(queued);
+    free_workers(sleepers);
+    assert_int_equal(knit_await(queued, 5000, &error), KNIT_CANCELLED);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    knit_free(queued);
+    succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
+}
+
+static void failures_are_told_the_same_everywhere(void **state)
+{
+    (void)state;
+    assert_int_equal(knit_call(k, &error, "fail", "(int, str, any)", (int64_t)-7, "on purpose",
+                         "\x92\x01\xc0", (size_t)3),
+        KNIT_TASK_FAILED);
+    assert_string_equal(error.message, "on purpose");
+    assert_int_equal(error.task_code, -7);
+    assert_int_equal(error.data_len, 3);
+    assert_memory_equal(error.data, "\x92\x01\xc0", 3);
+    assert_int_equal(error.origin, KNIT_ORIGIN_TASK);
+    assert_int_equal(error.started, KNIT_STARTED_YES);
+
+    assert_int_equal(knit_call(k, &error, "ad", "()"), KNIT_UNKNOWN_TASK);
+    assert_non_null(strstr(error.message, "'add'"));
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_call(k, &error, "add", "(int, str)", (int64_t)1, "x"), KNIT_BAD_ARGUMENT);
+    assert_non_null(strstr(error.message, "argument 2 (b): expected int, got str"));
+    assert_int_equal(knit_call(k, &error, "add", "(int)", (int64_t)1), KNIT_BAD_ARGUMENT);
+    assert_int_equal(
+        knit_call(k, &error, "add", "(int, int)", INT64_MAX, (int64_t)1), KNIT_TASK_FAILED);
+    assert_string_equal(error.message, "the sum does not fit 64 bits");
+}
+
+static void a_crash_fails_its_call_alone(void **state)
+{
+    enum { COUNT = 50 };
+    struct knit_handle *crash, *others[COUNT];
+    int64_t sum;
+
+    (void)state;
+    succeeds(knit_start(k, NULL, &crash, &error, "crash", "(str)", "abort"));
+    for (int64_t i = 0; i < COUNT; i++)
+        succeeds(
+            knit_start(k, NULL, &others[i], &error, "add", "(int, int) -> int", i, (int64_t)1));
+    assert_int_equal(knit_await(crash, 10000, &error), KNIT_WORKER_DIED);
+    assert_int_equal(error.signal, SIGABRT);
+    assert_int_equal(error.started, KNIT_STARTED_YES);
+    for (int64_t i = 0; i < COUNT; i++) {
+        succeeds(knit_await(others[i], 10000, &error));
+        succeeds(knit_results(others[i], &error, &sum));
+        assert_int_equal(sum, i + 1);
+        knit_free(others[i]);
+    }
+    knit_free(crash);
+}
+
+static void a_full_session_says_so(void **state)
+{
+    const struct knit_open_options options = {.slots = 4, .would_block = true};
+    struct knit *session = open_with(&options);
+    struct knit_handle *handles[64];
+    int count = 0, code;
+
+    (void)state;
+    while ((code = knit_start(session, NULL, &handles[count], &error, "sleep", "(int)",
+                (int64_t)20000)) == KNIT_OK)
+        assert_true(++count < 64);
+    assert_int_equal(code, KNIT_WOULD_BLOCK);
+    assert_int_equal(count, 4);
+    knit_cancel(handles[0]);
+    assert_int_equal(knit_await(handles[0], 5000, &error), KNIT_CANCELLED);
+    knit_free(handles[0]);
+    succeeds(knit_start(session, NULL, &handles[0], &error, "sleep", "(int)", (int64_t)1));
+    /* Closing cancels the rest: the workers are free again for the next case. */
+    knit_close(session);
+}
+
+static void results_stay_until_they_are_freed(void **state)
+{
+    enum { KEPT = 40, ROUNDS = 400, SIZE_MAX_BYTES = 100000 };
+    static uint8_t bytes[SIZE_MAX_BYTES];
+    struct knit_handle *kept[KEPT] = {NULL};
+    size_t sizes[KEPT];
+    struct knit_random random;
+    const uint8_t *got;
+    size_t len;
+
+    (void)state;
+    knit_random_init(&random);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t at = knit_random_below(&random, KEPT);
+
+        if (kept[at] != NULL) {
+            succeeds(knit_results(kept[at], &error, &got, &len));
+            assert_int_equal(len, sizes[at]);
+            for (size_t i = 0; i < len; i += 1 + len / 64)
+                assert_int_equal(got[i], (uint8_t)len);
+            kept[at] = knit_free(kept[at]);
+        }
+        sizes[at] = knit_random_below(&random, SIZE_MAX_BYTES);
+        memset(bytes, (uint8_t)sizes[at], sizes[at]);
+        succeeds(knit_start(k, NULL, &kept[at], &error, "echo", "(bin) -> bin", bytes, sizes[at]));
+        succeeds(knit_await(kept[at], -1, &error));
+    }
+}
+
+static void handles_may_be_freed_in_flight(void **state)
+{
+    struct knit_handle *handle;
+    int64_t sum;
+
+    (void)state;
+    for (int i = 0; i < 3000; i++) {
+        succeeds(knit_start(
+            k, NULL, &handle, &error, i % 3 == 0 ? "sleep" : "echo", "(int)", (int64_t)1));
+        if (i % 2 == 0)
+            succeeds(knit_flush(k, &error));
+        knit_free(handle);
+    }
+    succeeds(knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum));
+    assert_int_equal(sum, 5);
+}
+
+static void arguments_beyond_the_limit_are_refused(void **state)
+{
+    size_t len = 9 << 20;
+    uint8_t *bytes = calloc(1, len);
+    int64_t sum;
+
+    (void)state;
+    assert_int_equal(knit_call(k, &error, "echo", "(bin)", bytes, len), KNIT_TOO_LARGE);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_true(error.limit > 0 && error.limit < error.actual);
+    free(bytes);
+    succeeds(knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum));
+}
+
+static void a_forked_child_leaves_the_session_alone(void **state)
+{
+    struct knit_handle *handle;
+    int64_t sum = 0;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    succeeds(
+        knit_start(k, NULL, &handle, &error, "add", "(int, int) -> int", (int64_t)1, (int64_t)1));
+    pid = fork();
+    if (pid == 0) {
+        bool is_told = knit_call(k, NULL, "add", "()") == KNIT_DISCONNECTED &&
+                       knit_await(handle, -1, NULL) == KNIT_DISCONNECTED;
+
+        knit_free(handle);
+        knit_close(k);
+        _exit(is_told ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    succeeds(knit_await(handle, 5000, &error));
+    succeeds(knit_results(handle, &error, &sum));
+    assert_int_equal(sum, 2);
+    knit_free(handle);
+}
+
+static void count_task(const struct knit_task_info *info, void *user)
+{
+    assert_non_null(strstr(info->signature, info->name));
+    ++*(int *)user;
+}
+
+static void the_pool_answers_questions(void **state)
+{
+    const void *map;
+    size_t len;
+    uint64_t ns;
+    int count = 0;
+
+    (void)state;
+    succeeds(knit_tasks(k, &error, count_task, &count));
+    assert_int_equal(count, 8);
+    succeeds(knit_ping(k, &error, &ns));
+    succeeds(knit_stats(k, &error, &map, &len));
+    assert_true(len > 10);
+}
+
+static void a_dead_daemon_is_noticed_at_once(void **state)
+{
+    struct knit_handle *sleepers[2], *queued;
+    struct knit *other = open_with(NULL);
+    uint64_t begin_ns;
+    int fd = knit_fd(other);
+
+    (void)state;
+    occupy_workers(sleepers);
+    succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)1));
+    succeeds(knit_flush(k, &error));
+    assert_int_equal(kill(daemon_pid, SIGKILL), 0);
+    begin_ns = knit_deadline_now_ns();
+    assert_int_equal(knit_await(sleepers[0], 10000, &error), KNIT_DISCONNECTED);
+    assert_int_not_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(error.origin, KNIT_ORIGIN_CLIENT);
+    assert_true(knit_deadline_now_ns() - begin_ns < UINT64_C(1000000000));
+    assert_int_equal(knit_await(queued, 10000, &error), KNIT_DISCONNECTED);
+    assert_int_not_equal(error.started, KNIT_STARTED_YES);
+    assert_int_equal(knit_call(k, &error, "add", "()"), KNIT_DISCONNECTED);
+    /* An event loop learns it from its descriptor. */
+    assert_true(is_readable(fd, 5000));
+    assert_int_equal(knit_dispatch(other, &error), KNIT_DISCONNECTED);
+    knit_close(other);
+}
+
+#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SESSION(bytes_of_every_size_come_back),
+        WITH_SESSION(the_senders_buffer_is_read_at_once),
+        WITH_SESSION(typed_arrays_are_aligned),
+        WITH_SESSION(more_calls_than_slots_are_all_answered),
+        WITH_SESSION(an_event_loop_gets_every_answer_and_then_rests),
+        WITH_SESSION(a_running_call_times_out_at_its_deadline),
+        WITH_SESSION(what_expires_or_is_cancelled_in_the_queue_never_starts),
+        WITH_SESSION(failures_are_told_the_same_everywhere),
+        WITH_SESSION(a_crash_fails_its_call_alone),
+        WITH_SESSION(a_full_session_says_so),
+        WITH_SESSION(results_stay_until_they_are_freed),
+        WITH_SESSION(handles_may_be_freed_in_flight),
+        WITH_SESSION(arguments_beyond_the_limit_are_refused),
+        WITH_SESSION(a_forked_child_leaves_the_session_alone),
+        WITH_SESSION(the_pool_answers_questions),
+    };
+    const struct CMUnitTest last_tests[] = {WITH_SESSION(a_dead_daemon_is_noticed_at_once)};
+
+    if (argc < 2)
+        return 2;
+    url = argv[1];
+    if (argc == 4) {
+        daemon_pid = (pid_t)strtol(argv[3], NULL, 10);
+        return cmocka_run_group_tests_name("client_calls --die", last_tests, NULL, NULL);
+    }
+    return cmocka_run_group_tests_name("client_calls", tests, NULL, NULL);
+}

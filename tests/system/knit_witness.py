@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests that kill look at from outside: processes and their descriptors, a ledger of what ran, callers to kill.
+
+Programs come from the environment, where meson.build puts them: KNIT_LEDGER, KNIT_CALLER, and those of knit_harness.
+"""
+
+import mmap
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+from knit_harness import PATIENCE, Daemon, wait_until
+
+
+def seed():
+    """A number to repeat a failing run with; printed."""
+    value = int(os.environ.get('KNIT_TEST_SEED') or random.SystemRandom().randrange(1 << 32))
+    print(f'seed {value}, repeat with KNIT_TEST_SEED={value}', flush=True)
+    return value
+
+
+def is_alive(pid):
+    """Whether that process runs; one that nobody has reaped yet does not."""
+    try:
+        with open(f'/proc/{pid}/stat') as file:
+            return file.read().rsplit(')', 1)[1].split()[0] not in 'ZX'
+    except OSError:
+        return False
+
+
+def descriptors(pid):
+    return len(os.listdir(f'/proc/{pid}/fd'))
+
+
+def mappings(pid):
+    with open(f'/proc/{pid}/maps') as file:
+        return sum('memfd:' in line for line in file)
+
+
+class Ledger:
+    """How often each call ran, written by the tasks of module_ledger.c, and the gates they wait at."""
+
+    GATES, IDS = 64, 65536
+
+    def __init__(self):
+        self.file = tempfile.NamedTemporaryFile(prefix='knit-ledger-')
+        self.file.truncate(4 * self.GATES + 8 * self.IDS)
+        os.chmod(self.file.name, 0o666)
+        self.memory = mmap.mmap(self.file.fileno(), 0)
+        self.path = self.file.name
+
+    def ran(self, call):
+        return self.entry(call)[0]
+
+    def worker(self, call):
+        """The process that runs it, or ran it last."""
+        return self.entry(call)[1]
+
+    def entry(self, call):
+        return struct.unpack_from('=II', self.memory, 4 * self.GATES + 8 * call)
+
+    def open_gate(self, gate):
+        struct.pack_into('=I', self.memory, 4 * gate, 1)
+
+    def wait_for(self, call):
+        wait_until(lambda: self.ran(call) > 0, f'call {call} to start')
+
+    def close(self):
+        self.memory.close()
+        self.file.close()
+
+
+class LedgerDaemon(Daemon):
+    """A daemon with the example tasks and those of the ledger."""
+
+    def __init__(self, *arguments, **options):
+        self.ledger = Ledger()
+        super().__init__('--module', os.environ['KNIT_LEDGER'], '--bootstrap', self.ledger.path, *arguments, **options)
+
+    def __exit__(self, *arguments):
+        try:
+            super().__exit__(*arguments)
+        finally:
+            self.ledger.close()
+
+    def url(self, transport):
+        scheme = {'tcp': 'knit', 'unix': 'unix', 'shm': 'shm'}[transport]
+        return next(u for u in self.urls if u.startswith(scheme + '://'))
+
+    def workers(self):
+        """Process ids of those that serve, in the order of their lanes."""
+        return [lane['pid'] for lane in self.stats()['lanes'] if lane['state'] == 'serving']
+
+    def wait_for_workers(self, count):
+        return wait_until(lambda: (lambda pids: len(pids) == count and pids)(self.workers()), f'{count} workers')
+
+    def wait_for_quiet(self):
+        """Until no caller is left over: the stats when only the loops' own sessions are there."""
+        def quiet():
+            stats = self.stats()
+            pool = stats['pool']
+            return pool['foreign_sessions'] == 0 and pool['closing_sessions'] == 0 and stats
+        return wait_until(quiet, 'sessions to go')
+
+
+class Outcome:
+    """One line of `caller ... calls`."""
+
+    def __init__(self, line):
+        call, code, self.started, worker, ns = line.split()
+        self.call, self.code, self.worker, self.ns = int(call), int(code), int(worker), int(ns)
+
+    def __repr__(self):
+        return f'{self.call}: code {self.code}, started {self.started}, worker {self.worker}'
+
+
+class Caller:
+    """tests/system/caller.c, started; ended by its process id whatever happens."""
+
+    def __init__(self, url, *words, prefix=()):
+        self.process = subprocess.Popen([*prefix, os.environ['KNIT_CALLER'], url, *map(str, words)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
+        self.pid = self.process.pid
+        self.is_local = url.startswith('shm:')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def wait_ready(self):
+        line = self.process.stdout.readline().strip()
+        if line != 'ready':
+            raise AssertionError(f'the caller says {line!r} and ends with {self.process.wait(PATIENCE)}')
+        return self
+
+    def fill_queue(self):
+        """Of `calls`, once its first call runs: start the others."""
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+        return self.wait_ready()
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def outcomes(self):
+        text = self.process.stdout.read()
+        if self.process.wait(PATIENCE) != 0:
+            raise AssertionError(f'the caller ends with {self.process.returncode}')
+        return [Outcome(line) for line in text.splitlines()]
+
+    def count(self):
+        """Of a loop: ends it; how many calls were right."""
+        self.process.stdin.close()
+        text = self.process.stdout.read()
+        if self.process.wait(PATIENCE) != 0:
+            raise AssertionError(f'the caller ends with {self.process.returncode}')
+        return int(text.split()[-1])
+
+
+def milliseconds_since(ns):
+    return (time.monotonic_ns() - ns) / 1e6

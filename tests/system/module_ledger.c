@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks that write down that they ran, in a file outside of everything that is tested.
+ *
+ *     ledger(id)               counts in entry[id], returns the worker's process id
+ *     hold(id, gate, deaf)     the same, then waits until the test opens the gate, or until it is
+ *                              aborted if it is not deaf
+ *
+ * The file is the bootstrap text's: 64 gates, then for each id how often it ran and in which
+ * process last, all u32. It is mapped, so that what a killed worker had counted stays counted. `hold` sleeps on its gate, which is why
+ * tests that need a busy worker need no span of time: they open the gate when they have seen
+ * enough.
+ */
+#include <knitting/task.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { GATES = 64, OUT_OF_RANGE = 1, STOPPED = 2 };
+
+struct entry {
+    _Atomic uint32_t times;
+    _Atomic uint32_t process;
+};
+
+static _Atomic uint32_t *gate;
+static struct entry *entry;
+static int64_t ids;
+
+static int open_ledger(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    struct stat info_of_file;
+    void *base = MAP_FAILED;
+    int fd = open(info->text, O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0 && fstat(fd, &info_of_file) == 0)
+        base = mmap(
+            NULL, (size_t)info_of_file.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (base == MAP_FAILED) {
+        snprintf(ret_message, message_size, "ledger '%s': %s", info->text, strerror(errno));
+        return -1;
+    }
+    gate = base;
+    entry = (struct entry *)(gate + GATES);
+    ids = (info_of_file.st_size - (off_t)(GATES * sizeof(*gate))) / (off_t)sizeof(*entry);
+    return 0;
+}
+
+KNIT_MODULE_BOOTSTRAP("1.0", open_ledger);
+
+static bool count(const struct knit_call *call)
+{
+    int64_t id = knit_arg_int(call, 0);
+
+    if (id < 0 || id >= ids)
+        return false;
+    atomic_store_explicit(&entry[id].process, (uint32_t)getpid(), memory_order_relaxed);
+    atomic_fetch_add_explicit(&entry[id].times, 1, memory_order_release);
+    return true;
+}
+
+KNIT_TASK(ledger, "ledger(id: int) -> int", .doc = "Counts that it ran; its worker's process id.")
+{
+    if (!count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id");
+    return knit_return_int(call, getpid());
+}
+
+KNIT_TASK(hold, "hold(id: int, gate: int, deaf: bool?) -> int",
+    .doc = "Counts that it ran, then waits for a gate.")
+{
+    int64_t which = knit_arg_int(call, 1);
+
+    if (which < 0 || which >= GATES || !count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id or gate");
+    while (atomic_load_explicit(&gate[which], memory_order_acquire) == 0) {
+        const struct timespec look_again = {.tv_nsec = 1000000};
+
+        if (!knit_arg_bool(call, 2) && knit_aborted(call))
+            return knit_fail(call, STOPPED, "aborted");
+        syscall(SYS_futex, &gate[which], FUTEX_WAIT, 0, &look_again, NULL, 0);
+    }
+    return knit_return_int(call, getpid());
+}

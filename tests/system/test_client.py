@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client library and the examples against the real daemon, over every transport."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from knit_harness import PATIENCE, Case, Daemon, main
+
+CALLS = os.environ['KNIT_CLIENT_CALLS']
+EXAMPLES = os.environ['KNIT_EXAMPLES']
+
+
+def run(*command, timeout=12 * PATIENCE):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+
+
+class Client(Case):
+    def urls(self, daemon):
+        self.assertEqual([url.split(':')[0] for url in daemon.urls], ['knit', 'unix', 'shm'])
+        for url in daemon.urls:
+            with self.subTest(url.split(':')[0]):
+                yield url
+
+    def succeed(self, *command):
+        result = run(*command)
+        self.assertEqual(result.returncode, 0, result.stdout)
+        return result.stdout
+
+    def test_all_calls_over_every_transport(self):
+        for scheme in 0, 1, 2:
+            with Daemon() as daemon, self.subTest(daemon.urls[scheme]):
+                self.succeed(CALLS, daemon.urls[scheme])
+
+    def test_workers_that_do_not_spin_serve_just_as_well(self):
+        with Daemon(spin_us=0) as daemon:
+            self.succeed(CALLS, daemon.urls[2])
+
+    def test_a_dead_daemon_is_noticed(self):
+        for scheme in 0, 1, 2:
+            daemon = Daemon()
+            daemon.expected_status = -signal.SIGKILL
+            with daemon, self.subTest(daemon.urls[scheme]):
+                self.succeed(CALLS, daemon.urls[scheme], '--die', str(daemon.pid))
+                daemon.wait()
+
+    def test_nothing_is_left_when_callers_have_gone(self):
+        with Daemon() as daemon:
+            self.succeed(os.path.join(EXAMPLES, 'blocking'), daemon.urls[2], '1', '2')
+            fds = len(os.listdir(f'/proc/{daemon.pid}/fd'))
+            for _ in range(30):
+                self.succeed(os.path.join(EXAMPLES, 'blocking'), daemon.urls[2], '1', '2')
+            self.assertLessEqual(len(os.listdir(f'/proc/{daemon.pid}/fd')), fds + 5)
+
+
+class Examples(Client):
+    def test_blocking(self):
+        with Daemon() as daemon:
+            for url in self.urls(daemon):
+                self.assertEqual(self.succeed(os.path.join(EXAMPLES, 'blocking'), url, '40', '2'), '42\n')
+
+    def test_batched(self):
+        with Daemon() as daemon:
+            for url in self.urls(daemon):
+                output = self.succeed(os.path.join(EXAMPLES, 'batched'), url, 'add', '5000', '100', '1', '2')
+                self.assertRegex(output, r'5000 calls of add, 100 at a time: [0-9.]+ s, [0-9]+ calls/s')
+
+    def test_event_loop(self):
+        with Daemon(workers=5) as daemon:
+            for url in self.urls(daemon):
+                output = self.succeed(os.path.join(EXAMPLES, 'event_loop'), url).splitlines()
+                self.assertEqual(sorted(output[:5], key=int), ['50', '100', '150', '200', '250'])
+                self.assertIn('the loop turned', output[5])
+
+    def test_plain_python(self):
+        path = os.path.join(os.environ['KNIT_SOURCE'], 'clients', 'examples', 'caller.py')
+        with open(path, encoding='utf-8') as file:
+            self.assertLessEqual(len(file.readlines()), 40)
+        with Daemon() as daemon:
+            for url in self.urls(daemon):
+                if url.startswith('shm:'):
+                    continue
+                output = self.succeed(sys.executable, path, url)
+                self.assertIn('add = 5', output)
+                self.assertIn('sha256 = ba7816bf', output)
+                self.assertIn('fail failed: 600 TASK_FAILED: this task always fails', output)
+
+
+main()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon is killed: callers are told at once, its workers go with it, nothing stays but the socket and its lock,
+which the next daemon replaces. A socket that is served is refused.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+
+from knit_harness import Case, main, wait_until
+from knit_witness import Caller, LedgerDaemon, is_alive, milliseconds_since
+
+DISCONNECTED = 501
+KILLED = -9
+
+
+def left_behind():
+    """Names in the folders where things are forgotten."""
+    return {os.path.join(folder, name) for folder in ('/dev/shm', tempfile.gettempdir())
+            for name in os.listdir(folder) if re.search('knit', name)}
+
+
+class DaemonDeath(Case):
+    def test_callers_are_told_and_workers_go(self):
+        with LedgerDaemon() as daemon, daemon.tcp() as plain, \
+                Caller(daemon.url('shm'), 'calls', 1, 100, 8) as shm, \
+                Caller(daemon.url('shm'), 'hold', 1, 200, 1) as idle, \
+                Caller(daemon.url('tcp'), 'calls', 1, 300, 8) as tcp, \
+                Caller(daemon.url('unix'), 'hold', 1, 400, 2) as unix:
+            daemon.expected_status = KILLED
+            for caller in (shm, idle, tcp, unix):
+                caller.wait_ready()
+            shm.fill_queue()
+            tcp.fill_queue()
+            plain.request('hold', 1, 1)
+            wait_until(lambda: all(lane['is_running'] for lane in daemon.stats()['lanes']), 'workers to be busy')
+            ran = {call for call in range(500) if daemon.ledger.ran(call)}
+            self.assertEqual(len(ran), 2)
+            workers = daemon.workers()
+            daemon.process.kill()
+            killed_ns = time.monotonic_ns()
+            self.assertTrue(plain.is_closed_by_peer())
+            wait_until(lambda: not any(is_alive(pid) for pid in workers), 'workers to go')
+            gone_ms = milliseconds_since(killed_ns)
+            told = {name: self.told(daemon, caller, killed_ns, ran)
+                    for name, caller in (('shm', shm), ('shm, one call', idle), ('tcp', tcp), ('unix', unix))}
+            print('told after', ', '.join(f'{name} {ms:.1f} ms' for name, ms in told.items()),
+                  f'; workers gone after {gone_ms:.1f} ms')
+            self.assertLess(max(told.values()), 1000)
+            self.assertLess(gone_ms, 10000)
+
+    def told(self, daemon, caller, killed_ns, ran):
+        """Milliseconds until the last outcome. Whether a call had started is told as it was."""
+        outcomes = caller.outcomes()
+        for outcome in outcomes:
+            self.assertEqual(outcome.code, DISCONNECTED, outcomes)
+            truth = 'yes' if outcome.call in ran else 'no'
+            self.assertIn(outcome.started, (truth, 'unknown'), outcomes)
+            # Who shares memory with the workers can look for himself.
+            if caller.is_local:
+                self.assertEqual(outcome.started, truth, outcomes)
+        return max((o.ns - killed_ns) / 1e6 for o in outcomes)
+
+    def test_nothing_is_left_but_socket_and_lock(self):
+        before = left_behind()
+        with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'hold', 1, 1, 1) as caller:
+            daemon.expected_status = KILLED
+            caller.wait_ready()
+            daemon.ledger.wait_for(1)
+            daemon.process.kill()
+            daemon.wait()
+            caller.outcomes()
+            self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'k.sock', 'k.sock.lock', 'log', 'ready'])
+            self.assertEqual(left_behind() - before, {daemon.dir, daemon.ledger.path})
+
+    def test_a_stale_socket_is_replaced_and_a_live_one_refused(self):
+        with LedgerDaemon() as first:
+            first.expected_status = KILLED
+            first.process.kill()
+            first.wait()
+            with LedgerDaemon(socket=first.socket) as second, \
+                    Caller(f'shm://{first.socket}', 'calls', 1, 10, 4) as caller:
+                caller.wait_ready()
+                second.ledger.wait_for(10)
+                caller.fill_queue()
+                third = subprocess.run([os.environ['KNIT_DAEMON'], '--listen=none', f'--socket={first.socket}',
+                                        '--worker-program', os.environ['KNIT_WORKER']],
+                                       capture_output=True, text=True, timeout=30)
+                self.assertEqual(third.returncode, 1)
+                self.assertIn(first.socket, third.stderr)
+                self.assertEqual(third.stderr.count('\n'), 1, third.stderr)
+                second.ledger.open_gate(1)
+                self.assertEqual([o.code for o in caller.outcomes()], [0] * 5)
+
+
+if __name__ == '__main__':
+    main()

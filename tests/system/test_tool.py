@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""knit, the tool: what it prints, where, and how it ends; over every transport where that can matter."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+
+KNIT = os.environ['KNIT_TOOL']
+OK, FAILED, USAGE, DISCONNECTED, REFUSED, TIMEOUT, BROKE, OUTPUT, CANCELLED = 0, 1, 2, 3, 4, 5, 6, 7, 130
+
+
+class Tool(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon()
+        cls.url = cls.daemon.urls[1]
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def knit(self, *arguments, url=None, status=OK, stdin=None, text=True, environment=None):
+        result = subprocess.run([KNIT, *(['-u', url or self.url] if url != '' else []), *arguments], input=stdin,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text, timeout=6 * PATIENCE,
+                                env={**os.environ, **(environment or {})})
+        self.assertEqual(result.returncode, status, result.stderr)
+        if status != OK:
+            self.assertEqual(result.stderr.count('\n' if text else b'\n'), 1, result.stderr)
+        return result
+
+    def every_url(self):
+        for url in self.daemon.urls:
+            with self.subTest(url.split(':')[0]):
+                yield url
+
+    def value(self, *arguments, **options):
+        return self.knit('call', *arguments, **options).stdout.rstrip('\n')
+
+    def test_results_are_json(self):
+        for url in self.every_url():
+            self.assertEqual(self.value('add', '2', '3', url=url), '5')
+            self.assertEqual(self.value('add', '-2', '-3', url=url), '-5')
+            for text in ('null', '"a \\" text"', '[1,2.5,{"b":1,"a":2}]', '18446744073709551615', '{"$float":"NaN"}',
+                         '{"$bigint":"-0x10000000000000000"}', '{"$map":[[1,2]]}', '{"$bin":"AAEC"}',
+                         '{"$f64":[0.1]}', '{"$time":"2020-01-01T00:00:00.000000001Z"}', '-0.0', '2.0'):
+                self.assertEqual(self.value('echo', text, url=url), text)
+
+    def test_files_and_standard_input_are_bin(self):
+        with open(KNIT, 'rb') as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        for url in self.every_url():
+            self.assertEqual(self.value('sha256', '@' + KNIT, url=url), f'"{digest}"')
+            self.assertEqual(self.value('sha256', '-', stdin='abc', url=url),
+                             f'"{hashlib.sha256(b"abc").hexdigest()}"')
+            self.assertEqual(self.value('sha256', '@/dev/null', url=url), f'"{hashlib.sha256(b"").hexdigest()}"')
+        self.assertIn('cannot read /nonexistent', self.knit('call', 'sha256', '@/nonexistent', status=USAGE).stderr)
+
+    def test_raw_output(self):
+        self.assertEqual(self.knit('--raw', 'call', 'echo', '"t\u00e4xt"').stdout, 't\u00e4xt')
+        self.assertEqual(self.knit('--raw', 'call', 'echo', '-', stdin=b'\x00\xff', text=False).stdout, b'\x00\xff')
+        self.assertEqual(self.knit('--raw', 'call', 'add', '2', '3', text=False).stdout, b'\x05')
+
+    def test_options_stop_at_the_task(self):
+        self.assertEqual(self.knit('call', '--raw', 'add', '-5', '7', text=False).stdout, b'\x02')
+        error = self.knit('call', 'add', '--raw', '7', status=USAGE).stderr
+        self.assertIn('argument 1 is no JSON', error)
+
+    def test_a_failure_is_one_line(self):
+        for url in self.every_url():
+            error = self.knit('call', 'fail', '7', '"two\\nlines"', '{"a":1}', url=url, status=FAILED)
+            self.assertEqual(error.stderr, 'knit: TASK_FAILED: two\\nlines (code 7), data {"a":1}\n')
+            self.assertEqual(error.stdout, '')
+            error = self.knit('--json', 'call', 'fail', '7', '"x"', '{"a":1}', url=url, status=FAILED)
+            told = json.loads(error.stderr)
+            self.assertEqual((told['code'], told['name'], told['message'], told['started'], told['origin']),
+                             (600, 'TASK_FAILED', 'x', 'yes', 'task'))
+            self.assertEqual((told['task_code'], told['data'], told['retryable']), (7, {'a': 1}, False))
+
+    def test_exit_statuses(self):
+        for url in self.every_url():
+            self.knit('call', 'nosuch', url=url, status=REFUSED)
+            self.knit('call', 'add', '1', url=url, status=REFUSED)
+            self.knit('--timeout', '50', 'call', 'sleep', '10000', url=url, status=TIMEOUT)
+            self.knit('--timeout', '0', 'call', 'sleep', '0', url=url, status=TIMEOUT)
+        self.knit('ping', url='unix:///nonexistent/socket', status=DISCONNECTED)
+        self.knit('ping', url='shm:///nonexistent/socket', status=DISCONNECTED)
+        self.knit('ping', url='knit://127.0.0.1:1', status=DISCONNECTED)
+
+    def test_a_crash(self):
+        # A daemon of its own: after three of them the task is quarantined.
+        with Daemon() as daemon:
+            error = self.knit('call', 'crash', '"segv"', url=daemon.urls[2], status=BROKE)
+            self.assertIn('SIGSEGV', error.stderr)
+            error = self.knit('--json', 'call', 'crash', '"abort"', url=daemon.urls[0], status=BROKE)
+            self.assertEqual(json.loads(error.stderr)['signal'], signal.SIGABRT)
+
+    def test_mistakes_on_the_command_line(self):
+        for arguments, sentence in (
+                ((), 'which command'), (('bogus',), 'unknown command "bogus"'), (('--bogus', 'ping'), '--bogus'),
+                (('call',), 'name of a task'), (('call', 'add', 'nan'), 'argument 1'), (('ping', 'x'), 'no arguments'),
+                (('--timeout', 'x', 'ping'), 'milliseconds'), (('--timeout', '-1', 'ping'), 'milliseconds'),
+                (('--timeout',), 'needs a value'),
+                (('call', 'echo', '18446744073709551616'), '64 bits'), (('call', 'echo', '{"$b":1}'), 'unknown form')):
+            with self.subTest(arguments):
+                self.assertIn(sentence, self.knit(*arguments, status=USAGE).stderr)
+        self.assertIn('bad URL "nonsense"', self.knit('ping', url='nonsense', status=USAGE).stderr)
+        told = json.loads(self.knit('--json', 'ping', url='nonsense', status=USAGE).stderr)
+        self.assertEqual(told['origin'], 'client')
+
+    def test_help_and_version(self):
+        self.assertIn('Usage: knit', self.knit('--help', url='').stdout)
+        self.assertIn('Usage: knit', self.knit('call', '--help', url='').stdout)
+        self.assertRegex(self.knit('--version', url='').stdout, r'^knit [0-9.]+\n$')
+
+    def test_the_url_comes_from_the_environment(self):
+        self.assertEqual(self.knit('call', 'add', '1', '2', url='', environment={'KNITTING_URL': self.url}).stdout, '3\n')
+
+    def test_tasks_ping_stats(self):
+        for url in self.every_url():
+            self.assertIn('add(a: int, b: int) -> int\n    The sum of two integers.\n', self.knit('tasks', url=url).stdout)
+            tasks = {task['name']: task for task in json.loads(self.knit('--json', 'tasks', url=url).stdout)}
+            self.assertEqual(tasks['add']['signature'], 'add(a: int, b: int) -> int')
+            self.assertRegex(self.knit('ping', url=url).stdout, r'^answered in [0-9.]+ ms\n$')
+            self.assertGreater(json.loads(self.knit('--json', 'ping', url=url).stdout)['ms'], 0)
+            self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
+            self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
+
+    def test_a_full_disk_is_said(self):
+        with open('/dev/full', 'w') as full:
+            result = subprocess.run([KNIT, '-u', self.url, 'call', 'echo', '1'], stdout=full, stderr=subprocess.PIPE,
+                                    text=True, timeout=PATIENCE)
+        self.assertEqual(result.returncode, OUTPUT)
+        self.assertIn('cannot write the output', result.stderr)
+
+    def test_ctrl_c_cancels(self):
+        for url in self.every_url():
+            process = subprocess.Popen([KNIT, '-u', url, 'call', 'sleep', '60000'], stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, text=True)
+            # It blocks SIGINT once the call is under way; before that the signal just ends it.
+            wait_until(lambda: self.blocks_interrupt(process.pid), 'the tool to wait')
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, CANCELLED, error)
+            self.assertIn('CANCELLED', error)
+            self.assertLess(time.monotonic() - begin, PATIENCE / 2)
+            self.assertEqual(self.value('add', '1', '1', url=url), '2')
+
+    @staticmethod
+    def blocks_interrupt(pid):
+        with open(f'/proc/{pid}/status') as file:
+            mask = next(line for line in file if line.startswith('SigBlk:')).split()[1]
+        return int(mask, 16) >> (signal.SIGINT - 1) & 1
+
+
+main()

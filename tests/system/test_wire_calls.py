@@ -1,0 +1,461 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks called over TCP and unix sockets: results, failures, timeouts, cancelling, waiting, ending."""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+import unittest
+
+import msgpack
+
+from knit_harness import SLOWDOWN, Case, Daemon, main, reset, wait_until
+
+TOO_LARGE, OVERLOADED, DRAINING, STALE_EPOCH = 101, 200, 202, 205
+UNKNOWN_TASK, BAD_ARGUMENT, TIMEOUT, CANCELLED = 300, 302, 303, 304
+WORKER_DIED, HARD_TIMEOUT, SHUTDOWN, TASK_FAILED = 400, 401, 502, 600
+
+PRIMES_TOOK_NOTHING = 10  # below 10 there are four
+
+
+class Calls(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(workers=2, slots=64)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def both(self):
+        for name, connect in self.daemon.transports():
+            with self.subTest(name), connect() as rpc:
+                yield rpc
+
+    def assert_idle(self):
+        """No slot stays taken: as many calls as there are slots, at once, on one connection."""
+        with self.daemon.tcp() as rpc:
+            self.assertEqual(rpc.call_all([['add', i, 1] for i in range(200)]), list(range(1, 201)))
+
+    def test_results(self):
+        data = os.urandom(100000)
+        for rpc in self.both():
+            self.assertEqual(rpc.call('add', 2**62, 2**62 - 1), 2**63 - 1)
+            self.assertEqual(rpc.call('sha256', data), hashlib.sha256(data).hexdigest())
+            self.assertEqual(rpc.call('primes_below', 10000), 1229)
+
+    def test_values_of_every_size_come_back_whole(self):
+        sizes = [0, 1, 2, 30, 31, 32, 33, 60, 90, *range(95, 115), 255, 256, 4096, 65535, 65536, 1 << 20, (8 << 20) - 64]
+        for rpc in self.both():
+            for size in sizes:
+                data = os.urandom(size)
+                self.assertEqual(rpc.call('echo', data), data)
+
+    def test_many_large_results_on_one_connection(self):
+        for rpc in self.both():
+            data = [os.urandom(3 << 20) for _ in range(2)]
+            self.assertEqual(rpc.call_all([['echo', data[i % 2]] for i in range(24)]), data * 12)
+        self.assert_idle()
+
+    def test_a_task_by_its_number(self):
+        for rpc in self.both():
+            page = rpc.call('$/tasks', {'limit': 3})
+            self.assertEqual(len(page['tasks']), 3)
+            self.assertIs(page['more'], True)
+            tasks = page['tasks'] + rpc.call('$/tasks', {'after': page['tasks'][-1]['id']})['tasks']
+            number = next(t['id'] for t in tasks if t['name'] == 'add')
+            self.assertEqual(rpc.call(number, 1, 2), 3)
+            self.assertEqual(rpc.call(number, 1, 2, options={'epoch': page['epoch']}), 3)
+            self.assert_fails(STALE_EPOCH, rpc.call, number, 1, 2, options={'epoch': page['epoch'] + 1})
+            self.assert_fails(UNKNOWN_TASK, rpc.call, 4711)
+            self.assert_fails(UNKNOWN_TASK, rpc.call, 2**64 - 1)
+
+    def test_a_name_as_bin(self):
+        for rpc in self.both():
+            rpc.send(msgpack.packb([0, 5, b'add', [1, 2]], use_bin_type=True))
+            self.assertEqual(rpc.result(5), 3)
+
+    def test_wrong_calls_are_refused_by_name_and_the_connection_lives(self):
+        for rpc in self.both():
+            self.assertIn("'add'", self.assert_fails(UNKNOWN_TASK, rpc.call, 'ad', 1).text)
+            self.assert_fails(UNKNOWN_TASK, rpc.call, '')
+            self.assert_fails(UNKNOWN_TASK, rpc.call, 'x' * 1000)
+            self.assertIn('(a)', self.assert_fails(BAD_ARGUMENT, rpc.call, 'add', 'x', 1).text)
+            self.assert_fails(BAD_ARGUMENT, rpc.call, 'add', 1)
+            self.assert_fails(BAD_ARGUMENT, rpc.call, 'add', 1, 2, 3)
+            self.assert_fails(BAD_ARGUMENT, rpc.call, 'echo', '\udcff')
+            self.assert_fails(BAD_ARGUMENT, rpc.call, 'add', 1, 2, options={'timeout': 'soon'})
+            self.assert_fails(TOO_LARGE, rpc.call, 'echo', b'x' * (8 << 20))
+            self.assertEqual(rpc.call('add', 1, 2, options={'nonsense': [1], 'timeout': None}), 3)
+
+    def test_a_failing_task_tells_code_and_data(self):
+        for rpc in self.both():
+            self.assertEqual(self.assert_fails(TASK_FAILED, rpc.call, 'fail', 7, 'no luck').text, 'TASK_FAILED: no luck')
+            rpc.hello()
+            error = self.assert_fails(TASK_FAILED, rpc.call, 'fail', 7, 'no luck', {'why': [1, 2]})
+            self.assertEqual(error.text, 'no luck')
+            self.assertEqual(error.details['started'], 'yes')
+            self.assertEqual(error.details['origin'], 'task')
+            self.assertEqual(error.details['data']['code'], 7)
+
+    def test_a_crash_fails_its_own_call_alone(self):
+        for rpc in self.both():
+            rpc.hello()
+            others = [rpc.request('sleep', 50) for _ in range(8)]
+            error = self.assert_fails(WORKER_DIED, rpc.call, 'crash', 'abort')
+            self.assertEqual(error.details['signal'], signal.SIGABRT)
+            self.assertEqual(error.details['started'], 'yes')
+            for msgid in others:
+                self.assertIsNone(rpc.result(msgid))
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_replies_come_out_of_order(self):
+        for rpc in self.both():
+            slow = rpc.request('sleep', 300)
+            quick = rpc.request('add', 1, 2)
+            self.assertEqual(rpc.result(quick), 3)
+            self.assertNotIn(slow, rpc.responses)
+            self.assertIsNone(rpc.result(slow))
+
+    def test_more_calls_than_slots_wait_and_none_is_lost(self):
+        for rpc in self.both():
+            self.assertEqual(rpc.call_all([['add', i, 1] for i in range(5000)]), list(range(1, 5001)))
+        self.assertGreater(self.daemon.stats()['loops']['waits_for_slot'], 0)
+
+    def test_a_greedy_connection_leaves_room_for_a_modest_one(self):
+        with self.daemon.tcp() as greedy, self.daemon.tcp() as modest:
+            data = b''.join(msgpack.packb([0, i, 'sleep', [5]]) for i in range(600))
+            greedy.send(data)
+            began = time.monotonic()
+            self.assertEqual(modest.call('add', 1, 2), 3)
+            # Alone the greedy one's calls take 1.5 s; behind one another's back the modest call waits for a few.
+            self.assertLess(time.monotonic() - began, 0.75 * SLOWDOWN)
+            for i in range(600):
+                greedy.result(i)
+
+    def test_a_msgid_in_flight_ends_the_connection_and_aborts_the_call(self):
+        for rpc in self.both():
+            rpc.send(msgpack.packb([0, 5, 'sleep', [10000]]) + msgpack.packb([0, 5, 'add', [1, 2]]))
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertTrue(rpc.responses[5][0].startswith('100 BAD_MESSAGE'))
+        self.assert_idle()
+
+    def test_a_msgid_is_free_after_its_response(self):
+        for rpc in self.both():
+            for i in range(100):
+                rpc.send(msgpack.packb([0, 5, 'add', [i, 1]]))
+                self.assertEqual(rpc.result(5), i + 1)
+
+    def test_notifications_run_tasks_and_have_no_response(self):
+        before = self.daemon.stats()['loops']
+        for rpc in self.both():
+            for _ in range(10):
+                rpc.notify('add', 1, 2)
+            rpc.notify('no such task')
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertEqual(rpc.notifications, [])
+        after = self.daemon.stats()['loops']
+        self.assertEqual(after['notifications'] - before['notifications'], 22)
+        self.assertEqual(after['notifications_dropped'] - before['notifications_dropped'], 2)
+
+    # ---- timeouts --------------------------------------------------------------------------------
+
+    def test_a_timeout_comes_at_its_time_and_the_slot_comes_back(self):
+        for rpc in self.both():
+            rpc.hello()
+            began = time.monotonic()
+            error = self.assert_fails(TIMEOUT, rpc.call, 'sleep', 2000, options={'timeout': 60})
+            took = time.monotonic() - began
+            self.assertGreaterEqual(took, 0.060)
+            self.assertLess(took, 0.060 + 0.05 * SLOWDOWN)
+            self.assertEqual(error.details['started'], 'yes')
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+        self.assert_idle()
+
+    def test_a_queued_call_that_expires_is_never_started(self):
+        for rpc in self.both():
+            rpc.hello()
+            busy = [rpc.request('sleep', 300) for _ in range(2)]
+            wait_until(lambda: sum(lane['is_running'] for lane in self.daemon.stats()['lanes']) == 2, 'busy workers')
+            error = self.assert_fails(TIMEOUT, rpc.call, 'crash', options={'timeout': 30})
+            self.assertEqual(error.details['started'], 'no')
+            error = self.assert_fails(TIMEOUT, rpc.call, 'crash', options={'queue': 30})
+            self.assertEqual(error.details['started'], 'no')
+            for msgid in busy:
+                self.assertIsNone(rpc.result(msgid))
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_queue_does_not_bound_what_has_started(self):
+        for rpc in self.both():
+            self.assertIsNone(rpc.call('sleep', 200, options={'queue': 50}))
+
+    def test_timeouts_of_nothing_negative_and_forever(self):
+        for rpc in self.both():
+            rpc.hello()
+            error = self.assert_fails(TIMEOUT, rpc.call, 'crash', options={'timeout': 0})
+            self.assertEqual(error.details['started'], 'no')
+            for never in (-1, -0.5, float('nan'), float('inf'), 2**63, 1e300):
+                self.assertEqual(rpc.call('add', 1, 2, options={'timeout': never}), 3)
+
+    def test_a_late_result_is_dropped_and_its_msgid_free(self):
+        with self.daemon.tcp() as rpc:
+            for i in range(5):
+                rpc.send(msgpack.packb([0, 9, 'sleep', [20], {'timeout': 5}]))
+                self.assertTrue(rpc.response(9)[0].startswith('303 TIMEOUT'))
+            rpc.send(msgpack.packb([0, 9, 'add', [1, 2]]))
+            self.assertEqual(rpc.result(9), 3)
+            self.assertIsNone(rpc.call('sleep', 50))
+            self.assertEqual(rpc.responses, {})
+
+    def test_many_timeouts_at_once(self):
+        with self.daemon.tcp() as rpc:
+            ids = {rpc.request('sleep', 400, options={'timeout': 20 + i}): i for i in range(50)}
+            for msgid in ids:
+                self.assertTrue(rpc.response(msgid)[0].startswith('303 TIMEOUT'))
+        self.assert_idle()
+
+    # ---- cancelling ------------------------------------------------------------------------------
+
+    def test_cancel_ends_a_running_call_soon(self):
+        for rpc in self.both():
+            msgid = rpc.request('sleep', 20000)
+            wait_until(lambda: any(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'the task to run')
+            began = time.monotonic()
+            rpc.notify('$/cancel', msgid)
+            rpc.notify('$/cancel', msgid)
+            self.assertIsNotNone(rpc.response(msgid))
+            self.assertLess(time.monotonic() - began, 2 * SLOWDOWN)
+            rpc.notify('$/cancel', msgid)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_cancel_of_a_queued_call_keeps_it_from_starting(self):
+        with self.daemon.tcp() as rpc:
+            rpc.hello()
+            busy = [rpc.request('sleep', 200) for _ in range(2)]
+            wait_until(lambda: sum(lane['is_running'] for lane in self.daemon.stats()['lanes']) == 2, 'busy workers')
+            queued = rpc.request('crash')
+            rpc.notify('$/cancel', queued)
+            error = self.assert_fails(CANCELLED, rpc.result, queued)
+            self.assertEqual(error.details['started'], 'no')
+            for msgid in busy:
+                self.assertIsNone(rpc.result(msgid))
+
+    def test_cancel_of_nothing_is_passed_over(self):
+        for rpc in self.both():
+            rpc.notify('$/cancel', 4711)
+            rpc.notify('$/cancel')
+            rpc.notify('$/cancel', 'x')
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_a_caller_that_leaves_has_its_calls_aborted(self):
+        for leave in (lambda rpc: rpc.close(), lambda rpc: reset(rpc.sock)):
+            rpc = self.daemon.tcp()
+            for _ in range(10):
+                rpc.request('sleep', 20000)
+            wait_until(lambda: sum(lane['is_running'] for lane in self.daemon.stats()['lanes']) == 2, 'busy workers')
+            leave(rpc)
+            wait_until(lambda: not any(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'idle workers')
+        self.assert_idle()
+
+    def test_random_leaving_loses_nothing_for_others(self):
+        stop = threading.Event()
+        failed = []
+
+        def steady():
+            try:
+                with self.daemon.unix() as rpc:
+                    i = 0
+                    while not stop.is_set():
+                        ids = [(i + k, rpc.request('add', i + k, 1)) for k in range(20)]
+                        for k, msgid in ids:
+                            assert rpc.result(msgid) == k + 1
+                        i += 20
+            except Exception as error:
+                failed.append(error)
+        thread = threading.Thread(target=steady)
+        thread.start()
+        for i in range(150):
+            rpc = self.daemon.tcp()
+            for k in range(i % 30):
+                rpc.request('echo', b'x' * (k * 997))
+            if i % 3 == 0:
+                rpc.call('add', 1, 2)
+            if i % 2:
+                reset(rpc.sock)
+            else:
+                rpc.close()
+        stop.set()
+        thread.join()
+        self.assertEqual(failed, [])
+        self.assert_idle()
+
+
+class Killing(Case):
+    def test_killing_a_worker_fails_what_it_ran_and_nothing_else(self):
+        with Daemon(workers=1) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            running = rpc.request('sleep', 20000)
+            queued = [rpc.request('add', i, 1) for i in range(32)]
+            lane = wait_until(lambda: next((l for l in daemon.stats()['lanes'] if l['is_running']), None), 'a call')
+            os.kill(lane['pid'], signal.SIGKILL)
+            error = self.assert_fails(WORKER_DIED, rpc.result, running)
+            self.assertEqual(error.details['signal'], signal.SIGKILL)
+            self.assertEqual([rpc.result(msgid) for msgid in queued], list(range(1, 33)))
+
+    def test_killing_the_daemon_ends_its_workers(self):
+        with Daemon(workers=2) as daemon:
+            pids = [lane['pid'] for lane in daemon.stats()['lanes']]
+            daemon.expected_status = -signal.SIGKILL
+            daemon.process.kill()
+            daemon.wait()
+            for pid in pids:
+                wait_until(lambda: not os.path.exists(f'/proc/{pid}'), 'the worker to go')
+
+    def test_a_hard_timeout_kills_that_worker_alone(self):
+        with Daemon(workers=2, hard_timeout_ms=200) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            # Counting this far takes far longer than 200 ms and looks at no abort flag that anybody raises.
+            hung = rpc.request('sleep', 20000)
+            error = self.assert_fails(HARD_TIMEOUT, rpc.result, hung)
+            self.assertEqual(error.details['started'], 'yes')
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            wait_until(lambda: daemon.stats()['pool']['lanes_serving'] == 2, 'a new worker')
+
+
+class Waiting(Case):
+    def test_a_full_queue_refuses_with_a_hint(self):
+        with Daemon(workers=1, queue_max=4) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            ids = [rpc.request('sleep', 100) for _ in range(8)]
+            for msgid in ids[4:]:
+                error = self.assert_fails(OVERLOADED, rpc.result, msgid)
+                self.assertGreaterEqual(error.details['retry_after_ms'], 1)
+                self.assertIs(error.details['retryable'], True)
+                self.assertEqual(error.details['limit'], 4)
+            for msgid in ids[:4]:
+                self.assertIsNone(rpc.result(msgid))
+
+    def test_a_connection_at_its_limit_waits(self):
+        with Daemon(workers=1, in_flight_max=2) as daemon, daemon.tcp() as rpc:
+            ids = [rpc.request('sleep', 20) for _ in range(10)] + [rpc.request('$/ping')]
+            for msgid in ids:
+                self.assertIsNone(rpc.result(msgid))
+
+    def test_arena_space_is_waited_for(self):
+        with Daemon(workers=1, payload_max_bytes='1MiB', payload_initial_bytes=0) as daemon:
+            for _, connect in daemon.transports():
+                with connect() as rpc:
+                    data = os.urandom(100000)
+                    self.assertEqual(rpc.call_all([['echo', data]] * 64), [data] * 64)
+
+    def test_a_slow_reader_is_dropped_and_its_blocks_come_back(self):
+        with Daemon(workers=2, output_stall_s=1, output_max_bytes=65536) as daemon:
+            with daemon.tcp() as slow, daemon.tcp() as other:
+                def send():
+                    try:
+                        for _ in range(12):
+                            slow.request('echo', b'x' * (2 << 20))
+                    except OSError:
+                        pass  # it is disconnected for not reading, that is the point
+                sender = threading.Thread(target=send)
+                sender.start()
+                wait_until(lambda: other.call('$/stats')['loops']['readers_dropped'] == 1, 'the slow reader to go', 30)
+                sender.join()
+                data = b'y' * (4 << 20)
+                self.assertEqual(other.call_all([['echo', data]] * 8), [data] * 8)
+
+
+class Ending(Case):
+    def test_sigterm_lets_calls_finish_and_refuses_new_ones(self):
+        with Daemon(workers=2) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            ids = [rpc.request('sleep', 400) for _ in range(3)]
+            wait_until(lambda: sum(lane['is_running'] for lane in rpc.call('$/stats')['lanes']) == 2, 'busy workers')
+            daemon.send_signal(signal.SIGTERM)
+            while not rpc.notifications:
+                rpc.receive()
+            self.assertEqual(rpc.notifications[0][0], '$/goaway')
+            error = self.assert_fails(DRAINING, rpc.call, 'add', 1, 2)
+            self.assertEqual(error.details['started'], 'no')
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+            for msgid in ids:
+                self.assertIsNone(rpc.result(msgid))
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_what_outlasts_the_drain_ends_in_shutdown(self):
+        with Daemon(workers=1, drain_ms=100) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            running, queued = rpc.request('sleep', 60000), rpc.request('add', 1, 2)
+            wait_until(lambda: any(lane['is_running'] for lane in rpc.call('$/stats')['lanes']), 'the task to run')
+            daemon.send_signal(signal.SIGTERM)
+            error = self.assert_fails(SHUTDOWN, rpc.result, queued)
+            self.assertEqual(error.details['started'], 'no')
+            # The task sees its abort flag; which of the two ends it first is open.
+            self.assertIsNotNone(rpc.response(running))
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_a_second_signal_does_not_wait(self):
+        with Daemon(workers=1, drain_ms=60000) as daemon, daemon.tcp() as rpc:
+            rpc.request('sleep', 60000)
+            wait_until(lambda: any(lane['is_running'] for lane in rpc.call('$/stats')['lanes']), 'the task to run')
+            daemon.send_signal(signal.SIGTERM)
+            wait_until(lambda: 'draining' in daemon.log(), 'the drain')
+            began = time.monotonic()
+            while daemon.process.poll() is None and time.monotonic() - began < 20:
+                daemon.send_signal(signal.SIGINT)
+                time.sleep(0.05)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertLess(time.monotonic() - began, 15)
+
+    def test_a_client_that_does_not_read_cannot_keep_the_daemon(self):
+        with Daemon(workers=1, drain_ms=200) as daemon, daemon.tcp() as rpc:
+            for _ in range(10):
+                rpc.request('echo', b'x' * (1 << 20))
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+
+
+class Process(Case):
+    def test_what_a_task_prints_goes_to_the_log(self):
+        with Daemon(environment={'KNITTING_DEBUG': 'lane,lifecycle,signals,imports,host'}) as daemon:
+            with daemon.tcp() as rpc:
+                self.assert_fails(WORKER_DIED, rpc.call, 'crash', 'abort')
+            wait_until(lambda: 'worker died' in daemon.log(), 'the line about the death')
+            self.assertIn('msg=module', daemon.log())
+            self.assertIn('signature="add(a: int, b: int) -> int"', daemon.log())
+
+    @unittest.skipUnless(os.geteuid() == 0, 'needs a process namespace of its own')
+    def test_as_process_1_it_reaps_orphans(self):
+        import shutil
+        import subprocess
+        import tempfile
+        if not shutil.which('unshare'):
+            self.skipTest('no unshare')
+        with tempfile.TemporaryDirectory() as folder:
+            ready = os.path.join(folder, 'ready')
+            process = subprocess.Popen(
+                ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', os.environ['KNIT_DAEMON'],
+                 '--listen=none', f'--socket={folder}/k.sock', '--workers=1', f'--ready-file={ready}',
+                 '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE']],
+                stderr=subprocess.DEVNULL)
+            wait_until(lambda: os.path.exists(ready) or process.poll() is not None, 'the daemon')
+            if process.poll() is not None:
+                self.skipTest('no process namespaces here')
+
+            def children(pid):
+                with open(f'/proc/{pid}/task/{pid}/children') as file:
+                    return sorted(file.read().split())
+            inside = int(children(process.pid)[0])
+            before = children(inside)
+            # A shell in the namespace leaves an orphan behind, which ends at once.
+            subprocess.run(['nsenter', '-t', str(inside), '-p', '-m', 'sh', '-c', '(sleep 0.1 &) ; exit 0'],
+                           timeout=30, check=True)
+            wait_until(lambda: children(inside) == before, 'the orphan to be reaped')
+            os.kill(inside, signal.SIGTERM)
+            self.assertEqual(process.wait(30), 0)
+
+
+if __name__ == '__main__':
+    main()
