@@ -25,6 +25,7 @@ struct poll {
     bool is_open;       /* open loop */
     uint64_t first;     /* ticks of call 0 */
     double interval;    /* ticks between calls */
+    bool is_full;       /* open loop: what is due has no room before an answer comes */
     uint32_t next_link; /* open loop: who gets the next call */
 };
 
@@ -84,9 +85,11 @@ static bool start_due(struct poll *poll)
 {
     struct knit_load_thread *thread = poll->thread;
     uint32_t full = 0;
+    poll->is_full = false;
     for (;;) {
         uint64_t at = due(poll, thread->next_number);
-        if (at > knit_ticks_now() || at >= thread->to || full == thread->links_count ||
+        poll->is_full = full == thread->links_count;
+        if (at > knit_ticks_now() || at >= thread->to || poll->is_full ||
             thread->next_number >= thread->count_max)
             return true;
         struct knit_load_link *link = &thread->links[poll->next_link];
@@ -101,14 +104,11 @@ static bool start_due(struct poll *poll)
 static void sleep_until_something(struct poll *poll, struct epoll_event *events, int *ret_count)
 {
     struct timespec wait = {.tv_nsec = 100 * 1000 * 1000};
-    if (poll->is_open) {
-        uint64_t now = knit_ticks_now(), at = due(poll, poll->thread->next_number);
+    uint64_t now = knit_ticks_now(), at = due(poll, poll->thread->next_number);
+    if (poll->is_open && !poll->is_full && at < poll->thread->to) {
         double ns = at > now ? knit_ticks_to_ns((double)(at - now)) : 0;
-        /* What is due and has no room waits for an answer like everything else. */
-        if (at > now && ns < SPIN_NS)
-            wait.tv_nsec = 0;
-        else if (at > now && ns < 100e6)
-            wait.tv_nsec = (long)(ns - SPIN_NS / 2);
+        if (ns < 100e6)
+            wait.tv_nsec = ns < SPIN_NS ? 0 : (long)(ns - SPIN_NS / 2);
     }
     *ret_count = epoll_pwait2(poll->fd, events, EVENTS, &wait, NULL);
 }

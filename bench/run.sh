@@ -51,7 +51,7 @@ start_daemon()
 {
   "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
     --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
-    --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
+    --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
   daemon=$!
   until [ -s "$scratch/ready" ]; do
     if ! kill -0 "$daemon" 2>/dev/null; then
@@ -71,7 +71,8 @@ url()
 # Each floor stands before what is measured against it.
 cases()
 {
-  local shm=$(url shm) task batch path target shape
+  local shm task batch path target connections depth
+  shm=$(url shm)
   for task in empty echo:37 echo:64 echo:101; do
     echo "--url floor:line"
     echo "--url $shm --label shm $task"
@@ -82,15 +83,18 @@ cases()
   for task in echo:65000 echo:1000000; do
     echo "--url $shm --label shm $task"
   done
+  echo "--url $shm --label shm --rate 20 --depth 4 --seconds 1 echo:64"
   for path in unix knit; do
     target=$(url "$path")
-    for shape in '1 1' '1 16' '50 1' '50 16'; do
-      set -- $shape
-      echo "--url floor:${path/knit/tcp} -c $1 -d $2 echo:64"
-      for task in empty echo:37 echo:64; do
-        echo "--url $target --label ${path/knit/tcp} -c $1 -d $2 $task"
+    for connections in 1 50; do
+      for depth in 1 16; do
+        echo "--url floor:${path/knit/tcp} -c $connections -d $depth echo:64"
+        for task in empty echo:37 echo:64; do
+          echo "--url $target --label ${path/knit/tcp} -c $connections -d $depth $task"
+        done
       done
     done
+    echo "--url $target --label ${path/knit/tcp} --rate 5000 -c 10 -d 64 echo:64"
   done
 }
 
