@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A caller aborts or settles a call while takers may be claiming it.
+ *
+ * One slot, used for G calls one after the other, and two takers (worker and thief). At any moment the caller may set
+ * the abort flag, or settle: give the call an outcome of its own (deadline, abort with reason), which is "not started"
+ * only if that is certain. Settled, the slot is a zombie until it is ANSWERED; that answer is dropped.
+ *
+ * Whether "not started" is certain rests on an order between the caller's store to `abort` and its load of `claim` on
+ * one side, the taker's claim and its load of `abort` on the other. So `abort` and `ctrl` go through the caller's store
+ * buffer (see park.pml); the claim is a locked operation.
+ *
+ * Checked: 1 at most one run; 8 what was settled as not started never runs; every call gets one outcome; a call that was
+ * not aborted is not cancelled, so an old flag does not hit the slot's next call; 5 no honest session is condemned.
+ */
+
+#ifndef G
+#define G 3
+#endif
+#define W 2
+#define DEPTH 3
+
+/* Words in the caller's buffer. Generations are counted from 1; a ring cell per generation. */
+#define ABORT 0
+#define CTRL(g) (g)
+byte mem[G + 1];
+byte buffered_word[DEPTH], buffered_value[DEPTH];
+byte buffered;
+
+byte claim, reply; /* generations */
+
+/* What only the checks know. */
+bool ran[G + 1], aborted[G + 1], not_started[G + 1], started[G + 1];
+bool over;
+
+inline drain_one()
+{
+	mem[buffered_word[0]] = buffered_value[0];
+	buffered_word[0] = buffered_word[1];
+	buffered_value[0] = buffered_value[1];
+	buffered_word[1] = buffered_word[2];
+	buffered_value[1] = buffered_value[2];
+	buffered_word[2] = 0;
+	buffered_value[2] = 0;
+	buffered--
+}
+
+inline drain()
+{
+	do
+	:: buffered > 0 -> drain_one()
+	:: else -> break
+	od
+}
+
+inline store(word, value)
+{
+	if
+	:: buffered == DEPTH -> drain_one()
+	:: else
+	fi;
+	buffered_word[buffered] = word;
+	buffered_value[buffered] = value;
+	buffered++
+}
+
+proctype buffer()
+{
+end:
+	do
+	:: d_step { buffered > 0 -> drain_one() }
+	od
+}
+
+/* abort = g, by a seq_cst store. */
+inline set_abort()
+{
+	d_step {
+#ifdef MUTANT_ABORT_A_FLAG
+		store(ABORT, 1);
+#else
+		store(ABORT, g);
+#endif
+		aborted[g] = true;
+#ifndef MUTANT_SETTLE_NO_FENCE
+		drain();
+#endif
+		skip
+	}
+}
+
+proctype caller()
+{
+	byte g, seen;
+	bool settled;
+
+	do
+	:: g < G ->
+		g++;
+		d_step { store(CTRL(g), 1) };
+		settled = false;
+		do
+		:: reply == g ->
+			/* collect, or drop the answer of a zombie */
+			break
+		:: !aborted[g] && !settled -> set_abort()
+		:: !settled ->
+			/* settle: abort, then claim, then one more look at the reply. */
+			set_abort();
+			seen = claim;
+			if
+			:: seen != g -> not_started[g] = true
+			:: seen == g && reply == g -> break
+			:: seen == g && reply != g -> started[g] = true
+			fi;
+			settled = true;
+			seen = 0;
+#ifdef MUTANT_ZOMBIE_REUSED
+			break
+#endif
+		od
+	:: else -> break
+	od;
+	over = true
+}
+
+#ifdef MUTANT_ABORT_A_FLAG
+#define ABORTED(flag) (flag != 0)
+#else
+#define ABORTED(flag) (flag == q)
+#endif
+
+/* take: q is at once the ring's position and the slot's generation, as there is one slot. */
+proctype taker()
+{
+	byte q = 1, flag, r;
+	bool won;
+
+	do
+	:: q <= G && mem[CTRL(q)] == 1 ->
+#ifdef MUTANT_ABORT_LOADED_BEFORE_CLAIM
+		flag = mem[ABORT];
+#endif
+		r = reply;
+		if
+		:: claim >= q -> q++
+		:: claim == q - 1 && r == q - 1 ->
+			/* READY -> CLAIMED */
+			d_step { won = (claim == q - 1); claim = (won -> q : claim) };
+			if
+			:: won ->
+#ifndef MUTANT_ABORT_LOADED_BEFORE_CLAIM
+				flag = mem[ABORT];
+#endif
+				if
+				:: ABORTED(flag) -> assert(aborted[q])
+				:: !ABORTED(flag) ->
+					d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
+				fi;
+				/* CLAIMED -> ANSWERED */
+#ifdef MUTANT_CLAIMED_CALLED_STARTED
+				assert(!started[q] || ran[q]);
+#endif
+				d_step { assert(reply == q - 1); reply = q; flag = 0; won = false; q++ }
+			:: !won -> q++
+			fi
+		:: else -> assert(false) /* condemned */
+		fi;
+		r = 0
+	:: over -> break
+	od
+}
+
+init {
+	atomic {
+		run caller();
+		run taker();
+		run taker();
+		run buffer()
+	}
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A caller sleeps until its calls are answered; two workers answer and wake it.
+ *
+ * Each worker answers calls as they come, sometimes several before it rings, as the end of a turn does. The caller arms
+ * `waiting`, looks, and sleeps on `rung`; a worker that finds it armed raises `rung` to that arm and wakes it if it was
+ * the one that raised it. With -DLOOP the caller is an event loop: it follows `news` instead of looking at each reply,
+ * and sleeps on its bell socket, in which a byte stays until it is read. `fate` kills a worker between any two steps;
+ * the host then answers what it held, bumps `rescan`, raises `rung` and wakes.
+ *
+ * The caller's look every 50 ms is left out: it is for a worker that is stopped between its raise and its wake, or
+ * before the end of its turn, which are the two cases left out with it.
+ *
+ * `waiting`, the replies and the news go through store buffers (see park.pml); `rung` is moved by locked operations
+ * alone. The futex's compare and sleep are one step.
+ *
+ * Checked: 7 nobody sleeps while there is an answer for it that nobody will ring for (the model would end with the
+ * caller asleep, which Spin reports); rung only rises.
+ */
+
+#ifndef N
+#define N 3 /* calls in flight */
+#endif
+#ifndef DEATHS
+#define DEATHS 0
+#endif
+
+#define W 2
+#define CALLER W /* parties 0 .. W - 1 are the workers */
+
+/* Words that go through store buffers: replies, then news of either worker, then waiting. */
+#define REPLY(i) (i)
+#define NEWS(w) (N + (w)) /* how many hints it wrote */
+#define WAITING (N + W)
+#define WORDS (N + W + 1)
+#define DEPTH 3
+
+byte mem[WORDS];
+byte buffered_word[(W + 1) * DEPTH], buffered_value[(W + 1) * DEPTH];
+byte buffered[W + 1];
+
+byte rung, rescan;
+byte hint[W * N]; /* what the news say: call numbers */
+
+/* Kernel: the caller asleep on rung, and a byte in the bell socket. */
+bool asleep, byte_there;
+
+/* Work, and what only the checks know. */
+byte next; /* the call to be claimed next */
+bool dead[W];
+
+inline drain_one(p)
+{
+	mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH];
+	buffered_word[(p) * DEPTH] = buffered_word[(p) * DEPTH + 1];
+	buffered_value[(p) * DEPTH] = buffered_value[(p) * DEPTH + 1];
+	buffered_word[(p) * DEPTH + 1] = buffered_word[(p) * DEPTH + 2];
+	buffered_value[(p) * DEPTH + 1] = buffered_value[(p) * DEPTH + 2];
+	buffered_word[(p) * DEPTH + 2] = 0;
+	buffered_value[(p) * DEPTH + 2] = 0;
+	buffered[p]--
+}
+
+inline drain(p)
+{
+	do
+	:: buffered[p] > 0 -> drain_one(p)
+	:: else -> break
+	od
+}
+
+inline store(p, word, value)
+{
+	if
+	:: buffered[p] == DEPTH -> drain_one(p)
+	:: else
+	fi;
+	buffered_word[(p) * DEPTH + buffered[p]] = word;
+	buffered_value[(p) * DEPTH + buffered[p]] = value;
+	buffered[p]++
+}
+
+inline fence(p)
+{
+	d_step { drain(p); skip }
+}
+
+proctype buffers()
+{
+end:
+	do
+	:: d_step { buffered[0] > 0 -> drain_one(0) }
+	:: d_step { buffered[1] > 0 -> drain_one(1) }
+	:: d_step { buffered[CALLER] > 0 -> drain_one(CALLER) }
+	od
+}
+
+/* FUTEX_WAKE on rung, or a byte into the bell socket. */
+inline wake()
+{
+#ifdef LOOP
+	byte_there = true
+#else
+	asleep = false
+#endif
+}
+
+/* Nothing of its own left to wait for. */
+inline look()
+{
+#ifdef LOOP
+	/* Follow the news; look at every reply only if rescan moved. */
+	if
+	:: read[0] < mem[NEWS(0)] -> d_step { i = hint[read[0]]; read[0]++ }
+	:: read[1] < mem[NEWS(1)] -> d_step { i = hint[N + read[1]]; read[1]++ }
+	:: read[0] == mem[NEWS(0)] && read[1] == mem[NEWS(1)] -> i = N
+	fi;
+	d_step {
+		if
+		:: i < N && mem[REPLY(i)] != 0 && !seen[i] -> seen[i] = true; collected++
+		:: else
+		fi;
+#ifndef MUTANT_RESCAN_NOT_LOOKED_AT
+		if
+		:: i == N && rescan != last_rescan ->
+			last_rescan = rescan;
+			i = 0;
+			do
+			:: i < N ->
+				if
+				:: mem[REPLY(i)] != 0 && !seen[i] -> seen[i] = true; collected++
+				:: else
+				fi;
+				i++
+			:: else -> break
+			od
+		:: else
+		fi
+#endif
+	}
+#else
+	/* A blocking caller waits for one call after the other. */
+	i = N;
+	d_step {
+		do
+		:: collected < N && mem[REPLY(collected)] != 0 -> collected++
+		:: else -> break
+		od
+	}
+#endif
+}
+
+proctype caller()
+{
+	byte r, arm, collected;
+	byte i;
+#ifdef LOOP
+	byte read[W], last_rescan;
+	bool seen[N];
+#endif
+
+	do
+	:: collected < N ->
+#ifndef MUTANT_RUNG_LOADED_LATE
+		r = rung;
+#endif
+#ifdef MUTANT_NOT_REARMED
+		d_step { arm = 1; store(CALLER, WAITING, arm) };
+#else
+		d_step { arm++; store(CALLER, WAITING, arm) };
+#endif
+#ifndef MUTANT_WAIT_NO_FENCE
+		fence(CALLER);
+#endif
+		do
+		:: look();
+		   if
+		   :: i == N -> break
+		   :: else
+		   fi
+		od;
+		if
+		:: collected == N
+		:: collected < N ->
+#ifdef MUTANT_RUNG_LOADED_LATE
+			r = rung;
+#endif
+#ifdef LOOP
+			fence(CALLER);
+			atomic { byte_there -> byte_there = false }
+#else
+			d_step { drain(CALLER); asleep = (rung == r) };
+			!asleep
+#endif
+		fi;
+		d_step { r = 0; store(CALLER, WAITING, 0) }
+	:: else -> break
+	od
+}
+
+/* After answers: fence, w = waiting, raise rung to w, wake whom it raised for. */
+inline ring_caller()
+{
+#ifndef MUTANT_ANSWER_NO_FENCE
+	fence(me);
+#endif
+	w = mem[WAITING];
+	if
+	:: w == 0
+	:: w != 0 ->
+#ifdef MUTANT_WAKE_BEFORE_RAISE
+		if
+		:: w > rung -> wake(); d_step { drain(me); rung = (w > rung -> w : rung) }
+		:: else
+		fi
+#else
+#ifdef MUTANT_RUNG_EXCHANGED
+		if
+		:: w > rung -> d_step { drain(me); rung = w; w = 0 }; wake()
+		:: else
+		fi
+#else
+		if
+		:: d_step { w > rung -> drain(me); rung = w; w = 0 }; wake()
+		:: d_step { w <= rung -> w = 0 }
+		fi
+#endif
+#endif
+	fi;
+	w = 0
+}
+
+proctype worker(byte me)
+{
+	byte call = N, w, told;
+	bool owed; /* answered since it last rang */
+
+	{
+		do
+		:: d_step { next < N -> call = next; next++ };
+#ifdef MUTANT_NEWS_BEFORE_REPLY
+			d_step { hint[me * N + told] = call; told++; store(me, NEWS(me), told) };
+#endif
+			/* CLAIMED -> ANSWERED */
+			d_step { store(me, REPLY(call), 1); owed = true };
+#ifndef MUTANT_NEWS_BEFORE_REPLY
+#ifdef LOOP
+			d_step { hint[me * N + told] = call; told++; store(me, NEWS(me), told) };
+#endif
+#endif
+			call = N;
+			if
+			:: ring_caller(); owed = false
+			:: next < N /* the turn goes on */
+			fi
+		:: next == N -> break
+		od;
+		if
+		:: owed -> ring_caller(); owed = false
+		:: else
+		fi
+	} unless { dead[me] };
+
+	if
+	:: dead[me] ->
+		/* Reaped: what it stored is in memory. The host answers what it held, then tells the waiting caller. */
+		d_step {
+			drain(me);
+			w = 0;
+			owed = false;
+			if
+			:: call < N -> mem[REPLY(call)] = 2; call = N
+			:: else
+			fi
+		};
+#ifndef MUTANT_RESCAN_NOT_BUMPED
+		rescan++;
+#endif
+		/* The rest is the host's fence and ring; a survivor takes what is left, else the host does. */
+		w = mem[WAITING];
+		if
+#ifdef MUTANT_RECOVERY_WAKES_IF_RAISED
+		:: w > rung -> d_step { rung = (w > rung -> w : rung) }; wake()
+#else
+#ifndef MUTANT_RECOVERY_WAKES_NOBODY
+		:: w != 0 -> d_step { rung = (w > rung -> w : rung) }; wake()
+#endif
+#endif
+		:: else
+		fi
+	:: else
+	fi
+}
+
+proctype fate()
+{
+#if DEATHS > 0
+	if
+	:: true -> dead[0] = true
+	:: true
+	fi
+#else
+	skip
+#endif
+}
+
+init {
+	atomic {
+		run caller();
+		run worker(0);
+		run worker(1);
+		run buffers();
+		run fate()
+	}
+}
