@@ -4,9 +4,7 @@ which the next daemon replaces. A socket that is served is refused.
 """
 
 import os
-import re
 import subprocess
-import tempfile
 import time
 
 from knit_harness import Case, main, wait_until
@@ -16,10 +14,16 @@ DISCONNECTED = 501
 KILLED = -9
 
 
-def left_behind():
-    """Names in the folders where things are forgotten."""
-    return {os.path.join(folder, name) for folder in ('/dev/shm', tempfile.gettempdir())
-            for name in os.listdir(folder) if re.search('knit', name)}
+def named_files(pid):
+    """What it has open or mapped in the folders where things are forgotten."""
+    links = [f'/proc/{pid}/{kind}/{name}' for kind in ('fd', 'map_files') for name in os.listdir(f'/proc/{pid}/{kind}')]
+    paths = set()
+    for link in links:
+        try:
+            paths.add(os.readlink(link))
+        except OSError:
+            pass
+    return {path for path in paths if path.startswith(('/dev/shm/', '/tmp/', '/run/', '/var/'))}
 
 
 class DaemonDeath(Case):
@@ -64,16 +68,18 @@ class DaemonDeath(Case):
         return max((o.ns - killed_ns) / 1e6 for o in outcomes)
 
     def test_nothing_is_left_but_socket_and_lock(self):
-        before = left_behind()
         with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'hold', 1, 1, 1) as caller:
             daemon.expected_status = KILLED
             caller.wait_ready()
             daemon.ledger.wait_for(1)
+            named = set().union(*map(named_files, [daemon.pid, *daemon.workers()]))
+            programs = os.path.dirname(os.path.dirname(os.environ['KNIT_DAEMON']))
+            named = {path for path in named if not path.startswith((programs, daemon.dir, daemon.ledger.path))}
+            self.assertEqual(named, set())
             daemon.process.kill()
             daemon.wait()
             caller.outcomes()
             self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'k.sock', 'k.sock.lock', 'log', 'ready'])
-            self.assertEqual(left_behind() - before, {daemon.dir, daemon.ledger.path})
 
     def test_a_stale_socket_is_replaced_and_a_live_one_refused(self):
         with LedgerDaemon() as first:
