@@ -363,10 +363,15 @@ static int take_time(struct cursor *cursor, const struct type *type, const struc
 
 static int align(struct knit_span *elements, size_t size, struct knit_lent **lent)
 {
+    static const max_align_t nothing;
     struct knit_lent *copy;
 
-    if (elements->len == 0 || (uintptr_t)elements->bytes % size == 0)
+    if ((uintptr_t)elements->bytes % size == 0)
         return 0;
+    if (elements->len == 0) {
+        elements->bytes = (const uint8_t *)&nothing;
+        return 0;
+    }
     copy = malloc(sizeof(*copy) + elements->len);
     if (copy == NULL)
         return -ENOMEM;

@@ -488,6 +488,18 @@ static uint64_t deadline_ns(const struct knit_call *call)
     return call->job->deadline_ns;
 }
 
+/* The outcome of a task that saw its abort flag and stopped. */
+static int return_aborted(struct knit_call *call)
+{
+    bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
+    struct knit_failure failure =
+        is_late ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+                : knit_failure(KNIT_CANCELLED, "cancelled while it ran");
+
+    failure.started = KNIT_STARTED_YES;
+    return call->is_settled ? call->code : fail_with(call, &failure);
+}
+
 const struct knit_api *knit_call_api(void)
 {
     static const struct knit_api api = {
@@ -536,6 +548,9 @@ const struct knit_api *knit_call_api(void)
         .aborted = aborted,
         .now_ns = now_ns,
         .deadline_ns = deadline_ns,
+        .return_aborted = return_aborted,
+        .value_time = knit_decoder_time,
+        .put_time = knit_writer_time,
     };
 
     return &api;

@@ -29,7 +29,6 @@ enum {
     OVERFLOWED = 1,
     BAD_VALUE = 2,
     NO_MEMORY = 3,
-    STOPPED = 4,
 };
 
 KNIT_MODULE("1.0");
@@ -115,7 +114,7 @@ KNIT_TASK(primes_below, "primes_below(n: int) -> int", .doc = "How many primes l
         int64_t high = low + SEGMENT < n ? low + SEGMENT : n;
 
         if (knit_aborted(call))
-            return knit_fail(call, STOPPED, "stopped before the end");
+            return knit_return_aborted(call);
         memset(segment, 0, sizeof(segment));
         for (int64_t p = 2; p * p < high; p++) {
             int64_t first = p * p > low ? p * p : (low + p - 1) / p * p;
@@ -140,7 +139,7 @@ KNIT_TASK(sleep, "sleep(ms: int) -> nil", .doc = "Waits that many milliseconds."
         struct timespec nap = {.tv_nsec = left_ns < 1000000 ? (long)left_ns : 1000000};
 
         if (knit_aborted(call))
-            return knit_fail(call, STOPPED, "woken before the time");
+            return knit_return_aborted(call);
         nanosleep(&nap, NULL);
     }
     return knit_return_nil(call);

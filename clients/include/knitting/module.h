@@ -103,6 +103,15 @@ struct knit_api {
     bool (*aborted)(const struct knit_call *call);    /* the caller no longer waits; end soon */
     uint64_t (*now_ns)(const struct knit_call *call); /* CLOCK_MONOTONIC */
     uint64_t (*deadline_ns)(const struct knit_call *call); /* on that clock; 0 = none */
+
+    /* The outcome of a task that ends early because aborted() said so: CANCELLED, or TIMEOUT once
+     * its deadline has passed. */
+    int (*return_aborted)(struct knit_call *call);
+
+    /* Timestamps: false, and nothing written, for a value that is none. */
+    bool (*value_time)(
+        const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds);
+    void (*put_time)(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 };
 
 /* One task, as its module declares it. */

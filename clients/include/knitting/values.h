@@ -48,6 +48,13 @@ static inline double knit_value_float(const struct knit_value *value)
     return knit_api->value_float(value);
 }
 
+/* False, and nothing written, if the value is no timestamp. */
+static inline bool knit_value_time(
+    const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
+{
+    return knit_api->value_time(value, ret_seconds, ret_nanoseconds);
+}
+
 /* Body of a str, bin or ext value; ret_ext, if not NULL, gets the ext type, or -1. */
 static inline const void *knit_value_bytes(
     const struct knit_value *value, size_t *ret_len, int *ret_ext)
@@ -136,6 +143,12 @@ static inline void knit_put_text(struct knit_writer *writer, const char *text)
 static inline void knit_put_bin(struct knit_writer *writer, const void *bytes, size_t len)
 {
     knit_api->put_bin(writer, bytes, len);
+}
+
+static inline void knit_put_time(
+    struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
+{
+    knit_api->put_time(writer, seconds, nanoseconds);
 }
 
 /* Then put that many values, or that many keys each followed by its value. */
