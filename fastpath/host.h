@@ -109,6 +109,7 @@ struct knit_pool {
     char *start_text;                 /* bootstrap text and modules, for START */
     size_t start_bytes;
     const char **argv;
+    bool has_prefix; /* the worker may be a child of the process that is watched */
     enum knit_pool_phase phase;
     int epoll_fd;
     int timer_fd;
@@ -138,6 +139,7 @@ struct knit_pool {
     uint32_t marks_serial;
     uint64_t deaths, hard_timeouts, condemned, recovered;
     struct knit_notices notices;
+    uint64_t dropped_told;
     char why[KNIT_POOL_WHY_BYTES]; /* opening failed */
 };
 

@@ -173,6 +173,7 @@ static int copy_options(struct knit_pool *pool, const struct knit_pool_options *
     const char **argv = calloc(prefix + 2, sizeof(*argv));
 
     pool->argv = argv;
+    pool->has_prefix = prefix != 0;
     pool->options = *options;
     pool->options.prefix = pool->options.modules = NULL;
     pool->options.bootstrap = NULL;
@@ -266,9 +267,15 @@ static int make_workers(struct knit_pool *pool)
 static void deliver(struct knit_pool *pool)
 {
     struct knit_notices taken;
+    struct knit_pool_event dropped = {
+        .kind = KNIT_POOL_OUTPUT_DROPPED, .task = KNIT_POOL_TASK_NONE};
 
     knit_notices_init(&taken);
     pthread_mutex_lock(&pool->mutex);
+    dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_told);
+    if (dropped.lost != 0)
+        knit_notices_add_event(&pool->notices, &dropped);
+    pool->dropped_told = pool->notices.dropped;
     knit_notices_take(&pool->notices, &taken);
     pthread_mutex_unlock(&pool->mutex);
     knit_notices_deliver(&taken, &pool->options.callbacks);

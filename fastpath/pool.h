@@ -59,7 +59,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_TASK_QUARANTINED,  /* task */
     KNIT_POOL_SESSION_CONDEMNED, /* session, text: broke the protocol; end its connection */
     KNIT_POOL_DEGRADED,          /* workers die faster than they work; `again` false = over */
-    KNIT_POOL_OUTPUT_DROPPED,    /* lane, pid, lost = lines that were not handed on */
+    KNIT_POOL_OUTPUT_DROPPED,    /* lost = lines that were not handed on, for want of memory */
     KNIT_POOL_STOPPED,           /* after knit_pool_shutdown(): all workers are reaped. Once. */
 };
 

@@ -25,7 +25,9 @@
 #include "fastpath/call.h"
 #include "fastpath/control.h"
 
-#define OUTPUT_BYTES_A_TURN 65536
+#define OUTPUT_BYTES_A_TURN 65536u
+#define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
+#define MESSAGES_A_TURN     256
 #define NO_WORKER_NS        1000000000u /* without any worker for so long: calls are refused */
 #define CLOSED_NS           1000000000u /* a worker may live so long without a control socket */
 #define SWEEP_NS            20000000u   /* how often the host looks for calls it has to refuse */
@@ -59,7 +61,7 @@ __attribute__((format(printf, 2, 3))) static void refuse(
 {
     va_list args;
 
-    if (worker->why[0] != '\0')
+    if (worker->why[0] != '\0' || worker->step == KNIT_STEP_ENDED)
         return;
     va_start(args, format);
     (void)vsnprintf(worker->why, sizeof(worker->why), format, args);
@@ -452,7 +454,7 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
 {
     bool is_starting = worker->step == KNIT_STEP_REGISTRY || worker->step == KNIT_STEP_READY;
 
-    if (worker->why[0] != '\0')
+    if (worker->why[0] != '\0' || worker->step == KNIT_STEP_ENDED)
         return;
     if (message->type == KNIT_CONTROL_HELLO && worker->step == KNIT_STEP_HELLO)
         hear_hello(pool, worker, message);
@@ -468,10 +470,10 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
         refuse(worker, "it sent message %u out of turn", message->type);
 }
 
-/* All that is there. True: the other end is closed. */
+/* What is there, up to a bound: epoll tells of the rest. True: the other end is closed. */
 static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
 {
-    for (;;) {
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
         struct knit_control_message message;
         int fds[KNIT_CONTROL_FDS_MAX];
         int error = knit_control_receive(worker->process.control_fd, &message, fds, false);
@@ -490,9 +492,10 @@ static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
         if (error != 0)
             continue;
         hear(pool, worker, &message, fds);
-        for (uint32_t i = 0; i < KNIT_CONTROL_FDS_MAX; i++)
-            close_fd(&fds[i]);
+        for (uint32_t j = 0; j < KNIT_CONTROL_FDS_MAX; j++)
+            close_fd(&fds[j]);
     }
+    return false;
 }
 
 /* ---- what tasks print ---- */
@@ -509,33 +512,30 @@ static void on_line(void *arg, const char *line, size_t len, bool truncated)
     knit_notices_add_line(&printing->pool->notices, &printing->whose, line, len, truncated);
 }
 
-static void hear_output(struct knit_pool *pool, struct knit_worker *worker, bool to_the_end)
+/* At most so many bytes, so that a worker that prints without end does not hold up the others.
+ * Last: there is no worker behind it any more, only what is left in the pipe. */
+static void hear_output(
+    struct knit_pool *pool, struct knit_worker *worker, size_t most, bool is_last)
 {
     struct printing printing = {
         pool, {.lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE}};
     char bytes[8192];
-    size_t total = 0;
 
-    if (worker->process.output_fd < 0)
-        return;
-    for (;;) {
+    while (worker->process.output_fd >= 0 && most > 0) {
         ssize_t got = read(worker->process.output_fd, bytes, sizeof(bytes));
 
         if (got < 0 && errno == EINTR)
             continue;
-        if (got > 0)
-            knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &printing);
-        total += got > 0 ? (size_t)got : 0;
-        if (got == 0 || (got < 0 && errno != EAGAIN)) {
-            to_the_end = true;
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got <= 0) {
+            is_last = true;
             break;
         }
-        /* A worker that prints without end must not hold up the others; what it left in the pipe
-         * when it died is bounded by the pipe. */
-        if (got < 0 || (!to_the_end && total >= OUTPUT_BYTES_A_TURN))
-            break;
+        knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &printing);
+        most -= (size_t)got < most ? (size_t)got : most;
     }
-    if (to_the_end) {
+    if (is_last) {
         knit_output_end(&worker->output, on_line, &printing);
         close_fd(&worker->process.output_fd);
     }
@@ -553,13 +553,14 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
     if (worker->serial != (uint32_t)data || worker->step == KNIT_STEP_NONE)
         return;
     if (source == KNIT_SOURCE_OUTPUT) {
-        hear_output(pool, worker, false);
+        hear_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
     } else if (source == KNIT_SOURCE_PID) {
-        /* Its last words first. */
-        (void)hear_all(pool, worker);
-        hear_output(pool, worker, true);
+        /* Its last words first: of a process that was reaped nothing is believed. */
+        bool is_closed = hear_all(pool, worker);
+
         knit_death_reap(pool, worker, now_ns);
-        if (worker->step == KNIT_STEP_ENDED && hear_all(pool, worker))
+        hear_output(pool, worker, OUTPUT_BYTES_LAST, true);
+        if (is_closed || !pool->has_prefix || hear_all(pool, worker))
             knit_death_bury(pool, worker, now_ns);
     } else if (source == KNIT_SOURCE_CONTROL) {
         bool is_closed = (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && hear_all(pool, worker);
