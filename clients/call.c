@@ -73,13 +73,10 @@ static int explain(
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
             k->stream.fd < 0 ? k->stream.reason : "the pool has closed this session");
-    if (code == KNIT_OVERLOADED)
-        return knit_error_make(
-            ret_error, code, KNIT_STARTED_NO, "all room is taken by results that were not freed");
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
-/* Until the call is started, its time is over, or there cannot be room for it. */
+/* Until the call is started, or its time is over. */
 static int start_or_wait(struct knit_handle *handle, const struct start *start, uint64_t now_ns)
 {
     struct knit *k = handle->k;
@@ -94,8 +91,6 @@ static int start_or_wait(struct knit_handle *handle, const struct start *start, 
         code = try_start(handle, start, now_ns);
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
-        if (via == KNIT_VIA_LANES && knit_local_in_flight(k->local) == 0)
-            return KNIT_OVERLOADED;
         if (handle->deadline_ns != 0 && knit_client_now_ns() >= handle->deadline_ns)
             return KNIT_TIMEOUT;
         knit_client_wait(k, via, NULL, handle->deadline_ns != 0 ? handle->deadline_ns : UINT64_MAX);

@@ -30,6 +30,9 @@ enum {
     SPIN_US_DEFAULT = 50,
     COLLECT_MAX = 16,
     CLOSED_LOOK_MS = 5,
+    /* Results stay in place up to this part of the slots and of a lane's arena; what comes then is
+       copied. So a caller that keeps its results for long never starves itself. */
+    HELD_PART = 4,
 };
 
 struct knit_local {
@@ -41,6 +44,8 @@ struct knit_local {
     uint64_t payload_max;
     struct knit_geometry geometry;
     struct knit_mapping board, request, reply;
+    uint32_t held; /* results that are read in place, and their bytes */
+    uint64_t held_bytes;
 };
 
 /* ---- attaching ---- */
@@ -362,15 +367,26 @@ void knit_local_flush(struct knit_local *local)
     knit_session_flush(local->session);
 }
 
+static bool may_hold(const struct knit_local *local, size_t len)
+{
+    return local->held < local->geometry.slots / HELD_PART &&
+           len <= local->geometry.reply_arena_bytes / HELD_PART - local->held_bytes;
+}
+
 static void finish(struct knit_local *local, const struct knit_session_outcome *outcome)
 {
     struct knit_handle *handle = outcome->user;
     bool is_error = outcome->status != KNIT_STATUS_RESULT;
 
-    if (outcome->held)
+    if (outcome->held && may_hold(local, outcome->len)) {
+        local->held++;
+        local->held_bytes += outcome->len;
         knit_handle_finish_held(handle, is_error, outcome->payload, outcome->len);
-    else
+    } else {
         knit_handle_finish(handle, is_error, outcome->payload, outcome->len);
+        if (outcome->held)
+            knit_session_release(local->session, outcome->slot);
+    }
     if (is_error) {
         struct knit_failure failure;
 
@@ -441,12 +457,9 @@ void knit_local_forget(struct knit_local *local, struct knit_handle *handle)
 
 void knit_local_release(struct knit_local *local, struct knit_handle *handle)
 {
+    local->held--;
+    local->held_bytes -= handle->outcome.len;
     knit_session_release(local->session, handle->slot);
-}
-
-uint32_t knit_local_in_flight(const struct knit_local *local)
-{
-    return local->geometry.slots - knit_session_slots_free(local->session);
 }
 
 void knit_local_disconnect(struct knit *k)

@@ -68,9 +68,6 @@ void knit_local_forget(struct knit_local *local, struct knit_handle *handle);
 /* Give the block of a held outcome back. */
 void knit_local_release(struct knit_local *local, struct knit_handle *handle);
 
-/* Slots that are taken: by calls in flight and by held results. */
-uint32_t knit_local_in_flight(const struct knit_local *local);
-
 /* The lease is gone: collect what was answered, settle everything else. */
 void knit_local_disconnect(struct knit *k);
 

@@ -127,8 +127,7 @@ int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *me
         return KNIT_DISCONNECTED;
     if (params.len > stream->request_max)
         return KNIT_TOO_LARGE;
-    if (stream->places_taken >= limit ||
-        len - stream->out_sent > KNIT_STREAM_OUT_MAX)
+    if (stream->places_taken >= limit || len - stream->out_sent > KNIT_STREAM_OUT_MAX)
         return KNIT_WOULD_BLOCK;
 
     msgid = take_place(stream, handle);

@@ -347,6 +347,42 @@ static void results_stay_until_they_are_freed(void **state)
     }
 }
 
+/* More results than a session has slots, and more bytes than its arenas have room. */
+static void results_may_all_be_kept(void **state)
+{
+    enum { SMALL = 2500, LARGE = 80, LARGE_BYTES = 1 << 20 };
+    static struct knit_handle *handles[SMALL];
+    static uint8_t bytes[LARGE_BYTES];
+    const uint8_t *got;
+    size_t len;
+
+    (void)state;
+    for (int i = 0; i < SMALL; i++) {
+        memset(bytes, i, 300);
+        succeeds(
+            knit_start(k, NULL, &handles[i], &error, "echo", "(bin) -> bin", bytes, (size_t)300));
+        if (i % 10 == 9)
+            succeeds(knit_await(handles[i], 20000, &error));
+    }
+    for (int i = 0; i < SMALL; i++) {
+        succeeds(knit_await(handles[i], 20000, &error));
+        succeeds(knit_results(handles[i], &error, &got, &len));
+        assert_true(len == 300 && got[0] == (uint8_t)i && got[299] == (uint8_t)i);
+    }
+    for (int i = 0; i < SMALL; i++)
+        knit_free(handles[i]);
+    for (int i = 0; i < LARGE; i++) {
+        memset(bytes, i, LARGE_BYTES);
+        succeeds(knit_start(
+            k, NULL, &handles[i], &error, "echo", "(bin) -> bin", bytes, (size_t)LARGE_BYTES));
+    }
+    for (int i = 0; i < LARGE; i++) {
+        succeeds(knit_await(handles[i], 20000, &error));
+        succeeds(knit_results(handles[i], &error, &got, &len));
+        assert_true(len == LARGE_BYTES && got[0] == (uint8_t)i && got[len - 1] == (uint8_t)i);
+    }
+}
+
 static void handles_may_be_freed_in_flight(void **state)
 {
     struct knit_handle *handle;
@@ -468,6 +504,7 @@ int main(int argc, char **argv)
         WITH_SESSION(a_crash_fails_its_call_alone),
         WITH_SESSION(a_full_session_says_so),
         WITH_SESSION(results_stay_until_they_are_freed),
+        WITH_SESSION(results_may_all_be_kept),
         WITH_SESSION(handles_may_be_freed_in_flight),
         WITH_SESSION(arguments_beyond_the_limit_are_refused),
         WITH_SESSION(a_forked_child_leaves_the_session_alone),
