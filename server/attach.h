@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `$/attach`: hands a caller on this machine its own session in the pool.
  *
- * Descriptors ride on the first byte of the response, and a receiver can only tell whose they are
- * when that byte begins what it reads; so the response leaves when nothing else waits, and until
- * then the connection is not read.
+ * Descriptors ride on the first byte of the response. The response leaves in a write of its own,
+ * when nothing else waits, and until then the connection is not read: so they cannot end up with a
+ * reply that happens to leave in the same write.
  *
  * The connection is the session's lease: when it ends the session ends, and when the session is
  * condemned the connection is closed.

@@ -4,8 +4,6 @@
  * it. */
 #include "server/setting.h"
 
-#include "config.h"
-
 #define AT(member) offsetof(struct knit_settings, member)
 #define KIB        UINT64_C(1024)
 #define MIB        (1024 * KIB)
@@ -66,8 +64,8 @@ const struct knit_setting knit_setting_table[] = {
 
     {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(modules), 0, 256, NULL, NULL,
         "PATH...",
-        "Task modules (shared objects) to load; may be given several times. Left out, all "
-        "in " KNIT_MODULEDIR "; the word none loads none."},
+        "Task modules (shared objects) to load; may be given several times. Left out, all in the "
+        "installation's knitting/modules folder; the word none loads none."},
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
         "Worker processes; auto is one for every processor, at least 2."},
     {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "robinRound",

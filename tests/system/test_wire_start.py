@@ -33,6 +33,12 @@ class Words(Case):
             done = subprocess.run([os.environ['KNIT_DAEMON'], '--help'], stdout=full, timeout=30)
         self.assertNotEqual(done.returncode, 0)
 
+    def test_the_sample_in_the_tree_is_what_the_table_says(self):
+        path = os.path.join(os.path.dirname(__file__), '..', '..', 'deploy', 'knittingd.conf')
+        with open(path) as file:
+            self.assertEqual(file.read(), run('--sample-config').stdout,
+                             'write it anew: knittingd --sample-config > deploy/knittingd.conf')
+
     def test_the_sample_is_a_configuration(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'k.conf')

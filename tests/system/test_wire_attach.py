@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`$/attach` as bytes and descriptors: who gets a session, what comes with it, and that it ends with its connection.
+What is done with the memory is tested with the client library."""
+
+import array
+import fcntl
+import multiprocessing
+import os
+import pwd
+import signal
+import socket
+import stat
+import unittest
+
+import msgpack
+
+from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
+
+QUOTA, BAD_ARGUMENT, DENIED = 201, 302, 301
+LAYOUT = 1
+F_GET_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1034, 1, 2, 4
+
+
+def attach(rpc, **wish):
+    """Asks, and reads up to the response: (result, descriptors)."""
+    msgid = rpc.request('$/attach', {'version': LAYOUT, **wish})
+    fds = array.array('i')
+    while msgid not in rpc.responses:
+        data, control, flags, _ = rpc.sock.recvmsg(1 << 16, socket.CMSG_SPACE(16 * fds.itemsize))
+        assert not flags & socket.MSG_CTRUNC
+        if not data:
+            raise EOFError
+        if control:
+            assert not fds, 'descriptors came twice'
+            fds.frombytes(control[0][2])
+        rpc.unpacker.feed(data)
+        for message in rpc.unpacker:
+            rpc.responses[message[1]] = message[2:]
+    error, result = rpc.responses.pop(msgid)
+    if error is not None:
+        assert not fds
+        raise RpcError(error)
+    return result, list(fds)
+
+
+class Attach(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(workers=2)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def sessions(self):
+        with self.daemon.tcp() as rpc:
+            return rpc.call('$/stats')['pool']['foreign_sessions']
+
+    def test_four_sealed_descriptors_and_the_shape(self):
+        with self.daemon.unix() as rpc:
+            result, fds = attach(rpc, slots=64, arena=1 << 20)
+            self.assertEqual(len(fds), 4)
+            self.assertEqual(result['layout'], LAYOUT)
+            self.assertEqual(result['lanes'], 2)
+            self.assertEqual(result['slots'], 64)
+            self.assertGreaterEqual(result['cells'], 64 + 16)
+            board, request, reply, bell = fds
+            for fd in (board, request, reply):
+                status = os.fstat(fd)
+                self.assertTrue(stat.S_ISREG(status.st_mode))
+                self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+                self.assertEqual(fcntl.fcntl(fd, F_GET_SEALS) & 7, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
+            self.assertEqual([fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in (board, request, reply)],
+                             [os.O_RDONLY, os.O_RDWR, os.O_RDONLY])
+            self.assertTrue(stat.S_ISSOCK(os.fstat(bell).st_mode))
+            for fd in fds:
+                os.close(fd)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def test_the_session_ends_with_its_connection(self):
+        rpc = self.daemon.unix()
+        _, fds = attach(rpc)
+        self.assertEqual(self.sessions(), 1)
+        rpc.close()
+        wait_until(lambda: self.sessions() == 0, 'the session to end')
+        for fd in fds:
+            os.close(fd)
+
+    def test_one_session_a_connection(self):
+        with self.daemon.unix() as rpc:
+            _, fds = attach(rpc)
+            error = self.assertRaises(RpcError, attach, rpc)
+            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': LAYOUT})
+            for fd in fds:
+                os.close(fd)
+        wait_until(lambda: self.sessions() == 0, 'the session to end')
+
+    def test_a_limit_for_each_user(self):
+        connections, fds = [], []
+        try:
+            with self.assertRaises(RpcError) as caught:
+                for _ in range(64):
+                    connections.append(self.daemon.unix())
+                    fds += attach(connections[-1], slots=16, arena=1 << 16)[1]
+            self.assertEqual(caught.exception.code, QUOTA)
+            self.assertGreater(len(connections), 4)
+        finally:
+            for rpc in connections:
+                rpc.close()
+            for fd in fds:
+                os.close(fd)
+        wait_until(lambda: self.sessions() == 0, 'the sessions to end')
+
+    def test_it_waits_until_the_output_is_empty(self):
+        with self.daemon.unix() as rpc:
+            data = b'x' * 3000000
+            before = [rpc.request('echo', data)]
+            wait_until(lambda: self.daemon.stats()['loops']['calls_answered'] > 0, 'the answer')
+            before.append(rpc.request('$/ping', data))
+            _, fds = attach(rpc)
+            self.assertEqual(len(fds), 4)
+            for msgid in before:
+                self.assertEqual(rpc.result(msgid), data)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            for fd in fds:
+                os.close(fd)
+
+    def test_leaving_before_the_answer_leaves_nothing(self):
+        for i in range(20):
+            rpc = self.daemon.unix()
+            if i % 2:
+                rpc.request('$/ping', b'x' * 3000000)
+            rpc.send(msgpack.packb([0, 9, '$/attach', [{'version': LAYOUT}]]))
+            rpc.close()
+        wait_until(lambda: self.sessions() == 0, 'the sessions to end')
+        wait_until(lambda: self.daemon.stats()['pool']['closing_sessions'] == 0, 'the memory to go')
+
+    def test_the_daemons_end_reaches_the_lease(self):
+        with Daemon(workers=1) as daemon, daemon.unix() as rpc:
+            rpc.hello()
+            _, fds = attach(rpc)
+            daemon.send_signal(signal.SIGTERM)
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertEqual(daemon.wait(), 0)
+            for fd in fds:
+                os.close(fd)
+
+
+def attach_as_nobody(path, gids, queue):
+    """In a child of its own: the code that an attach of another user gets, or 0."""
+    os.setgroups(gids)
+    os.setgid(pwd.getpwnam('nobody').pw_gid)
+    os.setuid(pwd.getpwnam('nobody').pw_uid)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(10)
+    sock.connect(path)
+    with sock:
+        try:
+            attach(Rpc(sock))
+            queue.put(0)
+        except RpcError as error:
+            queue.put(error.code)
+
+
+@unittest.skipUnless(os.geteuid() == 0, 'needs root, to become somebody else')
+class Strangers(Case):
+    def code_for_nobody(self, *gids, **options):
+        with Daemon(workers=1, socket_mode='0666', **options) as daemon:
+            os.chmod(daemon.dir, 0o755)
+            queue = multiprocessing.Queue()
+            child = multiprocessing.Process(target=attach_as_nobody, args=(daemon.socket, list(gids), queue))
+            child.start()
+            code = queue.get(timeout=30)
+            child.join()
+            return code
+
+    def test_other_users_are_refused_unless_listed(self):
+        self.assertEqual(self.code_for_nobody(), DENIED)
+        self.assertEqual(self.code_for_nobody(attach_users='daemon'), DENIED)
+        self.assertEqual(self.code_for_nobody(attach_users='nobody'), 0)
+
+    def test_members_of_listed_groups_are_let_in(self):
+        self.assertEqual(self.code_for_nobody(attach_groups='4242'), DENIED)
+        self.assertEqual(self.code_for_nobody(4242, attach_groups='4242'), 0)
+
+
+if __name__ == '__main__':
+    main()
