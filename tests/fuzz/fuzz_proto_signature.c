@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A signature, then after a newline the bytes of params. Oracle: canonical text parses to itself;
+ * what a signature accepts is well-formed; arguments lie one behind the other.
+ */
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/limits.h"
+#include "proto/signature.h"
+#include "tests/fuzz/target.h"
+
+static void reparse(const struct knit_signature *signature)
+{
+    const char *text = knit_signature_text(signature);
+    struct knit_signature *again = NULL;
+
+    KNIT_FUZZ_CHECK(knit_signature_is_name(
+        knit_signature_name(signature), strlen(knit_signature_name(signature))));
+    /* Blanks that the canonical text puts in may take it beyond the limit. */
+    if (strlen(text) > KNIT_SIGNATURE_BYTES_MAX)
+        return;
+    KNIT_FUZZ_CHECK(knit_signature_parse(text, strlen(text), &again, NULL) == 0);
+    KNIT_FUZZ_CHECK(strcmp(knit_signature_text(again), text) == 0);
+    knit_signature_free(again);
+}
+
+static void check(const struct knit_signature *signature, const uint8_t *bytes, size_t len)
+{
+    struct knit_signature_mismatch why;
+    struct knit_signature_args args;
+    char text[200];
+    uint32_t at, i;
+
+    if (knit_signature_check(signature, bytes, len, &args, &why)) {
+        KNIT_FUZZ_CHECK(knit_signature_explain(&why, false, text, sizeof(text)) > 0);
+    } else {
+        KNIT_FUZZ_CHECK(knit_check_value(bytes, len, KNIT_DEPTH_MAX, NULL) == 0);
+        for (i = 0; i < args.count && i < KNIT_SIGNATURE_PARAMS_MAX; i++) {
+            at = i == 0 ? args.arg[0].off : args.arg[i - 1].off + args.arg[i - 1].len;
+            KNIT_FUZZ_CHECK(args.arg[i].off == at && at + args.arg[i].len <= len);
+        }
+    }
+    if (!signature)
+        return;
+    if (knit_signature_check_result(signature, bytes, len, &why))
+        KNIT_FUZZ_CHECK(knit_signature_explain(&why, true, text, sizeof(text)) > 0);
+    else
+        KNIT_FUZZ_CHECK(knit_check_value(bytes, len, KNIT_DEPTH_MAX, NULL) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    const uint8_t *newline = len ? memchr(bytes, '\n', len) : NULL;
+    size_t text_len = newline ? (size_t)(newline - bytes) : len;
+    struct knit_signature_flaw flaw = {0};
+    struct knit_signature *signature = NULL;
+
+    if (knit_signature_parse((const char *)bytes, text_len, &signature, &flaw)) {
+        KNIT_FUZZ_CHECK(flaw.reason != NULL && flaw.offset <= text_len);
+    } else {
+        reparse(signature);
+    }
+    if (newline)
+        check(signature, newline + 1, len - text_len - 1);
+    knit_signature_free(signature);
+    return 0;
+}

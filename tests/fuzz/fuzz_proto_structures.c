@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The protocol's own small structures, from the same bytes: options, `$/hello` and its answer, the
+ * pages of `$/tasks`, errors. Oracle: each decoder answers with a reason or a result, and an error
+ * that was read is an error in each of its forms.
+ */
+#include "proto/check.h"
+#include "proto/failure.h"
+#include "proto/hello.h"
+#include "proto/limits.h"
+#include "proto/options.h"
+#include "proto/tasks.h"
+#include "proto/walk.h"
+#include "tests/fuzz/target.h"
+
+enum { BUFFER_MAX = 1 << 24 };
+
+static void read_options(struct knit_span bytes)
+{
+    struct knit_options options, again;
+    struct knit_buffer buffer;
+    const char *reason = NULL;
+
+    if (knit_options_decode(bytes, &options, &reason)) {
+        KNIT_FUZZ_CHECK(reason != NULL);
+        return;
+    }
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    KNIT_FUZZ_CHECK(knit_options_put(&buffer, &options) == 0);
+    KNIT_FUZZ_CHECK(knit_options_decode(knit_buffer_span(&buffer), &again, &reason) == 0);
+    KNIT_FUZZ_CHECK(options.keep == again.keep && options.epoch == again.epoch);
+    KNIT_FUZZ_CHECK(options.affinity == again.affinity && options.priority == again.priority);
+    KNIT_FUZZ_CHECK(options.key.len == again.key.len && options.trace.len == again.trace.len);
+    knit_buffer_fini(&buffer);
+}
+
+static void read_hello(struct knit_span bytes)
+{
+    struct knit_hello_reply reply;
+    struct knit_hello hello;
+    struct knit_buffer buffer;
+    const char *reason = NULL;
+
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    if (knit_hello_decode(bytes, &hello, &reason) == 0)
+        KNIT_FUZZ_CHECK(knit_hello_put(&buffer, &hello) == 0);
+    else
+        KNIT_FUZZ_CHECK(reason != NULL);
+    reason = NULL;
+    if (knit_hello_reply_decode(bytes, &reply, &reason) == 0)
+        KNIT_FUZZ_CHECK(reply.feature_count <= KNIT_HELLO_FEATURES_MAX && reply.protocol != 0);
+    else
+        KNIT_FUZZ_CHECK(reason != NULL);
+    knit_buffer_fini(&buffer);
+}
+
+static void read_tasks(struct knit_span bytes)
+{
+    struct knit_tasks_query query;
+    struct knit_tasks_page page;
+    struct knit_task_entry entry;
+    struct knit_walk walk;
+    struct knit_item item;
+    const char *reason = NULL;
+
+    if (knit_tasks_query_decode(bytes, &query, &reason) == 0)
+        KNIT_FUZZ_CHECK(query.limit > 0 && query.limit <= KNIT_TASKS_MAX);
+    else
+        KNIT_FUZZ_CHECK(reason != NULL);
+    if (knit_tasks_page_decode(bytes, &page, &reason))
+        return;
+    KNIT_FUZZ_CHECK(knit_walk_array(&walk, page.tasks) == 0);
+    while (knit_walk_next(&walk, &item) == 0)
+        (void)knit_task_entry_decode(item.raw, &entry, &reason);
+}
+
+static void read_error(struct knit_span bytes)
+{
+    struct knit_failure failure, again;
+    struct knit_buffer buffer;
+    struct knit_span value;
+    int64_t code;
+
+    if (knit_failure_decode(bytes, &failure))
+        return;
+    (void)knit_failure_task_data(&failure, &code, &value);
+    for (int form = KNIT_FAILURE_COMPACT; form <= KNIT_FAILURE_PLAIN; form++) {
+        knit_buffer_init(&buffer, BUFFER_MAX);
+        KNIT_FUZZ_CHECK(knit_failure_convert(&buffer, bytes, (enum knit_failure_form)form) == 0);
+        KNIT_FUZZ_CHECK(knit_check_value(buffer.bytes, buffer.len, KNIT_DEPTH_MAX, NULL) == 0);
+        KNIT_FUZZ_CHECK(knit_failure_decode(knit_buffer_span(&buffer), &again) == 0);
+        KNIT_FUZZ_CHECK(form == KNIT_FAILURE_PLAIN || failure.code == again.code);
+        knit_buffer_fini(&buffer);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    struct knit_span span = {bytes, len};
+
+    read_options(span);
+    read_hello(span);
+    read_tasks(span);
+    read_error(span);
+    return 0;
+}
