@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registry, page by page. */
+/* The registry, page by page.
+ *
+ * A page is asked for behind the last id of the one before, so tasks that come or go meanwhile
+ * neither repeat nor hide others; every page says its epoch, and whoever must have one epoch only
+ * compares them.
+ */
 #pragma once
 
 #include <stdbool.h>

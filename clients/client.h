@@ -9,7 +9,7 @@
  * Life of a handle:
  *
  *     FREE -> WAITING    knit_handle_new(), by starting a call
- *     WAITING -> DONE    knit_handle_finish*(), once: by an answer, the deadline or a lost connection
+ *     WAITING -> DONE    knit_handle_finish*(), once: by answer, deadline or a lost connection
  *     any -> FREE        knit_handle_drop(), by the caller
  *
  * It stands in at most one list: `spare` while FREE, `timed` while WAITING with a deadline, `ready`

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The lanes' session inside a client's, and what is around it: attaching, the registry, the lease.
  *
- * Tasks have numbers in the lanes, so the registry is fetched once, at attach, and again when a name
- * is missing from it or the pool says that the numbers are those of another epoch.
+ * Tasks have numbers in the lanes, so the registry is fetched once, at attach, and again when a
+ * name is missing from it or the pool says that the numbers are those of another epoch.
  *
- * Nothing that comes with `$/attach` is believed: the number of descriptors, the geometry, the seals
- * and sizes of the segments are checked before anything is mapped. The mappings are not inherited
- * by forked children, so a child that goes on using the session can at worst be told so.
+ * Nothing that comes with `$/attach` is believed: the number of descriptors, the geometry, the
+ * seals and sizes of the segments are checked before anything is mapped. The mappings are not
+ * inherited by forked children, so a child that goes on using the session can at worst be told
+ * so.
  */
 #include "clients/local.h"
 

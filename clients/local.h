@@ -37,8 +37,8 @@ int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t
 /* The most one call's arguments may be. */
 uint64_t knit_local_payload_max(const struct knit_local *local);
 
-/* Publish a call that is not started after start_by_ns (0 = no limit). Returns 0, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE,
- * KNIT_DISCONNECTED. */
+/* Publish a call that is not started after start_by_ns (0 = no limit). Returns 0,
+ * KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DISCONNECTED. */
 int knit_local_start(struct knit_local *local, struct knit_handle *handle, uint32_t task,
     struct knit_span params, uint64_t start_by_ns);
 
@@ -71,7 +71,7 @@ void knit_local_release(struct knit_local *local, struct knit_handle *handle);
 /* The lease is gone: collect what was answered, settle everything else. */
 void knit_local_disconnect(struct knit *k);
 
-/* For knit_fd(): the bell, and whether it may be slept on (false: there is something to collect). */
+/* For knit_fd(): the bell, and whether it may be slept on (false: something is to be collected). */
 int knit_local_bell_fd(const struct knit_local *local);
 bool knit_local_arm(struct knit_local *local);
 void knit_local_disarm(struct knit_local *local);

@@ -314,7 +314,7 @@ static bool make_room(struct knit_stream *stream)
     return true;
 }
 
-/* Descriptors are kept only if one message brings them, all and at once; anything else is closed. */
+/* Descriptors are kept only if one message brings them, all at once; anything else is closed. */
 static void take_fds(struct knit_stream *stream, struct msghdr *header)
 {
     for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL;

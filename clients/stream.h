@@ -83,7 +83,8 @@ void knit_stream_flush(struct knit *k);
 /* Read what is there, and give handles their outcomes. */
 void knit_stream_receive(struct knit *k);
 
-/* Sleep until something can be read, or sent where something waits for that. wait_ms < 0: no limit. */
+/* Sleep until something can be read, or sent where something waits for that. wait_ms < 0: no
+ * limit. */
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms);
 
 bool knit_stream_has_output(const struct knit_stream *stream);

@@ -65,8 +65,9 @@ KNIT_TASK(sha256, "sha256(data: bin) -> str", .doc = "The SHA-256 of bytes, in h
     return knit_return_str(call, text, 2 * (size_t)digest_len);
 }
 
-/* A word is a run of ASCII letters and digits and of bytes above 127, its ASCII letters made small. `LC_ALL=C tr -cs
- * 'A-Za-z0-9\200-\377' '\n' | LC_ALL=C tr A-Z a-z | sort | uniq -c | sort -k1,1nr -k2,2` says the same. */
+/* A word is a run of ASCII letters and digits and of bytes above 127, its ASCII letters made
+ * small. `LC_ALL=C tr -cs 'A-Za-z0-9\200-\377' '\n' | LC_ALL=C tr A-Z a-z | sort | uniq -c |
+ * sort -k1,1nr -k2,2` says the same. */
 KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     .doc = "The most frequent words of a text (str or bin) and how often each occurs; 10 of them.")
 {

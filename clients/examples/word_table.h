@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words of a text with their counts, the most frequent first, equal ones in the order of their bytes. */
+/* The words of a text with their counts, the most frequent first, equal ones in the order of
+ * their bytes. */
 #pragma once
 
 #include <stddef.h>

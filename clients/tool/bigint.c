@@ -4,7 +4,6 @@
 #include "clients/tool/bigint.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,14 +74,22 @@ bool knit_bigint_read(const char *text, size_t len, uint8_t *ret_body, size_t *r
 
 char *knit_bigint_write(const uint8_t *body, size_t len)
 {
+    static const char digits[] = "0123456789abcdef";
     char *text = malloc(2 * len + 4), *to = text;
 
     if (text == NULL)
         return NULL;
-    to += sprintf(to, "%s0x", len > 0 && body[0] == 1 ? "-" : "");
+    if (len > 0 && body[0] == 1)
+        *to++ = '-';
+    *to++ = '0';
+    *to++ = 'x';
+    for (size_t i = len; i > 1; i--) {
+        if (i < len || body[i - 1] > 15)
+            *to++ = digits[body[i - 1] >> 4];
+        *to++ = digits[body[i - 1] & 15];
+    }
     if (len <= 1)
-        to += sprintf(to, "0");
-    for (size_t i = len; i > 1; i--)
-        to += sprintf(to, i == len ? "%x" : "%02x", body[i - 1]);
+        *to++ = '0';
+    *to = '\0';
     return text;
 }

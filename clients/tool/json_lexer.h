@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What json-c lets through and JSON does not, or not exactly: looked for in the text itself.
  *
- * json-c turns integers beyond 64 bits silently into the nearest one, accepts NaN and Infinity, and
- * takes `TRUE` for true. This walk over the tokens refuses those; whether the tokens make up JSON is
- * left to json-c.
+ * json-c turns integers beyond 64 bits silently into the nearest one, accepts NaN and Infinity,
+ * and takes `TRUE` for true. This walk over the tokens refuses those; whether the tokens make up
+ * JSON is left to json-c.
  */
 #pragma once
 

@@ -121,7 +121,7 @@ static struct json_object *write_real(double value)
     if (whole > precision && whole <= 17)
         snprintf(digits, sizeof(digits), "%.*g", whole, value);
     if (strpbrk(digits, ".e") == NULL)
-        strcat(digits, ".0");
+        memcpy(digits + strlen(digits), ".0", sizeof(".0"));
     return checked(json_object_new_double_s(value, digits));
 }
 

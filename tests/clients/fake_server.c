@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One thread, blocking calls, and an eventfd that ends it: the simplest server there can be, so
+ * that what a test sees is the client's doing. Requests are parsed with the project's own scanner,
+ * which has tests of its own; answers are gathered in a buffer and sent after each read.
+ */
 #include "tests/clients/fake_server.h"
 
 #include <poll.h>

@@ -10,8 +10,8 @@
  *     garbage   bytes that are no message       close     closes the connection
  *     twice     answers two times               stats     how many notifications came
  *
- * `$/cancel` answers a held call with CANCELLED. `$/hello`, `$/ping`, `$/tasks` and `$/stats` are as
- * in the protocol.
+ * `$/cancel` answers a held call with CANCELLED. `$/hello`, `$/ping`, `$/tasks` and `$/stats`
+ * are as in the protocol.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: the public functions keep what <knitting/knitting.h> says, over a stream. Method: a server in
- * a thread that misbehaves on request; every code the library itself gives is provoked. */
+/* Goal: the public functions keep what <knitting/knitting.h> says, over a stream. Method: a
+ * server in a thread that misbehaves on request; every code the library itself gives is
+ * provoked. */
 #include <math.h>
 #include <poll.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: no value changes on its way from JSON to msgpack and back, and what cannot be said exactly is
- * refused with a sentence. Method: tables of texts that must come back as they are, of texts that
- * come back in another form, of msgpack given in bytes, and of mistakes. */
+/* Goal: no value changes on its way from JSON to msgpack and back, and what cannot be said
+ * exactly is refused with a sentence. Method: tables of texts that must come back as they are,
+ * of texts that come back in another form, of msgpack given in bytes, and of mistakes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -145,8 +145,7 @@ static inline void knit_put_bin(struct knit_writer *writer, const void *bytes, s
     knit_api->put_bin(writer, bytes, len);
 }
 
-static inline void knit_put_time(
-    struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
+static inline void knit_put_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
 {
     knit_api->put_time(writer, seconds, nanoseconds);
 }
