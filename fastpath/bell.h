@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -126,7 +127,8 @@ static inline void knit_spin_paid(struct knit_spin *spin)
     spin->now_ns = spin->now_ns >= spin->max_ns / 2 ? spin->max_ns : spin->now_ns * 2;
 }
 
-static inline void knit_spin_failed(struct knit_spin *spin)
+/* True when the full budget is up again. */
+static inline bool knit_spin_failed(struct knit_spin *spin)
 {
     spin->now_ns /= 2;
     if (spin->now_ns < KNIT_SPIN_LEAST_NS)
@@ -134,5 +136,7 @@ static inline void knit_spin_failed(struct knit_spin *spin)
     if (++spin->vain >= KNIT_SPIN_RETRY) {
         spin->vain = 0;
         spin->now_ns = spin->max_ns;
+        return true;
     }
+    return false;
 }

@@ -19,6 +19,7 @@
  */
 #include "fastpath/lane.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -521,6 +522,25 @@ static void prefetch_answer(const struct knit_lane *lane)
     __builtin_prefetch(&served->in.reply.claim[slot], 1, 3);
 }
 
+/* A woken thread stays on the core it slept on when the kernel knows of no shared cache to look for
+ * another in, as on many virtual machines. A caller and a worker that once met on one core then
+ * stay there: neither's spinning ever pays, each call costs a switch, and the other cores idle. So
+ * a worker whose spinning has long been in vain moves off its core, within what it was allowed,
+ * before it tries the full spin again. */
+static void step_aside(void)
+{
+    cpu_set_t allowed, others;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0)
+        return;
+    if (sched_setaffinity(0, sizeof others, &others) == 0)
+        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 /* Nothing in the home rings: spin, steal, and in the end park. */
 static void idle(struct knit_lane *lane)
 {
@@ -557,8 +577,10 @@ static void idle(struct knit_lane *lane)
                 knit_bell_pause();
         }
     }
-    knit_spin_failed(&lane->spin);
+    bool tries_again = knit_spin_failed(&lane->spin);
     park(lane);
+    if (tries_again)
+        step_aside();
 }
 
 int knit_lane_turn(struct knit_lane *lane)

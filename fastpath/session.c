@@ -706,7 +706,7 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
         uint32_t rung = atomic_load_explicit(session->reply.rung, memory_order_acquire);
         if (!announce(session, index, 1))
             break;
-        knit_spin_failed(&session->spin);
+        (void)knit_spin_failed(&session->spin);
         session->counters.sleeps++;
         int got = knit_bell_wait(session->reply.rung, rung, until_ns);
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
