@@ -93,7 +93,7 @@ static void heads_are_what_msgpack_c_reads(void **state)
         assert_int_equal(head.size, knit_head_size(first));
         for (unsigned len = 0; len < head.size; len++)
             assert_int_equal(knit_head_read(bytes, len, &head), KNIT_HEAD_E_SHORT);
-        memset(bytes + 9, 0, 64);
+        memset(bytes + head.size, 0, KNIT_HEAD_BYTES_MAX);
         if (msgpack_unpack_next(&unpacked, (char *)bytes, sizeof(bytes), &used) ==
             MSGPACK_UNPACK_SUCCESS)
             assert_is(&head, &unpacked.data);
