@@ -54,9 +54,7 @@ struct knit_runner {
     uint64_t result_max_bytes;
     uint32_t hard_timeout_ms;
     struct knit_busy_line *busy;
-    void (*on_watched)(void *arg, uint32_t task);
-    void *arg;
-    _Atomic uint8_t *marks; /* enum knit_task_mark by task id */
+    _Atomic uint8_t *marks;
     /* Where an argument beyond those recorded was last found: so that walking through them in
      * order is not quadratic. */
     uint32_t far_index;
@@ -492,9 +490,9 @@ static uint64_t deadline_ns(const struct knit_call *call)
 static int return_aborted(struct knit_call *call)
 {
     bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
-    struct knit_failure failure =
-        is_late ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
-                : knit_failure(KNIT_CANCELLED, "cancelled while it ran");
+    struct knit_failure failure = is_late
+                                      ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+                                      : knit_failure(KNIT_CANCELLED, "cancelled while it ran");
 
     failure.started = KNIT_STARTED_YES;
     return call->is_settled ? call->code : fail_with(call, &failure);
@@ -561,7 +559,6 @@ const struct knit_api *knit_call_api(void)
 int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner)
 {
     struct knit_runner *runner = calloc(1, sizeof(*runner));
-    uint32_t tasks;
 
     if (runner == NULL)
         return -ENOMEM;
@@ -570,12 +567,9 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->result_max_bytes = options->result_max_bytes;
     runner->hard_timeout_ms = options->hard_timeout_ms;
     runner->busy = options->busy;
-    runner->on_watched = options->on_watched;
-    runner->arg = options->arg;
-    tasks = knit_registry_count(runner->registry);
-    runner->marks = calloc(tasks != 0 ? tasks : 1, sizeof(*runner->marks));
+    runner->marks = options->marks;
     runner->decoder = knit_decoder_new();
-    if (runner->marks == NULL || runner->decoder == NULL) {
+    if (runner->decoder == NULL) {
         knit_runner_free(runner);
         return -ENOMEM;
     }
@@ -593,7 +587,6 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner)
     knit_decoder_free(runner->decoder);
     knit_buffer_fini(&runner->results);
     knit_buffer_fini(&runner->errors);
-    free(runner->marks);
     free(runner);
     return NULL;
 }
@@ -601,13 +594,6 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner)
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane)
 {
     runner->lane = lane;
-}
-
-void knit_runner_mark(struct knit_runner *runner, uint32_t task, enum knit_task_mark mark)
-{
-    /* relaxed: a call more or less does not matter. */
-    if (task < knit_registry_count(runner->registry))
-        atomic_store_explicit(&runner->marks[task], (uint8_t)mark, memory_order_relaxed);
 }
 
 /* Words a refusal of the lane's: the call was claimed but must not run. */
@@ -651,9 +637,9 @@ static bool admit(struct knit_call *call)
         (void)fail(call, KNIT_UNKNOWN_TASK, "there is no task of that number");
         return false;
     }
-    /* relaxed: see knit_runner_mark(). */
-    if (atomic_load_explicit(&runner->marks[job->task], memory_order_relaxed) ==
-        KNIT_TASK_QUARANTINED) {
+    /* relaxed: a call more or less does not matter. */
+    if (runner->marks != NULL && atomic_load_explicit(&runner->marks[job->task],
+                                     memory_order_relaxed) == KNIT_MARK_QUARANTINED) {
         (void)fail(call, KNIT_QUARANTINED, "workers died in this task again and again");
         return false;
     }
@@ -697,6 +683,17 @@ static void announce(struct knit_runner *runner, const struct knit_registry_task
             knit_clock_ns() + (uint64_t)hard_ms * 1000000u, memory_order_release);
 }
 
+/* The call has ended well. */
+static void lift_watch(_Atomic uint8_t *mark)
+{
+    uint8_t watched = KNIT_MARK_WATCHED;
+
+    /* relaxed: nothing hangs on it but this word. Compared, so that a quarantine stays. */
+    if (atomic_load_explicit(mark, memory_order_relaxed) == KNIT_MARK_WATCHED)
+        (void)atomic_compare_exchange_strong_explicit(
+            mark, &watched, KNIT_MARK_TRUSTED, memory_order_relaxed, memory_order_relaxed);
+}
+
 static void run_task(struct knit_runner *runner, struct knit_call *call)
 {
     const struct knit_registry_task *task = call->task;
@@ -709,11 +706,8 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
     if (runner->busy != NULL &&
         atomic_load_explicit(&runner->busy->hard_ns, memory_order_relaxed) != 0)
         atomic_store_explicit(&runner->busy->hard_ns, 0, memory_order_release);
-    if (atomic_load_explicit(&runner->marks[task->id], memory_order_relaxed) == KNIT_TASK_WATCHED) {
-        knit_runner_mark(runner, task->id, KNIT_TASK_TRUSTED);
-        if (runner->on_watched != NULL)
-            runner->on_watched(runner->arg, task->id);
-    }
+    if (runner->marks != NULL)
+        lift_watch(&runner->marks[task->id]);
 }
 
 void knit_runner_run(void *arg, struct knit_job *job)

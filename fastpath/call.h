@@ -11,8 +11,8 @@
  * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature
  * says), and the refusals that the lane asks to have worded.
  *
- * Threads: the worker's main thread, but for knit_runner_mark(), and what task.h says of
- * knit_aborted() and knit_now_ns().
+ * Threads: the worker's main thread, but for what task.h says of knit_aborted() and
+ * knit_now_ns().
  */
 #pragma once
 
@@ -31,9 +31,8 @@ struct knit_runner_options {
     uint64_t result_max_bytes;
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
     struct knit_busy_line
-        *busy; /* the lane's, for what the host must know of a call; NULL = none */
-    void (*on_watched)(void *arg, uint32_t task); /* a watched task has returned */
-    void *arg;
+        *busy;              /* the lane's, for what the host must know of a call; NULL = none */
+    _Atomic uint8_t *marks; /* enum knit_mark by task id; NULL = none */
 };
 
 /* The table that is handed to modules. */
@@ -45,11 +44,6 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner);
 
 /* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
 void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
-
-/* What the host thinks of a task. WATCHED: workers died in it; on_watched is called once when it
- * returns alive. QUARANTINED: it is not run any more. From any thread. */
-enum knit_task_mark { KNIT_TASK_TRUSTED = 0, KNIT_TASK_WATCHED = 1, KNIT_TASK_QUARANTINED = 2 };
-void knit_runner_mark(struct knit_runner *runner, uint32_t task, enum knit_task_mark mark);
 
 /* A knit_lane_run; arg is the runner. */
 void knit_runner_run(void *arg, struct knit_job *job);

@@ -9,8 +9,8 @@
  *     REGISTRY its tasks, or FAILED    ->
  *                                      <-    SERVE owner, board, pool segment
  *     READY                            ->
- *                                      <-    ATTACH, DETACH, MARK, STOP
- *     ATTACHED, DETACHED, FAULT, SURVIVED  ->
+ *                                      <-    ATTACH, DETACH, STOP
+ *     ATTACHED, DETACHED, FAULT        ->
  *
  * A message is one struct knit_control_message and exactly the descriptors its type calls for;
  * anything else is refused whole, its descriptors closed. End of file means that the other side is
@@ -51,9 +51,7 @@ enum knit_control_type {
     KNIT_CONTROL_ATTACHED, /* error */
     KNIT_CONTROL_DETACH,
     KNIT_CONTROL_DETACHED,
-    KNIT_CONTROL_FAULT,    /* text: what the session did */
-    KNIT_CONTROL_MARK,     /* task, mark: what to think of it */
-    KNIT_CONTROL_SURVIVED, /* task: a watched one has returned */
+    KNIT_CONTROL_FAULT, /* text: what the session did */
     KNIT_CONTROL_STOP,
     KNIT_CONTROL_TYPES, /* one more than there are */
 };
@@ -97,11 +95,6 @@ struct knit_control_session {
     int32_t error; /* ATTACHED: 0 or errno */
 };
 
-struct knit_control_task {
-    uint32_t task;
-    uint32_t mark; /* MARK: enum knit_task_mark of call.h */
-};
-
 struct knit_control_message {
     uint32_t magic;
     uint32_t version;
@@ -114,7 +107,6 @@ struct knit_control_message {
         struct knit_control_serve serve;
         struct knit_control_attach attach;
         struct knit_control_session session;
-        struct knit_control_task task;
     };
     char text[KNIT_CONTROL_TEXT_SIZE]; /* NUL-terminated after receive */
 };

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "fastpath/bell.h"
-#include "fastpath/call.h"
 
 #define BURY_NS          1000000000u /* a socket that somebody else holds is waited for so long */
 #define BACKOFF_FIRST_NS 50000000u
@@ -68,56 +67,25 @@ static void describe(const struct knit_worker *worker, char *ret_text, size_t si
 
 /* ---- tasks that workers die in ---- */
 
-static struct knit_host_mark *find_mark(struct knit_pool *pool, uint32_t task, bool add)
-{
-    struct knit_host_mark *unused = NULL;
-
-    for (uint32_t i = 0; i < pool->mark_count; i++) {
-        if (pool->marks[i].task == task)
-            return &pool->marks[i];
-        if (pool->marks[i].mark == KNIT_TASK_TRUSTED)
-            unused = &pool->marks[i];
-    }
-    if (!add)
-        return NULL;
-    if (pool->mark_count < KNIT_HOST_MARKS_MAX)
-        unused = &pool->marks[pool->mark_count++];
-    if (unused != NULL)
-        *unused = (struct knit_host_mark){.task = task};
-    return unused;
-}
-
-static void set_mark(struct knit_pool *pool, struct knit_host_mark *mark, enum knit_task_mark value)
-{
-    mark->mark = value;
-    mark->serial = ++pool->marks_serial;
-    for (uint32_t i = 0; i < pool->options.workers; i++)
-        knit_supervisor_flush(pool, &pool->workers[i]);
-}
-
 static void blame(struct knit_pool *pool, uint32_t task)
 {
-    struct knit_host_mark *mark = find_mark(pool, task, true);
+    _Atomic uint8_t *mark = &pool->shared.mark[task];
     struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
+    /* relaxed, all of them: a call more or less does not matter. */
+    uint8_t now = atomic_load_explicit(mark, memory_order_relaxed);
 
-    if (mark == NULL || mark->mark == KNIT_TASK_QUARANTINED)
+    if (now == KNIT_MARK_QUARANTINED)
         return;
-    if (++mark->deaths < QUARANTINE_AFTER) {
-        set_mark(pool, mark, KNIT_TASK_WATCHED);
+    /* A worker lifts the watch when a call ends well: then the row is broken. */
+    if (now == KNIT_MARK_TRUSTED)
+        pool->task_deaths[task] = 0;
+    if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
+        atomic_store_explicit(mark, KNIT_MARK_WATCHED, memory_order_relaxed);
         return;
     }
-    set_mark(pool, mark, KNIT_TASK_QUARANTINED);
+    atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);
+    pool->quarantined++;
     knit_notices_add_event(&pool->notices, &event);
-}
-
-void knit_death_survived(struct knit_pool *pool, uint32_t task)
-{
-    struct knit_host_mark *mark = find_mark(pool, task, false);
-
-    if (mark == NULL || mark->mark != KNIT_TASK_WATCHED)
-        return;
-    mark->deaths = 0;
-    set_mark(pool, mark, KNIT_TASK_TRUSTED);
 }
 
 /* ---- burying ---- */
@@ -227,7 +195,7 @@ static void bury_served(
     knit_notices_add_event(&pool->notices, &event);
     /* From outside, by the kernel for want of memory, or by the pool: not the task's doing. */
     if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
-        task < knit_registry_count(pool->registry))
+        pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
         blame(pool, task);
 }
 

@@ -21,8 +21,6 @@
 #include "fastpath/segment.h"
 #include "fastpath/spawn.h"
 
-#define KNIT_HOST_MARKS_MAX 256u /* tasks that are watched or quarantined; further ones are not */
-
 enum knit_link {
     KNIT_LINK_NONE, /* the worker does not have it */
     KNIT_LINK_ATTACH_DUE,
@@ -81,18 +79,10 @@ struct knit_worker {
     uint64_t hard_session;  /* the call it was killed for; 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
-    uint32_t marks_seen;             /* pool->marks_serial up to which it was told */
     char doing[KNIT_POOL_WHY_BYTES]; /* while it starts */
     char why[KNIT_POOL_WHY_BYTES];   /* it cannot be used: "" = it can */
     struct knit_output output;
     uint8_t links[KNIT_POOL_SESSIONS_MAX]; /* enum knit_link */
-};
-
-struct knit_host_mark {
-    uint32_t task;
-    uint32_t deaths; /* in a row */
-    uint32_t mark;   /* enum knit_task_mark */
-    uint32_t serial;
 };
 
 enum knit_pool_phase {
@@ -134,9 +124,8 @@ struct knit_pool {
     bool was_degraded;
     uint64_t memory_bytes;
     uint64_t memory_max_bytes;
-    struct knit_host_mark marks[KNIT_HOST_MARKS_MAX];
-    uint32_t mark_count;
-    uint32_t marks_serial;
+    uint8_t *task_deaths; /* [tasks]: in a row, while the task is watched */
+    uint32_t quarantined;
     uint64_t deaths, hard_timeouts, condemned, recovered;
     struct knit_notices notices;
     uint64_t dropped_told;
@@ -174,8 +163,6 @@ void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns);
 /* Whether workers die faster than they work; tells the host when that changes. */
 void knit_death_judge(struct knit_pool *pool);
 bool knit_death_is_degraded(const struct knit_pool *pool);
-/* A watched task has returned in some worker. */
-void knit_death_survived(struct knit_pool *pool, uint32_t task);
 
 /* ---- member.c ---- */
 

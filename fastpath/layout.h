@@ -200,9 +200,20 @@ struct knit_board_view {
     struct knit_busy_line *busy; /* [lanes] */
 };
 
+/* What the host thinks of a task. Workers read it before each call, and lift WATCHED when a call of
+ * the task has ended well; all else is the host's to write. */
+enum knit_mark {
+    KNIT_MARK_TRUSTED = 0,
+    KNIT_MARK_WATCHED = 1,     /* a worker died in it, and no call has ended well since */
+    KNIT_MARK_QUARANTINED = 2, /* it is not run any more */
+};
+
+#define KNIT_MARKS 65536u
+
 struct knit_pool_view {
     struct knit_segment_head *head;
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
+    _Atomic uint8_t *mark;         /* [KNIT_MARKS]; enum knit_mark of each task, by id */
 };
 
 /* 0, or a sentence that says what is wrong with the geometry. */

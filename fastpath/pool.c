@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "fastpath/bell.h"
-#include "fastpath/call.h"
 #include "fastpath/host.h"
 #include "fastpath/lane.h"
 
@@ -458,6 +457,7 @@ static void free_parts(struct knit_pool *pool)
     free_list(pool->options.environment);
     free((char *)pool->options.worker_path);
     free(pool->start_text);
+    free(pool->task_deaths);
 }
 
 struct knit_pool *knit_pool_free(struct knit_pool *pool)
@@ -522,8 +522,7 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
         stats.foreign_sessions += member->is_foreign;
         stats.closing_sessions += member->is_closing;
     }
-    for (uint32_t i = 0; i < pool->mark_count; i++)
-        stats.quarantined += pool->marks[i].mark == KNIT_TASK_QUARANTINED;
+    stats.quarantined = pool->quarantined;
     stats.is_degraded = knit_death_is_degraded(pool);
     stats.memory_bytes = pool->memory_bytes;
     stats.deaths = pool->deaths;

@@ -22,7 +22,6 @@
 
 #include "config.h"
 #include "fastpath/bell.h"
-#include "fastpath/call.h"
 #include "fastpath/control.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
@@ -101,7 +100,6 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
     worker->hard_again_ns = 0;
-    worker->marks_seen = 0;
     worker->restart_at_ns = worker->bury_at_ns = 0;
     worker->why[0] = '\0';
     (void)snprintf(worker->doing, sizeof(worker->doing), "starting %s", pool->argv[0]);
@@ -208,6 +206,8 @@ static void note_limits(struct knit_pool *pool)
             least = own;
     }
     pool->hard_least_ms = least;
+    /* Without it, for want of memory, nothing is ever quarantined. */
+    pool->task_deaths = calloc(knit_registry_count(pool->registry), 1);
 }
 
 static void serve(struct knit_pool *pool, struct knit_worker *worker)
@@ -325,33 +325,6 @@ static int send_links(struct knit_pool *pool, struct knit_worker *worker)
     return 0;
 }
 
-/* In the order of their serials, so that one number says what the worker knows. */
-static int send_marks(struct knit_pool *pool, struct knit_worker *worker)
-{
-    while (worker->marks_seen != pool->marks_serial) {
-        const struct knit_host_mark *next = NULL;
-        struct knit_control_message message;
-        int error;
-
-        for (uint32_t i = 0; i < pool->mark_count; i++) {
-            const struct knit_host_mark *mark = &pool->marks[i];
-
-            if (mark->serial > worker->marks_seen && (next == NULL || mark->serial < next->serial))
-                next = mark;
-        }
-        if (next == NULL)
-            break;
-        knit_control_init(&message, KNIT_CONTROL_MARK);
-        message.task.task = next->task;
-        message.task.mark = next->mark;
-        error = knit_control_send(worker->process.control_fd, &message, NULL, false);
-        if (error != 0)
-            return error;
-        worker->marks_seen = next->serial;
-    }
-    return 0;
-}
-
 static int send_stop(struct knit_worker *worker)
 {
     struct knit_control_message message;
@@ -382,8 +355,6 @@ void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker)
     if (worker->step != KNIT_STEP_SERVING)
         return;
     error = send_links(pool, worker);
-    if (error == 0)
-        error = send_marks(pool, worker);
     if (error == 0)
         error = send_stop(worker);
     want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
@@ -442,8 +413,6 @@ static bool hear_serving(
     if (message->type == KNIT_CONTROL_ATTACHED || message->type == KNIT_CONTROL_DETACHED ||
         message->type == KNIT_CONTROL_FAULT)
         hear_session(pool, worker, message);
-    else if (message->type == KNIT_CONTROL_SURVIVED)
-        knit_death_survived(pool, message->task.task);
     else
         return false;
     return true;

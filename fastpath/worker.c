@@ -236,16 +236,6 @@ static void on_fault(void *arg, uint64_t id, const char *reason)
     tell_session(KNIT_CONTROL_FAULT, id, 0, reason);
 }
 
-static void on_watched(void *arg, uint32_t task)
-{
-    struct knit_control_message message;
-
-    (void)arg;
-    knit_control_init(&message, KNIT_CONTROL_SURVIVED);
-    message.task.task = task;
-    tell(&message, NULL);
-}
-
 static int map_session(const struct knit_control_attach *said, const int *fds,
     struct attached *attached, struct knit_lane_session *ret_session)
 {
@@ -326,10 +316,6 @@ static void *serve_control(void *arg)
         case KNIT_CONTROL_DETACH:
             knit_lane_detach(worker->lane, message.session.session);
             break;
-        case KNIT_CONTROL_MARK:
-            knit_runner_mark(
-                worker->runner, message.task.task, (enum knit_task_mark)message.task.mark);
-            break;
         case KNIT_CONTROL_STOP:
             knit_lane_stop(worker->lane);
             break;
@@ -343,7 +329,6 @@ static void *serve_control(void *arg)
         case KNIT_CONTROL_ATTACHED:
         case KNIT_CONTROL_DETACHED:
         case KNIT_CONTROL_FAULT:
-        case KNIT_CONTROL_SURVIVED:
         case KNIT_CONTROL_TYPES:
         default:
             leave();
@@ -373,8 +358,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
 {
     struct knit_runner_options runner = {.modules = worker->modules,
         .result_max_bytes = said->result_max_bytes,
-        .hard_timeout_ms = said->hard_timeout_ms,
-        .on_watched = on_watched};
+        .hard_timeout_ms = said->hard_timeout_ms};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
         .owner = said->owner,
@@ -397,6 +381,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
     knit_layout_board(worker->lanes, worker->board.base, &lane.board);
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
     runner.busy = &lane.board.busy[worker->index];
+    runner.marks = lane.pool.mark;
     if (knit_runner_new(&runner, &worker->runner) != 0)
         give_up("out of memory");
     lane.run_arg = worker->runner;

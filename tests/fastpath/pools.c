@@ -181,6 +181,9 @@ bool pools_turn(struct pools *pools)
     size_t count;
 
     knit_pool_dispatch(pools->pool);
+    /* As a loop does before it sleeps: whoever parked meanwhile is rung for what is not claimed. */
+    (void)knit_session_arm(pools->session->session);
+    knit_session_disarm(pools->session->session);
     do {
         count = knit_session_collect(pools->session->session, outcomes, 16);
         for (size_t i = 0; i < count; i++)

@@ -20,15 +20,8 @@ struct fixture {
     struct knit_busy_line busy;
     struct knit_job job;
     struct knit_failure failure;
-    uint32_t survived;
+    _Atomic uint8_t marks[KNIT_MARKS];
 };
-
-static void on_watched(void *arg, uint32_t task)
-{
-    struct fixture *fixture = arg;
-
-    fixture->survived = task + 1;
-}
 
 static int setup(void **state)
 {
@@ -36,10 +29,8 @@ static int setup(void **state)
     struct knit_module_loading loading = {
         .paths = paths, .count = 1, .epoch = 258, .api = knit_call_api()};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-    struct knit_runner_options options = {.result_max_bytes = RESULT_MAX,
-        .on_watched = on_watched,
-        .arg = fixture,
-        .busy = &fixture->busy};
+    struct knit_runner_options options = {
+        .result_max_bytes = RESULT_MAX, .marks = fixture->marks, .busy = &fixture->busy};
     char why[KNIT_MODULE_WHY_SIZE];
 
     assert_int_equal(knit_modules_load(&loading, &fixture->modules, why, sizeof(why)), 0);
@@ -254,19 +245,18 @@ static void marks_are_minded(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t add = id_of(fixture, "add");
+    _Atomic uint8_t *mark = &fixture->marks[add];
 
-    knit_runner_mark(fixture->runner, 70000, KNIT_TASK_QUARANTINED);
-    knit_runner_mark(fixture->runner, add, KNIT_TASK_WATCHED);
-    fixture->survived = 0;
+    atomic_store_explicit(mark, KNIT_MARK_WATCHED, memory_order_relaxed);
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\xa1x"), KNIT_BAD_ARGUMENT);
+    assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_WATCHED);
     assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
-    assert_int_equal(fixture->survived, add + 1);
-    fixture->survived = 0;
-    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
-    assert_int_equal(fixture->survived, 0);
-    knit_runner_mark(fixture->runner, add, KNIT_TASK_QUARANTINED);
+    assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_TRUSTED);
+    atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);
     assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), KNIT_QUARANTINED);
+    assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_QUARANTINED);
     assert_int_equal(RUN(fixture, "echo", "\x91\x07"), 0);
-    knit_runner_mark(fixture->runner, add, KNIT_TASK_TRUSTED);
+    atomic_store_explicit(mark, KNIT_MARK_TRUSTED, memory_order_relaxed);
     assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
     assert_int_equal(atomic_load_explicit(&fixture->busy.task, memory_order_relaxed), add);
 }
