@@ -13,7 +13,6 @@
 
 #include "proto/buffer.h"
 #include "proto/span.h"
-#include "proto/tasks.h"
 
 enum {
     KNIT_HELLO_E_BAD = 1, /* wrong shape: ret_reason says which part */

@@ -55,7 +55,7 @@ static inline bool knit_value_time(
     return knit_api->value_time(value, ret_seconds, ret_nanoseconds);
 }
 
-/* Body of a str, bin or ext value; ret_ext, if not NULL, gets the ext type, or -1. */
+/* Body of a str, bin or ext value; ret_ext, if not NULL, gets the ext type, 0 for str and bin. */
 static inline const void *knit_value_bytes(
     const struct knit_value *value, size_t *ret_len, int *ret_ext)
 {
