@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A caller for system tests to start, look at and kill; it speaks any URL, through the library.
+/* A caller for system tests to start, look at and kill; it speaks any URL, through the library, and
+ * calls the tasks of module_ledger.c.
  *
- *     caller URL loop SEED             echoes values of all sizes, alone and in batches, and compares
- *                                      them, until its standard input ends; then prints how many
- *     caller URL calls GATE ID COUNT   hold(ID, GATE); then, told to by a line of input, ledger() of
- *                                      the COUNT ids behind it, all at once; a line for each outcome
+ *     caller URL loop SEED             same() with values of all sizes, alone and in batches, until
+ *                                      its standard input ends; compares, and prints how many
+ *     caller URL calls GATE ID COUNT   hold(ID, GATE); then, told to by a line of input, ledger()
+ *                                      of the COUNT ids behind it at once; a line for each outcome
  *     caller URL hold GATE ID COUNT    COUNT times hold(), in flight at once; the same lines
  *
- * Lines are "ready" whenever calls are under way, then "ID CODE STARTED RESULT NS": the error's code or
- * 0, the process id of the worker that ran it, and CLOCK_MONOTONIC when the caller was told.
+ * Lines are "ready" whenever calls are under way, then "ID CODE STARTED RESULT NS": the error's
+ * code or 0, the process id of the worker that ran it, and CLOCK_MONOTONIC when the caller was told.
  * Whatever goes wrong beyond that is a line on stderr and exit status 1.
  */
 #include <inttypes.h>
@@ -50,7 +51,7 @@ static void start_echo(struct knit_random *random, struct echo *echo)
                                                : knit_random_below(random, 200);
     echo->bytes = malloc(echo->len + 1);
     knit_random_bytes(random, echo->bytes, echo->len);
-    if (knit_start(k, NULL, &echo->handle, &error, "echo", "(bin) -> bin", echo->bytes,
+    if (knit_start(k, NULL, &echo->handle, &error, "same", "(bin) -> bin", echo->bytes,
             echo->len) != KNIT_OK)
         die("start", &error);
 }
@@ -88,7 +89,8 @@ static int loop(uint64_t seed)
 
     knit_random_init_seeded(&random, seed);
     while (!is_told_to_end()) {
-        size_t count = knit_random_chance(&random, 2) ? 1 : 1 + knit_random_below(&random, BATCH_MAX);
+        size_t count =
+            knit_random_chance(&random, 2) ? 1 : 1 + knit_random_below(&random, BATCH_MAX);
 
         for (size_t i = 0; i < count; i++)
             start_echo(&random, &echoes[i]);

@@ -76,11 +76,11 @@ class Ledger:
 
 
 class LedgerDaemon(Daemon):
-    """A daemon with the example tasks and those of the ledger."""
+    """A daemon with the tasks of the ledger alone, so that nothing it can be asked to do takes a worker down."""
 
     def __init__(self, *arguments, **options):
         self.ledger = Ledger()
-        super().__init__('--module', os.environ['KNIT_LEDGER'], '--bootstrap', self.ledger.path, *arguments, **options)
+        super().__init__(*arguments, module=os.environ['KNIT_LEDGER'], bootstrap=self.ledger.path, **options)
 
     def __exit__(self, *arguments):
         try:

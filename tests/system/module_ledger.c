@@ -2,13 +2,14 @@
 /* Tasks that write down that they ran, in a file outside of everything that is tested.
  *
  *     ledger(id)               counts in entry[id], returns the worker's process id
- *     hold(id, gate, deaf)     the same, then waits until the test opens the gate, or until it is
- *                              aborted if it is not deaf
+ *     same(value)              the value itself, counts nothing
+ *     hold(id, gate, deaf)     as ledger(), then waits until the test opens the gate, or until it
+ *                              is aborted if it is not deaf
  *
  * The file is the bootstrap text's: 64 gates, then for each id how often it ran and in which
- * process last, all u32. It is mapped, so that what a killed worker had counted stays counted. `hold` sleeps on its gate, which is why
- * tests that need a busy worker need no span of time: they open the gate when they have seen
- * enough.
+ * process last, all u32. It is mapped, so that what a killed worker had counted stays counted.
+ * `hold` sleeps on its gate, so tests that need a busy worker need no span of time: they open the
+ * gate when they have seen enough.
  */
 #include <knitting/task.h>
 
@@ -42,8 +43,7 @@ static int open_ledger(const struct knit_bootstrap *info, char *ret_message, siz
     int fd = open(info->text, O_RDWR | O_CLOEXEC);
 
     if (fd >= 0 && fstat(fd, &info_of_file) == 0)
-        base = mmap(
-            NULL, (size_t)info_of_file.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        base = mmap(NULL, (size_t)info_of_file.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0)
         close(fd);
     if (base == MAP_FAILED) {
@@ -74,6 +74,14 @@ KNIT_TASK(ledger, "ledger(id: int) -> int", .doc = "Counts that it ran; its work
     if (!count(call))
         return knit_fail(call, OUT_OF_RANGE, "no such id");
     return knit_return_int(call, getpid());
+}
+
+KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")
+{
+    size_t len;
+    const void *value = knit_arg_raw(call, 0, &len);
+
+    return knit_return_raw(call, value, len);
 }
 
 KNIT_TASK(hold, "hold(id: int, gate: int, deaf: bool?) -> int",

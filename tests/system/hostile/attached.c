@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The response to `$/attach` is small and comes with its descriptors in one piece, so one recvmsg()
+ * gets it; whatever else comes first would be the daemon's fault and is said. */
+#include "tests/system/hostile/attached.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <knitting/code.h>
+
+#include "fastpath/bell.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+#include "tests/support/deadline.h"
+
+enum { RESPONSE_MAX = 4096, PATIENCE_MS = 10000 };
+
+static void die(const char *what)
+{
+    fprintf(stderr, "hostile: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+        die(path);
+    return fd;
+}
+
+static void ask(int fd, uint32_t slots, uint64_t arena_bytes)
+{
+    uint8_t bytes[128];
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+
+    knit_buffer_init_fixed(&buffer, bytes, sizeof(bytes));
+    knit_writer_init(&writer, &buffer);
+    knit_writer_array(&writer, 4);
+    knit_writer_uint(&writer, 0);
+    knit_writer_uint(&writer, 1);
+    knit_writer_text(&writer, "$/attach");
+    knit_writer_array(&writer, 1);
+    knit_writer_map(&writer, 3);
+    knit_writer_text(&writer, "version");
+    knit_writer_uint(&writer, KNIT_LAYOUT_VERSION);
+    knit_writer_text(&writer, "slots");
+    knit_writer_uint(&writer, slots);
+    knit_writer_text(&writer, "arena");
+    knit_writer_uint(&writer, arena_bytes);
+    if (knit_writer_end(&writer) != 0 || send(fd, bytes, buffer.len, MSG_NOSIGNAL) < 0)
+        die("$/attach");
+}
+
+/* The response, and as many descriptors as came with it. */
+static size_t take_response(int fd, uint8_t *ret_bytes, int *ret_fds, size_t *ret_fds_count)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int[ATTACHED_FDS]))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {ret_bytes, RESPONSE_MAX};
+    struct msghdr message = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes)};
+    const struct cmsghdr *head;
+    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+
+    if (n <= 0)
+        die("the response to $/attach");
+    head = CMSG_FIRSTHDR(&message);
+    *ret_fds_count = 0;
+    if (head != NULL && head->cmsg_type == SCM_RIGHTS) {
+        *ret_fds_count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(ret_fds, CMSG_DATA(head), *ret_fds_count * sizeof(int));
+    }
+    return (size_t)n;
+}
+
+/* The result, or the error in its place. */
+static struct knit_item outcome_of(const uint8_t *bytes, size_t len, bool *ret_is_error)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+
+    if (knit_walk_array(&walk, knit_span(bytes, len)) != 0)
+        die("the response is no array");
+    for (int i = 0; i < 4; i++) {
+        if (knit_walk_next(&walk, &item) != 0)
+            die("the response is short");
+        if (i == 2 && item.head.type != KNIT_HEAD_NIL) {
+            *ret_is_error = true;
+            return item;
+        }
+    }
+    *ret_is_error = false;
+    return item;
+}
+
+/* Plain callers, who did not say `$/hello`, get "201 QUOTA: ..." */
+static uint32_t code_of(const struct knit_item *error)
+{
+    struct knit_span text;
+
+    return knit_item_text(error, &text) && text.len > 3
+               ? (uint32_t)strtoul((const char *)text.bytes, NULL, 10)
+               : 0;
+}
+
+static uint64_t number_of(struct knit_span map, const char *key)
+{
+    struct knit_item item;
+    uint64_t value;
+
+    if (knit_walk_find(map, key, &item) != 0 || !knit_item_uint(&item, &value))
+        die(key);
+    return value;
+}
+
+static void map_all(struct knit_attached *attached)
+{
+    const struct knit_geometry *geometry = &attached->geometry;
+
+    if (knit_segment_map(attached->fd[BOARD_FD], knit_layout_board_bytes(geometry->lanes), false,
+            &attached->board) != 0 ||
+        knit_segment_map(attached->fd[REQUEST_FD], knit_layout_request_bytes(geometry), true,
+            &attached->request) != 0 ||
+        knit_segment_map(attached->fd[REPLY_FD], knit_layout_reply_bytes(geometry), false,
+            &attached->reply) != 0)
+        die("mapping");
+    knit_layout_board(geometry->lanes, attached->board.base, &attached->lanes);
+    knit_layout_request(geometry, attached->request.base, &attached->in);
+    knit_layout_reply(geometry, attached->reply.base, &attached->out);
+}
+
+/* One try. Sessions that were closed count until all workers have let go of them, so a user's
+ * quota may be full for a moment. */
+static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t arena_bytes)
+{
+    uint8_t bytes[RESPONSE_MAX];
+    struct knit_geometry *geometry = &attached->geometry;
+    struct knit_item result;
+    size_t len, fds;
+    bool is_error;
+
+    attached->socket = connect_to(attached->target->path);
+    ask(attached->socket, slots, arena_bytes);
+    len = take_response(attached->socket, bytes, attached->fd, &fds);
+    result = outcome_of(bytes, len, &is_error);
+    if (is_error && code_of(&result) == KNIT_QUOTA) {
+        close(attached->socket);
+        return false;
+    }
+    if (is_error || fds != ATTACHED_FDS) {
+        fprintf(stderr, "hostile: refused, or %zu descriptors: %.*s\n", fds, (int)len, bytes);
+        exit(1);
+    }
+    geometry->version = KNIT_LAYOUT_VERSION;
+    geometry->lanes = (uint32_t)number_of(result.raw, "lanes");
+    geometry->slots = (uint32_t)number_of(result.raw, "slots");
+    geometry->cells = (uint32_t)number_of(result.raw, "cells");
+    geometry->request_arena_bytes = number_of(result.raw, "request_arena");
+    geometry->reply_arena_bytes = number_of(result.raw, "reply_arena");
+    return true;
+}
+
+void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
+    uint32_t slots, uint64_t arena_bytes)
+{
+    *attached = (struct knit_attached){.target = target};
+    if (!KNIT_WAIT_UNTIL(try_open(attached, slots, arena_bytes), PATIENCE_MS)) {
+        fprintf(stderr, "hostile: sessions that were closed do not go\n");
+        exit(1);
+    }
+    map_all(attached);
+    attached->tail = calloc(attached->geometry.lanes, sizeof(*attached->tail));
+    attached->gen = calloc(attached->geometry.slots, sizeof(*attached->gen));
+    if (attached->tail == NULL || attached->gen == NULL)
+        die("memory");
+}
+
+void knit_attached_close(struct knit_attached *attached)
+{
+    knit_segment_unmap(&attached->board);
+    knit_segment_unmap(&attached->request);
+    knit_segment_unmap(&attached->reply);
+    for (int i = 0; i < ATTACHED_FDS; i++)
+        close(attached->fd[i]);
+    close(attached->socket);
+    free(attached->tail);
+    free(attached->gen);
+}
+
+uint32_t knit_attached_refusal(const struct knit_target *target)
+{
+    uint8_t bytes[RESPONSE_MAX];
+    int socket = connect_to(target->path), given[ATTACHED_FDS];
+    struct knit_item error;
+    size_t len, fds;
+    bool is_error;
+
+    ask(socket, 0, 0);
+    len = take_response(socket, bytes, given, &fds);
+    error = outcome_of(bytes, len, &is_error);
+    for (size_t i = 0; i < fds; i++)
+        close(given[i]);
+    close(socket);
+    return is_error ? code_of(&error) : 0;
+}
+
+bool knit_attached_is_over(const struct knit_attached *attached)
+{
+    struct pollfd control = {.fd = attached->socket, .events = POLLIN | POLLRDHUP};
+    char byte;
+
+    if (atomic_load_explicit(&attached->out.state->state, memory_order_acquire) != KNIT_STATE_OPEN)
+        return true;
+    return poll(&control, 1, 0) > 0 &&
+           recv(attached->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+bool knit_attached_ends(const struct knit_attached *attached, uint32_t timeout_ms)
+{
+    return KNIT_WAIT_UNTIL(knit_attached_is_over(attached), timeout_ms);
+}
+
+static bool is_free(const struct knit_attached *attached, uint32_t slot)
+{
+    uint64_t word = atomic_load_explicit(&attached->out.reply[slot].word, memory_order_acquire);
+
+    return knit_word_gen(word) == attached->gen[slot];
+}
+
+uint32_t knit_attached_free_slot(const struct knit_attached *attached)
+{
+    for (uint32_t slot = 0; slot < attached->geometry.slots; slot++) {
+        if (is_free(attached, slot))
+            return slot;
+    }
+    return UINT32_MAX;
+}
+
+uint64_t knit_attached_ctrl(const struct knit_attached *attached, uint32_t lane, uint32_t slot)
+{
+    return knit_ctrl(knit_gen_next(attached->gen[slot]), slot,
+        knit_tag(attached->tail[lane], attached->geometry.cells));
+}
+
+static struct knit_request_cell *cell_at(const struct knit_attached *attached, uint32_t lane)
+{
+    uint32_t cells = attached->geometry.cells;
+
+    return &attached->in.ring[(size_t)lane * cells + (attached->tail[lane] & (cells - 1))];
+}
+
+bool knit_attached_call(
+    struct knit_attached *attached, const void *payload, size_t len, uint64_t offset)
+{
+    uint32_t slot = knit_attached_free_slot(attached), lane = slot % attached->geometry.lanes;
+    struct knit_request_cell *cell = cell_at(attached, lane);
+    uint32_t flags = len > KNIT_INLINE_MAX ? KNIT_CELL_IN_ARENA : 0;
+    uint64_t ctrl;
+
+    if (slot == UINT32_MAX)
+        return false;
+    ctrl = knit_attached_ctrl(attached, lane, slot);
+    atomic_store_explicit(&attached->in.rel[slot], attached->gen[slot], memory_order_release);
+    attached->gen[slot] = knit_gen_next(attached->gen[slot]);
+    if (flags != 0) {
+        memcpy(attached->in.arena + offset, payload, len);
+        atomic_store_explicit(&cell->body[0], offset, memory_order_relaxed);
+    } else {
+        for (size_t i = 0; i < len; i += 8) {
+            uint64_t word = 0;
+
+            memcpy(&word, (const char *)payload + i, len - i < 8 ? len - i : 8);
+            atomic_store_explicit(&cell->body[i / 8], word, memory_order_relaxed);
+        }
+    }
+    atomic_store_explicit(&cell->deadline, 0, memory_order_relaxed);
+    atomic_store_explicit(&cell->meta,
+        knit_meta(attached->target->task, attached->target->epoch, flags, (uint32_t)len),
+        memory_order_relaxed);
+    atomic_store_explicit(&cell->ctrl, ctrl, memory_order_release);
+    attached->tail[lane]++;
+    return true;
+}
+
+void knit_attached_put(
+    struct knit_attached *attached, uint32_t lane, uint64_t ctrl, uint64_t meta, uint64_t body)
+{
+    struct knit_request_cell *cell = cell_at(attached, lane);
+
+    atomic_store_explicit(&cell->body[0], body, memory_order_relaxed);
+    atomic_store_explicit(&cell->deadline, 0, memory_order_relaxed);
+    atomic_store_explicit(&cell->meta, meta, memory_order_relaxed);
+    atomic_store_explicit(&cell->ctrl, ctrl, memory_order_release);
+    attached->tail[lane]++;
+}
+
+void knit_attached_ring(struct knit_attached *attached)
+{
+    knit_bell_fence();
+    for (uint32_t lane = 0; lane < attached->geometry.lanes; lane++) {
+        atomic_fetch_add_explicit(&attached->in.bell[lane], 1, memory_order_release);
+        knit_bell_wake(&attached->in.bell[lane], 1);
+    }
+}
+
+static bool is_all_free(const struct knit_attached *attached)
+{
+    for (uint32_t slot = 0; slot < attached->geometry.slots; slot++) {
+        if (!is_free(attached, slot))
+            return false;
+    }
+    return true;
+}
+
+bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms)
+{
+    return KNIT_WAIT_UNTIL(is_all_free(attached), timeout_ms);
+}

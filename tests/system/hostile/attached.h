@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session in shared memory as somebody sees it who attached by the raw protocol and keeps none of
+ * its promises: all four descriptors and all three mappings lie open, and calls are written into
+ * cells by hand. Nothing of the client library is used, so nothing of it can hold back.
+ *
+ * What fails here without having been provoked ends the program with a line on stderr.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/layout.h"
+#include "fastpath/segment.h"
+
+enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, ATTACHED_FDS };
+
+/* Whom to attach to, and what may be called there without harm. */
+struct knit_target {
+    const char *path; /* of the daemon's unix socket */
+    uint32_t epoch;
+    uint32_t task; /* same(value: any) -> any */
+};
+
+struct knit_attached {
+    const struct knit_target *target;
+    int socket;
+    int fd[ATTACHED_FDS];
+    struct knit_geometry geometry;
+    struct knit_mapping board, request, reply;
+    struct knit_request_view in;
+    struct knit_reply_view out;
+    struct knit_board_view lanes;
+    uint64_t *tail; /* of each ring */
+    uint64_t *gen;  /* of each slot, as published last */
+};
+
+/* Ends the program when the daemon does not want to. slots and arena_bytes: 0 = all there are. */
+void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
+    uint32_t slots, uint64_t arena_bytes);
+void knit_attached_close(struct knit_attached *attached);
+
+/* The daemon's error code for one more session, 0 if it gave one, which is closed again. */
+uint32_t knit_attached_refusal(const struct knit_target *target);
+
+/* The session was condemned, or its connection closed. */
+bool knit_attached_is_over(const struct knit_attached *attached);
+/* Waits for that. */
+bool knit_attached_ends(const struct knit_attached *attached, uint32_t timeout_ms);
+
+/* A free slot, or UINT32_MAX. */
+uint32_t knit_attached_free_slot(const struct knit_attached *attached);
+
+/* A call as an honest caller publishes it; wrong only in what `payload` holds. Up to INLINE bytes
+ * go into the cell, more to `offset` of the arena. False: no slot is free. */
+bool knit_attached_call(
+    struct knit_attached *attached, const void *payload, size_t len, uint64_t offset);
+
+/* A cell at the ring's tail, of whatever words. */
+void knit_attached_put(
+    struct knit_attached *attached, uint32_t lane, uint64_t ctrl, uint64_t meta, uint64_t body);
+
+/* The control word that belongs at the ring's tail for the next call of that slot. */
+uint64_t knit_attached_ctrl(const struct knit_attached *attached, uint32_t lane, uint32_t slot);
+
+/* Rings every lane, parked or not. */
+void knit_attached_ring(struct knit_attached *attached);
+
+/* Waits until every call made by knit_attached_call() is answered. */
+bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a caller of another uid tries. Each attack opens and closes its own sessions, does no more
+ * than its session's memory and descriptors allow it, and says on stdout what it did. Whether
+ * anybody else was harmed is for the program to judge that started it.
+ *
+ * Returns false, with a line on stdout, when something was granted that must be refused, or an
+ * offender was served on.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "tests/support/random.h"
+#include "tests/system/hostile/attached.h"
+
+struct knit_attack {
+    const char *name;
+    bool (*run)(const struct knit_target *target, struct knit_random *random);
+};
+
+/* attack_memory.c: any value at any place that may be written. */
+bool knit_attack_scribble(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_cells(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_payloads(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_changing(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_greed(const struct knit_target *target, struct knit_random *random);
+
+/* attack_bell.c: waiting without sleeping, ringing without calling. */
+bool knit_attack_liars(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_full_bell(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_ringing(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_requeue(const struct knit_target *target, struct knit_random *random);
+
+/* attack_descriptor.c: the kernel's side of what was handed over. */
+bool knit_attack_holes(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_rights(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_quota(const struct knit_target *target, struct knit_random *random);

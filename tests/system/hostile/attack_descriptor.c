@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors: what the kernel lets their holder do beyond reading and writing, what it must refuse,
+ * and descriptors that are sent where nobody expects any.
+ */
+#include "tests/system/hostile/attack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/deadline.h"
+
+enum { SLOTS = 64, ARENA = 1 << 20, PATIENCE_MS = 10000, SESSIONS_OF_A_UID = 8, QUOTA = 201 };
+
+/* Takes pages from under everything while calls go on; zeros then stand where words stood. */
+bool knit_attack_holes(const struct knit_target *target, struct knit_random *random)
+{
+    static const unsigned char params[3000] = {0x91, 0xc5, 2996 >> 8, 2996 & 0xff};
+    struct knit_attached attached;
+    uint32_t holes = 0, ended = 0;
+
+    for (int session = 0; session < 10; session++) {
+        uint64_t until_ns = knit_deadline_now_ns() + 150000000u;
+
+        knit_attached_open(&attached, target, SLOTS, ARENA);
+        while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
+            off_t pages = (off_t)(attached.request.bytes / KNIT_PAGE);
+            off_t from = (off_t)knit_random_below(random, (uint64_t)pages) * KNIT_PAGE;
+            off_t len = knit_random_chance(random, 8) ? pages * KNIT_PAGE - from : KNIT_PAGE;
+
+            (void)knit_attached_call(&attached, params, sizeof(params),
+                knit_random_below(random, ARENA - sizeof(params)));
+            knit_attached_ring(&attached);
+            if (fallocate(attached.fd[REQUEST_FD], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+                    len) == 0)
+                holes++;
+        }
+        ended += knit_attached_is_over(&attached);
+        knit_attached_close(&attached);
+    }
+    printf("%u holes, %u of 10 sessions ended\n", holes, ended);
+    return holes > 0;
+}
+
+/* ---- rights ---- */
+
+static bool refused(const char *what, bool worked)
+{
+    printf("%s: %s\n", what, worked ? "GRANTED" : strerror(errno));
+    return !worked;
+}
+
+static int reopen(int fd, int flags)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, flags | O_CLOEXEC);
+}
+
+static bool try_segment(const char *name, int fd, bool is_ours, size_t bytes)
+{
+    const int added = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+    bool fine = true;
+    char byte = 0;
+
+    printf("%s\n", name);
+    fine = refused("  shrink", ftruncate(fd, 0) == 0) && fine;
+    fine = refused("  grow", ftruncate(fd, (off_t)bytes + KNIT_PAGE) == 0) && fine;
+    fine =
+        refused("  allocate beyond the end", fallocate(fd, 0, 0, (off_t)bytes + KNIT_PAGE) == 0) &&
+        fine;
+    fine = refused("  write beyond the end", pwrite(fd, &byte, 1, (off_t)bytes) == 1) && fine;
+    fine = refused("  further seals", fcntl(fd, F_ADD_SEALS, added) == 0) && fine;
+    fine = refused("  change its mode", fchmod(fd, 0666) == 0) && fine;
+    if (is_ours)
+        return fine;
+    void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    fine = refused("  write", pwrite(fd, &byte, 1, 0) == 1) && fine;
+    fine = refused("  punch a hole",
+               fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, KNIT_PAGE) == 0) &&
+           fine;
+    fine = refused("  map it writable",
+               mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED) &&
+           fine;
+    fine =
+        refused("  make a mapping writable", mprotect(base, bytes, PROT_READ | PROT_WRITE) == 0) &&
+        fine;
+    fine = refused("  re-open it for writing", reopen(fd, O_RDWR) >= 0) && fine;
+    fine = refused("  re-open it for writing only", reopen(fd, O_WRONLY) >= 0) && fine;
+    fine = refused("  re-open and truncate it", reopen(fd, O_WRONLY | O_TRUNC) >= 0) && fine;
+    munmap(base, bytes);
+    return fine;
+}
+
+/* The processes themselves: another uid's. */
+static bool try_process(const char *name, pid_t pid)
+{
+    char path[64];
+    bool fine;
+
+    printf("%s\n", name);
+    fine = refused("  signal", kill(pid, 0) == 0);
+    fine = refused("  trace", ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0) && fine;
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    fine = refused("  its memory", open(path, O_RDWR | O_CLOEXEC) >= 0) && fine;
+    snprintf(path, sizeof(path), "/proc/%d/fd/0", (int)pid);
+    return refused("  its descriptors", open(path, O_RDONLY | O_CLOEXEC) >= 0) && fine;
+}
+
+bool knit_attack_rights(const struct knit_target *target, struct knit_random *random)
+{
+    struct knit_attached attached;
+    struct ucred daemon;
+    socklen_t len = sizeof(daemon);
+    bool fine;
+
+    (void)random;
+    knit_attached_open(&attached, target, SLOTS, ARENA);
+    fine = try_segment("board", attached.fd[BOARD_FD], false, attached.board.bytes);
+    fine = try_segment("request segment", attached.fd[REQUEST_FD], true, attached.request.bytes) &&
+           fine;
+    fine = try_segment("reply segment", attached.fd[REPLY_FD], false, attached.reply.bytes) && fine;
+    if (getsockopt(attached.socket, SOL_SOCKET, SO_PEERCRED, &daemon, &len) == 0)
+        fine = try_process("daemon", daemon.pid) && fine;
+    knit_attached_close(&attached);
+    return fine;
+}
+
+/* ---- descriptors nobody asked for ---- */
+
+static bool send_fds(int socket, const void *bytes, size_t len, int fd, size_t count)
+{
+    enum { MOST = 253 };
+    union {
+        char bytes[CMSG_SPACE(sizeof(int[MOST]))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {(void *)bytes, len};
+    struct msghdr message = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    int fds[MOST];
+
+    for (size_t i = 0; i < count; i++)
+        fds[i] = fd;
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+    return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+}
+
+/* Sent, or the session over: the daemon has to take what waits before the kernel lets more
+ * descriptors be in flight. */
+static bool push(struct knit_attached *attached, const void *byte, size_t count)
+{
+    int fd = attached->fd[REQUEST_FD];
+
+    return KNIT_WAIT_UNTIL(send_fds(attached->socket, byte, 1, fd, count), PATIENCE_MS);
+}
+
+static bool is_answered(const struct knit_attached *attached)
+{
+    char bytes[256];
+
+    return recv(attached->socket, bytes, sizeof(bytes), MSG_DONTWAIT) > 0;
+}
+
+/* With each byte of a request as many as are expected elsewhere, one more, and as many as the kernel
+ * takes; and on the bell, which nobody reads. The request is answered all the same. */
+bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random)
+{
+    static const unsigned char ping[] = {0x94, 0, 7, 0xa6, '$', '/', 'p', 'i', 'n', 'g', 0x90};
+    static const size_t counts[] = {1, ATTACHED_FDS, ATTACHED_FDS + 1, 253};
+    struct knit_attached attached;
+    uint32_t answered = 0, on_bell = 0;
+    bool fine = true;
+
+    (void)random;
+    knit_attached_open(&attached, target, SLOTS, ARENA);
+    for (size_t round = 0; round < 100 && fine; round++) {
+        for (size_t i = 0; i < sizeof(ping) && fine; i++)
+            fine = push(&attached, &ping[i], counts[round % 4]);
+        fine = fine && KNIT_WAIT_UNTIL(is_answered(&attached), PATIENCE_MS);
+        answered += fine;
+        on_bell += round < 8 && send_fds(attached.fd[BELL_FD], ping, 1, STDIN_FILENO, 1);
+    }
+    printf("%u requests with descriptors were answered, %u sent on the bell%s\n", answered, on_bell,
+        knit_attached_is_over(&attached) ? ", the session was ended" : "");
+    knit_attached_close(&attached);
+    return fine;
+}
+
+/* ---- quota ---- */
+
+bool knit_attack_quota(const struct knit_target *target, struct knit_random *random)
+{
+    struct knit_attached attached[SESSIONS_OF_A_UID];
+    uint32_t code;
+
+    (void)random;
+    for (int i = 0; i < SESSIONS_OF_A_UID; i++)
+        knit_attached_open(&attached[i], target, 0, 0);
+    code = knit_attached_refusal(target);
+    printf("one session more than a user may have: %u\n", code);
+    for (int i = 0; i < SESSIONS_OF_A_UID; i++)
+        knit_attached_close(&attached[i]);
+    return code == QUOTA;
+}

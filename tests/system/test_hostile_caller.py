@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller of another uid attacks through everything it was handed; hostile/ says how, each attack prints its seed.
+
+The oracle: the same daemon and the same workers serve afterwards, the calls of honest callers beside it were all
+right, nobody but the offender was condemned, and descriptors, mappings and memory are back to where they were.
+"""
+
+import os
+import pwd
+import subprocess
+import sys
+
+from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
+from knit_witness import Caller, LedgerDaemon, descriptors, mappings, seed
+
+SECONDS = (3000 if os.environ.get('KNIT_TEST_LONG') else 60) * SLOWDOWN
+
+
+class Hostile(Case):
+    def attack(self, name, may_condemn=True):
+        with LedgerDaemon(socket_mode='0666', attach_users='nobody') as daemon:
+            os.chmod(daemon.dir, 0o755)
+            with daemon.unix() as rpc:
+                tasks = rpc.call('$/tasks')
+                same = next(t['id'] for t in tasks['tasks'] if t['name'] == 'same')
+            # One that came and went first, so that everything that is made once has been made.
+            with Caller(daemon.url('shm'), 'loop', 0) as first:
+                first.wait_ready().count()
+            daemon.wait_for_quiet()
+            before = self.holdings(daemon)
+            pids, memory = daemon.workers(), daemon.memory_kb()
+            with Caller(daemon.url('shm'), 'loop', 1) as honest, Caller(daemon.url('tcp'), 'loop', 2) as remote:
+                honest.wait_ready()
+                remote.wait_ready()
+                done = self.run_hostile(daemon, tasks['epoch'], same, name)
+                self.assertIsNone(honest.process.poll(), 'an honest local caller was ended')
+                self.assertIsNone(remote.process.poll(), 'an honest remote caller was ended')
+                calls = honest.count(), remote.count()
+            self.assertGreater(min(calls), 10)
+            self.assertEqual(done.returncode, 0, f'{name}: see its lines above')
+            pool = daemon.wait_for_quiet()['pool']
+            self.assertEqual(daemon.workers(), pids)
+            self.assertEqual((pool['deaths'], pool['quarantined']), (0, 0))
+            if not may_condemn:
+                self.assertEqual(pool['condemned'], 0)
+            print(f"{name}: {pool['condemned']} condemned, {calls[0]} local and {calls[1]} remote calls were right")
+            wait_until(lambda: self.holdings(daemon) == before, f'descriptors and mappings to be {before} again')
+            self.assertLess(daemon.memory_kb() - memory, 8192)
+
+    def run_hostile(self, daemon, epoch, task, name):
+        nobody = pwd.getpwnam('nobody').pw_uid
+        done = subprocess.run([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(epoch), str(task), name],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace', timeout=SECONDS,
+                              env={**os.environ, 'KNIT_TEST_SEED': str(self.seed)})
+        print(done.stdout + done.stderr, end='', flush=True)
+        return done
+
+    @classmethod
+    def setUpClass(cls):
+        cls.seed = seed()
+
+    def holdings(self, daemon):
+        return [(descriptors(pid), mappings(pid)) for pid in [daemon.pid, *daemon.workers()]]
+
+    def test_any_value_anywhere(self):
+        self.attack('scribble')
+
+    def test_cells_with_one_wrong_word(self):
+        self.attack('cells')
+
+    def test_payloads_that_are_no_arguments(self):
+        self.attack('payloads', may_condemn=False)
+
+    def test_arguments_that_change_while_they_are_read(self):
+        self.attack('changing', may_condemn=False)
+
+    def test_results_that_are_never_let_go(self):
+        self.attack('greed')
+
+    def test_waiting_without_sleeping(self):
+        self.attack('liars')
+
+    def test_a_bell_that_is_never_read_or_shut(self):
+        self.attack('full_bell')
+
+    def test_ringing_without_calling(self):
+        self.attack('ringing')
+
+    def test_stealing_sleepers(self):
+        self.attack('requeue')
+
+    def test_holes(self):
+        self.attack('holes')
+
+    def test_rights_that_were_not_given(self):
+        self.attack('rights', may_condemn=False)
+
+    def test_descriptors_nobody_asked_for(self):
+        self.attack('surplus')
+
+    def test_more_sessions_than_a_user_may_have(self):
+        self.attack('quota', may_condemn=False)
+
+
+class Uninvited(Case):
+    def test_a_user_that_is_not_listed_may_not_attach(self):
+        with LedgerDaemon(socket_mode='0666') as daemon:
+            os.chmod(daemon.dir, 0o755)
+            nobody = pwd.getpwnam('nobody').pw_uid
+            done = subprocess.run([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), '1', '0', 'rights'],
+                                  capture_output=True, text=True, errors='replace', timeout=PATIENCE)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn('301 DENIED', done.stderr)
+
+
+if __name__ == '__main__':
+    if os.geteuid() != 0:
+        print('only root can become another user')
+        sys.exit(77)
+    main()
