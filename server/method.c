@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "fastpath/pool.h"
+#include "proto/check.h"
 #include "proto/head.h"
 #include "proto/hello.h"
 #include "proto/tasks.h"
@@ -100,8 +101,11 @@ static void pong(struct knit_connection *connection, const struct knit_message *
     static const uint8_t nil = 0xc0;
     struct knit_walk walk;
     struct knit_item item;
+    struct knit_check_flaw flaw;
 
-    if (knit_walk_array(&walk, message->params) == 0 && knit_walk_next(&walk, &item) == 0)
+    if (knit_check_value(message->params.bytes, message->params.len, KNIT_DEPTH_MAX, &flaw) != 0)
+        refuse(connection, message, KNIT_BAD_ARGUMENT, flaw.reason);
+    else if (knit_walk_array(&walk, message->params) == 0 && knit_walk_next(&walk, &item) == 0)
         answer(connection, message, item.raw);
     else
         answer(connection, message, knit_span(&nil, 1));

@@ -643,8 +643,21 @@ static void free_event(struct event **event)
     *event = NULL;
 }
 
+/* While the parts go, a further signal must not kill the daemon in the default way. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 static void stop(struct service *service)
 {
+    block_signals();
     stop_accepting(service);
     stop_loops(service);
     for (uint32_t i = 0; service->pool && service->settings->debug_bits & KNIT_DEBUG_LANE &&

@@ -8,7 +8,7 @@ import threading
 
 import msgpack
 
-from knit_harness import Case, Daemon, main, reset, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, main, reset, wait_until
 
 BAD_MESSAGE, TOO_LARGE, TOO_DEEP = 100, 101, 102
 UNKNOWN_TASK, BAD_ARGUMENT, DENIED = 300, 302, 301
@@ -245,7 +245,7 @@ class Protocol(Case):
                 rpc.call('$/ping', 'x' * 1000)
             each = (self.daemon.memory_kb() - before) / 800
             print(f'{each:.2f} KB an idle connection')
-            self.assertLess(each, 4)
+            self.assertLess(each, 4 * SLOWDOWN)
         finally:
             for rpc in connections:
                 rpc.close()
