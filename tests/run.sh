@@ -126,7 +126,8 @@ if ! packages_need "$install" "${packages[@]}"; then
 fi
 
 build build -Dwerror=true || finish
-run_tests build "$@"
+# Three times their usual bound, since a machine that builds is often a busy one.
+run_tests build --timeout-multiplier 3 "$@"
 if [ $# -eq 0 ]; then
   options=(--no-install)
   [ "$keep" = no ] || options+=(--keep)

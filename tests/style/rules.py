@@ -159,7 +159,7 @@ def size(tree):
 
 SPDX = 'SPDX-License-Identifier: Apache-2.0'
 SLASH_COMMENTS = ('.c', '.h', '.pml')
-HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.conf', '.ini', '.map')
+HASH_COMMENTS = ('.py', '.sh', 'meson.build', 'meson_options.txt', '.ci/run', '.service', '.ini', '.map')
 
 
 @rule
