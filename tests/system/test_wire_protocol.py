@@ -53,6 +53,13 @@ class Protocol(Case):
                 self.assertEqual(rpc.call('$/ping', value), value)
             self.assertIsNone(rpc.call('$/ping'))
 
+    def test_ping_does_not_return_what_a_task_would_not_be_given(self):
+        for rpc in self.both():
+            for value in (b'\xa2\xc3\x28', b'\xd4\x2a\x00', b'\xd4\x05\x00'):  # no UTF-8, ext 42, ext 5
+                rpc.send(b'\x94\x00\x07\xa6$/ping\x91' + value)
+                self.assert_fails(302, rpc.result, 7)
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+
     def test_one_byte_at_a_time(self):
         for rpc in self.both():
             rpc.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
