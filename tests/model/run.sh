@@ -27,6 +27,10 @@ wait -DN=3 -DLOOP
 wait -DN=2 -DDEATHS=1
 wait -DN=2 -DDEATHS=1 -DLOOP
 abort -DG=3
+recovery -DN=3 -DDEATHS=1
+recovery -DN=3 -DCALLER_DIES
+recovery -DN=2 -DRETRIES=0 -DHOST_DIES
+hostile -DN=1
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=1
@@ -40,6 +44,11 @@ wait -DN=4 -DLOOP
 wait -DN=3 -DDEATHS=1
 wait -DN=3 -DDEATHS=1 -DLOOP
 abort -DG=5
+recovery -DN=3 -DDEATHS=2 -DRETRIES=2
+recovery -DN=3 -DDEATHS=2 -DCALLER_DIES
+recovery -DN=3 -DHOST_DIES
+hostile -DN=2 -DS=2
+hostile -DN=3 -DTURN=4
 '
 
 # Mutants: "name, mistake, options". Each is one mistake that somebody could make.
@@ -77,6 +86,18 @@ abort ABORT_LOADED_BEFORE_CLAIM -DG=2
 abort SETTLE_NO_FENCE -DG=2
 abort ZOMBIE_REUSED -DG=2
 abort CLAIMED_CALLED_STARTED -DG=2
+recovery ANSWER_BEFORE_REAP -DN=2
+recovery OWNER_REUSED -DN=2
+recovery QUEUED_ANSWERED -DN=2
+recovery RECOVERY_BLIND -DN=2
+recovery RECOVERY_IF_UNEQUAL -DN=3
+recovery REQUEUED -DN=2
+recovery FREED_BEFORE_UNMAPPED -DN=2 -DCALLER_DIES
+hostile REPLY_NOT_LOOKED_AT -DN=1
+hostile RETRIES_UNCOUNTED -DN=1
+hostile SIZE_READ_TWICE -DN=1
+hostile SLOT_READ_TWICE -DN=1
+hostile SLOT_UNCHECKED -DN=1
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

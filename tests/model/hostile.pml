@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A caller of another uid that may write anything into its request segment at any time.
+ *
+ * The strongest such caller needs no process of its own: every load from its segment yields any value, and two loads of
+ * the same word yield two values. Two workers serve it and an honest session in turn. The pool's own words (claim,
+ * reply, taken) lie where the caller cannot write; the honest session's word lies right behind the hostile one's, as
+ * the next thing that a slot out of range would hit.
+ *
+ * Checked, whatever is read: 2 reply.gen is claim.gen or one behind and moved by its owner; 11 the honest session's
+ * words change by its own calls alone; 5 it is not condemned and its calls are answered; a turn spent on the hostile
+ * session ends within TURN looks at its memory; what is used is what was validated; a condemned session's claims are
+ * still answered.
+ */
+
+#ifndef N
+#define N 2 /* calls of the honest session */
+#endif
+
+#ifndef S
+#define S 1 /* slots of the hostile session */
+#endif
+#ifndef TURN
+#define TURN 2 /* looks at a session's ring in one turn */
+#endif
+#define HONEST S /* the honest session's only slot lies behind them */
+#define W 2
+#define GEN_MAX 3
+#define SIZE_MAX 1
+
+byte claim_gen[S + 1], claim_owner[S + 1];
+byte reply[S + 1];
+byte honest_ctrl; /* generation published by the honest caller */
+bool over;
+
+inline any_ctrl()
+{
+	atomic { select(slot : 0 .. S); select(gen : 0 .. GEN_MAX) }
+}
+
+inline check_slot(i)
+{
+	assert(claim_gen[i] == reply[i] || claim_gen[i] - 1 == reply[i])
+}
+
+/* One look at the hostile ring; its tag always matches, as that keeps a worker busiest. */
+inline look_at_hostile()
+{
+	any_ctrl();
+#ifndef MUTANT_SLOT_UNCHECKED
+	if
+	:: slot >= S -> goto suspect
+	:: slot < S
+	fi;
+#endif
+#ifdef MUTANT_SLOT_READ_TWICE
+	atomic { select(slot : 0 .. S) };
+#endif
+	r = reply[slot];
+	d_step { cgen = claim_gen[slot]; cowner = claim_owner[slot] };
+	if
+	:: cgen >= gen /* claimed: q + 1 */
+#ifdef MUTANT_REPLY_NOT_LOOKED_AT
+	:: cgen == gen - 1 ->
+#else
+	:: cgen == gen - 1 && r == gen - 1 ->
+#endif
+		/* READY -> CLAIMED, if such it was */
+		d_step {
+			won = (claim_gen[slot] == cgen && claim_owner[slot] == cowner);
+			if
+			:: won ->
+				assert(slot < S);
+				claim_gen[slot] = gen;
+				claim_owner[slot] = me + 1;
+				check_slot(slot)
+			:: else
+			fi
+		};
+		if
+		:: won ->
+			/* The copy made before the claim is validated, and the copy is used. */
+			atomic { select(size : 0 .. SIZE_MAX + 1) };
+			if
+			:: size <= SIZE_MAX ->
+#ifdef MUTANT_SIZE_READ_TWICE
+				atomic { select(size : 0 .. SIZE_MAX + 1) };
+#endif
+				assert(size <= SIZE_MAX)
+			:: size > SIZE_MAX /* BAD_REQUEST, not started */
+			fi;
+			/* CLAIMED -> ANSWERED */
+			d_step {
+				assert(claim_gen[slot] == gen && claim_owner[slot] == me + 1);
+				assert(reply[slot] == gen - 1);
+				reply[slot] = gen
+			}
+		:: !won
+		fi
+	:: else -> goto suspect
+	fi
+}
+
+proctype worker(byte me)
+{
+	byte slot, gen, size, r, cgen, cowner, looks;
+	byte spent; /* what only the check knows: looks in truth */
+	bool won, condemned;
+
+	do
+	:: !over ->
+		/* The hostile session's turn. */
+		d_step { looks = 0; spent = 0 };
+		do
+		:: looks < TURN && !condemned ->
+			d_step { looks++; spent++; assert(spent <= TURN) };
+			look_at_hostile();
+			goto next;
+suspect:
+			/* ctrl again: unchanged, the session is condemned; changed, another look, which counts. */
+			if
+			:: condemned = true
+#ifdef MUTANT_RETRIES_UNCOUNTED
+			:: looks--
+#else
+			:: true
+#endif
+			fi;
+next:
+			atomic { slot = 0; gen = 0; size = 0; r = 0; cgen = 0; cowner = 0; won = false }
+		:: else -> break
+		od;
+
+		/* The honest session's turn. */
+		gen = honest_ctrl;
+		r = reply[HONEST];
+		d_step { cgen = claim_gen[HONEST]; cowner = claim_owner[HONEST] };
+		if
+		:: cgen >= gen
+		:: cgen == gen - 1 && r == gen - 1 ->
+			if
+			:: d_step { claim_gen[HONEST] == cgen && claim_owner[HONEST] == cowner ->
+				claim_gen[HONEST] = gen;
+				claim_owner[HONEST] = me + 1 };
+				d_step {
+					assert(claim_gen[HONEST] == gen && claim_owner[HONEST] == me + 1);
+					assert(reply[HONEST] == gen - 1);
+					reply[HONEST] = gen
+				}
+			:: d_step { else -> skip }
+			fi
+		:: else -> assert(false) /* condemned */
+		fi;
+		d_step { gen = 0; r = 0; cgen = 0; cowner = 0 }
+	:: over -> break
+	od
+}
+
+proctype honest()
+{
+	do
+	:: honest_ctrl < N && reply[HONEST] == honest_ctrl -> honest_ctrl++
+	:: honest_ctrl == N && reply[HONEST] == N -> break
+	od;
+	over = true
+}
+
+init {
+	atomic {
+		run honest();
+		run worker(0);
+		run worker(1)
+	}
+}

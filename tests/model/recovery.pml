@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Workers, the caller and the host die; what they held is mended.
+ *
+ * A caller publishes N calls through S slots of one ring, which a worker and a thief serve. `fate` kills workers between
+ * any two steps; the host reaps the dead one, answers what it held, makes its lane VACANT and starts a replacement with
+ * a new owner id, which begins at `taken`. Recovery may break off anywhere and begin again, while everybody else goes
+ * on. If no worker is left, the host itself claims what is READY and answers NO_WORKER.
+ *
+ * With -DCALLER_DIES the caller may die anywhere: the host closes the session, waits until every living worker has
+ * unmapped it, and frees it. With -DHOST_DIES the host may die anywhere, in the midst of recovery too: its workers
+ * end a while later (which is to say: take no further step), and the caller collects what is answered and settles the rest.
+ *
+ * Call k uses slot k mod S, and its generation is k / S + 1: the order in which slots are used is lane.pml's matter,
+ * waking whoever sleeps is wait.pml's and park.pml's. One memory order is enough, since claims are locked operations and
+ * nobody answers for a worker before it is reaped.
+ *
+ * Checked: 1 at most one run; 2 reply.gen is claim.gen or one behind, moved by its living owner, or by the host once
+ * that owner is reaped, once per generation; 6 every call is answered (else the model ends with the caller waiting,
+ * which Spin reports); 8 what was settled as not started never runs; 10 recovery ends and may be repeated; nobody
+ * touches a session that was freed.
+ */
+
+#ifndef N
+#define N 3
+#endif
+#ifndef DEATHS
+#define DEATHS 1
+#endif
+#ifndef RETRIES
+#define RETRIES 1 /* times that recovery breaks off */
+#endif
+
+#define S 2
+#define W 2
+#define HOST 99
+#define SLOT(k) ((k) % S)
+#define GEN(k) ((k) / S + 1)
+
+byte pub; /* calls published: READY cells 0 .. pub - 1 in the ring */
+byte claim_gen[S], claim_owner[S];
+byte reply[S];
+byte taken;
+bool closed;
+
+byte owner_of[W];
+bool dead[W], gone[W], reaped[W], started[W], unmapped[W];
+bool caller_dead, host_dead, freed, over;
+byte aborted[S]; /* generation to abort */
+
+/* What only the checks know. */
+bool ran[N], not_started[N];
+
+inline answer(s, g)
+{
+	assert(!freed);
+	assert(reply[s] == g - 1 && claim_gen[s] == g);
+	reply[s] = g
+}
+
+/* A worker or thief: take, run, answer. */
+proctype worker(byte me)
+{
+	byte q, r;
+	bool stop;
+
+again:
+	{
+		do
+		:: q < pub && !closed ->
+			r = reply[SLOT(q)];
+			if
+			:: claim_gen[SLOT(q)] >= GEN(q) -> q++
+			:: claim_gen[SLOT(q)] == GEN(q) - 1 && r == GEN(q) - 1 ->
+				if
+				:: d_step { claim_gen[SLOT(q)] == GEN(q) - 1 ->
+					/* READY -> CLAIMED */
+					assert(!freed);
+					claim_gen[SLOT(q)] = GEN(q);
+					claim_owner[SLOT(q)] = owner_of[me] };
+					stop = (aborted[SLOT(q)] == GEN(q) || closed);
+					if
+					:: !stop -> d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
+					:: else
+					fi;
+					/* CLAIMED -> ANSWERED, by its owner */
+					d_step {
+						assert(claim_owner[SLOT(q)] == owner_of[me]);
+						answer(SLOT(q), GEN(q));
+						stop = false;
+						q++;
+						taken = (q > taken -> q : taken)
+					}
+				:: d_step { claim_gen[SLOT(q)] != GEN(q) - 1 -> q++ }
+				fi
+			:: else -> assert(false) /* condemned */
+			fi;
+			r = 0
+		:: closed -> unmapped[me] = true; break
+		:: over -> break
+		od;
+end_idle:
+		false
+	} unless { dead[me] };
+
+	d_step { stop = false; r = 0; q = 0; gone[me] = true };
+end_dead:
+	/* The host starts a replacement. */
+	d_step { started[me] -> started[me] = false; dead[me] = false; q = taken };
+	goto again
+}
+
+/* One pass of recovery over what a dead owner held. */
+inline recover(o)
+{
+	s = 0;
+	do
+	:: s < S ->
+#ifdef MUTANT_QUEUED_ANSWERED
+		if
+		:: s < pub && reply[s] == claim_gen[s] && reply[s] < (pub - 1 - s) / S + 1 ->
+			d_step { answer(s, reply[s] + 1) }
+		:: else
+		fi;
+#endif
+		d_step { g = (claim_owner[s] == o -> claim_gen[s] : 0) };
+#ifdef MUTANT_RECOVERY_BLIND
+		if
+		:: g != 0 -> d_step { answer(s, reply[s] + 1) }
+#else
+		if
+#ifdef MUTANT_RECOVERY_IF_UNEQUAL
+		:: g != 0 && reply[s] != g ->
+#else
+		/* One behind, no less: a slot whose call o answered may have moved on since claim was loaded. */
+		:: g != 0 && reply[s] == g - 1 ->
+#endif
+#ifdef MUTANT_REQUEUED
+			/* Gives the call back to the ring for somebody else to run. */
+			d_step { claim_gen[s] = g - 1; taken = 0 }
+#else
+			/* CLAIMED -> ANSWERED, by the host: its owner is reaped */
+			d_step { answer(s, g) }
+#endif
+#endif
+		:: else
+		fi;
+		d_step { g = 0; s++ }
+	:: else -> break
+	od;
+	s = 0
+}
+
+proctype host()
+{
+	byte w, s, g, retries = RETRIES;
+
+	{
+end:
+		do
+		:: (gone[0] && !reaped[0]) || (gone[1] && !reaped[1]) ->
+			w = (gone[0] && !reaped[0] -> 0 : 1);
+			reaped[w] = true;
+again:
+			recover(owner_of[w]);
+			if
+			:: retries > 0 -> retries--; goto again
+			:: true
+			fi;
+			/* VACANT, then the replacement. */
+			if
+			:: !closed ->
+				d_step {
+#ifndef MUTANT_OWNER_REUSED
+					owner_of[w] = owner_of[w] + W;
+#endif
+					gone[w] = false;
+					reaped[w] = false;
+					started[w] = true
+				}
+			:: closed -> unmapped[w] = true
+			fi;
+#ifdef MUTANT_OWNER_REUSED
+			/* The second pass comes late. */
+			recover(owner_of[w]);
+#endif
+			w = 0
+#ifdef MUTANT_ANSWER_BEFORE_REAP
+		/* A worker that was told to end, but has not. */
+		:: retries > 0 -> retries--; recover(owner_of[0])
+#endif
+		:: caller_dead && !closed -> closed = true
+		:: closed && !freed &&
+#ifdef MUTANT_FREED_BEFORE_UNMAPPED
+		   true ->
+#else
+		   unmapped[0] && unmapped[1] ->
+#endif
+			freed = true
+		od
+	} unless { host_dead }
+}
+
+/* No worker left for now: the host claims in its own name. */
+proctype sweeper()
+{
+	byte q, s;
+	{
+end:
+		do
+		:: reaped[0] && reaped[1] && q < pub && !closed ->
+			if
+			:: d_step { claim_gen[SLOT(q)] == GEN(q) - 1 && reply[SLOT(q)] == GEN(q) - 1 ->
+				claim_gen[SLOT(q)] = GEN(q);
+				claim_owner[SLOT(q)] = HOST };
+				d_step { answer(SLOT(q), GEN(q)); q++ }
+			:: d_step { claim_gen[SLOT(q)] >= GEN(q) -> q++ }
+			fi
+		od
+	} unless { host_dead }
+}
+
+proctype caller()
+{
+	byte k, s;
+
+	{
+		do
+		:: pub < N && reply[SLOT(pub)] == GEN(pub) - 1 -> pub++
+		:: pub == N && reply[SLOT(N - 1)] == GEN(N - 1) && (N < 2 || reply[SLOT(N - 2)] == GEN(N - 2)) -> break
+		od;
+		over = true
+	} unless { caller_dead || host_dead };
+
+	if
+	:: host_dead && !over ->
+		/* DISCONNECTED: each call not answered is settled, with what is certain about it. */
+		do
+		:: k < pub ->
+			if
+			:: reply[SLOT(k)] < GEN(k) ->
+				aborted[SLOT(k)] = GEN(k);
+				if
+				:: claim_gen[SLOT(k)] < GEN(k) -> not_started[k] = true
+				:: else
+				fi
+			:: else
+			fi;
+			k++
+		:: else -> break
+		od;
+		over = true
+	:: else
+	fi
+}
+
+proctype fate()
+{
+	byte deaths = DEATHS;
+
+end:
+	do
+	:: d_step { deaths > 0 && !dead[0] && !host_dead -> deaths--; dead[0] = true }
+	:: d_step { deaths > 0 && !dead[1] && !host_dead -> deaths--; dead[1] = true }
+#ifdef CALLER_DIES
+	:: d_step { !caller_dead && !over -> caller_dead = true }
+#endif
+#ifdef HOST_DIES
+	:: d_step { !host_dead && !over -> host_dead = true }
+#endif
+	od
+}
+
+#ifdef CALLER_DIES
+/* A dead caller's session is freed in the end. */
+proctype account()
+{
+	(over || freed)
+}
+#endif
+
+init {
+	atomic {
+		owner_of[0] = 1;
+		owner_of[1] = 2;
+		run worker(0);
+		run worker(1);
+		run host();
+		run sweeper();
+		run caller();
+#ifdef CALLER_DIES
+		run account();
+#endif
+		run fate()
+	}
+}
