@@ -6,6 +6,7 @@
  * the host was told is read off the events. Bounds in time are ten times what is meant.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #include "fastpath/bell.h"
+#include "fastpath/segment.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"
 
@@ -240,6 +242,173 @@ static void grants_are_limited_and_come_back(void **state)
     pools_fini(&pools);
 }
 
+/* The caller's side of a grant, as the client library has it. */
+struct guest {
+    struct knit_pool_grant grant;
+    struct knit_mapping request, reply, board;
+    struct knit_session *session;
+};
+
+static void guest_open(struct pools *pools, uid_t uid, struct guest *guest)
+{
+    struct knit_pool_peer peer = {.uid = uid};
+    const struct knit_geometry *geometry = &guest->grant.geometry;
+    struct knit_session_options options = {.spin_us = 20};
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+
+    assert_int_equal(knit_pool_attach(pools->pool, &peer, 64, 0, &guest->grant), 0);
+    assert_int_equal(knit_segment_map(guest->grant.request_fd, knit_layout_request_bytes(geometry),
+                         true, &guest->request),
+        0);
+    assert_int_equal(knit_segment_map(guest->grant.reply_fd, knit_layout_reply_bytes(geometry),
+                         false, &guest->reply),
+        0);
+    assert_int_equal(knit_segment_map(guest->grant.board_fd,
+                         knit_layout_board_bytes(geometry->lanes), false, &guest->board),
+        0);
+    knit_layout_request(geometry, guest->request.base, &request);
+    knit_layout_reply(geometry, guest->reply.base, &reply);
+    knit_layout_board(geometry->lanes, guest->board.base, &board);
+    options.steal = guest->grant.steal;
+    options.payload_max_bytes = guest->grant.max_payload_bytes;
+    options.bell_fd = guest->grant.bell_fd;
+    assert_int_equal(
+        knit_session_new(geometry, &request, &reply, &board, &options, &guest->session), 0);
+}
+
+static void guest_close(struct pools *pools, struct guest *guest)
+{
+    knit_pool_detach(pools->pool, guest->grant.id);
+    guest->session = knit_session_free(guest->session);
+    knit_segment_unmap(&guest->request);
+    knit_segment_unmap(&guest->reply);
+    knit_segment_unmap(&guest->board);
+    knit_pool_grant_close(&guest->grant);
+}
+
+static void a_granted_session_calls_over_its_own_mappings(void **state)
+{
+    struct pools pools;
+    struct guest guest = {.session = NULL};
+    struct knit_session_outcome outcome;
+    struct knit_session_call call = {.lane = KNIT_LANE_ANY};
+    const struct knit_registry *registry;
+    uint32_t slot;
+    unsigned char params[20000] = {0x91, 0xc5, 19000 >> 8, 19000 & 0xff};
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    guest_open(&pools, 7, &guest);
+    registry = knit_pool_registry(pools.pool);
+    call.task = knit_registry_find(registry, "echo", 4)->id;
+    call.epoch = knit_registry_epoch(registry);
+    call.payload = params;
+    call.len = 19004;
+    for (int i = 0; i < 300; i++) {
+        params[4 + i] = (unsigned char)i;
+        assert_int_equal(knit_session_publish(guest.session, &call, &slot), 0);
+        assert_int_equal(knit_session_wait(guest.session, slot, knit_clock_ns() + 10000000000u), 0);
+        assert_true(knit_session_collect_slot(guest.session, slot, &outcome));
+        assert_int_equal(outcome.status, KNIT_STATUS_RESULT);
+        assert_true(outcome.held);
+        assert_int_equal(outcome.len, 19003);
+        assert_memory_equal(outcome.payload, params + 1, 19003);
+        knit_session_release(guest.session, slot);
+    }
+    guest_close(&pools, &guest);
+    pools_fini(&pools);
+}
+
+static void nonsense_in_its_memory_condemns_a_session_and_no_other(void **state)
+{
+    struct pools pools;
+    struct guest guest = {.session = NULL};
+    struct knit_request_view request;
+    struct pools_outcome sum = {0};
+    uint32_t condemned = 0;
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    guest_open(&pools, 7, &guest);
+    knit_layout_request(&guest.grant.geometry, guest.request.base, &request);
+    atomic_store_explicit(&request.ring[0].ctrl, knit_ctrl(1, 5000, 1), memory_order_release);
+    /* Something else wakes the worker, which then looks at all rings. */
+    assert_true(KNIT_WAIT_UNTIL(
+        (sum.is_there = false, pools_start(&pools, "add", "\x92\x02\x03", 3, &sum),
+            pools_wait(&pools, &sum), assert_int_equal(sum.number, 5),
+            condemned = pools_count_events(&pools, KNIT_POOL_SESSION_CONDEMNED), condemned == 1),
+        10000));
+    assert_true(knit_session_is_closed(guest.session));
+    guest_close(&pools, &guest);
+    pools_fini(&pools);
+}
+
+/* Sessions come and go on one thread while the host dispatches on another and workers die. */
+struct visitors {
+    struct pools *pools;
+    _Atomic bool is_over;
+    uint32_t visits;
+    uid_t uid;
+};
+
+static void *visit(void *arg)
+{
+    struct visitors *visitors = arg;
+
+    while (!atomic_load_explicit(&visitors->is_over, memory_order_relaxed)) {
+        struct knit_pool_peer peer = {.uid = visitors->uid};
+        struct knit_pool_grant grant;
+
+        if (knit_pool_attach(visitors->pools->pool, &peer, 64, 0, &grant) != 0)
+            continue;
+        knit_pool_grant_close(&grant);
+        knit_pool_detach(visitors->pools->pool, grant.id);
+        visitors->visits++;
+    }
+    return NULL;
+}
+
+static void sessions_come_and_go_while_workers_die(void **state)
+{
+    struct pools pools;
+    struct visitors visitors[2] = {{.pools = &pools, .uid = 1}, {.pools = &pools, .uid = 2}};
+    struct knit_pool_stats stats;
+    pthread_t threads[2];
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, visit, &visitors[i]), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        struct knit_pool_lane_stats lane;
+        struct pools_outcome sum = {0};
+
+        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+        pools_wait(&pools, &sum);
+        assert_int_equal(sum.number, 5);
+        assert_true(
+            KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, i % 2, &lane),
+                                                      lane.state == KNIT_POOL_LANE_SERVING),
+                20000));
+        assert_int_equal(kill(lane.pid, SIGKILL), 0);
+        assert_true(KNIT_WAIT_UNTIL(
+            pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_DIED) > i, 20000));
+    }
+    for (int i = 0; i < 2; i++) {
+        atomic_store_explicit(&visitors[i].is_over, true, memory_order_relaxed);
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(visitors[i].visits > 0);
+    }
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 20000));
+    pools_fini(&pools);
+}
+
 static void memory_is_limited(void **state)
 {
     struct pools pools;
@@ -385,6 +554,9 @@ int main(void)
         cmocka_unit_test(workers_have_nothing_of_the_host),
         cmocka_unit_test(what_tasks_print_arrives_by_lines),
         cmocka_unit_test(grants_are_limited_and_come_back),
+        cmocka_unit_test(a_granted_session_calls_over_its_own_mappings),
+        cmocka_unit_test(nonsense_in_its_memory_condemns_a_session_and_no_other),
+        cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(a_task_of_a_closed_session_is_told_and_then_ended),
         cmocka_unit_test(draining_lets_all_calls_end),

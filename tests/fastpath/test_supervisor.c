@@ -7,6 +7,7 @@
  * wants the figure.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -26,6 +27,15 @@
 static uint64_t runs(const struct pools *pools, uint32_t id)
 {
     return atomic_load_explicit(&pools->ledger[id], memory_order_seq_cst);
+}
+
+static int count_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
 }
 
 static double ms(uint64_t from_ns, uint64_t to_ns)
@@ -345,11 +355,13 @@ static void killing_at_random_loses_nothing_else(void **state)
     uint32_t died = 0;
     uint64_t until_ns, kill_ns;
     uint32_t lane = 0;
-    uint64_t total = 0;
+    uint64_t total = 0, run = 0;
+    int descriptors;
 
     (void)state;
     pools_init(&pools, 3);
     assert_int_equal(pools_open(&pools), 0);
+    descriptors = count_descriptors();
     until_ns = knit_clock_ns() + 2000000000u;
     kill_ns = knit_clock_ns() + 50000000u;
     while (knit_clock_ns() < until_ns) {
@@ -372,7 +384,8 @@ static void killing_at_random_loses_nothing_else(void **state)
             died += outcomes[i].code != 0;
         }
     }
-    uint64_t run = 0;
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
+    assert_int_equal(count_descriptors(), descriptors);
     for (uint32_t i = 1; i <= 100; i++)
         run += runs(&pools, i);
     print_message("%llu calls, %u died with their worker, %u workers killed\n",
