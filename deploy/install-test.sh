@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# That what is installed is whole, and that the README is right: installs into a folder of its own, builds the module and the
+# caller that README.md shows with what lies there, starts the installed daemon with them and calls it.
+#   install-test.sh BUILD-DIR CC
+set -euo pipefail
+source=$(cd "$(dirname "$0")/.." && pwd)
+build=$1 cc=$2
+dir=$(mktemp -d)
+daemon=
+end()
+{
+  if [ -n "$daemon" ]; then
+    kill "$daemon" 2>/dev/null || true
+    wait "$daemon" || true
+  fi
+  rm -rf "$dir"
+}
+trap end EXIT
+trap 'echo "line $LINENO did not work" >&2; cat "$dir/log" >&2 || true' ERR
+
+meson install -C "$build" --no-rebuild --destdir "$dir/root" >"$dir/install.log"
+
+# installed NAME: where the file of that name has come to lie; a failure when it has not.
+installed()
+{
+  local found
+  found=$(find "$dir/root" -name "$1" -print -quit)
+  [ -n "$found" ] || { echo "$1 is not installed" >&2; return 1; }
+  echo "$found"
+}
+
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 example.so; do
+  installed "$name" >/dev/null
+done
+knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
+pkgconfig=$(dirname "$(installed knitting.pc)")
+LD_LIBRARY_PATH=$(dirname "$(installed libknitting.so)")
+export LD_LIBRARY_PATH PKG_CONFIG_PATH=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
+
+# The blocks of C in the README, in their order: the module, then the caller, which is the inside of a function.
+awk -v dir="$dir" '/^```c$/ { n++; on = 1; next } /^```/ { on = 0 } on { print > (dir "/block" n) }' "$source/README.md"
+cp "$dir/block1" "$dir/add.c"
+{
+  printf '#include <stdio.h>\n'
+  grep '^#include' "$dir/block2"
+  printf 'int main(int argc, char **argv)\n{\n'
+  grep -v '^#include' "$dir/block2" | sed 's,"shm://[^"]*",argv[argc - 1],'
+  printf '    else\n        printf("%%lld\\n", (long long)sum);\n    knit_close(k);\n    return 0;\n}\n'
+} >"$dir/caller.c"
+read -ra cflags < <(pkg-config --cflags knitting)
+read -ra libs < <(pkg-config --libs knitting)
+# A module links nothing of ours, which -z defs proves.
+"$cc" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
+"$cc" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
+
+"$knittingd" --config "$(installed knittingd.conf)" --check-config
+"$knittingd" --config /dev/null --listen 127.0.0.1:0 --socket "$dir/socket" --module "$dir/add.so" \
+  --worker-program "$worker" --ready-file "$dir/ready" </dev/null >"$dir/log" 2>&1 &
+daemon=$!
+for _ in $(seq 400); do
+  if [ -e "$dir/ready" ] || ! kill -0 "$daemon" 2>/dev/null; then break; fi
+  sleep 0.05
+done
+while read -r url; do
+  [ "$("$knit" -u "$url" call add 2 3)" = 5 ]
+  [ "$("$dir/caller" "$url")" = 5 ]
+done < <(sed -n 's/^url=//p' "$dir/ready")
+kill "$daemon"
+wait "$daemon"
+daemon=
+echo 'installed, built against, called'
