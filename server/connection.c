@@ -49,6 +49,17 @@ static void watch_input(struct knit_connection *connection, bool is_reading)
     connection->is_reading = is_reading;
 }
 
+static void log_debug(const struct knit_connection *connection, const char *message)
+{
+    const struct knit_loop *loop = connection->loop;
+
+    if (loop->all->settings->debug_bits & KNIT_DEBUG_HOST)
+        knit_log(loop->all->log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->index),
+            KNIT_LOG_NUMBER("fd", connection->fd),
+            KNIT_LOG_TEXT("kind", connection->is_unix ? "unix" : "tcp"),
+            KNIT_LOG_NUMBER("calls", connection->calls.count));
+}
+
 int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
 {
     struct knit_scan_limits limits = {
@@ -77,6 +88,7 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
     }
     watch_input(connection, true);
     KNIT_COUNT(loop, connections_accepted);
+    log_debug(connection, "connection opened");
     return 0;
 }
 
@@ -101,6 +113,7 @@ void knit_connection_close(struct knit_connection *connection)
 
     if (connection->is_dead)
         return;
+    log_debug(connection, "connection closed");
     connection->is_dead = true;
     leave_lists(connection);
     knit_router_forget(connection);
@@ -257,7 +270,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 
     if (knit_output_waiting(connection) > loop->all->settings->output_max_bytes) {
         knit_output_flush(connection);
-        if (connection->pauses & KNIT_PAUSE_OUTPUT)
+        if (connection->is_dead || connection->pauses & KNIT_PAUSE_OUTPUT)
             return false;
     }
     if (connection->calls.count >= loop->all->settings->in_flight_max) {

@@ -301,6 +301,7 @@ static void sleep_armed(struct knit_loop *loop)
 
     if (!knit_session_arm(session)) {
         loop->idle_turns = 0;
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
         return;
     }
     began_ns = clock_ns();

@@ -88,10 +88,13 @@ static void say_hello(struct knit_connection *connection, const struct knit_mess
         reply.feature[reply.feature_count++] = knit_span_text("attach");
     connection->has_hello = true;
     knit_buffer_reset(scratch);
-    if (knit_hello_reply_put(scratch, &reply) != 0)
+    if (knit_hello_reply_put(scratch, &reply) != 0) {
         knit_connection_close(connection);
-    else
-        answer(connection, message, knit_buffer_span(scratch));
+        return;
+    }
+    answer(connection, message, knit_buffer_span(scratch));
+    if (connection->loop->state != KNIT_LOOP_SERVING)
+        knit_method_say_goaway(connection, 0);
 }
 
 /* ---- $/ping -------------------------------------------------------------------------------- */

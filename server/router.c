@@ -496,13 +496,17 @@ static void resume_waiting(struct knit_router *router)
 
 size_t knit_router_turn(struct knit_router *router)
 {
-    size_t count = collect(router);
+    size_t count;
 
+    /* Workers wake while we look at what others have answered. */
+    knit_session_flush(session_of(router));
+    count = collect(router);
     if (count > 0)
         measure(router, count);
     expire(router);
-    if (!TAILQ_EMPTY(&router->waiting))
+    if (!TAILQ_EMPTY(&router->waiting)) {
         resume_waiting(router);
-    knit_session_flush(session_of(router));
+        knit_session_flush(session_of(router));
+    }
     return count;
 }

@@ -76,7 +76,8 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "slots", NULL, KNIT_SETTING_NUMBER, AT(slots), 16, 16368, NULL, "1008", "COUNT",
         "Calls each event loop may have in the lanes at once."},
     {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",
-        "Calls in the lanes from which further ones are refused as OVERLOADED; 0 waits instead."},
+        "Calls of one event loop in the lanes from which further ones are refused as OVERLOADED; "
+        "0 lets them wait."},
     {"pool", "payload_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_initial_bytes), 0, GIB,
         NULL, "64KiB", "BYTES", "Memory of an arena that is touched when it is made."},
     {"pool", "payload_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_max_bytes), 64 * KIB,

@@ -424,6 +424,7 @@ class Process(Case):
                 self.assert_fails(WORKER_DIED, rpc.call, 'crash', 'abort')
             wait_until(lambda: 'worker died' in daemon.log(), 'the line about the death')
             self.assertIn('msg=module', daemon.log())
+            wait_until(lambda: 'msg="connection closed" loop=0' in daemon.log(), 'the line about the connection')
             self.assertIn('signature="add(a: int, b: int) -> int"', daemon.log())
 
     @unittest.skipUnless(os.geteuid() == 0, 'needs a process namespace of its own')
