@@ -2,15 +2,20 @@
 /* A caller for system tests to start, look at and kill; it speaks any URL, through the library, and
  * calls the tasks of module_ledger.c.
  *
- *     caller URL loop SEED             same() with values of all sizes, alone and in batches, until
- *                                      its standard input ends; compares, and prints how many
- *     caller URL calls GATE ID COUNT   hold(ID, GATE); then, told to by a line of input, ledger()
- *                                      of the COUNT ids behind it at once; a line for each outcome
- *     caller URL hold GATE ID COUNT    COUNT times hold(), in flight at once; the same lines
+ *     caller URL loop SEED               same() with values of all sizes, alone and in batches,
+ *                                        until its input ends; compares, and prints how many
+ *     caller URL calls GATE ID COUNT     hold(ID, GATE); after a line of input, ledger() of the
+ *                                        COUNT ids behind it, all in flight at once
+ *     caller URL hold GATE ID COUNT      COUNT times hold(), in flight at once
+ *     caller URL cancel GATE ID COUNT    as calls; after another line of input, cancels all of them
+ *     caller URL expire GATE ID COUNT MS as calls, the COUNT with MS to live, and it ends when the
+ *                                        last of those has
+ *     caller URL primes N MS             primes_below(N) with MS to live
  *
- * Lines are "ready" whenever calls are under way, then "ID CODE STARTED RESULT NS": the error's
- * code or 0, the process id of the worker that ran it, and CLOCK_MONOTONIC when the caller was told.
- * Whatever goes wrong beyond that is a line on stderr and exit status 1.
+ * Lines are "ready NS" whenever calls are under way, NS being when they were begun, then
+ * "ID CODE STARTED RESULT NS" for each outcome: the error's code or 0, the process id of the worker
+ * that ran it, and when the caller was told; times are CLOCK_MONOTONIC. Whatever goes wrong beyond
+ * that is a line on stderr and exit status 1.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -33,6 +38,15 @@ static void die(const char *what, const struct knit_error *error)
 {
     fprintf(stderr, "caller: %s: %s: %s\n", what, error->name, error->message);
     exit(1);
+}
+
+static void send_all(uint64_t begun_ns)
+{
+    struct knit_error error;
+
+    if (knit_flush(k, &error) != KNIT_OK)
+        die("flush", &error);
+    printf("ready %" PRIu64 "\n", begun_ns);
 }
 
 /* ---- loop ---- */
@@ -97,7 +111,7 @@ static int loop(uint64_t seed)
         for (size_t i = 0; i < count; i++)
             end_echo(&echoes[i]);
         if (total == 0)
-            puts("ready");
+            send_all(knit_deadline_now_ns());
         total += count;
     }
     printf("%" PRIu64 "\n", total);
@@ -106,15 +120,21 @@ static int loop(uint64_t seed)
 
 /* ---- calls ---- */
 
-static struct knit_handle *start(const char *task, int64_t id, int64_t gate)
+enum { NO_GATE = -1 };
+
+static struct knit_handle *start(int64_t id, int64_t gate, double timeout_ms)
 {
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *handle = NULL;
     struct knit_error error;
-    int code = gate >= 0 ? knit_start(k, NULL, &handle, &error, task, "(int, int) -> int", id, gate)
-                         : knit_start(k, NULL, &handle, &error, task, "(int) -> int", id);
+    int code;
 
+    options.timeout_ms = timeout_ms;
+    code = gate == NO_GATE
+               ? knit_start(k, &options, &handle, &error, "ledger", "(int) -> int", id)
+               : knit_start(k, &options, &handle, &error, "hold", "(int, int) -> int", id, gate);
     if (code != KNIT_OK)
-        die(task, &error);
+        die("start", &error);
     return handle;
 }
 
@@ -131,40 +151,63 @@ static void report(int64_t id, struct knit_handle *handle)
         knit_deadline_now_ns());
 }
 
-static void send_all(void)
+struct plan {
+    int64_t gate, id, count;
+    double timeout_ms;
+    bool cancels, leaves_first;
+};
+
+/* One that holds a worker, and what is queued behind it. */
+static int calls(const struct plan *plan)
 {
-    struct knit_error error;
+    static struct knit_handle *handles[CALLS_MAX + 1];
+    uint64_t now_ns = knit_deadline_now_ns();
+    int64_t i, count = 0;
 
-    if (knit_flush(k, &error) != KNIT_OK)
-        die("flush", &error);
-    puts("ready");
-}
-
-static int calls(int64_t gate, int64_t id, int64_t count)
-{
-    static struct knit_handle *handles[CALLS_MAX];
-
-    handles[0] = start("hold", id, gate);
-    send_all();
+    handles[0] = start(plan->id, plan->gate, -1);
+    send_all(now_ns);
     if (getchar() == '\n') {
-        for (int64_t i = 1; i <= count; i++)
-            handles[i] = start("ledger", id + i, -1);
-        send_all();
+        now_ns = knit_deadline_now_ns();
+        for (count = plan->count, i = 1; i <= count; i++)
+            handles[i] = start(plan->id + i, NO_GATE, plan->timeout_ms);
+        send_all(now_ns);
     }
-    for (int64_t i = 0; i <= count && handles[i] != NULL; i++)
-        report(id + i, handles[i]);
+    if (plan->cancels && getchar() == '\n') {
+        now_ns = knit_deadline_now_ns();
+        for (i = count; i >= 0; i--)
+            knit_cancel(handles[i]);
+        send_all(now_ns);
+    }
+    for (i = plan->leaves_first; i <= count; i++)
+        report(plan->id + i, handles[i]);
     return 0;
 }
 
-static int hold(int64_t gate, int64_t id, int64_t count)
+static int hold(const struct plan *plan)
 {
-    static struct knit_handle *handles[CALLS_MAX];
+    static struct knit_handle *handles[CALLS_MAX + 1];
+    uint64_t now_ns = knit_deadline_now_ns();
 
-    for (int64_t i = 0; i < count; i++)
-        handles[i] = start("hold", id + i, gate);
-    send_all();
-    for (int64_t i = 0; i < count; i++)
-        report(id + i, handles[i]);
+    for (int64_t i = 0; i < plan->count; i++)
+        handles[i] = start(plan->id + i, plan->gate, -1);
+    send_all(now_ns);
+    for (int64_t i = 0; i < plan->count; i++)
+        report(plan->id + i, handles[i]);
+    return 0;
+}
+
+static int primes(int64_t n, double timeout_ms)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+    struct knit_error error;
+    uint64_t now_ns = knit_deadline_now_ns();
+
+    options.timeout_ms = timeout_ms;
+    if (knit_start(k, &options, &handle, &error, "primes_below", "(int) -> int", n) != KNIT_OK)
+        die("start", &error);
+    send_all(now_ns);
+    report(0, handle);
     return 0;
 }
 
@@ -180,26 +223,44 @@ static long number(const char *text)
     return value;
 }
 
+static int run(int argc, char **argv)
+{
+    const char *command = argv[2];
+    struct plan plan = {.timeout_ms = -1};
+
+    if (argc == 4 && strcmp(command, "loop") == 0)
+        return loop((uint64_t)number(argv[3]));
+    if (argc == 5 && strcmp(command, "primes") == 0)
+        return primes(number(argv[3]), (double)number(argv[4]));
+    if (argc < 6 || number(argv[5]) > CALLS_MAX) {
+        fprintf(stderr, "caller: no such command, or too many calls\n");
+        return 2;
+    }
+    plan.gate = number(argv[3]);
+    plan.id = number(argv[4]);
+    plan.count = number(argv[5]);
+    if (argc == 6 && strcmp(command, "hold") == 0)
+        return hold(&plan);
+    plan.cancels = strcmp(command, "cancel") == 0;
+    plan.leaves_first = argc == 7 && strcmp(command, "expire") == 0;
+    if (plan.leaves_first)
+        plan.timeout_ms = (double)number(argv[6]);
+    return calls(&plan);
+}
+
 int main(int argc, char **argv)
 {
     struct knit_error error;
-    int status = 2;
+    int status;
 
     if (argc < 4) {
-        fprintf(stderr, "usage: caller URL loop SEED | caller URL calls|hold GATE ID COUNT\n");
+        fprintf(stderr, "usage: caller URL COMMAND NUMBER...\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (knit_open(argv[1], NULL, &k, &error) != KNIT_OK)
         die("open", &error);
-    if (argc == 4 && strcmp(argv[2], "loop") == 0)
-        status = loop((uint64_t)number(argv[3]));
-    else if (argc == 6 && number(argv[5]) < CALLS_MAX && strcmp(argv[2], "calls") == 0)
-        status = calls(number(argv[3]), number(argv[4]), number(argv[5]));
-    else if (argc == 6 && number(argv[5]) <= CALLS_MAX && strcmp(argv[2], "hold") == 0)
-        status = hold(number(argv[3]), number(argv[4]), number(argv[5]));
-    else
-        fprintf(stderr, "caller: no such command\n");
+    status = run(argc, argv);
     knit_close(k);
     return status;
 }

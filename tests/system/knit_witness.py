@@ -139,13 +139,14 @@ class Caller:
         self.process.stdout.close()
 
     def wait_ready(self):
-        line = self.process.stdout.readline().strip()
-        if line != 'ready':
+        line = self.process.stdout.readline()
+        if not line.startswith('ready '):
             raise AssertionError(f'the caller says {line!r} and ends with {self.process.wait(PATIENCE)}')
+        self.begun_ns = int(line.split()[1])
         return self
 
-    def fill_queue(self):
-        """Of `calls`, once its first call runs: start the others."""
+    def go_on(self):
+        """Of `calls` and its like: the next step, once its first call runs."""
         self.process.stdin.write('\n')
         self.process.stdin.flush()
         return self.wait_ready()

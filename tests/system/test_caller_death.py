@@ -43,8 +43,8 @@ class CallerDeath(Case):
             moment = time.monotonic() + number.random() * 0.01
             while time.monotonic() < moment:
                 pass
-            caller.kill()
             killed_ns = time.monotonic_ns()
+            caller.kill()
 
             def reclaimed():
                 pool = rpc.call('$/stats')['pool']

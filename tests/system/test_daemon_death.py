@@ -36,15 +36,15 @@ class DaemonDeath(Case):
             daemon.expected_status = KILLED
             for caller in (shm, idle, tcp, unix):
                 caller.wait_ready()
-            shm.fill_queue()
-            tcp.fill_queue()
             plain.request('hold', 1, 1)
             wait_until(lambda: all(lane['is_running'] for lane in daemon.stats()['lanes']), 'workers to be busy')
+            shm.go_on()
+            tcp.go_on()
             ran = {call for call in range(500) if daemon.ledger.ran(call)}
             self.assertEqual(len(ran), 2)
             workers = daemon.workers()
-            daemon.process.kill()
             killed_ns = time.monotonic_ns()
+            daemon.process.kill()
             self.assertTrue(plain.is_closed_by_peer())
             wait_until(lambda: not any(is_alive(pid) for pid in workers), 'workers to go')
             gone_ms = milliseconds_since(killed_ns)
@@ -90,7 +90,7 @@ class DaemonDeath(Case):
                     Caller(f'shm://{first.socket}', 'calls', 1, 10, 4) as caller:
                 caller.wait_ready()
                 second.ledger.wait_for(10)
-                caller.fill_queue()
+                caller.go_on()
                 third = subprocess.run([os.environ['KNIT_DAEMON'], '--listen=none', f'--socket={first.socket}',
                                         '--worker-program', os.environ['KNIT_WORKER']],
                                        capture_output=True, text=True, timeout=30)

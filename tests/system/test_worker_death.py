@@ -39,10 +39,10 @@ class WorkerDeath(Case):
                 daemon.ledger.wait_for(100)
                 victim = daemon.ledger.worker(100)
                 self.assertNotEqual(victim, daemon.ledger.worker(0))
-                caller.fill_queue()
+                caller.go_on()
                 self.assertEqual([daemon.ledger.ran(100 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
-                os.kill(victim, signal.SIGKILL)
                 killed_ns = time.monotonic_ns()
+                os.kill(victim, signal.SIGKILL)
                 wait_for_replacement(daemon, 2, victim)
                 replaced_ms = milliseconds_since(killed_ns)
                 outcomes = caller.outcomes()
@@ -78,7 +78,7 @@ class WorkerDeath(Case):
                     Caller(daemon.url(transport), 'calls', 1, 100, QUEUED) as caller:
                 caller.wait_ready()
                 daemon.ledger.wait_for(100)
-                caller.fill_queue()
+                caller.go_on()
                 os.kill(daemon.ledger.worker(100), signal.SIGKILL)
                 self.check(daemon, caller.outcomes(), daemon.ledger.worker(100))
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sleeping and waking. Whom workers wake is decided by a word in the caller's hand, and how they are
- * woken by words and a socket that the caller holds one end of: so arms that jump, a socket that is
- * never read, or is filled, or shut, and bells that ring for nothing.
+/* Sleeping and waking. Whom workers wake is decided by a word in the caller's hand, and how by a
+ * socket that the caller holds one end of: so arms that jump, a socket that is never read, or is
+ * filled, or shut, and bells that ring for nothing.
  */
 #include "tests/system/hostile/attack.h"
 

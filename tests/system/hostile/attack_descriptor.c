@@ -176,8 +176,8 @@ static bool is_answered(const struct knit_attached *attached)
     return recv(attached->socket, bytes, sizeof(bytes), MSG_DONTWAIT) > 0;
 }
 
-/* With each byte of a request as many as are expected elsewhere, one more, and as many as the kernel
- * takes; and on the bell, which nobody reads. The request is answered all the same. */
+/* With each byte of a request as many as are expected elsewhere, one more, and as many as the
+ * kernel takes; and on the bell, which nobody reads. The request is answered all the same. */
 bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char ping[] = {0x94, 0, 7, 0xa6, '$', '/', 'p', 'i', 'n', 'g', 0x90};

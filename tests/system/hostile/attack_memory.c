@@ -64,8 +64,8 @@ static uint64_t bad_value(struct knit_random *random, uint64_t now)
     }
 }
 
-/* A word somewhere before the arena three times in four, else anywhere; now and then one of the cell
- * that was published last. */
+/* A word somewhere before the arena three times in four, else anywhere; now and then one of the
+ * cell that was published last. */
 static void scribble_word(struct knit_attached *attached, struct knit_random *random)
 {
     size_t control = (size_t)(attached->in.arena - (unsigned char *)attached->request.base);

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timeouts and cancelling, over each way to call: what runs out in a queue never starts, what runs is answered in time,
+and the worker is there for others afterwards. The ledger knows what started.
+"""
+
+import os
+import random
+import time
+
+import msgpack
+
+from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_witness import Caller, LedgerDaemon, seed
+
+TIMEOUT, CANCELLED, TASK_FAILED = 303, 304, 600
+QUEUED = 16
+
+
+class Deadlines(Case):
+    def each(self, **options):
+        for transport in ('tcp', 'unix', 'shm'):
+            with self.subTest(transport), LedgerDaemon(**options) as daemon:
+                yield transport, daemon
+
+    def test_what_expires_in_the_queue_never_starts(self):
+        for transport, daemon in self.each(workers=1):
+            with Caller(daemon.url(transport), 'expire', 1, 100, QUEUED, 10) as caller:
+                caller.wait_ready()
+                daemon.ledger.wait_for(100)
+                caller.go_on()
+                outcomes = caller.outcomes()
+                self.assertEqual([(o.code, o.started) for o in outcomes], [(TIMEOUT, 'no')] * QUEUED)
+                late_ms = [(o.ns - caller.begun_ns) / 1e6 - 10 for o in outcomes]
+                print(f'{transport}: {QUEUED} answered {min(late_ms):.1f} to {max(late_ms):.1f} ms after their deadline')
+                self.assertGreater(min(late_ms), 0)
+                self.assertLess(max(late_ms), 1000 * SLOWDOWN)
+            with daemon.tcp() as rpc:
+                # The caller is gone, so the first one is aborted; the worker steps over the rest and takes this.
+                self.assertGreater(rpc.call('ledger', 1), 0)
+            self.assertEqual([daemon.ledger.ran(100 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
+
+    def test_a_computation_is_answered_at_its_deadline(self):
+        example = ('--module', os.environ['KNIT_MODULE'])
+        for transport in ('tcp', 'unix', 'shm'):
+            with self.subTest(transport), LedgerDaemon(*example, workers=1) as daemon:
+                with Caller(daemon.url(transport), 'primes', 1000000000, 50) as caller:
+                    caller.wait_ready()
+                    outcome, = caller.outcomes()
+                late_ms = (outcome.ns - caller.begun_ns) / 1e6 - 50
+                print(f'{transport}: answered {late_ms:.1f} ms after the deadline')
+                # It sees its abort flag itself, and may well be first to say something.
+                self.assertEqual((outcome.code, outcome.started), (TIMEOUT, 'yes'))
+                self.assertGreater(late_ms, 0)
+                self.assertLess(late_ms, 1000 * SLOWDOWN)
+                with daemon.tcp() as rpc:
+                    self.assertGreater(rpc.call('ledger', 1), 0)
+
+    def test_cancelling_what_runs_and_what_waits(self):
+        for transport, daemon in self.each(workers=1):
+            with Caller(daemon.url(transport), 'cancel', 1, 100, QUEUED) as caller:
+                caller.wait_ready()
+                daemon.ledger.wait_for(100)
+                caller.go_on()
+                caller.go_on()
+                first, *rest = caller.outcomes()
+                self.assertIn((first.code, first.started), ((CANCELLED, 'yes'), (TASK_FAILED, 'yes')))
+                self.assertEqual([(o.code, o.started) for o in rest], [(CANCELLED, 'no')] * QUEUED)
+            self.assertEqual([daemon.ledger.ran(100 + i) for i in range(QUEUED + 1)], [1] + [0] * QUEUED)
+
+    def test_a_task_that_hears_nothing_keeps_its_worker_and_nobody_else(self):
+        with LedgerDaemon(workers=2) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            error = self.assert_fails(TIMEOUT, rpc.call, 'hold', 1, 1, True, options={'timeout': 20})
+            self.assertEqual(error.details['started'], 'yes')
+            for i in range(20):
+                self.assertNotEqual(rpc.call('ledger', 2 + i), daemon.ledger.worker(1))
+            daemon.ledger.open_gate(1)
+            wait_until(lambda: daemon.ledger.worker(1) in [rpc.call('ledger', 50) for _ in range(8)],
+                       'the worker to serve again')
+            self.assertEqual(daemon.stats()['pool']['deaths'], 0)
+
+    def test_many_deadlines_at_once_are_never_early(self):
+        number = random.Random(seed())
+        with LedgerDaemon(workers=1) as daemon, daemon.tcp() as rpc, daemon.unix() as other:
+            rpc.hello()
+            blocker = other.request('hold', 0, 1)
+            daemon.ledger.wait_for(0)
+            spans = [number.choice((1, 5, 20, 100, 300)) * number.random() for _ in range(300)]
+            data = b''.join(msgpack.packb([0, 100 + i, 'ledger', [100 + i], {'timeout': ms}])
+                            for i, ms in enumerate(spans))
+            sent = time.monotonic()
+            rpc.send(data)
+            due = {100 + i: sent + ms / 1000 for i, ms in enumerate(spans)}
+            late = []
+            while due:
+                before = set(rpc.responses)
+                rpc.receive()
+                now = time.monotonic()
+                for msgid in set(rpc.responses) - before:
+                    error, _ = rpc.responses.pop(msgid)
+                    self.assertEqual((error[0], error[2]['started']), (TIMEOUT, 'no'))
+                    late.append((now - due.pop(msgid)) * 1000)
+            late.sort()
+            print(f'{len(late)} deadlines: {late[0]:.2f} to {late[-1]:.2f} ms late, p99 {late[-4]:.2f} ms')
+            self.assertGreater(late[0], 0)
+            self.assertLess(late[-4], 500 * SLOWDOWN)
+            daemon.ledger.open_gate(1)
+            other.result(blocker)
+            rpc.call('ledger', 1)
+            self.assertEqual(sum(daemon.ledger.ran(100 + i) for i in range(300)), 0)
+
+
+if __name__ == '__main__':
+    main()
