@@ -240,23 +240,26 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     struct knit *k = handle->k;
     struct knit_span result;
     uint64_t until_ns = UINT64_MAX;
+    int code;
 
-    if (handle->state == KNIT_HANDLE_WAITING) {
-        if (*k->alive == 0)
-            return knit_client_check(k, ret_error);
-        if (k->is_calling_back && wait_ms == 0)
-            return KNIT_PENDING;
-        if (k->is_calling_back)
-            return knit_error_make(
-                ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
-        if (knit_options_ns(wait_ms) != KNIT_OPTION_NONE)
-            until_ns = knit_client_now_ns() + knit_options_ns(wait_ms);
-        (void)knit_client_await(handle, until_ns);
-        if (handle->on_done == NULL)
-            knit_client_call_back(k);
-        knit_watch_update(k);
-    }
-    return knit_handle_outcome(handle, ret_error, &result);
+    if (handle->state == KNIT_HANDLE_DONE)
+        return knit_handle_outcome(handle, ret_error, &result);
+    if (*k->alive == 0)
+        return knit_client_check(k, ret_error);
+    if (k->is_calling_back && wait_ms == 0)
+        return KNIT_PENDING;
+    if (k->is_calling_back)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
+    if (knit_options_ns(wait_ms) != KNIT_OPTION_NONE)
+        until_ns = knit_client_now_ns() + knit_options_ns(wait_ms);
+    (void)knit_client_await(handle, until_ns);
+    /* Its own callback may free it, so the outcome is read before; the error's data stays readable
+       as long as the callbacks report no other error. */
+    code = knit_handle_outcome(handle, ret_error, &result);
+    knit_client_call_back(k);
+    knit_watch_update(k);
+    return code;
 }
 
 static int decode(struct knit_handle *handle, const char *signature,

@@ -15,7 +15,8 @@
 
 void knit_watch_init(struct knit_watch *watch)
 {
-    *watch = (struct knit_watch){.epoll_fd = -1, .timer_fd = -1, .stream_fd = -1};
+    *watch =
+        (struct knit_watch){.epoll_fd = -1, .timer_fd = -1, .stream_fd = -1, .is_timer_off = true};
 }
 
 void knit_watch_fini(struct knit_watch *watch)
@@ -65,6 +66,10 @@ static void set_timer(struct knit_watch *watch, uint64_t at_ns)
 {
     struct itimerspec time = {0};
 
+    /* One that is off and stays off needs no system call. */
+    if (at_ns == UINT64_MAX && watch->is_timer_off)
+        return;
+    watch->is_timer_off = at_ns == UINT64_MAX;
     if (at_ns != UINT64_MAX) {
         time.it_value.tv_sec = (time_t)(at_ns / 1000000000);
         time.it_value.tv_nsec = (long)(at_ns % 1000000000);

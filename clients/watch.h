@@ -14,6 +14,7 @@ struct knit_watch {
     int timer_fd;
     int stream_fd;   /* as registered; -1: gone */
     bool wants_room; /* to send */
+    bool is_timer_off;
 };
 
 void knit_watch_init(struct knit_watch *watch);

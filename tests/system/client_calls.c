@@ -231,7 +231,7 @@ static void free_workers(struct knit_handle **sleepers)
 static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit_handle *sleepers[2], *queued;
+    struct knit_handle *sleepers[2], *queued, *late;
 
     (void)state;
     occupy_workers(sleepers);
@@ -240,13 +240,20 @@ static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
         knit_call_with(k, &options, &error, "add", "(int, int)", (int64_t)1, (int64_t)2),
         KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
+    options.timeout_ms = -1;
+    options.queue_ms = 30;
+    succeeds(knit_start(k, &options, &late, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_flush(k, &error));
+    assert_int_equal(knit_await(queued, 60, &error), KNIT_PENDING);
     knit_cancel(queued);
     free_workers(sleepers);
     assert_int_equal(knit_await(queued, 5000, &error), KNIT_CANCELLED);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     knit_free(queued);
+    assert_int_equal(knit_await(late, 5000, &error), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    knit_free(late);
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 

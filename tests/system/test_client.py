@@ -16,7 +16,7 @@ def run(*command, timeout=12 * PATIENCE):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
 
 
-class Client(Case):
+class Shared(Case):
     def urls(self, daemon):
         self.assertEqual([url.split(':')[0] for url in daemon.urls], ['knit', 'unix', 'shm'])
         for url in daemon.urls:
@@ -28,6 +28,8 @@ class Client(Case):
         self.assertEqual(result.returncode, 0, result.stdout)
         return result.stdout
 
+
+class Client(Shared):
     def test_all_calls_over_every_transport(self):
         for scheme in 0, 1, 2:
             with Daemon() as daemon, self.subTest(daemon.urls[scheme]):
@@ -54,7 +56,7 @@ class Client(Case):
             self.assertLessEqual(len(os.listdir(f'/proc/{daemon.pid}/fd')), fds + 5)
 
 
-class Examples(Client):
+class Examples(Shared):
     def test_blocking(self):
         with Daemon() as daemon:
             for url in self.urls(daemon):
