@@ -19,10 +19,10 @@
 #include "tests/support/deadline.h"
 #include "tests/support/scratch.h"
 
+/* Sanitizers in the worker leave signals to the tests, which are about them. */
+#define LEAVE_SIGNALS "handle_segv=0:handle_abort=0:use_sigaltstack=0"
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "KNIT_TEST=yes",
-    "ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_abort=0:allow_user_segv_handler=1:use_"
-    "sigaltstack=0",
-    NULL};
+    "ASAN_OPTIONS=detect_leaks=0:" LEAVE_SIGNALS, "TSAN_OPTIONS=" LEAVE_SIGNALS, NULL};
 
 static void on_event(void *arg, const struct knit_pool_event *event)
 {
