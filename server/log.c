@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/text.h"
+
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
 void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level)
@@ -74,18 +76,19 @@ static void put_text(struct line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* Bare where logfmt allows it, quoted with escapes otherwise. A value is cut rather than the fields
- * behind it. */
+/* Bare where logfmt allows it, quoted with escapes otherwise; bytes beyond ASCII stay as they are
+ * if all of it is UTF-8. A value is cut rather than the fields behind it. */
 static void put_value(struct line *line, const char *text, size_t len)
 {
     enum { VALUE_MAX = 2048 };
-    bool is_cut = len > VALUE_MAX, is_bare = len > 0;
+    bool is_cut = len > VALUE_MAX, is_bare = len > 0, is_utf8;
 
     if (is_cut)
-        len = VALUE_MAX;
+        len = knit_text_cut(text, len, VALUE_MAX);
+    is_utf8 = knit_text_is_utf8(text, len);
     for (size_t i = 0; i < len && is_bare; i++)
-        is_bare = (unsigned char)text[i] > ' ' && text[i] != '"' && text[i] != '=' &&
-                  text[i] != '\\' && text[i] != 0x7f;
+        is_bare = (unsigned char)text[i] > ' ' && (unsigned char)text[i] < 0x7f && text[i] != '"' &&
+                  text[i] != '=' && text[i] != '\\';
     if (is_bare && !is_cut) {
         put(line, text, len);
         return;
@@ -99,7 +102,7 @@ static void put_value(struct line *line, const char *text, size_t len)
             put(line, (const char[]){'\\', (char)c}, 2);
         } else if (c == '\n') {
             put(line, "\\n", 2);
-        } else if (c < ' ' || c == 0x7f) {
+        } else if (c < ' ' || c == 0x7f || (c > 0x7f && !is_utf8)) {
             (void)snprintf(escape, sizeof escape, "\\x%02x", c);
             put(line, escape, 4);
         } else {

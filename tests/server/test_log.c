@@ -37,11 +37,14 @@ static void a_line_is_logfmt(void **state)
     knit_log(&log, KNIT_LOG_DEBUG, "not written");
     knit_log(&log, KNIT_LOG_INFO, "two words", KNIT_LOG_TEXT("a", "plain"),
         KNIT_LOG_TEXT("b", "with \"quotes\"\n\\ and \x01"), KNIT_LOG_NUMBER("c", 42),
-        KNIT_LOG_TEXT("d", ""), KNIT_LOG_BYTES("e", "xyz", 2));
+        KNIT_LOG_TEXT("d", ""), KNIT_LOG_BYTES("e", "xyz", 2), KNIT_LOG_TEXT("f", "\xc3\xa9"),
+        KNIT_LOG_TEXT("g", "\xc3"));
     take(fds[0], text, sizeof text);
     assert_memory_equal(text, "ts=2", 4);
-    assert_non_null(strstr(text, "Z level=info msg=\"two words\" a=plain "
-                                 "b=\"with \\\"quotes\\\"\\n\\\\ and \\x01\" c=42 d=\"\" e=xy\n"));
+    assert_non_null(
+        strstr(text, "Z level=info msg=\"two words\" a=plain "
+                     "b=\"with \\\"quotes\\\"\\n\\\\ and \\x01\" c=42 d=\"\" e=xy f=\"\xc3\xa9\" "
+                     "g=\"\\xc3\"\n"));
     assert_null(strstr(text, "not written"));
     /* The descriptor that others share is not made non-blocking behind their backs. */
     assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK);

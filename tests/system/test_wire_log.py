@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tasks print goes to the daemon's log, marked, a line at a time; and no log, however stuck, stops anything."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+
+import msgpack
+
+from knit_harness import SLOWDOWN, Case, Daemon, Rpc, main, wait_until
+
+
+class Output(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(module=os.environ['KNIT_PRINT'], workers=2)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def lines_with(self, text):
+        return [line for line in self.daemon.log().splitlines() if text in line]
+
+    def test_a_line_is_marked_with_its_lane_and_process(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('print', 'first words\n', 1)
+            rpc.call('print', 'other words\n', 1, 'stderr')
+        pids = [lane['pid'] for lane in self.daemon.stats()['lanes']]
+        for text in ('first words', 'other words'):
+            wait_until(lambda: self.lines_with(text), 'the line')
+            line, = self.lines_with(text)
+            self.assertIn(' level=info msg="task output" lane=', line)
+            self.assertIn(f'line="{text}"', line)
+            self.assertTrue(any(f' pid={pid} ' in line for pid in pids), line)
+
+    def test_a_line_may_hold_anything_and_stays_one_line(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('print', 'quote " tab \t escape \x1b[31m level=error\n', 1)
+        wait_until(lambda: self.lines_with('quote'), 'the line')
+        line, = self.lines_with('quote')
+        self.assertIn(r'line="quote \" tab \x09 escape \x1b[31m level=error"', line)
+
+    def test_a_long_line_is_cut_and_the_next_one_whole(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('print', 'x', 20000)
+            rpc.call('print', '\nafter the long one\n', 1)
+        wait_until(lambda: self.lines_with('after the long one'), 'the next line')
+        self.assertTrue(all(len(line) <= 4096 for line in self.daemon.log().splitlines()))
+
+
+class Stuck(Case):
+    def test_a_log_that_nobody_reads_stops_neither_tasks_nor_daemon(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ready = os.path.join(folder, 'ready')
+            reader, writer = os.pipe()
+            process = subprocess.Popen(
+                [os.environ['KNIT_DAEMON'], f'--ready-file={ready}', f'--socket={folder}/k.sock', '--listen=none',
+                 '--workers=1', '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_PRINT']],
+                stderr=writer)
+            os.close(writer)
+            try:
+                wait_until(lambda: os.path.exists(ready), 'the ready file')
+                sock = socket.socket(socket.AF_UNIX)
+                sock.connect(os.path.join(folder, 'k.sock'))
+                with Rpc(sock) as rpc:
+                    began = time.monotonic()
+                    for _ in range(20):
+                        rpc.call('print', 'a line that nobody reads, again and again\n', 1000)
+                    self.assertLess(time.monotonic() - began, 20 * SLOWDOWN)
+                    dropped = wait_until(lambda: rpc.call('$/stats')['log_dropped'], 'lines to be dropped')
+                    self.assertGreater(dropped, 0)
+                    os.set_blocking(reader, False)
+                    text = b''
+
+                    def said():
+                        nonlocal text
+                        rpc.call('print', 'one more\n', 1)
+                        try:
+                            text += os.read(reader, 1 << 20)
+                        except BlockingIOError:
+                            pass
+                        return b'msg="log lines were dropped" lines=' in text
+                    wait_until(said, 'the line about dropped lines')
+            finally:
+                process.terminate()
+                self.assertEqual(process.wait(30), 0)
+                os.close(reader)
+
+    def test_a_log_whose_reader_is_gone_stops_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ready = os.path.join(folder, 'ready')
+            reader, writer = os.pipe()
+            process = subprocess.Popen(
+                [os.environ['KNIT_DAEMON'], f'--ready-file={ready}', f'--socket={folder}/k.sock', '--listen=none',
+                 '--workers=1', '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_PRINT']],
+                stderr=writer)
+            os.close(writer)
+            wait_until(lambda: os.path.exists(ready), 'the ready file')
+            os.close(reader)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(os.path.join(folder, 'k.sock'))
+            with Rpc(sock) as rpc:
+                self.assertIsNone(rpc.call('print', 'into nothing\n', 1000))
+                rpc.send(msgpack.packb([1, 1, None, None]))
+                self.assertTrue(rpc.is_closed_by_peer())
+            process.terminate()
+            self.assertEqual(process.wait(30), 0)
+
+
+if __name__ == '__main__':
+    main()
