@@ -14,12 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "fastpath/segment.h"
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
@@ -67,6 +69,82 @@ static void answer_tasks(struct knit_fake *fake, const struct knit_message *mess
         entry.timeout_ms = id * 100;
         knit_tasks_page_put_entry(&fake->out, &entry);
     }
+}
+
+static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
+{
+    knit_writer_text(writer, key);
+    knit_writer_uint(writer, value);
+}
+
+static int make_segment(const struct knit_fake *fake, uint64_t bytes)
+{
+    int fd = -1;
+
+    if (fake->attach == KNIT_FAKE_ATTACH_SHORT)
+        bytes -= KNIT_PAGE;
+    if (fake->attach == KNIT_FAKE_ATTACH_PIPES)
+        return eventfd(0, EFD_CLOEXEC);
+    if (fake->attach == KNIT_FAKE_ATTACH_UNSEALED) {
+        fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+    } else {
+        assert_int_equal(knit_segment_create("fake", bytes, &fd), 0);
+    }
+    return fd;
+}
+
+static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometry)
+{
+    int pair[2];
+
+    if (fake->attach == KNIT_FAKE_ATTACH_NO_FDS)
+        return;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    close(pair[0]);
+    fake->fds[0] = make_segment(fake, knit_layout_board_bytes(geometry->lanes));
+    fake->fds[1] = make_segment(fake, knit_layout_request_bytes(geometry));
+    fake->fds[2] = make_segment(fake, knit_layout_reply_bytes(geometry));
+    fake->fds[3] = pair[1];
+    fake->fds_count = fake->attach == KNIT_FAKE_ATTACH_FEW_FDS ? 3 : 4;
+    if (fake->fds_count == 3)
+        close(pair[1]);
+    while (fake->attach == KNIT_FAKE_ATTACH_MANY_FDS && fake->fds_count < 7)
+        fake->fds[fake->fds_count++] = eventfd(0, EFD_CLOEXEC);
+}
+
+static void answer_attach(struct knit_fake *fake, uint32_t msgid)
+{
+    struct knit_geometry geometry = {
+        .version = KNIT_LAYOUT_VERSION,
+        .lanes = 2,
+        .slots = 16,
+        .cells = knit_geometry_cells(16),
+        .request_arena_bytes = 1 << 20,
+        .reply_arena_bytes = 1 << 20,
+    };
+    struct knit_writer writer;
+
+    make_fds(fake, &geometry);
+    if (fake->attach == KNIT_FAKE_ATTACH_LAYOUT)
+        geometry.version++;
+    if (fake->attach == KNIT_FAKE_ATTACH_GEOMETRY)
+        geometry.cells = 3;
+    knit_message_put_response_head(&fake->out, msgid);
+    knit_writer_init(&writer, &fake->out);
+    knit_writer_map(&writer, fake->attach == KNIT_FAKE_ATTACH_KEYS ? 4 : 8);
+    put_uint(&writer, "layout", geometry.version);
+    put_uint(&writer, "lanes", geometry.lanes);
+    put_uint(&writer, "slots", geometry.slots);
+    put_uint(&writer, "cells", geometry.cells);
+    if (fake->attach != KNIT_FAKE_ATTACH_KEYS) {
+        put_uint(&writer, "request_arena", geometry.request_arena_bytes);
+        put_uint(&writer, "reply_arena", geometry.reply_arena_bytes);
+        put_uint(&writer, "payload_max", 1 << 17);
+        knit_writer_text(&writer, "steal");
+        knit_writer_bool(&writer, true);
+    }
+    assert_int_equal(knit_writer_end(&writer), 0);
 }
 
 static void answer_first(struct knit_fake *fake, const struct knit_message *message)
@@ -133,6 +211,8 @@ static bool handle(struct knit_fake *fake, const struct knit_message *message)
     }
     if (knit_span_is(name, "$/hello"))
         answer_hello(fake, msgid);
+    else if (knit_span_is(name, "$/attach") && fake->attach != KNIT_FAKE_SILENT)
+        answer_attach(fake, msgid);
     else if (knit_span_is(name, "$/tasks"))
         answer_tasks(fake, message);
     else if (knit_span_is(name, "echo") || knit_span_is(name, "$/ping"))
@@ -159,10 +239,35 @@ static bool handle(struct knit_fake *fake, const struct knit_message *message)
     return true;
 }
 
+static bool send_with_fds(struct knit_fake *fake)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(KNIT_FAKE_FDS_MAX * sizeof(int))] = {0};
+    struct iovec part = {fake->out.bytes, fake->out.len};
+    size_t bytes = (size_t)fake->fds_count * sizeof(int);
+    struct msghdr header = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = CMSG_SPACE(bytes)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&header);
+    bool is_sent;
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(head), fake->fds, bytes);
+    is_sent = sendmsg(fake->fd, &header, MSG_NOSIGNAL) == (ssize_t)fake->out.len;
+    while (fake->fds_count > 0)
+        close(fake->fds[--fake->fds_count]);
+    knit_buffer_reset(&fake->out);
+    return is_sent;
+}
+
 static bool send_out(struct knit_fake *fake)
 {
     size_t sent = 0;
 
+    if (fake->fds_count > 0)
+        return send_with_fds(fake);
     while (sent < fake->out.len) {
         size_t part = fake->drips ? 1 : fake->out.len - sent;
         ssize_t n = send(fake->fd, fake->out.bytes + sent, part, MSG_NOSIGNAL);

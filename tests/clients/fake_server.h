@@ -19,10 +19,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fastpath/layout.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 
-enum { KNIT_FAKE_HELD_MAX = 64 };
+enum { KNIT_FAKE_HELD_MAX = 64, KNIT_FAKE_FDS_MAX = 8 };
+
+/* What is wrong with its answer to `$/attach`. */
+enum knit_fake_attach {
+    KNIT_FAKE_SILENT, /* there is none */
+    KNIT_FAKE_ATTACH_GOOD,
+    KNIT_FAKE_ATTACH_NO_FDS,
+    KNIT_FAKE_ATTACH_FEW_FDS,
+    KNIT_FAKE_ATTACH_MANY_FDS,
+    KNIT_FAKE_ATTACH_UNSEALED,
+    KNIT_FAKE_ATTACH_SHORT, /* a segment smaller than the geometry asks for */
+    KNIT_FAKE_ATTACH_PIPES, /* descriptors of another kind */
+    KNIT_FAKE_ATTACH_LAYOUT,
+    KNIT_FAKE_ATTACH_GEOMETRY,
+    KNIT_FAKE_ATTACH_KEYS, /* half of what must be said is missing */
+};
 
 struct knit_fake {
     char url[140];
@@ -30,6 +46,7 @@ struct knit_fake {
     bool drips;         /* sends one byte at a time */
     bool is_deaf;       /* reads nothing */
     uint64_t in_flight; /* said in hello; 0 = 1024 */
+    enum knit_fake_attach attach;
 
     int listen_fd;
     int fd;
@@ -40,6 +57,8 @@ struct knit_fake {
     uint32_t held[KNIT_FAKE_HELD_MAX];
     uint32_t held_count;
     uint64_t notifications;
+    int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
+    int fds_count;
 };
 
 /* Listens on a unix socket of its own folder. */
