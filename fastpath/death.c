@@ -308,7 +308,8 @@ static struct knit_member *running_call(
         return NULL;
     claim = atomic_load_explicit(&member->view.reply.claim[slot], memory_order_relaxed);
     word = atomic_load_explicit(&member->view.reply.reply[slot].word, memory_order_relaxed);
-    if (knit_claim_owner(claim) != worker->owner || knit_word_gen(word) == knit_claim_gen(claim))
+    if (knit_claim_owner(claim) != worker->owner ||
+        knit_gen_next(knit_word_gen(word)) != knit_claim_gen(claim))
         return NULL;
     *ret_slot = slot;
     return member;

@@ -112,7 +112,9 @@ static void answer(const struct knit_recovery_session *session, uint32_t slot, u
     KNIT_FAULT("recovery.after_answer");
 }
 
-/* Is the slot's call claimed by this owner and not answered? */
+/* Is the slot's call claimed by this owner and not answered? The claim is loaded first, and the
+ * answer must be exactly one behind it: an owner that had answered may see its slot used again
+ * between the two loads, and then the answer is ahead. One behind is stable: only we move it. */
 static bool is_held(
     const struct knit_recovery_session *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
 {
@@ -123,7 +125,7 @@ static bool is_held(
         return false;
     word = atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
     *ret_gen = knit_claim_gen(claim);
-    return knit_word_gen(word) != *ret_gen;
+    return knit_gen_next(knit_word_gen(word)) == *ret_gen;
 }
 
 uint32_t knit_recovery_count(const struct knit_recovery_session *session, uint32_t owner)

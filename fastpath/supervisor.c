@@ -29,7 +29,7 @@
 #define MESSAGES_A_TURN     256
 #define NO_WORKER_NS        1000000000u /* without any worker for so long: calls are refused */
 #define CLOSED_NS           1000000000u /* a worker may live so long without a control socket */
-#define SWEEP_NS            20000000u   /* how often the host looks for calls it has to refuse */
+#define SWEEP_NS            10000000u   /* how often the host looks for calls it has to refuse */
 #define DEGRADED_LOOK_NS    100000000u  /* how often it looks whether the crash loop is over */
 #define DRAIN_LOOK_NS       5000000u    /* how often it looks whether all calls are done */
 

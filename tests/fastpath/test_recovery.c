@@ -124,6 +124,26 @@ static void the_deads_calls_are_answered_and_only_they(void **state)
     assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
 }
 
+/* The dead had answered, and the slot was used again before its answer was looked at. */
+static void an_answer_is_never_put_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &fixture->died,
+        .special = &fixture->special};
+    uint32_t slot = publish(fixture, 0);
+    _Atomic uint64_t *word = &fixture->view.reply.reply[slot].word;
+
+    claim(fixture, slot, DEAD);
+    for (uint64_t gen = 1; gen <= 3; gen++) {
+        atomic_store_explicit(word, knit_word(gen, 0, 0), memory_order_relaxed);
+        assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+        assert_int_equal(atomic_load_explicit(word, memory_order_relaxed), knit_word(gen, 0, 0));
+    }
+}
+
 static void one_call_gets_the_special_error(void **state)
 {
     struct fixture *fixture = *state;
@@ -222,6 +242,7 @@ int main(void)
         cmocka_unit_test(an_error_fits_a_cell_whatever_is_said),
         cmocka_unit_test_setup_teardown(
             the_deads_calls_are_answered_and_only_they, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_is_never_put_back, setup, teardown),
         cmocka_unit_test_setup_teardown(one_call_gets_the_special_error, setup, teardown),
         cmocka_unit_test_setup_teardown(
             queued_calls_are_refused_and_claimed_ones_are_not, setup, teardown),
