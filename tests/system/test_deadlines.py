@@ -14,50 +14,60 @@ from knit_witness import Caller, LedgerDaemon, seed
 
 TIMEOUT, CANCELLED, TASK_FAILED = 303, 304, 600
 QUEUED = 16
+# Enough to be started on a busy machine, and a fraction of what the primes take.
+BUDGET_MS = 300
+
+
+TRANSPORTS = ('tcp', 'unix', 'shm')
+
+
+def truths(transport, started):
+    """What may be said of it: over a stream the library's own timer may be first, and it cannot know."""
+    return {(TIMEOUT, started)} if transport == 'shm' else {(TIMEOUT, started), (TIMEOUT, 'unknown')}
 
 
 class Deadlines(Case):
-    def each(self, **options):
-        for transport in ('tcp', 'unix', 'shm'):
-            with self.subTest(transport), LedgerDaemon(**options) as daemon:
-                yield transport, daemon
-
     def test_what_expires_in_the_queue_never_starts(self):
-        for transport, daemon in self.each(workers=1):
-            with Caller(daemon.url(transport), 'expire', 1, 100, QUEUED, 10) as caller:
-                caller.wait_ready()
-                daemon.ledger.wait_for(100)
-                caller.go_on()
-                outcomes = caller.outcomes()
-                self.assertEqual([(o.code, o.started) for o in outcomes], [(TIMEOUT, 'no')] * QUEUED)
-                late_ms = [(o.ns - caller.begun_ns) / 1e6 - 10 for o in outcomes]
-                print(f'{transport}: {QUEUED} answered {min(late_ms):.1f} to {max(late_ms):.1f} ms after their deadline')
-                self.assertGreater(min(late_ms), 0)
-                self.assertLess(max(late_ms), 1000 * SLOWDOWN)
-            with daemon.tcp() as rpc:
-                # The caller is gone, so the first one is aborted; the worker steps over the rest and takes this.
-                self.assertGreater(rpc.call('ledger', 1), 0)
-            self.assertEqual([daemon.ledger.ran(100 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
+        for transport in TRANSPORTS:
+            with self.subTest(transport), LedgerDaemon(workers=1) as daemon:
+                self.expire_in_queue(transport, daemon)
+
+    def expire_in_queue(self, transport, daemon):
+        with Caller(daemon.url(transport), 'expire', 1, 100, QUEUED, 10) as caller:
+            caller.wait_ready()
+            daemon.ledger.wait_for(100)
+            caller.go_on()
+            outcomes = caller.outcomes()
+            self.assertEqual({(o.code, o.started) for o in outcomes} - truths(transport, 'no'), set())
+            late_ms = [(o.ns - caller.begun_ns) / 1e6 - 10 for o in outcomes]
+            print(f'{transport}: {QUEUED} answered {min(late_ms):.1f} to {max(late_ms):.1f} ms after their deadline')
+            self.assertEqual(len(outcomes), QUEUED)
+            self.assertGreater(min(late_ms), 0)
+            self.assertLess(max(late_ms), 1000 * SLOWDOWN)
+        with daemon.tcp() as rpc:
+            # The caller is gone, so the first one is aborted; the worker steps over the rest and takes this.
+            self.assertGreater(rpc.call('ledger', 1), 0)
+        self.assertEqual([daemon.ledger.ran(100 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
 
     def test_a_computation_is_answered_at_its_deadline(self):
         example = ('--module', os.environ['KNIT_MODULE'])
-        for transport in ('tcp', 'unix', 'shm'):
+        for transport in TRANSPORTS:
             with self.subTest(transport), LedgerDaemon(*example, workers=1) as daemon:
-                with Caller(daemon.url(transport), 'primes', 1000000000, 50) as caller:
+                with Caller(daemon.url(transport), 'primes', 1000000000, BUDGET_MS) as caller:
                     caller.wait_ready()
                     outcome, = caller.outcomes()
-                late_ms = (outcome.ns - caller.begun_ns) / 1e6 - 50
+                late_ms = (outcome.ns - caller.begun_ns) / 1e6 - BUDGET_MS
                 print(f'{transport}: answered {late_ms:.1f} ms after the deadline')
-                # It sees its abort flag itself, and may well be first to say something.
-                self.assertEqual((outcome.code, outcome.started), (TIMEOUT, 'yes'))
+                self.assertIn((outcome.code, outcome.started), truths(transport, 'yes'))
                 self.assertGreater(late_ms, 0)
                 self.assertLess(late_ms, 1000 * SLOWDOWN)
                 with daemon.tcp() as rpc:
                     self.assertGreater(rpc.call('ledger', 1), 0)
 
     def test_cancelling_what_runs_and_what_waits(self):
-        for transport, daemon in self.each(workers=1):
-            with Caller(daemon.url(transport), 'cancel', 1, 100, QUEUED) as caller:
+        for transport in TRANSPORTS:
+            with self.subTest(transport), LedgerDaemon(workers=1) as daemon, \
+                    Caller(daemon.url(transport), 'cancel', 1, 100, QUEUED) as caller:
                 caller.wait_ready()
                 daemon.ledger.wait_for(100)
                 caller.go_on()
@@ -65,13 +75,16 @@ class Deadlines(Case):
                 first, *rest = caller.outcomes()
                 self.assertIn((first.code, first.started), ((CANCELLED, 'yes'), (TASK_FAILED, 'yes')))
                 self.assertEqual([(o.code, o.started) for o in rest], [(CANCELLED, 'no')] * QUEUED)
-            self.assertEqual([daemon.ledger.ran(100 + i) for i in range(QUEUED + 1)], [1] + [0] * QUEUED)
+                self.assertEqual([daemon.ledger.ran(100 + i) for i in range(QUEUED + 1)], [1] + [0] * QUEUED)
 
     def test_a_task_that_hears_nothing_keeps_its_worker_and_nobody_else(self):
         with LedgerDaemon(workers=2) as daemon, daemon.tcp() as rpc:
             rpc.hello()
-            error = self.assert_fails(TIMEOUT, rpc.call, 'hold', 1, 1, True, options={'timeout': 20})
-            self.assertEqual(error.details['started'], 'yes')
+            ms = 10
+            while daemon.ledger.ran(1) == 0:
+                ms *= 2
+                error = self.assert_fails(TIMEOUT, rpc.call, 'hold', 1, 1, True, options={'timeout': ms})
+                self.assertEqual(error.details['started'], 'yes' if daemon.ledger.ran(1) else 'no')
             for i in range(20):
                 self.assertNotEqual(rpc.call('ledger', 2 + i), daemon.ledger.worker(1))
             daemon.ledger.open_gate(1)
