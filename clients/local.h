@@ -22,7 +22,7 @@ struct knit_handle;
 struct knit_local;
 struct knit_open_options;
 
-/* The stream must have said `$/hello`. Blocks until until_ns. Returns 0, or the code of an error. */
+/* The stream has said `$/hello`. Blocks until until_ns. Returns 0, or the code of an error. */
 int knit_local_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
     struct knit_error *ret_error);
 

@@ -2,7 +2,6 @@
 /* Goal: the public functions keep what <knitting/knitting.h> says, over a stream. Method: a
  * server in a thread that misbehaves on request; every code the library itself gives is
  * provoked. */
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -25,7 +24,6 @@
 #include "tests/support/deadline.h"
 
 static struct knit_fake fake;
-static struct knit_error error_of_open;
 
 static int start_fake(void **state)
 {
@@ -96,90 +94,6 @@ static void a_deaf_server_times_out(void **state)
     (void)state;
     fake.is_deaf = true;
     assert_int_equal(knit_open(fake.url, &options, &k, &error), KNIT_TIMEOUT);
-}
-
-static int open_lanes(struct knit **ret)
-{
-    char url[160];
-    const struct knit_open_options options = {.connect_ms = 500};
-
-    snprintf(url, sizeof(url), "shm://%.140s", fake.url + strlen("unix://"));
-    return knit_open(url, &options, ret, &error_of_open);
-}
-
-static int count_fds(void)
-{
-    int count = 0;
-
-    for (int fd = 0; fd < 200; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
-/* What a daemon hands over is checked before it is mapped, and nothing of it stays behind. */
-static void a_daemon_that_lies_is_refused(void **state)
-{
-    static const struct {
-        enum knit_fake_attach attach;
-        const char *sentence;
-    } cases[] = {
-        {KNIT_FAKE_ATTACH_NO_FDS, "0 descriptors"},
-        {KNIT_FAKE_ATTACH_FEW_FDS, "3 descriptors"},
-        {KNIT_FAKE_ATTACH_MANY_FDS, "descriptors"},
-        {KNIT_FAKE_ATTACH_UNSEALED, "not sealed"},
-        {KNIT_FAKE_ATTACH_SHORT, "another size"},
-        {KNIT_FAKE_ATTACH_PIPES, "cannot be used"},
-        {KNIT_FAKE_ATTACH_LAYOUT, "layout"},
-        {KNIT_FAKE_ATTACH_GEOMETRY, "$/attach"},
-        {KNIT_FAKE_ATTACH_KEYS, "lacks"},
-    };
-    struct knit *k = NULL;
-    int fds;
-
-    (void)state;
-    /* Once before counting: the server's thread keeps the descriptors of one connection. */
-    fake.attach = KNIT_FAKE_ATTACH_NO_FDS;
-    assert_int_equal(open_lanes(&k), KNIT_DISCONNECTED);
-    fds = count_fds();
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        fake.attach = cases[i].attach;
-        if (open_lanes(&k) == KNIT_OK)
-            fail_msg("a session with: %s", cases[i].sentence);
-        if (strstr(error_of_open.message, cases[i].sentence) == NULL)
-            fail_msg("%s: %s", cases[i].sentence, error_of_open.message);
-        assert_null(k);
-    }
-    assert_true(KNIT_WAIT_UNTIL(count_fds() <= fds, 5000));
-}
-
-static void an_honest_daemon_is_accepted(void **state)
-{
-    struct knit *k = NULL;
-    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit_error error;
-    int64_t number;
-
-    (void)state;
-    fake.attach = KNIT_FAKE_ATTACH_GOOD;
-    assert_int_equal(open_lanes(&k), KNIT_OK);
-    assert_int_equal(knit_call(k, &error, "nosuch", "()"), KNIT_UNKNOWN_TASK);
-    /* There are no workers: nobody takes the call. */
-    options.timeout_ms = 30;
-    assert_int_equal(knit_call_with(k, &options, &error, "a", "(int) -> int", (int64_t)1, &number),
-        KNIT_TIMEOUT);
-    assert_int_equal(error.started, KNIT_STARTED_NO);
-    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
-    knit_close(k);
-}
-
-static void no_lanes_where_the_server_has_none(void **state)
-{
-    struct knit *k = NULL;
-
-    (void)state;
-    assert_int_equal(open_lanes(&k), KNIT_TIMEOUT);
-    assert_non_null(strstr(error_of_open.message, "$/attach"));
-    assert_null(k);
 }
 
 /* ---- values ---- */
@@ -786,9 +700,6 @@ int main(void)
         cmocka_unit_test(opening_fails_with_a_sentence),
         WITH_FAKE(another_protocol_is_refused),
         WITH_FAKE(a_deaf_server_times_out),
-        WITH_FAKE(no_lanes_where_the_server_has_none),
-        WITH_FAKE(a_daemon_that_lies_is_refused),
-        WITH_FAKE(an_honest_daemon_is_accepted),
         WITH_FAKE(scalars_come_back),
         WITH_FAKE(bytes_come_back),
         WITH_FAKE(typed_arrays_come_back_aligned),

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: what a daemon hands over at `$/attach` is believed only after it was checked, and nothing of
+ * a refused session stays behind. Method: a server in a thread that lies in each way there is. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "tests/clients/fake_server.h"
+#include "tests/support/deadline.h"
+
+static struct knit_fake fake;
+static struct knit_error error_of_open;
+
+static int start_fake(void **state)
+{
+    (void)state;
+    knit_fake_start(&fake);
+    return 0;
+}
+
+static int stop_fake(void **state)
+{
+    (void)state;
+    knit_fake_stop(&fake);
+    return 0;
+}
+
+static int open_lanes(struct knit **ret)
+{
+    char url[160];
+    const struct knit_open_options options = {.connect_ms = 500};
+
+    snprintf(url, sizeof(url), "shm://%.140s", fake.url + strlen("unix://"));
+    return knit_open(url, &options, ret, &error_of_open);
+}
+
+static int count_fds(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 200; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* What a daemon hands over is checked before it is mapped, and nothing of it stays behind. */
+static void a_daemon_that_lies_is_refused(void **state)
+{
+    static const struct {
+        enum knit_fake_attach attach;
+        const char *sentence;
+    } cases[] = {
+        {KNIT_FAKE_ATTACH_NO_FDS, "0 descriptors"},
+        {KNIT_FAKE_ATTACH_FEW_FDS, "3 descriptors"},
+        {KNIT_FAKE_ATTACH_MANY_FDS, "descriptors"},
+        {KNIT_FAKE_ATTACH_UNSEALED, "not sealed"},
+        {KNIT_FAKE_ATTACH_SHORT, "another size"},
+        {KNIT_FAKE_ATTACH_PIPES, "cannot be used"},
+        {KNIT_FAKE_ATTACH_LAYOUT, "layout"},
+        {KNIT_FAKE_ATTACH_GEOMETRY, "$/attach"},
+        {KNIT_FAKE_ATTACH_KEYS, "lacks"},
+    };
+    struct knit *k = NULL;
+    int fds;
+
+    (void)state;
+    /* Once before counting: the server's thread keeps the descriptors of one connection. */
+    fake.attach = KNIT_FAKE_ATTACH_NO_FDS;
+    assert_int_equal(open_lanes(&k), KNIT_DISCONNECTED);
+    fds = count_fds();
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        fake.attach = cases[i].attach;
+        if (open_lanes(&k) == KNIT_OK)
+            fail_msg("a session with: %s", cases[i].sentence);
+        if (strstr(error_of_open.message, cases[i].sentence) == NULL)
+            fail_msg("%s: %s", cases[i].sentence, error_of_open.message);
+        assert_null(k);
+    }
+    assert_true(KNIT_WAIT_UNTIL(count_fds() <= fds, 5000));
+}
+
+static void an_honest_daemon_is_accepted(void **state)
+{
+    struct knit *k = NULL;
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_error error;
+    int64_t number;
+
+    (void)state;
+    fake.attach = KNIT_FAKE_ATTACH_GOOD;
+    assert_int_equal(open_lanes(&k), KNIT_OK);
+    assert_int_equal(knit_call(k, &error, "nosuch", "()"), KNIT_UNKNOWN_TASK);
+    /* There are no workers: nobody takes the call. */
+    options.timeout_ms = 30;
+    assert_int_equal(knit_call_with(k, &options, &error, "a", "(int) -> int", (int64_t)1, &number),
+        KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
+    knit_close(k);
+}
+
+static void no_lanes_where_the_server_has_none(void **state)
+{
+    struct knit *k = NULL;
+
+    (void)state;
+    assert_int_equal(open_lanes(&k), KNIT_TIMEOUT);
+    assert_non_null(strstr(error_of_open.message, "$/attach"));
+    assert_null(k);
+}
+
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FAKE(a_daemon_that_lies_is_refused),
+        WITH_FAKE(an_honest_daemon_is_accepted),
+        WITH_FAKE(no_lanes_where_the_server_has_none),
+    };
+
+    return cmocka_run_group_tests_name("attach", tests, NULL, NULL);
+}
