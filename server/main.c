@@ -54,8 +54,9 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
         return refuse(EXIT_SETTINGS, &why);
     if (read_settings(argc, argv, line, &settings, &why) != 0)
         status = refuse(EXIT_SETTINGS, &why);
-    else if (line->command == KNIT_COMMAND_RUN &&
-             knit_service_run(&settings, line->ready_file, &why) != 0)
+    else if (line->command == KNIT_COMMAND_CHECK_CONFIG)
+        status = knit_service_check(&settings, &why) != 0 ? refuse(EXIT_SETTINGS, &why) : 0;
+    else if (knit_service_run(&settings, line->ready_file, &why) != 0)
         status = refuse(EXIT_START, &why);
     knit_settings_fini(&settings);
     return status;

@@ -5,7 +5,8 @@
  *     answered       response, both gone
  *     deadline       response TIMEOUT, entry gone; the record without a connection until answered
  *     `queue` over   the same, if it has not started
- *     cancelled      abort flag; both stay until answered
+ *     cancelled      not started: response CANCELLED, as with `queue`; else the abort flag, and
+ *                    both stay until answered
  *     caller gone    abort flag; the record without a connection until answered
  *
  * A task called by notification has a record without a connection from the start, and no abort
@@ -330,16 +331,6 @@ bool knit_router_call(struct knit_connection *connection, const struct knit_mess
 
 /* ---- early ends ---------------------------------------------------------------------------- */
 
-void knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
-{
-    uint32_t slot;
-
-    if (!knit_in_flight_find(&connection->calls, msgid, &slot))
-        return;
-    KNIT_COUNT(connection->loop, calls_cancelled);
-    knit_session_abort(session_of(&connection->loop->router), slot);
-}
-
 void knit_router_forget(struct knit_connection *connection)
 {
     struct knit_router *router = &connection->loop->router;
@@ -380,23 +371,44 @@ static void detach_record(struct knit_record *record)
     knit_connection_unpause(connection, KNIT_PAUSE_IN_FLIGHT);
 }
 
-static void time_out(struct knit_router *router, uint32_t slot, const char *text)
+/* Gives the call its outcome now, unless it has been answered in this very moment: then that is its
+ * outcome. Returns whether it did. */
+static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, const char *text)
 {
     struct knit_record *record = &router->records[slot];
     struct knit_connection *connection = record->connection;
-    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+    struct knit_failure failure = knit_failure(code, text);
     uint32_t msgid = record->msgid;
     int started;
 
-    /* Answered in this very moment: then that is its outcome. */
     if (!knit_session_settle(session_of(router), slot, &started))
-        return;
+        return false;
     failure.started = (enum knit_started)started;
-    KNIT_COUNT(router->loop, calls_timed_out);
     detach_record(record);
     /* Its answer will be dropped by the session, so nobody will come for the record. */
     record->is_taken = false;
     knit_output_failure(connection, msgid, &failure);
+    return true;
+}
+
+void knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
+{
+    struct knit_router *router = &connection->loop->router;
+    uint32_t slot;
+
+    if (!knit_in_flight_find(&connection->calls, msgid, &slot))
+        return;
+    KNIT_COUNT(connection->loop, calls_cancelled);
+    /* What has not started will not start, so its caller need not wait for a worker to say so. */
+    if (has_started(router, slot) ||
+        !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
+        knit_session_abort(session_of(router), slot);
+}
+
+static void time_out(struct knit_router *router, uint32_t slot, const char *text)
+{
+    if (settle(router, slot, KNIT_TIMEOUT, text))
+        KNIT_COUNT(router->loop, calls_timed_out);
 }
 
 static void expire(struct knit_router *router)

@@ -10,7 +10,6 @@
  */
 #include "server/service.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <limits.h>
@@ -32,6 +31,7 @@
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/mailbox.h"
+#include "server/places.h"
 #include "server/pool_log.h"
 #include "server/ready_file.h"
 #include "server/socket_file.h"
@@ -179,6 +179,21 @@ static bool is_none(const char *word)
     return strcmp(word, "none") == 0;
 }
 
+/* Whether we would listen there. */
+static int read_endpoint(const struct knit_settings *settings, const char *text,
+    struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
+{
+    int r = knit_endpoint_parse(text, ret_endpoint, why);
+
+    if (r == 0 && !knit_endpoint_is_loopback(ret_endpoint) &&
+        !settings->allow_remote_without_authentication)
+        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
+            "server.listen: other machines can reach %s and there is no authentication; if anybody "
+            "who reaches it may run every task, say --allow-remote-without-authentication",
+            text);
+    return r;
+}
+
 static int open_tcp(struct service *service, const char *text, struct knit_sentence *why)
 {
     struct knit_endpoint endpoint;
@@ -187,16 +202,9 @@ static int open_tcp(struct service *service, const char *text, struct knit_sente
 
     if (is_none(text))
         return 0;
-    r = knit_endpoint_parse(text, &endpoint, why);
-    if (r != 0)
-        return r;
-    if (!knit_endpoint_is_loopback(&endpoint) &&
-        !service->settings->allow_remote_without_authentication)
-        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
-            "server.listen: other machines can reach %s and there is no authentication; if anybody "
-            "who reaches it may run every task, say --allow-remote-without-authentication",
-            text);
-    r = knit_endpoint_listen(&endpoint, &service->tcp_fds[at], why);
+    r = read_endpoint(service->settings, text, &endpoint, why);
+    if (r == 0)
+        r = knit_endpoint_listen(&endpoint, &service->tcp_fds[at], why);
     if (r != 0)
         return r;
     knit_endpoint_name(service->tcp_fds[at], service->tcp_names[at]);
@@ -376,97 +384,6 @@ static void on_pool(evutil_socket_t fd, short events, void *arg)
     end_if_stopped(service);
 }
 
-/* Where the worker's program is: as said, else as installed, else beside this program. */
-static int find_worker(const char *said, char ret_path[PATH_MAX], struct knit_sentence *why)
-{
-    char self[PATH_MAX];
-    ssize_t len;
-    char *slash;
-
-    if (said) {
-        if (!realpath(said, ret_path))
-            return knit_sentence_say(
-                why, 1, "cannot find the worker program %s: %s", said, strerror(errno));
-        return 0;
-    }
-    if (access(KNIT_WORKER, X_OK) == 0) {
-        (void)snprintf(ret_path, PATH_MAX, "%s", KNIT_WORKER);
-        return 0;
-    }
-    len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (len > 0) {
-        self[len] = '\0';
-        slash = strrchr(self, '/');
-        if (slash)
-            *slash = '\0';
-        len = snprintf(ret_path, PATH_MAX, "%s/knitting-worker", self);
-        if (len < PATH_MAX && access(ret_path, X_OK) == 0)
-            return 0;
-    }
-    return knit_sentence_say(why, 1,
-        "cannot find the worker program: it is neither " KNIT_WORKER
-        " nor beside knittingd; say where with --worker-program");
-}
-
-static int is_module(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name);
-
-    return len > 3 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 3, ".so") == 0;
-}
-
-/* What is installed, in the order of names. */
-static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
-{
-    struct dirent **entries;
-    int count = scandir(KNIT_MODULEDIR, &entries, is_module, alphasort);
-    char **paths = calloc((size_t)(count < 0 ? 0 : count) + 1, sizeof *paths);
-    int r = paths ? 0 : refuse_memory(why);
-
-    for (int i = 0; i < count; i++) {
-        if (r == 0 && asprintf(&paths[i], "%s/%s", KNIT_MODULEDIR, entries[i]->d_name) < 0) {
-            paths[i] = NULL;
-            r = refuse_memory(why);
-        }
-        free(entries[i]);
-    }
-    if (count >= 0)
-        free(entries);
-    *ret_paths = paths;
-    return r;
-}
-
-/* The modules' real paths, ended by NULL; each and the array are to be freed. */
-static int find_modules(
-    const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why)
-{
-    char **paths;
-    int r = 0;
-
-    if (modules->count == 0)
-        return list_installed_modules(ret_paths, why);
-    paths = calloc(modules->count + 1, sizeof *paths);
-    if (!paths)
-        return refuse_memory(why);
-    for (size_t i = 0; r == 0 && i < modules->count; i++) {
-        if (modules->count == 1 && is_none(modules->items[i]))
-            break;
-        paths[i] = realpath(modules->items[i], NULL);
-        if (!paths[i])
-            r = knit_sentence_say(
-                why, 1, "cannot find the module %s: %s", modules->items[i], strerror(errno));
-    }
-    *ret_paths = paths;
-    return r;
-}
-
-static void free_paths(char **paths)
-{
-    for (size_t i = 0; paths && paths[i]; i++)
-        free(paths[i]);
-    free(paths);
-}
-
 static int start_pool(
     struct service *service, const char *worker, char **modules, struct knit_sentence *why)
 {
@@ -512,13 +429,13 @@ static int open_pool(struct service *service, struct knit_sentence *why)
 {
     char worker[PATH_MAX];
     char **modules = NULL;
-    int r = find_worker(service->settings->worker_program, worker, why);
+    int r = knit_places_find_worker(service->settings->worker_program, worker, why);
 
     if (r == 0)
-        r = find_modules(&service->settings->modules, &modules, why);
+        r = knit_places_find_modules(&service->settings->modules, &modules, why);
     if (r == 0)
         r = start_pool(service, worker, modules, why);
-    free_paths(modules);
+    knit_places_free(modules);
     return r;
 }
 
@@ -621,6 +538,9 @@ static int start(struct service *service, const char *ready_file, struct knit_se
 {
     int r = knit_access_init(&service->access, service->settings, why);
 
+    /* A former daemon's must not be taken for ours. */
+    if (ready_file)
+        (void)unlink(ready_file);
     if (r == 0)
         r = make_base(service, why);
     if (r == 0)
@@ -674,6 +594,28 @@ static void stop(struct service *service)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_access_fini(&service->access);
+}
+
+int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    struct knit_access access = {0};
+    struct knit_endpoint endpoint;
+    char worker[PATH_MAX];
+    char **modules = NULL;
+    int r = knit_access_init(&access, settings, why);
+
+    for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
+        if (!is_none(settings->listen.items[i]))
+            r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
+    if (r == 0 && settings->socket_group)
+        r = knit_socket_file_check_group(settings->socket_group, why);
+    if (r == 0)
+        r = knit_places_find_worker(settings->worker_program, worker, why);
+    if (r == 0)
+        r = knit_places_find_modules(&settings->modules, &modules, why);
+    knit_places_free(modules);
+    knit_access_fini(&access);
+    return r;
 }
 
 int knit_service_run(

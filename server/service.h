@@ -15,6 +15,10 @@
 #include "server/sentence.h"
 #include "server/setting.h"
 
+/* Looks at everything that can be wrong with settings and what they name, starts nothing.
+ * Returns 0; or not 0 with the sentence. */
+int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why);
+
 /* Serves until SIGTERM or SIGINT has been obeyed. A second one of them ends what the first left
  * running.
  *

@@ -131,15 +131,34 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
     return 0;
 }
 
+static int find_group(const char *group, gid_t *ret_gid, struct knit_sentence *why)
+{
+    const struct group *entry = getgrnam(group);
+
+    if (!entry)
+        return knit_sentence_say(
+            why, REFUSED, "server.socket_group: there is no group '%s'", group);
+    *ret_gid = entry->gr_gid;
+    return 0;
+}
+
+int knit_socket_file_check_group(const char *group, struct knit_sentence *why)
+{
+    gid_t gid = 0;
+
+    return find_group(group, &gid, why);
+}
+
 static int set_rights(const char *path, uint32_t mode, const char *group, struct knit_sentence *why)
 {
-    if (group) {
-        const struct group *entry = getgrnam(group);
+    gid_t gid = 0;
 
-        if (!entry)
-            return knit_sentence_say(
-                why, REFUSED, "server.socket_group: there is no group '%s'", group);
-        if (chown(path, (uid_t)-1, entry->gr_gid) < 0)
+    if (group) {
+        int r = find_group(group, &gid, why);
+
+        if (r != 0)
+            return r;
+        if (chown(path, (uid_t)-1, gid) < 0)
             return knit_sentence_say(
                 why, REFUSED, "cannot give %s to the group %s: %s", path, group, strerror(errno));
     }

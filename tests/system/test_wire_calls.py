@@ -239,6 +239,8 @@ class Calls(Case):
             rpc.notify('$/cancel', queued)
             error = self.assert_fails(CANCELLED, rpc.result, queued)
             self.assertEqual(error.details['started'], 'no')
+            # At once, not when a worker has time to say so.
+            self.assertEqual(rpc.responses, {})
             for msgid in busy:
                 self.assertIsNone(rpc.result(msgid))
 

@@ -44,7 +44,7 @@ class Words(Case):
             path = os.path.join(folder, 'k.conf')
             with open(path, 'w') as file:
                 file.write(run('--sample-config').stdout)
-            done = run('--config', path, '--check-config')
+            done = run('--config', path, '--check-config', '--worker-program', os.environ['KNIT_WORKER'])
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
 
 
@@ -83,6 +83,10 @@ class Refused(Case):
                 self.assert_refused(SETTINGS, [part], '--config', path, *check)
         self.assert_refused(SETTINGS, ['cannot open', '/nowhere'], '--config', '/nowhere')
         self.assert_refused(SETTINGS, ['--lisen', '--listen'], '--lisen=x')
+        for option, parts in (('--listen=0.0.0.0:1', ['--allow-remote']), ('--module=/nowhere.so', ['/nowhere.so']),
+                              ('--attach-users=nobody-of-that-name', ['no user']),
+                              ('--socket-group=nobody-of-that-name', ['no group'])):
+            self.assert_refused(SETTINGS, parts, '--check-config', option, '--worker-program', os.environ['KNIT_WORKER'])
         self.assert_refused(SETTINGS, ['$KNITTING_DEBUG', 'lifecycle'], '--check-config', KNITTING_DEBUG='everything')
 
     def test_addresses(self):
