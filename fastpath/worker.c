@@ -34,6 +34,16 @@
 
 #define START_BYTES_MAX (16u << 20)
 
+#ifdef __SANITIZE_ADDRESS__
+/* A task's crash must end the worker by its signal in a build with AddressSanitizer too. Its options
+ * come from here because a worker's environment is not that of the daemon. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "handle_segv=0:handle_sigbus=0:handle_abort=0";
+}
+#endif
+
 struct attached {
     uint64_t id; /* 0 = free */
     struct knit_mapping request;

@@ -141,7 +141,12 @@ if build build-clang --native-file deploy/native/clang.ini; then
   run_tests build-clang --no-suite style --no-suite model "$@"
 fi
 if build build-asan --native-file deploy/native/asan.ini; then
-  KNIT_TEST_SLOWDOWN=4 run_tests build-asan --no-suite style --no-suite model --timeout-multiplier 4 "$@"
+  export KNIT_TEST_SLOWDOWN=4 ASAN_OPTIONS=verify_asan_link_order=0
+  run_tests build-asan --suite unit --suite stress --suite fuzz --timeout-multiplier 4 "$@"
+  # These look at the memory of the daemon, which freed blocks that ASan holds back would swell.
+  ASAN_OPTIONS+=:quarantine_size_mb=1
+  run_tests build-asan --suite system --timeout-multiplier 4 "$@"
+  unset KNIT_TEST_SLOWDOWN ASAN_OPTIONS
 fi
 if build build-tsan --native-file deploy/native/tsan.ini; then
   # Its runtime wants the address space laid out as usual; kernels that randomise more bits than it knows upset it.
