@@ -158,10 +158,16 @@ static void hear_hello(
         refuse(worker, "%s: cannot be run: %s", pool->argv[0], strerror(message->hello.error));
         return;
     }
-    if (message->hello.layout_version != KNIT_LAYOUT_VERSION ||
-        strcmp(message->text, KNIT_VERSION) != 0) {
+    if (strcmp(message->text, KNIT_VERSION) != 0) {
         refuse(worker, "%s: is of version %.64s, this program of %s", pool->options.worker_path,
             message->text, KNIT_VERSION);
+        return;
+    }
+    if (message->hello.layout_version != KNIT_LAYOUT_VERSION) {
+        refuse(worker,
+            "%s: is of another version of %s than this program: its memory has layout %u, not %u",
+            pool->options.worker_path, KNIT_VERSION, message->hello.layout_version,
+            KNIT_LAYOUT_VERSION);
         return;
     }
     fd = memfd_of("knit-start", pool->start_text, pool->start_bytes);

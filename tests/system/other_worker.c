@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker of another version, as far as it gets: it says hello and waits to be told to go away.
+ * OTHER says in what it differs: 1 the product's version, 2 the layout of shared memory, 3 the
+ * control protocol itself.
+ */
+#include <stdio.h>
+
+#include "config.h"
+#include "fastpath/control.h"
+
+int main(void)
+{
+    struct knit_control_message message;
+    int fds[KNIT_CONTROL_FDS_MAX];
+
+    knit_control_init(&message, KNIT_CONTROL_HELLO);
+    message.hello.layout_version = KNIT_LAYOUT_VERSION + (OTHER == 2);
+    message.version += OTHER == 3;
+    snprintf(message.text, sizeof(message.text), "%s", OTHER == 1 ? "999.9" : KNIT_VERSION);
+    if (knit_control_send(KNIT_CONTROL_FD, &message, NULL, true) != 0)
+        return 1;
+    while (knit_control_receive(KNIT_CONTROL_FD, &message, fds, true) == 0)
+        ;
+    return 0;
+}

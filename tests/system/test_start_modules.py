@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules and workers that a daemon must not start with: one sentence that names the culprit, exit status 1, and
+nothing left running or lying about.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from knit_harness import PATIENCE, Case, main
+
+START = 1
+
+# The number of a module in tests/fastpath/module_bad.c, and what the sentence says of it.
+BAD = {
+    1: 'was built for module ABI 8, this worker has 1',
+    2: 'has no tasks',
+    3: 'signature "wrong(a: itn) -> int"',
+    4: 'its signature names it right',
+    5: 'flags 0x100000 are of a later version',
+    6: 'has a task of that name already',
+    7: 'undefined symbol: knit_test_nobody_has_this',
+    8: 'its bootstrap hook failed with 5: no database today',
+    9: 'is no module',
+    10: 'killed by signal 6',
+    11: 'has a task of that name already',
+    12: 'a name is 1 to 128',
+}
+
+
+class StartModules(Case):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='knit-')
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+
+    def refused(self, part, *arguments, worker=None):
+        ready = os.path.join(self.dir, 'ready')
+        process = subprocess.Popen(
+            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--ready-file', ready,
+             '--worker-program', worker or os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
+             '--workers=2', *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True)
+        try:
+            _, stderr = process.communicate(timeout=3 * PATIENCE)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.assertEqual(process.returncode, START, stderr)
+        said = [line for line in stderr.splitlines() if line.startswith('knittingd: ')]
+        self.assertEqual(len(said), 1, stderr)
+        self.assertIn(part, said[0])
+        print(said[0].replace(os.path.dirname(os.environ['KNIT_BAD_MODULES']), '...'))
+        self.assertEqual([n for n in os.listdir(self.dir) if n in ('k.sock', 'ready')], [])
+        return said[0]
+
+    def test_modules(self):
+        for number, part in BAD.items():
+            with self.subTest(number):
+                path = f'{os.environ["KNIT_BAD_MODULES"]}/module_bad_{number}.so'
+                self.assertIn(path, self.refused(part, '--module', path))
+
+    def test_a_module_that_nobody_may_read(self):
+        path = os.path.join(self.dir, 'secret.so')
+        shutil.copy(os.environ['KNIT_MODULE'], path)
+        os.chmod(path, 0)
+        if os.access(path, os.R_OK):
+            os.unlink(path)
+            os.mkdir(path)
+        self.assertIn(path, self.refused('secret.so', '--module', path))
+
+    def test_workers_of_another_version(self):
+        version = subprocess.run([os.environ['KNIT_DAEMON'], '--version'], capture_output=True, text=True,
+                                 timeout=PATIENCE).stdout.split()[1]
+        for number in (1, 2, 3):
+            with self.subTest(number):
+                path = f'{os.environ["KNIT_OTHER_WORKERS"]}/other_worker_{number}'
+                sentence = self.refused('version', worker=path)
+                self.assertIn(path, sentence)
+                self.assertIn(version, sentence)
+                self.assertIn('999.9' if number == 1 else '', sentence)
+
+    def test_a_worker_that_says_nothing(self):
+        self.refused('worker', worker='/bin/true')
+        self.refused('worker', worker='/bin/false')
+
+    def test_a_worker_that_may_not_be_run(self):
+        path = os.path.join(self.dir, 'worker')
+        with open(path, 'w') as file:
+            file.write('no program')
+        self.assertIn(path, self.refused('worker', worker=path))
+        os.chmod(path, 0o755)
+        self.assertIn(path, self.refused('worker', worker=path))
+
+
+if __name__ == '__main__':
+    main()
