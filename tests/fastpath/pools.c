@@ -62,29 +62,29 @@ void pools_init(struct pools *pools, uint32_t workers)
     pools->options.callbacks = (struct knit_pool_callbacks){on_output, on_event, pools};
 }
 
-static char *make_ledger(struct pools *pools)
+void pools_make_ledger(struct pools *pools)
 {
-    char *path = knit_scratch_path(pools->dir, "ledger");
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd;
 
+    pools->ledger_path = knit_scratch_path(pools->dir, "ledger");
+    fd = open(pools->ledger_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, POOLS_LEDGER_WORDS * 8), 0);
     pools->ledger = mmap(NULL, POOLS_LEDGER_WORDS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(pools->ledger != MAP_FAILED);
     close(fd);
-    return path;
 }
 
 int pools_open(struct pools *pools)
 {
     struct knit_session_options session = {.spin_us = 20};
-    char *ledger = make_ledger(pools);
     int error;
 
+    if (pools->ledger == NULL)
+        pools_make_ledger(pools);
     if (pools->options.bootstrap[0] == '\0')
-        pools->options.bootstrap = ledger;
+        pools->options.bootstrap = pools->ledger_path;
     error = knit_pool_open(&pools->options, &pools->pool, pools->why, sizeof(pools->why));
-    free(ledger);
     if (error == 0)
         assert_int_equal(knit_pool_session_open(pools->pool, 256, &session, &pools->session), 0);
     return error;
@@ -98,6 +98,7 @@ void pools_fini(struct pools *pools)
     }
     if (pools->ledger != NULL)
         (void)munmap((void *)pools->ledger, POOLS_LEDGER_WORDS * 8);
+    free(pools->ledger_path);
     pools->dir = knit_scratch_free(pools->dir);
 }
 

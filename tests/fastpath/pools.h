@@ -23,6 +23,7 @@ struct pools {
     struct knit_pool_session *session;
     char why[KNIT_POOL_WHY_BYTES];
     char *dir;
+    char *ledger_path;
     _Atomic uint64_t *ledger;
     struct knit_pool_event events[POOLS_EVENTS_MAX];
     uint32_t event_count;
@@ -41,6 +42,8 @@ struct pools_outcome {
 };
 
 void pools_init(struct pools *pools, uint32_t workers);
+/* Also done by pools_open(), where it was not before. */
+void pools_make_ledger(struct pools *pools);
 /* knit_pool_open() and a session; returns the former's. */
 int pools_open(struct pools *pools);
 void pools_fini(struct pools *pools);

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host dies in the middle of recovery, at every step of it: workers go with it, and its caller
+ * ends every call with one outcome whose `started` is true.
+ *
+ * Method: the host is a child of this test, told by KNIT_FAULT where to kill itself; the test is a
+ * caller of another process with the granted descriptors alone. It kills a worker that runs one
+ * call and has others queued (or asks for shutdown), waits for the host's end, and then compares
+ * what it can still collect or settle with the ledger of what ran. Needs the build option
+ * fault_points; skipped without.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/bell.h"
+#include "fastpath/segment.h"
+#include "tests/fastpath/pools.h"
+#include "tests/support/deadline.h"
+
+#ifdef KNIT_FAULT_POINTS
+#define POINTS_ARE_THERE true
+#else
+#define POINTS_ARE_THERE false
+#endif
+
+#define WORKERS 2u
+#define CALLS   20u
+
+/* What the host sends: the grant with its descriptors, and who the workers are. */
+struct invitation {
+    struct knit_pool_grant grant;
+    pid_t workers[WORKERS];
+    uint32_t hold, count; /* ids of the tasks */
+    uint32_t epoch;
+};
+
+struct guest {
+    struct invitation invitation;
+    struct knit_mapping request, reply, board;
+    struct knit_session *session;
+    struct pools_outcome outcomes[CALLS];
+    uint32_t slots[CALLS];
+};
+
+/* ---- the host ---- */
+
+static void send_invitation(int fd, const struct invitation *invitation)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } ancillary = {.bytes = {0}};
+    const int fds[4] = {invitation->grant.board_fd, invitation->grant.request_fd,
+        invitation->grant.reply_fd, invitation->grant.bell_fd};
+    struct iovec body = {(void *)invitation, sizeof(*invitation)};
+    struct msghdr header = {.msg_iov = &body,
+        .msg_iovlen = 1,
+        .msg_control = ancillary.bytes,
+        .msg_controllen = sizeof(ancillary.bytes)};
+    struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(control), fds, sizeof(fds));
+    if (sendmsg(fd, &header, 0) != (ssize_t)sizeof(*invitation))
+        _exit(3);
+}
+
+static uint32_t id_of(const struct pools *pools, const char *task)
+{
+    return knit_registry_find(knit_pool_registry(pools->pool), task, strlen(task))->id;
+}
+
+static _Noreturn void be_host(struct pools *pools, int fd, const char *point)
+{
+    struct invitation invitation;
+    struct knit_pool_peer peer = {.uid = 7};
+    struct pollfd ready[2] = {{.fd = fd, .events = POLLIN}};
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (pools_open(pools) != 0 || setenv("KNIT_FAULT", point, 1) != 0 ||
+        knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
+        _exit(2);
+    for (uint32_t lane = 0; lane < WORKERS; lane++) {
+        struct knit_pool_lane_stats stats;
+
+        knit_pool_lane_stats(pools->pool, lane, &stats);
+        invitation.workers[lane] = stats.pid;
+    }
+    invitation.hold = id_of(pools, "hold");
+    invitation.count = id_of(pools, "count");
+    invitation.epoch = knit_registry_epoch(knit_pool_registry(pools->pool));
+    send_invitation(fd, &invitation);
+    ready[1] = (struct pollfd){.fd = knit_pool_fd(pools->pool), .events = POLLIN};
+    for (;;) {
+        char letter;
+
+        (void)poll(ready, 2, -1);
+        if ((ready[0].revents & POLLIN) != 0 && read(fd, &letter, 1) == 1)
+            knit_pool_shutdown(pools->pool, false, knit_clock_ns() + 100000000u);
+        knit_pool_dispatch(pools->pool);
+    }
+}
+
+/* ---- the caller ---- */
+
+static void receive_invitation(int fd, struct invitation *ret_invitation)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } ancillary;
+    int fds[4];
+    struct iovec body = {ret_invitation, sizeof(*ret_invitation)};
+    struct msghdr header = {.msg_iov = &body,
+        .msg_iovlen = 1,
+        .msg_control = ancillary.bytes,
+        .msg_controllen = sizeof(ancillary.bytes)};
+
+    assert_int_equal(recvmsg(fd, &header, MSG_CMSG_CLOEXEC), (ssize_t)sizeof(*ret_invitation));
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(fds));
+    ret_invitation->grant.board_fd = fds[0];
+    ret_invitation->grant.request_fd = fds[1];
+    ret_invitation->grant.reply_fd = fds[2];
+    ret_invitation->grant.bell_fd = fds[3];
+}
+
+static void open_session(struct guest *guest)
+{
+    const struct knit_pool_grant *grant = &guest->invitation.grant;
+    const struct knit_geometry *geometry = &grant->geometry;
+    struct knit_session_options options = {.steal = grant->steal, .bell_fd = grant->bell_fd};
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+
+    assert_int_equal(knit_segment_map(grant->request_fd, knit_layout_request_bytes(geometry), true,
+                         &guest->request),
+        0);
+    assert_int_equal(
+        knit_segment_map(grant->reply_fd, knit_layout_reply_bytes(geometry), false, &guest->reply),
+        0);
+    assert_int_equal(knit_segment_map(grant->board_fd, knit_layout_board_bytes(geometry->lanes),
+                         false, &guest->board),
+        0);
+    knit_layout_request(geometry, guest->request.base, &request);
+    knit_layout_reply(geometry, guest->reply.base, &reply);
+    knit_layout_board(geometry->lanes, guest->board.base, &board);
+    assert_int_equal(
+        knit_session_new(geometry, &request, &reply, &board, &options, &guest->session), 0);
+}
+
+static void publish(struct guest *guest, uint32_t index, uint32_t task)
+{
+    const unsigned char params[2] = {0x91, (unsigned char)(index + 1)};
+    struct knit_session_call call = {.task = task,
+        .epoch = guest->invitation.epoch,
+        .lane = index < 2 ? index : KNIT_LANE_ANY,
+        .payload = params,
+        .len = sizeof(params),
+        .user = &guest->outcomes[index]};
+
+    assert_int_equal(knit_session_publish(guest->session, &call, &guest->slots[index]), 0);
+    knit_session_flush(guest->session);
+}
+
+static void collect(struct guest *guest)
+{
+    struct knit_session_outcome outcome;
+
+    while (knit_session_collect(guest->session, &outcome, 1) == 1) {
+        struct pools_outcome *to = outcome.user;
+
+        assert_false(to->is_there);
+        to->is_there = true;
+        if (outcome.status == KNIT_STATUS_ERROR) {
+            assert_int_equal(
+                knit_failure_decode(knit_span(outcome.body, outcome.len), &to->failure), 0);
+            to->code = to->failure.code;
+        }
+    }
+}
+
+/* Each worker ends by itself within a second of its host. */
+static void expect_end_of_workers(const int pid_fds[WORKERS])
+{
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        struct pollfd ready = {.fd = pid_fds[i], .events = POLLIN};
+
+        assert_int_equal(poll(&ready, 1, knit_deadline_left_ms(knit_deadline_in_ms(1000))), 1);
+        close(pid_fds[i]);
+    }
+}
+
+/* Every call has one outcome, and what it says about `started` agrees with the ledger. */
+static void judge(struct pools *pools, struct guest *guest)
+{
+    for (uint32_t i = 0; i < CALLS; i++) {
+        uint64_t runs = atomic_load_explicit(&pools->ledger[i + 1], memory_order_seq_cst);
+        int started = KNIT_STARTED_YES;
+
+        collect(guest);
+        if (!guest->outcomes[i].is_there &&
+            !knit_session_settle(guest->session, guest->slots[i], &started))
+            collect(guest);
+        if (!guest->outcomes[i].is_there)
+            assert_true(started != KNIT_STARTED_NO || runs == 0);
+        else if (guest->outcomes[i].code == 0)
+            assert_int_equal(runs, 1);
+        else if (guest->outcomes[i].failure.started == KNIT_STARTED_NO)
+            assert_int_equal(runs, 0);
+        assert_true(runs <= 1);
+    }
+}
+
+static bool both_run(struct pools *pools, struct guest *guest)
+{
+    /* As whoever sleeps does: rings for what is not claimed yet. */
+    (void)knit_session_arm(guest->session);
+    knit_session_disarm(guest->session);
+    return atomic_load_explicit(&pools->ledger[1], memory_order_seq_cst) == 1 &&
+           atomic_load_explicit(&pools->ledger[2], memory_order_seq_cst) == 1;
+}
+
+static void die_at(const char *point, bool by_shutdown)
+{
+    struct pools pools;
+    struct guest guest = {.session = NULL};
+    int pair[2], pid_fds[WORKERS], status;
+    pid_t host;
+
+    pools_init(&pools, WORKERS);
+    pools_make_ledger(&pools);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    host = fork();
+    assert_true(host >= 0);
+    if (host == 0)
+        be_host(&pools, pair[1], point);
+    close(pair[1]);
+    receive_invitation(pair[0], &guest.invitation);
+    open_session(&guest);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        pid_fds[i] = pidfd_open(guest.invitation.workers[i], 0);
+        assert_true(pid_fds[i] >= 0);
+        publish(&guest, i, guest.invitation.hold);
+    }
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&pools.ledger[1], memory_order_seq_cst) == 1 &&
+                            atomic_load_explicit(&pools.ledger[2], memory_order_seq_cst) == 1,
+            10000));
+    for (uint32_t i = WORKERS; i < CALLS; i++)
+        publish(&guest, i, guest.invitation.count);
+    if (by_shutdown)
+        assert_int_equal(write(pair[0], "S", 1), 1);
+    else
+        assert_int_equal(kill(guest.invitation.workers[0], SIGKILL), 0);
+    /* Asleep meanwhile, so that there is somebody to wake. */
+    while (waitpid(host, &status, WNOHANG) == 0)
+        (void)knit_session_wait(guest.session, guest.slots[1], knit_clock_ns() + 50000000u);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    expect_end_of_workers(pid_fds);
+    judge(&pools, &guest);
+    guest.session = knit_session_free(guest.session);
+    knit_segment_unmap(&guest.request);
+    knit_segment_unmap(&guest.reply);
+    knit_segment_unmap(&guest.board);
+    knit_pool_grant_close(&guest.invitation.grant);
+    close(pair[0]);
+    pools_fini(&pools);
+}
+
+static void the_host_dies_at_every_step_of_recovery(void **state)
+{
+    static const char *const points[] = {"recovery.before_vacant", "recovery.after_vacant",
+        "recovery.after_bells", "recovery.before_answer", "recovery.after_answer",
+        "recovery.after_rescan", "recovery.before_wake"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        print_message("%s\n", points[i]);
+        die_at(points[i], false);
+    }
+}
+
+static void the_host_dies_while_it_refuses_what_is_queued(void **state)
+{
+    (void)state;
+    die_at("recovery.after_claim", true);
+    die_at("recovery.after_answer", true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_host_dies_at_every_step_of_recovery),
+        cmocka_unit_test(the_host_dies_while_it_refuses_what_is_queued),
+    };
+
+    if (!POINTS_ARE_THERE) {
+        print_message("skipped: built without -Dfault_points=true\n");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
