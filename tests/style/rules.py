@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     'fastpath': {'proto'},
     'clients': {'proto', 'fastpath'},
     'server': {'proto', 'fastpath'},
-    'bench': {'proto', 'fastpath', 'clients', 'tests'},
+    'bench': {'proto', 'fastpath', 'clients', 'server', 'tests'},
     'tests': {'proto', 'fastpath', 'clients', 'server', 'bench'},
 }
 

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of a call take in instructions and allocations.
+ *
+ * A phase is one part of a call, done many times in a row by one function whose name begins with
+ * counted_. Callgrind collects inside those functions only (see counts.py), so getting ready,
+ * warming up and checking cost nothing. Allocations are counted around them by the program itself,
+ * which is why it can also run alone.
+ *
+ * The clock of this program is its own and moves by a fixed step with each look: what depends on
+ * measured time goes the same way each run, and figures repeat to the instruction. System calls
+ * count for what they cost in user mode.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/call.h"
+#include "fastpath/session.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_COUNTS_TURN = 16,                     /* calls that a turn of a lane serves at most */
+    KNIT_COUNTS_BATCH = 62 * KNIT_COUNTS_TURN, /* calls of a phase: fits a session's slots */
+};
+
+/* The compiler may neither inline it nor merge it with another phase of the same body. */
+#ifdef __clang__
+#define KNIT_COUNTS_APART __attribute__((noinline))
+#else
+#define KNIT_COUNTS_APART __attribute__((noipa))
+#endif
+
+#define KNIT_COUNTED(name, body)                                                                   \
+    static KNIT_COUNTS_APART void counted_##name(void *arg)                                        \
+    {                                                                                              \
+        body(arg);                                                                                 \
+    }
+
+struct knit_counts_phase {
+    const char *name;
+    void (*counted)(void *arg); /* NULL: something between two phases that does not count */
+    void (*body)(void *arg);    /* the same outside of what is collected */
+    uint32_t calls;             /* that one run of it is for */
+};
+
+#define KNIT_COUNTS_PHASE(name, body, calls)                                                       \
+    {                                                                                              \
+#name, counted_##name, body, calls                                                         \
+    }
+#define KNIT_COUNTS_BETWEEN(body)                                                                  \
+    {                                                                                              \
+        NULL, NULL, body, 0                                                                        \
+    }
+
+/* Runs the phases one after the other, some rounds to warm up, then `rounds` that count, and prints
+ * "name calls allocations" for each. */
+void knit_counts_measure(
+    const struct knit_counts_phase *phases, size_t count, uint32_t rounds, void *arg);
+
+/* A session and a worker's lane in one process over memory that is mapped once. Turns are made by
+ * hand, so nobody sleeps and nobody is faster than another; tasks run as they do in a worker. */
+struct knit_counts_lanes {
+    struct knit_geometry geometry;
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_session *session;
+    struct knit_lane *lane;
+    struct knit_modules *modules;
+    struct knit_runner *runner;
+};
+
+void knit_counts_lanes_init(
+    struct knit_counts_lanes *lanes, const char *const *modules, uint32_t count);
+void knit_counts_lanes_fini(struct knit_counts_lanes *lanes);
+
+/* Turns until `calls` calls, all there are, have been answered. */
+void knit_counts_lanes_turn(struct knit_counts_lanes *lanes, uint32_t calls);
+
+uint32_t knit_counts_task(const struct knit_counts_lanes *lanes, const char *name);
+
+/* [bin of len bytes], as the load generator's echo:len sends it; room for len + 8 bytes. */
+struct knit_span knit_counts_params(unsigned char *room, uint32_t len);
+
+void knit_counts_calls(struct knit_counts_lanes *lanes);
+void knit_counts_proto(void);
+void knit_counts_server(struct knit_counts_lanes *lanes);
+
+/* It does not do what it should count. */
+_Noreturn void knit_counts_fail(const char *what);

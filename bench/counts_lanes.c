@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lanes' part of knit-counts: publish, claim and run and answer, collect; in batches, and one
+ * call at a time. */
+#include "bench/counts.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "fastpath/module.h"
+
+enum { SLOTS = KNIT_SLOTS_DEFAULT, ARENA_BYTES = 16 << 20, SESSION_ID = 1, OWNER = 2 };
+
+/* ---- the lanes ------------------------------------------------------------------------------- */
+
+static void *map(uint64_t bytes)
+{
+    void *base = mmap(
+        NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (base == MAP_FAILED)
+        knit_counts_fail("no memory for the segments");
+    return base;
+}
+
+static void load(struct knit_counts_lanes *lanes, const char *const *modules, uint32_t count)
+{
+    struct knit_module_loading loading = {.paths = modules,
+        .count = count,
+        .epoch = KNIT_REGISTRY_EPOCH_FIRST,
+        .api = knit_call_api()};
+    char why[KNIT_MODULE_WHY_SIZE] = "";
+
+    if (knit_modules_load(&loading, &lanes->modules, why, sizeof why) != 0)
+        knit_counts_fail(why);
+}
+
+static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_view *board)
+{
+    struct knit_runner_options runner = {
+        .modules = lanes->modules, .result_max_bytes = ARENA_BYTES / 8, .busy = board->busy};
+    struct knit_lane_options options = {.lanes = 1,
+        .owner = OWNER,
+        .board = *board,
+        .steal = true,
+        .result_max_bytes = ARENA_BYTES / 8,
+        .run = knit_runner_run};
+    struct knit_lane_session session = {.id = SESSION_ID,
+        .geometry = lanes->geometry,
+        .request = lanes->request,
+        .reply = lanes->reply,
+        .bell_fd = -1};
+
+    knit_layout_pool(1, map(knit_layout_pool_bytes(1)), &options.pool);
+    if (knit_runner_new(&runner, &lanes->runner) != 0)
+        knit_counts_fail("no runner");
+    options.run_arg = lanes->runner;
+    if (knit_lane_new(&options, &lanes->lane) != 0 || knit_lane_attach(lanes->lane, &session) != 0)
+        knit_counts_fail("no lane");
+    knit_runner_set_lane(lanes->runner, lanes->lane);
+}
+
+void knit_counts_lanes_init(
+    struct knit_counts_lanes *lanes, const char *const *modules, uint32_t count)
+{
+    struct knit_session_options options = {.bell_fd = -1};
+    struct knit_board_view board;
+
+    *lanes = (struct knit_counts_lanes){.geometry = {.version = KNIT_LAYOUT_VERSION,
+                                            .lanes = 1,
+                                            .slots = SLOTS,
+                                            .cells = knit_geometry_cells(SLOTS),
+                                            .request_arena_bytes = ARENA_BYTES,
+                                            .reply_arena_bytes = ARENA_BYTES}};
+    load(lanes, modules, count);
+    knit_layout_request(
+        &lanes->geometry, map(knit_layout_request_bytes(&lanes->geometry)), &lanes->request);
+    knit_layout_reply(
+        &lanes->geometry, map(knit_layout_reply_bytes(&lanes->geometry)), &lanes->reply);
+    knit_layout_board(1, map(knit_layout_board_bytes(1)), &board);
+    start_lane(lanes, &board);
+    if (knit_session_new(&lanes->geometry, &lanes->request, &lanes->reply, &board, &options,
+            &lanes->session) != 0)
+        knit_counts_fail("no session");
+}
+
+/* The mappings go with the process. */
+void knit_counts_lanes_fini(struct knit_counts_lanes *lanes)
+{
+    lanes->session = knit_session_free(lanes->session);
+    lanes->lane = knit_lane_free(lanes->lane);
+    lanes->runner = knit_runner_free(lanes->runner);
+    lanes->modules = knit_modules_free(lanes->modules);
+}
+
+/* One turn more would sleep until somebody calls. */
+void knit_counts_lanes_turn(struct knit_counts_lanes *lanes, uint32_t calls)
+{
+    for (uint32_t done = 0; done < calls; done += KNIT_COUNTS_TURN)
+        (void)knit_lane_turn(lanes->lane);
+}
+
+uint32_t knit_counts_task(const struct knit_counts_lanes *lanes, const char *name)
+{
+    const struct knit_registry_task *task =
+        knit_registry_find(knit_modules_registry(lanes->modules), name, strlen(name));
+
+    if (task == NULL)
+        knit_counts_fail("the modules have no task of that name");
+    return task->id;
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+struct calls {
+    struct knit_counts_lanes *lanes;
+    uint32_t task;
+    struct knit_span params;
+};
+
+static void publish_one(struct calls *calls, uint32_t *ret_slot)
+{
+    struct knit_session_call call = {.task = calls->task,
+        .epoch = KNIT_REGISTRY_EPOCH_FIRST,
+        .lane = KNIT_LANE_ANY,
+        .payload = calls->params.bytes,
+        .len = calls->params.len,
+        .user = calls};
+
+    if (knit_session_publish(calls->lanes->session, &call, ret_slot) != 0)
+        knit_counts_fail("a call was refused");
+}
+
+static void check(const struct calls *calls, const struct knit_session_outcome *outcome)
+{
+    if (outcome->status != KNIT_STATUS_RESULT || outcome->user != calls)
+        knit_counts_fail("a call failed");
+    if (outcome->held)
+        knit_session_release(calls->lanes->session, outcome->slot);
+}
+
+static void publish(void *arg)
+{
+    struct calls *calls = arg;
+    uint32_t slot;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++)
+        publish_one(calls, &slot);
+    knit_session_flush(calls->lanes->session);
+}
+
+static void run(void *arg)
+{
+    struct calls *calls = arg;
+
+    knit_counts_lanes_turn(calls->lanes, KNIT_COUNTS_BATCH);
+}
+
+static void collect(void *arg)
+{
+    struct calls *calls = arg;
+    struct knit_session_outcome outcomes[64];
+    size_t done = 0, count;
+
+    do {
+        count = knit_session_collect(calls->lanes->session, outcomes, 64);
+        for (size_t i = 0; i < count; i++)
+            check(calls, &outcomes[i]);
+        done += count;
+    } while (count > 0);
+    if (done != KNIT_COUNTS_BATCH)
+        knit_counts_fail("outcomes are missing");
+}
+
+/* As a caller who waits for each call: published, served in a turn of its own, read by its slot. */
+static void single(void *arg)
+{
+    struct calls *calls = arg;
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        publish_one(calls, &slot);
+        knit_session_flush(calls->lanes->session);
+        (void)knit_lane_turn(calls->lanes->lane);
+        if (!knit_session_collect_slot(calls->lanes->session, slot, &outcome))
+            knit_counts_fail("a call has no outcome");
+        check(calls, &outcome);
+    }
+}
+
+#define LOAD(name)                                                                                 \
+    KNIT_COUNTED(publish_##name, publish)                                                          \
+    KNIT_COUNTED(run_##name, run)                                                                  \
+    KNIT_COUNTED(collect_##name, collect)                                                          \
+    KNIT_COUNTED(single_##name, single)                                                            \
+    static const struct knit_counts_phase phases_##name[] = {                                      \
+        KNIT_COUNTS_PHASE(publish_##name, publish, KNIT_COUNTS_BATCH),                             \
+        KNIT_COUNTS_PHASE(run_##name, run, KNIT_COUNTS_BATCH),                                     \
+        KNIT_COUNTS_PHASE(collect_##name, collect, KNIT_COUNTS_BATCH),                             \
+        KNIT_COUNTS_PHASE(single_##name, single, KNIT_COUNTS_BATCH),                               \
+    };
+
+LOAD(empty)
+LOAD(echo_37)
+LOAD(echo_64)
+LOAD(echo_1000)
+LOAD(add)
+
+enum { PHASES = 4 };
+
+void knit_counts_calls(struct knit_counts_lanes *lanes)
+{
+    static const struct {
+        const struct knit_counts_phase *phases;
+        const char *task;
+        uint32_t len;
+    } echoes[] = {
+        {phases_echo_37, "echo", 37},
+        {phases_echo_64, "echo", 64},
+        {phases_echo_1000, "echo", 1000},
+    };
+    unsigned char room[1024];
+    struct calls calls = {.lanes = lanes};
+
+    calls.task = knit_counts_task(lanes, "empty");
+    calls.params = knit_span("\x90", 1);
+    knit_counts_measure(phases_empty, PHASES, 1, &calls);
+    calls.task = knit_counts_task(lanes, "add");
+    calls.params = knit_span("\x92\x07\xcd\x01\x00", 5);
+    knit_counts_measure(phases_add, PHASES, 1, &calls);
+    for (size_t i = 0; i < sizeof echoes / sizeof *echoes; i++) {
+        calls.task = knit_counts_task(lanes, echoes[i].task);
+        calls.params = knit_counts_params(room, echoes[i].len);
+        knit_counts_measure(echoes[i].phases, PHASES, 1, &calls);
+    }
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The daemon's part of knit-counts: from a readable socket into the lanes ("route"), and from the
+ * lanes into the socket ("reply"), with so many requests in one read.
+ *
+ * An event loop is put together here around the session that the other phases use; its turns are
+ * made by hand, in the two parts that loop.h names. libevent's share is in the figures.
+ */
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bench/counts.h"
+#include "proto/message.h"
+#include "server/connection.h"
+#include "server/loop.h"
+#include "server/output.h"
+#include "server/sentence.h"
+
+enum { ROUNDS = 32, DEPTH_MAX = 16, REQUEST_MAX = 128 };
+
+struct server {
+    struct knit_counts_lanes *lanes;
+    struct knit_settings settings;
+    struct knit_loops loops;
+    struct knit_pool_session session;
+    struct knit_loop loop;
+    int caller_fd;
+    uint32_t depth; /* requests in one read */
+    unsigned char requests[DEPTH_MAX * REQUEST_MAX];
+    size_t request_len, response_len;
+};
+
+static void start(struct server *server, struct knit_counts_lanes *lanes)
+{
+    struct knit_loop *loop = &server->loop;
+    struct knit_sentence why = {0};
+    int fds[2];
+
+    *server = (struct server){.lanes = lanes};
+    if (knit_settings_init(&server->settings, &why) != 0)
+        knit_counts_fail("no settings");
+    server->settings.message_max_bytes = 1 << 20;
+    server->settings.max_payload_bytes = 1 << 20;
+    server->loops = (struct knit_loops){.settings = &server->settings, .count = 1, .items = loop};
+    server->session =
+        (struct knit_pool_session){.session = lanes->session, .reply = lanes->reply, .bell_fd = -1};
+    *loop = (struct knit_loop){.all = &server->loops,
+        .base = event_base_new(),
+        .read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES),
+        .router = {.loop = loop,
+            .session = &server->session,
+            .registry = knit_modules_registry(lanes->modules),
+            .records = calloc(lanes->geometry.slots, sizeof *loop->router.records),
+            .slots = lanes->geometry.slots,
+            .next_ns = UINT64_MAX}};
+    TAILQ_INIT(&loop->router.waiting);
+    TAILQ_INIT(&loop->connections);
+    TAILQ_INIT(&loop->dirty);
+    TAILQ_INIT(&loop->ready);
+    TAILQ_INIT(&loop->watched);
+    TAILQ_INIT(&loop->idle);
+    TAILQ_INIT(&loop->dead);
+    knit_buffer_init(&loop->scratch, 1 << 20);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0 ||
+        knit_connection_open(loop, fds[0], false) != 0)
+        knit_counts_fail("no connection");
+    server->caller_fd = fds[1];
+}
+
+static void stop(struct server *server)
+{
+    struct knit_loop *loop = &server->loop;
+    struct knit_connection *connection = TAILQ_FIRST(&loop->connections);
+
+    knit_connection_close(connection);
+    knit_connection_free(connection);
+    event_base_free(loop->base);
+    knit_buffer_fini(&loop->scratch);
+    free(loop->read_buffer);
+    free(loop->router.records);
+    knit_settings_fini(&server->settings);
+    (void)close(server->caller_fd);
+}
+
+/* msgids count on in each read, as callers count; the number of digits stays. */
+static void write_requests(struct server *server, uint32_t depth)
+{
+    struct knit_method method = {.name = knit_span_text("echo")};
+    unsigned char room[REQUEST_MAX];
+    struct knit_span params = knit_counts_params(room, 64);
+    struct knit_buffer buffer;
+
+    knit_buffer_init_fixed(&buffer, server->requests, sizeof server->requests);
+    for (uint32_t i = 0; i < depth; i++) {
+        if (knit_message_put_request(&buffer, 70000 + i, &method, params, NULL) != 0)
+            knit_counts_fail("a request does not fit");
+    }
+    server->depth = depth;
+    server->request_len = buffer.len;
+    /* The same value after a head of 8 bytes: [1, msgid, nil, value]. */
+    server->response_len = depth * (8 + params.len - 1);
+}
+
+static void send_requests(void *arg)
+{
+    struct server *server = arg;
+
+    if (send(server->caller_fd, server->requests, server->request_len, 0) !=
+        (ssize_t)server->request_len)
+        knit_counts_fail("requests cannot be sent");
+}
+
+static void route(void *arg)
+{
+    struct server *server = arg;
+
+    (void)event_base_loop(server->loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    knit_session_flush(server->lanes->session);
+}
+
+static void run(void *arg)
+{
+    struct server *server = arg;
+
+    knit_counts_lanes_turn(server->lanes, server->depth);
+}
+
+static void reply(void *arg)
+{
+    struct server *server = arg;
+    struct knit_loop *loop = &server->loop;
+    struct knit_connection *connection;
+
+    if (knit_router_turn(&loop->router) != server->depth)
+        knit_counts_fail("outcomes are missing");
+    while ((connection = TAILQ_FIRST(&loop->dirty))) {
+        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
+        connection->lists &= (uint8_t)~KNIT_IN_DIRTY;
+        knit_output_flush(connection);
+    }
+}
+
+static void receive_responses(void *arg)
+{
+    struct server *server = arg;
+    unsigned char bytes[DEPTH_MAX * REQUEST_MAX];
+
+    if (recv(server->caller_fd, bytes, sizeof bytes, 0) != (ssize_t)server->response_len)
+        knit_counts_fail("responses are missing");
+}
+
+#define DEPTH(depth)                                                                               \
+    KNIT_COUNTED(route_##depth, route)                                                             \
+    KNIT_COUNTED(reply_##depth, reply)                                                             \
+    static const struct knit_counts_phase phases_##depth[] = {                                     \
+        KNIT_COUNTS_BETWEEN(send_requests),                                                        \
+        KNIT_COUNTS_PHASE(route_##depth, route, depth),                                            \
+        KNIT_COUNTS_BETWEEN(run),                                                                  \
+        KNIT_COUNTS_PHASE(reply_##depth, reply, depth),                                            \
+        KNIT_COUNTS_BETWEEN(receive_responses),                                                    \
+    };
+
+DEPTH(1)
+DEPTH(16)
+
+enum { STEPS = 5 };
+
+void knit_counts_server(struct knit_counts_lanes *lanes)
+{
+    static struct server server;
+
+    start(&server, lanes);
+    write_requests(&server, 1);
+    knit_counts_measure(phases_1, STEPS, ROUNDS, &server);
+    write_requests(&server, 16);
+    knit_counts_measure(phases_16, STEPS, ROUNDS, &server);
+    stop(&server);
+}
