@@ -16,6 +16,9 @@ import time
 
 from knit_harness import PATIENCE, Daemon, wait_until
 
+# The long forms of random tests were asked for.
+LONG = 'KNIT_TEST_LONG' in os.environ
+
 
 def seed():
     """A number to repeat a failing run with; printed."""

@@ -11,9 +11,9 @@ import subprocess
 import sys
 
 from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
-from knit_witness import Caller, LedgerDaemon, descriptors, mappings, seed
+from knit_witness import LONG, Caller, LedgerDaemon, descriptors, mappings, seed
 
-SECONDS = (3000 if os.environ.get('KNIT_TEST_LONG') else 60) * SLOWDOWN
+SECONDS = (3000 if LONG else 60) * SLOWDOWN
 
 
 class Hostile(Case):

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors: what the kernel lets their holder do beyond reading and writing, what it must refuse,
- * and descriptors that are sent where nobody expects any.
+/* Descriptors: what the kernel lets their holder do beyond reading and writing, what it must
+ * refuse, and descriptors that are sent where nobody expects any.
  */
 #include "tests/system/hostile/attack.h"
 

@@ -95,7 +95,7 @@ bool knit_attack_scribble(const struct knit_target *target, struct knit_random *
     while (done < wanted) {
         knit_attached_open(&attached, target, SLOTS, ARENA);
         sessions++;
-        /* A ring whose next cell lost its tag looks empty for ever; then there is no more to see. */
+        /* A ring whose next cell lost its tag looks empty for ever: nothing more to see then. */
         for (uint32_t stuck = 0; stuck < ROUNDS_STUCK && !knit_attached_is_over(&attached);) {
             stuck = call(&attached, random) ? 0 : stuck + 1;
             for (uint64_t burst = knit_random_below(random, 16); burst > 0; burst--, done++)
