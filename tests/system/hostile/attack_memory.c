@@ -41,7 +41,7 @@ static bool call(struct knit_attached *attached, struct knit_random *random)
 
 /* ---- scribble ---- */
 
-/* Values that mean something somewhere: the ends, what stands there with one bit or step changed. */
+/* Values that mean something somewhere: the ends, what stands there and a bit or step beside it. */
 static uint64_t bad_value(struct knit_random *random, uint64_t now)
 {
     switch (knit_random_below(random, 8)) {
