@@ -35,8 +35,8 @@
 #define START_BYTES_MAX (16u << 20)
 
 #ifdef __SANITIZE_ADDRESS__
-/* A task's crash must end the worker by its signal in a build with AddressSanitizer too. Its options
- * come from here because a worker's environment is not that of the daemon. */
+/* A task's crash must end the worker by its signal in a build with AddressSanitizer too. Its
+ * options come from here because a worker's environment is not that of the daemon. */
 const char *__asan_default_options(void);
 __attribute__((visibility("default"))) const char *__asan_default_options(void)
 {
