@@ -352,9 +352,12 @@ proctype fate()
 
 end:
 	do
-	:: d_step { deaths > 0 && !stopped[0] -> deaths--; dead[0] = true }
-	:: d_step { stops > 0 -> stops--; stopped[0] = true }
+	:: d_step { deaths > 0 && !stopped[0] && !dead[0] -> deaths--; dead[0] = true }
+	:: d_step { deaths > 0 && !stopped[1] && !dead[1] -> deaths--; dead[1] = true }
+	:: d_step { stops > 0 && !dead[0] -> stops--; stopped[0] = true }
+	:: d_step { stops > 0 && !dead[1] -> stops--; stopped[1] = true }
 	:: d_step { hangs > 0 && busy[0] -> hangs--; stopped[0] = true }
+	:: d_step { hangs > 0 && busy[1] -> hangs--; stopped[1] = true }
 	od
 }
 
