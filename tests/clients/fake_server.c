@@ -282,8 +282,9 @@ static bool send_out(struct knit_fake *fake)
 
 static bool may_go_on(struct knit_fake *fake, int fd)
 {
+    bool is_deaf = atomic_load_explicit(&fake->is_deaf, memory_order_relaxed);
     struct pollfd items[] = {
-        {.fd = fake->is_deaf && fd == fake->fd ? -1 : fd, .events = POLLIN},
+        {.fd = is_deaf && fd == fake->fd ? -1 : fd, .events = POLLIN},
         {.fd = fake->stop_fd, .events = POLLIN},
     };
 

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,7 +45,7 @@ struct knit_fake {
     char url[140];
     uint64_t protocol;  /* said in hello; 0 = the real one. Set before knit_open() */
     bool drips;         /* sends one byte at a time */
-    bool is_deaf;       /* reads nothing */
+    _Atomic bool is_deaf; /* reads nothing; the test sets it while the thread runs */
     uint64_t in_flight; /* said in hello; 0 = 1024 */
     enum knit_fake_attach attach;
 

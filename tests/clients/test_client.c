@@ -92,7 +92,7 @@ static void a_deaf_server_times_out(void **state)
     struct knit *k = NULL;
 
     (void)state;
-    fake.is_deaf = true;
+    atomic_store_explicit(&fake.is_deaf, true, memory_order_relaxed);
     assert_int_equal(knit_open(fake.url, &options, &k, &error), KNIT_TIMEOUT);
 }
 
@@ -615,7 +615,7 @@ static void a_deaf_server_fills_the_buffer_and_nothing_breaks(void **state)
     int code = KNIT_OK, started = 0;
 
     (void)state;
-    fake.is_deaf = true;
+    atomic_store_explicit(&fake.is_deaf, true, memory_order_relaxed);
     while (code == KNIT_OK && started < 100) {
         code = knit_start(k, NULL, &handle, &error, "never", "(bin)", bytes, sizeof(bytes));
         (void)knit_flush(k, NULL);
