@@ -4,7 +4,7 @@
  *
  * A caller publishes N calls through two slots of one lane; each result needs a block of an arena that has but one. So
  * the worker runs out of it: it keeps its result, sets `starved`, claims nothing more and parks until a release rings
- * it. The caller releases a block whenever its user lets go. `fate` kills the worker between any two steps; the host
+ * it. A thief takes a call now and then, with room elsewhere. The caller releases a block whenever its user lets go. `fate` kills the worker between any two steps; the host
  * answers what it held, and the replacement rebuilds the arena from the replies.
  *
  * ctrl, rel, starved, park and bell go through store buffers, with `moved` and `rang` as in park.pml. The replies do not:
@@ -42,7 +42,9 @@ byte buffered[2];
 bool moved, rang, asleep;
 
 byte claimed; /* calls claimed: claims go in ring order */
+byte held_by_worker = N; /* claim words: the call that the worker claimed and did not answer */
 byte reply[S];
+bool elsewhere[S]; /* the lane in reply.word's cell: that block lies in the thief's arena */
 bool in_block[S]; /* a flag in reply.word: the payload is the block, else it is inline */
 
 /* What only the checks know. */
@@ -108,7 +110,7 @@ inline ring()
 inline release(s)
 {
 	d_step {
-		assert(content == held[s]);
+		assert(elsewhere[s] || content == held[s]);
 		held[s] = 0;
 		store(CALLER, REL(s), reply[s])
 	};
@@ -116,8 +118,8 @@ inline release(s)
 	d_step { drain(CALLER); skip };
 #endif
 	if
-	:: mem[STARVED] == 1 -> ring()
-	:: mem[STARVED] == 0
+	:: !elsewhere[s] && mem[STARVED] == 1 -> ring()
+	:: elsewhere[s] || mem[STARVED] == 0
 	fi
 }
 
@@ -130,7 +132,7 @@ inline collect(s)
 		if
 		:: in_block[s] ->
 			held[s] = (reply[s] - 1) * S + s + 1;
-			assert(content == held[s])
+			assert(elsewhere[s] || content == held[s])
 		:: else
 		fi
 	}
@@ -162,7 +164,11 @@ proctype caller()
 }
 
 /* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. */
+#ifdef MUTANT_REL_COMPARED_EQUAL
+#define FITS (block_slot == 0 || mem[REL(block_slot - 1)] == block_gen)
+#else
 #define FITS (block_slot == 0 || mem[REL(block_slot - 1)] >= block_gen)
+#endif
 #define FITS_READY (keep < N && FITS || keep == N && mem[PUB] > claimed)
 
 proctype worker()
@@ -173,16 +179,19 @@ proctype worker()
 again:
 	{
 		do
-		:: keep == N && mem[PUB] > claimed ->
+		:: d_step { keep == N && mem[PUB] > claimed ->
 			/* READY -> CLAIMED: a locked operation */
-			d_step { drain(WORKER); keep = claimed; claimed++ }
+			drain(WORKER);
+			keep = claimed;
+			held_by_worker = keep;
+			claimed++ }
 		:: keep < N && FITS ->
 			/* CLAIMED -> ANSWERED */
 			d_step { block_slot = SLOT(keep) + 1; block_gen = GEN(keep); content = keep + 1 };
 #ifdef MUTANT_BLOCK_FLAG_APART
 			in_block[SLOT(keep)] = true;
 #endif
-			d_step { reply[SLOT(keep)] = GEN(keep); in_block[SLOT(keep)] = true; keep = N };
+			d_step { reply[SLOT(keep)] = GEN(keep); in_block[SLOT(keep)] = true; elsewhere[SLOT(keep)] = false; keep = N; held_by_worker = N };
 			d_step { store(WORKER, STARVED, 0) }
 		:: (keep < N && !FITS) || (keep == N && mem[PUB] <= claimed) ->
 			if
@@ -223,7 +232,7 @@ end_dead:
 	:: s < S ->
 		d_step {
 			if
-			:: in_block[s] && reply[s] > 0 && mem[REL(s)] < reply[s] -> block_slot = s + 1; block_gen = reply[s]
+			:: in_block[s] && !elsewhere[s] && mem[REL(s)] < reply[s] -> block_slot = s + 1; block_gen = reply[s]
 			:: else
 			fi;
 			s++
@@ -237,21 +246,32 @@ end_dead:
 	goto again
 }
 
-/* The worker's claims are claimed - 1 at most, since it holds one at a time. */
+/* A thief takes at most one call, and has room for its result in an arena of its own. */
+proctype thief()
+{
+	byte call;
+
+end:
+	d_step { mem[PUB] > claimed -> call = claimed; claimed++ };
+	d_step { reply[SLOT(call)] = GEN(call); in_block[SLOT(call)] = true; elsewhere[SLOT(call)] = true }
+}
+
 proctype host()
 {
 end:
 	do
 	:: gone ->
 		if
-		:: claimed > 0 && reply[SLOT(claimed - 1)] == GEN(claimed - 1) - 1 ->
+		:: held_by_worker < N ->
 			d_step {
 #ifndef MUTANT_BLOCK_FLAG_APART
 #ifndef MUTANT_HOST_KEEPS_FLAGS
-				in_block[SLOT(claimed - 1)] = false;
+				in_block[SLOT(held_by_worker)] = false;
 #endif
 #endif
-				reply[SLOT(claimed - 1)] = GEN(claimed - 1)
+				elsewhere[SLOT(held_by_worker)] = false;
+				reply[SLOT(held_by_worker)] = GEN(held_by_worker);
+				held_by_worker = N
 			}
 		:: else
 		fi;
@@ -273,6 +293,7 @@ init {
 	atomic {
 		run caller();
 		run worker();
+		run thief();
 		run host();
 		run buffers();
 		run fate()
