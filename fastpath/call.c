@@ -441,7 +441,8 @@ static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_
 
     *ret_len = 0;
     if (arg.bytes == NULL || knit_head_read(arg.bytes, arg.len, &head) != 0 ||
-        !knit_head_has_body(&head))
+        !knit_head_has_body(&head) ||
+        head.size > arg.len || head.value > arg.len - head.size)
         return NULL;
     /* An argument that is read in place may have changed since the check. */
     if (head.value > arg.len - head.size)

@@ -292,6 +292,13 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
 
 /* ---- telling a worker that serves ---- */
 
+/* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger to
+ * a worker anyway, so a copy would protect against nothing but accidents. */
+static bool is_trusted(const struct knit_member *member)
+{
+    return !member->is_foreign || member->peer.uid == 0 || member->peer.uid == geteuid();
+}
+
 /* Returns knit_control_send()'s. */
 static int send_attach(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_member *member)
@@ -303,7 +310,7 @@ static int send_attach(
     message.attach = (struct knit_control_attach){.session = member->id,
         .geometry = member->view.geometry,
         .reply_budget_bytes = pool->options.reply_budget_bytes,
-        .is_trusted = !member->is_foreign,
+        .is_trusted = is_trusted(member),
         .bell_is_eventfd = member->view.bell_is_eventfd};
     return knit_control_send(worker->process.control_fd, &message, fds, false);
 }
