@@ -10,6 +10,8 @@
  *     caller URL cancel GATE ID COUNT    as calls; after another line of input, cancels all of them
  *     caller URL expire GATE ID COUNT MS as calls, the COUNT with MS to live, and it ends when the
  *                                        last of those has
+ *     caller URL tally ID COUNT          ledger() of COUNT ids from ID on, 64 in flight; lines for
+ *                                        those that failed, in the end how many did not
  *     caller URL primes N MS             primes_below(N) with MS to live
  *
  * Lines are "ready NS" whenever calls are under way, NS being when they were begun, then
@@ -30,7 +32,7 @@
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
 
-enum { BATCH_MAX = 64, BIG_MAX = 200 * 1000, CALLS_MAX = 1024 };
+enum { BATCH_MAX = 64, BIG_MAX = 200 * 1000, CALLS_MAX = 1024, WINDOW = 64 };
 
 static struct knit *k;
 
@@ -196,6 +198,28 @@ static int hold(const struct plan *plan)
     return 0;
 }
 
+static int tally(int64_t id, int64_t count)
+{
+    struct knit_handle *window[WINDOW] = {NULL};
+    struct knit_error error;
+    int64_t good = 0;
+
+    for (int64_t i = 0; i < count + WINDOW; i++) {
+        struct knit_handle **place = &window[i % WINDOW];
+
+        if (*place != NULL && knit_await(*place, -1, &error) != KNIT_OK)
+            report(id + i - WINDOW, *place);
+        else if (*place != NULL)
+            good++;
+        knit_free(*place);
+        *place = i < count ? start(id + i, NO_GATE, -1) : NULL;
+        if (i == 0)
+            send_all(knit_deadline_now_ns());
+    }
+    printf("%" PRId64 "\n", good);
+    return 0;
+}
+
 static int primes(int64_t n, double timeout_ms)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
@@ -230,6 +254,8 @@ static int run(int argc, char **argv)
 
     if (argc == 4 && strcmp(command, "loop") == 0)
         return loop((uint64_t)number(argv[3]));
+    if (argc == 5 && strcmp(command, "tally") == 0)
+        return tally(number(argv[3]), number(argv[4]));
     if (argc == 5 && strcmp(command, "primes") == 0)
         return primes(number(argv[3]), (double)number(argv[4]));
     if (argc < 6 || number(argv[5]) > CALLS_MAX) {

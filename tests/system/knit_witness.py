@@ -4,6 +4,7 @@
 Programs come from the environment, where meson.build puts them: KNIT_LEDGER, KNIT_CALLER, and those of knit_harness.
 """
 
+import array
 import mmap
 import os
 import random
@@ -48,7 +49,7 @@ def mappings(pid):
 class Ledger:
     """How often each call ran, written by the tasks of module_ledger.c, and the gates they wait at."""
 
-    GATES, IDS = 64, 65536
+    GATES, IDS = 64, 1 << 22
 
     def __init__(self):
         self.file = tempfile.NamedTemporaryFile(prefix='knit-ledger-')
@@ -66,6 +67,11 @@ class Ledger:
 
     def entry(self, call):
         return struct.unpack_from('=II', self.memory, 4 * self.GATES + 8 * call)
+
+    def times(self, first, count):
+        """ran() of many calls."""
+        begin = 4 * self.GATES + 8 * first
+        return array.array('I', self.memory[begin:begin + 8 * count])[::2]
 
     def open_gate(self, gate):
         struct.pack_into('=I', self.memory, 4 * gate, 1)
@@ -163,6 +169,13 @@ class Caller:
         if self.process.wait(PATIENCE) != 0:
             raise AssertionError(f'the caller ends with {self.process.returncode}')
         return [Outcome(line) for line in text.splitlines()]
+
+    def tally(self):
+        """Of `tally`: the outcomes that are errors, and how many are none."""
+        *lines, good = self.process.stdout.read().splitlines()
+        if self.process.wait(PATIENCE) != 0:
+            raise AssertionError(f'the caller ends with {self.process.returncode}')
+        return [Outcome(line) for line in lines], int(good)
 
     def count(self):
         """Of a loop: ends it; how many calls were right."""

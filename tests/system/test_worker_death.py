@@ -12,7 +12,7 @@ import signal
 import time
 
 from knit_harness import Case, main, wait_until
-from knit_witness import Caller, LedgerDaemon, descriptors, is_alive, mappings, milliseconds_since, seed
+from knit_witness import LONG, Caller, LedgerDaemon, descriptors, is_alive, mappings, milliseconds_since, seed
 
 WORKER_DIED = 400
 QUEUED = 32
@@ -94,6 +94,43 @@ class WorkerDeath(Case):
             wait_for_replacement(daemon, 2, idle)
             daemon.ledger.open_gate(1)
             self.assertEqual([o.code for o in caller.outcomes()], [0])
+
+    def test_one_every_50_ms_under_load(self):
+        """Every call has one outcome, and ran once if that is good, at most once if it is not."""
+        number = random.Random(seed())
+        count = 4000000 if LONG else 150000
+        with LedgerDaemon(workers=3) as daemon, Caller(daemon.url('shm'), 'tally', 0, count) as shm, \
+                Caller(daemon.url('tcp'), 'tally', count, count // 10) as tcp:
+            shm.wait_ready()
+            tcp.wait_ready()
+            before = descriptors(daemon.pid)
+            kills, outages = 0, []
+            while shm.process.poll() is None or tcp.process.poll() is None:
+                victim = number.choice(daemon.workers() or [None])
+                if victim is None:
+                    continue
+                os.kill(victim, signal.SIGKILL)
+                killed_ns = time.monotonic_ns()
+                wait_for_replacement(daemon, 3, victim)
+                outages.append(milliseconds_since(killed_ns))
+                kills += 1
+                again = killed_ns + 50000000
+                wait_until(lambda: time.monotonic_ns() > again, 'the next moment')
+            for name, caller, first, calls in (('shm', shm, 0, count), ('tcp', tcp, count, count // 10)):
+                failed, good = caller.tally()
+                print(f'{name}: {calls} calls, {len(failed)} failed')
+                self.assertEqual(len(failed) + good, calls)
+                self.assertEqual({(o.code, o.started) for o in failed} - {(WORKER_DIED, 'yes')}, set())
+                self.assertLessEqual(len(failed), kills)
+                times = daemon.ledger.times(first, calls)
+                bad = {o.call - first for o in failed}
+                wrong = [i for i in range(calls) if times[i] != 1 and not (i in bad and times[i] == 0)]
+                self.assertEqual(wrong, [], f'calls that ran another number of times: {[times[i] for i in wrong]}')
+            outages.sort()
+            print(f'{kills} workers killed, replaced after {outages[len(outages) // 2]:.1f} ms, at most {outages[-1]:.1f}')
+            wait_until(lambda: descriptors(daemon.pid) <= before, f'{before} descriptors')
+            pool = daemon.wait_for_quiet()['pool']
+            self.assertEqual((pool['condemned'], pool['quarantined']), (0, 0))
 
     def test_dead_ones_leave_nothing_behind(self):
         number = random.Random(seed())

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody stands still: a worker, the daemon, a caller in shared memory. Everybody else goes on, and when he goes on
+too nothing is lost. Standing still is SIGSTOP, which is what a machine that swaps or a debugger does to a process.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_witness import LONG, Caller, LedgerDaemon, seed
+
+
+def state(pid):
+    with open(f'/proc/{pid}/stat') as file:
+        return file.read().rsplit(')', 1)[1].split()[0]
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state(pid) == 'T', f'{pid} to stop')
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class StoppedPeers(Case):
+    def test_an_idle_worker(self):
+        """What is queued for it is taken by the other one, whichever way it comes."""
+        for transport in ('tcp', 'unix', 'shm'):
+            with self.subTest(transport), LedgerDaemon(workers=2) as daemon:
+                for lane, victim in enumerate(daemon.workers()):
+                    first = 1000 * lane
+                    with stopped(victim), Caller(daemon.url(transport), 'tally', first, 500) as caller:
+                        failed, good = caller.wait_ready().tally()
+                        # A call that it had claimed when it was stopped would wait for it.
+                        self.assertEqual((failed, good), ([], 500))
+                    self.assertEqual(set(daemon.ledger.times(first, 500)), {1})
+
+    def test_a_worker_in_the_middle_of_a_call(self):
+        with LedgerDaemon(workers=2) as daemon, Caller(daemon.url('shm'), 'calls', 1, 100, 50) as caller, \
+                daemon.tcp() as rpc:
+            caller.wait_ready()
+            daemon.ledger.wait_for(100)
+            victim = daemon.ledger.worker(100)
+            with stopped(victim):
+                caller.go_on()
+                for i in range(50):
+                    self.assertNotEqual(rpc.call('ledger', 200 + i), victim)
+                wait_until(lambda: set(daemon.ledger.times(101, 50)) == {1}, 'the queue to be taken by the other')
+                daemon.ledger.open_gate(1)
+            outcomes = caller.outcomes()
+            self.assertEqual([o.code for o in outcomes], [0] * 51)
+            self.assertEqual(outcomes[0].worker, victim)
+
+    def test_all_workers(self):
+        """Deadlines are kept by those who wait; afterwards everything that had not run out runs."""
+        with LedgerDaemon(workers=2) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            with contextlib.ExitStack() as stack:
+                for pid in daemon.workers():
+                    stack.enter_context(stopped(pid))
+                patient = rpc.request('ledger', 1)
+                begun = time.monotonic()
+                error = self.assert_fails(303, rpc.call, 'ledger', 2, options={'timeout': 50})
+                self.assertLess(time.monotonic() - begun, SLOWDOWN)
+                # A worker that was stopped inside its claim has it; else nobody ever starts it.
+                self.assertIn(error.details['started'], ('no', 'yes'))
+                self.assertEqual(rpc.call('$/ping', 1), 1)
+            self.assertGreater(rpc.result(patient), 0)
+            rpc.call('ledger', 3)
+            if error.details['started'] == 'no':
+                self.assertEqual(daemon.ledger.ran(2), 0)
+
+    def test_the_daemon(self):
+        """Nobody needs it on the path between caller and worker."""
+        with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'calls', 1, 100, 100) as caller, \
+                daemon.tcp() as rpc:
+            caller.wait_ready()
+            daemon.ledger.wait_for(100)
+            with stopped(daemon.pid):
+                caller.go_on()
+                daemon.ledger.open_gate(1)
+                self.assertEqual([o.code for o in caller.outcomes()], [0] * 101)
+                waiting = rpc.request('ledger', 1)
+            self.assertGreater(rpc.result(waiting), 0)
+
+    def test_a_caller(self):
+        with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'loop', 1) as lazy, \
+                Caller(daemon.url('shm'), 'loop', 2) as honest, daemon.tcp() as rpc:
+            lazy.wait_ready()
+            honest.wait_ready()
+            with stopped(lazy.pid):
+                for i in range(200):
+                    rpc.call('ledger', i)
+                self.assertGreater(honest.count(), 0)
+            self.assertGreater(lazy.count(), 0)
+
+    def test_a_stopped_caller_that_is_killed(self):
+        with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'loop', 1) as caller:
+            caller.wait_ready()
+            os.kill(caller.pid, signal.SIGSTOP)
+            wait_until(lambda: state(caller.pid) == 'T', 'it to stop')
+            caller.kill()
+            daemon.wait_for_quiet()
+
+    def test_anybody_at_random_moments(self):
+        number = random.Random(seed())
+        rounds = 5000 if LONG else 150
+        with LedgerDaemon(workers=3) as daemon, Caller(daemon.url('shm'), 'loop', 1) as one, \
+                Caller(daemon.url('shm'), 'loop', 2) as two, Caller(daemon.url('tcp'), 'loop', 3) as three:
+            for caller in (one, two, three):
+                caller.wait_ready()
+            pids = [daemon.pid, one.pid, two.pid, three.pid, *daemon.workers()]
+            for _ in range(rounds):
+                with contextlib.ExitStack() as stack:
+                    for pid in number.sample(pids, number.choice((1, 1, 2, 3))):
+                        stack.enter_context(stopped(pid))
+                    until = time.monotonic() + number.random() * 0.02
+                    wait_until(lambda: time.monotonic() > until, 'the next moment')
+            calls = [caller.count() for caller in (one, two, three)]
+            print(f'{rounds} times somebody stood still; calls that were right: {calls}')
+            pool = daemon.wait_for_quiet()['pool']
+            self.assertEqual((pool['deaths'], pool['condemned']), (0, 0))
+
+
+if __name__ == '__main__':
+    main()
