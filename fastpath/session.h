@@ -104,7 +104,9 @@ void knit_session_unreserve(struct knit_session *session, void *room);
  * do. */
 void knit_session_flush(struct knit_session *session);
 
-/* Outcomes in the order the lanes announced them, at most max; returns how many. Never blocks. */
+/* Outcomes in the order the lanes announced them, at most max; returns how many. Never blocks.
+ * Polling alone is not enough to see every call through: one that sits behind a long or a stopped
+ * task is handed to another worker when its caller waits or arms, so do either now and then. */
 size_t knit_session_collect(
     struct knit_session *session, struct knit_session_outcome *outcomes, size_t max);
 
