@@ -103,6 +103,20 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
     return 0;
 }
 
+/* Where the lane's news go on. A predecessor that died between a news entry and its news_tail leaves
+ * one entry that may have been read already: written there again, the next one would not be. */
+static uint64_t find_news_tail(
+    const struct knit_lane *lane, const struct knit_lane_session *session)
+{
+    const uint32_t index = lane->options.index, cells = session->geometry.cells;
+    uint64_t tail =
+        atomic_load_explicit(&session->reply.lane[index].news_tail, memory_order_acquire);
+    /* relaxed: its writer is dead. */
+    uint32_t news = atomic_load_explicit(
+        &session->reply.news[(size_t)index * cells + (tail & (cells - 1))], memory_order_relaxed);
+    return (news & 0xffff) == (knit_news(0, tail, cells) & 0xffff) ? tail + 1 : tail;
+}
+
 static int served_new(
     const struct knit_lane *lane, const struct knit_lane_session *session, struct knit_served **ret)
 {
@@ -134,8 +148,7 @@ static int served_new(
         uint64_t taken = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
         served->look[i].q = served->look[i].seen = taken;
     }
-    const struct knit_lane_line *line = &session->reply.lane[lane->options.index];
-    served->news_tail = atomic_load_explicit(&line->news_tail, memory_order_acquire);
+    served->news_tail = find_news_tail(lane, session);
     served->slot_step = 1;
     if (rebuild_arena(lane, served) != 0) {
         (void)served_free(served);

@@ -91,7 +91,8 @@ static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit
     ret->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
     ret->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
     uint32_t len = knit_meta_len(ret->meta);
-    uint32_t words = len <= KNIT_INLINE_MAX ? (len + 7) / 8 : 1;
+    bool in_arena = (knit_meta_flags(ret->meta) & KNIT_CELL_IN_ARENA) != 0;
+    uint32_t words = len > KNIT_INLINE_MAX || in_arena ? 1 : (len + 7) / 8;
     for (uint32_t i = 0; i < words; i++)
         ret->body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
 }
@@ -162,6 +163,19 @@ enum knit_find knit_lane_find(
 
 /* ---- reply arena ---------------------------------------------------------------------------- */
 
+/* Has the caller let go of the slot's block? It says so in rel; and a later call of the slot says it
+ * too, which may have gone to another lane and have raised rel beyond our block's generation. */
+static bool is_released(const struct knit_served *served, uint32_t slot)
+{
+    /* R1, acquire. */
+    uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
+    if (rel == served->block_gen[slot])
+        return true;
+    /* acquire: whoever claimed that call saw it published (P1), which was after the release. */
+    uint64_t claim = atomic_load_explicit(&served->in.reply.claim[slot], memory_order_acquire);
+    return knit_claim_gen(claim) != served->block_gen[slot];
+}
+
 /* Oldest first; one that is still held is stepped over, so that a caller which keeps a single
  * result for long does not keep all memory behind it. `forced` goes in any case. */
 static void sweep(struct knit_served *served, uint32_t most, uint32_t forced)
@@ -170,9 +184,7 @@ static void sweep(struct knit_served *served, uint32_t most, uint32_t forced)
     uint32_t slot = served->block_head;
     for (uint32_t i = 0; i < most && slot != KNIT_NO_SLOT; i++) {
         uint32_t next = served->block_next[slot];
-        /* R1, acquire. */
-        uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
-        if (rel == served->block_gen[slot] || slot == forced) {
+        if (slot == forced || is_released(served, slot)) {
             knit_arena_release(served->arena, served->block[slot]);
             served->block[slot] = KNIT_NO_BLOCK;
             served->block_count--;

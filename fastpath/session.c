@@ -635,6 +635,9 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
 {
     if (index != KNIT_SLOT_ANY)
         return session->slots[index].state != SLOT_FLYING || is_answered(session, index);
+    /* News that nobody read, of calls that were collected by slot, are of no use then. */
+    if (session->flying + session->zombies == 0)
+        return false;
     if (session->scan_from != NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
                                              memory_order_acquire) != session->rescan)
         return true;

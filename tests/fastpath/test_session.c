@@ -141,6 +141,39 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     lanes_fini(&lanes);
 }
 
+/* A released block is free even when its worker has not looked since, and the slot's later calls
+ * went to another lane, which releases other generations. */
+static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 2, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
+    static unsigned char bytes[30000];
+    struct knit_session_outcome outcome;
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, 15000);
+    for (uint32_t lane = 0; lane < 2; lane++) {
+        uint32_t slots[4];
+        call.lane = lane;
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
+        for (int i = 0; i < 4; i++)
+            wait_for(session, slots[i], &outcome);
+        for (int i = 0; i < 4; i++)
+            knit_session_release(session, slots[i]);
+    }
+    uint32_t slot;
+    call.lane = 0;
+    call.len = sizeof bytes;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    wait_for(session, slot, &outcome);
+    assert_int_equal(outcome.len, sizeof bytes);
+    knit_session_release(session, slot);
+    lanes_fini(&lanes);
+}
+
 /* Many calls with checked bodies; every one executed once, every outcome its own. */
 static void hammer(
     uint32_t lane_count, uint32_t slots, uint64_t start, uint32_t spin_us, uint32_t calls)
@@ -378,6 +411,54 @@ static void a_session_that_rings_for_nothing_is_condemned(void **state)
     }
 }
 
+/* Its predecessor died after it had written a news entry and before it had said so: what the caller
+ * has read is not written again. */
+static void a_replacement_goes_on_behind_the_last_news(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 8, 65536, 0);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+    for (uint32_t owner = 5; owner < 8; owner++) {
+        lanes_add_worker(&lanes, 0, owner);
+        assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
+        assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+        assert_int_equal(knit_session_collect(side->session, &outcome, 1), 1);
+        lanes_stop_worker(&lanes, 0);
+        _Atomic uint64_t *tail = &side->reply.lane[0].news_tail;
+        atomic_store_explicit(
+            tail, atomic_load_explicit(tail, memory_order_relaxed) - 1, memory_order_relaxed);
+    }
+    lanes_fini(&lanes);
+}
+
+/* What was collected by slot leaves news unread: with nothing in flight they are nothing to wake up
+ * for. */
+static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+    assert_true(knit_session_collect_slot(session, slot, &outcome));
+    assert_true(knit_session_arm(session));
+    knit_session_disarm(session);
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+    assert_false(knit_session_arm(session));
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
+    lanes_fini(&lanes);
+}
+
 static void a_replacement_rebuilds_the_arena(void **state)
 {
     (void)state;
@@ -415,6 +496,7 @@ int main(void)
         cmocka_unit_test(slots_run_out_and_come_back),
         cmocka_unit_test(large_arguments_and_results_use_blocks_and_give_them_back),
         cmocka_unit_test(a_full_reply_arena_keeps_the_result_until_something_is_released),
+        cmocka_unit_test(blocks_are_found_again_after_their_slots_moved_to_another_lane),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_spin),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_park_at_once),
         cmocka_unit_test(rings_and_generations_wrap),
@@ -423,6 +505,8 @@ int main(void)
         cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
         cmocka_unit_test(a_lying_session_is_condemned_alone),
         cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),
+        cmocka_unit_test(a_replacement_goes_on_behind_the_last_news),
+        cmocka_unit_test(an_event_loop_with_nothing_in_flight_sleeps),
         cmocka_unit_test(a_replacement_rebuilds_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
