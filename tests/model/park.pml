@@ -33,9 +33,6 @@
 #ifndef HANGS
 #define HANGS 0
 #endif
-#ifndef LOOKS
-#define LOOKS 0
-#endif
 
 #define L 2
 #define AWAKE 0
@@ -190,7 +187,10 @@ inline flush_lane(l)
 #ifdef NO_STEAL
 		:: v == VACANT -> ring_one()
 #else
-		:: v == VACANT || sent[l] >= 2 -> ring_one()
+		:: v == VACANT -> ring_one()
+		/* Two or more queued: help is rung for now and then only, as that helps speed alone. */
+		:: v != VACANT && sent[l] >= 2 -> ring_one()
+		:: v != VACANT && sent[l] >= 2
 #endif
 		:: else
 		fi;
@@ -212,7 +212,7 @@ inline flush()
 
 proctype caller()
 {
-	byte sent[L], v, left = P, last, looks = LOOKS;
+	byte sent[L], v, left = P, last;
 	bool fresh[L], rung;
 
 	do
@@ -232,23 +232,33 @@ proctype caller()
 	:: else -> break
 	od;
 
-	/* Caller waits: looks again whenever an answer woke it, and LOOKS times because 50 ms went by. */
+	/* Caller waits: looks again whenever an answer woke it. */
 	do
 	:: done + EXCUSED < P ->
 		last = done;
 #ifndef NO_STEAL
+		/* A call that nobody took: ring a PARKED lane, but not the one it lies in, whose worker looks by itself. */
+#ifdef MUTANT_WAIT_RINGS_ANY
 		if
 		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> ring_one()
 		:: else
 		fi;
-#endif
+#else
 		if
-		:: done > last || done + EXCUSED == P
-		:: looks > 0 -> looks--
-		fi
+		:: claimed[0] < sent[0] -> ring_if_parked(1)
+		:: else
+		fi;
+		if
+		:: !rung && claimed[1] < sent[1] -> ring_if_parked(0)
+		:: else
+		fi;
+		d_step { v = 0; rung = false };
+#endif
+#endif
+		(done > last || done + EXCUSED == P)
 	:: else -> break
 	od;
-	atomic { last = 0; looks = 0; over = true }
+	atomic { last = 0; over = true }
 }
 
 /* READY -> CLAIMED -> ANSWERED of a call of lane l. */

@@ -21,7 +21,7 @@ park -DHANGS=1
 park -DP=1 -DDEATHS=1
 park -DDEATHS=1 -DNO_STEAL
 park -DDEATHS=1 -DNO_STEAL -DREPLACE
-park -DP=1 -DSTOPS=1 -DLOOKS=2
+park -DP=1 -DSTOPS=1
 wait -DN=3
 wait -DN=2 -DLOOP
 wait -DN=2 -DDEATHS=1
@@ -41,8 +41,8 @@ lane -DN=6 -DDEATHS=1 -DSTOPS=1
 lane -DN=10 -DDEATHS=0 -DSTOPS=0
 lane -DN=8 -DDEATHS=1 -DSTOPS=0
 park -DDEATHS=1
-park -DSTOPS=1 -DLOOKS=2
-park -DSTOPS=1 -DLOOKS=2 -DSPREAD
+park -DSTOPS=1
+park -DSTOPS=1 -DSPREAD
 park -DDEATHS=1 -DREPLACE -DSPREAD
 park -DDEATHS=2 -DREPLACE -DNO_STEAL
 park -DP=3 -DSPREAD
@@ -80,6 +80,7 @@ park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL
 park RANG_KEPT -DNO_STEAL
 park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL
 park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1
+park WAIT_RINGS_ANY -DHANGS=1
 wait ANSWER_NO_FENCE -DN=2
 wait WAIT_NO_FENCE -DN=2
 wait RUNG_LOADED_LATE -DN=2
@@ -175,7 +176,7 @@ expect_clean() {
 			failed=1
 		elif [ "$errors" != 0 ]; then
 			echo "FAIL   $name $options: $reason"
-			(cd "$scratch/pan" && spin -t -p $options "$here/$name.pml" | tail -60)
+			(cd "$scratch/pan" && spin -k "$name.pml.trail" -t -p $options "$here/$name.pml" | tail -60)
 			failed=1
 		else
 			echo "clean  $name $options: $states states"
