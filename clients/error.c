@@ -13,6 +13,8 @@
 #include "proto/text.h"
 #include "proto/walk.h"
 
+enum { CODE_LEAST = 100 }; /* of the protocol */
+
 const char *knit_error_code_name(int code)
 {
     return knit_failure_name((uint32_t)code);
@@ -94,12 +96,19 @@ static struct knit_span find_details(struct knit_span error)
     return item.raw;
 }
 
+/* Smaller numbers, as a code, would tell the caller that there is a result or none yet; larger ones
+ * are no int. */
+static bool is_code(uint32_t code)
+{
+    return code >= CODE_LEAST && code <= INT32_MAX;
+}
+
 int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *ret_error)
 {
     struct knit_failure failure;
     struct knit_span details, data;
 
-    if (knit_failure_decode(error, &failure) != 0)
+    if (knit_failure_decode(error, &failure) != 0 || !is_code(failure.code))
         return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_UNKNOWN,
             "the pool sent an error that is none of the protocol's");
     if (ret_error == NULL)

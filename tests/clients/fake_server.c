@@ -169,6 +169,20 @@ static void answer_failure(struct knit_fake *fake, uint32_t msgid)
     knit_buffer_fini(&error);
 }
 
+/* An error whose code the caller chose. */
+static void answer_code(struct knit_fake *fake, const struct knit_message *message)
+{
+    struct knit_failure failure = knit_failure(KNIT_INTERNAL, "that code");
+    struct knit_walk walk;
+    struct knit_item item;
+    uint64_t code;
+
+    if (knit_walk_array(&walk, message->params) == 0 && knit_walk_next(&walk, &item) == 0 &&
+        knit_item_uint(&item, &code))
+        failure.code = (uint32_t)code;
+    knit_message_put_error(&fake->out, message->msgid, &failure, KNIT_FAILURE_FULL);
+}
+
 static void cancel(struct knit_fake *fake, const struct knit_message *message)
 {
     struct knit_walk walk;
@@ -225,6 +239,8 @@ static bool handle(struct knit_fake *fake, const struct knit_message *message)
         release(fake, message);
     else if (knit_span_is(name, "fail"))
         answer_failure(fake, msgid);
+    else if (knit_span_is(name, "code"))
+        answer_code(fake, message);
     else if (knit_span_is(name, "garbage"))
         knit_buffer_append(&fake->out, "\xc1\xc1\xc1", 3);
     else if (knit_span_is(name, "close"))

@@ -9,6 +9,7 @@
  *     never     no answer at all                fail      TASK_FAILED with code 42 and data
  *     garbage   bytes that are no message       close     closes the connection
  *     twice     answers two times               stats     how many notifications came
+ *     code      an error of the code it is given
  *
  * `$/cancel` answers a held call with CANCELLED. `$/hello`, `$/ping`, `$/tasks` and `$/stats`
  * are as in the protocol.

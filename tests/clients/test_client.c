@@ -326,6 +326,25 @@ static void a_tasks_failure_arrives_whole(void **state)
     knit_close(k);
 }
 
+/* Codes that would say that there is a result, or none yet, or that are no int. */
+static void an_error_that_claims_to_be_none_is_an_error(void **state)
+{
+    static const uint64_t codes[] = {
+        KNIT_OK, KNIT_PENDING, KNIT_WOULD_BLOCK, 99, (uint64_t)INT32_MAX + 1, UINT32_MAX};
+    struct knit *k = open_fake();
+    struct knit_error error;
+    int64_t result;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        assert_int_equal(
+            knit_call(k, &error, "code", "(uint) -> int", codes[i], &result), KNIT_INTERNAL);
+        assert_int_equal(error.code, KNIT_INTERNAL);
+    }
+    assert_int_equal(knit_call(k, &error, "code", "(uint) -> int", (uint64_t)777, &result), 777);
+    knit_close(k);
+}
+
 static void a_lost_connection_settles_everything(void **state)
 {
     struct knit *k = open_fake();
@@ -708,6 +727,7 @@ int main(void)
         WITH_FAKE(raw_calls_check_their_params),
         WITH_FAKE(answers_may_arrive_in_pieces),
         WITH_FAKE(a_tasks_failure_arrives_whole),
+        WITH_FAKE(an_error_that_claims_to_be_none_is_an_error),
         WITH_FAKE(a_lost_connection_settles_everything),
         WITH_FAKE(what_was_never_sent_was_not_started),
         WITH_FAKE(garbage_ends_the_session),
