@@ -400,6 +400,23 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
     knit_runner_set_lane(worker->runner, worker->lane);
 }
 
+/* A task ended the thread it ran on. The other thread would keep the process alive, and the lane
+ * would look served for ever. */
+static void on_thread_end(void *unused)
+{
+    (void)unused;
+    (void)fprintf(stderr, "knitting-worker: a task ended its worker's thread\n");
+    _exit(EXIT_FAILURE);
+}
+
+static void serve(struct worker *worker)
+{
+    pthread_cleanup_push(on_thread_end, NULL);
+    while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)
+        ;
+    pthread_cleanup_pop(0);
+}
+
 /* False: this is no control socket, so nobody who knows what this program is for started it. */
 static bool take_control(void)
 {
@@ -441,7 +458,6 @@ int main(int argc, char **argv)
     prepare(&worker, &message.serve, fds);
     start_control(&worker);
     tell_text(KNIT_CONTROL_READY, "");
-    while (knit_lane_turn(worker.lane) != KNIT_LANE_STOPPED)
-        ;
+    serve(&worker);
     return 0;
 }

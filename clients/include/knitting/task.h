@@ -71,7 +71,7 @@ extern const struct knit_task *const __stop_knit_tasks[]
         .name = name_text, .signature = signature_text, .run = function##_run, ##__VA_ARGS__};     \
     static const struct knit_task *const function##_task_entry                                     \
         __attribute__((used, section("knit_tasks"))) = &function##_task;                           \
-    static int function##_run(struct knit_call *call)
+    static int function##_run(struct knit_call *call __attribute__((unused)))
 
 static inline uint32_t knit_arg_count(const struct knit_call *call)
 {

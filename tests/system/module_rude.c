@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks that behave as badly as code in a worker can without being malicious: each one is a bug
+ * that real modules have. None of them gives an outcome unless it says so.
+ */
+#include <knitting/task.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+KNIT_MODULE("1.0");
+
+/* For ever, deaf to everything but SIGKILL. */
+static int be_deaf(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    while (pause() != 0)
+        ;
+    return 0;
+}
+
+KNIT_TASK(same, "same(value: any) -> any")
+{
+    size_t len;
+    const void *value = knit_arg_raw(call, 0, &len);
+
+    return knit_return_raw(call, value, len);
+}
+
+KNIT_TASK(close_all, "close_all() -> nil", .doc = "Closes every descriptor; ends well.")
+{
+    closefrom(0);
+    return knit_return_nil(call);
+}
+
+KNIT_TASK(leak, "leak() -> int", .doc = "Opens descriptors until there are none; how many.")
+{
+    int64_t count = 0;
+
+    while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0)
+        count++;
+    return knit_return_int(call, count);
+}
+
+KNIT_TASK(orphan, "orphan(die: bool) -> int",
+    .doc = "Leaves a child that holds all it inherited; its process id, or dies at once.")
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        return be_deaf();
+    if (knit_arg_bool(call, 0))
+        _exit(3);
+    return knit_return_int(call, pid);
+}
+
+KNIT_TASK(hang, "hang() -> nil", .doc = "Deaf, with children, for ever.", .hard_timeout_ms = 200)
+{
+    for (int i = 0; i < 3; i++) {
+        if (fork() == 0)
+            return be_deaf();
+    }
+    return be_deaf();
+}
+
+KNIT_TASK(stand_still, "stand_still() -> nil", .doc = "Stops itself.", .hard_timeout_ms = 200)
+{
+    raise(SIGSTOP);
+    return be_deaf();
+}
+
+static int fill_stack(int depth)
+{
+    char room[4096];
+
+    memset(room, depth, sizeof(room));
+    return depth < 0 ? room[17] : fill_stack(depth + 1) + room[18];
+}
+
+KNIT_TASK(overflow, "overflow() -> int", .doc = "Recurses until its stack is full.")
+{
+    return fill_stack(0);
+}
+
+KNIT_TASK(leave, "leave(how: int) -> nil", .doc = "0 exit, 1 _exit, 2 pthread_exit, 3 abort.")
+{
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    switch (knit_arg_int(call, 0)) {
+    case 0:
+        exit(0);
+    case 1:
+        _exit(0);
+    case 2:
+        pthread_exit(NULL);
+    default:
+        abort();
+    }
+}
+
+KNIT_TASK(chatter, "chatter(lines: int, wide: bool?) -> int",
+    .doc = "Prints lines, or one that never ends; how many.")
+{
+    int64_t lines = knit_arg_int(call, 0);
+
+    for (int64_t i = 0; i < lines; i++)
+        printf("%s%lld%s", "line ", (long long)i, knit_arg_bool(call, 1) ? " " : "\n");
+    fprintf(stderr, "\001\033[31m not text: \377\n");
+    fflush(stdout);
+    return knit_return_int(call, lines);
+}
+
+KNIT_TASK(wild_signals, "wild_signals() -> int", .doc = "Takes signals from whoever had them.")
+{
+    for (int number = 1; number < 32; number++)
+        signal(number, SIG_IGN);
+    alarm(1);
+    return knit_return_int(call, getpid());
+}
+
+static void *do_nothing(void *unused)
+{
+    (void)unused;
+    return NULL;
+}
+
+KNIT_TASK(threads, "threads(count: int) -> int", .doc = "Starts threads and forgets them.")
+{
+    int64_t started = 0;
+    pthread_t thread;
+
+    for (int64_t i = 0; i < knit_arg_int(call, 0); i++)
+        started += pthread_create(&thread, NULL, do_nothing, NULL) == 0;
+    return knit_return_int(call, started);
+}

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks that are worse than slow: module_rude.c says what each of them does. Its own call fails, or not even that; the
+next callers get a worker that works; nothing of it outlives the daemon; the daemon holds as much as before.
+"""
+
+import os
+
+from knit_harness import Case, Daemon, RpcError, main, wait_until
+from knit_witness import descriptors, is_alive
+
+WORKER_DIED, HARD_TIMEOUT, TASK_FAILED = 400, 401, 600
+
+
+def descendants(pid):
+    """Every process below it, and those whose group leader was."""
+    parents = {}
+    for name in os.listdir('/proc'):
+        if name.isdigit():
+            try:
+                with open(f'/proc/{name}/stat') as file:
+                    fields = file.read().rsplit(')', 1)[1].split()
+                parents[int(name)] = int(fields[1])
+            except OSError:
+                pass
+    found, todo = set(), [pid]
+    while todo:
+        one = todo.pop()
+        for child in (c for c, p in parents.items() if p == one and c not in found):
+            found.add(child)
+            todo.append(child)
+    return found
+
+
+class RudeTasks(Case):
+    def setUp(self):
+        self.daemon = Daemon(module=os.environ['KNIT_RUDE'], workers=2)
+        self.rpc = self.daemon.tcp()
+        self.rpc.hello()
+        self.rpc.call('same', 1)
+        self.before = descriptors(self.daemon.pid)
+        self.seen = descendants(self.daemon.pid)
+
+    def tearDown(self):
+        self.rpc.close()
+        with self.daemon:
+            self.seen |= descendants(self.daemon.pid)
+        wait_until(lambda: not any(is_alive(pid) for pid in self.seen), 'all of its processes to go')
+
+    def serves(self, workers=2):
+        """A full set of workers, calls that are answered, no descriptor more than before."""
+        self.seen |= descendants(self.daemon.pid)
+        wait_until(lambda: [lane['state'] for lane in self.rpc.call('$/stats')['lanes']] == ['serving'] * workers,
+                   'workers')
+        for i in range(20):
+            self.assertEqual(self.rpc.call('same', i), i)
+        wait_until(lambda: descriptors(self.daemon.pid) <= self.before, f'{self.before} descriptors')
+
+    def dies(self, code, *call):
+        error = self.assert_fails(code, self.rpc.call, *call)
+        self.assertEqual(error.details['started'], 'yes')
+        self.serves()
+        return error
+
+    def test_closing_every_descriptor(self):
+        try:
+            self.rpc.call('close_all')
+        except RpcError as error:
+            self.assertEqual(error.code, WORKER_DIED)
+        self.serves()
+        self.attaches()
+        self.serves()
+
+    def attaches(self):
+        with self.daemon.unix() as rpc:
+            rpc.call('$/attach', {'version': 1})
+        wait_until(lambda: self.rpc.call('$/stats')['pool']['closing_sessions'] == 0, 'the session to go')
+
+    def test_using_up_all_descriptors(self):
+        self.assertGreater(self.rpc.call('leak'), 10)
+        self.attaches()
+        self.serves()
+
+    def test_a_child_that_stays_when_its_parent_lives(self):
+        child = self.rpc.call('orphan', False)
+        self.assertTrue(is_alive(child))
+        self.seen.add(child)
+        self.serves()
+
+    def test_a_child_that_stays_when_its_parent_dies(self):
+        self.dies(WORKER_DIED, 'orphan', True)
+
+    def test_a_task_that_hangs_with_children(self):
+        error = self.dies(HARD_TIMEOUT, 'hang')
+        self.assertEqual(error.details.get('limit'), 200)
+
+    def test_a_task_that_stops_itself(self):
+        self.dies(HARD_TIMEOUT, 'stand_still')
+
+    def test_a_full_stack(self):
+        self.dies(WORKER_DIED, 'overflow')
+
+    def test_exit(self):
+        self.dies(WORKER_DIED, 'leave', 0)
+
+    def test_exit_at_once(self):
+        self.dies(WORKER_DIED, 'leave', 1)
+
+    def test_the_end_of_its_thread(self):
+        self.dies(WORKER_DIED, 'leave', 2)
+
+    def test_abort(self):
+        error = self.dies(WORKER_DIED, 'leave', 3)
+        self.assertEqual(error.details['signal'], 6)
+
+    def test_printing_much(self):
+        self.assertEqual(self.rpc.call('chatter', 200000), 200000)
+        self.assertEqual(self.rpc.call('chatter', 200000, True), 200000)
+        self.serves()
+        log = self.daemon.log()
+        self.assertIn('line 0', log)
+        self.assertNotIn('\033', log)
+        self.assertLess(max(map(len, log.splitlines())), 20000)
+
+    def test_signals_that_were_taken(self):
+        for _ in range(4):
+            self.rpc.call('wild_signals')
+        self.serves()
+
+    def test_threads_that_were_forgotten(self):
+        self.assertEqual(self.rpc.call('threads', 500), 500)
+        self.serves()
+
+    def test_the_third_death_in_a_row_is_the_last(self):
+        for _ in range(3):
+            self.dies(WORKER_DIED, 'overflow')
+        self.assert_fails(204, self.rpc.call, 'overflow')
+        self.serves()
+
+
+if __name__ == '__main__':
+    main()
