@@ -258,6 +258,11 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
             KNIT_COUNT(loop, notifications_dropped);
         return true;
     }
+    /* Here and not before the message is known, for it may cancel a call and so make room. */
+    if (connection->calls.count >= loop->all->settings->in_flight_max) {
+        knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
+        return false;
+    }
     return knit_router_call(connection, message);
 }
 
@@ -272,10 +277,6 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
         knit_output_flush(connection);
         if (connection->is_dead || connection->pauses & KNIT_PAUSE_OUTPUT)
             return false;
-    }
-    if (connection->calls.count >= loop->all->settings->in_flight_max) {
-        knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
-        return false;
     }
     if (connection->scan.refused != 0) {
         refuse_message(connection);

@@ -345,6 +345,12 @@ class Waiting(Case):
             for msgid in ids:
                 self.assertIsNone(rpc.result(msgid))
 
+    def test_a_connection_at_its_limit_can_cancel(self):
+        with Daemon(workers=1, in_flight_max=2) as daemon, daemon.tcp() as rpc:
+            ids = [rpc.request('sleep', 20000) for _ in range(2)]
+            rpc.notify('$/cancel', ids[1])
+            self.assert_fails(CANCELLED, rpc.result, ids[1])
+
     def test_arena_space_is_waited_for(self):
         with Daemon(workers=1, payload_max_bytes='1MiB', payload_initial_bytes=0) as daemon:
             for _, connect in daemon.transports():
