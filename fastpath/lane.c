@@ -103,8 +103,8 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
     return 0;
 }
 
-/* Where the lane's news go on. A predecessor that died between a news entry and its news_tail leaves
- * one entry that may have been read already: written there again, the next one would not be. */
+/* Where the lane's news go on. A predecessor that died between a news entry and its news_tail
+ * leaves an entry that may have been read already: what is written there again is not. */
 static uint64_t find_news_tail(
     const struct knit_lane *lane, const struct knit_lane_session *session)
 {
