@@ -7,6 +7,7 @@ set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 build=$1 cc=$2
 dir=$(mktemp -d)
+: >"$dir/log"
 daemon=
 end()
 {
@@ -54,7 +55,7 @@ read -ra libs < <(pkg-config --libs knitting)
 "$cc" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
 "$cc" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
 
-"$knittingd" --config "$(installed knittingd.conf)" --check-config
+"$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --check-config
 "$knittingd" --config /dev/null --listen 127.0.0.1:0 --socket "$dir/socket" --module "$dir/add.so" \
   --worker-program "$worker" --ready-file "$dir/ready" </dev/null >"$dir/log" 2>&1 &
 daemon=$!

@@ -11,11 +11,12 @@ PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpa
 # To run what the quickstart shows: Debian's Python with Debian's msgpack is the plain client from another language.
 PACKAGES_QUICKSTART=(python3 python3-msgpack)
 
-# To run the tests: C++ for the headers, Neovim as a foreign client, Spin for the models.
-PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" g++ git python3-pynvim neovim spin)
+# To run the tests: C++ for the headers, Neovim as a foreign client, Spin for the models,
+# valgrind to count instructions.
+PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" g++ git python3-pynvim neovim spin valgrind)
 
 # What `tests/run.sh --all` adds.
-PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck valgrind gcc-aarch64-linux-gnu mmdebstrap)
+PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap)
 
 # Prints those of the packages named that are not installed.
 packages_missing()
