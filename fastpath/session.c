@@ -348,13 +348,15 @@ static bool ring_lane(struct knit_session *session, uint32_t index)
     return true;
 }
 
-/* One parked worker that was not rung yet, whichever: an empty home ring tells it to steal. */
-static void ring_any(struct knit_session *session)
+/* One parked worker that was not rung yet, of any lane but `except`: an empty home ring tells it to
+ * steal. False: there is none. */
+static bool ring_other(struct knit_session *session, uint32_t except)
 {
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        if (ring_lane(session, i))
-            return;
+        if (i != except && ring_lane(session, i))
+            return true;
     }
+    return false;
 }
 
 static bool wants_help(struct knit_session *session, uint32_t index)
@@ -383,11 +385,12 @@ void knit_session_flush(struct knit_session *session)
             help = true;
     }
     if (help)
-        ring_any(session);
+        (void)ring_other(session, NO_SLOT);
 }
 
 /* Before sleeping: a call of ours that nobody took, though its worker is awake, may sit behind a
- * long task. */
+ * long task. Its own lane is no help even when it is announced as parked: its worker may have seen
+ * the call in its last look already, take another one first, and stay with that. */
 static void ring_for_unclaimed(struct knit_session *session)
 {
     if (!session->options.steal || session->geometry.lanes == 1)
@@ -398,10 +401,8 @@ static void ring_for_unclaimed(struct knit_session *session)
             continue;
         /* relaxed: a hint. */
         uint64_t claim = atomic_load_explicit(&session->reply.claim[newest], memory_order_relaxed);
-        if (knit_claim_gen(claim) != session->slots[newest].gen) {
-            ring_any(session);
+        if (knit_claim_gen(claim) != session->slots[newest].gen && ring_other(session, i))
             return;
-        }
     }
 }
 
