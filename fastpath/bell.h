@@ -84,7 +84,7 @@ static inline void knit_bell_wake(const _Atomic uint32_t *word, int count)
 }
 
 /* Sleep while every word has its value (Linux 5.16). words: count of them, at most
- * KNIT_BELL_WORDS_MAX. Returns 0 or ETIMEDOUT as above. */
+ * KNIT_BELL_WORDS_MAX. Returns which word was woken, or -1 (one differed, interrupted, late). */
 static inline int knit_bell_wait_many(
     const struct futex_waitv *words, uint32_t count, uint64_t until_ns)
 {
@@ -92,7 +92,7 @@ static inline int knit_bell_wait_many(
         .tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     long got =
         syscall(SYS_futex_waitv, words, count, 0, until_ns != 0 ? &until : NULL, CLOCK_MONOTONIC);
-    return got < 0 && errno == ETIMEDOUT ? ETIMEDOUT : 0;
+    return got < 0 ? -1 : (int)got;
 }
 
 /* One word of knit_bell_wait_many(). */

@@ -467,15 +467,17 @@ static uint64_t calls_taken(const struct knit_lane *lane, const struct knit_serv
 
 /* A session that rings much and calls little is up to no good. One ring for nothing proves
  * nothing: a sibling may have stolen the call before this worker had its core again. So what counts
- * is the session's rings in a second against its calls that anybody took in that second. */
-static void judge_rings(struct knit_lane *lane)
+ * is the session's rings in a second against its calls that anybody took in that second. A ring is
+ * a bell that changed, and also a wake-up of a bell that did not, which only a liar sends. */
+static void judge_rings(struct knit_lane *lane, int woken)
 {
     uint64_t now = knit_clock_ns();
     for (uint32_t i = 0; i < lane->served_count; i++) {
         struct knit_served *served = lane->served[i];
         uint32_t bell = atomic_load_explicit(
             &served->in.request.bell[lane->options.index], memory_order_relaxed);
-        if (bell == served->bell_seen || served->is_condemned)
+        bool has_rung = bell != served->bell_seen || (woken > 0 && woken == served->bell_word);
+        if (!has_rung || served->is_condemned)
             continue;
         if (now - served->rings_since_ns > 1000000000u) {
             served->rings_since_ns = now;
@@ -502,6 +504,7 @@ static void park(struct knit_lane *lane)
         struct knit_served *served = lane->served[i];
         _Atomic uint32_t *bell = &served->in.request.bell[lane->options.index];
         served->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
+        served->bell_word = served->is_condemned ? 0 : (int)count;
         if (!served->is_condemned)
             words[count++] = knit_bell_word(bell, served->bell_seen);
     }
@@ -513,8 +516,7 @@ static void park(struct knit_lane *lane)
         uint64_t until = lane->options.park_ms != 0
                              ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                              : 0;
-        (void)knit_bell_wait_many(words, count, until);
-        judge_rings(lane);
+        judge_rings(lane, knit_bell_wait_many(words, count, until));
     }
     announce(lane, KNIT_PARK_AWAKE);
     knit_lane_wake_callers(lane); /* of kept results that went out */

@@ -56,6 +56,7 @@ struct knit_served {
     bool has_answers; /* answered since its caller was last looked at */
     bool is_condemned;
     uint32_t bell_seen;
+    int bell_word;  /* among those that were slept on last; 0 = it was not */
     uint32_t rings; /* of its bell that woke us, since rings_since_ns */
     uint64_t rings_since_ns, rings_taken;
     uint32_t last_slot; /* answered last; with the one before, a guess at the next */
