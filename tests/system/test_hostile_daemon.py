@@ -120,9 +120,9 @@ class HostileDaemon(unittest.TestCase):
         with cls.daemon:
             pass
 
-    def knit(self, change, value='[1, "two"]', then=lambda: None):
+    def knit(self, change, value='[1, "two"]', then=lambda: None, ms='10000'):
         with Middle(self.daemon, change, then) as middle:
-            done = subprocess.run([os.environ['KNIT_TOOL'], '-u', f'shm://{middle.path}', '-t', '300', 'call', 'same',
+            done = subprocess.run([os.environ['KNIT_TOOL'], '-u', f'shm://{middle.path}', '-t', ms, 'call', 'same',
                                    value], capture_output=True, text=True, timeout=2 * PATIENCE)
         self.assertGreaterEqual(done.returncode, 0, f'killed by signal {-done.returncode}')
         self.assertEqual(done.stderr.count('\n'), done.returncode != OK, done.stderr)
@@ -181,7 +181,7 @@ class HostileDaemon(unittest.TestCase):
             # Else the session is closed before it begins, most of the time.
             os.pwrite(reply, number.randbytes(end - 4160), 4160)
             return result, [board, fds[REQUEST], reply, fds[BELL]]
-        self.tally(lambda: self.knit(change, value=f'"{"x" * number.choice((1, 100, 3000))}"'), 30)
+        self.tally(lambda: self.knit(change, value=f'"{"x" * number.choice((1, 100, 3000))}"', ms='100'), 30)
 
     def test_answers_that_name_memory_far_away(self):
         number = random.Random(seed())
@@ -207,7 +207,7 @@ class HostileDaemon(unittest.TestCase):
                 block = number.choice((0, 8, result['reply_arena'] - 1, 1 << 40, (1 << 64) - 8))
                 os.pwrite(lies['fd'], struct.pack('=QQQ', word, meta, block) + body, cells + 128 * slot)
         try:
-            return self.knit(change, then=then)
+            return self.knit(change, then=then, ms='100')
         finally:
             os.close(lies['fd'])
 

@@ -98,7 +98,7 @@ class WorkerDeath(Case):
     def test_one_every_50_ms_under_load(self):
         """Every call has one outcome, and ran once if that is good, at most once if it is not."""
         number = random.Random(seed())
-        count = 4000000 if LONG else 150000
+        count = 3000000 if LONG else 150000
         with LedgerDaemon(workers=3) as daemon, Caller(daemon.url('shm'), 'tally', 0, count) as shm, \
                 Caller(daemon.url('tcp'), 'tally', count, count // 10) as tcp:
             shm.wait_ready()
