@@ -38,6 +38,7 @@ THIRD_PARTY = [
     (r'openssl/.*', set()),
     (r'cmocka\.h', set()),
     (r'seccomp\.h', {'fastpath'}),
+    (r'zmq\.h|nats/.*|nng/.*|hiredis/.*|libgearman/.*', set()),  # peers of bench/
 ]
 EXEMPT = re.compile(r'(tests|bench|clients/examples)/')
 

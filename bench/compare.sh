@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Measures Knitting and other systems doing the same work, and prints one table with ratios.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage()
+{
+  cat <<'TEXT'
+usage: bench/compare.sh [OPTION...]
+
+An argument goes to one worker and comes back, one call at a time and 64 in flight, by Knitting and by other systems.
+Those are unpacked from Debian's packages into a folder of their own, never installed, and talk over loopback alone.
+One that cannot be had is reported as skipped.
+
+  --build DIR      build folder (build, beside bench); must be built
+  --work DIR       what is fetched and built lies here and is kept (BUILD/peers)
+  --rounds N       measure everything N times, in turns (7)
+  --seconds X      of each case in a round (0.3)
+  --only NAME      a peer by its name; may be given several times
+  --out PREFIX     writes PREFIX.json and PREFIX.svg (WORK/compare)
+  --list           names them
+TEXT
+}
+
+# name, what it needs, how its program is built, which server it starts
+peers='
+gearmand       gearman-job-server,libgearman-dev    gearman.c              -lgearman  gearmand
+nats           nats-server,libnats-dev              nats.c                 -lnats     nats-server
+nats-gathered  nats-server,libnats-dev              -DGATHERED,nats.c      -lnats     nats-server
+grpc           libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf-compiler-grpc  grpc.cc  -lgrpc++,-lgrpc,-lgpr,-lprotobuf,-labsl_synchronization  -
+zeromq         libzmq3-dev                          zeromq.c               -lzmq      -
+zeromq-inproc  libzmq3-dev                          -DINPROC,zeromq.c      -lzmq      -
+nng            libnng-dev                           nng.c                  -lnng      -
+redis-queue    redis-server,libhiredis-dev          redis.c                -lhiredis  redis-server
+'
+
+build=$here/../build work='' rounds=7 seconds=0.3 only='' out=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build) build=$2; shift ;;
+    --work) work=$2; shift ;;
+    --rounds) rounds=$2; shift ;;
+    --seconds) seconds=$2; shift ;;
+    --only) only="$only $2"; shift ;;
+    --out) out=$2; shift ;;
+    --list) awk 'NF { print $1 }' <<<"$peers"; exit 0 ;;
+    --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+build=$(cd "$build" && pwd)
+mkdir -p "${work:=$build/peers}"
+work=$(cd "$work" && pwd)
+out=${out:-$work/compare}
+root=$work/root triplet=$(cc -dumpmachine)
+libraries=$root/usr/lib/$triplet
+mkdir -p "$root" "$libraries" "$work/packages" "$work/bin" "$work/log"
+
+scratch=$(mktemp -d)
+daemon=
+finish()
+{
+  if [ -n "$daemon" ]; then
+    kill -TERM "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+  fi
+  rm -rf "$scratch"
+}
+trap finish EXIT
+
+# ---- fetching and building -------------------------------------------------------------------------------------------
+
+# Unpacks the packages, and those they need that are not installed. A name whose stamp is there is done.
+fetch()
+{
+  local name=$1 list package packages
+  [ ! -e "$work/packages/$name.done" ] || return 0
+  IFS=, read -ra packages <<<"$2"
+  list=$(apt-get install --simulate --no-install-recommends "${packages[@]}" | awk '$1 == "Inst" { print $2 }') ||
+    return 1
+  for package in $list; do
+    [ ! -e "$work/packages/$package.unpacked" ] || continue
+    (cd "$scratch" && apt-get download "$package" && dpkg -x "${package}"_*.deb "$root" && rm "${package}"_*.deb) ||
+      return 1
+    touch "$work/packages/$package.unpacked"
+  done
+  link_libraries
+  touch "$work/packages/$name.done"
+}
+
+# What a -dev package links to may be installed rather than unpacked.
+link_libraries()
+{
+  local link target
+  for link in "$libraries"/*.so; do
+    if [ -L "$link" ] && [ ! -e "$link" ]; then
+      target=/usr/lib/$triplet/$(basename "$(readlink "$link")")
+      [ ! -e "$target" ] || ln -sf "$target" "$link"
+    fi
+  done
+}
+
+# What all programs share: the load, and where libraries lie.
+harness=("-L$libraries" "-Wl,-rpath,$libraries" "-Wl,-rpath-link,$libraries" "-Wl,--allow-shlib-undefined")
+build_harness()
+{
+  local source object
+  for source in peers/peer histogram machine ticks typical; do
+    object=$work/bin/$(basename $source).o
+    cc -O2 -D_GNU_SOURCE -I"$here/.." -c -o "$object" "$here/$source.c"
+    harness=("$object" "${harness[@]}")
+  done
+  cc -O2 -D_GNU_SOURCE -I"$here/.." -I"$here/../clients/include" -o "$work/bin/knitting" "$here/peers/knitting.c" \
+    "${harness[@]}" -L"$build/clients" -Wl,-rpath,"$build/clients" -lknitting -lm -lpthread
+}
+
+build_peer()
+{
+  local name=$1 sources libraries_of
+  local include=(-I"$here/.." -isystem "$root/usr/include")
+  IFS=, read -ra sources <<<"$2"
+  IFS=, read -ra libraries_of <<<"$3"
+  if [ "$2" = grpc.cc ]; then
+    (
+      cd "$scratch"
+      LD_LIBRARY_PATH=$libraries "$(find_program protoc)" -I"$here/peers" --cpp_out=. --grpc_out=. \
+        --plugin=protoc-gen-grpc="$(find_program grpc_cpp_plugin)" grpc.proto
+      c++ -std=c++17 -O2 "${include[@]}" -I. -o "$work/bin/$name" "$here/peers/grpc.cc" grpc.pb.cc grpc.grpc.pb.cc \
+        "${harness[@]}" "${libraries_of[@]}" -lm -lpthread
+    )
+  else
+    (cd "$here/peers" && cc -O2 -D_GNU_SOURCE "${include[@]}" -o "$work/bin/$name" "${sources[@]}" "${harness[@]}" \
+      "${libraries_of[@]}" -lm -lpthread)
+  fi
+}
+
+find_program()
+{
+  local at
+  for at in "$root"/usr/{bin,sbin}/"$1" /usr/{bin,sbin}/"$1"; do
+    if [ -x "$at" ]; then
+      echo "$at"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+# One worker and one event loop, as every peer has one worker.
+start_daemon()
+{
+  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
+    --worker-program "$build/fastpath/knitting-worker" --module "$build/clients/examples/example.so" \
+    --ready-file "$scratch/ready" >"$scratch/daemon" 2>&1 &
+  daemon=$!
+  until [ -s "$scratch/ready" ]; do
+    kill -0 "$daemon" 2>/dev/null || { daemon=; cat "$scratch/daemon" >&2; exit 1; }
+    sleep 0.05
+  done
+}
+
+url()
+{
+  sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
+}
+
+# Lines of JSON with the name and round in front.
+run()
+{
+  local name=$1 round=$2
+  shift 2
+  LD_LIBRARY_PATH=$libraries timeout 300 "$@" -t "$seconds" 1:64 64:64 1:65536 64:65536 2>>"$work/log/$name" |
+    sed "s/^{/{\"name\": \"$name\", \"round\": $round, /" >>"$scratch/figures" ||
+    echo "{\"name\": \"$name\", \"round\": $round, \"skipped\": \"it failed: $work/log/$name\"}" >>"$scratch/figures"
+}
+
+skip()
+{
+  echo "{\"name\": \"$1\", \"skipped\": \"$2\"}" >>"$scratch/figures"
+  echo "skipped $1: $2" >&2
+}
+
+declare -A server_of
+ready=()
+
+prepare()
+{
+  local name packages sources library server
+  while read -r name packages sources library server; do
+    [ -n "$name" ] || continue
+    [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
+    if ! fetch "$name" "$packages" >"$work/log/$name" 2>&1; then
+      skip "$name" "its packages cannot be had (after apt-get update?): $work/log/$name"
+    elif ! build_peer "$name" "$sources" "$library" >>"$work/log/$name" 2>&1; then
+      skip "$name" "its program does not build: $work/log/$name"
+    elif [ "$server" != - ] && ! find_program "$server" >/dev/null; then
+      skip "$name" "there is no $server"
+    else
+      [ "$server" = - ] || server_of[$name]=$(find_program "$server")
+      ready+=("$name")
+    fi
+  done <<<"$peers"
+}
+
+: >"$scratch/figures"
+build_harness
+prepare
+start_daemon
+for round in $(seq "$rounds"); do
+  for path in knit unix shm; do
+    run "knitting-${path/knit/tcp}" "$round" "$work/bin/knitting" -a "$(url $path)"
+  done
+  for name in "${ready[@]}"; do
+    run "$name" "$round" "$work/bin/$name" ${server_of[$name]:+-s "${server_of[$name]}"}
+  done
+done
+"$here/compare.py" --figures "$scratch/figures" --machine "$("$work/bin/knitting" -m)" --out "$out"
