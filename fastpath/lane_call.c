@@ -9,7 +9,7 @@
  * Why the body is copied before the claim: after it, a caller that has seen its answer may use the
  * cell again. Why reply.word is loaded before claim: the other way round, a call that another
  * worker claims and answers between the two loads looks like a generation that skipped
- * (tests/model/lane.pml, mutant LOAD_ORDER).
+ * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY).
  *
  * Edges:
  *   P1 publish  ctrl acquire  with session.c's ctrl release: body and argument
@@ -29,6 +29,8 @@
 #include <sys/socket.h>
 
 #include <knitting/code.h>
+
+#include "fastpath/cell.h"
 
 /* ---- finding -------------------------------------------------------------------------------- */
 
@@ -92,9 +94,7 @@ static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit
     ret->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
     uint32_t len = knit_meta_len(ret->meta);
     bool in_arena = (knit_meta_flags(ret->meta) & KNIT_CELL_IN_ARENA) != 0;
-    uint32_t words = len > KNIT_INLINE_MAX || in_arena ? 1 : (len + 7) / 8;
-    for (uint32_t i = 0; i < words; i++)
-        ret->body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
+    knit_cell_load(ret->body, cell->body, len > KNIT_INLINE_MAX || in_arena ? 1 : len);
 }
 
 /* NULL, or what an honest caller could not have written. */
@@ -163,8 +163,8 @@ enum knit_find knit_lane_find(
 
 /* ---- reply arena ---------------------------------------------------------------------------- */
 
-/* Has the caller let go of the slot's block? It says so in rel; and a later call of the slot says it
- * too, which may have gone to another lane and have raised rel beyond our block's generation. */
+/* Has the caller let go of the slot's block? It says so in rel, and so does a later call of the
+ * slot, which may have gone to another lane and raised rel beyond our block's generation. */
 static bool is_released(const struct knit_served *served, uint32_t slot)
 {
     /* R1, acquire. */
@@ -287,12 +287,7 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served,
         flags = KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->block, block, memory_order_relaxed);
     } else {
-        const unsigned char *from = bytes;
-        for (size_t i = 0; i < (len + 7) / 8; i++) {
-            uint64_t word = 0;
-            memcpy(&word, from + 8 * i, len - 8 * i < 8 ? len - 8 * i : 8);
-            atomic_store_explicit(&cell->body[i], word, memory_order_relaxed);
-        }
+        knit_cell_store(cell->body, bytes, len);
     }
     atomic_store_explicit(
         &cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)len), memory_order_relaxed);

@@ -6,9 +6,9 @@
  * The state of a call is never stored in shared memory; it is read off three words, of which the
  * caller writes the first:
  *
- *     ring cell's ctrl    gen g published           (we write, release)
- *     claim[slot]         gen g taken by an owner   (workers and host, CAS)
- *     reply[slot].word    gen g answered            (the owner, or the host after the reap; release)
+ *     ring cell's ctrl    gen g published          (we write, release)
+ *     claim[slot]         gen g taken by an owner  (workers and host, CAS)
+ *     reply[slot].word    gen g answered           (the owner, or the host after the reap; release)
  *
  * News and rescan only say where to look. So whatever is lost there costs a look at all slots,
  * never an outcome.
@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <knitting/code.h>
@@ -36,6 +37,7 @@
 #include "fastpath/arena.h"
 #include "fastpath/balancer.h"
 #include "fastpath/bell.h"
+#include "fastpath/cell.h"
 
 #define NO_BLOCK UINT64_MAX
 #define NO_SLOT  UINT32_MAX
@@ -43,6 +45,8 @@
 /* A crowded lane wakes a second worker at one flush of so many: the workers themselves call for
  * help before a long task, this is for a lane whose worker already sits in one. */
 #define CROWDED_FLUSHES 16u
+
+#define SWALLOWS_MAX 16 /* reads of a bell's bytes */
 
 enum slot_state {
     SLOT_FREE,
@@ -63,8 +67,11 @@ struct slot {
 
 /* What the session knows of each lane. */
 struct lane {
-    uint64_t tail;                 /* ring position of the next publish */
-    uint64_t news;                 /* news position read next */
+    struct knit_request_cell *ring; /* [cells] */
+    _Atomic uint32_t *news_ring;    /* [cells] */
+    uint64_t tail;                  /* ring position of the next publish */
+    uint64_t news;                  /* news position read next */
+    uint32_t index;
     uint32_t rang;                 /* park word last rung */
     uint32_t newest;               /* slot published last */
     uint32_t free_head, free_tail; /* free slots this lane answered last */
@@ -97,7 +104,7 @@ struct knit_session {
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static void free_push(struct knit_session *session, uint32_t index, uint32_t lane_index)
+static inline void free_push(struct knit_session *session, uint32_t index, uint32_t lane_index)
 {
     struct lane *lane = &session->lanes[lane_index];
     struct slot *slot = &session->slots[index];
@@ -112,15 +119,12 @@ static void free_push(struct knit_session *session, uint32_t index, uint32_t lan
     session->free++;
 }
 
-/* A free slot, first among those that `lane` answered last: their reply cells are in its worker's
- * cache. */
-static uint32_t free_pop(struct knit_session *session, uint32_t lane_index)
+/* A free slot, of which there is one; first among those that `lane` answered last: their reply
+ * cells are in its worker's cache. */
+static uint32_t free_pop(struct knit_session *session, struct lane *lane)
 {
-    if (session->free == 0)
-        return NO_SLOT;
-    while (session->lanes[lane_index].free_head == NO_SLOT)
-        lane_index = lane_index + 1 < session->geometry.lanes ? lane_index + 1 : 0;
-    struct lane *lane = &session->lanes[lane_index];
+    while (lane->free_head == NO_SLOT)
+        lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
     uint32_t index = lane->free_head;
     lane->free_head = session->slots[index].next;
     session->free--;
@@ -132,7 +136,12 @@ static void start_from_segments(struct knit_session *session)
     const struct knit_geometry *geometry = &session->geometry;
     for (uint32_t i = 0; i < geometry->lanes; i++) {
         struct lane *lane = &session->lanes[i];
-        *lane = (struct lane){.newest = NO_SLOT, .free_head = NO_SLOT, .free_tail = NO_SLOT};
+        *lane = (struct lane){.ring = session->request.ring + (size_t)i * geometry->cells,
+            .news_ring = session->reply.news + (size_t)i * geometry->cells,
+            .index = i,
+            .newest = NO_SLOT,
+            .free_head = NO_SLOT,
+            .free_tail = NO_SLOT};
         /* acquire: whoever prepared the segment did so before it was handed over. */
         lane->tail = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
         lane->news = atomic_load_explicit(&session->reply.lane[i].news_tail, memory_order_acquire);
@@ -209,60 +218,47 @@ bool knit_session_is_closed(const struct knit_session *session)
            KNIT_STATE_OPEN;
 }
 
-static struct knit_request_cell *cell_at(
-    const struct knit_session *session, uint32_t lane, uint64_t position)
+static struct knit_request_cell *next_cell(
+    const struct knit_session *session, const struct lane *lane)
 {
-    size_t index =
-        (size_t)lane * session->geometry.cells + (position & (session->geometry.cells - 1));
-    return &session->request.ring[index];
+    return &lane->ring[lane->tail & (session->geometry.cells - 1)];
 }
 
-static void copy_body(_Atomic uint64_t *body, const void *bytes, size_t len)
+static struct lane *choose_lane(struct knit_session *session, const struct knit_session_call *call)
 {
-    const unsigned char *from = bytes;
-    size_t whole = len / 8;
-    for (size_t i = 0; i < whole; i++) {
-        uint64_t word;
-        memcpy(&word, from + 8 * i, 8);
-        /* relaxed: P1 publishes it. */
-        atomic_store_explicit(&body[i], word, memory_order_relaxed);
-    }
-    if (len % 8 != 0) {
-        uint64_t word = 0;
-        memcpy(&word, from + 8 * whole, len % 8);
-        atomic_store_explicit(&body[whole], word, memory_order_relaxed);
-    }
+    const uint32_t lanes = session->geometry.lanes;
+    if (lanes == 1)
+        return session->lanes;
+    return &session->lanes[call->lane == KNIT_LANE_ANY
+                               ? knit_balance_pick(&session->balance, call->task, session->queued)
+                               : call->lane % lanes];
 }
 
-/* FREE -> READY. `block`: where the argument lies in the arena, or NO_BLOCK: it goes into the
- * cell. */
-static uint32_t publish_cell(
-    struct knit_session *session, const struct knit_session_call *call, uint64_t block)
+/* FREE -> READY. `block`: where the argument lies in the arena, or NO_BLOCK: it goes into the cell.
+ * Somewhere there is a free slot. */
+static int publish_cell(struct knit_session *session, struct lane *lane,
+    const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
 {
-    uint32_t lane_index = call->lane == KNIT_LANE_ANY
-                              ? knit_balance_pick(&session->balance, call->task, session->queued)
-                              : call->lane % session->geometry.lanes;
-    struct lane *lane = &session->lanes[lane_index];
-    uint32_t index = free_pop(session, lane_index);
-    struct slot *slot = &session->slots[index];
-    slot->gen = knit_gen_next(slot->gen);
-    slot->user = call->user;
-    slot->block = block;
-    slot->lane = lane_index;
-    slot->state = SLOT_FLYING;
-
-    struct knit_request_cell *cell = cell_at(session, lane_index, lane->tail);
+    struct knit_request_cell *cell = next_cell(session, lane);
     uint32_t flags = 0;
+    /* relaxed: P1 publishes all of it. */
     if (block != NO_BLOCK) {
         flags = KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
     } else {
-        copy_body(cell->body, call->payload, call->len);
+        knit_cell_store(cell->body, call->payload, call->len);
     }
-    /* relaxed: P1 publishes these. */
     atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
     atomic_store_explicit(&cell->meta,
         knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
+
+    uint32_t index = free_pop(session, lane);
+    struct slot *slot = &session->slots[index];
+    slot->gen = knit_gen_next(slot->gen);
+    slot->user = call->user;
+    slot->block = block;
+    slot->lane = lane->index;
+    slot->state = SLOT_FLYING;
     /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
     atomic_store_explicit(&cell->ctrl,
         knit_ctrl(slot->gen, index, knit_tag(lane->tail, session->geometry.cells)),
@@ -270,15 +266,29 @@ static uint32_t publish_cell(
 
     lane->tail++;
     lane->newest = index;
-    session->queued[lane_index]++;
+    session->queued[lane->index]++;
     if (!lane->is_dirty) {
         lane->is_dirty = true;
         session->dirty++;
-        session->dirty_lane = lane_index;
+        session->dirty_lane = lane->index;
     }
     session->flying++;
     session->counters.published++;
-    return index;
+    *ret_slot = index;
+    return 0;
+}
+
+/* Not inlined: a small call would pay for its frame. */
+static __attribute__((noinline)) int publish_large(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    uint64_t block;
+    if (call->len > session->options.payload_max_bytes)
+        return KNIT_SESSION_E_TOO_LARGE;
+    if (knit_arena_alloc(session->arena, call->len, &block) != 0)
+        return KNIT_SESSION_E_ARENA_FULL;
+    memcpy(session->request.arena + block, call->payload, call->len);
+    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
 }
 
 int knit_session_publish(
@@ -288,16 +298,9 @@ int knit_session_publish(
         return KNIT_SESSION_E_CLOSED;
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
-    uint64_t block = NO_BLOCK;
-    if (call->len > KNIT_INLINE_MAX) {
-        if (call->len > session->options.payload_max_bytes)
-            return KNIT_SESSION_E_TOO_LARGE;
-        if (knit_arena_alloc(session->arena, call->len, &block) != 0)
-            return KNIT_SESSION_E_ARENA_FULL;
-        memcpy(session->request.arena + block, call->payload, call->len);
-    }
-    *ret_slot = publish_cell(session, call, block);
-    return 0;
+    if (call->len > KNIT_INLINE_MAX)
+        return publish_large(session, call, ret_slot);
+    return publish_cell(session, choose_lane(session, call), call, NO_BLOCK, ret_slot);
 }
 
 int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room)
@@ -321,8 +324,7 @@ int knit_session_publish_reserved(
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
     uint64_t block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    *ret_slot = publish_cell(session, call, block);
-    return 0;
+    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
 }
 
 void knit_session_unreserve(struct knit_session *session, void *room)
@@ -416,13 +418,12 @@ static bool is_answered(const struct knit_session *session, uint32_t index)
     return knit_word_gen(word) == slot->gen;
 }
 
-static void done_with_argument(struct knit_session *session, struct slot *slot)
+/* Not inlined, like publish_large(). */
+static __attribute__((noinline)) void release_argument(
+    struct knit_session *session, struct slot *slot)
 {
-    if (slot->block != NO_BLOCK) {
-        knit_arena_release(session->arena, slot->block);
-        slot->block = NO_BLOCK;
-    }
-    session->queued[slot->lane]--;
+    knit_arena_release(session->arena, slot->block);
+    slot->block = NO_BLOCK;
 }
 
 static void release_block(struct knit_session *session, uint32_t index, uint32_t lane)
@@ -443,33 +444,50 @@ static void read_answer(
 {
     struct knit_reply_cell *cell = &session->reply.reply[index];
     /* relaxed: A1 made these visible. */
-    uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed);
-    uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    const uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed);
+    const uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    const uint32_t lane = knit_meta_task(meta), len = knit_meta_len(meta);
     ret->status = knit_word_status(word);
-    ret->lane = knit_meta_task(meta);
-    ret->len = knit_meta_len(meta);
-    ret->held = false;
-    ret->payload = ret->body;
-    if (ret->lane >= session->geometry.lanes)
+    ret->lane = lane;
+    ret->len = len;
+    if (lane >= session->geometry.lanes)
         goto broken;
     if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) != 0) {
         uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
         uint64_t arena = session->geometry.reply_arena_bytes;
-        if (block > arena || ret->len > arena - block)
+        if (block > arena || len > arena - block)
             goto broken;
-        ret->payload = session->reply.arena + ret->lane * arena + block;
+        ret->payload = session->reply.arena + lane * arena + block;
         ret->held = true;
         return;
     }
-    if (ret->len > KNIT_INLINE_MAX)
+    if (len > KNIT_INLINE_MAX)
         goto broken;
-    for (size_t i = 0; i < (ret->len + 7) / 8; i++)
-        ret->body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
+    ret->payload = ret->body;
+    ret->held = false;
+    knit_cell_load(ret->body, cell->body, len);
     return;
 broken:
     ret->status = KNIT_STATUS_BROKEN;
     ret->lane = 0;
     ret->len = 0;
+    ret->payload = ret->body;
+    ret->held = false;
+}
+
+/* A settled call's answer: nobody wants it. */
+static __attribute__((cold, noinline)) bool drop_answer(
+    struct knit_session *session, uint32_t index, const struct knit_session_outcome *outcome)
+{
+    struct slot *slot = &session->slots[index];
+    session->zombies--;
+    session->counters.dropped++;
+    if (outcome->held)
+        release_block(session, index, outcome->lane);
+    free_push(session, index, outcome->lane);
+    if (slot->block != NO_BLOCK)
+        release_argument(session, slot);
+    return false;
 }
 
 /* ANSWERED -> FREE, or -> held until released. False: it was a settled call's answer, dropped. */
@@ -477,19 +495,12 @@ static bool take_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
     struct slot *slot = &session->slots[index];
-    bool is_zombie = slot->state == SLOT_ZOMBIE;
-    done_with_argument(session, slot);
+    session->queued[slot->lane]--;
     read_answer(session, index, ret);
+    if (slot->state == SLOT_ZOMBIE)
+        return drop_answer(session, index, ret);
     ret->user = slot->user;
     ret->slot = index;
-    if (is_zombie) {
-        session->zombies--;
-        session->counters.dropped++;
-        if (ret->held)
-            release_block(session, index, ret->lane);
-        free_push(session, index, ret->lane);
-        return false;
-    }
     session->flying--;
     session->counters.collected++;
     if (ret->held) {
@@ -498,6 +509,8 @@ static bool take_answer(
     } else {
         free_push(session, index, ret->lane);
     }
+    if (slot->block != NO_BLOCK)
+        release_argument(session, slot);
     return true;
 }
 
@@ -521,13 +534,13 @@ static size_t collect_news(
 {
     struct lane *lane = &session->lanes[index];
     const uint32_t cells = session->geometry.cells;
-    _Atomic uint32_t *ring = session->reply.news + (size_t)index * cells;
     size_t count = 0;
     /* Bounded by the ring: a pool that writes news faster than we read cannot keep us here. */
     for (uint32_t step = 0; step < cells && count < max; step++) {
         /* N1, acquire: the word it speaks of. */
-        uint32_t news = atomic_load_explicit(&ring[lane->news & (cells - 1)], memory_order_acquire);
-        int16_t ahead = (int16_t)((news & 0xffff) - (uint16_t)(lane->news / cells + 1));
+        uint32_t news =
+            atomic_load_explicit(&lane->news_ring[lane->news & (cells - 1)], memory_order_acquire);
+        int16_t ahead = (int16_t)((news & 0xffff) - (uint16_t)knit_lap(lane->news, cells));
         if (ahead < 0)
             break;
         if (ahead > 0) {
@@ -644,11 +657,11 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
         return true;
     const uint32_t cells = session->geometry.cells;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        uint64_t position = session->lanes[i].news;
+        const struct lane *lane = &session->lanes[i];
+        uint64_t position = lane->news;
         uint32_t news =
-            atomic_load_explicit(&session->reply.news[(size_t)i * cells + (position & (cells - 1))],
-                memory_order_acquire);
-        if ((int16_t)((news & 0xffff) - (uint16_t)(position / cells + 1)) >= 0)
+            atomic_load_explicit(&lane->news_ring[position & (cells - 1)], memory_order_acquire);
+        if ((int16_t)((news & 0xffff) - (uint16_t)knit_lap(position, cells)) >= 0)
             return true;
     }
     return false;
@@ -658,7 +671,7 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
 static void prefetch_next(const struct knit_session *session, uint32_t index)
 {
     uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
-    __builtin_prefetch(cell_at(session, lane, session->lanes[lane].tail), 1, 3);
+    __builtin_prefetch(next_cell(session, &session->lanes[lane]), 1, 3);
 }
 
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
@@ -737,16 +750,26 @@ bool knit_session_is_armed(const struct knit_session *session)
     return session->is_armed;
 }
 
+/* An eventfd empties in one read. A socket holds at most a byte for each arm; a pool that writes
+ * without end finds an end here, and whether its socket blocks is not asked. */
+static void swallow_bell(const struct knit_session *session)
+{
+    const int fd = session->options.bell_fd;
+    unsigned char swallowed[64];
+    ssize_t got = sizeof swallowed;
+    if (fd >= 0 && !session->options.bell_is_socket)
+        (void)!read(fd, swallowed, sizeof swallowed);
+    else if (fd >= 0)
+        for (int i = 0; i < SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
+            got = recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT);
+}
+
 void knit_session_disarm(struct knit_session *session)
 {
     if (session->is_armed)
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
     session->is_armed = false;
-    /* An eventfd empties in one read; a socket holds at most a byte for each arm. */
-    unsigned char swallowed[64];
-    while (session->options.bell_fd >= 0 &&
-           read(session->options.bell_fd, swallowed, sizeof swallowed) == (ssize_t)sizeof swallowed)
-        ;
+    swallow_bell(session);
 }
 
 /* ---- looks ---------------------------------------------------------------------------------- */

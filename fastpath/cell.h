@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bytes into and out of the body of a cell, word by word, as both sides of a lane do it.
+ *
+ * A body is an array of atomic words so that a reader who comes too late loads something whole, and
+ * because memcpy() on memory that another process writes is no access the language knows. All of it
+ * is relaxed: the cell's last word publishes the rest.
+ *
+ * Threads: pure functions.
+ */
+#pragma once
+
+#include <endian.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* The last 1 to 7 bytes of a body as the word they make, zeros behind them. Loads overlap instead
+ * of going byte by byte: which of them overlap does not matter, they bring the same bytes. */
+static inline uint64_t knit_cell_tail(const unsigned char *from, size_t len)
+{
+    if (len >= 4) {
+        uint32_t first, last;
+        memcpy(&first, from, 4);
+        memcpy(&last, from + len - 4, 4);
+        return htole64(le32toh(first) | (uint64_t)le32toh(last) << (8 * (len - 4)));
+    }
+    size_t middle = len / 2, last = len - 1;
+    return htole64(
+        from[0] | (uint64_t)from[middle] << (8 * middle) | (uint64_t)from[last] << (8 * last));
+}
+
+/* len: at most KNIT_INLINE_MAX. */
+static inline void knit_cell_store(_Atomic uint64_t *body, const void *bytes, size_t len)
+{
+    const unsigned char *from = bytes;
+    const size_t whole = len / 8;
+    for (size_t i = 0; i < whole; i++) {
+        uint64_t word;
+        memcpy(&word, from + 8 * i, 8);
+        atomic_store_explicit(&body[i], word, memory_order_relaxed);
+    }
+    if (len % 8 != 0)
+        atomic_store_explicit(
+            &body[whole], knit_cell_tail(from + 8 * whole, len % 8), memory_order_relaxed);
+}
+
+/* Whole words: as many as hold len bytes. */
+static inline void knit_cell_load(uint64_t *to, _Atomic uint64_t *body, size_t len)
+{
+    for (size_t i = 0; i < (len + 7) / 8; i++)
+        to[i] = atomic_load_explicit(&body[i], memory_order_relaxed);
+}
