@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clients/ask.h"
@@ -128,6 +129,14 @@ static int map_segments(struct knit_local *local, const int *fds, struct knit_er
     return KNIT_OK;
 }
 
+static bool is_socket(int fd)
+{
+    int type;
+    socklen_t size = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
+}
+
 static int open_session(struct knit_local *local, const struct knit_open_options *options,
     bool steal, struct knit_error *ret_error)
 {
@@ -138,6 +147,7 @@ static int open_session(struct knit_local *local, const struct knit_open_options
                    : options->spin_us != 0 ? options->spin_us
                                            : SPIN_US_DEFAULT,
         .bell_fd = local->bell_fd,
+        .bell_is_socket = true,
     };
     struct knit_request_view request;
     struct knit_reply_view reply;
@@ -200,6 +210,9 @@ static int attach(struct knit_local *local, const struct knit_open_options *opti
     knit_handle_drop(handle);
     if (code == KNIT_OK)
         code = map_segments(local, stream->fds, ret_error);
+    if (code == KNIT_OK && !is_socket(stream->fds[BELL_FD]))
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's bell cannot be used: it is no socket");
     if (code == KNIT_OK) {
         local->bell_fd = stream->fds[BELL_FD];
         stream->fds[BELL_FD] = -1;

@@ -106,6 +106,10 @@ static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometr
     fake->fds[1] = make_segment(fake, knit_layout_request_bytes(geometry));
     fake->fds[2] = make_segment(fake, knit_layout_reply_bytes(geometry));
     fake->fds[3] = pair[1];
+    if (fake->attach == KNIT_FAKE_ATTACH_BELL) {
+        close(pair[1]);
+        fake->fds[3] = eventfd(0, EFD_CLOEXEC);
+    }
     fake->fds_count = fake->attach == KNIT_FAKE_ATTACH_FEW_FDS ? 3 : 4;
     if (fake->fds_count == 3)
         close(pair[1]);

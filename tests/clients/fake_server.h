@@ -37,6 +37,7 @@ enum knit_fake_attach {
     KNIT_FAKE_ATTACH_UNSEALED,
     KNIT_FAKE_ATTACH_SHORT, /* a segment smaller than the geometry asks for */
     KNIT_FAKE_ATTACH_PIPES, /* descriptors of another kind */
+    KNIT_FAKE_ATTACH_BELL, /* the last of them is no socket */
     KNIT_FAKE_ATTACH_LAYOUT,
     KNIT_FAKE_ATTACH_GEOMETRY,
     KNIT_FAKE_ATTACH_KEYS, /* half of what must be said is missing */

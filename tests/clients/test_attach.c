@@ -64,6 +64,7 @@ static void a_daemon_that_lies_is_refused(void **state)
         {KNIT_FAKE_ATTACH_UNSEALED, "not sealed"},
         {KNIT_FAKE_ATTACH_SHORT, "another size"},
         {KNIT_FAKE_ATTACH_PIPES, "cannot be used"},
+        {KNIT_FAKE_ATTACH_BELL, "no socket"},
         {KNIT_FAKE_ATTACH_LAYOUT, "layout"},
         {KNIT_FAKE_ATTACH_GEOMETRY, "$/attach"},
         {KNIT_FAKE_ATTACH_KEYS, "lacks"},

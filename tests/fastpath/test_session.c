@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <knitting/code.h>
@@ -442,6 +444,32 @@ static void a_replacement_goes_on_behind_the_last_news(void **state)
     lanes_fini(&lanes);
 }
 
+/* Whoever holds the socket's other end decides whether it blocks and how much is in it. */
+static void a_bell_of_a_stranger_holds_up_nobody(void **state)
+{
+    (void)state;
+    static const char bytes[100000];
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 8, 65536, 0);
+    struct knit_session *session;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    struct knit_session_options options = {.bell_fd = pair[0], .bell_is_socket = true};
+    assert_int_equal(knit_session_new(&side->geometry, &side->request, &side->reply, &lanes.board,
+                         &options, &session),
+        0);
+    assert_true(knit_session_arm(session));
+    knit_session_disarm(session);
+    assert_true(send(pair[1], bytes, sizeof bytes, MSG_DONTWAIT) > 10000);
+    knit_session_disarm(session);
+    assert_true(recv(pair[0], (char[1]){0}, 1, MSG_DONTWAIT) == 1);
+    (void)knit_session_free(session);
+    close(pair[0]);
+    close(pair[1]);
+    lanes_fini(&lanes);
+}
+
 /* What was collected by slot leaves news unread: with nothing in flight they are nothing to wake up
  * for. */
 static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
@@ -514,6 +542,7 @@ int main(void)
         cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),
         cmocka_unit_test(a_replacement_goes_on_behind_the_last_news),
         cmocka_unit_test(an_event_loop_with_nothing_in_flight_sleeps),
+        cmocka_unit_test(a_bell_of_a_stranger_holds_up_nobody),
         cmocka_unit_test(a_replacement_rebuilds_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
