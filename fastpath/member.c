@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -165,12 +166,18 @@ static int make_segments(
     const struct knit_geometry *geometry = &birth->geometry;
     uint64_t request_bytes = knit_layout_request_bytes(geometry);
     uint64_t reply_bytes = knit_layout_reply_bytes(geometry);
-    int error = knit_segment_create("knit-request", request_bytes, &birth->request_fd);
+    char name[32];
+    int error;
+
+    /* By their names `knit check` finds them, which must not depend on what a caller can write. */
+    (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)member->id);
+    error = knit_segment_create(name, request_bytes, &birth->request_fd);
 
     if (error == 0)
         error = knit_segment_reopen_readonly(birth->request_fd, &member->request_fd);
+    (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)member->id);
     if (error == 0)
-        error = knit_segment_create("knit-reply", reply_bytes, &member->reply_fd);
+        error = knit_segment_create(name, reply_bytes, &member->reply_fd);
     if (error == 0)
         error = knit_segment_map(birth->request_fd, request_bytes, true, &member->request);
     if (error == 0)

@@ -23,6 +23,7 @@ static const char help[] =
     "  tasks                    list the tasks with their signatures\n"
     "  ping                     see whether the daemon answers, and how fast\n"
     "  stats                    print the daemon's counters\n"
+    "  check PID                look through a daemon's memory for what is broken\n"
     "\n"
     "An ARGUMENT is JSON. @FILE sends the bytes of a file, - those of standard input. What JSON\n"
     "has no word for is written as an object with one member: {\"$bin\": BASE64},\n"
@@ -35,13 +36,13 @@ static const char help[] =
     "                    else the default socket of the daemon by shm://\n"
     "  -t, --timeout MS  give the call that many milliseconds; 0 has expired already\n"
     "      --raw         print the bytes of a str or bin as they are, anything else as msgpack\n"
-    "      --json        print errors, tasks and ping as JSON as well\n"
+    "      --json        print errors, tasks, ping and check as JSON as well\n"
     "  -h, --help        print this and end\n"
     "  -V, --version     print the version and end\n"
     "\n"
-    "Exit status: 0 success, 1 the task failed, 2 wrong command line, 3 no connection, 4 the pool\n"
-    "refused the call, 5 it ran out of time, 6 its worker died, 7 no room for the output,\n"
-    "130 cancelled by Ctrl-C.\n";
+    "Exit status: 0 success, 1 the task failed or check found something, 2 wrong command line,\n"
+    "3 no connection, 4 the pool refused the call, 5 it ran out of time, 6 its worker died,\n"
+    "7 no room for the output, 130 cancelled by Ctrl-C.\n";
 
 static const struct option options[] = {
     {"url", required_argument, NULL, 'u'},
@@ -61,6 +62,7 @@ static const struct {
     {"tasks", knit_tool_tasks},
     {"ping", knit_tool_ping},
     {"stats", knit_tool_stats},
+    {"check", knit_tool_check},
 };
 
 /* A daemon of the user's own comes first, then the system's. */
@@ -142,7 +144,8 @@ int main(int argc, char **argv)
     argc -= optind;
     argv += optind;
     if (argc == 0)
-        return knit_tool_usage(&tool, "which command? call, tasks, ping or stats; see knit --help");
+        return knit_tool_usage(
+            &tool, "which command? call, tasks, ping, stats or check; see knit --help");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(argv[0], commands[i].name) != 0)
             continue;
@@ -154,5 +157,6 @@ int main(int argc, char **argv)
         return commands[i].run(&tool, argc - optind, argv + optind);
     }
     return knit_tool_usage(&tool,
-        "unknown command \"%s\"; there are call, tasks, ping and stats, see knit --help", argv[0]);
+        "unknown command \"%s\"; there are call, tasks, ping, stats and check, see knit --help",
+        argv[0]);
 }

@@ -9,7 +9,7 @@
 /* Exit statuses, as knit.1 lists them. */
 enum {
     KNIT_TOOL_OK = 0,
-    KNIT_TOOL_FAILED = 1,       /* the task said so: TASK_FAILED */
+    KNIT_TOOL_FAILED = 1,       /* the task said so: TASK_FAILED; or a check found something */
     KNIT_TOOL_USAGE = 2,        /* the command line; nothing was called */
     KNIT_TOOL_DISCONNECTED = 3, /* no connection, or it was lost */
     KNIT_TOOL_REFUSED = 4,      /* the pool did not take the call */
@@ -32,6 +32,7 @@ int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 
 /* Opens the session; on failure says so and returns the exit status. */
 int knit_tool_open(const struct knit_tool *tool, struct knit **ret);

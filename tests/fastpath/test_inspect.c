@@ -18,7 +18,8 @@
 
 #define OWNER 5u
 
-/* Slots of the fixture, by what became of their calls; lane 0 has taken 4 positions, lane 1 none. */
+/* Slots of the fixture, by what became of their calls; lane 0 has taken 4 positions, lane 1
+ * none. */
 enum { INLINE, HELD, HELD_TOO, ABORTED, QUEUED, QUEUED_TOO, CLAIMED, FREE, SLOTS };
 
 struct fixture {
@@ -449,10 +450,11 @@ static void a_pool_at_work_has_nothing_broken(void **state)
         while (knit_session_slots_free(session) > 0)
             (void)publish(&fixture, KNIT_LANE_ANY, done % 7 == 0 ? 500 : 30);
         if (done % 10 == 0 && inspect(&fixture).findings > 0) {
-            char *before = strdup(fixture.said);
+            char *before = strdup(fixture.said), *rest = NULL;
 
             (void)inspect(&fixture);
-            for (char *line = strtok(before, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+            for (char *line = strtok_r(before, "\n", &rest); line != NULL;
+                 line = strtok_r(NULL, "\n", &rest)) {
                 if (strstr(fixture.said, line) != NULL)
                     fail_msg("twice: %s", line);
             }

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit check: looks through the memory of a daemon that need not answer any more.
+ *
+ * The segments of all sessions are descriptors of the host, so /proc/PID/fd leads to them as long
+ * as the process is there, stuck or not, for its own user and for root. What they are is told by
+ * their names, which the host gave them; what stands in them was written by callers and workers and
+ * is believed only after it was checked. They are opened read-only, and nothing is asked of the
+ * process itself.
+ *
+ * A pool at work is looked at twice, and what was broken both times is said.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "clients/tool/tool.h"
+#include "fastpath/inspect.h"
+#include "fastpath/segment.h"
+
+#define SESSIONS_MAX     1024u
+#define BETWEEN_LOOKS_MS 50
+
+/* What one look found, a sentence each. */
+struct findings {
+    char **sentences;
+    size_t count;
+};
+
+struct checked_session {
+    uint64_t id;
+    int fds[2]; /* request, reply; -1 = not seen */
+    struct knit_mapping request, reply;
+    struct knit_inspect_session view;
+    struct knit_inspect_counts counts;
+    struct findings findings;
+};
+
+struct check {
+    const struct knit_tool *tool;
+    int pid;
+    int board_fd;
+    uint32_t lanes;
+    struct knit_mapping board_map;
+    struct knit_board_view board;
+    struct findings findings; /* of the board, and of what cannot be looked through */
+    struct checked_session sessions[SESSIONS_MAX];
+    size_t count;
+};
+
+/* ---- findings ---- */
+
+static void add_finding(void *arg, const char *sentence)
+{
+    struct findings *findings = arg;
+    char **more =
+        realloc(findings->sentences, (findings->count + 1) * sizeof(*findings->sentences));
+
+    if (more == NULL)
+        return;
+    findings->sentences = more;
+    more[findings->count] = strdup(sentence);
+    if (more[findings->count] != NULL)
+        findings->count++;
+}
+
+static bool has_finding(const struct findings *findings, const char *sentence)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        if (strcmp(findings->sentences[i], sentence) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void fini_findings(struct findings *findings)
+{
+    for (size_t i = 0; i < findings->count; i++)
+        free(findings->sentences[i]);
+    free(findings->sentences);
+    *findings = (struct findings){0};
+}
+
+/* Keeps what the second look found as well. */
+static void keep_common(struct findings *findings, struct findings *second)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < findings->count; i++) {
+        if (has_finding(second, findings->sentences[i]))
+            findings->sentences[kept++] = findings->sentences[i];
+        else
+            free(findings->sentences[i]);
+    }
+    findings->count = kept;
+    fini_findings(second);
+}
+
+/* ---- the daemon's descriptors ---- */
+
+static struct checked_session *session_of(struct check *check, uint64_t id)
+{
+    for (size_t i = 0; i < check->count; i++) {
+        if (check->sessions[i].id == id)
+            return &check->sessions[i];
+    }
+    if (check->count == SESSIONS_MAX)
+        return NULL;
+    check->sessions[check->count] = (struct checked_session){.id = id, .fds = {-1, -1}};
+    return &check->sessions[check->count++];
+}
+
+/* Where the descriptor with this link belongs, or NULL. */
+static int *place_of(struct check *check, const char *link)
+{
+    static const char *const kinds[] = {"/memfd:knit-request-", "/memfd:knit-reply-"};
+    struct checked_session *session;
+    unsigned long long id;
+    char *end;
+
+    if (strcmp(link, "/memfd:knit-board (deleted)") == 0)
+        return &check->board_fd;
+    for (int i = 0; i < 2; i++) {
+        size_t len = strlen(kinds[i]);
+
+        if (strncmp(link, kinds[i], len) != 0)
+            continue;
+        id = strtoull(link + len, &end, 10);
+        session = strcmp(end, " (deleted)") == 0 ? session_of(check, id) : NULL;
+        return session != NULL ? &session->fds[i] : NULL;
+    }
+    return NULL;
+}
+
+static void gather_one(struct check *check, int dir, const char *name)
+{
+    char link[128];
+    ssize_t len = readlinkat(dir, name, link, sizeof(link) - 1);
+    int *place;
+
+    if (len < 0)
+        return;
+    link[len] = '\0';
+    place = place_of(check, link);
+    /* Not to wait, should something else lie there by now. */
+    if (place != NULL && *place < 0)
+        *place = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+static int refuse(const struct check *check, int status, const char *what)
+{
+    fprintf(stderr, "knit: process %d %s\n", check->pid, what);
+    return status;
+}
+
+static int gather(struct check *check)
+{
+    char path[64];
+    struct dirent *entry;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd", check->pid);
+    dir = opendir(path);
+    if (dir == NULL)
+        return errno == EACCES || errno == EPERM
+                   ? refuse(
+                         check, KNIT_TOOL_REFUSED, "belongs to another user: ask as that or root")
+                   : refuse(check, KNIT_TOOL_DISCONNECTED, "does not exist");
+    while ((entry = readdir(dir)) != NULL)
+        gather_one(check, dirfd(dir), entry->d_name);
+    (void)closedir(dir);
+    return check->board_fd >= 0
+               ? KNIT_TOOL_OK
+               : refuse(check, KNIT_TOOL_DISCONNECTED, "has no pool that could be opened");
+}
+
+/* NULL, or why the segment cannot be looked through. */
+static const char *map_segment(int fd, enum knit_segment_kind kind,
+    struct knit_segment_head *ret_head, struct knit_mapping *ret_map)
+{
+    const char *wrong;
+    int error;
+
+    if (fd < 0)
+        return "it was not found";
+    if (pread(fd, ret_head, sizeof(*ret_head), 0) != (ssize_t)sizeof(*ret_head))
+        return "it cannot be read";
+    wrong = knit_inspect_head(ret_head, kind, ret_head->total_bytes);
+    if (wrong != NULL)
+        return wrong;
+    error = knit_segment_map(fd, ret_head->total_bytes, false, ret_map);
+    return error == 0                         ? NULL
+           : error == KNIT_SEGMENT_E_SIZE     ? "it has another size than it says"
+           : error == KNIT_SEGMENT_E_UNSEALED ? "it is not sealed"
+                                              : "it cannot be mapped";
+}
+
+/* The reply segment says how large things are: no caller can write there. */
+static void map_session(const struct check *check, struct checked_session *session)
+{
+    struct knit_segment_head request, reply;
+    char sentence[KNIT_INSPECT_SENTENCE_BYTES];
+    const char *which = "reply";
+    const char *wrong = map_segment(session->fds[1], KNIT_SEGMENT_REPLY, &reply, &session->reply);
+
+    if (wrong == NULL) {
+        which = "request";
+        wrong = map_segment(session->fds[0], KNIT_SEGMENT_REQUEST, &request, &session->request);
+    }
+    if (wrong == NULL &&
+        (request.session != session->id || reply.session != session->id ||
+            memcmp(&request.geometry, &reply.geometry, sizeof(reply.geometry)) != 0 ||
+            reply.geometry.lanes != check->lanes))
+        wrong = "it is not of this session";
+    if (wrong != NULL) {
+        (void)snprintf(sentence, sizeof(sentence), "its %s segment: %s", which, wrong);
+        add_finding(&session->findings, sentence);
+        return;
+    }
+    session->view = (struct knit_inspect_session){
+        .id = session->id, .geometry = reply.geometry, .board = check->board};
+    knit_layout_request(&reply.geometry, session->request.base, &session->view.request);
+    knit_layout_reply(&reply.geometry, session->reply.base, &session->view.reply);
+}
+
+static int map_all(struct check *check)
+{
+    struct knit_segment_head head;
+    const char *wrong = map_segment(check->board_fd, KNIT_SEGMENT_BOARD, &head, &check->board_map);
+    char sentence[KNIT_INSPECT_SENTENCE_BYTES];
+
+    if (wrong != NULL) {
+        (void)snprintf(sentence, sizeof(sentence), "has a board that is of no use: %s", wrong);
+        return refuse(check, KNIT_TOOL_DISCONNECTED, sentence);
+    }
+    check->lanes = head.geometry.lanes;
+    knit_layout_board(check->lanes, check->board_map.base, &check->board);
+    for (size_t i = 0; i < check->count; i++)
+        map_session(check, &check->sessions[i]);
+    return KNIT_TOOL_OK;
+}
+
+static void fini(struct check *check)
+{
+    for (size_t i = 0; i < check->count; i++) {
+        struct checked_session *session = &check->sessions[i];
+
+        for (int j = 0; j < 2; j++) {
+            if (session->fds[j] >= 0)
+                (void)close(session->fds[j]);
+        }
+        knit_segment_unmap(&session->request);
+        knit_segment_unmap(&session->reply);
+        fini_findings(&session->findings);
+    }
+    knit_segment_unmap(&check->board_map);
+    if (check->board_fd >= 0)
+        (void)close(check->board_fd);
+    fini_findings(&check->findings);
+    free(check);
+}
+
+/* ---- looking ---- */
+
+static bool can_be_seen(const struct checked_session *session)
+{
+    return session->view.request.head != NULL;
+}
+
+static void look_at(struct checked_session *session, struct findings *ret_findings)
+{
+    struct knit_inspect_report report = {add_finding, ret_findings};
+
+    if (can_be_seen(session) &&
+        knit_inspect_session(&session->view, &report, &session->counts) != 0)
+        add_finding(ret_findings, "not enough memory to look at it");
+}
+
+/* Returns how much is broken. */
+static size_t look(struct check *check)
+{
+    struct knit_inspect_report report = {add_finding, &check->findings};
+    struct findings second = {0};
+    size_t broken = knit_inspect_board(&check->board, check->lanes, &report);
+
+    for (size_t i = 0; i < check->count; i++) {
+        look_at(&check->sessions[i], &check->sessions[i].findings);
+        broken += check->sessions[i].findings.count;
+    }
+    if (broken == 0)
+        return 0;
+    (void)poll(NULL, 0, BETWEEN_LOOKS_MS);
+    report.arg = &second;
+    (void)knit_inspect_board(&check->board, check->lanes, &report);
+    keep_common(&check->findings, &second);
+    broken = check->findings.count;
+    for (size_t i = 0; i < check->count; i++) {
+        struct checked_session *session = &check->sessions[i];
+
+        if (can_be_seen(session)) {
+            look_at(session, &second);
+            keep_common(&session->findings, &second);
+        }
+        broken += session->findings.count;
+    }
+    return broken;
+}
+
+/* ---- saying ---- */
+
+static const char *state_name(const struct checked_session *session)
+{
+    switch (session->counts.state) {
+    case KNIT_STATE_OPEN:
+        return "open";
+    case KNIT_STATE_CLOSED:
+        return "closed";
+    case KNIT_STATE_FAULT:
+        return "condemned";
+    }
+    return "in no state";
+}
+
+static void print_plain(const struct check *check, size_t broken)
+{
+    printf("process %d: %u lanes, %zu sessions\n", check->pid, check->lanes, check->count);
+    for (size_t i = 0; i < check->findings.count; i++)
+        printf("  %s\n", check->findings.sentences[i]);
+    for (size_t i = 0; i < check->count; i++) {
+        const struct checked_session *session = &check->sessions[i];
+        const struct knit_inspect_counts *counts = &session->counts;
+
+        if (can_be_seen(session))
+            printf("session %llu is %s: %u queued, %u running, %u results held (%llu bytes), "
+                   "%u lanes starved\n",
+                (unsigned long long)session->id, state_name(session), counts->queued,
+                counts->running, counts->held, (unsigned long long)counts->held_bytes,
+                counts->starved);
+        else
+            printf("session %llu:\n", (unsigned long long)session->id);
+        for (size_t j = 0; j < session->findings.count; j++)
+            printf("  %s\n", session->findings.sentences[j]);
+        if (counts->findings > KNIT_INSPECT_FINDINGS_MAX)
+            printf("  and %u more\n", counts->findings - KNIT_INSPECT_FINDINGS_MAX);
+    }
+    printf(broken == 0 ? "nothing is broken\n" : "%zu things are broken\n", broken);
+}
+
+static struct json_object *json_findings(const struct findings *findings)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (size_t i = 0; i < findings->count; i++)
+        json_object_array_add(array, json_object_new_string(findings->sentences[i]));
+    return array;
+}
+
+static void print_json(const struct check *check)
+{
+    struct json_object *all = json_object_new_object(), *sessions = json_object_new_array();
+
+    json_object_object_add(all, "pid", json_object_new_int(check->pid));
+    json_object_object_add(all, "lanes", json_object_new_int64(check->lanes));
+    json_object_object_add(all, "findings", json_findings(&check->findings));
+    for (size_t i = 0; i < check->count; i++) {
+        const struct checked_session *session = &check->sessions[i];
+        const struct knit_inspect_counts *counts = &session->counts;
+        struct json_object *object = json_object_new_object();
+
+        json_object_object_add(object, "id", json_object_new_uint64(session->id));
+        if (can_be_seen(session)) {
+            json_object_object_add(object, "state", json_object_new_string(state_name(session)));
+            json_object_object_add(object, "queued", json_object_new_int64(counts->queued));
+            json_object_object_add(object, "running", json_object_new_int64(counts->running));
+            json_object_object_add(object, "held", json_object_new_int64(counts->held));
+            json_object_object_add(
+                object, "held_bytes", json_object_new_uint64(counts->held_bytes));
+            json_object_object_add(object, "starved", json_object_new_int64(counts->starved));
+        }
+        json_object_object_add(object, "findings", json_findings(&session->findings));
+        json_object_array_add(sessions, object);
+    }
+    json_object_object_add(all, "sessions", sessions);
+    puts(json_object_to_json_string_ext(
+        all, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(all);
+}
+
+int knit_tool_check(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct check *check;
+    char *end = NULL;
+    long pid = argc == 1 ? strtol(argv[0], &end, 10) : 0;
+    size_t broken = 0;
+    int status;
+
+    if (argc != 1 || end == argv[0] || *end != '\0' || pid <= 0 || pid > INT32_MAX)
+        return knit_tool_usage(tool, "check takes the process id of a daemon");
+    check = calloc(1, sizeof(*check));
+    if (check == NULL)
+        return knit_tool_usage(tool, "not enough memory");
+    check->tool = tool;
+    check->pid = (int)pid;
+    check->board_fd = -1;
+    status = gather(check);
+    if (status == KNIT_TOOL_OK)
+        status = map_all(check);
+    if (status == KNIT_TOOL_OK) {
+        broken = look(check);
+        if (tool->is_json)
+            print_json(check);
+        else
+            print_plain(check, broken);
+        status = knit_tool_finish(tool);
+    }
+    fini(check);
+    return status == KNIT_TOOL_OK && broken != 0 ? KNIT_TOOL_FAILED : status;
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""knit check: an operator looks into a daemon that works, that is stopped, that is broken, and that is none."""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+
+from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+
+KNIT = os.environ['KNIT_TOOL']
+STATE = 4096  # of a reply segment: the session's state
+
+
+def check(*arguments, **options):
+    return subprocess.run([KNIT, 'check', *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=6 * PATIENCE, **options)
+
+
+class Check(Case):
+    def look(self, daemon, status=0):
+        result = check('--json', daemon.pid)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_a_daemon_at_work(self):
+        with Daemon() as daemon:
+            url = next(url for url in daemon.urls if url.startswith('shm:'))
+            with subprocess.Popen([KNIT, '-u', url, 'call', 'sleep', '60000']) as caller:
+                try:
+                    found = wait_until(
+                        lambda: next((s for s in self.look(daemon)['sessions'] if s['running']), None), 'the call')
+                    self.assertEqual((found['state'], found['queued'], found['findings']), ('open', 0, []))
+                    result = check(daemon.pid)
+                    self.assertEqual(result.returncode, 0)
+                    self.assertIn('2 lanes, 2 sessions\n', result.stdout)
+                    self.assertIn(f'session {found["id"]} is open: 0 queued, 1 running, 0 results held', result.stdout)
+                    self.assertTrue(result.stdout.endswith('\nnothing is broken\n'))
+                finally:
+                    caller.kill()
+
+    def test_a_daemon_that_is_stopped_and_broken(self):
+        with Daemon() as daemon:
+            os.kill(daemon.pid, signal.SIGSTOP)
+            try:
+                sound = self.look(daemon)
+                self.assertEqual([s['findings'] for s in sound['sessions']], [[]])
+                segment = f'/memfd:knit-reply-{sound["sessions"][0]["id"]} (deleted)'
+                folder = f'/proc/{daemon.pid}/fd/'
+                path = next(folder + fd for fd in os.listdir(folder) if os.readlink(folder + fd) == segment)
+                with open(path, 'r+b', buffering=0) as reply:
+                    reply.seek(STATE)
+                    reply.write(struct.pack('=I', 7))
+                    broken = self.look(daemon, status=1)
+                    self.assertEqual(broken['sessions'][0]['findings'], ["the session's state is 7"])
+                    self.assertTrue(check(daemon.pid).stdout.endswith("  the session's state is 7\n1 things are broken\n"))
+                    reply.seek(STATE)
+                    reply.write(struct.pack('=I', 0))
+                    reply.seek(0)
+                    head = reply.read(8)
+                    reply.seek(0)
+                    reply.write(b'\0' * 8)
+                    self.assertEqual(self.look(daemon, status=1)['sessions'][0]['findings'],
+                                     ['its reply segment: it does not begin like a segment'])
+                    reply.seek(0)
+                    reply.write(head)
+                self.assertEqual(self.look(daemon)['sessions'][0]['findings'], [])
+            finally:
+                os.kill(daemon.pid, signal.SIGCONT)
+
+    def test_what_cannot_be_looked_at(self):
+        def refused(status, text, *arguments, **options):
+            result = check(*arguments, **options)
+            self.assertEqual((result.returncode, result.stdout), (status, ''))
+            self.assertEqual(result.stderr.count('\n'), 1)
+            self.assertIn(text, result.stderr)
+
+        refused(2, 'takes the process id')
+        refused(2, 'takes the process id', 'knittingd')
+        refused(2, 'takes the process id', 1, 2)
+        refused(3, 'has no pool', os.getpid())
+        refused(3, 'does not exist', 2 ** 31 - 1)
+        if os.geteuid() == 0:
+            with Daemon() as daemon:
+                refused(4, 'belongs to another user', daemon.pid, user=65534)
+
+
+if __name__ == '__main__':
+    main()
