@@ -5,14 +5,19 @@ The oracle: the same daemon and the same workers serve afterwards, the calls of 
 right, nobody but the offender was condemned, and descriptors, mappings and memory are back to where they were.
 """
 
+import contextlib
 import os
 import pwd
+import random
+import signal
 import subprocess
 import sys
+import time
 
 from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, Caller, LedgerDaemon, descriptors, mappings, seed
 
+WORKER_DIED = 400
 SECONDS = (3000 if LONG else 60) * SLOWDOWN
 
 
@@ -50,8 +55,8 @@ class Hostile(Case):
     def run_hostile(self, daemon, epoch, task, name):
         nobody = pwd.getpwnam('nobody').pw_uid
         done = subprocess.run([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(epoch), str(task), name],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace', timeout=SECONDS,
-                              env={**os.environ, 'KNIT_TEST_SEED': str(self.seed)})
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace',
+                              timeout=SECONDS, env={**os.environ, 'KNIT_TEST_SEED': str(self.seed)})
         print(done.stdout + done.stderr, end='', flush=True)
         return done
 
@@ -92,6 +97,9 @@ class Hostile(Case):
     def test_holes(self):
         self.attack('holes')
 
+    def test_going_on_without_a_lease(self):
+        self.attack('leave')
+
     def test_rights_that_were_not_given(self):
         self.attack('rights', may_condemn=False)
 
@@ -100,6 +108,65 @@ class Hostile(Case):
 
     def test_more_sessions_than_a_user_may_have(self):
         self.attack('quota', may_condemn=False)
+
+
+class WhileWorkersDie(Case):
+    """What is mended after a death lies in memory that the offender writes beside it."""
+
+    def attack(self, name, calls=60000):
+        number = random.Random(seed())
+        with LedgerDaemon(socket_mode='0666', attach_users='nobody', workers=3) as daemon:
+            os.chmod(daemon.dir, 0o755)
+            with daemon.unix() as rpc:
+                tasks = rpc.call('$/tasks')
+                same = next(t['id'] for t in tasks['tasks'] if t['name'] == 'same')
+            nobody = pwd.getpwnam('nobody').pw_uid
+            hostile = subprocess.Popen([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(tasks['epoch']),
+                                        str(same), name], stdin=subprocess.DEVNULL)
+            try:
+                with Caller(daemon.url('shm'), 'tally', 0, calls) as honest:
+                    honest.wait_ready()
+                    kills = self.kill_until(daemon, number, lambda: honest.process.poll() is not None)
+                    failed, good = honest.tally()
+                self.kill_until(daemon, number, lambda: hostile.poll() is not None)
+            finally:
+                if hostile.poll() is None:
+                    hostile.kill()
+                hostile.wait()
+            print(f'{name}: {kills} workers killed, {len(failed)} of {calls} calls failed')
+            self.assertEqual(len(failed) + good, calls)
+            self.assertEqual({(o.code, o.started) for o in failed} - {(WORKER_DIED, 'yes')}, set())
+            times = daemon.ledger.times(0, calls)
+            bad = {o.call for o in failed}
+            self.assertEqual([i for i in range(calls) if times[i] != 1 and not (i in bad and times[i] == 0)], [])
+            daemon.wait_for_workers(3)
+            daemon.wait_for_quiet()
+            deaths = [line for line in daemon.log().splitlines() if 'msg="worker died"' in line]
+            self.assertEqual([line for line in deaths if 'SIGKILL' not in line], [])
+
+    @staticmethod
+    def kill_until(daemon, number, is_over):
+        kills = 0
+        while not is_over():
+            # One that was killed a moment ago may still be listed, and be gone before it is killed again.
+            with contextlib.suppress(IndexError, ProcessLookupError):
+                os.kill(number.choice(daemon.workers()), signal.SIGKILL)
+                kills += 1
+            again = time.monotonic() + number.random() * 0.1
+            wait_until(lambda: time.monotonic() > again, 'the next moment')
+        return kills
+
+    def test_any_value_anywhere(self):
+        self.attack('scribble')
+
+    def test_results_that_are_never_let_go(self):
+        self.attack('greed')
+
+    def test_holes(self):
+        self.attack('holes')
+
+    def test_payloads(self):
+        self.attack('payloads')
 
 
 class Uninvited(Case):

@@ -24,6 +24,7 @@ bool knit_attack_cells(const struct knit_target *target, struct knit_random *ran
 bool knit_attack_payloads(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_changing(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_greed(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_leave(const struct knit_target *target, struct knit_random *random);
 
 /* attack_bell.c: waiting without sleeping, ringing without calling. */
 bool knit_attack_liars(const struct knit_target *target, struct knit_random *random);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "tests/support/deadline.h"
 
@@ -264,4 +265,43 @@ bool knit_attack_greed(const struct knit_target *target, struct knit_random *ran
         is_over ? ", the session was ended" : "");
     knit_attached_close(&attached);
     return true;
+}
+
+/* ---- leaving ---- */
+
+/* Ends the connection that is its lease, keeps everything that is mapped and goes on as before. Its
+ * slots must stay as they are then: nobody takes its calls. */
+bool knit_attack_leave(const struct knit_target *target, struct knit_random *random)
+{
+    struct knit_attached attached;
+    bool fine = true;
+
+    for (int session = 0; session < 20 && fine; session++) {
+        uint32_t calls = 0, answered = 0;
+
+        knit_attached_open(&attached, target, SLOTS, ARENA);
+        for (uint64_t i = knit_random_below(random, 40); i > 0; i--)
+            (void)call(&attached, random);
+        shutdown(attached.socket, SHUT_RDWR);
+        fine = KNIT_WAIT_UNTIL(atomic_load_explicit(&attached.out.state->state,
+                                   memory_order_acquire) == KNIT_STATE_CLOSED,
+            PATIENCE_MS);
+        /* One that a worker had looked at before may still be taken. */
+        while (call(&attached, random) && calls < 32)
+            calls++;
+        for (int i = 0; i < 1000; i++) {
+            scribble_word(&attached, random);
+            knit_attached_ring(&attached);
+        }
+        for (uint32_t slot = 0; slot < attached.geometry.slots; slot++)
+            answered += knit_word_gen(atomic_load_explicit(&attached.out.reply[slot].word,
+                            memory_order_acquire)) == attached.gen[slot];
+        if (answered == attached.geometry.slots && calls > 8) {
+            printf("calls are answered after the session has ended\n");
+            fine = false;
+        }
+        knit_attached_close(&attached);
+    }
+    printf("20 sessions left%s\n", fine ? "" : ", not all of them closed");
+    return fine;
 }

@@ -21,6 +21,7 @@ static const struct knit_attack attacks[] = {
     {"payloads", knit_attack_payloads},
     {"changing", knit_attack_changing},
     {"greed", knit_attack_greed},
+    {"leave", knit_attack_leave},
     {"liars", knit_attack_liars},
     {"full_bell", knit_attack_full_bell},
     {"ringing", knit_attack_ringing},
