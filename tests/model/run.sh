@@ -31,8 +31,8 @@ recovery -DN=3 -DDEATHS=1
 recovery -DN=2 -DCALLER_DIES
 recovery -DN=2 -DRETRIES=0 -DHOST_DIES
 hostile -DN=1
-arena -DN=3
-arena -DN=4 -DDEATHS=1
+arena -DN=4
+arena -DN=3 -DDEATHS=1
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
