@@ -74,7 +74,7 @@ uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len)
     return buffer->bytes + buffer->len;
 }
 
-int knit_buffer_append(struct knit_buffer *buffer, const void *bytes, size_t len)
+int knit_buffer_append_growing(struct knit_buffer *buffer, const void *bytes, size_t len)
 {
     uint8_t *to;
 

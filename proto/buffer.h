@@ -50,8 +50,18 @@ void knit_buffer_trim(struct knit_buffer *buffer, size_t keep_bytes);
  * written. */
 uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len);
 
+/* What does not fit the memory there is; knit_buffer_append() calls it, nobody else needs to. */
+int knit_buffer_append_growing(struct knit_buffer *buffer, const void *bytes, size_t len);
+
 /* Returns buffer->error. */
-int knit_buffer_append(struct knit_buffer *buffer, const void *bytes, size_t len);
+static inline int knit_buffer_append(struct knit_buffer *buffer, const void *bytes, size_t len)
+{
+    if (buffer->error != 0 || len == 0 || len > buffer->capacity - buffer->len)
+        return knit_buffer_append_growing(buffer, bytes, len);
+    memcpy(buffer->bytes + buffer->len, bytes, len);
+    buffer->len += len;
+    return 0;
+}
 
 static inline struct knit_span knit_buffer_span(const struct knit_buffer *buffer)
 {

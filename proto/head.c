@@ -1,40 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A table gives, for each first byte, the type and how many bytes follow within the head. What is
- * then left to do depends on that number alone: load that many bytes, big-endian. The exceptions
- * are small: a fixed form carries its number in the first byte, a signed integer is widened, and an
- * ext's last head byte is its code.
+/* A table gives, for each first byte, the type, how many bytes follow within the head, and the
+ * number where none does. So a head of one byte, which most are, is read without a branch. What is
+ * left to do for the others depends on the count of bytes alone: load that many, big-endian. The
+ * exceptions are small: a signed integer is widened, and an ext's last head byte is its code.
  */
 #include "proto/head.h"
 
-#define T(type, more) ((uint8_t)(KNIT_HEAD_##type | (more) << 4))
-#define X8(entry)     entry, entry, entry, entry, entry, entry, entry, entry
-#define X16(entry)    X8(entry), X8(entry)
+#define WIDE(type, more)                                                                           \
+    {                                                                                              \
+        (uint8_t)(KNIT_HEAD_##type | (more) << 4), 0                                               \
+    }
+#define ONE(type, number)                                                                          \
+    {                                                                                              \
+        KNIT_HEAD_##type, (int8_t)(number)                                                         \
+    }
+#define ONE4(type, number)                                                                         \
+    ONE(type, number), ONE(type, (number) + 1), ONE(type, (number) + 2), ONE(type, (number) + 3)
+#define ONE16(type, number)                                                                        \
+    ONE4(type, number), ONE4(type, (number) + 4), ONE4(type, (number) + 8),                        \
+        ONE4(type, (number) + 12)
 
-const uint8_t knit_head_table[256] = {
-    /* 00 */ X16(T(UINT, 0)), X16(T(UINT, 0)), X16(T(UINT, 0)), X16(T(UINT, 0)),
-    /* 40 */ X16(T(UINT, 0)), X16(T(UINT, 0)), X16(T(UINT, 0)), X16(T(UINT, 0)),
-    /* 80 */ X16(T(MAP, 0)), X16(T(ARRAY, 0)), X16(T(STR, 0)), X16(T(STR, 0)),
-    /* c0 */ T(NIL, 0), T(RESERVED, 0), T(BOOL, 0), T(BOOL, 0),
-    /* c4 */ T(BIN, 1), T(BIN, 2), T(BIN, 4), T(EXT, 2), T(EXT, 3), T(EXT, 5),
-    /* ca */ T(FLOAT32, 4), T(FLOAT64, 8), T(UINT, 1), T(UINT, 2), T(UINT, 4), T(UINT, 8),
-    /* d0: signed integers may hold numbers that are not negative; read_wide() mends the type */
-    T(INT, 1), T(INT, 2), T(INT, 4), T(INT, 8),
-    /* d4 */ T(EXT, 1), T(EXT, 1), T(EXT, 1), T(EXT, 1), T(EXT, 1),
-    /* d9 */ T(STR, 1), T(STR, 2), T(STR, 4), T(ARRAY, 2), T(ARRAY, 4), T(MAP, 2), T(MAP, 4),
-    /* e0 */ X16(T(INT, 0)), X16(T(INT, 0))};
+const struct knit_head_first knit_head_table[256] = {
+    /* 00 */ ONE16(UINT, 0), ONE16(UINT, 16), ONE16(UINT, 32), ONE16(UINT, 48),
+    /* 40 */ ONE16(UINT, 64), ONE16(UINT, 80), ONE16(UINT, 96), ONE16(UINT, 112),
+    /* 80 */ ONE16(MAP, 0), ONE16(ARRAY, 0), ONE16(STR, 0), ONE16(STR, 16),
+    /* c0 */ ONE(NIL, 0), WIDE(RESERVED, 0), ONE(BOOL, 0), ONE(BOOL, 1),
+    /* c4 */ WIDE(BIN, 1), WIDE(BIN, 2), WIDE(BIN, 4), WIDE(EXT, 2), WIDE(EXT, 3), WIDE(EXT, 5),
+    /* ca */ WIDE(FLOAT32, 4), WIDE(FLOAT64, 8),
+    /* cc */ WIDE(UINT, 1), WIDE(UINT, 2), WIDE(UINT, 4), WIDE(UINT, 8),
+    /* d0: may hold numbers that are not negative; knit_head_read_wide() mends the type */
+    WIDE(INT, 1), WIDE(INT, 2), WIDE(INT, 4), WIDE(INT, 8),
+    /* d4 */ WIDE(EXT, 1), WIDE(EXT, 1), WIDE(EXT, 1), WIDE(EXT, 1), WIDE(EXT, 1),
+    /* d9 */ WIDE(STR, 1), WIDE(STR, 2), WIDE(STR, 4),
+    /* dc */ WIDE(ARRAY, 2), WIDE(ARRAY, 4), WIDE(MAP, 2), WIDE(MAP, 4),
+    /* e0 */ ONE16(INT, -32), ONE16(INT, -16)};
 
-#undef T
-#undef X8
-#undef X16
+#undef WIDE
+#undef ONE
+#undef ONE4
+#undef ONE16
 
+/* count: 1, 2, 4 or 8. */
 static uint64_t load_big_endian(const uint8_t *bytes, unsigned count)
 {
     uint64_t word = 0;
-    unsigned i;
+    uint32_t half;
 
-    for (i = 0; i < count; i++)
-        word = word << 8 | bytes[i];
-    return word;
+    if (count == 8) {
+        memcpy(&word, bytes, sizeof(word));
+        return be64toh(word);
+    }
+    if (count == 4) {
+        memcpy(&half, bytes, sizeof(half));
+        return be32toh(half);
+    }
+    return count == 2 ? (uint64_t)bytes[0] << 8 | bytes[1] : bytes[0];
 }
 
 static uint64_t load_signed(const uint8_t *bytes, unsigned count)
@@ -45,21 +65,11 @@ static uint64_t load_signed(const uint8_t *bytes, unsigned count)
     return (uint64_t)((int64_t)(word << shift) >> shift);
 }
 
-/* The number that a one-byte head carries. */
-static uint64_t fixed_value(uint8_t first)
-{
-    if (first >= 0xe0)
-        return (uint64_t)(int64_t)(int8_t)first;
-    if (first >= 0xc0)
-        return first == 0xc3;
-    return first >= 0xa0 ? first & 0x1f : first & 0x0f;
-}
-
 int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
 {
-    uint8_t first = bytes[0], entry = knit_head_table[first];
-    unsigned more = entry >> 4;
-    struct knit_head head = {.type = entry & 0x0f, .size = (uint8_t)(1 + more)};
+    uint8_t first = bytes[0], form = knit_head_table[first].form;
+    unsigned more = form >> 4;
+    struct knit_head head = {.type = form & 0x0f, .size = (uint8_t)(1 + more)};
 
     if (head.type == KNIT_HEAD_RESERVED)
         return KNIT_HEAD_E_RESERVED;
@@ -69,8 +79,6 @@ int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_
         head.ext = (int8_t)bytes[more];
         /* fixext 1, 2, 4, 8, 16: the length lies in the first byte. */
         head.value = more == 1 ? 1u << (first - 0xd4) : load_big_endian(bytes + 1, more - 1);
-    } else if (more == 0) {
-        head.value = first <= 0x7f ? first : fixed_value(first);
     } else if (head.type == KNIT_HEAD_INT) {
         head.value = load_signed(bytes + 1, more);
         if ((int64_t)head.value >= 0)

@@ -47,14 +47,18 @@ struct knit_head {
     uint64_t value;
 };
 
-/* What a first byte says: type in the low nibble, bytes that follow it in the head in the high one.
- */
-extern const uint8_t knit_head_table[256];
+/* What a first byte says. */
+struct knit_head_first {
+    uint8_t form; /* type in the low nibble, bytes that follow in the head in the high one */
+    int8_t value; /* of a head that is one byte */
+};
+
+extern const struct knit_head_first knit_head_table[256];
 
 /* Bytes of the head that begins with `first`: 1..9. */
 static inline unsigned knit_head_size(uint8_t first)
 {
-    return 1u + (knit_head_table[first] >> 4);
+    return 1u + (knit_head_table[first].form >> 4);
 }
 
 /* What does not fit one byte; knit_head_read() calls it, nobody else needs to. */
@@ -63,13 +67,16 @@ int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_
 /* Read the head at `bytes`. Returns 0, KNIT_HEAD_E_SHORT, KNIT_HEAD_E_RESERVED; never < 0. */
 static inline int knit_head_read(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
 {
+    const struct knit_head_first *first;
+
     if (len == 0)
         return KNIT_HEAD_E_SHORT;
-    if (bytes[0] <= 0x7f) {
-        *ret_head = (struct knit_head){.type = KNIT_HEAD_UINT, .size = 1, .value = bytes[0]};
-        return 0;
-    }
-    return knit_head_read_wide(bytes, len, ret_head);
+    first = &knit_head_table[bytes[0]];
+    if (first->form >= KNIT_HEAD_RESERVED)
+        return knit_head_read_wide(bytes, len, ret_head);
+    *ret_head = (struct knit_head){
+        .type = first->form, .size = 1, .value = (uint64_t)(int64_t)first->value};
+    return 0;
 }
 
 static inline bool knit_head_has_body(const struct knit_head *head)

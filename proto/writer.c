@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* msgpack-c's packer is a pointer and a function, so one is made on the stack for each put: nothing
- * of it has to be kept, and no header shows it. What the packer cannot know is counted here: `left`
- * is a stack of values still due, its bottom being the single value that a writer is for.
+/* msgpack-c's packer is a template over what it appends to; here that is a buffer, so that the few
+ * bytes of a head go straight into it (msgpack.h's own instance of the template appends through a
+ * function pointer). What the packer cannot know is counted here: `left` is a stack of values still
+ * due, its bottom being the single value that a writer is for.
  */
 #include "proto/writer.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include <msgpack.h>
+#include <msgpack/pack_define.h>
+#include <msgpack/timestamp.h>
+
+#define msgpack_pack_inline_func(name)               static inline int msgpack_pack##name
+#define msgpack_pack_user                            struct knit_buffer *
+#define msgpack_pack_append_buffer(user, bytes, len) return knit_buffer_append(user, bytes, len)
+#include <msgpack/pack_template.h>
 
 #include "proto/check.h"
 #include "proto/text.h"
-
-static int write_bytes(void *buffer, const char *bytes, size_t len)
-{
-    return knit_buffer_append(buffer, bytes, len) ? -1 : 0;
-}
 
 static void fail(struct knit_writer *writer, int error)
 {
@@ -28,28 +30,28 @@ void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer)
 {
     writer->buffer = buffer;
     writer->start = buffer->len;
-    writer->inherited = buffer->error;
-    writer->error = 0;
+    writer->inherited = writer->error = buffer->error;
+    if (buffer->error > 0)
+        writer->error = KNIT_WRITER_E_FULL;
     writer->depth = 0;
     writer->left[0] = 1;
 }
 
-/* A value is about to be put: is one due? Gives the packer to put it with. */
-static bool begin(struct knit_writer *writer, msgpack_packer *ret_packer)
+/* A value is about to be put: is one due? */
+static inline bool begin(struct knit_writer *writer)
 {
-    if (writer->error || writer->inherited)
+    if (writer->error)
         return false;
     if (writer->left[writer->depth] == 0) {
         fail(writer, KNIT_WRITER_E_SURPLUS);
         return false;
     }
     writer->left[writer->depth]--;
-    msgpack_packer_init(ret_packer, writer->buffer, write_bytes);
     return true;
 }
 
 /* A value has been put: close what is full, and note what the buffer says. */
-static void end(struct knit_writer *writer)
+static inline void end(struct knit_writer *writer)
 {
     int error = writer->buffer->error;
 
@@ -61,70 +63,58 @@ static void end(struct knit_writer *writer)
 
 void knit_writer_nil(struct knit_writer *writer)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_nil(&packer);
+    msgpack_pack_nil(writer->buffer);
     end(writer);
 }
 
 void knit_writer_bool(struct knit_writer *writer, bool value)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
     if (value)
-        msgpack_pack_true(&packer);
+        msgpack_pack_true(writer->buffer);
     else
-        msgpack_pack_false(&packer);
+        msgpack_pack_false(writer->buffer);
     end(writer);
 }
 
 void knit_writer_int(struct knit_writer *writer, int64_t value)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_int64(&packer, value);
+    msgpack_pack_int64(writer->buffer, value);
     end(writer);
 }
 
 void knit_writer_uint(struct knit_writer *writer, uint64_t value)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_uint64(&packer, value);
+    msgpack_pack_uint64(writer->buffer, value);
     end(writer);
 }
 
 void knit_writer_float(struct knit_writer *writer, double value)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_double(&packer, value);
+    msgpack_pack_double(writer->buffer, value);
     end(writer);
 }
 
 void knit_writer_str(struct knit_writer *writer, const char *text, size_t len)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
     if (len > UINT32_MAX) {
         fail(writer, KNIT_WRITER_E_FULL);
     } else if (!knit_text_is_utf8(text, len)) {
         fail(writer, KNIT_WRITER_E_TEXT);
     } else {
-        msgpack_pack_str(&packer, len);
-        msgpack_pack_str_body(&packer, text, len);
+        msgpack_pack_str(writer->buffer, len);
+        msgpack_pack_str_body(writer->buffer, text, len);
     }
     end(writer);
 }
@@ -145,15 +135,14 @@ void knit_writer_bin(struct knit_writer *writer, const void *bytes, size_t len)
 void *knit_writer_bin_place(struct knit_writer *writer, size_t len)
 {
     struct knit_buffer *buffer = writer->buffer;
-    msgpack_packer packer;
     uint8_t *place = NULL;
 
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return NULL;
     if (len > UINT32_MAX) {
         fail(writer, KNIT_WRITER_E_FULL);
     } else {
-        msgpack_pack_bin(&packer, len);
+        msgpack_pack_bin(writer->buffer, len);
         place = knit_buffer_reserve(buffer, len);
         if (place)
             buffer->len += len;
@@ -165,11 +154,9 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len)
 size_t knit_writer_bin_head(uint8_t ret_head[KNIT_WRITER_BIN_HEAD_MAX], uint32_t len)
 {
     struct knit_buffer buffer;
-    msgpack_packer packer;
 
     knit_buffer_init_fixed(&buffer, ret_head, KNIT_WRITER_BIN_HEAD_MAX);
-    msgpack_packer_init(&packer, &buffer, write_bytes);
-    msgpack_pack_bin(&packer, len);
+    msgpack_pack_bin(&buffer, len);
     return buffer.len;
 }
 
@@ -184,21 +171,17 @@ static void open_container(struct knit_writer *writer, uint64_t values)
 
 void knit_writer_array(struct knit_writer *writer, uint32_t count)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_array(&packer, count);
+    msgpack_pack_array(writer->buffer, count);
     open_container(writer, count);
 }
 
 void knit_writer_map(struct knit_writer *writer, uint32_t count)
 {
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
-    msgpack_pack_map(&packer, count);
+    msgpack_pack_map(writer->buffer, count);
     open_container(writer, (uint64_t)count * 2);
 }
 
@@ -220,10 +203,9 @@ static int writer_error(int check_error)
 
 void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len)
 {
-    msgpack_packer packer;
     int r;
 
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
     r = knit_check_ext(code, body, len, KNIT_DEPTH_MAX - writer->depth, NULL);
     if (len > UINT32_MAX) {
@@ -231,8 +213,8 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
     } else if (r) {
         fail(writer, writer_error(r));
     } else {
-        msgpack_pack_ext(&packer, len, (int8_t)code);
-        msgpack_pack_ext_body(&packer, body, len);
+        msgpack_pack_ext(writer->buffer, len, (int8_t)code);
+        msgpack_pack_ext_body(writer->buffer, body, len);
     }
     end(writer);
 }
@@ -240,23 +222,20 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
 {
     msgpack_timestamp time = {.tv_sec = seconds, .tv_nsec = nanoseconds};
-    msgpack_packer packer;
-
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
     if (nanoseconds >= 1000000000u)
         fail(writer, KNIT_WRITER_E_EXT);
     else
-        msgpack_pack_timestamp(&packer, &time);
+        msgpack_pack_timestamp(writer->buffer, &time);
     end(writer);
 }
 
 void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len)
 {
-    msgpack_packer packer;
     int r;
 
-    if (!begin(writer, &packer))
+    if (!begin(writer))
         return;
     r = knit_check_value(msgpack, len, KNIT_DEPTH_MAX - writer->depth, NULL);
     if (r)
