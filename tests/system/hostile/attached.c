@@ -121,7 +121,7 @@ static uint32_t code_of(const struct knit_item *error)
 static uint64_t number_of(struct knit_span map, const char *key)
 {
     struct knit_item item;
-    uint64_t value;
+    uint64_t value = 0;
 
     if (knit_walk_find(map, key, &item) != 0 || !knit_item_uint(&item, &value))
         die(key);
