@@ -59,15 +59,7 @@ libraries=$root/usr/lib/$triplet
 mkdir -p "$root" "$libraries" "$work/packages" "$work/bin" "$work/log"
 
 scratch=$(mktemp -d)
-daemon=
-finish()
-{
-  if [ -n "$daemon" ]; then
-    kill -TERM "$daemon" 2>/dev/null || true
-    wait "$daemon" 2>/dev/null || true
-  fi
-  rm -rf "$scratch"
-}
+. "$here/daemon.sh"
 trap finish EXIT
 
 # ---- fetching and building -------------------------------------------------------------------------------------------
@@ -149,24 +141,6 @@ find_program()
 }
 
 # ---- running ---------------------------------------------------------------------------------------------------------
-
-# One worker and one event loop, as every peer has one worker.
-start_daemon()
-{
-  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
-    --worker-program "$build/fastpath/knitting-worker" --module "$build/clients/examples/example.so" \
-    --ready-file "$scratch/ready" >"$scratch/daemon" 2>&1 &
-  daemon=$!
-  until [ -s "$scratch/ready" ]; do
-    kill -0 "$daemon" 2>/dev/null || { daemon=; cat "$scratch/daemon" >&2; exit 1; }
-    sleep 0.05
-  done
-}
-
-url()
-{
-  sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
-}
 
 # Lines of JSON with the name and round in front.
 run()

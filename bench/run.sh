@@ -35,38 +35,8 @@ done
 parts=${parts:-floors lanes calls}
 
 scratch=$(mktemp -d)
-daemon=
-finish()
-{
-  if [ -n "$daemon" ]; then
-    kill -TERM "$daemon" 2>/dev/null || true
-    wait "$daemon" 2>/dev/null || true
-  fi
-  rm -rf "$scratch"
-}
+. "$here/daemon.sh"
 trap finish EXIT
-
-# One worker and one event loop, as every figure that others are compared with.
-start_daemon()
-{
-  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
-    --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
-    --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
-  daemon=$!
-  until [ -s "$scratch/ready" ]; do
-    if ! kill -0 "$daemon" 2>/dev/null; then
-      daemon=
-      cat "$scratch/log" >&2
-      exit 1
-    fi
-    sleep 0.05
-  done
-}
-
-url()
-{
-  sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
-}
 
 # Each floor stands before what is measured against it.
 cases()

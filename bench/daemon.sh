@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by the scripts beside it: a daemon to measure, with one worker and one event loop, as every figure that others
+# are compared with. Expects $build and, for its files, $scratch.
+# shellcheck shell=bash disable=SC2154
+daemon=
+
+start_daemon()
+{
+  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
+    --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
+    --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
+  daemon=$!
+  until [ -s "$scratch/ready" ]; do
+    if ! kill -0 "$daemon" 2>/dev/null; then
+      daemon=
+      cat "$scratch/log" >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+# The daemon's address by its scheme.
+url()
+{
+  sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
+}
+
+finish()
+{
+  if [ -n "$daemon" ]; then
+    kill -TERM "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+  fi
+  rm -rf "$scratch"
+}
