@@ -4,11 +4,14 @@ which the next daemon replaces. A socket that is served is refused.
 """
 
 import os
+import signal
 import subprocess
+import tempfile
 import time
+import unittest.mock
 
-from knit_harness import Case, main, wait_until
-from knit_witness import Caller, LedgerDaemon, is_alive, milliseconds_since
+from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_witness import Caller, LedgerDaemon, Outcome, is_alive, milliseconds_since
 
 DISCONNECTED = 501
 KILLED = -9
@@ -67,6 +70,25 @@ class DaemonDeath(Case):
                 self.assertEqual(outcome.started, truth, outcomes)
         return max((o.ns - killed_ns) / 1e6 for o in outcomes)
 
+    def test_calls_made_after_its_death_fail_at_once(self):
+        for transport in ('tcp', 'unix', 'shm'):
+            with self.subTest(transport), LedgerDaemon() as daemon, \
+                    Caller(daemon.url(transport), 'calls', 1, 100, 8) as caller:
+                daemon.expected_status = KILLED
+                caller.wait_ready()
+                daemon.ledger.wait_for(100)
+                daemon.process.kill()
+                daemon.wait()
+                # It has not looked since, so the calls are started all the same, or refused at once (status 1).
+                caller.process.stdin.write('\n')
+                caller.process.stdin.close()
+                begun = time.monotonic()
+                text = caller.process.stdout.read()
+                self.assertLess(time.monotonic() - begun, 2 * SLOWDOWN)
+                outcomes = [Outcome(line) for line in text.splitlines() if not line.startswith('ready')]
+                self.assertEqual({o.code for o in outcomes} - {DISCONNECTED}, set())
+                self.assertIn((caller.process.wait(), len(outcomes)), ((0, 9), (1, 0)))
+
     def test_nothing_is_left_but_socket_and_lock(self):
         with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'hold', 1, 1, 1) as caller:
             daemon.expected_status = KILLED
@@ -80,6 +102,26 @@ class DaemonDeath(Case):
             daemon.wait()
             caller.outcomes()
             self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'k.sock', 'k.sock.lock', 'log', 'ready'])
+
+    def test_ctrl_c_reaches_its_workers_through_it_alone(self):
+        """A terminal signals the whole process group; workers are not in it, so what runs comes to its end."""
+        with tempfile.NamedTemporaryFile('w', prefix='knit-', delete=False) as script:
+            script.write(f'#!/bin/sh\nexec setsid "{os.environ["KNIT_DAEMON"]}" "$@"\n')
+        self.addCleanup(os.unlink, script.name)
+        os.chmod(script.name, 0o755)
+        with unittest.mock.patch.dict(os.environ, KNIT_DAEMON=script.name), LedgerDaemon() as daemon, \
+                daemon.tcp() as rpc, Caller(daemon.url('shm'), 'hold', 1, 2, 1) as caller:
+            caller.wait_ready()
+            running = rpc.request('hold', 1, 1)
+            daemon.ledger.wait_for(1)
+            daemon.ledger.wait_for(2)
+            self.assertEqual(os.getpgid(daemon.pid), daemon.pid)
+            os.killpg(daemon.pid, signal.SIGINT)
+            wait_until(lambda: 'msg=draining' in daemon.log(), 'it to drain')
+            daemon.ledger.open_gate(1)
+            self.assertGreater(rpc.result(running), 0)
+            self.assertEqual([o.code for o in caller.outcomes()], [0])
+            self.assertEqual(daemon.wait(), 0)
 
     def test_a_stale_socket_is_replaced_and_a_live_one_refused(self):
         with LedgerDaemon() as first:
