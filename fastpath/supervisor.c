@@ -292,8 +292,8 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
 
 /* ---- telling a worker that serves ---- */
 
-/* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger to
- * a worker anyway, so a copy would protect against nothing but accidents. */
+/* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger
+ * to a worker anyway, so a copy would protect against nothing but accidents. */
 static bool is_trusted(const struct knit_member *member)
 {
     return !member->is_foreign || member->peer.uid == 0 || member->peer.uid == geteuid();

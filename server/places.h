@@ -15,8 +15,8 @@ enum {
  * Returns 0 or KNIT_PLACES_E_REFUSED. */
 int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct knit_sentence *why);
 
-/* The modules' real paths, ended by NULL, to be freed with knit_places_free(), whatever is returned.
- * An empty list means all that are installed; the one word none means none.
+/* The modules' real paths, ended by NULL, to be freed with knit_places_free(), whatever is
+ * returned. An empty list means all that are installed; the one word none means none.
  * Returns 0, KNIT_PLACES_E_REFUSED, -ENOMEM. */
 int knit_places_find_modules(
     const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why);
