@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: what a daemon hands over at `$/attach` is believed only after it was checked, and nothing
- * of a refused session stays behind. Method: a server in a thread that lies in each way there is. */
+ * of a refused session stays behind. Method: a server in a thread that lies in each way there is.
+ */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
