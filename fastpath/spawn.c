@@ -98,8 +98,14 @@ static _Noreturn void run_child(
         /* The parent may have died before it could be told of. */
         if (getppid() != parent)
             _exit(127);
-        (void)execvpe(
-            options->argv[0], (char *const *)options->argv, (char *const *)options->environment);
+        /* Only words without a path are searched for: execvpe() would hand a file that is no
+         * program to a shell. */
+        if (strchr(options->argv[0], '/') != NULL)
+            (void)execve(options->argv[0], (char *const *)options->argv,
+                (char *const *)options->environment);
+        else
+            (void)execvpe(options->argv[0], (char *const *)options->argv,
+                (char *const *)options->environment);
     }
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.hello.error = errno;
