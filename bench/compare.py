@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 
-LOCAL = ('zeromq-inproc',)
+LOCAL = ('zeromq-inproc', 'piscina')
 NOISY_PERCENT = 15
 OWN = 'knitting-'
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -97,7 +97,7 @@ def table(rows, skipped):
             if case[1] == 1:
                 text += f' ({short(row["p50_ns"] / 1000)} us)'
             if row['knitting_times'] is not None:
-                text += f', **{row["knitting_times"]:.1f}x**'
+                text += f', **{row["knitting_times"]:.{1 if row["knitting_times"] >= 1 else 2}f}x**'
             cells.append(text)
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     lines += [f'| {name} | ' + ' | '.join(['skipped'] * len(cases)) + ' |' for name in skipped if name not in names]

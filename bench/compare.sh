@@ -10,8 +10,8 @@ usage()
 usage: bench/compare.sh [OPTION...]
 
 An argument goes to one worker and comes back, one call at a time and 64 in flight, by Knitting and by other systems.
-Those are unpacked from Debian's packages into a folder of their own, never installed, and talk over loopback alone.
-One that cannot be had is reported as skipped.
+Those are unpacked from Debian's packages (piscina: npm's) into a folder of their own, never installed, and talk over
+loopback alone. bare is no system: bytes to another process over TCP and back. One that cannot be had is reported as skipped.
 
   --build DIR      build folder (build, beside bench); must be built
   --work DIR       what is fetched and built lies here and is kept (BUILD/peers)
@@ -25,14 +25,17 @@ TEXT
 
 # name, what it needs, how its program is built, which server it starts
 peers='
+bare           -                                    bare.c                 -lpthread  -
 gearmand       gearman-job-server,libgearman-dev    gearman.c              -lgearman  gearmand
 nats           nats-server,libnats-dev              nats.c                 -lnats     nats-server
 nats-gathered  nats-server,libnats-dev              -DGATHERED,nats.c      -lnats     nats-server
 grpc           libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf-compiler-grpc  grpc.cc  -lgrpc++,-lgrpc,-lgpr,-lprotobuf,-labsl_synchronization  -
+capnproto      capnproto,libcapnp-dev               capnproto.cc           -lcapnp-rpc,-lcapnp,-lkj-async,-lkj  -
 zeromq         libzmq3-dev                          zeromq.c               -lzmq      -
 zeromq-inproc  libzmq3-dev                          -DINPROC,zeromq.c      -lzmq      -
 nng            libnng-dev                           nng.c                  -lnng      -
 redis-queue    redis-server,libhiredis-dev          redis.c                -lhiredis  redis-server
+piscina        npm:piscina                          piscina.mjs            -          node
 '
 
 build=$here/../build work='' rounds=7 seconds=0.3 only='' out=''
@@ -68,7 +71,12 @@ trap finish EXIT
 fetch()
 {
   local name=$1 list package packages
-  [ ! -e "$work/packages/$name.done" ] || return 0
+  if [ "$2" = - ] || [ -e "$work/packages/$name.done" ]; then
+    return 0
+  elif [[ $2 = npm:* ]]; then
+    npm install --prefix "$work/npm" --no-audit --no-fund "${2#npm:}" && touch "$work/packages/$name.done"
+    return
+  fi
   IFS=, read -ra packages <<<"$2"
   list=$(apt-get install --simulate --no-install-recommends "${packages[@]}" | awk '$1 == "Inst" { print $2 }') ||
     return 1
@@ -114,14 +122,25 @@ build_peer()
   local include=(-I"$here/.." -isystem "$root/usr/include")
   IFS=, read -ra sources <<<"$2"
   IFS=, read -ra libraries_of <<<"$3"
-  if [ "$2" = grpc.cc ]; then
-    (
-      cd "$scratch"
-      LD_LIBRARY_PATH=$libraries "$(find_program protoc)" -I"$here/peers" --cpp_out=. --grpc_out=. \
+  case $2 in
+    *.mjs)
+      printf '#!/bin/sh\nshift; shift; exec "%s" "%s" -s "%s" "$@"\n' "$(find_program node)" "$here/peers/$2" \
+        "$work/npm/node_modules" >"$work/bin/$name"
+      chmod +x "$work/bin/$name"
+      return ;;
+    grpc.cc)
+      LD_LIBRARY_PATH=$libraries "$(find_program protoc)" -I"$here/peers" --cpp_out="$scratch" --grpc_out="$scratch" \
         --plugin=protoc-gen-grpc="$(find_program grpc_cpp_plugin)" grpc.proto
-      c++ -std=c++17 -O2 "${include[@]}" -I. -o "$work/bin/$name" "$here/peers/grpc.cc" grpc.pb.cc grpc.grpc.pb.cc \
-        "${harness[@]}" "${libraries_of[@]}" -lm -lpthread
-    )
+      sources+=("$scratch"/grpc.pb.cc "$scratch"/grpc.grpc.pb.cc) ;;
+    capnproto.cc)
+      LD_LIBRARY_PATH=$libraries "$(find_program capnp)" compile --no-standard-import --src-prefix="$here/peers" \
+        -o"$(find_program capnpc-c++)":"$scratch" "$here/peers/capnproto.capnp"
+      mv "$scratch"/capnproto.capnp.c++ "$scratch"/capnproto.capnp.cc
+      sources+=("$scratch"/capnproto.capnp.cc) ;;
+  esac
+  if [[ $2 = *.cc ]]; then
+    (cd "$here/peers" && c++ -std=c++17 -O2 "${include[@]}" -I"$scratch" -o "$work/bin/$name" "${sources[@]}" \
+      "${harness[@]}" "${libraries_of[@]}" -lm -lpthread)
   else
     (cd "$here/peers" && cc -O2 -D_GNU_SOURCE "${include[@]}" -o "$work/bin/$name" "${sources[@]}" "${harness[@]}" \
       "${libraries_of[@]}" -lm -lpthread)
