@@ -66,7 +66,7 @@ struct knit_lane_options {
     uint32_t spin_us;          /* longest spin before parking; adapts below that; 0 = none */
     uint32_t pause_ns;         /* of one pause in a spin; 0 = none */
     uint32_t park_ms;          /* belt: longest sleep; 0 = no limit */
-    uint64_t result_max_bytes; /* one outcome; 0 = an eighth of the reply arena */
+    uint64_t result_max_bytes; /* one outcome; 0 = a lane's whole reply arena */
     knit_lane_run *run;
     void *run_arg;
     /* Both on the worker's thread, between jobs. This session broke the protocol; no more is served

@@ -208,7 +208,11 @@ static uint64_t cost(const struct knit_pool *pool, const struct knit_geometry *g
 {
     uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
     uint64_t budget = pool->options.reply_budget_bytes;
+    /* What each lane may touch in any case. */
+    uint64_t least = geometry->lanes * (pool->options.max_payload_bytes + KNIT_PAGE);
 
+    if (budget != 0 && budget < least)
+        budget = least;
     return knit_layout_request_bytes(geometry) + knit_layout_reply_bytes(geometry) - arenas +
            (budget != 0 && budget < arenas ? budget : arenas);
 }

@@ -388,13 +388,14 @@ static void sessions_come_and_go_while_workers_die(void **state)
         struct knit_pool_lane_stats lane;
         struct pools_outcome sum = {0};
 
-        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-        pools_wait(&pools, &sum);
-        assert_int_equal(sum.number, 5);
+        /* Before the call: without any worker for a second it would be refused. */
         assert_true(
             KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, i % 2, &lane),
                                                       lane.state == KNIT_POOL_LANE_SERVING),
                 20000));
+        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+        pools_wait(&pools, &sum);
+        assert_int_equal(sum.number, 5);
         assert_int_equal(kill(lane.pid, SIGKILL), 0);
         assert_true(KNIT_WAIT_UNTIL(
             pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_DIED) > i, 20000));
@@ -423,6 +424,22 @@ static void memory_is_limited(void **state)
     assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
     assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[1]), KNIT_POOL_E_MEMORY);
     knit_pool_grant_close(&grants[0]);
+    pools_fini(&pools);
+}
+
+/* Each lane may keep one largest outcome, however small the budget of all of them. */
+static void what_lanes_may_touch_in_any_case_is_counted(void **state)
+{
+    struct pools pools;
+    struct knit_pool_stats stats;
+
+    (void)state;
+    pools_init(&pools, 4);
+    pools.options.reply_budget_bytes = 1u << 20;
+    assert_int_equal(pools_open(&pools), 0);
+    knit_pool_stats(pools.pool, &stats);
+    assert_true(stats.memory_bytes >=
+                pools.options.payload_max_bytes + 4 * pools.options.max_payload_bytes);
     pools_fini(&pools);
 }
 
@@ -558,6 +575,7 @@ int main(void)
         cmocka_unit_test(nonsense_in_its_memory_condemns_a_session_and_no_other),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
+        cmocka_unit_test(what_lanes_may_touch_in_any_case_is_counted),
         cmocka_unit_test(a_task_of_a_closed_session_is_told_and_then_ended),
         cmocka_unit_test(draining_lets_all_calls_end),
         cmocka_unit_test(closing_at_once_ends_calls_in_shutdown),
