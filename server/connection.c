@@ -68,6 +68,9 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
 
     if (!connection) {
         (void)close(fd);
+        /* Whoever handed it over counts it as open until it is closed. */
+        KNIT_COUNT(loop, connections_accepted);
+        KNIT_COUNT(loop, connections_closed);
         return -ENOMEM;
     }
     connection->loop = loop;
