@@ -55,7 +55,7 @@ abort -DG=5
 recovery -DN=3 -DDEATHS=2 -DRETRIES=2
 recovery -DN=3 -DCALLER_DIES
 recovery -DN=3 -DHOST_DIES
-hostile -DN=2 -DS=2
+hostile -DN=1 -DS=2
 hostile -DN=3 -DTURN=4
 arena -DN=4 -DDEATHS=2
 arena -DN=6 -DDEATHS=3
