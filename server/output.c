@@ -237,6 +237,14 @@ static void on_full(struct knit_connection *connection)
     }
 }
 
+/* Such a connection keeps others' results out of the arena. Reading a byte now and then is no
+ * progress then: it has output_stall_s to come back to its share. */
+static bool pins_too_much(const struct knit_connection *connection)
+{
+    return connection->pinned_bytes >
+           connection->loop->all->settings->payload_max_bytes / PINNED_SHARE;
+}
+
 void knit_output_flush(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
@@ -253,7 +261,9 @@ void knit_output_flush(struct knit_connection *connection)
     }
     if (n > 0) {
         knit_counter_add(&loop->counters.bytes_out, (uint64_t)n);
-        connection->progress_ns = connection->activity_ns = loop->now_ns;
+        connection->activity_ns = loop->now_ns;
+        if (!pins_too_much(connection))
+            connection->progress_ns = loop->now_ns;
     }
     if (knit_output_waiting(connection) == 0)
         on_empty(connection);
