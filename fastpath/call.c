@@ -141,20 +141,27 @@ static struct knit_buffer *open_result(struct knit_call *call, size_t size)
     return &call->runner->results;
 }
 
+/* Not inlined, like all that words an error: a call that goes well would pay for the texts'
+ * frames. */
+static __attribute__((cold, noinline)) int fail_result(
+    struct knit_call *call, int error, const struct knit_signature_mismatch *why)
+{
+    char text[512];
+
+    if (error == KNIT_SIGNATURE_E_TOO_DEEP)
+        return fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
+    (void)knit_signature_explain(why, true, text, sizeof(text));
+    return fail(call, KNIT_BAD_RESULT, text);
+}
+
 /* Encoded bytes become the outcome when they are what the signature promises. */
 static int settle_result(struct knit_call *call, const void *bytes, size_t len)
 {
     struct knit_signature_mismatch why;
     int error = knit_signature_check_result(call->task->signature, bytes, len, &why);
 
-    if (error == KNIT_SIGNATURE_E_TOO_DEEP)
-        return fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
-    if (error != 0) {
-        char text[512];
-
-        (void)knit_signature_explain(&why, true, text, sizeof(text));
-        return fail(call, KNIT_BAD_RESULT, text);
-    }
+    if (error != 0)
+        return fail_result(call, error, &why);
     return settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
 }
 
@@ -385,10 +392,16 @@ static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
     return knit_span(params + off, len);
 }
 
+/* The heads of recorded arguments were kept by the check: they are not read again. */
 static bool read_arg(const struct knit_call *call, uint32_t index, struct knit_head *ret_head)
 {
-    struct knit_span arg = find_arg(call, index);
+    struct knit_span arg;
 
+    if (index < call->arg_count && index < KNIT_SIGNATURE_PARAMS_MAX) {
+        *ret_head = call->args.arg[index].head;
+        return true;
+    }
+    arg = find_arg(call, index);
     return arg.bytes != NULL && knit_head_read(arg.bytes, arg.len, ret_head) == 0;
 }
 
@@ -440,12 +453,10 @@ static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_
     struct knit_head head;
 
     *ret_len = 0;
-    if (arg.bytes == NULL || knit_head_read(arg.bytes, arg.len, &head) != 0 ||
-        !knit_head_has_body(&head) ||
-        head.size > arg.len || head.value > arg.len - head.size)
+    if (arg.bytes == NULL || !read_arg(call, index, &head) || !knit_head_has_body(&head))
         return NULL;
     /* An argument that is read in place may have changed since the check. */
-    if (head.value > arg.len - head.size)
+    if (head.size > arg.len || head.value > arg.len - head.size)
         return NULL;
     *ret_len = head.value;
     return arg.bytes + head.size;
@@ -598,7 +609,7 @@ void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane)
 }
 
 /* Words a refusal of the lane's: the call was claimed but must not run. */
-static void refuse(struct knit_call *call, int code)
+static __attribute__((cold, noinline)) void refuse(struct knit_call *call, int code)
 {
     struct knit_failure failure;
 
@@ -616,13 +627,25 @@ static void refuse(struct knit_call *call, int code)
     (void)fail_with(call, &failure);
 }
 
+static __attribute__((cold, noinline)) void fail_arguments(
+    struct knit_call *call, int error, const struct knit_signature_mismatch *why)
+{
+    char text[512];
+
+    if (error == KNIT_SIGNATURE_E_TOO_DEEP) {
+        (void)fail(call, KNIT_TOO_DEEP, "the arguments are nested too deep");
+        return;
+    }
+    (void)knit_signature_explain(why, false, text, sizeof(text));
+    (void)fail(call, KNIT_BAD_ARGUMENT, text);
+}
+
 /* Finds the task and looks at the params. False: the call has ended. */
 static bool admit(struct knit_call *call)
 {
     struct knit_runner *runner = call->runner;
     struct knit_job *job = call->job;
     struct knit_signature_mismatch why;
-    char text[512];
     int error;
 
     if (job->refusal != 0) {
@@ -645,13 +668,8 @@ static bool admit(struct knit_call *call)
         return false;
     }
     error = knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);
-    if (error == KNIT_SIGNATURE_E_TOO_DEEP) {
-        (void)fail(call, KNIT_TOO_DEEP, "the arguments are nested too deep");
-        return false;
-    }
     if (error != 0) {
-        (void)knit_signature_explain(&why, false, text, sizeof(text));
-        (void)fail(call, KNIT_BAD_ARGUMENT, text);
+        fail_arguments(call, error, &why);
         return false;
     }
     call->arg_count = call->args.count;

@@ -19,6 +19,7 @@ enum { ZONE_BYTES = 8 * 1024 };
 
 struct knit_decoder {
     msgpack_zone zone;
+    bool is_used; /* since its reset: most calls decode nothing */
 };
 
 static const msgpack_object *object_of(const struct knit_value *value)
@@ -33,7 +34,7 @@ static const struct knit_value *value_of(const msgpack_object *object)
 
 struct knit_decoder *knit_decoder_new(void)
 {
-    struct knit_decoder *decoder = malloc(sizeof(*decoder));
+    struct knit_decoder *decoder = calloc(1, sizeof(*decoder));
 
     if (decoder && !msgpack_zone_init(&decoder->zone, ZONE_BYTES)) {
         free(decoder);
@@ -53,7 +54,9 @@ struct knit_decoder *knit_decoder_free(struct knit_decoder *decoder)
 
 void knit_decoder_reset(struct knit_decoder *decoder)
 {
-    msgpack_zone_clear(&decoder->zone);
+    if (decoder->is_used)
+        msgpack_zone_clear(&decoder->zone);
+    decoder->is_used = false;
 }
 
 const struct knit_value *knit_decoder_read(
@@ -62,6 +65,7 @@ const struct knit_value *knit_decoder_read(
     msgpack_object *object = msgpack_zone_malloc(&decoder->zone, sizeof(*object));
     size_t used = 0;
 
+    decoder->is_used = true;
     if (!object)
         return NULL;
     if (msgpack_unpack(bytes, len, &used, &decoder->zone, object) != MSGPACK_UNPACK_SUCCESS)

@@ -57,36 +57,44 @@ static uint64_t load_big_endian(const uint8_t *bytes, unsigned count)
     return count == 2 ? (uint64_t)bytes[0] << 8 | bytes[1] : bytes[0];
 }
 
-static uint64_t load_signed(const uint8_t *bytes, unsigned count)
+/* The sign of so many bytes, over the whole word. */
+static uint64_t widen(uint64_t word, unsigned count)
 {
-    uint64_t word = load_big_endian(bytes, count);
     unsigned shift = 64 - 8 * count;
 
     return (uint64_t)((int64_t)(word << shift) >> shift);
 }
 
+/* fixext 1, 2, 4, 8, 16 have their length in the first byte. */
+static uint64_t ext_len(const uint8_t *bytes, unsigned more)
+{
+    return more == 1 ? 1u << (bytes[0] - 0xd4) : load_big_endian(bytes + 1, more - 1);
+}
+
 int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
 {
-    uint8_t first = bytes[0], form = knit_head_table[first].form;
+    uint8_t form = knit_head_table[bytes[0]].form, type = form & 0x0f;
     unsigned more = form >> 4;
-    struct knit_head head = {.type = form & 0x0f, .size = (uint8_t)(1 + more)};
+    int8_t ext = 0;
+    uint64_t value;
 
-    if (head.type == KNIT_HEAD_RESERVED)
+    if (type == KNIT_HEAD_RESERVED)
         return KNIT_HEAD_E_RESERVED;
     if (more > len - 1)
         return KNIT_HEAD_E_SHORT;
-    if (head.type == KNIT_HEAD_EXT) {
-        head.ext = (int8_t)bytes[more];
-        /* fixext 1, 2, 4, 8, 16: the length lies in the first byte. */
-        head.value = more == 1 ? 1u << (first - 0xd4) : load_big_endian(bytes + 1, more - 1);
-    } else if (head.type == KNIT_HEAD_INT) {
-        head.value = load_signed(bytes + 1, more);
-        if ((int64_t)head.value >= 0)
-            head.type = KNIT_HEAD_UINT;
+    if (type == KNIT_HEAD_EXT) {
+        ext = (int8_t)bytes[more];
+        value = ext_len(bytes, more);
     } else {
-        head.value = load_big_endian(bytes + 1, more);
+        value = load_big_endian(bytes + 1, more);
+        if (type == KNIT_HEAD_INT) {
+            value = widen(value, more);
+            if ((int64_t)value >= 0)
+                type = KNIT_HEAD_UINT;
+        }
     }
-    *ret_head = head;
+    *ret_head =
+        (struct knit_head){.type = type, .size = (uint8_t)(1 + more), .ext = ext, .value = value};
     return 0;
 }
 

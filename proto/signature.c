@@ -2,9 +2,10 @@
 /* Checking values against a parsed signature. The parser is in signature_parse.c.
  *
  * The walk over the params is one loop. What is most common (numbers, str, bin) is decided on the
- * head alone, right here; everything that may contain something is handed to knit_check_front(),
- * which gives its length and its verdict in the same pass. So no byte is looked at twice, but for
- * the element code of a typed array.
+ * head alone, right here; everything that may contain something, and everything that is wrong, is
+ * handed to knit_check_front(), which gives its length and its verdict in the same pass. So of what
+ * is right, no byte is looked at twice but the head of a container and the element code of a typed
+ * array.
  */
 #include "proto/signature.h"
 
@@ -35,10 +36,31 @@ static void set_malformed(
     why->ext = flaw->ext;
 }
 
-static bool is_typed(const struct place *place, size_t size, uint8_t code)
+/* Which heads a kind may have, as bits; what the head leaves open, fits() looks at. */
+static const uint16_t heads_of[] = {
+    [KNIT_SIGNATURE_ANY] = UINT16_MAX,
+    [KNIT_SIGNATURE_NIL] = 1 << KNIT_HEAD_NIL,
+    [KNIT_SIGNATURE_BOOL] = 1 << KNIT_HEAD_BOOL,
+    [KNIT_SIGNATURE_INT] = 1 << KNIT_HEAD_INT | 1 << KNIT_HEAD_UINT,
+    [KNIT_SIGNATURE_UINT] = 1 << KNIT_HEAD_UINT,
+    [KNIT_SIGNATURE_FLOAT] =
+        1 << KNIT_HEAD_UINT | 1 << KNIT_HEAD_INT | 1 << KNIT_HEAD_FLOAT32 | 1 << KNIT_HEAD_FLOAT64,
+    [KNIT_SIGNATURE_STR] = 1 << KNIT_HEAD_STR,
+    [KNIT_SIGNATURE_BIN] = 1 << KNIT_HEAD_BIN,
+    [KNIT_SIGNATURE_ARRAY] = 1 << KNIT_HEAD_ARRAY,
+    [KNIT_SIGNATURE_MAP] = 1 << KNIT_HEAD_MAP,
+    [KNIT_SIGNATURE_EXT] = 1 << KNIT_HEAD_EXT,
+    [KNIT_SIGNATURE_TYPED] = 1 << KNIT_HEAD_EXT,
+};
+
+/* What can be said of it by the head. */
+static inline bool fits_head(const struct knit_signature_type *type, const struct knit_head *head)
 {
-    return place->head.type == KNIT_HEAD_EXT && place->head.ext == KNIT_EXT_TYPED &&
-           (code == 0 || (size > place->head.size && place->at[place->head.size] == code));
+    if (head->type == KNIT_HEAD_NIL && type->is_optional)
+        return true;
+    return (heads_of[type->kind] >> head->type & 1) != 0 &&
+           (type->kind != KNIT_SIGNATURE_INT || head->type == KNIT_HEAD_INT ||
+               head->value <= INT64_MAX);
 }
 
 /* Whether a value of `size` bytes, well-formed, has the type. */
@@ -46,36 +68,16 @@ static bool fits(const struct knit_signature_type *type, const struct place *pla
 {
     const struct knit_head *head = &place->head;
 
-    if (type->is_optional && head->type == KNIT_HEAD_NIL)
+    if (!fits_head(type, head))
+        return false;
+    if (head->type != KNIT_HEAD_EXT)
         return true;
-    switch ((enum knit_signature_kind)type->kind) {
-    case KNIT_SIGNATURE_ANY:
-        return true;
-    case KNIT_SIGNATURE_NIL:
-        return head->type == KNIT_HEAD_NIL;
-    case KNIT_SIGNATURE_BOOL:
-        return head->type == KNIT_HEAD_BOOL;
-    case KNIT_SIGNATURE_INT:
-        return head->type == KNIT_HEAD_INT ||
-               (head->type == KNIT_HEAD_UINT && head->value <= INT64_MAX);
-    case KNIT_SIGNATURE_UINT:
-        return head->type == KNIT_HEAD_UINT;
-    case KNIT_SIGNATURE_FLOAT:
-        return head->type >= KNIT_HEAD_UINT && head->type <= KNIT_HEAD_FLOAT64;
-    case KNIT_SIGNATURE_STR:
-        return head->type == KNIT_HEAD_STR;
-    case KNIT_SIGNATURE_BIN:
-        return head->type == KNIT_HEAD_BIN;
-    case KNIT_SIGNATURE_ARRAY:
-        return head->type == KNIT_HEAD_ARRAY;
-    case KNIT_SIGNATURE_MAP:
-        return head->type == KNIT_HEAD_MAP;
-    case KNIT_SIGNATURE_EXT:
-        return head->type == KNIT_HEAD_EXT && head->ext == (int8_t)type->detail;
-    case KNIT_SIGNATURE_TYPED:
-        return is_typed(place, size, type->detail);
-    }
-    return false;
+    if (type->kind == KNIT_SIGNATURE_EXT)
+        return head->ext == (int8_t)type->detail;
+    if (type->kind == KNIT_SIGNATURE_TYPED)
+        return head->ext == KNIT_EXT_TYPED &&
+               (type->detail == 0 || (size > head->size && place->at[head->size] == type->detail));
+    return true;
 }
 
 static const char *actual_name(const struct knit_signature_type *type, const struct place *place)
@@ -89,47 +91,44 @@ static const char *actual_name(const struct knit_signature_type *type, const str
     return knit_head_name(head);
 }
 
-/* Well-formed? Gives the value's length. `why` may be NULL. */
-static int measure(
-    struct place *place, size_t base, size_t *ret_size, struct knit_signature_mismatch *why)
+/* Most values are numbers, texts or bytes, and right. Gives the length of such a one; 0 = it may be
+ * anything else, which check_value() finds out. */
+static inline size_t check_plain(const struct knit_signature_type *type, const uint8_t *at,
+    size_t len, struct knit_head *ret_head)
 {
-    struct knit_head *head = &place->head;
-    struct knit_check_flaw flaw;
-    int r;
+    size_t size;
 
-    if (knit_head_read(place->at, place->len, head) == 0) {
-        if (head->type < KNIT_HEAD_STR) {
-            *ret_size = head->size;
-            return 0;
-        }
-        if (head->type <= KNIT_HEAD_BIN && head->value <= place->len - head->size &&
-            (head->type == KNIT_HEAD_BIN ||
-                knit_text_is_utf8(place->at + head->size, (size_t)head->value))) {
-            *ret_size = head->size + (size_t)head->value;
-            return 0;
-        }
-    }
-    r = knit_check_front(place->at, place->len, place->depth, ret_size, &flaw);
-    if (r == 0)
+    if (knit_head_read(at, len, ret_head) != 0 || ret_head->type > KNIT_HEAD_BIN ||
+        (type && !fits_head(type, ret_head)))
         return 0;
-    if (why)
-        set_malformed(why, &flaw, base);
-    return r == KNIT_CHECK_E_TOO_DEEP ? KNIT_SIGNATURE_E_TOO_DEEP : KNIT_SIGNATURE_E_MISMATCH;
+    size = ret_head->size;
+    if (ret_head->type < KNIT_HEAD_STR)
+        return size;
+    if (ret_head->value > len - size ||
+        (ret_head->type == KNIT_HEAD_STR && !knit_text_is_utf8(at + size, (size_t)ret_head->value)))
+        return 0;
+    return size + (size_t)ret_head->value;
 }
 
 /* One value against one type, NULL = any. */
 static int check_value(const struct knit_signature_type *type, struct place *place, size_t base,
     size_t *ret_size, struct knit_signature_mismatch *why)
 {
-    int r = measure(place, base, ret_size, why);
+    struct knit_check_flaw flaw;
+    int r = knit_check_front(place->at, place->len, place->depth, ret_size, &flaw);
 
-    if (r || !type || fits(type, place, *ret_size))
-        return r;
-    if (why) {
-        why->expected = type->text;
-        why->actual = actual_name(type, place);
-        why->offset = base;
+    if (r) {
+        set_malformed(why, &flaw, base);
+        return r == KNIT_CHECK_E_TOO_DEEP ? KNIT_SIGNATURE_E_TOO_DEEP : KNIT_SIGNATURE_E_MISMATCH;
     }
+    /* Bytes that changed since (a trusted caller's mistake) may have no head any more. */
+    if (knit_head_read(place->at, place->len, &place->head) != 0)
+        place->head = (struct knit_head){.size = 1};
+    if (!type || fits(type, place, *ret_size))
+        return 0;
+    why->expected = type->text;
+    why->actual = actual_name(type, place);
+    why->offset = base;
     return KNIT_SIGNATURE_E_MISMATCH;
 }
 
@@ -177,17 +176,22 @@ static int check_elements(const struct knit_signature *signature, struct knit_sp
     for (i = 0; i < count; i++) {
         const struct knit_signature_type *type = type_of(signature, i);
 
-        place = (struct place){
-            .at = params.bytes + at, .len = params.len - at, .depth = KNIT_DEPTH_MAX - 1};
-        r = check_value(type, &place, at, &size, why);
-        if (r) {
-            why->index = i;
-            why->param = type ? type->name : NULL;
-            return r;
+        place.at = params.bytes + at;
+        place.len = params.len - at;
+        size = check_plain(type, place.at, place.len, &place.head);
+        if (size == 0) {
+            place.depth = KNIT_DEPTH_MAX - 1;
+            r = check_value(type, &place, at, &size, why);
+            if (r) {
+                why->index = i;
+                why->param = type ? type->name : NULL;
+                return r;
+            }
         }
         if (args && i < KNIT_SIGNATURE_PARAMS_MAX) {
             args->arg[i].off = (uint32_t)at;
             args->arg[i].len = (uint32_t)size;
+            args->arg[i].head = place.head;
         }
         at += size;
     }
@@ -220,8 +224,9 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     return check_elements(signature, knit_span(params, len), &head, ret_args, why);
 }
 
-int knit_signature_check_result(const struct knit_signature *signature, const void *result,
-    size_t len, struct knit_signature_mismatch *ret_why)
+/* Not inlined: a plain result would pay for its frame. */
+static __attribute__((noinline)) int check_results(const struct knit_signature *signature,
+    const void *result, size_t len, struct knit_signature_mismatch *ret_why)
 {
     const struct knit_signature_type *types = signature->type + signature->param_count;
     struct place place = {.at = result, .len = len, .depth = KNIT_DEPTH_MAX};
@@ -256,6 +261,17 @@ int knit_signature_check_result(const struct knit_signature *signature, const vo
     why->reason = "there are bytes behind the result";
     why->offset = at;
     return KNIT_SIGNATURE_E_MISMATCH;
+}
+
+int knit_signature_check_result(const struct knit_signature *signature, const void *result,
+    size_t len, struct knit_signature_mismatch *ret_why)
+{
+    struct knit_head head;
+
+    if (signature->result_count == 1 && len != 0 &&
+        check_plain(&signature->type[signature->param_count], result, len, &head) == len)
+        return 0;
+    return check_results(signature, result, len, ret_why);
 }
 
 /* How many arguments there may be, in words. */

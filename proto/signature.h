@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/head.h"
 #include "proto/limits.h"
 #include "proto/span.h"
 
@@ -31,13 +32,14 @@ struct knit_signature_flaw {
     const char *reason; /* static text: "unknown type" */
 };
 
-/* Where the arguments lie in the params array's bytes. */
+/* Where the arguments lie in the params array's bytes, and their heads as they were checked. */
 struct knit_signature_args {
     uint32_t count; /* elements of the params array; those beyond KNIT_SIGNATURE_PARAMS_MAX are not
                        recorded */
     struct {
         uint32_t off;
         uint32_t len;
+        struct knit_head head;
     } arg[KNIT_SIGNATURE_PARAMS_MAX];
 };
 
