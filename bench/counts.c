@@ -115,6 +115,7 @@ int main(int argc, char **argv)
     knit_counts_calls(&lanes);
     knit_counts_proto();
     knit_counts_server(&lanes);
+    knit_counts_sessions(&lanes);
     knit_counts_lanes_fini(&lanes);
     return 0;
 }

@@ -68,6 +68,7 @@ struct knit_counts_lanes {
     struct knit_lane *lane;
     struct knit_modules *modules;
     struct knit_runner *runner;
+    uint32_t sessions; /* attached to the lane; all but the first are idle */
 };
 
 void knit_counts_lanes_init(
@@ -85,6 +86,7 @@ struct knit_span knit_counts_params(unsigned char *room, uint32_t len);
 void knit_counts_calls(struct knit_counts_lanes *lanes);
 void knit_counts_proto(void);
 void knit_counts_server(struct knit_counts_lanes *lanes);
+void knit_counts_sessions(struct knit_counts_lanes *lanes); /* last: its idle sessions stay */
 
 /* It does not do what it should count. */
 _Noreturn void knit_counts_fail(const char *what);

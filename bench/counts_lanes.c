@@ -11,6 +11,7 @@
 #include "fastpath/module.h"
 
 enum { SLOTS = KNIT_SLOTS_DEFAULT, ARENA_BYTES = 16 << 20, SESSION_ID = 1, OWNER = 2 };
+enum { IDLE_SLOTS = 16, IDLE_ARENA_BYTES = 64 << 10 };
 
 /* ---- the lanes ------------------------------------------------------------------------------- */
 
@@ -83,6 +84,29 @@ void knit_counts_lanes_init(
     if (knit_session_new(&lanes->geometry, &lanes->request, &lanes->reply, &board, &options,
             &lanes->session) != 0)
         knit_counts_fail("no session");
+    lanes->sessions = 1;
+}
+
+/* Sessions whose callers do nothing; the lane takes them up at its next turn. */
+static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
+{
+    struct knit_lane_session session = {.geometry = {.version = KNIT_LAYOUT_VERSION,
+                                            .lanes = 1,
+                                            .slots = IDLE_SLOTS,
+                                            .cells = knit_geometry_cells(IDLE_SLOTS),
+                                            .request_arena_bytes = IDLE_ARENA_BYTES,
+                                            .reply_arena_bytes = IDLE_ARENA_BYTES},
+        .bell_fd = -1};
+
+    for (; lanes->sessions < count; lanes->sessions++) {
+        session.id = SESSION_ID + lanes->sessions;
+        knit_layout_request(
+            &session.geometry, map(knit_layout_request_bytes(&session.geometry)), &session.request);
+        knit_layout_reply(
+            &session.geometry, map(knit_layout_reply_bytes(&session.geometry)), &session.reply);
+        if (knit_lane_attach(lanes->lane, &session) != 0)
+            knit_counts_fail("an idle session is refused");
+    }
 }
 
 /* The mappings go with the process. */
@@ -208,6 +232,20 @@ LOAD(echo_64)
 LOAD(echo_1000)
 LOAD(add)
 
+/* The same with sessions beside it that do not call. */
+#define SESSIONS(count)                                                                            \
+    KNIT_COUNTED(run_sessions_##count, run)                                                        \
+    KNIT_COUNTED(single_sessions_##count, single)                                                  \
+    static const struct knit_counts_phase sessions_##count[] = {                                   \
+        KNIT_COUNTS_BETWEEN(publish),                                                              \
+        KNIT_COUNTS_PHASE(run_sessions_##count, run, KNIT_COUNTS_BATCH),                           \
+        KNIT_COUNTS_BETWEEN(collect),                                                              \
+        KNIT_COUNTS_PHASE(single_sessions_##count, single, KNIT_COUNTS_BATCH),                     \
+    };
+
+SESSIONS(8)
+SESSIONS(64)
+
 enum { PHASES = 4 };
 
 void knit_counts_calls(struct knit_counts_lanes *lanes)
@@ -235,4 +273,15 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
         calls.params = knit_counts_params(room, echoes[i].len);
         knit_counts_measure(echoes[i].phases, PHASES, 1, &calls);
     }
+}
+
+void knit_counts_sessions(struct knit_counts_lanes *lanes)
+{
+    struct calls calls = {.lanes = lanes, .params = knit_span("\x90", 1)};
+
+    calls.task = knit_counts_task(lanes, "empty");
+    attach_idle(lanes, 8);
+    knit_counts_measure(sessions_8, PHASES, 1, &calls);
+    attach_idle(lanes, 64);
+    knit_counts_measure(sessions_64, PHASES, 1, &calls);
 }
