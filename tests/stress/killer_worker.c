@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker that dies after any of its instructions leaves each call exactly one outcome.
+ *
+ * Method: calls of every kind are published while the worker of lane 0 is held where it woke up.
+ * One worker is then stepped through all it does with them, until it is parked again, and where it
+ * was after each instruction is written down: it finds, claims, runs, answers, wakes, looks for
+ * more, parks. Then, for each instruction of that trace (in a short run for every n-th), another
+ * worker runs to it and is killed there. After each death every call has one outcome within a
+ * second: its own, or WORKER_DIED for the one call that the dead worker had; the ledger says that
+ * none ran twice and that none ran which was aborted or too late; memory is in order, nothing has
+ * leaked, and the replacement serves.
+ *
+ * Three hunts: the worker alone with its ring; one that has nothing of its own and steals from a
+ * sibling that sits in a long call; and one whose results find no room until its caller releases
+ * some.
+ *
+ * --all-steps, or KNIT_TEST_LONG=1, dies everywhere.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "fastpath/bell.h"
+#include "fastpath/host.h"
+#include "tests/stress/scene.h"
+#include "tests/stress/stepper.h"
+#include "tests/support/deadline.h"
+
+#define SHORT_DEATHS 60u
+#define TRACE_MAX    200000u
+#define BOUND_MS     1000u
+#define ASLEEP_NS    20000000u /* parked so long with nothing to do: it sleeps */
+#define CALLS_MAX    24u
+#define HOLD_ID      50u
+#define FULL         8000u /* eight such results fill a lane's arena */
+
+enum kind { ALONE, THIEF, STARVED };
+
+struct call {
+    struct pools_outcome outcome;
+    uint32_t id;         /* of the ledger; 0 = not counted */
+    enum knit_code code; /* that it ends with, when no worker dies */
+    size_t len;          /* of its result; 0 = it is the id */
+};
+
+struct hunt {
+    struct scene scene;
+    struct scene_steps steps;
+    enum kind kind;
+    struct stepper_place *trace;
+    uint32_t count;
+    struct knit_pool_session *other; /* a second session */
+    struct pools_outcome theirs;
+    struct call calls[CALLS_MAX];
+    uint32_t call_count;
+    struct pools_outcome held; /* THIEF: the long call; its worker's */
+    /* STARVED: results that nobody has released, and how many times they were */
+    uint32_t full[16], full_count;
+    /* The worker that is to die. */
+    struct stepper stepper;
+    uint32_t park; /* its park word before it was woken */
+    uint64_t quiet_since_ns;
+    /* What there is to tell. */
+    uint32_t deaths, stepped, died;
+    uint64_t worst_ns, sum_ns, worst_serving_ns;
+};
+
+static bool all_steps;
+
+static struct knit_session *session_of(const struct hunt *hunt)
+{
+    return hunt->scene.pools.session->session;
+}
+
+/* ---- calls ---- */
+
+static void publish(struct hunt *hunt, const char *task, const void *params, size_t len,
+    const struct knit_session_call *as, struct call *expected)
+{
+    const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+    const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
+    struct knit_session_call call = *as;
+    uint32_t slot;
+
+    assert_non_null(found);
+    assert_true(hunt->call_count < CALLS_MAX);
+    hunt->calls[hunt->call_count] = *expected;
+    call.task = found->id;
+    call.epoch = knit_registry_epoch(registry);
+    call.payload = params;
+    call.len = len;
+    call.user = &hunt->calls[hunt->call_count++].outcome;
+    assert_int_equal(knit_session_publish(session_of(hunt), &call, &slot), 0);
+    if (expected->code == KNIT_CANCELLED)
+        knit_session_abort(session_of(hunt), slot);
+}
+
+static void publish_count(struct hunt *hunt, uint32_t lane, enum knit_code code)
+{
+    struct call expected = {.id = hunt->call_count + 1, .code = code};
+    struct knit_session_call as = {.lane = lane, .deadline_ns = code == KNIT_TIMEOUT ? 1 : 0};
+    unsigned char bytes[2] = {0x91, (unsigned char)expected.id};
+
+    publish(hunt, "count", bytes, sizeof(bytes), &as, &expected);
+}
+
+/* [bin of so many bytes] */
+static size_t put_bin(unsigned char *bytes, size_t len)
+{
+    bytes[0] = 0x91;
+    bytes[1] = 0xc5;
+    bytes[2] = (unsigned char)(len >> 8);
+    bytes[3] = (unsigned char)len;
+    return len + 4;
+}
+
+static void publish_echo(struct hunt *hunt, uint32_t lane, size_t len)
+{
+    static unsigned char bytes[FULL + 4];
+    struct call expected = {.len = len + 3};
+    struct knit_session_call as = {.lane = lane};
+
+    publish(hunt, "echo", bytes, put_bin(bytes, len), &as, &expected);
+}
+
+static void publish_large(struct hunt *hunt, uint32_t lane, uint32_t len)
+{
+    unsigned char bytes[4] = {0x91, 0xcd, (unsigned char)(len >> 8), (unsigned char)len};
+    struct call expected = {.len = len + 3};
+    struct knit_session_call as = {.lane = lane};
+
+    publish(hunt, "large", bytes, sizeof(bytes), &as, &expected);
+}
+
+static void publish_theirs(struct hunt *hunt)
+{
+    const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+    struct knit_session_call call = {.task = knit_registry_find(registry, "count", 5)->id,
+        .epoch = knit_registry_epoch(registry),
+        .lane = 0,
+        .payload = "\x91\x28",
+        .len = 2,
+        .user = &hunt->theirs};
+    uint32_t slot;
+
+    hunt->theirs.is_there = false;
+    assert_int_equal(knit_session_publish(hunt->other->session, &call, &slot), 0);
+    knit_session_flush(hunt->other->session);
+}
+
+/* The other session belongs to the same thread; its one outcome is looked at here. */
+static void collect_theirs(struct hunt *hunt)
+{
+    struct knit_session_outcome outcome;
+
+    while (knit_session_collect(hunt->other->session, &outcome, 1) == 1) {
+        assert_false(hunt->theirs.is_there);
+        hunt->theirs.is_there = true;
+        hunt->theirs.code = 0;
+        if (outcome.status == KNIT_STATUS_ERROR) {
+            memcpy(hunt->theirs.bytes, outcome.body, outcome.len);
+            assert_int_equal(knit_failure_decode(
+                                 knit_span(hunt->theirs.bytes, outcome.len), &hunt->theirs.failure),
+                0);
+            hunt->theirs.code = hunt->theirs.failure.code;
+        }
+    }
+}
+
+static bool turn(struct hunt *hunt)
+{
+    (void)pools_turn(&hunt->scene.pools);
+    collect_theirs(hunt);
+    return true;
+}
+
+static uint64_t ledger(const struct hunt *hunt, uint32_t id)
+{
+    return atomic_load_explicit(&hunt->scene.pools.ledger[id], memory_order_seq_cst);
+}
+
+/* ---- before ---- */
+
+static void open_gate(struct hunt *hunt, bool is_open)
+{
+    atomic_store_explicit(&hunt->scene.pools.ledger[0], is_open, memory_order_seq_cst);
+}
+
+/* Lane 1 gets a long call, and behind it what a thief is to find. */
+static void publish_for_thief(struct hunt *hunt)
+{
+    open_gate(hunt, false);
+    scene_start(&hunt->scene, "hold", HOLD_ID, 1, &hunt->held);
+    assert_true(KNIT_WAIT_UNTIL(ledger(hunt, HOLD_ID) == 1, 20000));
+    publish_count(hunt, 1, 0);
+    publish_echo(hunt, 1, 300);
+    publish_count(hunt, 1, KNIT_CANCELLED);
+    publish_count(hunt, 0, 0); /* wakes it */
+}
+
+/* All results but the last are held until the lane's arena has no room for another. */
+static void fill_arena(struct hunt *hunt)
+{
+    static unsigned char bytes[FULL + 4];
+    struct knit_session_outcome outcome;
+    uint64_t until_ns = knit_deadline_in_ms(20000);
+
+    for (hunt->full_count = 0; hunt->full_count < 8; hunt->full_count++) {
+        const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+        struct knit_session_call call = {.task = knit_registry_find(registry, "echo", 4)->id,
+            .epoch = knit_registry_epoch(registry),
+            .payload = bytes,
+            .len = put_bin(bytes, FULL)};
+        uint32_t slot;
+
+        assert_int_equal(knit_session_publish(session_of(hunt), &call, &slot), 0);
+        knit_session_flush(session_of(hunt));
+        while (!knit_session_collect_slot(session_of(hunt), slot, &outcome)) {
+            assert_true(knit_deadline_now_ns() < until_ns);
+            (void)knit_session_wait(session_of(hunt), slot, until_ns);
+            knit_pool_dispatch(hunt->scene.pools.pool);
+        }
+        assert_true(outcome.held);
+        hunt->full[hunt->full_count] = slot;
+    }
+}
+
+static void release_full(struct hunt *hunt)
+{
+    while (hunt->full_count > 0)
+        knit_session_release(session_of(hunt), hunt->full[--hunt->full_count]);
+}
+
+static void publish_all(struct hunt *hunt)
+{
+    hunt->call_count = 0;
+    memset(hunt->calls, 0, sizeof(hunt->calls));
+    for (uint32_t i = 1; i <= HOLD_ID; i++)
+        atomic_store_explicit(&hunt->scene.pools.ledger[i], 0, memory_order_seq_cst);
+    switch (hunt->kind) {
+    case ALONE:
+        publish_count(hunt, 0, 0);
+        publish_echo(hunt, 0, 300);
+        publish_large(hunt, 0, 300);
+        publish_count(hunt, 0, KNIT_CANCELLED);
+        publish_count(hunt, 0, KNIT_TIMEOUT);
+        publish_count(hunt, 0, 0);
+        publish_theirs(hunt);
+        break;
+    case THIEF:
+        publish_for_thief(hunt);
+        break;
+    case STARVED:
+        publish_echo(hunt, 0, FULL);
+        publish_count(hunt, 0, 0);
+        publish_large(hunt, 0, 300);
+        break;
+    }
+    /* Rings lane 0, and announces that somebody waits to be woken. */
+    (void)knit_session_arm(session_of(hunt));
+}
+
+static uint32_t park_word(const struct hunt *hunt)
+{
+    return atomic_load_explicit(&hunt->scene.pools.pool->board.park[0].value, memory_order_acquire);
+}
+
+/* While the worker runs in the C library or the kernel: true when it sleeps for good. */
+static bool is_asleep(void *arg)
+{
+    struct hunt *hunt = arg;
+    struct knit_pool *pool = hunt->scene.pools.pool;
+    uint32_t park = park_word(hunt);
+    uint64_t now_ns = knit_deadline_now_ns();
+
+    if (hunt->full_count > 0 &&
+        atomic_load_explicit(
+            &hunt->scene.pools.session->reply.lane[0].starved, memory_order_acquire) != 0 &&
+        knit_park_state(park) == KNIT_PARK_PARKED)
+        release_full(hunt);
+    if (park == hunt->park || knit_park_state(park) != KNIT_PARK_PARKED)
+        hunt->quiet_since_ns = 0;
+    else if (hunt->quiet_since_ns == 0)
+        hunt->quiet_since_ns = now_ns;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX && hunt->kind != THIEF; i++) {
+        if (pool->members[i] != NULL && !knit_recovery_is_idle(&pool->members[i]->view))
+            hunt->quiet_since_ns = 0;
+    }
+    return hunt->quiet_since_ns != 0 && now_ns - hunt->quiet_since_ns >= ASLEEP_NS;
+}
+
+/* The worker of lane 0 stands where it woke up, and there is something to do. */
+static void wake_up(struct hunt *hunt)
+{
+    static const char *const files[] = {TEST_WORKER, TEST_MODULES "/module_tasks.so", NULL};
+    struct knit_pool_lane_stats stats;
+
+    scene_settle(&hunt->scene);
+    if (hunt->kind == STARVED)
+        fill_arena(hunt);
+    scene_settle(&hunt->scene);
+    knit_pool_lane_stats(hunt->scene.pools.pool, 0, &stats);
+    hunt->stepper = (struct stepper){.while_running = is_asleep, .arg = hunt};
+    hunt->park = park_word(hunt);
+    hunt->quiet_since_ns = 0;
+    assert_true(stepper_seize(&hunt->stepper, stats.pid, files));
+    assert_true(stepper_interrupt(&hunt->stepper));
+    publish_all(hunt);
+    assert_int_equal(stepper_go_on(&hunt->stepper), STEPPER_HERE);
+}
+
+/* ---- after ---- */
+
+static bool is_all_there(struct hunt *hunt)
+{
+    bool all = hunt->kind != ALONE || hunt->theirs.is_there;
+
+    (void)turn(hunt);
+    for (uint32_t i = 0; i < hunt->call_count; i++)
+        all = all && hunt->calls[i].outcome.is_there;
+    return all;
+}
+
+static bool is_served(struct hunt *hunt, pid_t dead)
+{
+    struct knit_pool_lane_stats stats;
+
+    (void)turn(hunt);
+    knit_pool_lane_stats(hunt->scene.pools.pool, 0, &stats);
+    return stats.state == KNIT_POOL_LANE_SERVING && stats.pid != dead;
+}
+
+/* Returns whether it was lost with the worker. */
+static bool check_call(const struct hunt *hunt, const struct call *call)
+{
+    const struct pools_outcome *outcome = &call->outcome;
+    uint64_t runs = call->id != 0 ? ledger(hunt, call->id) : 0;
+
+    if (outcome->code == KNIT_WORKER_DIED) {
+        assert_true(runs <= (call->code == 0));
+        return true;
+    }
+    assert_int_equal(outcome->code, call->code);
+    assert_int_equal(runs, call->code == 0 && call->id != 0);
+    if (call->code == 0 && call->len != 0)
+        assert_int_equal(outcome->len, call->len);
+    else if (call->code == 0)
+        assert_int_equal(outcome->number, call->id);
+    return false;
+}
+
+static void bury(struct hunt *hunt)
+{
+    uint64_t begin_ns = knit_deadline_now_ns(), took_ns;
+    pid_t dead = hunt->stepper.pid;
+    uint32_t lost = 0;
+
+    stepper_kill(&hunt->stepper);
+    release_full(hunt);
+    assert_true(KNIT_WAIT_UNTIL(is_all_there(hunt), BOUND_MS));
+    took_ns = knit_deadline_now_ns() - begin_ns;
+    hunt->sum_ns += took_ns;
+    if (took_ns > hunt->worst_ns)
+        hunt->worst_ns = took_ns;
+    assert_true(KNIT_WAIT_UNTIL(is_served(hunt, dead), 10 * BOUND_MS));
+    took_ns = knit_deadline_now_ns() - begin_ns;
+    if (took_ns > hunt->worst_serving_ns)
+        hunt->worst_serving_ns = took_ns;
+    if (hunt->kind == THIEF) {
+        open_gate(hunt, true);
+        pools_wait(&hunt->scene.pools, &hunt->held);
+        assert_int_equal(hunt->held.number, HOLD_ID);
+    }
+    for (uint32_t i = 0; i < hunt->call_count; i++)
+        lost += check_call(hunt, &hunt->calls[i]);
+    if (hunt->kind == ALONE && hunt->theirs.code != 0) {
+        assert_int_equal(hunt->theirs.code, KNIT_WORKER_DIED);
+        lost++;
+    }
+    assert_true(ledger(hunt, 0x28) <= 1);
+    /* It runs one at a time. */
+    assert_true(lost <= 1);
+    hunt->died += lost;
+    hunt->deaths++;
+    scene_settle(&hunt->scene);
+    scene_inspect(&hunt->scene, "after a death");
+    scene_calls(&hunt->scene, SCENE_CALLS, 0);
+    if (hunt->kind == ALONE) {
+        publish_theirs(hunt);
+        assert_true(KNIT_WAIT_UNTIL(turn(hunt) && hunt->theirs.is_there, 20000));
+        assert_int_equal(hunt->theirs.code, 0);
+    }
+    scene_settle(&hunt->scene);
+    scene_inspect(&hunt->scene, "after calls");
+    scene_check_size(&hunt->scene);
+}
+
+/* ---- the hunt ---- */
+
+static void trace(struct hunt *hunt)
+{
+    wake_up(hunt);
+    while (hunt->count < TRACE_MAX && stepper_place(&hunt->stepper, &hunt->trace[hunt->count])) {
+        hunt->count++;
+        if (stepper_step(&hunt->stepper) != STEPPER_HERE)
+            break;
+    }
+    assert_true(hunt->count < TRACE_MAX);
+    bury(hunt);
+}
+
+static void die_at(struct hunt *hunt, uint32_t number)
+{
+    const struct stepper_place *place = &hunt->trace[number];
+    uint32_t visit = 0;
+
+    for (uint32_t i = 0; i <= number; i++)
+        visit += hunt->trace[i].offset == place->offset && hunt->trace[i].file == place->file;
+    wake_up(hunt);
+    if (stepper_run_to(&hunt->stepper, place, visit) != STEPPER_HERE) {
+        bury(hunt);
+        wake_up(hunt);
+        hunt->stepped++;
+        for (uint32_t i = 0; i < number && stepper_step(&hunt->stepper) == STEPPER_HERE; i++)
+            ;
+    }
+    bury(hunt);
+}
+
+static void hunt_all(enum kind kind, const char *name)
+{
+    static struct hunt hunt;
+    struct knit_session_options options = {.spin_us = 0};
+    uint32_t stride;
+    uint64_t begin_ns = knit_deadline_now_ns();
+
+    memset(&hunt, 0, sizeof(hunt));
+    hunt.kind = kind;
+    hunt.steps = (struct scene_steps){.all = all_steps, .wanted = SHORT_DEATHS};
+    hunt.trace = calloc(TRACE_MAX, sizeof(*hunt.trace));
+    assert_non_null(hunt.trace);
+    knit_random_init(&hunt.steps.random);
+    scene_init(&hunt.scene, kind == STARVED ? 1 : 2);
+    hunt.scene.pools.options.steal = kind == THIEF;
+    if (kind == STARVED) {
+        hunt.scene.pools.options.payload_max_bytes = 65536;
+        hunt.scene.pools.options.max_payload_bytes = 8192;
+    }
+    scene_open(&hunt.scene);
+    assert_int_equal(knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.other), 0);
+    scene_settle(&hunt.scene);
+    publish_theirs(&hunt);
+    assert_true(KNIT_WAIT_UNTIL(turn(&hunt) && hunt.theirs.is_there, 20000));
+    scene_settle(&hunt.scene);
+    hunt.scene.size = scene_measure(&hunt.scene);
+    trace(&hunt);
+    for (uint32_t i = scene_steps_begin(&hunt.steps, hunt.count, &stride); i < hunt.count;
+         i += stride)
+        die_at(&hunt, i);
+    print_message("%s: %u instructions, %u deaths (%u by stepping), %u calls lost, all outcomes "
+                  "after %.1f ms, worst %.1f ms, replaced after at most %.1f ms; %.1f s\n",
+        name, hunt.count, hunt.deaths, hunt.stepped, hunt.died,
+        (double)hunt.sum_ns / 1e6 / hunt.deaths, (double)hunt.worst_ns / 1e6,
+        (double)hunt.worst_serving_ns / 1e6, (double)(knit_deadline_now_ns() - begin_ns) / 1e9);
+    hunt.other = knit_pool_session_close(hunt.scene.pools.pool, hunt.other);
+    scene_fini(&hunt.scene);
+    free(hunt.trace);
+}
+
+static void a_worker_may_die_anywhere(void **state)
+{
+    (void)state;
+    hunt_all(ALONE, "alone");
+}
+
+static void a_thief_may_die_anywhere(void **state)
+{
+    (void)state;
+    hunt_all(THIEF, "thief");
+}
+
+static void a_worker_that_keeps_a_result_may_die_anywhere(void **state)
+{
+    (void)state;
+    hunt_all(STARVED, "starved");
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_worker_may_die_anywhere),
+        cmocka_unit_test(a_thief_may_die_anywhere),
+        cmocka_unit_test(a_worker_that_keeps_a_result_may_die_anywhere),
+    };
+
+    if (!stepper_is_possible()) {
+        print_message("skipped: no process can be stepped here (x86-64 and ptrace are needed)\n");
+        return 77;
+    }
+    all_steps = scene_wants_all(argc, argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See scene.h. Sizes are counted from outside, in /proc, so that nobody's own books are asked
+ * whether they are right. */
+#include "tests/stress/scene.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/host.h"
+#include "fastpath/inspect.h"
+#include "proto/writer.h"
+#include "tests/support/deadline.h"
+
+void scene_init(struct scene *scene, uint32_t workers)
+{
+    memset(scene, 0, sizeof(*scene));
+    pools_init(&scene->pools, workers);
+    scene->pools.options.spin_us = 0;
+    scene->pools.options.uid_sessions_max = 100;
+}
+
+static bool stands_still(struct scene *scene)
+{
+    for (uint32_t lane = 0; lane < scene->pools.options.workers; lane++) {
+        struct knit_pool_lane_stats stats;
+
+        knit_pool_lane_stats(scene->pools.pool, lane, &stats);
+        if (stats.state != KNIT_POOL_LANE_SERVING || !stats.is_parked)
+            return false;
+    }
+    return true;
+}
+
+void scene_settle(struct scene *scene)
+{
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&scene->pools) && stands_still(scene), 20000));
+}
+
+void scene_open(struct scene *scene)
+{
+    if (pools_open(&scene->pools) != 0)
+        fail_msg("%s", scene->pools.why);
+    scene_calls(scene, SCENE_CALLS, KNIT_LANE_ANY);
+    scene_settle(scene);
+    scene->size = scene_measure(scene);
+}
+
+void scene_fini(struct scene *scene)
+{
+    pools_fini(&scene->pools);
+}
+
+/* ---- calls ---- */
+
+void scene_start(
+    struct scene *scene, const char *task, int64_t number, uint32_t lane, struct pools_outcome *to)
+{
+    const struct knit_registry *registry = knit_pool_registry(scene->pools.pool);
+    const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
+    struct knit_session *session = scene->pools.session->session;
+    unsigned char memory[16];
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+    struct knit_session_call call = {
+        .epoch = knit_registry_epoch(registry), .lane = lane, .payload = memory, .user = to};
+    uint32_t slot;
+
+    assert_non_null(found);
+    call.task = found->id;
+    knit_buffer_init_fixed(&buffer, memory, sizeof(memory));
+    knit_writer_init(&writer, &buffer);
+    knit_writer_array(&writer, 1);
+    knit_writer_int(&writer, number);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    call.len = buffer.len;
+    to->is_there = false;
+    to->code = 0;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    knit_session_flush(session);
+}
+
+void scene_calls(struct scene *scene, uint32_t count, uint32_t lane)
+{
+    static struct pools_outcome outcomes[SCENE_CALLS];
+
+    assert_true(count <= SCENE_CALLS);
+    for (uint32_t i = 0; i < count; i++)
+        scene_start(scene, "echo", 1000 + i, lane, &outcomes[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        pools_wait(&scene->pools, &outcomes[i]);
+        assert_int_equal(outcomes[i].code, 0);
+        assert_int_equal(outcomes[i].number, 1000 + i);
+    }
+}
+
+void scene_load(struct scene *scene)
+{
+    (void)pools_turn(&scene->pools);
+    for (uint32_t i = 0; i < SCENE_LOAD; i++) {
+        struct pools_outcome *outcome = &scene->load[i];
+
+        if (outcome->is_there) {
+            assert_int_equal(outcome->code, 0);
+            assert_int_equal(outcome->number % SCENE_LOAD, i);
+            scene->load_done++;
+        } else if (scene->load_next >= SCENE_LOAD) {
+            continue;
+        }
+        scene_start(scene, "echo", (int64_t)(scene->load_next / SCENE_LOAD * SCENE_LOAD + i),
+            KNIT_LANE_ANY, outcome);
+        scene->load_next++;
+    }
+}
+
+void scene_drain(struct scene *scene)
+{
+    if (scene->load_next == 0)
+        return;
+    for (uint32_t i = 0; i < SCENE_LOAD; i++) {
+        pools_wait(&scene->pools, &scene->load[i]);
+        assert_int_equal(scene->load[i].code, 0);
+        scene->load[i].is_there = false;
+    }
+    scene->load_next = 0;
+}
+
+/* ---- looking ---- */
+
+static uint32_t count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    uint32_t count = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    (void)closedir(dir);
+    return count;
+}
+
+static uint32_t count_mappings(pid_t pid)
+{
+    char path[64], line[4400];
+    uint32_t count = 0;
+    FILE *maps;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+    maps = fopen(path, "re");
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps) != NULL)
+        count += strstr(line, "/memfd:knit-re") != NULL;
+    (void)fclose(maps);
+    return count;
+}
+
+struct scene_size scene_measure(struct scene *scene)
+{
+    struct scene_size size;
+    struct knit_pool_stats stats;
+
+    memset(&size, 0, sizeof(size));
+    knit_pool_stats(scene->pools.pool, &stats);
+    size.sessions = stats.sessions + stats.closing_sessions;
+    size.memory_bytes = stats.memory_bytes;
+    size.host_fds = count_entries("/proc/self/fd");
+    for (uint32_t lane = 0; lane < scene->pools.options.workers; lane++) {
+        struct knit_pool_lane_stats worker;
+        char path[64];
+
+        knit_pool_lane_stats(scene->pools.pool, lane, &worker);
+        (void)snprintf(path, sizeof(path), "/proc/%d/fd", worker.pid);
+        size.worker_fds += count_entries(path);
+        size.worker_mappings += count_mappings(worker.pid);
+    }
+    return size;
+}
+
+static bool is_as_before(struct scene *scene, struct scene_size *ret_now)
+{
+    (void)pools_turn(&scene->pools);
+    *ret_now = scene_measure(scene);
+    return memcmp(ret_now, &scene->size, sizeof(*ret_now)) == 0;
+}
+
+void scene_check_size(struct scene *scene)
+{
+    struct scene_size now;
+
+    /* A worker that was just replaced may still be taking sessions over. */
+    (void)KNIT_WAIT_UNTIL(is_as_before(scene, &now), 2000);
+    assert_int_equal(now.sessions, scene->size.sessions);
+    assert_int_equal(now.memory_bytes, scene->size.memory_bytes);
+    assert_int_equal(now.host_fds, scene->size.host_fds);
+    assert_int_equal(now.worker_fds, scene->size.worker_fds);
+    assert_int_equal(now.worker_mappings, scene->size.worker_mappings);
+    assert_int_equal(knit_session_slots_free(scene->pools.session->session), 256);
+}
+
+static void note(void *arg, const char *sentence)
+{
+    char *said = arg;
+    size_t used = strlen(said);
+
+    (void)snprintf(said + used, 4096 - used, "%s\n", sentence);
+}
+
+void scene_inspect(struct scene *scene, const char *when)
+{
+    struct knit_pool *pool = scene->pools.pool;
+    char said[4096] = "";
+    struct knit_inspect_report report = {note, said};
+    uint32_t findings = knit_inspect_board(&pool->board, pool->options.workers, &report);
+
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+        struct knit_inspect_session session;
+        struct knit_inspect_counts counts;
+
+        if (member == NULL)
+            continue;
+        session = (struct knit_inspect_session){.id = member->id,
+            .geometry = member->view.geometry,
+            .request = member->view.request,
+            .reply = member->view.reply,
+            .board = pool->board};
+        assert_int_equal(knit_inspect_session(&session, &report, &counts), 0);
+        findings += counts.findings;
+    }
+    if (findings != 0)
+        fail_msg("%s: %s", when, said);
+}
+
+/* ---- steps ---- */
+
+uint32_t scene_steps_begin(struct scene_steps *steps, uint32_t count, uint32_t *ret_stride)
+{
+    uint32_t stride = steps->all || count <= steps->wanted ? 1 : count / steps->wanted;
+
+    *ret_stride = stride;
+    return stride == 1 ? 0 : (uint32_t)knit_random_below(&steps->random, stride);
+}
+
+bool scene_wants_all(int argc, char **argv)
+{
+    return (argc == 2 && strcmp(argv[1], "--all-steps") == 0) || getenv("KNIT_TEST_LONG") != NULL;
+}
