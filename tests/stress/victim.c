@@ -25,7 +25,7 @@ struct victim {
     uint32_t next_id;
 };
 
-static void give_up(const char *why)
+static _Noreturn void give_up(const char *why)
 {
     (void)!write(STDERR_FILENO, why, strlen(why));
     _exit(1);
