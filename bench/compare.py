@@ -145,7 +145,7 @@ def main():
     if any(row['spread_percent'] > NOISY_PERCENT for row in rows):
         print(f'\n~ the rounds differ by more than {NOISY_PERCENT} %: an order of magnitude. Run again with nothing else running.')
     if not plot(rows, args.out + '.svg'):
-        print('\nno plot: there is no gnuplot')
+        print('\nno plot: there is no gnuplot (gnuplot-nox)')
     return 0
 
 

@@ -183,6 +183,10 @@ ready=()
 prepare()
 {
   local name packages sources library server
+  # A fresh image has no lists of packages; only root may fetch them.
+  if [ "$(id -u)" = 0 ] && ! apt-cache show libzmq3-dev >/dev/null 2>&1; then
+    apt-get update >"$work/log/apt-get" 2>&1 || true
+  fi
   while read -r name packages sources library server; do
     [ -n "$name" ] || continue
     [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
