@@ -415,15 +415,18 @@ static void check_news(struct look *look, uint32_t lane)
     const _Atomic uint32_t *ring = look->in->reply.news + (size_t)lane * count;
     const uint64_t tail = load64(&look->in->reply.lane[lane].news_tail);
 
+    /* Entries are written before the tail moves, and who writes may die between, more than once. */
+    uint32_t ahead = 0;
+
     for (uint32_t i = 0; i < count; i++) {
         uint64_t position = tail - count + i;
         uint32_t news = load32(&ring[position & (count - 1)]);
         uint16_t lap = (uint16_t)(position / count + 1), bears_lap = (uint16_t)(news & 0xffff);
-        /* The next entry is written before the tail moves, and who writes may die between. */
-        bool is_fine = bears_lap == lap || (i == 0 && bears_lap == (uint16_t)(lap + 1));
+        bool is_fine = bears_lap == lap || (i == ahead && bears_lap == (uint16_t)(lap + 1));
 
         if (load64(&look->in->reply.lane[lane].news_tail) != tail)
             return; /* it moves, so it is not stuck */
+        ahead += is_fine && bears_lap != lap;
         if (!is_fine)
             found(look, "lane %u, news %llu: bears lap %u instead of %u", lane, (ull)position,
                 bears_lap, lap);

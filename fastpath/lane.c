@@ -104,17 +104,23 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
 }
 
 /* Where the lane's news go on. A predecessor that died between a news entry and its news_tail
- * leaves an entry that may have been read already: what is written there again is not. */
+ * leaves an entry that may have been read already: what is written there again is not. And if it
+ * was such a predecessor's first entry, there is one more. */
 static uint64_t find_news_tail(
     const struct knit_lane *lane, const struct knit_lane_session *session)
 {
     const uint32_t index = lane->options.index, cells = session->geometry.cells;
     uint64_t tail =
         atomic_load_explicit(&session->reply.lane[index].news_tail, memory_order_acquire);
-    /* relaxed: its writer is dead. */
-    uint32_t news = atomic_load_explicit(
-        &session->reply.news[(size_t)index * cells + (tail & (cells - 1))], memory_order_relaxed);
-    return (news & 0xffff) == (knit_news(0, tail, cells) & 0xffff) ? tail + 1 : tail;
+    for (uint32_t i = 0; i < cells; i++, tail++) {
+        /* relaxed: its writer is dead. */
+        uint32_t news =
+            atomic_load_explicit(&session->reply.news[(size_t)index * cells + (tail & (cells - 1))],
+                memory_order_relaxed);
+        if ((news & 0xffff) != (knit_news(0, tail, cells) & 0xffff))
+            break;
+    }
+    return tail;
 }
 
 static int served_new(
