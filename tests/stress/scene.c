@@ -26,13 +26,26 @@ void scene_init(struct scene *scene, uint32_t workers)
     scene->pools.options.uid_sessions_max = 100;
 }
 
+/* The worker has said that it has taken over every session. */
+static bool has_sessions(const struct knit_pool *pool, const struct knit_worker *worker)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL && worker->links[i] != KNIT_LINK_ATTACHED)
+            return false;
+    }
+    return true;
+}
+
 static bool stands_still(struct scene *scene)
 {
+    const struct knit_pool *pool = scene->pools.pool;
+
     for (uint32_t lane = 0; lane < scene->pools.options.workers; lane++) {
         struct knit_pool_lane_stats stats;
 
         knit_pool_lane_stats(scene->pools.pool, lane, &stats);
-        if (stats.state != KNIT_POOL_LANE_SERVING || !stats.is_parked)
+        if (stats.state != KNIT_POOL_LANE_SERVING || !stats.is_parked ||
+            !has_sessions(pool, &pool->workers[lane]))
             return false;
     }
     return true;
@@ -162,10 +175,9 @@ static uint32_t count_mappings(pid_t pid)
 
 struct scene_size scene_measure(struct scene *scene)
 {
-    struct scene_size size;
+    struct scene_size size = {0};
     struct knit_pool_stats stats;
 
-    memset(&size, 0, sizeof(size));
     knit_pool_stats(scene->pools.pool, &stats);
     size.sessions = stats.sessions + stats.closing_sessions;
     size.memory_bytes = stats.memory_bytes;
@@ -182,19 +194,12 @@ struct scene_size scene_measure(struct scene *scene)
     return size;
 }
 
-static bool is_as_before(struct scene *scene, struct scene_size *ret_now)
-{
-    (void)pools_turn(&scene->pools);
-    *ret_now = scene_measure(scene);
-    return memcmp(ret_now, &scene->size, sizeof(*ret_now)) == 0;
-}
-
 void scene_check_size(struct scene *scene)
 {
     struct scene_size now;
 
-    /* A worker that was just replaced may still be taking sessions over. */
-    (void)KNIT_WAIT_UNTIL(is_as_before(scene, &now), 2000);
+    scene_settle(scene);
+    now = scene_measure(scene);
     assert_int_equal(now.sessions, scene->size.sessions);
     assert_int_equal(now.memory_bytes, scene->size.memory_bytes);
     assert_int_equal(now.host_fds, scene->size.host_fds);

@@ -34,7 +34,7 @@ void scene_init(struct scene *scene, uint32_t workers);
 void scene_open(struct scene *scene);
 void scene_fini(struct scene *scene);
 
-/* Waits until all workers serve and are parked. */
+/* Waits until all workers serve, have all sessions, and are parked. */
 void scene_settle(struct scene *scene);
 
 /* One turn of host and load: collects, checks, calls again. */
