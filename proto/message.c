@@ -5,6 +5,7 @@
  */
 #include "proto/message.h"
 
+#include "proto/pack.h"
 #include "proto/writer.h"
 
 static int bad(const char **ret_reason, const char *reason)
@@ -99,32 +100,33 @@ int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *sc
  * can count it. */
 enum head_bytes { ARRAY_OF = 0x90, NIL = 0xc0 };
 
-static int put_byte(struct knit_buffer *buffer, unsigned byte)
+enum { START_BYTES_MAX = 2 + 5 };
+
+/* Up to the message id, as every request and response begins. */
+static size_t pack_start(uint8_t *to, unsigned count, enum knit_message_kind kind, uint32_t msgid)
+{
+    to[0] = (uint8_t)(ARRAY_OF | count);
+    to[1] = (uint8_t)kind;
+    return 2 + knit_pack_uint(to + 2, msgid);
+}
+
+static void put_byte(struct knit_buffer *buffer, unsigned byte)
 {
     uint8_t narrow = (uint8_t)byte;
 
-    return knit_buffer_append(buffer, &narrow, 1);
+    (void)knit_buffer_append(buffer, &narrow, 1);
 }
 
-/* One value through a writer of its own. */
-static int put_uint(struct knit_buffer *buffer, uint64_t value)
+static void put_method(struct knit_buffer *buffer, const struct knit_method *method)
 {
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_uint(&writer, value);
-    return knit_writer_commit(&writer);
-}
-
-static int put_method(struct knit_buffer *buffer, const struct knit_method *method)
-{
-    struct knit_writer writer;
-
-    if (!method->name.bytes)
-        return put_uint(buffer, method->id);
-    knit_writer_init(&writer, buffer);
-    knit_writer_str(&writer, (const char *)method->name.bytes, method->name.len);
-    return knit_writer_commit(&writer);
+    if (method->name.bytes)
+        knit_writer_str(&writer, (const char *)method->name.bytes, method->name.len);
+    else
+        knit_writer_uint(&writer, method->id);
+    (void)knit_writer_commit(&writer);
 }
 
 /* A message that does not fit leaves nothing of itself behind. */
@@ -138,11 +140,11 @@ static int finish(struct knit_buffer *buffer, size_t start)
 int knit_message_put_request_head(
     struct knit_buffer *buffer, uint32_t msgid, const struct knit_method *method, bool with_options)
 {
+    uint8_t head[START_BYTES_MAX];
     size_t start = buffer->len;
 
-    put_byte(buffer, ARRAY_OF | (with_options ? 5 : 4));
-    put_byte(buffer, KNIT_MESSAGE_REQUEST);
-    put_uint(buffer, msgid);
+    (void)knit_buffer_append(
+        buffer, head, pack_start(head, with_options ? 5 : 4, KNIT_MESSAGE_REQUEST, msgid));
     put_method(buffer, method);
     return finish(buffer, start);
 }
@@ -174,18 +176,18 @@ int knit_message_put_notification(
 
 static void put_response_start(struct knit_buffer *buffer, uint32_t msgid)
 {
-    put_byte(buffer, ARRAY_OF | 4);
-    put_byte(buffer, KNIT_MESSAGE_RESPONSE);
-    put_uint(buffer, msgid);
+    uint8_t head[START_BYTES_MAX];
+
+    (void)knit_buffer_append(buffer, head, pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid));
 }
 
 int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid)
 {
-    size_t start = buffer->len;
+    uint8_t head[START_BYTES_MAX + 1];
+    size_t len = pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid);
 
-    put_response_start(buffer, msgid);
-    put_byte(buffer, NIL);
-    return finish(buffer, start);
+    head[len] = NIL;
+    return knit_buffer_append(buffer, head, len + 1);
 }
 
 int knit_message_put_response(struct knit_buffer *buffer, uint32_t msgid, struct knit_span result)

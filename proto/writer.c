@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* msgpack-c's packer is a template over what it appends to; here that is a buffer, so that the few
- * bytes of a head go straight into it (msgpack.h's own instance of the template appends through a
- * function pointer). What the packer cannot know is counted here: `left` is a stack of values still
- * due, its bottom being the single value that a writer is for.
+/* Heads are packed (pack.h) straight into the buffer, and by way of the stack only where it may be
+ * too full for the longest of them. What a packer cannot know is counted here: `left` is a stack of
+ * values still due, its bottom being the single value that a writer is for.
  */
 #include "proto/writer.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include <msgpack/pack_define.h>
-#include <msgpack/timestamp.h>
-
-#define msgpack_pack_inline_func(name)               static inline int msgpack_pack##name
-#define msgpack_pack_user                            struct knit_buffer *
-#define msgpack_pack_append_buffer(user, bytes, len) return knit_buffer_append(user, bytes, len)
-#include <msgpack/pack_template.h>
-
 #include "proto/check.h"
+#include "proto/head.h"
 #include "proto/text.h"
 
 static void fail(struct knit_writer *writer, int error)
@@ -61,47 +53,64 @@ static inline void end(struct knit_writer *writer)
         fail(writer, error < 0 ? error : KNIT_WRITER_E_FULL);
 }
 
-void knit_writer_nil(struct knit_writer *writer)
+/* Not inlined: who has room would pay for the frame. */
+static __attribute__((noinline)) void append_head(
+    struct knit_buffer *buffer, knit_pack *pack, uint64_t value)
+{
+    uint8_t head[KNIT_HEAD_BYTES_MAX];
+
+    (void)knit_buffer_append(buffer, head, pack(head, value));
+}
+
+static inline void put_head(struct knit_writer *writer, knit_pack *pack, uint64_t value)
+{
+    struct knit_buffer *buffer = writer->buffer;
+
+    if (buffer->error == 0 && buffer->capacity - buffer->len >= KNIT_HEAD_BYTES_MAX)
+        buffer->len += pack(buffer->bytes + buffer->len, value);
+    else
+        append_head(buffer, pack, value);
+}
+
+static inline void put_value(struct knit_writer *writer, knit_pack *pack, uint64_t value)
 {
     if (!begin(writer))
         return;
-    msgpack_pack_nil(writer->buffer);
+    put_head(writer, pack, value);
     end(writer);
+}
+
+void knit_writer_head(struct knit_writer *writer, knit_pack *pack, uint64_t value)
+{
+    put_value(writer, pack, value);
+}
+
+void knit_writer_nil(struct knit_writer *writer)
+{
+    put_value(writer, knit_pack_nil, 0);
 }
 
 void knit_writer_bool(struct knit_writer *writer, bool value)
 {
-    if (!begin(writer))
-        return;
-    if (value)
-        msgpack_pack_true(writer->buffer);
-    else
-        msgpack_pack_false(writer->buffer);
-    end(writer);
+    put_value(writer, knit_pack_bool, value);
 }
 
 void knit_writer_int(struct knit_writer *writer, int64_t value)
 {
-    if (!begin(writer))
-        return;
-    msgpack_pack_int64(writer->buffer, value);
-    end(writer);
+    put_value(writer, knit_pack_int, (uint64_t)value);
 }
 
 void knit_writer_uint(struct knit_writer *writer, uint64_t value)
 {
-    if (!begin(writer))
-        return;
-    msgpack_pack_uint64(writer->buffer, value);
-    end(writer);
+    put_value(writer, knit_pack_uint, value);
 }
 
 void knit_writer_float(struct knit_writer *writer, double value)
 {
-    if (!begin(writer))
-        return;
-    msgpack_pack_double(writer->buffer, value);
-    end(writer);
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    put_value(writer, knit_pack_float, bits);
 }
 
 void knit_writer_str(struct knit_writer *writer, const char *text, size_t len)
@@ -113,8 +122,8 @@ void knit_writer_str(struct knit_writer *writer, const char *text, size_t len)
     } else if (!knit_text_is_utf8(text, len)) {
         fail(writer, KNIT_WRITER_E_TEXT);
     } else {
-        msgpack_pack_str(writer->buffer, len);
-        msgpack_pack_str_body(writer->buffer, text, len);
+        put_head(writer, knit_pack_str, len);
+        (void)knit_buffer_append(writer->buffer, text, len);
     }
     end(writer);
 }
@@ -142,7 +151,7 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len)
     if (len > UINT32_MAX) {
         fail(writer, KNIT_WRITER_E_FULL);
     } else {
-        msgpack_pack_bin(writer->buffer, len);
+        put_head(writer, knit_pack_bin, len);
         place = knit_buffer_reserve(buffer, len);
         if (place)
             buffer->len += len;
@@ -153,11 +162,7 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len)
 
 size_t knit_writer_bin_head(uint8_t ret_head[KNIT_WRITER_BIN_HEAD_MAX], uint32_t len)
 {
-    struct knit_buffer buffer;
-
-    knit_buffer_init_fixed(&buffer, ret_head, KNIT_WRITER_BIN_HEAD_MAX);
-    msgpack_pack_bin(&buffer, len);
-    return buffer.len;
+    return knit_pack_bin(ret_head, len);
 }
 
 static void open_container(struct knit_writer *writer, uint64_t values)
@@ -173,7 +178,7 @@ void knit_writer_array(struct knit_writer *writer, uint32_t count)
 {
     if (!begin(writer))
         return;
-    msgpack_pack_array(writer->buffer, count);
+    put_head(writer, knit_pack_array, count);
     open_container(writer, count);
 }
 
@@ -181,7 +186,7 @@ void knit_writer_map(struct knit_writer *writer, uint32_t count)
 {
     if (!begin(writer))
         return;
-    msgpack_pack_map(writer->buffer, count);
+    put_head(writer, knit_pack_map, count);
     open_container(writer, (uint64_t)count * 2);
 }
 
@@ -203,6 +208,7 @@ static int writer_error(int check_error)
 
 void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len)
 {
+    uint8_t head[KNIT_HEAD_BYTES_MAX];
     int r;
 
     if (!begin(writer))
@@ -213,21 +219,24 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
     } else if (r) {
         fail(writer, writer_error(r));
     } else {
-        msgpack_pack_ext(writer->buffer, len, (int8_t)code);
-        msgpack_pack_ext_body(writer->buffer, body, len);
+        (void)knit_buffer_append(
+            writer->buffer, head, knit_pack_ext(head, (uint32_t)len, (int8_t)code));
+        (void)knit_buffer_append(writer->buffer, body, len);
     }
     end(writer);
 }
 
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
 {
-    msgpack_timestamp time = {.tv_sec = seconds, .tv_nsec = nanoseconds};
+    uint8_t bytes[KNIT_PACK_TIME_MAX];
+
     if (!begin(writer))
         return;
     if (nanoseconds >= 1000000000u)
         fail(writer, KNIT_WRITER_E_EXT);
     else
-        msgpack_pack_timestamp(writer->buffer, &time);
+        (void)knit_buffer_append(
+            writer->buffer, bytes, knit_pack_time(bytes, seconds, nanoseconds));
     end(writer);
 }
 

@@ -18,6 +18,7 @@
 
 #include "proto/buffer.h"
 #include "proto/limits.h"
+#include "proto/pack.h"
 
 enum {
     KNIT_WRITER_E_FULL = 1,       /* the buffer's cap */
@@ -53,6 +54,9 @@ void knit_writer_map(struct knit_writer *writer, uint32_t count);
 void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len);
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len); /* checked */
+
+/* A value that is nothing but head, packed by a function of pack.h. */
+void knit_writer_head(struct knit_writer *writer, knit_pack *pack, uint64_t value);
 
 /* A bin of len bytes whose body the caller fills in itself. Good until the next put; NULL: error is
  * set. */

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Heads of msgpack values, encoded into plain memory: msgpack-c's packer without a place to put
+ * errors, because there are none. Numbers, nil and booleans are nothing but head.
+ *
+ * All have one signature, so that what is to be packed can be passed on as a function.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Writes the shortest form and returns its bytes, 1 to KNIT_HEAD_BYTES_MAX, for which there must be
+ * room. */
+typedef size_t knit_pack(uint8_t *to, uint64_t value);
+
+knit_pack knit_pack_nil; /* value does not matter */
+knit_pack knit_pack_bool;
+knit_pack knit_pack_int; /* two's complement */
+knit_pack knit_pack_uint;
+knit_pack knit_pack_float; /* the bits of a double */
+knit_pack knit_pack_str;   /* length, below 2^32; likewise those that follow */
+knit_pack knit_pack_bin;
+knit_pack knit_pack_array;
+knit_pack knit_pack_map;
+
+/* An ext's code lies behind its length. */
+size_t knit_pack_ext(uint8_t *to, uint32_t len, int8_t code);
+
+enum { KNIT_PACK_TIME_MAX = 15 };
+
+/* A whole timestamp; nanoseconds below 1e9. Returns its bytes, 6 to KNIT_PACK_TIME_MAX. */
+size_t knit_pack_time(uint8_t *to, int64_t seconds, uint32_t nanoseconds);
