@@ -10,9 +10,9 @@
  * none ran twice and that none ran which was aborted or too late; memory is in order, nothing has
  * leaked, and the replacement serves.
  *
- * Three hunts: the worker alone with its ring; one that has nothing of its own and steals from a
- * sibling that sits in a long call; and one whose results find no room until its caller releases
- * some.
+ * Four hunts: the worker alone with its ring; one to which a session comes while another one goes;
+ * one that has nothing of its own and steals from a sibling that sits in a long call; and one whose
+ * results find no room until its caller releases some.
  *
  * --all-steps, or KNIT_TEST_LONG=1, dies everywhere.
  */
@@ -40,7 +40,7 @@
 #define HOLD_ID      50u
 #define FULL         8000u /* eight such results fill a lane's arena */
 
-enum kind { ALONE, THIEF, STARVED };
+enum kind { ALONE, HOST, THIEF, STARVED };
 
 struct call {
     struct pools_outcome outcome;
@@ -59,9 +59,9 @@ struct hunt {
     struct pools_outcome theirs;
     struct call calls[CALLS_MAX];
     uint32_t call_count;
-    struct pools_outcome held; /* THIEF: the long call; its worker's */
-    /* STARVED: results that nobody has released, and how many times they were */
-    uint32_t full[16], full_count;
+    struct knit_pool_session *guest; /* HOST: goes, and another one comes */
+    struct pools_outcome held;       /* THIEF: the long call, of lane 1 */
+    uint32_t full[8], full_count;    /* STARVED: slots of results that are not released */
     /* The worker that is to die. */
     struct stepper stepper;
     uint32_t park; /* its park word before it was woken */
@@ -192,6 +192,26 @@ static void open_gate(struct hunt *hunt, bool is_open)
     atomic_store_explicit(&hunt->scene.pools.ledger[0], is_open, memory_order_seq_cst);
 }
 
+/* Once the new guest is attached the worker has been told of both, for it is told in this order. */
+static bool has_new_guest(const struct hunt *hunt)
+{
+    struct knit_pool *pool = hunt->scene.pools.pool;
+
+    knit_pool_dispatch(pool);
+    return pool->workers[0].links[knit_member_find(pool, hunt->guest->id)->index] ==
+           KNIT_LINK_ATTACHED;
+}
+
+static void change_guests(struct hunt *hunt)
+{
+    struct knit_session_options options = {.spin_us = 0};
+    struct knit_pool *pool = hunt->scene.pools.pool;
+
+    hunt->guest = knit_pool_session_close(pool, hunt->guest);
+    assert_int_equal(knit_pool_session_open(pool, 8, &options, &hunt->guest), 0);
+    assert_true(KNIT_WAIT_UNTIL(has_new_guest(hunt), 20000));
+}
+
 /* Lane 1 gets a long call, and behind it what a thief is to find. */
 static void publish_for_thief(struct hunt *hunt)
 {
@@ -250,6 +270,11 @@ static void publish_all(struct hunt *hunt)
         publish_large(hunt, 0, 300);
         publish_count(hunt, 0, KNIT_CANCELLED);
         publish_count(hunt, 0, KNIT_TIMEOUT);
+        publish_count(hunt, 0, 0);
+        publish_theirs(hunt);
+        break;
+    case HOST:
+        change_guests(hunt);
         publish_count(hunt, 0, 0);
         publish_theirs(hunt);
         break;
@@ -317,9 +342,14 @@ static void wake_up(struct hunt *hunt)
 
 /* ---- after ---- */
 
+static bool calls_theirs(const struct hunt *hunt)
+{
+    return hunt->kind == ALONE || hunt->kind == HOST;
+}
+
 static bool is_all_there(struct hunt *hunt)
 {
-    bool all = hunt->kind != ALONE || hunt->theirs.is_there;
+    bool all = !calls_theirs(hunt) || hunt->theirs.is_there;
 
     (void)turn(hunt);
     for (uint32_t i = 0; i < hunt->call_count; i++)
@@ -379,7 +409,7 @@ static void bury(struct hunt *hunt)
     }
     for (uint32_t i = 0; i < hunt->call_count; i++)
         lost += check_call(hunt, &hunt->calls[i]);
-    if (hunt->kind == ALONE && hunt->theirs.code != 0) {
+    if (calls_theirs(hunt) && hunt->theirs.code != 0) {
         assert_int_equal(hunt->theirs.code, KNIT_WORKER_DIED);
         lost++;
     }
@@ -391,7 +421,7 @@ static void bury(struct hunt *hunt)
     scene_settle(&hunt->scene);
     scene_inspect(&hunt->scene, "after a death");
     scene_calls(&hunt->scene, SCENE_CALLS, 0);
-    if (hunt->kind == ALONE) {
+    if (calls_theirs(hunt)) {
         publish_theirs(hunt);
         assert_true(KNIT_WAIT_UNTIL(turn(hunt) && hunt->theirs.is_there, 20000));
         assert_int_equal(hunt->theirs.code, 0);
@@ -454,6 +484,9 @@ static void hunt_all(enum kind kind, const char *name)
     }
     scene_open(&hunt.scene);
     assert_int_equal(knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.other), 0);
+    if (kind == HOST)
+        assert_int_equal(
+            knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.guest), 0);
     scene_settle(&hunt.scene);
     publish_theirs(&hunt);
     assert_true(KNIT_WAIT_UNTIL(turn(&hunt) && hunt.theirs.is_there, 20000));
@@ -469,6 +502,7 @@ static void hunt_all(enum kind kind, const char *name)
         (double)hunt.sum_ns / 1e6 / hunt.deaths, (double)hunt.worst_ns / 1e6,
         (double)hunt.worst_serving_ns / 1e6, (double)(knit_deadline_now_ns() - begin_ns) / 1e9);
     hunt.other = knit_pool_session_close(hunt.scene.pools.pool, hunt.other);
+    hunt.guest = knit_pool_session_close(hunt.scene.pools.pool, hunt.guest);
     scene_fini(&hunt.scene);
     free(hunt.trace);
 }
@@ -477,6 +511,12 @@ static void a_worker_may_die_anywhere(void **state)
 {
     (void)state;
     hunt_all(ALONE, "alone");
+}
+
+static void a_worker_may_die_while_sessions_come_and_go(void **state)
+{
+    (void)state;
+    hunt_all(HOST, "host");
 }
 
 static void a_thief_may_die_anywhere(void **state)
@@ -495,6 +535,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_worker_may_die_anywhere),
+        cmocka_unit_test(a_worker_may_die_while_sessions_come_and_go),
         cmocka_unit_test(a_thief_may_die_anywhere),
         cmocka_unit_test(a_worker_that_keeps_a_result_may_die_anywhere),
     };
