@@ -327,9 +327,44 @@ static const char *state_name(const struct checked_session *session)
     return "in no state";
 }
 
+/* What a lane was doing when it was looked at. */
+struct lane_now {
+    const char *state;
+    uint64_t session; /* 0 = it runs nothing */
+    uint32_t slot, task;
+};
+
+static struct lane_now look_at_lane(const struct check *check, uint32_t lane)
+{
+    static const char *const states[] = {"vacant", "awake", "parked", "in no state"};
+    const struct knit_busy_line *busy = &check->board.busy[lane];
+    /* relaxed: for the eye. */
+    uint32_t park = atomic_load_explicit(&check->board.park[lane].value, memory_order_relaxed);
+    uint64_t running = atomic_load_explicit(&busy->running, memory_order_relaxed);
+
+    return (struct lane_now){.state = states[knit_park_state(park)],
+        .session = running >> 16,
+        .slot = (uint32_t)(running & 0xffff) - 1,
+        .task = atomic_load_explicit(&busy->task, memory_order_relaxed)};
+}
+
+static void print_lanes(const struct check *check)
+{
+    for (uint32_t i = 0; i < check->lanes; i++) {
+        struct lane_now now = look_at_lane(check, i);
+
+        if (now.session != 0)
+            printf("lane %u is %s: runs task %u for session %llu, slot %u\n", i, now.state,
+                now.task, (unsigned long long)now.session, now.slot);
+        else
+            printf("lane %u is %s\n", i, now.state);
+    }
+}
+
 static void print_plain(const struct check *check, size_t broken)
 {
     printf("process %d: %u lanes, %zu sessions\n", check->pid, check->lanes, check->count);
+    print_lanes(check);
     for (size_t i = 0; i < check->findings.count; i++)
         printf("  %s\n", check->findings.sentences[i]);
     for (size_t i = 0; i < check->count; i++) {
@@ -361,12 +396,31 @@ static struct json_object *json_findings(const struct findings *findings)
     return array;
 }
 
+static struct json_object *json_lanes(const struct check *check)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (uint32_t i = 0; i < check->lanes; i++) {
+        struct lane_now now = look_at_lane(check, i);
+        struct json_object *object = json_object_new_object();
+
+        json_object_object_add(object, "state", json_object_new_string(now.state));
+        if (now.session != 0) {
+            json_object_object_add(object, "session", json_object_new_uint64(now.session));
+            json_object_object_add(object, "slot", json_object_new_int64(now.slot));
+            json_object_object_add(object, "task", json_object_new_int64(now.task));
+        }
+        json_object_array_add(array, object);
+    }
+    return array;
+}
+
 static void print_json(const struct check *check)
 {
     struct json_object *all = json_object_new_object(), *sessions = json_object_new_array();
 
     json_object_object_add(all, "pid", json_object_new_int(check->pid));
-    json_object_object_add(all, "lanes", json_object_new_int64(check->lanes));
+    json_object_object_add(all, "lanes", json_lanes(check));
     json_object_object_add(all, "findings", json_findings(&check->findings));
     for (size_t i = 0; i < check->count; i++) {
         const struct checked_session *session = &check->sessions[i];

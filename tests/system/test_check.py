@@ -32,9 +32,11 @@ class Check(Case):
                     found = wait_until(
                         lambda: next((s for s in self.look(daemon)['sessions'] if s['running']), None), 'the call')
                     self.assertEqual((found['state'], found['queued'], found['findings']), ('open', 0, []))
+                    self.assertIn(found['id'], [lane.get('session') for lane in self.look(daemon)['lanes']])
                     result = check(daemon.pid)
                     self.assertEqual(result.returncode, 0)
                     self.assertIn('2 lanes, 2 sessions\n', result.stdout)
+                    self.assertRegex(result.stdout, rf'lane \d is awake: runs task \d+ for session {found["id"]}, slot \d')
                     self.assertIn(f'session {found["id"]} is open: 0 queued, 1 running, 0 results held', result.stdout)
                     self.assertTrue(result.stdout.endswith('\nnothing is broken\n'))
                 finally:
