@@ -154,7 +154,7 @@ if build build-tsan --native-file deploy/native/tsan.ini; then
 fi
 if build build-valgrind --native-file deploy/native/valgrind.ini; then
   KNIT_TEST_SLOWDOWN=30 run_tests build-valgrind --suite unit --timeout-multiplier 30 --wrap \
-    'valgrind --quiet --error-exitcode=99 --leak-check=full --trace-children=no' "$@"
+    'valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --child-silent-after-fork=yes' "$@"
 fi
 if build build-analyzer --native-file deploy/native/analyzer.ini; then
   note passed 'gcc -fanalyzer'
