@@ -32,7 +32,7 @@
 #include "tests/stress/stepper.h"
 #include "tests/support/deadline.h"
 
-#define SHORT_DEATHS 60u
+#define SHORT_DEATHS 40u
 #define TRACE_MAX    200000u
 #define BOUND_MS     1000u
 #define ASLEEP_NS    20000000u /* parked so long with nothing to do: it sleeps */
