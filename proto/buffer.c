@@ -62,7 +62,7 @@ static int grow(struct knit_buffer *buffer, size_t len)
     return 0;
 }
 
-uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len)
+uint8_t *knit_buffer_reserve_growing(struct knit_buffer *buffer, size_t len)
 {
     if (buffer->error)
         return NULL;

@@ -45,10 +45,18 @@ void knit_buffer_reset(struct knit_buffer *buffer);
 /* Gives back memory beyond keep_bytes; only an empty buffer shrinks. */
 void knit_buffer_trim(struct knit_buffer *buffer, size_t keep_bytes);
 
+/* What does not fit the memory there is; knit_buffer_reserve() calls it, nobody else needs to. */
+uint8_t *knit_buffer_reserve_growing(struct knit_buffer *buffer, size_t len);
+
 /* Room for len more bytes behind the present end: a pointer good until the next call that may grow
  * the buffer, or NULL with `error` set. `buffer->len` does not move; the caller adds what it has
  * written. */
-uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len);
+static inline uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t len)
+{
+    if (buffer->error != 0 || buffer->bytes == NULL || len > buffer->capacity - buffer->len)
+        return knit_buffer_reserve_growing(buffer, len);
+    return buffer->bytes + buffer->len;
+}
 
 /* What does not fit the memory there is; knit_buffer_append() calls it, nobody else needs to. */
 int knit_buffer_append_growing(struct knit_buffer *buffer, const void *bytes, size_t len);

@@ -8,6 +8,9 @@
  * be hidden in ext types.
  *
  * An error as a value must have text under `name` and `message`; its frame watches the keys go by.
+ *
+ * Most of what comes needs no frames at all: plain values, and short arrays of them, are passed over
+ * before any is set up.
  */
 #include "proto/check.h"
 
@@ -16,6 +19,8 @@
 
 #include "proto/limits.h"
 #include "proto/text.h"
+
+enum { FIXARRAY = 0x90, FLAT_TEXT_MAX = 256 };
 
 enum frame_kind { PLAIN, FILLING, FILLING_ERROR, HEADER };
 
@@ -296,6 +301,42 @@ static int settle(struct check *check)
     return 0;
 }
 
+/* Length of a value that needs no frame: a number, bytes, a text of at most text_max bytes. 0: it is
+ * something else or wrong, which on_value() finds out. */
+static inline size_t plain_len(const uint8_t *at, size_t len, size_t text_max)
+{
+    struct knit_head head;
+
+    if (knit_head_read(at, len, &head) || head.type > KNIT_HEAD_BIN)
+        return 0;
+    if (head.type < KNIT_HEAD_STR)
+        return head.size;
+    if (head.value > len - head.size)
+        return 0;
+    if (head.type == KNIT_HEAD_STR &&
+        (head.value > text_max || !knit_text_is_utf8(at + head.size, (size_t)head.value)))
+        return 0;
+    return head.size + (size_t)head.value;
+}
+
+/* Passes over such values as stand directly in a container. */
+static void pass_plain(struct check *check)
+{
+    struct frame *frame = &check->frame[check->depth - 1];
+    const uint8_t *at = check->at, *end = check->end;
+    uint64_t left = frame->left;
+    size_t len;
+
+    if (frame->kind != PLAIN)
+        return;
+    while (left > 0 && (len = plain_len(at, (size_t)(end - at), SIZE_MAX)) > 0) {
+        at += len;
+        left--;
+    }
+    check->at = at;
+    frame->left = left;
+}
+
 static void begin(struct check *check, const void *bytes, size_t len, uint32_t depth,
     struct knit_check_flaw *flaw)
 {
@@ -312,15 +353,18 @@ static int finish(struct check *check)
     int r = settle(check);
 
     while (r == 0 && check->depth > 0) {
-        r = on_value(check);
+        pass_plain(check);
+        if (check->frame[check->depth - 1].left > 0)
+            r = on_value(check);
         if (r == 0)
             r = settle(check);
     }
     return r;
 }
 
-int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
-    struct knit_check_flaw *ret_flaw)
+/* Not inlined: a plain value would pay for the frames. */
+static __attribute__((noinline)) int check_nested(const void *bytes, size_t len, uint32_t depth,
+    size_t *ret_len, struct knit_check_flaw *ret_flaw)
 {
     struct check check;
     int r;
@@ -332,6 +376,38 @@ int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_
     if (r == 0)
         *ret_len = (size_t)(check.at - check.start);
     return r;
+}
+
+/* Params are most often a short array of plain values. Its length; 0: it is something else or
+ * wrong. What was passed over in vain is looked at again, hence no long arrays and no long texts.
+ * Not inlined, like check_nested(). */
+static __attribute__((noinline)) size_t flat_len(const uint8_t *bytes, size_t len)
+{
+    size_t at = 1, used;
+    unsigned left;
+
+    if (len == 0 || (bytes[0] & 0xf0) != FIXARRAY)
+        return 0;
+    for (left = bytes[0] & 0x0f; left > 0; left--) {
+        used = plain_len(bytes + at, len - at, FLAT_TEXT_MAX);
+        if (used == 0)
+            return 0;
+        at += used;
+    }
+    return at;
+}
+
+int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
+    struct knit_check_flaw *ret_flaw)
+{
+    size_t used = plain_len(bytes, len, SIZE_MAX);
+
+    if (used == 0 && depth > 0)
+        used = flat_len(bytes, len);
+    if (used == 0)
+        return check_nested(bytes, len, depth, ret_len, ret_flaw);
+    *ret_len = used;
+    return 0;
 }
 
 int knit_check_value(
