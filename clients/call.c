@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fastpath/registry.h"
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/limits.h"
@@ -17,12 +18,15 @@
 struct start {
     const struct knit_call_options *options; /* NULL = none */
     const char *task;
-    const char *signature; /* NULL = raw */
+    const char *signature;          /* NULL = raw */
+    const struct knit_shape *shape; /* of it */
     struct knit_span params;
-    uint32_t task_id; /* through lanes */
+    /* Found out on the way. */
+    bool is_by_lanes;
+    uint32_t task_id;    /* through lanes */
+    uint64_t timeout_ns; /* KNIT_OPTION_NONE = none, also of the next */
+    uint64_t queue_ns;
 };
-
-static const struct knit_call_options no_options = KNIT_CALL_OPTIONS_INIT;
 
 /* ---- starting ---- */
 
@@ -37,56 +41,58 @@ static int refuse_large(struct knit_error *ret_error, struct knit_span params, u
     return KNIT_TOO_LARGE;
 }
 
-static bool is_by_lanes(const struct knit *k, const char *task)
+static bool is_of_protocol(const char *task)
 {
-    return k->local != NULL && strncmp(task, "$/", 2) != 0;
+    return task[0] == '$' && task[1] == '/';
+}
+
+static int start_on_stream(struct knit_handle *handle, const struct start *start)
+{
+    struct knit_options options = knit_options();
+
+    options.timeout_ns =
+        start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
+    options.queue_ns = start->queue_ns;
+    return knit_stream_start(handle->k, handle, start->task, start->params, &options);
 }
 
 /* One attempt. */
-static int try_start(struct knit_handle *handle, const struct start *start, uint64_t now_ns)
+static inline int try_start(struct knit_handle *handle, const struct start *start, uint64_t now_ns)
 {
-    struct knit *k = handle->k;
-    struct knit_options options = knit_options();
-    uint64_t queue_ns;
+    uint64_t start_by_ns = handle->deadline_ns;
 
-    options.timeout_ns = knit_options_ns(start->options->timeout_ms);
-    options.queue_ns = queue_ns = knit_options_ns(start->options->queue_ms);
-    if (!is_by_lanes(k, start->task))
-        return knit_stream_start(k, handle, start->task, start->params, &options);
-
+    if (!start->is_by_lanes)
+        return start_on_stream(handle, start);
     /* A cell has one deadline, the last moment to start at: whichever of the two comes first. The
        end of the whole call is watched by the session. */
-    uint64_t start_by_ns = handle->deadline_ns;
-    if (queue_ns != KNIT_OPTION_NONE && (start_by_ns == 0 || queue_ns < start_by_ns - now_ns))
-        start_by_ns = now_ns + queue_ns;
-    return knit_local_start(k->local, handle, start->task_id, start->params, start_by_ns);
+    if (start->queue_ns != KNIT_OPTION_NONE &&
+        (start_by_ns == 0 || start->queue_ns < start_by_ns - now_ns))
+        start_by_ns = now_ns + start->queue_ns;
+    return knit_local_start(handle->k->local, handle, start->task_id, start->params, start_by_ns);
 }
 
 static int explain(
     struct knit *k, int code, const struct start *start, struct knit_error *ret_error)
 {
-    bool by_lanes = is_by_lanes(k, start->task);
-
     if (code == KNIT_TOO_LARGE)
         return refuse_large(ret_error, start->params,
-            by_lanes ? knit_local_payload_max(k->local) : k->stream.request_max);
+            start->is_by_lanes ? knit_local_payload_max(k->local) : k->stream.request_max);
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
             k->stream.fd < 0 ? k->stream.reason : "the pool has closed this session");
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
-/* Until the call is started, or its time is over. */
-static int start_or_wait(struct knit_handle *handle, const struct start *start, uint64_t now_ns)
+/* There was no room: until the call is started, or its time is over. */
+static __attribute__((noinline)) int wait_and_start(
+    struct knit_handle *handle, const struct start *start, uint64_t now_ns)
 {
     struct knit *k = handle->k;
-    enum knit_handle_via via = is_by_lanes(k, start->task) ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
+    enum knit_handle_via via = start->is_by_lanes ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
 
     for (;;) {
-        int code = try_start(handle, start, now_ns);
+        int code;
 
-        if (code != KNIT_WOULD_BLOCK)
-            return code;
         knit_client_progress(k);
         code = try_start(handle, start, now_ns);
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
@@ -97,32 +103,36 @@ static int start_or_wait(struct knit_handle *handle, const struct start *start, 
     }
 }
 
-/* The moment the caller stops waiting: by its own limit and, through lanes, by the task's, which
- * otherwise the daemon looks after. UINT64_MAX in *ret_timeout_ns: none. */
-static int find_timeout(
-    struct knit *k, struct start *start, uint64_t *ret_timeout_ns, struct knit_error *ret_error)
+/* Which way it goes, and when the caller stops waiting: by its own limit and, through lanes, by the
+ * task's, which otherwise the daemon looks after. */
+static int find_way(struct knit *k, struct start *start, struct knit_error *ret_error)
 {
-    uint64_t timeout_ns = knit_options_ns(start->options->timeout_ms);
-    uint32_t task_ms = 0;
+    const struct knit_registry_task *task;
     int code;
 
-    if (is_by_lanes(k, start->task)) {
-        code = knit_local_find(k, start->task, &start->task_id, &task_ms, ret_error);
-        if (code != KNIT_OK)
-            return code;
+    start->timeout_ns = start->queue_ns = KNIT_OPTION_NONE;
+    if (start->options != NULL) {
+        start->timeout_ns = knit_options_ns(start->options->timeout_ms);
+        start->queue_ns = knit_options_ns(start->options->queue_ms);
     }
-    if (task_ms != 0 && (uint64_t)task_ms * 1000000 < timeout_ns)
-        timeout_ns = (uint64_t)task_ms * 1000000;
-    *ret_timeout_ns = timeout_ns;
+    start->is_by_lanes = k->local != NULL && !is_of_protocol(start->task);
+    if (!start->is_by_lanes)
+        return KNIT_OK;
+    code = knit_local_find(k, start->task, &task, ret_error);
+    if (code != KNIT_OK)
+        return code;
+    start->task_id = task->id;
+    if (task->timeout_ms != 0 && (uint64_t)task->timeout_ms * 1000000 < start->timeout_ns)
+        start->timeout_ns = (uint64_t)task->timeout_ms * 1000000;
     return KNIT_OK;
 }
 
 static int start_call(
     struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
 {
-    uint64_t timeout_ns, now_ns = 0;
+    uint64_t now_ns = 0;
     struct knit_handle *handle;
-    int code = find_timeout(k, start, &timeout_ns, ret_error);
+    int code = find_way(k, start, ret_error);
 
     if (code != KNIT_OK)
         return code;
@@ -131,25 +141,27 @@ static int start_call(
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
     handle->signature = start->signature;
-    if (timeout_ns != KNIT_OPTION_NONE ||
-        knit_options_ns(start->options->queue_ms) != KNIT_OPTION_NONE)
+    handle->shape = start->shape;
+    handle->shape_age = k->shapes.replaced;
+    if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_client_now_ns();
-    if (timeout_ns < UINT64_MAX - now_ns)
-        handle->deadline_ns = now_ns + timeout_ns;
+    if (start->timeout_ns < UINT64_MAX - now_ns)
+        handle->deadline_ns = now_ns + start->timeout_ns;
 
-    code = timeout_ns == 0 ? KNIT_TIMEOUT : start_or_wait(handle, start, now_ns);
-    if (code == KNIT_TIMEOUT) {
-        knit_handle_fail(
-            handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
-        code = KNIT_OK;
-    } else if (code != KNIT_OK) {
+    code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start, now_ns);
+    if (code == KNIT_WOULD_BLOCK)
+        code = wait_and_start(handle, start, now_ns);
+    if (code != KNIT_OK && code != KNIT_TIMEOUT) {
         knit_handle_drop(handle);
         return code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
-    } else if (handle->deadline_ns != 0) {
-        knit_handle_set_deadline(handle, handle->deadline_ns);
     }
+    if (code == KNIT_TIMEOUT)
+        knit_handle_fail(
+            handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
+    else if (handle->deadline_ns != 0)
+        knit_handle_set_deadline(handle, handle->deadline_ns);
     *ret = handle;
-    return code;
+    return KNIT_OK;
 }
 
 static int check_raw(struct knit_span params, struct knit_error *ret_error)
@@ -191,33 +203,32 @@ static int explain_shape(const char *signature, int r, const struct knit_shape_f
 }
 
 /* Arguments by signature into the session's scratch. */
-static int encode(struct knit *k, const char *signature, struct knit_shape_values *values,
+static int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
     struct knit_error *ret_error)
 {
-    struct knit_shape_flaw flaw = {0};
-    int r;
+    struct knit_shape_flaw flaw;
+    int r = knit_shapes_find(&k->shapes, start->signature, &start->shape, &flaw);
 
     knit_buffer_reset(&k->params);
-    r = knit_shape_encode(signature, values, &k->params, &flaw);
-    return r == 0 ? KNIT_OK : explain_shape(signature, r, &flaw, false, ret_error);
+    if (r == 0)
+        r = knit_shape_encode(start->shape, values, &k->params, &flaw);
+    start->params = knit_buffer_span(&k->params);
+    return r == 0 ? KNIT_OK : explain_shape(start->signature, r, &flaw, false, ret_error);
 }
 
 int knit_start(struct knit *k, const struct knit_call_options *options, struct knit_handle **ret,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {options != NULL ? options : &no_options, task, signature, {NULL, 0}, 0};
+    struct start start = {.options = options, .task = task, .signature = signature};
     struct knit_shape_values values;
     int code = knit_client_check(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    code = encode(k, signature, &values, ret_error);
+    code = encode(k, &start, &values, ret_error);
     va_end(values.list);
-    if (code != KNIT_OK)
-        return code;
-    start.params = knit_buffer_span(&k->params);
-    return start_call(k, &start, ret, ret_error);
+    return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
 }
 
 int knit_start_raw(struct knit *k, const struct knit_call_options *options,
@@ -225,7 +236,7 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     size_t params_len)
 {
     struct start start = {
-        options != NULL ? options : &no_options, task, NULL, knit_span(params, params_len), 0};
+        .options = options, .task = task, .params = knit_span(params, params_len)};
     int code = knit_client_check(k, ret_error);
 
     if (code == KNIT_OK)
@@ -257,22 +268,26 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     /* Its own callback may free it, so the outcome is read before; the error's data stays readable
        as long as the callbacks report no other error. */
     code = knit_handle_outcome(handle, ret_error, &result);
-    knit_client_call_back(k);
-    knit_watch_update(k);
+    knit_client_end_turn(k);
     return code;
 }
 
-static int decode(struct knit_handle *handle, const char *signature,
-    struct knit_shape_values *values, struct knit_error *ret_error)
+static int decode(
+    struct knit_handle *handle, struct knit_shape_values *values, struct knit_error *ret_error)
 {
-    struct knit_shape_flaw flaw = {0};
+    struct knit_shapes *shapes = &handle->k->shapes;
+    const struct knit_shape *shape = handle->shape;
+    struct knit_shape_flaw flaw;
     struct knit_span result;
-    int code = knit_handle_outcome(handle, ret_error, &result), r;
+    int code = knit_handle_outcome(handle, ret_error, &result), r = 0;
 
     if (code != KNIT_OK)
         return code;
-    r = knit_shape_decode(signature, result, values, &handle->lent, &flaw);
-    return r == 0 ? KNIT_OK : explain_shape(signature, r, &flaw, true, ret_error);
+    if (handle->shape_age != shapes->replaced)
+        r = knit_shapes_find(shapes, handle->signature, &shape, &flaw);
+    if (r == 0)
+        r = knit_shape_decode(shape, result, values, &handle->lent, &flaw);
+    return r == 0 ? KNIT_OK : explain_shape(handle->signature, r, &flaw, true, ret_error);
 }
 
 int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
@@ -284,7 +299,7 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN,
             "the call was started without a signature: use knit_result_raw()");
     va_start(values.list, ret_error);
-    code = decode(handle, handle->signature, &values, ret_error);
+    code = decode(handle, &values, ret_error);
     va_end(values.list);
     return code;
 }
@@ -368,8 +383,7 @@ static int run(struct knit *k, struct start *start, struct knit_error *ret_error
     if (code != KNIT_OK)
         return code;
     (void)knit_client_await(k->last, UINT64_MAX);
-    knit_client_call_back(k);
-    knit_watch_update(k);
+    knit_client_end_turn(k);
     return KNIT_OK;
 }
 
@@ -379,18 +393,16 @@ static int call_by_signature(struct knit *k, struct start *start, struct knit_er
     int code = knit_client_check(k, ret_error);
 
     if (code == KNIT_OK)
-        code = encode(k, start->signature, values, ret_error);
-    if (code != KNIT_OK)
-        return code;
-    start->params = knit_buffer_span(&k->params);
-    code = run(k, start, ret_error);
-    return code == KNIT_OK ? decode(k->last, start->signature, values, ret_error) : code;
+        code = encode(k, start, values, ret_error);
+    if (code == KNIT_OK)
+        code = run(k, start, ret_error);
+    return code == KNIT_OK ? decode(k->last, values, ret_error) : code;
 }
 
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {&no_options, task, signature, {NULL, 0}, 0};
+    struct start start = {.task = task, .signature = signature};
     struct knit_shape_values values;
     int code;
 
@@ -403,7 +415,7 @@ int knit_call(
 int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {options != NULL ? options : &no_options, task, signature, {NULL, 0}, 0};
+    struct start start = {.options = options, .task = task, .signature = signature};
     struct knit_shape_values values;
     int code;
 
@@ -418,7 +430,7 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     const void **ret_result, size_t *ret_len)
 {
     struct start start = {
-        options != NULL ? options : &no_options, task, NULL, knit_span(params, params_len), 0};
+        .options = options, .task = task, .params = knit_span(params, params_len)};
     int code = knit_client_check(k, ret_error);
 
     if (code == KNIT_OK)

@@ -51,6 +51,7 @@ static void free_client(struct knit *k)
     knit_watch_fini(&k->watch);
     knit_stream_fini(&k->stream);
     knit_handles_fini(k);
+    knit_shapes_fini(&k->shapes);
     knit_buffer_fini(&k->params);
     knit_buffer_fini(&k->error);
     if (k->alive != NULL)

@@ -29,7 +29,7 @@
 #include "clients/shape.h"
 #include "clients/stream.h"
 #include "clients/watch.h"
-#include "fastpath/layout.h"
+#include "fastpath/session.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 #include "proto/span.h"
@@ -59,16 +59,18 @@ struct knit_handle {
     uint8_t started; /* of an error the library made */
     int code;        /* of such an error; 0: `outcome` has it, or it is a result */
     const char *reason;
-    uint32_t slot;         /* of the lanes' session, or place in the stream's table */
-    uint64_t end_position; /* in the stream: where the request ended */
-    uint64_t deadline_ns;  /* 0 = none */
-    const char *signature; /* NULL: started raw */
+    uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
+    uint64_t end_position;          /* in the stream: where the request ended */
+    uint64_t deadline_ns;           /* 0 = none */
+    const char *signature;          /* NULL: started raw */
+    const struct knit_shape *shape; /* of it, as long as the session's shapes are of that age */
+    uint64_t shape_age;
     void (*on_done)(struct knit_handle *handle, void *user);
     void *user;
-    struct knit_span outcome; /* msgpack of the result or the error */
-    struct knit_lent *lent;   /* elements that did not lie aligned there */
-    void *heap;               /* where the outcome lies, if that must be freed */
-    uint64_t body[KNIT_CELL_WORDS];
+    struct knit_span outcome;           /* msgpack of the result or the error */
+    struct knit_lent *lent;             /* elements that did not lie aligned there */
+    void *heap;                         /* where the outcome lies, if that must be freed */
+    struct knit_session_outcome answer; /* as the lanes gave it; small outcomes lie in its body */
 };
 
 TAILQ_HEAD(knit_handle_list, knit_handle);
@@ -97,6 +99,7 @@ struct knit {
 
     struct knit_handle *last;  /* the blocking call whose results were lent */
     struct knit_handle *stats; /* likewise of knit_stats() */
+    struct knit_shapes shapes; /* of the signatures that were used last */
     struct knit_buffer params; /* scratch: the arguments of the call that starts */
     struct knit_buffer error;  /* bytes that the last error's data and details point into */
 };
@@ -125,17 +128,26 @@ int knit_client_ask(struct knit *k, const char *method, struct knit_span params,
 /* Run the callbacks that are due. Does nothing inside a callback. */
 void knit_client_call_back(struct knit *k);
 
+/* The end of a function that took turns: callbacks, and the session's descriptor as it must be. */
+static inline void knit_client_end_turn(struct knit *k)
+{
+    if (!TAILQ_EMPTY(&k->ready))
+        knit_client_call_back(k);
+    if (k->watch.epoll_fd >= 0)
+        knit_watch_update(k);
+}
+
 /* ---- handle.c ---- */
 
 /* NULL: out of memory. */
 struct knit_handle *knit_handle_new(struct knit *k);
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);
 
-/* Give the outcome: copied; in place in a lane's block; on the heap, which the handle then owns; or
- * made by the library, `reason` being static text. */
+/* Give the outcome: copied; in place, in the handle's own answer or (held) in a lane's block; on
+ * the heap, which the handle then owns; or made by the library, `reason` being static text. */
 void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *bytes, size_t len);
-void knit_handle_finish_held(
-    struct knit_handle *handle, bool is_error, const void *bytes, size_t len);
+void knit_handle_finish_in_place(
+    struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held);
 void knit_handle_finish_heap(
     struct knit_handle *handle, bool is_error, struct knit_span outcome, void *heap);
 void knit_handle_fail(

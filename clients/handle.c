@@ -92,9 +92,9 @@ void knit_handle_fail(
 
 void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *bytes, size_t len)
 {
-    void *place = handle->body;
+    void *place = handle->answer.body;
 
-    if (len > sizeof(handle->body)) {
+    if (len > sizeof(handle->answer.body)) {
         place = handle->heap = malloc(len);
         if (place == NULL) {
             knit_handle_fail(
@@ -107,11 +107,11 @@ void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *b
     end(handle, is_error);
 }
 
-void knit_handle_finish_held(
-    struct knit_handle *handle, bool is_error, const void *bytes, size_t len)
+void knit_handle_finish_in_place(
+    struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held)
 {
-    handle->is_held = true;
-    handle->outcome = knit_span(bytes, len);
+    handle->is_held = is_held;
+    handle->outcome = outcome;
     end(handle, is_error);
 }
 
@@ -142,8 +142,10 @@ void knit_handle_drop(struct knit_handle *handle)
     if (handle->is_held && is_ours)
         knit_local_release(k->local, handle);
     leave_lists(handle);
-    knit_lent_free(&handle->lent);
-    free(handle->heap);
+    if (handle->lent != NULL)
+        knit_lent_free(&handle->lent);
+    if (handle->heap != NULL)
+        free(handle->heap);
     handle->heap = NULL;
     handle->state = KNIT_HANDLE_FREE;
     TAILQ_INSERT_HEAD(&k->spare, handle, entry);

@@ -35,6 +35,7 @@ enum {
     /* Results stay in place up to this part of the slots and of a lane's arena; what comes then is
        copied. So a caller that keeps its results for long never starves itself. */
     HELD_PART = 4,
+    KNOWN_TASKS = 64,
 };
 
 struct knit_local {
@@ -42,6 +43,9 @@ struct knit_local {
     struct knit_session *session;
     struct knit_registry *registry;
     bool is_stale; /* the registry is of an epoch that has passed */
+    /* Tasks of the registry that were asked for, by the address of the name that did: it is most
+       often a literal. The address only says where to look, the name decides. */
+    const struct knit_registry_task *known[KNOWN_TASKS];
     int bell_fd;
     uint64_t payload_max;
     struct knit_geometry geometry;
@@ -309,10 +313,18 @@ static int fetch_registry(struct knit_local *local, uint64_t until_ns, struct kn
     (void)knit_registry_free(local->registry);
     local->registry = registry;
     local->is_stale = false;
+    memset(local->known, 0, sizeof(local->known));
     return KNIT_OK;
 }
 
-int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t *ret_timeout_ms,
+static const struct knit_registry_task **known_place(struct knit_local *local, const char *task)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)task * 0x9e3779b97f4a7c15u;
+
+    return &local->known[hash >> 32 & (KNOWN_TASKS - 1)];
+}
+
+static int look_up(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
     struct knit_error *ret_error)
 {
     struct knit_local *local = k->local;
@@ -338,8 +350,19 @@ int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t
             near != NULL ? "there is no task '%s'; the nearest is '%s'" : "there is no task '%s'",
             task, near != NULL ? near->name : "");
     }
-    *ret_id = found->id;
-    *ret_timeout_ms = found->timeout_ms;
+    *known_place(local, task) = found;
+    *ret_task = found;
+    return KNIT_OK;
+}
+
+int knit_local_find(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
+    struct knit_error *ret_error)
+{
+    const struct knit_registry_task *known = *known_place(k->local, task);
+
+    if (known == NULL || k->local->is_stale || strcmp(known->name, task) != 0)
+        return look_up(k, task, ret_task, ret_error);
+    *ret_task = known;
     return KNIT_OK;
 }
 
@@ -387,26 +410,38 @@ static bool may_hold(const struct knit_local *local, size_t len)
            len <= local->geometry.reply_arena_bytes / HELD_PART - local->held_bytes;
 }
 
-static void finish(struct knit_local *local, const struct knit_session_outcome *outcome)
+/* An error that says that the registry is old. */
+static __attribute__((noinline)) void look_for_staleness(
+    struct knit_local *local, const struct knit_handle *handle)
 {
-    struct knit_handle *handle = outcome->user;
-    bool is_error = outcome->status != KNIT_STATUS_RESULT;
+    struct knit_failure failure;
 
-    if (outcome->held && may_hold(local, outcome->len)) {
+    if (knit_failure_decode(handle->outcome, &failure) == 0 && failure.code == KNIT_STALE_EPOCH)
+        local->is_stale = true;
+}
+
+/* `outcome` is the handle's own answer, or is copied into it. */
+static void finish(struct knit_local *local, struct knit_handle *handle,
+    const struct knit_session_outcome *outcome)
+{
+    bool is_error = outcome->status != KNIT_STATUS_RESULT;
+    struct knit_span payload = knit_span(outcome->payload, outcome->len);
+
+    if (!outcome->held) {
+        if (outcome != &handle->answer)
+            memcpy(handle->answer.body, payload.bytes, payload.len);
+        payload.bytes = (const uint8_t *)handle->answer.body;
+        knit_handle_finish_in_place(handle, is_error, payload, false);
+    } else if (may_hold(local, outcome->len)) {
         local->held++;
         local->held_bytes += outcome->len;
-        knit_handle_finish_held(handle, is_error, outcome->payload, outcome->len);
+        knit_handle_finish_in_place(handle, is_error, payload, true);
     } else {
-        knit_handle_finish(handle, is_error, outcome->payload, outcome->len);
-        if (outcome->held)
-            knit_session_release(local->session, outcome->slot);
+        knit_handle_finish(handle, is_error, payload.bytes, payload.len);
+        knit_session_release(local->session, outcome->slot);
     }
-    if (is_error) {
-        struct knit_failure failure;
-
-        if (knit_failure_decode(handle->outcome, &failure) == 0 && failure.code == KNIT_STALE_EPOCH)
-            local->is_stale = true;
-    }
+    if (is_error)
+        look_for_staleness(local, handle);
 }
 
 void knit_local_collect(struct knit_local *local)
@@ -417,17 +452,15 @@ void knit_local_collect(struct knit_local *local)
     do {
         count = knit_session_collect(local->session, outcomes, COLLECT_MAX);
         for (size_t i = 0; i < count; i++)
-            finish(local, &outcomes[i]);
+            finish(local, outcomes[i].user, &outcomes[i]);
     } while (count == COLLECT_MAX);
 }
 
 bool knit_local_collect_one(struct knit_local *local, struct knit_handle *handle)
 {
-    struct knit_session_outcome outcome;
-
-    if (!knit_session_collect_slot(local->session, handle->slot, &outcome))
+    if (!knit_session_collect_slot(local->session, handle->slot, &handle->answer))
         return false;
-    finish(local, &outcome);
+    finish(local, handle, &handle->answer);
     return true;
 }
 

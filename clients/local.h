@@ -21,6 +21,7 @@ struct knit_error;
 struct knit_handle;
 struct knit_local;
 struct knit_open_options;
+struct knit_registry_task;
 
 /* The stream has said `$/hello`. Blocks until until_ns. Returns 0, or the code of an error. */
 int knit_local_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
@@ -29,9 +30,10 @@ int knit_local_attach(struct knit *k, const struct knit_open_options *options, u
 /* NULL ok. In a forked child (is_ours false) nothing that is shared is touched. */
 struct knit_local *knit_local_free(struct knit_local *local, bool is_ours);
 
-/* A task's number and limit (0 = none). Asks the daemon again when the name is not known, which
- * blocks for a round trip. Returns KNIT_OK, KNIT_UNKNOWN_TASK, or the code of what went wrong. */
-int knit_local_find(struct knit *k, const char *task, uint32_t *ret_id, uint32_t *ret_timeout_ms,
+/* A task by its name; good until the next one is asked for. Asks the daemon again when the name is
+ * not known, which blocks for a round trip. Returns KNIT_OK, KNIT_UNKNOWN_TASK, or the code of what
+ * went wrong. */
+int knit_local_find(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
     struct knit_error *ret_error);
 
 /* The most one call's arguments may be. */

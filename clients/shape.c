@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The signature string is interpreted as it is read, once for the arguments and once for the
- * results: it is short, and remembering a parsed form would cost a lookup that is dearer than the
- * reading. Nothing is written to a caller's pointer before its value has been checked.
+/* Shapes stand in a table by the address of the string they were parsed from, since most
+ * signatures are literals of the caller's program. The address only says where to look: what
+ * decides is the text, which a caller may have changed in place. So a signature that was seen
+ * before costs one comparison, and one that was not is parsed, as a whole, before anything is sent.
+ *
+ * Nothing is written to a caller's pointer before its value has been checked.
  */
 #include "clients/shape.h"
 
@@ -14,6 +17,7 @@
 
 #include "proto/check.h"
 #include "proto/head.h"
+#include "proto/pack.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 
@@ -60,10 +64,29 @@ static const struct type types[] = {
     {"envelope", 8, EXT, KNIT_EXT_ENVELOPE, 0},
 };
 
-/* What the two directions carry along. */
-struct cursor {
+/* A parameter or a result. */
+struct part {
+    const struct type *type;
+    bool is_optional;
+};
+
+struct knit_shape {
+    uint32_t param_count, result_count;
+    bool is_plain;   /* the parameters are numbers and the like, none of them optional */
+    bool is_several; /* results in parentheses: they come as one array */
+    const char *text;
+    struct part part[]; /* parameters, then results; then the text */
+};
+
+/* Where the parser is. */
+struct parser {
     const char *signature;
     const char *at;
+    struct knit_shape_flaw *flaw;
+};
+
+/* What the two directions carry along. */
+struct cursor {
     struct knit_shape_values *values;
     struct knit_shape_flaw *flaw;
     size_t index;
@@ -79,99 +102,192 @@ void knit_lent_free(struct knit_lent **lent)
     }
 }
 
-/* ---- reading the signature ---- */
+/* ---- parsing ---- */
 
-static int syntax(struct cursor *cursor, const char *reason)
+static int syntax(struct parser *parser, const char *reason)
 {
-    *cursor->flaw = (struct knit_shape_flaw){
-        .offset = (size_t)(cursor->at - cursor->signature), .reason = reason};
+    *parser->flaw = (struct knit_shape_flaw){
+        .offset = (size_t)(parser->at - parser->signature), .reason = reason};
     return KNIT_SHAPE_E_SYNTAX;
 }
 
-/* Loops instead of strspn(): its preparation costs more than these few bytes. */
-static const char *behind_spaces(const char *at)
+static void skip_spaces(struct parser *parser)
 {
-    while (*at == ' ' || *at == '\t' || *at == '\n')
-        at++;
-    return at;
+    parser->at += strspn(parser->at, " \t\n");
 }
 
-static void skip_spaces(struct cursor *cursor)
+static bool accept(struct parser *parser, const char *token)
 {
-    cursor->at = behind_spaces(cursor->at);
-}
+    size_t len = strlen(token);
 
-static inline bool accept(struct cursor *cursor, const char *token)
-{
-    const char *at = behind_spaces(cursor->at);
-
-    for (; *token != '\0'; token++, at++) {
-        if (*at != *token)
-            return false;
-    }
-    cursor->at = at;
+    skip_spaces(parser);
+    if (strncmp(parser->at, token, len) != 0)
+        return false;
+    parser->at += len;
     return true;
 }
 
 static size_t word_len(const char *at)
 {
-    const char *end = at;
-
-    while ((*end >= 'a' && *end <= 'z') || (*end >= '0' && *end <= '9') ||
-           (*end >= 'A' && *end <= 'Z') || *end == '_' || *end == '[' || *end == ']')
-        end++;
-    return (size_t)(end - at);
+    return strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_[]");
 }
 
-static int read_type(struct cursor *cursor, const struct type **ret_type, bool *ret_optional)
+static int parse_type(struct parser *parser, struct part *ret_part)
 {
     size_t len;
 
-    skip_spaces(cursor);
-    len = word_len(cursor->at);
+    skip_spaces(parser);
+    len = word_len(parser->at);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (types[i].name_len != len || memcmp(types[i].name, cursor->at, len) != 0)
+        if (types[i].name_len != len || memcmp(types[i].name, parser->at, len) != 0)
             continue;
-        cursor->at += len;
-        *ret_type = &types[i];
-        *ret_optional = accept(cursor, "?");
-        if (*ret_optional && types[i].kind == NIL)
-            return syntax(cursor, "nil? is nil");
-        if (accept(cursor, "..."))
-            return syntax(cursor, "a call names each argument, without ...");
+        parser->at += len;
+        ret_part->type = &types[i];
+        ret_part->is_optional = accept(parser, "?");
+        if (ret_part->is_optional && types[i].kind == NIL)
+            return syntax(parser, "nil? is nil");
+        if (accept(parser, "..."))
+            return syntax(parser, "a call names each argument, without ...");
         return 0;
     }
-    return syntax(cursor, len == 0 ? "a type is missing" : "unknown type");
+    return syntax(parser, len == 0 ? "a type is missing" : "unknown type");
 }
 
-/* Up to the first parameter; the name of the task may stand before the parenthesis. */
-static int begin_params(struct cursor *cursor)
+static void skip_param_name(struct parser *parser)
 {
-    while (*cursor->at != '(' && *cursor->at != '\0')
-        cursor->at++;
-    return accept(cursor, "(") ? 0 : syntax(cursor, "( is missing");
+    const char *start;
+
+    skip_spaces(parser);
+    start = parser->at;
+    parser->at += word_len(start);
+    if (!accept(parser, ":"))
+        parser->at = start;
 }
 
-static void skip_param_name(struct cursor *cursor)
+/* `part` has room for whatever the signature may name. */
+static int parse_params(struct parser *parser, struct part *part, uint32_t *ret_count)
 {
-    const char *at;
+    uint32_t count = 0;
 
-    skip_spaces(cursor);
-    at = behind_spaces(cursor->at + word_len(cursor->at));
-    if (*at == ':')
-        cursor->at = at + 1;
+    /* The name of the task may stand before the parenthesis. */
+    parser->at += strcspn(parser->at, "(");
+    if (!accept(parser, "("))
+        return syntax(parser, "( is missing");
+    while (count > 0 || !accept(parser, ")")) {
+        int r;
+
+        skip_param_name(parser);
+        r = parse_type(parser, &part[count]);
+        if (r != 0)
+            return r;
+        count++;
+        if (accept(parser, ")"))
+            break;
+        if (!accept(parser, ","))
+            return syntax(parser, ", or ) is missing");
+    }
+    *ret_count = count;
+    return 0;
 }
 
-static uint32_t count_params(const char *at)
+static int parse_results(struct parser *parser, struct part *part, struct knit_shape *shape)
 {
-    uint32_t count = 1;
+    uint32_t count = 0;
+    int r;
 
-    at = behind_spaces(at);
-    if (*at == ')')
-        return 0;
-    for (; *at != ')' && *at != '\0'; at++)
-        count += *at == ',';
-    return count;
+    shape->is_several = accept(parser, "(");
+    do {
+        r = parse_type(parser, &part[count]);
+        if (r != 0)
+            return r;
+        count++;
+    } while (shape->is_several && accept(parser, ","));
+    if (shape->is_several && !accept(parser, ")"))
+        return syntax(parser, ", or ) is missing");
+    shape->result_count = count;
+    return 0;
+}
+
+static int parse(struct parser *parser, struct knit_shape *shape)
+{
+    int r = parse_params(parser, shape->part, &shape->param_count);
+
+    shape->is_plain = true;
+    for (uint32_t i = 0; r == 0 && i < shape->param_count; i++) {
+        if (shape->part[i].type->kind > FLOAT || shape->part[i].is_optional)
+            shape->is_plain = false;
+    }
+    if (r == 0 && accept(parser, "->"))
+        r = parse_results(parser, shape->part + shape->param_count, shape);
+    if (r != 0)
+        return r;
+    skip_spaces(parser);
+    return *parser->at == '\0' ? 0 : syntax(parser, "nothing more may stand here");
+}
+
+static int make(
+    const char *signature, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
+{
+    struct parser parser = {.signature = signature, .at = signature, .flaw = ret_flaw};
+    size_t len = strlen(signature), parts = 2;
+    struct knit_shape *shape;
+    int r;
+
+    for (const char *at = signature; *at != '\0'; at++)
+        parts += *at == ',';
+    shape = calloc(1, sizeof(*shape) + parts * sizeof(shape->part[0]) + len + 1);
+    if (shape == NULL)
+        return -ENOMEM;
+    shape->text = memcpy(&shape->part[parts], signature, len + 1);
+    r = parse(&parser, shape);
+    if (r == 0)
+        *ret_shape = shape;
+    else
+        free(shape);
+    return r;
+}
+
+/* ---- keeping shapes ---- */
+
+/* Fibonacci hashing: literals lie close together. */
+static struct knit_shape **place_of(struct knit_shapes *shapes, const char *signature)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)signature * 0x9e3779b97f4a7c15u;
+
+    return &shapes->place[hash >> 32 & (KNIT_SHAPES - 1)];
+}
+
+/* Not inlined: who finds a shape would pay for the frame. */
+static __attribute__((noinline)) int replace(struct knit_shapes *shapes, const char *signature,
+    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
+{
+    struct knit_shape **place = place_of(shapes, signature), *shape;
+    int r = make(signature, &shape, ret_flaw);
+
+    if (r != 0)
+        return r;
+    if (*place != NULL)
+        shapes->replaced++;
+    free(*place);
+    *ret_shape = *place = shape;
+    return 0;
+}
+
+int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
+    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
+{
+    struct knit_shape *shape = *place_of(shapes, signature);
+
+    if (shape == NULL || strcmp(shape->text, signature) != 0)
+        return replace(shapes, signature, ret_shape, ret_flaw);
+    *ret_shape = shape;
+    return 0;
+}
+
+void knit_shapes_fini(struct knit_shapes *shapes)
+{
+    for (size_t i = 0; i < KNIT_SHAPES; i++)
+        free(shapes->place[i]);
 }
 
 /* ---- arguments ---- */
@@ -196,42 +312,44 @@ static int put_typed(
     return 0;
 }
 
-static void put_scalar(struct cursor *cursor, struct knit_writer *writer, enum kind kind)
-{
-    va_list *list = &cursor->values->list;
+static knit_pack *const packers[] = {
+    [NIL] = knit_pack_nil,
+    [BOOL] = knit_pack_bool,
+    [INT] = knit_pack_int,
+    [UINT] = knit_pack_uint,
+    [FLOAT] = knit_pack_float,
+};
 
-    switch ((int)kind) {
-    case BOOL:
-        knit_writer_bool(writer, va_arg(*list, int) != 0);
-        break;
-    case INT:
-        knit_writer_int(writer, va_arg(*list, int64_t));
-        break;
-    case UINT:
-        knit_writer_uint(writer, va_arg(*list, uint64_t));
-        break;
-    case FLOAT:
-        knit_writer_float(writer, va_arg(*list, double));
-        break;
-    default:
-        knit_writer_nil(writer);
-    }
+/* The next argument, as the packer of its kind takes it. */
+static inline uint64_t next_scalar(struct knit_shape_values *values, unsigned kind)
+{
+    uint64_t bits;
+    double number;
+
+    if (kind == NIL)
+        return 0;
+    if (kind == BOOL)
+        return va_arg(values->list, int) != 0;
+    if (kind != FLOAT)
+        return va_arg(values->list, uint64_t);
+    number = va_arg(values->list, double);
+    memcpy(&bits, &number, sizeof(bits));
+    return bits;
 }
 
-static void put_optional_scalar(struct cursor *cursor, struct knit_writer *writer, enum kind kind)
+static void put_optional_scalar(struct cursor *cursor, struct knit_writer *writer, unsigned kind)
 {
     const void *value = va_arg(cursor->values->list, const void *);
+    uint64_t bits;
 
-    if (value == NULL)
+    if (value == NULL) {
         knit_writer_nil(writer);
-    else if (kind == BOOL)
+    } else if (kind == BOOL) {
         knit_writer_bool(writer, *(const bool *)value);
-    else if (kind == INT)
-        knit_writer_int(writer, *(const int64_t *)value);
-    else if (kind == UINT)
-        knit_writer_uint(writer, *(const uint64_t *)value);
-    else
-        knit_writer_float(writer, *(const double *)value);
+    } else {
+        memcpy(&bits, value, sizeof(bits));
+        knit_writer_head(writer, packers[kind], bits);
+    }
 }
 
 static int put_bytes(
@@ -254,31 +372,26 @@ static int put_bytes(
     return 0;
 }
 
-static int put_argument(struct cursor *cursor, struct knit_writer *writer)
+static int put_argument(struct cursor *cursor, struct knit_writer *writer, const struct part *part)
 {
-    const struct type *type;
+    const struct type *type = part->type;
     const struct knit_time *time;
-    bool is_optional;
-    int r;
+    int r = 0;
 
-    skip_param_name(cursor);
-    r = read_type(cursor, &type, &is_optional);
-    if (r != 0)
-        return r;
-    if (type->kind == TIME) {
+    if (type->kind <= FLOAT && !part->is_optional) {
+        knit_writer_head(writer, packers[type->kind], next_scalar(cursor->values, type->kind));
+    } else if (type->kind <= FLOAT) {
+        put_optional_scalar(cursor, writer, type->kind);
+    } else if (type->kind != TIME) {
+        r = put_bytes(cursor, writer, type, part->is_optional);
+    } else {
         time = va_arg(cursor->values->list, const struct knit_time *);
         if (time != NULL)
             knit_writer_time(writer, time->seconds, time->nanoseconds);
         else
             knit_writer_nil(writer);
-    } else if (type->kind > FLOAT) {
-        r = put_bytes(cursor, writer, type, is_optional);
-    } else if (is_optional) {
-        put_optional_scalar(cursor, writer, type->kind);
-    } else {
-        put_scalar(cursor, writer, type->kind);
     }
-    if (r == 0 && writer->error != 0 && writer->error != KNIT_WRITER_E_FULL && writer->error > 0) {
+    if (r == 0 && writer->error > 0 && writer->error != KNIT_WRITER_E_FULL) {
         *cursor->flaw = (struct knit_shape_flaw){
             .index = cursor->index, .reason = knit_writer_reason(writer->error)};
         return KNIT_SHAPE_E_VALUE;
@@ -286,34 +399,43 @@ static int put_argument(struct cursor *cursor, struct knit_writer *writer)
     return r;
 }
 
-int knit_shape_encode(const char *signature, struct knit_shape_values *values,
+static int encode_any(const struct knit_shape *shape, struct knit_shape_values *values,
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw)
 {
-    struct cursor cursor = {
-        .signature = signature, .at = signature, .values = values, .flaw = ret_flaw};
+    struct cursor cursor = {.values = values, .flaw = ret_flaw};
     struct knit_writer writer;
-    uint32_t count;
-    int r = begin_params(&cursor);
+    int r = 0, error;
 
+    knit_writer_init(&writer, buffer);
+    knit_writer_array(&writer, shape->param_count);
+    for (; cursor.index < shape->param_count && r == 0; cursor.index++)
+        r = put_argument(&cursor, &writer, &shape->part[cursor.index]);
+    error = knit_writer_end(&writer);
     if (r != 0)
         return r;
-    count = count_params(cursor.at);
-    knit_writer_init(&writer, buffer);
-    knit_writer_array(&writer, count);
-    for (; cursor.index < count && r == 0; cursor.index++) {
-        if (cursor.index > 0 && !accept(&cursor, ","))
-            r = syntax(&cursor, ", or ) is missing");
-        else
-            r = put_argument(&cursor, &writer);
+    return error > 0 ? -E2BIG : error;
+}
+
+/* Heads alone, of which none can be wrong: one look at the room is enough. */
+int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
+    struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw)
+{
+    const uint32_t count = shape->param_count;
+    uint8_t *start, *at;
+
+    if (!shape->is_plain)
+        return encode_any(shape, values, buffer, ret_flaw);
+    start = knit_buffer_reserve(buffer, (1 + (size_t)count) * KNIT_HEAD_BYTES_MAX);
+    if (start == NULL)
+        return buffer->error > 0 ? -E2BIG : buffer->error;
+    at = start + knit_pack_array(start, count);
+    for (uint32_t i = 0; i < count; i++) {
+        unsigned kind = shape->part[i].type->kind;
+
+        at += packers[kind](at, next_scalar(values, kind));
     }
-    if (r == 0 && !accept(&cursor, ")"))
-        r = syntax(&cursor, ") is missing");
-    if (r != 0) {
-        (void)knit_writer_end(&writer);
-        return r;
-    }
-    r = knit_writer_end(&writer);
-    return r > 0 ? -E2BIG : r;
+    buffer->len += (size_t)(at - start);
+    return 0;
 }
 
 /* ---- results ---- */
@@ -436,15 +558,12 @@ static void skip_pointers(struct cursor *cursor, const struct type *type)
         (void)va_arg(cursor->values->list, void *);
 }
 
-static int take_result(struct cursor *cursor, const struct knit_item *item, struct knit_lent **lent)
+static int take_result(struct cursor *cursor, const struct part *part, const struct knit_item *item,
+    struct knit_lent **lent)
 {
-    const struct type *type;
-    bool is_optional;
-    int r = read_type(cursor, &type, &is_optional);
+    const struct type *type = part->type;
 
-    if (r != 0)
-        return r;
-    if (is_optional) {
+    if (part->is_optional) {
         bool *to_present = va_arg(cursor->values->list, bool *);
         bool is_present = item->head.type != KNIT_HEAD_NIL;
 
@@ -464,66 +583,64 @@ static int take_result(struct cursor *cursor, const struct knit_item *item, stru
     return take_bytes(cursor, type, item, lent);
 }
 
-static int take_several(
-    struct cursor *cursor, const struct knit_item *item, struct knit_lent **lent)
+static int take_several(struct cursor *cursor, const struct knit_shape *shape,
+    const struct knit_item *item, struct knit_lent **lent)
 {
     static const struct type tuple = {.name = "array", .name_len = 5};
+    const struct part *results = &shape->part[shape->param_count];
     struct knit_walk walk;
     struct knit_item part;
     int r;
 
     if (item->head.type != KNIT_HEAD_ARRAY || knit_walk_array(&walk, item->raw) != 0)
         return differs(cursor, &tuple, &item->head);
-    for (;; cursor->index++) {
+    for (; cursor->index < shape->result_count; cursor->index++) {
         if (knit_walk_next(&walk, &part) != 0) {
             *cursor->flaw = (struct knit_shape_flaw){
                 .index = cursor->index, .reason = "there are fewer results"};
             return KNIT_SHAPE_E_VALUE;
         }
-        r = take_result(cursor, &part, lent);
+        r = take_result(cursor, &results[cursor->index], &part, lent);
         if (r != 0)
             return r;
-        if (accept(cursor, ")"))
-            break;
-        if (!accept(cursor, ","))
-            return syntax(cursor, ", or ) is missing");
     }
     if (knit_walk_next(&walk, &part) == KNIT_WALK_E_END)
         return 0;
     *cursor->flaw =
-        (struct knit_shape_flaw){.index = cursor->index + 1, .reason = "there are more results"};
+        (struct knit_shape_flaw){.index = cursor->index, .reason = "there are more results"};
     return KNIT_SHAPE_E_VALUE;
 }
 
-int knit_shape_decode(const char *signature, struct knit_span result,
+/* One well-formed value, taken apart. A number that is all there is needs no further look. */
+static bool read_item(struct knit_span result, struct knit_item *ret_item)
+{
+    struct knit_check_flaw flaw;
+    struct knit_head head;
+
+    if (knit_head_read(result.bytes, result.len, &head) != 0)
+        return false;
+    if ((head.type >= KNIT_HEAD_STR || head.size != result.len) &&
+        knit_check_value(result.bytes, result.len, KNIT_DEPTH_MAX, &flaw) != 0)
+        return false;
+    *ret_item = (struct knit_item){.raw = result, .head = head};
+    if (knit_head_has_body(&head))
+        ret_item->body = knit_span(result.bytes + head.size, result.len - head.size);
+    return true;
+}
+
+int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw)
 {
-    struct cursor cursor = {
-        .signature = signature, .at = signature, .values = values, .flaw = ret_flaw};
-    struct knit_check_flaw check;
-    struct knit_item item = {.raw = result};
-    int r;
+    struct cursor cursor = {.values = values, .flaw = ret_flaw};
+    struct knit_item item;
 
-    while (*cursor.at != ')' && *cursor.at != '\0')
-        cursor.at++;
-    if (!accept(&cursor, ")"))
-        return syntax(&cursor, ") is missing");
-    if (knit_check_value(result.bytes, result.len, KNIT_DEPTH_MAX, &check) != 0 ||
-        knit_head_read(result.bytes, result.len, &item.head) != 0) {
+    if (!read_item(result, &item)) {
         *ret_flaw = (struct knit_shape_flaw){.reason = "it is no value of the protocol"};
         return KNIT_SHAPE_E_VALUE;
     }
-    if (knit_head_has_body(&item.head))
-        item.body = knit_span(result.bytes + item.head.size, result.len - item.head.size);
-
-    if (!accept(&cursor, "->"))
-        r = 0;
-    else if (accept(&cursor, "("))
-        r = take_several(&cursor, &item, lent);
-    else
-        r = take_result(&cursor, &item, lent);
-    if (r != 0)
-        return r;
-    skip_spaces(&cursor);
-    return *cursor.at == '\0' ? 0 : syntax(&cursor, "nothing more may stand here");
+    if (shape->is_several)
+        return take_several(&cursor, shape, &item, lent);
+    if (shape->result_count == 0)
+        return 0;
+    return take_result(&cursor, &shape->part[shape->param_count], &item, lent);
 }

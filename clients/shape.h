@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* C values <-> msgpack, by a call's signature string: the table in <knitting/knitting.h>, executed.
+ *
+ * A signature string is parsed into a shape, and a session keeps the shapes of the strings it saw
+ * last: a caller's signatures are few and each is used again and again.
  */
 #pragma once
 
@@ -35,13 +38,30 @@ struct knit_shape_flaw {
     const char *expected, *actual; /* E_VALUE: types, or NULL and then `reason` */
 };
 
+struct knit_shape;
+
+enum { KNIT_SHAPES = 64 };
+
+/* All zero: none is kept yet. */
+struct knit_shapes {
+    struct knit_shape *place[KNIT_SHAPES];
+    uint64_t replaced; /* how often one made room for another: while this stays, all of them do */
+};
+
+void knit_shapes_fini(struct knit_shapes *shapes);
+
+/* The shape of a signature; good until `replaced` rises. Returns 0, KNIT_SHAPE_E_SYNTAX,
+ * -ENOMEM. */
+int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
+    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw);
+
 /* Append the params array, taking the arguments from `values`.
- * Returns 0, KNIT_SHAPE_E_*, or the buffer's error (KNIT_BUFFER_E_FULL becomes -E2BIG). */
-int knit_shape_encode(const char *signature, struct knit_shape_values *values,
+ * Returns 0, KNIT_SHAPE_E_VALUE, or the buffer's error (KNIT_BUFFER_E_FULL becomes -E2BIG). */
+int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 
 /* Write a result through the pointers in `values`, which stand behind the arguments; unless the
  * answer is 0, none is written for the value at fault and those after it. Runs of bytes point into
- * `result`, or into what is added to *lent. Returns 0, KNIT_SHAPE_E_*, -ENOMEM. */
-int knit_shape_decode(const char *signature, struct knit_span result,
+ * `result`, or into what is added to *lent. Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
+int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw);

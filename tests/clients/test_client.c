@@ -253,6 +253,7 @@ static void wrong_types_and_signatures_are_named(void **state)
         if (knit_call(k, &error, "echo", bad_results[i], (int64_t)1, &number, &number) !=
             KNIT_BAD_ARGUMENT)
             fail_msg("%s was accepted", bad_results[i]);
+        assert_int_equal(error.started, KNIT_STARTED_NO);
     }
     assert_int_equal(knit_call(k, &error, "echo", "(any) -> any", "\x91", (size_t)1, &text, &len),
         KNIT_BAD_ARGUMENT);
