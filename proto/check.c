@@ -301,8 +301,8 @@ static int settle(struct check *check)
     return 0;
 }
 
-/* Length of a value that needs no frame: a number, bytes, a text of at most text_max bytes. 0: it is
- * something else or wrong, which on_value() finds out. */
+/* Length of a value that needs no frame: a number, bytes, a text of at most text_max bytes. 0: it
+ * is something else or wrong, which on_value() finds out. */
 static inline size_t plain_len(const uint8_t *at, size_t len, size_t text_max)
 {
     struct knit_head head;
