@@ -9,8 +9,8 @@
  *
  * An error as a value must have text under `name` and `message`; its frame watches the keys go by.
  *
- * Most of what comes needs no frames at all: plain values, and short arrays of them, are passed over
- * before any is set up.
+ * Most of what comes needs no frames at all: plain values, and short arrays of them, are passed
+ * over before any is set up.
  */
 #include "proto/check.h"
 
