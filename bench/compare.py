@@ -3,21 +3,19 @@
 """From the lines that compare.sh gathers to a table, a JSON file and a plot.
 
 What is compared stands in the same round: the ratio to a peer is the median of the rounds' ratios. A network peer is
-compared with Knitting over TCP, one for threads of a process with Knitting through shared memory.
+compared with Knitting over TCP, one for threads of a process with Knitting through shared memory. A peer that failed in
+any round is skipped as a whole: rounds that happened to go well say nothing.
 """
 
 import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 
-LOCAL = ('zeromq-inproc', 'piscina')
+from compare_plot import bars
+
 NOISY_PERCENT = 15
 OWN = 'knitting-'
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def spread(values):
@@ -37,36 +35,44 @@ def by_case(lines):
         else:
             rounds = figures.setdefault(line['name'], {}).setdefault((line['depth'], line['bytes']), {})
             rounds[line['round']] = line
-    return figures, skipped
+    return {name: cases for name, cases in figures.items() if name not in skipped}, skipped
 
 
-def own_of(name):
-    return OWN + ('shm' if name in LOCAL else 'tcp')
+def kind_of(cases):
+    return next(line['kind'] for rounds in cases.values() for line in rounds.values())
 
 
-def ratio(figures, name, case):
-    """How many times as many calls a second Knitting does, or None."""
-    own, other = figures.get(own_of(name), {}).get(case, {}), figures[name][case]
+def own_of(kind):
+    return OWN + ('shm' if kind == 'threads' else 'tcp')
+
+
+def ratio(own, other):
+    """How many times as many calls a second Knitting does in a round, or None."""
     ratios = [own[r]['rate'] / other[r]['rate'] for r in other if r in own and other[r]['rate'] > 0]
-    return statistics.median(ratios) if ratios and not name.startswith(OWN) else None
+    return statistics.median(ratios) if ratios else None
 
 
 def summarize(figures):
     rows = []
     for name, cases in figures.items():
+        kind = kind_of(cases)
+        compared = None if kind == 'own' else own_of(kind)
         for case, rounds in sorted(cases.items(), key=lambda item: (item[0][1], item[0][0])):
             rates = [line['rate'] for line in rounds.values()]
             rows.append({
-                'name': name, 'depth': case[0], 'bytes': case[1], 'rounds': len(rates),
+                'name': name, 'kind': kind, 'depth': case[0], 'bytes': case[1], 'rounds': len(rates),
                 'rate': statistics.median(rates), 'spread_percent': round(spread(rates), 1),
                 'p50_ns': statistics.median(line['p50_ns'] for line in rounds.values()),
                 'p99_ns': statistics.median(line['p99_ns'] for line in rounds.values()),
-                'compared_with': None if name.startswith(OWN) else own_of(name),
-                'knitting_times': ratio(figures, name, case)})
+                'compared_with': compared,
+                'knitting_times': ratio(figures.get(compared, {}).get(case, {}), rounds)})
     return rows
 
 
 # ---- The table -------------------------------------------------------------------------------------------------------
+
+LABELS = {'bare': ' (no worker)', 'threads': ' (threads)'}
+
 
 def short(value):
     """Three figures: 1.23M, 45.6k, 789."""
@@ -80,47 +86,54 @@ def size_of(count):
     return f'{count // 1024} KiB' if count >= 1024 else f'{count} B'
 
 
+def cell(row):
+    if row is None:
+        return '-'
+    text = f'{"~" if row["spread_percent"] > NOISY_PERCENT else ""}{short(row["rate"])}/s'
+    if row['depth'] == 1:
+        text += f' ({short(row["p50_ns"] / 1000)} us)'
+    if row['knitting_times'] is not None:
+        text += f', **{row["knitting_times"]:.{1 if row["knitting_times"] >= 1 else 2}f}x**'
+    return text
+
+
 def table(rows, skipped):
     cases = sorted({(row['bytes'], row['depth']) for row in rows})
     found = {(row['name'], row['bytes'], row['depth']): row for row in rows}
-    names = list(dict.fromkeys(row['name'] for row in rows))
+    kinds = {row['name']: row['kind'] for row in rows}
     titles = [f'{size_of(count)}, {"one at a time" if depth == 1 else f"{depth} in flight"}' for count, depth in cases]
     lines = ['| | ' + ' | '.join(titles) + ' |', '|---|' + '---:|' * len(titles)]
-    for name in names:
-        cells = []
-        for case in cases:
-            row = found.get((name, *case))
-            if row is None:
-                cells.append('-')
-                continue
-            text = f'{"~" if row["spread_percent"] > NOISY_PERCENT else ""}{short(row["rate"])}/s'
-            if case[1] == 1:
-                text += f' ({short(row["p50_ns"] / 1000)} us)'
-            if row['knitting_times'] is not None:
-                text += f', **{row["knitting_times"]:.{1 if row["knitting_times"] >= 1 else 2}f}x**'
-            cells.append(text)
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    lines += [f'| {name} | ' + ' | '.join(['skipped'] * len(cases)) + ' |' for name in skipped if name not in names]
+    for name, kind in kinds.items():
+        cells = [cell(found.get((name, *case))) for case in cases]
+        lines.append(f'| {name}{LABELS.get(kind, "")} | ' + ' | '.join(cells) + ' |')
+    lines += [f'| {name} | ' + ' | '.join(['skipped'] * len(cases)) + ' |' for name in skipped]
     return '\n'.join(lines)
 
 
-# ---- The plot --------------------------------------------------------------------------------------------------------
+def text(rows, skipped, machine):
+    rounds = max((row['rounds'] for row in rows), default=0)
+    parts = [f'Calls a second (p50) of an argument echoed by one worker over one connection. {machine}. Medians of {rounds} '
+             'rounds; **x**: how many times as many calls Knitting does, over TCP, or through shared memory where the '
+             'other is for threads of one process.', table(rows, skipped)]
+    parts += [f'{name} was skipped: {why}' for name, why in skipped.items()]
+    if any(row['spread_percent'] > NOISY_PERCENT for row in rows):
+        parts.append(f'~ the rounds differ by more than {NOISY_PERCENT} %: an order of magnitude. Run again with nothing '
+                     'else running.')
+    return '\n\n'.join(parts) + '\n'
 
-def plot(rows, path):
-    """Bars of one size, both depths; False where there is no gnuplot."""
-    if not shutil.which('gnuplot'):
-        return False
-    data = {}
-    for row in rows:
-        if row['bytes'] == min(r['bytes'] for r in rows):
-            data.setdefault(row['name'], {})[row['depth']] = row['rate']
+
+def plot(rows):
+    smallest = min(row['bytes'] for row in rows)
     depths = sorted({row['depth'] for row in rows})
-    order = sorted(data, key=lambda name: data[name].get(depths[-1], 0))
-    lines = [f'"{name}" ' + ' '.join(str(data[name].get(depth, 'NaN')) for depth in depths) for name in order]
-    program = '$figures << END\n' + '\n'.join(lines) + '\nEND\n' + f'load "{HERE}/compare.gp"\n'
-    subprocess.run(['gnuplot', '-e', f'svg = "{path}"; few = {depths[0]}; many = {depths[-1]}', '-'],
-                   input=program, encoding='utf-8', check=True)
-    return True
+    groups = {}
+    for row in rows:
+        if row['bytes'] == smallest:
+            name = row['name'] + LABELS.get(row['kind'], '')
+            groups.setdefault(name, {})[row['depth']] = row['rate']
+    order = sorted(groups, key=lambda name: groups[name].get(depths[-1], 0), reverse=True)
+    return bars(f'Calls a second: {size_of(smallest)} echoed by one worker, one connection',
+                ['one at a time' if depth == 1 else f'{depth} in flight' for depth in depths],
+                [(name, [groups[name].get(depth) for depth in depths]) for name in order])
 
 
 def main():
@@ -136,17 +149,13 @@ def main():
         json.dump({'title': 'an argument echoed by one worker, one connection', 'machine': args.machine,
                    'rows': rows, 'skipped': skipped}, file, indent=1)
         file.write('\n')
-    print(f'Calls a second (p50) of an argument echoed by one worker over one connection. {args.machine}. Medians of '
-          f'{max((row["rounds"] for row in rows), default=0)} rounds; **x**: how many times as many calls Knitting '
-          'does, over TCP, or through shared memory where the other is for threads.\n')
-    print(table(rows, skipped))
-    for name, why in skipped.items():
-        print(f'\n{name} was skipped: {why}')
-    if any(row['spread_percent'] > NOISY_PERCENT for row in rows):
-        print(f'\n~ the rounds differ by more than {NOISY_PERCENT} %: an order of magnitude. Run again with nothing else running.')
-    if not plot(rows, args.out + '.svg'):
-        print('\nno plot: there is no gnuplot (gnuplot-nox)')
-    return 0
+    with open(args.out + '.md', 'w', encoding='utf-8') as file:
+        file.write(text(rows, skipped, args.machine))
+    if rows:
+        with open(args.out + '.svg', 'w', encoding='utf-8') as file:
+            file.write(plot(rows))
+    print(text(rows, skipped, args.machine), end='')
+    return 0 if rows else 1
 
 
 if __name__ == '__main__':

@@ -11,34 +11,39 @@ usage: bench/compare.sh [OPTION...]
 
 An argument goes to one worker and comes back, one call at a time and 64 in flight, by Knitting and by other systems.
 Those are unpacked from Debian's packages (piscina: npm's) into a folder of their own, never installed, and talk over
-loopback alone. bare is no system: bytes to another process over TCP and back. One that cannot be had is reported as skipped.
+loopback alone. One that cannot be had is reported as skipped. Two do no work for anybody: bare is bytes to another process
+over TCP and back, redis-echo a server that answers by itself.
 
   --build DIR      build folder (build, beside bench); must be built
   --work DIR       what is fetched and built lies here and is kept (BUILD/peers)
   --rounds N       measure everything N times, in turns (7)
   --seconds X      of each case in a round (0.3)
   --only NAME      a peer by its name; may be given several times
-  --out PREFIX     writes PREFIX.json and PREFIX.svg (WORK/compare)
+  --js PATH        one more peer: a JavaScript pool, by the folder of an installed copy or a file that drives one
+                   (peers/pool.mjs says what it exports, peers/messages.mjs is a sample); may be given several times
+  --out PREFIX     writes PREFIX with .json, .md and .svg behind it (WORK/compare)
   --list           names them
 TEXT
 }
 
-# name, what it needs, how its program is built, which server it starts
+# Name, what it is (net: a worker over the network; threads: a worker in the caller's process; bare: no worker), what it
+# needs, how its program is built, which server or interpreter it runs.
 peers='
-bare           -                                    bare.c                 -lpthread  -
-gearmand       gearman-job-server,libgearman-dev    gearman.c              -lgearman  gearmand
-nats           nats-server,libnats-dev              nats.c                 -lnats     nats-server
-nats-gathered  nats-server,libnats-dev              -DGATHERED,nats.c      -lnats     nats-server
-grpc           libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf-compiler-grpc  grpc.cc  -lgrpc++,-lgrpc,-lgpr,-lprotobuf,-labsl_synchronization  -
-capnproto      capnproto,libcapnp-dev               capnproto.cc           -lcapnp-rpc,-lcapnp,-lkj-async,-lkj  -
-zeromq         libzmq3-dev                          zeromq.c               -lzmq      -
-zeromq-inproc  libzmq3-dev                          -DINPROC,zeromq.c      -lzmq      -
-nng            libnng-dev                           nng.c                  -lnng      -
-redis-queue    redis-server,libhiredis-dev          redis.c                -lhiredis  redis-server
-piscina        npm:piscina                          piscina.mjs            -          node
+bare           bare     -                                    bare.c                 -lpthread  -
+redis-echo     bare     redis-server,libhiredis-dev          redis_echo.c           -lhiredis  redis-server
+redis-queue    net      redis-server,libhiredis-dev          redis_queue.c          -lhiredis  redis-server
+gearmand       net      gearman-job-server,libgearman-dev    gearman.c              -lgearman  gearmand
+nats           net      nats-server,libnats-dev              nats.c                 -lnats     nats-server
+grpc           net      libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf-compiler-grpc  grpc.cc  -lgrpc++,-lgrpc,-lgpr,-lprotobuf,-labsl_synchronization  -
+capnproto      net      capnproto,libcapnp-dev               capnproto.cc           -lcapnp-rpc,-lcapnp,-lkj-async,-lkj  -
+zeromq         net      libzmq3-dev                          zeromq.c               -lzmq      -
+nng            net      libnng-dev                           nng.c                  -lnng      -
+zeromq-inproc  threads  libzmq3-dev                          -DINPROC,zeromq.c      -lzmq      -
+messages       threads  -                                    messages.mjs           -          node
+piscina        threads  npm:piscina                          piscina.mjs            -          node
 '
 
-build=$here/../build work='' rounds=7 seconds=0.3 only='' out=''
+build=$here/../build work='' rounds=7 seconds=0.3 only='' out='' scripts=()
 while [ $# -gt 0 ]; do
   case $1 in
     --build) build=$2; shift ;;
@@ -46,6 +51,7 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=$2; shift ;;
     --seconds) seconds=$2; shift ;;
     --only) only="$only $2"; shift ;;
+    --js) scripts+=("$2"); shift ;;
     --out) out=$2; shift ;;
     --list) awk 'NF { print $1 }' <<<"$peers"; exit 0 ;;
     --help) usage; exit 0 ;;
@@ -53,6 +59,18 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+for script in "${scripts[@]}"; do
+  name=$(basename "${script%.mjs}")
+  script=$(realpath -m "$script")
+  peers+="$name threads $script $script - node"$'\n'
+done
+for name in $only; do
+  if ! grep -q "^$name " <<<"$peers"; then
+    echo "compare.sh: there is no peer $name; --list names them" >&2
+    exit 2
+  fi
+done
+
 build=$(cd "$build" && pwd)
 mkdir -p "${work:=$build/peers}"
 work=$(cd "$work" && pwd)
@@ -73,6 +91,9 @@ fetch()
   local name=$1 list package packages
   if [ "$2" = - ] || [ -e "$work/packages/$name.done" ]; then
     return 0
+  elif [[ $2 = /* ]]; then
+    [ -e "$2" ]
+    return
   elif [[ $2 = npm:* ]]; then
     npm install --prefix "$work/npm" --no-audit --no-fund "${2#npm:}" && touch "$work/packages/$name.done"
     return
@@ -123,10 +144,8 @@ build_peer()
   IFS=, read -ra sources <<<"$2"
   IFS=, read -ra libraries_of <<<"$3"
   case $2 in
-    *.mjs)
-      printf '#!/bin/sh\nshift; shift; exec "%s" "%s" -s "%s" "$@"\n' "$(find_program node)" "$here/peers/$2" \
-        "$work/npm/node_modules" >"$work/bin/$name"
-      chmod +x "$work/bin/$name"
+    /* | *.mjs)
+      build_script "$name" "$(cd "$here/peers" && realpath "$2")"
       return ;;
     grpc.cc)
       LD_LIBRARY_PATH=$libraries "$(find_program protoc)" -I"$here/peers" --cpp_out="$scratch" --grpc_out="$scratch" \
@@ -147,6 +166,14 @@ build_peer()
   fi
 }
 
+# "-s node" comes before the other arguments, as with every server.
+build_script()
+{
+  printf '#!/bin/sh\nshift; node=$1; shift; exec "$node" "%s" "%s" "%s" "$@"\n' "$here/peers/pool.mjs" "$2" \
+    "$work/npm/node_modules" >"$work/bin/$1"
+  chmod +x "$work/bin/$1"
+}
+
 find_program()
 {
   local at
@@ -156,18 +183,18 @@ find_program()
       return 0
     fi
   done
-  return 1
+  command -v "$1"
 }
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
-# Lines of JSON with the name and round in front.
+# Lines of JSON with name, kind and round in front.
 run()
 {
-  local name=$1 round=$2
-  shift 2
+  local name=$1 kind=$2 round=$3
+  shift 3
   LD_LIBRARY_PATH=$libraries timeout 300 "$@" -t "$seconds" 1:64 64:64 1:65536 64:65536 2>>"$work/log/$name" |
-    sed "s/^{/{\"name\": \"$name\", \"round\": $round, /" >>"$scratch/figures" ||
+    sed "s/^{/{\"name\": \"$name\", \"kind\": \"$kind\", \"round\": $round, /" >>"$scratch/figures" ||
     echo "{\"name\": \"$name\", \"round\": $round, \"skipped\": \"it failed: $work/log/$name\"}" >>"$scratch/figures"
 }
 
@@ -177,27 +204,28 @@ skip()
   echo "skipped $1: $2" >&2
 }
 
-declare -A server_of
+declare -A server_of kind_of
 ready=()
 
 prepare()
 {
-  local name packages sources library server
+  local name kind packages sources library server
   # A fresh image has no lists of packages; only root may fetch them.
   if [ "$(id -u)" = 0 ] && ! apt-cache show libzmq3-dev >/dev/null 2>&1; then
     apt-get update >"$work/log/apt-get" 2>&1 || true
   fi
-  while read -r name packages sources library server; do
+  while read -r name kind packages sources library server; do
     [ -n "$name" ] || continue
     [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
     if ! fetch "$name" "$packages" >"$work/log/$name" 2>&1; then
-      skip "$name" "its packages cannot be had (after apt-get update?): $work/log/$name"
+      skip "$name" "$packages cannot be had: $work/log/$name"
     elif ! build_peer "$name" "$sources" "$library" >>"$work/log/$name" 2>&1; then
       skip "$name" "its program does not build: $work/log/$name"
     elif [ "$server" != - ] && ! find_program "$server" >/dev/null; then
       skip "$name" "there is no $server"
     else
       [ "$server" = - ] || server_of[$name]=$(find_program "$server")
+      kind_of[$name]=$kind
       ready+=("$name")
     fi
   done <<<"$peers"
@@ -209,10 +237,10 @@ prepare
 start_daemon
 for round in $(seq "$rounds"); do
   for path in knit unix shm; do
-    run "knitting-${path/knit/tcp}" "$round" "$work/bin/knitting" -a "$(url $path)"
+    run "knitting-${path/knit/tcp}" own "$round" "$work/bin/knitting" -a "$(url $path)"
   done
   for name in "${ready[@]}"; do
-    run "$name" "$round" "$work/bin/$name" ${server_of[$name]:+-s "${server_of[$name]}"}
+    run "$name" "${kind_of[$name]}" "$round" "$work/bin/$name" ${server_of[$name]:+-s "${server_of[$name]}"}
   done
 done
 "$here/compare.py" --figures "$scratch/figures" --machine "$("$work/bin/knitting" -m)" --out "$out"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nng's request and reply over TCP: a context for each call in flight on one connection, a worker
- * process with one context. Completions come on nng's threads, so they are handed over. */
+/* nng's request and reply over TCP: on both sides a context for each call in flight on one
+ * connection, since a context has one call at a time. The worker's work is done where its receives
+ * complete, on nng's threads; the caller's completions come there too, so they are handed over. */
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
@@ -8,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/peers/peer.h"
 
@@ -30,25 +32,52 @@ static void check(int error)
         peer_fail(nng_strerror(error));
 }
 
+/* ---- the worker ------------------------------------------------------------------------------ */
+
+struct place {
+    nng_ctx context;
+    nng_aio *aio;
+    bool is_answering;
+};
+
+/* What was received is sent back; then the place receives again. */
+static void on_worker_done(void *arg)
+{
+    struct place *place = arg;
+
+    if (nng_aio_result(place->aio) != 0)
+        return;
+    place->is_answering = !place->is_answering;
+    if (place->is_answering)
+        nng_ctx_send(place->context, place->aio);
+    else
+        nng_ctx_recv(place->context, place->aio);
+}
+
 static void serve(void)
 {
+    static struct place places[PEER_DEPTH_MAX];
     char address[PEER_TEXT_MAX];
     nng_socket replies;
     nng_sockaddr at;
     nng_listener listener;
-    nng_msg *message;
 
     check(nng_rep0_open(&replies));
+    for (uint32_t i = 0; i < PEER_DEPTH_MAX; i++) {
+        check(nng_ctx_open(&places[i].context, replies));
+        check(nng_aio_alloc(&places[i].aio, on_worker_done, &places[i]));
+        nng_ctx_recv(places[i].context, places[i].aio);
+    }
     check(nng_listen(replies, "tcp://127.0.0.1:0", &listener, 0));
     check(nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &at));
     (void)snprintf(address, sizeof address, "tcp://127.0.0.1:%u",
         (unsigned)((at.s_in.sa_port & 0xff) << 8 | at.s_in.sa_port >> 8));
     peer_tell(address);
-    for (;;) {
-        check(nng_recvmsg(replies, &message, 0));
-        check(nng_sendmsg(replies, message, 0));
-    }
+    for (;;)
+        (void)pause();
 }
+
+/* ---- the caller ------------------------------------------------------------------------------ */
 
 /* On a thread of nng's: after the send comes the receive. */
 static void on_done(void *arg)
