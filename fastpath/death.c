@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fastpath/bell.h"
+#include "fastpath/fault.h"
 
 #define BURY_NS          1000000000u /* a socket that somebody else holds is waited for so long */
 #define BACKOFF_FIRST_NS 50000000u
@@ -41,6 +42,7 @@ void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_
 
     (void)pool;
     (void)kill(-worker->process.pid, SIGKILL);
+    KNIT_FAULT(DEATH_BEFORE_REAP);
     do
         got = waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info, WEXITED);
     while (got != 0 && errno == EINTR);
@@ -48,6 +50,7 @@ void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_
         worker->status = info.si_status;
     else if (got == 0)
         worker->signal = info.si_status;
+    KNIT_FAULT(DEATH_AFTER_REAP);
     (void)close(worker->process.pid_fd);
     worker->process.pid_fd = -1;
     worker->step = KNIT_STEP_ENDED;
@@ -212,6 +215,7 @@ void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_
     /* Its owner number was given away before it served: there may be words of it. */
     if (worker->owner != 0) {
         lost = recover(pool, worker);
+        KNIT_FAULT(DEATH_AFTER_RECOVERY);
         has_worked = calls - worker->calls_before > lost;
     }
     /* No longer among those that are told things. */
@@ -224,9 +228,11 @@ void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_
         if (worker->links[i] != KNIT_LINK_NONE)
             knit_member_unlink(pool, worker, i);
     }
+    KNIT_FAULT(DEATH_AFTER_UNLINK);
     plan_successor(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
     knit_supervisor_fini(worker);
+    KNIT_FAULT(DEATH_AFTER_BURIAL);
 }
 
 /* ---- crash loops ---- */
@@ -329,6 +335,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
         worker->hard_again_ns = now_ns + STOP_WAIT_NS;
         return;
     }
+    KNIT_FAULT(DEATH_AFTER_STOP);
     hard_ns = atomic_load_explicit(&busy->hard_ns, memory_order_relaxed);
     member =
         hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
@@ -344,6 +351,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     pool->hard_timeouts++;
     knit_notices_add_event(&pool->notices, &event);
     knit_supervisor_kill(worker);
+    KNIT_FAULT(DEATH_AFTER_HARD_KILL);
 }
 
 static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
@@ -393,6 +401,7 @@ static void enforce_gone(struct knit_pool *pool, struct knit_member *member)
             knit_supervisor_kill(worker);
         else
             resume_worker(worker);
+        KNIT_FAULT(DEATH_AFTER_GONE_KILL);
     }
 }
 

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Named points at which a test can make the host die: KNIT_FAULT("recovery.before_vacant").
+/* Named points at which a test can make the host die: KNIT_FAULT(RECOVERY_BEFORE_VACANT).
  *
- * Without the build option fault_points nothing of this is left in the program. With it, a process
- * whose environment has KNIT_FAULT=recovery.before_vacant kills itself when it comes to that point.
+ * They stand before and after each step that others can see of what the host does about a death, a
+ * hard timeout, a session that comes, goes or lies, and a shutdown. All names are in one list, so
+ * a point that is not in it does not compile, and the test that goes through the list fails at a
+ * name which no code comes to.
+ *
+ * In programs nothing of this is left. Tests build the folder a second time with KNIT_FAULT_POINTS
+ * defined; then a process with KNIT_FAULT=RECOVERY_BEFORE_VACANT in its environment kills itself
+ * when it comes to that point.
  */
 #pragma once
 
@@ -13,15 +19,61 @@
 #include <string.h>
 #include <unistd.h>
 
-static inline void knit_fault(const char *name)
+#define KNIT_FAULT_LIST(X)                                                                         \
+    X(DEATH_BEFORE_REAP)                                                                           \
+    X(DEATH_AFTER_REAP)                                                                            \
+    X(RECOVERY_BEFORE_VACANT)                                                                      \
+    X(RECOVERY_AFTER_VACANT)                                                                       \
+    X(RECOVERY_AFTER_BELLS)                                                                        \
+    X(RECOVERY_BEFORE_ANSWER)                                                                      \
+    X(RECOVERY_AFTER_ANSWER)                                                                       \
+    X(RECOVERY_AFTER_RESCAN)                                                                       \
+    X(RECOVERY_BEFORE_WAKE)                                                                        \
+    X(RECOVERY_AFTER_WAKE)                                                                         \
+    X(DEATH_AFTER_RECOVERY)                                                                        \
+    X(DEATH_AFTER_UNLINK)                                                                          \
+    X(DEATH_AFTER_BURIAL)                                                                          \
+    X(SUPERVISOR_AFTER_SPAWN)                                                                      \
+    X(SUPERVISOR_AFTER_START)                                                                      \
+    X(SUPERVISOR_AFTER_SERVE)                                                                      \
+    X(SUPERVISOR_AFTER_READY)                                                                      \
+    X(SUPERVISOR_AFTER_ATTACH)                                                                     \
+    X(DEATH_AFTER_STOP)                                                                            \
+    X(DEATH_AFTER_HARD_KILL)                                                                       \
+    X(DEATH_AFTER_GONE_KILL)                                                                       \
+    X(MEMBER_AFTER_SEGMENTS)                                                                       \
+    X(MEMBER_AFTER_PUBLISH)                                                                        \
+    X(MEMBER_AFTER_CLOSED)                                                                         \
+    X(MEMBER_AFTER_DETACH)                                                                         \
+    X(MEMBER_BEFORE_FREE)                                                                          \
+    X(MEMBER_AFTER_FAULT)                                                                          \
+    X(SUPERVISOR_AFTER_CLOSED)                                                                     \
+    X(SUPERVISOR_AFTER_STOP)                                                                       \
+    X(RECOVERY_AFTER_CLAIM)                                                                        \
+    X(SUPERVISOR_BEFORE_STOPPED)
+
+#define KNIT_FAULT_ENTRY(name) KNIT_FAULT_##name,
+enum knit_fault_point { KNIT_FAULT_LIST(KNIT_FAULT_ENTRY) KNIT_FAULT_COUNT };
+#undef KNIT_FAULT_ENTRY
+
+static inline const char *knit_fault_name(enum knit_fault_point point)
+{
+#define KNIT_FAULT_ENTRY(name) #name,
+    static const char *const names[] = {KNIT_FAULT_LIST(KNIT_FAULT_ENTRY)};
+#undef KNIT_FAULT_ENTRY
+
+    return names[point];
+}
+
+static inline void knit_fault(enum knit_fault_point point)
 {
     const char *wanted = getenv("KNIT_FAULT");
 
-    if (wanted != NULL && strcmp(wanted, name) == 0)
+    if (wanted != NULL && strcmp(wanted, knit_fault_name(point)) == 0)
         (void)kill(getpid(), SIGKILL);
 }
 
-#define KNIT_FAULT(name) knit_fault(name)
+#define KNIT_FAULT(name) knit_fault(KNIT_FAULT_##name)
 
 #else
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fastpath/bell.h"
+#include "fastpath/fault.h"
 
 static void close_fd(int *fd)
 {
@@ -66,6 +67,7 @@ static void free_if_let_go(struct knit_pool *pool, struct knit_member *member)
         if (pool->workers[i].links[member->index] != KNIT_LINK_NONE)
             return;
     }
+    KNIT_FAULT(MEMBER_BEFORE_FREE);
     knit_member_free(pool, member);
 }
 
@@ -86,6 +88,7 @@ void knit_member_close(struct knit_pool *pool, struct knit_member *member, uint6
     /* release: workers see it before their next claim and in knit_aborted(). */
     atomic_store_explicit(
         &member->view.reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+    KNIT_FAULT(MEMBER_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
         uint8_t *link = &worker->links[member->index];
@@ -95,6 +98,7 @@ void knit_member_close(struct knit_pool *pool, struct knit_member *member, uint6
         else if (*link != KNIT_LINK_NONE)
             *link = KNIT_LINK_DETACH_DUE;
         knit_supervisor_flush(pool, worker);
+        KNIT_FAULT(MEMBER_AFTER_DETACH);
     }
     free_if_let_go(pool, member);
 }
@@ -111,6 +115,7 @@ void knit_member_condemn(struct knit_pool *pool, struct knit_member *member, con
     member->is_condemned = true;
     pool->condemned++;
     atomic_store_explicit(&member->view.reply.state->state, KNIT_STATE_FAULT, memory_order_release);
+    KNIT_FAULT(MEMBER_AFTER_FAULT);
     knit_recovery_wake(&member->view);
     knit_notices_add_event(&pool->notices, &event);
 }
@@ -275,6 +280,7 @@ static int add(struct knit_pool *pool, struct birth *birth, struct knit_member *
         fini(member);
         return error;
     }
+    KNIT_FAULT(MEMBER_AFTER_SEGMENTS);
     pool->next_session++;
     pool->memory_bytes += memory_bytes;
     pool->members[index] = member;
@@ -292,6 +298,7 @@ static void publish(struct knit_pool *pool, const struct knit_member *member)
             continue; /* a worker that starts gets all sessions then */
         worker->links[member->index] = KNIT_LINK_ATTACH_DUE;
         knit_supervisor_flush(pool, worker);
+        KNIT_FAULT(MEMBER_AFTER_PUBLISH);
     }
 }
 

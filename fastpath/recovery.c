@@ -48,19 +48,19 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
     /* relaxed: its only other writer is dead. */
     uint32_t now = atomic_load_explicit(park, memory_order_relaxed);
 
-    KNIT_FAULT("recovery.before_vacant");
+    KNIT_FAULT(RECOVERY_BEFORE_VACANT);
     atomic_store_explicit(&busy->running, 0, memory_order_relaxed);
     atomic_store_explicit(&busy->hard_ns, 0, memory_order_relaxed);
     if (knit_park_state(now) != KNIT_PARK_VACANT)
         atomic_store_explicit(park, knit_park_next(now, KNIT_PARK_VACANT), memory_order_release);
-    KNIT_FAULT("recovery.after_vacant");
+    KNIT_FAULT(RECOVERY_AFTER_VACANT);
     knit_bell_fence(); /* V1 */
     for (uint32_t i = 0; i < lanes; i++) {
         /* release: changed before the wake. */
         atomic_fetch_add_explicit(&pool->lane_bell[i].value, 1, memory_order_release);
         knit_bell_wake(&pool->lane_bell[i].value, 1);
     }
-    KNIT_FAULT("recovery.after_bells");
+    KNIT_FAULT(RECOVERY_AFTER_BELLS);
 }
 
 void knit_recovery_wake(const struct knit_recovery_session *session)
@@ -69,7 +69,7 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
 
     /* release: who sees the new count sees the answers before it. */
     atomic_fetch_add_explicit(&session->reply.state->rescan, 1, memory_order_release);
-    KNIT_FAULT("recovery.after_rescan");
+    KNIT_FAULT(RECOVERY_AFTER_RESCAN);
     knit_bell_fence(); /* W2 */
     waiting = atomic_load_explicit(session->request.waiting, memory_order_relaxed);
     if (waiting == 0)
@@ -79,7 +79,7 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
            !atomic_compare_exchange_weak_explicit(
                session->reply.rung, &rung, waiting, memory_order_release, memory_order_relaxed))
         ;
-    KNIT_FAULT("recovery.before_wake");
+    KNIT_FAULT(RECOVERY_BEFORE_WAKE);
     /* Also when it was rung already: the worker that did may have died before its wake. */
     if ((waiting & 1) != 0) {
         knit_bell_wake(session->reply.rung, 1);
@@ -90,6 +90,7 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
     } else if (session->bell_fd >= 0) {
         (void)send(session->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    KNIT_FAULT(RECOVERY_AFTER_WAKE);
 }
 
 /* CLAIMED -> ANSWERED, by the host. */
@@ -106,10 +107,10 @@ static void answer(const struct knit_recovery_session *session, uint32_t slot, u
         atomic_store_explicit(&cell->body[i], word, memory_order_relaxed);
     }
     atomic_store_explicit(&cell->meta, knit_meta(lane, 0, 0, error->len), memory_order_relaxed);
-    KNIT_FAULT("recovery.before_answer");
+    KNIT_FAULT(RECOVERY_BEFORE_ANSWER);
     /* A1, release: the one outcome. */
     atomic_store_explicit(&cell->word, knit_word(gen, KNIT_STATUS_ERROR, 0), memory_order_release);
-    KNIT_FAULT("recovery.after_answer");
+    KNIT_FAULT(RECOVERY_AFTER_ANSWER);
 }
 
 /* Is the slot's call claimed by this owner and not answered? The claim is loaded first, and the
@@ -243,7 +244,7 @@ static uint32_t refuse_lane(const struct knit_recovery_session *session, uint32_
             walk.budget--;
             continue;
         }
-        KNIT_FAULT("recovery.after_claim");
+        KNIT_FAULT(RECOVERY_AFTER_CLAIM);
         answer(session, slot, knit_ctrl_gen(ctrl), lane, error);
         walk.q++;
         walk.budget--;

@@ -23,6 +23,7 @@
 #include "config.h"
 #include "fastpath/bell.h"
 #include "fastpath/control.h"
+#include "fastpath/fault.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
@@ -106,6 +107,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     error = knit_spawn(&options, &worker->process);
+    KNIT_FAULT(SUPERVISOR_AFTER_SPAWN);
     if (error == 0) {
         worker->step = KNIT_STEP_HELLO;
         worker->kill_at_ns = now_ns + (uint64_t)pool->options.startup_ms * 1000000u;
@@ -181,6 +183,7 @@ static void hear_hello(
     start.start.text_bytes = (uint32_t)pool->start_bytes;
     start.start.modules = pool->options.module_count;
     tell(worker, &start, &fd);
+    KNIT_FAULT(SUPERVISOR_AFTER_START);
     (void)close(fd);
     worker->step = KNIT_STEP_REGISTRY;
 }
@@ -235,6 +238,7 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
         .hard_timeout_ms = pool->options.hard_timeout_ms,
         .result_max_bytes = pool->options.max_payload_bytes};
     tell(worker, &message, fds);
+    KNIT_FAULT(SUPERVISOR_AFTER_SERVE);
     worker->step = KNIT_STEP_READY;
 }
 
@@ -274,6 +278,7 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
         .again = worker->is_again,
         .task = KNIT_POOL_TASK_NONE};
 
+    KNIT_FAULT(SUPERVISOR_AFTER_READY);
     worker->step = KNIT_STEP_SERVING;
     worker->kill_at_ns = 0;
     worker->up_since_ns = knit_clock_ns();
@@ -323,6 +328,7 @@ static int send_links(struct knit_pool *pool, struct knit_worker *worker)
 
         if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
             error = send_attach(pool, worker, pool->members[i]);
+            KNIT_FAULT(SUPERVISOR_AFTER_ATTACH);
             if (error == 0)
                 worker->links[i] = KNIT_LINK_ATTACH_SENT;
         } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
@@ -601,9 +607,11 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
             atomic_store_explicit(&pool->members[i]->view.reply.state->state, KNIT_STATE_CLOSED,
                 memory_order_release);
     }
+    KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].restart_at_ns = 0;
         knit_supervisor_stop(pool, &pool->workers[i], pool->deadline_ns);
+        KNIT_FAULT(SUPERVISOR_AFTER_STOP);
     }
 }
 
@@ -620,6 +628,7 @@ static void end_stop(struct knit_pool *pool)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
 
+    KNIT_FAULT(SUPERVISOR_BEFORE_STOPPED);
     pool->phase = KNIT_PHASE_STOPPED;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->members[i] != NULL)
