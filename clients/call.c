@@ -95,6 +95,10 @@ static __attribute__((noinline)) int wait_and_start(
 
         knit_client_progress(k);
         code = try_start(handle, start, now_ns);
+        /* Slots whose calls were let go of come back with an answer, and nobody is left to give
+           one. */
+        if (code == KNIT_WOULD_BLOCK && k->stream.fd < 0)
+            return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
         if (handle->deadline_ns != 0 && knit_client_now_ns() >= handle->deadline_ns)

@@ -7,6 +7,9 @@
  *     caller URL calls GATE ID COUNT     hold(ID, GATE); after a line of input, ledger() of the
  *                                        COUNT ids behind it, all in flight at once
  *     caller URL hold GATE ID COUNT      COUNT times hold(), in flight at once
+ *     caller URL abandon GATE ID COUNT   COUNT times hold(), deaf; after a line of input lets go of
+ *                                        all of them; after another one COUNT more calls, as far as
+ *                                        they can be started
  *     caller URL cancel GATE ID COUNT    as calls; after another line of input, cancels all of them
  *     caller URL expire GATE ID COUNT MS as calls, the COUNT with MS to live, and it ends when the
  *                                        last of those has
@@ -198,6 +201,33 @@ static int hold(const struct plan *plan)
     return 0;
 }
 
+static int abandon(const struct plan *plan)
+{
+    static struct knit_handle *handles[CALLS_MAX];
+    struct knit_handle *handle;
+    struct knit_error error;
+    int code = KNIT_OK;
+
+    for (int64_t i = 0; i < plan->count; i++) {
+        if (knit_start(k, NULL, &handles[i], &error, "hold", "(int, int, bool) -> int",
+                plan->id + i, plan->gate, 1) != KNIT_OK)
+            die("start", &error);
+    }
+    send_all(knit_deadline_now_ns());
+    (void)getchar();
+    for (int64_t i = 0; i < plan->count; i++)
+        knit_free(handles[i]);
+    send_all(knit_deadline_now_ns());
+    (void)getchar();
+    for (int64_t i = plan->count; i < 2 * plan->count && code == KNIT_OK; i++) {
+        code = knit_start(k, NULL, &handle, &error, "ledger", "(int) -> int", plan->id + i);
+        if (code != KNIT_OK)
+            printf("%" PRId64 " %d %s 0 %" PRIu64 "\n", plan->id + i, code,
+                knit_error_started_name(error.started), knit_deadline_now_ns());
+    }
+    return 0;
+}
+
 static int tally(int64_t id, int64_t count)
 {
     struct knit_handle *window[WINDOW] = {NULL};
@@ -267,6 +297,8 @@ static int run(int argc, char **argv)
     plan.count = number(argv[5]);
     if (argc == 6 && strcmp(command, "hold") == 0)
         return hold(&plan);
+    if (argc == 6 && strcmp(command, "abandon") == 0)
+        return abandon(&plan);
     plan.cancels = strcmp(command, "cancel") == 0;
     plan.leaves_first = argc == 7 && strcmp(command, "expire") == 0;
     if (plan.leaves_first)

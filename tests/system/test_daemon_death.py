@@ -15,6 +15,7 @@ from knit_witness import Caller, LedgerDaemon, Outcome, is_alive, milliseconds_s
 
 DISCONNECTED = 501
 KILLED = -9
+SLOTS = 64
 
 
 def named_files(pid):
@@ -88,6 +89,20 @@ class DaemonDeath(Case):
                 outcomes = [Outcome(line) for line in text.splitlines() if not line.startswith('ready')]
                 self.assertEqual({o.code for o in outcomes} - {DISCONNECTED}, set())
                 self.assertIn((caller.process.wait(), len(outcomes)), ((0, 9), (1, 0)))
+
+    def test_a_call_for_which_there_was_no_room_fails_too(self):
+        """Every slot is of a call that its caller let go of, and will never be answered."""
+        with LedgerDaemon(slots=SLOTS) as daemon, Caller(daemon.url('shm'), 'abandon', 1, 100, SLOTS) as caller:
+            daemon.expected_status = KILLED
+            caller.wait_ready()
+            wait_until(lambda: sum(daemon.ledger.times(100, SLOTS)) == 2, 'both workers to hold')
+            caller.go_on()
+            daemon.process.kill()
+            daemon.wait()
+            caller.process.stdin.write('\n')
+            caller.process.stdin.close()
+            outcome, = caller.outcomes()
+            self.assertEqual((outcome.code, outcome.started), (DISCONNECTED, 'no'))
 
     def test_nothing_is_left_but_socket_and_lock(self):
         with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'hold', 1, 1, 1) as caller:
