@@ -87,15 +87,17 @@ class Ledger:
 class LedgerDaemon(Daemon):
     """A daemon with the tasks of the ledger alone, so that nothing it can be asked to do takes a worker down."""
 
-    def __init__(self, *arguments, **options):
-        self.ledger = Ledger()
+    def __init__(self, *arguments, ledger=None, **options):
+        """With a ledger that is given the daemon may end before it does."""
+        self.ledger, self.owns_ledger = ledger or Ledger(), ledger is None
         super().__init__(*arguments, module=os.environ['KNIT_LEDGER'], bootstrap=self.ledger.path, **options)
 
     def __exit__(self, *arguments):
         try:
             super().__exit__(*arguments)
         finally:
-            self.ledger.close()
+            if self.owns_ledger:
+                self.ledger.close()
 
     def url(self, transport):
         scheme = {'tcp': 'knit', 'unix': 'unix', 'shm': 'shm'}[transport]

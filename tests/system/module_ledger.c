@@ -2,6 +2,7 @@
 /* Tasks that write down that they ran, in a file outside of everything that is tested.
  *
  *     ledger(id)               counts in entry[id], returns the worker's process id
+ *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
  *     hold(id, gate, deaf)     as ledger(), then waits until the test opens the gate, or until it
  *                              is aborted if it is not deaf
@@ -74,6 +75,26 @@ KNIT_TASK(ledger, "ledger(id: int) -> int", .doc = "Counts that it ran; its work
     if (!count(call))
         return knit_fail(call, OUT_OF_RANGE, "no such id");
     return knit_return_int(call, getpid());
+}
+
+KNIT_TASK(carry, "carry(id: int, us: int, body: bin) -> bin",
+    .doc = "Counts that it ran, works for a while; the body.")
+{
+    struct timespec now;
+    int64_t until_ns, us = knit_arg_int(call, 1);
+    size_t len;
+    const void *body = knit_arg_bytes(call, 2, &len);
+
+    if (us < 0 || us > 1000000 || !count(call))
+        return knit_fail(call, OUT_OF_RANGE, "no such id or time");
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    until_ns = now.tv_sec * 1000000000 + now.tv_nsec + us * 1000;
+    while (now.tv_sec * 1000000000 + now.tv_nsec < until_ns) {
+        if (knit_aborted(call))
+            return knit_fail(call, STOPPED, "aborted");
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
+    return knit_return_bin(call, body, len);
 }
 
 KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests under chaos share: callers that write down each outcome, and the audit of what they wrote.
+
+The record (chaos_caller.c) says for each call id whether it was begun and what its caller was told; the ledger
+(module_ledger.c) how often it ran. Both are mapped files, so they outlive whoever is killed. audit() compares them:
+
+    told that it succeeded              it ran exactly once
+    told that it failed, started: no    it never ran
+    told anything else, or nothing      it ran once at most
+    never begun                         it never ran
+    told nothing                        its caller was killed, or let go of it
+
+KNIT_TEST_LONG=1 asks for the long forms, KNIT_TEST_MINUTES=n and KNIT_TEST_CALLS=n say how long.
+"""
+
+import array
+import collections
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+from knit_harness import PATIENCE
+from knit_witness import Ledger
+
+STARTED = ('no', 'yes', 'unknown', '?')
+CODES = {0: 'ok', 200: 'OVERLOADED', 203: 'NO_WORKER', 303: 'TIMEOUT', 304: 'CANCELLED', 400: 'WORKER_DIED',
+         500: 'SHUTDOWN', 501: 'DISCONNECTED', 600: 'TASK_FAILED'}
+
+
+class Told:
+    """A word of the record."""
+
+    def __init__(self, word):
+        self.code, self.outcomes, self.started = word >> 16, word >> 8 & 255, STARTED[word >> 4 & 3]
+        self.is_begun, self.is_let_go = bool(word & 1), bool(word & 2)
+
+    def __str__(self):
+        if self.outcomes == 0:
+            return 'let go' if self.is_let_go else 'told nothing' if self.is_begun else 'never begun'
+        started = '' if self.code == 0 else f', started: {self.started}'
+        return f'{CODES.get(self.code, self.code)}{started}' + (f', {self.outcomes} times' if self.outcomes > 1 else '')
+
+    def allows(self, times, was_killed):
+        if self.outcomes > 1 or self.is_let_go and self.outcomes > 0:
+            return False
+        if not self.is_begun:
+            return times == 0 and self.outcomes == 0
+        if self.outcomes == 0:
+            return times <= 1 and (was_killed or self.is_let_go)
+        if self.code == 0:
+            return times == 1
+        return times == 0 if self.started == 'no' else times <= 1
+
+
+class Record:
+    """What the callers were told."""
+
+    SEATS = 64
+
+    def __init__(self):
+        self.file = tempfile.NamedTemporaryFile(prefix='knit-record-')
+        self.file.truncate(64 * self.SEATS + 4 * Ledger.IDS)
+        self.memory = mmap.mmap(self.file.fileno(), 0)
+        self.path = self.file.name
+
+    def begun(self, seat):
+        return struct.unpack_from('=Q', self.memory, 64 * seat)[0]
+
+    def done(self, seat):
+        return struct.unpack_from('=Q', self.memory, 64 * seat + 8)[0]
+
+    def sessions(self, seat):
+        return struct.unpack_from('=Q', self.memory, 64 * seat + 16)[0]
+
+    def words(self, first, count):
+        begin = 64 * self.SEATS + 4 * first
+        return array.array('I', self.memory[begin:begin + 4 * count])
+
+    def close(self):
+        self.memory.close()
+        self.file.close()
+
+
+class Audit:
+    """Counts of what became of calls; `wrong` holds what must not be."""
+
+    def __init__(self):
+        self.calls, self.ran, self.wrong = 0, 0, []
+        self.told = collections.Counter()
+
+    def add(self, ledger, record, first, count, was_killed):
+        pairs = collections.Counter(zip(ledger.times(first, count), record.words(first, count)))
+        for (times, word), number in pairs.items():
+            told = Told(word)
+            if not told.allows(times, was_killed):
+                self.wrong.append(f'{number} calls from {first} on: {told}, but ran {times} times')
+            if told.is_begun:
+                self.calls += number
+                self.ran += number * times
+                self.told[str(told)] += number
+
+    def __str__(self):
+        return f'{self.calls} calls, {self.ran} ran; ' + ', '.join(f'{told}: {n}' for told, n in self.told.most_common())
+
+
+class ChaosCaller:
+    """tests/chaos/chaos_caller.c, started; ended by its process id whatever happens."""
+
+    def __init__(self, url, record, seat, first, count, seed, **keys):
+        self.record, self.seat, self.first, self.count, self.was_killed = record, seat, first, count, False
+        self.before = record.begun(seat), record.done(seat)
+        self.lines = tempfile.TemporaryFile('w+')
+        self.process = subprocess.Popen(
+            [os.environ['KNIT_CHAOS_CALLER'], url, record.path, str(seat), str(first), str(count), str(seed),
+             *(f'{name}={value}' for name, value in keys.items())],
+            stdin=subprocess.DEVNULL, stdout=self.lines, stderr=sys.stderr)
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.lines.close()
+
+    def kill(self):
+        """True if it still ran: then some of its calls may be told nothing."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process.returncode < 0:
+            self.was_killed = True
+        return self.was_killed
+
+    def is_over(self):
+        return self.process.poll() is not None
+
+    def wait(self, seconds=PATIENCE):
+        return self.process.wait(seconds)
+
+    def deaths(self):
+        """(call, when its caller knew) of each call whose worker died."""
+        self.lines.seek(0)
+        return [tuple(map(int, line.split()[1:])) for line in self.lines if line.startswith('died ')]
+
+
+def percentile(sorted_values, percent):
+    return sorted_values[min(len(sorted_values) - 1, len(sorted_values) * percent // 100)]
+
+
+def spread(values):
+    """'p50 A, p99 B, worst C' of milliseconds."""
+    values = sorted(values)
+    if not values:
+        return 'none'
+    return f'p50 {percentile(values, 50):.1f}, p99 {percentile(values, 99):.1f}, worst {values[-1]:.1f} ms'
