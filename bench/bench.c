@@ -33,6 +33,7 @@ static const double percents[] = {50, 90, 99, 99.9, 99.99, 100};
 
 struct scenario {
     const char *url, *task, *label;
+    char *line; /* of the list of cases; what the words above lie in */
     struct knit_load load;
     struct knit_mix mix;
     struct knit_samples rate, span[PERCENTILES];
@@ -441,6 +442,7 @@ static bool read_cases(struct settings *settings, const struct scenario *default
             continue;
         }
         scenarios[count] = *defaults;
+        scenarios[count].line = copy;
         ok = parse(words_count, words, settings, &scenarios[count]) &&
              complete(&scenarios[count], settings);
         if (!ok)

@@ -132,6 +132,7 @@ uint32_t knit_counts_task(const struct knit_counts_lanes *lanes, const char *nam
 
     if (task == NULL)
         knit_counts_fail("the modules have no task of that name");
+    /* cppcheck-suppress nullPointerRedundantCheck ; knit_counts_fail() does not return */
     return task->id;
 }
 

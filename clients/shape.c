@@ -27,7 +27,7 @@ struct type {
     char name[12];
     uint8_t name_len;
     uint8_t kind;
-    uint8_t code; /* of an ext; of a typed array's elements */
+    uint8_t code; /* of an ext, all of ours are above 0; of a typed array's elements */
     uint8_t size; /* of an element */
 };
 
@@ -525,7 +525,8 @@ static int find_bytes(struct cursor *cursor, const struct type *type, const stru
     }
     if ((type->kind == ARRAY && item->head.type != KNIT_HEAD_ARRAY) ||
         (type->kind == MAP && item->head.type != KNIT_HEAD_MAP) ||
-        (type->kind == EXT && (item->head.type != KNIT_HEAD_EXT || item->head.ext != type->code)))
+        (type->kind == EXT &&
+            (item->head.type != KNIT_HEAD_EXT || item->head.ext != (int)type->code)))
         return differs(cursor, type, &item->head);
     *ret_bytes = item->raw;
     return 0;

@@ -174,14 +174,18 @@ static int add_task(
     if (error == KNIT_REGISTRY_E_DUPLICATE) {
         uint32_t other = knit_registry_find(modules->registry, task.name, strlen(task.name))->id;
 
-        return refuse(why, "%s: task %s: %s has a task of that name already", path, task.name,
-            modules->paths[modules->module_of_run[other]]);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a task that is found has a run. */
+        const char *other_path = modules->paths[modules->module_of_run[other]];
+
+        return refuse(
+            why, "%s: task %s: %s has a task of that name already", path, task.name, other_path);
     }
     if (error == KNIT_REGISTRY_E_FULL)
         return refuse(why, "%s: task %s: one more than the %u tasks a pool can have", path,
             task.name, KNIT_REGISTRY_TASKS_MAX);
     if (error != 0)
         return error;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): grow_runs() has made room for it. */
     modules->runs[id] = task.run;
     modules->module_of_run[id] = index;
     return 0;
@@ -195,6 +199,7 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct why w
     size_t count;
     int error = 0;
 
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_module() never gives none. */
     if (module->tasks == NULL || module->tasks_end <= module->tasks)
         return refuse(why, "%s: has no tasks", path);
     count = (size_t)(module->tasks_end - module->tasks);

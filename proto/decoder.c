@@ -186,7 +186,7 @@ const void *knit_decoder_bytes(const struct knit_value *value, size_t *ret_len, 
     } else if (object && object->type == MSGPACK_OBJECT_EXT) {
         bytes = object->via.ext.ptr;
         len = object->via.ext.size;
-        ext = object->via.ext.type;
+        ext = (int)object->via.ext.type;
     }
     *ret_len = len;
     if (ret_ext)

@@ -101,7 +101,7 @@ int knit_hello_decode(
     if (!map.bytes)
         return bad(ret_reason, "params must hold one map");
     (void)knit_walk_map(&walk, map);
-    while ((r = knit_walk_next(&walk, &item)) == 0) {
+    while (knit_walk_next(&walk, &item) == 0) {
         if (knit_span_is(item.key, "name") && !read_text(&item, &hello.name))
             return bad(ret_reason, "name must be a str");
         if (knit_span_is(item.key, "version") && !read_optional_text(&item, &hello.version))

@@ -141,10 +141,10 @@ int knit_message_put_request_head(
     struct knit_buffer *buffer, uint32_t msgid, const struct knit_method *method, bool with_options)
 {
     uint8_t head[START_BYTES_MAX];
+    size_t len = pack_start(head, with_options ? 5 : 4, KNIT_MESSAGE_REQUEST, msgid);
     size_t start = buffer->len;
 
-    (void)knit_buffer_append(
-        buffer, head, pack_start(head, with_options ? 5 : 4, KNIT_MESSAGE_REQUEST, msgid));
+    (void)knit_buffer_append(buffer, head, len);
     put_method(buffer, method);
     return finish(buffer, start);
 }
@@ -177,8 +177,9 @@ int knit_message_put_notification(
 static void put_response_start(struct knit_buffer *buffer, uint32_t msgid)
 {
     uint8_t head[START_BYTES_MAX];
+    size_t len = pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid);
 
-    (void)knit_buffer_append(buffer, head, pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid));
+    (void)knit_buffer_append(buffer, head, len);
 }
 
 int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid)

@@ -136,12 +136,12 @@ static int check_value(const struct knit_signature_type *type, struct place *pla
 static int check_count(const struct knit_signature *signature, const struct knit_head *head,
     struct knit_signature_mismatch *why)
 {
-    uint32_t given = (uint32_t)head->value, min = 0, max = UINT32_MAX;
+    uint32_t given = (uint32_t)head->value, min, max;
 
-    if (signature) {
-        min = signature->required;
-        max = signature->has_rest ? UINT32_MAX : signature->param_count;
-    }
+    if (!signature)
+        return 0;
+    min = signature->required;
+    max = signature->has_rest ? UINT32_MAX : signature->param_count;
     if (given >= min && given <= max)
         return 0;
     why->given = given;
@@ -207,6 +207,7 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     struct knit_signature_args *ret_args, struct knit_signature_mismatch *ret_why)
 {
     struct knit_signature_mismatch own;
+    /* cppcheck-suppress uninitvar ; its address alone is taken */
     struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
     struct knit_head head;
     int r;
@@ -231,6 +232,7 @@ static __attribute__((noinline)) int check_results(const struct knit_signature *
     const struct knit_signature_type *types = signature->type + signature->param_count;
     struct place place = {.at = result, .len = len, .depth = KNIT_DEPTH_MAX};
     struct knit_signature_mismatch own;
+    /* cppcheck-suppress uninitvar ; its address alone is taken */
     struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
     uint32_t i, count = signature->result_count;
     size_t at = 0, size;

@@ -83,6 +83,7 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
 static bool may_stand_alone(const struct option *option)
 {
     if (option->word == WORD_SETTING)
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): identify() has set it. */
         return option->setting->kind == KNIT_SETTING_SWITCH;
     return option->word != WORD_CONFIG && option->word != WORD_READY_FILE;
 }

@@ -65,6 +65,7 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
 
     for (int i = 0; i < count; i++) {
         if (r == 0 && asprintf(&paths[i], "%s/%s", KNIT_MODULEDIR, entries[i]->d_name) < 0) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): r is 0 only with paths. */
             paths[i] = NULL;
             r = refuse_memory(why);
         }

@@ -242,6 +242,7 @@ static int set_value(const struct assignment *to)
 int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
     const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why)
 {
+    /* cppcheck-suppress ctuuninitvar ; `why` is written, never read */
     struct assignment assignment = {settings, setting, origin->folder, text, why};
     enum knit_setting_source source = origin->source;
     size_t row = row_of(setting);

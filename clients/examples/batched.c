@@ -103,11 +103,13 @@ int main(int argc, char **argv)
     work.handles = batch > 0 ? calloc((size_t)batch, sizeof(struct knit_handle *)) : NULL;
     if (work.handles == NULL || count <= 0) {
         fprintf(stderr, "COUNT and BATCH must be at least 1\n");
+        free(work.handles);
         return 2;
     }
 
     if (knit_open(argv[1], NULL, &work.k, &error) != KNIT_OK) {
         fprintf(stderr, "%s: %s\n", error.name, error.message);
+        free(work.handles);
         return 1;
     }
     seconds = now();

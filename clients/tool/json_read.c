@@ -437,9 +437,9 @@ static int put_special(
         if (strcmp(forms[i].key, key) == 0)
             return forms[i].read(reader, content, writer);
     }
-    for (uint8_t code = 1; code < KNIT_JSON_ELEMENTS; code++) {
+    for (int code = 1; code < KNIT_JSON_ELEMENTS; code++) {
         if (strcmp(knit_json_elements[code].key, key) == 0)
-            return read_typed(reader, code, content, writer);
+            return read_typed(reader, (uint8_t)code, content, writer);
     }
     return bad(reader,
         "unknown form \"%.60s\"; for a map with that key write {\"$map\": [[\"%.40s\", ...]]}", key,
