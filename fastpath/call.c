@@ -23,6 +23,7 @@
 #include "proto/failure.h"
 #include "proto/head.h"
 #include "proto/limits.h"
+#include "proto/pack.h"
 #include "proto/writer.h"
 
 /* Beyond this a buffer that grew for one large result is given back. */
@@ -181,91 +182,75 @@ static int end_result(struct knit_call *call, struct knit_writer *writer)
 
 /* ---- outcomes, as tasks give them ---- */
 
-/* Every scalar fits the job's body. */
-static struct knit_writer *begin_scalar(struct knit_call *call)
+/* Numbers and the like are a head alone, which fits the job's body: no buffer is opened for them. */
+static int return_head(struct knit_call *call, knit_pack *pack, uint64_t value)
 {
-    knit_writer_init(&call->writer, open_result(call, KNIT_HEAD_BYTES_MAX));
-    return &call->writer;
+    if (call->is_settled)
+        return call->code;
+    return settle_result(call, call->job->body, pack((uint8_t *)call->job->body, value));
 }
 
 static int return_nil(struct knit_call *call)
 {
-    if (call->is_settled)
-        return call->code;
-    knit_writer_nil(begin_scalar(call));
-    return end_result(call, &call->writer);
+    return return_head(call, knit_pack_nil, 0);
 }
 
 static int return_bool(struct knit_call *call, bool value)
 {
-    if (call->is_settled)
-        return call->code;
-    knit_writer_bool(begin_scalar(call), value);
-    return end_result(call, &call->writer);
+    return return_head(call, knit_pack_bool, value);
 }
 
 static int return_int(struct knit_call *call, int64_t value)
 {
-    if (call->is_settled)
-        return call->code;
-    knit_writer_int(begin_scalar(call), value);
-    return end_result(call, &call->writer);
+    return return_head(call, knit_pack_int, (uint64_t)value);
 }
 
 static int return_uint(struct knit_call *call, uint64_t value)
 {
-    if (call->is_settled)
-        return call->code;
-    knit_writer_uint(begin_scalar(call), value);
-    return end_result(call, &call->writer);
+    return return_head(call, knit_pack_uint, value);
 }
 
 static int return_float(struct knit_call *call, double value)
 {
-    if (call->is_settled)
-        return call->code;
-    knit_writer_float(begin_scalar(call), value);
-    return end_result(call, &call->writer);
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return return_head(call, knit_pack_float, bits);
 }
 
-/* A buffer for len bytes of body and their head; NULL: too large, and the call has ended so. */
-static struct knit_buffer *begin_body(struct knit_call *call, size_t len)
+/* Head and bytes, in the place from which the outcome will be read where that can be. */
+static int return_body(struct knit_call *call, knit_pack *pack, const void *bytes, size_t len)
 {
     struct knit_buffer *buffer = NULL;
+    uint8_t head[KNIT_HEAD_BYTES_MAX], *place;
+    size_t size = 0;
 
-    if (len <= UINT32_MAX)
-        buffer = open_result(call, len + KNIT_WRITER_BIN_HEAD_MAX);
+    if (call->is_settled)
+        return call->code;
+    if (len <= UINT32_MAX) {
+        size = pack(head, len);
+        buffer = open_result(call, size + len);
+    }
     if (buffer == NULL)
-        (void)fail_too_large(call, len);
-    return buffer;
+        return fail_too_large(call, len);
+    place = knit_buffer_reserve(buffer, size + len);
+    if (place == NULL)
+        return buffer->error == KNIT_BUFFER_E_FULL ? fail_too_large(call, len)
+                                                   : fail(call, KNIT_INTERNAL, "out of memory");
+    memcpy(place, head, size);
+    if (len > 0)
+        memcpy(place + size, bytes, len);
+    return settle_result(call, place, size + len);
 }
 
 static int return_str(struct knit_call *call, const char *text, size_t len)
 {
-    struct knit_buffer *buffer;
-
-    if (call->is_settled)
-        return call->code;
-    buffer = begin_body(call, len);
-    if (buffer == NULL)
-        return call->code;
-    knit_writer_init(&call->writer, buffer);
-    knit_writer_str(&call->writer, text, len);
-    return end_result(call, &call->writer);
+    return return_body(call, knit_pack_str, text, len);
 }
 
 static int return_bin(struct knit_call *call, const void *bytes, size_t len)
 {
-    struct knit_buffer *buffer;
-
-    if (call->is_settled)
-        return call->code;
-    buffer = begin_body(call, len);
-    if (buffer == NULL)
-        return call->code;
-    knit_writer_init(&call->writer, buffer);
-    knit_writer_bin(&call->writer, bytes, len);
-    return end_result(call, &call->writer);
+    return return_body(call, knit_pack_bin, bytes, len);
 }
 
 static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
