@@ -182,7 +182,7 @@ static int end_result(struct knit_call *call, struct knit_writer *writer)
 
 /* ---- outcomes, as tasks give them ---- */
 
-/* Numbers and the like are a head alone, which fits the job's body: no buffer is opened for them. */
+/* Numbers and the like are a head alone, which fits the job's body: no buffer is opened. */
 static int return_head(struct knit_call *call, knit_pack *pack, uint64_t value)
 {
     if (call->is_settled)

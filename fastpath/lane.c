@@ -131,7 +131,7 @@ static int served_new(
         return -ENOMEM;
     served->in = *session;
     const uint32_t slots = session->geometry.slots;
-    served->look = calloc(session->geometry.lanes, sizeof *served->look);
+    served->look = aligned_alloc(KNIT_LINE, session->geometry.lanes * sizeof *served->look);
     served->block = calloc(slots, sizeof *served->block);
     served->block_gen = calloc(slots, sizeof *served->block_gen);
     served->block_next = calloc(slots, sizeof *served->block_next);
@@ -151,9 +151,15 @@ static int served_new(
         knit_arena_limit(served->arena, least);
     }
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        const uint32_t cells = session->geometry.cells;
         uint64_t taken = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
-        served->look[i].q = served->look[i].seen = taken;
+        served->look[i] = (struct knit_look){.ring = session->request.ring + (size_t)i * cells,
+            .taken = &session->reply.taken[i].value,
+            .q = taken,
+            .seen = taken,
+            .cells = cells};
     }
+    served->home = &served->look[lane->options.index];
     served->news_tail = find_news_tail(lane, session);
     served->slot_step = 1;
     if (rebuild_arena(lane, served) != 0) {
@@ -231,6 +237,8 @@ static void take_out(struct knit_lane *lane, uint64_t id)
 
 static void apply_handovers(struct knit_lane *lane)
 {
+    /* Nobody is left among those to be woken who may go now. */
+    knit_lane_wake_callers(lane);
     pthread_mutex_lock(&lane->mutex);
     struct knit_handover *list = lane->handovers;
     lane->handovers = NULL;
@@ -327,26 +335,36 @@ static bool serve_one(struct knit_lane *lane, struct knit_served *served)
     if (knit_served_is_shut(served))
         return false;
     struct knit_found found;
-    if (knit_lane_find(lane, served, lane->options.index, &found) != KNIT_FIND_READY)
+    if (knit_lane_find(lane, served, served->home, &found) != KNIT_FIND_READY)
         return false;
-    return knit_lane_call(lane, served, lane->options.index, &found);
+    return knit_lane_call(lane, served, served->home, &found);
 }
 
-/* Up to TURN_ANSWERS calls, one of each session in turn. */
+/* Up to TURN_ANSWERS calls, one of each session in turn. All sessions are looked at once; then only
+ * those go on that had a call, so that idle ones cost a look a turn and not a look a call. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
-    uint32_t answers = 0;
-    bool has_more = true;
-    while (has_more && answers < TURN_ANSWERS) {
-        has_more = false;
-        for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
-            if (lane->turn_from >= lane->served_count)
-                lane->turn_from = 0;
-            if (serve_one(lane, lane->served[lane->turn_from++])) {
-                has_more = true;
+    struct knit_served *busy[TURN_ANSWERS];
+    uint32_t answers = 0, count = 0;
+    for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
+        if (lane->turn_from >= lane->served_count)
+            lane->turn_from = 0;
+        struct knit_served *served = lane->served[lane->turn_from++];
+        bool has_something = knit_look_peek(served->home) || served->kept.any;
+        if (has_something && serve_one(lane, served)) {
+            busy[count++] = served;
+            answers++;
+        }
+    }
+    while (count > 0 && answers < TURN_ANSWERS) {
+        uint32_t still = 0;
+        for (uint32_t i = 0; i < count && answers < TURN_ANSWERS; i++) {
+            if (serve_one(lane, busy[i])) {
+                busy[still++] = busy[i];
                 answers++;
             }
         }
+        count = still;
     }
     return answers;
 }
@@ -355,7 +373,7 @@ static bool home_has_work(struct knit_lane *lane)
 {
     for (uint32_t i = 0; i < lane->served_count; i++) {
         struct knit_served *served = lane->served[i];
-        if (!knit_served_is_shut(served) && knit_lane_peek(served, lane->options.index))
+        if (knit_look_peek(served->home) && !knit_served_is_shut(served))
             return true;
     }
     return false;
@@ -378,7 +396,7 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
     struct knit_look *look = &served->look[from];
     bool vacant = is_vacant(lane, from);
     if ((!vacant && !lane->options.steal) ||
-        knit_lane_find(lane, served, from, ret) != KNIT_FIND_READY) {
+        knit_lane_find(lane, served, look, ret) != KNIT_FIND_READY) {
         look->stood_ns = 0;
         return STEAL_NOTHING;
     }
@@ -414,7 +432,7 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
         enum stealable got = may_steal(lane, served, from, now, &found);
         if (got == STEAL_NOW) {
             lane->steal_from--;
-            if (take && knit_lane_call(lane, served, from, &found))
+            if (take && knit_lane_call(lane, served, &served->look[from], &found))
                 atomic_store_explicit(&lane->busy->stolen,
                     atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,
                     memory_order_relaxed);
@@ -540,6 +558,7 @@ static void prefetch_answer(const struct knit_lane *lane)
     if (slot >= served->in.geometry.slots)
         slot = 0;
     __builtin_prefetch(&served->in.reply.reply[slot], 1, 3);
+    __builtin_prefetch(&served->in.reply.reply[slot].body[KNIT_HEAD_WORDS], 1, 3);
     __builtin_prefetch(&served->in.reply.claim[slot], 1, 3);
 }
 

@@ -18,7 +18,8 @@
  *   R1 release  rel acquire   with session.c's rel release: the caller no longer reads the block
  *   C1 claim    CAS seq_cst   with the other claimants', and as S1 against abort
  *   S1 settle   claim, then abort, seq_cst; with session.c's abort, then claim: one sees the other
- *   T1 taken    CAS release   with catch_up's acquire: who starts there sees the claims before it
+ *   T1 taken    CAS release   with knit_look_catch_up()'s acquire (lane_private.h): who starts
+ *               there sees the claims before it
  *   W2 sleep    fence between answer and the look at `waiting`; with session.c's fence between
  *               `waiting` and its look at the replies
  */
@@ -34,46 +35,14 @@
 
 /* ---- finding -------------------------------------------------------------------------------- */
 
-static struct knit_request_cell *cell_at(
-    const struct knit_served *served, uint32_t from, uint64_t position)
-{
-    const uint32_t cells = served->in.geometry.cells;
-    return &served->in.request.ring[(size_t)from * cells + (position & (cells - 1))];
-}
-
-/* Others may have come further in this ring than we. */
-static void catch_up(struct knit_served *served, uint32_t from)
-{
-    struct knit_look *look = &served->look[from];
-    /* T1, acquire. */
-    uint64_t taken =
-        atomic_load_explicit(&served->in.reply.taken[from].value, memory_order_acquire);
-    if ((int64_t)(taken - look->seen) > 0)
-        look->seen = taken;
-    if ((int64_t)(taken - look->q) > 0)
-        look->q = taken;
-}
-
-bool knit_lane_peek(struct knit_served *served, uint32_t from)
-{
-    catch_up(served, from);
-    const struct knit_look *look = &served->look[from];
-    /* relaxed: whoever acts on it loads it again. */
-    uint64_t ctrl =
-        atomic_load_explicit(&cell_at(served, from, look->q)->ctrl, memory_order_relaxed);
-    return knit_ctrl_tag(ctrl) == knit_tag(look->q, served->in.geometry.cells);
-}
-
 /* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps)
  * at most KNIT_TAKEN_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more
  * than there are slots. */
-static void raise_taken(struct knit_served *served, uint32_t from)
+static void raise_taken(struct knit_look *look)
 {
-    struct knit_look *look = &served->look[from];
-    _Atomic uint64_t *taken = &served->in.reply.taken[from].value;
-    uint64_t now = atomic_load_explicit(taken, memory_order_relaxed);
+    uint64_t now = atomic_load_explicit(look->taken, memory_order_relaxed);
     /* T1, release. Raised, never stored: a thief that slept must not put it back. */
-    while ((int64_t)(look->q - now) > 0 && !atomic_compare_exchange_weak_explicit(taken, &now,
+    while ((int64_t)(look->q - now) > 0 && !atomic_compare_exchange_weak_explicit(look->taken, &now,
                                                look->q, memory_order_release, memory_order_relaxed))
         ;
     look->seen = look->q;
@@ -112,24 +81,22 @@ static const char *check_found(const struct knit_served *served, const struct kn
     return NULL;
 }
 
-enum knit_find knit_lane_find(
-    struct knit_lane *lane, struct knit_served *served, uint32_t from, struct knit_found *ret)
+enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served,
+    struct knit_look *look, struct knit_found *ret)
 {
-    struct knit_look *look = &served->look[from];
-    const struct knit_geometry *geometry = &served->in.geometry;
-    catch_up(served, from);
+    knit_look_catch_up(look);
     /* Bounded by a number of ours: a caller that turns cells over for ever gains one turn of one
      * worker. */
-    for (uint32_t step = 0; step < geometry->cells; step++) {
-        struct knit_request_cell *cell = cell_at(served, from, look->q);
+    for (uint32_t step = 0; step < look->cells; step++) {
+        struct knit_request_cell *cell = knit_look_cell(look);
         /* P1, acquire. */
         uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire);
-        if (knit_ctrl_tag(ctrl) != knit_tag(look->q, geometry->cells))
+        if (knit_ctrl_tag(ctrl) != knit_tag(look->q, look->cells))
             return KNIT_FIND_EMPTY;
         uint32_t slot = knit_ctrl_slot(ctrl);
         uint64_t gen = knit_ctrl_gen(ctrl);
         const char *wrong = NULL;
-        if (slot >= geometry->slots) {
+        if (slot >= served->in.geometry.slots) {
             wrong = "a slot that does not exist in a request cell";
         } else {
             copy_cell(cell, ctrl, ret);
@@ -305,6 +272,8 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served,
         &served->in.reply.lane[lane->options.index].news_tail, position + 1, memory_order_release);
     served->slot_step = slot - served->last_slot;
     served->last_slot = slot;
+    if (!served->has_answers)
+        lane->answered[lane->answered_count++] = served;
     served->has_answers = true;
 }
 
@@ -485,12 +454,11 @@ static void run(struct knit_lane *lane, struct knit_job *job)
             memory_order_relaxed);
 }
 
-bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t from,
+bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct knit_look *look,
     const struct knit_found *found)
 {
-    struct knit_look *look = &served->look[from];
     if (look->q - look->seen >= KNIT_TAKEN_LAG_MAX)
-        raise_taken(served, from);
+        raise_taken(look);
     uint32_t slot = knit_ctrl_slot(found->ctrl);
     uint64_t claim = found->claim;
     /* C1 claim, seq_cst: READY -> CLAIMED. */
@@ -513,7 +481,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t
     uint32_t mean = lane->mean_ns[job->task & 0xffff];
     if (mean == 0 || mean > KNIT_SHORT_NS) {
         knit_lane_wake_callers(lane);
-        if (lane->options.steal && knit_lane_peek(served, from))
+        if (lane->options.steal && knit_look_peek(look))
             knit_lane_ring_sibling(lane);
     }
     run(lane, job);
@@ -554,17 +522,14 @@ static void wake_caller(struct knit_served *served)
 
 void knit_lane_wake_callers(struct knit_lane *lane)
 {
-    bool has_fenced = false;
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        struct knit_served *served = lane->served[i];
-        if (!served->has_answers)
-            continue;
-        served->has_answers = false;
-        if (!has_fenced)
-            knit_bell_fence(); /* W2 */
-        has_fenced = true;
-        wake_caller(served);
+    if (lane->answered_count == 0)
+        return;
+    knit_bell_fence(); /* W2 */
+    for (uint32_t i = 0; i < lane->answered_count; i++) {
+        lane->answered[i]->has_answers = false;
+        wake_caller(lane->answered[i]);
     }
+    lane->answered_count = 0;
 }
 
 void knit_lane_ring_sibling(struct knit_lane *lane)

@@ -21,10 +21,14 @@
  * before it is woken first, and a parked sibling is called for what is queued behind it. */
 #define KNIT_SHORT_NS 2000u
 
-/* What this worker knows of one ring of one session: its own or one it may steal from. */
+/* What this worker knows of one ring of one session: its own or one it may steal from. In a line of
+ * its own, because each turn reads that of every session. */
 struct knit_look {
-    uint64_t q;        /* next position to look at */
-    uint64_t seen;     /* `taken` as last read or raised */
+    _Alignas(KNIT_LINE) struct knit_request_cell *ring; /* [cells] */
+    _Atomic uint64_t *taken;
+    uint64_t q;    /* next position to look at */
+    uint64_t seen; /* `taken` as last read or raised */
+    uint32_t cells;
     uint64_t stood_q;  /* a READY call was seen there ... */
     uint64_t stood_ns; /* ... first at this time; 0 = none */
 };
@@ -42,6 +46,8 @@ struct knit_kept {
 
 /* A session as this worker serves it. */
 struct knit_served {
+    struct knit_look *home; /* in look, of this worker's lane */
+    struct knit_kept kept;
     struct knit_lane_session in;
     struct knit_look *look; /* [lanes] */
     struct knit_arena *arena;
@@ -52,7 +58,6 @@ struct knit_served {
     uint32_t *block_next; /* [slots] */
     uint32_t block_head, block_tail, block_count;
     uint64_t news_tail;
-    struct knit_kept kept;
     bool has_answers; /* answered since its caller was last looked at */
     bool is_condemned;
     uint32_t bell_seen;
@@ -73,7 +78,8 @@ struct knit_handover {
 struct knit_lane {
     struct knit_lane_options options;
     struct knit_served *served[KNIT_LANE_SESSIONS_MAX];
-    uint32_t served_count;
+    struct knit_served *answered[KNIT_LANE_SESSIONS_MAX]; /* those that have answers */
+    uint32_t served_count, answered_count;
     uint32_t turn_from;  /* session that comes first this turn */
     uint32_t steal_from; /* ring that the next scan begins with */
     uint32_t park;       /* our park word, as we wrote it last */
@@ -105,15 +111,40 @@ struct knit_found {
 
 /* Steps over what is claimed and stops at the first READY call of that ring, or where it is
  * empty. */
-enum knit_find knit_lane_find(
-    struct knit_lane *lane, struct knit_served *served, uint32_t from, struct knit_found *ret);
+enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served,
+    struct knit_look *look, struct knit_found *ret);
 
 /* Claims what was found, runs it, answers. False: somebody else was first. */
-bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, uint32_t from,
+bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct knit_look *look,
     const struct knit_found *found);
 
+static inline struct knit_request_cell *knit_look_cell(const struct knit_look *look)
+{
+    return &look->ring[look->q & (look->cells - 1)];
+}
+
+/* Others may have come further in this ring than we. */
+static inline void knit_look_catch_up(struct knit_look *look)
+{
+    /* T1, acquire. */
+    uint64_t taken = atomic_load_explicit(look->taken, memory_order_acquire);
+    if ((int64_t)(taken - look->seen) > 0)
+        look->seen = taken;
+    if ((int64_t)(taken - look->q) > 0)
+        look->q = taken;
+}
+
 /* Is there a published cell at the head of that ring, claimed or not? One or two loads. */
-bool knit_lane_peek(struct knit_served *served, uint32_t from);
+static inline bool knit_look_peek(struct knit_look *look)
+{
+    knit_look_catch_up(look);
+    struct knit_request_cell *cell = knit_look_cell(look);
+    /* relaxed: whoever acts on it loads it again. */
+    uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    /* A longer body's second line is written before the first, so both travel at once. */
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
+    return knit_ctrl_tag(ctrl) == knit_tag(look->q, look->cells);
+}
 
 /* Sends a kept result if blocks were released since. True: it went out. */
 bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served);

@@ -37,6 +37,7 @@
 #define KNIT_CLASSES     1u
 #define KNIT_INLINE_MAX  104u /* bytes of a request or a reply that travel inside a cell */
 #define KNIT_CELL_WORDS  13u
+#define KNIT_HEAD_WORDS  5u  /* of the body, in the cell's first line */
 #define KNIT_CELLS_SPARE 16u /* a ring has at least so many cells more than the session has slots */
 #define KNIT_TAKEN_LAG_MAX                                                                         \
     15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
@@ -84,8 +85,8 @@ struct knit_reply_cell {
 static_assert(sizeof(struct knit_request_cell) == 2 * KNIT_LINE, "a cell is two lines");
 static_assert(sizeof(struct knit_reply_cell) == 2 * KNIT_LINE, "a cell is two lines");
 static_assert(KNIT_CELL_WORDS * 8 == KNIT_INLINE_MAX, "INLINE is the body of a cell");
-static_assert(
-    offsetof(struct knit_request_cell, body) == 24, "40 bytes of body lie in the head line");
+static_assert(offsetof(struct knit_request_cell, body[KNIT_HEAD_WORDS]) == KNIT_LINE,
+    "40 bytes of body lie in the head line");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
     "words shared between processes are lock-free");
 

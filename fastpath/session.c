@@ -377,9 +377,8 @@ void knit_session_flush(struct knit_session *session)
         return;
     knit_bell_fence(); /* W1 */
     bool help = false;
-    uint32_t lanes = session->geometry.lanes;
     uint32_t from = session->dirty == 1 ? session->dirty_lane : 0;
-    for (uint32_t i = from; i < lanes && session->dirty > 0; i++) {
+    for (uint32_t i = from; i < session->geometry.lanes && session->dirty > 0; i++) {
         if (!session->lanes[i].is_dirty)
             continue;
         session->lanes[i].is_dirty = false;
@@ -656,9 +655,9 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     if (session->scan_from != NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
                                              memory_order_acquire) != session->rescan)
         return true;
-    const uint32_t cells = session->geometry.cells;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         const struct lane *lane = &session->lanes[i];
+        const uint32_t cells = session->geometry.cells;
         uint64_t position = lane->news;
         uint32_t news =
             atomic_load_explicit(&lane->news_ring[position & (cells - 1)], memory_order_acquire);
@@ -672,7 +671,16 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
 static void prefetch_next(const struct knit_session *session, uint32_t index)
 {
     uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
-    __builtin_prefetch(next_cell(session, &session->lanes[lane]), 1, 3);
+    struct knit_request_cell *cell = next_cell(session, &session->lanes[lane]);
+    __builtin_prefetch(cell, 1, 3);
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 1, 3);
+}
+
+/* A longer answer's second line is written before the first, so both travel at once. */
+static void prefetch_spill(const struct knit_session *session, uint32_t index)
+{
+    if (index != KNIT_SLOT_ANY)
+        __builtin_prefetch(&session->reply.reply[index].body[KNIT_HEAD_WORDS], 0, 3);
 }
 
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
@@ -680,6 +688,7 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
     for (int i = 0; i < 64; i++) {
         if (is_ready(session, index))
             return true;
+        prefetch_spill(session, index);
         knit_bell_pause();
     }
     if (session->spin.now_ns == 0)
@@ -691,6 +700,7 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
                 knit_spin_paid(&session->spin);
                 return true;
             }
+            prefetch_spill(session, index);
             knit_bell_pause();
         }
     } while (knit_clock_ns() < until);
