@@ -2,8 +2,8 @@
 /* Finds where messages end in a stream of bytes that arrive in any pieces, without decoding and
  * without allocating.
  *
- * The caller keeps the bytes (or not); the scanner keeps numbers only, and no byte is looked at
- * twice: feed it each byte once, in order. Bodies of str and bin are passed over without being
+ * The caller keeps the bytes (or not); the scanner keeps numbers only: feed it each byte once, in
+ * order. Bodies of str and bin are passed over without being
  * read. What it enforces is what must hold before a message is worth keeping: the outline of a
  * message ([0|1|2, ...]), nesting, counts and sizes. What is *inside* a str or ext (UTF-8, the
  * rules of each ext type) is for proto/check.h, later and elsewhere.
