@@ -48,6 +48,7 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .sessions_max = 120,
         .uid_sessions_max = 8,
         .startup_ms = 30000,
+        .stop_fd = -1,
         .stop_ms = 5000,
         .gone_ms = 60000,
     };
@@ -289,24 +290,30 @@ static bool all_serve(const struct knit_pool *pool)
     return true;
 }
 
-/* Until all serve or one cannot. The workers' own deadlines end it. */
-static void start_all(struct knit_pool *pool)
+/* Until all serve, one cannot, or the host gives up. The workers' own deadlines end it. */
+static int start_all(struct knit_pool *pool)
 {
+    struct pollfd poll_fds[2] = {
+        {.fd = pool->epoll_fd, .events = POLLIN}, {.fd = pool->options.stop_fd, .events = POLLIN}};
+    int error;
+
     pthread_mutex_lock(&pool->mutex);
     for (uint32_t i = 0; i < pool->options.workers && pool->why[0] == '\0'; i++)
         knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
     knit_host_arm(pool);
     while (!all_serve(pool) && pool->why[0] == '\0') {
-        struct pollfd poll_fd = {.fd = pool->epoll_fd, .events = POLLIN};
-
         pthread_mutex_unlock(&pool->mutex);
-        (void)poll(&poll_fd, 1, -1);
+        (void)poll(poll_fds, 2, -1);
+        if (poll_fds[1].revents != 0)
+            return KNIT_POOL_E_CLOSED;
         knit_pool_dispatch(pool);
         pthread_mutex_lock(&pool->mutex);
     }
-    if (pool->why[0] == '\0')
+    error = pool->why[0] == '\0' ? 0 : KNIT_POOL_E_STARTUP;
+    if (error == 0)
         pool->phase = KNIT_PHASE_OPEN;
     pthread_mutex_unlock(&pool->mutex);
+    return error;
 }
 
 int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **ret_pool,
@@ -332,11 +339,12 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     }
     pool->memory_max_bytes =
         options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
-    start_all(pool);
-    if (pool->why[0] != '\0') {
-        (void)snprintf(ret_why, why_size, "%s", pool->why);
+    error = start_all(pool);
+    if (error != 0) {
+        (void)snprintf(
+            ret_why, why_size, "%s", pool->why[0] != '\0' ? pool->why : knit_pool_reason(error));
         knit_pool_free(pool);
-        return KNIT_POOL_E_STARTUP;
+        return error;
     }
     *ret_pool = pool;
     return 0;

@@ -114,7 +114,8 @@ struct knit_pool_options {
     uint32_t uid_sessions_max; /* of one uid; 8 */
     uint32_t hard_timeout_ms;  /* of tasks that name none; 0 = none */
     uint32_t startup_ms;       /* until all workers serve; 30,000 */
-    uint32_t stop_ms;          /* a worker that was told to leave is killed then; 5,000 */
+    int stop_fd;      /* readable: knit_pool_open() gives up with E_CLOSED; borrowed; -1 = none */
+    uint32_t stop_ms; /* a worker that was told to leave is killed then; 5,000 */
     uint32_t
         gone_ms; /* a task whose session is closed may go on for so long; 60,000; 0 = no limit */
     struct knit_pool_callbacks callbacks; /* members may be NULL */

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,7 +68,9 @@ struct service {
 
     struct knit_pool *pool;
     struct knit_loops loops;
-    uint64_t *dealt; /* connections handed to each loop */
+    uint64_t *dealt;  /* connections handed to each loop */
+    int stop_fd;      /* while the parts start: readable when the daemon is asked to end */
+    bool is_given_up; /* it was asked to while they did */
     uint32_t drains;
     uint32_t finished;
 };
@@ -344,8 +347,42 @@ static void on_signal(evutil_socket_t number, short events, void *arg)
     }
 }
 
+/* While the parts start and while they go, none of these must end the daemon in the default way,
+ * which would leave its socket file behind. */
+static void hold_signals(sigset_t *ret_set)
+{
+    (void)sigemptyset(ret_set);
+    (void)sigaddset(ret_set, SIGTERM);
+    (void)sigaddset(ret_set, SIGINT);
+    (void)sigaddset(ret_set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
+}
+
+/* A start may take half a minute, so the pool looks at a descriptor meanwhile. What comes then or
+ * later stays pending until take_signals(). */
+static int watch_for_end(struct service *service, struct knit_sentence *why)
+{
+    sigset_t set;
+
+    hold_signals(&set);
+    (void)sigdelset(&set, SIGHUP);
+    service->stop_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return service->stop_fd >= 0
+               ? 0
+               : knit_sentence_say(why, -errno, "cannot watch for signals: %s", strerror(errno));
+}
+
+static void close_stop_fd(struct service *service)
+{
+    if (service->stop_fd >= 0)
+        (void)close(service->stop_fd);
+    service->stop_fd = -1;
+}
+
 static int take_signals(struct service *service, struct knit_sentence *why)
 {
+    sigset_t set;
+
     static const int numbers[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP};
 
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -353,6 +390,9 @@ static int take_signals(struct service *service, struct knit_sentence *why)
         if (!service->signals[i] || event_add(service->signals[i], NULL) < 0)
             return refuse_memory(why);
     }
+    close_stop_fd(service);
+    hold_signals(&set);
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     return 0;
 }
 
@@ -413,9 +453,11 @@ static int start_pool(
     options.callbacks.on_output = on_output;
     options.callbacks.on_event = on_pool_event;
     options.callbacks.arg = service;
+    options.stop_fd = service->stop_fd;
     for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && modules[i]; i++)
         knit_log(&service->log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", modules[i]));
     r = knit_pool_open(&options, &service->pool, reason, sizeof reason);
+    service->is_given_up = r == KNIT_POOL_E_CLOSED;
     if (r != 0)
         return knit_sentence_say(why, r, "%s", reason[0] ? reason : strerror(r < 0 ? -r : EINVAL));
     service->pool_event = event_new(
@@ -542,6 +584,8 @@ static int start(struct service *service, const char *ready_file, struct knit_se
     if (ready_file)
         (void)unlink(ready_file);
     if (r == 0)
+        r = watch_for_end(service, why);
+    if (r == 0)
         r = make_base(service, why);
     if (r == 0)
         r = open_sockets(service, why);
@@ -563,21 +607,11 @@ static void free_event(struct event **event)
     *event = NULL;
 }
 
-/* While the parts go, a further signal must not kill the daemon in the default way. */
-static void block_signals(void)
+static void stop(struct service *service)
 {
     sigset_t set;
 
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP);
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
-static void stop(struct service *service)
-{
-    block_signals();
+    hold_signals(&set);
     stop_accepting(service);
     stop_loops(service);
     for (uint32_t i = 0; service->pool && service->settings->debug_bits & KNIT_DEBUG_LANE &&
@@ -594,6 +628,7 @@ static void stop(struct service *service)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_access_fini(&service->access);
+    close_stop_fd(service);
 }
 
 int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why)
@@ -621,18 +656,22 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
 int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
 {
-    struct service service = {
-        .settings = settings, .outbox = {-1, -1}, .socket = {.fd = -1, .lock_fd = -1}};
+    struct service service = {.settings = settings,
+        .outbox = {-1, -1},
+        .socket = {.fd = -1, .lock_fd = -1},
+        .stop_fd = -1};
     int r;
 
     (void)signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     knit_log_init(&service.log, STDERR_FILENO, (enum knit_log_level)settings->level);
     r = start(&service, ready_file, why);
-    if (r == 0) {
+    if (r == 0)
         (void)event_base_dispatch(service.base);
+    if (service.is_given_up)
+        r = 0;
+    if (r == 0)
         knit_log(&service.log, KNIT_LOG_INFO, "stopped");
-    }
     stop(&service);
     knit_log_fini(&service.log);
     return r;

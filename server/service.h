@@ -19,8 +19,8 @@
  * Returns 0; or not 0 with the sentence. */
 int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why);
 
-/* Serves until SIGTERM or SIGINT has been obeyed. A second one of them ends what the first left
- * running.
+/* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
+ * ends what the first left running.
  *
  * ready_file  NULL = none
  *

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -140,6 +141,24 @@ static void a_worker_that_does_not_come_up_is_given_up(void **state)
     pools.options.prefix = sleeper;
     pools.options.startup_ms = 100;
     expect_wrong_option(&pools, "took longer than 100 ms");
+}
+
+static void a_start_is_given_up_when_the_host_says_so(void **state)
+{
+    struct pools pools;
+    int pipe_fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    pools_init(&pools, 2);
+    pools.options.stop_fd = pipe_fds[0];
+    assert_int_equal(pools_open(&pools), KNIT_POOL_E_CLOSED);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+    pools_fini(&pools);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
 }
 
 static void a_command_prefix_wraps_the_worker(void **state)
@@ -567,6 +586,7 @@ int main(void)
         cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
         cmocka_unit_test(a_wrong_option_is_named),
         cmocka_unit_test(a_worker_that_does_not_come_up_is_given_up),
+        cmocka_unit_test(a_start_is_given_up_when_the_host_says_so),
         cmocka_unit_test(a_command_prefix_wraps_the_worker),
         cmocka_unit_test(workers_have_nothing_of_the_host),
         cmocka_unit_test(what_tasks_print_arrives_by_lines),

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules and workers that a daemon must not start with: one sentence that names the culprit, exit status 1, and
-nothing left running or lying about.
+nothing left running or lying about. Likewise a start that takes too long for whoever asked for it.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
-from knit_harness import PATIENCE, Case, main
+from knit_harness import PATIENCE, Case, main, wait_until
+from knit_witness import is_alive
 
 START = 1
 
@@ -92,6 +94,37 @@ class StartModules(Case):
         self.assertIn(path, self.refused('worker', worker=path))
         os.chmod(path, 0o755)
         self.assertIn(path, self.refused('worker', worker=path))
+
+    def test_a_signal_while_workers_load(self):
+        """SIGTERM and SIGINT end the start as they would end the daemon; SIGHUP changes nothing."""
+        worker = os.path.join(self.dir, 'worker')
+        with open(worker, 'w') as file:
+            file.write(f'#!/bin/sh\n: >{self.dir}/pid.$$\nexec sleep 1000\n')
+        os.chmod(worker, 0o755)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number):
+                process = subprocess.Popen(
+                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock',
+                     '--worker-program', worker, '--module', os.environ['KNIT_MODULE'], '--workers=2'],
+                    stdin=subprocess.DEVNULL)
+                self.addCleanup(process.wait)
+                self.addCleanup(process.kill)
+                pids = wait_until(lambda: self.loading(2), 'two workers')
+                self.assertTrue(os.path.exists(f'{self.dir}/k.sock'))
+                process.send_signal(signal.SIGHUP)
+                process.send_signal(number)
+                self.assertEqual(process.wait(PATIENCE), 0)
+                self.assertEqual([pid for pid in pids if is_alive(pid)], [])
+                self.assertEqual([name for name in os.listdir(self.dir) if name.endswith('.sock')], [])
+
+    def loading(self, count):
+        """The processes of that many workers, once they have begun; each is named once."""
+        names = [name for name in os.listdir(self.dir) if name.startswith('pid.')]
+        if len(names) < count:
+            return None
+        for name in names:
+            os.unlink(os.path.join(self.dir, name))
+        return [int(name[len('pid.'):]) for name in names]
 
 
 if __name__ == '__main__':
