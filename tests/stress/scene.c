@@ -247,7 +247,18 @@ void scene_inspect(struct scene *scene, const char *when)
 uint32_t scene_steps_begin(struct scene_steps *steps, uint32_t count, uint32_t *ret_stride)
 {
     uint32_t stride = steps->all || count <= steps->wanted ? 1 : count / steps->wanted;
+    const char *piece = steps->all ? getenv("KNIT_TEST_PIECE") : NULL;
+    char *behind = NULL;
 
+    if (piece != NULL) {
+        unsigned long which = strtoul(piece, &behind, 10);
+
+        assert_true(*behind == '/');
+        stride = (uint32_t)strtoul(behind + 1, &behind, 10);
+        assert_true(*behind == '\0' && which < stride);
+        *ret_stride = stride;
+        return (uint32_t)which;
+    }
     *ret_stride = stride;
     return stride == 1 ? 0 : (uint32_t)knit_random_below(&steps->random, stride);
 }

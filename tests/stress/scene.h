@@ -54,7 +54,8 @@ void scene_check_size(struct scene *scene);
 /* Nothing of any session nor the board is broken; the pool stands still. */
 void scene_inspect(struct scene *scene, const char *when);
 
-/* Which instructions to stop at: all, or every n-th from a random one on. */
+/* Which instructions to stop at: all, or every n-th from a random one on. With $KNIT_TEST_PIECE,
+ * "i/n", all those whose number leaves i when divided by n: a long run in n pieces. */
 struct scene_steps {
     struct knit_random random;
     bool all;
