@@ -5,9 +5,9 @@
  * Several cases are measured in rounds, each once a round, in turns, so that whatever disturbs the
  * machine for a while disturbs all of them; the figures are medians of the rounds.
  *
- * A case whose URL is floor:tcp, floor:unix or floor:line is no pool but that floor (floor.h) with
- * the same bytes, connections and depth; the cases behind it, up to the next floor, are given as
- * multiples of it.
+ * A case whose URL is floor:tcp, floor:unix, floor:memory, floor:line or floor:futex is no pool but
+ * that floor (floor.h) with the same bytes, connections, depth, pause and core. The cases behind
+ * it, up to the next floor, are given as multiples of it. A case with --base is such a floor too.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -23,7 +23,14 @@
 #include "bench/samples.h"
 #include "bench/ticks.h"
 
-enum { CASES_MAX = 256, WORDS_MAX = 64, LINE_MAX_BYTES = 1024, FLOOR_TRIPS = 50000 };
+enum {
+    PIDS_MAX = 64,
+    CASES_MAX = 256,
+    WORDS_MAX = 64,
+    LINE_MAX_BYTES = 1024,
+    FLOOR_TRIPS = 50000,
+    IDLE_QUICK = 8
+};
 
 static const uint64_t QUICK_FLOOR_NS = 1000000;
 
@@ -37,7 +44,10 @@ struct scenario {
     struct knit_load load;
     struct knit_mix mix;
     struct knit_samples rate, span[PERCENTILES];
-    struct knit_samples rate_ratio, span_ratio; /* to the floor before it */
+    struct knit_samples rate_ratio, span_ratio; /* to the floor or base before it */
+    struct knit_samples cpu, cpu_ratio;
+    pid_t pids[PIDS_MAX];
+    bool is_base; /* a pool that the cases behind it are multiples of, as of a floor */
     uint64_t calls, errors;
     char first_error[KNIT_LOAD_TEXT_MAX];
 };
@@ -82,19 +92,31 @@ static bool measure_line(struct scenario *scenario, bool is_quick)
     return true;
 }
 
-static bool measure_echo(struct scenario *scenario, bool is_quick)
+typedef int measure_floor_of(const struct knit_floor_setting *, struct knit_floor_figure *);
+
+static measure_floor_of *floor_of(const char *url)
 {
-    struct knit_floor_figure figure;
+    if (strcmp(url, "floor:memory") == 0)
+        return knit_floor_memory;
+    return strcmp(url, "floor:futex") == 0 ? knit_floor_futex : knit_floor_echo;
+}
+
+static bool measure_other(struct scenario *scenario, bool is_quick)
+{
+    struct knit_floor_figure figure = {0};
     struct knit_floor_setting setting = {
         .ms = (uint32_t)(scenario->load.ns / 1000000) + 1,
         .bytes = (uint32_t)(scenario->mix.tasks[0].len - scenario->mix.tasks[0].body),
         .connections = scenario->load.connections,
         .depth = scenario->load.batch > 0 ? scenario->load.batch : scenario->load.depth,
+        .sleep_ms = (uint32_t)(scenario->load.pause_ns / 1000000),
         .is_unix = strcmp(scenario->url, "floor:unix") == 0,
         .is_quick = is_quick,
     };
     knit_machine_pair(&setting.cpu, &setting.partner_cpu);
-    int error = knit_floor_echo(&setting, &figure);
+    if (scenario->load.cpu >= 0) /* both sides on one core */
+        setting.partner_cpu = setting.cpu;
+    int error = floor_of(scenario->url)(&setting, &figure);
     if (error != 0) {
         snprintf(scenario->first_error, sizeof scenario->first_error, "%s", strerror(-error));
         return false;
@@ -103,13 +125,14 @@ static bool measure_echo(struct scenario *scenario, bool is_quick)
     knit_samples_add(&scenario->span[TYPICAL], figure.typical_ns);
     knit_samples_add(&scenario->span[P99], figure.p99_ns);
     knit_samples_add(&scenario->rate, figure.per_second);
+    knit_samples_add(&scenario->cpu, figure.cpu_ns);
     return true;
 }
 
 static bool measure_floor(struct scenario *scenario, bool is_quick)
 {
     return strcmp(scenario->url, "floor:line") == 0 ? measure_line(scenario, is_quick)
-                                                    : measure_echo(scenario, is_quick);
+                                                    : measure_other(scenario, is_quick);
 }
 
 static double last(const struct knit_samples *samples)
@@ -128,12 +151,15 @@ static bool measure_load(struct scenario *scenario, const struct scenario *floor
     if (!ran || figures.calls == 0)
         return false;
     add_figures(scenario, &figures.spans, (double)figures.calls / figures.seconds);
+    knit_samples_add(&scenario->cpu, figures.cpu_ns);
     if (floor != NULL) {
         double span = last(&scenario->span[TYPICAL]);
         if (scenario->load.batch > 0)
             span /= scenario->load.batch;
         knit_samples_add(&scenario->rate_ratio, last(&scenario->rate) / last(&floor->rate));
         knit_samples_add(&scenario->span_ratio, span / last(&floor->span[TYPICAL]));
+        if (last(&floor->cpu) > 0)
+            knit_samples_add(&scenario->cpu_ratio, last(&scenario->cpu) / last(&floor->cpu));
     }
     return true;
 }
@@ -153,7 +179,8 @@ static bool measure_all(const struct settings *settings, struct scenario *scenar
                 (void)knit_machine_pin_to(cpus, cpus_count);
                 floor = scenario;
             } else {
-                ok = measure_load(scenario, floor);
+                ok = measure_load(scenario, scenario->is_base ? NULL : floor);
+                floor = scenario->is_base ? scenario : floor;
             }
             if (!ok) {
                 fprintf(stderr, "%s %s: %s\n", scenario->url, scenario->task,
@@ -209,6 +236,10 @@ static void report_case(
         knit_report_number(report, "rate/floor", knit_samples_median(&scenario->rate_ratio));
         knit_report_number(report, "span/floor", knit_samples_median(&scenario->span_ratio));
     }
+    if (scenario->load.pids_count > 0 || scenario->cpu_ratio.count > 0) {
+        knit_report_number(report, "cpu_us", knit_samples_median(&scenario->cpu) / 1000);
+        knit_report_number(report, "cpu/floor", knit_samples_median(&scenario->cpu_ratio));
+    }
     if (!is_floor(scenario)) {
         knit_report_number(report, "calls", (double)scenario->calls);
         knit_report_number(report, "errors", (double)scenario->errors);
@@ -242,11 +273,16 @@ static const char usage[] =
     "\"echo:64*9,primes_below(1000)*1\". The default is echo:64.\n"
     "\n"
     "  -u, --url=URL        knit://HOST, unix:///PATH, shm:///PATH ($KNITTING_URL);\n"
-    "                       floor:tcp, floor:unix, floor:line: see METHOD.md\n"
+    "                       floor:tcp, floor:unix, floor:memory, floor:line, floor:futex: see "
+    "METHOD.md\n"
     "  -c, --connections=N  (1)\n"
     "  -d, --depth=N        calls in flight on each (1)\n"
     "  -b, --batch=N        start N, await N, again\n"
     "  -r, --rate=N         open loop: calls a second, all together; depth is the most in flight\n"
+    "      --pause=MS       one call at a time: asleep so long before each\n"
+    "      --idle=N         more connections, which do nothing (0)\n"
+    "      --pids=N,...     processes whose processor time counts with the caller's: cpu_us\n"
+    "      --base           the cases behind this one are given as multiples of it\n"
     "  -t, --threads=N      (1)\n"
     "      --seconds=X      to measure (1); --warm=X before that (0.2)\n"
     "      --count=N        calls instead of seconds\n"
@@ -259,7 +295,23 @@ static const char usage[] =
     "      --format=table|json|csv\n"
     "      --quick          a short run that looks at every byte\n";
 
-enum { SECONDS = 256, WARM, COUNT, CPU, NO_SPIN, LABEL, CASES, ROUNDS, FORMAT, QUICK, ALL };
+enum {
+    SECONDS = 256,
+    WARM,
+    COUNT,
+    CPU,
+    NO_SPIN,
+    LABEL,
+    PAUSE,
+    IDLE,
+    PIDS,
+    BASE,
+    CASES,
+    ROUNDS,
+    FORMAT,
+    QUICK,
+    ALL,
+};
 
 static const struct option options[] = {
     {"url", required_argument, NULL, 'u'},
@@ -274,6 +326,10 @@ static const struct option options[] = {
     {"cpu", required_argument, NULL, CPU},
     {"no-spin", no_argument, NULL, NO_SPIN},
     {"label", required_argument, NULL, LABEL},
+    {"pause", required_argument, NULL, PAUSE},
+    {"idle", required_argument, NULL, IDLE},
+    {"pids", required_argument, NULL, PIDS},
+    {"base", no_argument, NULL, BASE},
     {"cases", required_argument, NULL, CASES},
     {"rounds", required_argument, NULL, ROUNDS},
     {"percentiles", no_argument, NULL, ALL},
@@ -298,6 +354,22 @@ static bool whole(const char *text, uint32_t least, uint32_t *ret)
         return false;
     *ret = (uint32_t)value;
     return true;
+}
+
+/* Into the scenario itself, which is copied before it is run: load.pids is set last. */
+static bool parse_pids(const char *text, struct scenario *scenario)
+{
+    uint32_t count = 0;
+    char *end;
+    do {
+        long pid = strtol(text, &end, 10);
+        if (end == text || pid <= 0 || count == PIDS_MAX)
+            return false;
+        scenario->pids[count++] = (pid_t)pid;
+        text = end + 1;
+    } while (*end == ',');
+    scenario->load.pids_count = count;
+    return *end == '\0';
 }
 
 static bool parse_load(int letter, struct scenario *scenario)
@@ -342,6 +414,17 @@ static bool parse_load(int letter, struct scenario *scenario)
         return true;
     case LABEL:
         scenario->label = optarg;
+        return true;
+    case PAUSE:
+        ok = number(optarg, 0, &value);
+        load->pause_ns = (uint64_t)(value * 1e6);
+        return ok;
+    case IDLE:
+        return whole(optarg, 0, &load->idle);
+    case PIDS:
+        return parse_pids(optarg, scenario);
+    case BASE:
+        scenario->is_base = true;
         return true;
     default:
         return false;
@@ -391,15 +474,20 @@ static bool complete(struct scenario *scenario, const struct settings *settings)
         return false;
     }
     if (is_floor(scenario) && scenario->mix.tasks[0].body == 0 &&
-        strcmp(scenario->url, "floor:line") != 0) {
+        strcmp(scenario->url, "floor:line") != 0 && strcmp(scenario->url, "floor:futex") != 0) {
         fputs("knit-bench: a bare echo needs a task with bytes, as in echo:64\n", stderr);
         return false;
     }
     /* By count: on a busy machine no call might end within a short time. */
     if (settings->is_quick) {
         load->count = 3 * (uint64_t)load->connections * (load->depth + load->batch) + 20;
-        load->count = load->rate > 0 ? 5 : load->count;
+        load->count = load->rate > 0 || load->pause_ns > 0 ? 5 : load->count;
+        load->idle = load->idle < IDLE_QUICK ? load->idle : IDLE_QUICK;
         load->ns = QUICK_FLOOR_NS;
+    }
+    if (load->pause_ns > 0 && (load->connections > 1 || load->depth > 1 || load->batch > 0)) {
+        fputs("knit-bench: --pause is for one call at a time\n", stderr);
+        return false;
     }
     load->is_whole = settings->is_quick;
     load->threads = load->threads < load->connections ? load->threads : load->connections;
@@ -484,6 +572,8 @@ int main(int argc, char **argv)
             return 2;
     }
     knit_ticks_init();
+    for (uint32_t i = 0; i < count; i++)
+        scenarios[i].load.pids = scenarios[i].pids;
     if (!measure_all(&settings, scenarios, count))
         return 1;
     return report_all(&settings, scenarios, count);

@@ -18,7 +18,7 @@ struct knit_floor_setting {
     uint32_t bytes;              /* of a message */
     uint32_t batch;              /* ring: cells published at once */
     uint32_t sleep_ms;           /* futex: pause before each round trip */
-    uint32_t connections, depth; /* echo: messages in flight on each */
+    uint32_t connections, depth; /* echo: messages in flight on each; memory: depth alone */
     bool is_unix;                /* echo: a unix stream socket instead of TCP */
     bool is_cold;                /* copy: memory that no cache holds */
     bool is_quick;
@@ -28,6 +28,7 @@ struct knit_floor_figure {
     double typical_ns; /* of one operation, there and back where it has a back */
     double p99_ns;     /* 0: not known */
     double per_second;
+    double cpu_ns; /* of all cores, both sides, for one operation; 0: not known */
 };
 
 /* A cell written, read by the other side: one way, as fast as both can. */
@@ -41,3 +42,7 @@ int knit_floor_futex(const struct knit_floor_setting *setting, struct knit_floor
 
 /* Bytes to a server that sends them back, epoll on both sides, nothing looked at. */
 int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+
+/* Bytes to another process and back through shared memory, both spinning. typical_ns is a message's
+ * share of a turn, in which `depth` of them are in flight. */
+int knit_floor_memory(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);

@@ -20,9 +20,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/machine.h"
+#include "bench/process_time.h"
 #include "bench/ticks.h"
 #include "bench/typical.h"
 
@@ -145,7 +147,7 @@ static void line_send(struct client *client, struct line *line)
     while (line->unsent > 0) {
         size_t len = line->unsent < BUFFER ? line->unsent : BUFFER;
         const unsigned char *from = client->message + line->sent % client->setting->bytes;
-        ssize_t sent = send(line->fd, from, len, MSG_NOSIGNAL);
+        ssize_t sent = send(line->fd, from, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0) {
             if (errno != EAGAIN)
                 client->error = -errno;
@@ -250,7 +252,7 @@ static void client_close(struct client *client)
 }
 
 static int measure(const struct knit_floor_setting *setting, const struct sockaddr *address,
-    socklen_t len, struct knit_floor_figure *ret)
+    socklen_t len, pid_t server, struct knit_floor_figure *ret)
 {
     static struct knit_typical typical;
     struct client client = {.setting = setting, .poll_fd = -1, .typical = &typical};
@@ -261,12 +263,13 @@ static int measure(const struct knit_floor_setting *setting, const struct sockad
         line_start(&client, &client.lines[i], setting->depth);
     (void)turns_until(&client, knit_ticks_clock_ns() + ns / 5, setting->connections);
     knit_typical_init(&typical);
-    uint64_t begin_ns = knit_ticks_clock_ns();
+    uint64_t begin_ns = knit_ticks_clock_ns(), cpu_ns = knit_process_times_ns(&server, 1);
     uint64_t finished = turns_until(&client, begin_ns + ns, 1);
     double seconds = (double)(knit_ticks_clock_ns() - begin_ns) / 1e9;
     ret->typical_ns = knit_typical_percentile_ns(&typical, 50);
     ret->p99_ns = knit_typical_percentile_ns(&typical, 99);
     ret->per_second = (double)finished / seconds;
+    ret->cpu_ns = (double)(knit_process_times_ns(&server, 1) - cpu_ns) / (double)finished;
     client_close(&client);
     return client.error;
 }
@@ -311,7 +314,7 @@ int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_
         serve(listen_fd, setting->partner_cpu);
     close(listen_fd);
     (void)knit_machine_pin(setting->cpu);
-    int error = measure(setting, (const struct sockaddr *)&address, len, ret);
+    int error = measure(setting, (const struct sockaddr *)&address, len, pid, ret);
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
     return error;

@@ -63,6 +63,7 @@ static struct floor floors[] = {
     {"copy", "out of cache", knit_floor_copy, {.bytes = 1 << 20, .is_cold = true}},
     {"futex", "there and back, each its core", knit_floor_futex, {.bytes = 4}},
     {"futex", "there and back, one core", knit_floor_futex, {.bytes = 4}, .is_one_core = true},
+    {"futex", "after 2 ms asleep", knit_floor_futex, {.bytes = 4, .sleep_ms = 2}},
     {"futex", "after 50 ms asleep", knit_floor_futex, {.bytes = 4, .sleep_ms = 50}},
     {"echo", "tcp", knit_floor_echo, {.bytes = 64, .connections = 1, .depth = 1}},
     {"echo", "tcp", knit_floor_echo, {.bytes = 64, .connections = 1, .depth = 16}},
@@ -70,6 +71,10 @@ static struct floor floors[] = {
     {"echo", "tcp", knit_floor_echo, {.bytes = 64, .connections = 50, .depth = 16}},
     {"echo", "tcp", knit_floor_echo, {.bytes = 65536, .connections = 1, .depth = 1}},
     {"echo", "tcp", knit_floor_echo, {.bytes = 65536, .connections = 50, .depth = 1}},
+    {"echo", "memory", knit_floor_memory, {.bytes = 64, .connections = 1, .depth = 1}},
+    {"echo", "memory", knit_floor_memory, {.bytes = 64, .connections = 1, .depth = 64}},
+    {"echo", "memory", knit_floor_memory, {.bytes = 65536, .connections = 1, .depth = 1}},
+    {"echo", "memory", knit_floor_memory, {.bytes = 1 << 20, .connections = 1, .depth = 1}},
     {"echo", "unix", knit_floor_echo, {.bytes = 64, .connections = 1, .depth = 1, .is_unix = true}},
     {"echo", "unix", knit_floor_echo,
         {.bytes = 64, .connections = 1, .depth = 16, .is_unix = true}},
@@ -91,7 +96,8 @@ static bool is_wanted(const struct floor *floor, const struct settings *settings
         return false;
     /* With one core there is nothing that two sides could do at once: they would take turns by the
      * scheduler's slice. */
-    bool spins = floor->measure == measure_line || floor->measure == knit_floor_ring;
+    bool spins = floor->measure == measure_line || floor->measure == knit_floor_ring ||
+                 floor->measure == knit_floor_memory;
     return !(spins && settings->cpu == settings->partner_cpu);
 }
 

@@ -3,7 +3,9 @@
  *
  * One caller, one worker, each on its core. A case is a worker (thread or process), a task (empty,
  * echo), a size and a batch: "single" publishes one call and waits for its slot, a batch of n
- * publishes n and then collects n. Arguments are copied in, results copied out, both looked at.
+ * publishes n and then collects n. Arguments are copied in, results copied out, both looked at. In
+ * the cases "in place" the caller writes its argument where a trusting worker reads it: nothing of
+ * it is copied, so their cost should not depend on its length.
  *
  * Cases are measured in rounds: each round measures every case once for some milliseconds, and the
  * cache-line floor right before it. So what disturbs the machine for a while disturbs all alike,
@@ -34,6 +36,8 @@ enum {
     FLOOR_TRIPS_QUICK = 200,
 };
 
+enum { THREAD, PROCESS, TRUSTED, BENCHES };
+
 #define CALL_WITHIN_NS (UINT64_C(10) * 1000 * 1000 * 1000)
 
 struct settings {
@@ -53,6 +57,7 @@ struct scenario {
     const char *worker, *task;
     enum knit_lane_pool_task id;
     uint32_t len, batch; /* batch 0 = single */
+    bool is_in_place;
     struct knit_samples typical, p50, p99, p999, max, per_call, ratio;
 };
 
@@ -75,6 +80,22 @@ static bool failed(struct bench *bench, const char *what)
     return false;
 }
 
+/* The caller's bytes are those that the worker reads; the number stands for all of them. */
+static int publish_in_place(
+    struct bench *bench, struct knit_session_call *call, uint64_t number, uint32_t *ret_slot)
+{
+    void *room;
+    int error = knit_session_reserve(bench->session, call->len, &room);
+    if (error != 0)
+        return error;
+    memcpy(room, &number, sizeof number);
+    call->payload = room;
+    error = knit_session_publish_reserved(bench->session, call, ret_slot);
+    if (error != 0)
+        knit_session_unreserve(bench->session, room);
+    return error;
+}
+
 static int publish(struct bench *bench, const struct scenario *scenario, uint32_t *ret_slot)
 {
     uint64_t number = bench->sent;
@@ -87,7 +108,8 @@ static int publish(struct bench *bench, const struct scenario *scenario, uint32_
     };
     if (scenario->len >= sizeof number)
         memcpy(bench->argument, &number, sizeof number);
-    int error = knit_session_publish(bench->session, &call, ret_slot);
+    int error = scenario->is_in_place ? publish_in_place(bench, &call, number, ret_slot)
+                                      : knit_session_publish(bench->session, &call, ret_slot);
     if (error == 0)
         bench->sent++;
     return error;
@@ -98,7 +120,9 @@ static bool take(
     struct bench *bench, const struct scenario *scenario, const struct knit_session_outcome *got)
 {
     uint64_t number = (uint64_t)(uintptr_t)got->user;
-    size_t len = scenario->id == KNIT_LANE_POOL_ECHO ? scenario->len : 1;
+    size_t len = scenario->id == KNIT_LANE_POOL_ECHO   ? scenario->len
+                 : scenario->id == KNIT_LANE_POOL_LOOK ? sizeof number
+                                                       : 1;
     if (got->status != KNIT_STATUS_RESULT || got->len != len)
         return failed(bench, "an outcome that is no result, or of the wrong length");
     memcpy(bench->result, got->payload, len);
@@ -195,7 +219,7 @@ static bool measure(struct bench *bench, struct scenario *scenario, double floor
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
-static const uint32_t batches[] = {0, 1, 10, 100, 1000};
+static const uint32_t batches[] = {0, 1, 10, 64, 1000};
 
 static uint32_t add_task(struct scenario *scenarios, uint32_t count,
     const struct settings *settings, const char *worker, enum knit_lane_pool_task id, uint32_t len)
@@ -224,6 +248,23 @@ static uint32_t add_worker(
     count = add_task(scenarios, count, settings, worker, KNIT_LANE_POOL_EMPTY, 1);
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
         count = add_task(scenarios, count, settings, worker, KNIT_LANE_POOL_ECHO, lens[i]);
+    return count;
+}
+
+static uint32_t add_in_place(
+    struct scenario *scenarios, uint32_t count, const struct settings *settings)
+{
+    static const uint32_t lens[] = {4096, 65536, LEN_MAX};
+    for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+        struct scenario *scenario = &scenarios[count];
+        *scenario = (struct scenario){.worker = "process",
+            .task = "in place",
+            .id = KNIT_LANE_POOL_LOOK,
+            .len = lens[i],
+            .is_in_place = true};
+        snprintf(scenario->name, sizeof scenario->name, "process in place %u single", lens[i]);
+        count += settings->only == NULL || strstr(scenario->name, settings->only) != NULL;
+    }
     return count;
 }
 
@@ -280,20 +321,29 @@ static double measure_floor(const struct settings *settings, struct knit_floor_l
     return knit_typical_ns(&typical);
 }
 
-/* Both pools live through the whole run: whose turn it is not is parked. */
+static int bench_of(const struct scenario *scenario)
+{
+    if (scenario->is_in_place)
+        return TRUSTED;
+    return strcmp(scenario->worker, "process") == 0 ? PROCESS : THREAD;
+}
+
+/* All pools live through the whole run: whose turn it is not is parked. */
 static int run_all(
-    const struct settings *settings, struct bench benches[2], struct knit_floor_line *line)
+    const struct settings *settings, struct bench benches[BENCHES], struct knit_floor_line *line)
 {
     static struct scenario scenarios[CASES_MAX];
     static struct knit_samples floor;
     uint32_t count = 0;
     if (settings->with_thread)
         count = add_worker(scenarios, count, settings, "thread");
-    if (settings->with_process)
+    if (settings->with_process) {
         count = add_worker(scenarios, count, settings, "process");
+        count = add_in_place(scenarios, count, settings);
+    }
     for (uint32_t round = 0; round < settings->rounds; round++) {
         for (uint32_t i = 0; i < count; i++) {
-            struct bench *bench = &benches[strcmp(scenarios[i].worker, "process") == 0];
+            struct bench *bench = &benches[bench_of(&scenarios[i])];
             double floor_ns = measure_floor(settings, line);
             knit_samples_add(&floor, floor_ns);
             if (!measure(bench, &scenarios[i], floor_ns)) {
@@ -306,10 +356,11 @@ static int run_all(
     return 0;
 }
 
-static int open_bench(struct bench *bench, const struct settings *settings, bool process)
+static int open_bench(struct bench *bench, const struct settings *settings, int which)
 {
     struct knit_lane_pool_options options = settings->pool;
-    options.process = process;
+    options.process = which != THREAD;
+    options.trusted |= which == TRUSTED;
     if (settings->floats)
         options.cpu = -1;
     *bench = (struct bench){.settings = settings, .argument = malloc(LEN_MAX)};
@@ -336,7 +387,7 @@ static void close_bench(struct bench *bench)
 
 static int run(const struct settings *settings)
 {
-    static struct bench benches[2]; /* thread, process */
+    static struct bench benches[BENCHES];
     struct knit_floor_line line = {.order_fd = -1};
     int error = 0;
     /* Forks before the thread is started. On one core two spinning processes take turns by the
@@ -344,16 +395,18 @@ static int run(const struct settings *settings)
     if (settings->cpu != settings->pool.cpu)
         error = knit_floor_line_init(&line, settings->pool.cpu);
     if (error == 0 && settings->with_process)
-        error = open_bench(&benches[1], settings, true);
+        error = open_bench(&benches[PROCESS], settings, PROCESS);
+    if (error == 0 && settings->with_process)
+        error = open_bench(&benches[TRUSTED], settings, TRUSTED);
     if (error == 0 && settings->with_thread)
-        error = open_bench(&benches[0], settings, false);
+        error = open_bench(&benches[THREAD], settings, THREAD);
     /* The thread is not to inherit the caller's core. */
     if (!settings->floats)
         (void)knit_machine_pin(settings->cpu);
     if (error == 0)
         error = run_all(settings, benches, &line);
-    close_bench(&benches[0]);
-    close_bench(&benches[1]);
+    for (int i = 0; i < BENCHES; i++)
+        close_bench(&benches[i]);
     knit_floor_line_fini(&line);
     return error == 0 ? 0 : 1;
 }

@@ -51,6 +51,11 @@ static void run(void *arg, struct knit_job *job)
             job->result = memcpy(room, job->payload, job->len);
         return;
     }
+    if (job->refusal == 0 && job->task == KNIT_LANE_POOL_LOOK) {
+        job->result = memcpy(job->body, job->payload, sizeof(uint64_t));
+        job->result_len = sizeof(uint64_t);
+        return;
+    }
     pool->leaving |= job->task == KNIT_LANE_POOL_LEAVE;
     job->body[0] = 0xc0;
     job->result = job->body;

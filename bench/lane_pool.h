@@ -19,6 +19,7 @@
 enum knit_lane_pool_task {
     KNIT_LANE_POOL_EMPTY, /* no argument is looked at, the result is one byte */
     KNIT_LANE_POOL_ECHO,  /* the argument, copied once */
+    KNIT_LANE_POOL_LOOK,  /* the argument's first 8 bytes */
     KNIT_LANE_POOL_LEAVE, /* as EMPTY, and the worker ends */
 };
 

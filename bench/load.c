@@ -11,7 +11,10 @@
 
 #include "bench/load_thread.h"
 #include "bench/machine.h"
+#include "bench/process_time.h"
 #include "bench/ticks.h"
+
+enum { IDLE_ARENA_BYTES = 64 << 10 };
 
 struct crew {
     const struct knit_load *load;
@@ -81,6 +84,32 @@ static uint64_t share(uint64_t all, uint32_t parts, uint32_t index)
     return all / parts + (index < all % parts);
 }
 
+/* ---- idle connections ------------------------------------------------------------------------ */
+
+static bool open_idle(const struct knit_load *load, struct knit **idle, char ret_error[])
+{
+    const struct knit_open_options options = {
+        .slots = 1, .arena_bytes = IDLE_ARENA_BYTES, .name = "knit-bench, idle"};
+    struct knit_error error;
+    for (uint32_t i = 0; i < load->idle; i++) {
+        if (idle == NULL || knit_open(load->url, &options, &idle[i], &error) != KNIT_OK) {
+            snprintf(ret_error, KNIT_LOAD_TEXT_MAX, "idle connection %u: %.200s", i,
+                idle == NULL ? "out of memory" : error.message);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void close_idle(const struct knit_load *load, struct knit **idle)
+{
+    for (uint32_t i = 0; idle != NULL && i < load->idle; i++)
+        knit_close(idle[i]);
+    free(idle);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
 static void add(struct knit_load_figures *all, const struct knit_load_figures *one)
 {
     knit_histogram_merge(&all->spans.spans, &one->spans.spans);
@@ -105,33 +134,56 @@ static void prepare(struct member *member, struct crew *crew, uint32_t index)
         load->count > 0 ? share(load->count, load->threads, index) : UINT64_MAX;
 }
 
-bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret)
+/* Whoever waits at the barrier for a thread that cannot be started waits for ever: the end. */
+static void start(struct member *members, struct crew *crew)
 {
-    struct crew crew = {.load = load};
-    struct member *members = calloc(load->threads, sizeof *members);
-    memset(ret, 0, sizeof *ret);
-    knit_typical_init(&ret->spans);
-    if (members == NULL || pthread_barrier_init(&crew.opened, NULL, load->threads) != 0) {
-        snprintf(ret->first_error, sizeof ret->first_error, "out of memory");
-        free(members);
-        return false;
-    }
-    for (uint32_t i = 0; i < load->threads; i++) {
-        prepare(&members[i], &crew, i);
+    for (uint32_t i = 0; i < crew->load->threads; i++) {
+        prepare(&members[i], crew, i);
         if (pthread_create(&members[i].id, NULL, work, &members[i]) != 0) {
-            /* Those that run wait at the barrier for one that will never come. */
             fputs("cannot start a thread\n", stderr);
             exit(1);
         }
     }
+}
+
+static void join(
+    struct member *members, const struct knit_load *load, struct knit_load_figures *all)
+{
+    uint64_t finished = 0, cpu_ns = knit_process_times_ns(load->pids, load->pids_count);
     for (uint32_t i = 0; i < load->threads; i++) {
         if (load->shows_progress)
             watch(members, load->threads, members[i].id);
         else
             (void)pthread_join(members[i].id, NULL);
-        add(ret, &members[i].thread.figures);
+        add(all, &members[i].thread.figures);
+        finished += atomic_load_explicit(&members[i].thread.finished, memory_order_relaxed);
     }
-    pthread_barrier_destroy(&crew.opened);
+    cpu_ns = knit_process_times_ns(load->pids, load->pids_count) - cpu_ns;
+    all->cpu_ns = finished > 0 ? (double)cpu_ns / (double)finished : 0;
+}
+
+bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret)
+{
+    struct crew crew = {.load = load};
+    struct member *members = calloc(load->threads, sizeof *members);
+    struct knit **idle = calloc(load->idle + 1, sizeof(struct knit *));
+    bool ok;
+    memset(ret, 0, sizeof *ret);
+    knit_typical_init(&ret->spans);
+    ok = open_idle(load, idle, ret->first_error);
+    if (ok &&
+        (members == NULL || pthread_barrier_init(&crew.opened, NULL, load->threads + 1) != 0)) {
+        snprintf(ret->first_error, sizeof ret->first_error, "out of memory");
+        ok = false;
+    }
+    if (ok) {
+        start(members, &crew);
+        pthread_barrier_wait(&crew.opened);
+        join(members, load, ret);
+        pthread_barrier_destroy(&crew.opened);
+        ok = !atomic_load_explicit(&crew.failed, memory_order_relaxed);
+    }
+    close_idle(load, idle);
     free(members);
-    return !atomic_load_explicit(&crew.failed, memory_order_relaxed);
+    return ok;
 }

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "bench/mix.h"
 #include "bench/typical.h"
@@ -32,6 +33,10 @@ struct knit_load {
     uint64_t warm_ns;
     uint64_t count; /* calls instead of ns, 0 = not; without warm-up */
     int cpu;        /* of the first thread, the next ones follow; -1 = anywhere */
+    uint64_t pause_ns; /* one connection, one call at a time: asleep before each */
+    uint32_t idle;     /* more connections, which do nothing */
+    const pid_t *pids; /* whose processor time counts beside the caller's own */
+    uint32_t pids_count;
     bool no_spin;
     bool is_whole;       /* look at every byte of a result */
     bool shows_progress; /* a line a second on stderr */
@@ -41,6 +46,7 @@ struct knit_load_figures {
     struct knit_typical spans; /* of calls, or batches, that ended while it was measured */
     uint64_t calls, errors;
     double seconds;
+    double cpu_ns; /* of a call, on all cores */
     char first_error[KNIT_LOAD_TEXT_MAX];
 };
 

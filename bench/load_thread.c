@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench/ticks.h"
 
 /* A fixed seed: two runs make the same calls in the same order. */
-enum { SEED = 1 };
+enum { SEED = 1, SECOND_NS = 1000000000 };
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
@@ -139,7 +140,12 @@ static void run_block(struct knit_load_thread *thread)
     struct knit_load_call call = {0};
     const void *params, *result;
     size_t len, result_len;
+    const uint64_t pause_ns = thread->load->pause_ns;
+    const struct timespec pause = {
+        .tv_sec = (time_t)(pause_ns / SECOND_NS), .tv_nsec = (long)(pause_ns % SECOND_NS)};
     for (;;) {
+        if (pause_ns > 0)
+            (void)nanosleep(&pause, NULL);
         call.begin = knit_ticks_now();
         if (!knit_load_goes_on(thread, call.begin))
             return;

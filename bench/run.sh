@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Prints what a call costs on this machine: floors, bare lanes, and calls over each path.
+# Prints what a call costs on this machine: floors, bare lanes, calls over each path, what of it is aimed at, and whether it
+# stays the same with more of everything.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -12,8 +13,8 @@ usage: bench/run.sh [OPTION...]
   --build DIR          build folder (build, beside bench); must be built
   --rounds N           measure everything N times, in turns (7)
   --seconds X          of each case in a round (0.2)
-  --only PART          floors, lanes or calls; may be given several times
-  --format FORMAT      table, json or csv
+  --only PART          floors, lanes, calls, aims or flat; may be given several times
+  --format FORMAT      table, json or csv; aims and flat: markdown too
   --quick              a short run that looks at every byte; its figures mean nothing
 TEXT
 }
@@ -32,7 +33,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-parts=${parts:-floors lanes calls}
+parts=${parts:-floors lanes calls aims flat}
 
 scratch=$(mktemp -d)
 . "$here/daemon.sh"
@@ -81,6 +82,8 @@ for part in $parts; do
       cases >"$scratch/cases"
       "$build/bench/knit-bench" --cases="$scratch/cases" --rounds="$rounds" --seconds="$seconds" --warm=0.05 \
         --format="$format" $quick ;;
+    aims | flat)
+      "$here/$part.py" --build "$build" --rounds "$rounds" --seconds "$seconds" --format "$format" $quick ;;
     *)
       usage >&2
       exit 2 ;;

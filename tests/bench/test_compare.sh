@@ -23,11 +23,12 @@ echo 'export const call = async (bytes) => bytes;' >"$scratch/works.mjs"
 echo 'export const call = async (bytes) => new Uint8Array(bytes.length).fill(255);' >"$scratch/wrong.mjs"
 
 compare=$here/../../bench/compare.sh
+out=$scratch/out
 pools=()
 for name in package works.mjs wrong.mjs absent.mjs; do
   pools+=(--js "$scratch/$name" --only "${name%.mjs}")
 done
-"$compare" --build "$build" --work "$scratch/work" --out "$scratch/out" --rounds 2 --seconds 0.01 "${pools[@]}" \
+"$compare" --build "$build" --work "$scratch/work" --out "$out" --rounds 2 --seconds 0.01 "${pools[@]}" \
   >"$scratch/says" || { cat "$scratch/says"; exit 1; }
 
 expect()
@@ -40,22 +41,22 @@ expect()
 }
 
 for own in tcp unix shm; do
-  expect "^\| knitting-$own \| ~?[0-9.]+[kM]?/s " "$scratch/out.md"
+  expect "^\| knitting-$own \| ~?[0-9.]+[kM]?/s " "$out".md
 done
 for name in package works; do
-  expect "^\| $name \(threads\) \| ~?[0-9.]+[kM]?/s .*, \*\*[0-9.]+x\*\* \|" "$scratch/out.md"
-  expect ">$name \(threads\)<" "$scratch/out.svg"
+  expect "^\| $name \(threads\) \| ~?[0-9.]+[kM]?/s .*, \*\*[0-9.]+x\*\* \|" "$out".md
+  expect ">$name \(threads\)<" "$out".svg
 done
 for name in wrong absent; do
-  expect "^\| $name \| skipped \| skipped \| skipped \| skipped \|$" "$scratch/out.md"
-  expect "^$name was skipped: " "$scratch/out.md"
-  expect "\"$name\": " "$scratch/out.json"
+  expect "^\| $name \| skipped \| skipped \| skipped \| skipped \|$" "$out".md
+  expect "^$name was skipped: " "$out".md
+  expect "\"$name\": " "$out".json
 done
-if grep -qE '"name": "(wrong|absent)"|^\| (wrong|absent).*x\*\*' "$scratch/out.json" "$scratch/out.md"; then
+if grep -qE '"name": "(wrong|absent)"|^\| (wrong|absent).*x\*\*' "$out".json "$out".md; then
   echo "a peer that was skipped has figures"
   exit 1
 fi
-cmp "$scratch/says" "$scratch/out.md"
+cmp "$scratch/says" "$out".md
 if "$compare" --build "$build" --work "$scratch/work" --only nobody 2>"$scratch/says"; then
   echo "a peer that nobody knows is taken"
   exit 1

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What Knitting wants to cost, and what it costs: each figure beside the floor that was measured in turns with it.
+
+A ratio says how many times the floor's time, or processor time, a call takes; of what is counted by the second it is the
+floor's rate divided by ours. An aim is the largest ratio that is good enough. METHOD.md says what the floors are.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import namedtuple
+
+import measure
+
+# by: span (median of one call), rate (calls a second), or cpu (processor time a call, of all processes). Through shared
+# memory the caller and the daemon with its worker have a core each, as both sides of those floors do ("apart"), or one for
+# all; over sockets the system places them.
+Row = namedtuple('Row', 'what by floor case aim')
+
+ROWS = (
+    Row('shm, empty, one at a time', 'span', 'line empty', 'apart empty', 3.0),
+    Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'apart --batch 1000 empty', 3.0),
+    Row('shm, 64 B, one at a time', 'span', 'memory echo:64', 'apart echo:64', 3.0),
+    Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'apart --batch 64 echo:64', 4.0),
+    Row('shm, 64 KiB, one at a time', 'span', 'memory echo:65536', 'apart echo:65536', 1.5),
+    Row('shm, 1 MiB, one at a time', 'span', 'memory echo:1048576', 'apart echo:1048576', 1.5),
+    Row('a parked worker: a call after 2 ms', 'span', 'futex --pause 2 echo:64', 'apart --pause 2 echo:64', 1.5),
+    Row('all asleep: a call every 50 ms', 'span', 'futex --pause 50 --seconds 1 echo:64',
+        'apart --pause 50 --seconds 1 echo:64', 1.5),
+    Row('caller and worker on one core', 'span', 'futex --cpu 0 echo:64', 'one-core echo:64', 3.0),
+    Row('unix, 64 B, 1 connection', 'span', 'unix echo:64', 'unix echo:64', 1.5),
+    Row('tcp, 64 B, 1 connection', 'span', 'tcp echo:64', 'tcp echo:64', 1.5),
+    Row('tcp, 64 B, 1 connection, 16 deep', 'rate', 'tcp -d 16 echo:64', 'tcp -d 16 echo:64', 1.5),
+    Row('tcp, 64 B, 50 connections', 'rate', 'tcp -c 50 echo:64', 'tcp -c 50 echo:64', 1.5),
+    Row('tcp, 64 B, 50 connections, 16 deep', 'rate', 'tcp -c 50 -d 16 echo:64', 'tcp -c 50 -d 16 echo:64', 2.5),
+    Row('tcp, 64 KiB, 1 connection', 'span', 'tcp echo:65536', 'tcp echo:65536', 2.0),
+    Row('processor time: tcp, 50 connections, 16 deep', 'cpu', 'tcp -c 50 -d 16 echo:64', 'tcp -c 50 -d 16 echo:64', 3.0),
+)
+
+# Of knit-lane-bench, whose floor is the line; the last is compared with itself at 4 KiB.
+LANES = (
+    ('bare lane, 40 B, one at a time', 'process echo 40 single', 1.5),
+    ('bare lane, 64 B, one at a time', 'process echo 64 single', 2.0),
+)
+IN_PLACE_AIM = 1.1
+
+IDLE_WORKERS, IDLE_SECONDS, IDLE_AIM_PERCENT = 8, 10, 0.1
+
+COLUMN = {'span': 'p50_us', 'rate': 'calls/s', 'cpu': 'cpu_us'}
+UNIT = {'span': 'us', 'rate': '/s', 'cpu': 'us'}
+
+
+def row(what, unit, figure, floor, ratio, aim, spread):
+    return {'what': what, 'unit': unit, 'figure': figure, 'floor': floor, 'ratio': ratio, 'aim': aim, 'spread_%': spread,
+            '': measure.verdict(ratio, aim, spread)}
+
+
+def lines(urls, pids):
+    """Each row's floor, then its case."""
+    for at in ROWS:
+        path, case = at.case.split(' ', 1)
+        yield f'--url floor:{at.floor}'
+        yield f'--url {urls[path]} --warm {0 if at.by == "cpu" else 0.05} --pids {pids} {case}'
+
+
+def measured(bench):
+    first, *others = sorted(os.sched_getaffinity(0))
+    daemon, one_core = bench.daemon('main'), bench.daemon('one-core', cpu=first)
+    apart = bench.daemon('apart', cpu=others[0] if others else first)
+    urls = {'unix': daemon.url('unix'), 'tcp': daemon.url('knit'),
+            'apart': f'{apart.url("shm")} --cpu 0', 'one-core': f'{one_core.url("shm")} --cpu 0'}
+    found, machine = bench.cases(list(lines(urls, ','.join(map(str, daemon.pids())))))
+    rows = []
+    for at, floor, case in zip(ROWS, found[::2], found[1::2]):
+        ratio = 1 / case['rate/floor'] if at.by == 'rate' else case[f'{at.by}/floor']
+        floor_figure = case['cpu_us'] / ratio if at.by == 'cpu' else floor[COLUMN[at.by]]
+        rows.append(row(at.what, UNIT[at.by], case[COLUMN[at.by]], floor_figure, ratio, at.aim, case['spread_%']))
+    return rows, machine
+
+
+def lanes(bench):
+    rows = []
+    for what, only, aim in LANES:
+        (floor, case), _ = bench.program('knit-lane-bench', '--worker=process', f'--only={only}')
+        rows.append(row(what, 'ns', case['typical_ns'], floor['typical_ns'], case['x_floor'], aim, case['spread_%']))
+    (_, small, _, large), _ = bench.program('knit-lane-bench', '--worker=process', '--only=in place')
+    rows.append(row('bare lane, 1 MiB in place (floor: 4 KiB)', 'ns', large['typical_ns'], small['typical_ns'],
+                    large['typical_ns'] / small['typical_ns'], IN_PLACE_AIM, large['spread_%']))
+    return rows
+
+
+def clock_of(pid):
+    """The clock that counts a process's time on all cores, as clock_getcpuclockid() makes it of the pid."""
+    return ~pid << 3 | 2
+
+
+def idle(bench):
+    """The share of a core that a daemon and its workers use up when nobody calls."""
+    daemon = bench.daemon('idle', workers=IDLE_WORKERS)
+    time.sleep(0.1 if bench.args.quick else 1)  # what starting leaves behind is not what is asked
+    pids = daemon.pids()
+    before, began = sum(time.clock_gettime_ns(clock_of(pid)) for pid in pids), time.monotonic_ns()
+    time.sleep(0.1 if bench.args.quick else IDLE_SECONDS)
+    used = sum(time.clock_gettime_ns(clock_of(pid)) for pid in pids) - before
+    percent = 100 * used / (time.monotonic_ns() - began)
+    daemon.stop()
+    return row(f'idle daemon, {IDLE_WORKERS} workers: share of a core', '%', percent, None, percent, IDLE_AIM_PERCENT, None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    measure.options(parser)
+    with measure.Bench(parser.parse_args()) as bench:
+        rows = lanes(bench)
+        of_calls, machine = measured(bench)
+        rows += of_calls + [idle(bench)]
+        measure.show('aims: what a call costs beside its floor', machine, rows, bench.args.format)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processor time of processes, to the nanosecond: what getrusage() and /proc/PID/stat say comes in
+ * ticks of ten milliseconds, which an idle daemon does not use up in a minute.
+ *
+ * Threads: any.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* User and system time of all threads of that process, dead ones included; 0 = the calling one. A
+ * process that is not there counts for nothing. */
+uint64_t knit_process_time_ns(pid_t pid);
+
+/* All of these, and the calling process. */
+uint64_t knit_process_times_ns(const pid_t *pids, uint32_t count);

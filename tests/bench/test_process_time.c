@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processor time of this process and of another: it passes for who works, and for nobody else. */
+#include "bench/process_time.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/support/deadline.h"
+
+enum { BOUND_MS = 20000 };
+
+static const uint64_t WORK_NS = 20 * 1000 * 1000;
+
+static uint64_t work_until(uint64_t ns)
+{
+    uint64_t now, until_ns = knit_deadline_in_ms(BOUND_MS);
+    do
+        now = knit_process_time_ns(0);
+    while (now < ns && knit_deadline_left_ms(until_ns) > 0);
+    return now;
+}
+
+static pid_t child_that(bool works)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (works)
+            ;
+        (void)pause();
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    return pid;
+}
+
+static void end(pid_t pid)
+{
+    (void)kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void own_work_takes_own_time(void **state)
+{
+    uint64_t before = knit_process_time_ns(0);
+    (void)state;
+    assert_true(before > 0);
+    assert_true(work_until(before + WORK_NS) >= before + WORK_NS);
+}
+
+static void the_work_of_another_is_seen_from_here(void **state)
+{
+    pid_t pid = child_that(true);
+    (void)state;
+    bool grew = KNIT_WAIT_UNTIL(knit_process_time_ns(pid) > WORK_NS, BOUND_MS);
+    uint64_t own = knit_process_time_ns(0);
+    uint64_t both = knit_process_times_ns(&pid, 1);
+    end(pid);
+    assert_true(grew);
+    assert_true(both > own + WORK_NS);
+}
+
+static void who_sleeps_uses_none(void **state)
+{
+    pid_t pid = child_that(false);
+    (void)state;
+    uint64_t before = knit_process_time_ns(0);
+    (void)work_until(before + WORK_NS);
+    uint64_t slept = knit_process_time_ns(pid);
+    end(pid);
+    assert_true(slept < WORK_NS);
+}
+
+static void who_is_not_there_counts_for_nothing(void **state)
+{
+    pid_t pid = child_that(false);
+    (void)state;
+    end(pid);
+    assert_int_equal(knit_process_time_ns(pid), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(own_work_takes_own_time),
+        cmocka_unit_test(the_work_of_another_is_seen_from_here),
+        cmocka_unit_test(who_sleeps_uses_none),
+        cmocka_unit_test(who_is_not_there_counts_for_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
