@@ -37,7 +37,7 @@ struct knit_loop;
 
 enum {
     KNIT_PAUSE_SLOT = 1,      /* waits in the router's queue for a slot or for arena space */
-    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls */
+    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of the loop's slots */
     KNIT_PAUSE_OUTPUT = 4,    /* its peer does not read its replies */
     KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
     KNIT_PAUSE_CLOSING = 16,  /* for good */
@@ -90,6 +90,8 @@ struct knit_connection {
     uint64_t activity_ns;    /* when bytes last came or went */
 
     struct knit_in_flight calls;
+    /* Slots it has beside those of `calls`: of notifications, and of results in its output. */
+    uint32_t further_slots;
     uint64_t session_id;        /* of what it attached; 0 = none */
     struct knit_attach *attach; /* a reply with descriptors that waits */
 };

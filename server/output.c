@@ -114,6 +114,7 @@ static void on_written(const void *bytes, size_t len, void *arg)
     router->pinned_bytes -= len;
     router->pinned--;
     knit_router_release(router, pin->slot);
+    knit_router_give_back(pin->connection);
     free(pin);
 }
 
@@ -143,6 +144,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
     connection->pinned_bytes += outcome->len;
     router->pinned_bytes += outcome->len;
     router->pinned++;
+    connection->further_slots++;
     mark_dirty(connection);
     return true;
 }

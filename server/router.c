@@ -28,6 +28,8 @@ enum {
     COLLECT_BATCH = 64,
     COLLECT_MAX = 1024, /* a turn: then sockets have their turn again */
     CALLS_A_TURN = 16,  /* of a connection that waited, while others wait too */
+    SHARE = 2,          /* a connection may have so many slots for each that is free, ... */
+    RESERVE_PART = 16,  /* ... but for this part of all, which is for connections without any */
     NAME_SHOWN_MAX = 64,
 };
 
@@ -201,6 +203,25 @@ static void wait_for_slot(struct knit_connection *connection)
     KNIT_COUNT(connection->loop, waits_for_slot);
 }
 
+/* Alone a connection gets five eighths of the slots. The more connections fill up their shares the
+ * smaller each is, and some slots stay free for whoever comes. One that has none waits like
+ * everybody, for there is no slot of its own that could become free. */
+static bool has_share(const struct knit_connection *connection)
+{
+    const struct knit_router *router = &connection->loop->router;
+    uint32_t own = connection->calls.count + connection->further_slots;
+    uint32_t free = knit_session_slots_free(session_of(router));
+    uint32_t reserve = router->slots / RESERVE_PART;
+
+    return own == 0 || (free > reserve && own < SHARE * (free - reserve));
+}
+
+void knit_router_give_back(struct knit_connection *connection)
+{
+    connection->further_slots--;
+    knit_connection_unpause(connection, KNIT_PAUSE_IN_FLIGHT);
+}
+
 static uint32_t lane_for(const struct knit_options *options)
 {
     if (options->affinity == KNIT_OPTION_NONE)
@@ -226,6 +247,10 @@ static void remember(struct knit_connection *connection, const struct knit_messa
             if (record.queue_deadline_ns < router->next_ns)
                 router->next_ns = record.queue_deadline_ns;
         }
+    }
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION) {
+        record.notifier = connection;
+        connection->further_slots++;
     }
     router->records[slot] = record;
 }
@@ -311,6 +336,11 @@ static bool route(struct knit_connection *connection, const struct knit_message 
         refuse_overloaded(connection, message);
         return true;
     }
+    if (!has_share(connection)) {
+        knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
+        KNIT_COUNT(loop, waits_for_slot);
+        return false;
+    }
     if (must_queue(connection)) {
         wait_for_slot(connection);
         return false;
@@ -348,6 +378,12 @@ void knit_router_forget(struct knit_connection *connection)
         knit_session_abort(session_of(router), slot);
     }
     knit_in_flight_fini(calls);
+    for (uint32_t i = 0; i < router->slots && connection->further_slots > 0; i++) {
+        if (!router->records[i].is_taken || router->records[i].notifier != connection)
+            continue;
+        router->records[i].notifier = NULL;
+        connection->further_slots--;
+    }
 }
 
 /* Whether a worker has claimed the slot's call, which has not been collected. Both words move one
@@ -451,6 +487,8 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     else
         KNIT_COUNT(router->loop, calls_failed);
     if (!connection) {
+        if (record->notifier)
+            knit_router_give_back(record->notifier);
         if (outcome->held)
             knit_router_release(router, outcome->slot);
         return;

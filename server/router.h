@@ -35,6 +35,7 @@ struct knit_record {
     struct knit_connection *connection; /* NULL: nobody waits for the outcome */
     uint64_t deadline_ns;               /* UINT64_MAX = none */
     uint64_t queue_deadline_ns;         /* likewise: it must have started by then */
+    struct knit_connection *notifier;   /* of a notification: whose slot it is */
     uint32_t msgid;
     uint32_t task;
     bool is_taken;
@@ -81,3 +82,6 @@ uint32_t knit_router_outstanding(const struct knit_router *router);
 
 /* The payload of an outcome has left for the connection: its slot is free again. */
 void knit_router_release(struct knit_router *router, uint32_t slot);
+
+/* One of the connection's further_slots is not its own any more. */
+void knit_router_give_back(struct knit_connection *connection);

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy connections and a modest one on the same event loop: whatever the greedy ones leave in the slots, by calls
+or by notifications, the modest one's call goes through while all that stays.
+
+Calls of the greedy ones are bound to one worker, which waits at a gate, and nobody steals; so the modest one's call, bound
+to the other worker, needs nothing but a slot. Notifications cannot be bound; those that get to the other worker run.
+"""
+
+import msgpack
+
+from knit_harness import Case, main, wait_until
+from knit_witness import LedgerDaemon
+
+SLOTS = 64
+GATE = 1
+
+
+class Shares(Case):
+    def setUp(self):
+        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, threads_io=1, steal='off',
+                                   balancer='robinRound')
+        self.addCleanup(self.daemon.__exit__, None, None, None)
+        self.modest = self.daemon.unix()
+        self.addCleanup(self.modest.close)
+        self.modest.hello()
+        workers = {}
+        for key in range(100):
+            workers.setdefault(self.modest.call('ledger', 0, options={'affinity': key}), key)
+            if len(workers) == 2:
+                break
+        self.busy, self.idle = workers.values()
+
+    def greedy(self):
+        rpc = self.daemon.unix()
+        self.addCleanup(rpc.close)
+        return rpc
+
+    def flood(self, rpc, first, count):
+        """So many calls for the busy worker, in one piece: a socket takes few pieces that nobody reads."""
+        msgids = range(rpc.next_id, rpc.next_id + count)
+        rpc.next_id += count
+        rpc.send(b''.join(msgpack.packb([0, msgid, 'ledger', [first + i], {'affinity': self.busy}])
+                          for i, msgid in enumerate(msgids)))
+        return msgids
+
+    def wait_until_it_waits(self, times=1):
+        """The greedy ones have had to wait so often."""
+        wait_until(lambda: self.daemon.stats()['loops']['waits_for_slot'] >= times, 'connections to wait for slots')
+
+    def expect_room(self):
+        for call in range(100, 110):
+            self.modest.call('ledger', call, options={'affinity': self.idle})
+        self.assertEqual(self.daemon.ledger.ran(1), 1)
+
+    def block(self, rpc):
+        msgid = rpc.request('hold', 1, GATE, options={'affinity': self.busy})
+        self.daemon.ledger.wait_for(1)
+        return msgid
+
+    def test_calls(self):
+        greedy = self.greedy()
+        held = self.block(greedy)
+        calls = self.flood(greedy, 200, 2 * SLOTS)
+        self.wait_until_it_waits()
+        self.expect_room()
+        self.daemon.ledger.open_gate(GATE)
+        for msgid in [held, *calls]:
+            greedy.result(msgid)
+        self.assertEqual(self.daemon.ledger.times(200, 2 * SLOTS).tolist(), [1] * (2 * SLOTS))
+
+    def test_calls_of_many_connections(self):
+        first = self.greedy()
+        held = self.block(first)
+        calls = []
+        for n in range(5):
+            greedy = self.greedy()
+            calls += [(greedy, msgid) for msgid in self.flood(greedy, 200 + n * SLOTS, SLOTS)]
+            self.wait_until_it_waits(n + 1)
+        self.expect_room()
+        self.daemon.ledger.open_gate(GATE)
+        for greedy, msgid in [(first, held), *calls]:
+            greedy.result(msgid)
+
+    def test_notifications(self):
+        greedy = self.greedy()
+        held = self.block(greedy)
+        greedy.send(b''.join(msgpack.packb([2, 'ledger', [200 + i]]) for i in range(8 * SLOTS)))
+        self.wait_until_it_waits()
+        self.expect_room()
+        self.daemon.ledger.open_gate(GATE)
+        greedy.result(held)
+        wait_until(lambda: sum(self.daemon.ledger.times(200, 8 * SLOTS)) == 8 * SLOTS, 'the notifications to run')
+
+    def test_notifications_of_one_that_leaves(self):
+        """They are nobody's share any more, and the slots come back."""
+        greedy = self.greedy()
+        self.block(self.modest)
+        greedy.send(b''.join(msgpack.packb([2, 'ledger', [200 + i]]) for i in range(8 * SLOTS)))
+        self.wait_until_it_waits()
+        closed = self.daemon.stats()['loops']['connections_closed']
+        greedy.close()
+        # One of them is that of the stats before.
+        wait_until(lambda: self.daemon.stats()['loops']['connections_closed'] > closed + 1, 'the connection to go')
+        self.expect_room()
+        self.daemon.ledger.open_gate(GATE)
+        other = self.greedy()
+        for msgid in [other.request('ledger', 1000 + i) for i in range(4 * SLOTS)]:
+            other.result(msgid)
+
+
+if __name__ == '__main__':
+    main()
