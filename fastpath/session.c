@@ -154,8 +154,7 @@ static void start_from_segments(struct knit_session *session)
          * released by the zeros that the segment began with. */
         atomic_store_explicit(&session->request.abort[i], slot->gen, memory_order_relaxed);
         atomic_store_explicit(&session->request.rel[i], slot->gen, memory_order_relaxed);
-        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a checked geometry has lanes. */
-        free_push(session, i, i % geometry->lanes);
+        free_push(session, i, i % geometry->lanes); /* NOLINT: a checked geometry has lanes. */
     }
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.rung, memory_order_acquire) >> 1;
