@@ -103,19 +103,35 @@ struct knit_span knit_counts_params(unsigned char *room, uint32_t len)
     return knit_span(room, head + len);
 }
 
-int main(int argc, char **argv)
+/* A pool of its own, since what is measured is how many tasks or lanes it has. */
+static void measure_pool(const char *const *modules, uint32_t count, uint32_t lanes_count,
+    void (*measure)(struct knit_counts_lanes *lanes))
 {
     struct knit_counts_lanes lanes;
 
-    if (argc < 2) {
-        (void)fprintf(stderr, "usage: knit-counts MODULE...\n");
+    knit_counts_lanes_init(&lanes, modules, count, lanes_count);
+    measure(&lanes);
+    knit_counts_lanes_fini(&lanes);
+}
+
+int main(int argc, char **argv)
+{
+    const char *const *modules = (const char *const *)argv + 1;
+    uint32_t count = (uint32_t)argc - 1;
+    struct knit_counts_lanes lanes;
+
+    if (argc < 3) {
+        (void)fprintf(stderr, "usage: knit-counts MODULE-OF-MANY-TASKS MODULE...\n");
         return 2;
     }
-    knit_counts_lanes_init(&lanes, (const char *const *)argv + 1, (uint32_t)(argc - 1));
+    knit_counts_lanes_init(&lanes, modules + 1, count - 1, 1);
     knit_counts_calls(&lanes);
     knit_counts_proto();
     knit_counts_server(&lanes);
     knit_counts_sessions(&lanes);
     knit_counts_lanes_fini(&lanes);
+    measure_pool(modules, count, 1, knit_counts_server_tasks);
+    measure_pool(modules + 1, count - 1, 2, knit_counts_more_lanes);
+    measure_pool(modules + 1, count - 1, 16, knit_counts_more_lanes);
     return 0;
 }

@@ -58,8 +58,9 @@ struct knit_counts_phase {
 void knit_counts_measure(
     const struct knit_counts_phase *phases, size_t count, uint32_t rounds, void *arg);
 
-/* A session and a worker's lane in one process over memory that is mapped once. Turns are made by
- * hand, so nobody sleeps and nobody is faster than another; tasks run as they do in a worker. */
+/* A session and a worker's lane, the first of so many, in one process over memory that is mapped
+ * once. Turns are made by hand, so nobody sleeps and nobody is faster than another; tasks run as
+ * they do in a worker. */
 struct knit_counts_lanes {
     struct knit_geometry geometry;
     struct knit_request_view request;
@@ -71,8 +72,8 @@ struct knit_counts_lanes {
     uint32_t sessions; /* attached to the lane; all but the first are idle */
 };
 
-void knit_counts_lanes_init(
-    struct knit_counts_lanes *lanes, const char *const *modules, uint32_t count);
+void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *modules,
+    uint32_t count, uint32_t lanes_count);
 void knit_counts_lanes_fini(struct knit_counts_lanes *lanes);
 
 /* Turns until `calls` calls, all there are, have been answered. */
@@ -86,7 +87,9 @@ struct knit_span knit_counts_params(unsigned char *room, uint32_t len);
 void knit_counts_calls(struct knit_counts_lanes *lanes);
 void knit_counts_proto(void);
 void knit_counts_server(struct knit_counts_lanes *lanes);
-void knit_counts_sessions(struct knit_counts_lanes *lanes); /* last: its idle sessions stay */
+void knit_counts_server_tasks(struct knit_counts_lanes *lanes); /* with a registry of 10,000 */
+void knit_counts_more_lanes(struct knit_counts_lanes *lanes);   /* as many as it was given */
+void knit_counts_sessions(struct knit_counts_lanes *lanes);     /* last: its idle sessions stay */
 
 /* It does not do what it should count. */
 _Noreturn void knit_counts_fail(const char *what);

@@ -41,7 +41,7 @@ static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_
 {
     struct knit_runner_options runner = {
         .modules = lanes->modules, .result_max_bytes = ARENA_BYTES / 8, .busy = board->busy};
-    struct knit_lane_options options = {.lanes = 1,
+    struct knit_lane_options options = {.lanes = lanes->geometry.lanes,
         .owner = OWNER,
         .board = *board,
         .steal = true,
@@ -53,7 +53,7 @@ static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_
         .reply = lanes->reply,
         .bell_fd = -1};
 
-    knit_layout_pool(1, map(knit_layout_pool_bytes(1)), &options.pool);
+    knit_layout_pool(options.lanes, map(knit_layout_pool_bytes(options.lanes)), &options.pool);
     if (knit_runner_new(&runner, &lanes->runner) != 0)
         knit_counts_fail("no runner");
     options.run_arg = lanes->runner;
@@ -62,14 +62,14 @@ static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_
     knit_runner_set_lane(lanes->runner, lanes->lane);
 }
 
-void knit_counts_lanes_init(
-    struct knit_counts_lanes *lanes, const char *const *modules, uint32_t count)
+void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *modules,
+    uint32_t count, uint32_t lanes_count)
 {
     struct knit_session_options options = {.bell_fd = -1};
     struct knit_board_view board;
 
     *lanes = (struct knit_counts_lanes){.geometry = {.version = KNIT_LAYOUT_VERSION,
-                                            .lanes = 1,
+                                            .lanes = lanes_count,
                                             .slots = SLOTS,
                                             .cells = knit_geometry_cells(SLOTS),
                                             .request_arena_bytes = ARENA_BYTES,
@@ -79,7 +79,7 @@ void knit_counts_lanes_init(
         &lanes->geometry, map(knit_layout_request_bytes(&lanes->geometry)), &lanes->request);
     knit_layout_reply(
         &lanes->geometry, map(knit_layout_reply_bytes(&lanes->geometry)), &lanes->reply);
-    knit_layout_board(1, map(knit_layout_board_bytes(1)), &board);
+    knit_layout_board(lanes_count, map(knit_layout_board_bytes(lanes_count)), &board);
     start_lane(lanes, &board);
     if (knit_session_new(&lanes->geometry, &lanes->request, &lanes->reply, &board, &options,
             &lanes->session) != 0)
@@ -148,7 +148,7 @@ static void publish_one(struct calls *calls, uint32_t *ret_slot)
 {
     struct knit_session_call call = {.task = calls->task,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
-        .lane = KNIT_LANE_ANY,
+        .lane = calls->lanes->geometry.lanes == 1 ? KNIT_LANE_ANY : 0,
         .payload = calls->params.bytes,
         .len = calls->params.len,
         .user = calls};
@@ -247,6 +247,22 @@ LOAD(add)
 SESSIONS(8)
 SESSIONS(64)
 
+/* The same through the first of so many lanes; the others have nothing to do. */
+#define LANES(count)                                                                               \
+    KNIT_COUNTED(publish_lanes_##count, publish)                                                   \
+    KNIT_COUNTED(run_lanes_##count, run)                                                           \
+    KNIT_COUNTED(collect_lanes_##count, collect)                                                   \
+    KNIT_COUNTED(single_lanes_##count, single)                                                     \
+    static const struct knit_counts_phase lanes_##count[] = {                                      \
+        KNIT_COUNTS_PHASE(publish_lanes_##count, publish, KNIT_COUNTS_BATCH),                      \
+        KNIT_COUNTS_PHASE(run_lanes_##count, run, KNIT_COUNTS_BATCH),                              \
+        KNIT_COUNTS_PHASE(collect_lanes_##count, collect, KNIT_COUNTS_BATCH),                      \
+        KNIT_COUNTS_PHASE(single_lanes_##count, single, KNIT_COUNTS_BATCH),                        \
+    };
+
+LANES(2)
+LANES(16)
+
 enum { PHASES = 4 };
 
 void knit_counts_calls(struct knit_counts_lanes *lanes)
@@ -285,4 +301,12 @@ void knit_counts_sessions(struct knit_counts_lanes *lanes)
     knit_counts_measure(sessions_8, PHASES, 1, &calls);
     attach_idle(lanes, 64);
     knit_counts_measure(sessions_64, PHASES, 1, &calls);
+}
+
+void knit_counts_more_lanes(struct knit_counts_lanes *lanes)
+{
+    struct calls calls = {.lanes = lanes, .params = knit_span("\x90", 1)};
+
+    calls.task = knit_counts_task(lanes, "empty");
+    knit_counts_measure(lanes->geometry.lanes == 2 ? lanes_2 : lanes_16, PHASES, 1, &calls);
 }

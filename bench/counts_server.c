@@ -149,19 +149,20 @@ static void receive_responses(void *arg)
         knit_counts_fail("responses are missing");
 }
 
-#define DEPTH(depth)                                                                               \
-    KNIT_COUNTED(route_##depth, route)                                                             \
-    KNIT_COUNTED(reply_##depth, reply)                                                             \
-    static const struct knit_counts_phase phases_##depth[] = {                                     \
+#define SERVED(name, depth)                                                                        \
+    KNIT_COUNTED(route_##name, route)                                                              \
+    KNIT_COUNTED(reply_##name, reply)                                                              \
+    static const struct knit_counts_phase phases_##name[] = {                                      \
         KNIT_COUNTS_BETWEEN(send_requests),                                                        \
-        KNIT_COUNTS_PHASE(route_##depth, route, depth),                                            \
+        KNIT_COUNTS_PHASE(route_##name, route, depth),                                             \
         KNIT_COUNTS_BETWEEN(run),                                                                  \
-        KNIT_COUNTS_PHASE(reply_##depth, reply, depth),                                            \
+        KNIT_COUNTS_PHASE(reply_##name, reply, depth),                                             \
         KNIT_COUNTS_BETWEEN(receive_responses),                                                    \
     };
 
-DEPTH(1)
-DEPTH(16)
+SERVED(1, 1)
+SERVED(16, 16)
+SERVED(tasks_10000, 1)
 
 enum { STEPS = 5 };
 
@@ -174,5 +175,15 @@ void knit_counts_server(struct knit_counts_lanes *lanes)
     knit_counts_measure(phases_1, STEPS, ROUNDS, &server);
     write_requests(&server, 16);
     knit_counts_measure(phases_16, STEPS, ROUNDS, &server);
+    stop(&server);
+}
+
+void knit_counts_server_tasks(struct knit_counts_lanes *lanes)
+{
+    static struct server server;
+
+    start(&server, lanes);
+    write_requests(&server, 1);
+    knit_counts_measure(phases_tasks_10000, STEPS, ROUNDS, &server);
     stop(&server);
 }
