@@ -57,17 +57,17 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
 }
 
 /* One attempt. */
-static inline int try_start(struct knit_handle *handle, const struct start *start, uint64_t now_ns)
+static inline int try_start(struct knit_handle *handle, const struct start *start)
 {
     uint64_t start_by_ns = handle->deadline_ns;
 
     if (!start->is_by_lanes)
         return start_on_stream(handle, start);
-    /* A cell has one deadline, the last moment to start at: whichever of the two comes first. The
-       end of the whole call is watched by the session. */
-    if (start->queue_ns != KNIT_OPTION_NONE &&
-        (start_by_ns == 0 || start->queue_ns < start_by_ns - now_ns))
-        start_by_ns = now_ns + start->queue_ns;
+    /* A cell has one deadline, the last moment to start at: whichever of the two comes first. Both
+       are watched by the session too, which need not wait for a worker to come to the cell. */
+    if (handle->start_by_ns != UINT64_MAX &&
+        (start_by_ns == 0 || handle->start_by_ns < start_by_ns))
+        start_by_ns = handle->start_by_ns;
     return knit_local_start(handle->k->local, handle, start->task_id, start->params, start_by_ns);
 }
 
@@ -85,25 +85,28 @@ static int explain(
 
 /* There was no room: until the call is started, or its time is over. */
 static __attribute__((noinline)) int wait_and_start(
-    struct knit_handle *handle, const struct start *start, uint64_t now_ns)
+    struct knit_handle *handle, const struct start *start)
 {
     struct knit *k = handle->k;
     enum knit_handle_via via = start->is_by_lanes ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
+    uint64_t until_ns = handle->deadline_ns != 0 ? handle->deadline_ns : UINT64_MAX;
 
+    if (handle->start_by_ns < until_ns)
+        until_ns = handle->start_by_ns;
     for (;;) {
         int code;
 
         knit_client_progress(k);
-        code = try_start(handle, start, now_ns);
+        code = try_start(handle, start);
         /* Slots whose calls were let go of come back with an answer, and nobody is left to give
            one. */
         if (code == KNIT_WOULD_BLOCK && k->stream.fd < 0)
             return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
-        if (handle->deadline_ns != 0 && knit_client_now_ns() >= handle->deadline_ns)
+        if (until_ns != UINT64_MAX && knit_client_now_ns() >= until_ns)
             return KNIT_TIMEOUT;
-        knit_client_wait(k, via, NULL, handle->deadline_ns != 0 ? handle->deadline_ns : UINT64_MAX);
+        knit_client_wait(k, via, NULL, until_ns);
     }
 }
 
@@ -151,10 +154,12 @@ static int start_call(
         now_ns = knit_client_now_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
         handle->deadline_ns = now_ns + start->timeout_ns;
+    if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
+        handle->start_by_ns = now_ns + start->queue_ns;
 
-    code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start, now_ns);
+    code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start);
     if (code == KNIT_WOULD_BLOCK)
-        code = wait_and_start(handle, start, now_ns);
+        code = wait_and_start(handle, start);
     if (code != KNIT_OK && code != KNIT_TIMEOUT) {
         knit_handle_drop(handle);
         return code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
@@ -162,7 +167,7 @@ static int start_call(
     if (code == KNIT_TIMEOUT)
         knit_handle_fail(
             handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
-    else if (handle->deadline_ns != 0)
+    else if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)
         knit_handle_set_deadline(handle, handle->deadline_ns);
     *ret = handle;
     return KNIT_OK;

@@ -62,6 +62,7 @@ struct knit_handle {
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
     uint64_t end_position;          /* in the stream: where the request ended */
     uint64_t deadline_ns;           /* 0 = none */
+    uint64_t start_by_ns;           /* through lanes: UINT64_MAX = none, or it has started */
     const char *signature;          /* NULL: started raw */
     const struct knit_shape *shape; /* of it, as long as the session's shapes are of that age */
     uint64_t shape_age;
@@ -141,6 +142,7 @@ static inline void knit_client_end_turn(struct knit *k)
 
 /* NULL: out of memory. */
 struct knit_handle *knit_handle_new(struct knit *k);
+/* deadline_ns 0 = none, and then only start_by_ns is watched. */
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);
 
 /* Give the outcome: copied; in place, in the handle's own answer or (held) in a lane's block; on

@@ -41,6 +41,7 @@ struct knit_handle *knit_handle_new(struct knit *k)
         handle->is_cancelled = false;
     handle->code = 0;
     handle->deadline_ns = 0;
+    handle->start_by_ns = UINT64_MAX;
     handle->signature = NULL;
     handle->on_done = NULL;
     handle->heap = NULL;
@@ -55,8 +56,10 @@ void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
     handle->deadline_ns = deadline_ns;
     handle->is_timed = true;
     TAILQ_INSERT_TAIL(&k->timed, handle, entry);
-    if (deadline_ns < k->next_deadline_ns)
+    if (deadline_ns != 0 && deadline_ns < k->next_deadline_ns)
         k->next_deadline_ns = deadline_ns;
+    if (handle->start_by_ns < k->next_deadline_ns)
+        k->next_deadline_ns = handle->start_by_ns;
 }
 
 static void leave_lists(struct knit_handle *handle)
@@ -151,13 +154,20 @@ void knit_handle_drop(struct knit_handle *handle)
     TAILQ_INSERT_HEAD(&k->spare, handle, entry);
 }
 
-static void expire(struct knit_handle *handle)
+static void expire(struct knit_handle *handle, uint64_t now_ns)
 {
-    static const char reason[] = "the call's timeout has passed";
+    const char *reason = "the call's timeout has passed";
     struct knit *k = handle->k;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
     if (handle->via == KNIT_VIA_LANES) {
+        if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
+            reason = "the call waited in the queue for as long as it may";
+            if (knit_local_has_started(k->local, handle)) {
+                handle->start_by_ns = UINT64_MAX;
+                return;
+            }
+        }
         if (knit_local_settle(k->local, handle, &started))
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
         return;
@@ -169,14 +179,16 @@ static void expire(struct knit_handle *handle)
     knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
 }
 
-/* The daemon's own TIMEOUT says more than the library can know of a call that went by the stream;
+/* When something is due: the end of the call, or of its time in the queue.
+ * The daemon's own TIMEOUT says more than the library can know of a call that went by the stream;
  * it gets a little time to arrive. */
-static uint64_t give_up_ns(const struct knit_handle *handle)
+static uint64_t due_ns(const struct knit_handle *handle)
 {
     uint64_t grace_ns =
         handle->via == KNIT_VIA_STREAM ? (uint64_t)KNIT_STREAM_GRACE_MS * 1000000 : 0;
+    uint64_t at_ns = handle->deadline_ns != 0 ? handle->deadline_ns + grace_ns : UINT64_MAX;
 
-    return handle->deadline_ns + grace_ns;
+    return handle->start_by_ns < at_ns ? handle->start_by_ns : at_ns;
 }
 
 void knit_handle_expire(struct knit *k, uint64_t now_ns)
@@ -187,12 +199,14 @@ void knit_handle_expire(struct knit *k, uint64_t now_ns)
     if (now_ns < k->next_deadline_ns)
         return;
     for (handle = TAILQ_FIRST(&k->timed); handle != NULL; handle = next) {
-        uint64_t at_ns = give_up_ns(handle);
+        uint64_t at_ns = due_ns(handle);
 
         next = TAILQ_NEXT(handle, entry);
-        if (now_ns >= at_ns)
-            expire(handle);
-        else if (at_ns < next_deadline_ns)
+        if (now_ns >= at_ns) {
+            expire(handle, now_ns);
+            at_ns = handle->state == KNIT_HANDLE_WAITING ? due_ns(handle) : 0;
+        }
+        if (now_ns < at_ns && at_ns < next_deadline_ns)
             next_deadline_ns = at_ns;
     }
     k->next_deadline_ns = next_deadline_ns;

@@ -33,7 +33,10 @@ enum {
     COLLECT_MAX = 16,
     CLOSED_LOOK_MS = 5,
     /* Results stay in place up to this part of the slots and of a lane's arena; what comes then is
-       copied. So a caller that keeps its results for long never starves itself. */
+       copied. So a caller that keeps its results for long has slots for further calls, and mostly
+       room for their results. Mostly: once the lanes together have used up their budget, a lane
+       may have no more room than one largest result needs, and there any result that is kept makes
+       the next one of that size wait until it is let go. */
     HELD_PART = 4,
     KNOWN_TASKS = 64,
 };
@@ -480,6 +483,18 @@ void knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint6
 void knit_local_cancel(struct knit_local *local, struct knit_handle *handle)
 {
     knit_session_abort(local->session, handle->slot);
+}
+
+/* Both words move one generation a call, the claim first. */
+bool knit_local_has_started(const struct knit_local *local, const struct knit_handle *handle)
+{
+    struct knit_reply_view view;
+    uint64_t claim, word;
+
+    knit_layout_reply(&local->geometry, local->reply.base, &view);
+    claim = atomic_load_explicit(&view.claim[handle->slot], memory_order_acquire);
+    word = atomic_load_explicit(&view.reply[handle->slot].word, memory_order_acquire);
+    return knit_gen_diff(knit_claim_gen(claim), knit_word_gen(word)) > 0;
 }
 
 bool knit_local_settle(

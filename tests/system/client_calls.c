@@ -245,15 +245,35 @@ static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
     succeeds(knit_start(k, &options, &late, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_flush(k, &error));
+    /* While no worker has come to it. */
+    assert_int_equal(knit_await(late, 5000, &error), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    knit_free(late);
     assert_int_equal(knit_await(queued, 60, &error), KNIT_PENDING);
     knit_cancel(queued);
     free_workers(sleepers);
     assert_int_equal(knit_await(queued, 5000, &error), KNIT_CANCELLED);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     knit_free(queued);
-    assert_int_equal(knit_await(late, 5000, &error), KNIT_TIMEOUT);
-    assert_int_equal(error.started, KNIT_STARTED_NO);
-    knit_free(late);
+    succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
+}
+
+static void what_has_started_does_not_mind_the_limit_on_the_queue(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *running;
+
+    (void)state;
+    options.queue_ms = 500;
+    succeeds(knit_start(k, &options, &running, &error, "sleep", "(int) -> nil", (int64_t)1000));
+    succeeds(knit_flush(k, &error));
+    succeeds(knit_await(running, -1, &error));
+    knit_free(running);
+    options.timeout_ms = 1000;
+    assert_int_equal(
+        knit_call_with(k, &options, &error, "sleep", "(int) -> nil", (int64_t)20000), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_YES);
+    /* The worker learns of it. */
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 
@@ -507,6 +527,7 @@ int main(int argc, char **argv)
         WITH_SESSION(an_event_loop_gets_every_answer_and_then_rests),
         WITH_SESSION(a_running_call_times_out_at_its_deadline),
         WITH_SESSION(what_expires_or_is_cancelled_in_the_queue_never_starts),
+        WITH_SESSION(what_has_started_does_not_mind_the_limit_on_the_queue),
         WITH_SESSION(failures_are_told_the_same_everywhere),
         WITH_SESSION(a_crash_fails_its_call_alone),
         WITH_SESSION(a_full_session_says_so),
