@@ -341,9 +341,12 @@ int knit_flush(struct knit *k, struct knit_error *ret_error)
 
 int knit_fd(struct knit *k)
 {
-    int fd = *k->alive != 0 ? knit_watch_open(k) : -1;
+    int fd = *k->alive != 0 ? knit_watch_open(k) : -ENOTCONN;
 
-    return fd < 0 ? -1 : fd;
+    if (fd >= 0)
+        return fd;
+    errno = -fd;
+    return -1;
 }
 
 int knit_dispatch(struct knit *k, struct knit_error *ret_error)

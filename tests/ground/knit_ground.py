@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The book that give_way.c reads and writes (book.h says what stands in it), and lists of points to fail at.
+
+    book.record(CALLS)
+    run_session(url, book=book)
+    for point in Points(book.points(), seconds=10):
+        book.fail(CALLS, point)
+        run_session(url, book=book)
+
+A point is a place and how often it had been passed. The short form takes each place, at one of its passes, in an order
+that the seed decides, until its seconds are over; the long form takes each pass.
+"""
+
+import mmap
+import os
+import random
+import re
+import struct
+import subprocess
+import tempfile
+import time
+
+from knit_harness import PATIENCE, SLOWDOWN
+from knit_witness import LONG, seed
+
+MEMORY, CALLS, INTERRUPTS = 1, 2, 4
+FRAMES, ENTRIES = 24, 65536
+HEAD = struct.Struct('=IIIIQIIIiI24s')
+STACK_AT, ENTRIES_AT, ENTRY = 68, 1608, struct.Struct('=Q24s')
+DEPTH = 10
+
+# What sanitizers write.
+COMPLAINT = re.compile(r'(ERROR: (Address|Leak)Sanitizer|runtime error:|Assertion .* failed|terminated by signal).*')
+
+
+def text(field):
+    return field.split(b'\0', 1)[0].decode(errors='replace')
+
+
+class Book:
+    def __init__(self):
+        self.file = tempfile.NamedTemporaryFile(prefix='knit-ground-')
+        self.file.truncate(ENTRIES_AT + ENTRIES * ENTRY.size)
+        self.memory = mmap.mmap(self.file.fileno(), 0)
+
+    def environment(self, program):
+        """For a program of that name; others that inherit it are left alone."""
+        options = os.environ.get('ASAN_OPTIONS', '')
+        return {'LD_PRELOAD': os.environ['KNIT_GIVE_WAY'], 'KNIT_GROUND': self.file.name,
+                'KNIT_GROUND_PROGRAM': program,
+                'ASAN_OPTIONS': options + ':verify_asan_link_order=0:exitcode=99:quarantine_size_mb=1'}
+
+    def write(self, armed, kinds, place=0, nth=0):
+        HEAD.pack_into(self.memory, 0, 0, kinds, DEPTH, nth, place, 0, 0, 0, 0, 0, b'')
+        struct.pack_into('=I', self.memory, 0, armed)
+
+    def record(self, kinds):
+        self.write(1, kinds)
+
+    def fail(self, kinds, point):
+        self.write(1, kinds, point[0], point[1])
+
+    def disarm(self):
+        struct.pack_into('=I', self.memory, 0, 0)
+
+    def head(self):
+        return HEAD.unpack_from(self.memory, 0)
+
+    def points(self):
+        """Each call that was counted: (place, nth, name)."""
+        passed, points = {}, []
+        for i in range(min(self.head()[6], ENTRIES)):
+            place, name = ENTRY.unpack_from(self.memory, ENTRIES_AT + i * ENTRY.size)
+            passed[place] = passed.get(place, 0) + 1
+            points.append((place, passed[place], text(name)))
+        return points
+
+    def failed(self):
+        """What failed, as a text of some lines; None when nothing did."""
+        pid, error, frames, name = self.head()[7:]
+        if pid == 0:
+            return None
+        lines = [f'{text(name)}: {os.strerror(error)} in process {pid}']
+        for i in range(min(frames, FRAMES)):
+            at = STACK_AT + 64 * i
+            lines.append('    ' + text(self.memory[at:at + 64]))
+        return '\n'.join(lines)
+
+
+class Points:
+    """Those to fail at: iterating gives them until the seconds are over."""
+
+    def __init__(self, points, seconds):
+        number = seed()
+        randoms = random.Random(number)
+        self.end = None if LONG else time.monotonic() + seconds * SLOWDOWN
+        if LONG:
+            points = list(points)
+        else:
+            by_place = {}
+            for point in points:
+                by_place.setdefault(point[0], []).append(point)
+            points = [randoms.choice(passes) for passes in by_place.values()]
+        randoms.shuffle(points)
+        self.points = points
+
+    def __iter__(self):
+        for done, point in enumerate(self.points):
+            if self.end is not None and time.monotonic() > self.end:
+                print(f'{done} of {len(self.points)} places in this run', flush=True)
+                return
+            yield point
+
+
+class Findings:
+    """Counts what became of the failures, and fails the test at its end with all that was wrong."""
+
+    SHOWN = 20
+
+    def __init__(self, case, title, program):
+        self.case, self.title, self.program = case, title, program
+        self.book = Book()
+        self.met = self.refused = 0
+        self.wrong = []
+
+    def note(self, point, is_right, is_refused, story):
+        failed = self.book.failed()
+        self.met += failed is not None
+        self.refused += failed is not None and is_refused
+        if not is_right:
+            self.wrong.append(f'point {point[0]}:{point[1]} {point[2]}\n{with_names(failed or "nothing failed")}\n{story}')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        print(f'{self.title}: {self.met} failures, {self.refused} refused, {self.met - self.refused - len(self.wrong)} '
+              f'without a trace, {len(self.wrong)} wrong', flush=True)
+        for story in self.wrong[:self.SHOWN]:
+            print(story, flush=True)
+        if kind is None and self.wrong:
+            self.case.fail(f'{len(self.wrong)} failures were not survived')
+
+
+def run_session(url, *arguments, book=None):
+    """Exit status and output of session.c."""
+    environment = {**os.environ, **(book.environment('session') if book else {})}
+    done = subprocess.run([os.environ['KNIT_GROUND_SESSION'], url, *arguments], env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3 * PATIENCE)
+    return done.returncode, done.stdout
+
+
+def with_names(stack):
+    """The stack with the names of its functions, where binutils are there to tell them."""
+    programs = [os.environ[name] for name in ('KNIT_DAEMON', 'KNIT_WORKER', 'KNIT_GROUND_SESSION', 'KNIT_GROUND_LIBRARY')]
+    lines = []
+    for line in stack.splitlines():
+        match = re.fullmatch(r'    (.*)\+(0x[0-9a-f]+)', line)
+        path = next((path for path in programs if match and os.path.basename(path).startswith(match[1])), None)
+        if path:
+            try:
+                named = subprocess.run(['addr2line', '-sfe', path, hex(int(match[2], 16) - 1)], text=True,
+                                       stdout=subprocess.PIPE, timeout=PATIENCE).stdout.split()
+                line += ' ' + ' '.join(named)
+            except OSError:
+                pass
+        lines.append(line)
+    return '\n'.join(lines)
