@@ -14,21 +14,20 @@ from collections import namedtuple
 
 import measure
 
-# by: span (median of one call), rate (calls a second), or cpu (processor time a call, of all processes). Through shared
-# memory the caller and the daemon with its worker have a core each, as both sides of those floors do ("apart"), or one for
-# all; over sockets the system places them.
+# by: span (median of one call), rate (calls a second), or cpu (processor time a call, of all processes). The caller has one
+# core and the daemon with its worker the other, as the two sides of every floor do, or one core is all there is.
 Row = namedtuple('Row', 'what by floor case aim')
 
 ROWS = (
-    Row('shm, empty, one at a time', 'span', 'line empty', 'apart empty', 3.0),
-    Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'apart --batch 1000 empty', 3.0),
-    Row('shm, 64 B, one at a time', 'span', 'memory echo:64', 'apart echo:64', 3.0),
-    Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'apart --batch 64 echo:64', 4.0),
-    Row('shm, 64 KiB, one at a time', 'span', 'memory echo:65536', 'apart echo:65536', 1.5),
-    Row('shm, 1 MiB, one at a time', 'span', 'memory echo:1048576', 'apart echo:1048576', 1.5),
-    Row('a parked worker: a call after 2 ms', 'span', 'futex --pause 2 echo:64', 'apart --pause 2 echo:64', 1.5),
+    Row('shm, empty, one at a time', 'span', 'line empty', 'shm empty', 3.0),
+    Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'shm --batch 1000 empty', 3.0),
+    Row('shm, 64 B, one at a time', 'span', 'memory echo:64', 'shm echo:64', 3.0),
+    Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'shm --batch 64 echo:64', 4.0),
+    Row('shm, 64 KiB, one at a time', 'span', 'memory echo:65536', 'shm echo:65536', 1.5),
+    Row('shm, 1 MiB, one at a time', 'span', 'memory echo:1048576', 'shm echo:1048576', 1.5),
+    Row('a parked worker: a call after 2 ms', 'span', 'futex --pause 2 echo:64', 'shm --pause 2 echo:64', 1.5),
     Row('all asleep: a call every 50 ms', 'span', 'futex --pause 50 --seconds 1 echo:64',
-        'apart --pause 50 --seconds 1 echo:64', 1.5),
+        'shm --pause 50 --seconds 1 echo:64', 1.5),
     Row('caller and worker on one core', 'span', 'futex --cpu 0 echo:64', 'one-core echo:64', 3.0),
     Row('unix, 64 B, 1 connection', 'span', 'unix echo:64', 'unix echo:64', 1.5),
     Row('tcp, 64 B, 1 connection', 'span', 'tcp echo:64', 'tcp echo:64', 1.5),
@@ -67,10 +66,10 @@ def lines(urls, pids):
 
 def measured(bench):
     first, *others = sorted(os.sched_getaffinity(0))
-    daemon, one_core = bench.daemon('main'), bench.daemon('one-core', cpu=first)
-    apart = bench.daemon('apart', cpu=others[0] if others else first)
-    urls = {'unix': daemon.url('unix'), 'tcp': daemon.url('knit'),
-            'apart': f'{apart.url("shm")} --cpu 0', 'one-core': f'{one_core.url("shm")} --cpu 0'}
+    one_core = bench.daemon('one-core', cpu=first)
+    daemon = bench.daemon('apart', cpu=others[0] if others else first)
+    urls = {path: f'{daemon.url(scheme)} --cpu 0' for path, scheme in (('shm', 'shm'), ('unix', 'unix'), ('tcp', 'knit'))}
+    urls['one-core'] = f'{one_core.url("shm")} --cpu 0'
     found, machine = bench.cases(list(lines(urls, ','.join(map(str, daemon.pids())))))
     rows = []
     for at, floor, case in zip(ROWS, found[::2], found[1::2]):
@@ -101,6 +100,8 @@ def idle(bench):
     daemon = bench.daemon('idle', workers=IDLE_WORKERS)
     time.sleep(0.1 if bench.args.quick else 1)  # what starting leaves behind is not what is asked
     pids = daemon.pids()
+    if len(pids) != 1 + IDLE_WORKERS or time.clock_gettime_ns(clock_of(os.getpid())) == 0:
+        sys.exit('the processor time of the idle daemon cannot be had')
     before, began = sum(time.clock_gettime_ns(clock_of(pid)) for pid in pids), time.monotonic_ns()
     time.sleep(0.1 if bench.args.quick else IDLE_SECONDS)
     used = sum(time.clock_gettime_ns(clock_of(pid)) for pid in pids) - before

@@ -153,7 +153,8 @@ static bool measure_load(struct scenario *scenario, const struct scenario *floor
     add_figures(scenario, &figures.spans, (double)figures.calls / figures.seconds);
     knit_samples_add(&scenario->cpu, figures.cpu_ns);
     if (floor != NULL) {
-        double span = last(&scenario->span[TYPICAL]);
+        /* So few calls fall into a round with pauses that a median of rows would be one row. */
+        double span = last(&scenario->span[scenario->load.pause_ns > 0 ? P50 : TYPICAL]);
         if (scenario->load.batch > 0)
             span /= scenario->load.batch;
         knit_samples_add(&scenario->rate_ratio, last(&scenario->rate) / last(&floor->rate));
@@ -221,7 +222,10 @@ static void report_case(
         snprintf(how, sizeof how, "%ux%u", load->connections, load->depth);
     knit_report_text(report, "conns x depth", how);
     knit_report_number(report, "calls/s", knit_samples_median(&scenario->rate));
-    knit_report_number(report, "spread_%", knit_samples_spread(&scenario->rate));
+    /* Where the rate is given, not found, it is the span that tells how much the rounds differ. */
+    bool is_paced = load->pause_ns > 0 || load->rate > 0;
+    knit_report_number(
+        report, "spread_%", knit_samples_spread(is_paced ? &scenario->span[P50] : &scenario->rate));
     report_span(report, scenario, "p50_us", P50);
     if (settings->with_percentiles)
         report_span(report, scenario, "p90_us", P90);

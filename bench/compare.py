@@ -11,10 +11,12 @@ import argparse
 import json
 import statistics
 import sys
+import textwrap
 
 from compare_plot import bars
 
 NOISY_PERCENT = 15
+COLUMNS = 128
 OWN = 'knitting-'
 
 
@@ -119,7 +121,7 @@ def text(rows, skipped, machine):
     if any(row['spread_percent'] > NOISY_PERCENT for row in rows):
         parts.append(f'~ the rounds differ by more than {NOISY_PERCENT} %: an order of magnitude. Run again with nothing '
                      'else running.')
-    return '\n\n'.join(parts) + '\n'
+    return '\n\n'.join(part if part.startswith('|') else textwrap.fill(part, COLUMNS) for part in parts) + '\n'
 
 
 def plot(rows):

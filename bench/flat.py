@@ -14,7 +14,7 @@ from collections import namedtuple
 
 import measure
 
-SESSIONS = (1, 2, 8)  # of one user, who may not have more
+SESSIONS = (1, 2, 8)  # of one user, who may not have more: counts.txt has 64
 CONNECTIONS = (1, 100, 1000, 10000)
 WORKERS = (1, 2, 4, 16)
 FILES_BESIDE = 100  # what bench and daemon need besides a descriptor for each connection

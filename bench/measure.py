@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 SECONDS_TO_START, SECONDS_TO_END = 20, 20
 NOISY_PERCENT = 15
+MARKDOWN_COLUMNS = 128
 
 
 class Daemon:
@@ -145,7 +147,8 @@ def show(title, machine, rows, how):
     if how == 'csv':
         print('\n'.join(','.join(f'"{text}"' for text in line) for line in [columns, *texts]))
     elif how == 'markdown':
-        print(f'{title[0].upper()}{title[1:]}. {machine}. ~: the rounds differ by more than {NOISY_PERCENT} %.\n')
+        print(textwrap.fill(f'{title[0].upper()}{title[1:]}. {machine}. ~: the rounds differ by more than {NOISY_PERCENT} %.',
+                            MARKDOWN_COLUMNS), end='\n\n')
         print('\n'.join('| ' + ' | '.join(line) + ' |' for line in [columns, ['---', *['---:'] * (len(columns) - 1)], *texts]))
     else:
         widths = [max(len(line[i]) for line in [columns, *texts]) for i in range(len(columns))]
