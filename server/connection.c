@@ -26,6 +26,8 @@ enum {
      * messages in the loop's buffer; beyond it the message is long and read where it is. */
     COPIED_MAX = 16 * 1024,
     OWN_MIN = 64 * 1024,
+    /* Of one message, before they count as traffic. */
+    TRICKLE_BYTES = 4096,
 };
 
 static bool may_dispatch(const struct knit_connection *connection)
@@ -456,6 +458,16 @@ static void touch(struct knit_connection *connection)
     }
 }
 
+/* Whether a read of n bytes was more than the next few of a message begun before: who sends a byte
+ * a second keeps its place for as long as a message is large, so that alone is no traffic. */
+static bool is_traffic(const struct knit_connection *connection, uint32_t used_before, ssize_t n)
+{
+    uint32_t used = connection->scan.used;
+
+    return used_before == 0 || used != used_before + (uint32_t)n ||
+           used / TRICKLE_BYTES != used_before / TRICKLE_BYTES;
+}
+
 /* What still comes after the last word is thrown away, so that closing does not reset the
  * connection before the peer has read it. */
 static void discard(struct knit_connection *connection)
@@ -469,6 +481,7 @@ static void discard(struct knit_connection *connection)
 static void on_input(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_connection *connection = arg;
+    uint32_t used_before = connection->scan.used;
     ssize_t n;
 
     (void)fd;
@@ -493,7 +506,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
         knit_connection_close(connection);
     } else if (n < 0 && errno != EAGAIN) {
         knit_connection_close(connection);
-    } else if (!connection->is_dead) {
+    } else if (!connection->is_dead && n > 0 && is_traffic(connection, used_before, n)) {
         touch(connection);
     }
 }

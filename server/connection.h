@@ -87,7 +87,7 @@ struct knit_connection {
     struct evbuffer *output; /* NULL until the first reply */
     size_t pinned_bytes;     /* of it, lying in the reply arena */
     uint64_t progress_ns;    /* when output last moved far enough, or began to wait */
-    uint64_t activity_ns;    /* when bytes last came or went */
+    uint64_t activity_ns;    /* when more than a trickle last came or went */
 
     struct knit_in_flight calls;
     /* Slots it has beside those of `calls`: of notifications, and of results in its output. */
