@@ -45,6 +45,9 @@ LANES = (
 )
 IN_PLACE_AIM = 1.1
 
+# What the library adds to the bare lane with the same bytes.
+BESIDE_LANES = (('shm, 64 KiB, one at a time', 65536, 1.2), ('shm, 1 MiB, one at a time', 1048576, 1.2))
+
 IDLE_WORKERS, IDLE_SECONDS, IDLE_AIM_PERCENT = 8, 10, 0.1
 
 COLUMN = {'span': 'p50_us', 'rate': 'calls/s', 'cpu': 'cpu_us'}
@@ -90,6 +93,15 @@ def lanes(bench):
     return rows
 
 
+def beside_lanes(bench, rows):
+    """Not in turns with each other, but both the time of copies that take far longer than a cache line."""
+    figures = {at['what']: at for at in rows}
+    for what, count, aim in BESIDE_LANES:
+        (_, lane), _ = bench.program('knit-lane-bench', '--worker=process', f'--only=process echo {count} single')
+        ns = figures[what]['figure'] * 1000
+        yield row(f'{what} (floor: bare lane)', 'ns', ns, lane['typical_ns'], ns / lane['typical_ns'], aim, lane['spread_%'])
+
+
 def clock_of(pid):
     """The clock that counts a process's time on all cores, as clock_getcpuclockid() makes it of the pid."""
     return ~pid << 3 | 2
@@ -116,7 +128,7 @@ def main():
     with measure.Bench(parser.parse_args()) as bench:
         rows = lanes(bench)
         of_calls, machine = measured(bench)
-        rows += of_calls + [idle(bench)]
+        rows += [*beside_lanes(bench, of_calls), *of_calls, idle(bench)]
         measure.show('aims: what a call costs beside its floor', machine, rows, bench.args.format)
     return 0
 
