@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One word in one line serves both directions, and each turn moves the line once. Nobody pauses in
- * the spin: a pause saves power and costs the time that is measured here. */
+/* A line serves both directions, and each turn moves it once. Trips go through the lines of a page
+ * in turn: how far a line is from both cores depends on its address, by half and more on processors
+ * whose cache is spread over a mesh, and a call uses many addresses. Nobody pauses in the spin: a
+ * pause saves power and costs the time that is measured here. */
 #include "bench/floor_line.h"
 
 #include <errno.h>
@@ -15,27 +17,34 @@
 #include "bench/machine.h"
 #include "bench/ticks.h"
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, LINE = 64, LINES = PAGE / LINE };
+
+/* The word of the trip that ends with this turn. */
+static _Atomic uint64_t *word_of(_Atomic uint64_t *page, uint64_t turn)
+{
+    return page + turn / 2 % LINES * (LINE / sizeof *page);
+}
 
 /* Odd values are ours, even ones the partner's. */
-static void answer(_Atomic uint64_t *word, uint64_t turn, uint32_t trips)
+static void answer(_Atomic uint64_t *page, uint64_t turn, uint32_t trips)
 {
     for (uint32_t i = 0; i < trips; i++) {
         turn += 2;
+        _Atomic uint64_t *word = word_of(page, turn);
         while (atomic_load_explicit(word, memory_order_acquire) != turn - 1)
             ;
         atomic_store_explicit(word, turn, memory_order_release);
     }
 }
 
-static void partner(_Atomic uint64_t *word, int order_fd, int cpu)
+static void partner(_Atomic uint64_t *page, int order_fd, int cpu)
 {
     uint64_t turn = 0;
     uint32_t trips;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)knit_machine_pin(cpu);
     while (read(order_fd, &trips, sizeof trips) == sizeof trips) {
-        answer(word, turn, trips);
+        answer(page, turn, trips);
         turn += 2 * (uint64_t)trips;
     }
     _exit(0);
@@ -53,11 +62,11 @@ int knit_floor_line_init(struct knit_floor_line *line, int partner_cpu)
         munmap(page, PAGE);
         return error;
     }
-    line->word = page;
+    line->page = page;
     line->pid = fork();
     if (line->pid == 0) {
         close(pipe_fd[1]);
-        partner(line->word, pipe_fd[0], partner_cpu);
+        partner(line->page, pipe_fd[0], partner_cpu);
     }
     close(pipe_fd[0]);
     line->order_fd = pipe_fd[1];
@@ -71,7 +80,7 @@ int knit_floor_line_init(struct knit_floor_line *line, int partner_cpu)
 
 void knit_floor_line_fini(struct knit_floor_line *line)
 {
-    if (line->word == NULL)
+    if (line->page == NULL)
         return;
     close(line->order_fd);
     if (line->pid > 0) {
@@ -79,7 +88,7 @@ void knit_floor_line_fini(struct knit_floor_line *line)
         (void)kill(line->pid, SIGKILL);
         (void)waitpid(line->pid, NULL, 0);
     }
-    munmap(line->word, PAGE);
+    munmap(line->page, PAGE);
     *line = (struct knit_floor_line){.order_fd = -1};
 }
 
@@ -93,8 +102,9 @@ void knit_floor_line_measure(
     for (uint32_t i = 0; i < order; i++) {
         uint64_t begin = knit_ticks_now();
         line->turns += 2;
-        atomic_store_explicit(line->word, line->turns - 1, memory_order_release);
-        while (atomic_load_explicit(line->word, memory_order_acquire) != line->turns)
+        _Atomic uint64_t *word = word_of(line->page, line->turns);
+        atomic_store_explicit(word, line->turns - 1, memory_order_release);
+        while (atomic_load_explicit(word, memory_order_acquire) != line->turns)
             ;
         if (i > 0)
             knit_typical_record(typical, knit_ticks_now() - begin);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The floor under every call through memory: one cache line to another process and back.
  *
- * Two processes on two cores take turns in writing one word and spin until the other's value shows
+ * Two processes on two cores take turns in writing a word and spin until the other's value shows
  * up. Nothing that waits for an answer from another core can be faster on that machine, so other
  * figures are given as multiples of this one, measured in the same run and in turns with them.
  *
@@ -18,7 +18,7 @@
 #include "bench/typical.h"
 
 struct knit_floor_line {
-    _Atomic uint64_t *word; /* alone in a shared page */
+    _Atomic uint64_t *page; /* shared */
     uint64_t turns;         /* that were taken so far, on both sides */
     int order_fd;
     pid_t pid;

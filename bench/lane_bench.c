@@ -311,7 +311,7 @@ static void report_all(const struct settings *settings, struct scenario *scenari
 static double measure_floor(const struct settings *settings, struct knit_floor_line *line)
 {
     static struct knit_typical typical;
-    if (line->word == NULL)
+    if (line->page == NULL)
         return 0;
     (void)knit_machine_pin(settings->cpu);
     knit_typical_init(&typical);
