@@ -222,7 +222,9 @@ static void wait_lanes(
 {
     uint64_t look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
 
-    knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns);
+    /* What has come is given out before anything else is looked at. */
+    if (knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns))
+        return;
     if (knit_client_now_ns() < look_ns && !knit_local_is_closed(k->local))
         return;
     knit_stream_flush(k);

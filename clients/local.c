@@ -472,12 +472,14 @@ bool knit_local_is_closed(const struct knit_local *local)
     return knit_session_is_closed(local->session);
 }
 
-void knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns)
+bool knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns)
 {
     uint32_t slot = handle != NULL ? handle->slot : KNIT_SLOT_ANY;
+    int r = knit_session_wait(local->session, slot, until_ns);
 
-    if (knit_session_wait(local->session, slot, until_ns) == KNIT_SESSION_E_CLOSED)
+    if (r == KNIT_SESSION_E_CLOSED)
         knit_stream_sleep(&local->k->stream, CLOSED_LOOK_MS);
+    return r == 0;
 }
 
 void knit_local_cancel(struct knit_local *local, struct knit_handle *handle)

@@ -55,8 +55,9 @@ bool knit_local_collect_one(struct knit_local *local, struct knit_handle *handle
 /* The pool has closed the session: only the stream can tell why. */
 bool knit_local_is_closed(const struct knit_local *local);
 
-/* Sleep until something is answered; until_ns is bounded by the next look at the lease. */
-void knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns);
+/* Sleep until something is answered; until_ns is bounded by the next look at the lease. False: it
+ * was not, or the session is closed. */
+bool knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns);
 
 void knit_local_cancel(struct knit_local *local, struct knit_handle *handle);
 
