@@ -42,7 +42,7 @@ for part in ${parts:-aims flat compare}; do
   case $part in
     aims | flat)
       "$here/run.sh" --build "$build" --only "$part" --rounds "$rounds" --format markdown $quick >"$out/$part.new"
-      mv "$out/$part.new" "$out/$part.md" ;;
+      mv "$out/$part.new" "$out/$part".md ;;
     compare)
       "$here/compare.sh" --build "$build" --rounds "$rounds" ${quick:+--seconds 0.01} --out "$out/compare" \
         "${compare[@]}" >/dev/null ;;
@@ -54,10 +54,10 @@ done
 section()
 {
   echo
-  cat "$out/aims.md"
-  cat "$out/compare.md"
+  cat "$out/aims".md
+  cat "$out/compare".md
   printf '\n![calls a second](%s/compare.svg)\n\n' "$link"
-  printf 'With more sessions, connections, tasks and workers: [%s/flat.md](%s/flat.md).\n\n' "$link" "$link"
+  printf 'With more sessions, connections, tasks and workers: [flatness](%s).\n\n' "$link/flat".md
 }
 
 section >"$out/section"

@@ -29,7 +29,7 @@ done
 grep -q '^| shm, empty, one at a time | us | ' "$readme" || fail "no aims"
 grep -q '^| knitting-tcp | ' "$readme" || fail "no comparison"
 grep -q '^| bare (no worker) | ' "$readme" || fail "no peer"
-grep -q '^| shm: sessions | ' "$scratch/results/flat.md" || fail "nothing of flatness"
+grep -q '^| shm: sessions | ' "$scratch/results/flat".md || fail "nothing of flatness"
 ! grep -q 'old figures' "$readme" || fail "old figures stay"
 [ "$(sed -n '1p' "$readme")" = before ] && [ "$(tail -n 1 "$readme")" = after ] || fail "the rest is not what it was"
 
