@@ -380,7 +380,7 @@ bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 /* Arguments of strangers are copied: they could change while the task reads them. */
 static const void *private_copy(struct knit_lane *lane, const void *bytes, size_t len)
 {
-    if (len > lane->copy_size) {
+    if (len > lane->copy_size || lane->copy == NULL) {
         size_t size = len < 65536 ? 65536 : len;
         free(lane->copy);
         lane->copy = malloc(size);
