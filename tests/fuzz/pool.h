@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory of a pool for fuzz targets, and a machine without time around it.
+ *
+ * Segments lie in the heap, where AddressSanitizer sees the first byte beside them. They are made
+ * once and put back to their beginning for each input.
+ *
+ * The linker puts this clock in the place of clock_gettime(), and these futexes in that of
+ * syscall(): each look at the clock takes a microsecond, a sleep ends at once, woken or late. So
+ * one thread can be all workers and callers, one after the other, and an input does the same each
+ * time. Looks at the clock and sleeps are also where a peer may step in between.
+ *
+ * Inputs are read front to back; what is read behind their end is 0.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/layout.h"
+
+enum {
+    POOL_LANES = 3,
+    POOL_SLOTS = 5,
+    POOL_CELLS = 32,
+    POOL_REQUEST_ARENA = 2 * KNIT_PAGE,
+    POOL_REPLY_ARENA = 6 * KNIT_PAGE, /* more than one outcome of a page for each slot */
+    POOL_SESSIONS = 2,
+};
+
+struct pool_session {
+    struct knit_geometry geometry;
+    unsigned char *request_base, *reply_base;
+    size_t request_bytes, reply_bytes;
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+};
+
+struct pool {
+    struct knit_board_view board;
+    struct knit_pool_view pool;
+    unsigned char *board_base, *pool_base;
+    size_t board_bytes, pool_bytes;
+    struct pool_session session[POOL_SESSIONS];
+};
+
+/* Everything as if `start` calls had gone through each ring and each slot before. The same memory
+ * each time. */
+struct pool *pool_begin(uint64_t start);
+
+/* Starts worth trying: the beginning, and shortly before something wraps. */
+uint64_t pool_start(uint8_t number);
+
+/* ---- the machine ---- */
+
+struct machine {
+    uint64_t now_ns;
+    /* Called at each look at the clock and before each sleep; NULL = nobody steps in. */
+    void (*on_step)(void *arg);
+    void *arg;
+    uint32_t wakes, sleeps;
+};
+
+extern struct machine machine;
+
+/* ---- the input ---- */
+
+struct input {
+    const uint8_t *bytes;
+    size_t len, at;
+};
+
+bool input_is_over(const struct input *input);
+uint8_t input_u8(struct input *input);
+uint64_t input_u64(struct input *input);
+/* 0 .. bound - 1, bound at most 256 */
+uint32_t input_below(struct input *input, uint32_t bound);
+/* What may stand in a word in the place of `now`: the ends, a bit or a step beside it, anything. */
+uint64_t input_word(struct input *input, uint64_t now);
