@@ -3,7 +3,8 @@
  *
  *     worker                                 host
  *     HELLO its versions               ->
- *                                      <-    START which modules, bootstrap text, which lane
+ *                                      <-    START which modules, bootstrap text, lane, policy
+ *     CONFINED what holds, or FAILED   ->
  *     LOADING what it is about to do   ->          (as often as it likes: names the culprit of a
  *     crash)
  *     REGISTRY its tasks, or FAILED    ->
@@ -24,10 +25,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fastpath/confine.h"
 #include "fastpath/layout.h"
 
 #define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
-#define KNIT_CONTROL_VERSION   1u
+#define KNIT_CONTROL_VERSION   2u
 #define KNIT_CONTROL_FD        3 /* of the worker's end */
 #define KNIT_CONTROL_FDS_MAX   3
 #define KNIT_CONTROL_TEXT_SIZE 1024
@@ -41,7 +43,8 @@ enum {
 
 enum knit_control_type {
     KNIT_CONTROL_HELLO = 1, /* text: version of the product */
-    KNIT_CONTROL_START,     /* fd: bootstrap text, then the modules, each ended by NUL */
+    KNIT_CONTROL_START,     /* fd: bootstrap text, modules, paths, each ended by NUL */
+    KNIT_CONTROL_CONFINED,  /* text: what of the policy is not enforced */
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
     KNIT_CONTROL_REGISTRY,  /* fd: the announcement of registry.h */
     KNIT_CONTROL_FAILED,    /* text: why it cannot start */
@@ -66,6 +69,9 @@ struct knit_control_start {
     uint32_t lanes;
     uint32_t text_bytes; /* length of the start text */
     uint32_t modules;
+    uint32_t read_paths; /* of the policy, in the start text behind the modules */
+    uint32_t write_paths;
+    struct knit_confine_rules rules;
 };
 
 struct knit_control_registry {
@@ -103,6 +109,7 @@ struct knit_control_message {
     union {
         struct knit_control_hello hello;
         struct knit_control_start start;
+        struct knit_confine_force confined;
         struct knit_control_registry registry;
         struct knit_control_serve serve;
         struct knit_control_attach attach;

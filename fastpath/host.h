@@ -65,6 +65,7 @@ struct knit_worker {
     bool is_stop_sent;
     bool wants_write;            /* epoll also watches for room in the socket */
     bool was_killed;             /* by the pool itself */
+    bool is_confined;            /* has said that it is, whatever that means */
     struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
     uint32_t owner;              /* 0 until it was told to serve */
     int signal, status;
@@ -96,8 +97,11 @@ enum knit_pool_phase {
 struct knit_pool {
     pthread_mutex_t mutex;
     struct knit_pool_options options; /* strings and lists are the pool's own */
-    char *start_text;                 /* bootstrap text and modules, for START */
+    char *start_text;                 /* bootstrap text, modules and paths, for START */
     size_t start_bytes;
+    uint32_t read_paths, write_paths;      /* in it, of the policy */
+    struct knit_confine_force confinement; /* what a worker said last */
+    bool unconfined_told;
     const char **argv;
     bool has_prefix; /* the worker may be a child of the process that is watched */
     enum knit_pool_phase phase;

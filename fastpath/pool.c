@@ -52,6 +52,7 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .stop_ms = 5000,
         .gone_ms = 60000,
     };
+    knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
 }
 
 /* ---- options ---- */
@@ -103,7 +104,8 @@ static int check_options(const struct knit_pool_options *options, char *ret_why,
     if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
         return refuse(ret_why, why_size, "sessions_max is %u, at most %u are possible",
             options->sessions_max, KNIT_POOL_SESSIONS_MAX);
-    return 0;
+    return knit_confine_check(&options->confinement, ret_why, why_size) == 0 ? 0
+                                                                             : KNIT_POOL_E_STARTUP;
 }
 
 static void free_list(const char *const *list)
@@ -146,11 +148,29 @@ static char *put_text(char *to, const char *text)
     return to + size;
 }
 
-/* What START carries: the bootstrap text, then the modules, each with its NUL. */
+static size_t list_bytes(const char *const *list)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
+        bytes += strlen(list[i]) + 1;
+    return bytes;
+}
+
+static char *put_list(char *to, const char *const *list)
+{
+    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
+        to = put_text(to, list[i]);
+    return to;
+}
+
+/* What START carries: the bootstrap text, the modules, the policy's paths, each with its NUL. */
 static int make_start_text(struct knit_pool *pool, const struct knit_pool_options *options)
 {
+    const struct knit_confine_policy *confinement = &options->confinement;
     const char *bootstrap = options->bootstrap != NULL ? options->bootstrap : "";
-    size_t bytes = strlen(bootstrap) + 1;
+    size_t bytes =
+        strlen(bootstrap) + 1 + list_bytes(confinement->read) + list_bytes(confinement->write);
     char *next;
 
     for (uint32_t i = 0; i < options->module_count; i++)
@@ -162,6 +182,9 @@ static int make_start_text(struct knit_pool *pool, const struct knit_pool_option
     next = put_text(pool->start_text, bootstrap);
     for (uint32_t i = 0; i < options->module_count; i++)
         next = put_text(next, options->modules[i]);
+    (void)put_list(put_list(next, confinement->read), confinement->write);
+    pool->read_paths = (uint32_t)list_length(confinement->read);
+    pool->write_paths = (uint32_t)list_length(confinement->write);
     return 0;
 }
 
@@ -176,6 +199,7 @@ static int copy_options(struct knit_pool *pool, const struct knit_pool_options *
     pool->has_prefix = prefix != 0;
     pool->options = *options;
     pool->options.prefix = pool->options.modules = NULL;
+    pool->options.confinement.read = pool->options.confinement.write = NULL;
     pool->options.bootstrap = NULL;
     pool->options.worker_path = strdup(options->worker_path);
     pool->options.environment = copy_list(environment, list_length(environment));
@@ -537,6 +561,7 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     stats.hard_timeouts = pool->hard_timeouts;
     stats.condemned = pool->condemned;
     stats.recovered = pool->recovered;
+    stats.confinement = pool->confinement;
     stats.output_dropped = pool->notices.dropped;
     pthread_mutex_unlock(&pool->mutex);
     *ret_stats = stats;

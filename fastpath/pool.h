@@ -31,6 +31,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "fastpath/confine.h"
 #include "fastpath/layout.h"
 #include "fastpath/registry.h"
 #include "fastpath/session.h"
@@ -59,6 +60,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_TASK_QUARANTINED,  /* task */
     KNIT_POOL_SESSION_CONDEMNED, /* session, text: broke the protocol; end its connection */
     KNIT_POOL_DEGRADED,          /* workers die faster than they work; `again` false = over */
+    KNIT_POOL_UNCONFINED,        /* text: what of the policy is not enforced. Once. */
     KNIT_POOL_OUTPUT_DROPPED,    /* lost = lines that were not handed on, for want of memory */
     KNIT_POOL_STOPPED,           /* after knit_pool_shutdown(): all workers are reaped. Once. */
 };
@@ -118,7 +120,8 @@ struct knit_pool_options {
     uint32_t stop_ms; /* a worker that was told to leave is killed then; 5,000 */
     uint32_t
         gone_ms; /* a task whose session is closed may go on for so long; 60,000; 0 = no limit */
-    struct knit_pool_callbacks callbacks; /* members may be NULL */
+    struct knit_confine_policy confinement; /* unsafe: a program's own modules in its own pool */
+    struct knit_pool_callbacks callbacks;   /* members may be NULL */
 };
 
 void knit_pool_options_init(struct knit_pool_options *options);
@@ -249,9 +252,10 @@ struct knit_pool_stats {
     uint64_t deaths;
     uint64_t hard_timeouts;
     uint64_t condemned;
-    uint64_t recovered;      /* calls that the host answered, for whatever reason */
-    uint32_t quarantined;    /* tasks */
-    uint64_t output_dropped; /* lines, for want of memory */
+    uint64_t recovered;                    /* calls that the host answered, for whatever reason */
+    uint32_t quarantined;                  /* tasks */
+    uint64_t output_dropped;               /* lines, for want of memory */
+    struct knit_confine_force confinement; /* of the worker that said so last */
 };
 
 void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);

@@ -97,6 +97,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
 
     worker->serial = ++pool->next_serial;
     worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
+    worker->is_confined = false;
     worker->owner = 0;
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
@@ -182,10 +183,34 @@ static void hear_hello(
     start.start.lanes = pool->options.workers;
     start.start.text_bytes = (uint32_t)pool->start_bytes;
     start.start.modules = pool->options.module_count;
+    start.start.read_paths = pool->read_paths;
+    start.start.write_paths = pool->write_paths;
+    start.start.rules = pool->options.confinement.rules;
     tell(worker, &start, &fd);
     KNIT_FAULT(SUPERVISOR_AFTER_START);
     (void)close(fd);
     worker->step = KNIT_STEP_REGISTRY;
+}
+
+/* What it says cannot be checked, but it is said before any module is in that process. */
+static void hear_confined(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_UNCONFINED,
+        .lane = worker->lane,
+        .pid = worker->process.pid,
+        .task = KNIT_POOL_TASK_NONE,
+        .text = message->text};
+
+    if (message->confined.profile != pool->options.confinement.rules.profile) {
+        refuse(worker, "it is confined in another way than it was told");
+        return;
+    }
+    worker->is_confined = true;
+    pool->confinement = message->confined;
+    if (message->text[0] != '\0' && !pool->unconfined_told)
+        knit_notices_add_event(&pool->notices, &event);
+    pool->unconfined_told = pool->unconfined_told || message->text[0] != '\0';
 }
 
 /* The announcement's bytes. False: they cannot be had. */
@@ -450,7 +475,11 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
         (void)snprintf(worker->doing, sizeof(worker->doing), "%s", message->text);
     else if (message->type == KNIT_CONTROL_FAILED && is_starting)
         refuse(worker, "%s", message->text);
-    else if (message->type == KNIT_CONTROL_REGISTRY && worker->step == KNIT_STEP_REGISTRY)
+    else if (message->type == KNIT_CONTROL_CONFINED && worker->step == KNIT_STEP_REGISTRY &&
+             !worker->is_confined)
+        hear_confined(pool, worker, message);
+    else if (message->type == KNIT_CONTROL_REGISTRY && worker->step == KNIT_STEP_REGISTRY &&
+             worker->is_confined)
         hear_registry(pool, worker, message->registry.bytes, fds[0]);
     else if (message->type == KNIT_CONTROL_READY && worker->step == KNIT_STEP_READY)
         hear_ready(pool, worker);

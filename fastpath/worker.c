@@ -2,11 +2,11 @@
 /* The program knitting-worker: loads modules, then serves one lane until it is told to stop.
  *
  * It is started by a pool's supervisor and talks to it over descriptor KNIT_CONTROL_FD (control.h).
- * The start is sequential: hello, load, bootstrap, announce, serve. Then there are two threads. The
- * main one runs turns of the lane, and with them the tasks. The other serves the control socket, so
- * that a session can be attached while a task runs for minutes; it touches the lane only through
- * the functions that lane.h gives to a second thread, and it blocks all signals, so that handlers
- * which tasks install run where tasks run.
+ * The start is sequential: hello, confine, load, bootstrap, announce, serve. Then there are two
+ * threads. The main one runs turns of the lane, and with them the tasks. The other serves the
+ * control socket, so that a session can be attached while a task runs for minutes; it touches the
+ * lane only through the functions that lane.h gives to a second thread, and it blocks all signals,
+ * so that handlers which tasks install run where tasks run.
  *
  * A mapping belongs to the main thread from attach to on_detached; then it is unmapped and the host
  * is told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
@@ -27,6 +27,7 @@
 
 #include "config.h"
 #include "fastpath/call.h"
+#include "fastpath/confine.h"
 #include "fastpath/control.h"
 #include "fastpath/lane.h"
 #include "fastpath/module.h"
@@ -55,7 +56,7 @@ struct worker {
     uint32_t index;
     uint32_t lanes;
     char *start_text;
-    const char **paths;
+    const char **paths; /* modules, paths to read, to write; each row NULL-ended */
     struct knit_modules *modules;
     struct knit_runner *runner;
     struct knit_lane *lane;
@@ -143,17 +144,33 @@ static void say_hello(void)
     tell(&message, NULL);
 }
 
-/* The bootstrap text and the modules' paths, one after the other, each with its NUL. */
-static void read_start(struct worker *worker, const struct knit_control_message *message, int fd)
+/* The next `count` strings of the start text, with a NULL behind them. */
+static const char **read_row(char **next, const char *end, const char **row, uint32_t count)
 {
-    size_t bytes = message->start.text_bytes;
-    uint32_t modules = message->start.modules;
+    for (uint32_t i = 0; i < count; i++) {
+        if (*next >= end)
+            give_up("the start text is too short");
+        *row++ = *next;
+        *next += strlen(*next) + 1;
+    }
+    *row = NULL;
+    return row + 1;
+}
+
+/* The bootstrap text, the modules' paths and those of the policy, one after the other, each with
+ * its NUL. */
+static void read_start(struct worker *worker, const struct knit_control_start *said, int fd,
+    struct knit_confine_policy *ret_policy)
+{
+    size_t bytes = said->text_bytes;
+    size_t rows = (size_t)said->modules + said->read_paths + said->write_paths;
+    const char **row;
     char *next, *end;
 
-    if (bytes == 0 || bytes > START_BYTES_MAX || modules > bytes)
+    if (bytes == 0 || bytes > START_BYTES_MAX || rows > bytes)
         give_up("the pool sent a start text of %zu bytes", bytes);
     worker->start_text = malloc(bytes);
-    worker->paths = calloc((size_t)modules + 1, sizeof(*worker->paths));
+    worker->paths = calloc(rows + 3, sizeof(*worker->paths));
     if (worker->start_text == NULL || worker->paths == NULL)
         give_up("out of memory");
     if (pread(fd, worker->start_text, bytes, 0) != (ssize_t)bytes ||
@@ -162,12 +179,28 @@ static void read_start(struct worker *worker, const struct knit_control_message 
     (void)close(fd);
     end = worker->start_text + bytes;
     next = worker->start_text + strlen(worker->start_text) + 1;
-    for (uint32_t i = 0; i < modules; i++) {
-        if (next >= end)
-            give_up("the start text is too short");
-        worker->paths[i] = next;
-        next += strlen(next) + 1;
-    }
+    ret_policy->rules = said->rules;
+    row = read_row(&next, end, worker->paths, said->modules);
+    ret_policy->read = row;
+    row = read_row(&next, end, row, said->read_paths);
+    ret_policy->write = row;
+    (void)read_row(&next, end, row, said->write_paths);
+}
+
+/* Before anything of a module is mapped, and while there is one thread. */
+static void confine(const struct worker *worker, const struct knit_confine_policy *policy)
+{
+    struct knit_control_message message;
+    char missing[KNIT_CONFINE_WHY_SIZE] = "";
+    int error;
+
+    knit_control_init(&message, KNIT_CONTROL_CONFINED);
+    error = knit_confine_apply(policy, worker->paths, &message.confined, missing, sizeof(missing));
+    if (error != 0)
+        give_up("permission %s cannot be enforced: %s", knit_confine_name(policy->rules.profile),
+            missing);
+    (void)snprintf(message.text, sizeof(message.text), "%s", missing);
+    tell(&message, NULL);
 }
 
 static void load(struct worker *worker, uint32_t modules)
@@ -331,6 +364,7 @@ static void *serve_control(void *arg)
             break;
         case KNIT_CONTROL_HELLO:
         case KNIT_CONTROL_START:
+        case KNIT_CONTROL_CONFINED:
         case KNIT_CONTROL_LOADING:
         case KNIT_CONTROL_REGISTRY:
         case KNIT_CONTROL_FAILED:
@@ -432,6 +466,7 @@ int main(int argc, char **argv)
     static struct worker worker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct knit_control_message message;
+    struct knit_confine_policy policy;
     int fds[KNIT_CONTROL_FDS_MAX];
 
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -451,7 +486,8 @@ int main(int argc, char **argv)
     worker.lanes = message.start.lanes;
     if (worker.lanes == 0 || worker.lanes > KNIT_LANES_MAX || worker.index >= worker.lanes)
         give_up("the pool sent lane %u of %u", worker.index, worker.lanes);
-    read_start(&worker, &message, fds[0]);
+    read_start(&worker, &message.start, fds[0], &policy);
+    confine(&worker, &policy);
     load(&worker, message.start.modules);
     announce(&worker);
     expect(KNIT_CONTROL_SERVE, &message, fds);

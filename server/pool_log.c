@@ -88,6 +88,10 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             event->again ? "degraded: workers die faster than they work" : "no longer degraded",
             KNIT_LOG_NUMBER("lane", event->lane));
         break;
+    case KNIT_POOL_UNCONFINED:
+        knit_log(log, KNIT_LOG_WARNING, "workers are not confined in full",
+            KNIT_LOG_TEXT("reason", event->text));
+        break;
     case KNIT_POOL_OUTPUT_DROPPED:
         knit_log(log, KNIT_LOG_WARNING, "task output was dropped",
             KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),

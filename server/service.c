@@ -27,6 +27,7 @@
 #include "config.h"
 #include "fastpath/pool.h"
 #include "server/access.h"
+#include "server/confinement.h"
 #include "server/endpoint.h"
 #include "server/listener.h"
 #include "server/log.h"
@@ -424,8 +425,8 @@ static void on_pool(evutil_socket_t fd, short events, void *arg)
     end_if_stopped(service);
 }
 
-static int start_pool(
-    struct service *service, const char *worker, char **modules, struct knit_sentence *why)
+static int start_pool(struct service *service, const char *worker, char **modules,
+    const struct knit_confine_policy *confinement, struct knit_sentence *why)
 {
     const struct knit_settings *settings = service->settings;
     char reason[KNIT_POOL_WHY_BYTES] = "";
@@ -450,6 +451,7 @@ static int start_pool(
     if (options.reply_budget_bytes < settings->payload_max_bytes)
         options.reply_budget_bytes = settings->payload_max_bytes;
     options.hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
+    options.confinement = *confinement;
     options.callbacks.on_output = on_output;
     options.callbacks.on_event = on_pool_event;
     options.callbacks.arg = service;
@@ -467,8 +469,20 @@ static int start_pool(
     return 0;
 }
 
+/* Before the first thread, and after the sockets, whose ports and groups may have needed it.
+ * Workers that are `unsafe` keep what the daemon keeps. */
+static void drop_privileges(struct service *service, enum knit_confine_profile profile)
+{
+    int r = profile == KNIT_CONFINE_UNSAFE ? 0 : knit_confine_host(NULL);
+
+    if (r != 0)
+        knit_log(&service->log, KNIT_LOG_WARNING, "the daemon keeps privileges it does not need",
+            KNIT_LOG_TEXT("reason", strerror(-r)));
+}
+
 static int open_pool(struct service *service, struct knit_sentence *why)
 {
+    struct knit_confine_policy confinement = {0};
     char worker[PATH_MAX];
     char **modules = NULL;
     int r = knit_places_find_worker(service->settings->worker_program, worker, why);
@@ -476,7 +490,12 @@ static int open_pool(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = knit_places_find_modules(&service->settings->modules, &modules, why);
     if (r == 0)
-        r = start_pool(service, worker, modules, why);
+        r = knit_confinement_policy(service->settings, &confinement, why);
+    if (r == 0)
+        drop_privileges(service, (enum knit_confine_profile)confinement.rules.profile);
+    if (r == 0)
+        r = start_pool(service, worker, modules, &confinement, why);
+    knit_confinement_policy_free(&confinement);
     knit_places_free(modules);
     return r;
 }
@@ -633,6 +652,7 @@ static void stop(struct service *service)
 
 int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why)
 {
+    struct knit_confine_policy confinement = {0};
     struct knit_access access = {0};
     struct knit_endpoint endpoint;
     char worker[PATH_MAX];
@@ -648,6 +668,9 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
         r = knit_places_find_worker(settings->worker_program, worker, why);
     if (r == 0)
         r = knit_places_find_modules(&settings->modules, &modules, why);
+    if (r == 0)
+        r = knit_confinement_policy(settings, &confinement, why);
+    knit_confinement_policy_free(&confinement);
     knit_places_free(modules);
     knit_access_fini(&access);
     return r;

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/confinement.h"
+
 /* What a value needs to be put in its place. */
 struct assignment {
     struct knit_settings *settings;
@@ -414,5 +416,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             "pool.payload_initial_bytes: expected at most payload_max_bytes, %llu, not %llu",
             (unsigned long long)settings->payload_max_bytes,
             (unsigned long long)settings->payload_initial_bytes);
+    if (knit_confinement_check(settings, why) != 0)
+        return KNIT_SETTING_E_REFUSED;
     return resolve_debug(settings, why);
 }

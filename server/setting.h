@@ -118,6 +118,18 @@ struct knit_settings {
     uint64_t spin_us;
     uint64_t park_ms;
     uint64_t pause_ns;
+    uint64_t permission; /* index of its choices; the rest of it is for confinement.c */
+    struct knit_list read_paths;
+    struct knit_list write_paths;
+    struct knit_list connect_ports;
+    struct knit_list listen_ports;
+    uint64_t udp_sockets;
+    uint64_t unix_sockets;
+    uint64_t exec_programs;
+    uint64_t memory_max_bytes;
+    uint64_t files_max;
+    uint64_t core_max_bytes;
+    uint64_t file_max_bytes;
     /* [log] */
     uint64_t level;
     struct knit_list debug;

@@ -15,6 +15,7 @@
 
 static const char *const balancers[] = {
     "robinRound", "firstIdle", "randomLane", "firstIdleOrRandom", "roundRobin", NULL};
+static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
 const struct knit_setting knit_setting_table[] = {
@@ -99,6 +100,48 @@ const struct knit_setting knit_setting_table[] = {
         "Longest such sleep; 0 until it is woken, which is all that is needed."},
     {"worker", "pause_ns", NULL, KNIT_SETTING_NUMBER, AT(pause_ns), 0, 1000000, NULL, "250", "NS",
         "Pause between two looks while it looks; 0 does not pause."},
+    {"worker", "permission", NULL, KNIT_SETTING_CHOICE, AT(permission), 0, 0, permissions, "strict",
+        "NAME",
+        "What tasks may touch. strict: read modules, libraries and read_paths, nothing else. "
+        "custom: "
+        "that, and what the keys below open. unsafe: whatever the daemon's user may. Given, it is "
+        "enforced or the daemon does not start; left out, it is enforced as far as the kernel "
+        "can."},
+    {"worker", "read_paths", NULL, KNIT_SETTING_PATH_LIST, AT(read_paths), 0, 256, NULL, NULL,
+        "PATH...", "Files and folders tasks may read; may be given several times."},
+    {"worker", "write_paths", NULL, KNIT_SETTING_PATH_LIST, AT(write_paths), 0, 256, NULL, NULL,
+        "PATH...",
+        "Files and folders tasks may read, write, make and remove; needs permission custom."},
+    {"worker", "connect_ports", NULL, KNIT_SETTING_LIST, AT(connect_ports), 0, 64, NULL, NULL,
+        "PORT...",
+        "TCP ports tasks may connect to, or the word any; needs permission custom, and Linux 6.7 "
+        "unless it is any."},
+    {"worker", "listen_ports", NULL, KNIT_SETTING_LIST, AT(listen_ports), 0, 64, NULL, NULL,
+        "PORT...", "TCP ports tasks may listen on, likewise."},
+    {"worker", "udp_sockets", NULL, KNIT_SETTING_SWITCH, AT(udp_sockets), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may send and receive datagrams, name lookups among them; needs permission "
+        "custom."},
+    {"worker", "unix_sockets", NULL, KNIT_SETTING_SWITCH, AT(unix_sockets), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may connect to unix sockets, the daemon's own among them; needs permission "
+        "custom."},
+    {"worker", "exec_programs", NULL, KNIT_SETTING_SWITCH, AT(exec_programs), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may run programs of the system's folders and of read_paths, confined as "
+        "they "
+        "are; needs permission custom."},
+    {"worker", "memory_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(memory_max_bytes), OFF,
+        1024 * 1024 * GIB, NULL, "0", "BYTES",
+        "Private memory a worker may have (RLIMIT_DATA); 0 no limit."},
+    {"worker", "files_max", NULL, KNIT_SETTING_NUMBER, AT(files_max), OFF, 1048576, NULL, "0",
+        "COUNT", "Descriptors a worker may have open; 0 as many as the daemon."},
+    {"worker", "core_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(core_max_bytes), 0,
+        1024 * 1024 * GIB, NULL, "auto", "BYTES",
+        "Size of the core dump of a worker that crashes; auto is none, and with permission unsafe "
+        "the daemon's own limit."},
+    {"worker", "file_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(file_max_bytes), OFF,
+        1024 * 1024 * GIB, NULL, "0", "BYTES", "Size to which a file may be written; 0 no limit."},
 
     {"log", "level", "log-level", KNIT_SETTING_CHOICE, AT(level), 0, 0, levels, "info", "LEVEL",
         "Least important lines that are written: error, warning, info or debug."},

@@ -43,13 +43,31 @@ static void put_loops(struct knit_writer *writer, const struct knit_loops *loops
 #undef KNIT_COUNTER_PUT
 }
 
+/* What the workers said holds. Ports that Landlock does not know are closed with all sockets,
+ * unless the start was refused. */
+static void put_confinement(struct knit_writer *writer, const struct knit_confine_force *force)
+{
+    const char *name = knit_confine_name(force->profile);
+
+    knit_writer_text(writer, "confinement");
+    knit_writer_map(writer, 7);
+    knit_writer_text(writer, "permission");
+    knit_writer_text(writer, name ? name : "");
+    put_uint(writer, "landlock_abi", (uint64_t)(force->landlock_abi > 0 ? force->landlock_abi : 0));
+    put_bool(writer, "privileges", force->parts & KNIT_CONFINE_PRIVILEGES);
+    put_bool(writer, "files", force->parts & KNIT_CONFINE_FILES);
+    put_bool(writer, "ports", force->parts & KNIT_CONFINE_PORTS);
+    put_bool(writer, "scopes", force->parts & KNIT_CONFINE_SCOPES);
+    put_bool(writer, "calls", force->parts & KNIT_CONFINE_CALLS);
+}
+
 static void put_pool(struct knit_writer *writer, struct knit_pool *pool)
 {
     struct knit_pool_stats stats;
 
     knit_pool_stats(pool, &stats);
     knit_writer_text(writer, "pool");
-    knit_writer_map(writer, 13);
+    knit_writer_map(writer, 14);
     put_uint(writer, "lanes", stats.lanes);
     put_uint(writer, "lanes_serving", stats.lanes_serving);
     put_bool(writer, "is_degraded", stats.is_degraded);
@@ -63,6 +81,7 @@ static void put_pool(struct knit_writer *writer, struct knit_pool *pool)
     put_uint(writer, "recovered", stats.recovered);
     put_uint(writer, "quarantined", stats.quarantined);
     put_uint(writer, "output_dropped", stats.output_dropped);
+    put_confinement(writer, &stats.confinement);
 }
 
 static void put_lane(struct knit_writer *writer, struct knit_pool *pool, uint32_t lane)
