@@ -121,7 +121,9 @@ static void on_written(const void *bytes, size_t len, void *arg)
 /* False: it was not possible, copy. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
-    size_t copied = knit_output_waiting(connection) - connection->pinned_bytes;
+    size_t waiting = knit_output_waiting(connection);
+    /* A block that has left in part is pinned as a whole. */
+    size_t copied = waiting > connection->pinned_bytes ? waiting - connection->pinned_bytes : 0;
     size_t arena = connection->loop->all->settings->payload_max_bytes;
     struct knit_router *router = &connection->loop->router;
     struct pin *pin;

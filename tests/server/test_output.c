@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Readers that are slow, or do not read at all: whose memory that costs, and that nobody loses a
+ * reply. On a loop whose turns the test makes (turns.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+#include "tests/server/turns.h"
+#include "tests/support/deadline.h"
+
+/* The loop's socket takes about this much before it is full. */
+static void narrow(struct turns_caller *caller)
+{
+    int bytes = 4096;
+
+    assert_int_equal(
+        setsockopt(caller->connection->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+}
+
+static void a_slow_reader_is_not_read_until_it_reads(void **state)
+{
+    enum { CALLS = 200 };
+    struct turns turns;
+    struct turns_caller caller;
+    uint32_t sent = 0;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.output_max_bytes = 64 * 1024;
+    turns_connect(&turns, &caller);
+    narrow(&caller);
+    while (!(caller.connection->pauses & KNIT_PAUSE_OUTPUT)) {
+        assert_true(sent < CALLS);
+        assert_true(turns_request(&caller, "echo", 4000, ++sent, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    }
+    assert_true(sent >= 64 * 1024 / 4100);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.waits_for_reader), 1);
+    /* A message more stays where it is. */
+    assert_true(turns_request(&caller, "echo", 10, ++sent, 1, NULL));
+    for (int i = 0; i < 20; i++)
+        (void)turns_turn(&turns);
+    assert_true(turns_is_idle(&turns));
+    assert_int_equal(caller.connection->calls.count, 0);
+    turns_expect(&caller, sent);
+    assert_int_equal(caller.connection->pauses, 0);
+    assert_int_equal(knit_output_waiting(caller.connection), 0);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* A large result is not copied: it keeps its slot and its block, which count as the connection's,
+ * until its last byte has left. */
+static void large_results_stay_in_the_arena_until_they_are_written(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    narrow(&caller);
+    assert_true(turns_request(&caller, "room", 32 * 1024, 1, 4, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 4, 10000));
+    assert_int_equal(caller.connection->further_slots, 4);
+    assert_int_equal(caller.connection->calls.count, 0);
+    assert_int_equal(knit_router_outstanding(&turns.loop.router), 0);
+    turns_expect(&caller, 4);
+    assert_int_equal(turns.loop.router.pinned, 0);
+    assert_int_equal(turns.loop.router.pinned_bytes, 0);
+    assert_int_equal(caller.connection->further_slots, 0);
+    assert_int_equal(caller.connection->pinned_bytes, 0);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* Beyond its share of the arena its results are copied. */
+static void one_reader_pins_an_eighth_of_the_arena(void **state)
+{
+    enum { LEN = 128 * 1024, CALLS = 16 };
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.output_max_bytes = 16 << 20;
+    turns_connect(&turns, &caller);
+    narrow(&caller);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        assert_true(turns_request(&caller, "room", LEN, i, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && knit_output_waiting(caller.connection) > i * LEN, 10000));
+    }
+    assert_true(caller.connection->pinned_bytes <= TURNS_ARENA_BYTES / 8);
+    assert_true(caller.connection->pinned_bytes > 0);
+    turns_expect(&caller, CALLS);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* One that leaves with all that unread gives everything back. */
+static void a_reader_that_leaves_gives_its_slots_back(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    narrow(&caller);
+    assert_true(turns_request(&caller, "room", 32 * 1024, 1, 6, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 6, 10000));
+    turns_leave(&caller);
+    assert_int_equal(turns.loop.router.pinned, 0);
+    assert_true(turns_is_idle(&turns));
+    turns_fini(&turns);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_slow_reader_is_not_read_until_it_reads),
+        cmocka_unit_test(large_results_stay_in_the_arena_until_they_are_written),
+        cmocka_unit_test(one_reader_pins_an_eighth_of_the_arena),
+        cmocka_unit_test(a_reader_that_leaves_gives_its_slots_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See turns.h. The turn is that of server/loop.c without its sleeping. */
+#include "tests/server/turns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/bell.h"
+#include "proto/head.h"
+#include "proto/writer.h"
+#include "server/sentence.h"
+#include "tests/support/deadline.h"
+
+enum { BYTES_MAX = 8 << 20 };
+
+static void on_sweep(evutil_socket_t fd, short events, void *arg)
+{
+    (void)fd, (void)events, (void)arg;
+}
+
+static struct knit_registry *make_registry(void)
+{
+    /* In the order of enum lanes_task, which are their numbers. */
+    static const char *const signatures[] = {"echo(value: any) -> any", "count(value: any) -> any",
+        "spin(value: any) -> any", "gate(value: any) -> any", "room(value: any) -> any"};
+    struct knit_registry *registry = knit_registry_new(KNIT_REGISTRY_EPOCH_FIRST);
+
+    for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) {
+        struct knit_registry_task task = {.doc = ""};
+        struct knit_signature *signature = NULL;
+
+        assert_int_equal(
+            knit_signature_parse(signatures[i], strlen(signatures[i]), &signature, NULL), 0);
+        assert_int_equal(knit_registry_add(registry, &task, signature), 0);
+    }
+    return registry;
+}
+
+void turns_init(struct turns *turns)
+{
+    struct knit_loop *loop = &turns->loop;
+    struct lanes_session *side;
+    struct knit_sentence why;
+
+    memset(turns, 0, sizeof *turns);
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
+    lanes_init(&turns->lanes, 1, false, 20);
+    side = lanes_add_session(&turns->lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
+    turns->registry = make_registry();
+    assert_int_equal(knit_settings_init(&turns->settings, &why), 0);
+    turns->settings.message_max_bytes = 1 << 20;
+    turns->settings.max_payload_bytes = 1 << 19;
+    turns->settings.payload_max_bytes = TURNS_ARENA_BYTES;
+    turns->settings.slots = TURNS_SLOTS;
+    knit_log_init(&turns->log, STDERR_FILENO, KNIT_LOG_ERROR);
+    turns->loops = (struct knit_loops){
+        .settings = &turns->settings, .log = &turns->log, .count = 1, .items = loop};
+    turns->session = (struct knit_pool_session){.session = side->session,
+        .reply = side->reply,
+        .geometry = side->geometry,
+        .bell_fd = side->bell_fd};
+    loop->all = &turns->loops;
+    loop->base = event_base_new();
+    loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
+    loop->read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES);
+    loop->router = (struct knit_router){.loop = loop,
+        .session = &turns->session,
+        .registry = turns->registry,
+        .records = calloc(TURNS_SLOTS, sizeof *loop->router.records),
+        .slots = TURNS_SLOTS,
+        .next_ns = UINT64_MAX};
+    assert_true(loop->base != NULL && loop->read_buffer != NULL && loop->router.records != NULL);
+    TAILQ_INIT(&loop->router.waiting);
+    TAILQ_INIT(&loop->connections);
+    TAILQ_INIT(&loop->dirty);
+    TAILQ_INIT(&loop->ready);
+    TAILQ_INIT(&loop->watched);
+    TAILQ_INIT(&loop->idle);
+    TAILQ_INIT(&loop->dead);
+    knit_buffer_init(&loop->scratch, 1 << 22);
+    lanes_start_worker(&turns->lanes, 0, 5);
+}
+
+void turns_fini(struct turns *turns)
+{
+    struct knit_loop *loop = &turns->loop;
+
+    atomic_store_explicit(&turns->lanes.gate, 1, memory_order_release);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(turns) && turns_is_idle(turns), 10000));
+    assert_true(TAILQ_EMPTY(&loop->connections));
+    lanes_fini(&turns->lanes);
+    event_free(loop->sweep_event);
+    event_base_free(loop->base);
+    knit_buffer_fini(&loop->scratch);
+    free(loop->read_buffer);
+    free(loop->router.records);
+    knit_registry_free(turns->registry);
+    knit_log_fini(&turns->log);
+    knit_settings_fini(&turns->settings);
+}
+
+bool turns_turn(struct turns *turns)
+{
+    struct knit_loop *loop = &turns->loop;
+    struct knit_connections ready = TAILQ_HEAD_INITIALIZER(ready);
+    struct knit_connection *connection;
+
+    (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    knit_loop_tick(loop);
+    TAILQ_CONCAT(&ready, &loop->ready, in_ready);
+    while ((connection = TAILQ_FIRST(&ready))) {
+        TAILQ_REMOVE(&ready, connection, in_ready);
+        connection->lists &= (uint8_t)~KNIT_IN_READY;
+        knit_connection_resume(connection);
+    }
+    (void)knit_router_turn(&loop->router);
+    while ((connection = TAILQ_FIRST(&loop->dirty))) {
+        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
+        connection->lists &= (uint8_t)~KNIT_IN_DIRTY;
+        knit_output_flush(connection);
+    }
+    while ((connection = TAILQ_FIRST(&loop->dead))) {
+        TAILQ_REMOVE(&loop->dead, connection, in_all);
+        knit_connection_free(connection);
+    }
+    /* As before a sleep: a worker that parked meanwhile is rung. */
+    (void)knit_session_arm(turns->session.session);
+    knit_session_disarm(turns->session.session);
+    return true;
+}
+
+bool turns_is_idle(struct turns *turns)
+{
+    return knit_session_slots_free(turns->session.session) == TURNS_SLOTS;
+}
+
+/* ---- callers ---- */
+
+void turns_connect(struct turns *turns, struct turns_caller *caller)
+{
+    int fds[2];
+
+    *caller = (struct turns_caller){.turns = turns};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(knit_connection_open(&turns->loop, fds[0], false), 0);
+    caller->connection = TAILQ_LAST(&turns->loop.connections, knit_connections);
+    caller->fd = fds[1];
+    caller->bytes = malloc(BYTES_MAX);
+    assert_non_null(caller->bytes);
+    knit_scan_init(&caller->scan, NULL);
+}
+
+static bool is_gone(const struct turns_caller *caller)
+{
+    const struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &caller->turns->loop.connections, in_all)
+    if (connection == caller->connection)
+        return false;
+    return true;
+}
+
+void turns_leave(struct turns_caller *caller)
+{
+    close(caller->fd);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(caller->turns) && is_gone(caller), 10000));
+    free(caller->bytes);
+}
+
+static bool send_all(struct turns_caller *caller, struct knit_buffer *buffer)
+{
+    ssize_t sent = send(caller->fd, buffer->bytes, buffer->len, MSG_NOSIGNAL);
+    bool whole = sent == (ssize_t)buffer->len;
+
+    assert_int_equal(buffer->error, 0);
+    knit_buffer_fini(buffer);
+    return whole;
+}
+
+static void put_params(struct knit_buffer *params, size_t len)
+{
+    struct knit_writer writer;
+    void *zeros = calloc(1, len + 1);
+
+    assert_non_null(zeros);
+    knit_buffer_init(params, len + 16);
+    knit_writer_init(&writer, params);
+    knit_writer_array(&writer, 1);
+    knit_writer_bin(&writer, zeros, len);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    free(zeros);
+}
+
+bool turns_request(struct turns_caller *caller, const char *task, size_t len, uint32_t first,
+    uint32_t count, const struct knit_options *options)
+{
+    const struct knit_method method = {.name = knit_span_text(task)};
+    struct knit_buffer buffer, params;
+
+    put_params(&params, len);
+    knit_buffer_init(&buffer, BYTES_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(knit_message_put_request(
+                             &buffer, first + i, &method, knit_buffer_span(&params), options),
+            0);
+    knit_buffer_fini(&params);
+    return send_all(caller, &buffer);
+}
+
+void turns_notify(struct turns_caller *caller, const char *task, uint32_t count)
+{
+    const struct knit_method method = {.name = knit_span_text(task)};
+    struct knit_buffer buffer;
+
+    knit_buffer_init(&buffer, BYTES_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(
+            knit_message_put_notification(&buffer, &method, knit_span("\x91\x01", 2)), 0);
+    assert_true(send_all(caller, &buffer));
+}
+
+static void take(struct turns_caller *caller, const uint8_t *bytes, size_t len)
+{
+    struct knit_message message;
+    const char *reason;
+
+    assert_int_equal(knit_message_parse(bytes, len, &caller->scan, &message, &reason), 0);
+    assert_int_equal(message.kind, KNIT_MESSAGE_RESPONSE);
+    caller->responses++;
+    caller->msgid = message.msgid;
+    caller->code = 0;
+    caller->result_len = message.result.len;
+    if (message.error.bytes) {
+        struct knit_head head;
+
+        /* The plain form is a str that begins with the number: "303 TIMEOUT ...". */
+        assert_int_equal(knit_head_read(message.error.bytes, message.error.len, &head), 0);
+        assert_int_equal(head.type, KNIT_HEAD_STR);
+        caller->code = (uint32_t)strtoul((const char *)message.error.bytes + head.size, NULL, 10);
+    }
+}
+
+bool turns_read(struct turns_caller *caller)
+{
+    for (;;) {
+        ssize_t got = recv(caller->fd, caller->bytes + caller->len, BYTES_MAX - caller->len, 0);
+        size_t begin = 0;
+
+        if (got <= 0)
+            return got < 0 && errno == EAGAIN;
+        caller->len += (size_t)got;
+        while (begin + caller->used < caller->len) {
+            size_t used;
+            int r = knit_scan_feed(&caller->scan, caller->bytes + begin + caller->used,
+                caller->len - begin - caller->used, &used);
+
+            caller->used += used;
+            if (r == 0)
+                break;
+            assert_int_equal(r, KNIT_SCAN_E_DONE);
+            take(caller, caller->bytes + begin, caller->used);
+            knit_scan_reset(&caller->scan);
+            begin += caller->used;
+            caller->used = 0;
+        }
+        caller->len -= begin;
+        memmove(caller->bytes, caller->bytes + begin, caller->len);
+    }
+}
+
+void turns_expect(struct turns_caller *caller, uint32_t responses)
+{
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(caller->turns) && turns_read(caller) && caller->responses >= responses, 10000));
+    assert_int_equal(caller->responses, responses);
+}
