@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading and dispatching: short reads, limits, half-closed and broken streams, on a loop whose
+ * turns the test makes (turns.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "tests/server/turns.h"
+#include "tests/support/deadline.h"
+
+static const struct knit_method echo = {.name = {(const uint8_t *)"echo", 4}};
+
+static void a_message_may_come_byte_by_byte(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+    struct knit_buffer buffer;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    knit_buffer_init(&buffer, 4096);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(
+            knit_message_put_request(&buffer, 70000 + i, &echo, knit_span("\x91\xa2hi", 4), NULL),
+            0);
+    for (size_t i = 0; i < buffer.len; i++) {
+        assert_int_equal(send(caller.fd, buffer.bytes + i, 1, 0), 1);
+        (void)turns_turn(&turns);
+    }
+    turns_expect(&caller, 3);
+    assert_int_equal(caller.code, 0);
+    /* What it had to keep is given back. */
+    assert_null(caller.connection->input.bytes);
+    knit_buffer_fini(&buffer);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void a_large_message_is_read_into_its_own_memory(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+    int small = 4096;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    (void)setsockopt(caller.connection->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(turns_request(&caller, "room", 100000, i, 1, NULL));
+        turns_expect(&caller, i + 1);
+        assert_int_equal(caller.code, 0);
+        assert_true(caller.result_len >= 100000);
+    }
+    assert_null(caller.connection->input.bytes);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void calls_beyond_in_flight_max_wait_in_the_socket(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.in_flight_max = 4;
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "gate", 1, 1, 10, NULL));
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+    assert_int_equal(caller.connection->calls.count, 4);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&caller, 10);
+    assert_int_equal(caller.connection->pauses, 0);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* Four times the limit is passed over; a message that is longer still ends the stream. */
+static void a_message_that_is_too_large_is_refused_and_the_next_one_served(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.message_max_bytes = 1000;
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "echo", 3000, 1, 1, NULL));
+    turns_expect(&caller, 1);
+    assert_int_equal(caller.msgid, 1);
+    assert_int_equal(caller.code, KNIT_TOO_LARGE);
+    assert_true(turns_request(&caller, "echo", 10, 2, 1, NULL));
+    turns_expect(&caller, 2);
+    assert_int_equal(caller.msgid, 2);
+    assert_int_equal(caller.code, 0);
+    assert_true(turns_request(&caller, "echo", 5000, 3, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+    assert_int_equal(caller.msgid, 3);
+    assert_int_equal(caller.code, KNIT_TOO_LARGE);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void the_end_of_the_callers_stream_aborts_its_calls(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "gate", 1, 1, 3, NULL));
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && atomic_load_explicit(&turns.lanes.at_gate, memory_order_acquire) == 1,
+        10000));
+    assert_int_equal(shutdown(caller.fd, SHUT_WR), 0);
+    /* The gate stays shut: the running call ends because it sees its abort. */
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    assert_false(turns_read(&caller));
+    assert_int_equal(caller.responses, 0);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.connections_closed), 1);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* After the last word the stream ends, and what the caller still sends does not reset it. */
+static void a_stream_without_boundaries_ends(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "echo", 10, 1, 1, NULL));
+    turns_expect(&caller, 1);
+    assert_int_equal(send(caller.fd, "\xc1\xc1\xc1", 3, 0), 3);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+    assert_int_equal(knit_counter_read(&turns.loop.counters.messages_bad), 1);
+    assert_int_equal(send(caller.fd, "more", 4, MSG_NOSIGNAL), 4);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void a_msgid_twice_in_flight_ends_the_stream_and_the_calls(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
+    assert_true(turns_request(&caller, "echo", 1, 7, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+    assert_int_equal(caller.responses, 1);
+    assert_int_equal(caller.code, KNIT_BAD_MESSAGE);
+    turns_leave(&caller);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    turns_fini(&turns);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_message_may_come_byte_by_byte),
+        cmocka_unit_test(a_large_message_is_read_into_its_own_memory),
+        cmocka_unit_test(calls_beyond_in_flight_max_wait_in_the_socket),
+        cmocka_unit_test(a_message_that_is_too_large_is_refused_and_the_next_one_served),
+        cmocka_unit_test(the_end_of_the_callers_stream_aborts_its_calls),
+        cmocka_unit_test(a_stream_without_boundaries_ends),
+        cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a message to a slot and back: shares of the slots, waiting for one, deadlines, cancelling,
+ * callers that go. On a loop whose turns the test makes (turns.h); a worker that stands at the gate
+ * keeps what is queued.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "tests/server/turns.h"
+#include "tests/support/deadline.h"
+
+enum { SHARE_ALONE = 40, RESERVE = TURNS_SLOTS / 16 };
+
+static void block(struct turns *turns, struct turns_caller *caller)
+{
+    assert_true(turns_request(caller, "gate", 1, 1000000, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(turns) && atomic_load_explicit(&turns->lanes.at_gate, memory_order_acquire) == 1,
+        10000));
+}
+
+static uint32_t slots_free(const struct turns *turns)
+{
+    return knit_session_slots_free(turns->session.session);
+}
+
+static void a_connection_has_a_share_of_the_slots(void **state)
+{
+    struct turns turns;
+    struct turns_caller greedy, second, modest;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &greedy);
+    turns_connect(&turns, &second);
+    turns_connect(&turns, &modest);
+    block(&turns, &greedy);
+    assert_true(turns_request(&greedy, "echo", 1, 1, 100, NULL));
+    assert_true(turns_request(&second, "echo", 1, 1, 100, NULL));
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->pauses == KNIT_PAUSE_IN_FLIGHT &&
+                            second.connection->pauses == KNIT_PAUSE_IN_FLIGHT,
+            10000));
+    assert_true(greedy.connection->calls.count <= SHARE_ALONE);
+    assert_true(slots_free(&turns) > RESERVE);
+    assert_true(TAILQ_EMPTY(&turns.loop.router.waiting));
+    assert_true(turns_request(&modest, "echo", 1, 1, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 1, 10000));
+    assert_int_equal(modest.connection->pauses, 0);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&greedy, 101);
+    turns_expect(&second, 100);
+    turns_expect(&modest, 1);
+    turns_leave(&greedy);
+    turns_leave(&second);
+    turns_leave(&modest);
+    turns_fini(&turns);
+}
+
+static void notifications_count_in_the_share(void **state)
+{
+    struct turns turns;
+    struct turns_caller greedy, modest;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &greedy);
+    turns_connect(&turns, &modest);
+    block(&turns, &modest);
+    turns_notify(&greedy, "echo", 200);
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && greedy.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+    assert_int_equal(greedy.connection->calls.count, 0);
+    assert_true(greedy.connection->further_slots <= SHARE_ALONE);
+    assert_true(slots_free(&turns) > RESERVE);
+    /* Gone, it leaves calls that nobody counts; they run all the same. */
+    turns_leave(&greedy);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&modest, 1);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    turns_leave(&modest);
+    turns_fini(&turns);
+}
+
+/* With more connections than slots some wait, in turn, and all are served. */
+static void connections_without_any_slot_wait_for_one(void **state)
+{
+    enum { CALLERS = TURNS_SLOTS + 20 };
+    static struct turns_caller callers[CALLERS];
+    struct turns turns;
+    uint32_t waiting = 0;
+
+    (void)state;
+    turns_init(&turns);
+    for (uint32_t i = 0; i < CALLERS; i++) {
+        turns_connect(&turns, &callers[i]);
+        assert_true(turns_request(&callers[i], "gate", 1, 1, 1, NULL));
+    }
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && slots_free(&turns) == 0, 10000));
+    for (int i = 0; i < 20; i++)
+        (void)turns_turn(&turns);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        waiting += callers[i].connection->pauses == KNIT_PAUSE_SLOT;
+    assert_int_equal(waiting, CALLERS - TURNS_SLOTS);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        turns_expect(&callers[i], 1);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        turns_leave(&callers[i]);
+    turns_fini(&turns);
+}
+
+static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    block(&turns, &caller);
+    options.timeout_ns = 20000000;
+    assert_true(turns_request(&caller, "echo", 1, 1, 5, &options));
+    options = knit_options();
+    options.queue_ns = 20000000;
+    assert_true(turns_request(&caller, "echo", 1, 11, 5, &options));
+    turns_expect(&caller, 10);
+    assert_int_equal(caller.code, KNIT_TIMEOUT);
+    assert_int_equal(caller.connection->calls.count, 1);
+    assert_int_equal(slots_free(&turns), TURNS_SLOTS - 11);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&caller, 11);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    block(&turns, &caller);
+    assert_true(turns_request(&caller, "echo", 1, 1, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && caller.connection->calls.count == 2, 10000));
+    knit_router_cancel(caller.connection, 1);
+    /* Nobody's: passed over. */
+    knit_router_cancel(caller.connection, 77);
+    turns_expect(&caller, 1);
+    assert_int_equal(caller.code, KNIT_CANCELLED);
+    /* What runs is told, and answers itself. */
+    knit_router_cancel(caller.connection, 1000000);
+    turns_expect(&caller, 2);
+    assert_int_equal(caller.msgid, 1000000);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    assert_true(turns_request(&caller, "ecco", 1, 1, 1, NULL));
+    turns_expect(&caller, 1);
+    assert_int_equal(caller.code, KNIT_UNKNOWN_TASK);
+    turns.settings.max_payload_bytes = 100;
+    assert_true(turns_request(&caller, "echo", 200, 2, 1, NULL));
+    turns_expect(&caller, 2);
+    assert_int_equal(caller.code, KNIT_TOO_LARGE);
+    options.timeout_ns = 0;
+    assert_true(turns_request(&caller, "echo", 1, 3, 1, &options));
+    turns_expect(&caller, 3);
+    assert_int_equal(caller.code, KNIT_TIMEOUT);
+    options = knit_options();
+    options.epoch = 77;
+    assert_true(turns_request(&caller, "echo", 1, 4, 1, &options));
+    turns_expect(&caller, 4);
+    assert_int_equal(caller.code, KNIT_STALE_EPOCH);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_published), 0);
+    turns.settings.queue_max = 1;
+    assert_true(turns_request(&caller, "gate", 1, 5, 2, NULL));
+    turns_expect(&caller, 5);
+    assert_int_equal(caller.code, KNIT_OVERLOADED);
+    assert_int_equal(caller.msgid, 6);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_connection_has_a_share_of_the_slots),
+        cmocka_unit_test(notifications_count_in_the_share),
+        cmocka_unit_test(connections_without_any_slot_wait_for_one),
+        cmocka_unit_test(what_is_overdue_is_answered_while_its_slot_is_still_taken),
+        cmocka_unit_test(what_is_cancelled_in_the_queue_is_answered_at_once),
+        cmocka_unit_test(what_cannot_be_is_refused_and_takes_no_slot),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
