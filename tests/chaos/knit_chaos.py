@@ -79,6 +79,10 @@ class Record:
         begin = 64 * self.SEATS + 4 * first
         return array.array('I', self.memory[begin:begin + 4 * count])
 
+    def forget(self, first, count):
+        begin = 64 * self.SEATS + 4 * first
+        self.memory[begin:begin + 4 * count] = bytes(4 * count)
+
     def close(self):
         self.memory.close()
         self.file.close()

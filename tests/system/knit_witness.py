@@ -73,6 +73,10 @@ class Ledger:
         begin = 4 * self.GATES + 8 * first
         return array.array('I', self.memory[begin:begin + 8 * count])[::2]
 
+    def forget(self, first, count):
+        begin = 4 * self.GATES + 8 * first
+        self.memory[begin:begin + 8 * count] = bytes(8 * count)
+
     def open_gate(self, gate):
         struct.pack_into('=I', self.memory, 4 * gate, 1)
 
@@ -90,8 +94,6 @@ class LedgerDaemon(Daemon):
     def __init__(self, *arguments, ledger=None, **options):
         """With a ledger that is given the daemon may end before it does."""
         self.ledger, self.owns_ledger = ledger or Ledger(), ledger is None
-        if 'permission' not in options:
-            options.update(permission='custom', write_paths=self.ledger.path)
         super().__init__(*arguments, module=os.environ['KNIT_LEDGER'], bootstrap=self.ledger.path, **options)
 
     def __exit__(self, *arguments):

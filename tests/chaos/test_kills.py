@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callers that ask for half of what the workers could do, while a worker is killed every 50 ms, and while callers and
+workers are stopped. Figures are printed; the bounds are ten times the goal.
+
+KNIT_TEST_MINUTES=n kills for so long; KNIT_TEST_LONG=1 is ten minutes of it.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+from knit_chaos import Audit, ChaosCaller, Record, spread
+from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_witness import LONG, LedgerDaemon, descriptors, mappings, seed
+
+MINUTES = float(os.environ.get('KNIT_TEST_MINUTES') or (10 if LONG else 0.1))
+ROUND_SECONDS = 6 * SLOWDOWN
+WORKERS, EVERY_MS = 3, 50
+TRANSPORTS = ('shm', 'tcp')
+RATE_MAX = 150000
+
+
+def pass_until(moment):
+    wait_until(lambda: time.monotonic() >= moment, 'the next moment', 60 * SLOWDOWN)
+
+
+class HalfLoad:
+    """A daemon, and for each transport a caller at half the rate that they reached side by side before."""
+
+    def __init__(self, stack, number, seconds):
+        self.record = stack.enter_context(contextlib.closing(Record()))
+        self.daemon = stack.enter_context(LedgerDaemon(workers=WORKERS))
+        self.ledger, self.callers, first = self.daemon.ledger, [], 0
+        for plan in ('full', 'half'):
+            if plan == 'half':
+                # Everything that is made once has been made.
+                self.before = self.holdings(), self.daemon.memory_kb()
+            rates = [RATE_MAX] * 2 if plan == 'full' else [max(100, int(done / 2)) for done in self.measure(0.5)]
+            for caller in self.callers if plan == 'half' else ():
+                caller.kill()
+            if plan == 'half':
+                self.daemon.wait_for_quiet()
+                self.before = self.holdings(), self.daemon.memory_kb()
+                self.rates, self.callers = rates, []
+            for seat, (transport, rate) in enumerate(zip(TRANSPORTS, rates)):
+                count = int(rate * (seconds if plan == 'half' else 60))
+                count = min(count, self.ledger.IDS // 4)
+                self.callers.append(stack.enter_context(ChaosCaller(
+                    self.daemon.url(transport), self.record, seat, first, count, number.randrange(1 << 30),
+                    window=1000, rate=rate, plain=1)))
+                first += count
+        wait_until(lambda: all(self.record.sessions(seat) >= 2 for seat in range(len(TRANSPORTS))), 'callers')
+
+    def holdings(self):
+        pids = [self.daemon.pid, *self.daemon.workers()]
+        return [(descriptors(pid), mappings(pid)) for pid in pids]
+
+    def measure(self, seconds):
+        """Calls a second of each caller."""
+        before, begun = [self.record.done(seat) for seat in range(len(TRANSPORTS))], time.monotonic()
+        pass_until(begun + seconds)
+        span = time.monotonic() - begun
+        return [(self.record.done(seat) - n) / span for seat, n in enumerate(before)]
+
+
+class Kills(Case):
+    def test_a_worker_every_50_ms(self):
+        number, until = random.Random(seed()), time.monotonic() + MINUTES * 60 * SLOWDOWN
+        told, replaced, total, kills = [], [], Audit(), 0
+        while kills == 0 or time.monotonic() < until:
+            with contextlib.ExitStack() as stack:
+                load = HalfLoad(stack, number, ROUND_SECONDS)
+                victims = self.kill_until_they_end(load, number, replaced)
+                kills += len(victims)
+                here = Audit()
+                for caller in load.callers:
+                    self.assertEqual(caller.wait(), 0)
+                    # Kills are so far apart that the one before is the one that it died of.
+                    for _, ns in caller.deaths():
+                        told.append((ns - max(killed for killed in victims.values() if killed <= ns)) / 1e6)
+                    for audit in (here, total):
+                        audit.add(load.ledger, load.record, caller.first, caller.count, False)
+                self.check(load, here, len(victims))
+        print(f'kills: {kills} workers killed, half load {load.rates} calls/s over {TRANSPORTS}; {total}')
+        print(f'kills: {len(told)} calls failed, told {spread(told)}; replaced {spread(replaced)}')
+        self.assertEqual(set(total.told) - {'ok', 'WORKER_DIED, started: yes'}, set())
+        self.assertLess(sorted(told)[len(told) * 9 // 10] if told else 0, 500 * SLOWDOWN)
+        self.assertLess(sorted(replaced)[len(replaced) * 9 // 10], 500 * SLOWDOWN)
+
+    @staticmethod
+    def kill_until_they_end(load, number, replaced):
+        """{process: when it was killed}"""
+        victims = {}
+        with load.daemon.unix() as rpc:
+            def serving():
+                return [lane['pid'] for lane in rpc.call('$/stats')['lanes'] if lane['state'] == 'serving']
+            while not any(caller.is_over() for caller in load.callers):
+                victim = number.choice(wait_until(serving, 'a worker'))
+                killed_ns = time.monotonic_ns()
+                os.kill(victim, signal.SIGKILL)
+                victims[victim] = killed_ns
+                wait_until(lambda: victim not in (pids := serving()) and len(pids) == WORKERS, 'the replacement')
+                replaced.append((time.monotonic_ns() - killed_ns) / 1e6)
+                pass_until(killed_ns / 1e9 + EVERY_MS / 1000)
+        return victims
+
+    def check(self, load, audit, kills):
+        daemon, (holdings, memory) = load.daemon, load.before
+        self.assertEqual(audit.wrong, [])
+        self.assertLessEqual(audit.told['WORKER_DIED, started: yes'], kills)
+        daemon.wait_for_workers(WORKERS)
+        pool = daemon.wait_for_quiet()['pool']
+        self.assertEqual((pool['condemned'], pool['quarantined'], pool['deaths']), (0, 0, kills))
+        wait_until(lambda: load.holdings() == holdings, f'descriptors and mappings to be {holdings} again')
+        self.assertLess(daemon.memory_kb() - memory, 4096)
+
+
+class Stops(Case):
+    """Windows of time in which somebody is stopped again and again at random points alternate with others."""
+
+    WINDOWS, SECONDS, TRIES = 4, 0.3, 3
+
+    def test_a_stopped_peer_costs_others_little(self):
+        number = random.Random(seed())
+        with contextlib.ExitStack() as stack:
+            load = HalfLoad(stack, number, 20 * SLOWDOWN)
+            lazy = stack.enter_context(ChaosCaller(load.daemon.url('shm'), load.record, 9, load.ledger.IDS - 400000,
+                                                   400000, 2, rate=2000))
+            wait_until(lambda: load.record.done(9) > 0, 'the caller that is to stop')
+            for who, pids in (('caller', [lazy.pid]), ('worker', load.daemon.workers())):
+                losses = [self.loss(load, number, pids) for _ in range(self.TRIES)]
+                print(f'stops: a {who} stopped again and again, half load of {load.rates} calls/s: others lose '
+                      f'{min(losses):.1%} to {max(losses):.1%} of their throughput')
+                self.assertLess(min(losses), 0.5)
+            for caller in (*load.callers, lazy):
+                caller.kill()
+
+    def loss(self, load, number, pids):
+        rates = {True: 0, False: 0}
+        for _ in range(self.WINDOWS):
+            for stops in (True, False):
+                before, begun = self.done(load), time.monotonic()
+                while time.monotonic() < begun + self.SECONDS:
+                    moment = time.monotonic() + number.random() * 0.04
+                    pid = number.choice(pids)
+                    if stops:
+                        os.kill(pid, signal.SIGSTOP)
+                    try:
+                        pass_until(moment)
+                    finally:
+                        os.kill(pid, signal.SIGCONT)
+                    # A moment to get on in, so that it is stopped somewhere else the next time.
+                    pass_until(time.monotonic() + 0.001)
+                rates[stops] += (self.done(load) - before) / (time.monotonic() - begun)
+        return 1 - rates[True] / rates[False]
+
+    @staticmethod
+    def done(load):
+        return sum(load.record.done(seat) for seat in range(len(TRANSPORTS)))
+
+
+if __name__ == '__main__':
+    main()
