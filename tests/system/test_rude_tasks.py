@@ -4,8 +4,9 @@ next callers get a worker that works; nothing of it outlives the daemon; the dae
 """
 
 import os
+import time
 
-from knit_harness import Case, Daemon, RpcError, main, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_witness import descriptors, is_alive
 
 WORKER_DIED, HARD_TIMEOUT, TASK_FAILED = 400, 401, 600
@@ -92,6 +93,27 @@ class RudeTasks(Case):
     def test_a_task_that_hangs_with_children(self):
         error = self.dies(HARD_TIMEOUT, 'hang')
         self.assertEqual(error.details.get('limit'), 200)
+
+    def test_when_a_hung_task_is_gone(self):
+        """It, its worker and its children, counted from the call."""
+        told, gone = [], []
+        for _ in range(10):
+            begun = time.monotonic()
+            msgid = self.rpc.request('hang')
+            before = descendants(self.daemon.pid)
+            self.assert_fails(HARD_TIMEOUT, self.rpc.result, msgid)
+            told.append((time.monotonic() - begun) * 1000)
+            deaf = wait_until(lambda: [pid for pid in before | self.seen if not is_alive(pid)], 'the worker to be gone')
+            wait_until(lambda: len(descendants(self.daemon.pid)) <= 2, 'its children to be gone')
+            gone.append((time.monotonic() - begun) * 1000)
+            self.assertGreater(len(deaf), 0)
+            # A call that ends well, so that it is no row of deaths.
+            self.serves()
+            self.rpc.call('chatter', 0)
+        print(f'hung: hard timeout 200 ms; told after {min(told):.1f} to {max(told):.1f} ms, it and its children gone after '
+              f'{min(gone):.1f} to {max(gone):.1f} ms')
+        self.assertGreater(min(told), 199)
+        self.assertLess(max(gone), 200 + 200 * SLOWDOWN)
 
     def test_a_task_that_stops_itself(self):
         self.dies(HARD_TIMEOUT, 'stand_still')
