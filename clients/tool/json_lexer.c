@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings are stepped over with their escapes; all other runs of letters, digits, signs and points
- * are words, and a word must be true, false, null or a number that some 64-bit type holds. */
+/* Strings are stepped over with their escapes, of which those are refused that json-c would bend:
+ * it puts another character in the place of half a surrogate pair, and ends a key at a NUL. All
+ * other runs of letters, digits, signs and points are words, and a word must be true, false, null
+ * or a number that some 64-bit type holds. */
 #include "clients/tool/json_lexer.h"
 
 #include <errno.h>
@@ -55,6 +57,49 @@ static const char *check_word(const char *at, size_t len)
     return "this is no JSON; a text needs quotation marks";
 }
 
+/* The number behind `\\u` at text[at], or -1. */
+static long escaped(const char *text, size_t len, size_t at)
+{
+    char digits[5] = "";
+
+    if (len - at < 6 || text[at] != '\\' || text[at + 1] != 'u')
+        return -1;
+    memcpy(digits, text + at + 2, 4);
+    return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
+}
+
+static bool is_key(const char *text, size_t len, size_t at)
+{
+    while (at < len && text[at] != '\0' && strchr(" \t\r\n", text[at]) != NULL)
+        at++;
+    return at < len && text[at] == ':';
+}
+
+/* *at stands on the first quotation mark and is left behind the last one. */
+static const char *check_string(const char *text, size_t len, size_t *at)
+{
+    bool has_nul = false;
+    size_t i = *at + 1;
+
+    while (i < len && text[i] != '"') {
+        long first = escaped(text, len, i), second;
+
+        has_nul = has_nul || first == 0;
+        if (first < 0xd800 || first > 0xdfff) {
+            i += text[i] == '\\' ? 2 : 1;
+            continue;
+        }
+        second = escaped(text, len, i + 6);
+        if (first > 0xdbff || second < 0xdc00 || second > 0xdfff)
+            return "half a surrogate pair is no character";
+        i += 12;
+    }
+    *at = i + 1;
+    return has_nul && is_key(text, len, *at)
+               ? "a key with \\u0000; write {\"$map\": [[key, value]]} instead"
+               : NULL;
+}
+
 const char *knit_json_lexer_check(const char *text, size_t len, size_t *ret_offset)
 {
     size_t at = 0;
@@ -64,14 +109,12 @@ const char *knit_json_lexer_check(const char *text, size_t len, size_t *ret_offs
         const char *reason;
 
         if (text[at] == '"') {
-            for (at++; at < len && text[at] != '"'; at++)
-                at += text[at] == '\\';
-            at++;
-            continue;
+            reason = check_string(text, len, &at);
+        } else {
+            while (at < len && is_word_byte(text[at]))
+                at++;
+            reason = at > begin ? check_word(text + begin, at - begin) : NULL;
         }
-        while (at < len && is_word_byte(text[at]))
-            at++;
-        reason = at > begin ? check_word(text + begin, at - begin) : NULL;
         if (reason != NULL) {
             *ret_offset = begin;
             return reason;

@@ -59,20 +59,33 @@ static const char *string_of(struct json_object *object, size_t *ret_len)
 
 /* ---- special forms ---- */
 
-static int read_float(
-    struct reader *reader, struct json_object *content, struct knit_writer *writer)
+/* What `$float` names. A NUL in the text makes it another one. */
+static bool special_real(struct json_object *content, double *ret_value)
 {
+    static const struct {
+        const char *name;
+        double value;
+    } reals[] = {{"NaN", NAN}, {"Infinity", INFINITY}, {"-Infinity", -INFINITY}};
     size_t len;
     const char *text = string_of(content, &len);
 
-    if (text != NULL && strcmp(text, "NaN") == 0)
-        knit_writer_float(writer, NAN);
-    else if (text != NULL && strcmp(text, "Infinity") == 0)
-        knit_writer_float(writer, INFINITY);
-    else if (text != NULL && strcmp(text, "-Infinity") == 0)
-        knit_writer_float(writer, -INFINITY);
-    else
+    for (size_t i = 0; text != NULL && i < sizeof(reals) / sizeof(reals[0]); i++) {
+        if (strlen(reals[i].name) == len && memcmp(text, reals[i].name, len) == 0) {
+            *ret_value = reals[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int read_float(
+    struct reader *reader, struct json_object *content, struct knit_writer *writer)
+{
+    double value;
+
+    if (!special_real(content, &value))
         return bad(reader, "$float takes \"NaN\", \"Infinity\" or \"-Infinity\"");
+    knit_writer_float(writer, value);
     return 0;
 }
 
@@ -153,10 +166,12 @@ static int read_map(struct reader *reader, struct json_object *content, struct k
     return read_entries(reader, "$map", content, writer);
 }
 
-/* "YYYY-MM-DDTHH:MM:SS[.digits]Z" */
-static bool parse_time(const char *text, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
+/* "YYYY-MM-DDTHH:MM:SS[.digits]Z". strptime() knows no February, and 61 seconds a minute; what
+ * timegm() makes of these is another day or minute. */
+static bool parse_time(
+    const char *text, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
 {
-    struct tm date = {0};
+    struct tm date = {0}, said;
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &date);
     uint32_t unit = 100000000;
 
@@ -167,8 +182,10 @@ static bool parse_time(const char *text, int64_t *ret_seconds, uint32_t *ret_nan
         for (rest++; *rest >= '0' && *rest <= '9' && unit > 0; rest++, unit /= 10)
             *ret_nanoseconds += (uint32_t)(*rest - '0') * unit;
     }
+    said = date;
     *ret_seconds = timegm(&date);
-    return strcmp(rest, "Z") == 0;
+    return date.tm_mday == said.tm_mday && date.tm_sec == said.tm_sec && strcmp(rest, "Z") == 0 &&
+           rest + 1 == text + len;
 }
 
 static int read_time(struct reader *reader, struct json_object *content, struct knit_writer *writer)
@@ -178,7 +195,7 @@ static int read_time(struct reader *reader, struct json_object *content, struct 
     int64_t seconds, nanoseconds;
     uint32_t fraction;
 
-    if (text != NULL && parse_time(text, &seconds, &fraction)) {
+    if (text != NULL && parse_time(text, len, &seconds, &fraction)) {
         knit_writer_time(writer, seconds, fraction);
         return 0;
     }
@@ -346,24 +363,16 @@ static const struct {
 static bool to_real(struct json_object *object, double *ret_value)
 {
     struct json_object *special;
-    const char *text;
-    size_t len;
 
     if (json_object_is_type(object, json_type_int) ||
         json_object_is_type(object, json_type_double)) {
         *ret_value = json_object_get_double(object);
         return true;
     }
-    if (!json_object_is_type(object, json_type_object) ||
-        !json_object_object_get_ex(object, "$float", &special))
-        return false;
-    text = string_of(special, &len);
-    if (text == NULL)
-        return false;
-    *ret_value = strcmp(text, "NaN") == 0        ? NAN
-                 : strcmp(text, "Infinity") == 0 ? INFINITY
-                                                 : -INFINITY;
-    return true;
+    return json_object_is_type(object, json_type_object) &&
+           json_object_object_length(object) == 1 &&
+           json_object_object_get_ex(object, "$float", &special) &&
+           special_real(special, ret_value);
 }
 
 /* json-c gives integers above INT64_MAX as uint64 only, and negative ones as int64 only. */

@@ -115,6 +115,7 @@ static void other_spellings_are_understood(void **state)
     (void)state;
     comes_back_as(" [ 1 , 2 ] ", "[1,2]");
     comes_back_as("2e3", "2000.0");
+    comes_back_as("\"\\ud83d\\ude00\\\\ud800\"", "\"\xf0\x9f\x98\x80\\\\ud800\"");
     comes_back_as("\"\\u00e4\"", "\"\xc3\xa4\"");
     comes_back_as("{\"$bigint\":\"-0\"}", "{\"$bigint\":\"0x0\"}");
     comes_back_as("{\"$bigint\":\"340282366920938463463374607431768211456\"}",
@@ -187,6 +188,16 @@ static void mistakes_are_named(void **state)
         {"{\"$envelope\":[1]}", "$envelope"},
         {"{\"$ext\":[99,\"\"]}", ""},
         {"{\"$error\":1}", "$error"},
+        {"{\"$f64\":[{\"$float\":\"x\"}]}", "element 1"},
+        {"{\"$f64\":[{\"$float\":\"NaN\",\"a\":1}]}", "element 1"},
+        {"{\"$float\":\"NaN\\u0000\"}", "$float"},
+        {"{\"$time\":\"2021-02-29T00:00:00Z\"}", "$time"},
+        {"{\"$time\":\"2021-02-28T00:00:60Z\"}", "$time"},
+        {"{\"$time\":\"1970-01-01T00:00:00Z\\u0000\"}", "$time"},
+        {"\"\\ud800\"", "surrogate"},
+        {"[\"a\\udc00\"]", "byte 1: half a surrogate"},
+        {"\"\\ud83d\\u0041\"", "surrogate"},
+        {"{\"a\\u0000b\" : 1}", "$map"},
     };
 
     (void)state;
