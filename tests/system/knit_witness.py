@@ -94,6 +94,8 @@ class LedgerDaemon(Daemon):
     def __init__(self, *arguments, ledger=None, **options):
         """With a ledger that is given the daemon may end before it does."""
         self.ledger, self.owns_ledger = ledger or Ledger(), ledger is None
+        if 'permission' not in options:
+            options.update(permission='custom', write_paths=self.ledger.path)
         super().__init__(*arguments, module=os.environ['KNIT_LEDGER'], bootstrap=self.ledger.path, **options)
 
     def __exit__(self, *arguments):
