@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An event loop without its thread, for tests of what runs in it: connections are socketpairs, turns
- * are made by the test, the worker is a thread of it that knows the tasks of enum lanes_task by
- * their small names ("echo", "gate", "room", ...). A result is the array of the arguments.
+/* An event loop without its thread, for tests of what runs in it: connections are socketpairs,
+ * turns are made by the test, the worker is a thread of it that knows the tasks of enum lanes_task
+ * by their small names ("echo", "gate", "room", ...). A result is the array of the arguments.
  */
 #pragma once
 
