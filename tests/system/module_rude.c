@@ -15,8 +15,8 @@
 
 KNIT_MODULE("1.0");
 
-/* For ever, deaf to everything but SIGKILL; with a try to leave the worker's process group, which is
- * what the pool kills. A strict worker may not. */
+/* For ever, deaf to everything but SIGKILL; with a try to leave the worker's process group, which
+ * is what the pool kills. A strict worker may not. */
 static int be_deaf(void)
 {
     sigset_t all;
