@@ -20,7 +20,8 @@ enum {
 
 enum { KNIT_JSON_REASON_BYTES = 160 };
 
-/* Append the one value that `text` holds; a NUL stands behind it. Returns 0, KNIT_JSON_E_BAD, -ENOMEM. */
+/* Append the one value that `text` holds; a NUL stands behind it. Returns 0, KNIT_JSON_E_BAD,
+ * -ENOMEM. */
 int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
     char ret_reason[KNIT_JSON_REASON_BYTES]);
 
