@@ -249,9 +249,16 @@ static int make_loop(struct knit_pool *pool)
 
     pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     pool->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (pool->epoll_fd < 0 || pool->timer_fd < 0 ||
-        epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0)
+    if (pool->epoll_fd < 0 || pool->timer_fd < 0)
         return -errno;
+    if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
+        int error = -errno;
+
+        /* Who waited for the end of workers, of which there are none, would wait for this timer. */
+        (void)close(pool->timer_fd);
+        pool->timer_fd = -1;
+        return error;
+    }
     return 0;
 }
 

@@ -438,6 +438,11 @@ static void hear_session(
     } else if (message->type == KNIT_CONTROL_DETACHED) {
         if (worker->links[member->index] == KNIT_LINK_DETACH_SENT)
             knit_member_unlink(pool, worker, member->index);
+    } else if (message->session.error != 0 && !member->is_foreign) {
+        /* Of the host's own session nothing can be wrong: it is this worker that lacks something,
+         * and the next one may have it. */
+        refuse(worker, "it cannot attach a session of the pool itself: %s",
+            strerror(message->session.error));
     } else if (message->session.error != 0) {
         (void)snprintf(reason, sizeof(reason), "a worker cannot attach it: %s",
             strerror(message->session.error));
