@@ -210,10 +210,8 @@ void knit_attach_send(struct knit_connection *connection)
     struct knit_attach *attach = connection->attach;
     ssize_t n = send_descriptors(connection->fd, attach);
 
-    if (n < 0 && errno == EAGAIN) {
-        (void)event_add(&connection->output_event, NULL);
+    if (n < 0 && errno == EAGAIN && event_add(&connection->output_event, NULL) == 0)
         return;
-    }
     if (n < 0) {
         /* ETOOMANYREFS among others: the caller does not take what it was sent. */
         knit_connection_close(connection);

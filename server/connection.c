@@ -47,8 +47,10 @@ static void watch_input(struct knit_connection *connection, bool is_reading)
         (void)event_del(&connection->input_event);
     (void)event_assign(&connection->input_event, base, connection->fd,
         (short)((is_reading ? EV_READ : EV_CLOSED) | EV_PERSIST), on_input, connection);
-    (void)event_add(&connection->input_event, NULL);
     connection->is_reading = is_reading;
+    /* One of which nothing is heard would stay for ever. */
+    if (event_add(&connection->input_event, NULL) < 0)
+        knit_connection_close(connection);
 }
 
 static void log_debug(const struct knit_connection *connection, const char *message)
@@ -91,9 +93,9 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
         connection->lists |= KNIT_IN_IDLE;
         knit_loop_watch(loop);
     }
-    watch_input(connection, true);
     KNIT_COUNT(loop, connections_accepted);
     log_debug(connection, "connection opened");
+    watch_input(connection, true);
     return 0;
 }
 

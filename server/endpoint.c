@@ -125,13 +125,13 @@ int knit_endpoint_listen(
     return 0;
 }
 
-void knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof address;
 
     if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
-        (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "?");
-    else
-        name_of(&address, ret_text);
+        return -errno;
+    name_of(&address, ret_text);
+    return 0;
 }

@@ -39,5 +39,5 @@ bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
 int knit_endpoint_listen(
     const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why);
 
-/* Where a bound socket really listens, as "host:port" with brackets round IPv6. */
-void knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+/* Where a bound socket really listens, as "host:port" with brackets round IPv6. 0 or -errno. */
+int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);

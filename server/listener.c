@@ -29,8 +29,9 @@ static void turn_away(struct knit_listener *listener, int error)
             (void)close(fd);
     }
     listener->spare_fd = open_spare();
-    (void)event_del(listener->accept_event);
-    (void)event_add(listener->pause_event, &pause_time);
+    /* Without a pause it asks again at once, which is better than never. */
+    if (event_add(listener->pause_event, &pause_time) == 0)
+        (void)event_del(listener->accept_event);
     listener->on_exhausted(listener->arg, error);
 }
 
@@ -72,7 +73,8 @@ static void on_pause_over(evutil_socket_t fd, short events, void *arg)
     struct knit_listener *listener = arg;
 
     (void)fd, (void)events;
-    (void)event_add(listener->accept_event, NULL);
+    if (event_add(listener->accept_event, NULL) < 0)
+        (void)event_add(listener->pause_event, &pause_time);
 }
 
 int knit_listener_start(struct knit_listener *listener, struct event_base *base)

@@ -21,8 +21,11 @@ enum {
 
 static const char usual_config[] = KNIT_SYSCONFDIR "/knittingd.conf";
 
-static int refuse(int status, const struct knit_sentence *why)
+/* error is what the refusing function returned: one below 0 may come without a sentence. */
+static int refuse(int status, int error, struct knit_sentence *why)
 {
+    if (why->text[0] == '\0')
+        knit_sentence_say(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
     (void)fprintf(stderr, "knittingd: %s\n", why->text);
     return status;
 }
@@ -41,23 +44,26 @@ static int read_settings(int argc, char **argv, const struct knit_command_line *
         r = knit_command_line_apply(argc, argv, settings, why);
     if (r == 0)
         r = knit_settings_resolve(settings, why);
-    return r == -ENOMEM ? knit_sentence_say(why, r, "out of memory") : r;
+    return r;
 }
 
 static int run(int argc, char **argv, const struct knit_command_line *line)
 {
     struct knit_settings settings;
-    struct knit_sentence why;
-    int status = 0;
+    struct knit_sentence why = {""};
+    int status = EXIT_SETTINGS;
+    int r = knit_settings_init(&settings, &why);
 
-    if (knit_settings_init(&settings, &why) != 0)
-        return refuse(EXIT_SETTINGS, &why);
-    if (read_settings(argc, argv, line, &settings, &why) != 0)
-        status = refuse(EXIT_SETTINGS, &why);
-    else if (line->command == KNIT_COMMAND_CHECK_CONFIG)
-        status = knit_service_check(&settings, &why) != 0 ? refuse(EXIT_SETTINGS, &why) : 0;
-    else if (knit_service_run(&settings, line->ready_file, &why) != 0)
-        status = refuse(EXIT_START, &why);
+    if (r != 0)
+        return refuse(EXIT_SETTINGS, r, &why);
+    r = read_settings(argc, argv, line, &settings, &why);
+    if (r == 0 && line->command == KNIT_COMMAND_CHECK_CONFIG) {
+        r = knit_service_check(&settings, &why);
+    } else if (r == 0) {
+        status = EXIT_START;
+        r = knit_service_run(&settings, line->ready_file, &why);
+    }
+    status = r != 0 ? refuse(status, r, &why) : 0;
     knit_settings_fini(&settings);
     return status;
 }
@@ -65,10 +71,11 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
 int main(int argc, char **argv)
 {
     struct knit_command_line line;
-    struct knit_sentence why;
+    struct knit_sentence why = {""};
+    int r = knit_command_line_parse(argc, argv, &line, &why);
 
-    if (knit_command_line_parse(argc, argv, &line, &why) != 0)
-        return refuse(EXIT_SETTINGS, &why);
+    if (r != 0)
+        return refuse(EXIT_SETTINGS, r, &why);
     switch (line.command) {
     case KNIT_COMMAND_HELP:
         return knit_command_line_print_help() == 0 ? 0 : EXIT_START;

@@ -226,7 +226,10 @@ static void on_full(struct knit_connection *connection)
     size_t max = loop->all->settings->output_max_bytes;
     size_t waiting = knit_output_waiting(connection);
 
-    (void)event_add(&connection->output_event, NULL);
+    if (event_add(&connection->output_event, NULL) < 0) {
+        knit_connection_close(connection);
+        return;
+    }
     if (!(connection->lists & KNIT_IN_WATCHED)) {
         TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
         connection->lists |= KNIT_IN_WATCHED;

@@ -211,9 +211,9 @@ static int open_tcp(struct service *service, const char *text, struct knit_sente
         r = knit_endpoint_listen(&endpoint, &service->tcp_fds[at], why);
     if (r != 0)
         return r;
-    knit_endpoint_name(service->tcp_fds[at], service->tcp_names[at]);
     service->tcp_count++;
-    return 0;
+    r = knit_endpoint_name(service->tcp_fds[at], service->tcp_names[at]);
+    return r == 0 ? 0 : knit_sentence_say(why, r, "listen %s: %s", text, strerror(-r));
 }
 
 static int open_unix(struct service *service, struct knit_sentence *why)

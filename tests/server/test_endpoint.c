@@ -68,7 +68,7 @@ static void a_port_has_one_listener(void **state)
     (void)state;
     assert_int_equal(knit_endpoint_parse("127.0.0.1:0", &endpoint, &why), 0);
     assert_int_equal(knit_endpoint_listen(&endpoint, &fd, &why), 0);
-    knit_endpoint_name(fd, name);
+    assert_int_equal(knit_endpoint_name(fd, name), 0);
     assert_memory_equal(name, "127.0.0.1:", 10);
     assert_string_not_equal(name, "127.0.0.1:0");
     assert_int_equal(knit_endpoint_parse(name, &endpoint, &why), 0);
