@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a worker may touch: the policy that its host gives it, and what became of it.
  *
- * The worker confines itself, between the dynamic linker's work and its own: single-threaded, before
- * it opens any module, so that a module's constructors already run confined. Nothing that a task
+ * The worker confines itself, between the dynamic linker's work and its own: single-threaded,
+ * before it opens any module, so that a module's constructors already run confined. Nothing that a task
  * does later opens a way back. A host that wants more puts a command before the worker (prefix in
  * pool.h), and the two add up.
  *

@@ -2,8 +2,8 @@
 /* The steps of confining a process, for confine.c and nobody else: Landlock, which knows files,
  * TCP ports and scopes, and seccomp, which knows system calls and the numbers in their arguments.
  *
- * One plan is made from the policy and from what Landlock of this kernel can do, and both follow it:
- * what Landlock does not know here is closed as a call, or named as missing.
+ * One plan is made from the policy and from what Landlock of this kernel can do, and both follow
+ * it: what Landlock does not know here is closed as a call, or named as missing.
  */
 #pragma once
 

@@ -17,8 +17,8 @@ enum {
  * Returns 0 or KNIT_CONFINEMENT_E_REFUSED. */
 int knit_confinement_check(const struct knit_settings *settings, struct knit_sentence *why);
 
-/* The policy, of settings that were checked. Paths are made real, so they have to be there. Returns 0,
- * KNIT_CONFINEMENT_E_REFUSED or -ENOMEM; free it in any case. */
+/* The policy, of settings that were checked. Paths are made real, so they have to be there.
+ * Returns 0, KNIT_CONFINEMENT_E_REFUSED or -ENOMEM; free it in any case. */
 int knit_confinement_policy(const struct knit_settings *settings,
     struct knit_confine_policy *ret_policy, struct knit_sentence *why);
 void knit_confinement_policy_free(struct knit_confine_policy *policy);

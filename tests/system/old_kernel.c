@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs a command as an older kernel would.
+ *
+ *     old_kernel landlock=ABI COMMAND...     Landlock says that it has that version
+ *     old_kernel landlock=none COMMAND...    there is no Landlock
+ *     old_kernel seccomp=none COMMAND...     no filter can be installed any more
+ *
+ * A filter answers for the kernel. A number as an answer takes a listener: a child of ours that
+ * waits for the question, and ends with the command.
+ */
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { CREATE_RULESET = 444, SET_SECCOMP = 22, NOT_POSSIBLE = 77 };
+
+#define LOAD(field)               BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define SKIP_UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
+#define ANSWER(action)            BPF_STMT(BPF_RET | BPF_K, action)
+
+static int install(struct sock_filter *lines, size_t count, unsigned flags)
+{
+    struct sock_fprog program = {(unsigned short)count, lines};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+static int install_for_landlock(uint32_t action, unsigned flags)
+{
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(CREATE_RULESET, 3), LOAD(args[2]),
+        SKIP_UNLESS(1 /* asks for the version */, 1), ANSWER(action), ANSWER(SECCOMP_RET_ALLOW)};
+
+    return install(lines, sizeof(lines) / sizeof(*lines), flags);
+}
+
+static int install_for_seccomp(void)
+{
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(SYS_seccomp, 1),
+        ANSWER(SECCOMP_RET_ERRNO | ENOSYS), SKIP_UNLESS(SYS_prctl, 3), LOAD(args[0]),
+        SKIP_UNLESS(SET_SECCOMP, 1), ANSWER(SECCOMP_RET_ERRNO | EINVAL), ANSWER(SECCOMP_RET_ALLOW)};
+
+    return install(lines, sizeof(lines) / sizeof(*lines), 0);
+}
+
+static void answer(int listener, long version)
+{
+    struct seccomp_notif question;
+    struct seccomp_notif_resp reply = {0};
+    struct pollfd poll_fd = {.fd = listener, .events = POLLIN};
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (poll(&poll_fd, 1, -1) == 1 && (poll_fd.revents & POLLIN) != 0) {
+        memset(&question, 0, sizeof(question));
+        if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &question) != 0)
+            continue;
+        reply.id = question.id;
+        reply.val = version;
+        (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &reply);
+    }
+    _exit(0);
+}
+
+static int install_version(long version)
+{
+    int listener = install_for_landlock(SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    pid_t pid = listener >= 0 ? fork() : -1;
+
+    if (pid == 0)
+        answer(listener, version);
+    if (listener >= 0)
+        (void)close(listener);
+    return pid > 0 ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    int error = -1;
+
+    if (argc < 3)
+        return 2;
+    if (strcmp(argv[1], "landlock=none") == 0)
+        error = install_for_landlock(SECCOMP_RET_ERRNO | ENOSYS, 0);
+    else if (strcmp(argv[1], "seccomp=none") == 0)
+        error = install_for_seccomp();
+    else if (strncmp(argv[1], "landlock=", 9) == 0)
+        error = install_version(strtol(argv[1] + 9, NULL, 10));
+    if (error != 0) {
+        perror("old_kernel");
+        return NOT_POSSIBLE;
+    }
+    execv(argv[2], argv + 2);
+    perror(argv[2]);
+    return 2;
+}
