@@ -2,9 +2,9 @@
 /* What a worker may touch: the policy that its host gives it, and what became of it.
  *
  * The worker confines itself, between the dynamic linker's work and its own: single-threaded,
- * before it opens any module, so that a module's constructors already run confined. Nothing that a task
- * does later opens a way back. A host that wants more puts a command before the worker (prefix in
- * pool.h), and the two add up.
+ * before it opens any module, so that a module's constructors already run confined. Nothing that a
+ * task does later opens a way back. A host that wants more puts a command before the worker (prefix
+ * in pool.h), and the two add up.
  *
  * A profile is `strict` (files may be read where modules and libraries lie, nothing else is open),
  * `custom` (the same, and what the policy lists), or `unsafe` (nothing is restricted). Limits hold
