@@ -207,16 +207,17 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
     return 0;
 }
 
-void knit_lane_detach(struct knit_lane *lane, uint64_t session)
+int knit_lane_detach(struct knit_lane *lane, uint64_t session)
 {
     struct knit_handover *handover = calloc(1, sizeof *handover);
     if (handover == NULL)
-        return; /* the supervisor asks again, and ends workers that never answer */
+        return -ENOMEM;
     handover->id = session;
     pthread_mutex_lock(&lane->mutex);
     hand_over(lane, handover);
     pthread_mutex_unlock(&lane->mutex);
     knit_lane_wake(lane);
+    return 0;
 }
 
 static void take_out(struct knit_lane *lane, uint64_t id)

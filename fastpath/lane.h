@@ -107,8 +107,8 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
 
 /* Stop serving a session, at the next turn: a job of it that runs now ends first (and sees
  * knit_lane_aborted() once the host has closed the session). options.on_detached says when. From
- * another thread. Unknown ids are acknowledged too. */
-void knit_lane_detach(struct knit_lane *lane, uint64_t session);
+ * another thread. Unknown ids are acknowledged too. 0 or -ENOMEM. */
+int knit_lane_detach(struct knit_lane *lane, uint64_t session);
 
 /* Ask the worker to leave after the job it runs; wakes it. From another thread. */
 void knit_lane_stop(struct knit_lane *lane);

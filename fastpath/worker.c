@@ -357,7 +357,11 @@ static void *serve_control(void *arg)
             attach(worker, &message.attach, fds);
             break;
         case KNIT_CONTROL_DETACH:
-            knit_lane_detach(worker->lane, message.session.session);
+            /* The host waits for the answer, and with it the session's memory. */
+            if (knit_lane_detach(worker->lane, message.session.session) != 0) {
+                (void)fprintf(stderr, "knitting-worker: no memory to let a session go\n");
+                leave();
+            }
             break;
         case KNIT_CONTROL_STOP:
             knit_lane_stop(worker->lane);

@@ -15,15 +15,18 @@ import mmap
 import os
 import random
 import re
+import shutil
+import signal
 import struct
 import subprocess
 import tempfile
 import time
 
-from knit_harness import PATIENCE, SLOWDOWN
-from knit_witness import LONG, seed
+from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, wait_until
+from knit_witness import LONG, descriptors, seed
 
 MEMORY, CALLS, INTERRUPTS = 1, 2, 4
+KINDS = MEMORY | CALLS | INTERRUPTS
 FRAMES, ENTRIES = 24, 65536
 HEAD = struct.Struct('=IIIIQIIIiI24s')
 STACK_AT, ENTRIES_AT, ENTRY = 68, 1608, struct.Struct('=Q24s')
@@ -117,8 +120,8 @@ class Findings:
 
     SHOWN = 20
 
-    def __init__(self, case, title, program):
-        self.case, self.title, self.program = case, title, program
+    def __init__(self, case, title):
+        self.case, self.title = case, title
         self.book = Book()
         self.met = self.refused = 0
         self.wrong = []
@@ -126,7 +129,7 @@ class Findings:
     def note(self, point, is_right, is_refused, story):
         failed = self.book.failed()
         self.met += failed is not None
-        self.refused += failed is not None and is_refused
+        self.refused += failed is not None and is_refused and is_right
         if not is_right:
             self.wrong.append(f'point {point[0]}:{point[1]} {point[2]}\n{with_names(failed or "nothing failed")}\n{story}')
 
@@ -166,3 +169,151 @@ def with_names(stack):
                 pass
         lines.append(line)
     return '\n'.join(lines)
+
+
+# A line that says what failed.
+LOG_REASON = re.compile(r'reason="[^"]|error=')
+WRONG = (AssertionError, OSError, EOFError, KeyError, subprocess.TimeoutExpired)
+
+
+def has_workers(daemon, without=None):
+    """Whether all of them serve, none as that process. The question itself may be refused once."""
+    try:
+        return all(lane['state'] == 'serving' and lane['pid'] != without for lane in daemon.stats()['lanes'])
+    except (EOFError, OSError):
+        return False
+
+
+class Failing:
+    """A daemon for a while, and what it has to show for the failures in it."""
+
+    def __init__(self, book, **options):
+        self.book, self.seen, self.log = book, 0, ''
+        self.daemon = Daemon(wait=False, **options)
+
+    def news(self):
+        """What came into its log since it was asked last."""
+        log = self.daemon.log()[self.seen:]
+        self.seen += len(log)
+        return log
+
+    def has_started(self):
+        """Whether it serves. If not, it must have said why, in one sentence."""
+        daemon = self.daemon
+        wait_until(lambda: os.path.exists(daemon.ready_file) or daemon.process.poll() is not None, 'a start', 3 * PATIENCE)
+        if daemon.process.poll() is None:
+            daemon.wait_ready()
+            return True
+        says = [line for line in daemon.log().splitlines() if line.startswith('knittingd: ') and len(line) > 15]
+        assert daemon.process.returncode in (1, 2) and says, f'refused to start with {daemon.process.returncode}'
+        return False
+
+    def all_works(self):
+        """A full set of workers, every transport."""
+        wait_until(lambda: has_workers(self.daemon), 'all workers')
+        for url in self.daemon.urls:
+            status, output = run_session(url, '--strict')
+            assert status == 0, f'{url}: status {status}\n{output}'
+
+    def end(self):
+        """Asks it to end, removes its folder."""
+        self.book.disarm()
+        try:
+            status = self.daemon.end()
+            complaint = COMPLAINT.search(self.daemon.log())
+            assert complaint is None, complaint
+            return status
+        finally:
+            self.log = self.daemon.log()[-6000:]
+            shutil.rmtree(self.daemon.dir, ignore_errors=True)
+
+
+class Scenes(Case):
+    """What daemon and workers have in common. A test says with fresh() where the failures are."""
+
+    def fresh(self, book):
+        raise NotImplementedError
+
+    def begin(self, book):
+        """One in which nothing has failed yet."""
+        failing = self.fresh(book)
+        self.assertTrue(failing.has_started(), failing.news())
+        failing.all_works()
+        failing.news()
+        return failing
+
+    def starts_are_refused_with_a_sentence_or_succeed(self, title, seconds):
+        with Findings(self, title) as findings:
+            book = findings.book
+            book.record(KINDS)
+            failing = self.fresh(book)
+            self.assertTrue(failing.has_started(), failing.news())
+            points = book.points()
+            failing.end()
+            for point in Points(points, seconds):
+                book.fail(KINDS, point)
+                failing, is_refused, why = self.fresh(book), False, ''
+                try:
+                    is_refused = not failing.has_started()
+                    book.disarm()
+                    if not is_refused:
+                        failing.all_works()
+                except WRONG as wrong:
+                    why = repr(wrong)
+                self.conclude(findings, failing, point, is_refused, why)
+
+    def conclude(self, findings, failing, point, is_refused, why):
+        """The end of a daemon that was there for one point. One that was refused has ended before."""
+        ended = failing.daemon.process.poll() is not None
+        try:
+            status = failing.end()
+            if status != 0 and not ended:
+                why += f' ended with {status}'
+        except WRONG as wrong:
+            why += repr(wrong)
+        findings.note(point, why == '', is_refused, f'{why}\n{failing.log}')
+
+    def scene(self, daemon):
+        """A session over each transport, then a worker is killed and replaced. What was refused."""
+        refused, killed = '', None
+        for url in daemon.urls:
+            status, output = run_session(url)
+            self.assertEqual(status, 0, f'{url}\n{output}')
+            refused += ''.join(line for line in output.splitlines(True) if line.startswith('refused'))
+        with daemon.unix() as rpc:
+            try:
+                killed = rpc.call('$/stats')['lanes'][0]['pid']
+                os.kill(killed, signal.SIGKILL)
+            except (EOFError, OSError):
+                refused += 'the connection was closed\n'
+        wait_until(lambda: has_workers(daemon, killed), 'workers')
+        return refused
+
+    def serving_goes_on(self, title, seconds):
+        with Findings(self, title) as findings:
+            book = findings.book
+            failing = self.begin(book)
+            book.record(KINDS)
+            self.scene(failing.daemon)
+            book.disarm()
+            points = book.points()
+            before = descriptors(failing.daemon.pid)
+            failing.news()
+            for point in Points(points, seconds):
+                why, told = '', ''
+                book.fail(KINDS, point)
+                try:
+                    told = self.scene(failing.daemon)
+                    book.disarm()
+                    failing.all_works()
+                    wait_until(lambda: descriptors(failing.daemon.pid) <= before, f'{before} descriptors')
+                except WRONG as wrong:
+                    why = repr(wrong)
+                news = failing.news()
+                is_told = told != '' or any('level=error' in line or LOG_REASON.search(line) for line in news.splitlines())
+                findings.note(point, why == '', is_told, f'{why}\n{told}{news[-6000:]}')
+                if why != '':
+                    self.conclude(findings, failing, ('the end after that', 0, ''), False, '')
+                    failing = self.begin(book)
+                    before = descriptors(failing.daemon.pid)
+            self.conclude(findings, failing, ('the end after all of them', 0, ''), False, '')

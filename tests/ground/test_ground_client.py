@@ -4,23 +4,23 @@
 import os
 import subprocess
 
-from knit_ground import CALLS, INTERRUPTS, MEMORY, Findings, Points, run_session
+from knit_ground import KINDS, Findings, Points, run_session
 from knit_harness import Case, Daemon, main
 
 
 class Client(Case):
     def test_one_failure_costs_a_session_at_most_a_few_steps(self):
         for scheme in 0, 1, 2:
-            with Daemon() as daemon, Findings(self, f'client {daemon.urls[scheme].split(":")[0]}', 'session') as findings:
+            with Daemon() as daemon, Findings(self, f'client, {daemon.urls[scheme].split(":")[0]}') as findings:
                 self.run_all(findings, daemon.urls[scheme])
 
     def run_all(self, findings, url):
         book = findings.book
-        book.record(MEMORY | CALLS | INTERRUPTS)
+        book.record(KINDS)
         status, output = run_session(url, book=book)
         self.assertEqual(status, 0, output)
         for point in Points(book.points(), seconds=10):
-            book.fail(MEMORY | CALLS | INTERRUPTS, point)
+            book.fail(KINDS, point)
             try:
                 status, output = run_session(url, book=book)
             except subprocess.TimeoutExpired as stuck:
