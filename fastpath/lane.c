@@ -589,8 +589,10 @@ static void idle(struct knit_lane *lane)
     prefetch_answer(lane);
     uint64_t start = knit_clock_ns();
     uint64_t steal_at = start;
+    /* Where spinning has not paid for long, a caller may be waiting for this very core. */
+    const int looks = lane->spin.now_ns == 0 ? 1 : 16;
     for (;;) {
-        for (int i = 0; i < 16; i++) {
+        for (int i = 0; i < looks; i++) {
             if (home_has_work(lane)) {
                 knit_spin_paid(&lane->spin);
                 return;

@@ -417,7 +417,6 @@ static bool is_answered(const struct knit_session *session, uint32_t index)
     return knit_word_gen(word) == slot->gen;
 }
 
-/* Not inlined, like publish_large(). */
 static __attribute__((noinline)) void release_argument(
     struct knit_session *session, struct slot *slot)
 {
@@ -657,10 +656,9 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         const struct lane *lane = &session->lanes[i];
         const uint32_t cells = session->geometry.cells;
-        uint64_t position = lane->news;
         uint32_t news =
-            atomic_load_explicit(&lane->news_ring[position & (cells - 1)], memory_order_acquire);
-        if ((int16_t)((news & 0xffff) - (uint16_t)knit_lap(position, cells)) >= 0)
+            atomic_load_explicit(&lane->news_ring[lane->news & (cells - 1)], memory_order_acquire);
+        if ((int16_t)((news & 0xffff) - (uint16_t)knit_lap(lane->news, cells)) >= 0)
             return true;
     }
     return false;
@@ -684,7 +682,9 @@ static void prefetch_spill(const struct knit_session *session, uint32_t index)
 
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
 {
-    for (int i = 0; i < 64; i++) {
+    /* Few where spinning has long been in vain: the worker may need this very core. */
+    const int looks = session->spin.now_ns == 0 ? 2 : 64;
+    for (int i = 0; i < looks; i++) {
         if (is_ready(session, index))
             return true;
         prefetch_spill(session, index);
