@@ -3,6 +3,7 @@
 #include "fastpath/balancer.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +38,15 @@ const char *knit_balancer_name(enum knit_balancer balancer)
     return "unknown";
 }
 
-int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, uint32_t lanes,
-    const struct knit_board_view *board, uint64_t seed)
+static uint32_t cores(void)
+{
+    cpu_set_t allowed;
+    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed)
+                                                               : UINT32_MAX;
+}
+
+int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, bool steal,
+    uint32_t lanes, const struct knit_board_view *board, uint64_t seed)
 {
     *balance = (struct knit_balance){
         .kind = kind,
@@ -47,6 +55,8 @@ int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, uin
         .park = board->park,
         .busy = board->busy,
     };
+    if (steal && kind == KNIT_BALANCER_ROUND_ROBIN)
+        balance->warm_max = lanes < cores() ? 1 : UINT32_MAX;
     balance->cursor = calloc(65536, 1);
     return balance->cursor != NULL ? 0 : -ENOMEM;
 }
@@ -108,10 +118,19 @@ static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *q
     return UINT32_MAX;
 }
 
+static bool is_awake(const struct knit_balance *balance, uint32_t lane)
+{
+    /* relaxed: a hint; who falls asleep meanwhile is rung at the flush. */
+    uint32_t park = atomic_load_explicit(&balance->park[lane].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_AWAKE;
+}
+
 uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
     if (balance->lanes == 1)
         return 0;
+    if (queued[balance->warm] < balance->warm_max && is_awake(balance, balance->warm))
+        return balance->warm;
     uint32_t lane = UINT32_MAX;
     switch (balance->kind) {
     case KNIT_BALANCER_RANDOM:

@@ -183,8 +183,8 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->queued = calloc(geometry->lanes, sizeof *session->queued);
     int error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
     if (error == 0)
-        error = knit_balance_init(
-            &session->balance, options->balancer, geometry->lanes, board, options->random_seed);
+        error = knit_balance_init(&session->balance, options->balancer, options->steal,
+            geometry->lanes, board, options->random_seed);
     if (session->slots == NULL || session->lanes == NULL || session->queued == NULL)
         error = -ENOMEM;
     if (error != 0) {
@@ -234,8 +234,7 @@ static struct lane *choose_lane(struct knit_session *session, const struct knit_
                                : call->lane % lanes];
 }
 
-/* FREE -> READY. `block`: where the argument lies in the arena, or NO_BLOCK: it goes into the cell.
- * Somewhere there is a free slot. */
+/* FREE -> READY. `block` holds the argument, or is NO_BLOCK. Somewhere there is a free slot. */
 static int publish_cell(struct knit_session *session, struct lane *lane,
     const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
 {
@@ -495,6 +494,7 @@ static bool take_answer(
     struct slot *slot = &session->slots[index];
     session->queued[slot->lane]--;
     read_answer(session, index, ret);
+    session->balance.warm = ret->lane;
     if (slot->state == SLOT_ZOMBIE)
         return drop_answer(session, index, ret);
     ret->user = slot->user;

@@ -31,8 +31,10 @@ enum {
 };
 
 enum knit_balancer {
-    KNIT_BALANCER_ROUND_ROBIN, /* a cursor for each task */
-    KNIT_BALANCER_FIRST_IDLE,  /* the first lane with nothing queued or running, else round robin */
+    /* A cursor for each task. With `steal`, one call at a time stays with the worker that answered
+     * last while it is awake, see balancer.h. */
+    KNIT_BALANCER_ROUND_ROBIN,
+    KNIT_BALANCER_FIRST_IDLE, /* the first lane with nothing queued or running, else round robin */
     KNIT_BALANCER_RANDOM,
     KNIT_BALANCER_FIRST_IDLE_OR_RANDOM,
 };

@@ -70,7 +70,9 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
         "Worker processes; auto is one for every processor, at least 2."},
     {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "robinRound",
-        "NAME", "How a lane is chosen for a call."},
+        "NAME",
+        "How a lane is chosen for a call; with steal on, robinRound prefers a worker that is "
+        "awake."},
     {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
         "Whether idle workers take calls queued for others; auto is on unless a balancer is "
         "named."},

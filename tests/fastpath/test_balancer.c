@@ -30,7 +30,7 @@ static struct knit_balance balance_of(enum knit_balancer kind, uint32_t lanes)
     struct knit_board_view board = {.park = park, .busy = busy};
     struct knit_balance balance;
     board_reset();
-    assert_int_equal(knit_balance_init(&balance, kind, lanes, &board, 7), 0);
+    assert_int_equal(knit_balance_init(&balance, kind, false, lanes, &board, 7), 0);
     return balance;
 }
 
@@ -60,6 +60,54 @@ static void round_robin_has_a_cursor_for_each_task(void **state)
     assert_int_equal(knit_balance_pick(&balance, 2, queued), 0);
     assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
     assert_int_equal(knit_balance_pick(&balance, 65535, queued), 0);
+    knit_balance_fini(&balance);
+}
+
+static void one_call_at_a_time_stays_with_a_worker_that_is_awake(void **state)
+{
+    (void)state;
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    balance.warm_max = 1;
+    balance.warm = 2;
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 2);
+    assert_int_equal(knit_balance_pick(&balance, 2, queued), 2);
+    queued[2] = 1;
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 1);
+    queued[2] = 0;
+    atomic_store_explicit(&park[2].value, KNIT_PARK_PARKED, memory_order_relaxed);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 2);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 3);
+    atomic_store_explicit(&park[2].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    assert_int_equal(knit_balance_pick(&balance, 2, queued), 0);
+    knit_balance_fini(&balance);
+}
+
+static void many_calls_stay_while_cores_are_few(void **state)
+{
+    (void)state;
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    balance.warm_max = UINT32_MAX;
+    balance.warm = 1;
+    queued[1] = 500;
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 1);
+    atomic_store_explicit(&park[1].value, KNIT_PARK_PARKED, memory_order_relaxed);
+    assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
+    knit_balance_fini(&balance);
+}
+
+static void only_where_workers_steal(void **state)
+{
+    (void)state;
+    const struct knit_board_view board = {.park = park, .busy = busy};
+    struct knit_balance balance;
+    board_reset();
+    assert_int_equal(
+        knit_balance_init(&balance, KNIT_BALANCER_ROUND_ROBIN, true, LANES, &board, 7), 0);
+    assert_true(balance.warm_max >= 1);
+    knit_balance_fini(&balance);
+    assert_int_equal(knit_balance_init(&balance, KNIT_BALANCER_RANDOM, true, LANES, &board, 7), 0);
+    assert_int_equal(balance.warm_max, 0);
     knit_balance_fini(&balance);
 }
 
@@ -129,6 +177,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_with_their_alias),
         cmocka_unit_test(round_robin_has_a_cursor_for_each_task),
+        cmocka_unit_test(many_calls_stay_while_cores_are_few),
+        cmocka_unit_test(only_where_workers_steal),
+        cmocka_unit_test(one_call_at_a_time_stays_with_a_worker_that_is_awake),
         cmocka_unit_test(lanes_without_a_worker_are_passed_over),
         cmocka_unit_test(first_idle_takes_the_first_lane_without_work),
         cmocka_unit_test(random_gives_every_lane_its_share),
