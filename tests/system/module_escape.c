@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A task that tries what a confined worker must not do. attempt(what, text, number) gives 0 when it
  * worked, else the errno: so a test sees that a thing is closed in one profile and open in another.
- * What would do harm if it worked is asked for with arguments that no kernel accepts: open, it fails
- * with another error than closed.
+ * What would do harm if it worked is asked for with arguments that no kernel accepts: where it is
+ * open, it fails with another error than where it is closed.
  *
  * The constructor tries to read a file too: a module's code runs before any of its tasks.
  */
