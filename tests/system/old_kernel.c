@@ -26,7 +26,9 @@
 
 enum { CREATE_RULESET = 444, SET_SECCOMP = 22, NOT_POSSIBLE = 77 };
 
-#define LOAD(field)               BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define FIELD(name) offsetof(struct seccomp_data, name)
+
+#define LOAD(field)               BPF_STMT(BPF_LD | BPF_W | BPF_ABS, FIELD(field))
 #define SKIP_UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
 #define ANSWER(action)            BPF_STMT(BPF_RET | BPF_K, action)
 
