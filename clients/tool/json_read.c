@@ -259,7 +259,7 @@ static int put_inner(struct reader *reader, int code, struct json_object *conten
     struct knit_writer inner;
     size_t count =
         json_object_is_type(content, json_type_array) ? json_object_array_length(content) : 0;
-    int r;
+    int r, end;
 
     knit_buffer_init(&buffer, INNER_MAX);
     knit_writer_init(&inner, &buffer);
@@ -269,8 +269,9 @@ static int put_inner(struct reader *reader, int code, struct json_object *conten
     } else {
         r = put(reader, content, &inner);
     }
-    if (r == 0 && knit_writer_end(&inner) != 0)
-        r = bad(reader, "%s", knit_writer_reason(inner.error));
+    end = knit_writer_end(&inner);
+    if (r == 0 && end != 0)
+        r = end < 0 ? end : bad(reader, "%s", knit_writer_reason(end));
     if (r == 0 && rest.len > 0)
         r = knit_buffer_append(&buffer, rest.bytes, rest.len) != 0 ? -ENOMEM : 0;
     if (r == 0)

@@ -60,30 +60,20 @@ static struct json_object *drop(struct json_object *object)
 
 static struct json_object *add(struct json_object *array, struct json_object *element)
 {
-    if (array == failed || element == failed) {
-        drop(element);
-        return drop(array);
-    }
-    if (json_object_array_add(array, element) != 0) {
-        json_object_put(element);
-        return drop(array);
-    }
-    return array;
+    if (array != failed && element != failed && json_object_array_add(array, element) == 0)
+        return array;
+    (void)drop(element);
+    return drop(array);
 }
 
 static struct json_object *wrap(const char *key, struct json_object *content)
 {
-    struct json_object *object;
+    struct json_object *object = content != failed ? json_object_new_object() : NULL;
 
-    if (content == failed)
-        return failed;
-    object = json_object_new_object();
-    if (object == NULL || json_object_object_add(object, key, content) != 0) {
-        json_object_put(content);
-        json_object_put(object);
-        return failed;
-    }
-    return object;
+    if (object != NULL && json_object_object_add(object, key, content) == 0)
+        return object;
+    (void)drop(content);
+    return drop(object);
 }
 
 static struct json_object *text(const void *bytes, size_t len)

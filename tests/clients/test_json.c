@@ -2,6 +2,7 @@
 /* Goal: no value changes on its way from JSON to msgpack and back, and what cannot be said
  * exactly is refused with a sentence. Method: tables of texts that must come back as they are,
  * of texts that come back in another form, of msgpack given in bytes, and of mistakes. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 
 #include "clients/tool/json.h"
+#include "tests/proto/failing.h"
 
 static int read_text(const char *text, struct knit_buffer *buffer, char *reason)
 {
@@ -142,6 +144,18 @@ static void ints_and_floats_stay_what_they_are(void **state)
     knit_buffer_fini(&buffer);
 }
 
+static void is_refused(const char *text, const char *part)
+{
+    char reason[KNIT_JSON_REASON_BYTES] = "";
+    struct knit_buffer buffer;
+
+    if (read_text(text, &buffer, reason) != KNIT_JSON_E_BAD)
+        fail_msg("%s was accepted", text);
+    if (reason[0] == '\0' || strstr(reason, part) == NULL)
+        fail_msg("%s: %s", text, reason);
+    knit_buffer_fini(&buffer);
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -188,6 +202,8 @@ static void mistakes_are_named(void **state)
         {"{\"$envelope\":[1]}", "$envelope"},
         {"{\"$ext\":[99,\"\"]}", ""},
         {"{\"$error\":1}", "$error"},
+        {"{\"$symbol\":1}", "$symbol"},
+        {"{\"$map\":[[{\"$bin\":1},2]]}", "Base64"},
         {"{\"$f64\":[{\"$float\":\"x\"}]}", "element 1"},
         {"{\"$f64\":[{\"$float\":\"NaN\",\"a\":1}]}", "element 1"},
         {"{\"$float\":\"NaN\\u0000\"}", "$float"},
@@ -201,16 +217,8 @@ static void mistakes_are_named(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char reason[KNIT_JSON_REASON_BYTES] = "";
-        struct knit_buffer buffer;
-
-        if (read_text(cases[i].text, &buffer, reason) != KNIT_JSON_E_BAD)
-            fail_msg("%s was accepted", cases[i].text);
-        if (reason[0] == '\0' || strstr(reason, cases[i].reason) == NULL)
-            fail_msg("%s: %s", cases[i].text, reason);
-        knit_buffer_fini(&buffer);
-    }
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        is_refused(cases[i].text, cases[i].reason);
 }
 
 static void nesting_has_the_protocols_limit(void **state)
@@ -239,6 +247,56 @@ static void bytes_that_are_no_value_are_refused(void **state)
     assert_int_equal(knit_json_write(knit_span("", 0), false, &text), KNIT_JSON_E_BAD);
 }
 
+/* Reads and writes the text with its nth allocation failing. Our own are meant: json-c's are not
+ * sent through failing.c. */
+static int with_failure(const char *text, unsigned n, unsigned *ret_count)
+{
+    char reason[KNIT_JSON_REASON_BYTES], *written = NULL;
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+    int r;
+
+    knit_buffer_init(&buffer, 1 << 20);
+    knit_writer_init(&writer, &buffer);
+    (void)knit_failing_after(n);
+    r = knit_json_read(text, strlen(text), &writer, reason);
+    if (r == 0)
+        r = knit_writer_end(&writer);
+    if (r == 0)
+        r = knit_json_write(knit_buffer_span(&buffer), false, &written);
+    *ret_count = knit_failing_after(0);
+    free(written);
+    knit_buffer_fini(&buffer);
+    return r;
+}
+
+static void want_of_memory_is_said(void **state)
+{
+    static const char *const texts[] = {
+        "{\"$bin\":\"AAEC\"}",
+        "{\"a\":{\"$bin\":\"AAEC\"}}",
+        "[{\"$bigint\":\"0x123456\"}]",
+        "{\"$u16\":[1,2,3]}",
+        "{\"$set\":[1,{\"$view\":\"AAEC\"}]}",
+        "{\"$envelope\":[{\"a\":[1]},\"AQI=\"]}",
+        "{\"$map\":[[1,{\"$bin\":\"AAEC\"}],[{\"$bin\":\"AAEC\"},2]]}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        unsigned count, unused;
+
+        assert_int_equal(with_failure(texts[i], 0, &count), 0);
+        assert_true(count > 0);
+        for (unsigned n = 1; n <= count; n++) {
+            int r = with_failure(texts[i], n, &unused);
+
+            if (r != -ENOMEM)
+                fail_msg("%s: %d when allocation %u of %u fails", texts[i], r, n, count);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +306,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(nesting_has_the_protocols_limit),
         cmocka_unit_test(bytes_that_are_no_value_are_refused),
+        cmocka_unit_test(want_of_memory_is_said),
     };
 
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);

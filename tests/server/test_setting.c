@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of settings and the three places values come from: every row takes its default and its
  * bounds and refuses what lies beyond; mistakes name key, place and expectation. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -398,6 +400,123 @@ static void a_sentence_that_does_not_fit_is_cut(void **state)
     knit_sentence_prefix(&sentence, "here");
     assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
     assert_memory_equal(sentence.text, "here: xx", 8);
+    /* Nothing can be put before it that leaves no room. */
+    knit_sentence_prefix(&sentence, text);
+    assert_memory_equal(sentence.text, "here: xx", 8);
+}
+
+static void debug_names_come_from_both_places(void **state)
+{
+    const struct knit_setting *debug = knit_setting_by_key("log", "debug");
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    setenv("KNITTING_DEBUG", " signals,imports", 1);
+    assert_int_equal(set(&settings, debug, "host, lane"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.debug_bits,
+        KNIT_DEBUG_HOST | KNIT_DEBUG_LANE | KNIT_DEBUG_SIGNALS | KNIT_DEBUG_IMPORTS);
+    setenv("KNITTING_DEBUG", "host,hots", 1);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("$KNITTING_DEBUG: expected host, lane, signals, imports or lifecycle, not 'hots'");
+    unsetenv("KNITTING_DEBUG");
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(set(&settings, debug, "lifecycles"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("log.debug: expected host");
+    knit_settings_fini(&settings);
+}
+
+static void a_folder_is_no_file(void **state)
+{
+    char *dir = knit_scratch_new();
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(knit_settings_file_read(&settings, dir, &why), REFUSED);
+    expect_why(dir);
+    expect_why("cannot read further");
+    knit_settings_fini(&settings);
+    knit_scratch_free(dir);
+}
+
+static void a_mode_has_no_unit(void **state)
+{
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(set(&settings, knit_setting_by_key("server", "socket_mode"), "1KiB"), REFUSED);
+    expect_why("octal");
+    knit_settings_fini(&settings);
+}
+
+/* What `print` writes to stdout, for free(). */
+static char *printed(int (*print)(void))
+{
+    char *dir = knit_scratch_new(), *path = knit_scratch_file(dir, "printed", "", 0), *text;
+    size_t len;
+    int kept, fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    (void)fflush(stdout);
+    kept = dup(STDOUT_FILENO);
+    assert_true(fd >= 0 && kept >= 0 && dup2(fd, STDOUT_FILENO) >= 0);
+    assert_int_equal(print(), 0);
+    assert_true(dup2(kept, STDOUT_FILENO) >= 0);
+    close(kept);
+    close(fd);
+    text = knit_scratch_read(path, &len);
+    free(path);
+    knit_scratch_free(dir);
+    return text;
+}
+
+static void the_sample_sets_everything_when_it_is_no_comment(void **state)
+{
+    char *sample = printed(knit_command_line_print_sample), *line = sample;
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    assert_int_equal(read_text(&settings, sample, strlen(sample)), 0);
+    for (size_t i = 0; i < knit_setting_count; i++)
+        assert_int_equal(settings.source[i], KNIT_SOURCE_DEFAULT);
+    knit_settings_fini(&settings);
+
+    /* Comments begin with a blank, settings do not. */
+    while ((line = strstr(line, "\n#")) != NULL) {
+        if (line[2] != ' ')
+            memmove(line + 1, line + 2, strlen(line + 2) + 1);
+        line++;
+    }
+    init(&settings);
+    if (read_text(&settings, sample, strlen(sample)) != 0)
+        fail_msg("%s", why.text);
+    for (size_t i = 0; i < knit_setting_count; i++)
+        assert_int_equal(settings.source[i], KNIT_SOURCE_FILE);
+    assert_int_equal(settings.socket_mode, 0660);
+    knit_settings_fini(&settings);
+    free(sample);
+}
+
+static void help_names_every_setting(void **state)
+{
+    char *help = printed(knit_command_line_print_help);
+
+    (void)state;
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        char name[64], option[80];
+
+        knit_setting_name(&knit_setting_table[i], name, sizeof name);
+        (void)snprintf(option, sizeof option, "\n  --%s %s", name, knit_setting_table[i].argument);
+        if (!strstr(help, option))
+            fail_msg("--help is silent about --%s", name);
+    }
+    free(help);
 }
 
 int main(void)
@@ -418,6 +537,11 @@ int main(void)
         cmocka_unit_test(names_are_unique_and_lead_back_to_their_row),
         cmocka_unit_test(distances_count_letters),
         cmocka_unit_test(a_sentence_that_does_not_fit_is_cut),
+        cmocka_unit_test(debug_names_come_from_both_places),
+        cmocka_unit_test(a_folder_is_no_file),
+        cmocka_unit_test(a_mode_has_no_unit),
+        cmocka_unit_test(the_sample_sets_everything_when_it_is_no_comment),
+        cmocka_unit_test(help_names_every_setting),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
