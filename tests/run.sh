@@ -159,6 +159,7 @@ fi
 if build build-analyzer --native-file deploy/native/analyzer.ini; then
   note passed 'gcc -fanalyzer'
 fi
+step coverage tests/coverage.sh build-coverage || true
 step clang-tidy deploy/lint.sh clang-tidy build-clang || true
 step cppcheck deploy/lint.sh cppcheck build || true
 step 'cross compile for aarch64' deploy/cross.sh build-aarch64 || true
