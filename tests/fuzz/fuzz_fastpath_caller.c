@@ -218,9 +218,12 @@ static void decode(const struct knit_session_outcome *outcome)
 static void take(const struct knit_session_outcome *outcome)
 {
     struct call *call = &scene.call[outcome->slot];
+    const struct knit_reply_cell *cell = &scene.segments->reply.reply[outcome->slot];
 
     KNIT_FUZZ_CHECK(outcome->slot < POOL_SLOTS && outcome->lane < POOL_LANES);
     KNIT_FUZZ_CHECK(call->user == outcome->user && call->state == CALL_FLYING);
+    KNIT_FUZZ_CHECK(
+        knit_word_gen(atomic_load_explicit(&cell->word, memory_order_relaxed)) == call->gen);
     KNIT_FUZZ_CHECK(outcome->held
                         ? is_in_arena(outcome)
                         : outcome->len <= KNIT_INLINE_MAX && outcome->payload == outcome->body);
