@@ -56,7 +56,7 @@ int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, boo
         .busy = board->busy,
     };
     if (steal && kind == KNIT_BALANCER_ROUND_ROBIN)
-        balance->warm_max = lanes < cores() ? 1 : UINT32_MAX;
+        balance->warm_max = cores() > 2 ? 1 : UINT32_MAX;
     balance->cursor = calloc(65536, 1);
     return balance->cursor != NULL ? 0 : -ENOMEM;
 }

@@ -83,7 +83,7 @@ static void one_call_at_a_time_stays_with_a_worker_that_is_awake(void **state)
     knit_balance_fini(&balance);
 }
 
-static void many_calls_stay_while_cores_are_few(void **state)
+static void many_calls_stay_on_two_cores(void **state)
 {
     (void)state;
     struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
@@ -177,7 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_with_their_alias),
         cmocka_unit_test(round_robin_has_a_cursor_for_each_task),
-        cmocka_unit_test(many_calls_stay_while_cores_are_few),
+        cmocka_unit_test(many_calls_stay_on_two_cores),
         cmocka_unit_test(only_where_workers_steal),
         cmocka_unit_test(one_call_at_a_time_stays_with_a_worker_that_is_awake),
         cmocka_unit_test(lanes_without_a_worker_are_passed_over),
