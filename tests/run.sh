@@ -152,6 +152,10 @@ if build build-tsan --native-file deploy/native/tsan.ini; then
   # Its runtime wants the address space laid out as usual; kernels that randomise more bits than it knows upset it.
   UNDER='setarch -R' KNIT_TEST_SLOWDOWN=8 run_tests build-tsan --suite unit --suite stress --timeout-multiplier 8 "$@"
 fi
+if build build-yield --native-file deploy/native/yield.ini; then
+  KNIT_TEST_SLOWDOWN=4 run_tests build-yield --suite unit --suite stress --timeout-multiplier 8 "$@"
+  KNIT_TEST_SLOWDOWN=4 run_tests build-yield pool supervisor chaos-chaos chaos-kills system-hostile_caller --timeout-multiplier 8
+fi
 if build build-valgrind --native-file deploy/native/valgrind.ini; then
   KNIT_TEST_SLOWDOWN=30 run_tests build-valgrind --suite unit --timeout-multiplier 30 --wrap \
     'valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --child-silent-after-fork=yes' "$@"
