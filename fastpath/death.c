@@ -136,7 +136,8 @@ static void plan_successor(
 {
     uint64_t delay_ns = 0;
 
-    if (pool->phase != KNIT_PHASE_OPEN && pool->phase != KNIT_PHASE_DRAINING)
+    /* Also while others still start: the pool opens when all serve. */
+    if (pool->phase >= KNIT_PHASE_STOPPING)
         return;
     if (has_worked)
         worker->early_deaths = 0;
