@@ -83,6 +83,8 @@ class Outside(Case):
 
     def denied(self, rpc, attempts):
         for what, text, number in attempts:
+            if 'KNIT_SANITIZED' in os.environ and (what, text) == ('list', '/proc'):
+                continue  # sanitizers read their maps there
             with self.subTest(what, text=text, number=number):
                 self.assertIn(rpc.call('attempt', what, text, number), DENIED)
 
