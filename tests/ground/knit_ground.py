@@ -104,6 +104,7 @@ class Points:
             for point in points:
                 by_place.setdefault(point[0], []).append(point)
             points = [randoms.choice(passes) for passes in by_place.values()]
+        print(f'{len(points)} points', flush=True)
         randoms.shuffle(points)
         self.points = points
 
@@ -116,33 +117,33 @@ class Points:
 
 
 class Findings:
-    """Counts what became of the failures, and fails the test at its end with all that was wrong."""
+    """Counts what became of the failures, tells each that was not survived, and fails the test at its end if there was one."""
 
     SHOWN = 20
 
     def __init__(self, case, title):
         self.case, self.title = case, title
         self.book = Book()
-        self.met = self.refused = 0
-        self.wrong = []
+        self.met = self.refused = self.wrong = 0
 
     def note(self, point, is_right, is_refused, story):
         failed = self.book.failed()
         self.met += failed is not None
         self.refused += failed is not None and is_refused and is_right
         if not is_right:
-            self.wrong.append(f'point {point[0]}:{point[1]} {point[2]}\n{with_names(failed or "nothing failed")}\n{story}')
+            self.wrong += 1
+            # At once: the long form takes long.
+            if self.wrong <= self.SHOWN:
+                print(f'point {point[0]}:{point[1]} {point[2]}\n{with_names(failed or "nothing failed")}\n{story}', flush=True)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        print(f'{self.title}: {self.met} failures, {self.refused} refused, {self.met - self.refused - len(self.wrong)} '
-              f'without a trace, {len(self.wrong)} wrong', flush=True)
-        for story in self.wrong[:self.SHOWN]:
-            print(story, flush=True)
+        print(f'{self.title}: {self.met} failures, {self.refused} refused, {self.met - self.refused - self.wrong} '
+              f'without a trace, {self.wrong} wrong', flush=True)
         if kind is None and self.wrong:
-            self.case.fail(f'{len(self.wrong)} failures were not survived')
+            self.case.fail(f'{self.wrong} failures were not survived')
 
 
 def run_session(url, *arguments, book=None):
