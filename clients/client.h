@@ -39,7 +39,7 @@ enum {
     /* How long after a deadline a stream's caller still waits for the daemon's own, more exact
        TIMEOUT before the library gives one. */
     KNIT_STREAM_GRACE_MS = 20,
-    /* A sleeping caller of lanes looks at its control connection this often. */
+    /* A sleeping caller of lanes looks at its answers and its control connection this often. */
     KNIT_LEASE_LOOK_MS = 50,
 };
 

@@ -546,6 +546,11 @@ void knit_local_disconnect(struct knit *k)
     }
 }
 
+uint32_t knit_local_in_flight(const struct knit_local *local)
+{
+    return knit_session_in_flight(local->session);
+}
+
 /* ---- the bell ---- */
 
 int knit_local_bell_fd(const struct knit_local *local)

@@ -76,6 +76,9 @@ void knit_local_release(struct knit_local *local, struct knit_handle *handle);
 /* The lease is gone: collect what was answered, settle everything else. */
 void knit_local_disconnect(struct knit *k);
 
+/* How many calls have no outcome yet. */
+uint32_t knit_local_in_flight(const struct knit_local *local);
+
 /* For knit_fd(): the bell, and whether it may be slept on (false: something is to be collected). */
 int knit_local_bell_fd(const struct knit_local *local);
 bool knit_local_arm(struct knit_local *local);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The descriptor is readable for as long as there is something to do, so it suits every event loop
- * that is level-triggered. The timer serves two ends: deadlines, and work that no descriptor would
+ * that is level-triggered. The timer serves three ends. Deadlines. Work that no descriptor would
  * tell of (callbacks that became due outside of a dispatch, answers that came while the lanes' bell
- * was being armed, a session that has broken): for those it is set to expire at once.
+ * was being armed, a session that has broken): for that it is set to expire at once. And a look now
+ * and then while calls are in the lanes, as a caller that blocks takes it: a worker that is stopped
+ * between its answer and the bell rings nobody, nor does one for whose byte the kernel lacks
+ * memory.
  */
 #include "clients/watch.h"
 
@@ -15,8 +18,8 @@
 
 void knit_watch_init(struct knit_watch *watch)
 {
-    *watch =
-        (struct knit_watch){.epoll_fd = -1, .timer_fd = -1, .stream_fd = -1, .is_timer_off = true};
+    *watch = (struct knit_watch){
+        .epoll_fd = -1, .timer_fd = -1, .stream_fd = -1, .timer_ns = UINT64_MAX};
 }
 
 void knit_watch_fini(struct knit_watch *watch)
@@ -62,14 +65,14 @@ int knit_watch_open(struct knit *k)
     return watch->epoll_fd;
 }
 
-static void set_timer(struct knit_watch *watch, uint64_t at_ns)
+static void set_timer(struct knit_watch *watch, uint64_t at_ns, uint64_t now_ns)
 {
     struct itimerspec time = {0};
 
-    /* One that is off and stays off needs no system call. */
-    if (at_ns == UINT64_MAX && watch->is_timer_off)
+    /* One that expires too early costs one turn in vain; setting it costs a system call a turn. */
+    if (watch->timer_ns > now_ns && watch->timer_ns <= at_ns)
         return;
-    watch->is_timer_off = at_ns == UINT64_MAX;
+    watch->timer_ns = at_ns;
     if (at_ns != UINT64_MAX) {
         time.it_value.tv_sec = (time_t)(at_ns / 1000000000);
         time.it_value.tv_nsec = (long)(at_ns % 1000000000);
@@ -90,10 +93,14 @@ void knit_watch_update(struct knit *k)
 {
     struct knit_watch *watch = &k->watch;
     bool wants_room = knit_stream_has_output(&k->stream);
-    uint64_t at_ns = k->next_deadline_ns;
+    uint64_t at_ns = k->next_deadline_ns, now_ns, look_ns;
 
     if (watch->epoll_fd < 0)
         return;
+    now_ns = knit_client_now_ns();
+    look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
+    if (k->local != NULL && look_ns < at_ns && knit_local_in_flight(k->local) != 0)
+        at_ns = look_ns;
     if (k->stream.fd < 0) {
         watch->stream_fd = -1;
         at_ns = 0;
@@ -106,5 +113,5 @@ void knit_watch_update(struct knit *k)
     }
     if (!TAILQ_EMPTY(&k->ready) || (k->local != NULL && !knit_local_arm(k->local)))
         at_ns = 0;
-    set_timer(watch, at_ns);
+    set_timer(watch, at_ns, now_ns);
 }

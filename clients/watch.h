@@ -12,9 +12,9 @@ struct knit;
 struct knit_watch {
     int epoll_fd; /* -1: nobody asked yet */
     int timer_fd;
-    int stream_fd;   /* as registered; -1: gone */
-    bool wants_room; /* to send */
-    bool is_timer_off;
+    int stream_fd;     /* as registered; -1: gone */
+    bool wants_room;   /* to send */
+    uint64_t timer_ns; /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
 
 void knit_watch_init(struct knit_watch *watch);

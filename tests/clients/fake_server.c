@@ -94,6 +94,14 @@ static int make_segment(const struct knit_fake *fake, uint64_t bytes)
     return fd;
 }
 
+static void forget_segments(struct knit_fake *fake)
+{
+    knit_segment_unmap(&fake->reply);
+    if (fake->bell_fd >= 0)
+        close(fake->bell_fd);
+    fake->bell_fd = -1;
+}
+
 static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometry)
 {
     int pair[2];
@@ -101,10 +109,18 @@ static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometr
     if (fake->attach == KNIT_FAKE_ATTACH_NO_FDS)
         return;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    close(pair[0]);
     fake->fds[0] = make_segment(fake, knit_layout_board_bytes(geometry->lanes));
     fake->fds[1] = make_segment(fake, knit_layout_request_bytes(geometry));
     fake->fds[2] = make_segment(fake, knit_layout_reply_bytes(geometry));
+    if (fake->attach == KNIT_FAKE_ATTACH_GOOD) {
+        fake->bell_fd = pair[0];
+        assert_int_equal(
+            knit_segment_map(fake->fds[2], knit_layout_reply_bytes(geometry), true, &fake->reply),
+            0);
+    } else {
+        close(pair[0]);
+    }
+    fake->geometry = *geometry;
     fake->fds[3] = pair[1];
     if (fake->attach == KNIT_FAKE_ATTACH_BELL) {
         close(pair[1]);
@@ -129,6 +145,7 @@ static void answer_attach(struct knit_fake *fake, uint32_t msgid)
     };
     struct knit_writer writer;
 
+    forget_segments(fake);
     make_fds(fake, &geometry);
     if (fake->attach == KNIT_FAKE_ATTACH_LAYOUT)
         geometry.version++;
@@ -367,7 +384,7 @@ void knit_fake_start(struct knit_fake *fake)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    *fake = (struct knit_fake){.fd = -1, .dir = knit_scratch_new()};
+    *fake = (struct knit_fake){.fd = -1, .bell_fd = -1, .dir = knit_scratch_new()};
     snprintf(fake->url, sizeof(fake->url), "unix://%s/s", fake->dir);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", fake->dir);
     fake->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -387,5 +404,6 @@ void knit_fake_stop(struct knit_fake *fake)
     close(fake->listen_fd);
     close(fake->stop_fd);
     knit_buffer_fini(&fake->out);
+    forget_segments(fake);
     fake->dir = knit_scratch_free(fake->dir);
 }

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "fastpath/layout.h"
+#include "fastpath/segment.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 
@@ -37,7 +38,7 @@ enum knit_fake_attach {
     KNIT_FAKE_ATTACH_UNSEALED,
     KNIT_FAKE_ATTACH_SHORT, /* a segment smaller than the geometry asks for */
     KNIT_FAKE_ATTACH_PIPES, /* descriptors of another kind */
-    KNIT_FAKE_ATTACH_BELL, /* the last of them is no socket */
+    KNIT_FAKE_ATTACH_BELL,  /* the last of them is no socket */
     KNIT_FAKE_ATTACH_LAYOUT,
     KNIT_FAKE_ATTACH_GEOMETRY,
     KNIT_FAKE_ATTACH_KEYS, /* half of what must be said is missing */
@@ -45,10 +46,10 @@ enum knit_fake_attach {
 
 struct knit_fake {
     char url[140];
-    uint64_t protocol;  /* said in hello; 0 = the real one. Set before knit_open() */
-    bool drips;         /* sends one byte at a time */
+    uint64_t protocol;    /* said in hello; 0 = the real one. Set before knit_open() */
+    bool drips;           /* sends one byte at a time */
     _Atomic bool is_deaf; /* reads nothing; the test sets it while the thread runs */
-    uint64_t in_flight; /* said in hello; 0 = 1024 */
+    uint64_t in_flight;   /* said in hello; 0 = 1024 */
     enum knit_fake_attach attach;
 
     int listen_fd;
@@ -62,6 +63,9 @@ struct knit_fake {
     uint64_t notifications;
     int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
     int fds_count;
+    int bell_fd;                   /* the pool's end */
+    struct knit_geometry geometry; /* of the segments it made last */
+    struct knit_mapping reply;     /* where the test can answer, after KNIT_FAKE_ATTACH_GOOD */
 };
 
 /* Listens on a unix socket of its own folder. */

@@ -3,6 +3,7 @@
  * of a refused session stays behind. Method: a server in a thread that lies in each way there is.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -109,6 +110,55 @@ static void an_honest_daemon_is_accepted(void **state)
     knit_close(k);
 }
 
+/* What a worker does that is stopped before it rings the bell. */
+static void answer_without_a_bell(const struct knit_fake *pool)
+{
+    struct knit_reply_view view;
+
+    knit_layout_reply(&pool->geometry, pool->reply.base, &view);
+    for (uint32_t slot = 0; slot < pool->geometry.slots; slot++) {
+        struct knit_reply_cell *cell = &view.reply[slot];
+
+        atomic_store_explicit(&view.claim[slot], knit_claim(1, 5), memory_order_relaxed);
+        atomic_store_explicit(&cell->body[0], 7, memory_order_relaxed);
+        atomic_store_explicit(&cell->meta, knit_meta(0, 0, 0, 1), memory_order_relaxed);
+        atomic_store_explicit(
+            &cell->word, knit_word(1, KNIT_STATUS_RESULT, 0), memory_order_release);
+        atomic_store_explicit(
+            &view.news[slot], knit_news(slot, slot, pool->geometry.cells), memory_order_release);
+    }
+}
+
+static void an_event_loop_looks_where_nobody_rings(void **state)
+{
+    struct knit *k = NULL;
+    struct knit_handle *handle;
+    struct knit_error error;
+    struct pollfd item = {.events = POLLIN};
+    int64_t number = 0;
+
+    (void)state;
+    fake.attach = KNIT_FAKE_ATTACH_GOOD;
+    assert_int_equal(open_lanes(&k), KNIT_OK);
+    item.fd = knit_fd(k);
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    answer_without_a_bell(&fake);
+    assert_int_equal(poll(&item, 1, knit_deadline_left_ms(knit_deadline_in_ms(500))), 1);
+    assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+    assert_int_equal(knit_await(handle, 0, NULL), KNIT_OK);
+    assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
+    assert_int_equal(number, 7);
+    knit_free(handle);
+    /* With nothing in flight it sleeps: once in vain at most. */
+    if (poll(&item, 1, 100) == 1) {
+        assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
+        assert_int_equal(poll(&item, 1, 200), 0);
+    }
+    knit_close(k);
+}
+
 static void no_lanes_where_the_server_has_none(void **state)
 {
     struct knit *k = NULL;
@@ -126,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_FAKE(a_daemon_that_lies_is_refused),
         WITH_FAKE(an_honest_daemon_is_accepted),
+        WITH_FAKE(an_event_loop_looks_where_nobody_rings),
         WITH_FAKE(no_lanes_where_the_server_has_none),
     };
 

@@ -187,10 +187,10 @@ struct knit *knit_handle_session(struct knit_handle *handle);
 /* ---- Event loops ---- */
 
 /* One descriptor that becomes readable whenever knit_dispatch() has something to do: an answer, a
- * deadline, room to send. It belongs to the session; watch it for reading, level-triggered, and do
- * nothing else with it. -1: the session has failed, or the system refused a descriptor: errno says
- * which (ENOTCONN for the first), and it may be asked again. After starting calls outside of a
- * callback, knit_flush(). */
+ * deadline, room to send; and every 50 ms while calls through shared memory are in flight. It
+ * belongs to the session; watch it for reading, level-triggered, and do nothing else with it. -1:
+ * the session has failed, or the system refused a descriptor: errno says which (ENOTCONN for the
+ * first), and it may be asked again. After starting calls outside of a callback, knit_flush(). */
 int knit_fd(struct knit *k);
 
 /* Do what there is to do without waiting: send, receive, settle, call back. KNIT_DISCONNECTED, once
