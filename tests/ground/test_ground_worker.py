@@ -4,13 +4,11 @@ take sessions over and let them go, die and are replaced. One counter serves all
 """
 
 import os
-import shlex
 import shutil
 import tempfile
-from unittest import mock
 
 from knit_ground import Failing, Scenes
-from knit_harness import main
+from knit_harness import main, worker_with
 
 
 class Worker(Scenes):
@@ -19,14 +17,7 @@ class Worker(Scenes):
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
 
     def fresh(self, book):
-        """The pool gives a worker an environment of its own, so a script stands before it."""
-        path = os.path.join(self.dir, 'worker')
-        words = [f'{name}={shlex.quote(value)}' for name, value in book.environment('knitting-worker').items()]
-        with open(path, 'w') as file:
-            file.write(f'#!/bin/sh\n{" ".join(words)} exec {shlex.quote(os.environ["KNIT_WORKER"])} "$@"\n')
-        os.chmod(path, 0o755)
-        with mock.patch.dict(os.environ, KNIT_WORKER=path):
-            return Failing(book)
+        return Failing(book, worker=worker_with(self.dir, book.environment('knitting-worker')))
 
     def test_a_start_is_refused_with_a_sentence_or_succeeds(self):
         self.starts_are_refused_with_a_sentence_or_succeed('workers, starting', seconds=8)

@@ -12,6 +12,7 @@ shown when it did not end well. Nothing sleeps for a span of time: wait_until() 
 """
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -152,11 +153,22 @@ class Rpc:
             return False
 
 
+def worker_with(folder, environment):
+    """A program in that folder to give as `worker`: the pool gives workers an environment of its own, so a script
+    stands before the real one."""
+    path = os.path.join(folder, 'worker')
+    words = [f'{name}={shlex.quote(value)}' for name, value in environment.items()]
+    with open(path, 'w') as file:
+        file.write(f'#!/bin/sh\n{" ".join(words)} exec {shlex.quote(os.environ["KNIT_WORKER"])} "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
 class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
     def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
-                 listen='127.0.0.1:0', **options):
+                 worker=None, listen='127.0.0.1:0', **options):
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
         self.ready_file = os.path.join(self.dir, 'ready')
@@ -164,7 +176,7 @@ class Daemon:
         self.urls, self.expected_status = [], 0
         command = [os.environ['KNIT_DAEMON'], '--config', self.write('k.conf', config or ''),
                    '--ready-file', self.ready_file, '--listen', listen,
-                   '--worker-program', os.environ['KNIT_WORKER'],
+                   '--worker-program', worker or os.environ['KNIT_WORKER'],
                    '--module', module or os.environ['KNIT_MODULE']]
         if 'socket' not in options:
             options['socket'] = self.socket

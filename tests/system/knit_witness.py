@@ -139,9 +139,10 @@ class Outcome:
 class Caller:
     """tests/system/caller.c, started; ended by its process id whatever happens."""
 
-    def __init__(self, url, *words, prefix=()):
+    def __init__(self, url, *words, prefix=(), environment=None):
         self.process = subprocess.Popen([*prefix, os.environ['KNIT_CALLER'], url, *map(str, words)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True,
+                                        env={**os.environ, **(environment or {})})
         self.pid = self.process.pid
         self.is_local = url.startswith('shm:')
 

@@ -3,17 +3,26 @@
 and the worker is there for others afterwards. The ledger knows what started.
 """
 
+import datetime
+import mmap
 import os
 import random
+import re
+import shutil
+import struct
+import tempfile
+import threading
 import time
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_harness import SLOWDOWN, Case, main, wait_until, worker_with
 from knit_witness import LONG, Caller, LedgerDaemon, seed
 
 TIMEOUT, CANCELLED, TASK_FAILED = 303, 304, 600
 QUEUED = 16
+# Ten times the goal at the median; more at the worst, since a machine that runs tests side by side stalls.
+LATE_MS, LATE_WORST_MS = 50 * SLOWDOWN, 1000 * SLOWDOWN
 # Enough to be started on a busy machine, and a fraction of what the primes take.
 BUDGET_MS = 300
 
@@ -27,16 +36,48 @@ def truths(transport, started):
     return {(TIMEOUT, started)} if transport == 'shm' else {(TIMEOUT, started), (TIMEOUT, 'unknown')}
 
 
+class JumpingClock:
+    """jumping_clock.c for programs with its environment, and somebody who sets that clock all the time."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix='knit-clock-')
+        path = os.path.join(self.dir, 'off-by')
+        with open(path, 'wb') as file:
+            file.write(struct.pack('=q', 3600))
+        self.file = open(path, 'r+b')
+        self.memory = mmap.mmap(self.file.fileno(), 8)
+        self.environment = {'LD_PRELOAD': os.environ['KNIT_JUMPING_CLOCK'], 'KNIT_CLOCK': path,
+                            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
+        self.jumps, self.is_over = 0, threading.Event()
+        self.thread = threading.Thread(target=self.jump)
+
+    def jump(self):
+        while not self.is_over.wait(0.005):
+            self.jumps += 1
+            struct.pack_into('=q', self.memory, 0, 3600 if self.jumps % 2 == 0 else -3600)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.thread.join()
+        self.memory.close()
+        self.file.close()
+        shutil.rmtree(self.dir)
+
+
 class Deadlines(Case):
     def test_what_expires_in_the_queue_never_starts(self):
         for transport in TRANSPORTS:
             with self.subTest(transport), LedgerDaemon(workers=1) as daemon:
                 self.expire_in_queue(transport, daemon)
 
-    def expire_in_queue(self, transport, daemon):
-        with Caller(daemon.url(transport), 'expire', 1, 100, QUEUED, 10) as caller:
+    def expire_in_queue(self, transport, daemon, environment=None):
+        with Caller(daemon.url(transport), 'expire', 1, 1000, QUEUED, 10, environment=environment) as caller:
             caller.wait_ready()
-            daemon.ledger.wait_for(100)
+            daemon.ledger.wait_for(1000)
             caller.go_on()
             outcomes = caller.outcomes()
             self.assertEqual({(o.code, o.started) for o in outcomes} - truths(transport, 'no'), set())
@@ -44,11 +85,12 @@ class Deadlines(Case):
             print(f'{transport}: {QUEUED} answered {min(late_ms):.1f} to {max(late_ms):.1f} ms after their deadline')
             self.assertEqual(len(outcomes), QUEUED)
             self.assertGreater(min(late_ms), 0)
-            self.assertLess(max(late_ms), 1000 * SLOWDOWN)
+            self.assertLess(sorted(late_ms)[QUEUED // 2], LATE_MS)
+            self.assertLess(max(late_ms), LATE_WORST_MS)
         with daemon.tcp() as rpc:
             # The caller is gone, so the first one is aborted; the worker steps over the rest and takes this.
             self.assertGreater(rpc.call('ledger', 1), 0)
-        self.assertEqual([daemon.ledger.ran(100 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
+        self.assertEqual([daemon.ledger.ran(1000 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
 
     def test_a_computation_is_answered_at_its_deadline(self):
         example = ('--module', os.environ['KNIT_MODULE'])
@@ -61,7 +103,7 @@ class Deadlines(Case):
                 print(f'{transport}: answered {late_ms:.1f} ms after the deadline')
                 self.assertIn((outcome.code, outcome.started), truths(transport, 'yes'))
                 self.assertGreater(late_ms, 0)
-                self.assertLess(late_ms, 1000 * SLOWDOWN)
+                self.assertLess(late_ms, LATE_WORST_MS)
                 with daemon.tcp() as rpc:
                     self.assertGreater(rpc.call('ledger', 1), 0)
 
@@ -94,8 +136,24 @@ class Deadlines(Case):
             self.assertEqual(daemon.stats()['pool']['deaths'], 0)
 
     def test_many_deadlines_at_once_are_never_early(self):
+        with LedgerDaemon(workers=1) as daemon:
+            self.many_deadlines(daemon)
+
+    def test_the_clock_of_the_day_may_jump(self):
+        """By an hour, to and fro, for the daemon, its workers and a local caller."""
+        with JumpingClock() as clock, LedgerDaemon(
+                workers=1, worker=worker_with(clock.dir, clock.environment), environment=clock.environment) as daemon:
+            self.expire_in_queue('shm', daemon, clock.environment)
+            self.many_deadlines(daemon)
+            stamps = re.findall(r'^ts=(\S+)Z ', daemon.log(), re.MULTILINE)
+            told = [datetime.datetime.fromisoformat(stamp + '+00:00').timestamp() for stamp in stamps]
+        print(f'{clock.jumps} jumps')
+        self.assertGreater(clock.jumps, 10)
+        self.assertTrue(any(abs(moment - time.time()) > 1800 for moment in told), stamps)
+
+    def many_deadlines(self, daemon):
         number = random.Random(seed())
-        with LedgerDaemon(workers=1) as daemon, daemon.tcp() as rpc, daemon.unix() as other:
+        with daemon.tcp() as rpc, daemon.unix() as other:
             rpc.hello()
             blocker = other.request('hold', 0, 1)
             daemon.ledger.wait_for(0)
@@ -117,7 +175,8 @@ class Deadlines(Case):
             late.sort()
             print(f'{len(late)} deadlines up to {SPANS_MS[-1]} ms, the queue full: {late[0]:.2f} to {late[-1]:.2f} ms late, p99 {late[-4]:.2f} ms')
             self.assertGreater(late[0], 0)
-            self.assertLess(late[-4], 500 * SLOWDOWN)
+            self.assertLess(late[len(late) // 2], LATE_MS)
+            self.assertLess(late[-1], LATE_WORST_MS)
             daemon.ledger.open_gate(1)
             other.result(blocker)
             rpc.call('ledger', 1)
