@@ -265,5 +265,5 @@ uint32_t scene_steps_begin(struct scene_steps *steps, uint32_t count, uint32_t *
 
 bool scene_wants_all(int argc, char **argv)
 {
-    return (argc == 2 && strcmp(argv[1], "--all-steps") == 0) || getenv("KNIT_TEST_LONG") != NULL;
+    return (argc > 1 && strcmp(argv[1], "--all-steps") == 0) || getenv("KNIT_TEST_LONG") != NULL;
 }
