@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,6 +82,18 @@ static inline int knit_bell_wait(const _Atomic uint32_t *word, uint32_t value, u
 static inline void knit_bell_wake(const _Atomic uint32_t *word, int count)
 {
     (void)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+/* Rings an event loop: one byte. A full bell is ringing already, and of one whose other end is
+ * closed nobody waits. A socket never blocks. A pipe must be an open file description of the
+ * ringer's own that does not block: O_NONBLOCK belongs to the description, so whoever shares it can
+ * take it away, and a task of one worker would stop the others and the host. */
+static inline void knit_bell_ring(int fd, bool is_pipe)
+{
+    if (fd >= 0 && is_pipe)
+        (void)!write(fd, "", 1);
+    else if (fd >= 0)
+        (void)send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Sleep while every word has its value (Linux 5.16). words: count of them, at most

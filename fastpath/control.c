@@ -68,9 +68,12 @@ int knit_control_send(
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return 0;
-    /* ETOOMANYREFS: too many descriptors are on their way; they arrive, and then there is room. */
-    if (errno == EAGAIN || errno == ETOOMANYREFS || errno == ENOBUFS)
+    if (errno == EAGAIN)
         return KNIT_CONTROL_E_AGAIN;
+    /* ETOOMANYREFS: too many descriptors of this user are on their way; once they arrive, there is
+     * room. */
+    if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
+        return KNIT_CONTROL_E_LATER;
     if (errno == EPIPE || errno == ECONNRESET)
         return KNIT_CONTROL_E_GONE;
     return -errno;

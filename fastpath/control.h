@@ -29,7 +29,7 @@
 #include "fastpath/layout.h"
 
 #define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
-#define KNIT_CONTROL_VERSION   2u
+#define KNIT_CONTROL_VERSION   3u
 #define KNIT_CONTROL_FD        3 /* of the worker's end */
 #define KNIT_CONTROL_FDS_MAX   3
 #define KNIT_CONTROL_TEXT_SIZE 1024
@@ -39,6 +39,7 @@ enum {
     KNIT_CONTROL_E_GONE = 2,    /* the other side closed */
     KNIT_CONTROL_E_VERSION = 3, /* it speaks another version of this */
     KNIT_CONTROL_E_BAD = 4,     /* not a message, or not with these descriptors */
+    KNIT_CONTROL_E_LATER = 5, /* the kernel is short of something; polling does not tell when not */
 };
 
 enum knit_control_type {
@@ -93,7 +94,7 @@ struct knit_control_attach {
     struct knit_geometry geometry;
     uint64_t reply_budget_bytes;
     uint32_t is_trusted;
-    uint32_t bell_is_eventfd;
+    uint32_t bell_is_pipe;
 };
 
 struct knit_control_session {
@@ -125,7 +126,7 @@ void knit_control_init(struct knit_control_message *message, enum knit_control_t
 uint32_t knit_control_fds(uint32_t type);
 
 /* fds: as many as the type calls for; stay the caller's. Async-signal-safe, so a forked child may
- * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_GONE, -errno. */
+ * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_LATER, _E_GONE, -errno. */
 int knit_control_send(
     int fd, const struct knit_control_message *message, const int *fds, bool may_block);
 

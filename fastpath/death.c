@@ -27,25 +27,29 @@
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
 #define QUARANTINE_AFTER 3u
-#define STOP_WAIT_NS     20000000u /* a process that does not stop in this time waits for a disk */
-#define STOP_LOOK_NS     50000
+#define HALT_WAIT_NS     20000000u /* longer than it takes a processor to hear of a signal */
+#define HALT_AGAIN_NS    5000000u
+#define HALT_LOOKS       20 /* in one go, while the host waits */
+#define HALT_LOOK_NS     50000
 #define HARD_SCAN_MAX_NS 1000000000u
 #define HARD_SCAN_MIN_NS 1000000u
 #define GONE_LOOK_NS     50000000u
 
 /* ---- reaping ---- */
 
-void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns)
 {
     siginfo_t info = {0};
     int got;
 
-    (void)pool;
     (void)kill(-worker->process.pid, SIGKILL);
     KNIT_FAULT(DEATH_BEFORE_REAP);
     do
-        got = waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info, WEXITED);
+        got = waitid(
+            P_PIDFD, (id_t)worker->process.pid_fd, &info, WEXITED | (may_block ? 0 : WNOHANG));
     while (got != 0 && errno == EINTR);
+    if (got == 0 && info.si_pid == 0)
+        return false;
     if (got == 0 && info.si_code == CLD_EXITED)
         worker->status = info.si_status;
     else if (got == 0)
@@ -55,6 +59,7 @@ void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_
     worker->process.pid_fd = -1;
     worker->step = KNIT_STEP_ENDED;
     worker->bury_at_ns = now_ns + BURY_NS;
+    return true;
 }
 
 static void describe(const struct knit_worker *worker, char *ret_text, size_t size)
@@ -272,32 +277,43 @@ void knit_death_judge(struct knit_pool *pool)
 
 /* ---- killing for time ---- */
 
-/* True: the worker stands still. False: it has ended, or cannot be stopped now. */
-static bool stop_worker(const struct knit_worker *worker)
-{
-    const struct timespec pause = {.tv_nsec = STOP_LOOK_NS};
-    uint64_t until_ns = knit_clock_ns() + STOP_WAIT_NS;
+enum halt {
+    HALT_SENT, /* it may still move: look again soon */
+    HALT_DONE, /* nothing of it runs in user space */
+    HALT_OVER, /* it has ended */
+};
 
-    (void)kill(-worker->process.pid, SIGSTOP);
-    do {
+/* Has the worker stand still, to be looked at. A process that waits in the kernel for what no
+ * signal ends (a disk, a vfork's child) is never seen stopped; but with the signal pending it comes
+ * back to user space no more, so after HALT_WAIT_NS the look is as good. */
+static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
+{
+    const struct timespec pause = {.tv_nsec = HALT_LOOK_NS};
+
+    if (worker->halt_ns == 0) {
+        worker->halt_ns = now_ns;
+        (void)kill(-worker->process.pid, SIGSTOP);
+    }
+    for (int look = 0; look < HALT_LOOKS; look++) {
         siginfo_t info = {0};
 
         if (waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info,
                 WSTOPPED | WEXITED | WNOHANG | WNOWAIT) != 0)
-            return false;
+            return HALT_OVER;
         if (info.si_pid != 0 && info.si_code != CLD_STOPPED)
-            return false;
+            return HALT_OVER;
         if (info.si_pid != 0) {
             (void)waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info, WSTOPPED | WNOHANG);
-            return true;
+            return HALT_DONE;
         }
         (void)nanosleep(&pause, NULL);
-    } while (knit_clock_ns() < until_ns);
-    return false;
+    }
+    return knit_clock_ns() - worker->halt_ns >= HALT_WAIT_NS ? HALT_DONE : HALT_SENT;
 }
 
-static void resume_worker(const struct knit_worker *worker)
+static void resume_worker(struct knit_worker *worker)
 {
+    worker->halt_ns = 0;
     (void)kill(-worker->process.pid, SIGCONT);
 }
 
@@ -331,10 +347,16 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     const struct knit_member *member;
     uint64_t hard_ns;
 
-    if (!stop_worker(worker)) {
-        resume_worker(worker);
-        worker->hard_again_ns = now_ns + STOP_WAIT_NS;
+    switch (halt_worker(worker, now_ns)) {
+    case HALT_SENT:
+        worker->hard_again_ns = now_ns + HALT_AGAIN_NS;
         return;
+    case HALT_OVER:
+        worker->hard_again_ns = now_ns + HALT_WAIT_NS;
+        return;
+    case HALT_DONE:
+    default:
+        break;
     }
     KNIT_FAULT(DEATH_AFTER_STOP);
     hard_ns = atomic_load_explicit(&busy->hard_ns, memory_order_relaxed);
@@ -378,32 +400,57 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
             continue;
         if (hard_ns < worker->hard_again_ns)
             hard_ns = worker->hard_again_ns;
-        if (hard_ns <= now_ns)
+        if (hard_ns <= now_ns) {
             enforce_hard(pool, worker, now_ns);
-        else if (hard_ns < next_ns)
+            hard_ns = worker->hard_again_ns;
+        }
+        if (hard_ns > now_ns && hard_ns < next_ns)
             next_ns = hard_ns;
     }
     pool->hard_scan_ns = next_ns;
 }
 
-/* A task whose session has been closed for gone_ms, and that did not mind knit_aborted(). */
-static void enforce_gone(struct knit_pool *pool, struct knit_member *member)
+/* A worker that has not let go of a session which has been closed for gone_ms: its task does not
+ * mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
+ * session's call lets go after that. When to look again. */
+static uint64_t enforce_gone(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns)
 {
+    uint64_t again_ns = now_ns + GONE_LOOK_NS;
+
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
+        uint8_t link = worker->links[member->index];
+        uint64_t running = atomic_load_explicit(&pool->board.busy[i].running, memory_order_relaxed);
         uint32_t slot;
 
-        if (worker->links[member->index] != KNIT_LINK_DETACH_SENT ||
-            worker->step != KNIT_STEP_SERVING || worker->was_killed ||
-            atomic_load_explicit(&pool->board.busy[i].running, memory_order_relaxed) >> 16 !=
-                member->id)
+        if ((link != KNIT_LINK_DETACH_SENT && link != KNIT_LINK_DETACH_DUE) ||
+            worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
-        if (stop_worker(worker) && running_call(pool, worker, &slot) == member)
+        if (running == 0) {
+            (void)snprintf(worker->why, sizeof(worker->why),
+                "it has nothing to do and does not let go of a session");
             knit_supervisor_kill(worker);
-        else
-            resume_worker(worker);
+            continue;
+        }
+        if (running >> 16 != member->id)
+            continue;
+        switch (halt_worker(worker, now_ns)) {
+        case HALT_SENT:
+            again_ns = now_ns + HALT_AGAIN_NS;
+            break;
+        case HALT_DONE:
+            if (running_call(pool, worker, &slot) == member)
+                knit_supervisor_kill(worker);
+            else
+                resume_worker(worker);
+            break;
+        case HALT_OVER:
+        default:
+            break;
+        }
         KNIT_FAULT(DEATH_AFTER_GONE_KILL);
     }
+    return again_ns;
 }
 
 void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
@@ -413,9 +460,7 @@ void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         struct knit_member *member = pool->members[i];
 
-        if (member != NULL && member->gone_at_ns != 0 && now_ns >= member->gone_at_ns) {
-            member->gone_at_ns = now_ns + GONE_LOOK_NS;
-            enforce_gone(pool, member);
-        }
+        if (member != NULL && member->gone_at_ns != 0 && now_ns >= member->gone_at_ns)
+            member->gone_at_ns = enforce_gone(pool, member, now_ns);
     }
 }

@@ -42,6 +42,7 @@ struct knit_member {
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
     int reply_fd;
+    int heard_fd; /* of the host's own: where the loop hears view.bell_fd */
     uint64_t memory_bytes;
     uint64_t gone_at_ns;              /* closing: from when on its tasks may be killed; 0 = never */
     struct knit_pool_session outside; /* of the host's own */
@@ -73,11 +74,14 @@ struct knit_worker {
     uint64_t deaths;
     uint32_t early_deaths; /* in a row, before a first finished call */
     uint64_t up_since_ns;
-    uint64_t kill_at_ns;    /* 0 = not; start-up or stop takes too long then */
-    uint64_t restart_at_ns; /* 0 = not */
-    uint64_t bury_at_ns;    /* ENDED: wait no longer */
-    uint64_t hard_again_ns; /* it could not be stopped: look again then */
-    uint64_t hard_session;  /* the call it was killed for; 0 = none */
+    uint64_t kill_at_ns;     /* 0 = not; start-up or stop takes too long then */
+    uint64_t restart_at_ns;  /* 0 = not */
+    uint64_t bury_at_ns;     /* ENDED: wait no longer */
+    uint64_t flush_again_ns; /* 0 = not; what it is to be told could not be sent: again then */
+    uint64_t reap_at_ns;     /* 0 = not; it has ended, and somebody else still traces it */
+    uint64_t halt_ns;        /* 0 = not; told to stand still then */
+    uint64_t hard_again_ns;  /* it does not stand still yet: look again then */
+    uint64_t hard_session;   /* the call it was killed for; 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
     char doing[KNIT_POOL_WHY_BYTES]; /* while it starts */
@@ -157,8 +161,9 @@ void knit_supervisor_fini(struct knit_worker *worker);
 
 /* ---- death.c ---- */
 
-/* Its process has ended: reap it, and see to what it leaves. */
-void knit_death_reap(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
+/* Its process has ended: kill its group and reap it. False: not yet, since somebody who traces it
+ * has not let go of it. */
+bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
 /* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds
  * the control socket any more. */
 void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
@@ -178,6 +183,9 @@ void knit_member_condemn(struct knit_pool *pool, struct knit_member *member, con
 void knit_member_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index);
 /* Frees it whatever the workers have: they are gone. */
 void knit_member_free(struct knit_pool *pool, struct knit_member *member);
+/* The bell as it is sent to a worker, to be given to _end() afterwards. Returns 0 or -errno. */
+int knit_member_bell(const struct knit_member *member, int *ret_fd);
+void knit_member_bell_end(const struct knit_member *member, int fd);
 
 /* ---- pool.c ---- */
 

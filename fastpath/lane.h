@@ -83,8 +83,8 @@ struct knit_lane_session {
     struct knit_geometry geometry;
     struct knit_request_view request; /* may be mapped read-only */
     struct knit_reply_view reply;     /* mapped writable */
-    int bell_fd; /* to wake an event loop: socket or eventfd, borrowed; -1 = none */
-    bool bell_is_eventfd;
+    int bell_fd; /* to wake an event loop: see knit_bell_ring(); borrowed; -1 = none */
+    bool bell_is_pipe;
     bool trusted; /* arguments are read in place */
     /* Arena bytes that all lanes' replies together may touch; each lane may always touch as much as
      * one outcome needs, so that no lane waits for another's memory. 0 = no limit. */

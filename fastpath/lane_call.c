@@ -27,7 +27,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <knitting/code.h>
 
@@ -509,15 +508,10 @@ static void wake_caller(struct knit_served *served)
             return; /* rung for this sleep already */
     } while (!atomic_compare_exchange_weak_explicit(
         served->in.reply.rung, &rung, waiting, memory_order_release, memory_order_relaxed));
-    if ((waiting & 1) != 0) {
+    if ((waiting & 1) != 0)
         knit_bell_wake(served->in.reply.rung, 1);
-    } else if (served->in.bell_is_eventfd) {
-        uint64_t one = 1;
-        (void)!write(served->in.bell_fd, &one, sizeof one);
-    } else if (served->in.bell_fd >= 0) {
-        /* A full socket is ringing already. */
-        (void)send(served->in.bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
+    else
+        knit_bell_ring(served->in.bell_fd, served->in.bell_is_pipe);
 }
 
 void knit_lane_wake_callers(struct knit_lane *lane)

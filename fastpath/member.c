@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -49,6 +48,7 @@ static void fini(struct knit_member *member)
     close_fd(&member->request_fd);
     close_fd(&member->reply_fd);
     close_fd(&member->view.bell_fd);
+    close_fd(&member->heard_fd);
     free(member);
 }
 
@@ -273,7 +273,7 @@ static int add(struct knit_pool *pool, struct birth *birth, struct knit_member *
     member->index = index;
     member->is_foreign = birth->is_foreign;
     member->peer = birth->peer;
-    member->request_fd = member->reply_fd = member->view.bell_fd = -1;
+    member->request_fd = member->reply_fd = member->view.bell_fd = member->heard_fd = -1;
     member->memory_bytes = memory_bytes;
     error = make_segments(pool, member, birth);
     if (error != 0) {
@@ -322,6 +322,44 @@ static int make_geometry(const struct knit_pool *pool, uint32_t slots, uint64_t 
 
 /* ---- the host's own ---- */
 
+/* A pipe. Nobody shares an open file description of it: the host's loop has the end that is read,
+ * the host one to ring with, and each worker gets another (knit_member_bell()). What a task does to
+ * its own, as taking O_NONBLOCK off, is felt by nobody else. */
+static int make_bell(struct knit_member *member)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+        return -errno;
+    member->heard_fd = ends[0];
+    member->view.bell_fd = ends[1];
+    member->view.bell_is_pipe = true;
+    return 0;
+}
+
+int knit_member_bell(const struct knit_member *member, int *ret_fd)
+{
+    char path[32];
+    int fd;
+
+    if (!member->view.bell_is_pipe) {
+        *ret_fd = member->view.bell_fd;
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", member->view.bell_fd);
+    fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+void knit_member_bell_end(const struct knit_member *member, int fd)
+{
+    if (fd != member->view.bell_fd)
+        (void)close(fd);
+}
+
 static int open_own(struct knit_pool *pool, struct birth *birth,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
 {
@@ -331,12 +369,10 @@ static int open_own(struct knit_pool *pool, struct birth *birth,
 
     if (error != 0)
         return error;
-    member->view.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    member->view.bell_is_eventfd = true;
-    own.bell_fd = member->view.bell_fd;
+    error = make_bell(member);
+    own.bell_fd = member->heard_fd;
     own.steal = pool->options.steal;
     own.payload_max_bytes = pool->options.max_payload_bytes;
-    error = own.bell_fd < 0 ? -errno : 0;
     if (error == 0)
         error = knit_session_new(&member->view.geometry, &member->view.request, &member->view.reply,
             &pool->board, &own, &member->outside.session);
@@ -345,7 +381,7 @@ static int open_own(struct knit_pool *pool, struct birth *birth,
         return error;
     }
     member->outside.id = member->id;
-    member->outside.bell_fd = member->view.bell_fd;
+    member->outside.bell_fd = member->heard_fd;
     member->outside.reply = member->view.reply;
     member->outside.geometry = member->view.geometry;
     publish(pool, member);

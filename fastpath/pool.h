@@ -166,7 +166,7 @@ const struct knit_registry *knit_pool_registry(const struct knit_pool *pool);
 struct knit_pool_session {
     uint64_t id;
     struct knit_session *session; /* the caller's side, of the thread that opened it */
-    int bell_fd;                  /* eventfd, the session's bell_fd already */
+    int bell_fd;                  /* to be polled; the session's bell_fd already */
     struct knit_reply_view reply; /* outcomes held in arenas stay readable until close */
     struct knit_geometry geometry;
 };

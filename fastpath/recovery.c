@@ -10,8 +10,6 @@
 #include "fastpath/recovery.h"
 
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "fastpath/bell.h"
 #include "fastpath/fault.h"
@@ -81,15 +79,10 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
         ;
     KNIT_FAULT(RECOVERY_BEFORE_WAKE);
     /* Also when it was rung already: the worker that did may have died before its wake. */
-    if ((waiting & 1) != 0) {
+    if ((waiting & 1) != 0)
         knit_bell_wake(session->reply.rung, 1);
-    } else if (session->bell_is_eventfd) {
-        uint64_t one = 1;
-
-        (void)!write(session->bell_fd, &one, sizeof(one));
-    } else if (session->bell_fd >= 0) {
-        (void)send(session->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
+    else
+        knit_bell_ring(session->bell_fd, session->bell_is_pipe);
     KNIT_FAULT(RECOVERY_AFTER_WAKE);
 }
 

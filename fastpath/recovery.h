@@ -26,8 +26,8 @@ struct knit_recovery_session {
     struct knit_geometry geometry;
     struct knit_request_view request;
     struct knit_reply_view reply;
-    int bell_fd; /* -1 = none */
-    bool bell_is_eventfd;
+    int bell_fd; /* the host's own to ring; -1 = none */
+    bool bell_is_pipe;
 };
 
 /* An error in the words of a lane: fits a cell. */

@@ -760,18 +760,16 @@ bool knit_session_is_armed(const struct knit_session *session)
     return session->is_armed;
 }
 
-/* An eventfd empties in one read. A socket holds at most a byte for each arm; a pool that writes
- * without end finds an end here, and whether its socket blocks is not asked. */
+/* There is at most a byte for each arm; a pool that writes without end finds an end here. Whether a
+ * stranger's socket blocks is not asked. */
 static void swallow_bell(const struct knit_session *session)
 {
     const int fd = session->options.bell_fd;
     unsigned char swallowed[64];
     ssize_t got = sizeof swallowed;
-    if (fd >= 0 && !session->options.bell_is_socket)
-        (void)!read(fd, swallowed, sizeof swallowed);
-    else if (fd >= 0)
-        for (int i = 0; i < SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
-            got = recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT);
+    for (int i = 0; fd >= 0 && i < SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
+        got = session->options.bell_is_socket ? recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT)
+                                              : read(fd, swallowed, sizeof swallowed);
 }
 
 void knit_session_disarm(struct knit_session *session)

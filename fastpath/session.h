@@ -49,7 +49,7 @@ struct knit_session_options {
     uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
-    bool bell_is_socket; /* else an eventfd; its other end may do what it likes and blocks nobody */
+    bool bell_is_socket; /* else a pipe that nobody else reads and that does not block */
 };
 
 struct knit_session_call {

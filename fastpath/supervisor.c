@@ -33,6 +33,7 @@
 #define SWEEP_NS            10000000u   /* how often the host looks for calls it has to refuse */
 #define DEGRADED_LOOK_NS    100000000u  /* how often it looks whether the crash loop is over */
 #define DRAIN_LOOK_NS       5000000u    /* how often it looks whether all calls are done */
+#define LATER_NS            10000000u   /* until it tries again what the kernel could not do */
 
 static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
 {
@@ -102,7 +103,8 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
     worker->hard_again_ns = 0;
-    worker->restart_at_ns = worker->bury_at_ns = 0;
+    worker->restart_at_ns = worker->bury_at_ns = worker->flush_again_ns = 0;
+    worker->reap_at_ns = worker->halt_ns = 0;
     worker->why[0] = '\0';
     (void)snprintf(worker->doing, sizeof(worker->doing), "starting %s", pool->argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
@@ -126,7 +128,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
         worker->why, sizeof(worker->why), "no process can be started: %s", strerror(-error));
     if (worker->step != KNIT_STEP_NONE) {
         knit_supervisor_kill(worker);
-        knit_death_reap(pool, worker, now_ns);
+        (void)knit_death_reap(worker, true, now_ns);
     }
     knit_death_bury(pool, worker, now_ns);
 }
@@ -147,7 +149,11 @@ static int memfd_of(const char *name, const void *bytes, size_t len)
 static void tell(
     struct knit_worker *worker, const struct knit_control_message *message, const int *fds)
 {
-    if (knit_control_send(worker->process.control_fd, message, fds, false) != 0)
+    int error = knit_control_send(worker->process.control_fd, message, fds, false);
+
+    if (error == KNIT_CONTROL_E_LATER)
+        refuse(worker, "the system is short of memory or of descriptors on their way to processes");
+    else if (error != 0)
         refuse(worker, "it does not listen while %s", worker->doing);
 }
 
@@ -334,15 +340,20 @@ static int send_attach(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_member *member)
 {
     struct knit_control_message message;
-    int fds[3] = {member->request_fd, member->reply_fd, member->view.bell_fd};
+    int fds[3] = {member->request_fd, member->reply_fd, -1};
+    int error = knit_member_bell(member, &fds[2]);
 
+    if (error != 0)
+        return KNIT_CONTROL_E_LATER;
     knit_control_init(&message, KNIT_CONTROL_ATTACH);
     message.attach = (struct knit_control_attach){.session = member->id,
         .geometry = member->view.geometry,
         .reply_budget_bytes = pool->options.reply_budget_bytes,
         .is_trusted = is_trusted(member),
-        .bell_is_eventfd = member->view.bell_is_eventfd};
-    return knit_control_send(worker->process.control_fd, &message, fds, false);
+        .bell_is_pipe = member->view.bell_is_pipe};
+    error = knit_control_send(worker->process.control_fd, &message, fds, false);
+    knit_member_bell_end(member, fds[2]);
+    return error;
 }
 
 static int send_links(struct knit_pool *pool, struct knit_worker *worker)
@@ -402,6 +413,7 @@ void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker)
     if (error == 0)
         error = send_stop(worker);
     want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
+    worker->flush_again_ns = error == KNIT_CONTROL_E_LATER ? knit_clock_ns() + LATER_NS : 0;
     /* GONE: its end is near. */
     if (error < 0)
         refuse(worker, "its control socket failed: %s", strerror(-error));
@@ -565,6 +577,30 @@ static void hear_output(
 
 /* ---- events ---- */
 
+static void unwatch(const struct knit_pool *pool, int fd)
+{
+    if (fd >= 0)
+        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* Its process has ended. */
+static void hear_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    /* Its last words first: of a process that was reaped nothing is believed. */
+    bool is_closed = hear_all(pool, worker);
+
+    /* Whoever runs a debugger on it may take his time; its descriptor stays readable meanwhile. */
+    unwatch(pool, worker->process.pid_fd);
+    worker->reap_at_ns = 0;
+    if (!knit_death_reap(worker, false, now_ns)) {
+        worker->reap_at_ns = now_ns + LATER_NS;
+        return;
+    }
+    hear_output(pool, worker, OUTPUT_BYTES_LAST, true);
+    if (is_closed || !pool->has_prefix || hear_all(pool, worker))
+        knit_death_bury(pool, worker, now_ns);
+}
+
 void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events)
 {
     enum knit_source source = (enum knit_source)(data >> 56);
@@ -577,13 +613,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
     if (source == KNIT_SOURCE_OUTPUT) {
         hear_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
     } else if (source == KNIT_SOURCE_PID) {
-        /* Its last words first: of a process that was reaped nothing is believed. */
-        bool is_closed = hear_all(pool, worker);
-
-        knit_death_reap(pool, worker, now_ns);
-        hear_output(pool, worker, OUTPUT_BYTES_LAST, true);
-        if (is_closed || !pool->has_prefix || hear_all(pool, worker))
-            knit_death_bury(pool, worker, now_ns);
+        hear_end(pool, worker, now_ns);
     } else if (source == KNIT_SOURCE_CONTROL) {
         bool is_closed = (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && hear_all(pool, worker);
 
@@ -592,7 +622,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
         } else if (is_closed) {
             /* It is ending, and its process will be next; a worker that merely closed it is ended.
              * */
-            (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, worker->process.control_fd, NULL);
+            unwatch(pool, worker->process.control_fd);
             worker->kill_at_ns = now_ns + CLOSED_NS;
         } else if ((events & EPOLLOUT) != 0) {
             knit_supervisor_flush(pool, worker);
@@ -706,6 +736,8 @@ void knit_supervisor_tick(struct knit_pool *pool, uint64_t now_ns)
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
+        if (worker->reap_at_ns != 0 && now_ns >= worker->reap_at_ns)
+            hear_end(pool, worker, now_ns);
         if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->bury_at_ns)
             knit_death_bury(pool, worker, now_ns);
         if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
@@ -718,6 +750,8 @@ void knit_supervisor_tick(struct knit_pool *pool, uint64_t now_ns)
         }
         if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
             knit_supervisor_start(pool, worker, now_ns);
+        if (worker->flush_again_ns != 0 && now_ns >= worker->flush_again_ns)
+            knit_supervisor_flush(pool, worker);
     }
     knit_death_enforce(pool, now_ns);
     knit_death_judge(pool);
@@ -744,6 +778,9 @@ uint64_t knit_supervisor_due(const struct knit_pool *pool, uint64_t now_ns)
         if (worker->step == KNIT_STEP_ENDED)
             sooner(&due_ns, worker->bury_at_ns);
         sooner(&due_ns, worker->restart_at_ns);
+        sooner(&due_ns, worker->reap_at_ns);
+        if (worker->step == KNIT_STEP_SERVING)
+            sooner(&due_ns, worker->flush_again_ns);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->members[i] != NULL)

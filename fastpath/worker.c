@@ -296,7 +296,7 @@ static int map_session(const struct knit_control_attach *said, const int *fds,
     *ret_session = (struct knit_lane_session){.id = said->session,
         .geometry = said->geometry,
         .bell_fd = fds[2],
-        .bell_is_eventfd = said->bell_is_eventfd != 0,
+        .bell_is_pipe = said->bell_is_pipe != 0,
         .trusted = said->is_trusted != 0,
         .reply_budget_bytes = said->reply_budget_bytes};
     knit_layout_request(&said->geometry, attached->request.base, &ret_session->request);

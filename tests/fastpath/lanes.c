@@ -2,11 +2,11 @@
 /* See lanes.h. Segments are mapped once, writable, and used by both sides. */
 #include "tests/fastpath/lanes.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -73,8 +73,10 @@ struct lanes_session *lanes_add_session(
         atomic_store_explicit(
             &session->reply.reply[i].word, knit_word(gen, 0, 0), memory_order_relaxed);
     }
-    session->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    assert_true(session->bell_fd >= 0);
+    int bell[2];
+    assert_int_equal(pipe2(bell, O_NONBLOCK | O_CLOEXEC), 0);
+    session->bell_fd = bell[0];
+    session->ring_fd = bell[1];
     struct knit_session_options options = {.steal = lanes->steal,
         .spin_us = lanes->spin_us,
         .bell_fd = session->bell_fd,
@@ -180,8 +182,8 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
             .geometry = session->geometry,
             .request = session->request,
             .reply = session->reply,
-            .bell_fd = session->bell_fd,
-            .bell_is_eventfd = true,
+            .bell_fd = session->ring_fd,
+            .bell_is_pipe = true,
             .trusted = i % 2 == 0};
         assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
     }
@@ -221,6 +223,7 @@ void lanes_fini(struct lanes *lanes)
         knit_segment_unmap(&session->request_mapping);
         knit_segment_unmap(&session->reply_mapping);
         close(session->bell_fd);
+        close(session->ring_fd);
     }
     knit_segment_unmap(&lanes->board_mapping);
     knit_segment_unmap(&lanes->pool_mapping);

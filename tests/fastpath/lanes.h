@@ -34,7 +34,8 @@ struct lanes_session {
     struct knit_request_view request;
     struct knit_reply_view reply;
     struct knit_session *session;
-    int bell_fd;
+    int bell_fd; /* what the caller polls */
+    int ring_fd; /* what workers ring */
 };
 
 struct lanes {

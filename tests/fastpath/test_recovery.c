@@ -34,8 +34,8 @@ static int setup(void **state)
     fixture->view = (struct knit_recovery_session){.geometry = fixture->session->geometry,
         .request = fixture->session->request,
         .reply = fixture->session->reply,
-        .bell_fd = fixture->session->bell_fd,
-        .bell_is_eventfd = true};
+        .bell_fd = fixture->session->ring_fd,
+        .bell_is_pipe = true};
     knit_recovery_word(&fixture->died, KNIT_WORKER_DIED, KNIT_STARTED_YES,
         "the worker was killed by signal 9 (SIGKILL)", 9, 0);
     knit_recovery_word(&fixture->special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,

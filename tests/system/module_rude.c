@@ -87,6 +87,32 @@ static int fill_stack(int depth)
     return depth < 0 ? room[17] : fill_stack(depth + 1) + room[18];
 }
 
+KNIT_TASK(wait_for_child, "wait_for_child() -> nil",
+    .doc = "Waits in the kernel for a vforked child, which no signal but the last ends.",
+    .hard_timeout_ms = 200)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): that state is what is wanted. */
+    if (vfork() == 0) {
+        while (pause() != 0)
+            ;
+    }
+    return knit_return_nil(call);
+}
+
+KNIT_TASK(let_block, "let_block() -> int",
+    .doc = "Has every descriptor block again, as code does that likes its own to; how many.")
+{
+    int64_t count = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        int flags = fcntl(fd, F_GETFL);
+
+        count +=
+            flags >= 0 && (flags & O_NONBLOCK) != 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
+    }
+    return knit_return_int(call, count);
+}
+
 KNIT_TASK(overflow, "overflow() -> int", .doc = "Recurses until its stack is full.")
 {
     return fill_stack(0);

@@ -118,6 +118,22 @@ class RudeTasks(Case):
     def test_a_task_that_stops_itself(self):
         self.dies(HARD_TIMEOUT, 'stand_still')
 
+    def test_a_task_that_waits_in_the_kernel(self):
+        self.dies(HARD_TIMEOUT, 'wait_for_child')
+
+    def test_descriptors_that_block_again(self):
+        """Those of the worker are nobody else's: the daemon, woken by something else with a call under way, does not
+        wait for a bell."""
+        self.assertGreater(self.rpc.call('let_block'), 0)
+        for _ in range(3):
+            msgid = self.rpc.request('hang')
+            with self.daemon.tcp() as other:
+                other.hello()
+                self.assertEqual(other.call('same', 1), 1)
+            self.assert_fails(HARD_TIMEOUT, self.rpc.result, msgid)
+            self.rpc.call('let_block')
+        self.serves()
+
     def test_a_full_stack(self):
         self.dies(WORKER_DIED, 'overflow')
 
