@@ -15,7 +15,8 @@
  * that without a timeout nobody sleeps while there is work.
  *
  * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
- * ring_sibling's.
+ * ring_sibling's. H1 and H2, of sessions that come and go during a long call, between
+ * knit_lane_leave(), visit() and knit_lane_return() alone.
  */
 #include "fastpath/lane.h"
 
@@ -176,7 +177,90 @@ static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
     handover->next = NULL;
     *lane->handovers_end = handover;
     lane->handovers_end = &handover->next;
-    atomic_store_explicit(&lane->has_handover, true, memory_order_release);
+    /* H1, seq_cst: see knit_lane_leave(). */
+    atomic_store_explicit(&lane->has_handover, true, memory_order_seq_cst);
+}
+
+static void take_out(struct knit_lane *lane, uint64_t id)
+{
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        if (lane->served[i]->in.id != id)
+            continue;
+        (void)served_free(lane->served[i]);
+        lane->served[i] = lane->served[--lane->served_count];
+        lane->departures++;
+        pthread_mutex_lock(&lane->mutex);
+        lane->attached--;
+        pthread_mutex_unlock(&lane->mutex);
+        break;
+    }
+    if (lane->options.on_detached != NULL)
+        lane->options.on_detached(lane->options.event_arg, id);
+}
+
+/* What is to be done is taken as a whole and in its order. Only the session whose call runs just now
+ * cannot leave yet. */
+static void apply_handovers(struct knit_lane *lane)
+{
+    struct knit_handover *kept = NULL;
+    pthread_mutex_lock(&lane->mutex);
+    struct knit_handover *list = lane->handovers;
+    lane->handovers = NULL;
+    lane->handovers_end = &lane->handovers;
+    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
+    pthread_mutex_unlock(&lane->mutex);
+    while (list != NULL) {
+        struct knit_handover *handover = list;
+        list = handover->next;
+        if (handover->in != NULL) {
+            lane->served[lane->served_count++] = handover->in;
+        } else if (lane->current != NULL && lane->current->in.id == handover->id) {
+            kept = handover;
+            continue;
+        } else {
+            take_out(lane, handover->id);
+        }
+        free(handover);
+    }
+    if (kept != NULL) {
+        pthread_mutex_lock(&lane->mutex);
+        hand_over(lane, kept);
+        pthread_mutex_unlock(&lane->mutex);
+    }
+}
+
+/* From any thread: applies what was handed over while the worker's thread is away. A call may take
+ * long, and callers that come and go meanwhile would all be kept in memory until it has ended. */
+static void visit(struct knit_lane *lane)
+{
+    uint32_t where = KNIT_LANE_AWAY;
+    /* H1, seq_cst, and H2, acquire: all that the worker's thread did with the sessions. */
+    if (!atomic_compare_exchange_strong_explicit(
+            &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_relaxed))
+        return;
+    apply_handovers(lane);
+    /* H2, release: with knit_lane_return()'s acquire. */
+    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_release);
+}
+
+void knit_lane_leave(struct knit_lane *lane)
+{
+    /* H1, seq_cst: away, then the look at has_handover; whoever hands over: has_handover, then the
+     * look whether we are away. One sees the other. H2, release. */
+    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_seq_cst);
+    if (atomic_load_explicit(&lane->has_handover, memory_order_seq_cst))
+        visit(lane);
+}
+
+void knit_lane_return(struct knit_lane *lane)
+{
+    uint32_t where = KNIT_LANE_AWAY;
+    /* H2, acquire. A visit is a few system calls long. */
+    while (!atomic_compare_exchange_weak_explicit(
+        &lane->where, &where, KNIT_LANE_HERE, memory_order_acquire, memory_order_relaxed)) {
+        where = KNIT_LANE_AWAY;
+        (void)sched_yield();
+    }
 }
 
 int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session)
@@ -203,6 +287,7 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
         (void)served_free(served);
         return -ENOSPC;
     }
+    visit(lane);
     knit_lane_wake(lane);
     return 0;
 }
@@ -216,45 +301,9 @@ int knit_lane_detach(struct knit_lane *lane, uint64_t session)
     pthread_mutex_lock(&lane->mutex);
     hand_over(lane, handover);
     pthread_mutex_unlock(&lane->mutex);
+    visit(lane);
     knit_lane_wake(lane);
     return 0;
-}
-
-static void take_out(struct knit_lane *lane, uint64_t id)
-{
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        if (lane->served[i]->in.id != id)
-            continue;
-        (void)served_free(lane->served[i]);
-        lane->served[i] = lane->served[--lane->served_count];
-        pthread_mutex_lock(&lane->mutex);
-        lane->attached--;
-        pthread_mutex_unlock(&lane->mutex);
-        break;
-    }
-    if (lane->options.on_detached != NULL)
-        lane->options.on_detached(lane->options.event_arg, id);
-}
-
-static void apply_handovers(struct knit_lane *lane)
-{
-    /* Nobody is left among those to be woken who may go now. */
-    knit_lane_wake_callers(lane);
-    pthread_mutex_lock(&lane->mutex);
-    struct knit_handover *list = lane->handovers;
-    lane->handovers = NULL;
-    lane->handovers_end = &lane->handovers;
-    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
-    pthread_mutex_unlock(&lane->mutex);
-    while (list != NULL) {
-        struct knit_handover *handover = list;
-        list = handover->next;
-        if (handover->in != NULL)
-            lane->served[lane->served_count++] = handover->in;
-        else
-            take_out(lane, handover->id);
-        free(handover);
-    }
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -347,6 +396,8 @@ static uint32_t serve_home(struct knit_lane *lane)
 {
     struct knit_served *busy[TURN_ANSWERS];
     uint32_t answers = 0, count = 0;
+    /* Sessions may leave during a long call, so the turn ends with it. */
+    const uint32_t departures = lane->departures;
     for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
         if (lane->turn_from >= lane->served_count)
             lane->turn_from = 0;
@@ -356,6 +407,8 @@ static uint32_t serve_home(struct knit_lane *lane)
             busy[count++] = served;
             answers++;
         }
+        if (lane->departures != departures)
+            return answers;
     }
     while (count > 0 && answers < TURN_ANSWERS) {
         uint32_t still = 0;
@@ -364,6 +417,8 @@ static uint32_t serve_home(struct knit_lane *lane)
                 busy[still++] = busy[i];
                 answers++;
             }
+            if (lane->departures != departures)
+                return answers;
         }
         count = still;
     }
@@ -628,8 +683,11 @@ static void idle(struct knit_lane *lane)
 
 int knit_lane_turn(struct knit_lane *lane)
 {
-    if (atomic_load_explicit(&lane->has_handover, memory_order_acquire))
+    if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
+        /* Nobody is left among those to be woken who may go now. */
+        knit_lane_wake_callers(lane);
         apply_handovers(lane);
+    }
     if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
         return KNIT_LANE_STOPPED;
     if (serve_home(lane) > 0)

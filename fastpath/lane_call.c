@@ -478,12 +478,16 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
     atomic_store_explicit(
         &lane->busy->running, served->in.id << 16 | (slot + 1), memory_order_relaxed);
     uint32_t mean = lane->mean_ns[job->task & 0xffff];
-    if (mean == 0 || mean > KNIT_SHORT_NS) {
+    bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
+    if (!is_short) {
         knit_lane_wake_callers(lane);
         if (lane->options.steal && knit_look_peek(look))
             knit_lane_ring_sibling(lane);
+        knit_lane_leave(lane);
     }
     run(lane, job);
+    if (!is_short)
+        knit_lane_return(lane);
     answer_job(lane, served, job);
     if (lane->room != KNIT_NO_BLOCK)
         knit_arena_release(served->arena, lane->room);

@@ -99,6 +99,15 @@ struct knit_lane {
     struct knit_handover *handovers, **handovers_end;
     uint32_t attached; /* under the mutex: sessions served or on their way in */
     _Atomic bool has_handover, is_stopping;
+    _Atomic uint32_t where; /* enum knit_lane_where */
+    uint32_t departures;    /* of sessions, so far */
+};
+
+/* Where the worker's thread is, for another thread that wants to take sessions in and out. */
+enum knit_lane_where {
+    KNIT_LANE_HERE,    /* among the sessions: nobody else touches them */
+    KNIT_LANE_AWAY,    /* in a task that is not short: it needs none but `current` */
+    KNIT_LANE_VISITED, /* the same, and somebody is among the sessions meanwhile */
 };
 
 enum knit_find { KNIT_FIND_EMPTY, KNIT_FIND_READY };
@@ -156,6 +165,10 @@ void knit_lane_wake_callers(struct knit_lane *lane);
 
 /* Wake one parked sibling, to steal. */
 void knit_lane_ring_sibling(struct knit_lane *lane);
+
+/* Around the run of a task that is not short. What is handed over meanwhile is applied at once. */
+void knit_lane_leave(struct knit_lane *lane);
+void knit_lane_return(struct knit_lane *lane);
 
 void knit_lane_condemn(struct knit_lane *lane, struct knit_served *served, const char *reason);
 

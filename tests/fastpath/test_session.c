@@ -498,6 +498,53 @@ static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
     lanes_fini(&lanes);
 }
 
+/* Two of three, and one that came meanwhile, while the worker is in a call of the third. */
+static void sessions_leave_while_a_long_call_runs(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side[4];
+    for (int i = 0; i < 3; i++)
+        side[i] = lanes_add_session(&lanes, 4, 65536, 0);
+    lanes_start_worker(&lanes, 0, 5);
+    side[3] = lanes_add_session(&lanes, 4, 65536, 0);
+    struct knit_lane_session in = {.id = 4,
+        .geometry = side[3]->geometry,
+        .request = side[3]->request,
+        .reply = side[3]->reply,
+        .bell_fd = -1};
+    struct knit_session_call call = call_of(LANES_GATE, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slots[2], late;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(knit_session_publish(side[2]->session, &call, &slots[i]), 0);
+    knit_session_flush(side[2]->session);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst) == 1, 20000));
+    assert_int_equal(knit_lane_attach(lanes.worker[0], &in), 0);
+    for (uint64_t id = 4; id > 1; id--)
+        assert_int_equal(knit_lane_detach(lanes.worker[0], id == 3 ? 1 : id), 0);
+    assert_int_equal(atomic_load_explicit(&lanes.detached, memory_order_seq_cst), 3);
+    /* The third stays as long as its call, and is served on. */
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    knit_bell_wake(&lanes.gate, 1);
+    for (int i = 0; i < 2; i++)
+        wait_for(side[2]->session, slots[i], &outcome);
+    atomic_store_explicit(&lanes.gate, 0, memory_order_release);
+    assert_int_equal(knit_session_publish(side[2]->session, &call, &late), 0);
+    knit_session_flush(side[2]->session);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst) == 3, 20000));
+    assert_int_equal(knit_lane_detach(lanes.worker[0], 3), 0);
+    assert_int_equal(atomic_load_explicit(&lanes.detached, memory_order_seq_cst), 3);
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    knit_bell_wake(&lanes.gate, 1);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.detached, memory_order_seq_cst) == 4, 20000));
+    lanes_fini(&lanes);
+}
+
 static void a_replacement_rebuilds_the_arena(void **state)
 {
     (void)state;
@@ -547,6 +594,7 @@ int main(void)
         cmocka_unit_test(a_replacement_goes_on_behind_the_last_news),
         cmocka_unit_test(an_event_loop_with_nothing_in_flight_sleeps),
         cmocka_unit_test(a_bell_of_a_stranger_holds_up_nobody),
+        cmocka_unit_test(sessions_leave_while_a_long_call_runs),
         cmocka_unit_test(a_replacement_rebuilds_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,6 +112,19 @@ class Attach(Case):
                 os.close(fd)
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
 
+    def test_who_leaves_is_let_go_while_another_callers_task_runs(self):
+        """More callers than a user may have at once come and go one after the other, every worker busy."""
+        with self.daemon.tcp() as other:
+            calls = [other.request('sleep', 60000) for _ in range(2)]
+            wait_until(lambda: all(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'both to run')
+            for _ in range(20):
+                with self.daemon.unix() as rpc:
+                    _, fds = attach(rpc)
+                    for fd in fds:
+                        os.close(fd)
+                wait_until(lambda: self.sessions() == 0, 'the session to go')
+            self.assertEqual([call for call in calls if call in other.responses], [])
+
     def test_it_waits_until_the_output_is_empty(self):
         with self.daemon.unix() as rpc:
             data = b'x' * 3000000
