@@ -105,12 +105,15 @@ static int judge(const struct knit_control_message *message, ssize_t len,
         return KNIT_CONTROL_E_BAD;
     if (message->version != KNIT_CONTROL_VERSION)
         return KNIT_CONTROL_E_VERSION;
-    if ((size_t)len != sizeof(*message) || (header->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+    if ((size_t)len != sizeof(*message) || (header->msg_flags & MSG_TRUNC) != 0)
         return KNIT_CONTROL_E_BAD;
-    if (message->type == 0 || message->type >= KNIT_CONTROL_TYPES ||
-        fd_count != knit_control_fds(message->type))
+    if (message->type == 0 || message->type >= KNIT_CONTROL_TYPES)
         return KNIT_CONTROL_E_BAD;
-    return 0;
+    /* Also what the kernel says of more than a message can have. */
+    if ((header->msg_flags & MSG_CTRUNC) != 0)
+        return fd_count < knit_control_fds(message->type) ? KNIT_CONTROL_E_NO_FDS
+                                                          : KNIT_CONTROL_E_BAD;
+    return fd_count == knit_control_fds(message->type) ? 0 : KNIT_CONTROL_E_BAD;
 }
 
 int knit_control_receive(int fd, struct knit_control_message *ret_message,
@@ -141,11 +144,13 @@ int knit_control_receive(int fd, struct knit_control_message *ret_message,
     if (error != 0) {
         for (uint32_t i = 0; i < count; i++)
             (void)close(fds[i]);
-        return error;
+        count = 0;
+        if (error != KNIT_CONTROL_E_NO_FDS)
+            return error;
     }
     message.text[KNIT_CONTROL_TEXT_SIZE - 1] = '\0';
     *ret_message = message;
     for (uint32_t i = 0; i < KNIT_CONTROL_FDS_MAX; i++)
         ret_fds[i] = i < count ? fds[i] : -1;
-    return 0;
+    return error;
 }

@@ -192,7 +192,7 @@ static void bury_served(
         .text = text};
 
     describe(worker, text, sizeof(text));
-    if (worker->is_stopping && lost == 0) {
+    if (worker->is_stopping && lost == 0 && worker->why[0] == '\0') {
         event.kind = KNIT_POOL_WORKER_STOPPED;
         knit_notices_add_event(&pool->notices, &event);
         return;

@@ -198,8 +198,8 @@ static void take_out(struct knit_lane *lane, uint64_t id)
         lane->options.on_detached(lane->options.event_arg, id);
 }
 
-/* What is to be done is taken as a whole and in its order. Only the session whose call runs just now
- * cannot leave yet. */
+/* What is to be done is taken as a whole and in its order. Only the session whose call runs just
+ * now cannot leave yet. */
 static void apply_handovers(struct knit_lane *lane)
 {
     struct knit_handover *kept = NULL;

@@ -437,28 +437,37 @@ void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, ui
 
 /* ---- hearing ---- */
 
+/* It is told to leave after the call that it runs; one that runs for long is not waited for. */
+static void replace(struct knit_pool *pool, struct knit_worker *worker, int error)
+{
+    if (worker->is_stopping || worker->why[0] != '\0')
+        return;
+    (void)snprintf(
+        worker->why, sizeof(worker->why), "it cannot attach a session: %s", strerror(error));
+    knit_supervisor_stop(
+        pool, worker, knit_clock_ns() + (uint64_t)pool->options.stop_ms * 1000000u);
+}
+
 static void hear_session(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_member *member = knit_member_find(pool, message->session.session);
-    char reason[KNIT_CONTROL_TEXT_SIZE];
 
     if (member == NULL)
         return;
-    if (message->type == KNIT_CONTROL_FAULT) {
+    if (message->type == KNIT_CONTROL_FAULT && !member->is_foreign) {
+        /* Of the host's own session nothing can be wrong, but what a task of some worker wrote into
+         * it: this worker cannot serve it, and the host cannot do without it. */
+        refuse(worker, "it finds a session of the pool itself damaged: %s", message->text);
+    } else if (message->type == KNIT_CONTROL_FAULT) {
         knit_member_condemn(pool, member, message->text);
     } else if (message->type == KNIT_CONTROL_DETACHED) {
         if (worker->links[member->index] == KNIT_LINK_DETACH_SENT)
             knit_member_unlink(pool, worker, member->index);
-    } else if (message->session.error != 0 && !member->is_foreign) {
-        /* Of the host's own session nothing can be wrong: it is this worker that lacks something,
-         * and the next one may have it. */
-        refuse(worker, "it cannot attach a session of the pool itself: %s",
-            strerror(message->session.error));
     } else if (message->session.error != 0) {
-        (void)snprintf(reason, sizeof(reason), "a worker cannot attach it: %s",
-            strerror(message->session.error));
-        knit_member_condemn(pool, member, reason);
+        /* The host made it, so nothing is wrong with it: it is this worker that lacks something,
+         * and the next one may have it. */
+        replace(pool, worker, message->session.error);
         knit_member_unlink(pool, worker, member->index);
     } else if (worker->links[member->index] == KNIT_LINK_ATTACH_SENT) {
         worker->links[member->index] = KNIT_LINK_ATTACHED;
@@ -519,6 +528,8 @@ static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
         if (error == KNIT_CONTROL_E_VERSION)
             refuse(worker, "%s: is of another version than this program, which is of %s",
                 pool->options.worker_path, KNIT_VERSION);
+        else if (error == KNIT_CONTROL_E_NO_FDS)
+            refuse(worker, "the pool has no descriptor left for what it sent");
         else if (error != 0)
             refuse(worker, "it sent what is no message");
         if (error < 0)

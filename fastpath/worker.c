@@ -349,8 +349,15 @@ static void *serve_control(void *arg)
         struct knit_control_message message;
         int fds[KNIT_CONTROL_FDS_MAX];
 
+        int error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
+
+        if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
+            /* A task has used up this process's. Its call may go on; the host will see to it. */
+            tell_session(KNIT_CONTROL_ATTACHED, message.attach.session, EMFILE, "");
+            continue;
+        }
         /* A host that is gone, or that talks nonsense, is none. */
-        if (knit_control_receive(KNIT_CONTROL_FD, &message, fds, true) != 0)
+        if (error != 0)
             leave();
         switch ((enum knit_control_type)message.type) {
         case KNIT_CONTROL_ATTACH:

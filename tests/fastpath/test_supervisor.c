@@ -315,6 +315,40 @@ static void a_stopped_worker_holds_up_nobody_else(void **state)
 
 /* ---- no worker at all ---- */
 
+/* Claims of generations to come, as a task that writes where it should not may leave them. */
+static void shift_claims(struct pools *pools, int64_t by)
+{
+    for (uint32_t slot = 0; slot < pools->session->geometry.slots; slot++) {
+        _Atomic uint64_t *word = &pools->session->reply.claim[slot];
+        uint64_t claim = atomic_load_explicit(word, memory_order_relaxed);
+
+        atomic_store_explicit(word,
+            knit_claim(
+                (knit_claim_gen(claim) + (uint64_t)by) & KNIT_GEN_MASK, knit_claim_owner(claim)),
+            memory_order_seq_cst);
+    }
+}
+
+static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(void **state)
+{
+    struct pools pools;
+    struct pools_outcome sum = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    shift_claims(&pools, -2);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_DIED) > 0, 10000));
+    assert_non_null(strstr(pools.text, "damaged"));
+    shift_claims(&pools, 2);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_CONDEMNED), 0);
+    pools_fini(&pools);
+}
+
 static void calls_are_refused_when_no_worker_comes_back(void **state)
 {
     struct pools pools;
@@ -406,6 +440,7 @@ int main(void)
         cmocka_unit_test(a_hung_task_is_ended_and_only_that),
         cmocka_unit_test(short_calls_in_a_row_are_no_long_one),
         cmocka_unit_test(a_stopped_worker_holds_up_nobody_else),
+        cmocka_unit_test(damage_to_the_pools_own_session_costs_workers_and_not_the_session),
         cmocka_unit_test(calls_are_refused_when_no_worker_comes_back),
         cmocka_unit_test(killing_at_random_loses_nothing_else),
     };

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 KNIT_MODULE("1.0");
@@ -97,6 +98,31 @@ KNIT_TASK(wait_for_child, "wait_for_child() -> nil",
             ;
     }
     return knit_return_nil(call);
+}
+
+KNIT_TASK(nap, "nap(ms: int) -> int", .doc = "Waits so long; its process.")
+{
+    int64_t ms = knit_arg_int(call, 0);
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    while (nanosleep(&left, &left) != 0)
+        ;
+    return knit_return_int(call, getpid());
+}
+
+KNIT_TASK(hoard, "hoard() -> int", .doc = "Takes memory until there is none; how much.")
+{
+    int64_t bytes = 0;
+
+    for (size_t size = (size_t)1 << 24; size >= 16; size /= 2) {
+        char *block;
+
+        while ((block = malloc(size)) != NULL) {
+            *(char *volatile *)block = block;
+            bytes += (int64_t)size;
+        }
+    }
+    return knit_return_int(call, bytes);
 }
 
 KNIT_TASK(let_block, "let_block() -> int",

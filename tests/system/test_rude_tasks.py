@@ -77,9 +77,28 @@ class RudeTasks(Case):
         wait_until(lambda: self.rpc.call('$/stats')['pool']['closing_sessions'] == 0, 'the session to go')
 
     def test_using_up_all_descriptors(self):
-        self.assertGreater(self.rpc.call('leak'), 10)
+        """The worker that has none left is replaced once it is to attach a session; what it runs ends well before."""
+        for _ in range(2):
+            self.assertGreater(self.rpc.call('leak'), 10)
+        naps = [self.rpc.request('nap', 300) for _ in range(4)]
+        wait_until(lambda: all(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'both to be busy')
+        self.attaches()
+        pids = {self.rpc.result(msgid) for msgid in naps}
+        self.serves()
         self.attaches()
         self.serves()
+        self.assertEqual(self.daemon.stats()['pool']['condemned'], 0)
+        self.assertNotEqual(pids & {lane['pid'] for lane in self.daemon.stats()['lanes']}, pids)
+
+    def test_using_up_all_memory(self):
+        with Daemon('--memory-max-bytes=64MiB', module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
+            before = rpc.call('nap', 0)
+            self.assertGreater(rpc.call('hoard'), 1 << 20)
+            for _ in range(2):
+                with daemon.unix() as other:
+                    other.call('$/attach', {'version': 1})
+                    wait_until(lambda: rpc.call('nap', 0) != before, 'a worker that has memory')
+            self.assertEqual(daemon.stats()['pool']['condemned'], 0)
 
     def test_a_child_that_stays_when_its_parent_lives(self):
         child = self.rpc.call('orphan', False)
