@@ -132,7 +132,7 @@ int knit_control_send(
     int fd, const struct knit_control_message *message, const int *fds, bool may_block);
 
 /* ret_fds has room for KNIT_CONTROL_FDS_MAX; those that came are the caller's, close-on-exec, the
- * rest is -1. Returns 0, E_AGAIN (only when !may_block), E_GONE, E_VERSION, E_BAD, E_NO_FDS (with the
- * message), -errno; but for 0 no descriptor is open. */
+ * rest is -1. Returns 0, E_AGAIN (only when !may_block), E_GONE, E_VERSION, E_BAD, -errno, or
+ * E_NO_FDS with the message; but for 0 no descriptor is open. */
 int knit_control_receive(int fd, struct knit_control_message *ret_message,
     int ret_fds[KNIT_CONTROL_FDS_MAX], bool may_block);

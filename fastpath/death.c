@@ -55,8 +55,6 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
     else if (got == 0)
         worker->signal = info.si_status;
     KNIT_FAULT(DEATH_AFTER_REAP);
-    (void)close(worker->process.pid_fd);
-    worker->process.pid_fd = -1;
     worker->step = KNIT_STEP_ENDED;
     worker->bury_at_ns = now_ns + BURY_NS;
     return true;
@@ -199,6 +197,8 @@ static void bury_served(
     }
     if (worker->why[0] != '\0')
         (void)snprintf(text, sizeof(text), "%s", worker->why);
+    if (pool->phase == KNIT_PHASE_OPENING)
+        (void)snprintf(pool->last_death, sizeof(pool->last_death), "%.1000s", text);
     worker->deaths++;
     pool->deaths++;
     knit_notices_add_event(&pool->notices, &event);
@@ -237,7 +237,7 @@ void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_
     KNIT_FAULT(DEATH_AFTER_UNLINK);
     plan_successor(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
-    knit_supervisor_fini(worker);
+    knit_supervisor_fini(pool, worker);
     KNIT_FAULT(DEATH_AFTER_BURIAL);
 }
 

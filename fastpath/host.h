@@ -65,6 +65,7 @@ struct knit_worker {
     bool is_stopping;
     bool is_stop_sent;
     bool wants_write;            /* epoll also watches for room in the socket */
+    bool has_closed;             /* its end of the control socket */
     bool was_killed;             /* by the pool itself */
     bool is_confined;            /* has said that it is, whatever that means */
     struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
@@ -137,7 +138,9 @@ struct knit_pool {
     uint64_t deaths, hard_timeouts, condemned, recovered;
     struct knit_notices notices;
     uint64_t dropped_told;
-    char why[KNIT_POOL_WHY_BYTES]; /* opening failed */
+    uint64_t open_by_ns;
+    char last_death[KNIT_POOL_WHY_BYTES]; /* while it opened */
+    char why[KNIT_POOL_WHY_BYTES];        /* opening failed */
 };
 
 /* ---- supervisor.c ---- */
@@ -149,15 +152,24 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
 /* Something happened on a descriptor, named by epoll's data. */
 void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events);
 /* Does what is due. */
-void knit_supervisor_tick(struct knit_pool *pool, uint64_t now_ns);
-/* When the next tick is needed; 0 = not. */
-uint64_t knit_supervisor_due(const struct knit_pool *pool, uint64_t now_ns);
 void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker);
 /* Tell the worker to leave; it is killed at the given time. */
 void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns);
 void knit_supervisor_kill(struct knit_worker *worker);
+/* It cannot be used, for that reason: it is killed, and what follows is death.c's. */
+__attribute__((format(printf, 2, 3))) void knit_supervisor_refuse(
+    struct knit_worker *worker, const char *format, ...);
+/* Its process has ended. */
+void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Free what a worker that was never started, or is buried, still has. */
-void knit_supervisor_fini(struct knit_worker *worker);
+void knit_supervisor_fini(struct knit_pool *pool, struct knit_worker *worker);
+
+/* ---- tick.c ---- */
+
+/* What has come due. */
+void knit_tick(struct knit_pool *pool, uint64_t now_ns);
+/* When the next tick is needed; 0 = not. */
+uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns);
 
 /* ---- death.c ---- */
 

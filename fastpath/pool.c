@@ -321,7 +321,8 @@ static bool all_serve(const struct knit_pool *pool)
     return true;
 }
 
-/* Until all serve, one cannot, or the host gives up. The workers' own deadlines end it. */
+/* Until all serve, one cannot, or the host gives up. Each worker has a time to start in; workers
+ * that come up and die in turn have twice that time together. */
 static int start_all(struct knit_pool *pool)
 {
     struct pollfd poll_fds[2] = {
@@ -329,6 +330,7 @@ static int start_all(struct knit_pool *pool)
     int error;
 
     pthread_mutex_lock(&pool->mutex);
+    pool->open_by_ns = knit_clock_ns() + 2 * (uint64_t)pool->options.startup_ms * 1000000u;
     for (uint32_t i = 0; i < pool->options.workers && pool->why[0] == '\0'; i++)
         knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
     knit_host_arm(pool);
@@ -390,7 +392,7 @@ int knit_pool_fd(const struct knit_pool *pool)
 
 void knit_host_arm(struct knit_pool *pool)
 {
-    uint64_t due_ns = knit_supervisor_due(pool, knit_clock_ns());
+    uint64_t due_ns = knit_tick_due(pool, knit_clock_ns());
     struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
                                   .tv_nsec = (long)(due_ns % 1000000000u)}};
 
@@ -417,9 +419,8 @@ void knit_pool_dispatch(struct knit_pool *pool)
         pthread_mutex_lock(&pool->mutex);
         for (int i = 0; i < count; i++)
             handle(pool, &events[i]);
-        knit_supervisor_tick(pool, knit_clock_ns());
-        if (count < EVENTS_A_TURN)
-            knit_host_arm(pool);
+        knit_tick(pool, knit_clock_ns());
+        knit_host_arm(pool);
         pthread_mutex_unlock(&pool->mutex);
         deliver(pool);
         if (count < EVENTS_A_TURN)
@@ -431,6 +432,9 @@ void knit_pool_dispatch(struct knit_pool *pool)
 
 void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns)
 {
+    /* 0 is a time that has passed, and no time in what the host keeps. */
+    if (deadline_ns == 0)
+        deadline_ns = 1;
     pthread_mutex_lock(&pool->mutex);
     if (pool->phase == KNIT_PHASE_OPEN || pool->phase == KNIT_PHASE_OPENING) {
         pool->phase = KNIT_PHASE_DRAINING;

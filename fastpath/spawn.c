@@ -75,15 +75,19 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int place_fds(const struct plumbing *plumbing)
+/* ret_control: where the control socket is, whatever else went wrong; KNIT_CONTROL_FD may be
+ * somebody else's until all is in place. */
+static int place_fds(const struct plumbing *plumbing, int *ret_control)
 {
     int control = fcntl(plumbing->control[THEIRS], F_DUPFD, SAFE_FD);
     int output = fcntl(plumbing->output[THEIRS], F_DUPFD, SAFE_FD);
     int null = fcntl(plumbing->null, F_DUPFD, SAFE_FD);
 
+    *ret_control = control >= 0 ? control : plumbing->control[THEIRS];
     if (control < 0 || output < 0 || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
         dup2(output, 2) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
         return -1;
+    *ret_control = KNIT_CONTROL_FD;
     return close_range(KNIT_CONTROL_FD + 1, ~0u, 0);
 }
 
@@ -91,10 +95,11 @@ static _Noreturn void run_child(
     const struct knit_spawn_options *options, const struct plumbing *plumbing, pid_t parent)
 {
     struct knit_control_message message;
+    int control;
 
     (void)setpgid(0, 0);
     reset_signals();
-    if (place_fds(plumbing) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
+    if (place_fds(plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
         /* The parent may have died before it could be told of. */
         if (getppid() != parent)
             _exit(127);
@@ -109,7 +114,7 @@ static _Noreturn void run_child(
     }
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.hello.error = errno;
-    (void)knit_control_send(KNIT_CONTROL_FD, &message, NULL, false);
+    (void)knit_control_send(control, &message, NULL, false);
     _exit(127);
 }
 

@@ -28,11 +28,7 @@
 #define OUTPUT_BYTES_A_TURN 65536u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
 #define MESSAGES_A_TURN     256
-#define NO_WORKER_NS        1000000000u /* without any worker for so long: calls are refused */
 #define CLOSED_NS           1000000000u /* a worker may live so long without a control socket */
-#define SWEEP_NS            10000000u   /* how often the host looks for calls it has to refuse */
-#define DEGRADED_LOOK_NS    100000000u  /* how often it looks whether the crash loop is over */
-#define DRAIN_LOOK_NS       5000000u    /* how often it looks whether all calls are done */
 #define LATER_NS            10000000u   /* until it tries again what the kernel could not do */
 
 static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
@@ -57,8 +53,7 @@ void knit_supervisor_kill(struct knit_worker *worker)
     (void)kill(worker->process.pid, SIGKILL);
 }
 
-__attribute__((format(printf, 2, 3))) static void refuse(
-    struct knit_worker *worker, const char *format, ...)
+void knit_supervisor_refuse(struct knit_worker *worker, const char *format, ...)
 {
     va_list args;
 
@@ -79,11 +74,25 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-void knit_supervisor_fini(struct knit_worker *worker)
+static void unwatch(const struct knit_pool *pool, int fd)
 {
-    close_fd(&worker->process.pid_fd);
-    close_fd(&worker->process.control_fd);
-    close_fd(&worker->process.output_fd);
+    if (fd >= 0)
+        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* A program that forks leaves copies of its descriptors to its children, and what is closed only
+ * here stays in the epoll and is readable for ever. */
+static void close_watched(const struct knit_pool *pool, int *fd)
+{
+    unwatch(pool, *fd);
+    close_fd(fd);
+}
+
+void knit_supervisor_fini(struct knit_pool *pool, struct knit_worker *worker)
+{
+    close_watched(pool, &worker->process.pid_fd);
+    close_watched(pool, &worker->process.control_fd);
+    close_watched(pool, &worker->process.output_fd);
     worker->process.pid = 0;
     worker->owner = 0;
     worker->kill_at_ns = worker->bury_at_ns = 0;
@@ -98,7 +107,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
 
     worker->serial = ++pool->next_serial;
     worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
-    worker->is_confined = false;
+    worker->is_confined = worker->has_closed = false;
     worker->owner = 0;
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
@@ -152,9 +161,10 @@ static void tell(
     int error = knit_control_send(worker->process.control_fd, message, fds, false);
 
     if (error == KNIT_CONTROL_E_LATER)
-        refuse(worker, "the system is short of memory or of descriptors on their way to processes");
+        knit_supervisor_refuse(
+            worker, "the system is short of memory or of descriptors on their way to processes");
     else if (error != 0)
-        refuse(worker, "it does not listen while %s", worker->doing);
+        knit_supervisor_refuse(worker, "it does not listen while %s", worker->doing);
 }
 
 static void hear_hello(
@@ -164,16 +174,17 @@ static void hear_hello(
     int fd;
 
     if (message->hello.error != 0) {
-        refuse(worker, "%s: cannot be run: %s", pool->argv[0], strerror(message->hello.error));
+        knit_supervisor_refuse(
+            worker, "%s: cannot be run: %s", pool->argv[0], strerror(message->hello.error));
         return;
     }
     if (strcmp(message->text, KNIT_VERSION) != 0) {
-        refuse(worker, "%s: is of version %.64s, this program of %s", pool->options.worker_path,
-            message->text, KNIT_VERSION);
+        knit_supervisor_refuse(worker, "%s: is of version %.64s, this program of %s",
+            pool->options.worker_path, message->text, KNIT_VERSION);
         return;
     }
     if (message->hello.layout_version != KNIT_LAYOUT_VERSION) {
-        refuse(worker,
+        knit_supervisor_refuse(worker,
             "%s: is of another version of %s than this program: its memory has layout %u, not %u",
             pool->options.worker_path, KNIT_VERSION, message->hello.layout_version,
             KNIT_LAYOUT_VERSION);
@@ -181,7 +192,7 @@ static void hear_hello(
     }
     fd = memfd_of("knit-start", pool->start_text, pool->start_bytes);
     if (fd < 0) {
-        refuse(worker, "out of memory");
+        knit_supervisor_refuse(worker, "out of memory");
         return;
     }
     knit_control_init(&start, KNIT_CONTROL_START);
@@ -209,7 +220,7 @@ static void hear_confined(
         .text = message->text};
 
     if (message->confined.profile != pool->options.confinement.rules.profile) {
-        refuse(worker, "it is confined in another way than it was told");
+        knit_supervisor_refuse(worker, "it is confined in another way than it was told");
         return;
     }
     worker->is_confined = true;
@@ -228,7 +239,7 @@ static bool read_registry(struct knit_worker *worker, uint32_t len, int fd, stru
     bytes = len != 0 ? knit_buffer_reserve(ret, len) : NULL;
     if (bytes == NULL || pread(fd, bytes, len, 0) != (ssize_t)len) {
         knit_buffer_fini(ret);
-        refuse(worker, "its list of tasks cannot be read");
+        knit_supervisor_refuse(worker, "its list of tasks cannot be read");
         return false;
     }
     ret->len = len;
@@ -285,7 +296,7 @@ static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, ui
         error = knit_registry_parse(knit_buffer_span(&said), &pool->registry);
         if (error != 0) {
             knit_buffer_fini(&said);
-            refuse(worker, "its list of tasks is damaged");
+            knit_supervisor_refuse(worker, "its list of tasks is damaged");
             return;
         }
         pool->announcement = said;
@@ -295,7 +306,8 @@ static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, ui
     }
     if (said.len != pool->announcement.len ||
         memcmp(said.bytes, pool->announcement.bytes, said.len) != 0)
-        refuse(worker, "it has other tasks than the workers before it: a module was changed");
+        knit_supervisor_refuse(
+            worker, "it has other tasks than the workers before it: a module was changed");
     knit_buffer_fini(&said);
     if (worker->why[0] == '\0')
         serve(pool, worker);
@@ -416,7 +428,7 @@ void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker)
     worker->flush_again_ns = error == KNIT_CONTROL_E_LATER ? knit_clock_ns() + LATER_NS : 0;
     /* GONE: its end is near. */
     if (error < 0)
-        refuse(worker, "its control socket failed: %s", strerror(-error));
+        knit_supervisor_refuse(worker, "its control socket failed: %s", strerror(-error));
 }
 
 void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns)
@@ -458,7 +470,8 @@ static void hear_session(
     if (message->type == KNIT_CONTROL_FAULT && !member->is_foreign) {
         /* Of the host's own session nothing can be wrong, but what a task of some worker wrote into
          * it: this worker cannot serve it, and the host cannot do without it. */
-        refuse(worker, "it finds a session of the pool itself damaged: %s", message->text);
+        knit_supervisor_refuse(
+            worker, "it finds a session of the pool itself damaged: %s", message->text);
     } else if (message->type == KNIT_CONTROL_FAULT) {
         knit_member_condemn(pool, member, message->text);
     } else if (message->type == KNIT_CONTROL_DETACHED) {
@@ -500,7 +513,7 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
     else if (message->type == KNIT_CONTROL_LOADING && is_starting)
         (void)snprintf(worker->doing, sizeof(worker->doing), "%s", message->text);
     else if (message->type == KNIT_CONTROL_FAILED && is_starting)
-        refuse(worker, "%s", message->text);
+        knit_supervisor_refuse(worker, "%s", message->text);
     else if (message->type == KNIT_CONTROL_CONFINED && worker->step == KNIT_STEP_REGISTRY &&
              !worker->is_confined)
         hear_confined(pool, worker, message);
@@ -510,7 +523,7 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
     else if (message->type == KNIT_CONTROL_READY && worker->step == KNIT_STEP_READY)
         hear_ready(pool, worker);
     else if (!hear_serving(pool, worker, message))
-        refuse(worker, "it sent message %u out of turn", message->type);
+        knit_supervisor_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
 /* What is there, up to a bound: epoll tells of the rest. True: the other end is closed. */
@@ -526,12 +539,13 @@ static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
         if (error == KNIT_CONTROL_E_GONE)
             return true;
         if (error == KNIT_CONTROL_E_VERSION)
-            refuse(worker, "%s: is of another version than this program, which is of %s",
+            knit_supervisor_refuse(worker,
+                "%s: is of another version than this program, which is of %s",
                 pool->options.worker_path, KNIT_VERSION);
         else if (error == KNIT_CONTROL_E_NO_FDS)
-            refuse(worker, "the pool has no descriptor left for what it sent");
+            knit_supervisor_refuse(worker, "the pool has no descriptor left for what it sent");
         else if (error != 0)
-            refuse(worker, "it sent what is no message");
+            knit_supervisor_refuse(worker, "it sent what is no message");
         if (error < 0)
             return true;
         if (error != 0)
@@ -582,20 +596,13 @@ static void hear_output(
     }
     if (is_last) {
         knit_output_end(&worker->output, on_line, &printing);
-        close_fd(&worker->process.output_fd);
+        close_watched(pool, &worker->process.output_fd);
     }
 }
 
 /* ---- events ---- */
 
-static void unwatch(const struct knit_pool *pool, int fd)
-{
-    if (fd >= 0)
-        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-}
-
-/* Its process has ended. */
-static void hear_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     /* Its last words first: of a process that was reaped nothing is believed. */
     bool is_closed = hear_all(pool, worker);
@@ -624,7 +631,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
     if (source == KNIT_SOURCE_OUTPUT) {
         hear_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
     } else if (source == KNIT_SOURCE_PID) {
-        hear_end(pool, worker, now_ns);
+        knit_supervisor_end(pool, worker, now_ns);
     } else if (source == KNIT_SOURCE_CONTROL) {
         bool is_closed = (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && hear_all(pool, worker);
 
@@ -634,177 +641,11 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
             /* It is ending, and its process will be next; a worker that merely closed it is ended.
              * */
             unwatch(pool, worker->process.control_fd);
-            worker->kill_at_ns = now_ns + CLOSED_NS;
+            worker->has_closed = true;
+            if (worker->kill_at_ns == 0 || worker->kill_at_ns > now_ns + CLOSED_NS)
+                worker->kill_at_ns = now_ns + CLOSED_NS;
         } else if ((events & EPOLLOUT) != 0) {
             knit_supervisor_flush(pool, worker);
         }
     }
-}
-
-/* ---- what is due ---- */
-
-static void refuse_all(struct knit_pool *pool, enum knit_code code, const char *message)
-{
-    struct knit_recovery_error error;
-
-    knit_recovery_word(&error, code, KNIT_STARTED_NO, message, 0, 0);
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
-            pool->recovered += knit_recovery_refuse(&pool->members[i]->view, &error);
-    }
-}
-
-static bool all_idle(const struct knit_pool *pool)
-{
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
-
-        if (member != NULL && !member->is_condemned && !member->is_closing &&
-            !knit_recovery_is_idle(&member->view))
-            return false;
-    }
-    return true;
-}
-
-/* From here on nothing new is run. */
-static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
-{
-    uint64_t grace = now_ns + (uint64_t)pool->options.stop_ms * 1000000u;
-
-    pool->phase = KNIT_PHASE_STOPPING;
-    if (pool->deadline_ns < now_ns)
-        pool->deadline_ns = now_ns;
-    if (pool->deadline_ns > grace)
-        pool->deadline_ns = grace;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        /* release: workers see it before their next claim and in knit_aborted(). */
-        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
-            atomic_store_explicit(&pool->members[i]->view.reply.state->state, KNIT_STATE_CLOSED,
-                memory_order_release);
-    }
-    KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        pool->workers[i].restart_at_ns = 0;
-        knit_supervisor_stop(pool, &pool->workers[i], pool->deadline_ns);
-        KNIT_FAULT(SUPERVISOR_AFTER_STOP);
-    }
-}
-
-static bool has_workers(const struct knit_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        if (pool->workers[i].step != KNIT_STEP_NONE)
-            return true;
-    }
-    return false;
-}
-
-static void end_stop(struct knit_pool *pool)
-{
-    struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
-
-    KNIT_FAULT(SUPERVISOR_BEFORE_STOPPED);
-    pool->phase = KNIT_PHASE_STOPPED;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL)
-            knit_recovery_wake(&pool->members[i]->view);
-    }
-    knit_notices_add_event(&pool->notices, &event);
-}
-
-static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
-{
-    if (pool->phase == KNIT_PHASE_DRAINING &&
-        (pool->stop_now || now_ns >= pool->deadline_ns || all_idle(pool)))
-        begin_stop(pool, now_ns);
-    if (pool->phase != KNIT_PHASE_STOPPING)
-        return;
-    refuse_all(pool, KNIT_SHUTDOWN, "the pool is shut down");
-    if (!has_workers(pool))
-        end_stop(pool);
-}
-
-static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
-{
-    bool is_served = false;
-
-    for (uint32_t i = 0; i < pool->options.workers; i++)
-        is_served = is_served || pool->workers[i].step == KNIT_STEP_SERVING;
-    if (is_served) {
-        pool->vacant_since_ns = 0;
-        return;
-    }
-    if (pool->vacant_since_ns == 0)
-        pool->vacant_since_ns = now_ns;
-    if (now_ns - pool->vacant_since_ns >= NO_WORKER_NS && now_ns >= pool->sweep_ns) {
-        refuse_all(pool, KNIT_NO_WORKER, "no worker could be started for a while");
-        pool->sweep_ns = now_ns + SWEEP_NS;
-    }
-}
-
-void knit_supervisor_tick(struct knit_pool *pool, uint64_t now_ns)
-{
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        struct knit_worker *worker = &pool->workers[i];
-
-        if (worker->reap_at_ns != 0 && now_ns >= worker->reap_at_ns)
-            hear_end(pool, worker, now_ns);
-        if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->bury_at_ns)
-            knit_death_bury(pool, worker, now_ns);
-        if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
-            worker->step != KNIT_STEP_NONE) {
-            worker->kill_at_ns = 0;
-            if (worker->step != KNIT_STEP_SERVING)
-                refuse(worker, "it took longer than %u ms, %s", pool->options.startup_ms,
-                    worker->doing);
-            knit_supervisor_kill(worker);
-        }
-        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
-            knit_supervisor_start(pool, worker, now_ns);
-        if (worker->flush_again_ns != 0 && now_ns >= worker->flush_again_ns)
-            knit_supervisor_flush(pool, worker);
-    }
-    knit_death_enforce(pool, now_ns);
-    knit_death_judge(pool);
-    if (pool->phase == KNIT_PHASE_OPEN)
-        tick_no_worker(pool, now_ns);
-    tick_shutdown(pool, now_ns);
-}
-
-static void sooner(uint64_t *due_ns, uint64_t other_ns)
-{
-    if (other_ns != 0 && (*due_ns == 0 || other_ns < *due_ns))
-        *due_ns = other_ns;
-}
-
-uint64_t knit_supervisor_due(const struct knit_pool *pool, uint64_t now_ns)
-{
-    uint64_t due_ns = 0;
-
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        const struct knit_worker *worker = &pool->workers[i];
-
-        if (worker->step != KNIT_STEP_NONE)
-            sooner(&due_ns, worker->kill_at_ns);
-        if (worker->step == KNIT_STEP_ENDED)
-            sooner(&due_ns, worker->bury_at_ns);
-        sooner(&due_ns, worker->restart_at_ns);
-        sooner(&due_ns, worker->reap_at_ns);
-        if (worker->step == KNIT_STEP_SERVING)
-            sooner(&due_ns, worker->flush_again_ns);
-    }
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL)
-            sooner(&due_ns, pool->members[i]->gone_at_ns);
-    }
-    sooner(&due_ns, pool->hard_scan_ns);
-    if (pool->was_degraded)
-        sooner(&due_ns, now_ns + DEGRADED_LOOK_NS);
-    if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
-        sooner(&due_ns, now_ns + SWEEP_NS);
-    if (pool->phase == KNIT_PHASE_DRAINING)
-        sooner(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
-    if (pool->phase == KNIT_PHASE_STOPPING)
-        sooner(&due_ns, now_ns + SWEEP_NS);
-    return due_ns;
 }

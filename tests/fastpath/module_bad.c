@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules that must be refused, one for each value of BAD. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <knitting/task.h>
 
@@ -84,6 +87,40 @@ KNIT_TASK(echo, "echo() -> int")
 #elif BAD == 12 /* a bad name */
 KNIT_MODULE("1.0");
 KNIT_TASK_AS(wrong, "wrong name", "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
+#elif BAD == 13 /* workers of which even and odd ones live in turn, half a second each */
+static void wait_for(int64_t first_ms, int64_t last_ms)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    struct timespec now;
+    int64_t ms;
+
+    do {
+        (void)nanosleep(&pause, NULL);
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        ms = (now.tv_sec * 1000 + now.tv_nsec / 1000000) % 1000;
+    } while (ms < first_ms || ms > last_ms);
+}
+static int64_t turn_ms;
+static void *leave_soon(void *unused)
+{
+    wait_for(turn_ms + 200, turn_ms + 499);
+    _exit(7);
+    return unused;
+}
+static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    pthread_t thread;
+
+    (void)ret_message, (void)message_size;
+    turn_ms = 500 * (int64_t)(info->index % 2);
+    wait_for(turn_ms, turn_ms + 100);
+    return pthread_create(&thread, NULL, leave_soon, NULL);
+}
+KNIT_MODULE_BOOTSTRAP("1.0", hook);
+KNIT_TASK(wrong, "wrong() -> int")
 {
     return knit_return_int(call, 1);
 }

@@ -6,6 +6,7 @@
  * the host was told is read off the events. Bounds in time are ten times what is meant.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -85,6 +86,77 @@ static void a_bad_module_is_refused_with_one_sentence(void **state)
     expect_refusal(TEST_MODULES "/module_bad_12.so", "task \"wrong name\": a name is 1 to 128");
     expect_refusal("/nowhere/x.so", "cannot open shared object file: No such file or directory");
     expect_refusal(TEST_WORKER, TEST_WORKER);
+}
+
+static void a_start_in_which_no_worker_stays_ends(void **state)
+{
+    struct pools pools;
+    uint64_t until_ns = knit_deadline_in_ms(20000);
+
+    (void)state;
+    pools_init(&pools, 2);
+    pools.modules[0] = TEST_MODULES "/module_bad_13.so";
+    pools.options.startup_ms = 1500;
+    assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+    if (strstr(pools.why, "not all serve at once; the last death: exited with status 7") == NULL)
+        fail_msg("\"%s\"", pools.why);
+    assert_true(knit_deadline_now_ns() < until_ns);
+    pools_fini(&pools);
+}
+
+/* As a program does that has pools and children: what the child still holds is not heard of. */
+static void a_host_with_a_child_is_not_kept_awake_by_dead_workers(void **state)
+{
+    struct pools pools;
+    struct knit_pool_lane_stats stats;
+    struct pollfd item;
+    int hold[2];
+    pid_t child;
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(pipe(hold), 0);
+    child = fork();
+    if (child == 0) {
+        close(hold[1]);
+        (void)!read(hold[0], &stats, 1);
+        _exit(0);
+    }
+    close(hold[0]);
+    knit_pool_lane_stats(pools.pool, 0, &stats);
+    assert_int_equal(kill(stats.pid, SIGKILL), 0);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_STARTED) == 2, 20000));
+    item = (struct pollfd){.fd = knit_pool_fd(pools.pool), .events = POLLIN};
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && poll(&item, 1, 0) == 0, 2000));
+    close(hold[1]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    pools_fini(&pools);
+}
+
+static void a_shutdown_by_a_time_long_past_is_one_at_once(void **state)
+{
+    struct pools pools;
+    struct pools_outcome outcome = {0};
+    struct knit_pool_lane_stats stats;
+    uint64_t until_ns;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.stop_ms = 60000;
+    assert_int_equal(pools_open(&pools), 0);
+    pools_start_number(&pools, "hold", 1, &outcome);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, 0, &stats), stats.is_running),
+        10000));
+    until_ns = knit_deadline_in_ms(10000);
+    knit_pool_shutdown(pools.pool, true, UINT64_MAX);
+    (void)pools_turn(&pools);
+    knit_pool_shutdown(pools.pool, false, 0);
+    knit_pool_wait_stopped(pools.pool);
+    assert_true(knit_deadline_now_ns() < until_ns);
+    pools_fini(&pools);
 }
 
 static void expect_wrong_option(struct pools *pools, const char *sentence)
@@ -584,6 +656,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_starts_calls_and_stops),
         cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
+        cmocka_unit_test(a_start_in_which_no_worker_stays_ends),
+        cmocka_unit_test(a_host_with_a_child_is_not_kept_awake_by_dead_workers),
+        cmocka_unit_test(a_shutdown_by_a_time_long_past_is_one_at_once),
         cmocka_unit_test(a_wrong_option_is_named),
         cmocka_unit_test(a_worker_that_does_not_come_up_is_given_up),
         cmocka_unit_test(a_start_is_given_up_when_the_host_says_so),

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A child that cannot put its descriptors in place says so to its host, and to nobody else. Method: a
+ * limit below the numbers that it moves them through, and a stranger's socket where its own control
+ * socket would be. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/control.h"
+#include "fastpath/spawn.h"
+
+static void what_a_child_lacks_is_told_to_its_host(void **state)
+{
+    const char *const argv[] = {"/bin/true", NULL}, *const environment[] = {NULL};
+    const struct knit_spawn_options options = {.argv = argv, .environment = environment};
+    struct knit_spawned child;
+    struct knit_control_message message;
+    struct rlimit limit, low;
+    int stranger[2], fds[KNIT_CONTROL_FDS_MAX], byte;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, stranger), 0);
+    if (stranger[0] != KNIT_CONTROL_FD)
+        assert_int_equal(dup2(stranger[0], KNIT_CONTROL_FD), KNIT_CONTROL_FD);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = (struct rlimit){.rlim_cur = 16, .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    assert_int_equal(knit_spawn(&options, &child), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(knit_control_receive(child.control_fd, &message, fds, true), 0);
+    assert_int_equal(message.type, KNIT_CONTROL_HELLO);
+    assert_int_equal(message.hello.error, EINVAL);
+    assert_int_equal(waitpid(child.pid, NULL, 0), child.pid);
+    assert_int_equal(recv(stranger[1], &byte, 1, 0), -1);
+    assert_int_equal(errno, EAGAIN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_child_lacks_is_told_to_its_host),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
