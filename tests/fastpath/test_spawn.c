@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A child that cannot put its descriptors in place says so to its host, and to nobody else. Method: a
- * limit below the numbers that it moves them through, and a stranger's socket where its own control
- * socket would be. */
+/* A child that cannot put its descriptors in place says so to its host, and to nobody else. Method:
+ * a limit below the numbers that it moves them through, and a stranger's socket where its own
+ * control socket would be. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
