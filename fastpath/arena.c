@@ -418,6 +418,15 @@ void knit_arena_limit(struct knit_arena *arena, uint64_t max_bytes)
     arena->limit = units < arena->units ? units : arena->units;
 }
 
+void knit_arena_touch(struct knit_arena *arena, uint64_t bytes)
+{
+    uint64_t units = bytes / KNIT_ARENA_ALIGN;
+    if (units > arena->units)
+        units = arena->units;
+    if (units > arena->touched)
+        arena->touched = units;
+}
+
 uint64_t knit_arena_touched(const struct knit_arena *arena)
 {
     return arena->touched * KNIT_ARENA_ALIGN;

@@ -53,5 +53,8 @@ int knit_arena_adopt(struct knit_arena *arena, uint64_t offset, uint64_t len);
 /* From now on blocks end below max_bytes, except where memory was handed out before. */
 void knit_arena_limit(struct knit_arena *arena, uint64_t max_bytes);
 
+/* Memory up to there was handed out before, by another who had this arena. */
+void knit_arena_touch(struct knit_arena *arena, uint64_t bytes);
+
 /* End of the highest block that ever lived, in bytes. */
 uint64_t knit_arena_touched(const struct knit_arena *arena);

@@ -24,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KNIT_BELL_WORDS_MAX 128u /* FUTEX_WAITV_MAX */
+#define KNIT_BELL_WORDS_MAX    128u /* FUTEX_WAITV_MAX */
+#define KNIT_BELL_SWALLOWS_MAX 16
 
 #if defined(__SANITIZE_THREAD__)
 #define KNIT_BELL_TSAN 1
@@ -94,6 +95,18 @@ static inline void knit_bell_ring(int fd, bool is_pipe)
         (void)!write(fd, "", 1);
     else if (fd >= 0)
         (void)send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Takes out of a bell what rang it, to be heard again. There is at most a byte for each arm; who
+ * writes without end finds an end here. Whether a stranger's socket blocks is not asked, and a pipe
+ * must be one that does not. */
+static inline void knit_bell_swallow(int fd, bool is_pipe)
+{
+    unsigned char swallowed[64];
+    ssize_t got = sizeof swallowed;
+    for (int i = 0; fd >= 0 && i < KNIT_BELL_SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
+        got = is_pipe ? read(fd, swallowed, sizeof swallowed)
+                      : recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT);
 }
 
 /* Sleep while every word has its value (Linux 5.16). words: count of them, at most

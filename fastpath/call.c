@@ -742,4 +742,6 @@ void knit_runner_run(void *arg, struct knit_job *job)
     knit_decoder_reset(runner->decoder);
     if (admit(call))
         run_task(runner, call);
+    else
+        job->was_refused = true;
 }

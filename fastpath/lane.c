@@ -27,9 +27,12 @@
 #include "fastpath/lane_private.h"
 
 #define TURN_ANSWERS        16u
-#define STEAL_RINGS         64u   /* looked at in one scan while spinning; before parking, all */
-#define TIGHT_SPIN_NS       2000u /* after so long a pause of pause_ns lies between two looks */
-#define RINGS_JUDGED        1000u /* of one session in a second */
+#define RECLAIM_TURN        16u      /* blocks looked at in a turn for the sake of a kept result */
+#define SCAN_TURNS          64u      /* of short calls, between two looks at the clock */
+#define SCAN_NS             1000000u /* at most so long nobody looks into others' rings */
+#define STEAL_RINGS         64u      /* looked at in one scan while spinning; before parking, all */
+#define TIGHT_SPIN_NS       2000u    /* after so long a pause of pause_ns lies between two looks */
+#define RINGS_JUDGED        1000u    /* of one session in a second */
 #define RINGS_PER_CALL_MAX  32u
 #define LOOKS_WHILE_PARKING 64u
 
@@ -44,6 +47,7 @@ static struct knit_served *served_free(struct knit_served *served)
     free(served->block);
     free(served->block_gen);
     free(served->block_next);
+    free(served->block_before);
     free(served->kept.bytes);
     free(served);
     return NULL;
@@ -77,6 +81,12 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         /* A result may begin inside its block: from the boundary before it to its end is what must
          * stay. */
         uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+        /* The caller may have let go of it since, and another lane have answered the slot's next
+         * call: then block is of that lane. acquire fence: word and block before claim. */
+        atomic_thread_fence(memory_order_acquire);
+        if (knit_claim_gen(atomic_load_explicit(
+                &served->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
+            continue;
         live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
         live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
         live[count].slot = slot;
@@ -92,13 +102,7 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         /* Numbers that make no sense (a task may have scribbled over them) name no block. */
         if (knit_arena_adopt(served->arena, live[i].offset, live[i].len) != 0)
             continue;
-        served->block[slot] = live[i].offset;
-        served->block_gen[slot] = live[i].gen;
-        served->block_next[slot] = served->block_head;
-        if (served->block_head == KNIT_NO_SLOT)
-            served->block_tail = slot;
-        served->block_head = slot;
-        served->block_count++;
+        knit_lane_note_block(served, slot, live[i].gen, live[i].offset);
     }
     free(live);
     return 0;
@@ -136,14 +140,15 @@ static int served_new(
     served->block = calloc(slots, sizeof *served->block);
     served->block_gen = calloc(slots, sizeof *served->block_gen);
     served->block_next = calloc(slots, sizeof *served->block_next);
+    served->block_before = calloc(slots, sizeof *served->block_before);
     /* Two blocks more than slots: a room while it is filled, a kept result. */
     if (served->look == NULL || served->block == NULL || served->block_gen == NULL ||
-        served->block_next == NULL ||
+        served->block_next == NULL || served->block_before == NULL ||
         knit_arena_new(session->geometry.reply_arena_bytes, slots + 2, &served->arena) != 0) {
         (void)served_free(served);
         return -ENOMEM;
     }
-    served->block_head = served->block_tail = KNIT_NO_SLOT;
+    served->block_head = served->block_tail = served->block_at = KNIT_NO_SLOT;
     memset(served->block, 0xff, slots * sizeof *served->block);
     served->arena_limit = session->geometry.reply_arena_bytes;
     uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
@@ -161,6 +166,10 @@ static int served_new(
             .cells = cells};
     }
     served->home = &served->look[lane->options.index];
+    /* A predecessor's pages are there. relaxed: its writer is dead. */
+    knit_arena_touch(
+        served->arena, atomic_load_explicit(&session->reply.lane[lane->options.index].touched,
+                           memory_order_relaxed));
     served->news_tail = find_news_tail(lane, session);
     served->slot_step = 1;
     if (rebuild_arena(lane, served) != 0) {
@@ -188,7 +197,6 @@ static void take_out(struct knit_lane *lane, uint64_t id)
             continue;
         (void)served_free(lane->served[i]);
         lane->served[i] = lane->served[--lane->served_count];
-        lane->departures++;
         pthread_mutex_lock(&lane->mutex);
         lane->attached--;
         pthread_mutex_unlock(&lane->mutex);
@@ -236,9 +244,10 @@ static void visit(struct knit_lane *lane)
     uint32_t where = KNIT_LANE_AWAY;
     /* H1, seq_cst, and H2, acquire: all that the worker's thread did with the sessions. */
     if (!atomic_compare_exchange_strong_explicit(
-            &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_relaxed))
+            &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_seq_cst))
         return;
     apply_handovers(lane);
+    lane->was_visited = true;
     /* H2, release: with knit_lane_return()'s acquire. */
     atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_release);
 }
@@ -261,6 +270,8 @@ void knit_lane_return(struct knit_lane *lane)
         where = KNIT_LANE_AWAY;
         (void)sched_yield();
     }
+    lane->was_long = lane->was_long || lane->was_visited;
+    lane->was_visited = false;
 }
 
 int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session)
@@ -381,7 +392,7 @@ void knit_lane_stop(struct knit_lane *lane)
 static bool serve_one(struct knit_lane *lane, struct knit_served *served)
 {
     if (served->kept.any)
-        return knit_lane_send_kept(lane, served);
+        return knit_lane_send_kept(lane, served, RECLAIM_TURN);
     if (knit_served_is_shut(served))
         return false;
     struct knit_found found;
@@ -391,33 +402,32 @@ static bool serve_one(struct knit_lane *lane, struct knit_served *served)
 }
 
 /* Up to TURN_ANSWERS calls, one of each session in turn. All sessions are looked at once; then only
- * those go on that had a call, so that idle ones cost a look a turn and not a look a call. */
+ * those go on that had a call, so that idle ones cost a look a turn and not a look a call. A call
+ * that was not short ends the turn, since others may have come meanwhile, and sessions gone. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
     struct knit_served *busy[TURN_ANSWERS];
     uint32_t answers = 0, count = 0;
-    /* Sessions may leave during a long call, so the turn ends with it. */
-    const uint32_t departures = lane->departures;
     for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
         if (lane->turn_from >= lane->served_count)
             lane->turn_from = 0;
         struct knit_served *served = lane->served[lane->turn_from++];
         bool has_something = knit_look_peek(served->home) || served->kept.any;
-        if (has_something && serve_one(lane, served)) {
-            busy[count++] = served;
-            answers++;
-        }
-        if (lane->departures != departures)
+        if (!has_something || !serve_one(lane, served))
+            continue;
+        busy[count++] = served;
+        answers++;
+        if (lane->was_long)
             return answers;
     }
     while (count > 0 && answers < TURN_ANSWERS) {
         uint32_t still = 0;
         for (uint32_t i = 0; i < count && answers < TURN_ANSWERS; i++) {
-            if (serve_one(lane, busy[i])) {
-                busy[still++] = busy[i];
-                answers++;
-            }
-            if (lane->departures != departures)
+            if (!serve_one(lane, busy[i]))
+                continue;
+            busy[still++] = busy[i];
+            answers++;
+            if (lane->was_long)
                 return answers;
         }
         count = still;
@@ -506,11 +516,11 @@ static bool has_news_from_outside(const struct knit_lane *lane)
            atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
 }
 
-static bool send_any_kept(struct knit_lane *lane)
+static bool send_any_kept(struct knit_lane *lane, uint32_t most)
 {
     bool any = false;
     for (uint32_t i = 0; i < lane->served_count; i++) {
-        if (lane->served[i]->kept.any && knit_lane_send_kept(lane, lane->served[i]))
+        if (lane->served[i]->kept.any && knit_lane_send_kept(lane, lane->served[i], most))
             any = true;
     }
     return any;
@@ -522,7 +532,7 @@ static bool send_any_kept(struct knit_lane *lane)
  * something to do. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
-    if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane))
+    if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane, UINT32_MAX))
         return true;
     for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
         enum stealable got = scan_others(lane, UINT32_MAX, false);
@@ -557,7 +567,8 @@ static void judge_rings(struct knit_lane *lane, int woken)
         uint32_t bell = atomic_load_explicit(
             &served->in.request.bell[lane->options.index], memory_order_relaxed);
         bool has_rung = bell != served->bell_seen || (woken > 0 && woken == served->bell_word);
-        if (!has_rung || served->is_condemned)
+        /* One that waits for room rings with each release, and nothing of it is claimed. */
+        if (!has_rung || served->is_condemned || served->kept.any)
             continue;
         if (now - served->rings_since_ns > 1000000000u) {
             served->rings_since_ns = now;
@@ -657,7 +668,7 @@ static void idle(struct knit_lane *lane)
         uint64_t now = knit_clock_ns();
         if (has_news_from_outside(lane))
             return;
-        if (send_any_kept(lane)) {
+        if (send_any_kept(lane, RECLAIM_TURN)) {
             knit_lane_wake_callers(lane);
             return;
         }
@@ -681,6 +692,20 @@ static void idle(struct knit_lane *lane)
         step_aside();
 }
 
+/* A worker that always finds something at home looks into the other rings now and then all the
+ * same: what lies in a lane without a worker, or behind a long call, would wait for as long as
+ * somebody keeps all others busy. */
+static void help_others(struct knit_lane *lane)
+{
+    uint64_t now = knit_clock_ns();
+    lane->turns = 0;
+    if (now - lane->scanned_ns < SCAN_NS)
+        return;
+    lane->scanned_ns = now;
+    if (scan_others(lane, STEAL_RINGS, true) == STEAL_NOW)
+        knit_lane_wake_callers(lane);
+}
+
 int knit_lane_turn(struct knit_lane *lane)
 {
     if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
@@ -690,9 +715,12 @@ int knit_lane_turn(struct knit_lane *lane)
     }
     if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
         return KNIT_LANE_STOPPED;
-    if (serve_home(lane) > 0)
-        knit_lane_wake_callers(lane);
-    else
+    if (serve_home(lane) == 0) {
         idle(lane);
+        return KNIT_LANE_RUNNING;
+    }
+    knit_lane_wake_callers(lane);
+    if (lane->was_long || ++lane->turns >= SCAN_TURNS)
+        help_others(lane);
     return KNIT_LANE_RUNNING;
 }

@@ -44,6 +44,7 @@ struct knit_job {
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error, not
      * started. */
     int refusal;
+    bool was_refused; /* the runner sets it: the task itself did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
     uint32_t status;
@@ -63,10 +64,11 @@ struct knit_lane_options {
     struct knit_board_view board;
     struct knit_pool_view pool;
     bool steal;
-    uint32_t spin_us;          /* longest spin before parking; adapts below that; 0 = none */
-    uint32_t pause_ns;         /* of one pause in a spin; 0 = none */
-    uint32_t park_ms;          /* belt: longest sleep; 0 = no limit */
-    uint64_t result_max_bytes; /* one outcome; 0 = a lane's whole reply arena */
+    uint32_t spin_us;            /* longest spin before parking; adapts below that; 0 = none */
+    uint32_t pause_ns;           /* of one pause in a spin; 0 = none */
+    uint32_t park_ms;            /* belt: longest sleep; 0 = no limit */
+    uint64_t result_max_bytes;   /* one outcome; 0 = a lane's whole reply arena */
+    uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
     knit_lane_run *run;
     void *run_arg;
     /* Both on the worker's thread, between jobs. This session broke the protocol; no more is served

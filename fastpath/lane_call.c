@@ -32,6 +32,9 @@
 
 #include "fastpath/cell.h"
 
+#define RECLAIM_CALL    8u                /* blocks looked at for each one that is allocated */
+#define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
+
 /* ---- finding -------------------------------------------------------------------------------- */
 
 /* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps)
@@ -66,11 +69,14 @@ static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit
 }
 
 /* NULL, or what an honest caller could not have written. */
-static const char *check_found(const struct knit_served *served, const struct knit_found *found)
+static const char *check_found(
+    const struct knit_served *served, const struct knit_found *found, uint64_t argument_max)
 {
     uint64_t len = knit_meta_len(found->meta);
     if ((knit_meta_flags(found->meta) & ~KNIT_CELL_IN_ARENA) != 0)
         return "unknown flags in a request cell";
+    if (argument_max != 0 && len > argument_max)
+        return "an argument over the limit in a request cell";
     if ((knit_meta_flags(found->meta) & KNIT_CELL_IN_ARENA) == 0)
         return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
     uint64_t arena = served->in.geometry.request_arena_bytes;
@@ -111,7 +117,7 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
             }
             if (knit_gen_next(knit_claim_gen(claim)) == gen &&
                 knit_gen_next(knit_word_gen(word)) == gen)
-                wrong = check_found(served, ret);
+                wrong = check_found(served, ret, lane->options.argument_max_bytes);
             else
                 wrong = "a generation that skips in a request cell";
             if (wrong == NULL) {
@@ -142,38 +148,56 @@ static bool is_released(const struct knit_served *served, uint32_t slot)
     return knit_claim_gen(claim) != served->block_gen[slot];
 }
 
-/* Oldest first; one that is still held is stepped over, so that a caller which keeps a single
- * result for long does not keep all memory behind it. `forced` goes in any case. */
-static void sweep(struct knit_served *served, uint32_t most, uint32_t forced)
+static void drop_block(struct knit_served *served, uint32_t slot)
 {
-    uint32_t before = KNIT_NO_SLOT;
-    uint32_t slot = served->block_head;
+    const uint32_t next = served->block_next[slot], before = served->block_before[slot];
+    knit_arena_release(served->arena, served->block[slot]);
+    served->block[slot] = KNIT_NO_BLOCK;
+    if (before == KNIT_NO_SLOT)
+        served->block_head = next;
+    else
+        served->block_next[before] = next;
+    if (next == KNIT_NO_SLOT)
+        served->block_tail = before;
+    else
+        served->block_before[next] = before;
+    if (served->block_at == slot)
+        served->block_at = next;
+}
+
+void knit_lane_note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block)
+{
+    served->block[slot] = block;
+    served->block_gen[slot] = gen;
+    served->block_next[slot] = KNIT_NO_SLOT;
+    served->block_before[slot] = served->block_tail;
+    if (served->block_tail == KNIT_NO_SLOT)
+        served->block_head = slot;
+    else
+        served->block_next[served->block_tail] = slot;
+    served->block_tail = slot;
+}
+
+/* Frees those of up to `most` blocks that the caller has let go of, going on where the last sweep
+ * ended: one that is held for long keeps nobody behind it, and many that are held cost each call no
+ * more than one. */
+static void reclaim(struct knit_served *served, uint32_t most)
+{
+    if (most == UINT32_MAX)
+        served->block_at = KNIT_NO_SLOT;
+    uint32_t slot = served->block_at != KNIT_NO_SLOT ? served->block_at : served->block_head;
     for (uint32_t i = 0; i < most && slot != KNIT_NO_SLOT; i++) {
         uint32_t next = served->block_next[slot];
-        if (slot == forced || is_released(served, slot)) {
-            knit_arena_release(served->arena, served->block[slot]);
-            served->block[slot] = KNIT_NO_BLOCK;
-            served->block_count--;
-            if (before == KNIT_NO_SLOT)
-                served->block_head = next;
-            else
-                served->block_next[before] = next;
-            if (served->block_tail == slot)
-                served->block_tail = before;
-        } else {
-            before = slot;
-        }
+        if (is_released(served, slot))
+            drop_block(served, slot);
         slot = next;
     }
+    served->block_at = slot;
 }
 
-void knit_lane_reclaim(struct knit_served *served, uint32_t most)
-{
-    sweep(served, most, KNIT_NO_SLOT);
-}
-
-/* Lets the arena grow while all lanes together stay within the session's budget. */
-static bool raise_limit(struct knit_lane *lane, struct knit_served *served)
+/* Lets the arena grow by what is asked for, while all lanes together stay within the session's
+ * budget. Not by all that is left of it: what others grow by is seen only when they have. */
+static bool raise_limit(struct knit_lane *lane, struct knit_served *served, size_t len)
 {
     uint64_t arena = served->in.geometry.reply_arena_bytes;
     uint64_t budget = served->in.reply_budget_bytes;
@@ -186,8 +210,11 @@ static bool raise_limit(struct knit_lane *lane, struct knit_served *served)
             others += atomic_load_explicit(&served->in.reply.lane[i].touched, memory_order_relaxed);
     }
     uint64_t limit = budget > others ? budget - others : 0;
+    uint64_t wanted = knit_arena_touched(served->arena) + len + KNIT_ARENA_ALIGN;
     if (limit > arena)
         limit = arena;
+    if (limit > wanted)
+        limit = wanted;
     if (limit <= served->arena_limit)
         return false;
     served->arena_limit = limit;
@@ -195,22 +222,32 @@ static bool raise_limit(struct knit_lane *lane, struct knit_served *served)
     return true;
 }
 
+static int note_touched(struct knit_lane *lane, struct knit_served *served)
+{
+    /* relaxed: a count. */
+    atomic_store_explicit(&served->in.reply.lane[lane->options.index].touched,
+        knit_arena_touched(served->arena), memory_order_relaxed);
+    return 0;
+}
+
+static int alloc_more(
+    struct knit_lane *lane, struct knit_served *served, size_t len, uint64_t *ret_offset)
+{
+    if (!raise_limit(lane, served, len) || knit_arena_alloc(served->arena, len, ret_offset) != 0)
+        return KNIT_ARENA_E_FULL;
+    return note_touched(lane, served);
+}
+
 static int alloc_block(
     struct knit_lane *lane, struct knit_served *served, size_t len, uint64_t *ret_offset)
 {
-    knit_lane_reclaim(served, 8);
+    reclaim(served, RECLAIM_CALL);
     int got = knit_arena_alloc(served->arena, len, ret_offset);
     if (got != 0) {
-        knit_lane_reclaim(served, UINT32_MAX);
+        reclaim(served, UINT32_MAX);
         got = knit_arena_alloc(served->arena, len, ret_offset);
     }
-    if (got != 0 && raise_limit(lane, served))
-        got = knit_arena_alloc(served->arena, len, ret_offset);
-    if (got == 0)
-        /* relaxed: a count. */
-        atomic_store_explicit(&served->in.reply.lane[lane->options.index].touched,
-            knit_arena_touched(served->arena), memory_order_relaxed);
-    return got;
+    return got == 0 ? note_touched(lane, served) : alloc_more(lane, served, len, ret_offset);
 }
 
 static unsigned char *arena_base(const struct knit_lane *lane, const struct knit_served *served)
@@ -276,25 +313,12 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served,
     served->has_answers = true;
 }
 
-static void note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block)
-{
-    served->block[slot] = block;
-    served->block_gen[slot] = gen;
-    served->block_next[slot] = KNIT_NO_SLOT;
-    if (served->block_head == KNIT_NO_SLOT)
-        served->block_head = slot;
-    else
-        served->block_next[served->block_tail] = slot;
-    served->block_tail = slot;
-    served->block_count++;
-}
-
 /* The slot is used again: its last block is released, whether or not its caller took the trouble to
  * say so. */
 static void forget_block(struct knit_served *served, uint32_t slot)
 {
     if (served->block[slot] != KNIT_NO_BLOCK)
-        sweep(served, UINT32_MAX, slot);
+        drop_block(served, slot);
 }
 
 /* No room: hold the result back and say so, for the caller to ring us when it releases
@@ -315,18 +339,21 @@ static bool keep(struct knit_lane *lane, struct knit_served *served, const struc
         &served->in.reply.lane[lane->options.index].starved, 1, memory_order_relaxed);
     /* Starved before the look at rel; the caller: rel before the look at starved. */
     knit_bell_fence();
-    (void)knit_lane_send_kept(lane, served);
+    (void)knit_lane_send_kept(lane, served, UINT32_MAX);
     return true;
 }
 
-bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served)
+bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served, uint32_t most)
 {
     struct knit_kept *kept = &served->kept;
     uint64_t block;
-    if (alloc_block(lane, served, kept->len, &block) != 0)
+    reclaim(served, most);
+    if (knit_arena_alloc(served->arena, kept->len, &block) == 0)
+        (void)note_touched(lane, served);
+    else if (alloc_more(lane, served, kept->len, &block) != 0)
         return false;
     memcpy(arena_base(lane, served) + block, kept->bytes, kept->len);
-    note_block(served, kept->slot, kept->gen, block);
+    knit_lane_note_block(served, kept->slot, kept->gen, block);
     struct answer answer = {kept->slot, kept->status, kept->gen, kept->len};
     write_answer(lane, served, &answer, NULL, block);
     atomic_store_explicit(
@@ -346,12 +373,12 @@ static void answer_job(struct knit_lane *lane, struct knit_served *served, struc
             result < base + served->in.geometry.reply_arena_bytes) {
             uint64_t skipped = (uint64_t)(result - base) - lane->room;
             knit_arena_shrink(served->arena, lane->room, skipped + job->result_len);
-            note_block(served, job->slot, job->gen, lane->room);
+            knit_lane_note_block(served, job->slot, job->gen, lane->room);
             lane->room = KNIT_NO_BLOCK;
             block = (uint64_t)(result - base);
         } else if (alloc_block(lane, served, job->result_len, &block) == 0) {
             memcpy(arena_base(lane, served) + block, job->result, job->result_len);
-            note_block(served, job->slot, job->gen, block);
+            knit_lane_note_block(served, job->slot, job->gen, block);
         } else if (keep(lane, served, job)) {
             return;
         } else {
@@ -403,6 +430,7 @@ static void prepare(struct knit_lane *lane, struct knit_served *served,
     job->len = knit_meta_len(found->meta);
     job->payload = found->body;
     job->refusal = 0;
+    job->was_refused = false;
     job->status = KNIT_STATUS_RESULT;
     job->result = job->body;
     job->result_len = 0;
@@ -443,6 +471,10 @@ static void run(struct knit_lane *lane, struct knit_job *job)
     uint64_t start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
     uint64_t took = knit_clock_ns() - start;
+    lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
+    /* Refusals say nothing of the task. */
+    if (job->was_refused)
+        return;
     if (took > UINT32_MAX)
         took = UINT32_MAX;
     *mean = *mean == 0 ? (uint32_t)took | 1 : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
@@ -479,6 +511,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
         &lane->busy->running, served->in.id << 16 | (slot + 1), memory_order_relaxed);
     uint32_t mean = lane->mean_ns[job->task & 0xffff];
     bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
+    lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
         knit_lane_wake_callers(lane);
         if (lane->options.steal && knit_look_peek(look))
@@ -493,6 +526,11 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
         knit_arena_release(served->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
     lane->current = NULL;
+    if (lane->copy_size > COPY_KEPT_BYTES) {
+        free(lane->copy);
+        lane->copy = NULL;
+        lane->copy_size = 0;
+    }
     return true;
 }
 

@@ -55,8 +55,10 @@ struct knit_served {
     /* Blocks that callers have not released yet, oldest first. */
     uint64_t *block;      /* [slots]; KNIT_NO_BLOCK = none */
     uint64_t *block_gen;  /* [slots] */
-    uint32_t *block_next; /* [slots] */
-    uint32_t block_head, block_tail, block_count;
+    uint32_t *block_next; /* [slots], a list of those that have one */
+    uint32_t *block_before;
+    uint32_t block_head, block_tail;
+    uint32_t block_at; /* where the next sweep begins; NO_SLOT: at the head */
     uint64_t news_tail;
     bool has_answers; /* answered since its caller was last looked at */
     bool is_condemned;
@@ -100,7 +102,10 @@ struct knit_lane {
     uint32_t attached; /* under the mutex: sessions served or on their way in */
     _Atomic bool has_handover, is_stopping;
     _Atomic uint32_t where; /* enum knit_lane_where */
-    uint32_t departures;    /* of sessions, so far */
+    bool was_long;       /* the call that ended last was not short, or somebody visited meanwhile */
+    bool was_visited;    /* since this thread is away */
+    uint32_t turns;      /* with calls, since others' rings were looked at */
+    uint64_t scanned_ns; /* when they were, by a turn with calls */
 };
 
 /* Where the worker's thread is, for another thread that wants to take sessions in and out. */
@@ -155,10 +160,11 @@ static inline bool knit_look_peek(struct knit_look *look)
     return knit_ctrl_tag(ctrl) == knit_tag(look->q, look->cells);
 }
 
-/* Sends a kept result if blocks were released since. True: it went out. */
-bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served);
-/* Frees the blocks that the caller released, up to so many of the oldest. */
-void knit_lane_reclaim(struct knit_served *served, uint32_t most);
+/* Sends a kept result if there is room now; looks at up to `most` blocks for ones that were
+ * released. True: it went out. */
+bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served, uint32_t most);
+/* A block in use, newest in the list. */
+void knit_lane_note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block);
 
 /* Look whether callers sleep on what was answered, and wake them. */
 void knit_lane_wake_callers(struct knit_lane *lane);

@@ -46,8 +46,6 @@
  * help before a long task, this is for a lane whose worker already sits in one. */
 #define CROWDED_FLUSHES 16u
 
-#define SWALLOWS_MAX 16 /* reads of a bell's bytes */
-
 enum slot_state {
     SLOT_FREE,
     SLOT_FLYING, /* published, its outcome is wanted */
@@ -98,6 +96,7 @@ struct knit_session {
     uint32_t scan_from; /* where a scan of all slots goes on; NO_SLOT: none under way */
     uint32_t news_lane; /* lane whose news is read next */
     bool is_armed;
+    uint64_t unread; /* news at most, of any lane */
     struct knit_spin spin;
     struct knit_session_counters counters;
 };
@@ -518,11 +517,24 @@ static bool is_pending(const struct knit_session *session, uint32_t index)
     return state == SLOT_FLYING || state == SLOT_ZOMBIE;
 }
 
+static __attribute__((cold, noinline)) void skip_news(struct knit_session *session)
+{
+    for (uint32_t i = 0; i < session->geometry.lanes; i++)
+        session->lanes[i].news =
+            atomic_load_explicit(&session->reply.lane[i].news_tail, memory_order_acquire);
+    session->scan_from = 0;
+    session->unread = 0;
+}
+
 bool knit_session_collect_slot(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
     if (session->slots[index].state != SLOT_FLYING || !is_answered(session, index))
         return false;
+    /* News of what is collected this way stays unread, and laps are told apart as long as the
+     * reader is less than half of their range behind. */
+    if (++session->unread >= (uint64_t)session->geometry.cells << 14)
+        skip_news(session);
     return take_answer(session, index, ret);
 }
 
@@ -760,24 +772,12 @@ bool knit_session_is_armed(const struct knit_session *session)
     return session->is_armed;
 }
 
-/* There is at most a byte for each arm; a pool that writes without end finds an end here. Whether a
- * stranger's socket blocks is not asked. */
-static void swallow_bell(const struct knit_session *session)
-{
-    const int fd = session->options.bell_fd;
-    unsigned char swallowed[64];
-    ssize_t got = sizeof swallowed;
-    for (int i = 0; fd >= 0 && i < SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
-        got = session->options.bell_is_socket ? recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT)
-                                              : read(fd, swallowed, sizeof swallowed);
-}
-
 void knit_session_disarm(struct knit_session *session)
 {
     if (session->is_armed)
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
     session->is_armed = false;
-    swallow_bell(session);
+    knit_bell_swallow(session->options.bell_fd, !session->options.bell_is_socket);
 }
 
 /* ---- looks ---------------------------------------------------------------------------------- */

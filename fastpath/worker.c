@@ -422,6 +422,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
         .pause_ns = said->pause_ns,
         .park_ms = said->park_ms,
         .result_max_bytes = said->result_max_bytes,
+        .argument_max_bytes = said->result_max_bytes,
         .run = knit_runner_run,
         .on_fault = on_fault,
         .on_detached = on_detached,

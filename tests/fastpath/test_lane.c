@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's turns when some callers ask for much: nobody else waits for that, nobody honest is
+ * condemned, and memory stays within its budget. Method: workers driven by hand, a turn at a time,
+ * where an order is asked for; threads where a wake-up is. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fastpath/bell.h"
+#include "fastpath/lane_private.h"
+#include "tests/fastpath/lanes.h"
+#include "tests/support/deadline.h"
+
+#define RESULT_MAX 65536u
+#define RESULT     60000u
+#define BUDGET     ((uint64_t)1 << 20)
+
+static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
+{
+    return (struct knit_session_call){
+        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
+}
+
+static uint32_t publish(struct knit_session *session, const struct knit_session_call *call)
+{
+    uint32_t slot;
+    assert_int_equal(knit_session_publish(session, call, &slot), 0);
+    return slot;
+}
+
+/* ---- turns ---- */
+
+static void a_call_that_is_not_short_ends_the_turn(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *greedy = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    struct knit_session *modest = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    const uint32_t us = 100;
+    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof us);
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcomes[16];
+    /* So that it is known how long they take. */
+    (void)publish(greedy, &spin);
+    (void)publish(greedy, &echo);
+    while (knit_session_in_flight(greedy) > 0) {
+        (void)knit_lane_turn(lanes.worker[0]);
+        (void)knit_session_collect(greedy, outcomes, 16);
+    }
+    for (int i = 0; i < 8; i++)
+        (void)publish(greedy, &spin);
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+    assert_int_equal(knit_session_collect(greedy, outcomes, 16), 1);
+    /* Who comes now is next, or next but one. */
+    uint32_t slot = publish(modest, &echo);
+    for (int i = 0; i < 2; i++)
+        (void)knit_lane_turn(lanes.worker[0]);
+    assert_true(knit_session_collect_slot(modest, slot, &outcomes[0]));
+    assert_true(knit_session_in_flight(greedy) >= 6);
+    lanes_fini(&lanes);
+}
+
+struct flood {
+    struct knit_session *session;
+    _Atomic bool is_over;
+};
+
+static void *keep_busy(void *arg)
+{
+    struct flood *flood = arg;
+    const uint32_t us = 100;
+    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof us);
+    struct knit_session_outcome outcomes[64];
+    uint32_t slot;
+    spin.lane = 0;
+    while (!atomic_load_explicit(&flood->is_over, memory_order_relaxed)) {
+        while (knit_session_publish(flood->session, &spin, &slot) == 0)
+            ;
+        knit_session_flush(flood->session);
+        (void)knit_session_collect(flood->session, outcomes, 64);
+    }
+    return NULL;
+}
+
+static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 2, true, 0);
+    struct flood flood = {.session = lanes_add_session(&lanes, 256, 65536, 0)->session};
+    struct knit_session *other = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    pthread_t thread;
+    lanes_start_worker(&lanes, 0, 5);
+    assert_int_equal(pthread_create(&thread, NULL, keep_busy, &flood), 0);
+    assert_true(KNIT_WAIT_UNTIL(
+        atomic_load_explicit(&lanes.board.busy[0].calls, memory_order_relaxed) > 300, 20000));
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    echo.lane = 1;
+    uint32_t slot = publish(other, &echo);
+    knit_session_flush(other);
+    assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(other, slot, &outcome), 5000));
+    atomic_store_explicit(&flood.is_over, true, memory_order_relaxed);
+    pthread_join(thread, NULL);
+    lanes_fini(&lanes);
+}
+
+/* ---- news ---- */
+
+/* As many as it takes for the laps of news to come round unread. */
+static void news_are_read_after_any_number_of_calls_collected_by_slot(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 1, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    for (uint32_t i = 0; i < 32 * 32769; i++) {
+        uint32_t slot = publish(session, &echo);
+        (void)knit_lane_turn(lanes.worker[0]);
+        assert_true(knit_session_collect_slot(session, slot, &outcome));
+    }
+    (void)publish(session, &echo);
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
+    lanes_fini(&lanes);
+}
+
+/* ---- blocks ---- */
+
+/* Workers with a budget and results of one length, of which the harness knows nothing. */
+struct budget {
+    struct lanes lanes;
+    struct knit_session *session;
+    struct knit_lane *worker[4];
+    _Atomic uint32_t faults;
+    bool refuses;
+};
+
+static void give_result(void *arg, struct knit_job *job)
+{
+    struct budget *budget = arg;
+    static unsigned char bytes[RESULT];
+    job->result = bytes;
+    job->result_len = budget->refuses ? 1 : RESULT;
+    job->was_refused = budget->refuses;
+}
+
+static void on_fault(void *arg, uint64_t session, const char *reason)
+{
+    (void)session, (void)reason;
+    atomic_fetch_add_explicit(&((struct budget *)arg)->faults, 1, memory_order_relaxed);
+}
+
+static void start(struct budget *budget, uint32_t index, uint32_t owner)
+{
+    const struct lanes_session *side = &budget->lanes.session[0];
+    struct knit_lane_options options = {.index = index,
+        .lanes = budget->lanes.lanes,
+        .owner = owner,
+        .board = budget->lanes.board,
+        .pool = budget->lanes.pool,
+        .result_max_bytes = RESULT_MAX,
+        .argument_max_bytes = RESULT_MAX,
+        .run = give_result,
+        .run_arg = budget,
+        .on_fault = on_fault,
+        .event_arg = budget};
+    struct knit_lane_session in = {.id = 1,
+        .geometry = side->geometry,
+        .request = side->request,
+        .reply = side->reply,
+        .bell_fd = -1,
+        .reply_budget_bytes = BUDGET};
+    budget->worker[index] = knit_lane_free(budget->worker[index]);
+    assert_int_equal(knit_lane_new(&options, &budget->worker[index]), 0);
+    assert_int_equal(knit_lane_attach(budget->worker[index], &in), 0);
+}
+
+static void init_budget(struct budget *budget, uint32_t count)
+{
+    memset(budget, 0, sizeof *budget);
+    lanes_init(&budget->lanes, count, false, 0);
+    budget->session = lanes_add_session(&budget->lanes, 64, BUDGET, 0)->session;
+    for (uint32_t i = 0; i < count; i++)
+        start(budget, i, 5 + i);
+}
+
+static void fini_budget(struct budget *budget)
+{
+    for (uint32_t i = 0; i < budget->lanes.lanes; i++)
+        budget->worker[i] = knit_lane_free(budget->worker[i]);
+    lanes_fini(&budget->lanes);
+}
+
+/* One more result in that lane, which is held; false: there was no room. */
+static bool hold_one(struct budget *budget, uint32_t lane, uint32_t *ret_slot)
+{
+    struct knit_session_call call = call_of(0, "x", 1);
+    struct knit_session_outcome outcome;
+    call.lane = lane;
+    *ret_slot = publish(budget->session, &call);
+    (void)knit_lane_turn(budget->worker[lane]);
+    return knit_session_collect_slot(budget->session, *ret_slot, &outcome);
+}
+
+static uint64_t touched(const struct budget *budget)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < budget->lanes.lanes; i++)
+        sum += atomic_load_explicit(
+            &budget->lanes.session[0].reply.lane[i].touched, memory_order_relaxed);
+    return sum;
+}
+
+static void lanes_together_stay_within_the_budget(void **state)
+{
+    (void)state;
+    struct budget budget;
+    bool is_full[4] = {false};
+    uint32_t slot;
+    init_budget(&budget, 4);
+    for (int i = 0; i < 14; i++)
+        for (uint32_t lane = 0; lane < 4; lane++)
+            is_full[lane] = is_full[lane] || !hold_one(&budget, lane, &slot);
+    assert_true(is_full[0] && is_full[1] && is_full[2] && is_full[3]);
+    assert_true(touched(&budget) > BUDGET / 2);
+    assert_true(touched(&budget) <= BUDGET);
+    fini_budget(&budget);
+}
+
+static void what_a_dead_worker_touched_is_still_counted(void **state)
+{
+    (void)state;
+    struct budget budget;
+    uint32_t slots[10], slot;
+    uint64_t before;
+    init_budget(&budget, 2);
+    for (int i = 0; i < 10; i++)
+        assert_true(hold_one(&budget, 0, &slots[i]));
+    before = touched(&budget);
+    for (int i = 0; i < 10; i++)
+        knit_session_release(budget.session, slots[i]);
+    start(&budget, 0, 9);
+    assert_true(hold_one(&budget, 0, &slot));
+    assert_int_equal(touched(&budget), before);
+    fini_budget(&budget);
+}
+
+static void an_argument_over_the_limit_condemns(void **state)
+{
+    (void)state;
+    static unsigned char bytes[RESULT_MAX + 1];
+    struct budget budget;
+    struct knit_session_call call = call_of(0, bytes, sizeof bytes);
+    init_budget(&budget, 1);
+    (void)publish(budget.session, &call);
+    /* Condemned, it has nothing left to do and sleeps. */
+    budget.worker[0]->options.park_ms = 1;
+    (void)knit_lane_turn(budget.worker[0]);
+    assert_int_equal(atomic_load_explicit(&budget.faults, memory_order_relaxed), 1);
+    fini_budget(&budget);
+}
+
+static void refusals_say_nothing_of_how_long_a_task_takes(void **state)
+{
+    (void)state;
+    struct budget budget;
+    struct knit_session_call call = call_of(0, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+    init_budget(&budget, 1);
+    assert_true(hold_one(&budget, 0, &slot));
+    budget.worker[0]->mean_ns[0] = 1000000;
+    budget.refuses = true;
+    for (int i = 0; i < 200; i++) {
+        slot = publish(budget.session, &call);
+        (void)knit_lane_turn(budget.worker[0]);
+        assert_true(knit_session_collect_slot(budget.session, slot, &outcome));
+    }
+    assert_int_equal(budget.worker[0]->mean_ns[0], 1000000);
+    fini_budget(&budget);
+}
+
+/* A worker looks at a few blocks a turn, and comes round. */
+static void one_release_among_many_blocks_is_found(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 128, 65536, 0)->session;
+    struct knit_session *other = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    static unsigned char bytes[600];
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof bytes);
+    struct knit_session_call short_call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slots[128], count = 0, slot;
+    do {
+        slots[count] = publish(session, &call);
+        (void)knit_lane_turn(lanes.worker[0]);
+    } while (knit_session_collect_slot(session, slots[count], &outcome) && ++count < 127);
+    assert_true(count > 90 && count < 127);
+    knit_session_release(session, slots[count / 2]);
+    for (uint32_t turn = 0; !knit_session_collect_slot(session, slots[count], &outcome); turn++) {
+        assert_true(turn < 16);
+        slot = publish(other, &short_call);
+        (void)knit_lane_turn(lanes.worker[0]);
+        assert_true(knit_session_collect_slot(other, slot, &outcome));
+    }
+    lanes_fini(&lanes);
+}
+
+/* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between. */
+static void who_releases_while_starved_is_not_condemned(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 1600, 1 << 20, 0);
+    static unsigned char bytes[900000];
+    static uint32_t slots[1500];
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, 256);
+    struct knit_session_outcome outcome;
+    uint32_t large;
+    lanes_start_worker(&lanes, 0, 5);
+    for (int i = 0; i < 1500; i++) {
+        slots[i] = publish(side->session, &call);
+        knit_session_flush(side->session);
+        assert_true(
+            KNIT_WAIT_UNTIL(knit_session_collect_slot(side->session, slots[i], &outcome), 20000));
+    }
+    call.len = sizeof bytes;
+    large = publish(side->session, &call);
+    knit_session_flush(side->session);
+    assert_true(KNIT_WAIT_UNTIL(
+        atomic_load_explicit(&side->reply.lane[0].starved, memory_order_relaxed) != 0, 20000));
+    for (int i = 0; i < 1500; i++) {
+        assert_true(KNIT_WAIT_UNTIL(
+            knit_park_state(atomic_load_explicit(
+                &lanes.board.park[0].value, memory_order_relaxed)) == KNIT_PARK_PARKED ||
+                atomic_load_explicit(&side->reply.lane[0].starved, memory_order_relaxed) == 0,
+            20000));
+        knit_session_release(side->session, slots[i]);
+    }
+    assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(side->session, large, &outcome), 20000));
+    assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 0);
+    lanes_fini(&lanes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
+        cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
+        cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
+        cmocka_unit_test(lanes_together_stay_within_the_budget),
+        cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),
+        cmocka_unit_test(an_argument_over_the_limit_condemns),
+        cmocka_unit_test(refusals_say_nothing_of_how_long_a_task_takes),
+        cmocka_unit_test(one_release_among_many_blocks_is_found),
+        cmocka_unit_test(who_releases_while_starved_is_not_condemned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
