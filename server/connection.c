@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "server/attach.h"
+#include "server/departures.h"
 #include "server/loop.h"
 #include "server/method.h"
 #include "server/output.h"
@@ -38,19 +39,25 @@ static bool may_dispatch(const struct knit_connection *connection)
 static void on_input(evutil_socket_t fd, short events, void *arg);
 static void on_output(evutil_socket_t fd, short events, void *arg);
 
-/* Wait for input, or for nothing but the peer's end. */
-static void watch_input(struct knit_connection *connection, bool is_reading)
+static void watch(struct knit_connection *connection, enum knit_watch what)
 {
-    struct event_base *base = connection->loop->base;
+    struct knit_loop *loop = connection->loop;
+    int r = 0;
 
-    if (event_initialized(&connection->input_event))
+    if (connection->watch == KNIT_WATCH_INPUT)
         (void)event_del(&connection->input_event);
-    (void)event_assign(&connection->input_event, base, connection->fd,
-        (short)((is_reading ? EV_READ : EV_CLOSED) | EV_PERSIST), on_input, connection);
-    connection->is_reading = is_reading;
+    else if (connection->watch != KNIT_WATCH_NOTHING)
+        knit_departures_take_off(&loop->departures, connection);
+    connection->watch = KNIT_WATCH_NOTHING;
+    if (what == KNIT_WATCH_INPUT)
+        r = event_add(&connection->input_event, NULL);
+    else if (what != KNIT_WATCH_NOTHING)
+        r = knit_departures_watch(&loop->departures, connection);
     /* One of which nothing is heard would stay for ever. */
-    if (event_add(&connection->input_event, NULL) < 0)
+    if (r < 0)
         knit_connection_close(connection);
+    else
+        connection->watch = what;
 }
 
 static void log_debug(const struct knit_connection *connection, const char *message)
@@ -86,6 +93,8 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
         connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
     knit_scan_init(&connection->scan, &limits);
     (void)event_assign(
+        &connection->input_event, loop->base, fd, EV_READ | EV_PERSIST, on_input, connection);
+    (void)event_assign(
         &connection->output_event, loop->base, fd, EV_WRITE | EV_PERSIST, on_output, connection);
     TAILQ_INSERT_TAIL(&loop->connections, connection, in_all);
     if (loop->all->settings->idle_timeout_s > 0) {
@@ -95,7 +104,7 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
     }
     KNIT_COUNT(loop, connections_accepted);
     log_debug(connection, "connection opened");
-    watch_input(connection, true);
+    watch(connection, KNIT_WATCH_INPUT);
     return 0;
 }
 
@@ -125,7 +134,7 @@ void knit_connection_close(struct knit_connection *connection)
     leave_lists(connection);
     knit_router_forget(connection);
     knit_attach_end(connection);
-    (void)event_del(&connection->input_event);
+    watch(connection, KNIT_WATCH_NOTHING);
     (void)event_del(&connection->output_event);
     (void)close(connection->fd);
     connection->fd = -1;
@@ -171,7 +180,7 @@ void knit_connection_linger(struct knit_connection *connection)
     connection->is_lingering = true;
     connection->progress_ns = connection->loop->now_ns;
     (void)shutdown(connection->fd, SHUT_WR);
-    watch_input(connection, true);
+    watch(connection, KNIT_WATCH_INPUT);
 }
 
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
@@ -486,20 +495,15 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     uint32_t used_before = connection->scan.used;
     ssize_t n;
 
-    (void)fd;
+    (void)fd, (void)events;
     connection->loop->idle_turns = 0;
     if (connection->is_lingering) {
         discard(connection);
         return;
     }
-    if (events & EV_CLOSED) {
-        /* Paused, and the peer has gone: nobody is there for what would be dispatched later. */
-        knit_connection_close(connection);
-        return;
-    }
     if (connection->pauses != 0) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
-        watch_input(connection, false);
+        watch(connection, KNIT_WATCH_END);
         return;
     }
     n = connection->input.len <= COPIED_MAX ? read_shared(connection) : read_own(connection);
@@ -511,6 +515,13 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     } else if (!connection->is_dead && n > 0 && is_traffic(connection, used_before, n)) {
         touch(connection);
     }
+}
+
+void knit_connection_on_departure(struct knit_connection *connection)
+{
+    connection->loop->idle_turns = 0;
+    /* Nobody is there for what would be dispatched later. */
+    knit_connection_close(connection);
 }
 
 static void on_output(evutil_socket_t fd, short events, void *arg)
@@ -536,6 +547,6 @@ void knit_connection_resume(struct knit_connection *connection)
             return;
         drop_front(input, done);
     }
-    if (connection->pauses == 0 && !connection->is_reading)
-        watch_input(connection, true);
+    if (connection->pauses == 0 && connection->watch != KNIT_WATCH_INPUT)
+        watch(connection, KNIT_WATCH_INPUT);
 }

@@ -43,6 +43,13 @@ enum {
     KNIT_PAUSE_CLOSING = 16,  /* for good */
 };
 
+/* What it waits for. */
+enum knit_watch {
+    KNIT_WATCH_NOTHING,
+    KNIT_WATCH_INPUT,
+    KNIT_WATCH_END, /* and for errors: it is not read */
+};
+
 /* Which of the loop's lists besides `connections` it is in. */
 enum {
     KNIT_IN_DIRTY = 1,
@@ -71,7 +78,7 @@ struct knit_connection {
     uint8_t pauses; /* KNIT_PAUSE_* */
     bool is_unix;
     bool is_dead;
-    bool is_reading;   /* the input event is for reading, not for the end alone */
+    enum knit_watch watch;
     bool is_lingering; /* all is said and the sending side shut: waits for the peer's end */
     bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
     bool has_hello;
@@ -117,6 +124,9 @@ void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
 
 /* Goes on with the input it holds. */
 void knit_connection_resume(struct knit_connection *connection);
+
+/* Its peer has gone while it was not read. */
+void knit_connection_on_departure(struct knit_connection *connection);
 
 /* The form of errors its caller understands. */
 enum knit_failure_form knit_connection_form(const struct knit_connection *connection);

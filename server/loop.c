@@ -389,7 +389,7 @@ static struct event_base *new_base(void)
         return NULL;
     /* One thread a base: no locks. */
     if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
-        event_config_require_features(config, EV_FEATURE_O1 | EV_FEATURE_EARLY_CLOSE) == 0)
+        event_config_require_features(config, EV_FEATURE_O1) == 0)
         base = event_base_new_with_config(config);
     event_config_free(config);
     return base;
@@ -413,7 +413,7 @@ static int make_events(struct knit_loop *loop)
         event_add(loop->inbox_event, NULL) < 0 || event_add(loop->bell_event, NULL) < 0 ||
         event_add(loop->alarm_event, NULL) < 0)
         return -ENOMEM;
-    return 0;
+    return knit_departures_open(&loop->departures, loop->base);
 }
 
 static void free_parts(struct knit_loop *loop)
@@ -426,6 +426,7 @@ static void free_parts(struct knit_loop *loop)
             event_free(*events[i]);
         *events[i] = NULL;
     }
+    knit_departures_close(&loop->departures);
     if (loop->base)
         event_base_free(loop->base);
     loop->base = NULL;
@@ -474,6 +475,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     loop->poll_turns = (uint32_t)all->settings->stall_free_loops;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;
+    loop->departures.fd = -1;
     loop->alarm_ns = UINT64_MAX;
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->dirty);

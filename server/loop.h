@@ -29,6 +29,7 @@
 #include "proto/buffer.h"
 #include "server/access.h"
 #include "server/counters.h"
+#include "server/departures.h"
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/router.h"
@@ -72,6 +73,7 @@ struct knit_loop {
     int alarm_fd;              /* timerfd: libevent's own timers are exact to 4 ms only */
     uint64_t alarm_ns;         /* when it fires; UINT64_MAX = not set */
     struct event *sweep_event; /* once a second, while somebody is watched */
+    struct knit_departures departures;
     struct knit_mailbox inbox;
 
     struct knit_router router;

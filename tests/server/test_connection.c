@@ -133,6 +133,34 @@ static void the_end_of_the_callers_stream_aborts_its_calls(void **state)
     turns_fini(&turns);
 }
 
+/* An orderly end (a reply is unread: else it is a reset, which is an error and not an end). */
+static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
+{
+    (void)state;
+    for (int is_reset = 0; is_reset <= 1; is_reset++) {
+        struct turns turns;
+        struct turns_caller caller;
+
+        turns_init(&turns);
+        turns.settings.in_flight_max = 4;
+        turns_connect(&turns, &caller);
+        assert_true(turns_request(&caller, "echo", 1, 1, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+        if (!is_reset)
+            turns_expect(&caller, 1);
+        assert_true(turns_request(&caller, "gate", 1, 2, 5, NULL));
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+        /* More to read is what makes it look for the end alone. */
+        assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && caller.connection->watch == KNIT_WATCH_END, 10000));
+        turns_leave(&caller);
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+        turns_fini(&turns);
+    }
+}
+
 /* After the last word the stream ends, and what the caller still sends does not reset it. */
 static void a_stream_without_boundaries_ends(void **state)
 {
@@ -178,6 +206,7 @@ int main(void)
         cmocka_unit_test(calls_beyond_in_flight_max_wait_in_the_socket),
         cmocka_unit_test(a_message_that_is_too_large_is_refused_and_the_next_one_served),
         cmocka_unit_test(the_end_of_the_callers_stream_aborts_its_calls),
+        cmocka_unit_test(a_peer_that_leaves_while_it_is_not_read_is_noticed),
         cmocka_unit_test(a_stream_without_boundaries_ends),
         cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
     };

@@ -71,6 +71,7 @@ void turns_init(struct turns *turns)
     loop->all = &turns->loops;
     loop->base = event_base_new();
     loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
+    assert_int_equal(knit_departures_open(&loop->departures, loop->base), 0);
     loop->read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES);
     loop->router = (struct knit_router){.loop = loop,
         .session = &turns->session,
@@ -99,6 +100,7 @@ void turns_fini(struct turns *turns)
     assert_true(TAILQ_EMPTY(&loop->connections));
     lanes_fini(&turns->lanes);
     event_free(loop->sweep_event);
+    knit_departures_close(&loop->departures);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->scratch);
     free(loop->read_buffer);

@@ -10,7 +10,7 @@ import unittest
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, Daemon, main, reset, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, Rpc, main, reset, wait_until
 
 TOO_LARGE, OVERLOADED, DRAINING, STALE_EPOCH = 101, 200, 202, 205
 UNKNOWN_TASK, BAD_ARGUMENT, TIMEOUT, CANCELLED = 300, 302, 303, 304
@@ -350,6 +350,30 @@ class Waiting(Case):
             ids = [rpc.request('sleep', 20000) for _ in range(2)]
             rpc.notify('$/cancel', ids[1])
             self.assert_fails(CANCELLED, rpc.result, ids[1])
+
+    def test_a_connection_at_its_limit_may_be_given_up(self):
+        """Closed with a reply unread it is reset, also where it is a unix socket."""
+        def give_up(rpc, unread, close):
+            rpc.request('$/ping')
+            if not unread:
+                rpc.receive()
+            ids = [rpc.request('sleep', 60000) for _ in range(3)]
+            wait_until(lambda: daemon.stats()['loops']['calls_published'] == published + 2, 'the limit')
+            ids.append(rpc.request('sleep', 60000))
+            # What is sent after this is answered by a turn that has seen that.
+            for _ in range(3):
+                daemon.stats()
+            close(rpc)
+
+        with Daemon(workers=1, in_flight_max=2, threads_io=1) as daemon:
+            for name, connect in daemon.transports():
+                for unread, close in ((False, Rpc.close), (True, Rpc.close), (True, lambda rpc: reset(rpc.sock))):
+                    with self.subTest(name, unread=unread):
+                        published = daemon.stats()['loops']['calls_published']
+                        give_up(connect(), unread, close)
+                        wait_until(lambda: daemon.stats()['connections'] == 1, 'the connection to be closed')
+                        with daemon.unix() as other:
+                            other.call('sleep', 1)
 
     def test_arena_space_is_waited_for(self):
         with Daemon(workers=1, payload_max_bytes='1MiB', payload_initial_bytes=0) as daemon:
