@@ -52,7 +52,7 @@ static void watch(struct knit_connection *connection, enum knit_watch what)
     if (what == KNIT_WATCH_INPUT)
         r = event_add(&connection->input_event, NULL);
     else if (what != KNIT_WATCH_NOTHING)
-        r = knit_departures_watch(&loop->departures, connection);
+        r = knit_departures_watch(&loop->departures, connection, what == KNIT_WATCH_END);
     /* One of which nothing is heard would stay for ever. */
     if (r < 0)
         knit_connection_close(connection);
@@ -489,6 +489,20 @@ static void discard(struct knit_connection *connection)
         knit_connection_close(connection);
 }
 
+/* The peer sends no more, and waits for no call that is still to be run; but it may well be reading
+ * what it was answered. */
+static void end_of_input(struct knit_connection *connection)
+{
+    if (knit_output_waiting(connection) == 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    knit_router_forget(connection);
+    knit_attach_end(connection);
+    knit_connection_close_soon(connection);
+    watch(connection, KNIT_WATCH_ERROR);
+}
+
 static void on_input(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_connection *connection = arg;
@@ -508,8 +522,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     }
     n = connection->input.len <= COPIED_MAX ? read_shared(connection) : read_own(connection);
     if (n == 0) {
-        knit_output_flush(connection);
-        knit_connection_close(connection);
+        end_of_input(connection);
     } else if (n < 0 && errno != EAGAIN) {
         knit_connection_close(connection);
     } else if (!connection->is_dead && n > 0 && is_traffic(connection, used_before, n)) {
@@ -517,11 +530,13 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     }
 }
 
-void knit_connection_on_departure(struct knit_connection *connection)
+void knit_connection_on_departure(struct knit_connection *connection, bool is_broken)
 {
     connection->loop->idle_turns = 0;
-    /* Nobody is there for what would be dispatched later. */
-    knit_connection_close(connection);
+    if (is_broken)
+        knit_connection_close(connection);
+    else
+        end_of_input(connection);
 }
 
 static void on_output(evutil_socket_t fd, short events, void *arg)

@@ -9,8 +9,8 @@
  * Why a connection is not read just now is a set of KNIT_PAUSE_* bits; when the last one goes the
  * loop resumes it. While it is not read, it still notices that its peer has gone.
  *
- * The end of the peer's stream means that the caller is gone: replies that are due are still
- * written, its calls are aborted.
+ * The end of the peer's stream means that the caller wants no more: replies that are there are
+ * still written, all of them; its calls are aborted.
  *
  * Threads: its loop's.
  * Limits: message_max_bytes and KNIT_LOOP_READ_BUFFER_BYTES of input; output as output.h says;
@@ -47,7 +47,8 @@ enum {
 enum knit_watch {
     KNIT_WATCH_NOTHING,
     KNIT_WATCH_INPUT,
-    KNIT_WATCH_END, /* and for errors: it is not read */
+    KNIT_WATCH_ERROR, /* what is left after the end */
+    KNIT_WATCH_END,   /* and for errors: it is not read */
 };
 
 /* Which of the loop's lists besides `connections` it is in. */
@@ -125,8 +126,9 @@ void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
 /* Goes on with the input it holds. */
 void knit_connection_resume(struct knit_connection *connection);
 
-/* Its peer has gone while it was not read. */
-void knit_connection_on_departure(struct knit_connection *connection);
+/* Its peer has gone while it was not read; with is_broken, nothing can be
+ * written to it any more either. */
+void knit_connection_on_departure(struct knit_connection *connection, bool is_broken);
 
 /* The form of errors its caller understands. */
 enum knit_failure_form knit_connection_form(const struct knit_connection *connection);

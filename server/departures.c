@@ -18,7 +18,8 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 
     (void)events, (void)arg;
     for (int i = 0; i < count; i++)
-        knit_connection_on_departure(seen[i].data.ptr);
+        knit_connection_on_departure(
+            seen[i].data.ptr, (seen[i].events & (EPOLLERR | EPOLLHUP)) != 0);
 }
 
 int knit_departures_open(struct knit_departures *departures, struct event_base *base)
@@ -44,9 +45,10 @@ void knit_departures_close(struct knit_departures *departures)
     departures->fd = -1;
 }
 
-int knit_departures_watch(struct knit_departures *departures, struct knit_connection *connection)
+int knit_departures_watch(
+    struct knit_departures *departures, struct knit_connection *connection, bool has_end)
 {
-    struct epoll_event wanted = {.events = EPOLLRDHUP, .data.ptr = connection};
+    struct epoll_event wanted = {.events = has_end ? EPOLLRDHUP : 0, .data.ptr = connection};
 
     return epoll_ctl(departures->fd, EPOLL_CTL_ADD, connection->fd, &wanted) < 0 ? -errno : 0;
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <event2/event.h>
+#include <stdbool.h>
 
 struct knit_connection;
 
@@ -25,9 +26,11 @@ int knit_departures_open(struct knit_departures *departures, struct event_base *
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
 void knit_departures_close(struct knit_departures *departures);
 
-/* Watches for the peer's end and for errors: knit_connection_on_departure() is called until the
- * connection is taken off. Returns 0 or -errno. */
-int knit_departures_watch(struct knit_departures *departures, struct knit_connection *connection);
+/* Watches for the peer's end and for errors; without has_end, for errors alone, which include that
+ * both directions have ended. knit_connection_on_departure() is called until the connection is
+ * taken off. Returns 0 or -errno. */
+int knit_departures_watch(
+    struct knit_departures *departures, struct knit_connection *connection, bool has_end);
 
 /* The connection, which is watched, is watched no more. */
 void knit_departures_take_off(

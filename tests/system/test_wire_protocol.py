@@ -205,6 +205,24 @@ class Protocol(Case):
             self.assertTrue(rpc.is_closed_by_peer())
             self.assertEqual(rpc.responses[1], [None, 'last'])
 
+    def test_a_half_closed_connection_gets_it_whole(self):
+        """More than the socket holds, and with the connection paused for it or for its calls."""
+        with Daemon(workers=1, in_flight_max=1) as daemon:
+            for name, connect in daemon.transports():
+                for size, calls in ((1000000, 0), (6000000, 0), (1000000, 2)):
+                    with self.subTest(name, size=size, calls=calls), connect() as rpc:
+                        rpc.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                        rpc.send(msgpack.packb([0, 1, '$/ping', ['x' * size]]))
+                        for i in range(calls):
+                            rpc.send(msgpack.packb([0, 2 + i, 'sleep', [60000]]))
+                        rpc.sock.shutdown(socket.SHUT_WR)
+                        self.assertTrue(rpc.is_closed_by_peer())
+                        self.assertEqual({msgid: len(result) for msgid, (_, result) in rpc.responses.items()},
+                                         {1: size})
+                        wait_until(lambda: daemon.stats()['connections'] == 1, 'the connection to be closed')
+                        with connect() as other:
+                            self.assertIsNone(other.call('sleep', 1))
+
     def test_attach_is_refused_over_tcp(self):
         with self.daemon.tcp() as rpc:
             self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 1})
