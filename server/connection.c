@@ -29,6 +29,11 @@ enum {
     OWN_MIN = 64 * 1024,
     /* Of one message, before they count as traffic. */
     TRICKLE_BYTES = 4096,
+    /* What a connection may do at a time while others wait: some messages cost ten thousand times
+     * what others do, so the clock is asked as well, after every few of them. */
+    MESSAGES_A_TURN = 1024,
+    MESSAGES_A_LOOK = 8,
+    TURN_NS = 1000 * 1000,
 };
 
 static bool may_dispatch(const struct knit_connection *connection)
@@ -305,11 +310,33 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
     return dispatch_parsed(connection, &message);
 }
 
+/* The connection goes on after the others of this turn, with the input it holds. */
+static void yield(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    knit_connection_pause(connection, KNIT_PAUSE_TURN);
+    if (!(connection->lists & KNIT_IN_READY)) {
+        TAILQ_INSERT_TAIL(&loop->ready, connection, in_ready);
+        connection->lists |= KNIT_IN_READY;
+    }
+}
+
+static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
+{
+    if (messages % MESSAGES_A_LOOK != 0)
+        return;
+    if (messages >= MESSAGES_A_TURN || knit_loop_clock_ns() >= until_ns)
+        yield(connection);
+}
+
 /* Feeds and dispatches what there is; `bytes` begins with the message at the front. Returns how
  * many of them are done with. */
 static size_t consume(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
     struct knit_scan *scan = &connection->scan;
+    uint64_t until_ns = knit_loop_clock_ns() + TURN_NS;
+    uint32_t messages = 0;
     size_t begin = 0;
 
     while (may_dispatch(connection)) {
@@ -341,6 +368,7 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
         connection->fed = 0;
         connection->has_message = false;
         knit_scan_reset(scan);
+        yield_in_time(connection, ++messages, until_ns);
     }
     return begin;
 }
@@ -515,6 +543,8 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
         discard(connection);
         return;
     }
+    if (connection->pauses == KNIT_PAUSE_TURN)
+        return;
     if (connection->pauses != 0) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
         watch(connection, KNIT_WATCH_END);
@@ -553,6 +583,7 @@ void knit_connection_resume(struct knit_connection *connection)
     struct knit_input *input = &connection->input;
     size_t done;
 
+    connection->pauses &= (uint8_t)~KNIT_PAUSE_TURN;
     if (!may_dispatch(connection))
         return;
     touch(connection);

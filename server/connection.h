@@ -41,6 +41,7 @@ enum {
     KNIT_PAUSE_OUTPUT = 4,    /* its peer does not read its replies */
     KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
     KNIT_PAUSE_CLOSING = 16,  /* for good */
+    KNIT_PAUSE_TURN = 32,     /* has done enough for now: others have their turn first */
 };
 
 /* What it waits for. */
@@ -123,7 +124,7 @@ void knit_connection_linger(struct knit_connection *connection);
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason);
 void knit_connection_unpause(struct knit_connection *connection, uint8_t reason);
 
-/* Goes on with the input it holds. */
+/* Goes on with the input it holds, in a turn of its own. */
 void knit_connection_resume(struct knit_connection *connection);
 
 /* Its peer has gone while it was not read; with is_broken, nothing can be

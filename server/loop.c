@@ -34,7 +34,7 @@ enum {
     SCRATCH_MAX = 64 * 1024 * 1024,
 };
 
-static uint64_t clock_ns(void)
+uint64_t knit_loop_clock_ns(void)
 {
     struct timespec now;
 
@@ -57,7 +57,7 @@ uint64_t knit_loop_connection_count(const struct knit_loop *loop)
 
 void knit_loop_tick(struct knit_loop *loop)
 {
-    loop->now_ns = clock_ns();
+    loop->now_ns = knit_loop_clock_ns();
 }
 
 bool knit_loop_may_complain(struct knit_loop *loop)
@@ -119,7 +119,7 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     struct knit_loop *loop = arg;
 
     (void)fd, (void)events;
-    loop->now_ns = clock_ns();
+    loop->now_ns = knit_loop_clock_ns();
     if (loop->complaints > COMPLAINTS_A_SECOND)
         knit_log(loop->all->log, KNIT_LOG_WARNING, "more such lines were left out",
             KNIT_LOG_NUMBER("lines", loop->complaints - COMPLAINTS_A_SECOND));
@@ -174,7 +174,7 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
         case KNIT_LETTER_FINISH:
             begin_drain(loop, 0);
             loop->state = KNIT_LOOP_FINISHING;
-            loop->end_ns = clock_ns() + FINISH_MS * UINT64_C(1000000);
+            loop->end_ns = knit_loop_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
         case KNIT_LETTER_CONDEMNED:
             end_condemned(loop, letter.value);
@@ -245,7 +245,7 @@ static void bury_dead(struct knit_loop *loop)
 /* All that is not waiting for events. */
 static void turn(struct knit_loop *loop)
 {
-    loop->now_ns = clock_ns();
+    loop->now_ns = knit_loop_clock_ns();
     if (!TAILQ_EMPTY(&loop->ready))
         resume_ready(loop);
     if (knit_router_turn(&loop->router) > 0)
@@ -265,7 +265,7 @@ static bool has_work(const struct knit_loop *loop)
  * max_backoff_ms. UINT64_MAX = when something happens. */
 static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding)
 {
-    uint64_t until_ns = loop->router.next_ns, now_ns = clock_ns();
+    uint64_t until_ns = loop->router.next_ns, now_ns = knit_loop_clock_ns();
     uint64_t backoff_ns = loop->all->settings->max_backoff_ms * UINT64_C(1000000);
 
     if (is_outstanding && now_ns + backoff_ns < until_ns)
@@ -304,11 +304,11 @@ static void sleep_armed(struct knit_loop *loop)
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
         return;
     }
-    began_ns = clock_ns();
+    began_ns = knit_loop_clock_ns();
     sleep_for_events(loop, true);
     if (knit_session_is_armed(session))
         knit_session_disarm(session);
-    if (clock_ns() - began_ns < SHORT_SLEEP_NS)
+    if (knit_loop_clock_ns() - began_ns < SHORT_SLEEP_NS)
         loop->poll_turns =
             loop->poll_turns < POLL_TURNS_MIN ? POLL_TURNS_MIN : loop->poll_turns * 2;
     else
@@ -471,7 +471,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
 
     loop->all = all;
     loop->index = index;
-    loop->now_ns = clock_ns();
+    loop->now_ns = knit_loop_clock_ns();
     loop->poll_turns = (uint32_t)all->settings->stall_free_loops;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;

@@ -30,6 +30,7 @@
 #include "server/access.h"
 #include "server/counters.h"
 #include "server/departures.h"
+#include "server/hint.h"
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/router.h"
@@ -86,7 +87,8 @@ struct knit_loop {
 
     uint8_t *read_buffer;
     struct knit_buffer scratch; /* for the message that is encoded just now */
-    uint32_t complaints;        /* about peers, logged in this second */
+    struct knit_hint hint;
+    uint32_t complaints; /* about peers, logged in this second */
     struct knit_counters counters;
     uint32_t idle_turns; /* without an event or an outcome, since the last one */
     uint32_t poll_turns; /* as many of these before it sleeps */
@@ -114,6 +116,9 @@ bool knit_loop_may_complain(struct knit_loop *loop);
 /* Brings now_ns up to date: timeouts count from when their request came, not from before a
  * sleep. */
 void knit_loop_tick(struct knit_loop *loop);
+
+/* CLOCK_MONOTONIC. */
+uint64_t knit_loop_clock_ns(void);
 
 /* Makes sure that the sweep runs. */
 void knit_loop_watch(struct knit_loop *loop);

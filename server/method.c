@@ -192,20 +192,24 @@ static void stats(struct knit_connection *connection, const struct knit_message 
 static const struct {
     const char *name;
     void (*handle)(struct knit_connection *connection, const struct knit_message *message);
+    bool is_question; /* as a notification it would be answered to nobody */
 } methods[] = {
-    {"$/ping", pong},
-    {"$/cancel", cancel},
-    {"$/hello", say_hello},
-    {"$/tasks", list_tasks},
-    {"$/stats", stats},
-    {"$/attach", knit_attach_handle},
+    {"$/ping", pong, true},
+    {"$/cancel", cancel, false},
+    {"$/hello", say_hello, false},
+    {"$/tasks", list_tasks, true},
+    {"$/stats", stats, true},
+    {"$/attach", knit_attach_handle, false},
 };
 
 void knit_method_handle(struct knit_connection *connection, const struct knit_message *message)
 {
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (knit_span_is(message->method.name, methods[i].name)) {
-            methods[i].handle(connection, message);
+            if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
+                methods[i].handle(connection, message);
+            else
+                KNIT_COUNT(connection->loop, notifications_dropped);
             return;
         }
     }

@@ -105,7 +105,7 @@ static void refuse_code(struct knit_connection *connection, const struct knit_me
 
 static void refuse_unknown(struct knit_connection *connection, const struct knit_message *message)
 {
-    const struct knit_registry *registry = connection->loop->router.registry;
+    struct knit_loop *loop = connection->loop;
     const struct knit_registry_task *nearest = NULL;
     struct knit_span name = message->method.name;
     char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
@@ -116,8 +116,9 @@ static void refuse_unknown(struct knit_connection *connection, const struct knit
     } else {
         int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
 
-        if (name.len <= KNIT_NAME_BYTES_MAX)
-            nearest = knit_registry_nearest(registry, (const char *)name.bytes, name.len);
+        if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
+            nearest = knit_hint_find(&loop->hint, loop->router.registry, (const char *)name.bytes,
+                name.len, knit_loop_clock_ns());
         if (nearest)
             (void)snprintf(text, sizeof text, "there is no task '%.*s'; the nearest is '%s'", shown,
                 (const char *)name.bytes, nearest->name);

@@ -161,6 +161,53 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
     }
 }
 
+/* One write of thousands of messages is no turn in which everybody else waits. */
+static void a_flood_of_messages_lets_others_have_their_turns(void **state)
+{
+    const _Atomic uint64_t *dropped;
+    struct turns turns;
+    struct turns_caller flood, other;
+
+    (void)state;
+    turns_init(&turns);
+    dropped = &turns.loop.counters.notifications_dropped;
+    turns_connect(&turns, &flood);
+    turns_connect(&turns, &other);
+    turns_notify(&flood, "nobody", 5000);
+    assert_true(turns_request(&other, "$/ping", 1, 1, 1, NULL));
+    (void)turns_turn(&turns);
+    assert_true(turns_read(&other));
+    assert_int_equal(other.responses, 1);
+    assert_in_range(knit_counter_read(dropped), 1, 4999);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && knit_counter_read(dropped) == 5000, 10000));
+    assert_null(flood.connection->input.bytes);
+    /* It is read again. */
+    assert_true(turns_request(&flood, "$/ping", 1, 1, 1, NULL));
+    turns_expect(&flood, 1);
+    turns_leave(&flood);
+    turns_leave(&other);
+    turns_fini(&turns);
+}
+
+static void a_question_that_wants_no_answer_gets_no_work(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    turns_notify(&caller, "$/ping", 1);
+    /* They would ask the pool, which is not there. */
+    turns_notify(&caller, "$/tasks", 1);
+    turns_notify(&caller, "$/stats", 1);
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && knit_counter_read(&turns.loop.counters.notifications_dropped) == 3,
+        10000));
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
 /* After the last word the stream ends, and what the caller still sends does not reset it. */
 static void a_stream_without_boundaries_ends(void **state)
 {
@@ -207,6 +254,8 @@ int main(void)
         cmocka_unit_test(a_message_that_is_too_large_is_refused_and_the_next_one_served),
         cmocka_unit_test(the_end_of_the_callers_stream_aborts_its_calls),
         cmocka_unit_test(a_peer_that_leaves_while_it_is_not_read_is_noticed),
+        cmocka_unit_test(a_flood_of_messages_lets_others_have_their_turns),
+        cmocka_unit_test(a_question_that_wants_no_answer_gets_no_work),
         cmocka_unit_test(a_stream_without_boundaries_ends),
         cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
     };
