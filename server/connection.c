@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/ahead.h"
 #include "server/attach.h"
 #include "server/departures.h"
 #include "server/loop.h"
@@ -125,6 +126,7 @@ static void leave_lists(struct knit_connection *connection)
         TAILQ_REMOVE(&loop->watched, connection, in_watched);
     if (connection->lists & KNIT_IN_IDLE)
         TAILQ_REMOVE(&loop->idle, connection, in_idle);
+    knit_ahead_forget(connection);
     connection->lists &= KNIT_IN_WAITING;
 }
 
@@ -152,6 +154,7 @@ void knit_connection_free(struct knit_connection *connection)
 {
     if (connection->output)
         evbuffer_free(connection->output);
+    knit_ahead_free(connection);
     knit_in_flight_fini(&connection->calls);
     free(connection->input.bytes);
     free(connection);
@@ -167,6 +170,7 @@ void knit_connection_close_soon(struct knit_connection *connection)
     connection->progress_ns = loop->now_ns;
     free(connection->input.bytes);
     connection->input = (struct knit_input){0};
+    knit_ahead_forget(connection);
     if (!(connection->lists & KNIT_IN_WATCHED)) {
         TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
         connection->lists |= KNIT_IN_WATCHED;
@@ -191,6 +195,8 @@ void knit_connection_linger(struct knit_connection *connection)
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
 {
     connection->pauses |= reason;
+    if (reason & (KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT))
+        knit_ahead_begin(connection);
 }
 
 void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
@@ -362,8 +368,9 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
             }
             connection->has_message = true;
         }
-        if (!dispatch(connection, bytes + begin))
+        if (!knit_ahead_is_settled(connection) && !dispatch(connection, bytes + begin))
             break;
+        knit_ahead_pop(connection);
         begin += connection->fed;
         connection->fed = 0;
         connection->has_message = false;
@@ -439,6 +446,7 @@ static ssize_t receive(struct knit_connection *connection, void *room, size_t si
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         knit_loop_tick(connection->loop);
+        connection->received_ns = connection->loop->now_ns;
         knit_counter_add(&connection->loop->counters.bytes_in, (uint64_t)n);
     }
     return n;

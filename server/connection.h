@@ -32,6 +32,7 @@
 #include "server/in_flight.h"
 
 struct evbuffer;
+struct knit_ahead;
 struct knit_attach;
 struct knit_loop;
 
@@ -59,6 +60,7 @@ enum {
     KNIT_IN_WATCHED = 4,
     KNIT_IN_WAITING = 8, /* the router's */
     KNIT_IN_IDLE = 16,
+    KNIT_IN_AHEAD = 32, /* the router's */
 };
 
 struct knit_input {
@@ -74,6 +76,7 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_watched;
     TAILQ_ENTRY(knit_connection) in_waiting;
     TAILQ_ENTRY(knit_connection) in_idle;
+    TAILQ_ENTRY(knit_connection) in_ahead;
     struct knit_loop *loop;
     int fd;
     uint8_t lists;  /* KNIT_IN_* */
@@ -92,6 +95,8 @@ struct knit_connection {
     struct knit_scan scan;
     size_t fed; /* bytes of the message at the front that the scanner has seen */
     struct knit_input input;
+    uint64_t received_ns;     /* when input last came */
+    struct knit_ahead *ahead; /* what of it waits for a slot, or NULL */
 
     struct evbuffer *output; /* NULL until the first reply */
     size_t pinned_bytes;     /* of it, lying in the reply arena */

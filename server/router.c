@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happens to a call when, and who is told:
  *
+ *     waits          see ahead.h: deadline or `queue` over: response TIMEOUT, never published
  *     published      a record, and (requests) an entry in the connection's table
  *     answered       response, both gone
  *     deadline       response TIMEOUT, entry gone; the record without a connection until answered
@@ -20,8 +21,10 @@
 #include <string.h>
 
 #include "fastpath/pool.h"
+#include "server/ahead.h"
 #include "server/connection.h"
 #include "server/loop.h"
+#include "server/method.h"
 #include "server/output.h"
 
 enum {
@@ -48,6 +51,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
 
     *router = (struct knit_router){.loop = loop, .next_ns = UINT64_MAX};
     TAILQ_INIT(&router->waiting);
+    TAILQ_INIT(&router->ahead);
     router->records = calloc(settings->slots, sizeof *router->records);
     if (!router->records)
         return -ENOMEM;
@@ -153,6 +157,16 @@ static void refuse_overloaded(
     refuse(connection, message, &failure);
 }
 
+static void refuse_overdue(
+    struct knit_connection *connection, const struct knit_message *message, const char *text)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+
+    failure.started = KNIT_STARTED_NO;
+    KNIT_COUNT(connection->loop, calls_timed_out);
+    refuse(connection, message, &failure);
+}
+
 /* ---- publishing ---------------------------------------------------------------------------- */
 
 static const struct knit_registry_task *find_task(
@@ -172,14 +186,40 @@ static uint64_t deadline_after(uint64_t now_ns, uint64_t span_ns)
     return span_ns < UINT64_MAX - now_ns ? now_ns + span_ns : UINT64_MAX;
 }
 
-static uint64_t deadline_of(const struct knit_loop *loop, const struct knit_registry_task *task,
-    const struct knit_options *options)
+static uint64_t deadline_of(
+    const struct knit_registry_task *task, const struct knit_options *options, uint64_t since_ns)
 {
     uint64_t span_ns = options->timeout_ns;
 
     if (task->timeout_ms != 0 && task->timeout_ms * UINT64_C(1000000) < span_ns)
         span_ns = task->timeout_ms * UINT64_C(1000000);
-    return span_ns == KNIT_OPTION_NONE ? UINT64_MAX : deadline_after(loop->now_ns, span_ns);
+    return span_ns == KNIT_OPTION_NONE ? UINT64_MAX : deadline_after(since_ns, span_ns);
+}
+
+/* It must have started by then. */
+static uint64_t queue_deadline_of(const struct knit_options *options, uint64_t since_ns)
+{
+    return options->queue_ns == KNIT_OPTION_NONE ? UINT64_MAX
+                                                 : deadline_after(since_ns, options->queue_ns);
+}
+
+uint64_t knit_router_deadline(
+    const struct knit_connection *connection, const struct knit_message *message, uint64_t since_ns)
+{
+    const struct knit_registry_task *task;
+    struct knit_options options;
+    uint64_t deadline_ns, queue_deadline_ns;
+    const char *reason;
+
+    if (message->kind != KNIT_MESSAGE_REQUEST || knit_method_is_ours(message) ||
+        knit_options_decode(message->options, &options, &reason) != 0)
+        return UINT64_MAX;
+    task = find_task(connection->loop->router.registry, &message->method);
+    if (!task)
+        return UINT64_MAX;
+    deadline_ns = deadline_of(task, &options, since_ns);
+    queue_deadline_ns = queue_deadline_of(&options, since_ns);
+    return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
 }
 
 /* Not this one's turn: others waited before it, or it has had its share. */
@@ -190,6 +230,19 @@ static bool must_queue(struct knit_connection *connection)
     if (router->resumed == connection)
         return router->turns_left == 0 && !TAILQ_EMPTY(&router->waiting);
     return !TAILQ_EMPTY(&router->waiting);
+}
+
+static void leave_waiting(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_WAITING)
+        TAILQ_REMOVE(&connection->loop->router.waiting, connection, in_waiting);
+    connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+}
+
+void knit_router_stop_waiting(struct knit_connection *connection)
+{
+    leave_waiting(connection);
+    knit_connection_unpause(connection, KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT);
 }
 
 static void wait_for_slot(struct knit_connection *connection)
@@ -261,10 +314,9 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
 {
     struct knit_loop *loop = connection->loop;
     struct knit_router *router = &loop->router;
-    struct knit_record record = {.deadline_ns = deadline_of(loop, task, options),
-        .queue_deadline_ns = options->queue_ns == KNIT_OPTION_NONE
-                                 ? UINT64_MAX
-                                 : deadline_after(loop->now_ns, options->queue_ns),
+    uint64_t since_ns = knit_ahead_since_ns(connection);
+    struct knit_record record = {.deadline_ns = deadline_of(task, options, since_ns),
+        .queue_deadline_ns = queue_deadline_of(options, since_ns),
         .msgid = message->msgid,
         .task = task->id,
         .is_taken = true};
@@ -275,8 +327,14 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
         .payload = message->params.bytes,
         .len = message->params.len};
     uint32_t slot;
-    int r = knit_session_publish(session_of(router), &call, &slot);
+    int r;
 
+    /* Not for want of workers but in the input: one that is new has a `queue` of 0 still. */
+    if (record.deadline_ns <= loop->now_ns || record.queue_deadline_ns < loop->now_ns) {
+        refuse_overdue(connection, message, "the call waited for a slot for as long as it may");
+        return true;
+    }
+    r = knit_session_publish(session_of(router), &call, &slot);
     if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL) {
         wait_for_slot(connection);
         return false;
@@ -326,11 +384,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
         return true;
     }
     if (options.timeout_ns == 0) {
-        struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the timeout is 0");
-
-        failure.started = KNIT_STARTED_NO;
-        KNIT_COUNT(loop, calls_timed_out);
-        refuse(connection, message, &failure);
+        refuse_overdue(connection, message, "the timeout is 0");
         return true;
     }
     if (queue_max > 0 && knit_router_outstanding(router) >= queue_max) {
@@ -367,9 +421,7 @@ void knit_router_forget(struct knit_connection *connection)
     struct knit_router *router = &connection->loop->router;
     struct knit_in_flight *calls = &connection->calls;
 
-    if (connection->lists & KNIT_IN_WAITING)
-        TAILQ_REMOVE(&router->waiting, connection, in_waiting);
-    connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+    leave_waiting(connection);
     for (uint32_t i = 0; i < calls->capacity && calls->count > 0; i++) {
         uint32_t slot = calls->entries[i].slot_plus_one - 1;
 
@@ -455,6 +507,7 @@ static void expire(struct knit_router *router)
     if (now_ns < router->next_ns)
         return;
     router->next_ns = UINT64_MAX;
+    knit_ahead_expire(router);
     for (uint32_t slot = 0; slot < router->slots; slot++) {
         struct knit_record *record = &router->records[slot];
 
@@ -559,5 +612,6 @@ size_t knit_router_turn(struct knit_router *router)
         resume_waiting(router);
         knit_session_flush(session_of(router));
     }
+    knit_ahead_turn(router);
     return count;
 }

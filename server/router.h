@@ -10,9 +10,10 @@
  * read; connections get their turns in the order in which they began to wait, a bounded number of
  * calls each, and while anybody waits nobody overtakes.
  *
- * Deadlines are kept in the records alone. The router knows a lower bound of the next one and looks
- * at all records when it has come: with at most some thousand slots that costs a microsecond, and
- * costs nothing for the calls that end in time, which are nearly all of them.
+ * Deadlines of calls are kept in the records, those of requests that still wait in ahead.h's
+ * queues; both count from when the request was read. The router knows a lower bound of the next one
+ * and looks at all records when it has come: with at most some thousand slots that costs a
+ * microsecond, and costs nothing for the calls that end in time, which are nearly all of them.
  *
  * Threads: its loop's.
  */
@@ -53,6 +54,7 @@ struct knit_router {
     uint32_t turns_left; /* calls the connection that is resumed may still publish */
     struct knit_connection *resumed;
     TAILQ_HEAD(, knit_connection) waiting;
+    TAILQ_HEAD(, knit_connection) ahead; /* have a knit_ahead; with news first */
     uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
     uint64_t collected_ns;
 };
@@ -66,6 +68,14 @@ void knit_router_fini(struct knit_router *router, struct knit_pool *pool);
 /* Publishes or refuses. False: there is no room; the connection is paused and the message must be
  * brought again when it is resumed. */
 bool knit_router_call(struct knit_connection *connection, const struct knit_message *message);
+
+/* When a request that has been here since since_ns is overdue unless it has started; UINT64_MAX =
+ * never, or it is none that may become a call. */
+uint64_t knit_router_deadline(const struct knit_connection *connection,
+    const struct knit_message *message, uint64_t since_ns);
+
+/* The message that waited at the connection's front need not: go on behind it. */
+void knit_router_stop_waiting(struct knit_connection *connection);
 
 /* `$/cancel`. Unknown ids are passed over: the response may be on its way. */
 void knit_router_cancel(struct knit_connection *connection, uint32_t msgid);

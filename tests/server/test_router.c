@@ -142,6 +142,71 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     turns_fini(&turns);
 }
 
+/* Neither a slot nor a place at the front is needed to run out of time. */
+static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    block(&turns, &caller);
+    assert_true(turns_request(&caller, "echo", 1, 1, 100, NULL));
+    options.timeout_ns = 20000000;
+    assert_true(turns_request(&caller, "echo", 1, 101, 5, &options));
+    options = knit_options();
+    options.queue_ns = 30000000;
+    assert_true(turns_request(&caller, "echo", 1, 106, 5, &options));
+    turns_expect(&caller, 10);
+    assert_int_equal(caller.code, KNIT_TIMEOUT);
+    assert_int_equal(caller.msgid, 110);
+    assert_int_equal(caller.connection->pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&caller, 111);
+    assert_int_equal(caller.code, 0);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_published), 101);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.requests), 111);
+    assert_null(caller.connection->ahead);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* The one at the front gives way to what stands behind it. */
+static void the_first_that_waits_may_be_overdue(void **state)
+{
+    enum { OTHERS = TURNS_SLOTS };
+    static struct turns_caller others[OTHERS];
+    struct knit_options options = knit_options();
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    for (uint32_t i = 0; i < OTHERS; i++) {
+        turns_connect(&turns, &others[i]);
+        assert_true(turns_request(&others[i], "gate", 1, 1, 1, NULL));
+    }
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && slots_free(&turns) == 0, 10000));
+    turns_connect(&turns, &caller);
+    options.timeout_ns = 20000000;
+    assert_true(turns_request(&caller, "echo", 1, 1, 1, &options));
+    assert_true(turns_request(&caller, "$/ping", 1, 2, 1, NULL));
+    turns_expect(&caller, 2);
+    assert_int_equal(caller.msgid, 2);
+    assert_int_equal(caller.connection->pauses, 0);
+    assert_true(TAILQ_EMPTY(&turns.loop.router.waiting));
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    for (uint32_t i = 0; i < OTHERS; i++)
+        turns_expect(&others[i], 1);
+    for (uint32_t i = 0; i < OTHERS; i++)
+        turns_leave(&others[i]);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
 static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
 {
     struct turns turns;
@@ -208,6 +273,8 @@ int main(void)
         cmocka_unit_test(notifications_count_in_the_share),
         cmocka_unit_test(connections_without_any_slot_wait_for_one),
         cmocka_unit_test(what_is_overdue_is_answered_while_its_slot_is_still_taken),
+        cmocka_unit_test(what_waits_for_a_slot_is_answered_at_its_deadline),
+        cmocka_unit_test(the_first_that_waits_may_be_overdue),
         cmocka_unit_test(what_is_cancelled_in_the_queue_is_answered_at_once),
         cmocka_unit_test(what_cannot_be_is_refused_and_takes_no_slot),
     };

@@ -92,6 +92,29 @@ class Deadlines(Case):
             self.assertGreater(rpc.call('ledger', 1), 0)
         self.assertEqual([daemon.ledger.ran(1000 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
 
+    def test_what_expires_before_it_has_a_slot_never_starts(self):
+        for option in ('timeout', 'queue'):
+            with self.subTest(option), LedgerDaemon(workers=1, slots=64, threads_io=1) as daemon, \
+                    daemon.tcp() as rpc, daemon.tcp() as other:
+                rpc.hello()
+                held = other.request('hold', 0, 1)
+                daemon.ledger.wait_for(0)
+                rpc.send(b''.join(msgpack.packb([0, 100 + i, 'ledger', [100 + i]]) for i in range(100)) +
+                         msgpack.packb([0, 1000, 'ledger', [1000], {option: 100}]))
+                sent = time.monotonic()
+                error = self.assert_fails(TIMEOUT, rpc.result, 1000)
+                late_ms = (time.monotonic() - sent) * 1000 - 100
+                print(f'{option}: answered {late_ms:.1f} ms after the deadline')
+                self.assertEqual(error.details['started'], 'no')
+                self.assertGreater(late_ms, 0)
+                self.assertLess(late_ms, LATE_WORST_MS)
+                self.assertEqual(daemon.ledger.ran(100), 0)
+                daemon.ledger.open_gate(1)
+                for msgid in range(100, 200):
+                    rpc.result(msgid)
+                other.result(held)
+                self.assertEqual(daemon.ledger.ran(1000), 0)
+
     def test_a_computation_is_answered_at_its_deadline(self):
         example = ('--module', os.environ['KNIT_MODULE'])
         for transport in TRANSPORTS:

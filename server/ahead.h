@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands in the input of a connection that waits for a slot.
+ *
+ * Requests are dispatched in the order in which they came, so those behind one that waits wait too.
+ * Their timeouts run all the same: each is looked at once when the wait begins, and when its time
+ * is over it is answered where it stands and passed over when it gets to the front.
+ *
+ * What was looked at is a queue beside the input, an entry for each whole message from the front
+ * on. It exists while its connection waits, and costs nobody else anything.
+ *
+ * Threads: its loop's.
+ * Limits: some thousand messages of a connection; those behind them are looked at when they come
+ * nearer, and never started late either, for they count from when they were read.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct knit_ahead;
+struct knit_connection;
+struct knit_router;
+
+/* The message at the front begins to wait, or more input has come behind it: it is looked at at the
+ * end of the turn. */
+void knit_ahead_begin(struct knit_connection *connection);
+
+/* The message at the front has its outcome already. */
+bool knit_ahead_is_settled(const struct knit_connection *connection);
+
+/* The message at the front is done with. */
+void knit_ahead_pop(struct knit_connection *connection);
+
+/* Since when the message at the front has been here. */
+uint64_t knit_ahead_since_ns(const struct knit_connection *connection);
+
+/* Off the router's list; the memory stays until knit_ahead_free(). */
+void knit_ahead_forget(struct knit_connection *connection);
+void knit_ahead_free(struct knit_connection *connection);
+
+/* Looks at what is new, and lowers the router's next_ns for it. */
+void knit_ahead_turn(struct knit_router *router);
+
+/* Answers what is overdue, likewise. */
+void knit_ahead_expire(struct knit_router *router);
