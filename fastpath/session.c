@@ -471,9 +471,9 @@ broken:
     ret->held = false;
 }
 
-/* A settled call's answer: nobody wants it. */
+/* A settled call's answer: nobody wants it. Returns whether its end is to be told. */
 static __attribute__((cold, noinline)) bool drop_answer(
-    struct knit_session *session, uint32_t index, const struct knit_session_outcome *outcome)
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *outcome)
 {
     struct slot *slot = &session->slots[index];
     session->zombies--;
@@ -483,7 +483,8 @@ static __attribute__((cold, noinline)) bool drop_answer(
     free_push(session, index, outcome->lane);
     if (slot->block != NO_BLOCK)
         release_argument(session, slot);
-    return false;
+    outcome->held = false;
+    return session->options.tell_settled;
 }
 
 /* ANSWERED -> FREE, or -> held until released. False: it was a settled call's answer, dropped. */
@@ -494,10 +495,10 @@ static bool take_answer(
     session->queued[slot->lane]--;
     read_answer(session, index, ret);
     session->balance.warm = ret->lane;
-    if (slot->state == SLOT_ZOMBIE)
-        return drop_answer(session, index, ret);
     ret->user = slot->user;
     ret->slot = index;
+    if (slot->state == SLOT_ZOMBIE)
+        return drop_answer(session, index, ret);
     session->flying--;
     session->counters.collected++;
     if (ret->held) {

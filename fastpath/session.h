@@ -49,6 +49,7 @@ struct knit_session_options {
     uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
+    bool tell_settled;   /* a collect says when the slots of settled calls are free */
     bool bell_is_socket; /* else a pipe that nobody else reads and that does not block */
 };
 
@@ -126,8 +127,9 @@ void knit_session_release(struct knit_session *session, uint32_t slot);
 void knit_session_abort(struct knit_session *session, uint32_t slot);
 
 /* Give the call its outcome early (deadline passed, abort with a reason): aborts it and drops the
- * answer when it comes; the slot stays taken until then. ret_started: KNIT_STARTED_NO is a promise
- * that it never runs. False when it has been answered already: collect that instead. */
+ * answer when it comes; the slot stays taken until then. With tell_settled a collect gives an
+ * outcome of which only `slot` means anything, once it is free. ret_started: KNIT_STARTED_NO is a
+ * promise that it never runs. False when it has been answered already: collect that instead. */
 bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_started);
 
 /* Block until the slot's call (or, with KNIT_SLOT_ANY, any call) is answered: spins, then sleeps.

@@ -104,7 +104,8 @@ struct knit_connection {
     uint64_t activity_ns;    /* when more than a trickle last came or went */
 
     struct knit_in_flight calls;
-    /* Slots it has beside those of `calls`: of notifications, and of results in its output. */
+    /* Slots it has beside those of `calls`: of notifications, of calls whose outcome was given
+     * before their answer came, and of results in its output. */
     uint32_t further_slots;
     uint64_t session_id;        /* of what it attached; 0 = none */
     struct knit_attach *attach; /* a reply with descriptors that waits */

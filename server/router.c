@@ -4,7 +4,8 @@
  *     waits          see ahead.h: deadline or `queue` over: response TIMEOUT, never published
  *     published      a record, and (requests) an entry in the connection's table
  *     answered       response, both gone
- *     deadline       response TIMEOUT, entry gone; the record without a connection until answered
+ *     deadline       response TIMEOUT, entry gone; the record stays, its slot a further one of the
+ *                    connection, until answered
  *     `queue` over   the same, if it has not started
  *     cancelled      not started: response CANCELLED, as with `queue`; else the abort flag, and
  *                    both stay until answered
@@ -46,6 +47,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
     const struct knit_settings *settings = loop->all->settings;
     struct knit_session_options options = {.balancer = balancers[settings->balancer],
         .spin_us = 0,
+        .tell_settled = true,
         .random_seed = loop->now_ns + loop->index};
     int r;
 
@@ -303,7 +305,7 @@ static void remember(struct knit_connection *connection, const struct knit_messa
         }
     }
     if (message->kind == KNIT_MESSAGE_NOTIFICATION) {
-        record.notifier = connection;
+        record.payer = connection;
         connection->further_slots++;
     }
     router->records[slot] = record;
@@ -432,9 +434,9 @@ void knit_router_forget(struct knit_connection *connection)
     }
     knit_in_flight_fini(calls);
     for (uint32_t i = 0; i < router->slots && connection->further_slots > 0; i++) {
-        if (!router->records[i].is_taken || router->records[i].notifier != connection)
+        if (!router->records[i].is_taken || router->records[i].payer != connection)
             continue;
-        router->records[i].notifier = NULL;
+        router->records[i].payer = NULL;
         connection->further_slots--;
     }
 }
@@ -474,8 +476,9 @@ static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, con
         return false;
     failure.started = (enum knit_started)started;
     detach_record(record);
-    /* Its answer will be dropped by the session, so nobody will come for the record. */
-    record->is_taken = false;
+    record->is_settled = true;
+    record->payer = connection;
+    connection->further_slots++;
     knit_output_failure(connection, msgid, &failure);
     return true;
 }
@@ -536,13 +539,14 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     struct knit_connection *connection = record->connection;
 
     record->is_taken = false;
-    if (outcome->status == KNIT_STATUS_RESULT)
+    /* A settled one was counted when it was. */
+    if (!record->is_settled && outcome->status == KNIT_STATUS_RESULT)
         KNIT_COUNT(router->loop, calls_answered);
-    else
+    else if (!record->is_settled)
         KNIT_COUNT(router->loop, calls_failed);
     if (!connection) {
-        if (record->notifier)
-            knit_router_give_back(record->notifier);
+        if (record->payer)
+            knit_router_give_back(record->payer);
         if (outcome->held)
             knit_router_release(router, outcome->slot);
         return;

@@ -4,7 +4,8 @@
  *
  * A call is known by its session slot. The record of that slot says whose it is and when it is
  * overdue; when the connection goes away or the deadline passes, the record loses its connection
- * while the slot stays taken until the worker has answered.
+ * while the slot stays taken until the worker has answered. A slot counts in its connection's share
+ * for as long as it is taken, whatever the caller has been told meanwhile.
  *
  * When the session has no slot or no arena space, the connection waits in `waiting` and is not
  * read; connections get their turns in the order in which they began to wait, a bounded number of
@@ -36,10 +37,11 @@ struct knit_record {
     struct knit_connection *connection; /* NULL: nobody waits for the outcome */
     uint64_t deadline_ns;               /* UINT64_MAX = none */
     uint64_t queue_deadline_ns;         /* likewise: it must have started by then */
-    struct knit_connection *notifier;   /* of a notification: whose slot it is */
+    struct knit_connection *payer;      /* whose further_slots it is among */
     uint32_t msgid;
     uint32_t task;
     bool is_taken;
+    bool is_settled; /* its outcome was given early */
 };
 
 struct knit_router {

@@ -79,6 +79,7 @@ struct lanes_session *lanes_add_session(
     session->ring_fd = bell[1];
     struct knit_session_options options = {.steal = lanes->steal,
         .spin_us = lanes->spin_us,
+        .tell_settled = lanes->tell_settled,
         .bell_fd = session->bell_fd,
         .payload_max_bytes = arena_bytes};
     assert_int_equal(knit_session_new(&session->geometry, &session->request, &session->reply,

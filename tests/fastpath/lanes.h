@@ -41,6 +41,7 @@ struct lanes_session {
 struct lanes {
     uint32_t lanes;
     bool steal;
+    bool tell_settled; /* of sessions added from then on */
     uint32_t spin_us;
     struct knit_mapping board_mapping, pool_mapping;
     struct knit_board_view board;

@@ -575,6 +575,32 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_fini(&lanes);
 }
 
+static void the_end_of_a_settled_call_is_told_to_who_asked_for_it(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    lanes.tell_settled = true;
+    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    uint32_t slot;
+    int started;
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    call.user = &lanes;
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_true(knit_session_settle(session, slot, &started));
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
+    assert_int_equal(outcome.slot, slot);
+    assert_null(outcome.user);
+    assert_false(outcome.held);
+    assert_int_equal(knit_session_slots_free(session), 4);
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+    lanes_fini(&lanes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +614,7 @@ int main(void)
         cmocka_unit_test(rings_and_generations_wrap),
         cmocka_unit_test(a_call_behind_a_long_one_is_stolen),
         cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
+        cmocka_unit_test(the_end_of_a_settled_call_is_told_to_who_asked_for_it),
         cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
         cmocka_unit_test(a_lying_session_is_condemned_alone),
         cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),

@@ -134,10 +134,12 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     assert_int_equal(caller.code, KNIT_TIMEOUT);
     assert_int_equal(caller.connection->calls.count, 1);
     assert_int_equal(slots_free(&turns), TURNS_SLOTS - 11);
+    assert_int_equal(caller.connection->further_slots, 10);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 11);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
     assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
+    assert_int_equal(caller.connection->further_slots, 0);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -231,6 +233,36 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     turns_fini(&turns);
 }
 
+/* What its caller no longer waits for takes a slot of the connection's share all the same. */
+static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
+{
+    struct turns turns;
+    struct turns_caller greedy, modest;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &greedy);
+    turns_connect(&turns, &modest);
+    block(&turns, &modest);
+    for (uint32_t i = 0; i < SHARE_ALONE; i++) {
+        assert_true(turns_request(&greedy, "echo", 1, i, 1, NULL));
+        (void)turns_turn(&turns);
+        knit_router_cancel(greedy.connection, i);
+    }
+    assert_true(turns_request(&greedy, "echo", 1, 1000, 100, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->pauses != 0, 10000));
+    assert_true(greedy.connection->further_slots + greedy.connection->calls.count <= SHARE_ALONE);
+    assert_true(slots_free(&turns) > RESERVE);
+    turns_expect(&greedy, SHARE_ALONE);
+    /* Gone, it pays no more. */
+    turns_leave(&greedy);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&modest, 1);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    turns_leave(&modest);
+    turns_fini(&turns);
+}
+
 static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
 {
     struct knit_options options = knit_options();
@@ -276,6 +308,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_a_slot_is_answered_at_its_deadline),
         cmocka_unit_test(the_first_that_waits_may_be_overdue),
         cmocka_unit_test(what_is_cancelled_in_the_queue_is_answered_at_once),
+        cmocka_unit_test(what_is_cancelled_counts_until_its_slot_is_free),
         cmocka_unit_test(what_cannot_be_is_refused_and_takes_no_slot),
     };
 

@@ -54,6 +54,7 @@ void turns_init(struct turns *turns)
     memset(turns, 0, sizeof *turns);
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     lanes_init(&turns->lanes, 1, false, 20);
+    turns->lanes.tell_settled = true;
     side = lanes_add_session(&turns->lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
     turns->registry = make_registry();
     assert_int_equal(knit_settings_init(&turns->settings, &why), 0);

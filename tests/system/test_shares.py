@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy connections and a modest one on the same event loop: whatever the greedy ones leave in the slots, by calls
-or by notifications, the modest one's call goes through while all that stays.
+"""Greedy connections and a modest one on the same event loop: whatever the greedy ones leave in the slots, by calls,
+by calls that they cancel, or by notifications, the modest one's call goes through while all that stays.
 
 Calls of the greedy ones are bound to one worker, which waits at a gate, and nobody steals; so the modest one's call, bound
 to the other worker, needs nothing but a slot. Notifications cannot be bound; those that get to the other worker run.
@@ -80,6 +80,21 @@ class Shares(Case):
         self.daemon.ledger.open_gate(GATE)
         for greedy, msgid in [(first, held), *calls]:
             greedy.result(msgid)
+
+    def test_calls_that_are_cancelled(self):
+        """An outcome given early frees no slot."""
+        held = self.block(self.modest)
+        for n in range(2):
+            greedy = self.greedy()
+            greedy.send(b''.join(msgpack.packb([0, i, 'ledger', [200 + i], {'affinity': self.busy}]) +
+                                 msgpack.packb([2, '$/cancel', [i]]) for i in range(SLOTS)))
+            self.wait_until_it_waits(n + 1)
+        self.expect_room()
+        self.daemon.ledger.open_gate(GATE)
+        self.modest.result(held)
+        wait_until(lambda: greedy.receive() and len(greedy.responses) == SLOTS, 'all to be answered')
+        # Whoever was not read while it waited for its share was not cancelled in time.
+        self.assertLess(sum(self.daemon.ledger.times(200, SLOTS)), SLOTS)
 
     def test_notifications(self):
         greedy = self.greedy()
