@@ -76,7 +76,7 @@ static const char *const always[] = {
     "symlink", "symlinkat", "umask", "getxattr", "lgetxattr", "fgetxattr", "listxattr",
     "llistxattr", "flistxattr", "getxattrat", "listxattrat",
     /* sockets that are there already */
-    "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "getsockopt", "setsockopt", "getsockname",
+    "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "getsockopt", "getsockname",
     "getpeername", "shutdown",
     /* who and where we are */
     "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "uname",
@@ -152,6 +152,15 @@ static void allow_if_masked(
     const struct scmp_arg_cmp compared = SCMP_CMP(argument, SCMP_CMP_MASKED_EQ, mask, value);
 
     add(building, SCMP_ACT_ALLOW, name, 1, &compared);
+}
+
+/* ... when the argument, an int, is another. The kernel looks at 32 bits of it and a comparison at
+ * 64, so it is compared bit by bit: two numbers differ where one of them does. */
+static void allow_unless(
+    struct building *building, const char *name, unsigned argument, uint32_t value)
+{
+    for (unsigned i = 0; i < 32; i++)
+        allow_if_masked(building, name, argument, 1u << i, ~value & 1u << i);
 }
 
 static void add_all(struct building *building, uint32_t action, const char *const *names)
@@ -298,6 +307,9 @@ static void add_sockets(struct building *building)
         add(building, SCMP_ACT_ALLOW, "socketpair", 2,
             (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
                 SCMP_A1(SCMP_CMP_MASKED_EQ, TYPE_MASK, pair_types[i])});
+    /* Who closes a socket that lingers waits for its peer; the host closes what tasks send it. */
+    allow_unless(building, "setsockopt", 1, SOL_SOCKET);
+    allow_unless(building, "setsockopt", 2, SO_LINGER);
     add_sending(building);
     /* Protocols are named: Landlock knows TCP, and not what else makes streams. */
     for (size_t i = 0; i < 2; i++) {

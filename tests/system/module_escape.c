@@ -287,6 +287,37 @@ static int try_pair(const char *path, int64_t number)
     return error;
 }
 
+/* Of one end of a pair; a caller adds what the kernel does not look at. */
+static int set_option(int option, const void *value, socklen_t size, int64_t number)
+{
+    int fds[2], error;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+        return errno;
+    error =
+        done(syscall(SYS_setsockopt, fds[0], SOL_SOCKET + number, option + number, value, size));
+    close(fds[0]);
+    close(fds[1]);
+    return error;
+}
+
+/* Whoever closes such a socket last may wait for its peer, and that may be somebody else. */
+static int try_linger(const char *text, int64_t number)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 600};
+
+    (void)text;
+    return set_option(SO_LINGER, &linger, sizeof(linger), number);
+}
+
+static int try_option(const char *text, int64_t option)
+{
+    int value = 1;
+
+    (void)text;
+    return set_option((int)option, &value, sizeof(value), 0);
+}
+
 static int try_family(const char *text, int64_t family)
 {
     (void)text;
@@ -606,6 +637,8 @@ static const struct {
     {"unix", try_unix},
     {"abstract", try_abstract},
     {"pair", try_pair},
+    {"linger", try_linger},
+    {"option", try_option},
     {"family", try_family},
     {"exec", try_exec},
     {"exec memory", try_exec_memory},

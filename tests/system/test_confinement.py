@@ -73,6 +73,7 @@ class Outside(Case):
             ('remove', world.file, 0),
             ('connect', '', world.port), ('udp', '', world.port), ('fast open', '', world.port),
             ('bind', '', 0), ('listen', '', 0),
+            ('linger', '', 0), ('linger', '', 1 << 32), ('linger', '', 1 << 62),
             ('unix', daemon.socket, 0), ('abstract', world.abstract_name, 0), ('pair', world.datagram_path, 0),
             ('exec', '/bin/true', 0), ('exec memory', '/bin/true', 0),
             ('kill', '', pid), ('tgkill', '', pid), ('pidfd', '', pid), ('signal by descriptor', '', pid),
@@ -143,6 +144,9 @@ class Confinement(Outside):
                                ('write', '/dev/null'), ('list', '/usr/lib'), ('read', '/proc/self/maps'), ('fork', module)):
                 with self.subTest(what, text=text):
                     self.assertEqual(rpc.call('attempt', what, text, 0), 0)
+            for option in (socket.SO_SNDBUF, socket.SO_KEEPALIVE, socket.SO_PASSCRED, 1000):
+                with self.subTest('option', option=option):
+                    self.assertNotIn(rpc.call('attempt', 'option', '', option), DENIED)
 
     def test_only_its_own_descriptors_and_environment(self):
         os.environ['KNIT_SECRET'] = 'secret'
