@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -241,6 +242,10 @@ static void add_prctl(struct building *building)
 
     for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
         allow_if(building, "prctl", 0, options[i]);
+    /* The worker itself does that, when its control thread has begun to look for the host's end. */
+    add(building, SCMP_ACT_ALLOW, "prctl", 2,
+        (const struct scmp_arg_cmp[]){
+            SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG), SCMP_A1(SCMP_CMP_EQ, SIGCONT)});
 }
 
 /* Before Landlock knows truncation it has to be closed here: by path, and by opening for reading

@@ -10,7 +10,8 @@
  *
  * A mapping belongs to the main thread from attach to on_detached; then it is unmapped and the host
  * is told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
- * with the worker.
+ * with the worker and its process group: by the control thread, or by the kernel while there is
+ * none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -491,6 +493,9 @@ int main(int argc, char **argv)
     }
     /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
     (void)sigaction(SIGPIPE, &ignore, NULL);
+    /* The kernel sends it to a worker that stands still when its host dies, and it would end us
+     * without our children. */
+    (void)sigaction(SIGHUP, &ignore, NULL);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     say_hello();
     expect(KNIT_CONTROL_START, &message, fds);
@@ -505,6 +510,9 @@ int main(int argc, char **argv)
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
     start_control(&worker);
+    /* From here on the end of the control socket ends us, and our children with us. The signal that
+     * came with the start would spare them; this one makes us go on if we stand still. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
     tell_text(KNIT_CONTROL_READY, "");
     serve(&worker);
     return 0;

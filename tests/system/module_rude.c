@@ -74,6 +74,11 @@ KNIT_TASK(hang, "hang() -> nil", .doc = "Deaf, with children, for ever.", .hard_
     return be_deaf();
 }
 
+KNIT_TASK(hold_out, "hold_out() -> nil", .doc = "Deaf, for ever, and without a hard timeout.")
+{
+    return be_deaf();
+}
+
 KNIT_TASK(stand_still, "stand_still() -> nil", .doc = "Stops itself.", .hard_timeout_ms = 200)
 {
     raise(SIGSTOP);
