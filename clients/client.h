@@ -60,7 +60,8 @@ struct knit_handle {
     int code;        /* of such an error; 0: `outcome` has it, or it is a result */
     const char *reason;
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
-    uint64_t end_position;          /* in the stream: where the request ended */
+    uint64_t begin_position;        /* in the stream: where the request begins */
+    uint64_t end_position;          /* and ends */
     uint64_t deadline_ns;           /* 0 = none */
     uint64_t start_by_ns;           /* through lanes: UINT64_MAX = none, or it has started */
     const char *signature;          /* NULL: started raw */

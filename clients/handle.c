@@ -126,6 +126,18 @@ void knit_handle_finish_heap(
     end(handle, is_error);
 }
 
+/* Whether the server has seen nothing of it and never will. */
+static bool let_go_of_request(struct knit_handle *handle)
+{
+    struct knit *k = handle->k;
+
+    if (knit_stream_take_back(k, handle))
+        return true;
+    knit_stream_cancel(k, handle);
+    knit_stream_forget(k, handle);
+    return false;
+}
+
 /* In a forked child only the child's memory is freed: lanes and stream are the parent's. */
 void knit_handle_drop(struct knit_handle *handle)
 {
@@ -136,8 +148,7 @@ void knit_handle_drop(struct knit_handle *handle)
         return;
     if (handle->state == KNIT_HANDLE_WAITING && is_ours) {
         if (handle->via == KNIT_VIA_STREAM) {
-            knit_stream_cancel(k, handle);
-            knit_stream_forget(k, handle);
+            (void)let_go_of_request(handle);
         } else if (handle->via == KNIT_VIA_LANES) {
             knit_local_forget(k->local, handle);
         }
@@ -172,10 +183,8 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
         return;
     }
-    if (knit_stream_is_unsent(&k->stream, handle))
+    if (let_go_of_request(handle))
         started = KNIT_STARTED_NO;
-    knit_stream_cancel(k, handle);
-    knit_stream_forget(k, handle);
     knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
 }
 

@@ -6,9 +6,11 @@
  * with it instead of being copied; all others are copied out, and what is left moves to the front
  * when the next read needs room.
  *
- * Output is one buffer and a cursor. Every request remembers where it ended in the stream of all
- * bytes ever written: when the connection breaks, those beyond what the kernel took are certain not
- * to have been started, and their errors say so.
+ * Output is one buffer and a cursor. Every request remembers where it begins and ends in the stream
+ * of all bytes ever written: when the connection breaks, those beyond what the kernel took are
+ * certain not to have been started, and their errors say so. One that expires or is let go of
+ * before its first byte was sent is cut out of the buffer: nobody waits for it, and it must not run
+ * after its caller was told that it did not.
  */
 #include "clients/stream.h"
 
@@ -139,8 +141,34 @@ int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *me
         return r == 0 ? KNIT_TOO_LARGE : KNIT_INTERNAL;
     }
     handle->via = KNIT_VIA_STREAM;
+    handle->begin_position = stream->position_sent + (len - stream->out_sent);
     handle->end_position = stream->position_sent + (stream->out.len - stream->out_sent);
     return 0;
+}
+
+/* What lies behind moves forward, and with it the positions that are remembered of it. */
+bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle)
+{
+    struct knit_stream *stream = &k->stream;
+    struct knit_buffer *out = &stream->out;
+    uint64_t begin = handle->begin_position, cut = handle->end_position - begin;
+    size_t at;
+
+    if (stream->fd < 0 || begin < stream->position_sent)
+        return false;
+    at = stream->out_sent + (size_t)(begin - stream->position_sent);
+    memmove(out->bytes + at, out->bytes + at + cut, out->len - at - (size_t)cut);
+    out->len -= (size_t)cut;
+    leave_place(stream, handle->slot);
+    for (uint32_t i = 0; i < stream->places_max; i++) {
+        struct knit_handle *other = stream->places[i].handle;
+
+        if (other != NULL && other->begin_position > begin) {
+            other->begin_position -= cut;
+            other->end_position -= cut;
+        }
+    }
+    return true;
 }
 
 void knit_stream_cancel(struct knit *k, struct knit_handle *handle)

@@ -95,7 +95,12 @@ void knit_stream_cancel(struct knit *k, struct knit_handle *handle);
 /* The handle no longer waits; its answer will be dropped. */
 void knit_stream_forget(struct knit *k, const struct knit_handle *handle);
 
-/* Whether a request never left this process whole, and so cannot have been started. */
+/* Take a request out of the output again, and free its place. False: a part of it has been sent, so
+ * the rest must follow. */
+bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle);
+
+/* Whether a request has not left this process whole. If nothing more is sent, it was not started.
+ */
 bool knit_stream_is_unsent(const struct knit_stream *stream, const struct knit_handle *handle);
 
 /* Close, and settle whoever waits with KNIT_DISCONNECTED. */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: what a session writes into its stream is what its caller was told, whatever the server is
+ * slow to take. Method: a session on one end of a socket pair, whose other end the test reads when
+ * it likes; nothing waits, and the clock is an argument.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "clients/client.h"
+#include "proto/writer.h"
+
+enum { FILLER_BYTES = 1024 * 1024 };
+
+static struct knit session;
+static uint8_t alive;
+static int server_fd;
+static uint8_t filler[FILLER_BYTES];
+static struct knit_scan scan;
+
+static int begin(void **state)
+{
+    int pair[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    server_fd = pair[1];
+    alive = 1;
+    session = (struct knit){.alive = &alive, .next_deadline_ns = UINT64_MAX};
+    TAILQ_INIT(&session.spare);
+    TAILQ_INIT(&session.timed);
+    TAILQ_INIT(&session.ready);
+    knit_watch_init(&session.watch);
+    assert_int_equal(knit_stream_init(&session.stream, pair[0], 8), 0);
+    knit_scan_init(&scan, NULL);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    knit_stream_fini(&session.stream);
+    knit_handles_fini(&session);
+    close(server_fd);
+    return 0;
+}
+
+static struct knit_handle *start(const char *method, const void *argument, size_t len)
+{
+    struct knit_handle *handle = knit_handle_new(&session);
+    struct knit_buffer params;
+    struct knit_writer writer;
+
+    knit_buffer_init(&params, 2 * FILLER_BYTES);
+    knit_writer_init(&writer, &params);
+    knit_writer_array(&writer, 1);
+    knit_writer_bin(&writer, argument, len);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    assert_int_equal(
+        knit_stream_start(&session, handle, method, knit_buffer_span(&params), NULL), 0);
+    knit_buffer_fini(&params);
+    return handle;
+}
+
+static struct knit_handle *start_until(const char *method, uint64_t deadline_ns)
+{
+    struct knit_handle *handle = start(method, "x", 1);
+
+    knit_handle_set_deadline(handle, deadline_ns);
+    return handle;
+}
+
+/* Everything the session sends until it has nothing left, as the names of the methods. */
+static void read_methods(char *names, size_t size)
+{
+    static uint8_t bytes[4 * FILLER_BYTES];
+    size_t names_len = 0, len = 0, begin_at = 0, fed = 0;
+
+    names[0] = '\0';
+    for (;;) {
+        ssize_t n;
+
+        knit_stream_flush(&session);
+        n = recv(server_fd, bytes + len, sizeof(bytes) - len, MSG_DONTWAIT);
+        if (n <= 0)
+            break;
+        len += (size_t)n;
+    }
+    while (fed < len) {
+        struct knit_message message;
+        const char *reason;
+        size_t used;
+
+        assert_int_equal(knit_scan_feed(&scan, bytes + fed, len - fed, &used), KNIT_SCAN_E_DONE);
+        fed += used;
+        assert_int_equal(
+            knit_message_parse(bytes + begin_at, scan.used, &scan, &message, &reason), 0);
+        names_len += (size_t)snprintf(names + names_len, size - names_len, "%.*s ",
+            (int)message.method.name.len, (const char *)message.method.name.bytes);
+        assert_true(names_len < size);
+        begin_at = fed;
+        knit_scan_reset(&scan);
+    }
+}
+
+/* ---- what is not sent ---- */
+
+static void what_expires_unsent_is_never_sent(void **state)
+{
+    struct knit_handle *first, *second, *third;
+    struct knit_span result;
+    struct knit_error error;
+    uint32_t taken;
+    char names[200];
+
+    (void)state;
+    start("filler", filler, FILLER_BYTES);
+    knit_stream_flush(&session);
+    first = start_until("first", 1000);
+    start("between", "y", 1);
+    second = start_until("second", 2000);
+    third = start_until("third", 1000);
+    start("last", "z", 1);
+    taken = session.stream.places_taken;
+    knit_handle_expire(&session, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
+    knit_handle_expire(&session, 2000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
+    assert_int_equal(knit_handle_outcome(first, &error, &result), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_handle_outcome(second, &error, &result), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_handle_outcome(third, &error, &result), KNIT_TIMEOUT);
+    assert_int_equal(session.stream.places_taken, taken - 3);
+    read_methods(names, sizeof(names));
+    assert_string_equal(names, "filler between last ");
+}
+
+static void what_expires_half_sent_may_run(void **state)
+{
+    struct knit_handle *half = start("half", filler, FILLER_BYTES);
+    struct knit_span result;
+    struct knit_error error;
+    char names[200];
+
+    (void)state;
+    knit_handle_set_deadline(half, 1000);
+    knit_stream_flush(&session);
+    assert_true(knit_stream_is_unsent(&session.stream, half));
+    knit_handle_expire(&session, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
+    assert_int_equal(knit_handle_outcome(half, &error, &result), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_UNKNOWN);
+    read_methods(names, sizeof(names));
+    assert_string_equal(names, "half $/cancel ");
+}
+
+static void what_is_freed_unsent_is_never_sent(void **state)
+{
+    char names[200];
+
+    (void)state;
+    start("filler", filler, FILLER_BYTES);
+    knit_stream_flush(&session);
+    knit_free(start("freed", "x", 1));
+    start("kept", "y", 1);
+    read_methods(names, sizeof(names));
+    assert_string_equal(names, "filler kept ");
+}
+
+#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SESSION(what_expires_unsent_is_never_sent),
+        WITH_SESSION(what_expires_half_sent_may_run),
+        WITH_SESSION(what_is_freed_unsent_is_never_sent),
+    };
+
+    return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
+}
