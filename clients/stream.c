@@ -205,6 +205,19 @@ bool knit_stream_is_unsent(const struct knit_stream *stream, const struct knit_h
     return handle->end_position > stream->position_sent;
 }
 
+/* A socket that never drains must not keep what it has taken. Moving no more than what was sent
+ * since the last time costs each byte one copy. */
+static void drop_sent(struct knit_stream *stream)
+{
+    size_t unsent = stream->out.len - stream->out_sent;
+
+    if (stream->out_sent <= unsent)
+        return;
+    memmove(stream->out.bytes, stream->out.bytes + stream->out_sent, unsent);
+    stream->out.len = unsent;
+    stream->out_sent = 0;
+}
+
 void knit_stream_flush(struct knit *k)
 {
     struct knit_stream *stream = &k->stream;
@@ -215,8 +228,10 @@ void knit_stream_flush(struct knit *k)
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN)
+        if (n < 0 && errno == EAGAIN) {
+            drop_sent(stream);
             return;
+        }
         if (n < 0) {
             /* What the server said before it closed may still be there to read. */
             int error = errno;

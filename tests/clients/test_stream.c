@@ -25,6 +25,8 @@ static uint8_t alive;
 static int server_fd;
 static uint8_t filler[FILLER_BYTES];
 static struct knit_scan scan;
+static uint8_t received[4 * FILLER_BYTES];
+static size_t received_len;
 
 static int begin(void **state)
 {
@@ -34,12 +36,13 @@ static int begin(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     server_fd = pair[1];
     alive = 1;
+    received_len = 0;
     session = (struct knit){.alive = &alive, .next_deadline_ns = UINT64_MAX};
     TAILQ_INIT(&session.spare);
     TAILQ_INIT(&session.timed);
     TAILQ_INIT(&session.ready);
     knit_watch_init(&session.watch);
-    assert_int_equal(knit_stream_init(&session.stream, pair[0], 8), 0);
+    assert_int_equal(knit_stream_init(&session.stream, pair[0], 200), 0);
     knit_scan_init(&scan, NULL);
     return 0;
 }
@@ -78,31 +81,38 @@ static struct knit_handle *start_until(const char *method, uint64_t deadline_ns)
     return handle;
 }
 
-/* Everything the session sends until it has nothing left, as the names of the methods. */
-static void read_methods(char *names, size_t size)
+/* Take that many bytes more of what the session sends, or all there are. */
+static void receive(size_t more)
 {
-    static uint8_t bytes[4 * FILLER_BYTES];
-    size_t names_len = 0, len = 0, begin_at = 0, fed = 0;
-
-    names[0] = '\0';
-    for (;;) {
+    while (more > 0) {
         ssize_t n;
 
         knit_stream_flush(&session);
-        n = recv(server_fd, bytes + len, sizeof(bytes) - len, MSG_DONTWAIT);
+        n = recv(server_fd, received + received_len, more, MSG_DONTWAIT);
         if (n <= 0)
-            break;
-        len += (size_t)n;
+            return;
+        received_len += (size_t)n;
+        more -= (size_t)n;
     }
-    while (fed < len) {
+}
+
+/* Everything the session has sent when it has nothing left, as the names of the methods. */
+static void read_methods(char *names, size_t size)
+{
+    size_t names_len = 0, begin_at = 0, fed = 0;
+
+    names[0] = '\0';
+    receive(sizeof(received) - received_len);
+    while (fed < received_len) {
         struct knit_message message;
         const char *reason;
         size_t used;
 
-        assert_int_equal(knit_scan_feed(&scan, bytes + fed, len - fed, &used), KNIT_SCAN_E_DONE);
+        assert_int_equal(
+            knit_scan_feed(&scan, received + fed, received_len - fed, &used), KNIT_SCAN_E_DONE);
         fed += used;
         assert_int_equal(
-            knit_message_parse(bytes + begin_at, scan.used, &scan, &message, &reason), 0);
+            knit_message_parse(received + begin_at, scan.used, &scan, &message, &reason), 0);
         names_len += (size_t)snprintf(names + names_len, size - names_len, "%.*s ",
             (int)message.method.name.len, (const char *)message.method.name.bytes);
         assert_true(names_len < size);
@@ -173,6 +183,45 @@ static void what_is_freed_unsent_is_never_sent(void **state)
     assert_string_equal(names, "filler kept ");
 }
 
+/* ---- what is sent ---- */
+
+/* The server takes each time as much as was added: there is always more to send. */
+static void a_socket_that_never_drains_costs_no_memory(void **state)
+{
+    enum { ROUNDS = 100 };
+    size_t most = 0;
+
+    (void)state;
+    start("filler", filler, FILLER_BYTES);
+    for (int i = 0; i < ROUNDS; i++) {
+        start("filler", filler, FILLER_BYTES / 2);
+        received_len = 0;
+        receive(FILLER_BYTES / 2);
+        assert_true(knit_stream_has_output(&session.stream));
+        if (session.stream.out.capacity > most)
+            most = session.stream.out.capacity;
+    }
+    assert_true(most <= 8 * FILLER_BYTES);
+}
+
+static void requests_are_found_where_they_were_moved_to(void **state)
+{
+    struct knit_handle *late;
+    char names[200];
+
+    (void)state;
+    start("first", filler, FILLER_BYTES);
+    start("second", filler, FILLER_BYTES / 2);
+    late = start_until("late", 1000);
+    start("last", "x", 1);
+    receive(FILLER_BYTES);
+    assert_true(session.stream.out.len < FILLER_BYTES);
+    knit_handle_expire(&session, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
+    assert_int_equal(late->started, KNIT_STARTED_NO);
+    read_methods(names, sizeof(names));
+    assert_string_equal(names, "first second last ");
+}
+
 #define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(void)
@@ -181,6 +230,8 @@ int main(void)
         WITH_SESSION(what_expires_unsent_is_never_sent),
         WITH_SESSION(what_expires_half_sent_may_run),
         WITH_SESSION(what_is_freed_unsent_is_never_sent),
+        WITH_SESSION(a_socket_that_never_drains_costs_no_memory),
+        WITH_SESSION(requests_are_found_where_they_were_moved_to),
     };
 
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
