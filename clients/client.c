@@ -217,18 +217,30 @@ void knit_client_progress(struct knit *k)
         knit_handle_expire(k, knit_client_now_ns());
 }
 
+/* Whoever waits for lanes in vain looks at the lease, as often as it must be looked at and not more
+ * often. The session remembers when, since a caller may wait in many short pieces, none of which is
+ * as long as the time between two looks. */
+static void look_at_lease(struct knit *k, uint64_t now_ns)
+{
+    if (now_ns < k->next_look_ns && !knit_local_is_closed(k->local))
+        return;
+    k->next_look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
+    knit_stream_flush(k);
+    knit_stream_receive(k);
+    if (k->stream.fd < 0)
+        knit_local_disconnect(k);
+}
+
 static void wait_lanes(
     struct knit *k, struct knit_handle *handle, uint64_t now_ns, uint64_t until_ns)
 {
-    uint64_t look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
+    uint64_t look_ns = k->next_look_ns;
 
+    if (look_ns <= now_ns)
+        look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
     /* What has come is given out before anything else is looked at. */
-    if (knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns))
-        return;
-    if (knit_client_now_ns() < look_ns && !knit_local_is_closed(k->local))
-        return;
-    knit_stream_flush(k);
-    knit_stream_receive(k);
+    if (!knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns))
+        look_at_lease(k, knit_client_now_ns());
 }
 
 void knit_client_wait(
@@ -248,6 +260,17 @@ void knit_client_wait(
     if (until_ns - now_ns < UINT64_C(3600) * 1000000000)
         wait_ms = (int)((until_ns - now_ns + 999999) / 1000000);
     knit_stream_sleep(&k->stream, wait_ms);
+}
+
+static bool has_passed(struct knit *k, enum knit_handle_via via, uint64_t until_ns)
+{
+    uint64_t now_ns = knit_client_now_ns();
+
+    if (now_ns < until_ns)
+        return false;
+    if (via == KNIT_VIA_LANES)
+        look_at_lease(k, now_ns);
+    return true;
 }
 
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
@@ -271,8 +294,8 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
         }
         if (handle->state == KNIT_HANDLE_DONE)
             return KNIT_OK;
-        if (until_ns != UINT64_MAX && knit_client_now_ns() >= until_ns)
-            return KNIT_PENDING;
+        if (until_ns != UINT64_MAX && has_passed(k, via, until_ns))
+            return handle->state == KNIT_HANDLE_DONE ? KNIT_OK : KNIT_PENDING;
         knit_client_wait(k, via, handle, until_ns);
     }
 }

@@ -39,7 +39,7 @@ enum {
     /* How long after a deadline a stream's caller still waits for the daemon's own, more exact
        TIMEOUT before the library gives one. */
     KNIT_STREAM_GRACE_MS = 20,
-    /* A sleeping caller of lanes looks at its answers and its control connection this often. */
+    /* A waiting caller of lanes looks at its answers and its control connection this often. */
     KNIT_LEASE_LOOK_MS = 50,
 };
 
@@ -98,6 +98,7 @@ struct knit {
     struct knit_handle_list timed;
     struct knit_handle_list ready;
     uint64_t next_deadline_ns; /* no deadline in `timed` is earlier; UINT64_MAX = none */
+    uint64_t next_look_ns;     /* when waiting for lanes looks at the stream again */
 
     struct knit_handle *last;  /* the blocking call whose results were lent */
     struct knit_handle *stats; /* likewise of knit_stats() */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -159,6 +160,53 @@ static void an_event_loop_looks_where_nobody_rings(void **state)
     knit_close(k);
 }
 
+/* In pieces shorter than the time between two looks at the connection. */
+static void waiting_for_moments_notices_a_dead_daemon(void **state)
+{
+    static const double waits_ms[] = {0, 10};
+    struct knit_handle *handle;
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    fake.attach = KNIT_FAKE_ATTACH_GOOD;
+    for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
+        assert_int_equal(open_lanes(&k), KNIT_OK);
+        assert_int_equal(
+            knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
+        assert_int_equal(knit_await(handle, waits_ms[i], &error), KNIT_PENDING);
+        shutdown(fake.fd, SHUT_RDWR);
+        assert_true(KNIT_WAIT_UNTIL(knit_await(handle, waits_ms[i], &error) != KNIT_PENDING, 5000));
+        assert_int_equal(error.code, KNIT_DISCONNECTED);
+        knit_close(k);
+    }
+}
+
+/* One that waits without end is woken by each, and the last is not reached. */
+static void waiting_among_deadlines_notices_a_dead_daemon(void **state)
+{
+    enum { COUNT = 14, APART_MS = 25 };
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle, *last = NULL;
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    (void)state;
+    fake.attach = KNIT_FAKE_ATTACH_GOOD;
+    assert_int_equal(open_lanes(&k), KNIT_OK);
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
+    for (int i = 1; i <= COUNT; i++) {
+        options.timeout_ms = i * APART_MS;
+        assert_int_equal(
+            knit_start(k, &options, &last, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
+    }
+    shutdown(fake.fd, SHUT_RDWR);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_DISCONNECTED);
+    assert_int_equal(knit_await(last, 0, &error), KNIT_DISCONNECTED);
+    knit_close(k);
+}
+
 static void no_lanes_where_the_server_has_none(void **state)
 {
     struct knit *k = NULL;
@@ -177,6 +225,8 @@ int main(void)
         WITH_FAKE(a_daemon_that_lies_is_refused),
         WITH_FAKE(an_honest_daemon_is_accepted),
         WITH_FAKE(an_event_loop_looks_where_nobody_rings),
+        WITH_FAKE(waiting_for_moments_notices_a_dead_daemon),
+        WITH_FAKE(waiting_among_deadlines_notices_a_dead_daemon),
         WITH_FAKE(no_lanes_where_the_server_has_none),
     };
 
