@@ -134,7 +134,7 @@ static int find_way(struct knit *k, struct start *start, struct knit_error *ret_
     return KNIT_OK;
 }
 
-static int start_call(
+static int begin_call(
     struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
 {
     uint64_t now_ns = 0;
@@ -171,6 +171,18 @@ static int start_call(
         knit_handle_set_deadline(handle, handle->deadline_ns);
     *ret = handle;
     return KNIT_OK;
+}
+
+/* Who was refused a call has no reason to flush, and looking for room or for the task's number may
+ * have settled other calls: their callbacks are due at the next dispatch. */
+static int start_call(
+    struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
+{
+    int code = begin_call(k, start, ret, ret_error);
+
+    if (code != KNIT_OK)
+        knit_watch_update(k);
+    return code;
 }
 
 static int check_raw(struct knit_span params, struct knit_error *ret_error)
@@ -385,15 +397,14 @@ static int run(struct knit *k, struct start *start, struct knit_error *ret_error
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
     k->last = knit_free(k->last);
-    code = start_call(k, start, &k->last, ret_error);
+    code = begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
-        return knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
+        code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");
-    if (code != KNIT_OK)
-        return code;
-    (void)knit_client_await(k->last, UINT64_MAX);
+    if (code == KNIT_OK)
+        (void)knit_client_await(k->last, UINT64_MAX);
     knit_client_end_turn(k);
-    return KNIT_OK;
+    return code;
 }
 
 static int call_by_signature(struct knit *k, struct start *start, struct knit_error *ret_error,

@@ -610,6 +610,37 @@ static void an_event_loop_needs_one_descriptor(void **state)
     knit_close(k);
 }
 
+/* The server goes away while a session is full of calls whose callbacks wait for it. */
+static void a_call_that_cannot_start_leaves_no_callback_behind(void **state)
+{
+    const struct knit_open_options options = {.slots = 2};
+    struct knit_error error;
+
+    (void)state;
+    for (int is_blocking = 0; is_blocking < 2; is_blocking++) {
+        struct knit *k = open_with(&options);
+        struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+        struct record done[2] = {0};
+        struct knit_handle *handle;
+
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(knit_start(k, NULL, &handle, &error, "never", "()"), KNIT_OK);
+            knit_on_done(handle, on_done, &done[i]);
+        }
+        assert_int_equal(knit_flush(k, &error), KNIT_OK);
+        shutdown(fake.fd, SHUT_RDWR);
+        if (is_blocking != 0) {
+            assert_int_equal(knit_call(k, &error, "echo", "()"), KNIT_DISCONNECTED);
+        } else {
+            assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_DISCONNECTED);
+            assert_int_equal(poll(&item, 1, 5000), 1);
+            assert_int_equal(knit_dispatch(k, &error), KNIT_DISCONNECTED);
+        }
+        assert_true(done[0].calls == 1 && done[1].calls == 1);
+        knit_close(k);
+    }
+}
+
 static void closing_runs_the_callbacks_that_are_left(void **state)
 {
     struct knit *k = open_fake();
@@ -739,6 +770,7 @@ int main(void)
         WITH_FAKE(the_servers_limit_on_calls_is_respected),
         WITH_FAKE(a_handle_freed_in_flight_leaves_its_place_later),
         WITH_FAKE(an_event_loop_needs_one_descriptor),
+        WITH_FAKE(a_call_that_cannot_start_leaves_no_callback_behind),
         WITH_FAKE(closing_runs_the_callbacks_that_are_left),
         WITH_FAKE(a_deaf_server_fills_the_buffer_and_nothing_breaks),
         WITH_FAKE(tasks_ping_and_stats_ask_the_pool),
