@@ -267,6 +267,15 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
 
 /* ---- outcomes ---- */
 
+/* In a forked child an outcome that had come may lie where the child has no memory. */
+static int read_outcome(
+    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
+{
+    if (*handle->k->alive == 0)
+        return knit_client_check(handle->k, ret_error);
+    return knit_handle_outcome(handle, ret_error, ret_result);
+}
+
 int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
 {
     struct knit *k = handle->k;
@@ -274,10 +283,8 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     uint64_t until_ns = UINT64_MAX;
     int code;
 
-    if (handle->state == KNIT_HANDLE_DONE)
-        return knit_handle_outcome(handle, ret_error, &result);
-    if (*k->alive == 0)
-        return knit_client_check(k, ret_error);
+    if (*k->alive == 0 || handle->state == KNIT_HANDLE_DONE)
+        return read_outcome(handle, ret_error, &result);
     if (k->is_calling_back && wait_ms == 0)
         return KNIT_PENDING;
     if (k->is_calling_back)
@@ -300,7 +307,7 @@ static int decode(
     const struct knit_shape *shape = handle->shape;
     struct knit_shape_flaw flaw;
     struct knit_span result;
-    int code = knit_handle_outcome(handle, ret_error, &result), r = 0;
+    int code = read_outcome(handle, ret_error, &result), r = 0;
 
     if (code != KNIT_OK)
         return code;
@@ -329,7 +336,7 @@ int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
     const void **ret_result, size_t *ret_len)
 {
     struct knit_span result;
-    int code = knit_handle_outcome(handle, ret_error, &result);
+    int code = read_outcome(handle, ret_error, &result);
 
     if (code == KNIT_OK) {
         *ret_result = result.bytes;

@@ -443,18 +443,26 @@ static void arguments_beyond_the_limit_are_refused(void **state)
 
 static void a_forked_child_leaves_the_session_alone(void **state)
 {
-    struct knit_handle *handle;
+    static const uint8_t bytes[4096];
+    struct knit_handle *handle, *done;
+    const void *result;
     int64_t sum = 0;
+    size_t len;
     int status;
     pid_t pid;
 
     (void)state;
+    succeeds(knit_start(k, NULL, &done, &error, "echo", "(bin) -> bin", bytes, sizeof(bytes)));
+    succeeds(knit_await(done, -1, &error));
     succeeds(
         knit_start(k, NULL, &handle, &error, "add", "(int, int) -> int", (int64_t)1, (int64_t)1));
     pid = fork();
     if (pid == 0) {
         bool is_told = knit_call(k, NULL, "add", "()") == KNIT_DISCONNECTED &&
-                       knit_await(handle, -1, NULL) == KNIT_DISCONNECTED;
+                       knit_await(handle, -1, NULL) == KNIT_DISCONNECTED &&
+                       knit_await(done, 0, NULL) == KNIT_DISCONNECTED &&
+                       knit_results(done, NULL, &result, &len) == KNIT_DISCONNECTED &&
+                       knit_result_raw(done, NULL, &result, &len) == KNIT_DISCONNECTED;
 
         knit_free(handle);
         knit_close(k);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: a forked child can neither use the parent's session nor keep it alive. Method: children
+ * that ask the session everything there is, or hold its descriptors, while a server in a thread of
+ * the parent sees what becomes of it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <knitting/knitting.h>
+
+#include "tests/clients/fake_server.h"
+
+static struct knit_fake fake;
+
+static int start_fake(void **state)
+{
+    (void)state;
+    knit_fake_start(&fake);
+    return 0;
+}
+
+static int stop_fake(void **state)
+{
+    (void)state;
+    knit_fake_stop(&fake);
+    return 0;
+}
+
+static struct knit *open_fake(void)
+{
+    struct knit_error error;
+    struct knit *k = NULL;
+
+    if (knit_open(fake.url, NULL, &k, &error) != KNIT_OK)
+        fail_msg("%s", error.message);
+    return k;
+}
+
+static int status_of(pid_t pid)
+{
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+/* Through lanes they may lie where the child has no memory; over a stream they are just as little
+ * the child's. */
+static void a_child_does_not_get_outcomes_that_had_come(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+    const void *result;
+    int64_t number = 0;
+    size_t len;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "echo", "(int) -> int", (int64_t)5), KNIT_OK);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    pid = fork();
+    if (pid == 0) {
+        _exit(knit_await(handle, 0, &error) == KNIT_DISCONNECTED &&
+                      knit_results(handle, &error, &number) == KNIT_DISCONNECTED &&
+                      knit_result_raw(handle, &error, &result, &len) == KNIT_DISCONNECTED
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
+    assert_int_equal(number, 5);
+    knit_close(k);
+}
+
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FAKE(a_child_does_not_get_outcomes_that_had_come),
+    };
+
+    return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
+}
