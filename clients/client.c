@@ -165,6 +165,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     if (code == KNIT_OK && where.scheme == KNIT_URL_SHM)
         code = knit_local_attach(k, options, until_ns, ret_error);
     if (code != KNIT_OK) {
+        knit_stream_break(k, "opening failed");
         free_client(k);
         /* These pointed into the session that is gone. */
         if (ret_error != NULL) {

@@ -444,6 +444,9 @@ void knit_stream_break(struct knit *k, const char *format, ...)
 
     if (stream->fd < 0)
         return;
+    /* A forked child, or what it became, may hold the descriptor for as long as it likes: closing
+       alone would not end the connection. */
+    (void)shutdown(stream->fd, SHUT_RDWR);
     close(stream->fd);
     stream->fd = -1;
     va_start(args, format);

@@ -103,6 +103,7 @@ bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle);
  */
 bool knit_stream_is_unsent(const struct knit_stream *stream, const struct knit_handle *handle);
 
-/* Close, and settle whoever waits with KNIT_DISCONNECTED. */
+/* End the connection, whoever else holds it, and settle whoever waits with KNIT_DISCONNECTED. Not
+ * in a forked child: the connection is the parent's. */
 void knit_stream_break(struct knit *k, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -80,12 +80,35 @@ static void a_child_does_not_get_outcomes_that_had_come(void **state)
     knit_close(k);
 }
 
+/* The server takes one connection after the other: another session means that the first is over. */
+static void a_child_does_not_keep_a_closed_session_alive(void **state)
+{
+    struct knit *k = open_fake();
+    int release[2];
+    char byte;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(pipe(release), 0);
+    pid = fork();
+    if (pid == 0) {
+        close(release[1]);
+        _exit(read(release[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    knit_close(k);
+    knit_close(open_fake());
+    close(release[1]);
+    assert_int_equal(status_of(pid), 0);
+    close(release[0]);
+}
+
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FAKE(a_child_does_not_get_outcomes_that_had_come),
+        WITH_FAKE(a_child_does_not_keep_a_closed_session_alive),
     };
 
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
