@@ -383,8 +383,17 @@ void knit_cancel(struct knit_handle *handle)
 
 struct knit_handle *knit_free(struct knit_handle *handle)
 {
+    struct knit *k = handle != NULL ? handle->k : NULL;
+    bool is_cancelled = k != NULL && *k->alive != 0 && handle->state == KNIT_HANDLE_WAITING &&
+                        handle->via == KNIT_VIA_STREAM;
+
     if (handle != NULL)
         knit_handle_drop(handle);
+    /* Nobody need wait or dispatch from now on, and the task is to be told all the same. */
+    if (is_cancelled) {
+        knit_stream_flush(k);
+        knit_watch_update(k);
+    }
     return NULL;
 }
 

@@ -185,6 +185,19 @@ static void what_is_freed_unsent_is_never_sent(void **state)
 
 /* ---- what is sent ---- */
 
+static void what_is_freed_in_flight_is_cancelled_at_once(void **state)
+{
+    struct knit_handle *handle = start("freed", "x", 1);
+    char names[200];
+
+    (void)state;
+    knit_stream_flush(&session);
+    knit_free(handle);
+    assert_false(knit_stream_has_output(&session.stream));
+    read_methods(names, sizeof(names));
+    assert_string_equal(names, "freed $/cancel ");
+}
+
 /* The server takes each time as much as was added: there is always more to send. */
 static void a_socket_that_never_drains_costs_no_memory(void **state)
 {
@@ -230,6 +243,7 @@ int main(void)
         WITH_SESSION(what_expires_unsent_is_never_sent),
         WITH_SESSION(what_expires_half_sent_may_run),
         WITH_SESSION(what_is_freed_unsent_is_never_sent),
+        WITH_SESSION(what_is_freed_in_flight_is_cancelled_at_once),
         WITH_SESSION(a_socket_that_never_drains_costs_no_memory),
         WITH_SESSION(requests_are_found_where_they_were_moved_to),
     };
