@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors as callers see them, from the three places they come from: the wire, a lane, the library.
  *
- * What came is copied into one buffer of the session before it is taken apart, since the bytes it
- * came in end with their handle while the caller may look at `data` a little longer.
+ * What came is copied into one buffer of the session before it is taken apart: the bytes it came in
+ * end with their handle while the caller may look at `data` a little longer, and those of a lane
+ * may change at any time, so that nothing read there twice need be the same.
  */
 #include "clients/client.h"
 
@@ -107,19 +108,25 @@ int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *r
 {
     struct knit_failure failure;
     struct knit_span details, data;
+    bool is_copied = false;
 
+    /* What only wants the code leaves the data of the last error alone. */
+    if (ret_error != NULL) {
+        knit_buffer_reset(&k->error);
+        is_copied = knit_buffer_append(&k->error, error.bytes, error.len) == 0;
+        if (is_copied)
+            error = knit_buffer_span(&k->error);
+    }
     if (knit_failure_decode(error, &failure) != 0 || !is_code(failure.code))
         return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_UNKNOWN,
             "the pool sent an error that is none of the protocol's");
     if (ret_error == NULL)
         return (int)failure.code;
 
-    /* Without memory for the copy the error comes without data. */
-    knit_buffer_reset(&k->error);
-    if (knit_buffer_append(&k->error, error.bytes, error.len) != 0 ||
-        knit_failure_decode(knit_buffer_span(&k->error), &failure) != 0)
+    /* Without memory for the copy the error comes without whatever points into it. */
+    if (!is_copied)
         failure.data = failure.message = failure.task = knit_span(NULL, 0);
-    details = find_details(knit_buffer_span(&k->error));
+    details = is_copied ? find_details(error) : knit_span(NULL, 0);
 
     begin(ret_error, (int)failure.code);
     ret_error->started = failure.started;
