@@ -319,7 +319,8 @@ static void one_release_among_many_blocks_is_found(void **state)
     lanes_fini(&lanes);
 }
 
-/* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between. */
+/* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between.
+ */
 static void who_releases_while_starved_is_not_condemned(void **state)
 {
     (void)state;
