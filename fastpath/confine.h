@@ -94,6 +94,12 @@ const char *knit_confine_name(uint32_t profile);
 int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
     struct knit_confine_force *ret_force, char *ret_missing, size_t missing_size);
 
+/* In the worker, after the last descriptor that it sends: files_max also bounds what it may send
+ * while others of its uid have sent much that nobody has received, and tasks can do that. 0, or
+ * KNIT_CONFINE_E_REFUSED and why. */
+int knit_confine_limit_files(
+    const struct knit_confine_rules *rules, char *ret_why, size_t why_size);
+
 /* In the host, once, before its threads start and before it starts workers: privileges it does not
  * need any more, and calls that no daemon makes. What is dropped here is gone for workers too, so a
  * host with `unsafe` workers leaves it alone. Returns 0 or -errno; ret_did, if not NULL, gets

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order matters. Limits first: they need nothing. Then no new privileges, which Landlock and
+/* The order matters. Limits first: they need nothing (that of descriptors
+ * comes when the worker has announced itself). Then no new privileges, which Landlock and
  * seccomp want; then files; then capabilities, which opening the listed paths may have needed; the
  * filter last, because it closes the calls of all the steps before.
  *
@@ -65,11 +66,10 @@ static int limit(int resource, uint64_t value, const char *name, struct why *why
  * RLIMIT_AS would count them. The sanitizers' shadow is private and larger than any limit. */
 static int apply_limits(const struct knit_confine_rules *rules, struct why *why)
 {
-    int error = limit(RLIMIT_NOFILE, rules->files_max, "open files", why);
+    int error = 0;
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    if (error == 0)
-        error = limit(RLIMIT_DATA, rules->memory_max_bytes, "memory", why);
+    error = limit(RLIMIT_DATA, rules->memory_max_bytes, "memory", why);
 #endif
     if (error == 0)
         error = limit(RLIMIT_CORE, rules->core_max_bytes, "core dumps", why);
@@ -196,6 +196,14 @@ int knit_confine_apply(const struct knit_confine_policy *policy, const char *con
     if (error == 0 && ret_missing[0] != '\0' && policy->rules.is_required)
         error = KNIT_CONFINE_E_REFUSED;
     return error;
+}
+
+int knit_confine_limit_files(const struct knit_confine_rules *rules, char *ret_why, size_t why_size)
+{
+    struct why why = {ret_why, why_size};
+
+    ret_why[0] = '\0';
+    return limit(RLIMIT_NOFILE, rules->files_max, "open files", &why);
 }
 
 int knit_confine_host(uint32_t *ret_did)

@@ -205,6 +205,14 @@ static void confine(const struct worker *worker, const struct knit_confine_polic
     tell(&message, NULL);
 }
 
+static void limit_files(const struct knit_confine_rules *rules)
+{
+    char why[KNIT_CONFINE_WHY_SIZE];
+
+    if (knit_confine_limit_files(rules, why, sizeof(why)) != 0)
+        give_up("%s", why);
+}
+
 static void load(struct worker *worker, uint32_t modules)
 {
     struct knit_module_loading loading = {.paths = worker->paths,
@@ -507,6 +515,7 @@ int main(int argc, char **argv)
     confine(&worker, &policy);
     load(&worker, message.start.modules);
     announce(&worker);
+    limit_files(&policy.rules);
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
     start_control(&worker);

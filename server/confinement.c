@@ -12,6 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+
+#include "fastpath/pool.h"
+
+/* What files_max is unless it is given: between these, and a part of the daemon's own. */
+enum { FILES_LEAST = 256, FILES_MOST = 1024, FILES_PART = 4 };
+
+_Static_assert(FILES_LEAST >= 2 * KNIT_POOL_SESSIONS_MAX, "as many for tasks as for all sessions");
 
 enum permission { PERMISSION_STRICT, PERMISSION_CUSTOM, PERMISSION_UNSAFE };
 
@@ -119,6 +127,20 @@ static uint64_t limit_of(uint64_t value)
     return value != 0 ? value : KNIT_CONFINE_NO_LIMIT;
 }
 
+/* Descriptors that were sent and not yet received count for the whole uid, against the limit of
+ * whoever sends the next. Workers come to theirs long before the daemon comes to its own, so that
+ * it can always send what callers and workers need. */
+static uint64_t files_of(const struct knit_settings *settings)
+{
+    struct rlimit limit;
+    uint64_t quarter;
+
+    if (settings->files_max != KNIT_AUTO)
+        return limit_of(settings->files_max);
+    quarter = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max / FILES_PART : 0;
+    return quarter < FILES_LEAST ? FILES_LEAST : quarter > FILES_MOST ? FILES_MOST : quarter;
+}
+
 int knit_confinement_policy(const struct knit_settings *settings,
     struct knit_confine_policy *ret_policy, struct knit_sentence *why)
 {
@@ -133,7 +155,7 @@ int knit_confinement_policy(const struct knit_settings *settings,
         .may_udp = settings->udp_sockets != 0,
         .may_unix = settings->unix_sockets != 0,
         .memory_max_bytes = limit_of(settings->memory_max_bytes),
-        .files_max = limit_of(settings->files_max),
+        .files_max = files_of(settings),
         .core_max_bytes = settings->core_max_bytes,
         .file_max_bytes = limit_of(settings->file_max_bytes)};
     /* KNIT_AUTO and no limit are one value, which is what `unsafe` wants. */

@@ -136,8 +136,11 @@ const struct knit_setting knit_setting_table[] = {
     {"worker", "memory_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(memory_max_bytes), OFF,
         1024 * 1024 * GIB, NULL, "0", "BYTES",
         "Private memory a worker may have (RLIMIT_DATA); 0 no limit."},
-    {"worker", "files_max", NULL, KNIT_SETTING_NUMBER, AT(files_max), OFF, 1048576, NULL, "0",
-        "COUNT", "Descriptors a worker may have open; 0 as many as the daemon."},
+    {"worker", "files_max", NULL, KNIT_SETTING_AUTO_NUMBER, AT(files_max), OFF, 1048576, NULL,
+        "auto", "COUNT",
+        "Descriptors a worker may have open (RLIMIT_NOFILE); auto is a quarter of the daemon's, "
+        "from 256 to 1024; 0 as many as the daemon. Tasks that may have nearly as many can send "
+        "each other so many that the daemon can attach no callers and start no workers."},
     {"worker", "core_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(core_max_bytes), 0,
         1024 * 1024 * GIB, NULL, "auto", "BYTES",
         "Size of the core dump of a worker that crashes; auto is none, and with permission unsafe "

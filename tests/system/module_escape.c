@@ -720,6 +720,42 @@ KNIT_TASK(descriptors, "descriptors() -> str", .doc = "Number and target, a line
     return knit_return_str(call, text, strlen(text));
 }
 
+/* 253 at a time of one descriptor, which is as many as a message takes. */
+static bool send_many(int socket_fd, int fd)
+{
+    int fds[253];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))] = {0};
+    char byte = 0;
+    struct iovec bytes = {&byte, 1};
+    struct msghdr message = {.msg_iov = &bytes,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof(control)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+    for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+        fds[i] = fd;
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(head), fds, sizeof(fds));
+    return sendmsg(socket_fd, &message, MSG_DONTWAIT) == 1;
+}
+
+KNIT_TASK(in_flight, "in_flight() -> int",
+    .doc = "Sends descriptors that nobody receives until there may be no more; the errno.")
+{
+    int fds[2];
+
+    do {
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
+            return knit_return_int(call, errno);
+        while (send_many(fds[0], fds[1]))
+            ;
+    } while (errno == EAGAIN);
+    return knit_return_int(call, errno);
+}
+
 KNIT_TASK(limit_of, "limit_of(resource: int) -> int", .doc = "The hard limit; -1 = none.")
 {
     struct rlimit limit;

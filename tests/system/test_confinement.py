@@ -8,13 +8,14 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import socket
 import sys
 import tempfile
 import unittest
 import unittest.mock
 
-from knit_harness import Case, Daemon, main
+from knit_harness import Case, Daemon, main, wait_until
 
 DENIED = (errno.EPERM, errno.EACCES)
 LANDLOCK_ABI = ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1)
@@ -61,6 +62,15 @@ class Outside(Case):
     def daemon(self, **options):
         options.setdefault('workers', 1)
         return Daemon(module=os.environ['KNIT_ESCAPE'], **options)
+
+    def daemon_of(self, command, **options):
+        """One that a shell starts, behind a command of its own."""
+        script = self.world.new('daemon')
+        with open(script, 'w') as file:
+            file.write(f'#!/bin/sh\n{command} {os.environ["KNIT_DAEMON"]} "$@"\n')
+        os.chmod(script, 0o755)
+        with unittest.mock.patch.dict(os.environ, KNIT_DAEMON=script):
+            return Outside.daemon(self, **options)
 
     def attempts(self, daemon):
         """What is tried on the world, and must fail in `strict`: name, text, number."""
@@ -207,6 +217,29 @@ class Confinement(Outside):
                 self.assertEqual(rpc.call('allocate', 512 << 20), errno.ENOMEM)
                 self.assertEqual(rpc.call('allocate', 16 << 20), 0)
 
+    def test_limit_of_descriptors_unless_it_is_given(self):
+        for of_daemon, expected in ((300, 256), (2000, 500), (5000, 1024)):
+            for permission in ('strict', 'unsafe'):
+                with self.subTest(of_daemon), self.daemon_of(f'ulimit -n {of_daemon}; exec', permission=permission) as daemon, \
+                        daemon.unix() as rpc:
+                    self.assertEqual(rpc.call('limit_of', resource.RLIMIT_NOFILE), expected)
+        with self.daemon_of('ulimit -n 2000; exec', files_max=0) as daemon, daemon.unix() as rpc:
+            self.assertEqual(rpc.call('limit_of', resource.RLIMIT_NOFILE), 2000)
+
+    def test_descriptors_in_flight_leave_the_daemon_some(self):
+        """They count for the whole uid, against the limit of whoever sends."""
+        with self.daemon_of('ulimit -n 2000; exec', workers=2) as daemon, daemon.unix() as rpc:
+            self.assertIn(rpc.call('in_flight'), (errno.ETOOMANYREFS, errno.EMFILE))
+            pids = {lane['pid'] for lane in daemon.stats()['lanes']}
+            quiet = min(pids, key=lambda pid: len(os.listdir(f'/proc/{pid}/fd')))
+            os.kill(quiet, signal.SIGKILL)
+            wait_until(lambda: all(lane['state'] == 'serving' and lane['pid'] != quiet for lane in daemon.stats()['lanes']),
+                       'a worker in its place')
+            with daemon.unix() as other:
+                self.assertEqual(other.call('$/attach', {'version': 1})['layout'], 1)
+                for _ in range(20):
+                    self.assertEqual(other.call('attempt', 'list', '/usr', 0), 0)
+
     def test_the_daemon_keeps_nothing_it_does_not_need(self):
         def of(pid):
             with open(f'/proc/{pid}/status') as file:
@@ -251,13 +284,7 @@ class OldKernels(Outside):
     """Under a kernel that lacks something: refused where it was asked for, a warning where it was not."""
 
     def daemon(self, what, **options):
-        real = os.environ['KNIT_DAEMON']
-        script = self.world.new('daemon')
-        with open(script, 'w') as file:
-            file.write(f'#!/bin/sh\nexec {os.environ["KNIT_OLD_KERNEL"]} {what} {real} "$@"\n')
-        os.chmod(script, 0o755)
-        with unittest.mock.patch.dict(os.environ, KNIT_DAEMON=script):
-            return super().daemon(**options)
+        return self.daemon_of(f'exec {os.environ["KNIT_OLD_KERNEL"]} {what}', **options)
 
     def refused(self, what, parts, **options):
         with self.daemon(what, wait=False, **options) as daemon:
