@@ -74,8 +74,7 @@ static const char *const always[] = {
     "fstat64", "newfstatat", "fstatat64", "statx", "statfs", "statfs64", "fstatfs", "fstatfs64",
     "getdents", "getdents64", "readlink", "readlinkat", "getcwd", "chdir", "fchdir", "mkdir",
     "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat",
-    "symlink", "symlinkat", "umask", "getxattr", "lgetxattr", "fgetxattr", "listxattr",
-    "llistxattr", "flistxattr", "getxattrat", "listxattrat",
+    "symlink", "symlinkat", "umask",
     /* sockets that are there already */
     "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "getsockopt", "getsockname",
     "getpeername", "shutdown",
@@ -83,6 +82,11 @@ static const char *const always[] = {
     "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "uname",
     "sysinfo", "getrandom", "getrlimit", "ugetrlimit", "setrlimit", "landlock_create_ruleset",
     "landlock_add_rule", "landlock_restrict_self", NULL};
+
+/* Landlock knows no right for reading these, so that files outside the policy would tell theirs.
+ * Programs take it well that a file system has none. */
+static const char *const attributes[] = {"getxattr", "lgetxattr", "fgetxattr", "listxattr",
+    "llistxattr", "flistxattr", "getxattrat", "listxattrat", NULL};
 
 /* Newer than 424 and known to be wanted by nobody here: an honest EPERM. */
 static const char *const refused_new[] = {"pidfd_send_signal", "io_uring_setup", "io_uring_enter",
@@ -248,27 +252,31 @@ static void add_prctl(struct building *building)
             SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG), SCMP_A1(SCMP_CMP_EQ, SIGCONT)});
 }
 
-/* Before Landlock knows truncation it has to be closed here: by path, and by opening for reading
- * alone, which Landlock grants. openat2() has its flags in memory. */
+/* To read, to write, or both. The fourth mode needs no right of Landlock's and gives a descriptor
+ * of any file, for ioctl() and the like. Before Landlock knows truncation it has to be closed here:
+ * by path, and by opening for reading alone, which Landlock grants. openat2() has its flags in
+ * memory; ENOSYS sends libraries to openat(). */
 static void add_opening(struct building *building)
 {
+    static const uint64_t modes[] = {O_RDONLY, O_WRONLY, O_RDWR};
     const uint64_t mask = O_TRUNC | O_ACCMODE;
+    bool knows_truncation = building->plan->abi >= 3;
 
-    if (building->plan->abi >= 3) {
-        allow(building, "open");
-        allow(building, "openat");
-        allow(building, "openat2");
+    add(building, SCMP_ACT_ERRNO(ENOSYS), "openat2", 0, NULL);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+        uint64_t truncating = modes[i] | O_TRUNC;
+
+        allow_if_masked(building, "open", 1, mask, modes[i]);
+        allow_if_masked(building, "openat", 2, mask, modes[i]);
+        if (modes[i] == O_RDONLY && !knows_truncation)
+            continue;
+        allow_if_masked(building, "open", 1, mask, truncating);
+        allow_if_masked(building, "openat", 2, mask, truncating);
+    }
+    if (knows_truncation) {
         allow(building, "truncate");
         allow(building, "truncate64");
-        return;
     }
-    add(building, SCMP_ACT_ERRNO(ENOSYS), "openat2", 0, NULL);
-    allow_if_masked(building, "open", 1, O_TRUNC, 0);
-    allow_if_masked(building, "open", 1, mask, O_TRUNC | O_WRONLY);
-    allow_if_masked(building, "open", 1, mask, O_TRUNC | O_RDWR);
-    allow_if_masked(building, "openat", 2, O_TRUNC, 0);
-    allow_if_masked(building, "openat", 2, mask, O_TRUNC | O_WRONLY);
-    allow_if_masked(building, "openat", 2, mask, O_TRUNC | O_RDWR);
 }
 
 /* ---- sockets ---- */
@@ -356,9 +364,9 @@ static bool is_among(const char *name, const char *const *names)
 static void add_new_calls(struct building *building)
 {
     static const int known[] = {451 /* cachestat */, 453 /* map_shadow_stack */,
-        454 /* futex_wake */, 455 /* futex_wait */, 456 /* futex_requeue */, 462 /* mseal */,
-        464 /* getxattrat */, 465 /* listxattrat */};
-    static const char *const conditional[] = {"clone3", "openat2", "execveat", NULL};
+        454 /* futex_wake */, 455 /* futex_wait */, 456 /* futex_requeue */, 462 /* mseal */};
+    static const char *const conditional[] = {
+        "clone3", "openat2", "execveat", "getxattrat", "listxattrat", NULL};
 
     for (int number = NUMBER_SHARED; number < NUMBER_END; number++) {
         char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
@@ -422,6 +430,7 @@ int knit_confine_calls(const struct knit_confine_plan *plan)
     if (building.filter == NULL)
         return building.error;
     add_all(&building, SCMP_ACT_ALLOW, always);
+    add_all(&building, SCMP_ACT_ERRNO(EOPNOTSUPP), attributes);
     add_processes(&building);
     add_signals(&building);
     add_descriptor_controls(&building);

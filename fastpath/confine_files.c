@@ -69,9 +69,8 @@ struct building {
     size_t why_size;
 };
 
-/* Where libraries, their data and programs lie, and what they expect to be able to read. Nothing
- * under it tells of people or of other programs: the list of users is not here, neither is /proc
- * but for the worker's own folder. */
+/* Where libraries, their data and programs lie, and what they expect to be able to read. The list
+ * of users is not here, neither is /proc but for the worker's own folder. */
 static const char *const system_folders[] = {
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", NULL};
 static const char *const system_files[] = {"/etc/ld.so.cache", "/etc/ld.so.preload",
@@ -151,7 +150,8 @@ static int grant_module(const struct building *building, const char *path)
 
 /* The worker's own folder in /proc. Its inode lives as long as its directory entry, which the
  * kernel may drop and make anew when memory is short; a descriptor that stays open holds on to it.
- */
+ * Libraries want its maps, status and fd. It also tells what is mounted, and of every socket of the
+ * machine who is connected to whom, which files of it cannot be kept out of: rules only add. */
 static int grant_self(const struct building *building)
 {
     int fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);

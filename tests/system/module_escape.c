@@ -146,6 +146,23 @@ static int try_attribute(const char *path, int64_t number)
     return done(setxattr(path, "user.knit", "x", 1, 0));
 }
 
+/* Landlock knows no right for reading attributes, */
+static int try_read_attribute(const char *path, int64_t number)
+{
+    char value[64];
+    int error = done(getxattr(path, "security.capability", value, sizeof(value)));
+
+    (void)number;
+    return error == ENODATA ? 0 : error;
+}
+
+/* nor one for opening a file neither to read nor to write. */
+static int try_open_for_nothing(const char *path, int64_t number)
+{
+    (void)number;
+    return opened(open(path, O_ACCMODE | O_CLOEXEC));
+}
+
 static int try_watch(const char *path, int64_t number)
 {
     (void)path, (void)number;
@@ -627,6 +644,8 @@ static const struct {
     {"chown", try_chown},
     {"touch", try_touch},
     {"attribute", try_attribute},
+    {"read attribute", try_read_attribute},
+    {"open for nothing", try_open_for_nothing},
     {"watch", try_watch},
     {"connect", try_connect},
     {"multipath", try_multipath},
