@@ -4,7 +4,9 @@
  * decides is the text, which a caller may have changed in place. So a signature that was seen
  * before costs one comparison, and one that was not is parsed, as a whole, before anything is sent.
  *
- * Nothing is written to a caller's pointer before its value has been checked.
+ * Nothing is written to a caller's pointers before every result has been checked. Results may lie
+ * in shared memory, where a second look could see something else: so there is one look, which
+ * notes what is to be written, and then all of it is written.
  */
 #include "clients/shape.h"
 
@@ -85,11 +87,25 @@ struct parser {
     struct knit_shape_flaw *flaw;
 };
 
+/* To a caller's pointer, once all results are known to be right. */
+struct write {
+    void *to;
+    size_t size;
+    unsigned char bytes[16];
+};
+
+enum {
+    WRITES_PER_RESULT = 3, /* presence, address, size */
+    WRITES_FEW = 12,       /* which need no memory of their own */
+};
+
 /* What the two directions carry along. */
 struct cursor {
     struct knit_shape_values *values;
     struct knit_shape_flaw *flaw;
     size_t index;
+    struct write *writes; /* of results */
+    size_t writes_count;
 };
 
 void knit_lent_free(struct knit_lent **lent)
@@ -447,6 +463,18 @@ static int differs(struct cursor *cursor, const struct type *type, const struct 
     return KNIT_SHAPE_E_VALUE;
 }
 
+static void write_later(struct cursor *cursor, void *to, const void *value, size_t size)
+{
+    struct write *write;
+
+    if (to == NULL)
+        return;
+    write = &cursor->writes[cursor->writes_count++];
+    write->to = to;
+    write->size = size;
+    memcpy(write->bytes, value, size);
+}
+
 static int take_scalar(struct cursor *cursor, const struct type *type, const struct knit_head *head)
 {
     void *to = va_arg(cursor->values->list, void *);
@@ -454,6 +482,7 @@ static int take_scalar(struct cursor *cursor, const struct type *type, const str
         int64_t i;
         uint64_t u;
         double f;
+        bool b;
     } value;
     bool fits = type->kind == BOOL   ? head->type == KNIT_HEAD_BOOL
                 : type->kind == INT  ? knit_head_as_int(head, &value.i)
@@ -462,12 +491,9 @@ static int take_scalar(struct cursor *cursor, const struct type *type, const str
 
     if (!fits)
         return differs(cursor, type, head);
-    if (to == NULL)
-        return 0;
     if (type->kind == BOOL)
-        *(bool *)to = head->value != 0;
-    else
-        memcpy(to, &value, sizeof(value));
+        value.b = head->value != 0;
+    write_later(cursor, to, &value, type->kind == BOOL ? sizeof(bool) : sizeof(value));
     return 0;
 }
 
@@ -478,8 +504,7 @@ static int take_time(struct cursor *cursor, const struct type *type, const struc
     if (item->head.type != KNIT_HEAD_EXT || item->head.ext != KNIT_EXT_TIME ||
         !knit_check_time(item->body.bytes, item->body.len, &time.seconds, &time.nanoseconds))
         return differs(cursor, type, &item->head);
-    if (to != NULL)
-        *to = time;
+    write_later(cursor, to, &time, sizeof(time));
     return 0;
 }
 
@@ -538,16 +563,16 @@ static int take_bytes(struct cursor *cursor, const struct type *type, const stru
     const void **to = va_arg(cursor->values->list, const void **);
     size_t *to_len = va_arg(cursor->values->list, size_t *);
     struct knit_span bytes;
+    size_t len;
     int r = find_bytes(cursor, type, item, &bytes);
 
     if (r == 0 && type->kind == TYPED && to != NULL)
         r = align(&bytes, type->size, lent);
     if (r != 0)
         return r;
-    if (to != NULL)
-        *to = bytes.bytes;
-    if (to_len != NULL)
-        *to_len = type->kind == TYPED ? bytes.len / type->size : bytes.len;
+    len = type->kind == TYPED ? bytes.len / type->size : bytes.len;
+    write_later(cursor, to, &bytes.bytes, sizeof(bytes.bytes));
+    write_later(cursor, to_len, &len, sizeof(len));
     return 0;
 }
 
@@ -568,8 +593,7 @@ static int take_result(struct cursor *cursor, const struct part *part, const str
         bool *to_present = va_arg(cursor->values->list, bool *);
         bool is_present = item->head.type != KNIT_HEAD_NIL;
 
-        if (to_present != NULL)
-            *to_present = is_present;
+        write_later(cursor, to_present, &is_present, sizeof(is_present));
         if (!is_present) {
             skip_pointers(cursor, type);
             return 0;
@@ -632,16 +656,26 @@ static bool read_item(struct knit_span result, struct knit_item *ret_item)
 int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw)
 {
-    struct cursor cursor = {.values = values, .flaw = ret_flaw};
+    struct write few[WRITES_FEW], *many = NULL;
+    struct cursor cursor = {.values = values, .flaw = ret_flaw, .writes = few};
     struct knit_item item;
+    int r = 0;
 
     if (!read_item(result, &item)) {
         *ret_flaw = (struct knit_shape_flaw){.reason = "it is no value of the protocol"};
         return KNIT_SHAPE_E_VALUE;
     }
+    if (shape->result_count > WRITES_FEW / WRITES_PER_RESULT) {
+        cursor.writes = many = calloc(shape->result_count, WRITES_PER_RESULT * sizeof(*many));
+        if (many == NULL)
+            return -ENOMEM;
+    }
     if (shape->is_several)
-        return take_several(&cursor, shape, &item, lent);
-    if (shape->result_count == 0)
-        return 0;
-    return take_result(&cursor, &shape->part[shape->param_count], &item, lent);
+        r = take_several(&cursor, shape, &item, lent);
+    else if (shape->result_count > 0)
+        r = take_result(&cursor, &shape->part[shape->param_count], &item, lent);
+    for (size_t i = 0; r == 0 && i < cursor.writes_count; i++)
+        memcpy(cursor.writes[i].to, cursor.writes[i].bytes, cursor.writes[i].size);
+    free(many);
+    return r;
 }

@@ -61,7 +61,7 @@ int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 
 /* Write a result through the pointers in `values`, which stand behind the arguments; unless the
- * answer is 0, none is written for the value at fault and those after it. Runs of bytes point into
- * `result`, or into what is added to *lent. Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
+ * answer is 0, none is written. Runs of bytes point into `result`, or into what is added to *lent.
+ * Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
 int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw);
