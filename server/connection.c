@@ -24,10 +24,6 @@
 #include "server/router.h"
 
 enum {
-    /* Input of one's own up to this size is copied in front of what is read next, which keeps small
-     * messages in the loop's buffer; beyond it the message is long and read where it is. */
-    COPIED_MAX = 16 * 1024,
-    OWN_MIN = 64 * 1024,
     /* Of one message, before they count as traffic. */
     TRICKLE_BYTES = 4096,
     /* What a connection may do at a time while others wait: some messages cost ten thousand times
@@ -127,7 +123,7 @@ static void leave_lists(struct knit_connection *connection)
     if (connection->lists & KNIT_IN_IDLE)
         TAILQ_REMOVE(&loop->idle, connection, in_idle);
     knit_ahead_forget(connection);
-    connection->lists &= KNIT_IN_WAITING;
+    connection->lists &= KNIT_IN_WAITING | KNIT_IN_LARGE | KNIT_IN_HUNGRY;
 }
 
 void knit_connection_close(struct knit_connection *connection)
@@ -145,6 +141,7 @@ void knit_connection_close(struct knit_connection *connection)
     (void)event_del(&connection->output_event);
     (void)close(connection->fd);
     connection->fd = -1;
+    knit_input_let_go(connection);
     TAILQ_REMOVE(&loop->connections, connection, in_all);
     TAILQ_INSERT_TAIL(&loop->dead, connection, in_all);
     KNIT_COUNT(loop, connections_closed);
@@ -156,7 +153,7 @@ void knit_connection_free(struct knit_connection *connection)
         evbuffer_free(connection->output);
     knit_ahead_free(connection);
     knit_in_flight_fini(&connection->calls);
-    free(connection->input.bytes);
+    knit_input_free(connection);
     free(connection);
 }
 
@@ -168,8 +165,7 @@ void knit_connection_close_soon(struct knit_connection *connection)
         return;
     connection->pauses |= KNIT_PAUSE_CLOSING;
     connection->progress_ns = loop->now_ns;
-    free(connection->input.bytes);
-    connection->input = (struct knit_input){0};
+    knit_input_free(connection);
     knit_ahead_forget(connection);
     if (!(connection->lists & KNIT_IN_WATCHED)) {
         TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
@@ -382,52 +378,6 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
 
 /* ---- input --------------------------------------------------------------------------------- */
 
-/* Room for at least one byte more; input is read in place from now on. */
-static int grow_input(struct knit_input *input)
-{
-    size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
-    uint8_t *bytes;
-
-    if (input->len < input->capacity)
-        return 0;
-    bytes = realloc(input->bytes, capacity);
-    if (!bytes)
-        return -ENOMEM;
-    input->bytes = bytes;
-    input->capacity = capacity;
-    return 0;
-}
-
-static void drop_front(struct knit_input *input, size_t len)
-{
-    input->len -= len;
-    if (input->len == 0) {
-        free(input->bytes);
-        *input = (struct knit_input){0};
-    } else if (len > 0) {
-        memmove(input->bytes, input->bytes + len, input->len);
-    }
-}
-
-/* What is left over of the loop's buffer becomes the connection's own. */
-static int keep(struct knit_input *input, const uint8_t *bytes, size_t len)
-{
-    if (len > input->capacity) {
-        uint8_t *larger = realloc(input->bytes, len);
-
-        if (!larger)
-            return -ENOMEM;
-        input->bytes = larger;
-        input->capacity = len;
-    }
-    if (len > 0)
-        memcpy(input->bytes, bytes, len);
-    input->len = len;
-    if (len == 0)
-        drop_front(input, 0);
-    return 0;
-}
-
 static void end_without_memory(struct knit_connection *connection)
 {
     if (knit_loop_may_complain(connection->loop))
@@ -460,7 +410,8 @@ static ssize_t read_shared(struct knit_connection *connection)
     size_t before = input->len, done;
     ssize_t n;
 
-    n = receive(connection, buffer + before, KNIT_LOOP_READ_BUFFER_BYTES - before);
+    n = receive(connection, buffer + before,
+        knit_input_room(connection, KNIT_LOOP_READ_BUFFER_BYTES - before));
     if (n <= 0)
         return n;
     if (before > 0)
@@ -468,7 +419,7 @@ static ssize_t read_shared(struct knit_connection *connection)
     done = consume(connection, buffer, before + (size_t)n);
     if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
         return n;
-    if (keep(input, buffer + done, before + (size_t)n - done) != 0)
+    if (knit_input_keep(connection, buffer + done, before + (size_t)n - done) != 0)
         end_without_memory(connection);
     return n;
 }
@@ -479,10 +430,14 @@ static ssize_t read_own(struct knit_connection *connection)
     struct knit_input *input = &connection->input;
     size_t done;
     ssize_t n;
+    int r;
 
-    if (grow_input(input) != 0) {
-        end_without_memory(connection);
-        return 1;
+    r = knit_input_grow(connection);
+    if (r != 0) {
+        if (r != KNIT_INPUT_E_LATER)
+            end_without_memory(connection);
+        errno = EAGAIN;
+        return -1;
     }
     n = receive(connection, input->bytes + input->len, input->capacity - input->len);
     if (n <= 0)
@@ -490,7 +445,7 @@ static ssize_t read_own(struct knit_connection *connection)
     input->len += (size_t)n;
     done = consume(connection, input->bytes, input->len);
     if (!connection->is_dead && !(connection->pauses & KNIT_PAUSE_CLOSING))
-        drop_front(input, done);
+        knit_input_drop_front(connection, done);
     return n;
 }
 
@@ -558,13 +513,16 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
         watch(connection, KNIT_WATCH_END);
         return;
     }
-    n = connection->input.len <= COPIED_MAX ? read_shared(connection) : read_own(connection);
+    n = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection)
+                                                       : read_own(connection);
     if (n == 0) {
         end_of_input(connection);
     } else if (n < 0 && errno != EAGAIN) {
         knit_connection_close(connection);
-    } else if (!connection->is_dead && n > 0 && is_traffic(connection, used_before, n)) {
-        touch(connection);
+    } else if (!connection->is_dead && n > 0) {
+        knit_input_touch(connection, (size_t)n);
+        if (is_traffic(connection, used_before, n))
+            touch(connection);
     }
 }
 
@@ -599,7 +557,7 @@ void knit_connection_resume(struct knit_connection *connection)
         done = consume(connection, input->bytes, input->len);
         if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
             return;
-        drop_front(input, done);
+        knit_input_drop_front(connection, done);
     }
     if (connection->pauses == 0 && connection->watch != KNIT_WATCH_INPUT)
         watch(connection, KNIT_WATCH_INPUT);

@@ -13,8 +13,8 @@
  * still written, all of them; its calls are aborted.
  *
  * Threads: its loop's.
- * Limits: message_max_bytes and KNIT_LOOP_READ_BUFFER_BYTES of input; output as output.h says;
- * in_flight_max calls.
+ * Limits: message_max_bytes and KNIT_LOOP_READ_BUFFER_BYTES of input, all together as input.h says;
+ * output as output.h says; in_flight_max calls.
  * Security: everything read is hostile. After a message without boundaries nothing more is read.
  */
 #pragma once
@@ -30,6 +30,7 @@
 #include "proto/scan.h"
 #include "server/access.h"
 #include "server/in_flight.h"
+#include "server/input.h"
 
 struct evbuffer;
 struct knit_ahead;
@@ -43,6 +44,7 @@ enum {
     KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
     KNIT_PAUSE_CLOSING = 16,  /* for good */
     KNIT_PAUSE_TURN = 32,     /* has done enough for now: others have their turn first */
+    KNIT_PAUSE_ROOM = 64,     /* the loop has no room for more of its input */
 };
 
 /* What it waits for. */
@@ -60,13 +62,9 @@ enum {
     KNIT_IN_WATCHED = 4,
     KNIT_IN_WAITING = 8, /* the router's */
     KNIT_IN_IDLE = 16,
-    KNIT_IN_AHEAD = 32, /* the router's */
-};
-
-struct knit_input {
-    uint8_t *bytes; /* what was read and is not consumed; NULL when len is 0 */
-    size_t len;
-    size_t capacity;
+    KNIT_IN_AHEAD = 32,   /* the router's */
+    KNIT_IN_LARGE = 64,   /* of `inputs` */
+    KNIT_IN_HUNGRY = 128, /* likewise */
 };
 
 struct knit_connection {
@@ -77,6 +75,8 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_waiting;
     TAILQ_ENTRY(knit_connection) in_idle;
     TAILQ_ENTRY(knit_connection) in_ahead;
+    TAILQ_ENTRY(knit_connection) in_large;
+    TAILQ_ENTRY(knit_connection) in_hungry;
     struct knit_loop *loop;
     int fd;
     uint8_t lists;  /* KNIT_IN_* */

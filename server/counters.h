@@ -27,7 +27,9 @@
     X(calls_overloaded)                                                                            \
     X(waits_for_slot)                                                                              \
     X(waits_for_reader)                                                                            \
+    X(waits_for_room)                                                                              \
     X(readers_dropped)                                                                             \
+    X(inputs_dropped)                                                                              \
     X(sleeps)
 
 struct knit_counters {

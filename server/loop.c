@@ -125,9 +125,11 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
             KNIT_LOG_NUMBER("lines", loop->complaints - COMPLAINTS_A_SECOND));
     loop->complaints = 0;
     sweep_watched(loop);
+    knit_inputs_sweep(loop);
     if (loop->all->settings->idle_timeout_s > 0)
         sweep_idle(loop);
-    if (!TAILQ_EMPTY(&loop->watched) || !TAILQ_EMPTY(&loop->idle))
+    if (!TAILQ_EMPTY(&loop->watched) || !TAILQ_EMPTY(&loop->idle) ||
+        !TAILQ_EMPTY(&loop->inputs.hungry))
         knit_loop_watch(loop);
 }
 
@@ -483,6 +485,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     TAILQ_INIT(&loop->watched);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
+    knit_inputs_init(&loop->inputs);
     knit_buffer_init(&loop->scratch, SCRATCH_MAX);
     r = make_parts(loop);
     if (r == 0)

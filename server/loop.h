@@ -31,6 +31,7 @@
 #include "server/counters.h"
 #include "server/departures.h"
 #include "server/hint.h"
+#include "server/input.h"
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/router.h"
@@ -84,6 +85,7 @@ struct knit_loop {
     struct knit_connections watched; /* a slow reader, or closing: looked at by the sweep */
     struct knit_connections idle;    /* all others, longest idle first; with idle_timeout_s alone */
     struct knit_connections dead;
+    struct knit_inputs inputs;
 
     uint8_t *read_buffer;
     struct knit_buffer scratch; /* for the message that is encoded just now */

@@ -388,7 +388,7 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
 
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
-    static const uint64_t message_overhead = 64 * 1024;
+    static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
     uint64_t eighth = settings->payload_max_bytes / 8;
     size_t balancer_row = row_of(knit_setting_by_key("pool", "balancer"));
 
@@ -400,6 +400,9 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         settings->max_payload_bytes = eighth;
     if (settings->message_max_bytes == KNIT_AUTO)
         settings->message_max_bytes = settings->max_payload_bytes + message_overhead;
+    if (settings->input_max_bytes == KNIT_AUTO)
+        settings->input_max_bytes =
+            within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
     if (settings->balancer > KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM)
         settings->balancer = KNIT_BALANCER_CHOICE_ROBIN_ROUND;
     if (settings->steal == KNIT_AUTO)
@@ -411,6 +414,12 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             "pool.max_payload_bytes: expected at most %llu, an eighth of payload_max_bytes, not "
             "%llu",
             (unsigned long long)eighth, (unsigned long long)settings->max_payload_bytes);
+    if (settings->input_max_bytes < 4 * settings->message_max_bytes)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
+            "%llu",
+            (unsigned long long)(4 * settings->message_max_bytes),
+            (unsigned long long)settings->input_max_bytes);
     if (settings->payload_initial_bytes > settings->payload_max_bytes)
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
             "pool.payload_initial_bytes: expected at most payload_max_bytes, %llu, not %llu",

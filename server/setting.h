@@ -94,6 +94,7 @@ struct knit_settings {
     uint64_t threads_io;
     uint64_t max_connections;
     uint64_t message_max_bytes;
+    uint64_t input_max_bytes;
     uint64_t in_flight_max;
     uint64_t output_max_bytes;
     uint64_t output_stall_s;

@@ -46,6 +46,13 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "message_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(message_max_bytes), 4 * KIB,
         GIB - 1, NULL, "auto", "BYTES",
         "Longest message taken from a connection; auto is max_payload_bytes and 64 KiB more."},
+    {"server", "input_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(input_max_bytes), MIB,
+        1024 * GIB, NULL, "auto", "BYTES",
+        "Input that each event loop holds for its connections, of messages that are not whole or "
+        "must wait. When it is used up, connections that hold some and have sent next to "
+        "nothing for a second are closed; without such, others are not read. Auto is 256 MiB, or "
+        "four of the "
+        "longest messages if that is more."},
     {"server", "in_flight_max", NULL, KNIT_SETTING_NUMBER, AT(in_flight_max), 1, 16384, NULL,
         "1024", "COUNT", "Calls one connection may have in flight before it is no longer read."},
     {"server", "output_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_max_bytes), 4 * KIB, GIB,

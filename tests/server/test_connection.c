@@ -208,6 +208,68 @@ static void a_question_that_wants_no_answer_gets_no_work(void **state)
     turns_fini(&turns);
 }
 
+enum { PART_BYTES = 300 * 1024 };
+
+/* The first PART_BYTES of a message of 900,000: it is charged with the longest, 1 MiB. */
+static void begin_message(struct turns_caller *caller)
+{
+    static const uint8_t head[] = {
+        0x94, 0, 1, 0xa4, 'e', 'c', 'h', 'o', 0x91, 0xc6, 0, 0x0d, 0xbb, 0xa0};
+    static const uint8_t zeros[16 * 1024];
+    size_t sent = sizeof head;
+
+    assert_int_equal(send(caller->fd, head, sizeof head, 0), sizeof head);
+    while (sent < PART_BYTES) {
+        ssize_t n = send(caller->fd, zeros, sizeof zeros, MSG_NOSIGNAL);
+
+        sent += n > 0 ? (size_t)n : 0;
+        (void)turns_turn(caller->turns);
+    }
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(caller->turns) && caller->connection->input.charged_bytes == 1 << 20, 10000));
+}
+
+/* Two messages that do not go on take all the room there is; a third one waits until one of them
+ * has been silent for a while, or its caller leaves. */
+static void messages_that_never_end_do_not_keep_others_out(void **state)
+{
+    (void)state;
+    for (int leaves = 0; leaves <= 1; leaves++) {
+        struct turns turns;
+        struct turns_caller first, second, third;
+
+        turns_init(&turns);
+        turns.settings.input_max_bytes = 2 << 20;
+        turns_connect(&turns, &first);
+        turns_connect(&turns, &second);
+        turns_connect(&turns, &third);
+        begin_message(&first);
+        begin_message(&second);
+        assert_true(turns_request(&third, "echo", 150000, 1, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && third.connection->pauses == KNIT_PAUSE_ROOM, 10000));
+        assert_int_equal(turns.loop.inputs.charged_bytes, 2 << 20);
+        if (leaves) {
+            turns_leave(&second);
+        } else {
+            first.connection->input.heard_ns -= UINT64_C(2000000000);
+            knit_inputs_sweep(&turns.loop);
+        }
+        turns_expect(&third, 1);
+        assert_int_equal(third.code, 0);
+        assert_int_equal(turns.loop.inputs.charged_bytes, 1 << 20);
+        assert_int_equal(knit_counter_read(&turns.loop.counters.connections_closed), 1);
+        assert_int_equal(knit_counter_read(&turns.loop.counters.inputs_dropped), !leaves);
+        turns_leave(&first);
+        if (!leaves)
+            turns_leave(&second);
+        turns_leave(&third);
+        assert_int_equal(turns.loop.inputs.charged_bytes, 0);
+        assert_true(TAILQ_EMPTY(&turns.loop.inputs.large));
+        turns_fini(&turns);
+    }
+}
+
 /* After the last word the stream ends, and what the caller still sends does not reset it. */
 static void a_stream_without_boundaries_ends(void **state)
 {
@@ -256,6 +318,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_leaves_while_it_is_not_read_is_noticed),
         cmocka_unit_test(a_flood_of_messages_lets_others_have_their_turns),
         cmocka_unit_test(a_question_that_wants_no_answer_gets_no_work),
+        cmocka_unit_test(messages_that_never_end_do_not_keep_others_out),
         cmocka_unit_test(a_stream_without_boundaries_ends),
         cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
     };

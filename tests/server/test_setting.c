@@ -67,6 +67,7 @@ static void defaults_are_what_the_table_says(void **state)
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.max_payload_bytes, 8 << 20);
     assert_int_equal(settings.message_max_bytes, (8 << 20) + (64 << 10));
+    assert_int_equal(settings.input_max_bytes, 256 << 20);
     assert_true(settings.workers >= 2);
     assert_int_equal(settings.steal, 1);
     knit_settings_fini(&settings);
@@ -192,6 +193,19 @@ static void what_does_not_go_together_is_refused(void **state)
         set(&settings, knit_setting_by_key("pool", "payload_initial_bytes"), "65MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("payload_initial_bytes");
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(set(&settings, knit_setting_by_key("server", "input_max_bytes"), "32MiB"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("input_max_bytes");
+    knit_settings_fini(&settings);
+
+    init(&settings);
+    assert_int_equal(
+        set(&settings, knit_setting_by_key("server", "message_max_bytes"), "512MiB"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.input_max_bytes, UINT64_C(2) << 30);
     knit_settings_fini(&settings);
 }
 

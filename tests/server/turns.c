@@ -89,6 +89,7 @@ void turns_init(struct turns *turns)
     TAILQ_INIT(&loop->watched);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
+    knit_inputs_init(&loop->inputs);
     knit_buffer_init(&loop->scratch, 1 << 22);
     lanes_start_worker(&turns->lanes, 0, 5);
 }

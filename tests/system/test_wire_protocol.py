@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's own half of the protocol: hello, ping, limits, and what malformed input gets. No task is called."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -333,6 +334,36 @@ class Connections(Case):
         with Daemon(idle_timeout_s=1) as daemon, daemon.tcp() as rpc:
             rpc.call('$/ping')
             self.assertTrue(rpc.is_closed_by_peer())
+
+    def test_begun_messages_do_not_take_all_memory(self):
+        size = 900000
+        part = b'\x94\x00\x01\xa6$/ping\x91\xdb' + size.to_bytes(4, 'big') + b'x' * (size - 100000)
+
+        def begin(rpc):
+            try:
+                rpc.send(part)
+            except OSError:
+                pass  # closed for others' sake, that is the point
+
+        with Daemon(threads_io=1, message_max_bytes='1MiB', input_max_bytes='4MiB') as daemon:
+            before = daemon.memory_kb()
+            with contextlib.ExitStack() as stack:
+                begun = [stack.enter_context(connect()) for _, connect in daemon.transports() for _ in range(8)]
+                senders = [threading.Thread(target=begin, args=(rpc,)) for rpc in begun]
+                for sender in senders:
+                    sender.start()
+                with daemon.tcp() as rpc:
+                    self.assertEqual(rpc.call('$/ping', 'y' * size), 'y' * size)
+                self.assertLess(daemon.memory_kb() - before, 10 * 1024)
+                for rpc in begun:
+                    rpc.sock.shutdown(socket.SHUT_RDWR)
+                for sender in senders:
+                    sender.join()
+            with daemon.tcp() as rpc:
+                loops = rpc.call('$/stats')['loops']
+                self.assertGreater(loops['inputs_dropped'], 0)
+                self.assertGreater(loops['waits_for_room'], 0)
+                self.assertEqual(rpc.call('$/ping', 'y' * size), 'y' * size)
 
     def test_connections_are_dealt_to_all_loops(self):
         with Daemon(threads_io=3) as daemon:
