@@ -233,6 +233,13 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
     knit_connection_close_soon(connection);
 }
 
+/* The error is the one response of that msgid: the call is aborted and not answered. */
+static void end_for_msgid(struct knit_connection *connection)
+{
+    knit_router_forget(connection);
+    end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
+}
+
 /* Well-formed, but more than we take. */
 static void refuse_message(struct knit_connection *connection)
 {
@@ -241,6 +248,13 @@ static void refuse_message(struct knit_connection *connection)
         scan->refused == KNIT_TOO_DEEP ? "the message nests too deep" : "the message is too large";
     struct knit_failure failure = knit_failure(scan->refused, text);
 
+    uint32_t slot;
+
+    if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
+        knit_in_flight_find(&connection->calls, scan->msgid, &slot)) {
+        end_for_msgid(connection);
+        return;
+    }
     KNIT_COUNT(connection->loop, messages_bad);
     if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
         return;
@@ -265,7 +279,7 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
     }
     if (message->kind == KNIT_MESSAGE_REQUEST &&
         knit_in_flight_find(&connection->calls, message->msgid, &slot)) {
-        end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
+        end_for_msgid(connection);
         return true;
     }
     if (knit_method_is_ours(message)) {

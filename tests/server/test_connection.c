@@ -307,6 +307,33 @@ static void a_msgid_twice_in_flight_ends_the_stream_and_the_calls(void **state)
     turns_fini(&turns);
 }
 
+/* Also one that is refused before anybody looks at its method; and the call that has the msgid does
+ * not answer after the error. */
+static void a_msgid_twice_in_flight_gets_one_response(void **state)
+{
+    (void)state;
+    for (size_t len = 1; len <= 3000; len += 2999) {
+        struct turns turns;
+        struct turns_caller caller;
+
+        turns_init(&turns);
+        turns.settings.message_max_bytes = 1000;
+        turns_connect(&turns, &caller);
+        assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && atomic_load_explicit(&turns.lanes.at_gate,
+                                                              memory_order_acquire) == 1,
+            10000));
+        assert_true(turns_request(&caller, "gate", len, 7, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+        /* The gate stays shut. */
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+        assert_int_equal(caller.responses, 1);
+        assert_int_equal(caller.code, KNIT_BAD_MESSAGE);
+        turns_leave(&caller);
+        turns_fini(&turns);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +348,7 @@ int main(void)
         cmocka_unit_test(messages_that_never_end_do_not_keep_others_out),
         cmocka_unit_test(a_stream_without_boundaries_ends),
         cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
+        cmocka_unit_test(a_msgid_twice_in_flight_gets_one_response),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
