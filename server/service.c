@@ -599,15 +599,16 @@ static int start(struct service *service, const char *ready_file, struct knit_se
 {
     int r = knit_access_init(&service->access, service->settings, why);
 
-    /* A former daemon's must not be taken for ours. */
-    if (ready_file)
-        (void)unlink(ready_file);
     if (r == 0)
         r = watch_for_end(service, why);
     if (r == 0)
         r = make_base(service, why);
     if (r == 0)
         r = open_sockets(service, why);
+    /* A former daemon's must not be taken for ours. Its sockets are ours now, so it is none that
+     * runs. */
+    if (r == 0 && ready_file)
+        (void)unlink(ready_file);
     if (r == 0)
         r = open_pool(service, why);
     if (r == 0)

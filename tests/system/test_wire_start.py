@@ -136,9 +136,11 @@ class Refused(Case):
 class Twice(Case):
     def test_the_second_daemon_on_a_socket_is_refused_and_harms_nothing(self):
         with Daemon() as first:
-            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={first.socket}')
+            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={first.socket}',
+                       f'--ready-file={first.ready_file}')
             self.assertEqual(done.returncode, START)
             self.assertIn('served by another knittingd', done.stderr)
+            self.assertTrue(os.path.exists(first.ready_file))
             with first.unix() as rpc:
                 self.assertEqual(rpc.call('$/ping', 1), 1)
 
