@@ -6,6 +6,8 @@
 #include "fastpath/pool.h"
 #include "server/log.h"
 
+enum { CONDEMNED_A_SECOND = 10 };
+
 void knit_pool_log_output(
     struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
 {
@@ -50,7 +52,7 @@ static void log_death(
 }
 
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
-    const struct knit_pool_event *event)
+    const struct knit_pool_event *event, uint32_t *condemned)
 {
     switch (event->kind) {
     case KNIT_POOL_WORKER_STARTED:
@@ -80,8 +82,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             KNIT_LOG_TEXT("task", task_name(pool, event->task)));
         break;
     case KNIT_POOL_SESSION_CONDEMNED:
-        knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
-            KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
+        if ((*condemned)++ < CONDEMNED_A_SECOND)
+            knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
+                KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
         break;
     case KNIT_POOL_DEGRADED:
         knit_log(log, event->again ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
@@ -100,4 +103,12 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
     case KNIT_POOL_STOPPED:
         break;
     }
+}
+
+void knit_pool_log_end_second(struct knit_log *log, uint32_t *condemned)
+{
+    if (*condemned > CONDEMNED_A_SECOND)
+        knit_log(log, KNIT_LOG_WARNING, "more sessions ended for their memory",
+            KNIT_LOG_NUMBER("lines_left_out", *condemned - CONDEMNED_A_SECOND));
+    *condemned = 0;
 }

@@ -56,6 +56,8 @@ struct service {
     struct event_base *base;
     struct event *signals[4];
     struct event *pool_event;
+    struct event *second_event; /* after a session was condemned */
+    uint32_t condemned;         /* since that was last set */
     struct event *outbox_event;
     struct knit_mailbox outbox;
 
@@ -409,11 +411,24 @@ static void on_output(
 
 static void on_pool_event(void *arg, const struct knit_pool_event *event)
 {
+    static const struct timeval second = {1, 0};
     struct service *service = arg;
 
-    knit_pool_log_event(&service->log, service->pool, service->settings->debug_bits, event);
-    if (event->kind == KNIT_POOL_SESSION_CONDEMNED)
-        tell_all(service, KNIT_LETTER_CONDEMNED, event->session);
+    knit_pool_log_event(
+        &service->log, service->pool, service->settings->debug_bits, event, &service->condemned);
+    if (event->kind != KNIT_POOL_SESSION_CONDEMNED)
+        return;
+    tell_all(service, KNIT_LETTER_CONDEMNED, event->session);
+    if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
+        (void)event_add(service->second_event, &second);
+}
+
+static void on_second(evutil_socket_t fd, short events, void *arg)
+{
+    struct service *service = arg;
+
+    (void)fd, (void)events;
+    knit_pool_log_end_second(&service->log, &service->condemned);
 }
 
 static void on_pool(evutil_socket_t fd, short events, void *arg)
@@ -551,7 +566,9 @@ static int make_base(struct service *service, struct knit_sentence *why)
         return refuse_memory(why);
     service->outbox_event =
         event_new(service->base, service->outbox.read_fd, EV_READ | EV_PERSIST, on_outbox, service);
-    if (!service->outbox_event || event_add(service->outbox_event, NULL) < 0)
+    service->second_event = evtimer_new(service->base, on_second, service);
+    if (!service->outbox_event || !service->second_event ||
+        event_add(service->outbox_event, NULL) < 0)
         return refuse_memory(why);
     return 0;
 }
@@ -640,6 +657,8 @@ static void stop(struct service *service)
         knit_pool_log_lane(&service->log, service->pool, i);
     free_event(&service->pool_event);
     service->pool = knit_pool_free(service->pool);
+    knit_pool_log_end_second(&service->log, &service->condemned);
+    free_event(&service->second_event);
     close_sockets(service);
     for (size_t i = 0; i < sizeof service->signals / sizeof *service->signals; i++)
         free_event(&service->signals[i]);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the pool reports because callers brought it about cannot fill a disk. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fastpath/pool.h"
+#include "server/log.h"
+#include "server/pool_log.h"
+
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+
+    while ((text = strchr(text, '\n'))) {
+        lines++;
+        text++;
+    }
+    return lines;
+}
+
+static void condemned_sessions_get_some_lines_a_second_and_a_count(void **state)
+{
+    const struct knit_pool_event event = {
+        .kind = KNIT_POOL_SESSION_CONDEMNED, .session = 7, .text = "a cell's word"};
+    char text[65536] = "";
+    uint32_t condemned = 0;
+    struct knit_log log;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    knit_log_init(&log, fds[1], KNIT_LOG_INFO);
+    for (int i = 0; i < 100; i++)
+        knit_pool_log_event(&log, NULL, 0, &event, &condemned);
+    assert_true(read(fds[0], text, sizeof text - 1) > 0);
+    assert_int_equal(lines_of(text), 10);
+    assert_non_null(strstr(text, "session=7 reason=\"a cell's word\""));
+
+    knit_pool_log_end_second(&log, &condemned);
+    knit_pool_log_event(&log, NULL, 0, &event, &condemned);
+    knit_pool_log_end_second(&log, &condemned);
+    memset(text, 0, sizeof text);
+    assert_true(read(fds[0], text, sizeof text - 1) > 0);
+    assert_int_equal(lines_of(text), 2);
+    assert_non_null(strstr(text, "lines_left_out=90\n"));
+    knit_log_fini(&log);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(condemned_sessions_get_some_lines_a_second_and_a_count),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
