@@ -14,6 +14,7 @@
 #include "proto/message.h"
 #include "server/connection.h"
 #include "server/loop.h"
+#include "server/method.h"
 #include "server/output.h"
 #include "server/router.h"
 
@@ -149,6 +150,46 @@ static void lower(uint64_t *next_ns, uint64_t deadline_ns)
         *next_ns = deadline_ns;
 }
 
+static void settle(
+    struct knit_connection *connection, struct entry *entry, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    failure.started = KNIT_STARTED_NO;
+    entry->state = ENTRY_SETTLED;
+    KNIT_COUNT(connection->loop, requests);
+    knit_output_failure(connection, entry->msgid, &failure);
+}
+
+/* The call that waits under this number. */
+static struct entry *find(struct knit_ahead *ahead, uint32_t msgid)
+{
+    for (uint32_t i = ahead->first; i < ahead->end; i++)
+        if (ahead->entries[i].state == ENTRY_CALL && ahead->entries[i].msgid == msgid)
+            return &ahead->entries[i];
+    return NULL;
+}
+
+/* Carried out ahead of its turn. Where that must be said to its sender, or where it met nothing, it
+ * is once more at the front: until then no later call of the same number is in flight. */
+static void cancel(struct knit_connection *connection, const struct knit_message *message,
+    struct entry *entry, uint32_t msgid)
+{
+    struct entry *target;
+
+    if (!knit_router_cancel(connection, msgid)) {
+        target = find(connection->ahead, msgid);
+        if (!target)
+            return;
+        KNIT_COUNT(connection->loop, calls_cancelled);
+        settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
+        if (knit_ahead_is_settled(connection))
+            knit_router_stop_waiting(connection);
+    }
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION)
+        entry->state = ENTRY_SETTLED;
+}
+
 /* The message behind the entries, which is whole, becomes one. */
 static void note(struct knit_connection *connection, bool is_refused)
 {
@@ -156,6 +197,7 @@ static void note(struct knit_connection *connection, bool is_refused)
     struct entry *entry = &ahead->entries[ahead->end++];
     struct knit_message message;
     const char *reason;
+    uint32_t msgid;
 
     *entry = (struct entry){.since_ns = connection->received_ns,
         .deadline_ns = UINT64_MAX,
@@ -163,7 +205,11 @@ static void note(struct knit_connection *connection, bool is_refused)
     if (is_refused || knit_message_parse(connection->input.bytes + ahead->bytes, ahead->fed,
                           &ahead->scan, &message, &reason) != 0)
         return;
-    if (message.kind != KNIT_MESSAGE_REQUEST)
+    if (knit_method_cancels(&message, &msgid)) {
+        cancel(connection, &message, entry, msgid);
+        return;
+    }
+    if (message.kind != KNIT_MESSAGE_REQUEST || knit_method_is_ours(&message))
         return;
     entry->state = ENTRY_CALL;
     entry->msgid = message.msgid;
@@ -176,7 +222,7 @@ static void look(struct knit_connection *connection)
     struct knit_ahead *ahead = connection->ahead;
     const struct knit_input *input = &connection->input;
 
-    while (!ahead->is_over && count_of(ahead) < ENTRIES_MAX &&
+    while (!connection->is_dead && !ahead->is_over && count_of(ahead) < ENTRIES_MAX &&
            ahead->bytes + ahead->fed < input->len && make_room(ahead)) {
         size_t at = ahead->bytes + ahead->fed, used;
         int r = knit_scan_feed(&ahead->scan, input->bytes + at, input->len - at, &used);
@@ -210,17 +256,6 @@ void knit_ahead_turn(struct knit_router *router)
 }
 
 /* ---- settling ------------------------------------------------------------------------------ */
-
-static void settle(
-    struct knit_connection *connection, struct entry *entry, uint32_t code, const char *text)
-{
-    struct knit_failure failure = knit_failure(code, text);
-
-    failure.started = KNIT_STARTED_NO;
-    entry->state = ENTRY_SETTLED;
-    KNIT_COUNT(connection->loop, requests);
-    knit_output_failure(connection, entry->msgid, &failure);
-}
 
 static void expire(struct knit_connection *connection)
 {

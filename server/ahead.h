@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stands in the input of a connection that waits for a slot.
  *
- * Requests are dispatched in the order in which they came, so those behind one that waits wait too.
- * Their timeouts run all the same: each is looked at once when the wait begins, and when its time
- * is over it is answered where it stands and passed over when it gets to the front.
+ * Requests are dispatched in the order in which they came, so those behind one that waits wait
+ * too.
+ * What cannot wait is seen to all the same, by a look at each message when the wait begins or when
+ * it comes. A `$/cancel` is carried out at once, for calls in flight and for those that stand
+ * before it. Timeouts run: a request whose time is over is answered where it stands. What got its
+ * outcome this way is passed over at the front. So that a `$/cancel` is seen, a connection that
+ * waits is read until it has KNIT_AHEAD_BYTES.
  *
  * What was looked at is a queue beside the input, an entry for each whole message from the front
  * on. It exists while its connection waits, and costs nobody else anything.
@@ -16,6 +20,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define KNIT_AHEAD_BYTES (64u * 1024)
 
 struct knit_ahead;
 struct knit_connection;

@@ -508,6 +508,13 @@ static void end_of_input(struct knit_connection *connection)
     watch(connection, KNIT_WATCH_ERROR);
 }
 
+/* It waits for slots alone, and what comes may be a `$/cancel`. */
+static bool reads_ahead(const struct knit_connection *connection)
+{
+    return (connection->pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
+           connection->input.len < KNIT_AHEAD_BYTES;
+}
+
 static void on_input(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_connection *connection = arg;
@@ -522,13 +529,15 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     }
     if (connection->pauses == KNIT_PAUSE_TURN)
         return;
-    if (connection->pauses != 0) {
+    if (connection->pauses != 0 && !reads_ahead(connection)) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
         watch(connection, KNIT_WATCH_END);
         return;
     }
     n = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection)
                                                        : read_own(connection);
+    if (n > 0 && connection->pauses != 0 && reads_ahead(connection))
+        knit_ahead_begin(connection);
     if (n == 0) {
         end_of_input(connection);
     } else if (n < 0 && errno != EAGAIN) {

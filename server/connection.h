@@ -7,7 +7,8 @@
  * structure. A large message is read straight into the connection's own memory.
  *
  * Why a connection is not read just now is a set of KNIT_PAUSE_* bits; when the last one goes the
- * loop resumes it. While it is not read, it still notices that its peer has gone.
+ * loop resumes it. One that waits for slots alone is read a little further, see ahead.h. While a
+ * connection is not read, it still notices that its peer has gone.
  *
  * The end of the peer's stream means that the caller wants no more: replies that are there are
  * still written, all of them; its calls are aborted.

@@ -59,6 +59,15 @@ static struct knit_span principal_of(
     return knit_span_text(text);
 }
 
+/* What it may have in flight for as long as nobody else takes slots. */
+static uint64_t in_flight_of(const struct knit_connection *connection)
+{
+    uint64_t max = connection->loop->all->settings->in_flight_max;
+    uint64_t share = knit_router_share(&connection->loop->router);
+
+    return share < max ? share : max;
+}
+
 static void say_hello(struct knit_connection *connection, const struct knit_message *message)
 {
     const struct knit_loops *all = connection->loop->all;
@@ -68,7 +77,7 @@ static void say_hello(struct knit_connection *connection, const struct knit_mess
         .epoch = knit_registry_epoch(knit_pool_registry(all->pool)),
         .message_bytes = all->settings->message_max_bytes,
         .depth = KNIT_DEPTH_MAX,
-        .in_flight = all->settings->in_flight_max,
+        .in_flight = in_flight_of(connection),
         .output_bytes = all->settings->output_max_bytes};
     struct knit_buffer *scratch = &connection->loop->scratch;
     char principal[PRINCIPAL_MAX];
@@ -162,19 +171,30 @@ static void list_tasks(struct knit_connection *connection, const struct knit_mes
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
 
-static void cancel(struct knit_connection *connection, const struct knit_message *message)
+bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid)
 {
-    static const uint8_t nil = 0xc0;
     struct knit_walk walk;
     struct knit_item item;
     uint64_t msgid;
 
-    if (knit_walk_array(&walk, message->params) != 0 || knit_walk_next(&walk, &item) != 0 ||
-        !knit_item_uint(&item, &msgid) || msgid > UINT32_MAX) {
+    if (message->kind == KNIT_MESSAGE_RESPONSE || !knit_span_is(message->method.name, "$/cancel") ||
+        knit_walk_array(&walk, message->params) != 0 || knit_walk_next(&walk, &item) != 0 ||
+        !knit_item_uint(&item, &msgid) || msgid > UINT32_MAX)
+        return false;
+    *ret_msgid = (uint32_t)msgid;
+    return true;
+}
+
+static void cancel(struct knit_connection *connection, const struct knit_message *message)
+{
+    static const uint8_t nil = 0xc0;
+    uint32_t msgid;
+
+    if (!knit_method_cancels(message, &msgid)) {
         refuse(connection, message, KNIT_BAD_ARGUMENT, "$/cancel: expected [msgid]");
         return;
     }
-    knit_router_cancel(connection, (uint32_t)msgid);
+    (void)knit_router_cancel(connection, msgid);
     answer(connection, message, knit_span(&nil, 1));
 }
 

@@ -272,6 +272,14 @@ static bool has_share(const struct knit_connection *connection)
     return own == 0 || (free > reserve && own < SHARE * (free - reserve));
 }
 
+/* The first number that has_share() turns down. */
+uint32_t knit_router_share(const struct knit_router *router)
+{
+    uint32_t shared = router->slots - router->slots / RESERVE_PART;
+
+    return (SHARE * shared + SHARE) / (SHARE + 1);
+}
+
 void knit_router_give_back(struct knit_connection *connection)
 {
     connection->further_slots--;
@@ -483,18 +491,19 @@ static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, con
     return true;
 }
 
-void knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
+bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
 {
     struct knit_router *router = &connection->loop->router;
     uint32_t slot;
 
     if (!knit_in_flight_find(&connection->calls, msgid, &slot))
-        return;
+        return false;
     KNIT_COUNT(connection->loop, calls_cancelled);
     /* What has not started will not start, so its caller need not wait for a worker to say so. */
     if (has_started(router, slot) ||
         !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
         knit_session_abort(session_of(router), slot);
+    return true;
 }
 
 static void time_out(struct knit_router *router, uint32_t slot, const char *text)

@@ -79,8 +79,11 @@ uint64_t knit_router_deadline(const struct knit_connection *connection,
 /* The message that waited at the connection's front need not: go on behind it. */
 void knit_router_stop_waiting(struct knit_connection *connection);
 
-/* `$/cancel`. Unknown ids are passed over: the response may be on its way. */
-void knit_router_cancel(struct knit_connection *connection, uint32_t msgid);
+/* Slots that a connection may have when no other has any. */
+uint32_t knit_router_share(const struct knit_router *router);
+
+/* `$/cancel`. False: no call of that id is in flight; its response may be on its way. */
+bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid);
 
 /* The connection is going: abort its calls, forget that it waits. */
 void knit_router_forget(struct knit_connection *connection);

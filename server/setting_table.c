@@ -54,7 +54,9 @@ const struct knit_setting knit_setting_table[] = {
         "four of the "
         "longest messages if that is more."},
     {"server", "in_flight_max", NULL, KNIT_SETTING_NUMBER, AT(in_flight_max), 1, 16384, NULL,
-        "1024", "COUNT", "Calls one connection may have in flight before it is no longer read."},
+        "1024", "COUNT",
+        "Calls one connection may have in flight before its next ones wait; never more than its "
+        "share of the slots."},
     {"server", "output_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_max_bytes), 4 * KIB, GIB,
         NULL, "4MiB", "BYTES",
         "Replies that may wait for a slow reader before its requests are no longer read."},

@@ -47,6 +47,7 @@ static void a_connection_has_a_share_of_the_slots(void **state)
                             second.connection->pauses == KNIT_PAUSE_IN_FLIGHT,
             10000));
     assert_true(greedy.connection->calls.count <= SHARE_ALONE);
+    assert_int_equal(knit_router_share(&turns.loop.router), SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
     assert_true(TAILQ_EMPTY(&turns.loop.router.waiting));
     assert_true(turns_request(&modest, "echo", 1, 1, 1, NULL));
@@ -233,6 +234,52 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     turns_fini(&turns);
 }
 
+static void cancel(struct turns_caller *caller, uint8_t msgid)
+{
+    const uint8_t message[] = {
+        0x93, 0x02, 0xa8, '$', '/', 'c', 'a', 'n', 'c', 'e', 'l', 0x91, 0xcc, msgid};
+
+    assert_int_equal(send(caller->fd, message, sizeof message, MSG_NOSIGNAL), sizeof message);
+}
+
+/* Whether it was sent with the calls or later, for one in flight or one that waits. */
+static void a_cancel_does_not_wait_behind_what_waits(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &caller);
+    block(&turns, &caller);
+    assert_true(turns_request(&caller, "echo", 1, 1, 100, NULL));
+    cancel(&caller, 1);
+    cancel(&caller, 90);
+    cancel(&caller, 91);
+    turns_expect(&caller, 3);
+    assert_int_equal(caller.code, KNIT_CANCELLED);
+    assert_int_equal(caller.msgid, 91);
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+    cancel(&caller, 92);
+    turns_expect(&caller, 4);
+    assert_int_equal(caller.msgid, 92);
+    /* A number that stands behind it is another call's. */
+    cancel(&caller, 150);
+    assert_true(turns_request(&caller, "echo", 1, 150, 1, NULL));
+    for (uint8_t msgid = 2; msgid < 90; msgid++)
+        cancel(&caller, msgid);
+    turns_expect(&caller, 92);
+    assert_int_equal(caller.msgid, 89);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_cancelled), 92);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&caller, 102);
+    assert_int_equal(caller.code, 0);
+    assert_int_equal(caller.msgid, 150);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
 /* What its caller no longer waits for takes a slot of the connection's share all the same. */
 static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
 {
@@ -308,6 +355,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_a_slot_is_answered_at_its_deadline),
         cmocka_unit_test(the_first_that_waits_may_be_overdue),
         cmocka_unit_test(what_is_cancelled_in_the_queue_is_answered_at_once),
+        cmocka_unit_test(a_cancel_does_not_wait_behind_what_waits),
         cmocka_unit_test(what_is_cancelled_counts_until_its_slot_is_free),
         cmocka_unit_test(what_cannot_be_is_refused_and_takes_no_slot),
     };

@@ -347,9 +347,31 @@ class Waiting(Case):
 
     def test_a_connection_at_its_limit_can_cancel(self):
         with Daemon(workers=1, in_flight_max=2) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
             ids = [rpc.request('sleep', 20000) for _ in range(2)]
             rpc.notify('$/cancel', ids[1])
             self.assert_fails(CANCELLED, rpc.result, ids[1])
+            waiting = rpc.request('sleep', 1), rpc.request('sleep', 1), rpc.request('sleep', 1)
+            rpc.notify('$/cancel', waiting[2])
+            self.assertEqual(self.assert_fails(CANCELLED, rpc.result, waiting[2]).details['started'], 'no')
+            rpc.notify('$/cancel', ids[0])
+            self.assert_fails(CANCELLED, rpc.result, ids[0])
+            self.assertIsNone(rpc.result(waiting[0]))
+            self.assertIsNone(rpc.result(waiting[1]))
+
+    def test_hello_announces_what_may_be_in_flight(self):
+        for slots in (16, 17, 18, 64, 1000):
+            with Daemon(workers=1, threads_io=1, slots=slots) as daemon, daemon.tcp() as rpc:
+                share = rpc.hello()['limits']['in_flight']
+                held = [rpc.request('sleep', 20000) for _ in range(share + 1)]
+                wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'the connection to wait')
+                self.assertEqual(daemon.stats()['loops']['calls_published'], share)
+                for msgid in held:
+                    rpc.notify('$/cancel', msgid)
+                for msgid in held:
+                    self.assert_fails(CANCELLED, rpc.result, msgid)
+        with Daemon(workers=1, in_flight_max=7) as daemon, daemon.tcp() as rpc:
+            self.assertEqual(rpc.hello()['limits']['in_flight'], 7)
 
     def test_a_connection_at_its_limit_may_be_given_up(self):
         """Closed with a reply unread it is reset, also where it is a unix socket."""
