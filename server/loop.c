@@ -88,15 +88,10 @@ static void sweep_watched(struct knit_loop *loop)
         if (connection->is_lingering ? since_ns < LINGER_S * UINT64_C(1000000000)
                                      : since_ns < stall_ns)
             continue;
-        if (!connection->is_lingering) {
-            KNIT_COUNT(loop, readers_dropped);
-            if (knit_loop_may_complain(loop))
-                knit_log(loop->all->log, KNIT_LOG_WARNING,
-                    "connection closed: its peer does not read",
-                    KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
-                    KNIT_LOG_NUMBER("fd", connection->fd));
-        }
-        knit_connection_close(connection);
+        if (connection->is_lingering)
+            knit_connection_close(connection);
+        else
+            knit_output_drop_reader(connection);
     }
 }
 
@@ -126,6 +121,7 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     loop->complaints = 0;
     sweep_watched(loop);
     knit_inputs_sweep(loop);
+    knit_output_make_room(loop);
     if (loop->all->settings->idle_timeout_s > 0)
         sweep_idle(loop);
     if (!TAILQ_EMPTY(&loop->watched) || !TAILQ_EMPTY(&loop->idle) ||

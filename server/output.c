@@ -21,6 +21,8 @@ enum {
     PINNED_SHARE = 8,              /* an eighth of an arena for one connection, then it copies */
     PINNED_SHARE_ALL = 2,          /* half of an arena for all of them */
     COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
+    MOVED_MIN = 64 * 1024,         /* fewer are a trickle */
+    CROWDED_STALL_NS = 1000000000, /* for a reader to take that much when others need room */
 };
 
 size_t knit_output_waiting(const struct knit_connection *connection)
@@ -234,6 +236,8 @@ static void on_full(struct knit_connection *connection)
         TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
         connection->lists |= KNIT_IN_WATCHED;
         connection->progress_ns = loop->now_ns;
+        connection->moved_ns = loop->now_ns;
+        connection->moved_bytes = 0;
         knit_loop_watch(loop);
     }
     if (waiting > max && !(connection->pauses & KNIT_PAUSE_OUTPUT)) {
@@ -250,6 +254,15 @@ static bool pins_too_much(const struct knit_connection *connection)
 {
     return connection->pinned_bytes >
            connection->loop->all->settings->payload_max_bytes / PINNED_SHARE;
+}
+
+static void note_moved(struct knit_connection *connection, uint32_t bytes)
+{
+    connection->moved_bytes += bytes;
+    if (connection->moved_bytes < MOVED_MIN)
+        return;
+    connection->moved_bytes = 0;
+    connection->moved_ns = connection->loop->now_ns;
 }
 
 void knit_output_flush(struct knit_connection *connection)
@@ -269,6 +282,7 @@ void knit_output_flush(struct knit_connection *connection)
     if (n > 0) {
         knit_counter_add(&loop->counters.bytes_out, (uint64_t)n);
         connection->activity_ns = loop->now_ns;
+        note_moved(connection, (uint32_t)n);
         if (!pins_too_much(connection))
             connection->progress_ns = loop->now_ns;
     }
@@ -276,4 +290,59 @@ void knit_output_flush(struct knit_connection *connection)
         on_empty(connection);
     else
         on_full(connection);
+}
+
+/* ---- making room --------------------------------------------------------------------------- */
+
+void knit_output_drop_reader(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    KNIT_COUNT(loop, readers_dropped);
+    if (knit_loop_may_complain(loop))
+        knit_log(loop->all->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
+            KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
+            KNIT_LOG_NUMBER("fd", connection->fd));
+    knit_connection_close(connection);
+}
+
+/* Whether a worker keeps a result back until there is room for it; that can be so with little
+ * pinned, where what is pinned lies badly. */
+static bool is_starved(const struct knit_router *router)
+{
+    const struct knit_pool_session *session = router->session;
+
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        /* relaxed: a hint, looked at again a second later. */
+        if (atomic_load_explicit(&session->reply.lane[i].starved, memory_order_relaxed) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of those that pin blocks and do not read, the one that pins most, or NULL. */
+static struct knit_connection *find_worst(struct knit_loop *loop)
+{
+    struct knit_connection *connection, *worst = NULL;
+
+    TAILQ_FOREACH(connection, &loop->watched, in_watched)
+    if (connection->pinned_bytes > (worst ? worst->pinned_bytes : 0) &&
+        loop->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
+        worst = connection;
+    return worst;
+}
+
+void knit_output_make_room(struct knit_loop *loop)
+{
+    size_t arena = loop->all->settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
+    size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
+    struct knit_connection *worst;
+
+    if (pinned <= most && pinned > 0 && is_starved(&loop->router))
+        most = pinned > part ? pinned - part : 0;
+    /* Its blocks come back at the end of the turn, so they are counted here. */
+    while (pinned > most && (worst = find_worst(loop))) {
+        pinned -= worst->pinned_bytes;
+        knit_output_drop_reader(worst);
+    }
 }

@@ -5,9 +5,13 @@
  * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
  * the last of its bytes has been written. Blocks that a slow reader pins are lost to everybody else
  * on this loop, so a connection may pin an eighth of an arena, and all together half of one; beyond
- * that results are copied, up to COPIED_MAX a connection; beyond that they are pinned again, which
- * ends with the arena being full and the loop's calls waiting. A reader that takes nothing at all
- * for output_stall_s is disconnected.
+ * that results are copied, up to COPIED_MAX a connection; beyond that they are pinned again. A
+ * reader that takes nothing at all for output_stall_s is disconnected.
+ *
+ * Before the arena is full, and a worker with a result that finds no room stands still for all
+ * calls of the loop, those make room who do not read: while more than half of an arena is pinned,
+ * or a worker stands still, whoever took less than a trickle for a second is disconnected, those
+ * that pin most first.
  *
  * Nothing here fails towards the caller: without memory for a reply the connection is closed, since
  * leaving out a reply would leave a call without its outcome.
@@ -20,6 +24,7 @@
 #include "proto/span.h"
 
 struct knit_connection;
+struct knit_loop;
 struct knit_session_outcome;
 
 void knit_output_result(
@@ -36,6 +41,12 @@ void knit_output_message(struct knit_connection *connection, struct knit_span me
 
 /* Bytes that wait. */
 size_t knit_output_waiting(const struct knit_connection *connection);
+
+/* Once a second: see above. */
+void knit_output_make_room(struct knit_loop *loop);
+
+/* Ends a connection whose peer does not read, and says so. */
+void knit_output_drop_reader(struct knit_connection *connection);
 
 /* Writes as much as the socket takes in one go. */
 void knit_output_flush(struct knit_connection *connection);

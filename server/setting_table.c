@@ -61,7 +61,9 @@ const struct knit_setting knit_setting_table[] = {
         NULL, "4MiB", "BYTES",
         "Replies that may wait for a slow reader before its requests are no longer read."},
     {"server", "output_stall_s", NULL, KNIT_SETTING_NUMBER, AT(output_stall_s), 1, DAY_S, NULL,
-        "30", "SECONDS", "Such a reader is disconnected when nothing moved for this long."},
+        "30", "SECONDS",
+        "Such a reader is disconnected when nothing moved for this long; after a second when such "
+        "readers hold up others, their large replies filling half an arena."},
     {"server", "idle_timeout_s", NULL, KNIT_SETTING_NUMBER, AT(idle_timeout_s), OFF, DAY_S, NULL,
         "0", "SECONDS", "A connection without traffic and calls is closed after this; 0 never."},
     {"server", "drain_ms", NULL, KNIT_SETTING_NUMBER, AT(drain_ms), 0, DAY_S * 1000, NULL, "10000",

@@ -120,12 +120,54 @@ static void a_reader_that_leaves_gives_its_slots_back(void **state)
     turns_fini(&turns);
 }
 
+/* Who does not read gives way when the arena gets full, who reads does not. */
+static void readers_that_fill_the_arena_make_room(void **state)
+{
+    enum { LEN = 128 * 1024, CALLS = 200 };
+    struct turns turns;
+    struct turns_caller deaf, slow;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.output_max_bytes = 64 << 20;
+    turns_connect(&turns, &deaf);
+    turns_connect(&turns, &slow);
+    narrow(&deaf);
+    narrow(&slow);
+    assert_true(turns_request(&slow, "room", 64 * 1024, 1, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 1, 10000));
+    for (uint32_t i = 0; turns.loop.router.pinned_bytes <= TURNS_ARENA_BYTES / 2; i++) {
+        size_t waiting = knit_output_waiting(deaf.connection);
+
+        assert_true(i < CALLS);
+        assert_true(turns_request(&deaf, "room", LEN, i, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && knit_output_waiting(deaf.connection) > waiting, 10000));
+    }
+    deaf.connection->moved_ns = turns.loop.now_ns;
+    knit_output_make_room(&turns.loop);
+    assert_false(deaf.connection->is_dead);
+    /* The first that goes leaves room enough. */
+    deaf.connection->moved_ns -= 1000000000;
+    slow.connection->moved_ns -= 1000000000;
+    knit_output_make_room(&turns.loop);
+    assert_true(deaf.connection->is_dead);
+    assert_false(slow.connection->is_dead);
+    assert_int_equal(knit_counter_read(&turns.loop.counters.readers_dropped), 1);
+    turns_leave(&deaf);
+    assert_int_equal(turns.loop.router.pinned, 1);
+    turns_expect(&slow, 1);
+    turns_leave(&slow);
+    turns_fini(&turns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slow_reader_is_not_read_until_it_reads),
         cmocka_unit_test(large_results_stay_in_the_arena_until_they_are_written),
         cmocka_unit_test(one_reader_pins_an_eighth_of_the_arena),
+        cmocka_unit_test(readers_that_fill_the_arena_make_room),
         cmocka_unit_test(a_reader_that_leaves_gives_its_slots_back),
     };
 

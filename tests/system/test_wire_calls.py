@@ -421,6 +421,28 @@ class Waiting(Case):
                 self.assertEqual(other.call_all([['echo', data]] * 8), [data] * 8)
 
 
+    def test_a_reader_that_fills_the_arena_does_not_stop_the_others(self):
+        """Long before it is dropped for not reading: a second or two."""
+        with Daemon(workers=2, threads_io=1, payload_max_bytes='8MiB', output_max_bytes='1GiB') as daemon:
+            with daemon.tcp() as slow, daemon.tcp() as other:
+                def send():
+                    try:
+                        for _ in range(64):
+                            slow.request('echo', b'x' * 1000000)
+                    except OSError:
+                        pass
+                sender = threading.Thread(target=send)
+                sender.start()
+                worst = 0
+                while daemon.stats()['loops']['readers_dropped'] == 0:
+                    begun = time.monotonic()
+                    self.assertEqual(other.call('echo', 'x' * 1000), 'x' * 1000)
+                    worst = max(worst, time.monotonic() - begun)
+                sender.join()
+                print(f'the slowest call took {worst:.1f} s')
+                self.assertLess(worst, 8 * SLOWDOWN)
+
+
 class Ending(Case):
     def test_sigterm_lets_calls_finish_and_refuses_new_ones(self):
         with Daemon(workers=2) as daemon, daemon.tcp() as rpc:
