@@ -77,7 +77,7 @@ void knit_ahead_forget(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_AHEAD)
         TAILQ_REMOVE(&connection->loop->router.ahead, connection, in_ahead);
-    connection->lists &= (uint8_t)~KNIT_IN_AHEAD;
+    connection->lists &= (uint16_t)~KNIT_IN_AHEAD;
 }
 
 void knit_ahead_free(struct knit_connection *connection)

@@ -123,7 +123,7 @@ static void leave_lists(struct knit_connection *connection)
     if (connection->lists & KNIT_IN_IDLE)
         TAILQ_REMOVE(&loop->idle, connection, in_idle);
     knit_ahead_forget(connection);
-    connection->lists &= KNIT_IN_WAITING | KNIT_IN_LARGE | KNIT_IN_HUNGRY;
+    connection->lists &= KNIT_IN_WAITING | KNIT_IN_WAITING_ARENA | KNIT_IN_LARGE | KNIT_IN_HUNGRY;
 }
 
 void knit_connection_close(struct knit_connection *connection)

@@ -40,7 +40,7 @@ struct knit_loop;
 
 enum {
     KNIT_PAUSE_SLOT = 1,      /* waits in the router's queue for a slot or for arena space */
-    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of the loop's slots */
+    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of slots or of the arena */
     KNIT_PAUSE_OUTPUT = 4,    /* its peer does not read its replies */
     KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
     KNIT_PAUSE_CLOSING = 16,  /* for good */
@@ -66,6 +66,7 @@ enum {
     KNIT_IN_AHEAD = 32,   /* the router's */
     KNIT_IN_LARGE = 64,   /* of `inputs` */
     KNIT_IN_HUNGRY = 128, /* likewise */
+    KNIT_IN_WAITING_ARENA = 256,
 };
 
 struct knit_connection {
@@ -80,7 +81,7 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_hungry;
     struct knit_loop *loop;
     int fd;
-    uint8_t lists;  /* KNIT_IN_* */
+    uint16_t lists; /* KNIT_IN_* */
     uint8_t pauses; /* KNIT_PAUSE_* */
     bool is_unix;
     bool is_dead;
@@ -110,6 +111,7 @@ struct knit_connection {
     /* Slots it has beside those of `calls`: of notifications, of calls whose outcome was given
      * before their answer came, and of results in its output. */
     uint32_t further_slots;
+    size_t argument_bytes;      /* of its calls in the request arena */
     uint64_t session_id;        /* of what it attached; 0 = none */
     struct knit_attach *attach; /* a reply with descriptors that waits */
 };

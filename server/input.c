@@ -43,14 +43,14 @@ static void leave(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_LARGE)
         TAILQ_REMOVE(&connection->loop->inputs.large, connection, in_large);
-    connection->lists &= (uint8_t)~KNIT_IN_LARGE;
+    connection->lists &= (uint16_t)~KNIT_IN_LARGE;
 }
 
 static void leave_hungry(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_HUNGRY)
         TAILQ_REMOVE(&connection->loop->inputs.hungry, connection, in_hungry);
-    connection->lists &= (uint8_t)~KNIT_IN_HUNGRY;
+    connection->lists &= (uint16_t)~KNIT_IN_HUNGRY;
 }
 
 /* There may be room again for some. */

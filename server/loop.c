@@ -214,7 +214,7 @@ static void resume_ready(struct knit_loop *loop)
     TAILQ_CONCAT(&ready, &loop->ready, in_ready);
     while ((connection = TAILQ_FIRST(&ready))) {
         TAILQ_REMOVE(&ready, connection, in_ready);
-        connection->lists &= (uint8_t)~KNIT_IN_READY;
+        connection->lists &= (uint16_t)~KNIT_IN_READY;
         knit_connection_resume(connection);
     }
 }
@@ -225,7 +225,7 @@ static void flush_dirty(struct knit_loop *loop)
 
     while ((connection = TAILQ_FIRST(&loop->dirty))) {
         TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
-        connection->lists &= (uint8_t)~KNIT_IN_DIRTY;
+        connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
         knit_output_flush(connection);
     }
 }

@@ -205,7 +205,7 @@ static void unwatch(struct knit_connection *connection)
     if (!(connection->lists & KNIT_IN_WATCHED))
         return;
     TAILQ_REMOVE(&connection->loop->watched, connection, in_watched);
-    connection->lists &= (uint8_t)~KNIT_IN_WATCHED;
+    connection->lists &= (uint16_t)~KNIT_IN_WATCHED;
 }
 
 static void on_empty(struct knit_connection *connection)

@@ -53,6 +53,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
 
     *router = (struct knit_router){.loop = loop, .next_ns = UINT64_MAX};
     TAILQ_INIT(&router->waiting);
+    TAILQ_INIT(&router->waiting_arena);
     TAILQ_INIT(&router->ahead);
     router->records = calloc(settings->slots, sizeof *router->records);
     if (!router->records)
@@ -224,21 +225,40 @@ uint64_t knit_router_deadline(
     return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
 }
 
-/* Not this one's turn: others waited before it, or it has had its share. */
-static bool must_queue(struct knit_connection *connection)
+/* What the message's arguments take of the request arena. */
+static uint32_t argument_bytes_of(const struct knit_message *message)
 {
-    struct knit_router *router = &connection->loop->router;
+    return message->params.len > KNIT_INLINE_MAX ? (uint32_t)message->params.len : 0;
+}
 
-    if (router->resumed == connection)
-        return router->turns_left == 0 && !TAILQ_EMPTY(&router->waiting);
-    return !TAILQ_EMPTY(&router->waiting);
+/* The queue in which others wait before this one, or 0 when it is its turn: nobody does, or it is
+ * resumed and has not had its share. */
+static uint16_t must_queue(
+    const struct knit_connection *connection, const struct knit_message *message)
+{
+    const struct knit_router *router = &connection->loop->router;
+
+    if (router->resumed == connection && router->turns_left > 0)
+        return 0;
+    if (!TAILQ_EMPTY(&router->waiting))
+        return KNIT_IN_WAITING;
+    if (!TAILQ_EMPTY(&router->waiting_arena) && argument_bytes_of(message) > 0)
+        return KNIT_IN_WAITING_ARENA;
+    return 0;
+}
+
+static struct knit_waiting *queue_of(struct knit_router *router, uint16_t list)
+{
+    return list == KNIT_IN_WAITING ? &router->waiting : &router->waiting_arena;
 }
 
 static void leave_waiting(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_WAITING)
-        TAILQ_REMOVE(&connection->loop->router.waiting, connection, in_waiting);
-    connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+    uint16_t list = connection->lists & (KNIT_IN_WAITING | KNIT_IN_WAITING_ARENA);
+
+    if (list != 0)
+        TAILQ_REMOVE(queue_of(&connection->loop->router, list), connection, in_waiting);
+    connection->lists &= (uint16_t)~list;
 }
 
 void knit_router_stop_waiting(struct knit_connection *connection)
@@ -247,29 +267,39 @@ void knit_router_stop_waiting(struct knit_connection *connection)
     knit_connection_unpause(connection, KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT);
 }
 
-static void wait_for_slot(struct knit_connection *connection)
+static void wait_in(struct knit_connection *connection, uint16_t list)
 {
     struct knit_router *router = &connection->loop->router;
 
     knit_connection_pause(connection, KNIT_PAUSE_SLOT);
-    if (connection->lists & KNIT_IN_WAITING)
+    if (connection->lists & list)
         return;
-    TAILQ_INSERT_TAIL(&router->waiting, connection, in_waiting);
-    connection->lists |= KNIT_IN_WAITING;
+    leave_waiting(connection);
+    TAILQ_INSERT_TAIL(queue_of(router, list), connection, in_waiting);
+    connection->lists |= list;
     KNIT_COUNT(connection->loop, waits_for_slot);
 }
 
-/* Alone a connection gets five eighths of the slots. The more connections fill up their shares the
- * smaller each is, and some slots stay free for whoever comes. One that has none waits like
- * everybody, for there is no slot of its own that could become free. */
-static bool has_share(const struct knit_connection *connection)
+/* Alone a connection gets five eighths of what there is. The more connections fill up their shares
+ * the smaller each is, and some stays free for whoever comes. One that has none waits like
+ * everybody, for there is nothing of its own that could become free. */
+static bool may_take(uint64_t own, uint64_t taken, uint64_t all)
 {
-    const struct knit_router *router = &connection->loop->router;
-    uint32_t own = connection->calls.count + connection->further_slots;
-    uint32_t free = knit_session_slots_free(session_of(router));
-    uint32_t reserve = router->slots / RESERVE_PART;
+    uint64_t reserve = all / RESERVE_PART, free = taken < all ? all - taken : 0;
 
     return own == 0 || (free > reserve && own < SHARE * (free - reserve));
+}
+
+static bool has_share(const struct knit_connection *connection, const struct knit_message *message)
+{
+    const struct knit_router *router = &connection->loop->router;
+    uint32_t free = knit_session_slots_free(session_of(router));
+
+    return may_take(connection->calls.count + connection->further_slots, router->slots - free,
+               router->slots) &&
+           (argument_bytes_of(message) == 0 ||
+               may_take(connection->argument_bytes, router->argument_bytes,
+                   router->session->geometry.request_arena_bytes));
 }
 
 /* The first number that has_share() turns down. */
@@ -316,6 +346,10 @@ static void remember(struct knit_connection *connection, const struct knit_messa
         record.payer = connection;
         connection->further_slots++;
     }
+    /* Whoever closed the connection just now has forgotten this call as well. */
+    router->argument_bytes += record.argument_bytes;
+    if (record.connection || record.payer)
+        connection->argument_bytes += record.argument_bytes;
     router->records[slot] = record;
 }
 
@@ -329,6 +363,7 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
         .queue_deadline_ns = queue_deadline_of(options, since_ns),
         .msgid = message->msgid,
         .task = task->id,
+        .argument_bytes = argument_bytes_of(message),
         .is_taken = true};
     struct knit_session_call call = {.task = task->id,
         .epoch = knit_registry_epoch(router->registry),
@@ -346,7 +381,7 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
     }
     r = knit_session_publish(session_of(router), &call, &slot);
     if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL) {
-        wait_for_slot(connection);
+        wait_in(connection, r == KNIT_SESSION_E_FULL ? KNIT_IN_WAITING : KNIT_IN_WAITING_ARENA);
         return false;
     }
     if (r == KNIT_SESSION_E_TOO_LARGE) {
@@ -373,6 +408,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
     const struct knit_registry_task *task;
     struct knit_options options;
     const char *reason;
+    uint16_t queue;
 
     if (knit_options_decode(message->options, &options, &reason) != 0) {
         refuse_code(connection, message, KNIT_BAD_ARGUMENT, reason);
@@ -401,13 +437,14 @@ static bool route(struct knit_connection *connection, const struct knit_message 
         refuse_overloaded(connection, message);
         return true;
     }
-    if (!has_share(connection)) {
+    if (!has_share(connection, message)) {
         knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
         KNIT_COUNT(loop, waits_for_slot);
         return false;
     }
-    if (must_queue(connection)) {
-        wait_for_slot(connection);
+    queue = must_queue(connection, message);
+    if (queue != 0) {
+        wait_in(connection, queue);
         return false;
     }
     return publish(connection, message, task, &options);
@@ -542,12 +579,22 @@ static void expire(struct knit_router *router)
 
 /* ---- outcomes ------------------------------------------------------------------------------ */
 
+static void give_back_arguments(struct knit_router *router, const struct knit_record *record)
+{
+    struct knit_connection *owner = record->connection ? record->connection : record->payer;
+
+    router->argument_bytes -= record->argument_bytes;
+    if (owner)
+        owner->argument_bytes -= record->argument_bytes;
+}
+
 static void deliver(struct knit_router *router, const struct knit_session_outcome *outcome)
 {
     struct knit_record *record = &router->records[outcome->slot];
     struct knit_connection *connection = record->connection;
 
     record->is_taken = false;
+    give_back_arguments(router, record);
     /* A settled one was counted when it was. */
     if (!record->is_settled && outcome->status == KNIT_STATUS_RESULT)
         KNIT_COUNT(router->loop, calls_answered);
@@ -588,27 +635,35 @@ static void measure(struct knit_router *router, size_t count)
 }
 
 /* Those who waited go on in turn, as long as that brings calls into the lanes. */
-static void resume_waiting(struct knit_router *router)
+static void resume_queue(struct knit_router *router, uint16_t list)
 {
+    struct knit_waiting *queue = queue_of(router, list);
     struct knit_connection *connection;
     uint32_t rounds = 0;
 
     while (rounds++ < router->slots && knit_session_slots_free(session_of(router)) > 0 &&
-           (connection = TAILQ_FIRST(&router->waiting))) {
-        TAILQ_REMOVE(&router->waiting, connection, in_waiting);
-        connection->lists &= (uint8_t)~KNIT_IN_WAITING;
+           (connection = TAILQ_FIRST(queue))) {
+        leave_waiting(connection);
         connection->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
         router->resumed = connection;
         router->turns_left = CALLS_A_TURN;
         knit_connection_resume(connection);
         router->resumed = NULL;
-        /* It came for arena space and got none: it is first again, and nobody else gets any. */
-        if (router->turns_left == CALLS_A_TURN && connection->lists & KNIT_IN_WAITING) {
-            TAILQ_REMOVE(&router->waiting, connection, in_waiting);
-            TAILQ_INSERT_HEAD(&router->waiting, connection, in_waiting);
+        /* It came for what there is none of: it is first again, and nobody else gets any. */
+        if (router->turns_left == CALLS_A_TURN && connection->lists & list) {
+            TAILQ_REMOVE(queue, connection, in_waiting);
+            TAILQ_INSERT_HEAD(queue, connection, in_waiting);
             break;
         }
     }
+}
+
+/* By turns, for either queue could take all slots that come free. */
+static void resume_waiting(struct knit_router *router)
+{
+    router->is_arenas_turn = !router->is_arenas_turn;
+    resume_queue(router, router->is_arenas_turn ? KNIT_IN_WAITING_ARENA : KNIT_IN_WAITING);
+    resume_queue(router, router->is_arenas_turn ? KNIT_IN_WAITING : KNIT_IN_WAITING_ARENA);
 }
 
 size_t knit_router_turn(struct knit_router *router)
@@ -621,7 +676,7 @@ size_t knit_router_turn(struct knit_router *router)
     if (count > 0)
         measure(router, count);
     expire(router);
-    if (!TAILQ_EMPTY(&router->waiting)) {
+    if (!TAILQ_EMPTY(&router->waiting) || !TAILQ_EMPTY(&router->waiting_arena)) {
         resume_waiting(router);
         knit_session_flush(session_of(router));
     }

@@ -7,9 +7,11 @@
  * while the slot stays taken until the worker has answered. A slot counts in its connection's share
  * for as long as it is taken, whatever the caller has been told meanwhile.
  *
- * When the session has no slot or no arena space, the connection waits in `waiting` and is not
- * read; connections get their turns in the order in which they began to wait, a bounded number of
- * calls each, and while anybody waits nobody overtakes.
+ * When the session has no slot or no arena space, the connection waits and is not read; connections
+ * get their turns in the order in which they began to wait, a bounded number of calls each, and
+ * while anybody waits nobody overtakes. Those that wait for arena space have a queue of their own:
+ * calls that fit a cell need none and pass them. Of slots and of arena space alike, a connection
+ * gets a share.
  *
  * Deadlines of calls are kept in the records, those of requests that still wait in ahead.h's
  * queues; both count from when the request was read. The router knows a lower bound of the next one
@@ -33,6 +35,8 @@ struct knit_pool;
 struct knit_pool_session;
 struct knit_registry;
 
+TAILQ_HEAD(knit_waiting, knit_connection);
+
 struct knit_record {
     struct knit_connection *connection; /* NULL: nobody waits for the outcome */
     uint64_t deadline_ns;               /* UINT64_MAX = none */
@@ -40,6 +44,7 @@ struct knit_record {
     struct knit_connection *payer;      /* whose further_slots it is among */
     uint32_t msgid;
     uint32_t task;
+    uint32_t argument_bytes; /* in the request arena */
     bool is_taken;
     bool is_settled; /* its outcome was given early */
 };
@@ -55,7 +60,10 @@ struct knit_router {
     uint64_t next_ns;    /* no deadline is earlier; UINT64_MAX = none */
     uint32_t turns_left; /* calls the connection that is resumed may still publish */
     struct knit_connection *resumed;
-    TAILQ_HEAD(, knit_connection) waiting;
+    struct knit_waiting waiting; /* for a slot */
+    struct knit_waiting waiting_arena;
+    bool is_arenas_turn;
+    size_t argument_bytes;               /* in the request arena */
     TAILQ_HEAD(, knit_connection) ahead; /* have a knit_ahead; with news first */
     uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
     uint64_t collected_ns;

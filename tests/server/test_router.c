@@ -88,6 +88,79 @@ static void notifications_count_in_the_share(void **state)
     turns_fini(&turns);
 }
 
+enum { LARGE = 128 * 1024, LARGE_MAX = TURNS_ARENA_BYTES / LARGE };
+
+static void a_connection_has_a_share_of_the_arena(void **state)
+{
+    struct turns turns;
+    struct turns_caller greedy, modest;
+    uint32_t sent = 0;
+
+    (void)state;
+    turns_init(&turns);
+    turns_connect(&turns, &greedy);
+    turns_connect(&turns, &modest);
+    while (greedy.connection->pauses == 0) {
+        assert_true(sent < LARGE_MAX);
+        assert_true(turns_request(&greedy, "gate", LARGE, ++sent, 1, NULL));
+        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && (greedy.connection->calls.count == sent ||
+                                                              greedy.connection->pauses != 0),
+            10000));
+    }
+    assert_int_equal(greedy.connection->pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_true(greedy.connection->argument_bytes >= TURNS_ARENA_BYTES / 2);
+    assert_true(greedy.connection->argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
+    assert_true(turns_request(&modest, "gate", LARGE, 1, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 1, 10000));
+    /* What is settled lies there still. */
+    knit_router_cancel(greedy.connection, 2);
+    assert_true(greedy.connection->argument_bytes > LARGE * (sent - 2));
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&greedy, sent);
+    turns_expect(&modest, 1);
+    assert_int_equal(greedy.connection->argument_bytes, 0);
+    assert_int_equal(turns.loop.router.argument_bytes, 0);
+    turns_leave(&greedy);
+    turns_leave(&modest);
+    turns_fini(&turns);
+}
+
+static void small_calls_pass_those_that_wait_for_arena_space(void **state)
+{
+    enum { CALLERS = LARGE_MAX + 4 };
+    static struct turns_caller callers[CALLERS];
+    struct turns turns;
+    struct turns_caller modest;
+
+    (void)state;
+    turns_init(&turns);
+    for (uint32_t i = 0; i < CALLERS; i++) {
+        turns_connect(&turns, &callers[i]);
+        assert_true(turns_request(&callers[i], "gate", LARGE, 1, 1, NULL));
+    }
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && callers[CALLERS - 1].connection->pauses == KNIT_PAUSE_SLOT, 10000));
+    assert_true(slots_free(&turns) > 0);
+    turns_connect(&turns, &modest);
+    assert_true(turns_request(&modest, "gate", 1, 1, 10, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 10, 10000));
+    assert_int_equal(modest.connection->pauses, 0);
+    /* One as large waits behind them. */
+    assert_true(turns_request(&modest, "gate", LARGE, 11, 1, NULL));
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->pauses == KNIT_PAUSE_SLOT, 10000));
+    assert_ptr_equal(TAILQ_LAST(&turns.loop.router.waiting_arena, knit_waiting), modest.connection);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        turns_expect(&callers[i], 1);
+    turns_expect(&modest, 11);
+    assert_int_equal(turns.loop.router.argument_bytes, 0);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        turns_leave(&callers[i]);
+    turns_leave(&modest);
+    turns_fini(&turns);
+}
+
 /* With more connections than slots some wait, in turn, and all are served. */
 static void connections_without_any_slot_wait_for_one(void **state)
 {
@@ -350,6 +423,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connection_has_a_share_of_the_slots),
         cmocka_unit_test(notifications_count_in_the_share),
+        cmocka_unit_test(a_connection_has_a_share_of_the_arena),
+        cmocka_unit_test(small_calls_pass_those_that_wait_for_arena_space),
         cmocka_unit_test(connections_without_any_slot_wait_for_one),
         cmocka_unit_test(what_is_overdue_is_answered_while_its_slot_is_still_taken),
         cmocka_unit_test(what_waits_for_a_slot_is_answered_at_its_deadline),

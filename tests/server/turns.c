@@ -82,6 +82,7 @@ void turns_init(struct turns *turns)
         .next_ns = UINT64_MAX};
     assert_true(loop->base != NULL && loop->read_buffer != NULL && loop->router.records != NULL);
     TAILQ_INIT(&loop->router.waiting);
+    TAILQ_INIT(&loop->router.waiting_arena);
     TAILQ_INIT(&loop->router.ahead);
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->dirty);

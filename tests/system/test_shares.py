@@ -6,6 +6,8 @@ Calls of the greedy ones are bound to one worker, which waits at a gate, and nob
 to the other worker, needs nothing but a slot. Notifications cannot be bound; those that get to the other worker run.
 """
 
+import threading
+
 import msgpack
 
 from knit_harness import Case, main, wait_until
@@ -17,7 +19,7 @@ GATE = 1
 
 class Shares(Case):
     def setUp(self):
-        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, threads_io=1, steal='off',
+        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, payload_max_bytes='8MiB', threads_io=1, steal='off',
                                    balancer='robinRound')
         self.addCleanup(self.daemon.__exit__, None, None, None)
         self.modest = self.daemon.unix()
@@ -95,6 +97,28 @@ class Shares(Case):
         wait_until(lambda: greedy.receive() and len(greedy.responses) == SLOTS, 'all to be answered')
         # Whoever was not read while it waited for its share was not cancelled in time.
         self.assertLess(sum(self.daemon.ledger.times(200, SLOTS)), SLOTS)
+
+    def test_large_arguments(self):
+        """Of one that fills the arena of requests, as far as it may; small calls need none."""
+        greedy = self.greedy()
+        held = self.block(greedy)
+        body = b'x' * 1000000
+        calls = range(greedy.next_id, greedy.next_id + 16)
+
+        def send():
+            for i in calls:
+                greedy.request('carry', 200 + i, 0, body, options={'affinity': self.busy})
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            self.wait_until_it_waits()
+            self.expect_room()
+            self.modest.call('carry', 150, 0, body, options={'affinity': self.idle})
+        finally:
+            self.daemon.ledger.open_gate(GATE)
+            for msgid in [held, *calls]:
+                greedy.response(msgid)
+            sender.join()
 
     def test_notifications(self):
         greedy = self.greedy()
