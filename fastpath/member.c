@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fastpath/bell.h"
@@ -180,6 +181,9 @@ static int make_segments(
 
     if (error == 0)
         error = knit_segment_reopen_readonly(birth->request_fd, &member->request_fd);
+    /* A worker could open the copy that it gets anew, by its number in /proc, to write. */
+    if (error == 0 && fchmod(birth->request_fd, 0400) != 0)
+        error = -errno;
     (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)member->id);
     if (error == 0)
         error = knit_segment_create(name, reply_bytes, &member->reply_fd);

@@ -66,10 +66,11 @@ class Attach(Case):
             self.assertEqual(result['slots'], 64)
             self.assertGreaterEqual(result['cells'], 64 + 16)
             board, request, reply, bell = fds
-            for fd in (board, request, reply):
+            # A worker gets the request to read, and could else open it anew to write by its number in /proc.
+            for fd, mode in ((board, 0o600), (request, 0o400), (reply, 0o600)):
                 status = os.fstat(fd)
                 self.assertTrue(stat.S_ISREG(status.st_mode))
-                self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+                self.assertEqual(stat.S_IMODE(status.st_mode), mode)
                 self.assertEqual(fcntl.fcntl(fd, F_GET_SEALS) & 7, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
             self.assertEqual([fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in (board, request, reply)],
                              [os.O_RDONLY, os.O_RDWR, os.O_RDONLY])
