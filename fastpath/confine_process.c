@@ -107,7 +107,7 @@ static void make_plan(const struct knit_confine_policy *policy, const char *cons
     plan.may_bind = may_listen_tcp || has_others;
     /* The calls alone cannot do it where one call serves what is open and what is closed. */
     plan.limits_tcp = plan.may_tcp && ((plan.may_connect && !rules->connect.is_any) ||
-                                          (may_listen_tcp && !rules->listen.is_any));
+                                          (plan.may_bind && !rules->listen.is_any));
     *ret_plan = plan;
 }
 

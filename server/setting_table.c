@@ -128,9 +128,11 @@ const struct knit_setting knit_setting_table[] = {
     {"worker", "connect_ports", NULL, KNIT_SETTING_LIST, AT(connect_ports), 0, 64, NULL, NULL,
         "PORT...",
         "TCP ports tasks may connect to, or the word any; needs permission custom, and Linux 6.7 "
-        "unless it is any."},
+        "unless it is any (with udp_sockets or unix_sockets on: unless both lists of ports are)."},
     {"worker", "listen_ports", NULL, KNIT_SETTING_LIST, AT(listen_ports), 0, 64, NULL, NULL,
-        "PORT...", "TCP ports tasks may listen on, likewise."},
+        "PORT...",
+        "TCP ports tasks may listen on, likewise. Given, tasks may also listen on whatever port "
+        "the kernel picks for a socket that names none."},
     {"worker", "udp_sockets", NULL, KNIT_SETTING_SWITCH, AT(udp_sockets), 0, 1, NULL, "off",
         "on|off",
         "Whether tasks may send and receive datagrams, name lookups among them; needs permission "

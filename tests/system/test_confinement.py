@@ -209,6 +209,10 @@ class Confinement(Outside):
         with self.daemon(permission='custom', connect_ports='any', udp_sockets='on') as daemon, daemon.unix() as rpc:
             self.assertEqual([rpc.call('attempt', what, '', self.world.other_port) for what in ('connect', 'udp')], [0, 0])
             self.denied(rpc, [('bind', '', 0), ('listen', '', 0)])
+        with self.daemon(permission='custom', listen_ports=self.world.port) as daemon, daemon.unix() as rpc:
+            self.denied(rpc, [('bind', '', self.world.other_port), ('bind', '', 0), ('connect', '', self.world.port)])
+            # Nobody asks Landlock about the port that the kernel picks for who has none.
+            self.assertEqual(rpc.call('attempt', 'listen', '', 0), 0)
 
     def test_limits(self):
         with self.daemon(memory_max_bytes='256MiB', files_max=64, file_max_bytes='1MiB') as daemon, daemon.unix() as rpc:
@@ -330,6 +334,13 @@ class OldKernels(Outside):
         with self.daemon('landlock=3', permission='custom', connect_ports='any') as daemon, daemon.unix() as rpc:
             self.assertEqual(rpc.call('attempt', 'connect', '', self.world.port), 0)
             self.denied(rpc, [('bind', '', 0), ('listen', '', 0), ('udp', '', self.world.port)])
+        # Other sockets bind with the call that TCP's do.
+        for key in ('udp_sockets', 'unix_sockets'):
+            self.refused('landlock=3', ['permission custom cannot be enforced', 'ports', '6.7'], permission='custom',
+                         connect_ports='any', **{key: 'on'})
+        with self.daemon('landlock=3', permission='custom', connect_ports='any', listen_ports='any',
+                         udp_sockets='on') as daemon, daemon.unix() as rpc:
+            self.assertEqual([rpc.call('attempt', what, '', 0) for what in ('bind', 'listen')], [0, 0])
 
 
 if __name__ == '__main__':
