@@ -180,8 +180,10 @@ static void add_all(struct building *building, uint32_t action, const char *cons
  * has its arguments in memory, where no filter sees them; ENOSYS sends the C library to clone(). */
 static void add_processes(struct building *building)
 {
+    static const char *const of_itself[] = {
+        "prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"};
     const struct knit_confine_rules *rules = &building->plan->policy->rules;
-    uint64_t self = (uint64_t)getpid();
+    const uint64_t selves[] = {0, (uint64_t)getpid()};
 
     allow_if_masked(building, "clone", 0, NAMESPACES | CLONE_PARENT, 0);
     add(building, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, NULL);
@@ -189,15 +191,14 @@ static void add_processes(struct building *building)
         allow(building, "execve");
         allow(building, "execveat");
     }
-    /* Who is meant is the caller itself: by 0, or by its number. */
-    allow_if(building, "prlimit64", 0, 0);
-    allow_if(building, "prlimit64", 0, self);
-    allow_if(building, "sched_setaffinity", 0, 0);
-    allow_if(building, "sched_setattr", 0, 0);
-    allow_if(building, "sched_setparam", 0, 0);
-    allow_if(building, "sched_setscheduler", 0, 0);
-    add(building, SCMP_ACT_ALLOW, "setpriority", 2,
-        (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS), SCMP_A1(SCMP_CMP_EQ, 0)});
+    /* Who is meant is the caller itself: by 0, or by the number of the thread that runs tasks. */
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t k = 0; k < sizeof(of_itself) / sizeof(*of_itself); k++)
+            allow_if(building, of_itself[k], 0, selves[i]);
+        add(building, SCMP_ACT_ALLOW, "setpriority", 2,
+            (const struct scmp_arg_cmp[]){
+                SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS), SCMP_A1(SCMP_CMP_EQ, selves[i])});
+    }
     allow_if(building, "personality", 0, 0xffffffff);
 }
 

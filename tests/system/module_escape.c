@@ -502,10 +502,12 @@ static int try_nice(const char *text, int64_t pid)
 
 static int try_affinity(const char *text, int64_t pid)
 {
+    struct sched_param ordinary = {0};
     cpu_set_t set;
 
     (void)text;
-    if (sched_getaffinity(0, sizeof(set), &set) != 0)
+    if (sched_getaffinity(0, sizeof(set), &set) != 0 ||
+        sched_setscheduler((pid_t)pid, SCHED_OTHER, &ordinary) != 0)
         return errno;
     return done(sched_setaffinity((pid_t)pid, sizeof(set), &set));
 }

@@ -157,6 +157,8 @@ class Confinement(Outside):
                                ('write', '/dev/null'), ('list', '/usr/lib'), ('read', '/proc/self/maps'), ('fork', module)):
                 with self.subTest(what, text=text):
                     self.assertEqual(rpc.call('attempt', what, text, 0), 0)
+            # pthread_setaffinity_np() and the like name the thread that calls.
+            self.assertEqual(rpc.call('attempt', 'affinity', '', daemon.stats()['lanes'][0]['pid']), 0)
             for option in (socket.SO_SNDBUF, socket.SO_KEEPALIVE, socket.SO_PASSCRED, 1000):
                 with self.subTest('option', option=option):
                     self.assertNotIn(rpc.call('attempt', 'option', '', option), DENIED)
