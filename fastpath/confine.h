@@ -45,7 +45,7 @@ struct knit_confine_ports {
 struct knit_confine_rules {
     uint32_t profile;     /* enum knit_confine_profile */
     uint32_t is_required; /* what cannot be enforced refuses the start; else it is reported */
-    uint32_t may_exec;    /* programs of the system's folders and of the paths to read */
+    uint32_t may_exec; /* programs of the system's folders and of the paths to read, and memfds */
     uint32_t may_udp;
     uint32_t may_unix; /* connect unix sockets that have a path */
     uint32_t reserved;

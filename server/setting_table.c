@@ -121,10 +121,13 @@ const struct knit_setting knit_setting_table[] = {
         "enforced or the daemon does not start; left out, it is enforced as far as the kernel "
         "can."},
     {"worker", "read_paths", NULL, KNIT_SETTING_PATH_LIST, AT(read_paths), 0, 256, NULL, NULL,
-        "PATH...", "Files and folders tasks may read; may be given several times."},
+        "PATH...",
+        "Files and folders tasks may read; may be given several times. Who replaces a file by "
+        "renaming another gives the folder: the new file is not the one that was opened up."},
     {"worker", "write_paths", NULL, KNIT_SETTING_PATH_LIST, AT(write_paths), 0, 256, NULL, NULL,
         "PATH...",
-        "Files and folders tasks may read, write, make and remove; needs permission custom."},
+        "Files and folders tasks may read, write, make and remove, likewise; needs permission "
+        "custom."},
     {"worker", "connect_ports", NULL, KNIT_SETTING_LIST, AT(connect_ports), 0, 64, NULL, NULL,
         "PORT...",
         "TCP ports tasks may connect to, or the word any; needs permission custom, and Linux 6.7 "
@@ -143,9 +146,8 @@ const struct knit_setting knit_setting_table[] = {
         "custom."},
     {"worker", "exec_programs", NULL, KNIT_SETTING_SWITCH, AT(exec_programs), 0, 1, NULL, "off",
         "on|off",
-        "Whether tasks may run programs of the system's folders and of read_paths, confined as "
-        "they "
-        "are; needs permission custom."},
+        "Whether tasks may run programs, confined as they are: files in the system's folders and "
+        "in read_paths, and what they have made in memory; needs permission custom."},
     {"worker", "memory_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(memory_max_bytes), OFF,
         1024 * 1024 * GIB, NULL, "0", "BYTES",
         "Private memory a worker may have (RLIMIT_DATA); 0 no limit."},

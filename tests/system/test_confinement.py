@@ -184,7 +184,7 @@ class Confinement(Outside):
                          exec_programs='on', unix_sockets='on') as daemon, daemon.unix() as rpc:
             for what, text in (('read', '/etc/passwd'), ('write', self.world.file), ('create', self.world.new('made')),
                                ('mkdir', self.world.new('folder')), ('truncate by reading', self.world.file),
-                               ('exec', '/bin/true'), ('unix', daemon.socket)):
+                               ('exec', '/bin/true'), ('exec memory', '/bin/true'), ('unix', daemon.socket)):
                 with self.subTest(what, text=text):
                     self.assertEqual(rpc.call('attempt', what, text, 0), 0)
             self.denied(rpc, [('read', '/etc/shadow', 0), ('write', '/etc/passwd', 0), ('connect', '', self.world.port),
