@@ -133,6 +133,7 @@ int knit_ask_each_task(struct knit *k, uint64_t until_ns, knit_ask_on_entry *on_
 }
 
 struct visit {
+    struct knit *k;
     void (*on_task)(const struct knit_task_info *info, void *user);
     void *user;
 };
@@ -163,7 +164,10 @@ static int show_entry(
             .flags = (uint32_t)entry->flags,
         };
 
+        /* Nor may this one wait or close: the page that is being read belongs to the session. */
+        visit->k->is_calling_back = true;
         visit->on_task(&info, visit->user);
+        visit->k->is_calling_back = false;
     }
     free(name);
     free(signature);
@@ -174,7 +178,7 @@ static int show_entry(
 int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user)
 {
-    struct visit visit = {on_task, user};
+    struct visit visit = {k, on_task, user};
     int code = check_waiting(k, ret_error);
 
     if (code != KNIT_OK)

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -706,41 +704,23 @@ static void tasks_ping_and_stats_ask_the_pool(void **state)
     knit_close(k);
 }
 
-/* ---- processes ---- */
+static void misbehave(const struct knit_task_info *info, void *user)
+{
+    struct knit *k = user;
 
-static void a_forked_child_is_told_and_harms_nobody(void **state)
+    assert_true(info->id < 3);
+    assert_ptr_equal(knit_close(k), k);
+    assert_int_equal(knit_ping(k, NULL, NULL), KNIT_BAD_ARGUMENT);
+}
+
+static void a_callback_for_tasks_may_not_close(void **state)
 {
     struct knit *k = open_fake();
-    struct knit_handle *handle;
-    struct knit_error error;
-    int64_t number = 0;
-    int status;
-    pid_t pid;
 
     (void)state;
-    assert_int_equal(
-        knit_start(k, NULL, &handle, &error, "echo", "(int) -> int", (int64_t)5), KNIT_OK);
-    assert_true(knit_fd(k) >= 0);
-    pid = fork();
-    if (pid == 0) {
-        bool is_told = knit_call(k, &error, "echo", "()") == KNIT_DISCONNECTED &&
-                       strstr(error.message, "fork") != NULL &&
-                       knit_await(handle, -1, &error) == KNIT_DISCONNECTED &&
-                       knit_flush(k, NULL) == KNIT_DISCONNECTED &&
-                       knit_dispatch(k, NULL) == KNIT_DISCONNECTED &&
-                       knit_ping(k, NULL, NULL) == KNIT_DISCONNECTED && knit_fd(k) == -1;
-
-        knit_cancel(handle);
-        knit_free(handle);
-        knit_close(k);
-        _exit(is_told ? 0 : 1);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
-    assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
-    assert_int_equal(number, 5);
-    knit_close(k);
+    assert_int_equal(knit_tasks(k, NULL, misbehave, k), KNIT_OK);
+    assert_int_equal(knit_ping(k, NULL, NULL), KNIT_OK);
+    assert_null(knit_close(k));
 }
 
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
@@ -774,7 +754,7 @@ int main(void)
         WITH_FAKE(closing_runs_the_callbacks_that_are_left),
         WITH_FAKE(a_deaf_server_fills_the_buffer_and_nothing_breaks),
         WITH_FAKE(tasks_ping_and_stats_ask_the_pool),
-        WITH_FAKE(a_forked_child_is_told_and_harms_nobody),
+        WITH_FAKE(a_callback_for_tasks_may_not_close),
     };
 
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,39 @@ static int status_of(pid_t pid)
 
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return status;
+}
+
+static void a_forked_child_is_told_and_harms_nobody(void **state)
+{
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+    int64_t number = 0;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "echo", "(int) -> int", (int64_t)5), KNIT_OK);
+    assert_true(knit_fd(k) >= 0);
+    pid = fork();
+    if (pid == 0) {
+        bool is_told = knit_call(k, &error, "echo", "()") == KNIT_DISCONNECTED &&
+                       strstr(error.message, "fork") != NULL &&
+                       knit_await(handle, -1, &error) == KNIT_DISCONNECTED &&
+                       knit_flush(k, NULL) == KNIT_DISCONNECTED &&
+                       knit_dispatch(k, NULL) == KNIT_DISCONNECTED &&
+                       knit_ping(k, NULL, NULL) == KNIT_DISCONNECTED && knit_fd(k) == -1;
+
+        knit_cancel(handle);
+        knit_free(handle);
+        knit_close(k);
+        _exit(is_told ? 0 : 1);
+    }
+    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
+    assert_int_equal(number, 5);
+    knit_close(k);
 }
 
 /* Through lanes they may lie where the child has no memory; over a stream they are just as little
@@ -107,6 +141,7 @@ static void a_child_does_not_keep_a_closed_session_alive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WITH_FAKE(a_forked_child_is_told_and_harms_nobody),
         WITH_FAKE(a_child_does_not_get_outcomes_that_had_come),
         WITH_FAKE(a_child_does_not_keep_a_closed_session_alive),
     };

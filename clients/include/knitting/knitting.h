@@ -31,7 +31,8 @@
  *
  * Callbacks run inside knit_dispatch(), knit_await(), knit_call*(), knit_ping(), knit_tasks(),
  * knit_stats() and knit_close(), never elsewhere, and never inside one another. They may start,
- * cancel, free and read calls; they must not wait, dispatch or close.
+ * cancel, free and read calls; they must not wait, dispatch or close. What waits or dispatches
+ * fails with KNIT_BAD_ARGUMENT there, and knit_close() does nothing and returns the session.
  */
 #pragma once
 
@@ -83,7 +84,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
 
 /* End the session. Calls in flight are cancelled and their callbacks run with KNIT_DISCONNECTED;
  * then every handle is freed, and whatever pointed into results is gone. NULL is allowed; returns
- * NULL. */
+ * NULL, except in a callback. */
 struct knit *knit_close(struct knit *k);
 
 /* ---- Calls ----
@@ -213,7 +214,8 @@ struct knit_task_info {
     uint32_t flags;    /* KNIT_TASK_* of <knitting/task.h> */
 };
 
-/* Every task, in the order of their ids; `info` is borrowed for the duration of the callback. */
+/* Every task, in the order of their ids; `info` is borrowed for the duration of the callback, which
+ * may do what other callbacks may. */
 int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
 
