@@ -280,7 +280,7 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
 {
     struct knit *k = handle->k;
     struct knit_span result;
-    uint64_t until_ns = UINT64_MAX;
+    uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
     int code;
 
     if (*k->alive == 0 || handle->state == KNIT_HANDLE_DONE)
@@ -290,8 +290,10 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
-    if (knit_options_ns(wait_ms) != KNIT_OPTION_NONE)
-        until_ns = knit_client_now_ns() + knit_options_ns(wait_ms);
+    if (wait_ns != KNIT_OPTION_NONE) {
+        now_ns = knit_client_now_ns();
+        until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
+    }
     (void)knit_client_await(handle, until_ns);
     /* Its own callback may free it, so the outcome is read before; the error's data stays readable
        as long as the callbacks report no other error. */

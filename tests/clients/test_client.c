@@ -430,6 +430,23 @@ static void timeouts_are_kept(void **state)
     knit_close(k);
 }
 
+static void waiting_for_ages_is_no_short_wait(void **state)
+{
+    static const double waits_ms[] = {1e12, 18446744073709.0, 1e300, INFINITY};
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit *k = open_fake();
+    struct knit_handle *handle;
+    struct knit_error error;
+
+    (void)state;
+    options.timeout_ms = 10;
+    for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
+        assert_int_equal(knit_start(k, &options, &handle, &error, "never", "()"), KNIT_OK);
+        assert_int_equal(knit_await(handle, waits_ms[i], &error), KNIT_TIMEOUT);
+    }
+    knit_close(k);
+}
+
 static void waiting_is_bounded_and_may_be_repeated(void **state)
 {
     struct knit *k = open_fake();
@@ -744,6 +761,7 @@ int main(void)
         WITH_FAKE(what_was_never_sent_was_not_started),
         WITH_FAKE(garbage_ends_the_session),
         WITH_FAKE(timeouts_are_kept),
+        WITH_FAKE(waiting_for_ages_is_no_short_wait),
         WITH_FAKE(waiting_is_bounded_and_may_be_repeated),
         WITH_FAKE(answers_find_their_calls_in_any_order),
         WITH_FAKE(a_full_session_says_so_or_waits),
