@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connecting goes through non-blocking sockets and poll(), because a blocking connect() cannot be
  * given a time. TCP sends small messages at once (TCP_NODELAY): the library itself gathers what
- * belongs together, and a second wait for company would only delay the last call of a batch. */
+ * belongs together, and a second wait for company would only delay the last call of a batch. A
+ * server whose machine has vanished says nothing, so the kernel asks (SO_KEEPALIVE), as seldom as
+ * the machine is set up to: who needs an answer sooner gives the call a timeout. */
 #include "clients/connect.h"
 
 #include <errno.h>
@@ -56,8 +58,10 @@ static int connect_one(
         close(fd);
         return r;
     }
-    if (address->sa_family != AF_UNIX)
+    if (address->sa_family != AF_UNIX) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
     *ret_fd = fd;
     return 0;
 }
