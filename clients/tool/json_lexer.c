@@ -123,3 +123,18 @@ const char *knit_json_lexer_check(const char *text, size_t len, size_t *ret_offs
     }
     return NULL;
 }
+
+size_t knit_json_lexer_members(const char *text, size_t len)
+{
+    size_t at = 0, count = 0;
+
+    while (at < len) {
+        if (text[at] == '"') {
+            (void)check_string(text, len, &at);
+        } else {
+            count += text[at] == ':';
+            at++;
+        }
+    }
+    return count;
+}

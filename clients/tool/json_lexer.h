@@ -11,3 +11,6 @@
 
 /* NULL: nothing wrong. Else static text, and where in the text. */
 const char *knit_json_lexer_check(const char *text, size_t len, size_t *ret_offset);
+
+/* How many members all the objects of a text have that is JSON. */
+size_t knit_json_lexer_members(const char *text, size_t len);

@@ -2,7 +2,8 @@
 /* JSON to msgpack: json_lexer.c refuses what json-c would bend, json-c parses, and its tree is
  * written out. An object with one member whose key begins with "$" is looked up in the table of
  * special forms; a key that is not there is an error, not a map, so that a misspelt form does not
- * travel as something else.
+ * travel as something else. Of equal keys json-c keeps the last: its tree then has fewer members
+ * than the text.
  *
  * Values inside an ext are written into a buffer of their own first, because the length of an ext
  * stands before its body.
@@ -390,6 +391,8 @@ static bool to_bits(
             return false;
         single = (float)real;
         if (type->size == sizeof(single)) {
+            if (isfinite(real) && !isfinite(single))
+                return false;
             *ret_bits = 0;
             memcpy(ret_bits, &single, sizeof(single));
         } else {
@@ -518,6 +521,23 @@ static int put(struct reader *reader, struct json_object *object, struct knit_wr
     return bad(reader, "json-c gave a value of an unknown type");
 }
 
+static size_t count_members(struct json_object *object)
+{
+    struct json_object_iterator at, end;
+    size_t count = 0;
+
+    if (json_object_is_type(object, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(object); i++)
+            count += count_members(json_object_array_get_idx(object, i));
+    } else if (json_object_is_type(object, json_type_object)) {
+        end = json_object_iter_end(object);
+        for (at = json_object_iter_begin(object); !json_object_iter_equal(&at, &end);
+             json_object_iter_next(&at))
+            count += 1 + count_members(json_object_iter_peek_value(&at));
+    }
+    return count;
+}
+
 int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
     char ret_reason[KNIT_JSON_REASON_BYTES])
 {
@@ -549,7 +569,11 @@ int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
             error == json_tokener_continue ? "the JSON is not complete"
                                            : json_tokener_error_desc(error));
     }
-    r = put(&reader, object, writer);
+    if (count_members(object) != knit_json_lexer_members(text, len))
+        r = bad(&reader,
+            "an object has a key twice; for such a map write {\"$map\": [[key, value], ...]}");
+    else
+        r = put(&reader, object, writer);
     json_object_put(object);
     return r;
 }
