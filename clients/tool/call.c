@@ -4,6 +4,7 @@
  * Ctrl-C is read from a descriptor beside the session's own. The first one asks the pool to cancel
  * and waits for the outcome, which may still be a result; the second one ends at once.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,6 +65,22 @@ static int put_file(const struct knit_tool *tool, const char *path, struct knit_
         tool, "cannot read %s: %s", path != NULL ? path : "standard input", strerror(-r));
 }
 
+/* Two mistakes are made often: an option behind the task, and a text without its quotation marks,
+ * which a shell takes away. */
+static int refuse_argument(
+    const struct knit_tool *tool, int index, const char *argument, const char *reason)
+{
+    if (argument[0] == '-' && argument[1] != '\0' && strchr("-utVh", argument[1]) != NULL)
+        return knit_tool_usage(tool,
+            "argument %d is no JSON: %s; if %s is an option, it must stand before TASK", index,
+            reason, argument);
+    if (isalpha((unsigned char)argument[0]) && strpbrk(argument, "\"'\\") == NULL &&
+        strcmp(argument, "NaN") != 0 && strcmp(argument, "Infinity") != 0)
+        return knit_tool_usage(
+            tool, "argument %d is no JSON: %s, in a shell '\"%s\"'", index, reason, argument);
+    return knit_tool_usage(tool, "argument %d is no JSON: %s", index, reason);
+}
+
 static int put_argument(
     const struct knit_tool *tool, int index, const char *argument, struct knit_writer *writer)
 {
@@ -76,7 +93,7 @@ static int put_argument(
         return put_file(tool, NULL, writer);
     r = knit_json_read(argument, strlen(argument), writer, reason);
     if (r == KNIT_JSON_E_BAD)
-        return knit_tool_usage(tool, "argument %d is no JSON: %s", index, reason);
+        return refuse_argument(tool, index, argument, reason);
     return r == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "not enough memory");
 }
 

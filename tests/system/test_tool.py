@@ -70,6 +70,13 @@ class Tool(Case):
         self.assertEqual(self.knit('call', '--raw', 'add', '-5', '7', text=False).stdout, b'\x02')
         error = self.knit('call', 'add', '--raw', '7', status=USAGE).stderr
         self.assertIn('argument 1 is no JSON', error)
+        self.assertIn('if --raw is an option, it must stand before TASK', error)
+        error = self.knit('call', 'add', '-t', '5', '1', '2', status=USAGE).stderr
+        self.assertIn('if -t is an option, it must stand before TASK', error)
+
+    def test_a_text_without_quotation_marks_is_shown_with_them(self):
+        self.assertIn("""in a shell '"hello world"'\n""", self.knit('call', 'echo', 'hello world', status=USAGE).stderr)
+        self.assertNotIn('in a shell', self.knit('call', 'echo', 'NaN', status=USAGE).stderr)
 
     def test_a_failure_is_one_line(self):
         for url in self.every_url():
