@@ -14,17 +14,22 @@
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
 
+/* U+0080 to U+009F are control characters too, which UTF-8 writes as two bytes. */
 static void put_line(const char *text)
 {
     for (; *text != '\0'; text++) {
-        unsigned char byte = (unsigned char)*text;
+        unsigned char byte = (unsigned char)*text, next = (unsigned char)text[1];
 
-        if (byte == '\n')
+        if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) {
+            fprintf(stderr, "\\u%04x", next);
+            text++;
+        } else if (byte == '\n') {
             fputs("\\n", stderr);
-        else if (byte < 32 || byte == 127)
+        } else if (byte < 32 || byte == 127) {
             fprintf(stderr, "\\x%02x", byte);
-        else
+        } else {
             fputc(byte, stderr);
+        }
     }
 }
 

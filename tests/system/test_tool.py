@@ -89,6 +89,10 @@ class Tool(Case):
                              (600, 'TASK_FAILED', 'x', 'yes', 'task'))
             self.assertEqual((told['task_code'], told['data'], told['retryable']), (7, {'a': 1}, False))
 
+    def test_a_message_cannot_move_the_cursor(self):
+        error = self.knit('call', 'fail', '7', '"\\u001b[2J \\u009b2J \\u0085 \\u00a0\u00e4"', '"\\u0080"', status=FAILED)
+        self.assertEqual(error.stderr, 'knit: TASK_FAILED: \\x1b[2J \\u009b2J \\u0085 \u00a0\u00e4 (code 7), data "\\u0080"\n')
+
     def test_exit_statuses(self):
         for url in self.every_url():
             self.knit('call', 'nosuch', url=url, status=REFUSED)
