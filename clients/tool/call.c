@@ -133,10 +133,28 @@ static bool is_interrupted(int interrupt_fd)
     return read(interrupt_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
 }
 
-/* Until the outcome is there: its code, or KNIT_PENDING after a second Ctrl-C. */
-static int await(struct knit *k, struct knit_handle *handle, struct knit_error *error)
+/* An error of the tool's own. */
+static int report_own(const struct knit_tool *tool, int code, enum knit_started started,
+    const char *message, const char *reason)
 {
-    int interrupt_fd = block_interrupt(), interrupts = 0, code;
+    struct knit_error error = {.code = code,
+        .name = knit_error_code_name(code),
+        .started = started,
+        .origin = KNIT_ORIGIN_CLIENT,
+        .lane = -1,
+        .retry_after_ms = -1,
+        .limit = -1,
+        .actual = -1};
+
+    snprintf(error.message, sizeof(error.message), "%s%s", message, reason);
+    return knit_tool_report(tool, &error);
+}
+
+/* Until the outcome is there: its code, or KNIT_PENDING after a second Ctrl-C. */
+static int await(
+    struct knit *k, int interrupt_fd, struct knit_handle *handle, struct knit_error *error)
+{
+    int interrupts = 0, code;
 
     while ((code = knit_await(handle, 0, error)) == KNIT_PENDING && interrupts < 2) {
         struct pollfd items[] = {
@@ -151,7 +169,6 @@ static int await(struct knit *k, struct knit_handle *handle, struct knit_error *
         }
         (void)knit_dispatch(k, NULL);
     }
-    close(interrupt_fd);
     return code;
 }
 
@@ -172,25 +189,15 @@ static int print_result(const struct knit_tool *tool, struct knit_span result)
 
     if (tool->is_raw)
         return print_raw(tool, result);
-    if (knit_json_write(result, false, &text) != 0) {
-        struct knit_error error = {.code = KNIT_BAD_RESULT,
-            .name = "BAD_RESULT",
-            .started = KNIT_STARTED_YES,
-            .origin = KNIT_ORIGIN_CLIENT,
-            .lane = -1,
-            .retry_after_ms = -1,
-            .limit = -1,
-            .actual = -1,
-            .message = "the result cannot be written as JSON"};
-
-        return knit_tool_report(tool, &error);
-    }
+    if (knit_json_write(result, false, &text) != 0)
+        return report_own(
+            tool, KNIT_BAD_RESULT, KNIT_STARTED_YES, "the result cannot be written as JSON", "");
     puts(text);
     free(text);
     return knit_tool_finish(tool);
 }
 
-static int run(const struct knit_tool *tool, struct knit *k, const char *task,
+static int run(const struct knit_tool *tool, struct knit *k, int interrupt_fd, const char *task,
     const struct knit_buffer *params)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
@@ -204,7 +211,7 @@ static int run(const struct knit_tool *tool, struct knit *k, const char *task,
         options.timeout_ms = tool->timeout_ms;
     code = knit_start_raw(k, &options, &handle, &error, task, params->bytes, params->len);
     if (code == KNIT_OK)
-        code = await(k, handle, &error);
+        code = await(k, interrupt_fd, handle, &error);
     if (code == KNIT_PENDING)
         return KNIT_TOOL_CANCELLED;
     if (code != KNIT_OK)
@@ -212,6 +219,22 @@ static int run(const struct knit_tool *tool, struct knit *k, const char *task,
     code = knit_result_raw(handle, &error, &result, &len);
     return code == KNIT_OK ? print_result(tool, knit_span(result, len))
                            : knit_tool_report(tool, &error);
+}
+
+/* What waiting needs is asked for before anything is called. */
+static int wait_and_run(const struct knit_tool *tool, struct knit *k, const char *task,
+    const struct knit_buffer *params)
+{
+    int interrupt_fd = block_interrupt(), status;
+
+    if (interrupt_fd < 0 || knit_fd(k) < 0)
+        status = report_own(tool, KNIT_INTERNAL, KNIT_STARTED_NO,
+            "cannot wait for an outcome, so nothing was called: ", strerror(errno));
+    else
+        status = run(tool, k, interrupt_fd, task, params);
+    if (interrupt_fd >= 0)
+        close(interrupt_fd);
+    return status;
 }
 
 int knit_tool_call(const struct knit_tool *tool, int argc, char **argv)
@@ -227,7 +250,7 @@ int knit_tool_call(const struct knit_tool *tool, int argc, char **argv)
     if (status == KNIT_TOOL_OK)
         status = knit_tool_open(tool, &k);
     if (status == KNIT_TOOL_OK) {
-        status = run(tool, k, argv[0], &params);
+        status = wait_and_run(tool, k, argv[0], &params);
         knit_close(k);
     }
     knit_buffer_fini(&params);

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -141,6 +142,21 @@ class Tool(Case):
             self.assertGreater(json.loads(self.knit('--json', 'ping', url=url).stdout)['ms'], 0)
             self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
             self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
+
+    def test_want_of_descriptors_is_said(self):
+        for url in self.every_url():
+            sentences = ''
+            for most in range(4, 20):
+                limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+                result = subprocess.run([KNIT, '-u', url, 'call', 'add', '1', '2'], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, timeout=PATIENCE, preexec_fn=limit)
+                # 127: the libraries could not be opened.
+                self.assertIn(result.returncode, (OK, DISCONNECTED, BROKE, 127), result.stderr)
+                sentences += result.stderr
+            self.assertEqual(result.returncode, OK)
+            # Attaching to lanes takes more of them than waiting.
+            if not url.startswith('shm:'):
+                self.assertIn('cannot wait for an outcome, so nothing was called: Too many open files', sentences)
 
     def test_a_full_disk_is_said(self):
         with open('/dev/full', 'w') as full:
