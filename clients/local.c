@@ -7,7 +7,8 @@
  * Nothing that comes with `$/attach` is believed: the number of descriptors, the geometry, the
  * seals and sizes of the segments are checked before anything is mapped. The mappings are not
  * inherited by forked children, so a child that goes on using the session can at worst be told
- * so.
+ * so. The daemon believes us no more: it serves the session once we have fastened the request
+ * segment (fastpath/segment.h) and said so, on the stream ahead of the question for the registry.
  */
 #include "clients/local.h"
 
@@ -136,6 +137,25 @@ static int map_segments(struct knit_local *local, const int *fds, struct knit_er
     return KNIT_OK;
 }
 
+/* What the pool waits for before it looks at our requests. */
+static int fasten(struct knit_local *local, int request_fd, struct knit_error *ret_error)
+{
+    static const uint8_t no_params = 0x90;
+    const struct knit_method method = {.name = knit_span_text("$/attached")};
+    int r = knit_segment_fasten(request_fd);
+
+    if (r != 0)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's request segment cannot be used: it takes no further seal (%s); use "
+            "unix:// or install the same version of both",
+            strerror(-r));
+    if (knit_message_put_notification(&local->k->stream.out, &method, knit_span(&no_params, 1)) !=
+        0)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    return KNIT_OK;
+}
+
 static bool is_socket(int fd)
 {
     int type;
@@ -225,6 +245,8 @@ static int attach(struct knit_local *local, const struct knit_open_options *opti
         stream->fds[BELL_FD] = -1;
         code = open_session(local, options, steal, ret_error);
     }
+    if (code == KNIT_OK)
+        code = fasten(local, stream->fds[REQUEST_FD], ret_error);
     for (uint32_t i = 0; i < stream->fds_count; i++) {
         if (stream->fds[i] >= 0)
             close(stream->fds[i]);

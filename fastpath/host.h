@@ -35,10 +35,11 @@ struct knit_member {
     uint64_t id;
     uint32_t index; /* in pool->members, and in each worker's links */
     bool is_foreign;
+    bool is_published; /* workers and host may look at its request segment */
     bool is_closing;
     bool is_condemned;
     struct knit_pool_peer peer;
-    struct knit_recovery_session view;
+    struct knit_recovery_session view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
     int reply_fd;
@@ -137,6 +138,7 @@ struct knit_pool {
     uint32_t quarantined;
     uint64_t deaths, hard_timeouts, condemned, recovered;
     struct knit_notices notices;
+    bool has_news; /* among the notices, of another thread than the dispatching one */
     uint64_t dropped_told;
     uint64_t open_by_ns;
     char last_death[KNIT_POOL_WHY_BYTES]; /* while it opened */

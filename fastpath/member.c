@@ -7,6 +7,10 @@
  * worker could write what is the caller's. It lets go of them when every worker has said that it
  * has.
  *
+ * What a stranger can punch pages out of is not touched by anybody: a stranger's request segment is
+ * mapped here, and workers are told of it, when its caller has fastened it and said so
+ * (knit_pool_attached()). Until then the session only counts.
+ *
  * A closed session goes on counting against its limits until then: who leaves long tasks behind and
  * comes back has not got rid of them.
  */
@@ -177,7 +181,7 @@ static int make_segments(
 
     /* By their names `knit check` finds them, which must not depend on what a caller can write. */
     (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)member->id);
-    error = knit_segment_create(name, request_bytes, &birth->request_fd);
+    error = knit_segment_create_loose(name, request_bytes, &birth->request_fd);
 
     if (error == 0)
         error = knit_segment_reopen_readonly(birth->request_fd, &member->request_fd);
@@ -200,14 +204,13 @@ static int make_segments(
         member->view.request.head, KNIT_SEGMENT_REQUEST, request_bytes, member->id, geometry);
     write_head(member->view.reply.head, KNIT_SEGMENT_REPLY, reply_bytes, member->id, geometry);
     error = allocate_ahead(pool, member, birth->request_fd);
-    if (error != 0 || !birth->is_foreign)
-        return error;
-    /* A stranger's memory is read here and never written. */
-    knit_segment_unmap(&member->request);
-    error = knit_segment_map(birth->request_fd, request_bytes, false, &member->request);
     if (error != 0)
-        return error < 0 ? error : -EIO;
-    knit_layout_request(geometry, member->request.base, &member->view.request);
+        return error;
+    if (!birth->is_foreign)
+        return knit_segment_fasten(birth->request_fd);
+    /* A stranger's memory is read here and never written, and not yet. */
+    knit_segment_unmap(&member->request);
+    member->view.request = (struct knit_request_view){0};
     return 0;
 }
 
@@ -293,8 +296,9 @@ static int add(struct knit_pool *pool, struct birth *birth, struct knit_member *
 }
 
 /* Everything about it is ready: the workers may have it. */
-static void publish(struct knit_pool *pool, const struct knit_member *member)
+static void publish(struct knit_pool *pool, struct knit_member *member)
 {
+    member->is_published = true;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
@@ -455,7 +459,6 @@ static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_g
     grant->steal = pool->options.steal;
     grant->request_fd = birth->request_fd;
     birth->request_fd = -1;
-    publish(pool, member);
     return 0;
 }
 
@@ -485,6 +488,43 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     }
     *ret_grant = given;
     return 0;
+}
+
+/* Its caller has fastened it, or so it says. */
+static int take(struct knit_pool *pool, struct knit_member *member)
+{
+    const struct knit_geometry *geometry = &member->view.geometry;
+    int error;
+
+    if (!knit_segment_is_fastened(member->request_fd))
+        return KNIT_POOL_E_LOOSE;
+    error = knit_segment_map(
+        member->request_fd, knit_layout_request_bytes(geometry), false, &member->request);
+    if (error != 0)
+        return error < 0 ? error : -EIO;
+    knit_layout_request(geometry, member->request.base, &member->view.request);
+    publish(pool, member);
+    return 0;
+}
+
+int knit_pool_attached(struct knit_pool *pool, uint64_t id)
+{
+    struct knit_member *member;
+    int error = 0;
+
+    pthread_mutex_lock(&pool->mutex);
+    member = knit_member_find(pool, id);
+    if (member != NULL && !member->is_published && !member->is_closing && !member->is_condemned) {
+        error = take(pool, member);
+        if (error != 0) {
+            knit_member_condemn(pool, member,
+                error > 0 ? knit_pool_reason(error) : "its request segment cannot be mapped");
+            pool->has_news = true;
+        }
+        knit_host_arm(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return error;
 }
 
 void knit_pool_grant_close(struct knit_pool_grant *grant)

@@ -420,6 +420,7 @@ void knit_pool_dispatch(struct knit_pool *pool)
         for (int i = 0; i < count; i++)
             handle(pool, &events[i]);
         knit_tick(pool, knit_clock_ns());
+        pool->has_news = false; /* delivered below */
         knit_host_arm(pool);
         pthread_mutex_unlock(&pool->mutex);
         deliver(pool);
@@ -544,6 +545,8 @@ const char *knit_pool_reason(int error)
         return "the pool is shut down";
     case KNIT_POOL_E_WISH:
         return "the pool offers no session of that size";
+    case KNIT_POOL_E_LOOSE:
+        return "its request segment lacks the seals that keep its pages in place";
     default:
         return "the system refused";
     }

@@ -49,6 +49,7 @@ enum {
     KNIT_POOL_E_MEMORY = 4,       /* the segments would pass memory_max_bytes */
     KNIT_POOL_E_CLOSED = 5,       /* the pool is shut down, or about to be */
     KNIT_POOL_E_WISH = 6,         /* slots or arena outside what the pool offers */
+    KNIT_POOL_E_LOOSE = 7,        /* its caller could still punch pages out of what it writes */
 };
 
 enum knit_pool_event_kind {
@@ -198,7 +199,7 @@ struct knit_pool_grant {
     uint64_t max_payload_bytes; /* of one argument */
     bool steal;
     int board_fd;   /* read-only */
-    int request_fd; /* read-write */
+    int request_fd; /* read-write; to be fastened, see segment.h */
     int reply_fd;   /* read-only */
     int bell_fd;    /* the caller's end of a stream socketpair */
 };
@@ -210,6 +211,12 @@ enum { KNIT_POOL_GRANT_FDS = 4 };
 int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, uint32_t slots,
     uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
 void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that was closed */
+
+/* The caller says that it has mapped and fastened what it was granted. Only now is the session
+ * served; before, it counts against the limits and nobody looks at what its caller writes. Unknown
+ * ids, and what was said before, are ignored. Returns 0, or KNIT_POOL_E_LOOSE, -errno: it cannot be
+ * served, and KNIT_POOL_SESSION_CONDEMNED follows. */
+int knit_pool_attached(struct knit_pool *pool, uint64_t id);
 
 /* The connection that was the session's lease has ended. Queued calls are dropped, running ones see
  * knit_aborted(); memory goes when the workers let go. Unknown ids are ignored. */

@@ -61,6 +61,12 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
     KNIT_FAULT(RECOVERY_AFTER_BELLS);
 }
 
+/* Nobody looks at the requests of a session that is not published, and it has called nothing. */
+static bool has_requests(const struct knit_recovery_session *session)
+{
+    return session->request.head != NULL;
+}
+
 void knit_recovery_wake(const struct knit_recovery_session *session)
 {
     uint32_t waiting, rung;
@@ -68,6 +74,8 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
     /* release: who sees the new count sees the answers before it. */
     atomic_fetch_add_explicit(&session->reply.state->rescan, 1, memory_order_release);
     KNIT_FAULT(RECOVERY_AFTER_RESCAN);
+    if (!has_requests(session))
+        return;
     knit_bell_fence(); /* W2 */
     waiting = atomic_load_explicit(session->request.waiting, memory_order_relaxed);
     if (waiting == 0)
@@ -252,6 +260,8 @@ uint32_t knit_recovery_refuse(
 {
     uint32_t count = 0;
 
+    if (!has_requests(session))
+        return 0;
     for (uint32_t lane = 0; lane < session->geometry.lanes; lane++)
         count += refuse_lane(session, lane, error);
     if (count != 0)
@@ -261,6 +271,8 @@ uint32_t knit_recovery_refuse(
 
 bool knit_recovery_is_idle(const struct knit_recovery_session *session)
 {
+    if (!has_requests(session))
+        return true;
     for (uint32_t lane = 0; lane < session->geometry.lanes; lane++) {
         struct walk walk;
         uint64_t ctrl, claim;

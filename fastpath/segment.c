@@ -10,21 +10,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define SIZE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+#define LAST_SEALS (F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
-int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd)
+static int create(const char *name, uint64_t bytes, int seals, int *ret_fd)
 {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
     if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
-        fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+        fcntl(fd, F_ADD_SEALS, seals) < 0) {
         int error = -errno;
         close(fd);
         return error;
     }
     *ret_fd = fd;
     return 0;
+}
+
+int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd)
+{
+    return create(name, bytes, SIZE_SEALS | F_SEAL_SEAL, ret_fd);
+}
+
+int knit_segment_create_loose(const char *name, uint64_t bytes, int *ret_fd)
+{
+    return create(name, bytes, SIZE_SEALS, ret_fd);
+}
+
+int knit_segment_fasten(int fd)
+{
+    return fcntl(fd, F_ADD_SEALS, LAST_SEALS) < 0 ? -errno : 0;
+}
+
+bool knit_segment_is_fastened(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & (SIZE_SEALS | LAST_SEALS)) == (SIZE_SEALS | LAST_SEALS);
 }
 
 int knit_segment_reopen_readonly(int fd, int *ret_fd)
@@ -40,10 +62,11 @@ int knit_segment_reopen_readonly(int fd, int *ret_fd)
 
 int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret)
 {
+    const int wanted = writable ? SIZE_SEALS : SIZE_SEALS | F_SEAL_SEAL;
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0)
         return -errno;
-    if ((seals & SEALS) != SEALS)
+    if ((seals & wanted) != wanted)
         return KNIT_SEGMENT_E_UNSEALED;
     struct stat status;
     if (fstat(fd, &status) < 0)

@@ -4,9 +4,16 @@
  * A segment is a memfd: born mode 0777, therefore fchmod to 0600 at once, so that nobody of another
  * uid who holds a read-only descriptor can re-open it writable through /proc; sized once, then
  * sealed against shrinking, growing and further seals, so that no peer can make an access fault.
- * Pages can still be punched out: they then read as zeros.
  *
- * Threads: any. Nothing blocks. Errors are -errno, or a KNIT_SEGMENT_E_* of a peer's descriptor.
+ * That does not keep whoever may write from punching pages out, and while they go, each access of
+ * anybody else to them sleeps in the kernel. A segment that a stranger writes is therefore born
+ * loose: its writer maps it, then fastens it, and from then on the mappings that there are go on
+ * storing, while no page is taken out and no further mapping is writable. Whoever reads looks only
+ * then. It is the writer who adds these seals: adding waits for a punch that is under way, while a
+ * look whether they are there waits for nothing.
+ *
+ * Threads: any. Nothing blocks but knit_segment_fasten(). Errors are -errno, or a KNIT_SEGMENT_E_*
+ * of a peer's descriptor.
  */
 #pragma once
 
@@ -27,9 +34,18 @@ struct knit_mapping {
 /* bytes: whole pages. The descriptor is close-on-exec and read-write. */
 int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd);
 
+/* The same, to be fastened by whoever will write. */
+int knit_segment_create_loose(const char *name, uint64_t bytes, int *ret_fd);
+
+/* After one's own writable mapping; fd: read-write. Blocks while another holder punches. Returns 0
+ * or -errno: a peer's descriptor may be of anything. */
+int knit_segment_fasten(int fd);
+bool knit_segment_is_fastened(int fd);
+
 /* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
 int knit_segment_reopen_readonly(int fd, int *ret_fd);
 
-/* Checks seals and size, then maps; not inherited by forked children, not in core dumps. */
+/* Checks seals and size, then maps; not inherited by forked children, not in core dumps. Writable,
+ * a loose one will do. */
 int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret);
 void knit_segment_unmap(struct knit_mapping *mapping);

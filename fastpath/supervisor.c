@@ -329,7 +329,7 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         const struct knit_member *member = pool->members[i];
 
-        if (member != NULL && !member->is_closing && !member->is_condemned)
+        if (member != NULL && member->is_published && !member->is_closing && !member->is_condemned)
             worker->links[i] = KNIT_LINK_ATTACH_DUE;
     }
     knit_notices_add_event(&pool->notices, &event);

@@ -161,6 +161,8 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
 {
     uint64_t due_ns = 0;
 
+    if (pool->has_news)
+        sooner(&due_ns, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
 

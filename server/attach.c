@@ -178,6 +178,27 @@ void knit_attach_handle(struct knit_connection *connection, const struct knit_me
         attach(connection, message->msgid, &wish);
 }
 
+void knit_attach_confirm(struct knit_connection *connection, const struct knit_message *message)
+{
+    static const uint8_t nil = 0xc0;
+    bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
+    int r;
+
+    if (connection->session_id == 0) {
+        if (is_request)
+            refuse(connection, message->msgid, KNIT_DENIED,
+                "$/attached: this connection has no session");
+        else
+            KNIT_COUNT(connection->loop, notifications_dropped);
+        return;
+    }
+    r = knit_pool_attached(connection->loop->all->pool, connection->session_id);
+    if (is_request && r != 0)
+        refuse(connection, message->msgid, KNIT_DENIED, r > 0 ? knit_pool_reason(r) : strerror(-r));
+    else if (is_request)
+        knit_output_result(connection, message->msgid, knit_span(&nil, 1));
+}
+
 /* Returns how many bytes went with the descriptors, or -1 as sendmsg() does. */
 static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
 {

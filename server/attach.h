@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `$/attach`: hands a caller on this machine its own session in the pool.
+/* `$/attach` and `$/attached`: hands a caller on this machine its own session in the pool, and has
+ * it served when the caller says that it has fastened what it will write (fastpath/segment.h).
  *
  * Descriptors ride on the first byte of the response. The response leaves in a write of its own,
  * when nothing else waits, and until then the connection is not read: so they cannot end up with a
@@ -16,6 +17,9 @@ struct knit_connection;
 
 /* Answers the request now or as soon as the output is empty. */
 void knit_attach_handle(struct knit_connection *connection, const struct knit_message *message);
+
+/* `$/attached`: it is served from now on, or condemned. */
+void knit_attach_confirm(struct knit_connection *connection, const struct knit_message *message);
 
 /* The output has become empty: send what waits. */
 void knit_attach_send(struct knit_connection *connection);

@@ -220,6 +220,7 @@ static const struct {
     {"$/tasks", list_tasks, true},
     {"$/stats", stats, true},
     {"$/attach", knit_attach_handle, false},
+    {"$/attached", knit_attach_confirm, false},
 };
 
 void knit_method_handle(struct knit_connection *connection, const struct knit_message *message)
@@ -234,8 +235,8 @@ void knit_method_handle(struct knit_connection *connection, const struct knit_me
         }
     }
     refuse(connection, message, KNIT_UNKNOWN_TASK,
-        "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats "
-        "and $/attach");
+        "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
+        "$/attach and $/attached");
 }
 
 void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms)

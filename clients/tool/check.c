@@ -40,6 +40,7 @@ struct checked_session {
     struct knit_inspect_session view;
     struct knit_inspect_counts counts;
     struct findings findings;
+    bool is_loose; /* its caller has not attached yet: neither the host nor we look at it */
 };
 
 struct check {
@@ -209,6 +210,10 @@ static void map_session(const struct check *check, struct checked_session *sessi
     const char *which = "reply";
     const char *wrong = map_segment(session->fds[1], KNIT_SEGMENT_REPLY, &reply, &session->reply);
 
+    session->is_loose =
+        wrong == NULL && session->fds[0] >= 0 && !knit_segment_is_fastened(session->fds[0]);
+    if (session->is_loose)
+        return;
     if (wrong == NULL) {
         which = "request";
         wrong = map_segment(session->fds[0], KNIT_SEGMENT_REQUEST, &request, &session->request);
@@ -378,7 +383,8 @@ static void print_plain(const struct check *check, size_t broken)
                 counts->running, counts->held, (unsigned long long)counts->held_bytes,
                 counts->starved);
         else
-            printf("session %llu:\n", (unsigned long long)session->id);
+            printf("session %llu%s\n", (unsigned long long)session->id,
+                session->is_loose ? " is not attached yet" : ":");
         for (size_t j = 0; j < session->findings.count; j++)
             printf("  %s\n", session->findings.sentences[j]);
         if (counts->findings > KNIT_INSPECT_FINDINGS_MAX)
@@ -436,6 +442,8 @@ static void print_json(const struct check *check)
             json_object_object_add(
                 object, "held_bytes", json_object_new_uint64(counts->held_bytes));
             json_object_object_add(object, "starved", json_object_new_int64(counts->starved));
+        } else if (session->is_loose) {
+            json_object_object_add(object, "state", json_object_new_string("not attached yet"));
         }
         json_object_object_add(object, "findings", json_findings(&session->findings));
         json_object_array_add(sessions, object);

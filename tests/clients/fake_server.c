@@ -77,7 +77,7 @@ static void put_uint(struct knit_writer *writer, const char *key, uint64_t value
     knit_writer_uint(writer, value);
 }
 
-static int make_segment(const struct knit_fake *fake, uint64_t bytes)
+static int make_segment(const struct knit_fake *fake, uint64_t bytes, bool is_loose)
 {
     int fd = -1;
 
@@ -88,6 +88,8 @@ static int make_segment(const struct knit_fake *fake, uint64_t bytes)
     if (fake->attach == KNIT_FAKE_ATTACH_UNSEALED) {
         fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+    } else if (is_loose && fake->attach != KNIT_FAKE_ATTACH_CLOSED) {
+        assert_int_equal(knit_segment_create_loose("fake", bytes, &fd), 0);
     } else {
         assert_int_equal(knit_segment_create("fake", bytes, &fd), 0);
     }
@@ -99,7 +101,10 @@ static void forget_segments(struct knit_fake *fake)
     knit_segment_unmap(&fake->reply);
     if (fake->bell_fd >= 0)
         close(fake->bell_fd);
-    fake->bell_fd = -1;
+    if (fake->request_fd >= 0)
+        close(fake->request_fd);
+    fake->bell_fd = fake->request_fd = -1;
+    fake->is_attached = false;
 }
 
 static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometry)
@@ -109,11 +114,13 @@ static void make_fds(struct knit_fake *fake, const struct knit_geometry *geometr
     if (fake->attach == KNIT_FAKE_ATTACH_NO_FDS)
         return;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    fake->fds[0] = make_segment(fake, knit_layout_board_bytes(geometry->lanes));
-    fake->fds[1] = make_segment(fake, knit_layout_request_bytes(geometry));
-    fake->fds[2] = make_segment(fake, knit_layout_reply_bytes(geometry));
+    fake->fds[0] = make_segment(fake, knit_layout_board_bytes(geometry->lanes), false);
+    fake->fds[1] = make_segment(fake, knit_layout_request_bytes(geometry), true);
+    fake->fds[2] = make_segment(
+        fake, knit_layout_reply_bytes(geometry), fake->attach == KNIT_FAKE_ATTACH_LOOSE);
     if (fake->attach == KNIT_FAKE_ATTACH_GOOD) {
         fake->bell_fd = pair[0];
+        assert_int_equal(knit_segment_reopen_readonly(fake->fds[1], &fake->request_fd), 0);
         assert_int_equal(
             knit_segment_map(fake->fds[2], knit_layout_reply_bytes(geometry), true, &fake->reply),
             0);
@@ -242,6 +249,8 @@ static bool handle(struct knit_fake *fake, const struct knit_message *message)
         fake->notifications++;
         if (knit_span_is(name, "$/cancel"))
             cancel(fake, message);
+        if (knit_span_is(name, "$/attached"))
+            fake->is_attached = knit_segment_is_fastened(fake->request_fd);
         return true;
     }
     if (knit_span_is(name, "$/hello"))
@@ -384,7 +393,8 @@ void knit_fake_start(struct knit_fake *fake)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    *fake = (struct knit_fake){.fd = -1, .bell_fd = -1, .dir = knit_scratch_new()};
+    *fake =
+        (struct knit_fake){.fd = -1, .bell_fd = -1, .request_fd = -1, .dir = knit_scratch_new()};
     snprintf(fake->url, sizeof(fake->url), "unix://%s/s", fake->dir);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", fake->dir);
     fake->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -36,9 +36,11 @@ enum knit_fake_attach {
     KNIT_FAKE_ATTACH_FEW_FDS,
     KNIT_FAKE_ATTACH_MANY_FDS,
     KNIT_FAKE_ATTACH_UNSEALED,
-    KNIT_FAKE_ATTACH_SHORT, /* a segment smaller than the geometry asks for */
-    KNIT_FAKE_ATTACH_PIPES, /* descriptors of another kind */
-    KNIT_FAKE_ATTACH_BELL,  /* the last of them is no socket */
+    KNIT_FAKE_ATTACH_CLOSED, /* the request segment takes no further seal */
+    KNIT_FAKE_ATTACH_LOOSE,  /* the reply segment takes some */
+    KNIT_FAKE_ATTACH_SHORT,  /* a segment smaller than the geometry asks for */
+    KNIT_FAKE_ATTACH_PIPES,  /* descriptors of another kind */
+    KNIT_FAKE_ATTACH_BELL,   /* the last of them is no socket */
     KNIT_FAKE_ATTACH_LAYOUT,
     KNIT_FAKE_ATTACH_GEOMETRY,
     KNIT_FAKE_ATTACH_KEYS, /* half of what must be said is missing */
@@ -64,6 +66,8 @@ struct knit_fake {
     int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
     int fds_count;
     int bell_fd;                   /* the pool's end */
+    int request_fd;                /* likewise, of the request segment */
+    bool is_attached;              /* the caller has said so, and the segment is fastened */
     struct knit_geometry geometry; /* of the segments it made last */
     struct knit_mapping reply;     /* where the test can answer, after KNIT_FAKE_ATTACH_GOOD */
 };

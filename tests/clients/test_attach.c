@@ -65,6 +65,8 @@ static void a_daemon_that_lies_is_refused(void **state)
         {KNIT_FAKE_ATTACH_FEW_FDS, "3 descriptors"},
         {KNIT_FAKE_ATTACH_MANY_FDS, "descriptors"},
         {KNIT_FAKE_ATTACH_UNSEALED, "not sealed"},
+        {KNIT_FAKE_ATTACH_CLOSED, "request segment cannot be used: it takes no further seal"},
+        {KNIT_FAKE_ATTACH_LOOSE, "reply segment cannot be used: it is not sealed"},
         {KNIT_FAKE_ATTACH_SHORT, "another size"},
         {KNIT_FAKE_ATTACH_PIPES, "cannot be used"},
         {KNIT_FAKE_ATTACH_BELL, "no socket"},
@@ -101,6 +103,8 @@ static void an_honest_daemon_is_accepted(void **state)
     (void)state;
     fake.attach = KNIT_FAKE_ATTACH_GOOD;
     assert_int_equal(open_lanes(&k), KNIT_OK);
+    /* Said before it asked for the registry, which has been answered. */
+    assert_true(fake.is_attached);
     assert_int_equal(knit_call(k, &error, "nosuch", "()"), KNIT_UNKNOWN_TASK);
     /* There are no workers: nobody takes the call. */
     options.timeout_ms = 30;

@@ -47,6 +47,9 @@ enum cause {
     BY_LIE = 'L', /* a worker is killed, and its successor finds nonsense in the ring */
 };
 
+/* Said by the caller when it has mapped and fastened its session: the point counts from then. */
+#define ATTACHED 'M'
+
 static const enum cause causes[KNIT_FAULT_COUNT] = {
     [KNIT_FAULT_DEATH_AFTER_STOP] = BY_HARD_TIMEOUT,
     [KNIT_FAULT_DEATH_AFTER_HARD_KILL] = BY_HARD_TIMEOUT,
@@ -110,17 +113,23 @@ static uint32_t id_of(const struct pools *pools, const char *task)
     return knit_registry_find(knit_pool_registry(pools->pool), task, strlen(task))->id;
 }
 
-static void obey(struct pools *pools, char letter, uint64_t session)
+static void obey(struct pools *pools, char letter, uint64_t session, enum knit_fault_point point)
 {
     struct knit_pool_peer peer = {.uid = 8};
     struct knit_pool_grant grant;
 
-    if (letter == BY_SHUTDOWN)
+    if (letter == ATTACHED) {
+        if (knit_pool_attached(pools->pool, session) != 0 ||
+            setenv("KNIT_FAULT", knit_fault_name(point), 1) != 0)
+            _exit(4);
+    } else if (letter == BY_SHUTDOWN) {
         knit_pool_shutdown(pools->pool, false, knit_clock_ns() + 100000000u);
-    else if (letter == BY_DETACH)
+    } else if (letter == BY_DETACH) {
         knit_pool_detach(pools->pool, session);
-    else if (letter == BY_ATTACH)
-        (void)knit_pool_attach(pools->pool, &peer, 64, 0, &grant);
+    } else if (letter == BY_ATTACH && knit_pool_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
+        (void)knit_segment_fasten(grant.request_fd);
+        (void)knit_pool_attached(pools->pool, grant.id);
+    }
 }
 
 static _Noreturn void be_host(
@@ -134,8 +143,7 @@ static _Noreturn void be_host(
     pools->options.hard_timeout_ms = cause == BY_HARD_TIMEOUT ? HARD_MS : 0;
     pools->options.gone_ms = GONE_MS;
     if (pools_open(pools) != 0 ||
-        knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0 ||
-        setenv("KNIT_FAULT", knit_fault_name(point), 1) != 0)
+        knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
         _exit(2);
     for (uint32_t lane = 0; lane < WORKERS; lane++) {
         struct knit_pool_lane_stats stats;
@@ -153,7 +161,7 @@ static _Noreturn void be_host(
 
         (void)poll(ready, 2, -1);
         if ((ready[0].revents & POLLIN) != 0 && read(fd, &letter, 1) == 1)
-            obey(pools, letter, invitation.grant.id);
+            obey(pools, letter, invitation.grant.id, point);
         knit_pool_dispatch(pools->pool);
     }
 }
@@ -181,8 +189,9 @@ static void receive_invitation(int fd, struct invitation *ret_invitation)
     ret_invitation->grant.bell_fd = fds[3];
 }
 
-static void open_session(struct guest *guest)
+static void open_session(struct guest *guest, int fd)
 {
+    const char attached = ATTACHED;
     const struct knit_pool_grant *grant = &guest->invitation.grant;
     const struct knit_geometry *geometry = &grant->geometry;
     struct knit_session_options options = {.steal = grant->steal, .bell_fd = grant->bell_fd};
@@ -203,6 +212,8 @@ static void open_session(struct guest *guest)
     knit_layout_board(geometry->lanes, guest->board.base, &board);
     assert_int_equal(
         knit_session_new(geometry, &guest->ring, &reply, &board, &options, &guest->session), 0);
+    assert_int_equal(knit_segment_fasten(grant->request_fd), 0);
+    assert_int_equal(write(fd, &attached, 1), 1);
 }
 
 static void publish(struct guest *guest, uint32_t index, uint32_t task)
@@ -335,7 +346,7 @@ static void die_at(enum knit_fault_point point, enum cause cause)
         be_host(&pools, pair[1], point, cause);
     close(pair[1]);
     receive_invitation(pair[0], &guest.invitation);
-    open_session(&guest);
+    open_session(&guest, pair[0]);
     for (uint32_t i = 0; i < WORKERS; i++)
         publish(&guest, i, guest.invitation.hold);
     assert_true(KNIT_WAIT_UNTIL(both_run(&pools, &guest), 10000));

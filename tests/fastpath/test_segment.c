@@ -53,6 +53,47 @@ static void short_and_unsealed_ones_are_refused(void **state)
     assert_null(mapping.base);
 }
 
+/* A stranger's: what its writer has mapped goes on storing, and no page can be taken out. */
+static void a_loose_one_is_fastened_by_its_writer(void **state)
+{
+    const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    struct knit_mapping writer, reader;
+    int fd, copy;
+
+    (void)state;
+    assert_int_equal(knit_segment_create_loose("knit-test", 8192, &fd), 0);
+    assert_int_equal(knit_segment_reopen_readonly(fd, &copy), 0);
+    assert_int_equal(ftruncate(fd, 4096), -1);
+    assert_int_equal(knit_segment_map(copy, 8192, false, &reader), KNIT_SEGMENT_E_UNSEALED);
+    assert_int_equal(knit_segment_map(fd, 8192, true, &writer), 0);
+    assert_int_equal(fallocate(fd, punch, 0, 8192), 0);
+    assert_false(knit_segment_is_fastened(copy));
+    assert_int_equal(knit_segment_fasten(copy), -EPERM);
+    assert_int_equal(knit_segment_fasten(fd), 0);
+    assert_true(knit_segment_is_fastened(copy));
+    assert_int_equal(fallocate(fd, punch, 0, 8192), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(madvise(writer.base, 8192, MADV_REMOVE), -1);
+    assert_ptr_equal(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+    assert_int_equal(pwrite(fd, "x", 1, 0), -1);
+    assert_int_equal(knit_segment_map(copy, 8192, false, &reader), 0);
+    memcpy(writer.base, "seen", 5);
+    assert_string_equal(reader.base, "seen");
+    assert_int_equal(mprotect(reader.base, 8192, PROT_READ | PROT_WRITE), -1);
+    knit_segment_unmap(&writer);
+    knit_segment_unmap(&reader);
+    close(fd);
+    close(copy);
+    assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
+    assert_int_equal(knit_segment_fasten(fd), -EPERM);
+    assert_false(knit_segment_is_fastened(fd));
+    close(fd);
+    fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_int_equal(knit_segment_fasten(fd), -EINVAL);
+    assert_false(knit_segment_is_fastened(fd));
+    close(fd);
+}
+
 static void the_read_only_descriptor_cannot_write(void **state)
 {
     (void)state;
@@ -172,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_keeps_its_size),
         cmocka_unit_test(short_and_unsealed_ones_are_refused),
+        cmocka_unit_test(a_loose_one_is_fastened_by_its_writer),
         cmocka_unit_test(the_read_only_descriptor_cannot_write),
         cmocka_unit_test(sizes_hold_all_pointers),
         cmocka_unit_test(bad_geometries_are_named),

@@ -128,9 +128,6 @@ static void give_birth(struct hunt *hunt)
         knit_pool_attach(hunt->scene.pools.pool, &peer, VICTIM_SLOTS, 65536, &grant), 0);
     hunt->id = grant.id;
     hunt->geometry = grant.geometry;
-    assert_int_equal(knit_segment_map(grant.request_fd, knit_layout_request_bytes(&grant.geometry),
-                         false, &hunt->request),
-        0);
     assert_int_equal(knit_segment_map(grant.reply_fd, knit_layout_reply_bytes(&grant.geometry),
                          false, &hunt->reply),
         0);
@@ -139,6 +136,11 @@ static void give_birth(struct hunt *hunt)
     pid = spawn(&grant, pair[1]);
     (void)close(pair[1]);
     tell_start(hunt, &grant);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_said(hunt), 20000));
+    assert_int_equal(knit_pool_attached(hunt->scene.pools.pool, hunt->id), 0);
+    assert_int_equal(knit_segment_map(grant.request_fd, knit_layout_request_bytes(&grant.geometry),
+                         false, &hunt->request),
+        0);
     knit_pool_grant_close(&grant);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_said(hunt), 20000));
     hunt->stepper =

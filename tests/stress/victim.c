@@ -53,6 +53,8 @@ static void open_session(struct victim *victim)
     knit_layout_reply(geometry, victim->reply.base, &reply);
     if (knit_session_new(geometry, &request, &reply, &board, &options, &victim->session) != 0)
         give_up("the victim has no memory\n");
+    if (knit_segment_fasten(VICTIM_REQUEST) != 0 || write(VICTIM_LEASE, "m", 1) != 1)
+        give_up("the victim cannot fasten its session\n");
 }
 
 static uint32_t publish(struct victim *victim, uint32_t task, const void *bytes, size_t len)

@@ -4,6 +4,7 @@
 import random
 import time
 
+from knit_attach import attach_and_forget
 from knit_harness import Case, main, wait_until
 from knit_witness import Caller, LedgerDaemon, descriptors, mappings, milliseconds_since, seed
 
@@ -70,7 +71,7 @@ class CallerDeath(Case):
             before = None
             for _ in range(10):
                 with daemon.unix() as rpc:
-                    rpc.call('$/attach', {'version': 1})
+                    attach_and_forget(rpc)
                 daemon.wait_for_quiet()
                 now = self.holdings(daemon)
                 before = before or now

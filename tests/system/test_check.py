@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 
+from knit_attach import fasten, grant, say
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
@@ -41,6 +42,20 @@ class Check(Case):
                     self.assertTrue(result.stdout.endswith('\nnothing is broken\n'))
                 finally:
                     caller.kill()
+
+    def test_a_session_that_is_not_attached_yet(self):
+        with Daemon() as daemon, daemon.unix() as rpc:
+            result, fds = grant(rpc)
+
+            def session():
+                return next(s for s in self.look(daemon)['sessions'] if s['id'] == result['id'])
+            self.assertEqual(session(), {'id': result['id'], 'state': 'not attached yet', 'findings': []})
+            self.assertIn(f'session {result["id"]} is not attached yet\n', check(daemon.pid).stdout)
+            fasten(fds)
+            say(rpc)
+            self.assertEqual((session()['state'], session()['queued'], session()['findings']), ('open', 0, []))
+            for fd in fds:
+                os.close(fd)
 
     def test_a_daemon_that_is_stopped_and_broken(self):
         with Daemon() as daemon:

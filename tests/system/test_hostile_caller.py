@@ -95,7 +95,10 @@ class Hostile(Case):
         self.attack('requeue')
 
     def test_holes(self):
-        self.attack('holes')
+        self.attack('holes', may_condemn=False)
+
+    def test_filling_and_emptying_what_nobody_looks_at(self):
+        self.attack('punch')
 
     def test_going_on_without_a_lease(self):
         self.attack('leave')
@@ -165,6 +168,9 @@ class WhileWorkersDie(Case):
 
     def test_holes(self):
         self.attack('holes')
+
+    def test_filling_and_emptying_what_nobody_looks_at(self):
+        self.attack('punch')
 
     def test_payloads(self):
         self.attack('payloads')

@@ -22,7 +22,8 @@ import msgpack
 from knit_harness import PATIENCE, main
 from knit_witness import LedgerDaemon, seed
 
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+SEALS = SIZE_SEALS | fcntl.F_SEAL_SEAL
 BOARD, REQUEST, REPLY, BELL = range(4)
 OK, DISCONNECTED = 0, 3
 
@@ -158,6 +159,9 @@ class HostileDaemon(unittest.TestCase):
             self.refused(f'{index} not sealed', with_fd(index, lambda fd: sealed(size_of(fd), seals=0)), 'sealed')
             self.refused(f'{index} may shrink',
                          with_fd(index, lambda fd: sealed(size_of(fd), seals=fcntl.F_SEAL_GROW)), 'sealed')
+            self.refused(f'{index} takes further seals or none',
+                         with_fd(index, lambda fd: sealed(size_of(fd), seals=SEALS if index == REQUEST else SIZE_SEALS)),
+                         'seal')
             self.refused(f'{index} a page short', with_fd(index, lambda fd: sealed(size_of(fd) - 4096)), 'size')
             self.refused(f'{index} a page long', with_fd(index, lambda fd: sealed(size_of(fd) + 4096)), 'size')
             self.refused(f'{index} empty', with_fd(index, lambda fd: sealed(0)))

@@ -6,6 +6,7 @@ next callers get a worker that works; nothing of it outlives the daemon; the dae
 import os
 import time
 
+from knit_attach import attach_and_forget
 from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_witness import descriptors, is_alive
 
@@ -73,7 +74,7 @@ class RudeTasks(Case):
 
     def attaches(self):
         with self.daemon.unix() as rpc:
-            rpc.call('$/attach', {'version': 1})
+            attach_and_forget(rpc)
         wait_until(lambda: self.rpc.call('$/stats')['pool']['closing_sessions'] == 0, 'the session to go')
 
     def test_using_up_all_descriptors(self):
@@ -96,7 +97,7 @@ class RudeTasks(Case):
             self.assertGreater(rpc.call('hoard'), 1 << 20)
             for _ in range(2):
                 with daemon.unix() as other:
-                    other.call('$/attach', {'version': 1})
+                    attach_and_forget(other)
                     wait_until(lambda: rpc.call('nap', 0) != before, 'a worker that has memory')
             self.assertEqual(daemon.stats()['pool']['condemned'], 0)
 

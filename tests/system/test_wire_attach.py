@@ -2,8 +2,9 @@
 """`$/attach` as bytes and descriptors: who gets a session, what comes with it, and that it ends with its connection.
 What is done with the memory is tested with the client library."""
 
-import array
+import contextlib
 import fcntl
+import mmap
 import multiprocessing
 import os
 import pwd
@@ -14,33 +15,13 @@ import unittest
 
 import msgpack
 
+from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, LAYOUT, REQUEST,
+                         attach, fasten, grant, say)
 from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
 
 QUOTA, BAD_ARGUMENT, DENIED = 201, 302, 301
-LAYOUT = 1
-F_GET_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1034, 1, 2, 4
-
-
-def attach(rpc, **wish):
-    """Asks, and reads up to the response: (result, descriptors)."""
-    msgid = rpc.request('$/attach', {'version': LAYOUT, **wish})
-    fds = array.array('i')
-    while msgid not in rpc.responses:
-        data, control, flags, _ = rpc.sock.recvmsg(1 << 16, socket.CMSG_SPACE(16 * fds.itemsize))
-        assert not flags & socket.MSG_CTRUNC
-        if not data:
-            raise EOFError
-        if control:
-            assert not fds, 'descriptors came twice'
-            fds.frombytes(control[0][2])
-        rpc.unpacker.feed(data)
-        for message in rpc.unpacker:
-            rpc.responses[message[1]] = message[2:]
-    error, result = rpc.responses.pop(msgid)
-    if error is not None:
-        assert not fds
-        raise RpcError(error)
-    return result, list(fds)
+SIZE = F_SEAL_SHRINK | F_SEAL_GROW
+ALL = SIZE | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE
 
 
 class Attach(Case):
@@ -59,7 +40,7 @@ class Attach(Case):
 
     def test_four_sealed_descriptors_and_the_shape(self):
         with self.daemon.unix() as rpc:
-            result, fds = attach(rpc, slots=64, arena=1 << 20)
+            result, fds = grant(rpc, slots=64, arena=1 << 20)
             self.assertEqual(len(fds), 4)
             self.assertEqual(result['layout'], LAYOUT)
             self.assertEqual(result['lanes'], 2)
@@ -71,13 +52,88 @@ class Attach(Case):
                 status = os.fstat(fd)
                 self.assertTrue(stat.S_ISREG(status.st_mode))
                 self.assertEqual(stat.S_IMODE(status.st_mode), mode)
-                self.assertEqual(fcntl.fcntl(fd, F_GET_SEALS) & 7, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
+                self.assertEqual(fcntl.fcntl(fd, F_GET_SEALS) & ALL, SIZE if fd == request else SIZE | F_SEAL_SEAL)
             self.assertEqual([fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in (board, request, reply)],
                              [os.O_RDONLY, os.O_RDWR, os.O_RDONLY])
             self.assertTrue(stat.S_ISSOCK(os.fstat(bell).st_mode))
             for fd in fds:
                 os.close(fd)
             self.assertEqual(rpc.call('add', 1, 2), 3)
+
+    def request_segment(self, session):
+        """The descriptor that workers get, opened anew."""
+        folder, name = f'/proc/{self.daemon.pid}/fd/', f'/memfd:knit-request-{session} (deleted)'
+        fd, = [fd for fd in os.listdir(folder) if os.readlink(folder + fd) == name]
+        return os.open(folder + fd, os.O_RDONLY)
+
+    def mapped_by(self, session):
+        """How many of the daemon and its workers have the request segment mapped, and whether any may write."""
+        count, writable = 0, False
+        for pid in [self.daemon.pid, *(lane['pid'] for lane in self.daemon.stats()['lanes'])]:
+            # A worker that was killed is listed until it is buried.
+            with contextlib.suppress(OSError), open(f'/proc/{pid}/maps', encoding='utf-8') as file:
+                found = [line.split()[1] for line in file if f'memfd:knit-request-{session} ' in line]
+                count += len(found) > 0
+                writable = writable or any('w' in flags for flags in found)
+        return count, writable
+
+    def test_nobody_looks_at_a_session_before_its_caller_says_so(self):
+        with self.daemon.unix() as rpc:
+            result, fds = grant(rpc)
+            memory = mmap.mmap(fds[REQUEST], 0)
+            self.assertEqual([rpc.call('add', i, 1) for i in range(100)], list(range(1, 101)))
+            self.assertEqual(self.mapped_by(result['id']), (0, False))
+            fasten(fds)
+            self.assertEqual(self.mapped_by(result['id']), (0, False))
+            say(rpc)
+            wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'daemon and workers to map it for reading')
+            memory[4096] = 7
+            held = self.request_segment(result['id'])
+            self.assertEqual(fcntl.fcntl(held, F_GET_SEALS) & ALL, ALL)
+            self.assertEqual(os.pread(held, 1, 4096), b'\7')
+            self.assertRaises(PermissionError, os.pwrite, fds[REQUEST], b'x', 0)
+            self.assertRaises(PermissionError, mmap.mmap, fds[REQUEST], 0)
+            # Once more says nothing new.
+            say(rpc)
+            for fd in [*fds, held]:
+                os.close(fd)
+            memory.close()
+
+    def test_a_worker_that_comes_later_is_told_of_those_that_said_so_alone(self):
+        with self.daemon.unix() as rpc, self.daemon.unix() as quiet:
+            result, fds = attach(rpc)
+            silent, others = grant(quiet)
+            wait_until(lambda: self.mapped_by(result['id'])[0] == 3, 'it to be mapped')
+            for lane in self.daemon.stats()['lanes']:
+                os.kill(lane['pid'], signal.SIGKILL)
+            wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'replacements to map it')
+            self.assertEqual(self.mapped_by(silent['id']), (0, False))
+            fasten(others)
+            say(quiet)
+            wait_until(lambda: self.mapped_by(silent['id']) == (3, False), 'them to map the other')
+            for fd in fds + others:
+                os.close(fd)
+
+    def test_without_the_seals_it_ends_with_a_reason(self):
+        for seal in (None, F_SEAL_FUTURE_WRITE, F_SEAL_SEAL):
+            with self.daemon.unix() as rpc, self.subTest(seal):
+                result, fds = grant(rpc)
+                if seal is not None:
+                    fcntl.fcntl(fds[REQUEST], fcntl.F_ADD_SEALS, seal)
+                # Asked instead of said, so that there is an answer.
+                error = self.assert_fails(DENIED, rpc.call, '$/attached')
+                self.assertIn('lacks the seals', error.text)
+                self.assertTrue(rpc.is_closed_by_peer())
+                self.assertRegex(self.daemon.log(), rf'broke the protocol.* session={result["id"]} .*lacks the seals')
+                self.assertEqual(self.mapped_by(result['id']), (0, False))
+                for fd in fds:
+                    os.close(fd)
+        wait_until(lambda: self.sessions() == 0, 'the sessions to end')
+
+    def test_without_a_session_there_is_nothing_to_say(self):
+        with self.daemon.unix() as rpc:
+            self.assert_fails(DENIED, rpc.call, '$/attached')
+            say(rpc)
 
     def test_the_session_ends_with_its_connection(self):
         rpc = self.daemon.unix()
@@ -91,7 +147,7 @@ class Attach(Case):
     def test_one_session_a_connection(self):
         with self.daemon.unix() as rpc:
             _, fds = attach(rpc)
-            error = self.assertRaises(RpcError, attach, rpc)
+            self.assertRaises(RpcError, grant, rpc)
             self.assert_fails(DENIED, rpc.call, '$/attach', {'version': LAYOUT})
             for fd in fds:
                 os.close(fd)
@@ -132,7 +188,7 @@ class Attach(Case):
             before = [rpc.request('echo', data)]
             wait_until(lambda: self.daemon.stats()['loops']['calls_answered'] > 0, 'the answer')
             before.append(rpc.request('$/ping', data))
-            _, fds = attach(rpc)
+            _, fds = grant(rpc)
             self.assertEqual(len(fds), 4)
             for msgid in before:
                 self.assertEqual(rpc.result(msgid), data)

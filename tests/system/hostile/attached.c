@@ -175,7 +175,7 @@ static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t ar
     return true;
 }
 
-void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
+void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes)
 {
     *attached = (struct knit_attached){.target = target};
@@ -188,6 +188,23 @@ void knit_attached_open(struct knit_attached *attached, const struct knit_target
     attached->gen = calloc(attached->geometry.slots, sizeof(*attached->gen));
     if (attached->tail == NULL || attached->gen == NULL)
         die("memory");
+}
+
+void knit_attached_say(const struct knit_attached *attached)
+{
+    static const char bytes[] = "\x93\x02\xaa$/attached\x90";
+
+    if (send(attached->socket, bytes, sizeof(bytes) - 1, MSG_NOSIGNAL) < 0)
+        die("$/attached");
+}
+
+void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
+    uint32_t slots, uint64_t arena_bytes)
+{
+    knit_attached_open_quiet(attached, target, slots, arena_bytes);
+    if (knit_segment_fasten(attached->fd[REQUEST_FD]) != 0)
+        die("fastening");
+    knit_attached_say(attached);
 }
 
 void knit_attached_close(struct knit_attached *attached)

@@ -39,6 +39,11 @@ struct knit_attached {
 /* Ends the program when the daemon does not want to. slots and arena_bytes: 0 = all there are. */
 void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes);
+/* The same, neither fastened nor said to be attached. */
+void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_target *target,
+    uint32_t slots, uint64_t arena_bytes);
+/* Says that it is attached, whether that is so or not. */
+void knit_attached_say(const struct knit_attached *attached);
 void knit_attached_close(struct knit_attached *attached);
 
 /* The daemon's error code for one more session, 0 if it gave one, which is closed again. */

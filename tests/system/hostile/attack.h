@@ -34,6 +34,7 @@ bool knit_attack_requeue(const struct knit_target *target, struct knit_random *r
 
 /* attack_descriptor.c: the kernel's side of what was handed over. */
 bool knit_attack_holes(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_punch(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_rights(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_quota(const struct knit_target *target, struct knit_random *random);

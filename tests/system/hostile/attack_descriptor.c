@@ -19,17 +19,30 @@
 
 enum { SLOTS = 64, ARENA = 1 << 20, PATIENCE_MS = 10000, SESSIONS_OF_A_UID = 8, QUOTA = 201 };
 
-/* Takes pages from under everything while calls go on; zeros then stand where words stood. */
+/* ---- pages ---- */
+
+static bool punch(const struct knit_attached *attached, off_t from, off_t bytes)
+{
+    return fallocate(attached->fd[REQUEST_FD], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+               bytes) == 0;
+}
+
+/* Takes pages from under everything before anybody looks there, and tries to when they do, by the
+ * descriptor and by the mapping, while calls go on. */
 bool knit_attack_holes(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char params[3000] = {0x91, 0xc5, 2996 >> 8, 2996 & 0xff};
     struct knit_attached attached;
-    uint32_t holes = 0, ended = 0;
+    uint32_t holes = 0, tries = 0, ended = 0;
+    bool fine = true;
 
     for (int session = 0; session < 10; session++) {
         uint64_t until_ns = knit_deadline_now_ns() + 150000000u;
 
-        knit_attached_open(&attached, target, SLOTS, ARENA);
+        knit_attached_open_quiet(&attached, target, SLOTS, ARENA);
+        fine = punch(&attached, 0, (off_t)attached.request.bytes) && fine;
+        fine = knit_segment_fasten(attached.fd[REQUEST_FD]) == 0 && fine;
+        knit_attached_say(&attached);
         while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
             off_t pages = (off_t)(attached.request.bytes / KNIT_PAGE);
             off_t from = (off_t)knit_random_below(random, (uint64_t)pages) * KNIT_PAGE;
@@ -38,15 +51,60 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
             (void)knit_attached_call(&attached, params, sizeof(params),
                 knit_random_below(random, ARENA - sizeof(params)));
             knit_attached_ring(&attached);
-            if (fallocate(attached.fd[REQUEST_FD], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
-                    len) == 0)
-                holes++;
+            holes += punch(&attached, from, len) || errno != EPERM;
+            holes += madvise((char *)attached.request.base + from, (size_t)len, MADV_REMOVE) == 0 ||
+                     errno != EPERM;
+            tries += 2;
         }
         ended += knit_attached_is_over(&attached);
         knit_attached_close(&attached);
     }
-    printf("%u holes, %u of 10 sessions ended\n", holes, ended);
-    return holes > 0;
+    printf("%u holes in %u tries, %u of 10 sessions ended\n", holes, tries, ended);
+    return fine && tries > 0 && holes == 0 && ended == 0;
+}
+
+/* Fills and empties all it was given, over and over, for a second. Each round keeps whoever would
+ * look there asleep for as long as it takes. */
+static uint32_t fill_and_empty(const struct knit_attached *attached)
+{
+    uint64_t until_ns = knit_deadline_now_ns() + 1000000000u;
+    off_t bytes = (off_t)attached->request.bytes;
+    uint32_t rounds = 0;
+
+    while (knit_deadline_now_ns() < until_ns) {
+        rounds +=
+            fallocate(attached->fd[REQUEST_FD], 0, 0, bytes) == 0 && punch(attached, 0, bytes);
+    }
+    return rounds;
+}
+
+/* Never says that it is attached; then says so, without the seal that matters. Its calls stay where
+ * they are. */
+bool knit_attack_punch(const struct knit_target *target, struct knit_random *random)
+{
+    static const unsigned char params[] = {0x91, 0x07};
+    struct knit_attached attached;
+    uint32_t rounds = 0;
+    bool fine = true;
+
+    (void)random;
+    for (int session = 0; session < 2; session++) {
+        knit_attached_open_quiet(&attached, target, 0, 0);
+        fine = knit_attached_call(&attached, params, sizeof(params), 0) && fine;
+        knit_attached_ring(&attached);
+        rounds += fill_and_empty(&attached);
+        fine = fine && !knit_attached_is_over(&attached);
+        if (session == 1) {
+            fine = fcntl(attached.fd[REQUEST_FD], F_ADD_SEALS, F_SEAL_SEAL) == 0 && fine;
+            knit_attached_say(&attached);
+            rounds += fill_and_empty(&attached);
+            fine = knit_attached_ends(&attached, PATIENCE_MS) && fine;
+        }
+        fine = fine && !knit_attached_is_answered(&attached, 0);
+        knit_attached_close(&attached);
+    }
+    printf("%u times filled and emptied\n", rounds);
+    return fine && rounds > 0;
 }
 
 /* ---- rights ---- */
@@ -65,7 +123,7 @@ static int reopen(int fd, int flags)
     return open(path, flags | O_CLOEXEC);
 }
 
-static bool try_segment(const char *name, int fd, bool is_ours, size_t bytes)
+static bool try_segment(const char *name, int fd, size_t bytes)
 {
     const int added = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
     bool fine = true;
@@ -80,8 +138,6 @@ static bool try_segment(const char *name, int fd, bool is_ours, size_t bytes)
     fine = refused("  write beyond the end", pwrite(fd, &byte, 1, (off_t)bytes) == 1) && fine;
     fine = refused("  further seals", fcntl(fd, F_ADD_SEALS, added) == 0) && fine;
     fine = refused("  change its mode", fchmod(fd, 0666) == 0) && fine;
-    if (is_ours)
-        return fine;
     void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     fine = refused("  write", pwrite(fd, &byte, 1, 0) == 1) && fine;
     fine = refused("  punch a hole",
@@ -93,10 +149,11 @@ static bool try_segment(const char *name, int fd, bool is_ours, size_t bytes)
     fine =
         refused("  make a mapping writable", mprotect(base, bytes, PROT_READ | PROT_WRITE) == 0) &&
         fine;
+    fine = refused("  take its pages away", madvise(base, bytes, MADV_REMOVE) == 0) && fine;
+    munmap(base, bytes);
     fine = refused("  re-open it for writing", reopen(fd, O_RDWR) >= 0) && fine;
     fine = refused("  re-open it for writing only", reopen(fd, O_WRONLY) >= 0) && fine;
     fine = refused("  re-open and truncate it", reopen(fd, O_WRONLY | O_TRUNC) >= 0) && fine;
-    munmap(base, bytes);
     return fine;
 }
 
@@ -124,10 +181,9 @@ bool knit_attack_rights(const struct knit_target *target, struct knit_random *ra
 
     (void)random;
     knit_attached_open(&attached, target, SLOTS, ARENA);
-    fine = try_segment("board", attached.fd[BOARD_FD], false, attached.board.bytes);
-    fine = try_segment("request segment", attached.fd[REQUEST_FD], true, attached.request.bytes) &&
-           fine;
-    fine = try_segment("reply segment", attached.fd[REPLY_FD], false, attached.reply.bytes) && fine;
+    fine = try_segment("board", attached.fd[BOARD_FD], attached.board.bytes);
+    fine = try_segment("request segment", attached.fd[REQUEST_FD], attached.request.bytes) && fine;
+    fine = try_segment("reply segment", attached.fd[REPLY_FD], attached.reply.bytes) && fine;
     if (getsockopt(attached.socket, SOL_SOCKET, SO_PEERCRED, &daemon, &len) == 0)
         fine = try_process("daemon", daemon.pid) && fine;
     knit_attached_close(&attached);

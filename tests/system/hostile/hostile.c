@@ -27,6 +27,7 @@ static const struct knit_attack attacks[] = {
     {"ringing", knit_attack_ringing},
     {"requeue", knit_attack_requeue},
     {"holes", knit_attack_holes},
+    {"punch", knit_attack_punch},
     {"rights", knit_attack_rights},
     {"surplus", knit_attack_surplus},
     {"quota", knit_attack_quota},

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See guests.h. Mapping and telling are apart, because a test may want to look at what lies
+ * between: a session that counts and that nobody reads. */
+#include "tests/fastpath/guests.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
+{
+    struct knit_pool_peer peer = {.uid = uid};
+    const struct knit_geometry *geometry = &guest->grant.geometry;
+    struct knit_session_options options = {.spin_us = 20};
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+
+    assert_int_equal(knit_pool_attach(pools->pool, &peer, 64, 0, &guest->grant), 0);
+    assert_int_equal(knit_segment_map(guest->grant.request_fd, knit_layout_request_bytes(geometry),
+                         true, &guest->request),
+        0);
+    assert_int_equal(knit_segment_map(guest->grant.reply_fd, knit_layout_reply_bytes(geometry),
+                         false, &guest->reply),
+        0);
+    assert_int_equal(knit_segment_map(guest->grant.board_fd,
+                         knit_layout_board_bytes(geometry->lanes), false, &guest->board),
+        0);
+    knit_layout_request(geometry, guest->request.base, &request);
+    knit_layout_reply(geometry, guest->reply.base, &reply);
+    knit_layout_board(geometry->lanes, guest->board.base, &board);
+    options.steal = guest->grant.steal;
+    options.payload_max_bytes = guest->grant.max_payload_bytes;
+    options.bell_fd = guest->grant.bell_fd;
+    assert_int_equal(
+        knit_session_new(geometry, &request, &reply, &board, &options, &guest->session), 0);
+}
+
+void guests_open(struct pools *pools, uid_t uid, struct guest *guest)
+{
+    guests_map(pools, uid, guest);
+    assert_int_equal(knit_segment_fasten(guest->grant.request_fd), 0);
+    assert_int_equal(knit_pool_attached(pools->pool, guest->grant.id), 0);
+}
+
+void guests_close(struct pools *pools, struct guest *guest)
+{
+    knit_pool_detach(pools->pool, guest->grant.id);
+    guest->session = knit_session_free(guest->session);
+    knit_segment_unmap(&guest->request);
+    knit_segment_unmap(&guest->reply);
+    knit_segment_unmap(&guest->board);
+    knit_pool_grant_close(&guest->grant);
+}
