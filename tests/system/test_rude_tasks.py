@@ -13,24 +13,39 @@ from knit_witness import descriptors, is_alive
 WORKER_DIED, HARD_TIMEOUT, TASK_FAILED = 400, 401, 600
 
 
-def descendants(pid):
-    """Every process below it, and those whose group leader was."""
-    parents = {}
+def processes():
+    """(process, parent, group, session) of each one that runs; whom nobody has reaped yet is over."""
+    found = []
     for name in os.listdir('/proc'):
         if name.isdigit():
             try:
                 with open(f'/proc/{name}/stat') as file:
-                    fields = file.read().rsplit(')', 1)[1].split()
-                parents[int(name)] = int(fields[1])
+                    state, parent, group, session = file.read().rsplit(')', 1)[1].split()[:4]
             except OSError:
-                pass
-    found, todo = set(), [pid]
-    while todo:
-        one = todo.pop()
-        for child in (c for c, p in parents.items() if p == one and c not in found):
-            found.add(child)
-            todo.append(child)
+                continue
+            if state not in 'ZX':
+                found.append((int(name), int(parent), int(group), int(session)))
     return found
+
+
+class Family:
+    """A daemon's workers and whatever they started. Who is orphaned has another parent, so it is known by its group
+    and session too: each worker leads one of its own."""
+
+    def __init__(self, pid):
+        self.pid, self.pids, self.groups = pid, set(), set()
+        with open(f'/proc/{pid}/stat') as file:
+            self.foreign = set(file.read().rsplit(')', 1)[1].split()[2:4])
+
+    def living(self):
+        """Those that run now; remembers all that were ever seen."""
+        everybody, before = processes(), -1
+        while before != (before := len(self.pids)):
+            for pid, parent, group, session in everybody:
+                if parent == self.pid or parent in self.pids or self.groups & {group, session}:
+                    self.pids.add(pid)
+                    self.groups |= {number for number in (group, session) if str(number) not in self.foreign}
+        return {one[0] for one in everybody if one[0] in self.pids}
 
 
 class RudeTasks(Case):
@@ -40,17 +55,18 @@ class RudeTasks(Case):
         self.rpc.hello()
         self.rpc.call('same', 1)
         self.before = descriptors(self.daemon.pid)
-        self.seen = descendants(self.daemon.pid)
+        self.family = Family(self.daemon.pid)
+        self.family.living()
 
     def tearDown(self):
         self.rpc.close()
         with self.daemon:
-            self.seen |= descendants(self.daemon.pid)
-        wait_until(lambda: not any(is_alive(pid) for pid in self.seen), 'all of its processes to go')
+            self.family.living()
+        wait_until(lambda: not self.family.living(), 'all of its processes to go')
 
     def serves(self, workers=2):
         """A full set of workers, calls that are answered, no descriptor more than before."""
-        self.seen |= descendants(self.daemon.pid)
+        self.family.living()
         wait_until(lambda: [lane['state'] for lane in self.rpc.call('$/stats')['lanes']] == ['serving'] * workers,
                    'workers')
         for i in range(20):
@@ -61,6 +77,7 @@ class RudeTasks(Case):
         error = self.assert_fails(code, self.rpc.call, *call)
         self.assertEqual(error.details['started'], 'yes')
         self.serves()
+        wait_until(lambda: len(self.family.living()) <= 2, 'what it started to go')
         return error
 
     def test_closing_every_descriptor(self):
@@ -104,7 +121,7 @@ class RudeTasks(Case):
     def test_a_child_that_stays_when_its_parent_lives(self):
         child = self.rpc.call('orphan', False)
         self.assertTrue(is_alive(child))
-        self.seen.add(child)
+        self.assertIn(child, self.family.living())
         self.serves()
 
     def test_a_child_that_stays_when_its_parent_dies(self):
@@ -116,20 +133,21 @@ class RudeTasks(Case):
 
     def test_when_a_hung_task_is_gone(self):
         """It, its worker and its children, counted from the call."""
-        told, gone = [], []
+        told, gone, seen = [], [], []
         for _ in range(10):
             begun = time.monotonic()
             msgid = self.rpc.request('hang')
-            before = descendants(self.daemon.pid)
+            while time.monotonic() - begun < 0.15:
+                seen.append(len(self.family.living()))
             self.assert_fails(HARD_TIMEOUT, self.rpc.result, msgid)
             told.append((time.monotonic() - begun) * 1000)
-            deaf = wait_until(lambda: [pid for pid in before | self.seen if not is_alive(pid)], 'the worker to be gone')
-            wait_until(lambda: len(descendants(self.daemon.pid)) <= 2, 'its children to be gone')
+            # The orphans of a worker that is gone are in its group still, and the group is known.
+            wait_until(lambda: len(self.family.living()) <= 2, 'it and its children to be gone')
             gone.append((time.monotonic() - begun) * 1000)
-            self.assertGreater(len(deaf), 0)
             # A call that ends well, so that it is no row of deaths.
             self.serves()
             self.rpc.call('chatter', 0)
+        self.assertEqual(max(seen), 5, 'two workers and three children')
         print(f'hung: hard timeout 200 ms; told after {min(told):.1f} to {max(told):.1f} ms, it and its children gone after '
               f'{min(gone):.1f} to {max(gone):.1f} ms')
         self.assertGreater(min(told), 199)
