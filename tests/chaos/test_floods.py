@@ -3,6 +3,7 @@
 not before, so a flood of them starts no more work than there are places for.
 """
 
+import collections
 import contextlib
 import time
 
@@ -13,7 +14,11 @@ from knit_harness import SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, LedgerDaemon, descriptors, seed
 
 CALLS = 10000000 // 4 if LONG else 200000
-IN_FLIGHT, WORKERS = 16, 2
+SLOTS, FLOOD = 16, 64
+
+
+def request(msgid, task, *params):
+    return msgpack.packb([0, msgid, task, list(params)])
 
 
 class Floods(Case):
@@ -43,36 +48,81 @@ class Floods(Case):
             if caller.wait(120 * SLOWDOWN) != 0:
                 raise AssertionError('the caller failed')
 
-    def test_cancelled_work_keeps_its_place(self):
-        """Deaf tasks: however often they are cancelled and called again, no more run than there are workers."""
-        with LedgerDaemon(workers=WORKERS, in_flight_max=IN_FLIGHT) as daemon, daemon.tcp() as rpc:
-            count = 2000
-            for i in range(WORKERS):
-                rpc.send(msgpack.packb([0, i, 'hold', [100 + i, 1, True]]))
+    def test_cancelled_calls_keep_their_slots(self):
+        """Behind a deaf call calls are made and cancelled: their callers are told at once, but their slots are taken
+        until a worker has come by. So no more of them are let in than there are slots."""
+        for queue_max in (0, 6):
+            with self.subTest(queue_max=queue_max), LedgerDaemon(workers=1, slots=SLOTS, threads_io=1,
+                                                                 queue_max=queue_max) as daemon, \
+                    daemon.tcp() as rpc, daemon.tcp() as other:
+                places, codes = queue_max or SLOTS, collections.Counter()
+                rpc.send(request(0, 'hold', 0, 1, True))
+                try:
+                    daemon.ledger.wait_for(0)
+                    for i in range(1, FLOOD):
+                        rpc.send(request(i, 'ledger', i) + msgpack.packb([2, '$/cancel', [i]]))
+                    if queue_max:
+                        for i in range(1, FLOOD):
+                            codes[self.code(rpc, i)] += 1
+                        self.assertEqual(codes, {'304': queue_max - 1, '200': FLOOD - queue_max})
+                        self.assertEqual(self.code(other, other.request('ledger', FLOOD)), '200')
+                    else:
+                        wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'a call to find no slot')
+                        waiting = other.request('ledger', FLOOD)
+                    published = daemon.stats()['loops']['calls_published']
+                    print(f'flood: {FLOOD - 1} cancelled behind a deaf call, {places} places: {published} let in')
+                    self.assertGreater(published, 1)
+                    self.assertLessEqual(published, places)
+                    self.assertEqual(sum(daemon.ledger.times(0, FLOOD + 1)), 1)
+                finally:
+                    daemon.ledger.open_gate(1)
+                self.assertEqual(self.code(rpc, 0), 'ok')
+                if not queue_max:
+                    for i in range(1, FLOOD):
+                        codes[self.code(rpc, i)] += 1
+                    self.assertEqual(self.code(other, waiting), 'ok')
+                self.assertEqual(set(codes) - {'ok', '304', '200'}, set())
+                self.assertLessEqual(sum(daemon.ledger.times(1, FLOOD - 1)), codes['ok'])
+                self.every_place_is_back(daemon, other)
+
+    def test_deaf_calls_that_were_cancelled_count_as_in_flight(self):
+        """They run on, so their connection may not have others instead; another connection may."""
+        limit = 2
+        with LedgerDaemon(workers=limit + 1, in_flight_max=limit, threads_io=1) as daemon, daemon.tcp() as rpc, \
+                daemon.tcp() as other:
+            for i in range(limit):
+                rpc.send(request(i, 'hold', i, 1, True))
             try:
-                wait_until(lambda: sum(daemon.ledger.times(100, count)) == WORKERS, 'all workers to hold')
-                begun = time.monotonic()
-                for i in range(count):
-                    if i >= WORKERS:
-                        rpc.send(msgpack.packb([0, i, 'hold', [100 + i, 1, True]]))
+                wait_until(lambda: sum(daemon.ledger.times(0, limit)) == limit, 'the deaf ones to run')
+                for i in range(limit):
                     rpc.send(msgpack.packb([2, '$/cancel', [i]]))
-                    if i % 100 == 0:
-                        self.assertEqual(sum(daemon.ledger.times(100, count)), WORKERS)
-                rate = count / (time.monotonic() - begun)
-                # This connection is not read any more: what was cancelled behind the deaf ones still has its place.
-                self.assertEqual(len(daemon.workers()), WORKERS)
-                self.assertEqual(sum(daemon.ledger.times(100, count)), WORKERS)
+                wait_until(lambda: daemon.stats()['loops']['calls_cancelled'] == limit, 'them to be cancelled')
+                bytes_in = daemon.stats()['loops']['bytes_in']
+                for i in range(limit, FLOOD):
+                    rpc.send(request(i, 'hold', i, 1, True))
+                wait_until(lambda: daemon.stats()['loops']['bytes_in'] > bytes_in + 100, 'more calls to come')
+                for i in range(100):
+                    self.assertGreater(other.call('ledger', FLOOD + i), 0)
+                self.assertEqual(sum(daemon.ledger.times(0, FLOOD)), limit)
             finally:
                 daemon.ledger.open_gate(1)
-            codes = {}
-            for i in range(count):
-                error, _ = rpc.response(i)
-                code = 'ok' if error is None else str(error).split(' ')[0]
-                codes[code] = codes.get(code, 0) + 1
-            started = sum(daemon.ledger.times(100, count))
-            print(f'flood: {count} deaf calls cancelled at {rate:.0f}/s on {WORKERS} workers: {WORKERS} ran before the gate'
-                  f' was opened, {started} in all; outcomes {codes}')
-            self.assertEqual(max(daemon.ledger.times(100, count)), 1)
+            codes = collections.Counter(self.code(rpc, i) for i in range(FLOOD))
+            print(f'flood: {limit} deaf calls cancelled, {FLOOD} made, {limit} may be in flight: {limit} ran; then {codes}')
+            self.assertEqual(set(codes) - {'ok', '304'}, set())
+            self.assertEqual(set(daemon.ledger.times(0, FLOOD)), {1})
+            self.every_place_is_back(daemon, other)
+
+    @staticmethod
+    def code(rpc, msgid):
+        error, _ = rpc.response(msgid)
+        return 'ok' if error is None else str(error).split(' ')[0]
+
+    def every_place_is_back(self, daemon, rpc):
+        first = 2 * FLOOD + 100
+        wait_until(lambda: not any(lane['is_running'] for lane in daemon.stats()['lanes']), 'the workers to be idle')
+        for i in range(4 * SLOTS):
+            self.assertGreater(rpc.call('ledger', first + i), 0)
+        self.assertEqual(set(daemon.ledger.times(first, 4 * SLOTS)), {1})
 
 
 if __name__ == '__main__':
