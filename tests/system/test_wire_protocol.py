@@ -5,7 +5,9 @@ import contextlib
 import os
 import signal
 import socket
+import statistics
 import threading
+import time
 
 import msgpack
 
@@ -18,6 +20,34 @@ UNKNOWN_TASK, BAD_ARGUMENT, DENIED = 300, 302, 301
 def nested(depth):
     """A request whose params nest so deep, the params array being the first."""
     return b'\x94\x00\x07\xa6$/ping' + b'\x91' * depth + b'\xc0'
+
+
+class Peak:
+    """The most memory that a process has held since, above what it held then."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        # From here on the kernel counts anew: proc_pid_clear_refs(5).
+        with open(f'/proc/{pid}/clear_refs', 'w') as file:
+            file.write('5')
+        self.before = self.read()
+
+    def read(self):
+        with open(f'/proc/{self.pid}/status') as file:
+            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:'))
+
+    def growth_kb(self):
+        return self.read() - self.before
+
+
+def answered_after_ms(rpc):
+    """Until the first message or the end of the stream; the connection stays as it is."""
+    begun = time.monotonic()
+    try:
+        rpc.receive()
+    except ConnectionResetError:
+        pass
+    return (time.monotonic() - begun) * 1000
 
 
 class Protocol(Case):
@@ -141,10 +171,32 @@ class Protocol(Case):
             rpc.send(nested(33))
             self.assert_fails(TOO_DEEP, rpc.result, 7)
             self.assertEqual(rpc.call('$/ping', 1), 1)
-        with self.daemon.tcp() as rpc:
-            rpc.send(nested(1000000))
-            self.assertTrue(rpc.is_closed_by_peer())
+
+    def test_a_depth_of_a_million_costs_what_a_depth_of_33_does(self):
+        spans, bytes_sent = [], nested(1000000)
+        for connect in (self.daemon.tcp, self.daemon.unix):
+            self.refuses(connect, bytes_sent)
+        peak = Peak(self.daemon.pid)
+        for _ in range(10):
+            for connect in (self.daemon.tcp, self.daemon.unix):
+                spans.append(self.refuses(connect, bytes_sent))
+        median, growth = statistics.median(spans), peak.growth_kb()
+        print(f'a depth of 1,000,000, {len(bytes_sent)} bytes: closed after {median:.1f} ms with the sending, worst '
+              f'{max(spans):.1f}; peak {growth:+d} KB')
+        self.assertLess(median, 250 * SLOWDOWN)
+        self.assertLess(growth, 1024)
         self.assert_alive()
+
+    def refuses(self, connect, data):
+        """Milliseconds from the first byte to the end of the stream."""
+        begun = time.monotonic()
+        with connect() as rpc:
+            try:
+                rpc.send(data)
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            self.assertTrue(rpc.is_closed_by_peer())
+        return (time.monotonic() - begun) * 1000
 
     def test_too_large_is_skipped_and_far_too_large_ends_the_connection(self):
         for rpc in self.both():
@@ -163,17 +215,34 @@ class Protocol(Case):
 
     def test_five_byte_bombs_cost_five_bytes(self):
         bombs = [b'\xdd\xff\xff\xff\xff', b'\xdf\xff\xff\xff\xff', b'\xdb\xff\xff\xff\xff', b'\xc6\xff\xff\xff\xff',
-                 b'\xc9\xff\xff\xff\xff']
-        before = self.daemon.memory_kb()
-        for bomb in bombs:
-            for prefix in (b'', b'\x94\x00\x01\xa6$/ping', b'\x94\x00\x01\xa6$/ping\x91'):
-                with self.daemon.tcp() as rpc:
-                    for byte in prefix + bomb:
-                        rpc.send(bytes([byte]))
-                    rpc.sock.shutdown(socket.SHUT_WR)
-                    rpc.is_closed_by_peer()
-        self.assertLess(self.daemon.memory_kb() - before, 1024)
+                 b'\xc9\xff\xff\xff\xff\x2a']
+        # An extension's length is complete only with its type.
+        prefixes = [b'', b'\x94\x00\x01\xa6$/ping', b'\x94\x00\x01\xa6$/ping\x91']
+        messages = [prefix + bomb for bomb in bombs for prefix in prefixes]
+        self.throw(messages)
+        peak, spans = Peak(self.daemon.pid), []
+        for _ in range(10):
+            spans += self.throw(messages)
+        median, growth = statistics.median(spans), peak.growth_kb()
+        print(f'{len(spans)} bombs: answered {median:.2f} ms after the last byte, worst {max(spans):.2f}; {len(messages)} open '
+              f'at once: peak {growth:+d} KB')
+        self.assertLess(median, 10 * SLOWDOWN)
+        self.assertLess(growth, 1024)
         self.assert_alive()
+
+    def throw(self, messages):
+        """How long each one's sender, who keeps his side open, waits for an answer or the end of the stream."""
+        connections, spans = [], []
+        try:
+            for message in messages:
+                connections.append(self.daemon.tcp())
+                for i in range(len(message)):
+                    connections[-1].send(message[i:i + 1])
+                spans.append(answered_after_ms(connections[-1]))
+        finally:
+            for rpc in connections:
+                rpc.close()
+        return spans
 
     def test_every_prefix_of_a_message_may_be_the_last(self):
         message = msgpack.packb([0, 1, '$/ping', [{'key': ['value', 1.5, b'bin']}], {'timeout': 5}])
