@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callers that ask for half of what the workers could do, while a worker is killed every 50 ms, and while callers and
-workers are stopped. Figures are printed; the bounds are ten times the goal.
+workers are stopped. Figures are printed; the bounds are ten times the goal. Calls are so short that a worker is seldom
+killed inside of one, so some victims are given a call that waits.
 
-KNIT_TEST_MINUTES=n kills for so long; KNIT_TEST_LONG=1 is ten minutes of it.
+KNIT_TEST_MINUTES=n kills for so long; KNIT_TEST_LONG=1 is ten minutes of it. Without them it is 20 seconds.
 """
 
 import contextlib
@@ -11,15 +12,18 @@ import random
 import signal
 import time
 
-from knit_chaos import Audit, ChaosCaller, Record, spread
+from knit_chaos import Audit, ChaosCaller, Record, percentile, spread
 from knit_harness import SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, LedgerDaemon, descriptors, mappings, seed
 
-MINUTES = float(os.environ.get('KNIT_TEST_MINUTES') or (10 if LONG else 0.1))
+MINUTES = float(os.environ.get('KNIT_TEST_MINUTES') or (10 if LONG else 1 / 3))
 ROUND_SECONDS = 6 * SLOWDOWN
 WORKERS, EVERY_MS = 3, 50
 TRANSPORTS = ('shm', 'tcp')
 RATE_MAX = 150000
+# What is promised of both times, and of one in a hundred.
+GOAL_MS, WORST_MS = 50, 1000
+WORKER_DIED, BUSY_EVERY, OPEN_GATE, SHUT_GATE = 400, 5, 1, 2
 
 
 def pass_until(moment):
@@ -68,12 +72,15 @@ class HalfLoad:
 class Kills(Case):
     def test_a_worker_every_50_ms(self):
         number, until = random.Random(seed()), time.monotonic() + MINUTES * 60 * SLOWDOWN
-        told, replaced, total, kills = [], [], Audit(), 0
+        told, replaced, total, kills, held = [], [], Audit(), 0, 0
         while kills == 0 or time.monotonic() < until:
             with contextlib.ExitStack() as stack:
                 load = HalfLoad(stack, number, ROUND_SECONDS)
-                victims = self.kill_until_they_end(load, number, replaced)
+                load.ledger.open_gate(OPEN_GATE)
+                victims, waited = self.kill_until_they_end(load, number, replaced)
                 kills += len(victims)
+                held += len(waited)
+                told += waited
                 here = Audit()
                 for caller in load.callers:
                     self.assertEqual(caller.wait(), 0)
@@ -84,27 +91,42 @@ class Kills(Case):
                         audit.add(load.ledger, load.record, caller.first, caller.count, False)
                 self.check(load, here, len(victims))
         print(f'kills: {kills} workers killed, half load {load.rates} calls/s over {TRANSPORTS}; {total}')
-        print(f'kills: {len(told)} calls failed, told {spread(told)}; replaced {spread(replaced)}')
+        print(f'kills: {len(told)} calls failed, {held} of them held, told {spread(told)}; replaced {spread(replaced)}')
         self.assertEqual(set(total.told) - {'ok', 'WORKER_DIED, started: yes'}, set())
-        self.assertLess(sorted(told)[len(told) * 9 // 10] if told else 0, 500 * SLOWDOWN)
-        self.assertLess(sorted(replaced)[len(replaced) * 9 // 10], 500 * SLOWDOWN)
+        self.assertGreater(held, 0)
+        for spans in (sorted(told), sorted(replaced)):
+            self.assertLess(percentile(spans, 50), 10 * GOAL_MS * SLOWDOWN)
+            self.assertLess(percentile(spans, 99), WORST_MS * SLOWDOWN)
 
-    @staticmethod
-    def kill_until_they_end(load, number, replaced):
-        """{process: when it was killed}"""
-        victims = {}
-        with load.daemon.unix() as rpc:
+    def kill_until_they_end(self, load, number, replaced):
+        """{process: when it was killed}, and after how many milliseconds each held call was told."""
+        victims, waited, call = {}, [], load.ledger.IDS - 1
+        with load.daemon.unix() as rpc, load.daemon.unix() as other:
+            other.hello()
+
             def serving():
                 return [lane['pid'] for lane in rpc.call('$/stats')['lanes'] if lane['state'] == 'serving']
             while not any(caller.is_over() for caller in load.callers):
-                victim = number.choice(wait_until(serving, 'a worker'))
+                victim, msgid = number.choice(wait_until(serving, 'a worker')), None
+                if len(victims) % BUSY_EVERY == 0:
+                    msgid = other.request('hold', call, SHUT_GATE)
+                    load.ledger.wait_for(call)
+                    victim = load.ledger.worker(call)
                 killed_ns = time.monotonic_ns()
                 os.kill(victim, signal.SIGKILL)
                 victims[victim] = killed_ns
+                if msgid is not None:
+                    error = self.assert_fails(WORKER_DIED, other.result, msgid)
+                    waited.append((time.monotonic_ns() - killed_ns) / 1e6)
+                    self.assertEqual(error.details['started'], 'yes')
+                    # One that ends well, so that they are no row of deaths.
+                    other.call('hold', call - 1, OPEN_GATE)
+                    self.assertEqual([load.ledger.ran(call), load.ledger.ran(call - 1)], [1, 1])
+                    call -= 2
                 wait_until(lambda: victim not in (pids := serving()) and len(pids) == WORKERS, 'the replacement')
                 replaced.append((time.monotonic_ns() - killed_ns) / 1e6)
                 pass_until(killed_ns / 1e9 + EVERY_MS / 1000)
-        return victims
+        return victims, waited
 
     def check(self, load, audit, kills):
         daemon, (holdings, memory) = load.daemon, load.before
