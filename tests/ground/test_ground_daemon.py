@@ -28,6 +28,7 @@ class Server(Scenes):
             failing.daemon.end()
             points = book.points()
             failing.end()
+            usual = failing.reasons(failing.said)
             for point in Points(points, seconds=8):
                 failing, why = self.fresh(book), ''
                 self.assertTrue(failing.has_started())
@@ -41,7 +42,7 @@ class Server(Scenes):
                     wait_until(lambda: not any(is_alive(pid) for pid in workers), 'workers to go')
                 except WRONG as wrong:
                     why = repr(wrong)
-                self.conclude(findings, failing, point, False, why)
+                self.conclude(findings, failing, point, False, why, usual)
 
 
 if 'KNIT_GROUND_SESSION' in os.environ:
