@@ -21,7 +21,8 @@ With arguments for meson test (a test's name, --suite unit, --list, ...) only th
   --all         also: clang, AddressSanitizer + UBSan, ThreadSanitizer, valgrind, the static analysers, long tests
   --help        this text
 
-KNIT_TEST_SEED=n repeats random tests, KNIT_TEST_SLOWDOWN=n stretches their deadlines, KNIT_TEST_LONG=1 asks for long forms.
+KNIT_TEST_SEED=n repeats random tests, KNIT_TEST_SLOWDOWN=n stretches their deadlines, KNIT_TEST_LONG=1 asks for long forms,
+KNIT_TEST_MINUTES=n says how long kills, network and soak last in them; 10 with --all.
 TEXT
 }
 
@@ -167,5 +168,8 @@ step coverage tests/coverage.sh build-coverage || true
 step clang-tidy deploy/lint.sh clang-tidy build-clang || true
 step cppcheck deploy/lint.sh cppcheck build || true
 step 'cross compile for aarch64' deploy/cross.sh build-aarch64 || true
-KNIT_TEST_LONG=1 run_tests build --no-suite style --timeout-multiplier 40 "$@"
+# Long forms. First those that end when they have been everywhere, then those that go by the clock or by a number of calls:
+# a soak by itself lasts a day.
+KNIT_TEST_LONG=1 run_tests build --no-suite style --no-suite system --timeout-multiplier 40 "$@"
+KNIT_TEST_LONG=1 KNIT_TEST_MINUTES=${KNIT_TEST_MINUTES:-10} run_tests build --suite system --timeout-multiplier 40 "$@"
 finish

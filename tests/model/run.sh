@@ -5,6 +5,8 @@
 #
 #   run.sh [--full] [MODEL...]     MODEL is a name such as park; none means all
 #
+# $KNIT_TEST_LONG asks for --full as well.
+#
 # A line of the tables is a model and the options it is checked with. Exit status: 0 all as it should be, 1 something is
 # not, 77 spin or a C compiler is missing (Meson reports the test as skipped).
 
@@ -120,6 +122,7 @@ arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1
 
 here=$(cd "$(dirname "$0")" && pwd)
 full=0
+[ -z "${KNIT_TEST_LONG:-}" ] || full=1
 only=
 for argument; do
 	case $argument in
