@@ -19,6 +19,9 @@
  * that owner is reaped, once per generation; 6 every call is answered (else the model ends with the caller waiting,
  * which Spin reports); 8 what was settled as not started never runs; 10 recovery ends and may be repeated; nobody
  * touches a session that was freed.
+ *
+ * That recovery ends is a bound on how often it looks at slots for one death: a recovery that goes on for ever lets
+ * everybody else go on too, and would be no invalid end state.
  */
 
 #ifndef N
@@ -50,6 +53,7 @@ byte aborted[S]; /* generation to abort */
 
 /* What only the checks know. */
 bool ran[N], not_started[N];
+byte looks; /* of recovery at slots, for one death */
 
 inline answer(s, g)
 {
@@ -116,6 +120,7 @@ inline recover(o)
 	s = 0;
 	do
 	:: s < S ->
+		d_step { assert(looks < S * (1 + RETRIES)); looks++ };
 #ifdef MUTANT_QUEUED_ANSWERED
 		if
 		:: s < pub && reply[s] == claim_gen[s] && reply[s] < (pub - 1 - s) / S + 1 ->
@@ -145,7 +150,12 @@ inline recover(o)
 #endif
 		:: else
 		fi;
+#ifdef MUTANT_SLOT_LOOKED_AT_AGAIN
+		/* Begins anew where the slot has moved on since claim was loaded. */
+		d_step { s = (g != 0 && claim_gen[s] != g -> 0 : s + 1); g = 0 }
+#else
 		d_step { g = 0; s++ }
+#endif
 	:: else -> break
 	od;
 	s = 0
@@ -160,12 +170,18 @@ end:
 		do
 		:: (gone[0] && !reaped[0]) || (gone[1] && !reaped[1]) ->
 			w = (gone[0] && !reaped[0] -> 0 : 1);
-			reaped[w] = true;
+			d_step { looks = 0; reaped[w] = true };
 again:
 			recover(owner_of[w]);
 			if
 			:: retries > 0 -> retries--; goto again
+#ifdef MUTANT_UNTIL_UNNAMED
+			/* Until no claim names it: one that was answered does so for as long as its slot is not used. */
+			:: claim_owner[0] == owner_of[w] || claim_owner[1] == owner_of[w] -> goto again
+			:: claim_owner[0] != owner_of[w] && claim_owner[1] != owner_of[w]
+#else
 			:: true
+#endif
 			fi;
 			/* VACANT, then the replacement. */
 			if
@@ -182,12 +198,13 @@ again:
 			fi;
 #ifdef MUTANT_OWNER_REUSED
 			/* The second pass comes late. */
+			looks = 0;
 			recover(owner_of[w]);
 #endif
-			w = 0
+			d_step { looks = 0; w = 0 }
 #ifdef MUTANT_ANSWER_BEFORE_REAP
 		/* A worker that was told to end, but has not. */
-		:: retries > 0 -> retries--; recover(owner_of[0])
+		:: retries > 0 -> d_step { retries--; looks = 0 }; recover(owner_of[0])
 #endif
 		:: caller_dead && !closed -> closed = true
 		:: closed && !freed &&
