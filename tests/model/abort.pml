@@ -4,7 +4,8 @@
  *
  * One slot, used for G calls one after the other, and two takers (worker and thief). At any moment the caller may set
  * the abort flag, or settle: give the call an outcome of its own (deadline, abort with reason), which is "not started"
- * only if that is certain. Settled, the slot is a zombie until it is ANSWERED; that answer is dropped.
+ * only if that is certain. Settled, the slot is a zombie until it is ANSWERED; that answer is dropped. `fate` kills a taker
+ * between any two steps; the host answers what it had claimed, whether or not anybody still wants it, and the other goes on.
  *
  * Whether "not started" is certain rests on an order between the caller's store to `abort` and its load of `claim` on
  * one side, the taker's claim and its load of `abort` on the other. So `abort` and `ctrl` go through the caller's store
@@ -17,6 +18,9 @@
 #ifndef G
 #define G 3
 #endif
+#ifndef DEATHS
+#define DEATHS 0
+#endif
 #define W 2
 #define DEPTH 3
 
@@ -28,10 +32,11 @@ byte buffered_word[DEPTH], buffered_value[DEPTH];
 byte buffered;
 
 byte claim, reply; /* generations */
+byte claim_owner;
+bool dead[W], over;
 
 /* What only the checks know. */
 bool ran[G + 1], aborted[G + 1], not_started[G + 1], started[G + 1];
-bool over;
 
 inline drain_one()
 {
@@ -97,6 +102,8 @@ proctype caller()
 	do
 	:: g < G ->
 		g++;
+		/* No zombie's slot is used before its answer. */
+		assert(reply == g - 1);
 		d_step { store(CTRL(g), 1) };
 		settled = false;
 		do
@@ -109,14 +116,23 @@ proctype caller()
 			set_abort();
 			seen = claim;
 			if
-			:: seen != g -> not_started[g] = true
+			:: seen != g -> d_step { assert(!ran[g]); not_started[g] = true }
 			:: seen == g && reply == g -> break
+#ifdef MUTANT_DEAD_CALLED_NOT_STARTED
+			:: seen == g && reply != g && dead[claim_owner] -> d_step { assert(!ran[g]); not_started[g] = true }
+			:: seen == g && reply != g && !dead[claim_owner] -> started[g] = true
+#else
 			:: seen == g && reply != g -> started[g] = true
+#endif
 			fi;
 			settled = true;
 			seen = 0;
 #ifdef MUTANT_ZOMBIE_REUSED
 			break
+#endif
+#ifdef MUTANT_ZOMBIE_FREED_AT_DEATH
+		/* Whoever had it is dead, so nobody answers. */
+		:: settled && claim == g && dead[claim_owner] -> break
 #endif
 		od
 	:: else -> break
@@ -131,51 +147,86 @@ proctype caller()
 #endif
 
 /* take: q is at once the ring's position and the slot's generation, as there is one slot. */
-proctype taker()
+proctype taker(byte me)
 {
 	byte q = 1, flag, r;
 	bool won;
 
-	do
-	:: q <= G && mem[CTRL(q)] == 1 ->
+	{
+		do
+		:: q <= G && mem[CTRL(q)] == 1 ->
 #ifdef MUTANT_ABORT_LOADED_BEFORE_CLAIM
-		flag = mem[ABORT];
+			flag = mem[ABORT];
 #endif
-		r = reply;
-		if
-		:: claim >= q -> q++
-		:: claim == q - 1 && r == q - 1 ->
-			/* READY -> CLAIMED */
-			d_step { won = (claim == q - 1); claim = (won -> q : claim) };
+			r = reply;
 			if
-			:: won ->
-#ifndef MUTANT_ABORT_LOADED_BEFORE_CLAIM
-				flag = mem[ABORT];
-#endif
+			:: claim >= q -> q++
+			:: claim == q - 1 && r == q - 1 ->
+				/* READY -> CLAIMED */
+				d_step { won = (claim == q - 1);
+					claim_owner = (won -> me : claim_owner);
+					claim = (won -> q : claim) };
 				if
-				:: ABORTED(flag) -> assert(aborted[q])
-				:: !ABORTED(flag) ->
-					d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
-				fi;
-				/* CLAIMED -> ANSWERED */
-#ifdef MUTANT_CLAIMED_CALLED_STARTED
-				assert(!started[q] || ran[q]);
+				:: won ->
+#ifndef MUTANT_ABORT_LOADED_BEFORE_CLAIM
+					flag = mem[ABORT];
 #endif
-				d_step { assert(reply == q - 1); reply = q; flag = 0; won = false; q++ }
-			:: !won -> q++
-			fi
-		:: else -> assert(false) /* condemned */
-		fi;
-		r = 0
-	:: over -> break
-	od
+					if
+					:: ABORTED(flag) -> assert(aborted[q])
+					:: !ABORTED(flag) ->
+						d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
+					fi;
+					/* CLAIMED -> ANSWERED */
+#ifdef MUTANT_CLAIMED_CALLED_STARTED
+					assert(!started[q] || ran[q]);
+#endif
+					d_step { assert(reply == q - 1); reply = q; flag = 0; won = false; q++ }
+				:: !won -> q++
+				fi
+			:: else -> assert(false) /* condemned */
+			fi;
+			r = 0
+		:: over -> break
+		od
+	} unless { dead[me] };
+
+	if
+	:: dead[me] ->
+		/* Reaped. CLAIMED -> ANSWERED, by the host. */
+		d_step { won = false; flag = 0; r = 0; q = 0 };
+		if
+#ifdef MUTANT_ZOMBIE_NOT_ANSWERED
+		:: claim_owner == me && reply == claim - 1 && mem[ABORT] != claim ->
+#else
+		:: claim_owner == me && reply == claim - 1 ->
+#endif
+			d_step { assert(claim_owner == me && reply == claim - 1); reply = claim }
+		:: else
+		fi
+	:: else
+	fi
+}
+
+proctype fate()
+{
+end:
+#if DEATHS > 0
+	if
+	:: true -> dead[0] = true
+	:: true -> dead[1] = true
+	:: true
+	fi
+#else
+	skip
+#endif
 }
 
 init {
 	atomic {
 		run caller();
-		run taker();
-		run taker();
-		run buffer()
+		run taker(0);
+		run taker(1);
+		run buffer();
+		run fate()
 	}
 }

@@ -5,7 +5,7 @@
  * Each worker answers calls as they come, sometimes several before it rings, as the end of a turn does. The caller arms
  * `waiting`, looks, and sleeps on `rung`; a worker that finds it armed raises `rung` to that arm and wakes it if it was
  * the one that raised it. With -DLOOP the caller is an event loop: it follows `news` instead of looking at each reply,
- * and sleeps on its bell socket, in which a byte stays until it is read. `fate` kills a worker between any two steps;
+ * and sleeps on its bell socket, in which a byte stays until it is read. `fate` kills one of the workers between any two steps;
  * the host then answers what it held, bumps `rescan`, raises `rung` and wakes.
  *
  * The caller's look every 50 ms is left out: it is for a worker that is stopped between its raise and its wake, or
@@ -297,6 +297,7 @@ proctype fate()
 #if DEATHS > 0
 	if
 	:: true -> dead[0] = true
+	:: true -> dead[1] = true
 	:: true
 	fi
 #else
