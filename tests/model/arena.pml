@@ -4,8 +4,13 @@
  *
  * A caller publishes N calls through two slots of one lane; each result needs a block of an arena that has but one. So
  * the worker runs out of it: it keeps its result, sets `starved`, claims nothing more and parks until a release rings
- * it. A thief takes a call now and then, with room elsewhere. The caller releases a block whenever its user lets go. `fate` kills the worker between any two steps; the host
- * answers what it held, and the replacement rebuilds the arena from the replies.
+ * it. A thief takes one call, with room elsewhere. The caller releases a block whenever its user lets go. `fate` kills the
+ * worker between any two steps; the host answers what it held, and the replacement rebuilds the arena from the replies.
+ *
+ * Meanwhile all others go on, so what a rebuild loads of a slot, one word after the other, may be of two calls. With
+ * -DBLOCKS=2 that can do harm: the arena has two blocks, the thief's too, and all calls but the second use the first slot.
+ * Two slots then seem to have the same block, which is cut short for one of them (either, as the order of a sort of
+ * equals is open).
  *
  * ctrl, rel, starved, park and bell go through store buffers, with `moved` and `rang` as in park.pml. The replies do not:
  * who waits for them is wait.pml's matter.
@@ -21,9 +26,20 @@
 #define DEATHS 0
 #endif
 
+#ifndef BLOCKS
+#define BLOCKS 1
+#endif
+
 #define S 2
+#if BLOCKS == 1
 #define SLOT(k) ((k) % S)
 #define GEN(k) ((k) / S + 1)
+#define CALL(s, g) (((g) - 1) * S + (s))
+#else
+#define SLOT(k) ((k) == 1 -> 1 : 0)
+#define GEN(k) ((k) < 2 -> 1 : (k))
+#define CALL(s, g) ((s) == 1 -> 1 : ((g) == 1 -> 0 : (g)))
+#endif
 #define AWAKE 0
 #define PARKED 1
 
@@ -43,12 +59,14 @@ bool moved, rang, asleep;
 
 byte claimed; /* calls claimed: claims go in ring order */
 byte held_by_worker = N; /* claim words: the call that the worker claimed and did not answer */
+byte claim[S]; /* generations */
 byte reply[S];
-bool elsewhere[S]; /* the lane in reply.word's cell: that block lies in the thief's arena */
+bool elsewhere[S]; /* reply.meta, the lane: that block lies in the thief's arena */
+byte place[S];     /* reply.block: which of them */
 bool in_block[S]; /* a flag in reply.word: the payload is the block, else it is inline */
 
 /* What only the checks know. */
-byte content; /* what the block holds: call number + 1 */
+byte content[BLOCKS]; /* what a block holds: call number + 1 */
 bool dead, gone, started, over;
 
 inline drain_one(p)
@@ -110,7 +128,7 @@ inline ring()
 inline release(s)
 {
 	d_step {
-		assert(elsewhere[s] || content == held[s]);
+		assert(elsewhere[s] || content[place[s]] == held[s]);
 		held[s] = 0;
 		store(CALLER, REL(s), reply[s])
 	};
@@ -131,8 +149,8 @@ inline collect(s)
 		gen[s] = reply[s];
 		if
 		:: in_block[s] ->
-			held[s] = (reply[s] - 1) * S + s + 1;
-			assert(elsewhere[s] || content == held[s])
+			held[s] = CALL(s, reply[s]) + 1;
+			assert(elsewhere[s] || content[place[s]] == held[s])
 		:: else
 		fi
 	}
@@ -165,16 +183,23 @@ proctype caller()
 
 /* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. */
 #ifdef MUTANT_REL_COMPARED_EQUAL
-#define FITS (block_slot == 0 || mem[REL(block_slot - 1)] == block_gen)
+#define IS_FREE(b) (block_slot[b] == 0 || mem[REL(block_slot[b] - 1)] == block_gen[b])
 #else
-#define FITS (block_slot == 0 || mem[REL(block_slot - 1)] >= block_gen)
+#define IS_FREE(b) (block_slot[b] == 0 || mem[REL(block_slot[b] - 1)] >= block_gen[b])
+#endif
+#if BLOCKS == 1
+#define FITS IS_FREE(0)
+#else
+#define FITS (IS_FREE(0) || IS_FREE(1))
 #endif
 #define FITS_READY (keep < N && FITS || keep == N && mem[PUB] > claimed)
 
 proctype worker()
 {
 	byte keep = N; /* the call claimed and not answered */
-	byte block_slot, block_gen, s;
+	byte block_slot[BLOCKS], block_gen[BLOCKS];
+	byte s, g, b;
+	bool ours;
 
 again:
 	{
@@ -184,14 +209,28 @@ again:
 			drain(WORKER);
 			keep = claimed;
 			held_by_worker = keep;
+			claim[SLOT(keep)] = GEN(keep);
 			claimed++ }
 		:: keep < N && FITS ->
 			/* CLAIMED -> ANSWERED */
-			d_step { block_slot = SLOT(keep) + 1; block_gen = GEN(keep); content = keep + 1 };
+			if
+			:: IS_FREE(0) -> b = 0
+#if BLOCKS > 1
+			:: IS_FREE(1) -> b = 1
+#endif
+			fi;
+			d_step {
+				block_slot[b] = SLOT(keep) + 1;
+				block_gen[b] = GEN(keep);
+				content[b] = keep + 1;
+				place[SLOT(keep)] = b;
+				elsewhere[SLOT(keep)] = false;
+				b = 0
+			};
 #ifdef MUTANT_BLOCK_FLAG_APART
 			in_block[SLOT(keep)] = true;
 #endif
-			d_step { reply[SLOT(keep)] = GEN(keep); in_block[SLOT(keep)] = true; elsewhere[SLOT(keep)] = false; keep = N; held_by_worker = N };
+			d_step { reply[SLOT(keep)] = GEN(keep); in_block[SLOT(keep)] = true; keep = N; held_by_worker = N };
 			d_step { store(WORKER, STARVED, 0) }
 		:: (keep < N && !FITS) || (keep == N && mem[PUB] <= claimed) ->
 			if
@@ -223,20 +262,46 @@ end_idle:
 	} unless { dead };
 
 	/* Reaped. What it held is answered by the host, inline; then the replacement may start. */
-	d_step { drain(WORKER); asleep = false; block_slot = 0; block_gen = 0; s = 0; gone = true };
+	d_step {
+		drain(WORKER);
+		asleep = false;
+		block_slot[0] = 0; block_gen[0] = 0;
+#if BLOCKS > 1
+		block_slot[1] = 0; block_gen[1] = 0;
+#endif
+		s = 0; g = 0; b = 0;
+		gone = true
+	};
 end_dead:
 	d_step { started -> started = false; dead = false };
 #ifndef MUTANT_REBUILD_ALL_FREE
-	/* Rebuild: live is what a reply names and rel is behind. */
+	/* Rebuild: live is what a reply names and rel is behind. word, meta, rel and block are loaded in this order, and the
+	 * claim behind them: if it has not moved, they are of one call. */
 	do
 	:: s < S ->
-		d_step {
+		d_step { g = (in_block[s] -> reply[s] : 0) };
+		ours = !elsewhere[s];
+		if
+		:: g != 0 && ours && mem[REL(s)] < g ->
+			b = place[s];
+#ifndef MUTANT_REBUILD_NO_CLAIM
 			if
-			:: in_block[s] && !elsewhere[s] && mem[REL(s)] < reply[s] -> block_slot = s + 1; block_gen = reply[s]
-			:: else
-			fi;
-			s++
-		}
+			:: claim[s] == g ->
+#else
+			if
+			:: true ->
+#endif
+				if
+				:: d_step { block_slot[b] = s + 1; block_gen[b] = g }
+				:: block_slot[b] != 0
+				fi
+#ifndef MUTANT_REBUILD_NO_CLAIM
+			:: claim[s] != g
+#endif
+			fi
+		:: else
+		fi;
+		d_step { ours = false; g = 0; b = 0; s++ }
 	:: else -> break
 	od;
 #endif
@@ -252,8 +317,15 @@ proctype thief()
 	byte call;
 
 end:
-	d_step { mem[PUB] > claimed -> call = claimed; claimed++ };
-	d_step { reply[SLOT(call)] = GEN(call); in_block[SLOT(call)] = true; elsewhere[SLOT(call)] = true }
+	d_step { mem[PUB] > claimed -> call = claimed; claim[SLOT(call)] = GEN(call); claimed++ };
+	if
+	:: place[SLOT(call)] = 0
+#if BLOCKS > 1
+	:: place[SLOT(call)] = 1
+#endif
+	fi;
+	elsewhere[SLOT(call)] = true;
+	d_step { reply[SLOT(call)] = GEN(call); in_block[SLOT(call)] = true }
 }
 
 proctype host()

@@ -36,6 +36,7 @@ recovery -DN=2 -DRETRIES=0 -DHOST_DIES
 hostile -DN=1
 arena -DN=4
 arena -DN=3 -DDEATHS=1
+arena -DN=4 -DDEATHS=1 -DBLOCKS=2
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -125,6 +126,7 @@ arena REL_COMPARED_EQUAL -DN=3
 arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1
 arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1
 arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1
+arena REBUILD_NO_CLAIM -DN=4 -DDEATHS=1 -DBLOCKS=2
 '
 
 here=$(cd "$(dirname "$0")" && pwd)
