@@ -4,6 +4,8 @@
  *     ledger(id)               counts in entry[id], returns the worker's process id
  *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
+ *     twice(value)             the value itself, after reading it many times; ends the worker when
+ *                              it was not the same each time
  *     hold(id, gate, deaf)     as ledger(), then waits until the test opens the gate, or until it
  *                              is aborted if it is not deaf
  *
@@ -19,6 +21,7 @@
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GATES = 64, OUT_OF_RANGE = 1, STOPPED = 2 };
+enum { GATES = 64, OUT_OF_RANGE = 1, STOPPED = 2, READINGS = 16 };
 
 struct entry {
     _Atomic uint32_t times;
@@ -102,6 +105,31 @@ KNIT_TASK(same, "same(value: any) -> any", .doc = "The value itself.")
     size_t len;
     const void *value = knit_arg_raw(call, 0, &len);
 
+    return knit_return_raw(call, value, len);
+}
+
+/* volatile: each reading is one of memory, which no compiler may leave out. */
+static uint64_t checksum(const volatile unsigned char *bytes, size_t len)
+{
+    uint64_t sum = 14695981039346656037u;
+
+    for (size_t i = 0; i < len; i++)
+        sum = (sum ^ bytes[i]) * 1099511628211u;
+    return sum;
+}
+
+/* Death, because no caller can make it look like something else, as it could an error. */
+KNIT_TASK(twice, "twice(value: any) -> any",
+    .doc = "The value itself, which stayed the same while it was read.")
+{
+    size_t len;
+    const void *value = knit_arg_raw(call, 0, &len);
+    uint64_t sum = checksum(value, len);
+
+    for (int i = 1; i < READINGS; i++) {
+        if (checksum(value, len) != sum)
+            abort();
+    }
     return knit_return_raw(call, value, len);
 }
 

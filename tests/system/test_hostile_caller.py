@@ -22,12 +22,12 @@ SECONDS = (3000 if LONG else 60) * SLOWDOWN
 
 
 class Hostile(Case):
-    def attack(self, name, may_condemn=True):
+    def attack(self, name, may_condemn=True, task='same'):
         with LedgerDaemon(socket_mode='0666', attach_users='nobody') as daemon:
             os.chmod(daemon.dir, 0o755)
             with daemon.unix() as rpc:
                 tasks = rpc.call('$/tasks')
-                same = next(t['id'] for t in tasks['tasks'] if t['name'] == 'same')
+                number = next(t['id'] for t in tasks['tasks'] if t['name'] == task)
             # One that came and went first, so that everything that is made once has been made.
             with Caller(daemon.url('shm'), 'loop', 0) as first:
                 first.wait_ready().count()
@@ -37,7 +37,7 @@ class Hostile(Case):
             with Caller(daemon.url('shm'), 'loop', 1) as honest, Caller(daemon.url('tcp'), 'loop', 2) as remote:
                 honest.wait_ready()
                 remote.wait_ready()
-                done = self.run_hostile(daemon, tasks['epoch'], same, name)
+                done = self.run_hostile(daemon, tasks['epoch'], number, name)
                 self.assertIsNone(honest.process.poll(), 'an honest local caller was ended')
                 self.assertIsNone(remote.process.poll(), 'an honest remote caller was ended')
                 calls = honest.count(), remote.count()
@@ -77,7 +77,10 @@ class Hostile(Case):
         self.attack('payloads', may_condemn=False)
 
     def test_arguments_that_change_while_they_are_read(self):
-        self.attack('changing', may_condemn=False)
+        self.attack('changing', may_condemn=False, task='twice')
+
+    def test_cells_that_change_while_they_are_read(self):
+        self.attack('flipping', task='twice')
 
     def test_results_that_are_never_let_go(self):
         self.attack('greed')

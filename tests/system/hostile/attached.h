@@ -20,7 +20,7 @@ enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, ATTACHED_FDS };
 struct knit_target {
     const char *path; /* of the daemon's unix socket */
     uint32_t epoch;
-    uint32_t task; /* same(value: any) -> any */
+    uint32_t task; /* (value: any) -> any */
 };
 
 struct knit_attached {

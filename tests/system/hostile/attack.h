@@ -23,6 +23,7 @@ bool knit_attack_scribble(const struct knit_target *target, struct knit_random *
 bool knit_attack_cells(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_payloads(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_changing(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_flipping(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_greed(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_leave(const struct knit_target *target, struct knit_random *random);
 

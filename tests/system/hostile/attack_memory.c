@@ -209,14 +209,15 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
     return is_answered && !is_over;
 }
 
-/* ---- arguments that change while they are read ---- */
+/* ---- what changes while it is read ---- */
 
+/* The arguments' bytes. The task ends its worker when they differ from one reading to the next. */
 bool knit_attack_changing(const struct knit_target *target, struct knit_random *random)
 {
     enum { LEN = 3000, AT = 4096 };
     unsigned char bytes[LEN + 4];
     struct knit_attached attached;
-    uint64_t until_ns = knit_deadline_now_ns() + 1000000000u;
+    uint64_t until_ns = knit_deadline_now_ns() + 2000000000u;
     uint64_t flips = 0;
 
     knit_attached_open(&attached, target, 2, ARENA);
@@ -224,15 +225,158 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         if (knit_attached_call(&attached, bytes, len, AT))
             knit_attached_ring(&attached);
-        for (int i = 0; i < 1000; i++, flips++)
-            attached.in.arena[AT + knit_random_below(random, 8)] =
-                (unsigned char)knit_random_u64(random);
+        /* The head seldom, because what is no argument any more reaches no task. */
+        for (int i = 0; i < 1000; i++, flips++) {
+            size_t at = knit_random_chance(random, 1000) ? knit_random_below(random, 4)
+                                                         : 4 + knit_random_below(random, LEN);
+
+            attached.in.arena[AT + at] = (unsigned char)knit_random_u64(random);
+        }
     }
     bool is_over = knit_attached_is_over(&attached);
     printf("%llu bytes changed under %llu calls\n", (unsigned long long)flips,
         (unsigned long long)(attached.gen[0] + attached.gen[1]));
     knit_attached_close(&attached);
     return !is_over;
+}
+
+/* Two arguments that stay as they are, of different lengths and bytes. */
+enum { FLIP_SLOTS = 2, FLIP_GAP = 65536 };
+static const size_t flip_len[] = {900, 3000};
+static const unsigned char flip_byte[] = {0x5a, 0xa5};
+
+struct flips {
+    uint64_t cells, results, errors, sessions, ended;
+};
+
+/* One slot or both answered, and nobody at work for the other. */
+static bool is_settled(const struct knit_attached *attached, const uint64_t *before)
+{
+    bool is_any = false;
+
+    for (uint32_t slot = 0; slot < FLIP_SLOTS; slot++) {
+        uint64_t word = atomic_load_explicit(&attached->out.reply[slot].word, memory_order_acquire);
+        uint64_t claim = atomic_load_explicit(&attached->out.claim[slot], memory_order_acquire);
+
+        if (knit_claim_gen(claim) != knit_word_gen(word))
+            return false;
+        is_any = is_any || knit_word_gen(word) != before[slot];
+    }
+    return is_any;
+}
+
+/* One of the two arguments, whole, or an error for a length that goes with the other. */
+static bool is_legal(const struct knit_attached *attached, uint32_t slot, struct flips *flips)
+{
+    const struct knit_reply_cell *cell = &attached->out.reply[slot];
+    uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
+    uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+    uint64_t len = knit_meta_len(meta);
+    const unsigned char *bytes =
+        attached->out.arena + knit_meta_task(meta) * attached->geometry.reply_arena_bytes + block;
+    unsigned char raw[4 + 3000];
+
+    if (knit_word_status(word) != KNIT_STATUS_RESULT) {
+        flips->errors++;
+        return true;
+    }
+    flips->results++;
+    for (int i = 0; i < 2; i++) {
+        size_t head = put_params(raw, flip_len[i]) - flip_len[i];
+
+        memset(raw + head, flip_byte[i], flip_len[i]);
+        /* A result is the value without the array around it. */
+        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) != 0 && len == flip_len[i] + head - 1 &&
+            memcmp(bytes, raw + 1, len) == 0)
+            return true;
+    }
+    printf("a result that is neither argument, of %llu bytes\n", (unsigned long long)len);
+    return false;
+}
+
+/* One cell that is never the same for long, until it was taken or the session ended. */
+static bool flip_cell(
+    struct knit_attached *attached, struct knit_random *random, struct flips *flips)
+{
+    const uint32_t task = attached->target->task, epoch = attached->target->epoch;
+    const struct knit_geometry *geometry = &attached->geometry;
+    uint32_t lane = (uint32_t)knit_random_below(random, geometry->lanes);
+    struct knit_request_cell *cell =
+        &attached->in
+             .ring[(size_t)lane * geometry->cells + (attached->tail[lane] & (geometry->cells - 1))];
+    uint64_t before[FLIP_SLOTS] = {attached->gen[0], attached->gen[1]};
+    const uint64_t ctrls[] = {knit_attached_ctrl(attached, lane, 0),
+        knit_attached_ctrl(attached, lane, 1),
+        knit_ctrl(knit_gen_next(before[0]), geometry->slots,
+            knit_tag(attached->tail[lane], geometry->cells))};
+    const uint64_t metas[] = {knit_meta(task, epoch, KNIT_CELL_IN_ARENA, (uint32_t)flip_len[0] + 4),
+        knit_meta(task, epoch, KNIT_CELL_IN_ARENA, (uint32_t)flip_len[1] + 4),
+        knit_meta(task, epoch, KNIT_CELL_IN_ARENA, UINT32_MAX)};
+    /* The illegal offset lies in nobody's address space. */
+    const uint64_t bodies[] = {0, FLIP_GAP, UINT64_C(1) << 62};
+    uint64_t until_ns = knit_deadline_now_ns() + PATIENCE_MS * UINT64_C(1000000);
+    bool is_fine = true;
+
+    knit_attached_put(attached, lane, ctrls[0], metas[0], bodies[0]);
+    knit_attached_ring(attached);
+    while (!is_settled(attached, before) && !knit_attached_is_over(attached)) {
+        for (int i = 0; i < 64; i++) {
+            /* What is illegal stands there until the next store, one word at a time. */
+            uint32_t which = (uint32_t)knit_random_below(random, 3);
+            _Atomic uint64_t *word = which == 0   ? &cell->ctrl
+                                     : which == 1 ? &cell->meta
+                                                  : &cell->body[0];
+            const uint64_t *values = which == 0 ? ctrls : which == 1 ? metas : bodies;
+
+            if (knit_random_chance(random, 4))
+                atomic_store_explicit(word, values[2], memory_order_relaxed);
+            atomic_store_explicit(word, values[knit_random_below(random, 2)], memory_order_release);
+        }
+        if (knit_deadline_now_ns() > until_ns) {
+            printf("a cell that changes is not taken\n");
+            return false;
+        }
+    }
+    for (uint32_t slot = 0; slot < FLIP_SLOTS; slot++) {
+        uint64_t word = atomic_load_explicit(&attached->out.reply[slot].word, memory_order_acquire);
+
+        attached->gen[slot] = knit_word_gen(word);
+        if (attached->gen[slot] != before[slot])
+            is_fine = is_legal(attached, slot, flips) && is_fine;
+        atomic_store_explicit(&attached->in.rel[slot], attached->gen[slot], memory_order_release);
+    }
+    flips->cells++;
+    return is_fine;
+}
+
+/* The cells' words: legal, legal too, and for a moment not. What is taken is what was checked. */
+bool knit_attack_flipping(const struct knit_target *target, struct knit_random *random)
+{
+    struct knit_attached attached;
+    uint64_t until_ns = knit_deadline_now_ns() + 3000000000u;
+    struct flips flips = {0};
+    bool is_fine = true;
+
+    while (is_fine && knit_deadline_now_ns() < until_ns) {
+        knit_attached_open(&attached, target, FLIP_SLOTS, ARENA);
+        flips.sessions++;
+        for (int i = 0; i < 2; i++) {
+            unsigned char *params = attached.in.arena + (size_t)i * FLIP_GAP;
+            size_t len = put_params(params, flip_len[i]);
+
+            memset(params + len - flip_len[i], flip_byte[i], flip_len[i]);
+        }
+        while (is_fine && knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached))
+            is_fine = flip_cell(&attached, random, &flips);
+        flips.ended += knit_attached_is_over(&attached);
+        knit_attached_close(&attached);
+    }
+    printf("%llu cells changed: %llu results, %llu errors; %llu of %llu sessions ended\n",
+        (unsigned long long)flips.cells, (unsigned long long)flips.results,
+        (unsigned long long)flips.errors, (unsigned long long)flips.ended,
+        (unsigned long long)flips.sessions);
+    return is_fine && flips.results > 0;
 }
 
 /* ---- greed ---- */

@@ -4,7 +4,8 @@
  *     hostile SOCKET UID EPOCH TASK ATTACK
  *
  * becomes UID first, which must not be root's or the daemon's: what those may do is another matter.
- * EPOCH and TASK are the registry's, TASK the number of same(value: any) -> any. Exit status 0: the
+ * EPOCH and TASK are the registry's, TASK the number of twice(value: any) -> any for `changing` and
+ * `flipping`, of same(value: any) -> any for the others. Exit status 0: the
  * daemon did what it should as far as this side can see; 1: it did not.
  */
 #include <grp.h>
@@ -20,6 +21,7 @@ static const struct knit_attack attacks[] = {
     {"cells", knit_attack_cells},
     {"payloads", knit_attack_payloads},
     {"changing", knit_attack_changing},
+    {"flipping", knit_attack_flipping},
     {"greed", knit_attack_greed},
     {"leave", knit_attack_leave},
     {"liars", knit_attack_liars},
