@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What workers and host read of a request segment whose caller writes into it whatever it likes,
  * whenever it likes: between their turns, at their looks at the clock, in their sleep, while a task
- * runs. The input is a schedule of steps: calls, words written, cells forged, turns, deaths of
- * workers, recoveries, looks by the inspector.
+ * runs, and between any two loads of theirs, where another worker may take a turn as well. The
+ * input is a schedule of steps: calls, words written, cells forged, turns, deaths of workers,
+ * recoveries, looks by the inspector.
  *
- * Oracle: tasks are given bytes that they can read; a call runs when it is claimed, under its
- * claim, and once; what the pool itself wrote is in order, as the inspector sees it beside the
- * memory of an honest caller; only the session that wrote nonsense is condemned; and a second
- * session, which keeps to the protocol, has each of its calls run once and answered rightly.
+ * Oracle: tasks are given bytes that they can read and, unless it is trusted, the liar cannot
+ * write; a call runs when it is claimed, under its claim, and once; what the pool itself wrote is
+ * in order, as the inspector sees it beside the memory of an honest caller; only the session that
+ * wrote nonsense is condemned; and a second session, which keeps to the protocol, has each of its
+ * calls run once and answered rightly.
  */
 #include <setjmp.h>
 #include <string.h>
@@ -52,7 +54,10 @@ struct scene {
     uint32_t calls;
     uint32_t running; /* lane whose turn it is */
     uint64_t taken[POOL_SESSIONS][POOL_LANES];
-    uint8_t step_in; /* looks at the clock until somebody does; 0 = nobody */
+    uint8_t step_in;    /* looks at the clock until somebody does; 0 = nobody */
+    uint8_t access_in;  /* loads of a turn until somebody steps in; 0 = nobody */
+    uint8_t access_who; /* a lane that takes a turn then; from POOL_LANES on: the liar writes */
+    bool is_in_turn;
     jmp_buf death;
 };
 
@@ -165,6 +170,16 @@ static void expect_honest(const struct knit_job *job)
                         job->len - sizeof(number)) == 0);
 }
 
+/* What a stranger could still write would not be what was checked. */
+static void expect_private(const struct knit_job *job)
+{
+    const struct pool_session *liar = &scene.pool->session[0];
+    const unsigned char *bytes = job->payload;
+
+    KNIT_FUZZ_CHECK(scene.is_trusted || bytes + job->len <= liar->request_base ||
+                    bytes >= liar->request_base + liar->request_bytes);
+}
+
 /* The claim is this call's, made by this worker, and not answered. */
 static void expect_claim(const struct knit_job *job)
 {
@@ -194,6 +209,8 @@ static void run(void *arg, struct knit_job *job)
         job->result_len = 10;
         return;
     }
+    if (job->session == LIAR)
+        expect_private(job);
     for (size_t i = 0; i < job->len; i++)
         sum += ((const unsigned char *)job->payload)[i];
     job->body[0] = (unsigned char)sum;
@@ -316,11 +333,33 @@ static void turn(uint32_t lane)
     if (scene.worker[lane] == NULL)
         return;
     scene.running = lane;
+    scene.is_in_turn = true;
     if (setjmp(scene.death) == 0)
         KNIT_FUZZ_CHECK(knit_lane_turn(scene.worker[lane]) == KNIT_LANE_RUNNING);
     else
         mourn(lane);
+    scene.is_in_turn = false;
     condemn();
+}
+
+/* Before a load of the worker whose turn it is. */
+static void on_access(void *arg)
+{
+    uint32_t running = scene.running;
+    jmp_buf death;
+
+    (void)arg;
+    if (!scene.is_in_turn || scene.access_in == 0 || --scene.access_in != 0)
+        return;
+    if (scene.access_who >= POOL_LANES) {
+        lie();
+    } else if (scene.access_who != running) {
+        memcpy(&death, &scene.death, sizeof(death));
+        turn(scene.access_who);
+        memcpy(&scene.death, &death, sizeof(death));
+        scene.running = running;
+        scene.is_in_turn = true;
+    }
 }
 
 static void refuse_all(void)
@@ -580,6 +619,10 @@ static void step(void)
     case 13:
         machine.now_ns += 1000ull << (what >> 4);
         break;
+    case 14:
+        scene.access_who = (uint8_t)(what >> 4);
+        scene.access_in = input_u8(input);
+        break;
     default:
         inspect();
         break;
@@ -631,6 +674,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     scene.steal = (options & 1) != 0;
     scene.is_trusted = (options & 2) != 0;
     machine.on_step = on_step;
+    machine.on_access = on_access;
     for (uint32_t i = 0; i < POOL_SESSIONS; i++) {
         const struct pool_session *session = &scene.pool->session[i];
         struct knit_session_options how = {

@@ -16,6 +16,7 @@ enum { LOOK_NS = 1000 };
 
 struct machine machine;
 
+void pool_access(void);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
 long __wrap_syscall(long number, ...);
 int __wrap_sched_getcpu(void);
@@ -26,6 +27,12 @@ static void step(void)
 {
     if (machine.on_step != NULL)
         machine.on_step(machine.arg);
+}
+
+void pool_access(void)
+{
+    if (machine.on_access != NULL)
+        machine.on_access(machine.arg);
 }
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)

@@ -7,7 +7,8 @@
  * The linker puts this clock in the place of clock_gettime(), and these futexes in that of
  * syscall(): each look at the clock takes a microsecond, a sleep ends at once, woken or late. So
  * one thread can be all workers and callers, one after the other, and an input does the same each
- * time. Looks at the clock and sleeps are also where a peer may step in between.
+ * time. Looks at the clock and sleeps are also where a peer may step in between, and so is each
+ * load of a shared word in the sources that step.h is included into.
  *
  * Inputs are read front to back; what is read behind their end is 0.
  */
@@ -57,6 +58,8 @@ struct machine {
     uint64_t now_ns;
     /* Called at each look at the clock and before each sleep; NULL = nobody steps in. */
     void (*on_step)(void *arg);
+    /* Called before each load and exchange where step.h is included; NULL as above. */
+    void (*on_access)(void *arg);
     void *arg;
     uint32_t wakes, sleeps;
 };
