@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random values against Python's msgpack: what it packs must come back from the codec byte for byte and unpack to the
-same value; what it packs and somebody damaged must never be accepted as something else.
+"""Random values against Python's msgpack: what it packs must come back from the codec byte for byte; what has another form
+than it packs must come back in any that it unpacks to the same value; what it packs and somebody damaged must never be
+accepted as something else.
 
 usage: differential.py RECODE_PROGRAM. The seed is printed; KNIT_TEST_SEED repeats a run.
 """
@@ -33,8 +34,32 @@ def real(rng):
                        struct.unpack('<d', rng.getrandbits(64).to_bytes(8, 'little'))[0]])
 
 
+def bigint(rng):
+    magnitude = rng.getrandbits(rng.choice([0, 1, 8, 64, 65, 200]))
+    sign = rng.randrange(2) if magnitude else 0
+    return msgpack.ExtType(33, bytes([sign]) + magnitude.to_bytes((magnitude.bit_length() + 7) // 8, 'little')
+                           if magnitude else b'\0')
+
+
+def typed_array(rng):
+    code, size = rng.choice([(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 4), (7, 4), (8, 4), (9, 8), (10, 8), (11, 8)])
+    pad = rng.choice([0, 0, rng.randrange(8)])
+    return msgpack.ExtType(36, bytes([code, pad]) + bytes(pad) + rng.randbytes(size * rng.randrange(4)))
+
+
+def error(rng):
+    fields = {'name': rng.choice(TEXTS[:5]), 'message': rng.choice(TEXTS[:5])}
+    if rng.random() < 0.3:
+        fields['code'] = number(rng)
+    if rng.random() < 0.3:
+        fields['stack'] = rng.choice(TEXTS[:5])
+    if rng.random() < 0.2:
+        fields['data'] = number(rng)
+    return msgpack.ExtType(38, msgpack.packb(fields))
+
+
 def leaf(rng):
-    kind = rng.randrange(9)
+    kind = rng.randrange(15)
     if kind == 0:
         return None
     if kind == 1:
@@ -50,6 +75,18 @@ def leaf(rng):
     if kind == 7:
         return msgpack.Timestamp(rng.choice([0, 1, -1, 2 ** 32, 2 ** 34, -2 ** 40, 253402300799]),
                                  rng.choice([0, 1, 999999999]))
+    if kind == 8:
+        return msgpack.ExtType(32, b'')
+    if kind == 9:
+        return bigint(rng)
+    if kind == 10:
+        return typed_array(rng)
+    if kind == 11:
+        return error(rng)
+    if kind == 12:
+        return msgpack.ExtType(39, rng.choice(TEXTS[:5]).encode())
+    if kind == 13:
+        return msgpack.ExtType(41, msgpack.packb(number(rng)) + rng.randbytes(rng.randrange(4)))
     return msgpack.ExtType(37, rng.randbytes(rng.choice([0, 1, 2, 4, 8, 16, 17])))
 
 
@@ -64,13 +101,36 @@ def value(rng, depth):
     if depth == 0 or rng.random() < 0.4:
         return leaf(rng)
     count = rng.choice([15, 16, 17]) if rng.random() < 0.05 else rng.randrange(5)
-    kind = rng.randrange(3)
+    kind = rng.randrange(4)
     if kind == 0:
         return [value(rng, depth - 1) for _ in range(count)]
     if kind == 1:
         return {hashable(rng): value(rng, depth - 1) for _ in range(count)}
-    body = msgpack.packb([value(rng, depth - 1) for _ in range(count)])
-    return msgpack.ExtType(34, body)
+    if kind == 2:
+        return msgpack.ExtType(34, msgpack.packb([value(rng, depth - 1) for _ in range(count)]))
+    return msgpack.ExtType(35, msgpack.packb([value(rng, depth - 1) for _ in range(2 * count)]))
+
+
+def other_form(rng):
+    """A value as no writer of the shortest forms packs it, floats of 32 bits among them; it comes back in another form."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return b'\xca' + rng.randbytes(4)
+    if kind == 1:
+        size = rng.randrange(4)
+        least = -128 if rng.random() < 0.5 else 0
+        code = (0xd0 if least else 0xcc) + size
+        return bytes([code]) + rng.randrange(least, 128).to_bytes(1 << size, 'big', signed=True)
+    size = rng.randrange(3)
+    text = rng.choice(TEXTS[:6]).encode()
+    if kind == 2:
+        return bytes([0xd9 + size]) + len(text).to_bytes(1 << size, 'big') + text
+    if kind == 3:
+        ext = typed_array(rng)
+        return bytes([0xc7 + size]) + len(ext.data).to_bytes(1 << size, 'big') + bytes([ext.code]) + ext.data
+    items = [value(rng, 2) for _ in range(rng.randrange(4))]
+    size = rng.randrange(1, 3)
+    return bytes([0xdb + size]) + len(items).to_bytes(1 << size, 'big') + b''.join(map(msgpack.packb, items))
 
 
 def open_ext(code, body):
@@ -97,17 +157,22 @@ def main():
     print(f'seed {seed}, repeat with KNIT_TEST_SEED={seed}')
     rng = random.Random(seed)
     packed = [msgpack.packb(value(rng, 4)) for _ in range(ROUNDS)]
+    other = [other_form(rng) for _ in range(ROUNDS)]
     damaged = []
     for original in packed:
         copy = bytearray(original)
         copy[rng.randrange(len(copy))] = rng.choice([0x00, 0x81, 0x92, 0xa1, 0xc1, 0xc4, 0xd9, 0xff, rng.randrange(256)])
         damaged.append(bytes(copy))
-    lines = ''.join(line.hex() + '\n' for line in packed + damaged)
+    lines = ''.join(line.hex() + '\n' for line in packed + damaged + other)
     answers = subprocess.run([sys.argv[1]], input=lines, stdout=subprocess.PIPE, check=True, text=True).stdout.split('\n')
     failures = 0
     for original, answer in zip(packed, answers):
-        if bytes.fromhex(answer) != original:
+        if answer == 'refused' or bytes.fromhex(answer) != original:
             print(f'sent {original.hex()}\n got {answer}')
+            failures += 1
+    for original, answer in zip(other, answers[2 * ROUNDS:]):
+        if answer == 'refused' or meaning(bytes.fromhex(answer)) != meaning(original):
+            print(f'other form sent {original.hex()}\n got {answer}')
             failures += 1
     accepted = 0
     for original, answer in zip(damaged, answers[ROUNDS:]):
@@ -118,7 +183,7 @@ def main():
             print(f'damaged {original.hex()}\n    got {answer}')
             failures += 1
     print(f'{len(packed)} values, {accepted} of {len(damaged)} damaged ones accepted, {failures} failures')
-    return 1 if failures or accepted == 0 or len(answers) != 2 * ROUNDS + 1 else 0
+    return 1 if failures or accepted == 0 or len(answers) != 3 * ROUNDS + 1 else 0
 
 
 if __name__ == '__main__':
