@@ -99,10 +99,11 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
         knit_attached_ring(&attached);
         rings++;
     }
+    bool is_over = knit_attached_is_over(&attached);
     printf("%llu rings%s\n", (unsigned long long)rings,
-        knit_attached_is_over(&attached) ? ", then the session was ended" : "");
+        is_over ? ", then the session was ended" : ", and the session is served on");
     knit_attached_close(&attached);
-    return true;
+    return is_over;
 }
 
 /* Takes sleepers from the words it can reach and hangs them on others. */
