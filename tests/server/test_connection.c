@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
+#include "server/ahead.h"
 #include "tests/server/turns.h"
 #include "tests/support/deadline.h"
 
@@ -151,8 +152,11 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
         assert_true(turns_request(&caller, "gate", 1, 2, 5, NULL));
         assert_true(KNIT_WAIT_UNTIL(
             turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-        /* More to read is what makes it look for the end alone. */
-        assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
+        /* More to read than it looks ahead at is what makes it look for the end alone. */
+        turns_notify(&caller, "nobody", 8000);
+        assert_true(KNIT_WAIT_UNTIL(
+            turns_turn(&turns) && caller.connection->input.len >= KNIT_AHEAD_BYTES, 10000));
+        turns_notify(&caller, "nobody", 1);
         assert_true(KNIT_WAIT_UNTIL(
             turns_turn(&turns) && caller.connection->watch == KNIT_WATCH_END, 10000));
         turns_leave(&caller);
