@@ -73,17 +73,16 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
     for (uint32_t slot = 0; slot < geometry->slots; slot++) {
         struct knit_reply_cell *cell = &served->in.reply.reply[slot];
         uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
-        uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+        uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_acquire);
         uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
         if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || rel == knit_word_gen(word) ||
             knit_meta_task(meta) != lane->options.index)
             continue;
         /* A result may begin inside its block: from the boundary before it to its end is what must
          * stay. */
-        uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+        uint64_t block = atomic_load_explicit(&cell->block, memory_order_acquire);
         /* The caller may have let go of it since, and another lane have answered the slot's next
-         * call: then block is of that lane. acquire fence: word and block before claim. */
-        atomic_thread_fence(memory_order_acquire);
+         * call: then block is of that lane. acquire, above: all of it before claim. */
         if (knit_claim_gen(atomic_load_explicit(
                 &served->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
             continue;

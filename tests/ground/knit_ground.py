@@ -40,7 +40,7 @@ NEAR = 4
 SILENT = {
     # Made again, or made otherwise.
     'knit_watch_open': 'the caller is told by -1, and the session asks again',
-    'swallow_bell': 'the bell stays readable and is read at the next turn',
+    'knit_bell_swallow': 'the bell stays readable and is read at the next turn',
     'receive': 'the kernel keeps the bytes; they are read at the next turn',
     'knit_control_receive': 'the same of a control message',
     'knit_control_send': 'the message stays in its queue and is sent later',
