@@ -246,7 +246,7 @@ static bool read_registry(struct knit_worker *worker, uint32_t len, int fd, stru
     return true;
 }
 
-static void note_limits(struct knit_pool *pool)
+static void note_limits(struct knit_pool *pool, struct knit_worker *worker)
 {
     uint32_t least = pool->options.hard_timeout_ms;
 
@@ -257,8 +257,9 @@ static void note_limits(struct knit_pool *pool)
             least = own;
     }
     pool->hard_least_ms = least;
-    /* Without it, for want of memory, nothing is ever quarantined. */
     pool->task_deaths = calloc(knit_registry_count(pool->registry), 1);
+    if (pool->task_deaths == NULL)
+        knit_supervisor_refuse(worker, "out of memory");
 }
 
 static void serve(struct knit_pool *pool, struct knit_worker *worker)
@@ -300,8 +301,9 @@ static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, ui
             return;
         }
         pool->announcement = said;
-        note_limits(pool);
-        serve(pool, worker);
+        note_limits(pool, worker);
+        if (worker->why[0] == '\0')
+            serve(pool, worker);
         return;
     }
     if (said.len != pool->announcement.len ||
