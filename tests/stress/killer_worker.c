@@ -56,6 +56,7 @@ struct hunt {
     enum kind kind;
     struct stepper_place *trace;
     uint32_t count;
+    uint32_t aimed, hit; /* deaths at a place that was meant, and those that came about there */
     struct knit_pool_session *other; /* a second session */
     struct pools_outcome theirs;
     struct call calls[CALLS_MAX];
@@ -447,8 +448,10 @@ static void trace(struct hunt *hunt)
 static void die_at(struct hunt *hunt, uint32_t number)
 {
     const struct stepper_place *place = &hunt->trace[number];
+    struct stepper_place here;
     uint32_t visit = 0;
 
+    hunt->aimed++;
     for (uint32_t i = 0; i <= number; i++)
         visit += hunt->trace[i].offset == place->offset && hunt->trace[i].file == place->file;
     wake_up(hunt);
@@ -459,6 +462,8 @@ static void die_at(struct hunt *hunt, uint32_t number)
         for (uint32_t i = 0; i < number && stepper_step(&hunt->stepper) == STEPPER_HERE; i++)
             ;
     }
+    hunt->hit += stepper_place(&hunt->stepper, &here) && here.offset == place->offset &&
+                 here.file == place->file;
     bury(hunt);
 }
 
@@ -511,11 +516,15 @@ static void hunt_all(enum kind kind, const char *name)
     for (uint32_t i = scene_steps_begin(&hunt.steps, hunt.count, &stride); i < hunt.count;
          i += stride)
         die_at(&hunt, i);
-    print_message("%s: %u instructions, %u deaths (%u by stepping), %u calls lost; %.1f s\n", name,
-        hunt.count, hunt.deaths, hunt.stepped, hunt.died,
+    print_message(
+        "%s: %u instructions, %u deaths (%u by stepping), %u of %u where they were meant, "
+        "%u calls lost; %.1f s\n",
+        name, hunt.count, hunt.deaths, hunt.stepped, hunt.hit, hunt.aimed, hunt.died,
         (double)(knit_deadline_now_ns() - begin_ns) / 1e9);
     print_spread("all outcomes", hunt.told_ns, hunt.deaths);
     print_spread("replaced", hunt.serving_ns, hunt.deaths);
+    /* A worker that goes another way than the first, as time passes otherwise, is killed there. */
+    assert_true(hunt.hit >= hunt.aimed / 4 * 3);
     hunt.other = knit_pool_session_close(hunt.scene.pools.pool, hunt.other);
     hunt.guest = knit_pool_session_close(hunt.scene.pools.pool, hunt.guest);
     scene_fini(&hunt.scene);
