@@ -13,6 +13,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/bell.h"
+#include "fastpath/lane_private.h"
 
 static void map_new(uint64_t bytes, struct knit_mapping *ret)
 {
@@ -170,6 +171,7 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
         .steal = lanes->steal,
         .spin_us = lanes->spin_us,
         .pause_ns = 250,
+        .park_ms = 1,
         .run = run,
         .run_arg = &runners[index],
         .on_fault = on_fault,
@@ -200,6 +202,7 @@ static void *loop(void *arg)
 void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
 {
     lanes_add_worker(lanes, index, owner);
+    lanes->worker[index]->options.park_ms = 0;
     assert_int_equal(pthread_create(&lanes->thread[index], NULL, loop, lanes->worker[index]), 0);
     lanes->is_running[index] = true;
 }

@@ -63,7 +63,8 @@ void lanes_init(struct lanes *lanes, uint32_t count, bool steal, uint32_t spin_u
 /* start: value that ring positions and generations begin at, for tests of wrapping. */
 struct lanes_session *lanes_add_session(
     struct lanes *lanes, uint32_t slots, uint64_t arena_bytes, uint64_t start);
-/* A worker object for the lane, with all sessions, driven by hand with knit_lane_turn(). */
+/* A worker object for the lane, with all sessions, driven by hand with knit_lane_turn(): how many
+ * calls that serves is up to the clock, and with none it sleeps a millisecond. */
 void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
 /* The same on a thread of its own. */
 void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner);

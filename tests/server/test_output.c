@@ -144,7 +144,7 @@ static void readers_that_fill_the_arena_make_room(void **state)
         assert_true(KNIT_WAIT_UNTIL(
             turns_turn(&turns) && knit_output_waiting(deaf.connection) > waiting, 10000));
     }
-    deaf.connection->moved_ns = turns.loop.now_ns;
+    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.now_ns;
     knit_output_make_room(&turns.loop);
     assert_false(deaf.connection->is_dead);
     /* The first that goes leaves room enough. */

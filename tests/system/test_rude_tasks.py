@@ -5,6 +5,7 @@ next callers get a worker that works; nothing of it outlives the daemon; the dae
 
 import os
 import time
+import unittest
 
 from knit_attach import attach_and_forget
 from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
@@ -96,8 +97,8 @@ class RudeTasks(Case):
 
     def test_using_up_all_descriptors(self):
         """The worker that has none left is replaced once it is to attach a session; what it runs ends well before."""
-        for _ in range(2):
-            self.assertGreater(self.rpc.call('leak'), 10)
+        # By one worker or by both.
+        self.assertGreater(sum(self.rpc.call('leak') for _ in range(4)), 10)
         naps = [self.rpc.request('nap', 300) for _ in range(4)]
         wait_until(lambda: all(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'both to be busy')
         self.attaches()
@@ -108,6 +109,7 @@ class RudeTasks(Case):
         self.assertEqual(self.daemon.stats()['pool']['condemned'], 0)
         self.assertNotEqual(pids & {lane['pid'] for lane in self.daemon.stats()['lanes']}, pids)
 
+    @unittest.skipIf('KNIT_SANITIZED' in os.environ, 'a sanitizer takes memory without asking for it')
     def test_using_up_all_memory(self):
         with Daemon('--memory-max-bytes=64MiB', module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
             before = rpc.call('nap', 0)
