@@ -123,7 +123,7 @@ KNIT_TASK(hoard, "hoard() -> int", .doc = "Takes memory until there is none; how
         char *block;
 
         while ((block = malloc(size)) != NULL) {
-            *(char *volatile *)block = block;
+            *(volatile char *)block = 1;
             bytes += (int64_t)size;
         }
     }
