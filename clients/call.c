@@ -308,7 +308,7 @@ static int decode(
     struct knit_shapes *shapes = &handle->k->shapes;
     const struct knit_shape *shape = handle->shape;
     struct knit_shape_flaw flaw;
-    struct knit_span result;
+    struct knit_span result = knit_span(NULL, 0);
     int code = read_outcome(handle, ret_error, &result), r = 0;
 
     if (code != KNIT_OK)
@@ -337,7 +337,7 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
 int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
     const void **ret_result, size_t *ret_len)
 {
-    struct knit_span result;
+    struct knit_span result = knit_span(NULL, 0);
     int code = read_outcome(handle, ret_error, &result);
 
     if (code == KNIT_OK) {
