@@ -463,4 +463,13 @@ void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
         if (member != NULL && member->gone_at_ns != 0 && now_ns >= member->gone_at_ns)
             member->gone_at_ns = enforce_gone(pool, member, now_ns);
     }
+    /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
+     * ended before the signal had its effect, so that there is nothing left to look at. */
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->halt_ns != 0 && worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
+            now_ns >= worker->halt_ns + KNIT_HALT_MAX_NS)
+            resume_worker(worker);
+    }
 }

@@ -175,6 +175,9 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns);
 
 /* ---- death.c ---- */
 
+/* So long after it was told to stand still a worker has been killed or goes on. */
+#define KNIT_HALT_MAX_NS 40000000u
+
 /* Its process has ended: kill its group and reap it. False: not yet, since somebody who traces it
  * has not let go of it. */
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);

@@ -174,6 +174,8 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
         sooner(&due_ns, worker->reap_at_ns);
         if (worker->step == KNIT_STEP_SERVING)
             sooner(&due_ns, worker->flush_again_ns);
+        if (worker->step == KNIT_STEP_SERVING && worker->halt_ns != 0 && !worker->was_killed)
+            sooner(&due_ns, worker->halt_ns + KNIT_HALT_MAX_NS);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->members[i] != NULL)

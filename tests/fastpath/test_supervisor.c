@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "fastpath/bell.h"
+#include "fastpath/host.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"
 
@@ -315,6 +316,24 @@ static void a_stopped_worker_holds_up_nobody_else(void **state)
 
 /* ---- no worker at all ---- */
 
+/* As it stands when a call ended between the signal and the look. */
+static void a_worker_that_was_halted_for_nothing_goes_on(void **state)
+{
+    struct pools pools;
+    struct pools_outcome sum = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    pools.pool->workers[0].halt_ns = knit_clock_ns();
+    assert_int_equal(kill(pid_of(&pools, 0), SIGSTOP), 0);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    assert_int_equal(pools.pool->workers[0].halt_ns, 0);
+    pools_fini(&pools);
+}
+
 /* Claims of generations to come, as a task that writes where it should not may leave them. */
 static void shift_claims(struct pools *pools, int64_t by)
 {
@@ -440,6 +459,7 @@ int main(void)
         cmocka_unit_test(a_hung_task_is_ended_and_only_that),
         cmocka_unit_test(short_calls_in_a_row_are_no_long_one),
         cmocka_unit_test(a_stopped_worker_holds_up_nobody_else),
+        cmocka_unit_test(a_worker_that_was_halted_for_nothing_goes_on),
         cmocka_unit_test(damage_to_the_pools_own_session_costs_workers_and_not_the_session),
         cmocka_unit_test(calls_are_refused_when_no_worker_comes_back),
         cmocka_unit_test(killing_at_random_loses_nothing_else),
