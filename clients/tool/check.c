@@ -7,7 +7,9 @@
  * is believed only after it was checked. They are opened read-only, and nothing is asked of the
  * process itself.
  *
- * A pool at work is looked at twice, and what was broken both times is said.
+ * A pool at work changes under the eyes: a session is half made, a list is between two stores. So
+ * when something seems broken, all is looked at anew, from the descriptors on, and what was broken
+ * both times is said.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -88,19 +90,18 @@ static void fini_findings(struct findings *findings)
     *findings = (struct findings){0};
 }
 
-/* Keeps what the second look found as well. */
-static void keep_common(struct findings *findings, struct findings *second)
+/* Keeps what the other look found as well. */
+static void keep_common(struct findings *findings, const struct findings *other)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < findings->count; i++) {
-        if (has_finding(second, findings->sentences[i]))
+        if (has_finding(other, findings->sentences[i]))
             findings->sentences[kept++] = findings->sentences[i];
         else
             free(findings->sentences[i]);
     }
     findings->count = kept;
-    fini_findings(second);
 }
 
 /* ---- the daemon's descriptors ---- */
@@ -278,43 +279,72 @@ static bool can_be_seen(const struct checked_session *session)
     return session->view.request.head != NULL;
 }
 
-static void look_at(struct checked_session *session, struct findings *ret_findings)
+static void look_at(struct checked_session *session)
 {
-    struct knit_inspect_report report = {add_finding, ret_findings};
+    struct knit_inspect_report report = {add_finding, &session->findings};
 
     if (can_be_seen(session) &&
         knit_inspect_session(&session->view, &report, &session->counts) != 0)
-        add_finding(ret_findings, "not enough memory to look at it");
+        add_finding(&session->findings, "not enough memory to look at it");
 }
 
-/* Returns how much is broken. */
-static size_t look(struct check *check)
+static size_t count_findings(const struct check *check)
 {
-    struct knit_inspect_report report = {add_finding, &check->findings};
-    struct findings second = {0};
-    size_t broken = knit_inspect_board(&check->board, check->lanes, &report);
+    size_t count = check->findings.count;
 
-    for (size_t i = 0; i < check->count; i++) {
-        look_at(&check->sessions[i], &check->sessions[i].findings);
-        broken += check->sessions[i].findings.count;
-    }
-    if (broken == 0)
-        return 0;
-    (void)poll(NULL, 0, BETWEEN_LOOKS_MS);
-    report.arg = &second;
+    for (size_t i = 0; i < check->count; i++)
+        count += check->sessions[i].findings.count;
+    return count;
+}
+
+/* Sets *ret_check also when it fails, unless memory does; fini() takes it. */
+static int look_once(const struct knit_tool *tool, int pid, struct check **ret_check)
+{
+    struct check *check = calloc(1, sizeof(*check));
+    struct knit_inspect_report report;
+    int status;
+
+    *ret_check = check;
+    if (check == NULL)
+        return knit_tool_usage(tool, "not enough memory");
+    check->tool = tool;
+    check->pid = pid;
+    check->board_fd = -1;
+    status = gather(check);
+    if (status == KNIT_TOOL_OK)
+        status = map_all(check);
+    if (status != KNIT_TOOL_OK)
+        return status;
+    report = (struct knit_inspect_report){add_finding, &check->findings};
     (void)knit_inspect_board(&check->board, check->lanes, &report);
-    keep_common(&check->findings, &second);
-    broken = check->findings.count;
-    for (size_t i = 0; i < check->count; i++) {
-        struct checked_session *session = &check->sessions[i];
+    for (size_t i = 0; i < check->count; i++)
+        look_at(&check->sessions[i]);
+    return KNIT_TOOL_OK;
+}
 
-        if (can_be_seen(session)) {
-            look_at(session, &second);
-            keep_common(&session->findings, &second);
+/* As look_once(), and again should something seem broken. */
+static int look(const struct knit_tool *tool, int pid, struct check **ret_check)
+{
+    struct check *first;
+    int status = look_once(tool, pid, &first);
+
+    *ret_check = first;
+    if (status != KNIT_TOOL_OK || count_findings(first) == 0)
+        return status;
+    (void)poll(NULL, 0, BETWEEN_LOOKS_MS);
+    status = look_once(tool, pid, ret_check);
+    if (status == KNIT_TOOL_OK) {
+        keep_common(&(*ret_check)->findings, &first->findings);
+        for (size_t i = 0; i < (*ret_check)->count; i++) {
+            struct checked_session *session = &(*ret_check)->sessions[i];
+            struct checked_session *before = session_of(first, session->id);
+
+            keep_common(
+                &session->findings, before != NULL ? &before->findings : &(struct findings){0});
         }
-        broken += session->findings.count;
     }
-    return broken;
+    fini(first);
+    return status;
 }
 
 /* ---- saying ---- */
@@ -464,23 +494,16 @@ int knit_tool_check(const struct knit_tool *tool, int argc, char **argv)
 
     if (argc != 1 || end == argv[0] || *end != '\0' || pid <= 0 || pid > INT32_MAX)
         return knit_tool_usage(tool, "check takes the process id of a daemon");
-    check = calloc(1, sizeof(*check));
-    if (check == NULL)
-        return knit_tool_usage(tool, "not enough memory");
-    check->tool = tool;
-    check->pid = (int)pid;
-    check->board_fd = -1;
-    status = gather(check);
-    if (status == KNIT_TOOL_OK)
-        status = map_all(check);
+    status = look(tool, (int)pid, &check);
     if (status == KNIT_TOOL_OK) {
-        broken = look(check);
+        broken = count_findings(check);
         if (tool->is_json)
             print_json(check);
         else
             print_plain(check, broken);
         status = knit_tool_finish(tool);
     }
-    fini(check);
+    if (check != NULL)
+        fini(check);
     return status == KNIT_TOOL_OK && broken != 0 ? KNIT_TOOL_FAILED : status;
 }

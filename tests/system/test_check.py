@@ -6,8 +6,9 @@ import os
 import signal
 import struct
 import subprocess
+import threading
 
-from knit_attach import fasten, grant, say
+from knit_attach import attach_and_forget, fasten, grant, say
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
@@ -22,7 +23,7 @@ def check(*arguments, **options):
 class Check(Case):
     def look(self, daemon, status=0):
         result = check('--json', daemon.pid)
-        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
         return json.loads(result.stdout)
 
     def test_a_daemon_at_work(self):
@@ -30,10 +31,13 @@ class Check(Case):
             url = next(url for url in daemon.urls if url.startswith('shm:'))
             with subprocess.Popen([KNIT, '-u', url, 'call', 'sleep', '60000']) as caller:
                 try:
-                    found = wait_until(
-                        lambda: next((s for s in self.look(daemon)['sessions'] if s['running']), None), 'the call')
-                    self.assertEqual((found['state'], found['queued'], found['findings']), ('open', 0, []))
-                    self.assertIn(found['id'], [lane.get('session') for lane in self.look(daemon)['lanes']])
+                    # A worker writes down what it runs after it has claimed it; before, the session is there, and has no
+                    # counts until it is attached.
+                    ran = wait_until(lambda: next(
+                        (lane['session'] for lane in self.look(daemon)['lanes'] if 'session' in lane), None), 'the call')
+                    found = next(s for s in self.look(daemon)['sessions'] if s['id'] == ran)
+                    self.assertEqual((found['state'], found['queued'], found['running'], found['findings']),
+                                     ('open', 0, 1, []))
                     result = check(daemon.pid)
                     self.assertEqual(result.returncode, 0)
                     self.assertIn('2 lanes, 2 sessions\n', result.stdout)
@@ -56,6 +60,26 @@ class Check(Case):
             self.assertEqual((session()['state'], session()['queued'], session()['findings']), ('open', 0, []))
             for fd in fds:
                 os.close(fd)
+
+    def test_callers_come_and_go(self):
+        """What is half made, or half gone, is not broken."""
+        with Daemon() as daemon:
+            is_over = threading.Event()
+
+            def come_and_go():
+                while not is_over.is_set():
+                    with daemon.unix() as rpc:
+                        attach_and_forget(rpc)
+            callers = [threading.Thread(target=come_and_go) for _ in range(2)]
+            for caller in callers:
+                caller.start()
+            try:
+                for _ in range(30):
+                    self.look(daemon)
+            finally:
+                is_over.set()
+                for caller in callers:
+                    caller.join()
 
     def test_a_daemon_that_is_stopped_and_broken(self):
         with Daemon() as daemon:
