@@ -4,6 +4,7 @@ not before, so a flood of them starts no more work than there are places for.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import time
 
@@ -19,6 +20,10 @@ SLOTS, FLOOD = 16, 64
 
 def request(msgid, task, *params):
     return msgpack.packb([0, msgid, task, list(params)])
+
+
+def code(error):
+    return 'ok' if error is None else str(error).split(' ')[0]
 
 
 class Floods(Case):
@@ -48,6 +53,31 @@ class Floods(Case):
             if caller.wait(120 * SLOWDOWN) != 0:
                 raise AssertionError('the caller failed')
 
+    def test_many_in_a_write(self):
+        """The library sends each cancel at once. A stranger sends many calls with their cancels in one write, as fast as
+        the daemon takes them."""
+        with LedgerDaemon() as daemon, daemon.tcp() as rpc:
+            flood = [request(i, 'ledger', i) + msgpack.packb([2, '$/cancel', [i]]) for i in range(CALLS)]
+            writes = [b''.join(flood[i:i + FLOOD]) for i in range(0, CALLS, FLOOD)]
+            told, unpacker = {}, msgpack.Unpacker()
+            begun = time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(1) as writer:
+                written = writer.submit(lambda: [rpc.send(data) for data in writes])
+                while len(told) < CALLS:
+                    data = rpc.sock.recv(1 << 18)
+                    self.assertTrue(data, 'the daemon closed the connection')
+                    unpacker.feed(data)
+                    for _, msgid, error, _ in unpacker:
+                        self.assertNotIn(msgid, told)
+                        told[msgid] = code(error)
+                written.result()
+            rate = CALLS / (time.monotonic() - begun)
+            daemon.wait_for_quiet()
+            ran = collections.Counter(zip((told[i] for i in range(CALLS)), daemon.ledger.times(0, CALLS)))
+            print(f'flood: {FLOOD} in a write: {rate:.0f} calls and cancels a second; (told, ran): {dict(ran)}')
+            self.assertEqual(set(ran) - {('ok', 1), ('304', 0), ('304', 1)}, set())
+            self.assertGreater(rate, 10000 / SLOWDOWN)
+
     def test_cancelled_calls_keep_their_slots(self):
         """Behind a deaf call calls are made and cancelled: their callers are told at once, but their slots are taken
         until a worker has come by. So no more of them are let in than there are slots."""
@@ -63,9 +93,9 @@ class Floods(Case):
                         rpc.send(request(i, 'ledger', i) + msgpack.packb([2, '$/cancel', [i]]))
                     if queue_max:
                         for i in range(1, FLOOD):
-                            codes[self.code(rpc, i)] += 1
+                            codes[code(rpc.response(i)[0])] += 1
                         self.assertEqual(codes, {'304': queue_max - 1, '200': FLOOD - queue_max})
-                        self.assertEqual(self.code(other, other.request('ledger', FLOOD)), '200')
+                        self.assertEqual(code(other.response(other.request('ledger', FLOOD))[0]), '200')
                     else:
                         wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'a call to find no slot')
                         waiting = other.request('ledger', FLOOD)
@@ -76,11 +106,11 @@ class Floods(Case):
                     self.assertEqual(sum(daemon.ledger.times(0, FLOOD + 1)), 1)
                 finally:
                     daemon.ledger.open_gate(1)
-                self.assertEqual(self.code(rpc, 0), 'ok')
+                self.assertEqual(code(rpc.response(0)[0]), 'ok')
                 if not queue_max:
                     for i in range(1, FLOOD):
-                        codes[self.code(rpc, i)] += 1
-                    self.assertEqual(self.code(other, waiting), 'ok')
+                        codes[code(rpc.response(i)[0])] += 1
+                    self.assertEqual(code(other.response(waiting)[0]), 'ok')
                 self.assertEqual(set(codes) - {'ok', '304', '200'}, set())
                 self.assertLessEqual(sum(daemon.ledger.times(1, FLOOD - 1)), codes['ok'])
                 self.every_place_is_back(daemon, other)
@@ -106,16 +136,11 @@ class Floods(Case):
                 self.assertEqual(sum(daemon.ledger.times(0, FLOOD)), limit)
             finally:
                 daemon.ledger.open_gate(1)
-            codes = collections.Counter(self.code(rpc, i) for i in range(FLOOD))
+            codes = collections.Counter(code(rpc.response(i)[0]) for i in range(FLOOD))
             print(f'flood: {limit} deaf calls cancelled, {FLOOD} made, {limit} may be in flight: {limit} ran; then {codes}')
             self.assertEqual(set(codes) - {'ok', '304'}, set())
             self.assertEqual(set(daemon.ledger.times(0, FLOOD)), {1})
             self.every_place_is_back(daemon, other)
-
-    @staticmethod
-    def code(rpc, msgid):
-        error, _ = rpc.response(msgid)
-        return 'ok' if error is None else str(error).split(' ')[0]
 
     def every_place_is_back(self, daemon, rpc):
         first = 2 * FLOOD + 100
