@@ -21,6 +21,7 @@
 #include "server/output.h"
 
 struct knit_attach {
+    uint32_t msgid;
     struct knit_pool_grant grant;
     struct knit_buffer response;
 };
@@ -146,6 +147,7 @@ static void attach(struct knit_connection *connection, uint32_t msgid, const str
         refuse(connection, msgid, code_of(r), r > 0 ? knit_pool_reason(r) : strerror(-r));
         return;
     }
+    made->msgid = msgid;
     connection->session_id = made->grant.id;
     connection->attach = made;
     knit_buffer_init(&made->response, 1024);
@@ -226,6 +228,20 @@ static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
     return n;
 }
 
+/* ETOOMANYREFS: the kernel bounds how many descriptors of one user may be on their way, and callers
+ * that do not read keep them there. It passes, and nothing was sent. */
+static void take_back(struct knit_connection *connection)
+{
+    uint32_t msgid = connection->attach->msgid;
+
+    (void)event_del(&connection->output_event);
+    knit_attach_end(connection);
+    refuse(connection, msgid, KNIT_OVERLOADED,
+        "$/attach: too many descriptors of the daemon's user are on their way to other callers; "
+        "try again");
+    knit_connection_unpause(connection, KNIT_PAUSE_ATTACH);
+}
+
 void knit_attach_send(struct knit_connection *connection)
 {
     struct knit_attach *attach = connection->attach;
@@ -233,8 +249,11 @@ void knit_attach_send(struct knit_connection *connection)
 
     if (n < 0 && errno == EAGAIN && event_add(&connection->output_event, NULL) == 0)
         return;
+    if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)) {
+        take_back(connection);
+        return;
+    }
     if (n < 0) {
-        /* ETOOMANYREFS among others: the caller does not take what it was sent. */
         knit_connection_close(connection);
         return;
     }

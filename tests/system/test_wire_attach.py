@@ -8,6 +8,7 @@ import mmap
 import multiprocessing
 import os
 import pwd
+import resource
 import signal
 import socket
 import stat
@@ -19,7 +20,7 @@ from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_S
                          attach, fasten, grant, say)
 from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
 
-QUOTA, BAD_ARGUMENT, DENIED = 201, 302, 301
+OVERLOADED, QUOTA, BAD_ARGUMENT, DENIED = 200, 201, 302, 301
 SIZE = F_SEAL_SHRINK | F_SEAL_GROW
 ALL = SIZE | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE
 
@@ -205,6 +206,22 @@ class Attach(Case):
             rpc.close()
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
         wait_until(lambda: self.daemon.stats()['pool']['closing_sessions'] == 0, 'the memory to go')
+
+    def test_too_many_descriptors_on_their_way(self):
+        """They count for the whole user, against the limit of whoever sends."""
+        with Daemon(workers=1) as daemon, daemon.unix() as rpc:
+            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with here, there:
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (200, 200))
+                for _ in range(2):
+                    socket.send_fds(here, [b'x'], 200 * [here.fileno()])
+                error = self.assert_fails(OVERLOADED, grant, rpc)
+                self.assertIn('on their way', error.text)
+                self.assertEqual(daemon.stats()['pool']['foreign_sessions'], 0)
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            for fd in attach(rpc)[1]:
+                os.close(fd)
+            self.assertEqual(daemon.stats()['pool']['foreign_sessions'], 1)
 
     def test_the_daemons_end_reaches_the_lease(self):
         with Daemon(workers=1) as daemon, daemon.unix() as rpc:
