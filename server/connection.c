@@ -142,6 +142,7 @@ void knit_connection_close(struct knit_connection *connection)
     (void)close(connection->fd);
     connection->fd = -1;
     knit_input_let_go(connection);
+    knit_output_let_go(connection);
     TAILQ_REMOVE(&loop->connections, connection, in_all);
     TAILQ_INSERT_TAIL(&loop->dead, connection, in_all);
     KNIT_COUNT(loop, connections_closed);
@@ -306,11 +307,10 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
 /* The message at the front is whole. False: it must be brought again later. */
 static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 {
-    struct knit_loop *loop = connection->loop;
     struct knit_message message;
     const char *reason;
 
-    if (knit_output_waiting(connection) > loop->all->settings->output_max_bytes) {
+    if (knit_output_waiting(connection) > knit_output_limit(connection)) {
         knit_output_flush(connection);
         if (connection->is_dead || connection->pauses & KNIT_PAUSE_OUTPUT)
             return false;

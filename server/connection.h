@@ -102,6 +102,7 @@ struct knit_connection {
 
     struct evbuffer *output; /* NULL until the first reply */
     size_t pinned_bytes;     /* of it, lying in the reply arena */
+    size_t copied_bytes;     /* the others that waited when it was last written */
     uint64_t progress_ns;    /* when output last moved far enough, or began to wait */
     uint64_t moved_ns;       /* when more than a trickle of it last left, or it began to wait */
     uint32_t moved_bytes;    /* that left since then */

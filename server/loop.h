@@ -86,6 +86,7 @@ struct knit_loop {
     struct knit_connections idle;    /* all others, longest idle first; with idle_timeout_s alone */
     struct knit_connections dead;
     struct knit_inputs inputs;
+    size_t copied_bytes; /* of all outputs, what does not lie in the reply arena */
 
     uint8_t *read_buffer;
     struct knit_buffer scratch; /* for the message that is encoded just now */

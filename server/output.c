@@ -23,12 +23,57 @@ enum {
     COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
     MOVED_MIN = 64 * 1024,         /* fewer are a trickle */
     CROWDED_STALL_NS = 1000000000, /* for a reader to take that much when others need room */
+    COPIED_SHARE_ALL = 2,          /* half of output_total_max_bytes, then readers make room */
+    CROWDED_MAX = 64 * 1024,       /* and this waits at most for who wants more */
 };
 
 size_t knit_output_waiting(const struct knit_connection *connection)
 {
     return connection->output ? evbuffer_get_length(connection->output) : 0;
 }
+
+/* ---- what is copied ------------------------------------------------------------------------ */
+
+static void charge_copied(struct knit_connection *connection, size_t bytes)
+{
+    connection->loop->copied_bytes += bytes - connection->copied_bytes;
+    connection->copied_bytes = bytes;
+}
+
+/* A block that has left in part is pinned as a whole. */
+static size_t copied(const struct knit_connection *connection)
+{
+    size_t waiting = knit_output_waiting(connection);
+
+    return waiting > connection->pinned_bytes ? waiting - connection->pinned_bytes : 0;
+}
+
+/* Charged is what waits longer than a turn, so a turn may exceed it by what it delivers. */
+static bool is_room_for_copy(const struct knit_loop *loop, size_t len)
+{
+    size_t max = loop->all->settings->output_total_max_bytes;
+
+    return loop->copied_bytes < max && len <= max - loop->copied_bytes;
+}
+
+static bool is_crowded(const struct knit_loop *loop)
+{
+    return loop->copied_bytes > loop->all->settings->output_total_max_bytes / COPIED_SHARE_ALL;
+}
+
+size_t knit_output_limit(const struct knit_connection *connection)
+{
+    size_t max = connection->loop->all->settings->output_max_bytes;
+
+    return is_crowded(connection->loop) && max > CROWDED_MAX ? CROWDED_MAX : max;
+}
+
+void knit_output_let_go(struct knit_connection *connection)
+{
+    charge_copied(connection, 0);
+}
+
+/* ---- gathering ----------------------------------------------------------------------------- */
 
 /* The connection is due for a flush at the end of the turn. */
 static void mark_dirty(struct knit_connection *connection)
@@ -123,18 +168,16 @@ static void on_written(const void *bytes, size_t len, void *arg)
 /* False: it was not possible, copy. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
-    size_t waiting = knit_output_waiting(connection);
-    /* A block that has left in part is pinned as a whole. */
-    size_t copied = waiting > connection->pinned_bytes ? waiting - connection->pinned_bytes : 0;
     size_t arena = connection->loop->all->settings->payload_max_bytes;
     struct knit_router *router = &connection->loop->router;
+    bool may_copy = is_room_for_copy(connection->loop, outcome->len);
     struct pin *pin;
 
-    if (connection->is_dead || outcome->len < REFERRED_MIN)
+    if (connection->is_dead || (outcome->len < REFERRED_MIN && may_copy))
         return false;
     if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
             router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
-        copied < COPIED_MAX)
+        copied(connection) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof *pin);
     if (!pin)
@@ -225,7 +268,7 @@ static void on_empty(struct knit_connection *connection)
 static void on_full(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
-    size_t max = loop->all->settings->output_max_bytes;
+    size_t max = knit_output_limit(connection);
     size_t waiting = knit_output_waiting(connection);
 
     if (event_add(&connection->output_event, NULL) < 0) {
@@ -274,6 +317,7 @@ void knit_output_flush(struct knit_connection *connection)
         return;
     if (knit_output_waiting(connection) > 0) {
         n = evbuffer_write(connection->output, connection->fd);
+        charge_copied(connection, copied(connection));
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             knit_connection_close(connection);
             return;
@@ -320,19 +364,31 @@ static bool is_starved(const struct knit_router *router)
     return false;
 }
 
-/* Of those that pin blocks and do not read, the one that pins most, or NULL. */
-static struct knit_connection *find_worst(struct knit_loop *loop)
+typedef size_t held_bytes(const struct knit_connection *connection);
+
+static size_t pinned_by(const struct knit_connection *connection)
+{
+    return connection->pinned_bytes;
+}
+
+static size_t copied_for(const struct knit_connection *connection)
+{
+    return connection->copied_bytes;
+}
+
+/* Of those that hold such bytes and do not read, the one that holds most, or NULL. */
+static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *held)
 {
     struct knit_connection *connection, *worst = NULL;
 
     TAILQ_FOREACH(connection, &loop->watched, in_watched)
-    if (connection->pinned_bytes > (worst ? worst->pinned_bytes : 0) &&
+    if (held(connection) > (worst ? held(worst) : 0) &&
         loop->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
         worst = connection;
     return worst;
 }
 
-void knit_output_make_room(struct knit_loop *loop)
+static void make_room_in_arena(struct knit_loop *loop)
 {
     size_t arena = loop->all->settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
     size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
@@ -341,8 +397,17 @@ void knit_output_make_room(struct knit_loop *loop)
     if (pinned <= most && pinned > 0 && is_starved(&loop->router))
         most = pinned > part ? pinned - part : 0;
     /* Its blocks come back at the end of the turn, so they are counted here. */
-    while (pinned > most && (worst = find_worst(loop))) {
+    while (pinned > most && (worst = find_worst(loop, pinned_by))) {
         pinned -= worst->pinned_bytes;
         knit_output_drop_reader(worst);
     }
+}
+
+void knit_output_make_room(struct knit_loop *loop)
+{
+    struct knit_connection *worst;
+
+    make_room_in_arena(loop);
+    while (is_crowded(loop) && (worst = find_worst(loop, copied_for)))
+        knit_output_drop_reader(worst);
 }

@@ -8,10 +8,15 @@
  * that results are copied, up to COPIED_MAX a connection; beyond that they are pinned again. A
  * reader that takes nothing at all for output_stall_s is disconnected.
  *
+ * What is copied for all connections together has a limit as well, output_total_max_bytes: when it
+ * is reached, every result that lies in the arena is pinned. What comes from elsewhere (errors,
+ * small results, answers of the daemon itself) cannot be; so from half of the limit on, a
+ * connection's requests are no longer read when a little waits already.
+ *
  * Before the arena is full, and a worker with a result that finds no room stands still for all
  * calls of the loop, those make room who do not read: while more than half of an arena is pinned,
  * or a worker stands still, whoever took less than a trickle for a second is disconnected, those
- * that pin most first.
+ * that pin most first. The same while more than half of that total is copied.
  *
  * Nothing here fails towards the caller: without memory for a reply the connection is closed, since
  * leaving out a reply would leave a call without its outcome.
@@ -42,11 +47,17 @@ void knit_output_message(struct knit_connection *connection, struct knit_span me
 /* Bytes that wait. */
 size_t knit_output_waiting(const struct knit_connection *connection);
 
+/* When more wait, no request is read. */
+size_t knit_output_limit(const struct knit_connection *connection);
+
 /* Once a second: see above. */
 void knit_output_make_room(struct knit_loop *loop);
 
 /* Ends a connection whose peer does not read, and says so. */
 void knit_output_drop_reader(struct knit_connection *connection);
+
+/* The connection is closed; its output stays until it is freed. */
+void knit_output_let_go(struct knit_connection *connection);
 
 /* Writes as much as the socket takes in one go. */
 void knit_output_flush(struct knit_connection *connection);

@@ -97,6 +97,7 @@ struct knit_settings {
     uint64_t input_max_bytes;
     uint64_t in_flight_max;
     uint64_t output_max_bytes;
+    uint64_t output_total_max_bytes;
     uint64_t output_stall_s;
     uint64_t idle_timeout_s;
     uint64_t drain_ms;

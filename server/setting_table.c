@@ -60,10 +60,15 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "output_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_max_bytes), 4 * KIB, GIB,
         NULL, "4MiB", "BYTES",
         "Replies that may wait for a slow reader before its requests are no longer read."},
+    {"server", "output_total_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_total_max_bytes), MIB,
+        1024 * GIB, NULL, "256MiB", "BYTES",
+        "Replies that wait for slow readers in the memory of each event loop, all together; then "
+        "large ones stay in the shared memory of their session until they are sent."},
     {"server", "output_stall_s", NULL, KNIT_SETTING_NUMBER, AT(output_stall_s), 1, DAY_S, NULL,
         "30", "SECONDS",
         "Such a reader is disconnected when nothing moved for this long; after a second when such "
-        "readers hold up others, their large replies filling half an arena."},
+        "readers hold up others, their replies filling half an arena or half of "
+        "output_total_max_bytes."},
     {"server", "idle_timeout_s", NULL, KNIT_SETTING_NUMBER, AT(idle_timeout_s), OFF, DAY_S, NULL,
         "0", "SECONDS", "A connection without traffic and calls is closed after this; 0 never."},
     {"server", "drain_ms", NULL, KNIT_SETTING_NUMBER, AT(drain_ms), 0, DAY_S * 1000, NULL, "10000",

@@ -161,6 +161,88 @@ static void readers_that_fill_the_arena_make_room(void **state)
     turns_fini(&turns);
 }
 
+static uint64_t answered(struct turns *turns)
+{
+    return knit_counter_read(&turns->loop.counters.calls_answered);
+}
+
+static void call_one(struct turns_caller *caller, const char *task, size_t len, uint32_t msgid)
+{
+    struct turns *turns = caller->turns;
+    uint64_t before = answered(turns);
+
+    assert_true(turns_request(caller, task, len, msgid, 1, NULL));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(turns) && answered(turns) > before, 10000));
+}
+
+/* However many they are. Then results stay where they are, small ones too. */
+static void readers_together_have_so_much_copied(void **state)
+{
+    enum { LEN = 15 * 1000, EACH = 4, CALLERS = 40, TOTAL = 1 << 20 };
+    struct turns turns;
+    struct turns_caller callers[CALLERS];
+    int count = 0;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.output_total_max_bytes = TOTAL;
+    while (turns.loop.router.pinned == 0) {
+        assert_true(count < CALLERS);
+        turns_connect(&turns, &callers[count]);
+        narrow(&callers[count]);
+        for (uint32_t i = 0; i < EACH; i++)
+            call_one(&callers[count], "room", LEN, i);
+        count++;
+        assert_true(turns.loop.copied_bytes <= TOTAL);
+    }
+    assert_true(turns.loop.copied_bytes + 2 * LEN > TOTAL);
+    while (count-- > 0) {
+        turns_expect(&callers[count], EACH);
+        turns_leave(&callers[count]);
+    }
+    assert_int_equal(turns.loop.copied_bytes, 0);
+    assert_int_equal(turns.loop.router.pinned, 0);
+    turns_fini(&turns);
+}
+
+/* Beyond half of that. Who reads nothing makes room; requests of who reads slowly wait. */
+static void readers_that_have_much_copied_make_room(void **state)
+{
+    enum { LEN = 128 * 1024 };
+    struct turns turns;
+    struct turns_caller deaf, slow;
+    uint32_t sent = 0, asked;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.output_max_bytes = 64 << 20;
+    turns.settings.output_total_max_bytes = 1 << 20;
+    turns_connect(&turns, &deaf);
+    turns_connect(&turns, &slow);
+    narrow(&deaf);
+    narrow(&slow);
+    while (turns.loop.copied_bytes <= 1 << 19)
+        call_one(&deaf, "room", LEN, ++sent);
+    for (asked = 1; !(slow.connection->pauses & KNIT_PAUSE_OUTPUT); asked++)
+        call_one(&slow, "echo", 4000, asked);
+    assert_in_range(knit_output_waiting(slow.connection), 64 * 1024, 80 * 1024);
+    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.now_ns;
+    knit_output_make_room(&turns.loop);
+    assert_false(deaf.connection->is_dead);
+    deaf.connection->moved_ns -= 1000000000;
+    slow.connection->moved_ns -= 1000000000;
+    knit_output_make_room(&turns.loop);
+    assert_true(deaf.connection->is_dead);
+    assert_false(slow.connection->is_dead);
+    turns_leave(&deaf);
+    assert_true(turns_request(&slow, "echo", 4000, asked, 1, NULL));
+    turns_expect(&slow, asked);
+    assert_int_equal(slow.connection->pauses, 0);
+    assert_int_equal(turns.loop.copied_bytes, 0);
+    turns_leave(&slow);
+    turns_fini(&turns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +251,8 @@ int main(void)
         cmocka_unit_test(one_reader_pins_an_eighth_of_the_arena),
         cmocka_unit_test(readers_that_fill_the_arena_make_room),
         cmocka_unit_test(a_reader_that_leaves_gives_its_slots_back),
+        cmocka_unit_test(readers_together_have_so_much_copied),
+        cmocka_unit_test(readers_that_have_much_copied_make_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,7 @@ static void defaults_are_what_the_table_says(void **state)
     assert_int_equal(settings.socket_mode, 0660);
     assert_null(settings.socket);
     assert_int_equal(settings.output_max_bytes, 4 << 20);
+    assert_int_equal(settings.output_total_max_bytes, 256 << 20);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.max_payload_bytes, 8 << 20);
     assert_int_equal(settings.message_max_bytes, (8 << 20) + (64 << 10));
