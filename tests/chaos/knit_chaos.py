@@ -27,7 +27,7 @@ from knit_witness import Ledger
 
 STARTED = ('no', 'yes', 'unknown', '?')
 CODES = {0: 'ok', 200: 'OVERLOADED', 203: 'NO_WORKER', 303: 'TIMEOUT', 304: 'CANCELLED', 400: 'WORKER_DIED',
-         500: 'SHUTDOWN', 501: 'DISCONNECTED', 600: 'TASK_FAILED'}
+         500: 'INTERNAL', 501: 'DISCONNECTED', 502: 'SHUTDOWN', 600: 'TASK_FAILED'}
 
 
 class Told:

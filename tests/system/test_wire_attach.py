@@ -20,7 +20,7 @@ from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_S
                          attach, fasten, grant, say)
 from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
 
-OVERLOADED, QUOTA, BAD_ARGUMENT, DENIED = 200, 201, 302, 301
+OVERLOADED, QUOTA, DENIED, INTERNAL = 200, 201, 301, 500
 SIZE = F_SEAL_SHRINK | F_SEAL_GROW
 ALL = SIZE | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE
 
@@ -131,6 +131,18 @@ class Attach(Case):
                     os.close(fd)
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
 
+    def test_attaching_is_asked_for_and_having_attached_may_be(self):
+        with self.daemon.unix() as rpc:
+            rpc.notify('$/attach', {'version': LAYOUT})
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertEqual(self.sessions(), 0)
+            _, fds = grant(rpc)
+            fasten(fds)
+            self.assertIsNone(rpc.call('$/attached'))
+            for fd in fds:
+                os.close(fd)
+        wait_until(lambda: self.sessions() == 0, 'the session to end')
+
     def test_without_a_session_there_is_nothing_to_say(self):
         with self.daemon.unix() as rpc:
             self.assert_fails(DENIED, rpc.call, '$/attached')
@@ -206,6 +218,17 @@ class Attach(Case):
             rpc.close()
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
         wait_until(lambda: self.daemon.stats()['pool']['closing_sessions'] == 0, 'the memory to go')
+
+    def test_a_daemon_that_has_no_descriptors_left(self):
+        with Daemon(workers=1) as daemon, daemon.unix() as rpc:
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (1, before[1]))
+            self.assertIn('open files', self.assert_fails(INTERNAL, grant, rpc).text)
+            self.assertEqual(rpc.call('add', 1, 2), 3)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+            for fd in attach(rpc)[1]:
+                os.close(fd)
 
     def test_too_many_descriptors_on_their_way(self):
         """They count for the whole user, against the limit of whoever sends."""

@@ -445,8 +445,9 @@ class Waiting(Case):
 
 class Ending(Case):
     def test_sigterm_lets_calls_finish_and_refuses_new_ones(self):
-        with Daemon(workers=2) as daemon, daemon.tcp() as rpc:
+        with Daemon(workers=2) as daemon, daemon.tcp() as rpc, daemon.unix() as other:
             rpc.hello()
+            self.assertEqual(other.call('$/ping', 1), 1)
             ids = [rpc.request('sleep', 400) for _ in range(3)]
             wait_until(lambda: sum(lane['is_running'] for lane in rpc.call('$/stats')['lanes']) == 2, 'busy workers')
             daemon.send_signal(signal.SIGTERM)
@@ -456,6 +457,11 @@ class Ending(Case):
             error = self.assert_fails(DRAINING, rpc.call, 'add', 1, 2)
             self.assertEqual(error.details['started'], 'no')
             self.assertEqual(rpc.call('$/ping', 1), 1)
+            self.assert_fails(DRAINING, other.call, '$/attach', {'version': 1})
+            # Who introduces himself late is told at once.
+            other.hello()
+            self.assertTrue(other.notifications or other.receive())
+            self.assertEqual(other.notifications[0][0], '$/goaway')
             for msgid in ids:
                 self.assertIsNone(rpc.result(msgid))
             self.assertEqual(daemon.wait(), 0)

@@ -78,6 +78,19 @@ class Protocol(Case):
             self.assertIn('limits', hello)
             self.assertIn('principal', hello)
 
+    def test_hello_and_tasks_name_what_is_wrong(self):
+        for rpc in self.both():
+            for method, params in (('$/hello', []), ('$/hello', [5]), ('$/hello', [{'name': 1}]), ('$/tasks', [5]),
+                                   ('$/tasks', [{'after': 'add'}]), ('$/tasks', [{'limit': -1}]), ('$/tasks', [{}, {}])):
+                with self.subTest(method=method, params=params):
+                    self.assert_fails(BAD_ARGUMENT, rpc.call, method, *params)
+            everything = rpc.call('$/tasks')['tasks']
+            for limit in (2000, 1000000):
+                page = rpc.call('$/tasks', {'limit': limit})
+                self.assertEqual((page['tasks'], page['more']), (everything, False))
+            page = rpc.call('$/tasks', {'after': 1000000})
+            self.assertEqual((page['tasks'], page['more']), ([], False))
+
     def test_ping_returns_what_it_was_given(self):
         for rpc in self.both():
             for value in (None, True, 0, -1, 2**64 - 1, 1.5, 'text', b'bin', [1, [2]], {'k': {1: 2}}, 'x' * 60000):
