@@ -12,8 +12,9 @@ lines=no
 [ "${1:-}" != --lines ] || { lines=yes; shift; }
 dir=${1:-build-coverage}
 sources=(proto/*.c clients/url.c clients/tool/base64.c clients/tool/bigint.c clients/tool/json_*.c
-  server/command_line.c server/nearest.c server/sentence.c server/setting.c server/settings_file.c)
-tests=('proto-*' 'fuzz-*' clients-json clients-url server-endpoint server-setting)
+  fastpath/control.c server/command_line.c server/method.c server/nearest.c server/sentence.c server/setting.c
+  server/settings_file.c)
+tests=('proto-*' 'fuzz-*' clients-json clients-url control 'server-*' 'system-wire*')
 
 [ -f "$dir/build.ninja" ] || meson setup "$dir" --native-file deploy/native/coverage.ini >/dev/null
 mapfile -t programs < <(meson introspect "$dir" --tests | python3 -c '
@@ -28,16 +29,22 @@ meson test -C "$dir" --quiet --timeout-multiplier 3 "${programs[@]}" >"$dir/cove
   exit 1
 }
 
+# In the build folder, where the sources have the names that the compiler was given.
+counted_of()
+{
+  (cd "$dir" && find "$(dirname "$1")" -path '*.p/*' -name "$(basename "$1").gcda")
+}
+
 # percent SOURCE: the share of the file's lines that ran, of the object in which most did.
 percent()
 {
   local counted best=0 share
   while read -r counted; do
-    share=$(gcov --no-output --object-directory "$counted" "$1" 2>/dev/null |
+    share=$(cd "$dir" && gcov --no-output --object-directory "$counted" "$1" 2>/dev/null |
       awk -v file="$1'" '/^File / { is_it = index($0, file) } is_it && /^Lines executed:/ {
         sub(/^Lines executed:/, ""); sub(/%.*/, ""); print; exit }')
     best=$(printf '%s\n%s\n' "$best" "${share:-0}" | sort -n | tail -n 1)
-  done < <(find "$dir/$(dirname "$1")" -path '*.p/*' -name "$(basename "$1").gcda")
+  done < <(counted_of "$1")
   echo "$best"
 }
 
@@ -46,10 +53,10 @@ missed()
 {
   local counted
   while read -r counted; do
-    gcov --stdout --object-directory "$counted" "$1" 2>/dev/null |
+    (cd "$dir" && gcov --stdout --object-directory "$counted" "$1" 2>/dev/null) |
       awk -F: -v file="$1" '/^ *-: *0:Source:/ { is_it = index($4, file) } is_it && $1 ~ /#####/ {
         gsub(/ /, "", $2); line = $2; $1 = $2 = ""; print file ":" line ":" $0 }'
-  done < <(find "$dir/$(dirname "$1")" -path '*.p/*' -name "$(basename "$1").gcda")
+  done < <(counted_of "$1")
 }
 
 status=0
