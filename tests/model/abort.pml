@@ -174,7 +174,7 @@ proctype taker(byte me)
 					if
 					:: ABORTED(flag) -> assert(aborted[q])
 					:: !ABORTED(flag) ->
-						d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
+						d_step { assert(!ran[q]); assert(!not_started[q]); ran[q] = true }
 					fi;
 					/* CLAIMED -> ANSWERED */
 #ifdef MUTANT_CLAIMED_CALLED_STARTED
@@ -200,7 +200,7 @@ proctype taker(byte me)
 #else
 		:: claim_owner == me && reply == claim - 1 ->
 #endif
-			d_step { assert(claim_owner == me && reply == claim - 1); reply = claim }
+			d_step { assert(claim_owner == me); assert(reply == claim - 1); reply = claim }
 		:: else
 		fi
 	:: else

@@ -211,14 +211,14 @@ again:
 			held_by_worker = keep;
 			claim[SLOT(keep)] = GEN(keep);
 			claimed++ }
-		:: keep < N && FITS ->
-			/* CLAIMED -> ANSWERED */
+		/* CLAIMED -> ANSWERED, in a block that was released when it was looked at. */
+		:: atomic { keep < N && FITS ->
 			if
 			:: IS_FREE(0) -> b = 0
 #if BLOCKS > 1
 			:: IS_FREE(1) -> b = 1
 #endif
-			fi;
+			fi };
 			d_step {
 				block_slot[b] = SLOT(keep) + 1;
 				block_gen[b] = GEN(keep);

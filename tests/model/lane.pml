@@ -72,6 +72,7 @@ bit ran[S];
 bool dead[W], stopped[W];
 byte owner_of[W];
 bool over; /* the caller waits for nothing any more */
+bool condemned;
 
 /* A raise is a compare-and-swap repeated until it is done or needless. */
 inline raise_taken(q)
@@ -98,7 +99,8 @@ inline forget()
 
 inline check_body()
 {
-	assert(!ran[slot] && copy == body_of[slot]);
+	assert(!ran[slot]);
+	assert(copy == body_of[slot]);
 	ran[slot] = 1
 }
 
@@ -135,7 +137,7 @@ start:
 				if
 				:: REACHED(rgen, gen) -> q++; forget()
 				:: !REACHED(rgen, gen) && reply_gen[slot] == PREV(gen)
-				:: else -> assert(CHANGED) /* condemned */; forget()
+				:: else -> condemned = !CHANGED; assert(!condemned); forget()
 				fi
 			};
 #else
@@ -145,7 +147,7 @@ start:
 				if
 				:: REACHED(claim_gen[slot], gen) -> q++; forget()
 				:: claim_gen[slot] == PREV(gen) && rgen == PREV(gen) -> cowner = claim_owner[slot]
-				:: else -> assert(CHANGED) /* condemned */; forget()
+				:: else -> condemned = !CHANGED; assert(!condemned); forget()
 				fi;
 				rgen = 0
 			};
@@ -176,13 +178,13 @@ start:
 #endif
 					claim_gen[slot] = gen;
 					claim_owner[slot] = owner_of[me];
+#ifndef MUTANT_COPY_AFTER_CLAIM
+					check_body();
+#endif
 					assert(q == next_claim);
 					next_claim++;
 #ifdef MUTANT_COUNT_CLAIMS
 					since++;
-#endif
-#ifndef MUTANT_COPY_AFTER_CLAIM
-					check_body();
 #endif
 					copy = 0;
 					cowner = 0;

@@ -58,7 +58,8 @@ byte looks; /* of recovery at slots, for one death */
 inline answer(s, g)
 {
 	assert(!freed);
-	assert(reply[s] == g - 1 && claim_gen[s] == g);
+	assert(reply[s] == g - 1);
+	assert(claim_gen[s] == g);
 	reply[s] = g
 }
 
@@ -84,7 +85,7 @@ again:
 					claim_owner[SLOT(q)] = owner_of[me] };
 					stop = (aborted[SLOT(q)] == GEN(q) || closed);
 					if
-					:: !stop -> d_step { assert(!ran[q] && !not_started[q]); ran[q] = true }
+					:: !stop -> d_step { assert(!ran[q]); assert(!not_started[q]); ran[q] = true }
 					:: else
 					fi;
 					/* CLAIMED -> ANSWERED, by its owner */

@@ -66,67 +66,68 @@ arena -DN=4 -DDEATHS=2
 arena -DN=6 -DDEATHS=3
 '
 
-# Mutants: "name, mistake, options". Each is one mistake that somebody could make.
+# Mutants: "name, mistake, options: reason". Each is one mistake that somebody could make. The reason is part of what Spin
+# says of the error: which assertion does not hold, or that the model ends with somebody waiting.
 mutants='
-lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0
-lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0
-lane TAKEN_BEFORE_CLAIM -DN=4
-lane COUNT_CLAIMS -DN=5 -DSTOPS=0
-lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0
-lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0
-lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0
-lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0
-lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0
-park FLUSH_NO_FENCE -DNO_STEAL
-park PARK_NO_FENCE -DNO_STEAL
-park PARK_NO_LOOK -DNO_STEAL
-park WAKE_BEFORE_BELL -DNO_STEAL
-park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL
-park RANG_KEPT -DNO_STEAL
-park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL
-park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1
-park WAIT_RINGS_ANY -DHANGS=1
-wait ANSWER_NO_FENCE -DN=2
-wait WAIT_NO_FENCE -DN=2
-wait RUNG_LOADED_LATE -DN=2
-wait RUNG_EXCHANGED -DN=3
-wait NOT_REARMED -DN=2
-wait WAKE_BEFORE_RAISE -DN=2
-wait NEWS_BEFORE_REPLY -DN=2 -DLOOP
-wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1
-wait RECOVERY_WAKES_NOBODY -DN=2 -DDEATHS=1
-wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP
-wait RESCAN_NOT_LOOKED_AT -DN=2 -DDEATHS=1 -DLOOP
-abort ABORT_A_FLAG -DG=2
-abort ABORT_LOADED_BEFORE_CLAIM -DG=2
-abort SETTLE_NO_FENCE -DG=2
-abort ZOMBIE_REUSED -DG=2
-abort CLAIMED_CALLED_STARTED -DG=2
-abort DEAD_CALLED_NOT_STARTED -DG=2 -DDEATHS=1
-abort ZOMBIE_FREED_AT_DEATH -DG=2 -DDEATHS=1
-abort ZOMBIE_NOT_ANSWERED -DG=2 -DDEATHS=1
-recovery ANSWER_BEFORE_REAP -DN=2
-recovery OWNER_REUSED -DN=2
-recovery QUEUED_ANSWERED -DN=2
-recovery RECOVERY_BLIND -DN=2
-recovery RECOVERY_IF_UNEQUAL -DN=3
-recovery REQUEUED -DN=2
-recovery UNTIL_UNNAMED -DN=2
-recovery SLOT_LOOKED_AT_AGAIN -DN=3
-recovery FREED_BEFORE_UNMAPPED -DN=2 -DCALLER_DIES
-hostile REPLY_NOT_LOOKED_AT -DN=1
-hostile RETRIES_UNCOUNTED -DN=1
-hostile SIZE_READ_TWICE -DN=1
-hostile SLOT_READ_TWICE -DN=1
-hostile SLOT_UNCHECKED -DN=1
-arena RELEASE_NO_FENCE -DN=3
-arena STARVED_AFTER_LOOK -DN=3
-arena DROPPED_NOT_RELEASED -DN=3
-arena REL_COMPARED_EQUAL -DN=3
-arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1
-arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1
-arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1
-arena REBUILD_NO_CLAIM -DN=4 -DDEATHS=1 -DBLOCKS=2
+lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0: tail<(taken+
+lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(taken+
+lane TAKEN_BEFORE_CLAIM -DN=4: taken<=next_claim
+lane COUNT_CLAIMS -DN=5 -DSTOPS=0: tail<(taken+
+lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0: copy==body_of
+lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(condemned)
+lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0: !(ran[slot])
+lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0: taken<=next_claim
+lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0: copy==body_of
+park FLUSH_NO_FENCE -DNO_STEAL: invalid end state
+park PARK_NO_FENCE -DNO_STEAL: invalid end state
+park PARK_NO_LOOK -DNO_STEAL: invalid end state
+park WAKE_BEFORE_BELL -DNO_STEAL: invalid end state
+park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL: invalid end state
+park RANG_KEPT -DNO_STEAL: invalid end state
+park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL: invalid end state
+park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1: invalid end state
+park WAIT_RINGS_ANY -DHANGS=1: invalid end state
+wait ANSWER_NO_FENCE -DN=2: invalid end state
+wait WAIT_NO_FENCE -DN=2: invalid end state
+wait RUNG_LOADED_LATE -DN=2: invalid end state
+wait RUNG_EXCHANGED -DN=3: invalid end state
+wait NOT_REARMED -DN=2: invalid end state
+wait WAKE_BEFORE_RAISE -DN=2: invalid end state
+wait NEWS_BEFORE_REPLY -DN=2 -DLOOP: invalid end state
+wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1: invalid end state
+wait RECOVERY_WAKES_NOBODY -DN=2 -DDEATHS=1: invalid end state
+wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP: invalid end state
+wait RESCAN_NOT_LOOKED_AT -DN=2 -DDEATHS=1 -DLOOP: invalid end state
+abort ABORT_A_FLAG -DG=2: aborted[q]
+abort ABORT_LOADED_BEFORE_CLAIM -DG=2: !(ran[g])
+abort SETTLE_NO_FENCE -DG=2: !(ran[g])
+abort ZOMBIE_REUSED -DG=2: reply==(g-1)
+abort CLAIMED_CALLED_STARTED -DG=2: !(started[q])||ran[q]
+abort DEAD_CALLED_NOT_STARTED -DG=2 -DDEATHS=1: !(ran[g])
+abort ZOMBIE_FREED_AT_DEATH -DG=2 -DDEATHS=1: reply==(g-1)
+abort ZOMBIE_NOT_ANSWERED -DG=2 -DDEATHS=1: invalid end state
+recovery ANSWER_BEFORE_REAP -DN=2: reply[
+recovery OWNER_REUSED -DN=2: reply[
+recovery QUEUED_ANSWERED -DN=2: claim_gen[s]==
+recovery RECOVERY_BLIND -DN=2: claim_gen[s]==
+recovery RECOVERY_IF_UNEQUAL -DN=3: reply[s]==(g-1)
+recovery REQUEUED -DN=2: !(ran[q])
+recovery UNTIL_UNNAMED -DN=2: looks<
+recovery SLOT_LOOKED_AT_AGAIN -DN=3: looks<
+recovery FREED_BEFORE_UNMAPPED -DN=2 -DCALLER_DIES: !(freed)
+hostile REPLY_NOT_LOOKED_AT -DN=1: claim_gen[slot]==reply[slot]
+hostile RETRIES_UNCOUNTED -DN=1: spent<=
+hostile SIZE_READ_TWICE -DN=1: size<=
+hostile SLOT_READ_TWICE -DN=1: slot<
+hostile SLOT_UNCHECKED -DN=1: slot<
+arena RELEASE_NO_FENCE -DN=3: invalid end state
+arena STARVED_AFTER_LOOK -DN=3: invalid end state
+arena DROPPED_NOT_RELEASED -DN=3: invalid end state
+arena REL_COMPARED_EQUAL -DN=3: invalid end state
+arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1: content[place
+arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1: content[place
+arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1: content[place
+arena REBUILD_NO_CLAIM -DN=4 -DDEATHS=1 -DBLOCKS=2: content[place
 '
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -154,7 +155,8 @@ trap 'rm -rf "$scratch"' EXIT
 failed=0
 checked=0
 
-# check NAME OPTION...: sets errors and states, or fails with the reason in $scratch/log.
+# check NAME OPTION...: sets errors, states and reason, or fails with the reason in $scratch/log. $search: options of the
+# search itself.
 check() {
 	local name=$1
 	shift
@@ -162,7 +164,7 @@ check() {
 	spin -a "$@" "$here/$name.pml" >"$scratch/log" 2>&1 || return 1
 	# Safety alone: a party that waits for ever is an invalid end state, so no search for cycles is needed.
 	$cc $optimize -w -DSAFETY -DMEMLIM=8000 -o pan pan.c >>"$scratch/log" 2>&1 || return 1
-	./pan -m200000 $hash >"$scratch/log" 2>&1
+	./pan -m200000 $hash $search >"$scratch/log" 2>&1
 	grep -q 'errors:' "$scratch/log" || return 1
 	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' "$scratch/log")
 	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$scratch/log")
@@ -179,6 +181,7 @@ wanted() {
 }
 
 expect_clean() {
+	local name options search=
 	while read -r name options; do
 		[ -n "$name" ] && wanted "$name" || continue
 		# shellcheck disable=SC2086 # options are a list
@@ -197,8 +200,13 @@ expect_clean() {
 }
 
 expect_caught() {
+	local name mistake options expected search
 	while read -r name mistake options; do
 		[ -n "$name" ] && wanted "$name" || continue
+		expected=${options#*: }
+		options=${options%%: *}
+		# Most mistakes break more than one thing. Ends with somebody waiting and assertions are searched for apart.
+		if [ "$expected" = 'invalid end state' ]; then search=-A; else search=-E; fi
 		# shellcheck disable=SC2086
 		if ! check "$name" "-DMUTANT_$mistake" $options; then
 			echo "FAIL   $name $mistake: not checked"
@@ -206,6 +214,9 @@ expect_caught() {
 			failed=1
 		elif [ "$errors" = 0 ]; then
 			echo "FAIL   $name $mistake $options: not caught in $states states"
+			failed=1
+		elif [[ $reason != *"$expected"* ]]; then
+			echo "FAIL   $name $mistake $options: caught by $reason, not by $expected"
 			failed=1
 		else
 			echo "caught $name $mistake: $reason"
