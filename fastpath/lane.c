@@ -16,7 +16,7 @@
  *
  * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
  * ring_sibling's. H1 and H2, of sessions that come and go during a long call, between
- * knit_lane_leave(), visit() and knit_lane_return() alone.
+ * knit_lane_leave(), visit() and knit_lane_return() alone (visit.pml).
  */
 #include "fastpath/lane.h"
 
@@ -237,14 +237,19 @@ static void apply_handovers(struct knit_lane *lane)
 }
 
 /* From any thread: applies what was handed over while the worker's thread is away. A call may take
- * long, and callers that come and go meanwhile would all be kept in memory until it has ended. */
+ * long, and callers that come and go meanwhile would all be kept in memory until it has ended. Who
+ * finds a visitor there waits: its list may have been taken before the last entry was made. */
 static void visit(struct knit_lane *lane)
 {
     uint32_t where = KNIT_LANE_AWAY;
     /* H1, seq_cst, and H2, acquire: all that the worker's thread did with the sessions. */
-    if (!atomic_compare_exchange_strong_explicit(
-            &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_seq_cst))
-        return;
+    while (!atomic_compare_exchange_strong_explicit(
+        &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_seq_cst)) {
+        if (where == KNIT_LANE_HERE)
+            return;
+        where = KNIT_LANE_AWAY;
+        (void)sched_yield();
+    }
     apply_handovers(lane);
     lane->was_visited = true;
     /* H2, release: with knit_lane_return()'s acquire. */

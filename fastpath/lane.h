@@ -13,11 +13,11 @@
  *         ;
  *
  * where a turn serves what is there, steals when there is nothing, and spins, parks and wakes when
- * there is nothing to steal either. Sessions come and go between turns, through
- * knit_lane_attach()/_detach() from a second thread.
+ * there is nothing to steal either. Sessions come and go between turns, and while a call runs that
+ * is not short, through knit_lane_attach()/_detach() from a second thread.
  *
  * Threads: knit_lane_turn() and the answering functions on the worker's thread alone; attach,
- * detach, stop, wake from any one other thread (a mutex hands sessions over between turns).
+ * detach, stop, wake from any one other thread (a mutex guards what is handed over).
  */
 #pragma once
 
@@ -71,11 +71,11 @@ struct knit_lane_options {
     uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
     knit_lane_run *run;
     void *run_arg;
-    /* Both on the worker's thread, between jobs. This session broke the protocol; no more is served
-     * of it. */
+    /* On the worker's thread, between jobs. This session broke the protocol; no more is served of
+     * it. */
     void (*on_fault)(void *arg, uint64_t session, const char *reason);
-    /* After knit_lane_detach(): no pointer into this session is used any more; unmap and
-     * acknowledge. */
+    /* After knit_lane_detach(), on either thread: no pointer into this session is used any more;
+     * unmap and acknowledge. */
     void (*on_detached)(void *arg, uint64_t session);
     void *event_arg; /* of both */
 };
@@ -107,7 +107,7 @@ int knit_lane_turn(struct knit_lane *lane);
  * -ENOMEM, or -ENOSPC over SESSIONS_MAX. */
 int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session);
 
-/* Stop serving a session, at the next turn: a job of it that runs now ends first (and sees
+/* Stop serving a session, now or at the next turn: a job of it that runs now ends first (and sees
  * knit_lane_aborted() once the host has closed the session). options.on_detached says when. From
  * another thread. Unknown ids are acknowledged too. 0 or -ENOMEM. */
 int knit_lane_detach(struct knit_lane *lane, uint64_t session);

@@ -8,8 +8,8 @@
  * lane only through the functions that lane.h gives to a second thread, and it blocks all signals,
  * so that handlers which tasks install run where tasks run.
  *
- * A mapping belongs to the main thread from attach to on_detached; then it is unmapped and the host
- * is told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
+ * A mapping belongs to the lane from attach to on_detached; then it is unmapped and the host is
+ * told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
  * with the worker and its process group: by the control thread, or by the kernel while there is
  * none.
  */
@@ -269,7 +269,7 @@ static void release(struct attached *attached)
     attached->id = 0;
 }
 
-/* On the main thread, when nothing points into the session any more. */
+/* On either thread, when nothing points into the session any more. */
 static void on_detached(void *arg, uint64_t id)
 {
     struct worker *worker = arg;

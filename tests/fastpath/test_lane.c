@@ -111,6 +111,77 @@ static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
     lanes_fini(&lanes);
 }
 
+/* ---- sessions that leave ---- */
+
+enum { LEAVER = 1, CALLER, LAST }; /* sessions, by the ids that the harness gives them */
+
+struct leaving {
+    struct lanes lanes;
+    pthread_t thread;
+    _Atomic uint32_t gone;
+    _Atomic bool is_told; /* that the last session leaves */
+};
+
+static void leave_at_fault(void *arg, uint64_t session, const char *reason)
+{
+    (void)reason;
+    assert_int_equal(knit_lane_detach(((struct leaving *)arg)->lanes.worker[0], session), 0);
+}
+
+static void *tell_last(void *arg)
+{
+    struct leaving *leaving = arg;
+    assert_int_equal(knit_lane_detach(leaving->lanes.worker[0], LAST), 0);
+    atomic_store_explicit(&leaving->is_told, true, memory_order_release);
+    return NULL;
+}
+
+/* The worker's thread is still among the sessions, with a list that ends with the leaver. */
+static void go(void *arg, uint64_t session)
+{
+    struct leaving *leaving = arg;
+    atomic_fetch_add_explicit(&leaving->gone, 1, memory_order_seq_cst);
+    if (session != LEAVER)
+        return;
+    assert_int_equal(pthread_create(&leaving->thread, NULL, tell_last, leaving), 0);
+    (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->is_told, memory_order_acquire), 50);
+}
+
+static void run_until_both_are_gone(void *arg, struct knit_job *job)
+{
+    struct leaving *leaving = arg;
+    job->result = job->payload;
+    job->result_len = job->len;
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->gone, memory_order_seq_cst) == 2, 20000));
+}
+
+static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void **state)
+{
+    (void)state;
+    struct leaving leaving = {0};
+    lanes_init(&leaving.lanes, 1, false, 0);
+    struct knit_session *leaver = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
+    struct knit_session *caller = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
+    (void)lanes_add_session(&leaving.lanes, 16, 65536, 0);
+    lanes_add_worker(&leaving.lanes, 0, 5);
+    struct knit_lane_options *options = &leaving.lanes.worker[0]->options;
+    options->argument_max_bytes = 1;
+    options->run = run_until_both_are_gone;
+    options->on_fault = leave_at_fault;
+    options->on_detached = go;
+    options->run_arg = options->event_arg = &leaving;
+    struct knit_session_call wrong = call_of(0, "xx", 2), right = call_of(0, "x", 1);
+    struct knit_session_outcome outcome;
+    /* It is condemned, and leaves, after the turn has begun and before the call does. */
+    (void)publish(leaver, &wrong);
+    uint32_t slot = publish(caller, &right);
+    assert_int_equal(knit_lane_turn(leaving.lanes.worker[0]), KNIT_LANE_RUNNING);
+    assert_true(knit_session_collect_slot(caller, slot, &outcome));
+    pthread_join(leaving.thread, NULL);
+    lanes_fini(&leaving.lanes);
+}
+
 /* ---- news ---- */
 
 /* As many as it takes for the laps of news to come round unread. */
@@ -362,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
         cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
+        cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
         cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
         cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),

@@ -37,6 +37,7 @@ hostile -DN=1
 arena -DN=4
 arena -DN=3 -DDEATHS=1
 arena -DN=4 -DDEATHS=1 -DBLOCKS=2
+visit -DS=2
 '
 full_bounds='
 lane -DN=6 -DDEATHS=1 -DSTOPS=0
@@ -64,6 +65,7 @@ hostile -DN=1 -DS=2
 hostile -DN=3 -DTURN=4
 arena -DN=4 -DDEATHS=2
 arena -DN=6 -DDEATHS=3
+visit -DS=3
 '
 
 # Mutants: "name, mistake, options: reason". Each is one mistake that somebody could make. The reason is part of what Spin
@@ -128,6 +130,14 @@ arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1: content[place
 arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1: content[place
 arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1: content[place
 arena REBUILD_NO_CLAIM -DN=4 -DDEATHS=1 -DBLOCKS=2: content[place
+visit LEAVE_NO_FENCE -DS=2: invalid end state
+visit LEAVE_NO_LOOK -DS=2: invalid end state
+visit VISITED_NOT_WAITED_FOR -DS=2: invalid end state
+visit FLAG_CLEARED_LATE -DS=2: invalid end state
+visit KEPT_NOT_FLAGGED -DS=2: invalid end state
+visit CURRENT_TAKEN_OUT -DS=2: served[s]
+visit RETURN_STORED -DS=2: among==0
+visit TURN_GOES_ON -DS=2: served[(other-1)]
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions come and go while a worker's thread is in a long call.
+ *
+ * The worker's thread serves one session; another thread (control) hands over the others, one after the other, and at
+ * any time the end of each. Around a call the worker's thread leaves the sessions and returns to them. Meanwhile control
+ * visits: it applies what it handed over. Any call may never end. Then everything that was handed over must be applied all
+ * the same, but the end of the session whose call it is, which waits for that call.
+ *
+ * What a mutex guards is one step. Of all stores here only `where`, when the worker's thread leaves, can pass a later load
+ * (of has_handover); the others are followed by a locked operation. So that one alone has a store buffer, `leaving`.
+ *
+ * Checked: 12 nobody is among the sessions beside another; no session is taken out while a call of it runs, nor used
+ * after it was; what was handed over is applied, in its order, whatever call runs (else the model ends with control
+ * waiting, which Spin reports).
+ */
+
+#ifndef S
+#define S 2 /* sessions */
+#endif
+#define H (2 * S - 1) /* handovers: all come but the first, all end */
+
+#define HERE 0
+#define AWAY 1
+#define VISITED 2
+#define WORKER 1
+#define CONTROL 2
+
+/* A handover: session * 2, and 1 more for its end. */
+#define OF(handover) ((handover) / 2)
+#define IS_END(handover) ((handover) % 2 == 1)
+
+byte where = HERE;
+bool leaving; /* where = AWAY lies in the store buffer of the worker's thread */
+bool has_handover;
+chan handovers = [H] of { byte };
+bool was_visited;
+
+/* The sessions, and whose call runs: session + 1. */
+bool served[S];
+byte current;
+
+/* What only the checks know. */
+byte among; /* who is among the sessions */
+byte given, applied;
+bool hangs, over;
+
+inline enter(me)
+{
+	d_step { assert(among == 0); among = me }
+}
+
+inline drain()
+{
+	where = (leaving -> AWAY : where);
+	leaving = false
+}
+
+inline apply(me)
+{
+	/* Under the mutex. */
+	d_step {
+		do
+		:: handovers ? handover -> mine ! handover
+		:: empty(handovers) -> break
+		od;
+#ifndef MUTANT_FLAG_CLEARED_LATE
+		has_handover = false;
+#endif
+		handover = 0
+	};
+	do
+	:: mine ? handover ->
+		if
+#ifndef MUTANT_CURRENT_TAKEN_OUT
+		:: IS_END(handover) && current == OF(handover) + 1 -> kept = handover
+		:: IS_END(handover) && current != OF(handover) + 1 ->
+#else
+		:: IS_END(handover) ->
+#endif
+			d_step { assert(served[OF(handover)]); served[OF(handover)] = false; applied++ }
+		:: !IS_END(handover) ->
+			d_step { assert(!served[OF(handover)]); served[OF(handover)] = true; applied++ }
+		fi;
+		handover = 0
+	:: empty(mine) -> break
+	od;
+#ifdef MUTANT_FLAG_CLEARED_LATE
+	has_handover = false;
+#endif
+	if
+	:: kept != 0 ->
+		d_step {
+			handovers ! kept;
+#ifndef MUTANT_KEPT_NOT_FLAGGED
+			has_handover = true;
+#endif
+			kept = 0
+		}
+	:: else
+	fi
+}
+
+/* A locked operation; it drains the worker's own store buffer. Who finds a visitor there waits: that visit may have taken
+ * what was handed over before this party's. */
+inline visit(me)
+{
+	do
+	:: atomic { me == WORKER && leaving -> drain() }
+	:: atomic { (me != WORKER || !leaving) && where == AWAY -> where = VISITED };
+		enter(me);
+		apply(me);
+		was_visited = true;
+		among = 0;
+		where = AWAY;
+		break
+	:: (me != WORKER || !leaving) && where == HERE -> break
+#ifdef MUTANT_VISITED_NOT_WAITED_FOR
+	:: (me != WORKER || !leaving) && where == VISITED -> break
+#endif
+	od
+}
+
+/* A call that is not short. */
+inline call(s)
+{
+	current = s + 1;
+	/* leave */
+#ifdef MUTANT_LEAVE_NO_FENCE
+	d_step { among = 0; leaving = true };
+#else
+	d_step { among = 0; where = AWAY };
+#endif
+#ifndef MUTANT_LEAVE_NO_LOOK
+	if
+	:: has_handover -> visit(WORKER)
+	:: !has_handover
+	fi;
+#endif
+	if
+	:: true
+	:: hangs = true;
+end_hangs:
+		false
+	fi;
+	/* return: a locked operation */
+#ifdef MUTANT_RETURN_STORED
+	d_step { drain(); where = HERE };
+#else
+	d_step { drain(); skip };
+	atomic { where == AWAY -> where = HERE };
+#endif
+	enter(WORKER);
+	assert(served[s]);
+	current = 0
+}
+
+proctype worker()
+{
+	byte handover, kept, s;
+	byte other; /* noted when the turn began: another session that is served, + 1 */
+	chan mine = [H] of { byte };
+
+	do
+	:: has_handover -> apply(WORKER)
+	:: !has_handover ->
+		/* A turn. */
+		d_step { s = 0; other = 0 };
+		do
+		:: served[s] -> call(s); break
+		:: s < S - 1 -> d_step { other = (served[s] -> s + 1 : other); s++ }
+		:: s == S - 1 -> (has_handover || over); break
+		od;
+#ifndef MUTANT_TURN_GOES_ON
+		/* A visit ends the turn: what it noted of other sessions may be gone. */
+		assert(was_visited || other == 0 || served[other - 1]);
+#else
+		assert(other == 0 || served[other - 1]);
+#endif
+		d_step { was_visited = false; other = 0; s = 0 }
+	:: over && !has_handover -> break
+	od
+}
+
+inline hand_over(handover_given)
+{
+	d_step { handovers ! handover_given; has_handover = true; given++ };
+	visit(CONTROL)
+}
+
+proctype buffer()
+{
+end:
+	do
+	:: d_step { leaving -> drain() }
+	od
+}
+
+proctype control()
+{
+	byte handover, kept, s, came = 1;
+	bool ended[S];
+	chan mine = [H] of { byte };
+
+	do
+	:: came < S -> came++; hand_over(2 * (came - 1))
+	:: given < H ->
+		/* The end of one of those that are there. */
+		select(s : 0 .. S - 1);
+		if
+		:: s < came && !ended[s] -> ended[s] = true; hand_over(2 * s + 1)
+		:: else
+		fi
+	:: given == H -> break
+	od;
+	/* The host waits for all of it, but for the end of a session whose call hangs. */
+	(applied == H || hangs && applied == H - 1);
+	over = true
+}
+
+init {
+	atomic {
+		served[0] = true;
+		among = WORKER;
+		run worker();
+		run control();
+		run buffer()
+	}
+}
