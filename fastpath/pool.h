@@ -60,6 +60,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_HARD_TIMEOUT,      /* lane, pid, task: about to be killed; DIED follows */
     KNIT_POOL_TASK_QUARANTINED,  /* task */
     KNIT_POOL_SESSION_CONDEMNED, /* session, text: broke the protocol; end its connection */
+    KNIT_POOL_SESSION_DAMAGED,   /* session, text: the host's own, served no more. Once for each. */
     KNIT_POOL_DEGRADED,          /* workers die faster than they work; `again` false = over */
     KNIT_POOL_UNCONFINED,        /* text: what of the policy is not enforced. Once. */
     KNIT_POOL_OUTPUT_DROPPED,    /* lost = lines that were not handed on, for want of memory */

@@ -462,6 +462,26 @@ static void replace(struct knit_pool *pool, struct knit_worker *worker, int erro
         pool, worker, knit_clock_ns() + (uint64_t)pool->options.stop_ms * 1000000u);
 }
 
+/* Of the host's own session nothing can be wrong, but what a task of some worker wrote into it, or
+ * into its own worker's memory. So this worker is replaced; and when its replacement finds it too,
+ * all that will come would, and the host is told. */
+static void hear_damage(struct knit_pool *pool, struct knit_worker *worker,
+    struct knit_member *member, const char *text)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_DAMAGED,
+        .session = member->id,
+        .task = KNIT_POOL_TASK_NONE,
+        .text = text};
+
+    knit_supervisor_refuse(worker, "it finds a session of the pool itself damaged: %s", text);
+    if (member->damaged_serial == 0)
+        member->damaged_serial = pool->next_serial + 1;
+    if (worker->serial < member->damaged_serial || member->is_damaged)
+        return;
+    member->is_damaged = true;
+    knit_notices_add_event(&pool->notices, &event);
+}
+
 static void hear_session(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
@@ -470,10 +490,7 @@ static void hear_session(
     if (member == NULL)
         return;
     if (message->type == KNIT_CONTROL_FAULT && !member->is_foreign) {
-        /* Of the host's own session nothing can be wrong, but what a task of some worker wrote into
-         * it: this worker cannot serve it, and the host cannot do without it. */
-        knit_supervisor_refuse(
-            worker, "it finds a session of the pool itself damaged: %s", message->text);
+        hear_damage(pool, worker, member, message->text);
     } else if (message->type == KNIT_CONTROL_FAULT) {
         knit_member_condemn(pool, member, message->text);
     } else if (message->type == KNIT_CONTROL_DETACHED) {

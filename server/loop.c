@@ -368,6 +368,8 @@ static void *run(void *arg)
         wait_for_events(loop);
         turn(loop);
     }
+    knit_router_give_up(&loop->router);
+    flush_dirty(loop);
     close_all(loop);
     knit_router_fini(&loop->router, loop->all->pool);
     loop->state = KNIT_LOOP_ENDED;

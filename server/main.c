@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* knittingd: from the command line to the running service, and every refusal as one line.
  *
- * Exit statuses: 0 done, 1 it could not start, 2 the settings are wrong.
+ * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong.
  */
 #include <errno.h>
 #include <stdio.h>

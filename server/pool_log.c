@@ -86,6 +86,10 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
                 KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
         break;
+    case KNIT_POOL_SESSION_DAMAGED:
+        knit_log(log, KNIT_LOG_ERROR, "shared memory of an event loop is damaged",
+            KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
+        break;
     case KNIT_POOL_DEGRADED:
         knit_log(log, event->again ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
             event->again ? "degraded: workers die faster than they work" : "no longer degraded",

@@ -528,6 +528,21 @@ static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, con
     return true;
 }
 
+void knit_router_give_up(struct knit_router *router)
+{
+    const struct knit_failure failure = knit_failure(KNIT_SHUTDOWN, "the pool is shut down");
+
+    for (uint32_t slot = 0; slot < router->slots; slot++) {
+        struct knit_connection *connection = router->records[slot].connection;
+        uint32_t msgid = router->records[slot].msgid;
+
+        if (!connection)
+            continue;
+        detach_record(&router->records[slot]);
+        knit_output_failure(connection, msgid, &failure);
+    }
+}
+
 bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
 {
     struct knit_router *router = &connection->loop->router;

@@ -72,6 +72,10 @@ struct knit_router {
 /* Opens the session. Returns 0, -errno, KNIT_POOL_E_*. */
 int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct knit_pool *pool);
 
+/* The pool is stopped and has answered all it could, so what is not answered now never will be:
+ * those calls end in SHUTDOWN. None is, unless somebody wrote over the session's memory. */
+void knit_router_give_up(struct knit_router *router);
+
 /* All connections are gone. Accepts a zeroed one. */
 void knit_router_fini(struct knit_router *router, struct knit_pool *pool);
 

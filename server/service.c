@@ -74,6 +74,7 @@ struct service {
     uint64_t *dealt;  /* connections handed to each loop */
     int stop_fd;      /* while the parts start: readable when the daemon is asked to end */
     bool is_given_up; /* it was asked to while they did */
+    bool is_damaged;  /* it ends because of its memory */
     uint32_t drains;
     uint32_t finished;
 };
@@ -409,6 +410,15 @@ static void on_output(
     knit_pool_log_output(&service->log, lane, pid, line, len, truncated);
 }
 
+/* Some task wrote over what an event loop and its workers believe. Nobody knows what else it wrote,
+ * and calls of that loop end no more: whoever started the daemon is to start it anew. */
+static void give_up(struct service *service)
+{
+    service->is_damaged = true;
+    if (service->state == SERVING)
+        begin_drain(service);
+}
+
 static void on_pool_event(void *arg, const struct knit_pool_event *event)
 {
     static const struct timeval second = {1, 0};
@@ -416,6 +426,8 @@ static void on_pool_event(void *arg, const struct knit_pool_event *event)
 
     knit_pool_log_event(
         &service->log, service->pool, service->settings->debug_bits, event, &service->condemned);
+    if (event->kind == KNIT_POOL_SESSION_DAMAGED)
+        give_up(service);
     if (event->kind != KNIT_POOL_SESSION_CONDEMNED)
         return;
     tell_all(service, KNIT_LETTER_CONDEMNED, event->session);
@@ -715,6 +727,8 @@ int knit_service_run(
         r = 0;
     if (r == 0)
         knit_log(&service.log, KNIT_LOG_INFO, "stopped");
+    if (r == 0 && service.is_damaged)
+        r = knit_sentence_say(why, 1, "ended because its shared memory was damaged");
     stop(&service);
     knit_log_fini(&service.log);
     return r;

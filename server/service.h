@@ -24,6 +24,6 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
  *
  * ready_file  NULL = none
  *
- * Returns 0; or not 0 with the sentence that says why it did not start. */
+ * Returns 0; or not 0 with the sentence that says why it did not start, or ended by itself. */
 int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);

@@ -368,6 +368,27 @@ static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(vo
     pools_fini(&pools);
 }
 
+/* A worker may be what is damaged; when its replacement finds the same, it is the session. */
+static void damage_that_two_workers_find_in_a_row_is_told(void **state)
+{
+    struct pools pools;
+    struct pools_outcome sum = {0};
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    shift_claims(&pools, -2);
+    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_SESSION_DAMAGED) > 0, 20000));
+    assert_true(pools_count_events(&pools, KNIT_POOL_WORKER_DIED) >= 1);
+    shift_claims(&pools, 2);
+    pools_wait(&pools, &sum);
+    assert_int_equal(sum.number, 5);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_DAMAGED), 1);
+    pools_fini(&pools);
+}
+
 static void calls_are_refused_when_no_worker_comes_back(void **state)
 {
     struct pools pools;
@@ -461,6 +482,7 @@ int main(void)
         cmocka_unit_test(a_stopped_worker_holds_up_nobody_else),
         cmocka_unit_test(a_worker_that_was_halted_for_nothing_goes_on),
         cmocka_unit_test(damage_to_the_pools_own_session_costs_workers_and_not_the_session),
+        cmocka_unit_test(damage_that_two_workers_find_in_a_row_is_told),
         cmocka_unit_test(calls_are_refused_when_no_worker_comes_back),
         cmocka_unit_test(killing_at_random_loses_nothing_else),
     };

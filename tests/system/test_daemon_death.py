@@ -5,6 +5,7 @@ which the next daemon replaces. A socket that is served is refused.
 
 import os
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -13,9 +14,10 @@ import unittest.mock
 from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 from knit_witness import Caller, LedgerDaemon, Outcome, is_alive, milliseconds_since
 
-DISCONNECTED = 501
+DRAINING, WORKER_DIED, DISCONNECTED, SHUTDOWN = 202, 400, 501, 502
 KILLED = -9
 SLOTS = 64
+CLAIMS = 4096 + 2 * 64  # of a reply segment
 
 
 def named_files(pid):
@@ -131,6 +133,32 @@ class DaemonDeath(Case):
                     self.assertIn(outcome.code, (DISCONNECTED, 0) if transport == 'shm' else (DISCONNECTED,))
                     self.assertTrue(outcome.code != 0 or daemon.ledger.ran(outcome.call), outcome)
                 self.assertIn((caller.process.wait(), len(outcomes)), ((0, 9), (1, 0)))
+
+    def test_it_ends_when_its_memory_is_damaged(self):
+        """A task may write over what its event loop believes. Replacing workers does not mend that."""
+        with LedgerDaemon(workers=2, slots=SLOTS, drain_ms=1000) as daemon, daemon.tcp() as rpc, \
+                Caller(daemon.url('shm'), 'calls', 1, 100, 8) as caller:
+            daemon.expected_status = 1
+            rpc.hello()
+            self.assertGreater(rpc.call('ledger', 1), 0)
+            caller.wait_ready()
+            daemon.ledger.wait_for(100)
+            caller.go_on()
+            folder, segment = f'/proc/{daemon.pid}/fd/', '/memfd:knit-reply-1 (deleted)'
+            path = next(folder + fd for fd in os.listdir(folder) if os.readlink(folder + fd) == segment)
+            with open(path, 'r+b', buffering=0) as reply:
+                reply.seek(CLAIMS)
+                claims = struct.unpack(f'={SLOTS}Q', reply.read(8 * SLOTS))
+                reply.seek(CLAIMS)
+                # Of generations to come.
+                reply.write(struct.pack(f'={SLOTS}Q', *((claim - (2 << 24)) % (1 << 64) for claim in claims)))
+            ids = [rpc.request('ledger', 2 + i) for i in range(8)]
+            self.assertEqual(daemon.wait(), 1)
+            self.assertTrue(rpc.is_closed_by_peer())
+            self.assertEqual({rpc.responses[i][0][0] for i in ids} - {DRAINING, SHUTDOWN, WORKER_DIED}, set())
+            self.assertEqual(len(caller.outcomes()), 9)
+            self.assertRegex(daemon.log(), r'level=error msg="shared memory of an event loop is damaged" session=1 ')
+            self.assertTrue(daemon.log().endswith('knittingd: ended because its shared memory was damaged\n'))
 
     def test_a_call_for_which_there_was_no_room_fails_too(self):
         """Every slot is of a call that its caller let go of, and will never be answered."""
