@@ -80,6 +80,7 @@ SILENT = {
 SILENT_BELOW = {
     ('grow', 'knit_buffer_append'): 'the words of an error that was wanted, told with fewer of them',
     ('add', 'bury_served'): 'a notice that the log does without; the stats have the death',
+    ('add', 'knit_death_bury'): 'the same, where that is a part of it',
     ('add', 'hear_ready'): 'the same of a worker that is ready',
     ('add', 'end_stop'): 'the same of the end of a pool',
     ('start', 'knit_service_run'): 'a ready file of an earlier run that cannot be removed is written over',
