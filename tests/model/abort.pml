@@ -111,18 +111,17 @@ proctype caller()
 			/* collect, or drop the answer of a zombie */
 			break
 		:: !aborted[g] && !settled -> set_abort()
-		:: !settled ->
-			/* settle: abort, then claim, then one more look at the reply. */
+		:: !settled && reply != g ->
+			/* settle: abort, then claim. It may be answered meanwhile; that answer is dropped. */
 			set_abort();
 			seen = claim;
 			if
 			:: seen != g -> d_step { assert(!ran[g]); not_started[g] = true }
-			:: seen == g && reply == g -> break
 #ifdef MUTANT_DEAD_CALLED_NOT_STARTED
-			:: seen == g && reply != g && dead[claim_owner] -> d_step { assert(!ran[g]); not_started[g] = true }
-			:: seen == g && reply != g && !dead[claim_owner] -> started[g] = true
+			:: seen == g && dead[claim_owner] -> d_step { assert(!ran[g]); not_started[g] = true }
+			:: seen == g && !dead[claim_owner] -> started[g] = true
 #else
-			:: seen == g && reply != g -> started[g] = true
+			:: seen == g -> started[g] = true
 #endif
 			fi;
 			settled = true;

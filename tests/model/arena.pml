@@ -181,11 +181,17 @@ proctype caller()
 	over = true
 }
 
-/* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. */
-#ifdef MUTANT_REL_COMPARED_EQUAL
-#define IS_FREE(b) (block_slot[b] == 0 || mem[REL(block_slot[b] - 1)] == block_gen[b])
+/* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. Rel names it, or the slot
+ * was claimed for a later call: that one may have gone to the thief, and rel with it. */
+#define REL_NAMES(b) (mem[REL(block_slot[b] - 1)] == block_gen[b])
+#ifdef MUTANT_REL_ALONE
+#define IS_FREE(b) (block_slot[b] == 0 || REL_NAMES(b))
 #else
-#define IS_FREE(b) (block_slot[b] == 0 || mem[REL(block_slot[b] - 1)] >= block_gen[b])
+#ifdef MUTANT_CLAIM_ALONE
+#define IS_FREE(b) (block_slot[b] == 0 || claim[block_slot[b] - 1] != block_gen[b])
+#else
+#define IS_FREE(b) (block_slot[b] == 0 || REL_NAMES(b) || claim[block_slot[b] - 1] != block_gen[b])
+#endif
 #endif
 #if BLOCKS == 1
 #define FITS IS_FREE(0)
@@ -275,14 +281,14 @@ end_idle:
 end_dead:
 	d_step { started -> started = false; dead = false };
 #ifndef MUTANT_REBUILD_ALL_FREE
-	/* Rebuild: live is what a reply names and rel is behind. word, meta, rel and block are loaded in this order, and the
+	/* Rebuild: live is what a reply names and rel does not. word, meta, rel and block are loaded in this order, and the
 	 * claim behind them: if it has not moved, they are of one call. */
 	do
 	:: s < S ->
 		d_step { g = (in_block[s] -> reply[s] : 0) };
 		ours = !elsewhere[s];
 		if
-		:: g != 0 && ours && mem[REL(s)] < g ->
+		:: g != 0 && ours && mem[REL(s)] != g ->
 			b = place[s];
 #ifndef MUTANT_REBUILD_NO_CLAIM
 			if
@@ -307,7 +313,7 @@ end_dead:
 #endif
 	s = 0;
 	keep = N;
-	d_step { store(WORKER, STARVED, 0); store(WORKER, PARK, AWAKE) };
+	d_step { store(WORKER, PARK, AWAKE) };
 	goto again
 }
 
@@ -347,6 +353,8 @@ end:
 			}
 		:: else
 		fi;
+		/* What it kept back is gone with it. */
+		mem[STARVED] = 0;
 		d_step { gone = false; started = true }
 	od
 }

@@ -65,6 +65,14 @@ inline look_at_hostile()
 #else
 	:: cgen == gen - 1 && r == gen - 1 ->
 #endif
+		/* The copy made before the claim is validated, and the copy is used. It may say anything. */
+		atomic { select(size : 0 .. SIZE_MAX + 1) };
+#ifndef MUTANT_SIZE_UNCHECKED
+		if
+		:: size > SIZE_MAX -> goto suspect
+		:: size <= SIZE_MAX
+		fi;
+#endif
 		/* READY -> CLAIMED, if such it was */
 		d_step {
 			won = (claim_gen[slot] == cgen && claim_owner[slot] == cowner);
@@ -79,16 +87,10 @@ inline look_at_hostile()
 		};
 		if
 		:: won ->
-			/* The copy made before the claim is validated, and the copy is used. */
-			atomic { select(size : 0 .. SIZE_MAX + 1) };
-			if
-			:: size <= SIZE_MAX ->
 #ifdef MUTANT_SIZE_READ_TWICE
-				atomic { select(size : 0 .. SIZE_MAX + 1) };
+			atomic { select(size : 0 .. SIZE_MAX + 1) };
 #endif
-				assert(size <= SIZE_MAX)
-			:: size > SIZE_MAX /* BAD_REQUEST, not started */
-			fi;
+			assert(size <= SIZE_MAX);
 			/* CLAIMED -> ANSWERED */
 			d_step {
 				assert(claim_gen[slot] == gen && claim_owner[slot] == me + 1);

@@ -115,15 +115,16 @@ start:
 		:: !over ->
 		   /* q = max(private, taken) */
 		   d_step {
-			if
-			:: taken > q -> q = taken; seen = taken
-			:: else
-			fi
+			seen = (taken > seen -> taken : seen);
+			q = (taken > q -> taken : q)
 		   };
 		   if
-		   :: d_step { ring[q % K].tag != TAG(q) ->
-			/* Empty. An idle taker raises taken. */
-			raise_taken(q) };
+		   :: ring[q % K].tag != TAG(q) ->
+			/* Empty. The host, where it claims because nobody else does, ends by raising taken; a worker does not. */
+			if
+			:: d_step { q > taken -> raise_taken(q) }
+			:: true
+			fi;
 			(taken > q || ring[q % K].tag == TAG(q) || over)
 		   :: d_step { ring[q % K].tag == TAG(q) ->
 			slot = ring[q % K].slot;

@@ -184,15 +184,19 @@ inline flush_lane(l)
 	:: fresh[l] ->
 		ring_if_parked(l);
 		if
-#ifdef NO_STEAL
-		:: v == VACANT -> ring_one()
-#else
-		:: v == VACANT -> ring_one()
-		/* Two or more queued: help is rung for now and then only, as that helps speed alone. */
-		:: v != VACANT && sent[l] >= 2 -> ring_one()
-		:: v != VACANT && sent[l] >= 2
+		:: !rung ->
+			if
+#ifndef MUTANT_FLUSH_NO_HELP
+			:: mem[PARK(l)] == VACANT -> help = true
 #endif
-		:: else
+#ifndef NO_STEAL
+			/* Two or more queued: help is rung for now and then only, as that helps speed alone. */
+			:: mem[PARK(l)] != VACANT && sent[l] >= 2 -> help = true
+			:: mem[PARK(l)] != VACANT && sent[l] >= 2
+#endif
+			:: else
+			fi
+		:: rung
 		fi;
 		d_step { v = 0; rung = false; fresh[l] = false }
 	:: else
@@ -205,7 +209,11 @@ inline flush()
 	fence(CALLER);
 #endif
 	flush_lane(0);
-	flush_lane(1)
+	flush_lane(1);
+	if
+	:: help -> ring_one(); help = false
+	:: !help
+	fi
 }
 
 #define EXCUSED ((stopped[0] && busy[0] -> 1 : 0) + (stopped[1] && busy[1] -> 1 : 0))
@@ -213,7 +221,7 @@ inline flush()
 proctype caller()
 {
 	byte sent[L], v, left = P, last;
-	bool fresh[L], rung;
+	bool fresh[L], rung, help;
 
 	do
 	:: left > 0 ->
@@ -334,17 +342,13 @@ again:
 
 	if
 	:: dead[me] ->
-		/* Reaped; the host answers what it held, then gives its lane away. */
-		d_step {
-			drain(me);
-			asleep[me] = false;
-			done = (busy[me] -> done + 1 : done);
-			busy[me] = false
-		};
+		/* Reaped; the host gives its lane away, then answers what it held. */
+		d_step { drain(me); asleep[me] = false };
 		mem[PARK(me)] = VACANT;
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
 		d_step { ring_lane_bell(1 - me) };
 #endif
+		d_step { done = (busy[me] -> done + 1 : done); busy[me] = false };
 #ifdef REPLACE
 		d_step { dead[me] = false; mem[PARK(me)] = AWAKE };
 		goto again

@@ -5,7 +5,9 @@
  * A caller publishes N calls through S slots of one ring, which a worker and a thief serve. `fate` kills workers between
  * any two steps; the host reaps the dead one, answers what it held, makes its lane VACANT and starts a replacement with
  * a new owner id, which begins at `taken`. Recovery may break off anywhere and begin again, while everybody else goes
- * on. If no worker is left, the host itself claims what is READY and answers NO_WORKER.
+ * on. If no worker is left, the host itself claims what is READY and answers NO_WORKER; a replacement may serve before it
+ * is through. With -DSHUTDOWN the host may close the session while its caller and the workers live, who claim no more
+ * then: it claims and answers the rest, as long as it takes.
  *
  * With -DCALLER_DIES the caller may die anywhere: the host closes the session, waits until every living worker has
  * unmapped it, and frees it. With -DHOST_DIES the host may die anywhere, in the midst of recovery too: its workers
@@ -44,7 +46,7 @@ byte pub; /* calls published: READY cells 0 .. pub - 1 in the ring */
 byte claim_gen[S], claim_owner[S];
 byte reply[S];
 byte taken;
-bool closed;
+bool closed, shut; /* closed with the pool */
 
 byte owner_of[W];
 bool dead[W], gone[W], reaped[W], started[W], unmapped[W];
@@ -162,6 +164,30 @@ inline recover(o)
 	s = 0
 }
 
+#define VACANT(w) (reaped[w] && !gone[w] && !unmapped[w])
+
+/* A replacement, unless there is nothing left to serve. */
+inline succeed(w)
+{
+	if
+	:: !closed ->
+		d_step {
+#ifndef MUTANT_OWNER_REUSED
+			owner_of[w] = owner_of[w] + W;
+#endif
+			reaped[w] = false;
+			started[w] = true
+		}
+	:: closed -> unmapped[w] = true
+	fi
+#ifdef MUTANT_OWNER_REUSED
+	/* The second pass comes late. */
+	; looks = 0;
+	recover(owner_of[w]);
+	looks = 0
+#endif
+}
+
 proctype host()
 {
 	byte w, s, g, retries = RETRIES;
@@ -184,31 +210,18 @@ again:
 			:: true
 #endif
 			fi;
-			/* VACANT, then the replacement. */
-			if
-			:: !closed ->
-				d_step {
-#ifndef MUTANT_OWNER_REUSED
-					owner_of[w] = owner_of[w] + W;
-#endif
-					gone[w] = false;
-					reaped[w] = false;
-					started[w] = true
-				}
-			:: closed -> unmapped[w] = true
-			fi;
-#ifdef MUTANT_OWNER_REUSED
-			/* The second pass comes late. */
-			looks = 0;
-			recover(owner_of[w]);
-#endif
-			d_step { looks = 0; w = 0 }
+			d_step { gone[w] = false; looks = 0; w = 0 }
+		:: VACANT(0) -> succeed(0)
+		:: VACANT(1) -> succeed(1)
 #ifdef MUTANT_ANSWER_BEFORE_REAP
 		/* A worker that was told to end, but has not. */
 		:: retries > 0 -> d_step { retries--; looks = 0 }; recover(owner_of[0])
 #endif
 		:: caller_dead && !closed -> closed = true
-		:: closed && !freed &&
+#ifdef SHUTDOWN
+		:: !closed && !over -> d_step { closed = true; shut = true }
+#endif
+		:: closed && caller_dead && !freed &&
 #ifdef MUTANT_FREED_BEFORE_UNMAPPED
 		   true ->
 #else
@@ -219,21 +232,36 @@ again:
 	} unless { host_dead }
 }
 
-/* No worker left for now: the host claims in its own name. */
+/* No worker left for now, or the end of the pool: the host claims in its own name. */
 proctype sweeper()
 {
-	byte q, s;
+	byte q, r;
 	{
 end:
 		do
-		:: reaped[0] && reaped[1] && q < pub && !closed ->
-			if
-			:: d_step { claim_gen[SLOT(q)] == GEN(q) - 1 && reply[SLOT(q)] == GEN(q) - 1 ->
-				claim_gen[SLOT(q)] = GEN(q);
-				claim_owner[SLOT(q)] = HOST };
-				d_step { answer(SLOT(q), GEN(q)); q++ }
-			:: d_step { claim_gen[SLOT(q)] >= GEN(q) -> q++ }
-			fi
+		:: q < pub && (reaped[0] && reaped[1] && !closed || shut) ->
+			/* To the end of the ring, whoever serves again meanwhile. */
+			do
+			:: q < pub ->
+				r = reply[SLOT(q)];
+				if
+				:: claim_gen[SLOT(q)] >= GEN(q) -> q++
+				:: claim_gen[SLOT(q)] == GEN(q) - 1 && r == GEN(q) - 1 ->
+					if
+#ifdef MUTANT_SWEEP_CLAIM_STORED
+					:: d_step { true ->
+#else
+					:: d_step { claim_gen[SLOT(q)] == GEN(q) - 1 ->
+#endif
+						claim_gen[SLOT(q)] = GEN(q);
+						claim_owner[SLOT(q)] = HOST };
+						d_step { answer(SLOT(q), GEN(q)); q++ }
+					:: d_step { claim_gen[SLOT(q)] != GEN(q) - 1 -> q++ }
+					fi
+				fi;
+				r = 0
+			:: else -> break
+			od
 		od
 	} unless { host_dead }
 }
@@ -244,6 +272,7 @@ proctype caller()
 
 	{
 		do
+		/* What it publishes may have been begun before the session was closed. */
 		:: pub < N && reply[SLOT(pub)] == GEN(pub) - 1 -> pub++
 		:: pub == N && reply[SLOT(N - 1)] == GEN(N - 1) && (N < 2 || reply[SLOT(N - 2)] == GEN(N - 2)) -> break
 		od;

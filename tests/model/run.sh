@@ -25,12 +25,14 @@ park -DDEATHS=1 -DNO_STEAL
 park -DDEATHS=1 -DNO_STEAL -DREPLACE
 park -DP=1 -DSTOPS=1
 wait -DN=3
-wait -DN=2 -DLOOP
+wait -DN=2 -DLOOP -DLAPS=1
 wait -DN=2 -DDEATHS=1
 wait -DN=2 -DDEATHS=1 -DLOOP
 abort -DG=3
 abort -DG=2 -DDEATHS=1
 recovery -DN=3 -DDEATHS=1
+recovery -DN=2 -DDEATHS=2 -DRETRIES=0
+recovery -DN=2 -DDEATHS=0 -DSHUTDOWN
 recovery -DN=2 -DCALLER_DIES
 recovery -DN=2 -DRETRIES=0 -DHOST_DIES
 hostile -DN=1
@@ -59,6 +61,7 @@ wait -DN=3 -DDEATHS=1 -DLOOP
 abort -DG=5
 abort -DG=4 -DDEATHS=1
 recovery -DN=3 -DDEATHS=2 -DRETRIES=2
+recovery -DN=3 -DRETRIES=0 -DSHUTDOWN
 recovery -DN=3 -DCALLER_DIES
 recovery -DN=3 -DHOST_DIES
 hostile -DN=1 -DS=2
@@ -73,7 +76,7 @@ visit -DS=3
 mutants='
 lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0: tail<(taken+
 lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(taken+
-lane TAKEN_BEFORE_CLAIM -DN=4: taken<=next_claim
+lane TAKEN_BEFORE_CLAIM -DN=4: q==next_claim
 lane COUNT_CLAIMS -DN=5 -DSTOPS=0: tail<(taken+
 lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0: copy==body_of
 lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(condemned)
@@ -86,6 +89,7 @@ park PARK_NO_LOOK -DNO_STEAL: invalid end state
 park WAKE_BEFORE_BELL -DNO_STEAL: invalid end state
 park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL: invalid end state
 park RANG_KEPT -DNO_STEAL: invalid end state
+park FLUSH_NO_HELP -DDEATHS=1 -DNO_STEAL: invalid end state
 park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL: invalid end state
 park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1: invalid end state
 park WAIT_RINGS_ANY -DHANGS=1: invalid end state
@@ -96,6 +100,8 @@ wait RUNG_EXCHANGED -DN=3: invalid end state
 wait NOT_REARMED -DN=2: invalid end state
 wait WAKE_BEFORE_RAISE -DN=2: invalid end state
 wait NEWS_BEFORE_REPLY -DN=2 -DLOOP: invalid end state
+wait SKIP_NO_LOOK -DN=2 -DLOOP -DLAPS=1: invalid end state
+wait SKIP_LOOKS_FIRST -DN=2 -DLOOP -DLAPS=1: invalid end state
 wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1: invalid end state
 wait RECOVERY_WAKES_NOBODY -DN=2 -DDEATHS=1: invalid end state
 wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP: invalid end state
@@ -116,16 +122,19 @@ recovery RECOVERY_IF_UNEQUAL -DN=3: reply[s]==(g-1)
 recovery REQUEUED -DN=2: !(ran[q])
 recovery UNTIL_UNNAMED -DN=2: looks<
 recovery SLOT_LOOKED_AT_AGAIN -DN=3: looks<
+recovery SWEEP_CLAIM_STORED -DN=2 -DDEATHS=0 -DSHUTDOWN: claim_owner[
 recovery FREED_BEFORE_UNMAPPED -DN=2 -DCALLER_DIES: !(freed)
 hostile REPLY_NOT_LOOKED_AT -DN=1: claim_gen[slot]==reply[slot]
 hostile RETRIES_UNCOUNTED -DN=1: spent<=
+hostile SIZE_UNCHECKED -DN=1: size<=
 hostile SIZE_READ_TWICE -DN=1: size<=
 hostile SLOT_READ_TWICE -DN=1: slot<
 hostile SLOT_UNCHECKED -DN=1: slot<
 arena RELEASE_NO_FENCE -DN=3: invalid end state
 arena STARVED_AFTER_LOOK -DN=3: invalid end state
 arena DROPPED_NOT_RELEASED -DN=3: invalid end state
-arena REL_COMPARED_EQUAL -DN=3: invalid end state
+arena REL_ALONE -DN=3: invalid end state
+arena CLAIM_ALONE -DN=3: invalid end state
 arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1: content[place
 arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1: content[place
 arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1: content[place

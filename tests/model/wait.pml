@@ -5,7 +5,8 @@
  * Each worker answers calls as they come, sometimes several before it rings, as the end of a turn does. The caller arms
  * `waiting`, looks, and sleeps on `rung`; a worker that finds it armed raises `rung` to that arm and wakes it if it was
  * the one that raised it. With -DLOOP the caller is an event loop: it follows `news` instead of looking at each reply,
- * and sleeps on its bell socket, in which a byte stays until it is read. `fate` kills one of the workers between any two steps;
+ * and sleeps on its bell socket, in which a byte stays until it is read. At any time it may find that news were overwritten
+ * unread: it goes on at their tail and looks at all replies. `fate` kills one of the workers between any two steps;
  * the host then answers what it held, bumps `rescan`, raises `rung` and wakes.
  *
  * The caller's look every 50 ms is left out: it is for a worker that is stopped between its raise and its wake, or
@@ -15,7 +16,7 @@
  * alone. The futex's compare and sleep are one step.
  *
  * Checked: 7 nobody sleeps while there is an answer for it that nobody will ring for (the model would end with the
- * caller asleep, which Spin reports); rung only rises.
+ * caller asleep, which Spin reports).
  */
 
 #ifndef N
@@ -23,6 +24,10 @@
 #endif
 #ifndef DEATHS
 #define DEATHS 0
+#endif
+
+#ifndef LAPS
+#define LAPS 0 /* times that news were overwritten unread */
 #endif
 
 #define W 2
@@ -105,6 +110,39 @@ inline wake()
 #endif
 }
 
+#ifdef LOOP
+inline look_at_all()
+{
+	i = 0;
+	do
+	:: i < N ->
+		if
+		:: mem[REPLY(i)] != 0 && !seen[i] -> seen[i] = true; collected++
+		:: else
+		fi;
+		i++
+	:: else -> break
+	od
+}
+
+/* A lap of news is missing. The tails first: what is answered behind them has news behind them. */
+inline skip_news()
+{
+	laps--;
+#ifdef MUTANT_SKIP_LOOKS_FIRST
+	d_step { look_at_all() };
+#endif
+	read[0] = mem[NEWS(0)];
+	read[1] = mem[NEWS(1)];
+#ifndef MUTANT_SKIP_LOOKS_FIRST
+#ifndef MUTANT_SKIP_NO_LOOK
+	d_step { look_at_all() };
+#endif
+#endif
+	i = 0
+}
+#endif
+
 /* Nothing of its own left to wait for. */
 inline look()
 {
@@ -114,6 +152,7 @@ inline look()
 	:: read[0] < mem[NEWS(0)] -> d_step { i = hint[read[0]]; read[0]++ }
 	:: read[1] < mem[NEWS(1)] -> d_step { i = hint[N + read[1]]; read[1]++ }
 	:: read[0] == mem[NEWS(0)] && read[1] == mem[NEWS(1)] -> i = N
+	:: laps > 0 -> skip_news()
 	fi;
 	d_step {
 		if
@@ -124,16 +163,7 @@ inline look()
 		if
 		:: i == N && rescan != last_rescan ->
 			last_rescan = rescan;
-			i = 0;
-			do
-			:: i < N ->
-				if
-				:: mem[REPLY(i)] != 0 && !seen[i] -> seen[i] = true; collected++
-				:: else
-				fi;
-				i++
-			:: else -> break
-			od
+			look_at_all()
 		:: else
 		fi
 #endif
@@ -155,7 +185,7 @@ proctype caller()
 	byte r, arm, collected;
 	byte i;
 #ifdef LOOP
-	byte read[W], last_rescan;
+	byte read[W], last_rescan, laps = LAPS;
 	bool seen[N];
 #endif
 
