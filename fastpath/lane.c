@@ -449,13 +449,6 @@ static bool home_has_work(struct knit_lane *lane)
     return false;
 }
 
-static bool is_vacant(const struct knit_lane *lane, uint32_t index)
-{
-    uint32_t park =
-        atomic_load_explicit(&lane->options.board.park[index].value, memory_order_relaxed);
-    return knit_park_state(park) == KNIT_PARK_VACANT;
-}
-
 enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
 
 /* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
@@ -464,7 +457,7 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
     uint64_t now, struct knit_found *ret)
 {
     struct knit_look *look = &served->look[from];
-    bool vacant = is_vacant(lane, from);
+    bool vacant = knit_lane_is_vacant(lane, from);
     if ((!vacant && !lane->options.steal) ||
         knit_lane_find(lane, served, look, ret) != KNIT_FIND_READY) {
         look->stood_ns = 0;

@@ -514,7 +514,9 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
         knit_lane_wake_callers(lane);
-        if (lane->options.steal && knit_look_peek(look))
+        bool may_help =
+            lane->options.steal || knit_lane_is_vacant(lane, (uint32_t)(look - served->look));
+        if (may_help && knit_look_peek(look))
             knit_lane_ring_sibling(lane);
         knit_lane_leave(lane);
     }

@@ -111,6 +111,37 @@ static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
     lanes_fini(&lanes);
 }
 
+static bool is_parked(const struct lanes *lanes, uint32_t index)
+{
+    return knit_park_state(atomic_load_explicit(
+               &lanes->board.park[index].value, memory_order_relaxed)) == KNIT_PARK_PARKED;
+}
+
+static void who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 3, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
+    struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
+    struct knit_session_outcome outcomes[2];
+    gate.lane = 2;
+    assert_true(KNIT_WAIT_UNTIL(is_parked(&lanes, 0) && is_parked(&lanes, 1), 20000));
+    /* One flush rings one worker, with stealing off too; its call does not end. */
+    (void)publish(session, &gate);
+    (void)publish(session, &gate);
+    knit_session_flush(session);
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst) == 2, 20000));
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    assert_true(KNIT_WAIT_UNTIL(
+        knit_session_collect(session, outcomes, 2) == 0 && knit_session_in_flight(session) == 0,
+        20000));
+    lanes_fini(&lanes);
+}
+
 /* ---- sessions that leave ---- */
 
 enum { LEAVER = 1, CALLER, LAST }; /* sessions, by the ids that the harness gives them */
@@ -433,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
         cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
+        cmocka_unit_test(who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
         cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),

@@ -34,7 +34,12 @@
 #define HANGS 0
 #endif
 
+/* With -DTHIRD a third lane, to which all calls go and which is VACANT all along. */
+#ifdef THIRD
+#define L 3
+#else
 #define L 2
+#endif
 #define AWAKE 0
 #define PARKED 1
 #define VACANT 2
@@ -43,7 +48,7 @@
 #define PUB(l) (l)
 #define BELL(l) (L + (l))
 #define PARK(l) (2 * L + (l))
-#define CALLER L /* parties 0 .. L - 1 are the workers */
+#define CALLER L /* parties below it are the workers */
 #define DEPTH 2
 #define IS_BELL(word) ((word) / L == 1)
 #define IS_PARK(word) ((word) / L == 2)
@@ -63,6 +68,7 @@ bool asleep[L];
 /* What only the checks know. */
 byte done;       /* calls answered */
 bool busy[L];    /* the worker holds a call */
+bool runs[L];    /* it runs, and its worker rang for what lies behind */
 bool dead[L], stopped[L];
 bool over;
 
@@ -120,7 +126,7 @@ proctype buffers()
 end:
 	do
 	:: d_step { buffered[0] > 0 -> drain_one(0) }
-	:: d_step { buffered[1] > 0 -> drain_one(1) }
+	:: d_step { buffered[1] > 0 -> drain_one(1) } /* a third lane has no worker */
 	:: d_step { buffered[CALLER] > 0 -> drain_one(CALLER) }
 	od
 }
@@ -210,6 +216,9 @@ inline flush()
 #endif
 	flush_lane(0);
 	flush_lane(1);
+#ifdef THIRD
+	flush_lane(2);
+#endif
 	if
 	:: help -> ring_one(); help = false
 	:: !help
@@ -231,7 +240,11 @@ proctype caller()
 		:: publish(1)
 		fi;
 #else
+#ifdef THIRD
+		publish(2);
+#else
 		publish(0);
+#endif
 #endif
 		if
 		:: flush()
@@ -244,6 +257,14 @@ proctype caller()
 	do
 	:: done + EXCUSED < P ->
 		last = done;
+#ifdef THIRD
+		if
+#ifndef NO_STEAL
+		:: claimed[2] < sent[2] -> ring_one()
+#endif
+		:: else
+		fi;
+#endif
 #ifndef NO_STEAL
 		/* A call that nobody took: ring a PARKED lane, but not the one it lies in, whose worker looks by itself. */
 #ifdef MUTANT_WAIT_RINGS_ANY
@@ -277,16 +298,17 @@ inline serve(l)
 	:: d_step { READY(l) -> drain(me); claimed[l]++; busy[me] = true }
 	:: !READY(l) -> goto again
 	fi;
-	/* A READY call behind it and a PARKED sibling: ring the sibling. */
+	/* A READY call behind it that the sibling may take, and that one is PARKED: ring it. */
 	d_step {
 		if
-#ifndef NO_STEAL
-		:: READY(l) && mem[PARK(1 - me)] == PARKED -> ring_lane_bell(1 - me)
+#ifndef MUTANT_SIBLING_NOT_RUNG
+		:: MAY_TAKE(l) && mem[PARK(1 - me)] == PARKED -> ring_lane_bell(1 - me)
 #endif
 		:: else
-		fi
+		fi;
+		runs[me] = true
 	};
-	d_step { busy[me] = false; done++ }
+	d_step { busy[me] = false; runs[me] = false; done++ }
 }
 
 proctype worker(byte me)
@@ -295,14 +317,17 @@ again:
 	{
 		do
 		:: !over ->
-			/* Home first; another's READY cell may be stolen that stood on two looks. */
+			/* Home first; another's READY cell may be stolen that stood on two looks. Now and then it is, whatever lies
+			 * at home. */
 			if
 			:: READY(me) -> serve(me); goto again
-			:: !READY(me) ->
-				if
-				:: MAY_TAKE(1 - me) -> serve(1 - me); goto again
-				:: !MAY_TAKE(1 - me)
-				fi
+			:: MAY_TAKE(1 - me) -> serve(1 - me); goto again
+#ifdef THIRD
+			:: MAY_TAKE(2) -> serve(2); goto again
+			:: !READY(me) && !MAY_TAKE(1 - me) && !MAY_TAKE(2)
+#else
+			:: !READY(me) && !MAY_TAKE(1 - me)
+#endif
 			fi;
 			/* park */
 			d_step {
@@ -323,7 +348,12 @@ again:
 #endif
 				if
 				:: LAST_LOOK(1 - me)
+#ifdef THIRD
+				:: LAST_LOOK(2)
+				:: !LAST_LOOK(1 - me) && !LAST_LOOK(2) ->
+#else
 				:: !LAST_LOOK(1 - me) ->
+#endif
 #ifdef MUTANT_BELL_AFTER_ANNOUNCEMENT
 					moved[me] = false;
 #endif
@@ -348,7 +378,7 @@ again:
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
 		d_step { ring_lane_bell(1 - me) };
 #endif
-		d_step { done = (busy[me] -> done + 1 : done); busy[me] = false };
+		d_step { done = (busy[me] -> done + 1 : done); busy[me] = false; runs[me] = false };
 #ifdef REPLACE
 		d_step { dead[me] = false; mem[PARK(me)] = AWAKE };
 		goto again
@@ -360,6 +390,14 @@ end_stopped:
 	fi
 }
 
+/* A call may be thought short, and nobody rung for what lies behind. With a third lane that would take the caller's look
+ * every 50 ms, as the lane has two siblings and each sleep of the caller rings but one. */
+#ifdef THIRD
+#define MAY_HANG(w) runs[w]
+#else
+#define MAY_HANG(w) busy[w]
+#endif
+
 proctype fate()
 {
 	byte deaths = DEATHS, stops = STOPS, hangs = HANGS;
@@ -370,13 +408,16 @@ end:
 	:: d_step { deaths > 0 && !stopped[1] && !dead[1] -> deaths--; dead[1] = true }
 	:: d_step { stops > 0 && !dead[0] -> stops--; stopped[0] = true }
 	:: d_step { stops > 0 && !dead[1] -> stops--; stopped[1] = true }
-	:: d_step { hangs > 0 && busy[0] -> hangs--; stopped[0] = true }
-	:: d_step { hangs > 0 && busy[1] -> hangs--; stopped[1] = true }
+	:: d_step { hangs > 0 && MAY_HANG(0) -> hangs--; stopped[0] = true }
+	:: d_step { hangs > 0 && MAY_HANG(1) -> hangs--; stopped[1] = true }
 	od
 }
 
 init {
 	atomic {
+#ifdef THIRD
+		mem[PARK(2)] = VACANT;
+#endif
 		run caller();
 		run worker(0);
 		run worker(1);

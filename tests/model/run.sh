@@ -24,6 +24,8 @@ park -DP=1 -DDEATHS=1
 park -DDEATHS=1 -DNO_STEAL
 park -DDEATHS=1 -DNO_STEAL -DREPLACE
 park -DP=1 -DSTOPS=1
+park -DTHIRD -DHANGS=1 -DP=3
+park -DTHIRD -DHANGS=1 -DNO_STEAL
 wait -DN=3
 wait -DN=2 -DLOOP -DLAPS=1
 wait -DN=2 -DDEATHS=1
@@ -93,6 +95,8 @@ park FLUSH_NO_HELP -DDEATHS=1 -DNO_STEAL: invalid end state
 park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL: invalid end state
 park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1: invalid end state
 park WAIT_RINGS_ANY -DHANGS=1: invalid end state
+park SIBLING_NOT_RUNG -DTHIRD -DHANGS=1 -DP=3: invalid end state
+park SIBLING_NOT_RUNG -DTHIRD -DHANGS=1 -DNO_STEAL: invalid end state
 wait ANSWER_NO_FENCE -DN=2: invalid end state
 wait WAIT_NO_FENCE -DN=2: invalid end state
 wait RUNG_LOADED_LATE -DN=2: invalid end state
