@@ -231,12 +231,13 @@ class Attach(Case):
                 os.close(fd)
 
     def test_too_many_descriptors_on_their_way(self):
-        """They count for the whole user, against the limit of whoever sends."""
+        """They count for the whole user, against the limit of whoever sends: so the limit leaves room for those of tests
+        that run beside this one."""
         with Daemon(workers=1) as daemon, daemon.unix() as rpc:
             here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with here, there:
-                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (200, 200))
-                for _ in range(2):
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (800, 800))
+                for _ in range(5):
                     socket.send_fds(here, [b'x'], 200 * [here.fileno()])
                 error = self.assert_fails(OVERLOADED, grant, rpc)
                 self.assertIn('on their way', error.text)
