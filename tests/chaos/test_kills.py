@@ -153,10 +153,14 @@ class Stops(Case):
                                                    400000, 2, rate=2000))
             wait_until(lambda: load.record.done(9) > 0, 'the caller that is to stop')
             for who, pids in (('caller', [lazy.pid]), ('worker', load.daemon.workers())):
+                stolen = self.stolen(load)
                 losses = [self.loss(load, number, pids) for _ in range(self.TRIES)]
                 print(f'stops: a {who} stopped again and again, half load of {load.rates} calls/s: others lose '
                       f'{min(losses):.1%} to {max(losses):.1%} of their throughput, {statistics.median(losses):.1%} in the median')
                 self.assertLess(statistics.median(losses), 0.5)
+                stolen = self.stolen(load) - stolen
+            # Of the workers: what lay in the lane of one that stood still did not wait for it.
+            self.assertGreater(stolen, 0)
             for caller in (*load.callers, lazy):
                 caller.kill()
 
@@ -178,6 +182,10 @@ class Stops(Case):
                     pass_until(time.monotonic() + 0.001)
                 rates[stops] += (self.done(load) - before) / (time.monotonic() - begun)
         return 1 - rates[True] / rates[False]
+
+    @staticmethod
+    def stolen(load):
+        return sum(lane['stolen'] for lane in load.daemon.stats()['lanes'])
 
     @staticmethod
     def done(load):

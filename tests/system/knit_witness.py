@@ -5,6 +5,7 @@ Programs come from the environment, where meson.build puts them: KNIT_LEDGER, KN
 """
 
 import array
+import contextlib
 import mmap
 import os
 import random
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from knit_harness import PATIENCE, Daemon, wait_until
@@ -44,6 +46,21 @@ def descriptors(pid):
 def mappings(pid):
     with open(f'/proc/{pid}/maps') as file:
         return sum('memfd:' in line for line in file)
+
+
+def state(pid):
+    with open(f'/proc/{pid}/stat') as file:
+        return file.read().rsplit(')', 1)[1].split()[0]
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state(pid) == 'T', f'{pid} to stop')
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Ledger:
@@ -173,26 +190,30 @@ class Caller:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
+    def read_to_end(self, seconds):
+        """All that it still says. One that goes on for longer waits for what does not come."""
+        watch = threading.Timer(seconds, self.process.kill)
+        watch.start()
+        try:
+            text = self.process.stdout.read()
+            if self.process.wait(PATIENCE) != 0:
+                raise AssertionError(f'the caller ends with {self.process.returncode}')
+        finally:
+            watch.cancel()
+        return text
+
     def outcomes(self):
-        text = self.process.stdout.read()
-        if self.process.wait(PATIENCE) != 0:
-            raise AssertionError(f'the caller ends with {self.process.returncode}')
-        return [Outcome(line) for line in text.splitlines()]
+        return [Outcome(line) for line in self.read_to_end(3 * PATIENCE).splitlines()]
 
     def tally(self):
         """Of `tally`: the outcomes that are errors, and how many are none."""
-        *lines, good = self.process.stdout.read().splitlines()
-        if self.process.wait(PATIENCE) != 0:
-            raise AssertionError(f'the caller ends with {self.process.returncode}')
+        *lines, good = self.read_to_end(PATIENCE).splitlines()
         return [Outcome(line) for line in lines], int(good)
 
     def count(self):
         """Of a loop: ends it; how many calls were right."""
         self.process.stdin.close()
-        text = self.process.stdout.read()
-        if self.process.wait(PATIENCE) != 0:
-            raise AssertionError(f'the caller ends with {self.process.returncode}')
-        return int(text.split()[-1])
+        return int(self.read_to_end(PATIENCE).split()[-1])
 
 
 def milliseconds_since(ns):

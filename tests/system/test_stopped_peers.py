@@ -10,22 +10,8 @@ import signal
 import time
 
 from knit_harness import SLOWDOWN, Case, main, wait_until
-from knit_witness import LONG, Caller, LedgerDaemon, seed
-
-
-def state(pid):
-    with open(f'/proc/{pid}/stat') as file:
-        return file.read().rsplit(')', 1)[1].split()[0]
-
-
-@contextlib.contextmanager
-def stopped(pid):
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        wait_until(lambda: state(pid) == 'T', f'{pid} to stop')
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+from knit_lanes import Lanes
+from knit_witness import LONG, Caller, LedgerDaemon, seed, state, stopped
 
 
 class StoppedPeers(Case):
@@ -40,6 +26,43 @@ class StoppedPeers(Case):
                         # A call that it had claimed when it was stopped would wait for it.
                         self.assertEqual((failed, good), ([], 500))
                     self.assertEqual(set(daemon.ledger.times(first, 500)), {1})
+
+    def test_what_lies_in_its_lane(self):
+        """Put there after it was stopped, so it has claimed none of it. The other worker takes it when it is idle."""
+        for lane in range(2):
+            with self.subTest(lane=lane), LedgerDaemon(workers=2) as daemon, daemon.unix() as rpc, daemon.tcp() as alarm:
+                calls = [[], []]
+                calls[lane] = [('ledger', i) for i in range(100)]
+                with Lanes(rpc, calls) as lanes, stopped(daemon.workers()[lane]):
+                    lanes.publish(lane)
+                    alarm.call('ledger', 1000)
+                    wait_until(lanes.is_answered, 'the calls to be taken by the other')
+                    self.assertEqual(lanes.order(lane), [])
+                    self.assertEqual(lanes.order(1 - lane), [(lane, i) for i in range(100)])
+                self.assertEqual(set(daemon.ledger.times(0, 100)), {1})
+
+    def test_what_lies_in_its_lane_while_the_other_is_busy(self):
+        """The other worker finds calls of its own all the time, and takes these between them, not after them. Each of
+        its own takes longer than it may stay away from others' lanes, and two looks are enough for a call."""
+        few, many, gate = 10, 60, 1
+        for lane in range(2):
+            with self.subTest(lane=lane), LedgerDaemon(workers=2) as daemon, daemon.unix() as rpc, daemon.tcp() as alarm:
+                other, calls = 1 - lane, [[], []]
+                calls[lane] = [('ledger', i) for i in range(few)]
+                calls[other] = [('hold', 100, gate), *(('carry', 200 + i, 1500, b'') for i in range(many))]
+                with Lanes(rpc, calls) as lanes, stopped(daemon.workers()[lane]):
+                    lanes.publish(other)
+                    waiting = alarm.request('ledger', 1000)
+                    daemon.ledger.wait_for(100)
+                    lanes.publish(lane)
+                    daemon.ledger.open_gate(gate)
+                    wait_until(lanes.is_answered, 'the calls to be taken by the other')
+                    alarm.result(waiting)
+                    order = lanes.order(other)
+                    self.assertEqual(lanes.order(lane), [])
+                    self.assertEqual(len(order), few + 1 + many)
+                    self.assertLess(order.index((lane, few - 1)), order.index((other, many)))
+                self.assertEqual(set(daemon.ledger.times(0, few)), {1})
 
     def test_a_worker_in_the_middle_of_a_call(self):
         with LedgerDaemon(workers=2) as daemon, Caller(daemon.url('shm'), 'calls', 1, 100, 50) as caller, \

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls in lanes of the test's choice, which the library chooses by itself.
+
+    with Lanes(rpc, [[('ledger', 1), ('ledger', 2)], [('hold', 3, 1)]]) as lanes:
+        lanes.publish(0)                        the two calls of lane 0
+        lanes.order(1)                          what the worker of lane 1 answered, (lane, place) of each call
+
+Offsets are those of fastpath/layout.c. What is called is written before the session is served, so that a call comes
+about by one word alone. Nobody is rung: whoever sleeps is woken by another call.
+"""
+
+import mmap
+import os
+
+import msgpack
+
+from knit_attach import REPLY, REQUEST, fasten, grant, say
+
+PAGE, LINE, CELL, INLINE = 4096, 64, 128, 104
+
+
+def place(at, align):
+    return (at + align - 1) // align * align
+
+
+class Lanes:
+    """A session in which each slot is used once, so every generation is 1 and every ring in its first lap."""
+
+    def __init__(self, rpc, calls):
+        """calls: of each lane its tasks and their arguments, small ones."""
+        listed = rpc.call('$/tasks')
+        ids = {task['name']: task['id'] for task in listed['tasks']}
+        self.slots = [(lane, i) for lane, row in enumerate(calls) for i in range(len(row))]
+        shape, self.fds = grant(rpc, slots=len(self.slots), arena=PAGE)
+        assert (shape['lanes'], shape['slots']) == (len(calls), len(self.slots))
+        self.lanes, self.cells = shape['lanes'], shape['cells']
+        self.request = memoryview(mmap.mmap(self.fds[REQUEST], 0)).cast('Q')
+        self.reply = memoryview(mmap.mmap(self.fds[REPLY], 0, prot=mmap.PROT_READ)).cast('Q')
+        for slot, (lane, i) in enumerate(self.slots):
+            task, *arguments = calls[lane][i]
+            body = msgpack.packb(arguments, use_bin_type=True)
+            assert len(body) <= INLINE
+            words = memoryview(body.ljust(INLINE, b'\0')).cast('Q')
+            at = self.cell(lane, i)
+            self.request[at + 2] = ids[task] << 48 | (listed['epoch'] & 0xff) << 40 | len(body)
+            for number, word in enumerate(words):
+                self.request[at + 3 + number] = word
+        fasten(self.fds)
+        say(rpc)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.request.release()
+        self.reply.release()
+        for fd in self.fds:
+            os.close(fd)
+
+    def cell(self, lane, i):
+        """Its first word's index."""
+        words = 8 * len(self.slots)
+        at = place(PAGE + LINE + 4 * self.lanes, LINE)
+        at = place(place(at + words, LINE) + words, LINE) + LINE * self.lanes
+        return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
+
+    def publish(self, lane):
+        for slot, (where, i) in enumerate(self.slots):
+            if where == lane:
+                self.request[self.cell(lane, i)] = 1 << 24 | slot << 10 | 1
+
+    def replies(self):
+        """Where reply cells begin, in bytes."""
+        return place(PAGE + 2 * LINE + 8 * len(self.slots), CELL)
+
+    def is_answered(self):
+        at = self.replies() // 8
+        return all(self.reply[at + CELL // 8 * slot] >> 24 == 1 for slot in range(len(self.slots)))
+
+    def order(self, lane):
+        """From the news, which are never overwritten here: there are more places for them than calls."""
+        at = self.replies() + (CELL + LINE) * len(self.slots) + LINE * self.lanes
+        tail = self.reply[(at + LINE * lane) // 8]
+        first = (at + LINE * self.lanes) // 4 + lane * self.cells
+        news = self.reply.cast('B').cast('I')[first:first + tail]
+        return [self.slots[word >> 18] for word in news]
