@@ -281,17 +281,14 @@ static struct knit_request_cell *cell_at(const struct knit_attached *attached, u
     return &attached->in.ring[(size_t)lane * cells + (attached->tail[lane] & (cells - 1))];
 }
 
-bool knit_attached_call(
-    struct knit_attached *attached, const void *payload, size_t len, uint64_t offset)
+void knit_attached_call_in(
+    struct knit_attached *attached, uint32_t slot, const void *payload, size_t len, uint64_t offset)
 {
-    uint32_t slot = knit_attached_free_slot(attached), lane = slot % attached->geometry.lanes;
+    uint32_t lane = slot % attached->geometry.lanes;
     struct knit_request_cell *cell = cell_at(attached, lane);
     uint32_t flags = len > KNIT_INLINE_MAX ? KNIT_CELL_IN_ARENA : 0;
-    uint64_t ctrl;
+    uint64_t ctrl = knit_attached_ctrl(attached, lane, slot);
 
-    if (slot == UINT32_MAX)
-        return false;
-    ctrl = knit_attached_ctrl(attached, lane, slot);
     atomic_store_explicit(&attached->in.rel[slot], attached->gen[slot], memory_order_release);
     attached->gen[slot] = knit_gen_next(attached->gen[slot]);
     if (flags != 0) {
@@ -311,6 +308,16 @@ bool knit_attached_call(
         memory_order_relaxed);
     atomic_store_explicit(&cell->ctrl, ctrl, memory_order_release);
     attached->tail[lane]++;
+}
+
+bool knit_attached_call(
+    struct knit_attached *attached, const void *payload, size_t len, uint64_t offset)
+{
+    uint32_t slot = knit_attached_free_slot(attached);
+
+    if (slot == UINT32_MAX)
+        return false;
+    knit_attached_call_in(attached, slot, payload, len, offset);
     return true;
 }
 
@@ -335,16 +342,54 @@ void knit_attached_ring(struct knit_attached *attached)
     }
 }
 
-static bool is_all_free(const struct knit_attached *attached)
+uint32_t knit_attached_pending(const struct knit_attached *attached)
 {
-    for (uint32_t slot = 0; slot < attached->geometry.slots; slot++) {
-        if (!is_free(attached, slot))
-            return false;
-    }
-    return true;
+    uint32_t pending = 0;
+
+    for (uint32_t slot = 0; slot < attached->geometry.slots; slot++)
+        pending += !is_free(attached, slot);
+    return pending;
 }
 
 bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms)
 {
-    return KNIT_WAIT_UNTIL(is_all_free(attached), timeout_ms);
+    return KNIT_WAIT_UNTIL(knit_attached_pending(attached) == 0, timeout_ms);
+}
+
+bool knit_attached_outcome(
+    const struct knit_attached *attached, uint32_t slot, struct knit_attached_outcome *ret)
+{
+    const struct knit_reply_cell *cell = &attached->out.reply[slot];
+    uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
+    uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+    uint64_t arena = attached->geometry.reply_arena_bytes;
+    uint32_t lane = knit_meta_task(meta);
+
+    ret->is_result = knit_word_status(word) == KNIT_STATUS_RESULT;
+    ret->in_arena = (knit_word_flags(word) & KNIT_CELL_IN_ARENA) != 0;
+    ret->len = knit_meta_len(meta);
+    ret->bytes = (const unsigned char *)cell->body;
+    if (ret->in_arena)
+        ret->bytes = attached->out.arena + lane * arena + block;
+    if (lane < attached->geometry.lanes &&
+        (ret->in_arena ? block <= arena && ret->len <= arena - block : ret->len <= KNIT_INLINE_MAX))
+        return true;
+    printf(
+        "an outcome of %zu bytes at %llu of lane %u\n", ret->len, (unsigned long long)block, lane);
+    return false;
+}
+
+bool knit_attached_is_served(struct knit_attached *attached)
+{
+    static const unsigned char params[] = {0x91, 0x07};
+
+    for (int i = 0; i < 100; i++) {
+        if (!knit_attached_call(attached, params, sizeof(params), 0))
+            return false;
+        knit_attached_ring(attached);
+        if (!knit_attached_is_answered(attached, PATIENCE_MS))
+            return false;
+    }
+    return true;
 }

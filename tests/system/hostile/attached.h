@@ -61,6 +61,9 @@ uint32_t knit_attached_free_slot(const struct knit_attached *attached);
  * go into the cell, more to `offset` of the arena. False: no slot is free. */
 bool knit_attached_call(
     struct knit_attached *attached, const void *payload, size_t len, uint64_t offset);
+/* The same, of a slot that is free. */
+void knit_attached_call_in(struct knit_attached *attached, uint32_t slot, const void *payload,
+    size_t len, uint64_t offset);
 
 /* A cell at the ring's tail, of whatever words. */
 void knit_attached_put(
@@ -74,3 +77,21 @@ void knit_attached_ring(struct knit_attached *attached);
 
 /* Waits until every call made by knit_attached_call() is answered. */
 bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms);
+
+/* How many are not. */
+uint32_t knit_attached_pending(const struct knit_attached *attached);
+
+/* What a slot's last call came to. */
+struct knit_attached_outcome {
+    bool is_result; /* else an error */
+    bool in_arena;
+    const unsigned char *bytes; /* in the reply segment */
+    size_t len;
+};
+
+/* False, with a line on stdout: what stands there lies outside of the segment. */
+bool knit_attached_outcome(
+    const struct knit_attached *attached, uint32_t slot, struct knit_attached_outcome *ret);
+
+/* Some calls as an honest caller makes them, here and now. False: they were not answered. */
+bool knit_attached_is_served(struct knit_attached *attached);

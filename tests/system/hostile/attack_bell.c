@@ -8,6 +8,7 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,47 +45,74 @@ bool knit_attack_liars(const struct knit_target *target, struct knit_random *ran
     }
     bool is_over = knit_attached_is_over(&attached);
     bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
-    printf("%llu lies%s%s\n", (unsigned long long)lies, is_over ? ", the session was ended" : "",
+    /* Without a lie that was believed nobody has been lied to. */
+    uint32_t rung = atomic_load_explicit(attached.out.rung, memory_order_acquire);
+    printf("%llu lies, the last one believed is %u%s%s\n", (unsigned long long)lies, rung,
+        is_over ? ", the session was ended" : "",
         is_answered ? "" : ", not all calls were answered");
     knit_attached_close(&attached);
-    /* It harmed itself at most, but whoever calls has to be answered as long as he is served. */
-    return is_over || is_answered;
+    return !is_over && is_answered && rung != 0;
 }
 
-/* Asks for a byte at each turn and reads none; then fills the other direction, then shuts it. */
+/* Calls, each of them from a caller that says it sleeps on its bell; false: they were not answered.
+ */
+static bool call_asleep(struct knit_attached *attached, uint32_t *arm, uint32_t calls)
+{
+    for (uint32_t i = 0; i < calls; i++) {
+        atomic_store_explicit(attached->in.waiting, ++*arm * 2, memory_order_release);
+        call_and_ring(attached);
+        if (!knit_attached_is_answered(attached, PATIENCE_MS))
+            return false;
+    }
+    return true;
+}
+
+/* Bytes that lie in the bell. */
+static int in_bell(const struct knit_attached *attached)
+{
+    int bytes = 0;
+
+    return ioctl(attached->fd[BELL_FD], FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+/* Until many calls in a row have brought no byte more. */
+static bool fill_bell(struct knit_attached *attached, uint32_t *arm)
+{
+    uint64_t until_ns = knit_deadline_in_ms(PATIENCE_MS);
+    int before = 0, now = 0;
+
+    do {
+        before = now;
+        if (!call_asleep(attached, arm, SLOTS))
+            return false;
+        now = in_bell(attached);
+    } while (now != before && knit_deadline_now_ns() < until_ns);
+    return now > 0 && now == before;
+}
+
+/* Asks for a byte at each call and reads none, until there is no room for more; then shuts it. Both
+ * with the other direction filled as well. */
 bool knit_attack_full_bell(const struct knit_target *target, struct knit_random *random)
 {
     static char bytes[65536];
     struct knit_attached attached;
-    uint32_t arm = 0, rounds = 0;
+    uint32_t arm = 0;
     ssize_t sent = 0, n;
+    bool fine;
 
     (void)random;
-    for (int state = 0; state < 3; state++) {
-        uint64_t until_ns = knit_deadline_now_ns() + 500000000u;
-
-        knit_attached_open(&attached, target, SLOTS, ARENA);
-        if (state == 1) {
-            while ((n = send(attached.fd[BELL_FD], bytes, sizeof(bytes),
-                        MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-                sent += n;
-        }
-        if (state == 2)
-            shutdown(attached.fd[BELL_FD], SHUT_RDWR);
-        while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
-            atomic_store_explicit(attached.in.waiting, ++arm * 2, memory_order_release);
-            call_and_ring(&attached);
-            rounds++;
-        }
-        if (!knit_attached_is_over(&attached) &&
-            !knit_attached_is_answered(&attached, PATIENCE_MS)) {
-            printf("calls were not answered, round %d\n", state);
-            return false;
-        }
-        knit_attached_close(&attached);
-    }
-    printf("%u calls that asked for a byte, %zd bytes sent back\n", rounds, sent);
-    return true;
+    knit_attached_open(&attached, target, SLOTS, ARENA);
+    fine = fill_bell(&attached, &arm);
+    printf("%u calls that asked for a byte, %d bytes in the bell\n", arm, in_bell(&attached));
+    while ((n = send(attached.fd[BELL_FD], bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+        sent += n;
+    fine = fine && sent > 0 && call_asleep(&attached, &arm, 10 * SLOTS);
+    shutdown(attached.fd[BELL_FD], SHUT_RDWR);
+    fine = fine && call_asleep(&attached, &arm, 10 * SLOTS) && !knit_attached_is_over(&attached);
+    printf("%u calls in all, %zd bytes sent back%s\n", arm, sent,
+        fine ? "" : "; not all were answered, or the bell was never full");
+    knit_attached_close(&attached);
+    return fine;
 }
 
 /* Rings all the time and calls nothing; the worker that it wakes and wakes ends that. */
@@ -125,7 +153,11 @@ bool knit_attack_requeue(const struct knit_target *target, struct knit_random *r
         if (knit_random_chance(random, 16))
             call_and_ring(&attached);
     }
-    printf("%llu sleepers moved\n", (unsigned long long)moved);
+    bool is_over = knit_attached_is_over(&attached);
+    bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
+    printf("%llu sleepers moved%s%s\n", (unsigned long long)moved,
+        is_over ? ", the session was ended" : "",
+        is_answered ? "" : ", not all calls were answered");
     knit_attached_close(&attached);
-    return true;
+    return moved > 0 && !is_over && is_answered;
 }

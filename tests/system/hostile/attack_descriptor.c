@@ -33,7 +33,7 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
 {
     static const unsigned char params[3000] = {0x91, 0xc5, 2996 >> 8, 2996 & 0xff};
     struct knit_attached attached;
-    uint32_t holes = 0, tries = 0, ended = 0;
+    uint32_t holes = 0, tries = 0, ended = 0, calls = 0;
     bool fine = true;
 
     for (int session = 0; session < 10; session++) {
@@ -48,7 +48,7 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
             off_t from = (off_t)knit_random_below(random, (uint64_t)pages) * KNIT_PAGE;
             off_t len = knit_random_chance(random, 8) ? pages * KNIT_PAGE - from : KNIT_PAGE;
 
-            (void)knit_attached_call(&attached, params, sizeof(params),
+            calls += knit_attached_call(&attached, params, sizeof(params),
                 knit_random_below(random, ARENA - sizeof(params)));
             knit_attached_ring(&attached);
             holes += punch(&attached, from, len) || errno != EPERM;
@@ -56,11 +56,13 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
                      errno != EPERM;
             tries += 2;
         }
+        fine = knit_attached_is_answered(&attached, PATIENCE_MS) && fine;
         ended += knit_attached_is_over(&attached);
         knit_attached_close(&attached);
     }
-    printf("%u holes in %u tries, %u of 10 sessions ended\n", holes, tries, ended);
-    return fine && tries > 0 && holes == 0 && ended == 0;
+    printf("%u holes in %u tries under %u calls%s, %u of 10 sessions ended\n", holes, tries, calls,
+        fine ? "" : ", not all answered", ended);
+    return fine && tries > 0 && holes == 0 && ended == 0 && calls > 0;
 }
 
 /* Fills and empties all it was given, over and over, for a second. Each round keeps whoever would
@@ -109,10 +111,16 @@ bool knit_attack_punch(const struct knit_target *target, struct knit_random *ran
 
 /* ---- rights ---- */
 
+/* By the right that is missing, or by a descriptor that is read-only, and by nothing else: what
+ * could not even be tried has not been refused. ftruncate() says EINVAL of such a descriptor. */
 static bool refused(const char *what, bool worked)
 {
-    printf("%s: %s\n", what, worked ? "GRANTED" : strerror(errno));
-    return !worked;
+    bool is_right = errno == EPERM || errno == EACCES || errno == EBADF || errno == EINVAL;
+
+    printf("%s: %s%s\n", what, worked ? "GRANTED" : strerror(errno),
+        worked || is_right ? "" : ", which is no refusal");
+    errno = 0;
+    return !worked && is_right;
 }
 
 static int reopen(int fd, int flags)
@@ -139,6 +147,7 @@ static bool try_segment(const char *name, int fd, size_t bytes)
     fine = refused("  further seals", fcntl(fd, F_ADD_SEALS, added) == 0) && fine;
     fine = refused("  change its mode", fchmod(fd, 0666) == 0) && fine;
     void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    fine = base != MAP_FAILED && fine;
     fine = refused("  write", pwrite(fd, &byte, 1, 0) == 1) && fine;
     fine = refused("  punch a hole",
                fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, KNIT_PAGE) == 0) &&
@@ -184,8 +193,9 @@ bool knit_attack_rights(const struct knit_target *target, struct knit_random *ra
     fine = try_segment("board", attached.fd[BOARD_FD], attached.board.bytes);
     fine = try_segment("request segment", attached.fd[REQUEST_FD], attached.request.bytes) && fine;
     fine = try_segment("reply segment", attached.fd[REPLY_FD], attached.reply.bytes) && fine;
-    if (getsockopt(attached.socket, SOL_SOCKET, SO_PEERCRED, &daemon, &len) == 0)
-        fine = try_process("daemon", daemon.pid) && fine;
+    fine = getsockopt(attached.socket, SOL_SOCKET, SO_PEERCRED, &daemon, &len) == 0 &&
+           try_process("daemon", daemon.pid) && fine;
+    fine = knit_attached_is_served(&attached) && fine;
     knit_attached_close(&attached);
     return fine;
 }
@@ -225,11 +235,14 @@ static bool push(struct knit_attached *attached, const void *byte, size_t count)
     return KNIT_WAIT_UNTIL(send_fds(attached->socket, byte, 1, fd, count), PATIENCE_MS);
 }
 
+/* By a result, msgid 7's. */
 static bool is_answered(const struct knit_attached *attached)
 {
-    char bytes[256];
+    static const unsigned char pong[] = {0x94, 1, 7, 0xc0, 0xc0};
+    unsigned char bytes[256];
 
-    return recv(attached->socket, bytes, sizeof(bytes), MSG_DONTWAIT) > 0;
+    return recv(attached->socket, bytes, sizeof(bytes), MSG_DONTWAIT) == sizeof(pong) &&
+           memcmp(bytes, pong, sizeof(pong)) == 0;
 }
 
 /* With each byte of a request as many as are expected elsewhere, one more, and as many as the
@@ -251,10 +264,11 @@ bool knit_attack_surplus(const struct knit_target *target, struct knit_random *r
         answered += fine;
         on_bell += round < 8 && send_fds(attached.fd[BELL_FD], ping, 1, STDIN_FILENO, 1);
     }
+    fine = fine && knit_attached_is_served(&attached) && !knit_attached_is_over(&attached);
     printf("%u requests with descriptors were answered, %u sent on the bell%s\n", answered, on_bell,
-        knit_attached_is_over(&attached) ? ", the session was ended" : "");
+        fine ? "" : ", and then no more");
     knit_attached_close(&attached);
-    return fine;
+    return fine && on_bell == 8;
 }
 
 /* ---- quota ---- */
@@ -268,8 +282,13 @@ bool knit_attack_quota(const struct knit_target *target, struct knit_random *ran
     for (int i = 0; i < SESSIONS_OF_A_UID; i++)
         knit_attached_open(&attached[i], target, 0, 0);
     code = knit_attached_refusal(target);
-    printf("one session more than a user may have: %u\n", code);
+    /* A place that was left is one again. */
+    knit_attached_close(&attached[0]);
+    knit_attached_open(&attached[0], target, 0, 0);
+    bool is_served = knit_attached_is_served(&attached[0]);
+    printf("one session more than a user may have: %u; one in the place of another is%s served\n",
+        code, is_served ? "" : " not");
     for (int i = 0; i < SESSIONS_OF_A_UID; i++)
         knit_attached_close(&attached[i]);
-    return code == QUOTA;
+    return code == QUOTA && is_served;
 }
