@@ -5,7 +5,8 @@
  * Two lanes, each with its worker; one caller that publishes P calls to lanes of its choice, flushes, and waits. A lane
  * is reduced to two counters: what was published to it and what was claimed, READY being the difference. `fate` stops or
  * kills a worker between any two steps; a dead one's lane becomes VACANT and may get a replacement. The caller's look
- * every 50 ms is left out, so that nothing here is right by way of a timeout.
+ * every 50 ms is left out, so that nothing here is right by way of a timeout. With -DTHIRD all calls go to a third lane,
+ * which has no worker.
  *
  * Spin runs one step after the other, as no processor does. So the stores that matter (ctrl, bell, park) go through a
  * store buffer of their party, which empties itself one store at a time, at any moment, in order, and which fences,
@@ -34,7 +35,6 @@
 #define HANGS 0
 #endif
 
-/* With -DTHIRD a third lane, to which all calls go and which is VACANT all along. */
 #ifdef THIRD
 #define L 3
 #else
