@@ -474,7 +474,8 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
 }
 
 /* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW
- * one call has been taken and answered when `take` is set. */
+ * one call has been taken and answered when `take` is set; the next scan begins behind it, so that
+ * nobody who keeps a ring full has the others wait. */
 static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
     const uint32_t lanes = lane->options.lanes;
@@ -494,7 +495,8 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
             continue;
         enum stealable got = may_steal(lane, served, from, now, &found);
         if (got == STEAL_NOW) {
-            lane->steal_from--;
+            if (!take)
+                lane->steal_from--;
             if (take && knit_lane_call(lane, served, &served->look[from], &found))
                 atomic_store_explicit(&lane->busy->stolen,
                     atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,

@@ -68,6 +68,7 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
 
 struct flood {
     struct knit_session *session;
+    uint32_t lane;
     _Atomic bool is_over;
 };
 
@@ -78,7 +79,7 @@ static void *keep_busy(void *arg)
     struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof us);
     struct knit_session_outcome outcomes[64];
     uint32_t slot;
-    spin.lane = 0;
+    spin.lane = flood->lane;
     while (!atomic_load_explicit(&flood->is_over, memory_order_relaxed)) {
         while (knit_session_publish(flood->session, &spin, &slot) == 0)
             ;
@@ -88,27 +89,52 @@ static void *keep_busy(void *arg)
     return NULL;
 }
 
-static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
+static uint64_t calls_of(const struct lanes *lanes)
 {
-    (void)state;
+    return atomic_load_explicit(&lanes->board.busy[0].calls, memory_order_relaxed);
+}
+
+/* While a lane is kept full, the one worker there is comes by each call in the lane without one. */
+static void take_beside_a_flood(uint32_t flooded_lane)
+{
+    enum { CALLS = 40, BETWEEN = 50 };
     struct lanes lanes;
     lanes_init(&lanes, 2, true, 0);
-    struct flood flood = {.session = lanes_add_session(&lanes, 256, 65536, 0)->session};
+    struct flood flood = {
+        .session = lanes_add_session(&lanes, 256, 65536, 0)->session, .lane = flooded_lane};
     struct knit_session *other = lanes_add_session(&lanes, 16, 65536, 0)->session;
     pthread_t thread;
     lanes_start_worker(&lanes, 0, 5);
     assert_int_equal(pthread_create(&thread, NULL, keep_busy, &flood), 0);
-    assert_true(KNIT_WAIT_UNTIL(
-        atomic_load_explicit(&lanes.board.busy[0].calls, memory_order_relaxed) > 300, 20000));
+    assert_true(KNIT_WAIT_UNTIL(calls_of(&lanes) > 300, 20000));
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     echo.lane = 1;
-    uint32_t slot = publish(other, &echo);
-    knit_session_flush(other);
-    assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(other, slot, &outcome), 5000));
+    uint64_t between = 0;
+    for (int i = 0; i < CALLS; i++) {
+        uint64_t before = calls_of(&lanes);
+        uint32_t slot = publish(other, &echo);
+        knit_session_flush(other);
+        assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(other, slot, &outcome), 5000));
+        between += calls_of(&lanes) - before;
+    }
+    /* In the mean: this thread may be kept from looking for a while. */
+    assert_true(between <= (uint64_t)CALLS * BETWEEN);
     atomic_store_explicit(&flood.is_over, true, memory_order_relaxed);
     pthread_join(thread, NULL);
     lanes_fini(&lanes);
+}
+
+static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
+{
+    (void)state;
+    take_beside_a_flood(0);
+}
+
+static void nobody_fills_a_lane_without_a_worker_for_himself(void **state)
+{
+    (void)state;
+    take_beside_a_flood(1);
 }
 
 static bool is_parked(const struct lanes *lanes, uint32_t index)
@@ -464,6 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
         cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
+        cmocka_unit_test(nobody_fills_a_lane_without_a_worker_for_himself),
         cmocka_unit_test(who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
         cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
