@@ -457,7 +457,7 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
     uint64_t now, struct knit_found *ret)
 {
     struct knit_look *look = &served->look[from];
-    bool vacant = knit_lane_is_vacant(lane, from);
+    bool vacant = knit_board_is_vacant(&lane->options.board, from);
     if ((!vacant && !lane->options.steal) ||
         knit_lane_find(lane, served, look, ret) != KNIT_FIND_READY) {
         look->stood_ns = 0;

@@ -514,8 +514,8 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
         knit_lane_wake_callers(lane);
-        bool may_help =
-            lane->options.steal || knit_lane_is_vacant(lane, (uint32_t)(look - served->look));
+        bool may_help = lane->options.steal ||
+                        knit_board_is_vacant(&lane->options.board, (uint32_t)(look - served->look));
         if (may_help && knit_look_peek(look))
             knit_lane_ring_sibling(lane);
         knit_lane_leave(lane);

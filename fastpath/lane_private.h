@@ -178,15 +178,6 @@ void knit_lane_return(struct knit_lane *lane);
 
 void knit_lane_condemn(struct knit_lane *lane, struct knit_served *served, const char *reason);
 
-/* Has that lane no worker? Anybody may take what lies there, then. */
-static inline bool knit_lane_is_vacant(const struct knit_lane *lane, uint32_t index)
-{
-    /* relaxed: a worker that comes just now looks into its rings by itself. */
-    uint32_t park =
-        atomic_load_explicit(&lane->options.board.park[index].value, memory_order_relaxed);
-    return knit_park_state(park) == KNIT_PARK_VACANT;
-}
-
 /* Nothing may be claimed of it. */
 static inline bool knit_served_is_shut(const struct knit_served *served)
 {

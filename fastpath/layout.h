@@ -201,6 +201,14 @@ struct knit_board_view {
     struct knit_busy_line *busy; /* [lanes] */
 };
 
+/* Has that lane no worker? Anybody may take what lies there, then. */
+static inline bool knit_board_is_vacant(const struct knit_board_view *board, uint32_t lane)
+{
+    /* relaxed: a worker that comes just now looks into its rings by itself. */
+    uint32_t park = atomic_load_explicit(&board->park[lane].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_VACANT;
+}
+
 /* What the host thinks of a task. Workers read it before each call, and lift WATCHED when a call of
  * the task has ended well; all else is the host's to write. */
 enum knit_mark {

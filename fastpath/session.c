@@ -361,8 +361,7 @@ static bool ring_other(struct knit_session *session, uint32_t except)
 
 static bool wants_help(struct knit_session *session, uint32_t index)
 {
-    uint32_t park = atomic_load_explicit(&session->board.park[index].value, memory_order_relaxed);
-    if (knit_park_state(park) == KNIT_PARK_VACANT)
+    if (knit_board_is_vacant(&session->board, index))
         return true;
     return session->options.steal && session->queued[index] >= 2 &&
            ++session->crowded % CROWDED_FLUSHES == 0;
@@ -387,16 +386,18 @@ void knit_session_flush(struct knit_session *session)
         (void)ring_other(session, NO_SLOT);
 }
 
-/* Before sleeping: a call of ours that nobody took, though its worker is awake, may sit behind a
+/* Before sleeping: a call of ours that nobody took, though somebody awake should, may sit behind a
  * long task. Its own lane is no help even when it is announced as parked: its worker may have seen
  * the call in its last look already, take another one first, and stay with that. */
 static void ring_for_unclaimed(struct knit_session *session)
 {
-    if (!session->options.steal || session->geometry.lanes == 1)
+    if (session->geometry.lanes == 1)
         return;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         uint32_t newest = session->lanes[i].newest;
         if (session->queued[i] == 0 || newest == NO_SLOT)
+            continue;
+        if (!session->options.steal && !knit_board_is_vacant(&session->board, i))
             continue;
         /* relaxed: a hint. */
         uint64_t claim = atomic_load_explicit(&session->reply.claim[newest], memory_order_relaxed);

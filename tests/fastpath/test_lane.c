@@ -143,6 +143,11 @@ static bool is_parked(const struct lanes *lanes, uint32_t index)
                &lanes->board.park[index].value, memory_order_relaxed)) == KNIT_PARK_PARKED;
 }
 
+static uint32_t at_gate(const struct lanes *lanes)
+{
+    return atomic_load_explicit(&lanes->at_gate, memory_order_seq_cst);
+}
+
 static void who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind(void **state)
 {
     (void)state;
@@ -159,11 +164,46 @@ static void who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind(vo
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
-    assert_true(
-        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst) == 2, 20000));
+    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == 2, 20000));
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     assert_true(KNIT_WAIT_UNTIL(
         knit_session_collect(session, outcomes, 2) == 0 && knit_session_in_flight(session) == 0,
+        20000));
+    lanes_fini(&lanes);
+}
+
+/* A task that was always short does not end: its worker rang nobody before it began. Whoever waits
+ * for what lies behind does. */
+static void who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
+{
+    enum { LEARN = 64 };
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 3, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
+    struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
+    struct knit_session_outcome outcome;
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    for (uint32_t i = 0; i < LEARN; i++) {
+        gate.lane = i % 2;
+        uint32_t slot = publish(session, &gate);
+        knit_session_flush(session);
+        assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(session, slot, &outcome), 20000));
+    }
+    atomic_store_explicit(&lanes.gate, 0, memory_order_release);
+    assert_true(KNIT_WAIT_UNTIL(is_parked(&lanes, 0) && is_parked(&lanes, 1), 20000));
+    gate.lane = 2;
+    (void)publish(session, &gate);
+    (void)publish(session, &gate);
+    knit_session_flush(session);
+    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == LEARN + 1, 20000));
+    (void)knit_session_arm(session);
+    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == LEARN + 2, 20000));
+    atomic_store_explicit(&lanes.gate, 1, memory_order_release);
+    assert_true(KNIT_WAIT_UNTIL(
+        knit_session_collect(session, &outcome, 1) == 0 && knit_session_in_flight(session) == 0,
         20000));
     lanes_fini(&lanes);
 }
@@ -492,6 +532,7 @@ int main(void)
         cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
         cmocka_unit_test(nobody_fills_a_lane_without_a_worker_for_himself),
         cmocka_unit_test(who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind),
+        cmocka_unit_test(who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
         cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
