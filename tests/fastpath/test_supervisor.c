@@ -79,16 +79,19 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
     struct pools pools;
     struct pools_outcome running = {0}, queued[32] = {0};
     uint64_t killed_ns, told_ns;
+    pid_t victim;
 
     pools_init(&pools, workers);
     pools.options.steal = steal;
     assert_int_equal(pools_open(&pools), 0);
     pools_start_number(&pools, "hold", 1, &running);
     assert_true(KNIT_WAIT_UNTIL(runs(&pools, 1) == 1, 10000));
+    /* Before others are busy too. */
+    victim = pid_of(&pools, busy_lane(&pools));
     for (int i = 0; i < 32; i++)
         pools_start_number(&pools, "count", i + 2, &queued[i]);
     killed_ns = knit_clock_ns();
-    assert_int_equal(kill(pid_of(&pools, busy_lane(&pools)), SIGKILL), 0);
+    assert_int_equal(kill(victim, SIGKILL), 0);
     pools_wait(&pools, &running);
     told_ns = knit_clock_ns();
     assert_int_equal(running.code, KNIT_WORKER_DIED);
