@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nobody sleeps beside work, an answer or room that came for it. Method: whoever goes to sleep is
+ * stalled before each of its atomic accesses, and asleep, while the other side does all that should
+ * wake it; then the same with the two sides exchanged; each with stores seen at once and as late as
+ * x86 allows. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "tests/fastpath/steps.h"
+#include "tests/fastpath/steps_world.h"
+
+#define ARENA 8192u
+#define MANY  1000u /* accesses of one act: more than any has */
+
+static struct world world;
+
+/* Who sleeps, who wakes, and what must not be after both. */
+struct pair {
+    struct world_shape shape;
+    void (*begin)(void);
+    steps_act *sleeps, *wakes;
+    unsigned sleeper, waker; /* parties */
+    void (*judge)(void);
+};
+
+static const struct pair *pair;
+
+static void sleeper_acts(void *arg)
+{
+    (void)steps_as(pair->sleeper, pair->sleeps, arg);
+}
+
+static void waker_acts(void *arg)
+{
+    (void)steps_as(pair->waker, pair->wakes, arg);
+}
+
+static void stall_one(bool is_sleeper)
+{
+    uint64_t at = 0;
+    do {
+        world_init(&world, &pair->shape);
+        pair->begin();
+        steps_stall(at, is_sleeper ? waker_acts : sleeper_acts, &world);
+        if (is_sleeper)
+            sleeper_acts(&world);
+        else
+            waker_acts(&world);
+        if (steps_was_stalled())
+            pair->judge();
+        /* A host wakes once more for one who may have died before its wake. */
+        if (pair->waker != WORLD_HOST)
+            assert_int_equal(steps_vain_wakes(), 0);
+        world_fini(&world);
+    } while (steps_was_stalled() && at++ < MANY);
+    assert_true(at > 0 && at < MANY);
+}
+
+static void stall_both(struct pair which)
+{
+    for (int lazy = 0; lazy < 2; lazy++) {
+        which.shape.lazy = lazy == 1;
+        pair = &which;
+        stall_one(true);
+        stall_one(false);
+    }
+}
+
+static const struct world_shape stealing = {
+    .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
+static const struct world_shape not_stealing = {.slots = WORLD_SLOTS, .arena_bytes = ARENA};
+
+/* ---- callers ---- */
+
+static void caller_waits(void *arg)
+{
+    struct world *in = arg;
+    world_collect(in);
+    if (knit_session_in_flight(in->session) > 0)
+        assert_int_equal(knit_session_wait(in->session, KNIT_SLOT_ANY, 0), 0);
+}
+
+static void caller_waits_for_the_last(void *arg)
+{
+    struct world *in = arg;
+    const struct world_call *call = &in->call[in->calls - 1];
+    world_collect(in);
+    if (!call->is_over)
+        assert_int_equal(knit_session_wait(in->session, call->slot, 0), 0);
+}
+
+static void caller_arms(void *arg)
+{
+    struct world *in = arg;
+    knit_session_disarm(in->session);
+    world_collect(in);
+    if (knit_session_in_flight(in->session) > 0)
+        (void)knit_session_arm(in->session);
+}
+
+static bool caller_sleeps(void)
+{
+    struct pollfd bell = {.fd = world.side->bell_fd, .events = POLLIN};
+    return steps_is_asleep(WORLD_CALLER) ||
+           (knit_session_is_armed(world.session) && poll(&bell, 1, 0) == 0);
+}
+
+static void caller_was_told(void)
+{
+    for (uint32_t i = 0; i < world.calls; i++) {
+        if (pair->sleeps != caller_waits_for_the_last || i == world.calls - 1)
+            assert_false(caller_sleeps() && world_is_answered(&world, i));
+    }
+    world_ends(&world);
+}
+
+static void worker_answers(void *arg)
+{
+    while (world_take(arg, 0, 0))
+        ;
+    knit_lane_wake_callers(((struct world *)arg)->lanes.worker[0]);
+}
+
+/* The sibling answers in between, so that the worker comes with a sleep that is over. */
+static void caller_waits_twice(void *arg)
+{
+    struct world *in = arg;
+    if (knit_session_in_flight(in->session) == 0)
+        return;
+    if (!steps_as(WORLD_CALLER, caller_waits, arg) && world_take(in, 1, 1))
+        knit_lane_wake_callers(in->lanes.worker[1]);
+    if (!steps_is_asleep(WORLD_CALLER))
+        (void)steps_as(WORLD_CALLER, caller_waits, arg);
+}
+
+/* One sleep and its end before, as every arm but the first has. */
+static void slept_before(void)
+{
+    assert_true(world_publish(&world, 0));
+    (void)steps_as(WORLD_CALLER, pair->sleeps == caller_arms ? caller_arms : caller_waits, &world);
+    assert_true(caller_sleeps());
+    (void)steps_as(WORLD_WORKER, worker_answers, &world);
+    assert_false(caller_sleeps());
+    knit_session_disarm(world.session);
+    world_collect(&world);
+    assert_int_equal(knit_session_in_flight(world.session), 0);
+    assert_true(world_publish(&world, 1));
+    assert_true(world_publish(&world, 0));
+    knit_session_flush(world.session);
+}
+
+static void a_caller_is_told_of_every_answer(void **state)
+{
+    steps_act *const sleeps[] = {
+        caller_waits, caller_waits_for_the_last, caller_arms, caller_waits_twice};
+    (void)state;
+    for (size_t i = 0; i < sizeof sleeps / sizeof sleeps[0]; i++)
+        stall_both((struct pair){stealing, slept_before, sleeps[i], worker_answers, WORLD_CALLER,
+            WORLD_WORKER, caller_was_told});
+}
+
+/* What it has answered does not wait for what may take long. */
+static void a_caller_is_told_before_a_long_call_begins(void **state)
+{
+    (void)state;
+    world_init(&world, &stealing);
+    assert_true(world_publish(&world, 0));
+    assert_false(steps_as(WORLD_CALLER, caller_waits_for_the_last, &world));
+    assert_true(world_publish(&world, 0));
+    assert_true(world_take(&world, 0, 0));
+    assert_true(steps_is_asleep(WORLD_CALLER));
+    world.lanes.worker[0]->mean_ns[LANES_COUNT] = 1000000;
+    assert_true(world_take(&world, 0, 0));
+    assert_false(steps_is_asleep(WORLD_CALLER));
+    world_ends(&world);
+    world_fini(&world);
+}
+
+/* `waiting` and `rung` come round. */
+static void sleeps_are_told_apart_where_their_numbers_wrap(void **state)
+{
+    const struct pair told = {.sleeps = caller_waits};
+    struct knit_session_options options = {.bell_fd = -1, .payload_max_bytes = ARENA};
+    (void)state;
+    pair = &told;
+    world_init(&world, &stealing);
+    (void)knit_session_free(world.session);
+    world.rung = 0xfffffff9u;
+    atomic_store_explicit(world.side->reply.rung, world.rung, memory_order_relaxed);
+    assert_int_equal(knit_session_new(&world.side->geometry, &world.side->request,
+                         &world.side->reply, &world.lanes.board, &options, &world.session),
+        0);
+    world.side->session = world.session;
+    for (int i = 0; i < 10; i++) {
+        assert_true(world_publish(&world, 0));
+        assert_false(steps_as(WORLD_CALLER, caller_waits, &world));
+        (void)steps_as(WORLD_WORKER, worker_answers, &world);
+        assert_false(steps_is_asleep(WORLD_CALLER));
+        world_collect(&world);
+    }
+    world_ends(&world);
+    world_fini(&world);
+}
+
+/* ---- the host in place of a dead worker ---- */
+
+static void host_answers(void *arg)
+{
+    struct world *in = arg;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = WORLD_DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &in->died,
+        .special = &in->died};
+    (void)knit_recovery_answer(&in->view, &death);
+}
+
+static void two_are_a_dead_ones(void)
+{
+    world.may_fail = true;
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(world_publish(&world, 0));
+        world_claim(&world, i, WORLD_DEAD);
+    }
+    knit_session_flush(world.session);
+}
+
+/* The last thing the dead one did was to answer: no news of it. */
+static void two_are_answered_by_a_dead_one(void)
+{
+    two_are_a_dead_ones();
+    for (uint32_t i = 0; i < 2; i++) {
+        struct knit_reply_cell *cell = &world.side->reply.reply[world.call[i].slot];
+        atomic_store_explicit(&cell->meta, knit_meta(0, 0, 0, sizeof(int)), memory_order_relaxed);
+        atomic_store_explicit(
+            &cell->word, knit_word(world.call[i].gen, KNIT_STATUS_ERROR, 0), memory_order_release);
+    }
+}
+
+static void a_caller_is_told_of_what_the_dead_left(void **state)
+{
+    steps_act *const sleeps[] = {caller_waits, caller_waits_for_the_last, caller_arms};
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof sleeps / sizeof sleeps[0]; i++)
+        stall_both((struct pair){stealing,
+            i % 2 == 0 ? two_are_a_dead_ones : two_are_answered_by_a_dead_one, sleeps[i / 2],
+            host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});
+}
+
+static void a_caller_is_woken_whom_the_dead_one_had_rung_for(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 2; how++) {
+        const struct pair told = {.sleeps = how == 0 ? caller_waits : caller_arms};
+        pair = &told;
+        world_init(&world, &stealing);
+        two_are_a_dead_ones();
+        (void)steps_as(WORLD_CALLER, pair->sleeps, &world);
+        assert_true(caller_sleeps());
+        atomic_store_explicit(world.side->reply.rung,
+            atomic_load_explicit(world.side->request.waiting, memory_order_relaxed),
+            memory_order_relaxed);
+        (void)steps_as(WORLD_HOST, host_answers, &world);
+        assert_false(caller_sleeps());
+        world_ends(&world);
+        world_fini(&world);
+    }
+}
+
+/* ---- workers ---- */
+
+static void worker_turns(void *arg)
+{
+    for (int i = 0; i < 3; i++)
+        (void)knit_lane_turn(((struct world *)arg)->lanes.worker[0]);
+}
+
+static void sibling_turns(void *arg)
+{
+    for (int i = 0; i < 3; i++)
+        (void)knit_lane_turn(((struct world *)arg)->lanes.worker[1]);
+}
+
+static void calls_lane_0(void *arg)
+{
+    assert_true(world_publish(arg, 0));
+    knit_session_flush(((struct world *)arg)->session);
+}
+
+static void calls_lane_1(void *arg)
+{
+    assert_true(world_publish(arg, 1));
+    knit_session_flush(((struct world *)arg)->session);
+}
+
+static void calls_lane_1_and_sleeps(void *arg)
+{
+    calls_lane_1(arg);
+    caller_arms(arg);
+}
+
+static void worker_does_not_sleep_beside_work(void)
+{
+    assert_false(steps_is_asleep(WORLD_WORKER) && world_has_ready(&world, 0));
+    assert_false(steps_is_asleep(WORLD_WORKER) && world_has_ready(&world, 1));
+    world_ends(&world);
+}
+
+/* The worker has slept, was rung, and answered. */
+static void worker_slept_before(void)
+{
+    assert_false(steps_as(WORLD_WORKER, worker_turns, &world));
+    (void)steps_as(WORLD_CALLER, calls_lane_0, &world);
+    assert_false(steps_is_asleep(WORLD_WORKER));
+    assert_true(world_take(&world, 0, 0));
+    world_collect(&world);
+}
+
+static void a_worker_is_told_of_calls_in_its_lane(void **state)
+{
+    (void)state;
+    stall_both((struct pair){not_stealing, worker_slept_before, worker_turns, calls_lane_0,
+        WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_work});
+    stall_both((struct pair){stealing, worker_slept_before, worker_turns, calls_lane_0,
+        WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_work});
+}
+
+static void one_flush_rings_every_lane_that_was_published_to(void **state)
+{
+    (void)state;
+    world_init(&world, &not_stealing);
+    assert_false(steps_as(WORLD_WORKER, worker_turns, &world));
+    assert_false(steps_as(WORLD_SIBLING, sibling_turns, &world));
+    assert_true(world_publish(&world, 0));
+    assert_true(world_publish(&world, 1));
+    knit_session_flush(world.session);
+    assert_false(steps_is_asleep(WORLD_WORKER) || steps_is_asleep(WORLD_SIBLING));
+    world_ends(&world);
+    world_fini(&world);
+}
+
+static void host_vacates(void *arg)
+{
+    struct world *in = arg;
+    knit_recovery_vacate(&in->lanes.board, &in->lanes.pool, WORLD_LANES, 1);
+}
+
+static void lane_1_is_vacant(void)
+{
+    host_vacates(&world);
+    worker_slept_before();
+}
+
+static void one_lies_in_lane_1(void)
+{
+    worker_slept_before();
+    calls_lane_1(&world);
+}
+
+static void a_worker_is_told_of_calls_in_a_lane_without_one(void **state)
+{
+    (void)state;
+    stall_both((struct pair){not_stealing, lane_1_is_vacant, worker_turns, calls_lane_1,
+        WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_work});
+    stall_both((struct pair){not_stealing, one_lies_in_lane_1, worker_turns, host_vacates,
+        WORLD_WORKER, WORLD_HOST, worker_does_not_sleep_beside_work});
+}
+
+/* Lane 1 has a worker, which is stopped. */
+static void a_worker_is_told_of_calls_behind_one_that_is_stopped(void **state)
+{
+    (void)state;
+    stall_both((struct pair){stealing, worker_slept_before, worker_turns, calls_lane_1_and_sleeps,
+        WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_work});
+}
+
+static void worker_begins_a_long_call(void *arg)
+{
+    assert_true(world_take(arg, 0, 0));
+}
+
+static void calls_lane_0_twice(void *arg)
+{
+    calls_lane_0(arg);
+    calls_lane_0(arg);
+}
+
+/* Its own worker is awake, so the caller rings nobody. */
+static void worker_begins_the_first_of_two(void *arg)
+{
+    (void)steps_as(WORLD_CALLER, calls_lane_0_twice, arg);
+    worker_begins_a_long_call(arg);
+}
+
+static void nothing_was_before(void)
+{
+}
+
+/* The worker stays with the call it took, for all that the sibling can know. */
+static void sibling_does_not_sleep_beside_work(void)
+{
+    assert_false(steps_is_asleep(WORLD_SIBLING) && world_has_ready(&world, 0));
+    world_ends(&world);
+}
+
+static void a_sibling_is_told_of_calls_behind_a_long_one(void **state)
+{
+    (void)state;
+    stall_both(
+        (struct pair){stealing, nothing_was_before, sibling_turns, worker_begins_the_first_of_two,
+            WORLD_SIBLING, WORLD_WORKER, sibling_does_not_sleep_beside_work});
+}
+
+static void arms_beside_a_sleeping_sibling(void *arg)
+{
+    (void)steps_as(WORLD_CALLER, caller_arms, arg);
+    assert_false(steps_is_asleep(WORLD_SIBLING) && world_has_ready(&world, 0));
+}
+
+static uint64_t stalled_again;
+
+static void calls_and_stalls_again(void *arg)
+{
+    (void)steps_as(WORLD_CALLER, calls_lane_0, arg);
+    steps_stall_again(stalled_again, arms_beside_a_sleeping_sibling, arg);
+}
+
+/* A worker that is stopped on its way to sleep may be announced as parked: its lane's calls need
+ * another one's bell. */
+static void a_caller_rings_a_sibling_for_a_worker_that_is_stopped(void **state)
+{
+    (void)state;
+    for (stalled_again = 0; stalled_again < 40; stalled_again++) {
+        uint64_t at = 0;
+        do {
+            world_init(&world, &stealing);
+            assert_false(steps_as(WORLD_SIBLING, sibling_turns, &world));
+            steps_stall(at, calls_and_stalls_again, &world);
+            (void)steps_as(WORLD_WORKER, worker_turns, &world);
+            world_fini(&world);
+        } while (steps_was_stalled() && at++ < 60);
+        assert_true(at > 10);
+    }
+}
+
+/* ---- room ---- */
+
+static void worker_answers_or_keeps(void *arg)
+{
+    (void)world_take(arg, 0, 0);
+    worker_turns(arg);
+}
+
+static void caller_releases(void *arg)
+{
+    knit_session_release(world.session, world.call[0].slot);
+    (void)arg;
+}
+
+static void arena_is_full(void)
+{
+    world.holds = true;
+    world.len = 3000;
+    for (int i = 0; i < 3; i++) {
+        assert_true(world_publish(&world, 0));
+        if (i < 2)
+            assert_true(world_take(&world, 0, 0));
+        world_collect(&world);
+    }
+}
+
+static void worker_does_not_sleep_beside_room(void)
+{
+    assert_false(steps_is_asleep(WORLD_WORKER) && world.lanes.worker[0]->served[0]->kept.any);
+    world_ends(&world);
+}
+
+static void a_worker_is_told_of_room_for_a_result_it_kept(void **state)
+{
+    (void)state;
+    stall_both((struct pair){not_stealing, arena_is_full, worker_answers_or_keeps, caller_releases,
+        WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_room});
+}
+
+/* ---- who comes and goes ---- */
+
+static void host_stops_it(void *arg)
+{
+    knit_lane_stop(((struct world *)arg)->lanes.worker[0]);
+}
+
+static void host_detaches_another(void *arg)
+{
+    assert_int_equal(knit_lane_detach(((struct world *)arg)->lanes.worker[0], 77), 0);
+}
+
+static void worker_is_awake(void)
+{
+    assert_false(steps_is_asleep(WORLD_WORKER));
+}
+
+static void a_worker_is_told_to_leave_and_to_let_go(void **state)
+{
+    const struct pair letting_go = {not_stealing, worker_slept_before, worker_turns,
+        host_detaches_another, WORLD_WORKER, WORLD_HOST, worker_is_awake};
+    (void)state;
+    stall_both((struct pair){not_stealing, worker_slept_before, worker_turns, host_stops_it,
+        WORLD_WORKER, WORLD_HOST, worker_is_awake});
+    /* The host holds a mutex in some of its steps, so it is not stalled. A worker that has let go
+     * turns again, and sleeps. */
+    pair = &letting_go;
+    uint64_t at = 0;
+    do {
+        world_init(&world, &pair->shape);
+        pair->begin();
+        steps_stall(at, waker_acts, &world);
+        sleeper_acts(&world);
+        assert_true(!steps_was_stalled() || !steps_is_asleep(WORLD_WORKER) ||
+                    atomic_load_explicit(&world.lanes.detached, memory_order_relaxed) == 1);
+        world_fini(&world);
+    } while (steps_was_stalled() && at++ < MANY);
+    assert_true(at > 10 && at < MANY);
+}
+
+static bool had_run;
+
+static void host_detaches_during_the_call(void *arg)
+{
+    had_run = atomic_load_explicit(&world.executions[0], memory_order_relaxed) != 0;
+    (void)steps_as(WORLD_HOST, host_detaches_another, arg);
+}
+
+static void a_session_leaves_while_a_call_runs_whenever_it_is_told(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    do {
+        world_init(&world, &not_stealing);
+        assert_true(world_publish(&world, 0));
+        steps_stall(at, host_detaches_during_the_call, &world);
+        (void)steps_as(WORLD_WORKER, worker_begins_a_long_call, &world);
+        /* Told before the task began, it has left before the task has ended. */
+        if (steps_was_stalled() && !had_run)
+            assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
+        assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
+        if (steps_was_stalled())
+            assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
+        world_ends(&world);
+        world_fini(&world);
+    } while (steps_was_stalled() && at++ < MANY);
+    assert_true(at > 10 && at < MANY);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_caller_is_told_of_every_answer),
+        cmocka_unit_test(a_caller_is_told_before_a_long_call_begins),
+        cmocka_unit_test(sleeps_are_told_apart_where_their_numbers_wrap),
+        cmocka_unit_test(a_caller_is_told_of_what_the_dead_left),
+        cmocka_unit_test(a_caller_is_woken_whom_the_dead_one_had_rung_for),
+        cmocka_unit_test(a_worker_is_told_of_calls_in_its_lane),
+        cmocka_unit_test(one_flush_rings_every_lane_that_was_published_to),
+        cmocka_unit_test(a_worker_is_told_of_calls_in_a_lane_without_one),
+        cmocka_unit_test(a_worker_is_told_of_calls_behind_one_that_is_stopped),
+        cmocka_unit_test(a_sibling_is_told_of_calls_behind_a_long_one),
+        cmocka_unit_test(a_caller_rings_a_sibling_for_a_worker_that_is_stopped),
+        cmocka_unit_test(a_worker_is_told_of_room_for_a_result_it_kept),
+        cmocka_unit_test(a_worker_is_told_to_leave_and_to_let_go),
+        cmocka_unit_test(a_session_leaves_while_a_call_runs_whenever_it_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
