@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A caller that changes its request segment while a worker reads it gains nothing: what was checked
+ * is what is used, a turn ends, and what the worker writes stays within the protocol. Method: the
+ * worker is stalled before each of its atomic accesses, and meanwhile the caller lies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/fastpath/steps.h"
+#include "tests/fastpath/steps_world.h"
+
+#define ARENA 65536u
+#define MANY  1000u /* accesses of one act: more than any has */
+
+static struct world world;
+
+static const struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
+
+static struct knit_request_cell *cell_at(uint64_t position)
+{
+    return &world.side->request.ring[position];
+}
+
+static void write_ctrl(uint64_t position, uint64_t gen, uint32_t slot)
+{
+    atomic_store_explicit(&cell_at(position)->ctrl,
+        knit_ctrl(gen, slot, knit_tag(position, world.side->geometry.cells)), memory_order_release);
+}
+
+static uint32_t faults(void)
+{
+    return atomic_exchange_explicit(&world.lanes.faults, 0, memory_order_relaxed);
+}
+
+static void worker_takes_one(void *arg)
+{
+    (void)world_take(arg, 0, 0);
+}
+
+/* ---- lies about one call ---- */
+
+static void names_another_slot(void *arg)
+{
+    (void)arg;
+    write_ctrl(0, 1, world.call[0].slot + 1);
+}
+
+static void names_no_slot(void *arg)
+{
+    (void)arg;
+    write_ctrl(0, 1, world.side->geometry.slots);
+}
+
+static void skips_a_generation(void *arg)
+{
+    (void)arg;
+    write_ctrl(0, 2, world.call[0].slot);
+}
+
+static void says_it_is_longer(void *arg)
+{
+    (void)arg;
+    atomic_store_explicit(
+        &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, 0, UINT32_MAX), memory_order_relaxed);
+}
+
+static void says_it_lies_elsewhere(void *arg)
+{
+    (void)arg;
+    atomic_store_explicit(&cell_at(0)->body[0], UINT64_MAX - 3, memory_order_relaxed);
+    atomic_store_explicit(
+        &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, KNIT_CELL_IN_ARENA, 8), memory_order_relaxed);
+}
+
+static void call_once(void)
+{
+    struct knit_session_call call = {
+        .task = LANES_ECHO, .lane = 0, .payload = "argument", .len = 8};
+    assert_int_equal(knit_session_publish(world.session, &call, &world.call[0].slot), 0);
+}
+
+static void what_was_checked_is_what_is_used(void **state)
+{
+    steps_act *const lies[] = {names_another_slot, names_no_slot, skips_a_generation,
+        says_it_is_longer, says_it_lies_elsewhere};
+    (void)state;
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        uint64_t at = 0;
+        do {
+            const struct knit_job *job;
+            world_init(&world, &shape);
+            call_once();
+            steps_stall(at, lies[i], &world);
+            (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
+            /* Condemned, or run as it was published. */
+            job = &world.lanes.worker[0]->job;
+            if (faults() == 0)
+                assert_true(job->gen == 1 && job->len == 8);
+            world_fini(&world);
+        } while (steps_was_stalled() && at++ < MANY);
+        assert_true(at > 10 && at < MANY);
+    }
+}
+
+/* ---- lies without end ---- */
+
+static uint32_t turned;
+
+static void turns_the_cell_over(void *arg)
+{
+    write_ctrl(0, 1, world.side->geometry.slots + turned % 2);
+    /* Every cell of a ring is looked at once, with a handful of accesses. */
+    assert_true(++turned < 10 * world.side->geometry.cells);
+    steps_stall_again(0, turns_the_cell_over, arg);
+}
+
+static void a_cell_that_is_turned_over_all_the_time_costs_a_turn(void **state)
+{
+    (void)state;
+    turned = 0;
+    world_init(&world, &shape);
+    turns_the_cell_over(&world);
+    steps_stall(0, turns_the_cell_over, &world);
+    (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
+    assert_true(turned > world.side->geometry.cells);
+    assert_int_equal(faults(), 0);
+    world_fini(&world);
+}
+
+/* ---- lies about the order of calls ---- */
+
+static void a_slot_is_not_claimed_before_its_last_call_is_answered(void **state)
+{
+    (void)state;
+    world_init(&world, &shape);
+    assert_true(world_publish(&world, 0));
+    world_claim(&world, 0, WORLD_DEAD);
+    write_ctrl(1, 2, world.call[0].slot);
+    assert_false(world_take(&world, 0, 0));
+    assert_int_equal(faults(), 1);
+    assert_int_equal(
+        atomic_load_explicit(&world.side->reply.claim[world.call[0].slot], memory_order_relaxed),
+        knit_claim(1, WORLD_DEAD));
+    world_fini(&world);
+}
+
+static void what_flags_nobody_knows_is_condemned(void **state)
+{
+    (void)state;
+    for (uint32_t flag = 2; flag < 0x100; flag <<= 1) {
+        world_init(&world, &shape);
+        atomic_store_explicit(
+            &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, flag, 1), memory_order_relaxed);
+        write_ctrl(0, 1, 0);
+        assert_false(world_take(&world, 0, 0));
+        assert_int_equal(faults(), 1);
+        world_fini(&world);
+    }
+}
+
+/* ---- bounds ---- */
+
+static bool is_taken(uint64_t offset, uint32_t len)
+{
+    world_init(&world, &shape);
+    atomic_store_explicit(
+        &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, KNIT_CELL_IN_ARENA, len), memory_order_relaxed);
+    atomic_store_explicit(&cell_at(0)->body[0], offset, memory_order_relaxed);
+    write_ctrl(0, 1, 0);
+    bool got = world_take(&world, 0, 0);
+    assert_int_equal(faults(), got ? 0 : 1);
+    world_fini(&world);
+    return got;
+}
+
+static void an_argument_lies_within_the_arena_to_the_last_byte(void **state)
+{
+    (void)state;
+    assert_true(is_taken(0, ARENA));
+    assert_true(is_taken(ARENA - 1, 1));
+    assert_true(is_taken(ARENA - 200, 200));
+    assert_true(is_taken(ARENA, 0));
+    assert_false(is_taken(0, ARENA + 1));
+    assert_false(is_taken(ARENA - 1, 2));
+    assert_false(is_taken(ARENA - 200, 201));
+    assert_false(is_taken(ARENA, 1));
+    assert_false(is_taken(ARENA + 1, 0));
+    assert_false(is_taken(UINT64_MAX, 1));
+}
+
+/* ---- arguments ---- */
+
+/* Of sessions in turn, the first is trusted and the second is not. */
+static void a_strangers_argument_is_copied_out_of_its_arena(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    struct knit_session_outcome outcome;
+    static unsigned char bytes[500];
+    steps_init(NULL, NULL);
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *const sides[] = {
+        lanes_add_session(&lanes, 4, ARENA, 0), lanes_add_session(&lanes, 4, ARENA, 0)};
+    lanes_add_worker(&lanes, 0, 5);
+    for (int i = 0; i < 2; i++) {
+        struct knit_session_call call = {
+            .task = LANES_ECHO, .lane = 0, .payload = bytes, .len = sizeof bytes};
+        uint32_t slot;
+        assert_int_equal(knit_session_publish(sides[i]->session, &call, &slot), 0);
+        (void)knit_lane_turn(lanes.worker[0]);
+        const unsigned char *payload = lanes.worker[0]->job.payload;
+        const unsigned char *arena = sides[i]->request.arena;
+        assert_int_equal(payload >= arena && payload < arena + ARENA, i == 0);
+        assert_true(knit_session_collect_slot(sides[i]->session, slot, &outcome));
+    }
+    lanes_fini(&lanes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_checked_is_what_is_used),
+        cmocka_unit_test(a_cell_that_is_turned_over_all_the_time_costs_a_turn),
+        cmocka_unit_test(a_slot_is_not_claimed_before_its_last_call_is_answered),
+        cmocka_unit_test(what_flags_nobody_knows_is_condemned),
+        cmocka_unit_test(an_argument_lies_within_the_arena_to_the_last_byte),
+        cmocka_unit_test(a_strangers_argument_is_copied_out_of_its_arena),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
