@@ -136,10 +136,12 @@ static void run(void *arg, struct knit_job *job)
             (void)knit_bell_wait(&lanes->gate, 0, knit_clock_ns() + 1000000);
         break;
     case LANES_ROOM: {
+        (void)knit_lane_room(runner->lane, job, job->len);
         void *room = knit_lane_room(runner->lane, job, job->len + 100);
         if (room != NULL) {
-            memcpy(room, job->payload, job->len);
-            job->result = room;
+            unsigned char *within = (unsigned char *)room + LANES_ROOM_SKIPS;
+            memcpy(within, job->payload, job->len);
+            job->result = within;
         }
         break;
     }

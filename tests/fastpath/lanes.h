@@ -22,9 +22,10 @@ enum lanes_task {
     LANES_COUNT, /* the argument is a u32 index: executions[index] rises, and it comes back */
     LANES_SPIN,  /* the argument is a u32 of microseconds to be busy */
     LANES_GATE,  /* waits until lanes.gate opens */
-    LANES_ROOM,  /* as ECHO, but written into room in the arena */
+    LANES_ROOM,  /* as ECHO, but within the second room in the arena that it asks for */
 };
 
+#define LANES_ROOM_SKIPS   32u /* of the room, before what LANES_ROOM writes */
 #define LANES_WORKERS_MAX  16u
 #define LANES_SESSIONS_MAX 8u
 

@@ -279,6 +279,51 @@ static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void *
     lanes_fini(&leaving.lanes);
 }
 
+/* Its own worker may be just about to take it. */
+static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 2, true, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    lanes_add_worker(&lanes, 1, 6);
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_outcome outcome;
+    echo.lane = 0;
+    uint32_t slot = publish(session, &echo);
+    (void)knit_lane_turn(lanes.worker[1]);
+    assert_false(knit_session_collect_slot(session, slot, &outcome));
+    (void)knit_lane_turn(lanes.worker[1]);
+    assert_true(knit_session_collect_slot(session, slot, &outcome));
+    lanes_fini(&lanes);
+}
+
+static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    uint32_t slot = publish(side->session, &echo);
+    (void)knit_lane_turn(lanes.worker[0]);
+    struct knit_lane *lane = lanes.worker[0];
+    _Atomic uint32_t *state_of = &side->reply.state->state;
+    /* As if it ran still. */
+    lane->current = lane->served[0];
+    assert_false(knit_lane_aborted(lane, &lane->job));
+    knit_session_abort(side->session, slot);
+    assert_true(knit_lane_aborted(lane, &lane->job));
+    lane->job.gen++;
+    assert_false(knit_lane_aborted(lane, &lane->job));
+    atomic_store_explicit(state_of, KNIT_STATE_CLOSED, memory_order_relaxed);
+    assert_true(knit_lane_aborted(lane, &lane->job));
+    lane->current = NULL;
+    lanes_fini(&lanes);
+}
+
 /* ---- news ---- */
 
 /* As many as it takes for the laps of news to come round unread. */
@@ -534,6 +579,8 @@ int main(void)
         cmocka_unit_test(who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind),
         cmocka_unit_test(who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
+        cmocka_unit_test(a_living_workers_call_is_stolen_at_the_second_look),
+        cmocka_unit_test(a_job_is_aborted_by_its_caller_and_with_its_session),
         cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
         cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),

@@ -124,6 +124,22 @@ static void the_deads_calls_are_answered_and_only_they(void **state)
     assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
 }
 
+static void every_slot_is_looked_at(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint32_t slots = fixture->view.geometry.slots;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &fixture->died,
+        .special = &fixture->special};
+
+    for (uint32_t i = 0; i < slots; i++)
+        claim(fixture, publish(fixture, i % 2), DEAD);
+    assert_int_equal(knit_recovery_count(&fixture->view, DEAD), slots);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), slots);
+}
+
 /* The dead had answered, and the slot was used again before its answer was looked at. */
 static void an_answer_is_never_put_back(void **state)
 {
@@ -159,6 +175,21 @@ static void one_call_gets_the_special_error(void **state)
     assert_int_equal(knit_recovery_answer(&fixture->view, &death), 2);
     assert_int_equal(collect(fixture, first), KNIT_WORKER_DIED);
     assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
+}
+
+static void nobody_rings_for_the_result_that_a_dead_one_kept(void **state)
+{
+    struct fixture *fixture = *state;
+    _Atomic uint32_t *starved = &fixture->view.reply.lane[0].starved;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &fixture->died,
+        .special = &fixture->special};
+
+    atomic_store_explicit(starved, 1, memory_order_relaxed);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+    assert_int_equal(atomic_load_explicit(starved, memory_order_relaxed), 0);
 }
 
 static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
@@ -242,8 +273,11 @@ int main(void)
         cmocka_unit_test(an_error_fits_a_cell_whatever_is_said),
         cmocka_unit_test_setup_teardown(
             the_deads_calls_are_answered_and_only_they, setup, teardown),
+        cmocka_unit_test_setup_teardown(every_slot_is_looked_at, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_is_never_put_back, setup, teardown),
         cmocka_unit_test_setup_teardown(one_call_gets_the_special_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            nobody_rings_for_the_result_that_a_dead_one_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(
             queued_calls_are_refused_and_claimed_ones_are_not, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_in_a_ring_ends_the_look, setup, teardown),

@@ -554,7 +554,8 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_init(&lanes, 1, false, 0);
     struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
-    static unsigned char bytes[20000];
+    /* Whole units, so that what a task skipped of its room is one more. */
+    static unsigned char bytes[312 * KNIT_ARENA_ALIGN];
     memset(bytes, 7, sizeof bytes);
     uint32_t slots[3];
     struct knit_session_outcome held[3], outcome;
@@ -567,13 +568,85 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_stop_worker(&lanes, 0);
     lanes_start_worker(&lanes, 0, 6);
     memset(bytes, 9, sizeof bytes);
+    call.task = LANES_ECHO;
     uint32_t slot;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     wait_for(session, slot, &outcome);
-    assert_int_equal(((const unsigned char *)held[0].payload)[19999], 7);
+    assert_int_equal(((const unsigned char *)held[0].payload)[sizeof bytes - 1], 7);
     assert_int_equal(((const unsigned char *)held[2].payload)[0], 7);
     assert_int_equal(((const unsigned char *)outcome.payload)[0], 9);
-    assert_ptr_equal(outcome.payload, held[1].payload);
+    assert_ptr_equal(outcome.payload, (const unsigned char *)held[1].payload - LANES_ROOM_SKIPS);
+    lanes_fini(&lanes);
+}
+
+/* What no honest pool writes: the call is broken, and nothing outside the segment is read. */
+static void an_answer_outside_of_its_arena_is_broken(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t lane, flags;
+        uint64_t block;
+        uint32_t len;
+        bool is_well;
+    } answers[] = {
+        {0, 0, 0, KNIT_INLINE_MAX, true},
+        {1, 0, 0, 0, true},
+        {0, 0, 0, KNIT_INLINE_MAX + 1, false},
+        {0, 0, 0, UINT32_MAX, false},
+        {2, 0, 0, 1, false},
+        {UINT16_MAX, 0, 0, 1, false},
+        {2, KNIT_CELL_IN_ARENA, 0, 1, false},
+        {1, KNIT_CELL_IN_ARENA, 0, 65536, true},
+        {1, KNIT_CELL_IN_ARENA, 65535, 1, true},
+        {1, KNIT_CELL_IN_ARENA, 0, 65537, false},
+        {1, KNIT_CELL_IN_ARENA, 65535, 2, false},
+        {1, KNIT_CELL_IN_ARENA, 65536, 1, false},
+        {1, KNIT_CELL_IN_ARENA, 65537, 0, false},
+        {1, KNIT_CELL_IN_ARENA, UINT64_MAX, 1, false},
+    };
+    struct lanes lanes;
+    lanes_init(&lanes, 2, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 1, 65536, 0);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_reply_cell *cell = &side->reply.reply[0];
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        uint32_t slot;
+        struct knit_session_outcome outcome;
+        assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
+        atomic_store_explicit(
+            &cell->meta, knit_meta(answers[i].lane, 0, 0, answers[i].len), memory_order_relaxed);
+        atomic_store_explicit(&cell->block, answers[i].block, memory_order_relaxed);
+        atomic_store_explicit(&cell->word, knit_word(i + 1, KNIT_STATUS_RESULT, answers[i].flags),
+            memory_order_release);
+        assert_true(knit_session_collect_slot(side->session, slot, &outcome));
+        assert_int_equal(
+            outcome.status, answers[i].is_well ? KNIT_STATUS_RESULT : KNIT_STATUS_BROKEN);
+        assert_int_equal(outcome.held, answers[i].is_well && answers[i].flags != 0);
+        if (outcome.held)
+            knit_session_release(side->session, slot);
+    }
+    lanes_fini(&lanes);
+}
+
+static void nothing_is_published_to_a_session_that_is_closed(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    uint32_t slot;
+    void *room, *late;
+    assert_int_equal(knit_session_reserve(side->session, 200, &room), 0);
+    atomic_store_explicit(&side->reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+    assert_int_equal(knit_session_publish(side->session, &call, &slot), KNIT_SESSION_E_CLOSED);
+    assert_int_equal(knit_session_reserve(side->session, 200, &late), KNIT_SESSION_E_CLOSED);
+    call.payload = room;
+    call.len = 200;
+    assert_int_equal(
+        knit_session_publish_reserved(side->session, &call, &slot), KNIT_SESSION_E_CLOSED);
+    knit_session_unreserve(side->session, room);
+    assert_int_equal(knit_session_slots_free(side->session), 4);
     lanes_fini(&lanes);
 }
 
@@ -618,6 +691,8 @@ int main(void)
         cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
         cmocka_unit_test(the_end_of_a_settled_call_is_told_to_who_asked_for_it),
         cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
+        cmocka_unit_test(an_answer_outside_of_its_arena_is_broken),
+        cmocka_unit_test(nothing_is_published_to_a_session_that_is_closed),
         cmocka_unit_test(a_lying_session_is_condemned_alone),
         cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),
         cmocka_unit_test(a_replacement_goes_on_behind_the_last_news),
