@@ -297,54 +297,58 @@ static size_t count_findings(const struct check *check)
     return count;
 }
 
-/* Sets *ret_check also when it fails, unless memory does; fini() takes it. */
-static int look_once(const struct knit_tool *tool, int pid, struct check **ret_check)
+/* NULL without memory; else what was looked at, whatever the status. fini() takes it. */
+static struct check *look_once(const struct knit_tool *tool, int pid, int *ret_status)
 {
     struct check *check = calloc(1, sizeof(*check));
     struct knit_inspect_report report;
-    int status;
 
-    *ret_check = check;
-    if (check == NULL)
-        return knit_tool_usage(tool, "not enough memory");
+    if (check == NULL) {
+        *ret_status = knit_tool_usage(tool, "not enough memory");
+        return NULL;
+    }
     check->tool = tool;
     check->pid = pid;
     check->board_fd = -1;
-    status = gather(check);
-    if (status == KNIT_TOOL_OK)
-        status = map_all(check);
-    if (status != KNIT_TOOL_OK)
-        return status;
+    *ret_status = gather(check);
+    if (*ret_status == KNIT_TOOL_OK)
+        *ret_status = map_all(check);
+    if (*ret_status != KNIT_TOOL_OK)
+        return check;
     report = (struct knit_inspect_report){add_finding, &check->findings};
     (void)knit_inspect_board(&check->board, check->lanes, &report);
     for (size_t i = 0; i < check->count; i++)
         look_at(&check->sessions[i]);
-    return KNIT_TOOL_OK;
+    return check;
+}
+
+/* Keeps of the second look what the first one found as well. */
+static void keep_what_stayed(struct check *second, struct check *first)
+{
+    static const struct findings none;
+
+    keep_common(&second->findings, &first->findings);
+    for (size_t i = 0; i < second->count; i++) {
+        struct checked_session *session = &second->sessions[i];
+        const struct checked_session *before = session_of(first, session->id);
+
+        keep_common(&session->findings, before != NULL ? &before->findings : &none);
+    }
 }
 
 /* As look_once(), and again should something seem broken. */
-static int look(const struct knit_tool *tool, int pid, struct check **ret_check)
+static struct check *look(const struct knit_tool *tool, int pid, int *ret_status)
 {
-    struct check *first;
-    int status = look_once(tool, pid, &first);
+    struct check *first = look_once(tool, pid, ret_status), *second;
 
-    *ret_check = first;
-    if (status != KNIT_TOOL_OK || count_findings(first) == 0)
-        return status;
+    if (first == NULL || *ret_status != KNIT_TOOL_OK || count_findings(first) == 0)
+        return first;
     (void)poll(NULL, 0, BETWEEN_LOOKS_MS);
-    status = look_once(tool, pid, ret_check);
-    if (status == KNIT_TOOL_OK) {
-        keep_common(&(*ret_check)->findings, &first->findings);
-        for (size_t i = 0; i < (*ret_check)->count; i++) {
-            struct checked_session *session = &(*ret_check)->sessions[i];
-            struct checked_session *before = session_of(first, session->id);
-
-            keep_common(
-                &session->findings, before != NULL ? &before->findings : &(struct findings){0});
-        }
-    }
+    second = look_once(tool, pid, ret_status);
+    if (second != NULL && *ret_status == KNIT_TOOL_OK)
+        keep_what_stayed(second, first);
     fini(first);
-    return status;
+    return second;
 }
 
 /* ---- saying ---- */
@@ -494,8 +498,8 @@ int knit_tool_check(const struct knit_tool *tool, int argc, char **argv)
 
     if (argc != 1 || end == argv[0] || *end != '\0' || pid <= 0 || pid > INT32_MAX)
         return knit_tool_usage(tool, "check takes the process id of a daemon");
-    status = look(tool, (int)pid, &check);
-    if (status == KNIT_TOOL_OK) {
+    check = look(tool, (int)pid, &status);
+    if (check != NULL && status == KNIT_TOOL_OK) {
         broken = count_findings(check);
         if (tool->is_json)
             print_json(check);
