@@ -418,7 +418,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
             "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
             "%llu",
-            (unsigned long long)(4 * settings->message_max_bytes),
+            4 * (unsigned long long)settings->message_max_bytes,
             (unsigned long long)settings->input_max_bytes);
     if (settings->payload_initial_bytes > settings->payload_max_bytes)
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
