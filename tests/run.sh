@@ -159,7 +159,7 @@ if build build-yield --native-file deploy/native/yield.ini; then
 fi
 if build build-valgrind --native-file deploy/native/valgrind.ini; then
   KNIT_TEST_SLOWDOWN=30 run_tests build-valgrind --suite unit --timeout-multiplier 30 --wrap \
-    'valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --child-silent-after-fork=yes' "$@"
+    'valgrind --quiet --fair-sched=try --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --child-silent-after-fork=yes' "$@"
 fi
 if build build-analyzer --native-file deploy/native/analyzer.ini; then
   note passed 'gcc -fanalyzer'

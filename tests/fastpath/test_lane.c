@@ -538,8 +538,11 @@ static void one_release_among_many_blocks_is_found(void **state)
     for (uint32_t turn = 0; !knit_session_collect_slot(session, slots[count], &outcome); turn++) {
         assert_true(turn < 16);
         slot = publish(other, &short_call);
-        (void)knit_lane_turn(lanes.worker[0]);
-        assert_true(knit_session_collect_slot(other, slot, &outcome));
+        /* A slow machine ends a turn before it comes to this one. */
+        for (int i = 0; !knit_session_collect_slot(other, slot, &outcome); i++) {
+            assert_true(i < 3);
+            (void)knit_lane_turn(lanes.worker[0]);
+        }
     }
     lanes_fini(&lanes);
 }
