@@ -682,7 +682,7 @@ static void announce(struct knit_runner *runner, const struct knit_registry_task
     /* relaxed: read after the worker's end. */
     atomic_store_explicit(&runner->busy->task, task->id, memory_order_relaxed);
     if (hard_ms != 0)
-        /* H1, release: who reads this limit with acquire sees whose it is, busy.running. */
+        /* L1, release: who reads this limit with acquire sees whose it is, busy.running. */
         atomic_store_explicit(&runner->busy->hard_ns,
             knit_clock_ns() + (uint64_t)hard_ms * 1000000u, memory_order_release);
 }
@@ -706,7 +706,7 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
         announce(runner, task);
     (void)knit_modules_run(runner->modules, task->id)(call);
     finish(call);
-    /* H1, release. Ours alone to write, so the look may be relaxed. */
+    /* L1, release. Ours alone to write, so the look may be relaxed. */
     if (runner->busy != NULL &&
         atomic_load_explicit(&runner->busy->hard_ns, memory_order_relaxed) != 0)
         atomic_store_explicit(&runner->busy->hard_ns, 0, memory_order_release);

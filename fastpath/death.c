@@ -394,7 +394,7 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 
         if (worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
-        /* H1, acquire: see call.c. */
+        /* L1, acquire: see call.c. */
         hard_ns = atomic_load_explicit(&pool->board.busy[i].hard_ns, memory_order_acquire);
         if (hard_ns == 0)
             continue;

@@ -8,8 +8,9 @@
  *
  * Why the body is copied before the claim: after it, a caller that has seen its answer may use the
  * cell again. Why reply.word is loaded before claim: the other way round, a call that another
- * worker claims and answers between the two loads looks like a generation that skipped
- * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY).
+ * worker claims and answers between the two loads would look like a generation that skipped
+ * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY), were a reply at g or beyond not stepped over
+ * as well. Either is enough.
  *
  * Edges:
  *   P1 publish  ctrl acquire  with session.c's ctrl release: body and argument
