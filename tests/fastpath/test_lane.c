@@ -210,7 +210,8 @@ static void who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker(void
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
-    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == LEARN + 1, 20000));
+    /* Where the machine is so slow that the task was never short, its worker has rung already. */
+    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) > LEARN, 20000));
     (void)knit_session_arm(session);
     assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == LEARN + 2, 20000));
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
