@@ -46,6 +46,7 @@ struct knit_member {
     int heard_fd;            /* of the host's own: where the loop hears view.bell_fd */
     bool is_damaged;         /* likewise: one worker after the other finds it so */
     uint32_t damaged_serial; /* likewise: the first process that started after one did; 0 = none */
+    uint64_t damaged_ns;     /* likewise: when one did last */
     uint64_t memory_bytes;
     uint64_t gone_at_ns;              /* closing: from when on its tasks may be killed; 0 = never */
     struct knit_pool_session outside; /* of the host's own */

@@ -28,8 +28,9 @@
 #define OUTPUT_BYTES_A_TURN 65536u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
 #define MESSAGES_A_TURN     256
-#define CLOSED_NS           1000000000u /* a worker may live so long without a control socket */
-#define LATER_NS            10000000u   /* until it tries again what the kernel could not do */
+#define CLOSED_NS           1000000000u  /* a worker may live so long without a control socket */
+#define DAMAGE_FORGOTTEN_NS 20000000000u /* longer than a replacement is ever kept back */
+#define LATER_NS            10000000u    /* until it tries again what the kernel could not do */
 
 static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
 {
@@ -464,7 +465,8 @@ static void replace(struct knit_pool *pool, struct knit_worker *worker, int erro
 
 /* Of the host's own session nothing can be wrong, but what a task of some worker wrote into it, or
  * into its own worker's memory. So this worker is replaced; and when its replacement finds it too,
- * all that will come would, and the host is told. */
+ * all that will come would, and the host is told. A replacement finds it within moments, or within
+ * seconds when it is kept back; what was found long ago was that worker's alone. */
 static void hear_damage(struct knit_pool *pool, struct knit_worker *worker,
     struct knit_member *member, const char *text)
 {
@@ -472,10 +474,12 @@ static void hear_damage(struct knit_pool *pool, struct knit_worker *worker,
         .session = member->id,
         .task = KNIT_POOL_TASK_NONE,
         .text = text};
+    const uint64_t now_ns = knit_clock_ns();
 
     knit_supervisor_refuse(worker, "it finds a session of the pool itself damaged: %s", text);
-    if (member->damaged_serial == 0)
+    if (member->damaged_serial == 0 || now_ns - member->damaged_ns > DAMAGE_FORGOTTEN_NS)
         member->damaged_serial = pool->next_serial + 1;
+    member->damaged_ns = now_ns;
     if (worker->serial < member->damaged_serial || member->is_damaged)
         return;
     member->is_damaged = true;
