@@ -11,13 +11,14 @@ cd "$(dirname "$0")/.."
 usage()
 {
   cat <<'TEXT'
-usage: tests/run.sh [--no-install] [--keep] [--all] [ARGUMENT FOR meson test...]
+usage: tests/run.sh [--no-install] [--keep] [--quick | --all] [ARGUMENT FOR meson test...]
 
 Installs what is missing from Debian's packages, builds in build/, runs the tests, then deploy/quickstart.sh.
 With arguments for meson test (a test's name, --suite unit, --list, ...) only that, no quickstart.
 
   --no-install  never install; say what is missing and fail
   --keep        leave the quickstart's daemon running, see deploy/quickstart.sh --help
+  --quick       suites unit and style alone, under a minute: for every commit
   --all         also: clang, AddressSanitizer + UBSan, ThreadSanitizer, valgrind, the static analysers, long tests
   --help        this text
 
@@ -26,11 +27,12 @@ KNIT_TEST_MINUTES=n says how long kills, network and soak last in them; 10 with 
 TEXT
 }
 
-install=yes keep=no all=no
+install=yes keep=no quick=no all=no
 while [ $# -gt 0 ]; do
   case $1 in
     --no-install) install=no ;;
     --keep) keep=yes ;;
+    --quick) quick=yes ;;
     --all) all=yes ;;
     --help) usage; exit 0 ;;
     *) break ;;
@@ -128,6 +130,10 @@ fi
 
 build build -Dwerror=true || finish
 # Three times their usual bound, since a machine that builds is often a busy one.
+if [ "$quick" = yes ]; then
+  run_tests build --timeout-multiplier 3 --suite unit --suite style "$@"
+  finish
+fi
 run_tests build --timeout-multiplier 3 "$@"
 if [ $# -eq 0 ]; then
   options=(--no-install)
