@@ -15,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastpath/call.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/session.h"
+#include "fastpath/worker/call.h"
 #include "proto/span.h"
 
 enum {

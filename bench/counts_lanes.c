@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "fastpath/module.h"
+#include "fastpath/worker/module.h"
 
 enum { SLOTS = KNIT_SLOTS_DEFAULT, ARENA_BYTES = 16 << 20, SESSION_ID = 1, OWNER = 2 };
 enum { IDLE_SLOTS = 16, IDLE_ARENA_BYTES = 64 << 10 };

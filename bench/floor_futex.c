@@ -12,7 +12,7 @@
 #include "bench/machine.h"
 #include "bench/ticks.h"
 #include "bench/typical.h"
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 
 enum { PAGE = 4096, THERE = 0, BACK = 16 }; /* words a cache line apart */
 

@@ -25,7 +25,7 @@
 #include "bench/samples.h"
 #include "bench/ticks.h"
 #include "bench/typical.h"
-#include "fastpath/layout.h"
+#include "fastpath/lane/layout.h"
 
 enum {
     CASES_MAX = 128,

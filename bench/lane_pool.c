@@ -14,9 +14,9 @@
 
 #include "bench/machine.h"
 #include "bench/ticks.h"
-#include "fastpath/lane.h"
-#include "fastpath/layout.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/lane.h"
+#include "fastpath/lane/layout.h"
+#include "fastpath/lane/segment.h"
 
 enum { REQUEST, REPLY, BOARD, POOL, SEGMENTS };
 

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastpath/session.h"
+#include "fastpath/lane/session.h"
 
 enum knit_lane_pool_task {
     KNIT_LANE_POOL_EMPTY, /* no argument is looked at, the result is one byte */

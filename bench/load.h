@@ -31,8 +31,8 @@ struct knit_load {
     double rate; /* calls a second on all connections together; 0 = closed loop */
     uint64_t ns; /* of measuring */
     uint64_t warm_ns;
-    uint64_t count; /* calls instead of ns, 0 = not; without warm-up */
-    int cpu;        /* of the first thread, the next ones follow; -1 = anywhere */
+    uint64_t count;    /* calls instead of ns, 0 = not; without warm-up */
+    int cpu;           /* of the first thread, the next ones follow; -1 = anywhere */
     uint64_t pause_ns; /* one connection, one call at a time: asleep before each */
     uint32_t idle;     /* more connections, which do nothing */
     const pid_t *pids; /* whose processor time counts beside the caller's own */

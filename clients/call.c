@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "fastpath/registry.h"
+#include "fastpath/control/registry.h"
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/limits.h"

@@ -29,7 +29,7 @@
 #include "clients/shape.h"
 #include "clients/stream.h"
 #include "clients/watch.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/session.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 #include "proto/span.h"

@@ -8,7 +8,8 @@
  * seals and sizes of the segments are checked before anything is mapped. The mappings are not
  * inherited by forked children, so a child that goes on using the session can at worst be told
  * so. The daemon believes us no more: it serves the session once we have fastened the request
- * segment (fastpath/segment.h) and said so, on the stream ahead of the question for the registry.
+ * segment (fastpath/lane/segment.h) and said so, on the stream ahead of the question for the
+ * registry.
  */
 #include "clients/local.h"
 
@@ -19,9 +20,9 @@
 
 #include "clients/ask.h"
 #include "clients/client.h"
-#include "fastpath/registry.h"
-#include "fastpath/segment.h"
-#include "fastpath/session.h"
+#include "fastpath/control/registry.h"
+#include "fastpath/lane/segment.h"
+#include "fastpath/lane/session.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"
 #include "proto/writer.h"

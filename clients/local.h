@@ -2,7 +2,7 @@
 /* Calls through the lanes of a daemon on this machine.
  *
  * knit_local_attach() asks the daemon over the session's stream for segments, maps them and opens a
- * session of fastpath/session.h on them. From then on tasks are called by writing into shared
+ * session of fastpath/lane/session.h on them. From then on tasks are called by writing into shared
  * memory; the stream stays as the session's lease, by whose end the daemon notices that the caller
  * is gone, and the caller that the daemon is.
  */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 #include "server/connection.h"

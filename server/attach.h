@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `$/attach` and `$/attached`: hands a caller on this machine its own session in the pool, and has
- * it served when the caller says that it has fastened what it will write (fastpath/segment.h).
+ * it served when the caller says that it has fastened what it will write (fastpath/lane/segment.h).
  *
  * Descriptors ride on the first byte of the response. The response leaves in a write of its own,
  * when nothing else waits, and until then the connection is not read: so they cannot end up with a

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 
 /* What files_max is unless it is given: between these, and a part of the daemon's own. */
 enum { FILES_LEAST = 256, FILES_MOST = 1024, FILES_PART = 4 };

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "fastpath/confine.h"
+#include "fastpath/confine/confine.h"
 #include "server/sentence.h"
 #include "server/setting.h"
 

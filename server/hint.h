@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "fastpath/registry.h"
+#include "fastpath/control/registry.h"
 
 /* All zeros is a fresh one. */
 struct knit_hint {

@@ -25,7 +25,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "proto/buffer.h"
 #include "server/access.h"
 #include "server/counters.h"

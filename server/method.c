@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/hello.h"

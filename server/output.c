@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "proto/message.h"
 #include "server/attach.h"
 #include "server/connection.h"

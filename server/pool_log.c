@@ -3,7 +3,7 @@
  * asks for it. */
 #include "server/pool_log.h"
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "server/log.h"
 
 enum { CONDEMNED_A_SECOND = 10 };

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "server/ahead.h"
 #include "server/connection.h"
 #include "server/loop.h"

@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "server/access.h"
 #include "server/confinement.h"
 #include "server/endpoint.h"

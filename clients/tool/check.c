@@ -23,8 +23,8 @@
 #include <json-c/json.h>
 
 #include "clients/tool/tool.h"
-#include "fastpath/inspect.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/inspect.h"
+#include "fastpath/lane/segment.h"
 
 #define SESSIONS_MAX     1024u
 #define BETWEEN_LOOKS_MS 50

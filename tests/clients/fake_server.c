@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/segment.h"
+#include "fastpath/lane/segment.h"
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"

@@ -21,8 +21,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fastpath/layout.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/layout.h"
+#include "fastpath/lane/segment.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 

@@ -4,8 +4,8 @@
 
 #include <sys/types.h>
 
-#include "fastpath/pool.h"
-#include "fastpath/segment.h"
+#include "fastpath/host/pool.h"
+#include "fastpath/lane/segment.h"
 #include "tests/fastpath/pools.h"
 
 struct guest {

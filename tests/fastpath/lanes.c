@@ -12,8 +12,8 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/lane_private.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/lane_private.h"
 
 static void map_new(uint64_t bytes, struct knit_mapping *ret)
 {

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fastpath/lane.h"
-#include "fastpath/layout.h"
-#include "fastpath/segment.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/lane.h"
+#include "fastpath/lane/layout.h"
+#include "fastpath/lane/segment.h"
+#include "fastpath/lane/session.h"
 
 enum lanes_task {
     LANES_ECHO,  /* the argument comes back */

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "proto/failure.h"
 
 #define POOLS_EVENTS_MAX   256

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fastpath/lane_private.h"
-#include "fastpath/recovery.h"
+#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/recovery.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/fastpath/steps.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The allocator against a model that cannot be wrong: a map with one byte for each unit of the
  * arena, in which every block's bytes are looked at one by one. */
-#include "fastpath/arena.h"
+#include "fastpath/lane/arena.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/layout.h"
+#include "fastpath/lane/layout.h"
 #include "tests/support/random.h"
 
 enum { UNIT = KNIT_ARENA_ALIGN };

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 #include "tests/fastpath/guests.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"

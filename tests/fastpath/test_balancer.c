@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/balancer.h"
+#include "fastpath/lane/balancer.h"
 
 #define LANES 4u
 

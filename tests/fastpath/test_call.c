@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/call.h"
+#include "fastpath/worker/call.h"
 #include "proto/failure.h"
 #include "proto/writer.h"
 

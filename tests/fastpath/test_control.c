@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/control.h"
+#include "fastpath/control/control.h"
 
 static void open_pair(int pair[2])
 {

@@ -26,9 +26,9 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/fault.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+#include "fastpath/lane/segment.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"
 

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/inspect.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/inspect.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"

@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/lane_private.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/lane_private.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
 

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/call.h"
-#include "fastpath/module.h"
+#include "fastpath/worker/call.h"
+#include "fastpath/worker/module.h"
 
 #define GOOD TEST_MODULES "/module_tasks.so"
 

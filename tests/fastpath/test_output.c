@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/output.h"
+#include "fastpath/host/output.h"
 
 struct lines {
     char text[16384];

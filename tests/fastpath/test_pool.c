@@ -20,8 +20,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/segment.h"
 #include "tests/fastpath/guests.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/recovery.h"
+#include "fastpath/lane/recovery.h"
 #include "proto/failure.h"
 #include "tests/fastpath/lanes.h"
 

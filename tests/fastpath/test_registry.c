@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/registry.h"
+#include "fastpath/control/registry.h"
 #include "tests/support/random.h"
 
 static int add(

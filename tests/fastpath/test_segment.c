@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/layout.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/layout.h"
+#include "fastpath/lane/segment.h"
 
 static void a_segment_keeps_its_size(void **state)
 {

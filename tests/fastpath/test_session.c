@@ -16,7 +16,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"

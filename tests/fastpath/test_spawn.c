@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/control.h"
-#include "fastpath/spawn.h"
+#include "fastpath/control/control.h"
+#include "fastpath/host/spawn.h"
 
 static void what_a_child_lacks_is_told_to_its_host(void **state)
 {

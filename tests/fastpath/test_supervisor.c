@@ -20,8 +20,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/host.h"
+#include "fastpath/host/host.h"
+#include "fastpath/lane/bell.h"
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"
 

@@ -17,10 +17,10 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/lane.h"
-#include "fastpath/segment.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/lane.h"
+#include "fastpath/lane/segment.h"
+#include "fastpath/lane/session.h"
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
 

@@ -11,7 +11,7 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/session.h"
+#include "fastpath/lane/session.h"
 #include "proto/check.h"
 #include "proto/decoder.h"
 #include "proto/failure.h"

@@ -16,10 +16,10 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/inspect.h"
-#include "fastpath/lane.h"
-#include "fastpath/recovery.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/inspect.h"
+#include "fastpath/lane/lane.h"
+#include "fastpath/lane/recovery.h"
+#include "fastpath/lane/session.h"
 #include "tests/fuzz/pool.h"
 #include "tests/fuzz/target.h"
 

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastpath/layout.h"
+#include "fastpath/lane/layout.h"
 
 enum {
     POOL_LANES = 3,

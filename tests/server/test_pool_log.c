@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/pool.h"
+#include "fastpath/host/pool.h"
 #include "server/log.h"
 #include "server/pool_log.h"
 

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 #include "proto/head.h"
 #include "proto/writer.h"
 #include "server/sentence.h"

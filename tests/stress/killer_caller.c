@@ -26,8 +26,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/host.h"
-#include "fastpath/inspect.h"
+#include "fastpath/host/host.h"
+#include "fastpath/lane/inspect.h"
 #include "tests/stress/scene.h"
 #include "tests/stress/stepper.h"
 #include "tests/stress/victim.h"

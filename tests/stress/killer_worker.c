@@ -27,8 +27,8 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/host.h"
+#include "fastpath/host/host.h"
+#include "fastpath/lane/bell.h"
 #include "tests/stress/scene.h"
 #include "tests/stress/stepper.h"
 #include "tests/support/deadline.h"

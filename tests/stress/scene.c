@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/host.h"
-#include "fastpath/inspect.h"
+#include "fastpath/host/host.h"
+#include "fastpath/lane/inspect.h"
 #include "proto/writer.h"
 #include "tests/support/deadline.h"
 

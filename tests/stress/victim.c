@@ -13,9 +13,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "fastpath/bell.h"
-#include "fastpath/segment.h"
-#include "fastpath/session.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/segment.h"
+#include "fastpath/lane/session.h"
 #include "tests/stress/stepper.h"
 
 struct victim {

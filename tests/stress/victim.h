@@ -3,7 +3,7 @@
  * killed while it does. Sent through the lease, before everything else. */
 #pragma once
 
-#include "fastpath/layout.h"
+#include "fastpath/lane/layout.h"
 
 /* Descriptors the victim is born with. */
 enum { VICTIM_BOARD = 100, VICTIM_REQUEST, VICTIM_REPLY, VICTIM_BELL, VICTIM_LEASE };

@@ -29,6 +29,15 @@ MAY_INCLUDE = {
     'tests': {'proto', 'fastpath', 'clients', 'server', 'bench'},
 }
 
+# The rooms of a folder that has them, each with those it may include besides itself.
+ROOMS = {
+    'fastpath/lane': set(),
+    'fastpath/confine': set(),
+    'fastpath/control': {'fastpath/lane', 'fastpath/confine'},
+    'fastpath/worker': {'fastpath/control', 'fastpath/lane', 'fastpath/confine'},
+    'fastpath/host': {'fastpath/control', 'fastpath/lane', 'fastpath/confine'},
+}
+
 # Libraries, and the folders that may see them. Tests, benches and examples may see all of them.
 THIRD_PARTY = [
     (r'event2/.*|event\.h|evutil\.h', {'server'}),
@@ -77,6 +86,23 @@ def dependency(tree):
                     yield source.path, line, f'"{path}": examples use what is installed, nothing else'
                 elif target not in MAY_INCLUDE[source.folder] | {source.folder, ''}:
                     yield source.path, line, f'"{path}": {source.folder}/ may not know {target}/'
+
+
+@rule
+def room(tree):
+    """Inside a folder its rooms know each other in one direction, and each file stands in one of them."""
+    folders = {path.split('/')[0] for path in ROOMS}
+    for source in tree.c():
+        here = os.path.dirname(source.path)
+        if source.folder not in folders:
+            continue
+        if here not in ROOMS:
+            yield source.path, 1, f'{here}/ is no room that tests/style/rules.py names'
+            continue
+        for line, quote, path in source.includes:
+            there = os.path.dirname(path)
+            if quote == '"' and path.split('/')[0] == source.folder and there not in ROOMS[here] | {here}:
+                yield source.path, line, f'"{path}": {here}/ may not know {there}/'
 
 
 @rule

@@ -46,6 +46,14 @@ SAMPLES = {
          including('tests/server/test_a.c', '"server/loop.h"', '"tests/support/random.h"'),
          including('clients/examples/a.c', '"words.h"', '<knitting/task.h>'),
          {'proto/a.c': HEAD + '/* #include "server/loop.h" */\n'}]),
+    'room': (
+        [including('fastpath/lane/a.c', '"fastpath/host/pool.h"'),
+         including('fastpath/host/a.c', '"fastpath/worker/call.h"'),
+         including('fastpath/confine/a.c', '"fastpath/lane/layout.h"'),
+         including('fastpath/a.c', '"proto/span.h"')],
+        [including('fastpath/host/a.c', '"fastpath/lane/bell.h"', '"fastpath/host/pool.h"', '"proto/span.h"',
+                   '<knitting/code.h>'),
+         including('proto/a.c', '"proto/span.h"')]),
     'third-party': (
         [including('fastpath/a.c', '<event2/event.h>'),
          including('server/a.c', '<msgpack.h>'),

@@ -5,7 +5,7 @@
         lanes.publish(0)                        the two calls of lane 0
         lanes.order(1)                          what the worker of lane 1 answered, (lane, place) of each call
 
-Offsets are those of fastpath/layout.c. What is called is written before the session is served, so that a call comes
+Offsets are those of fastpath/lane/layout.c. What is called is written before the session is served, so that a call comes
 about by one word alone. Nobody is rung: whoever sleeps is woken by another call.
 """
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "config.h"
-#include "fastpath/control.h"
+#include "fastpath/control/control.h"
 
 int main(void)
 {

@@ -14,7 +14,7 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 #include "tests/support/deadline.h"

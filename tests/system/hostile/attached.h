@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastpath/layout.h"
-#include "fastpath/segment.h"
+#include "fastpath/lane/layout.h"
+#include "fastpath/lane/segment.h"
 
 enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, ATTACHED_FDS };
 

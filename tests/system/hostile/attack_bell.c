@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "fastpath/bell.h"
+#include "fastpath/lane/bell.h"
 #include "tests/support/deadline.h"
 
 enum { SLOTS = 64, ARENA = 1 << 20, PATIENCE_MS = 10000 };

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The order matters. Limits first: they need nothing (that of descriptors
+ * comes when the worker has announced itself). Then no new privileges, which Landlock and
+ * seccomp want; then files; then capabilities, which opening the listed paths may have needed; the
+ * filter last, because it closes the calls of all the steps before.
+ *
+ * Where the policy is required, whatever cannot be done refuses the start and names itself. Where
+ * it is a default, each step goes as far as it can and what is missing is said.
+ */
+#include "fastpath/confine/confine_private.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What is missing, or why it ends here: one sentence, of clauses. */
+struct why {
+    char *text;
+    size_t size;
+};
+
+__attribute__((format(printf, 2, 3))) static int say(struct why *why, const char *format, ...)
+{
+    size_t used = strlen(why->text);
+    va_list args;
+
+    if (used != 0 && used + 3 < why->size) {
+        memcpy(why->text + used, "; ", 3);
+        used += 2;
+    }
+    va_start(args, format);
+    (void)vsnprintf(why->text + used, why->size - used, format, args);
+    va_end(args);
+    return KNIT_CONFINE_E_REFUSED;
+}
+
+static bool is_open(const struct knit_confine_ports *ports)
+{
+    return ports->is_any || ports->count != 0;
+}
+
+static int limit(int resource, uint64_t value, const char *name, struct why *why)
+{
+    struct rlimit limit;
+
+    if (value == KNIT_CONFINE_NO_LIMIT)
+        return 0;
+    if (getrlimit((unsigned)resource, &limit) != 0)
+        return say(why, "no limit can be put on %s: %s", name, strerror(errno));
+    /* A host that is limited further itself stays so. */
+    if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > value)
+        limit.rlim_max = value;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit((unsigned)resource, &limit) != 0)
+        return say(why, "no limit can be put on %s: %s", name, strerror(errno));
+    return 0;
+}
+
+/* RLIMIT_DATA counts private memory; the shared arenas that calls lie in are not the task's, and
+ * RLIMIT_AS would count them. The sanitizers' shadow is private and larger than any limit. */
+static int apply_limits(const struct knit_confine_rules *rules, struct why *why)
+{
+    int error = 0;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    error = limit(RLIMIT_DATA, rules->memory_max_bytes, "memory", why);
+#endif
+    if (error == 0)
+        error = limit(RLIMIT_CORE, rules->core_max_bytes, "core dumps", why);
+    if (error == 0)
+        error = limit(RLIMIT_FSIZE, rules->file_max_bytes, "the size of files", why);
+    return error;
+}
+
+/* Whoever is root keeps the name of it and owns root's files, no more. Failing to empty the
+ * bounding set is no loss: without new privileges nothing can be taken out of it. */
+static int drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    for (unsigned long capability = 0; capability < 64; capability++)
+        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    return syscall(SYS_capset, &head, none) == 0 ? 0 : -errno;
+}
+
+static void make_plan(const struct knit_confine_policy *policy, const char *const *modules,
+    struct knit_confine_plan *ret_plan)
+{
+    const struct knit_confine_rules *rules = &policy->rules;
+    bool is_custom = rules->profile == KNIT_CONFINE_CUSTOM;
+    bool may_connect_tcp = is_custom && is_open(&rules->connect);
+    bool may_listen_tcp = is_custom && is_open(&rules->listen);
+    bool has_others = is_custom && (rules->may_udp || rules->may_unix);
+    struct knit_confine_plan plan = {.policy = policy, .modules = modules};
+
+    plan.abi = knit_confine_files_abi(&plan.abi_error);
+    plan.may_tcp = may_connect_tcp || may_listen_tcp;
+    plan.may_connect = may_connect_tcp || has_others;
+    plan.may_bind = may_listen_tcp || has_others;
+    /* The calls alone cannot do it where one call serves what is open and what is closed. */
+    plan.limits_tcp = plan.may_tcp && ((plan.may_connect && !rules->connect.is_any) ||
+                                          (plan.may_bind && !rules->listen.is_any));
+    *ret_plan = plan;
+}
+
+static const char *reason_of(int error)
+{
+    if (error == ENOSYS)
+        return "this kernel has no Landlock (Linux 5.13 is the first)";
+    if (error == EOPNOTSUPP)
+        return "Landlock is switched off in this kernel (boot parameter lsm=)";
+    return strerror(error);
+}
+
+/* Landlock, if there is any. Returns 0, or KNIT_CONFINE_E_REFUSED for what is wrong in the policy
+ * itself; what the kernel lacks is said in `why`. */
+static int apply_files(
+    const struct knit_confine_plan *plan, struct knit_confine_force *force, struct why *why)
+{
+    char reason[KNIT_CONFINE_WHY_SIZE] = "";
+    int error;
+
+    force->landlock_abi = plan->abi;
+    if (plan->abi == 0) {
+        (void)say(why, "files are not confined: %s", reason_of(plan->abi_error));
+        if (plan->limits_tcp)
+            (void)say(why, "neither are ports of TCP");
+        return 0;
+    }
+    error = knit_confine_files(plan, reason, sizeof(reason));
+    if (error > 0)
+        return say(why, "%s", reason);
+    if (error < 0) {
+        (void)say(why, "files are not confined: Landlock failed: %s", strerror(-error));
+        return 0;
+    }
+    force->parts |= KNIT_CONFINE_FILES;
+    if (plan->abi >= 4)
+        force->parts |= KNIT_CONFINE_PORTS;
+    else if (plan->limits_tcp)
+        (void)say(why, "ports of TCP are not confined: this kernel's Landlock does not know them "
+                       "(Linux 6.7 is the first)");
+    if (plan->abi >= 6)
+        force->parts |= KNIT_CONFINE_SCOPES;
+    return 0;
+}
+
+static int apply_all(
+    struct knit_confine_plan *plan, struct knit_confine_force *force, struct why *why)
+{
+    int error;
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        (void)say(why, "privileges can be gained: %s", strerror(errno));
+    error = apply_files(plan, force, why);
+    if (error != 0)
+        return error;
+    if ((force->parts & KNIT_CONFINE_FILES) == 0)
+        plan->abi = 0;
+    error = drop_capabilities();
+    if (error == 0)
+        force->parts |= KNIT_CONFINE_PRIVILEGES;
+    else
+        (void)say(why, "capabilities are kept: %s", strerror(-error));
+    error = knit_confine_calls(plan);
+    if (error == 0)
+        force->parts |= KNIT_CONFINE_CALLS;
+    else
+        (void)say(why, "system calls are not confined, the network among them: seccomp failed: %s",
+            strerror(-error));
+    return 0;
+}
+
+int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
+    struct knit_confine_force *ret_force, char *ret_missing, size_t missing_size)
+{
+    struct why why = {ret_missing, missing_size};
+    struct knit_confine_plan plan;
+    int error = knit_confine_check(policy, ret_missing, missing_size);
+
+    *ret_force = (struct knit_confine_force){.profile = policy->rules.profile};
+    if (error == 0)
+        error = apply_limits(&policy->rules, &why);
+    if (error != 0 || policy->rules.profile == KNIT_CONFINE_UNSAFE)
+        return error;
+    make_plan(policy, modules, &plan);
+    error = apply_all(&plan, ret_force, &why);
+    if (error == 0 && ret_missing[0] != '\0' && policy->rules.is_required)
+        error = KNIT_CONFINE_E_REFUSED;
+    return error;
+}
+
+int knit_confine_limit_files(const struct knit_confine_rules *rules, char *ret_why, size_t why_size)
+{
+    struct why why = {ret_why, why_size};
+
+    ret_why[0] = '\0';
+    return limit(RLIMIT_NOFILE, rules->files_max, "open files", &why);
+}
+
+int knit_confine_host(uint32_t *ret_did)
+{
+    uint32_t did = 0;
+    int error = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? drop_capabilities() : -errno;
+
+    if (error == 0) {
+        did = KNIT_CONFINE_PRIVILEGES;
+        error = knit_confine_calls_of_host();
+    }
+    if (error == 0)
+        did |= KNIT_CONFINE_CALLS;
+    if (ret_did != NULL)
+        *ret_did = did;
+    return error;
+}

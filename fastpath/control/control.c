@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sendmsg() and recvmsg() with their ancillary data, once. The whole structure always travels:
+ * these messages are rare, and one size leaves nothing to get wrong.
+ */
+#include "fastpath/control/control.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Surplus descriptors of a sender that lies must have room too, or the kernel drops some silently
+ * and the count looks right. It sets MSG_CTRUNC beyond this. */
+#define RECEIVE_FDS_MAX 8
+
+static_assert(KNIT_CONTROL_FDS_MAX <= RECEIVE_FDS_MAX, "room for what is expected");
+
+union ancillary {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(RECEIVE_FDS_MAX * sizeof(int))];
+};
+
+void knit_control_init(struct knit_control_message *message, enum knit_control_type type)
+{
+    memset(message, 0, sizeof(*message));
+    message->magic = KNIT_CONTROL_MAGIC;
+    message->version = KNIT_CONTROL_VERSION;
+    message->type = type;
+}
+
+uint32_t knit_control_fds(uint32_t type)
+{
+    static const uint8_t counts[KNIT_CONTROL_TYPES] = {
+        [KNIT_CONTROL_START] = 1,
+        [KNIT_CONTROL_REGISTRY] = 1,
+        [KNIT_CONTROL_SERVE] = 2,
+        [KNIT_CONTROL_ATTACH] = 3,
+    };
+
+    return type < KNIT_CONTROL_TYPES ? counts[type] : 0;
+}
+
+int knit_control_send(
+    int fd, const struct knit_control_message *message, const int *fds, bool may_block)
+{
+    uint32_t count = knit_control_fds(message->type);
+    union ancillary ancillary;
+    struct iovec body = {(void *)message, sizeof(*message)};
+    struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1};
+    ssize_t sent;
+
+    if (count != 0) {
+        struct cmsghdr *control;
+
+        memset(&ancillary, 0, sizeof(ancillary));
+        header.msg_control = ancillary.bytes;
+        header.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        control = CMSG_FIRSTHDR(&header);
+        control->cmsg_level = SOL_SOCKET;
+        control->cmsg_type = SCM_RIGHTS;
+        control->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(control), fds, count * sizeof(int));
+    }
+    do
+        sent = sendmsg(fd, &header, MSG_NOSIGNAL | (may_block ? 0 : MSG_DONTWAIT));
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return 0;
+    if (errno == EAGAIN)
+        return KNIT_CONTROL_E_AGAIN;
+    /* ETOOMANYREFS: too many descriptors of this user are on their way; once they arrive, there is
+     * room. */
+    if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
+        return KNIT_CONTROL_E_LATER;
+    if (errno == EPIPE || errno == ECONNRESET)
+        return KNIT_CONTROL_E_GONE;
+    return -errno;
+}
+
+static uint32_t take_fds(struct msghdr *header, int fds[RECEIVE_FDS_MAX])
+{
+    uint32_t count = 0;
+
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control != NULL;
+         control = CMSG_NXTHDR(header, control)) {
+        size_t here = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < here && count < RECEIVE_FDS_MAX; i++)
+            memcpy(&fds[count++], CMSG_DATA(control) + i * sizeof(int), sizeof(int));
+    }
+    return count;
+}
+
+/* 0 when the bytes and descriptors that came are a message. */
+static int judge(const struct knit_control_message *message, ssize_t len,
+    const struct msghdr *header, uint32_t fd_count)
+{
+    if (len == 0)
+        return KNIT_CONTROL_E_GONE;
+    if (len < 8 || message->magic != KNIT_CONTROL_MAGIC)
+        return KNIT_CONTROL_E_BAD;
+    if (message->version != KNIT_CONTROL_VERSION)
+        return KNIT_CONTROL_E_VERSION;
+    if ((size_t)len != sizeof(*message) || (header->msg_flags & MSG_TRUNC) != 0)
+        return KNIT_CONTROL_E_BAD;
+    if (message->type == 0 || message->type >= KNIT_CONTROL_TYPES)
+        return KNIT_CONTROL_E_BAD;
+    /* Also what the kernel says of more than a message can have. */
+    if ((header->msg_flags & MSG_CTRUNC) != 0)
+        return fd_count < knit_control_fds(message->type) ? KNIT_CONTROL_E_NO_FDS
+                                                          : KNIT_CONTROL_E_BAD;
+    return fd_count == knit_control_fds(message->type) ? 0 : KNIT_CONTROL_E_BAD;
+}
+
+int knit_control_receive(int fd, struct knit_control_message *ret_message,
+    int ret_fds[KNIT_CONTROL_FDS_MAX], bool may_block)
+{
+    union ancillary ancillary;
+    struct knit_control_message message;
+    struct iovec body = {&message, sizeof(message)};
+    struct msghdr header = {.msg_iov = &body,
+        .msg_iovlen = 1,
+        .msg_control = ancillary.bytes,
+        .msg_controllen = sizeof(ancillary.bytes)};
+    int fds[RECEIVE_FDS_MAX];
+    uint32_t count;
+    ssize_t len;
+    int error;
+
+    do
+        len = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | (may_block ? 0 : MSG_DONTWAIT));
+    while (len < 0 && errno == EINTR);
+    if (len < 0) {
+        if (errno == EAGAIN)
+            return KNIT_CONTROL_E_AGAIN;
+        return errno == ECONNRESET ? KNIT_CONTROL_E_GONE : -errno;
+    }
+    count = take_fds(&header, fds);
+    error = judge(&message, len, &header, count);
+    if (error != 0) {
+        for (uint32_t i = 0; i < count; i++)
+            (void)close(fds[i]);
+        count = 0;
+        if (error != KNIT_CONTROL_E_NO_FDS)
+            return error;
+    }
+    message.text[KNIT_CONTROL_TEXT_SIZE - 1] = '\0';
+    *ret_message = message;
+    for (uint32_t i = 0; i < KNIT_CONTROL_FDS_MAX; i++)
+        ret_fds[i] = i < count ? fds[i] : -1;
+    return error;
+}

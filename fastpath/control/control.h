@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What host and worker say to each other: fixed messages over a SOCK_SEQPACKET socketpair.
+ *
+ *     worker                                 host
+ *     HELLO its versions               ->
+ *                                      <-    START which modules, bootstrap text, lane, policy
+ *     CONFINED what holds, or FAILED   ->
+ *     LOADING what it is about to do   ->          (as often as it likes: names the culprit of a
+ *     crash)
+ *     REGISTRY its tasks, or FAILED    ->
+ *                                      <-    SERVE owner, board, pool segment
+ *     READY                            ->
+ *                                      <-    ATTACH, DETACH, STOP
+ *     ATTACHED, DETACHED, FAULT        ->
+ *
+ * A message is one struct knit_control_message and exactly the descriptors its type calls for;
+ * anything else is refused whole, its descriptors closed. End of file means that the other side is
+ * gone: a worker then leaves at once.
+ *
+ * Threads: any; one message is one system call.
+ * Security: a worker runs foreign code, so the host believes nothing here but what it can check.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fastpath/confine/confine.h"
+#include "fastpath/lane/layout.h"
+
+#define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
+#define KNIT_CONTROL_VERSION   3u
+#define KNIT_CONTROL_FD        3 /* of the worker's end */
+#define KNIT_CONTROL_FDS_MAX   3
+#define KNIT_CONTROL_TEXT_SIZE 1024
+
+enum {
+    KNIT_CONTROL_E_AGAIN = 1,   /* nothing there, or no room now */
+    KNIT_CONTROL_E_GONE = 2,    /* the other side closed */
+    KNIT_CONTROL_E_VERSION = 3, /* it speaks another version of this */
+    KNIT_CONTROL_E_BAD = 4,     /* not a message, or not with these descriptors */
+    KNIT_CONTROL_E_LATER = 5, /* the kernel is short of something; polling does not tell when not */
+    KNIT_CONTROL_E_NO_FDS = 6, /* a message, but there was no room for its descriptors here */
+};
+
+enum knit_control_type {
+    KNIT_CONTROL_HELLO = 1, /* text: version of the product */
+    KNIT_CONTROL_START,     /* fd: bootstrap text, modules, paths, each ended by NUL */
+    KNIT_CONTROL_CONFINED,  /* text: what of the policy is not enforced */
+    KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
+    KNIT_CONTROL_REGISTRY,  /* fd: the announcement of registry.h */
+    KNIT_CONTROL_FAILED,    /* text: why it cannot start */
+    KNIT_CONTROL_SERVE,     /* fds: board, pool segment */
+    KNIT_CONTROL_READY,
+    KNIT_CONTROL_ATTACH,   /* fds: request segment read-only, reply segment, bell */
+    KNIT_CONTROL_ATTACHED, /* error */
+    KNIT_CONTROL_DETACH,
+    KNIT_CONTROL_DETACHED,
+    KNIT_CONTROL_FAULT, /* text: what the session did */
+    KNIT_CONTROL_STOP,
+    KNIT_CONTROL_TYPES, /* one more than there are */
+};
+
+struct knit_control_hello {
+    uint32_t layout_version;
+    int32_t error; /* errno of the exec that failed; then there is no worker */
+};
+
+struct knit_control_start {
+    uint32_t lane;
+    uint32_t lanes;
+    uint32_t text_bytes; /* length of the start text */
+    uint32_t modules;
+    uint32_t read_paths; /* of the policy, in the start text behind the modules */
+    uint32_t write_paths;
+    struct knit_confine_rules rules;
+};
+
+struct knit_control_registry {
+    uint32_t bytes;
+};
+
+struct knit_control_serve {
+    uint32_t owner;
+    uint32_t steal;
+    uint32_t spin_us;
+    uint32_t pause_ns;
+    uint32_t park_ms;
+    uint32_t hard_timeout_ms;
+    uint64_t result_max_bytes;
+};
+
+struct knit_control_attach {
+    uint64_t session;
+    struct knit_geometry geometry;
+    uint64_t reply_budget_bytes;
+    uint32_t is_trusted;
+    uint32_t bell_is_pipe;
+};
+
+struct knit_control_session {
+    uint64_t session;
+    int32_t error; /* ATTACHED: 0 or errno */
+};
+
+struct knit_control_message {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t type; /* enum knit_control_type */
+    uint32_t reserved;
+    union {
+        struct knit_control_hello hello;
+        struct knit_control_start start;
+        struct knit_confine_force confined;
+        struct knit_control_registry registry;
+        struct knit_control_serve serve;
+        struct knit_control_attach attach;
+        struct knit_control_session session;
+    };
+    char text[KNIT_CONTROL_TEXT_SIZE]; /* NUL-terminated after receive */
+};
+
+/* Zeroed but for its head. */
+void knit_control_init(struct knit_control_message *message, enum knit_control_type type);
+
+/* How many descriptors travel with a message of this type. */
+uint32_t knit_control_fds(uint32_t type);
+
+/* fds: as many as the type calls for; stay the caller's. Async-signal-safe, so a forked child may
+ * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_LATER, _E_GONE, -errno. */
+int knit_control_send(
+    int fd, const struct knit_control_message *message, const int *fds, bool may_block);
+
+/* ret_fds has room for KNIT_CONTROL_FDS_MAX; those that came are the caller's, close-on-exec, the
+ * rest is -1. Returns 0, E_AGAIN (only when !may_block), E_GONE, E_VERSION, E_BAD, -errno, or
+ * E_NO_FDS with the message; but for 0 no descriptor is open. */
+int knit_control_receive(int fd, struct knit_control_message *ret_message,
+    int ret_fds[KNIT_CONTROL_FDS_MAX], bool may_block);

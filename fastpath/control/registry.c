@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One array in the order of ids, one open-addressed table of ids for the names. Tasks are never
+ * removed, so a probe ends at the first empty place and the table holds no marks of the dead.
+ *
+ * The announcement is a fixed head, then for each task a fixed record and its texts, all in the
+ * byte order of the machine: it never leaves it. Comparing two registries is comparing these bytes,
+ * so nothing in them may depend on addresses or padding.
+ */
+#include "fastpath/control/registry.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/limits.h"
+#include "proto/text.h"
+
+#define ANNOUNCE_MAGIC   0x6765724bu /* "Kreg" */
+#define ANNOUNCE_VERSION 1u
+#define NOBODY           UINT32_MAX
+
+struct announce_head {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t epoch;
+    uint32_t count;
+};
+
+struct announce_task {
+    uint32_t timeout_ms;
+    uint32_t hard_timeout_ms;
+    uint32_t flags;
+    uint32_t signature_len;
+    uint32_t doc_len;
+};
+
+static_assert(sizeof(struct announce_head) == 16 && sizeof(struct announce_task) == 20,
+    "no padding: announcements are compared byte for byte");
+
+struct knit_registry {
+    uint32_t epoch;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t places; /* of the table; a power of two, more than twice count */
+    struct knit_registry_task *tasks;
+    uint32_t *table; /* id or NOBODY */
+};
+
+/* FNV-1a: names are short and come from the operator's own modules. */
+static uint32_t hash_name(const char *name, size_t len)
+{
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)name[i]) * 16777619u;
+    return hash;
+}
+
+/* The place of the name, or the empty one where it belongs. */
+static uint32_t find_place(const struct knit_registry *registry, const char *name, size_t len)
+{
+    uint32_t place = hash_name(name, len) & (registry->places - 1);
+
+    for (;; place = (place + 1) & (registry->places - 1)) {
+        uint32_t id = registry->table[place];
+
+        if (id == NOBODY)
+            return place;
+        if (registry->tasks[id].name_len == len && memcmp(registry->tasks[id].name, name, len) == 0)
+            return place;
+    }
+}
+
+static int grow(struct knit_registry *registry)
+{
+    uint32_t capacity = registry->capacity != 0 ? registry->capacity * 2 : 16;
+    uint32_t places = capacity * 4;
+    struct knit_registry_task *tasks;
+    uint32_t *table = malloc(places * sizeof(*table));
+
+    if (table == NULL)
+        return -ENOMEM;
+    tasks = realloc(registry->tasks, capacity * sizeof(*tasks));
+    if (tasks == NULL) {
+        free(table);
+        return -ENOMEM;
+    }
+    free(registry->table);
+    memset(table, 0xff, places * sizeof(*table));
+    registry->tasks = tasks;
+    registry->table = table;
+    registry->capacity = capacity;
+    registry->places = places;
+    for (uint32_t id = 0; id < registry->count; id++)
+        table[find_place(registry, tasks[id].name, tasks[id].name_len)] = id;
+    return 0;
+}
+
+struct knit_registry *knit_registry_new(uint32_t epoch)
+{
+    struct knit_registry *registry = calloc(1, sizeof(*registry));
+
+    if (registry == NULL)
+        return NULL;
+    registry->epoch = epoch;
+    if (grow(registry) != 0)
+        return knit_registry_free(registry);
+    return registry;
+}
+
+struct knit_registry *knit_registry_free(struct knit_registry *registry)
+{
+    if (registry == NULL)
+        return NULL;
+    for (uint32_t id = 0; id < registry->count; id++) {
+        knit_signature_free((struct knit_signature *)registry->tasks[id].signature);
+        free((char *)registry->tasks[id].doc);
+    }
+    free(registry->tasks);
+    free(registry->table);
+    free(registry);
+    return NULL;
+}
+
+int knit_registry_add(struct knit_registry *registry, const struct knit_registry_task *task,
+    struct knit_signature *signature)
+{
+    const char *name = knit_signature_name(signature);
+    size_t name_len = strlen(name);
+    const char *doc = task->doc != NULL ? task->doc : "";
+    size_t doc_len = knit_text_cut(doc, strlen(doc), KNIT_REGISTRY_DOC_BYTES_MAX);
+    uint32_t place = find_place(registry, name, name_len);
+    char *doc_copy;
+
+    if (registry->table[place] != NOBODY)
+        return KNIT_REGISTRY_E_DUPLICATE;
+    if (registry->count == KNIT_REGISTRY_TASKS_MAX)
+        return KNIT_REGISTRY_E_FULL;
+    if (registry->count == registry->capacity) {
+        int error = grow(registry);
+
+        if (error != 0)
+            return error;
+        place = find_place(registry, name, name_len);
+    }
+    doc_copy = strndup(doc, doc_len);
+    if (doc_copy == NULL)
+        return -ENOMEM;
+    registry->tasks[registry->count] = (struct knit_registry_task){
+        .id = registry->count,
+        .name = name,
+        .name_len = name_len,
+        .signature = signature,
+        .doc = doc_copy,
+        .timeout_ms = task->timeout_ms,
+        .hard_timeout_ms = task->hard_timeout_ms,
+        .flags = task->flags,
+    };
+    registry->table[place] = registry->count++;
+    return 0;
+}
+
+/* ---- announcements ---- */
+
+int knit_registry_put(const struct knit_registry *registry, struct knit_buffer *buffer)
+{
+    struct announce_head head = {
+        ANNOUNCE_MAGIC, ANNOUNCE_VERSION, registry->epoch, registry->count};
+
+    (void)knit_buffer_append(buffer, &head, sizeof(head));
+    for (uint32_t id = 0; id < registry->count; id++) {
+        const struct knit_registry_task *task = &registry->tasks[id];
+        const char *text = knit_signature_text(task->signature);
+        struct announce_task record = {
+            .timeout_ms = task->timeout_ms,
+            .hard_timeout_ms = task->hard_timeout_ms,
+            .flags = task->flags,
+            .signature_len = (uint32_t)strlen(text),
+            .doc_len = (uint32_t)strlen(task->doc),
+        };
+
+        (void)knit_buffer_append(buffer, &record, sizeof(record));
+        (void)knit_buffer_append(buffer, text, record.signature_len);
+        (void)knit_buffer_append(buffer, task->doc, record.doc_len);
+    }
+    return buffer->error;
+}
+
+static bool cut(struct knit_span *rest, void *ret, size_t len)
+{
+    if (rest->len < len)
+        return false;
+    memcpy(ret, rest->bytes, len);
+    rest->bytes += len;
+    rest->len -= len;
+    return true;
+}
+
+/* One record. What the worker checked is checked again: it has run foreign code since. */
+static int parse_task(struct knit_registry *registry, struct knit_span *rest)
+{
+    struct announce_task record;
+    struct knit_registry_task task;
+    struct knit_signature *signature;
+    char doc[KNIT_REGISTRY_DOC_BYTES_MAX + 1];
+    const char *text;
+    int error;
+
+    if (!cut(rest, &record, sizeof(record)) || record.doc_len > KNIT_REGISTRY_DOC_BYTES_MAX ||
+        record.signature_len > rest->len)
+        return KNIT_REGISTRY_E_BAD;
+    text = (const char *)rest->bytes;
+    rest->bytes += record.signature_len;
+    rest->len -= record.signature_len;
+    if (!cut(rest, doc, record.doc_len) || memchr(doc, '\0', record.doc_len) != NULL ||
+        !knit_text_is_utf8(doc, record.doc_len))
+        return KNIT_REGISTRY_E_BAD;
+    doc[record.doc_len] = '\0';
+    error = knit_signature_parse(text, record.signature_len, &signature, NULL);
+    if (error != 0)
+        return error < 0 ? error : KNIT_REGISTRY_E_BAD;
+    task = (struct knit_registry_task){.doc = doc,
+        .timeout_ms = record.timeout_ms,
+        .hard_timeout_ms = record.hard_timeout_ms,
+        .flags = record.flags};
+    error = knit_registry_add(registry, &task, signature);
+    if (error != 0)
+        knit_signature_free(signature);
+    return error;
+}
+
+int knit_registry_parse(struct knit_span bytes, struct knit_registry **ret_registry)
+{
+    struct announce_head head;
+    struct knit_registry *registry;
+
+    if (!cut(&bytes, &head, sizeof(head)) || head.magic != ANNOUNCE_MAGIC ||
+        head.version != ANNOUNCE_VERSION)
+        return KNIT_REGISTRY_E_BAD;
+    registry = knit_registry_new(head.epoch);
+    if (registry == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < head.count; i++) {
+        int error = parse_task(registry, &bytes);
+
+        if (error != 0) {
+            knit_registry_free(registry);
+            return error;
+        }
+    }
+    if (bytes.len != 0) {
+        knit_registry_free(registry);
+        return KNIT_REGISTRY_E_BAD;
+    }
+    *ret_registry = registry;
+    return 0;
+}
+
+/* ---- looking things up ---- */
+
+uint32_t knit_registry_epoch(const struct knit_registry *registry)
+{
+    return registry->epoch;
+}
+
+uint32_t knit_registry_count(const struct knit_registry *registry)
+{
+    return registry->count;
+}
+
+const struct knit_registry_task *knit_registry_at(const struct knit_registry *registry, uint32_t id)
+{
+    return id < registry->count ? &registry->tasks[id] : NULL;
+}
+
+const struct knit_registry_task *knit_registry_find(
+    const struct knit_registry *registry, const char *name, size_t len)
+{
+    uint32_t id;
+
+    if (len == 0 || len > KNIT_NAME_BYTES_MAX)
+        return NULL;
+    id = registry->table[find_place(registry, name, len)];
+    return id != NOBODY ? &registry->tasks[id] : NULL;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How many letters must be changed, added or removed to make one name of the other (Wagner and
+ * Fischer's table, one row at a time), or bound + 1 when that is more than `bound`. */
+static uint32_t distance(const char *a, size_t a_len, const char *b, size_t b_len, uint32_t bound)
+{
+    uint32_t row[KNIT_NAME_BYTES_MAX + 1];
+
+    if ((a_len > b_len ? a_len - b_len : b_len - a_len) > bound)
+        return bound + 1;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = (uint32_t)j;
+    for (size_t i = 0; i < a_len; i++) {
+        uint32_t corner = row[0], best = row[0] = (uint32_t)i + 1;
+
+        for (size_t j = 0; j < b_len; j++) {
+            uint32_t above = row[j + 1];
+            uint32_t swap = corner + (a[i] != b[j]);
+
+            row[j + 1] = least(swap, least(above, row[j]) + 1);
+            best = least(best, row[j + 1]);
+            corner = above;
+        }
+        if (best > bound)
+            return bound + 1;
+    }
+    return row[b_len];
+}
+
+const struct knit_registry_task *knit_registry_nearest(
+    const struct knit_registry *registry, const char *name, size_t len)
+{
+    const struct knit_registry_task *nearest = NULL;
+    /* A third of the letters may be wrong: below that names look like each other by accident. */
+    uint32_t bound = (uint32_t)(len / 3) + 1;
+
+    if (len == 0 || len > KNIT_NAME_BYTES_MAX)
+        return NULL;
+    for (uint32_t id = 0; id < registry->count && id < KNIT_REGISTRY_NEAREST_MAX; id++) {
+        const struct knit_registry_task *task = &registry->tasks[id];
+        uint32_t away = distance(name, len, task->name, task->name_len, bound);
+
+        if (away <= bound) {
+            nearest = task;
+            if (away == 0)
+                break;
+            bound = away - 1;
+        }
+    }
+    return nearest;
+}

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a worker: by itself, by a task, or by the pool; and what follows.
+ *
+ * Order matters. The group is killed while its leader is a zombie, for then its number cannot
+ * belong to anybody else. Outcomes are given only after the reap *and* after the control socket's
+ * other end is closed: with a command prefix the worker may be a child of the process that was
+ * reaped, and the kernel closes a process's descriptors only after its memory is gone, so nobody
+ * writes replies any more. Only then siblings, callers and the successor are let at what it left.
+ *
+ * A hard timeout must not hit the call after the one it is meant for. So the worker is stopped
+ * first, looked at while it cannot move, and then either killed or continued.
+ */
+#include "fastpath/host/host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+
+#define BURY_NS          1000000000u /* a socket that somebody else holds is waited for so long */
+#define BACKOFF_FIRST_NS 50000000u
+#define BACKOFF_MAX_NS   5000000000u
+#define QUARANTINE_AFTER 3u
+#define HALT_WAIT_NS     20000000u /* longer than it takes a processor to hear of a signal */
+#define HALT_AGAIN_NS    5000000u
+#define HALT_LOOKS       20 /* in one go, while the host waits */
+#define HALT_LOOK_NS     50000
+#define HARD_SCAN_MAX_NS 1000000000u
+#define HARD_SCAN_MIN_NS 1000000u
+#define GONE_LOOK_NS     50000000u
+
+/* ---- reaping ---- */
+
+bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns)
+{
+    siginfo_t info = {0};
+    int got;
+
+    (void)kill(-worker->process.pid, SIGKILL);
+    KNIT_FAULT(DEATH_BEFORE_REAP);
+    do
+        got = waitid(
+            P_PIDFD, (id_t)worker->process.pid_fd, &info, WEXITED | (may_block ? 0 : WNOHANG));
+    while (got != 0 && errno == EINTR);
+    if (got == 0 && info.si_pid == 0)
+        return false;
+    if (got == 0 && info.si_code == CLD_EXITED)
+        worker->status = info.si_status;
+    else if (got == 0)
+        worker->signal = info.si_status;
+    KNIT_FAULT(DEATH_AFTER_REAP);
+    worker->step = KNIT_STEP_ENDED;
+    worker->bury_at_ns = now_ns + BURY_NS;
+    return true;
+}
+
+static void describe(const struct knit_worker *worker, char *ret_text, size_t size)
+{
+    const char *name = worker->signal != 0 ? sigabbrev_np(worker->signal) : NULL;
+
+    if (worker->signal != 0)
+        (void)snprintf(ret_text, size, "killed by signal %d (SIG%s)", worker->signal,
+            name != NULL ? name : "?");
+    else
+        (void)snprintf(ret_text, size, "exited with status %d", worker->status);
+}
+
+/* ---- tasks that workers die in ---- */
+
+static void blame(struct knit_pool *pool, uint32_t task)
+{
+    _Atomic uint8_t *mark = &pool->shared.mark[task];
+    struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
+    /* relaxed, all of them: a call more or less does not matter. */
+    uint8_t now = atomic_load_explicit(mark, memory_order_relaxed);
+
+    if (now == KNIT_MARK_QUARANTINED)
+        return;
+    /* A worker lifts the watch when a call ends well: then the row is broken. */
+    if (now == KNIT_MARK_TRUSTED)
+        pool->task_deaths[task] = 0;
+    if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
+        atomic_store_explicit(mark, KNIT_MARK_WATCHED, memory_order_relaxed);
+        return;
+    }
+    atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);
+    pool->quarantined++;
+    knit_notices_add_event(&pool->notices, &event);
+}
+
+/* ---- burying ---- */
+
+/* Recovery as LAYOUT.md has it. Returns how many calls the worker had. */
+static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
+{
+    struct knit_recovery_error error, special;
+    struct knit_recovery_death death = {
+        .lane = worker->lane, .owner = worker->owner, .error = &error, .special = &special};
+    uint32_t lost = 0;
+    char text[KNIT_INLINE_MAX], how[64];
+
+    describe(worker, how, sizeof(how));
+    (void)snprintf(text, sizeof(text), "the worker was %s", how);
+    if (worker->signal == 0)
+        (void)snprintf(text, sizeof(text), "the worker %s", how);
+    if (pool->phase == KNIT_PHASE_STOPPING)
+        knit_recovery_word(
+            &error, KNIT_SHUTDOWN, KNIT_STARTED_YES, "the pool was shut down meanwhile", 0, 0);
+    else
+        knit_recovery_word(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, worker->signal, 0);
+    knit_recovery_word(&special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
+        "the task ran longer than its hard timeout", 0, worker->hard_ms);
+    knit_recovery_vacate(&pool->board, &pool->shared, pool->options.workers, worker->lane);
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member == NULL)
+            continue;
+        death.special_slot = member->id == worker->hard_session && worker->hard_session != 0
+                                 ? worker->hard_slot
+                                 : UINT32_MAX;
+        lost += knit_recovery_answer(&member->view, &death);
+    }
+    pool->recovered += lost;
+    return lost;
+}
+
+/* A worker that did some work before it died is replaced at once; one that did not, after a while
+ * that doubles. What the pool itself has killed for a hard timeout says nothing about the worker.
+ * */
+static void plan_successor(
+    struct knit_pool *pool, struct knit_worker *worker, bool has_worked, uint64_t now_ns)
+{
+    uint64_t delay_ns = 0;
+
+    /* Also while others still start: the pool opens when all serve. */
+    if (pool->phase >= KNIT_PHASE_STOPPING)
+        return;
+    if (has_worked)
+        worker->early_deaths = 0;
+    else if (worker->hard_session == 0)
+        worker->early_deaths++;
+    for (uint32_t i = 1; i < worker->early_deaths && delay_ns < BACKOFF_MAX_NS; i++)
+        delay_ns = delay_ns == 0 ? BACKOFF_FIRST_NS : delay_ns * 2;
+    worker->restart_at_ns = now_ns + (delay_ns < BACKOFF_MAX_NS ? delay_ns : BACKOFF_MAX_NS);
+}
+
+/* It never served. */
+static void bury_unborn(struct knit_pool *pool, struct knit_worker *worker)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_REFUSED,
+        .lane = worker->lane,
+        .pid = worker->process.pid,
+        .signal = worker->signal,
+        .status = worker->status,
+        .again = worker->is_again,
+        .task = KNIT_POOL_TASK_NONE,
+        .text = worker->why};
+
+    if (worker->why[0] == '\0') {
+        char how[64];
+
+        describe(worker, how, sizeof(how));
+        (void)snprintf(worker->why, sizeof(worker->why), "the worker %s%s while %.900s",
+            worker->signal != 0 ? "was " : "", how, worker->doing);
+    }
+    if (pool->phase != KNIT_PHASE_OPENING && !worker->is_stopping)
+        knit_notices_add_event(&pool->notices, &event);
+    else if (pool->phase == KNIT_PHASE_OPENING && pool->why[0] == '\0')
+        (void)snprintf(pool->why, sizeof(pool->why), "worker startup failed: %.990s", worker->why);
+}
+
+static void bury_served(
+    struct knit_pool *pool, struct knit_worker *worker, uint32_t lost, uint32_t task)
+{
+    char text[KNIT_POOL_WHY_BYTES];
+    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_DIED,
+        .lane = worker->lane,
+        .pid = worker->process.pid,
+        .signal = worker->signal,
+        .status = worker->status,
+        .lost = lost,
+        .task = lost != 0 ? task : KNIT_POOL_TASK_NONE,
+        .text = text};
+
+    describe(worker, text, sizeof(text));
+    if (worker->is_stopping && lost == 0 && worker->why[0] == '\0') {
+        event.kind = KNIT_POOL_WORKER_STOPPED;
+        knit_notices_add_event(&pool->notices, &event);
+        return;
+    }
+    if (worker->why[0] != '\0')
+        (void)snprintf(text, sizeof(text), "%s", worker->why);
+    if (pool->phase == KNIT_PHASE_OPENING)
+        (void)snprintf(pool->last_death, sizeof(pool->last_death), "%.1000s", text);
+    worker->deaths++;
+    pool->deaths++;
+    knit_notices_add_event(&pool->notices, &event);
+    /* From outside, by the kernel for want of memory, or by the pool: not the task's doing. */
+    if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
+        pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
+        blame(pool, task);
+}
+
+void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    bool has_served = worker->step != KNIT_STEP_NONE && worker->up_since_ns != 0;
+    bool has_worked = false;
+    /* relaxed: its writer is dead. */
+    const struct knit_busy_line *busy = &pool->board.busy[worker->lane];
+    uint64_t calls = atomic_load_explicit(&busy->calls, memory_order_relaxed);
+    uint32_t task = atomic_load_explicit(&busy->task, memory_order_relaxed);
+    uint32_t lost = 0;
+
+    /* Its owner number was given away before it served: there may be words of it. */
+    if (worker->owner != 0) {
+        lost = recover(pool, worker);
+        KNIT_FAULT(DEATH_AFTER_RECOVERY);
+        has_worked = calls - worker->calls_before > lost;
+    }
+    /* No longer among those that are told things. */
+    worker->step = KNIT_STEP_NONE;
+    if (has_served)
+        bury_served(pool, worker, lost, task);
+    else
+        bury_unborn(pool, worker);
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (worker->links[i] != KNIT_LINK_NONE)
+            knit_member_unlink(pool, worker, i);
+    }
+    KNIT_FAULT(DEATH_AFTER_UNLINK);
+    plan_successor(pool, worker, has_worked, now_ns);
+    worker->up_since_ns = 0;
+    knit_supervisor_fini(pool, worker);
+    KNIT_FAULT(DEATH_AFTER_BURIAL);
+}
+
+/* ---- crash loops ---- */
+
+bool knit_death_is_degraded(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        const struct knit_worker *worker = &pool->workers[i];
+        const struct knit_busy_line *busy = &pool->board.busy[i];
+        uint64_t calls;
+
+        if (worker->early_deaths < 2)
+            continue;
+        /* relaxed: a count, looked at now and then. */
+        calls = atomic_load_explicit(&busy->calls, memory_order_relaxed) - worker->calls_before;
+        if (worker->step == KNIT_STEP_SERVING &&
+            (calls > 1 ||
+                (calls == 1 && atomic_load_explicit(&busy->running, memory_order_relaxed) == 0)))
+            continue;
+        return true;
+    }
+    return false;
+}
+
+void knit_death_judge(struct knit_pool *pool)
+{
+    bool is_degraded = knit_death_is_degraded(pool);
+    struct knit_pool_event event = {
+        .kind = KNIT_POOL_DEGRADED, .again = is_degraded, .task = KNIT_POOL_TASK_NONE};
+
+    if (is_degraded == pool->was_degraded)
+        return;
+    pool->was_degraded = is_degraded;
+    knit_notices_add_event(&pool->notices, &event);
+}
+
+/* ---- killing for time ---- */
+
+enum halt {
+    HALT_SENT, /* it may still move: look again soon */
+    HALT_DONE, /* nothing of it runs in user space */
+    HALT_OVER, /* it has ended */
+};
+
+/* Has the worker stand still, to be looked at. A process that waits in the kernel for what no
+ * signal ends (a disk, a vfork's child) is never seen stopped; but with the signal pending it comes
+ * back to user space no more, so after HALT_WAIT_NS the look is as good. */
+static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
+{
+    const struct timespec pause = {.tv_nsec = HALT_LOOK_NS};
+
+    if (worker->halt_ns == 0) {
+        worker->halt_ns = now_ns;
+        (void)kill(-worker->process.pid, SIGSTOP);
+    }
+    for (int look = 0; look < HALT_LOOKS; look++) {
+        siginfo_t info = {0};
+
+        if (waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info,
+                WSTOPPED | WEXITED | WNOHANG | WNOWAIT) != 0)
+            return HALT_OVER;
+        if (info.si_pid != 0 && info.si_code != CLD_STOPPED)
+            return HALT_OVER;
+        if (info.si_pid != 0) {
+            (void)waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info, WSTOPPED | WNOHANG);
+            return HALT_DONE;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return knit_clock_ns() - worker->halt_ns >= HALT_WAIT_NS ? HALT_DONE : HALT_SENT;
+}
+
+static void resume_worker(struct knit_worker *worker)
+{
+    worker->halt_ns = 0;
+    (void)kill(-worker->process.pid, SIGCONT);
+}
+
+/* Which call runs there, if it is unanswered. The worker stands still, so relaxed will do. */
+static struct knit_member *running_call(
+    struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
+{
+    uint64_t running =
+        atomic_load_explicit(&pool->board.busy[worker->lane].running, memory_order_relaxed);
+    struct knit_member *member = knit_member_find(pool, running >> 16);
+    uint32_t slot = (uint32_t)(running & 0xffff) - 1;
+    uint64_t claim, word;
+
+    if (running == 0 || member == NULL || slot >= member->view.geometry.slots)
+        return NULL;
+    claim = atomic_load_explicit(&member->view.reply.claim[slot], memory_order_relaxed);
+    word = atomic_load_explicit(&member->view.reply.reply[slot].word, memory_order_relaxed);
+    if (knit_claim_owner(claim) != worker->owner ||
+        knit_gen_next(knit_word_gen(word)) != knit_claim_gen(claim))
+        return NULL;
+    *ret_slot = slot;
+    return member;
+}
+
+static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    const struct knit_busy_line *busy = &pool->board.busy[worker->lane];
+    struct knit_pool_event event = {
+        .kind = KNIT_POOL_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
+    const struct knit_registry_task *task;
+    const struct knit_member *member;
+    uint64_t hard_ns;
+
+    switch (halt_worker(worker, now_ns)) {
+    case HALT_SENT:
+        worker->hard_again_ns = now_ns + HALT_AGAIN_NS;
+        return;
+    case HALT_OVER:
+        worker->hard_again_ns = now_ns + HALT_WAIT_NS;
+        return;
+    case HALT_DONE:
+    default:
+        break;
+    }
+    KNIT_FAULT(DEATH_AFTER_STOP);
+    hard_ns = atomic_load_explicit(&busy->hard_ns, memory_order_relaxed);
+    member =
+        hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
+    if (member == NULL) {
+        resume_worker(worker);
+        return;
+    }
+    event.task = atomic_load_explicit(&busy->task, memory_order_relaxed);
+    task = knit_registry_at(pool->registry, event.task);
+    worker->hard_session = member->id;
+    worker->hard_ms = task != NULL && task->hard_timeout_ms != 0 ? task->hard_timeout_ms
+                                                                 : pool->options.hard_timeout_ms;
+    pool->hard_timeouts++;
+    knit_notices_add_event(&pool->notices, &event);
+    knit_supervisor_kill(worker);
+    KNIT_FAULT(DEATH_AFTER_HARD_KILL);
+}
+
+static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
+{
+    /* A call that begins right after a scan is seen by the next one before its time is up. */
+    uint64_t period_ns = (uint64_t)pool->hard_least_ms * 1000000u / 2;
+    uint64_t next_ns;
+
+    if (period_ns > HARD_SCAN_MAX_NS)
+        period_ns = HARD_SCAN_MAX_NS;
+    if (period_ns < HARD_SCAN_MIN_NS)
+        period_ns = HARD_SCAN_MIN_NS;
+    next_ns = now_ns + period_ns;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+        uint64_t hard_ns;
+
+        if (worker->step != KNIT_STEP_SERVING || worker->was_killed)
+            continue;
+        /* L1, acquire: see call.c. */
+        hard_ns = atomic_load_explicit(&pool->board.busy[i].hard_ns, memory_order_acquire);
+        if (hard_ns == 0)
+            continue;
+        if (hard_ns < worker->hard_again_ns)
+            hard_ns = worker->hard_again_ns;
+        if (hard_ns <= now_ns) {
+            enforce_hard(pool, worker, now_ns);
+            hard_ns = worker->hard_again_ns;
+        }
+        if (hard_ns > now_ns && hard_ns < next_ns)
+            next_ns = hard_ns;
+    }
+    pool->hard_scan_ns = next_ns;
+}
+
+/* A worker that has not let go of a session which has been closed for gone_ms: its task does not
+ * mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
+ * session's call lets go after that. When to look again. */
+static uint64_t enforce_gone(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns)
+{
+    uint64_t again_ns = now_ns + GONE_LOOK_NS;
+
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+        uint8_t link = worker->links[member->index];
+        uint64_t running = atomic_load_explicit(&pool->board.busy[i].running, memory_order_relaxed);
+        uint32_t slot;
+
+        if ((link != KNIT_LINK_DETACH_SENT && link != KNIT_LINK_DETACH_DUE) ||
+            worker->step != KNIT_STEP_SERVING || worker->was_killed)
+            continue;
+        if (running == 0) {
+            (void)snprintf(worker->why, sizeof(worker->why),
+                "it has nothing to do and does not let go of a session");
+            knit_supervisor_kill(worker);
+            continue;
+        }
+        if (running >> 16 != member->id)
+            continue;
+        switch (halt_worker(worker, now_ns)) {
+        case HALT_SENT:
+            again_ns = now_ns + HALT_AGAIN_NS;
+            break;
+        case HALT_DONE:
+            if (running_call(pool, worker, &slot) == member)
+                knit_supervisor_kill(worker);
+            else
+                resume_worker(worker);
+            break;
+        case HALT_OVER:
+        default:
+            break;
+        }
+        KNIT_FAULT(DEATH_AFTER_GONE_KILL);
+    }
+    return again_ns;
+}
+
+void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
+{
+    if (pool->hard_least_ms != 0 && now_ns >= pool->hard_scan_ns)
+        scan_hard(pool, now_ns);
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        struct knit_member *member = pool->members[i];
+
+        if (member != NULL && member->gone_at_ns != 0 && now_ns >= member->gone_at_ns)
+            member->gone_at_ns = enforce_gone(pool, member, now_ns);
+    }
+    /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
+     * ended before the signal had its effect, so that there is nothing left to look at. */
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->halt_ns != 0 && worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
+            now_ns >= worker->halt_ns + KNIT_HALT_MAX_NS)
+            resume_worker(worker);
+    }
+}

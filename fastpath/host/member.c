@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sessions, on the host's side: make their segments, lend them to callers and workers, take them
+ * back.
+ *
+ * The host keeps a mapping of its own, because it must be able to give outcomes when no worker can,
+ * and descriptors to hand to replacements: the request segment only read-only, so that not even a
+ * worker could write what is the caller's. It lets go of them when every worker has said that it
+ * has.
+ *
+ * What a stranger can punch pages out of is not touched by anybody: a stranger's request segment is
+ * mapped here, and workers are told of it, when its caller has fastened it and said so
+ * (knit_pool_attached()). Until then the session only counts.
+ *
+ * A closed session goes on counting against its limits until then: who leaves long tasks behind and
+ * comes back has not got rid of them.
+ */
+#include "fastpath/host/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+struct knit_member *knit_member_find(struct knit_pool *pool, uint64_t id)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL && pool->members[i]->id == id)
+            return pool->members[i];
+    }
+    return NULL;
+}
+
+/* ---- leaving ---- */
+
+static void fini(struct knit_member *member)
+{
+    knit_segment_unmap(&member->request);
+    knit_segment_unmap(&member->reply);
+    close_fd(&member->request_fd);
+    close_fd(&member->reply_fd);
+    close_fd(&member->view.bell_fd);
+    close_fd(&member->heard_fd);
+    free(member);
+}
+
+void knit_member_free(struct knit_pool *pool, struct knit_member *member)
+{
+    pool->members[member->index] = NULL;
+    pool->memory_bytes -= member->memory_bytes;
+    fini(member);
+}
+
+static void free_if_let_go(struct knit_pool *pool, struct knit_member *member)
+{
+    if (!member->is_closing)
+        return;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        if (pool->workers[i].links[member->index] != KNIT_LINK_NONE)
+            return;
+    }
+    KNIT_FAULT(MEMBER_BEFORE_FREE);
+    knit_member_free(pool, member);
+}
+
+void knit_member_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index)
+{
+    worker->links[index] = KNIT_LINK_NONE;
+    if (pool->members[index] != NULL)
+        free_if_let_go(pool, pool->members[index]);
+}
+
+void knit_member_close(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns)
+{
+    if (member->is_closing)
+        return;
+    member->is_closing = true;
+    if (pool->options.gone_ms != 0)
+        member->gone_at_ns = now_ns + (uint64_t)pool->options.gone_ms * 1000000u;
+    /* release: workers see it before their next claim and in knit_aborted(). */
+    atomic_store_explicit(
+        &member->view.reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+    KNIT_FAULT(MEMBER_AFTER_CLOSED);
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+        uint8_t *link = &worker->links[member->index];
+
+        if (*link == KNIT_LINK_ATTACH_DUE)
+            *link = KNIT_LINK_NONE;
+        else if (*link != KNIT_LINK_NONE)
+            *link = KNIT_LINK_DETACH_DUE;
+        knit_supervisor_flush(pool, worker);
+        KNIT_FAULT(MEMBER_AFTER_DETACH);
+    }
+    free_if_let_go(pool, member);
+}
+
+void knit_member_condemn(struct knit_pool *pool, struct knit_member *member, const char *reason)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_CONDEMNED,
+        .session = member->id,
+        .task = KNIT_POOL_TASK_NONE,
+        .text = reason};
+
+    if (member->is_condemned || member->is_closing)
+        return;
+    member->is_condemned = true;
+    pool->condemned++;
+    atomic_store_explicit(&member->view.reply.state->state, KNIT_STATE_FAULT, memory_order_release);
+    KNIT_FAULT(MEMBER_AFTER_FAULT);
+    knit_recovery_wake(&member->view);
+    knit_notices_add_event(&pool->notices, &event);
+}
+
+/* ---- coming ---- */
+
+struct birth {
+    struct knit_geometry geometry;
+    bool is_foreign;
+    struct knit_pool_peer peer;
+    int request_fd; /* read-write: what the caller gets */
+};
+
+static void write_head(struct knit_segment_head *head, enum knit_segment_kind kind, uint64_t bytes,
+    uint64_t session, const struct knit_geometry *geometry)
+{
+    *head = (struct knit_segment_head){.magic = KNIT_LAYOUT_MAGIC,
+        .version = KNIT_LAYOUT_VERSION,
+        .kind = kind,
+        .total_bytes = bytes,
+        .session = session,
+        .geometry = *geometry};
+}
+
+/* The arenas' first bytes get their pages now, so that calls do not wait for them. */
+static int allocate_ahead(
+    const struct knit_pool *pool, const struct knit_member *member, int request_fd)
+{
+    const struct knit_geometry *geometry = &member->view.geometry;
+    uint64_t ahead = pool->options.payload_initial_bytes;
+    off_t request = member->view.request.arena - (unsigned char *)member->request.base;
+    off_t reply = member->view.reply.arena - (unsigned char *)member->reply.base;
+    uint64_t request_ahead =
+        ahead < geometry->request_arena_bytes ? ahead : geometry->request_arena_bytes;
+    uint64_t reply_ahead =
+        ahead < geometry->reply_arena_bytes ? ahead : geometry->reply_arena_bytes;
+
+    if (request_ahead != 0 && fallocate(request_fd, 0, request, (off_t)request_ahead) != 0)
+        return -errno;
+    for (uint32_t i = 0; i < geometry->lanes && reply_ahead != 0; i++) {
+        if (fallocate(member->reply_fd, 0, reply + (off_t)(i * geometry->reply_arena_bytes),
+                (off_t)reply_ahead) != 0)
+            return -errno;
+    }
+    return 0;
+}
+
+/* Both segments, made and mapped. birth->request_fd is the caller's; also on failure it must be
+ * closed. */
+static int make_segments(
+    const struct knit_pool *pool, struct knit_member *member, struct birth *birth)
+{
+    const struct knit_geometry *geometry = &birth->geometry;
+    uint64_t request_bytes = knit_layout_request_bytes(geometry);
+    uint64_t reply_bytes = knit_layout_reply_bytes(geometry);
+    char name[32];
+    int error;
+
+    /* By their names `knit check` finds them, which must not depend on what a caller can write. */
+    (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)member->id);
+    error = knit_segment_create_loose(name, request_bytes, &birth->request_fd);
+
+    if (error == 0)
+        error = knit_segment_reopen_readonly(birth->request_fd, &member->request_fd);
+    /* A worker could open the copy that it gets anew, by its number in /proc, to write. */
+    if (error == 0 && fchmod(birth->request_fd, 0400) != 0)
+        error = -errno;
+    (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)member->id);
+    if (error == 0)
+        error = knit_segment_create(name, reply_bytes, &member->reply_fd);
+    if (error == 0)
+        error = knit_segment_map(birth->request_fd, request_bytes, true, &member->request);
+    if (error == 0)
+        error = knit_segment_map(member->reply_fd, reply_bytes, true, &member->reply);
+    if (error != 0)
+        return error < 0 ? error : -EIO;
+    member->view.geometry = *geometry;
+    knit_layout_request(geometry, member->request.base, &member->view.request);
+    knit_layout_reply(geometry, member->reply.base, &member->view.reply);
+    write_head(
+        member->view.request.head, KNIT_SEGMENT_REQUEST, request_bytes, member->id, geometry);
+    write_head(member->view.reply.head, KNIT_SEGMENT_REPLY, reply_bytes, member->id, geometry);
+    error = allocate_ahead(pool, member, birth->request_fd);
+    if (error != 0)
+        return error;
+    if (!birth->is_foreign)
+        return knit_segment_fasten(birth->request_fd);
+    /* A stranger's memory is read here and never written, and not yet. */
+    knit_segment_unmap(&member->request);
+    member->view.request = (struct knit_request_view){0};
+    return 0;
+}
+
+/* What the session may make the pool's memory grow by. Reading a hole of the request segment fills
+ * it, so all of it counts. */
+static uint64_t cost(const struct knit_pool *pool, const struct knit_geometry *geometry)
+{
+    uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
+    uint64_t budget = pool->options.reply_budget_bytes;
+    /* What each lane may touch in any case. */
+    uint64_t least = geometry->lanes * (pool->options.max_payload_bytes + KNIT_PAGE);
+
+    if (budget != 0 && budget < least)
+        budget = least;
+    return knit_layout_request_bytes(geometry) + knit_layout_reply_bytes(geometry) - arenas +
+           (budget != 0 && budget < arenas ? budget : arenas);
+}
+
+/* 0 and a place for it, or why there is none. */
+static int admit(const struct knit_pool *pool, const struct birth *birth, uint64_t memory_bytes,
+    uint32_t *ret_index)
+{
+    uint32_t place = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
+
+    if (pool->phase != KNIT_PHASE_OPEN)
+        return KNIT_POOL_E_CLOSED;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member == NULL) {
+            place = i < place ? i : place;
+            continue;
+        }
+        foreign += member->is_foreign;
+        same_uid += member->is_foreign && member->peer.uid == birth->peer.uid;
+    }
+    if (place == KNIT_POOL_SESSIONS_MAX)
+        return KNIT_POOL_E_SESSIONS;
+    *ret_index = place;
+    /* The host's own sessions are few and it cannot do without them: they count, but are not
+     * refused. */
+    if (!birth->is_foreign)
+        return 0;
+    if (foreign >= pool->options.sessions_max)
+        return KNIT_POOL_E_SESSIONS;
+    if (same_uid >= pool->options.uid_sessions_max)
+        return KNIT_POOL_E_UID_SESSIONS;
+    if (memory_bytes > pool->memory_max_bytes ||
+        pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
+        return KNIT_POOL_E_MEMORY;
+    return 0;
+}
+
+static int add(struct knit_pool *pool, struct birth *birth, struct knit_member **ret_member)
+{
+    struct knit_member *member;
+    uint64_t memory_bytes = cost(pool, &birth->geometry);
+    uint32_t index;
+    int error = admit(pool, birth, memory_bytes, &index);
+
+    if (error != 0)
+        return error;
+    member = calloc(1, sizeof(*member));
+    if (member == NULL)
+        return -ENOMEM;
+    member->id = pool->next_session;
+    member->index = index;
+    member->is_foreign = birth->is_foreign;
+    member->peer = birth->peer;
+    member->request_fd = member->reply_fd = member->view.bell_fd = member->heard_fd = -1;
+    member->memory_bytes = memory_bytes;
+    error = make_segments(pool, member, birth);
+    if (error != 0) {
+        fini(member);
+        return error;
+    }
+    KNIT_FAULT(MEMBER_AFTER_SEGMENTS);
+    pool->next_session++;
+    pool->memory_bytes += memory_bytes;
+    pool->members[index] = member;
+    *ret_member = member;
+    return 0;
+}
+
+/* Everything about it is ready: the workers may have it. */
+static void publish(struct knit_pool *pool, struct knit_member *member)
+{
+    member->is_published = true;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step != KNIT_STEP_SERVING)
+            continue; /* a worker that starts gets all sessions then */
+        worker->links[member->index] = KNIT_LINK_ATTACH_DUE;
+        knit_supervisor_flush(pool, worker);
+        KNIT_FAULT(MEMBER_AFTER_PUBLISH);
+    }
+}
+
+static int make_geometry(const struct knit_pool *pool, uint32_t slots, uint64_t arena,
+    struct knit_geometry *ret_geometry)
+{
+    struct knit_geometry geometry = {.version = KNIT_LAYOUT_VERSION,
+        .lanes = pool->options.workers,
+        .slots = slots,
+        .request_arena_bytes = arena / KNIT_PAGE * KNIT_PAGE,
+        .reply_arena_bytes = pool->options.payload_max_bytes / KNIT_PAGE * KNIT_PAGE};
+
+    if (slots == 0 || slots > KNIT_SLOTS_MAX)
+        return KNIT_POOL_E_WISH;
+    geometry.cells = knit_geometry_cells(slots);
+    if (knit_geometry_check(&geometry) != NULL)
+        return KNIT_POOL_E_WISH;
+    *ret_geometry = geometry;
+    return 0;
+}
+
+/* ---- the host's own ---- */
+
+/* A pipe. Nobody shares an open file description of it: the host's loop has the end that is read,
+ * the host one to ring with, and each worker gets another (knit_member_bell()). What a task does to
+ * its own, as taking O_NONBLOCK off, is felt by nobody else. */
+static int make_bell(struct knit_member *member)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+        return -errno;
+    member->heard_fd = ends[0];
+    member->view.bell_fd = ends[1];
+    member->view.bell_is_pipe = true;
+    return 0;
+}
+
+int knit_member_bell(const struct knit_member *member, int *ret_fd)
+{
+    char path[32];
+    int fd;
+
+    if (!member->view.bell_is_pipe) {
+        *ret_fd = member->view.bell_fd;
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", member->view.bell_fd);
+    fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+void knit_member_bell_end(const struct knit_member *member, int fd)
+{
+    if (fd != member->view.bell_fd)
+        (void)close(fd);
+}
+
+static int open_own(struct knit_pool *pool, struct birth *birth,
+    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+{
+    struct knit_session_options own = *options;
+    struct knit_member *member;
+    int error = add(pool, birth, &member);
+
+    if (error != 0)
+        return error;
+    error = make_bell(member);
+    own.bell_fd = member->heard_fd;
+    own.steal = pool->options.steal;
+    own.payload_max_bytes = pool->options.max_payload_bytes;
+    if (error == 0)
+        error = knit_session_new(&member->view.geometry, &member->view.request, &member->view.reply,
+            &pool->board, &own, &member->outside.session);
+    if (error != 0) {
+        knit_member_free(pool, member);
+        return error;
+    }
+    member->outside.id = member->id;
+    member->outside.bell_fd = member->heard_fd;
+    member->outside.reply = member->view.reply;
+    member->outside.geometry = member->view.geometry;
+    publish(pool, member);
+    *ret_session = &member->outside;
+    return 0;
+}
+
+int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
+    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+{
+    struct birth birth = {.request_fd = -1};
+    int error = make_geometry(pool, slots, pool->options.payload_max_bytes, &birth.geometry);
+
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&pool->mutex);
+    error = open_own(pool, &birth, options, ret_session);
+    pthread_mutex_unlock(&pool->mutex);
+    close_fd(&birth.request_fd);
+    return error;
+}
+
+struct knit_pool_session *knit_pool_session_close(
+    struct knit_pool *pool, struct knit_pool_session *session)
+{
+    struct knit_member *member;
+
+    if (session == NULL)
+        return NULL;
+    pthread_mutex_lock(&pool->mutex);
+    member = knit_member_find(pool, session->id);
+    (void)knit_session_free(session->session);
+    if (member != NULL)
+        knit_member_close(pool, member, knit_clock_ns());
+    knit_host_arm(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+/* ---- other processes' ---- */
+
+static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_grant *grant)
+{
+    struct knit_member *member;
+    int pair[2] = {-1, -1};
+    int error = add(pool, birth, &member);
+
+    if (error != 0)
+        return error;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+        error = -errno;
+    member->view.bell_fd = pair[0];
+    grant->bell_fd = pair[1];
+    if (error == 0)
+        error = knit_segment_reopen_readonly(pool->board_fd, &grant->board_fd);
+    if (error == 0)
+        error = knit_segment_reopen_readonly(member->reply_fd, &grant->reply_fd);
+    if (error != 0) {
+        knit_member_free(pool, member);
+        return error;
+    }
+    grant->id = member->id;
+    grant->geometry = birth->geometry;
+    grant->max_payload_bytes = pool->options.max_payload_bytes;
+    if (grant->max_payload_bytes > birth->geometry.request_arena_bytes)
+        grant->max_payload_bytes = birth->geometry.request_arena_bytes;
+    grant->steal = pool->options.steal;
+    grant->request_fd = birth->request_fd;
+    birth->request_fd = -1;
+    return 0;
+}
+
+int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, uint32_t slots,
+    uint64_t arena_bytes, struct knit_pool_grant *ret_grant)
+{
+    const struct knit_pool_options *options = &pool->options;
+    struct birth birth = {.is_foreign = true, .peer = *peer, .request_fd = -1};
+    struct knit_pool_grant given = {
+        .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
+    int error;
+
+    if (slots == 0 || slots > options->slots)
+        slots = options->slots;
+    if (arena_bytes == 0 || arena_bytes > options->payload_max_bytes)
+        arena_bytes = options->payload_max_bytes;
+    error = make_geometry(pool, slots, arena_bytes, &birth.geometry);
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&pool->mutex);
+    error = grant(pool, &birth, &given);
+    pthread_mutex_unlock(&pool->mutex);
+    close_fd(&birth.request_fd);
+    if (error != 0) {
+        knit_pool_grant_close(&given);
+        return error;
+    }
+    *ret_grant = given;
+    return 0;
+}
+
+/* Its caller has fastened it, or so it says. */
+static int take(struct knit_pool *pool, struct knit_member *member)
+{
+    const struct knit_geometry *geometry = &member->view.geometry;
+    int error;
+
+    if (!knit_segment_is_fastened(member->request_fd))
+        return KNIT_POOL_E_LOOSE;
+    error = knit_segment_map(
+        member->request_fd, knit_layout_request_bytes(geometry), false, &member->request);
+    if (error != 0)
+        return error < 0 ? error : -EIO;
+    knit_layout_request(geometry, member->request.base, &member->view.request);
+    publish(pool, member);
+    return 0;
+}
+
+int knit_pool_attached(struct knit_pool *pool, uint64_t id)
+{
+    struct knit_member *member;
+    int error = 0;
+
+    pthread_mutex_lock(&pool->mutex);
+    member = knit_member_find(pool, id);
+    if (member != NULL && !member->is_published && !member->is_closing && !member->is_condemned) {
+        error = take(pool, member);
+        if (error != 0) {
+            knit_member_condemn(pool, member,
+                error > 0 ? knit_pool_reason(error) : "its request segment cannot be mapped");
+            pool->has_news = true;
+        }
+        knit_host_arm(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return error;
+}
+
+void knit_pool_grant_close(struct knit_pool_grant *grant)
+{
+    close_fd(&grant->board_fd);
+    close_fd(&grant->request_fd);
+    close_fd(&grant->reply_fd);
+    close_fd(&grant->bell_fd);
+}
+
+void knit_pool_detach(struct knit_pool *pool, uint64_t id)
+{
+    struct knit_member *member;
+
+    pthread_mutex_lock(&pool->mutex);
+    member = knit_member_find(pool, id);
+    if (member != NULL && member->is_foreign) {
+        knit_member_close(pool, member, knit_clock_ns());
+        knit_host_arm(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One buffer of the longest line; what arrives is copied into it up to the next newline. A line is
+ * copied once, whether or not it came whole: prints are rare beside calls.
+ */
+#include "fastpath/host/output.h"
+
+#include <string.h>
+
+void knit_output_init(struct knit_output *output)
+{
+    output->len = 0;
+    output->is_truncated = false;
+}
+
+static void hand_on(struct knit_output *output, knit_output_line *on_line, void *arg)
+{
+    on_line(arg, output->line, output->len, output->is_truncated);
+    knit_output_init(output);
+}
+
+void knit_output_feed(
+    struct knit_output *output, const char *bytes, size_t len, knit_output_line *on_line, void *arg)
+{
+    while (len > 0) {
+        const char *newline = memchr(bytes, '\n', len);
+        size_t piece = newline != NULL ? (size_t)(newline - bytes) : len;
+        size_t room = sizeof(output->line) - output->len;
+        size_t kept = piece < room ? piece : room;
+
+        memcpy(output->line + output->len, bytes, kept);
+        output->len += kept;
+        if (kept < piece)
+            output->is_truncated = true;
+        if (newline == NULL)
+            return;
+        hand_on(output, on_line, arg);
+        bytes += piece + 1;
+        len -= piece + 1;
+    }
+}
+
+void knit_output_end(struct knit_output *output, knit_output_line *on_line, void *arg)
+{
+    if (output->len > 0)
+        hand_on(output, on_line, arg);
+}

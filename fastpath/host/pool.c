@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool's public face: options in, descriptor and dispatch, shutdown, statistics.
+ *
+ * Everything that happens comes in through one epoll descriptor: the ends of processes, their
+ * sockets and output, and one timer, set to whatever is due next. Dispatch fetches under the mutex
+ * and calls back without it, so a callback may use the pool and a slow one holds up nobody's
+ * attach.
+ */
+#include "fastpath/host/pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "fastpath/host/host.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/lane.h"
+
+#define EVENTS_A_TURN 64
+#define TURNS         4
+
+static_assert(KNIT_POOL_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "one length of a line");
+static_assert(KNIT_POOL_SESSIONS_MAX == KNIT_LANE_SESSIONS_MAX, "what a worker can serve");
+
+static const char *const standard_environment[] = {
+    "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", NULL};
+
+void knit_pool_options_init(struct knit_pool_options *options)
+{
+    *options = (struct knit_pool_options){
+        .bootstrap = "",
+        .workers = 1,
+        .steal = true,
+        .spin_us = 50,
+        .pause_ns = 250,
+        .slots = KNIT_SLOTS_DEFAULT,
+        .payload_initial_bytes = 64u << 10,
+        .payload_max_bytes = KNIT_ARENA_DEFAULT,
+        .max_payload_bytes = KNIT_ARENA_DEFAULT / 8,
+        .reply_budget_bytes = KNIT_ARENA_DEFAULT,
+        .sessions_max = 120,
+        .uid_sessions_max = 8,
+        .startup_ms = 30000,
+        .stop_fd = -1,
+        .stop_ms = 5000,
+        .gone_ms = 60000,
+    };
+    knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
+}
+
+/* ---- options ---- */
+
+__attribute__((format(printf, 3, 4))) static int refuse(
+    char *ret_why, size_t why_size, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(ret_why, why_size, format, args);
+    va_end(args);
+    return KNIT_POOL_E_STARTUP;
+}
+
+/* 0, or KNIT_POOL_E_STARTUP and what is wrong. Names are those of the fields. */
+static int check_options(const struct knit_pool_options *options, char *ret_why, size_t why_size)
+{
+    if (options->worker_path == NULL || options->worker_path[0] != '/')
+        return refuse(ret_why, why_size, "worker_path must be an absolute path");
+    if (options->workers == 0)
+        return refuse(ret_why, why_size, "no workers");
+    if (options->workers > KNIT_POOL_WORKERS_MAX)
+        return refuse(ret_why, why_size, "%u workers, at most %u are possible", options->workers,
+            KNIT_POOL_WORKERS_MAX);
+    if (options->module_count == 0)
+        return refuse(ret_why, why_size, "worker startup failed: no modules are named");
+    if (options->module_count > KNIT_POOL_MODULES_MAX)
+        return refuse(ret_why, why_size, "%u modules, at most %u are possible",
+            options->module_count, KNIT_POOL_MODULES_MAX);
+    for (uint32_t i = 0; i < options->module_count; i++) {
+        if (options->modules[i][0] != '/')
+            return refuse(ret_why, why_size, "module \"%.500s\": must be an absolute path",
+                options->modules[i]);
+    }
+    if (options->slots == 0 || options->slots > KNIT_SLOTS_MAX)
+        return refuse(
+            ret_why, why_size, "%u slots, 1 to %u are possible", options->slots, KNIT_SLOTS_MAX);
+    if (options->payload_max_bytes < KNIT_PAGE || options->payload_max_bytes > KNIT_ARENA_MAX)
+        return refuse(ret_why, why_size, "payload_max_bytes is %llu, %u to %llu are possible",
+            (unsigned long long)options->payload_max_bytes, KNIT_PAGE,
+            (unsigned long long)KNIT_ARENA_MAX);
+    if (options->max_payload_bytes == 0 ||
+        options->max_payload_bytes > options->payload_max_bytes / 8)
+        return refuse(ret_why, why_size,
+            "max_payload_bytes is %llu, 1 to %llu (an eighth of payload_max_bytes) are possible",
+            (unsigned long long)options->max_payload_bytes,
+            (unsigned long long)options->payload_max_bytes / 8);
+    if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
+        return refuse(ret_why, why_size, "sessions_max is %u, at most %u are possible",
+            options->sessions_max, KNIT_POOL_SESSIONS_MAX);
+    return knit_confine_check(&options->confinement, ret_why, why_size) == 0 ? 0
+                                                                             : KNIT_POOL_E_STARTUP;
+}
+
+static void free_list(const char *const *list)
+{
+    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
+        free((char *)list[i]);
+    free((void *)list);
+}
+
+/* A copy of count strings and a NULL behind them, or NULL. */
+static const char *const *copy_list(const char *const *list, size_t count)
+{
+    const char **copy = calloc(count + 1, sizeof(*copy));
+
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(list[i]);
+        if (copy[i] == NULL) {
+            free_list(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+static size_t list_length(const char *const *list)
+{
+    size_t count = 0;
+
+    while (list != NULL && list[count] != NULL)
+        count++;
+    return count;
+}
+
+/* The text with its NUL; returns where the next one goes. */
+static char *put_text(char *to, const char *text)
+{
+    size_t size = strlen(text) + 1;
+
+    memcpy(to, text, size);
+    return to + size;
+}
+
+static size_t list_bytes(const char *const *list)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
+        bytes += strlen(list[i]) + 1;
+    return bytes;
+}
+
+static char *put_list(char *to, const char *const *list)
+{
+    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
+        to = put_text(to, list[i]);
+    return to;
+}
+
+/* What START carries: the bootstrap text, the modules, the policy's paths, each with its NUL. */
+static int make_start_text(struct knit_pool *pool, const struct knit_pool_options *options)
+{
+    const struct knit_confine_policy *confinement = &options->confinement;
+    const char *bootstrap = options->bootstrap != NULL ? options->bootstrap : "";
+    size_t bytes =
+        strlen(bootstrap) + 1 + list_bytes(confinement->read) + list_bytes(confinement->write);
+    char *next;
+
+    for (uint32_t i = 0; i < options->module_count; i++)
+        bytes += strlen(options->modules[i]) + 1;
+    pool->start_text = malloc(bytes);
+    if (pool->start_text == NULL)
+        return -ENOMEM;
+    pool->start_bytes = bytes;
+    next = put_text(pool->start_text, bootstrap);
+    for (uint32_t i = 0; i < options->module_count; i++)
+        next = put_text(next, options->modules[i]);
+    (void)put_list(put_list(next, confinement->read), confinement->write);
+    pool->read_paths = (uint32_t)list_length(confinement->read);
+    pool->write_paths = (uint32_t)list_length(confinement->write);
+    return 0;
+}
+
+static int copy_options(struct knit_pool *pool, const struct knit_pool_options *options)
+{
+    const char *const *environment =
+        options->environment != NULL ? options->environment : standard_environment;
+    size_t prefix = list_length(options->prefix);
+    const char **argv = calloc(prefix + 2, sizeof(*argv));
+
+    pool->argv = argv;
+    pool->has_prefix = prefix != 0;
+    pool->options = *options;
+    pool->options.prefix = pool->options.modules = NULL;
+    pool->options.confinement.read = pool->options.confinement.write = NULL;
+    pool->options.bootstrap = NULL;
+    pool->options.worker_path = strdup(options->worker_path);
+    pool->options.environment = copy_list(environment, list_length(environment));
+    if (argv == NULL || pool->options.worker_path == NULL || pool->options.environment == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i <= prefix; i++) {
+        argv[i] = strdup(i < prefix ? options->prefix[i] : options->worker_path);
+        if (argv[i] == NULL)
+            return -ENOMEM;
+    }
+    return make_start_text(pool, options);
+}
+
+/* ---- opening ---- */
+
+static int make_shared(struct knit_pool *pool)
+{
+    uint32_t lanes = pool->options.workers;
+    uint64_t board_bytes = knit_layout_board_bytes(lanes);
+    uint64_t pool_bytes = knit_layout_pool_bytes(lanes);
+    int error = knit_segment_create("knit-board", board_bytes, &pool->board_fd);
+
+    if (error == 0)
+        error = knit_segment_create("knit-pool", pool_bytes, &pool->pool_fd);
+    if (error == 0)
+        error = knit_segment_map(pool->board_fd, board_bytes, true, &pool->board_map);
+    if (error == 0)
+        error = knit_segment_map(pool->pool_fd, pool_bytes, true, &pool->pool_map);
+    if (error != 0)
+        return error < 0 ? error : -EIO;
+    knit_layout_board(lanes, pool->board_map.base, &pool->board);
+    knit_layout_pool(lanes, pool->pool_map.base, &pool->shared);
+    *pool->board.head = (struct knit_segment_head){.magic = KNIT_LAYOUT_MAGIC,
+        .version = KNIT_LAYOUT_VERSION,
+        .kind = KNIT_SEGMENT_BOARD,
+        .total_bytes = board_bytes,
+        .geometry = {.version = KNIT_LAYOUT_VERSION, .lanes = lanes}};
+    *pool->shared.head = *pool->board.head;
+    pool->shared.head->kind = KNIT_SEGMENT_POOL;
+    pool->shared.head->total_bytes = pool_bytes;
+    return 0;
+}
+
+static int make_loop(struct knit_pool *pool)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)KNIT_SOURCE_TIMER << 56};
+
+    pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    pool->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (pool->epoll_fd < 0 || pool->timer_fd < 0)
+        return -errno;
+    if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
+        int error = -errno;
+
+        /* Who waited for the end of workers, of which there are none, would wait for this timer. */
+        (void)close(pool->timer_fd);
+        pool->timer_fd = -1;
+        return error;
+    }
+    return 0;
+}
+
+static uint64_t half_of_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : UINT64_MAX;
+}
+
+static struct knit_pool *new_pool(void)
+{
+    struct knit_pool *pool = calloc(1, sizeof(*pool));
+
+    if (pool == NULL)
+        return NULL;
+    pool->epoll_fd = pool->timer_fd = pool->board_fd = pool->pool_fd = -1;
+    pool->next_session = 1;
+    pool->next_owner = KNIT_OWNER_HOST + 1;
+    knit_notices_init(&pool->notices);
+    (void)pthread_mutex_init(&pool->mutex, NULL);
+    return pool;
+}
+
+static int make_workers(struct knit_pool *pool)
+{
+    pool->workers = calloc(pool->options.workers, sizeof(*pool->workers));
+    if (pool->workers == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        pool->workers[i].lane = i;
+        pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1};
+    }
+    return 0;
+}
+
+static void deliver(struct knit_pool *pool)
+{
+    struct knit_notices taken;
+    struct knit_pool_event dropped = {
+        .kind = KNIT_POOL_OUTPUT_DROPPED, .task = KNIT_POOL_TASK_NONE};
+
+    knit_notices_init(&taken);
+    pthread_mutex_lock(&pool->mutex);
+    dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_told);
+    if (dropped.lost != 0)
+        knit_notices_add_event(&pool->notices, &dropped);
+    pool->dropped_told = pool->notices.dropped;
+    knit_notices_take(&pool->notices, &taken);
+    pthread_mutex_unlock(&pool->mutex);
+    knit_notices_deliver(&taken, &pool->options.callbacks);
+}
+
+static bool all_serve(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        if (pool->workers[i].step != KNIT_STEP_SERVING)
+            return false;
+    }
+    return true;
+}
+
+/* Until all serve, one cannot, or the host gives up. Each worker has a time to start in; workers
+ * that come up and die in turn have twice that time together. */
+static int start_all(struct knit_pool *pool)
+{
+    struct pollfd poll_fds[2] = {
+        {.fd = pool->epoll_fd, .events = POLLIN}, {.fd = pool->options.stop_fd, .events = POLLIN}};
+    int error;
+
+    pthread_mutex_lock(&pool->mutex);
+    pool->open_by_ns = knit_clock_ns() + 2 * (uint64_t)pool->options.startup_ms * 1000000u;
+    for (uint32_t i = 0; i < pool->options.workers && pool->why[0] == '\0'; i++)
+        knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
+    knit_host_arm(pool);
+    while (!all_serve(pool) && pool->why[0] == '\0') {
+        pthread_mutex_unlock(&pool->mutex);
+        (void)poll(poll_fds, 2, -1);
+        if (poll_fds[1].revents != 0)
+            return KNIT_POOL_E_CLOSED;
+        knit_pool_dispatch(pool);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    error = pool->why[0] == '\0' ? 0 : KNIT_POOL_E_STARTUP;
+    if (error == 0)
+        pool->phase = KNIT_PHASE_OPEN;
+    pthread_mutex_unlock(&pool->mutex);
+    return error;
+}
+
+int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **ret_pool,
+    char *ret_why, size_t why_size)
+{
+    struct knit_pool *pool;
+    int error = check_options(options, ret_why, why_size);
+
+    if (error != 0)
+        return error;
+    pool = new_pool();
+    error = pool != NULL ? copy_options(pool, options) : -ENOMEM;
+    if (error == 0)
+        error = make_workers(pool);
+    if (error == 0)
+        error = make_shared(pool);
+    if (error == 0)
+        error = make_loop(pool);
+    if (error != 0) {
+        (void)snprintf(ret_why, why_size, "the pool cannot be made: %s", strerror(-error));
+        knit_pool_free(pool);
+        return error;
+    }
+    pool->memory_max_bytes =
+        options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
+    error = start_all(pool);
+    if (error != 0) {
+        (void)snprintf(
+            ret_why, why_size, "%s", pool->why[0] != '\0' ? pool->why : knit_pool_reason(error));
+        knit_pool_free(pool);
+        return error;
+    }
+    *ret_pool = pool;
+    return 0;
+}
+
+/* ---- dispatch ---- */
+
+int knit_pool_fd(const struct knit_pool *pool)
+{
+    return pool->epoll_fd;
+}
+
+void knit_host_arm(struct knit_pool *pool)
+{
+    uint64_t due_ns = knit_tick_due(pool, knit_clock_ns());
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
+                                  .tv_nsec = (long)(due_ns % 1000000000u)}};
+
+    /* A time that has passed fires at once; 0 disarms. */
+    (void)timerfd_settime(pool->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static void handle(struct knit_pool *pool, const struct epoll_event *event)
+{
+    uint64_t expirations;
+
+    if (event->data.u64 >> 56 == KNIT_SOURCE_TIMER)
+        (void)!read(pool->timer_fd, &expirations, sizeof(expirations));
+    else
+        knit_supervisor_event(pool, event->data.u64, event->events);
+}
+
+void knit_pool_dispatch(struct knit_pool *pool)
+{
+    for (int turn = 0; turn < TURNS; turn++) {
+        struct epoll_event events[EVENTS_A_TURN];
+        int count = epoll_wait(pool->epoll_fd, events, EVENTS_A_TURN, 0);
+
+        pthread_mutex_lock(&pool->mutex);
+        for (int i = 0; i < count; i++)
+            handle(pool, &events[i]);
+        knit_tick(pool, knit_clock_ns());
+        pool->has_news = false; /* delivered below */
+        knit_host_arm(pool);
+        pthread_mutex_unlock(&pool->mutex);
+        deliver(pool);
+        if (count < EVENTS_A_TURN)
+            break;
+    }
+}
+
+/* ---- closing ---- */
+
+void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns)
+{
+    /* 0 is a time that has passed, and no time in what the host keeps. */
+    if (deadline_ns == 0)
+        deadline_ns = 1;
+    pthread_mutex_lock(&pool->mutex);
+    if (pool->phase == KNIT_PHASE_OPEN || pool->phase == KNIT_PHASE_OPENING) {
+        pool->phase = KNIT_PHASE_DRAINING;
+        pool->deadline_ns = deadline_ns;
+    } else if (deadline_ns < pool->deadline_ns) {
+        pool->deadline_ns = deadline_ns;
+    }
+    pool->stop_now = pool->stop_now || !drain;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->is_stopping && deadline_ns < worker->kill_at_ns)
+            worker->kill_at_ns = deadline_ns;
+    }
+    knit_host_arm(pool);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+bool knit_pool_is_stopped(const struct knit_pool *pool)
+{
+    struct knit_pool *locked = (struct knit_pool *)pool;
+    bool is_stopped;
+
+    pthread_mutex_lock(&locked->mutex);
+    is_stopped = pool->phase == KNIT_PHASE_STOPPED;
+    pthread_mutex_unlock(&locked->mutex);
+    return is_stopped;
+}
+
+void knit_pool_wait_stopped(struct knit_pool *pool)
+{
+    while (!knit_pool_is_stopped(pool)) {
+        struct pollfd poll_fd = {.fd = pool->epoll_fd, .events = POLLIN};
+
+        (void)poll(&poll_fd, 1, -1);
+        knit_pool_dispatch(pool);
+    }
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+static void free_parts(struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL)
+            knit_member_free(pool, pool->members[i]);
+    }
+    free(pool->workers);
+    knit_registry_free(pool->registry);
+    knit_buffer_fini(&pool->announcement);
+    knit_notices_fini(&pool->notices);
+    knit_segment_unmap(&pool->board_map);
+    knit_segment_unmap(&pool->pool_map);
+    close_fd(pool->epoll_fd);
+    close_fd(pool->timer_fd);
+    close_fd(pool->board_fd);
+    close_fd(pool->pool_fd);
+    free_list(pool->argv);
+    free_list(pool->options.environment);
+    free((char *)pool->options.worker_path);
+    free(pool->start_text);
+    free(pool->task_deaths);
+}
+
+struct knit_pool *knit_pool_free(struct knit_pool *pool)
+{
+    if (pool == NULL)
+        return NULL;
+    if (pool->workers != NULL && pool->epoll_fd >= 0 && pool->timer_fd >= 0) {
+        knit_pool_shutdown(pool, false, knit_clock_ns());
+        knit_pool_wait_stopped(pool);
+    }
+    free_parts(pool);
+    (void)pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+    return NULL;
+}
+
+/* ---- looking at it ---- */
+
+const struct knit_registry *knit_pool_registry(const struct knit_pool *pool)
+{
+    return pool->registry;
+}
+
+uint32_t knit_pool_lanes(const struct knit_pool *pool)
+{
+    return pool->options.workers;
+}
+
+const char *knit_pool_reason(int error)
+{
+    switch (error) {
+    case KNIT_POOL_E_STARTUP:
+        return "the workers could not be started";
+    case KNIT_POOL_E_SESSIONS:
+        return "all sessions of the pool are taken";
+    case KNIT_POOL_E_UID_SESSIONS:
+        return "this user has all the sessions it may have";
+    case KNIT_POOL_E_MEMORY:
+        return "the pool's sessions may not take more memory";
+    case KNIT_POOL_E_CLOSED:
+        return "the pool is shut down";
+    case KNIT_POOL_E_WISH:
+        return "the pool offers no session of that size";
+    case KNIT_POOL_E_LOOSE:
+        return "its request segment lacks the seals that keep its pages in place";
+    default:
+        return "the system refused";
+    }
+}
+
+void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
+{
+    struct knit_pool_stats stats = {.lanes = pool->options.workers};
+
+    pthread_mutex_lock(&pool->mutex);
+    for (uint32_t i = 0; i < pool->options.workers; i++)
+        stats.lanes_serving += pool->workers[i].step == KNIT_STEP_SERVING;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member == NULL)
+            continue;
+        stats.sessions++;
+        stats.foreign_sessions += member->is_foreign;
+        stats.closing_sessions += member->is_closing;
+    }
+    stats.quarantined = pool->quarantined;
+    stats.is_degraded = knit_death_is_degraded(pool);
+    stats.memory_bytes = pool->memory_bytes;
+    stats.deaths = pool->deaths;
+    stats.hard_timeouts = pool->hard_timeouts;
+    stats.condemned = pool->condemned;
+    stats.recovered = pool->recovered;
+    stats.confinement = pool->confinement;
+    stats.output_dropped = pool->notices.dropped;
+    pthread_mutex_unlock(&pool->mutex);
+    *ret_stats = stats;
+}
+
+static enum knit_pool_lane_state lane_state(const struct knit_worker *worker)
+{
+    switch (worker->step) {
+    case KNIT_STEP_HELLO:
+    case KNIT_STEP_REGISTRY:
+    case KNIT_STEP_READY:
+        return KNIT_POOL_LANE_STARTING;
+    case KNIT_STEP_SERVING:
+        return worker->is_stopping ? KNIT_POOL_LANE_STOPPING : KNIT_POOL_LANE_SERVING;
+    case KNIT_STEP_NONE:
+    case KNIT_STEP_ENDED:
+    default:
+        return KNIT_POOL_LANE_VACANT;
+    }
+}
+
+void knit_pool_lane_stats(
+    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats)
+{
+    const struct knit_worker *worker = &pool->workers[lane];
+    const struct knit_busy_line *busy = &pool->board.busy[lane];
+    /* relaxed, all of them: counts to be looked at by people. */
+    uint32_t park = atomic_load_explicit(&pool->board.park[lane].value, memory_order_relaxed);
+
+    pthread_mutex_lock(&pool->mutex);
+    *ret_stats = (struct knit_pool_lane_stats){
+        .state = lane_state(worker),
+        .pid = lane_state(worker) != KNIT_POOL_LANE_VACANT ? worker->process.pid : 0,
+        .is_parked = knit_park_state(park) == KNIT_PARK_PARKED,
+        .is_running = atomic_load_explicit(&busy->running, memory_order_relaxed) != 0,
+        .calls = atomic_load_explicit(&busy->calls, memory_order_relaxed),
+        .stolen = atomic_load_explicit(&busy->stolen, memory_order_relaxed),
+        .parks = atomic_load_explicit(&busy->parks, memory_order_relaxed),
+        .busy_ns = atomic_load_explicit(&busy->busy_ns, memory_order_relaxed),
+        .deaths = worker->deaths,
+        .up_since_ns = worker->up_since_ns,
+    };
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+bool knit_pool_owns_pid(struct knit_pool *pool, pid_t pid)
+{
+    bool is_ours = false;
+
+    pthread_mutex_lock(&pool->mutex);
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        const struct knit_worker *worker = &pool->workers[i];
+
+        is_ours = is_ours || (worker->process.pid == pid && worker->step != KNIT_STEP_NONE &&
+                                 worker->step != KNIT_STEP_ENDED);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return is_ours;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fork() and exec() by hand: posix_spawn() can neither ask for the parent-death signal nor close
+ * all other descriptors. Between the two the child may only do what is allowed in a signal handler,
+ * because the host has threads. Signals are blocked across the fork, so that no handler of the
+ * host's runs in the child.
+ *
+ * An exec that fails tells its errno over the control socket.
+ */
+#include "fastpath/host/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fastpath/control/control.h"
+
+/* Where descriptors stay out of each other's way while they are moved into place. */
+#define SAFE_FD 16
+
+enum { OURS = 0, THEIRS = 1 };
+
+struct plumbing {
+    int control[2];
+    int output[2]; /* read, write */
+    int null;
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+static void fini_plumbing(struct plumbing *plumbing)
+{
+    close_fd(&plumbing->control[OURS]);
+    close_fd(&plumbing->control[THEIRS]);
+    close_fd(&plumbing->output[OURS]);
+    close_fd(&plumbing->output[THEIRS]);
+    close_fd(&plumbing->null);
+}
+
+static int init_plumbing(struct plumbing *plumbing)
+{
+    *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, -1};
+    plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    /* Both ends of the pipe are non-blocking: a task that prints loses lines rather than time. */
+    if (plumbing->null < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
+        pipe2(plumbing->output, O_CLOEXEC | O_NONBLOCK) != 0) {
+        int error = -errno;
+
+        fini_plumbing(plumbing);
+        return error;
+    }
+    return 0;
+}
+
+/* In the child; async-signal-safe calls alone. */
+static void reset_signals(void)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int i = 1; i < NSIG; i++)
+        (void)sigaction(i, &standard, NULL);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* ret_control: where the control socket is, whatever else went wrong; KNIT_CONTROL_FD may be
+ * somebody else's until all is in place. */
+static int place_fds(const struct plumbing *plumbing, int *ret_control)
+{
+    int control = fcntl(plumbing->control[THEIRS], F_DUPFD, SAFE_FD);
+    int output = fcntl(plumbing->output[THEIRS], F_DUPFD, SAFE_FD);
+    int null = fcntl(plumbing->null, F_DUPFD, SAFE_FD);
+
+    *ret_control = control >= 0 ? control : plumbing->control[THEIRS];
+    if (control < 0 || output < 0 || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
+        dup2(output, 2) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
+        return -1;
+    *ret_control = KNIT_CONTROL_FD;
+    return close_range(KNIT_CONTROL_FD + 1, ~0u, 0);
+}
+
+static _Noreturn void run_child(
+    const struct knit_spawn_options *options, const struct plumbing *plumbing, pid_t parent)
+{
+    struct knit_control_message message;
+    int control;
+
+    (void)setpgid(0, 0);
+    reset_signals();
+    if (place_fds(plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
+        /* The parent may have died before it could be told of. */
+        if (getppid() != parent)
+            _exit(127);
+        /* Only words without a path are searched for: execvpe() would hand a file that is no
+         * program to a shell. */
+        if (strchr(options->argv[0], '/') != NULL)
+            (void)execve(options->argv[0], (char *const *)options->argv,
+                (char *const *)options->environment);
+        else
+            (void)execvpe(options->argv[0], (char *const *)options->argv,
+                (char *const *)options->environment);
+    }
+    knit_control_init(&message, KNIT_CONTROL_HELLO);
+    message.hello.error = errno;
+    (void)knit_control_send(control, &message, NULL, false);
+    _exit(127);
+}
+
+int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *ret_spawned)
+{
+    struct plumbing plumbing;
+    pid_t parent = getpid(), pid;
+    sigset_t all, before;
+    int pid_fd;
+    int error = init_plumbing(&plumbing);
+
+    if (error != 0)
+        return error;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid = fork();
+    if (pid == 0)
+        run_child(options, &plumbing, parent);
+    error = -errno;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0) {
+        fini_plumbing(&plumbing);
+        return error;
+    }
+    /* The child does the same; whoever comes first, the group exists before anybody signals it. */
+    (void)setpgid(pid, pid);
+    pid_fd = pidfd_open(pid, 0);
+    if (pid_fd < 0) {
+        error = -errno;
+        (void)kill(pid, SIGKILL);
+        (void)waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED);
+        fini_plumbing(&plumbing);
+        return error;
+    }
+    *ret_spawned = (struct knit_spawned){.pid = pid,
+        .pid_fd = pid_fd,
+        .control_fd = plumbing.control[OURS],
+        .output_fd = plumbing.output[OURS]};
+    plumbing.control[OURS] = plumbing.output[OURS] = -1;
+    fini_plumbing(&plumbing);
+    return 0;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host does by the clock: start-ups and stops that take too long, replacements, burials,
+ * hard timeouts, calls that nobody is left to take, and the steps of a shutdown.
+ *
+ * One timer serves all of it: each turn of the host looks at what has come due and sets the timer
+ * to what comes next, so that an idle pool without a hard timeout sets none.
+ */
+#include "fastpath/host/host.h"
+
+#include <stdio.h>
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+
+#define NO_WORKER_NS     1000000000u /* without any worker for so long: calls are refused */
+#define SWEEP_NS         10000000u   /* how often the host looks for calls it has to refuse */
+#define DEGRADED_LOOK_NS 100000000u  /* how often it looks whether the crash loop is over */
+#define DRAIN_LOOK_NS    5000000u    /* how often it looks whether all calls are done */
+
+static void refuse_all(struct knit_pool *pool, enum knit_code code, const char *message)
+{
+    struct knit_recovery_error error;
+
+    knit_recovery_word(&error, code, KNIT_STARTED_NO, message, 0, 0);
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
+            pool->recovered += knit_recovery_refuse(&pool->members[i]->view, &error);
+    }
+}
+
+static bool all_idle(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_member *member = pool->members[i];
+
+        if (member != NULL && !member->is_condemned && !member->is_closing &&
+            !knit_recovery_is_idle(&member->view))
+            return false;
+    }
+    return true;
+}
+
+/* From here on nothing new is run. */
+static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
+{
+    uint64_t grace = now_ns + (uint64_t)pool->options.stop_ms * 1000000u;
+
+    pool->phase = KNIT_PHASE_STOPPING;
+    if (pool->deadline_ns < now_ns)
+        pool->deadline_ns = now_ns;
+    if (pool->deadline_ns > grace)
+        pool->deadline_ns = grace;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        /* release: workers see it before their next claim and in knit_aborted(). */
+        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
+            atomic_store_explicit(&pool->members[i]->view.reply.state->state, KNIT_STATE_CLOSED,
+                memory_order_release);
+    }
+    KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        pool->workers[i].restart_at_ns = 0;
+        knit_supervisor_stop(pool, &pool->workers[i], pool->deadline_ns);
+        KNIT_FAULT(SUPERVISOR_AFTER_STOP);
+    }
+}
+
+static bool has_workers(const struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        if (pool->workers[i].step != KNIT_STEP_NONE)
+            return true;
+    }
+    return false;
+}
+
+static void end_stop(struct knit_pool *pool)
+{
+    struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
+
+    KNIT_FAULT(SUPERVISOR_BEFORE_STOPPED);
+    pool->phase = KNIT_PHASE_STOPPED;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL)
+            knit_recovery_wake(&pool->members[i]->view);
+    }
+    knit_notices_add_event(&pool->notices, &event);
+}
+
+static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
+{
+    if (pool->phase == KNIT_PHASE_DRAINING &&
+        (pool->stop_now || now_ns >= pool->deadline_ns || all_idle(pool)))
+        begin_stop(pool, now_ns);
+    if (pool->phase != KNIT_PHASE_STOPPING)
+        return;
+    refuse_all(pool, KNIT_SHUTDOWN, "the pool is shut down");
+    if (!has_workers(pool))
+        end_stop(pool);
+}
+
+static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
+{
+    bool is_served = false;
+
+    for (uint32_t i = 0; i < pool->options.workers; i++)
+        is_served = is_served || pool->workers[i].step == KNIT_STEP_SERVING;
+    if (is_served) {
+        pool->vacant_since_ns = 0;
+        return;
+    }
+    if (pool->vacant_since_ns == 0)
+        pool->vacant_since_ns = now_ns;
+    if (now_ns - pool->vacant_since_ns >= NO_WORKER_NS && now_ns >= pool->sweep_ns) {
+        refuse_all(pool, KNIT_NO_WORKER, "no worker could be started for a while");
+        pool->sweep_ns = now_ns + SWEEP_NS;
+    }
+}
+
+void knit_tick(struct knit_pool *pool, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->reap_at_ns != 0 && now_ns >= worker->reap_at_ns)
+            knit_supervisor_end(pool, worker, now_ns);
+        if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->bury_at_ns)
+            knit_death_bury(pool, worker, now_ns);
+        if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
+            worker->step != KNIT_STEP_NONE) {
+            worker->kill_at_ns = 0;
+            if (worker->has_closed && !worker->is_stopping)
+                knit_supervisor_refuse(worker, "it closed its control socket");
+            else if (worker->step != KNIT_STEP_SERVING)
+                knit_supervisor_refuse(worker, "it took longer than %u ms, %s",
+                    pool->options.startup_ms, worker->doing);
+            knit_supervisor_kill(worker);
+        }
+        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
+            knit_supervisor_start(pool, worker, now_ns);
+        if (worker->flush_again_ns != 0 && now_ns >= worker->flush_again_ns)
+            knit_supervisor_flush(pool, worker);
+    }
+    knit_death_enforce(pool, now_ns);
+    knit_death_judge(pool);
+    if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns && pool->why[0] == '\0')
+        (void)snprintf(pool->why, sizeof(pool->why),
+            "worker startup failed: after %u ms not all serve at once; the last death: %.900s",
+            2 * pool->options.startup_ms, pool->last_death);
+    if (pool->phase == KNIT_PHASE_OPEN)
+        tick_no_worker(pool, now_ns);
+    tick_shutdown(pool, now_ns);
+}
+
+static void sooner(uint64_t *due_ns, uint64_t other_ns)
+{
+    if (other_ns != 0 && (*due_ns == 0 || other_ns < *due_ns))
+        *due_ns = other_ns;
+}
+
+uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
+{
+    uint64_t due_ns = 0;
+
+    if (pool->has_news)
+        sooner(&due_ns, now_ns);
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        const struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step != KNIT_STEP_NONE)
+            sooner(&due_ns, worker->kill_at_ns);
+        if (worker->step == KNIT_STEP_ENDED)
+            sooner(&due_ns, worker->bury_at_ns);
+        sooner(&due_ns, worker->restart_at_ns);
+        sooner(&due_ns, worker->reap_at_ns);
+        if (worker->step == KNIT_STEP_SERVING)
+            sooner(&due_ns, worker->flush_again_ns);
+        if (worker->step == KNIT_STEP_SERVING && worker->halt_ns != 0 && !worker->was_killed)
+            sooner(&due_ns, worker->halt_ns + KNIT_HALT_MAX_NS);
+    }
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        if (pool->members[i] != NULL)
+            sooner(&due_ns, pool->members[i]->gone_at_ns);
+    }
+    if (pool->phase == KNIT_PHASE_OPENING)
+        sooner(&due_ns, pool->open_by_ns);
+    sooner(&due_ns, pool->hard_scan_ns);
+    if (pool->was_degraded)
+        sooner(&due_ns, now_ns + DEGRADED_LOOK_NS);
+    if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
+        sooner(&due_ns, now_ns + SWEEP_NS);
+    if (pool->phase == KNIT_PHASE_DRAINING)
+        sooner(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
+    if (pool->phase == KNIT_PHASE_STOPPING)
+        sooner(&due_ns, now_ns + SWEEP_NS);
+    return due_ns;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The four balancers. Each is a few lines over two questions: is the lane alive, is it idle. */
+#include "fastpath/lane/balancer.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    enum knit_balancer balancer;
+} NAMES[] = {
+    {"robinRound", KNIT_BALANCER_ROUND_ROBIN},
+    {"roundRobin", KNIT_BALANCER_ROUND_ROBIN},
+    {"firstIdle", KNIT_BALANCER_FIRST_IDLE},
+    {"randomLane", KNIT_BALANCER_RANDOM},
+    {"firstIdleOrRandom", KNIT_BALANCER_FIRST_IDLE_OR_RANDOM},
+};
+
+bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
+{
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        if (strcmp(name, NAMES[i].name) == 0) {
+            *ret = NAMES[i].balancer;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *knit_balancer_name(enum knit_balancer balancer)
+{
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        if (NAMES[i].balancer == balancer)
+            return NAMES[i].name;
+    }
+    return "unknown";
+}
+
+static uint32_t cores(void)
+{
+    cpu_set_t allowed;
+    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed)
+                                                               : UINT32_MAX;
+}
+
+int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, bool steal,
+    uint32_t lanes, const struct knit_board_view *board, uint64_t seed)
+{
+    *balance = (struct knit_balance){
+        .kind = kind,
+        .lanes = lanes,
+        .random = seed != 0 ? seed : 0x9e3779b97f4a7c15u,
+        .park = board->park,
+        .busy = board->busy,
+    };
+    if (steal && kind == KNIT_BALANCER_ROUND_ROBIN)
+        balance->warm_max = cores() > 2 ? 1 : UINT32_MAX;
+    balance->cursor = calloc(65536, 1);
+    return balance->cursor != NULL ? 0 : -ENOMEM;
+}
+
+void knit_balance_fini(struct knit_balance *balance)
+{
+    free(balance->cursor);
+    balance->cursor = NULL;
+}
+
+static bool is_vacant(const struct knit_balance *balance, uint32_t lane)
+{
+    /* relaxed: a hint; a call that lands on a vacant lane is stolen. */
+    uint32_t park = atomic_load_explicit(&balance->park[lane].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_VACANT;
+}
+
+/* The first lane from `from` on that has a worker, or `from` itself when none has. */
+static uint32_t next_alive(const struct knit_balance *balance, uint32_t from)
+{
+    for (uint32_t i = 0; i < balance->lanes; i++) {
+        uint32_t lane = from + i < balance->lanes ? from + i : from + i - balance->lanes;
+        if (!is_vacant(balance, lane))
+            return lane;
+    }
+    return from;
+}
+
+static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
+{
+    uint8_t *cursor = &balance->cursor[task & 0xffff];
+    uint32_t lane = next_alive(balance, *cursor < balance->lanes ? *cursor : 0);
+    *cursor = (uint8_t)(lane + 1 < balance->lanes ? lane + 1 : 0);
+    return lane;
+}
+
+/* Xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled",
+ * 2016); the high half scaled to the range by multiplication (Lemire, 2019), whose bias at 256
+ * lanes is below 2^-24. */
+static uint32_t random_lane(struct knit_balance *balance)
+{
+    balance->random ^= balance->random >> 12;
+    balance->random ^= balance->random << 25;
+    balance->random ^= balance->random >> 27;
+    uint64_t high = balance->random * 0x2545f4914f6cdd1du >> 32;
+    return next_alive(balance, (uint32_t)(high * balance->lanes >> 32));
+}
+
+/* The first lane with nothing queued or running; UINT32_MAX: none. */
+static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *queued)
+{
+    for (uint32_t lane = 0; lane < balance->lanes; lane++) {
+        if (queued[lane] != 0 || is_vacant(balance, lane))
+            continue;
+        /* relaxed: a hint. */
+        if (atomic_load_explicit(&balance->busy[lane].running, memory_order_relaxed) == 0)
+            return lane;
+    }
+    return UINT32_MAX;
+}
+
+static bool is_awake(const struct knit_balance *balance, uint32_t lane)
+{
+    /* relaxed: a hint; who falls asleep meanwhile is rung at the flush. */
+    uint32_t park = atomic_load_explicit(&balance->park[lane].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_AWAKE;
+}
+
+uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
+{
+    if (balance->lanes == 1)
+        return 0;
+    if (queued[balance->warm] < balance->warm_max && is_awake(balance, balance->warm))
+        return balance->warm;
+    uint32_t lane = UINT32_MAX;
+    switch (balance->kind) {
+    case KNIT_BALANCER_RANDOM:
+        return random_lane(balance);
+    case KNIT_BALANCER_FIRST_IDLE:
+        lane = first_idle(balance, queued);
+        return lane != UINT32_MAX ? lane : round_robin(balance, task);
+    case KNIT_BALANCER_FIRST_IDLE_OR_RANDOM:
+        lane = first_idle(balance, queued);
+        return lane != UINT32_MAX ? lane : random_lane(balance);
+    case KNIT_BALANCER_ROUND_ROBIN:
+        break;
+    }
+    return round_robin(balance, task);
+}

@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rules of LAYOUT.md, each as a question to the memory.
+ *
+ * Slots: a call is claimed before it is answered, so claim and answer are of one generation or one
+ * apart; while apart, the owner is a worker on the board. Caller and pool take turns at a slot, so
+ * neither abort nor release runs ahead of what was answered. Blocks that are named and not released
+ * do not overlap.
+ *
+ * Rings: every cell bears the lap of the last position that can have been published there, and the
+ * published positions behind `taken` are claimed, the ones from `taken` on stand without a gap and
+ * are claimed in their order. Whatever breaks that is a call that nobody will find.
+ *
+ * Nothing here is published to anybody, so the only order that matters is that of our own loads:
+ * what may only follow is loaded last (a reply after its release, `taken` after a claim).
+ */
+#include "fastpath/lane/inspect.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define READS 8 /* tries to read the words of a slot while they stand still */
+
+#define NO_LANE UINT32_MAX
+
+/* A block that an answer names. */
+struct block {
+    uint64_t begin, end;
+    uint64_t word; /* of the reply that names it, and our sign that nothing has moved */
+    uint32_t lane, slot;
+};
+
+struct look {
+    const struct knit_inspect_session *in;
+    const struct knit_inspect_report *report;
+    struct knit_inspect_counts counts;
+    struct block *blocks; /* [slots] */
+    uint32_t block_count;
+    uint8_t *is_queued; /* [slots] */
+};
+
+static uint64_t load64(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+static uint32_t load32(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+__attribute__((format(printf, 3, 0))) static void say(
+    const struct knit_inspect_report *report, uint32_t *findings, const char *format, va_list args)
+{
+    char sentence[KNIT_INSPECT_SENTENCE_BYTES];
+
+    if (++*findings > KNIT_INSPECT_FINDINGS_MAX || report->on_finding == NULL)
+        return;
+    (void)vsnprintf(sentence, sizeof(sentence), format, args);
+    report->on_finding(report->arg, sentence);
+}
+
+__attribute__((format(printf, 2, 3))) static void found(struct look *look, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(look->report, &look->counts.findings, format, args);
+    va_end(args);
+}
+
+typedef unsigned long long ull;
+
+/* ---- slots ---- */
+
+struct words {
+    uint64_t abort, rel, claim, word, meta, block;
+};
+
+/* False: the slot is in use faster than it can be read, so it is not stuck. */
+static bool read_slot(const struct knit_inspect_session *in, uint32_t slot, struct words *ret)
+{
+    const struct knit_reply_cell *cell = &in->reply.reply[slot];
+
+    for (int i = 0; i < READS; i++) {
+        /* The caller's words first: they only follow the pool's. */
+        ret->abort = load64(&in->request.abort[slot]);
+        ret->rel = load64(&in->request.rel[slot]);
+        ret->claim = load64(&in->reply.claim[slot]);
+        ret->word = load64(&cell->word);
+        ret->meta = load64(&cell->meta);
+        ret->block = load64(&cell->block);
+        if (load64(&in->reply.claim[slot]) == ret->claim && load64(&cell->word) == ret->word)
+            return true;
+    }
+    return false;
+}
+
+/* The lane that this owner serves. */
+static uint32_t lane_of(const struct knit_inspect_session *in, uint32_t owner)
+{
+    for (uint32_t i = 0; i < in->geometry.lanes; i++) {
+        if (load32(&in->board.busy[i].owner) == owner)
+            return i;
+    }
+    return NO_LANE;
+}
+
+static bool is_claimed(const struct words *words)
+{
+    return knit_claim_gen(words->claim) == knit_gen_next(knit_word_gen(words->word));
+}
+
+static void check_owner(struct look *look, uint32_t slot, const struct words *words)
+{
+    const uint32_t owner = knit_claim_owner(words->claim);
+    const uint32_t lane = lane_of(look->in, owner);
+    struct words again;
+    const char *wrong = NULL;
+
+    if (owner == KNIT_OWNER_NONE)
+        wrong = "nobody";
+    else if (owner == KNIT_OWNER_HOST)
+        wrong = "the host, which has not answered it";
+    else if (lane == NO_LANE)
+        wrong = "a worker that serves no lane";
+    else if (knit_park_state(load32(&look->in->board.park[lane].value)) == KNIT_PARK_VACANT)
+        wrong = "a worker that is gone";
+    if (wrong != NULL && read_slot(look->in, slot, &again) && again.claim == words->claim &&
+        again.word == words->word)
+        found(look, "slot %u: generation %llu is claimed by %s (owner %u)", slot,
+            (ull)knit_claim_gen(words->claim), wrong, owner);
+}
+
+/* The answer that lies in the slot, whether collected or not. */
+static void check_answer(struct look *look, uint32_t slot, const struct words *words)
+{
+    const struct knit_geometry *geometry = &look->in->geometry;
+    const uint64_t gen = knit_word_gen(words->word), len = knit_meta_len(words->meta);
+    const uint32_t lane = knit_meta_task(words->meta);
+
+    if (knit_word_status(words->word) > KNIT_STATUS_ERROR)
+        found(look, "slot %u: its answer has status %u", slot, knit_word_status(words->word));
+    if (knit_word_flags(words->word) > KNIT_CELL_IN_ARENA)
+        found(look, "slot %u: its answer has flags %#x", slot, knit_word_flags(words->word));
+    if (lane >= geometry->lanes) {
+        found(look, "slot %u: its answer is of lane %u of %u", slot, lane, geometry->lanes);
+        return;
+    }
+    if ((knit_word_flags(words->word) & KNIT_CELL_IN_ARENA) == 0) {
+        if (len > KNIT_INLINE_MAX)
+            found(look, "slot %u: its answer has %llu bytes in a cell that holds %u", slot,
+                (ull)len, KNIT_INLINE_MAX);
+        return;
+    }
+    if (words->rel == gen)
+        return;
+    if (words->block > geometry->reply_arena_bytes ||
+        len > geometry->reply_arena_bytes - words->block) {
+        found(look, "slot %u: its answer's block, %llu bytes at %llu, is outside the arena", slot,
+            (ull)len, (ull)words->block);
+        return;
+    }
+    look->counts.held++;
+    look->counts.held_bytes += len;
+    /* An answer may begin inside its block; the boundary before it belongs to the block. */
+    look->blocks[look->block_count++] =
+        (struct block){.begin = words->block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN,
+            .end = words->block + len,
+            .word = words->word,
+            .lane = lane,
+            .slot = slot};
+}
+
+static void check_slot(struct look *look, uint32_t slot)
+{
+    struct words words;
+    uint64_t claimed, answered;
+
+    if (!read_slot(look->in, slot, &words))
+        return;
+    claimed = knit_claim_gen(words.claim);
+    answered = knit_word_gen(words.word);
+    if (words.rel > KNIT_GEN_MASK || knit_gen_diff(words.rel, answered) > 0)
+        found(look, "slot %u: generation %llu is released and %llu is answered", slot,
+            (ull)words.rel, (ull)answered);
+    if (words.abort > KNIT_GEN_MASK || knit_gen_diff(words.abort, answered) > 1)
+        found(look, "slot %u: generation %llu is aborted and %llu is answered", slot,
+            (ull)words.abort, (ull)answered);
+    if (is_claimed(&words)) {
+        look->counts.running++;
+        check_owner(look, slot, &words);
+    } else if (claimed != answered) {
+        found(look, "slot %u: generation %llu is claimed and %llu is answered", slot, (ull)claimed,
+            (ull)answered);
+    } else {
+        if (words.claim != 0 && knit_claim_owner(words.claim) == KNIT_OWNER_NONE)
+            found(look, "slot %u: generation %llu was claimed by nobody", slot, (ull)claimed);
+        check_answer(look, slot, &words);
+    }
+}
+
+/* ---- blocks ---- */
+
+static int by_place(const void *a, const void *b)
+{
+    const struct block *left = a, *right = b;
+
+    if (left->lane != right->lane)
+        return left->lane < right->lane ? -1 : 1;
+    return (left->begin > right->begin) - (left->begin < right->begin);
+}
+
+static bool is_live(const struct look *look, const struct block *block)
+{
+    uint64_t rel = load64(&look->in->request.rel[block->slot]);
+
+    return rel != knit_word_gen(block->word) &&
+           load64(&look->in->reply.reply[block->slot].word) == block->word &&
+           knit_claim_gen(load64(&look->in->reply.claim[block->slot])) ==
+               knit_word_gen(block->word);
+}
+
+static void check_blocks(struct look *look)
+{
+    const struct block *furthest = NULL;
+
+    qsort(look->blocks, look->block_count, sizeof(*look->blocks), by_place);
+    for (uint32_t i = 0; i < look->block_count; i++) {
+        const struct block *block = &look->blocks[i];
+        uint64_t touched = load64(&look->in->reply.lane[block->lane].touched);
+
+        if (block->end > touched && is_live(look, block))
+            found(look, "slot %u: its answer's block ends at %llu, lane %u used %llu bytes",
+                block->slot, (ull)block->end, block->lane, (ull)touched);
+        if (furthest != NULL && furthest->lane == block->lane && furthest->end > block->begin &&
+            is_live(look, furthest) && is_live(look, block))
+            found(look, "slots %u and %u: their answers' blocks overlap in the arena of lane %u",
+                furthest->slot, block->slot, block->lane);
+        if (furthest == NULL || furthest->lane != block->lane || block->end > furthest->end)
+            furthest = block;
+    }
+}
+
+/* ---- rings ---- */
+
+struct ring {
+    struct look *look;
+    const struct knit_request_cell *cells;
+    uint32_t lane, count;
+    uint64_t taken;
+    uint64_t ready; /* first READY position ... */
+    bool has_ready; /* ... if there is one */
+};
+
+enum call_state { CALL_CLAIMED, CALL_READY, CALL_NONSENSE };
+
+static uint64_t ctrl_at(const struct ring *ring, uint64_t q)
+{
+    return load64(&ring->cells[q & (ring->count - 1)].ctrl);
+}
+
+static bool bears(const struct ring *ring, uint64_t ctrl, uint64_t q)
+{
+    return knit_ctrl_tag(ctrl) == knit_tag(q, ring->count);
+}
+
+/* Nobody has written there, nor taken from there, since it was loaded. */
+static bool stands(const struct ring *ring, uint64_t q, uint64_t ctrl)
+{
+    return ctrl_at(ring, q) == ctrl &&
+           load64(&ring->look->in->reply.taken[ring->lane].value) == ring->taken;
+}
+
+/* The slot is within range. Words are loaded in lane_call.c's order and for its reason. */
+static enum call_state state_of(const struct ring *ring, uint64_t ctrl)
+{
+    const struct knit_reply_view *reply = &ring->look->in->reply;
+    const uint64_t gen = knit_ctrl_gen(ctrl);
+    const uint64_t word = knit_word_gen(load64(&reply->reply[knit_ctrl_slot(ctrl)].word));
+    const uint64_t claim = knit_claim_gen(load64(&reply->claim[knit_ctrl_slot(ctrl)]));
+
+    if (knit_gen_diff(claim, gen) >= 0 || knit_gen_diff(word, gen) >= 0)
+        return CALL_CLAIMED;
+    return knit_gen_next(claim) == gen && knit_gen_next(word) == gen ? CALL_READY : CALL_NONSENSE;
+}
+
+static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
+{
+    struct look *look = ring->look;
+    const struct knit_request_cell *cell = &ring->cells[q & (ring->count - 1)];
+    const uint64_t meta = load64(&cell->meta), offset = load64(&cell->body[0]);
+    const uint64_t len = knit_meta_len(meta), arena = look->in->geometry.request_arena_bytes;
+    const uint32_t flags = knit_meta_flags(meta), slot = knit_ctrl_slot(ctrl);
+    const bool is_block = (flags & KNIT_CELL_IN_ARENA) != 0;
+
+    if (ctrl_at(ring, q) != ctrl)
+        return;
+    if (look->is_queued[slot])
+        found(look, "lane %u, position %llu: slot %u is queued twice", ring->lane, (ull)q, slot);
+    look->is_queued[slot] = 1;
+    look->counts.queued++;
+    if (!ring->has_ready)
+        ring->ready = q;
+    ring->has_ready = true;
+    if ((flags & ~KNIT_CELL_IN_ARENA) != 0)
+        found(look, "lane %u, position %llu: flags %#x", ring->lane, (ull)q, flags);
+    else if (!is_block && len > KNIT_INLINE_MAX)
+        found(look, "lane %u, position %llu: %llu bytes in a cell that holds %u", ring->lane,
+            (ull)q, (ull)len, KNIT_INLINE_MAX);
+    else if (is_block && (offset > arena || len > arena - offset))
+        found(look,
+            "lane %u, position %llu: its argument, %llu bytes at %llu, is outside the arena",
+            ring->lane, (ull)q, (ull)len, (ull)offset);
+}
+
+static void check_claimed(const struct ring *ring, uint64_t q)
+{
+    struct look *look = ring->look;
+    /* After the claim: who claimed had raised it before. */
+    uint64_t taken = load64(&look->in->reply.taken[ring->lane].value);
+
+    if ((int64_t)(q + 1 - taken) > (int64_t)KNIT_TAKEN_LAG_MAX)
+        found(look, "lane %u, position %llu: claimed though only %llu are taken", ring->lane,
+            (ull)q, (ull)taken);
+    if (ring->has_ready) {
+        uint64_t ctrl = ctrl_at(ring, ring->ready);
+
+        if (bears(ring, ctrl, ring->ready) && knit_ctrl_slot(ctrl) < look->in->geometry.slots &&
+            state_of(ring, ctrl) == CALL_READY)
+            found(look, "lane %u, position %llu: claimed before position %llu", ring->lane, (ull)q,
+                (ull)ring->ready);
+    }
+}
+
+/* A cell of the published run that begins at `taken`. */
+static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
+{
+    struct look *look = ring->look;
+    const uint32_t slot = knit_ctrl_slot(ctrl);
+
+    if (slot >= look->in->geometry.slots) {
+        if (stands(ring, q, ctrl))
+            found(look, "lane %u, position %llu: slot %u of %u", ring->lane, (ull)q, slot,
+                look->in->geometry.slots);
+        return;
+    }
+    switch (state_of(ring, ctrl)) {
+    case CALL_READY:
+        check_ready(ring, q, ctrl);
+        break;
+    case CALL_CLAIMED:
+        check_claimed(ring, q);
+        break;
+    case CALL_NONSENSE:
+        if (stands(ring, q, ctrl))
+            found(look, "lane %u, position %llu: generation %llu of slot %u, which has skipped",
+                ring->lane, (ull)q, (ull)knit_ctrl_gen(ctrl), slot);
+        break;
+    }
+}
+
+/* A cell in which position q is not published yet, and `end` before it neither. */
+static void check_behind(const struct ring *ring, uint64_t q, uint64_t end)
+{
+    struct look *look = ring->look;
+    const uint64_t ctrl = ctrl_at(ring, q), before = q - ring->count;
+
+    if (bears(ring, ctrl, q)) {
+        if (q != end && stands(ring, q, ctrl) && !bears(ring, ctrl_at(ring, end), end))
+            found(look, "lane %u, position %llu: published, but position %llu is not", ring->lane,
+                (ull)q, (ull)end);
+    } else if (!bears(ring, ctrl, before)) {
+        if (stands(ring, q, ctrl))
+            found(look, "lane %u, position %llu: bears lap %u, before it is published %u",
+                ring->lane, (ull)q, knit_ctrl_tag(ctrl), knit_tag(before, ring->count));
+    } else if (knit_ctrl_slot(ctrl) < look->in->geometry.slots &&
+               state_of(ring, ctrl) == CALL_READY && stands(ring, q, ctrl)) {
+        found(look, "lane %u, position %llu: passed over, its call is not claimed", ring->lane,
+            (ull)before);
+    }
+}
+
+static void check_ring(struct look *look, uint32_t lane)
+{
+    const uint32_t count = look->in->geometry.cells;
+    struct ring ring = {.look = look,
+        .cells = look->in->request.ring + (size_t)lane * count,
+        .lane = lane,
+        .count = count,
+        .taken = load64(&look->in->reply.taken[lane].value)};
+    uint64_t q = ring.taken, end, ctrl;
+
+    ctrl = ctrl_at(&ring, q - 1);
+    if (!bears(&ring, ctrl, q - 1) && !bears(&ring, ctrl, q - 1 + count) &&
+        stands(&ring, q - 1, ctrl))
+        found(
+            look, "lane %u: %llu positions are taken, the last was never published", lane, (ull)q);
+    for (; q != ring.taken + count; q++) {
+        ctrl = ctrl_at(&ring, q);
+        if (!bears(&ring, ctrl, q))
+            break;
+        check_published(&ring, q, ctrl);
+    }
+    for (end = q; q != ring.taken + count; q++)
+        check_behind(&ring, q, end);
+}
+
+/* ---- lines ---- */
+
+static void check_news(struct look *look, uint32_t lane)
+{
+    const uint32_t count = look->in->geometry.cells;
+    const _Atomic uint32_t *ring = look->in->reply.news + (size_t)lane * count;
+    const uint64_t tail = load64(&look->in->reply.lane[lane].news_tail);
+
+    /* Entries are written before the tail moves, and who writes may die between, more than once. */
+    uint32_t ahead = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t position = tail - count + i;
+        uint32_t news = load32(&ring[position & (count - 1)]);
+        uint16_t lap = (uint16_t)(position / count + 1), bears_lap = (uint16_t)(news & 0xffff);
+        bool is_fine = bears_lap == lap || (i == ahead && bears_lap == (uint16_t)(lap + 1));
+
+        if (load64(&look->in->reply.lane[lane].news_tail) != tail)
+            return; /* it moves, so it is not stuck */
+        ahead += is_fine && bears_lap != lap;
+        if (!is_fine)
+            found(look, "lane %u, news %llu: bears lap %u instead of %u", lane, (ull)position,
+                bears_lap, lap);
+        else if (news >> 18 >= look->in->geometry.slots)
+            found(look, "lane %u, news %llu: slot %u of %u", lane, (ull)position, news >> 18,
+                look->in->geometry.slots);
+    }
+}
+
+/* `starved` says that the lane's worker has finished a call and could not answer it. */
+static void check_starved(struct look *look, uint32_t lane)
+{
+    const struct knit_inspect_session *in = look->in;
+    const _Atomic uint32_t *starved = &in->reply.lane[lane].starved;
+    const uint32_t owner = load32(&in->board.busy[lane].owner), value = load32(starved);
+    struct words words;
+
+    if (value == 0)
+        return;
+    if (value > 1) {
+        found(look, "lane %u: starved is %u", lane, value);
+        return;
+    }
+    look->counts.starved++;
+    for (uint32_t slot = 0; slot < in->geometry.slots; slot++) {
+        if (!read_slot(in, slot, &words) ||
+            (is_claimed(&words) && knit_claim_owner(words.claim) == owner))
+            return;
+    }
+    if (load32(starved) == 1)
+        found(look, "lane %u: starved, though its worker keeps no result back", lane);
+}
+
+static void check_bell(struct look *look, uint32_t lane)
+{
+    uint32_t bell = load32(&look->in->request.bell[lane]);
+    uint32_t park = load32(&look->in->board.park[lane].value);
+
+    if (bell == 0)
+        return;
+    if (knit_park_state(bell) != KNIT_PARK_PARKED)
+        found(look, "lane %u: the bell rings for a worker that is not parked (%#x)", lane, bell);
+    else if ((int32_t)(bell - park) > 0)
+        found(look, "lane %u: the bell rings for a sleep to come (%#x, now %#x)", lane, bell, park);
+}
+
+static void check_lines(struct look *look)
+{
+    const struct knit_inspect_session *in = look->in;
+    uint32_t state = load32(&in->reply.state->state);
+    uint32_t rung = load32(in->reply.rung), waiting = load32(in->request.waiting);
+
+    look->counts.state = (enum knit_session_state)state;
+    if (state > KNIT_STATE_FAULT)
+        found(look, "the session's state is %u", state);
+    /* 1: an armed sleep without a number. */
+    if (waiting == 1)
+        found(look, "the caller waits without saying for what");
+    else if (waiting != 0 && (int32_t)(rung - waiting) > 0)
+        found(look, "the caller was woken from a sleep to come (%#x, now %#x)", rung, waiting);
+    for (uint32_t lane = 0; lane < in->geometry.lanes; lane++) {
+        check_bell(look, lane);
+        check_starved(look, lane);
+        check_news(look, lane);
+    }
+}
+
+int knit_inspect_session(const struct knit_inspect_session *session,
+    const struct knit_inspect_report *report, struct knit_inspect_counts *ret_counts)
+{
+    const struct knit_geometry *geometry = &session->geometry;
+    struct look look = {.in = session,
+        .report = report,
+        .blocks = calloc(geometry->slots, sizeof(*look.blocks)),
+        .is_queued = calloc(geometry->slots, sizeof(*look.is_queued))};
+
+    if (look.blocks == NULL || look.is_queued == NULL) {
+        free(look.blocks);
+        free(look.is_queued);
+        return -ENOMEM;
+    }
+    for (uint32_t slot = 0; slot < geometry->slots; slot++)
+        check_slot(&look, slot);
+    check_blocks(&look);
+    for (uint32_t lane = 0; lane < geometry->lanes; lane++)
+        check_ring(&look, lane);
+    check_lines(&look);
+    free(look.blocks);
+    free(look.is_queued);
+    *ret_counts = look.counts;
+    return 0;
+}
+
+/* ---- board ---- */
+
+struct board_look {
+    const struct knit_board_view *board;
+    const struct knit_inspect_report *report;
+    uint32_t lanes, findings;
+};
+
+__attribute__((format(printf, 2, 3))) static void board_found(
+    struct board_look *look, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(look->report, &look->findings, format, args);
+    va_end(args);
+}
+
+static void check_lane(struct board_look *look, uint32_t lane)
+{
+    const struct knit_busy_line *busy = &look->board->busy[lane];
+    const _Atomic uint32_t *place = &look->board->park[lane].value;
+    const uint32_t park = load32(place), owner = load32(&busy->owner);
+    const uint64_t running = load64(&busy->running);
+
+    if (load32(place) != park)
+        return; /* it moves, so it is not stuck */
+    if (knit_park_state(park) > KNIT_PARK_PARKED) {
+        board_found(look, "lane %u: its park word is %#x", lane, park);
+        return;
+    }
+    if (knit_park_state(park) != KNIT_PARK_AWAKE && running != 0)
+        board_found(look, "lane %u: runs a call of session %llu while %s", lane,
+            (ull)(running >> 16),
+            knit_park_state(park) == KNIT_PARK_PARKED ? "parked" : "it has no worker");
+    if (knit_park_state(park) == KNIT_PARK_VACANT)
+        return;
+    if (owner <= KNIT_OWNER_HOST || owner > KNIT_OWNER_MAX) {
+        board_found(look, "lane %u: is served by owner %u, which is no worker", lane, owner);
+        return;
+    }
+    for (uint32_t i = 0; i < lane; i++) {
+        if (load32(&look->board->busy[i].owner) == owner &&
+            knit_park_state(load32(&look->board->park[i].value)) != KNIT_PARK_VACANT)
+            board_found(look, "lanes %u and %u: are served by one owner, %u", i, lane, owner);
+    }
+}
+
+uint32_t knit_inspect_board(
+    const struct knit_board_view *board, uint32_t lanes, const struct knit_inspect_report *report)
+{
+    struct board_look look = {.board = board, .report = report, .lanes = lanes};
+
+    for (uint32_t lane = 0; lane < lanes; lane++)
+        check_lane(&look, lane);
+    return look.findings;
+}
+
+/* ---- heads ---- */
+
+const char *knit_inspect_head(
+    const struct knit_segment_head *head, enum knit_segment_kind kind, uint64_t bytes)
+{
+    const struct knit_geometry *geometry = &head->geometry;
+    const char *wrong = NULL;
+    uint64_t wanted = 0;
+
+    if (head->magic != KNIT_LAYOUT_MAGIC)
+        return "it does not begin like a segment";
+    if (head->version != KNIT_LAYOUT_VERSION || geometry->version != KNIT_LAYOUT_VERSION)
+        return "it has another version of the memory layout";
+    if (head->kind != (uint32_t)kind)
+        return "it is a segment of another kind";
+    if (kind == KNIT_SEGMENT_REQUEST || kind == KNIT_SEGMENT_REPLY)
+        wrong = knit_geometry_check(geometry);
+    else if (geometry->lanes < 1 || geometry->lanes > KNIT_LANES_MAX)
+        wrong = "lanes out of range (1 to 256)";
+    if (wrong != NULL)
+        return wrong;
+    switch (kind) {
+    case KNIT_SEGMENT_REQUEST:
+        wanted = knit_layout_request_bytes(geometry);
+        break;
+    case KNIT_SEGMENT_REPLY:
+        wanted = knit_layout_reply_bytes(geometry);
+        break;
+    case KNIT_SEGMENT_BOARD:
+        wanted = knit_layout_board_bytes(geometry->lanes);
+        break;
+    case KNIT_SEGMENT_POOL:
+        wanted = knit_layout_pool_bytes(geometry->lanes);
+        break;
+    }
+    return head->total_bytes == bytes && wanted == bytes ? NULL
+                                                         : "it has another size than it says";
+}

@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's turns: serve the home rings, steal, spin, park; and sessions coming and going.
+ *
+ * Order of preference. What lies in the home rings comes first, one call of each session in turn.
+ * With nothing there the worker looks, every KNIT_STEAL_AFTER_NS and not more often (a look drags
+ * the line of a busy ring over here), into other lanes' rings: a lane without a worker is emptied
+ * at once, a call of a living worker's only when it stood unclaimed through two such looks. Whether
+ * that worker is busy, stopped or swamped does not matter and is not asked: the claim word is the
+ * truth, and a busy flag can be stale in just the moment that counts.
+ *
+ * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep
+ * on the bells' old values. A READY call in another lane keeps us from sleeping until it was
+ * claimed or stood long enough to be stolen: if it is claimed meanwhile, that claim came after our
+ * announcement, so the claimer sees us parked and rings us for what lies behind. park.pml proves
+ * that without a timeout nobody sleeps while there is work.
+ *
+ * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
+ * ring_sibling's. H1 and H2, of sessions that come and go during a long call, between
+ * knit_lane_leave(), visit() and knit_lane_return() alone (visit.pml).
+ */
+#include "fastpath/lane/lane.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/lane/lane_private.h"
+
+#define TURN_ANSWERS        16u
+#define RECLAIM_TURN        16u      /* blocks looked at in a turn for the sake of a kept result */
+#define SCAN_TURNS          64u      /* of short calls, between two looks at the clock */
+#define SCAN_NS             1000000u /* at most so long nobody looks into others' rings */
+#define STEAL_RINGS         64u      /* looked at in one scan while spinning; before parking, all */
+#define TIGHT_SPIN_NS       2000u    /* after so long a pause of pause_ns lies between two looks */
+#define RINGS_JUDGED        1000u    /* of one session in a second */
+#define RINGS_PER_CALL_MAX  32u
+#define LOOKS_WHILE_PARKING 64u
+
+/* ---- sessions come and go ------------------------------------------------------------------- */
+
+static struct knit_served *served_free(struct knit_served *served)
+{
+    if (served == NULL)
+        return NULL;
+    (void)knit_arena_free(served->arena);
+    free(served->look);
+    free(served->block);
+    free(served->block_gen);
+    free(served->block_next);
+    free(served->block_before);
+    free(served->kept.bytes);
+    free(served);
+    return NULL;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const uint64_t *left = a, *right = b;
+    return (left[0] > right[0]) - (left[0] < right[0]);
+}
+
+/* A replacement finds its predecessor's blocks: those that an answered reply names and that are not
+ * released. What the dead worker had reserved and not answered is nobody's and thus free. */
+static int rebuild_arena(const struct knit_lane *lane, struct knit_served *served)
+{
+    const struct knit_geometry *geometry = &served->in.geometry;
+    struct {
+        uint64_t offset, len, slot, gen;
+    } *live = calloc(geometry->slots, sizeof *live);
+    if (live == NULL)
+        return -ENOMEM;
+    size_t count = 0;
+    for (uint32_t slot = 0; slot < geometry->slots; slot++) {
+        struct knit_reply_cell *cell = &served->in.reply.reply[slot];
+        uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
+        uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_acquire);
+        uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
+        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || rel == knit_word_gen(word) ||
+            knit_meta_task(meta) != lane->options.index)
+            continue;
+        /* A result may begin inside its block: from the boundary before it to its end is what must
+         * stay. */
+        uint64_t block = atomic_load_explicit(&cell->block, memory_order_acquire);
+        /* The caller may have let go of it since, and another lane have answered the slot's next
+         * call: then block is of that lane. acquire, above: all of it before claim. */
+        if (knit_claim_gen(atomic_load_explicit(
+                &served->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
+            continue;
+        live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
+        live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
+        live[count].slot = slot;
+        live[count].gen = knit_word_gen(word);
+        count++;
+    }
+    qsort(live, count, sizeof *live, by_offset);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t next = i + 1 < count ? live[i + 1].offset : geometry->reply_arena_bytes;
+        if (live[i].len > next - live[i].offset)
+            live[i].len = next - live[i].offset;
+        uint32_t slot = (uint32_t)live[i].slot;
+        /* Numbers that make no sense (a task may have scribbled over them) name no block. */
+        if (knit_arena_adopt(served->arena, live[i].offset, live[i].len) != 0)
+            continue;
+        knit_lane_note_block(served, slot, live[i].gen, live[i].offset);
+    }
+    free(live);
+    return 0;
+}
+
+/* Where the lane's news go on. A predecessor that died between a news entry and its news_tail
+ * leaves an entry that may have been read already: what is written there again is not. And if it
+ * was such a predecessor's first entry, there is one more. */
+static uint64_t find_news_tail(
+    const struct knit_lane *lane, const struct knit_lane_session *session)
+{
+    const uint32_t index = lane->options.index, cells = session->geometry.cells;
+    uint64_t tail =
+        atomic_load_explicit(&session->reply.lane[index].news_tail, memory_order_acquire);
+    for (uint32_t i = 0; i < cells; i++, tail++) {
+        /* relaxed: its writer is dead. */
+        uint32_t news =
+            atomic_load_explicit(&session->reply.news[(size_t)index * cells + (tail & (cells - 1))],
+                memory_order_relaxed);
+        if ((news & 0xffff) != (knit_news(0, tail, cells) & 0xffff))
+            break;
+    }
+    return tail;
+}
+
+static int served_new(
+    const struct knit_lane *lane, const struct knit_lane_session *session, struct knit_served **ret)
+{
+    struct knit_served *served = calloc(1, sizeof *served);
+    if (served == NULL)
+        return -ENOMEM;
+    served->in = *session;
+    const uint32_t slots = session->geometry.slots;
+    served->look = aligned_alloc(KNIT_LINE, session->geometry.lanes * sizeof *served->look);
+    served->block = calloc(slots, sizeof *served->block);
+    served->block_gen = calloc(slots, sizeof *served->block_gen);
+    served->block_next = calloc(slots, sizeof *served->block_next);
+    served->block_before = calloc(slots, sizeof *served->block_before);
+    /* Two blocks more than slots: a room while it is filled, a kept result. */
+    if (served->look == NULL || served->block == NULL || served->block_gen == NULL ||
+        served->block_next == NULL || served->block_before == NULL ||
+        knit_arena_new(session->geometry.reply_arena_bytes, slots + 2, &served->arena) != 0) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    served->block_head = served->block_tail = served->block_at = KNIT_NO_SLOT;
+    memset(served->block, 0xff, slots * sizeof *served->block);
+    served->arena_limit = session->geometry.reply_arena_bytes;
+    uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
+    if (session->reply_budget_bytes != 0 && least < served->arena_limit) {
+        served->arena_limit = least;
+        knit_arena_limit(served->arena, least);
+    }
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        const uint32_t cells = session->geometry.cells;
+        uint64_t taken = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
+        served->look[i] = (struct knit_look){.ring = session->request.ring + (size_t)i * cells,
+            .taken = &session->reply.taken[i].value,
+            .q = taken,
+            .seen = taken,
+            .cells = cells};
+    }
+    served->home = &served->look[lane->options.index];
+    /* A predecessor's pages are there. relaxed: its writer is dead. */
+    knit_arena_touch(
+        served->arena, atomic_load_explicit(&session->reply.lane[lane->options.index].touched,
+                           memory_order_relaxed));
+    served->news_tail = find_news_tail(lane, session);
+    served->slot_step = 1;
+    if (rebuild_arena(lane, served) != 0) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    *ret = served;
+    return 0;
+}
+
+/* After all else is ready: the worker's thread sees a whole entry or none. */
+static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
+{
+    handover->next = NULL;
+    *lane->handovers_end = handover;
+    lane->handovers_end = &handover->next;
+    /* H1, seq_cst: see knit_lane_leave(). */
+    atomic_store_explicit(&lane->has_handover, true, memory_order_seq_cst);
+}
+
+static void take_out(struct knit_lane *lane, uint64_t id)
+{
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        if (lane->served[i]->in.id != id)
+            continue;
+        (void)served_free(lane->served[i]);
+        lane->served[i] = lane->served[--lane->served_count];
+        pthread_mutex_lock(&lane->mutex);
+        lane->attached--;
+        pthread_mutex_unlock(&lane->mutex);
+        break;
+    }
+    if (lane->options.on_detached != NULL)
+        lane->options.on_detached(lane->options.event_arg, id);
+}
+
+/* What is to be done is taken as a whole and in its order. Only the session whose call runs just
+ * now cannot leave yet. */
+static void apply_handovers(struct knit_lane *lane)
+{
+    struct knit_handover *kept = NULL;
+    pthread_mutex_lock(&lane->mutex);
+    struct knit_handover *list = lane->handovers;
+    lane->handovers = NULL;
+    lane->handovers_end = &lane->handovers;
+    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
+    pthread_mutex_unlock(&lane->mutex);
+    while (list != NULL) {
+        struct knit_handover *handover = list;
+        list = handover->next;
+        if (handover->in != NULL) {
+            lane->served[lane->served_count++] = handover->in;
+        } else if (lane->current != NULL && lane->current->in.id == handover->id) {
+            kept = handover;
+            continue;
+        } else {
+            take_out(lane, handover->id);
+        }
+        free(handover);
+    }
+    if (kept != NULL) {
+        pthread_mutex_lock(&lane->mutex);
+        hand_over(lane, kept);
+        pthread_mutex_unlock(&lane->mutex);
+    }
+}
+
+/* From any thread: applies what was handed over while the worker's thread is away. A call may take
+ * long, and callers that come and go meanwhile would all be kept in memory until it has ended. Who
+ * finds a visitor there waits: its list may have been taken before the last entry was made. */
+static void visit(struct knit_lane *lane)
+{
+    uint32_t where = KNIT_LANE_AWAY;
+    /* H1, seq_cst, and H2, acquire: all that the worker's thread did with the sessions. */
+    while (!atomic_compare_exchange_strong_explicit(
+        &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_seq_cst)) {
+        if (where == KNIT_LANE_HERE)
+            return;
+        where = KNIT_LANE_AWAY;
+        (void)sched_yield();
+    }
+    apply_handovers(lane);
+    lane->was_visited = true;
+    /* H2, release: with knit_lane_return()'s acquire. */
+    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_release);
+}
+
+void knit_lane_leave(struct knit_lane *lane)
+{
+    /* H1, seq_cst: away, then the look at has_handover; whoever hands over: has_handover, then the
+     * look whether we are away. One sees the other. H2, release. */
+    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_seq_cst);
+    if (atomic_load_explicit(&lane->has_handover, memory_order_seq_cst))
+        visit(lane);
+}
+
+void knit_lane_return(struct knit_lane *lane)
+{
+    uint32_t where = KNIT_LANE_AWAY;
+    /* H2, acquire. A visit is a few system calls long. */
+    while (!atomic_compare_exchange_weak_explicit(
+        &lane->where, &where, KNIT_LANE_HERE, memory_order_acquire, memory_order_relaxed)) {
+        where = KNIT_LANE_AWAY;
+        (void)sched_yield();
+    }
+    lane->was_long = lane->was_long || lane->was_visited;
+    lane->was_visited = false;
+}
+
+int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session)
+{
+    struct knit_served *served;
+    int error = served_new(lane, session, &served);
+    if (error != 0)
+        return error;
+    struct knit_handover *handover = calloc(1, sizeof *handover);
+    if (handover == NULL) {
+        (void)served_free(served);
+        return -ENOMEM;
+    }
+    handover->in = served;
+    pthread_mutex_lock(&lane->mutex);
+    bool is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
+    if (!is_full) {
+        lane->attached++;
+        hand_over(lane, handover);
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    if (is_full) {
+        free(handover);
+        (void)served_free(served);
+        return -ENOSPC;
+    }
+    visit(lane);
+    knit_lane_wake(lane);
+    return 0;
+}
+
+int knit_lane_detach(struct knit_lane *lane, uint64_t session)
+{
+    struct knit_handover *handover = calloc(1, sizeof *handover);
+    if (handover == NULL)
+        return -ENOMEM;
+    handover->id = session;
+    pthread_mutex_lock(&lane->mutex);
+    hand_over(lane, handover);
+    pthread_mutex_unlock(&lane->mutex);
+    visit(lane);
+    knit_lane_wake(lane);
+    return 0;
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+/* Our park word moves on. seq_cst by the fence: what we look at next is not older than the
+ * announcement. */
+static void announce(struct knit_lane *lane, uint32_t state)
+{
+    lane->park = knit_park_next(lane->park, state);
+    /* release: a caller that sees PARKED sees that all before was done. */
+    atomic_store_explicit(
+        &lane->options.board.park[lane->options.index].value, lane->park, memory_order_release);
+    knit_bell_fence(); /* W1 */
+}
+
+int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret)
+{
+    struct knit_lane *lane = calloc(1, sizeof *lane);
+    if (lane == NULL)
+        return -ENOMEM;
+    lane->options = *options;
+    lane->rang = calloc(options->lanes, sizeof *lane->rang);
+    lane->mean_ns = calloc(65536, sizeof *lane->mean_ns);
+    if (lane->rang == NULL || lane->mean_ns == NULL) {
+        free(lane->rang);
+        free(lane->mean_ns);
+        free(lane);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&lane->mutex, NULL);
+    lane->handovers_end = &lane->handovers;
+    lane->busy = &options->board.busy[options->index];
+    lane->room = KNIT_NO_BLOCK;
+    knit_spin_init(&lane->spin, options->spin_us);
+    lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&lane->busy->owner, options->owner, memory_order_relaxed);
+    lane->park =
+        atomic_load_explicit(&options->board.park[options->index].value, memory_order_acquire);
+    announce(lane, KNIT_PARK_AWAKE);
+    *ret = lane;
+    return 0;
+}
+
+struct knit_lane *knit_lane_free(struct knit_lane *lane)
+{
+    if (lane == NULL)
+        return NULL;
+    apply_handovers(lane);
+    for (uint32_t i = 0; i < lane->served_count; i++)
+        (void)served_free(lane->served[i]);
+    pthread_mutex_destroy(&lane->mutex);
+    free(lane->copy);
+    free(lane->rang);
+    free(lane->mean_ns);
+    free(lane);
+    return NULL;
+}
+
+void knit_lane_wake(struct knit_lane *lane)
+{
+    _Atomic uint32_t *bell = &lane->options.pool.lane_bell[lane->options.index].value;
+    atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
+    knit_bell_wake(bell, 1);
+}
+
+void knit_lane_stop(struct knit_lane *lane)
+{
+    atomic_store_explicit(&lane->is_stopping, true, memory_order_seq_cst);
+    knit_lane_wake(lane);
+}
+
+/* ---- serving and stealing ------------------------------------------------------------------- */
+
+static bool serve_one(struct knit_lane *lane, struct knit_served *served)
+{
+    if (served->kept.any)
+        return knit_lane_send_kept(lane, served, RECLAIM_TURN);
+    if (knit_served_is_shut(served))
+        return false;
+    struct knit_found found;
+    if (knit_lane_find(lane, served, served->home, &found) != KNIT_FIND_READY)
+        return false;
+    return knit_lane_call(lane, served, served->home, &found);
+}
+
+/* Up to TURN_ANSWERS calls, one of each session in turn. All sessions are looked at once; then only
+ * those go on that had a call, so that idle ones cost a look a turn and not a look a call. A call
+ * that was not short ends the turn, since others may have come meanwhile, and sessions gone. */
+static uint32_t serve_home(struct knit_lane *lane)
+{
+    struct knit_served *busy[TURN_ANSWERS];
+    uint32_t answers = 0, count = 0;
+    for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
+        if (lane->turn_from >= lane->served_count)
+            lane->turn_from = 0;
+        struct knit_served *served = lane->served[lane->turn_from++];
+        bool has_something = knit_look_peek(served->home) || served->kept.any;
+        if (!has_something || !serve_one(lane, served))
+            continue;
+        busy[count++] = served;
+        answers++;
+        if (lane->was_long)
+            return answers;
+    }
+    while (count > 0 && answers < TURN_ANSWERS) {
+        uint32_t still = 0;
+        for (uint32_t i = 0; i < count && answers < TURN_ANSWERS; i++) {
+            if (!serve_one(lane, busy[i]))
+                continue;
+            busy[still++] = busy[i];
+            answers++;
+            if (lane->was_long)
+                return answers;
+        }
+        count = still;
+    }
+    return answers;
+}
+
+static bool home_has_work(struct knit_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        if (knit_look_peek(served->home) && !knit_served_is_shut(served))
+            return true;
+    }
+    return false;
+}
+
+enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
+
+/* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
+ * while. */
+static enum stealable may_steal(struct knit_lane *lane, struct knit_served *served, uint32_t from,
+    uint64_t now, struct knit_found *ret)
+{
+    struct knit_look *look = &served->look[from];
+    bool vacant = knit_board_is_vacant(&lane->options.board, from);
+    if ((!vacant && !lane->options.steal) ||
+        knit_lane_find(lane, served, look, ret) != KNIT_FIND_READY) {
+        look->stood_ns = 0;
+        return STEAL_NOTHING;
+    }
+    if (vacant)
+        return STEAL_NOW;
+    if (look->stood_ns == 0 || look->stood_q != look->q) {
+        look->stood_q = look->q;
+        look->stood_ns = now;
+        return STEAL_LATER;
+    }
+    return now - look->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
+}
+
+/* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW
+ * one call has been taken and answered when `take` is set; the next scan begins behind it, so that
+ * nobody who keeps a ring full has the others wait. */
+static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
+{
+    const uint32_t lanes = lane->options.lanes;
+    const uint32_t all = lane->served_count * lanes;
+    enum stealable best = STEAL_NOTHING;
+    if (lanes == 1 || all == 0)
+        return best;
+    uint64_t now = knit_clock_ns();
+    for (uint32_t i = 0; i < rings && i < all; i++) {
+        if (lane->steal_from >= all)
+            lane->steal_from = 0;
+        struct knit_served *served = lane->served[lane->steal_from / lanes];
+        uint32_t from = lane->steal_from % lanes;
+        struct knit_found found;
+        lane->steal_from++;
+        if (from == lane->options.index || knit_served_is_shut(served))
+            continue;
+        enum stealable got = may_steal(lane, served, from, now, &found);
+        if (got == STEAL_NOW) {
+            if (!take)
+                lane->steal_from--;
+            if (take && knit_lane_call(lane, served, &served->look[from], &found))
+                atomic_store_explicit(&lane->busy->stolen,
+                    atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,
+                    memory_order_relaxed);
+            return STEAL_NOW;
+        }
+        if (got > best)
+            best = got;
+    }
+    return best;
+}
+
+static bool has_news_from_outside(const struct knit_lane *lane)
+{
+    return atomic_load_explicit(&lane->has_handover, memory_order_acquire) ||
+           atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
+}
+
+static bool send_any_kept(struct knit_lane *lane, uint32_t most)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        if (lane->served[i]->kept.any && knit_lane_send_kept(lane, lane->served[i], most))
+            any = true;
+    }
+    return any;
+}
+
+/* ---- parking -------------------------------------------------------------------------------- */
+
+/* The last looks of a worker that has announced its sleep. True: there is, or soon will be,
+ * something to do. */
+static bool must_not_sleep(struct knit_lane *lane)
+{
+    if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane, UINT32_MAX))
+        return true;
+    for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
+        enum stealable got = scan_others(lane, UINT32_MAX, false);
+        if (got == STEAL_NOTHING)
+            return false;
+        if (got == STEAL_NOW || home_has_work(lane))
+            return true;
+        uint64_t until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
+        while (knit_clock_ns() < until)
+            knit_bell_pause();
+    }
+    return true;
+}
+
+static uint64_t calls_taken(const struct knit_lane *lane, const struct knit_served *served)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < lane->options.lanes; i++)
+        sum += atomic_load_explicit(&served->in.reply.taken[i].value, memory_order_relaxed);
+    return sum;
+}
+
+/* A session that rings much and calls little is up to no good. One ring for nothing proves
+ * nothing: a sibling may have stolen the call before this worker had its core again. So what counts
+ * is the session's rings in a second against its calls that anybody took in that second. A ring is
+ * a bell that changed, and also a wake-up of a bell that did not, which only a liar sends. */
+static void judge_rings(struct knit_lane *lane, int woken)
+{
+    uint64_t now = knit_clock_ns();
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        uint32_t bell = atomic_load_explicit(
+            &served->in.request.bell[lane->options.index], memory_order_relaxed);
+        bool has_rung = bell != served->bell_seen || (woken > 0 && woken == served->bell_word);
+        /* One that waits for room rings with each release, and nothing of it is claimed. */
+        if (!has_rung || served->is_condemned || served->kept.any)
+            continue;
+        if (now - served->rings_since_ns > 1000000000u) {
+            served->rings_since_ns = now;
+            served->rings = 0;
+            served->rings_taken = calls_taken(lane, served);
+        }
+        if (++served->rings <= RINGS_JUDGED)
+            continue;
+        uint64_t calls = calls_taken(lane, served) - served->rings_taken;
+        if (calls < RINGS_JUDGED / RINGS_PER_CALL_MAX)
+            knit_lane_condemn(lane, served, "rings the bell without calling");
+        served->rings_since_ns = 0;
+    }
+}
+
+static void park(struct knit_lane *lane)
+{
+    struct futex_waitv words[KNIT_BELL_WORDS_MAX];
+    _Atomic uint32_t *own = &lane->options.pool.lane_bell[lane->options.index].value;
+    uint32_t count = 0;
+    /* Values from before the announcement: whoever rings after it changes them. */
+    words[count++] = knit_bell_word(own, atomic_load_explicit(own, memory_order_acquire));
+    for (uint32_t i = 0; i < lane->served_count; i++) {
+        struct knit_served *served = lane->served[i];
+        _Atomic uint32_t *bell = &served->in.request.bell[lane->options.index];
+        served->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
+        served->bell_word = served->is_condemned ? 0 : (int)count;
+        if (!served->is_condemned)
+            words[count++] = knit_bell_word(bell, served->bell_seen);
+    }
+    announce(lane, KNIT_PARK_PARKED);
+    if (!must_not_sleep(lane)) {
+        atomic_store_explicit(&lane->busy->parks,
+            atomic_load_explicit(&lane->busy->parks, memory_order_relaxed) + 1,
+            memory_order_relaxed);
+        uint64_t until = lane->options.park_ms != 0
+                             ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
+                             : 0;
+        judge_rings(lane, knit_bell_wait_many(words, count, until));
+    }
+    announce(lane, KNIT_PARK_AWAKE);
+    knit_lane_wake_callers(lane); /* of kept results that went out */
+}
+
+/* ---- turns ---------------------------------------------------------------------------------- */
+
+/* While there is nothing to do, the lines written next come here. */
+static void prefetch_answer(const struct knit_lane *lane)
+{
+    if (lane->served_count == 0)
+        return;
+    const struct knit_served *served = lane->served[0];
+    uint32_t slot = served->last_slot + served->slot_step;
+    if (slot >= served->in.geometry.slots)
+        slot = 0;
+    __builtin_prefetch(&served->in.reply.reply[slot], 1, 3);
+    __builtin_prefetch(&served->in.reply.reply[slot].body[KNIT_HEAD_WORDS], 1, 3);
+    __builtin_prefetch(&served->in.reply.claim[slot], 1, 3);
+}
+
+/* A woken thread stays on the core it slept on when the kernel knows of no shared cache to look for
+ * another in, as on many virtual machines. A caller and a worker that once met on one core then
+ * stay there: neither's spinning ever pays, each call costs a switch, and the other cores idle. So
+ * a worker whose spinning has long been in vain moves off its core, within what it was allowed,
+ * before it tries the full spin again. */
+static void step_aside(void)
+{
+    cpu_set_t allowed, others;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0)
+        return;
+    if (sched_setaffinity(0, sizeof others, &others) == 0)
+        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
+/* Nothing in the home rings: spin, steal, and in the end park. */
+static void idle(struct knit_lane *lane)
+{
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    prefetch_answer(lane);
+    uint64_t start = knit_clock_ns();
+    uint64_t steal_at = start;
+    /* Where spinning has not paid for long, a caller may be waiting for this very core. */
+    const int looks = lane->spin.now_ns == 0 ? 1 : 16;
+    for (;;) {
+        for (int i = 0; i < looks; i++) {
+            if (home_has_work(lane)) {
+                knit_spin_paid(&lane->spin);
+                return;
+            }
+            knit_bell_pause();
+        }
+        uint64_t now = knit_clock_ns();
+        if (has_news_from_outside(lane))
+            return;
+        if (send_any_kept(lane, RECLAIM_TURN)) {
+            knit_lane_wake_callers(lane);
+            return;
+        }
+        if (now >= steal_at) {
+            if (scan_others(lane, STEAL_RINGS, true) == STEAL_NOW) {
+                knit_lane_wake_callers(lane);
+                return;
+            }
+            steal_at = now + KNIT_STEAL_AFTER_NS;
+        }
+        if (now - start >= lane->spin.now_ns)
+            break;
+        if (now - start > TIGHT_SPIN_NS) {
+            while (knit_clock_ns() - now < lane->options.pause_ns)
+                knit_bell_pause();
+        }
+    }
+    bool tries_again = knit_spin_failed(&lane->spin);
+    park(lane);
+    if (tries_again)
+        step_aside();
+}
+
+/* A worker that always finds something at home looks into the other rings now and then all the
+ * same: what lies in a lane without a worker, or behind a long call, would wait for as long as
+ * somebody keeps all others busy. */
+static void help_others(struct knit_lane *lane)
+{
+    uint64_t now = knit_clock_ns();
+    lane->turns = 0;
+    if (now - lane->scanned_ns < SCAN_NS)
+        return;
+    lane->scanned_ns = now;
+    if (scan_others(lane, STEAL_RINGS, true) == STEAL_NOW)
+        knit_lane_wake_callers(lane);
+}
+
+int knit_lane_turn(struct knit_lane *lane)
+{
+    if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
+        /* Nobody is left among those to be woken who may go now. */
+        knit_lane_wake_callers(lane);
+        apply_handovers(lane);
+    }
+    if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
+        return KNIT_LANE_STOPPED;
+    if (serve_home(lane) == 0) {
+        idle(lane);
+        return KNIT_LANE_RUNNING;
+    }
+    knit_lane_wake_callers(lane);
+    if (lane->was_long || ++lane->turns >= SCAN_TURNS)
+        help_others(lane);
+    return KNIT_LANE_RUNNING;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker's side of the lanes: take calls one at a time, run them, answer, steal, wake callers,
+ * park.
+ *
+ * A struct knit_lane belongs to one worker (process or thread) and serves one lane of every session
+ * it was given. It trusts nothing in a request segment: every word is loaded once and checked
+ * against private numbers; a session whose memory breaks the protocol is condemned and no longer
+ * served, and nobody else notices.
+ *
+ * The loop of a worker is
+ *
+ *     while (knit_lane_turn(lane) != KNIT_LANE_STOPPED)
+ *         ;
+ *
+ * where a turn serves what is there, steals when there is nothing, and spins, parks and wakes when
+ * there is nothing to steal either. Sessions come and go between turns, and while a call runs that
+ * is not short, through knit_lane_attach()/_detach() from a second thread.
+ *
+ * Threads: knit_lane_turn() and the answering functions on the worker's thread alone; attach,
+ * detach, stop, wake from any one other thread (a mutex guards what is handed over).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/lane/layout.h"
+
+enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
+
+#define KNIT_LANE_SESSIONS_MAX 124u /* futex_waitv takes 128 words; the lane's own bell is one */
+
+/* A claimed call while it runs. Borrowed by the runner until it returns. */
+struct knit_job {
+    uint64_t session; /* id */
+    uint32_t slot;
+    uint64_t gen;
+    uint32_t task, epoch;
+    uint64_t deadline_ns;
+    const void *payload; /* private copy, or in place when the session is trusted */
+    size_t len;
+    size_t result_max; /* longest outcome this session can be given */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error, not
+     * started. */
+    int refusal;
+    bool was_refused; /* the runner sets it: the task itself did not run */
+    /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
+     * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
+    uint32_t status;
+    const void *result;
+    size_t result_len;
+    _Alignas(8) unsigned char body[KNIT_INLINE_MAX];
+};
+
+/* Runs one job, or words its refusal, and fills in the outcome. Never called again before it
+ * returned. */
+typedef void knit_lane_run(void *arg, struct knit_job *job);
+
+struct knit_lane_options {
+    uint32_t index; /* of the lane */
+    uint32_t lanes;
+    uint32_t owner; /* this worker's id, not NONE, not HOST */
+    struct knit_board_view board;
+    struct knit_pool_view pool;
+    bool steal;
+    uint32_t spin_us;            /* longest spin before parking; adapts below that; 0 = none */
+    uint32_t pause_ns;           /* of one pause in a spin; 0 = none */
+    uint32_t park_ms;            /* belt: longest sleep; 0 = no limit */
+    uint64_t result_max_bytes;   /* one outcome; 0 = a lane's whole reply arena */
+    uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
+    knit_lane_run *run;
+    void *run_arg;
+    /* On the worker's thread, between jobs. This session broke the protocol; no more is served of
+     * it. */
+    void (*on_fault)(void *arg, uint64_t session, const char *reason);
+    /* After knit_lane_detach(), on either thread: no pointer into this session is used any more;
+     * unmap and acknowledge. */
+    void (*on_detached)(void *arg, uint64_t session);
+    void *event_arg; /* of both */
+};
+
+struct knit_lane_session {
+    uint64_t id;
+    struct knit_geometry geometry;
+    struct knit_request_view request; /* may be mapped read-only */
+    struct knit_reply_view reply;     /* mapped writable */
+    int bell_fd; /* to wake an event loop: see knit_bell_ring(); borrowed; -1 = none */
+    bool bell_is_pipe;
+    bool trusted; /* arguments are read in place */
+    /* Arena bytes that all lanes' replies together may touch; each lane may always touch as much as
+     * one outcome needs, so that no lane waits for another's memory. 0 = no limit. */
+    uint64_t reply_budget_bytes;
+};
+
+struct knit_lane;
+
+int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret);
+struct knit_lane *knit_lane_free(struct knit_lane *lane);
+
+/* One turn. Returns RUNNING, or STOPPED after knit_lane_stop() (or when the park words say so). May
+ * sleep. */
+int knit_lane_turn(struct knit_lane *lane);
+
+/* Hand a session over; served from the next turn on. Rebuilds the reply arena's metadata from the
+ * answered replies that name blocks, so a replacement takes over where a dead worker stopped.
+ * -ENOMEM, or -ENOSPC over SESSIONS_MAX. */
+int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session);
+
+/* Stop serving a session, now or at the next turn: a job of it that runs now ends first (and sees
+ * knit_lane_aborted() once the host has closed the session). options.on_detached says when. From
+ * another thread. Unknown ids are acknowledged too. 0 or -ENOMEM. */
+int knit_lane_detach(struct knit_lane *lane, uint64_t session);
+
+/* Ask the worker to leave after the job it runs; wakes it. From another thread. */
+void knit_lane_stop(struct knit_lane *lane);
+/* Make a sleeping worker look again. From another thread. */
+void knit_lane_wake(struct knit_lane *lane);
+
+/* Only while `job` runs: has its caller given up, has its session closed? One or two loads. */
+bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
+
+/* Only while `job` runs: room of len bytes for its outcome in the reply arena, so that large
+ * results are written once. NULL when over the limit or when there is no room just now (then use
+ * private memory; the lane copies when it can). At most one room a job; asking again gives up the
+ * former. Set job->result to it (or into it) to use it. */
+void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lane.c (turns, stealing, parking) and lane_call.c (one call: take, run, answer) share, and
+ * nobody else. */
+#pragma once
+
+#include <pthread.h>
+
+#include "fastpath/lane/arena.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/lane.h"
+
+#define KNIT_NO_BLOCK UINT64_MAX
+#define KNIT_NO_SLOT  UINT32_MAX
+
+/* A call that stood unclaimed for so long while somebody was idle may be stolen from a living
+ * worker. Longer than the way from one claim to the next through short tasks, far below what a
+ * person or a deadline notices. */
+#define KNIT_STEAL_AFTER_NS 5000u
+
+/* A task that takes longer than this on average is not "short": whoever waits for the answers
+ * before it is woken first, and a parked sibling is called for what is queued behind it. */
+#define KNIT_SHORT_NS 2000u
+
+/* What this worker knows of one ring of one session: its own or one it may steal from. In a line of
+ * its own, because each turn reads that of every session. */
+struct knit_look {
+    _Alignas(KNIT_LINE) struct knit_request_cell *ring; /* [cells] */
+    _Atomic uint64_t *taken;
+    uint64_t q;    /* next position to look at */
+    uint64_t seen; /* `taken` as last read or raised */
+    uint32_t cells;
+    uint64_t stood_q;  /* a READY call was seen there ... */
+    uint64_t stood_ns; /* ... first at this time; 0 = none */
+};
+
+/* A result that found no room in the arena. Nothing more is claimed of its session until it went
+ * out. */
+struct knit_kept {
+    bool any;
+    uint32_t slot;
+    uint64_t gen;
+    uint32_t status;
+    unsigned char *bytes;
+    size_t len;
+};
+
+/* A session as this worker serves it. */
+struct knit_served {
+    struct knit_look *home; /* in look, of this worker's lane */
+    struct knit_kept kept;
+    struct knit_lane_session in;
+    struct knit_look *look; /* [lanes] */
+    struct knit_arena *arena;
+    uint64_t arena_limit;
+    /* Blocks that callers have not released yet, oldest first. */
+    uint64_t *block;      /* [slots]; KNIT_NO_BLOCK = none */
+    uint64_t *block_gen;  /* [slots] */
+    uint32_t *block_next; /* [slots], a list of those that have one */
+    uint32_t *block_before;
+    uint32_t block_head, block_tail;
+    uint32_t block_at; /* where the next sweep begins; NO_SLOT: at the head */
+    uint64_t news_tail;
+    bool has_answers; /* answered since its caller was last looked at */
+    bool is_condemned;
+    uint32_t bell_seen;
+    int bell_word;  /* among those that were slept on last; 0 = it was not */
+    uint32_t rings; /* of its bell that woke us, since rings_since_ns */
+    uint64_t rings_since_ns, rings_taken;
+    uint32_t last_slot; /* answered last; with the one before, a guess at the next */
+    uint32_t slot_step;
+};
+
+/* A session on its way in, or an id on its way out. */
+struct knit_handover {
+    struct knit_handover *next;
+    struct knit_served *in; /* NULL: detach `id` */
+    uint64_t id;
+};
+
+struct knit_lane {
+    struct knit_lane_options options;
+    struct knit_served *served[KNIT_LANE_SESSIONS_MAX];
+    struct knit_served *answered[KNIT_LANE_SESSIONS_MAX]; /* those that have answers */
+    uint32_t served_count, answered_count;
+    uint32_t turn_from;  /* session that comes first this turn */
+    uint32_t steal_from; /* ring that the next scan begins with */
+    uint32_t park;       /* our park word, as we wrote it last */
+    uint32_t *rang;      /* [lanes]: sibling's park word last rung */
+    uint32_t *mean_ns;   /* [65536]: mean run of each task; 0 = not known */
+    struct knit_busy_line *busy;
+    uint64_t calls;
+    struct knit_spin spin;
+    unsigned char *copy; /* arguments of sessions that are not trusted */
+    size_t copy_size;
+    /* The job that runs. */
+    struct knit_served *current;
+    uint64_t room; /* block reserved for its outcome, or KNIT_NO_BLOCK */
+    struct knit_job job;
+    /* From other threads. */
+    pthread_mutex_t mutex;
+    struct knit_handover *handovers, **handovers_end;
+    uint32_t attached; /* under the mutex: sessions served or on their way in */
+    _Atomic bool has_handover, is_stopping;
+    _Atomic uint32_t where; /* enum knit_lane_where */
+    bool was_long;       /* the call that ended last was not short, or somebody visited meanwhile */
+    bool was_visited;    /* since this thread is away */
+    uint32_t turns;      /* with calls, since others' rings were looked at */
+    uint64_t scanned_ns; /* when they were, by a turn with calls */
+};
+
+/* Where the worker's thread is, for another thread that wants to take sessions in and out. */
+enum knit_lane_where {
+    KNIT_LANE_HERE,    /* among the sessions: nobody else touches them */
+    KNIT_LANE_AWAY,    /* in a task that is not short: it needs none but `current` */
+    KNIT_LANE_VISITED, /* the same, and somebody is among the sessions meanwhile */
+};
+
+enum knit_find { KNIT_FIND_EMPTY, KNIT_FIND_READY };
+
+/* A READY call, copied out of its cell and checked, not yet claimed. */
+struct knit_found {
+    uint64_t ctrl, claim, deadline, meta;
+    uint64_t body[KNIT_CELL_WORDS];
+};
+
+/* Steps over what is claimed and stops at the first READY call of that ring, or where it is
+ * empty. */
+enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served,
+    struct knit_look *look, struct knit_found *ret);
+
+/* Claims what was found, runs it, answers. False: somebody else was first. */
+bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct knit_look *look,
+    const struct knit_found *found);
+
+static inline struct knit_request_cell *knit_look_cell(const struct knit_look *look)
+{
+    return &look->ring[look->q & (look->cells - 1)];
+}
+
+/* Others may have come further in this ring than we. */
+static inline void knit_look_catch_up(struct knit_look *look)
+{
+    /* T1, acquire. */
+    uint64_t taken = atomic_load_explicit(look->taken, memory_order_acquire);
+    if ((int64_t)(taken - look->seen) > 0)
+        look->seen = taken;
+    if ((int64_t)(taken - look->q) > 0)
+        look->q = taken;
+}
+
+/* Is there a published cell at the head of that ring, claimed or not? One or two loads. */
+static inline bool knit_look_peek(struct knit_look *look)
+{
+    knit_look_catch_up(look);
+    struct knit_request_cell *cell = knit_look_cell(look);
+    /* relaxed: whoever acts on it loads it again. */
+    uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    /* A longer body's second line is written before the first, so both travel at once. */
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
+    return knit_ctrl_tag(ctrl) == knit_tag(look->q, look->cells);
+}
+
+/* Sends a kept result if there is room now; looks at up to `most` blocks for ones that were
+ * released. True: it went out. */
+bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served, uint32_t most);
+/* A block in use, newest in the list. */
+void knit_lane_note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block);
+
+/* Look whether callers sleep on what was answered, and wake them. */
+void knit_lane_wake_callers(struct knit_lane *lane);
+
+/* Wake one parked sibling, to steal. */
+void knit_lane_ring_sibling(struct knit_lane *lane);
+
+/* Around the run of a task that is not short. What is handed over meanwhile is applied at once. */
+void knit_lane_leave(struct knit_lane *lane);
+void knit_lane_return(struct knit_lane *lane);
+
+void knit_lane_condemn(struct knit_lane *lane, struct knit_served *served, const char *reason);
+
+/* Nothing may be claimed of it. */
+static inline bool knit_served_is_shut(const struct knit_served *served)
+{
+    /* relaxed: who claims in the moment it closes answers CANCELLED; prepare() looks again. */
+    return served->is_condemned || served->kept.any ||
+           atomic_load_explicit(&served->in.reply.state->state, memory_order_relaxed) !=
+               KNIT_STATE_OPEN;
+}

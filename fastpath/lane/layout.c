@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Offsets of everything that is shared, computed in one place.
+ *
+ * A cursor walks through a segment in the order LAYOUT.md draws it; the same walk gives a segment's
+ * size (from address 0) and the pointers into a mapping. So size and pointers cannot disagree.
+ */
+#include "fastpath/lane/layout.h"
+
+struct cursor {
+    uintptr_t base;
+    uint64_t off;
+};
+
+static void *place(struct cursor *cursor, uint64_t bytes, uint64_t align)
+{
+    cursor->off = (cursor->off + align - 1) / align * align;
+    void *at = (void *)(cursor->base + cursor->off);
+    cursor->off += bytes;
+    return at;
+}
+
+static uint64_t pages(const struct cursor *cursor)
+{
+    return (cursor->off + KNIT_PAGE - 1) / KNIT_PAGE * KNIT_PAGE;
+}
+
+uint32_t knit_geometry_cells(uint32_t slots)
+{
+    uint32_t cells = 32;
+    while (cells < slots + KNIT_CELLS_SPARE)
+        cells *= 2;
+    return cells;
+}
+
+const char *knit_geometry_check(const struct knit_geometry *geometry)
+{
+    if (geometry->version != KNIT_LAYOUT_VERSION)
+        return "another version of the memory layout";
+    if (geometry->lanes < 1 || geometry->lanes > KNIT_LANES_MAX)
+        return "lanes out of range (1 to 256)";
+    if (geometry->slots < 1 || geometry->slots > KNIT_SLOTS_MAX)
+        return "slots out of range (1 to 16368)";
+    if (geometry->cells < geometry->slots + KNIT_CELLS_SPARE || geometry->cells > 2 * 16384u ||
+        (geometry->cells & (geometry->cells - 1)) != 0)
+        return "ring size is not a power of two at least 16 above the slots";
+    if (geometry->request_arena_bytes % KNIT_PAGE != 0 ||
+        geometry->reply_arena_bytes % KNIT_PAGE != 0)
+        return "arena size is not in whole pages";
+    if (geometry->request_arena_bytes > KNIT_ARENA_MAX ||
+        geometry->reply_arena_bytes > KNIT_ARENA_MAX)
+        return "arena too large";
+    return NULL;
+}
+
+static uint64_t walk_request(
+    const struct knit_geometry *geometry, uintptr_t base, struct knit_request_view *view)
+{
+    struct cursor at = {.base = base};
+    const uint64_t lanes = geometry->lanes, slots = geometry->slots;
+    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->waiting = place(&at, KNIT_LINE, KNIT_LINE);
+    view->bell = place(&at, 4 * lanes, KNIT_LINE);
+    view->abort = place(&at, 8 * slots, KNIT_LINE);
+    view->rel = place(&at, 8 * slots, KNIT_LINE);
+    view->tail = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    view->ring =
+        place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
+    view->arena = place(&at, geometry->request_arena_bytes, KNIT_PAGE);
+    return pages(&at);
+}
+
+static uint64_t walk_reply(
+    const struct knit_geometry *geometry, uintptr_t base, struct knit_reply_view *view)
+{
+    struct cursor at = {.base = base};
+    const uint64_t lanes = geometry->lanes, slots = geometry->slots;
+    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->state = place(&at, KNIT_LINE, KNIT_LINE);
+    view->rung = place(&at, KNIT_LINE, KNIT_LINE);
+    view->claim = place(&at, 8 * slots, KNIT_LINE);
+    view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
+    view->progress = place(&at, KNIT_LINE * slots, KNIT_LINE);
+    view->taken = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    view->lane = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    view->news = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
+    view->arena = place(&at, lanes * geometry->reply_arena_bytes, KNIT_PAGE);
+    return pages(&at);
+}
+
+static uint64_t walk_board(uint32_t lanes, uintptr_t base, struct knit_board_view *view)
+{
+    struct cursor at = {.base = base};
+    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->park = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
+    view->busy = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
+    return pages(&at);
+}
+
+static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view *view)
+{
+    struct cursor at = {.base = base};
+    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->lane_bell = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
+    view->mark = place(&at, KNIT_MARKS, KNIT_LINE);
+    return pages(&at);
+}
+
+uint64_t knit_layout_request_bytes(const struct knit_geometry *geometry)
+{
+    struct knit_request_view unused;
+    return walk_request(geometry, 0, &unused);
+}
+
+uint64_t knit_layout_reply_bytes(const struct knit_geometry *geometry)
+{
+    struct knit_reply_view unused;
+    return walk_reply(geometry, 0, &unused);
+}
+
+uint64_t knit_layout_board_bytes(uint32_t lanes)
+{
+    struct knit_board_view unused;
+    return walk_board(lanes, 0, &unused);
+}
+
+uint64_t knit_layout_pool_bytes(uint32_t lanes)
+{
+    struct knit_pool_view unused;
+    return walk_pool(lanes, 0, &unused);
+}
+
+void knit_layout_request(
+    const struct knit_geometry *geometry, void *base, struct knit_request_view *ret)
+{
+    (void)walk_request(geometry, (uintptr_t)base, ret);
+}
+
+void knit_layout_reply(
+    const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret)
+{
+    (void)walk_reply(geometry, (uintptr_t)base, ret);
+}
+
+void knit_layout_board(uint32_t lanes, void *base, struct knit_board_view *ret)
+{
+    (void)walk_board(lanes, (uintptr_t)base, ret);
+}
+
+void knit_layout_pool(uint32_t lanes, void *base, struct knit_pool_view *ret)
+{
+    (void)walk_pool(lanes, (uintptr_t)base, ret);
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shared memory of a pool: what lies where, and who may write it. LAYOUT.md draws it and holds
+ * the state tables.
+ *
+ * Three kinds of memory, each with one writing side:
+ *
+ *   request segment   one a session; written by its caller, mapped read-only by workers and host
+ *   reply segment     one a session; written by workers and host, mapped read-only by the caller
+ *   board             one a pool; written by workers and host, mapped read-only by callers
+ *   pool segment      one a pool; host and workers only
+ *
+ * Nothing here is an address: positions are offsets that every side computes for itself from a
+ * struct knit_geometry which came over the control socket and is kept in private memory. The copy
+ * in a segment's first page serves tools; nobody computes with it. Whatever is read from the other
+ * side's segment is hostile: it is loaded once into a local, checked, and only then used.
+ *
+ * Threads: pure functions and types. Any change here raises KNIT_LAYOUT_VERSION and changes
+ * LAYOUT.md.
+ */
+#pragma once
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/lane/words.h"
+
+#define KNIT_LAYOUT_VERSION 1u
+#define KNIT_LAYOUT_MAGIC   0x676e697474696e6bull /* "knitting" */
+
+#define KNIT_LINE        64u
+#define KNIT_PAGE        4096u
+#define KNIT_LANES_MAX   256u
+#define KNIT_SLOTS_MAX   16368u
+#define KNIT_CLASSES     1u
+#define KNIT_INLINE_MAX  104u /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_CELL_WORDS  13u
+#define KNIT_HEAD_WORDS  5u  /* of the body, in the cell's first line */
+#define KNIT_CELLS_SPARE 16u /* a ring has at least so many cells more than the session has slots */
+#define KNIT_TAKEN_LAG_MAX                                                                         \
+    15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
+#define KNIT_ARENA_MAX   (1ull << 40)
+#define KNIT_ARENA_ALIGN 64u
+
+#define KNIT_SLOTS_DEFAULT 1008u
+#define KNIT_ARENA_DEFAULT (64ull << 20)
+
+/* Owners of a claim: 24 bits, one for each worker process that ever ran, never used again while a
+ * claim bears it. */
+#define KNIT_OWNER_NONE 0u
+#define KNIT_OWNER_HOST 1u
+#define KNIT_OWNER_MAX  0xffffffu
+
+/* What a session's segments measure. Plain numbers, private, checked by knit_geometry_check(). */
+struct knit_geometry {
+    uint32_t version;             /* KNIT_LAYOUT_VERSION */
+    uint32_t lanes;               /* 1..KNIT_LANES_MAX */
+    uint32_t slots;               /* 1..KNIT_SLOTS_MAX */
+    uint32_t cells;               /* of a ring: a power of two, >= slots + KNIT_CELLS_SPARE */
+    uint64_t request_arena_bytes; /* whole pages, up to KNIT_ARENA_MAX */
+    uint64_t reply_arena_bytes;   /* of each lane, likewise */
+};
+
+/* ---- cells ---------------------------------------------------------------------------------- */
+
+/* A call as its caller published it: head line and spill line. With KNIT_CELL_IN_ARENA, body[0] is
+ * the offset of the argument's bytes in the request arena. */
+struct knit_request_cell {
+    _Atomic uint64_t ctrl;     /* stored last, release: publishes the rest */
+    _Atomic uint64_t deadline; /* CLOCK_MONOTONIC ns; 0 = none */
+    _Atomic uint64_t meta;
+    _Atomic uint64_t body[KNIT_CELL_WORDS];
+};
+
+/* The outcome of a slot's last answered call. */
+struct knit_reply_cell {
+    _Atomic uint64_t word;  /* stored last, release: publishes the rest */
+    _Atomic uint64_t meta;  /* lane whose arena holds the block, length */
+    _Atomic uint64_t block; /* with KNIT_CELL_IN_ARENA: offset in that lane's arena */
+    _Atomic uint64_t body[KNIT_CELL_WORDS];
+};
+
+static_assert(sizeof(struct knit_request_cell) == 2 * KNIT_LINE, "a cell is two lines");
+static_assert(sizeof(struct knit_reply_cell) == 2 * KNIT_LINE, "a cell is two lines");
+static_assert(KNIT_CELL_WORDS * 8 == KNIT_INLINE_MAX, "INLINE is the body of a cell");
+static_assert(offsetof(struct knit_request_cell, body[KNIT_HEAD_WORDS]) == KNIT_LINE,
+    "40 bytes of body lie in the head line");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+    "words shared between processes are lock-free");
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
+/* A 32-bit word that has its cache line for itself. */
+struct knit_line32 {
+    _Alignas(KNIT_LINE) _Atomic uint32_t value;
+};
+
+struct knit_line64 {
+    _Alignas(KNIT_LINE) _Atomic uint64_t value;
+};
+
+/* Reply segment: what the host says to the session. */
+struct knit_state_line {
+    _Alignas(KNIT_LINE) _Atomic uint32_t state; /* enum knit_session_state */
+    _Atomic uint32_t rescan; /* rises after a recovery: outcomes may have come without news */
+};
+
+enum knit_session_state {
+    KNIT_STATE_OPEN = 0,
+    KNIT_STATE_CLOSED = 1, /* the caller left or the pool closes: nothing more is claimed */
+    KNIT_STATE_FAULT = 2,  /* condemned: its memory broke the protocol */
+};
+
+/* Reply segment: what a lane's worker says to the session; kept for the worker that replaces it. */
+struct knit_lane_line {
+    _Alignas(KNIT_LINE) _Atomic uint64_t news_tail; /* next news position */
+    _Atomic uint64_t touched; /* arena bytes this lane ever used here, from its start */
+    _Atomic uint32_t starved; /* 1: a result is kept back until blocks are released */
+};
+
+/* Reply segment: the value a running call emitted last, for progress; one line a slot. */
+struct knit_progress_line {
+    _Alignas(KNIT_LINE) _Atomic uint64_t words[8];
+};
+
+/* Board: what a lane is doing. */
+struct knit_busy_line {
+    _Alignas(KNIT_LINE) _Atomic uint64_t calls; /* rises as each call begins */
+    _Atomic uint64_t running; /* session id << 16 | slot + 1 of the call that runs; 0 = none */
+    _Atomic uint64_t stolen;  /* calls taken from other lanes */
+    _Atomic uint64_t parks;
+    _Atomic uint64_t faults;  /* sessions this worker condemned */
+    _Atomic uint64_t busy_ns; /* spent in tasks longer than a turn, for statistics */
+    _Atomic uint64_t
+        hard_ns; /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
+    _Atomic uint32_t owner; /* of the worker that serves the lane */
+    _Atomic uint32_t
+        task; /* id of the task that was begun last; whom to blame when a worker dies */
+};
+
+static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
+                  sizeof(struct knit_state_line) == KNIT_LINE &&
+                  sizeof(struct knit_lane_line) == KNIT_LINE &&
+                  sizeof(struct knit_progress_line) == KNIT_LINE &&
+                  sizeof(struct knit_busy_line) == KNIT_LINE,
+    "lines");
+
+/* First page of each segment, for tools and as a last check that two programs mean the same. */
+struct knit_segment_head {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t kind; /* enum knit_segment_kind */
+    uint64_t total_bytes;
+    uint64_t session; /* id, 0 for board and pool segment */
+    struct knit_geometry geometry;
+};
+
+enum knit_segment_kind {
+    KNIT_SEGMENT_REQUEST = 1,
+    KNIT_SEGMENT_REPLY = 2,
+    KNIT_SEGMENT_BOARD = 3,
+    KNIT_SEGMENT_POOL = 4,
+};
+
+static_assert(sizeof(struct knit_segment_head) == 64, "no padding: it is compared byte for byte");
+
+/* ---- where things lie ----------------------------------------------------------------------- */
+
+/* Pointers into one mapped request segment. Workers and host map it read-only and never write
+ * through these. */
+struct knit_request_view {
+    struct knit_segment_head *head;
+    _Atomic uint32_t *waiting;      /* 0 awake, else arm * 2 + kind; only the caller */
+    _Atomic uint32_t *bell;         /* [lanes]; last park word rung */
+    _Atomic uint64_t *abort;        /* [slots]; gen to abort */
+    _Atomic uint64_t *rel;          /* [slots]; gen whose reply block is released */
+    struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
+    struct knit_request_cell *ring; /* [lanes][cells] */
+    unsigned char *arena;
+};
+
+/* Pointers into one mapped reply segment. The caller maps it read-only. */
+struct knit_reply_view {
+    struct knit_segment_head *head;
+    struct knit_state_line *state;
+    _Atomic uint32_t *rung;
+    _Atomic uint64_t *claim;             /* [slots] */
+    struct knit_reply_cell *reply;       /* [slots] */
+    struct knit_progress_line *progress; /* [slots] */
+    struct knit_line64 *taken;           /* [lanes] */
+    struct knit_lane_line *lane;         /* [lanes] */
+    _Atomic uint32_t *news;              /* [lanes][cells] */
+    unsigned char *arena;                /* [lanes][reply_arena_bytes] */
+};
+
+struct knit_board_view {
+    struct knit_segment_head *head;
+    struct knit_line32 *park;    /* [lanes] */
+    struct knit_busy_line *busy; /* [lanes] */
+};
+
+/* Has that lane no worker? Anybody may take what lies there, then. */
+static inline bool knit_board_is_vacant(const struct knit_board_view *board, uint32_t lane)
+{
+    /* relaxed: a worker that comes just now looks into its rings by itself. */
+    uint32_t park = atomic_load_explicit(&board->park[lane].value, memory_order_relaxed);
+    return knit_park_state(park) == KNIT_PARK_VACANT;
+}
+
+/* What the host thinks of a task. Workers read it before each call, and lift WATCHED when a call of
+ * the task has ended well; all else is the host's to write. */
+enum knit_mark {
+    KNIT_MARK_TRUSTED = 0,
+    KNIT_MARK_WATCHED = 1,     /* a worker died in it, and no call has ended well since */
+    KNIT_MARK_QUARANTINED = 2, /* it is not run any more */
+};
+
+#define KNIT_MARKS 65536u
+
+struct knit_pool_view {
+    struct knit_segment_head *head;
+    struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
+    _Atomic uint8_t *mark;         /* [KNIT_MARKS]; enum knit_mark of each task, by id */
+};
+
+/* 0, or a sentence that says what is wrong with the geometry. */
+const char *knit_geometry_check(const struct knit_geometry *geometry);
+
+/* The smallest ring that goes with so many slots. */
+uint32_t knit_geometry_cells(uint32_t slots);
+
+/* Bytes of each segment, whole pages. The geometry must have passed the check. */
+uint64_t knit_layout_request_bytes(const struct knit_geometry *geometry);
+uint64_t knit_layout_reply_bytes(const struct knit_geometry *geometry);
+uint64_t knit_layout_board_bytes(uint32_t lanes);
+uint64_t knit_layout_pool_bytes(uint32_t lanes);
+
+/* Pointers into a mapping of at least those bytes. */
+void knit_layout_request(
+    const struct knit_geometry *geometry, void *base, struct knit_request_view *ret);
+void knit_layout_reply(
+    const struct knit_geometry *geometry, void *base, struct knit_reply_view *ret);
+void knit_layout_board(uint32_t lanes, void *base, struct knit_board_view *ret);
+void knit_layout_pool(uint32_t lanes, void *base, struct knit_pool_view *ret);

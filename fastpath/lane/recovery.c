@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The truth is in two words a call: claim says who has it, reply says whether it was answered. So a
+ * dead worker's calls are found by looking at all claims, and nothing of what the worker kept
+ * beside them (news, cursors, its arena's books) is needed or believed.
+ *
+ * Edges (names as in lane_call.c and session.c): A1 answer, C1 claim, P1 publish, T1 taken, W2
+ * fence between answering and the look whether the caller sleeps; V1, the fence between VACANT and
+ * the bells, with the fence of a sibling between announcing its park and looking for vacant lanes.
+ */
+#include "fastpath/lane/recovery.h"
+
+#include <string.h>
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+#include "proto/failure.h"
+
+#define NO_SLOT UINT32_MAX
+
+void knit_recovery_word(struct knit_recovery_error *ret_error, enum knit_code code,
+    enum knit_started started, const char *message, int signal, uint64_t limit)
+{
+    struct knit_failure failure = knit_failure(code, message);
+    struct knit_buffer buffer;
+
+    memset(ret_error, 0, sizeof(*ret_error));
+    failure.started = started;
+    failure.signal = (uint32_t)signal;
+    if (limit != 0)
+        failure.limit = limit;
+    for (;;) {
+        knit_buffer_init_fixed(&buffer, ret_error->bytes, sizeof(ret_error->bytes));
+        if (knit_failure_put(&buffer, &failure, KNIT_FAILURE_COMPACT) == 0 ||
+            failure.message.len == 0)
+            break;
+        failure.message.len = failure.message.len > 8 ? failure.message.len - 8 : 0;
+    }
+    ret_error->len = (uint32_t)buffer.len;
+}
+
+void knit_recovery_vacate(const struct knit_board_view *board, const struct knit_pool_view *pool,
+    uint32_t lanes, uint32_t lane)
+{
+    _Atomic uint32_t *park = &board->park[lane].value;
+    struct knit_busy_line *busy = &board->busy[lane];
+    /* relaxed: its only other writer is dead. */
+    uint32_t now = atomic_load_explicit(park, memory_order_relaxed);
+
+    KNIT_FAULT(RECOVERY_BEFORE_VACANT);
+    atomic_store_explicit(&busy->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&busy->hard_ns, 0, memory_order_relaxed);
+    if (knit_park_state(now) != KNIT_PARK_VACANT)
+        atomic_store_explicit(park, knit_park_next(now, KNIT_PARK_VACANT), memory_order_release);
+    KNIT_FAULT(RECOVERY_AFTER_VACANT);
+    knit_bell_fence(); /* V1 */
+    for (uint32_t i = 0; i < lanes; i++) {
+        /* release: changed before the wake. */
+        atomic_fetch_add_explicit(&pool->lane_bell[i].value, 1, memory_order_release);
+        knit_bell_wake(&pool->lane_bell[i].value, 1);
+    }
+    KNIT_FAULT(RECOVERY_AFTER_BELLS);
+}
+
+/* Nobody looks at the requests of a session that is not published, and it has called nothing. */
+static bool has_requests(const struct knit_recovery_session *session)
+{
+    return session->request.head != NULL;
+}
+
+void knit_recovery_wake(const struct knit_recovery_session *session)
+{
+    uint32_t waiting, rung;
+
+    /* release: who sees the new count sees the answers before it. */
+    atomic_fetch_add_explicit(&session->reply.state->rescan, 1, memory_order_release);
+    KNIT_FAULT(RECOVERY_AFTER_RESCAN);
+    if (!has_requests(session))
+        return;
+    knit_bell_fence(); /* W2 */
+    waiting = atomic_load_explicit(session->request.waiting, memory_order_relaxed);
+    if (waiting == 0)
+        return;
+    rung = atomic_load_explicit(session->reply.rung, memory_order_relaxed);
+    while ((int32_t)(waiting - rung) > 0 &&
+           !atomic_compare_exchange_weak_explicit(
+               session->reply.rung, &rung, waiting, memory_order_release, memory_order_relaxed))
+        ;
+    KNIT_FAULT(RECOVERY_BEFORE_WAKE);
+    /* Also when it was rung already: the worker that did may have died before its wake. */
+    if ((waiting & 1) != 0)
+        knit_bell_wake(session->reply.rung, 1);
+    else
+        knit_bell_ring(session->bell_fd, session->bell_is_pipe);
+    KNIT_FAULT(RECOVERY_AFTER_WAKE);
+}
+
+/* CLAIMED -> ANSWERED, by the host. */
+static void answer(const struct knit_recovery_session *session, uint32_t slot, uint64_t gen,
+    uint32_t lane, const struct knit_recovery_error *error)
+{
+    struct knit_reply_cell *cell = &session->reply.reply[slot];
+
+    /* relaxed: A1 publishes them. */
+    for (uint32_t i = 0; i < KNIT_CELL_WORDS; i++) {
+        uint64_t word;
+
+        memcpy(&word, error->bytes + 8 * i, 8);
+        atomic_store_explicit(&cell->body[i], word, memory_order_relaxed);
+    }
+    atomic_store_explicit(&cell->meta, knit_meta(lane, 0, 0, error->len), memory_order_relaxed);
+    KNIT_FAULT(RECOVERY_BEFORE_ANSWER);
+    /* A1, release: the one outcome. */
+    atomic_store_explicit(&cell->word, knit_word(gen, KNIT_STATUS_ERROR, 0), memory_order_release);
+    KNIT_FAULT(RECOVERY_AFTER_ANSWER);
+}
+
+/* Is the slot's call claimed by this owner and not answered? The claim is loaded first, and the
+ * answer must be exactly one behind it: an owner that had answered may see its slot used again
+ * between the two loads, and then the answer is ahead. One behind is stable: only we move it. */
+static bool is_held(
+    const struct knit_recovery_session *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
+{
+    uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
+    uint64_t word;
+
+    if (knit_claim_owner(claim) != owner)
+        return false;
+    word = atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
+    *ret_gen = knit_claim_gen(claim);
+    return knit_gen_next(knit_word_gen(word)) == *ret_gen;
+}
+
+uint32_t knit_recovery_count(const struct knit_recovery_session *session, uint32_t owner)
+{
+    uint32_t count = 0;
+    uint64_t gen;
+
+    for (uint32_t slot = 0; slot < session->geometry.slots; slot++)
+        count += is_held(session, slot, owner, &gen);
+    return count;
+}
+
+uint32_t knit_recovery_answer(
+    const struct knit_recovery_session *session, const struct knit_recovery_death *death)
+{
+    uint32_t count = 0;
+    uint64_t gen;
+
+    for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {
+        if (!is_held(session, slot, death->owner, &gen))
+            continue;
+        answer(session, slot, gen, death->lane,
+            slot == death->special_slot ? death->special : death->error);
+        count++;
+    }
+    /* The result it kept back is gone with it. */
+    atomic_store_explicit(&session->reply.lane[death->lane].starved, 0, memory_order_relaxed);
+    knit_recovery_wake(session);
+    return count;
+}
+
+/* ---- queued calls ---- */
+
+struct walk {
+    const struct knit_recovery_session *session;
+    uint32_t lane;
+    uint64_t q;      /* where the look is */
+    uint64_t seen;   /* `taken` as last seen or raised */
+    uint32_t budget; /* positions that may still be looked at: a caller could write faster */
+};
+
+enum found { FOUND_END, FOUND_READY };
+
+/* The next READY call at or behind q; ret_claim is what a claim must replace. The order of the
+ * loads is lane_call.c's, for the reason given there. */
+static enum found find(struct walk *walk, uint64_t *ret_ctrl, uint64_t *ret_claim)
+{
+    const struct knit_recovery_session *session = walk->session;
+    const uint32_t cells = session->geometry.cells;
+
+    for (; walk->budget > 0; walk->q++, walk->budget--) {
+        const struct knit_request_cell *cell =
+            &session->request.ring[(size_t)walk->lane * cells + (walk->q & (cells - 1))];
+        uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire); /* P1 */
+        uint64_t gen = knit_ctrl_gen(ctrl);
+        uint32_t slot = knit_ctrl_slot(ctrl);
+        uint64_t word, claim;
+
+        if (knit_ctrl_tag(ctrl) != knit_tag(walk->q, cells) || slot >= session->geometry.slots)
+            return FOUND_END;
+        word = atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
+        claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
+        if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
+            knit_gen_diff(knit_word_gen(word), gen) >= 0)
+            continue;
+        if (knit_gen_next(knit_claim_gen(claim)) != gen ||
+            knit_gen_next(knit_word_gen(word)) != gen)
+            return FOUND_END; /* nonsense, or reused just now; workers judge that */
+        *ret_ctrl = ctrl;
+        *ret_claim = claim;
+        return FOUND_READY;
+    }
+    return FOUND_END;
+}
+
+static void begin(struct walk *walk, const struct knit_recovery_session *session, uint32_t lane)
+{
+    walk->session = session;
+    walk->lane = lane;
+    walk->budget = 2 * session->geometry.cells;
+    walk->q = walk->seen =
+        atomic_load_explicit(&session->reply.taken[lane].value, memory_order_acquire); /* T1 */
+}
+
+static void raise_taken(struct walk *walk)
+{
+    _Atomic uint64_t *taken = &walk->session->reply.taken[walk->lane].value;
+    uint64_t now = atomic_load_explicit(taken, memory_order_relaxed);
+
+    /* T1, release. */
+    while ((int64_t)(walk->q - now) > 0 && !atomic_compare_exchange_weak_explicit(taken, &now,
+                                               walk->q, memory_order_release, memory_order_relaxed))
+        ;
+    walk->seen = walk->q;
+}
+
+static uint32_t refuse_lane(const struct knit_recovery_session *session, uint32_t lane,
+    const struct knit_recovery_error *error)
+{
+    struct walk walk;
+    uint64_t ctrl, claim;
+    uint32_t count = 0;
+
+    begin(&walk, session, lane);
+    /* Ends with the walk's budget; what a caller publishes meanwhile is for the next sweep. */
+    while (find(&walk, &ctrl, &claim) == FOUND_READY) {
+        uint32_t slot = knit_ctrl_slot(ctrl);
+
+        if (walk.q - walk.seen >= KNIT_TAKEN_LAG_MAX)
+            raise_taken(&walk);
+        /* C1, seq_cst. */
+        if (!atomic_compare_exchange_strong_explicit(&session->reply.claim[slot], &claim,
+                knit_claim(knit_ctrl_gen(ctrl), KNIT_OWNER_HOST), memory_order_seq_cst,
+                memory_order_relaxed)) {
+            walk.budget--;
+            continue;
+        }
+        KNIT_FAULT(RECOVERY_AFTER_CLAIM);
+        answer(session, slot, knit_ctrl_gen(ctrl), lane, error);
+        walk.q++;
+        walk.budget--;
+        count++;
+    }
+    raise_taken(&walk);
+    return count;
+}
+
+uint32_t knit_recovery_refuse(
+    const struct knit_recovery_session *session, const struct knit_recovery_error *error)
+{
+    uint32_t count = 0;
+
+    if (!has_requests(session))
+        return 0;
+    for (uint32_t lane = 0; lane < session->geometry.lanes; lane++)
+        count += refuse_lane(session, lane, error);
+    if (count != 0)
+        knit_recovery_wake(session);
+    return count;
+}
+
+bool knit_recovery_is_idle(const struct knit_recovery_session *session)
+{
+    if (!has_requests(session))
+        return true;
+    for (uint32_t lane = 0; lane < session->geometry.lanes; lane++) {
+        struct walk walk;
+        uint64_t ctrl, claim;
+
+        begin(&walk, session, lane);
+        if (find(&walk, &ctrl, &claim) == FOUND_READY)
+            return false;
+    }
+    for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {
+        uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
+        uint64_t word =
+            atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
+
+        if (knit_claim_gen(claim) != knit_word_gen(word))
+            return false;
+    }
+    return true;
+}

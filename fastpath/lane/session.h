@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The caller's side of the lanes: publish calls, wake workers, collect outcomes, let go of them.
+ *
+ * Written once, used by the daemon's event loops and by the client library alike. A session borrows
+ * the views it is given (segment.h maps them) and keeps everything it must be able to trust in
+ * private memory: slots, generations, the metadata of its request arena, ring tails. What it reads
+ * from the pool is loaded once, bounded, then used: a pool that lies can make calls fail but cannot
+ * make this code read or write outside its mappings.
+ *
+ * The life of a call, as LAYOUT.md names it: knit_session_publish() FREE -> READY, a worker CLAIMED
+ * -> ANSWERED, knit_session_collect() reads the answer and, when it came inline, frees the slot at
+ * once; an answer that lies in an arena block is read in place until knit_session_release().
+ *
+ * Threads: one session belongs to one thread at a time. Nothing blocks but knit_session_wait().
+ * Limits: geometry.slots calls between publish and release.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/lane/layout.h"
+
+enum {
+    KNIT_SESSION_E_FULL = 1,       /* no free slot: collect or release some, then again */
+    KNIT_SESSION_E_ARENA_FULL = 2, /* no room for the argument now: likewise */
+    KNIT_SESSION_E_TOO_LARGE = 3,  /* the argument is over the session's limit for one call */
+    KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or condemned the session */
+    KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
+};
+
+enum knit_balancer {
+    /* A cursor for each task. With `steal`, one call at a time stays with the worker that answered
+     * last while it is awake, see balancer.h. */
+    KNIT_BALANCER_ROUND_ROBIN,
+    KNIT_BALANCER_FIRST_IDLE, /* the first lane with nothing queued or running, else round robin */
+    KNIT_BALANCER_RANDOM,
+    KNIT_BALANCER_FIRST_IDLE_OR_RANDOM,
+};
+
+#define KNIT_LANE_ANY UINT32_MAX
+#define KNIT_SLOT_ANY UINT32_MAX
+
+struct knit_session_options {
+    enum knit_balancer balancer;
+    bool steal; /* the pool's workers steal: wake a second one when calls queue up */
+    uint64_t payload_max_bytes; /* of one argument; 0 = an eighth of the request arena */
+    uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
+    uint64_t random_seed; /* for the random balancers; 0 is replaced */
+    int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
+    bool tell_settled;   /* a collect says when the slots of settled calls are free */
+    bool bell_is_socket; /* else a pipe that nobody else reads and that does not block */
+};
+
+struct knit_session_call {
+    uint32_t task; /* id in the registry's epoch */
+    uint32_t epoch;
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
+    uint32_t lane;        /* KNIT_LANE_ANY, or where it must go (taken modulo the lanes) */
+    const void *payload;  /* the params array's msgpack; copied before return */
+    size_t len;
+    void *user; /* handed back with the outcome */
+};
+
+struct knit_session_outcome {
+    void *user;
+    uint32_t slot;
+    uint32_t lane;   /* that answered */
+    uint32_t status; /* KNIT_STATUS_RESULT, _ERROR or _BROKEN (a pool that broke the protocol) */
+    bool held;       /* the payload is an arena block: call knit_session_release(slot) */
+    size_t len;
+    const void *payload; /* `body` below, or the block, which the pool could still change */
+    uint64_t body[KNIT_CELL_WORDS];
+};
+
+struct knit_session_counters {
+    uint64_t published, collected, dropped; /* dropped: answers of settled calls */
+    uint64_t rings, sleeps, rescans;
+};
+
+struct knit_session;
+
+/* geometry has passed knit_geometry_check() and the views lie in mappings of its size. `request` is
+ * mapped writable. Picks up generations from the reply segment, so that a session may be opened on
+ * segments in use before. Returns 0 or -ENOMEM. */
+int knit_session_new(const struct knit_geometry *geometry, const struct knit_request_view *request,
+    const struct knit_reply_view *reply, const struct knit_board_view *board,
+    const struct knit_session_options *options, struct knit_session **ret);
+struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok; returns NULL */
+
+/* Publish one call. The worker may start it at once if it is awake; a parked one is only woken by
+ * the next knit_session_flush(), which every waiting or arming entry does by itself: so a batch
+ * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED. On anything but 0 nothing
+ * happened. */
+int knit_session_publish(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
+
+/* The same without copying: reserve room in the request arena, fill it, publish it with
+ * call->payload set to that room and call->len at most what was reserved; or cancel. Writing there
+ * after the publish changes what the task sees. */
+int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room);
+int knit_session_publish_reserved(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
+void knit_session_unreserve(struct knit_session *session, void *room);
+
+/* Wake the parked workers that are needed for what was published. Cheap when there is nothing to
+ * do. */
+void knit_session_flush(struct knit_session *session);
+
+/* Outcomes in the order the lanes announced them, at most max; returns how many. Never blocks.
+ * Polling alone is not enough to see every call through: one that sits behind a long or a stopped
+ * task is handed to another worker when its caller waits or arms, so do either now and then. */
+size_t knit_session_collect(
+    struct knit_session *session, struct knit_session_outcome *outcomes, size_t max);
+
+/* The outcome of one slot's call if it is answered: one load when it is not. True once for each
+ * call. */
+bool knit_session_collect_slot(
+    struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret);
+
+/* Let go of a held outcome; the slot is free again. */
+void knit_session_release(struct knit_session *session, uint32_t slot);
+
+/* Raise the call's abort flag: a queued call is answered CANCELLED, a running one sees
+ * knit_aborted(). The outcome still comes. Idempotent. */
+void knit_session_abort(struct knit_session *session, uint32_t slot);
+
+/* Give the call its outcome early (deadline passed, abort with a reason): aborts it and drops the
+ * answer when it comes; the slot stays taken until then. With tell_settled a collect gives an
+ * outcome of which only `slot` means anything, once it is free. ret_started: KNIT_STARTED_NO is a
+ * promise that it never runs. False when it has been answered already: collect that instead. */
+bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_started);
+
+/* Block until the slot's call (or, with KNIT_SLOT_ANY, any call) is answered: spins, then sleeps.
+ * until_ns: CLOCK_MONOTONIC. Callers with a control socket pass at most 50 ms and look at it
+ * between. Returns 0 (collect now), E_TIMEOUT, E_CLOSED. May return 0 early. */
+int knit_session_wait(struct knit_session *session, uint32_t slot, uint64_t until_ns);
+
+/* For event loops. Arm: true when it is safe to sleep on bell_fd; false when there is something to
+ * collect at once. Disarm after waking, and whenever bell_fd is readable: swallows what is in it. A
+ * ring may come late, when the session is armed no longer. */
+bool knit_session_arm(struct knit_session *session);
+bool knit_session_is_armed(const struct knit_session *session);
+void knit_session_disarm(struct knit_session *session);
+
+/* Calls published and neither answered nor settled. Zombies (settled, not yet answered) are not
+ * among them. */
+uint32_t knit_session_in_flight(const struct knit_session *session);
+uint32_t knit_session_slots_free(const struct knit_session *session);
+bool knit_session_is_closed(const struct knit_session *session);
+const struct knit_session_counters *knit_session_counters(const struct knit_session *session);
+
+/* "robinRound" (and its alias "roundRobin"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
+ * unknown. */
+bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
+const char *knit_balancer_name(enum knit_balancer balancer);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RTLD_NOW makes an unresolved symbol a refusal at the start instead of a crash at the first call;
+ * RTLD_LOCAL lets two modules have functions of one name.
+ *
+ * What a module says about itself is copied with its own sizes (`task_size`) into structures of
+ * this worker's, zeroed where the module is older. Nothing in it is trusted further than any code
+ * that runs in this process has to be; the checks are there to name mistakes.
+ */
+#include "fastpath/worker/module.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
+/* Up to where the first version of each structure reached; nobody has a smaller one. */
+#define MODULE_SIZE_MIN (offsetof(struct knit_module, bootstrap) + sizeof(void *))
+#define TASK_SIZE_MIN   (offsetof(struct knit_task, flags) + sizeof(uint32_t))
+#define TASK_SIZE_MAX   4096u
+
+struct knit_modules {
+    struct knit_registry *registry;
+    uint32_t count;
+    const char **paths;                 /* [count], copies */
+    const struct knit_module **modules; /* [count] */
+    uint32_t runs_capacity;
+    knit_module_run **runs;  /* by id */
+    uint32_t *module_of_run; /* by id */
+};
+
+/* What a refusal needs to be told. */
+struct why {
+    char *text;
+    size_t size;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(struct why why, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(why.text, why.size, format, args);
+    va_end(args);
+    return KNIT_MODULE_E_REFUSED;
+}
+
+struct knit_modules *knit_modules_free(struct knit_modules *modules)
+{
+    if (modules == NULL)
+        return NULL;
+    knit_registry_free(modules->registry);
+    for (uint32_t i = 0; modules->paths != NULL && i < modules->count; i++)
+        free((char *)modules->paths[i]);
+    free(modules->paths);
+    free(modules->modules);
+    free(modules->runs);
+    free(modules->module_of_run);
+    free(modules);
+    return NULL;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct knit_task *const *left = a, *const *right = b;
+
+    return strcmp((*left)->name, (*right)->name);
+}
+
+/* Opens the file and finds its declaration. */
+static int open_module(const char *path, struct why why, const struct knit_module **ret_module)
+{
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct knit_module *module;
+
+    if (handle == NULL) {
+        const char *said = dlerror();
+
+        /* The loader mostly names the file itself. */
+        if (said != NULL && strncmp(said, path, strlen(path)) == 0)
+            return refuse(why, "%s", said);
+        return refuse(why, "%s: %s", path, said != NULL ? said : "cannot be loaded");
+    }
+    module = dlsym(handle, "knit_module");
+    if (module == NULL)
+        return refuse(why, "%s: is no module: it has no KNIT_MODULE()", path);
+    if (module->abi != KNIT_MODULE_ABI)
+        return refuse(why, "%s: was built for module ABI %u, this worker has %u", path, module->abi,
+            KNIT_MODULE_ABI);
+    if (module->size < MODULE_SIZE_MIN || module->task_size < TASK_SIZE_MIN ||
+        module->task_size > TASK_SIZE_MAX || module->api == NULL)
+        return refuse(why, "%s: its declaration is damaged", path);
+    *ret_module = module;
+    return 0;
+}
+
+/* The signature of a task, parsed, when everything the task says about itself is right. */
+static int check_task(const char *path, const struct knit_task *task, struct why why,
+    struct knit_signature **ret_signature)
+{
+    struct knit_signature_flaw flaw = {0};
+    struct knit_signature *signature = NULL;
+    int error;
+
+    if (!knit_signature_is_name(task->name, strlen(task->name)))
+        return refuse(why, "%s: task \"%.128s\": a name is 1 to 128 letters, digits, '_', '.', '-'",
+            path, task->name);
+    if (task->run == NULL)
+        return refuse(why, "%s: task %s: has no function", path, task->name);
+    if ((task->flags & ~FLAGS_KNOWN) != 0)
+        return refuse(why, "%s: task %s: flags 0x%x are of a later version", path, task->name,
+            task->flags & ~FLAGS_KNOWN);
+    if (task->signature == NULL)
+        return refuse(why, "%s: task %s: has no signature", path, task->name);
+    error = knit_signature_parse(task->signature, strlen(task->signature), &signature, &flaw);
+    if (error < 0)
+        return error;
+    if (error != 0)
+        return refuse(why, "%s: task %s: signature \"%.200s\": %s at byte %zu", path, task->name,
+            task->signature, flaw.reason, flaw.offset);
+    if (strcmp(knit_signature_name(signature), task->name) != 0) {
+        error = refuse(why, "%s: task %s: its signature names it %s", path, task->name,
+            knit_signature_name(signature));
+        knit_signature_free(signature);
+        return error;
+    }
+    *ret_signature = signature;
+    return 0;
+}
+
+static int grow_runs(struct knit_modules *modules)
+{
+    uint32_t capacity = modules->runs_capacity != 0 ? modules->runs_capacity * 2 : 32;
+    knit_module_run **runs = realloc(modules->runs, capacity * sizeof(*runs));
+    uint32_t *module_of_run;
+
+    if (runs == NULL)
+        return -ENOMEM;
+    modules->runs = runs;
+    module_of_run = realloc(modules->module_of_run, capacity * sizeof(*module_of_run));
+    if (module_of_run == NULL)
+        return -ENOMEM;
+    modules->module_of_run = module_of_run;
+    modules->runs_capacity = capacity;
+    return 0;
+}
+
+static int add_task(
+    struct knit_modules *modules, uint32_t index, const struct knit_task *said, struct why why)
+{
+    const char *path = modules->paths[index];
+    uint32_t id = knit_registry_count(modules->registry);
+    struct knit_task task = {0};
+    struct knit_signature *signature = NULL;
+    struct knit_registry_task entry;
+    size_t size = modules->modules[index]->task_size;
+    int error;
+
+    memcpy(&task, said, size < sizeof(task) ? size : sizeof(task));
+    error = check_task(path, &task, why, &signature);
+    if (error != 0)
+        return error;
+    entry = (struct knit_registry_task){.doc = task.doc,
+        .timeout_ms = task.timeout_ms,
+        .hard_timeout_ms = task.hard_timeout_ms,
+        .flags = task.flags};
+    error = id == modules->runs_capacity ? grow_runs(modules) : 0;
+    if (error == 0)
+        error = knit_registry_add(modules->registry, &entry, signature);
+    if (error != 0)
+        knit_signature_free(signature);
+    if (error == KNIT_REGISTRY_E_DUPLICATE) {
+        uint32_t other = knit_registry_find(modules->registry, task.name, strlen(task.name))->id;
+
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a task that is found has a run. */
+        const char *other_path = modules->paths[modules->module_of_run[other]];
+
+        return refuse(
+            why, "%s: task %s: %s has a task of that name already", path, task.name, other_path);
+    }
+    if (error == KNIT_REGISTRY_E_FULL)
+        return refuse(why, "%s: task %s: one more than the %u tasks a pool can have", path,
+            task.name, KNIT_REGISTRY_TASKS_MAX);
+    if (error != 0)
+        return error;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): grow_runs() has made room for it. */
+    modules->runs[id] = task.run;
+    modules->module_of_run[id] = index;
+    return 0;
+}
+
+static int add_module(struct knit_modules *modules, uint32_t index, struct why why)
+{
+    const struct knit_module *module = modules->modules[index];
+    const char *path = modules->paths[index];
+    const struct knit_task **tasks;
+    size_t count;
+    int error = 0;
+
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_module() never gives none. */
+    if (module->tasks == NULL || module->tasks_end <= module->tasks)
+        return refuse(why, "%s: has no tasks", path);
+    count = (size_t)(module->tasks_end - module->tasks);
+    if (count > KNIT_REGISTRY_TASKS_MAX)
+        return refuse(
+            why, "%s: has %zu tasks, a pool can have %u", path, count, KNIT_REGISTRY_TASKS_MAX);
+    tasks = malloc(count * sizeof(*tasks));
+    if (tasks == NULL)
+        return -ENOMEM;
+    memcpy(tasks, module->tasks, count * sizeof(*tasks));
+    for (size_t i = 0; i < count && error == 0; i++) {
+        if (tasks[i] == NULL || tasks[i]->name == NULL)
+            error = refuse(why, "%s: one of its tasks has no name", path);
+    }
+    if (error == 0) {
+        *module->api = NULL;
+        qsort(tasks, count, sizeof(*tasks), compare_names);
+    }
+    for (size_t i = 0; i < count && error == 0; i++)
+        error = add_task(modules, index, tasks[i], why);
+    free(tasks);
+    return error;
+}
+
+static void tell(const struct knit_module_loading *loading, const char *what, const char *path)
+{
+    char text[KNIT_MODULE_WHY_SIZE];
+
+    (void)snprintf(text, sizeof(text), "%s %s", what, path);
+    if (loading->on_step != NULL)
+        loading->on_step(loading->arg, text);
+}
+
+static int load_all(
+    const struct knit_module_loading *loading, struct knit_modules *modules, struct why why)
+{
+    for (uint32_t i = 0; i < loading->count; i++) {
+        int error;
+
+        modules->paths[i] = strdup(loading->paths[i]);
+        if (modules->paths[i] == NULL)
+            return -ENOMEM;
+        tell(loading, "loading", modules->paths[i]);
+        error = open_module(modules->paths[i], why, &modules->modules[i]);
+        if (error == 0)
+            error = add_module(modules, i, why);
+        if (error != 0)
+            return error;
+        *modules->modules[i]->api = loading->api;
+    }
+    return 0;
+}
+
+int knit_modules_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
+    char *ret_why, size_t why_size)
+{
+    struct why why = {ret_why, why_size};
+    struct knit_modules *modules = calloc(1, sizeof(*modules));
+    int error = -ENOMEM;
+
+    if (modules == NULL)
+        return -ENOMEM;
+    if (loading->count == 0) {
+        knit_modules_free(modules);
+        return refuse(why, "no modules are named");
+    }
+    modules->count = loading->count;
+    modules->registry = knit_registry_new(loading->epoch);
+    modules->paths = calloc(loading->count, sizeof(*modules->paths));
+    modules->modules = calloc(loading->count, sizeof(*modules->modules));
+    if (modules->registry != NULL && modules->paths != NULL && modules->modules != NULL)
+        error = load_all(loading, modules, why);
+    if (error != 0) {
+        knit_modules_free(modules);
+        return error;
+    }
+    *ret_modules = modules;
+    return 0;
+}
+
+int knit_modules_bootstrap(
+    struct knit_modules *modules, const struct knit_bootstrap *info, char *ret_why, size_t why_size)
+{
+    struct why why = {ret_why, why_size};
+
+    for (uint32_t i = 0; i < modules->count; i++) {
+        char message[512] = "";
+        int error;
+
+        if (modules->modules[i]->bootstrap == NULL)
+            continue;
+        error = modules->modules[i]->bootstrap(info, message, sizeof(message));
+        message[sizeof(message) - 1] = '\0';
+        if (error != 0)
+            return refuse(why, "%s: its bootstrap hook failed with %d%s%s", modules->paths[i],
+                error, message[0] != '\0' ? ": " : "", message);
+    }
+    return 0;
+}
+
+const struct knit_registry *knit_modules_registry(const struct knit_modules *modules)
+{
+    return modules->registry;
+}
+
+knit_module_run *knit_modules_run(const struct knit_modules *modules, uint32_t id)
+{
+    return modules->runs[id];
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Modules in a worker: load, check, number their tasks, run their hooks.
+ *
+ * Every refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Ids are given
+ * in the order of modules and, within a module, of names, so that they do not depend on how a
+ * linker orders sections.
+ *
+ * Threads: loading and hooks are for one thread; afterwards nothing changes. Loaded modules are
+ * never unloaded: what they started (threads, handlers) could still run.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <knitting/module.h>
+
+#include "fastpath/control/registry.h"
+
+enum {
+    KNIT_MODULE_E_REFUSED = 1, /* the sentence says which and why */
+};
+
+#define KNIT_MODULE_WHY_SIZE 900 /* the longest sentence, so that it fits a control message */
+
+struct knit_modules;
+
+/* Told before each step that runs a module's own code: "loading /a/b.so". May be NULL. */
+typedef void knit_module_step(void *arg, const char *text);
+
+struct knit_module_loading {
+    const char *const *paths;
+    uint32_t count;
+    uint32_t epoch;
+    const struct knit_api *api; /* handed to each module */
+    knit_module_step *on_step;
+    void *arg;
+};
+
+/* Returns 0, KNIT_MODULE_E_REFUSED with ret_why filled, -ENOMEM. */
+int knit_modules_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
+    char *ret_why, size_t why_size);
+struct knit_modules *knit_modules_free(struct knit_modules *modules);
+
+/* Run the hooks in the order of modules. Returns 0 or KNIT_MODULE_E_REFUSED. */
+int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_bootstrap *info,
+    char *ret_why, size_t why_size);
+
+const struct knit_registry *knit_modules_registry(const struct knit_modules *modules);
+
+/* The function of a task; id < knit_registry_count(). */
+typedef int knit_module_run(struct knit_call *call);
+knit_module_run *knit_modules_run(const struct knit_modules *modules, uint32_t id);

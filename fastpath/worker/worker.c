@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program knitting-worker: loads modules, then serves one lane until it is told to stop.
+ *
+ * It is started by a pool's supervisor and talks to it over descriptor KNIT_CONTROL_FD (control.h).
+ * The start is sequential: hello, confine, load, bootstrap, announce, serve. Then there are two
+ * threads. The main one runs turns of the lane, and with them the tasks. The other serves the
+ * control socket, so that a session can be attached while a task runs for minutes; it touches the
+ * lane only through the functions that lane.h gives to a second thread, and it blocks all signals,
+ * so that handlers which tasks install run where tasks run.
+ *
+ * A mapping belongs to the lane from attach to on_detached; then it is unmapped and the host is
+ * told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
+ * with the worker and its process group: by the control thread, or by the kernel while there is
+ * none.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "fastpath/confine/confine.h"
+#include "fastpath/control/control.h"
+#include "fastpath/lane/lane.h"
+#include "fastpath/lane/segment.h"
+#include "fastpath/worker/call.h"
+#include "fastpath/worker/module.h"
+
+#define START_BYTES_MAX (16u << 20)
+
+#ifdef __SANITIZE_ADDRESS__
+/* A task's crash must end the worker by its signal in a build with AddressSanitizer too. Its
+ * options come from here because a worker's environment is not that of the daemon. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "handle_segv=0:handle_sigbus=0:handle_abort=0";
+}
+#endif
+
+struct attached {
+    uint64_t id; /* 0 = free */
+    struct knit_mapping request;
+    struct knit_mapping reply;
+    int bell_fd;
+};
+
+struct worker {
+    uint32_t index;
+    uint32_t lanes;
+    char *start_text;
+    const char **paths; /* modules, paths to read, to write; each row NULL-ended */
+    struct knit_modules *modules;
+    struct knit_runner *runner;
+    struct knit_lane *lane;
+    struct knit_mapping board, pool;
+    pthread_mutex_t mutex; /* guards attached */
+    struct attached attached[KNIT_LANE_SESSIONS_MAX];
+};
+
+/* ---- telling the host ---- */
+
+static _Noreturn void leave(void)
+{
+    /* Children that tasks started are in the group, and so are we. */
+    if (getpgrp() == getpid())
+        (void)kill(0, SIGKILL);
+    _exit(0);
+}
+
+static void tell(const struct knit_control_message *message, const int *fds)
+{
+    if (knit_control_send(KNIT_CONTROL_FD, message, fds, true) != 0)
+        leave();
+}
+
+static void tell_text(enum knit_control_type type, const char *text)
+{
+    struct knit_control_message message;
+
+    knit_control_init(&message, type);
+    (void)snprintf(message.text, sizeof(message.text), "%s", text);
+    tell(&message, NULL);
+}
+
+__attribute__((format(printf, 1, 2))) static _Noreturn void give_up(const char *format, ...)
+{
+    char text[KNIT_CONTROL_TEXT_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    tell_text(KNIT_CONTROL_FAILED, text);
+    exit(1);
+}
+
+static void on_step(void *arg, const char *text)
+{
+    (void)arg;
+    tell_text(KNIT_CONTROL_LOADING, text);
+}
+
+static void tell_session(enum knit_control_type type, uint64_t id, int error, const char *text)
+{
+    struct knit_control_message message;
+
+    knit_control_init(&message, type);
+    message.session.session = id;
+    message.session.error = error;
+    (void)snprintf(message.text, sizeof(message.text), "%s", text);
+    tell(&message, NULL);
+}
+
+/* ---- starting ---- */
+
+static void expect(
+    enum knit_control_type type, struct knit_control_message *ret_message, int *ret_fds)
+{
+    int error = knit_control_receive(KNIT_CONTROL_FD, ret_message, ret_fds, true);
+
+    if (error == KNIT_CONTROL_E_GONE)
+        leave();
+    if (error == KNIT_CONTROL_E_VERSION)
+        give_up("the pool speaks another version than knitting-worker %s", KNIT_VERSION);
+    if (error != 0 || ret_message->type != type)
+        give_up("the pool sent what knitting-worker %s did not expect", KNIT_VERSION);
+}
+
+static void say_hello(void)
+{
+    struct knit_control_message message;
+
+    knit_control_init(&message, KNIT_CONTROL_HELLO);
+    message.hello.layout_version = KNIT_LAYOUT_VERSION;
+    (void)snprintf(message.text, sizeof(message.text), "%s", KNIT_VERSION);
+    tell(&message, NULL);
+}
+
+/* The next `count` strings of the start text, with a NULL behind them. */
+static const char **read_row(char **next, const char *end, const char **row, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (*next >= end)
+            give_up("the start text is too short");
+        *row++ = *next;
+        *next += strlen(*next) + 1;
+    }
+    *row = NULL;
+    return row + 1;
+}
+
+/* The bootstrap text, the modules' paths and those of the policy, one after the other, each with
+ * its NUL. */
+static void read_start(struct worker *worker, const struct knit_control_start *said, int fd,
+    struct knit_confine_policy *ret_policy)
+{
+    size_t bytes = said->text_bytes;
+    size_t rows = (size_t)said->modules + said->read_paths + said->write_paths;
+    const char **row;
+    char *next, *end;
+
+    if (bytes == 0 || bytes > START_BYTES_MAX || rows > bytes)
+        give_up("the pool sent a start text of %zu bytes", bytes);
+    worker->start_text = malloc(bytes);
+    worker->paths = calloc(rows + 3, sizeof(*worker->paths));
+    if (worker->start_text == NULL || worker->paths == NULL)
+        give_up("out of memory");
+    if (pread(fd, worker->start_text, bytes, 0) != (ssize_t)bytes ||
+        worker->start_text[bytes - 1] != '\0')
+        give_up("the start text cannot be read");
+    (void)close(fd);
+    end = worker->start_text + bytes;
+    next = worker->start_text + strlen(worker->start_text) + 1;
+    ret_policy->rules = said->rules;
+    row = read_row(&next, end, worker->paths, said->modules);
+    ret_policy->read = row;
+    row = read_row(&next, end, row, said->read_paths);
+    ret_policy->write = row;
+    (void)read_row(&next, end, row, said->write_paths);
+}
+
+/* Before anything of a module is mapped, and while there is one thread. */
+static void confine(const struct worker *worker, const struct knit_confine_policy *policy)
+{
+    struct knit_control_message message;
+    char missing[KNIT_CONFINE_WHY_SIZE] = "";
+    int error;
+
+    knit_control_init(&message, KNIT_CONTROL_CONFINED);
+    error = knit_confine_apply(policy, worker->paths, &message.confined, missing, sizeof(missing));
+    if (error != 0)
+        give_up("permission %s cannot be enforced: %s", knit_confine_name(policy->rules.profile),
+            missing);
+    (void)snprintf(message.text, sizeof(message.text), "%s", missing);
+    tell(&message, NULL);
+}
+
+static void limit_files(const struct knit_confine_rules *rules)
+{
+    char why[KNIT_CONFINE_WHY_SIZE];
+
+    if (knit_confine_limit_files(rules, why, sizeof(why)) != 0)
+        give_up("%s", why);
+}
+
+static void load(struct worker *worker, uint32_t modules)
+{
+    struct knit_module_loading loading = {.paths = worker->paths,
+        .count = modules,
+        .epoch = KNIT_REGISTRY_EPOCH_FIRST,
+        .api = knit_call_api(),
+        .on_step = on_step};
+    struct knit_bootstrap info = {
+        .text = worker->start_text, .index = worker->index, .total = worker->lanes};
+    char why[KNIT_MODULE_WHY_SIZE] = "";
+    int error = knit_modules_load(&loading, &worker->modules, why, sizeof(why));
+
+    if (error == 0) {
+        on_step(NULL, "running bootstrap hooks");
+        error = knit_modules_bootstrap(worker->modules, &info, why, sizeof(why));
+    }
+    if (error > 0)
+        give_up("%s", why);
+    if (error < 0)
+        give_up("the modules cannot be loaded: %s", strerror(-error));
+}
+
+static void announce(struct worker *worker)
+{
+    struct knit_control_message message;
+    struct knit_buffer buffer;
+    int fd = memfd_create("knit-registry", MFD_CLOEXEC);
+
+    knit_buffer_init(&buffer, KNIT_REGISTRY_BYTES_MAX);
+    if (knit_registry_put(knit_modules_registry(worker->modules), &buffer) != 0)
+        give_up("the registry does not fit %u bytes", KNIT_REGISTRY_BYTES_MAX);
+    for (size_t done = 0; done < buffer.len;) {
+        ssize_t wrote = write(fd, buffer.bytes + done, buffer.len - done);
+
+        if (wrote <= 0)
+            give_up("the registry cannot be announced: %s", strerror(errno));
+        done += (size_t)wrote;
+    }
+    knit_control_init(&message, KNIT_CONTROL_REGISTRY);
+    message.registry.bytes = (uint32_t)buffer.len;
+    tell(&message, &fd);
+    (void)close(fd);
+    knit_buffer_fini(&buffer);
+}
+
+/* ---- sessions ---- */
+
+static void release(struct attached *attached)
+{
+    knit_segment_unmap(&attached->request);
+    knit_segment_unmap(&attached->reply);
+    if (attached->bell_fd >= 0)
+        (void)close(attached->bell_fd);
+    attached->id = 0;
+}
+
+/* On either thread, when nothing points into the session any more. */
+static void on_detached(void *arg, uint64_t id)
+{
+    struct worker *worker = arg;
+
+    pthread_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX; i++) {
+        if (worker->attached[i].id == id)
+            release(&worker->attached[i]);
+    }
+    pthread_mutex_unlock(&worker->mutex);
+    tell_session(KNIT_CONTROL_DETACHED, id, 0, "");
+}
+
+static void on_fault(void *arg, uint64_t id, const char *reason)
+{
+    (void)arg;
+    tell_session(KNIT_CONTROL_FAULT, id, 0, reason);
+}
+
+static int map_session(const struct knit_control_attach *said, const int *fds,
+    struct attached *attached, struct knit_lane_session *ret_session)
+{
+    int error;
+
+    if (knit_geometry_check(&said->geometry) != NULL || said->session == 0)
+        return -EINVAL;
+    error = knit_segment_map(
+        fds[0], knit_layout_request_bytes(&said->geometry), false, &attached->request);
+    if (error == 0)
+        error = knit_segment_map(
+            fds[1], knit_layout_reply_bytes(&said->geometry), true, &attached->reply);
+    if (error != 0)
+        return error < 0 ? error : -EINVAL;
+    *ret_session = (struct knit_lane_session){.id = said->session,
+        .geometry = said->geometry,
+        .bell_fd = fds[2],
+        .bell_is_pipe = said->bell_is_pipe != 0,
+        .trusted = said->is_trusted != 0,
+        .reply_budget_bytes = said->reply_budget_bytes};
+    knit_layout_request(&said->geometry, attached->request.base, &ret_session->request);
+    knit_layout_reply(&said->geometry, attached->reply.base, &ret_session->reply);
+    return 0;
+}
+
+static void attach(struct worker *worker, const struct knit_control_attach *said, const int *fds)
+{
+    struct attached attached = {.bell_fd = fds[2]};
+    struct knit_lane_session session;
+    struct attached *place = NULL;
+    int error = map_session(said, fds, &attached, &session);
+
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    pthread_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; i < KNIT_LANE_SESSIONS_MAX && place == NULL; i++) {
+        if (worker->attached[i].id == 0)
+            place = &worker->attached[i];
+    }
+    if (error == 0 && place == NULL)
+        error = -ENOSPC;
+    /* Entered first: on_detached may come as soon as the lane has it. */
+    if (error == 0) {
+        attached.id = said->session;
+        *place = attached;
+    }
+    pthread_mutex_unlock(&worker->mutex);
+    if (error == 0) {
+        error = knit_lane_attach(worker->lane, &session);
+        if (error != 0) {
+            pthread_mutex_lock(&worker->mutex);
+            release(place);
+            pthread_mutex_unlock(&worker->mutex);
+        }
+    } else {
+        release(&attached);
+    }
+    tell_session(KNIT_CONTROL_ATTACHED, said->session, -error, "");
+}
+
+/* ---- the control thread ---- */
+
+static void *serve_control(void *arg)
+{
+    struct worker *worker = arg;
+
+    for (;;) {
+        struct knit_control_message message;
+        int fds[KNIT_CONTROL_FDS_MAX];
+
+        int error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
+
+        if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
+            /* A task has used up this process's. Its call may go on; the host will see to it. */
+            tell_session(KNIT_CONTROL_ATTACHED, message.attach.session, EMFILE, "");
+            continue;
+        }
+        /* A host that is gone, or that talks nonsense, is none. */
+        if (error != 0)
+            leave();
+        switch ((enum knit_control_type)message.type) {
+        case KNIT_CONTROL_ATTACH:
+            attach(worker, &message.attach, fds);
+            break;
+        case KNIT_CONTROL_DETACH:
+            /* The host waits for the answer, and with it the session's memory. */
+            if (knit_lane_detach(worker->lane, message.session.session) != 0) {
+                (void)fprintf(stderr, "knitting-worker: no memory to let a session go\n");
+                leave();
+            }
+            break;
+        case KNIT_CONTROL_STOP:
+            knit_lane_stop(worker->lane);
+            break;
+        case KNIT_CONTROL_HELLO:
+        case KNIT_CONTROL_START:
+        case KNIT_CONTROL_CONFINED:
+        case KNIT_CONTROL_LOADING:
+        case KNIT_CONTROL_REGISTRY:
+        case KNIT_CONTROL_FAILED:
+        case KNIT_CONTROL_SERVE:
+        case KNIT_CONTROL_READY:
+        case KNIT_CONTROL_ATTACHED:
+        case KNIT_CONTROL_DETACHED:
+        case KNIT_CONTROL_FAULT:
+        case KNIT_CONTROL_TYPES:
+        default:
+            leave();
+        }
+    }
+    return NULL;
+}
+
+static void start_control(struct worker *worker)
+{
+    pthread_t thread;
+    sigset_t all, before;
+    int error;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&thread, NULL, serve_control, worker);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        give_up("no thread for the control socket: %s", strerror(error));
+    (void)pthread_detach(thread);
+}
+
+/* ---- serving ---- */
+
+static void prepare(struct worker *worker, const struct knit_control_serve *said, const int *fds)
+{
+    struct knit_runner_options runner = {.modules = worker->modules,
+        .result_max_bytes = said->result_max_bytes,
+        .hard_timeout_ms = said->hard_timeout_ms};
+    struct knit_lane_options lane = {.index = worker->index,
+        .lanes = worker->lanes,
+        .owner = said->owner,
+        .steal = said->steal != 0,
+        .spin_us = said->spin_us,
+        .pause_ns = said->pause_ns,
+        .park_ms = said->park_ms,
+        .result_max_bytes = said->result_max_bytes,
+        .argument_max_bytes = said->result_max_bytes,
+        .run = knit_runner_run,
+        .on_fault = on_fault,
+        .on_detached = on_detached,
+        .event_arg = worker};
+
+    if (knit_segment_map(fds[0], knit_layout_board_bytes(worker->lanes), true, &worker->board) !=
+            0 ||
+        knit_segment_map(fds[1], knit_layout_pool_bytes(worker->lanes), true, &worker->pool) != 0)
+        give_up("the pool's memory cannot be mapped");
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    knit_layout_board(worker->lanes, worker->board.base, &lane.board);
+    knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
+    runner.busy = &lane.board.busy[worker->index];
+    runner.marks = lane.pool.mark;
+    if (knit_runner_new(&runner, &worker->runner) != 0)
+        give_up("out of memory");
+    lane.run_arg = worker->runner;
+    if (knit_lane_new(&lane, &worker->lane) != 0)
+        give_up("out of memory");
+    knit_runner_set_lane(worker->runner, worker->lane);
+}
+
+/* A task ended the thread it ran on. The other thread would keep the process alive, and the lane
+ * would look served for ever. */
+static void on_thread_end(void *unused)
+{
+    (void)unused;
+    (void)fprintf(stderr, "knitting-worker: a task ended its worker's thread\n");
+    _exit(EXIT_FAILURE);
+}
+
+static void serve(struct worker *worker)
+{
+    pthread_cleanup_push(on_thread_end, NULL);
+    while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)
+        ;
+    pthread_cleanup_pop(0);
+}
+
+/* False: this is no control socket, so nobody who knows what this program is for started it. */
+static bool take_control(void)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+
+    return getsockopt(KNIT_CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+           type == SOCK_SEQPACKET && fcntl(KNIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct worker worker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct knit_control_message message;
+    struct knit_confine_policy policy;
+    int fds[KNIT_CONTROL_FDS_MAX];
+
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        (void)printf("knitting-worker %s\n", KNIT_VERSION);
+        return 0;
+    }
+    if (!take_control()) {
+        (void)fprintf(stderr, "knitting-worker: is started by knittingd, not by hand\n");
+        return 2;
+    }
+    /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    /* The kernel sends it to a worker that stands still when its host dies, and it would end us
+     * without our children. */
+    (void)sigaction(SIGHUP, &ignore, NULL);
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    say_hello();
+    expect(KNIT_CONTROL_START, &message, fds);
+    worker.index = message.start.lane;
+    worker.lanes = message.start.lanes;
+    if (worker.lanes == 0 || worker.lanes > KNIT_LANES_MAX || worker.index >= worker.lanes)
+        give_up("the pool sent lane %u of %u", worker.index, worker.lanes);
+    read_start(&worker, &message.start, fds[0], &policy);
+    confine(&worker, &policy);
+    load(&worker, message.start.modules);
+    announce(&worker);
+    limit_files(&policy.rules);
+    expect(KNIT_CONTROL_SERVE, &message, fds);
+    prepare(&worker, &message.serve, fds);
+    start_control(&worker);
+    /* From here on the end of the control socket ends us, and our children with us. The signal that
+     * came with the start would spare them; this one makes us go on if we stand still. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
+    tell_text(KNIT_CONTROL_READY, "");
+    serve(&worker);
+    return 0;
+}
