@@ -11,7 +11,7 @@ LEAST=95
 lines=no
 [ "${1:-}" != --lines ] || { lines=yes; shift; }
 dir=${1:-build-coverage}
-sources=(proto/*.c clients/url.c clients/tool/base64.c clients/tool/bigint.c clients/tool/json_*.c
+sources=(proto/*.c clients/lib/url.c clients/tool/base64.c clients/tool/bigint.c clients/tool/json_*.c
   fastpath/control/control.c server/command_line.c server/method.c server/nearest.c server/sentence.c server/setting.c
   server/settings_file.c)
 tests=('proto-*' 'fuzz-*' clients-json clients-url control 'server-*' 'system-wire*')

@@ -16,9 +16,9 @@
 
 #include <cmocka.h>
 
-#include "clients/client.h"
-#include "clients/connect.h"
-#include "clients/url.h"
+#include "clients/lib/client.h"
+#include "clients/lib/connect.h"
+#include "clients/lib/url.h"
 #include "tests/support/deadline.h"
 
 static int option_of(int fd, int level, int name)

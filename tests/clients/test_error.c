@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 /* [code, "text", {}], the code in two bytes. */
 static uint8_t bytes[] = {0x93, 0xcd, 0, 0, 0xa4, 't', 'e', 'x', 't', 0x80};

@@ -13,7 +13,7 @@
 
 #include <knitting/knitting.h>
 
-#include "clients/shape.h"
+#include "clients/lib/shape.h"
 
 static int decode(const char *signature, const void *result, size_t len, ...)
 {

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 #include "proto/writer.h"
 
 enum { FILLER_BYTES = 1024 * 1024 };

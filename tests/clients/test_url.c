@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "clients/url.h"
+#include "clients/lib/url.h"
 
 static void tcp_urls_give_host_and_port(void **state)
 {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/url.h"
+#include "clients/lib/url.h"
 #include "tests/fuzz/target.h"
 
 static void assert_again(const struct knit_url *url)

@@ -36,6 +36,10 @@ ROOMS = {
     'fastpath/control': {'fastpath/lane', 'fastpath/confine'},
     'fastpath/worker': {'fastpath/control', 'fastpath/lane', 'fastpath/confine'},
     'fastpath/host': {'fastpath/control', 'fastpath/lane', 'fastpath/confine'},
+    'clients/include/knitting': set(),
+    'clients/lib': set(),
+    'clients/tool': set(),
+    'clients/examples': set(),
 }
 
 # Libraries, and the folders that may see them. Tests, benches and examples may see all of them.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The three schemes have nothing in common behind "://", so each part is cut out by hand. Nothing
  * is decoded: a path is taken as it stands, percent signs included. */
-#include "clients/url.h"
+#include "clients/lib/url.h"
 
 #include <assert.h>
 #include <stdio.h>

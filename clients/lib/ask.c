@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Questions to the pool itself, which all travel by the stream, whatever the calls do. */
-#include "clients/ask.h"
+#include "clients/lib/ask.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"

@@ -4,7 +4,7 @@
  * belongs together, and a second wait for company would only delay the last call of a batch. A
  * server whose machine has vanished says nothing, so the kernel asks (SO_KEEPALIVE), as seldom as
  * the machine is set up to: who needs an answer sooner gives the call a timeout. */
-#include "clients/connect.h"
+#include "clients/lib/connect.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 static int wait_connected(int fd, uint64_t until_ns)
 {

@@ -25,10 +25,10 @@
 
 #include <knitting/knitting.h>
 
-#include "clients/local.h"
-#include "clients/shape.h"
-#include "clients/stream.h"
-#include "clients/watch.h"
+#include "clients/lib/local.h"
+#include "clients/lib/shape.h"
+#include "clients/lib/stream.h"
+#include "clients/lib/watch.h"
 #include "fastpath/lane/session.h"
 #include "proto/buffer.h"
 #include "proto/message.h"

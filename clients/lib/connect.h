@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "clients/url.h"
+#include "clients/lib/url.h"
 
 struct knit_error;
 

@@ -8,7 +8,7 @@
  * fork(): one page of each session is marked MADV_WIPEONFORK, so a single load tells a child that
  * the session is not its own, without a system call on the way of each call.
  */
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clients/connect.h"
-#include "clients/url.h"
+#include "clients/lib/connect.h"
+#include "clients/lib/url.h"
 #include "config.h"
 #include "proto/hello.h"
 

@@ -4,7 +4,7 @@
  * The blocking forms are the asynchronous ones, one after the other, on a handle that the session
  * keeps until the next blocking call, so that its results can be read in place.
  */
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 #include <errno.h>
 #include <string.h>

@@ -11,15 +11,15 @@
  * segment (fastpath/lane/segment.h) and said so, on the stream ahead of the question for the
  * registry.
  */
-#include "clients/local.h"
+#include "clients/lib/local.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clients/ask.h"
-#include "clients/client.h"
+#include "clients/lib/ask.h"
+#include "clients/lib/client.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/lane/session.h"

@@ -6,7 +6,7 @@
  * keeps a lower bound of them all and looks through the list only when that has passed, which for
  * calls that end in time means hardly ever.
  */
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 #include <stdlib.h>
 #include <string.h>

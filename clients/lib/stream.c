@@ -12,7 +12,7 @@
  * before its first byte was sent is cut out of the buffer: nobody waits for it, and it must not run
  * after its caller was told that it did not.
  */
-#include "clients/stream.h"
+#include "clients/lib/stream.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,7 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 #include "proto/limits.h"
 #include "proto/walk.h"
 #include "proto/writer.h"

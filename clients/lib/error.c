@@ -5,7 +5,7 @@
  * end with their handle while the caller may look at `data` a little longer, and those of a lane
  * may change at any time, so that nothing read there twice need be the same.
  */
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,14 +7,14 @@
  * between its answer and the bell rings nobody, nor does one for whose byte the kernel lacks
  * memory.
  */
-#include "clients/watch.h"
+#include "clients/lib/watch.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "clients/client.h"
+#include "clients/lib/client.h"
 
 void knit_watch_init(struct knit_watch *watch)
 {

@@ -8,7 +8,7 @@
  * in shared memory, where a second look could see something else: so there is one look, which
  * notes what is to be written, and then all of it is written.
  */
-#include "clients/shape.h"
+#include "clients/lib/shape.h"
 
 #include <errno.h>
 #include <stdbool.h>
