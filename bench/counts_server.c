@@ -11,10 +11,10 @@
 
 #include "bench/counts.h"
 #include "proto/message.h"
-#include "server/connection.h"
-#include "server/loop.h"
-#include "server/output.h"
-#include "server/sentence.h"
+#include "server/base/sentence.h"
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
 
 enum { ROUNDS = 32, DEPTH_MAX = 16, REQUEST_MAX = 128 };
 

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/command_line.h"
-#include "server/endpoint.h"
-#include "server/setting.h"
-#include "server/settings_file.h"
+#include "server/config/command_line.h"
+#include "server/config/setting.h"
+#include "server/config/settings_file.h"
+#include "server/net/endpoint.h"
 #include "tests/fuzz/target.h"
 #include "tests/support/scratch.h"
 

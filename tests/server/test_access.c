@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "server/access.h"
+#include "server/policy/access.h"
 
 static int init(
     struct knit_access *access, const char *user, const char *group, struct knit_sentence *why)

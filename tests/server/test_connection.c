@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#include "server/ahead.h"
+#include "server/rpc/ahead.h"
 #include "tests/server/turns.h"
 #include "tests/support/deadline.h"
 

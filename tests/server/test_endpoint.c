@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "server/endpoint.h"
+#include "server/net/endpoint.h"
 
 static void addresses_are_numbers_with_a_port(void **state)
 {

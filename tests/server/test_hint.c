@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "server/hint.h"
+#include "server/rpc/hint.h"
 #include "tests/support/deadline.h"
 
 enum { TASKS = 4000 };

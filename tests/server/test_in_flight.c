@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "server/in_flight.h"
+#include "server/rpc/in_flight.h"
 #include "tests/support/random.h"
 
 enum { NUMBERS = 1024 };

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "server/log.h"
+#include "server/base/log.h"
 
 static size_t take(int fd, char *text, size_t size)
 {

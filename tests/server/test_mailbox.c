@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "server/mailbox.h"
+#include "server/daemon/mailbox.h"
 
 static void letters_arrive_in_order(void **state)
 {

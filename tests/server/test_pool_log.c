@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "fastpath/host/pool.h"
-#include "server/log.h"
-#include "server/pool_log.h"
+#include "server/base/log.h"
+#include "server/daemon/pool_log.h"
 
 static unsigned lines_of(const char *text)
 {

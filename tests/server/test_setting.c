@@ -13,10 +13,10 @@
 
 #include <cmocka.h>
 
-#include "server/command_line.h"
-#include "server/nearest.h"
-#include "server/setting.h"
-#include "server/settings_file.h"
+#include "server/base/nearest.h"
+#include "server/config/command_line.h"
+#include "server/config/setting.h"
+#include "server/config/settings_file.h"
 #include "tests/support/scratch.h"
 
 #define REFUSED KNIT_SETTING_E_REFUSED

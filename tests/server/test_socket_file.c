@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "server/socket_file.h"
+#include "server/net/socket_file.h"
 #include "tests/support/scratch.h"
 
 #define REFUSED KNIT_SOCKET_FILE_E_REFUSED

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See turns.h. The turn is that of server/loop.c without its sleeping. */
+/* See turns.h. The turn is that of server/daemon/loop.c without its sleeping. */
 #include "tests/server/turns.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include "fastpath/lane/bell.h"
 #include "proto/head.h"
 #include "proto/writer.h"
-#include "server/sentence.h"
+#include "server/base/sentence.h"
 #include "tests/support/deadline.h"
 
 enum { BYTES_MAX = 8 << 20 };

@@ -6,9 +6,9 @@
 #pragma once
 
 #include "proto/message.h"
-#include "server/connection.h"
-#include "server/loop.h"
-#include "server/output.h"
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
 #include "tests/fastpath/lanes.h"
 
 #define TURNS_SLOTS       64u

@@ -390,13 +390,13 @@ SETTING = re.compile(r'\{"(\w+)", "(\w+)", (?:NULL|"([\w-]+)"), KNIT_SETTING_')
 @rule
 def undocumented_setting(tree):
     """Each setting of the daemon is in its manual and in the sample file, each other option in the manual."""
-    table = tree.by_path.get('server/setting_table.c')
+    table = tree.by_path.get('server/config/setting_table.c')
     if not table:
         return
     # scdoc wants some underscores escaped.
     manual = '\n'.join(s.text for s in tree.named('.scd') if 'knittingd' in s.name).replace('\\', '')
     sample = '\n'.join(s.text for s in tree.sources if re.match(r'knittingd\.conf(?!.*\.scd)', s.name))
-    words = tree.by_path.get('server/command_line.c')
+    words = tree.by_path.get('server/config/command_line.c')
     for match in re.finditer(r'\{"([a-z-]+)", WORD_', words.uncommented if words else ''):
         if manual and not re.search(rf'--{match[1]}(?![\w-])', manual):
             yield words.path, words.line_of(match.start()), f'--{match[1]} is not in the manual page'

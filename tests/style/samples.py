@@ -25,7 +25,7 @@ READMES = {f'{f}/README.md': '# A folder\n' for f in
 EXCEPTIONS = 'tests/style/exceptions.txt'
 LONG = in_function(*['x++;'] * 80)
 
-TABLE = {'server/setting_table.c': HEAD + '    {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(a)},\n'
+TABLE = {'server/config/setting_table.c': HEAD + '    {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(a)},\n'
                                           '    {"worker", "spin_us", NULL, KNIT_SETTING_NUMBER, AT(b)},\n'}
 MANUAL = {'server/knittingd.8.scd': '*--module* _PATH_\n*--spin-us*\nmodules\nspin\\_us\n'}
 CONF = {'server/knittingd.conf': '[pool]\n#modules = a.so\n[worker]\n#spin_us = 50\n'}
@@ -34,18 +34,18 @@ CONF = {'server/knittingd.conf': '[pool]\n#modules = a.so\n[worker]\n#spin_us = 
 SAMPLES = {
     'dependency': (
         [including('proto/a.c', '"fastpath/ring.h"'),
-         including('fastpath/a.c', '"server/loop.h"'),
-         including('clients/a.c', '"server/loop.h"'),
+         including('fastpath/a.c', '"server/daemon/loop.h"'),
+         including('clients/a.c', '"server/daemon/loop.h"'),
          including('server/a.c', '"clients/tool.h"'),
          including('server/a.c', '"loop.h"'),
          including('server/a.c', '"knitting/task.h"'),
          including('clients/include/knitting/a.h', '"proto/value.h"'),
          including('clients/examples/a.c', '"proto/value.h"')],
-        [including('server/a.c', '"server/loop.h"', '"fastpath/ring.h"', '"proto/scan.h"', '<knitting/code.h>',
+        [including('server/a.c', '"server/daemon/loop.h"', '"fastpath/ring.h"', '"proto/scan.h"', '<knitting/code.h>',
                    '"config.h"'),
-         including('tests/server/test_a.c', '"server/loop.h"', '"tests/support/random.h"'),
+         including('tests/server/test_a.c', '"server/daemon/loop.h"', '"tests/support/random.h"'),
          including('clients/examples/a.c', '"words.h"', '<knitting/task.h>'),
-         {'proto/a.c': HEAD + '/* #include "server/loop.h" */\n'}]),
+         {'proto/a.c': HEAD + '/* #include "server/daemon/loop.h" */\n'}]),
     'room': (
         [including('fastpath/lane/a.c', '"fastpath/host/pool.h"'),
          including('fastpath/host/a.c', '"fastpath/worker/call.h"'),
@@ -139,7 +139,7 @@ SAMPLES = {
     'undocumented-setting': (
         [{**TABLE, **CONF, 'server/knittingd.8.scd': '*--module-path* *--spin-us* modules spin_us\n'},
          {**TABLE, **CONF, 'server/knittingd.8.scd': '*--module* *--spin-us* modules\n'},
-         {**TABLE, **CONF, **MANUAL, 'server/command_line.c': HEAD + '    {"ready-file", WORD_READY_FILE, "FILE",\n'},
+         {**TABLE, **CONF, **MANUAL, 'server/config/command_line.c': HEAD + '    {"ready-file", WORD_READY_FILE, "FILE",\n'},
          {**TABLE, **MANUAL, 'server/knittingd.conf': '#modules = a\n# spin_us is not here\n'}],
         [{**TABLE, **MANUAL, **CONF}, TABLE]),
     'unregistered-test': (

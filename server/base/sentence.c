@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plain vsnprintf into a fixed buffer; see sentence.h for why. */
+#include "server/base/sentence.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int knit_sentence_say(struct knit_sentence *sentence, int code, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(sentence->text, sizeof sentence->text, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+void knit_sentence_prefix(struct knit_sentence *sentence, const char *prefix)
+{
+    size_t room = sizeof sentence->text;
+    size_t prefix_len = strlen(prefix);
+    size_t text_len = strlen(sentence->text);
+
+    if (prefix_len + 2 >= room)
+        return;
+    if (text_len > room - 1 - prefix_len - 2)
+        text_len = room - 1 - prefix_len - 2;
+    memmove(sentence->text + prefix_len + 2, sentence->text, text_len);
+    memcpy(sentence->text, prefix, prefix_len);
+    memcpy(sentence->text + prefix_len, ": ", 2);
+    sentence->text[prefix_len + 2 + text_len] = '\0';
+}

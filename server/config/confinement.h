@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the settings of [worker] to the policy that workers are started with. Part of reading
+ * settings, so it knows fastpath's words and none of its functions. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "fastpath/confine/confine.h"
+#include "server/base/sentence.h"
+#include "server/config/setting.h"
+
+enum {
+    KNIT_CONFINEMENT_E_REFUSED = 1, /* the sentence says why */
+};
+
+/* What was said goes together: ports are ports, and nothing is opened that `permission` closes.
+ * Returns 0 or KNIT_CONFINEMENT_E_REFUSED. */
+int knit_confinement_check(const struct knit_settings *settings, struct knit_sentence *why);
+
+/* The policy, of settings that were checked. Paths are made real, so they have to be there.
+ * Returns 0, KNIT_CONFINEMENT_E_REFUSED or -ENOMEM; free it in any case. */
+int knit_confinement_policy(const struct knit_settings *settings,
+    struct knit_confine_policy *ret_policy, struct knit_sentence *why);
+void knit_confinement_policy_free(struct knit_confine_policy *policy);

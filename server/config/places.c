@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paths are made real here, before anything starts: a worker runs elsewhere and later, and a module
+ * that is not there should be refused by the name that the user gave it. */
+#include "server/config/places.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+
+static int refuse_memory(struct knit_sentence *why)
+{
+    return knit_sentence_say(why, -ENOMEM, "out of memory");
+}
+
+int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct knit_sentence *why)
+{
+    char self[PATH_MAX];
+    ssize_t len;
+    char *slash;
+
+    if (said) {
+        if (!realpath(said, ret_path))
+            return knit_sentence_say(why, KNIT_PLACES_E_REFUSED,
+                "cannot find the worker program %s: %s", said, strerror(errno));
+        return 0;
+    }
+    if (access(KNIT_WORKER, X_OK) == 0) {
+        (void)snprintf(ret_path, PATH_MAX, "%s", KNIT_WORKER);
+        return 0;
+    }
+    len = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (len > 0) {
+        self[len] = '\0';
+        slash = strrchr(self, '/');
+        if (slash)
+            *slash = '\0';
+        len = snprintf(ret_path, PATH_MAX, "%s/knitting-worker", self);
+        if (len < PATH_MAX && access(ret_path, X_OK) == 0)
+            return 0;
+    }
+    return knit_sentence_say(why, KNIT_PLACES_E_REFUSED,
+        "cannot find the worker program: it is neither " KNIT_WORKER
+        " nor beside knittingd; say where with --worker-program");
+}
+
+static int is_module(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return len > 3 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 3, ".so") == 0;
+}
+
+/* What is installed, in the order of names. */
+static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
+{
+    struct dirent **entries;
+    int count = scandir(KNIT_MODULEDIR, &entries, is_module, alphasort);
+    char **paths = calloc((size_t)(count < 0 ? 0 : count) + 1, sizeof *paths);
+    int r = paths ? 0 : refuse_memory(why);
+
+    for (int i = 0; i < count; i++) {
+        if (r == 0 && asprintf(&paths[i], "%s/%s", KNIT_MODULEDIR, entries[i]->d_name) < 0) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): r is 0 only with paths. */
+            paths[i] = NULL;
+            r = refuse_memory(why);
+        }
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+    *ret_paths = paths;
+    return r;
+}
+
+int knit_places_find_modules(
+    const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why)
+{
+    char **paths;
+    int r = 0;
+
+    if (modules->count == 0)
+        return list_installed_modules(ret_paths, why);
+    paths = calloc(modules->count + 1, sizeof *paths);
+    if (!paths)
+        return refuse_memory(why);
+    for (size_t i = 0; r == 0 && i < modules->count; i++) {
+        if (modules->count == 1 && strcmp(modules->items[i], "none") == 0)
+            break;
+        paths[i] = realpath(modules->items[i], NULL);
+        if (!paths[i])
+            r = knit_sentence_say(why, KNIT_PLACES_E_REFUSED, "cannot find the module %s: %s",
+                modules->items[i], strerror(errno));
+    }
+    *ret_paths = paths;
+    return r;
+}
+
+void knit_places_free(char **paths)
+{
+    for (size_t i = 0; paths && paths[i]; i++)
+        free(paths[i]);
+    free(paths);
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Setting settings from text, and resolving what was left to us.
+ *
+ * Text is parsed by kind; the range is the row's. Nothing here knows a particular setting except
+ * resolve(), which holds the rules that tie several together.
+ */
+#include "server/config/setting.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/config/confinement.h"
+
+/* What a value needs to be put in its place. */
+struct assignment {
+    struct knit_settings *settings;
+    const struct knit_setting *setting;
+    const char *folder;
+    const char *text;
+    struct knit_sentence *why;
+};
+
+static void *place_of(struct knit_settings *settings, const struct knit_setting *setting)
+{
+    return (char *)settings + setting->offset;
+}
+
+static size_t row_of(const struct knit_setting *setting)
+{
+    return (size_t)(setting - knit_setting_table);
+}
+
+static bool is_list(const struct knit_setting *setting)
+{
+    return setting->kind == KNIT_SETTING_LIST || setting->kind == KNIT_SETTING_PATH_LIST;
+}
+
+static bool is_text(const struct knit_setting *setting)
+{
+    return setting->kind == KNIT_SETTING_TEXT || setting->kind == KNIT_SETTING_PATH;
+}
+
+static void list_clear(struct knit_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i]);
+    free(list->items);
+    *list = (struct knit_list){0};
+}
+
+static int refuse(const struct assignment *to, const char *expected)
+{
+    return knit_sentence_say(to->why, KNIT_SETTING_E_REFUSED, "%s.%s: expected %s, not '%s'",
+        to->setting->section, to->setting->key, expected, to->text);
+}
+
+/* A whole number with an optional KiB, MiB or GiB; digits only, so that no sign, space or base
+ * slips in. */
+static bool read_number(const char *text, int base, uint64_t *ret_value)
+{
+    static const struct {
+        const char *suffix;
+        unsigned shift;
+    } units[] = {{"", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}};
+    unsigned long long value;
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    errno = 0;
+    value = strtoull(text, &end, base);
+    if (errno != 0)
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcmp(end, units[i].suffix) != 0)
+            continue;
+        if (base != 10 && i != 0)
+            return false;
+        if (value > UINT64_MAX >> units[i].shift)
+            return false;
+        *ret_value = value << units[i].shift;
+        return true;
+    }
+    return false;
+}
+
+static int set_number(const struct assignment *to)
+{
+    const struct knit_setting *setting = to->setting;
+    bool may_be_auto = setting->kind == KNIT_SETTING_AUTO_NUMBER;
+    uint64_t *place = place_of(to->settings, setting);
+    char expected[128];
+    uint64_t value;
+
+    if (may_be_auto && strcmp(to->text, "auto") == 0) {
+        *place = KNIT_AUTO;
+        return 0;
+    }
+    if (!read_number(to->text, 10, &value) || value < setting->min || value > setting->max) {
+        (void)snprintf(expected, sizeof expected, "a number from %llu to %llu%s",
+            (unsigned long long)setting->min, (unsigned long long)setting->max,
+            may_be_auto ? " or auto" : "");
+        return refuse(to, expected);
+    }
+    *place = value;
+    return 0;
+}
+
+static int set_mode(const struct assignment *to)
+{
+    uint64_t value;
+
+    if (!read_number(to->text, 8, &value) || value > to->setting->max)
+        return refuse(to, "a file mode in octal, up to 0777");
+    *(uint64_t *)place_of(to->settings, to->setting) = value;
+    return 0;
+}
+
+static int set_switch(const struct assignment *to)
+{
+    bool may_be_auto = to->setting->kind == KNIT_SETTING_AUTO_SWITCH;
+    uint64_t *place = place_of(to->settings, to->setting);
+
+    if (strcmp(to->text, "on") == 0)
+        *place = 1;
+    else if (strcmp(to->text, "off") == 0)
+        *place = 0;
+    else if (may_be_auto && strcmp(to->text, "auto") == 0)
+        *place = KNIT_AUTO;
+    else
+        return refuse(to, may_be_auto ? "on, off or auto" : "on or off");
+    return 0;
+}
+
+static int set_choice(const struct assignment *to)
+{
+    const char *const *choices = to->setting->choices;
+    char expected[256] = "one of";
+    size_t used = strlen(expected);
+
+    for (size_t i = 0; choices[i]; i++) {
+        if (strcmp(choices[i], to->text) == 0) {
+            *(uint64_t *)place_of(to->settings, to->setting) = i;
+            return 0;
+        }
+        used += (size_t)snprintf(
+            expected + used, sizeof expected - used, "%s %s", i ? "," : "", choices[i]);
+    }
+    return refuse(to, expected);
+}
+
+/* Returns NULL when out of memory. */
+static char *new_path(const char *folder, const char *path, size_t path_len)
+{
+    char *joined;
+
+    if (!folder || path[0] == '/' || (path_len == 4 && memcmp(path, "none", 4) == 0))
+        return strndup(path, path_len);
+    if (asprintf(&joined, "%s/%.*s", folder, (int)path_len, path) < 0)
+        return NULL;
+    return joined;
+}
+
+static int set_text(const struct assignment *to)
+{
+    char **place = place_of(to->settings, to->setting);
+    const char *folder = to->setting->kind == KNIT_SETTING_PATH ? to->folder : NULL;
+    char *copy;
+
+    if (to->text[0] == '\0')
+        return refuse(to, "some text");
+    copy = new_path(folder, to->text, strlen(to->text));
+    if (!copy)
+        return -ENOMEM;
+    free(*place);
+    *place = copy;
+    return 0;
+}
+
+static int list_append(struct knit_list *list, char *item)
+{
+    char **items = item ? reallocarray(list->items, list->count + 1, sizeof *items) : NULL;
+
+    if (!items) {
+        free(item);
+        return -ENOMEM;
+    }
+    list->items = items;
+    list->items[list->count++] = item;
+    return 0;
+}
+
+static int set_list(const struct assignment *to)
+{
+    const struct knit_setting *setting = to->setting;
+    struct knit_list *list = place_of(to->settings, setting);
+    const char *folder = setting->kind == KNIT_SETTING_PATH_LIST ? to->folder : NULL;
+    const char *word = to->text + strspn(to->text, " \t,");
+
+    if (*word == '\0')
+        return refuse(to, "at least one word");
+    while (*word) {
+        size_t len = strcspn(word, " \t,");
+
+        if (list->count == setting->max)
+            return knit_sentence_say(to->why, KNIT_SETTING_E_REFUSED,
+                "%s.%s: expected at most %llu, '%s' is one more", setting->section, setting->key,
+                (unsigned long long)setting->max, word);
+        if (list_append(list, new_path(folder, word, len)) < 0)
+            return -ENOMEM;
+        word += len;
+        word += strspn(word, " \t,");
+    }
+    return 0;
+}
+
+static int set_value(const struct assignment *to)
+{
+    switch (to->setting->kind) {
+    case KNIT_SETTING_NUMBER:
+    case KNIT_SETTING_AUTO_NUMBER:
+        return set_number(to);
+    case KNIT_SETTING_MODE:
+        return set_mode(to);
+    case KNIT_SETTING_SWITCH:
+    case KNIT_SETTING_AUTO_SWITCH:
+        return set_switch(to);
+    case KNIT_SETTING_CHOICE:
+        return set_choice(to);
+    case KNIT_SETTING_TEXT:
+    case KNIT_SETTING_PATH:
+        return set_text(to);
+    case KNIT_SETTING_LIST:
+    case KNIT_SETTING_PATH_LIST:
+        return set_list(to);
+    }
+    return -EINVAL;
+}
+
+int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
+    const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why)
+{
+    /* cppcheck-suppress ctuuninitvar ; `why` is written, never read */
+    struct assignment assignment = {settings, setting, origin->folder, text, why};
+    enum knit_setting_source source = origin->source;
+    size_t row = row_of(setting);
+    bool again = source != KNIT_SOURCE_DEFAULT && settings->source[row] == source;
+    int r;
+
+    if (again && !is_list(setting)) {
+        if (source == KNIT_SOURCE_FILE)
+            return knit_sentence_say(why, KNIT_SETTING_E_REFUSED, "%s.%s is set already on line %u",
+                setting->section, setting->key, settings->line[row]);
+        return knit_sentence_say(
+            why, KNIT_SETTING_E_REFUSED, "%s.%s is given twice", setting->section, setting->key);
+    }
+    if (!again && is_list(setting))
+        list_clear(place_of(settings, setting));
+    r = set_value(&assignment);
+    if (r == 0) {
+        settings->source[row] = (uint8_t)source;
+        settings->line[row] = origin->line;
+    }
+    return r;
+}
+
+int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why)
+{
+    const struct knit_setting_origin origin = {KNIT_SOURCE_DEFAULT, NULL, 0};
+
+    *settings = (struct knit_settings){0};
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const struct knit_setting *setting = &knit_setting_table[i];
+        int r;
+
+        if (!setting->preset)
+            continue;
+        r = knit_setting_set(settings, setting, &origin, setting->preset, why);
+        if (r != 0) {
+            knit_settings_fini(settings);
+            return r;
+        }
+    }
+    return 0;
+}
+
+void knit_settings_fini(struct knit_settings *settings)
+{
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        const struct knit_setting *setting = &knit_setting_table[i];
+
+        if (is_list(setting)) {
+            list_clear(place_of(settings, setting));
+        } else if (is_text(setting)) {
+            char **place = place_of(settings, setting);
+
+            free(*place);
+            *place = NULL;
+        }
+    }
+}
+
+const struct knit_setting *knit_setting_by_key(const char *section, const char *key)
+{
+    for (size_t i = 0; i < knit_setting_count; i++)
+        if (strcmp(knit_setting_table[i].section, section) == 0 &&
+            strcmp(knit_setting_table[i].key, key) == 0)
+            return &knit_setting_table[i];
+    return NULL;
+}
+
+void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size)
+{
+    (void)snprintf(ret_name, size, "%s", setting->name ? setting->name : setting->key);
+    for (char *letter = ret_name; *letter; letter++)
+        if (*letter == '_')
+            *letter = '-';
+}
+
+const struct knit_setting *knit_setting_by_name(const char *name, size_t name_len)
+{
+    for (size_t i = 0; i < knit_setting_count; i++) {
+        char own[64];
+
+        knit_setting_name(&knit_setting_table[i], own, sizeof own);
+        if (strlen(own) == name_len && memcmp(own, name, name_len) == 0)
+            return &knit_setting_table[i];
+    }
+    return NULL;
+}
+
+static uint64_t processors(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count < 1 ? 1 : (uint64_t)count;
+}
+
+static uint64_t within(uint64_t value, uint64_t min, uint64_t max)
+{
+    return value < min ? min : value > max ? max : value;
+}
+
+/* One word of [log] debug or of $KNITTING_DEBUG. */
+static int add_debug(struct knit_settings *settings, const char *word, size_t len,
+    const char *where, struct knit_sentence *why)
+{
+    static const struct {
+        const char *name;
+        enum knit_debug bit;
+    } names[] = {
+        {"host", KNIT_DEBUG_HOST},
+        {"lane", KNIT_DEBUG_LANE},
+        {"signals", KNIT_DEBUG_SIGNALS},
+        {"imports", KNIT_DEBUG_IMPORTS},
+        {"lifecycle", KNIT_DEBUG_LIFECYCLE},
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
+            settings->debug_bits |= names[i].bit;
+            return 0;
+        }
+    }
+    return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        "%s: expected host, lane, signals, imports or lifecycle, not '%.*s'", where, (int)len,
+        word);
+}
+
+static int resolve_debug(struct knit_settings *settings, struct knit_sentence *why)
+{
+    const char *word = getenv("KNITTING_DEBUG");
+    int r = 0;
+
+    settings->debug_bits = 0;
+    for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
+        r = add_debug(
+            settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);
+    for (word = word ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
+         word += strcspn(word, " ,"))
+        r = add_debug(settings, word, strcspn(word, " ,"), "$KNITTING_DEBUG", why);
+    return r;
+}
+
+int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
+{
+    static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
+    uint64_t eighth = settings->payload_max_bytes / 8;
+    size_t balancer_row = row_of(knit_setting_by_key("pool", "balancer"));
+
+    if (settings->workers == KNIT_AUTO)
+        settings->workers = within(processors(), 2, 256);
+    if (settings->threads_io == KNIT_AUTO)
+        settings->threads_io = within(processors() / 4, 1, 64);
+    if (settings->max_payload_bytes == KNIT_AUTO)
+        settings->max_payload_bytes = eighth;
+    if (settings->message_max_bytes == KNIT_AUTO)
+        settings->message_max_bytes = settings->max_payload_bytes + message_overhead;
+    if (settings->input_max_bytes == KNIT_AUTO)
+        settings->input_max_bytes =
+            within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
+    if (settings->balancer > KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM)
+        settings->balancer = KNIT_BALANCER_CHOICE_ROBIN_ROUND;
+    if (settings->steal == KNIT_AUTO)
+        settings->steal =
+            settings->workers > 1 && settings->source[balancer_row] == KNIT_SOURCE_DEFAULT;
+
+    if (settings->max_payload_bytes > eighth)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "pool.max_payload_bytes: expected at most %llu, an eighth of payload_max_bytes, not "
+            "%llu",
+            (unsigned long long)eighth, (unsigned long long)settings->max_payload_bytes);
+    if (settings->input_max_bytes < 4 * settings->message_max_bytes)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
+            "%llu",
+            4 * (unsigned long long)settings->message_max_bytes,
+            (unsigned long long)settings->input_max_bytes);
+    if (settings->payload_initial_bytes > settings->payload_max_bytes)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "pool.payload_initial_bytes: expected at most payload_max_bytes, %llu, not %llu",
+            (unsigned long long)settings->payload_max_bytes,
+            (unsigned long long)settings->payload_initial_bytes);
+    if (knit_confinement_check(settings, why) != 0)
+        return KNIT_SETTING_E_REFUSED;
+    return resolve_debug(settings, why);
+}

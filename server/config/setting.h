@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every setting of the daemon, in one table.
+ *
+ * A row names the setting in the file ([section] key), on the command line (--name), its kind,
+ * range, default and help line, and where its value lies in struct knit_settings. The file reader,
+ * the command line, --help, the sample file and the test that checks the man page all read this
+ * table and nothing else, so a setting cannot exist in one of them and be missing in another.
+ *
+ * A value comes from one of three places: the default, the file, the command line, later ones
+ * winning. A list that is given in one place replaces what an earlier place said; within one place
+ * it grows. A single value given twice in one place is a mistake and refused.
+ *
+ * Threads: filled before the first thread starts, constant afterwards.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/sentence.h"
+
+enum {
+    KNIT_SETTING_E_REFUSED = 1, /* the sentence says why */
+};
+
+/* What a number holds that was left to us; resolved by knit_settings_resolve(). */
+#define KNIT_AUTO UINT64_MAX
+
+enum knit_setting_kind {
+    KNIT_SETTING_NUMBER,      /* uint64_t; a size may carry KiB, MiB or GiB */
+    KNIT_SETTING_AUTO_NUMBER, /* the same, or the word auto */
+    KNIT_SETTING_MODE,        /* uint64_t, octal */
+    KNIT_SETTING_SWITCH,      /* uint64_t, on or off */
+    KNIT_SETTING_AUTO_SWITCH, /* the same, or the word auto */
+    KNIT_SETTING_CHOICE,      /* uint64_t, index into `choices` */
+    KNIT_SETTING_TEXT,        /* char *, NULL = not given */
+    KNIT_SETTING_PATH,        /* char *, relative ones start at the file's folder */
+    KNIT_SETTING_LIST,        /* struct knit_list, words */
+    KNIT_SETTING_PATH_LIST,   /* struct knit_list, paths */
+};
+
+enum knit_setting_source {
+    KNIT_SOURCE_DEFAULT,
+    KNIT_SOURCE_FILE,
+    KNIT_SOURCE_COMMAND_LINE,
+};
+
+/* Where a value comes from. */
+struct knit_setting_origin {
+    enum knit_setting_source source;
+    const char *folder; /* where relative paths start; NULL = where they stand */
+    unsigned line;      /* of the file, or 0 */
+};
+
+struct knit_list {
+    char **items;
+    size_t count;
+};
+
+enum knit_log_level {
+    KNIT_LOG_ERROR,
+    KNIT_LOG_WARNING,
+    KNIT_LOG_INFO,
+    KNIT_LOG_DEBUG,
+};
+
+/* What [log] debug may name, as bits of debug_bits. */
+enum knit_debug {
+    KNIT_DEBUG_HOST = 1,       /* connections and sessions that come and go */
+    KNIT_DEBUG_LANE = 2,       /* what each lane has done, when a worker ends and at the end */
+    KNIT_DEBUG_SIGNALS = 4,    /* signals the daemon got */
+    KNIT_DEBUG_IMPORTS = 8,    /* modules and the tasks that came with them */
+    KNIT_DEBUG_LIFECYCLE = 16, /* workers that start and stop in the ordinary way */
+};
+
+/* The balancers, in the order of their names in the table. */
+enum knit_balancer_choice {
+    KNIT_BALANCER_CHOICE_ROBIN_ROUND,
+    KNIT_BALANCER_CHOICE_FIRST_IDLE,
+    KNIT_BALANCER_CHOICE_RANDOM_LANE,
+    KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM,
+};
+
+struct knit_settings {
+    /* [server] */
+    struct knit_list listen;
+    char *socket;
+    uint64_t socket_mode;
+    char *socket_group;
+    struct knit_list attach_users;
+    struct knit_list attach_groups;
+    uint64_t allow_remote_without_authentication;
+    uint64_t threads_io;
+    uint64_t max_connections;
+    uint64_t message_max_bytes;
+    uint64_t input_max_bytes;
+    uint64_t in_flight_max;
+    uint64_t output_max_bytes;
+    uint64_t output_total_max_bytes;
+    uint64_t output_stall_s;
+    uint64_t idle_timeout_s;
+    uint64_t drain_ms;
+    uint64_t stall_free_loops;
+    uint64_t max_backoff_ms;
+    /* [pool] */
+    struct knit_list modules;
+    uint64_t workers;
+    uint64_t balancer;
+    uint64_t steal;
+    uint64_t slots;
+    uint64_t queue_max;
+    uint64_t payload_initial_bytes;
+    uint64_t payload_max_bytes;
+    uint64_t max_payload_bytes;
+    uint64_t hard_timeout_ms;
+    char *bootstrap;
+    char *worker_program;
+    /* [worker] */
+    uint64_t spin_us;
+    uint64_t park_ms;
+    uint64_t pause_ns;
+    uint64_t permission; /* index of its choices; the rest of it is for confinement.c */
+    struct knit_list read_paths;
+    struct knit_list write_paths;
+    struct knit_list connect_ports;
+    struct knit_list listen_ports;
+    uint64_t udp_sockets;
+    uint64_t unix_sockets;
+    uint64_t exec_programs;
+    uint64_t memory_max_bytes;
+    uint64_t files_max;
+    uint64_t core_max_bytes;
+    uint64_t file_max_bytes;
+    /* [log] */
+    uint64_t level;
+    struct knit_list debug;
+    unsigned debug_bits; /* enum knit_debug; by knit_settings_resolve() */
+
+    /* Where each row's value came from and, for the file, on which line. */
+    uint8_t source[64];
+    unsigned line[64];
+};
+
+struct knit_setting {
+    const char *section;
+    const char *key;  /* in the file; the same with '-' is the command line's name */
+    const char *name; /* on the command line where that differs, else NULL */
+    enum knit_setting_kind kind;
+    size_t offset; /* in struct knit_settings */
+    uint64_t min, max;
+    const char *const *choices; /* of KNIT_SETTING_CHOICE, ended by NULL */
+    const char *preset;         /* the default, in the form a user would write; NULL = not set */
+    const char *argument;       /* what --help shows after the name */
+    const char *help;           /* one sentence or two */
+};
+
+/* The table, and how many rows it has. */
+extern const struct knit_setting knit_setting_table[];
+extern const size_t knit_setting_count;
+
+/* Sets every default. */
+int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why);
+void knit_settings_fini(struct knit_settings *settings);
+
+/* The row of a key or of a long name, or NULL. */
+const struct knit_setting *knit_setting_by_key(const char *section, const char *key);
+const struct knit_setting *knit_setting_by_name(const char *name, size_t name_len);
+
+/* Writes the long name of a row ("threads-io") without the dashes before it. */
+void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size);
+
+/* Sets one setting from text. Returns 0, KNIT_SETTING_E_REFUSED with a sentence that names key and
+ * expectation, or -ENOMEM. */
+int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
+    const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why);
+
+/* Puts figures in the place of `auto` and refuses what does not go together. */
+int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why);

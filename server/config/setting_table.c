@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows. Defaults stand here as text and pass through the same parser as a user's, so a default
+ * out of its own range cannot be built: knit_settings_init() would refuse it and every test with
+ * it. */
+#include "server/config/setting.h"
+
+#define AT(member) offsetof(struct knit_settings, member)
+#define KIB        UINT64_C(1024)
+#define MIB        (1024 * KIB)
+#define GIB        (1024 * MIB)
+#define DAY_S      UINT64_C(86400)
+
+/* A timeout of zero switches it off, so the range of every optional one starts there. */
+#define OFF 0
+
+static const char *const balancers[] = {
+    "robinRound", "firstIdle", "randomLane", "firstIdleOrRandom", "roundRobin", NULL};
+static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
+static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
+
+const struct knit_setting knit_setting_table[] = {
+    {"server", "listen", NULL, KNIT_SETTING_LIST, AT(listen), 0, 16, NULL, "127.0.0.1:5648",
+        "ADDRESS:PORT",
+        "TCP address to listen on, [ADDRESS]:PORT for IPv6; port 0 takes a free one; the word none "
+        "switches TCP off. May be given several times."},
+    {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
+        "Unix socket to listen on; the word none switches it off. Left out, it is "
+        "/run/knitting/knitting.sock for root, else $XDG_RUNTIME_DIR/knitting/knitting.sock."},
+    {"server", "socket_mode", NULL, KNIT_SETTING_MODE, AT(socket_mode), 0, 0777, NULL, "0660",
+        "OCTAL", "Who may connect to the unix socket, as a file mode."},
+    {"server", "socket_group", NULL, KNIT_SETTING_TEXT, AT(socket_group), 0, 0, NULL, NULL, "GROUP",
+        "Group that the unix socket belongs to; left out, the daemon's own."},
+    {"server", "attach_users", NULL, KNIT_SETTING_LIST, AT(attach_users), 0, 64, NULL, NULL,
+        "USER...",
+        "Users who may call through shared memory besides root and the daemon's own user."},
+    {"server", "attach_groups", NULL, KNIT_SETTING_LIST, AT(attach_groups), 0, 64, NULL, NULL,
+        "GROUP...", "Groups whose members may call through shared memory."},
+    {"server", "allow_remote_without_authentication", NULL, KNIT_SETTING_SWITCH,
+        AT(allow_remote_without_authentication), 0, 1, NULL, "off", "on|off",
+        "Listen on addresses other machines can reach although anybody who reaches them may then "
+        "run every task."},
+    {"server", "threads_io", NULL, KNIT_SETTING_AUTO_NUMBER, AT(threads_io), 1, 64, NULL, "auto",
+        "COUNT", "Event loops that serve connections; auto is one for every four processors."},
+    {"server", "max_connections", NULL, KNIT_SETTING_NUMBER, AT(max_connections), 1, 1000000, NULL,
+        "16384", "COUNT", "Connections served at once; further ones are closed at once."},
+    {"server", "message_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(message_max_bytes), 4 * KIB,
+        GIB - 1, NULL, "auto", "BYTES",
+        "Longest message taken from a connection; auto is max_payload_bytes and 64 KiB more."},
+    {"server", "input_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(input_max_bytes), MIB,
+        1024 * GIB, NULL, "auto", "BYTES",
+        "Input that each event loop holds for its connections, of messages that are not whole or "
+        "must wait. When it is used up, connections that hold some and have sent next to "
+        "nothing for a second are closed; without such, others are not read. Auto is 256 MiB, or "
+        "four of the "
+        "longest messages if that is more."},
+    {"server", "in_flight_max", NULL, KNIT_SETTING_NUMBER, AT(in_flight_max), 1, 16384, NULL,
+        "1024", "COUNT",
+        "Calls one connection may have in flight before its next ones wait; never more than its "
+        "share of the slots."},
+    {"server", "output_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_max_bytes), 4 * KIB, GIB,
+        NULL, "4MiB", "BYTES",
+        "Replies that may wait for a slow reader before its requests are no longer read."},
+    {"server", "output_total_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(output_total_max_bytes), MIB,
+        1024 * GIB, NULL, "256MiB", "BYTES",
+        "Replies that wait for slow readers in the memory of each event loop, all together; then "
+        "large ones stay in the shared memory of their session until they are sent."},
+    {"server", "output_stall_s", NULL, KNIT_SETTING_NUMBER, AT(output_stall_s), 1, DAY_S, NULL,
+        "30", "SECONDS",
+        "Such a reader is disconnected when nothing moved for this long; after a second when such "
+        "readers hold up others, their replies filling half an arena or half of "
+        "output_total_max_bytes."},
+    {"server", "idle_timeout_s", NULL, KNIT_SETTING_NUMBER, AT(idle_timeout_s), OFF, DAY_S, NULL,
+        "0", "SECONDS", "A connection without traffic and calls is closed after this; 0 never."},
+    {"server", "drain_ms", NULL, KNIT_SETTING_NUMBER, AT(drain_ms), 0, DAY_S * 1000, NULL, "10000",
+        "MS", "How long calls in flight may take to finish after SIGTERM or SIGINT."},
+    {"server", "stall_free_loops", NULL, KNIT_SETTING_NUMBER, AT(stall_free_loops), 0, 1000000,
+        NULL, "128", "COUNT",
+        "Empty turns a loop polls for answers before it sleeps until one comes."},
+    {"server", "max_backoff_ms", NULL, KNIT_SETTING_NUMBER, AT(max_backoff_ms), 1, 60000, NULL,
+        "10", "MS", "Longest such sleep while calls are in flight."},
+
+    {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(modules), 0, 256, NULL, NULL,
+        "PATH...",
+        "Task modules (shared objects) to load; may be given several times. Left out, all in the "
+        "installation's knitting/modules folder; the word none loads none."},
+    {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
+        "Worker processes; auto is one for every processor, at least 2."},
+    {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "robinRound",
+        "NAME",
+        "How a lane is chosen for a call; with steal on, robinRound prefers a worker that is "
+        "awake."},
+    {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
+        "Whether idle workers take calls queued for others; auto is on unless a balancer is "
+        "named."},
+    {"pool", "slots", NULL, KNIT_SETTING_NUMBER, AT(slots), 16, 16368, NULL, "1008", "COUNT",
+        "Calls each event loop may have in the lanes at once."},
+    {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",
+        "Calls of one event loop in the lanes from which further ones are refused as OVERLOADED; "
+        "0 lets them wait."},
+    {"pool", "payload_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_initial_bytes), 0, GIB,
+        NULL, "64KiB", "BYTES", "Memory of an arena that is touched when it is made."},
+    {"pool", "payload_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_max_bytes), 64 * KIB,
+        4 * GIB - MIB, NULL, "64MiB", "BYTES", "Size of an arena: what large payloads lie in."},
+    {"pool", "max_payload_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(max_payload_bytes), 1, GIB,
+        NULL, "auto", "BYTES",
+        "Largest payload of one call, at most an eighth of payload_max_bytes; auto is that "
+        "eighth."},
+    {"pool", "hard_timeout_ms", NULL, KNIT_SETTING_NUMBER, AT(hard_timeout_ms), OFF, DAY_S * 1000,
+        NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},
+    {"pool", "bootstrap", NULL, KNIT_SETTING_TEXT, AT(bootstrap), 0, 0, NULL, NULL, "TEXT",
+        "Text handed to the modules' bootstrap hooks."},
+    {"pool", "worker_program", NULL, KNIT_SETTING_PATH, AT(worker_program), 0, 0, NULL, NULL,
+        "PATH", "The worker executable; left out, the one installed with this daemon."},
+
+    {"worker", "spin_us", NULL, KNIT_SETTING_NUMBER, AT(spin_us), 0, 1000000, NULL, "50", "US",
+        "How long an idle worker looks for work before it sleeps, at most; 0 sleeps at once."},
+    {"worker", "park_ms", NULL, KNIT_SETTING_NUMBER, AT(park_ms), OFF, 3600000, NULL, "0", "MS",
+        "Longest such sleep; 0 until it is woken, which is all that is needed."},
+    {"worker", "pause_ns", NULL, KNIT_SETTING_NUMBER, AT(pause_ns), 0, 1000000, NULL, "250", "NS",
+        "Pause between two looks while it looks; 0 does not pause."},
+    {"worker", "permission", NULL, KNIT_SETTING_CHOICE, AT(permission), 0, 0, permissions, "strict",
+        "NAME",
+        "What tasks may touch. strict: read modules, libraries and read_paths, nothing else. "
+        "custom: "
+        "that, and what the keys below open. unsafe: whatever the daemon's user may. Given, it is "
+        "enforced or the daemon does not start; left out, it is enforced as far as the kernel "
+        "can."},
+    {"worker", "read_paths", NULL, KNIT_SETTING_PATH_LIST, AT(read_paths), 0, 256, NULL, NULL,
+        "PATH...",
+        "Files and folders tasks may read; may be given several times. Who replaces a file by "
+        "renaming another gives the folder: the new file is not the one that was opened up."},
+    {"worker", "write_paths", NULL, KNIT_SETTING_PATH_LIST, AT(write_paths), 0, 256, NULL, NULL,
+        "PATH...",
+        "Files and folders tasks may read, write, make and remove, likewise; needs permission "
+        "custom."},
+    {"worker", "connect_ports", NULL, KNIT_SETTING_LIST, AT(connect_ports), 0, 64, NULL, NULL,
+        "PORT...",
+        "TCP ports tasks may connect to, or the word any; needs permission custom, and Linux 6.7 "
+        "unless it is any (with udp_sockets or unix_sockets on: unless both lists of ports are)."},
+    {"worker", "listen_ports", NULL, KNIT_SETTING_LIST, AT(listen_ports), 0, 64, NULL, NULL,
+        "PORT...",
+        "TCP ports tasks may listen on, likewise. Given, tasks may also listen on whatever port "
+        "the kernel picks for a socket that names none."},
+    {"worker", "udp_sockets", NULL, KNIT_SETTING_SWITCH, AT(udp_sockets), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may send and receive datagrams, name lookups among them; needs permission "
+        "custom."},
+    {"worker", "unix_sockets", NULL, KNIT_SETTING_SWITCH, AT(unix_sockets), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may connect to unix sockets, the daemon's own among them; needs permission "
+        "custom."},
+    {"worker", "exec_programs", NULL, KNIT_SETTING_SWITCH, AT(exec_programs), 0, 1, NULL, "off",
+        "on|off",
+        "Whether tasks may run programs, confined as they are: files in the system's folders and "
+        "in read_paths, and what they have made in memory; needs permission custom."},
+    {"worker", "memory_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(memory_max_bytes), OFF,
+        1024 * 1024 * GIB, NULL, "0", "BYTES",
+        "Private memory a worker may have (RLIMIT_DATA); 0 no limit."},
+    {"worker", "files_max", NULL, KNIT_SETTING_AUTO_NUMBER, AT(files_max), OFF, 1048576, NULL,
+        "auto", "COUNT",
+        "Descriptors a worker may have open (RLIMIT_NOFILE); auto is a quarter of the daemon's, "
+        "from 256 to 1024; 0 as many as the daemon. Tasks that may have nearly as many can send "
+        "each other so many that the daemon can attach no callers and start no workers."},
+    {"worker", "core_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(core_max_bytes), 0,
+        1024 * 1024 * GIB, NULL, "auto", "BYTES",
+        "Size of the core dump of a worker that crashes; auto is none, and with permission unsafe "
+        "the daemon's own limit."},
+    {"worker", "file_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(file_max_bytes), OFF,
+        1024 * 1024 * GIB, NULL, "0", "BYTES", "Size to which a file may be written; 0 no limit."},
+
+    {"log", "level", "log-level", KNIT_SETTING_CHOICE, AT(level), 0, 0, levels, "info", "LEVEL",
+        "Least important lines that are written: error, warning, info or debug."},
+    {"log", "debug", NULL, KNIT_SETTING_LIST, AT(debug), 0, 8, NULL, NULL, "NAMESPACE...",
+        "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
+        "adds to it."},
+};
+
+const size_t knit_setting_count = sizeof knit_setting_table / sizeof *knit_setting_table;
+_Static_assert(sizeof knit_setting_table / sizeof *knit_setting_table <=
+                   sizeof((struct knit_settings *)0)->source,
+    "every row needs a place for its source");

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settings from a file: `[section]`, `key = value`, comments with # or ;. */
+#pragma once
+
+#include "server/config/setting.h"
+
+/* Longest line of the file, its end not counted: what libinih holds whole. */
+#define KNIT_SETTINGS_LINE_MAX 197
+
+/* Reads a whole file into settings. The first mistake ends it.
+ *
+ * Returns 0, KNIT_SETTING_E_REFUSED with a sentence that begins with file:line, or -ENOMEM.
+ */
+int knit_settings_file_read(
+    struct knit_settings *settings, const char *path, struct knit_sentence *why);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pipe whose both ends do not block. */
+#include "server/daemon/mailbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int knit_mailbox_open(struct knit_mailbox *mailbox)
+{
+    int fds[2];
+
+    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+        return -errno;
+    *mailbox = (struct knit_mailbox){.read_fd = fds[0], .write_fd = fds[1]};
+    return 0;
+}
+
+void knit_mailbox_close(struct knit_mailbox *mailbox)
+{
+    struct knit_letter letter;
+
+    if (mailbox->read_fd < 0)
+        return;
+    while (knit_mailbox_receive(mailbox, &letter))
+        if (letter.fd >= 0)
+            (void)close(letter.fd);
+    (void)close(mailbox->read_fd);
+    (void)close(mailbox->write_fd);
+    *mailbox = (struct knit_mailbox){.read_fd = -1, .write_fd = -1};
+}
+
+bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_letter letter)
+{
+    ssize_t n;
+
+    do
+        n = write(mailbox->write_fd, &letter, sizeof letter);
+    while (n < 0 && errno == EINTR);
+    return n == (ssize_t)sizeof letter;
+}
+
+bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_letter *ret_letter)
+{
+    struct knit_letter letter;
+    ssize_t n;
+
+    do
+        n = read(mailbox->read_fd, &letter, sizeof letter);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof letter)
+        return false;
+    *ret_letter = letter;
+    return true;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knittingd: from the command line to the running service, and every refusal as one line.
+ *
+ * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "server/config/command_line.h"
+#include "server/config/setting.h"
+#include "server/config/settings_file.h"
+#include "server/daemon/service.h"
+
+enum {
+    EXIT_START = 1,
+    EXIT_SETTINGS = 2,
+};
+
+static const char usual_config[] = KNIT_SYSCONFDIR "/knittingd.conf";
+
+/* error is what the refusing function returned: one below 0 may come without a sentence. */
+static int refuse(int status, int error, struct knit_sentence *why)
+{
+    if (why->text[0] == '\0')
+        knit_sentence_say(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
+    (void)fprintf(stderr, "knittingd: %s\n", why->text);
+    return status;
+}
+
+/* Defaults, file, command line, and what follows from them. */
+static int read_settings(int argc, char **argv, const struct knit_command_line *line,
+    struct knit_settings *settings, struct knit_sentence *why)
+{
+    const char *file = line->config;
+    int r;
+
+    if (!file && access(usual_config, F_OK) == 0)
+        file = usual_config;
+    r = file ? knit_settings_file_read(settings, file, why) : 0;
+    if (r == 0)
+        r = knit_command_line_apply(argc, argv, settings, why);
+    if (r == 0)
+        r = knit_settings_resolve(settings, why);
+    return r;
+}
+
+static int run(int argc, char **argv, const struct knit_command_line *line)
+{
+    struct knit_settings settings;
+    struct knit_sentence why = {""};
+    int status = EXIT_SETTINGS;
+    int r = knit_settings_init(&settings, &why);
+
+    if (r != 0)
+        return refuse(EXIT_SETTINGS, r, &why);
+    r = read_settings(argc, argv, line, &settings, &why);
+    if (r == 0 && line->command == KNIT_COMMAND_CHECK_CONFIG) {
+        r = knit_service_check(&settings, &why);
+    } else if (r == 0) {
+        status = EXIT_START;
+        r = knit_service_run(&settings, line->ready_file, &why);
+    }
+    status = r != 0 ? refuse(status, r, &why) : 0;
+    knit_settings_fini(&settings);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct knit_command_line line;
+    struct knit_sentence why = {""};
+    int r = knit_command_line_parse(argc, argv, &line, &why);
+
+    if (r != 0)
+        return refuse(EXIT_SETTINGS, r, &why);
+    switch (line.command) {
+    case KNIT_COMMAND_HELP:
+        return knit_command_line_print_help() == 0 ? 0 : EXIT_START;
+    case KNIT_COMMAND_SAMPLE_CONFIG:
+        return knit_command_line_print_sample() == 0 ? 0 : EXIT_START;
+    case KNIT_COMMAND_VERSION:
+        return printf("knittingd %s\n", KNIT_VERSION) > 0 && fflush(stdout) == 0 ? 0 : EXIT_START;
+    case KNIT_COMMAND_RUN:
+    case KNIT_COMMAND_CHECK_CONFIG:
+        break;
+    }
+    return run(argc, argv, &line);
+}

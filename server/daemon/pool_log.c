@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Things that went wrong are always said; what goes on in the ordinary way only where [log] debug
+ * asks for it. */
+#include "server/daemon/pool_log.h"
+
+#include "fastpath/host/pool.h"
+#include "server/base/log.h"
+
+enum { CONDEMNED_A_SECOND = 10 };
+
+void knit_pool_log_output(
+    struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
+{
+    knit_log(log, KNIT_LOG_INFO, "task output", KNIT_LOG_NUMBER("lane", lane),
+        KNIT_LOG_NUMBER("pid", pid), KNIT_LOG_BYTES("line", line, len),
+        KNIT_LOG_TEXT("truncated", truncated ? "yes" : "no"));
+}
+
+static const char *task_name(struct knit_pool *pool, uint32_t task)
+{
+    const struct knit_registry_task *entry = pool && task != KNIT_POOL_TASK_NONE
+                                                 ? knit_registry_at(knit_pool_registry(pool), task)
+                                                 : NULL;
+
+    return entry ? entry->name : "none";
+}
+
+void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane)
+{
+    struct knit_pool_lane_stats stats;
+
+    knit_pool_lane_stats(pool, lane, &stats);
+    knit_log(log, KNIT_LOG_INFO, "lane", KNIT_LOG_NUMBER("lane", lane),
+        KNIT_LOG_NUMBER("calls", stats.calls), KNIT_LOG_NUMBER("stolen", stats.stolen),
+        KNIT_LOG_NUMBER("parks", stats.parks), KNIT_LOG_NUMBER("deaths", stats.deaths));
+}
+
+static void log_worker(struct knit_log *log, enum knit_log_level level, const char *message,
+    const struct knit_pool_event *event)
+{
+    knit_log(log, level, message, KNIT_LOG_NUMBER("lane", event->lane),
+        KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("reason", event->text));
+}
+
+static void log_death(
+    struct knit_log *log, struct knit_pool *pool, const struct knit_pool_event *event)
+{
+    knit_log(log, KNIT_LOG_WARNING, "worker died", KNIT_LOG_NUMBER("lane", event->lane),
+        KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("reason", event->text),
+        KNIT_LOG_NUMBER("lost_calls", event->lost),
+        KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+}
+
+void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
+    const struct knit_pool_event *event, uint32_t *condemned)
+{
+    switch (event->kind) {
+    case KNIT_POOL_WORKER_STARTED:
+        if (event->again || debug_bits & KNIT_DEBUG_LIFECYCLE)
+            log_worker(
+                log, KNIT_LOG_INFO, event->again ? "worker replaced" : "worker started", event);
+        break;
+    case KNIT_POOL_WORKER_DIED:
+        log_death(log, pool, event);
+        if (pool && debug_bits & KNIT_DEBUG_LANE)
+            knit_pool_log_lane(log, pool, event->lane);
+        break;
+    case KNIT_POOL_WORKER_REFUSED:
+        log_worker(log, KNIT_LOG_ERROR, "worker could not start", event);
+        break;
+    case KNIT_POOL_WORKER_STOPPED:
+        if (debug_bits & KNIT_DEBUG_LIFECYCLE)
+            log_worker(log, KNIT_LOG_INFO, "worker stopped", event);
+        break;
+    case KNIT_POOL_HARD_TIMEOUT:
+        knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
+            KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
+            KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+        break;
+    case KNIT_POOL_TASK_QUARANTINED:
+        knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",
+            KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+        break;
+    case KNIT_POOL_SESSION_CONDEMNED:
+        if ((*condemned)++ < CONDEMNED_A_SECOND)
+            knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
+                KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
+        break;
+    case KNIT_POOL_SESSION_DAMAGED:
+        knit_log(log, KNIT_LOG_ERROR, "shared memory of an event loop is damaged",
+            KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
+        break;
+    case KNIT_POOL_DEGRADED:
+        knit_log(log, event->again ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
+            event->again ? "degraded: workers die faster than they work" : "no longer degraded",
+            KNIT_LOG_NUMBER("lane", event->lane));
+        break;
+    case KNIT_POOL_UNCONFINED:
+        knit_log(log, KNIT_LOG_WARNING, "workers are not confined in full",
+            KNIT_LOG_TEXT("reason", event->text));
+        break;
+    case KNIT_POOL_OUTPUT_DROPPED:
+        knit_log(log, KNIT_LOG_WARNING, "task output was dropped",
+            KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
+            KNIT_LOG_NUMBER("lines", event->lost));
+        break;
+    case KNIT_POOL_STOPPED:
+        break;
+    }
+}
+
+void knit_pool_log_end_second(struct knit_log *log, uint32_t *condemned)
+{
+    if (*condemned > CONDEMNED_A_SECOND)
+        knit_log(log, KNIT_LOG_WARNING, "more sessions ended for their memory",
+            KNIT_LOG_NUMBER("lines_left_out", *condemned - CONDEMNED_A_SECOND));
+    *condemned = 0;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The running daemon: starts its parts in order, stops them in reverse.
+ *
+ *     start   access lists, listening sockets, pool (workers load modules), loops, accepting
+ *     stop    accepting; loops refuse new calls; pool drains; loops deliver and end; pool, sockets
+ *
+ * The listening sockets come before the workers, so that a second daemon is refused in a moment and
+ * connections made during a long start wait in the backlog instead of failing.
+ *
+ * The main thread accepts, supervises the workers and gets the signals; it never touches a
+ * connection's bytes.
+ */
+#pragma once
+
+#include "server/base/sentence.h"
+#include "server/config/setting.h"
+
+/* Looks at everything that can be wrong with settings and what they name, starts nothing.
+ * Returns 0; or not 0 with the sentence. */
+int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why);
+
+/* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
+ * ends what the first left running.
+ *
+ * ready_file  NULL = none
+ *
+ * Returns 0; or not 0 with the sentence that says why it did not start, or ended by itself. */
+int knit_service_run(
+    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);

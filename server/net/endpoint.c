@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parsing is strict: exactly one colon splits host and port, IPv6 stands in brackets, the port is
+ * digits alone. inet_pton() knows the rest.
+ */
+#include "server/net/endpoint.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool read_port(const char *text, uint16_t *ret_port)
+{
+    unsigned long port = 0;
+
+    if (*text == '\0' || strlen(text) > 5)
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        port = port * 10 + (unsigned long)(*text - '0');
+    }
+    *ret_port = (uint16_t)port;
+    return port <= UINT16_MAX;
+}
+
+int knit_endpoint_parse(
+    const char *text, struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
+{
+    struct knit_endpoint endpoint = {.address_len = 0};
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&endpoint.address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&endpoint.address;
+    const char *colon = strrchr(text, ':');
+    size_t host_len = colon ? (size_t)(colon - text) : 0;
+    char host[INET6_ADDRSTRLEN + 2];
+    uint16_t port = 0;
+
+    if (!colon || host_len == 0 || host_len >= sizeof host || !read_port(colon + 1, &port))
+        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
+            "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
+    memcpy(host, text, host_len);
+    host[host_len] = '\0';
+    if (host[0] == '[' && host[host_len - 1] == ']') {
+        host[host_len - 1] = '\0';
+        if (inet_pton(AF_INET6, host + 1, &v6->sin6_addr) == 1) {
+            v6->sin6_family = AF_INET6;
+            v6->sin6_port = htons(port);
+            endpoint.address_len = sizeof *v6;
+        }
+    } else if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(port);
+        endpoint.address_len = sizeof *v4;
+    }
+    if (endpoint.address_len == 0)
+        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
+            "server.listen: expected the number of an address, as in 127.0.0.1:5648 or "
+            "[::1]:5648, not '%s'",
+            text);
+    *ret_endpoint = endpoint;
+    return 0;
+}
+
+bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&endpoint->address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&endpoint->address;
+
+    if (endpoint->address.ss_family == AF_INET)
+        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        return v6->sin6_addr.s6_addr[12] == 127;
+    return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+    char host[INET6_ADDRSTRLEN] = "?";
+
+    if (address->ss_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+        (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "%s:%u", host, ntohs(v4->sin_port));
+    } else {
+        (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+        (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
+    }
+}
+
+int knit_endpoint_listen(
+    const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why)
+{
+    const struct sockaddr *address = (const struct sockaddr *)&endpoint->address;
+    char name[KNIT_ENDPOINT_TEXT_MAX];
+    int on = 1;
+    int fd;
+
+    name_of(&endpoint->address, name);
+    fd = socket(
+        endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0)
+        return knit_sentence_say(
+            why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s", name, strerror(errno));
+    /* Connections of a former daemon in TIME_WAIT must not keep the next one from starting. A port
+     * that another program listens on stays refused. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (endpoint->address.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, address, endpoint->address_len) < 0 || listen(fd, SOMAXCONN) < 0) {
+        const char *hint =
+            errno == EADDRINUSE
+                ? "; another program listens there, choose another address with --listen"
+                : "";
+        int r = knit_sentence_say(
+            why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s%s", name, strerror(errno), hint);
+
+        (void)close(fd);
+        return r;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof address;
+
+    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+        return -errno;
+    name_of(&address, ret_text);
+    return 0;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TCP addresses to listen on: "127.0.0.1:5648", "[::1]:0".
+ *
+ * Addresses are numbers, never names: what a daemon listens on must not depend on a resolver.
+ *
+ * One listening socket an address, without SO_REUSEPORT, so that a second daemon on the same port
+ * is refused by the kernel, with no moment in between at which both could get it. Its connections
+ * are dealt to the event loops one by one, which also spreads few long-lived connections evenly,
+ * as a hash over ports would not.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "server/base/sentence.h"
+
+#define KNIT_ENDPOINT_TEXT_MAX 64
+
+enum {
+    KNIT_ENDPOINT_E_REFUSED = 1, /* the sentence says why */
+};
+
+struct knit_endpoint {
+    struct sockaddr_storage address;
+    socklen_t address_len;
+};
+
+/* Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
+int knit_endpoint_parse(
+    const char *text, struct knit_endpoint *ret_endpoint, struct knit_sentence *why);
+
+/* Whether only this machine can reach it. */
+bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
+
+/* A non-blocking listening socket; connections wait in its backlog until somebody accepts.
+ * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
+int knit_endpoint_listen(
+    const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why);
+
+/* Where a bound socket really listens, as "host:port" with brackets round IPv6. 0 or -errno. */
+int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who begins to read a long message is charged with the longest there may be, at once: charged
+ * piece by piece, many would come to hold a part of what they need, and none could go on. So
+ * whoever waits for room holds next to none of it.
+ *
+ * The list of those charged is in the order of `heard_ns`, so looking for somebody silent ends at
+ * the first who is not. What cannot be refused (knit_input_keep()) stays within half of the room
+ * and one read, and the settings leave more than the longest message beside that.
+ */
+#include "server/net/input.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+
+enum {
+    OWN_MIN = 64 * 1024,
+    /* Who sends less than this in that time is silent. */
+    SILENT_NS = 1000 * 1000 * 1000,
+    HEARD_BYTES = 64 * 1024,
+    WOKEN_A_SWEEP = 64,
+};
+
+void knit_inputs_init(struct knit_inputs *inputs)
+{
+    inputs->charged_bytes = 0;
+    TAILQ_INIT(&inputs->large);
+    TAILQ_INIT(&inputs->hungry);
+}
+
+static void enter(struct knit_connection *connection)
+{
+    connection->input.heard_ns = connection->loop->now_ns;
+    connection->input.heard_bytes = 0;
+    TAILQ_INSERT_TAIL(&connection->loop->inputs.large, connection, in_large);
+    connection->lists |= KNIT_IN_LARGE;
+}
+
+static void leave(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_LARGE)
+        TAILQ_REMOVE(&connection->loop->inputs.large, connection, in_large);
+    connection->lists &= (uint16_t)~KNIT_IN_LARGE;
+}
+
+static void leave_hungry(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_HUNGRY)
+        TAILQ_REMOVE(&connection->loop->inputs.hungry, connection, in_hungry);
+    connection->lists &= (uint16_t)~KNIT_IN_HUNGRY;
+}
+
+/* There may be room again for some. */
+static void wake(struct knit_loop *loop, unsigned count)
+{
+    struct knit_connection *connection;
+
+    while (count-- > 0 && (connection = TAILQ_FIRST(&loop->inputs.hungry))) {
+        leave_hungry(connection);
+        knit_input_touch(connection, HEARD_BYTES);
+        knit_connection_unpause(connection, KNIT_PAUSE_ROOM);
+    }
+}
+
+static size_t charge_of(size_t capacity)
+{
+    return capacity > KNIT_INPUT_FREE_BYTES ? capacity : 0;
+}
+
+static void charge(struct knit_connection *connection, size_t bytes)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_input *input = &connection->input;
+    size_t before = input->charged_bytes;
+
+    input->charged_bytes = bytes;
+    loop->inputs.charged_bytes += bytes - before;
+    if (bytes > 0 && !(connection->lists & KNIT_IN_LARGE))
+        enter(connection);
+    else if (bytes == 0)
+        leave(connection);
+    if (bytes < before)
+        wake(loop, 1);
+}
+
+/* NULL when nobody has to go for the sake of this one. */
+static struct knit_connection *find_silent(const struct knit_connection *other)
+{
+    struct knit_loop *loop = other->loop;
+    struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &loop->inputs.large, in_large)
+    {
+        if (loop->now_ns - connection->input.heard_ns < SILENT_NS)
+            return NULL;
+        if (connection != other &&
+            !(connection->pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_ROOM)))
+            return connection;
+    }
+    return NULL;
+}
+
+static void close_silent(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    KNIT_COUNT(loop, inputs_dropped);
+    if (knit_loop_may_complain(loop))
+        knit_log(loop->all->log, KNIT_LOG_WARNING,
+            "connection closed: others need the room its input takes",
+            KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
+            KNIT_LOG_NUMBER("silent_ms", (loop->now_ns - connection->input.heard_ns) / 1000000),
+            KNIT_LOG_NUMBER("fd", connection->fd));
+    knit_connection_close(connection);
+}
+
+static int make_room(struct knit_connection *connection, size_t bytes)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_inputs *inputs = &loop->inputs;
+    size_t more = bytes - connection->input.charged_bytes;
+
+    while (inputs->charged_bytes + more > loop->all->settings->input_max_bytes) {
+        struct knit_connection *silent = find_silent(connection);
+
+        if (!silent) {
+            KNIT_COUNT(loop, waits_for_room);
+            TAILQ_INSERT_TAIL(&inputs->hungry, connection, in_hungry);
+            connection->lists |= KNIT_IN_HUNGRY;
+            knit_connection_pause(connection, KNIT_PAUSE_ROOM);
+            knit_loop_watch(loop);
+            return KNIT_INPUT_E_LATER;
+        }
+        close_silent(silent);
+    }
+    return 0;
+}
+
+void knit_inputs_sweep(struct knit_loop *loop)
+{
+    wake(loop, WOKEN_A_SWEEP);
+}
+
+size_t knit_input_room(const struct knit_connection *connection, size_t wanted)
+{
+    const struct knit_loop *loop = connection->loop;
+
+    if (loop->inputs.charged_bytes <= loop->all->settings->input_max_bytes / 2 ||
+        wanted <= KNIT_INPUT_COPIED_MAX)
+        return wanted;
+    return KNIT_INPUT_COPIED_MAX;
+}
+
+int knit_input_grow(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+    size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
+    size_t most = connection->loop->all->settings->message_max_bytes, reserved;
+    uint8_t *bytes;
+    int r;
+
+    if (input->len < input->capacity)
+        return 0;
+    /* Of a message that is longer nothing is kept. */
+    if (capacity > most && most > input->capacity)
+        capacity = most;
+    reserved = capacity > most ? capacity : most;
+    if (reserved > input->charged_bytes) {
+        r = make_room(connection, reserved);
+        if (r != 0)
+            return r;
+        charge(connection, reserved);
+    }
+    bytes = realloc(input->bytes, capacity);
+    if (!bytes)
+        return -ENOMEM;
+    input->bytes = bytes;
+    input->capacity = capacity;
+    return 0;
+}
+
+int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, size_t len)
+{
+    struct knit_input *input = &connection->input;
+
+    if (len > input->capacity) {
+        uint8_t *larger = realloc(input->bytes, len);
+
+        if (!larger)
+            return -ENOMEM;
+        input->bytes = larger;
+        input->capacity = len;
+        charge(connection, charge_of(len));
+    }
+    if (len > 0)
+        memcpy(input->bytes, bytes, len);
+    input->len = len;
+    if (len == 0)
+        knit_input_free(connection);
+    return 0;
+}
+
+void knit_input_drop_front(struct knit_connection *connection, size_t len)
+{
+    struct knit_input *input = &connection->input;
+
+    input->len -= len;
+    if (input->len == 0) {
+        knit_input_free(connection);
+        return;
+    }
+    if (len > 0)
+        memmove(input->bytes, input->bytes + len, input->len);
+    /* It will not grow before the message at its front is gone. */
+    if (connection->has_message)
+        charge(connection, charge_of(input->capacity));
+}
+
+void knit_input_touch(struct knit_connection *connection, size_t len)
+{
+    connection->input.heard_bytes += len;
+    if (!(connection->lists & KNIT_IN_LARGE) || connection->input.heard_bytes < HEARD_BYTES)
+        return;
+    leave(connection);
+    enter(connection);
+}
+
+void knit_input_let_go(struct knit_connection *connection)
+{
+    leave_hungry(connection);
+    charge(connection, 0);
+}
+
+void knit_input_free(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+
+    free(input->bytes);
+    input->bytes = NULL;
+    input->len = input->capacity = 0;
+    charge(connection, 0);
+}

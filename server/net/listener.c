@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each turn accepts a bounded number, so that a flood of connections cannot keep the thread from
+ * its other work. */
+#include "server/net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { ACCEPTS_A_TURN = 64 };
+static const struct timeval pause_time = {0, 50 * 1000};
+
+static int open_spare(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void turn_away(struct knit_listener *listener, int error)
+{
+    if (listener->spare_fd >= 0) {
+        int fd;
+
+        (void)close(listener->spare_fd);
+        fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0)
+            (void)close(fd);
+    }
+    listener->spare_fd = open_spare();
+    /* Without a pause it asks again at once, which is better than never. */
+    if (event_add(listener->pause_event, &pause_time) == 0)
+        (void)event_del(listener->accept_event);
+    listener->on_exhausted(listener->arg, error);
+}
+
+static void prepare_tcp(int fd)
+{
+    int on = 1;
+
+    /* Replies of one turn go out in one write; waiting for more would only delay them. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_listener *listener = arg;
+
+    (void)events;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (accepted >= 0) {
+            if (!listener->is_unix)
+                prepare_tcp(accepted);
+            listener->on_accept(listener->arg, accepted, listener->is_unix);
+            continue;
+        }
+        if (errno == EAGAIN)
+            return;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            turn_away(listener, errno);
+            return;
+        }
+        /* Everything else concerns the one connection, which was gone before it was accepted. */
+    }
+}
+
+static void on_pause_over(evutil_socket_t fd, short events, void *arg)
+{
+    struct knit_listener *listener = arg;
+
+    (void)fd, (void)events;
+    if (event_add(listener->accept_event, NULL) < 0)
+        (void)event_add(listener->pause_event, &pause_time);
+}
+
+int knit_listener_start(struct knit_listener *listener, struct event_base *base)
+{
+    listener->accept_event =
+        event_new(base, listener->fd, EV_READ | EV_PERSIST, on_readable, listener);
+    listener->pause_event = evtimer_new(base, on_pause_over, listener);
+    listener->spare_fd = open_spare();
+    if (!listener->accept_event || !listener->pause_event ||
+        event_add(listener->accept_event, NULL) < 0) {
+        knit_listener_stop(listener);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void knit_listener_stop(struct knit_listener *listener)
+{
+    if (listener->accept_event)
+        event_free(listener->accept_event);
+    if (listener->pause_event)
+        event_free(listener->pause_event);
+    if (listener->spare_fd > 0)
+        (void)close(listener->spare_fd);
+    listener->accept_event = listener->pause_event = NULL;
+    listener->spare_fd = -1;
+}

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encoded in the loop's scratch buffer, gathered in the connection's evbuffer, written with one
+ * writev() a turn. A connection whose socket takes no more waits for it to become writable and is
+ * watched for progress meanwhile.
+ */
+#include "server/net/output.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/host/pool.h"
+#include "proto/message.h"
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+#include "server/rpc/attach.h"
+
+enum {
+    REFERRED_MIN = 16 * 1024,      /* smaller payloads are cheaper copied */
+    PINNED_SHARE = 8,              /* an eighth of an arena for one connection, then it copies */
+    PINNED_SHARE_ALL = 2,          /* half of an arena for all of them */
+    COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
+    MOVED_MIN = 64 * 1024,         /* fewer are a trickle */
+    CROWDED_STALL_NS = 1000000000, /* for a reader to take that much when others need room */
+    COPIED_SHARE_ALL = 2,          /* half of output_total_max_bytes, then readers make room */
+    CROWDED_MAX = 64 * 1024,       /* and this waits at most for who wants more */
+};
+
+size_t knit_output_waiting(const struct knit_connection *connection)
+{
+    return connection->output ? evbuffer_get_length(connection->output) : 0;
+}
+
+/* ---- what is copied ------------------------------------------------------------------------ */
+
+static void charge_copied(struct knit_connection *connection, size_t bytes)
+{
+    connection->loop->copied_bytes += bytes - connection->copied_bytes;
+    connection->copied_bytes = bytes;
+}
+
+/* A block that has left in part is pinned as a whole. */
+static size_t copied(const struct knit_connection *connection)
+{
+    size_t waiting = knit_output_waiting(connection);
+
+    return waiting > connection->pinned_bytes ? waiting - connection->pinned_bytes : 0;
+}
+
+/* Charged is what waits longer than a turn, so a turn may exceed it by what it delivers. */
+static bool is_room_for_copy(const struct knit_loop *loop, size_t len)
+{
+    size_t max = loop->all->settings->output_total_max_bytes;
+
+    return loop->copied_bytes < max && len <= max - loop->copied_bytes;
+}
+
+static bool is_crowded(const struct knit_loop *loop)
+{
+    return loop->copied_bytes > loop->all->settings->output_total_max_bytes / COPIED_SHARE_ALL;
+}
+
+size_t knit_output_limit(const struct knit_connection *connection)
+{
+    size_t max = connection->loop->all->settings->output_max_bytes;
+
+    return is_crowded(connection->loop) && max > CROWDED_MAX ? CROWDED_MAX : max;
+}
+
+void knit_output_let_go(struct knit_connection *connection)
+{
+    charge_copied(connection, 0);
+}
+
+/* ---- gathering ----------------------------------------------------------------------------- */
+
+/* The connection is due for a flush at the end of the turn. */
+static void mark_dirty(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    if (connection->lists & KNIT_IN_DIRTY || connection->is_dead)
+        return;
+    TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
+    connection->lists |= KNIT_IN_DIRTY;
+}
+
+static int make_output(struct knit_connection *connection)
+{
+    if (!connection->output)
+        connection->output = evbuffer_new();
+    return connection->output ? 0 : -ENOMEM;
+}
+
+static void append(struct knit_connection *connection, const void *bytes, size_t len)
+{
+    if (connection->is_dead)
+        return;
+    if (make_output(connection) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    mark_dirty(connection);
+}
+
+void knit_output_message(struct knit_connection *connection, struct knit_span message)
+{
+    append(connection, message.bytes, message.len);
+}
+
+/* Sends what the scratch buffer holds; an encoder that ran out of memory ends the connection. */
+static void append_scratch(struct knit_connection *connection)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+
+    if (scratch->error != 0)
+        knit_connection_close(connection);
+    else
+        append(connection, scratch->bytes, scratch->len);
+    knit_buffer_reset(scratch);
+    knit_buffer_trim(scratch, 64 * 1024);
+}
+
+void knit_output_result(struct knit_connection *connection, uint32_t msgid, struct knit_span result)
+{
+    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
+    struct knit_buffer buffer;
+
+    knit_buffer_init_fixed(&buffer, head, sizeof head);
+    (void)knit_message_put_response_head(&buffer, msgid);
+    append(connection, head, buffer.len);
+    append(connection, result.bytes, result.len);
+}
+
+void knit_output_failure(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_failure *failure)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+
+    knit_buffer_reset(scratch);
+    (void)knit_message_put_error(scratch, msgid, failure, knit_connection_form(connection));
+    append_scratch(connection);
+}
+
+/* ---- outcomes ------------------------------------------------------------------------------ */
+
+/* A block of the reply arena while an evbuffer refers to it. */
+struct pin {
+    struct knit_connection *connection;
+    uint32_t slot;
+};
+
+static void on_written(const void *bytes, size_t len, void *arg)
+{
+    struct pin *pin = arg;
+    struct knit_router *router = &pin->connection->loop->router;
+
+    (void)bytes;
+    pin->connection->pinned_bytes -= len;
+    router->pinned_bytes -= len;
+    router->pinned--;
+    knit_router_release(router, pin->slot);
+    knit_router_give_back(pin->connection);
+    free(pin);
+}
+
+/* False: it was not possible, copy. */
+static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
+{
+    size_t arena = connection->loop->all->settings->payload_max_bytes;
+    struct knit_router *router = &connection->loop->router;
+    bool may_copy = is_room_for_copy(connection->loop, outcome->len);
+    struct pin *pin;
+
+    if (connection->is_dead || (outcome->len < REFERRED_MIN && may_copy))
+        return false;
+    if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
+            router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
+        copied(connection) < COPIED_MAX && may_copy)
+        return false;
+    pin = malloc(sizeof *pin);
+    if (!pin)
+        return false;
+    *pin = (struct pin){connection, outcome->slot};
+    if (evbuffer_add_reference(
+            connection->output, outcome->payload, outcome->len, on_written, pin) != 0) {
+        free(pin);
+        return false;
+    }
+    connection->pinned_bytes += outcome->len;
+    router->pinned_bytes += outcome->len;
+    router->pinned++;
+    connection->further_slots++;
+    mark_dirty(connection);
+    return true;
+}
+
+/* The payload of an error may lie where its writer can still change it, and converting reads it
+ * more than once; so it is converted from a copy. */
+static void convert_error(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    struct knit_buffer *scratch = &connection->loop->scratch;
+    void *copy = NULL;
+    const void *bytes = outcome->payload;
+
+    if (outcome->held) {
+        copy = malloc(outcome->len + 1);
+        if (!copy) {
+            knit_connection_close(connection);
+            return;
+        }
+        bytes = memcpy(copy, outcome->payload, outcome->len);
+    }
+    knit_buffer_reset(scratch);
+    (void)knit_message_put_error_raw(
+        scratch, msgid, knit_span(bytes, outcome->len), knit_connection_form(connection));
+    append_scratch(connection);
+    free(copy);
+}
+
+void knit_output_outcome(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    struct knit_loop *loop = connection->loop;
+    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
+    struct knit_buffer buffer;
+
+    if (outcome->status != KNIT_STATUS_RESULT) {
+        convert_error(connection, msgid, outcome);
+    } else {
+        knit_buffer_init_fixed(&buffer, head, sizeof head);
+        (void)knit_message_put_response_head(&buffer, msgid);
+        append(connection, head, buffer.len);
+        if (outcome->held && refer(connection, outcome))
+            return;
+        append(connection, outcome->payload, outcome->len);
+    }
+    if (outcome->held)
+        knit_router_release(&loop->router, outcome->slot);
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static void unwatch(struct knit_connection *connection)
+{
+    if (!(connection->lists & KNIT_IN_WATCHED))
+        return;
+    TAILQ_REMOVE(&connection->loop->watched, connection, in_watched);
+    connection->lists &= (uint16_t)~KNIT_IN_WATCHED;
+}
+
+static void on_empty(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_WATCHED)
+        (void)event_del(&connection->output_event);
+    if (connection->pauses & KNIT_PAUSE_CLOSING) {
+        knit_connection_linger(connection);
+        return;
+    }
+    unwatch(connection);
+    knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
+    if (connection->attach)
+        knit_attach_send(connection);
+}
+
+static void on_full(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+    size_t max = knit_output_limit(connection);
+    size_t waiting = knit_output_waiting(connection);
+
+    if (event_add(&connection->output_event, NULL) < 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    if (!(connection->lists & KNIT_IN_WATCHED)) {
+        TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
+        connection->lists |= KNIT_IN_WATCHED;
+        connection->progress_ns = loop->now_ns;
+        connection->moved_ns = loop->now_ns;
+        connection->moved_bytes = 0;
+        knit_loop_watch(loop);
+    }
+    if (waiting > max && !(connection->pauses & KNIT_PAUSE_OUTPUT)) {
+        KNIT_COUNT(loop, waits_for_reader);
+        knit_connection_pause(connection, KNIT_PAUSE_OUTPUT);
+    } else if (waiting <= max / 2) {
+        knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
+    }
+}
+
+/* Such a connection keeps others' results out of the arena. Reading a byte now and then is no
+ * progress then: it has output_stall_s to come back to its share. */
+static bool pins_too_much(const struct knit_connection *connection)
+{
+    return connection->pinned_bytes >
+           connection->loop->all->settings->payload_max_bytes / PINNED_SHARE;
+}
+
+static void note_moved(struct knit_connection *connection, uint32_t bytes)
+{
+    connection->moved_bytes += bytes;
+    if (connection->moved_bytes < MOVED_MIN)
+        return;
+    connection->moved_bytes = 0;
+    connection->moved_ns = connection->loop->now_ns;
+}
+
+void knit_output_flush(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+    int n = 0;
+
+    if (connection->is_dead)
+        return;
+    if (knit_output_waiting(connection) > 0) {
+        n = evbuffer_write(connection->output, connection->fd);
+        charge_copied(connection, copied(connection));
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            knit_connection_close(connection);
+            return;
+        }
+    }
+    if (n > 0) {
+        knit_counter_add(&loop->counters.bytes_out, (uint64_t)n);
+        connection->activity_ns = loop->now_ns;
+        note_moved(connection, (uint32_t)n);
+        if (!pins_too_much(connection))
+            connection->progress_ns = loop->now_ns;
+    }
+    if (knit_output_waiting(connection) == 0)
+        on_empty(connection);
+    else
+        on_full(connection);
+}
+
+/* ---- making room --------------------------------------------------------------------------- */
+
+void knit_output_drop_reader(struct knit_connection *connection)
+{
+    struct knit_loop *loop = connection->loop;
+
+    KNIT_COUNT(loop, readers_dropped);
+    if (knit_loop_may_complain(loop))
+        knit_log(loop->all->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
+            KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
+            KNIT_LOG_NUMBER("fd", connection->fd));
+    knit_connection_close(connection);
+}
+
+/* Whether a worker keeps a result back until there is room for it; that can be so with little
+ * pinned, where what is pinned lies badly. */
+static bool is_starved(const struct knit_router *router)
+{
+    const struct knit_pool_session *session = router->session;
+
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        /* relaxed: a hint, looked at again a second later. */
+        if (atomic_load_explicit(&session->reply.lane[i].starved, memory_order_relaxed) != 0)
+            return true;
+    }
+    return false;
+}
+
+typedef size_t held_bytes(const struct knit_connection *connection);
+
+static size_t pinned_by(const struct knit_connection *connection)
+{
+    return connection->pinned_bytes;
+}
+
+static size_t copied_for(const struct knit_connection *connection)
+{
+    return connection->copied_bytes;
+}
+
+/* Of those that hold such bytes and do not read, the one that holds most, or NULL. */
+static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *held)
+{
+    struct knit_connection *connection, *worst = NULL;
+
+    TAILQ_FOREACH(connection, &loop->watched, in_watched)
+    if (held(connection) > (worst ? held(worst) : 0) &&
+        loop->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
+        worst = connection;
+    return worst;
+}
+
+static void make_room_in_arena(struct knit_loop *loop)
+{
+    size_t arena = loop->all->settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
+    size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
+    struct knit_connection *worst;
+
+    if (pinned <= most && pinned > 0 && is_starved(&loop->router))
+        most = pinned > part ? pinned - part : 0;
+    /* Its blocks come back at the end of the turn, so they are counted here. */
+    while (pinned > most && (worst = find_worst(loop, pinned_by))) {
+        pinned -= worst->pinned_bytes;
+        knit_output_drop_reader(worst);
+    }
+}
+
+void knit_output_make_room(struct knit_loop *loop)
+{
+    struct knit_connection *worst;
+
+    make_room_in_arena(loop);
+    while (is_crowded(loop) && (worst = find_worst(loop, copied_for)))
+        knit_output_drop_reader(worst);
+}

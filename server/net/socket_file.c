@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lock file is removed at the end, while its lock is still held. A daemon that opened it just
+ * before and gets the lock just after holds the lock of a file without a name; therefore whoever
+ * got the lock looks whether the name still leads to it, and begins again if not.
+ */
+#include "server/net/socket_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define REFUSED KNIT_SOCKET_FILE_E_REFUSED
+
+int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
+{
+    const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+    mode_t mode = geteuid() == 0 ? 0755 : 0700;
+    char *path;
+
+    if (!base || base[0] != '/')
+        return knit_sentence_say(why, REFUSED,
+            "there is no usual place for the unix socket because $XDG_RUNTIME_DIR is not set; "
+            "name one with --socket PATH, or none with --socket none");
+    if (asprintf(&path, "%s/knitting", base) < 0)
+        return -ENOMEM;
+    if (mkdir(path, mode) < 0 && errno != EEXIST) {
+        int r = knit_sentence_say(why, REFUSED,
+            "cannot create %s for the unix socket: %s; name another place with --socket PATH, or "
+            "none with --socket none",
+            path, strerror(errno));
+
+        free(path);
+        return r;
+    }
+    free(path);
+    if (asprintf(&path, "%s/knitting/knitting.sock", base) < 0)
+        return -ENOMEM;
+    *ret_path = path;
+    return 0;
+}
+
+/* Whether the lock's name still leads to the file that is locked. */
+static bool is_named(int fd, const char *path)
+{
+    struct stat own, named;
+
+    return fstat(fd, &own) == 0 && stat(path, &named) == 0 && own.st_ino == named.st_ino &&
+           own.st_dev == named.st_dev;
+}
+
+static int take_lock(struct knit_socket_file *file, struct knit_sentence *why)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        int fd = open(file->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0)
+            return knit_sentence_say(why, REFUSED,
+                "cannot open %s: %s; choose another place with "
+                "--socket",
+                file->lock_path, strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            int r = errno == EWOULDBLOCK ? knit_sentence_say(why, REFUSED,
+                                               "%s is served by another knittingd", file->path)
+                                         : knit_sentence_say(why, REFUSED, "cannot lock %s: %s",
+                                               file->lock_path, strerror(errno));
+
+            (void)close(fd);
+            return r;
+        }
+        if (is_named(fd, file->lock_path)) {
+            file->lock_fd = fd;
+            return 0;
+        }
+        (void)close(fd);
+    }
+    return knit_sentence_say(
+        why, REFUSED, "cannot lock %s: it is replaced all the time", file->lock_path);
+}
+
+static int fill_address(
+    const char *path, struct sockaddr_un *ret_address, struct knit_sentence *why)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    size_t len = strlen(path);
+
+    if (len >= sizeof address.sun_path)
+        return knit_sentence_say(why, REFUSED,
+            "the path of a unix socket has at most %zu bytes, %s has %zu",
+            sizeof address.sun_path - 1, path, len);
+    memcpy(address.sun_path, path, len + 1);
+    *ret_address = address;
+    return 0;
+}
+
+/* Makes room for our socket file; the lock is ours. */
+static int remove_stale(const struct knit_socket_file *file, const struct sockaddr_un *address,
+    struct knit_sentence *why)
+{
+    struct stat status;
+    int fd, r;
+
+    if (lstat(file->path, &status) < 0)
+        return errno == ENOENT ? 0
+                               : knit_sentence_say(why, REFUSED, "cannot look at %s: %s",
+                                     file->path, strerror(errno));
+    if (!S_ISSOCK(status.st_mode))
+        return knit_sentence_say(
+            why, REFUSED, "%s is there already and is not a socket", file->path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
+    r = connect(fd, (const struct sockaddr *)address, sizeof *address);
+    if (r < 0)
+        r = errno;
+    (void)close(fd);
+    /* EAGAIN: somebody's backlog is full. Only a refused connection proves that nobody is there. */
+    if (r != ECONNREFUSED && r != ENOENT)
+        return knit_sentence_say(why, REFUSED, "%s is served by another program", file->path);
+    if (unlink(file->path) < 0 && errno != ENOENT)
+        return knit_sentence_say(
+            why, REFUSED, "cannot remove the stale %s: %s", file->path, strerror(errno));
+    return 0;
+}
+
+static int find_group(const char *group, gid_t *ret_gid, struct knit_sentence *why)
+{
+    const struct group *entry = getgrnam(group);
+
+    if (!entry)
+        return knit_sentence_say(
+            why, REFUSED, "server.socket_group: there is no group '%s'", group);
+    *ret_gid = entry->gr_gid;
+    return 0;
+}
+
+int knit_socket_file_check_group(const char *group, struct knit_sentence *why)
+{
+    gid_t gid = 0;
+
+    return find_group(group, &gid, why);
+}
+
+static int set_rights(const char *path, uint32_t mode, const char *group, struct knit_sentence *why)
+{
+    gid_t gid = 0;
+
+    if (group) {
+        int r = find_group(group, &gid, why);
+
+        if (r != 0)
+            return r;
+        if (chown(path, (uid_t)-1, gid) < 0)
+            return knit_sentence_say(
+                why, REFUSED, "cannot give %s to the group %s: %s", path, group, strerror(errno));
+    }
+    if (chmod(path, (mode_t)mode) < 0)
+        return knit_sentence_say(
+            why, REFUSED, "cannot set the mode of %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_un *address,
+    uint32_t mode, const char *group, struct knit_sentence *why)
+{
+    mode_t before;
+    int fd, r;
+
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
+    before = umask(0777);
+    r = bind(fd, (const struct sockaddr *)address, sizeof *address);
+    (void)umask(before);
+    if (r < 0) {
+        r = knit_sentence_say(
+            why, REFUSED, "cannot create the socket %s: %s", file->path, strerror(errno));
+        (void)close(fd);
+        return r;
+    }
+    file->fd = fd;
+    r = set_rights(file->path, mode, group, why);
+    if (r == 0 && listen(fd, SOMAXCONN) < 0)
+        r = knit_sentence_say(why, REFUSED, "cannot listen on %s: %s", file->path, strerror(errno));
+    return r;
+}
+
+/* Where a relative path stands now, so that the daemon may be told of elsewhere. */
+static char *new_absolute(const char *path)
+{
+    char *folder, *absolute;
+
+    if (path[0] == '/')
+        return strdup(path);
+    folder = getcwd(NULL, 0);
+    if (!folder)
+        return NULL;
+    if (asprintf(&absolute, "%s/%s", folder, path) < 0)
+        absolute = NULL;
+    free(folder);
+    return absolute;
+}
+
+int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint32_t mode,
+    const char *group, struct knit_sentence *why)
+{
+    struct sockaddr_un address;
+    int r;
+
+    *file = (struct knit_socket_file){.lock_fd = -1, .fd = -1};
+    file->path = new_absolute(path);
+    if (!file->path || asprintf(&file->lock_path, "%s.lock", file->path) < 0) {
+        file->lock_path = NULL;
+        knit_socket_file_close(file);
+        return -ENOMEM;
+    }
+    r = fill_address(file->path, &address, why);
+    if (r == 0)
+        r = take_lock(file, why);
+    if (r == 0)
+        r = remove_stale(file, &address, why);
+    if (r == 0)
+        r = bind_and_listen(file, &address, mode, group, why);
+    if (r != 0)
+        knit_socket_file_close(file);
+    return r;
+}
+
+void knit_socket_file_close(struct knit_socket_file *file)
+{
+    if (file->path && file->fd >= 0) {
+        (void)unlink(file->path);
+        (void)close(file->fd);
+    }
+    if (file->path && file->lock_fd >= 0) {
+        (void)unlink(file->lock_path);
+        (void)close(file->lock_fd);
+    }
+    free(file->path);
+    free(file->lock_path);
+    *file = (struct knit_socket_file){.lock_fd = -1, .fd = -1};
+}

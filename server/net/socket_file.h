@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The unix socket: its place, its lock, its rights.
+ *
+ * Beside PATH lies PATH.lock, held with flock() while the daemon lives. Who holds the lock may
+ * replace the socket file, which nobody can be serving any more; who does not get it is the second
+ * daemon and refused. A socket that somebody serves without our lock is refused as well, and
+ * anything that is not a socket is never removed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/base/sentence.h"
+
+enum {
+    KNIT_SOCKET_FILE_E_REFUSED = 1, /* the sentence says why */
+};
+
+struct knit_socket_file {
+    char *path; /* absolute; NULL = closed */
+    char *lock_path;
+    int lock_fd;
+    int fd; /* non-blocking, listening */
+};
+
+/* What PATH is when nobody said: /run/knitting/knitting.sock for root, else
+ * $XDG_RUNTIME_DIR/knitting/knitting.sock. Creates that last folder and nothing else.
+ * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
+int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
+
+/* group may be NULL. The file has its rights before anybody can connect.
+ * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */
+int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint32_t mode,
+    const char *group, struct knit_sentence *why);
+
+/* Whether there is such a group. Returns 0 or KNIT_SOCKET_FILE_E_REFUSED. */
+int knit_socket_file_check_group(const char *group, struct knit_sentence *why);
+
+/* Removes both files. Accepts a zeroed or closed one. */
+void knit_socket_file_close(struct knit_socket_file *file);

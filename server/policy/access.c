@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names are looked up once, at start: a name service that hangs later cannot stop an event loop.
+ * Supplementary groups are the kernel's record of when the peer connected (SO_PEERGROUPS). */
+#include "server/policy/access.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static bool read_id(const char *text, unsigned *ret_id)
+{
+    unsigned long value;
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    errno = 0;
+    value = strtoul(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value >= UINT32_MAX)
+        return false;
+    *ret_id = (unsigned)value;
+    return true;
+}
+
+static int find_user(const char *name, uid_t *ret_uid, struct knit_sentence *why)
+{
+    const struct passwd *entry;
+
+    if (read_id(name, ret_uid))
+        return 0;
+    entry = getpwnam(name);
+    if (!entry)
+        return knit_sentence_say(
+            why, KNIT_ACCESS_E_REFUSED, "server.attach_users: there is no user '%s'", name);
+    *ret_uid = entry->pw_uid;
+    return 0;
+}
+
+static int find_group(const char *name, gid_t *ret_gid, struct knit_sentence *why)
+{
+    const struct group *entry;
+
+    if (read_id(name, ret_gid))
+        return 0;
+    entry = getgrnam(name);
+    if (!entry)
+        return knit_sentence_say(
+            why, KNIT_ACCESS_E_REFUSED, "server.attach_groups: there is no group '%s'", name);
+    *ret_gid = entry->gr_gid;
+    return 0;
+}
+
+/* Whether the namespace maps the whole range onto itself, as the first one does. */
+static bool maps_all(const char *path)
+{
+    unsigned inside = 1, outside = 1, count = 0;
+    FILE *file = fopen(path, "re");
+
+    if (!file)
+        return false;
+    if (fscanf(file, "%u %u %u", &inside, &outside, &count) != 3)
+        count = 0;
+    (void)fclose(file);
+    return inside == 0 && outside == 0 && count == UINT32_MAX;
+}
+
+int knit_access_init(
+    struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why)
+{
+    const struct knit_list *users = &settings->attach_users, *groups = &settings->attach_groups;
+    int r = 0;
+
+    *access = (struct knit_access){.own_uid = geteuid()};
+    access->maps_all = maps_all("/proc/self/uid_map") && maps_all("/proc/self/gid_map");
+    access->uids = calloc(users->count + 1, sizeof *access->uids);
+    access->gids = calloc(groups->count + 1, sizeof *access->gids);
+    if (!access->uids || !access->gids)
+        r = -ENOMEM;
+    for (size_t i = 0; r == 0 && i < users->count; i++) {
+        r = find_user(users->items[i], &access->uids[i], why);
+        access->uid_count = i + 1;
+    }
+    for (size_t i = 0; r == 0 && i < groups->count; i++) {
+        r = find_group(groups->items[i], &access->gids[i], why);
+        access->gid_count = i + 1;
+    }
+    if (r != 0)
+        knit_access_fini(access);
+    return r;
+}
+
+void knit_access_fini(struct knit_access *access)
+{
+    free(access->uids);
+    free(access->gids);
+    *access = (struct knit_access){0};
+}
+
+int knit_access_peer(int fd, struct knit_access_peer *ret_peer)
+{
+    struct ucred credentials;
+    socklen_t len = sizeof credentials;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return -errno;
+    *ret_peer = (struct knit_access_peer){credentials.uid, credentials.gid, credentials.pid};
+    return 0;
+}
+
+static bool is_stranger(const struct knit_access *access, unsigned id)
+{
+    return id == KNIT_ACCESS_STRANGER && !access->maps_all;
+}
+
+static bool is_listed_group(const struct knit_access *access, gid_t gid)
+{
+    for (size_t i = 0; i < access->gid_count && !is_stranger(access, gid); i++)
+        if (access->gids[i] == gid)
+            return true;
+    return false;
+}
+
+static bool has_listed_group(const struct knit_access *access, int fd)
+{
+    gid_t *gids;
+    socklen_t len = 0;
+    bool found = false;
+
+    /* The first call only tells the size. */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
+        return false;
+    gids = malloc(len);
+    if (gids && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) == 0)
+        for (size_t i = 0; !found && i < len / sizeof *gids; i++)
+            found = is_listed_group(access, gids[i]);
+    free(gids);
+    return found;
+}
+
+bool knit_access_may_attach(
+    const struct knit_access *access, int fd, const struct knit_access_peer *peer)
+{
+    bool is_known = !is_stranger(access, peer->uid);
+
+    if (peer->uid == 0 || (is_known && peer->uid == access->own_uid))
+        return true;
+    for (size_t i = 0; i < access->uid_count && is_known; i++)
+        if (access->uids[i] == peer->uid)
+            return true;
+    return access->gid_count > 0 &&
+           (is_listed_group(access, peer->gid) || has_listed_group(access, fd));
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The response is encoded whole when the request comes, and kept with the descriptors until the
+ * output is empty. What the caller learns about its session's shape:
+ *
+ *     {layout, id, lanes, slots, cells, request_arena, reply_arena, payload_max, steal}
+ *
+ * and, in this order: board (read-only), request segment, reply segment (read-only), bell.
+ */
+#include "server/rpc/attach.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "fastpath/host/pool.h"
+#include "proto/walk.h"
+#include "proto/writer.h"
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
+
+struct knit_attach {
+    uint32_t msgid;
+    struct knit_pool_grant grant;
+    struct knit_buffer response;
+};
+
+struct wish {
+    uint64_t version;
+    uint64_t slots; /* 0 = as many as there are */
+    uint64_t arena; /* likewise */
+};
+
+static void refuse(
+    struct knit_connection *connection, uint32_t msgid, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    knit_output_failure(connection, msgid, &failure);
+}
+
+/* NULL, or what is wrong with the params. */
+static const char *read_wish(struct knit_span params, struct wish *ret_wish)
+{
+    struct wish wish = {0, 0, 0};
+    const struct {
+        const char *key;
+        uint64_t *to;
+    } fields[] = {{"version", &wish.version}, {"slots", &wish.slots}, {"arena", &wish.arena}};
+    struct knit_walk walk;
+    struct knit_item map, item;
+
+    if (knit_walk_array(&walk, params) != 0 || knit_walk_next(&walk, &map) != 0 ||
+        map.head.type != KNIT_HEAD_MAP)
+        return "$/attach: expected [{version, slots, arena}]";
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (knit_walk_find(map.raw, fields[i].key, &item) == 0 &&
+            !knit_item_uint(&item, fields[i].to))
+            return "$/attach: version, slots and arena are numbers";
+    if (wish.version != KNIT_LAYOUT_VERSION)
+        return "$/attach: the caller's library has another layout of shared memory than this "
+               "daemon; install the same version of both";
+    *ret_wish = wish;
+    return NULL;
+}
+
+static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
+{
+    knit_writer_text(writer, key);
+    knit_writer_uint(writer, value);
+}
+
+static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_pool_grant *grant)
+{
+    struct knit_writer writer;
+
+    (void)knit_message_put_response_head(response, msgid);
+    knit_writer_init(&writer, response);
+    knit_writer_map(&writer, 9);
+    put_uint(&writer, "layout", grant->geometry.version);
+    put_uint(&writer, "id", grant->id);
+    put_uint(&writer, "lanes", grant->geometry.lanes);
+    put_uint(&writer, "slots", grant->geometry.slots);
+    put_uint(&writer, "cells", grant->geometry.cells);
+    put_uint(&writer, "request_arena", grant->geometry.request_arena_bytes);
+    put_uint(&writer, "reply_arena", grant->geometry.reply_arena_bytes);
+    put_uint(&writer, "payload_max", grant->max_payload_bytes);
+    knit_writer_text(&writer, "steal");
+    knit_writer_bool(&writer, grant->steal);
+    return knit_writer_end(&writer);
+}
+
+static void free_attach(struct knit_connection *connection)
+{
+    knit_pool_grant_close(&connection->attach->grant);
+    knit_buffer_fini(&connection->attach->response);
+    free(connection->attach);
+    connection->attach = NULL;
+}
+
+/* The code of a pool that cannot give a session. */
+static uint32_t code_of(int error)
+{
+    switch (error) {
+    case KNIT_POOL_E_CLOSED:
+        return KNIT_DRAINING;
+    case KNIT_POOL_E_WISH:
+        return KNIT_BAD_ARGUMENT;
+    case KNIT_POOL_E_SESSIONS:
+    case KNIT_POOL_E_UID_SESSIONS:
+    case KNIT_POOL_E_MEMORY:
+        return KNIT_QUOTA;
+    default:
+        return KNIT_INTERNAL;
+    }
+}
+
+/* NULL when the caller may attach to this connection. */
+static const char *why_not(const struct knit_connection *connection)
+{
+    if (!connection->is_unix)
+        return "$/attach works on a unix socket alone: shared memory does not reach further";
+    if (connection->session_id != 0)
+        return "$/attach: this connection has a session already";
+    if (!knit_access_may_attach(connection->loop->all->access, connection->fd, &connection->peer))
+        return "$/attach: this user may not call through shared memory; see attach_users and "
+               "attach_groups of the daemon's configuration";
+    return NULL;
+}
+
+static void attach(struct knit_connection *connection, uint32_t msgid, const struct wish *wish)
+{
+    struct knit_loop *loop = connection->loop;
+    struct knit_pool_peer peer = {connection->peer.uid, connection->peer.gid, connection->peer.pid};
+    uint32_t slots = wish->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)wish->slots;
+    struct knit_attach *made = calloc(1, sizeof *made);
+    int r;
+
+    if (!made) {
+        refuse(connection, msgid, KNIT_INTERNAL, "out of memory");
+        return;
+    }
+    r = knit_pool_attach(loop->all->pool, &peer, slots, wish->arena, &made->grant);
+    if (r != 0) {
+        free(made);
+        refuse(connection, msgid, code_of(r), r > 0 ? knit_pool_reason(r) : strerror(-r));
+        return;
+    }
+    made->msgid = msgid;
+    connection->session_id = made->grant.id;
+    connection->attach = made;
+    knit_buffer_init(&made->response, 1024);
+    if (encode(&made->response, msgid, &made->grant) != 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    knit_connection_pause(connection, KNIT_PAUSE_ATTACH);
+    knit_output_flush(connection);
+}
+
+void knit_attach_handle(struct knit_connection *connection, const struct knit_message *message)
+{
+    const char *reason;
+    struct wish wish;
+
+    if (message->kind != KNIT_MESSAGE_REQUEST) {
+        KNIT_COUNT(connection->loop, notifications_dropped);
+        return;
+    }
+    reason = why_not(connection);
+    if (reason) {
+        refuse(connection, message->msgid, KNIT_DENIED, reason);
+        return;
+    }
+    reason = read_wish(message->params, &wish);
+    if (reason)
+        refuse(connection, message->msgid, KNIT_BAD_ARGUMENT, reason);
+    else
+        attach(connection, message->msgid, &wish);
+}
+
+void knit_attach_confirm(struct knit_connection *connection, const struct knit_message *message)
+{
+    static const uint8_t nil = 0xc0;
+    bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
+    int r;
+
+    if (connection->session_id == 0) {
+        if (is_request)
+            refuse(connection, message->msgid, KNIT_DENIED,
+                "$/attached: this connection has no session");
+        else
+            KNIT_COUNT(connection->loop, notifications_dropped);
+        return;
+    }
+    r = knit_pool_attached(connection->loop->all->pool, connection->session_id);
+    if (is_request && r != 0)
+        refuse(connection, message->msgid, KNIT_DENIED, r > 0 ? knit_pool_reason(r) : strerror(-r));
+    else if (is_request)
+        knit_output_result(connection, message->msgid, knit_span(&nil, 1));
+}
+
+/* Returns how many bytes went with the descriptors, or -1 as sendmsg() does. */
+static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int[KNIT_POOL_GRANT_FDS]))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {attach->response.bytes, attach->response.len};
+    struct msghdr message = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    const int fds[KNIT_POOL_GRANT_FDS] = {attach->grant.board_fd, attach->grant.request_fd,
+        attach->grant.reply_fd, attach->grant.bell_fd};
+    ssize_t n;
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(head), fds, sizeof fds);
+    do
+        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* ETOOMANYREFS: the kernel bounds how many descriptors of one user may be on their way, and callers
+ * that do not read keep them there. It passes, and nothing was sent. */
+static void take_back(struct knit_connection *connection)
+{
+    uint32_t msgid = connection->attach->msgid;
+
+    (void)event_del(&connection->output_event);
+    knit_attach_end(connection);
+    refuse(connection, msgid, KNIT_OVERLOADED,
+        "$/attach: too many descriptors of the daemon's user are on their way to other callers; "
+        "try again");
+    knit_connection_unpause(connection, KNIT_PAUSE_ATTACH);
+}
+
+void knit_attach_send(struct knit_connection *connection)
+{
+    struct knit_attach *attach = connection->attach;
+    ssize_t n = send_descriptors(connection->fd, attach);
+
+    if (n < 0 && errno == EAGAIN && event_add(&connection->output_event, NULL) == 0)
+        return;
+    if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)) {
+        take_back(connection);
+        return;
+    }
+    if (n < 0) {
+        knit_connection_close(connection);
+        return;
+    }
+    if ((size_t)n < attach->response.len)
+        knit_output_message(
+            connection, knit_span(attach->response.bytes + n, attach->response.len - (size_t)n));
+    (void)event_del(&connection->output_event);
+    free_attach(connection);
+    knit_connection_unpause(connection, KNIT_PAUSE_ATTACH);
+}
+
+void knit_attach_end(struct knit_connection *connection)
+{
+    if (connection->attach)
+        free_attach(connection);
+    if (connection->session_id != 0)
+        knit_pool_detach(connection->loop->all->pool, connection->session_id);
+    connection->session_id = 0;
+}
