@@ -510,16 +510,9 @@ void knit_local_cancel(struct knit_local *local, struct knit_handle *handle)
     knit_session_abort(local->session, handle->slot);
 }
 
-/* Both words move one generation a call, the claim first. */
 bool knit_local_has_started(const struct knit_local *local, const struct knit_handle *handle)
 {
-    struct knit_reply_view view;
-    uint64_t claim, word;
-
-    knit_layout_reply(&local->geometry, local->reply.base, &view);
-    claim = atomic_load_explicit(&view.claim[handle->slot], memory_order_acquire);
-    word = atomic_load_explicit(&view.reply[handle->slot].word, memory_order_acquire);
-    return knit_gen_diff(knit_claim_gen(claim), knit_word_gen(word)) > 0;
+    return knit_session_has_started(local->session, handle->slot);
 }
 
 bool knit_local_settle(

@@ -61,9 +61,10 @@ bool knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint6
 
 void knit_local_cancel(struct knit_local *local, struct knit_handle *handle);
 
-/* Nobody waits for it any more: false when it had been answered, which collecting will show. */
 /* Whether a worker has claimed the handle's call, which has not been collected. */
 bool knit_local_has_started(const struct knit_local *local, const struct knit_handle *handle);
+
+/* Give the handle's call its outcome early. False: it had been answered, collect that instead. */
 bool knit_local_settle(
     struct knit_local *local, struct knit_handle *handle, enum knit_started *ret_started);
 

@@ -29,8 +29,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <knitting/code.h>
 
@@ -42,8 +40,7 @@
 #define NO_BLOCK UINT64_MAX
 #define NO_SLOT  UINT32_MAX
 
-/* A crowded lane wakes a second worker at one flush of so many: the workers themselves call for
- * help before a long task, this is for a lane whose worker already sits in one. */
+/* A crowded lane, whose worker sits in a long task, wakes a second one at one flush of so many. */
 #define CROWDED_FLUSHES 16u
 
 enum slot_state {
@@ -637,16 +634,21 @@ void knit_session_abort(struct knit_session *session, uint32_t index)
         &session->request.abort[index], session->slots[index].gen, memory_order_seq_cst);
 }
 
+bool knit_session_has_started(const struct knit_session *session, uint32_t index)
+{
+    /* S1: after settle's abort either this load sees the worker's claim, or the worker's load of
+     * abort after its claim sees our store. */
+    uint64_t claim = atomic_load_explicit(&session->reply.claim[index], memory_order_seq_cst);
+    return knit_claim_gen(claim) == session->slots[index].gen;
+}
+
 bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_started)
 {
     struct slot *slot = &session->slots[index];
     if (slot->state != SLOT_FLYING || is_answered(session, index))
         return false;
     knit_session_abort(session, index);
-    /* S1: either this load sees the worker's claim, or the worker's load of abort after its claim
-     * sees our store. */
-    uint64_t claim = atomic_load_explicit(&session->reply.claim[index], memory_order_seq_cst);
-    *ret_started = knit_claim_gen(claim) == slot->gen ? KNIT_STARTED_YES : KNIT_STARTED_NO;
+    *ret_started = knit_session_has_started(session, index) ? KNIT_STARTED_YES : KNIT_STARTED_NO;
     slot->state = SLOT_ZOMBIE;
     slot->user = NULL;
     session->flying--;
@@ -724,9 +726,7 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
  * back. */
 static bool announce(struct knit_session *session, uint32_t index, uint32_t kind)
 {
-    session->arm = (session->arm + 1) & 0x7fffffff;
-    if (session->arm == 0)
-        session->arm = 1;
+    session->arm = session->arm % 0x7fffffff + 1;
     atomic_store_explicit(session->request.waiting, session->arm << 1 | kind, memory_order_relaxed);
     knit_bell_fence(); /* W2 */
     if (!is_ready(session, index))

@@ -126,6 +126,11 @@ void knit_session_release(struct knit_session *session, uint32_t slot);
  * knit_aborted(). The outcome still comes. Idempotent. */
 void knit_session_abort(struct knit_session *session, uint32_t slot);
 
+/* Whether a worker has claimed the slot's call, which is published and not collected. An answered
+ * call has started. False may be out of date when it is returned; only knit_session_settle() turns
+ * it into a promise. */
+bool knit_session_has_started(const struct knit_session *session, uint32_t slot);
+
 /* Give the call its outcome early (deadline passed, abort with a reason): aborts it and drops the
  * answer when it comes; the slot stays taken until then. With tell_settled a collect gives an
  * outcome of which only `slot` means anything, once it is free. ret_started: KNIT_STARTED_NO is a

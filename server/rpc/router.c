@@ -486,17 +486,6 @@ void knit_router_forget(struct knit_connection *connection)
     }
 }
 
-/* Whether a worker has claimed the slot's call, which has not been collected. Both words move one
- * generation a call, the claim first. */
-static bool has_started(const struct knit_router *router, uint32_t slot)
-{
-    const struct knit_reply_view *view = &router->session->reply;
-    uint64_t claim = atomic_load_explicit(&view->claim[slot], memory_order_acquire);
-    uint64_t word = atomic_load_explicit(&view->reply[slot].word, memory_order_acquire);
-
-    return knit_gen_diff(knit_claim_gen(claim), knit_word_gen(word)) > 0;
-}
-
 /* The record's call is no longer the connection's. */
 static void detach_record(struct knit_record *record)
 {
@@ -552,7 +541,7 @@ bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
         return false;
     KNIT_COUNT(connection->loop, calls_cancelled);
     /* What has not started will not start, so its caller need not wait for a worker to say so. */
-    if (has_started(router, slot) ||
+    if (knit_session_has_started(session_of(router), slot) ||
         !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
         knit_session_abort(session_of(router), slot);
     return true;
@@ -577,7 +566,8 @@ static void expire(struct knit_router *router)
 
         if (!record->is_taken || !record->connection)
             continue;
-        if (record->queue_deadline_ns != UINT64_MAX && has_started(router, slot))
+        if (record->queue_deadline_ns != UINT64_MAX &&
+            knit_session_has_started(session_of(router), slot))
             record->queue_deadline_ns = UINT64_MAX;
         if (record->deadline_ns <= now_ns)
             time_out(router, slot, "the call's timeout has passed");

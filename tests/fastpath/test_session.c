@@ -62,6 +62,27 @@ static void one_call_is_answered_by_a_turn(void **state)
     lanes_fini(&lanes);
 }
 
+static void a_call_has_started_once_a_worker_claims_it(void **state)
+{
+    (void)state;
+    struct lanes lanes;
+    lanes_init(&lanes, 1, false, 0);
+    struct knit_session *session = lanes_add_session(&lanes, 1, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+    /* In the second round the slot's claim word still bears the first call's claim. */
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+        assert_false(knit_session_has_started(session, slot));
+        assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+        assert_true(knit_session_has_started(session, slot));
+        assert_true(knit_session_collect_slot(session, slot, &outcome));
+    }
+    lanes_fini(&lanes);
+}
+
 static void slots_run_out_and_come_back(void **state)
 {
     (void)state;
@@ -680,6 +701,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_call_is_answered_by_a_turn),
+        cmocka_unit_test(a_call_has_started_once_a_worker_claims_it),
         cmocka_unit_test(slots_run_out_and_come_back),
         cmocka_unit_test(large_arguments_and_results_use_blocks_and_give_them_back),
         cmocka_unit_test(a_full_reply_arena_keeps_the_result_until_something_is_released),
