@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# That check-hardening.sh can fail: a file without each protection must be named for it.  check-hardening-test.sh CC
+# That check-hardening.sh can fail: a file without each protection must be named for it.  check-hardening-test.sh CC...
 set -euo pipefail
 check=$(dirname "$0")/check-hardening.sh
 dir=$(mktemp -d)
@@ -27,7 +27,7 @@ expect()
 {
   local words=$1 output
   shift
-  "$cc" "${good[@]}" -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "$@" -w -o "$dir/a" "$dir/a.c"
+  "${cc[@]}" "${good[@]}" -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "$@" -w -o "$dir/a" "$dir/a.c"
   if output=$("$check" "$dir/a"); then
     echo "not refused: $*"
     exit 1
@@ -35,8 +35,8 @@ expect()
   grep -q "$words" <<<"$output" || { echo "expected '$words', got: $output"; exit 1; }
 }
 
-cc=${1:-cc}
-"$cc" "${good[@]}" -w -o "$dir/a" "$dir/a.c"
+cc=("$@")
+"${cc[@]}" "${good[@]}" -w -o "$dir/a" "$dir/a.c"
 "$check" "$dir/a"
 expect 'not position-independent' -fno-pie -no-pie
 expect 'no RELRO' -Wl,-z,norelro
