@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # That what is installed is whole, and that the README is right: installs into a folder of its own, builds the module and the
 # caller that README.md shows with what lies there, starts the installed daemon with them and calls it.
-#   install-test.sh BUILD-DIR CC
+#   install-test.sh BUILD-DIR CC...
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
-build=$1 cc=$2
+build=$1
+shift
+cc=("$@")
 dir=$(mktemp -d)
 : >"$dir/log"
 daemon=
@@ -52,8 +54,8 @@ cp "$dir/block1" "$dir/add.c"
 read -ra cflags < <(pkg-config --cflags knitting)
 read -ra libs < <(pkg-config --libs knitting)
 # A module links nothing of ours, which -z defs proves.
-"$cc" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
-"$cc" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
+"${cc[@]}" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
+"${cc[@]}" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
 
 "$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --check-config
 "$knittingd" --config /dev/null --listen 127.0.0.1:0 --socket "$dir/socket" --module "$dir/add.so" \
