@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "server/base/nearest.h"
+#include "proto/nearest.h"
 
 /* What is not a setting. */
 enum word {

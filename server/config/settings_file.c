@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/base/nearest.h"
+#include "proto/nearest.h"
 
 struct reading {
     struct knit_settings *settings;

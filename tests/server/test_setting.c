@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "server/base/nearest.h"
+#include "proto/nearest.h"
 #include "server/config/command_line.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"

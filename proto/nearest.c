@@ -2,7 +2,7 @@
 /* Optimal string alignment distance over three rows. Names are short and this runs only on
  * mistakes, so there is nothing to make fast; the bound on the length keeps the rows on the stack.
  */
-#include "server/base/nearest.h"
+#include "proto/nearest.h"
 
 #include <stdint.h>
 #include <string.h>
