@@ -366,31 +366,10 @@ static const char *state_name(const struct checked_session *session)
     return "in no state";
 }
 
-/* What a lane was doing when it was looked at. */
-struct lane_now {
-    const char *state;
-    uint64_t session; /* 0 = it runs nothing */
-    uint32_t slot, task;
-};
-
-static struct lane_now look_at_lane(const struct check *check, uint32_t lane)
-{
-    static const char *const states[] = {"vacant", "awake", "parked", "in no state"};
-    const struct knit_busy_line *busy = &check->board.busy[lane];
-    /* relaxed: for the eye. */
-    uint32_t park = atomic_load_explicit(&check->board.park[lane].value, memory_order_relaxed);
-    uint64_t running = atomic_load_explicit(&busy->running, memory_order_relaxed);
-
-    return (struct lane_now){.state = states[knit_park_state(park)],
-        .session = running >> 16,
-        .slot = (uint32_t)(running & 0xffff) - 1,
-        .task = atomic_load_explicit(&busy->task, memory_order_relaxed)};
-}
-
 static void print_lanes(const struct check *check)
 {
     for (uint32_t i = 0; i < check->lanes; i++) {
-        struct lane_now now = look_at_lane(check, i);
+        struct knit_inspect_lane now = knit_inspect_lane(&check->board, i);
 
         if (now.session != 0)
             printf("lane %u is %s: runs task %u for session %llu, slot %u\n", i, now.state,
@@ -441,7 +420,7 @@ static struct json_object *json_lanes(const struct check *check)
     struct json_object *array = json_object_new_array();
 
     for (uint32_t i = 0; i < check->lanes; i++) {
-        struct lane_now now = look_at_lane(check, i);
+        struct knit_inspect_lane now = knit_inspect_lane(&check->board, i);
         struct json_object *object = json_object_new_object();
 
         json_object_object_add(object, "state", json_object_new_string(now.state));

@@ -578,6 +578,19 @@ uint32_t knit_inspect_board(
     return look.findings;
 }
 
+struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, uint32_t lane)
+{
+    static const char *const states[] = {"vacant", "awake", "parked", "in no state"};
+    const struct knit_busy_line *busy = &board->busy[lane];
+    const uint64_t running = load64(&busy->running);
+
+    return (struct knit_inspect_lane){
+        .state = states[knit_park_state(load32(&board->park[lane].value))],
+        .session = running >> 16,
+        .slot = (uint32_t)(running & 0xffff) - 1,
+        .task = load32(&busy->task)};
+}
+
 /* ---- heads ---- */
 
 const char *knit_inspect_head(

@@ -55,6 +55,15 @@ int knit_inspect_session(const struct knit_inspect_session *session,
 uint32_t knit_inspect_board(
     const struct knit_board_view *board, uint32_t lanes, const struct knit_inspect_report *report);
 
+/* What a lane is doing at this moment. */
+struct knit_inspect_lane {
+    const char *state; /* "vacant", "awake", "parked", "in no state" */
+    uint64_t session;  /* id, of the call that runs; 0 = none runs */
+    uint32_t slot, task;
+};
+
+struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, uint32_t lane);
+
 /* A private copy of a segment's head: NULL, or the sentence that says why the segment cannot be
  * looked through. For a session's segments a NULL means that the geometry is usable. */
 const char *knit_inspect_head(

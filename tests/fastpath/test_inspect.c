@@ -475,6 +475,26 @@ static void a_pool_at_work_has_nothing_broken(void **state)
     lanes_fini(lanes);
 }
 
+static void a_lane_says_what_it_does(void **state)
+{
+    static struct fixture fixture;
+    struct knit_inspect_lane now;
+
+    (void)state;
+    setup(&fixture, 0);
+    now = knit_inspect_lane(&fixture.lanes.board, 1);
+    assert_string_equal(now.state, "vacant");
+    assert_int_equal(now.session, 0);
+    STORE(&fixture.lanes.board.busy[0].running, UINT64_C(9) << 16 | 4);
+    STORE(&fixture.lanes.board.busy[0].task, 5);
+    now = knit_inspect_lane(&fixture.lanes.board, 0);
+    assert_string_equal(now.state, "awake");
+    assert_int_equal(now.session, 9);
+    assert_int_equal(now.slot, 3);
+    assert_int_equal(now.task, 5);
+    lanes_fini(&fixture.lanes);
+}
+
 static void a_segment_says_what_it_is(void **state)
 {
     struct knit_segment_head head = {.magic = KNIT_LAYOUT_MAGIC,
@@ -518,6 +538,7 @@ int main(void)
         cmocka_unit_test(numbers_may_wrap),
         cmocka_unit_test(noise_is_borne),
         cmocka_unit_test(a_pool_at_work_has_nothing_broken),
+        cmocka_unit_test(a_lane_says_what_it_does),
         cmocka_unit_test(a_segment_says_what_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
