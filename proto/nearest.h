@@ -1,16 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The name somebody probably meant. */
+/* Which known name a misspelt one probably means: for errors about unknown tasks, options and
+ * settings.
+ *
+ * The distance of two names is the number of single letters that are inserted, left out, changed or
+ * swapped with the next one. A name is near when at most a third of the misspelt name's letters,
+ * plus one, differ; beyond that two names look alike by accident.
+ *
+ *     knit_nearest_init(&nearest, given, strlen(given));
+ *     for each known name
+ *         if (knit_nearest_try(&nearest, known, strlen(known)))
+ *             found = known;
+ */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
+#include "proto/limits.h"
+
 /* Longest name that is compared; longer ones are near nothing. */
-#define KNIT_NEAREST_NAME_MAX 64
+enum { KNIT_NEAREST_NAME_MAX = KNIT_NAME_BYTES_MAX };
 
-/* How many single letters lie between two names (inserted, left out, changed or swapped with the
- * next one). */
-size_t knit_nearest_distance(const char *left, const char *right);
+struct knit_nearest {
+    const char *name; /* borrowed */
+    size_t len;
+    size_t below; /* a name is taken if its distance is smaller; 0 = no further name can be */
+};
 
-/* Whether `distance` is close enough to `name` to be worth naming: a third of its letters, at least
- * two. */
-int knit_nearest_is_close(const char *name, size_t distance);
+void knit_nearest_init(struct knit_nearest *nearest, const char *name, size_t len);
+
+/* Whether `name` is near, and nearer than all names that were tried before. */
+bool knit_nearest_try(struct knit_nearest *nearest, const char *name, size_t len);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "proto/limits.h"
+#include "proto/nearest.h"
 #include "proto/text.h"
 
 #define ANNOUNCE_MAGIC   0x6765724bu /* "Kreg" */
@@ -285,57 +286,20 @@ const struct knit_registry_task *knit_registry_find(
     return id != NOBODY ? &registry->tasks[id] : NULL;
 }
 
-static uint32_t least(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many letters must be changed, added or removed to make one name of the other (Wagner and
- * Fischer's table, one row at a time), or bound + 1 when that is more than `bound`. */
-static uint32_t distance(const char *a, size_t a_len, const char *b, size_t b_len, uint32_t bound)
-{
-    uint32_t row[KNIT_NAME_BYTES_MAX + 1];
-
-    if ((a_len > b_len ? a_len - b_len : b_len - a_len) > bound)
-        return bound + 1;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = (uint32_t)j;
-    for (size_t i = 0; i < a_len; i++) {
-        uint32_t corner = row[0], best = row[0] = (uint32_t)i + 1;
-
-        for (size_t j = 0; j < b_len; j++) {
-            uint32_t above = row[j + 1];
-            uint32_t swap = corner + (a[i] != b[j]);
-
-            row[j + 1] = least(swap, least(above, row[j]) + 1);
-            best = least(best, row[j + 1]);
-            corner = above;
-        }
-        if (best > bound)
-            return bound + 1;
-    }
-    return row[b_len];
-}
-
 const struct knit_registry_task *knit_registry_nearest(
     const struct knit_registry *registry, const char *name, size_t len)
 {
-    const struct knit_registry_task *nearest = NULL;
-    /* A third of the letters may be wrong: below that names look like each other by accident. */
-    uint32_t bound = (uint32_t)(len / 3) + 1;
+    const struct knit_registry_task *found = NULL;
+    struct knit_nearest nearest;
 
-    if (len == 0 || len > KNIT_NAME_BYTES_MAX)
-        return NULL;
+    knit_nearest_init(&nearest, name, len);
     for (uint32_t id = 0; id < registry->count && id < KNIT_REGISTRY_NEAREST_MAX; id++) {
         const struct knit_registry_task *task = &registry->tasks[id];
-        uint32_t away = distance(name, len, task->name, task->name_len, bound);
 
-        if (away <= bound) {
-            nearest = task;
-            if (away == 0)
-                break;
-            bound = away - 1;
-        }
+        if (knit_nearest_try(&nearest, task->name, task->name_len))
+            found = task;
+        if (nearest.below == 0)
+            break;
     }
-    return nearest;
+    return found;
 }

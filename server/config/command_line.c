@@ -55,27 +55,24 @@ struct walk {
 
 static int refuse_unknown(const char *name, size_t name_len, struct knit_sentence *why)
 {
-    char given[KNIT_NEAREST_NAME_MAX + 1], nearest[KNIT_NEAREST_NAME_MAX + 1] = "";
-    size_t least = SIZE_MAX;
+    char given[KNIT_NEAREST_NAME_MAX + 1], found[KNIT_NEAREST_NAME_MAX + 1] = "";
+    struct knit_nearest nearest;
 
     (void)snprintf(given, sizeof given, "%.*s", (int)name_len, name);
+    knit_nearest_init(&nearest, name, name_len);
     for (size_t i = 0; i < WORDS + knit_setting_count; i++) {
         char own[KNIT_NEAREST_NAME_MAX + 1];
-        size_t distance;
 
         if (i < WORDS)
             (void)snprintf(own, sizeof own, "%s", words[i].name);
         else
             knit_setting_name(&knit_setting_table[i - WORDS], own, sizeof own);
-        distance = knit_nearest_distance(given, own);
-        if (distance < least) {
-            least = distance;
-            memcpy(nearest, own, sizeof nearest);
-        }
+        if (knit_nearest_try(&nearest, own, strlen(own)))
+            memcpy(found, own, sizeof found);
     }
-    if (knit_nearest_is_close(given, least))
-        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
-            "unknown option --%s; the nearest is --%s", given, nearest);
+    if (found[0] != '\0')
+        return knit_sentence_say(
+            why, KNIT_SETTING_E_REFUSED, "unknown option --%s; the nearest is --%s", given, found);
     return knit_sentence_say(
         why, KNIT_SETTING_E_REFUSED, "unknown option --%s; --help lists the ones there are", given);
 }

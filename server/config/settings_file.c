@@ -76,25 +76,24 @@ static char *next_line(char *text, int size, void *stream)
 
 static void refuse_key(struct reading *reading, const char *section, const char *key)
 {
-    const struct knit_setting *nearest = NULL;
-    size_t least = SIZE_MAX;
+    const struct knit_setting *found = NULL;
+    struct knit_nearest nearest;
 
-    for (size_t i = 0; i < knit_setting_count; i++) {
-        const struct knit_setting *setting = &knit_setting_table[i];
-        /* The right key in the wrong section is nearer than any other key. */
-        size_t distance = knit_nearest_distance(key, setting->key);
-        size_t ranked = distance == SIZE_MAX
-                            ? SIZE_MAX
-                            : 2 * distance + (strcmp(section, setting->section) != 0);
+    knit_nearest_init(&nearest, key, strlen(key));
+    /* The keys of the same section come first: of two keys that are equally near, the first one
+       stays. */
+    for (int in_same = 1; in_same >= 0; in_same--) {
+        for (size_t i = 0; i < knit_setting_count; i++) {
+            const struct knit_setting *setting = &knit_setting_table[i];
 
-        if (ranked < least) {
-            least = ranked;
-            nearest = setting;
+            if ((strcmp(section, setting->section) == 0) == in_same &&
+                knit_nearest_try(&nearest, setting->key, strlen(setting->key)))
+                found = setting;
         }
     }
-    if (nearest && knit_nearest_is_close(key, least / 2))
+    if (found)
         refuse(reading, "unknown key '%s' in section [%s]; the nearest is %s in [%s]", key, section,
-            nearest->key, nearest->section);
+            found->key, found->section);
     else
         refuse(reading, "unknown key '%s' in section [%s]", key, section);
 }

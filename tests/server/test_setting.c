@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "proto/nearest.h"
 #include "server/config/command_line.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
@@ -382,26 +381,6 @@ static void names_are_unique_and_lead_back_to_their_row(void **state)
     }
 }
 
-static void distances_count_letters(void **state)
-{
-    char longest[KNIT_NEAREST_NAME_MAX + 2];
-
-    (void)state;
-    assert_int_equal(knit_nearest_distance("", ""), 0);
-    assert_int_equal(knit_nearest_distance("", "abc"), 3);
-    assert_int_equal(knit_nearest_distance("workers", "worker"), 1);
-    assert_int_equal(knit_nearest_distance("wrokers", "workers"), 1);
-    assert_int_equal(knit_nearest_distance("kitten", "sitting"), 3);
-    memset(longest, 'a', sizeof longest);
-    longest[KNIT_NEAREST_NAME_MAX + 1] = '\0';
-    assert_int_equal(knit_nearest_distance(longest, "a"), SIZE_MAX);
-    longest[KNIT_NEAREST_NAME_MAX] = '\0';
-    assert_int_equal(knit_nearest_distance(longest, longest), 0);
-    assert_true(knit_nearest_is_close("ab", 2));
-    assert_false(knit_nearest_is_close("ab", 3));
-    assert_true(knit_nearest_is_close("abcdefghi", 3));
-}
-
 static void a_sentence_that_does_not_fit_is_cut(void **state)
 {
     struct knit_sentence sentence;
@@ -550,7 +529,6 @@ int main(void)
         cmocka_unit_test(the_command_line_sets_what_the_file_did_not),
         cmocka_unit_test(mistakes_on_the_command_line_are_named),
         cmocka_unit_test(names_are_unique_and_lead_back_to_their_row),
-        cmocka_unit_test(distances_count_letters),
         cmocka_unit_test(a_sentence_that_does_not_fit_is_cut),
         cmocka_unit_test(debug_names_come_from_both_places),
         cmocka_unit_test(a_folder_is_no_file),
