@@ -161,7 +161,7 @@ if build build-tsan --native-file deploy/native/tsan.ini; then
 fi
 if build build-yield --native-file deploy/native/yield.ini; then
   KNIT_TEST_SLOWDOWN=4 run_tests build-yield --suite unit --suite stress --timeout-multiplier 8 "$@"
-  KNIT_TEST_SLOWDOWN=4 run_tests build-yield pool supervisor chaos-chaos chaos-kills system-hostile_caller --timeout-multiplier 8
+  KNIT_TEST_SLOWDOWN=4 run_tests build-yield fastpath-pool fastpath-supervisor chaos-chaos chaos-kills system-hostile_caller --timeout-multiplier 8
 fi
 if build build-valgrind --native-file deploy/native/valgrind.ini; then
   KNIT_TEST_SLOWDOWN=30 run_tests build-valgrind --suite unit --timeout-multiplier 30 --wrap \
