@@ -27,13 +27,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
+#include "fastpath/lane/fd.h"
 
 struct knit_member *knit_member_find(struct knit_pool *pool, uint64_t id)
 {
@@ -50,10 +44,10 @@ static void fini(struct knit_member *member)
 {
     knit_segment_unmap(&member->request);
     knit_segment_unmap(&member->reply);
-    close_fd(&member->request_fd);
-    close_fd(&member->reply_fd);
-    close_fd(&member->view.bell_fd);
-    close_fd(&member->heard_fd);
+    knit_fd_close(&member->request_fd);
+    knit_fd_close(&member->reply_fd);
+    knit_fd_close(&member->view.bell_fd);
+    knit_fd_close(&member->heard_fd);
     free(member);
 }
 
@@ -408,7 +402,7 @@ int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     pthread_mutex_lock(&pool->mutex);
     error = open_own(pool, &birth, options, ret_session);
     pthread_mutex_unlock(&pool->mutex);
-    close_fd(&birth.request_fd);
+    knit_fd_close(&birth.request_fd);
     return error;
 }
 
@@ -481,7 +475,7 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     pthread_mutex_lock(&pool->mutex);
     error = grant(pool, &birth, &given);
     pthread_mutex_unlock(&pool->mutex);
-    close_fd(&birth.request_fd);
+    knit_fd_close(&birth.request_fd);
     if (error != 0) {
         knit_pool_grant_close(&given);
         return error;
@@ -529,10 +523,10 @@ int knit_pool_attached(struct knit_pool *pool, uint64_t id)
 
 void knit_pool_grant_close(struct knit_pool_grant *grant)
 {
-    close_fd(&grant->board_fd);
-    close_fd(&grant->request_fd);
-    close_fd(&grant->reply_fd);
-    close_fd(&grant->bell_fd);
+    knit_fd_close(&grant->board_fd);
+    knit_fd_close(&grant->request_fd);
+    knit_fd_close(&grant->reply_fd);
+    knit_fd_close(&grant->bell_fd);
 }
 
 void knit_pool_detach(struct knit_pool *pool, uint64_t id)

@@ -21,6 +21,7 @@
 
 #include "fastpath/host/host.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/fd.h"
 #include "fastpath/lane/lane.h"
 
 #define EVENTS_A_TURN 64
@@ -475,12 +476,6 @@ void knit_pool_wait_stopped(struct knit_pool *pool)
     }
 }
 
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        (void)close(fd);
-}
-
 static void free_parts(struct knit_pool *pool)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
@@ -493,10 +488,10 @@ static void free_parts(struct knit_pool *pool)
     knit_notices_fini(&pool->notices);
     knit_segment_unmap(&pool->board_map);
     knit_segment_unmap(&pool->pool_map);
-    close_fd(pool->epoll_fd);
-    close_fd(pool->timer_fd);
-    close_fd(pool->board_fd);
-    close_fd(pool->pool_fd);
+    knit_fd_close(&pool->epoll_fd);
+    knit_fd_close(&pool->timer_fd);
+    knit_fd_close(&pool->board_fd);
+    knit_fd_close(&pool->pool_fd);
     free_list(pool->argv);
     free_list(pool->options.environment);
     free((char *)pool->options.worker_path);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "fastpath/control/control.h"
+#include "fastpath/lane/fd.h"
 
 /* Where descriptors stay out of each other's way while they are moved into place. */
 #define SAFE_FD 16
@@ -31,20 +32,13 @@ struct plumbing {
     int null;
 };
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
-
 static void fini_plumbing(struct plumbing *plumbing)
 {
-    close_fd(&plumbing->control[OURS]);
-    close_fd(&plumbing->control[THEIRS]);
-    close_fd(&plumbing->output[OURS]);
-    close_fd(&plumbing->output[THEIRS]);
-    close_fd(&plumbing->null);
+    knit_fd_close(&plumbing->control[OURS]);
+    knit_fd_close(&plumbing->control[THEIRS]);
+    knit_fd_close(&plumbing->output[OURS]);
+    knit_fd_close(&plumbing->output[THEIRS]);
+    knit_fd_close(&plumbing->null);
 }
 
 static int init_plumbing(struct plumbing *plumbing)

@@ -24,6 +24,7 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/fd.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
@@ -68,13 +69,6 @@ void knit_supervisor_refuse(struct knit_worker *worker, const char *format, ...)
 
 /* ---- starting ---- */
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
-
 static void unwatch(const struct knit_pool *pool, int fd)
 {
     if (fd >= 0)
@@ -86,7 +80,7 @@ static void unwatch(const struct knit_pool *pool, int fd)
 static void close_watched(const struct knit_pool *pool, int *fd)
 {
     unwatch(pool, *fd);
-    close_fd(fd);
+    knit_fd_close(fd);
 }
 
 void knit_supervisor_fini(struct knit_pool *pool, struct knit_worker *worker)
@@ -575,7 +569,7 @@ static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
             continue;
         hear(pool, worker, &message, fds);
         for (uint32_t j = 0; j < KNIT_CONTROL_FDS_MAX; j++)
-            close_fd(&fds[j]);
+            knit_fd_close(&fds[j]);
     }
     return false;
 }
