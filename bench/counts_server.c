@@ -57,7 +57,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->dirty);
     TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->watched);
+    TAILQ_INIT(&loop->stalled);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
     knit_buffer_init(&loop->scratch, 1 << 20);

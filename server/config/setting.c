@@ -316,9 +316,9 @@ const struct knit_setting *knit_setting_by_key(const char *section, const char *
 void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size)
 {
     (void)snprintf(ret_name, size, "%s", setting->name ? setting->name : setting->key);
-    for (char *letter = ret_name; *letter; letter++)
-        if (*letter == '_')
-            *letter = '-';
+    for (char *c = ret_name; *c; c++)
+        if (*c == '_')
+            *c = '-';
 }
 
 const struct knit_setting *knit_setting_by_name(const char *name, size_t name_len)

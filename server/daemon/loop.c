@@ -42,9 +42,9 @@ uint64_t knit_loop_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-bool knit_loop_send(struct knit_loop *loop, struct knit_letter letter)
+bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
 {
-    return knit_mailbox_send(&loop->inbox, letter);
+    return knit_mailbox_send(&loop->inbox, message);
 }
 
 uint64_t knit_loop_connection_count(const struct knit_loop *loop)
@@ -76,15 +76,15 @@ void knit_loop_watch(struct knit_loop *loop)
 
 /* ---- the sweep ----------------------------------------------------------------------------- */
 
-static void sweep_watched(struct knit_loop *loop)
+static void sweep_stalled(struct knit_loop *loop)
 {
     uint64_t stall_ns = loop->all->settings->output_stall_s * UINT64_C(1000000000);
     struct knit_connection *connection, *next;
 
-    for (connection = TAILQ_FIRST(&loop->watched); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&loop->stalled); connection; connection = next) {
         uint64_t since_ns = loop->now_ns - connection->progress_ns;
 
-        next = TAILQ_NEXT(connection, in_watched);
+        next = TAILQ_NEXT(connection, in_stalled);
         if (connection->is_lingering ? since_ns < LINGER_S * UINT64_C(1000000000)
                                      : since_ns < stall_ns)
             continue;
@@ -119,17 +119,17 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
         knit_log(loop->all->log, KNIT_LOG_WARNING, "more such lines were left out",
             KNIT_LOG_NUMBER("lines", loop->complaints - COMPLAINTS_A_SECOND));
     loop->complaints = 0;
-    sweep_watched(loop);
+    sweep_stalled(loop);
     knit_inputs_sweep(loop);
     knit_output_make_room(loop);
     if (loop->all->settings->idle_timeout_s > 0)
         sweep_idle(loop);
-    if (!TAILQ_EMPTY(&loop->watched) || !TAILQ_EMPTY(&loop->idle) ||
-        !TAILQ_EMPTY(&loop->inputs.hungry))
+    if (!TAILQ_EMPTY(&loop->stalled) || !TAILQ_EMPTY(&loop->idle) ||
+        !TAILQ_EMPTY(&loop->inputs.waiting_for_budget))
         knit_loop_watch(loop);
 }
 
-/* ---- letters ------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------------- */
 
 static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
 {
@@ -141,7 +141,7 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
     TAILQ_FOREACH(connection, &loop->connections, in_all)
     knit_method_say_goaway(connection, drain_ms);
     (void)knit_mailbox_send(
-        loop->all->outbox, (struct knit_letter){KNIT_LETTER_DRAINS, -1, loop->index});
+        loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->index});
 }
 
 static void end_condemned(struct knit_loop *loop, uint64_t session_id)
@@ -158,27 +158,27 @@ static void end_condemned(struct knit_loop *loop, uint64_t session_id)
 static void on_inbox(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_loop *loop = arg;
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
 
     (void)fd, (void)events;
-    while (knit_mailbox_receive(&loop->inbox, &letter)) {
-        switch ((enum knit_letter_kind)letter.kind) {
-        case KNIT_LETTER_CONNECTION:
-            (void)knit_connection_open(loop, letter.fd, letter.value != 0);
+    while (knit_mailbox_receive(&loop->inbox, &message)) {
+        switch ((enum knit_mailbox_kind)message.kind) {
+        case KNIT_MAILBOX_CONNECTION:
+            (void)knit_connection_open(loop, message.fd, message.value != 0);
             break;
-        case KNIT_LETTER_DRAIN:
-            begin_drain(loop, letter.value);
+        case KNIT_MAILBOX_DRAIN:
+            begin_drain(loop, message.value);
             break;
-        case KNIT_LETTER_FINISH:
+        case KNIT_MAILBOX_FINISH:
             begin_drain(loop, 0);
             loop->state = KNIT_LOOP_FINISHING;
             loop->end_ns = knit_loop_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
-        case KNIT_LETTER_CONDEMNED:
-            end_condemned(loop, letter.value);
+        case KNIT_MAILBOX_CONDEMNED:
+            end_condemned(loop, message.value);
             break;
-        case KNIT_LETTER_DRAINS:
-        case KNIT_LETTER_FINISHED:
+        case KNIT_MAILBOX_DRAINS:
+        case KNIT_MAILBOX_FINISHED:
             break;
         }
     }
@@ -374,7 +374,7 @@ static void *run(void *arg)
     knit_router_fini(&loop->router, loop->all->pool);
     loop->state = KNIT_LOOP_ENDED;
     (void)knit_mailbox_send(
-        loop->all->outbox, (struct knit_letter){KNIT_LETTER_FINISHED, -1, loop->index});
+        loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_FINISHED, -1, loop->index});
     return NULL;
 }
 
@@ -413,7 +413,7 @@ static int make_events(struct knit_loop *loop)
         event_add(loop->inbox_event, NULL) < 0 || event_add(loop->bell_event, NULL) < 0 ||
         event_add(loop->alarm_event, NULL) < 0)
         return -ENOMEM;
-    return knit_departures_open(&loop->departures, loop->base);
+    return knit_hangup_open(&loop->hangups, loop->base);
 }
 
 static void free_parts(struct knit_loop *loop)
@@ -426,7 +426,7 @@ static void free_parts(struct knit_loop *loop)
             event_free(*events[i]);
         *events[i] = NULL;
     }
-    knit_departures_close(&loop->departures);
+    knit_hangup_close(&loop->hangups);
     if (loop->base)
         event_base_free(loop->base);
     loop->base = NULL;
@@ -475,12 +475,12 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     loop->poll_turns = (uint32_t)all->settings->stall_free_loops;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;
-    loop->departures.fd = -1;
+    loop->hangups.fd = -1;
     loop->alarm_ns = UINT64_MAX;
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->dirty);
     TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->watched);
+    TAILQ_INIT(&loop->stalled);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
     knit_inputs_init(&loop->inputs);

@@ -31,11 +31,11 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/daemon/mailbox.h"
-#include "server/net/departures.h"
+#include "server/net/hangup.h"
 #include "server/net/input.h"
 #include "server/policy/access.h"
-#include "server/rpc/hint.h"
 #include "server/rpc/router.h"
+#include "server/rpc/suggest.h"
 
 struct knit_connection;
 TAILQ_HEAD(knit_connections, knit_connection);
@@ -75,14 +75,14 @@ struct knit_loop {
     int alarm_fd;              /* timerfd: libevent's own timers are exact to 4 ms only */
     uint64_t alarm_ns;         /* when it fires; UINT64_MAX = not set */
     struct event *sweep_event; /* once a second, while somebody is watched */
-    struct knit_departures departures;
+    struct knit_hangup_monitor hangups;
     struct knit_mailbox inbox;
 
     struct knit_router router;
     struct knit_connections connections;
     struct knit_connections dirty;   /* have output to write at the end of the turn */
     struct knit_connections ready;   /* may go on reading what they hold already */
-    struct knit_connections watched; /* a slow reader, or closing: looked at by the sweep */
+    struct knit_connections stalled; /* a slow reader, or closing: looked at by the sweep */
     struct knit_connections idle;    /* all others, longest idle first; with idle_timeout_s alone */
     struct knit_connections dead;
     struct knit_inputs inputs;
@@ -90,7 +90,7 @@ struct knit_loop {
 
     uint8_t *read_buffer;
     struct knit_buffer scratch; /* for the message that is encoded just now */
-    struct knit_hint hint;
+    struct knit_suggest suggest;
     uint32_t complaints; /* about peers, logged in this second */
     struct knit_counters counters;
     uint32_t idle_turns; /* without an event or an outcome, since the last one */
@@ -107,7 +107,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
 void knit_loop_join(struct knit_loop *loop);
 
 /* From any thread. False when its mailbox is full. */
-bool knit_loop_send(struct knit_loop *loop, struct knit_letter letter);
+bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message);
 
 /* Connections it has now. From any thread. */
 uint64_t knit_loop_connection_count(const struct knit_loop *loop);

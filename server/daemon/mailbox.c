@@ -18,38 +18,38 @@ int knit_mailbox_open(struct knit_mailbox *mailbox)
 
 void knit_mailbox_close(struct knit_mailbox *mailbox)
 {
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
 
     if (mailbox->read_fd < 0)
         return;
-    while (knit_mailbox_receive(mailbox, &letter))
-        if (letter.fd >= 0)
-            (void)close(letter.fd);
+    while (knit_mailbox_receive(mailbox, &message))
+        if (message.fd >= 0)
+            (void)close(message.fd);
     (void)close(mailbox->read_fd);
     (void)close(mailbox->write_fd);
     *mailbox = (struct knit_mailbox){.read_fd = -1, .write_fd = -1};
 }
 
-bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_letter letter)
+bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message message)
 {
     ssize_t n;
 
     do
-        n = write(mailbox->write_fd, &letter, sizeof letter);
+        n = write(mailbox->write_fd, &message, sizeof message);
     while (n < 0 && errno == EINTR);
-    return n == (ssize_t)sizeof letter;
+    return n == (ssize_t)sizeof message;
 }
 
-bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_letter *ret_letter)
+bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message)
 {
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
     ssize_t n;
 
     do
-        n = read(mailbox->read_fd, &letter, sizeof letter);
+        n = read(mailbox->read_fd, &message, sizeof message);
     while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof letter)
+    if (n != (ssize_t)sizeof message)
         return false;
-    *ret_letter = letter;
+    *ret_message = message;
     return true;
 }

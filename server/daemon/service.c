@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ending goes through four states, each begun by the letters or events that end the one before:
+/* Ending goes through four states, each begun by the messages or events that end the one before:
  *
  *     SERVING -> REFUSING   a signal: no more connections, DRAIN to all loops
  *     REFUSING -> DRAINING  every loop said DRAINS: no call will be published; the pool shuts down
@@ -28,7 +28,7 @@
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
 #include "server/config/confinement.h"
-#include "server/config/places.h"
+#include "server/config/install_paths.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 #include "server/daemon/pool_log.h"
@@ -127,7 +127,7 @@ static void on_accept(void *arg, int fd, bool is_unix)
         return;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
-            (struct knit_letter){KNIT_LETTER_CONNECTION, fd, is_unix})) {
+            (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
         complain(service, "connection turned away", "its event loop does not keep up");
         (void)close(fd);
         return;
@@ -248,21 +248,21 @@ static int open_sockets(struct service *service, struct knit_sentence *why)
     return r;
 }
 
-/* ---- letters and the end ------------------------------------------------------------------- */
+/* ---- messages and the end ------------------------------------------------------------------- */
 
 /* A loop's mailbox is full only while thousands of connections wait in it; it will be emptied. */
-static void send_surely(struct knit_loop *loop, struct knit_letter letter)
+static void send_surely(struct knit_loop *loop, struct knit_mailbox_message message)
 {
     struct pollfd poll_fd = {loop->inbox.write_fd, POLLOUT, 0};
 
-    for (int attempt = 0; attempt < 50 && !knit_loop_send(loop, letter); attempt++)
+    for (int attempt = 0; attempt < 50 && !knit_loop_send(loop, message); attempt++)
         (void)poll(&poll_fd, 1, 100);
 }
 
-static void tell_all(struct service *service, enum knit_letter_kind kind, uint64_t value)
+static void tell_all(struct service *service, enum knit_mailbox_kind kind, uint64_t value)
 {
     for (uint32_t i = 0; i < service->loops.count; i++)
-        send_surely(&service->loops.items[i], (struct knit_letter){kind, -1, value});
+        send_surely(&service->loops.items[i], (struct knit_mailbox_message){kind, -1, value});
 }
 
 static void begin_drain(struct service *service)
@@ -280,7 +280,7 @@ static void begin_drain(struct service *service)
     service->state = REFUSING;
     stop_accepting(service);
     close_sockets(service);
-    tell_all(service, KNIT_LETTER_DRAIN, settings->drain_ms);
+    tell_all(service, KNIT_MAILBOX_DRAIN, settings->drain_ms);
 }
 
 static void end_if_stopped(struct service *service)
@@ -288,22 +288,22 @@ static void end_if_stopped(struct service *service)
     if (service->state != DRAINING || !knit_pool_is_stopped(service->pool))
         return;
     service->state = ENDING;
-    tell_all(service, KNIT_LETTER_FINISH, 0);
+    tell_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
 {
     struct service *service = arg;
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
 
     (void)fd, (void)events;
-    while (knit_mailbox_receive(&service->outbox, &letter)) {
-        if (letter.kind == KNIT_LETTER_DRAINS && ++service->drains == service->loops.count) {
+    while (knit_mailbox_receive(&service->outbox, &message)) {
+        if (message.kind == KNIT_MAILBOX_DRAINS && ++service->drains == service->loops.count) {
             service->state = DRAINING;
             knit_pool_shutdown(
                 service->pool, true, clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
             end_if_stopped(service);
-        } else if (letter.kind == KNIT_LETTER_FINISHED &&
+        } else if (message.kind == KNIT_MAILBOX_FINISHED &&
                    ++service->finished == service->loops.count) {
             (void)event_base_loopbreak(service->base);
         }
@@ -364,7 +364,7 @@ static void hold_signals(sigset_t *ret_set)
 
 /* A start may take half a minute, so the pool looks at a descriptor meanwhile. What comes then or
  * later stays pending until take_signals(). */
-static int watch_for_end(struct service *service, struct knit_sentence *why)
+static int open_stop_fd(struct service *service, struct knit_sentence *why)
 {
     sigset_t set;
 
@@ -430,7 +430,7 @@ static void on_pool_event(void *arg, const struct knit_pool_event *event)
         give_up(service);
     if (event->kind != KNIT_POOL_SESSION_CONDEMNED)
         return;
-    tell_all(service, KNIT_LETTER_CONDEMNED, event->session);
+    tell_all(service, KNIT_MAILBOX_CONDEMNED, event->session);
     if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
         (void)event_add(service->second_event, &second);
 }
@@ -512,10 +512,10 @@ static int open_pool(struct service *service, struct knit_sentence *why)
     struct knit_confine_policy confinement = {0};
     char worker[PATH_MAX];
     char **modules = NULL;
-    int r = knit_places_find_worker(service->settings->worker_program, worker, why);
+    int r = knit_install_paths_find_worker(service->settings->worker_program, worker, why);
 
     if (r == 0)
-        r = knit_places_find_modules(&service->settings->modules, &modules, why);
+        r = knit_install_paths_find_modules(&service->settings->modules, &modules, why);
     if (r == 0)
         r = knit_confinement_policy(service->settings, &confinement, why);
     if (r == 0)
@@ -523,7 +523,7 @@ static int open_pool(struct service *service, struct knit_sentence *why)
     if (r == 0)
         r = start_pool(service, worker, modules, &confinement, why);
     knit_confinement_policy_free(&confinement);
-    knit_places_free(modules);
+    knit_install_paths_free(modules);
     return r;
 }
 
@@ -557,7 +557,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 static void stop_loops(struct service *service)
 {
     if (service->state != ENDING)
-        tell_all(service, KNIT_LETTER_FINISH, 0);
+        tell_all(service, KNIT_MAILBOX_FINISH, 0);
     for (uint32_t i = 0; i < service->loops.count; i++)
         knit_loop_join(&service->loops.items[i]);
     free(service->loops.items);
@@ -629,7 +629,7 @@ static int start(struct service *service, const char *ready_file, struct knit_se
     int r = knit_access_init(&service->access, service->settings, why);
 
     if (r == 0)
-        r = watch_for_end(service, why);
+        r = open_stop_fd(service, why);
     if (r == 0)
         r = make_base(service, why);
     if (r == 0)
@@ -697,13 +697,13 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
     if (r == 0 && settings->socket_group)
         r = knit_socket_file_check_group(settings->socket_group, why);
     if (r == 0)
-        r = knit_places_find_worker(settings->worker_program, worker, why);
+        r = knit_install_paths_find_worker(settings->worker_program, worker, why);
     if (r == 0)
-        r = knit_places_find_modules(&settings->modules, &modules, why);
+        r = knit_install_paths_find_modules(&settings->modules, &modules, why);
     if (r == 0)
         r = knit_confinement_policy(settings, &confinement, why);
     knit_confinement_policy_free(&confinement);
-    knit_places_free(modules);
+    knit_install_paths_free(modules);
     knit_access_fini(&access);
     return r;
 }

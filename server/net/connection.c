@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "server/daemon/loop.h"
-#include "server/net/departures.h"
+#include "server/net/hangup.h"
+#include "server/net/lookahead.h"
 #include "server/net/output.h"
-#include "server/rpc/ahead.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/method.h"
 #include "server/rpc/router.h"
@@ -41,25 +41,25 @@ static bool may_dispatch(const struct knit_connection *connection)
 static void on_input(evutil_socket_t fd, short events, void *arg);
 static void on_output(evutil_socket_t fd, short events, void *arg);
 
-static void watch(struct knit_connection *connection, enum knit_watch what)
+static void set_interest(struct knit_connection *connection, enum knit_interest wanted)
 {
     struct knit_loop *loop = connection->loop;
     int r = 0;
 
-    if (connection->watch == KNIT_WATCH_INPUT)
+    if (connection->interest == KNIT_INTEREST_INPUT)
         (void)event_del(&connection->input_event);
-    else if (connection->watch != KNIT_WATCH_NOTHING)
-        knit_departures_take_off(&loop->departures, connection);
-    connection->watch = KNIT_WATCH_NOTHING;
-    if (what == KNIT_WATCH_INPUT)
+    else if (connection->interest != KNIT_INTEREST_NOTHING)
+        knit_hangup_remove(&loop->hangups, connection);
+    connection->interest = KNIT_INTEREST_NOTHING;
+    if (wanted == KNIT_INTEREST_INPUT)
         r = event_add(&connection->input_event, NULL);
-    else if (what != KNIT_WATCH_NOTHING)
-        r = knit_departures_watch(&loop->departures, connection, what == KNIT_WATCH_END);
+    else if (wanted != KNIT_INTEREST_NOTHING)
+        r = knit_hangup_add(&loop->hangups, connection, wanted == KNIT_INTEREST_END);
     /* One of which nothing is heard would stay for ever. */
     if (r < 0)
         knit_connection_close(connection);
     else
-        connection->watch = what;
+        connection->interest = wanted;
 }
 
 static void log_debug(const struct knit_connection *connection, const char *message)
@@ -106,7 +106,7 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
     }
     KNIT_COUNT(loop, connections_accepted);
     log_debug(connection, "connection opened");
-    watch(connection, KNIT_WATCH_INPUT);
+    set_interest(connection, KNIT_INTEREST_INPUT);
     return 0;
 }
 
@@ -118,12 +118,13 @@ static void leave_lists(struct knit_connection *connection)
         TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
     if (connection->lists & KNIT_IN_READY)
         TAILQ_REMOVE(&loop->ready, connection, in_ready);
-    if (connection->lists & KNIT_IN_WATCHED)
-        TAILQ_REMOVE(&loop->watched, connection, in_watched);
+    if (connection->lists & KNIT_IN_STALLED)
+        TAILQ_REMOVE(&loop->stalled, connection, in_stalled);
     if (connection->lists & KNIT_IN_IDLE)
         TAILQ_REMOVE(&loop->idle, connection, in_idle);
-    knit_ahead_forget(connection);
-    connection->lists &= KNIT_IN_WAITING | KNIT_IN_WAITING_ARENA | KNIT_IN_LARGE | KNIT_IN_HUNGRY;
+    knit_lookahead_forget(connection);
+    connection->lists &=
+        KNIT_IN_WAITING | KNIT_IN_WAITING_ARENA | KNIT_IN_LARGE | KNIT_IN_WAITING_FOR_BUDGET;
 }
 
 void knit_connection_close(struct knit_connection *connection)
@@ -137,7 +138,7 @@ void knit_connection_close(struct knit_connection *connection)
     leave_lists(connection);
     knit_router_forget(connection);
     knit_attach_end(connection);
-    watch(connection, KNIT_WATCH_NOTHING);
+    set_interest(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
     (void)close(connection->fd);
     connection->fd = -1;
@@ -152,7 +153,7 @@ void knit_connection_free(struct knit_connection *connection)
 {
     if (connection->output)
         evbuffer_free(connection->output);
-    knit_ahead_free(connection);
+    knit_lookahead_free(connection);
     knit_in_flight_fini(&connection->calls);
     knit_input_free(connection);
     free(connection);
@@ -167,10 +168,10 @@ void knit_connection_close_soon(struct knit_connection *connection)
     connection->pauses |= KNIT_PAUSE_CLOSING;
     connection->progress_ns = loop->now_ns;
     knit_input_free(connection);
-    knit_ahead_forget(connection);
-    if (!(connection->lists & KNIT_IN_WATCHED)) {
-        TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
-        connection->lists |= KNIT_IN_WATCHED;
+    knit_lookahead_forget(connection);
+    if (!(connection->lists & KNIT_IN_STALLED)) {
+        TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
+        connection->lists |= KNIT_IN_STALLED;
         knit_loop_watch(loop);
     }
     if (!(connection->lists & KNIT_IN_DIRTY)) {
@@ -186,14 +187,14 @@ void knit_connection_linger(struct knit_connection *connection)
     connection->is_lingering = true;
     connection->progress_ns = connection->loop->now_ns;
     (void)shutdown(connection->fd, SHUT_WR);
-    watch(connection, KNIT_WATCH_INPUT);
+    set_interest(connection, KNIT_INTEREST_INPUT);
 }
 
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
 {
     connection->pauses |= reason;
     if (reason & (KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT))
-        knit_ahead_begin(connection);
+        knit_lookahead_begin(connection);
 }
 
 void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
@@ -378,9 +379,9 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
             }
             connection->has_message = true;
         }
-        if (!knit_ahead_is_settled(connection) && !dispatch(connection, bytes + begin))
+        if (!knit_lookahead_is_settled(connection) && !dispatch(connection, bytes + begin))
             break;
-        knit_ahead_pop(connection);
+        knit_lookahead_pop(connection);
         begin += connection->fed;
         connection->fed = 0;
         connection->has_message = false;
@@ -505,14 +506,14 @@ static void end_of_input(struct knit_connection *connection)
     knit_router_forget(connection);
     knit_attach_end(connection);
     knit_connection_close_soon(connection);
-    watch(connection, KNIT_WATCH_ERROR);
+    set_interest(connection, KNIT_INTEREST_ERROR);
 }
 
 /* It waits for slots alone, and what comes may be a `$/cancel`. */
-static bool reads_ahead(const struct knit_connection *connection)
+static bool looks_ahead(const struct knit_connection *connection)
 {
     return (connection->pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
-           connection->input.len < KNIT_AHEAD_BYTES;
+           connection->input.len < KNIT_LOOKAHEAD_BYTES;
 }
 
 static void on_input(evutil_socket_t fd, short events, void *arg)
@@ -529,15 +530,15 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     }
     if (connection->pauses == KNIT_PAUSE_TURN)
         return;
-    if (connection->pauses != 0 && !reads_ahead(connection)) {
+    if (connection->pauses != 0 && !looks_ahead(connection)) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
-        watch(connection, KNIT_WATCH_END);
+        set_interest(connection, KNIT_INTEREST_END);
         return;
     }
     n = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection)
                                                        : read_own(connection);
-    if (n > 0 && connection->pauses != 0 && reads_ahead(connection))
-        knit_ahead_begin(connection);
+    if (n > 0 && connection->pauses != 0 && looks_ahead(connection))
+        knit_lookahead_begin(connection);
     if (n == 0) {
         end_of_input(connection);
     } else if (n < 0 && errno != EAGAIN) {
@@ -549,7 +550,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     }
 }
 
-void knit_connection_on_departure(struct knit_connection *connection, bool is_broken)
+void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken)
 {
     connection->loop->idle_turns = 0;
     if (is_broken)
@@ -582,6 +583,6 @@ void knit_connection_resume(struct knit_connection *connection)
             return;
         knit_input_drop_front(connection, done);
     }
-    if (connection->pauses == 0 && connection->watch != KNIT_WATCH_INPUT)
-        watch(connection, KNIT_WATCH_INPUT);
+    if (connection->pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
+        set_interest(connection, KNIT_INTEREST_INPUT);
 }

@@ -7,8 +7,8 @@
  * structure. A large message is read straight into the connection's own memory.
  *
  * Why a connection is not read just now is a set of KNIT_PAUSE_* bits; when the last one goes the
- * loop resumes it. One that waits for slots alone is read a little further, see ahead.h. While a
- * connection is not read, it still notices that its peer has gone.
+ * loop resumes it. One that waits for slots alone is read a little further, see lookahead.h. While
+ * a connection is not read, it still notices that its peer has gone.
  *
  * The end of the peer's stream means that the caller wants no more: replies that are there are
  * still written, all of them; its calls are aborted.
@@ -34,7 +34,7 @@
 #include "server/rpc/in_flight.h"
 
 struct evbuffer;
-struct knit_ahead;
+struct knit_lookahead;
 struct knit_attach;
 struct knit_loop;
 
@@ -45,27 +45,27 @@ enum {
     KNIT_PAUSE_ATTACH = 8,    /* descriptors wait until the output is empty */
     KNIT_PAUSE_CLOSING = 16,  /* for good */
     KNIT_PAUSE_TURN = 32,     /* has done enough for now: others have their turn first */
-    KNIT_PAUSE_ROOM = 64,     /* the loop has no room for more of its input */
+    KNIT_PAUSE_BUDGET = 64,   /* the loop has no room for more of its input */
 };
 
 /* What it waits for. */
-enum knit_watch {
-    KNIT_WATCH_NOTHING,
-    KNIT_WATCH_INPUT,
-    KNIT_WATCH_ERROR, /* what is left after the end */
-    KNIT_WATCH_END,   /* and for errors: it is not read */
+enum knit_interest {
+    KNIT_INTEREST_NOTHING,
+    KNIT_INTEREST_INPUT,
+    KNIT_INTEREST_ERROR, /* what is left after the end */
+    KNIT_INTEREST_END,   /* and for errors: it is not read */
 };
 
 /* Which of the loop's lists besides `connections` it is in. */
 enum {
     KNIT_IN_DIRTY = 1,
     KNIT_IN_READY = 2,
-    KNIT_IN_WATCHED = 4,
+    KNIT_IN_STALLED = 4,
     KNIT_IN_WAITING = 8, /* the router's */
     KNIT_IN_IDLE = 16,
-    KNIT_IN_AHEAD = 32,   /* the router's */
-    KNIT_IN_LARGE = 64,   /* of `inputs` */
-    KNIT_IN_HUNGRY = 128, /* likewise */
+    KNIT_IN_LOOKAHEAD = 32,           /* the router's */
+    KNIT_IN_LARGE = 64,               /* of `inputs` */
+    KNIT_IN_WAITING_FOR_BUDGET = 128, /* likewise */
     KNIT_IN_WAITING_ARENA = 256,
 };
 
@@ -73,19 +73,19 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_all; /* or in `dead` */
     TAILQ_ENTRY(knit_connection) in_dirty;
     TAILQ_ENTRY(knit_connection) in_ready;
-    TAILQ_ENTRY(knit_connection) in_watched;
+    TAILQ_ENTRY(knit_connection) in_stalled;
     TAILQ_ENTRY(knit_connection) in_waiting;
     TAILQ_ENTRY(knit_connection) in_idle;
-    TAILQ_ENTRY(knit_connection) in_ahead;
+    TAILQ_ENTRY(knit_connection) in_lookahead;
     TAILQ_ENTRY(knit_connection) in_large;
-    TAILQ_ENTRY(knit_connection) in_hungry;
+    TAILQ_ENTRY(knit_connection) in_waiting_for_budget;
     struct knit_loop *loop;
     int fd;
     uint16_t lists; /* KNIT_IN_* */
     uint8_t pauses; /* KNIT_PAUSE_* */
     bool is_unix;
     bool is_dead;
-    enum knit_watch watch;
+    enum knit_interest interest;
     bool is_lingering; /* all is said and the sending side shut: waits for the peer's end */
     bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
     bool has_hello;
@@ -97,8 +97,8 @@ struct knit_connection {
     struct knit_scan scan;
     size_t fed; /* bytes of the message at the front that the scanner has seen */
     struct knit_input input;
-    uint64_t received_ns;     /* when input last came */
-    struct knit_ahead *ahead; /* what of it waits for a slot, or NULL */
+    uint64_t received_ns;             /* when input last came */
+    struct knit_lookahead *lookahead; /* what of it waits for a slot, or NULL */
 
     struct evbuffer *output; /* NULL until the first reply */
     size_t pinned_bytes;     /* of it, lying in the reply arena */
@@ -111,7 +111,7 @@ struct knit_connection {
     struct knit_in_flight calls;
     /* Slots it has beside those of `calls`: of notifications, of calls whose outcome was given
      * before their answer came, and of results in its output. */
-    uint32_t further_slots;
+    uint32_t extra_slots;
     size_t argument_bytes;      /* of its calls in the request arena */
     uint64_t session_id;        /* of what it attached; 0 = none */
     struct knit_attach *attach; /* a reply with descriptors that waits */
@@ -141,7 +141,7 @@ void knit_connection_resume(struct knit_connection *connection);
 
 /* Its peer has gone while it was not read; with is_broken, nothing can be
  * written to it any more either. */
-void knit_connection_on_departure(struct knit_connection *connection, bool is_broken);
+void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken);
 
 /* The form of errors its caller understands. */
 enum knit_failure_form knit_connection_form(const struct knit_connection *connection);

@@ -28,7 +28,7 @@ void knit_inputs_init(struct knit_inputs *inputs)
 {
     inputs->charged_bytes = 0;
     TAILQ_INIT(&inputs->large);
-    TAILQ_INIT(&inputs->hungry);
+    TAILQ_INIT(&inputs->waiting_for_budget);
 }
 
 static void enter(struct knit_connection *connection)
@@ -46,11 +46,12 @@ static void leave(struct knit_connection *connection)
     connection->lists &= (uint16_t)~KNIT_IN_LARGE;
 }
 
-static void leave_hungry(struct knit_connection *connection)
+static void leave_waiting_for_budget(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_HUNGRY)
-        TAILQ_REMOVE(&connection->loop->inputs.hungry, connection, in_hungry);
-    connection->lists &= (uint16_t)~KNIT_IN_HUNGRY;
+    if (connection->lists & KNIT_IN_WAITING_FOR_BUDGET)
+        TAILQ_REMOVE(
+            &connection->loop->inputs.waiting_for_budget, connection, in_waiting_for_budget);
+    connection->lists &= (uint16_t)~KNIT_IN_WAITING_FOR_BUDGET;
 }
 
 /* There may be room again for some. */
@@ -58,10 +59,10 @@ static void wake(struct knit_loop *loop, unsigned count)
 {
     struct knit_connection *connection;
 
-    while (count-- > 0 && (connection = TAILQ_FIRST(&loop->inputs.hungry))) {
-        leave_hungry(connection);
+    while (count-- > 0 && (connection = TAILQ_FIRST(&loop->inputs.waiting_for_budget))) {
+        leave_waiting_for_budget(connection);
         knit_input_touch(connection, HEARD_BYTES);
-        knit_connection_unpause(connection, KNIT_PAUSE_ROOM);
+        knit_connection_unpause(connection, KNIT_PAUSE_BUDGET);
     }
 }
 
@@ -97,7 +98,7 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
         if (loop->now_ns - connection->input.heard_ns < SILENT_NS)
             return NULL;
         if (connection != other &&
-            !(connection->pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_ROOM)))
+            !(connection->pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
             return connection;
     }
     return NULL;
@@ -128,9 +129,9 @@ static int make_room(struct knit_connection *connection, size_t bytes)
 
         if (!silent) {
             KNIT_COUNT(loop, waits_for_room);
-            TAILQ_INSERT_TAIL(&inputs->hungry, connection, in_hungry);
-            connection->lists |= KNIT_IN_HUNGRY;
-            knit_connection_pause(connection, KNIT_PAUSE_ROOM);
+            TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
+            connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
+            knit_connection_pause(connection, KNIT_PAUSE_BUDGET);
             knit_loop_watch(loop);
             return KNIT_INPUT_E_LATER;
         }
@@ -230,7 +231,7 @@ void knit_input_touch(struct knit_connection *connection, size_t len)
 
 void knit_input_let_go(struct knit_connection *connection)
 {
-    leave_hungry(connection);
+    leave_waiting_for_budget(connection);
     charge(connection, 0);
 }
 

@@ -38,8 +38,8 @@ struct knit_input {
 
 struct knit_inputs {
     size_t charged_bytes;
-    TAILQ_HEAD(, knit_connection) large;  /* those charged, the longest silent first */
-    TAILQ_HEAD(, knit_connection) hungry; /* those that wait for room */
+    TAILQ_HEAD(, knit_connection) large;              /* those charged, the longest silent first */
+    TAILQ_HEAD(, knit_connection) waiting_for_budget; /* those that wait for room */
 };
 
 void knit_inputs_init(struct knit_inputs *inputs);

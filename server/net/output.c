@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Encoded in the loop's scratch buffer, gathered in the connection's evbuffer, written with one
  * writev() a turn. A connection whose socket takes no more waits for it to become writable and is
- * watched for progress meanwhile.
+ * checked for progress once a second meanwhile.
  */
 #include "server/net/output.h"
 
@@ -191,7 +191,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
     connection->pinned_bytes += outcome->len;
     router->pinned_bytes += outcome->len;
     router->pinned++;
-    connection->further_slots++;
+    connection->extra_slots++;
     mark_dirty(connection);
     return true;
 }
@@ -243,23 +243,23 @@ void knit_output_outcome(
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
-static void unwatch(struct knit_connection *connection)
+static void leave_stalled(struct knit_connection *connection)
 {
-    if (!(connection->lists & KNIT_IN_WATCHED))
+    if (!(connection->lists & KNIT_IN_STALLED))
         return;
-    TAILQ_REMOVE(&connection->loop->watched, connection, in_watched);
-    connection->lists &= (uint16_t)~KNIT_IN_WATCHED;
+    TAILQ_REMOVE(&connection->loop->stalled, connection, in_stalled);
+    connection->lists &= (uint16_t)~KNIT_IN_STALLED;
 }
 
 static void on_empty(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_WATCHED)
+    if (connection->lists & KNIT_IN_STALLED)
         (void)event_del(&connection->output_event);
     if (connection->pauses & KNIT_PAUSE_CLOSING) {
         knit_connection_linger(connection);
         return;
     }
-    unwatch(connection);
+    leave_stalled(connection);
     knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
     if (connection->attach)
         knit_attach_send(connection);
@@ -275,9 +275,9 @@ static void on_full(struct knit_connection *connection)
         knit_connection_close(connection);
         return;
     }
-    if (!(connection->lists & KNIT_IN_WATCHED)) {
-        TAILQ_INSERT_TAIL(&loop->watched, connection, in_watched);
-        connection->lists |= KNIT_IN_WATCHED;
+    if (!(connection->lists & KNIT_IN_STALLED)) {
+        TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
+        connection->lists |= KNIT_IN_STALLED;
         connection->progress_ns = loop->now_ns;
         connection->moved_ns = loop->now_ns;
         connection->moved_bytes = 0;
@@ -381,7 +381,7 @@ static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *he
 {
     struct knit_connection *connection, *worst = NULL;
 
-    TAILQ_FOREACH(connection, &loop->watched, in_watched)
+    TAILQ_FOREACH(connection, &loop->stalled, in_stalled)
     if (held(connection) > (worst ? held(worst) : 0) &&
         loop->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
         worst = connection;

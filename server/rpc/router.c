@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happens to a call when, and who is told:
  *
- *     waits          see ahead.h: deadline or `queue` over: response TIMEOUT, never published
+ *     waits          see lookahead.h: deadline or `queue` over: response TIMEOUT, never published
  *     published      a record, and (requests) an entry in the connection's table
  *     answered       response, both gone
  *     deadline       response TIMEOUT, entry gone; the record stays, its slot a further one of the
@@ -24,8 +24,8 @@
 #include "fastpath/host/pool.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
+#include "server/net/lookahead.h"
 #include "server/net/output.h"
-#include "server/rpc/ahead.h"
 #include "server/rpc/method.h"
 
 enum {
@@ -54,7 +54,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
     *router = (struct knit_router){.loop = loop, .next_ns = UINT64_MAX};
     TAILQ_INIT(&router->waiting);
     TAILQ_INIT(&router->waiting_arena);
-    TAILQ_INIT(&router->ahead);
+    TAILQ_INIT(&router->lookahead);
     router->records = calloc(settings->slots, sizeof *router->records);
     if (!router->records)
         return -ENOMEM;
@@ -124,8 +124,8 @@ static void refuse_unknown(struct knit_connection *connection, const struct knit
         int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
 
         if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
-            nearest = knit_hint_find(&loop->hint, loop->router.registry, (const char *)name.bytes,
-                name.len, knit_loop_clock_ns());
+            nearest = knit_suggest_task(&loop->suggest, loop->router.registry,
+                (const char *)name.bytes, name.len, knit_loop_clock_ns());
         if (nearest)
             (void)snprintf(text, sizeof text, "there is no task '%.*s'; the nearest is '%s'", shown,
                 (const char *)name.bytes, nearest->name);
@@ -295,7 +295,7 @@ static bool has_share(const struct knit_connection *connection, const struct kni
     const struct knit_router *router = &connection->loop->router;
     uint32_t free = knit_session_slots_free(session_of(router));
 
-    return may_take(connection->calls.count + connection->further_slots, router->slots - free,
+    return may_take(connection->calls.count + connection->extra_slots, router->slots - free,
                router->slots) &&
            (argument_bytes_of(message) == 0 ||
                may_take(connection->argument_bytes, router->argument_bytes,
@@ -312,7 +312,7 @@ uint32_t knit_router_share(const struct knit_router *router)
 
 void knit_router_give_back(struct knit_connection *connection)
 {
-    connection->further_slots--;
+    connection->extra_slots--;
     knit_connection_unpause(connection, KNIT_PAUSE_IN_FLIGHT);
 }
 
@@ -343,12 +343,12 @@ static void remember(struct knit_connection *connection, const struct knit_messa
         }
     }
     if (message->kind == KNIT_MESSAGE_NOTIFICATION) {
-        record.payer = connection;
-        connection->further_slots++;
+        record.charged_to = connection;
+        connection->extra_slots++;
     }
     /* Whoever closed the connection just now has forgotten this call as well. */
     router->argument_bytes += record.argument_bytes;
-    if (record.connection || record.payer)
+    if (record.connection || record.charged_to)
         connection->argument_bytes += record.argument_bytes;
     router->records[slot] = record;
 }
@@ -358,7 +358,7 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
 {
     struct knit_loop *loop = connection->loop;
     struct knit_router *router = &loop->router;
-    uint64_t since_ns = knit_ahead_since_ns(connection);
+    uint64_t since_ns = knit_lookahead_since_ns(connection);
     struct knit_record record = {.deadline_ns = deadline_of(task, options, since_ns),
         .queue_deadline_ns = queue_deadline_of(options, since_ns),
         .msgid = message->msgid,
@@ -478,11 +478,11 @@ void knit_router_forget(struct knit_connection *connection)
         knit_session_abort(session_of(router), slot);
     }
     knit_in_flight_fini(calls);
-    for (uint32_t i = 0; i < router->slots && connection->further_slots > 0; i++) {
-        if (!router->records[i].is_taken || router->records[i].payer != connection)
+    for (uint32_t i = 0; i < router->slots && connection->extra_slots > 0; i++) {
+        if (!router->records[i].is_taken || router->records[i].charged_to != connection)
             continue;
-        router->records[i].payer = NULL;
-        connection->further_slots--;
+        router->records[i].charged_to = NULL;
+        connection->extra_slots--;
     }
 }
 
@@ -511,8 +511,8 @@ static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, con
     failure.started = (enum knit_started)started;
     detach_record(record);
     record->is_settled = true;
-    record->payer = connection;
-    connection->further_slots++;
+    record->charged_to = connection;
+    connection->extra_slots++;
     knit_output_failure(connection, msgid, &failure);
     return true;
 }
@@ -560,7 +560,7 @@ static void expire(struct knit_router *router)
     if (now_ns < router->next_ns)
         return;
     router->next_ns = UINT64_MAX;
-    knit_ahead_expire(router);
+    knit_lookahead_expire(router);
     for (uint32_t slot = 0; slot < router->slots; slot++) {
         struct knit_record *record = &router->records[slot];
 
@@ -586,7 +586,7 @@ static void expire(struct knit_router *router)
 
 static void give_back_arguments(struct knit_router *router, const struct knit_record *record)
 {
-    struct knit_connection *owner = record->connection ? record->connection : record->payer;
+    struct knit_connection *owner = record->connection ? record->connection : record->charged_to;
 
     router->argument_bytes -= record->argument_bytes;
     if (owner)
@@ -606,8 +606,8 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     else if (!record->is_settled)
         KNIT_COUNT(router->loop, calls_failed);
     if (!connection) {
-        if (record->payer)
-            knit_router_give_back(record->payer);
+        if (record->charged_to)
+            knit_router_give_back(record->charged_to);
         if (outcome->held)
             knit_router_release(router, outcome->slot);
         return;
@@ -685,6 +685,6 @@ size_t knit_router_turn(struct knit_router *router)
         resume_waiting(router);
         knit_session_flush(session_of(router));
     }
-    knit_ahead_turn(router);
+    knit_lookahead_turn(router);
     return count;
 }

@@ -13,7 +13,7 @@
  * calls that fit a cell need none and pass them. Of slots and of arena space alike, a connection
  * gets a share.
  *
- * Deadlines of calls are kept in the records, those of requests that still wait in ahead.h's
+ * Deadlines of calls are kept in the records, those of requests that still wait in lookahead.h's
  * queues; both count from when the request was read. The router knows a lower bound of the next one
  * and looks at all records when it has come: with at most some thousand slots that costs a
  * microsecond, and costs nothing for the calls that end in time, which are nearly all of them.
@@ -41,7 +41,7 @@ struct knit_record {
     struct knit_connection *connection; /* NULL: nobody waits for the outcome */
     uint64_t deadline_ns;               /* UINT64_MAX = none */
     uint64_t queue_deadline_ns;         /* likewise: it must have started by then */
-    struct knit_connection *payer;      /* whose further_slots it is among */
+    struct knit_connection *charged_to; /* whose extra_slots it is among */
     uint32_t msgid;
     uint32_t task;
     uint32_t argument_bytes; /* in the request arena */
@@ -63,8 +63,8 @@ struct knit_router {
     struct knit_waiting waiting; /* for a slot */
     struct knit_waiting waiting_arena;
     bool is_arenas_turn;
-    size_t argument_bytes;               /* in the request arena */
-    TAILQ_HEAD(, knit_connection) ahead; /* have a knit_ahead; with news first */
+    size_t argument_bytes;                   /* in the request arena */
+    TAILQ_HEAD(, knit_connection) lookahead; /* have a knit_lookahead; with news first */
     uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
     uint64_t collected_ns;
 };
@@ -110,5 +110,5 @@ uint32_t knit_router_outstanding(const struct knit_router *router);
 /* The payload of an outcome has left for the connection: its slot is free again. */
 void knit_router_release(struct knit_router *router, uint32_t slot);
 
-/* One of the connection's further_slots is not its own any more. */
+/* One of the connection's extra_slots is not its own any more. */
 void knit_router_give_back(struct knit_connection *connection);

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#include "server/rpc/ahead.h"
+#include "server/net/lookahead.h"
 #include "tests/server/turns.h"
 #include "tests/support/deadline.h"
 
@@ -155,10 +155,10 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
         /* More to read than it looks ahead at is what makes it look for the end alone. */
         turns_notify(&caller, "nobody", 8000);
         assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->input.len >= KNIT_AHEAD_BYTES, 10000));
+            turns_turn(&turns) && caller.connection->input.len >= KNIT_LOOKAHEAD_BYTES, 10000));
         turns_notify(&caller, "nobody", 1);
         assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->watch == KNIT_WATCH_END, 10000));
+            turns_turn(&turns) && caller.connection->interest == KNIT_INTEREST_END, 10000));
         turns_leave(&caller);
         assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
         turns_fini(&turns);
@@ -251,7 +251,7 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         begin_message(&second);
         assert_true(turns_request(&third, "echo", 150000, 1, 1, NULL));
         assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && third.connection->pauses == KNIT_PAUSE_ROOM, 10000));
+            turns_turn(&turns) && third.connection->pauses == KNIT_PAUSE_BUDGET, 10000));
         assert_int_equal(turns.loop.inputs.charged_bytes, 2 << 20);
         if (leaves) {
             turns_leave(&second);

@@ -11,22 +11,23 @@
 
 #include "server/daemon/mailbox.h"
 
-static void letters_arrive_in_order(void **state)
+static void messages_arrive_in_order(void **state)
 {
     struct knit_mailbox mailbox;
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
 
     (void)state;
     assert_int_equal(knit_mailbox_open(&mailbox), 0);
-    assert_false(knit_mailbox_receive(&mailbox, &letter));
+    assert_false(knit_mailbox_receive(&mailbox, &message));
     for (uint64_t i = 0; i < 10; i++)
-        assert_true(knit_mailbox_send(&mailbox, (struct knit_letter){KNIT_LETTER_DRAIN, -1, i}));
+        assert_true(
+            knit_mailbox_send(&mailbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAIN, -1, i}));
     for (uint64_t i = 0; i < 10; i++) {
-        assert_true(knit_mailbox_receive(&mailbox, &letter));
-        assert_int_equal(letter.kind, KNIT_LETTER_DRAIN);
-        assert_int_equal(letter.value, i);
+        assert_true(knit_mailbox_receive(&mailbox, &message));
+        assert_int_equal(message.kind, KNIT_MAILBOX_DRAIN);
+        assert_int_equal(message.value, i);
     }
-    assert_false(knit_mailbox_receive(&mailbox, &letter));
+    assert_false(knit_mailbox_receive(&mailbox, &message));
     knit_mailbox_close(&mailbox);
     knit_mailbox_close(&mailbox);
 }
@@ -34,16 +35,16 @@ static void letters_arrive_in_order(void **state)
 static void a_full_one_says_so_and_loses_nothing(void **state)
 {
     struct knit_mailbox mailbox;
-    struct knit_letter letter;
+    struct knit_mailbox_message message;
     uint64_t sent = 0, received = 0;
 
     (void)state;
     assert_int_equal(knit_mailbox_open(&mailbox), 0);
-    while (knit_mailbox_send(&mailbox, (struct knit_letter){KNIT_LETTER_DRAIN, -1, sent}))
+    while (knit_mailbox_send(&mailbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAIN, -1, sent}))
         sent++;
     assert_true(sent >= 1024);
-    while (knit_mailbox_receive(&mailbox, &letter))
-        assert_int_equal(letter.value, received++);
+    while (knit_mailbox_receive(&mailbox, &message))
+        assert_int_equal(message.value, received++);
     assert_int_equal(received, sent);
     knit_mailbox_close(&mailbox);
 }
@@ -55,7 +56,8 @@ static void closing_closes_what_was_not_received(void **state)
 
     (void)state;
     assert_int_equal(knit_mailbox_open(&mailbox), 0);
-    assert_true(knit_mailbox_send(&mailbox, (struct knit_letter){KNIT_LETTER_CONNECTION, fd, 0}));
+    assert_true(
+        knit_mailbox_send(&mailbox, (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, 0}));
     knit_mailbox_close(&mailbox);
     assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
@@ -63,7 +65,7 @@ static void closing_closes_what_was_not_received(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(letters_arrive_in_order),
+        cmocka_unit_test(messages_arrive_in_order),
         cmocka_unit_test(a_full_one_says_so_and_loses_nothing),
         cmocka_unit_test(closing_closes_what_was_not_received),
     };

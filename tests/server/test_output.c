@@ -66,13 +66,13 @@ static void large_results_stay_in_the_arena_until_they_are_written(void **state)
     narrow(&caller);
     assert_true(turns_request(&caller, "room", 32 * 1024, 1, 4, NULL));
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 4, 10000));
-    assert_int_equal(caller.connection->further_slots, 4);
+    assert_int_equal(caller.connection->extra_slots, 4);
     assert_int_equal(caller.connection->calls.count, 0);
     assert_int_equal(knit_router_outstanding(&turns.loop.router), 0);
     turns_expect(&caller, 4);
     assert_int_equal(turns.loop.router.pinned, 0);
     assert_int_equal(turns.loop.router.pinned_bytes, 0);
-    assert_int_equal(caller.connection->further_slots, 0);
+    assert_int_equal(caller.connection->extra_slots, 0);
     assert_int_equal(caller.connection->pinned_bytes, 0);
     turns_leave(&caller);
     turns_fini(&turns);

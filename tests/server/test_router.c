@@ -77,7 +77,7 @@ static void notifications_count_in_the_share(void **state)
     assert_true(KNIT_WAIT_UNTIL(
         turns_turn(&turns) && greedy.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
     assert_int_equal(greedy.connection->calls.count, 0);
-    assert_true(greedy.connection->further_slots <= SHARE_ALONE);
+    assert_true(greedy.connection->extra_slots <= SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
     /* Gone, it leaves calls that nobody counts; they run all the same. */
     turns_leave(&greedy);
@@ -208,12 +208,12 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     assert_int_equal(caller.code, KNIT_TIMEOUT);
     assert_int_equal(caller.connection->calls.count, 1);
     assert_int_equal(slots_free(&turns), TURNS_SLOTS - 11);
-    assert_int_equal(caller.connection->further_slots, 10);
+    assert_int_equal(caller.connection->extra_slots, 10);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 11);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
     assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
-    assert_int_equal(caller.connection->further_slots, 0);
+    assert_int_equal(caller.connection->extra_slots, 0);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -245,7 +245,7 @@ static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
     assert_int_equal(caller.code, 0);
     assert_int_equal(knit_counter_read(&turns.loop.counters.calls_published), 101);
     assert_int_equal(knit_counter_read(&turns.loop.counters.requests), 111);
-    assert_null(caller.connection->ahead);
+    assert_null(caller.connection->lookahead);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -371,7 +371,7 @@ static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
     }
     assert_true(turns_request(&greedy, "echo", 1, 1000, 100, NULL));
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->pauses != 0, 10000));
-    assert_true(greedy.connection->further_slots + greedy.connection->calls.count <= SHARE_ALONE);
+    assert_true(greedy.connection->extra_slots + greedy.connection->calls.count <= SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
     turns_expect(&greedy, SHARE_ALONE);
     /* Gone, it pays no more. */

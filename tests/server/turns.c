@@ -72,7 +72,7 @@ void turns_init(struct turns *turns)
     loop->all = &turns->loops;
     loop->base = event_base_new();
     loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
-    assert_int_equal(knit_departures_open(&loop->departures, loop->base), 0);
+    assert_int_equal(knit_hangup_open(&loop->hangups, loop->base), 0);
     loop->read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES);
     loop->router = (struct knit_router){.loop = loop,
         .session = &turns->session,
@@ -83,11 +83,11 @@ void turns_init(struct turns *turns)
     assert_true(loop->base != NULL && loop->read_buffer != NULL && loop->router.records != NULL);
     TAILQ_INIT(&loop->router.waiting);
     TAILQ_INIT(&loop->router.waiting_arena);
-    TAILQ_INIT(&loop->router.ahead);
+    TAILQ_INIT(&loop->router.lookahead);
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->dirty);
     TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->watched);
+    TAILQ_INIT(&loop->stalled);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
     knit_inputs_init(&loop->inputs);
@@ -104,7 +104,7 @@ void turns_fini(struct turns *turns)
     assert_true(TAILQ_EMPTY(&loop->connections));
     lanes_fini(&turns->lanes);
     event_free(loop->sweep_event);
-    knit_departures_close(&loop->departures);
+    knit_hangup_close(&loop->hangups);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->scratch);
     free(loop->read_buffer);

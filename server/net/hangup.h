@@ -15,23 +15,23 @@
 
 struct knit_connection;
 
-struct knit_departures {
+struct knit_hangup_monitor {
     int fd;
     struct event *event;
 };
 
 /* Returns 0 or -errno; then nothing is left. */
-int knit_departures_open(struct knit_departures *departures, struct event_base *base);
+int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *base);
 
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
-void knit_departures_close(struct knit_departures *departures);
+void knit_hangup_close(struct knit_hangup_monitor *hangups);
 
 /* Watches for the peer's end and for errors; without has_end, for errors alone, which include that
- * both directions have ended. knit_connection_on_departure() is called until the connection is
+ * both directions have ended. knit_connection_on_hangup() is called until the connection is
  * taken off. Returns 0 or -errno. */
-int knit_departures_watch(
-    struct knit_departures *departures, struct knit_connection *connection, bool has_end);
+int knit_hangup_add(
+    struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end);
 
 /* The connection, which is watched, is watched no more. */
-void knit_departures_take_off(
-    struct knit_departures *departures, const struct knit_connection *connection);
+void knit_hangup_remove(
+    struct knit_hangup_monitor *hangups, const struct knit_connection *connection);

@@ -8,16 +8,17 @@
 #include "server/config/setting.h"
 
 enum {
-    KNIT_PLACES_E_REFUSED = 1, /* the sentence says why */
+    KNIT_INSTALL_PATHS_E_REFUSED = 1, /* the sentence says why */
 };
 
 /* As said, else (said NULL) as installed, else beside this program, as in a folder that was copied.
- * Returns 0 or KNIT_PLACES_E_REFUSED. */
-int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct knit_sentence *why);
+ * Returns 0 or KNIT_INSTALL_PATHS_E_REFUSED. */
+int knit_install_paths_find_worker(
+    const char *said, char ret_path[PATH_MAX], struct knit_sentence *why);
 
-/* The modules' real paths, ended by NULL, to be freed with knit_places_free(), whatever is
+/* The modules' real paths, ended by NULL, to be freed with knit_install_paths_free(), whatever is
  * returned. An empty list means all that are installed; the one word none means none.
- * Returns 0, KNIT_PLACES_E_REFUSED, -ENOMEM. */
-int knit_places_find_modules(
+ * Returns 0, KNIT_INSTALL_PATHS_E_REFUSED, -ENOMEM. */
+int knit_install_paths_find_modules(
     const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why);
-void knit_places_free(char **paths);
+void knit_install_paths_free(char **paths);

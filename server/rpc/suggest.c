@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Costs are counted in processor time, which does not grow while the thread is kept waiting. */
-#include "server/rpc/hint.h"
+#include "server/rpc/suggest.h"
 
 #include <time.h>
 
@@ -17,18 +17,18 @@ static uint64_t spent_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-const struct knit_registry_task *knit_hint_find(struct knit_hint *hint,
+const struct knit_registry_task *knit_suggest_task(struct knit_suggest *suggest,
     const struct knit_registry *registry, const char *name, size_t len, uint64_t now_ns)
 {
-    uint64_t earned_ns = (now_ns - hint->then_ns) / SHARE, began_ns;
+    uint64_t earned_ns = (now_ns - suggest->then_ns) / SHARE, began_ns;
     const struct knit_registry_task *task;
 
-    hint->owed_ns -= hint->owed_ns < earned_ns ? hint->owed_ns : earned_ns;
-    hint->then_ns = now_ns;
-    if (hint->owed_ns > BURST_NS)
+    suggest->owed_ns -= suggest->owed_ns < earned_ns ? suggest->owed_ns : earned_ns;
+    suggest->then_ns = now_ns;
+    if (suggest->owed_ns > BURST_NS)
         return NULL;
     began_ns = spent_ns();
     task = knit_registry_nearest(registry, name, len);
-    hint->owed_ns += spent_ns() - began_ns;
+    suggest->owed_ns += spent_ns() - began_ns;
     return task;
 }

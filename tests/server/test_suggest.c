@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "server/rpc/hint.h"
+#include "server/rpc/suggest.h"
 #include "tests/support/deadline.h"
 
 enum { TASKS = 4000 };
@@ -32,9 +32,9 @@ static struct knit_registry *make_registry(void)
 }
 
 static const struct knit_registry_task *find(
-    struct knit_hint *hint, const struct knit_registry *registry, uint64_t now_ns)
+    struct knit_suggest *suggest, const struct knit_registry *registry, uint64_t now_ns)
 {
-    return knit_hint_find(hint, registry, asked, strlen(asked), now_ns);
+    return knit_suggest_task(suggest, registry, asked, strlen(asked), now_ns);
 }
 
 static void a_flood_is_told_no_names_and_later_callers_are(void **state)
@@ -42,16 +42,16 @@ static void a_flood_is_told_no_names_and_later_callers_are(void **state)
     struct knit_registry *registry = make_registry();
     const struct knit_registry_task *task;
     uint64_t now_ns = UINT64_C(5000000000);
-    struct knit_hint hint = {0};
+    struct knit_suggest suggest = {0};
 
     (void)state;
-    task = find(&hint, registry, now_ns);
+    task = find(&suggest, registry, now_ns);
     assert_non_null(task);
     assert_string_equal(task->name, meant);
-    /* Time stands still for the hint, so what it may spend does not come back. */
-    assert_true(KNIT_WAIT_UNTIL(!find(&hint, registry, now_ns), 10000));
-    assert_null(find(&hint, registry, now_ns + 1));
-    assert_non_null(find(&hint, registry, now_ns + UINT64_C(3600000000000)));
+    /* Time stands still for the budget, so what it may spend does not come back. */
+    assert_true(KNIT_WAIT_UNTIL(!find(&suggest, registry, now_ns), 10000));
+    assert_null(find(&suggest, registry, now_ns + 1));
+    assert_non_null(find(&suggest, registry, now_ns + UINT64_C(3600000000000)));
     knit_registry_free(registry);
 }
 

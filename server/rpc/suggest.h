@@ -14,11 +14,11 @@
 #include "fastpath/control/registry.h"
 
 /* All zeros is a fresh one. */
-struct knit_hint {
+struct knit_suggest {
     uint64_t owed_ns; /* spent on searches and not yet made up for, ... */
     uint64_t then_ns; /* ... when it was last looked at */
 };
 
 /* NULL when nothing is near, or when it would cost too much just now. now_ns: CLOCK_MONOTONIC. */
-const struct knit_registry_task *knit_hint_find(struct knit_hint *hint,
+const struct knit_registry_task *knit_suggest_task(struct knit_suggest *suggest,
     const struct knit_registry *registry, const char *name, size_t len, uint64_t now_ns);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Paths are made real here, before anything starts: a worker runs elsewhere and later, and a module
  * that is not there should be refused by the name that the user gave it. */
-#include "server/config/places.h"
+#include "server/config/install_paths.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,7 +17,8 @@ static int refuse_memory(struct knit_sentence *why)
     return knit_sentence_say(why, -ENOMEM, "out of memory");
 }
 
-int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct knit_sentence *why)
+int knit_install_paths_find_worker(
+    const char *said, char ret_path[PATH_MAX], struct knit_sentence *why)
 {
     char self[PATH_MAX];
     ssize_t len;
@@ -25,7 +26,7 @@ int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct kn
 
     if (said) {
         if (!realpath(said, ret_path))
-            return knit_sentence_say(why, KNIT_PLACES_E_REFUSED,
+            return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the worker program %s: %s", said, strerror(errno));
         return 0;
     }
@@ -43,7 +44,7 @@ int knit_places_find_worker(const char *said, char ret_path[PATH_MAX], struct kn
         if (len < PATH_MAX && access(ret_path, X_OK) == 0)
             return 0;
     }
-    return knit_sentence_say(why, KNIT_PLACES_E_REFUSED,
+    return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
         "cannot find the worker program: it is neither " KNIT_WORKER
         " nor beside knittingd; say where with --worker-program");
 }
@@ -77,7 +78,7 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
     return r;
 }
 
-int knit_places_find_modules(
+int knit_install_paths_find_modules(
     const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why)
 {
     char **paths;
@@ -93,14 +94,14 @@ int knit_places_find_modules(
             break;
         paths[i] = realpath(modules->items[i], NULL);
         if (!paths[i])
-            r = knit_sentence_say(why, KNIT_PLACES_E_REFUSED, "cannot find the module %s: %s",
-                modules->items[i], strerror(errno));
+            r = knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
+                "cannot find the module %s: %s", modules->items[i], strerror(errno));
     }
     *ret_paths = paths;
     return r;
 }
 
-void knit_places_free(char **paths)
+void knit_install_paths_free(char **paths)
 {
     for (size_t i = 0; paths && paths[i]; i++)
         free(paths[i]);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Level-triggered: what one look leaves out, the next one finds. */
+#include "server/net/hangup.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "server/net/connection.h"
+
+enum { EVENTS_A_READ = 64 };
+
+static void on_readable(evutil_socket_t fd, short events, void *arg)
+{
+    struct epoll_event seen[EVENTS_A_READ];
+    int count = epoll_wait(fd, seen, EVENTS_A_READ, 0);
+
+    (void)events, (void)arg;
+    for (int i = 0; i < count; i++)
+        knit_connection_on_hangup(seen[i].data.ptr, (seen[i].events & (EPOLLERR | EPOLLHUP)) != 0);
+}
+
+int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *base)
+{
+    hangups->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (hangups->fd < 0)
+        return -errno;
+    hangups->event = event_new(base, hangups->fd, EV_READ | EV_PERSIST, on_readable, NULL);
+    if (!hangups->event || event_add(hangups->event, NULL) < 0) {
+        knit_hangup_close(hangups);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void knit_hangup_close(struct knit_hangup_monitor *hangups)
+{
+    if (hangups->event)
+        event_free(hangups->event);
+    hangups->event = NULL;
+    if (hangups->fd >= 0)
+        (void)close(hangups->fd);
+    hangups->fd = -1;
+}
+
+int knit_hangup_add(
+    struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end)
+{
+    struct epoll_event wanted = {.events = has_end ? EPOLLRDHUP : 0, .data.ptr = connection};
+
+    return epoll_ctl(hangups->fd, EPOLL_CTL_ADD, connection->fd, &wanted) < 0 ? -errno : 0;
+}
+
+void knit_hangup_remove(
+    struct knit_hangup_monitor *hangups, const struct knit_connection *connection)
+{
+    struct epoll_event unused;
+
+    (void)epoll_ctl(hangups->fd, EPOLL_CTL_DEL, connection->fd, &unused);
+}

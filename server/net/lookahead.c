@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A second scanner, as far ahead of the connection's own as there is input. The front message is
+ * entry 0, so both agree on where messages end; what is consumed at the front is popped here, and
+ * offsets, which count from the front, move with it.
+ *
+ * Deadlines are looked at on a grid of GRAIN_NS: a caller whose timeouts differ by a microsecond
+ * each would have all entries looked at for each of them.
+ */
+#include "server/net/lookahead.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/message.h"
+#include "server/daemon/loop.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
+#include "server/rpc/method.h"
+#include "server/rpc/router.h"
+
+enum {
+    ENTRIES_MIN = 64,
+    ENTRIES_MAX = 4096,
+    GRAIN_NS = 4000000,
+};
+
+enum entry_state { ENTRY_OTHER, ENTRY_CALL, ENTRY_SETTLED };
+
+struct entry {
+    uint64_t since_ns;
+    uint64_t deadline_ns; /* UINT64_MAX = none */
+    uint32_t len;
+    uint32_t msgid;
+    enum entry_state state;
+};
+
+struct knit_lookahead {
+    struct entry *entries; /* [first, end) are of messages not consumed yet */
+    uint32_t first, end, capacity;
+    struct knit_scan scan;
+    size_t bytes; /* of the entries' messages */
+    size_t fed;   /* of the message behind them */
+    uint64_t next_ns;
+    bool has_input; /* then it stands at the head of the router's list */
+    bool is_over;   /* what follows is no message */
+};
+
+static uint32_t count_of(const struct knit_lookahead *lookahead)
+{
+    return lookahead->end - lookahead->first;
+}
+
+void knit_lookahead_begin(struct knit_connection *connection)
+{
+    struct knit_router *router = &connection->loop->router;
+    struct knit_scan_limits limits = {
+        .message_bytes = (uint32_t)connection->loop->all->settings->message_max_bytes};
+
+    if (connection->is_dead)
+        return;
+    if (!connection->lookahead) {
+        /* Without memory for it, timeouts are seen to when the message gets its slot. */
+        connection->lookahead = calloc(1, sizeof *connection->lookahead);
+        if (!connection->lookahead)
+            return;
+        connection->lookahead->next_ns = UINT64_MAX;
+        knit_scan_init(&connection->lookahead->scan, &limits);
+    }
+    if (connection->lists & KNIT_IN_LOOKAHEAD)
+        TAILQ_REMOVE(&router->lookahead, connection, in_lookahead);
+    connection->lookahead->has_input = true;
+    TAILQ_INSERT_HEAD(&router->lookahead, connection, in_lookahead);
+    connection->lists |= KNIT_IN_LOOKAHEAD;
+}
+
+void knit_lookahead_forget(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_LOOKAHEAD)
+        TAILQ_REMOVE(&connection->loop->router.lookahead, connection, in_lookahead);
+    connection->lists &= (uint16_t)~KNIT_IN_LOOKAHEAD;
+}
+
+void knit_lookahead_free(struct knit_connection *connection)
+{
+    if (connection->lookahead)
+        free(connection->lookahead->entries);
+    free(connection->lookahead);
+    connection->lookahead = NULL;
+}
+
+bool knit_lookahead_is_settled(const struct knit_connection *connection)
+{
+    const struct knit_lookahead *lookahead = connection->lookahead;
+
+    return lookahead && count_of(lookahead) > 0 &&
+           lookahead->entries[lookahead->first].state == ENTRY_SETTLED;
+}
+
+uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
+{
+    const struct knit_lookahead *lookahead = connection->lookahead;
+
+    return lookahead && count_of(lookahead) > 0 ? lookahead->entries[lookahead->first].since_ns
+                                                : connection->received_ns;
+}
+
+void knit_lookahead_pop(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+
+    if (!lookahead)
+        return;
+    if (count_of(lookahead) > 0)
+        lookahead->bytes -= lookahead->entries[lookahead->first++].len;
+    if (count_of(lookahead) == 0) {
+        knit_lookahead_forget(connection);
+        knit_lookahead_free(connection);
+    }
+}
+
+/* ---- looking ------------------------------------------------------------------------------- */
+
+static bool make_room(struct knit_lookahead *lookahead)
+{
+    uint32_t count = count_of(lookahead), capacity = lookahead->capacity * 2;
+    struct entry *entries;
+
+    if (lookahead->end < lookahead->capacity)
+        return true;
+    if (count <= lookahead->capacity / 2 && count > 0) {
+        memmove(lookahead->entries, lookahead->entries + lookahead->first,
+            count * sizeof *lookahead->entries);
+        lookahead->first = 0;
+        lookahead->end = count;
+        return true;
+    }
+    if (capacity < ENTRIES_MIN)
+        capacity = ENTRIES_MIN;
+    entries = realloc(lookahead->entries, capacity * sizeof *entries);
+    if (!entries)
+        return false;
+    lookahead->entries = entries;
+    lookahead->capacity = capacity;
+    return true;
+}
+
+static void lower(uint64_t *next_ns, uint64_t deadline_ns)
+{
+    if (deadline_ns < UINT64_MAX - GRAIN_NS)
+        deadline_ns += GRAIN_NS - deadline_ns % GRAIN_NS;
+    if (deadline_ns < *next_ns)
+        *next_ns = deadline_ns;
+}
+
+static void settle(
+    struct knit_connection *connection, struct entry *entry, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    failure.started = KNIT_STARTED_NO;
+    entry->state = ENTRY_SETTLED;
+    KNIT_COUNT(connection->loop, requests);
+    knit_output_failure(connection, entry->msgid, &failure);
+}
+
+/* The call that waits under this number. */
+static struct entry *find(struct knit_lookahead *lookahead, uint32_t msgid)
+{
+    for (uint32_t i = lookahead->first; i < lookahead->end; i++)
+        if (lookahead->entries[i].state == ENTRY_CALL && lookahead->entries[i].msgid == msgid)
+            return &lookahead->entries[i];
+    return NULL;
+}
+
+/* Carried out ahead of its turn. Where that must be said to its sender, or where it met nothing, it
+ * is once more at the front: until then no later call of the same number is in flight. */
+static void cancel(struct knit_connection *connection, const struct knit_message *message,
+    struct entry *entry, uint32_t msgid)
+{
+    struct entry *target;
+
+    if (!knit_router_cancel(connection, msgid)) {
+        target = find(connection->lookahead, msgid);
+        if (!target)
+            return;
+        KNIT_COUNT(connection->loop, calls_cancelled);
+        settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
+        if (knit_lookahead_is_settled(connection))
+            knit_router_stop_waiting(connection);
+    }
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION)
+        entry->state = ENTRY_SETTLED;
+}
+
+/* The message behind the entries, which is whole, becomes one. */
+static void note(struct knit_connection *connection, bool is_refused)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    struct entry *entry = &lookahead->entries[lookahead->end++];
+    struct knit_message message;
+    const char *reason;
+    uint32_t msgid;
+
+    *entry = (struct entry){.since_ns = connection->received_ns,
+        .deadline_ns = UINT64_MAX,
+        .len = (uint32_t)lookahead->fed};
+    if (is_refused || knit_message_parse(connection->input.bytes + lookahead->bytes, lookahead->fed,
+                          &lookahead->scan, &message, &reason) != 0)
+        return;
+    if (knit_method_cancels(&message, &msgid)) {
+        cancel(connection, &message, entry, msgid);
+        return;
+    }
+    if (message.kind != KNIT_MESSAGE_REQUEST || knit_method_is_ours(&message))
+        return;
+    entry->state = ENTRY_CALL;
+    entry->msgid = message.msgid;
+    entry->deadline_ns = knit_router_deadline(connection, &message, entry->since_ns);
+    lower(&lookahead->next_ns, entry->deadline_ns);
+}
+
+static void look(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    const struct knit_input *input = &connection->input;
+
+    while (!connection->is_dead && !lookahead->is_over && count_of(lookahead) < ENTRIES_MAX &&
+           lookahead->bytes + lookahead->fed < input->len && make_room(lookahead)) {
+        size_t at = lookahead->bytes + lookahead->fed, used;
+        int r = knit_scan_feed(&lookahead->scan, input->bytes + at, input->len - at, &used);
+
+        lookahead->fed += used;
+        if (r == 0)
+            break;
+        if (r == KNIT_SCAN_E_BAD) {
+            lookahead->is_over = true;
+            break;
+        }
+        note(connection, r == KNIT_SCAN_E_REFUSED);
+        lookahead->bytes += lookahead->fed;
+        lookahead->fed = 0;
+        knit_scan_reset(&lookahead->scan);
+    }
+}
+
+void knit_lookahead_turn(struct knit_router *router)
+{
+    struct knit_connection *connection;
+
+    while ((connection = TAILQ_FIRST(&router->lookahead)) && connection->lookahead->has_input) {
+        connection->lookahead->has_input = false;
+        TAILQ_REMOVE(&router->lookahead, connection, in_lookahead);
+        TAILQ_INSERT_TAIL(&router->lookahead, connection, in_lookahead);
+        look(connection);
+        if (connection->lookahead->next_ns < router->next_ns)
+            router->next_ns = connection->lookahead->next_ns;
+    }
+}
+
+/* ---- settling ------------------------------------------------------------------------------ */
+
+static void expire(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    uint64_t now_ns = connection->loop->now_ns;
+
+    lookahead->next_ns = UINT64_MAX;
+    for (uint32_t i = lookahead->first; i < lookahead->end && !connection->is_dead; i++) {
+        struct entry *entry = &lookahead->entries[i];
+
+        if (entry->state != ENTRY_CALL)
+            continue;
+        if (entry->deadline_ns > now_ns) {
+            lower(&lookahead->next_ns, entry->deadline_ns);
+            continue;
+        }
+        settle(connection, entry, KNIT_TIMEOUT, "the call waited for a slot for as long as it may");
+        KNIT_COUNT(connection->loop, calls_timed_out);
+    }
+    if (knit_lookahead_is_settled(connection))
+        knit_router_stop_waiting(connection);
+}
+
+void knit_lookahead_expire(struct knit_router *router)
+{
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&router->lookahead); connection; connection = next) {
+        next = TAILQ_NEXT(connection, in_lookahead);
+        if (connection->lookahead->next_ns <= router->loop->now_ns)
+            expire(connection);
+        if (connection->lookahead->next_ns < router->next_ns)
+            router->next_ns = connection->lookahead->next_ns;
+    }
+}
