@@ -118,7 +118,7 @@ static bool measure_other(struct scenario *scenario, bool is_quick)
         setting.partner_cpu = setting.cpu;
     int error = floor_of(scenario->url)(&setting, &figure);
     if (error != 0) {
-        snprintf(scenario->first_error, sizeof scenario->first_error, "%s", strerror(-error));
+        snprintf(scenario->first_error, sizeof(scenario->first_error), "%s", strerror(-error));
         return false;
     }
     knit_samples_add(&scenario->span[P50], figure.typical_ns);
@@ -145,7 +145,7 @@ static bool measure_load(struct scenario *scenario, const struct scenario *floor
     static struct knit_load_figures figures;
     bool ran = knit_load_run(&scenario->load, &figures);
     if (scenario->errors == 0)
-        memcpy(scenario->first_error, figures.first_error, sizeof scenario->first_error);
+        memcpy(scenario->first_error, figures.first_error, sizeof(scenario->first_error));
     scenario->calls += figures.calls;
     scenario->errors += figures.errors;
     if (!ran || figures.calls == 0)
@@ -211,15 +211,15 @@ static void report_case(
     int scheme = is_floor(scenario) || colon == NULL ? (int)strlen(scenario->url)
                                                      : (int)(colon - scenario->url);
     knit_report_row(report);
-    snprintf(how, sizeof how, "%.*s", scheme, scenario->url);
+    snprintf(how, sizeof(how), "%.*s", scheme, scenario->url);
     knit_report_text(report, "path", scenario->label != NULL ? scenario->label : how);
     knit_report_text(report, "task", scenario->task);
     if (load->rate > 0)
-        snprintf(how, sizeof how, "%ux%u @%.0f/s", load->connections, load->depth, load->rate);
+        snprintf(how, sizeof(how), "%ux%u @%.0f/s", load->connections, load->depth, load->rate);
     else if (load->batch > 0)
-        snprintf(how, sizeof how, "%u, batch %u", load->connections, load->batch);
+        snprintf(how, sizeof(how), "%u, batch %u", load->connections, load->batch);
     else
-        snprintf(how, sizeof how, "%ux%u", load->connections, load->depth);
+        snprintf(how, sizeof(how), "%ux%u", load->connections, load->depth);
     knit_report_text(report, "conns x depth", how);
     knit_report_number(report, "calls/s", knit_samples_median(&scenario->rate));
     /* Where the rate is given, not found, it is the span that tells how much the rounds differ. */
@@ -525,7 +525,7 @@ static bool read_cases(struct settings *settings, const struct scenario *default
     bool ok = file != NULL;
     if (!ok)
         perror(settings->cases);
-    while (ok && fgets(line, sizeof line, file) != NULL) {
+    while (ok && fgets(line, sizeof(line), file) != NULL) {
         char *copy = strdup(line);
         int words_count = copy == NULL ? 0 : split(copy, words);
         if (words_count < 2 || count == CASES_MAX) {

@@ -33,7 +33,7 @@ static void load(struct knit_counts_lanes *lanes, const char *const *modules, ui
         .api = knit_call_api()};
     char why[KNIT_MODULE_WHY_SIZE] = "";
 
-    if (knit_modules_load(&loading, &lanes->modules, why, sizeof why) != 0)
+    if (knit_modules_load(&loading, &lanes->modules, why, sizeof(why)) != 0)
         knit_counts_fail(why);
 }
 
@@ -285,7 +285,7 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
     calls.task = knit_counts_task(lanes, "add");
     calls.params = knit_span("\x92\x07\xcd\x01\x00", 5);
     knit_counts_measure(phases_add, PHASES, 1, &calls);
-    for (size_t i = 0; i < sizeof echoes / sizeof *echoes; i++) {
+    for (size_t i = 0; i < sizeof(echoes) / sizeof(*echoes); i++) {
         calls.task = knit_counts_task(lanes, echoes[i].task);
         calls.params = knit_counts_params(room, echoes[i].len);
         knit_counts_measure(echoes[i].phases, PHASES, 1, &calls);

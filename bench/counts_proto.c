@@ -90,10 +90,10 @@ void knit_counts_proto(void)
     unsigned char room[128];
     struct message message = {.params = knit_counts_params(room, 64)};
 
-    knit_buffer_init_fixed(&message.request, message.request_room, sizeof message.request_room);
+    knit_buffer_init_fixed(&message.request, message.request_room, sizeof(message.request_room));
     knit_scan_init(&message.scan, NULL);
-    if (knit_signature_parse(text, sizeof text - 1, &message.signature, NULL) != 0)
+    if (knit_signature_parse(text, sizeof(text) - 1, &message.signature, NULL) != 0)
         knit_counts_fail("no signature");
-    knit_counts_measure(phases, sizeof phases / sizeof *phases, 1, &message);
+    knit_counts_measure(phases, sizeof(phases) / sizeof(*phases), 1, &message);
     message.signature = knit_signature_free(message.signature);
 }

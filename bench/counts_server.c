@@ -50,7 +50,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
         .router = {.loop = loop,
             .session = &server->session,
             .registry = knit_modules_registry(lanes->modules),
-            .records = calloc(lanes->geometry.slots, sizeof *loop->router.records),
+            .records = calloc(lanes->geometry.slots, sizeof(*loop->router.records)),
             .slots = lanes->geometry.slots,
             .next_ns = UINT64_MAX}};
     TAILQ_INIT(&loop->router.waiting);
@@ -90,7 +90,7 @@ static void write_requests(struct server *server, uint32_t depth)
     struct knit_span params = knit_counts_params(room, 64);
     struct knit_buffer buffer;
 
-    knit_buffer_init_fixed(&buffer, server->requests, sizeof server->requests);
+    knit_buffer_init_fixed(&buffer, server->requests, sizeof(server->requests));
     for (uint32_t i = 0; i < depth; i++) {
         if (knit_message_put_request(&buffer, 70000 + i, &method, params, NULL) != 0)
             knit_counts_fail("a request does not fit");
@@ -145,7 +145,7 @@ static void receive_responses(void *arg)
     struct server *server = arg;
     unsigned char bytes[DEPTH_MAX * REQUEST_MAX];
 
-    if (recv(server->caller_fd, bytes, sizeof bytes, 0) != (ssize_t)server->response_len)
+    if (recv(server->caller_fd, bytes, sizeof(bytes), 0) != (ssize_t)server->response_len)
         knit_counts_fail("responses are missing");
 }
 

@@ -39,7 +39,7 @@ static void watch(int poll_fd, int operation, int fd, uint32_t events, void *use
 static void no_delay(int fd)
 {
     const int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 /* ---- server ---------------------------------------------------------------------------------- */
@@ -73,7 +73,7 @@ static void peer_turn(int poll_fd, struct peer *peer)
 {
     bool was_stuck = peer->pending > 0;
     if (!was_stuck) {
-        ssize_t got = read(peer->fd, peer->buffer, sizeof peer->buffer);
+        ssize_t got = read(peer->fd, peer->buffer, sizeof(peer->buffer));
         if (got <= 0) {
             if (got == 0 || errno != EAGAIN)
                 peer_close(peer);
@@ -105,7 +105,7 @@ static void serve(int listen_fd, int cpu)
                 peer_turn(poll_fd, events[i].data.ptr);
                 continue;
             }
-            struct peer *peer = malloc(sizeof *peer);
+            struct peer *peer = malloc(sizeof(*peer));
             int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (peer == NULL || fd < 0)
                 _exit(1);
@@ -215,7 +215,7 @@ static int client_open(struct client *client, const struct sockaddr *address, so
     const struct knit_floor_setting *setting = client->setting;
     size_t pattern = BUFFER + (size_t)setting->bytes;
     client->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-    client->lines = calloc(setting->connections, sizeof *client->lines);
+    client->lines = calloc(setting->connections, sizeof(*client->lines));
     client->stamps = calloc((size_t)setting->connections * setting->depth, sizeof(uint64_t));
     client->message = malloc(pattern);
     client->incoming = malloc(BUFFER);
@@ -282,12 +282,12 @@ static int listen_on(bool is_unix, struct sockaddr_storage *ret_address, socklen
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     struct sockaddr_in inet = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    *ret_len = sizeof *ret_address;
+    *ret_len = sizeof(*ret_address);
     if (fd < 0)
         return -errno;
     /* A unix address of the family alone: the kernel picks an abstract name. */
     const void *address = is_unix ? (const void *)&local : (const void *)&inet;
-    socklen_t len = is_unix ? sizeof local.sun_family : sizeof inet;
+    socklen_t len = is_unix ? sizeof(local.sun_family) : sizeof(inet);
     if (bind(fd, address, len) < 0 || listen(fd, 4096) < 0 ||
         getsockname(fd, (struct sockaddr *)ret_address, ret_len) < 0) {
         int error = -errno;

@@ -22,7 +22,7 @@ enum { PAGE = 4096, LINE = 64, LINES = PAGE / LINE };
 /* The word of the trip that ends with this turn. */
 static _Atomic uint64_t *word_of(_Atomic uint64_t *page, uint64_t turn)
 {
-    return page + turn / 2 % LINES * (LINE / sizeof *page);
+    return page + turn / 2 % LINES * (LINE / sizeof(*page));
 }
 
 /* Odd values are ours, even ones the partner's. */
@@ -43,7 +43,7 @@ static void partner(_Atomic uint64_t *page, int order_fd, int cpu)
     uint32_t trips;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)knit_machine_pin(cpu);
-    while (read(order_fd, &trips, sizeof trips) == sizeof trips) {
+    while (read(order_fd, &trips, sizeof(trips)) == sizeof(trips)) {
         answer(page, turn, trips);
         turn += 2 * (uint64_t)trips;
     }
@@ -97,7 +97,7 @@ void knit_floor_line_measure(
 {
     /* The first trip wakes the partner and is not recorded. */
     uint32_t order = trips + 1;
-    if (write(line->order_fd, &order, sizeof order) != sizeof order)
+    if (write(line->order_fd, &order, sizeof(order)) != sizeof(order))
         return;
     for (uint32_t i = 0; i < order; i++) {
         uint64_t begin = knit_ticks_now();

@@ -53,9 +53,9 @@ static bool take(const struct memory *memory, unsigned char *result, const unsig
     uint64_t number, bool is_quick)
 {
     memcpy(result, memory->replies + number % memory->depth * memory->place_bytes, memory->bytes);
-    return memcmp(result, &number, sizeof number) == 0 &&
-           (!is_quick || memcmp(result + sizeof number, argument + sizeof number,
-                             memory->bytes - sizeof number) == 0);
+    return memcmp(result, &number, sizeof(number)) == 0 &&
+           (!is_quick || memcmp(result + sizeof(number), argument + sizeof(number),
+                             memory->bytes - sizeof(number)) == 0);
 }
 
 /* As many messages as fit are written and published at once, then all are awaited. */
@@ -64,7 +64,7 @@ static bool turn(const struct memory *memory, unsigned char *argument, uint64_t 
     unsigned char *result = argument + memory->bytes;
     uint64_t back = first, number;
     for (number = first; number < first + memory->depth; number++) {
-        memcpy(argument, &number, sizeof number);
+        memcpy(argument, &number, sizeof(number));
         memcpy(memory->requests + number % memory->depth * memory->place_bytes, argument,
             memory->bytes);
     }

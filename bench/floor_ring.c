@@ -63,13 +63,13 @@ static void write_some(struct ring *ring, uint64_t *at, uint64_t *read, uint32_t
 int knit_floor_ring(const struct knit_floor_setting *setting, struct knit_floor_figure *ret)
 {
     struct ring *ring =
-        mmap(NULL, sizeof *ring, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, sizeof(*ring), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (ring == MAP_FAILED)
         return -errno;
     pid_t pid = fork();
     if (pid < 0) {
         int error = -errno;
-        munmap(ring, sizeof *ring);
+        munmap(ring, sizeof(*ring));
         return error;
     }
     if (pid == 0) {
@@ -89,7 +89,7 @@ int knit_floor_ring(const struct knit_floor_setting *setting, struct knit_floor_
     wrong = atomic_load_explicit(&ring->wrong, memory_order_relaxed);
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
-    munmap(ring, sizeof *ring);
+    munmap(ring, sizeof(*ring));
     ret->typical_ns = (double)(end_ns - begin_ns) / (double)(at - first);
     ret->p99_ns = 0;
     ret->per_second = 1e9 / ret->typical_ns;

@@ -86,12 +86,12 @@ static struct floor floors[] = {
         {.bytes = 65536, .connections = 1, .depth = 1, .is_unix = true}},
 };
 
-enum { FLOORS = sizeof floors / sizeof floors[0] };
+enum { FLOORS = sizeof(floors) / sizeof(floors[0]) };
 
 static bool is_wanted(const struct floor *floor, const struct settings *settings)
 {
     char name[64];
-    snprintf(name, sizeof name, "%s %s", floor->name, floor->what);
+    snprintf(name, sizeof(name), "%s %s", floor->name, floor->what);
     if (settings->only != NULL && strstr(name, settings->only) == NULL)
         return false;
     /* With one core there is nothing that two sides could do at once: they would take turns by the
@@ -136,10 +136,10 @@ static void report_all(const struct settings *settings)
         knit_report_row(report);
         knit_report_text(report, "floor", floor->name);
         knit_report_text(report, "what", floor->what);
-        snprintf(text, sizeof text, "%u", floor->setting.bytes);
+        snprintf(text, sizeof(text), "%u", floor->setting.bytes);
         knit_report_text(report, "bytes", text);
         if (floor->setting.connections > 0) {
-            snprintf(text, sizeof text, "%ux%u", floor->setting.connections, floor->setting.depth);
+            snprintf(text, sizeof(text), "%ux%u", floor->setting.connections, floor->setting.depth);
             knit_report_text(report, "conns x depth", text);
         }
         knit_report_number(report, "typical_ns", knit_samples_median(&floor->typical));

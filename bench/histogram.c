@@ -27,7 +27,7 @@ static uint64_t bucket_end(uint32_t bucket)
 
 void knit_histogram_init(struct knit_histogram *histogram)
 {
-    memset(histogram, 0, sizeof *histogram);
+    memset(histogram, 0, sizeof(*histogram));
     histogram->min = UINT64_MAX;
 }
 

@@ -88,7 +88,7 @@ static int publish_in_place(
     int error = knit_session_reserve(bench->session, call->len, &room);
     if (error != 0)
         return error;
-    memcpy(room, &number, sizeof number);
+    memcpy(room, &number, sizeof(number));
     call->payload = room;
     error = knit_session_publish_reserved(bench->session, call, ret_slot);
     if (error != 0)
@@ -106,8 +106,8 @@ static int publish(struct bench *bench, const struct scenario *scenario, uint32_
         .len = scenario->len,
         .user = (void *)(uintptr_t)number,
     };
-    if (scenario->len >= sizeof number)
-        memcpy(bench->argument, &number, sizeof number);
+    if (scenario->len >= sizeof(number))
+        memcpy(bench->argument, &number, sizeof(number));
     int error = scenario->is_in_place ? publish_in_place(bench, &call, number, ret_slot)
                                       : knit_session_publish(bench->session, &call, ret_slot);
     if (error == 0)
@@ -121,18 +121,18 @@ static bool take(
 {
     uint64_t number = (uint64_t)(uintptr_t)got->user;
     size_t len = scenario->id == KNIT_LANE_POOL_ECHO   ? scenario->len
-                 : scenario->id == KNIT_LANE_POOL_LOOK ? sizeof number
+                 : scenario->id == KNIT_LANE_POOL_LOOK ? sizeof(number)
                                                        : 1;
     if (got->status != KNIT_STATUS_RESULT || got->len != len)
         return failed(bench, "an outcome that is no result, or of the wrong length");
     memcpy(bench->result, got->payload, len);
     if (got->held)
         knit_session_release(bench->session, got->slot);
-    if (len >= sizeof number && memcmp(bench->result, &number, sizeof number) != 0)
+    if (len >= sizeof(number) && memcmp(bench->result, &number, sizeof(number)) != 0)
         return failed(bench, "the result of another call");
-    if (bench->settings->is_quick && len > sizeof number &&
-        memcmp(bench->result + sizeof number, bench->argument + sizeof number,
-            len - sizeof number) != 0)
+    if (bench->settings->is_quick && len > sizeof(number) &&
+        memcmp(bench->result + sizeof(number), bench->argument + sizeof(number),
+            len - sizeof(number)) != 0)
         return failed(bench, "a result with other bytes than the argument");
     return true;
 }
@@ -224,7 +224,7 @@ static const uint32_t batches[] = {0, 1, 10, 64, 1000};
 static uint32_t add_task(struct scenario *scenarios, uint32_t count,
     const struct settings *settings, const char *worker, enum knit_lane_pool_task id, uint32_t len)
 {
-    for (size_t i = 0; i < sizeof batches / sizeof batches[0] && count < CASES_MAX; i++) {
+    for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]) && count < CASES_MAX; i++) {
         struct scenario *scenario = &scenarios[count];
         char how[16] = "single";
         /* Large calls in large batches only measure how full the arena is. */
@@ -233,9 +233,9 @@ static uint32_t add_task(struct scenario *scenarios, uint32_t count,
         *scenario = (struct scenario){.worker = worker, .id = id, .len = len, .batch = batches[i]};
         scenario->task = id == KNIT_LANE_POOL_ECHO ? "echo" : "empty";
         if (batches[i] > 0)
-            snprintf(how, sizeof how, "x%u", batches[i]);
-        snprintf(
-            scenario->name, sizeof scenario->name, "%s %s %u %s", worker, scenario->task, len, how);
+            snprintf(how, sizeof(how), "x%u", batches[i]);
+        snprintf(scenario->name, sizeof(scenario->name), "%s %s %u %s", worker, scenario->task, len,
+            how);
         count += settings->only == NULL || strstr(scenario->name, settings->only) != NULL;
     }
     return count;
@@ -246,7 +246,7 @@ static uint32_t add_worker(
 {
     static const uint32_t lens[] = {40, 64, KNIT_INLINE_MAX, 1024, 65536, LEN_MAX};
     count = add_task(scenarios, count, settings, worker, KNIT_LANE_POOL_EMPTY, 1);
-    for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
         count = add_task(scenarios, count, settings, worker, KNIT_LANE_POOL_ECHO, lens[i]);
     return count;
 }
@@ -255,14 +255,14 @@ static uint32_t add_in_place(
     struct scenario *scenarios, uint32_t count, const struct settings *settings)
 {
     static const uint32_t lens[] = {4096, 65536, LEN_MAX};
-    for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
         struct scenario *scenario = &scenarios[count];
         *scenario = (struct scenario){.worker = "process",
             .task = "in place",
             .id = KNIT_LANE_POOL_LOOK,
             .len = lens[i],
             .is_in_place = true};
-        snprintf(scenario->name, sizeof scenario->name, "process in place %u single", lens[i]);
+        snprintf(scenario->name, sizeof(scenario->name), "process in place %u single", lens[i]);
         count += settings->only == NULL || strstr(scenario->name, settings->only) != NULL;
     }
     return count;
@@ -271,8 +271,8 @@ static uint32_t add_in_place(
 static void report_case(struct knit_report *report, struct scenario *scenario)
 {
     char bytes[16], batch[16];
-    snprintf(bytes, sizeof bytes, "%u", scenario->len);
-    snprintf(batch, sizeof batch, scenario->batch == 0 ? "single" : "%u", scenario->batch);
+    snprintf(bytes, sizeof(bytes), "%u", scenario->len);
+    snprintf(batch, sizeof(batch), scenario->batch == 0 ? "single" : "%u", scenario->batch);
     knit_report_row(report);
     knit_report_text(report, "worker", scenario->worker);
     knit_report_text(report, "task", scenario->task);

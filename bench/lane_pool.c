@@ -175,7 +175,7 @@ static int fill(struct knit_lane_pool *pool)
 
 int knit_lane_pool_new(const struct knit_lane_pool_options *options, struct knit_lane_pool **ret)
 {
-    struct knit_lane_pool *pool = calloc(1, sizeof *pool);
+    struct knit_lane_pool *pool = calloc(1, sizeof(*pool));
     if (pool == NULL)
         return -ENOMEM;
     pool->options = *options;

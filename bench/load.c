@@ -117,7 +117,7 @@ static void add(struct knit_load_figures *all, const struct knit_load_figures *o
     all->calls += one->calls;
     all->seconds = one->seconds > all->seconds ? one->seconds : all->seconds;
     if (all->errors == 0)
-        memcpy(all->first_error, one->first_error, sizeof all->first_error);
+        memcpy(all->first_error, one->first_error, sizeof(all->first_error));
     all->errors += one->errors;
 }
 
@@ -165,15 +165,15 @@ static void join(
 bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret)
 {
     struct crew crew = {.load = load};
-    struct member *members = calloc(load->threads, sizeof *members);
+    struct member *members = calloc(load->threads, sizeof(*members));
     struct knit **idle = calloc(load->idle + 1, sizeof(struct knit *));
     bool ok;
-    memset(ret, 0, sizeof *ret);
+    memset(ret, 0, sizeof(*ret));
     knit_typical_init(&ret->spans);
     ok = open_idle(load, idle, ret->first_error);
     if (ok &&
         (members == NULL || pthread_barrier_init(&crew.opened, NULL, load->threads + 1) != 0)) {
-        snprintf(ret->first_error, sizeof ret->first_error, "out of memory");
+        snprintf(ret->first_error, sizeof(ret->first_error), "out of memory");
         ok = false;
     }
     if (ok) {

@@ -23,8 +23,8 @@ bool knit_load_thread_open(struct knit_load_thread *thread)
         .would_block = true,
         .name = "knit-bench",
     };
-    thread->links = calloc(thread->links_count, sizeof *thread->links);
-    thread->calls = calloc((size_t)thread->links_count * thread->per_link, sizeof *thread->calls);
+    thread->links = calloc(thread->links_count, sizeof(*thread->links));
+    thread->calls = calloc((size_t)thread->links_count * thread->per_link, sizeof(*thread->calls));
     if (thread->links == NULL || thread->calls == NULL ||
         !knit_mix_argument_init(&thread->argument, load->mix, SEED + thread->index)) {
         knit_load_count_error(thread, "out of memory");
@@ -63,8 +63,8 @@ void knit_load_count_error(struct knit_load_thread *thread, const char *what)
 {
     struct knit_load_figures *figures = &thread->figures;
     if (figures->errors++ == 0)
-        snprintf(figures->first_error, sizeof figures->first_error, "%.*s",
-            (int)sizeof figures->first_error - 1, what);
+        snprintf(figures->first_error, sizeof(figures->first_error), "%.*s",
+            (int)sizeof(figures->first_error) - 1, what);
 }
 
 void knit_load_record(struct knit_load_thread *thread, uint64_t begin, uint64_t end, uint64_t calls)
@@ -88,7 +88,7 @@ bool knit_load_goes_on(const struct knit_load_thread *thread, uint64_t now)
 static void count_failure(struct knit_load_thread *thread, int code)
 {
     char text[KNIT_LOAD_TEXT_MAX];
-    snprintf(text, sizeof text, "%d %s: %.160s", code, knit_error_code_name(code),
+    snprintf(text, sizeof(text), "%d %s: %.160s", code, knit_error_code_name(code),
         thread->error.message);
     knit_load_count_error(thread, text);
 }
@@ -176,7 +176,7 @@ static uint32_t start_batch(struct knit_load_thread *thread, uint32_t link, uint
 
 static void run_batch(struct knit_load_thread *thread)
 {
-    uint32_t *counts = calloc(thread->links_count, sizeof *counts);
+    uint32_t *counts = calloc(thread->links_count, sizeof(*counts));
     uint32_t some = 1;
     while (counts != NULL && some > 0 && knit_load_goes_on(thread, knit_ticks_now())) {
         some = 0;

@@ -14,7 +14,7 @@ uint32_t knit_machine_cpus(int *cpus, uint32_t max)
 {
     cpu_set_t set;
     uint32_t count = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
+    if (sched_getaffinity(0, sizeof(set), &set) != 0)
         return 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && count < max; cpu++) {
         if (CPU_ISSET(cpu, &set))
@@ -37,7 +37,7 @@ bool knit_machine_pin_to(const int *cpus, uint32_t count)
     CPU_ZERO(&set);
     for (uint32_t i = 0; i < count; i++)
         CPU_SET(cpus[i], &set);
-    return sched_setaffinity(0, sizeof set, &set) == 0;
+    return sched_setaffinity(0, sizeof(set), &set) == 0;
 }
 
 bool knit_machine_pin(int cpu)
@@ -51,7 +51,7 @@ static void read_model(char *ret_model, size_t size)
     char line[256];
     FILE *file = fopen("/proc/cpuinfo", "re");
     snprintf(ret_model, size, "unknown processor");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
         char *colon = strchr(line, ':');
         if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
             line[strcspn(line, "\n")] = '\0';
@@ -70,16 +70,16 @@ const char *knit_machine_describe(void)
     struct utsname name = {.release = "unknown"};
     time_t now = time(NULL);
     struct tm local;
-    read_model(model, sizeof model);
+    read_model(model, sizeof(model));
     (void)uname(&name);
     if (localtime_r(&now, &local) != NULL)
-        (void)strftime(date, sizeof date, "%Y-%m-%d", &local);
+        (void)strftime(date, sizeof(date), "%Y-%m-%d", &local);
 #if defined(__clang__)
     const char *compiler = "clang " __clang_version__;
 #else
     const char *compiler = "gcc " __VERSION__;
 #endif
-    snprintf(text, sizeof text, "%s, %ld cores, Linux %s, %s, %s", model,
+    snprintf(text, sizeof(text), "%s, %ld cores, Linux %s, %s, %s", model,
         sysconf(_SC_NPROCESSORS_ONLN), name.release, compiler, date);
     return text;
 }

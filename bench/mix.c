@@ -118,7 +118,7 @@ bool knit_mix_init(struct knit_mix *mix, const char *text)
 {
     struct parser parser = {.mix = mix, .at = text};
     uint64_t weights = 0;
-    memset(mix, 0, sizeof *mix);
+    memset(mix, 0, sizeof(*mix));
     for (;;) {
         if (mix->count == KNIT_MIX_TASKS_MAX)
             return wrong(&parser, "more than 16 tasks");
@@ -143,7 +143,7 @@ void knit_mix_fini(struct knit_mix *mix)
 bool knit_mix_argument_init(
     struct knit_mix_argument *argument, const struct knit_mix *mix, uint64_t seed)
 {
-    memset(argument, 0, sizeof *argument);
+    memset(argument, 0, sizeof(*argument));
     argument->mix = mix;
     argument->random = seed * 2 + 1;
     for (uint32_t i = 0; i < mix->count; i++) {
@@ -189,7 +189,7 @@ const void *knit_mix_params(
 {
     const struct knit_mix_task *at = &argument->mix->tasks[task];
     if (is_stamped(at))
-        memcpy(argument->params[task] + at->body, &number, sizeof number);
+        memcpy(argument->params[task] + at->body, &number, sizeof(number));
     *ret_len = at->len;
     return argument->params[task];
 }
@@ -208,9 +208,9 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
     if (memcmp(bytes, at->params + 1, head) != 0)
         return false;
     if (is_stamped(at)) {
-        if (memcmp(bytes + head, &number, sizeof number) != 0)
+        if (memcmp(bytes + head, &number, sizeof(number)) != 0)
             return false;
-        from += sizeof number;
+        from += sizeof(number);
     }
     size_t look = whole || len - from < LOOK_AT ? len - from : LOOK_AT;
     return memcmp(bytes + from, at->params + 1 + from, look) == 0;

@@ -37,8 +37,8 @@ static void *must(void *memory)
 
 struct knit_report *knit_report_new(const char *title)
 {
-    struct knit_report *report = must(calloc(1, sizeof *report));
-    snprintf(report->title, sizeof report->title, "%s", title);
+    struct knit_report *report = must(calloc(1, sizeof(*report)));
+    snprintf(report->title, sizeof(report->title), "%s", title);
     return report;
 }
 
@@ -54,9 +54,9 @@ void knit_report_row(struct knit_report *report)
 {
     if (report->rows == report->capacity) {
         report->capacity = report->capacity * 2 + 16;
-        report->row = must(realloc(report->row, report->capacity * sizeof *report->row));
+        report->row = must(realloc(report->row, report->capacity * sizeof(*report->row)));
     }
-    memset(&report->row[report->rows++], 0, sizeof *report->row);
+    memset(&report->row[report->rows++], 0, sizeof(*report->row));
 }
 
 static struct cell *cell(struct knit_report *report, const char *column)
@@ -78,7 +78,7 @@ static struct cell *cell(struct knit_report *report, const char *column)
 void knit_report_text(struct knit_report *report, const char *column, const char *text)
 {
     struct cell *ret = cell(report, column);
-    snprintf(ret->text, sizeof ret->text, "%s", text);
+    snprintf(ret->text, sizeof(ret->text), "%s", text);
 }
 
 /* Four digits are more than any of these figures is worth; whole numbers from a thousand on. */
@@ -88,7 +88,7 @@ void knit_report_number(struct knit_report *report, const char *column, double n
     double size = fabs(number);
     int digits = size >= 1000 || number == floor(number) ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
     ret->is_number = isfinite(number);
-    snprintf(ret->text, sizeof ret->text, "%.*f", digits, number);
+    snprintf(ret->text, sizeof(ret->text), "%.*f", digits, number);
 }
 
 static void print_table(const struct knit_report *report, FILE *file)

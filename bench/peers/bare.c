@@ -25,7 +25,7 @@ static int tcp_socket(void)
     const int on = 1;
     int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (made < 0 || setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0)
+    if (made < 0 || setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
         peer_fail(strerror(errno));
     return made;
 }
@@ -40,9 +40,9 @@ static void serve(void)
     fd = tcp_socket();
     peer_hear(port);
     address.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
         return;
-    while ((len = recv(fd, bytes, sizeof bytes, 0)) > 0) {
+    while ((len = recv(fd, bytes, sizeof(bytes), 0)) > 0) {
         for (ssize_t done = 0, n; done < len; done += n) {
             n = send(fd, bytes + done, (size_t)(len - done), MSG_NOSIGNAL);
             if (n < 0)
@@ -54,7 +54,7 @@ static void serve(void)
 static void open_calls(const struct peer_options *options)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
+    socklen_t len = sizeof(address);
     const size_t most = (size_t)PEER_DEPTH_MAX * (PEER_BYTES_MAX + sizeof(uint32_t));
     char port[8];
     int listener;
@@ -65,7 +65,7 @@ static void open_calls(const struct peer_options *options)
     if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 1) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &len) != 0)
         peer_fail(strerror(errno));
-    (void)snprintf(port, sizeof port, "%u", ntohs(address.sin_port));
+    (void)snprintf(port, sizeof(port), "%u", ntohs(address.sin_port));
     peer_tell(port);
     fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     (void)close(listener);
@@ -79,9 +79,9 @@ static void send_call(uint32_t call, const void *bytes, size_t len)
 {
     if (out_from == out_len)
         out_from = out_len = 0;
-    memcpy(out + out_len, &call, sizeof call);
-    memcpy(out + out_len + sizeof call, bytes, len);
-    call_len = sizeof call + len;
+    memcpy(out + out_len, &call, sizeof(call));
+    memcpy(out + out_len + sizeof(call), bytes, len);
+    call_len = sizeof(call) + len;
     out_len += call_len;
 }
 
@@ -92,8 +92,8 @@ static size_t take_answers(void)
     uint32_t call;
 
     for (; in_len - done >= call_len; done += call_len, answers++) {
-        memcpy(&call, in + done, sizeof call);
-        peer_done(call, in + done + sizeof call, call_len - sizeof call);
+        memcpy(&call, in + done, sizeof(call));
+        peer_done(call, in + done + sizeof(call), call_len - sizeof(call));
     }
     memmove(in, in + done, in_len - done);
     in_len -= done;

@@ -57,7 +57,7 @@ static void open_calls(const struct peer_options *options)
 
     if (options->server == NULL)
         peer_fail("needs the gearmand");
-    (void)snprintf(text, sizeof text, "%u", port);
+    (void)snprintf(text, sizeof(text), "%u", port);
     peer_fork(serve);
     peer_start_server((char *[]){(char *)options->server, "--listen=127.0.0.1", "--port", text,
                           "--threads=1", "--log-file=stderr", NULL},

@@ -36,8 +36,8 @@ static size_t put_head(size_t len)
         params[2] = (unsigned char)len;
         return 3;
     }
-    memcpy(params, head, sizeof head);
-    return sizeof head;
+    memcpy(params, head, sizeof(head));
+    return sizeof(head);
 }
 
 static void send_call(uint32_t call, const void *bytes, size_t len)

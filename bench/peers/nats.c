@@ -70,8 +70,8 @@ static void open_calls(const struct peer_options *options)
 
     if (options->server == NULL)
         peer_fail("needs the nats-server");
-    (void)snprintf(port, sizeof port, "%u", number);
-    (void)snprintf(url, sizeof url, "nats://127.0.0.1:%u", number);
+    (void)snprintf(port, sizeof(port), "%u", number);
+    (void)snprintf(url, sizeof(url), "nats://127.0.0.1:%u", number);
     peer_fork(serve);
     peer_start_server(
         (char *[]){(char *)options->server, "-a", "127.0.0.1", "-p", port, NULL}, number);
@@ -86,7 +86,7 @@ static void send_call(uint32_t call, const void *bytes, size_t len)
 {
     char reply[PEER_TEXT_MAX];
 
-    (void)snprintf(reply, sizeof reply, INBOX "%u", call);
+    (void)snprintf(reply, sizeof(reply), INBOX "%u", call);
     check(natsConnection_PublishRequest(connection, SUBJECT, reply, bytes, (int)len));
 }
 
@@ -97,7 +97,7 @@ static void wait_calls(void)
 
     do {
         check(natsSubscription_NextMsg(&message, replies, WAIT_MS));
-        peer_done((uint32_t)strtoul(natsMsg_GetSubject(message) + sizeof INBOX - 1, NULL, 10),
+        peer_done((uint32_t)strtoul(natsMsg_GetSubject(message) + sizeof(INBOX) - 1, NULL, 10),
             natsMsg_GetData(message), (size_t)natsMsg_GetDataLength(message));
         natsMsg_Destroy(message);
         check(natsSubscription_GetPending(replies, &messages, &bytes));

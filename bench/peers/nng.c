@@ -70,7 +70,7 @@ static void serve(void)
     }
     check(nng_listen(replies, "tcp://127.0.0.1:0", &listener, 0));
     check(nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &at));
-    (void)snprintf(address, sizeof address, "tcp://127.0.0.1:%u",
+    (void)snprintf(address, sizeof(address), "tcp://127.0.0.1:%u",
         (unsigned)((at.s_in.sa_port & 0xff) << 8 | at.s_in.sa_port >> 8));
     peer_tell(address);
     for (;;)
@@ -132,7 +132,7 @@ static void wait_calls(void)
     while (done_count == 0)
         (void)pthread_cond_wait(&answered, &mutex);
     count = done_count;
-    memcpy(taken, done, count * sizeof *done);
+    memcpy(taken, done, count * sizeof(*done));
     done_count = 0;
     (void)pthread_mutex_unlock(&mutex);
     for (uint32_t i = 0; i < count; i++) {

@@ -119,7 +119,7 @@ static int connect_to(uint16_t port)
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
         (void)close(fd);
         fd = -1;
     }
@@ -129,7 +129,7 @@ static int connect_to(uint16_t port)
 uint16_t peer_free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
+    socklen_t len = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 ||
@@ -178,7 +178,7 @@ void peer_done(uint32_t index, const void *bytes, size_t len)
     if (index >= PEER_DEPTH_MAX)
         peer_fail("an answer to no call");
     call = &state.calls[index];
-    if (len != state.bytes || memcmp(bytes, &call->number, sizeof call->number) != 0)
+    if (len != state.bytes || memcmp(bytes, &call->number, sizeof(call->number)) != 0)
         peer_fail("an answer that is not the argument");
     knit_typical_record(&state.spans, knit_ticks_now() - call->began);
     state.done++;
@@ -191,7 +191,7 @@ static void send_one(void)
     struct call *call = &state.calls[index];
 
     call->number = state.next_number++;
-    memcpy(call->bytes, &call->number, sizeof call->number);
+    memcpy(call->bytes, &call->number, sizeof(call->number));
     call->began = knit_ticks_now();
     peer.send(index, call->bytes, state.bytes);
 }

@@ -20,7 +20,7 @@ static void open_calls(const struct peer_options *options)
 
     if (options->server == NULL)
         peer_fail("needs the redis-server");
-    (void)snprintf(text, sizeof text, "%u", port);
+    (void)snprintf(text, sizeof(text), "%u", port);
     peer_start_server((char *[]){(char *)options->server, "--bind", "127.0.0.1", "--port", text,
                           "--save", "", "--appendonly", "no", NULL},
         port);

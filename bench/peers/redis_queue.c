@@ -116,7 +116,7 @@ static void open_calls(const struct peer_options *options)
 
     if (options->server == NULL)
         peer_fail("needs the redis-server");
-    (void)snprintf(text, sizeof text, "%u", port);
+    (void)snprintf(text, sizeof(text), "%u", port);
     peer_fork(serve);
     peer_start_server((char *[]){(char *)options->server, "--bind", "127.0.0.1", "--port", text,
                           "--save", "", "--appendonly", "no", NULL},
@@ -126,7 +126,7 @@ static void open_calls(const struct peer_options *options)
     pops = connect_to(port);
     push_begin(&requests, REQUESTS);
     for (uint32_t i = 0; i < PEER_DEPTH_MAX; i++) {
-        elements[i] = malloc(sizeof i + PEER_BYTES_MAX);
+        elements[i] = malloc(sizeof(i) + PEER_BYTES_MAX);
         if (elements[i] == NULL)
             peer_fail("out of memory");
     }
@@ -135,9 +135,9 @@ static void open_calls(const struct peer_options *options)
 /* Written together by what waits. */
 static void send_call(uint32_t call, const void *bytes, size_t len)
 {
-    memcpy(elements[call], &call, sizeof call);
-    memcpy(elements[call] + sizeof call, bytes, len);
-    push_add(&requests, elements[call], sizeof call + len);
+    memcpy(elements[call], &call, sizeof(call));
+    memcpy(elements[call] + sizeof(call), bytes, len);
+    push_add(&requests, elements[call], sizeof(call) + len);
 }
 
 /* The pop is sent before what pushing says is waited for. */
@@ -163,8 +163,8 @@ static void wait_calls(void)
         const redisReply *element = found->element[i];
         uint32_t call;
 
-        memcpy(&call, element->str, sizeof call);
-        peer_done(call, element->str + sizeof call, element->len - sizeof call);
+        memcpy(&call, element->str, sizeof(call));
+        peer_done(call, element->str + sizeof(call), element->len - sizeof(call));
     }
     freeReplyObject(reply);
     for (; unacknowledged > 0; unacknowledged--)

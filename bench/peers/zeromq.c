@@ -75,7 +75,7 @@ static void start_worker(void)
 static void connect_worker(void)
 {
     char address[PEER_TEXT_MAX];
-    size_t len = sizeof address;
+    size_t len = sizeof(address);
 
     if (zmq_getsockopt(calls, ZMQ_LAST_ENDPOINT, address, &len) != 0)
         peer_fail(zmq_strerror(zmq_errno()));
@@ -103,11 +103,11 @@ static void send_call(uint32_t call, const void *bytes, size_t len)
     zmq_msg_t message;
     unsigned char *room;
 
-    if (zmq_msg_init_size(&message, sizeof call + len) != 0)
+    if (zmq_msg_init_size(&message, sizeof(call) + len) != 0)
         peer_fail("out of memory");
     room = zmq_msg_data(&message);
-    memcpy(room, &call, sizeof call);
-    memcpy(room + sizeof call, bytes, len);
+    memcpy(room, &call, sizeof(call));
+    memcpy(room + sizeof(call), bytes, len);
     if (zmq_msg_send(&message, calls, 0) < 0)
         peer_fail(zmq_strerror(zmq_errno()));
 }
@@ -122,8 +122,8 @@ static void wait_calls(void)
         const unsigned char *bytes = zmq_msg_data(&message);
         uint32_t call;
 
-        memcpy(&call, bytes, sizeof call);
-        peer_done(call, bytes + sizeof call, zmq_msg_size(&message) - sizeof call);
+        memcpy(&call, bytes, sizeof(call));
+        peer_done(call, bytes + sizeof(call), zmq_msg_size(&message) - sizeof(call));
         flags = ZMQ_DONTWAIT;
     }
     (void)zmq_msg_close(&message);
@@ -133,7 +133,7 @@ static void close_calls(void)
 {
     const int none = 0;
 
-    (void)zmq_setsockopt(calls, ZMQ_LINGER, &none, sizeof none);
+    (void)zmq_setsockopt(calls, ZMQ_LINGER, &none, sizeof(none));
     (void)zmq_close(calls);
     join_worker();
     (void)zmq_ctx_term(context);

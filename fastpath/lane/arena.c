@@ -72,11 +72,11 @@ int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret)
     while ((1ull << bucket_bits) < blocks_max)
         bucket_bits++;
 
-    struct knit_arena *arena = calloc(1, sizeof *arena);
+    struct knit_arena *arena = calloc(1, sizeof(*arena));
     if (!arena)
         return -ENOMEM;
-    arena->buckets = calloc((size_t)1 << bucket_bits, sizeof *arena->buckets);
-    arena->blocks = calloc(2 * (size_t)blocks_max + 1, sizeof *arena->blocks);
+    arena->buckets = calloc((size_t)1 << bucket_bits, sizeof(*arena->buckets));
+    arena->blocks = calloc(2 * (size_t)blocks_max + 1, sizeof(*arena->blocks));
     if (!arena->buckets || !arena->blocks) {
         knit_arena_free(arena);
         return -ENOMEM;

@@ -20,7 +20,7 @@ static const struct {
 
 bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
 {
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(*NAMES); i++) {
         if (strcmp(name, NAMES[i].name) == 0) {
             *ret = NAMES[i].balancer;
             return true;
@@ -31,7 +31,7 @@ bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
 
 const char *knit_balancer_name(enum knit_balancer balancer)
 {
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(*NAMES); i++) {
         if (NAMES[i].balancer == balancer)
             return NAMES[i].name;
     }
@@ -41,8 +41,8 @@ const char *knit_balancer_name(enum knit_balancer balancer)
 static uint32_t cores(void)
 {
     cpu_set_t allowed;
-    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed)
-                                                               : UINT32_MAX;
+    return sched_getaffinity(0, sizeof(allowed), &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed)
+                                                                : UINT32_MAX;
 }
 
 int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, bool steal,

@@ -103,10 +103,10 @@ static inline void knit_bell_ring(int fd, bool is_pipe)
 static inline void knit_bell_swallow(int fd, bool is_pipe)
 {
     unsigned char swallowed[64];
-    ssize_t got = sizeof swallowed;
-    for (int i = 0; fd >= 0 && i < KNIT_BELL_SWALLOWS_MAX && got == (ssize_t)sizeof swallowed; i++)
-        got = is_pipe ? read(fd, swallowed, sizeof swallowed)
-                      : recv(fd, swallowed, sizeof swallowed, MSG_DONTWAIT);
+    ssize_t got = sizeof(swallowed);
+    for (int i = 0; fd >= 0 && i < KNIT_BELL_SWALLOWS_MAX && got == (ssize_t)sizeof(swallowed); i++)
+        got = is_pipe ? read(fd, swallowed, sizeof(swallowed))
+                      : recv(fd, swallowed, sizeof(swallowed), MSG_DONTWAIT);
 }
 
 /* Sleep while every word has its value (Linux 5.16). words: count of them, at most

@@ -66,7 +66,7 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
     const struct knit_geometry *geometry = &served->in.geometry;
     struct {
         uint64_t offset, len, slot, gen;
-    } *live = calloc(geometry->slots, sizeof *live);
+    } *live = calloc(geometry->slots, sizeof(*live));
     if (live == NULL)
         return -ENOMEM;
     size_t count = 0;
@@ -92,7 +92,7 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         live[count].gen = knit_word_gen(word);
         count++;
     }
-    qsort(live, count, sizeof *live, by_offset);
+    qsort(live, count, sizeof(*live), by_offset);
     for (size_t i = 0; i < count; i++) {
         uint64_t next = i + 1 < count ? live[i + 1].offset : geometry->reply_arena_bytes;
         if (live[i].len > next - live[i].offset)
@@ -130,16 +130,16 @@ static uint64_t find_news_tail(
 static int served_new(
     const struct knit_lane *lane, const struct knit_lane_session *session, struct knit_served **ret)
 {
-    struct knit_served *served = calloc(1, sizeof *served);
+    struct knit_served *served = calloc(1, sizeof(*served));
     if (served == NULL)
         return -ENOMEM;
     served->in = *session;
     const uint32_t slots = session->geometry.slots;
-    served->look = aligned_alloc(KNIT_LINE, session->geometry.lanes * sizeof *served->look);
-    served->block = calloc(slots, sizeof *served->block);
-    served->block_gen = calloc(slots, sizeof *served->block_gen);
-    served->block_next = calloc(slots, sizeof *served->block_next);
-    served->block_before = calloc(slots, sizeof *served->block_before);
+    served->look = aligned_alloc(KNIT_LINE, session->geometry.lanes * sizeof(*served->look));
+    served->block = calloc(slots, sizeof(*served->block));
+    served->block_gen = calloc(slots, sizeof(*served->block_gen));
+    served->block_next = calloc(slots, sizeof(*served->block_next));
+    served->block_before = calloc(slots, sizeof(*served->block_before));
     /* Two blocks more than slots: a room while it is filled, a kept result. */
     if (served->look == NULL || served->block == NULL || served->block_gen == NULL ||
         served->block_next == NULL || served->block_before == NULL ||
@@ -148,7 +148,7 @@ static int served_new(
         return -ENOMEM;
     }
     served->block_head = served->block_tail = served->block_at = KNIT_NO_SLOT;
-    memset(served->block, 0xff, slots * sizeof *served->block);
+    memset(served->block, 0xff, slots * sizeof(*served->block));
     served->arena_limit = session->geometry.reply_arena_bytes;
     uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
     if (session->reply_budget_bytes != 0 && least < served->arena_limit) {
@@ -284,7 +284,7 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
     int error = served_new(lane, session, &served);
     if (error != 0)
         return error;
-    struct knit_handover *handover = calloc(1, sizeof *handover);
+    struct knit_handover *handover = calloc(1, sizeof(*handover));
     if (handover == NULL) {
         (void)served_free(served);
         return -ENOMEM;
@@ -309,7 +309,7 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
 
 int knit_lane_detach(struct knit_lane *lane, uint64_t session)
 {
-    struct knit_handover *handover = calloc(1, sizeof *handover);
+    struct knit_handover *handover = calloc(1, sizeof(*handover));
     if (handover == NULL)
         return -ENOMEM;
     handover->id = session;
@@ -336,12 +336,12 @@ static void announce(struct knit_lane *lane, uint32_t state)
 
 int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret)
 {
-    struct knit_lane *lane = calloc(1, sizeof *lane);
+    struct knit_lane *lane = calloc(1, sizeof(*lane));
     if (lane == NULL)
         return -ENOMEM;
     lane->options = *options;
-    lane->rang = calloc(options->lanes, sizeof *lane->rang);
-    lane->mean_ns = calloc(65536, sizeof *lane->mean_ns);
+    lane->rang = calloc(options->lanes, sizeof(*lane->rang));
+    lane->mean_ns = calloc(65536, sizeof(*lane->mean_ns));
     if (lane->rang == NULL || lane->mean_ns == NULL) {
         free(lane->rang);
         free(lane->mean_ns);
@@ -637,14 +637,14 @@ static void step_aside(void)
 {
     cpu_set_t allowed, others;
     int cpu = sched_getcpu();
-    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
         return;
     others = allowed;
     CPU_CLR(cpu, &others);
     if (CPU_COUNT(&others) == 0)
         return;
-    if (sched_setaffinity(0, sizeof others, &others) == 0)
-        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+    if (sched_setaffinity(0, sizeof(others), &others) == 0)
+        (void)sched_setaffinity(0, sizeof(allowed), &allowed);
 }
 
 /* Nothing in the home rings: spin, steal, and in the end park. */

@@ -52,7 +52,7 @@ bool knit_segment_is_fastened(int fd)
 int knit_segment_reopen_readonly(int fd, int *ret_fd)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     int copy = open(path, O_RDONLY | O_CLOEXEC);
     if (copy < 0)
         return -errno;

@@ -161,7 +161,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     const struct knit_reply_view *reply, const struct knit_board_view *board,
     const struct knit_session_options *options, struct knit_session **ret)
 {
-    struct knit_session *session = calloc(1, sizeof *session);
+    struct knit_session *session = calloc(1, sizeof(*session));
     if (session == NULL)
         return -ENOMEM;
     session->geometry = *geometry;
@@ -174,9 +174,9 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     if (session->options.payload_max_bytes > UINT32_MAX)
         session->options.payload_max_bytes = UINT32_MAX;
     knit_spin_init(&session->spin, options->spin_us);
-    session->slots = calloc(geometry->slots, sizeof *session->slots);
-    session->lanes = calloc(geometry->lanes, sizeof *session->lanes);
-    session->queued = calloc(geometry->lanes, sizeof *session->queued);
+    session->slots = calloc(geometry->slots, sizeof(*session->slots));
+    session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));
+    session->queued = calloc(geometry->lanes, sizeof(*session->queued));
     int error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
     if (error == 0)
         error = knit_balance_init(&session->balance, options->balancer, options->steal,

@@ -34,7 +34,7 @@ void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level)
         log->is_socket = true;
         return;
     }
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd >= 0) {
         log->fd = fd;
@@ -60,7 +60,7 @@ struct line {
 
 static size_t room(const struct line *line)
 {
-    return sizeof line->bytes - 1 - line->len; /* one is for the newline */
+    return sizeof(line->bytes) - 1 - line->len; /* one is for the newline */
 }
 
 static void put(struct line *line, const char *text, size_t len)
@@ -103,7 +103,7 @@ static void put_value(struct line *line, const char *text, size_t len)
         } else if (c == '\n') {
             put(line, "\\n", 2);
         } else if (c < ' ' || c == 0x7f || (c > 0x7f && !is_utf8)) {
-            (void)snprintf(escape, sizeof escape, "\\x%02x", c);
+            (void)snprintf(escape, sizeof(escape), "\\x%02x", c);
             put(line, escape, 4);
         } else {
             put(line, (const char *)&text[i], 1);
@@ -116,7 +116,7 @@ static void put_number(struct line *line, uint64_t number)
 {
     char digits[24];
 
-    put(line, digits, (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)number));
+    put(line, digits, (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number));
 }
 
 static void put_head(struct line *line, enum knit_log_level level, const char *message)
@@ -128,9 +128,9 @@ static void put_head(struct line *line, enum knit_log_level level, const char *m
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
     (void)gmtime_r(&now.tv_sec, &parts);
-    len = strftime(text, sizeof text, "ts=%Y-%m-%dT%H:%M:%S", &parts);
+    len = strftime(text, sizeof(text), "ts=%Y-%m-%dT%H:%M:%S", &parts);
     put(line, text, len);
-    (void)snprintf(text, sizeof text, ".%03dZ level=", (int)(now.tv_nsec / 1000000));
+    (void)snprintf(text, sizeof(text), ".%03dZ level=", (int)(now.tv_nsec / 1000000));
     put_text(line, text);
     put_text(line, level_names[level]);
     put_text(line, " msg=");

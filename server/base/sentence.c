@@ -10,14 +10,14 @@ int knit_sentence_say(struct knit_sentence *sentence, int code, const char *form
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(sentence->text, sizeof sentence->text, format, arguments);
+    (void)vsnprintf(sentence->text, sizeof(sentence->text), format, arguments);
     va_end(arguments);
     return code;
 }
 
 void knit_sentence_prefix(struct knit_sentence *sentence, const char *prefix)
 {
-    size_t room = sizeof sentence->text;
+    size_t room = sizeof(sentence->text);
     size_t prefix_len = strlen(prefix);
     size_t text_len = strlen(sentence->text);
 

@@ -39,7 +39,7 @@ static const struct {
     {"help", WORD_HELP, NULL, "Print this."},
     {"version", WORD_VERSION, NULL, "Print the version."},
 };
-enum { WORDS = sizeof words / sizeof *words };
+enum { WORDS = sizeof(words) / sizeof(*words) };
 
 struct option {
     enum word word;
@@ -58,17 +58,17 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
     char given[KNIT_NEAREST_NAME_MAX + 1], found[KNIT_NEAREST_NAME_MAX + 1] = "";
     struct knit_nearest nearest;
 
-    (void)snprintf(given, sizeof given, "%.*s", (int)name_len, name);
+    (void)snprintf(given, sizeof(given), "%.*s", (int)name_len, name);
     knit_nearest_init(&nearest, name, name_len);
     for (size_t i = 0; i < WORDS + knit_setting_count; i++) {
         char own[KNIT_NEAREST_NAME_MAX + 1];
 
         if (i < WORDS)
-            (void)snprintf(own, sizeof own, "%s", words[i].name);
+            (void)snprintf(own, sizeof(own), "%s", words[i].name);
         else
-            knit_setting_name(&knit_setting_table[i - WORDS], own, sizeof own);
+            knit_setting_name(&knit_setting_table[i - WORDS], own, sizeof(own));
         if (knit_nearest_try(&nearest, own, strlen(own)))
-            memcpy(found, own, sizeof found);
+            memcpy(found, own, sizeof(found));
     }
     if (found[0] != '\0')
         return knit_sentence_say(
@@ -214,11 +214,11 @@ static void print_choices(const char *margin, const struct knit_setting *setting
 
     if (!setting->choices)
         return;
-    used = (size_t)snprintf(line, sizeof line, "One of");
+    used = (size_t)snprintf(line, sizeof(line), "One of");
     for (size_t i = 0; setting->choices[i]; i++)
         used += (size_t)snprintf(
-            line + used, sizeof line - used, "%s %s", i ? "," : "", setting->choices[i]);
-    (void)snprintf(line + used, sizeof line - used, ".");
+            line + used, sizeof(line) - used, "%s %s", i ? "," : "", setting->choices[i]);
+    (void)snprintf(line + used, sizeof(line) - used, ".");
     print_wrapped(margin, line);
 }
 
@@ -245,7 +245,7 @@ int knit_command_line_print_help(void)
         if (strcmp(section, setting->section) != 0)
             printf("\n[%s]\n", setting->section);
         section = setting->section;
-        knit_setting_name(setting, name, sizeof name);
+        knit_setting_name(setting, name, sizeof(name));
         printf("  --%s %s", name, setting->argument);
         if (setting->preset)
             printf("   (%s)", setting->preset);

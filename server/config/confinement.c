@@ -86,7 +86,7 @@ int knit_confinement_check(const struct knit_settings *settings, struct knit_sen
     struct knit_confine_ports ports;
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < sizeof keys / sizeof *keys; i++) {
+    for (size_t i = 0; r == 0 && i < sizeof(keys) / sizeof(*keys); i++) {
         if (keys[i].is_given && (settings->permission == PERMISSION_UNSAFE ||
                                     (settings->permission == PERMISSION_STRICT && keys[i].opens)))
             r = refuse_key(settings, keys[i].key, why);
@@ -108,7 +108,7 @@ static void free_paths(const char *const *paths)
 static int real_paths(const struct knit_list *list, const char *key, const char *const **ret_paths,
     struct knit_sentence *why)
 {
-    char **paths = calloc(list->count + 1, sizeof *paths);
+    char **paths = calloc(list->count + 1, sizeof(*paths));
 
     *ret_paths = (const char *const *)paths;
     if (!paths)

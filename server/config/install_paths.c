@@ -34,7 +34,7 @@ int knit_install_paths_find_worker(
         (void)snprintf(ret_path, PATH_MAX, "%s", KNIT_WORKER);
         return 0;
     }
-    len = readlink("/proc/self/exe", self, sizeof self - 1);
+    len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (len > 0) {
         self[len] = '\0';
         slash = strrchr(self, '/');
@@ -61,7 +61,7 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
 {
     struct dirent **entries;
     int count = scandir(KNIT_MODULEDIR, &entries, is_module, alphasort);
-    char **paths = calloc((size_t)(count < 0 ? 0 : count) + 1, sizeof *paths);
+    char **paths = calloc((size_t)(count < 0 ? 0 : count) + 1, sizeof(*paths));
     int r = paths ? 0 : refuse_memory(why);
 
     for (int i = 0; i < count; i++) {
@@ -86,7 +86,7 @@ int knit_install_paths_find_modules(
 
     if (modules->count == 0)
         return list_installed_modules(ret_paths, why);
-    paths = calloc(modules->count + 1, sizeof *paths);
+    paths = calloc(modules->count + 1, sizeof(*paths));
     if (!paths)
         return refuse_memory(why);
     for (size_t i = 0; r == 0 && i < modules->count; i++) {

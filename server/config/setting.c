@@ -75,7 +75,7 @@ static bool read_number(const char *text, int base, uint64_t *ret_value)
     value = strtoull(text, &end, base);
     if (errno != 0)
         return false;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
         if (strcmp(end, units[i].suffix) != 0)
             continue;
         if (base != 10 && i != 0)
@@ -101,7 +101,7 @@ static int set_number(const struct assignment *to)
         return 0;
     }
     if (!read_number(to->text, 10, &value) || value < setting->min || value > setting->max) {
-        (void)snprintf(expected, sizeof expected, "a number from %llu to %llu%s",
+        (void)snprintf(expected, sizeof(expected), "a number from %llu to %llu%s",
             (unsigned long long)setting->min, (unsigned long long)setting->max,
             may_be_auto ? " or auto" : "");
         return refuse(to, expected);
@@ -148,7 +148,7 @@ static int set_choice(const struct assignment *to)
             return 0;
         }
         used += (size_t)snprintf(
-            expected + used, sizeof expected - used, "%s %s", i ? "," : "", choices[i]);
+            expected + used, sizeof(expected) - used, "%s %s", i ? "," : "", choices[i]);
     }
     return refuse(to, expected);
 }
@@ -183,7 +183,7 @@ static int set_text(const struct assignment *to)
 
 static int list_append(struct knit_list *list, char *item)
 {
-    char **items = item ? reallocarray(list->items, list->count + 1, sizeof *items) : NULL;
+    char **items = item ? reallocarray(list->items, list->count + 1, sizeof(*items)) : NULL;
 
     if (!items) {
         free(item);
@@ -326,7 +326,7 @@ const struct knit_setting *knit_setting_by_name(const char *name, size_t name_le
     for (size_t i = 0; i < knit_setting_count; i++) {
         char own[64];
 
-        knit_setting_name(&knit_setting_table[i], own, sizeof own);
+        knit_setting_name(&knit_setting_table[i], own, sizeof(own));
         if (strlen(own) == name_len && memcmp(own, name, name_len) == 0)
             return &knit_setting_table[i];
     }
@@ -360,7 +360,7 @@ static int add_debug(struct knit_settings *settings, const char *word, size_t le
         {"lifecycle", KNIT_DEBUG_LIFECYCLE},
     };
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
             settings->debug_bits |= names[i].bit;
             return 0;

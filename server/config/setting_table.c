@@ -175,7 +175,7 @@ const struct knit_setting knit_setting_table[] = {
         "adds to it."},
 };
 
-const size_t knit_setting_count = sizeof knit_setting_table / sizeof *knit_setting_table;
-_Static_assert(sizeof knit_setting_table / sizeof *knit_setting_table <=
+const size_t knit_setting_count = sizeof(knit_setting_table) / sizeof(*knit_setting_table);
+_Static_assert(sizeof(knit_setting_table) / sizeof(*knit_setting_table) <=
                    sizeof((struct knit_settings *)0)->source,
     "every row needs a place for its source");

@@ -34,7 +34,7 @@ __attribute__((format(printf, 2, 3))) static void refuse(
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     reading->result = knit_sentence_say(
         reading->why, KNIT_SETTING_E_REFUSED, "%s:%u: %s", reading->path, reading->line, text);

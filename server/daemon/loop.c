@@ -201,7 +201,7 @@ static void on_alarm(evutil_socket_t fd, short events, void *arg)
     uint64_t times;
 
     (void)events;
-    (void)!read(fd, &times, sizeof times);
+    (void)!read(fd, &times, sizeof(times));
     loop->alarm_ns = UINT64_MAX;
 }
 
@@ -421,7 +421,7 @@ static void free_parts(struct knit_loop *loop)
     struct event **events[] = {
         &loop->inbox_event, &loop->bell_event, &loop->alarm_event, &loop->sweep_event};
 
-    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+    for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
         if (*events[i])
             event_free(*events[i]);
         *events[i] = NULL;

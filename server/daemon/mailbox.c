@@ -35,9 +35,9 @@ bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message
     ssize_t n;
 
     do
-        n = write(mailbox->write_fd, &message, sizeof message);
+        n = write(mailbox->write_fd, &message, sizeof(message));
     while (n < 0 && errno == EINTR);
-    return n == (ssize_t)sizeof message;
+    return n == (ssize_t)sizeof(message);
 }
 
 bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message)
@@ -46,9 +46,9 @@ bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_mailbox_mess
     ssize_t n;
 
     do
-        n = read(mailbox->read_fd, &message, sizeof message);
+        n = read(mailbox->read_fd, &message, sizeof(message));
     while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof message)
+    if (n != (ssize_t)sizeof(message))
         return false;
     *ret_message = message;
     return true;

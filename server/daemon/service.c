@@ -389,7 +389,7 @@ static int take_signals(struct service *service, struct knit_sentence *why)
 
     static const int numbers[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP};
 
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
         service->signals[i] = evsignal_new(service->base, numbers[i], on_signal, service);
         if (!service->signals[i] || event_add(service->signals[i], NULL) < 0)
             return refuse_memory(why);
@@ -485,7 +485,7 @@ static int start_pool(struct service *service, const char *worker, char **module
     options.stop_fd = service->stop_fd;
     for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && modules[i]; i++)
         knit_log(&service->log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", modules[i]));
-    r = knit_pool_open(&options, &service->pool, reason, sizeof reason);
+    r = knit_pool_open(&options, &service->pool, reason, sizeof(reason));
     service->is_given_up = r == KNIT_POOL_E_CLOSED;
     if (r != 0)
         return knit_sentence_say(why, r, "%s", reason[0] ? reason : strerror(r < 0 ? -r : EINVAL));
@@ -539,8 +539,8 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .pool = service->pool,
         .outbox = &service->outbox,
         .started_ns = clock_ns()};
-    service->loops.items = calloc(count, sizeof *service->loops.items);
-    service->dealt = calloc(count, sizeof *service->dealt);
+    service->loops.items = calloc(count, sizeof(*service->loops.items));
+    service->dealt = calloc(count, sizeof(*service->dealt));
     if (!service->loops.items || !service->dealt)
         return refuse_memory(why);
     for (uint32_t i = 0; i < count; i++) {
@@ -672,7 +672,7 @@ static void stop(struct service *service)
     knit_pool_log_end_second(&service->log, &service->condemned);
     free_event(&service->second_event);
     close_sockets(service);
-    for (size_t i = 0; i < sizeof service->signals / sizeof *service->signals; i++)
+    for (size_t i = 0; i < sizeof(service->signals) / sizeof(*service->signals); i++)
         free_event(&service->signals[i]);
     free_event(&service->outbox_event);
     if (service->base)

@@ -77,7 +77,7 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
 {
     struct knit_scan_limits limits = {
         .message_bytes = (uint32_t)loop->all->settings->message_max_bytes};
-    struct knit_connection *connection = calloc(1, sizeof *connection);
+    struct knit_connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection) {
         (void)close(fd);

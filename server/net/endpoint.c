@@ -38,7 +38,7 @@ int knit_endpoint_parse(
     char host[INET6_ADDRSTRLEN + 2];
     uint16_t port = 0;
 
-    if (!colon || host_len == 0 || host_len >= sizeof host || !read_port(colon + 1, &port))
+    if (!colon || host_len == 0 || host_len >= sizeof(host) || !read_port(colon + 1, &port))
         return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
             "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
     memcpy(host, text, host_len);
@@ -48,12 +48,12 @@ int knit_endpoint_parse(
         if (inet_pton(AF_INET6, host + 1, &v6->sin6_addr) == 1) {
             v6->sin6_family = AF_INET6;
             v6->sin6_port = htons(port);
-            endpoint.address_len = sizeof *v6;
+            endpoint.address_len = sizeof(*v6);
         }
     } else if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(port);
-        endpoint.address_len = sizeof *v4;
+        endpoint.address_len = sizeof(*v4);
     }
     if (endpoint.address_len == 0)
         return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
@@ -83,10 +83,10 @@ static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_E
     char host[INET6_ADDRSTRLEN] = "?";
 
     if (address->ss_family == AF_INET) {
-        (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+        (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
         (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "%s:%u", host, ntohs(v4->sin_port));
     } else {
-        (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+        (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
         (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
     }
 }
@@ -107,9 +107,9 @@ int knit_endpoint_listen(
             why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s", name, strerror(errno));
     /* Connections of a former daemon in TIME_WAIT must not keep the next one from starting. A port
      * that another program listens on stays refused. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (endpoint->address.ss_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     if (bind(fd, address, endpoint->address_len) < 0 || listen(fd, SOMAXCONN) < 0) {
         const char *hint =
             errno == EADDRINUSE
@@ -128,7 +128,7 @@ int knit_endpoint_listen(
 int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
-    socklen_t len = sizeof address;
+    socklen_t len = sizeof(address);
 
     if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
         return -errno;

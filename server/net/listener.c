@@ -40,8 +40,8 @@ static void prepare_tcp(int fd)
     int on = 1;
 
     /* Replies of one turn go out in one write; waiting for more would only delay them. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *arg)

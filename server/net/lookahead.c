@@ -60,7 +60,7 @@ void knit_lookahead_begin(struct knit_connection *connection)
         return;
     if (!connection->lookahead) {
         /* Without memory for it, timeouts are seen to when the message gets its slot. */
-        connection->lookahead = calloc(1, sizeof *connection->lookahead);
+        connection->lookahead = calloc(1, sizeof(*connection->lookahead));
         if (!connection->lookahead)
             return;
         connection->lookahead->next_ns = UINT64_MAX;
@@ -129,14 +129,14 @@ static bool make_room(struct knit_lookahead *lookahead)
         return true;
     if (count <= lookahead->capacity / 2 && count > 0) {
         memmove(lookahead->entries, lookahead->entries + lookahead->first,
-            count * sizeof *lookahead->entries);
+            count * sizeof(*lookahead->entries));
         lookahead->first = 0;
         lookahead->end = count;
         return true;
     }
     if (capacity < ENTRIES_MIN)
         capacity = ENTRIES_MIN;
-    entries = realloc(lookahead->entries, capacity * sizeof *entries);
+    entries = realloc(lookahead->entries, capacity * sizeof(*entries));
     if (!entries)
         return false;
     lookahead->entries = entries;

@@ -127,7 +127,7 @@ void knit_output_result(struct knit_connection *connection, uint32_t msgid, stru
     uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
     struct knit_buffer buffer;
 
-    knit_buffer_init_fixed(&buffer, head, sizeof head);
+    knit_buffer_init_fixed(&buffer, head, sizeof(head));
     (void)knit_message_put_response_head(&buffer, msgid);
     append(connection, head, buffer.len);
     append(connection, result.bytes, result.len);
@@ -179,7 +179,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
             router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
         copied(connection) < COPIED_MAX && may_copy)
         return false;
-    pin = malloc(sizeof *pin);
+    pin = malloc(sizeof(*pin));
     if (!pin)
         return false;
     *pin = (struct pin){connection, outcome->slot};
@@ -230,7 +230,7 @@ void knit_output_outcome(
     if (outcome->status != KNIT_STATUS_RESULT) {
         convert_error(connection, msgid, outcome);
     } else {
-        knit_buffer_init_fixed(&buffer, head, sizeof head);
+        knit_buffer_init_fixed(&buffer, head, sizeof(head));
         (void)knit_message_put_response_head(&buffer, msgid);
         append(connection, head, buffer.len);
         if (outcome->held && refer(connection, outcome))

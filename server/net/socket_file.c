@@ -92,10 +92,10 @@ static int fill_address(
 
     size_t len = strlen(path);
 
-    if (len >= sizeof address.sun_path)
+    if (len >= sizeof(address.sun_path))
         return knit_sentence_say(why, REFUSED,
             "the path of a unix socket has at most %zu bytes, %s has %zu",
-            sizeof address.sun_path - 1, path, len);
+            sizeof(address.sun_path) - 1, path, len);
     memcpy(address.sun_path, path, len + 1);
     *ret_address = address;
     return 0;
@@ -118,7 +118,7 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
-    r = connect(fd, (const struct sockaddr *)address, sizeof *address);
+    r = connect(fd, (const struct sockaddr *)address, sizeof(*address));
     if (r < 0)
         r = errno;
     (void)close(fd);
@@ -178,7 +178,7 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
     if (fd < 0)
         return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
     before = umask(0777);
-    r = bind(fd, (const struct sockaddr *)address, sizeof *address);
+    r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
     (void)umask(before);
     if (r < 0) {
         r = knit_sentence_say(

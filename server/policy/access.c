@@ -76,8 +76,8 @@ int knit_access_init(
 
     *access = (struct knit_access){.own_uid = geteuid()};
     access->maps_all = maps_all("/proc/self/uid_map") && maps_all("/proc/self/gid_map");
-    access->uids = calloc(users->count + 1, sizeof *access->uids);
-    access->gids = calloc(groups->count + 1, sizeof *access->gids);
+    access->uids = calloc(users->count + 1, sizeof(*access->uids));
+    access->gids = calloc(groups->count + 1, sizeof(*access->gids));
     if (!access->uids || !access->gids)
         r = -ENOMEM;
     for (size_t i = 0; r == 0 && i < users->count; i++) {
@@ -103,7 +103,7 @@ void knit_access_fini(struct knit_access *access)
 int knit_access_peer(int fd, struct knit_access_peer *ret_peer)
 {
     struct ucred credentials;
-    socklen_t len = sizeof credentials;
+    socklen_t len = sizeof(credentials);
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
         return -errno;
@@ -135,7 +135,7 @@ static bool has_listed_group(const struct knit_access *access, int fd)
         return false;
     gids = malloc(len);
     if (gids && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) == 0)
-        for (size_t i = 0; !found && i < len / sizeof *gids; i++)
+        for (size_t i = 0; !found && i < len / sizeof(*gids); i++)
             found = is_listed_group(access, gids[i]);
     free(gids);
     return found;

@@ -54,7 +54,7 @@ static const char *read_wish(struct knit_span params, struct wish *ret_wish)
     if (knit_walk_array(&walk, params) != 0 || knit_walk_next(&walk, &map) != 0 ||
         map.head.type != KNIT_HEAD_MAP)
         return "$/attach: expected [{version, slots, arena}]";
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++)
         if (knit_walk_find(map.raw, fields[i].key, &item) == 0 &&
             !knit_item_uint(&item, fields[i].to))
             return "$/attach: version, slots and arena are numbers";
@@ -134,7 +134,7 @@ static void attach(struct knit_connection *connection, uint32_t msgid, const str
     struct knit_loop *loop = connection->loop;
     struct knit_pool_peer peer = {connection->peer.uid, connection->peer.gid, connection->peer.pid};
     uint32_t slots = wish->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)wish->slots;
-    struct knit_attach *made = calloc(1, sizeof *made);
+    struct knit_attach *made = calloc(1, sizeof(*made));
     int r;
 
     if (!made) {
@@ -212,7 +212,7 @@ static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
     struct msghdr message = {.msg_iov = &part,
         .msg_iovlen = 1,
         .msg_control = control.bytes,
-        .msg_controllen = sizeof control.bytes};
+        .msg_controllen = sizeof(control.bytes)};
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
     const int fds[KNIT_POOL_GRANT_FDS] = {attach->grant.board_fd, attach->grant.request_fd,
         attach->grant.reply_fd, attach->grant.bell_fd};
@@ -220,8 +220,8 @@ static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
 
     head->cmsg_level = SOL_SOCKET;
     head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof fds);
-    memcpy(CMSG_DATA(head), fds, sizeof fds);
+    head->cmsg_len = CMSG_LEN(sizeof(fds));
+    memcpy(CMSG_DATA(head), fds, sizeof(fds));
     do
         n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);

@@ -34,7 +34,7 @@ static int grow(struct knit_in_flight *table)
     struct knit_in_flight larger = {
         .capacity = table->capacity ? table->capacity * 2 : CAPACITY_MIN, .count = table->count};
 
-    larger.entries = calloc(larger.capacity, sizeof *larger.entries);
+    larger.entries = calloc(larger.capacity, sizeof(*larger.entries));
     if (!larger.entries)
         return -ENOMEM;
     for (uint32_t i = 0; i < table->capacity; i++)

@@ -225,7 +225,7 @@ static const struct {
 
 void knit_method_handle(struct knit_connection *connection, const struct knit_message *message)
 {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
         if (knit_span_is(message->method.name, methods[i].name)) {
             if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
                 methods[i].handle(connection, message);
@@ -251,7 +251,7 @@ void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_m
         connection->pauses & KNIT_PAUSE_CLOSING)
         return;
     connection->has_goaway = true;
-    knit_buffer_init_fixed(&params, memory, sizeof memory);
+    knit_buffer_init_fixed(&params, memory, sizeof(memory));
     knit_writer_init(&writer, &params);
     knit_writer_array(&writer, 1);
     knit_writer_map(&writer, 2);

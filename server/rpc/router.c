@@ -55,7 +55,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
     TAILQ_INIT(&router->waiting);
     TAILQ_INIT(&router->waiting_arena);
     TAILQ_INIT(&router->lookahead);
-    router->records = calloc(settings->slots, sizeof *router->records);
+    router->records = calloc(settings->slots, sizeof(*router->records));
     if (!router->records)
         return -ENOMEM;
     r = knit_pool_session_open(pool, (uint32_t)settings->slots, &options, &router->session);
@@ -118,7 +118,7 @@ static void refuse_unknown(struct knit_connection *connection, const struct knit
     char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
 
     if (!name.bytes) {
-        (void)snprintf(text, sizeof text, "there is no task of the number %llu",
+        (void)snprintf(text, sizeof(text), "there is no task of the number %llu",
             (unsigned long long)message->method.id);
     } else {
         int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
@@ -127,11 +127,11 @@ static void refuse_unknown(struct knit_connection *connection, const struct knit
             nearest = knit_suggest_task(&loop->suggest, loop->router.registry,
                 (const char *)name.bytes, name.len, knit_loop_clock_ns());
         if (nearest)
-            (void)snprintf(text, sizeof text, "there is no task '%.*s'; the nearest is '%s'", shown,
-                (const char *)name.bytes, nearest->name);
+            (void)snprintf(text, sizeof(text), "there is no task '%.*s'; the nearest is '%s'",
+                shown, (const char *)name.bytes, nearest->name);
         else
             (void)snprintf(
-                text, sizeof text, "there is no task '%.*s'", shown, (const char *)name.bytes);
+                text, sizeof(text), "there is no task '%.*s'", shown, (const char *)name.bytes);
     }
     refuse_code(connection, message, KNIT_UNKNOWN_TASK, text);
 }

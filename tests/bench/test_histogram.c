@@ -75,11 +75,11 @@ static void percentiles_agree_with_sorted_values(void **state)
         knit_histogram_record(i % 2 == 0 ? &histogram : &other, values[i]);
     }
     knit_histogram_merge(&histogram, &other);
-    qsort(values, COUNT, sizeof values[0], by_value);
+    qsort(values, COUNT, sizeof(values[0]), by_value);
     assert_int_equal(histogram.count, COUNT);
     assert_int_equal(histogram.min, values[0]);
     assert_int_equal(histogram.max, values[COUNT - 1]);
-    for (size_t i = 0; i < sizeof percents / sizeof percents[0]; i++) {
+    for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
         double rank = COUNT * percents[i] / 100;
         uint64_t at = (uint64_t)ceil(rank) - 1;
         uint64_t got = knit_histogram_percentile(&histogram, percents[i]);

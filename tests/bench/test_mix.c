@@ -26,8 +26,8 @@ static void params_are_one_array_with_what_was_asked_for(void **state)
 
     assert_string_equal(mix.tasks[1].name, "add");
     params = knit_mix_params(&argument, 1, 5, &len);
-    assert_int_equal(len, sizeof ints);
-    assert_memory_equal(params, ints, sizeof ints);
+    assert_int_equal(len, sizeof(ints));
+    assert_memory_equal(params, ints, sizeof(ints));
 
     params = knit_mix_params(&argument, 2, 5, &len);
     assert_int_equal(len, 3);
@@ -37,7 +37,7 @@ static void params_are_one_array_with_what_was_asked_for(void **state)
     params = knit_mix_params(&argument, 3, number, &len);
     assert_int_equal(len, 1 + 3 + 300);
     assert_memory_equal(params, "\x91\xc5\x01\x2c", 4);
-    assert_memory_equal(params + 4, &number, sizeof number);
+    assert_memory_equal(params + 4, &number, sizeof(number));
     knit_mix_argument_fini(&argument);
     knit_mix_fini(&mix);
 }
@@ -89,7 +89,7 @@ static void bad_texts_are_refused_with_a_reason(void **state)
     struct knit_mix mix;
     static const char many[] = "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a";
     (void)state;
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         assert_false(knit_mix_init(&mix, texts[i]));
         assert_non_null(mix.flaw);
         knit_mix_fini(&mix);

@@ -92,7 +92,7 @@ struct lanes_session *lanes_add_session(
 static uint32_t argument(const struct knit_job *job)
 {
     uint32_t value = 0;
-    memcpy(&value, job->payload, job->len < sizeof value ? job->len : sizeof value);
+    memcpy(&value, job->payload, job->len < sizeof(value) ? job->len : sizeof(value));
     return value;
 }
 
@@ -112,9 +112,9 @@ static void run(void *arg, struct knit_job *job)
     if (job->refusal != 0) {
         atomic_fetch_add_explicit(&lanes->refused, 1, memory_order_relaxed);
         job->status = KNIT_STATUS_ERROR;
-        memcpy(job->body, &job->refusal, sizeof job->refusal);
+        memcpy(job->body, &job->refusal, sizeof(job->refusal));
         job->result = job->body;
-        job->result_len = sizeof job->refusal;
+        job->result_len = sizeof(job->refusal);
         return;
     }
     switch (job->task) {

@@ -35,7 +35,7 @@
     __extension__({                                                                                \
         STEPS_PLAIN(p) steps_value;                                                                \
         steps_pass();                                                                              \
-        if (!steps_forward(STEPS_AT(p), &steps_value, sizeof steps_value))                         \
+        if (!steps_forward(STEPS_AT(p), &steps_value, sizeof(steps_value)))                        \
             steps_value = STEPS_CALL(__atomic_load_n, STEPS_AT(p), (order));                       \
         steps_value;                                                                               \
     })
@@ -44,7 +44,7 @@
         STEPS_PLAIN(p) steps_stored = (value);                                                     \
         steps_pass();                                                                              \
         if ((order) == memory_order_seq_cst ||                                                     \
-            !steps_keep(STEPS_AT(p), &steps_stored, sizeof steps_stored)) {                        \
+            !steps_keep(STEPS_AT(p), &steps_stored, sizeof(steps_stored))) {                       \
             steps_drain();                                                                         \
             STEPS_CALL(__atomic_store_n, STEPS_AT(p), steps_stored, (order));                      \
         }                                                                                          \

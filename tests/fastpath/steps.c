@@ -56,7 +56,7 @@ static struct {
 void steps_init(steps_act *on_step, void *arg)
 {
     const bool was_stalled = steps.was_stalled;
-    memset(&steps, 0, sizeof steps);
+    memset(&steps, 0, sizeof(steps));
     steps.was_stalled = was_stalled;
     steps.on_step = on_step;
     steps.on_step_arg = arg;
@@ -150,7 +150,7 @@ static void let_go(struct party *party)
         atomic_store_explicit((_Atomic uint32_t *)kept->at, kept->value.four, memory_order_seq_cst);
     else
         atomic_store_explicit((_Atomic uint8_t *)kept->at, kept->value.one, memory_order_seq_cst);
-    memmove(kept, kept + 1, --party->kept_count * sizeof *kept);
+    memmove(kept, kept + 1, --party->kept_count * sizeof(*kept));
 }
 
 bool steps_keep(void *at, const void *value, size_t size)

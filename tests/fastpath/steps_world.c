@@ -90,7 +90,7 @@ static void look(void *arg)
 
 void world_init(struct world *world, const struct world_shape *shape)
 {
-    memset(world, 0, sizeof *world);
+    memset(world, 0, sizeof(*world));
     steps_init(NULL, NULL);
     lanes_init(&world->lanes, WORLD_LANES, shape->steal, 0);
     world->lanes.executions = world->executions;
@@ -148,7 +148,7 @@ bool world_publish(struct world *world, uint32_t lane)
         .payload = bytes,
         .len = len,
         .user = (void *)(uintptr_t)number}; /* NOLINT: a number */
-    assert_true(number < WORLD_CALLS && len <= sizeof bytes);
+    assert_true(number < WORLD_CALLS && len <= sizeof(bytes));
     fill(bytes, number, len);
     if (knit_session_slots_free(world->session) == 0)
         return false;

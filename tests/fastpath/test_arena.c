@@ -32,7 +32,7 @@ static void model_init(struct model *model, uint64_t units, uint32_t max)
     *model = (struct model){
         .units = units,
         .max = max,
-        .blocks = calloc(max, sizeof *model->blocks),
+        .blocks = calloc(max, sizeof(*model->blocks)),
         .used = calloc(units, 1),
     };
     assert_non_null(model->blocks);
@@ -260,7 +260,7 @@ static void adopt_refuses_every_hostile_range(void **state)
     (void)state;
     assert_int_equal(knit_arena_new(bytes, 8, &arena), 0);
     assert_int_equal(knit_arena_adopt(arena, UINT64_C(10) * UNIT, UINT64_C(2) * UNIT), 0);
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
         assert_int_equal(
             knit_arena_adopt(arena, ranges[i].offset, ranges[i].len), KNIT_ARENA_E_TAKEN);
     assert_int_equal(knit_arena_touched(arena), 12 * UNIT);

@@ -46,7 +46,7 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
     struct knit_session *modest = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     const uint32_t us = 100;
-    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof us);
+    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof(us));
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcomes[16];
     /* So that it is known how long they take. */
@@ -79,7 +79,7 @@ static void *keep_busy(void *arg)
 {
     struct flood *flood = arg;
     const uint32_t us = 100;
-    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof us);
+    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof(us));
     struct knit_session_outcome outcomes[64];
     uint32_t slot;
     spin.lane = flood->lane;
@@ -413,7 +413,7 @@ static void start(struct budget *budget, uint32_t index, uint32_t owner)
 
 static void init_budget(struct budget *budget, uint32_t count)
 {
-    memset(budget, 0, sizeof *budget);
+    memset(budget, 0, sizeof(*budget));
     lanes_init(&budget->lanes, count, false, 0);
     budget->session = lanes_add_session(&budget->lanes, 64, BUDGET, 0)->session;
     for (uint32_t i = 0; i < count; i++)
@@ -486,7 +486,7 @@ static void an_argument_over_the_limit_condemns(void **state)
     (void)state;
     static unsigned char bytes[RESULT_MAX + 1];
     struct budget budget;
-    struct knit_session_call call = call_of(0, bytes, sizeof bytes);
+    struct knit_session_call call = call_of(0, bytes, sizeof(bytes));
     init_budget(&budget, 1);
     (void)publish(budget.session, &call);
     /* Condemned, it has nothing left to do and sleeps. */
@@ -526,7 +526,7 @@ static void one_release_among_many_blocks_is_found(void **state)
     struct knit_session *other = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     static unsigned char bytes[600];
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof bytes);
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof(bytes));
     struct knit_session_call short_call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slots[128], count = 0, slot;
@@ -568,7 +568,7 @@ static void who_releases_while_starved_is_not_condemned(void **state)
         assert_true(
             KNIT_WAIT_UNTIL(knit_session_collect_slot(side->session, slots[i], &outcome), 20000));
     }
-    call.len = sizeof bytes;
+    call.len = sizeof(bytes);
     large = publish(side->session, &call);
     knit_session_flush(side->session);
     assert_true(KNIT_WAIT_UNTIL(

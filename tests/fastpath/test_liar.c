@@ -87,7 +87,7 @@ static void what_was_checked_is_what_is_used(void **state)
     steps_act *const lies[] = {names_another_slot, names_no_slot, skips_a_generation,
         says_it_is_longer, says_it_lies_elsewhere};
     (void)state;
-    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
         uint64_t at = 0;
         do {
             const struct knit_job *job;
@@ -207,7 +207,7 @@ static void a_strangers_argument_is_copied_out_of_its_arena(void **state)
     lanes_add_worker(&lanes, 0, 5);
     for (int i = 0; i < 2; i++) {
         struct knit_session_call call = {
-            .task = LANES_ECHO, .lane = 0, .payload = bytes, .len = sizeof bytes};
+            .task = LANES_ECHO, .lane = 0, .payload = bytes, .len = sizeof(bytes)};
         uint32_t slot;
         assert_int_equal(knit_session_publish(sides[i]->session, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);

@@ -160,7 +160,7 @@ static void a_caller_is_told_of_every_answer(void **state)
     steps_act *const sleeps[] = {
         caller_waits, caller_waits_for_the_last, caller_arms, caller_waits_twice};
     (void)state;
-    for (size_t i = 0; i < sizeof sleeps / sizeof sleeps[0]; i++)
+    for (size_t i = 0; i < sizeof(sleeps) / sizeof(sleeps[0]); i++)
         stall_both((struct pair){stealing, slept_before, sleeps[i], worker_answers, WORLD_CALLER,
             WORLD_WORKER, caller_was_told});
 }
@@ -247,7 +247,7 @@ static void a_caller_is_told_of_what_the_dead_left(void **state)
 {
     steps_act *const sleeps[] = {caller_waits, caller_waits_for_the_last, caller_arms};
     (void)state;
-    for (size_t i = 0; i < 2 * sizeof sleeps / sizeof sleeps[0]; i++)
+    for (size_t i = 0; i < 2 * sizeof(sleeps) / sizeof(sleeps[0]); i++)
         stall_both((struct pair){stealing,
             i % 2 == 0 ? two_are_a_dead_ones : two_are_answered_by_a_dead_one, sleeps[i / 2],
             host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});

@@ -80,7 +80,7 @@ static void a_worker_is_overtaken_where_numbers_wrap(void **state)
 {
     const uint64_t starts[] = {1023 * 32 - 40, (1ull << 32) - 50, (1ull << 40) - 10, 0ull - 30};
     (void)state;
-    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         struct world_shape shape = {
             .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .start = starts[i]};
         a_worker_is_overtaken(&shape, KNIT_TAKEN_LAG_MAX, false, world_goes_round);
@@ -526,7 +526,7 @@ static void a_replacement_keeps_off_what_is_held(void **state)
             assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &held));
             assert_true(held.held);
         }
-        memcpy(before, held.payload, sizeof before);
+        memcpy(before, held.payload, sizeof(before));
         world.len = 3100;
         assert_true(world_publish(&world, 1));
         assert_true(world_take(&world, 1, 1));
@@ -547,7 +547,7 @@ static void a_replacement_keeps_off_what_is_held(void **state)
             assert_true(world_take(&world, 0, 0));
             world_collect(&world);
         }
-        assert_memory_equal(held.payload, before, sizeof before);
+        assert_memory_equal(held.payload, before, sizeof(before));
         world_fini(&world);
     } while (steps_was_stalled() && at++ < MANY);
     assert_true(at > 10 && at < MANY);
@@ -561,13 +561,13 @@ static void a_replacement_takes_its_own_blocks_alone(void **state)
     unsigned char before[3000];
     (void)state;
     world_init(&world, &shape);
-    world.len = sizeof before;
+    world.len = sizeof(before);
     for (uint32_t i = 0; i < 2; i++) {
         assert_true(world_publish(&world, i));
         assert_true(world_take(&world, i, i));
         assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &held[i]));
     }
-    memcpy(before, held[0].payload, sizeof before);
+    memcpy(before, held[0].payload, sizeof(before));
     lanes_stop_worker(&world.lanes, 0);
     replacement_starts(&world);
     assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
@@ -577,7 +577,7 @@ static void a_replacement_takes_its_own_blocks_alone(void **state)
     assert_true(world_take(&world, 0, 0));
     world_collect(&world);
     assert_false(world.lanes.worker[0]->served[0]->kept.any);
-    assert_memory_equal(held[0].payload, before, sizeof before);
+    assert_memory_equal(held[0].payload, before, sizeof(before));
     world_fini(&world);
 }
 

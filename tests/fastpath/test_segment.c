@@ -117,7 +117,7 @@ static void the_read_only_descriptor_cannot_write(void **state)
         pid_t child = fork();
         if (child == 0) {
             char path[64];
-            snprintf(path, sizeof path, "/proc/self/fd/%d", reader);
+            snprintf(path, sizeof(path), "/proc/self/fd/%d", reader);
             if (setgid(65534) != 0 || setuid(65534) != 0)
                 _exit(2);
             _exit(open(path, O_RDWR) < 0 ? 0 : 1);
@@ -182,7 +182,7 @@ static void bad_geometries_are_named(void **state)
     bad[7].request_arena_bytes = 4095;
     bad[8].reply_arena_bytes = KNIT_ARENA_MAX + 4096;
     assert_null(knit_geometry_check(&good));
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         assert_non_null(knit_geometry_check(&bad[i]));
 }
 

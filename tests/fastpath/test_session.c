@@ -115,10 +115,12 @@ static void large_arguments_and_results_use_blocks_and_give_them_back(void **sta
     struct knit_session *session = lanes_add_session(&lanes, 8, 1 << 20, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     static unsigned char bytes[200000];
-    for (size_t i = 0; i < sizeof bytes; i++)
+    for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(i * 7);
     for (int i = 0; i < 300; i++) {
-        size_t len = i % 3 == 0 ? KNIT_INLINE_MAX : i % 3 == 1 ? KNIT_INLINE_MAX + 1 : sizeof bytes;
+        size_t len = i % 3 == 0   ? KNIT_INLINE_MAX
+                     : i % 3 == 1 ? KNIT_INLINE_MAX + 1
+                                  : sizeof(bytes);
         struct knit_session_call call = call_of(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
         uint32_t slot;
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
@@ -146,7 +148,7 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     static unsigned char bytes[30000];
     uint32_t slots[2], third;
     struct knit_session_outcome outcome;
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof bytes);
+    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof(bytes));
     for (int i = 0; i < 2; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
         wait_for(session, slots[i], &outcome);
@@ -160,7 +162,7 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     assert_false(knit_session_collect_slot(session, third, &outcome));
     knit_session_release(session, slots[0]);
     wait_for(session, third, &outcome);
-    assert_int_equal(outcome.len, sizeof bytes);
+    assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, third);
     knit_session_release(session, slots[1]);
     lanes_fini(&lanes);
@@ -191,10 +193,10 @@ static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void 
     }
     uint32_t slot;
     call.lane = 0;
-    call.len = sizeof bytes;
+    call.len = sizeof(bytes);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     wait_for(session, slot, &outcome);
-    assert_int_equal(outcome.len, sizeof bytes);
+    assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, slot);
     lanes_fini(&lanes);
 }
@@ -207,7 +209,7 @@ static void hammer(
     lanes_init(&lanes, lane_count, true, spin_us);
     struct knit_session *session = lanes_add_session(&lanes, slots, 1 << 20, start)->session;
     lanes.executions_count = calls;
-    lanes.executions = calloc(calls, sizeof *lanes.executions);
+    lanes.executions = calloc(calls, sizeof(*lanes.executions));
     for (uint32_t i = 0; i < lane_count; i++)
         lanes_start_worker(&lanes, i, 5 + i);
     struct knit_random random;
@@ -339,7 +341,7 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
     (void)knit_lane_turn(lanes.worker[0]);
     assert_true(knit_session_collect_slot(session, slot, &outcome));
     int code;
-    memcpy(&code, outcome.payload, sizeof code);
+    memcpy(&code, outcome.payload, sizeof(code));
     assert_int_equal(code, KNIT_TIMEOUT);
     assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
     lanes_fini(&lanes);
@@ -488,7 +490,7 @@ static void a_bell_of_a_stranger_holds_up_nobody(void **state)
         0);
     assert_true(knit_session_arm(session));
     knit_session_disarm(session);
-    assert_true(send(pair[1], bytes, sizeof bytes, MSG_DONTWAIT) > 10000);
+    assert_true(send(pair[1], bytes, sizeof(bytes), MSG_DONTWAIT) > 10000);
     knit_session_disarm(session);
     assert_true(recv(pair[0], (char[1]){0}, 1, MSG_DONTWAIT) == 1);
     (void)knit_session_free(session);
@@ -577,10 +579,10 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_start_worker(&lanes, 0, 5);
     /* Whole units, so that what a task skipped of its room is one more. */
     static unsigned char bytes[312 * KNIT_ARENA_ALIGN];
-    memset(bytes, 7, sizeof bytes);
+    memset(bytes, 7, sizeof(bytes));
     uint32_t slots[3];
     struct knit_session_outcome held[3], outcome;
-    struct knit_session_call call = call_of(LANES_ROOM, bytes, sizeof bytes);
+    struct knit_session_call call = call_of(LANES_ROOM, bytes, sizeof(bytes));
     for (int i = 0; i < 3; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
         wait_for(session, slots[i], &held[i]);
@@ -588,12 +590,12 @@ static void a_replacement_rebuilds_the_arena(void **state)
     knit_session_release(session, slots[1]);
     lanes_stop_worker(&lanes, 0);
     lanes_start_worker(&lanes, 0, 6);
-    memset(bytes, 9, sizeof bytes);
+    memset(bytes, 9, sizeof(bytes));
     call.task = LANES_ECHO;
     uint32_t slot;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     wait_for(session, slot, &outcome);
-    assert_int_equal(((const unsigned char *)held[0].payload)[sizeof bytes - 1], 7);
+    assert_int_equal(((const unsigned char *)held[0].payload)[sizeof(bytes) - 1], 7);
     assert_int_equal(((const unsigned char *)held[2].payload)[0], 7);
     assert_int_equal(((const unsigned char *)outcome.payload)[0], 9);
     assert_ptr_equal(outcome.payload, (const unsigned char *)held[1].payload - LANES_ROOM_SKIPS);
@@ -630,7 +632,7 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
     struct lanes_session *side = lanes_add_session(&lanes, 1, 65536, 0);
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_reply_cell *cell = &side->reply.reply[0];
-    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
         uint32_t slot;
         struct knit_session_outcome outcome;
         assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);

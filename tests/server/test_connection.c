@@ -54,7 +54,7 @@ static void a_large_message_is_read_into_its_own_memory(void **state)
     (void)state;
     turns_init(&turns);
     turns_connect(&turns, &caller);
-    (void)setsockopt(caller.connection->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    (void)setsockopt(caller.connection->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     for (uint32_t i = 0; i < 4; i++) {
         assert_true(turns_request(&caller, "room", 100000, i, 1, NULL));
         turns_expect(&caller, i + 1);
@@ -220,11 +220,11 @@ static void begin_message(struct turns_caller *caller)
     static const uint8_t head[] = {
         0x94, 0, 1, 0xa4, 'e', 'c', 'h', 'o', 0x91, 0xc6, 0, 0x0d, 0xbb, 0xa0};
     static const uint8_t zeros[16 * 1024];
-    size_t sent = sizeof head;
+    size_t sent = sizeof(head);
 
-    assert_int_equal(send(caller->fd, head, sizeof head, 0), sizeof head);
+    assert_int_equal(send(caller->fd, head, sizeof(head), 0), sizeof(head));
     while (sent < PART_BYTES) {
-        ssize_t n = send(caller->fd, zeros, sizeof zeros, MSG_NOSIGNAL);
+        ssize_t n = send(caller->fd, zeros, sizeof(zeros), MSG_NOSIGNAL);
 
         sent += n > 0 ? (size_t)n : 0;
         (void)turns_turn(caller->turns);

@@ -39,7 +39,7 @@ static void a_line_is_logfmt(void **state)
         KNIT_LOG_TEXT("b", "with \"quotes\"\n\\ and \x01"), KNIT_LOG_NUMBER("c", 42),
         KNIT_LOG_TEXT("d", ""), KNIT_LOG_BYTES("e", "xyz", 2), KNIT_LOG_TEXT("f", "\xc3\xa9"),
         KNIT_LOG_TEXT("g", "\xc3"));
-    take(fds[0], text, sizeof text);
+    take(fds[0], text, sizeof(text));
     assert_memory_equal(text, "ts=2", 4);
     assert_non_null(
         strstr(text, "Z level=info msg=\"two words\" a=plain "
@@ -61,12 +61,12 @@ static void a_value_is_cut_and_the_line_ends(void **state)
     size_t len;
 
     (void)state;
-    memset(value, '"', sizeof value - 1);
-    value[sizeof value - 1] = '\0';
+    memset(value, '"', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
     assert_int_equal(pipe(fds), 0);
     knit_log_init(&log, fds[1], KNIT_LOG_INFO);
     knit_log(&log, KNIT_LOG_INFO, "long", KNIT_LOG_TEXT("v", value), KNIT_LOG_TEXT("w", value));
-    len = take(fds[0], text, sizeof text);
+    len = take(fds[0], text, sizeof(text));
     assert_true(len <= KNIT_LOG_LINE_MAX);
     assert_int_equal(text[len - 1], '\n');
     assert_int_equal(strcspn(text, "\n"), len - 1);

@@ -38,15 +38,15 @@ static void condemned_sessions_get_some_lines_a_second_and_a_count(void **state)
     knit_log_init(&log, fds[1], KNIT_LOG_INFO);
     for (int i = 0; i < 100; i++)
         knit_pool_log_event(&log, NULL, 0, &event, &condemned);
-    assert_true(read(fds[0], text, sizeof text - 1) > 0);
+    assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
     assert_int_equal(lines_of(text), 10);
     assert_non_null(strstr(text, "session=7 reason=\"a cell's word\""));
 
     knit_pool_log_end_second(&log, &condemned);
     knit_pool_log_event(&log, NULL, 0, &event, &condemned);
     knit_pool_log_end_second(&log, &condemned);
-    memset(text, 0, sizeof text);
-    assert_true(read(fds[0], text, sizeof text - 1) > 0);
+    memset(text, 0, sizeof(text));
+    assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
     assert_int_equal(lines_of(text), 2);
     assert_non_null(strstr(text, "lines_left_out=90\n"));
     knit_log_fini(&log);

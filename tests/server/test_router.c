@@ -312,7 +312,7 @@ static void cancel(struct turns_caller *caller, uint8_t msgid)
     const uint8_t message[] = {
         0x93, 0x02, 0xa8, '$', '/', 'c', 'a', 'n', 'c', 'e', 'l', 0x91, 0xcc, msgid};
 
-    assert_int_equal(send(caller->fd, message, sizeof message, MSG_NOSIGNAL), sizeof message);
+    assert_int_equal(send(caller->fd, message, sizeof(message), MSG_NOSIGNAL), sizeof(message));
 }
 
 /* Whether it was sent with the calls or later, for one in flight or one that waits. */

@@ -91,20 +91,20 @@ static void every_number_takes_its_bounds_and_nothing_beyond(void **state)
             char text[32];
 
             init(&settings);
-            snprintf(text, sizeof text, "%llu", (unsigned long long)ends[e]);
+            snprintf(text, sizeof(text), "%llu", (unsigned long long)ends[e]);
             assert_int_equal(set(&settings, row, text), 0);
             knit_settings_fini(&settings);
             if (e == 0 && ends[e] == 0)
                 continue;
             init(&settings);
             snprintf(
-                text, sizeof text, "%llu", (unsigned long long)(e ? ends[e] + 1 : ends[e] - 1));
+                text, sizeof(text), "%llu", (unsigned long long)(e ? ends[e] + 1 : ends[e] - 1));
             assert_int_equal(set(&settings, row, text), REFUSED);
             expect_why(row->key);
             expect_why(text);
             knit_settings_fini(&settings);
         }
-        for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+        for (size_t w = 0; w < sizeof(wrong) / sizeof(*wrong); w++) {
             struct knit_settings settings;
 
             init(&settings);
@@ -150,7 +150,7 @@ static void words_are_taken_from_their_set(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct knit_settings settings;
 
         init(&settings);
@@ -216,7 +216,7 @@ static void a_file_is_read(void **state)
                                "socket = run/x.sock\n[pool]\nmodules = /a.so b.so\nworkers=3";
     struct knit_settings settings;
     char *dir = knit_scratch_new();
-    char *path = knit_scratch_file(dir, "k.conf", text, sizeof text - 1);
+    char *path = knit_scratch_file(dir, "k.conf", text, sizeof(text) - 1);
     char *expected = knit_scratch_path(dir, "run/x.sock");
     char *module = knit_scratch_path(dir, "b.so");
 
@@ -258,7 +258,7 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct knit_settings settings;
 
         init(&settings);
@@ -325,7 +325,7 @@ static void the_command_line_sets_what_the_file_did_not(void **state)
     (void)state;
     init(&settings);
     assert_int_equal(read_text(&settings, "[server]\nlisten = 127.0.0.1:7\n", 30), 0);
-    assert_int_equal(parse(sizeof argv / sizeof *argv, argv, &settings, &line), 0);
+    assert_int_equal(parse(sizeof(argv) / sizeof(*argv), argv, &settings, &line), 0);
     assert_string_equal(line.config, "x.conf");
     assert_string_equal(line.ready_file, "r");
     assert_int_equal(line.command, KNIT_COMMAND_CHECK_CONFIG);
@@ -354,7 +354,7 @@ static void mistakes_on_the_command_line_are_named(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         const char *argv[] = {"knittingd", cases[i].word, cases[i].next};
         struct knit_settings settings;
         struct knit_command_line line;
@@ -373,7 +373,7 @@ static void names_are_unique_and_lead_back_to_their_row(void **state)
         const struct knit_setting *row = &knit_setting_table[i];
         char name[64];
 
-        knit_setting_name(row, name, sizeof name);
+        knit_setting_name(row, name, sizeof(name));
         assert_ptr_equal(knit_setting_by_name(name, strlen(name)), row);
         assert_ptr_equal(knit_setting_by_key(row->section, row->key), row);
         assert_non_null(row->help);
@@ -387,8 +387,8 @@ static void a_sentence_that_does_not_fit_is_cut(void **state)
     char text[KNIT_SENTENCE_MAX + 10];
 
     (void)state;
-    memset(text, 'x', sizeof text);
-    text[sizeof text - 1] = '\0';
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
     assert_int_equal(knit_sentence_say(&sentence, 7, "%s", text), 7);
     assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
     knit_sentence_prefix(&sentence, "here");
@@ -505,8 +505,8 @@ static void help_names_every_setting(void **state)
     for (size_t i = 0; i < knit_setting_count; i++) {
         char name[64], option[80];
 
-        knit_setting_name(&knit_setting_table[i], name, sizeof name);
-        (void)snprintf(option, sizeof option, "\n  --%s %s", name, knit_setting_table[i].argument);
+        knit_setting_name(&knit_setting_table[i], name, sizeof(name));
+        (void)snprintf(option, sizeof(option), "\n  --%s %s", name, knit_setting_table[i].argument);
         if (!strstr(help, option))
             fail_msg("--help is silent about --%s", name);
     }

@@ -28,7 +28,7 @@ struct place {
 
 static int set_up(void **state)
 {
-    struct place *place = calloc(1, sizeof *place);
+    struct place *place = calloc(1, sizeof(*place));
 
     place->dir = knit_scratch_new();
     place->path = knit_scratch_path(place->dir, "k.sock");
@@ -51,9 +51,9 @@ static int connect_to(const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    assert_true(strlen(path) < sizeof address.sun_path);
+    assert_true(strlen(path) < sizeof(address.sun_path));
     memcpy(address.sun_path, path, strlen(path));
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
         close(fd);
         return -1;
     }
@@ -108,9 +108,9 @@ static void what_a_dead_daemon_left_is_replaced(void **state)
     char *lock = knit_scratch_path(place->dir, "k.sock.lock");
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    assert_true(strlen(place->path) < sizeof address.sun_path);
+    assert_true(strlen(place->path) < sizeof(address.sun_path));
     memcpy(address.sun_path, place->path, strlen(place->path));
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(fd, 1), 0);
     assert_int_equal(knit_socket_file_open(&file, place->path, 0600, NULL, &why), REFUSED);
     assert_non_null(strstr(why.text, "another program"));

@@ -24,7 +24,7 @@ static struct knit_registry *make_registry(void)
         struct knit_signature *signature = NULL;
         char text[64];
 
-        (void)snprintf(text, sizeof text, "accounts.open_%04d() -> nil", i);
+        (void)snprintf(text, sizeof(text), "accounts.open_%04d() -> nil", i);
         assert_int_equal(knit_signature_parse(text, strlen(text), &signature, NULL), 0);
         assert_int_equal(knit_registry_add(registry, &task, signature), 0);
     }

@@ -34,7 +34,7 @@ static struct knit_registry *make_registry(void)
         "spin(value: any) -> any", "gate(value: any) -> any", "room(value: any) -> any"};
     struct knit_registry *registry = knit_registry_new(KNIT_REGISTRY_EPOCH_FIRST);
 
-    for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) {
+    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
         struct knit_registry_task task = {.doc = ""};
         struct knit_signature *signature = NULL;
 
@@ -51,7 +51,7 @@ void turns_init(struct turns *turns)
     struct lanes_session *side;
     struct knit_sentence why;
 
-    memset(turns, 0, sizeof *turns);
+    memset(turns, 0, sizeof(*turns));
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     lanes_init(&turns->lanes, 1, false, 20);
     turns->lanes.tell_settled = true;
@@ -77,7 +77,7 @@ void turns_init(struct turns *turns)
     loop->router = (struct knit_router){.loop = loop,
         .session = &turns->session,
         .registry = turns->registry,
-        .records = calloc(TURNS_SLOTS, sizeof *loop->router.records),
+        .records = calloc(TURNS_SLOTS, sizeof(*loop->router.records)),
         .slots = TURNS_SLOTS,
         .next_ns = UINT64_MAX};
     assert_true(loop->base != NULL && loop->read_buffer != NULL && loop->router.records != NULL);

@@ -251,6 +251,14 @@ def banned_call(tree):
 
 
 @rule
+def idiom(tree):
+    """Of two ways to write the same thing the tree has one."""
+    for source in tree.c():
+        for match in re.finditer(r'\bsizeof\b(?!\()', source.code):
+            yield source.path, source.line_of(match.start()), 'sizeof takes parentheses: sizeof(x), sizeof(*x)'
+
+
+@rule
 def atomics(tree):
     """Each access to shared memory names its order: C11's _explicit forms, nothing else."""
     plain = re.compile(r'\batomic_(?:load|store|exchange|compare_exchange_(?:strong|weak)|fetch_[a-z]+|'
