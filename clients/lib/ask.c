@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clients/lib/client.h"
+#include "fastpath/lane/bell.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"
@@ -24,7 +25,7 @@ static int check_waiting(struct knit *k, struct knit_error *ret_error)
 
 static uint64_t ask_until_ns(const struct knit *k)
 {
-    return knit_client_now_ns() + (uint64_t)k->ask_ms * 1000000;
+    return knit_clock_ns() + (uint64_t)k->ask_ms * 1000000;
 }
 
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
@@ -36,12 +37,12 @@ int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
 
     if (code != KNIT_OK)
         return code;
-    begin_ns = knit_client_now_ns();
+    begin_ns = knit_clock_ns();
     code = knit_client_ask(k, "$/ping", knit_span(one_nil, sizeof(one_nil)), ask_until_ns(k),
         &handle, &result, ret_error);
     if (code == KNIT_OK) {
         if (ret_ns != NULL)
-            *ret_ns = knit_client_now_ns() - begin_ns;
+            *ret_ns = knit_clock_ns() - begin_ns;
         knit_handle_drop(handle);
     }
     knit_client_call_back(k);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fastpath/control/registry.h"
+#include "fastpath/lane/bell.h"
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/limits.h"
@@ -104,7 +105,7 @@ static __attribute__((noinline)) int wait_and_start(
             return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
-        if (until_ns != UINT64_MAX && knit_client_now_ns() >= until_ns)
+        if (until_ns != UINT64_MAX && knit_clock_ns() >= until_ns)
             return KNIT_TIMEOUT;
         knit_client_wait(k, via, NULL, until_ns);
     }
@@ -151,7 +152,7 @@ static int begin_call(
     handle->shape = start->shape;
     handle->shape_age = k->shapes.replaced;
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
-        now_ns = knit_client_now_ns();
+        now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
         handle->deadline_ns = now_ns + start->timeout_ns;
     if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
@@ -291,7 +292,7 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
     if (wait_ns != KNIT_OPTION_NONE) {
-        now_ns = knit_client_now_ns();
+        now_ns = knit_clock_ns();
         until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
     }
     (void)knit_client_await(handle, until_ns);

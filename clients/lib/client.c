@@ -14,12 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "clients/lib/connect.h"
 #include "clients/lib/url.h"
 #include "config.h"
+#include "fastpath/lane/bell.h"
 #include "proto/hello.h"
 
 enum {
@@ -31,14 +31,6 @@ enum {
 const char *knit_version(void)
 {
     return KNIT_VERSION;
-}
-
-uint64_t knit_client_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* ---- opening and closing ---- */
@@ -152,7 +144,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "bad URL \"%s\": %s", url, reason);
     until_ns = options->connect_ms != 0 ? options->connect_ms : KNIT_CONNECT_MS_DEFAULT;
-    until_ns = knit_client_now_ns() + until_ns * 1000000;
+    until_ns = knit_clock_ns() + until_ns * 1000000;
     code = knit_connect(&where, until_ns, &fd, ret_error);
     if (code != KNIT_OK)
         return code;
@@ -215,7 +207,7 @@ void knit_client_progress(struct knit *k)
             knit_local_disconnect(k);
     }
     if (k->next_deadline_ns != UINT64_MAX)
-        knit_handle_expire(k, knit_client_now_ns());
+        knit_handle_expire(k, knit_clock_ns());
 }
 
 /* Whoever waits for lanes in vain looks at the lease, as often as it must be looked at and not more
@@ -241,13 +233,13 @@ static void wait_lanes(
         look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
     /* What has come is given out before anything else is looked at. */
     if (!knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns))
-        look_at_lease(k, knit_client_now_ns());
+        look_at_lease(k, knit_clock_ns());
 }
 
 void knit_client_wait(
     struct knit *k, enum knit_handle_via via, struct knit_handle *handle, uint64_t until_ns)
 {
-    uint64_t now_ns = knit_client_now_ns();
+    uint64_t now_ns = knit_clock_ns();
     int wait_ms = -1;
 
     if (k->next_deadline_ns < until_ns)
@@ -265,7 +257,7 @@ void knit_client_wait(
 
 static bool has_passed(struct knit *k, enum knit_handle_via via, uint64_t until_ns)
 {
-    uint64_t now_ns = knit_client_now_ns();
+    uint64_t now_ns = knit_clock_ns();
 
     if (now_ns < until_ns)
         return false;
@@ -289,7 +281,7 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
             if (k->stream.fd < 0)
                 knit_local_disconnect(k);
             if (handle->state == KNIT_HANDLE_WAITING && k->next_deadline_ns != UINT64_MAX)
-                knit_handle_expire(k, knit_client_now_ns());
+                knit_handle_expire(k, knit_clock_ns());
         } else {
             knit_client_progress(k);
         }
@@ -311,7 +303,7 @@ int knit_client_ask(struct knit *k, const char *method, struct knit_span params,
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
     while ((code = knit_stream_start(k, handle, method, params, NULL)) == KNIT_WOULD_BLOCK &&
-           knit_client_now_ns() < until_ns) {
+           knit_clock_ns() < until_ns) {
         knit_client_progress(k);
         knit_client_wait(k, KNIT_VIA_STREAM, NULL, until_ns);
     }

@@ -107,8 +107,6 @@ struct knit {
     struct knit_buffer error;  /* bytes that the last error's data and details point into */
 };
 
-uint64_t knit_client_now_ns(void);
-
 /* Whether the session is this process's and lives. 0, or the code, with *ret_error filled. */
 int knit_client_check(struct knit *k, struct knit_error *ret_error);
 

@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #include "clients/lib/client.h"
+#include "fastpath/lane/bell.h"
 
 static int wait_connected(int fd, uint64_t until_ns)
 {
     for (;;) {
-        uint64_t now_ns = knit_client_now_ns();
+        uint64_t now_ns = knit_clock_ns();
         struct pollfd item = {.fd = fd, .events = POLLOUT};
         int error = 0, n;
         socklen_t size = sizeof(error);
@@ -49,8 +50,8 @@ static int connect_one(
 
     if (fd < 0)
         return -errno;
-    while ((r = connect(fd, address, size) < 0 ? -errno : 0) == -EAGAIN &&
-           knit_client_now_ns() < until_ns)
+    while (
+        (r = connect(fd, address, size) < 0 ? -errno : 0) == -EAGAIN && knit_clock_ns() < until_ns)
         poll(NULL, 0, 1);
     if (r == -EINPROGRESS || r == -EINTR)
         r = wait_connected(fd, until_ns);

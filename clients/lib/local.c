@@ -21,6 +21,7 @@
 #include "clients/lib/ask.h"
 #include "clients/lib/client.h"
 #include "fastpath/control/registry.h"
+#include "fastpath/lane/bell.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/lane/session.h"
 #include "proto/tasks.h"
@@ -181,7 +182,7 @@ static int open_session(struct knit_local *local, const struct knit_open_options
     struct knit_reply_view reply;
     struct knit_board_view board;
 
-    session.random_seed = knit_client_now_ns() ^ (uint64_t)getpid() << 32;
+    session.random_seed = knit_clock_ns() ^ (uint64_t)getpid() << 32;
     knit_layout_request(&local->geometry, local->request.base, &request);
     knit_layout_reply(&local->geometry, local->reply.base, &reply);
     knit_layout_board(local->geometry.lanes, local->board.base, &board);
@@ -361,8 +362,7 @@ static int look_up(struct knit *k, const char *task, const struct knit_registry_
     if (local->registry != NULL && !local->is_stale)
         found = knit_registry_find(local->registry, task, len);
     if (found == NULL) {
-        code =
-            fetch_registry(local, knit_client_now_ns() + (uint64_t)k->ask_ms * 1000000, ret_error);
+        code = fetch_registry(local, knit_clock_ns() + (uint64_t)k->ask_ms * 1000000, ret_error);
         if (code != KNIT_OK)
             return code;
         if (local->registry != NULL)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "clients/lib/client.h"
+#include "fastpath/lane/bell.h"
 
 void knit_watch_init(struct knit_watch *watch)
 {
@@ -97,7 +98,7 @@ void knit_watch_update(struct knit *k)
 
     if (watch->epoll_fd < 0)
         return;
-    now_ns = knit_client_now_ns();
+    now_ns = knit_clock_ns();
     look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
     if (k->local != NULL && look_ns < at_ns && knit_local_in_flight(k->local) != 0)
         at_ns = look_ns;
