@@ -25,10 +25,10 @@
 
 #include <knitting/knitting.h>
 
-#include "clients/lib/local.h"
+#include "clients/lib/lanes.h"
+#include "clients/lib/poll_fd.h"
 #include "clients/lib/shape.h"
 #include "clients/lib/stream.h"
-#include "clients/lib/watch.h"
 #include "fastpath/lane/session.h"
 #include "proto/buffer.h"
 #include "proto/message.h"

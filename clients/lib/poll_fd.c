@@ -7,7 +7,7 @@
  * between its answer and the bell rings nobody, nor does one for whose byte the kernel lacks
  * memory.
  */
-#include "clients/lib/watch.h"
+#include "clients/lib/poll_fd.h"
 
 #include <errno.h>
 #include <sys/epoll.h>

@@ -11,14 +11,14 @@
  * segment (fastpath/lane/segment.h) and said so, on the stream ahead of the question for the
  * registry.
  */
-#include "clients/lib/local.h"
+#include "clients/lib/lanes.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clients/lib/ask.h"
+#include "clients/lib/admin_calls.h"
 #include "clients/lib/client.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Questions to the pool itself, which all travel by the stream, whatever the calls do. */
-#include "clients/lib/ask.h"
+#include "clients/lib/admin_calls.h"
 
 #include <stdlib.h>
 #include <string.h>
