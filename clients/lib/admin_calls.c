@@ -23,9 +23,9 @@ static int check_waiting(struct knit *k, struct knit_error *ret_error)
     return knit_client_check(k, ret_error);
 }
 
-static uint64_t ask_until_ns(const struct knit *k)
+static uint64_t admin_until_ns(const struct knit *k)
 {
-    return knit_clock_ns() + (uint64_t)k->ask_ms * 1000000;
+    return knit_clock_ns() + (uint64_t)k->admin_ms * 1000000;
 }
 
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
@@ -38,15 +38,15 @@ int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
     if (code != KNIT_OK)
         return code;
     begin_ns = knit_clock_ns();
-    code = knit_client_ask(k, "$/ping", knit_span(one_nil, sizeof(one_nil)), ask_until_ns(k),
-        &handle, &result, ret_error);
+    code = knit_client_admin_call(k, "$/ping", knit_span(one_nil, sizeof(one_nil)),
+        admin_until_ns(k), &handle, &result, ret_error);
     if (code == KNIT_OK) {
         if (ret_ns != NULL)
             *ret_ns = knit_clock_ns() - begin_ns;
         knit_handle_drop(handle);
     }
     knit_client_call_back(k);
-    knit_watch_update(k);
+    knit_poll_fd_update(k);
     return code;
 }
 
@@ -58,14 +58,14 @@ int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_ma
     if (code != KNIT_OK)
         return code;
     k->stats = knit_free(k->stats);
-    code = knit_client_ask(k, "$/stats", knit_span(no_params, sizeof(no_params)), ask_until_ns(k),
-        &k->stats, &result, ret_error);
+    code = knit_client_admin_call(k, "$/stats", knit_span(no_params, sizeof(no_params)),
+        admin_until_ns(k), &k->stats, &result, ret_error);
     if (code == KNIT_OK) {
         *ret_map = result.bytes;
         *ret_len = result.len;
     }
     knit_client_call_back(k);
-    knit_watch_update(k);
+    knit_poll_fd_update(k);
     return code;
 }
 
@@ -76,8 +76,8 @@ static int bad_page(struct knit_error *ret_error, const char *reason)
 }
 
 /* Every entry of one page; *after becomes the last id. */
-static int read_page(struct knit_span result, struct knit_ask_page *page,
-    knit_ask_on_entry *on_entry, void *user, struct knit_error *ret_error)
+static int read_page(struct knit_span result, struct knit_admin_page *page,
+    knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error)
 {
     struct knit_tasks_page tasks;
     struct knit_walk walk;
@@ -108,10 +108,10 @@ static int read_page(struct knit_span result, struct knit_ask_page *page,
     return code;
 }
 
-int knit_ask_each_task(struct knit *k, uint64_t until_ns, knit_ask_on_entry *on_entry, void *user,
-    struct knit_error *ret_error)
+int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_admin_on_entry *on_entry,
+    void *user, struct knit_error *ret_error)
 {
-    struct knit_ask_page page = {.after = KNIT_TASKS_FIRST, .more = true};
+    struct knit_admin_page page = {.after = KNIT_TASKS_FIRST, .more = true};
     int code = KNIT_OK;
 
     while (code == KNIT_OK && page.more) {
@@ -123,7 +123,7 @@ int knit_ask_each_task(struct knit *k, uint64_t until_ns, knit_ask_on_entry *on_
 
         knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
         (void)knit_tasks_query_put(&params, &query);
-        code = knit_client_ask(
+        code = knit_client_admin_call(
             k, "$/tasks", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
         if (code != KNIT_OK)
             break;
@@ -184,8 +184,8 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
 
     if (code != KNIT_OK)
         return code;
-    code = knit_ask_each_task(k, ask_until_ns(k), show_entry, &visit, ret_error);
+    code = knit_admin_each_task(k, admin_until_ns(k), show_entry, &visit, ret_error);
     knit_client_call_back(k);
-    knit_watch_update(k);
+    knit_poll_fd_update(k);
     return code;
 }

@@ -69,7 +69,7 @@ static inline int try_start(struct knit_handle *handle, const struct start *star
     if (handle->start_by_ns != UINT64_MAX &&
         (start_by_ns == 0 || handle->start_by_ns < start_by_ns))
         start_by_ns = handle->start_by_ns;
-    return knit_local_start(handle->k->local, handle, start->task_id, start->params, start_by_ns);
+    return knit_lanes_start(handle->k->lanes, handle, start->task_id, start->params, start_by_ns);
 }
 
 static int explain(
@@ -77,7 +77,7 @@ static int explain(
 {
     if (code == KNIT_TOO_LARGE)
         return refuse_large(ret_error, start->params,
-            start->is_by_lanes ? knit_local_payload_max(k->local) : k->stream.request_max);
+            start->is_by_lanes ? knit_lanes_payload_max(k->lanes) : k->stream.request_max);
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
             k->stream.fd < 0 ? k->stream.reason : "the pool has closed this session");
@@ -123,10 +123,10 @@ static int find_way(struct knit *k, struct start *start, struct knit_error *ret_
         start->timeout_ns = knit_options_ns(start->options->timeout_ms);
         start->queue_ns = knit_options_ns(start->options->queue_ms);
     }
-    start->is_by_lanes = k->local != NULL && !is_of_protocol(start->task);
+    start->is_by_lanes = k->lanes != NULL && !is_of_protocol(start->task);
     if (!start->is_by_lanes)
         return KNIT_OK;
-    code = knit_local_find(k, start->task, &task, ret_error);
+    code = knit_lanes_find(k, start->task, &task, ret_error);
     if (code != KNIT_OK)
         return code;
     start->task_id = task->id;
@@ -182,7 +182,7 @@ static int start_call(
     int code = begin_call(k, start, ret, ret_error);
 
     if (code != KNIT_OK)
-        knit_watch_update(k);
+        knit_poll_fd_update(k);
     return code;
 }
 
@@ -364,7 +364,7 @@ void knit_on_done(
         TAILQ_INSERT_TAIL(&k->ready, handle, entry);
         handle->is_ready = true;
         if (*k->alive != 0)
-            knit_watch_update(k);
+            knit_poll_fd_update(k);
     }
 }
 
@@ -376,11 +376,11 @@ void knit_cancel(struct knit_handle *handle)
         return;
     handle->is_cancelled = true;
     if (handle->via == KNIT_VIA_LANES) {
-        knit_local_cancel(k->local, handle);
+        knit_lanes_cancel(k->lanes, handle);
     } else {
         knit_stream_cancel(k, handle);
         knit_stream_flush(k);
-        knit_watch_update(k);
+        knit_poll_fd_update(k);
     }
 }
 
@@ -395,7 +395,7 @@ struct knit_handle *knit_free(struct knit_handle *handle)
     /* Nobody need wait or dispatch from now on, and the task is to be told all the same. */
     if (is_cancelled) {
         knit_stream_flush(k);
-        knit_watch_update(k);
+        knit_poll_fd_update(k);
     }
     return NULL;
 }

@@ -39,8 +39,8 @@ static void free_client(struct knit *k)
 {
     bool is_ours = k->alive != NULL && *k->alive != 0;
 
-    k->local = knit_local_free(k->local, is_ours);
-    knit_watch_fini(&k->watch);
+    k->lanes = knit_lanes_free(k->lanes, is_ours);
+    knit_poll_fd_fini(&k->poll_fd);
     knit_stream_fini(&k->stream);
     knit_handles_fini(k);
     knit_shapes_fini(&k->shapes);
@@ -69,8 +69,8 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
     k->would_block = options->would_block;
     if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)
         slots = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE;
-    k->ask_ms = options->connect_ms != 0 ? options->connect_ms : KNIT_CONNECT_MS_DEFAULT;
-    knit_watch_init(&k->watch);
+    k->admin_ms = options->connect_ms != 0 ? options->connect_ms : KNIT_CONNECT_MS_DEFAULT;
+    knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, PARAMS_MAX);
     knit_buffer_init(&k->error, ERROR_BYTES_MAX);
     if (knit_stream_init(&k->stream, fd, slots) < 0) {
@@ -106,7 +106,7 @@ static int say_hello(struct knit *k, const struct knit_open_options *options, ui
         code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
             "the name for the daemon's logs is too long");
     else
-        code = knit_client_ask(
+        code = knit_client_admin_call(
             k, "$/hello", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
     knit_buffer_fini(&params);
     if (code != KNIT_OK)
@@ -155,7 +155,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
 
     code = say_hello(k, options, until_ns, ret_error);
     if (code == KNIT_OK && where.scheme == KNIT_URL_SHM)
-        code = knit_local_attach(k, options, until_ns, ret_error);
+        code = knit_lanes_attach(k, options, until_ns, ret_error);
     if (code != KNIT_OK) {
         knit_stream_break(k, "opening failed");
         free_client(k);
@@ -200,11 +200,11 @@ void knit_client_progress(struct knit *k)
 {
     knit_stream_flush(k);
     knit_stream_receive(k);
-    if (k->local != NULL) {
-        knit_local_flush(k->local);
-        knit_local_collect(k->local);
+    if (k->lanes != NULL) {
+        knit_lanes_flush(k->lanes);
+        knit_lanes_collect(k->lanes);
         if (k->stream.fd < 0)
-            knit_local_disconnect(k);
+            knit_lanes_disconnect(k);
     }
     if (k->next_deadline_ns != UINT64_MAX)
         knit_handle_expire(k, knit_clock_ns());
@@ -215,13 +215,13 @@ void knit_client_progress(struct knit *k)
  * as long as the time between two looks. */
 static void look_at_lease(struct knit *k, uint64_t now_ns)
 {
-    if (now_ns < k->next_look_ns && !knit_local_is_closed(k->local))
+    if (now_ns < k->next_look_ns && !knit_lanes_is_closed(k->lanes))
         return;
     k->next_look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
     knit_stream_flush(k);
     knit_stream_receive(k);
     if (k->stream.fd < 0)
-        knit_local_disconnect(k);
+        knit_lanes_disconnect(k);
 }
 
 static void wait_lanes(
@@ -232,7 +232,7 @@ static void wait_lanes(
     if (look_ns <= now_ns)
         look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
     /* What has come is given out before anything else is looked at. */
-    if (!knit_local_wait(k->local, handle, look_ns < until_ns ? look_ns : until_ns))
+    if (!knit_lanes_wait(k->lanes, handle, look_ns < until_ns ? look_ns : until_ns))
         look_at_lease(k, knit_clock_ns());
 }
 
@@ -275,11 +275,11 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
         /* A call through lanes is the one whose nanoseconds count: it does not look at the stream,
            and at the clock only when it must. */
         if (via == KNIT_VIA_LANES) {
-            knit_local_flush(k->local);
-            if (!knit_local_collect_one(k->local, handle))
-                knit_local_collect(k->local);
+            knit_lanes_flush(k->lanes);
+            if (!knit_lanes_collect_one(k->lanes, handle))
+                knit_lanes_collect(k->lanes);
             if (k->stream.fd < 0)
-                knit_local_disconnect(k);
+                knit_lanes_disconnect(k);
             if (handle->state == KNIT_HANDLE_WAITING && k->next_deadline_ns != UINT64_MAX)
                 knit_handle_expire(k, knit_clock_ns());
         } else {
@@ -293,8 +293,9 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
     }
 }
 
-int knit_client_ask(struct knit *k, const char *method, struct knit_span params, uint64_t until_ns,
-    struct knit_handle **ret_handle, struct knit_span *ret_result, struct knit_error *ret_error)
+int knit_client_admin_call(struct knit *k, const char *method, struct knit_span params,
+    uint64_t until_ns, struct knit_handle **ret_handle, struct knit_span *ret_result,
+    struct knit_error *ret_error)
 {
     struct knit_handle *handle = knit_handle_new(k);
     int code;
@@ -350,16 +351,16 @@ int knit_flush(struct knit *k, struct knit_error *ret_error)
 
     if (code != KNIT_OK)
         return code;
-    if (k->local != NULL)
-        knit_local_flush(k->local);
+    if (k->lanes != NULL)
+        knit_lanes_flush(k->lanes);
     knit_stream_flush(k);
-    knit_watch_update(k);
+    knit_poll_fd_update(k);
     return knit_client_check(k, ret_error);
 }
 
 int knit_fd(struct knit *k)
 {
-    int fd = *k->alive != 0 ? knit_watch_open(k) : -ENOTCONN;
+    int fd = *k->alive != 0 ? knit_poll_fd_open(k) : -ENOTCONN;
 
     if (fd >= 0)
         return fd;
@@ -374,12 +375,12 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error)
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not dispatch");
-    knit_watch_awake(k);
+    knit_poll_fd_awake(k);
     knit_client_progress(k);
     knit_client_call_back(k);
     knit_stream_flush(k);
-    if (k->local != NULL)
-        knit_local_flush(k->local);
-    knit_watch_update(k);
+    if (k->lanes != NULL)
+        knit_lanes_flush(k->lanes);
+    knit_poll_fd_update(k);
     return knit_client_check(k, ret_error);
 }

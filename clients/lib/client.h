@@ -88,10 +88,10 @@ struct knit {
     uint8_t *alive; /* a page that fork() clears: 0 in a child */
     bool would_block;
     bool is_calling_back;
-    uint32_t ask_ms; /* how long the protocol's own questions may take */
+    uint32_t admin_ms; /* how long the protocol's own questions may take */
     struct knit_stream stream;
-    struct knit_local *local; /* NULL: no lanes */
-    struct knit_watch watch;
+    struct knit_lanes *lanes; /* NULL: no lanes */
+    struct knit_poll_fd poll_fd;
 
     struct knit_handle_chunk *chunks;
     struct knit_handle_list spare;
@@ -123,8 +123,9 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns);
 
 /* One request of the protocol's own, answered. The result is borrowed from the handle, which is the
  * caller's to drop. Returns KNIT_OK, or the code of the error. */
-int knit_client_ask(struct knit *k, const char *method, struct knit_span params, uint64_t until_ns,
-    struct knit_handle **ret_handle, struct knit_span *ret_result, struct knit_error *ret_error);
+int knit_client_admin_call(struct knit *k, const char *method, struct knit_span params,
+    uint64_t until_ns, struct knit_handle **ret_handle, struct knit_span *ret_result,
+    struct knit_error *ret_error);
 
 /* Run the callbacks that are due. Does nothing inside a callback. */
 void knit_client_call_back(struct knit *k);
@@ -134,8 +135,8 @@ static inline void knit_client_end_turn(struct knit *k)
 {
     if (!TAILQ_EMPTY(&k->ready))
         knit_client_call_back(k);
-    if (k->watch.epoll_fd >= 0)
-        knit_watch_update(k);
+    if (k->poll_fd.epoll_fd >= 0)
+        knit_poll_fd_update(k);
 }
 
 /* ---- handle.c ---- */

@@ -150,11 +150,11 @@ void knit_handle_drop(struct knit_handle *handle)
         if (handle->via == KNIT_VIA_STREAM) {
             (void)let_go_of_request(handle);
         } else if (handle->via == KNIT_VIA_LANES) {
-            knit_local_forget(k->local, handle);
+            knit_lanes_forget(k->lanes, handle);
         }
     }
     if (handle->is_held && is_ours)
-        knit_local_release(k->local, handle);
+        knit_lanes_release(k->lanes, handle);
     leave_lists(handle);
     if (handle->lent != NULL)
         knit_lent_free(&handle->lent);
@@ -174,12 +174,12 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
     if (handle->via == KNIT_VIA_LANES) {
         if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
             reason = "the call waited in the queue for as long as it may";
-            if (knit_local_has_started(k->local, handle)) {
+            if (knit_lanes_has_started(k->lanes, handle)) {
                 handle->start_by_ns = UINT64_MAX;
                 return;
             }
         }
-        if (knit_local_settle(k->local, handle, &started))
+        if (knit_lanes_settle(k->lanes, handle, &started))
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
         return;
     }

@@ -44,7 +44,7 @@ enum {
     KNOWN_TASKS = 64,
 };
 
-struct knit_local {
+struct knit_lanes {
     struct knit *k;
     struct knit_session *session;
     struct knit_registry *registry;
@@ -63,23 +63,23 @@ struct knit_local {
 /* ---- attaching ---- */
 
 /* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
-static int read_grant(struct knit_span result, struct knit_local *local, bool *ret_steal,
+static int read_grant(struct knit_span result, struct knit_lanes *lanes, bool *ret_steal,
     struct knit_error *ret_error)
 {
-    struct knit_geometry *geometry = &local->geometry;
-    uint64_t version = 0, lanes = 0, slots = 0, cells = 0, steal = 0;
+    struct knit_geometry *geometry = &lanes->geometry;
+    uint64_t version = 0, lane_count = 0, slots = 0, cells = 0, steal = 0;
     const struct {
         const char *key;
         uint64_t *to;
         uint64_t max;
     } fields[] = {
         {"layout", &version, UINT32_MAX},
-        {"lanes", &lanes, KNIT_LANES_MAX},
+        {"lanes", &lane_count, KNIT_LANES_MAX},
         {"slots", &slots, KNIT_SLOTS_MAX},
         {"cells", &cells, UINT32_MAX},
         {"request_arena", &geometry->request_arena_bytes, KNIT_ARENA_MAX},
         {"reply_arena", &geometry->reply_arena_bytes, KNIT_ARENA_MAX},
-        {"payload_max", &local->payload_max, KNIT_ARENA_MAX},
+        {"payload_max", &lanes->payload_max, KNIT_ARENA_MAX},
     };
     const char *wrong;
     struct knit_item item;
@@ -99,7 +99,7 @@ static int read_grant(struct knit_span result, struct knit_local *local, bool *r
     if (knit_walk_find(result, "steal", &item) == 0 && knit_item_bool(&item, &is_true))
         steal = is_true;
     geometry->version = (uint32_t)version;
-    geometry->lanes = (uint32_t)lanes;
+    geometry->lanes = (uint32_t)lane_count;
     geometry->slots = (uint32_t)slots;
     geometry->cells = (uint32_t)cells;
     wrong = knit_geometry_check(geometry);
@@ -110,9 +110,9 @@ static int read_grant(struct knit_span result, struct knit_local *local, bool *r
     return KNIT_OK;
 }
 
-static int map_segments(struct knit_local *local, const int *fds, struct knit_error *ret_error)
+static int map_segments(struct knit_lanes *lanes, const int *fds, struct knit_error *ret_error)
 {
-    const struct knit_geometry *geometry = &local->geometry;
+    const struct knit_geometry *geometry = &lanes->geometry;
     const struct {
         const char *name;
         int fd;
@@ -120,9 +120,9 @@ static int map_segments(struct knit_local *local, const int *fds, struct knit_er
         bool writable;
         struct knit_mapping *to;
     } segments[] = {
-        {"board", fds[BOARD_FD], knit_layout_board_bytes(geometry->lanes), false, &local->board},
-        {"request", fds[REQUEST_FD], knit_layout_request_bytes(geometry), true, &local->request},
-        {"reply", fds[REPLY_FD], knit_layout_reply_bytes(geometry), false, &local->reply},
+        {"board", fds[BOARD_FD], knit_layout_board_bytes(geometry->lanes), false, &lanes->board},
+        {"request", fds[REQUEST_FD], knit_layout_request_bytes(geometry), true, &lanes->request},
+        {"reply", fds[REPLY_FD], knit_layout_reply_bytes(geometry), false, &lanes->reply},
     };
 
     for (size_t i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
@@ -140,7 +140,7 @@ static int map_segments(struct knit_local *local, const int *fds, struct knit_er
 }
 
 /* What the pool waits for before it looks at our requests. */
-static int fasten(struct knit_local *local, int request_fd, struct knit_error *ret_error)
+static int fasten(struct knit_lanes *lanes, int request_fd, struct knit_error *ret_error)
 {
     static const uint8_t no_params = 0x90;
     const struct knit_method method = {.name = knit_span_text("$/attached")};
@@ -151,7 +151,7 @@ static int fasten(struct knit_local *local, int request_fd, struct knit_error *r
             "the daemon's request segment cannot be used: it takes no further seal (%s); use "
             "unix:// or install the same version of both",
             strerror(-r));
-    if (knit_message_put_notification(&local->k->stream.out, &method, knit_span(&no_params, 1)) !=
+    if (knit_message_put_notification(&lanes->k->stream.out, &method, knit_span(&no_params, 1)) !=
         0)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
@@ -166,16 +166,16 @@ static bool is_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
 }
 
-static int open_session(struct knit_local *local, const struct knit_open_options *options,
+static int open_session(struct knit_lanes *lanes, const struct knit_open_options *options,
     bool steal, struct knit_error *ret_error)
 {
     struct knit_session_options session = {
         .steal = steal,
-        .payload_max_bytes = local->payload_max,
+        .payload_max_bytes = lanes->payload_max,
         .spin_us = options->no_spin        ? 0
                    : options->spin_us != 0 ? options->spin_us
                                            : SPIN_US_DEFAULT,
-        .bell_fd = local->bell_fd,
+        .bell_fd = lanes->bell_fd,
         .bell_is_socket = true,
     };
     struct knit_request_view request;
@@ -183,10 +183,10 @@ static int open_session(struct knit_local *local, const struct knit_open_options
     struct knit_board_view board;
 
     session.random_seed = knit_clock_ns() ^ (uint64_t)getpid() << 32;
-    knit_layout_request(&local->geometry, local->request.base, &request);
-    knit_layout_reply(&local->geometry, local->reply.base, &reply);
-    knit_layout_board(local->geometry.lanes, local->board.base, &board);
-    if (knit_session_new(&local->geometry, &request, &reply, &board, &session, &local->session) !=
+    knit_layout_request(&lanes->geometry, lanes->request.base, &request);
+    knit_layout_reply(&lanes->geometry, lanes->reply.base, &reply);
+    knit_layout_board(lanes->geometry.lanes, lanes->board.base, &board);
+    if (knit_session_new(&lanes->geometry, &request, &reply, &board, &session, &lanes->session) !=
         0)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
@@ -210,12 +210,12 @@ static int put_wish(struct knit_buffer *params, const struct knit_open_options *
 }
 
 static int fetch_registry(
-    struct knit_local *local, uint64_t until_ns, struct knit_error *ret_error);
+    struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
 
-static int attach(struct knit_local *local, const struct knit_open_options *options,
+static int attach(struct knit_lanes *lanes, const struct knit_open_options *options,
     uint64_t until_ns, struct knit_error *ret_error)
 {
-    struct knit_stream *stream = &local->k->stream;
+    struct knit_stream *stream = &lanes->k->stream;
     uint8_t bytes[64];
     struct knit_buffer params;
     struct knit_handle *handle;
@@ -226,8 +226,8 @@ static int attach(struct knit_local *local, const struct knit_open_options *opti
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
     (void)put_wish(&params, options);
     stream->wants_fds = true;
-    code = knit_client_ask(
-        local->k, "$/attach", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
+    code = knit_client_admin_call(
+        lanes->k, "$/attach", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
     stream->wants_fds = false;
     if (code != KNIT_OK)
         return code;
@@ -235,62 +235,62 @@ static int attach(struct knit_local *local, const struct knit_open_options *opti
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon sent %u descriptors instead of %d", stream->fds_count, FDS);
     else
-        code = read_grant(result, local, &steal, ret_error);
+        code = read_grant(result, lanes, &steal, ret_error);
     knit_handle_drop(handle);
     if (code == KNIT_OK)
-        code = map_segments(local, stream->fds, ret_error);
+        code = map_segments(lanes, stream->fds, ret_error);
     if (code == KNIT_OK && !is_socket(stream->fds[BELL_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's bell cannot be used: it is no socket");
     if (code == KNIT_OK) {
-        local->bell_fd = stream->fds[BELL_FD];
+        lanes->bell_fd = stream->fds[BELL_FD];
         stream->fds[BELL_FD] = -1;
-        code = open_session(local, options, steal, ret_error);
+        code = open_session(lanes, options, steal, ret_error);
     }
     if (code == KNIT_OK)
-        code = fasten(local, stream->fds[REQUEST_FD], ret_error);
+        code = fasten(lanes, stream->fds[REQUEST_FD], ret_error);
     for (uint32_t i = 0; i < stream->fds_count; i++) {
         if (stream->fds[i] >= 0)
             close(stream->fds[i]);
     }
     stream->fds_count = 0;
-    return code == KNIT_OK ? fetch_registry(local, until_ns, ret_error) : code;
+    return code == KNIT_OK ? fetch_registry(lanes, until_ns, ret_error) : code;
 }
 
-int knit_local_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
+int knit_lanes_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
     struct knit_error *ret_error)
 {
-    struct knit_local *local = calloc(1, sizeof(*local));
+    struct knit_lanes *lanes = calloc(1, sizeof(*lanes));
     int code;
 
-    if (local == NULL)
+    if (lanes == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
-    local->k = k;
-    local->bell_fd = -1;
-    code = attach(local, options, until_ns, ret_error);
+    lanes->k = k;
+    lanes->bell_fd = -1;
+    code = attach(lanes, options, until_ns, ret_error);
     if (code == KNIT_OK)
-        k->local = local;
+        k->lanes = lanes;
     else
-        (void)knit_local_free(local, true);
+        (void)knit_lanes_free(lanes, true);
     return code;
 }
 
-struct knit_local *knit_local_free(struct knit_local *local, bool is_ours)
+struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours)
 {
-    if (local == NULL)
+    if (lanes == NULL)
         return NULL;
-    (void)knit_session_free(local->session);
-    (void)knit_registry_free(local->registry);
+    (void)knit_session_free(lanes->session);
+    (void)knit_registry_free(lanes->registry);
     /* A child does not have these mappings, and may have others in their place by now. */
     if (is_ours) {
-        knit_segment_unmap(&local->board);
-        knit_segment_unmap(&local->request);
-        knit_segment_unmap(&local->reply);
+        knit_segment_unmap(&lanes->board);
+        knit_segment_unmap(&lanes->request);
+        knit_segment_unmap(&lanes->reply);
     }
-    if (local->bell_fd >= 0)
-        close(local->bell_fd);
-    free(local);
+    if (lanes->bell_fd >= 0)
+        close(lanes->bell_fd);
+    free(lanes);
     return NULL;
 }
 
@@ -328,65 +328,65 @@ static int add_entry(
     return KNIT_OK;
 }
 
-static int fetch_registry(struct knit_local *local, uint64_t until_ns, struct knit_error *ret_error)
+static int fetch_registry(struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error)
 {
     struct knit_registry *registry = NULL;
-    int code = knit_ask_each_task(local->k, until_ns, add_entry, &registry, ret_error);
+    int code = knit_admin_each_task(lanes->k, until_ns, add_entry, &registry, ret_error);
 
     if (code != KNIT_OK) {
         (void)knit_registry_free(registry);
         return code;
     }
-    (void)knit_registry_free(local->registry);
-    local->registry = registry;
-    local->is_stale = false;
-    memset(local->known, 0, sizeof(local->known));
+    (void)knit_registry_free(lanes->registry);
+    lanes->registry = registry;
+    lanes->is_stale = false;
+    memset(lanes->known, 0, sizeof(lanes->known));
     return KNIT_OK;
 }
 
-static const struct knit_registry_task **known_place(struct knit_local *local, const char *task)
+static const struct knit_registry_task **known_place(struct knit_lanes *lanes, const char *task)
 {
     uint64_t hash = (uint64_t)(uintptr_t)task * 0x9e3779b97f4a7c15u;
 
-    return &local->known[hash >> 32 & (KNOWN_TASKS - 1)];
+    return &lanes->known[hash >> 32 & (KNOWN_TASKS - 1)];
 }
 
 static int look_up(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
     struct knit_error *ret_error)
 {
-    struct knit_local *local = k->local;
+    struct knit_lanes *lanes = k->lanes;
     size_t len = strlen(task);
     const struct knit_registry_task *found = NULL;
     int code;
 
-    if (local->registry != NULL && !local->is_stale)
-        found = knit_registry_find(local->registry, task, len);
+    if (lanes->registry != NULL && !lanes->is_stale)
+        found = knit_registry_find(lanes->registry, task, len);
     if (found == NULL) {
-        code = fetch_registry(local, knit_clock_ns() + (uint64_t)k->ask_ms * 1000000, ret_error);
+        code = fetch_registry(lanes, knit_clock_ns() + (uint64_t)k->admin_ms * 1000000, ret_error);
         if (code != KNIT_OK)
             return code;
-        if (local->registry != NULL)
-            found = knit_registry_find(local->registry, task, len);
+        if (lanes->registry != NULL)
+            found = knit_registry_find(lanes->registry, task, len);
     }
     if (found == NULL) {
         const struct knit_registry_task *near =
-            local->registry != NULL ? knit_registry_nearest(local->registry, task, len) : NULL;
+            lanes->registry != NULL ? knit_registry_nearest(lanes->registry, task, len) : NULL;
 
         return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
             near != NULL ? "there is no task '%s'; the nearest is '%s'" : "there is no task '%s'",
             task, near != NULL ? near->name : "");
     }
-    *known_place(local, task) = found;
+    *known_place(lanes, task) = found;
     *ret_task = found;
     return KNIT_OK;
 }
 
-int knit_local_find(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
+int knit_lanes_find(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
     struct knit_error *ret_error)
 {
-    const struct knit_registry_task *known = *known_place(k->local, task);
+    const struct knit_registry_task *known = *known_place(k->lanes, task);
 
-    if (known == NULL || k->local->is_stale || strcmp(known->name, task) != 0)
+    if (known == NULL || k->lanes->is_stale || strcmp(known->name, task) != 0)
         return look_up(k, task, ret_task, ret_error);
     *ret_task = known;
     return KNIT_OK;
@@ -394,17 +394,17 @@ int knit_local_find(struct knit *k, const char *task, const struct knit_registry
 
 /* ---- calls ---- */
 
-uint64_t knit_local_payload_max(const struct knit_local *local)
+uint64_t knit_lanes_payload_max(const struct knit_lanes *lanes)
 {
-    return local->payload_max;
+    return lanes->payload_max;
 }
 
-int knit_local_start(struct knit_local *local, struct knit_handle *handle, uint32_t task,
+int knit_lanes_start(struct knit_lanes *lanes, struct knit_handle *handle, uint32_t task,
     struct knit_span params, uint64_t start_by_ns)
 {
     const struct knit_session_call call = {
         .task = task,
-        .epoch = knit_registry_epoch(local->registry),
+        .epoch = knit_registry_epoch(lanes->registry),
         .deadline_ns = start_by_ns,
         .lane = KNIT_LANE_ANY,
         .payload = params.bytes,
@@ -412,7 +412,7 @@ int knit_local_start(struct knit_local *local, struct knit_handle *handle, uint3
         .user = handle,
     };
 
-    switch (knit_session_publish(local->session, &call, &handle->slot)) {
+    switch (knit_session_publish(lanes->session, &call, &handle->slot)) {
     case 0:
         handle->via = KNIT_VIA_LANES;
         return KNIT_OK;
@@ -425,29 +425,29 @@ int knit_local_start(struct knit_local *local, struct knit_handle *handle, uint3
     }
 }
 
-void knit_local_flush(struct knit_local *local)
+void knit_lanes_flush(struct knit_lanes *lanes)
 {
-    knit_session_flush(local->session);
+    knit_session_flush(lanes->session);
 }
 
-static bool may_hold(const struct knit_local *local, size_t len)
+static bool may_hold(const struct knit_lanes *lanes, size_t len)
 {
-    return local->held < local->geometry.slots / HELD_PART &&
-           len <= local->geometry.reply_arena_bytes / HELD_PART - local->held_bytes;
+    return lanes->held < lanes->geometry.slots / HELD_PART &&
+           len <= lanes->geometry.reply_arena_bytes / HELD_PART - lanes->held_bytes;
 }
 
 /* An error that says that the registry is old. */
 static __attribute__((noinline)) void look_for_staleness(
-    struct knit_local *local, const struct knit_handle *handle)
+    struct knit_lanes *lanes, const struct knit_handle *handle)
 {
     struct knit_failure failure;
 
     if (knit_failure_decode(handle->outcome, &failure) == 0 && failure.code == KNIT_STALE_EPOCH)
-        local->is_stale = true;
+        lanes->is_stale = true;
 }
 
 /* `outcome` is the handle's own answer, or is copied into it. */
-static void finish(struct knit_local *local, struct knit_handle *handle,
+static void finish(struct knit_lanes *lanes, struct knit_handle *handle,
     const struct knit_session_outcome *outcome)
 {
     bool is_error = outcome->status != KNIT_STATUS_RESULT;
@@ -458,128 +458,128 @@ static void finish(struct knit_local *local, struct knit_handle *handle,
             memcpy(handle->answer.body, payload.bytes, payload.len);
         payload.bytes = (const uint8_t *)handle->answer.body;
         knit_handle_finish_in_place(handle, is_error, payload, false);
-    } else if (may_hold(local, outcome->len)) {
-        local->held++;
-        local->held_bytes += outcome->len;
+    } else if (may_hold(lanes, outcome->len)) {
+        lanes->held++;
+        lanes->held_bytes += outcome->len;
         knit_handle_finish_in_place(handle, is_error, payload, true);
     } else {
         knit_handle_finish(handle, is_error, payload.bytes, payload.len);
-        knit_session_release(local->session, outcome->slot);
+        knit_session_release(lanes->session, outcome->slot);
     }
     if (is_error)
-        look_for_staleness(local, handle);
+        look_for_staleness(lanes, handle);
 }
 
-void knit_local_collect(struct knit_local *local)
+void knit_lanes_collect(struct knit_lanes *lanes)
 {
     struct knit_session_outcome outcomes[COLLECT_MAX];
     size_t count;
 
     do {
-        count = knit_session_collect(local->session, outcomes, COLLECT_MAX);
+        count = knit_session_collect(lanes->session, outcomes, COLLECT_MAX);
         for (size_t i = 0; i < count; i++)
-            finish(local, outcomes[i].user, &outcomes[i]);
+            finish(lanes, outcomes[i].user, &outcomes[i]);
     } while (count == COLLECT_MAX);
 }
 
-bool knit_local_collect_one(struct knit_local *local, struct knit_handle *handle)
+bool knit_lanes_collect_one(struct knit_lanes *lanes, struct knit_handle *handle)
 {
-    if (!knit_session_collect_slot(local->session, handle->slot, &handle->answer))
+    if (!knit_session_collect_slot(lanes->session, handle->slot, &handle->answer))
         return false;
-    finish(local, handle, &handle->answer);
+    finish(lanes, handle, &handle->answer);
     return true;
 }
 
-bool knit_local_is_closed(const struct knit_local *local)
+bool knit_lanes_is_closed(const struct knit_lanes *lanes)
 {
-    return knit_session_is_closed(local->session);
+    return knit_session_is_closed(lanes->session);
 }
 
-bool knit_local_wait(struct knit_local *local, struct knit_handle *handle, uint64_t until_ns)
+bool knit_lanes_wait(struct knit_lanes *lanes, struct knit_handle *handle, uint64_t until_ns)
 {
     uint32_t slot = handle != NULL ? handle->slot : KNIT_SLOT_ANY;
-    int r = knit_session_wait(local->session, slot, until_ns);
+    int r = knit_session_wait(lanes->session, slot, until_ns);
 
     if (r == KNIT_SESSION_E_CLOSED)
-        knit_stream_sleep(&local->k->stream, CLOSED_LOOK_MS);
+        knit_stream_sleep(&lanes->k->stream, CLOSED_LOOK_MS);
     return r == 0;
 }
 
-void knit_local_cancel(struct knit_local *local, struct knit_handle *handle)
+void knit_lanes_cancel(struct knit_lanes *lanes, struct knit_handle *handle)
 {
-    knit_session_abort(local->session, handle->slot);
+    knit_session_abort(lanes->session, handle->slot);
 }
 
-bool knit_local_has_started(const struct knit_local *local, const struct knit_handle *handle)
+bool knit_lanes_has_started(const struct knit_lanes *lanes, const struct knit_handle *handle)
 {
-    return knit_session_has_started(local->session, handle->slot);
+    return knit_session_has_started(lanes->session, handle->slot);
 }
 
-bool knit_local_settle(
-    struct knit_local *local, struct knit_handle *handle, enum knit_started *ret_started)
+bool knit_lanes_settle(
+    struct knit_lanes *lanes, struct knit_handle *handle, enum knit_started *ret_started)
 {
     int started;
 
-    if (!knit_session_settle(local->session, handle->slot, &started))
+    if (!knit_session_settle(lanes->session, handle->slot, &started))
         return false;
     *ret_started = (enum knit_started)started;
     return true;
 }
 
 /* An answer that came first is collected and let go with the handle. */
-void knit_local_forget(struct knit_local *local, struct knit_handle *handle)
+void knit_lanes_forget(struct knit_lanes *lanes, struct knit_handle *handle)
 {
     int started;
 
-    if (!knit_session_settle(local->session, handle->slot, &started))
-        (void)knit_local_collect_one(local, handle);
+    if (!knit_session_settle(lanes->session, handle->slot, &started))
+        (void)knit_lanes_collect_one(lanes, handle);
 }
 
-void knit_local_release(struct knit_local *local, struct knit_handle *handle)
+void knit_lanes_release(struct knit_lanes *lanes, struct knit_handle *handle)
 {
-    local->held--;
-    local->held_bytes -= handle->outcome.len;
-    knit_session_release(local->session, handle->slot);
+    lanes->held--;
+    lanes->held_bytes -= handle->outcome.len;
+    knit_session_release(lanes->session, handle->slot);
 }
 
-void knit_local_disconnect(struct knit *k)
+void knit_lanes_disconnect(struct knit *k)
 {
     struct knit_handle_chunk *chunk;
     enum knit_started started;
 
-    knit_local_collect(k->local);
+    knit_lanes_collect(k->lanes);
     for (chunk = k->chunks; chunk != NULL; chunk = chunk->next) {
         for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
             struct knit_handle *handle = &chunk->handle[i];
 
             if (handle->state != KNIT_HANDLE_WAITING || handle->via != KNIT_VIA_LANES)
                 continue;
-            if (knit_local_settle(k->local, handle, &started))
+            if (knit_lanes_settle(k->lanes, handle, &started))
                 knit_handle_fail(handle, KNIT_DISCONNECTED, started, k->stream.reason);
             else
-                (void)knit_local_collect_one(k->local, handle);
+                (void)knit_lanes_collect_one(k->lanes, handle);
         }
     }
 }
 
-uint32_t knit_local_in_flight(const struct knit_local *local)
+uint32_t knit_lanes_in_flight(const struct knit_lanes *lanes)
 {
-    return knit_session_in_flight(local->session);
+    return knit_session_in_flight(lanes->session);
 }
 
 /* ---- the bell ---- */
 
-int knit_local_bell_fd(const struct knit_local *local)
+int knit_lanes_bell_fd(const struct knit_lanes *lanes)
 {
-    return local->bell_fd;
+    return lanes->bell_fd;
 }
 
-bool knit_local_arm(struct knit_local *local)
+bool knit_lanes_arm(struct knit_lanes *lanes)
 {
-    return knit_session_arm(local->session);
+    return knit_session_arm(lanes->session);
 }
 
-void knit_local_disarm(struct knit_local *local)
+void knit_lanes_disarm(struct knit_lanes *lanes)
 {
-    knit_session_disarm(local->session);
+    knit_session_disarm(lanes->session);
 }

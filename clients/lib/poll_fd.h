@@ -9,22 +9,22 @@
 
 struct knit;
 
-struct knit_watch {
+struct knit_poll_fd {
     int epoll_fd; /* -1: nobody asked yet */
     int timer_fd;
     int stream_fd;     /* as registered; -1: gone */
-    bool wants_room;   /* to send */
+    bool wants_send;   /* to send */
     uint64_t timer_ns; /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
 
-void knit_watch_init(struct knit_watch *watch);
-void knit_watch_fini(struct knit_watch *watch);
+void knit_poll_fd_init(struct knit_poll_fd *poll_fd);
+void knit_poll_fd_fini(struct knit_poll_fd *poll_fd);
 
 /* Returns the descriptor, or -errno. */
-int knit_watch_open(struct knit *k);
+int knit_poll_fd_open(struct knit *k);
 
 /* Before dispatching: the bell and the timer have been heard. */
-void knit_watch_awake(struct knit *k);
+void knit_poll_fd_awake(struct knit *k);
 
 /* After anything happened: make the descriptor tell the truth. */
-void knit_watch_update(struct knit *k);
+void knit_poll_fd_update(struct knit *k);

@@ -41,7 +41,7 @@ static int begin(void **state)
     TAILQ_INIT(&session.spare);
     TAILQ_INIT(&session.timed);
     TAILQ_INIT(&session.ready);
-    knit_watch_init(&session.watch);
+    knit_poll_fd_init(&session.poll_fd);
     assert_int_equal(knit_stream_init(&session.stream, pair[0], 200), 0);
     knit_scan_init(&scan, NULL);
     return 0;
