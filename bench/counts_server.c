@@ -44,7 +44,8 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     server->loops = (struct knit_loops){.settings = &server->settings, .count = 1, .items = loop};
     server->session =
         (struct knit_pool_session){.session = lanes->session, .reply = lanes->reply, .bell_fd = -1};
-    *loop = (struct knit_loop){.all = &server->loops,
+    *loop = (struct knit_loop){.turn = {.settings = &server->settings},
+        .all = &server->loops,
         .base = event_base_new(),
         .read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES),
         .router = {.loop = loop,
@@ -60,7 +61,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     TAILQ_INIT(&loop->stalled);
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
-    knit_buffer_init(&loop->scratch, 1 << 20);
+    knit_buffer_init(&loop->turn.scratch, 1 << 20);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0 ||
         knit_connection_open(loop, fds[0], false) != 0)
         knit_counts_fail("no connection");
@@ -75,7 +76,7 @@ static void stop(struct server *server)
     knit_connection_close(connection);
     knit_connection_free(connection);
     event_base_free(loop->base);
-    knit_buffer_fini(&loop->scratch);
+    knit_buffer_fini(&loop->turn.scratch);
     free(loop->read_buffer);
     free(loop->router.records);
     knit_settings_fini(&server->settings);

@@ -4,7 +4,6 @@
 #include "server/admin/stats.h"
 
 #include <stdbool.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -36,7 +35,7 @@ static void put_loops(struct knit_writer *writer, const struct knit_loops *loops
     do {                                                                                           \
         uint64_t sum = 0;                                                                          \
         for (uint32_t i = 0; i < loops->count; i++)                                                \
-            sum += knit_counter_read(&loops->items[i].counters.name);                              \
+            sum += knit_counter_read(&loops->items[i].turn.counters.name);                         \
         put_uint(writer, #name, sum);                                                              \
     } while (0);
     KNIT_COUNTERS(KNIT_COUNTER_PUT)
@@ -110,11 +109,8 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_loops *loops)
 {
     uint32_t lanes = knit_pool_lanes(loops->pool);
     struct knit_writer writer;
-    struct timespec now;
-    uint64_t connections = 0, now_ns;
+    uint64_t connections = 0;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     for (uint32_t i = 0; i < loops->count; i++)
         connections += knit_loop_connection_count(&loops->items[i]);
     knit_writer_init(&writer, buffer);
@@ -122,7 +118,7 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_loops *loops)
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, KNIT_VERSION);
     put_uint(&writer, "pid", (uint64_t)getpid());
-    put_uint(&writer, "uptime_ms", (now_ns - loops->started_ns) / 1000000);
+    put_uint(&writer, "uptime_ms", (knit_clock_ns() - loops->started_ns) / 1000000);
     put_uint(&writer, "connections", connections);
     put_uint(
         &writer, "log_dropped", atomic_load_explicit(&loops->log->dropped, memory_order_relaxed));

@@ -51,4 +51,5 @@ static inline uint64_t knit_counter_read(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-#define KNIT_COUNT(loop, name) knit_counter_add(&(loop)->counters.name, 1)
+/* turn: struct knit_turn. */
+#define KNIT_COUNT(turn, name) knit_counter_add(&(turn)->counters.name, 1)

@@ -16,7 +16,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/config/setting.h"
+enum knit_log_level {
+    KNIT_LOG_ERROR,
+    KNIT_LOG_WARNING,
+    KNIT_LOG_INFO,
+    KNIT_LOG_DEBUG,
+};
 
 /* A line is cut here, so that a pipe takes it whole or not at all. */
 #define KNIT_LOG_LINE_MAX 4096

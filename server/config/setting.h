@@ -58,13 +58,6 @@ struct knit_list {
     size_t count;
 };
 
-enum knit_log_level {
-    KNIT_LOG_ERROR,
-    KNIT_LOG_WARNING,
-    KNIT_LOG_INFO,
-    KNIT_LOG_DEBUG,
-};
-
 /* What [log] debug may name, as bits of debug_bits. */
 enum knit_debug {
     KNIT_DEBUG_HOST = 1,       /* connections and sessions that come and go */
@@ -133,7 +126,7 @@ struct knit_settings {
     uint64_t core_max_bytes;
     uint64_t file_max_bytes;
     /* [log] */
-    uint64_t level;
+    uint64_t level; /* enum knit_log_level */
     struct knit_list debug;
     unsigned debug_bits; /* enum knit_debug; by knit_settings_resolve() */
 

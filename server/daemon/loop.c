@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "server/net/connection.h"
@@ -26,21 +25,12 @@
 #include "server/rpc/method.h"
 
 enum {
-    COMPLAINTS_A_SECOND = 10,
     SHORT_SLEEP_NS = 80 * 1000, /* two wake-ups: polling a little longer would have saved it */
     POLL_TURNS_MIN = 8,
     FINISH_MS = 1000, /* for the last replies to leave */
     LINGER_S = 2,     /* for the peer of a closed connection to end its side */
     SCRATCH_MAX = 64 * 1024 * 1024,
 };
-
-uint64_t knit_loop_clock_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
 {
@@ -49,27 +39,18 @@ bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
 
 uint64_t knit_loop_connection_count(const struct knit_loop *loop)
 {
-    uint64_t closed = knit_counter_read(&loop->counters.connections_closed);
-    uint64_t accepted = knit_counter_read(&loop->counters.connections_accepted);
+    uint64_t closed = knit_counter_read(&loop->turn.counters.connections_closed);
+    uint64_t accepted = knit_counter_read(&loop->turn.counters.connections_accepted);
 
     return accepted > closed ? accepted - closed : 0;
 }
 
-void knit_loop_tick(struct knit_loop *loop)
-{
-    loop->now_ns = knit_loop_clock_ns();
-}
-
-bool knit_loop_may_complain(struct knit_loop *loop)
-{
-    knit_loop_watch(loop);
-    return loop->complaints++ < COMPLAINTS_A_SECOND;
-}
-
-void knit_loop_watch(struct knit_loop *loop)
+/* Makes sure that the sweep runs. */
+static void schedule_sweep(struct knit_loop *loop)
 {
     static const struct timeval second = {1, 0};
 
+    loop->turn.needs_sweep = false;
     if (!event_pending(loop->sweep_event, EV_TIMEOUT, NULL))
         (void)event_add(loop->sweep_event, &second);
 }
@@ -78,11 +59,11 @@ void knit_loop_watch(struct knit_loop *loop)
 
 static void sweep_stalled(struct knit_loop *loop)
 {
-    uint64_t stall_ns = loop->all->settings->output_stall_s * UINT64_C(1000000000);
+    uint64_t stall_ns = loop->turn.settings->output_stall_s * UINT64_C(1000000000);
     struct knit_connection *connection, *next;
 
     for (connection = TAILQ_FIRST(&loop->stalled); connection; connection = next) {
-        uint64_t since_ns = loop->now_ns - connection->progress_ns;
+        uint64_t since_ns = loop->turn.now_ns - connection->progress_ns;
 
         next = TAILQ_NEXT(connection, in_stalled);
         if (connection->is_lingering ? since_ns < LINGER_S * UINT64_C(1000000000)
@@ -97,12 +78,12 @@ static void sweep_stalled(struct knit_loop *loop)
 
 static void sweep_idle(struct knit_loop *loop)
 {
-    uint64_t idle_ns = loop->all->settings->idle_timeout_s * UINT64_C(1000000000);
+    uint64_t idle_ns = loop->turn.settings->idle_timeout_s * UINT64_C(1000000000);
     struct knit_connection *connection, *next;
 
     for (connection = TAILQ_FIRST(&loop->idle); connection; connection = next) {
         next = TAILQ_NEXT(connection, in_idle);
-        if (loop->now_ns - connection->activity_ns < idle_ns)
+        if (loop->turn.now_ns - connection->activity_ns < idle_ns)
             break;
         if (connection->calls.count == 0 && connection->session_id == 0)
             knit_connection_close(connection);
@@ -114,19 +95,16 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     struct knit_loop *loop = arg;
 
     (void)fd, (void)events;
-    loop->now_ns = knit_loop_clock_ns();
-    if (loop->complaints > COMPLAINTS_A_SECOND)
-        knit_log(loop->all->log, KNIT_LOG_WARNING, "more such lines were left out",
-            KNIT_LOG_NUMBER("lines", loop->complaints - COMPLAINTS_A_SECOND));
-    loop->complaints = 0;
+    knit_turn_tick(&loop->turn);
+    knit_turn_end_second(&loop->turn);
     sweep_stalled(loop);
     knit_inputs_sweep(loop);
     knit_output_make_room(loop);
-    if (loop->all->settings->idle_timeout_s > 0)
+    if (loop->turn.settings->idle_timeout_s > 0)
         sweep_idle(loop);
     if (!TAILQ_EMPTY(&loop->stalled) || !TAILQ_EMPTY(&loop->idle) ||
         !TAILQ_EMPTY(&loop->inputs.waiting_for_budget))
-        knit_loop_watch(loop);
+        loop->turn.needs_sweep = true;
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -141,7 +119,7 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
     TAILQ_FOREACH(connection, &loop->connections, in_all)
     knit_method_say_goaway(connection, drain_ms);
     (void)knit_mailbox_send(
-        loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->index});
+        loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
 }
 
 static void end_condemned(struct knit_loop *loop, uint64_t session_id)
@@ -172,7 +150,7 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
         case KNIT_MAILBOX_FINISH:
             begin_drain(loop, 0);
             loop->state = KNIT_LOOP_FINISHING;
-            loop->end_ns = knit_loop_clock_ns() + FINISH_MS * UINT64_C(1000000);
+            loop->end_ns = knit_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
         case KNIT_MAILBOX_CONDEMNED:
             end_condemned(loop, message.value);
@@ -230,7 +208,7 @@ static void flush_dirty(struct knit_loop *loop)
     }
 }
 
-static void bury_dead(struct knit_loop *loop)
+static void free_dead(struct knit_loop *loop)
 {
     struct knit_connection *connection;
 
@@ -243,15 +221,20 @@ static void bury_dead(struct knit_loop *loop)
 /* All that is not waiting for events. */
 static void turn(struct knit_loop *loop)
 {
-    loop->now_ns = knit_loop_clock_ns();
+    bool was_idle = !loop->turn.had_events;
+
+    loop->turn.had_events = false;
+    knit_turn_tick(&loop->turn);
     if (!TAILQ_EMPTY(&loop->ready))
         resume_ready(loop);
     if (knit_router_turn(&loop->router) > 0)
         loop->idle_turns = 0;
     else
-        loop->idle_turns++;
+        loop->idle_turns = was_idle ? loop->idle_turns + 1 : 1;
     flush_dirty(loop);
-    bury_dead(loop);
+    free_dead(loop);
+    if (loop->turn.needs_sweep)
+        schedule_sweep(loop);
 }
 
 static bool has_work(const struct knit_loop *loop)
@@ -263,8 +246,8 @@ static bool has_work(const struct knit_loop *loop)
  * max_backoff_ms. UINT64_MAX = when something happens. */
 static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding)
 {
-    uint64_t until_ns = loop->router.next_ns, now_ns = knit_loop_clock_ns();
-    uint64_t backoff_ns = loop->all->settings->max_backoff_ms * UINT64_C(1000000);
+    uint64_t until_ns = loop->router.next_ns, now_ns = knit_clock_ns();
+    uint64_t backoff_ns = loop->turn.settings->max_backoff_ms * UINT64_C(1000000);
 
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
@@ -287,7 +270,7 @@ static void set_alarm(struct knit_loop *loop, uint64_t until_ns)
 static void sleep_for_events(struct knit_loop *loop, bool is_outstanding)
 {
     set_alarm(loop, sleep_until_ns(loop, is_outstanding));
-    KNIT_COUNT(loop, sleeps);
+    KNIT_COUNT(&loop->turn, sleeps);
     (void)event_base_loop(loop->base, EVLOOP_ONCE);
 }
 
@@ -295,18 +278,18 @@ static void sleep_for_events(struct knit_loop *loop, bool is_outstanding)
 static void sleep_armed(struct knit_loop *loop)
 {
     struct knit_session *session = loop->router.session->session;
-    uint64_t most = loop->all->settings->stall_free_loops, began_ns;
+    uint64_t most = loop->turn.settings->stall_free_loops, began_ns;
 
     if (!knit_session_arm(session)) {
         loop->idle_turns = 0;
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
         return;
     }
-    began_ns = knit_loop_clock_ns();
+    began_ns = knit_clock_ns();
     sleep_for_events(loop, true);
     if (knit_session_is_armed(session))
         knit_session_disarm(session);
-    if (knit_loop_clock_ns() - began_ns < SHORT_SLEEP_NS)
+    if (knit_clock_ns() - began_ns < SHORT_SLEEP_NS)
         loop->poll_turns =
             loop->poll_turns < POLL_TURNS_MIN ? POLL_TURNS_MIN : loop->poll_turns * 2;
     else
@@ -346,7 +329,7 @@ static bool is_finished(const struct knit_loop *loop)
 {
     if (loop->state != KNIT_LOOP_FINISHING)
         return false;
-    if (loop->now_ns >= loop->end_ns)
+    if (loop->turn.now_ns >= loop->end_ns)
         return true;
     return knit_router_outstanding(&loop->router) == 0 && !has_work(loop) && !has_output(loop);
 }
@@ -357,7 +340,7 @@ static void close_all(struct knit_loop *loop)
 
     while ((connection = TAILQ_FIRST(&loop->connections)))
         knit_connection_close(connection);
-    bury_dead(loop);
+    free_dead(loop);
 }
 
 static void *run(void *arg)
@@ -373,8 +356,8 @@ static void *run(void *arg)
     close_all(loop);
     knit_router_fini(&loop->router, loop->all->pool);
     loop->state = KNIT_LOOP_ENDED;
-    (void)knit_mailbox_send(
-        loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_FINISHED, -1, loop->index});
+    (void)knit_mailbox_send(loop->all->outbox,
+        (struct knit_mailbox_message){KNIT_MAILBOX_FINISHED, -1, loop->turn.loop});
     return NULL;
 }
 
@@ -434,7 +417,7 @@ static void free_parts(struct knit_loop *loop)
         (void)close(loop->alarm_fd);
     loop->alarm_fd = -1;
     knit_mailbox_close(&loop->inbox);
-    knit_buffer_fini(&loop->scratch);
+    knit_buffer_fini(&loop->turn.scratch);
     free(loop->read_buffer);
     loop->read_buffer = NULL;
 }
@@ -470,8 +453,8 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     int r;
 
     loop->all = all;
-    loop->index = index;
-    loop->now_ns = knit_loop_clock_ns();
+    loop->turn = (struct knit_turn){
+        .settings = all->settings, .log = all->log, .loop = index, .now_ns = knit_clock_ns()};
     loop->poll_turns = (uint32_t)all->settings->stall_free_loops;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;
@@ -484,7 +467,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
     knit_inputs_init(&loop->inputs);
-    knit_buffer_init(&loop->scratch, SCRATCH_MAX);
+    knit_buffer_init(&loop->turn.scratch, SCRATCH_MAX);
     r = make_parts(loop);
     if (r == 0)
         r = start_thread(loop);

@@ -26,9 +26,8 @@
 #include <sys/queue.h>
 
 #include "fastpath/host/pool.h"
-#include "proto/buffer.h"
-#include "server/base/counters.h"
 #include "server/base/log.h"
+#include "server/base/turn.h"
 #include "server/config/setting.h"
 #include "server/daemon/mailbox.h"
 #include "server/net/hangup.h"
@@ -60,12 +59,11 @@ struct knit_loops {
 };
 
 struct knit_loop {
+    struct knit_turn turn;
     const struct knit_loops *all;
-    uint32_t index;
     pthread_t thread;
     bool has_thread;
     enum knit_loop_state state;
-    uint64_t now_ns; /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
     uint64_t end_ns; /* of FINISHING, at the latest */
 
     struct event_base *base;
@@ -74,7 +72,7 @@ struct knit_loop {
     struct event *alarm_event; /* ends a sleep in time for the next deadline */
     int alarm_fd;              /* timerfd: libevent's own timers are exact to 4 ms only */
     uint64_t alarm_ns;         /* when it fires; UINT64_MAX = not set */
-    struct event *sweep_event; /* once a second, while somebody is watched */
+    struct event *sweep_event; /* once a second, while something needs it */
     struct knit_hangup_monitor hangups;
     struct knit_mailbox inbox;
 
@@ -89,10 +87,7 @@ struct knit_loop {
     size_t copied_bytes; /* of all outputs, what does not lie in the reply arena */
 
     uint8_t *read_buffer;
-    struct knit_buffer scratch; /* for the message that is encoded just now */
     struct knit_suggest suggest;
-    uint32_t complaints; /* about peers, logged in this second */
-    struct knit_counters counters;
     uint32_t idle_turns; /* without an event or an outcome, since the last one */
     uint32_t poll_turns; /* as many of these before it sleeps */
 };
@@ -111,17 +106,3 @@ bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
 
 /* Connections it has now. From any thread. */
 uint64_t knit_loop_connection_count(const struct knit_loop *loop);
-
-/* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
- * fill a disk. */
-bool knit_loop_may_complain(struct knit_loop *loop);
-
-/* Brings now_ns up to date: timeouts count from when their request came, not from before a
- * sleep. */
-void knit_loop_tick(struct knit_loop *loop);
-
-/* CLOCK_MONOTONIC. */
-uint64_t knit_loop_clock_ns(void);
-
-/* Makes sure that the sweep runs. */
-void knit_loop_watch(struct knit_loop *loop);

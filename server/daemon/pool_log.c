@@ -5,6 +5,7 @@
 
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
+#include "server/config/setting.h"
 
 enum { CONDEMNED_A_SECOND = 10 };
 

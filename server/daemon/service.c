@@ -84,20 +84,12 @@ static int refuse_memory(struct knit_sentence *why)
     return knit_sentence_say(why, -ENOMEM, "out of memory");
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* ---- connections --------------------------------------------------------------------------- */
 
 /* At most once a second, whatever comes in. */
 static void complain(struct service *service, const char *message, const char *reason)
 {
-    time_t now = (time_t)(clock_ns() / 1000000000);
+    time_t now = (time_t)(knit_clock_ns() / 1000000000);
 
     if (now == service->complained_at)
         return;
@@ -112,7 +104,8 @@ static void on_accept(void *arg, int fd, bool is_unix)
     uint32_t chosen = 0;
 
     for (uint32_t i = 0; i < service->loops.count; i++) {
-        uint64_t closed = knit_counter_read(&service->loops.items[i].counters.connections_closed);
+        uint64_t closed =
+            knit_counter_read(&service->loops.items[i].turn.counters.connections_closed);
         uint64_t open = service->dealt[i] > closed ? service->dealt[i] - closed : 0;
 
         total += open;
@@ -272,7 +265,7 @@ static void begin_drain(struct service *service)
     if (service->state != SERVING) {
         /* Asked twice: what still runs is ended now. */
         if (service->state == DRAINING)
-            knit_pool_shutdown(service->pool, false, clock_ns());
+            knit_pool_shutdown(service->pool, false, knit_clock_ns());
         return;
     }
     knit_log(
@@ -300,8 +293,8 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&service->outbox, &message)) {
         if (message.kind == KNIT_MAILBOX_DRAINS && ++service->drains == service->loops.count) {
             service->state = DRAINING;
-            knit_pool_shutdown(
-                service->pool, true, clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
+            knit_pool_shutdown(service->pool, true,
+                knit_clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
             end_if_stopped(service);
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
                    ++service->finished == service->loops.count) {
@@ -538,7 +531,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .log = &service->log,
         .pool = service->pool,
         .outbox = &service->outbox,
-        .started_ns = clock_ns()};
+        .started_ns = knit_clock_ns()};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
     if (!service->loops.items || !service->dealt)

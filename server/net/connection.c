@@ -66,8 +66,8 @@ static void log_debug(const struct knit_connection *connection, const char *mess
 {
     const struct knit_loop *loop = connection->loop;
 
-    if (loop->all->settings->debug_bits & KNIT_DEBUG_HOST)
-        knit_log(loop->all->log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->index),
+    if (loop->turn.settings->debug_bits & KNIT_DEBUG_HOST)
+        knit_log(loop->turn.log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->turn.loop),
             KNIT_LOG_NUMBER("fd", connection->fd),
             KNIT_LOG_TEXT("kind", connection->is_unix ? "unix" : "tcp"),
             KNIT_LOG_NUMBER("calls", connection->calls.count));
@@ -76,20 +76,20 @@ static void log_debug(const struct knit_connection *connection, const char *mess
 int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
 {
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)loop->all->settings->message_max_bytes};
+        .message_bytes = (uint32_t)loop->turn.settings->message_max_bytes};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection) {
         (void)close(fd);
-        /* Whoever handed it over counts it as open until it is closed. */
-        KNIT_COUNT(loop, connections_accepted);
-        KNIT_COUNT(loop, connections_closed);
+        /* The main thread counts it as open until it is closed. */
+        KNIT_COUNT(&loop->turn, connections_accepted);
+        KNIT_COUNT(&loop->turn, connections_closed);
         return -ENOMEM;
     }
     connection->loop = loop;
     connection->fd = fd;
     connection->is_unix = is_unix;
-    connection->activity_ns = loop->now_ns;
+    connection->activity_ns = loop->turn.now_ns;
     /* A peer whose credentials cannot be read is nobody we know. */
     if (!is_unix || knit_access_peer(fd, &connection->peer) != 0)
         connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
@@ -99,12 +99,12 @@ int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
     (void)event_assign(
         &connection->output_event, loop->base, fd, EV_WRITE | EV_PERSIST, on_output, connection);
     TAILQ_INSERT_TAIL(&loop->connections, connection, in_all);
-    if (loop->all->settings->idle_timeout_s > 0) {
+    if (loop->turn.settings->idle_timeout_s > 0) {
         TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
         connection->lists |= KNIT_IN_IDLE;
-        knit_loop_watch(loop);
+        loop->turn.needs_sweep = true;
     }
-    KNIT_COUNT(loop, connections_accepted);
+    KNIT_COUNT(&loop->turn, connections_accepted);
     log_debug(connection, "connection opened");
     set_interest(connection, KNIT_INTEREST_INPUT);
     return 0;
@@ -146,7 +146,7 @@ void knit_connection_close(struct knit_connection *connection)
     knit_output_let_go(connection);
     TAILQ_REMOVE(&loop->connections, connection, in_all);
     TAILQ_INSERT_TAIL(&loop->dead, connection, in_all);
-    KNIT_COUNT(loop, connections_closed);
+    KNIT_COUNT(&loop->turn, connections_closed);
 }
 
 void knit_connection_free(struct knit_connection *connection)
@@ -166,13 +166,13 @@ void knit_connection_close_soon(struct knit_connection *connection)
     if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
         return;
     connection->pauses |= KNIT_PAUSE_CLOSING;
-    connection->progress_ns = loop->now_ns;
+    connection->progress_ns = loop->turn.now_ns;
     knit_input_free(connection);
     knit_lookahead_forget(connection);
     if (!(connection->lists & KNIT_IN_STALLED)) {
         TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
         connection->lists |= KNIT_IN_STALLED;
-        knit_loop_watch(loop);
+        loop->turn.needs_sweep = true;
     }
     if (!(connection->lists & KNIT_IN_DIRTY)) {
         TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
@@ -185,7 +185,7 @@ void knit_connection_linger(struct knit_connection *connection)
     if (connection->is_lingering || connection->is_dead)
         return;
     connection->is_lingering = true;
-    connection->progress_ns = connection->loop->now_ns;
+    connection->progress_ns = connection->loop->turn.now_ns;
     (void)shutdown(connection->fd, SHUT_WR);
     set_interest(connection, KNIT_INTEREST_INPUT);
 }
@@ -222,10 +222,10 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
 {
     struct knit_loop *loop = connection->loop;
 
-    KNIT_COUNT(loop, messages_bad);
-    if (knit_loop_may_complain(loop))
-        knit_log(loop->all->log, KNIT_LOG_WARNING, "connection closed for a bad message",
-            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", loop->index),
+    KNIT_COUNT(&loop->turn, messages_bad);
+    if (knit_turn_may_warn(&loop->turn))
+        knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed for a bad message",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", loop->turn.loop),
             KNIT_LOG_NUMBER("fd", connection->fd));
     if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
         struct knit_failure failure = knit_failure(code, reason);
@@ -257,11 +257,11 @@ static void refuse_message(struct knit_connection *connection)
         end_for_msgid(connection);
         return;
     }
-    KNIT_COUNT(connection->loop, messages_bad);
+    KNIT_COUNT(&connection->loop->turn, messages_bad);
     if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
         return;
     if (scan->refused == KNIT_TOO_LARGE) {
-        failure.limit = connection->loop->all->settings->message_max_bytes;
+        failure.limit = connection->loop->turn.settings->message_max_bytes;
         failure.actual = scan->used;
     } else {
         failure.limit = KNIT_DEPTH_MAX;
@@ -294,11 +294,11 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         if (message->kind == KNIT_MESSAGE_REQUEST)
             knit_output_failure(connection, message->msgid, &failure);
         else
-            KNIT_COUNT(loop, notifications_dropped);
+            KNIT_COUNT(&loop->turn, notifications_dropped);
         return true;
     }
     /* Here and not before the message is known, for it may cancel a call and so make room. */
-    if (connection->calls.count >= loop->all->settings->in_flight_max) {
+    if (connection->calls.count >= loop->turn.settings->in_flight_max) {
         knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
         return false;
     }
@@ -343,7 +343,7 @@ static void yield_in_time(struct knit_connection *connection, uint32_t messages,
 {
     if (messages % MESSAGES_A_LOOK != 0)
         return;
-    if (messages >= MESSAGES_A_TURN || knit_loop_clock_ns() >= until_ns)
+    if (messages >= MESSAGES_A_TURN || knit_clock_ns() >= until_ns)
         yield(connection);
 }
 
@@ -352,7 +352,7 @@ static void yield_in_time(struct knit_connection *connection, uint32_t messages,
 static size_t consume(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
     struct knit_scan *scan = &connection->scan;
-    uint64_t until_ns = knit_loop_clock_ns() + TURN_NS;
+    uint64_t until_ns = knit_clock_ns() + TURN_NS;
     uint32_t messages = 0;
     size_t begin = 0;
 
@@ -395,8 +395,8 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
 
 static void end_without_memory(struct knit_connection *connection)
 {
-    if (knit_loop_may_complain(connection->loop))
-        knit_log(connection->loop->all->log, KNIT_LOG_ERROR, "connection closed for want of memory",
+    if (knit_turn_may_warn(&connection->loop->turn))
+        knit_log(connection->loop->turn.log, KNIT_LOG_ERROR, "connection closed for want of memory",
             KNIT_LOG_NUMBER("fd", connection->fd));
     knit_connection_close(connection);
 }
@@ -410,9 +410,9 @@ static ssize_t receive(struct knit_connection *connection, void *room, size_t si
         n = recv(connection->fd, room, size, 0);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
-        knit_loop_tick(connection->loop);
-        connection->received_ns = connection->loop->now_ns;
-        knit_counter_add(&connection->loop->counters.bytes_in, (uint64_t)n);
+        knit_turn_tick(&connection->loop->turn);
+        connection->received_ns = connection->loop->turn.now_ns;
+        knit_counter_add(&connection->loop->turn.counters.bytes_in, (uint64_t)n);
     }
     return n;
 }
@@ -468,7 +468,7 @@ static void touch(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
 
-    connection->activity_ns = loop->now_ns;
+    connection->activity_ns = loop->turn.now_ns;
     if (connection->lists & KNIT_IN_IDLE) {
         TAILQ_REMOVE(&loop->idle, connection, in_idle);
         TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
@@ -523,7 +523,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     ssize_t n;
 
     (void)fd, (void)events;
-    connection->loop->idle_turns = 0;
+    connection->loop->turn.had_events = true;
     if (connection->is_lingering) {
         discard(connection);
         return;
@@ -552,7 +552,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
 
 void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken)
 {
-    connection->loop->idle_turns = 0;
+    connection->loop->turn.had_events = true;
     if (is_broken)
         knit_connection_close(connection);
     else
@@ -564,7 +564,7 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
     struct knit_connection *connection = arg;
 
     (void)fd, (void)events;
-    connection->loop->idle_turns = 0;
+    connection->loop->turn.had_events = true;
     knit_output_flush(connection);
 }
 

@@ -33,7 +33,7 @@ void knit_inputs_init(struct knit_inputs *inputs)
 
 static void enter(struct knit_connection *connection)
 {
-    connection->input.heard_ns = connection->loop->now_ns;
+    connection->input.heard_ns = connection->loop->turn.now_ns;
     connection->input.heard_bytes = 0;
     TAILQ_INSERT_TAIL(&connection->loop->inputs.large, connection, in_large);
     connection->lists |= KNIT_IN_LARGE;
@@ -95,7 +95,7 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
 
     TAILQ_FOREACH(connection, &loop->inputs.large, in_large)
     {
-        if (loop->now_ns - connection->input.heard_ns < SILENT_NS)
+        if (loop->turn.now_ns - connection->input.heard_ns < SILENT_NS)
             return NULL;
         if (connection != other &&
             !(connection->pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
@@ -108,12 +108,13 @@ static void close_silent(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
 
-    KNIT_COUNT(loop, inputs_dropped);
-    if (knit_loop_may_complain(loop))
-        knit_log(loop->all->log, KNIT_LOG_WARNING,
+    KNIT_COUNT(&loop->turn, inputs_dropped);
+    if (knit_turn_may_warn(&loop->turn))
+        knit_log(loop->turn.log, KNIT_LOG_WARNING,
             "connection closed: others need the room its input takes",
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
-            KNIT_LOG_NUMBER("silent_ms", (loop->now_ns - connection->input.heard_ns) / 1000000),
+            KNIT_LOG_NUMBER(
+                "silent_ms", (loop->turn.now_ns - connection->input.heard_ns) / 1000000),
             KNIT_LOG_NUMBER("fd", connection->fd));
     knit_connection_close(connection);
 }
@@ -124,15 +125,15 @@ static int make_room(struct knit_connection *connection, size_t bytes)
     struct knit_inputs *inputs = &loop->inputs;
     size_t more = bytes - connection->input.charged_bytes;
 
-    while (inputs->charged_bytes + more > loop->all->settings->input_max_bytes) {
+    while (inputs->charged_bytes + more > loop->turn.settings->input_max_bytes) {
         struct knit_connection *silent = find_silent(connection);
 
         if (!silent) {
-            KNIT_COUNT(loop, waits_for_room);
+            KNIT_COUNT(&loop->turn, waits_for_room);
             TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
             connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
             knit_connection_pause(connection, KNIT_PAUSE_BUDGET);
-            knit_loop_watch(loop);
+            loop->turn.needs_sweep = true;
             return KNIT_INPUT_E_LATER;
         }
         close_silent(silent);
@@ -149,7 +150,7 @@ size_t knit_input_room(const struct knit_connection *connection, size_t wanted)
 {
     const struct knit_loop *loop = connection->loop;
 
-    if (loop->inputs.charged_bytes <= loop->all->settings->input_max_bytes / 2 ||
+    if (loop->inputs.charged_bytes <= loop->turn.settings->input_max_bytes / 2 ||
         wanted <= KNIT_INPUT_COPIED_MAX)
         return wanted;
     return KNIT_INPUT_COPIED_MAX;
@@ -159,7 +160,7 @@ int knit_input_grow(struct knit_connection *connection)
 {
     struct knit_input *input = &connection->input;
     size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
-    size_t most = connection->loop->all->settings->message_max_bytes, reserved;
+    size_t most = connection->loop->turn.settings->message_max_bytes, reserved;
     uint8_t *bytes;
     int r;
 

@@ -54,7 +54,7 @@ void knit_lookahead_begin(struct knit_connection *connection)
 {
     struct knit_router *router = &connection->loop->router;
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)connection->loop->all->settings->message_max_bytes};
+        .message_bytes = (uint32_t)connection->loop->turn.settings->message_max_bytes};
 
     if (connection->is_dead)
         return;
@@ -159,7 +159,7 @@ static void settle(
 
     failure.started = KNIT_STARTED_NO;
     entry->state = ENTRY_SETTLED;
-    KNIT_COUNT(connection->loop, requests);
+    KNIT_COUNT(&connection->loop->turn, requests);
     knit_output_failure(connection, entry->msgid, &failure);
 }
 
@@ -183,7 +183,7 @@ static void cancel(struct knit_connection *connection, const struct knit_message
         target = find(connection->lookahead, msgid);
         if (!target)
             return;
-        KNIT_COUNT(connection->loop, calls_cancelled);
+        KNIT_COUNT(&connection->loop->turn, calls_cancelled);
         settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
         if (knit_lookahead_is_settled(connection))
             knit_router_stop_waiting(connection);
@@ -262,7 +262,7 @@ void knit_lookahead_turn(struct knit_router *router)
 static void expire(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
-    uint64_t now_ns = connection->loop->now_ns;
+    uint64_t now_ns = connection->loop->turn.now_ns;
 
     lookahead->next_ns = UINT64_MAX;
     for (uint32_t i = lookahead->first; i < lookahead->end && !connection->is_dead; i++) {
@@ -275,7 +275,7 @@ static void expire(struct knit_connection *connection)
             continue;
         }
         settle(connection, entry, KNIT_TIMEOUT, "the call waited for a slot for as long as it may");
-        KNIT_COUNT(connection->loop, calls_timed_out);
+        KNIT_COUNT(&connection->loop->turn, calls_timed_out);
     }
     if (knit_lookahead_is_settled(connection))
         knit_router_stop_waiting(connection);
@@ -287,7 +287,7 @@ void knit_lookahead_expire(struct knit_router *router)
 
     for (connection = TAILQ_FIRST(&router->lookahead); connection; connection = next) {
         next = TAILQ_NEXT(connection, in_lookahead);
-        if (connection->lookahead->next_ns <= router->loop->now_ns)
+        if (connection->lookahead->next_ns <= router->loop->turn.now_ns)
             expire(connection);
         if (connection->lookahead->next_ns < router->next_ns)
             router->next_ns = connection->lookahead->next_ns;

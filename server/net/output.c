@@ -51,19 +51,19 @@ static size_t copied(const struct knit_connection *connection)
 /* Charged is what waits longer than a turn, so a turn may exceed it by what it delivers. */
 static bool is_room_for_copy(const struct knit_loop *loop, size_t len)
 {
-    size_t max = loop->all->settings->output_total_max_bytes;
+    size_t max = loop->turn.settings->output_total_max_bytes;
 
     return loop->copied_bytes < max && len <= max - loop->copied_bytes;
 }
 
 static bool is_crowded(const struct knit_loop *loop)
 {
-    return loop->copied_bytes > loop->all->settings->output_total_max_bytes / COPIED_SHARE_ALL;
+    return loop->copied_bytes > loop->turn.settings->output_total_max_bytes / COPIED_SHARE_ALL;
 }
 
 size_t knit_output_limit(const struct knit_connection *connection)
 {
-    size_t max = connection->loop->all->settings->output_max_bytes;
+    size_t max = connection->loop->turn.settings->output_max_bytes;
 
     return is_crowded(connection->loop) && max > CROWDED_MAX ? CROWDED_MAX : max;
 }
@@ -112,7 +112,7 @@ void knit_output_message(struct knit_connection *connection, struct knit_span me
 /* Sends what the scratch buffer holds; an encoder that ran out of memory ends the connection. */
 static void append_scratch(struct knit_connection *connection)
 {
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
 
     if (scratch->error != 0)
         knit_connection_close(connection);
@@ -136,7 +136,7 @@ void knit_output_result(struct knit_connection *connection, uint32_t msgid, stru
 void knit_output_failure(
     struct knit_connection *connection, uint32_t msgid, const struct knit_failure *failure)
 {
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
 
     knit_buffer_reset(scratch);
     (void)knit_message_put_error(scratch, msgid, failure, knit_connection_form(connection));
@@ -168,7 +168,7 @@ static void on_written(const void *bytes, size_t len, void *arg)
 /* False: it was not possible, copy. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
-    size_t arena = connection->loop->all->settings->payload_max_bytes;
+    size_t arena = connection->loop->turn.settings->payload_max_bytes;
     struct knit_router *router = &connection->loop->router;
     bool may_copy = is_room_for_copy(connection->loop, outcome->len);
     struct pin *pin;
@@ -201,7 +201,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
 static void convert_error(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
     void *copy = NULL;
     const void *bytes = outcome->payload;
 
@@ -278,13 +278,13 @@ static void on_full(struct knit_connection *connection)
     if (!(connection->lists & KNIT_IN_STALLED)) {
         TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
         connection->lists |= KNIT_IN_STALLED;
-        connection->progress_ns = loop->now_ns;
-        connection->moved_ns = loop->now_ns;
+        connection->progress_ns = loop->turn.now_ns;
+        connection->moved_ns = loop->turn.now_ns;
         connection->moved_bytes = 0;
-        knit_loop_watch(loop);
+        loop->turn.needs_sweep = true;
     }
     if (waiting > max && !(connection->pauses & KNIT_PAUSE_OUTPUT)) {
-        KNIT_COUNT(loop, waits_for_reader);
+        KNIT_COUNT(&loop->turn, waits_for_reader);
         knit_connection_pause(connection, KNIT_PAUSE_OUTPUT);
     } else if (waiting <= max / 2) {
         knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
@@ -296,7 +296,7 @@ static void on_full(struct knit_connection *connection)
 static bool pins_too_much(const struct knit_connection *connection)
 {
     return connection->pinned_bytes >
-           connection->loop->all->settings->payload_max_bytes / PINNED_SHARE;
+           connection->loop->turn.settings->payload_max_bytes / PINNED_SHARE;
 }
 
 static void note_moved(struct knit_connection *connection, uint32_t bytes)
@@ -305,7 +305,7 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
     if (connection->moved_bytes < MOVED_MIN)
         return;
     connection->moved_bytes = 0;
-    connection->moved_ns = connection->loop->now_ns;
+    connection->moved_ns = connection->loop->turn.now_ns;
 }
 
 void knit_output_flush(struct knit_connection *connection)
@@ -324,11 +324,11 @@ void knit_output_flush(struct knit_connection *connection)
         }
     }
     if (n > 0) {
-        knit_counter_add(&loop->counters.bytes_out, (uint64_t)n);
-        connection->activity_ns = loop->now_ns;
+        knit_counter_add(&loop->turn.counters.bytes_out, (uint64_t)n);
+        connection->activity_ns = loop->turn.now_ns;
         note_moved(connection, (uint32_t)n);
         if (!pins_too_much(connection))
-            connection->progress_ns = loop->now_ns;
+            connection->progress_ns = loop->turn.now_ns;
     }
     if (knit_output_waiting(connection) == 0)
         on_empty(connection);
@@ -342,9 +342,9 @@ void knit_output_drop_reader(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
 
-    KNIT_COUNT(loop, readers_dropped);
-    if (knit_loop_may_complain(loop))
-        knit_log(loop->all->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
+    KNIT_COUNT(&loop->turn, readers_dropped);
+    if (knit_turn_may_warn(&loop->turn))
+        knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
             KNIT_LOG_NUMBER("fd", connection->fd));
     knit_connection_close(connection);
@@ -383,14 +383,14 @@ static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *he
 
     TAILQ_FOREACH(connection, &loop->stalled, in_stalled)
     if (held(connection) > (worst ? held(worst) : 0) &&
-        loop->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
+        loop->turn.now_ns - connection->moved_ns >= CROWDED_STALL_NS)
         worst = connection;
     return worst;
 }
 
 static void make_room_in_arena(struct knit_loop *loop)
 {
-    size_t arena = loop->all->settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
+    size_t arena = loop->turn.settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
     size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
     struct knit_connection *worst;
 

@@ -165,7 +165,7 @@ void knit_attach_handle(struct knit_connection *connection, const struct knit_me
     struct wish wish;
 
     if (message->kind != KNIT_MESSAGE_REQUEST) {
-        KNIT_COUNT(connection->loop, notifications_dropped);
+        KNIT_COUNT(&connection->loop->turn, notifications_dropped);
         return;
     }
     reason = why_not(connection);
@@ -191,7 +191,7 @@ void knit_attach_confirm(struct knit_connection *connection, const struct knit_m
             refuse(connection, message->msgid, KNIT_DENIED,
                 "$/attached: this connection has no session");
         else
-            KNIT_COUNT(connection->loop, notifications_dropped);
+            KNIT_COUNT(&connection->loop->turn, notifications_dropped);
         return;
     }
     r = knit_pool_attached(connection->loop->all->pool, connection->session_id);

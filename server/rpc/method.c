@@ -45,7 +45,7 @@ static void refuse(struct knit_connection *connection, const struct knit_message
     if (message->kind == KNIT_MESSAGE_REQUEST)
         knit_output_failure(connection, message->msgid, &failure);
     else
-        KNIT_COUNT(connection->loop, notifications_dropped);
+        KNIT_COUNT(&connection->loop->turn, notifications_dropped);
 }
 
 /* ---- $/hello ------------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ static struct knit_span principal_of(
 /* What it may have in flight for as long as nobody else takes slots. */
 static uint64_t in_flight_of(const struct knit_connection *connection)
 {
-    uint64_t max = connection->loop->all->settings->in_flight_max;
+    uint64_t max = connection->loop->turn.settings->in_flight_max;
     uint64_t share = knit_router_share(&connection->loop->router);
 
     return share < max ? share : max;
@@ -75,11 +75,11 @@ static void say_hello(struct knit_connection *connection, const struct knit_mess
         .version = knit_span_text(KNIT_VERSION),
         .protocol = KNIT_PROTOCOL_VERSION,
         .epoch = knit_registry_epoch(knit_pool_registry(all->pool)),
-        .message_bytes = all->settings->message_max_bytes,
+        .message_bytes = connection->loop->turn.settings->message_max_bytes,
         .depth = KNIT_DEPTH_MAX,
         .in_flight = in_flight_of(connection),
-        .output_bytes = all->settings->output_max_bytes};
-    struct knit_buffer *scratch = &connection->loop->scratch;
+        .output_bytes = connection->loop->turn.settings->output_max_bytes};
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
     char principal[PRINCIPAL_MAX];
     struct knit_hello hello;
     const char *reason;
@@ -141,7 +141,7 @@ static void put_task(struct knit_buffer *buffer, const struct knit_registry_task
 static void list_tasks(struct knit_connection *connection, const struct knit_message *message)
 {
     const struct knit_registry *registry = knit_pool_registry(connection->loop->all->pool);
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
     uint64_t count = knit_registry_count(registry), first, page;
     struct knit_tasks_query query;
     const char *reason;
@@ -200,7 +200,7 @@ static void cancel(struct knit_connection *connection, const struct knit_message
 
 static void stats(struct knit_connection *connection, const struct knit_message *message)
 {
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
 
     knit_buffer_reset(scratch);
     if (knit_stats_put(scratch, connection->loop->all) != 0)
@@ -230,7 +230,7 @@ void knit_method_handle(struct knit_connection *connection, const struct knit_me
             if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
                 methods[i].handle(connection, message);
             else
-                KNIT_COUNT(connection->loop, notifications_dropped);
+                KNIT_COUNT(&connection->loop->turn, notifications_dropped);
             return;
         }
     }
@@ -242,7 +242,7 @@ void knit_method_handle(struct knit_connection *connection, const struct knit_me
 void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms)
 {
     struct knit_method method = {.name = knit_span_text("$/goaway")};
-    struct knit_buffer *scratch = &connection->loop->scratch;
+    struct knit_buffer *scratch = &connection->loop->turn.scratch;
     struct knit_buffer params;
     struct knit_writer writer;
     uint8_t memory[128];

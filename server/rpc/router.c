@@ -44,11 +44,11 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
         [KNIT_BALANCER_CHOICE_FIRST_IDLE] = KNIT_BALANCER_FIRST_IDLE,
         [KNIT_BALANCER_CHOICE_RANDOM_LANE] = KNIT_BALANCER_RANDOM,
         [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
-    const struct knit_settings *settings = loop->all->settings;
+    const struct knit_settings *settings = loop->turn.settings;
     struct knit_session_options options = {.balancer = balancers[settings->balancer],
         .spin_us = 0,
         .tell_settled = true,
-        .random_seed = loop->now_ns + loop->index};
+        .random_seed = loop->turn.now_ns + loop->turn.loop};
     int r;
 
     *router = (struct knit_router){.loop = loop, .next_ns = UINT64_MAX};
@@ -99,7 +99,7 @@ static void refuse(struct knit_connection *connection, const struct knit_message
     if (message->kind == KNIT_MESSAGE_REQUEST)
         knit_output_failure(connection, message->msgid, failure);
     else
-        KNIT_COUNT(connection->loop, notifications_dropped);
+        KNIT_COUNT(&connection->loop->turn, notifications_dropped);
 }
 
 static void refuse_code(struct knit_connection *connection, const struct knit_message *message,
@@ -125,7 +125,7 @@ static void refuse_unknown(struct knit_connection *connection, const struct knit
 
         if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
             nearest = knit_suggest_task(&loop->suggest, loop->router.registry,
-                (const char *)name.bytes, name.len, knit_loop_clock_ns());
+                (const char *)name.bytes, name.len, knit_clock_ns());
         if (nearest)
             (void)snprintf(text, sizeof(text), "there is no task '%.*s'; the nearest is '%s'",
                 shown, (const char *)name.bytes, nearest->name);
@@ -141,7 +141,7 @@ static void refuse_too_large(struct knit_connection *connection, const struct kn
     struct knit_failure failure =
         knit_failure(KNIT_TOO_LARGE, "the arguments are larger than a call may carry");
 
-    failure.limit = connection->loop->all->settings->max_payload_bytes;
+    failure.limit = connection->loop->turn.settings->max_payload_bytes;
     failure.actual = message->params.len;
     refuse(connection, message, &failure);
 }
@@ -155,8 +155,8 @@ static void refuse_overloaded(
     uint64_t wait_ns = router->interval_ns * (knit_router_outstanding(router) / 2 + 1);
 
     failure.retry_after_ms = wait_ns / 1000000 + 1;
-    failure.limit = connection->loop->all->settings->queue_max;
-    KNIT_COUNT(connection->loop, calls_overloaded);
+    failure.limit = connection->loop->turn.settings->queue_max;
+    KNIT_COUNT(&connection->loop->turn, calls_overloaded);
     refuse(connection, message, &failure);
 }
 
@@ -166,7 +166,7 @@ static void refuse_overdue(
     struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
 
     failure.started = KNIT_STARTED_NO;
-    KNIT_COUNT(connection->loop, calls_timed_out);
+    KNIT_COUNT(&connection->loop->turn, calls_timed_out);
     refuse(connection, message, &failure);
 }
 
@@ -277,7 +277,7 @@ static void wait_in(struct knit_connection *connection, uint16_t list)
     leave_waiting(connection);
     TAILQ_INSERT_TAIL(queue_of(router, list), connection, in_waiting);
     connection->lists |= list;
-    KNIT_COUNT(connection->loop, waits_for_slot);
+    KNIT_COUNT(&connection->loop->turn, waits_for_slot);
 }
 
 /* Alone a connection gets five eighths of what there is. The more connections fill up their shares
@@ -375,7 +375,7 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
     int r;
 
     /* Not for want of workers but in the input: one that is new has a `queue` of 0 still. */
-    if (record.deadline_ns <= loop->now_ns || record.queue_deadline_ns < loop->now_ns) {
+    if (record.deadline_ns <= loop->turn.now_ns || record.queue_deadline_ns < loop->turn.now_ns) {
         refuse_overdue(connection, message, "the call waited for a slot for as long as it may");
         return true;
     }
@@ -394,7 +394,7 @@ static bool publish(struct knit_connection *connection, const struct knit_messag
         remember(connection, message, record, slot);
         if (router->resumed == connection && router->turns_left > 0)
             router->turns_left--;
-        KNIT_COUNT(loop, calls_published);
+        KNIT_COUNT(&loop->turn, calls_published);
     }
     return true;
 }
@@ -404,7 +404,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
 {
     struct knit_loop *loop = connection->loop;
     struct knit_router *router = &loop->router;
-    uint64_t queue_max = loop->all->settings->queue_max;
+    uint64_t queue_max = loop->turn.settings->queue_max;
     const struct knit_registry_task *task;
     struct knit_options options;
     const char *reason;
@@ -425,7 +425,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
         refuse_unknown(connection, message);
         return true;
     }
-    if (message->params.len > loop->all->settings->max_payload_bytes) {
+    if (message->params.len > loop->turn.settings->max_payload_bytes) {
         refuse_too_large(connection, message);
         return true;
     }
@@ -439,7 +439,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
     }
     if (!has_share(connection, message)) {
         knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
-        KNIT_COUNT(loop, waits_for_slot);
+        KNIT_COUNT(&loop->turn, waits_for_slot);
         return false;
     }
     queue = must_queue(connection, message);
@@ -455,9 +455,9 @@ bool knit_router_call(struct knit_connection *connection, const struct knit_mess
     if (!route(connection, message))
         return false;
     if (message->kind == KNIT_MESSAGE_REQUEST)
-        KNIT_COUNT(connection->loop, requests);
+        KNIT_COUNT(&connection->loop->turn, requests);
     else
-        KNIT_COUNT(connection->loop, notifications);
+        KNIT_COUNT(&connection->loop->turn, notifications);
     return true;
 }
 
@@ -539,7 +539,7 @@ bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
 
     if (!knit_in_flight_find(&connection->calls, msgid, &slot))
         return false;
-    KNIT_COUNT(connection->loop, calls_cancelled);
+    KNIT_COUNT(&connection->loop->turn, calls_cancelled);
     /* What has not started will not start, so its caller need not wait for a worker to say so. */
     if (knit_session_has_started(session_of(router), slot) ||
         !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
@@ -550,12 +550,12 @@ bool knit_router_cancel(struct knit_connection *connection, uint32_t msgid)
 static void time_out(struct knit_router *router, uint32_t slot, const char *text)
 {
     if (settle(router, slot, KNIT_TIMEOUT, text))
-        KNIT_COUNT(router->loop, calls_timed_out);
+        KNIT_COUNT(&router->loop->turn, calls_timed_out);
 }
 
 static void expire(struct knit_router *router)
 {
-    uint64_t now_ns = router->loop->now_ns;
+    uint64_t now_ns = router->loop->turn.now_ns;
 
     if (now_ns < router->next_ns)
         return;
@@ -602,9 +602,9 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     give_back_arguments(router, record);
     /* A settled one was counted when it was. */
     if (!record->is_settled && outcome->status == KNIT_STATUS_RESULT)
-        KNIT_COUNT(router->loop, calls_answered);
+        KNIT_COUNT(&router->loop->turn, calls_answered);
     else if (!record->is_settled)
-        KNIT_COUNT(router->loop, calls_failed);
+        KNIT_COUNT(&router->loop->turn, calls_failed);
     if (!connection) {
         if (record->charged_to)
             knit_router_give_back(record->charged_to);
@@ -632,7 +632,7 @@ static size_t collect(struct knit_router *router)
 
 static void measure(struct knit_router *router, size_t count)
 {
-    uint64_t now_ns = router->loop->now_ns;
+    uint64_t now_ns = router->loop->turn.now_ns;
     uint64_t interval_ns = (now_ns - router->collected_ns) / count;
 
     router->interval_ns = (router->interval_ns * 7 + interval_ns) / 8;

@@ -129,7 +129,7 @@ static void the_end_of_the_callers_stream_aborts_its_calls(void **state)
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
     assert_false(turns_read(&caller));
     assert_int_equal(caller.responses, 0);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.connections_closed), 1);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -174,7 +174,7 @@ static void a_flood_of_messages_lets_others_have_their_turns(void **state)
 
     (void)state;
     turns_init(&turns);
-    dropped = &turns.loop.counters.notifications_dropped;
+    dropped = &turns.loop.turn.counters.notifications_dropped;
     turns_connect(&turns, &flood);
     turns_connect(&turns, &other);
     turns_notify(&flood, "nobody", 5000);
@@ -205,9 +205,10 @@ static void a_question_that_wants_no_answer_gets_no_work(void **state)
     /* They would ask the pool, which is not there. */
     turns_notify(&caller, "$/tasks", 1);
     turns_notify(&caller, "$/stats", 1);
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && knit_counter_read(&turns.loop.counters.notifications_dropped) == 3,
-        10000));
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) &&
+                            knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3,
+            10000));
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -262,8 +263,8 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         turns_expect(&third, 1);
         assert_int_equal(third.code, 0);
         assert_int_equal(turns.loop.inputs.charged_bytes, 1 << 20);
-        assert_int_equal(knit_counter_read(&turns.loop.counters.connections_closed), 1);
-        assert_int_equal(knit_counter_read(&turns.loop.counters.inputs_dropped), !leaves);
+        assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
+        assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !leaves);
         turns_leave(&first);
         if (!leaves)
             turns_leave(&second);
@@ -287,7 +288,7 @@ static void a_stream_without_boundaries_ends(void **state)
     turns_expect(&caller, 1);
     assert_int_equal(send(caller.fd, "\xc1\xc1\xc1", 3, 0), 3);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
-    assert_int_equal(knit_counter_read(&turns.loop.counters.messages_bad), 1);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.messages_bad), 1);
     assert_int_equal(send(caller.fd, "more", 4, MSG_NOSIGNAL), 4);
     turns_leave(&caller);
     turns_fini(&turns);

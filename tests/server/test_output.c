@@ -39,7 +39,7 @@ static void a_slow_reader_is_not_read_until_it_reads(void **state)
         assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
     }
     assert_true(sent >= 64 * 1024 / 4100);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.waits_for_reader), 1);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.waits_for_reader), 1);
     /* A message more stays where it is. */
     assert_true(turns_request(&caller, "echo", 10, ++sent, 1, NULL));
     for (int i = 0; i < 20; i++)
@@ -144,7 +144,7 @@ static void readers_that_fill_the_arena_make_room(void **state)
         assert_true(KNIT_WAIT_UNTIL(
             turns_turn(&turns) && knit_output_waiting(deaf.connection) > waiting, 10000));
     }
-    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.now_ns;
+    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
     knit_output_make_room(&turns.loop);
     assert_false(deaf.connection->is_dead);
     /* The first that goes leaves room enough. */
@@ -153,7 +153,7 @@ static void readers_that_fill_the_arena_make_room(void **state)
     knit_output_make_room(&turns.loop);
     assert_true(deaf.connection->is_dead);
     assert_false(slow.connection->is_dead);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.readers_dropped), 1);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.readers_dropped), 1);
     turns_leave(&deaf);
     assert_int_equal(turns.loop.router.pinned, 1);
     turns_expect(&slow, 1);
@@ -163,7 +163,7 @@ static void readers_that_fill_the_arena_make_room(void **state)
 
 static uint64_t answered(struct turns *turns)
 {
-    return knit_counter_read(&turns->loop.counters.calls_answered);
+    return knit_counter_read(&turns->loop.turn.counters.calls_answered);
 }
 
 static void call_one(struct turns_caller *caller, const char *task, size_t len, uint32_t msgid)
@@ -226,7 +226,7 @@ static void readers_that_have_much_copied_make_room(void **state)
     for (asked = 1; !(slow.connection->pauses & KNIT_PAUSE_OUTPUT); asked++)
         call_one(&slow, "echo", 4000, asked);
     assert_in_range(knit_output_waiting(slow.connection), 64 * 1024, 80 * 1024);
-    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.now_ns;
+    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
     knit_output_make_room(&turns.loop);
     assert_false(deaf.connection->is_dead);
     deaf.connection->moved_ns -= 1000000000;

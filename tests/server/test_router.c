@@ -212,7 +212,7 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 11);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
     assert_int_equal(caller.connection->extra_slots, 0);
     turns_leave(&caller);
     turns_fini(&turns);
@@ -239,12 +239,12 @@ static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
     assert_int_equal(caller.code, KNIT_TIMEOUT);
     assert_int_equal(caller.msgid, 110);
     assert_int_equal(caller.connection->pauses, KNIT_PAUSE_IN_FLIGHT);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_timed_out), 10);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 111);
     assert_int_equal(caller.code, 0);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_published), 101);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.requests), 111);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_published), 101);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.requests), 111);
     assert_null(caller.connection->lookahead);
     turns_leave(&caller);
     turns_fini(&turns);
@@ -344,7 +344,7 @@ static void a_cancel_does_not_wait_behind_what_waits(void **state)
         cancel(&caller, msgid);
     turns_expect(&caller, 92);
     assert_int_equal(caller.msgid, 89);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_cancelled), 92);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_cancelled), 92);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 102);
     assert_int_equal(caller.code, 0);
@@ -408,7 +408,7 @@ static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
     assert_true(turns_request(&caller, "echo", 1, 4, 1, &options));
     turns_expect(&caller, 4);
     assert_int_equal(caller.code, KNIT_STALE_EPOCH);
-    assert_int_equal(knit_counter_read(&turns.loop.counters.calls_published), 0);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_published), 0);
     turns.settings.queue_max = 1;
     assert_true(turns_request(&caller, "gate", 1, 5, 2, NULL));
     turns_expect(&caller, 5);

@@ -70,6 +70,7 @@ void turns_init(struct turns *turns)
         .geometry = side->geometry,
         .bell_fd = side->bell_fd};
     loop->all = &turns->loops;
+    loop->turn = (struct knit_turn){.settings = &turns->settings, .log = &turns->log};
     loop->base = event_base_new();
     loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
     assert_int_equal(knit_hangup_open(&loop->hangups, loop->base), 0);
@@ -91,7 +92,7 @@ void turns_init(struct turns *turns)
     TAILQ_INIT(&loop->idle);
     TAILQ_INIT(&loop->dead);
     knit_inputs_init(&loop->inputs);
-    knit_buffer_init(&loop->scratch, 1 << 22);
+    knit_buffer_init(&loop->turn.scratch, 1 << 22);
     lanes_start_worker(&turns->lanes, 0, 5);
 }
 
@@ -106,7 +107,7 @@ void turns_fini(struct turns *turns)
     event_free(loop->sweep_event);
     knit_hangup_close(&loop->hangups);
     event_base_free(loop->base);
-    knit_buffer_fini(&loop->scratch);
+    knit_buffer_fini(&loop->turn.scratch);
     free(loop->read_buffer);
     free(loop->router.records);
     knit_registry_free(turns->registry);
@@ -121,7 +122,7 @@ bool turns_turn(struct turns *turns)
     struct knit_connection *connection;
 
     (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-    knit_loop_tick(loop);
+    knit_turn_tick(&loop->turn);
     TAILQ_CONCAT(&ready, &loop->ready, in_ready);
     while ((connection = TAILQ_FIRST(&ready))) {
         TAILQ_REMOVE(&ready, connection, in_ready);
