@@ -40,7 +40,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     if (knit_settings_init(&server->settings, &why) != 0)
         knit_counts_fail("no settings");
     server->settings.message_max_bytes = 1 << 20;
-    server->settings.max_payload_bytes = 1 << 20;
+    server->settings.call_max_bytes = 1 << 20;
     server->loops = (struct knit_loops){.settings = &server->settings, .count = 1, .items = loop};
     server->session =
         (struct knit_pool_session){.session = lanes->session, .reply = lanes->reply, .bell_fd = -1};

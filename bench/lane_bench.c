@@ -75,7 +75,7 @@ struct bench {
 
 static bool failed(struct bench *bench, const char *what)
 {
-    const char *fault = knit_lane_pool_fault(bench->pool);
+    const char *fault = knit_lane_pool_eviction(bench->pool);
     bench->failure = fault != NULL ? fault : what;
     return false;
 }

@@ -62,7 +62,7 @@ static void run(void *arg, struct knit_job *job)
     job->result_len = 1;
 }
 
-static void on_fault(void *arg, uint64_t session, const char *reason)
+static void on_evict(void *arg, uint64_t session, const char *reason)
 {
     (void)session;
     ((struct knit_lane_pool *)arg)->fault = reason;
@@ -78,7 +78,7 @@ static int serve(struct knit_lane_pool *pool)
         .park_ms = pool->options.park_ms,
         .run = run,
         .run_arg = pool,
-        .on_fault = on_fault,
+        .on_evict = on_evict,
         .event_arg = pool,
     };
     struct knit_lane_session session = {
@@ -145,7 +145,7 @@ static int make_session(struct knit_lane_pool *pool)
     struct knit_reply_view reply;
     struct knit_board_view board;
     const struct knit_session_options options = {
-        .payload_max_bytes = pool->geometry.request_arena_bytes / 2,
+        .argument_max_bytes = pool->geometry.request_arena_bytes / 2,
         .spin_us = pool->options.spin_us,
         .bell_fd = -1,
     };
@@ -241,7 +241,7 @@ struct knit_session *knit_lane_pool_session(struct knit_lane_pool *pool)
     return pool->session;
 }
 
-const char *knit_lane_pool_fault(const struct knit_lane_pool *pool)
+const char *knit_lane_pool_eviction(const struct knit_lane_pool *pool)
 {
     return pool->fault;
 }

@@ -44,5 +44,5 @@ struct knit_lane_pool *knit_lane_pool_free(struct knit_lane_pool *pool);
 
 struct knit_session *knit_lane_pool_session(struct knit_lane_pool *pool);
 
-/* NULL, or why the worker condemned the session (thread worker alone). */
-const char *knit_lane_pool_fault(const struct knit_lane_pool *pool);
+/* NULL, or why the worker evicted the session (thread worker alone). */
+const char *knit_lane_pool_eviction(const struct knit_lane_pool *pool);

@@ -7,7 +7,7 @@
  * Nothing that comes with `$/attach` is believed: the number of descriptors, the geometry, the
  * seals and sizes of the segments are checked before anything is mapped. The mappings are not
  * inherited by forked children, so a child that goes on using the session can at worst be told
- * so. The daemon believes us no more: it serves the session once we have fastened the request
+ * so. The daemon believes us no more: it serves the session once we have sealed the request
  * segment (fastpath/lane/segment.h) and said so, on the stream ahead of the question for the
  * registry.
  */
@@ -140,11 +140,11 @@ static int map_segments(struct knit_lanes *lanes, const int *fds, struct knit_er
 }
 
 /* What the pool waits for before it looks at our requests. */
-static int fasten(struct knit_lanes *lanes, int request_fd, struct knit_error *ret_error)
+static int seal(struct knit_lanes *lanes, int request_fd, struct knit_error *ret_error)
 {
     static const uint8_t no_params = 0x90;
     const struct knit_method method = {.name = knit_span_text("$/attached")};
-    int r = knit_segment_fasten(request_fd);
+    int r = knit_segment_seal(request_fd);
 
     if (r != 0)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
@@ -171,7 +171,7 @@ static int open_session(struct knit_lanes *lanes, const struct knit_open_options
 {
     struct knit_session_options session = {
         .steal = steal,
-        .payload_max_bytes = lanes->payload_max,
+        .argument_max_bytes = lanes->payload_max,
         .spin_us = options->no_spin        ? 0
                    : options->spin_us != 0 ? options->spin_us
                                            : SPIN_US_DEFAULT,
@@ -248,7 +248,7 @@ static int attach(struct knit_lanes *lanes, const struct knit_open_options *opti
         code = open_session(lanes, options, steal, ret_error);
     }
     if (code == KNIT_OK)
-        code = fasten(lanes, stream->fds[REQUEST_FD], ret_error);
+        code = seal(lanes, stream->fds[REQUEST_FD], ret_error);
     for (uint32_t i = 0; i < stream->fds_count; i++) {
         if (stream->fds[i] >= 0)
             close(stream->fds[i]);

@@ -42,7 +42,7 @@ struct checked_session {
     struct knit_inspect_session view;
     struct knit_inspect_counts counts;
     struct findings findings;
-    bool is_loose; /* its caller has not attached yet: neither the host nor we look at it */
+    bool is_unsealed; /* its caller has not attached yet: neither the host nor we look at it */
 };
 
 struct check {
@@ -184,7 +184,7 @@ static int gather(struct check *check)
 
 /* NULL, or why the segment cannot be looked through. */
 static const char *map_segment(int fd, enum knit_segment_kind kind,
-    struct knit_segment_head *ret_head, struct knit_mapping *ret_map)
+    struct knit_segment_header *ret_head, struct knit_mapping *ret_map)
 {
     const char *wrong;
     int error;
@@ -206,14 +206,14 @@ static const char *map_segment(int fd, enum knit_segment_kind kind,
 /* The reply segment says how large things are: no caller can write there. */
 static void map_session(const struct check *check, struct checked_session *session)
 {
-    struct knit_segment_head request, reply;
+    struct knit_segment_header request, reply;
     char sentence[KNIT_INSPECT_SENTENCE_BYTES];
     const char *which = "reply";
     const char *wrong = map_segment(session->fds[1], KNIT_SEGMENT_REPLY, &reply, &session->reply);
 
-    session->is_loose =
-        wrong == NULL && session->fds[0] >= 0 && !knit_segment_is_fastened(session->fds[0]);
-    if (session->is_loose)
+    session->is_unsealed =
+        wrong == NULL && session->fds[0] >= 0 && !knit_segment_is_sealed(session->fds[0]);
+    if (session->is_unsealed)
         return;
     if (wrong == NULL) {
         which = "request";
@@ -237,7 +237,7 @@ static void map_session(const struct check *check, struct checked_session *sessi
 
 static int map_all(struct check *check)
 {
-    struct knit_segment_head head;
+    struct knit_segment_header head;
     const char *wrong = map_segment(check->board_fd, KNIT_SEGMENT_BOARD, &head, &check->board_map);
     char sentence[KNIT_INSPECT_SENTENCE_BYTES];
 
@@ -276,7 +276,7 @@ static void fini(struct check *check)
 
 static bool can_be_seen(const struct checked_session *session)
 {
-    return session->view.request.head != NULL;
+    return session->view.request.header != NULL;
 }
 
 static void look_at(struct checked_session *session)
@@ -360,8 +360,8 @@ static const char *state_name(const struct checked_session *session)
         return "open";
     case KNIT_STATE_CLOSED:
         return "closed";
-    case KNIT_STATE_FAULT:
-        return "condemned";
+    case KNIT_STATE_EVICTED:
+        return "evicted";
     }
     return "in no state";
 }
@@ -394,10 +394,10 @@ static void print_plain(const struct check *check, size_t broken)
                    "%u lanes starved\n",
                 (unsigned long long)session->id, state_name(session), counts->queued,
                 counts->running, counts->held, (unsigned long long)counts->held_bytes,
-                counts->starved);
+                counts->blocked_on_arena);
         else
             printf("session %llu%s\n", (unsigned long long)session->id,
-                session->is_loose ? " is not attached yet" : ":");
+                session->is_unsealed ? " is not attached yet" : ":");
         for (size_t j = 0; j < session->findings.count; j++)
             printf("  %s\n", session->findings.sentences[j]);
         if (counts->findings > KNIT_INSPECT_FINDINGS_MAX)
@@ -454,8 +454,9 @@ static void print_json(const struct check *check)
             json_object_object_add(object, "held", json_object_new_int64(counts->held));
             json_object_object_add(
                 object, "held_bytes", json_object_new_uint64(counts->held_bytes));
-            json_object_object_add(object, "starved", json_object_new_int64(counts->starved));
-        } else if (session->is_loose) {
+            json_object_object_add(
+                object, "starved", json_object_new_int64(counts->blocked_on_arena));
+        } else if (session->is_unsealed) {
             json_object_object_add(object, "state", json_object_new_string("not attached yet"));
         }
         json_object_object_add(object, "findings", json_findings(&session->findings));

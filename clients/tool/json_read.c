@@ -521,19 +521,19 @@ static int put(struct reader *reader, struct json_object *object, struct knit_wr
     return bad(reader, "json-c gave a value of an unknown type");
 }
 
-static size_t count_members(struct json_object *object)
+static size_t count_sessions(struct json_object *object)
 {
     struct json_object_iterator at, end;
     size_t count = 0;
 
     if (json_object_is_type(object, json_type_array)) {
         for (size_t i = 0; i < json_object_array_length(object); i++)
-            count += count_members(json_object_array_get_idx(object, i));
+            count += count_sessions(json_object_array_get_idx(object, i));
     } else if (json_object_is_type(object, json_type_object)) {
         end = json_object_iter_end(object);
         for (at = json_object_iter_begin(object); !json_object_iter_equal(&at, &end);
              json_object_iter_next(&at))
-            count += 1 + count_members(json_object_iter_peek_value(&at));
+            count += 1 + count_sessions(json_object_iter_peek_value(&at));
     }
     return count;
 }
@@ -569,7 +569,7 @@ int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
             error == json_tokener_continue ? "the JSON is not complete"
                                            : json_tokener_error_desc(error));
     }
-    if (count_members(object) != knit_json_lexer_members(text, len))
+    if (count_sessions(object) != knit_json_lexer_members(text, len))
         r = bad(&reader,
             "an object has a key twice; for such a map write {\"$map\": [[key, value], ...]}");
     else

@@ -56,7 +56,7 @@ enum knit_control_type {
     KNIT_CONTROL_ATTACHED, /* error */
     KNIT_CONTROL_DETACH,
     KNIT_CONTROL_DETACHED,
-    KNIT_CONTROL_FAULT, /* text: what the session did */
+    KNIT_CONTROL_EVICTED, /* text: what the session did */
     KNIT_CONTROL_STOP,
     KNIT_CONTROL_TYPES, /* one more than there are */
 };

@@ -23,7 +23,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 
-#define BURY_NS          1000000000u /* a socket that somebody else holds is waited for so long */
+#define FINALIZE_NS      1000000000u /* a socket that somebody else holds is waited for so long */
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
 #define QUARANTINE_AFTER 3u
@@ -56,7 +56,7 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
         worker->signal = info.si_status;
     KNIT_FAULT(DEATH_AFTER_REAP);
     worker->step = KNIT_STEP_ENDED;
-    worker->bury_at_ns = now_ns + BURY_NS;
+    worker->finalize_at_ns = now_ns + FINALIZE_NS;
     return true;
 }
 
@@ -73,7 +73,7 @@ static void describe(const struct knit_worker *worker, char *ret_text, size_t si
 
 /* ---- tasks that workers die in ---- */
 
-static void blame(struct knit_pool *pool, uint32_t task)
+static void record_crash(struct knit_pool *pool, uint32_t task)
 {
     _Atomic uint8_t *mark = &pool->shared.mark[task];
     struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
@@ -86,7 +86,7 @@ static void blame(struct knit_pool *pool, uint32_t task)
     if (now == KNIT_MARK_TRUSTED)
         pool->task_deaths[task] = 0;
     if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
-        atomic_store_explicit(mark, KNIT_MARK_WATCHED, memory_order_relaxed);
+        atomic_store_explicit(mark, KNIT_MARK_PROBATION, memory_order_relaxed);
         return;
     }
     atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);
@@ -110,22 +110,23 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     if (worker->signal == 0)
         (void)snprintf(text, sizeof(text), "the worker %s", how);
     if (pool->phase == KNIT_PHASE_STOPPING)
-        knit_recovery_word(
+        knit_recovery_make_error(
             &error, KNIT_SHUTDOWN, KNIT_STARTED_YES, "the pool was shut down meanwhile", 0, 0);
     else
-        knit_recovery_word(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, worker->signal, 0);
-    knit_recovery_word(&special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
+        knit_recovery_make_error(
+            &error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, worker->signal, 0);
+    knit_recovery_make_error(&special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
         "the task ran longer than its hard timeout", 0, worker->hard_ms);
     knit_recovery_vacate(&pool->board, &pool->shared, pool->options.workers, worker->lane);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *session = pool->sessions[i];
 
-        if (member == NULL)
+        if (session == NULL)
             continue;
-        death.special_slot = member->id == worker->hard_session && worker->hard_session != 0
+        death.special_slot = session->id == worker->hard_session && worker->hard_session != 0
                                  ? worker->hard_slot
                                  : UINT32_MAX;
-        lost += knit_recovery_answer(&member->view, &death);
+        lost += knit_recovery_answer(&session->view, &death);
     }
     pool->recovered += lost;
     return lost;
@@ -152,7 +153,7 @@ static void plan_successor(
 }
 
 /* It never served. */
-static void bury_unborn(struct knit_pool *pool, struct knit_worker *worker)
+static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *worker)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_REFUSED,
         .lane = worker->lane,
@@ -176,7 +177,7 @@ static void bury_unborn(struct knit_pool *pool, struct knit_worker *worker)
         (void)snprintf(pool->why, sizeof(pool->why), "worker startup failed: %.990s", worker->why);
 }
 
-static void bury_served(
+static void finalize_serving(
     struct knit_pool *pool, struct knit_worker *worker, uint32_t lost, uint32_t task)
 {
     char text[KNIT_POOL_WHY_BYTES];
@@ -205,10 +206,10 @@ static void bury_served(
     /* From outside, by the kernel for want of memory, or by the pool: not the task's doing. */
     if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
         pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
-        blame(pool, task);
+        record_crash(pool, task);
 }
 
-void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     bool has_served = worker->step != KNIT_STEP_NONE && worker->up_since_ns != 0;
     bool has_worked = false;
@@ -227,18 +228,18 @@ void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_
     /* No longer among those that are told things. */
     worker->step = KNIT_STEP_NONE;
     if (has_served)
-        bury_served(pool, worker, lost, task);
+        finalize_serving(pool, worker, lost, task);
     else
-        bury_unborn(pool, worker);
+        finalize_failed_start(pool, worker);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (worker->links[i] != KNIT_LINK_NONE)
-            knit_member_unlink(pool, worker, i);
+            knit_host_session_unlink(pool, worker, i);
     }
     KNIT_FAULT(DEATH_AFTER_UNLINK);
     plan_successor(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
     knit_supervisor_fini(pool, worker);
-    KNIT_FAULT(DEATH_AFTER_BURIAL);
+    KNIT_FAULT(DEATH_AFTER_FINALIZE);
 }
 
 /* ---- crash loops ---- */
@@ -318,24 +319,24 @@ static void resume_worker(struct knit_worker *worker)
 }
 
 /* Which call runs there, if it is unanswered. The worker stands still, so relaxed will do. */
-static struct knit_member *running_call(
+static struct knit_host_session *running_call(
     struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
 {
     uint64_t running =
         atomic_load_explicit(&pool->board.busy[worker->lane].running, memory_order_relaxed);
-    struct knit_member *member = knit_member_find(pool, running >> 16);
+    struct knit_host_session *session = knit_host_session_find(pool, running >> 16);
     uint32_t slot = (uint32_t)(running & 0xffff) - 1;
     uint64_t claim, word;
 
-    if (running == 0 || member == NULL || slot >= member->view.geometry.slots)
+    if (running == 0 || session == NULL || slot >= session->view.geometry.slots)
         return NULL;
-    claim = atomic_load_explicit(&member->view.reply.claim[slot], memory_order_relaxed);
-    word = atomic_load_explicit(&member->view.reply.reply[slot].word, memory_order_relaxed);
+    claim = atomic_load_explicit(&session->view.reply.claim[slot], memory_order_relaxed);
+    word = atomic_load_explicit(&session->view.reply.reply[slot].word, memory_order_relaxed);
     if (knit_claim_owner(claim) != worker->owner ||
         knit_gen_next(knit_word_gen(word)) != knit_claim_gen(claim))
         return NULL;
     *ret_slot = slot;
-    return member;
+    return session;
 }
 
 static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
@@ -344,7 +345,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     struct knit_pool_event event = {
         .kind = KNIT_POOL_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
     const struct knit_registry_task *task;
-    const struct knit_member *member;
+    const struct knit_host_session *session;
     uint64_t hard_ns;
 
     switch (halt_worker(worker, now_ns)) {
@@ -360,15 +361,15 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     }
     KNIT_FAULT(DEATH_AFTER_STOP);
     hard_ns = atomic_load_explicit(&busy->hard_ns, memory_order_relaxed);
-    member =
+    session =
         hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
-    if (member == NULL) {
+    if (session == NULL) {
         resume_worker(worker);
         return;
     }
     event.task = atomic_load_explicit(&busy->task, memory_order_relaxed);
     task = knit_registry_at(pool->registry, event.task);
-    worker->hard_session = member->id;
+    worker->hard_session = session->id;
     worker->hard_ms = task != NULL && task->hard_timeout_ms != 0 ? task->hard_timeout_ms
                                                                  : pool->options.hard_timeout_ms;
     pool->hard_timeouts++;
@@ -413,13 +414,14 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 /* A worker that has not let go of a session which has been closed for gone_ms: its task does not
  * mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
  * session's call lets go after that. When to look again. */
-static uint64_t enforce_gone(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns)
+static uint64_t enforce_gone(
+    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
 {
     uint64_t again_ns = now_ns + GONE_LOOK_NS;
 
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
-        uint8_t link = worker->links[member->index];
+        uint8_t link = worker->links[session->index];
         uint64_t running = atomic_load_explicit(&pool->board.busy[i].running, memory_order_relaxed);
         uint32_t slot;
 
@@ -432,14 +434,14 @@ static uint64_t enforce_gone(struct knit_pool *pool, struct knit_member *member,
             knit_supervisor_kill(worker);
             continue;
         }
-        if (running >> 16 != member->id)
+        if (running >> 16 != session->id)
             continue;
         switch (halt_worker(worker, now_ns)) {
         case HALT_SENT:
             again_ns = now_ns + HALT_AGAIN_NS;
             break;
         case HALT_DONE:
-            if (running_call(pool, worker, &slot) == member)
+            if (running_call(pool, worker, &slot) == session)
                 knit_supervisor_kill(worker);
             else
                 resume_worker(worker);
@@ -458,10 +460,10 @@ void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
     if (pool->hard_least_ms != 0 && now_ns >= pool->hard_scan_ns)
         scan_hard(pool, now_ns);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        struct knit_member *member = pool->members[i];
+        struct knit_host_session *session = pool->sessions[i];
 
-        if (member != NULL && member->gone_at_ns != 0 && now_ns >= member->gone_at_ns)
-            member->gone_at_ns = enforce_gone(pool, member, now_ns);
+        if (session != NULL && session->gone_at_ns != 0 && now_ns >= session->gone_at_ns)
+            session->gone_at_ns = enforce_gone(pool, session, now_ns);
     }
     /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
      * ended before the signal had its effect, so that there is nothing left to look at. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The inside of a pool, shared by pool.c (the public face), supervisor.c (workers), death.c (their
- * end), member.c (sessions) and nobody else.
+ * end), session.c (sessions) and nobody else.
  *
  * A worker's socket may be full, so nothing is ever queued for it: each session has, for each
  * worker, a link that says what the worker knows and what it must still be told. Whoever changes a
@@ -31,19 +31,19 @@ enum knit_link {
 };
 
 /* A session, as the pool keeps it. */
-struct knit_member {
+struct knit_host_session {
     uint64_t id;
-    uint32_t index; /* in pool->members, and in each worker's links */
+    uint32_t index; /* in pool->sessions, and in each worker's links */
     bool is_foreign;
     bool is_published; /* workers and host may look at its request segment */
     bool is_closing;
-    bool is_condemned;
+    bool is_evicted;
     struct knit_pool_peer peer;
-    struct knit_recovery_session view; /* its request view is empty before it is published */
+    struct knit_host_session_view view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
     int reply_fd;
-    int heard_fd;            /* of the host's own: where the loop hears view.bell_fd */
+    int loop_bell_fd;        /* of the host's own: where the loop hears view.bell_fd */
     bool is_damaged;         /* likewise: one worker after the other finds it so */
     uint32_t damaged_serial; /* likewise: the first process that started after one did; 0 = none */
     uint64_t damaged_ns;     /* likewise: when one did last */
@@ -81,7 +81,7 @@ struct knit_worker {
     uint64_t up_since_ns;
     uint64_t kill_at_ns;     /* 0 = not; start-up or stop takes too long then */
     uint64_t restart_at_ns;  /* 0 = not */
-    uint64_t bury_at_ns;     /* ENDED: wait no longer */
+    uint64_t finalize_at_ns; /* ENDED: wait no longer */
     uint64_t flush_again_ns; /* 0 = not; what it is to be told could not be sent: again then */
     uint64_t reap_at_ns;     /* 0 = not; it has ended, and somebody else still traces it */
     uint64_t halt_ns;        /* 0 = not; told to stand still then */
@@ -110,7 +110,7 @@ struct knit_pool {
     size_t start_bytes;
     uint32_t read_paths, write_paths;      /* in it, of the policy */
     struct knit_confine_force confinement; /* what a worker said last */
-    bool unconfined_told;
+    bool unconfined_reported;
     const char **argv;
     bool has_prefix; /* the worker may be a child of the process that is watched */
     enum knit_pool_phase phase;
@@ -124,7 +124,7 @@ struct knit_pool {
     struct knit_worker *workers; /* [options.workers] */
     struct knit_buffer announcement;
     struct knit_registry *registry;
-    struct knit_member *members[KNIT_POOL_SESSIONS_MAX];
+    struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];
     uint64_t next_session;
     uint32_t next_owner;
     uint32_t next_serial;
@@ -139,10 +139,10 @@ struct knit_pool {
     uint64_t memory_max_bytes;
     uint8_t *task_deaths; /* [tasks]: in a row, while the task is watched */
     uint32_t quarantined;
-    uint64_t deaths, hard_timeouts, condemned, recovered;
+    uint64_t deaths, hard_timeouts, evicted, recovered;
     struct knit_notices notices;
-    bool has_news; /* among the notices, of another thread than the dispatching one */
-    uint64_t dropped_told;
+    bool has_notices; /* among the notices, of another thread than the dispatching one */
+    uint64_t dropped_reported;
     uint64_t open_by_ns;
     char last_death[KNIT_POOL_WHY_BYTES]; /* while it opened */
     char why[KNIT_POOL_WHY_BYTES];        /* opening failed */
@@ -186,26 +186,28 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns);
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
 /* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds
  * the control socket any more. */
-void knit_death_bury(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
+void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Hard timeouts, and tasks of sessions that are gone for too long. */
 void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns);
 /* Whether workers die faster than they work; tells the host when that changes. */
 void knit_death_judge(struct knit_pool *pool);
 bool knit_death_is_degraded(const struct knit_pool *pool);
 
-/* ---- member.c ---- */
+/* ---- session.c ---- */
 
-struct knit_member *knit_member_find(struct knit_pool *pool, uint64_t id);
+struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id);
 /* Takes it from the callers: nothing is claimed any more, workers let go, and then it is freed. */
-void knit_member_close(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns);
-void knit_member_condemn(struct knit_pool *pool, struct knit_member *member, const char *reason);
-/* A worker has let go, or is gone. Frees the member if that was the last. */
-void knit_member_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index);
+void knit_host_session_close(
+    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns);
+void knit_host_session_evict(
+    struct knit_pool *pool, struct knit_host_session *session, const char *reason);
+/* A worker has let go, or is gone. Frees the session if that was the last. */
+void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index);
 /* Frees it whatever the workers have: they are gone. */
-void knit_member_free(struct knit_pool *pool, struct knit_member *member);
+void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session);
 /* The bell as it is sent to a worker, to be given to _end() afterwards. Returns 0 or -errno. */
-int knit_member_bell(const struct knit_member *member, int *ret_fd);
-void knit_member_bell_end(const struct knit_member *member, int fd);
+int knit_host_session_bell(const struct knit_host_session *session, int *ret_fd);
+void knit_host_session_bell_end(const struct knit_host_session *session, int fd);
 
 /* ---- pool.c ---- */
 

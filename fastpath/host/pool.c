@@ -42,9 +42,9 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .spin_us = 50,
         .pause_ns = 250,
         .slots = KNIT_SLOTS_DEFAULT,
-        .payload_initial_bytes = 64u << 10,
-        .payload_max_bytes = KNIT_ARENA_DEFAULT,
-        .max_payload_bytes = KNIT_ARENA_DEFAULT / 8,
+        .arena_initial_bytes = 64u << 10,
+        .arena_bytes = KNIT_ARENA_DEFAULT,
+        .call_max_bytes = KNIT_ARENA_DEFAULT / 8,
         .reply_budget_bytes = KNIT_ARENA_DEFAULT,
         .sessions_max = 120,
         .uid_sessions_max = 8,
@@ -92,16 +92,15 @@ static int check_options(const struct knit_pool_options *options, char *ret_why,
     if (options->slots == 0 || options->slots > KNIT_SLOTS_MAX)
         return refuse(
             ret_why, why_size, "%u slots, 1 to %u are possible", options->slots, KNIT_SLOTS_MAX);
-    if (options->payload_max_bytes < KNIT_PAGE || options->payload_max_bytes > KNIT_ARENA_MAX)
-        return refuse(ret_why, why_size, "payload_max_bytes is %llu, %u to %llu are possible",
-            (unsigned long long)options->payload_max_bytes, KNIT_PAGE,
+    if (options->arena_bytes < KNIT_PAGE || options->arena_bytes > KNIT_ARENA_MAX)
+        return refuse(ret_why, why_size, "arena_bytes is %llu, %u to %llu are possible",
+            (unsigned long long)options->arena_bytes, KNIT_PAGE,
             (unsigned long long)KNIT_ARENA_MAX);
-    if (options->max_payload_bytes == 0 ||
-        options->max_payload_bytes > options->payload_max_bytes / 8)
+    if (options->call_max_bytes == 0 || options->call_max_bytes > options->arena_bytes / 8)
         return refuse(ret_why, why_size,
-            "max_payload_bytes is %llu, 1 to %llu (an eighth of payload_max_bytes) are possible",
-            (unsigned long long)options->max_payload_bytes,
-            (unsigned long long)options->payload_max_bytes / 8);
+            "call_max_bytes is %llu, 1 to %llu (an eighth of arena_bytes) are possible",
+            (unsigned long long)options->call_max_bytes,
+            (unsigned long long)options->arena_bytes / 8);
     if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
         return refuse(ret_why, why_size, "sessions_max is %u, at most %u are possible",
             options->sessions_max, KNIT_POOL_SESSIONS_MAX);
@@ -233,14 +232,14 @@ static int make_shared(struct knit_pool *pool)
         return error < 0 ? error : -EIO;
     knit_layout_board(lanes, pool->board_map.base, &pool->board);
     knit_layout_pool(lanes, pool->pool_map.base, &pool->shared);
-    *pool->board.head = (struct knit_segment_head){.magic = KNIT_LAYOUT_MAGIC,
+    *pool->board.header = (struct knit_segment_header){.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
         .kind = KNIT_SEGMENT_BOARD,
         .total_bytes = board_bytes,
         .geometry = {.version = KNIT_LAYOUT_VERSION, .lanes = lanes}};
-    *pool->shared.head = *pool->board.head;
-    pool->shared.head->kind = KNIT_SEGMENT_POOL;
-    pool->shared.head->total_bytes = pool_bytes;
+    *pool->shared.header = *pool->board.header;
+    pool->shared.header->kind = KNIT_SEGMENT_POOL;
+    pool->shared.header->total_bytes = pool_bytes;
     return 0;
 }
 
@@ -304,10 +303,10 @@ static void deliver(struct knit_pool *pool)
 
     knit_notices_init(&taken);
     pthread_mutex_lock(&pool->mutex);
-    dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_told);
+    dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_reported);
     if (dropped.lost != 0)
         knit_notices_add_event(&pool->notices, &dropped);
-    pool->dropped_told = pool->notices.dropped;
+    pool->dropped_reported = pool->notices.dropped;
     knit_notices_take(&pool->notices, &taken);
     pthread_mutex_unlock(&pool->mutex);
     knit_notices_deliver(&taken, &pool->options.callbacks);
@@ -421,7 +420,7 @@ void knit_pool_dispatch(struct knit_pool *pool)
         for (int i = 0; i < count; i++)
             handle(pool, &events[i]);
         knit_tick(pool, knit_clock_ns());
-        pool->has_news = false; /* delivered below */
+        pool->has_notices = false; /* delivered below */
         knit_host_arm(pool);
         pthread_mutex_unlock(&pool->mutex);
         deliver(pool);
@@ -479,8 +478,8 @@ void knit_pool_wait_stopped(struct knit_pool *pool)
 static void free_parts(struct knit_pool *pool)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL)
-            knit_member_free(pool, pool->members[i]);
+        if (pool->sessions[i] != NULL)
+            knit_host_session_free(pool, pool->sessions[i]);
     }
     free(pool->workers);
     knit_registry_free(pool->registry);
@@ -538,9 +537,9 @@ const char *knit_pool_reason(int error)
         return "the pool's sessions may not take more memory";
     case KNIT_POOL_E_CLOSED:
         return "the pool is shut down";
-    case KNIT_POOL_E_WISH:
+    case KNIT_POOL_E_SIZE:
         return "the pool offers no session of that size";
-    case KNIT_POOL_E_LOOSE:
+    case KNIT_POOL_E_UNSEALED:
         return "its request segment lacks the seals that keep its pages in place";
     default:
         return "the system refused";
@@ -555,20 +554,20 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     for (uint32_t i = 0; i < pool->options.workers; i++)
         stats.lanes_serving += pool->workers[i].step == KNIT_STEP_SERVING;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *session = pool->sessions[i];
 
-        if (member == NULL)
+        if (session == NULL)
             continue;
         stats.sessions++;
-        stats.foreign_sessions += member->is_foreign;
-        stats.closing_sessions += member->is_closing;
+        stats.foreign_sessions += session->is_foreign;
+        stats.closing_sessions += session->is_closing;
     }
     stats.quarantined = pool->quarantined;
     stats.is_degraded = knit_death_is_degraded(pool);
     stats.memory_bytes = pool->memory_bytes;
     stats.deaths = pool->deaths;
     stats.hard_timeouts = pool->hard_timeouts;
-    stats.condemned = pool->condemned;
+    stats.evicted = pool->evicted;
     stats.recovered = pool->recovered;
     stats.confinement = pool->confinement;
     stats.output_dropped = pool->notices.dropped;

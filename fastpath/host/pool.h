@@ -48,23 +48,23 @@ enum {
     KNIT_POOL_E_UID_SESSIONS = 3, /* this uid has all the sessions it may have */
     KNIT_POOL_E_MEMORY = 4,       /* the segments would pass memory_max_bytes */
     KNIT_POOL_E_CLOSED = 5,       /* the pool is shut down, or about to be */
-    KNIT_POOL_E_WISH = 6,         /* slots or arena outside what the pool offers */
-    KNIT_POOL_E_LOOSE = 7,        /* its caller could still punch pages out of what it writes */
+    KNIT_POOL_E_SIZE = 6,         /* slots or arena outside what the pool offers */
+    KNIT_POOL_E_UNSEALED = 7,     /* its caller could still punch pages out of what it writes */
 };
 
 enum knit_pool_event_kind {
-    KNIT_POOL_WORKER_STARTED,    /* lane, pid; `again` when it replaces one */
-    KNIT_POOL_WORKER_DIED,       /* lane, pid, signal or status, lost, task, text "killed by ..." */
-    KNIT_POOL_WORKER_REFUSED,    /* lane, pid, text: a replacement could not start */
-    KNIT_POOL_WORKER_STOPPED,    /* lane, pid: left because it was told to */
-    KNIT_POOL_HARD_TIMEOUT,      /* lane, pid, task: about to be killed; DIED follows */
-    KNIT_POOL_TASK_QUARANTINED,  /* task */
-    KNIT_POOL_SESSION_CONDEMNED, /* session, text: broke the protocol; end its connection */
-    KNIT_POOL_SESSION_DAMAGED,   /* session, text: the host's own, served no more. Once for each. */
-    KNIT_POOL_DEGRADED,          /* workers die faster than they work; `again` false = over */
-    KNIT_POOL_UNCONFINED,        /* text: what of the policy is not enforced. Once. */
-    KNIT_POOL_OUTPUT_DROPPED,    /* lost = lines that were not handed on, for want of memory */
-    KNIT_POOL_STOPPED,           /* after knit_pool_shutdown(): all workers are reaped. Once. */
+    KNIT_POOL_WORKER_STARTED,   /* lane, pid; `again` when it replaces one */
+    KNIT_POOL_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
+    KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
+    KNIT_POOL_WORKER_STOPPED,   /* lane, pid: left because it was told to */
+    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task: about to be killed; DIED follows */
+    KNIT_POOL_TASK_QUARANTINED, /* task */
+    KNIT_POOL_SESSION_EVICTED,  /* session, text: broke the protocol; end its connection */
+    KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, served no more. Once for each. */
+    KNIT_POOL_DEGRADED,         /* workers die faster than they work; `again` false = over */
+    KNIT_POOL_UNCONFINED,       /* text: what of the policy is not enforced. Once. */
+    KNIT_POOL_OUTPUT_DROPPED,   /* lost = lines that were not handed on, for want of memory */
+    KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once. */
 };
 
 #define KNIT_POOL_TASK_NONE UINT32_MAX
@@ -107,10 +107,9 @@ struct knit_pool_options {
     uint32_t pause_ns;     /* of one pause in a spin; 250 */
     uint32_t park_ms;      /* belt: longest sleep of a worker; 0 = no limit */
     uint32_t slots;        /* of a foreign session, at most; KNIT_SLOTS_DEFAULT */
-    uint64_t payload_initial_bytes; /* of each arena, allocated up front; 64 KiB */
-    uint64_t
-        payload_max_bytes; /* size of a request arena, and of each lane's reply arena; 64 MiB */
-    uint64_t max_payload_bytes;  /* one argument, one result: 1 .. an eighth of that; 8 MiB */
+    uint64_t arena_initial_bytes; /* of each arena, allocated up front; 64 KiB */
+    uint64_t arena_bytes;    /* size of a request arena, and of each lane's reply arena; 64 MiB */
+    uint64_t call_max_bytes; /* one argument, one result: 1 .. an eighth of that; 8 MiB */
     uint64_t reply_budget_bytes; /* of all reply arenas of a session together; 64 MiB */
     uint64_t memory_max_bytes; /* all sessions: request segments and reply budgets; 0 = half of the
                                   RAM */
@@ -173,7 +172,7 @@ struct knit_pool_session {
     struct knit_geometry geometry;
 };
 
-/* slots 1..KNIT_SLOTS_MAX. `options->bell_fd`, `steal` and `payload_max_bytes` are filled in here.
+/* slots 1..KNIT_SLOTS_MAX. `options->bell_fd`, `steal` and `argument_max_bytes` are filled in here.
  * Returns 0, KNIT_POOL_E_SESSIONS, _E_MEMORY, _E_CLOSED, _E_WISH, -errno. */
 int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     const struct knit_session_options *options, struct knit_pool_session **ret_session);
@@ -181,7 +180,7 @@ int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
 /* Calls in flight are aborted and forgotten. Nothing may point into outcomes any more. From the
  * thread that uses the session. NULL is allowed; returns NULL. */
 struct knit_pool_session *knit_pool_session_close(
-    struct knit_pool *pool, struct knit_pool_session *session);
+    struct knit_pool *pool, struct knit_pool_session *outside);
 
 /* ---- sessions of other processes
  * ----------------------------------------------------------------- */
@@ -197,10 +196,10 @@ struct knit_pool_peer {
 struct knit_pool_grant {
     uint64_t id;
     struct knit_geometry geometry;
-    uint64_t max_payload_bytes; /* of one argument */
+    uint64_t call_max_bytes; /* of one argument */
     bool steal;
     int board_fd;   /* read-only */
-    int request_fd; /* read-write; to be fastened, see segment.h */
+    int request_fd; /* read-write; to be sealed, see segment.h */
     int reply_fd;   /* read-only */
     int bell_fd;    /* the caller's end of a stream socketpair */
 };
@@ -213,10 +212,10 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
 void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that was closed */
 
-/* The caller says that it has mapped and fastened what it was granted. Only now is the session
+/* The caller says that it has mapped and sealed what it was granted. Only now is the session
  * served; before, it counts against the limits and nobody looks at what its caller writes. Unknown
- * ids, and what was said before, are ignored. Returns 0, or KNIT_POOL_E_LOOSE, -errno: it cannot be
- * served, and KNIT_POOL_SESSION_CONDEMNED follows. */
+ * ids, and what was said before, are ignored. Returns 0, or KNIT_POOL_E_UNSEALED, -errno: it
+ * cannot be served, and KNIT_POOL_SESSION_EVICTED follows. */
 int knit_pool_attached(struct knit_pool *pool, uint64_t id);
 
 /* The connection that was the session's lease has ended. Queued calls are dropped, running ones see
@@ -259,7 +258,7 @@ struct knit_pool_stats {
     uint64_t memory_bytes;     /* counted against memory_max_bytes */
     uint64_t deaths;
     uint64_t hard_timeouts;
-    uint64_t condemned;
+    uint64_t evicted;
     uint64_t recovered;                    /* calls that the host answered, for whatever reason */
     uint32_t quarantined;                  /* tasks */
     uint64_t output_dropped;               /* lines, for want of memory */

@@ -90,7 +90,7 @@ void knit_supervisor_fini(struct knit_pool *pool, struct knit_worker *worker)
     close_watched(pool, &worker->process.output_fd);
     worker->process.pid = 0;
     worker->owner = 0;
-    worker->kill_at_ns = worker->bury_at_ns = 0;
+    worker->kill_at_ns = worker->finalize_at_ns = 0;
     worker->step = KNIT_STEP_NONE;
 }
 
@@ -107,7 +107,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
     worker->hard_again_ns = 0;
-    worker->restart_at_ns = worker->bury_at_ns = worker->flush_again_ns = 0;
+    worker->restart_at_ns = worker->finalize_at_ns = worker->flush_again_ns = 0;
     worker->reap_at_ns = worker->halt_ns = 0;
     worker->why[0] = '\0';
     (void)snprintf(worker->doing, sizeof(worker->doing), "starting %s", pool->argv[0]);
@@ -134,7 +134,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
         knit_supervisor_kill(worker);
         (void)knit_death_reap(worker, true, now_ns);
     }
-    knit_death_bury(pool, worker, now_ns);
+    knit_death_finalize(pool, worker, now_ns);
 }
 
 static int memfd_of(const char *name, const void *bytes, size_t len)
@@ -150,7 +150,7 @@ static int memfd_of(const char *name, const void *bytes, size_t len)
 
 /* Start-up messages are sent blocking: the socket of a worker that has read nothing yet has room.
  * */
-static void tell(
+static void queue_event(
     struct knit_worker *worker, const struct knit_control_message *message, const int *fds)
 {
     int error = knit_control_send(worker->process.control_fd, message, fds, false);
@@ -162,7 +162,7 @@ static void tell(
         knit_supervisor_refuse(worker, "it does not listen while %s", worker->doing);
 }
 
-static void hear_hello(
+static void handle_hello(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_control_message start;
@@ -198,14 +198,14 @@ static void hear_hello(
     start.start.read_paths = pool->read_paths;
     start.start.write_paths = pool->write_paths;
     start.start.rules = pool->options.confinement.rules;
-    tell(worker, &start, &fd);
+    queue_event(worker, &start, &fd);
     KNIT_FAULT(SUPERVISOR_AFTER_START);
     (void)close(fd);
     worker->step = KNIT_STEP_REGISTRY;
 }
 
 /* What it says cannot be checked, but it is said before any module is in that process. */
-static void hear_confined(
+static void handle_confined(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_UNCONFINED,
@@ -220,9 +220,9 @@ static void hear_confined(
     }
     worker->is_confined = true;
     pool->confinement = message->confined;
-    if (message->text[0] != '\0' && !pool->unconfined_told)
+    if (message->text[0] != '\0' && !pool->unconfined_reported)
         knit_notices_add_event(&pool->notices, &event);
-    pool->unconfined_told = pool->unconfined_told || message->text[0] != '\0';
+    pool->unconfined_reported = pool->unconfined_reported || message->text[0] != '\0';
 }
 
 /* The announcement's bytes. False: they cannot be had. */
@@ -274,14 +274,15 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
         .pause_ns = pool->options.pause_ns,
         .park_ms = pool->options.park_ms,
         .hard_timeout_ms = pool->options.hard_timeout_ms,
-        .result_max_bytes = pool->options.max_payload_bytes};
-    tell(worker, &message, fds);
+        .result_max_bytes = pool->options.call_max_bytes};
+    queue_event(worker, &message, fds);
     KNIT_FAULT(SUPERVISOR_AFTER_SERVE);
     worker->step = KNIT_STEP_READY;
 }
 
 /* The first worker's registry is the pool's; all others must say the same. */
-static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, uint32_t len, int fd)
+static void handle_registry(
+    struct knit_pool *pool, struct knit_worker *worker, uint32_t len, int fd)
 {
     struct knit_buffer said;
     int error;
@@ -310,7 +311,7 @@ static void hear_registry(struct knit_pool *pool, struct knit_worker *worker, ui
         serve(pool, worker);
 }
 
-static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
+static void handle_ready(struct knit_pool *pool, struct knit_worker *worker)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_STARTED,
         .lane = worker->lane,
@@ -324,9 +325,10 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
     worker->up_since_ns = knit_clock_ns();
     worker->is_again = true;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *session = pool->sessions[i];
 
-        if (member != NULL && member->is_published && !member->is_closing && !member->is_condemned)
+        if (session != NULL && session->is_published && !session->is_closing &&
+            !session->is_evicted)
             worker->links[i] = KNIT_LINK_ATTACH_DUE;
     }
     knit_notices_add_event(&pool->notices, &event);
@@ -339,29 +341,29 @@ static void hear_ready(struct knit_pool *pool, struct knit_worker *worker)
 
 /* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger
  * to a worker anyway, so a copy would protect against nothing but accidents. */
-static bool is_trusted(const struct knit_member *member)
+static bool is_trusted(const struct knit_host_session *session)
 {
-    return !member->is_foreign || member->peer.uid == 0 || member->peer.uid == geteuid();
+    return !session->is_foreign || session->peer.uid == 0 || session->peer.uid == geteuid();
 }
 
 /* Returns knit_control_send()'s. */
 static int send_attach(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_member *member)
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_host_session *session)
 {
     struct knit_control_message message;
-    int fds[3] = {member->request_fd, member->reply_fd, -1};
-    int error = knit_member_bell(member, &fds[2]);
+    int fds[3] = {session->request_fd, session->reply_fd, -1};
+    int error = knit_host_session_bell(session, &fds[2]);
 
     if (error != 0)
         return KNIT_CONTROL_E_LATER;
     knit_control_init(&message, KNIT_CONTROL_ATTACH);
-    message.attach = (struct knit_control_attach){.session = member->id,
-        .geometry = member->view.geometry,
+    message.attach = (struct knit_control_attach){.session = session->id,
+        .geometry = session->view.geometry,
         .reply_budget_bytes = pool->options.reply_budget_bytes,
-        .is_trusted = is_trusted(member),
-        .bell_is_pipe = member->view.bell_is_pipe};
+        .is_trusted = is_trusted(session),
+        .bell_is_pipe = session->view.bell_is_pipe};
     error = knit_control_send(worker->process.control_fd, &message, fds, false);
-    knit_member_bell_end(member, fds[2]);
+    knit_host_session_bell_end(session, fds[2]);
     return error;
 }
 
@@ -372,13 +374,13 @@ static int send_links(struct knit_pool *pool, struct knit_worker *worker)
         int error = 0;
 
         if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
-            error = send_attach(pool, worker, pool->members[i]);
+            error = send_attach(pool, worker, pool->sessions[i]);
             KNIT_FAULT(SUPERVISOR_AFTER_ATTACH);
             if (error == 0)
                 worker->links[i] = KNIT_LINK_ATTACH_SENT;
         } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
             knit_control_init(&message, KNIT_CONTROL_DETACH);
-            message.session.session = pool->members[i]->id;
+            message.session.session = pool->sessions[i]->id;
             error = knit_control_send(worker->process.control_fd, &message, NULL, false);
             if (error == 0)
                 worker->links[i] = KNIT_LINK_DETACH_SENT;
@@ -461,58 +463,58 @@ static void replace(struct knit_pool *pool, struct knit_worker *worker, int erro
  * into its own worker's memory. So this worker is replaced; and when its replacement finds it too,
  * all that will come would, and the host is told. A replacement finds it within moments, or within
  * seconds when it is kept back; what was found long ago was that worker's alone. */
-static void hear_damage(struct knit_pool *pool, struct knit_worker *worker,
-    struct knit_member *member, const char *text)
+static void handle_damage(struct knit_pool *pool, struct knit_worker *worker,
+    struct knit_host_session *session, const char *text)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_DAMAGED,
-        .session = member->id,
+        .session = session->id,
         .task = KNIT_POOL_TASK_NONE,
         .text = text};
     const uint64_t now_ns = knit_clock_ns();
 
     knit_supervisor_refuse(worker, "it finds a session of the pool itself damaged: %s", text);
-    if (member->damaged_serial == 0 || now_ns - member->damaged_ns > DAMAGE_FORGOTTEN_NS)
-        member->damaged_serial = pool->next_serial + 1;
-    member->damaged_ns = now_ns;
-    if (worker->serial < member->damaged_serial || member->is_damaged)
+    if (session->damaged_serial == 0 || now_ns - session->damaged_ns > DAMAGE_FORGOTTEN_NS)
+        session->damaged_serial = pool->next_serial + 1;
+    session->damaged_ns = now_ns;
+    if (worker->serial < session->damaged_serial || session->is_damaged)
         return;
-    member->is_damaged = true;
+    session->is_damaged = true;
     knit_notices_add_event(&pool->notices, &event);
 }
 
-static void hear_session(
+static void handle_session(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
-    struct knit_member *member = knit_member_find(pool, message->session.session);
+    struct knit_host_session *session = knit_host_session_find(pool, message->session.session);
 
-    if (member == NULL)
+    if (session == NULL)
         return;
-    if (message->type == KNIT_CONTROL_FAULT && !member->is_foreign) {
-        hear_damage(pool, worker, member, message->text);
-    } else if (message->type == KNIT_CONTROL_FAULT) {
-        knit_member_condemn(pool, member, message->text);
+    if (message->type == KNIT_CONTROL_EVICTED && !session->is_foreign) {
+        handle_damage(pool, worker, session, message->text);
+    } else if (message->type == KNIT_CONTROL_EVICTED) {
+        knit_host_session_evict(pool, session, message->text);
     } else if (message->type == KNIT_CONTROL_DETACHED) {
-        if (worker->links[member->index] == KNIT_LINK_DETACH_SENT)
-            knit_member_unlink(pool, worker, member->index);
+        if (worker->links[session->index] == KNIT_LINK_DETACH_SENT)
+            knit_host_session_unlink(pool, worker, session->index);
     } else if (message->session.error != 0) {
         /* The host made it, so nothing is wrong with it: it is this worker that lacks something,
          * and the next one may have it. */
         replace(pool, worker, message->session.error);
-        knit_member_unlink(pool, worker, member->index);
-    } else if (worker->links[member->index] == KNIT_LINK_ATTACH_SENT) {
-        worker->links[member->index] = KNIT_LINK_ATTACHED;
+        knit_host_session_unlink(pool, worker, session->index);
+    } else if (worker->links[session->index] == KNIT_LINK_ATTACH_SENT) {
+        worker->links[session->index] = KNIT_LINK_ATTACHED;
     }
 }
 
 /* A message of a worker that has started. False: it does not belong here. */
-static bool hear_serving(
+static bool handle_serving(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     if (worker->step != KNIT_STEP_SERVING)
         return false;
     if (message->type == KNIT_CONTROL_ATTACHED || message->type == KNIT_CONTROL_DETACHED ||
-        message->type == KNIT_CONTROL_FAULT)
-        hear_session(pool, worker, message);
+        message->type == KNIT_CONTROL_EVICTED)
+        handle_session(pool, worker, message);
     else
         return false;
     return true;
@@ -526,25 +528,25 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
     if (worker->why[0] != '\0' || worker->step == KNIT_STEP_ENDED)
         return;
     if (message->type == KNIT_CONTROL_HELLO && worker->step == KNIT_STEP_HELLO)
-        hear_hello(pool, worker, message);
+        handle_hello(pool, worker, message);
     else if (message->type == KNIT_CONTROL_LOADING && is_starting)
         (void)snprintf(worker->doing, sizeof(worker->doing), "%s", message->text);
     else if (message->type == KNIT_CONTROL_FAILED && is_starting)
         knit_supervisor_refuse(worker, "%s", message->text);
     else if (message->type == KNIT_CONTROL_CONFINED && worker->step == KNIT_STEP_REGISTRY &&
              !worker->is_confined)
-        hear_confined(pool, worker, message);
+        handle_confined(pool, worker, message);
     else if (message->type == KNIT_CONTROL_REGISTRY && worker->step == KNIT_STEP_REGISTRY &&
              worker->is_confined)
-        hear_registry(pool, worker, message->registry.bytes, fds[0]);
+        handle_registry(pool, worker, message->registry.bytes, fds[0]);
     else if (message->type == KNIT_CONTROL_READY && worker->step == KNIT_STEP_READY)
-        hear_ready(pool, worker);
-    else if (!hear_serving(pool, worker, message))
+        handle_ready(pool, worker);
+    else if (!handle_serving(pool, worker, message))
         knit_supervisor_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
 /* What is there, up to a bound: epoll tells of the rest. True: the other end is closed. */
-static bool hear_all(struct knit_pool *pool, struct knit_worker *worker)
+static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         struct knit_control_message message;
@@ -590,7 +592,7 @@ static void on_line(void *arg, const char *line, size_t len, bool truncated)
 
 /* At most so many bytes, so that a worker that prints without end does not hold up the others.
  * Last: there is no worker behind it any more, only what is left in the pipe. */
-static void hear_output(
+static void handle_output(
     struct knit_pool *pool, struct knit_worker *worker, size_t most, bool is_last)
 {
     struct printing printing = {
@@ -622,7 +624,7 @@ static void hear_output(
 void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     /* Its last words first: of a process that was reaped nothing is believed. */
-    bool is_closed = hear_all(pool, worker);
+    bool is_closed = handle_all(pool, worker);
 
     /* Whoever runs a debugger on it may take his time; its descriptor stays readable meanwhile. */
     unwatch(pool, worker->process.pid_fd);
@@ -631,9 +633,9 @@ void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uin
         worker->reap_at_ns = now_ns + LATER_NS;
         return;
     }
-    hear_output(pool, worker, OUTPUT_BYTES_LAST, true);
-    if (is_closed || !pool->has_prefix || hear_all(pool, worker))
-        knit_death_bury(pool, worker, now_ns);
+    handle_output(pool, worker, OUTPUT_BYTES_LAST, true);
+    if (is_closed || !pool->has_prefix || handle_all(pool, worker))
+        knit_death_finalize(pool, worker, now_ns);
 }
 
 void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events)
@@ -646,14 +648,15 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
     if (worker->serial != (uint32_t)data || worker->step == KNIT_STEP_NONE)
         return;
     if (source == KNIT_SOURCE_OUTPUT) {
-        hear_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
+        handle_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
     } else if (source == KNIT_SOURCE_PID) {
         knit_supervisor_end(pool, worker, now_ns);
     } else if (source == KNIT_SOURCE_CONTROL) {
-        bool is_closed = (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && hear_all(pool, worker);
+        bool is_closed =
+            (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && handle_all(pool, worker);
 
         if (is_closed && worker->step == KNIT_STEP_ENDED) {
-            knit_death_bury(pool, worker, now_ns);
+            knit_death_finalize(pool, worker, now_ns);
         } else if (is_closed) {
             /* It is ending, and its process will be next; a worker that merely closed it is ended.
              * */

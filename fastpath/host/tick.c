@@ -21,20 +21,20 @@ static void refuse_all(struct knit_pool *pool, enum knit_code code, const char *
 {
     struct knit_recovery_error error;
 
-    knit_recovery_word(&error, code, KNIT_STARTED_NO, message, 0, 0);
+    knit_recovery_make_error(&error, code, KNIT_STARTED_NO, message, 0, 0);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
-            pool->recovered += knit_recovery_refuse(&pool->members[i]->view, &error);
+        if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
+            pool->recovered += knit_recovery_refuse(&pool->sessions[i]->view, &error);
     }
 }
 
 static bool all_idle(const struct knit_pool *pool)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *session = pool->sessions[i];
 
-        if (member != NULL && !member->is_condemned && !member->is_closing &&
-            !knit_recovery_is_idle(&member->view))
+        if (session != NULL && !session->is_evicted && !session->is_closing &&
+            !knit_recovery_is_idle(&session->view))
             return false;
     }
     return true;
@@ -52,8 +52,8 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
         pool->deadline_ns = grace;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         /* release: workers see it before their next claim and in knit_aborted(). */
-        if (pool->members[i] != NULL && !pool->members[i]->is_condemned)
-            atomic_store_explicit(&pool->members[i]->view.reply.state->state, KNIT_STATE_CLOSED,
+        if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
+            atomic_store_explicit(&pool->sessions[i]->view.reply.state->state, KNIT_STATE_CLOSED,
                 memory_order_release);
     }
     KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
@@ -80,8 +80,8 @@ static void end_stop(struct knit_pool *pool)
     KNIT_FAULT(SUPERVISOR_BEFORE_STOPPED);
     pool->phase = KNIT_PHASE_STOPPED;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL)
-            knit_recovery_wake(&pool->members[i]->view);
+        if (pool->sessions[i] != NULL)
+            knit_recovery_wake(&pool->sessions[i]->view);
     }
     knit_notices_add_event(&pool->notices, &event);
 }
@@ -123,8 +123,8 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
 
         if (worker->reap_at_ns != 0 && now_ns >= worker->reap_at_ns)
             knit_supervisor_end(pool, worker, now_ns);
-        if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->bury_at_ns)
-            knit_death_bury(pool, worker, now_ns);
+        if (worker->step == KNIT_STEP_ENDED && now_ns >= worker->finalize_at_ns)
+            knit_death_finalize(pool, worker, now_ns);
         if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
             worker->step != KNIT_STEP_NONE) {
             worker->kill_at_ns = 0;
@@ -161,7 +161,7 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
 {
     uint64_t due_ns = 0;
 
-    if (pool->has_news)
+    if (pool->has_notices)
         sooner(&due_ns, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
@@ -169,7 +169,7 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
         if (worker->step != KNIT_STEP_NONE)
             sooner(&due_ns, worker->kill_at_ns);
         if (worker->step == KNIT_STEP_ENDED)
-            sooner(&due_ns, worker->bury_at_ns);
+            sooner(&due_ns, worker->finalize_at_ns);
         sooner(&due_ns, worker->restart_at_ns);
         sooner(&due_ns, worker->reap_at_ns);
         if (worker->step == KNIT_STEP_SERVING)
@@ -178,8 +178,8 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
             sooner(&due_ns, worker->halt_ns + KNIT_HALT_MAX_NS);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL)
-            sooner(&due_ns, pool->members[i]->gone_at_ns);
+        if (pool->sessions[i] != NULL)
+            sooner(&due_ns, pool->sessions[i]->gone_at_ns);
     }
     if (pool->phase == KNIT_PHASE_OPENING)
         sooner(&due_ns, pool->open_by_ns);

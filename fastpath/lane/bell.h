@@ -89,7 +89,7 @@ static inline void knit_bell_wake(const _Atomic uint32_t *word, int count)
  * closed nobody waits. A socket never blocks. A pipe must be an open file description of the
  * ringer's own that does not block: O_NONBLOCK belongs to the description, so whoever shares it can
  * take it away, and a task of one worker would stop the others and the host. */
-static inline void knit_bell_ring(int fd, bool is_pipe)
+static inline void knit_bell_notify(int fd, bool is_pipe)
 {
     if (fd >= 0 && is_pipe)
         (void)!write(fd, "", 1);

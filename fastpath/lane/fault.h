@@ -32,7 +32,7 @@
     X(RECOVERY_AFTER_WAKE)                                                                         \
     X(DEATH_AFTER_RECOVERY)                                                                        \
     X(DEATH_AFTER_UNLINK)                                                                          \
-    X(DEATH_AFTER_BURIAL)                                                                          \
+    X(DEATH_AFTER_FINALIZE)                                                                        \
     X(SUPERVISOR_AFTER_SPAWN)                                                                      \
     X(SUPERVISOR_AFTER_START)                                                                      \
     X(SUPERVISOR_AFTER_SERVE)                                                                      \
@@ -41,12 +41,12 @@
     X(DEATH_AFTER_STOP)                                                                            \
     X(DEATH_AFTER_HARD_KILL)                                                                       \
     X(DEATH_AFTER_GONE_KILL)                                                                       \
-    X(MEMBER_AFTER_SEGMENTS)                                                                       \
-    X(MEMBER_AFTER_PUBLISH)                                                                        \
-    X(MEMBER_AFTER_CLOSED)                                                                         \
-    X(MEMBER_AFTER_DETACH)                                                                         \
-    X(MEMBER_BEFORE_FREE)                                                                          \
-    X(MEMBER_AFTER_FAULT)                                                                          \
+    X(SESSION_AFTER_SEGMENTS)                                                                      \
+    X(SESSION_AFTER_PUBLISH)                                                                       \
+    X(SESSION_AFTER_CLOSED)                                                                        \
+    X(SESSION_AFTER_DETACH)                                                                        \
+    X(SESSION_BEFORE_FREE)                                                                         \
+    X(SESSION_AFTER_EVICT)                                                                         \
     X(SUPERVISOR_AFTER_CLOSED)                                                                     \
     X(SUPERVISOR_AFTER_STOP)                                                                       \
     X(RECOVERY_AFTER_CLAIM)                                                                        \

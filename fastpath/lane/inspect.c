@@ -75,7 +75,7 @@ typedef unsigned long long ull;
 /* ---- slots ---- */
 
 struct words {
-    uint64_t abort, rel, claim, word, meta, block;
+    uint64_t abort, released, claim, word, meta, block;
 };
 
 /* False: the slot is in use faster than it can be read, so it is not stuck. */
@@ -86,7 +86,7 @@ static bool read_slot(const struct knit_inspect_session *in, uint32_t slot, stru
     for (int i = 0; i < READS; i++) {
         /* The caller's words first: they only follow the pool's. */
         ret->abort = load64(&in->request.abort[slot]);
-        ret->rel = load64(&in->request.rel[slot]);
+        ret->released = load64(&in->request.released[slot]);
         ret->claim = load64(&in->reply.claim[slot]);
         ret->word = load64(&cell->word);
         ret->meta = load64(&cell->meta);
@@ -154,7 +154,7 @@ static void check_answer(struct look *look, uint32_t slot, const struct words *w
                 (ull)len, KNIT_INLINE_MAX);
         return;
     }
-    if (words->rel == gen)
+    if (words->released == gen)
         return;
     if (words->block > geometry->reply_arena_bytes ||
         len > geometry->reply_arena_bytes - words->block) {
@@ -182,9 +182,9 @@ static void check_slot(struct look *look, uint32_t slot)
         return;
     claimed = knit_claim_gen(words.claim);
     answered = knit_word_gen(words.word);
-    if (words.rel > KNIT_GEN_MASK || knit_gen_diff(words.rel, answered) > 0)
+    if (words.released > KNIT_GEN_MASK || knit_gen_diff(words.released, answered) > 0)
         found(look, "slot %u: generation %llu is released and %llu is answered", slot,
-            (ull)words.rel, (ull)answered);
+            (ull)words.released, (ull)answered);
     if (words.abort > KNIT_GEN_MASK || knit_gen_diff(words.abort, answered) > 1)
         found(look, "slot %u: generation %llu is aborted and %llu is answered", slot,
             (ull)words.abort, (ull)answered);
@@ -214,9 +214,9 @@ static int by_place(const void *a, const void *b)
 
 static bool is_live(const struct look *look, const struct block *block)
 {
-    uint64_t rel = load64(&look->in->request.rel[block->slot]);
+    uint64_t released = load64(&look->in->request.released[block->slot]);
 
-    return rel != knit_word_gen(block->word) &&
+    return released != knit_word_gen(block->word) &&
            load64(&look->in->reply.reply[block->slot].word) == block->word &&
            knit_claim_gen(load64(&look->in->reply.claim[block->slot])) ==
                knit_word_gen(block->word);
@@ -249,7 +249,7 @@ struct ring {
     struct look *look;
     const struct knit_request_cell *cells;
     uint32_t lane, count;
-    uint64_t taken;
+    uint64_t head;
     uint64_t ready; /* first READY position ... */
     bool has_ready; /* ... if there is one */
 };
@@ -270,7 +270,7 @@ static bool bears(const struct ring *ring, uint64_t ctrl, uint64_t q)
 static bool stands(const struct ring *ring, uint64_t q, uint64_t ctrl)
 {
     return ctrl_at(ring, q) == ctrl &&
-           load64(&ring->look->in->reply.taken[ring->lane].value) == ring->taken;
+           load64(&ring->look->in->reply.head[ring->lane].value) == ring->head;
 }
 
 /* The slot is within range. Words are loaded in lane_call.c's order and for its reason. */
@@ -319,11 +319,11 @@ static void check_claimed(const struct ring *ring, uint64_t q)
 {
     struct look *look = ring->look;
     /* After the claim: who claimed had raised it before. */
-    uint64_t taken = load64(&look->in->reply.taken[ring->lane].value);
+    uint64_t head = load64(&look->in->reply.head[ring->lane].value);
 
-    if ((int64_t)(q + 1 - taken) > (int64_t)KNIT_TAKEN_LAG_MAX)
-        found(look, "lane %u, position %llu: claimed though only %llu are taken", ring->lane,
-            (ull)q, (ull)taken);
+    if ((int64_t)(q + 1 - head) > (int64_t)KNIT_HEAD_LAG_MAX)
+        found(look, "lane %u, position %llu: claimed though only %llu are consumed", ring->lane,
+            (ull)q, (ull)head);
     if (ring->has_ready) {
         uint64_t ctrl = ctrl_at(ring, ring->ready);
 
@@ -389,75 +389,75 @@ static void check_ring(struct look *look, uint32_t lane)
         .cells = look->in->request.ring + (size_t)lane * count,
         .lane = lane,
         .count = count,
-        .taken = load64(&look->in->reply.taken[lane].value)};
-    uint64_t q = ring.taken, end, ctrl;
+        .head = load64(&look->in->reply.head[lane].value)};
+    uint64_t q = ring.head, end, ctrl;
 
     ctrl = ctrl_at(&ring, q - 1);
     if (!bears(&ring, ctrl, q - 1) && !bears(&ring, ctrl, q - 1 + count) &&
         stands(&ring, q - 1, ctrl))
-        found(
-            look, "lane %u: %llu positions are taken, the last was never published", lane, (ull)q);
-    for (; q != ring.taken + count; q++) {
+        found(look, "lane %u: %llu positions are consumed, the last was never published", lane,
+            (ull)q);
+    for (; q != ring.head + count; q++) {
         ctrl = ctrl_at(&ring, q);
         if (!bears(&ring, ctrl, q))
             break;
         check_published(&ring, q, ctrl);
     }
-    for (end = q; q != ring.taken + count; q++)
+    for (end = q; q != ring.head + count; q++)
         check_behind(&ring, q, end);
 }
 
 /* ---- lines ---- */
 
-static void check_news(struct look *look, uint32_t lane)
+static void check_completions(struct look *look, uint32_t lane)
 {
     const uint32_t count = look->in->geometry.cells;
-    const _Atomic uint32_t *ring = look->in->reply.news + (size_t)lane * count;
-    const uint64_t tail = load64(&look->in->reply.lane[lane].news_tail);
+    const _Atomic uint32_t *ring = look->in->reply.completions + (size_t)lane * count;
+    const uint64_t tail = load64(&look->in->reply.lane[lane].completion_tail);
 
     /* Entries are written before the tail moves, and who writes may die between, more than once. */
     uint32_t ahead = 0;
 
     for (uint32_t i = 0; i < count; i++) {
         uint64_t position = tail - count + i;
-        uint32_t news = load32(&ring[position & (count - 1)]);
-        uint16_t lap = (uint16_t)(position / count + 1), bears_lap = (uint16_t)(news & 0xffff);
+        uint32_t entry = load32(&ring[position & (count - 1)]);
+        uint16_t lap = (uint16_t)(position / count + 1), bears_lap = (uint16_t)(entry & 0xffff);
         bool is_fine = bears_lap == lap || (i == ahead && bears_lap == (uint16_t)(lap + 1));
 
-        if (load64(&look->in->reply.lane[lane].news_tail) != tail)
+        if (load64(&look->in->reply.lane[lane].completion_tail) != tail)
             return; /* it moves, so it is not stuck */
         ahead += is_fine && bears_lap != lap;
         if (!is_fine)
-            found(look, "lane %u, news %llu: bears lap %u instead of %u", lane, (ull)position,
+            found(look, "lane %u, completion %llu: bears lap %u instead of %u", lane, (ull)position,
                 bears_lap, lap);
-        else if (news >> 18 >= look->in->geometry.slots)
-            found(look, "lane %u, news %llu: slot %u of %u", lane, (ull)position, news >> 18,
+        else if (entry >> 18 >= look->in->geometry.slots)
+            found(look, "lane %u, completion %llu: slot %u of %u", lane, (ull)position, entry >> 18,
                 look->in->geometry.slots);
     }
 }
 
 /* `starved` says that the lane's worker has finished a call and could not answer it. */
-static void check_starved(struct look *look, uint32_t lane)
+static void check_blocked_on_arena(struct look *look, uint32_t lane)
 {
     const struct knit_inspect_session *in = look->in;
-    const _Atomic uint32_t *starved = &in->reply.lane[lane].starved;
-    const uint32_t owner = load32(&in->board.busy[lane].owner), value = load32(starved);
+    const _Atomic uint32_t *blocked = &in->reply.lane[lane].blocked_on_arena;
+    const uint32_t owner = load32(&in->board.busy[lane].owner), value = load32(blocked);
     struct words words;
 
     if (value == 0)
         return;
     if (value > 1) {
-        found(look, "lane %u: starved is %u", lane, value);
+        found(look, "lane %u: blocked_on_arena is %u", lane, value);
         return;
     }
-    look->counts.starved++;
+    look->counts.blocked_on_arena++;
     for (uint32_t slot = 0; slot < in->geometry.slots; slot++) {
         if (!read_slot(in, slot, &words) ||
             (is_claimed(&words) && knit_claim_owner(words.claim) == owner))
             return;
     }
-    if (load32(starved) == 1)
-        found(look, "lane %u: starved, though its worker keeps no result back", lane);
+    if (load32(blocked) == 1)
+        found(look, "lane %u: blocked on its arena, though its worker defers no reply", lane);
 }
 
 static void check_bell(struct look *look, uint32_t lane)
@@ -468,29 +468,30 @@ static void check_bell(struct look *look, uint32_t lane)
     if (bell == 0)
         return;
     if (knit_park_state(bell) != KNIT_PARK_PARKED)
-        found(look, "lane %u: the bell rings for a worker that is not parked (%#x)", lane, bell);
+        found(look, "lane %u: the bell names a park of a worker that is not parked (%#x)", lane,
+            bell);
     else if ((int32_t)(bell - park) > 0)
-        found(look, "lane %u: the bell rings for a sleep to come (%#x, now %#x)", lane, bell, park);
+        found(look, "lane %u: the bell names a park to come (%#x, now %#x)", lane, bell, park);
 }
 
 static void check_lines(struct look *look)
 {
     const struct knit_inspect_session *in = look->in;
     uint32_t state = load32(&in->reply.state->state);
-    uint32_t rung = load32(in->reply.rung), waiting = load32(in->request.waiting);
+    uint32_t notified = load32(in->reply.notified), waiting = load32(in->request.waiting);
 
     look->counts.state = (enum knit_session_state)state;
-    if (state > KNIT_STATE_FAULT)
+    if (state > KNIT_STATE_EVICTED)
         found(look, "the session's state is %u", state);
     /* 1: an armed sleep without a number. */
     if (waiting == 1)
         found(look, "the caller waits without saying for what");
-    else if (waiting != 0 && (int32_t)(rung - waiting) > 0)
-        found(look, "the caller was woken from a sleep to come (%#x, now %#x)", rung, waiting);
+    else if (waiting != 0 && (int32_t)(notified - waiting) > 0)
+        found(look, "the caller was woken from a sleep to come (%#x, now %#x)", notified, waiting);
     for (uint32_t lane = 0; lane < in->geometry.lanes; lane++) {
         check_bell(look, lane);
-        check_starved(look, lane);
-        check_news(look, lane);
+        check_blocked_on_arena(look, lane);
+        check_completions(look, lane);
     }
 }
 
@@ -594,17 +595,17 @@ struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, 
 /* ---- heads ---- */
 
 const char *knit_inspect_head(
-    const struct knit_segment_head *head, enum knit_segment_kind kind, uint64_t bytes)
+    const struct knit_segment_header *header, enum knit_segment_kind kind, uint64_t bytes)
 {
-    const struct knit_geometry *geometry = &head->geometry;
+    const struct knit_geometry *geometry = &header->geometry;
     const char *wrong = NULL;
     uint64_t wanted = 0;
 
-    if (head->magic != KNIT_LAYOUT_MAGIC)
+    if (header->magic != KNIT_LAYOUT_MAGIC)
         return "it does not begin like a segment";
-    if (head->version != KNIT_LAYOUT_VERSION || geometry->version != KNIT_LAYOUT_VERSION)
+    if (header->version != KNIT_LAYOUT_VERSION || geometry->version != KNIT_LAYOUT_VERSION)
         return "it has another version of the memory layout";
-    if (head->kind != (uint32_t)kind)
+    if (header->kind != (uint32_t)kind)
         return "it is a segment of another kind";
     if (kind == KNIT_SEGMENT_REQUEST || kind == KNIT_SEGMENT_REPLY)
         wrong = knit_geometry_check(geometry);
@@ -626,6 +627,6 @@ const char *knit_inspect_head(
         wanted = knit_layout_pool_bytes(geometry->lanes);
         break;
     }
-    return head->total_bytes == bytes && wanted == bytes ? NULL
-                                                         : "it has another size than it says";
+    return header->total_bytes == bytes && wanted == bytes ? NULL
+                                                           : "it has another size than it says";
 }

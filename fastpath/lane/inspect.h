@@ -43,7 +43,7 @@ struct knit_inspect_counts {
     uint32_t running; /* claimed, not answered */
     uint32_t held;    /* results in arenas that the caller has not released */
     uint64_t held_bytes;
-    uint32_t starved; /* lanes that keep a result back for want of room */
+    uint32_t blocked_on_arena; /* lanes whose worker defers a reply until its arena has room */
     enum knit_session_state state;
 };
 
@@ -67,4 +67,4 @@ struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, 
 /* A private copy of a segment's head: NULL, or the sentence that says why the segment cannot be
  * looked through. For a session's segments a NULL means that the geometry is usable. */
 const char *knit_inspect_head(
-    const struct knit_segment_head *head, enum knit_segment_kind kind, uint64_t bytes);
+    const struct knit_segment_header *header, enum knit_segment_kind kind, uint64_t bytes);

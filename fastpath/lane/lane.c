@@ -15,7 +15,7 @@
  * that without a timeout nobody sleeps while there is work.
  *
  * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
- * ring_sibling's. H1 and H2, of sessions that come and go during a long call, between
+ * wake_sibling's. H1 and H2, of sessions that come and go during a long call, between
  * knit_lane_leave(), visit() and knit_lane_return() alone (visit.pml).
  */
 #include "fastpath/lane/lane.h"
@@ -32,24 +32,24 @@
 #define SCAN_NS             1000000u /* at most so long nobody looks into others' rings */
 #define STEAL_RINGS         64u      /* looked at in one scan while spinning; before parking, all */
 #define TIGHT_SPIN_NS       2000u    /* after so long a pause of pause_ns lies between two looks */
-#define RINGS_JUDGED        1000u    /* of one session in a second */
-#define RINGS_PER_CALL_MAX  32u
+#define WAKES_JUDGED        1000u    /* of one session in a second */
+#define WAKES_PER_CALL_MAX  32u
 #define LOOKS_WHILE_PARKING 64u
 
 /* ---- sessions come and go ------------------------------------------------------------------- */
 
-static struct knit_served *served_free(struct knit_served *served)
+static struct knit_worker_session *session_free(struct knit_worker_session *session)
 {
-    if (served == NULL)
+    if (session == NULL)
         return NULL;
-    (void)knit_arena_free(served->arena);
-    free(served->look);
-    free(served->block);
-    free(served->block_gen);
-    free(served->block_next);
-    free(served->block_before);
-    free(served->kept.bytes);
-    free(served);
+    (void)knit_arena_free(session->arena);
+    free(session->cursor);
+    free(session->block);
+    free(session->block_gen);
+    free(session->block_next);
+    free(session->block_before);
+    free(session->deferred.bytes);
+    free(session);
     return NULL;
 }
 
@@ -61,9 +61,9 @@ static int by_offset(const void *a, const void *b)
 
 /* A replacement finds its predecessor's blocks: those that an answered reply names and that are not
  * released. What the dead worker had reserved and not answered is nobody's and thus free. */
-static int rebuild_arena(const struct knit_lane *lane, struct knit_served *served)
+static int rebuild_arena(const struct knit_lane *lane, struct knit_worker_session *session)
 {
-    const struct knit_geometry *geometry = &served->in.geometry;
+    const struct knit_geometry *geometry = &session->in.geometry;
     struct {
         uint64_t offset, len, slot, gen;
     } *live = calloc(geometry->slots, sizeof(*live));
@@ -71,11 +71,12 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         return -ENOMEM;
     size_t count = 0;
     for (uint32_t slot = 0; slot < geometry->slots; slot++) {
-        struct knit_reply_cell *cell = &served->in.reply.reply[slot];
+        struct knit_reply_cell *cell = &session->in.reply.reply[slot];
         uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
         uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_acquire);
-        uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
-        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || rel == knit_word_gen(word) ||
+        uint64_t released =
+            atomic_load_explicit(&session->in.request.released[slot], memory_order_acquire);
+        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || released == knit_word_gen(word) ||
             knit_meta_task(meta) != lane->options.index)
             continue;
         /* A result may begin inside its block: from the boundary before it to its end is what must
@@ -84,7 +85,7 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
         /* The caller may have let go of it since, and another lane have answered the slot's next
          * call: then block is of that lane. acquire, above: all of it before claim. */
         if (knit_claim_gen(atomic_load_explicit(
-                &served->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
+                &session->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
             continue;
         live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
         live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
@@ -99,83 +100,83 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_served *serve
             live[i].len = next - live[i].offset;
         uint32_t slot = (uint32_t)live[i].slot;
         /* Numbers that make no sense (a task may have scribbled over them) name no block. */
-        if (knit_arena_adopt(served->arena, live[i].offset, live[i].len) != 0)
+        if (knit_arena_adopt(session->arena, live[i].offset, live[i].len) != 0)
             continue;
-        knit_lane_note_block(served, slot, live[i].gen, live[i].offset);
+        knit_lane_note_block(session, slot, live[i].gen, live[i].offset);
     }
     free(live);
     return 0;
 }
 
-/* Where the lane's news go on. A predecessor that died between a news entry and its news_tail
+/* Where the lane's news go on. A predecessor that died between a news entry and its completion_tail
  * leaves an entry that may have been read already: what is written there again is not. And if it
  * was such a predecessor's first entry, there is one more. */
-static uint64_t find_news_tail(
-    const struct knit_lane *lane, const struct knit_lane_session *session)
+static uint64_t find_completion_tail(
+    const struct knit_lane *lane, const struct knit_lane_session *source)
 {
-    const uint32_t index = lane->options.index, cells = session->geometry.cells;
+    const uint32_t index = lane->options.index, cells = source->geometry.cells;
     uint64_t tail =
-        atomic_load_explicit(&session->reply.lane[index].news_tail, memory_order_acquire);
+        atomic_load_explicit(&source->reply.lane[index].completion_tail, memory_order_acquire);
     for (uint32_t i = 0; i < cells; i++, tail++) {
         /* relaxed: its writer is dead. */
-        uint32_t news =
-            atomic_load_explicit(&session->reply.news[(size_t)index * cells + (tail & (cells - 1))],
-                memory_order_relaxed);
-        if ((news & 0xffff) != (knit_news(0, tail, cells) & 0xffff))
+        uint32_t entry = atomic_load_explicit(
+            &source->reply.completions[(size_t)index * cells + (tail & (cells - 1))],
+            memory_order_relaxed);
+        if ((entry & 0xffff) != (knit_completion(0, tail, cells) & 0xffff))
             break;
     }
     return tail;
 }
 
-static int served_new(
-    const struct knit_lane *lane, const struct knit_lane_session *session, struct knit_served **ret)
+static int session_new(const struct knit_lane *lane, const struct knit_lane_session *source,
+    struct knit_worker_session **ret)
 {
-    struct knit_served *served = calloc(1, sizeof(*served));
-    if (served == NULL)
+    struct knit_worker_session *session = calloc(1, sizeof(*session));
+    if (session == NULL)
         return -ENOMEM;
-    served->in = *session;
-    const uint32_t slots = session->geometry.slots;
-    served->look = aligned_alloc(KNIT_LINE, session->geometry.lanes * sizeof(*served->look));
-    served->block = calloc(slots, sizeof(*served->block));
-    served->block_gen = calloc(slots, sizeof(*served->block_gen));
-    served->block_next = calloc(slots, sizeof(*served->block_next));
-    served->block_before = calloc(slots, sizeof(*served->block_before));
+    session->in = *source;
+    const uint32_t slots = source->geometry.slots;
+    session->cursor = aligned_alloc(KNIT_LINE, source->geometry.lanes * sizeof(*session->cursor));
+    session->block = calloc(slots, sizeof(*session->block));
+    session->block_gen = calloc(slots, sizeof(*session->block_gen));
+    session->block_next = calloc(slots, sizeof(*session->block_next));
+    session->block_before = calloc(slots, sizeof(*session->block_before));
     /* Two blocks more than slots: a room while it is filled, a kept result. */
-    if (served->look == NULL || served->block == NULL || served->block_gen == NULL ||
-        served->block_next == NULL || served->block_before == NULL ||
-        knit_arena_new(session->geometry.reply_arena_bytes, slots + 2, &served->arena) != 0) {
-        (void)served_free(served);
+    if (session->cursor == NULL || session->block == NULL || session->block_gen == NULL ||
+        session->block_next == NULL || session->block_before == NULL ||
+        knit_arena_new(source->geometry.reply_arena_bytes, slots + 2, &session->arena) != 0) {
+        (void)session_free(session);
         return -ENOMEM;
     }
-    served->block_head = served->block_tail = served->block_at = KNIT_NO_SLOT;
-    memset(served->block, 0xff, slots * sizeof(*served->block));
-    served->arena_limit = session->geometry.reply_arena_bytes;
+    session->block_head = session->block_tail = session->block_at = KNIT_NO_SLOT;
+    memset(session->block, 0xff, slots * sizeof(*session->block));
+    session->arena_limit = source->geometry.reply_arena_bytes;
     uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
-    if (session->reply_budget_bytes != 0 && least < served->arena_limit) {
-        served->arena_limit = least;
-        knit_arena_limit(served->arena, least);
+    if (source->reply_budget_bytes != 0 && least < session->arena_limit) {
+        session->arena_limit = least;
+        knit_arena_limit(session->arena, least);
     }
-    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        const uint32_t cells = session->geometry.cells;
-        uint64_t taken = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
-        served->look[i] = (struct knit_look){.ring = session->request.ring + (size_t)i * cells,
-            .taken = &session->reply.taken[i].value,
-            .q = taken,
-            .seen = taken,
+    for (uint32_t i = 0; i < source->geometry.lanes; i++) {
+        const uint32_t cells = source->geometry.cells;
+        uint64_t head = atomic_load_explicit(&source->reply.head[i].value, memory_order_acquire);
+        session->cursor[i] = (struct knit_cursor){.ring = source->request.ring + (size_t)i * cells,
+            .head = &source->reply.head[i].value,
+            .q = head,
+            .seen = head,
             .cells = cells};
     }
-    served->home = &served->look[lane->options.index];
+    session->home = &session->cursor[lane->options.index];
     /* A predecessor's pages are there. relaxed: its writer is dead. */
     knit_arena_touch(
-        served->arena, atomic_load_explicit(&session->reply.lane[lane->options.index].touched,
-                           memory_order_relaxed));
-    served->news_tail = find_news_tail(lane, session);
-    served->slot_step = 1;
-    if (rebuild_arena(lane, served) != 0) {
-        (void)served_free(served);
+        session->arena, atomic_load_explicit(&source->reply.lane[lane->options.index].touched,
+                            memory_order_relaxed));
+    session->completion_tail = find_completion_tail(lane, source);
+    session->slot_step = 1;
+    if (rebuild_arena(lane, session) != 0) {
+        (void)session_free(session);
         return -ENOMEM;
     }
-    *ret = served;
+    *ret = session;
     return 0;
 }
 
@@ -191,11 +192,11 @@ static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
 
 static void take_out(struct knit_lane *lane, uint64_t id)
 {
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        if (lane->served[i]->in.id != id)
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        if (lane->sessions[i]->in.id != id)
             continue;
-        (void)served_free(lane->served[i]);
-        lane->served[i] = lane->served[--lane->served_count];
+        (void)session_free(lane->sessions[i]);
+        lane->sessions[i] = lane->sessions[--lane->session_count];
         pthread_mutex_lock(&lane->mutex);
         lane->attached--;
         pthread_mutex_unlock(&lane->mutex);
@@ -220,7 +221,7 @@ static void apply_handovers(struct knit_lane *lane)
         struct knit_handover *handover = list;
         list = handover->next;
         if (handover->in != NULL) {
-            lane->served[lane->served_count++] = handover->in;
+            lane->sessions[lane->session_count++] = handover->in;
         } else if (lane->current != NULL && lane->current->in.id == handover->id) {
             kept = handover;
             continue;
@@ -278,18 +279,18 @@ void knit_lane_return(struct knit_lane *lane)
     lane->was_visited = false;
 }
 
-int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session)
+int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *source)
 {
-    struct knit_served *served;
-    int error = served_new(lane, session, &served);
+    struct knit_worker_session *session;
+    int error = session_new(lane, source, &session);
     if (error != 0)
         return error;
     struct knit_handover *handover = calloc(1, sizeof(*handover));
     if (handover == NULL) {
-        (void)served_free(served);
+        (void)session_free(session);
         return -ENOMEM;
     }
-    handover->in = served;
+    handover->in = session;
     pthread_mutex_lock(&lane->mutex);
     bool is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
     if (!is_full) {
@@ -299,7 +300,7 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *ses
     pthread_mutex_unlock(&lane->mutex);
     if (is_full) {
         free(handover);
-        (void)served_free(served);
+        (void)session_free(session);
         return -ENOSPC;
     }
     visit(lane);
@@ -340,10 +341,10 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     if (lane == NULL)
         return -ENOMEM;
     lane->options = *options;
-    lane->rang = calloc(options->lanes, sizeof(*lane->rang));
+    lane->notified_park = calloc(options->lanes, sizeof(*lane->notified_park));
     lane->mean_ns = calloc(65536, sizeof(*lane->mean_ns));
-    if (lane->rang == NULL || lane->mean_ns == NULL) {
-        free(lane->rang);
+    if (lane->notified_park == NULL || lane->mean_ns == NULL) {
+        free(lane->notified_park);
         free(lane->mean_ns);
         free(lane);
         return -ENOMEM;
@@ -368,11 +369,11 @@ struct knit_lane *knit_lane_free(struct knit_lane *lane)
     if (lane == NULL)
         return NULL;
     apply_handovers(lane);
-    for (uint32_t i = 0; i < lane->served_count; i++)
-        (void)served_free(lane->served[i]);
+    for (uint32_t i = 0; i < lane->session_count; i++)
+        (void)session_free(lane->sessions[i]);
     pthread_mutex_destroy(&lane->mutex);
     free(lane->copy);
-    free(lane->rang);
+    free(lane->notified_park);
     free(lane->mean_ns);
     free(lane);
     return NULL;
@@ -393,16 +394,16 @@ void knit_lane_stop(struct knit_lane *lane)
 
 /* ---- serving and stealing ------------------------------------------------------------------- */
 
-static bool serve_one(struct knit_lane *lane, struct knit_served *served)
+static bool serve_one(struct knit_lane *lane, struct knit_worker_session *session)
 {
-    if (served->kept.any)
-        return knit_lane_send_kept(lane, served, RECLAIM_TURN);
-    if (knit_served_is_shut(served))
+    if (session->deferred.any)
+        return knit_lane_send_deferred(lane, session, RECLAIM_TURN);
+    if (knit_worker_session_is_shut(session))
         return false;
     struct knit_found found;
-    if (knit_lane_find(lane, served, served->home, &found) != KNIT_FIND_READY)
+    if (knit_lane_find(lane, session, session->home, &found) != KNIT_FIND_READY)
         return false;
-    return knit_lane_call(lane, served, served->home, &found);
+    return knit_lane_call(lane, session, session->home, &found);
 }
 
 /* Up to TURN_ANSWERS calls, one of each session in turn. All sessions are looked at once; then only
@@ -410,16 +411,16 @@ static bool serve_one(struct knit_lane *lane, struct knit_served *served)
  * that was not short ends the turn, since others may have come meanwhile, and sessions gone. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
-    struct knit_served *busy[TURN_ANSWERS];
+    struct knit_worker_session *busy[TURN_ANSWERS];
     uint32_t answers = 0, count = 0;
-    for (uint32_t i = 0; i < lane->served_count && answers < TURN_ANSWERS; i++) {
-        if (lane->turn_from >= lane->served_count)
+    for (uint32_t i = 0; i < lane->session_count && answers < TURN_ANSWERS; i++) {
+        if (lane->turn_from >= lane->session_count)
             lane->turn_from = 0;
-        struct knit_served *served = lane->served[lane->turn_from++];
-        bool has_something = knit_look_peek(served->home) || served->kept.any;
-        if (!has_something || !serve_one(lane, served))
+        struct knit_worker_session *session = lane->sessions[lane->turn_from++];
+        bool has_something = knit_cursor_peek(session->home) || session->deferred.any;
+        if (!has_something || !serve_one(lane, session))
             continue;
-        busy[count++] = served;
+        busy[count++] = session;
         answers++;
         if (lane->was_long)
             return answers;
@@ -441,9 +442,9 @@ static uint32_t serve_home(struct knit_lane *lane)
 
 static bool home_has_work(struct knit_lane *lane)
 {
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        struct knit_served *served = lane->served[i];
-        if (knit_look_peek(served->home) && !knit_served_is_shut(served))
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[i];
+        if (knit_cursor_peek(session->home) && !knit_worker_session_is_shut(session))
             return true;
     }
     return false;
@@ -453,24 +454,24 @@ enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
 
 /* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
  * while. */
-static enum stealable may_steal(struct knit_lane *lane, struct knit_served *served, uint32_t from,
-    uint64_t now, struct knit_found *ret)
+static enum stealable may_steal(struct knit_lane *lane, struct knit_worker_session *session,
+    uint32_t from, uint64_t now, struct knit_found *ret)
 {
-    struct knit_look *look = &served->look[from];
+    struct knit_cursor *cursor = &session->cursor[from];
     bool vacant = knit_board_is_vacant(&lane->options.board, from);
     if ((!vacant && !lane->options.steal) ||
-        knit_lane_find(lane, served, look, ret) != KNIT_FIND_READY) {
-        look->stood_ns = 0;
+        knit_lane_find(lane, session, cursor, ret) != KNIT_FIND_READY) {
+        cursor->stood_ns = 0;
         return STEAL_NOTHING;
     }
     if (vacant)
         return STEAL_NOW;
-    if (look->stood_ns == 0 || look->stood_q != look->q) {
-        look->stood_q = look->q;
-        look->stood_ns = now;
+    if (cursor->stood_ns == 0 || cursor->stood_q != cursor->q) {
+        cursor->stood_q = cursor->q;
+        cursor->stood_ns = now;
         return STEAL_LATER;
     }
-    return now - look->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
+    return now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
 }
 
 /* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW
@@ -479,7 +480,7 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_served *serv
 static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
     const uint32_t lanes = lane->options.lanes;
-    const uint32_t all = lane->served_count * lanes;
+    const uint32_t all = lane->session_count * lanes;
     enum stealable best = STEAL_NOTHING;
     if (lanes == 1 || all == 0)
         return best;
@@ -487,17 +488,17 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
     for (uint32_t i = 0; i < rings && i < all; i++) {
         if (lane->steal_from >= all)
             lane->steal_from = 0;
-        struct knit_served *served = lane->served[lane->steal_from / lanes];
+        struct knit_worker_session *session = lane->sessions[lane->steal_from / lanes];
         uint32_t from = lane->steal_from % lanes;
         struct knit_found found;
         lane->steal_from++;
-        if (from == lane->options.index || knit_served_is_shut(served))
+        if (from == lane->options.index || knit_worker_session_is_shut(session))
             continue;
-        enum stealable got = may_steal(lane, served, from, now, &found);
+        enum stealable got = may_steal(lane, session, from, now, &found);
         if (got == STEAL_NOW) {
             if (!take)
                 lane->steal_from--;
-            if (take && knit_lane_call(lane, served, &served->look[from], &found))
+            if (take && knit_lane_call(lane, session, &session->cursor[from], &found))
                 atomic_store_explicit(&lane->busy->stolen,
                     atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,
                     memory_order_relaxed);
@@ -509,17 +510,18 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
     return best;
 }
 
-static bool has_news_from_outside(const struct knit_lane *lane)
+static bool has_requests(const struct knit_lane *lane)
 {
     return atomic_load_explicit(&lane->has_handover, memory_order_acquire) ||
            atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
 }
 
-static bool send_any_kept(struct knit_lane *lane, uint32_t most)
+static bool send_any_deferred(struct knit_lane *lane, uint32_t most)
 {
     bool any = false;
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        if (lane->served[i]->kept.any && knit_lane_send_kept(lane, lane->served[i], most))
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        if (lane->sessions[i]->deferred.any &&
+            knit_lane_send_deferred(lane, lane->sessions[i], most))
             any = true;
     }
     return any;
@@ -531,7 +533,7 @@ static bool send_any_kept(struct knit_lane *lane, uint32_t most)
  * something to do. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
-    if (has_news_from_outside(lane) || home_has_work(lane) || send_any_kept(lane, UINT32_MAX))
+    if (has_requests(lane) || home_has_work(lane) || send_any_deferred(lane, UINT32_MAX))
         return true;
     for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
         enum stealable got = scan_others(lane, UINT32_MAX, false);
@@ -546,11 +548,12 @@ static bool must_not_sleep(struct knit_lane *lane)
     return true;
 }
 
-static uint64_t calls_taken(const struct knit_lane *lane, const struct knit_served *served)
+static uint64_t calls_consumed(
+    const struct knit_lane *lane, const struct knit_worker_session *session)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < lane->options.lanes; i++)
-        sum += atomic_load_explicit(&served->in.reply.taken[i].value, memory_order_relaxed);
+        sum += atomic_load_explicit(&session->in.reply.head[i].value, memory_order_relaxed);
     return sum;
 }
 
@@ -558,28 +561,29 @@ static uint64_t calls_taken(const struct knit_lane *lane, const struct knit_serv
  * nothing: a sibling may have stolen the call before this worker had its core again. So what counts
  * is the session's rings in a second against its calls that anybody took in that second. A ring is
  * a bell that changed, and also a wake-up of a bell that did not, which only a liar sends. */
-static void judge_rings(struct knit_lane *lane, int woken)
+static void judge_wakes(struct knit_lane *lane, int woken)
 {
     uint64_t now = knit_clock_ns();
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        struct knit_served *served = lane->served[i];
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[i];
         uint32_t bell = atomic_load_explicit(
-            &served->in.request.bell[lane->options.index], memory_order_relaxed);
-        bool has_rung = bell != served->bell_seen || (woken > 0 && woken == served->bell_word);
+            &session->in.request.bell[lane->options.index], memory_order_relaxed);
+        bool was_notified =
+            bell != session->bell_seen || (woken > 0 && woken == session->bell_word);
         /* One that waits for room rings with each release, and nothing of it is claimed. */
-        if (!has_rung || served->is_condemned || served->kept.any)
+        if (!was_notified || session->is_evicted || session->deferred.any)
             continue;
-        if (now - served->rings_since_ns > 1000000000u) {
-            served->rings_since_ns = now;
-            served->rings = 0;
-            served->rings_taken = calls_taken(lane, served);
+        if (now - session->wakes_since_ns > 1000000000u) {
+            session->wakes_since_ns = now;
+            session->wakes = 0;
+            session->wakes_consumed = calls_consumed(lane, session);
         }
-        if (++served->rings <= RINGS_JUDGED)
+        if (++session->wakes <= WAKES_JUDGED)
             continue;
-        uint64_t calls = calls_taken(lane, served) - served->rings_taken;
-        if (calls < RINGS_JUDGED / RINGS_PER_CALL_MAX)
-            knit_lane_condemn(lane, served, "rings the bell without calling");
-        served->rings_since_ns = 0;
+        uint64_t calls = calls_consumed(lane, session) - session->wakes_consumed;
+        if (calls < WAKES_JUDGED / WAKES_PER_CALL_MAX)
+            knit_lane_evict(lane, session, "rings the bell without calling");
+        session->wakes_since_ns = 0;
     }
 }
 
@@ -590,13 +594,13 @@ static void park(struct knit_lane *lane)
     uint32_t count = 0;
     /* Values from before the announcement: whoever rings after it changes them. */
     words[count++] = knit_bell_word(own, atomic_load_explicit(own, memory_order_acquire));
-    for (uint32_t i = 0; i < lane->served_count; i++) {
-        struct knit_served *served = lane->served[i];
-        _Atomic uint32_t *bell = &served->in.request.bell[lane->options.index];
-        served->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
-        served->bell_word = served->is_condemned ? 0 : (int)count;
-        if (!served->is_condemned)
-            words[count++] = knit_bell_word(bell, served->bell_seen);
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[i];
+        _Atomic uint32_t *bell = &session->in.request.bell[lane->options.index];
+        session->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
+        session->bell_word = session->is_evicted ? 0 : (int)count;
+        if (!session->is_evicted)
+            words[count++] = knit_bell_word(bell, session->bell_seen);
     }
     announce(lane, KNIT_PARK_PARKED);
     if (!must_not_sleep(lane)) {
@@ -606,7 +610,7 @@ static void park(struct knit_lane *lane)
         uint64_t until = lane->options.park_ms != 0
                              ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                              : 0;
-        judge_rings(lane, knit_bell_wait_many(words, count, until));
+        judge_wakes(lane, knit_bell_wait_many(words, count, until));
     }
     announce(lane, KNIT_PARK_AWAKE);
     knit_lane_wake_callers(lane); /* of kept results that went out */
@@ -617,15 +621,15 @@ static void park(struct knit_lane *lane)
 /* While there is nothing to do, the lines written next come here. */
 static void prefetch_answer(const struct knit_lane *lane)
 {
-    if (lane->served_count == 0)
+    if (lane->session_count == 0)
         return;
-    const struct knit_served *served = lane->served[0];
-    uint32_t slot = served->last_slot + served->slot_step;
-    if (slot >= served->in.geometry.slots)
+    const struct knit_worker_session *session = lane->sessions[0];
+    uint32_t slot = session->last_slot + session->slot_step;
+    if (slot >= session->in.geometry.slots)
         slot = 0;
-    __builtin_prefetch(&served->in.reply.reply[slot], 1, 3);
-    __builtin_prefetch(&served->in.reply.reply[slot].body[KNIT_HEAD_WORDS], 1, 3);
-    __builtin_prefetch(&served->in.reply.claim[slot], 1, 3);
+    __builtin_prefetch(&session->in.reply.reply[slot], 1, 3);
+    __builtin_prefetch(&session->in.reply.reply[slot].body[KNIT_HEAD_WORDS], 1, 3);
+    __builtin_prefetch(&session->in.reply.claim[slot], 1, 3);
 }
 
 /* A woken thread stays on the core it slept on when the kernel knows of no shared cache to look for
@@ -665,9 +669,9 @@ static void idle(struct knit_lane *lane)
             knit_bell_pause();
         }
         uint64_t now = knit_clock_ns();
-        if (has_news_from_outside(lane))
+        if (has_requests(lane))
             return;
-        if (send_any_kept(lane, RECLAIM_TURN)) {
+        if (send_any_deferred(lane, RECLAIM_TURN)) {
             knit_lane_wake_callers(lane);
             return;
         }

@@ -4,7 +4,7 @@
  *
  * A struct knit_lane belongs to one worker (process or thread) and serves one lane of every session
  * it was given. It trusts nothing in a request segment: every word is loaded once and checked
- * against private numbers; a session whose memory breaks the protocol is condemned and no longer
+ * against private numbers; a session whose memory breaks the protocol is evicted and no longer
  * served, and nobody else notices.
  *
  * The loop of a worker is
@@ -73,7 +73,7 @@ struct knit_lane_options {
     void *run_arg;
     /* On the worker's thread, between jobs. This session broke the protocol; no more is served of
      * it. */
-    void (*on_fault)(void *arg, uint64_t session, const char *reason);
+    void (*on_evict)(void *arg, uint64_t session, const char *reason);
     /* After knit_lane_detach(), on either thread: no pointer into this session is used any more;
      * unmap and acknowledge. */
     void (*on_detached)(void *arg, uint64_t session);
@@ -85,7 +85,7 @@ struct knit_lane_session {
     struct knit_geometry geometry;
     struct knit_request_view request; /* may be mapped read-only */
     struct knit_reply_view reply;     /* mapped writable */
-    int bell_fd; /* to wake an event loop: see knit_bell_ring(); borrowed; -1 = none */
+    int bell_fd; /* to wake an event loop: see knit_bell_notify(); borrowed; -1 = none */
     bool bell_is_pipe;
     bool trusted; /* arguments are read in place */
     /* Arena bytes that all lanes' replies together may touch; each lane may always touch as much as

@@ -3,7 +3,7 @@
  *
  * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the body is
  * copied before the claim and never read again, lengths and offsets are checked in the copy. What
- * an honest caller can never write condemns the session, but only after a second load of ctrl said
+ * an honest caller can never write evicts the session, but only after a second load of ctrl said
  * the same: a cell that changes under our eyes was merely read too late.
  *
  * Why the body is copied before the claim: after it, a caller that has seen its answer may use the
@@ -19,7 +19,7 @@
  *   R1 release  rel acquire   with session.c's rel release: the caller no longer reads the block
  *   C1 claim    CAS seq_cst   with the other claimants', and as S1 against abort
  *   S1 settle   claim, then abort, seq_cst; with session.c's abort, then claim: one sees the other
- *   T1 taken    CAS release   with knit_look_catch_up()'s acquire (lane_private.h): who starts
+ *   T1 taken    CAS release   with knit_cursor_catch_up()'s acquire (lane_private.h): who starts
  *               there sees the claims before it
  *   W2 sleep    fence between answer and the look at `waiting`; with session.c's fence between
  *               `waiting` and its look at the replies
@@ -39,23 +39,25 @@
 /* ---- finding -------------------------------------------------------------------------------- */
 
 /* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps)
- * at most KNIT_TAKEN_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more
+ * at most KNIT_HEAD_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more
  * than there are slots. */
-static void raise_taken(struct knit_look *look)
+static void raise_head(struct knit_cursor *cursor)
 {
-    uint64_t now = atomic_load_explicit(look->taken, memory_order_relaxed);
+    uint64_t now = atomic_load_explicit(cursor->head, memory_order_relaxed);
     /* T1, release. Raised, never stored: a thief that slept must not put it back. */
-    while ((int64_t)(look->q - now) > 0 && !atomic_compare_exchange_weak_explicit(look->taken, &now,
-                                               look->q, memory_order_release, memory_order_relaxed))
+    while ((int64_t)(cursor->q - now) > 0 &&
+           !atomic_compare_exchange_weak_explicit(
+               cursor->head, &now, cursor->q, memory_order_release, memory_order_relaxed))
         ;
-    look->seen = look->q;
+    cursor->seen = cursor->q;
 }
 
-void knit_lane_condemn(struct knit_lane *lane, struct knit_served *served, const char *reason)
+void knit_lane_evict(
+    struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
 {
-    served->is_condemned = true;
-    if (lane->options.on_fault != NULL)
-        lane->options.on_fault(lane->options.event_arg, served->in.id, reason);
+    session->is_evicted = true;
+    if (lane->options.on_evict != NULL)
+        lane->options.on_evict(lane->options.event_arg, session->in.id, reason);
 }
 
 static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit_found *ret)
@@ -70,8 +72,8 @@ static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit
 }
 
 /* NULL, or what an honest caller could not have written. */
-static const char *check_found(
-    const struct knit_served *served, const struct knit_found *found, uint64_t argument_max)
+static const char *check_found(const struct knit_worker_session *session,
+    const struct knit_found *found, uint64_t argument_max)
 {
     uint64_t len = knit_meta_len(found->meta);
     if ((knit_meta_flags(found->meta) & ~KNIT_CELL_IN_ARENA) != 0)
@@ -80,45 +82,45 @@ static const char *check_found(
         return "an argument over the limit in a request cell";
     if ((knit_meta_flags(found->meta) & KNIT_CELL_IN_ARENA) == 0)
         return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
-    uint64_t arena = served->in.geometry.request_arena_bytes;
+    uint64_t arena = session->in.geometry.request_arena_bytes;
     uint64_t offset = found->body[0];
     if (offset > arena || len > arena - offset)
         return "an argument outside the request arena";
     return NULL;
 }
 
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served,
-    struct knit_look *look, struct knit_found *ret)
+enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, struct knit_found *ret)
 {
-    knit_look_catch_up(look);
+    knit_cursor_catch_up(cursor);
     /* Bounded by a number of ours: a caller that turns cells over for ever gains one turn of one
      * worker. */
-    for (uint32_t step = 0; step < look->cells; step++) {
-        struct knit_request_cell *cell = knit_look_cell(look);
+    for (uint32_t step = 0; step < cursor->cells; step++) {
+        struct knit_request_cell *cell = knit_cursor_cell(cursor);
         /* P1, acquire. */
         uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire);
-        if (knit_ctrl_tag(ctrl) != knit_tag(look->q, look->cells))
+        if (knit_ctrl_tag(ctrl) != knit_tag(cursor->q, cursor->cells))
             return KNIT_FIND_EMPTY;
         uint32_t slot = knit_ctrl_slot(ctrl);
         uint64_t gen = knit_ctrl_gen(ctrl);
         const char *wrong = NULL;
-        if (slot >= served->in.geometry.slots) {
+        if (slot >= session->in.geometry.slots) {
             wrong = "a slot that does not exist in a request cell";
         } else {
             copy_cell(cell, ctrl, ret);
             /* acquire, in this order: see the head of the file. */
             uint64_t word =
-                atomic_load_explicit(&served->in.reply.reply[slot].word, memory_order_acquire);
+                atomic_load_explicit(&session->in.reply.reply[slot].word, memory_order_acquire);
             uint64_t claim =
-                atomic_load_explicit(&served->in.reply.claim[slot], memory_order_acquire);
+                atomic_load_explicit(&session->in.reply.claim[slot], memory_order_acquire);
             if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
                 knit_gen_diff(knit_word_gen(word), gen) >= 0) {
-                look->q++;
+                cursor->q++;
                 continue;
             }
             if (knit_gen_next(knit_claim_gen(claim)) == gen &&
                 knit_gen_next(knit_word_gen(word)) == gen)
-                wrong = check_found(served, ret, lane->options.argument_max_bytes);
+                wrong = check_found(session, ret, lane->options.argument_max_bytes);
             else
                 wrong = "a generation that skips in a request cell";
             if (wrong == NULL) {
@@ -127,7 +129,7 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
             }
         }
         if (atomic_load_explicit(&cell->ctrl, memory_order_acquire) == ctrl) {
-            knit_lane_condemn(lane, served, wrong);
+            knit_lane_evict(lane, session, wrong);
             return KNIT_FIND_EMPTY;
         }
     }
@@ -138,134 +140,138 @@ enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served
 
 /* Has the caller let go of the slot's block? It says so in rel, and so does a later call of the
  * slot, which may have gone to another lane and raised rel beyond our block's generation. */
-static bool is_released(const struct knit_served *served, uint32_t slot)
+static bool is_released(const struct knit_worker_session *session, uint32_t slot)
 {
     /* R1, acquire. */
-    uint64_t rel = atomic_load_explicit(&served->in.request.rel[slot], memory_order_acquire);
-    if (rel == served->block_gen[slot])
+    uint64_t released =
+        atomic_load_explicit(&session->in.request.released[slot], memory_order_acquire);
+    if (released == session->block_gen[slot])
         return true;
     /* acquire: whoever claimed that call saw it published (P1), which was after the release. */
-    uint64_t claim = atomic_load_explicit(&served->in.reply.claim[slot], memory_order_acquire);
-    return knit_claim_gen(claim) != served->block_gen[slot];
+    uint64_t claim = atomic_load_explicit(&session->in.reply.claim[slot], memory_order_acquire);
+    return knit_claim_gen(claim) != session->block_gen[slot];
 }
 
-static void drop_block(struct knit_served *served, uint32_t slot)
+static void drop_block(struct knit_worker_session *session, uint32_t slot)
 {
-    const uint32_t next = served->block_next[slot], before = served->block_before[slot];
-    knit_arena_release(served->arena, served->block[slot]);
-    served->block[slot] = KNIT_NO_BLOCK;
+    const uint32_t next = session->block_next[slot], before = session->block_before[slot];
+    knit_arena_release(session->arena, session->block[slot]);
+    session->block[slot] = KNIT_NO_BLOCK;
     if (before == KNIT_NO_SLOT)
-        served->block_head = next;
+        session->block_head = next;
     else
-        served->block_next[before] = next;
+        session->block_next[before] = next;
     if (next == KNIT_NO_SLOT)
-        served->block_tail = before;
+        session->block_tail = before;
     else
-        served->block_before[next] = before;
-    if (served->block_at == slot)
-        served->block_at = next;
+        session->block_before[next] = before;
+    if (session->block_at == slot)
+        session->block_at = next;
 }
 
-void knit_lane_note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block)
+void knit_lane_note_block(
+    struct knit_worker_session *session, uint32_t slot, uint64_t gen, uint64_t block)
 {
-    served->block[slot] = block;
-    served->block_gen[slot] = gen;
-    served->block_next[slot] = KNIT_NO_SLOT;
-    served->block_before[slot] = served->block_tail;
-    if (served->block_tail == KNIT_NO_SLOT)
-        served->block_head = slot;
+    session->block[slot] = block;
+    session->block_gen[slot] = gen;
+    session->block_next[slot] = KNIT_NO_SLOT;
+    session->block_before[slot] = session->block_tail;
+    if (session->block_tail == KNIT_NO_SLOT)
+        session->block_head = slot;
     else
-        served->block_next[served->block_tail] = slot;
-    served->block_tail = slot;
+        session->block_next[session->block_tail] = slot;
+    session->block_tail = slot;
 }
 
 /* Frees those of up to `most` blocks that the caller has let go of, going on where the last sweep
  * ended: one that is held for long keeps nobody behind it, and many that are held cost each call no
  * more than one. */
-static void reclaim(struct knit_served *served, uint32_t most)
+static void reclaim(struct knit_worker_session *session, uint32_t most)
 {
     if (most == UINT32_MAX)
-        served->block_at = KNIT_NO_SLOT;
-    uint32_t slot = served->block_at != KNIT_NO_SLOT ? served->block_at : served->block_head;
+        session->block_at = KNIT_NO_SLOT;
+    uint32_t slot = session->block_at != KNIT_NO_SLOT ? session->block_at : session->block_head;
     for (uint32_t i = 0; i < most && slot != KNIT_NO_SLOT; i++) {
-        uint32_t next = served->block_next[slot];
-        if (is_released(served, slot))
-            drop_block(served, slot);
+        uint32_t next = session->block_next[slot];
+        if (is_released(session, slot))
+            drop_block(session, slot);
         slot = next;
     }
-    served->block_at = slot;
+    session->block_at = slot;
 }
 
 /* Lets the arena grow by what is asked for, while all lanes together stay within the session's
  * budget. Not by all that is left of it: what others grow by is seen only when they have. */
-static bool raise_limit(struct knit_lane *lane, struct knit_served *served, size_t len)
+static bool raise_limit(struct knit_lane *lane, struct knit_worker_session *session, size_t len)
 {
-    uint64_t arena = served->in.geometry.reply_arena_bytes;
-    uint64_t budget = served->in.reply_budget_bytes;
-    if (served->arena_limit >= arena)
+    uint64_t arena = session->in.geometry.reply_arena_bytes;
+    uint64_t budget = session->in.reply_budget_bytes;
+    if (session->arena_limit >= arena)
         return false;
     uint64_t others = 0;
     for (uint32_t i = 0; i < lane->options.lanes; i++) {
         /* relaxed: a count; two workers that grow at once may pass the budget by what they grow. */
         if (i != lane->options.index)
-            others += atomic_load_explicit(&served->in.reply.lane[i].touched, memory_order_relaxed);
+            others +=
+                atomic_load_explicit(&session->in.reply.lane[i].touched, memory_order_relaxed);
     }
     uint64_t limit = budget > others ? budget - others : 0;
-    uint64_t wanted = knit_arena_touched(served->arena) + len + KNIT_ARENA_ALIGN;
+    uint64_t wanted = knit_arena_touched(session->arena) + len + KNIT_ARENA_ALIGN;
     if (limit > arena)
         limit = arena;
     if (limit > wanted)
         limit = wanted;
-    if (limit <= served->arena_limit)
+    if (limit <= session->arena_limit)
         return false;
-    served->arena_limit = limit;
-    knit_arena_limit(served->arena, limit);
+    session->arena_limit = limit;
+    knit_arena_limit(session->arena, limit);
     return true;
 }
 
-static int note_touched(struct knit_lane *lane, struct knit_served *served)
+static int note_touched(struct knit_lane *lane, struct knit_worker_session *session)
 {
     /* relaxed: a count. */
-    atomic_store_explicit(&served->in.reply.lane[lane->options.index].touched,
-        knit_arena_touched(served->arena), memory_order_relaxed);
+    atomic_store_explicit(&session->in.reply.lane[lane->options.index].touched,
+        knit_arena_touched(session->arena), memory_order_relaxed);
     return 0;
 }
 
 static int alloc_more(
-    struct knit_lane *lane, struct knit_served *served, size_t len, uint64_t *ret_offset)
+    struct knit_lane *lane, struct knit_worker_session *session, size_t len, uint64_t *ret_offset)
 {
-    if (!raise_limit(lane, served, len) || knit_arena_alloc(served->arena, len, ret_offset) != 0)
+    if (!raise_limit(lane, session, len) || knit_arena_alloc(session->arena, len, ret_offset) != 0)
         return KNIT_ARENA_E_FULL;
-    return note_touched(lane, served);
+    return note_touched(lane, session);
 }
 
 static int alloc_block(
-    struct knit_lane *lane, struct knit_served *served, size_t len, uint64_t *ret_offset)
+    struct knit_lane *lane, struct knit_worker_session *session, size_t len, uint64_t *ret_offset)
 {
-    reclaim(served, RECLAIM_CALL);
-    int got = knit_arena_alloc(served->arena, len, ret_offset);
+    reclaim(session, RECLAIM_CALL);
+    int got = knit_arena_alloc(session->arena, len, ret_offset);
     if (got != 0) {
-        reclaim(served, UINT32_MAX);
-        got = knit_arena_alloc(served->arena, len, ret_offset);
+        reclaim(session, UINT32_MAX);
+        got = knit_arena_alloc(session->arena, len, ret_offset);
     }
-    return got == 0 ? note_touched(lane, served) : alloc_more(lane, served, len, ret_offset);
+    return got == 0 ? note_touched(lane, session) : alloc_more(lane, session, len, ret_offset);
 }
 
-static unsigned char *arena_base(const struct knit_lane *lane, const struct knit_served *served)
+static unsigned char *arena_base(
+    const struct knit_lane *lane, const struct knit_worker_session *session)
 {
-    return served->in.reply.arena + lane->options.index * served->in.geometry.reply_arena_bytes;
+    return session->in.reply.arena + lane->options.index * session->in.geometry.reply_arena_bytes;
 }
 
 void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
 {
-    struct knit_served *served = lane->current;
+    struct knit_worker_session *session = lane->current;
     if (lane->room != KNIT_NO_BLOCK) {
-        knit_arena_release(served->arena, lane->room);
+        knit_arena_release(session->arena, lane->room);
         lane->room = KNIT_NO_BLOCK;
     }
-    if (len == 0 || len > job->result_max || alloc_block(lane, served, len, &lane->room) != 0)
+    if (len == 0 || len > job->result_max || alloc_block(lane, session, len, &lane->room) != 0)
         return NULL;
-    return arena_base(lane, served) + lane->room;
+    return arena_base(lane, session) + lane->room;
 }
 
 /* ---- answering ------------------------------------------------------------------------------ */
@@ -279,12 +285,12 @@ struct answer {
 
 /* CLAIMED -> ANSWERED. `block`: where the bytes lie in our arena, or KNIT_NO_BLOCK: they go into
  * the cell. */
-static void write_answer(struct knit_lane *lane, struct knit_served *served,
+static void write_answer(struct knit_lane *lane, struct knit_worker_session *session,
     const struct answer *answer, const void *bytes, uint64_t block)
 {
     const uint32_t slot = answer->slot;
     const size_t len = answer->len;
-    struct knit_reply_cell *cell = &served->in.reply.reply[slot];
+    struct knit_reply_cell *cell = &session->in.reply.reply[slot];
     uint32_t flags = 0;
     /* relaxed: A1 publishes all of it. */
     if (block != KNIT_NO_BLOCK) {
@@ -299,88 +305,92 @@ static void write_answer(struct knit_lane *lane, struct knit_served *served,
     atomic_store_explicit(
         &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
 
-    const uint32_t cells = served->in.geometry.cells;
-    uint64_t position = served->news_tail++;
+    const uint32_t cells = session->in.geometry.cells;
+    uint64_t position = session->completion_tail++;
     /* N1 news, release. */
     atomic_store_explicit(
-        &served->in.reply.news[(size_t)lane->options.index * cells + (position & (cells - 1))],
-        knit_news(slot, position, cells), memory_order_release);
-    atomic_store_explicit(
-        &served->in.reply.lane[lane->options.index].news_tail, position + 1, memory_order_release);
-    served->slot_step = slot - served->last_slot;
-    served->last_slot = slot;
-    if (!served->has_answers)
-        lane->answered[lane->answered_count++] = served;
-    served->has_answers = true;
+        &session->in.reply
+             .completions[(size_t)lane->options.index * cells + (position & (cells - 1))],
+        knit_completion(slot, position, cells), memory_order_release);
+    atomic_store_explicit(&session->in.reply.lane[lane->options.index].completion_tail,
+        position + 1, memory_order_release);
+    session->slot_step = slot - session->last_slot;
+    session->last_slot = slot;
+    if (!session->has_answers)
+        lane->answered[lane->answered_count++] = session;
+    session->has_answers = true;
 }
 
 /* The slot is used again: its last block is released, whether or not its caller took the trouble to
  * say so. */
-static void forget_block(struct knit_served *served, uint32_t slot)
+static void forget_block(struct knit_worker_session *session, uint32_t slot)
 {
-    if (served->block[slot] != KNIT_NO_BLOCK)
-        drop_block(served, slot);
+    if (session->block[slot] != KNIT_NO_BLOCK)
+        drop_block(session, slot);
 }
 
 /* No room: hold the result back and say so, for the caller to ring us when it releases
  * something. */
-static bool keep(struct knit_lane *lane, struct knit_served *served, const struct knit_job *job)
+static bool defer_reply(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_job *job)
 {
     unsigned char *bytes = malloc(job->result_len);
     if (bytes == NULL)
         return false;
     memcpy(bytes, job->result, job->result_len);
-    served->kept = (struct knit_kept){.any = true,
+    session->deferred = (struct knit_deferred_reply){.any = true,
         .slot = job->slot,
         .gen = job->gen,
         .status = job->status,
         .bytes = bytes,
         .len = job->result_len};
     atomic_store_explicit(
-        &served->in.reply.lane[lane->options.index].starved, 1, memory_order_relaxed);
+        &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
     /* Starved before the look at rel; the caller: rel before the look at starved. */
     knit_bell_fence();
-    (void)knit_lane_send_kept(lane, served, UINT32_MAX);
+    (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
     return true;
 }
 
-bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served, uint32_t most)
+bool knit_lane_send_deferred(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
-    struct knit_kept *kept = &served->kept;
+    struct knit_deferred_reply *deferred = &session->deferred;
     uint64_t block;
-    reclaim(served, most);
-    if (knit_arena_alloc(served->arena, kept->len, &block) == 0)
-        (void)note_touched(lane, served);
-    else if (alloc_more(lane, served, kept->len, &block) != 0)
+    reclaim(session, most);
+    if (knit_arena_alloc(session->arena, deferred->len, &block) == 0)
+        (void)note_touched(lane, session);
+    else if (alloc_more(lane, session, deferred->len, &block) != 0)
         return false;
-    memcpy(arena_base(lane, served) + block, kept->bytes, kept->len);
-    knit_lane_note_block(served, kept->slot, kept->gen, block);
-    struct answer answer = {kept->slot, kept->status, kept->gen, kept->len};
-    write_answer(lane, served, &answer, NULL, block);
+    memcpy(arena_base(lane, session) + block, deferred->bytes, deferred->len);
+    knit_lane_note_block(session, deferred->slot, deferred->gen, block);
+    struct answer answer = {deferred->slot, deferred->status, deferred->gen, deferred->len};
+    write_answer(lane, session, &answer, NULL, block);
     atomic_store_explicit(
-        &served->in.reply.lane[lane->options.index].starved, 0, memory_order_relaxed);
-    free(kept->bytes);
-    *kept = (struct knit_kept){0};
+        &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
+    free(deferred->bytes);
+    *deferred = (struct knit_deferred_reply){0};
     return true;
 }
 
-static void answer_job(struct knit_lane *lane, struct knit_served *served, struct knit_job *job)
+static void answer_job(
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job)
 {
     uint64_t block = KNIT_NO_BLOCK;
     if (job->result_len > KNIT_INLINE_MAX) {
-        const unsigned char *base = arena_base(lane, served);
+        const unsigned char *base = arena_base(lane, session);
         const unsigned char *result = job->result;
         if (lane->room != KNIT_NO_BLOCK && result >= base + lane->room &&
-            result < base + served->in.geometry.reply_arena_bytes) {
+            result < base + session->in.geometry.reply_arena_bytes) {
             uint64_t skipped = (uint64_t)(result - base) - lane->room;
-            knit_arena_shrink(served->arena, lane->room, skipped + job->result_len);
-            knit_lane_note_block(served, job->slot, job->gen, lane->room);
+            knit_arena_shrink(session->arena, lane->room, skipped + job->result_len);
+            knit_lane_note_block(session, job->slot, job->gen, lane->room);
             lane->room = KNIT_NO_BLOCK;
             block = (uint64_t)(result - base);
-        } else if (alloc_block(lane, served, job->result_len, &block) == 0) {
-            memcpy(arena_base(lane, served) + block, job->result, job->result_len);
-            knit_lane_note_block(served, job->slot, job->gen, block);
-        } else if (keep(lane, served, job)) {
+        } else if (alloc_block(lane, session, job->result_len, &block) == 0) {
+            memcpy(arena_base(lane, session) + block, job->result, job->result_len);
+            knit_lane_note_block(session, job->slot, job->gen, block);
+        } else if (defer_reply(lane, session, job)) {
             return;
         } else {
             /* Not even private memory: the runner words a small error instead. */
@@ -389,18 +399,18 @@ static void answer_job(struct knit_lane *lane, struct knit_served *served, struc
         }
     }
     struct answer shape = {job->slot, job->status, job->gen, job->result_len};
-    write_answer(lane, served, &shape, job->result, block);
+    write_answer(lane, session, &shape, job->result, block);
 }
 
 /* ---- running -------------------------------------------------------------------------------- */
 
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
-    const struct knit_served *served = lane->current;
+    const struct knit_worker_session *session = lane->current;
     /* acquire: nothing is published by the flag; it only must not be loaded early. */
-    return atomic_load_explicit(&served->in.request.abort[job->slot], memory_order_acquire) ==
+    return atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_acquire) ==
                job->gen ||
-           atomic_load_explicit(&served->in.reply.state->state, memory_order_acquire) !=
+           atomic_load_explicit(&session->in.reply.state->state, memory_order_acquire) !=
                KNIT_STATE_OPEN;
 }
 
@@ -419,10 +429,10 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     return lane->copy;
 }
 
-static void prepare(struct knit_lane *lane, struct knit_served *served,
+static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     const struct knit_found *found, struct knit_job *job)
 {
-    job->session = served->in.id;
+    job->session = session->in.id;
     job->slot = knit_ctrl_slot(found->ctrl);
     job->gen = knit_ctrl_gen(found->ctrl);
     job->task = knit_meta_task(found->meta);
@@ -435,14 +445,14 @@ static void prepare(struct knit_lane *lane, struct knit_served *served,
     job->status = KNIT_STATUS_RESULT;
     job->result = job->body;
     job->result_len = 0;
-    uint64_t most = served->in.geometry.reply_arena_bytes;
+    uint64_t most = session->in.geometry.reply_arena_bytes;
     if (lane->options.result_max_bytes != 0 && lane->options.result_max_bytes < most)
         most = lane->options.result_max_bytes;
     job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
     /* S1, seq_cst: after our claim. */
-    if (atomic_load_explicit(&served->in.request.abort[job->slot], memory_order_seq_cst) ==
+    if (atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst) ==
             job->gen ||
-        atomic_load_explicit(&served->in.reply.state->state, memory_order_acquire) !=
+        atomic_load_explicit(&session->in.reply.state->state, memory_order_acquire) !=
             KNIT_STATE_OPEN) {
         job->refusal = KNIT_CANCELLED;
         return;
@@ -452,8 +462,8 @@ static void prepare(struct knit_lane *lane, struct knit_served *served,
         return;
     }
     if ((knit_meta_flags(found->meta) & KNIT_CELL_IN_ARENA) != 0) {
-        job->payload = served->in.request.arena + found->body[0];
-        if (!served->in.trusted)
+        job->payload = session->in.request.arena + found->body[0];
+        if (!session->in.trusted)
             job->payload = private_copy(lane, job->payload, job->len);
         if (job->payload == NULL)
             job->refusal = KNIT_INTERNAL;
@@ -486,47 +496,47 @@ static void run(struct knit_lane *lane, struct knit_job *job)
             memory_order_relaxed);
 }
 
-bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct knit_look *look,
-    const struct knit_found *found)
+bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, const struct knit_found *found)
 {
-    if (look->q - look->seen >= KNIT_TAKEN_LAG_MAX)
-        raise_taken(look);
+    if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
+        raise_head(cursor);
     uint32_t slot = knit_ctrl_slot(found->ctrl);
     uint64_t claim = found->claim;
     /* C1 claim, seq_cst: READY -> CLAIMED. */
-    if (!atomic_compare_exchange_strong_explicit(&served->in.reply.claim[slot], &claim,
+    if (!atomic_compare_exchange_strong_explicit(&session->in.reply.claim[slot], &claim,
             knit_claim(knit_ctrl_gen(found->ctrl), lane->options.owner), memory_order_seq_cst,
             memory_order_relaxed))
         return false;
-    look->q++;
-    look->stood_ns = 0;
+    cursor->q++;
+    cursor->stood_ns = 0;
     struct knit_job *job = &lane->job;
-    lane->current = served;
+    lane->current = session;
     lane->room = KNIT_NO_BLOCK;
-    prepare(lane, served, found, job);
-    forget_block(served, slot);
+    prepare(lane, session, found, job);
+    forget_block(session, slot);
     /* relaxed: hints for balancers, exact enough for the supervisor, who looks at the claim as
      * well. */
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
-        &lane->busy->running, served->in.id << 16 | (slot + 1), memory_order_relaxed);
+        &lane->busy->running, session->in.id << 16 | (slot + 1), memory_order_relaxed);
     uint32_t mean = lane->mean_ns[job->task & 0xffff];
     bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
         knit_lane_wake_callers(lane);
-        bool may_help = lane->options.steal ||
-                        knit_board_is_vacant(&lane->options.board, (uint32_t)(look - served->look));
-        if (may_help && knit_look_peek(look))
-            knit_lane_ring_sibling(lane);
+        bool may_help = lane->options.steal || knit_board_is_vacant(&lane->options.board,
+                                                   (uint32_t)(cursor - session->cursor));
+        if (may_help && knit_cursor_peek(cursor))
+            knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);
     }
     run(lane, job);
     if (!is_short)
         knit_lane_return(lane);
-    answer_job(lane, served, job);
+    answer_job(lane, session, job);
     if (lane->room != KNIT_NO_BLOCK)
-        knit_arena_release(served->arena, lane->room);
+        knit_arena_release(session->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
     lane->current = NULL;
     if (lane->copy_size > COPY_KEPT_BYTES) {
@@ -539,24 +549,24 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct k
 
 /* ---- waking --------------------------------------------------------------------------------- */
 
-static void wake_caller(struct knit_served *served)
+static void wake_caller(struct knit_worker_session *session)
 {
     /* relaxed: ordered by the fence of the caller of this (W2). Hostile, but all it can do is have
      * itself woken. */
-    uint32_t waiting = atomic_load_explicit(served->in.request.waiting, memory_order_relaxed);
+    uint32_t waiting = atomic_load_explicit(session->in.request.waiting, memory_order_relaxed);
     if (waiting == 0)
         return;
-    uint32_t rung = atomic_load_explicit(served->in.reply.rung, memory_order_relaxed);
+    uint32_t notified = atomic_load_explicit(session->in.reply.notified, memory_order_relaxed);
     /* Raised, never lowered nor exchanged: two workers may wake for two different sleeps. */
     do {
-        if ((int32_t)(waiting - rung) <= 0)
+        if ((int32_t)(waiting - notified) <= 0)
             return; /* rung for this sleep already */
-    } while (!atomic_compare_exchange_weak_explicit(
-        served->in.reply.rung, &rung, waiting, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(session->in.reply.notified, &notified, waiting,
+        memory_order_release, memory_order_relaxed));
     if ((waiting & 1) != 0)
-        knit_bell_wake(served->in.reply.rung, 1);
+        knit_bell_wake(session->in.reply.notified, 1);
     else
-        knit_bell_ring(served->in.bell_fd, served->in.bell_is_pipe);
+        knit_bell_notify(session->in.bell_fd, session->in.bell_is_pipe);
 }
 
 void knit_lane_wake_callers(struct knit_lane *lane)
@@ -571,7 +581,7 @@ void knit_lane_wake_callers(struct knit_lane *lane)
     lane->answered_count = 0;
 }
 
-void knit_lane_ring_sibling(struct knit_lane *lane)
+void knit_lane_wake_sibling(struct knit_lane *lane)
 {
     if (lane->options.lanes == 1)
         return;
@@ -581,9 +591,9 @@ void knit_lane_ring_sibling(struct knit_lane *lane)
         uint32_t park =
             atomic_load_explicit(&lane->options.board.park[i].value, memory_order_relaxed);
         if (i == lane->options.index || knit_park_state(park) != KNIT_PARK_PARKED ||
-            lane->rang[i] == park)
+            lane->notified_park[i] == park)
             continue;
-        lane->rang[i] = park;
+        lane->notified_park[i] = park;
         _Atomic uint32_t *bell = &lane->options.pool.lane_bell[i].value;
         /* release: changed before the wake, so a sleeper that has not slept yet does not. */
         atomic_fetch_add_explicit(bell, 1, memory_order_release);

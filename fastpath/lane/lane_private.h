@@ -23,9 +23,9 @@
 
 /* What this worker knows of one ring of one session: its own or one it may steal from. In a line of
  * its own, because each turn reads that of every session. */
-struct knit_look {
+struct knit_cursor {
     _Alignas(KNIT_LINE) struct knit_request_cell *ring; /* [cells] */
-    _Atomic uint64_t *taken;
+    _Atomic uint64_t *head;
     uint64_t q;    /* next position to look at */
     uint64_t seen; /* `taken` as last read or raised */
     uint32_t cells;
@@ -35,7 +35,7 @@ struct knit_look {
 
 /* A result that found no room in the arena. Nothing more is claimed of its session until it went
  * out. */
-struct knit_kept {
+struct knit_deferred_reply {
     bool any;
     uint32_t slot;
     uint64_t gen;
@@ -45,11 +45,11 @@ struct knit_kept {
 };
 
 /* A session as this worker serves it. */
-struct knit_served {
-    struct knit_look *home; /* in look, of this worker's lane */
-    struct knit_kept kept;
+struct knit_worker_session {
+    struct knit_cursor *home; /* in look, of this worker's lane */
+    struct knit_deferred_reply deferred;
     struct knit_lane_session in;
-    struct knit_look *look; /* [lanes] */
+    struct knit_cursor *cursor; /* [lanes] */
     struct knit_arena *arena;
     uint64_t arena_limit;
     /* Blocks that callers have not released yet, oldest first. */
@@ -59,13 +59,13 @@ struct knit_served {
     uint32_t *block_before;
     uint32_t block_head, block_tail;
     uint32_t block_at; /* where the next sweep begins; NO_SLOT: at the head */
-    uint64_t news_tail;
+    uint64_t completion_tail;
     bool has_answers; /* answered since its caller was last looked at */
-    bool is_condemned;
+    bool is_evicted;
     uint32_t bell_seen;
     int bell_word;  /* among those that were slept on last; 0 = it was not */
-    uint32_t rings; /* of its bell that woke us, since rings_since_ns */
-    uint64_t rings_since_ns, rings_taken;
+    uint32_t wakes; /* of its bell that woke us, since wakes_since_ns */
+    uint64_t wakes_since_ns, wakes_consumed;
     uint32_t last_slot; /* answered last; with the one before, a guess at the next */
     uint32_t slot_step;
 };
@@ -73,27 +73,27 @@ struct knit_served {
 /* A session on its way in, or an id on its way out. */
 struct knit_handover {
     struct knit_handover *next;
-    struct knit_served *in; /* NULL: detach `id` */
+    struct knit_worker_session *in; /* NULL: detach `id` */
     uint64_t id;
 };
 
 struct knit_lane {
     struct knit_lane_options options;
-    struct knit_served *served[KNIT_LANE_SESSIONS_MAX];
-    struct knit_served *answered[KNIT_LANE_SESSIONS_MAX]; /* those that have answers */
-    uint32_t served_count, answered_count;
-    uint32_t turn_from;  /* session that comes first this turn */
-    uint32_t steal_from; /* ring that the next scan begins with */
-    uint32_t park;       /* our park word, as we wrote it last */
-    uint32_t *rang;      /* [lanes]: sibling's park word last rung */
-    uint32_t *mean_ns;   /* [65536]: mean run of each task; 0 = not known */
+    struct knit_worker_session *sessions[KNIT_LANE_SESSIONS_MAX];
+    struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those that have answers */
+    uint32_t session_count, answered_count;
+    uint32_t turn_from;      /* session that comes first this turn */
+    uint32_t steal_from;     /* ring that the next scan begins with */
+    uint32_t park;           /* our park word, as we wrote it last */
+    uint32_t *notified_park; /* [lanes]: sibling's park word last rung */
+    uint32_t *mean_ns;       /* [65536]: mean run of each task; 0 = not known */
     struct knit_busy_line *busy;
     uint64_t calls;
     struct knit_spin spin;
     unsigned char *copy; /* arguments of sessions that are not trusted */
     size_t copy_size;
     /* The job that runs. */
-    struct knit_served *current;
+    struct knit_worker_session *current;
     uint64_t room; /* block reserved for its outcome, or KNIT_NO_BLOCK */
     struct knit_job job;
     /* From other threads. */
@@ -125,64 +125,67 @@ struct knit_found {
 
 /* Steps over what is claimed and stops at the first READY call of that ring, or where it is
  * empty. */
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_served *served,
-    struct knit_look *look, struct knit_found *ret);
+enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, struct knit_found *ret);
 
 /* Claims what was found, runs it, answers. False: somebody else was first. */
-bool knit_lane_call(struct knit_lane *lane, struct knit_served *served, struct knit_look *look,
-    const struct knit_found *found);
+bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, const struct knit_found *found);
 
-static inline struct knit_request_cell *knit_look_cell(const struct knit_look *look)
+static inline struct knit_request_cell *knit_cursor_cell(const struct knit_cursor *cursor)
 {
-    return &look->ring[look->q & (look->cells - 1)];
+    return &cursor->ring[cursor->q & (cursor->cells - 1)];
 }
 
 /* Others may have come further in this ring than we. */
-static inline void knit_look_catch_up(struct knit_look *look)
+static inline void knit_cursor_catch_up(struct knit_cursor *cursor)
 {
     /* T1, acquire. */
-    uint64_t taken = atomic_load_explicit(look->taken, memory_order_acquire);
-    if ((int64_t)(taken - look->seen) > 0)
-        look->seen = taken;
-    if ((int64_t)(taken - look->q) > 0)
-        look->q = taken;
+    uint64_t head = atomic_load_explicit(cursor->head, memory_order_acquire);
+    if ((int64_t)(head - cursor->seen) > 0)
+        cursor->seen = head;
+    if ((int64_t)(head - cursor->q) > 0)
+        cursor->q = head;
 }
 
 /* Is there a published cell at the head of that ring, claimed or not? One or two loads. */
-static inline bool knit_look_peek(struct knit_look *look)
+static inline bool knit_cursor_peek(struct knit_cursor *cursor)
 {
-    knit_look_catch_up(look);
-    struct knit_request_cell *cell = knit_look_cell(look);
+    knit_cursor_catch_up(cursor);
+    struct knit_request_cell *cell = knit_cursor_cell(cursor);
     /* relaxed: whoever acts on it loads it again. */
     uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
     /* A longer body's second line is written before the first, so both travel at once. */
     __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
-    return knit_ctrl_tag(ctrl) == knit_tag(look->q, look->cells);
+    return knit_ctrl_tag(ctrl) == knit_tag(cursor->q, cursor->cells);
 }
 
 /* Sends a kept result if there is room now; looks at up to `most` blocks for ones that were
  * released. True: it went out. */
-bool knit_lane_send_kept(struct knit_lane *lane, struct knit_served *served, uint32_t most);
+bool knit_lane_send_deferred(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most);
 /* A block in use, newest in the list. */
-void knit_lane_note_block(struct knit_served *served, uint32_t slot, uint64_t gen, uint64_t block);
+void knit_lane_note_block(
+    struct knit_worker_session *session, uint32_t slot, uint64_t gen, uint64_t block);
 
 /* Look whether callers sleep on what was answered, and wake them. */
 void knit_lane_wake_callers(struct knit_lane *lane);
 
 /* Wake one parked sibling, to steal. */
-void knit_lane_ring_sibling(struct knit_lane *lane);
+void knit_lane_wake_sibling(struct knit_lane *lane);
 
 /* Around the run of a task that is not short. What is handed over meanwhile is applied at once. */
 void knit_lane_leave(struct knit_lane *lane);
 void knit_lane_return(struct knit_lane *lane);
 
-void knit_lane_condemn(struct knit_lane *lane, struct knit_served *served, const char *reason);
+void knit_lane_evict(
+    struct knit_lane *lane, struct knit_worker_session *session, const char *reason);
 
 /* Nothing may be claimed of it. */
-static inline bool knit_served_is_shut(const struct knit_served *served)
+static inline bool knit_worker_session_is_shut(const struct knit_worker_session *session)
 {
     /* relaxed: who claims in the moment it closes answers CANCELLED; prepare() looks again. */
-    return served->is_condemned || served->kept.any ||
-           atomic_load_explicit(&served->in.reply.state->state, memory_order_relaxed) !=
+    return session->is_evicted || session->deferred.any ||
+           atomic_load_explicit(&session->in.reply.state->state, memory_order_relaxed) !=
                KNIT_STATE_OPEN;
 }

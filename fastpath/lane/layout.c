@@ -57,11 +57,11 @@ static uint64_t walk_request(
 {
     struct cursor at = {.base = base};
     const uint64_t lanes = geometry->lanes, slots = geometry->slots;
-    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->waiting = place(&at, KNIT_LINE, KNIT_LINE);
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
-    view->rel = place(&at, 8 * slots, KNIT_LINE);
+    view->released = place(&at, 8 * slots, KNIT_LINE);
     view->tail = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->ring =
         place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
@@ -74,15 +74,15 @@ static uint64_t walk_reply(
 {
     struct cursor at = {.base = base};
     const uint64_t lanes = geometry->lanes, slots = geometry->slots;
-    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->state = place(&at, KNIT_LINE, KNIT_LINE);
-    view->rung = place(&at, KNIT_LINE, KNIT_LINE);
+    view->notified = place(&at, KNIT_LINE, KNIT_LINE);
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, KNIT_LINE * slots, KNIT_LINE);
-    view->taken = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, KNIT_LINE * lanes, KNIT_LINE);
-    view->news = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
+    view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
     view->arena = place(&at, lanes * geometry->reply_arena_bytes, KNIT_PAGE);
     return pages(&at);
 }
@@ -90,7 +90,7 @@ static uint64_t walk_reply(
 static uint64_t walk_board(uint32_t lanes, uintptr_t base, struct knit_board_view *view)
 {
     struct cursor at = {.base = base};
-    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->park = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->busy = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     return pages(&at);
@@ -99,7 +99,7 @@ static uint64_t walk_board(uint32_t lanes, uintptr_t base, struct knit_board_vie
 static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view *view)
 {
     struct cursor at = {.base = base};
-    view->head = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->lane_bell = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->mark = place(&at, KNIT_MARKS, KNIT_LINE);
     return pages(&at);

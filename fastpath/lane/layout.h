@@ -39,7 +39,7 @@
 #define KNIT_CELL_WORDS  13u
 #define KNIT_HEAD_WORDS  5u  /* of the body, in the cell's first line */
 #define KNIT_CELLS_SPARE 16u /* a ring has at least so many cells more than the session has slots */
-#define KNIT_TAKEN_LAG_MAX                                                                         \
+#define KNIT_HEAD_LAG_MAX                                                                          \
     15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
 #define KNIT_ARENA_MAX   (1ull << 40)
 #define KNIT_ARENA_ALIGN 64u
@@ -109,15 +109,15 @@ struct knit_state_line {
 
 enum knit_session_state {
     KNIT_STATE_OPEN = 0,
-    KNIT_STATE_CLOSED = 1, /* the caller left or the pool closes: nothing more is claimed */
-    KNIT_STATE_FAULT = 2,  /* condemned: its memory broke the protocol */
+    KNIT_STATE_CLOSED = 1,  /* the caller left or the pool closes: nothing more is claimed */
+    KNIT_STATE_EVICTED = 2, /* evicted: its memory broke the protocol */
 };
 
 /* Reply segment: what a lane's worker says to the session; kept for the worker that replaces it. */
 struct knit_lane_line {
-    _Alignas(KNIT_LINE) _Atomic uint64_t news_tail; /* next news position */
-    _Atomic uint64_t touched; /* arena bytes this lane ever used here, from its start */
-    _Atomic uint32_t starved; /* 1: a result is kept back until blocks are released */
+    _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* next news position */
+    _Atomic uint64_t touched;          /* arena bytes this lane ever used here, from its start */
+    _Atomic uint32_t blocked_on_arena; /* 1: a result is kept back until blocks are released */
 };
 
 /* Reply segment: the value a running call emitted last, for progress; one line a slot. */
@@ -131,13 +131,13 @@ struct knit_busy_line {
     _Atomic uint64_t running; /* session id << 16 | slot + 1 of the call that runs; 0 = none */
     _Atomic uint64_t stolen;  /* calls taken from other lanes */
     _Atomic uint64_t parks;
-    _Atomic uint64_t faults;  /* sessions this worker condemned */
-    _Atomic uint64_t busy_ns; /* spent in tasks longer than a turn, for statistics */
+    _Atomic uint64_t evictions; /* sessions this worker evicted */
+    _Atomic uint64_t busy_ns;   /* spent in tasks longer than a turn, for statistics */
     _Atomic uint64_t
         hard_ns; /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
     _Atomic uint32_t owner; /* of the worker that serves the lane */
     _Atomic uint32_t
-        task; /* id of the task that was begun last; whom to blame when a worker dies */
+        task; /* id of the task that was begun last; whom to record_crash when a worker dies */
 };
 
 static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
@@ -148,7 +148,7 @@ static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line
     "lines");
 
 /* First page of each segment, for tools and as a last check that two programs mean the same. */
-struct knit_segment_head {
+struct knit_segment_header {
     uint64_t magic;
     uint32_t version;
     uint32_t kind; /* enum knit_segment_kind */
@@ -164,18 +164,18 @@ enum knit_segment_kind {
     KNIT_SEGMENT_POOL = 4,
 };
 
-static_assert(sizeof(struct knit_segment_head) == 64, "no padding: it is compared byte for byte");
+static_assert(sizeof(struct knit_segment_header) == 64, "no padding: it is compared byte for byte");
 
 /* ---- where things lie ----------------------------------------------------------------------- */
 
 /* Pointers into one mapped request segment. Workers and host map it read-only and never write
  * through these. */
 struct knit_request_view {
-    struct knit_segment_head *head;
+    struct knit_segment_header *header;
     _Atomic uint32_t *waiting;      /* 0 awake, else arm * 2 + kind; only the caller */
     _Atomic uint32_t *bell;         /* [lanes]; last park word rung */
     _Atomic uint64_t *abort;        /* [slots]; gen to abort */
-    _Atomic uint64_t *rel;          /* [slots]; gen whose reply block is released */
+    _Atomic uint64_t *released;     /* [slots]; gen whose reply block is released */
     struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
     struct knit_request_cell *ring; /* [lanes][cells] */
     unsigned char *arena;
@@ -183,20 +183,20 @@ struct knit_request_view {
 
 /* Pointers into one mapped reply segment. The caller maps it read-only. */
 struct knit_reply_view {
-    struct knit_segment_head *head;
+    struct knit_segment_header *header;
     struct knit_state_line *state;
-    _Atomic uint32_t *rung;
+    _Atomic uint32_t *notified;
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_line *progress; /* [slots] */
-    struct knit_line64 *taken;           /* [lanes] */
+    struct knit_line64 *head;            /* [lanes] */
     struct knit_lane_line *lane;         /* [lanes] */
-    _Atomic uint32_t *news;              /* [lanes][cells] */
+    _Atomic uint32_t *completions;       /* [lanes][cells] */
     unsigned char *arena;                /* [lanes][reply_arena_bytes] */
 };
 
 struct knit_board_view {
-    struct knit_segment_head *head;
+    struct knit_segment_header *header;
     struct knit_line32 *park;    /* [lanes] */
     struct knit_busy_line *busy; /* [lanes] */
 };
@@ -213,14 +213,14 @@ static inline bool knit_board_is_vacant(const struct knit_board_view *board, uin
  * the task has ended well; all else is the host's to write. */
 enum knit_mark {
     KNIT_MARK_TRUSTED = 0,
-    KNIT_MARK_WATCHED = 1,     /* a worker died in it, and no call has ended well since */
+    KNIT_MARK_PROBATION = 1,   /* a worker died in it, and no call has ended well since */
     KNIT_MARK_QUARANTINED = 2, /* it is not run any more */
 };
 
 #define KNIT_MARKS 65536u
 
 struct knit_pool_view {
-    struct knit_segment_head *head;
+    struct knit_segment_header *header;
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
     _Atomic uint8_t *mark;         /* [KNIT_MARKS]; enum knit_mark of each task, by id */
 };

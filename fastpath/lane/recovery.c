@@ -17,7 +17,7 @@
 
 #define NO_SLOT UINT32_MAX
 
-void knit_recovery_word(struct knit_recovery_error *ret_error, enum knit_code code,
+void knit_recovery_make_error(struct knit_recovery_error *ret_error, enum knit_code code,
     enum knit_started started, const char *message, int signal, uint64_t limit)
 {
     struct knit_failure failure = knit_failure(code, message);
@@ -62,12 +62,12 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
 }
 
 /* Nobody looks at the requests of a session that is not published, and it has called nothing. */
-static bool has_requests(const struct knit_recovery_session *session)
+static bool has_requests(const struct knit_host_session_view *session)
 {
-    return session->request.head != NULL;
+    return session->request.header != NULL;
 }
 
-void knit_recovery_wake(const struct knit_recovery_session *session)
+void knit_recovery_wake(const struct knit_host_session_view *session)
 {
     uint32_t waiting, rung;
 
@@ -80,22 +80,22 @@ void knit_recovery_wake(const struct knit_recovery_session *session)
     waiting = atomic_load_explicit(session->request.waiting, memory_order_relaxed);
     if (waiting == 0)
         return;
-    rung = atomic_load_explicit(session->reply.rung, memory_order_relaxed);
+    rung = atomic_load_explicit(session->reply.notified, memory_order_relaxed);
     while ((int32_t)(waiting - rung) > 0 &&
            !atomic_compare_exchange_weak_explicit(
-               session->reply.rung, &rung, waiting, memory_order_release, memory_order_relaxed))
+               session->reply.notified, &rung, waiting, memory_order_release, memory_order_relaxed))
         ;
     KNIT_FAULT(RECOVERY_BEFORE_WAKE);
     /* Also when it was rung already: the worker that did may have died before its wake. */
     if ((waiting & 1) != 0)
-        knit_bell_wake(session->reply.rung, 1);
+        knit_bell_wake(session->reply.notified, 1);
     else
-        knit_bell_ring(session->bell_fd, session->bell_is_pipe);
+        knit_bell_notify(session->bell_fd, session->bell_is_pipe);
     KNIT_FAULT(RECOVERY_AFTER_WAKE);
 }
 
 /* CLAIMED -> ANSWERED, by the host. */
-static void answer(const struct knit_recovery_session *session, uint32_t slot, uint64_t gen,
+static void answer(const struct knit_host_session_view *session, uint32_t slot, uint64_t gen,
     uint32_t lane, const struct knit_recovery_error *error)
 {
     struct knit_reply_cell *cell = &session->reply.reply[slot];
@@ -118,7 +118,7 @@ static void answer(const struct knit_recovery_session *session, uint32_t slot, u
  * answer must be exactly one behind it: an owner that had answered may see its slot used again
  * between the two loads, and then the answer is ahead. One behind is stable: only we move it. */
 static bool is_held(
-    const struct knit_recovery_session *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
 {
     uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
     uint64_t word;
@@ -130,7 +130,7 @@ static bool is_held(
     return knit_gen_next(knit_word_gen(word)) == *ret_gen;
 }
 
-uint32_t knit_recovery_count(const struct knit_recovery_session *session, uint32_t owner)
+uint32_t knit_recovery_count(const struct knit_host_session_view *session, uint32_t owner)
 {
     uint32_t count = 0;
     uint64_t gen;
@@ -141,7 +141,7 @@ uint32_t knit_recovery_count(const struct knit_recovery_session *session, uint32
 }
 
 uint32_t knit_recovery_answer(
-    const struct knit_recovery_session *session, const struct knit_recovery_death *death)
+    const struct knit_host_session_view *session, const struct knit_recovery_death *death)
 {
     uint32_t count = 0;
     uint64_t gen;
@@ -154,7 +154,8 @@ uint32_t knit_recovery_answer(
         count++;
     }
     /* The result it kept back is gone with it. */
-    atomic_store_explicit(&session->reply.lane[death->lane].starved, 0, memory_order_relaxed);
+    atomic_store_explicit(
+        &session->reply.lane[death->lane].blocked_on_arena, 0, memory_order_relaxed);
     knit_recovery_wake(session);
     return count;
 }
@@ -162,7 +163,7 @@ uint32_t knit_recovery_answer(
 /* ---- queued calls ---- */
 
 struct walk {
-    const struct knit_recovery_session *session;
+    const struct knit_host_session_view *session;
     uint32_t lane;
     uint64_t q;      /* where the look is */
     uint64_t seen;   /* `taken` as last seen or raised */
@@ -175,7 +176,7 @@ enum found { FOUND_END, FOUND_READY };
  * loads is lane_call.c's, for the reason given there. */
 static enum found find(struct walk *walk, uint64_t *ret_ctrl, uint64_t *ret_claim)
 {
-    const struct knit_recovery_session *session = walk->session;
+    const struct knit_host_session_view *session = walk->session;
     const uint32_t cells = session->geometry.cells;
 
     for (; walk->budget > 0; walk->q++, walk->budget--) {
@@ -203,28 +204,28 @@ static enum found find(struct walk *walk, uint64_t *ret_ctrl, uint64_t *ret_clai
     return FOUND_END;
 }
 
-static void begin(struct walk *walk, const struct knit_recovery_session *session, uint32_t lane)
+static void begin(struct walk *walk, const struct knit_host_session_view *session, uint32_t lane)
 {
     walk->session = session;
     walk->lane = lane;
     walk->budget = 2 * session->geometry.cells;
     walk->q = walk->seen =
-        atomic_load_explicit(&session->reply.taken[lane].value, memory_order_acquire); /* T1 */
+        atomic_load_explicit(&session->reply.head[lane].value, memory_order_acquire); /* T1 */
 }
 
-static void raise_taken(struct walk *walk)
+static void raise_head(struct walk *walk)
 {
-    _Atomic uint64_t *taken = &walk->session->reply.taken[walk->lane].value;
-    uint64_t now = atomic_load_explicit(taken, memory_order_relaxed);
+    _Atomic uint64_t *head = &walk->session->reply.head[walk->lane].value;
+    uint64_t now = atomic_load_explicit(head, memory_order_relaxed);
 
     /* T1, release. */
-    while ((int64_t)(walk->q - now) > 0 && !atomic_compare_exchange_weak_explicit(taken, &now,
+    while ((int64_t)(walk->q - now) > 0 && !atomic_compare_exchange_weak_explicit(head, &now,
                                                walk->q, memory_order_release, memory_order_relaxed))
         ;
     walk->seen = walk->q;
 }
 
-static uint32_t refuse_lane(const struct knit_recovery_session *session, uint32_t lane,
+static uint32_t refuse_lane(const struct knit_host_session_view *session, uint32_t lane,
     const struct knit_recovery_error *error)
 {
     struct walk walk;
@@ -236,8 +237,8 @@ static uint32_t refuse_lane(const struct knit_recovery_session *session, uint32_
     while (find(&walk, &ctrl, &claim) == FOUND_READY) {
         uint32_t slot = knit_ctrl_slot(ctrl);
 
-        if (walk.q - walk.seen >= KNIT_TAKEN_LAG_MAX)
-            raise_taken(&walk);
+        if (walk.q - walk.seen >= KNIT_HEAD_LAG_MAX)
+            raise_head(&walk);
         /* C1, seq_cst. */
         if (!atomic_compare_exchange_strong_explicit(&session->reply.claim[slot], &claim,
                 knit_claim(knit_ctrl_gen(ctrl), KNIT_OWNER_HOST), memory_order_seq_cst,
@@ -251,12 +252,12 @@ static uint32_t refuse_lane(const struct knit_recovery_session *session, uint32_
         walk.budget--;
         count++;
     }
-    raise_taken(&walk);
+    raise_head(&walk);
     return count;
 }
 
 uint32_t knit_recovery_refuse(
-    const struct knit_recovery_session *session, const struct knit_recovery_error *error)
+    const struct knit_host_session_view *session, const struct knit_recovery_error *error)
 {
     uint32_t count = 0;
 
@@ -269,7 +270,7 @@ uint32_t knit_recovery_refuse(
     return count;
 }
 
-bool knit_recovery_is_idle(const struct knit_recovery_session *session)
+bool knit_recovery_is_idle(const struct knit_host_session_view *session)
 {
     if (!has_requests(session))
         return true;

@@ -22,7 +22,7 @@
 #include "fastpath/lane/layout.h"
 
 /* A session as the host sees it. */
-struct knit_recovery_session {
+struct knit_host_session_view {
     struct knit_geometry geometry;
     struct knit_request_view request;
     struct knit_reply_view reply;
@@ -37,7 +37,7 @@ struct knit_recovery_error {
 };
 
 /* signal and limit: 0 = not told. A message that does not fit is cut. */
-void knit_recovery_word(struct knit_recovery_error *ret_error, enum knit_code code,
+void knit_recovery_make_error(struct knit_recovery_error *ret_error, enum knit_code code,
     enum knit_started started, const char *message, int signal, uint64_t limit);
 
 /* 1. The lane has no worker: siblings may take what is queued there. */
@@ -56,18 +56,18 @@ struct knit_recovery_death {
     const struct knit_recovery_error *special;
 };
 uint32_t knit_recovery_answer(
-    const struct knit_recovery_session *session, const struct knit_recovery_death *death);
+    const struct knit_host_session_view *session, const struct knit_recovery_death *death);
 
 /* How many calls `owner` has claimed and not answered. */
-uint32_t knit_recovery_count(const struct knit_recovery_session *session, uint32_t owner);
+uint32_t knit_recovery_count(const struct knit_host_session_view *session, uint32_t owner);
 
 /* The host claims every queued call of the session and ends it with this error. Returns how many;
  * wakes the caller when there were some. Workers may be claiming at the same time. */
 uint32_t knit_recovery_refuse(
-    const struct knit_recovery_session *session, const struct knit_recovery_error *error);
+    const struct knit_host_session_view *session, const struct knit_recovery_error *error);
 
 /* Nothing is queued, nothing is claimed and unanswered. */
-bool knit_recovery_is_idle(const struct knit_recovery_session *session);
+bool knit_recovery_is_idle(const struct knit_host_session_view *session);
 
 /* Have the caller look at everything again. */
-void knit_recovery_wake(const struct knit_recovery_session *session);
+void knit_recovery_wake(const struct knit_host_session_view *session);

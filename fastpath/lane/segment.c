@@ -33,17 +33,17 @@ int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd)
     return create(name, bytes, SIZE_SEALS | F_SEAL_SEAL, ret_fd);
 }
 
-int knit_segment_create_loose(const char *name, uint64_t bytes, int *ret_fd)
+int knit_segment_create_unsealed(const char *name, uint64_t bytes, int *ret_fd)
 {
     return create(name, bytes, SIZE_SEALS, ret_fd);
 }
 
-int knit_segment_fasten(int fd)
+int knit_segment_seal(int fd)
 {
     return fcntl(fd, F_ADD_SEALS, LAST_SEALS) < 0 ? -errno : 0;
 }
 
-bool knit_segment_is_fastened(int fd)
+bool knit_segment_is_sealed(int fd)
 {
     int seals = fcntl(fd, F_GET_SEALS);
     return seals >= 0 && (seals & (SIZE_SEALS | LAST_SEALS)) == (SIZE_SEALS | LAST_SEALS);

@@ -7,12 +7,12 @@
  *
  * That does not keep whoever may write from punching pages out, and while they go, each access of
  * anybody else to them sleeps in the kernel. A segment that a stranger writes is therefore born
- * loose: its writer maps it, then fastens it, and from then on the mappings that there are go on
+ * loose: its writer maps it, then seals it, and from then on the mappings that there are go on
  * storing, while no page is taken out and no further mapping is writable. Whoever reads looks only
  * then. It is the writer who adds these seals: adding waits for a punch that is under way, while a
  * look whether they are there waits for nothing.
  *
- * Threads: any. Nothing blocks but knit_segment_fasten(). Errors are -errno, or a KNIT_SEGMENT_E_*
+ * Threads: any. Nothing blocks but knit_segment_seal(). Errors are -errno, or a KNIT_SEGMENT_E_*
  * of a peer's descriptor.
  */
 #pragma once
@@ -34,13 +34,13 @@ struct knit_mapping {
 /* bytes: whole pages. The descriptor is close-on-exec and read-write. */
 int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd);
 
-/* The same, to be fastened by whoever will write. */
-int knit_segment_create_loose(const char *name, uint64_t bytes, int *ret_fd);
+/* The same, to be sealed by whoever will write. */
+int knit_segment_create_unsealed(const char *name, uint64_t bytes, int *ret_fd);
 
 /* After one's own writable mapping; fd: read-write. Blocks while another holder punches. Returns 0
  * or -errno: a peer's descriptor may be of anything. */
-int knit_segment_fasten(int fd);
-bool knit_segment_is_fastened(int fd);
+int knit_segment_seal(int fd);
+bool knit_segment_is_sealed(int fd);
 
 /* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
 int knit_segment_reopen_readonly(int fd, int *ret_fd);

@@ -62,12 +62,12 @@ struct slot {
 
 /* What the session knows of each lane. */
 struct lane {
-    struct knit_request_cell *ring; /* [cells] */
-    _Atomic uint32_t *news_ring;    /* [cells] */
-    uint64_t tail;                  /* ring position of the next publish */
-    uint64_t news;                  /* news position read next */
+    struct knit_request_cell *ring;    /* [cells] */
+    _Atomic uint32_t *completion_ring; /* [cells] */
+    uint64_t tail;                     /* ring position of the next publish */
+    uint64_t completions;              /* news position read next */
     uint32_t index;
-    uint32_t rang;                 /* park word last rung */
+    uint32_t notified_park;        /* park word last rung */
     uint32_t newest;               /* slot published last */
     uint32_t free_head, free_tail; /* free slots this lane answered last */
     bool is_dirty;                 /* published to since the last flush */
@@ -90,15 +90,13 @@ struct knit_session {
     uint32_t rescan; /* last value acted on */
     uint32_t arm;    /* last arm number given out */
     uint32_t crowded;
-    uint32_t scan_from; /* where a scan of all slots goes on; NO_SLOT: none under way */
-    uint32_t news_lane; /* lane whose news is read next */
+    uint32_t scan_from;       /* where a scan of all slots goes on; NO_SLOT: none under way */
+    uint32_t completion_lane; /* lane whose news is read next */
     bool is_armed;
     uint64_t unread; /* news at most, of any lane */
     struct knit_spin spin;
     struct knit_session_counters counters;
 };
-
-/* ---- life ----------------------------------------------------------------------------------- */
 
 static inline void free_push(struct knit_session *session, uint32_t index, uint32_t lane_index)
 {
@@ -133,14 +131,15 @@ static void start_from_segments(struct knit_session *session)
     for (uint32_t i = 0; i < geometry->lanes; i++) {
         struct lane *lane = &session->lanes[i];
         *lane = (struct lane){.ring = session->request.ring + (size_t)i * geometry->cells,
-            .news_ring = session->reply.news + (size_t)i * geometry->cells,
+            .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
             .index = i,
             .newest = NO_SLOT,
             .free_head = NO_SLOT,
             .free_tail = NO_SLOT};
         /* acquire: whoever prepared the segment did so before it was handed over. */
-        lane->tail = atomic_load_explicit(&session->reply.taken[i].value, memory_order_acquire);
-        lane->news = atomic_load_explicit(&session->reply.lane[i].news_tail, memory_order_acquire);
+        lane->tail = atomic_load_explicit(&session->reply.head[i].value, memory_order_acquire);
+        lane->completions =
+            atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
     }
     for (uint32_t i = 0; i < geometry->slots; i++) {
         struct slot *slot = &session->slots[i];
@@ -149,11 +148,11 @@ static void start_from_segments(struct knit_session *session)
         /* So that no generation to come, not even after 2^40 of them, finds itself aborted or
          * released by the zeros that the segment began with. */
         atomic_store_explicit(&session->request.abort[i], slot->gen, memory_order_relaxed);
-        atomic_store_explicit(&session->request.rel[i], slot->gen, memory_order_relaxed);
+        atomic_store_explicit(&session->request.released[i], slot->gen, memory_order_relaxed);
         free_push(session, i, i % geometry->lanes); /* NOLINT: a checked geometry has lanes. */
     }
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
-    session->arm = atomic_load_explicit(session->reply.rung, memory_order_acquire) >> 1;
+    session->arm = atomic_load_explicit(session->reply.notified, memory_order_acquire) >> 1;
     session->scan_from = NO_SLOT;
 }
 
@@ -169,10 +168,10 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->reply = *reply;
     session->board = *board;
     session->options = *options;
-    if (session->options.payload_max_bytes == 0)
-        session->options.payload_max_bytes = geometry->request_arena_bytes / 8;
-    if (session->options.payload_max_bytes > UINT32_MAX)
-        session->options.payload_max_bytes = UINT32_MAX;
+    if (session->options.argument_max_bytes == 0)
+        session->options.argument_max_bytes = geometry->request_arena_bytes / 8;
+    if (session->options.argument_max_bytes > UINT32_MAX)
+        session->options.argument_max_bytes = UINT32_MAX;
     knit_spin_init(&session->spin, options->spin_us);
     session->slots = calloc(geometry->slots, sizeof(*session->slots));
     session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));
@@ -278,7 +277,7 @@ static __attribute__((noinline)) int publish_large(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
     uint64_t block;
-    if (call->len > session->options.payload_max_bytes)
+    if (call->len > session->options.argument_max_bytes)
         return KNIT_SESSION_E_TOO_LARGE;
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
@@ -302,7 +301,7 @@ int knit_session_reserve(struct knit_session *session, size_t len, void **ret_ro
 {
     if (knit_session_is_closed(session))
         return KNIT_SESSION_E_CLOSED;
-    if (len > session->options.payload_max_bytes)
+    if (len > session->options.argument_max_bytes)
         return KNIT_SESSION_E_TOO_LARGE;
     uint64_t block;
     if (knit_arena_alloc(session->arena, len > 0 ? len : 1, &block) != 0)
@@ -330,27 +329,27 @@ void knit_session_unreserve(struct knit_session *session, void *room)
 /* ---- waking workers ------------------------------------------------------------------------- */
 
 /* ring(l): only when its worker is parked and this park was not rung before. */
-static bool ring_lane(struct knit_session *session, uint32_t index)
+static bool wake_lane(struct knit_session *session, uint32_t index)
 {
     struct lane *lane = &session->lanes[index];
     /* relaxed: the fence of the caller (W1) ordered it after what was published. */
     uint32_t park = atomic_load_explicit(&session->board.park[index].value, memory_order_relaxed);
-    if (knit_park_state(park) != KNIT_PARK_PARKED || lane->rang == park)
+    if (knit_park_state(park) != KNIT_PARK_PARKED || lane->notified_park == park)
         return false;
-    lane->rang = park;
+    lane->notified_park = park;
     /* release: whoever wakes up from the changed bell sees what was published. */
     atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
     knit_bell_wake(&session->request.bell[index], 1);
-    session->counters.rings++;
+    session->counters.wakes++;
     return true;
 }
 
 /* One parked worker that was not rung yet, of any lane but `except`: an empty home ring tells it to
  * steal. False: there is none. */
-static bool ring_other(struct knit_session *session, uint32_t except)
+static bool wake_other(struct knit_session *session, uint32_t except)
 {
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        if (i != except && ring_lane(session, i))
+        if (i != except && wake_lane(session, i))
             return true;
     }
     return false;
@@ -376,17 +375,17 @@ void knit_session_flush(struct knit_session *session)
             continue;
         session->lanes[i].is_dirty = false;
         session->dirty--;
-        if (!ring_lane(session, i) && wants_help(session, i))
+        if (!wake_lane(session, i) && wants_help(session, i))
             help = true;
     }
     if (help)
-        (void)ring_other(session, NO_SLOT);
+        (void)wake_other(session, NO_SLOT);
 }
 
 /* Before sleeping: a call of ours that nobody took, though somebody awake should, may sit behind a
  * long task. Its own lane is no help even when it is announced as parked: its worker may have seen
  * the call in its last look already, take another one first, and stay with that. */
-static void ring_for_unclaimed(struct knit_session *session)
+static void wake_for_unclaimed(struct knit_session *session)
 {
     if (session->geometry.lanes == 1)
         return;
@@ -398,7 +397,7 @@ static void ring_for_unclaimed(struct knit_session *session)
             continue;
         /* relaxed: a hint. */
         uint64_t claim = atomic_load_explicit(&session->reply.claim[newest], memory_order_relaxed);
-        if (knit_claim_gen(claim) != session->slots[newest].gen && ring_other(session, i))
+        if (knit_claim_gen(claim) != session->slots[newest].gen && wake_other(session, i))
             return;
     }
 }
@@ -424,11 +423,12 @@ static void release_block(struct knit_session *session, uint32_t index, uint32_t
 {
     /* R1, release: our reads of the block come before the worker uses it again. */
     atomic_store_explicit(
-        &session->request.rel[index], session->slots[index].gen, memory_order_release);
+        &session->request.released[index], session->slots[index].gen, memory_order_release);
     knit_bell_fence(); /* W1: rel before the look at starved and park */
     /* relaxed: ordered by the fence. */
-    if (atomic_load_explicit(&session->reply.lane[lane].starved, memory_order_relaxed) != 0)
-        (void)ring_lane(session, lane);
+    if (atomic_load_explicit(&session->reply.lane[lane].blocked_on_arena, memory_order_relaxed) !=
+        0)
+        (void)wake_lane(session, lane);
 }
 
 /* Reads the answer's shape out of the cell; every number is loaded once and checked before it is
@@ -482,7 +482,7 @@ static __attribute__((cold, noinline)) bool drop_answer(
     if (slot->block != NO_BLOCK)
         release_argument(session, slot);
     outcome->held = false;
-    return session->options.tell_settled;
+    return session->options.report_settled;
 }
 
 /* ANSWERED -> FREE, or -> held until released. False: it was a settled call's answer, dropped. */
@@ -516,11 +516,11 @@ static bool is_pending(const struct knit_session *session, uint32_t index)
     return state == SLOT_FLYING || state == SLOT_ZOMBIE;
 }
 
-static __attribute__((cold, noinline)) void skip_news(struct knit_session *session)
+static __attribute__((cold, noinline)) void skip_completions(struct knit_session *session)
 {
     for (uint32_t i = 0; i < session->geometry.lanes; i++)
-        session->lanes[i].news =
-            atomic_load_explicit(&session->reply.lane[i].news_tail, memory_order_acquire);
+        session->lanes[i].completions =
+            atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
     session->scan_from = 0;
     session->unread = 0;
 }
@@ -533,12 +533,12 @@ bool knit_session_collect_slot(
     /* News of what is collected this way stays unread, and laps are told apart as long as the
      * reader is less than half of their range behind. */
     if (++session->unread >= (uint64_t)session->geometry.cells << 14)
-        skip_news(session);
+        skip_completions(session);
     return take_answer(session, index, ret);
 }
 
 /* Follows one lane's news; how many outcomes it gave. */
-static size_t collect_news(
+static size_t collect_completions(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *outcomes, size_t max)
 {
     struct lane *lane = &session->lanes[index];
@@ -547,20 +547,20 @@ static size_t collect_news(
     /* Bounded by the ring: a pool that writes news faster than we read cannot keep us here. */
     for (uint32_t step = 0; step < cells && count < max; step++) {
         /* N1, acquire: the word it speaks of. */
-        uint32_t news =
-            atomic_load_explicit(&lane->news_ring[lane->news & (cells - 1)], memory_order_acquire);
-        int16_t ahead = (int16_t)((news & 0xffff) - (uint16_t)knit_lap(lane->news, cells));
+        uint32_t entry = atomic_load_explicit(
+            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
+        int16_t ahead = (int16_t)((entry & 0xffff) - (uint16_t)knit_lap(lane->completions, cells));
         if (ahead < 0)
             break;
         if (ahead > 0) {
             /* A lap ahead: news were overwritten unread, because calls were collected by slot. */
-            lane->news =
-                atomic_load_explicit(&session->reply.lane[index].news_tail, memory_order_acquire);
+            lane->completions = atomic_load_explicit(
+                &session->reply.lane[index].completion_tail, memory_order_acquire);
             session->scan_from = 0;
             break;
         }
-        lane->news++;
-        uint32_t slot = news >> 18;
+        lane->completions++;
+        uint32_t slot = entry >> 18;
         if (slot < session->geometry.slots && is_pending(session, slot) &&
             is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
             count++;
@@ -605,10 +605,10 @@ size_t knit_session_collect(
     size_t count = 0;
     const uint32_t lanes = session->geometry.lanes;
     for (uint32_t i = 0; i < lanes && count < max; i++) {
-        uint32_t lane = session->news_lane;
-        count += collect_news(session, lane, outcomes + count, max - count);
+        uint32_t lane = session->completion_lane;
+        count += collect_completions(session, lane, outcomes + count, max - count);
         if (count < max) /* this lane is read out: the next one first, so that none starves */
-            session->news_lane = lane + 1 < lanes ? lane + 1 : 0;
+            session->completion_lane = lane + 1 < lanes ? lane + 1 : 0;
     }
     if (session->scan_from != NO_SLOT && count < max)
         count += collect_scan(session, outcomes + count, max - count);
@@ -672,9 +672,9 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         const struct lane *lane = &session->lanes[i];
         const uint32_t cells = session->geometry.cells;
-        uint32_t news =
-            atomic_load_explicit(&lane->news_ring[lane->news & (cells - 1)], memory_order_acquire);
-        if ((int16_t)((news & 0xffff) - (uint16_t)knit_lap(lane->news, cells)) >= 0)
+        uint32_t entry = atomic_load_explicit(
+            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
+        if ((int16_t)((entry & 0xffff) - (uint16_t)knit_lap(lane->completions, cells)) >= 0)
             return true;
     }
     return false;
@@ -742,14 +742,14 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
     if (spin_until_ready(session, index))
         return 0;
     for (;;) {
-        ring_for_unclaimed(session);
+        wake_for_unclaimed(session);
         /* Before the announcement: a waker changes it after having read that. */
-        uint32_t rung = atomic_load_explicit(session->reply.rung, memory_order_acquire);
+        uint32_t notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
         if (!announce(session, index, 1))
             break;
         (void)knit_spin_failed(&session->spin);
         session->counters.sleeps++;
-        int got = knit_bell_wait(session->reply.rung, rung, until_ns);
+        int got = knit_bell_wait(session->reply.notified, notified, until_ns);
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
         if (is_ready(session, index))
             break;
@@ -764,7 +764,7 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
 bool knit_session_arm(struct knit_session *session)
 {
     knit_session_flush(session);
-    ring_for_unclaimed(session);
+    wake_for_unclaimed(session);
     session->is_armed = announce(session, KNIT_SLOT_ANY, 0);
     return session->is_armed;
 }

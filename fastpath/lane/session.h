@@ -26,7 +26,7 @@ enum {
     KNIT_SESSION_E_FULL = 1,       /* no free slot: collect or release some, then again */
     KNIT_SESSION_E_ARENA_FULL = 2, /* no room for the argument now: likewise */
     KNIT_SESSION_E_TOO_LARGE = 3,  /* the argument is over the session's limit for one call */
-    KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or condemned the session */
+    KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or evicted the session */
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
 };
 
@@ -45,11 +45,11 @@ enum knit_balancer {
 struct knit_session_options {
     enum knit_balancer balancer;
     bool steal; /* the pool's workers steal: wake a second one when calls queue up */
-    uint64_t payload_max_bytes; /* of one argument; 0 = an eighth of the request arena */
+    uint64_t argument_max_bytes; /* of one argument; 0 = an eighth of the request arena */
     uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
-    bool tell_settled;   /* a collect says when the slots of settled calls are free */
+    bool report_settled; /* a collect says when the slots of settled calls are free */
     bool bell_is_socket; /* else a pipe that nobody else reads and that does not block */
 };
 
@@ -76,7 +76,7 @@ struct knit_session_outcome {
 
 struct knit_session_counters {
     uint64_t published, collected, dropped; /* dropped: answers of settled calls */
-    uint64_t rings, sleeps, rescans;
+    uint64_t wakes, sleeps, rescans;
 };
 
 struct knit_session;
@@ -132,7 +132,7 @@ void knit_session_abort(struct knit_session *session, uint32_t slot);
 bool knit_session_has_started(const struct knit_session *session, uint32_t slot);
 
 /* Give the call its outcome early (deadline passed, abort with a reason): aborts it and drops the
- * answer when it comes; the slot stays taken until then. With tell_settled a collect gives an
+ * answer when it comes; the slot stays taken until then. With report_settled a collect gives an
  * outcome of which only `slot` means anything, once it is free. ret_started: KNIT_STARTED_NO is a
  * promise that it never runs. False when it has been answered already: collect that instead. */
 bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_started);

@@ -150,7 +150,7 @@ static inline uint32_t knit_park_next(uint32_t park, uint32_t state)
 }
 
 /* news = slot14 | kind2 | lap16: a hint that a slot was answered. */
-static inline uint32_t knit_news(uint32_t slot, uint64_t position, uint32_t cells)
+static inline uint32_t knit_completion(uint32_t slot, uint64_t position, uint32_t cells)
 {
     return slot << 18 | ((uint32_t)knit_lap(position, cells) & 0xffff);
 }

@@ -688,12 +688,12 @@ static void announce(struct knit_runner *runner, const struct knit_registry_task
 }
 
 /* The call has ended well. */
-static void lift_watch(_Atomic uint8_t *mark)
+static void lift_probation(_Atomic uint8_t *mark)
 {
-    uint8_t watched = KNIT_MARK_WATCHED;
+    uint8_t watched = KNIT_MARK_PROBATION;
 
     /* relaxed: nothing hangs on it but this word. Compared, so that a quarantine stays. */
-    if (atomic_load_explicit(mark, memory_order_relaxed) == KNIT_MARK_WATCHED)
+    if (atomic_load_explicit(mark, memory_order_relaxed) == KNIT_MARK_PROBATION)
         (void)atomic_compare_exchange_strong_explicit(
             mark, &watched, KNIT_MARK_TRUSTED, memory_order_relaxed, memory_order_relaxed);
 }
@@ -711,7 +711,7 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
         atomic_load_explicit(&runner->busy->hard_ns, memory_order_relaxed) != 0)
         atomic_store_explicit(&runner->busy->hard_ns, 0, memory_order_release);
     if (runner->marks != NULL)
-        lift_watch(&runner->marks[task->id]);
+        lift_probation(&runner->marks[task->id]);
 }
 
 void knit_runner_run(void *arg, struct knit_job *job)

@@ -83,7 +83,7 @@ static void tell(const struct knit_control_message *message, const int *fds)
         leave();
 }
 
-static void tell_text(enum knit_control_type type, const char *text)
+static void send_text(enum knit_control_type type, const char *text)
 {
     struct knit_control_message message;
 
@@ -100,17 +100,17 @@ __attribute__((format(printf, 1, 2))) static _Noreturn void give_up(const char *
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    tell_text(KNIT_CONTROL_FAILED, text);
+    send_text(KNIT_CONTROL_FAILED, text);
     exit(1);
 }
 
 static void on_step(void *arg, const char *text)
 {
     (void)arg;
-    tell_text(KNIT_CONTROL_LOADING, text);
+    send_text(KNIT_CONTROL_LOADING, text);
 }
 
-static void tell_session(enum knit_control_type type, uint64_t id, int error, const char *text)
+static void send_session(enum knit_control_type type, uint64_t id, int error, const char *text)
 {
     struct knit_control_message message;
 
@@ -280,13 +280,13 @@ static void on_detached(void *arg, uint64_t id)
             release(&worker->attached[i]);
     }
     pthread_mutex_unlock(&worker->mutex);
-    tell_session(KNIT_CONTROL_DETACHED, id, 0, "");
+    send_session(KNIT_CONTROL_DETACHED, id, 0, "");
 }
 
-static void on_fault(void *arg, uint64_t id, const char *reason)
+static void on_evict(void *arg, uint64_t id, const char *reason)
 {
     (void)arg;
-    tell_session(KNIT_CONTROL_FAULT, id, 0, reason);
+    send_session(KNIT_CONTROL_EVICTED, id, 0, reason);
 }
 
 static int map_session(const struct knit_control_attach *said, const int *fds,
@@ -346,7 +346,7 @@ static void attach(struct worker *worker, const struct knit_control_attach *said
     } else {
         release(&attached);
     }
-    tell_session(KNIT_CONTROL_ATTACHED, said->session, -error, "");
+    send_session(KNIT_CONTROL_ATTACHED, said->session, -error, "");
 }
 
 /* ---- the control thread ---- */
@@ -363,7 +363,7 @@ static void *serve_control(void *arg)
 
         if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
             /* A task has used up this process's. Its call may go on; the host will see to it. */
-            tell_session(KNIT_CONTROL_ATTACHED, message.attach.session, EMFILE, "");
+            send_session(KNIT_CONTROL_ATTACHED, message.attach.session, EMFILE, "");
             continue;
         }
         /* A host that is gone, or that talks nonsense, is none. */
@@ -393,7 +393,7 @@ static void *serve_control(void *arg)
         case KNIT_CONTROL_READY:
         case KNIT_CONTROL_ATTACHED:
         case KNIT_CONTROL_DETACHED:
-        case KNIT_CONTROL_FAULT:
+        case KNIT_CONTROL_EVICTED:
         case KNIT_CONTROL_TYPES:
         default:
             leave();
@@ -434,7 +434,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
         .result_max_bytes = said->result_max_bytes,
         .argument_max_bytes = said->result_max_bytes,
         .run = knit_runner_run,
-        .on_fault = on_fault,
+        .on_evict = on_evict,
         .on_detached = on_detached,
         .event_arg = worker};
 
@@ -522,7 +522,7 @@ int main(int argc, char **argv)
     /* From here on the end of the control socket ends us, and our children with us. The signal that
      * came with the start would spare them; this one makes us go on if we stand still. */
     (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
-    tell_text(KNIT_CONTROL_READY, "");
+    send_text(KNIT_CONTROL_READY, "");
     serve(&worker);
     return 0;
 }

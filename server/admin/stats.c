@@ -76,7 +76,7 @@ static void put_pool(struct knit_writer *writer, struct knit_pool *pool)
     put_uint(writer, "memory_bytes", stats.memory_bytes);
     put_uint(writer, "deaths", stats.deaths);
     put_uint(writer, "hard_timeouts", stats.hard_timeouts);
-    put_uint(writer, "condemned", stats.condemned);
+    put_uint(writer, "condemned", stats.evicted);
     put_uint(writer, "recovered", stats.recovered);
     put_uint(writer, "quarantined", stats.quarantined);
     put_uint(writer, "output_dropped", stats.output_dropped);

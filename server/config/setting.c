@@ -389,17 +389,17 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
-    uint64_t eighth = settings->payload_max_bytes / 8;
+    uint64_t eighth = settings->arena_bytes / 8;
     size_t balancer_row = row_of(knit_setting_by_key("pool", "balancer"));
 
     if (settings->workers == KNIT_AUTO)
         settings->workers = within(processors(), 2, 256);
     if (settings->threads_io == KNIT_AUTO)
         settings->threads_io = within(processors() / 4, 1, 64);
-    if (settings->max_payload_bytes == KNIT_AUTO)
-        settings->max_payload_bytes = eighth;
+    if (settings->call_max_bytes == KNIT_AUTO)
+        settings->call_max_bytes = eighth;
     if (settings->message_max_bytes == KNIT_AUTO)
-        settings->message_max_bytes = settings->max_payload_bytes + message_overhead;
+        settings->message_max_bytes = settings->call_max_bytes + message_overhead;
     if (settings->input_max_bytes == KNIT_AUTO)
         settings->input_max_bytes =
             within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
@@ -409,22 +409,22 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         settings->steal =
             settings->workers > 1 && settings->source[balancer_row] == KNIT_SOURCE_DEFAULT;
 
-    if (settings->max_payload_bytes > eighth)
+    if (settings->call_max_bytes > eighth)
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
-            "pool.max_payload_bytes: expected at most %llu, an eighth of payload_max_bytes, not "
+            "pool.call_max_bytes: expected at most %llu, an eighth of arena_bytes, not "
             "%llu",
-            (unsigned long long)eighth, (unsigned long long)settings->max_payload_bytes);
+            (unsigned long long)eighth, (unsigned long long)settings->call_max_bytes);
     if (settings->input_max_bytes < 4 * settings->message_max_bytes)
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
             "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
             "%llu",
             4 * (unsigned long long)settings->message_max_bytes,
             (unsigned long long)settings->input_max_bytes);
-    if (settings->payload_initial_bytes > settings->payload_max_bytes)
+    if (settings->arena_initial_bytes > settings->arena_bytes)
         return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
-            "pool.payload_initial_bytes: expected at most payload_max_bytes, %llu, not %llu",
-            (unsigned long long)settings->payload_max_bytes,
-            (unsigned long long)settings->payload_initial_bytes);
+            "pool.arena_initial_bytes: expected at most arena_bytes, %llu, not %llu",
+            (unsigned long long)settings->arena_bytes,
+            (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     return resolve_debug(settings, why);

@@ -94,7 +94,7 @@ struct knit_settings {
     uint64_t output_stall_s;
     uint64_t idle_timeout_s;
     uint64_t drain_ms;
-    uint64_t stall_free_loops;
+    uint64_t busy_poll_turns;
     uint64_t max_backoff_ms;
     /* [pool] */
     struct knit_list modules;
@@ -103,9 +103,9 @@ struct knit_settings {
     uint64_t steal;
     uint64_t slots;
     uint64_t queue_max;
-    uint64_t payload_initial_bytes;
-    uint64_t payload_max_bytes;
-    uint64_t max_payload_bytes;
+    uint64_t arena_initial_bytes;
+    uint64_t arena_bytes;
+    uint64_t call_max_bytes;
     uint64_t hard_timeout_ms;
     char *bootstrap;
     char *worker_program;

@@ -45,7 +45,7 @@ const struct knit_setting knit_setting_table[] = {
         "16384", "COUNT", "Connections served at once; further ones are closed at once."},
     {"server", "message_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(message_max_bytes), 4 * KIB,
         GIB - 1, NULL, "auto", "BYTES",
-        "Longest message taken from a connection; auto is max_payload_bytes and 64 KiB more."},
+        "Longest message taken from a connection; auto is call_max_bytes and 64 KiB more."},
     {"server", "input_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(input_max_bytes), MIB,
         1024 * GIB, NULL, "auto", "BYTES",
         "Input that each event loop holds for its connections, of messages that are not whole or "
@@ -73,9 +73,8 @@ const struct knit_setting knit_setting_table[] = {
         "0", "SECONDS", "A connection without traffic and calls is closed after this; 0 never."},
     {"server", "drain_ms", NULL, KNIT_SETTING_NUMBER, AT(drain_ms), 0, DAY_S * 1000, NULL, "10000",
         "MS", "How long calls in flight may take to finish after SIGTERM or SIGINT."},
-    {"server", "stall_free_loops", NULL, KNIT_SETTING_NUMBER, AT(stall_free_loops), 0, 1000000,
-        NULL, "128", "COUNT",
-        "Empty turns a loop polls for answers before it sleeps until one comes."},
+    {"server", "busy_poll_turns", NULL, KNIT_SETTING_NUMBER, AT(busy_poll_turns), 0, 1000000, NULL,
+        "128", "COUNT", "Empty turns a loop polls for answers before it sleeps until one comes."},
     {"server", "max_backoff_ms", NULL, KNIT_SETTING_NUMBER, AT(max_backoff_ms), 1, 60000, NULL,
         "10", "MS", "Longest such sleep while calls are in flight."},
 
@@ -97,13 +96,13 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",
         "Calls of one event loop in the lanes from which further ones are refused as OVERLOADED; "
         "0 lets them wait."},
-    {"pool", "payload_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_initial_bytes), 0, GIB,
+    {"pool", "arena_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_initial_bytes), 0, GIB,
         NULL, "64KiB", "BYTES", "Memory of an arena that is touched when it is made."},
-    {"pool", "payload_max_bytes", NULL, KNIT_SETTING_NUMBER, AT(payload_max_bytes), 64 * KIB,
-        4 * GIB - MIB, NULL, "64MiB", "BYTES", "Size of an arena: what large payloads lie in."},
-    {"pool", "max_payload_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(max_payload_bytes), 1, GIB,
-        NULL, "auto", "BYTES",
-        "Largest payload of one call, at most an eighth of payload_max_bytes; auto is that "
+    {"pool", "arena_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_bytes), 64 * KIB, 4 * GIB - MIB,
+        NULL, "64MiB", "BYTES", "Size of an arena: what large payloads lie in."},
+    {"pool", "call_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(call_max_bytes), 1, GIB, NULL,
+        "auto", "BYTES",
+        "Largest payload of one call, at most an eighth of arena_bytes; auto is that "
         "eighth."},
     {"pool", "hard_timeout_ms", NULL, KNIT_SETTING_NUMBER, AT(hard_timeout_ms), OFF, DAY_S * 1000,
         NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},

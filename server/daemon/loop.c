@@ -3,7 +3,7 @@
  *
  * While calls are in flight the loop polls: an answer that comes within microseconds is then on its
  * way without a system call to wake anybody. How many empty turns it polls adapts between 0 and
- * stall_free_loops: doubled when polling found something, or would have soon after falling asleep;
+ * busy_poll_turns: doubled when polling found something, or would have soon after falling asleep;
  * halved when it ended in a longer sleep. Without that, long tasks would cost a burst of turns
  * each, at the expense of the very workers that run them.
  *
@@ -122,7 +122,7 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
 }
 
-static void end_condemned(struct knit_loop *loop, uint64_t session_id)
+static void end_evicted(struct knit_loop *loop, uint64_t session_id)
 {
     struct knit_connection *connection, *next;
 
@@ -153,7 +153,7 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
             loop->end_ns = knit_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
         case KNIT_MAILBOX_CONDEMNED:
-            end_condemned(loop, message.value);
+            end_evicted(loop, message.value);
             break;
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
@@ -278,7 +278,7 @@ static void sleep_for_events(struct knit_loop *loop, bool is_outstanding)
 static void sleep_armed(struct knit_loop *loop)
 {
     struct knit_session *session = loop->router.session->session;
-    uint64_t most = loop->turn.settings->stall_free_loops, began_ns;
+    uint64_t most = loop->turn.settings->busy_poll_turns, began_ns;
 
     if (!knit_session_arm(session)) {
         loop->idle_turns = 0;
@@ -455,7 +455,7 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     loop->all = all;
     loop->turn = (struct knit_turn){
         .settings = all->settings, .log = all->log, .loop = index, .now_ns = knit_clock_ns()};
-    loop->poll_turns = (uint32_t)all->settings->stall_free_loops;
+    loop->poll_turns = (uint32_t)all->settings->busy_poll_turns;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;
     loop->hangups.fd = -1;

@@ -7,7 +7,7 @@
 #include "server/base/log.h"
 #include "server/config/setting.h"
 
-enum { CONDEMNED_A_SECOND = 10 };
+enum { EVICTED_A_SECOND = 10 };
 
 void knit_pool_log_output(
     struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
@@ -53,7 +53,7 @@ static void log_death(
 }
 
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
-    const struct knit_pool_event *event, uint32_t *condemned)
+    const struct knit_pool_event *event, uint32_t *evicted)
 {
     switch (event->kind) {
     case KNIT_POOL_WORKER_STARTED:
@@ -82,8 +82,8 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
         knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",
             KNIT_LOG_TEXT("task", task_name(pool, event->task)));
         break;
-    case KNIT_POOL_SESSION_CONDEMNED:
-        if ((*condemned)++ < CONDEMNED_A_SECOND)
+    case KNIT_POOL_SESSION_EVICTED:
+        if ((*evicted)++ < EVICTED_A_SECOND)
             knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
                 KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
         break;
@@ -110,10 +110,10 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
     }
 }
 
-void knit_pool_log_end_second(struct knit_log *log, uint32_t *condemned)
+void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted)
 {
-    if (*condemned > CONDEMNED_A_SECOND)
+    if (*evicted > EVICTED_A_SECOND)
         knit_log(log, KNIT_LOG_WARNING, "more sessions ended for their memory",
-            KNIT_LOG_NUMBER("lines_left_out", *condemned - CONDEMNED_A_SECOND));
-    *condemned = 0;
+            KNIT_LOG_NUMBER("lines_left_out", *evicted - EVICTED_A_SECOND));
+    *evicted = 0;
 }

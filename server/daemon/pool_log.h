@@ -16,13 +16,13 @@ void knit_pool_log_output(
     struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
 
 /* debug_bits: enum knit_debug. pool may be NULL while it opens. `condemned` counts the sessions
- * condemned in this second: callers bring that about at will, so a few lines a second are written.
+ * evicted in this second: callers bring that about at will, so a few lines a second are written.
  */
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
-    const struct knit_pool_event *event, uint32_t *condemned);
+    const struct knit_pool_event *event, uint32_t *evicted);
 
 /* The second is over: says how many lines it left out. */
-void knit_pool_log_end_second(struct knit_log *log, uint32_t *condemned);
+void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted);
 
 /* What a lane has done so far. */
 void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane);

@@ -56,8 +56,8 @@ struct service {
     struct event_base *base;
     struct event *signals[4];
     struct event *pool_event;
-    struct event *second_event; /* after a session was condemned */
-    uint32_t condemned;         /* since that was last set */
+    struct event *second_event; /* after a session was evicted */
+    uint32_t evicted;           /* since that was last set */
     struct event *outbox_event;
     struct knit_mailbox outbox;
 
@@ -418,10 +418,10 @@ static void on_pool_event(void *arg, const struct knit_pool_event *event)
     struct service *service = arg;
 
     knit_pool_log_event(
-        &service->log, service->pool, service->settings->debug_bits, event, &service->condemned);
+        &service->log, service->pool, service->settings->debug_bits, event, &service->evicted);
     if (event->kind == KNIT_POOL_SESSION_DAMAGED)
         give_up(service);
-    if (event->kind != KNIT_POOL_SESSION_CONDEMNED)
+    if (event->kind != KNIT_POOL_SESSION_EVICTED)
         return;
     tell_all(service, KNIT_MAILBOX_CONDEMNED, event->session);
     if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
@@ -433,7 +433,7 @@ static void on_second(evutil_socket_t fd, short events, void *arg)
     struct service *service = arg;
 
     (void)fd, (void)events;
-    knit_pool_log_end_second(&service->log, &service->condemned);
+    knit_pool_log_end_second(&service->log, &service->evicted);
 }
 
 static void on_pool(evutil_socket_t fd, short events, void *arg)
@@ -465,11 +465,11 @@ static int start_pool(struct service *service, const char *worker, char **module
     options.pause_ns = (uint32_t)settings->pause_ns;
     options.park_ms = (uint32_t)settings->park_ms;
     options.slots = (uint32_t)settings->slots;
-    options.payload_initial_bytes = settings->payload_initial_bytes;
-    options.payload_max_bytes = settings->payload_max_bytes;
-    options.max_payload_bytes = settings->max_payload_bytes;
-    if (options.reply_budget_bytes < settings->payload_max_bytes)
-        options.reply_budget_bytes = settings->payload_max_bytes;
+    options.arena_initial_bytes = settings->arena_initial_bytes;
+    options.arena_bytes = settings->arena_bytes;
+    options.call_max_bytes = settings->call_max_bytes;
+    if (options.reply_budget_bytes < settings->arena_bytes)
+        options.reply_budget_bytes = settings->arena_bytes;
     options.hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
     options.confinement = *confinement;
     options.callbacks.on_output = on_output;
@@ -662,7 +662,7 @@ static void stop(struct service *service)
         knit_pool_log_lane(&service->log, service->pool, i);
     free_event(&service->pool_event);
     service->pool = knit_pool_free(service->pool);
-    knit_pool_log_end_second(&service->log, &service->condemned);
+    knit_pool_log_end_second(&service->log, &service->evicted);
     free_event(&service->second_event);
     close_sockets(service);
     for (size_t i = 0; i < sizeof(service->signals) / sizeof(*service->signals); i++)

@@ -168,7 +168,7 @@ static void on_written(const void *bytes, size_t len, void *arg)
 /* False: it was not possible, copy. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
-    size_t arena = connection->loop->turn.settings->payload_max_bytes;
+    size_t arena = connection->loop->turn.settings->arena_bytes;
     struct knit_router *router = &connection->loop->router;
     bool may_copy = is_room_for_copy(connection->loop, outcome->len);
     struct pin *pin;
@@ -295,8 +295,7 @@ static void on_full(struct knit_connection *connection)
  * progress then: it has output_stall_s to come back to its share. */
 static bool pins_too_much(const struct knit_connection *connection)
 {
-    return connection->pinned_bytes >
-           connection->loop->turn.settings->payload_max_bytes / PINNED_SHARE;
+    return connection->pinned_bytes > connection->loop->turn.settings->arena_bytes / PINNED_SHARE;
 }
 
 static void note_moved(struct knit_connection *connection, uint32_t bytes)
@@ -352,13 +351,14 @@ void knit_output_drop_reader(struct knit_connection *connection)
 
 /* Whether a worker keeps a result back until there is room for it; that can be so with little
  * pinned, where what is pinned lies badly. */
-static bool is_starved(const struct knit_router *router)
+static bool is_blocked_on_arena(const struct knit_router *router)
 {
     const struct knit_pool_session *session = router->session;
 
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         /* relaxed: a hint, looked at again a second later. */
-        if (atomic_load_explicit(&session->reply.lane[i].starved, memory_order_relaxed) != 0)
+        if (atomic_load_explicit(&session->reply.lane[i].blocked_on_arena, memory_order_relaxed) !=
+            0)
             return true;
     }
     return false;
@@ -390,11 +390,11 @@ static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *he
 
 static void make_room_in_arena(struct knit_loop *loop)
 {
-    size_t arena = loop->turn.settings->payload_max_bytes, most = arena / PINNED_SHARE_ALL;
+    size_t arena = loop->turn.settings->arena_bytes, most = arena / PINNED_SHARE_ALL;
     size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
     struct knit_connection *worst;
 
-    if (pinned <= most && pinned > 0 && is_starved(&loop->router))
+    if (pinned <= most && pinned > 0 && is_blocked_on_arena(&loop->router))
         most = pinned > part ? pinned - part : 0;
     /* Its blocks come back at the end of the turn, so they are counted here. */
     while (pinned > most && (worst = find_worst(loop, pinned_by))) {

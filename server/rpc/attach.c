@@ -85,7 +85,7 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
     put_uint(&writer, "cells", grant->geometry.cells);
     put_uint(&writer, "request_arena", grant->geometry.request_arena_bytes);
     put_uint(&writer, "reply_arena", grant->geometry.reply_arena_bytes);
-    put_uint(&writer, "payload_max", grant->max_payload_bytes);
+    put_uint(&writer, "payload_max", grant->call_max_bytes);
     knit_writer_text(&writer, "steal");
     knit_writer_bool(&writer, grant->steal);
     return knit_writer_end(&writer);
@@ -105,7 +105,7 @@ static uint32_t code_of(int error)
     switch (error) {
     case KNIT_POOL_E_CLOSED:
         return KNIT_DRAINING;
-    case KNIT_POOL_E_WISH:
+    case KNIT_POOL_E_SIZE:
         return KNIT_BAD_ARGUMENT;
     case KNIT_POOL_E_SESSIONS:
     case KNIT_POOL_E_UID_SESSIONS:

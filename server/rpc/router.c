@@ -47,7 +47,7 @@ int knit_router_init(struct knit_router *router, struct knit_loop *loop, struct 
     const struct knit_settings *settings = loop->turn.settings;
     struct knit_session_options options = {.balancer = balancers[settings->balancer],
         .spin_us = 0,
-        .tell_settled = true,
+        .report_settled = true,
         .random_seed = loop->turn.now_ns + loop->turn.loop};
     int r;
 
@@ -141,7 +141,7 @@ static void refuse_too_large(struct knit_connection *connection, const struct kn
     struct knit_failure failure =
         knit_failure(KNIT_TOO_LARGE, "the arguments are larger than a call may carry");
 
-    failure.limit = connection->loop->turn.settings->max_payload_bytes;
+    failure.limit = connection->loop->turn.settings->call_max_bytes;
     failure.actual = message->params.len;
     refuse(connection, message, &failure);
 }
@@ -425,7 +425,7 @@ static bool route(struct knit_connection *connection, const struct knit_message 
         refuse_unknown(connection, message);
         return true;
     }
-    if (message->params.len > loop->turn.settings->max_payload_bytes) {
+    if (message->params.len > loop->turn.settings->call_max_bytes) {
         refuse_too_large(connection, message);
         return true;
     }

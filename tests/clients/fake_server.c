@@ -77,7 +77,7 @@ static void put_uint(struct knit_writer *writer, const char *key, uint64_t value
     knit_writer_uint(writer, value);
 }
 
-static int make_segment(const struct knit_fake *fake, uint64_t bytes, bool is_loose)
+static int make_segment(const struct knit_fake *fake, uint64_t bytes, bool is_unsealed)
 {
     int fd = -1;
 
@@ -88,8 +88,8 @@ static int make_segment(const struct knit_fake *fake, uint64_t bytes, bool is_lo
     if (fake->attach == KNIT_FAKE_ATTACH_UNSEALED) {
         fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
-    } else if (is_loose && fake->attach != KNIT_FAKE_ATTACH_CLOSED) {
-        assert_int_equal(knit_segment_create_loose("fake", bytes, &fd), 0);
+    } else if (is_unsealed && fake->attach != KNIT_FAKE_ATTACH_CLOSED) {
+        assert_int_equal(knit_segment_create_unsealed("fake", bytes, &fd), 0);
     } else {
         assert_int_equal(knit_segment_create("fake", bytes, &fd), 0);
     }
@@ -250,7 +250,7 @@ static bool handle(struct knit_fake *fake, const struct knit_message *message)
         if (knit_span_is(name, "$/cancel"))
             cancel(fake, message);
         if (knit_span_is(name, "$/attached"))
-            fake->is_attached = knit_segment_is_fastened(fake->request_fd);
+            fake->is_attached = knit_segment_is_sealed(fake->request_fd);
         return true;
     }
     if (knit_span_is(name, "$/hello"))

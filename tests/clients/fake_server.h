@@ -67,7 +67,7 @@ struct knit_fake {
     int fds_count;
     int bell_fd;                   /* the pool's end */
     int request_fd;                /* likewise, of the request segment */
-    bool is_attached;              /* the caller has said so, and the segment is fastened */
+    bool is_attached;              /* the caller has said so, and the segment is sealed */
     struct knit_geometry geometry; /* of the segments it made last */
     struct knit_mapping reply;     /* where the test can answer, after KNIT_FAKE_ATTACH_GOOD */
 };

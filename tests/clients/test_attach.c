@@ -129,8 +129,8 @@ static void answer_without_a_bell(const struct knit_fake *pool)
         atomic_store_explicit(&cell->meta, knit_meta(0, 0, 0, 1), memory_order_relaxed);
         atomic_store_explicit(
             &cell->word, knit_word(1, KNIT_STATUS_RESULT, 0), memory_order_release);
-        atomic_store_explicit(
-            &view.news[slot], knit_news(slot, slot, pool->geometry.cells), memory_order_release);
+        atomic_store_explicit(&view.completions[slot],
+            knit_completion(slot, slot, pool->geometry.cells), memory_order_release);
     }
 }
 

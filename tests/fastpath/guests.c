@@ -32,7 +32,7 @@ void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
     knit_layout_reply(geometry, guest->reply.base, &reply);
     knit_layout_board(geometry->lanes, guest->board.base, &board);
     options.steal = guest->grant.steal;
-    options.payload_max_bytes = guest->grant.max_payload_bytes;
+    options.argument_max_bytes = guest->grant.call_max_bytes;
     options.bell_fd = guest->grant.bell_fd;
     assert_int_equal(
         knit_session_new(geometry, &request, &reply, &board, &options, &guest->session), 0);
@@ -41,7 +41,7 @@ void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
 void guests_open(struct pools *pools, uid_t uid, struct guest *guest)
 {
     guests_map(pools, uid, guest);
-    assert_int_equal(knit_segment_fasten(guest->grant.request_fd), 0);
+    assert_int_equal(knit_segment_seal(guest->grant.request_fd), 0);
     assert_int_equal(knit_pool_attached(pools->pool, guest->grant.id), 0);
 }
 

@@ -16,6 +16,6 @@ struct guest {
 
 /* Mapped, but the pool has not been told. */
 void guests_map(struct pools *pools, uid_t uid, struct guest *guest);
-/* That, fastened and told. */
+/* That, sealed and told. */
 void guests_open(struct pools *pools, uid_t uid, struct guest *guest);
 void guests_close(struct pools *pools, struct guest *guest);

@@ -50,8 +50,8 @@ struct lanes_session *lanes_add_session(
     knit_layout_request(&session->geometry, session->request_mapping.base, &session->request);
     knit_layout_reply(&session->geometry, session->reply_mapping.base, &session->reply);
     for (uint32_t i = 0; i < lanes->lanes; i++) {
-        atomic_store_explicit(&session->reply.taken[i].value, start, memory_order_relaxed);
-        atomic_store_explicit(&session->reply.lane[i].news_tail, start, memory_order_relaxed);
+        atomic_store_explicit(&session->reply.head[i].value, start, memory_order_relaxed);
+        atomic_store_explicit(&session->reply.lane[i].completion_tail, start, memory_order_relaxed);
         for (uint32_t j = 0; j < session->geometry.cells; j++) {
             size_t at = (size_t)i * session->geometry.cells + j;
             /* As if the lap before had been published and announced. */
@@ -62,8 +62,8 @@ struct lanes_session *lanes_add_session(
                            : knit_ctrl(start & KNIT_GEN_MASK, j % slots,
                                  knit_tag(before, session->geometry.cells)),
                 memory_order_relaxed);
-            atomic_store_explicit(&session->reply.news[at],
-                start == 0 ? 0 : knit_news(0, before, session->geometry.cells),
+            atomic_store_explicit(&session->reply.completions[at],
+                start == 0 ? 0 : knit_completion(0, before, session->geometry.cells),
                 memory_order_relaxed);
         }
     }
@@ -77,12 +77,12 @@ struct lanes_session *lanes_add_session(
     int bell[2];
     assert_int_equal(pipe2(bell, O_NONBLOCK | O_CLOEXEC), 0);
     session->bell_fd = bell[0];
-    session->ring_fd = bell[1];
+    session->bell_end_fd = bell[1];
     struct knit_session_options options = {.steal = lanes->steal,
         .spin_us = lanes->spin_us,
-        .tell_settled = lanes->tell_settled,
+        .report_settled = lanes->report_settled,
         .bell_fd = session->bell_fd,
-        .payload_max_bytes = arena_bytes};
+        .argument_max_bytes = arena_bytes};
     assert_int_equal(knit_session_new(&session->geometry, &session->request, &session->reply,
                          &lanes->board, &options, &session->session),
         0);
@@ -150,10 +150,10 @@ static void run(void *arg, struct knit_job *job)
     }
 }
 
-static void on_fault(void *arg, uint64_t session, const char *reason)
+static void on_evict(void *arg, uint64_t session, const char *reason)
 {
     (void)session, (void)reason;
-    atomic_fetch_add_explicit(&((struct runner *)arg)->lanes->faults, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&((struct runner *)arg)->lanes->evictions, 1, memory_order_seq_cst);
 }
 
 static void on_detached(void *arg, uint64_t session)
@@ -176,7 +176,7 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
         .park_ms = 1,
         .run = run,
         .run_arg = &runners[index],
-        .on_fault = on_fault,
+        .on_evict = on_evict,
         .on_detached = on_detached,
         .event_arg = &runners[index]};
     assert_int_equal(knit_lane_new(&options, &lanes->worker[index]), 0);
@@ -187,7 +187,7 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
             .geometry = session->geometry,
             .request = session->request,
             .reply = session->reply,
-            .bell_fd = session->ring_fd,
+            .bell_fd = session->bell_end_fd,
             .bell_is_pipe = true,
             .trusted = i % 2 == 0};
         assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
@@ -229,7 +229,7 @@ void lanes_fini(struct lanes *lanes)
         knit_segment_unmap(&session->request_mapping);
         knit_segment_unmap(&session->reply_mapping);
         close(session->bell_fd);
-        close(session->ring_fd);
+        close(session->bell_end_fd);
     }
     knit_segment_unmap(&lanes->board_mapping);
     knit_segment_unmap(&lanes->pool_mapping);

@@ -36,13 +36,13 @@ struct lanes_session {
     struct knit_reply_view reply;
     struct knit_session *session;
     int bell_fd; /* what the caller polls */
-    int ring_fd; /* what workers ring */
+    int bell_end_fd; /* what workers ring */
 };
 
 struct lanes {
     uint32_t lanes;
     bool steal;
-    bool tell_settled; /* of sessions added from then on */
+    bool report_settled; /* of sessions added from then on */
     uint32_t spin_us;
     struct knit_mapping board_mapping, pool_mapping;
     struct knit_board_view board;
@@ -56,7 +56,7 @@ struct lanes {
     uint32_t executions_count;
     _Atomic uint32_t gate;
     _Atomic uint32_t at_gate;
-    _Atomic uint32_t faults, detached, refused;
+    _Atomic uint32_t evictions, detached, refused;
 };
 
 /* spin_us 0: workers park at once. */

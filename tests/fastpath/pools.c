@@ -57,8 +57,8 @@ void pools_init(struct pools *pools, uint32_t workers)
     pools->options.module_count = 1;
     pools->options.environment = environment;
     pools->options.workers = workers;
-    pools->options.payload_max_bytes = 8u << 20;
-    pools->options.max_payload_bytes = 1u << 20;
+    pools->options.arena_bytes = 8u << 20;
+    pools->options.call_max_bytes = 1u << 20;
     pools->options.callbacks = (struct knit_pool_callbacks){on_output, on_event, pools};
 }
 

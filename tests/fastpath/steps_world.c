@@ -36,18 +36,18 @@ static uint32_t slot_at(const struct world *world, uint32_t lane, uint64_t posit
     return knit_ctrl_slot(ctrl);
 }
 
-static void look_at_taken(struct world *world, uint32_t lane)
+static void look_at_head(struct world *world, uint32_t lane)
 {
-    uint64_t now = load(&world->side->reply.taken[lane].value), gen;
-    assert_true((int64_t)(now - world->taken[lane]) >= 0);
-    for (uint64_t at = world->taken[lane]; at != now; at++) {
+    uint64_t now = load(&world->side->reply.head[lane].value), gen;
+    assert_true((int64_t)(now - world->head[lane]) >= 0);
+    for (uint64_t at = world->head[lane]; at != now; at++) {
         /* A cell that was used again since was claimed before. */
         if (!is_published_at(world, lane, at))
             continue;
         uint32_t slot = slot_at(world, lane, at, &gen);
         assert_true(knit_gen_diff(knit_claim_gen(load(&world->side->reply.claim[slot])), gen) >= 0);
     }
-    world->taken[lane] = now;
+    world->head[lane] = now;
     /* Whoever begins there finds what comes next, which nobody has published over. */
     assert_false(is_published_at(world, lane, now + world->side->geometry.cells));
 }
@@ -56,10 +56,10 @@ static void look_at_taken(struct world *world, uint32_t lane)
 static void look_at_new_claim(struct world *world, uint32_t slot, uint64_t claimed)
 {
     for (uint32_t lane = 0; lane < WORLD_LANES; lane++) {
-        uint64_t taken = load(&world->side->reply.taken[lane].value), gen;
-        for (uint64_t at = taken; is_published_at(world, lane, at); at++) {
+        uint64_t head = load(&world->side->reply.head[lane].value), gen;
+        for (uint64_t at = head; is_published_at(world, lane, at); at++) {
             if (slot_at(world, lane, at, &gen) == slot && gen == claimed)
-                assert_true(at + 1 - taken <= KNIT_TAKEN_LAG_MAX);
+                assert_true(at + 1 - head <= KNIT_HEAD_LAG_MAX);
         }
     }
 }
@@ -80,10 +80,10 @@ static void look(void *arg)
         world->word[i] = word;
     }
     for (uint32_t lane = 0; lane < WORLD_LANES; lane++)
-        look_at_taken(world, lane);
-    uint32_t rung = atomic_load_explicit(reply->rung, memory_order_relaxed);
-    assert_true((int32_t)(rung - world->rung) >= 0);
-    world->rung = rung;
+        look_at_head(world, lane);
+    uint32_t notified = atomic_load_explicit(reply->notified, memory_order_relaxed);
+    assert_true((int32_t)(notified - world->notified) >= 0);
+    world->notified = notified;
 }
 
 /* ---- life ---- */
@@ -97,18 +97,18 @@ void world_init(struct world *world, const struct world_shape *shape)
     world->lanes.executions_count = WORLD_CALLS;
     world->side = lanes_add_session(&world->lanes, shape->slots, shape->arena_bytes, shape->start);
     world->session = world->side->session;
-    world->view = (struct knit_recovery_session){.geometry = world->side->geometry,
+    world->view = (struct knit_host_session_view){.geometry = world->side->geometry,
         .request = world->side->request,
         .reply = world->side->reply,
-        .bell_fd = world->side->ring_fd,
+        .bell_fd = world->side->bell_end_fd,
         .bell_is_pipe = true};
-    knit_recovery_word(&world->died, KNIT_WORKER_DIED, KNIT_STARTED_YES, "it died", 9, 0);
-    knit_recovery_word(&world->refused, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    knit_recovery_make_error(&world->died, KNIT_WORKER_DIED, KNIT_STARTED_YES, "it died", 9, 0);
+    knit_recovery_make_error(&world->refused, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (uint32_t i = 0; i < WORLD_LANES; i++) {
         lanes_add_worker(&world->lanes, i, 5 + i);
         /* Its first turn takes the session in, and ends without a sleep. */
         assert_int_equal(knit_lane_turn(world->lanes.worker[i]), KNIT_LANE_RUNNING);
-        world->taken[i] = load(&world->side->reply.taken[i].value);
+        world->head[i] = load(&world->side->reply.head[i].value);
     }
     for (uint32_t i = 0; i < shape->slots; i++)
         world->gen[i] = world->claim[i] = world->word[i] = shape->start & KNIT_GEN_MASK;
@@ -118,7 +118,7 @@ void world_init(struct world *world, const struct world_shape *shape)
 
 void world_fini(struct world *world)
 {
-    assert_int_equal(atomic_load_explicit(&world->lanes.faults, memory_order_relaxed), 0);
+    assert_int_equal(atomic_load_explicit(&world->lanes.evictions, memory_order_relaxed), 0);
     steps_init(NULL, NULL);
     lanes_fini(&world->lanes);
 }
@@ -226,14 +226,14 @@ bool world_is_answered(const struct world *world, uint32_t number)
 bool world_take(struct world *world, uint32_t worker, uint32_t lane)
 {
     struct knit_lane *taker = world->lanes.worker[worker];
-    struct knit_served *served = taker->served[0];
-    struct knit_look *look_at = &served->look[lane];
+    struct knit_worker_session *session = taker->sessions[0];
+    struct knit_cursor *cursor = &session->cursor[lane];
     struct knit_found found;
-    if (served->kept.any)
-        return knit_lane_send_kept(taker, served, UINT32_MAX);
+    if (session->deferred.any)
+        return knit_lane_send_deferred(taker, session, UINT32_MAX);
     /* Not the first to claim what was found: others have come further, and there may be more. */
-    while (knit_lane_find(taker, served, look_at, &found) == KNIT_FIND_READY) {
-        if (knit_lane_call(taker, served, look_at, &found))
+    while (knit_lane_find(taker, session, cursor, &found) == KNIT_FIND_READY) {
+        if (knit_lane_call(taker, session, cursor, &found))
             return true;
     }
     return false;
@@ -251,8 +251,8 @@ void world_take_all(struct world *world, uint32_t worker)
 bool world_has_ready(const struct world *world, uint32_t lane)
 {
     const uint32_t cells = world->side->geometry.cells;
-    uint64_t taken = load(&world->side->reply.taken[lane].value), gen;
-    for (uint64_t at = taken; at != taken + cells && is_published_at(world, lane, at); at++) {
+    uint64_t head = load(&world->side->reply.head[lane].value), gen;
+    for (uint64_t at = head; at != head + cells && is_published_at(world, lane, at); at++) {
         uint32_t slot = slot_at(world, lane, at, &gen);
         if (knit_gen_next(knit_claim_gen(load(&world->side->reply.claim[slot]))) == gen)
             return true;

@@ -4,7 +4,7 @@
  *
  *   - a slot's claim and its answer only rise, the claim by at most one beyond the answer;
  *   - `taken` only rises, what lies before it is claimed, it follows the claims at most
- *     KNIT_TAKEN_LAG_MAX behind, and no publish is a whole ring ahead of it; `rung` only rises;
+ *     KNIT_HEAD_LAG_MAX behind, and no publish is a whole ring ahead of it; `rung` only rises;
  *   - each call is run once, and its outcome, which comes once, bears its own bytes.
  */
 #pragma once
@@ -39,7 +39,7 @@ struct world {
     struct lanes lanes;
     struct lanes_session *side;
     struct knit_session *session;
-    struct knit_recovery_session view;        /* the host's */
+    struct knit_host_session_view view;       /* the host's */
     struct knit_recovery_error died, refused; /* in the host's words */
     uint32_t calls;
     struct world_call call[WORLD_CALLS];
@@ -49,8 +49,8 @@ struct world {
     bool holds;                    /* blocks are not released when they are collected */
     uint32_t len;                  /* of the calls published from now on; 0 = this and that */
     /* As seen before the last access. */
-    uint64_t taken[WORLD_LANES], claim[WORLD_SLOTS_MAX], word[WORLD_SLOTS_MAX];
-    uint32_t rung;
+    uint64_t head[WORLD_LANES], claim[WORLD_SLOTS_MAX], word[WORLD_SLOTS_MAX];
+    uint32_t notified;
 };
 
 struct world_shape {

@@ -98,7 +98,7 @@ static void a_session_is_looked_at_when_its_caller_says_so(void **state)
     assert_int_equal(sum.number, 5);
     assert_false(is_mapped_by(worker_pid(&pools), guest.grant.id));
     assert_int_equal(atomic_load_explicit(&pools.ledger[1], memory_order_seq_cst), 0);
-    assert_int_equal(knit_segment_fasten(guest.grant.request_fd), 0);
+    assert_int_equal(knit_segment_seal(guest.grant.request_fd), 0);
     assert_int_equal(fallocate(guest.grant.request_fd, punch, 0, KNIT_PAGE), -1);
     assert_int_equal(errno, EPERM);
     assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), 0);
@@ -114,7 +114,7 @@ static void a_session_is_looked_at_when_its_caller_says_so(void **state)
 }
 
 /* Once: what it does after that does not help it. Whoever hosts the pool hears of it at once. */
-static void a_session_that_is_not_fastened_is_condemned(void **state)
+static void a_session_that_is_not_sealed_is_evicted(void **state)
 {
     struct pools pools;
     struct guest guest = {.session = NULL};
@@ -127,13 +127,13 @@ static void a_session_that_is_not_fastened_is_condemned(void **state)
     host.fd = knit_pool_fd(pools.pool);
     while (poll(&host, 1, 0) == 1)
         (void)pools_turn(&pools);
-    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), KNIT_POOL_E_LOOSE);
+    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), KNIT_POOL_E_UNSEALED);
     assert_int_equal(poll(&host, 1, knit_deadline_left_ms(knit_deadline_in_ms(5000))), 1);
     (void)pools_turn(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_CONDEMNED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), 1);
     assert_non_null(strstr(pools.text, "lacks the seals"));
     assert_true(knit_session_is_closed(guest.session));
-    assert_int_equal(knit_segment_fasten(guest.grant.request_fd), 0);
+    assert_int_equal(knit_segment_seal(guest.grant.request_fd), 0);
     assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), 0);
     (void)pools_turn(&pools);
     assert_false(is_mapped_by(worker_pid(&pools), guest.grant.id));
@@ -165,7 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_is_looked_at_when_its_caller_says_so),
-        cmocka_unit_test(a_session_that_is_not_fastened_is_condemned),
+        cmocka_unit_test(a_session_that_is_not_sealed_is_evicted),
         cmocka_unit_test(a_session_that_is_not_attached_holds_up_no_end),
     };
 

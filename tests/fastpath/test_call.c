@@ -247,9 +247,9 @@ static void marks_are_minded(void **state)
     uint32_t add = id_of(fixture, "add");
     _Atomic uint8_t *mark = &fixture->marks[add];
 
-    atomic_store_explicit(mark, KNIT_MARK_WATCHED, memory_order_relaxed);
+    atomic_store_explicit(mark, KNIT_MARK_PROBATION, memory_order_relaxed);
     assert_int_equal(RUN(fixture, "add", "\x92\x07\xa1x"), KNIT_BAD_ARGUMENT);
-    assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_WATCHED);
+    assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_PROBATION);
     assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
     assert_int_equal(atomic_load_explicit(mark, memory_order_relaxed), KNIT_MARK_TRUSTED);
     atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);

@@ -47,19 +47,19 @@ enum cause {
     BY_LIE = 'L', /* a worker is killed, and its successor finds nonsense in the ring */
 };
 
-/* Said by the caller when it has mapped and fastened its session: the point counts from then. */
+/* Said by the caller when it has mapped and sealed its session: the point counts from then. */
 #define ATTACHED 'M'
 
 static const enum cause causes[KNIT_FAULT_COUNT] = {
     [KNIT_FAULT_DEATH_AFTER_STOP] = BY_HARD_TIMEOUT,
     [KNIT_FAULT_DEATH_AFTER_HARD_KILL] = BY_HARD_TIMEOUT,
     [KNIT_FAULT_DEATH_AFTER_GONE_KILL] = BY_DETACH,
-    [KNIT_FAULT_MEMBER_AFTER_SEGMENTS] = BY_ATTACH,
-    [KNIT_FAULT_MEMBER_AFTER_PUBLISH] = BY_ATTACH,
-    [KNIT_FAULT_MEMBER_AFTER_CLOSED] = BY_DETACH,
-    [KNIT_FAULT_MEMBER_AFTER_DETACH] = BY_DETACH,
-    [KNIT_FAULT_MEMBER_BEFORE_FREE] = BY_DETACH,
-    [KNIT_FAULT_MEMBER_AFTER_FAULT] = BY_LIE,
+    [KNIT_FAULT_SESSION_AFTER_SEGMENTS] = BY_ATTACH,
+    [KNIT_FAULT_SESSION_AFTER_PUBLISH] = BY_ATTACH,
+    [KNIT_FAULT_SESSION_AFTER_CLOSED] = BY_DETACH,
+    [KNIT_FAULT_SESSION_AFTER_DETACH] = BY_DETACH,
+    [KNIT_FAULT_SESSION_BEFORE_FREE] = BY_DETACH,
+    [KNIT_FAULT_SESSION_AFTER_EVICT] = BY_LIE,
     [KNIT_FAULT_SUPERVISOR_AFTER_CLOSED] = BY_SHUTDOWN,
     [KNIT_FAULT_SUPERVISOR_AFTER_STOP] = BY_SHUTDOWN,
     [KNIT_FAULT_RECOVERY_AFTER_CLAIM] = BY_SHUTDOWN,
@@ -127,7 +127,7 @@ static void obey(struct pools *pools, char letter, uint64_t session, enum knit_f
     } else if (letter == BY_DETACH) {
         knit_pool_detach(pools->pool, session);
     } else if (letter == BY_ATTACH && knit_pool_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
-        (void)knit_segment_fasten(grant.request_fd);
+        (void)knit_segment_seal(grant.request_fd);
         (void)knit_pool_attached(pools->pool, grant.id);
     }
 }
@@ -212,7 +212,7 @@ static void open_session(struct guest *guest, int fd)
     knit_layout_board(geometry->lanes, guest->board.base, &board);
     assert_int_equal(
         knit_session_new(geometry, &guest->ring, &reply, &board, &options, &guest->session), 0);
-    assert_int_equal(knit_segment_fasten(grant->request_fd), 0);
+    assert_int_equal(knit_segment_seal(grant->request_fd), 0);
     assert_int_equal(write(fd, &attached, 1), 1);
 }
 

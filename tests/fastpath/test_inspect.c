@@ -105,7 +105,7 @@ static void setup(struct fixture *fixture, uint64_t start)
     assert_int_equal(counts.running, 1);
     assert_int_equal(counts.held, 2);
     assert_int_equal(counts.held_bytes, 500);
-    assert_int_equal(counts.starved, 0);
+    assert_int_equal(counts.blocked_on_arena, 0);
     assert_int_equal(counts.state, KNIT_STATE_OPEN);
 }
 
@@ -185,11 +185,11 @@ DAMAGE(a_block_nobody_allocated)
 }
 DAMAGE(a_release_ahead)
 {
-    STORE(&f->request->rel[f->slot[FREE]], 2);
+    STORE(&f->request->released[f->slot[FREE]], 2);
 }
 DAMAGE(a_release_that_is_no_generation)
 {
-    STORE(&f->request->rel[f->slot[FREE]], 1ull << 40);
+    STORE(&f->request->released[f->slot[FREE]], 1ull << 40);
 }
 DAMAGE(an_abort_ahead)
 {
@@ -229,43 +229,44 @@ DAMAGE(a_lap_that_never_was)
 }
 DAMAGE(a_call_passed_over)
 {
-    STORE(&f->reply->taken[1].value, 3);
+    STORE(&f->reply->head[1].value, 3);
 }
-DAMAGE(taken_ahead)
+DAMAGE(head_ahead)
 {
-    STORE(&f->reply->taken[1].value, 4);
+    STORE(&f->reply->head[1].value, 4);
 }
-DAMAGE(taken_behind)
+DAMAGE(head_behind)
 {
     /* As if 20 calls of lane 0 had been claimed and none of them counted. */
     for (uint32_t i = 0; i < 20; i++)
         STORE(&cell_of(f, 0, i)->ctrl, knit_ctrl(1, f->slot[INLINE], 1));
-    STORE(&f->reply->taken[0].value, 0);
+    STORE(&f->reply->head[0].value, 0);
 }
 DAMAGE(a_claim_out_of_order)
 {
     STORE(&f->reply->claim[f->slot[QUEUED_TOO]], knit_claim(1, OWNER));
 }
-DAMAGE(news_of_another_lap)
+DAMAGE(a_completion_of_another_lap)
 {
-    STORE(&f->reply->news[2], knit_news(f->slot[HELD], 200, f->session->geometry.cells));
+    STORE(
+        &f->reply->completions[2], knit_completion(f->slot[HELD], 200, f->session->geometry.cells));
 }
-DAMAGE(news_of_no_slot)
+DAMAGE(a_completion_of_no_slot)
 {
-    STORE(&f->reply->news[2], knit_news(10, 2, f->session->geometry.cells));
+    STORE(&f->reply->completions[2], knit_completion(10, 2, f->session->geometry.cells));
 }
-DAMAGE(a_news_tail_ahead)
+DAMAGE(a_completion_tail_ahead)
 {
-    STORE(&f->reply->lane[0].news_tail, 6);
+    STORE(&f->reply->lane[0].completion_tail, 6);
 }
-DAMAGE(starved_for_nothing)
+DAMAGE(blocked_for_nothing)
 {
     STORE(&f->reply->claim[f->slot[CLAIMED]], 0);
-    STORE(&f->reply->lane[0].starved, 1);
+    STORE(&f->reply->lane[0].blocked_on_arena, 1);
 }
-DAMAGE(starved_twice)
+DAMAGE(blocked_twice)
 {
-    STORE(&f->reply->lane[0].starved, 2);
+    STORE(&f->reply->lane[0].blocked_on_arena, 2);
 }
 DAMAGE(a_bell_ahead)
 {
@@ -282,7 +283,7 @@ DAMAGE(a_state_that_is_none)
 DAMAGE(a_wake_ahead)
 {
     STORE(f->request->waiting, 5);
-    STORE(f->reply->rung, 7);
+    STORE(f->reply->notified, 7);
 }
 DAMAGE(waiting_for_nothing)
 {
@@ -341,16 +342,16 @@ static const struct {
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},
     {a_lap_that_never_was, "lane 1, position 9: bears lap 500", 0},
     {a_call_passed_over, "lane 1, position 1: passed over, its call is not claimed", 0},
-    {taken_ahead, "lane 1: 4 positions are taken, the last was never published", 0},
-    {taken_behind, "lane 0, position 15: claimed though only 0 are taken", 0},
+    {head_ahead, "lane 1: 4 positions are consumed, the last was never published", 0},
+    {head_behind, "lane 0, position 15: claimed though only 0 are consumed", 0},
     {a_claim_out_of_order, "lane 1, position 2: claimed before position 1", 0},
-    {news_of_another_lap, "lane 0, news 2: bears lap 7 instead of 1", 0},
-    {news_of_no_slot, "lane 0, news 2: slot 10 of 10", 0},
-    {a_news_tail_ahead, "lane 0, news 4: bears lap 0 instead of 1", 0},
-    {starved_for_nothing, "lane 0: starved, though its worker keeps no result back", 0},
-    {starved_twice, "lane 0: starved is 2", 0},
-    {a_bell_ahead, "lane 0: the bell rings for a sleep to come", 0},
-    {a_bell_for_nobody, "lane 0: the bell rings for a worker that is not parked", 0},
+    {a_completion_of_another_lap, "lane 0, completion 2: bears lap 7 instead of 1", 0},
+    {a_completion_of_no_slot, "lane 0, completion 2: slot 10 of 10", 0},
+    {a_completion_tail_ahead, "lane 0, completion 4: bears lap 0 instead of 1", 0},
+    {blocked_for_nothing, "lane 0: blocked on its arena, though its worker defers no reply", 0},
+    {blocked_twice, "lane 0: blocked_on_arena is 2", 0},
+    {a_bell_ahead, "lane 0: the bell names a park to come", 0},
+    {a_bell_for_nobody, "lane 0: the bell names a park of a worker that is not parked", 0},
     {a_state_that_is_none, "the session's state is 3", 0},
     {a_wake_ahead, "the caller was woken from a sleep to come", 0},
     {waiting_for_nothing, "the caller waits without saying for what", 0},
@@ -497,7 +498,7 @@ static void a_lane_says_what_it_does(void **state)
 
 static void a_segment_says_what_it_is(void **state)
 {
-    struct knit_segment_head head = {.magic = KNIT_LAYOUT_MAGIC,
+    struct knit_segment_header head = {.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
         .kind = KNIT_SEGMENT_REPLY,
         .geometry = {.version = KNIT_LAYOUT_VERSION, .lanes = 2, .slots = 10, .cells = 32}};
@@ -516,7 +517,7 @@ static void a_segment_says_what_it_is(void **state)
     assert_non_null(strstr(knit_inspect_head(&head, KNIT_SEGMENT_REPLY, bytes), "version"));
     head.magic++;
     assert_non_null(strstr(knit_inspect_head(&head, KNIT_SEGMENT_REPLY, bytes), "begin"));
-    head = (struct knit_segment_head){.magic = KNIT_LAYOUT_MAGIC,
+    head = (struct knit_segment_header){.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
         .kind = KNIT_SEGMENT_BOARD,
         .total_bytes = knit_layout_board_bytes(257),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's turns when some callers ask for much: nobody else waits for that, nobody honest is
- * condemned, and memory stays within its budget. Method: workers driven by hand, a turn at a time,
+ * evicted, and memory stays within its budget. Method: workers driven by hand, a turn at a time,
  * where an order is asked for; threads where a wake-up is. */
 #include <errno.h>
 #include <pthread.h>
@@ -158,7 +158,7 @@ static uint32_t at_gate(const struct lanes *lanes)
     return atomic_load_explicit(&lanes->at_gate, memory_order_seq_cst);
 }
 
-static void who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind(void **state)
+static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(void **state)
 {
     (void)state;
     skip_where_workers_cannot_sleep();
@@ -185,7 +185,7 @@ static void who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind(vo
 
 /* A task that was always short does not end: its worker rang nobody before it began. Whoever waits
  * for what lies behind does. */
-static void who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
+static void who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
 {
     enum { LEARN = 64 };
     (void)state;
@@ -232,13 +232,13 @@ struct leaving {
     _Atomic bool is_told; /* that the last session leaves */
 };
 
-static void leave_at_fault(void *arg, uint64_t session, const char *reason)
+static void leave_at_eviction(void *arg, uint64_t session, const char *reason)
 {
     (void)reason;
     assert_int_equal(knit_lane_detach(((struct leaving *)arg)->lanes.worker[0], session), 0);
 }
 
-static void *tell_last(void *arg)
+static void *send_last(void *arg)
 {
     struct leaving *leaving = arg;
     assert_int_equal(knit_lane_detach(leaving->lanes.worker[0], LAST), 0);
@@ -253,7 +253,7 @@ static void go(void *arg, uint64_t session)
     atomic_fetch_add_explicit(&leaving->gone, 1, memory_order_seq_cst);
     if (session != LEAVER)
         return;
-    assert_int_equal(pthread_create(&leaving->thread, NULL, tell_last, leaving), 0);
+    assert_int_equal(pthread_create(&leaving->thread, NULL, send_last, leaving), 0);
     (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->is_told, memory_order_acquire), 50);
 }
 
@@ -278,12 +278,12 @@ static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void *
     struct knit_lane_options *options = &leaving.lanes.worker[0]->options;
     options->argument_max_bytes = 1;
     options->run = run_until_both_are_gone;
-    options->on_fault = leave_at_fault;
+    options->on_evict = leave_at_eviction;
     options->on_detached = go;
     options->run_arg = options->event_arg = &leaving;
     struct knit_session_call wrong = call_of(0, "xx", 2), right = call_of(0, "x", 1);
     struct knit_session_outcome outcome;
-    /* It is condemned, and leaves, after the turn has begun and before the call does. */
+    /* It is evicted, and leaves, after the turn has begun and before the call does. */
     (void)publish(leaver, &wrong);
     uint32_t slot = publish(caller, &right);
     assert_int_equal(knit_lane_turn(leaving.lanes.worker[0]), KNIT_LANE_RUNNING);
@@ -325,7 +325,7 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
     struct knit_lane *lane = lanes.worker[0];
     _Atomic uint32_t *state_of = &side->reply.state->state;
     /* As if it ran still. */
-    lane->current = lane->served[0];
+    lane->current = lane->sessions[0];
     assert_false(knit_lane_aborted(lane, &lane->job));
     knit_session_abort(side->session, slot);
     assert_true(knit_lane_aborted(lane, &lane->job));
@@ -340,7 +340,7 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 /* ---- news ---- */
 
 /* As many as it takes for the laps of news to come round unread. */
-static void news_are_read_after_any_number_of_calls_collected_by_slot(void **state)
+static void completions_are_read_after_any_number_of_calls_collected_by_slot(void **state)
 {
     (void)state;
     struct lanes lanes;
@@ -367,7 +367,7 @@ struct budget {
     struct lanes lanes;
     struct knit_session *session;
     struct knit_lane *worker[4];
-    _Atomic uint32_t faults;
+    _Atomic uint32_t evictions;
     bool refuses;
 };
 
@@ -380,10 +380,10 @@ static void give_result(void *arg, struct knit_job *job)
     job->was_refused = budget->refuses;
 }
 
-static void on_fault(void *arg, uint64_t session, const char *reason)
+static void on_evict(void *arg, uint64_t session, const char *reason)
 {
     (void)session, (void)reason;
-    atomic_fetch_add_explicit(&((struct budget *)arg)->faults, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&((struct budget *)arg)->evictions, 1, memory_order_relaxed);
 }
 
 static void start(struct budget *budget, uint32_t index, uint32_t owner)
@@ -398,7 +398,7 @@ static void start(struct budget *budget, uint32_t index, uint32_t owner)
         .argument_max_bytes = RESULT_MAX,
         .run = give_result,
         .run_arg = budget,
-        .on_fault = on_fault,
+        .on_evict = on_evict,
         .event_arg = budget};
     struct knit_lane_session in = {.id = 1,
         .geometry = side->geometry,
@@ -481,7 +481,7 @@ static void what_a_dead_worker_touched_is_still_counted(void **state)
     fini_budget(&budget);
 }
 
-static void an_argument_over_the_limit_condemns(void **state)
+static void an_argument_over_the_limit_evicts(void **state)
 {
     (void)state;
     static unsigned char bytes[RESULT_MAX + 1];
@@ -489,10 +489,10 @@ static void an_argument_over_the_limit_condemns(void **state)
     struct knit_session_call call = call_of(0, bytes, sizeof(bytes));
     init_budget(&budget, 1);
     (void)publish(budget.session, &call);
-    /* Condemned, it has nothing left to do and sleeps. */
+    /* Evicted, it has nothing left to do and sleeps. */
     budget.worker[0]->options.park_ms = 1;
     (void)knit_lane_turn(budget.worker[0]);
-    assert_int_equal(atomic_load_explicit(&budget.faults, memory_order_relaxed), 1);
+    assert_int_equal(atomic_load_explicit(&budget.evictions, memory_order_relaxed), 1);
     fini_budget(&budget);
 }
 
@@ -550,7 +550,7 @@ static void one_release_among_many_blocks_is_found(void **state)
 
 /* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between.
  */
-static void who_releases_while_starved_is_not_condemned(void **state)
+static void who_releases_while_blocked_is_not_evicted(void **state)
 {
     (void)state;
     struct lanes lanes;
@@ -572,17 +572,18 @@ static void who_releases_while_starved_is_not_condemned(void **state)
     large = publish(side->session, &call);
     knit_session_flush(side->session);
     assert_true(KNIT_WAIT_UNTIL(
-        atomic_load_explicit(&side->reply.lane[0].starved, memory_order_relaxed) != 0, 20000));
+        atomic_load_explicit(&side->reply.lane[0].blocked_on_arena, memory_order_relaxed) != 0,
+        20000));
     for (int i = 0; i < 1500; i++) {
-        assert_true(KNIT_WAIT_UNTIL(
-            knit_park_state(atomic_load_explicit(
-                &lanes.board.park[0].value, memory_order_relaxed)) == KNIT_PARK_PARKED ||
-                atomic_load_explicit(&side->reply.lane[0].starved, memory_order_relaxed) == 0,
+        assert_true(KNIT_WAIT_UNTIL(knit_park_state(atomic_load_explicit(&lanes.board.park[0].value,
+                                        memory_order_relaxed)) == KNIT_PARK_PARKED ||
+                                        atomic_load_explicit(&side->reply.lane[0].blocked_on_arena,
+                                            memory_order_relaxed) == 0,
             20000));
         knit_session_release(side->session, slots[i]);
     }
     assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(side->session, large, &outcome), 20000));
-    assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 0);
+    assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_relaxed), 0);
     lanes_fini(&lanes);
 }
 
@@ -592,18 +593,18 @@ int main(void)
         cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
         cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
         cmocka_unit_test(nobody_fills_a_lane_without_a_worker_for_himself),
-        cmocka_unit_test(who_takes_from_a_lane_without_a_worker_rings_for_what_lies_behind),
-        cmocka_unit_test(who_waits_rings_for_what_lies_behind_in_a_lane_without_a_worker),
+        cmocka_unit_test(who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind),
+        cmocka_unit_test(who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
         cmocka_unit_test(a_living_workers_call_is_stolen_at_the_second_look),
         cmocka_unit_test(a_job_is_aborted_by_its_caller_and_with_its_session),
-        cmocka_unit_test(news_are_read_after_any_number_of_calls_collected_by_slot),
+        cmocka_unit_test(completions_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
         cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),
-        cmocka_unit_test(an_argument_over_the_limit_condemns),
+        cmocka_unit_test(an_argument_over_the_limit_evicts),
         cmocka_unit_test(refusals_say_nothing_of_how_long_a_task_takes),
         cmocka_unit_test(one_release_among_many_blocks_is_found),
-        cmocka_unit_test(who_releases_while_starved_is_not_condemned),
+        cmocka_unit_test(who_releases_while_blocked_is_not_evicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static void write_ctrl(uint64_t position, uint64_t gen, uint32_t slot)
 
 static uint32_t faults(void)
 {
-    return atomic_exchange_explicit(&world.lanes.faults, 0, memory_order_relaxed);
+    return atomic_exchange_explicit(&world.lanes.evictions, 0, memory_order_relaxed);
 }
 
 static void worker_takes_one(void *arg)
@@ -95,7 +95,7 @@ static void what_was_checked_is_what_is_used(void **state)
             call_once();
             steps_stall(at, lies[i], &world);
             (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-            /* Condemned, or run as it was published. */
+            /* Evicted, or run as it was published. */
             job = &world.lanes.worker[0]->job;
             if (faults() == 0)
                 assert_true(job->gen == 1 && job->len == 8);
@@ -147,7 +147,7 @@ static void a_slot_is_not_claimed_before_its_last_call_is_answered(void **state)
     world_fini(&world);
 }
 
-static void what_flags_nobody_knows_is_condemned(void **state)
+static void unknown_flags_evict(void **state)
 {
     (void)state;
     for (uint32_t flag = 2; flag < 0x100; flag <<= 1) {
@@ -225,7 +225,7 @@ int main(void)
         cmocka_unit_test(what_was_checked_is_what_is_used),
         cmocka_unit_test(a_cell_that_is_turned_over_all_the_time_costs_a_turn),
         cmocka_unit_test(a_slot_is_not_claimed_before_its_last_call_is_answered),
-        cmocka_unit_test(what_flags_nobody_knows_is_condemned),
+        cmocka_unit_test(unknown_flags_evict),
         cmocka_unit_test(an_argument_lies_within_the_arena_to_the_last_byte),
         cmocka_unit_test(a_strangers_argument_is_copied_out_of_its_arena),
     };

@@ -186,13 +186,13 @@ static void a_caller_is_told_before_a_long_call_begins(void **state)
 static void sleeps_are_told_apart_where_their_numbers_wrap(void **state)
 {
     const struct pair told = {.sleeps = caller_waits};
-    struct knit_session_options options = {.bell_fd = -1, .payload_max_bytes = ARENA};
+    struct knit_session_options options = {.bell_fd = -1, .argument_max_bytes = ARENA};
     (void)state;
     pair = &told;
     world_init(&world, &stealing);
     (void)knit_session_free(world.session);
-    world.rung = 0xfffffff9u;
-    atomic_store_explicit(world.side->reply.rung, world.rung, memory_order_relaxed);
+    world.notified = 0xfffffff9u;
+    atomic_store_explicit(world.side->reply.notified, world.notified, memory_order_relaxed);
     assert_int_equal(knit_session_new(&world.side->geometry, &world.side->request,
                          &world.side->reply, &world.lanes.board, &options, &world.session),
         0);
@@ -253,7 +253,7 @@ static void a_caller_is_told_of_what_the_dead_left(void **state)
             host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});
 }
 
-static void a_caller_is_woken_whom_the_dead_one_had_rung_for(void **state)
+static void a_caller_is_woken_that_the_dead_one_had_notified(void **state)
 {
     (void)state;
     for (int how = 0; how < 2; how++) {
@@ -263,7 +263,7 @@ static void a_caller_is_woken_whom_the_dead_one_had_rung_for(void **state)
         two_are_a_dead_ones();
         (void)steps_as(WORLD_CALLER, pair->sleeps, &world);
         assert_true(caller_sleeps());
-        atomic_store_explicit(world.side->reply.rung,
+        atomic_store_explicit(world.side->reply.notified,
             atomic_load_explicit(world.side->request.waiting, memory_order_relaxed),
             memory_order_relaxed);
         (void)steps_as(WORLD_HOST, host_answers, &world);
@@ -331,7 +331,7 @@ static void a_worker_is_told_of_calls_in_its_lane(void **state)
         WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_work});
 }
 
-static void one_flush_rings_every_lane_that_was_published_to(void **state)
+static void one_flush_wakes_every_lane_that_was_published_to(void **state)
 {
     (void)state;
     world_init(&world, &not_stealing);
@@ -433,7 +433,7 @@ static void calls_and_stalls_again(void *arg)
 
 /* A worker that is stopped on its way to sleep may be announced as parked: its lane's calls need
  * another one's bell. */
-static void a_caller_rings_a_sibling_for_a_worker_that_is_stopped(void **state)
+static void a_caller_wakes_a_sibling_for_a_worker_that_is_stopped(void **state)
 {
     (void)state;
     for (stalled_again = 0; stalled_again < 40; stalled_again++) {
@@ -477,11 +477,11 @@ static void arena_is_full(void)
 
 static void worker_does_not_sleep_beside_room(void)
 {
-    assert_false(steps_is_asleep(WORLD_WORKER) && world.lanes.worker[0]->served[0]->kept.any);
+    assert_false(steps_is_asleep(WORLD_WORKER) && world.lanes.worker[0]->sessions[0]->deferred.any);
     world_ends(&world);
 }
 
-static void a_worker_is_told_of_room_for_a_result_it_kept(void **state)
+static void a_worker_is_woken_for_room_for_a_deferred_reply(void **state)
 {
     (void)state;
     stall_both((struct pair){not_stealing, arena_is_full, worker_answers_or_keeps, caller_releases,
@@ -564,14 +564,14 @@ int main(void)
         cmocka_unit_test(a_caller_is_told_before_a_long_call_begins),
         cmocka_unit_test(sleeps_are_told_apart_where_their_numbers_wrap),
         cmocka_unit_test(a_caller_is_told_of_what_the_dead_left),
-        cmocka_unit_test(a_caller_is_woken_whom_the_dead_one_had_rung_for),
+        cmocka_unit_test(a_caller_is_woken_that_the_dead_one_had_notified),
         cmocka_unit_test(a_worker_is_told_of_calls_in_its_lane),
-        cmocka_unit_test(one_flush_rings_every_lane_that_was_published_to),
+        cmocka_unit_test(one_flush_wakes_every_lane_that_was_published_to),
         cmocka_unit_test(a_worker_is_told_of_calls_in_a_lane_without_one),
         cmocka_unit_test(a_worker_is_told_of_calls_behind_one_that_is_stopped),
         cmocka_unit_test(a_sibling_is_told_of_calls_behind_a_long_one),
-        cmocka_unit_test(a_caller_rings_a_sibling_for_a_worker_that_is_stopped),
-        cmocka_unit_test(a_worker_is_told_of_room_for_a_result_it_kept),
+        cmocka_unit_test(a_caller_wakes_a_sibling_for_a_worker_that_is_stopped),
+        cmocka_unit_test(a_worker_is_woken_for_room_for_a_deferred_reply),
         cmocka_unit_test(a_worker_is_told_to_leave_and_to_let_go),
         cmocka_unit_test(a_session_leaves_while_a_call_runs_whenever_it_is_told),
     };

@@ -54,7 +54,7 @@ static void a_worker_is_overtaken(
 static void a_worker_that_takes_is_overtaken_by_whole_rings(void **state)
 {
     (void)state;
-    for (uint32_t lag = 0; lag <= 2 * KNIT_TAKEN_LAG_MAX; lag++) {
+    for (uint32_t lag = 0; lag <= 2 * KNIT_HEAD_LAG_MAX; lag++) {
         struct world_shape shape = {
             .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .lazy = lag % 2 == 1};
         a_worker_is_overtaken(&shape, lag, lag % 4 < 2, world_goes_round);
@@ -72,7 +72,7 @@ static void a_worker_that_takes_is_overtaken_by_a_thief(void **state)
     struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
     (void)state;
     a_worker_is_overtaken(&shape, 0, false, sibling_takes);
-    a_worker_is_overtaken(&shape, KNIT_TAKEN_LAG_MAX, true, sibling_takes);
+    a_worker_is_overtaken(&shape, KNIT_HEAD_LAG_MAX, true, sibling_takes);
 }
 
 /* Tags, positions, generations. */
@@ -83,7 +83,7 @@ static void a_worker_is_overtaken_where_numbers_wrap(void **state)
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
         struct world_shape shape = {
             .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .start = starts[i]};
-        a_worker_is_overtaken(&shape, KNIT_TAKEN_LAG_MAX, false, world_goes_round);
+        a_worker_is_overtaken(&shape, KNIT_HEAD_LAG_MAX, false, world_goes_round);
     }
 }
 
@@ -247,7 +247,7 @@ static void everything_settled_is_taken_back(void **state)
         assert_int_equal(call->is_settled, round % 2 == 1);
         assert_int_equal(world_take(&world, 0, 0), round % 2 == 1);
         world_collect(&world);
-        assert_false(world.lanes.worker[0]->served[0]->kept.any);
+        assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
     }
     world_ends(&world);
     world_fini(&world);
@@ -272,7 +272,7 @@ static void a_settled_calls_result_gives_its_room_back(void **state)
             assert_true(world_publish(&world, 0));
             assert_true(world_take(&world, 0, 0));
         }
-        assert_false(world.lanes.worker[0]->served[0]->kept.any);
+        assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
         world_ends(&world);
         world_fini(&world);
     } while (steps_was_stalled() && at++ < MANY);
@@ -468,7 +468,7 @@ static void refusals_keep_up_with_the_ring(void **state)
 {
     struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
     (void)state;
-    for (uint32_t lag = 0; lag < 2 * KNIT_TAKEN_LAG_MAX; lag++) {
+    for (uint32_t lag = 0; lag < 2 * KNIT_HEAD_LAG_MAX; lag++) {
         world_init(&world, &shape);
         world.may_fail = true;
         /* Taken, and `taken` was not raised: as one who died leaves it. */
@@ -576,7 +576,7 @@ static void a_replacement_takes_its_own_blocks_alone(void **state)
     assert_true(world_publish(&world, 0));
     assert_true(world_take(&world, 0, 0));
     world_collect(&world);
-    assert_false(world.lanes.worker[0]->served[0]->kept.any);
+    assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
     assert_memory_equal(held[0].payload, before, sizeof(before));
     world_fini(&world);
 }

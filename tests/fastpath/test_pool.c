@@ -184,11 +184,11 @@ static void a_wrong_option_is_named(void **state)
     pools.modules[0] = "relative.so";
     expect_wrong_option(&pools, "module \"relative.so\": must be an absolute path");
     pools_init(&pools, 1);
-    pools.options.max_payload_bytes = pools.options.payload_max_bytes / 8 + 1;
-    expect_wrong_option(&pools, "an eighth of payload_max_bytes");
+    pools.options.call_max_bytes = pools.options.arena_bytes / 8 + 1;
+    expect_wrong_option(&pools, "an eighth of arena_bytes");
     pools_init(&pools, 1);
-    pools.options.max_payload_bytes = 0;
-    expect_wrong_option(&pools, "max_payload_bytes is 0");
+    pools.options.call_max_bytes = 0;
+    expect_wrong_option(&pools, "call_max_bytes is 0");
     pools_init(&pools, 1);
     pools.options.slots = 0;
     expect_wrong_option(&pools, "0 slots");
@@ -368,13 +368,13 @@ static void a_granted_session_calls_over_its_own_mappings(void **state)
     pools_fini(&pools);
 }
 
-static void nonsense_in_its_memory_condemns_a_session_and_no_other(void **state)
+static void nonsense_in_its_memory_evicts_a_session_and_no_other(void **state)
 {
     struct pools pools;
     struct guest guest = {.session = NULL};
     struct knit_request_view request;
     struct pools_outcome sum = {0};
-    uint32_t condemned = 0;
+    uint32_t evicted = 0;
 
     (void)state;
     pools_init(&pools, 1);
@@ -386,7 +386,7 @@ static void nonsense_in_its_memory_condemns_a_session_and_no_other(void **state)
     assert_true(KNIT_WAIT_UNTIL(
         (sum.is_there = false, pools_start(&pools, "add", "\x92\x02\x03", 3, &sum),
             pools_wait(&pools, &sum), assert_int_equal(sum.number, 5),
-            condemned = pools_count_events(&pools, KNIT_POOL_SESSION_CONDEMNED), condemned == 1),
+            evicted = pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), evicted == 1),
         10000));
     assert_true(knit_session_is_closed(guest.session));
     guests_close(&pools, &guest);
@@ -413,7 +413,7 @@ static void *visit(void *arg)
             continue;
         /* Every other one leaves before it was served. */
         if (visitors->visits % 2 == 0 &&
-            (knit_segment_fasten(grant.request_fd) != 0 ||
+            (knit_segment_seal(grant.request_fd) != 0 ||
                 knit_pool_attached(visitors->pools->pool, grant.id) != 0))
             break;
         knit_pool_grant_close(&grant);
@@ -489,8 +489,7 @@ static void what_lanes_may_touch_in_any_case_is_counted(void **state)
     pools.options.reply_budget_bytes = 1u << 20;
     assert_int_equal(pools_open(&pools), 0);
     knit_pool_stats(pools.pool, &stats);
-    assert_true(stats.memory_bytes >=
-                pools.options.payload_max_bytes + 4 * pools.options.max_payload_bytes);
+    assert_true(stats.memory_bytes >= pools.options.arena_bytes + 4 * pools.options.call_max_bytes);
     pools_fini(&pools);
 }
 
@@ -627,7 +626,7 @@ int main(void)
         cmocka_unit_test(what_tasks_print_arrives_by_lines),
         cmocka_unit_test(grants_are_limited_and_come_back),
         cmocka_unit_test(a_granted_session_calls_over_its_own_mappings),
-        cmocka_unit_test(nonsense_in_its_memory_condemns_a_session_and_no_other),
+        cmocka_unit_test(nonsense_in_its_memory_evicts_a_session_and_no_other),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(what_lanes_may_touch_in_any_case_is_counted),

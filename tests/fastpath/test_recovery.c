@@ -21,7 +21,7 @@
 struct fixture {
     struct lanes lanes;
     struct lanes_session *session;
-    struct knit_recovery_session view;
+    struct knit_host_session_view view;
     struct knit_recovery_error died, special;
 };
 
@@ -31,14 +31,14 @@ static int setup(void **state)
 
     lanes_init(&fixture->lanes, 2, true, 0);
     fixture->session = lanes_add_session(&fixture->lanes, 32, 1 << 16, 0);
-    fixture->view = (struct knit_recovery_session){.geometry = fixture->session->geometry,
+    fixture->view = (struct knit_host_session_view){.geometry = fixture->session->geometry,
         .request = fixture->session->request,
         .reply = fixture->session->reply,
-        .bell_fd = fixture->session->ring_fd,
+        .bell_fd = fixture->session->bell_end_fd,
         .bell_is_pipe = true};
-    knit_recovery_word(&fixture->died, KNIT_WORKER_DIED, KNIT_STARTED_YES,
+    knit_recovery_make_error(&fixture->died, KNIT_WORKER_DIED, KNIT_STARTED_YES,
         "the worker was killed by signal 9 (SIGKILL)", 9, 0);
-    knit_recovery_word(&fixture->special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
+    knit_recovery_make_error(&fixture->special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
         "the task ran longer than its hard timeout", 0, 500);
     *state = fixture;
     return 0;
@@ -93,7 +93,7 @@ static void an_error_fits_a_cell_whatever_is_said(void **state)
     (void)state;
     memset(text, 'x', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
-    knit_recovery_word(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, 31, UINT64_MAX - 1);
+    knit_recovery_make_error(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, 31, UINT64_MAX - 1);
     assert_true(error.len <= KNIT_INLINE_MAX);
     assert_int_equal(knit_failure_decode(knit_span(error.bytes, error.len), &failure), 0);
     assert_int_equal(failure.code, KNIT_WORKER_DIED);
@@ -177,10 +177,10 @@ static void one_call_gets_the_special_error(void **state)
     assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
 }
 
-static void nobody_rings_for_the_result_that_a_dead_one_kept(void **state)
+static void nobody_wakes_for_the_reply_that_a_dead_one_deferred(void **state)
 {
     struct fixture *fixture = *state;
-    _Atomic uint32_t *starved = &fixture->view.reply.lane[0].starved;
+    _Atomic uint32_t *starved = &fixture->view.reply.lane[0].blocked_on_arena;
     struct knit_recovery_death death = {.lane = 0,
         .owner = DEAD,
         .special_slot = UINT32_MAX,
@@ -199,7 +199,7 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
     uint32_t slots[8];
     struct knit_session_outcome outcome;
 
-    knit_recovery_word(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    knit_recovery_make_error(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (int i = 0; i < 8; i++)
         slots[i] = publish(fixture, (uint32_t)i % 2);
     claim(fixture, slots[2], ALIVE);
@@ -223,7 +223,7 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
     lanes_add_worker(&fixture->lanes, 0, ALIVE + 1);
     (void)knit_lane_turn(fixture->lanes.worker[0]);
     assert_int_equal(collect(fixture, slots[0]), 0);
-    assert_int_equal(fixture->lanes.faults, 0);
+    assert_int_equal(fixture->lanes.evictions, 0);
 }
 
 static void nonsense_in_a_ring_ends_the_look(void **state)
@@ -232,7 +232,7 @@ static void nonsense_in_a_ring_ends_the_look(void **state)
     struct knit_recovery_error refusal;
     const uint32_t cells = fixture->view.geometry.cells;
 
-    knit_recovery_word(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    knit_recovery_make_error(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (uint32_t i = 0; i < cells; i++) {
         /* A slot that is not there, a generation from the future. */
         atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
@@ -277,7 +277,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_answer_is_never_put_back, setup, teardown),
         cmocka_unit_test_setup_teardown(one_call_gets_the_special_error, setup, teardown),
         cmocka_unit_test_setup_teardown(
-            nobody_rings_for_the_result_that_a_dead_one_kept, setup, teardown),
+            nobody_wakes_for_the_reply_that_a_dead_one_deferred, setup, teardown),
         cmocka_unit_test_setup_teardown(
             queued_calls_are_refused_and_claimed_ones_are_not, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_in_a_ring_ends_the_look, setup, teardown),

@@ -54,23 +54,23 @@ static void short_and_unsealed_ones_are_refused(void **state)
 }
 
 /* A stranger's: what its writer has mapped goes on storing, and no page can be taken out. */
-static void a_loose_one_is_fastened_by_its_writer(void **state)
+static void an_unsealed_one_is_sealed_by_its_writer(void **state)
 {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     struct knit_mapping writer, reader;
     int fd, copy;
 
     (void)state;
-    assert_int_equal(knit_segment_create_loose("knit-test", 8192, &fd), 0);
+    assert_int_equal(knit_segment_create_unsealed("knit-test", 8192, &fd), 0);
     assert_int_equal(knit_segment_reopen_readonly(fd, &copy), 0);
     assert_int_equal(ftruncate(fd, 4096), -1);
     assert_int_equal(knit_segment_map(copy, 8192, false, &reader), KNIT_SEGMENT_E_UNSEALED);
     assert_int_equal(knit_segment_map(fd, 8192, true, &writer), 0);
     assert_int_equal(fallocate(fd, punch, 0, 8192), 0);
-    assert_false(knit_segment_is_fastened(copy));
-    assert_int_equal(knit_segment_fasten(copy), -EPERM);
-    assert_int_equal(knit_segment_fasten(fd), 0);
-    assert_true(knit_segment_is_fastened(copy));
+    assert_false(knit_segment_is_sealed(copy));
+    assert_int_equal(knit_segment_seal(copy), -EPERM);
+    assert_int_equal(knit_segment_seal(fd), 0);
+    assert_true(knit_segment_is_sealed(copy));
     assert_int_equal(fallocate(fd, punch, 0, 8192), -1);
     assert_int_equal(errno, EPERM);
     assert_int_equal(madvise(writer.base, 8192, MADV_REMOVE), -1);
@@ -85,12 +85,12 @@ static void a_loose_one_is_fastened_by_its_writer(void **state)
     close(fd);
     close(copy);
     assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
-    assert_int_equal(knit_segment_fasten(fd), -EPERM);
-    assert_false(knit_segment_is_fastened(fd));
+    assert_int_equal(knit_segment_seal(fd), -EPERM);
+    assert_false(knit_segment_is_sealed(fd));
     close(fd);
     fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    assert_int_equal(knit_segment_fasten(fd), -EINVAL);
-    assert_false(knit_segment_is_fastened(fd));
+    assert_int_equal(knit_segment_seal(fd), -EINVAL);
+    assert_false(knit_segment_is_sealed(fd));
     close(fd);
 }
 
@@ -213,7 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_keeps_its_size),
         cmocka_unit_test(short_and_unsealed_ones_are_refused),
-        cmocka_unit_test(a_loose_one_is_fastened_by_its_writer),
+        cmocka_unit_test(an_unsealed_one_is_sealed_by_its_writer),
         cmocka_unit_test(the_read_only_descriptor_cannot_write),
         cmocka_unit_test(sizes_hold_all_pointers),
         cmocka_unit_test(bad_geometries_are_named),

@@ -156,9 +156,10 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     }
     assert_int_equal(knit_session_publish(session, &call, &third), 0);
     knit_session_flush(session);
-    assert_true(KNIT_WAIT_UNTIL(
-        atomic_load_explicit(&lanes.session[0].reply.lane[0].starved, memory_order_acquire) == 1,
-        10000));
+    assert_true(
+        KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.session[0].reply.lane[0].blocked_on_arena,
+                            memory_order_acquire) == 1,
+            10000));
     assert_false(knit_session_collect_slot(session, third, &outcome));
     knit_session_release(session, slots[0]);
     wait_for(session, third, &outcome);
@@ -251,7 +252,7 @@ static void hammer(
     }
     for (uint32_t i = 0; i < calls; i++)
         assert_int_equal(atomic_load_explicit(&lanes.executions[i], memory_order_relaxed), 1);
-    assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 0);
+    assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_relaxed), 0);
     assert_int_equal(knit_session_in_flight(session), 0);
     assert_int_equal(knit_session_slots_free(session), slots);
     free((void *)lanes.executions);
@@ -371,8 +372,8 @@ static void an_event_loop_is_woken_through_its_descriptor(void **state)
     lanes_fini(&lanes);
 }
 
-/* What no honest caller writes: only that session is condemned, and the other goes on. */
-static void a_lying_session_is_condemned_alone(void **state)
+/* What no honest caller writes: only that session is evicted, and the other goes on. */
+static void a_lying_session_is_evicted_alone(void **state)
 {
     (void)state;
     for (int lie = 0; lie < 5; lie++) {
@@ -397,7 +398,7 @@ static void a_lying_session_is_condemned_alone(void **state)
         assert_int_equal(knit_session_publish(honest, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);
         assert_true(knit_session_collect_slot(honest, slot, &outcome));
-        assert_int_equal(atomic_load_explicit(&lanes.faults, memory_order_relaxed), 1);
+        assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_relaxed), 1);
         assert_int_equal(
             knit_word_gen(atomic_load_explicit(&liar->reply.reply[0].word, memory_order_relaxed)),
             0);
@@ -422,9 +423,9 @@ static void ring(struct lanes_session *side, enum ringing how)
     knit_bell_wake(&side->request.bell[0], 1);
 }
 
-/* A bell that rings all the time without a call condemns, whether or not it changes; the same
+/* A bell that rings all the time without a call evicts, whether or not it changes; the same
  * number of rings with calls does not. */
-static void a_session_that_rings_for_nothing_is_condemned(void **state)
+static void a_session_that_notifies_for_nothing_is_evicted(void **state)
 {
     (void)state;
     /* It is about a rate in real time, which valgrind and ThreadSanitizer do not reach. */
@@ -437,20 +438,20 @@ static void a_session_that_rings_for_nothing_is_condemned(void **state)
         lanes_start_worker(&lanes, 0, 5);
         uint64_t until = knit_deadline_in_ms(20000);
         for (uint32_t i = 0; how != RINGS_CALL || i < 20000; i++) {
-            if (atomic_load_explicit(&lanes.faults, memory_order_acquire) != 0)
+            if (atomic_load_explicit(&lanes.evictions, memory_order_acquire) != 0)
                 break;
             assert_true(knit_clock_ns() < until);
             ring(side, how);
         }
-        assert_int_equal(
-            atomic_load_explicit(&lanes.faults, memory_order_acquire), how == RINGS_CALL ? 0 : 1);
+        assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_acquire),
+            how == RINGS_CALL ? 0 : 1);
         lanes_fini(&lanes);
     }
 }
 
 /* Its predecessor died after it had written a news entry and before it had said so: what the caller
  * has read is not written again. */
-static void a_replacement_goes_on_behind_the_last_news(void **state)
+static void a_replacement_goes_on_behind_the_last_completion(void **state)
 {
     (void)state;
     struct lanes lanes;
@@ -466,7 +467,7 @@ static void a_replacement_goes_on_behind_the_last_news(void **state)
         assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
         assert_int_equal(knit_session_collect(side->session, &outcome, 1), 1);
         lanes_stop_worker(&lanes, 0);
-        _Atomic uint64_t *tail = &side->reply.lane[0].news_tail;
+        _Atomic uint64_t *tail = &side->reply.lane[0].completion_tail;
         uint64_t said = atomic_load_explicit(tail, memory_order_relaxed);
         atomic_store_explicit(tail, owner < 8 ? said - 1 : 2, memory_order_relaxed);
     }
@@ -673,12 +674,12 @@ static void nothing_is_published_to_a_session_that_is_closed(void **state)
     lanes_fini(&lanes);
 }
 
-static void the_end_of_a_settled_call_is_told_to_who_asked_for_it(void **state)
+static void the_end_of_a_settled_call_is_reported_on_request(void **state)
 {
     (void)state;
     struct lanes lanes;
     lanes_init(&lanes, 1, false, 0);
-    lanes.tell_settled = true;
+    lanes.report_settled = true;
     struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     uint32_t slot;
@@ -713,13 +714,13 @@ int main(void)
         cmocka_unit_test(rings_and_generations_wrap),
         cmocka_unit_test(a_call_behind_a_long_one_is_stolen),
         cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
-        cmocka_unit_test(the_end_of_a_settled_call_is_told_to_who_asked_for_it),
+        cmocka_unit_test(the_end_of_a_settled_call_is_reported_on_request),
         cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
         cmocka_unit_test(an_answer_outside_of_its_arena_is_broken),
         cmocka_unit_test(nothing_is_published_to_a_session_that_is_closed),
-        cmocka_unit_test(a_lying_session_is_condemned_alone),
-        cmocka_unit_test(a_session_that_rings_for_nothing_is_condemned),
-        cmocka_unit_test(a_replacement_goes_on_behind_the_last_news),
+        cmocka_unit_test(a_lying_session_is_evicted_alone),
+        cmocka_unit_test(a_session_that_notifies_for_nothing_is_evicted),
+        cmocka_unit_test(a_replacement_goes_on_behind_the_last_completion),
         cmocka_unit_test(an_event_loop_with_nothing_in_flight_sleeps),
         cmocka_unit_test(a_bell_of_a_stranger_holds_up_nobody),
         cmocka_unit_test(sessions_leave_while_a_long_call_runs),

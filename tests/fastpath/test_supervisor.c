@@ -367,7 +367,7 @@ static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(vo
     shift_claims(&pools, 2);
     pools_wait(&pools, &sum);
     assert_int_equal(sum.number, 5);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_CONDEMNED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), 0);
     pools_fini(&pools);
 }
 
@@ -381,8 +381,8 @@ static void damage_that_two_workers_find_in_a_row_is_told(void **state)
     pools_init(&pools, 2);
     assert_int_equal(pools_open(&pools), 0);
     /* One that was found a minute ago has nothing to do with it. */
-    pools.pool->members[0]->damaged_serial = 1;
-    pools.pool->members[0]->damaged_ns = knit_clock_ns() - 60000000000u;
+    pools.pool->sessions[0]->damaged_serial = 1;
+    pools.pool->sessions[0]->damaged_ns = knit_clock_ns() - 60000000000u;
     shift_claims(&pools, -2);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
     assert_true(KNIT_WAIT_UNTIL(

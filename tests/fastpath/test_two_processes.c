@@ -119,7 +119,7 @@ static struct knit_session *open_session(const struct shared *shared)
     knit_layout_board(
         geometry->lanes, mapped(board_fd, knit_layout_board_bytes(geometry->lanes), false), &board);
     struct knit_session_options options = {
-        .steal = true, .spin_us = 20, .bell_fd = -1, .payload_max_bytes = LEN_MAX};
+        .steal = true, .spin_us = 20, .bell_fd = -1, .argument_max_bytes = LEN_MAX};
     struct knit_session *session;
     assert_int_equal(knit_session_new(geometry, &request, &reply, &board, &options, &session), 0);
     close(reply_fd);

@@ -36,7 +36,7 @@ struct scene {
     struct knit_session *session;
     struct call call[POOL_SLOTS];
     uint64_t answered[POOL_LANES]; /* ring position from which right answers go on */
-    uint64_t news[POOL_LANES];
+    uint64_t completions[POOL_LANES];
     uint32_t steps_in; /* looks at the clock, and sleeps, in one wait */
     uint8_t step_in;
     void *room;
@@ -63,13 +63,13 @@ static void put32(_Atomic uint32_t *word)
 
 static void announce(uint32_t lane, uint32_t slot)
 {
-    uint64_t position = scene.news[lane]++;
+    uint64_t position = scene.completions[lane]++;
 
     atomic_store_explicit(
-        &scene.segments->reply.news[lane * POOL_CELLS + (position & (POOL_CELLS - 1))],
-        knit_news(slot, position, POOL_CELLS), memory_order_release);
+        &scene.segments->reply.completions[lane * POOL_CELLS + (position & (POOL_CELLS - 1))],
+        knit_completion(slot, position, POOL_CELLS), memory_order_release);
     atomic_store_explicit(
-        &scene.segments->reply.lane[lane].news_tail, position + 1, memory_order_release);
+        &scene.segments->reply.lane[lane].completion_tail, position + 1, memory_order_release);
 }
 
 /* The next call of that ring, as a worker answers it. */
@@ -141,7 +141,7 @@ static void lie(void)
         put32(&reply->state->rescan);
         break;
     case 1:
-        put32(reply->rung);
+        put32(reply->notified);
         break;
     case 2:
         put64(&reply->claim[slot]);
@@ -150,14 +150,14 @@ static void lie(void)
         put64(&reply->reply[slot].word + input_below(input, 4));
         break;
     case 4:
-        put64(&reply->taken[lane].value);
+        put64(&reply->head[lane].value);
         break;
     case 5:
-        put64(&reply->lane[lane].news_tail);
-        put32(&reply->lane[lane].starved);
+        put64(&reply->lane[lane].completion_tail);
+        put32(&reply->lane[lane].blocked_on_arena);
         break;
     case 6:
-        put32(&reply->news[lane * POOL_CELLS + input_below(input, POOL_CELLS)]);
+        put32(&reply->completions[lane * POOL_CELLS + input_below(input, POOL_CELLS)]);
         break;
     case 7:
         put32(&scene.pool->board.park[lane].value);
@@ -415,7 +415,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     uint8_t options = input_u8(&input);
     struct knit_session_options how = {.balancer = (enum knit_balancer)(options & 3),
         .steal = (options & 4) != 0,
-        .payload_max_bytes = PAYLOAD_MAX,
+        .argument_max_bytes = PAYLOAD_MAX,
         .spin_us = options & 8 ? 5 : 0,
         .random_seed = 1,
         .bell_fd = -1};
@@ -432,9 +432,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             atomic_load_explicit(&scene.segments->reply.reply[slot].word, memory_order_relaxed));
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
         scene.answered[lane] =
-            atomic_load_explicit(&scene.segments->reply.taken[lane].value, memory_order_relaxed);
-        scene.news[lane] =
-            atomic_load_explicit(&scene.segments->reply.lane[lane].news_tail, memory_order_relaxed);
+            atomic_load_explicit(&scene.segments->reply.head[lane].value, memory_order_relaxed);
+        scene.completions[lane] = atomic_load_explicit(
+            &scene.segments->reply.lane[lane].completion_tail, memory_order_relaxed);
     }
     KNIT_FUZZ_CHECK(knit_session_new(&scene.segments->geometry, &scene.segments->request,
                         &scene.segments->reply, &scene.pool->board, &how, &scene.session) == 0);

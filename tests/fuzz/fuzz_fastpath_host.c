@@ -8,7 +8,7 @@
  * Oracle: tasks are given bytes that they can read and, unless it is trusted, the liar cannot
  * write; a call runs when it is claimed, under its claim, and once; what the pool itself wrote is
  * in order, as the inspector sees it beside the memory of an honest caller; only the session that
- * wrote nonsense is condemned; and a second session, which keeps to the protocol, has each of its
+ * wrote nonsense is evicted; and a second session, which keeps to the protocol, has each of its
  * calls run once and answered rightly.
  */
 #include <setjmp.h>
@@ -46,14 +46,14 @@ struct scene {
     struct pool *pool;
     struct knit_lane *worker[POOL_LANES]; /* NULL = dead */
     uint32_t owner[POOL_LANES], owners;
-    bool steal, is_trusted, has_lied, is_over; /* the liar: condemned or closed */
+    bool steal, is_trusted, has_lied, is_over; /* the liar: evicted or closed */
     bool is_served[POOL_LANES];                /* the liar, by that lane */
     struct knit_session *session[POOL_SESSIONS];
     uint32_t held[POOL_SESSIONS][POOL_SLOTS], held_count[POOL_SESSIONS];
     struct honest_call call[CALLS_MAX];
     uint32_t calls;
     uint32_t running; /* lane whose turn it is */
-    uint64_t taken[POOL_SESSIONS][POOL_LANES];
+    uint64_t head[POOL_SESSIONS][POOL_LANES];
     uint8_t step_in;    /* looks at the clock until somebody does; 0 = nobody */
     uint8_t access_in;  /* loads of a turn until somebody steps in; 0 = nobody */
     uint8_t access_who; /* a lane that takes a turn then; from POOL_LANES on: the liar writes */
@@ -86,8 +86,8 @@ static void forge_cell(const struct pool_session *liar)
 {
     struct input *input = &scene.input;
     uint32_t lane = input_below(input, POOL_LANES), slot = input_below(input, POOL_SLOTS + 1);
-    uint64_t taken = atomic_load_explicit(&liar->reply.taken[lane].value, memory_order_relaxed);
-    uint64_t position = taken + input_below(input, 20);
+    uint64_t head = atomic_load_explicit(&liar->reply.head[lane].value, memory_order_relaxed);
+    uint64_t position = head + input_below(input, 20);
     struct knit_request_cell *cell =
         &liar->request.ring[lane * POOL_CELLS + (position & (POOL_CELLS - 1))];
     uint64_t gen = knit_word_gen(
@@ -126,7 +126,7 @@ static void lie(void)
         put64(&liar->request.abort[slot]);
         break;
     case 3:
-        put64(&liar->request.rel[slot]);
+        put64(&liar->request.released[slot]);
         break;
     case 4:
         cell = &liar->request.ring[lane * POOL_CELLS + input_below(input, POOL_CELLS)];
@@ -245,7 +245,7 @@ static void run(void *arg, struct knit_job *job)
     }
 }
 
-static void on_fault(void *arg, uint64_t session, const char *reason)
+static void on_evict(void *arg, uint64_t session, const char *reason)
 {
     (void)arg;
     KNIT_FUZZ_CHECK(session == LIAR && scene.has_lied && reason != NULL);
@@ -254,11 +254,11 @@ static void on_fault(void *arg, uint64_t session, const char *reason)
 
 /* ---- workers and host ---- */
 
-static struct knit_recovery_session recovery_view(uint32_t index)
+static struct knit_host_session_view recovery_view(uint32_t index)
 {
     const struct pool_session *session = &scene.pool->session[index];
 
-    return (struct knit_recovery_session){.geometry = session->geometry,
+    return (struct knit_host_session_view){.geometry = session->geometry,
         .request = session->request,
         .reply = session->reply,
         .bell_fd = -1};
@@ -275,7 +275,7 @@ static void start_worker(uint32_t lane)
         .park_ms = 1,
         .result_max_bytes = RESULT_MAX,
         .run = run,
-        .on_fault = on_fault};
+        .on_evict = on_evict};
 
     KNIT_FUZZ_CHECK(knit_lane_new(&options, &scene.worker[lane]) == 0);
     for (uint32_t i = 0; i < POOL_SESSIONS; i++) {
@@ -306,10 +306,10 @@ static void mourn(uint32_t lane)
 
     scene.worker[lane] = knit_lane_free(scene.worker[lane]);
     scene.is_served[lane] = false;
-    knit_recovery_word(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, "gone", 9, 0);
+    knit_recovery_make_error(&error, KNIT_WORKER_DIED, KNIT_STARTED_YES, "gone", 9, 0);
     knit_recovery_vacate(&scene.pool->board, &scene.pool->pool, POOL_LANES, lane);
     for (uint32_t i = 0; i < POOL_SESSIONS; i++) {
-        struct knit_recovery_session view = recovery_view(i);
+        struct knit_host_session_view view = recovery_view(i);
         uint32_t count = knit_recovery_count(&view, death.owner);
 
         KNIT_FUZZ_CHECK(knit_recovery_answer(&view, &death) == count);
@@ -320,12 +320,12 @@ static void mourn(uint32_t lane)
 }
 
 /* What the host does on hearing that a session broke the protocol. */
-static void condemn(void)
+static void evict(void)
 {
     _Atomic uint32_t *state = &scene.pool->session[0].reply.state->state;
 
     if (scene.is_over && atomic_load_explicit(state, memory_order_relaxed) == KNIT_STATE_OPEN)
-        atomic_store_explicit(state, KNIT_STATE_FAULT, memory_order_release);
+        atomic_store_explicit(state, KNIT_STATE_EVICTED, memory_order_release);
 }
 
 static void turn(uint32_t lane)
@@ -339,7 +339,7 @@ static void turn(uint32_t lane)
     else
         mourn(lane);
     scene.is_in_turn = false;
-    condemn();
+    evict();
 }
 
 /* Before a load of the worker whose turn it is. */
@@ -364,10 +364,10 @@ static void on_access(void *arg)
 
 static void refuse_all(void)
 {
-    struct knit_recovery_session view = recovery_view(0), honest = recovery_view(1);
+    struct knit_host_session_view view = recovery_view(0), honest = recovery_view(1);
     struct knit_recovery_error error;
 
-    knit_recovery_word(&error, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    knit_recovery_make_error(&error, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     (void)knit_recovery_refuse(&view, &error);
     (void)knit_recovery_is_idle(&view);
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
@@ -406,13 +406,13 @@ static struct knit_request_view honest_request(const struct pool_session *sessio
             atomic_load_explicit(&session->reply.reply[slot].word, memory_order_relaxed));
 
         atomic_store_explicit(&view.abort[slot], gen, memory_order_relaxed);
-        atomic_store_explicit(&view.rel[slot], gen, memory_order_relaxed);
+        atomic_store_explicit(&view.released[slot], gen, memory_order_relaxed);
     }
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
-        uint64_t taken =
-            atomic_load_explicit(&session->reply.taken[lane].value, memory_order_relaxed);
+        uint64_t head =
+            atomic_load_explicit(&session->reply.head[lane].value, memory_order_relaxed);
 
-        for (uint64_t q = taken - POOL_CELLS; q != taken; q++)
+        for (uint64_t q = head - POOL_CELLS; q != head; q++)
             atomic_store_explicit(&view.ring[lane * POOL_CELLS + (q & (POOL_CELLS - 1))].ctrl,
                 knit_ctrl(claimed, 0, knit_tag(q, POOL_CELLS)), memory_order_relaxed);
     }
@@ -446,11 +446,11 @@ static void inspect(void)
             .board = scene.pool->board};
 
         for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
-            uint64_t taken =
-                atomic_load_explicit(&session->reply.taken[lane].value, memory_order_relaxed);
+            uint64_t head =
+                atomic_load_explicit(&session->reply.head[lane].value, memory_order_relaxed);
 
-            KNIT_FUZZ_CHECK((int64_t)(taken - scene.taken[i][lane]) >= 0);
-            scene.taken[i][lane] = taken;
+            KNIT_FUZZ_CHECK((int64_t)(head - scene.head[i][lane]) >= 0);
+            scene.head[i][lane] = head;
         }
         check_blocks(session);
         KNIT_FUZZ_CHECK(knit_inspect_session(&in, i == 0 ? &quiet : &loud, &counts) == 0);
@@ -577,7 +577,7 @@ static void step_worker(uint32_t lane, uint8_t what)
         knit_lane_wake(scene.worker[lane]);
     if (what == 1 && scene.has_lied)
         scene.is_over = true;
-    condemn();
+    evict();
 }
 
 static void step(void)
@@ -678,10 +678,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     for (uint32_t i = 0; i < POOL_SESSIONS; i++) {
         const struct pool_session *session = &scene.pool->session[i];
         struct knit_session_options how = {
-            .steal = scene.steal, .payload_max_bytes = 1000, .random_seed = 1, .bell_fd = -1};
+            .steal = scene.steal, .argument_max_bytes = 1000, .random_seed = 1, .bell_fd = -1};
 
         for (uint32_t lane = 0; lane < POOL_LANES; lane++)
-            scene.taken[i][lane] = start;
+            scene.head[i][lane] = start;
         KNIT_FUZZ_CHECK(knit_session_new(&session->geometry, &session->request, &session->reply,
                             &scene.pool->board, &how, &scene.session[i]) == 0);
     }

@@ -177,7 +177,7 @@ static void resolve(struct knit_settings *settings)
     KNIT_FUZZ_CHECK(settings->workers >= 1 && settings->workers <= 256);
     KNIT_FUZZ_CHECK(settings->threads_io >= 1 && settings->threads_io <= 64);
     KNIT_FUZZ_CHECK(settings->steal <= 1 && settings->slots >= 16 && settings->slots <= 16368);
-    KNIT_FUZZ_CHECK(settings->max_payload_bytes <= settings->payload_max_bytes / 8);
+    KNIT_FUZZ_CHECK(settings->call_max_bytes <= settings->arena_bytes / 8);
     KNIT_FUZZ_CHECK(settings->message_max_bytes <= 1 << 30);
     for (size_t i = 0; i < settings->listen.count; i++) {
         if (knit_endpoint_parse(settings->listen.items[i], &endpoint, &why) != 0)

@@ -161,8 +161,8 @@ static struct pool *new_pool(void)
 
 static void begin_lane(struct pool_session *session, uint32_t lane, uint64_t start)
 {
-    atomic_store_explicit(&session->reply.taken[lane].value, start, memory_order_relaxed);
-    atomic_store_explicit(&session->reply.lane[lane].news_tail, start, memory_order_relaxed);
+    atomic_store_explicit(&session->reply.head[lane].value, start, memory_order_relaxed);
+    atomic_store_explicit(&session->reply.lane[lane].completion_tail, start, memory_order_relaxed);
     for (uint64_t i = 0; i < POOL_CELLS; i++) {
         uint64_t before = start - POOL_CELLS + i;
         size_t at = lane * POOL_CELLS + (before & (POOL_CELLS - 1));
@@ -172,8 +172,8 @@ static void begin_lane(struct pool_session *session, uint32_t lane, uint64_t sta
         atomic_store_explicit(&session->request.ring[at].ctrl,
             knit_ctrl(start & KNIT_GEN_MASK, 0, knit_tag(before, POOL_CELLS)),
             memory_order_relaxed);
-        atomic_store_explicit(
-            &session->reply.news[at], knit_news(0, before, POOL_CELLS), memory_order_relaxed);
+        atomic_store_explicit(&session->reply.completions[at],
+            knit_completion(0, before, POOL_CELLS), memory_order_relaxed);
     }
 }
 

@@ -44,7 +44,7 @@ SILENT = {
     'receive': 'the kernel keeps the bytes; they are read at the next turn',
     'knit_control_receive': 'the same of a control message',
     'knit_control_send': 'the message stays in its queue and is sent later',
-    'knit_member_bell': 'the message that wanted the descriptor stays in its queue',
+    'knit_host_session_bell': 'the message that wanted the descriptor stays in its queue',
     'on_readable': 'the connection waits to be accepted at the next turn',
     'knit_output_flush': 'the output stays where it is until the socket is written to again',
     'refer': 'what cannot be referred to is copied',
@@ -79,9 +79,9 @@ SILENT = {
 # Of functions whose name says too little: with one further out.
 SILENT_BELOW = {
     ('grow', 'knit_buffer_append'): 'the words of an error that was wanted, told with fewer of them',
-    ('add', 'bury_served'): 'a notice that the log does without; the stats have the death',
-    ('add', 'knit_death_bury'): 'the same, where that is a part of it',
-    ('add', 'hear_ready'): 'the same of a worker that is ready',
+    ('add', 'finalize_serving'): 'a notice that the log does without; the stats have the death',
+    ('add', 'knit_death_finalize'): 'the same, where that is a part of it',
+    ('add', 'handle_ready'): 'the same of a worker that is ready',
     ('add', 'end_stop'): 'the same of the end of a pool',
     ('start', 'knit_service_run'): 'a ready file of an earlier run that cannot be removed is written over',
 }

@@ -12,7 +12,7 @@
  * buffer (see park.pml); the claim is a locked operation.
  *
  * Checked: 1 at most one run; 8 what was settled as not started never runs; every call gets one outcome; a call that was
- * not aborted is not cancelled, so an old flag does not hit the slot's next call; 5 no honest session is condemned.
+ * not aborted is not cancelled, so an old flag does not hit the slot's next call; 5 no honest session is evicted.
  */
 
 #ifndef G
@@ -182,7 +182,7 @@ proctype taker(byte me)
 					d_step { assert(reply == q - 1); reply = q; flag = 0; won = false; q++ }
 				:: !won -> q++
 				fi
-			:: else -> assert(false) /* condemned */
+			:: else -> assert(false) /* evicted */
 			fi;
 			r = 0
 		:: over -> break

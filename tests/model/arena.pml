@@ -116,11 +116,11 @@ end:
 /* The caller's ring: see park.pml. */
 inline ring()
 {
-	d_step { park = mem[PARK]; ring_it = (park == PARKED && !rang); rang = (rang || park == PARKED); park = 0 };
+	d_step { park = mem[PARK]; wake_it = (park == PARKED && !rang); rang = (rang || park == PARKED); park = 0 };
 	if
-	:: ring_it ->
+	:: wake_it ->
 		d_step { store(CALLER, BELL, 0) };
-		d_step { drain(CALLER); asleep = false; ring_it = false }
+		d_step { drain(CALLER); asleep = false; wake_it = false }
 	:: else
 	fi
 }
@@ -161,7 +161,7 @@ proctype caller()
 	byte pub, park;
 	byte gen[S], sent[S]; /* collected, published */
 	byte held[S];         /* call number + 1 of a block that the user has */
-	bool ring_it;
+	bool wake_it;
 
 	do
 	:: pub < N && gen[SLOT(pub)] == GEN(pub) - 1 && held[SLOT(pub)] == 0 ->

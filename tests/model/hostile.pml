@@ -8,8 +8,8 @@
  * the next thing that a slot out of range would hit.
  *
  * Checked, whatever is read: 2 reply.gen is claim.gen or one behind and moved by its owner; 11 the honest session's
- * words change by its own calls alone; 5 it is not condemned and its calls are answered; a turn spent on the hostile
- * session ends within TURN looks at its memory; what is used is what was validated; a condemned session's claims are
+ * words change by its own calls alone; 5 it is not evicted and its calls are answered; a turn spent on the hostile
+ * session ends within TURN looks at its memory; what is used is what was validated; a evicted session's claims are
  * still answered.
  */
 
@@ -107,21 +107,21 @@ proctype worker(byte me)
 {
 	byte slot, gen, size, r, cgen, cowner, looks;
 	byte spent; /* what only the check knows: looks in truth */
-	bool won, condemned;
+	bool won, evicted;
 
 	do
 	:: !over ->
 		/* The hostile session's turn. */
 		d_step { looks = 0; spent = 0 };
 		do
-		:: looks < TURN && !condemned ->
+		:: looks < TURN && !evicted ->
 			d_step { looks++; spent++; assert(spent <= TURN) };
 			look_at_hostile();
 			goto next;
 suspect:
-			/* ctrl again: unchanged, the session is condemned; changed, another look, which counts. */
+			/* ctrl again: unchanged, the session is evicted; changed, another look, which counts. */
 			if
-			:: condemned = true
+			:: evicted = true
 #ifdef MUTANT_RETRIES_UNCOUNTED
 			:: looks--
 #else
@@ -151,7 +151,7 @@ next:
 				}
 			:: d_step { else -> skip }
 			fi
-		:: else -> assert(false) /* condemned */
+		:: else -> assert(false) /* evicted */
 		fi;
 		d_step { gen = 0; r = 0; cgen = 0; cowner = 0 }
 	:: over -> break

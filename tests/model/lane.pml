@@ -14,7 +14,7 @@
  *
  * Checked: 1 one claim wins and a call runs at most once; 2 reply.gen is claim.gen or one behind, moved by its owner;
  * 3 what lies before taken is claimed, tail - taken <= K, claims go in ring order; 4 the body that runs is the body
- * published with that slot and generation; 5 no honest session is condemned; 6 every call is answered unless the
+ * published with that slot and generation; 5 no honest session is evicted; 6 every call is answered unless the
  * worker that holds it is stopped (else the model ends with the caller waiting, which Spin reports).
  *
  * One memory order is enough here: what is relied on is acquire and release along ctrl, claim and reply.word, and the
@@ -72,10 +72,10 @@ bit ran[S];
 bool dead[W], stopped[W];
 byte owner_of[W];
 bool over; /* the caller waits for nothing any more */
-bool condemned;
+bool evicted;
 
 /* A raise is a compare-and-swap repeated until it is done or needless. */
-inline raise_taken(q)
+inline raise_head(q)
 {
 #ifdef MUTANT_TAKEN_STORED
 	taken = q;
@@ -122,7 +122,7 @@ start:
 		   :: ring[q % K].tag != TAG(q) ->
 			/* Empty. The host, where it claims because nobody else does, ends by raising taken; a worker does not. */
 			if
-			:: d_step { q > taken -> raise_taken(q) }
+			:: d_step { q > taken -> raise_head(q) }
 			:: true
 			fi;
 			(taken > q || ring[q % K].tag == TAG(q) || over)
@@ -138,7 +138,7 @@ start:
 				if
 				:: REACHED(rgen, gen) -> q++; forget()
 				:: !REACHED(rgen, gen) && reply_gen[slot] == PREV(gen)
-				:: else -> condemned = !CHANGED; assert(!condemned); forget()
+				:: else -> evicted = !CHANGED; assert(!evicted); forget()
 				fi
 			};
 #else
@@ -148,7 +148,7 @@ start:
 				if
 				:: REACHED(claim_gen[slot], gen) -> q++; forget()
 				:: claim_gen[slot] == PREV(gen) && rgen == PREV(gen) -> cowner = claim_owner[slot]
-				:: else -> condemned = !CHANGED; assert(!condemned); forget()
+				:: else -> evicted = !CHANGED; assert(!evicted); forget()
 				fi;
 				rgen = 0
 			};
@@ -158,12 +158,12 @@ start:
 			:: cowner != 0 ->
 #ifdef MUTANT_COUNT_CLAIMS
 				if
-				:: d_step { since >= R -> raise_taken(q) }
+				:: d_step { since >= R -> raise_head(q) }
 				:: since < R
 				fi;
 #else
 				if
-				:: d_step { q - seen >= R -> raise_taken(q) }
+				:: d_step { q - seen >= R -> raise_head(q) }
 				:: q - seen < R
 				fi;
 #endif

@@ -115,7 +115,7 @@ inline fence(p)
 }
 
 /* fetch_add on laneBell, then FUTEX_WAKE. */
-inline ring_lane_bell(l)
+inline notify_lane_bell(l)
 {
 	moved[l] = true;
 	asleep[l] = false
@@ -147,7 +147,7 @@ end:
 #endif
 
 /* A caller's ring: bell = v, FUTEX_WAKE 1. The system call drains. */
-inline ring_if_parked(l)
+inline wake_if_parked(l)
 {
 	d_step {
 		v = mem[PARK(l)];
@@ -168,11 +168,11 @@ inline ring_if_parked(l)
 }
 
 /* Ring one PARKED lane: the first that is parked and was not rung since. */
-inline ring_one()
+inline wake_one()
 {
-	ring_if_parked(0);
+	wake_if_parked(0);
 	if
-	:: !rung -> ring_if_parked(1)
+	:: !rung -> wake_if_parked(1)
 	:: else
 	fi;
 	d_step { v = 0; rung = false }
@@ -188,7 +188,7 @@ inline flush_lane(l)
 {
 	if
 	:: fresh[l] ->
-		ring_if_parked(l);
+		wake_if_parked(l);
 		if
 		:: !rung ->
 			if
@@ -220,7 +220,7 @@ inline flush()
 	flush_lane(2);
 #endif
 	if
-	:: help -> ring_one(); help = false
+	:: help -> wake_one(); help = false
 	:: !help
 	fi
 }
@@ -260,7 +260,7 @@ proctype caller()
 #ifdef THIRD
 		if
 #ifndef NO_STEAL
-		:: claimed[2] < sent[2] -> ring_one()
+		:: claimed[2] < sent[2] -> wake_one()
 #endif
 		:: else
 		fi;
@@ -269,16 +269,16 @@ proctype caller()
 		/* A call that nobody took: ring a PARKED lane, but not the one it lies in, whose worker looks by itself. */
 #ifdef MUTANT_WAIT_RINGS_ANY
 		if
-		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> ring_one()
+		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_one()
 		:: else
 		fi;
 #else
 		if
-		:: claimed[0] < sent[0] -> ring_if_parked(1)
+		:: claimed[0] < sent[0] -> wake_if_parked(1)
 		:: else
 		fi;
 		if
-		:: !rung && claimed[1] < sent[1] -> ring_if_parked(0)
+		:: !rung && claimed[1] < sent[1] -> wake_if_parked(0)
 		:: else
 		fi;
 		d_step { v = 0; rung = false };
@@ -302,7 +302,7 @@ inline serve(l)
 	d_step {
 		if
 #ifndef MUTANT_SIBLING_NOT_RUNG
-		:: MAY_TAKE(l) && mem[PARK(1 - me)] == PARKED -> ring_lane_bell(1 - me)
+		:: MAY_TAKE(l) && mem[PARK(1 - me)] == PARKED -> notify_lane_bell(1 - me)
 #endif
 		:: else
 		fi;
@@ -376,7 +376,7 @@ again:
 		d_step { drain(me); asleep[me] = false };
 		mem[PARK(me)] = VACANT;
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
-		d_step { ring_lane_bell(1 - me) };
+		d_step { notify_lane_bell(1 - me) };
 #endif
 		d_step { done = (busy[me] -> done + 1 : done); busy[me] = false; runs[me] = false };
 #ifdef REPLACE

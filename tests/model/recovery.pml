@@ -100,7 +100,7 @@ again:
 					}
 				:: d_step { claim_gen[SLOT(q)] != GEN(q) - 1 -> q++ }
 				fi
-			:: else -> assert(false) /* condemned */
+			:: else -> assert(false) /* evicted */
 			fi;
 			r = 0
 		:: closed -> unmapped[me] = true; break

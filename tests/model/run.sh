@@ -81,7 +81,7 @@ lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(taken+
 lane TAKEN_BEFORE_CLAIM -DN=4: q==next_claim
 lane COUNT_CLAIMS -DN=5 -DSTOPS=0: tail<(taken+
 lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0: copy==body_of
-lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(condemned)
+lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(evicted)
 lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0: !(ran[slot])
 lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0: taken<=next_claim
 lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0: copy==body_of

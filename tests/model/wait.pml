@@ -126,7 +126,7 @@ inline look_at_all()
 }
 
 /* A lap of news is missing. The tails first: what is answered behind them has news behind them. */
-inline skip_news()
+inline skip_completions()
 {
 	laps--;
 #ifdef MUTANT_SKIP_LOOKS_FIRST
@@ -152,7 +152,7 @@ inline look()
 	:: read[0] < mem[NEWS(0)] -> d_step { i = hint[read[0]]; read[0]++ }
 	:: read[1] < mem[NEWS(1)] -> d_step { i = hint[N + read[1]]; read[1]++ }
 	:: read[0] == mem[NEWS(0)] && read[1] == mem[NEWS(1)] -> i = N
-	:: laps > 0 -> skip_news()
+	:: laps > 0 -> skip_completions()
 	fi;
 	d_step {
 		if

@@ -24,12 +24,12 @@ static unsigned lines_of(const char *text)
     return lines;
 }
 
-static void condemned_sessions_get_some_lines_a_second_and_a_count(void **state)
+static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
 {
     const struct knit_pool_event event = {
-        .kind = KNIT_POOL_SESSION_CONDEMNED, .session = 7, .text = "a cell's word"};
+        .kind = KNIT_POOL_SESSION_EVICTED, .session = 7, .text = "a cell's word"};
     char text[65536] = "";
-    uint32_t condemned = 0;
+    uint32_t evicted = 0;
     struct knit_log log;
     int fds[2];
 
@@ -37,14 +37,14 @@ static void condemned_sessions_get_some_lines_a_second_and_a_count(void **state)
     assert_int_equal(pipe(fds), 0);
     knit_log_init(&log, fds[1], KNIT_LOG_INFO);
     for (int i = 0; i < 100; i++)
-        knit_pool_log_event(&log, NULL, 0, &event, &condemned);
+        knit_pool_log_event(&log, NULL, 0, &event, &evicted);
     assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
     assert_int_equal(lines_of(text), 10);
     assert_non_null(strstr(text, "session=7 reason=\"a cell's word\""));
 
-    knit_pool_log_end_second(&log, &condemned);
-    knit_pool_log_event(&log, NULL, 0, &event, &condemned);
-    knit_pool_log_end_second(&log, &condemned);
+    knit_pool_log_end_second(&log, &evicted);
+    knit_pool_log_event(&log, NULL, 0, &event, &evicted);
+    knit_pool_log_end_second(&log, &evicted);
     memset(text, 0, sizeof(text));
     assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
     assert_int_equal(lines_of(text), 2);
@@ -57,7 +57,7 @@ static void condemned_sessions_get_some_lines_a_second_and_a_count(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(condemned_sessions_get_some_lines_a_second_and_a_count),
+        cmocka_unit_test(evicted_sessions_get_some_lines_a_second_and_a_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -395,7 +395,7 @@ static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
     assert_true(turns_request(&caller, "ecco", 1, 1, 1, NULL));
     turns_expect(&caller, 1);
     assert_int_equal(caller.code, KNIT_UNKNOWN_TASK);
-    turns.settings.max_payload_bytes = 100;
+    turns.settings.call_max_bytes = 100;
     assert_true(turns_request(&caller, "echo", 200, 2, 1, NULL));
     turns_expect(&caller, 2);
     assert_int_equal(caller.code, KNIT_TOO_LARGE);

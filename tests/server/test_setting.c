@@ -65,7 +65,7 @@ static void defaults_are_what_the_table_says(void **state)
     assert_int_equal(settings.output_max_bytes, 4 << 20);
     assert_int_equal(settings.output_total_max_bytes, 256 << 20);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
-    assert_int_equal(settings.max_payload_bytes, 8 << 20);
+    assert_int_equal(settings.call_max_bytes, 8 << 20);
     assert_int_equal(settings.message_max_bytes, (8 << 20) + (64 << 10));
     assert_int_equal(settings.input_max_bytes, 256 << 20);
     assert_true(settings.workers >= 2);
@@ -120,10 +120,10 @@ static void sizes_carry_units(void **state)
 
     (void)state;
     init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("pool", "payload_max_bytes"), "128MiB"), 0);
-    assert_int_equal(settings.payload_max_bytes, 128u << 20);
+    assert_int_equal(set(&settings, knit_setting_by_key("pool", "arena_bytes"), "128MiB"), 0);
+    assert_int_equal(settings.arena_bytes, 128u << 20);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
-    assert_int_equal(settings.max_payload_bytes, 16u << 20);
+    assert_int_equal(settings.call_max_bytes, 16u << 20);
     knit_settings_fini(&settings);
 }
 
@@ -183,16 +183,16 @@ static void what_does_not_go_together_is_refused(void **state)
 
     (void)state;
     init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("pool", "max_payload_bytes"), "9MiB"), 0);
+    assert_int_equal(set(&settings, knit_setting_by_key("pool", "call_max_bytes"), "9MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("eighth");
     knit_settings_fini(&settings);
 
     init(&settings);
     assert_int_equal(
-        set(&settings, knit_setting_by_key("pool", "payload_initial_bytes"), "65MiB"), 0);
+        set(&settings, knit_setting_by_key("pool", "arena_initial_bytes"), "65MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
-    expect_why("payload_initial_bytes");
+    expect_why("arena_initial_bytes");
     knit_settings_fini(&settings);
 
     init(&settings);

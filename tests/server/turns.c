@@ -54,13 +54,13 @@ void turns_init(struct turns *turns)
     memset(turns, 0, sizeof(*turns));
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     lanes_init(&turns->lanes, 1, false, 20);
-    turns->lanes.tell_settled = true;
+    turns->lanes.report_settled = true;
     side = lanes_add_session(&turns->lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
     turns->registry = make_registry();
     assert_int_equal(knit_settings_init(&turns->settings, &why), 0);
     turns->settings.message_max_bytes = 1 << 20;
-    turns->settings.max_payload_bytes = 1 << 19;
-    turns->settings.payload_max_bytes = TURNS_ARENA_BYTES;
+    turns->settings.call_max_bytes = 1 << 19;
+    turns->settings.arena_bytes = TURNS_ARENA_BYTES;
     turns->settings.slots = TURNS_SLOTS;
     knit_log_init(&turns->log, STDERR_FILENO, KNIT_LOG_ERROR);
     turns->loops = (struct knit_loops){

@@ -92,10 +92,10 @@ static uint32_t task_id(const struct hunt *hunt, const char *name)
     return task->id;
 }
 
-static void tell_start(struct hunt *hunt, const struct knit_pool_grant *grant)
+static void send_start(struct hunt *hunt, const struct knit_pool_grant *grant)
 {
     struct victim_start start = {.geometry = grant->geometry,
-        .payload_max_bytes = grant->max_payload_bytes,
+        .argument_max_bytes = grant->call_max_bytes,
         .steal = grant->steal,
         .epoch = knit_registry_epoch(knit_pool_registry(hunt->scene.pools.pool)),
         .task_count = task_id(hunt, "count"),
@@ -135,7 +135,7 @@ static void give_birth(struct hunt *hunt)
     hunt->lease = pair[0];
     pid = spawn(&grant, pair[1]);
     (void)close(pair[1]);
-    tell_start(hunt, &grant);
+    send_start(hunt, &grant);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_said(hunt), 20000));
     assert_int_equal(knit_pool_attached(hunt->scene.pools.pool, hunt->id), 0);
     assert_int_equal(knit_segment_map(grant.request_fd, knit_layout_request_bytes(&grant.geometry),
@@ -214,7 +214,7 @@ static void check_dead(struct hunt *hunt)
     check_ledger(hunt, &dead);
 }
 
-static void bury(struct hunt *hunt)
+static void finalize(struct hunt *hunt)
 {
     uint64_t begin_ns = knit_deadline_now_ns(), took_ns;
 
@@ -254,7 +254,7 @@ static void trace(struct hunt *hunt)
             break;
     }
     assert_true(hunt->count < TRACE_MAX);
-    bury(hunt);
+    finalize(hunt);
 }
 
 static void die_at(struct hunt *hunt, uint32_t number)
@@ -266,13 +266,13 @@ static void die_at(struct hunt *hunt, uint32_t number)
         visit += hunt->trace[i].offset == place->offset;
     give_birth(hunt);
     if (stepper_run_to(&hunt->stepper, place, visit) != STEPPER_HERE) {
-        bury(hunt);
+        finalize(hunt);
         give_birth(hunt);
         hunt->stepped++;
         for (uint32_t i = 0; i < number && step(hunt, i) == STEPPER_HERE; i++)
             ;
     }
-    bury(hunt);
+    finalize(hunt);
 }
 
 static void hunt_all(bool is_contended)

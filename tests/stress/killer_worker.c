@@ -201,7 +201,7 @@ static bool has_new_guest(const struct hunt *hunt)
     struct knit_pool *pool = hunt->scene.pools.pool;
 
     knit_pool_dispatch(pool);
-    return pool->workers[0].links[knit_member_find(pool, hunt->guest->id)->index] ==
+    return pool->workers[0].links[knit_host_session_find(pool, hunt->guest->id)->index] ==
            KNIT_LINK_ATTACHED;
 }
 
@@ -308,8 +308,8 @@ static bool is_asleep(void *arg)
     uint64_t now_ns = knit_deadline_now_ns();
 
     if (hunt->full_count > 0 &&
-        atomic_load_explicit(
-            &hunt->scene.pools.session->reply.lane[0].starved, memory_order_acquire) != 0 &&
+        atomic_load_explicit(&hunt->scene.pools.session->reply.lane[0].blocked_on_arena,
+            memory_order_acquire) != 0 &&
         knit_park_state(park) == KNIT_PARK_PARKED)
         release_full(hunt);
     if (park == hunt->park || knit_park_state(park) != KNIT_PARK_PARKED)
@@ -317,7 +317,7 @@ static bool is_asleep(void *arg)
     else if (hunt->quiet_since_ns == 0)
         hunt->quiet_since_ns = now_ns;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX && hunt->kind != THIEF; i++) {
-        if (pool->members[i] != NULL && !knit_recovery_is_idle(&pool->members[i]->view))
+        if (pool->sessions[i] != NULL && !knit_recovery_is_idle(&pool->sessions[i]->view))
             hunt->quiet_since_ns = 0;
     }
     return hunt->quiet_since_ns != 0 && now_ns - hunt->quiet_since_ns >= ASLEEP_NS;
@@ -388,7 +388,7 @@ static bool check_call(const struct hunt *hunt, const struct call *call)
     return false;
 }
 
-static void bury(struct hunt *hunt)
+static void finalize(struct hunt *hunt)
 {
     uint64_t begin_ns = knit_deadline_now_ns(), took_ns;
     pid_t dead = hunt->stepper.pid;
@@ -442,7 +442,7 @@ static void trace(struct hunt *hunt)
             break;
     }
     assert_true(hunt->count < TRACE_MAX);
-    bury(hunt);
+    finalize(hunt);
 }
 
 static void die_at(struct hunt *hunt, uint32_t number)
@@ -456,7 +456,7 @@ static void die_at(struct hunt *hunt, uint32_t number)
         visit += hunt->trace[i].offset == place->offset && hunt->trace[i].file == place->file;
     wake_up(hunt);
     if (stepper_run_to(&hunt->stepper, place, visit) != STEPPER_HERE) {
-        bury(hunt);
+        finalize(hunt);
         wake_up(hunt);
         hunt->stepped++;
         for (uint32_t i = 0; i < number && stepper_step(&hunt->stepper) == STEPPER_HERE; i++)
@@ -464,7 +464,7 @@ static void die_at(struct hunt *hunt, uint32_t number)
     }
     hunt->hit += stepper_place(&hunt->stepper, &here) && here.offset == place->offset &&
                  here.file == place->file;
-    bury(hunt);
+    finalize(hunt);
 }
 
 static int by_length(const void *a, const void *b)
@@ -499,8 +499,8 @@ static void hunt_all(enum kind kind, const char *name)
     scene_init(&hunt.scene, kind == STARVED ? 1 : 2);
     hunt.scene.pools.options.steal = kind == THIEF;
     if (kind == STARVED) {
-        hunt.scene.pools.options.payload_max_bytes = 65536;
-        hunt.scene.pools.options.max_payload_bytes = 8192;
+        hunt.scene.pools.options.arena_bytes = 65536;
+        hunt.scene.pools.options.call_max_bytes = 8192;
     }
     scene_open(&hunt.scene);
     assert_int_equal(knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.other), 0);

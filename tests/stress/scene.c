@@ -30,7 +30,7 @@ void scene_init(struct scene *scene, uint32_t workers)
 static bool has_sessions(const struct knit_pool *pool, const struct knit_worker *worker)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL && worker->links[i] != KNIT_LINK_ATTACHED)
+        if (pool->sessions[i] != NULL && worker->links[i] != KNIT_LINK_ATTACHED)
             return false;
     }
     return true;
@@ -224,7 +224,7 @@ void scene_inspect(struct scene *scene, const char *when)
     uint32_t findings = knit_inspect_board(&pool->board, pool->options.workers, &report);
 
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *member = pool->sessions[i];
         struct knit_inspect_session session;
         struct knit_inspect_counts counts;
 

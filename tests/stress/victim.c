@@ -35,7 +35,7 @@ static void open_session(struct victim *victim)
 {
     const struct knit_geometry *geometry = &victim->start.geometry;
     struct knit_session_options options = {.steal = victim->start.steal != 0,
-        .payload_max_bytes = victim->start.payload_max_bytes,
+        .argument_max_bytes = victim->start.argument_max_bytes,
         .bell_fd = VICTIM_BELL};
     struct knit_request_view request;
     struct knit_reply_view reply;
@@ -53,8 +53,8 @@ static void open_session(struct victim *victim)
     knit_layout_reply(geometry, victim->reply.base, &reply);
     if (knit_session_new(geometry, &request, &reply, &board, &options, &victim->session) != 0)
         give_up("the victim has no memory\n");
-    if (knit_segment_fasten(VICTIM_REQUEST) != 0 || write(VICTIM_LEASE, "m", 1) != 1)
-        give_up("the victim cannot fasten its session\n");
+    if (knit_segment_seal(VICTIM_REQUEST) != 0 || write(VICTIM_LEASE, "m", 1) != 1)
+        give_up("the victim cannot seal its session\n");
 }
 
 static uint32_t publish(struct victim *victim, uint32_t task, const void *bytes, size_t len)

@@ -15,7 +15,7 @@ enum { VICTIM_BOARD = 100, VICTIM_REQUEST, VICTIM_REPLY, VICTIM_BELL, VICTIM_LEA
 
 struct victim_start {
     struct knit_geometry geometry;
-    uint64_t payload_max_bytes;
+    uint64_t argument_max_bytes;
     uint32_t steal;
     uint32_t epoch;
     uint32_t task_count, task_echo, task_wait_abort;

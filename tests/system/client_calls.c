@@ -375,7 +375,7 @@ static void results_stay_until_they_are_freed(void **state)
 }
 
 /* More results than a session has slots, and more bytes than its arenas have room. */
-static void results_may_all_be_kept(void **state)
+static void results_may_all_be_deferred(void **state)
 {
     enum { SMALL = 2500, LARGE = 80, LARGE_BYTES = 1 << 20 };
     static struct knit_handle *handles[SMALL];
@@ -540,7 +540,7 @@ int main(int argc, char **argv)
         WITH_SESSION(a_crash_fails_its_call_alone),
         WITH_SESSION(a_full_session_says_so),
         WITH_SESSION(results_stay_until_they_are_freed),
-        WITH_SESSION(results_may_all_be_kept),
+        WITH_SESSION(results_may_all_be_deferred),
         WITH_SESSION(handles_may_be_freed_in_flight),
         WITH_SESSION(arguments_beyond_the_limit_are_refused),
         WITH_SESSION(a_forked_child_leaves_the_session_alone),

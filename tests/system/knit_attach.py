@@ -2,7 +2,7 @@
 """Attaching by hand, over the raw protocol.
 
     result, fds = attach(rpc)                   a session that is served
-    result, fds = grant(rpc)                    one that is not, until fasten(fds) and say(rpc)
+    result, fds = grant(rpc)                    one that is not, until seal(fds) and say(rpc)
 
 The descriptors are the caller's to close, in the order of the names below."""
 
@@ -41,7 +41,7 @@ def grant(rpc, **wish):
     return result, list(fds)
 
 
-def fasten(fds):
+def seal(fds):
     """Who wants to write maps it before."""
     fcntl.fcntl(fds[REQUEST], fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
@@ -54,7 +54,7 @@ def say(rpc):
 
 def attach(rpc, **wish):
     result, fds = grant(rpc, **wish)
-    fasten(fds)
+    seal(fds)
     say(rpc)
     return result, fds
 

@@ -14,7 +14,7 @@ import os
 
 import msgpack
 
-from knit_attach import REPLY, REQUEST, fasten, grant, say
+from knit_attach import REPLY, REQUEST, seal, grant, say
 
 PAGE, LINE, CELL, INLINE = 4096, 64, 128, 104
 
@@ -45,7 +45,7 @@ class Lanes:
             self.request[at + 2] = ids[task] << 48 | (listed['epoch'] & 0xff) << 40 | len(body)
             for number, word in enumerate(words):
                 self.request[at + 3 + number] = word
-        fasten(self.fds)
+        seal(self.fds)
         say(rpc)
 
     def __enter__(self):

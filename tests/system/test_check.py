@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 
-from knit_attach import attach_and_forget, fasten, grant, say
+from knit_attach import attach_and_forget, seal, grant, say
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
@@ -55,7 +55,7 @@ class Check(Case):
                 return next(s for s in self.look(daemon)['sessions'] if s['id'] == result['id'])
             self.assertEqual(session(), {'id': result['id'], 'state': 'not attached yet', 'findings': []})
             self.assertIn(f'session {result["id"]} is not attached yet\n', check(daemon.pid).stdout)
-            fasten(fds)
+            seal(fds)
             say(rpc)
             self.assertEqual((session()['state'], session()['queued'], session()['findings']), ('open', 0, []))
             for fd in fds:

@@ -2,7 +2,7 @@
 """A caller of another uid attacks through everything it was handed; hostile/ says how, each attack prints its seed.
 
 The oracle: the same daemon and the same workers serve afterwards, the calls of honest callers beside it were all
-right and none waited for long, nobody but the offender was condemned, and descriptors, mappings and memory are back to
+right and none waited for long, nobody but the offender was evicted, and descriptors, mappings and memory are back to
 where they were. That an attack was one is what its own status says: it has done what it meant to do.
 """
 
@@ -26,8 +26,8 @@ SECONDS = (3000 if LONG else 60) * SLOWDOWN
 
 
 class Hostile(Case):
-    def attack(self, name, condemned=(0,), task='same', others=contextlib.nullcontext):
-        """condemned: how many sessions are; others: what becomes of honest callers meanwhile."""
+    def attack(self, name, evicted=(0,), task='same', others=contextlib.nullcontext):
+        """evicted: how many sessions are; others: what becomes of honest callers meanwhile."""
         with LedgerDaemon(socket_mode='0666', attach_users='nobody') as daemon:
             os.chmod(daemon.dir, 0o755)
             with daemon.unix() as rpc:
@@ -53,9 +53,9 @@ class Hostile(Case):
             pool = daemon.wait_for_quiet()['pool']
             self.assertEqual(daemon.workers(), pids)
             self.assertEqual((pool['deaths'], pool['quarantined']), (0, 0))
-            print(f"{name}: {pool['condemned']} condemned, {calls[0]} local and {calls[1]} remote calls were right, a call "
+            print(f"{name}: {pool['condemned']} evicted, {calls[0]} local and {calls[1]} remote calls were right, a call "
                   f'took {longest * 1000:.0f} ms at most')
-            self.assertIn(pool['condemned'], condemned)
+            self.assertIn(pool['condemned'], evicted)
             wait_until(lambda: self.holdings(daemon) == before, f'descriptors and mappings to be {before} again')
             self.assertLess(daemon.memory_kb() - memory, 8192)
 
@@ -90,10 +90,10 @@ class Hostile(Case):
         return [(descriptors(pid), mappings(pid)) for pid in [daemon.pid, *daemon.workers()]]
 
     def test_any_value_anywhere(self):
-        self.attack('scribble', condemned=range(1, 100000))
+        self.attack('scribble', evicted=range(1, 100000))
 
     def test_cells_with_one_wrong_word(self):
-        self.attack('cells', condemned=(12,))
+        self.attack('cells', evicted=(12,))
 
     def test_payloads_that_are_no_arguments(self):
         self.attack('payloads')
@@ -102,7 +102,7 @@ class Hostile(Case):
         self.attack('changing', task='twice')
 
     def test_cells_that_change_while_they_are_read(self):
-        self.attack('flipping', condemned=range(1, 100000), task='twice')
+        self.attack('flipping', evicted=range(1, 100000), task='twice')
 
     def test_results_that_are_never_let_go(self):
         self.attack('greed')
@@ -115,7 +115,7 @@ class Hostile(Case):
 
     def test_ringing_without_calling(self):
         """Who has work sleeps seldom, and what does not wake him disturbs nobody."""
-        self.attack('ringing', condemned=(1,), others=stopped)
+        self.attack('ringing', evicted=(1,), others=stopped)
 
     def test_stealing_sleepers(self):
         self.attack('requeue')
@@ -124,7 +124,7 @@ class Hostile(Case):
         self.attack('holes')
 
     def test_filling_and_emptying_what_nobody_looks_at(self):
-        self.attack('punch', condemned=(1,))
+        self.attack('punch', evicted=(1,))
 
     def test_going_on_without_a_lease(self):
         self.attack('leave')

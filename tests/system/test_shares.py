@@ -19,7 +19,7 @@ GATE = 1
 
 class Shares(Case):
     def setUp(self):
-        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, payload_max_bytes='8MiB', threads_io=1, steal='off',
+        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, arena_bytes='8MiB', threads_io=1, steal='off',
                                    balancer='robinRound')
         self.addCleanup(self.daemon.__exit__, None, None, None)
         self.modest = self.daemon.unix()

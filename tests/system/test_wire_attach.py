@@ -17,7 +17,7 @@ import unittest
 import msgpack
 
 from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, LAYOUT, REQUEST,
-                         attach, fasten, grant, say)
+                         attach, seal, grant, say)
 from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
 
 OVERLOADED, QUOTA, DENIED, INTERNAL = 200, 201, 301, 500
@@ -84,7 +84,7 @@ class Attach(Case):
             memory = mmap.mmap(fds[REQUEST], 0)
             self.assertEqual([rpc.call('add', i, 1) for i in range(100)], list(range(1, 101)))
             self.assertEqual(self.mapped_by(result['id']), (0, False))
-            fasten(fds)
+            seal(fds)
             self.assertEqual(self.mapped_by(result['id']), (0, False))
             say(rpc)
             wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'daemon and workers to map it for reading')
@@ -109,7 +109,7 @@ class Attach(Case):
                 os.kill(lane['pid'], signal.SIGKILL)
             wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'replacements to map it')
             self.assertEqual(self.mapped_by(silent['id']), (0, False))
-            fasten(others)
+            seal(others)
             say(quiet)
             wait_until(lambda: self.mapped_by(silent['id']) == (3, False), 'them to map the other')
             for fd in fds + others:
@@ -137,7 +137,7 @@ class Attach(Case):
             self.assertEqual(rpc.call('add', 1, 2), 3)
             self.assertEqual(self.sessions(), 0)
             _, fds = grant(rpc)
-            fasten(fds)
+            seal(fds)
             self.assertIsNone(rpc.call('$/attached'))
             for fd in fds:
                 os.close(fd)

@@ -398,7 +398,7 @@ class Waiting(Case):
                             other.call('sleep', 1)
 
     def test_arena_space_is_waited_for(self):
-        with Daemon(workers=1, payload_max_bytes='1MiB', payload_initial_bytes=0) as daemon:
+        with Daemon(workers=1, arena_bytes='1MiB', arena_initial_bytes=0) as daemon:
             for _, connect in daemon.transports():
                 with connect() as rpc:
                     data = os.urandom(100000)
@@ -423,7 +423,7 @@ class Waiting(Case):
 
     def test_a_reader_that_fills_the_arena_does_not_stop_the_others(self):
         """Long before it is dropped for not reading: a second or two."""
-        with Daemon(workers=2, threads_io=1, payload_max_bytes='8MiB', output_max_bytes='1GiB') as daemon:
+        with Daemon(workers=2, threads_io=1, arena_bytes='8MiB', output_max_bytes='1GiB') as daemon:
             with daemon.tcp() as slow, daemon.tcp() as other:
                 def send():
                     try:

@@ -202,8 +202,8 @@ void knit_attached_open(struct knit_attached *attached, const struct knit_target
     uint32_t slots, uint64_t arena_bytes)
 {
     knit_attached_open_quiet(attached, target, slots, arena_bytes);
-    if (knit_segment_fasten(attached->fd[REQUEST_FD]) != 0)
-        die("fastening");
+    if (knit_segment_seal(attached->fd[REQUEST_FD]) != 0)
+        die("sealing");
     knit_attached_say(attached);
 }
 
@@ -289,7 +289,7 @@ void knit_attached_call_in(
     uint32_t flags = len > KNIT_INLINE_MAX ? KNIT_CELL_IN_ARENA : 0;
     uint64_t ctrl = knit_attached_ctrl(attached, lane, slot);
 
-    atomic_store_explicit(&attached->in.rel[slot], attached->gen[slot], memory_order_release);
+    atomic_store_explicit(&attached->in.released[slot], attached->gen[slot], memory_order_release);
     attached->gen[slot] = knit_gen_next(attached->gen[slot]);
     if (flags != 0) {
         memcpy(attached->in.arena + offset, payload, len);
@@ -333,7 +333,7 @@ void knit_attached_put(
     attached->tail[lane]++;
 }
 
-void knit_attached_ring(struct knit_attached *attached)
+void knit_attached_notify(struct knit_attached *attached)
 {
     knit_bell_fence();
     for (uint32_t lane = 0; lane < attached->geometry.lanes; lane++) {
@@ -387,7 +387,7 @@ bool knit_attached_is_served(struct knit_attached *attached)
     for (int i = 0; i < 100; i++) {
         if (!knit_attached_call(attached, params, sizeof(params), 0))
             return false;
-        knit_attached_ring(attached);
+        knit_attached_notify(attached);
         if (!knit_attached_is_answered(attached, PATIENCE_MS))
             return false;
     }

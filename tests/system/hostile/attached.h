@@ -39,7 +39,7 @@ struct knit_attached {
 /* Ends the program when the daemon does not want to. slots and arena_bytes: 0 = all there are. */
 void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes);
-/* The same, neither fastened nor said to be attached. */
+/* The same, neither sealed nor said to be attached. */
 void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes);
 /* Says that it is attached, whether that is so or not. */
@@ -49,7 +49,7 @@ void knit_attached_close(struct knit_attached *attached);
 /* The daemon's error code for one more session, 0 if it gave one, which is closed again. */
 uint32_t knit_attached_refusal(const struct knit_target *target);
 
-/* The session was condemned, or its connection closed. */
+/* The session was evicted, or its connection closed. */
 bool knit_attached_is_over(const struct knit_attached *attached);
 /* Waits for that. */
 bool knit_attached_ends(const struct knit_attached *attached, uint32_t timeout_ms);
@@ -73,7 +73,7 @@ void knit_attached_put(
 uint64_t knit_attached_ctrl(const struct knit_attached *attached, uint32_t lane, uint32_t slot);
 
 /* Rings every lane, parked or not. */
-void knit_attached_ring(struct knit_attached *attached);
+void knit_attached_notify(struct knit_attached *attached);
 
 /* Waits until every call made by knit_attached_call() is answered. */
 bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms);

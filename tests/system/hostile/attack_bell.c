@@ -20,10 +20,10 @@ enum { SLOTS = 64, ARENA = 1 << 20, PATIENCE_MS = 10000 };
 
 static const unsigned char params[] = {0x91, 0xa4, 'w', 'o', 'o', 'l'};
 
-static void call_and_ring(struct knit_attached *attached)
+static void call_and_notify(struct knit_attached *attached)
 {
     if (knit_attached_call(attached, params, sizeof(params), 0))
-        knit_attached_ring(attached);
+        knit_attached_notify(attached);
 }
 
 /* Says that it sleeps, with arms of all kinds, and never does. */
@@ -40,13 +40,13 @@ bool knit_attack_liars(const struct knit_target *target, struct knit_random *ran
                            : (uint32_t)knit_random_u64(random);
 
         atomic_store_explicit(attached.in.waiting, lie, memory_order_release);
-        call_and_ring(&attached);
+        call_and_notify(&attached);
         lies++;
     }
     bool is_over = knit_attached_is_over(&attached);
     bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
     /* Without a lie that was believed nobody has been lied to. */
-    uint32_t rung = atomic_load_explicit(attached.out.rung, memory_order_acquire);
+    uint32_t rung = atomic_load_explicit(attached.out.notified, memory_order_acquire);
     printf("%llu lies, the last one believed is %u%s%s\n", (unsigned long long)lies, rung,
         is_over ? ", the session was ended" : "",
         is_answered ? "" : ", not all calls were answered");
@@ -60,7 +60,7 @@ static bool call_asleep(struct knit_attached *attached, uint32_t *arm, uint32_t 
 {
     for (uint32_t i = 0; i < calls; i++) {
         atomic_store_explicit(attached->in.waiting, ++*arm * 2, memory_order_release);
-        call_and_ring(attached);
+        call_and_notify(attached);
         if (!knit_attached_is_answered(attached, PATIENCE_MS))
             return false;
     }
@@ -135,7 +135,7 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
     for (uint32_t lane = 0; lane < attached.geometry.lanes; lane++)
         before[lane] = sleeps_of(&attached, lane);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
-        knit_attached_ring(&attached);
+        knit_attached_notify(&attached);
         rings++;
     }
     bool is_over = knit_attached_is_over(&attached);
@@ -160,14 +160,14 @@ bool knit_attack_requeue(const struct knit_target *target, struct knit_random *r
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         uint32_t lane = (uint32_t)knit_random_below(random, attached.geometry.lanes);
         const void *from[] = {
-            &attached.in.bell[lane], attached.out.rung, &attached.lanes.park[lane].value};
+            &attached.in.bell[lane], attached.out.notified, &attached.lanes.park[lane].value};
         long n = syscall(SYS_futex, from[knit_random_below(random, 3)], FUTEX_REQUEUE, 0, 1000,
             &attached.in.abort[0], 0);
 
         if (n > 0)
             moved += (uint64_t)n;
         if (knit_random_chance(random, 16))
-            call_and_ring(&attached);
+            call_and_notify(&attached);
     }
     bool is_over = knit_attached_is_over(&attached);
     bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);

@@ -41,7 +41,7 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
 
         knit_attached_open_quiet(&attached, target, SLOTS, ARENA);
         fine = punch(&attached, 0, (off_t)attached.request.bytes) && fine;
-        fine = knit_segment_fasten(attached.fd[REQUEST_FD]) == 0 && fine;
+        fine = knit_segment_seal(attached.fd[REQUEST_FD]) == 0 && fine;
         knit_attached_say(&attached);
         while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
             off_t pages = (off_t)(attached.request.bytes / KNIT_PAGE);
@@ -50,7 +50,7 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
 
             calls += knit_attached_call(&attached, params, sizeof(params),
                 knit_random_below(random, ARENA - sizeof(params)));
-            knit_attached_ring(&attached);
+            knit_attached_notify(&attached);
             holes += punch(&attached, from, len) || errno != EPERM;
             holes += madvise((char *)attached.request.base + from, (size_t)len, MADV_REMOVE) == 0 ||
                      errno != EPERM;
@@ -93,7 +93,7 @@ bool knit_attack_punch(const struct knit_target *target, struct knit_random *ran
     for (int session = 0; session < 2; session++) {
         knit_attached_open_quiet(&attached, target, 0, 0);
         fine = knit_attached_call(&attached, params, sizeof(params), 0) && fine;
-        knit_attached_ring(&attached);
+        knit_attached_notify(&attached);
         rounds += fill_and_empty(&attached);
         fine = fine && !knit_attached_is_over(&attached);
         if (session == 1) {

@@ -104,7 +104,7 @@ bool knit_attack_scribble(const struct knit_target *target, struct knit_random *
             for (uint64_t burst = knit_random_below(random, 16); burst > 0; burst--, done++)
                 scribble_word(&attached, random);
             if (knit_random_chance(random, 4))
-                knit_attached_ring(&attached);
+                knit_attached_notify(&attached);
         }
         ended += knit_attached_is_over(&attached);
         knit_attached_close(&attached);
@@ -128,7 +128,7 @@ static bool make_right_calls(struct knit_attached *attached, struct knit_random 
 {
     for (int i = 0; i < 20; i++)
         (void)call(attached, random);
-    knit_attached_ring(attached);
+    knit_attached_notify(attached);
     return knit_attached_is_answered(attached, PATIENCE_MS);
 }
 
@@ -169,7 +169,7 @@ static bool try_wrong(
     bool ended;
 
     knit_attached_put(&attached, 0, wrong->ctrl, wrong->meta, wrong->body);
-    knit_attached_ring(&attached);
+    knit_attached_notify(&attached);
     ended = knit_attached_ends(&attached, PATIENCE_MS);
     if (!ended)
         printf("%s: the session is served on\n", wrong->what);
@@ -236,7 +236,7 @@ static void make_nonsense(struct knit_random *random, struct sent *sent, uint32_
 }
 
 /* Bytes that are no arguments, in cells that are in order: each is answered, and nobody is
- * condemned, because an honest caller's user may send nonsense too. */
+ * evicted, because an honest caller's user may send nonsense too. */
 bool knit_attack_payloads(const struct knit_target *target, struct knit_random *random)
 {
     static struct sent sent;
@@ -255,10 +255,10 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
                 knit_random_below(random, ARENA - 4096));
             calls++;
         } else if (knit_random_chance(random, 8)) {
-            knit_attached_ring(&attached);
+            knit_attached_notify(&attached);
         }
     }
-    knit_attached_ring(&attached);
+    knit_attached_notify(&attached);
     bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
     bool is_over = knit_attached_is_over(&attached);
     for (uint32_t slot = 0; slot < SLOTS && fine && is_answered; slot++)
@@ -298,7 +298,7 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
         if (slot != UINT32_MAX) {
             changed += was_changed(&attached, slot, bytes + 1, len - 1);
             knit_attached_call_in(&attached, slot, bytes, len, AT);
-            knit_attached_ring(&attached);
+            knit_attached_notify(&attached);
         }
         /* The head seldom, because what is no argument any more reaches no task. */
         for (int i = 0; i < 1000; i++, flips++) {
@@ -390,7 +390,7 @@ static bool flip_cell(
     bool is_fine = true;
 
     knit_attached_put(attached, lane, ctrls[0], metas[0], bodies[0]);
-    knit_attached_ring(attached);
+    knit_attached_notify(attached);
     while (!is_settled(attached, before) && !knit_attached_is_over(attached)) {
         for (int i = 0; i < 64; i++) {
             /* What is illegal stands there until the next store, one word at a time. */
@@ -415,7 +415,8 @@ static bool flip_cell(
         attached->gen[slot] = knit_word_gen(word);
         if (attached->gen[slot] != before[slot])
             is_fine = is_legal(attached, slot, flips) && is_fine;
-        atomic_store_explicit(&attached->in.rel[slot], attached->gen[slot], memory_order_release);
+        atomic_store_explicit(
+            &attached->in.released[slot], attached->gen[slot], memory_order_release);
     }
     flips->cells++;
     return is_fine;
@@ -471,16 +472,17 @@ static void take_all(struct knit_attached *attached)
         knit_attached_put(attached, lane, knit_attached_ctrl(attached, lane, slot), meta, 0);
         attached->gen[slot]++;
         if (slot % 16 == 0)
-            knit_attached_ring(attached);
+            knit_attached_notify(attached);
     }
-    knit_attached_ring(attached);
+    knit_attached_notify(attached);
 }
 
 /* In each lane a worker has a result that it finds no room for. */
-static bool is_starved(const struct knit_attached *attached)
+static bool is_blocked_on_arena(const struct knit_attached *attached)
 {
     for (uint32_t lane = 0; lane < attached->geometry.lanes; lane++) {
-        if (atomic_load_explicit(&attached->out.lane[lane].starved, memory_order_relaxed) == 0)
+        if (atomic_load_explicit(
+                &attached->out.lane[lane].blocked_on_arena, memory_order_relaxed) == 0)
             return false;
     }
     return true;
@@ -511,9 +513,10 @@ static bool let_go(struct knit_attached *attached)
     for (uint32_t slot = 0; slot < attached->geometry.slots; slot++) {
         uint64_t word = atomic_load_explicit(&attached->out.reply[slot].word, memory_order_acquire);
 
-        atomic_store_explicit(&attached->in.rel[slot], knit_word_gen(word), memory_order_release);
+        atomic_store_explicit(
+            &attached->in.released[slot], knit_word_gen(word), memory_order_release);
     }
-    knit_attached_ring(attached);
+    knit_attached_notify(attached);
     return knit_attached_pending(attached) == 0;
 }
 
@@ -535,13 +538,13 @@ bool knit_attack_greed(const struct knit_target *target, struct knit_random *ran
         uint64_t most = arena + lanes * (arena / 8 + KNIT_PAGE);
 
         take_all(&attached);
-        bool has_starved = KNIT_WAIT_UNTIL(is_starved(&attached), PATIENCE_MS);
+        bool was_blocked_on_arena = KNIT_WAIT_UNTIL(is_blocked_on_arena(&attached), PATIENCE_MS);
         bool is_served = knit_attached_is_served(&modest);
         uint64_t bytes = held(&attached, &results);
         printf("%u of %u results kept, %llu MiB; %s, %s\n", results, slots,
-            (unsigned long long)bytes >> 20, has_starved ? "no room" : "room for more",
+            (unsigned long long)bytes >> 20, was_blocked_on_arena ? "no room" : "room for more",
             is_served ? "others are served" : "nobody is served");
-        fine = has_starved && is_served && results < slots && bytes <= most;
+        fine = was_blocked_on_arena && is_served && results < slots && bytes <= most;
         if (round == 0 && !KNIT_WAIT_UNTIL(let_go(&attached), PATIENCE_MS)) {
             printf("%u calls are not answered\n", knit_attached_pending(&attached));
             fine = false;
@@ -565,7 +568,7 @@ static bool call_until_closed(struct knit_attached *attached, struct knit_random
                KNIT_STATE_CLOSED &&
            knit_deadline_now_ns() < until_ns) {
         (void)call(attached, random);
-        knit_attached_ring(attached);
+        knit_attached_notify(attached);
     }
     return knit_deadline_now_ns() < until_ns;
 }
@@ -591,12 +594,12 @@ bool knit_attack_leave(const struct knit_target *target, struct knit_random *ran
         pending = knit_attached_pending(&attached);
         while (pending < SLOTS && call(&attached, random))
             pending++;
-        knit_attached_ring(&attached);
+        knit_attached_notify(&attached);
         fine = knit_attached_is_served(&modest) && fine;
         later = knit_attached_pending(&attached);
         for (int i = 0; i < 1000; i++) {
             scribble_word(&attached, random);
-            knit_attached_ring(&attached);
+            knit_attached_notify(&attached);
         }
         fine = knit_attached_is_served(&modest) && fine;
         /* What is scribbled looks to nobody like a call. */

@@ -8,7 +8,7 @@
  * has.
  *
  * What a stranger can punch pages out of is not touched by anybody: a stranger's request segment is
- * mapped here, and workers are told of it, when its caller has fastened it and said so
+ * mapped here, and workers are told of it, when its caller has sealed it and said so
  * (knit_pool_attached()). Until then the session only counts.
  *
  * A closed session goes on counting against its limits until then: who leaves long tasks behind and
@@ -29,93 +29,96 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
-struct knit_member *knit_member_find(struct knit_pool *pool, uint64_t id)
+struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        if (pool->members[i] != NULL && pool->members[i]->id == id)
-            return pool->members[i];
+        if (pool->sessions[i] != NULL && pool->sessions[i]->id == id)
+            return pool->sessions[i];
     }
     return NULL;
 }
 
 /* ---- leaving ---- */
 
-static void fini(struct knit_member *member)
+static void fini(struct knit_host_session *session)
 {
-    knit_segment_unmap(&member->request);
-    knit_segment_unmap(&member->reply);
-    knit_fd_close(&member->request_fd);
-    knit_fd_close(&member->reply_fd);
-    knit_fd_close(&member->view.bell_fd);
-    knit_fd_close(&member->heard_fd);
-    free(member);
+    knit_segment_unmap(&session->request);
+    knit_segment_unmap(&session->reply);
+    knit_fd_close(&session->request_fd);
+    knit_fd_close(&session->reply_fd);
+    knit_fd_close(&session->view.bell_fd);
+    knit_fd_close(&session->loop_bell_fd);
+    free(session);
 }
 
-void knit_member_free(struct knit_pool *pool, struct knit_member *member)
+void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session)
 {
-    pool->members[member->index] = NULL;
-    pool->memory_bytes -= member->memory_bytes;
-    fini(member);
+    pool->sessions[session->index] = NULL;
+    pool->memory_bytes -= session->memory_bytes;
+    fini(session);
 }
 
-static void free_if_let_go(struct knit_pool *pool, struct knit_member *member)
+static void free_if_let_go(struct knit_pool *pool, struct knit_host_session *session)
 {
-    if (!member->is_closing)
+    if (!session->is_closing)
         return;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
-        if (pool->workers[i].links[member->index] != KNIT_LINK_NONE)
+        if (pool->workers[i].links[session->index] != KNIT_LINK_NONE)
             return;
     }
-    KNIT_FAULT(MEMBER_BEFORE_FREE);
-    knit_member_free(pool, member);
+    KNIT_FAULT(SESSION_BEFORE_FREE);
+    knit_host_session_free(pool, session);
 }
 
-void knit_member_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index)
+void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index)
 {
     worker->links[index] = KNIT_LINK_NONE;
-    if (pool->members[index] != NULL)
-        free_if_let_go(pool, pool->members[index]);
+    if (pool->sessions[index] != NULL)
+        free_if_let_go(pool, pool->sessions[index]);
 }
 
-void knit_member_close(struct knit_pool *pool, struct knit_member *member, uint64_t now_ns)
+void knit_host_session_close(
+    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
 {
-    if (member->is_closing)
+    if (session->is_closing)
         return;
-    member->is_closing = true;
+    session->is_closing = true;
     if (pool->options.gone_ms != 0)
-        member->gone_at_ns = now_ns + (uint64_t)pool->options.gone_ms * 1000000u;
+        session->gone_at_ns = now_ns + (uint64_t)pool->options.gone_ms * 1000000u;
     /* release: workers see it before their next claim and in knit_aborted(). */
     atomic_store_explicit(
-        &member->view.reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
-    KNIT_FAULT(MEMBER_AFTER_CLOSED);
+        &session->view.reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+    KNIT_FAULT(SESSION_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
-        uint8_t *link = &worker->links[member->index];
+        uint8_t *link = &worker->links[session->index];
 
         if (*link == KNIT_LINK_ATTACH_DUE)
             *link = KNIT_LINK_NONE;
         else if (*link != KNIT_LINK_NONE)
             *link = KNIT_LINK_DETACH_DUE;
         knit_supervisor_flush(pool, worker);
-        KNIT_FAULT(MEMBER_AFTER_DETACH);
+        KNIT_FAULT(SESSION_AFTER_DETACH);
     }
-    free_if_let_go(pool, member);
+    free_if_let_go(pool, session);
 }
 
-void knit_member_condemn(struct knit_pool *pool, struct knit_member *member, const char *reason)
+void knit_host_session_evict(
+    struct knit_pool *pool, struct knit_host_session *session, const char *reason)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_CONDEMNED,
-        .session = member->id,
+    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_EVICTED,
+        .session = session->id,
         .task = KNIT_POOL_TASK_NONE,
         .text = reason};
 
-    if (member->is_condemned || member->is_closing)
+    if (session->is_evicted || session->is_closing)
         return;
-    member->is_condemned = true;
-    pool->condemned++;
-    atomic_store_explicit(&member->view.reply.state->state, KNIT_STATE_FAULT, memory_order_release);
-    KNIT_FAULT(MEMBER_AFTER_FAULT);
-    knit_recovery_wake(&member->view);
+    session->is_evicted = true;
+    pool->evicted++;
+    atomic_store_explicit(
+        &session->view.reply.state->state, KNIT_STATE_EVICTED, memory_order_release);
+    KNIT_FAULT(SESSION_AFTER_EVICT);
+    knit_recovery_wake(&session->view);
     knit_notices_add_event(&pool->notices, &event);
 }
 
@@ -128,10 +131,10 @@ struct birth {
     int request_fd; /* read-write: what the caller gets */
 };
 
-static void write_head(struct knit_segment_head *head, enum knit_segment_kind kind, uint64_t bytes,
-    uint64_t session, const struct knit_geometry *geometry)
+static void write_header(struct knit_segment_header *header, enum knit_segment_kind kind,
+    uint64_t bytes, uint64_t session, const struct knit_geometry *geometry)
 {
-    *head = (struct knit_segment_head){.magic = KNIT_LAYOUT_MAGIC,
+    *header = (struct knit_segment_header){.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
         .kind = kind,
         .total_bytes = bytes,
@@ -141,12 +144,12 @@ static void write_head(struct knit_segment_head *head, enum knit_segment_kind ki
 
 /* The arenas' first bytes get their pages now, so that calls do not wait for them. */
 static int allocate_ahead(
-    const struct knit_pool *pool, const struct knit_member *member, int request_fd)
+    const struct knit_pool *pool, const struct knit_host_session *session, int request_fd)
 {
-    const struct knit_geometry *geometry = &member->view.geometry;
-    uint64_t ahead = pool->options.payload_initial_bytes;
-    off_t request = member->view.request.arena - (unsigned char *)member->request.base;
-    off_t reply = member->view.reply.arena - (unsigned char *)member->reply.base;
+    const struct knit_geometry *geometry = &session->view.geometry;
+    uint64_t ahead = pool->options.arena_initial_bytes;
+    off_t request = session->view.request.arena - (unsigned char *)session->request.base;
+    off_t reply = session->view.reply.arena - (unsigned char *)session->reply.base;
     uint64_t request_ahead =
         ahead < geometry->request_arena_bytes ? ahead : geometry->request_arena_bytes;
     uint64_t reply_ahead =
@@ -155,7 +158,7 @@ static int allocate_ahead(
     if (request_ahead != 0 && fallocate(request_fd, 0, request, (off_t)request_ahead) != 0)
         return -errno;
     for (uint32_t i = 0; i < geometry->lanes && reply_ahead != 0; i++) {
-        if (fallocate(member->reply_fd, 0, reply + (off_t)(i * geometry->reply_arena_bytes),
+        if (fallocate(session->reply_fd, 0, reply + (off_t)(i * geometry->reply_arena_bytes),
                 (off_t)reply_ahead) != 0)
             return -errno;
     }
@@ -165,7 +168,7 @@ static int allocate_ahead(
 /* Both segments, made and mapped. birth->request_fd is the caller's; also on failure it must be
  * closed. */
 static int make_segments(
-    const struct knit_pool *pool, struct knit_member *member, struct birth *birth)
+    const struct knit_pool *pool, struct knit_host_session *session, struct birth *birth)
 {
     const struct knit_geometry *geometry = &birth->geometry;
     uint64_t request_bytes = knit_layout_request_bytes(geometry);
@@ -174,37 +177,38 @@ static int make_segments(
     int error;
 
     /* By their names `knit check` finds them, which must not depend on what a caller can write. */
-    (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)member->id);
-    error = knit_segment_create_loose(name, request_bytes, &birth->request_fd);
+    (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)session->id);
+    error = knit_segment_create_unsealed(name, request_bytes, &birth->request_fd);
 
     if (error == 0)
-        error = knit_segment_reopen_readonly(birth->request_fd, &member->request_fd);
+        error = knit_segment_reopen_readonly(birth->request_fd, &session->request_fd);
     /* A worker could open the copy that it gets anew, by its number in /proc, to write. */
     if (error == 0 && fchmod(birth->request_fd, 0400) != 0)
         error = -errno;
-    (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)member->id);
+    (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)session->id);
     if (error == 0)
-        error = knit_segment_create(name, reply_bytes, &member->reply_fd);
+        error = knit_segment_create(name, reply_bytes, &session->reply_fd);
     if (error == 0)
-        error = knit_segment_map(birth->request_fd, request_bytes, true, &member->request);
+        error = knit_segment_map(birth->request_fd, request_bytes, true, &session->request);
     if (error == 0)
-        error = knit_segment_map(member->reply_fd, reply_bytes, true, &member->reply);
+        error = knit_segment_map(session->reply_fd, reply_bytes, true, &session->reply);
     if (error != 0)
         return error < 0 ? error : -EIO;
-    member->view.geometry = *geometry;
-    knit_layout_request(geometry, member->request.base, &member->view.request);
-    knit_layout_reply(geometry, member->reply.base, &member->view.reply);
-    write_head(
-        member->view.request.head, KNIT_SEGMENT_REQUEST, request_bytes, member->id, geometry);
-    write_head(member->view.reply.head, KNIT_SEGMENT_REPLY, reply_bytes, member->id, geometry);
-    error = allocate_ahead(pool, member, birth->request_fd);
+    session->view.geometry = *geometry;
+    knit_layout_request(geometry, session->request.base, &session->view.request);
+    knit_layout_reply(geometry, session->reply.base, &session->view.reply);
+    write_header(
+        session->view.request.header, KNIT_SEGMENT_REQUEST, request_bytes, session->id, geometry);
+    write_header(
+        session->view.reply.header, KNIT_SEGMENT_REPLY, reply_bytes, session->id, geometry);
+    error = allocate_ahead(pool, session, birth->request_fd);
     if (error != 0)
         return error;
     if (!birth->is_foreign)
-        return knit_segment_fasten(birth->request_fd);
+        return knit_segment_seal(birth->request_fd);
     /* A stranger's memory is read here and never written, and not yet. */
-    knit_segment_unmap(&member->request);
-    member->view.request = (struct knit_request_view){0};
+    knit_segment_unmap(&session->request);
+    session->view.request = (struct knit_request_view){0};
     return 0;
 }
 
@@ -215,7 +219,7 @@ static uint64_t cost(const struct knit_pool *pool, const struct knit_geometry *g
     uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
     uint64_t budget = pool->options.reply_budget_bytes;
     /* What each lane may touch in any case. */
-    uint64_t least = geometry->lanes * (pool->options.max_payload_bytes + KNIT_PAGE);
+    uint64_t least = geometry->lanes * (pool->options.call_max_bytes + KNIT_PAGE);
 
     if (budget != 0 && budget < least)
         budget = least;
@@ -232,14 +236,14 @@ static int admit(const struct knit_pool *pool, const struct birth *birth, uint64
     if (pool->phase != KNIT_PHASE_OPEN)
         return KNIT_POOL_E_CLOSED;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_member *member = pool->members[i];
+        const struct knit_host_session *session = pool->sessions[i];
 
-        if (member == NULL) {
+        if (session == NULL) {
             place = i < place ? i : place;
             continue;
         }
-        foreign += member->is_foreign;
-        same_uid += member->is_foreign && member->peer.uid == birth->peer.uid;
+        foreign += session->is_foreign;
+        same_uid += session->is_foreign && session->peer.uid == birth->peer.uid;
     }
     if (place == KNIT_POOL_SESSIONS_MAX)
         return KNIT_POOL_E_SESSIONS;
@@ -258,49 +262,49 @@ static int admit(const struct knit_pool *pool, const struct birth *birth, uint64
     return 0;
 }
 
-static int add(struct knit_pool *pool, struct birth *birth, struct knit_member **ret_member)
+static int add(struct knit_pool *pool, struct birth *birth, struct knit_host_session **ret_session)
 {
-    struct knit_member *member;
+    struct knit_host_session *session;
     uint64_t memory_bytes = cost(pool, &birth->geometry);
     uint32_t index;
     int error = admit(pool, birth, memory_bytes, &index);
 
     if (error != 0)
         return error;
-    member = calloc(1, sizeof(*member));
-    if (member == NULL)
+    session = calloc(1, sizeof(*session));
+    if (session == NULL)
         return -ENOMEM;
-    member->id = pool->next_session;
-    member->index = index;
-    member->is_foreign = birth->is_foreign;
-    member->peer = birth->peer;
-    member->request_fd = member->reply_fd = member->view.bell_fd = member->heard_fd = -1;
-    member->memory_bytes = memory_bytes;
-    error = make_segments(pool, member, birth);
+    session->id = pool->next_session;
+    session->index = index;
+    session->is_foreign = birth->is_foreign;
+    session->peer = birth->peer;
+    session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
+    session->memory_bytes = memory_bytes;
+    error = make_segments(pool, session, birth);
     if (error != 0) {
-        fini(member);
+        fini(session);
         return error;
     }
-    KNIT_FAULT(MEMBER_AFTER_SEGMENTS);
+    KNIT_FAULT(SESSION_AFTER_SEGMENTS);
     pool->next_session++;
     pool->memory_bytes += memory_bytes;
-    pool->members[index] = member;
-    *ret_member = member;
+    pool->sessions[index] = session;
+    *ret_session = session;
     return 0;
 }
 
 /* Everything about it is ready: the workers may have it. */
-static void publish(struct knit_pool *pool, struct knit_member *member)
+static void publish(struct knit_pool *pool, struct knit_host_session *session)
 {
-    member->is_published = true;
+    session->is_published = true;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
         if (worker->step != KNIT_STEP_SERVING)
             continue; /* a worker that starts gets all sessions then */
-        worker->links[member->index] = KNIT_LINK_ATTACH_DUE;
+        worker->links[session->index] = KNIT_LINK_ATTACH_DUE;
         knit_supervisor_flush(pool, worker);
-        KNIT_FAULT(MEMBER_AFTER_PUBLISH);
+        KNIT_FAULT(SESSION_AFTER_PUBLISH);
     }
 }
 
@@ -311,13 +315,13 @@ static int make_geometry(const struct knit_pool *pool, uint32_t slots, uint64_t 
         .lanes = pool->options.workers,
         .slots = slots,
         .request_arena_bytes = arena / KNIT_PAGE * KNIT_PAGE,
-        .reply_arena_bytes = pool->options.payload_max_bytes / KNIT_PAGE * KNIT_PAGE};
+        .reply_arena_bytes = pool->options.arena_bytes / KNIT_PAGE * KNIT_PAGE};
 
     if (slots == 0 || slots > KNIT_SLOTS_MAX)
-        return KNIT_POOL_E_WISH;
+        return KNIT_POOL_E_SIZE;
     geometry.cells = knit_geometry_cells(slots);
     if (knit_geometry_check(&geometry) != NULL)
-        return KNIT_POOL_E_WISH;
+        return KNIT_POOL_E_SIZE;
     *ret_geometry = geometry;
     return 0;
 }
@@ -325,30 +329,30 @@ static int make_geometry(const struct knit_pool *pool, uint32_t slots, uint64_t 
 /* ---- the host's own ---- */
 
 /* A pipe. Nobody shares an open file description of it: the host's loop has the end that is read,
- * the host one to ring with, and each worker gets another (knit_member_bell()). What a task does to
- * its own, as taking O_NONBLOCK off, is felt by nobody else. */
-static int make_bell(struct knit_member *member)
+ * the host one to notify with, and each worker gets another (knit_host_session_bell()). What a
+ * task does to its own, as taking O_NONBLOCK off, is felt by nobody else. */
+static int make_bell(struct knit_host_session *session)
 {
     int ends[2];
 
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return -errno;
-    member->heard_fd = ends[0];
-    member->view.bell_fd = ends[1];
-    member->view.bell_is_pipe = true;
+    session->loop_bell_fd = ends[0];
+    session->view.bell_fd = ends[1];
+    session->view.bell_is_pipe = true;
     return 0;
 }
 
-int knit_member_bell(const struct knit_member *member, int *ret_fd)
+int knit_host_session_bell(const struct knit_host_session *session, int *ret_fd)
 {
     char path[32];
     int fd;
 
-    if (!member->view.bell_is_pipe) {
-        *ret_fd = member->view.bell_fd;
+    if (!session->view.bell_is_pipe) {
+        *ret_fd = session->view.bell_fd;
         return 0;
     }
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", member->view.bell_fd);
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", session->view.bell_fd);
     fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -356,9 +360,9 @@ int knit_member_bell(const struct knit_member *member, int *ret_fd)
     return 0;
 }
 
-void knit_member_bell_end(const struct knit_member *member, int fd)
+void knit_host_session_bell_end(const struct knit_host_session *session, int fd)
 {
-    if (fd != member->view.bell_fd)
+    if (fd != session->view.bell_fd)
         (void)close(fd);
 }
 
@@ -366,28 +370,28 @@ static int open_own(struct knit_pool *pool, struct birth *birth,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
 {
     struct knit_session_options own = *options;
-    struct knit_member *member;
-    int error = add(pool, birth, &member);
+    struct knit_host_session *session;
+    int error = add(pool, birth, &session);
 
     if (error != 0)
         return error;
-    error = make_bell(member);
-    own.bell_fd = member->heard_fd;
+    error = make_bell(session);
+    own.bell_fd = session->loop_bell_fd;
     own.steal = pool->options.steal;
-    own.payload_max_bytes = pool->options.max_payload_bytes;
+    own.argument_max_bytes = pool->options.call_max_bytes;
     if (error == 0)
-        error = knit_session_new(&member->view.geometry, &member->view.request, &member->view.reply,
-            &pool->board, &own, &member->outside.session);
+        error = knit_session_new(&session->view.geometry, &session->view.request,
+            &session->view.reply, &pool->board, &own, &session->outside.session);
     if (error != 0) {
-        knit_member_free(pool, member);
+        knit_host_session_free(pool, session);
         return error;
     }
-    member->outside.id = member->id;
-    member->outside.bell_fd = member->heard_fd;
-    member->outside.reply = member->view.reply;
-    member->outside.geometry = member->view.geometry;
-    publish(pool, member);
-    *ret_session = &member->outside;
+    session->outside.id = session->id;
+    session->outside.bell_fd = session->loop_bell_fd;
+    session->outside.reply = session->view.reply;
+    session->outside.geometry = session->view.geometry;
+    publish(pool, session);
+    *ret_session = &session->outside;
     return 0;
 }
 
@@ -395,7 +399,7 @@ int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
 {
     struct birth birth = {.request_fd = -1};
-    int error = make_geometry(pool, slots, pool->options.payload_max_bytes, &birth.geometry);
+    int error = make_geometry(pool, slots, pool->options.arena_bytes, &birth.geometry);
 
     if (error != 0)
         return error;
@@ -407,17 +411,17 @@ int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
 }
 
 struct knit_pool_session *knit_pool_session_close(
-    struct knit_pool *pool, struct knit_pool_session *session)
+    struct knit_pool *pool, struct knit_pool_session *outside)
 {
-    struct knit_member *member;
+    struct knit_host_session *session;
 
-    if (session == NULL)
+    if (outside == NULL)
         return NULL;
     pthread_mutex_lock(&pool->mutex);
-    member = knit_member_find(pool, session->id);
-    (void)knit_session_free(session->session);
-    if (member != NULL)
-        knit_member_close(pool, member, knit_clock_ns());
+    session = knit_host_session_find(pool, outside->id);
+    (void)knit_session_free(outside->session);
+    if (session != NULL)
+        knit_host_session_close(pool, session, knit_clock_ns());
     knit_host_arm(pool);
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
@@ -427,29 +431,29 @@ struct knit_pool_session *knit_pool_session_close(
 
 static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_grant *grant)
 {
-    struct knit_member *member;
+    struct knit_host_session *session;
     int pair[2] = {-1, -1};
-    int error = add(pool, birth, &member);
+    int error = add(pool, birth, &session);
 
     if (error != 0)
         return error;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         error = -errno;
-    member->view.bell_fd = pair[0];
+    session->view.bell_fd = pair[0];
     grant->bell_fd = pair[1];
     if (error == 0)
         error = knit_segment_reopen_readonly(pool->board_fd, &grant->board_fd);
     if (error == 0)
-        error = knit_segment_reopen_readonly(member->reply_fd, &grant->reply_fd);
+        error = knit_segment_reopen_readonly(session->reply_fd, &grant->reply_fd);
     if (error != 0) {
-        knit_member_free(pool, member);
+        knit_host_session_free(pool, session);
         return error;
     }
-    grant->id = member->id;
+    grant->id = session->id;
     grant->geometry = birth->geometry;
-    grant->max_payload_bytes = pool->options.max_payload_bytes;
-    if (grant->max_payload_bytes > birth->geometry.request_arena_bytes)
-        grant->max_payload_bytes = birth->geometry.request_arena_bytes;
+    grant->call_max_bytes = pool->options.call_max_bytes;
+    if (grant->call_max_bytes > birth->geometry.request_arena_bytes)
+        grant->call_max_bytes = birth->geometry.request_arena_bytes;
     grant->steal = pool->options.steal;
     grant->request_fd = birth->request_fd;
     birth->request_fd = -1;
@@ -467,8 +471,8 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
 
     if (slots == 0 || slots > options->slots)
         slots = options->slots;
-    if (arena_bytes == 0 || arena_bytes > options->payload_max_bytes)
-        arena_bytes = options->payload_max_bytes;
+    if (arena_bytes == 0 || arena_bytes > options->arena_bytes)
+        arena_bytes = options->arena_bytes;
     error = make_geometry(pool, slots, arena_bytes, &birth.geometry);
     if (error != 0)
         return error;
@@ -484,36 +488,36 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     return 0;
 }
 
-/* Its caller has fastened it, or so it says. */
-static int take(struct knit_pool *pool, struct knit_member *member)
+/* Its caller has sealed it, or so it says. */
+static int take(struct knit_pool *pool, struct knit_host_session *session)
 {
-    const struct knit_geometry *geometry = &member->view.geometry;
+    const struct knit_geometry *geometry = &session->view.geometry;
     int error;
 
-    if (!knit_segment_is_fastened(member->request_fd))
-        return KNIT_POOL_E_LOOSE;
+    if (!knit_segment_is_sealed(session->request_fd))
+        return KNIT_POOL_E_UNSEALED;
     error = knit_segment_map(
-        member->request_fd, knit_layout_request_bytes(geometry), false, &member->request);
+        session->request_fd, knit_layout_request_bytes(geometry), false, &session->request);
     if (error != 0)
         return error < 0 ? error : -EIO;
-    knit_layout_request(geometry, member->request.base, &member->view.request);
-    publish(pool, member);
+    knit_layout_request(geometry, session->request.base, &session->view.request);
+    publish(pool, session);
     return 0;
 }
 
 int knit_pool_attached(struct knit_pool *pool, uint64_t id)
 {
-    struct knit_member *member;
+    struct knit_host_session *session;
     int error = 0;
 
     pthread_mutex_lock(&pool->mutex);
-    member = knit_member_find(pool, id);
-    if (member != NULL && !member->is_published && !member->is_closing && !member->is_condemned) {
-        error = take(pool, member);
+    session = knit_host_session_find(pool, id);
+    if (session != NULL && !session->is_published && !session->is_closing && !session->is_evicted) {
+        error = take(pool, session);
         if (error != 0) {
-            knit_member_condemn(pool, member,
+            knit_host_session_evict(pool, session,
                 error > 0 ? knit_pool_reason(error) : "its request segment cannot be mapped");
-            pool->has_news = true;
+            pool->has_notices = true;
         }
         knit_host_arm(pool);
     }
@@ -531,12 +535,12 @@ void knit_pool_grant_close(struct knit_pool_grant *grant)
 
 void knit_pool_detach(struct knit_pool *pool, uint64_t id)
 {
-    struct knit_member *member;
+    struct knit_host_session *session;
 
     pthread_mutex_lock(&pool->mutex);
-    member = knit_member_find(pool, id);
-    if (member != NULL && member->is_foreign) {
-        knit_member_close(pool, member, knit_clock_ns());
+    session = knit_host_session_find(pool, id);
+    if (session != NULL && session->is_foreign) {
+        knit_host_session_close(pool, session, knit_clock_ns());
         knit_host_arm(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
