@@ -11,8 +11,8 @@ static const struct {
     const char *name;
     enum knit_balancer balancer;
 } NAMES[] = {
-    {"robinRound", KNIT_BALANCER_ROUND_ROBIN},
     {"roundRobin", KNIT_BALANCER_ROUND_ROBIN},
+    {"robinRound", KNIT_BALANCER_ROUND_ROBIN},
     {"firstIdle", KNIT_BALANCER_FIRST_IDLE},
     {"randomLane", KNIT_BALANCER_RANDOM},
     {"firstIdleOrRandom", KNIT_BALANCER_FIRST_IDLE_OR_RANDOM},

@@ -156,7 +156,7 @@ uint32_t knit_session_slots_free(const struct knit_session *session);
 bool knit_session_is_closed(const struct knit_session *session);
 const struct knit_session_counters *knit_session_counters(const struct knit_session *session);
 
-/* "robinRound" (and its alias "roundRobin"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
+/* "roundRobin" (and its alias "robinRound"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
  * unknown. */
 bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
 const char *knit_balancer_name(enum knit_balancer balancer);

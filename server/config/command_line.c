@@ -56,9 +56,16 @@ struct walk {
 static int refuse_unknown(const char *name, size_t name_len, struct knit_sentence *why)
 {
     char given[KNIT_NEAREST_NAME_MAX + 1], found[KNIT_NEAREST_NAME_MAX + 1] = "";
+    const struct knit_setting *successor;
     struct knit_nearest nearest;
 
     (void)snprintf(given, sizeof(given), "%.*s", (int)name_len, name);
+    successor = knit_setting_successor(NULL, given);
+    if (successor) {
+        knit_setting_name(successor, found, sizeof(found));
+        return knit_sentence_say(
+            why, KNIT_SETTING_E_REFUSED, "the option --%s is called --%s now", given, found);
+    }
     knit_nearest_init(&nearest, name, name_len);
     for (size_t i = 0; i < WORDS + knit_setting_count; i++) {
         char own[KNIT_NEAREST_NAME_MAX + 1];

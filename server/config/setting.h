@@ -160,6 +160,10 @@ void knit_settings_fini(struct knit_settings *settings);
 const struct knit_setting *knit_setting_by_key(const char *section, const char *key);
 const struct knit_setting *knit_setting_by_name(const char *name, size_t name_len);
 
+/* The row that took the place of a key which is no longer there, or NULL. section: NULL = any, for
+ * a long name, in which '-' counts as '_'. */
+const struct knit_setting *knit_setting_successor(const char *section, const char *key);
+
 /* Writes the long name of a row ("threads-io") without the dashes before it. */
 void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size);
 

@@ -4,6 +4,8 @@
  * it. */
 #include "server/config/setting.h"
 
+#include <string.h>
+
 #define AT(member) offsetof(struct knit_settings, member)
 #define KIB        UINT64_C(1024)
 #define MIB        (1024 * KIB)
@@ -14,7 +16,7 @@
 #define OFF 0
 
 static const char *const balancers[] = {
-    "robinRound", "firstIdle", "randomLane", "firstIdleOrRandom", "roundRobin", NULL};
+    "roundRobin", "firstIdle", "randomLane", "firstIdleOrRandom", "robinRound", NULL};
 static const char *const permissions[] = {"strict", "custom", "unsafe", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -84,9 +86,9 @@ const struct knit_setting knit_setting_table[] = {
         "installation's knitting/modules folder; the word none loads none."},
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
         "Worker processes; auto is one for every processor, at least 2."},
-    {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "robinRound",
+    {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "roundRobin",
         "NAME",
-        "How a lane is chosen for a call; with steal on, robinRound prefers a worker that is "
+        "How a lane is chosen for a call; with steal on, roundRobin prefers a worker that is "
         "awake."},
     {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
         "Whether idle workers take calls queued for others; auto is on unless a balancer is "
@@ -173,6 +175,33 @@ const struct knit_setting knit_setting_table[] = {
         "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
         "adds to it."},
 };
+
+/* Keys that have another name now. An old file is refused with the new name and not read anyway:
+ * two of these sounded alike and meant different things. */
+static const struct {
+    const char *section, *key, *successor;
+} renamed[] = {
+    {"server", "stall_free_loops", "busy_poll_turns"},
+    {"pool", "payload_initial_bytes", "arena_initial_bytes"},
+    {"pool", "payload_max_bytes", "arena_bytes"},
+    {"pool", "max_payload_bytes", "call_max_bytes"},
+};
+
+static bool is_same_key(const char *key, const char *name)
+{
+    for (; *key != '\0' && (*key == *name || (*key == '_' && *name == '-')); key++)
+        name++;
+    return *key == *name;
+}
+
+const struct knit_setting *knit_setting_successor(const char *section, const char *key)
+{
+    for (size_t i = 0; i < sizeof(renamed) / sizeof(*renamed); i++)
+        if ((section == NULL || strcmp(renamed[i].section, section) == 0) &&
+            is_same_key(renamed[i].key, key))
+            return knit_setting_by_key(renamed[i].section, renamed[i].successor);
+    return NULL;
+}
 
 const size_t knit_setting_count = sizeof(knit_setting_table) / sizeof(*knit_setting_table);
 _Static_assert(sizeof(knit_setting_table) / sizeof(*knit_setting_table) <=

@@ -76,9 +76,13 @@ static char *next_line(char *text, int size, void *stream)
 
 static void refuse_key(struct reading *reading, const char *section, const char *key)
 {
-    const struct knit_setting *found = NULL;
+    const struct knit_setting *found = knit_setting_successor(section, key);
     struct knit_nearest nearest;
 
+    if (found) {
+        refuse(reading, "the key '%s' is called %s now", key, found->key);
+        return;
+    }
     knit_nearest_init(&nearest, key, strlen(key));
     /* The keys of the same section come first: of two keys that are equally near, the first one
        stays. */

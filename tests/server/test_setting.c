@@ -247,6 +247,12 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
         {"[pool]\nworkers = 0\n", ":2:", "pool.workers: expected a number from 1 to 256 or auto"},
         {"[pool]\n\nworker = 1\n", ":3:", "the nearest is workers in [pool]"},
         {"[server]\nworkers = 1\n", ":2:", "the nearest is workers in [pool]"},
+        {"[pool]\npayload_max_bytes = 1\n",
+            ":2:", "the key 'payload_max_bytes' is called arena_bytes now"},
+        {"[pool]\nmax_payload_bytes = 1\n", ":2:", "is called call_max_bytes now"},
+        {"[pool]\npayload_initial_bytes = 1\n", ":2:", "is called arena_initial_bytes now"},
+        {"[server]\nstall_free_loops = 1\n", ":2:", "is called busy_poll_turns now"},
+        {"[server]\nmax_payload_bytes = 1\n", ":2:", "unknown key 'max_payload_bytes'"},
         {"[pool]\nxyzzyxyzzy = 1\n", ":2:", "unknown key 'xyzzyxyzzy' in section [pool]"},
         {"[pool]\nworkers = 1\nworkers = 2\n", ":3:", "set already on line 2"},
         {"[pool]\nmodules = a\n  b\n", ":3:", "indented"},
@@ -343,6 +349,9 @@ static void mistakes_on_the_command_line_are_named(void **state)
         const char *word, *next, *what;
     } cases[] = {
         {"--workrs=1", NULL, "unknown option --workrs; the nearest is --workers"},
+        {"--payload-max-bytes=1", NULL,
+            "the option --payload-max-bytes is called --arena-bytes now"},
+        {"--stall-free-loops=1", NULL, "is called --busy-poll-turns now"},
         {"--zzzzzzzzzzzz", NULL, "--help lists"},
         {"--workers", NULL, "--workers needs a value"},
         {"--workers", "0", "command line: pool.workers: expected a number"},
