@@ -34,8 +34,9 @@ static int fill(struct knit_call *call)
 #define THOUSAND(n)                                                                                \
     HUNDRED(n##0)                                                                                  \
     HUNDRED(n##1)                                                                                  \
-    HUNDRED(n##2) HUNDRED(n##3) HUNDRED(n##4) HUNDRED(n##5) HUNDRED(n##6) HUNDRED(n##7)            \
-        HUNDRED(n##8) HUNDRED(n##9)
+    HUNDRED(n##2)                                                                                  \
+    HUNDRED(n##3)                                                                                  \
+    HUNDRED(n##4) HUNDRED(n##5) HUNDRED(n##6) HUNDRED(n##7) HUNDRED(n##8) HUNDRED(n##9)
 
 THOUSAND(0)
 THOUSAND(1)
