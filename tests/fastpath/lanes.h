@@ -35,7 +35,7 @@ struct lanes_session {
     struct knit_request_view request;
     struct knit_reply_view reply;
     struct knit_session *session;
-    int bell_fd; /* what the caller polls */
+    int bell_fd;     /* what the caller polls */
     int bell_end_fd; /* what workers ring */
 };
 
