@@ -11,9 +11,9 @@ PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpa
 # To run what the quickstart shows: Debian's Python with Debian's msgpack is the plain client from another language.
 PACKAGES_QUICKSTART=(python3 python3-msgpack)
 
-# To run the tests: C++ for the headers, Neovim as a foreign client, Spin for the models,
+# To run the tests: clang-format for the layout, C++ for the headers, Neovim as a foreign client, Spin for the models,
 # valgrind to count instructions.
-PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" g++ git python3-pynvim neovim spin valgrind)
+PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git python3-pynvim neovim spin valgrind)
 
 # What `tests/run.sh --all` adds.
 PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap)
