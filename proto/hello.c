@@ -5,8 +5,6 @@
  */
 #include "proto/hello.h"
 
-#include "proto/limits.h"
-#include "proto/text.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 
@@ -14,11 +12,6 @@ static int bad(const char **ret_reason, const char *reason)
 {
     *ret_reason = reason;
     return KNIT_HELLO_E_BAD;
-}
-
-static bool read_text(const struct knit_item *item, struct knit_span *ret_text)
-{
-    return knit_item_text(item, ret_text) && knit_text_is_utf8(item->body.bytes, item->body.len);
 }
 
 /* nil stands for absent. */
@@ -32,7 +25,7 @@ static bool read_bytes(const struct knit_item *item, struct knit_span *ret_bytes
 
 static bool read_optional_text(const struct knit_item *item, struct knit_span *ret_text)
 {
-    return item->head.type == KNIT_HEAD_NIL || read_text(item, ret_text);
+    return item->head.type == KNIT_HEAD_NIL || knit_item_utf8(item, ret_text);
 }
 
 /* The one map in a params array; an absent span where the array is empty. */
@@ -55,22 +48,6 @@ static int open_params(struct knit_span params, struct knit_span *ret_map, const
     return 0;
 }
 
-static void put_text(struct knit_writer *writer, const char *key, struct knit_span text)
-{
-    if (!text.bytes)
-        return;
-    knit_writer_text(writer, key);
-    knit_writer_str(writer, (const char *)text.bytes, text.len);
-}
-
-static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
-{
-    knit_writer_text(writer, key);
-    knit_writer_uint(writer, value);
-}
-
-/* ---- $/hello ---- */
-
 int knit_hello_put(struct knit_buffer *buffer, const struct knit_hello *hello)
 {
     struct knit_writer writer;
@@ -78,8 +55,8 @@ int knit_hello_put(struct knit_buffer *buffer, const struct knit_hello *hello)
     knit_writer_init(&writer, buffer);
     knit_writer_array(&writer, 1);
     knit_writer_map(&writer, 1u + (hello->version.bytes != NULL) + (hello->token.bytes != NULL));
-    put_text(&writer, "name", hello->name);
-    put_text(&writer, "version", hello->version);
+    knit_writer_member_str(&writer, "name", hello->name);
+    knit_writer_member_str(&writer, "version", hello->version);
     if (hello->token.bytes) {
         knit_writer_text(&writer, "token");
         knit_writer_bin(&writer, hello->token.bytes, hello->token.len);
@@ -102,7 +79,7 @@ int knit_hello_decode(
         return bad(ret_reason, "params must hold one map");
     (void)knit_walk_map(&walk, map);
     while (knit_walk_next(&walk, &item) == 0) {
-        if (knit_span_is(item.key, "name") && !read_text(&item, &hello.name))
+        if (knit_span_is(item.key, "name") && !knit_item_utf8(&item, &hello.name))
             return bad(ret_reason, "name must be a str");
         if (knit_span_is(item.key, "version") && !read_optional_text(&item, &hello.version))
             return bad(ret_reason, "version must be a str");
@@ -119,10 +96,10 @@ static void put_limits(struct knit_writer *writer, const struct knit_hello_reply
 {
     knit_writer_text(writer, "limits");
     knit_writer_map(writer, 4);
-    put_uint(writer, "message_bytes", reply->message_bytes);
-    put_uint(writer, "depth", reply->depth);
-    put_uint(writer, "in_flight", reply->in_flight);
-    put_uint(writer, "output_bytes", reply->output_bytes);
+    knit_writer_member_uint(writer, "message_bytes", reply->message_bytes);
+    knit_writer_member_uint(writer, "depth", reply->depth);
+    knit_writer_member_uint(writer, "in_flight", reply->in_flight);
+    knit_writer_member_uint(writer, "output_bytes", reply->output_bytes);
 }
 
 int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_reply *reply)
@@ -132,16 +109,16 @@ int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_rep
 
     knit_writer_init(&writer, buffer);
     knit_writer_map(&writer, 6u + (reply->principal.bytes != NULL));
-    put_text(&writer, "server", reply->server);
-    put_text(&writer, "version", reply->version);
-    put_uint(&writer, "protocol", reply->protocol);
-    put_uint(&writer, "epoch", reply->epoch);
+    knit_writer_member_str(&writer, "server", reply->server);
+    knit_writer_member_str(&writer, "version", reply->version);
+    knit_writer_member_uint(&writer, "protocol", reply->protocol);
+    knit_writer_member_uint(&writer, "epoch", reply->epoch);
     put_limits(&writer, reply);
     knit_writer_text(&writer, "features");
     knit_writer_array(&writer, reply->feature_count);
     for (i = 0; i < reply->feature_count; i++)
         knit_writer_str(&writer, (const char *)reply->feature[i].bytes, reply->feature[i].len);
-    put_text(&writer, "principal", reply->principal);
+    knit_writer_member_str(&writer, "principal", reply->principal);
     return knit_writer_commit(&writer);
 }
 
@@ -174,7 +151,7 @@ static bool read_features(const struct knit_item *features, struct knit_hello_re
     while (r == 0 && (r = knit_walk_next(&walk, &item)) == 0) {
         struct knit_span text;
 
-        if (!read_text(&item, &text))
+        if (!knit_item_utf8(&item, &text))
             return false;
         if (reply->feature_count < KNIT_HELLO_FEATURES_MAX)
             reply->feature[reply->feature_count++] = text;
@@ -186,9 +163,9 @@ static bool read_features(const struct knit_item *features, struct knit_hello_re
 static const char *read_reply_member(const struct knit_item *item, struct knit_hello_reply *reply)
 {
     if (knit_span_is(item->key, "server"))
-        return read_text(item, &reply->server) ? NULL : "server must be a str";
+        return knit_item_utf8(item, &reply->server) ? NULL : "server must be a str";
     if (knit_span_is(item->key, "version"))
-        return read_text(item, &reply->version) ? NULL : "version must be a str";
+        return knit_item_utf8(item, &reply->version) ? NULL : "version must be a str";
     if (knit_span_is(item->key, "protocol"))
         return knit_item_uint(item, &reply->protocol) ? NULL : "protocol must be a number";
     if (knit_span_is(item->key, "epoch"))

@@ -5,7 +5,6 @@
 #include <msgpack.h>
 
 #include "proto/limits.h"
-#include "proto/text.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 
@@ -13,18 +12,6 @@ static int bad(const char **ret_reason, const char *reason)
 {
     *ret_reason = reason;
     return KNIT_TASKS_E_BAD;
-}
-
-static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
-{
-    knit_writer_text(writer, key);
-    knit_writer_uint(writer, value);
-}
-
-static void put_text(struct knit_writer *writer, const char *key, struct knit_span text)
-{
-    knit_writer_text(writer, key);
-    knit_writer_str(writer, (const char *)text.bytes, text.len);
 }
 
 /* ---- The query ---- */
@@ -37,9 +24,9 @@ int knit_tasks_query_put(struct knit_buffer *buffer, const struct knit_tasks_que
     knit_writer_array(&writer, 1);
     knit_writer_map(&writer, (query->after != KNIT_TASKS_FIRST) + (query->limit != 0));
     if (query->after != KNIT_TASKS_FIRST)
-        put_uint(&writer, "after", query->after);
+        knit_writer_member_uint(&writer, "after", query->after);
     if (query->limit != 0)
-        put_uint(&writer, "limit", query->limit);
+        knit_writer_member_uint(&writer, "limit", query->limit);
     return knit_writer_commit(&writer);
 }
 
@@ -105,15 +92,14 @@ int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task
     knit_writer_init(&writer, buffer);
     knit_writer_map(
         &writer, 3u + (entry->doc.bytes != NULL) + (entry->timeout_ms != 0) + (entry->flags != 0));
-    put_uint(&writer, "id", entry->id);
-    put_text(&writer, "name", entry->name);
-    put_text(&writer, "signature", entry->signature);
-    if (entry->doc.bytes)
-        put_text(&writer, "doc", entry->doc);
+    knit_writer_member_uint(&writer, "id", entry->id);
+    knit_writer_member_str(&writer, "name", entry->name);
+    knit_writer_member_str(&writer, "signature", entry->signature);
+    knit_writer_member_str(&writer, "doc", entry->doc);
     if (entry->timeout_ms)
-        put_uint(&writer, "timeout", entry->timeout_ms);
+        knit_writer_member_uint(&writer, "timeout", entry->timeout_ms);
     if (entry->flags)
-        put_uint(&writer, "flags", entry->flags);
+        knit_writer_member_uint(&writer, "flags", entry->flags);
     return knit_writer_commit(&writer);
 }
 
@@ -141,24 +127,19 @@ int knit_tasks_page_decode(
     return 0;
 }
 
-static bool read_text(const struct knit_item *item, struct knit_span *ret_text)
-{
-    return knit_item_text(item, ret_text) && knit_text_is_utf8(item->body.bytes, item->body.len);
-}
-
 /* What is wrong with this member, or NULL. */
 static const char *read_member(const struct knit_item *item, struct knit_task_entry *entry)
 {
     if (knit_span_is(item->key, "id"))
         return knit_item_uint(item, &entry->id) ? NULL : "id must be a number";
     if (knit_span_is(item->key, "name"))
-        return read_text(item, &entry->name) ? NULL : "name must be a str";
+        return knit_item_utf8(item, &entry->name) ? NULL : "name must be a str";
     if (knit_span_is(item->key, "signature"))
-        return read_text(item, &entry->signature) ? NULL : "signature must be a str";
+        return knit_item_utf8(item, &entry->signature) ? NULL : "signature must be a str";
     if (item->head.type == KNIT_HEAD_NIL)
         return NULL;
     if (knit_span_is(item->key, "doc"))
-        return read_text(item, &entry->doc) ? NULL : "doc must be a str";
+        return knit_item_utf8(item, &entry->doc) ? NULL : "doc must be a str";
     if (knit_span_is(item->key, "timeout"))
         return knit_item_uint(item, &entry->timeout_ms) ? NULL : "timeout must be a number";
     if (knit_span_is(item->key, "flags"))

@@ -14,6 +14,7 @@
 
 #include "proto/head.h"
 #include "proto/span.h"
+#include "proto/text.h"
 
 enum {
     KNIT_WALK_E_END = 1,
@@ -53,6 +54,12 @@ static inline bool knit_item_text(const struct knit_item *item, struct knit_span
         return false;
     *ret_text = item->body;
     return true;
+}
+
+/* As above, for texts that are shown to people: false for a str that is not UTF-8, too. */
+static inline bool knit_item_utf8(const struct knit_item *item, struct knit_span *ret_text)
+{
+    return knit_item_text(item, ret_text) && knit_text_is_utf8(item->body.bytes, item->body.len);
 }
 
 static inline bool knit_item_uint(const struct knit_item *item, uint64_t *ret_value)

@@ -254,6 +254,26 @@ void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len
     end(writer);
 }
 
+void knit_writer_member_bool(struct knit_writer *writer, const char *key, bool value)
+{
+    knit_writer_text(writer, key);
+    knit_writer_bool(writer, value);
+}
+
+void knit_writer_member_uint(struct knit_writer *writer, const char *key, uint64_t value)
+{
+    knit_writer_text(writer, key);
+    knit_writer_uint(writer, value);
+}
+
+void knit_writer_member_str(struct knit_writer *writer, const char *key, struct knit_span text)
+{
+    if (!text.bytes)
+        return;
+    knit_writer_text(writer, key);
+    knit_writer_str(writer, (const char *)text.bytes, text.len);
+}
+
 int knit_writer_end(struct knit_writer *writer)
 {
     if (writer->inherited)

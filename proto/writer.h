@@ -19,6 +19,7 @@
 #include "proto/buffer.h"
 #include "proto/limits.h"
 #include "proto/pack.h"
+#include "proto/span.h"
 
 enum {
     KNIT_WRITER_E_FULL = 1,       /* the buffer's cap */
@@ -64,6 +65,11 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len);
 
 /* A NUL-terminated text, for keys. */
 void knit_writer_text(struct knit_writer *writer, const char *text);
+
+/* A member of a map: key and value. An absent span writes neither. */
+void knit_writer_member_bool(struct knit_writer *writer, const char *key, bool value);
+void knit_writer_member_uint(struct knit_writer *writer, const char *key, uint64_t value);
+void knit_writer_member_str(struct knit_writer *writer, const char *key, struct knit_span text);
 
 /* Whether exactly one whole value stands in the buffer. On anything but 0 the buffer is as it was
  * before the writer came. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */

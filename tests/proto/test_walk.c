@@ -108,6 +108,23 @@ static void what_is_cut_short_is_bad_at_every_length(void **state)
     knit_buffer_fini(&bytes);
 }
 
+static void texts_for_people_must_be_utf8(void **state)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+    struct knit_span text = {0};
+
+    (void)state;
+    assert_int_equal(knit_walk_array(&walk, knit_span("\x93\xa1z\xa1\xff\xc4\x01z", 8)), 0);
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    assert_true(knit_item_utf8(&item, &text) && knit_span_is(text, "z"));
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    assert_true(knit_item_text(&item, &text));
+    assert_false(knit_item_utf8(&item, &text));
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    assert_false(knit_item_utf8(&item, &text));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +132,7 @@ int main(void)
         cmocka_unit_test(keys_that_are_not_text_are_absent),
         cmocka_unit_test(a_key_is_found_by_its_text),
         cmocka_unit_test(what_is_cut_short_is_bad_at_every_length),
+        cmocka_unit_test(texts_for_people_must_be_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -276,6 +276,27 @@ static void the_head_of_a_bin_stands_alone(void **state)
     }
 }
 
+static void members_are_keys_and_values_and_absent_ones_nothing(void **state)
+{
+    static const char expected[] = "before\x83\xa1"
+                                   "a\xc3\xa1"
+                                   "b\x07\xa1"
+                                   "c\xa0";
+    struct fixture fixture;
+
+    (void)state;
+    begin(&fixture);
+    knit_writer_map(&fixture.writer, 3);
+    knit_writer_member_bool(&fixture.writer, "a", true);
+    knit_writer_member_uint(&fixture.writer, "b", 7);
+    knit_writer_member_str(&fixture.writer, "c", knit_span_text(""));
+    knit_writer_member_str(&fixture.writer, "d", knit_span_text(NULL));
+    assert_int_equal(knit_writer_end(&fixture.writer), 0);
+    assert_int_equal(fixture.buffer.len, sizeof(expected) - 1);
+    assert_memory_equal(fixture.buffer.bytes, expected, sizeof(expected) - 1);
+    knit_buffer_fini(&fixture.buffer);
+}
+
 static void every_error_has_a_sentence(void **state)
 {
     (void)state;
@@ -299,6 +320,7 @@ int main(void)
         cmocka_unit_test(memory_that_is_not_there_is_said),
         cmocka_unit_test(errors_of_a_commit_stick_to_the_buffer),
         cmocka_unit_test(the_head_of_a_bin_stands_alone),
+        cmocka_unit_test(members_are_keys_and_values_and_absent_ones_nothing),
         cmocka_unit_test(every_error_has_a_sentence),
     };
 
