@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The golden vectors of PROTOCOL.md, read out of that very file, both ways.
- *
- * Each fenced block has a language word which is also the name of a test here; each of its lines is
- * one vector. A block that is missing or empty fails, so that a vector cannot be lost by editing.
+/* The golden vectors of PROTOCOL.md, read out of that very file, both ways: one test for each
+ * block.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -22,72 +20,13 @@
 #include "proto/options.h"
 #include "proto/signature.h"
 #include "proto/walk.h"
+#include "tests/proto/block.h"
 #include "tests/proto/notation.h"
 #include "tests/support/scratch.h"
 
 enum { BUFFER_MAX = 1 << 20 };
 
 static char *specification;
-
-/* One block, line by line; `line` has no newline. */
-struct block {
-    char *text;
-    char *next;
-    char *line;
-    unsigned count;
-};
-
-static void open_block(struct block *block, const char *name)
-{
-    char fence[64];
-    char *start, *end;
-
-    snprintf(fence, sizeof(fence), "\n```%s\n", name);
-    start = strstr(specification, fence);
-    if (!start)
-        fail_msg("PROTOCOL.md has no block ```%s", name);
-    start += strlen(fence);
-    end = strstr(start, "\n```");
-    assert_non_null(end);
-    block->text = block->next = strndup(start, (size_t)(end - start));
-    block->count = 0;
-}
-
-static bool next_line(struct block *block)
-{
-    do {
-        block->line = strsep(&block->next, "\n");
-    } while (block->line && (block->line[0] == '#' || block->line[0] == 0));
-    if (block->line)
-        block->count++;
-    return block->line != NULL;
-}
-
-static void close_block(struct block *block)
-{
-    assert_true(block->count > 4);
-    print_message("%u vectors\n", block->count);
-    free(block->text);
-}
-
-/* Cut the line at the first " OP " with one of these operators; gives the op, `*ret_right`
- * what is behind it. */
-static char split(char *line, const char *operators, char **ret_right)
-{
-    for (char *at = line; *at; at++) {
-        if (at[0] == ' ' && at[1] && strchr(operators, at[1]) && at[2] == ' ') {
-            char op = at[1];
-
-            *ret_right = at + 3;
-            while (at > line && at[-1] == ' ')
-                at--;
-            *at = 0;
-            return op;
-        }
-    }
-    fail_msg("no %s in '%s'", operators, line);
-    return 0;
-}
 
 static void assert_contains(const char *text, const char *part)
 {
@@ -119,14 +58,14 @@ static void encode(const char *text, struct knit_buffer *buffer)
 static void values_are_read_and_written_as_specified(void **state)
 {
     struct knit_buffer bytes, written;
-    struct block block;
+    struct knit_block block;
     char *notation, *printed;
     char op;
 
     (void)state;
-    open_block(&block, "values");
-    while (next_line(&block)) {
-        op = split(block.line, "=>", &notation);
+    knit_block_open(&block, specification, "values");
+    while (knit_block_next(&block)) {
+        op = knit_block_split(block.line, "=>", &notation);
         encode_hex(block.line, &bytes);
         assert_int_equal(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, NULL), 0);
         printed = knit_notation_print(knit_buffer_span(&bytes));
@@ -138,27 +77,27 @@ static void values_are_read_and_written_as_specified(void **state)
         knit_buffer_fini(&bytes);
         knit_buffer_fini(&written);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 static void malformed_values_are_refused_with_a_reason(void **state)
 {
     struct knit_check_flaw flaw;
     struct knit_buffer bytes;
-    struct block block;
+    struct knit_block block;
     char *reason;
 
     (void)state;
-    open_block(&block, "refused");
-    while (next_line(&block)) {
-        split(block.line, "!", &reason);
+    knit_block_open(&block, specification, "refused");
+    while (knit_block_next(&block)) {
+        knit_block_split(block.line, "!", &reason);
         encode_hex(block.line, &bytes);
         assert_true(knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, &flaw) > 0);
         assert_contains(flaw.reason, reason);
         assert_true(flaw.offset <= bytes.len);
         knit_buffer_fini(&bytes);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 /* ---- Messages ---- */
@@ -268,14 +207,14 @@ static void refuse_message(const struct knit_buffer *bytes, const char *expected
 static void messages_are_read_and_written_as_specified(void **state)
 {
     struct knit_buffer bytes;
-    struct block block;
+    struct knit_block block;
     char *text;
     char op;
 
     (void)state;
-    open_block(&block, "messages");
-    while (next_line(&block)) {
-        op = split(block.line, "=>!", &text);
+    knit_block_open(&block, specification, "messages");
+    while (knit_block_next(&block)) {
+        op = knit_block_split(block.line, "=>!", &text);
         encode_hex(block.line, &bytes);
         if (op == '!')
             refuse_message(&bytes, text);
@@ -283,7 +222,7 @@ static void messages_are_read_and_written_as_specified(void **state)
             read_message(&bytes, text, op == '=');
         knit_buffer_fini(&bytes);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 /* ---- Options ---- */
@@ -347,14 +286,14 @@ static void options_are_read_as_specified(void **state)
 {
     struct knit_options options;
     struct knit_buffer bytes;
-    struct block block;
+    struct knit_block block;
     const char *reason;
     char *text;
 
     (void)state;
-    open_block(&block, "options");
-    while (next_line(&block)) {
-        char op = split(block.line, "=!", &text);
+    knit_block_open(&block, specification, "options");
+    while (knit_block_next(&block)) {
+        char op = knit_block_split(block.line, "=!", &text);
 
         encode(block.line, &bytes);
         if (op == '=') {
@@ -366,7 +305,7 @@ static void options_are_read_as_specified(void **state)
         }
         knit_buffer_fini(&bytes);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 /* ---- Errors ---- */
@@ -389,13 +328,13 @@ static void errors_change_between_their_forms_as_specified(void **state)
 {
     static const char *const words[] = {"compact ", "full    ", "plain   "};
     struct knit_buffer form[3];
-    struct block block;
+    struct knit_block block;
 
     (void)state;
-    open_block(&block, "errors");
-    while (next_line(&block)) {
+    knit_block_open(&block, specification, "errors");
+    while (knit_block_next(&block)) {
         for (unsigned i = 0; i < 3; i++) {
-            assert_true(i == 0 || next_line(&block));
+            assert_true(i == 0 || knit_block_next(&block));
             assert_memory_equal(block.line, words[i], 8);
             encode(block.line + 8, &form[i]);
         }
@@ -407,7 +346,7 @@ static void errors_change_between_their_forms_as_specified(void **state)
         for (unsigned i = 0; i < 3; i++)
             knit_buffer_fini(&form[i]);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 /* ---- $/hello ---- */
@@ -514,13 +453,13 @@ static void check_reply(struct knit_span result, const char *expected, bool is_g
 static void hello_is_read_and_written_as_specified(void **state)
 {
     struct knit_buffer bytes, params;
-    struct block block;
+    struct knit_block block;
     char *text;
 
     (void)state;
-    open_block(&block, "hello");
-    while (next_line(&block)) {
-        bool is_good = split(block.line, "=!", &text) == '=';
+    knit_block_open(&block, specification, "hello");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
 
         encode(block.line + 7, &bytes);
         if (strncmp(block.line, "params ", 7) == 0) {
@@ -534,7 +473,7 @@ static void hello_is_read_and_written_as_specified(void **state)
         }
         knit_buffer_fini(&bytes);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 /* ---- Signatures ---- */
@@ -543,13 +482,13 @@ static void signatures_are_parsed_as_specified(void **state)
 {
     struct knit_signature_flaw flaw;
     struct knit_signature *signature;
-    struct block block;
+    struct knit_block block;
     char *text, *reason;
 
     (void)state;
-    open_block(&block, "signatures");
-    while (next_line(&block)) {
-        char op = split(block.line, "=!", &text);
+    knit_block_open(&block, specification, "signatures");
+    while (knit_block_next(&block)) {
+        char op = knit_block_split(block.line, "=!", &text);
         int r = knit_signature_parse(block.line, strlen(block.line), &signature, &flaw);
 
         if (op == '=') {
@@ -565,7 +504,7 @@ static void signatures_are_parsed_as_specified(void **state)
             assert_int_equal(flaw.offset, strtoull(text, &reason, 10));
         }
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 static struct knit_signature *parse(const char *text)
@@ -583,17 +522,17 @@ static void check_against_signatures(const char *name, bool is_result)
     struct knit_signature_mismatch why;
     struct knit_signature *signature;
     struct knit_buffer bytes;
-    struct block block;
+    struct knit_block block;
     char *value, *expected;
     char text[512];
     int r;
 
-    open_block(&block, name);
-    while (next_line(&block)) {
+    knit_block_open(&block, specification, name);
+    while (knit_block_next(&block)) {
         char op;
 
-        split(block.line, "|", &value);
-        op = split(value, "=!", &expected);
+        knit_block_split(block.line, "|", &value);
+        op = knit_block_split(value, "=!", &expected);
         signature = parse(block.line);
         encode(value, &bytes);
         r = is_result ? knit_signature_check_result(signature, bytes.bytes, bytes.len, &why)
@@ -608,7 +547,7 @@ static void check_against_signatures(const char *name, bool is_result)
         knit_signature_free(signature);
         knit_buffer_fini(&bytes);
     }
-    close_block(&block);
+    knit_block_close(&block);
 }
 
 static void arguments_are_checked_as_specified(void **state)

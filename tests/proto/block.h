@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One fenced block of PROTOCOL.md, line by line: each of its lines is a vector; empty ones and
+ * those that begin with # are passed over. A block that is missing or nearly empty ends the test,
+ * so that vectors cannot be lost by editing.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+struct knit_block {
+    char *text;
+    char *next;
+    char *line; /* without its newline; may be written to */
+    unsigned count;
+};
+
+/* specification: the text of PROTOCOL.md. name: the word behind the fence. */
+void knit_block_open(struct knit_block *block, const char *specification, const char *name);
+
+/* false: there are no more lines. */
+bool knit_block_next(struct knit_block *block);
+
+void knit_block_close(struct knit_block *block);
+
+/* Cuts the line at the first " OP " with one of these operators and returns OP; *ret_right = what
+ * is behind it. Blanks before OP are cut off too. */
+char knit_block_split(char *line, const char *operators, char **ret_right);
