@@ -2,8 +2,7 @@
 /* `$/hello`: params and result, both ways.
  *
  * Decoded ones are views of the bytes they came from. Unknown keys are ignored, so either side may
- * be newer. (`$/attach` and `$/stats` carry maps that only their two ends know: use proto/walk.h
- * and proto/writer.h.)
+ * be newer.
  */
 #pragma once
 

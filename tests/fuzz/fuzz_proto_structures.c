@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The protocol's own small structures, from the same bytes: options, `$/hello` and its answer, the
- * pages of `$/tasks`, errors. Oracle: each decoder answers with a reason or a result, and an error
+/* The protocol's own small structures, from the same bytes: options, `$/hello` and `$/attach` with
+ * their answers, `$/cancel`, `$/goaway`, the pages of `$/tasks`, errors. Oracle: each decoder
+ * answers with a reason or a result, what was read and written reads the same again, and an error
  * that was read is an error in each of its forms.
  */
+#include "proto/attach.h"
+#include "proto/cancel.h"
 #include "proto/check.h"
 #include "proto/failure.h"
+#include "proto/goaway.h"
 #include "proto/hello.h"
 #include "proto/limits.h"
 #include "proto/options.h"
@@ -73,6 +77,58 @@ static void read_tasks(struct knit_span bytes)
         (void)knit_task_entry_decode(item.raw, &entry, &reason);
 }
 
+static void read_attach(struct knit_span bytes)
+{
+    struct knit_attach_request request, request_again;
+    struct knit_attach_reply reply, reply_again;
+    struct knit_buffer buffer;
+    const char *reason = NULL;
+
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    if (knit_attach_request_decode(bytes, &request, &reason) == 0) {
+        KNIT_FUZZ_CHECK(knit_attach_request_put(&buffer, &request) == 0);
+        KNIT_FUZZ_CHECK(
+            knit_attach_request_decode(knit_buffer_span(&buffer), &request_again, &reason) == 0);
+        KNIT_FUZZ_CHECK(request.version == request_again.version &&
+                        request.slots == request_again.slots &&
+                        request.arena_bytes == request_again.arena_bytes);
+    } else {
+        KNIT_FUZZ_CHECK(reason != NULL);
+    }
+    knit_buffer_reset(&buffer);
+    knit_attach_reply_decode(bytes, &reply);
+    KNIT_FUZZ_CHECK(knit_attach_reply_put(&buffer, &reply) == 0);
+    knit_attach_reply_decode(knit_buffer_span(&buffer), &reply_again);
+    KNIT_FUZZ_CHECK(reply.layout == reply_again.layout && reply.lanes == reply_again.lanes &&
+                    reply.call_max_bytes == reply_again.call_max_bytes &&
+                    reply.steal == reply_again.steal);
+    knit_buffer_fini(&buffer);
+}
+
+static void read_notifications(struct knit_span bytes)
+{
+    struct knit_goaway goaway, again;
+    struct knit_buffer buffer;
+    const char *reason = NULL;
+    uint32_t msgid, msgid_again;
+
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    if (knit_cancel_decode(bytes, &msgid)) {
+        KNIT_FUZZ_CHECK(knit_cancel_put(&buffer, msgid) == 0);
+        KNIT_FUZZ_CHECK(knit_cancel_decode(knit_buffer_span(&buffer), &msgid_again));
+        KNIT_FUZZ_CHECK(msgid == msgid_again);
+    }
+    knit_buffer_reset(&buffer);
+    if (knit_goaway_decode(bytes, &goaway, &reason) == 0) {
+        KNIT_FUZZ_CHECK(knit_goaway_put(&buffer, &goaway) == 0);
+        KNIT_FUZZ_CHECK(knit_goaway_decode(knit_buffer_span(&buffer), &again, &reason) == 0);
+        KNIT_FUZZ_CHECK(goaway.drain_ms == again.drain_ms && goaway.reason.len == again.reason.len);
+    } else {
+        KNIT_FUZZ_CHECK(reason != NULL);
+    }
+    knit_buffer_fini(&buffer);
+}
+
 static void read_error(struct knit_span bytes)
 {
     struct knit_failure failure, again;
@@ -100,6 +156,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     read_options(span);
     read_hello(span);
     read_tasks(span);
+    read_attach(span);
+    read_notifications(span);
     read_error(span);
     return 0;
 }

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `$/attach`: params and result, both ways.
+ *
+ * The numbers describe shared memory and are bounded by the fast path, not here: their readers
+ * compare them with the limits of the layout before they use them.
+ *
+ * Security: both directions are hostile. Unknown keys are ignored, of a key that stands twice the
+ * first counts.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/buffer.h"
+#include "proto/span.h"
+
+enum {
+    KNIT_ATTACH_E_BAD = 1, /* wrong shape: ret_reason says what was expected */
+};
+
+/* A number of an answer that is missing or no unsigned integer; larger than any limit. */
+#define KNIT_ATTACH_UNUSABLE UINT64_MAX
+
+/* `$/attach` -> */
+struct knit_attach_request {
+    uint64_t version;     /* of the layout that the caller knows; 0 = it did not say */
+    uint64_t slots;       /* 0 = as many as the server gives */
+    uint64_t arena_bytes; /* 0 = as many as the server gives */
+};
+
+/* -> `$/attach` */
+struct knit_attach_reply {
+    uint64_t layout; /* its version; another one may have other members */
+    uint64_t id;     /* of the session, for logs */
+    uint64_t lanes;
+    uint64_t slots;
+    uint64_t cells; /* of a lane's ring */
+    uint64_t request_arena_bytes;
+    uint64_t reply_arena_bytes;
+    uint64_t call_max_bytes; /* the most that one call's arguments may take */
+    bool steal;              /* idle workers take calls from other lanes */
+};
+
+/* The params array. Returns the buffer's error. */
+int knit_attach_request_put(struct knit_buffer *buffer, const struct knit_attach_request *request);
+
+/* Returns 0, or KNIT_ATTACH_E_BAD with a static text. */
+int knit_attach_request_decode(
+    struct knit_span params, struct knit_attach_request *ret_request, const char **ret_reason);
+
+/* The result. Returns the buffer's error. */
+int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_reply *reply);
+
+/* Never fails, since an answer of another layout must be told apart before its other members are
+ * judged: what cannot be used is KNIT_ATTACH_UNUSABLE, `steal` is false then. */
+void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply *ret_reply);

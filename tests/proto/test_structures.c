@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `$/attach`, `$/cancel` and `$/goaway`: the vectors of PROTOCOL.md, and bytes that are cut short.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/attach.h"
+#include "proto/cancel.h"
+#include "proto/goaway.h"
+#include "tests/proto/block.h"
+#include "tests/proto/notation.h"
+#include "tests/support/scratch.h"
+
+enum { BUFFER_MAX = 1 << 20 };
+
+static char *specification;
+
+static void encode(const char *text, struct knit_buffer *buffer)
+{
+    knit_buffer_init(buffer, BUFFER_MAX);
+    knit_notation_encode_all(text, buffer);
+}
+
+/* The params array of a method that takes one value. */
+static void wrap(struct knit_span value, struct knit_buffer *params)
+{
+    knit_buffer_init(params, BUFFER_MAX);
+    knit_buffer_append(params, "\x91", 1);
+    knit_buffer_append(params, value.bytes, value.len);
+}
+
+static void check_attach_request(struct knit_span value, const char *expected, bool is_good)
+{
+    struct knit_attach_request request;
+    struct knit_buffer params;
+    const char *reason = "";
+    char text[128];
+
+    wrap(value, &params);
+    assert_int_equal(knit_attach_request_decode(knit_buffer_span(&params), &request, &reason),
+        is_good ? 0 : KNIT_ATTACH_E_BAD);
+    if (is_good) {
+        knit_buffer_reset(&params);
+        assert_int_equal(knit_attach_request_put(&params, &request), 0);
+        assert_int_equal(
+            knit_attach_request_decode(knit_buffer_span(&params), &request, &reason), 0);
+        snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64, request.version,
+            request.slots, request.arena_bytes);
+        reason = text;
+    }
+    assert_string_equal(reason, expected);
+    knit_buffer_fini(&params);
+}
+
+static void check_attach_reply(struct knit_span result, const char *expected)
+{
+    struct knit_attach_reply reply, again;
+    struct knit_buffer buffer;
+    char *text;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    knit_attach_reply_decode(result, &reply);
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    assert_int_equal(knit_attach_reply_put(&buffer, &reply), 0);
+    knit_attach_reply_decode(knit_buffer_span(&buffer), &again);
+    const uint64_t numbers[] = {again.layout, again.id, again.lanes, again.slots, again.cells,
+        again.request_arena_bytes, again.reply_arena_bytes, again.call_max_bytes};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (numbers[i] == KNIT_ATTACH_UNUSABLE)
+            fputs(i > 0 ? " -" : "-", to);
+        else
+            fprintf(to, i > 0 ? " %" PRIu64 : "%" PRIu64, numbers[i]);
+    }
+    fputs(again.steal ? " steal" : "", to);
+    fclose(to);
+    assert_string_equal(text, expected);
+    free(text);
+    knit_buffer_fini(&buffer);
+}
+
+static void attach_is_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes;
+    struct knit_block block;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "attach");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
+        bool is_request = strncmp(block.line, "request ", 8) == 0;
+
+        encode(block.line + (is_request ? 8 : 6), &bytes);
+        if (is_request)
+            check_attach_request(knit_buffer_span(&bytes), text, is_good);
+        else
+            check_attach_reply(knit_buffer_span(&bytes), text);
+        knit_buffer_fini(&bytes);
+    }
+    knit_block_close(&block);
+}
+
+static void cancel_is_read_and_written_as_specified(void **state)
+{
+    uint8_t room[KNIT_CANCEL_BYTES_MAX];
+    struct knit_buffer bytes, written;
+    struct knit_block block;
+    uint32_t msgid;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "cancel");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
+
+        encode(block.line, &bytes);
+        assert_int_equal(knit_cancel_decode(knit_buffer_span(&bytes), &msgid), is_good);
+        if (is_good) {
+            assert_int_equal(msgid, strtoull(text, NULL, 10));
+            knit_buffer_init_fixed(&written, room, sizeof(room));
+            assert_int_equal(knit_cancel_put(&written, msgid), 0);
+            assert_true(knit_cancel_decode(knit_buffer_span(&written), &msgid));
+            assert_int_equal(msgid, strtoull(text, NULL, 10));
+        }
+        knit_buffer_fini(&bytes);
+    }
+    knit_block_close(&block);
+}
+
+static void check_goaway(struct knit_span value, const char *expected, bool is_good)
+{
+    struct knit_goaway goaway;
+    struct knit_buffer params;
+    const char *reason = "";
+    char text[128];
+
+    wrap(value, &params);
+    assert_int_equal(knit_goaway_decode(knit_buffer_span(&params), &goaway, &reason),
+        is_good ? 0 : KNIT_GOAWAY_E_BAD);
+    if (is_good) {
+        knit_buffer_reset(&params);
+        assert_int_equal(knit_goaway_put(&params, &goaway), 0);
+        assert_int_equal(knit_goaway_decode(knit_buffer_span(&params), &goaway, &reason), 0);
+        snprintf(text, sizeof(text), "%" PRIu64 "%s%.*s", goaway.drain_ms,
+            goaway.reason.bytes ? " " : "", (int)goaway.reason.len,
+            goaway.reason.bytes ? (const char *)goaway.reason.bytes : "");
+        reason = text;
+    }
+    assert_string_equal(reason, expected);
+    knit_buffer_fini(&params);
+}
+
+static void goaway_is_read_and_written_as_specified(void **state)
+{
+    struct knit_buffer bytes;
+    struct knit_block block;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "goaway");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
+
+        encode(block.line, &bytes);
+        check_goaway(knit_buffer_span(&bytes), text, is_good);
+        knit_buffer_fini(&bytes);
+    }
+    knit_block_close(&block);
+}
+
+static void what_is_cut_short_is_refused_at_every_length(void **state)
+{
+    struct knit_attach_request request;
+    struct knit_attach_reply reply;
+    struct knit_goaway goaway;
+    struct knit_buffer bytes;
+    const char *reason;
+    uint32_t msgid;
+
+    (void)state;
+    encode("[{\"version\": 7}]", &bytes);
+    for (size_t len = 0; len < bytes.len; len++)
+        assert_int_equal(knit_attach_request_decode(knit_span(bytes.bytes, len), &request, &reason),
+            KNIT_ATTACH_E_BAD);
+    knit_buffer_fini(&bytes);
+    encode("{\"layout\": 1000}", &bytes);
+    for (size_t len = 0; len < bytes.len; len++) {
+        knit_attach_reply_decode(knit_span(bytes.bytes, len), &reply);
+        assert_true(reply.layout == KNIT_ATTACH_UNUSABLE);
+    }
+    knit_buffer_fini(&bytes);
+    encode("[{\"drain_ms\": 1000, \"reason\": \"r\"}]", &bytes);
+    for (size_t len = 0; len < bytes.len; len++)
+        assert_int_equal(
+            knit_goaway_decode(knit_span(bytes.bytes, len), &goaway, &reason), KNIT_GOAWAY_E_BAD);
+    knit_buffer_fini(&bytes);
+    encode("[70000]", &bytes);
+    for (size_t len = 0; len < bytes.len; len++)
+        assert_false(knit_cancel_decode(knit_span(bytes.bytes, len), &msgid));
+    knit_buffer_fini(&bytes);
+}
+
+static void a_reason_that_is_not_utf8_is_refused(void **state)
+{
+    struct knit_goaway goaway;
+    const char *reason;
+
+    (void)state;
+    assert_int_equal(
+        knit_goaway_decode(knit_span("\x91\x81\xa6reason\xa1\xff", 11), &goaway, &reason),
+        KNIT_GOAWAY_E_BAD);
+}
+
+static void one_byte_less_than_a_cancel_needs_is_too_little(void **state)
+{
+    uint8_t room[KNIT_CANCEL_BYTES_MAX];
+    struct knit_buffer buffer;
+
+    (void)state;
+    knit_buffer_init_fixed(&buffer, room, sizeof(room) - 1);
+    assert_int_equal(knit_cancel_put(&buffer, UINT32_MAX), KNIT_BUFFER_E_FULL);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attach_is_read_and_written_as_specified),
+        cmocka_unit_test(cancel_is_read_and_written_as_specified),
+        cmocka_unit_test(goaway_is_read_and_written_as_specified),
+        cmocka_unit_test(what_is_cut_short_is_refused_at_every_length),
+        cmocka_unit_test(a_reason_that_is_not_utf8_is_refused),
+        cmocka_unit_test(one_byte_less_than_a_cancel_needs_is_too_little),
+    };
+    int failed;
+
+    specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
+    if (!specification) {
+        fprintf(stderr, "usage: test_structures PROTOCOL.md\n");
+        return 2;
+    }
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free(specification);
+    return failed;
+}
