@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The response is encoded whole when the request comes, and kept with the descriptors until the
- * output is empty. What the caller learns about its session's shape:
- *
- *     {layout, id, lanes, slots, cells, request_arena, reply_arena, payload_max, steal}
- *
- * and, in this order: board (read-only), request segment, reply segment (read-only), bell.
+ * output is empty. With it go, in this order: board (read-only), request segment, reply segment
+ * (read-only), bell.
  */
 #include "server/rpc/attach.h"
 
@@ -14,8 +11,7 @@
 #include <sys/socket.h>
 
 #include "fastpath/host/pool.h"
-#include "proto/walk.h"
-#include "proto/writer.h"
+#include "proto/attach.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"
@@ -24,12 +20,6 @@ struct knit_attach {
     uint32_t msgid;
     struct knit_pool_grant grant;
     struct knit_buffer response;
-};
-
-struct wish {
-    uint64_t version;
-    uint64_t slots; /* 0 = as many as there are */
-    uint64_t arena; /* likewise */
 };
 
 static void refuse(
@@ -41,54 +31,34 @@ static void refuse(
 }
 
 /* NULL, or what is wrong with the params. */
-static const char *read_wish(struct knit_span params, struct wish *ret_wish)
+static const char *read_request(struct knit_span params, struct knit_attach_request *ret_request)
 {
-    struct wish wish = {0, 0, 0};
-    const struct {
-        const char *key;
-        uint64_t *to;
-    } fields[] = {{"version", &wish.version}, {"slots", &wish.slots}, {"arena", &wish.arena}};
-    struct knit_walk walk;
-    struct knit_item map, item;
+    const char *reason;
 
-    if (knit_walk_array(&walk, params) != 0 || knit_walk_next(&walk, &map) != 0 ||
-        map.head.type != KNIT_HEAD_MAP)
-        return "$/attach: expected [{version, slots, arena}]";
-    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++)
-        if (knit_walk_find(map.raw, fields[i].key, &item) == 0 &&
-            !knit_item_uint(&item, fields[i].to))
-            return "$/attach: version, slots and arena are numbers";
-    if (wish.version != KNIT_LAYOUT_VERSION)
+    if (knit_attach_request_decode(params, ret_request, &reason) != 0)
+        return reason;
+    if (ret_request->version != KNIT_LAYOUT_VERSION)
         return "$/attach: the caller's library has another layout of shared memory than this "
                "daemon; install the same version of both";
-    *ret_wish = wish;
     return NULL;
-}
-
-static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
-{
-    knit_writer_text(writer, key);
-    knit_writer_uint(writer, value);
 }
 
 static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_pool_grant *grant)
 {
-    struct knit_writer writer;
+    const struct knit_attach_reply reply = {
+        .layout = grant->geometry.version,
+        .id = grant->id,
+        .lanes = grant->geometry.lanes,
+        .slots = grant->geometry.slots,
+        .cells = grant->geometry.cells,
+        .request_arena_bytes = grant->geometry.request_arena_bytes,
+        .reply_arena_bytes = grant->geometry.reply_arena_bytes,
+        .call_max_bytes = grant->call_max_bytes,
+        .steal = grant->steal,
+    };
 
     (void)knit_message_put_response_head(response, msgid);
-    knit_writer_init(&writer, response);
-    knit_writer_map(&writer, 9);
-    put_uint(&writer, "layout", grant->geometry.version);
-    put_uint(&writer, "id", grant->id);
-    put_uint(&writer, "lanes", grant->geometry.lanes);
-    put_uint(&writer, "slots", grant->geometry.slots);
-    put_uint(&writer, "cells", grant->geometry.cells);
-    put_uint(&writer, "request_arena", grant->geometry.request_arena_bytes);
-    put_uint(&writer, "reply_arena", grant->geometry.reply_arena_bytes);
-    put_uint(&writer, "payload_max", grant->call_max_bytes);
-    knit_writer_text(&writer, "steal");
-    knit_writer_bool(&writer, grant->steal);
-    return knit_writer_end(&writer);
+    return knit_attach_reply_put(response, &reply);
 }
 
 static void free_attach(struct knit_connection *connection)
@@ -129,11 +99,12 @@ static const char *why_not(const struct knit_connection *connection)
     return NULL;
 }
 
-static void attach(struct knit_connection *connection, uint32_t msgid, const struct wish *wish)
+static void attach(
+    struct knit_connection *connection, uint32_t msgid, const struct knit_attach_request *request)
 {
     struct knit_loop *loop = connection->loop;
     struct knit_pool_peer peer = {connection->peer.uid, connection->peer.gid, connection->peer.pid};
-    uint32_t slots = wish->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)wish->slots;
+    uint32_t slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots;
     struct knit_attach *made = calloc(1, sizeof(*made));
     int r;
 
@@ -141,7 +112,7 @@ static void attach(struct knit_connection *connection, uint32_t msgid, const str
         refuse(connection, msgid, KNIT_INTERNAL, "out of memory");
         return;
     }
-    r = knit_pool_attach(loop->all->pool, &peer, slots, wish->arena, &made->grant);
+    r = knit_pool_attach(loop->all->pool, &peer, slots, request->arena_bytes, &made->grant);
     if (r != 0) {
         free(made);
         refuse(connection, msgid, code_of(r), r > 0 ? knit_pool_reason(r) : strerror(-r));
@@ -162,7 +133,7 @@ static void attach(struct knit_connection *connection, uint32_t msgid, const str
 void knit_attach_handle(struct knit_connection *connection, const struct knit_message *message)
 {
     const char *reason;
-    struct wish wish;
+    struct knit_attach_request request;
 
     if (message->kind != KNIT_MESSAGE_REQUEST) {
         KNIT_COUNT(&connection->loop->turn, notifications_dropped);
@@ -173,11 +144,11 @@ void knit_attach_handle(struct knit_connection *connection, const struct knit_me
         refuse(connection, message->msgid, KNIT_DENIED, reason);
         return;
     }
-    reason = read_wish(message->params, &wish);
+    reason = read_request(message->params, &request);
     if (reason)
         refuse(connection, message->msgid, KNIT_BAD_ARGUMENT, reason);
     else
-        attach(connection, message->msgid, &wish);
+        attach(connection, message->msgid, &request);
 }
 
 void knit_attach_confirm(struct knit_connection *connection, const struct knit_message *message)

@@ -8,12 +8,13 @@
 
 #include "config.h"
 #include "fastpath/host/pool.h"
+#include "proto/cancel.h"
 #include "proto/check.h"
+#include "proto/goaway.h"
 #include "proto/head.h"
 #include "proto/hello.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"
-#include "proto/writer.h"
 #include "server/admin/stats.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
@@ -173,16 +174,9 @@ static void list_tasks(struct knit_connection *connection, const struct knit_mes
 
 bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid)
 {
-    struct knit_walk walk;
-    struct knit_item item;
-    uint64_t msgid;
-
-    if (message->kind == KNIT_MESSAGE_RESPONSE || !knit_span_is(message->method.name, "$/cancel") ||
-        knit_walk_array(&walk, message->params) != 0 || knit_walk_next(&walk, &item) != 0 ||
-        !knit_item_uint(&item, &msgid) || msgid > UINT32_MAX)
-        return false;
-    *ret_msgid = (uint32_t)msgid;
-    return true;
+    return message->kind != KNIT_MESSAGE_RESPONSE &&
+           knit_span_is(message->method.name, "$/cancel") &&
+           knit_cancel_decode(message->params, ret_msgid);
 }
 
 static void cancel(struct knit_connection *connection, const struct knit_message *message)
@@ -241,10 +235,10 @@ void knit_method_handle(struct knit_connection *connection, const struct knit_me
 
 void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms)
 {
-    struct knit_method method = {.name = knit_span_text("$/goaway")};
+    const struct knit_method method = {.name = knit_span_text("$/goaway")};
+    const struct knit_goaway goaway = {knit_span_text("the server is shutting down"), drain_ms};
     struct knit_buffer *scratch = &connection->loop->turn.scratch;
     struct knit_buffer params;
-    struct knit_writer writer;
     uint8_t memory[128];
 
     if (!connection->has_hello || connection->has_goaway || connection->is_dead ||
@@ -252,15 +246,8 @@ void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_m
         return;
     connection->has_goaway = true;
     knit_buffer_init_fixed(&params, memory, sizeof(memory));
-    knit_writer_init(&writer, &params);
-    knit_writer_array(&writer, 1);
-    knit_writer_map(&writer, 2);
-    knit_writer_text(&writer, "reason");
-    knit_writer_text(&writer, "the server is shutting down");
-    knit_writer_text(&writer, "drain_ms");
-    knit_writer_uint(&writer, drain_ms);
     knit_buffer_reset(scratch);
-    if (knit_writer_end(&writer) == 0 &&
+    if (knit_goaway_put(&params, &goaway) == 0 &&
         knit_message_put_notification(scratch, &method, knit_buffer_span(&params)) == 0)
         knit_output_message(connection, knit_buffer_span(scratch));
 }
