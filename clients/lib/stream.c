@@ -24,9 +24,8 @@
 #include <unistd.h>
 
 #include "clients/lib/client.h"
+#include "proto/cancel.h"
 #include "proto/limits.h"
-#include "proto/walk.h"
-#include "proto/writer.h"
 
 enum {
     READ_MIN = 64 * 1024,
@@ -175,19 +174,16 @@ void knit_stream_cancel(struct knit *k, struct knit_handle *handle)
 {
     struct knit_stream *stream = &k->stream;
     const struct knit_method method = {.name = knit_span_text("$/cancel")};
-    uint8_t bytes[16];
+    uint8_t bytes[KNIT_CANCEL_BYTES_MAX];
     struct knit_buffer params;
-    struct knit_writer writer;
     size_t len = stream->out.len;
+    uint32_t msgid;
 
     if (stream->fd < 0 || !stream->places[handle->slot].is_taken)
         return;
+    msgid = stream->places[handle->slot].use << KNIT_STREAM_PLACE_BITS | handle->slot;
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-    knit_writer_init(&writer, &params);
-    knit_writer_array(&writer, 1);
-    knit_writer_uint(
-        &writer, stream->places[handle->slot].use << KNIT_STREAM_PLACE_BITS | handle->slot);
-    if (knit_writer_end(&writer) == 0 &&
+    if (knit_cancel_put(&params, msgid) == 0 &&
         knit_message_put_notification(&stream->out, &method, knit_buffer_span(&params)) == 0)
         return;
     stream->out.len = len;
