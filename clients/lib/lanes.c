@@ -24,9 +24,8 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/lane/session.h"
+#include "proto/attach.h"
 #include "proto/tasks.h"
-#include "proto/walk.h"
-#include "proto/writer.h"
 
 /* In the order in which the daemon sends them. */
 enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, FDS };
@@ -67,46 +66,45 @@ static int read_grant(struct knit_span result, struct knit_lanes *lanes, bool *r
     struct knit_error *ret_error)
 {
     struct knit_geometry *geometry = &lanes->geometry;
-    uint64_t version = 0, lane_count = 0, slots = 0, cells = 0, steal = 0;
+    struct knit_attach_reply reply;
     const struct {
         const char *key;
-        uint64_t *to;
+        const uint64_t *value;
         uint64_t max;
-    } fields[] = {
-        {"layout", &version, UINT32_MAX},
-        {"lanes", &lane_count, KNIT_LANES_MAX},
-        {"slots", &slots, KNIT_SLOTS_MAX},
-        {"cells", &cells, UINT32_MAX},
-        {"request_arena", &geometry->request_arena_bytes, KNIT_ARENA_MAX},
-        {"reply_arena", &geometry->reply_arena_bytes, KNIT_ARENA_MAX},
-        {"payload_max", &lanes->payload_max, KNIT_ARENA_MAX},
+    } limits[] = {
+        {"layout", &reply.layout, UINT32_MAX},
+        {"lanes", &reply.lanes, KNIT_LANES_MAX},
+        {"slots", &reply.slots, KNIT_SLOTS_MAX},
+        {"cells", &reply.cells, UINT32_MAX},
+        {"request_arena", &reply.request_arena_bytes, KNIT_ARENA_MAX},
+        {"reply_arena", &reply.reply_arena_bytes, KNIT_ARENA_MAX},
+        {"payload_max", &reply.call_max_bytes, KNIT_ARENA_MAX},
     };
     const char *wrong;
-    struct knit_item item;
-    bool is_true;
 
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if (knit_walk_find(result, fields[i].key, &item) != 0 ||
-            !knit_item_uint(&item, fields[i].to) || *fields[i].to > fields[i].max)
+    knit_attach_reply_decode(result, &reply);
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (*limits[i].value > limits[i].max)
             return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
-                "the daemon's answer to $/attach lacks a usable %s", fields[i].key);
-        if (i == 0 && version != KNIT_LAYOUT_VERSION)
+                "the daemon's answer to $/attach lacks a usable %s", limits[i].key);
+        if (i == 0 && reply.layout != KNIT_LAYOUT_VERSION)
             return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
                 "the daemon's memory has layout %llu, this library (%s) knows layout %u; use "
                 "unix:// or install the same version of both",
-                (unsigned long long)version, knit_version(), KNIT_LAYOUT_VERSION);
+                (unsigned long long)reply.layout, knit_version(), KNIT_LAYOUT_VERSION);
     }
-    if (knit_walk_find(result, "steal", &item) == 0 && knit_item_bool(&item, &is_true))
-        steal = is_true;
-    geometry->version = (uint32_t)version;
-    geometry->lanes = (uint32_t)lane_count;
-    geometry->slots = (uint32_t)slots;
-    geometry->cells = (uint32_t)cells;
+    geometry->version = (uint32_t)reply.layout;
+    geometry->lanes = (uint32_t)reply.lanes;
+    geometry->slots = (uint32_t)reply.slots;
+    geometry->cells = (uint32_t)reply.cells;
+    geometry->request_arena_bytes = reply.request_arena_bytes;
+    geometry->reply_arena_bytes = reply.reply_arena_bytes;
     wrong = knit_geometry_check(geometry);
     if (wrong != NULL)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's answer to $/attach: %s", wrong);
-    *ret_steal = steal != 0;
+    lanes->payload_max = reply.call_max_bytes;
+    *ret_steal = reply.steal;
     return KNIT_OK;
 }
 
@@ -193,28 +191,17 @@ static int open_session(struct knit_lanes *lanes, const struct knit_open_options
     return KNIT_OK;
 }
 
-static int put_wish(struct knit_buffer *params, const struct knit_open_options *options)
-{
-    struct knit_writer writer;
-
-    knit_writer_init(&writer, params);
-    knit_writer_array(&writer, 1);
-    knit_writer_map(&writer, 3);
-    knit_writer_text(&writer, "version");
-    knit_writer_uint(&writer, KNIT_LAYOUT_VERSION);
-    knit_writer_text(&writer, "slots");
-    knit_writer_uint(&writer, options->slots);
-    knit_writer_text(&writer, "arena");
-    knit_writer_uint(&writer, options->arena_bytes);
-    return knit_writer_end(&writer);
-}
-
 static int fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
 
 static int attach(struct knit_lanes *lanes, const struct knit_open_options *options,
     uint64_t until_ns, struct knit_error *ret_error)
 {
+    const struct knit_attach_request request = {
+        .version = KNIT_LAYOUT_VERSION,
+        .slots = options->slots,
+        .arena_bytes = options->arena_bytes,
+    };
     struct knit_stream *stream = &lanes->k->stream;
     uint8_t bytes[64];
     struct knit_buffer params;
@@ -224,7 +211,7 @@ static int attach(struct knit_lanes *lanes, const struct knit_open_options *opti
     int code;
 
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-    (void)put_wish(&params, options);
+    (void)knit_attach_request_put(&params, &request);
     stream->wants_fds = true;
     code = knit_client_admin_call(
         lanes->k, "$/attach", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
