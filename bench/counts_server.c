@@ -11,7 +11,7 @@
 
 #include "bench/counts.h"
 #include "proto/message.h"
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"

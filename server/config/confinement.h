@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 #include "fastpath/confine/confine.h"
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 #include "server/config/setting.h"
 
 enum {

@@ -4,7 +4,7 @@
 
 #include <limits.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 #include "server/config/setting.h"
 
 enum {

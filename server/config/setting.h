@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 
 enum {
     KNIT_SETTING_E_REFUSED = 1, /* the sentence says why */

@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 
 enum {
     KNIT_READY_FILE_E_REFUSED = 1, /* the sentence says why */

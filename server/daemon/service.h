@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 #include "server/config/setting.h"
 
 /* Looks at everything that can be wrong with settings and what they name, starts nothing.

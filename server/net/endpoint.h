@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 
 #define KNIT_ENDPOINT_TEXT_MAX 64
 

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 
 enum {
     KNIT_SOCKET_FILE_E_REFUSED = 1, /* the sentence says why */

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "server/base/sentence.h"
+#include "proto/sentence.h"
 #include "server/config/setting.h"
 
 /* An id that our user namespace cannot express arrives as this: a stranger, whoever it is. Where

@@ -16,8 +16,8 @@
 
 #include "fastpath/lane/bell.h"
 #include "proto/head.h"
+#include "proto/sentence.h"
 #include "proto/writer.h"
-#include "server/base/sentence.h"
 #include "tests/support/deadline.h"
 
 enum { BYTES_MAX = 8 << 20 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Plain vsnprintf into a fixed buffer; see sentence.h for why. */
-#include "server/base/sentence.h"
+/* vsnprintf() into a fixed buffer; see sentence.h for why. */
+#include "proto/sentence.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why something was refused, as one sentence for a person.
+/* Why something is refused, as one sentence for a person.
  *
- * Start-up can fail in many ways and each ends in one line on stderr, so functions that may refuse
- * take a sentence to fill instead of a set of codes: nobody but the reader acts on the difference.
- * A sentence that does not fit is cut.
+ * Start-up of a daemon, a pool or a worker can fail in many ways, and each ends in one line on
+ * stderr or in one log record. Functions that may refuse fill a sentence instead of returning one
+ * of many codes: no caller acts on the difference. A sentence that does not fit is cut.
  */
 #pragma once
 
