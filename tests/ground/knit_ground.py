@@ -39,7 +39,7 @@ DEPTH = 10
 NEAR = 4
 SILENT = {
     # Made again, or made otherwise.
-    'knit_watch_open': 'the caller is told by -1, and the session asks again',
+    'knit_poll_fd_open': 'the caller is told by -1, and the session asks again',
     'knit_bell_swallow': 'the bell stays readable and is read at the next turn',
     'receive': 'the kernel keeps the bytes; they are read at the next turn',
     'knit_control_receive': 'the same of a control message',
