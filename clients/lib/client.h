@@ -17,7 +17,6 @@
  */
 #pragma once
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +24,7 @@
 
 #include <knitting/knitting.h>
 
+#include "clients/lib/error.h"
 #include "clients/lib/lanes.h"
 #include "clients/lib/poll_fd.h"
 #include "clients/lib/shape.h"
@@ -167,14 +167,3 @@ int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result);
 
 void knit_handles_fini(struct knit *k);
-
-/* ---- error.c ---- */
-
-/* An error of the library's own. Returns code. */
-int knit_error_make(struct knit_error *ret_error, int code, enum knit_started started,
-    const char *format, ...) __attribute__((format(printf, 4, 5)));
-int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
-    const char *format, va_list args) __attribute__((format(printf, 4, 0)));
-
-/* An error that came. The session keeps what data and details point into. Returns its code. */
-int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *ret_error);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors as callers see them, from the three places they come from: the wire, a lane, the library.
- *
- * What came is copied into one buffer of the session before it is taken apart: the bytes it came in
- * end with their handle while the caller may look at `data` a little longer, and those of a lane
- * may change at any time, so that nothing read there twice need be the same.
+/* What came is copied into one buffer of the session before it is decoded, for two reasons: the
+ * caller may read `data` after the handle with the original bytes is freed, and bytes in a lane's
+ * memory can change between two reads of them.
  */
-#include "clients/lib/client.h"
+#include "clients/lib/error.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -97,25 +95,25 @@ static struct knit_span find_details(struct knit_span error)
     return item.raw;
 }
 
-/* Smaller numbers, as a code, would tell the caller that there is a result or none yet; larger ones
- * are no int. */
+/* A code below CODE_LEAST would read as KNIT_OK or a state to the caller; one above INT32_MAX does
+ * not fit an int. */
 static bool is_code(uint32_t code)
 {
     return code >= CODE_LEAST && code <= INT32_MAX;
 }
 
-int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *ret_error)
+int knit_error_read(struct knit_buffer *copy, struct knit_span error, struct knit_error *ret_error)
 {
     struct knit_failure failure;
     struct knit_span details, data;
     bool is_copied = false;
 
-    /* What only wants the code leaves the data of the last error alone. */
+    /* A caller who only wants the code leaves the data of the last error as it is. */
     if (ret_error != NULL) {
-        knit_buffer_reset(&k->error);
-        is_copied = knit_buffer_append(&k->error, error.bytes, error.len) == 0;
+        knit_buffer_reset(copy);
+        is_copied = knit_buffer_append(copy, error.bytes, error.len) == 0;
         if (is_copied)
-            error = knit_buffer_span(&k->error);
+            error = knit_buffer_span(copy);
     }
     if (knit_failure_decode(error, &failure) != 0 || !is_code(failure.code))
         return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_UNKNOWN,
@@ -123,7 +121,7 @@ int knit_error_read(struct knit *k, struct knit_span error, struct knit_error *r
     if (ret_error == NULL)
         return (int)failure.code;
 
-    /* Without memory for the copy the error comes without whatever points into it. */
+    /* Without memory for the copy the error lacks all that would point into it. */
     if (!is_copied)
         failure.data = failure.message = failure.task = knit_span(NULL, 0);
     details = is_copied ? find_details(error) : knit_span(NULL, 0);

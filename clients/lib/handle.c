@@ -233,7 +233,7 @@ int knit_handle_outcome(
     if (handle->code != 0)
         return knit_error_make(
             ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
-    return knit_error_read(handle->k, handle->outcome, ret_error);
+    return knit_error_read(&handle->k->error, handle->outcome, ret_error);
 }
 
 void knit_handles_fini(struct knit *k)

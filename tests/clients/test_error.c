@@ -11,7 +11,9 @@
 
 #include <cmocka.h>
 
-#include "clients/lib/client.h"
+#include <knitting/knitting.h>
+
+#include "clients/lib/error.h"
 
 /* [code, "text", {}], the code in two bytes. */
 static uint8_t bytes[] = {0x93, 0xcd, 0, 0, 0xa4, 't', 'e', 'x', 't', 0x80};
@@ -35,14 +37,14 @@ void *__wrap_realloc(void *memory, size_t size)
 
 static int read_error(uint16_t first, uint16_t then, struct knit_error *ret_error)
 {
-    struct knit k = {0};
+    struct knit_buffer copy;
     int code;
 
-    knit_buffer_init(&k.error, 1024);
+    knit_buffer_init(&copy, 1024);
     set_code(first);
     code_then = then;
-    code = knit_error_read(&k, knit_span(bytes, sizeof(bytes)), ret_error);
-    knit_buffer_fini(&k.error);
+    code = knit_error_read(&copy, knit_span(bytes, sizeof(bytes)), ret_error);
+    knit_buffer_fini(&copy);
     return code;
 }
 

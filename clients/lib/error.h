@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors as callers see them: made by the library, or read from what came by stream or lane. */
+#pragma once
+
+#include <stdarg.h>
+
+#include <knitting/error.h>
+
+#include "proto/buffer.h"
+#include "proto/span.h"
+
+/* Fill *ret_error (NULL: nothing is filled) with an error of the library's own. Returns code. */
+int knit_error_make(struct knit_error *ret_error, int code, enum knit_started started,
+    const char *format, ...) __attribute__((format(printf, 4, 5)));
+int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
+    const char *format, va_list args) __attribute__((format(printf, 4, 0)));
+
+/* Read an error that came. `copy` receives its bytes; what ret_error->data and ->details point to
+ * lies there until the next error is read into it. Returns the error's code. */
+int knit_error_read(struct knit_buffer *copy, struct knit_span error, struct knit_error *ret_error);
