@@ -46,7 +46,7 @@ int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
         knit_handle_drop(handle);
     }
     knit_client_call_back(k);
-    knit_poll_fd_update(k);
+    knit_client_update_poll_fd(k);
     return code;
 }
 
@@ -65,7 +65,7 @@ int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_ma
         *ret_len = result.len;
     }
     knit_client_call_back(k);
-    knit_poll_fd_update(k);
+    knit_client_update_poll_fd(k);
     return code;
 }
 
@@ -186,6 +186,6 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
         return code;
     code = knit_admin_each_task(k, admin_until_ns(k), show_entry, &visit, ret_error);
     knit_client_call_back(k);
-    knit_poll_fd_update(k);
+    knit_client_update_poll_fd(k);
     return code;
 }

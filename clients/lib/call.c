@@ -50,11 +50,16 @@ static bool is_of_protocol(const char *task)
 static int start_on_stream(struct knit_handle *handle, const struct start *start)
 {
     struct knit_options options = knit_options();
+    int code;
 
     options.timeout_ns =
         start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
     options.queue_ns = start->queue_ns;
-    return knit_stream_start(handle->k, handle, start->task, start->params, &options);
+    code = knit_stream_start(
+        &handle->k->stream, start->task, start->params, &options, handle, &handle->slot);
+    if (code == KNIT_OK)
+        handle->via = KNIT_VIA_STREAM;
+    return code;
 }
 
 /* One attempt. */
@@ -80,7 +85,8 @@ static int explain(
             start->is_by_lanes ? knit_lanes_payload_max(k->lanes) : k->stream.request_max);
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
-            k->stream.fd < 0 ? k->stream.reason : "the pool has closed this session");
+            !knit_stream_is_open(&k->stream) ? k->stream.reason
+                                             : "the pool has closed this session");
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
@@ -101,7 +107,7 @@ static __attribute__((noinline)) int wait_and_start(
         code = try_start(handle, start);
         /* Slots whose calls were let go of come back with an answer, and nobody is left to give
            one. */
-        if (code == KNIT_WOULD_BLOCK && k->stream.fd < 0)
+        if (code == KNIT_WOULD_BLOCK && !knit_stream_is_open(&k->stream))
             return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
@@ -182,7 +188,7 @@ static int start_call(
     int code = begin_call(k, start, ret, ret_error);
 
     if (code != KNIT_OK)
-        knit_poll_fd_update(k);
+        knit_client_update_poll_fd(k);
     return code;
 }
 
@@ -364,7 +370,7 @@ void knit_on_done(
         TAILQ_INSERT_TAIL(&k->ready, handle, entry);
         handle->is_ready = true;
         if (*k->alive != 0)
-            knit_poll_fd_update(k);
+            knit_client_update_poll_fd(k);
     }
 }
 
@@ -378,9 +384,9 @@ void knit_cancel(struct knit_handle *handle)
     if (handle->via == KNIT_VIA_LANES) {
         knit_lanes_cancel(k->lanes, handle);
     } else {
-        knit_stream_cancel(k, handle);
-        knit_stream_flush(k);
-        knit_poll_fd_update(k);
+        (void)knit_stream_cancel(&k->stream, handle->slot);
+        knit_stream_flush(&k->stream);
+        knit_client_update_poll_fd(k);
     }
 }
 
@@ -394,8 +400,8 @@ struct knit_handle *knit_free(struct knit_handle *handle)
         knit_handle_drop(handle);
     /* Nobody need wait or dispatch from now on, and the task is to be told all the same. */
     if (is_cancelled) {
-        knit_stream_flush(k);
-        knit_poll_fd_update(k);
+        knit_stream_flush(&k->stream);
+        knit_client_update_poll_fd(k);
     }
     return NULL;
 }

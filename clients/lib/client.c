@@ -56,6 +56,7 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
 {
     struct knit *k = calloc(1, sizeof(*k));
     uint32_t slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;
+    struct knit_transport transport;
     void *page;
 
     if (k == NULL) {
@@ -73,7 +74,8 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
     knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, PARAMS_MAX);
     knit_buffer_init(&k->error, ERROR_BYTES_MAX);
-    if (knit_stream_init(&k->stream, fd, slots) < 0) {
+    knit_transport_init_plain(&transport, fd);
+    if (knit_stream_init(&k->stream, &knit_handle_stream_callbacks, &transport, slots) < 0) {
         free_client(k);
         return NULL;
     }
@@ -157,7 +159,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     if (code == KNIT_OK && where.scheme == KNIT_URL_SHM)
         code = knit_lanes_attach(k, options, until_ns, ret_error);
     if (code != KNIT_OK) {
-        knit_stream_break(k, "opening failed");
+        knit_stream_break(&k->stream, "opening failed");
         free_client(k);
         /* These pointed into the session that is gone. */
         if (ret_error != NULL) {
@@ -175,7 +177,7 @@ struct knit *knit_close(struct knit *k)
     if (k == NULL || k->is_calling_back)
         return k;
     if (*k->alive != 0) {
-        knit_stream_break(k, "the session was closed");
+        knit_stream_break(&k->stream, "the session was closed");
         knit_client_progress(k);
         knit_client_call_back(k);
     }
@@ -190,7 +192,7 @@ int knit_client_check(struct knit *k, struct knit_error *ret_error)
     if (*k->alive == 0)
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this session belongs to the parent process; open one of your own after fork()");
-    if (k->stream.fd < 0)
+    if (!knit_stream_is_open(&k->stream))
         return knit_error_make(
             ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO, "%s", k->stream.reason);
     return KNIT_OK;
@@ -198,12 +200,12 @@ int knit_client_check(struct knit *k, struct knit_error *ret_error)
 
 void knit_client_progress(struct knit *k)
 {
-    knit_stream_flush(k);
-    knit_stream_receive(k);
+    knit_stream_flush(&k->stream);
+    knit_stream_receive(&k->stream);
     if (k->lanes != NULL) {
         knit_lanes_flush(k->lanes);
         knit_lanes_collect(k->lanes);
-        if (k->stream.fd < 0)
+        if (!knit_stream_is_open(&k->stream))
             knit_lanes_disconnect(k);
     }
     if (k->next_deadline_ns != UINT64_MAX)
@@ -218,9 +220,9 @@ static void look_at_lease(struct knit *k, uint64_t now_ns)
     if (now_ns < k->next_look_ns && !knit_lanes_is_closed(k->lanes))
         return;
     k->next_look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
-    knit_stream_flush(k);
-    knit_stream_receive(k);
-    if (k->stream.fd < 0)
+    knit_stream_flush(&k->stream);
+    knit_stream_receive(&k->stream);
+    if (!knit_stream_is_open(&k->stream))
         knit_lanes_disconnect(k);
 }
 
@@ -244,7 +246,7 @@ void knit_client_wait(
 
     if (k->next_deadline_ns < until_ns)
         until_ns = k->next_deadline_ns;
-    if (until_ns <= now_ns || k->stream.fd < 0)
+    if (until_ns <= now_ns || !knit_stream_is_open(&k->stream))
         return;
     if (via == KNIT_VIA_LANES) {
         wait_lanes(k, handle, now_ns, until_ns);
@@ -278,7 +280,7 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
             knit_lanes_flush(k->lanes);
             if (!knit_lanes_collect_one(k->lanes, handle))
                 knit_lanes_collect(k->lanes);
-            if (k->stream.fd < 0)
+            if (!knit_stream_is_open(&k->stream))
                 knit_lanes_disconnect(k);
             if (handle->state == KNIT_HANDLE_WAITING && k->next_deadline_ns != UINT64_MAX)
                 knit_handle_expire(k, knit_clock_ns());
@@ -303,13 +305,16 @@ int knit_client_admin_call(struct knit *k, const char *method, struct knit_span 
     if (handle == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    while ((code = knit_stream_start(k, handle, method, params, NULL)) == KNIT_WOULD_BLOCK &&
+    while ((code = knit_stream_start(&k->stream, method, params, NULL, handle, &handle->slot)) ==
+               KNIT_WOULD_BLOCK &&
            knit_clock_ns() < until_ns) {
         knit_client_progress(k);
         knit_client_wait(k, KNIT_VIA_STREAM, NULL, until_ns);
     }
-    if (code == KNIT_OK)
+    if (code == KNIT_OK) {
+        handle->via = KNIT_VIA_STREAM;
         code = knit_client_await(handle, until_ns);
+    }
     if (code == KNIT_OK)
         code = knit_handle_outcome(handle, ret_error, ret_result);
     else if (code == KNIT_PENDING || code == KNIT_WOULD_BLOCK)
@@ -317,7 +322,7 @@ int knit_client_admin_call(struct knit *k, const char *method, struct knit_span 
             ret_error, KNIT_TIMEOUT, KNIT_STARTED_UNKNOWN, "no answer to %s in time", method);
     else
         code = knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s could not be sent%s%s", method,
-            k->stream.fd < 0 ? ": " : "", k->stream.reason);
+            !knit_stream_is_open(&k->stream) ? ": " : "", k->stream.reason);
     if (code == KNIT_OK)
         *ret_handle = handle;
     else
@@ -345,6 +350,31 @@ void knit_client_call_back(struct knit *k)
 
 /* ---- event loops ---- */
 
+/* The timer of the descriptor stands for three things. Deadlines. Work of which no descriptor
+ * tells: callbacks that became due outside of a dispatch, answers that came while the lanes' bell
+ * was being armed, bytes that wait in the transport, a session that has broken; then it expires at
+ * once. And a look from time to time while calls are in the lanes, as a blocking caller takes it: a
+ * worker that is stopped between its answer and the bell wakes nobody, nor does one for whose byte
+ * the kernel lacks memory. */
+void knit_client_update_poll_fd(struct knit *k)
+{
+    const struct knit_stream *stream = &k->stream;
+    uint64_t at_ns = k->next_deadline_ns, now_ns, look_ns;
+
+    if (!knit_poll_fd_is_open(&k->poll_fd))
+        return;
+    now_ns = knit_clock_ns();
+    look_ns = now_ns + KNIT_LEASE_LOOK_MS * UINT64_C(1000000);
+    if (k->lanes != NULL && look_ns < at_ns && knit_lanes_in_flight(k->lanes) != 0)
+        at_ns = look_ns;
+    if (!knit_stream_is_open(stream) || knit_stream_has_pending(stream))
+        at_ns = 0;
+    if (!TAILQ_EMPTY(&k->ready) || (k->lanes != NULL && !knit_lanes_arm(k->lanes)))
+        at_ns = 0;
+    knit_poll_fd_update(
+        &k->poll_fd, stream->transport.fd, knit_stream_wants_write(stream), at_ns, now_ns);
+}
+
 int knit_flush(struct knit *k, struct knit_error *ret_error)
 {
     int code = knit_client_check(k, ret_error);
@@ -353,19 +383,24 @@ int knit_flush(struct knit *k, struct knit_error *ret_error)
         return code;
     if (k->lanes != NULL)
         knit_lanes_flush(k->lanes);
-    knit_stream_flush(k);
-    knit_poll_fd_update(k);
+    knit_stream_flush(&k->stream);
+    knit_client_update_poll_fd(k);
     return knit_client_check(k, ret_error);
 }
 
 int knit_fd(struct knit *k)
 {
-    int fd = *k->alive != 0 ? knit_poll_fd_open(k) : -ENOTCONN;
+    int stream_fd = k->stream.transport.fd, r = -ENOTCONN;
 
-    if (fd >= 0)
-        return fd;
-    errno = -fd;
-    return -1;
+    if (*k->alive != 0)
+        r = knit_poll_fd_open(
+            &k->poll_fd, stream_fd, k->lanes != NULL ? knit_lanes_bell_fd(k->lanes) : -1);
+    if (r < 0) {
+        errno = -r;
+        return -1;
+    }
+    knit_client_update_poll_fd(k);
+    return k->poll_fd.epoll_fd;
 }
 
 int knit_dispatch(struct knit *k, struct knit_error *ret_error)
@@ -375,12 +410,13 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error)
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not dispatch");
-    knit_poll_fd_awake(k);
+    if (knit_poll_fd_is_open(&k->poll_fd) && k->lanes != NULL)
+        knit_lanes_disarm(k->lanes);
     knit_client_progress(k);
     knit_client_call_back(k);
-    knit_stream_flush(k);
+    knit_stream_flush(&k->stream);
     if (k->lanes != NULL)
         knit_lanes_flush(k->lanes);
-    knit_poll_fd_update(k);
+    knit_client_update_poll_fd(k);
     return knit_client_check(k, ret_error);
 }

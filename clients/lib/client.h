@@ -60,8 +60,6 @@ struct knit_handle {
     int code;        /* of such an error; 0: `outcome` has it, or it is a result */
     const char *reason;
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
-    uint64_t begin_position;        /* in the stream: where the request begins */
-    uint64_t end_position;          /* and ends */
     uint64_t deadline_ns;           /* 0 = none */
     uint64_t start_by_ns;           /* through lanes: UINT64_MAX = none, or it has started */
     const char *signature;          /* NULL: started raw */
@@ -130,29 +128,33 @@ int knit_client_admin_call(struct knit *k, const char *method, struct knit_span 
 /* Run the callbacks that are due. Does nothing inside a callback. */
 void knit_client_call_back(struct knit *k);
 
+/* Make the descriptor of knit_fd() tell the truth, after anything that may have changed it. */
+void knit_client_update_poll_fd(struct knit *k);
+
 /* The end of a function that took turns: callbacks, and the session's descriptor as it must be. */
 static inline void knit_client_end_turn(struct knit *k)
 {
     if (!TAILQ_EMPTY(&k->ready))
         knit_client_call_back(k);
-    if (k->poll_fd.epoll_fd >= 0)
-        knit_poll_fd_update(k);
+    if (knit_poll_fd_is_open(&k->poll_fd))
+        knit_client_update_poll_fd(k);
 }
 
 /* ---- handle.c ---- */
+
+/* How a session's stream gives handles, its requests' users, their outcomes. */
+extern const struct knit_stream_callbacks knit_handle_stream_callbacks;
 
 /* NULL: out of memory. */
 struct knit_handle *knit_handle_new(struct knit *k);
 /* deadline_ns 0 = none, and then only start_by_ns is watched. */
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);
 
-/* Give the outcome: copied; in place, in the handle's own answer or (held) in a lane's block; on
- * the heap, which the handle then owns; or made by the library, `reason` being static text. */
+/* Give the outcome: copied; in place, in the handle's own answer or (held) in a lane's block; or
+ * made by the library, `reason` being text that outlives the handle. */
 void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *bytes, size_t len);
 void knit_handle_finish_in_place(
     struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held);
-void knit_handle_finish_heap(
-    struct knit_handle *handle, bool is_error, struct knit_span outcome, void *heap);
 void knit_handle_fail(
     struct knit_handle *handle, int code, enum knit_started started, const char *reason);
 

@@ -118,23 +118,42 @@ void knit_handle_finish_in_place(
     end(handle, is_error);
 }
 
-void knit_handle_finish_heap(
-    struct knit_handle *handle, bool is_error, struct knit_span outcome, void *heap)
+/* ---- answers by stream ---- */
+
+static void on_answer(void *user, bool is_error, struct knit_span outcome, void *heap)
 {
+    struct knit_handle *handle = user;
+
+    if (heap == NULL) {
+        knit_handle_finish(handle, is_error, outcome.bytes, outcome.len);
+        return;
+    }
     handle->heap = heap;
     handle->outcome = outcome;
     end(handle, is_error);
 }
 
-/* Whether the server has seen nothing of it and never will. */
-static bool let_go_of_request(struct knit_handle *handle)
+static void on_broken(void *user, enum knit_started started, const char *reason)
 {
-    struct knit *k = handle->k;
+    knit_handle_fail(user, KNIT_DISCONNECTED, started, reason);
+}
 
-    if (knit_stream_take_back(k, handle))
+const struct knit_stream_callbacks knit_handle_stream_callbacks = {
+    .on_answer = on_answer,
+    .on_broken = on_broken,
+};
+
+/* ---- the end of waiting ---- */
+
+/* True: the server has seen nothing of the request and never will. */
+static bool withdraw_request(struct knit_handle *handle)
+{
+    struct knit_stream *stream = &handle->k->stream;
+
+    if (knit_stream_take_back(stream, handle->slot))
         return true;
-    knit_stream_cancel(k, handle);
-    knit_stream_forget(k, handle);
+    (void)knit_stream_cancel(stream, handle->slot);
+    knit_stream_forget(stream, handle->slot);
     return false;
 }
 
@@ -148,7 +167,7 @@ void knit_handle_drop(struct knit_handle *handle)
         return;
     if (handle->state == KNIT_HANDLE_WAITING && is_ours) {
         if (handle->via == KNIT_VIA_STREAM) {
-            (void)let_go_of_request(handle);
+            (void)withdraw_request(handle);
         } else if (handle->via == KNIT_VIA_LANES) {
             knit_lanes_forget(k->lanes, handle);
         }
@@ -183,7 +202,7 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
         return;
     }
-    if (let_go_of_request(handle))
+    if (withdraw_request(handle))
         started = KNIT_STARTED_NO;
     knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
 }

@@ -141,7 +141,6 @@ static int map_segments(struct knit_lanes *lanes, const int *fds, struct knit_er
 static int seal(struct knit_lanes *lanes, int request_fd, struct knit_error *ret_error)
 {
     static const uint8_t no_params = 0x90;
-    const struct knit_method method = {.name = knit_span_text("$/attached")};
     int r = knit_segment_seal(request_fd);
 
     if (r != 0)
@@ -149,8 +148,7 @@ static int seal(struct knit_lanes *lanes, int request_fd, struct knit_error *ret
             "the daemon's request segment cannot be used: it takes no further seal (%s); use "
             "unix:// or install the same version of both",
             strerror(-r));
-    if (knit_message_put_notification(&lanes->k->stream.out, &method, knit_span(&no_params, 1)) !=
-        0)
+    if (knit_stream_notify(&lanes->k->stream, "$/attached", knit_span(&no_params, 1)) != KNIT_OK)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     return KNIT_OK;
@@ -202,7 +200,7 @@ static int attach(struct knit_lanes *lanes, const struct knit_open_options *opti
         .slots = options->slots,
         .arena_bytes = options->arena_bytes,
     };
-    struct knit_stream *stream = &lanes->k->stream;
+    struct knit_transport *transport = &lanes->k->stream.transport;
     uint8_t bytes[64];
     struct knit_buffer params;
     struct knit_handle *handle;
@@ -212,35 +210,31 @@ static int attach(struct knit_lanes *lanes, const struct knit_open_options *opti
 
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
     (void)knit_attach_request_put(&params, &request);
-    stream->wants_fds = true;
+    transport->wants_fds = true;
     code = knit_client_admin_call(
         lanes->k, "$/attach", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
-    stream->wants_fds = false;
+    transport->wants_fds = false;
     if (code != KNIT_OK)
         return code;
-    if (stream->fds_count != FDS)
+    if (transport->fds_count != FDS)
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
-            "the daemon sent %u descriptors instead of %d", stream->fds_count, FDS);
+            "the daemon sent %u descriptors instead of %d", transport->fds_count, FDS);
     else
         code = read_grant(result, lanes, &steal, ret_error);
     knit_handle_drop(handle);
     if (code == KNIT_OK)
-        code = map_segments(lanes, stream->fds, ret_error);
-    if (code == KNIT_OK && !is_socket(stream->fds[BELL_FD]))
+        code = map_segments(lanes, transport->fds, ret_error);
+    if (code == KNIT_OK && !is_socket(transport->fds[BELL_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's bell cannot be used: it is no socket");
     if (code == KNIT_OK) {
-        lanes->bell_fd = stream->fds[BELL_FD];
-        stream->fds[BELL_FD] = -1;
+        lanes->bell_fd = transport->fds[BELL_FD];
+        transport->fds[BELL_FD] = -1;
         code = open_session(lanes, options, steal, ret_error);
     }
     if (code == KNIT_OK)
-        code = seal(lanes, stream->fds[REQUEST_FD], ret_error);
-    for (uint32_t i = 0; i < stream->fds_count; i++) {
-        if (stream->fds[i] >= 0)
-            close(stream->fds[i]);
-    }
-    stream->fds_count = 0;
+        code = seal(lanes, transport->fds[REQUEST_FD], ret_error);
+    knit_transport_close_fds(transport);
     return code == KNIT_OK ? fetch_registry(lanes, until_ns, ret_error) : code;
 }
 

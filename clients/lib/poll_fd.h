@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one descriptor behind knit_fd(): an epoll instance over the stream, the lanes' bell and a
- * timer. It exists only once somebody asked for it.
- */
+/* The one descriptor behind knit_fd(): an epoll instance over the stream's descriptor, the lanes'
+ * bell and a timer. It exists once it was asked for. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct knit;
-
 struct knit_poll_fd {
-    int epoll_fd; /* -1: nobody asked yet */
+    int epoll_fd; /* -1: not asked for yet */
     int timer_fd;
-    int stream_fd;     /* as registered; -1: gone */
-    bool wants_send;   /* to send */
+    bool wants_write;  /* as the stream's descriptor is registered */
     uint64_t timer_ns; /* when it expires, or did; 0: at once, UINT64_MAX: never */
 };
 
 void knit_poll_fd_init(struct knit_poll_fd *poll_fd);
 void knit_poll_fd_fini(struct knit_poll_fd *poll_fd);
 
-/* Returns the descriptor, or -errno. */
-int knit_poll_fd_open(struct knit *k);
+/* stream_fd, bell_fd: -1 = there is none. Returns 0, also when it is open already, or -errno. */
+__attribute__((warn_unused_result)) int knit_poll_fd_open(
+    struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd);
 
-/* Before dispatching: the bell and the timer have been heard. */
-void knit_poll_fd_awake(struct knit *k);
+static inline bool knit_poll_fd_is_open(const struct knit_poll_fd *poll_fd)
+{
+    return poll_fd->epoll_fd >= 0;
+}
 
-/* After anything happened: make the descriptor tell the truth. */
-void knit_poll_fd_update(struct knit *k);
+/* It is open. Make it readable at at_ns (CLOCK_MONOTONIC; 0 = at once, UINT64_MAX = never), and
+ * when stream_fd (-1 = closed) is readable or, with wants_write, writable. */
+void knit_poll_fd_update(
+    struct knit_poll_fd *poll_fd, int stream_fd, bool wants_write, uint64_t at_ns, uint64_t now_ns);

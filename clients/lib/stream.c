@@ -1,45 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The stream's two buffers and its table.
+/* The stream's two buffers and its table of requests.
  *
  * Input lies in one buffer that grows with what really arrived, never with what was announced. Each
- * byte is fed to the scanner once. An answer alone in the buffer and large enough takes the buffer
- * with it instead of being copied; all others are copied out, and what is left moves to the front
- * when the next read needs room.
+ * byte is fed to the scanner once. An answer that is alone in the buffer and large enough takes the
+ * buffer with it instead of being copied; all others are copied out, and the rest moves to the
+ * front when the next read needs room.
  *
- * Output is one buffer and a cursor. Every request remembers where it begins and ends in the stream
- * of all bytes ever written: when the connection breaks, those beyond what the kernel took are
- * certain not to have been started, and their errors say so. One that expires or is let go of
- * before its first byte was sent is cut out of the buffer: nobody waits for it, and it must not run
- * after its caller was told that it did not.
+ * Output is one buffer and a cursor. The table remembers where every request begins and ends in the
+ * stream of all bytes ever written. When the connection breaks, those of which a part was never
+ * given to the kernel are certain not to have started, and their errors say so. A request that
+ * expires or is dropped before its first byte was sent is cut out of the buffer: its caller is told
+ * that it did not start, so it must not run later.
  */
 #include "clients/lib/stream.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "clients/lib/client.h"
+#include <knitting/knitting.h>
+
 #include "proto/cancel.h"
 #include "proto/limits.h"
 
 enum {
     READ_MIN = 64 * 1024,
     TAKE_MIN = 16 * 1024, /* answers from this size on are not copied */
-    READS_MAX = 16,       /* a fast server does not keep a dispatching caller for ever */
+    READS_MAX = 16,       /* of one turn, so that a fast server cannot keep the caller in it */
     KEEP_MAX = 1024 * 1024,
-    NO_PLACE = -1,
 };
 
-int knit_stream_init(struct knit_stream *stream, int fd, uint32_t calls_max)
+int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callbacks *callbacks,
+    const struct knit_transport *transport, uint32_t calls_max)
 {
     const struct knit_scan_limits limits = {.message_bytes = KNIT_MESSAGE_BYTES_MAX};
 
-    *stream = (struct knit_stream){.fd = fd, .request_max = KNIT_MESSAGE_BYTES_DEFAULT};
+    *stream = (struct knit_stream){
+        .callbacks = callbacks, .transport = *transport, .request_max = KNIT_MESSAGE_BYTES_DEFAULT};
     stream->places_limit = calls_max;
     stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE;
     knit_scan_init(&stream->scan, &limits);
@@ -62,19 +61,10 @@ void knit_stream_set_limits(struct knit_stream *stream, uint64_t message_bytes, 
         stream->places_limit = (uint32_t)in_flight;
 }
 
-static void close_fds(struct knit_stream *stream)
-{
-    for (uint32_t i = 0; i < stream->fds_count; i++)
-        close(stream->fds[i]);
-    stream->fds_count = 0;
-}
-
 void knit_stream_fini(struct knit_stream *stream)
 {
-    if (stream->fd >= 0)
-        close(stream->fd);
-    stream->fd = -1;
-    close_fds(stream);
+    knit_transport_close(&stream->transport);
+    knit_transport_close_fds(&stream->transport);
     free(stream->places);
     free(stream->in);
     stream->places = NULL;
@@ -89,7 +79,18 @@ bool knit_stream_has_output(const struct knit_stream *stream)
     return stream->out_sent < stream->out.len;
 }
 
-static uint32_t take_place(struct knit_stream *stream, struct knit_handle *handle)
+bool knit_stream_wants_write(const struct knit_stream *stream)
+{
+    return stream->receive_wants == KNIT_TRANSPORT_WANT_WRITE ||
+           (knit_stream_has_output(stream) && stream->send_wants != KNIT_TRANSPORT_WANT_READ);
+}
+
+static uint32_t msgid_of(const struct knit_stream *stream, uint32_t index)
+{
+    return stream->places[index].use << KNIT_STREAM_PLACE_BITS | index;
+}
+
+static uint32_t take_place(struct knit_stream *stream, void *user)
 {
     uint32_t index = stream->first_free;
     struct knit_stream_place *place = &stream->places[index];
@@ -98,9 +99,8 @@ static uint32_t take_place(struct knit_stream *stream, struct knit_handle *handl
     stream->places_taken++;
     place->use++;
     place->is_taken = true;
-    place->handle = handle;
-    handle->slot = index;
-    return place->use << KNIT_STREAM_PLACE_BITS | index;
+    place->user = user;
+    return index;
 }
 
 static void leave_place(struct knit_stream *stream, uint32_t index)
@@ -108,61 +108,73 @@ static void leave_place(struct knit_stream *stream, uint32_t index)
     struct knit_stream_place *place = &stream->places[index];
 
     place->is_taken = false;
-    place->handle = NULL;
+    place->user = NULL;
     place->next_free = stream->first_free;
     stream->first_free = index;
     stream->places_taken--;
 }
 
-int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *method,
-    struct knit_span params, const struct knit_options *options)
+int knit_stream_start(struct knit_stream *stream, const char *method, struct knit_span params,
+    const struct knit_options *options, void *user, uint32_t *ret_place)
 {
-    struct knit_stream *stream = &k->stream;
     const struct knit_method name = {.name = knit_span_text(method)};
     uint32_t limit = strncmp(method, "$/", 2) == 0 ? stream->places_max : stream->places_limit;
     size_t len = stream->out.len;
-    uint32_t msgid;
+    uint32_t index;
     int r;
 
-    if (stream->fd < 0)
+    if (!knit_stream_is_open(stream))
         return KNIT_DISCONNECTED;
     if (params.len > stream->request_max)
         return KNIT_TOO_LARGE;
     if (stream->places_taken >= limit || len - stream->out_sent > KNIT_STREAM_OUT_MAX)
         return KNIT_WOULD_BLOCK;
 
-    msgid = take_place(stream, handle);
-    r = knit_message_put_request(&stream->out, msgid, &name, params, options);
+    index = take_place(stream, user);
+    r = knit_message_put_request(&stream->out, msgid_of(stream, index), &name, params, options);
     if (r != 0 || stream->out.len - len > stream->request_max) {
-        leave_place(stream, handle->slot);
+        leave_place(stream, index);
         stream->out.len = len;
         stream->out.error = 0;
         return r == 0 ? KNIT_TOO_LARGE : KNIT_INTERNAL;
     }
-    handle->via = KNIT_VIA_STREAM;
-    handle->begin_position = stream->position_sent + (len - stream->out_sent);
-    handle->end_position = stream->position_sent + (stream->out.len - stream->out_sent);
-    return 0;
+    stream->places[index].begin_position = stream->position_sent + (len - stream->out_sent);
+    stream->places[index].end_position =
+        stream->position_sent + (stream->out.len - stream->out_sent);
+    *ret_place = index;
+    return KNIT_OK;
+}
+
+int knit_stream_notify(struct knit_stream *stream, const char *name, struct knit_span params)
+{
+    const struct knit_method method = {.name = knit_span_text(name)};
+    size_t len = stream->out.len;
+
+    if (knit_message_put_notification(&stream->out, &method, params) == 0)
+        return KNIT_OK;
+    stream->out.len = len;
+    stream->out.error = 0;
+    return KNIT_INTERNAL;
 }
 
 /* What lies behind moves forward, and with it the positions that are remembered of it. */
-bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle)
+bool knit_stream_take_back(struct knit_stream *stream, uint32_t place)
 {
-    struct knit_stream *stream = &k->stream;
     struct knit_buffer *out = &stream->out;
-    uint64_t begin = handle->begin_position, cut = handle->end_position - begin;
+    uint64_t begin = stream->places[place].begin_position;
+    uint64_t cut = stream->places[place].end_position - begin;
     size_t at;
 
-    if (stream->fd < 0 || begin < stream->position_sent)
+    if (!knit_stream_is_open(stream) || begin < stream->position_sent)
         return false;
     at = stream->out_sent + (size_t)(begin - stream->position_sent);
     memmove(out->bytes + at, out->bytes + at + cut, out->len - at - (size_t)cut);
     out->len -= (size_t)cut;
-    leave_place(stream, handle->slot);
+    leave_place(stream, place);
     for (uint32_t i = 0; i < stream->places_max; i++) {
-        struct knit_handle *other = stream->places[i].handle;
+        struct knit_stream_place *other = &stream->places[i];
 
-        if (other != NULL && other->begin_position > begin) {
+        if (other->is_taken && other->begin_position > begin) {
             other->begin_position -= cut;
             other->end_position -= cut;
         }
@@ -170,35 +182,27 @@ bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle)
     return true;
 }
 
-void knit_stream_cancel(struct knit *k, struct knit_handle *handle)
+bool knit_stream_cancel(struct knit_stream *stream, uint32_t place)
 {
-    struct knit_stream *stream = &k->stream;
-    const struct knit_method method = {.name = knit_span_text("$/cancel")};
     uint8_t bytes[KNIT_CANCEL_BYTES_MAX];
     struct knit_buffer params;
-    size_t len = stream->out.len;
-    uint32_t msgid;
 
-    if (stream->fd < 0 || !stream->places[handle->slot].is_taken)
-        return;
-    msgid = stream->places[handle->slot].use << KNIT_STREAM_PLACE_BITS | handle->slot;
+    if (!knit_stream_is_open(stream) || !stream->places[place].is_taken)
+        return false;
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
-    if (knit_cancel_put(&params, msgid) == 0 &&
-        knit_message_put_notification(&stream->out, &method, knit_buffer_span(&params)) == 0)
-        return;
-    stream->out.len = len;
-    stream->out.error = 0;
+    return knit_cancel_put(&params, msgid_of(stream, place)) == 0 &&
+           knit_stream_notify(stream, "$/cancel", knit_buffer_span(&params)) == KNIT_OK;
 }
 
-void knit_stream_forget(struct knit *k, const struct knit_handle *handle)
+void knit_stream_forget(struct knit_stream *stream, uint32_t place)
 {
-    if (k->stream.places != NULL)
-        k->stream.places[handle->slot].handle = NULL;
+    if (stream->places != NULL)
+        stream->places[place].user = NULL;
 }
 
-bool knit_stream_is_unsent(const struct knit_stream *stream, const struct knit_handle *handle)
+bool knit_stream_is_unsent(const struct knit_stream *stream, uint32_t place)
 {
-    return handle->end_position > stream->position_sent;
+    return stream->places[place].end_position > stream->position_sent;
 }
 
 /* A socket that never drains must not keep what it has taken. Moving no more than what was sent
@@ -214,96 +218,100 @@ static void drop_sent(struct knit_stream *stream)
     stream->out_sent = 0;
 }
 
-void knit_stream_flush(struct knit *k)
+/* The output is empty, or the transport takes nothing now. */
+static enum knit_transport_result send_output(struct knit_stream *stream)
 {
-    struct knit_stream *stream = &k->stream;
+    enum knit_transport_result result = KNIT_TRANSPORT_OK;
 
-    while (stream->fd >= 0 && knit_stream_has_output(stream)) {
-        ssize_t n = send(stream->fd, stream->out.bytes + stream->out_sent,
-            stream->out.len - stream->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (result == KNIT_TRANSPORT_OK && knit_stream_has_output(stream)) {
+        size_t sent = 0;
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            drop_sent(stream);
-            return;
-        }
-        if (n < 0) {
-            /* What the server said before it closed may still be there to read. */
-            int error = errno;
-
-            knit_stream_receive(k);
-            knit_stream_break(k, "the connection broke: %s", strerror(error));
-            return;
-        }
-        stream->out_sent += (size_t)n;
-        stream->position_sent += (size_t)n;
+        result = knit_transport_send(&stream->transport, stream->out.bytes + stream->out_sent,
+            stream->out.len - stream->out_sent, &sent);
+        stream->out_sent += sent;
+        stream->position_sent += sent;
     }
-    if (stream->fd >= 0) {
+    return result;
+}
+
+void knit_stream_flush(struct knit_stream *stream)
+{
+    if (!knit_stream_is_open(stream))
+        return;
+    stream->send_wants = send_output(stream);
+    switch (stream->send_wants) {
+    case KNIT_TRANSPORT_OK:
         knit_buffer_reset(&stream->out);
         knit_buffer_trim(&stream->out, KEEP_MAX);
         stream->out_sent = 0;
+        return;
+    case KNIT_TRANSPORT_WANT_READ:
+    case KNIT_TRANSPORT_WANT_WRITE:
+        drop_sent(stream);
+        return;
+    case KNIT_TRANSPORT_END:
+    case KNIT_TRANSPORT_BROKEN: {
+        /* What the server said before it closed may still be there to read. */
+        int error = stream->transport.error;
+
+        knit_stream_receive(stream);
+        knit_stream_break(stream, "the connection broke: %s", strerror(error));
+        return;
+    }
     }
 }
 
 /* ---- answers ---- */
 
-static void answer(struct knit_handle *handle, const struct knit_message *message)
+static void answer(struct knit_stream *stream, void *user, const struct knit_message *message)
 {
-    struct knit_stream *stream = &handle->k->stream;
     bool is_error = message->error.bytes != NULL;
     struct knit_span outcome = is_error ? message->error : message->result;
-    uint8_t *in = stream->in;
+    uint8_t *in = NULL;
 
-    if (outcome.len < TAKE_MIN || stream->in_begin != 0 || stream->in_len != stream->scan.used) {
-        knit_handle_finish(handle, is_error, outcome.bytes, outcome.len);
-        return;
+    if (outcome.len >= TAKE_MIN && stream->in_begin == 0 && stream->in_len == stream->scan.used) {
+        in = stream->in;
+        stream->in = NULL;
+        stream->in_begin = stream->in_fed = stream->in_len = stream->in_max = 0;
     }
-    stream->in = NULL;
-    stream->in_begin = stream->in_fed = stream->in_len = stream->in_max = 0;
-    knit_handle_finish_heap(handle, is_error, outcome, in);
+    stream->callbacks->on_answer(user, is_error, outcome, in);
 }
 
 /* One whole message lies at in_begin. False: the connection is broken now. */
-static bool take_message(struct knit *k)
+static bool take_message(struct knit_stream *stream)
 {
-    struct knit_stream *stream = &k->stream;
     struct knit_message message;
-    struct knit_stream_place *place;
-    struct knit_handle *handle;
     const char *reason;
     uint32_t index;
+    void *user;
 
     if (knit_message_parse(stream->in + stream->in_begin, stream->scan.used, &stream->scan,
             &message, &reason) != 0) {
-        knit_stream_break(k, "the server sent what is no message: %s", reason);
+        knit_stream_break(stream, "the server sent what is no message: %s", reason);
         return false;
     }
     if (message.kind == KNIT_MESSAGE_REQUEST) {
-        knit_stream_break(k, "the server sent a request");
+        knit_stream_break(stream, "the server sent a request");
         return false;
     }
     if (message.kind == KNIT_MESSAGE_NOTIFICATION)
         return true;
 
     index = message.msgid & (KNIT_STREAM_PLACES_MAX - 1);
-    place = index < stream->places_max ? &stream->places[index] : NULL;
-    if (place == NULL || !place->is_taken ||
-        (place->use << KNIT_STREAM_PLACE_BITS | index) != message.msgid) {
-        knit_stream_break(k, "the server answered a call that was not made");
+    if (index >= stream->places_max || !stream->places[index].is_taken ||
+        msgid_of(stream, index) != message.msgid) {
+        knit_stream_break(stream, "the server answered a call that was not made");
         return false;
     }
-    handle = place->handle;
+    user = stream->places[index].user;
     leave_place(stream, index);
-    if (handle != NULL)
-        answer(handle, &message);
+    if (user != NULL)
+        answer(stream, user, &message);
     return true;
 }
 
-static void scan_input(struct knit *k)
+static void scan_input(struct knit_stream *stream)
 {
-    struct knit_stream *stream = &k->stream;
-
     while (stream->in_fed < stream->in_len) {
         size_t used;
         int r = knit_scan_feed(
@@ -313,10 +321,11 @@ static void scan_input(struct knit *k)
         if (r == 0)
             return;
         if (r != KNIT_SCAN_E_DONE) {
-            knit_stream_break(k, "the server sent what is no message: %s", stream->scan.reason);
+            knit_stream_break(
+                stream, "the server sent what is no message: %s", stream->scan.reason);
             return;
         }
-        if (!take_message(k))
+        if (!take_message(stream))
             return;
         stream->in_begin = stream->in_fed;
         knit_scan_reset(&stream->scan);
@@ -353,109 +362,67 @@ static bool make_room(struct knit_stream *stream)
     return true;
 }
 
-/* Descriptors are kept only if one message brings them, all at once; anything else is closed. */
-static void take_fds(struct knit_stream *stream, struct msghdr *header)
+void knit_stream_receive(struct knit_stream *stream)
 {
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL;
-         part = CMSG_NXTHDR(header, part)) {
-        size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-            if (stream->fds_count == KNIT_STREAM_FDS_MAX)
-                close(fd);
-            else
-                stream->fds[stream->fds_count++] = fd;
-        }
-    }
-    if ((header->msg_flags & MSG_CTRUNC) != 0)
-        close_fds(stream);
-}
-
-static ssize_t read_some(struct knit_stream *stream)
-{
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(KNIT_STREAM_FDS_MAX * sizeof(int))];
-    struct iovec room = {stream->in + stream->in_len, stream->in_max - stream->in_len};
-    struct msghdr header = {.msg_iov = &room, .msg_iovlen = 1};
-    ssize_t n;
-
-    /* Without room for control messages the kernel closes descriptors nobody asked for. */
-    if (stream->wants_fds) {
-        header.msg_control = control;
-        header.msg_controllen = sizeof(control);
-    }
-    n = recvmsg(stream->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n >= 0 && stream->wants_fds)
-        take_fds(stream, &header);
-    return n;
-}
-
-void knit_stream_receive(struct knit *k)
-{
-    struct knit_stream *stream = &k->stream;
-
-    for (int i = 0; i < READS_MAX && stream->fd >= 0; i++) {
-        ssize_t n;
-        size_t asked;
+    for (int i = 0; i < READS_MAX && knit_stream_is_open(stream); i++) {
+        size_t asked, len = 0;
 
         if (!make_room(stream)) {
-            knit_stream_break(k, "not enough memory to read on");
+            knit_stream_break(stream, "not enough memory to read on");
             return;
         }
         asked = stream->in_max - stream->in_len;
-        n = read_some(stream);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
+        stream->receive_wants =
+            knit_transport_receive(&stream->transport, stream->in + stream->in_len, asked, &len);
+        switch (stream->receive_wants) {
+        case KNIT_TRANSPORT_OK:
+            stream->in_len += len;
+            scan_input(stream);
+            break;
+        case KNIT_TRANSPORT_WANT_READ:
+        case KNIT_TRANSPORT_WANT_WRITE:
             return;
-        if (n <= 0) {
-            knit_stream_break(k, "the server closed the connection%s%s", n < 0 ? ": " : "",
-                n < 0 ? strerror(errno) : "");
+        case KNIT_TRANSPORT_END:
+            knit_stream_break(stream, "the server closed the connection");
+            return;
+        case KNIT_TRANSPORT_BROKEN:
+            knit_stream_break(
+                stream, "the server closed the connection: %s", strerror(stream->transport.error));
             return;
         }
-        stream->in_len += (size_t)n;
-        scan_input(k);
-        if ((size_t)n < asked)
+        /* A short read has emptied the socket; asking it again would be one call for nothing. */
+        if (len < asked && !knit_stream_has_pending(stream))
             return;
     }
 }
 
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms)
 {
-    struct pollfd item = {.fd = stream->fd, .events = POLLIN};
-
-    if (knit_stream_has_output(stream))
-        item.events |= POLLOUT;
-    (void)poll(&item, 1, wait_ms);
+    knit_transport_wait(&stream->transport, knit_stream_wants_write(stream), wait_ms);
 }
 
-void knit_stream_break(struct knit *k, const char *format, ...)
+void knit_stream_break(struct knit_stream *stream, const char *format, ...)
 {
-    struct knit_stream *stream = &k->stream;
     va_list args;
 
-    if (stream->fd < 0)
+    if (!knit_stream_is_open(stream))
         return;
-    /* A forked child, or what it became, may hold the descriptor for as long as it likes: closing
-       alone would not end the connection. */
-    (void)shutdown(stream->fd, SHUT_RDWR);
-    close(stream->fd);
-    stream->fd = -1;
+    /* A forked child may hold the descriptor for as long as it likes, so closing alone would not
+       end the connection. */
+    knit_transport_shut_down(&stream->transport);
+    knit_transport_close(&stream->transport);
     va_start(args, format);
     vsnprintf(stream->reason, sizeof(stream->reason), format, args);
     va_end(args);
 
     for (uint32_t i = 0; i < stream->places_max; i++) {
-        struct knit_handle *handle = stream->places[i].handle;
+        struct knit_stream_place *place = &stream->places[i];
+        void *user = place->is_taken ? place->user : NULL;
 
-        if (handle != NULL && stream->places[i].is_taken)
-            knit_handle_fail(handle, KNIT_DISCONNECTED,
-                knit_stream_is_unsent(stream, handle) ? KNIT_STARTED_NO : KNIT_STARTED_UNKNOWN,
+        place->user = NULL;
+        if (user != NULL)
+            stream->callbacks->on_broken(user,
+                knit_stream_is_unsent(stream, i) ? KNIT_STARTED_NO : KNIT_STARTED_UNKNOWN,
                 stream->reason);
-        stream->places[i].handle = NULL;
     }
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MessagePack-RPC over one connected stream socket, from the caller's side.
+/* MessagePack-RPC over one connection, from the caller's side.
  *
- * Requests are appended to an output buffer and sent together. Answers come in any order and find
- * their handle through a table whose places are the low bits of the msgid; the high bits count how
- * often a place was used, so an answer that comes twice finds nobody.
+ * Requests are appended to an output buffer and sent together. Each takes a place in a table; the
+ * place is the low bits of its msgid, and the high bits count how often the place was used, so that
+ * an answer that comes twice breaks the connection instead of reaching another request. What the
+ * request is for is an opaque `user`, to which the answer is given by callback.
+ *
+ * Callbacks run inside knit_stream_receive(), knit_stream_flush() and knit_stream_break(). They may
+ * start requests, and may not call knit_stream_fini().
  *
  * Security: what arrives is scanned before it is kept, and bounded by what the server announced.
  */
@@ -13,33 +17,46 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
+#include "clients/lib/transport.h"
 #include "proto/buffer.h"
 #include "proto/message.h"
 #include "proto/scan.h"
 
-struct knit;
-struct knit_handle;
-
 enum {
     KNIT_STREAM_PLACE_BITS = 14,
     KNIT_STREAM_PLACES_MAX = 1 << KNIT_STREAM_PLACE_BITS,
-    /* Which calls never take: the protocol's own methods find room when calls have none. */
+    /* Places that only the protocol's own methods take, so that these find room when calls have
+       none. */
     KNIT_STREAM_PLACES_SPARE = 16,
-    /* Requests that wait to be sent; then starting another one waits. */
+    /* Unsent bytes at which starting another request returns KNIT_WOULD_BLOCK. */
     KNIT_STREAM_OUT_MAX = 4 * 1024 * 1024,
-    KNIT_STREAM_FDS_MAX = 4,
+};
+
+struct knit_stream_callbacks {
+    /* The request was answered. heap: the allocation in which the outcome lies, to be freed by the
+     * receiver; NULL: the outcome is borrowed for the duration of the call. */
+    void (*on_answer)(void *user, bool is_error, struct knit_span outcome, void *heap);
+    /* The connection ended before the request was answered. */
+    void (*on_broken)(void *user, enum knit_started started, const char *reason);
 };
 
 struct knit_stream_place {
-    struct knit_handle *handle; /* NULL while taken: nobody waits any more */
+    void *user;              /* NULL while taken: the answer is dropped */
+    uint64_t begin_position; /* in the stream of bytes: where the request begins */
+    uint64_t end_position;   /* and ends */
     uint32_t use;
     uint32_t next_free;
     bool is_taken;
 };
 
 struct knit_stream {
-    int fd;           /* -1: broken, or not yet connected */
-    char reason[192]; /* why it broke; "" = it did not */
+    const struct knit_stream_callbacks *callbacks;
+    struct knit_transport transport;
+    enum knit_transport_result send_wants;    /* what the last send answered */
+    enum knit_transport_result receive_wants; /* what the last receive answered */
+    char reason[192];                         /* why the connection ended; "" = it did not */
 
     struct knit_scan scan;
     uint8_t *in;
@@ -50,7 +67,7 @@ struct knit_stream {
 
     struct knit_buffer out;
     size_t out_sent;
-    uint64_t position_sent; /* bytes ever given to the kernel */
+    uint64_t position_sent; /* bytes ever given to the transport */
 
     struct knit_stream_place *places;
     uint32_t places_max;
@@ -59,51 +76,69 @@ struct knit_stream {
     uint32_t first_free;
 
     uint64_t request_max; /* bytes, as the server announced */
-
-    bool wants_fds; /* descriptors may come with what arrives */
-    int fds[KNIT_STREAM_FDS_MAX];
-    uint32_t fds_count;
 };
 
-/* Takes fd, whatever comes of it. Returns 0 or -ENOMEM. */
-int knit_stream_init(struct knit_stream *stream, int fd, uint32_t calls_max);
+/* Takes over the transport, even when it fails. Returns 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int knit_stream_init(struct knit_stream *stream,
+    const struct knit_stream_callbacks *callbacks, const struct knit_transport *transport,
+    uint32_t calls_max);
 void knit_stream_fini(struct knit_stream *stream);
 
 /* What the server announced: bytes of one message, requests in flight. 0 = not said. */
 void knit_stream_set_limits(struct knit_stream *stream, uint64_t message_bytes, uint64_t in_flight);
 
-/* Append a request. options may be NULL. Returns 0, KNIT_WOULD_BLOCK (no place, or too much waits),
- * or the code of an error: KNIT_TOO_LARGE, KNIT_DISCONNECTED, KNIT_INTERNAL. */
-int knit_stream_start(struct knit *k, struct knit_handle *handle, const char *method,
-    struct knit_span params, const struct knit_options *options);
+static inline bool knit_stream_is_open(const struct knit_stream *stream)
+{
+    return stream->transport.fd >= 0;
+}
 
-/* Send as much as the kernel takes now. */
-void knit_stream_flush(struct knit *k);
+/* Append a request. options may be NULL. Returns KNIT_OK, KNIT_WOULD_BLOCK (no place is free, or
+ * too much is unsent), or the code of an error: KNIT_TOO_LARGE, KNIT_DISCONNECTED, KNIT_INTERNAL.
+ */
+__attribute__((warn_unused_result)) int knit_stream_start(struct knit_stream *stream,
+    const char *method, struct knit_span params, const struct knit_options *options, void *user,
+    uint32_t *ret_place);
 
-/* Read what is there, and give handles their outcomes. */
-void knit_stream_receive(struct knit *k);
+/* Append a notification. Returns KNIT_OK or KNIT_INTERNAL (out of memory). */
+__attribute__((warn_unused_result)) int knit_stream_notify(
+    struct knit_stream *stream, const char *name, struct knit_span params);
 
-/* Sleep until something can be read, or sent where something waits for that. wait_ms < 0: no
- * limit. */
+/* Send as much as the transport takes now. */
+void knit_stream_flush(struct knit_stream *stream);
+
+/* Read what is there, and give requests their answers. */
+void knit_stream_receive(struct knit_stream *stream);
+
+/* Sleep until something can be read, or sent where output waits for that. wait_ms < 0: no limit. */
 void knit_stream_sleep(const struct knit_stream *stream, int wait_ms);
 
 bool knit_stream_has_output(const struct knit_stream *stream);
 
-/* Ask the server to cancel. */
-void knit_stream_cancel(struct knit *k, struct knit_handle *handle);
+/* Whether progress needs the descriptor to become writable. */
+bool knit_stream_wants_write(const struct knit_stream *stream);
 
-/* The handle no longer waits; its answer will be dropped. */
-void knit_stream_forget(struct knit *k, const struct knit_handle *handle);
+/* Whether input waits in the transport, for which the descriptor does not become readable. */
+static inline bool knit_stream_has_pending(const struct knit_stream *stream)
+{
+    return knit_stream_is_open(stream) && knit_transport_pending(&stream->transport) > 0;
+}
+
+/* Ask the server to cancel a request. False: the request is over, or memory is lacking and it goes
+ * on. */
+bool knit_stream_cancel(struct knit_stream *stream, uint32_t place);
+
+/* The answer will be dropped. */
+void knit_stream_forget(struct knit_stream *stream, uint32_t place);
 
 /* Take a request out of the output again, and free its place. False: a part of it has been sent, so
  * the rest must follow. */
-bool knit_stream_take_back(struct knit *k, const struct knit_handle *handle);
+bool knit_stream_take_back(struct knit_stream *stream, uint32_t place);
 
-/* Whether a request has not left this process whole. If nothing more is sent, it was not started.
- */
-bool knit_stream_is_unsent(const struct knit_stream *stream, const struct knit_handle *handle);
+/* Whether a part of the request is still in this process. If nothing more is sent, it was not
+ * started. */
+bool knit_stream_is_unsent(const struct knit_stream *stream, uint32_t place);
 
-/* End the connection, whoever else holds it, and settle whoever waits with KNIT_DISCONNECTED. Not
- * in a forked child: the connection is the parent's. */
-void knit_stream_break(struct knit *k, const char *format, ...)
+/* End the connection, for other processes that hold its descriptor too, and settle all requests
+ * through on_broken. Not for a forked child: the connection is its parent's. */
+void knit_stream_break(struct knit_stream *stream, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

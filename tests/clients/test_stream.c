@@ -30,6 +30,7 @@ static size_t received_len;
 
 static int begin(void **state)
 {
+    struct knit_transport transport;
     int pair[2];
 
     (void)state;
@@ -42,7 +43,9 @@ static int begin(void **state)
     TAILQ_INIT(&session.timed);
     TAILQ_INIT(&session.ready);
     knit_poll_fd_init(&session.poll_fd);
-    assert_int_equal(knit_stream_init(&session.stream, pair[0], 200), 0);
+    knit_transport_init_plain(&transport, pair[0]);
+    assert_int_equal(
+        knit_stream_init(&session.stream, &knit_handle_stream_callbacks, &transport, 200), 0);
     knit_scan_init(&scan, NULL);
     return 0;
 }
@@ -67,8 +70,10 @@ static struct knit_handle *start(const char *method, const void *argument, size_
     knit_writer_array(&writer, 1);
     knit_writer_bin(&writer, argument, len);
     assert_int_equal(knit_writer_end(&writer), 0);
-    assert_int_equal(
-        knit_stream_start(&session, handle, method, knit_buffer_span(&params), NULL), 0);
+    assert_int_equal(knit_stream_start(&session.stream, method, knit_buffer_span(&params), NULL,
+                         handle, &handle->slot),
+        KNIT_OK);
+    handle->via = KNIT_VIA_STREAM;
     knit_buffer_fini(&params);
     return handle;
 }
@@ -87,7 +92,7 @@ static void receive(size_t more)
     while (more > 0) {
         ssize_t n;
 
-        knit_stream_flush(&session);
+        knit_stream_flush(&session.stream);
         n = recv(server_fd, received + received_len, more, MSG_DONTWAIT);
         if (n <= 0)
             return;
@@ -133,7 +138,7 @@ static void what_expires_unsent_is_never_sent(void **state)
 
     (void)state;
     start("filler", filler, FILLER_BYTES);
-    knit_stream_flush(&session);
+    knit_stream_flush(&session.stream);
     first = start_until("first", 1000);
     start("between", "y", 1);
     second = start_until("second", 2000);
@@ -161,8 +166,8 @@ static void what_expires_half_sent_may_run(void **state)
 
     (void)state;
     knit_handle_set_deadline(half, 1000);
-    knit_stream_flush(&session);
-    assert_true(knit_stream_is_unsent(&session.stream, half));
+    knit_stream_flush(&session.stream);
+    assert_true(knit_stream_is_unsent(&session.stream, half->slot));
     knit_handle_expire(&session, 1000 + KNIT_STREAM_GRACE_MS * UINT64_C(1000000));
     assert_int_equal(knit_handle_outcome(half, &error, &result), KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_UNKNOWN);
@@ -176,7 +181,7 @@ static void what_is_freed_unsent_is_never_sent(void **state)
 
     (void)state;
     start("filler", filler, FILLER_BYTES);
-    knit_stream_flush(&session);
+    knit_stream_flush(&session.stream);
     knit_free(start("freed", "x", 1));
     start("kept", "y", 1);
     read_methods(names, sizeof(names));
@@ -191,7 +196,7 @@ static void what_is_freed_in_flight_is_cancelled_at_once(void **state)
     char names[200];
 
     (void)state;
-    knit_stream_flush(&session);
+    knit_stream_flush(&session.stream);
     knit_free(handle);
     assert_false(knit_stream_has_output(&session.stream));
     read_methods(names, sizeof(names));
