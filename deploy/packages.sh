@@ -6,7 +6,7 @@
 
 # To build everything that is installed, and its man pages.
 PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpack-dev libssl-dev libjson-c-dev
-  libinih-dev libseccomp-dev libcmocka-dev scdoc)
+  libseccomp-dev libcmocka-dev scdoc)
 
 # To run what the quickstart shows: Debian's Python with Debian's msgpack is the plain client from another language.
 PACKAGES_QUICKSTART=(python3 python3-msgpack)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libinih does the parsing, but is not trusted with the lines: one longer than its buffer would
- * reach the handler cut in two, with every later line number wrong, and an indented line would
- * silently continue the key before it. So lines are read here, counted here, and refused here when
- * they are too long, indented or hold a NUL; libinih only ever sees lines it understands. It goes
- * on after a mistake; the first one is what we keep.
+/* Read line by line into a buffer of fixed size. A longer line, an indented one and a NUL byte are
+ * refused, since each of them would set something other than what the file seems to say. The first
+ * mistake ends the reading. libinih is not used: it cuts long lines, counts them wrongly afterwards
+ * and takes an indented line for more of the value before it, so that each line would have to be
+ * checked before libinih sees it, which takes more code than to split it.
  */
 #include "server/config/settings_file.h"
 
 #include <errno.h>
-#include <ini.h>
 #include <libgen.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,6 +15,8 @@
 #include <string.h>
 
 #include "proto/nearest.h"
+
+#define SPACES " \t\n\v\f\r"
 
 struct reading {
     struct knit_settings *settings;
@@ -25,6 +26,8 @@ struct reading {
     FILE *file;
     unsigned line;
     int result; /* of the first mistake */
+    char section[KNIT_SETTINGS_LINE_MAX + 1];
+    char text[KNIT_SETTINGS_LINE_MAX + 1]; /* the line */
 };
 
 __attribute__((format(printf, 2, 3))) static void refuse(
@@ -40,38 +43,28 @@ __attribute__((format(printf, 2, 3))) static void refuse(
         reading->why, KNIT_SETTING_E_REFUSED, "%s:%u: %s", reading->path, reading->line, text);
 }
 
-/* libinih's reader: one line into `text`, or NULL at the end or after a mistake. */
-static char *next_line(char *text, int size, void *stream)
+/* Puts the next line into `text`, without its end. False at the end of the file or on a mistake. */
+static bool read_line(struct reading *reading)
 {
-    struct reading *reading = stream;
-    size_t max = size - 3 < KNIT_SETTINGS_LINE_MAX ? (size_t)size - 3 : KNIT_SETTINGS_LINE_MAX;
     size_t len = 0;
     int c;
 
-    if (reading->result != 0)
-        return NULL;
     reading->line++;
     while ((c = getc(reading->file)) != EOF && c != '\n') {
         if (c == '\0') {
             refuse(reading, "expected text, not a NUL byte");
-            return NULL;
+            return false;
         }
-        if (len == max) {
-            refuse(reading, "the line is longer than %zu characters", max);
-            return NULL;
+        if (len == KNIT_SETTINGS_LINE_MAX) {
+            refuse(reading, "the line is longer than %zu characters", len);
+            return false;
         }
-        text[len++] = (char)c;
+        reading->text[len++] = (char)c;
     }
-    if (c == EOF && len == 0)
-        return NULL;
-    text[len] = '\0';
-    if ((text[0] == ' ' || text[0] == '\t') && text[strspn(text, " \t\r")] != '\0') {
-        refuse(reading, "the line is indented; every setting begins in the first column");
-        return NULL;
-    }
-    text[len] = '\n';
-    text[len + 1] = '\0';
-    return text;
+    reading->text[len] = '\0';
+    if (ferror(reading->file))
+        refuse(reading, "cannot read further: %s", strerror(errno));
+    return reading->result == 0 && (c != EOF || len > 0);
 }
 
 static void refuse_key(struct reading *reading, const char *section, const char *key)
@@ -102,71 +95,80 @@ static void refuse_key(struct reading *reading, const char *section, const char 
         refuse(reading, "unknown key '%s' in section [%s]", key, section);
 }
 
-/* libinih's handler; returns 1 when all is well. */
-static int on_pair(void *user, const char *section, const char *key, const char *value)
+static void take_pair(struct reading *reading, const char *key, const char *value)
 {
-    struct reading *reading = user;
-    const struct knit_setting *setting;
-    int r;
+    const struct knit_setting *setting = knit_setting_by_key(reading->section, key);
+    struct knit_setting_origin origin = {KNIT_SOURCE_FILE, reading->folder, reading->line};
 
-    if (reading->result != 0)
-        return 0;
-    setting = knit_setting_by_key(section, key);
-    if (!setting) {
-        refuse_key(reading, section, key);
-        return 0;
+    if (setting == NULL) {
+        refuse_key(reading, reading->section, key);
+        return;
     }
-    r = knit_setting_set(reading->settings, setting,
-        &(struct knit_setting_origin){KNIT_SOURCE_FILE, reading->folder, reading->line}, value,
-        reading->why);
-    if (r == KNIT_SETTING_E_REFUSED) {
+    reading->result = knit_setting_set(reading->settings, setting, &origin, value, reading->why);
+    if (reading->result == KNIT_SETTING_E_REFUSED) {
         struct knit_sentence inner = *reading->why;
 
         refuse(reading, "%s", inner.text);
-    } else if (r != 0) {
-        reading->result = r;
     }
-    return r == 0;
 }
 
-static int read_stream(struct reading *reading)
+static char *strip(char *text)
 {
-    int r = ini_parse_stream(next_line, reading, on_pair, reading);
+    size_t len;
 
-    if (reading->result == 0 && ferror(reading->file))
-        refuse(reading, "cannot read further: %s", strerror(errno));
-    if (r > 0 && (reading->result == 0 || (unsigned)r < reading->line)) {
-        /* libinih's own complaint, which came before any of ours: neither a section, nor a pair,
-         * nor a comment. */
-        reading->line = (unsigned)r;
-        refuse(reading, "expected [section], key = value or a comment");
+    text += strspn(text, SPACES);
+    len = strlen(text);
+    while (len > 0 && strchr(SPACES, text[len - 1]) != NULL)
+        text[--len] = '\0';
+    return text;
+}
+
+static void take_line(struct reading *reading)
+{
+    bool is_blank = reading->text[strspn(reading->text, SPACES)] == '\0';
+    bool is_indented = strspn(reading->text, " \t") > 0 && !is_blank;
+    bool has_bom = reading->line == 1 && strncmp(reading->text, "\xef\xbb\xbf", 3) == 0;
+    char *text = reading->text + (has_bom ? 3 : 0), *mark;
+
+    /* Behind a space a ; begins a comment, elsewhere it is a part of the value. */
+    for (mark = text; (mark = strchr(mark, ';')) != NULL; mark++) {
+        if (mark > text && strchr(SPACES, mark[-1]) != NULL)
+            *mark = '\0';
     }
-    return reading->result;
+    text = strip(text);
+    mark = strpbrk(text, *text == '[' ? "]" : "=:");
+    if (is_indented) {
+        refuse(reading, "the line is indented; every setting begins in the first column");
+    } else if (*text == '\0' || *text == '#' || *text == ';') {
+        return;
+    } else if (mark == NULL) {
+        refuse(reading, "expected [section], key = value or a comment");
+    } else {
+        *mark = '\0';
+        if (*text == '[')
+            memcpy(reading->section, text + 1, (size_t)(mark - text));
+        else
+            take_pair(reading, strip(text), strip(mark + 1));
+    }
 }
 
 int knit_settings_file_read(
     struct knit_settings *settings, const char *path, struct knit_sentence *why)
 {
     struct reading reading = {.settings = settings, .why = why, .path = path};
-    char *copy;
-    char *folder;
-    int r;
+    char *copy = realpath(path, NULL);
 
     /* Relative paths in the file start at the folder it really lies in. */
-    copy = realpath(path, NULL);
-    if (!copy)
-        return knit_sentence_say(
-            why, KNIT_SETTING_E_REFUSED, "cannot open %s: %s", path, strerror(errno));
-    folder = dirname(copy);
-    reading.folder = folder;
-    reading.file = fopen(path, "re");
-    if (!reading.file) {
-        r = knit_sentence_say(
+    reading.folder = copy != NULL ? dirname(copy) : NULL;
+    reading.file = copy != NULL ? fopen(path, "re") : NULL;
+    if (reading.file == NULL) {
+        reading.result = knit_sentence_say(
             why, KNIT_SETTING_E_REFUSED, "cannot open %s: %s", path, strerror(errno));
     } else {
-        r = read_stream(&reading);
+        while (reading.result == 0 && read_line(&reading))
+            take_line(&reading);
         (void)fclose(reading.file);
     }
     free(copy);
-    return r;
+    return reading.result;
 }

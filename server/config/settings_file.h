@@ -4,7 +4,7 @@
 
 #include "server/config/setting.h"
 
-/* Longest line of the file, its end not counted: what libinih holds whole. */
+/* Longest line of the file, its end not counted. */
 #define KNIT_SETTINGS_LINE_MAX 197
 
 /* Reads a whole file into settings. The first mistake ends it.

@@ -258,6 +258,11 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
         {"[pool]\nmodules = a\n  b\n", ":3:", "indented"},
         {"[pool]\nnonsense\n", ":2:", "expected [section], key = value or a comment"},
         {"[pool\nworkers = 1\n", ":1:", "expected [section]"},
+        {"[pool]\nnonsense ; = 1\n", ":2:", "expected [section], key = value or a comment"},
+        {"[pool ;]\n", ":1:", "expected [section]"},
+        {"[pool]\n ; indented\n", ":2:", "indented"},
+        {"[pool]\n\tworkers = 1\n", ":2:", "indented"},
+        {"[pool]\n= 1\n", ":2:", "unknown key ''"},
         {"workers = 1\n", ":1:", "unknown key"},
         {"[server]\nlisten =\n", ":2:", "at least one word"},
         {"[server]\nsocket =\n", ":2:", "some text"},
@@ -298,6 +303,24 @@ static void long_lines_are_refused_and_the_longest_is_whole(void **state)
     init(&settings);
     assert_int_equal(read_text(&settings, "[pool]\nwork\0ers = 1\n", 20), REFUSED);
     expect_why("NUL");
+    knit_settings_fini(&settings);
+}
+
+static void spaces_comments_and_marks_end_where_they_should(void **state)
+{
+    static const char text[] = "\xef\xbb\xbf[pool] what follows is not read\r\n"
+                               " \t\r\n"
+                               "workers\t:  7\r\n"
+                               "bootstrap = a;b = c ; and a comment ; with another\n"
+                               ";workers = 8\n#workers = 9\n";
+    struct knit_settings settings;
+
+    (void)state;
+    init(&settings);
+    if (read_text(&settings, text, sizeof(text) - 1) != 0)
+        fail_msg("%s", why.text);
+    assert_int_equal(settings.workers, 7);
+    assert_string_equal(settings.bootstrap, "a;b = c");
     knit_settings_fini(&settings);
 }
 
@@ -534,6 +557,7 @@ int main(void)
         cmocka_unit_test(a_file_is_read),
         cmocka_unit_test(mistakes_in_a_file_name_line_key_and_expectation),
         cmocka_unit_test(long_lines_are_refused_and_the_longest_is_whole),
+        cmocka_unit_test(spaces_comments_and_marks_end_where_they_should),
         cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(the_command_line_sets_what_the_file_did_not),
         cmocka_unit_test(mistakes_on_the_command_line_are_named),

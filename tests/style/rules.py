@@ -47,7 +47,6 @@ THIRD_PARTY = [
     (r'event2/.*|event\.h|evutil\.h', {'server'}),
     (r'msgpack(\.h|/.*)', {'proto'}),
     (r'json-c/.*', {'clients'}),
-    (r'ini\.h', {'server'}),
     (r'openssl/.*', set()),
     (r'cmocka\.h', set()),
     (r'seccomp\.h', {'fastpath'}),

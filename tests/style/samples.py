@@ -58,7 +58,6 @@ SAMPLES = {
         [including('fastpath/a.c', '<event2/event.h>'),
          including('server/a.c', '<msgpack.h>'),
          including('server/a.c', '<json-c/json.h>'),
-         including('clients/a.c', '<ini.h>'),
          including('server/a.c', '<openssl/ssl.h>'),
          including('clients/include/knitting/a.h', '<json-c/json.h>'),
          including('server/a.c', '<glib.h>')],
