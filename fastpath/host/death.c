@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 
 #define FINALIZE_NS      1000000000u /* a socket that somebody else holds is waited for so long */
@@ -75,21 +76,19 @@ static void describe(const struct knit_worker *worker, char *ret_text, size_t si
 
 static void record_crash(struct knit_pool *pool, uint32_t task)
 {
-    _Atomic uint8_t *mark = &pool->shared.mark[task];
     struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
-    /* relaxed, all of them: a call more or less does not matter. */
-    uint8_t now = atomic_load_explicit(mark, memory_order_relaxed);
+    enum knit_mark mark = knit_mark_read(&pool->shared, task);
 
-    if (now == KNIT_MARK_QUARANTINED)
+    if (mark == KNIT_MARK_QUARANTINED)
         return;
-    /* A worker lifts the watch when a call ends well: then the row is broken. */
-    if (now == KNIT_MARK_TRUSTED)
+    /* A worker sets it back to trusted when a call ends well: the deaths before do not count. */
+    if (mark == KNIT_MARK_TRUSTED)
         pool->task_deaths[task] = 0;
     if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
-        atomic_store_explicit(mark, KNIT_MARK_PROBATION, memory_order_relaxed);
+        knit_mark_write(&pool->shared, task, KNIT_MARK_PROBATION);
         return;
     }
-    atomic_store_explicit(mark, KNIT_MARK_QUARANTINED, memory_order_relaxed);
+    knit_mark_write(&pool->shared, task, KNIT_MARK_QUARANTINED);
     pool->quarantined++;
     knit_notices_add_event(&pool->notices, &event);
 }
@@ -213,10 +212,8 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
 {
     bool has_served = worker->step != KNIT_STEP_NONE && worker->up_since_ns != 0;
     bool has_worked = false;
-    /* relaxed: its writer is dead. */
-    const struct knit_busy_line *busy = &pool->board.busy[worker->lane];
-    uint64_t calls = atomic_load_explicit(&busy->calls, memory_order_relaxed);
-    uint32_t task = atomic_load_explicit(&busy->task, memory_order_relaxed);
+    uint64_t calls = knit_board_calls(&pool->board, worker->lane);
+    uint32_t task = knit_board_task(&pool->board, worker->lane);
     uint32_t lost = 0;
 
     /* Its owner number was given away before it served: there may be words of it. */
@@ -248,16 +245,13 @@ bool knit_death_is_degraded(const struct knit_pool *pool)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
-        const struct knit_busy_line *busy = &pool->board.busy[i];
         uint64_t calls;
 
         if (worker->early_deaths < 2)
             continue;
-        /* relaxed: a count, looked at now and then. */
-        calls = atomic_load_explicit(&busy->calls, memory_order_relaxed) - worker->calls_before;
+        calls = knit_board_calls(&pool->board, i) - worker->calls_before;
         if (worker->step == KNIT_STEP_SERVING &&
-            (calls > 1 ||
-                (calls == 1 && atomic_load_explicit(&busy->running, memory_order_relaxed) == 0)))
+            (calls > 1 || (calls == 1 && knit_board_running(&pool->board, i).session == 0)))
             continue;
         return true;
     }
@@ -318,30 +312,22 @@ static void resume_worker(struct knit_worker *worker)
     (void)kill(-worker->process.pid, SIGCONT);
 }
 
-/* Which call runs there, if it is unanswered. The worker stands still, so relaxed will do. */
+/* The session and slot of the call that the stopped worker runs; NULL when it has answered it. */
 static struct knit_host_session *running_call(
     struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
 {
-    uint64_t running =
-        atomic_load_explicit(&pool->board.busy[worker->lane].running, memory_order_relaxed);
-    struct knit_host_session *session = knit_host_session_find(pool, running >> 16);
-    uint32_t slot = (uint32_t)(running & 0xffff) - 1;
-    uint64_t claim, word;
+    struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
+    struct knit_host_session *session = knit_host_session_find(pool, running.session);
 
-    if (running == 0 || session == NULL || slot >= session->view.geometry.slots)
+    if (session == NULL || running.slot >= session->view.geometry.slots ||
+        !knit_recovery_holds(&session->view, running.slot, worker->owner))
         return NULL;
-    claim = atomic_load_explicit(&session->view.reply.claim[slot], memory_order_relaxed);
-    word = atomic_load_explicit(&session->view.reply.reply[slot].word, memory_order_relaxed);
-    if (knit_claim_owner(claim) != worker->owner ||
-        knit_gen_next(knit_word_gen(word)) != knit_claim_gen(claim))
-        return NULL;
-    *ret_slot = slot;
+    *ret_slot = running.slot;
     return session;
 }
 
 static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
-    const struct knit_busy_line *busy = &pool->board.busy[worker->lane];
     struct knit_pool_event event = {
         .kind = KNIT_POOL_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
     const struct knit_registry_task *task;
@@ -360,14 +346,14 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
         break;
     }
     KNIT_FAULT(DEATH_AFTER_STOP);
-    hard_ns = atomic_load_explicit(&busy->hard_ns, memory_order_relaxed);
+    hard_ns = knit_board_hard_ns(&pool->board, worker->lane);
     session =
         hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
     if (session == NULL) {
         resume_worker(worker);
         return;
     }
-    event.task = atomic_load_explicit(&busy->task, memory_order_relaxed);
+    event.task = knit_board_task(&pool->board, worker->lane);
     task = knit_registry_at(pool->registry, event.task);
     worker->hard_session = session->id;
     worker->hard_ms = task != NULL && task->hard_timeout_ms != 0 ? task->hard_timeout_ms
@@ -395,8 +381,7 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 
         if (worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
-        /* L1, acquire: see call.c. */
-        hard_ns = atomic_load_explicit(&pool->board.busy[i].hard_ns, memory_order_acquire);
+        hard_ns = knit_board_hard_ns(&pool->board, i);
         if (hard_ns == 0)
             continue;
         if (hard_ns < worker->hard_again_ns)
@@ -422,7 +407,7 @@ static uint64_t enforce_gone(
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
         uint8_t link = worker->links[session->index];
-        uint64_t running = atomic_load_explicit(&pool->board.busy[i].running, memory_order_relaxed);
+        uint64_t running = knit_board_running(&pool->board, i).session;
         uint32_t slot;
 
         if ((link != KNIT_LINK_DETACH_SENT && link != KNIT_LINK_DETACH_DUE) ||
@@ -434,7 +419,7 @@ static uint64_t enforce_gone(
             knit_supervisor_kill(worker);
             continue;
         }
-        if (running >> 16 != session->id)
+        if (running != session->id)
             continue;
         switch (halt_worker(worker, now_ns)) {
         case HALT_SENT:

@@ -21,6 +21,7 @@
 
 #include "fastpath/host/host.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/lane.h"
 
@@ -595,20 +596,18 @@ void knit_pool_lane_stats(
     struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats)
 {
     const struct knit_worker *worker = &pool->workers[lane];
-    const struct knit_busy_line *busy = &pool->board.busy[lane];
-    /* relaxed, all of them: counts to be looked at by people. */
-    uint32_t park = atomic_load_explicit(&pool->board.park[lane].value, memory_order_relaxed);
+    struct knit_board_counts counts = knit_board_counts(&pool->board, lane);
 
     pthread_mutex_lock(&pool->mutex);
     *ret_stats = (struct knit_pool_lane_stats){
         .state = lane_state(worker),
         .pid = lane_state(worker) != KNIT_POOL_LANE_VACANT ? worker->process.pid : 0,
-        .is_parked = knit_park_state(park) == KNIT_PARK_PARKED,
-        .is_running = atomic_load_explicit(&busy->running, memory_order_relaxed) != 0,
-        .calls = atomic_load_explicit(&busy->calls, memory_order_relaxed),
-        .stolen = atomic_load_explicit(&busy->stolen, memory_order_relaxed),
-        .parks = atomic_load_explicit(&busy->parks, memory_order_relaxed),
-        .busy_ns = atomic_load_explicit(&busy->busy_ns, memory_order_relaxed),
+        .is_parked = counts.is_parked,
+        .is_running = counts.is_running,
+        .calls = counts.calls,
+        .stolen = counts.stolen,
+        .parks = counts.parks,
+        .busy_ns = counts.busy_ns,
         .deaths = worker->deaths,
         .up_since_ns = worker->up_since_ns,
     };

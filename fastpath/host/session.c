@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
@@ -85,9 +86,7 @@ void knit_host_session_close(
     session->is_closing = true;
     if (pool->options.gone_ms != 0)
         session->gone_at_ns = now_ns + (uint64_t)pool->options.gone_ms * 1000000u;
-    /* release: workers see it before their next claim and in knit_aborted(). */
-    atomic_store_explicit(
-        &session->view.reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+    knit_state_write(&session->view.reply, KNIT_STATE_CLOSED);
     KNIT_FAULT(SESSION_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
@@ -115,8 +114,7 @@ void knit_host_session_evict(
         return;
     session->is_evicted = true;
     pool->evicted++;
-    atomic_store_explicit(
-        &session->view.reply.state->state, KNIT_STATE_EVICTED, memory_order_release);
+    knit_state_write(&session->view.reply, KNIT_STATE_EVICTED);
     KNIT_FAULT(SESSION_AFTER_EVICT);
     knit_recovery_wake(&session->view);
     knit_notices_add_event(&pool->notices, &event);

@@ -23,6 +23,7 @@
 #include "config.h"
 #include "fastpath/control/control.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
@@ -265,8 +266,7 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
     worker->owner = pool->next_owner++;
     if (pool->next_owner > KNIT_OWNER_MAX)
         pool->next_owner = KNIT_OWNER_HOST + 1;
-    worker->calls_before =
-        atomic_load_explicit(&pool->board.busy[worker->lane].calls, memory_order_relaxed);
+    worker->calls_before = knit_board_calls(&pool->board, worker->lane);
     knit_control_init(&message, KNIT_CONTROL_SERVE);
     message.serve = (struct knit_control_serve){.owner = worker->owner,
         .steal = pool->options.steal,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 
 #define NO_WORKER_NS     1000000000u /* without any worker for so long: calls are refused */
@@ -51,10 +52,8 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
     if (pool->deadline_ns > grace)
         pool->deadline_ns = grace;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        /* release: workers see it before their next claim and in knit_aborted(). */
         if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
-            atomic_store_explicit(&pool->sessions[i]->view.reply.state->state, KNIT_STATE_CLOSED,
-                memory_order_release);
+            knit_state_write(&pool->sessions[i]->view.reply, KNIT_STATE_CLOSED);
     }
     KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {

@@ -130,6 +130,14 @@ static bool is_held(
     return knit_gen_next(knit_word_gen(word)) == *ret_gen;
 }
 
+bool knit_recovery_holds(
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner)
+{
+    uint64_t gen;
+
+    return is_held(session, slot, owner, &gen);
+}
+
 uint32_t knit_recovery_count(const struct knit_host_session_view *session, uint32_t owner)
 {
     uint32_t count = 0;

@@ -58,6 +58,10 @@ struct knit_recovery_death {
 uint32_t knit_recovery_answer(
     const struct knit_host_session_view *session, const struct knit_recovery_death *death);
 
+/* Whether `owner` has claimed the slot's call and not answered it. slot < geometry.slots. */
+bool knit_recovery_holds(
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
+
 /* How many calls `owner` has claimed and not answered. */
 uint32_t knit_recovery_count(const struct knit_host_session_view *session, uint32_t owner);
 
