@@ -142,7 +142,7 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&loop->inbox, &message)) {
         switch ((enum knit_mailbox_kind)message.kind) {
         case KNIT_MAILBOX_CONNECTION:
-            (void)knit_connection_open(loop, message.fd, message.value != 0);
+            (void)knit_connection_open(loop, knit_transport_plain(message.fd, message.value != 0));
             break;
         case KNIT_MAILBOX_DRAIN:
             begin_drain(loop, message.value);

@@ -10,10 +10,9 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "server/daemon/loop.h"
 #include "server/net/hangup.h"
@@ -65,39 +64,52 @@ static void set_interest(struct knit_connection *connection, enum knit_interest 
 static void log_debug(const struct knit_connection *connection, const char *message)
 {
     const struct knit_loop *loop = connection->loop;
+    char address[KNIT_ENDPOINT_TEXT_MAX];
 
-    if (loop->turn.settings->debug_bits & KNIT_DEBUG_HOST)
-        knit_log(loop->turn.log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->turn.loop),
-            KNIT_LOG_NUMBER("fd", connection->fd),
-            KNIT_LOG_TEXT("kind", connection->is_unix ? "unix" : "tcp"),
-            KNIT_LOG_NUMBER("calls", connection->calls.count));
+    if (!(loop->turn.settings->debug_bits & KNIT_DEBUG_HOST))
+        return;
+    if (knit_transport_address(&connection->transport, address) != 0)
+        (void)snprintf(address, sizeof(address), "gone");
+    knit_log(loop->turn.log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->turn.loop),
+        KNIT_LOG_NUMBER("fd", connection->transport.fd),
+        KNIT_LOG_TEXT("kind", connection->transport.ops->name), KNIT_LOG_TEXT("peer", address),
+        KNIT_LOG_NUMBER("calls", connection->calls.count));
 }
 
-int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix)
+/* A peer whose credentials cannot be read is nobody we know. */
+static void read_peer(struct knit_connection *connection)
+{
+    struct ucred credentials;
+
+    connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
+    if (knit_transport_passes_descriptors(&connection->transport) &&
+        knit_transport_credentials(&connection->transport, &credentials) == 0)
+        connection->peer =
+            (struct knit_access_peer){credentials.uid, credentials.gid, credentials.pid};
+}
+
+int knit_connection_open(struct knit_loop *loop, struct knit_transport transport)
 {
     struct knit_scan_limits limits = {
         .message_bytes = (uint32_t)loop->turn.settings->message_max_bytes};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection) {
-        (void)close(fd);
+        transport.ops->close(&transport);
         /* The main thread counts it as open until it is closed. */
         KNIT_COUNT(&loop->turn, connections_accepted);
         KNIT_COUNT(&loop->turn, connections_closed);
         return -ENOMEM;
     }
     connection->loop = loop;
-    connection->fd = fd;
-    connection->is_unix = is_unix;
+    connection->transport = transport;
     connection->activity_ns = loop->turn.now_ns;
-    /* A peer whose credentials cannot be read is nobody we know. */
-    if (!is_unix || knit_access_peer(fd, &connection->peer) != 0)
-        connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
+    read_peer(connection);
     knit_scan_init(&connection->scan, &limits);
-    (void)event_assign(
-        &connection->input_event, loop->base, fd, EV_READ | EV_PERSIST, on_input, connection);
-    (void)event_assign(
-        &connection->output_event, loop->base, fd, EV_WRITE | EV_PERSIST, on_output, connection);
+    (void)event_assign(&connection->input_event, loop->base, transport.fd, EV_READ | EV_PERSIST,
+        on_input, connection);
+    (void)event_assign(&connection->output_event, loop->base, transport.fd, EV_WRITE | EV_PERSIST,
+        on_output, connection);
     TAILQ_INSERT_TAIL(&loop->connections, connection, in_all);
     if (loop->turn.settings->idle_timeout_s > 0) {
         TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
@@ -140,8 +152,7 @@ void knit_connection_close(struct knit_connection *connection)
     knit_attach_end(connection);
     set_interest(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
-    (void)close(connection->fd);
-    connection->fd = -1;
+    connection->transport.ops->close(&connection->transport);
     knit_input_let_go(connection);
     knit_output_let_go(connection);
     TAILQ_REMOVE(&loop->connections, connection, in_all);
@@ -180,14 +191,40 @@ void knit_connection_close_soon(struct knit_connection *connection)
     }
 }
 
+/* It waits for slots alone, and what comes may be a `$/cancel`. */
+static bool looks_ahead(const struct knit_connection *connection)
+{
+    return (connection->pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
+           connection->input.len < KNIT_LOOKAHEAD_BYTES;
+}
+
+/* Bytes that the transport holds are reported by no event. A connection that is paused for another
+ * reason comes here again when that reason is gone. */
+static bool may_read_pending(const struct knit_connection *connection)
+{
+    if (knit_transport_pending(&connection->transport) == 0 || connection->is_dead)
+        return false;
+    return connection->is_lingering || connection->pauses == 0 || looks_ahead(connection);
+}
+
+static void make_ready(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_READY)
+        return;
+    TAILQ_INSERT_TAIL(&connection->loop->ready, connection, in_ready);
+    connection->lists |= KNIT_IN_READY;
+}
+
 void knit_connection_linger(struct knit_connection *connection)
 {
     if (connection->is_lingering || connection->is_dead)
         return;
     connection->is_lingering = true;
     connection->progress_ns = connection->loop->turn.now_ns;
-    (void)shutdown(connection->fd, SHUT_WR);
+    connection->transport.ops->shut_down(&connection->transport);
     set_interest(connection, KNIT_INTEREST_INPUT);
+    if (may_read_pending(connection))
+        make_ready(connection);
 }
 
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
@@ -199,15 +236,11 @@ void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
 
 void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
 {
-    struct knit_loop *loop = connection->loop;
-
     if (!(connection->pauses & reason))
         return;
     connection->pauses &= (uint8_t)~reason;
-    if (connection->pauses == 0 && !connection->is_dead && !(connection->lists & KNIT_IN_READY)) {
-        TAILQ_INSERT_TAIL(&loop->ready, connection, in_ready);
-        connection->lists |= KNIT_IN_READY;
-    }
+    if (connection->pauses == 0 && !connection->is_dead)
+        make_ready(connection);
 }
 
 enum knit_failure_form knit_connection_form(const struct knit_connection *connection)
@@ -226,7 +259,7 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
     if (knit_turn_may_warn(&loop->turn))
         knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed for a bad message",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", loop->turn.loop),
-            KNIT_LOG_NUMBER("fd", connection->fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd));
     if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
         struct knit_failure failure = knit_failure(code, reason);
 
@@ -330,13 +363,8 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 /* The connection goes on after the others of this turn, with the input it holds. */
 static void yield(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
-
     knit_connection_pause(connection, KNIT_PAUSE_TURN);
-    if (!(connection->lists & KNIT_IN_READY)) {
-        TAILQ_INSERT_TAIL(&loop->ready, connection, in_ready);
-        connection->lists |= KNIT_IN_READY;
-    }
+    make_ready(connection);
 }
 
 static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
@@ -397,71 +425,67 @@ static void end_without_memory(struct knit_connection *connection)
 {
     if (knit_turn_may_warn(&connection->loop->turn))
         knit_log(connection->loop->turn.log, KNIT_LOG_ERROR, "connection closed for want of memory",
-            KNIT_LOG_NUMBER("fd", connection->fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
 
-/* One recv(). Returns 0 or less when there is nothing to consume, as recv() does. */
-static ssize_t receive(struct knit_connection *connection, void *room, size_t size)
+static enum knit_transport_result receive(
+    struct knit_connection *connection, void *room, size_t size, size_t *ret_len)
 {
-    ssize_t n;
+    enum knit_transport_result result =
+        connection->transport.ops->receive(&connection->transport, room, size, ret_len);
 
-    do
-        n = recv(connection->fd, room, size, 0);
-    while (n < 0 && errno == EINTR);
-    if (n > 0) {
+    if (result == KNIT_TRANSPORT_OK) {
         knit_turn_tick(&connection->loop->turn);
         connection->received_ns = connection->loop->turn.now_ns;
-        knit_counter_add(&connection->loop->turn.counters.bytes_in, (uint64_t)n);
+        knit_counter_add(&connection->loop->turn.counters.bytes_in, *ret_len);
     }
-    return n;
+    return result;
 }
 
 /* Through the loop's buffer. */
-static ssize_t read_shared(struct knit_connection *connection)
+static enum knit_transport_result read_shared(struct knit_connection *connection, size_t *ret_len)
 {
     struct knit_input *input = &connection->input;
     uint8_t *buffer = connection->loop->read_buffer;
-    size_t before = input->len, done;
-    ssize_t n;
+    size_t before = input->len, done, len;
+    enum knit_transport_result result = receive(connection, buffer + before,
+        knit_input_room(connection, KNIT_LOOP_READ_BUFFER_BYTES - before), ret_len);
 
-    n = receive(connection, buffer + before,
-        knit_input_room(connection, KNIT_LOOP_READ_BUFFER_BYTES - before));
-    if (n <= 0)
-        return n;
+    if (result != KNIT_TRANSPORT_OK)
+        return result;
     if (before > 0)
         memcpy(buffer, input->bytes, before);
-    done = consume(connection, buffer, before + (size_t)n);
+    len = before + *ret_len;
+    done = consume(connection, buffer, len);
     if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
-        return n;
-    if (knit_input_keep(connection, buffer + done, before + (size_t)n - done) != 0)
+        return result;
+    if (knit_input_keep(connection, buffer + done, len - done) != 0)
         end_without_memory(connection);
-    return n;
+    return result;
 }
 
 /* Straight into the connection's own memory. */
-static ssize_t read_own(struct knit_connection *connection)
+static enum knit_transport_result read_own(struct knit_connection *connection, size_t *ret_len)
 {
     struct knit_input *input = &connection->input;
+    enum knit_transport_result result;
     size_t done;
-    ssize_t n;
-    int r;
+    int r = knit_input_grow(connection);
 
-    r = knit_input_grow(connection);
     if (r != 0) {
         if (r != KNIT_INPUT_E_LATER)
             end_without_memory(connection);
-        errno = EAGAIN;
-        return -1;
+        return KNIT_TRANSPORT_WANT_READ;
     }
-    n = receive(connection, input->bytes + input->len, input->capacity - input->len);
-    if (n <= 0)
-        return n;
-    input->len += (size_t)n;
+    result = receive(connection, input->bytes + input->len, input->capacity - input->len, ret_len);
+    if (result != KNIT_TRANSPORT_OK)
+        return result;
+    input->len += *ret_len;
     done = consume(connection, input->bytes, input->len);
     if (!connection->is_dead && !(connection->pauses & KNIT_PAUSE_CLOSING))
         knit_input_drop_front(connection, done);
-    return n;
+    return result;
 }
 
 static void touch(struct knit_connection *connection)
@@ -475,23 +499,26 @@ static void touch(struct knit_connection *connection)
     }
 }
 
-/* Whether a read of n bytes was more than the next few of a message begun before: who sends a byte
- * a second keeps its place for as long as a message is large, so that alone is no traffic. */
-static bool is_traffic(const struct knit_connection *connection, uint32_t used_before, ssize_t n)
+/* Whether a read of len bytes was more than the next few of a message begun before: a peer that
+ * sends a byte a second keeps its place for as long as a message is large, so that alone is no
+ * traffic. */
+static bool is_traffic(const struct knit_connection *connection, uint32_t used_before, size_t len)
 {
     uint32_t used = connection->scan.used;
 
-    return used_before == 0 || used != used_before + (uint32_t)n ||
+    return used_before == 0 || used != used_before + (uint32_t)len ||
            used / TRICKLE_BYTES != used_before / TRICKLE_BYTES;
 }
 
-/* What still comes after the last word is thrown away, so that closing does not reset the
+/* What still comes after the last reply is thrown away, so that closing does not reset the
  * connection before the peer has read it. */
 static void discard(struct knit_connection *connection)
 {
-    ssize_t n = receive(connection, connection->loop->read_buffer, KNIT_LOOP_READ_BUFFER_BYTES);
+    size_t len;
+    enum knit_transport_result result =
+        receive(connection, connection->loop->read_buffer, KNIT_LOOP_READ_BUFFER_BYTES, &len);
 
-    if (n == 0 || (n < 0 && errno != EAGAIN))
+    if (result == KNIT_TRANSPORT_END || result == KNIT_TRANSPORT_BROKEN)
         knit_connection_close(connection);
 }
 
@@ -509,45 +536,51 @@ static void end_of_input(struct knit_connection *connection)
     set_interest(connection, KNIT_INTEREST_ERROR);
 }
 
-/* It waits for slots alone, and what comes may be a `$/cancel`. */
-static bool looks_ahead(const struct knit_connection *connection)
+/* Reads once. */
+static void read_messages(struct knit_connection *connection)
 {
-    return (connection->pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
-           connection->input.len < KNIT_LOOKAHEAD_BYTES;
+    uint32_t used_before = connection->scan.used;
+    enum knit_transport_result result;
+    size_t len = 0;
+
+    result = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection, &len)
+                                                            : read_own(connection, &len);
+    if (result == KNIT_TRANSPORT_END) {
+        end_of_input(connection);
+    } else if (result == KNIT_TRANSPORT_BROKEN) {
+        knit_connection_close(connection);
+    } else if (result == KNIT_TRANSPORT_OK && !connection->is_dead) {
+        if (connection->pauses != 0 && looks_ahead(connection))
+            knit_lookahead_begin(connection);
+        knit_input_touch(connection, len);
+        if (is_traffic(connection, used_before, len))
+            touch(connection);
+    }
+}
+
+/* Reads on, unless a pause forbids it. */
+static void read_input(struct knit_connection *connection)
+{
+    if (connection->is_lingering) {
+        discard(connection);
+    } else if (connection->pauses == 0 || looks_ahead(connection)) {
+        read_messages(connection);
+    } else if (connection->pauses != KNIT_PAUSE_TURN) {
+        /* Only now does the pause cost system calls; most are over before more input comes. */
+        set_interest(connection, KNIT_INTEREST_END);
+        return;
+    }
+    if (may_read_pending(connection))
+        make_ready(connection);
 }
 
 static void on_input(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_connection *connection = arg;
-    uint32_t used_before = connection->scan.used;
-    ssize_t n;
 
     (void)fd, (void)events;
     connection->loop->turn.had_events = true;
-    if (connection->is_lingering) {
-        discard(connection);
-        return;
-    }
-    if (connection->pauses == KNIT_PAUSE_TURN)
-        return;
-    if (connection->pauses != 0 && !looks_ahead(connection)) {
-        /* Only now does the pause cost system calls; most are over before more input comes. */
-        set_interest(connection, KNIT_INTEREST_END);
-        return;
-    }
-    n = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection)
-                                                       : read_own(connection);
-    if (n > 0 && connection->pauses != 0 && looks_ahead(connection))
-        knit_lookahead_begin(connection);
-    if (n == 0) {
-        end_of_input(connection);
-    } else if (n < 0 && errno != EAGAIN) {
-        knit_connection_close(connection);
-    } else if (!connection->is_dead && n > 0) {
-        knit_input_touch(connection, (size_t)n);
-        if (is_traffic(connection, used_before, n))
-            touch(connection);
-    }
+    read_input(connection);
 }
 
 void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken)
@@ -574,15 +607,17 @@ void knit_connection_resume(struct knit_connection *connection)
     size_t done;
 
     connection->pauses &= (uint8_t)~KNIT_PAUSE_TURN;
-    if (!may_dispatch(connection))
-        return;
-    touch(connection);
-    if (input->len > 0) {
-        done = consume(connection, input->bytes, input->len);
-        if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
-            return;
-        knit_input_drop_front(connection, done);
+    if (may_dispatch(connection)) {
+        touch(connection);
+        if (input->len > 0) {
+            done = consume(connection, input->bytes, input->len);
+            if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+                return;
+            knit_input_drop_front(connection, done);
+        }
+        if (connection->pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
+            set_interest(connection, KNIT_INTEREST_INPUT);
     }
-    if (connection->pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
-        set_interest(connection, KNIT_INTEREST_INPUT);
+    if (may_read_pending(connection))
+        read_input(connection);
 }

@@ -30,6 +30,7 @@
 #include "proto/failure.h"
 #include "proto/scan.h"
 #include "server/net/input.h"
+#include "server/net/transport.h"
 #include "server/policy/access.h"
 #include "server/rpc/in_flight.h"
 
@@ -80,10 +81,9 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_large;
     TAILQ_ENTRY(knit_connection) in_waiting_for_budget;
     struct knit_loop *loop;
-    int fd;
+    struct knit_transport transport;
     uint16_t lists; /* KNIT_IN_* */
     uint8_t pauses; /* KNIT_PAUSE_* */
-    bool is_unix;
     bool is_dead;
     enum knit_interest interest;
     bool is_lingering; /* all is said and the sending side shut: waits for the peer's end */
@@ -117,8 +117,8 @@ struct knit_connection {
     struct knit_attach *attach; /* a reply with descriptors that waits */
 };
 
-/* Takes fd over. Returns 0, or -ENOMEM with fd closed. */
-int knit_connection_open(struct knit_loop *loop, int fd, bool is_unix);
+/* Takes the transport over. Returns 0, or -ENOMEM with the transport closed. */
+int knit_connection_open(struct knit_loop *loop, struct knit_transport transport);
 
 /* Ends it now: aborts its calls, drops what was not written. Freed at the end of the turn. Once. */
 void knit_connection_close(struct knit_connection *connection);

@@ -135,3 +135,17 @@ int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
     name_of(&address, ret_text);
     return 0;
 }
+
+int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof(address);
+
+    if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+        return -errno;
+    if (address.ss_family == AF_UNIX)
+        (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "unix");
+    else
+        name_of(&address, ret_text);
+    return 0;
+}

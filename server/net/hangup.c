@@ -49,7 +49,8 @@ int knit_hangup_add(
 {
     struct epoll_event wanted = {.events = has_end ? EPOLLRDHUP : 0, .data.ptr = connection};
 
-    return epoll_ctl(hangups->fd, EPOLL_CTL_ADD, connection->fd, &wanted) < 0 ? -errno : 0;
+    return epoll_ctl(hangups->fd, EPOLL_CTL_ADD, connection->transport.fd, &wanted) < 0 ? -errno
+                                                                                        : 0;
 }
 
 void knit_hangup_remove(
@@ -57,5 +58,5 @@ void knit_hangup_remove(
 {
     struct epoll_event unused;
 
-    (void)epoll_ctl(hangups->fd, EPOLL_CTL_DEL, connection->fd, &unused);
+    (void)epoll_ctl(hangups->fd, EPOLL_CTL_DEL, connection->transport.fd, &unused);
 }

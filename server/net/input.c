@@ -115,7 +115,7 @@ static void close_silent(struct knit_connection *connection)
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(
                 "silent_ms", (loop->turn.now_ns - connection->input.heard_ns) / 1000000),
-            KNIT_LOG_NUMBER("fd", connection->fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
 

@@ -40,11 +40,10 @@ static void charge_copied(struct knit_connection *connection, size_t bytes)
     connection->copied_bytes = bytes;
 }
 
-/* A block that has left in part is pinned as a whole. */
-static size_t copied(const struct knit_connection *connection)
+/* Of the bytes that wait, those that do not lie in the reply arena. A block that has left in part
+ * is pinned as a whole. */
+static size_t copied_of(const struct knit_connection *connection, size_t waiting)
 {
-    size_t waiting = knit_output_waiting(connection);
-
     return waiting > connection->pinned_bytes ? waiting - connection->pinned_bytes : 0;
 }
 
@@ -177,7 +176,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
         return false;
     if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
             router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
-        copied(connection) < COPIED_MAX && may_copy)
+        copied_of(connection, knit_output_waiting(connection)) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof(*pin));
     if (!pin)
@@ -265,11 +264,10 @@ static void on_empty(struct knit_connection *connection)
         knit_attach_send(connection);
 }
 
-static void on_full(struct knit_connection *connection)
+static void on_full(struct knit_connection *connection, size_t waiting)
 {
     struct knit_loop *loop = connection->loop;
     size_t max = knit_output_limit(connection);
-    size_t waiting = knit_output_waiting(connection);
 
     if (event_add(&connection->output_event, NULL) < 0) {
         knit_connection_close(connection);
@@ -310,29 +308,28 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
 void knit_output_flush(struct knit_connection *connection)
 {
     struct knit_loop *loop = connection->loop;
-    int n = 0;
+    size_t waiting = knit_output_waiting(connection), sent = 0;
 
     if (connection->is_dead)
         return;
-    if (knit_output_waiting(connection) > 0) {
-        n = evbuffer_write(connection->output, connection->fd);
-        charge_copied(connection, copied(connection));
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            knit_connection_close(connection);
-            return;
-        }
+    if (waiting > 0 && connection->transport.ops->send(&connection->transport, connection->output,
+                           &sent) == KNIT_TRANSPORT_BROKEN) {
+        knit_connection_close(connection);
+        return;
     }
-    if (n > 0) {
-        knit_counter_add(&loop->turn.counters.bytes_out, (uint64_t)n);
+    waiting -= sent;
+    charge_copied(connection, copied_of(connection, waiting));
+    if (sent > 0) {
+        knit_counter_add(&loop->turn.counters.bytes_out, sent);
         connection->activity_ns = loop->turn.now_ns;
-        note_moved(connection, (uint32_t)n);
+        note_moved(connection, (uint32_t)sent);
         if (!pins_too_much(connection))
             connection->progress_ns = loop->turn.now_ns;
     }
-    if (knit_output_waiting(connection) == 0)
+    if (waiting == 0)
         on_empty(connection);
     else
-        on_full(connection);
+        on_full(connection, waiting);
 }
 
 /* ---- making room --------------------------------------------------------------------------- */
@@ -345,7 +342,7 @@ void knit_output_drop_reader(struct knit_connection *connection)
     if (knit_turn_may_warn(&loop->turn))
         knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
-            KNIT_LOG_NUMBER("fd", connection->fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
 

@@ -100,17 +100,6 @@ void knit_access_fini(struct knit_access *access)
     *access = (struct knit_access){0};
 }
 
-int knit_access_peer(int fd, struct knit_access_peer *ret_peer)
-{
-    struct ucred credentials;
-    socklen_t len = sizeof(credentials);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
-        return -errno;
-    *ret_peer = (struct knit_access_peer){credentials.uid, credentials.gid, credentials.pid};
-    return 0;
-}
-
 static bool is_stranger(const struct knit_access *access, unsigned id)
 {
     return id == KNIT_ACCESS_STRANGER && !access->maps_all;

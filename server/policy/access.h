@@ -38,9 +38,6 @@ int knit_access_init(
     struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why);
 void knit_access_fini(struct knit_access *access);
 
-/* Credentials of whoever connected. Returns 0 or -errno. */
-int knit_access_peer(int fd, struct knit_access_peer *ret_peer);
-
 /* Root, the daemon's own user, a listed user, or a member of a listed group. */
 bool knit_access_may_attach(
     const struct knit_access *access, int fd, const struct knit_access_peer *peer);

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "fastpath/host/pool.h"
 #include "proto/attach.h"
@@ -89,11 +88,12 @@ static uint32_t code_of(int error)
 /* NULL when the caller may attach to this connection. */
 static const char *why_not(const struct knit_connection *connection)
 {
-    if (!connection->is_unix)
+    if (!knit_transport_passes_descriptors(&connection->transport))
         return "$/attach works on a unix socket alone: shared memory does not reach further";
     if (connection->session_id != 0)
         return "$/attach: this connection has a session already";
-    if (!knit_access_may_attach(connection->loop->all->access, connection->fd, &connection->peer))
+    if (!knit_access_may_attach(
+            connection->loop->all->access, connection->transport.fd, &connection->peer))
         return "$/attach: this user may not call through shared memory; see attach_users and "
                "attach_groups of the daemon's configuration";
     return NULL;
@@ -172,35 +172,7 @@ void knit_attach_confirm(struct knit_connection *connection, const struct knit_m
         knit_output_result(connection, message->msgid, knit_span(&nil, 1));
 }
 
-/* Returns how many bytes went with the descriptors, or -1 as sendmsg() does. */
-static ssize_t send_descriptors(int fd, const struct knit_attach *attach)
-{
-    union {
-        char bytes[CMSG_SPACE(sizeof(int[KNIT_POOL_GRANT_FDS]))];
-        struct cmsghdr align;
-    } control = {{0}};
-    struct iovec part = {attach->response.bytes, attach->response.len};
-    struct msghdr message = {.msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    const int fds[KNIT_POOL_GRANT_FDS] = {attach->grant.board_fd, attach->grant.request_fd,
-        attach->grant.reply_fd, attach->grant.bell_fd};
-    ssize_t n;
-
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(fds));
-    memcpy(CMSG_DATA(head), fds, sizeof(fds));
-    do
-        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
-    return n;
-}
-
-/* ETOOMANYREFS: the kernel bounds how many descriptors of one user may be on their way, and callers
- * that do not read keep them there. It passes, and nothing was sent. */
+/* Callers that do not read keep descriptors on their way; that passes. */
 static void take_back(struct knit_connection *connection)
 {
     uint32_t msgid = connection->attach->msgid;
@@ -216,21 +188,26 @@ static void take_back(struct knit_connection *connection)
 void knit_attach_send(struct knit_connection *connection)
 {
     struct knit_attach *attach = connection->attach;
-    ssize_t n = send_descriptors(connection->fd, attach);
+    const int fds[KNIT_POOL_GRANT_FDS] = {attach->grant.board_fd, attach->grant.request_fd,
+        attach->grant.reply_fd, attach->grant.bell_fd};
+    struct knit_span response = knit_buffer_span(&attach->response);
+    size_t sent;
+    enum knit_transport_result result = connection->transport.ops->send_descriptors(
+        &connection->transport, response, fds, KNIT_POOL_GRANT_FDS, &sent);
 
-    if (n < 0 && errno == EAGAIN && event_add(&connection->output_event, NULL) == 0)
+    if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)
         return;
-    if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)) {
+    if (result == KNIT_TRANSPORT_CROWDED) {
         take_back(connection);
         return;
     }
-    if (n < 0) {
+    if (result != KNIT_TRANSPORT_OK) {
         knit_connection_close(connection);
         return;
     }
-    if ((size_t)n < attach->response.len)
+    if (sent < response.len)
         knit_output_message(
-            connection, knit_span(attach->response.bytes + n, attach->response.len - (size_t)n));
+            connection, knit_span((const uint8_t *)response.bytes + sent, response.len - sent));
     (void)event_del(&connection->output_event);
     free_attach(connection);
     knit_connection_unpause(connection, KNIT_PAUSE_ATTACH);

@@ -54,7 +54,7 @@ static void refuse(struct knit_connection *connection, const struct knit_message
 static struct knit_span principal_of(
     const struct knit_connection *connection, char text[PRINCIPAL_MAX])
 {
-    if (!connection->is_unix)
+    if (!knit_transport_passes_descriptors(&connection->transport))
         return knit_span_text("anonymous");
     (void)snprintf(text, PRINCIPAL_MAX, "uid:%u", (unsigned)connection->peer.uid);
     return knit_span_text(text);
@@ -94,7 +94,7 @@ static void say_hello(struct knit_connection *connection, const struct knit_mess
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
     reply.feature[reply.feature_count++] = knit_span_text("timeout");
-    if (connection->is_unix)
+    if (knit_transport_passes_descriptors(&connection->transport))
         reply.feature[reply.feature_count++] = knit_span_text("attach");
     connection->has_hello = true;
     knit_buffer_reset(scratch);

@@ -61,7 +61,7 @@ SILENT = {
     'maps_all': 'user numbers are taken to be translated, with which less is allowed',
     # Told by other means.
     'knit_connection_open': 'the connection is closed, which its other side sees; the harness asks again',
-    'knit_access_peer': 'the same',
+    'knit_transport_credentials': 'the same',
     'make_output': 'the same',
     'knit_output_result': 'the same',
     'write_line': 'a log that cannot be written to cannot tell that',

@@ -54,7 +54,7 @@ static void a_large_message_is_read_into_its_own_memory(void **state)
     (void)state;
     turns_init(&turns);
     turns_connect(&turns, &caller);
-    (void)setsockopt(caller.connection->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    (void)setsockopt(caller.connection->transport.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     for (uint32_t i = 0; i < 4; i++) {
         assert_true(turns_request(&caller, "room", 100000, i, 1, NULL));
         turns_expect(&caller, i + 1);

@@ -18,7 +18,8 @@ static void narrow(struct turns_caller *caller)
     int bytes = 4096;
 
     assert_int_equal(
-        setsockopt(caller->connection->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+        setsockopt(caller->connection->transport.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)),
+        0);
 }
 
 static void a_slow_reader_is_not_read_until_it_reads(void **state)

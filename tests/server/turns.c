@@ -158,7 +158,7 @@ void turns_connect(struct turns *turns, struct turns_caller *caller)
 
     *caller = (struct turns_caller){.turns = turns};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    assert_int_equal(knit_connection_open(&turns->loop, fds[0], false), 0);
+    assert_int_equal(knit_connection_open(&turns->loop, knit_transport_plain(fds[0], false)), 0);
     caller->connection = TAILQ_LAST(&turns->loop.connections, knit_connections);
     caller->fd = fds[1];
     caller->bytes = malloc(BYTES_MAX);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plain transport. TCP and unix sockets differ in one thing: whether they pass descriptors. */
+#include "server/net/transport.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum knit_transport_result receive(
+    struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
+{
+    ssize_t n;
+
+    do
+        n = recv(transport->fd, room, size, 0);
+    while (n < 0 && errno == EINTR);
+    *ret_len = n > 0 ? (size_t)n : 0;
+    if (n > 0)
+        return KNIT_TRANSPORT_OK;
+    if (n == 0)
+        return KNIT_TRANSPORT_END;
+    return errno == EAGAIN ? KNIT_TRANSPORT_WANT_READ : KNIT_TRANSPORT_BROKEN;
+}
+
+static enum knit_transport_result send_buffer(
+    struct knit_transport *transport, struct evbuffer *output, size_t *ret_len)
+{
+    int n = evbuffer_write(output, transport->fd);
+
+    *ret_len = n > 0 ? (size_t)n : 0;
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return KNIT_TRANSPORT_BROKEN;
+    return n > 0 ? KNIT_TRANSPORT_OK : KNIT_TRANSPORT_WANT_WRITE;
+}
+
+static enum knit_transport_result send_descriptors(struct knit_transport *transport,
+    struct knit_span bytes, const int *fds, size_t count, size_t *ret_len)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int[KNIT_TRANSPORT_DESCRIPTORS_MAX]))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {(void *)bytes.bytes, bytes.len};
+    struct msghdr message = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = CMSG_SPACE(count * sizeof(*fds))};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    ssize_t n;
+
+    assert(count > 0 && count <= KNIT_TRANSPORT_DESCRIPTORS_MAX);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(count * sizeof(*fds));
+    memcpy(CMSG_DATA(head), fds, count * sizeof(*fds));
+    do
+        n = sendmsg(transport->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    *ret_len = n > 0 ? (size_t)n : 0;
+    if (n >= 0)
+        return KNIT_TRANSPORT_OK;
+    if (errno == EAGAIN)
+        return KNIT_TRANSPORT_WANT_WRITE;
+    return errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM ? KNIT_TRANSPORT_CROWDED
+                                                                        : KNIT_TRANSPORT_BROKEN;
+}
+
+static void shut_down(struct knit_transport *transport)
+{
+    (void)shutdown(transport->fd, SHUT_WR);
+}
+
+static void close_plain(struct knit_transport *transport)
+{
+    (void)close(transport->fd);
+    transport->fd = -1;
+}
+
+static const struct knit_transport_ops tcp_ops = {.name = "tcp",
+    .receive = receive,
+    .send = send_buffer,
+    .shut_down = shut_down,
+    .close = close_plain};
+
+static const struct knit_transport_ops unix_ops = {.name = "unix",
+    .receive = receive,
+    .send = send_buffer,
+    .send_descriptors = send_descriptors,
+    .shut_down = shut_down,
+    .close = close_plain};
+
+struct knit_transport knit_transport_plain(int fd, bool is_unix)
+{
+    return (struct knit_transport){is_unix ? &unix_ops : &tcp_ops, fd};
+}
+
+int knit_transport_credentials(
+    const struct knit_transport *transport, struct ucred *ret_credentials)
+{
+    struct ucred credentials;
+    socklen_t len = sizeof(credentials);
+
+    if (getsockopt(transport->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return -errno;
+    *ret_credentials = credentials;
+    return 0;
+}
+
+int knit_transport_address(
+    const struct knit_transport *transport, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
+{
+    return knit_endpoint_peer_name(transport->fd, ret_text);
+}

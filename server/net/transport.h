@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How bytes come and go on a connection.
+ *
+ * The rest of the daemon reads and writes connections through this table alone. There is one
+ * implementation, "plain", which is a stream socket; one that encrypts is another table.
+ *
+ * A transport may hold bytes that it took from its socket and has not handed out yet, as a library
+ * does that decrypts whole records. epoll reports the socket, not these bytes. Therefore a
+ * connection that stops reading or starts again while bytes are pending goes onto the ready list
+ * (connection.c); nothing else would read them.
+ *
+ * Threads: the connection's loop's. Nothing blocks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "proto/span.h"
+#include "server/net/endpoint.h"
+
+struct evbuffer;
+struct knit_transport;
+
+enum knit_transport_result {
+    KNIT_TRANSPORT_OK,
+    KNIT_TRANSPORT_WANT_READ,  /* nothing went: again when fd is readable */
+    KNIT_TRANSPORT_WANT_WRITE, /* the same, when fd is writable */
+    KNIT_TRANSPORT_END,        /* the peer sends no more */
+    KNIT_TRANSPORT_BROKEN,     /* nothing goes in either direction any more */
+    /* Of send_descriptors() alone: nothing was sent, and later it may be. The kernel bounds how
+     * many descriptors of one user may be on their way, and callers that do not read keep them
+     * there. */
+    KNIT_TRANSPORT_CROWDED,
+};
+
+struct knit_transport_ops {
+    const char *name; /* for the log */
+    /* OK: between 1 and `size` bytes came. */
+    enum knit_transport_result (*receive)(
+        struct knit_transport *transport, void *room, size_t size, size_t *ret_len);
+    /* Sends and drains what the peer takes in one go, which need not be all. OK: at least a byte
+     * went. ret_len is set whatever the result is. */
+    enum knit_transport_result (*send)(
+        struct knit_transport *transport, struct evbuffer *output, size_t *ret_len);
+    /* Descriptors ride on the first of the bytes, of which a part may be sent. NULL: descriptors
+     * cannot be passed. */
+    enum knit_transport_result (*send_descriptors)(struct knit_transport *transport,
+        struct knit_span bytes, const int *fds, size_t count, size_t *ret_len);
+    size_t (*pending)(const struct knit_transport *transport); /* bytes held; NULL: never any */
+    void (*shut_down)(struct knit_transport *transport);       /* the sending side */
+    void (*close)(struct knit_transport *transport);
+};
+
+struct knit_transport {
+    const struct knit_transport_ops *ops;
+    int fd; /* what epoll watches; -1 = closed */
+};
+
+#define KNIT_TRANSPORT_DESCRIPTORS_MAX 8
+
+/* Takes over a socket that does not block. */
+struct knit_transport knit_transport_plain(int fd, bool is_unix);
+
+/* Who is at the other end of a unix socket, by the kernel's record of when it connected. Returns 0
+ * or -errno. */
+int knit_transport_credentials(
+    const struct knit_transport *transport, struct ucred *ret_credentials);
+
+/* The peer's address as "host:port", or "unix". Returns 0 or -errno. */
+int knit_transport_address(
+    const struct knit_transport *transport, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+
+static inline bool knit_transport_passes_descriptors(const struct knit_transport *transport)
+{
+    return transport->ops->send_descriptors != NULL;
+}
+
+static inline size_t knit_transport_pending(const struct knit_transport *transport)
+{
+    return transport->ops->pending ? transport->ops->pending(transport) : 0;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plain transport's results, and the rule of pending bytes with a transport that holds some: it
+ * takes all that its socket has in one go, as a library does that decrypts, so that epoll has
+ * nothing to report while messages are still to be read.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <knitting/code.h>
+
+#include "server/net/lookahead.h"
+#include "server/net/transport.h"
+#include "tests/server/turns.h"
+#include "tests/support/deadline.h"
+
+/* ---- plain ---- */
+
+static void open_pair(struct knit_transport *transport, bool is_unix, int *ret_peer)
+{
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    *transport = knit_transport_plain(fds[0], is_unix);
+    *ret_peer = fds[1];
+}
+
+static void receiving_has_four_results(void **state)
+{
+    struct knit_transport transport;
+    char bytes[8];
+    size_t len = 99;
+    int peer;
+
+    (void)state;
+    open_pair(&transport, false, &peer);
+    assert_int_equal(
+        transport.ops->receive(&transport, bytes, sizeof(bytes), &len), KNIT_TRANSPORT_WANT_READ);
+    assert_int_equal(len, 0);
+    assert_int_equal(send(peer, "0123456789", 10, 0), 10);
+    assert_int_equal(
+        transport.ops->receive(&transport, bytes, sizeof(bytes), &len), KNIT_TRANSPORT_OK);
+    assert_int_equal(len, 8);
+    assert_memory_equal(bytes, "01234567", 8);
+    assert_int_equal(
+        transport.ops->receive(&transport, bytes, sizeof(bytes), &len), KNIT_TRANSPORT_OK);
+    assert_int_equal(len, 2);
+    close(peer);
+    assert_int_equal(
+        transport.ops->receive(&transport, bytes, sizeof(bytes), &len), KNIT_TRANSPORT_END);
+    transport.ops->close(&transport);
+    assert_int_equal(transport.fd, -1);
+    assert_int_equal(
+        transport.ops->receive(&transport, bytes, sizeof(bytes), &len), KNIT_TRANSPORT_BROKEN);
+}
+
+static void sending_tells_how_much_went(void **state)
+{
+    struct evbuffer *output = evbuffer_new();
+    struct knit_transport transport;
+    char *bytes = calloc(1, 1 << 20);
+    size_t sent, total = 0;
+    int peer;
+
+    (void)state;
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
+    open_pair(&transport, false, &peer);
+    assert_int_equal(evbuffer_add(output, "ab", 2), 0);
+    assert_int_equal(transport.ops->send(&transport, output, &sent), KNIT_TRANSPORT_OK);
+    assert_int_equal(sent, 2);
+    assert_int_equal(evbuffer_add(output, bytes, 1 << 20), 0);
+    while (transport.ops->send(&transport, output, &sent) == KNIT_TRANSPORT_OK)
+        total += sent;
+    assert_int_equal(total + evbuffer_get_length(output), 1 << 20);
+    assert_true(evbuffer_get_length(output) > 0);
+    assert_int_equal(transport.ops->send(&transport, output, &sent), KNIT_TRANSPORT_WANT_WRITE);
+    assert_int_equal(sent, 0);
+    transport.ops->shut_down(&transport);
+    assert_int_equal(transport.ops->send(&transport, output, &sent), KNIT_TRANSPORT_BROKEN);
+    assert_int_equal(sent, 0);
+    transport.ops->close(&transport);
+    close(peer);
+    evbuffer_free(output);
+    free(bytes);
+}
+
+static void a_unix_socket_passes_descriptors_and_knows_its_peer(void **state)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    char text[KNIT_ENDPOINT_TEXT_MAX], byte[4];
+    struct iovec part = {byte, sizeof(byte)};
+    struct msghdr message = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes)};
+    struct knit_transport transport;
+    struct ucred credentials;
+    size_t sent;
+    int peer, fd;
+
+    (void)state;
+    open_pair(&transport, false, &peer);
+    assert_false(knit_transport_passes_descriptors(&transport));
+    transport.ops->close(&transport);
+    close(peer);
+
+    open_pair(&transport, true, &peer);
+    assert_true(knit_transport_passes_descriptors(&transport));
+    assert_int_equal(transport.ops->send_descriptors(
+                         &transport, knit_span_text("yes"), (int[]){STDERR_FILENO}, 1, &sent),
+        KNIT_TRANSPORT_OK);
+    assert_int_equal(sent, 3);
+    assert_int_equal(recvmsg(peer, &message, 0), 3);
+    assert_non_null(CMSG_FIRSTHDR(&message));
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+    assert_true(fd > STDERR_FILENO);
+    close(fd);
+    assert_int_equal(knit_transport_credentials(&transport, &credentials), 0);
+    assert_int_equal(credentials.uid, geteuid());
+    assert_int_equal(credentials.pid, getpid());
+    assert_int_equal(knit_transport_address(&transport, text), 0);
+    assert_string_equal(text, "unix");
+    transport.ops->close(&transport);
+    assert_true(knit_transport_credentials(&transport, &credentials) < 0);
+    assert_true(knit_transport_address(&transport, text) < 0);
+    close(peer);
+}
+
+/* ---- bytes that are held ---- */
+
+/* One at a time: there is no room for it in struct knit_transport. */
+static struct {
+    uint8_t bytes[256 * 1024];
+    size_t begin, end;
+    size_t most; /* handed out at a time */
+    unsigned receives;
+} held;
+
+static size_t pending(const struct knit_transport *transport)
+{
+    (void)transport;
+    return held.end - held.begin;
+}
+
+static enum knit_transport_result receive_held(
+    struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
+{
+    size_t len = size < held.most ? size : held.most;
+    ssize_t n;
+
+    held.receives++;
+    *ret_len = 0;
+    if (held.begin == held.end)
+        held.begin = held.end = 0;
+    n = recv(transport->fd, held.bytes + held.end, sizeof(held.bytes) - held.end, 0);
+    if (n > 0)
+        held.end += (size_t)n;
+    if (held.begin == held.end)
+        return n == 0 ? KNIT_TRANSPORT_END : KNIT_TRANSPORT_WANT_READ;
+    if (len > held.end - held.begin)
+        len = held.end - held.begin;
+    memcpy(room, held.bytes + held.begin, len);
+    held.begin += len;
+    *ret_len = len;
+    return KNIT_TRANSPORT_OK;
+}
+
+static struct knit_transport_ops holding_ops;
+
+/* A connection with such a transport, which hands out `most` bytes at a time. */
+static void connect_holding(struct turns *turns, struct turns_caller *caller, size_t most)
+{
+    turns_connect(turns, caller);
+    holding_ops = *caller->connection->transport.ops;
+    holding_ops.receive = receive_held;
+    holding_ops.pending = pending;
+    caller->connection->transport.ops = &holding_ops;
+    memset(&held, 0, sizeof(held));
+    held.most = most;
+}
+
+static void what_a_transport_holds_is_read_without_an_event(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    connect_holding(&turns, &caller, 7);
+    assert_true(turns_request(&caller, "$/ping", 1, 1, 20, NULL));
+    turns_expect(&caller, 20);
+    assert_int_equal(pending(NULL), 0);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* Paused with bytes pending: they are read when the pause is over, and not before. */
+static void who_unpauses_with_pending_bytes_is_ready(void **state)
+{
+    struct turns turns;
+    struct turns_caller caller;
+
+    (void)state;
+    turns_init(&turns);
+    connect_holding(&turns, &caller, 64);
+    assert_true(turns_request(&caller, "$/ping", 1, 1, 2, NULL));
+    held.end = (size_t)recv(caller.connection->transport.fd, held.bytes, sizeof(held.bytes), 0);
+    knit_connection_pause(caller.connection, KNIT_PAUSE_OUTPUT);
+    (void)turns_turn(&turns);
+    assert_int_equal(held.receives, 0);
+    knit_connection_unpause(caller.connection, KNIT_PAUSE_OUTPUT);
+    assert_true(caller.connection->lists & KNIT_IN_READY);
+    turns_expect(&caller, 2);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+/* The same when it has yielded to others, or waits for slots and looks ahead for a cancel. */
+static void who_yields_with_pending_bytes_is_ready(void **state)
+{
+    const struct knit_method cancel = {.name = knit_span_text("$/cancel")};
+    struct turns turns;
+    struct turns_caller caller;
+    struct knit_buffer buffer;
+
+    (void)state;
+    turns_init(&turns);
+    turns.settings.in_flight_max = 2;
+    connect_holding(&turns, &caller, 100);
+    turns_notify(&caller, "nobody", 3000);
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) &&
+            knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3000,
+        10000));
+    assert_true(turns_request(&caller, "gate", 1, 1, 10, NULL));
+    knit_buffer_init(&buffer, 256);
+    assert_int_equal(
+        knit_message_put_request(&buffer, 100, &cancel, knit_span("\x91\x0a", 2), NULL), 0);
+    assert_int_equal(send(caller.fd, buffer.bytes, buffer.len, 0), (ssize_t)buffer.len);
+    knit_buffer_fini(&buffer);
+    /* Call 10 waits behind others and is answered at once all the same. */
+    turns_expect(&caller, 1);
+    assert_int_equal(caller.msgid, 10);
+    assert_int_equal(caller.code, KNIT_CANCELLED);
+    assert_int_equal(pending(NULL), 0);
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_expect(&caller, 11);
+    turns_leave(&caller);
+    turns_fini(&turns);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(receiving_has_four_results),
+        cmocka_unit_test(sending_tells_how_much_went),
+        cmocka_unit_test(a_unix_socket_passes_descriptors_and_knows_its_peer),
+        cmocka_unit_test(what_a_transport_holds_is_read_without_an_event),
+        cmocka_unit_test(who_unpauses_with_pending_bytes_is_ready),
+        cmocka_unit_test(who_yields_with_pending_bytes_is_ready),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
