@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See steps_world.h. Looks go past steps.c, since this file is not compiled with stepped.h. */
+/* See steps_world.h. This file is not compiled with stepped.h, so its own accesses are no steps. */
 #include "tests/fastpath/steps_world.h"
 
 #include <setjmp.h>
@@ -10,7 +10,9 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
-#define ROUNDS 12 /* of WORLD_SLOTS - 1 calls: more than twice a ring */
+#define ROUNDS       12    /* of WORLD_SLOTS - 1 calls: more than twice a ring */
+#define ACCESSES_MIN 11u   /* of an act that is not brief */
+#define ACCESSES_MAX 1000u /* of one act: more than any has */
 
 /* ---- what must hold ---- */
 
@@ -27,7 +29,7 @@ static bool is_published_at(const struct world *world, uint32_t lane, uint64_t p
     return knit_ctrl_tag(load(&cell->ctrl)) == knit_tag(position, cells);
 }
 
-/* Of the call that was published there. */
+/* The slot of the call published there. */
 static uint32_t slot_at(const struct world *world, uint32_t lane, uint64_t position, uint64_t *gen)
 {
     const uint32_t cells = world->side->geometry.cells;
@@ -41,18 +43,18 @@ static void look_at_head(struct world *world, uint32_t lane)
     uint64_t now = load(&world->side->reply.head[lane].value), gen;
     assert_true((int64_t)(now - world->head[lane]) >= 0);
     for (uint64_t at = world->head[lane]; at != now; at++) {
-        /* A cell that was used again since was claimed before. */
+        /* A cell with a later tag held a call that was claimed and answered. */
         if (!is_published_at(world, lane, at))
             continue;
         uint32_t slot = slot_at(world, lane, at, &gen);
         assert_true(knit_gen_diff(knit_claim_gen(load(&world->side->reply.claim[slot])), gen) >= 0);
     }
     world->head[lane] = now;
-    /* Whoever begins there finds what comes next, which nobody has published over. */
+    /* A walk that begins at the head finds the next call: no later one is in its cell. */
     assert_false(is_published_at(world, lane, now + world->side->geometry.cells));
 }
 
-/* Where a call is claimed, `taken` is near. */
+/* The head lags at most KNIT_HEAD_LAG_MAX behind a claim. */
 static void look_at_new_claim(struct world *world, uint32_t slot, uint64_t claimed)
 {
     for (uint32_t lane = 0; lane < WORLD_LANES; lane++) {
@@ -106,7 +108,7 @@ void world_init(struct world *world, const struct world_shape *shape)
     knit_recovery_make_error(&world->refused, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (uint32_t i = 0; i < WORLD_LANES; i++) {
         lanes_add_worker(&world->lanes, i, 5 + i);
-        /* Its first turn takes the session in, and ends without a sleep. */
+        /* The first turn takes the session in and does not sleep. */
         assert_int_equal(knit_lane_turn(world->lanes.worker[i]), KNIT_LANE_RUNNING);
         world->head[i] = load(&world->side->reply.head[i].value);
     }
@@ -121,6 +123,22 @@ void world_fini(struct world *world)
     assert_int_equal(atomic_load_explicit(&world->lanes.evictions, memory_order_relaxed), 0);
     steps_init(NULL, NULL);
     lanes_fini(&world->lanes);
+}
+
+void world_play(struct world *world, const struct world_scene *scene)
+{
+    uint64_t at = 0;
+    do {
+        world_init(world, &scene->shape);
+        if (scene->begin != NULL)
+            scene->begin();
+        steps_stall(at, scene->meanwhile, world);
+        (void)steps_as(scene->party, scene->act, world);
+        if (scene->judge != NULL)
+            scene->judge();
+        world_fini(world);
+    } while (steps_was_stalled() && at++ < ACCESSES_MAX);
+    assert_true(at >= (scene->is_brief ? 1 : ACCESSES_MIN) && at < ACCESSES_MAX);
 }
 
 /* ---- the caller ---- */
@@ -159,7 +177,7 @@ bool world_publish(struct world *world, uint32_t lane)
     return true;
 }
 
-/* In the host's words, or in the one number of lanes.c's workers. */
+/* The error is the host's, or the one number that lanes.c's workers answer with. */
 static void accept_error(const struct world *world, const struct knit_session_outcome *outcome)
 {
     const struct knit_recovery_error *error =
@@ -231,7 +249,7 @@ bool world_take(struct world *world, uint32_t worker, uint32_t lane)
     struct knit_found found;
     if (session->deferred.any)
         return knit_lane_send_deferred(taker, session, UINT32_MAX);
-    /* Not the first to claim what was found: others have come further, and there may be more. */
+    /* Another worker may claim first what was found, so the walk goes on. */
     while (knit_lane_find(taker, session, cursor, &found) == KNIT_FIND_READY) {
         if (knit_lane_call(taker, session, cursor, &found))
             return true;
@@ -279,12 +297,28 @@ void world_sibling_takes(void *arg)
     world_take_all(arg, 1);
 }
 
+void world_worker_takes_one(void *arg)
+{
+    (void)world_take(arg, 0, 0);
+}
+
 void world_caller_collects(void *arg)
 {
     world_collect(arg);
 }
 
-/* By slot, which needs no news, and then by news. */
+void world_host_answers(void *arg)
+{
+    struct world *world = arg;
+    struct knit_recovery_death death = {.lane = 0,
+        .owner = WORLD_DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &world->died,
+        .special = &world->died};
+    (void)knit_recovery_answer(&world->view, &death);
+}
+
+/* By slot, which needs no completions, and then by completions. */
 static void fill_lane_0(void *arg)
 {
     collect_by_slot(arg);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nobody sleeps beside work, an answer or room that came for it. Method: whoever goes to sleep is
- * stalled before each of its atomic accesses, and asleep, while the other side does all that should
- * wake it; then the same with the two sides exchanged; each with stores seen at once and as late as
- * x86 allows. */
+/* No party sleeps while there is work, an answer or room for it. Method: a party that goes to sleep
+ * is stalled before each of its atomic accesses, and asleep, while the other side does all that
+ * should wake it; then the same with the two sides exchanged; each with stores seen at once and as
+ * late as x86 allows. */
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,11 +16,10 @@
 #include "tests/fastpath/steps_world.h"
 
 #define ARENA 8192u
-#define MANY  1000u /* accesses of one act: more than any has */
 
 static struct world world;
 
-/* Who sleeps, who wakes, and what must not be after both. */
+/* Who sleeps, who wakes, and what must hold after both. */
 struct pair {
     struct world_shape shape;
     void (*begin)(void);
@@ -29,46 +28,42 @@ struct pair {
     void (*judge)(void);
 };
 
-static const struct pair *pair;
+static struct pair pair;
 
 static void sleeper_acts(void *arg)
 {
-    (void)steps_as(pair->sleeper, pair->sleeps, arg);
+    (void)steps_as(pair.sleeper, pair.sleeps, arg);
 }
 
 static void waker_acts(void *arg)
 {
-    (void)steps_as(pair->waker, pair->wakes, arg);
+    (void)steps_as(pair.waker, pair.wakes, arg);
 }
 
-static void stall_one(bool is_sleeper)
+static void judge_pair(void)
 {
-    uint64_t at = 0;
-    do {
-        world_init(&world, &pair->shape);
-        pair->begin();
-        steps_stall(at, is_sleeper ? waker_acts : sleeper_acts, &world);
-        if (is_sleeper)
-            sleeper_acts(&world);
-        else
-            waker_acts(&world);
-        if (steps_was_stalled())
-            pair->judge();
-        /* A host wakes once more for one who may have died before its wake. */
-        if (pair->waker != WORLD_HOST)
-            assert_int_equal(steps_vain_wakes(), 0);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 0 && at < MANY);
+    if (steps_was_stalled())
+        pair.judge();
+    /* A host wakes once more for a worker that may have died before its own wake. */
+    if (pair.waker != WORLD_HOST)
+        assert_int_equal(steps_vain_wakes(), 0);
 }
 
 static void stall_both(struct pair which)
 {
-    for (int lazy = 0; lazy < 2; lazy++) {
-        which.shape.lazy = lazy == 1;
-        pair = &which;
-        stall_one(true);
-        stall_one(false);
+    struct world_scene scenes[] = {
+        {.party = which.sleeper, .act = which.sleeps, .meanwhile = waker_acts},
+        {.party = which.waker, .act = which.wakes, .meanwhile = sleeper_acts},
+    };
+    pair = which;
+    for (int i = 0; i < 4; i++) {
+        struct world_scene *scene = &scenes[i % 2];
+        scene->shape = which.shape;
+        scene->shape.lazy = i / 2 == 1;
+        scene->begin = which.begin;
+        scene->judge = judge_pair;
+        scene->is_brief = true;
+        world_play(&world, scene);
     }
 }
 
@@ -114,7 +109,7 @@ static bool caller_sleeps(void)
 static void caller_was_told(void)
 {
     for (uint32_t i = 0; i < world.calls; i++) {
-        if (pair->sleeps != caller_waits_for_the_last || i == world.calls - 1)
+        if (pair.sleeps != caller_waits_for_the_last || i == world.calls - 1)
             assert_false(caller_sleeps() && world_is_answered(&world, i));
     }
     world_ends(&world);
@@ -127,7 +122,7 @@ static void worker_answers(void *arg)
     knit_lane_wake_callers(((struct world *)arg)->lanes.worker[0]);
 }
 
-/* The sibling answers in between, so that the worker comes with a sleep that is over. */
+/* The sibling answers in between, so the worker finds the first sleep over. */
 static void caller_waits_twice(void *arg)
 {
     struct world *in = arg;
@@ -139,11 +134,11 @@ static void caller_waits_twice(void *arg)
         (void)steps_as(WORLD_CALLER, caller_waits, arg);
 }
 
-/* One sleep and its end before, as every arm but the first has. */
+/* The caller has slept and was woken, as before every arm but the first. */
 static void slept_before(void)
 {
     assert_true(world_publish(&world, 0));
-    (void)steps_as(WORLD_CALLER, pair->sleeps == caller_arms ? caller_arms : caller_waits, &world);
+    (void)steps_as(WORLD_CALLER, pair.sleeps == caller_arms ? caller_arms : caller_waits, &world);
     assert_true(caller_sleeps());
     (void)steps_as(WORLD_WORKER, worker_answers, &world);
     assert_false(caller_sleeps());
@@ -165,7 +160,7 @@ static void a_caller_is_told_of_every_answer(void **state)
             WORLD_WORKER, caller_was_told});
 }
 
-/* What it has answered does not wait for what may take long. */
+/* An answer is not held back until a long call has run. */
 static void a_caller_is_told_before_a_long_call_begins(void **state)
 {
     (void)state;
@@ -182,13 +177,12 @@ static void a_caller_is_told_before_a_long_call_begins(void **state)
     world_fini(&world);
 }
 
-/* `waiting` and `rung` come round. */
+/* `waiting` and `notified` wrap. */
 static void sleeps_are_told_apart_where_their_numbers_wrap(void **state)
 {
-    const struct pair told = {.sleeps = caller_waits};
     struct knit_session_options options = {.bell_fd = -1, .argument_max_bytes = ARENA};
     (void)state;
-    pair = &told;
+    pair = (struct pair){.sleeps = caller_waits};
     world_init(&world, &stealing);
     (void)knit_session_free(world.session);
     world.notified = 0xfffffff9u;
@@ -210,17 +204,6 @@ static void sleeps_are_told_apart_where_their_numbers_wrap(void **state)
 
 /* ---- the host in place of a dead worker ---- */
 
-static void host_answers(void *arg)
-{
-    struct world *in = arg;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = WORLD_DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &in->died,
-        .special = &in->died};
-    (void)knit_recovery_answer(&in->view, &death);
-}
-
 static void two_are_a_dead_ones(void)
 {
     world.may_fail = true;
@@ -231,7 +214,7 @@ static void two_are_a_dead_ones(void)
     knit_session_flush(world.session);
 }
 
-/* The last thing the dead one did was to answer: no news of it. */
+/* The worker died after it had answered and before it posted the completion. */
 static void two_are_answered_by_a_dead_one(void)
 {
     two_are_a_dead_ones();
@@ -250,23 +233,22 @@ static void a_caller_is_told_of_what_the_dead_left(void **state)
     for (size_t i = 0; i < 2 * sizeof(sleeps) / sizeof(sleeps[0]); i++)
         stall_both((struct pair){stealing,
             i % 2 == 0 ? two_are_a_dead_ones : two_are_answered_by_a_dead_one, sleeps[i / 2],
-            host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});
+            world_host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});
 }
 
 static void a_caller_is_woken_that_the_dead_one_had_notified(void **state)
 {
     (void)state;
     for (int how = 0; how < 2; how++) {
-        const struct pair told = {.sleeps = how == 0 ? caller_waits : caller_arms};
-        pair = &told;
+        pair = (struct pair){.sleeps = how == 0 ? caller_waits : caller_arms};
         world_init(&world, &stealing);
         two_are_a_dead_ones();
-        (void)steps_as(WORLD_CALLER, pair->sleeps, &world);
+        (void)steps_as(WORLD_CALLER, pair.sleeps, &world);
         assert_true(caller_sleeps());
         atomic_store_explicit(world.side->reply.notified,
             atomic_load_explicit(world.side->request.waiting, memory_order_relaxed),
             memory_order_relaxed);
-        (void)steps_as(WORLD_HOST, host_answers, &world);
+        (void)steps_as(WORLD_HOST, world_host_answers, &world);
         assert_false(caller_sleeps());
         world_ends(&world);
         world_fini(&world);
@@ -312,7 +294,7 @@ static void worker_does_not_sleep_beside_work(void)
     world_ends(&world);
 }
 
-/* The worker has slept, was rung, and answered. */
+/* The worker has slept, was woken, and has answered. */
 static void worker_slept_before(void)
 {
     assert_false(steps_as(WORLD_WORKER, worker_turns, &world));
@@ -391,18 +373,14 @@ static void calls_lane_0_twice(void *arg)
     calls_lane_0(arg);
 }
 
-/* Its own worker is awake, so the caller rings nobody. */
+/* The lane's own worker is awake, so the caller wakes none. */
 static void worker_begins_the_first_of_two(void *arg)
 {
     (void)steps_as(WORLD_CALLER, calls_lane_0_twice, arg);
     worker_begins_a_long_call(arg);
 }
 
-static void nothing_was_before(void)
-{
-}
-
-/* The worker stays with the call it took, for all that the sibling can know. */
+/* The sibling cannot know how long the worker stays with the call that it took. */
 static void sibling_does_not_sleep_beside_work(void)
 {
     assert_false(steps_is_asleep(WORLD_SIBLING) && world_has_ready(&world, 0));
@@ -412,9 +390,8 @@ static void sibling_does_not_sleep_beside_work(void)
 static void a_sibling_is_told_of_calls_behind_a_long_one(void **state)
 {
     (void)state;
-    stall_both(
-        (struct pair){stealing, nothing_was_before, sibling_turns, worker_begins_the_first_of_two,
-            WORLD_SIBLING, WORLD_WORKER, sibling_does_not_sleep_beside_work});
+    stall_both((struct pair){stealing, NULL, sibling_turns, worker_begins_the_first_of_two,
+        WORLD_SIBLING, WORLD_WORKER, sibling_does_not_sleep_beside_work});
 }
 
 static void arms_beside_a_sleeping_sibling(void *arg)
@@ -431,22 +408,22 @@ static void calls_and_stalls_again(void *arg)
     steps_stall_again(stalled_again, arms_beside_a_sleeping_sibling, arg);
 }
 
-/* A worker that is stopped on its way to sleep may be announced as parked: its lane's calls need
- * another one's bell. */
+static void sibling_sleeps(void)
+{
+    assert_false(steps_as(WORLD_SIBLING, sibling_turns, &world));
+}
+
+/* A worker that is stopped on its way to sleep may be marked as parked: its lane's calls need
+ * another worker's bell. */
 static void a_caller_wakes_a_sibling_for_a_worker_that_is_stopped(void **state)
 {
     (void)state;
-    for (stalled_again = 0; stalled_again < 40; stalled_again++) {
-        uint64_t at = 0;
-        do {
-            world_init(&world, &stealing);
-            assert_false(steps_as(WORLD_SIBLING, sibling_turns, &world));
-            steps_stall(at, calls_and_stalls_again, &world);
-            (void)steps_as(WORLD_WORKER, worker_turns, &world);
-            world_fini(&world);
-        } while (steps_was_stalled() && at++ < 60);
-        assert_true(at > 10);
-    }
+    for (stalled_again = 0; stalled_again < 40; stalled_again++)
+        world_play(&world, &(struct world_scene){.shape = stealing,
+                               .begin = sibling_sleeps,
+                               .party = WORLD_WORKER,
+                               .act = worker_turns,
+                               .meanwhile = calls_and_stalls_again});
 }
 
 /* ---- room ---- */
@@ -488,7 +465,7 @@ static void a_worker_is_woken_for_room_for_a_deferred_reply(void **state)
         WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_room});
 }
 
-/* ---- who comes and goes ---- */
+/* ---- stopping and detaching ---- */
 
 static void host_stops_it(void *arg)
 {
@@ -505,27 +482,30 @@ static void worker_is_awake(void)
     assert_false(steps_is_asleep(WORLD_WORKER));
 }
 
+/* Once it has detached the session it turns on, and sleeps. */
+static void worker_is_awake_or_has_detached(void)
+{
+    assert_true(!steps_was_stalled() || !steps_is_asleep(WORLD_WORKER) ||
+                atomic_load_explicit(&world.lanes.detached, memory_order_relaxed) == 1);
+}
+
+static void host_detaches(void *arg)
+{
+    (void)steps_as(WORLD_HOST, host_detaches_another, arg);
+}
+
 static void a_worker_is_told_to_leave_and_to_let_go(void **state)
 {
-    const struct pair letting_go = {not_stealing, worker_slept_before, worker_turns,
-        host_detaches_another, WORLD_WORKER, WORLD_HOST, worker_is_awake};
     (void)state;
     stall_both((struct pair){not_stealing, worker_slept_before, worker_turns, host_stops_it,
         WORLD_WORKER, WORLD_HOST, worker_is_awake});
-    /* The host holds a mutex in some of its steps, so it is not stalled. A worker that has let go
-     * turns again, and sleeps. */
-    pair = &letting_go;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &pair->shape);
-        pair->begin();
-        steps_stall(at, waker_acts, &world);
-        sleeper_acts(&world);
-        assert_true(!steps_was_stalled() || !steps_is_asleep(WORLD_WORKER) ||
-                    atomic_load_explicit(&world.lanes.detached, memory_order_relaxed) == 1);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    /* The host holds a mutex in some of its steps, so it is not stalled. */
+    world_play(&world, &(struct world_scene){.shape = not_stealing,
+                           .begin = worker_slept_before,
+                           .party = WORLD_WORKER,
+                           .act = worker_turns,
+                           .meanwhile = host_detaches,
+                           .judge = worker_is_awake_or_has_detached});
 }
 
 static bool had_run;
@@ -533,28 +513,34 @@ static bool had_run;
 static void host_detaches_during_the_call(void *arg)
 {
     had_run = atomic_load_explicit(&world.executions[0], memory_order_relaxed) != 0;
-    (void)steps_as(WORLD_HOST, host_detaches_another, arg);
+    host_detaches(arg);
+}
+
+static void one_call_is_ready(void)
+{
+    assert_true(world_publish(&world, 0));
+}
+
+static void session_has_left(void)
+{
+    /* Told before the task began, the worker detached before the task ended. */
+    if (steps_was_stalled() && !had_run)
+        assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
+    assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
+    if (steps_was_stalled())
+        assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
+    world_ends(&world);
 }
 
 static void a_session_leaves_while_a_call_runs_whenever_it_is_told(void **state)
 {
     (void)state;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &not_stealing);
-        assert_true(world_publish(&world, 0));
-        steps_stall(at, host_detaches_during_the_call, &world);
-        (void)steps_as(WORLD_WORKER, worker_begins_a_long_call, &world);
-        /* Told before the task began, it has left before the task has ended. */
-        if (steps_was_stalled() && !had_run)
-            assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
-        assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
-        if (steps_was_stalled())
-            assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    world_play(&world, &(struct world_scene){.shape = not_stealing,
+                           .begin = one_call_is_ready,
+                           .party = WORLD_WORKER,
+                           .act = worker_begins_a_long_call,
+                           .meanwhile = host_detaches_during_the_call,
+                           .judge = session_has_left});
 }
 
 int main(void)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whoever is stalled in the midst of a call is overtaken by all others, and nothing is lost, run
- * twice or mixed up by that. Method: one party is stalled before each of its atomic accesses in
- * turn, and meanwhile the others do what harms most there. steps_world.h says what is looked at. */
+/* A party that is stalled in the middle of an operation is overtaken by all others, and no call is
+ * lost, run twice or answered with another one's bytes. Method: one party is stalled before each of
+ * its atomic accesses in turn, and meanwhile the others do what can do most harm there.
+ * steps_world.h says what is checked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,49 +15,60 @@
 #include "tests/fastpath/steps_world.h"
 
 #define ARENA 65536u
-#define MANY  1000u /* accesses of one act: more than any has */
 
 static struct world world;
 
+static const struct world_shape stealing = {
+    .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
+static const struct world_shape not_stealing = {.slots = WORLD_SLOTS, .arena_bytes = ARENA};
+static const struct world_shape short_arena = {.slots = WORLD_SLOTS, .arena_bytes = 8192};
+
 /* ---- the ring ---- */
 
-static void worker_takes_one(void *arg)
+static uint32_t calls_before;
+static bool next_call_is_short;
+
+/* Calls that the worker took, and three that it has yet to take. */
+static void worker_took_some(void)
 {
-    (void)world_take(arg, 0, 0);
+    for (uint32_t i = 0; i < calls_before; i++) {
+        assert_true(world_publish(&world, 0));
+        assert_true(world_take(&world, 0, 0));
+        world_collect(&world);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(world_publish(&world, 0));
+    world.lanes.worker[0]->mean_ns[LANES_COUNT] = next_call_is_short ? 1 : 1000000;
+}
+
+/* However far it was overtaken. */
+static void worker_finds_the_next_call(void)
+{
+    world_collect(&world);
+    (void)world_publish(&world, 0);
+    assert_true(world_take(&world, 0, 0));
+    world_ends(&world);
 }
 
 static void a_worker_is_overtaken(
     const struct world_shape *shape, uint32_t lag, bool is_short, steps_act *by)
 {
-    uint64_t at = 0;
-    do {
-        world_init(&world, shape);
-        for (uint32_t i = 0; i < lag; i++) {
-            assert_true(world_publish(&world, 0));
-            assert_true(world_take(&world, 0, 0));
-            world_collect(&world);
-        }
-        for (int i = 0; i < 3; i++)
-            assert_true(world_publish(&world, 0));
-        world.lanes.worker[0]->mean_ns[LANES_COUNT] = is_short ? 1 : 1000000;
-        steps_stall(at, by, &world);
-        (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-        /* However far behind, it finds what is there. */
-        world_collect(&world);
-        (void)world_publish(&world, 0);
-        assert_true(world_take(&world, 0, 0));
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    calls_before = lag;
+    next_call_is_short = is_short;
+    world_play(&world, &(struct world_scene){.shape = *shape,
+                           .begin = worker_took_some,
+                           .party = WORLD_WORKER,
+                           .act = world_worker_takes_one,
+                           .meanwhile = by,
+                           .judge = worker_finds_the_next_call});
 }
 
 static void a_worker_that_takes_is_overtaken_by_whole_rings(void **state)
 {
+    struct world_shape shape = stealing;
     (void)state;
     for (uint32_t lag = 0; lag <= 2 * KNIT_HEAD_LAG_MAX; lag++) {
-        struct world_shape shape = {
-            .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .lazy = lag % 2 == 1};
+        shape.lazy = lag % 2 == 1;
         a_worker_is_overtaken(&shape, lag, lag % 4 < 2, world_goes_round);
     }
 }
@@ -66,28 +78,27 @@ static void sibling_takes(void *arg)
     (void)steps_as(WORLD_SIBLING, world_sibling_takes, arg);
 }
 
-/* Its cell still says what it said, so nothing tells it that it looked too late. */
+/* The cells still hold the calls that the sibling took, so only the claims show that it did. */
 static void a_worker_that_takes_is_overtaken_by_a_thief(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
     (void)state;
-    a_worker_is_overtaken(&shape, 0, false, sibling_takes);
-    a_worker_is_overtaken(&shape, KNIT_HEAD_LAG_MAX, true, sibling_takes);
+    a_worker_is_overtaken(&stealing, 0, false, sibling_takes);
+    a_worker_is_overtaken(&stealing, KNIT_HEAD_LAG_MAX, true, sibling_takes);
 }
 
-/* Tags, positions, generations. */
+/* Tags, positions and generations wrap. */
 static void a_worker_is_overtaken_where_numbers_wrap(void **state)
 {
     const uint64_t starts[] = {1023 * 32 - 40, (1ull << 32) - 50, (1ull << 40) - 10, 0ull - 30};
+    struct world_shape shape = stealing;
     (void)state;
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
-        struct world_shape shape = {
-            .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .start = starts[i]};
+        shape.start = starts[i];
         a_worker_is_overtaken(&shape, KNIT_HEAD_LAG_MAX, false, world_goes_round);
     }
 }
 
-/* A free slot means a free cell, also for one who begins at a `taken` that lags. */
+/* A free slot means a free cell, also for a walk that begins at a head that lags. */
 static void a_ring_is_longer_than_its_slots_and_the_lag(void **state)
 {
     struct world_shape shape = {.slots = WORLD_SLOTS_MAX, .arena_bytes = ARENA, .steal = true};
@@ -112,50 +123,60 @@ static void both_take(void *arg)
     (void)steps_as(WORLD_SIBLING, world_sibling_takes, arg);
 }
 
+static void some_calls_are_over(void)
+{
+    for (uint32_t i = 0; i < calls_before; i++) {
+        (void)world_publish(&world, 0);
+        both_take(&world);
+        world_collect(&world);
+    }
+}
+
+static void every_call_has_one_outcome(void)
+{
+    world_ends(&world);
+}
+
 static void a_call_is_seen_whole_or_not_at_all(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
+    struct world_scene scene = {.shape = stealing,
+        .begin = some_calls_are_over,
+        .party = WORLD_CALLER,
+        .act = caller_publishes,
+        .meanwhile = both_take,
+        .judge = every_call_has_one_outcome};
     (void)state;
-    for (uint32_t before = 0; before < 10; before++) {
-        uint64_t at = 0;
-        do {
-            shape.lazy = before % 2 == 1;
-            world_init(&world, &shape);
-            for (uint32_t i = 0; i < before; i++) {
-                (void)world_publish(&world, 0);
-                both_take(&world);
-                world_collect(&world);
-            }
-            steps_stall(at, both_take, &world);
-            (void)steps_as(WORLD_CALLER, caller_publishes, &world);
-            world_ends(&world);
-            world_fini(&world);
-        } while (steps_was_stalled() && at++ < MANY);
-        assert_true(at > 10 && at < MANY);
+    for (calls_before = 0; calls_before < 10; calls_before++) {
+        scene.shape.lazy = calls_before % 2 == 1;
+        world_play(&world, &scene);
     }
+}
+
+static void some_calls_are_answered_and_others_ready(void)
+{
+    for (uint32_t i = 0; i < 5; i++) {
+        (void)world_publish(&world, i % 2);
+        (void)world_take(&world, 0, i % 2);
+    }
+    while (world_publish(&world, 0))
+        ;
+}
+
+static void caller_needed_no_rescan(void)
+{
+    world_ends(&world);
+    assert_int_equal(knit_session_counters(world.session)->rescans, 0);
 }
 
 static void a_caller_that_collects_misses_nothing_that_comes_meanwhile(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
     (void)state;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        for (uint32_t i = 0; i < 5; i++) {
-            (void)world_publish(&world, i % 2);
-            (void)world_take(&world, 0, i % 2);
-        }
-        while (world_publish(&world, 0))
-            ;
-        steps_stall(at, both_take, &world);
-        (void)steps_as(WORLD_CALLER, world_caller_collects, &world);
-        world_ends(&world);
-        /* By news alone. */
-        assert_int_equal(knit_session_counters(world.session)->rescans, 0);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    world_play(&world, &(struct world_scene){.shape = stealing,
+                           .begin = some_calls_are_answered_and_others_ready,
+                           .party = WORLD_CALLER,
+                           .act = world_caller_collects,
+                           .meanwhile = both_take,
+                           .judge = caller_needed_no_rescan});
 }
 
 /* ---- abort and settle ---- */
@@ -177,56 +198,59 @@ static void caller_aborts(void *arg)
     knit_session_abort(in->session, in->call[0].slot);
 }
 
-static void (*what_caller_does)(void *);
+static steps_act *how_caller_gives_up;
 
 static void caller_gives_up(void *arg)
 {
-    (void)steps_as(WORLD_CALLER, what_caller_does, arg);
+    (void)steps_as(WORLD_CALLER, how_caller_gives_up, arg);
 }
 
-/* Each slot is used twice more: nothing of what was given up hits a later call. */
-static void later_calls_are_well(void)
+static void one_call_is_ready(void)
 {
+    assert_true(world_publish(&world, 0));
+}
+
+/* Each slot is used twice more: giving up a call affects no later one. */
+static void later_calls_succeed(void)
+{
+    (void)steps_as(WORLD_WORKER, world_worker_takes_one, &world);
     for (uint32_t i = 0; i < 2 * WORLD_SLOTS; i++) {
         world_collect(&world);
         assert_true(world_publish(&world, i % 2));
         both_take(&world);
     }
+    world_ends(&world);
 }
 
-static void give_up(bool lazy, bool caller_is_stalled)
+/* Caller and worker are stalled in turn, with stores seen at once and late. */
+static void give_up(steps_act *how)
 {
-    struct world_shape shape = {
-        .slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true, .lazy = lazy};
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        (void)world_publish(&world, 0);
-        steps_stall(at, caller_is_stalled ? both_take : caller_gives_up, &world);
-        if (caller_is_stalled)
-            caller_gives_up(&world);
-        (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-        later_calls_are_well();
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 0 && at < MANY);
+    struct world_scene scenes[] = {
+        {.party = WORLD_CALLER, .act = how, .meanwhile = both_take},
+        {.party = WORLD_WORKER, .act = world_worker_takes_one, .meanwhile = caller_gives_up},
+    };
+    how_caller_gives_up = how;
+    for (int i = 0; i < 4; i++) {
+        struct world_scene *scene = &scenes[i / 2];
+        scene->shape = stealing;
+        scene->shape.lazy = i % 2 == 1;
+        scene->begin = one_call_is_ready;
+        scene->judge = later_calls_succeed;
+        scene->is_brief = true;
+        world_play(&world, scene);
+    }
 }
 
 static void what_is_settled_as_not_started_never_runs(void **state)
 {
     (void)state;
-    what_caller_does = caller_settles;
-    for (int i = 0; i < 4; i++)
-        give_up(i % 2 == 1, i < 2);
+    give_up(caller_settles);
 }
 
 static void an_abort_hits_its_own_call_alone(void **state)
 {
     (void)state;
-    what_caller_does = caller_aborts;
-    for (int i = 0; i < 4; i++)
-        give_up(i % 2 == 1, i < 2);
+    give_up(caller_aborts);
 }
 
 static void everything_settled_is_taken_back(void **state)
@@ -239,7 +263,7 @@ static void everything_settled_is_taken_back(void **state)
         int started;
         assert_true(world_publish(&world, 0));
         struct world_call *call = &world.call[world.calls - 1];
-        /* The worker has begun, so it runs all the same, and its result takes room in an arena. */
+        /* The worker has taken the call, so it runs, and its result takes room in an arena. */
         if (round % 2 == 0)
             assert_true(world_take(&world, 0, 0));
         call->is_settled = knit_session_settle(world.session, call->slot, &started);
@@ -253,30 +277,35 @@ static void everything_settled_is_taken_back(void **state)
     world_fini(&world);
 }
 
-/* Whenever it was settled: running, its result takes room in an arena all the same. */
+static void a_long_call_is_ready(void)
+{
+    world.len = 3000;
+    assert_true(world_publish(&world, 0));
+}
+
+static void arena_has_room_for_two(void)
+{
+    world_collect(&world);
+    world.holds = true;
+    for (int i = 0; i < 2; i++) {
+        assert_true(world_publish(&world, 0));
+        assert_true(world_take(&world, 0, 0));
+    }
+    assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
+    world_ends(&world);
+}
+
+/* Whenever the call is settled while it runs, its result takes room in an arena. */
 static void a_settled_calls_result_gives_its_room_back(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = 8192};
     (void)state;
-    what_caller_does = caller_settles;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        world.len = 3000;
-        assert_true(world_publish(&world, 0));
-        steps_stall(at, caller_gives_up, &world);
-        (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-        world_collect(&world);
-        world.holds = true;
-        for (int i = 0; i < 2; i++) {
-            assert_true(world_publish(&world, 0));
-            assert_true(world_take(&world, 0, 0));
-        }
-        assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    how_caller_gives_up = caller_settles;
+    world_play(&world, &(struct world_scene){.shape = short_arena,
+                           .begin = a_long_call_is_ready,
+                           .party = WORLD_WORKER,
+                           .act = world_worker_takes_one,
+                           .meanwhile = caller_gives_up,
+                           .judge = arena_has_room_for_two});
 }
 
 static void caller_settles_and_calls_again(void *arg)
@@ -285,23 +314,17 @@ static void caller_settles_and_calls_again(void *arg)
     assert_true(world_publish(arg, 1));
 }
 
-/* A task may still read it. */
+/* The task may still read it. */
 static void a_settled_calls_argument_stays_until_it_is_answered(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA};
     (void)state;
-    what_caller_does = caller_settles_and_calls_again;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        world.len = 3000;
-        assert_true(world_publish(&world, 0));
-        steps_stall(at, caller_gives_up, &world);
-        (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    how_caller_gives_up = caller_settles_and_calls_again;
+    world_play(&world, &(struct world_scene){.shape = not_stealing,
+                           .begin = a_long_call_is_ready,
+                           .party = WORLD_WORKER,
+                           .act = world_worker_takes_one,
+                           .meanwhile = caller_gives_up,
+                           .judge = every_call_has_one_outcome});
 }
 
 static bool was_claimed;
@@ -314,39 +337,33 @@ static void host_closes(void *arg)
     atomic_store_explicit(&in->side->reply.state->state, KNIT_STATE_CLOSED, memory_order_seq_cst);
 }
 
+static void one_call_that_may_fail_is_ready(void)
+{
+    world.may_fail = true;
+    one_call_is_ready();
+}
+
+static void what_was_not_claimed_has_failed(void)
+{
+    world_collect(&world);
+    assert_true(world.call[0].is_over);
+    if (steps_was_stalled() && !was_claimed)
+        assert_true(world.call[0].has_failed);
+    world_ends(&world);
+}
+
 static void what_is_claimed_of_a_closed_session_is_not_run(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA};
     (void)state;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        world.may_fail = true;
-        assert_true(world_publish(&world, 0));
-        steps_stall(at, host_closes, &world);
-        (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-        world_collect(&world);
-        assert_true(world.call[0].is_over);
-        if (steps_was_stalled() && !was_claimed)
-            assert_true(world.call[0].has_failed);
-        world_ends(&world);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    world_play(&world, &(struct world_scene){.shape = not_stealing,
+                           .begin = one_call_that_may_fail_is_ready,
+                           .party = WORLD_WORKER,
+                           .act = world_worker_takes_one,
+                           .meanwhile = host_closes,
+                           .judge = what_was_not_claimed_has_failed});
 }
 
 /* ---- the host ---- */
-
-static void host_answers(void *arg)
-{
-    struct world *in = arg;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = WORLD_DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &in->died,
-        .special = &in->died};
-    (void)knit_recovery_answer(&in->view, &death);
-}
 
 static void host_refuses(void *arg)
 {
@@ -354,72 +371,85 @@ static void host_refuses(void *arg)
     (void)knit_recovery_refuse(&in->view, &in->refused);
 }
 
-static void host_mends(void *arg)
+static void host_recovers(void *arg)
 {
-    (void)steps_as(WORLD_HOST, host_answers, arg);
+    (void)steps_as(WORLD_HOST, world_host_answers, arg);
 }
 
-static void host_mends_and_refuses(void *arg)
+static void host_recovers_and_refuses(void *arg)
 {
-    host_mends(arg);
+    host_recovers(arg);
     (void)steps_as(WORLD_HOST, host_refuses, arg);
     (void)steps_as(WORLD_CALLER, world_caller_collects, arg);
 }
 
-/* Half of its calls it had answered, and slots are used again while the host looks at them. */
-static void the_dead_ones_calls_are_answered_once_while_slots_are_used_again(void **state)
+/* It has answered half of its calls, claimed the next one and not the last. */
+static void worker_died_in_a_call(void)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
-    (void)state;
-    uint64_t at = 0;
-    do {
-        world_init(&world, &shape);
-        world.lanes.worker[0]->options.owner = WORLD_DEAD;
-        for (uint32_t i = 0; i < WORLD_SLOTS / 2; i++) {
-            assert_true(world_publish(&world, 0));
-            assert_true(world_take(&world, 0, 0));
-        }
-        world.may_fail = true;
+    world.lanes.worker[0]->options.owner = WORLD_DEAD;
+    for (uint32_t i = 0; i < WORLD_SLOTS / 2; i++) {
         assert_true(world_publish(&world, 0));
-        world_claim(&world, WORLD_SLOTS / 2, WORLD_DEAD);
-        world.may_fail = false;
-        assert_true(world_publish(&world, 0));
-        world.lanes.worker[0]->options.owner = 5;
-        steps_stall(at, world_goes_round, &world);
-        (void)steps_as(WORLD_HOST, host_answers, &world);
-        world_ends(&world);
-        assert_true(world.call[WORLD_SLOTS / 2].has_failed);
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+        assert_true(world_take(&world, 0, 0));
+    }
+    world.may_fail = true;
+    assert_true(world_publish(&world, 0));
+    world_claim(&world, WORLD_SLOTS / 2, WORLD_DEAD);
+    world.may_fail = false;
+    assert_true(world_publish(&world, 0));
+    world.lanes.worker[0]->options.owner = 5;
 }
 
-/* Nobody wants its outcome any more, but it takes a slot until it is answered. */
+static void the_call_it_died_in_has_failed(void)
+{
+    world_ends(&world);
+    assert_true(world.call[WORLD_SLOTS / 2].has_failed);
+}
+
+/* Slots are used again while the host looks at them. */
+static void the_dead_ones_calls_are_answered_once_while_slots_are_used_again(void **state)
+{
+    (void)state;
+    world_play(&world, &(struct world_scene){.shape = stealing,
+                           .begin = worker_died_in_a_call,
+                           .party = WORLD_HOST,
+                           .act = world_host_answers,
+                           .meanwhile = world_goes_round,
+                           .judge = the_call_it_died_in_has_failed});
+}
+
+static void one_call_is_a_dead_workers(void)
+{
+    one_call_that_may_fail_is_ready();
+    world_claim(&world, 0, WORLD_DEAD);
+}
+
+static void host_frees_its_slot(void)
+{
+    host_recovers(&world);
+    world_ends(&world);
+}
+
+/* No caller waits for its outcome, but it occupies a slot until it is answered. */
 static void what_was_settled_is_taken_back_from_the_dead(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
+    struct world_scene scenes[] = {
+        {.party = WORLD_CALLER, .act = caller_settles, .meanwhile = host_recovers},
+        {.party = WORLD_HOST, .act = world_host_answers, .meanwhile = caller_gives_up},
+    };
     (void)state;
-    what_caller_does = caller_settles;
+    how_caller_gives_up = caller_settles;
     for (int i = 0; i < 4; i++) {
-        uint64_t at = 0;
-        do {
-            shape.lazy = i % 2 == 1;
-            world_init(&world, &shape);
-            world.may_fail = true;
-            assert_true(world_publish(&world, 0));
-            world_claim(&world, 0, WORLD_DEAD);
-            steps_stall(at, i < 2 ? host_mends : caller_gives_up, &world);
-            if (i < 2)
-                caller_gives_up(&world);
-            host_mends(&world);
-            world_ends(&world);
-            world_fini(&world);
-        } while (steps_was_stalled() && at++ < MANY);
-        assert_true(at > 0 && at < MANY);
+        struct world_scene *scene = &scenes[i / 2];
+        scene->shape = stealing;
+        scene->shape.lazy = i % 2 == 1;
+        scene->begin = one_call_is_a_dead_workers;
+        scene->judge = host_frees_its_slot;
+        scene->is_brief = true;
+        world_play(&world, scene);
     }
 }
 
-/* Whatever the answer before it was. */
+/* Whichever answer the slot held before. */
 static void an_answer_of_the_host_lies_in_its_cell(void **state)
 {
     struct world_shape shape = {.slots = 1, .arena_bytes = ARENA};
@@ -432,7 +462,7 @@ static void an_answer_of_the_host_lies_in_its_cell(void **state)
     world_collect(&world);
     assert_true(world_publish(&world, 0));
     world_claim(&world, 1, WORLD_DEAD);
-    host_answers(&world);
+    world_host_answers(&world);
     assert_true(knit_session_collect_slot(world.session, world.call[1].slot, &outcome));
     assert_false(outcome.held);
     assert_int_equal(outcome.len, world.died.len);
@@ -440,38 +470,42 @@ static void an_answer_of_the_host_lies_in_its_cell(void **state)
     world_fini(&world);
 }
 
-static void a_call_is_run_or_refused_and_not_both(void **state)
+static void all_slots_hold_ready_calls(void)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
-    (void)state;
-    for (int who = 0; who < 2; who++) {
-        uint64_t at = 0;
-        do {
-            world_init(&world, &shape);
-            world.may_fail = true;
-            for (uint32_t i = 0; i < WORLD_SLOTS; i++)
-                (void)world_publish(&world, i % 3 == 0);
-            steps_stall(at, who == 0 ? world_goes_round : host_mends_and_refuses, &world);
-            if (who == 0)
-                (void)steps_as(WORLD_HOST, host_refuses, &world);
-            else
-                (void)steps_as(WORLD_WORKER, worker_takes_one, &world);
-            world_ends(&world);
-            world_fini(&world);
-        } while (steps_was_stalled() && at++ < MANY);
-        assert_true(at > 10 && at < MANY);
-    }
+    world.may_fail = true;
+    for (uint32_t i = 0; i < WORLD_SLOTS; i++)
+        (void)world_publish(&world, i % 3 == 0);
 }
 
-/* A walk longer than `taken` may lag, and calls behind it. */
+static void a_call_is_run_or_refused_and_not_both(void **state)
+{
+    const struct world_scene scenes[] = {
+        {.shape = stealing,
+            .begin = all_slots_hold_ready_calls,
+            .party = WORLD_HOST,
+            .act = host_refuses,
+            .meanwhile = world_goes_round,
+            .judge = every_call_has_one_outcome},
+        {.shape = stealing,
+            .begin = all_slots_hold_ready_calls,
+            .party = WORLD_WORKER,
+            .act = world_worker_takes_one,
+            .meanwhile = host_recovers_and_refuses,
+            .judge = every_call_has_one_outcome},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
+        world_play(&world, &scenes[i]);
+}
+
+/* A walk that is longer than the head may lag, with calls at its end. */
 static void refusals_keep_up_with_the_ring(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = ARENA, .steal = true};
     (void)state;
     for (uint32_t lag = 0; lag < 2 * KNIT_HEAD_LAG_MAX; lag++) {
-        world_init(&world, &shape);
+        world_init(&world, &stealing);
         world.may_fail = true;
-        /* Taken, and `taken` was not raised: as one who died leaves it. */
+        /* Taken without raising the head, as a worker that dies leaves it. */
         for (uint32_t i = 0; i < lag; i++) {
             assert_true(world_publish(&world, 0));
             assert_true(world_take(&world, 0, 0));
@@ -508,66 +542,72 @@ static void replacement_starts(void *arg)
     lanes_add_worker(&((struct world *)arg)->lanes, 0, 50);
 }
 
-/* The block of a slot that moved on meanwhile lies, by its number, in the midst of one that is
- * held. */
-static void a_replacement_keeps_off_what_is_held(void **state)
+static struct knit_session_outcome held;
+static unsigned char held_bytes[3000];
+
+/* The caller holds two results of lane 0 and one of lane 1. */
+static void worker_left_a_block_that_is_held(void)
 {
-    struct world_shape shape = {.slots = 3, .arena_bytes = 16384};
-    (void)state;
-    uint64_t at = 0;
-    do {
-        struct knit_session_outcome held;
-        unsigned char before[3000];
-        world_init(&world, &shape);
-        world.len = 3000;
-        for (uint32_t i = 0; i < 2; i++) {
-            assert_true(world_publish(&world, 0));
-            assert_true(world_take(&world, 0, 0));
-            assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &held));
-            assert_true(held.held);
-        }
-        memcpy(before, held.payload, sizeof(before));
-        world.len = 3100;
-        assert_true(world_publish(&world, 1));
-        assert_true(world_take(&world, 1, 1));
-        struct knit_session_outcome third;
-        assert_true(knit_session_collect_slot(world.session, world.call[2].slot, &third));
-        lanes_stop_worker(&world.lanes, 0);
-        world.len = 200;
-        steps_stall(at, slot_moves_to_the_sibling, &world);
-        (void)steps_as(WORLD_WORKER, replacement_starts, &world);
-        if (!steps_was_stalled())
-            slot_moves_to_the_sibling(&world);
-        assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
-        world_collect(&world);
-        /* Longer than what lies before the held one. */
-        world.len = 3100;
-        for (int i = 0; i < 5; i++) {
-            assert_true(world_publish(&world, 0));
-            assert_true(world_take(&world, 0, 0));
-            world_collect(&world);
-        }
-        assert_memory_equal(held.payload, before, sizeof(before));
-        world_fini(&world);
-    } while (steps_was_stalled() && at++ < MANY);
-    assert_true(at > 10 && at < MANY);
+    struct knit_session_outcome third;
+    world.len = sizeof(held_bytes);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(world_publish(&world, 0));
+        assert_true(world_take(&world, 0, 0));
+        assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &held));
+        assert_true(held.held);
+    }
+    memcpy(held_bytes, held.payload, sizeof(held_bytes));
+    world.len = 3100;
+    assert_true(world_publish(&world, 1));
+    assert_true(world_take(&world, 1, 1));
+    assert_true(knit_session_collect_slot(world.session, world.call[2].slot, &third));
+    lanes_stop_worker(&world.lanes, 0);
+    world.len = 200;
 }
 
-/* A block of another lane's arena is none of its own, though the numbers are the same. */
+static void later_results_keep_off_what_is_held(void)
+{
+    if (!steps_was_stalled())
+        slot_moves_to_the_sibling(&world);
+    assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
+    world_collect(&world);
+    /* Longer than the room before the held block. */
+    world.len = 3100;
+    for (int i = 0; i < 5; i++) {
+        assert_true(world_publish(&world, 0));
+        assert_true(world_take(&world, 0, 0));
+        world_collect(&world);
+    }
+    assert_memory_equal(held.payload, held_bytes, sizeof(held_bytes));
+}
+
+/* A slot moves to the other lane meanwhile; the offset of its new block, read as one in lane 0's
+ * arena, lies in the middle of a block that is held. */
+static void a_replacement_keeps_off_what_is_held(void **state)
+{
+    (void)state;
+    world_play(&world, &(struct world_scene){.shape = {.slots = 3, .arena_bytes = 16384},
+                           .begin = worker_left_a_block_that_is_held,
+                           .party = WORLD_WORKER,
+                           .act = replacement_starts,
+                           .meanwhile = slot_moves_to_the_sibling,
+                           .judge = later_results_keep_off_what_is_held});
+}
+
+/* A block of another lane's arena is not its own, though the offsets are equal. */
 static void a_replacement_takes_its_own_blocks_alone(void **state)
 {
-    struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = 8192};
-    struct knit_session_outcome held[2];
+    struct knit_session_outcome both[2];
     unsigned char before[3000];
     (void)state;
-    world_init(&world, &shape);
+    world_init(&world, &short_arena);
     world.len = sizeof(before);
     for (uint32_t i = 0; i < 2; i++) {
         assert_true(world_publish(&world, i));
         assert_true(world_take(&world, i, i));
-        assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &held[i]));
+        assert_true(knit_session_collect_slot(world.session, world.call[i].slot, &both[i]));
     }
-    memcpy(before, held[0].payload, sizeof(before));
+    memcpy(before, both[0].payload, sizeof(before));
     lanes_stop_worker(&world.lanes, 0);
     replacement_starts(&world);
     assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
@@ -577,7 +617,7 @@ static void a_replacement_takes_its_own_blocks_alone(void **state)
     assert_true(world_take(&world, 0, 0));
     world_collect(&world);
     assert_false(world.lanes.worker[0]->sessions[0]->deferred.any);
-    assert_memory_equal(held[0].payload, before, sizeof(before));
+    assert_memory_equal(both[0].payload, before, sizeof(before));
     world_fini(&world);
 }
 
