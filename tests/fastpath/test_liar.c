@@ -29,7 +29,7 @@ static void write_ctrl(uint64_t position, uint64_t gen, uint32_t slot)
         knit_ctrl(gen, slot, knit_tag(position, world.side->geometry.cells)), memory_order_release);
 }
 
-static uint32_t faults(void)
+static uint32_t evictions(void)
 {
     return atomic_exchange_explicit(&world.lanes.evictions, 0, memory_order_relaxed);
 }
@@ -79,7 +79,7 @@ static void call_once(void)
 static void call_was_refused_or_run_as_published(void)
 {
     const struct knit_job *job = &world.lanes.worker[0]->job;
-    if (faults() == 0)
+    if (evictions() == 0)
         assert_true(job->gen == 1 && job->len == 8);
 }
 
@@ -109,7 +109,7 @@ static void turns_the_cell_over(void *arg)
     steps_stall_again(0, turns_the_cell_over, arg);
 }
 
-static void a_cell_that_is_turned_over_all_the_time_costs_a_turn(void **state)
+static void a_cell_that_changes_all_the_time_costs_one_turn(void **state)
 {
     (void)state;
     turned = 0;
@@ -118,7 +118,7 @@ static void a_cell_that_is_turned_over_all_the_time_costs_a_turn(void **state)
     steps_stall(0, turns_the_cell_over, &world);
     (void)steps_as(WORLD_WORKER, world_worker_takes_one, &world);
     assert_true(turned > world.side->geometry.cells);
-    assert_int_equal(faults(), 0);
+    assert_int_equal(evictions(), 0);
     world_fini(&world);
 }
 
@@ -132,7 +132,7 @@ static void a_slot_is_not_claimed_before_its_last_call_is_answered(void **state)
     world_claim(&world, 0, WORLD_DEAD);
     write_ctrl(1, 2, world.call[0].slot);
     assert_false(world_take(&world, 0, 0));
-    assert_int_equal(faults(), 1);
+    assert_int_equal(evictions(), 1);
     assert_int_equal(
         atomic_load_explicit(&world.side->reply.claim[world.call[0].slot], memory_order_relaxed),
         knit_claim(1, WORLD_DEAD));
@@ -148,7 +148,7 @@ static void unknown_flags_evict(void **state)
             &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, flag, 1), memory_order_relaxed);
         write_ctrl(0, 1, 0);
         assert_false(world_take(&world, 0, 0));
-        assert_int_equal(faults(), 1);
+        assert_int_equal(evictions(), 1);
         world_fini(&world);
     }
 }
@@ -163,7 +163,7 @@ static bool is_taken(uint64_t offset, uint32_t len)
     atomic_store_explicit(&cell_at(0)->body[0], offset, memory_order_relaxed);
     write_ctrl(0, 1, 0);
     bool got = world_take(&world, 0, 0);
-    assert_int_equal(faults(), got ? 0 : 1);
+    assert_int_equal(evictions(), got ? 0 : 1);
     world_fini(&world);
     return got;
 }
@@ -215,7 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_checked_is_what_is_used),
-        cmocka_unit_test(a_cell_that_is_turned_over_all_the_time_costs_a_turn),
+        cmocka_unit_test(a_cell_that_changes_all_the_time_costs_one_turn),
         cmocka_unit_test(a_slot_is_not_claimed_before_its_last_call_is_answered),
         cmocka_unit_test(unknown_flags_evict),
         cmocka_unit_test(an_argument_lies_within_the_arena_to_the_last_byte),

@@ -106,7 +106,7 @@ static bool caller_sleeps(void)
            (knit_session_is_armed(world.session) && poll(&bell, 1, 0) == 0);
 }
 
-static void caller_was_told(void)
+static void caller_was_woken(void)
 {
     for (uint32_t i = 0; i < world.calls; i++) {
         if (pair.sleeps != caller_waits_for_the_last || i == world.calls - 1)
@@ -150,18 +150,18 @@ static void slept_before(void)
     knit_session_flush(world.session);
 }
 
-static void a_caller_is_told_of_every_answer(void **state)
+static void a_caller_is_woken_for_every_answer(void **state)
 {
     steps_act *const sleeps[] = {
         caller_waits, caller_waits_for_the_last, caller_arms, caller_waits_twice};
     (void)state;
     for (size_t i = 0; i < sizeof(sleeps) / sizeof(sleeps[0]); i++)
         stall_both((struct pair){stealing, slept_before, sleeps[i], worker_answers, WORLD_CALLER,
-            WORLD_WORKER, caller_was_told});
+            WORLD_WORKER, caller_was_woken});
 }
 
 /* An answer is not held back until a long call has run. */
-static void a_caller_is_told_before_a_long_call_begins(void **state)
+static void a_caller_is_woken_before_a_long_call_begins(void **state)
 {
     (void)state;
     world_init(&world, &stealing);
@@ -204,7 +204,7 @@ static void sleeps_are_told_apart_where_their_numbers_wrap(void **state)
 
 /* ---- the host in place of a dead worker ---- */
 
-static void two_are_a_dead_ones(void)
+static void two_are_a_dead_workers(void)
 {
     world.may_fail = true;
     for (uint32_t i = 0; i < 2; i++) {
@@ -215,9 +215,9 @@ static void two_are_a_dead_ones(void)
 }
 
 /* The worker died after it had answered and before it posted the completion. */
-static void two_are_answered_by_a_dead_one(void)
+static void two_are_answered_by_a_dead_worker(void)
 {
-    two_are_a_dead_ones();
+    two_are_a_dead_workers();
     for (uint32_t i = 0; i < 2; i++) {
         struct knit_reply_cell *cell = &world.side->reply.reply[world.call[i].slot];
         atomic_store_explicit(&cell->meta, knit_meta(0, 0, 0, sizeof(int)), memory_order_relaxed);
@@ -226,23 +226,23 @@ static void two_are_answered_by_a_dead_one(void)
     }
 }
 
-static void a_caller_is_told_of_what_the_dead_left(void **state)
+static void a_caller_is_woken_for_what_a_dead_worker_left(void **state)
 {
     steps_act *const sleeps[] = {caller_waits, caller_waits_for_the_last, caller_arms};
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(sleeps) / sizeof(sleeps[0]); i++)
         stall_both((struct pair){stealing,
-            i % 2 == 0 ? two_are_a_dead_ones : two_are_answered_by_a_dead_one, sleeps[i / 2],
-            world_host_answers, WORLD_CALLER, WORLD_HOST, caller_was_told});
+            i % 2 == 0 ? two_are_a_dead_workers : two_are_answered_by_a_dead_worker, sleeps[i / 2],
+            world_host_answers, WORLD_CALLER, WORLD_HOST, caller_was_woken});
 }
 
-static void a_caller_is_woken_that_the_dead_one_had_notified(void **state)
+static void a_caller_that_a_dead_worker_had_notified_is_woken(void **state)
 {
     (void)state;
     for (int how = 0; how < 2; how++) {
         pair = (struct pair){.sleeps = how == 0 ? caller_waits : caller_arms};
         world_init(&world, &stealing);
-        two_are_a_dead_ones();
+        two_are_a_dead_workers();
         (void)steps_as(WORLD_CALLER, pair.sleeps, &world);
         assert_true(caller_sleeps());
         atomic_store_explicit(world.side->reply.notified,
@@ -304,7 +304,7 @@ static void worker_slept_before(void)
     world_collect(&world);
 }
 
-static void a_worker_is_told_of_calls_in_its_lane(void **state)
+static void a_worker_is_woken_for_calls_in_its_lane(void **state)
 {
     (void)state;
     stall_both((struct pair){not_stealing, worker_slept_before, worker_turns, calls_lane_0,
@@ -345,7 +345,7 @@ static void one_lies_in_lane_1(void)
     calls_lane_1(&world);
 }
 
-static void a_worker_is_told_of_calls_in_a_lane_without_one(void **state)
+static void a_worker_is_woken_for_calls_in_a_vacant_lane(void **state)
 {
     (void)state;
     stall_both((struct pair){not_stealing, lane_1_is_vacant, worker_turns, calls_lane_1,
@@ -355,7 +355,7 @@ static void a_worker_is_told_of_calls_in_a_lane_without_one(void **state)
 }
 
 /* Lane 1 has a worker, which is stopped. */
-static void a_worker_is_told_of_calls_behind_one_that_is_stopped(void **state)
+static void a_worker_is_woken_for_calls_of_a_stopped_one(void **state)
 {
     (void)state;
     stall_both((struct pair){stealing, worker_slept_before, worker_turns, calls_lane_1_and_sleeps,
@@ -387,7 +387,7 @@ static void sibling_does_not_sleep_beside_work(void)
     world_ends(&world);
 }
 
-static void a_sibling_is_told_of_calls_behind_a_long_one(void **state)
+static void a_sibling_is_woken_for_calls_behind_a_long_one(void **state)
 {
     (void)state;
     stall_both((struct pair){stealing, NULL, sibling_turns, worker_begins_the_first_of_two,
@@ -415,7 +415,7 @@ static void sibling_sleeps(void)
 
 /* A worker that is stopped on its way to sleep may be marked as parked: its lane's calls need
  * another worker's bell. */
-static void a_caller_wakes_a_sibling_for_a_worker_that_is_stopped(void **state)
+static void a_caller_wakes_a_sibling_for_a_stopped_worker(void **state)
 {
     (void)state;
     for (stalled_again = 0; stalled_again < 40; stalled_again++)
@@ -428,7 +428,7 @@ static void a_caller_wakes_a_sibling_for_a_worker_that_is_stopped(void **state)
 
 /* ---- room ---- */
 
-static void worker_answers_or_keeps(void *arg)
+static void worker_answers_or_defers(void *arg)
 {
     (void)world_take(arg, 0, 0);
     worker_turns(arg);
@@ -461,7 +461,7 @@ static void worker_does_not_sleep_beside_room(void)
 static void a_worker_is_woken_for_room_for_a_deferred_reply(void **state)
 {
     (void)state;
-    stall_both((struct pair){not_stealing, arena_is_full, worker_answers_or_keeps, caller_releases,
+    stall_both((struct pair){not_stealing, arena_is_full, worker_answers_or_defers, caller_releases,
         WORLD_WORKER, WORLD_CALLER, worker_does_not_sleep_beside_room});
 }
 
@@ -494,7 +494,7 @@ static void host_detaches(void *arg)
     (void)steps_as(WORLD_HOST, host_detaches_another, arg);
 }
 
-static void a_worker_is_told_to_leave_and_to_let_go(void **state)
+static void a_worker_is_woken_to_stop_and_to_detach(void **state)
 {
     (void)state;
     stall_both((struct pair){not_stealing, worker_slept_before, worker_turns, host_stops_it,
@@ -532,7 +532,7 @@ static void session_has_left(void)
     world_ends(&world);
 }
 
-static void a_session_leaves_while_a_call_runs_whenever_it_is_told(void **state)
+static void a_session_is_detached_while_a_call_runs(void **state)
 {
     (void)state;
     world_play(&world, &(struct world_scene){.shape = not_stealing,
@@ -546,20 +546,20 @@ static void a_session_leaves_while_a_call_runs_whenever_it_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_caller_is_told_of_every_answer),
-        cmocka_unit_test(a_caller_is_told_before_a_long_call_begins),
+        cmocka_unit_test(a_caller_is_woken_for_every_answer),
+        cmocka_unit_test(a_caller_is_woken_before_a_long_call_begins),
         cmocka_unit_test(sleeps_are_told_apart_where_their_numbers_wrap),
-        cmocka_unit_test(a_caller_is_told_of_what_the_dead_left),
-        cmocka_unit_test(a_caller_is_woken_that_the_dead_one_had_notified),
-        cmocka_unit_test(a_worker_is_told_of_calls_in_its_lane),
+        cmocka_unit_test(a_caller_is_woken_for_what_a_dead_worker_left),
+        cmocka_unit_test(a_caller_that_a_dead_worker_had_notified_is_woken),
+        cmocka_unit_test(a_worker_is_woken_for_calls_in_its_lane),
         cmocka_unit_test(one_flush_wakes_every_lane_that_was_published_to),
-        cmocka_unit_test(a_worker_is_told_of_calls_in_a_lane_without_one),
-        cmocka_unit_test(a_worker_is_told_of_calls_behind_one_that_is_stopped),
-        cmocka_unit_test(a_sibling_is_told_of_calls_behind_a_long_one),
-        cmocka_unit_test(a_caller_wakes_a_sibling_for_a_worker_that_is_stopped),
+        cmocka_unit_test(a_worker_is_woken_for_calls_in_a_vacant_lane),
+        cmocka_unit_test(a_worker_is_woken_for_calls_of_a_stopped_one),
+        cmocka_unit_test(a_sibling_is_woken_for_calls_behind_a_long_one),
+        cmocka_unit_test(a_caller_wakes_a_sibling_for_a_stopped_worker),
         cmocka_unit_test(a_worker_is_woken_for_room_for_a_deferred_reply),
-        cmocka_unit_test(a_worker_is_told_to_leave_and_to_let_go),
-        cmocka_unit_test(a_session_leaves_while_a_call_runs_whenever_it_is_told),
+        cmocka_unit_test(a_worker_is_woken_to_stop_and_to_detach),
+        cmocka_unit_test(a_session_is_detached_while_a_call_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,7 +168,7 @@ static void caller_needed_no_rescan(void)
     assert_int_equal(knit_session_counters(world.session)->rescans, 0);
 }
 
-static void a_caller_that_collects_misses_nothing_that_comes_meanwhile(void **state)
+static void a_caller_that_collects_misses_nothing_that_is_answered_meanwhile(void **state)
 {
     (void)state;
     world_play(&world, &(struct world_scene){.shape = stealing,
@@ -247,7 +247,7 @@ static void what_is_settled_as_not_started_never_runs(void **state)
     give_up(caller_settles);
 }
 
-static void an_abort_hits_its_own_call_alone(void **state)
+static void an_abort_affects_its_own_call_alone(void **state)
 {
     (void)state;
     give_up(caller_aborts);
@@ -406,7 +406,7 @@ static void the_call_it_died_in_has_failed(void)
 }
 
 /* Slots are used again while the host looks at them. */
-static void the_dead_ones_calls_are_answered_once_while_slots_are_used_again(void **state)
+static void a_dead_workers_calls_are_answered_once_while_slots_are_used_again(void **state)
 {
     (void)state;
     world_play(&world, &(struct world_scene){.shape = stealing,
@@ -629,14 +629,14 @@ int main(void)
         cmocka_unit_test(a_worker_is_overtaken_where_numbers_wrap),
         cmocka_unit_test(a_ring_is_longer_than_its_slots_and_the_lag),
         cmocka_unit_test(a_call_is_seen_whole_or_not_at_all),
-        cmocka_unit_test(a_caller_that_collects_misses_nothing_that_comes_meanwhile),
+        cmocka_unit_test(a_caller_that_collects_misses_nothing_that_is_answered_meanwhile),
         cmocka_unit_test(what_is_settled_as_not_started_never_runs),
-        cmocka_unit_test(an_abort_hits_its_own_call_alone),
+        cmocka_unit_test(an_abort_affects_its_own_call_alone),
         cmocka_unit_test(everything_settled_is_taken_back),
         cmocka_unit_test(a_settled_calls_result_gives_its_room_back),
         cmocka_unit_test(a_settled_calls_argument_stays_until_it_is_answered),
         cmocka_unit_test(what_is_claimed_of_a_closed_session_is_not_run),
-        cmocka_unit_test(the_dead_ones_calls_are_answered_once_while_slots_are_used_again),
+        cmocka_unit_test(a_dead_workers_calls_are_answered_once_while_slots_are_used_again),
         cmocka_unit_test(what_was_settled_is_taken_back_from_the_dead),
         cmocka_unit_test(an_answer_of_the_host_lies_in_its_cell),
         cmocka_unit_test(a_call_is_run_or_refused_and_not_both),
