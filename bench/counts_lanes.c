@@ -31,10 +31,10 @@ static void load(struct knit_counts_lanes *lanes, const char *const *modules, ui
         .count = count,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
         .api = knit_call_api()};
-    char why[KNIT_MODULE_WHY_SIZE] = "";
+    struct knit_sentence why = {""};
 
-    if (knit_modules_load(&loading, &lanes->modules, why, sizeof(why)) != 0)
-        knit_counts_fail(why);
+    if (knit_modules_load(&loading, &lanes->modules, &why) != 0)
+        knit_counts_fail(why.text);
 }
 
 static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_view *board)

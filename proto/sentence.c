@@ -15,6 +15,21 @@ int knit_sentence_say(struct knit_sentence *sentence, int code, const char *form
     return code;
 }
 
+int knit_sentence_append(struct knit_sentence *sentence, int code, const char *format, ...)
+{
+    size_t used = strlen(sentence->text);
+    va_list arguments;
+
+    if (used != 0 && used + 3 < sizeof(sentence->text)) {
+        memcpy(sentence->text + used, "; ", 3);
+        used += 2;
+    }
+    va_start(arguments, format);
+    (void)vsnprintf(sentence->text + used, sizeof(sentence->text) - used, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
 void knit_sentence_prefix(struct knit_sentence *sentence, const char *prefix)
 {
     size_t room = sizeof(sentence->text);

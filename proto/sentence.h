@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 #define KNIT_SENTENCE_MAX 1024
 
@@ -15,8 +16,17 @@ struct knit_sentence {
     char text[KNIT_SENTENCE_MAX];
 };
 
+static inline bool knit_sentence_is_empty(const struct knit_sentence *sentence)
+{
+    return sentence->text[0] == '\0';
+}
+
 /* Fill the sentence; returns `code`, so that refusing is one statement. */
 __attribute__((format(printf, 3, 4))) int knit_sentence_say(
+    struct knit_sentence *sentence, int code, const char *format, ...);
+
+/* The same behind what the sentence says already, with "; " between the two. */
+__attribute__((format(printf, 3, 4))) int knit_sentence_append(
     struct knit_sentence *sentence, int code, const char *format, ...);
 
 /* Put "prefix: " before what the sentence says already. */

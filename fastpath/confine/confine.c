@@ -4,25 +4,7 @@
  * link with that. */
 #include "fastpath/confine/confine.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 static const char *const names[KNIT_CONFINE_PROFILES] = {"unsafe", "strict", "custom"};
-
-struct why {
-    char *text;
-    size_t size;
-};
-
-__attribute__((format(printf, 2, 3))) static int say(const struct why *why, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(why->text, why->size, format, args);
-    va_end(args);
-    return KNIT_CONFINE_E_REFUSED;
-}
 
 void knit_confine_rules_init(struct knit_confine_rules *rules, enum knit_confine_profile profile)
 {
@@ -38,44 +20,44 @@ const char *knit_confine_name(uint32_t profile)
     return profile < KNIT_CONFINE_PROFILES ? names[profile] : NULL;
 }
 
-static bool is_open(const struct knit_confine_ports *ports)
-{
-    return ports->is_any || ports->count != 0;
-}
-
-static int check_paths(const char *const *paths, struct why *why)
+static int check_paths(const char *const *paths, struct knit_sentence *ret_why)
 {
     uint32_t count = 0;
 
     for (; paths != NULL && paths[count] != NULL; count++) {
         if (paths[count][0] != '/')
-            return say(why, "%.500s: must be an absolute path", paths[count]);
+            return knit_sentence_say(
+                ret_why, KNIT_CONFINE_E_REFUSED, "%.500s: must be an absolute path", paths[count]);
     }
     if (count > KNIT_CONFINE_PATHS_MAX)
-        return say(why, "%u paths, at most %u are possible", count, KNIT_CONFINE_PATHS_MAX);
+        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED,
+            "%u paths, at most %u are possible", count, KNIT_CONFINE_PATHS_MAX);
     return 0;
 }
 
-int knit_confine_check(const struct knit_confine_policy *policy, char *ret_why, size_t why_size)
+int knit_confine_check(const struct knit_confine_policy *policy, struct knit_sentence *ret_why)
 {
     const struct knit_confine_rules *rules = &policy->rules;
-    struct why why = {ret_why, why_size};
     int error;
 
-    ret_why[0] = '\0';
+    ret_why->text[0] = '\0';
     if (knit_confine_name(rules->profile) == NULL)
-        return say(&why, "profile %u is not one", rules->profile);
+        return knit_sentence_say(
+            ret_why, KNIT_CONFINE_E_REFUSED, "profile %u is not one", rules->profile);
     if (rules->connect.count > KNIT_CONFINE_PORTS_MAX ||
         rules->listen.count > KNIT_CONFINE_PORTS_MAX)
-        return say(&why, "at most %u ports are possible", KNIT_CONFINE_PORTS_MAX);
-    error = check_paths(policy->read, &why);
+        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED, "at most %u ports are possible",
+            KNIT_CONFINE_PORTS_MAX);
+    error = check_paths(policy->read, ret_why);
     if (error == 0)
-        error = check_paths(policy->write, &why);
+        error = check_paths(policy->write, ret_why);
     if (error != 0)
         return error;
     if (rules->profile == KNIT_CONFINE_STRICT &&
-        (rules->may_exec || rules->may_udp || rules->may_unix || is_open(&rules->connect) ||
-            is_open(&rules->listen) || (policy->write != NULL && policy->write[0] != NULL)))
-        return say(&why, "strict opens nothing but paths to read; what opens more needs custom");
+        (rules->may_exec || rules->may_udp || rules->may_unix ||
+            knit_confine_has_ports(&rules->connect) || knit_confine_has_ports(&rules->listen) ||
+            (policy->write != NULL && policy->write[0] != NULL)))
+        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED,
+            "strict opens nothing but paths to read; what opens more needs custom");
     return 0;
 }

@@ -18,9 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/sentence.h"
+
 #define KNIT_CONFINE_PORTS_MAX 64u
 #define KNIT_CONFINE_PATHS_MAX 256u
-#define KNIT_CONFINE_WHY_SIZE  768u
 #define KNIT_CONFINE_NO_LIMIT  UINT64_MAX
 
 enum {
@@ -40,6 +41,11 @@ struct knit_confine_ports {
     uint32_t count;
     uint16_t port[KNIT_CONFINE_PORTS_MAX];
 };
+
+static inline bool knit_confine_has_ports(const struct knit_confine_ports *ports)
+{
+    return ports->is_any || ports->count != 0;
+}
 
 /* As it travels to the worker. What opens something counts with `custom` alone. */
 struct knit_confine_rules {
@@ -82,7 +88,7 @@ struct knit_confine_force {
 void knit_confine_rules_init(struct knit_confine_rules *rules, enum knit_confine_profile profile);
 
 /* 0 if the rules make sense by themselves, whoever wrote them; else KNIT_CONFINE_E_REFUSED. */
-int knit_confine_check(const struct knit_confine_policy *policy, char *ret_why, size_t why_size);
+int knit_confine_check(const struct knit_confine_policy *policy, struct knit_sentence *ret_why);
 
 /* "strict"; NULL for what is no profile. */
 const char *knit_confine_name(uint32_t profile);
@@ -92,13 +98,12 @@ const char *knit_confine_name(uint32_t profile);
  * why the worker must not go on; parts of the policy may be in force then. May open one descriptor,
  * which stays. */
 int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
-    struct knit_confine_force *ret_force, char *ret_missing, size_t missing_size);
+    struct knit_confine_force *ret_force, struct knit_sentence *ret_missing);
 
 /* In the worker, after the last descriptor that it sends: files_max also bounds what it may send
  * while others of its uid have sent much that nobody has received, and tasks can do that. 0, or
  * KNIT_CONFINE_E_REFUSED and why. */
-int knit_confine_limit_files(
-    const struct knit_confine_rules *rules, char *ret_why, size_t why_size);
+int knit_confine_limit_files(const struct knit_confine_rules *rules, struct knit_sentence *ret_why);
 
 /* In the host, once, before its threads start and before it starts workers: privileges it does not
  * need any more, and calls that no daemon makes. What is dropped here is gone for workers too, so a

@@ -210,7 +210,7 @@ static void add_signals(struct building *building)
         "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", NULL};
     uint64_t self = (uint64_t)getpid();
 
-    if (building->plan->abi >= 6) {
+    if (building->plan->abi >= KNIT_LANDLOCK_SCOPES) {
         add_all(building, SCMP_ACT_ALLOW, names);
         return;
     }
@@ -261,7 +261,7 @@ static void add_opening(struct building *building)
 {
     static const uint64_t modes[] = {O_RDONLY, O_WRONLY, O_RDWR};
     const uint64_t mask = O_TRUNC | O_ACCMODE;
-    bool knows_truncation = building->plan->abi >= 3;
+    bool knows_truncation = building->plan->abi >= KNIT_LANDLOCK_TRUNCATE;
 
     add(building, SCMP_ACT_ERRNO(ENOSYS), "openat2", 0, NULL);
     for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
@@ -342,7 +342,7 @@ static void add_sockets(struct building *building)
         allow(building, "connect");
     if (plan->may_bind)
         allow(building, "bind");
-    if (is_custom && (rules->listen.is_any || rules->listen.count != 0)) {
+    if (is_custom && knit_confine_has_ports(&rules->listen)) {
         allow(building, "listen");
         allow(building, "accept");
         allow(building, "accept4");

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,9 +26,6 @@
 #ifndef LANDLOCK_ACCESS_FS_IOCTL_DEV
 #define LANDLOCK_ACCESS_FS_IOCTL_DEV (1ULL << 15)
 #endif
-
-/* The first version that has each. */
-enum { ABI_REFER = 2, ABI_TRUNCATE = 3, ABI_PORTS = 4, ABI_IOCTL = 5, ABI_SCOPES = 6 };
 
 enum { NET_BIND_TCP = 1, NET_CONNECT_TCP = 2, SCOPE_ABSTRACT = 1, SCOPE_SIGNAL = 2, RULE_PORT = 2 };
 
@@ -65,8 +61,7 @@ struct building {
     const struct knit_confine_plan *plan;
     int fd;
     uint64_t handled;
-    char *why;
-    size_t why_size;
+    struct knit_sentence *why;
 };
 
 /* Where libraries, their data and programs lie, and what they expect to be able to read. The list
@@ -91,9 +86,8 @@ int knit_confine_files_abi(int *ret_error)
 
 static int refuse(const struct building *building, const char *path, const char *reason)
 {
-    (void)snprintf(
-        building->why, building->why_size, "%.500s: cannot be granted: %s", path, reason);
-    return KNIT_CONFINE_E_REFUSED;
+    return knit_sentence_say(
+        building->why, KNIT_CONFINE_E_REFUSED, "%.500s: cannot be granted: %s", path, reason);
 }
 
 /* Takes the descriptor. */
@@ -214,27 +208,27 @@ static void describe(const struct knit_confine_plan *plan, struct ruleset *ret_r
     const struct knit_confine_rules *rules = &plan->policy->rules;
     uint64_t files = READ | EXEC | WRITE | NEVER;
 
-    if (plan->abi < ABI_REFER)
+    if (plan->abi < KNIT_LANDLOCK_REFER)
         files &= ~(uint64_t)LANDLOCK_ACCESS_FS_REFER;
-    if (plan->abi < ABI_TRUNCATE)
+    if (plan->abi < KNIT_LANDLOCK_TRUNCATE)
         files &= ~(uint64_t)LANDLOCK_ACCESS_FS_TRUNCATE;
-    if (plan->abi < ABI_IOCTL)
+    if (plan->abi < KNIT_LANDLOCK_IOCTL)
         files &= ~(uint64_t)LANDLOCK_ACCESS_FS_IOCTL_DEV;
     *ret_rules = (struct ruleset){.handled_fs = files};
-    if (plan->abi >= ABI_PORTS)
+    if (plan->abi >= KNIT_LANDLOCK_PORTS)
         ret_rules->handled_net = (rules->listen.is_any ? 0u : (unsigned)NET_BIND_TCP) |
                                  (rules->connect.is_any ? 0u : (unsigned)NET_CONNECT_TCP);
-    if (plan->abi >= ABI_SCOPES)
+    if (plan->abi >= KNIT_LANDLOCK_SCOPES)
         ret_rules->scoped = SCOPE_ABSTRACT | SCOPE_SIGNAL;
 }
 
-int knit_confine_files(const struct knit_confine_plan *plan, char *ret_why, size_t why_size)
+int knit_confine_files(const struct knit_confine_plan *plan, struct knit_sentence *ret_why)
 {
-    struct building building = {.plan = plan, .why = ret_why, .why_size = why_size};
+    struct building building = {.plan = plan, .why = ret_why};
     struct ruleset rules;
-    size_t size = plan->abi < ABI_PORTS    ? offsetof(struct ruleset, handled_net)
-                  : plan->abi < ABI_SCOPES ? offsetof(struct ruleset, scoped)
-                                           : sizeof(rules);
+    size_t size = plan->abi < KNIT_LANDLOCK_PORTS    ? offsetof(struct ruleset, handled_net)
+                  : plan->abi < KNIT_LANDLOCK_SCOPES ? offsetof(struct ruleset, scoped)
+                                                     : sizeof(rules);
     int error;
 
     describe(plan, &rules);

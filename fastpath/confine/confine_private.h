@@ -9,6 +9,15 @@
 
 #include "fastpath/confine/confine.h"
 
+/* The first version of Landlock's ABI that knows each. */
+enum {
+    KNIT_LANDLOCK_REFER = 2,
+    KNIT_LANDLOCK_TRUNCATE = 3,
+    KNIT_LANDLOCK_PORTS = 4,
+    KNIT_LANDLOCK_IOCTL = 5,
+    KNIT_LANDLOCK_SCOPES = 6,
+};
+
 struct knit_confine_plan {
     const struct knit_confine_policy *policy;
     const char *const *modules;
@@ -24,7 +33,7 @@ struct knit_confine_plan {
 int knit_confine_files_abi(int *ret_error);
 
 /* Landlock: rules and domain. Returns 0, KNIT_CONFINE_E_REFUSED with a sentence, or -errno. */
-int knit_confine_files(const struct knit_confine_plan *plan, char *ret_why, size_t why_size);
+int knit_confine_files(const struct knit_confine_plan *plan, struct knit_sentence *ret_why);
 
 /* seccomp: the calls a worker may make. Returns 0 or -errno. */
 int knit_confine_calls(const struct knit_confine_plan *plan);

@@ -11,60 +11,34 @@
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What is missing, or why it ends here: one sentence, of clauses. */
-struct why {
-    char *text;
-    size_t size;
-};
-
-__attribute__((format(printf, 2, 3))) static int say(struct why *why, const char *format, ...)
-{
-    size_t used = strlen(why->text);
-    va_list args;
-
-    if (used != 0 && used + 3 < why->size) {
-        memcpy(why->text + used, "; ", 3);
-        used += 2;
-    }
-    va_start(args, format);
-    (void)vsnprintf(why->text + used, why->size - used, format, args);
-    va_end(args);
-    return KNIT_CONFINE_E_REFUSED;
-}
-
-static bool is_open(const struct knit_confine_ports *ports)
-{
-    return ports->is_any || ports->count != 0;
-}
-
-static int limit(int resource, uint64_t value, const char *name, struct why *why)
+static int limit(int resource, uint64_t value, const char *name, struct knit_sentence *why)
 {
     struct rlimit limit;
 
     if (value == KNIT_CONFINE_NO_LIMIT)
         return 0;
     if (getrlimit((unsigned)resource, &limit) != 0)
-        return say(why, "no limit can be put on %s: %s", name, strerror(errno));
+        return knit_sentence_append(
+            why, KNIT_CONFINE_E_REFUSED, "no limit can be put on %s: %s", name, strerror(errno));
     /* A host that is limited further itself stays so. */
     if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > value)
         limit.rlim_max = value;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit((unsigned)resource, &limit) != 0)
-        return say(why, "no limit can be put on %s: %s", name, strerror(errno));
+        return knit_sentence_append(
+            why, KNIT_CONFINE_E_REFUSED, "no limit can be put on %s: %s", name, strerror(errno));
     return 0;
 }
 
 /* RLIMIT_DATA counts private memory; the shared arenas that calls lie in are not the task's, and
  * RLIMIT_AS would count them. The sanitizers' shadow is private and larger than any limit. */
-static int apply_limits(const struct knit_confine_rules *rules, struct why *why)
+static int apply_limits(const struct knit_confine_rules *rules, struct knit_sentence *why)
 {
     int error = 0;
 
@@ -96,8 +70,8 @@ static void make_plan(const struct knit_confine_policy *policy, const char *cons
 {
     const struct knit_confine_rules *rules = &policy->rules;
     bool is_custom = rules->profile == KNIT_CONFINE_CUSTOM;
-    bool may_connect_tcp = is_custom && is_open(&rules->connect);
-    bool may_listen_tcp = is_custom && is_open(&rules->listen);
+    bool may_connect_tcp = is_custom && knit_confine_has_ports(&rules->connect);
+    bool may_listen_tcp = is_custom && knit_confine_has_ports(&rules->listen);
     bool has_others = is_custom && (rules->may_udp || rules->may_unix);
     struct knit_confine_plan plan = {.policy = policy, .modules = modules};
 
@@ -122,44 +96,47 @@ static const char *reason_of(int error)
 
 /* Landlock, if there is any. Returns 0, or KNIT_CONFINE_E_REFUSED for what is wrong in the policy
  * itself; what the kernel lacks is said in `why`. */
-static int apply_files(
-    const struct knit_confine_plan *plan, struct knit_confine_force *force, struct why *why)
+static int apply_files(const struct knit_confine_plan *plan, struct knit_confine_force *force,
+    struct knit_sentence *why)
 {
-    char reason[KNIT_CONFINE_WHY_SIZE] = "";
+    struct knit_sentence reason = {""};
     int error;
 
     force->landlock_abi = plan->abi;
     if (plan->abi == 0) {
-        (void)say(why, "files are not confined: %s", reason_of(plan->abi_error));
+        (void)knit_sentence_append(
+            why, 0, "files are not confined: %s", reason_of(plan->abi_error));
         if (plan->limits_tcp)
-            (void)say(why, "neither are ports of TCP");
+            (void)knit_sentence_append(why, 0, "neither are ports of TCP");
         return 0;
     }
-    error = knit_confine_files(plan, reason, sizeof(reason));
+    error = knit_confine_files(plan, &reason);
     if (error > 0)
-        return say(why, "%s", reason);
+        return knit_sentence_append(why, KNIT_CONFINE_E_REFUSED, "%s", reason.text);
     if (error < 0) {
-        (void)say(why, "files are not confined: Landlock failed: %s", strerror(-error));
+        (void)knit_sentence_append(
+            why, 0, "files are not confined: Landlock failed: %s", strerror(-error));
         return 0;
     }
     force->parts |= KNIT_CONFINE_FILES;
-    if (plan->abi >= 4)
+    if (plan->abi >= KNIT_LANDLOCK_PORTS)
         force->parts |= KNIT_CONFINE_PORTS;
     else if (plan->limits_tcp)
-        (void)say(why, "ports of TCP are not confined: this kernel's Landlock does not know them "
-                       "(Linux 6.7 is the first)");
-    if (plan->abi >= 6)
+        (void)knit_sentence_append(why, 0,
+            "ports of TCP are not confined: this kernel's Landlock does not know them "
+            "(Linux 6.7 is the first)");
+    if (plan->abi >= KNIT_LANDLOCK_SCOPES)
         force->parts |= KNIT_CONFINE_SCOPES;
     return 0;
 }
 
 static int apply_all(
-    struct knit_confine_plan *plan, struct knit_confine_force *force, struct why *why)
+    struct knit_confine_plan *plan, struct knit_confine_force *force, struct knit_sentence *why)
 {
     int error;
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        (void)say(why, "privileges can be gained: %s", strerror(errno));
+        (void)knit_sentence_append(why, 0, "privileges can be gained: %s", strerror(errno));
     error = apply_files(plan, force, why);
     if (error != 0)
         return error;
@@ -169,41 +146,39 @@ static int apply_all(
     if (error == 0)
         force->parts |= KNIT_CONFINE_PRIVILEGES;
     else
-        (void)say(why, "capabilities are kept: %s", strerror(-error));
+        (void)knit_sentence_append(why, 0, "capabilities are kept: %s", strerror(-error));
     error = knit_confine_calls(plan);
     if (error == 0)
         force->parts |= KNIT_CONFINE_CALLS;
     else
-        (void)say(why, "system calls are not confined, the network among them: seccomp failed: %s",
+        (void)knit_sentence_append(why, 0,
+            "system calls are not confined, the network among them: seccomp failed: %s",
             strerror(-error));
     return 0;
 }
 
 int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
-    struct knit_confine_force *ret_force, char *ret_missing, size_t missing_size)
+    struct knit_confine_force *ret_force, struct knit_sentence *ret_missing)
 {
-    struct why why = {ret_missing, missing_size};
     struct knit_confine_plan plan;
-    int error = knit_confine_check(policy, ret_missing, missing_size);
+    int error = knit_confine_check(policy, ret_missing);
 
     *ret_force = (struct knit_confine_force){.profile = policy->rules.profile};
     if (error == 0)
-        error = apply_limits(&policy->rules, &why);
+        error = apply_limits(&policy->rules, ret_missing);
     if (error != 0 || policy->rules.profile == KNIT_CONFINE_UNSAFE)
         return error;
     make_plan(policy, modules, &plan);
-    error = apply_all(&plan, ret_force, &why);
-    if (error == 0 && ret_missing[0] != '\0' && policy->rules.is_required)
+    error = apply_all(&plan, ret_force, ret_missing);
+    if (error == 0 && !knit_sentence_is_empty(ret_missing) && policy->rules.is_required)
         error = KNIT_CONFINE_E_REFUSED;
     return error;
 }
 
-int knit_confine_limit_files(const struct knit_confine_rules *rules, char *ret_why, size_t why_size)
+int knit_confine_limit_files(const struct knit_confine_rules *rules, struct knit_sentence *ret_why)
 {
-    struct why why = {ret_why, why_size};
-
-    ret_why[0] = '\0';
-    return limit(RLIMIT_NOFILE, rules->files_max, "open files", &why);
+    ret_why->text[0] = '\0';
+    return limit(RLIMIT_NOFILE, rules->files_max, "open files", ret_why);
 }
 
 int knit_confine_host(uint32_t *ret_did)

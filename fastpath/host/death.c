@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -61,15 +60,15 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
     return true;
 }
 
-static void describe(const struct knit_worker *worker, char *ret_text, size_t size)
+static void describe_end(const struct knit_worker *worker, struct knit_sentence *ret_text)
 {
     const char *name = worker->signal != 0 ? sigabbrev_np(worker->signal) : NULL;
 
     if (worker->signal != 0)
-        (void)snprintf(ret_text, size, "killed by signal %d (SIG%s)", worker->signal,
-            name != NULL ? name : "?");
+        (void)knit_sentence_say(
+            ret_text, 0, "killed by signal %d (SIG%s)", worker->signal, name != NULL ? name : "?");
     else
-        (void)snprintf(ret_text, size, "exited with status %d", worker->status);
+        (void)knit_sentence_say(ret_text, 0, "exited with status %d", worker->status);
 }
 
 /* ---- tasks that workers die in ---- */
@@ -102,18 +101,17 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     struct knit_recovery_death death = {
         .lane = worker->lane, .owner = worker->owner, .error = &error, .special = &special};
     uint32_t lost = 0;
-    char text[KNIT_INLINE_MAX], how[64];
+    struct knit_sentence text, end;
 
-    describe(worker, how, sizeof(how));
-    (void)snprintf(text, sizeof(text), "the worker was %s", how);
-    if (worker->signal == 0)
-        (void)snprintf(text, sizeof(text), "the worker %s", how);
+    describe_end(worker, &end);
+    (void)knit_sentence_say(
+        &text, 0, "the worker %s%s", worker->signal != 0 ? "was " : "", end.text);
     if (pool->phase == KNIT_PHASE_STOPPING)
         knit_recovery_make_error(
             &error, KNIT_SHUTDOWN, KNIT_STARTED_YES, "the pool was shut down meanwhile", 0, 0);
     else
         knit_recovery_make_error(
-            &error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text, worker->signal, 0);
+            &error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text.text, worker->signal, 0);
     knit_recovery_make_error(&special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
         "the task ran longer than its hard timeout", 0, worker->hard_ms);
     knit_recovery_vacate(&pool->board, &pool->shared, pool->options.workers, worker->lane);
@@ -161,25 +159,26 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
         .status = worker->status,
         .again = worker->is_again,
         .task = KNIT_POOL_TASK_NONE,
-        .text = worker->why};
+        .text = worker->refusal.text};
 
-    if (worker->why[0] == '\0') {
-        char how[64];
+    if (knit_sentence_is_empty(&worker->refusal)) {
+        struct knit_sentence end;
 
-        describe(worker, how, sizeof(how));
-        (void)snprintf(worker->why, sizeof(worker->why), "the worker %s%s while %.900s",
-            worker->signal != 0 ? "was " : "", how, worker->doing);
+        describe_end(worker, &end);
+        (void)knit_sentence_say(&worker->refusal, 0, "the worker %s%s while %.900s",
+            worker->signal != 0 ? "was " : "", end.text, worker->start_step.text);
     }
     if (pool->phase != KNIT_PHASE_OPENING && !worker->is_stopping)
         knit_notices_add_event(&pool->notices, &event);
-    else if (pool->phase == KNIT_PHASE_OPENING && pool->why[0] == '\0')
-        (void)snprintf(pool->why, sizeof(pool->why), "worker startup failed: %.990s", worker->why);
+    else if (pool->phase == KNIT_PHASE_OPENING && knit_sentence_is_empty(&pool->open_failure))
+        (void)knit_sentence_say(
+            &pool->open_failure, 0, "worker startup failed: %.990s", worker->refusal.text);
 }
 
 static void finalize_serving(
     struct knit_pool *pool, struct knit_worker *worker, uint32_t lost, uint32_t task)
 {
-    char text[KNIT_POOL_WHY_BYTES];
+    struct knit_sentence text;
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_DIED,
         .lane = worker->lane,
         .pid = worker->process.pid,
@@ -187,18 +186,18 @@ static void finalize_serving(
         .status = worker->status,
         .lost = lost,
         .task = lost != 0 ? task : KNIT_POOL_TASK_NONE,
-        .text = text};
+        .text = text.text};
 
-    describe(worker, text, sizeof(text));
-    if (worker->is_stopping && lost == 0 && worker->why[0] == '\0') {
+    describe_end(worker, &text);
+    if (worker->is_stopping && lost == 0 && knit_sentence_is_empty(&worker->refusal)) {
         event.kind = KNIT_POOL_WORKER_STOPPED;
         knit_notices_add_event(&pool->notices, &event);
         return;
     }
-    if (worker->why[0] != '\0')
-        (void)snprintf(text, sizeof(text), "%s", worker->why);
+    if (!knit_sentence_is_empty(&worker->refusal))
+        text = worker->refusal;
     if (pool->phase == KNIT_PHASE_OPENING)
-        (void)snprintf(pool->last_death, sizeof(pool->last_death), "%.1000s", text);
+        pool->last_death = text;
     worker->deaths++;
     pool->deaths++;
     knit_notices_add_event(&pool->notices, &event);
@@ -414,8 +413,8 @@ static uint64_t enforce_gone(
             worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
         if (running == 0) {
-            (void)snprintf(worker->why, sizeof(worker->why),
-                "it has nothing to do and does not let go of a session");
+            (void)knit_sentence_say(
+                &worker->refusal, 0, "it has nothing to do and does not let go of a session");
             knit_supervisor_kill(worker);
             continue;
         }

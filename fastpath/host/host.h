@@ -89,8 +89,8 @@ struct knit_worker {
     uint64_t hard_session;   /* the call it was killed for; 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
-    char doing[KNIT_POOL_WHY_BYTES]; /* while it starts */
-    char why[KNIT_POOL_WHY_BYTES];   /* it cannot be used: "" = it can */
+    struct knit_sentence start_step; /* what it does while it starts */
+    struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
     struct knit_output output;
     uint8_t links[KNIT_POOL_SESSIONS_MAX]; /* enum knit_link */
 };
@@ -144,8 +144,8 @@ struct knit_pool {
     bool has_notices; /* among the notices, of another thread than the dispatching one */
     uint64_t dropped_reported;
     uint64_t open_by_ns;
-    char last_death[KNIT_POOL_WHY_BYTES]; /* while it opened */
-    char why[KNIT_POOL_WHY_BYTES];        /* opening failed */
+    struct knit_sentence last_death;   /* while it opened */
+    struct knit_sentence open_failure; /* "" = none */
 };
 
 /* ---- supervisor.c ---- */

@@ -11,8 +11,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -59,54 +57,46 @@ void knit_pool_options_init(struct knit_pool_options *options)
 
 /* ---- options ---- */
 
-__attribute__((format(printf, 3, 4))) static int refuse(
-    char *ret_why, size_t why_size, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(ret_why, why_size, format, args);
-    va_end(args);
-    return KNIT_POOL_E_STARTUP;
-}
-
 /* 0, or KNIT_POOL_E_STARTUP and what is wrong. Names are those of the fields. */
-static int check_options(const struct knit_pool_options *options, char *ret_why, size_t why_size)
+static int check_options(const struct knit_pool_options *options, struct knit_sentence *ret_why)
 {
     if (options->worker_path == NULL || options->worker_path[0] != '/')
-        return refuse(ret_why, why_size, "worker_path must be an absolute path");
+        return knit_sentence_say(
+            ret_why, KNIT_POOL_E_STARTUP, "worker_path must be an absolute path");
     if (options->workers == 0)
-        return refuse(ret_why, why_size, "no workers");
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP, "no workers");
     if (options->workers > KNIT_POOL_WORKERS_MAX)
-        return refuse(ret_why, why_size, "%u workers, at most %u are possible", options->workers,
-            KNIT_POOL_WORKERS_MAX);
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
+            "%u workers, at most %u are possible", options->workers, KNIT_POOL_WORKERS_MAX);
     if (options->module_count == 0)
-        return refuse(ret_why, why_size, "worker startup failed: no modules are named");
+        return knit_sentence_say(
+            ret_why, KNIT_POOL_E_STARTUP, "worker startup failed: no modules are named");
     if (options->module_count > KNIT_POOL_MODULES_MAX)
-        return refuse(ret_why, why_size, "%u modules, at most %u are possible",
-            options->module_count, KNIT_POOL_MODULES_MAX);
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
+            "%u modules, at most %u are possible", options->module_count, KNIT_POOL_MODULES_MAX);
     for (uint32_t i = 0; i < options->module_count; i++) {
         if (options->modules[i][0] != '/')
-            return refuse(ret_why, why_size, "module \"%.500s\": must be an absolute path",
-                options->modules[i]);
+            return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
+                "module \"%.500s\": must be an absolute path", options->modules[i]);
     }
     if (options->slots == 0 || options->slots > KNIT_SLOTS_MAX)
-        return refuse(
-            ret_why, why_size, "%u slots, 1 to %u are possible", options->slots, KNIT_SLOTS_MAX);
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP, "%u slots, 1 to %u are possible",
+            options->slots, KNIT_SLOTS_MAX);
     if (options->arena_bytes < KNIT_PAGE || options->arena_bytes > KNIT_ARENA_MAX)
-        return refuse(ret_why, why_size, "arena_bytes is %llu, %u to %llu are possible",
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
+            "arena_bytes is %llu, %u to %llu are possible",
             (unsigned long long)options->arena_bytes, KNIT_PAGE,
             (unsigned long long)KNIT_ARENA_MAX);
     if (options->call_max_bytes == 0 || options->call_max_bytes > options->arena_bytes / 8)
-        return refuse(ret_why, why_size,
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
             "call_max_bytes is %llu, 1 to %llu (an eighth of arena_bytes) are possible",
             (unsigned long long)options->call_max_bytes,
             (unsigned long long)options->arena_bytes / 8);
     if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
-        return refuse(ret_why, why_size, "sessions_max is %u, at most %u are possible",
-            options->sessions_max, KNIT_POOL_SESSIONS_MAX);
-    return knit_confine_check(&options->confinement, ret_why, why_size) == 0 ? 0
-                                                                             : KNIT_POOL_E_STARTUP;
+        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
+            "sessions_max is %u, at most %u are possible", options->sessions_max,
+            KNIT_POOL_SESSIONS_MAX);
+    return knit_confine_check(&options->confinement, ret_why) == 0 ? 0 : KNIT_POOL_E_STARTUP;
 }
 
 static void free_list(const char *const *list)
@@ -332,10 +322,11 @@ static int start_all(struct knit_pool *pool)
 
     pthread_mutex_lock(&pool->mutex);
     pool->open_by_ns = knit_clock_ns() + 2 * (uint64_t)pool->options.startup_ms * 1000000u;
-    for (uint32_t i = 0; i < pool->options.workers && pool->why[0] == '\0'; i++)
+    for (uint32_t i = 0; i < pool->options.workers && knit_sentence_is_empty(&pool->open_failure);
+         i++)
         knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
     knit_host_arm(pool);
-    while (!all_serve(pool) && pool->why[0] == '\0') {
+    while (!all_serve(pool) && knit_sentence_is_empty(&pool->open_failure)) {
         pthread_mutex_unlock(&pool->mutex);
         (void)poll(poll_fds, 2, -1);
         if (poll_fds[1].revents != 0)
@@ -343,7 +334,7 @@ static int start_all(struct knit_pool *pool)
         knit_pool_dispatch(pool);
         pthread_mutex_lock(&pool->mutex);
     }
-    error = pool->why[0] == '\0' ? 0 : KNIT_POOL_E_STARTUP;
+    error = knit_sentence_is_empty(&pool->open_failure) ? 0 : KNIT_POOL_E_STARTUP;
     if (error == 0)
         pool->phase = KNIT_PHASE_OPEN;
     pthread_mutex_unlock(&pool->mutex);
@@ -351,10 +342,10 @@ static int start_all(struct knit_pool *pool)
 }
 
 int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **ret_pool,
-    char *ret_why, size_t why_size)
+    struct knit_sentence *ret_why)
 {
     struct knit_pool *pool;
-    int error = check_options(options, ret_why, why_size);
+    int error = check_options(options, ret_why);
 
     if (error != 0)
         return error;
@@ -367,7 +358,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error == 0)
         error = make_loop(pool);
     if (error != 0) {
-        (void)snprintf(ret_why, why_size, "the pool cannot be made: %s", strerror(-error));
+        (void)knit_sentence_say(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
         knit_pool_free(pool);
         return error;
     }
@@ -375,8 +366,10 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
         options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
     error = start_all(pool);
     if (error != 0) {
-        (void)snprintf(
-            ret_why, why_size, "%s", pool->why[0] != '\0' ? pool->why : knit_pool_reason(error));
+        if (!knit_sentence_is_empty(&pool->open_failure))
+            *ret_why = pool->open_failure;
+        else
+            (void)knit_sentence_say(ret_why, 0, "%s", knit_pool_reason(error));
         knit_pool_free(pool);
         return error;
     }

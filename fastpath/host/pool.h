@@ -9,8 +9,8 @@
  *
  *     knit_pool_options_init(&options);
  *     options.worker_path = ...; options.modules = ...;
- *     if (knit_pool_open(&options, &pool, why, sizeof(why)) != 0)
- *         ... why: "worker startup failed: ..."
+ *     if (knit_pool_open(&options, &pool, &why) != 0)
+ *         ... why.text: "worker startup failed: ..."
  *     watch knit_pool_fd(pool) for reading; when readable: knit_pool_dispatch(pool);
  *
  * Threads: every function may be called from any thread; one mutex guards the pool. But only one
@@ -35,11 +35,11 @@
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/session.h"
+#include "proto/sentence.h"
 
 #define KNIT_POOL_WORKERS_MAX  KNIT_LANES_MAX
 #define KNIT_POOL_MODULES_MAX  1024u
 #define KNIT_POOL_SESSIONS_MAX 124u  /* of both kinds: what a parked worker can listen to */
-#define KNIT_POOL_WHY_BYTES    1024u /* room that any sentence of the pool fits in */
 #define KNIT_POOL_LINE_BYTES   4096u /* longest line of output that is handed on whole */
 
 enum {
@@ -134,7 +134,7 @@ struct knit_pool;
  * option is wrong) and everything that was started is gone again. Else 0 or -errno (ret_why too).
  */
 int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **ret_pool,
-    char *ret_why, size_t why_size);
+    struct knit_sentence *ret_why);
 
 /* Ends what still runs, at once, and frees everything. All host sessions must be closed. NULL is
  * allowed; returns NULL. */

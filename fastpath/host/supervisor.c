@@ -60,10 +60,10 @@ void knit_supervisor_refuse(struct knit_worker *worker, const char *format, ...)
 {
     va_list args;
 
-    if (worker->why[0] != '\0' || worker->step == KNIT_STEP_ENDED)
+    if (!knit_sentence_is_empty(&worker->refusal) || worker->step == KNIT_STEP_ENDED)
         return;
     va_start(args, format);
-    (void)vsnprintf(worker->why, sizeof(worker->why), format, args);
+    (void)vsnprintf(worker->refusal.text, sizeof(worker->refusal.text), format, args);
     va_end(args);
     knit_supervisor_kill(worker);
 }
@@ -110,8 +110,8 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     worker->hard_again_ns = 0;
     worker->restart_at_ns = worker->finalize_at_ns = worker->flush_again_ns = 0;
     worker->reap_at_ns = worker->halt_ns = 0;
-    worker->why[0] = '\0';
-    (void)snprintf(worker->doing, sizeof(worker->doing), "starting %s", pool->argv[0]);
+    worker->refusal.text[0] = '\0';
+    (void)knit_sentence_say(&worker->start_step, 0, "starting %s", pool->argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     error = knit_spawn(&options, &worker->process);
@@ -129,8 +129,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
             watch(pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
     if (error == 0)
         return;
-    (void)snprintf(
-        worker->why, sizeof(worker->why), "no process can be started: %s", strerror(-error));
+    (void)knit_sentence_say(&worker->refusal, 0, "no process can be started: %s", strerror(-error));
     if (worker->step != KNIT_STEP_NONE) {
         knit_supervisor_kill(worker);
         (void)knit_death_reap(worker, true, now_ns);
@@ -160,7 +159,7 @@ static void queue_event(
         knit_supervisor_refuse(
             worker, "the system is short of memory or of descriptors on their way to processes");
     else if (error != 0)
-        knit_supervisor_refuse(worker, "it does not listen while %s", worker->doing);
+        knit_supervisor_refuse(worker, "it does not listen while %s", worker->start_step.text);
 }
 
 static void handle_hello(
@@ -298,7 +297,7 @@ static void handle_registry(
         }
         pool->announcement = said;
         note_limits(pool, worker);
-        if (worker->why[0] == '\0')
+        if (knit_sentence_is_empty(&worker->refusal))
             serve(pool, worker);
         return;
     }
@@ -307,7 +306,7 @@ static void handle_registry(
         knit_supervisor_refuse(
             worker, "it has other tasks than the workers before it: a module was changed");
     knit_buffer_fini(&said);
-    if (worker->why[0] == '\0')
+    if (knit_sentence_is_empty(&worker->refusal))
         serve(pool, worker);
 }
 
@@ -451,10 +450,9 @@ void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, ui
 /* It is told to leave after the call that it runs; one that runs for long is not waited for. */
 static void replace(struct knit_pool *pool, struct knit_worker *worker, int error)
 {
-    if (worker->is_stopping || worker->why[0] != '\0')
+    if (worker->is_stopping || !knit_sentence_is_empty(&worker->refusal))
         return;
-    (void)snprintf(
-        worker->why, sizeof(worker->why), "it cannot attach a session: %s", strerror(error));
+    (void)knit_sentence_say(&worker->refusal, 0, "it cannot attach a session: %s", strerror(error));
     knit_supervisor_stop(
         pool, worker, knit_clock_ns() + (uint64_t)pool->options.stop_ms * 1000000u);
 }
@@ -525,12 +523,12 @@ static void hear(struct knit_pool *pool, struct knit_worker *worker,
 {
     bool is_starting = worker->step == KNIT_STEP_REGISTRY || worker->step == KNIT_STEP_READY;
 
-    if (worker->why[0] != '\0' || worker->step == KNIT_STEP_ENDED)
+    if (!knit_sentence_is_empty(&worker->refusal) || worker->step == KNIT_STEP_ENDED)
         return;
     if (message->type == KNIT_CONTROL_HELLO && worker->step == KNIT_STEP_HELLO)
         handle_hello(pool, worker, message);
     else if (message->type == KNIT_CONTROL_LOADING && is_starting)
-        (void)snprintf(worker->doing, sizeof(worker->doing), "%s", message->text);
+        (void)knit_sentence_say(&worker->start_step, 0, "%s", message->text);
     else if (message->type == KNIT_CONTROL_FAILED && is_starting)
         knit_supervisor_refuse(worker, "%s", message->text);
     else if (message->type == KNIT_CONTROL_CONFINED && worker->step == KNIT_STEP_REGISTRY &&

@@ -131,7 +131,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
                 knit_supervisor_refuse(worker, "it closed its control socket");
             else if (worker->step != KNIT_STEP_SERVING)
                 knit_supervisor_refuse(worker, "it took longer than %u ms, %s",
-                    pool->options.startup_ms, worker->doing);
+                    pool->options.startup_ms, worker->start_step.text);
             knit_supervisor_kill(worker);
         }
         if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
@@ -141,10 +141,11 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
     }
     knit_death_enforce(pool, now_ns);
     knit_death_judge(pool);
-    if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns && pool->why[0] == '\0')
-        (void)snprintf(pool->why, sizeof(pool->why),
+    if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
+        knit_sentence_is_empty(&pool->open_failure))
+        (void)knit_sentence_say(&pool->open_failure, 0,
             "worker startup failed: after %u ms not all serve at once; the last death: %.900s",
-            2 * pool->options.startup_ms, pool->last_death);
+            2 * pool->options.startup_ms, pool->last_death.text);
     if (pool->phase == KNIT_PHASE_OPEN)
         tick_no_worker(pool, now_ns);
     tick_shutdown(pool, now_ns);

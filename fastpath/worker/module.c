@@ -10,8 +10,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,22 +28,6 @@ struct knit_modules {
     knit_module_run **runs;  /* by id */
     uint32_t *module_of_run; /* by id */
 };
-
-/* What a refusal needs to be told. */
-struct why {
-    char *text;
-    size_t size;
-};
-
-__attribute__((format(printf, 2, 3))) static int refuse(struct why why, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(why.text, why.size, format, args);
-    va_end(args);
-    return KNIT_MODULE_E_REFUSED;
-}
 
 struct knit_modules *knit_modules_free(struct knit_modules *modules)
 {
@@ -70,7 +52,8 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Opens the file and finds its declaration. */
-static int open_module(const char *path, struct why why, const struct knit_module **ret_module)
+static int open_module(
+    const char *path, struct knit_sentence *ret_why, const struct knit_module **ret_module)
 {
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const struct knit_module *module;
@@ -80,24 +63,28 @@ static int open_module(const char *path, struct why why, const struct knit_modul
 
         /* The loader mostly names the file itself. */
         if (said != NULL && strncmp(said, path, strlen(path)) == 0)
-            return refuse(why, "%s", said);
-        return refuse(why, "%s: %s", path, said != NULL ? said : "cannot be loaded");
+            return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s", said);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path,
+            said != NULL ? said : "cannot be loaded");
     }
     module = dlsym(handle, "knit_module");
     if (module == NULL)
-        return refuse(why, "%s: is no module: it has no KNIT_MODULE()", path);
+        return knit_sentence_say(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: is no module: it has no KNIT_MODULE()", path);
     if (module->abi != KNIT_MODULE_ABI)
-        return refuse(why, "%s: was built for module ABI %u, this worker has %u", path, module->abi,
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: was built for module ABI %u, this worker has %u", path, module->abi,
             KNIT_MODULE_ABI);
     if (module->size < MODULE_SIZE_MIN || module->task_size < TASK_SIZE_MIN ||
         module->task_size > TASK_SIZE_MAX || module->api == NULL)
-        return refuse(why, "%s: its declaration is damaged", path);
+        return knit_sentence_say(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: its declaration is damaged", path);
     *ret_module = module;
     return 0;
 }
 
 /* The signature of a task, parsed, when everything the task says about itself is right. */
-static int check_task(const char *path, const struct knit_task *task, struct why why,
+static int check_task(const char *path, const struct knit_task *task, struct knit_sentence *ret_why,
     struct knit_signature **ret_signature)
 {
     struct knit_signature_flaw flaw = {0};
@@ -105,23 +92,29 @@ static int check_task(const char *path, const struct knit_task *task, struct why
     int error;
 
     if (!knit_signature_is_name(task->name, strlen(task->name)))
-        return refuse(why, "%s: task \"%.128s\": a name is 1 to 128 letters, digits, '_', '.', '-'",
-            path, task->name);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task \"%.128s\": a name is 1 to 128 letters, digits, '_', '.', '-'", path,
+            task->name);
     if (task->run == NULL)
-        return refuse(why, "%s: task %s: has no function", path, task->name);
+        return knit_sentence_say(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: task %s: has no function", path, task->name);
     if ((task->flags & ~FLAGS_KNOWN) != 0)
-        return refuse(why, "%s: task %s: flags 0x%x are of a later version", path, task->name,
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: flags 0x%x are of a later version", path, task->name,
             task->flags & ~FLAGS_KNOWN);
     if (task->signature == NULL)
-        return refuse(why, "%s: task %s: has no signature", path, task->name);
+        return knit_sentence_say(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: task %s: has no signature", path, task->name);
     error = knit_signature_parse(task->signature, strlen(task->signature), &signature, &flaw);
     if (error < 0)
         return error;
     if (error != 0)
-        return refuse(why, "%s: task %s: signature \"%.200s\": %s at byte %zu", path, task->name,
-            task->signature, flaw.reason, flaw.offset);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: signature \"%.200s\": %s at byte %zu", path, task->name, task->signature,
+            flaw.reason, flaw.offset);
     if (strcmp(knit_signature_name(signature), task->name) != 0) {
-        error = refuse(why, "%s: task %s: its signature names it %s", path, task->name,
+        error = knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: its signature names it %s", path, task->name,
             knit_signature_name(signature));
         knit_signature_free(signature);
         return error;
@@ -147,8 +140,8 @@ static int grow_runs(struct knit_modules *modules)
     return 0;
 }
 
-static int add_task(
-    struct knit_modules *modules, uint32_t index, const struct knit_task *said, struct why why)
+static int add_task(struct knit_modules *modules, uint32_t index, const struct knit_task *said,
+    struct knit_sentence *ret_why)
 {
     const char *path = modules->paths[index];
     uint32_t id = knit_registry_count(modules->registry);
@@ -159,7 +152,7 @@ static int add_task(
     int error;
 
     memcpy(&task, said, size < sizeof(task) ? size : sizeof(task));
-    error = check_task(path, &task, why, &signature);
+    error = check_task(path, &task, ret_why, &signature);
     if (error != 0)
         return error;
     entry = (struct knit_registry_task){.doc = task.doc,
@@ -177,12 +170,13 @@ static int add_task(
         /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a task that is found has a run. */
         const char *other_path = modules->paths[modules->module_of_run[other]];
 
-        return refuse(
-            why, "%s: task %s: %s has a task of that name already", path, task.name, other_path);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: %s has a task of that name already", path, task.name, other_path);
     }
     if (error == KNIT_REGISTRY_E_FULL)
-        return refuse(why, "%s: task %s: one more than the %u tasks a pool can have", path,
-            task.name, KNIT_REGISTRY_TASKS_MAX);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: task %s: one more than the %u tasks a pool can have", path, task.name,
+            KNIT_REGISTRY_TASKS_MAX);
     if (error != 0)
         return error;
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): grow_runs() has made room for it. */
@@ -191,7 +185,7 @@ static int add_task(
     return 0;
 }
 
-static int add_module(struct knit_modules *modules, uint32_t index, struct why why)
+static int add_module(struct knit_modules *modules, uint32_t index, struct knit_sentence *ret_why)
 {
     const struct knit_module *module = modules->modules[index];
     const char *path = modules->paths[index];
@@ -201,40 +195,41 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct why w
 
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_module() never gives none. */
     if (module->tasks == NULL || module->tasks_end <= module->tasks)
-        return refuse(why, "%s: has no tasks", path);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s: has no tasks", path);
     count = (size_t)(module->tasks_end - module->tasks);
     if (count > KNIT_REGISTRY_TASKS_MAX)
-        return refuse(
-            why, "%s: has %zu tasks, a pool can have %u", path, count, KNIT_REGISTRY_TASKS_MAX);
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: has %zu tasks, a pool can have %u", path, count, KNIT_REGISTRY_TASKS_MAX);
     tasks = malloc(count * sizeof(*tasks));
     if (tasks == NULL)
         return -ENOMEM;
     memcpy(tasks, module->tasks, count * sizeof(*tasks));
     for (size_t i = 0; i < count && error == 0; i++) {
         if (tasks[i] == NULL || tasks[i]->name == NULL)
-            error = refuse(why, "%s: one of its tasks has no name", path);
+            error = knit_sentence_say(
+                ret_why, KNIT_MODULE_E_REFUSED, "%s: one of its tasks has no name", path);
     }
     if (error == 0) {
         *module->api = NULL;
         qsort(tasks, count, sizeof(*tasks), compare_names);
     }
     for (size_t i = 0; i < count && error == 0; i++)
-        error = add_task(modules, index, tasks[i], why);
+        error = add_task(modules, index, tasks[i], ret_why);
     free(tasks);
     return error;
 }
 
-static void tell(const struct knit_module_loading *loading, const char *what, const char *path)
+static void report_step(const struct knit_module_loading *loading, const char *path)
 {
-    char text[KNIT_MODULE_WHY_SIZE];
+    struct knit_sentence step;
 
-    (void)snprintf(text, sizeof(text), "%s %s", what, path);
+    (void)knit_sentence_say(&step, 0, "loading %s", path);
     if (loading->on_step != NULL)
-        loading->on_step(loading->arg, text);
+        loading->on_step(loading->arg, step.text);
 }
 
-static int load_all(
-    const struct knit_module_loading *loading, struct knit_modules *modules, struct why why)
+static int load_all(const struct knit_module_loading *loading, struct knit_modules *modules,
+    struct knit_sentence *ret_why)
 {
     for (uint32_t i = 0; i < loading->count; i++) {
         int error;
@@ -242,10 +237,10 @@ static int load_all(
         modules->paths[i] = strdup(loading->paths[i]);
         if (modules->paths[i] == NULL)
             return -ENOMEM;
-        tell(loading, "loading", modules->paths[i]);
-        error = open_module(modules->paths[i], why, &modules->modules[i]);
+        report_step(loading, modules->paths[i]);
+        error = open_module(modules->paths[i], ret_why, &modules->modules[i]);
         if (error == 0)
-            error = add_module(modules, i, why);
+            error = add_module(modules, i, ret_why);
         if (error != 0)
             return error;
         *modules->modules[i]->api = loading->api;
@@ -254,9 +249,8 @@ static int load_all(
 }
 
 int knit_modules_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
-    char *ret_why, size_t why_size)
+    struct knit_sentence *ret_why)
 {
-    struct why why = {ret_why, why_size};
     struct knit_modules *modules = calloc(1, sizeof(*modules));
     int error = -ENOMEM;
 
@@ -264,14 +258,14 @@ int knit_modules_load(const struct knit_module_loading *loading, struct knit_mod
         return -ENOMEM;
     if (loading->count == 0) {
         knit_modules_free(modules);
-        return refuse(why, "no modules are named");
+        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "no modules are named");
     }
     modules->count = loading->count;
     modules->registry = knit_registry_new(loading->epoch);
     modules->paths = calloc(loading->count, sizeof(*modules->paths));
     modules->modules = calloc(loading->count, sizeof(*modules->modules));
     if (modules->registry != NULL && modules->paths != NULL && modules->modules != NULL)
-        error = load_all(loading, modules, why);
+        error = load_all(loading, modules, ret_why);
     if (error != 0) {
         knit_modules_free(modules);
         return error;
@@ -281,10 +275,8 @@ int knit_modules_load(const struct knit_module_loading *loading, struct knit_mod
 }
 
 int knit_modules_bootstrap(
-    struct knit_modules *modules, const struct knit_bootstrap *info, char *ret_why, size_t why_size)
+    struct knit_modules *modules, const struct knit_bootstrap *info, struct knit_sentence *ret_why)
 {
-    struct why why = {ret_why, why_size};
-
     for (uint32_t i = 0; i < modules->count; i++) {
         char message[512] = "";
         int error;
@@ -294,8 +286,9 @@ int knit_modules_bootstrap(
         error = modules->modules[i]->bootstrap(info, message, sizeof(message));
         message[sizeof(message) - 1] = '\0';
         if (error != 0)
-            return refuse(why, "%s: its bootstrap hook failed with %d%s%s", modules->paths[i],
-                error, message[0] != '\0' ? ": " : "", message);
+            return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+                "%s: its bootstrap hook failed with %d%s%s", modules->paths[i], error,
+                message[0] != '\0' ? ": " : "", message);
     }
     return 0;
 }

@@ -16,12 +16,11 @@
 #include <knitting/module.h>
 
 #include "fastpath/control/registry.h"
+#include "proto/sentence.h"
 
 enum {
     KNIT_MODULE_E_REFUSED = 1, /* the sentence says which and why */
 };
-
-#define KNIT_MODULE_WHY_SIZE 900 /* the longest sentence, so that it fits a control message */
 
 struct knit_modules;
 
@@ -39,12 +38,12 @@ struct knit_module_loading {
 
 /* Returns 0, KNIT_MODULE_E_REFUSED with ret_why filled, -ENOMEM. */
 int knit_modules_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
-    char *ret_why, size_t why_size);
+    struct knit_sentence *ret_why);
 struct knit_modules *knit_modules_free(struct knit_modules *modules);
 
 /* Run the hooks in the order of modules. Returns 0 or KNIT_MODULE_E_REFUSED. */
-int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_bootstrap *info,
-    char *ret_why, size_t why_size);
+int knit_modules_bootstrap(
+    struct knit_modules *modules, const struct knit_bootstrap *info, struct knit_sentence *ret_why);
 
 const struct knit_registry *knit_modules_registry(const struct knit_modules *modules);
 

@@ -193,24 +193,24 @@ static void read_start(struct worker *worker, const struct knit_control_start *s
 static void confine(const struct worker *worker, const struct knit_confine_policy *policy)
 {
     struct knit_control_message message;
-    char missing[KNIT_CONFINE_WHY_SIZE] = "";
+    struct knit_sentence missing;
     int error;
 
     knit_control_init(&message, KNIT_CONTROL_CONFINED);
-    error = knit_confine_apply(policy, worker->paths, &message.confined, missing, sizeof(missing));
+    error = knit_confine_apply(policy, worker->paths, &message.confined, &missing);
     if (error != 0)
         give_up("permission %s cannot be enforced: %s", knit_confine_name(policy->rules.profile),
-            missing);
-    (void)snprintf(message.text, sizeof(message.text), "%s", missing);
+            missing.text);
+    (void)snprintf(message.text, sizeof(message.text), "%s", missing.text);
     tell(&message, NULL);
 }
 
 static void limit_files(const struct knit_confine_rules *rules)
 {
-    char why[KNIT_CONFINE_WHY_SIZE];
+    struct knit_sentence why;
 
-    if (knit_confine_limit_files(rules, why, sizeof(why)) != 0)
-        give_up("%s", why);
+    if (knit_confine_limit_files(rules, &why) != 0)
+        give_up("%s", why.text);
 }
 
 static void load(struct worker *worker, uint32_t modules)
@@ -222,15 +222,15 @@ static void load(struct worker *worker, uint32_t modules)
         .on_step = on_step};
     struct knit_bootstrap info = {
         .text = worker->start_text, .index = worker->index, .total = worker->lanes};
-    char why[KNIT_MODULE_WHY_SIZE] = "";
-    int error = knit_modules_load(&loading, &worker->modules, why, sizeof(why));
+    struct knit_sentence why;
+    int error = knit_modules_load(&loading, &worker->modules, &why);
 
     if (error == 0) {
         on_step(NULL, "running bootstrap hooks");
-        error = knit_modules_bootstrap(worker->modules, &info, why, sizeof(why));
+        error = knit_modules_bootstrap(worker->modules, &info, &why);
     }
     if (error > 0)
-        give_up("%s", why);
+        give_up("%s", why.text);
     if (error < 0)
         give_up("the modules cannot be loaded: %s", strerror(-error));
 }

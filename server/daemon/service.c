@@ -449,7 +449,6 @@ static int start_pool(struct service *service, const char *worker, char **module
     const struct knit_confine_policy *confinement, struct knit_sentence *why)
 {
     const struct knit_settings *settings = service->settings;
-    char reason[KNIT_POOL_WHY_BYTES] = "";
     struct knit_pool_options options;
     int r;
 
@@ -478,10 +477,10 @@ static int start_pool(struct service *service, const char *worker, char **module
     options.stop_fd = service->stop_fd;
     for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && modules[i]; i++)
         knit_log(&service->log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", modules[i]));
-    r = knit_pool_open(&options, &service->pool, reason, sizeof(reason));
+    r = knit_pool_open(&options, &service->pool, why);
     service->is_given_up = r == KNIT_POOL_E_CLOSED;
     if (r != 0)
-        return knit_sentence_say(why, r, "%s", reason[0] ? reason : strerror(r < 0 ? -r : EINVAL));
+        return r;
     service->pool_event = event_new(
         service->base, knit_pool_fd(service->pool), EV_READ | EV_PERSIST, on_pool, service);
     if (!service->pool_event || event_add(service->pool_event, NULL) < 0)

@@ -84,7 +84,7 @@ int pools_open(struct pools *pools)
         pools_make_ledger(pools);
     if (pools->options.bootstrap[0] == '\0')
         pools->options.bootstrap = pools->ledger_path;
-    error = knit_pool_open(&pools->options, &pools->pool, pools->why, sizeof(pools->why));
+    error = knit_pool_open(&pools->options, &pools->pool, &pools->why);
     if (error == 0)
         assert_int_equal(knit_pool_session_open(pools->pool, 256, &session, &pools->session), 0);
     return error;

@@ -21,7 +21,7 @@ struct pools {
     const char *modules[4];
     struct knit_pool *pool;
     struct knit_pool_session *session;
-    char why[KNIT_POOL_WHY_BYTES];
+    struct knit_sentence why;
     char *dir;
     char *ledger_path;
     _Atomic uint64_t *ledger;

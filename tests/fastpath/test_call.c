@@ -31,9 +31,9 @@ static int setup(void **state)
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct knit_runner_options options = {
         .result_max_bytes = RESULT_MAX, .marks = fixture->marks, .busy = &fixture->busy};
-    char why[KNIT_MODULE_WHY_SIZE];
+    struct knit_sentence why;
 
-    assert_int_equal(knit_modules_load(&loading, &fixture->modules, why, sizeof(why)), 0);
+    assert_int_equal(knit_modules_load(&loading, &fixture->modules, &why), 0);
     options.modules = fixture->modules;
     assert_int_equal(knit_runner_new(&options, &fixture->runner), 0);
     *state = fixture;

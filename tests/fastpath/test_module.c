@@ -23,7 +23,8 @@ static void on_step(void *arg, const char *text)
     (void)snprintf(steps + used, sizeof(steps) - used, "%s\n", text);
 }
 
-static int load(const char *first, const char *second, struct knit_modules **ret, char *why)
+static int load(
+    const char *first, const char *second, struct knit_modules **ret, struct knit_sentence *ret_why)
 {
     const char *paths[] = {first, second};
     struct knit_module_loading loading = {.paths = paths,
@@ -32,18 +33,18 @@ static int load(const char *first, const char *second, struct knit_modules **ret
         .api = knit_call_api(),
         .on_step = on_step};
 
-    steps[0] = why[0] = '\0';
-    return knit_modules_load(&loading, ret, why, KNIT_MODULE_WHY_SIZE);
+    steps[0] = '\0';
+    return knit_modules_load(&loading, ret, ret_why);
 }
 
 static void ids_follow_names_not_the_linker(void **state)
 {
     struct knit_modules *modules;
     const struct knit_registry *registry;
-    char why[KNIT_MODULE_WHY_SIZE];
+    struct knit_sentence why;
 
     (void)state;
-    assert_int_equal(load(GOOD, NULL, &modules, why), 0);
+    assert_int_equal(load(GOOD, NULL, &modules, &why), 0);
     assert_string_equal(steps, "loading " GOOD "\n");
     registry = knit_modules_registry(modules);
     assert_int_equal(knit_registry_epoch(registry), 4);
@@ -63,26 +64,26 @@ static void a_hook_sees_the_text_and_may_refuse(void **state)
 {
     struct knit_modules *modules;
     struct knit_bootstrap info = {.text = "", .index = 2, .total = 5};
-    char why[KNIT_MODULE_WHY_SIZE];
+    struct knit_sentence why;
 
     (void)state;
-    assert_int_equal(load(GOOD, NULL, &modules, why), 0);
-    assert_int_equal(knit_modules_bootstrap(modules, &info, why, sizeof(why)), 0);
+    assert_int_equal(load(GOOD, NULL, &modules, &why), 0);
+    assert_int_equal(knit_modules_bootstrap(modules, &info, &why), 0);
     info.text = "/nowhere/at/all";
-    assert_int_equal(
-        knit_modules_bootstrap(modules, &info, why, sizeof(why)), KNIT_MODULE_E_REFUSED);
-    assert_string_equal(why, GOOD ": its bootstrap hook failed with 1: /nowhere/at/all: No such "
-                                  "file or directory");
+    assert_int_equal(knit_modules_bootstrap(modules, &info, &why), KNIT_MODULE_E_REFUSED);
+    assert_string_equal(why.text,
+        GOOD ": its bootstrap hook failed with 1: /nowhere/at/all: No such "
+             "file or directory");
     knit_modules_free(modules);
 }
 
 static void expect_refusal(const char *first, const char *second, const char *sentence)
 {
     struct knit_modules *modules;
-    char why[KNIT_MODULE_WHY_SIZE];
+    struct knit_sentence why;
 
-    assert_int_equal(load(first, second, &modules, why), KNIT_MODULE_E_REFUSED);
-    assert_string_equal(why, sentence);
+    assert_int_equal(load(first, second, &modules, &why), KNIT_MODULE_E_REFUSED);
+    assert_string_equal(why.text, sentence);
 }
 
 static void each_mistake_has_its_sentence(void **state)

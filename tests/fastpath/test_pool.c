@@ -57,9 +57,10 @@ static void expect_refusal(const char *module, const char *sentence)
     pools.modules[1] = module;
     pools.options.module_count = 2;
     assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
-    if (strstr(pools.why, sentence) == NULL ||
-        strncmp(pools.why, "worker startup failed: ", 23) != 0 || strstr(pools.why, module) == NULL)
-        fail_msg("\"%s\" should have \"%s\"", pools.why, sentence);
+    if (strstr(pools.why.text, sentence) == NULL ||
+        strncmp(pools.why.text, "worker startup failed: ", 23) != 0 ||
+        strstr(pools.why.text, module) == NULL)
+        fail_msg("\"%s\" should have \"%s\"", pools.why.text, sentence);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
     pools_fini(&pools);
 }
@@ -99,8 +100,9 @@ static void a_start_in_which_no_worker_stays_ends(void **state)
     pools.modules[0] = TEST_MODULES "/module_bad_13.so";
     pools.options.startup_ms = 1500;
     assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
-    if (strstr(pools.why, "not all serve at once; the last death: exited with status 7") == NULL)
-        fail_msg("\"%s\"", pools.why);
+    if (strstr(pools.why.text, "not all serve at once; the last death: exited with status 7") ==
+        NULL)
+        fail_msg("\"%s\"", pools.why.text);
     assert_true(knit_deadline_now_ns() < until_ns);
     pools_fini(&pools);
 }
@@ -163,8 +165,8 @@ static void a_shutdown_by_a_time_long_past_is_one_at_once(void **state)
 static void expect_wrong_option(struct pools *pools, const char *sentence)
 {
     assert_int_equal(pools_open(pools), KNIT_POOL_E_STARTUP);
-    if (strstr(pools->why, sentence) == NULL)
-        fail_msg("\"%s\" should have \"%s\"", pools->why, sentence);
+    if (strstr(pools->why.text, sentence) == NULL)
+        fail_msg("\"%s\" should have \"%s\"", pools->why.text, sentence);
     pools_fini(pools);
 }
 

@@ -59,7 +59,7 @@ void scene_settle(struct scene *scene)
 void scene_open(struct scene *scene)
 {
     if (pools_open(&scene->pools) != 0)
-        fail_msg("%s", scene->pools.why);
+        fail_msg("%s", scene->pools.why.text);
     scene_calls(scene, SCENE_CALLS, KNIT_LANE_ANY);
     scene_settle(scene);
     scene->size = scene_measure(scene);
