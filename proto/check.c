@@ -98,7 +98,9 @@ bool knit_check_time(const void *body, size_t len, int64_t *ret_seconds, uint32_
 bool knit_check_typed(const void *body, size_t len, uint8_t *ret_code, uint8_t *ret_size,
     struct knit_span *ret_elements)
 {
-    static const uint8_t sizes[] = {0, 1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+#define SIZE(code, name, size, number) [code] = (size),
+    static const uint8_t sizes[KNIT_ELEMENT_CODES] = {KNIT_ELEMENTS(SIZE)};
+#undef SIZE
     const uint8_t *bytes = body;
     uint8_t code, pad;
 
@@ -106,7 +108,7 @@ bool knit_check_typed(const void *body, size_t len, uint8_t *ret_code, uint8_t *
         return false;
     code = bytes[0];
     pad = bytes[1];
-    if (code == 0 || code >= sizeof(sizes) || pad > 7 || pad > len - 2)
+    if (code == 0 || code >= KNIT_ELEMENT_CODES || pad > 7 || pad > len - 2)
         return false;
     if ((len - 2 - pad) % sizes[code] != 0)
         return false;

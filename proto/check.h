@@ -15,27 +15,13 @@
 
 #include "proto/head.h"
 #include "proto/span.h"
+#include "proto/types.h"
 
 enum {
     KNIT_CHECK_E_BAD = 1, /* not msgpack, cut short, or more than one value */
     KNIT_CHECK_E_TOO_DEEP = 2,
     KNIT_CHECK_E_TEXT = 3, /* a str that is not UTF-8 */
     KNIT_CHECK_E_EXT = 4,  /* an ext type that is not carried, or a body against its rules */
-};
-
-/* Ext types of the protocol, see PROTOCOL.md. */
-enum knit_ext {
-    KNIT_EXT_UNDEFINED = 32,
-    KNIT_EXT_BIGINT = 33,
-    KNIT_EXT_SET = 34,
-    KNIT_EXT_PAIRS = 35,
-    KNIT_EXT_TYPED = 36,
-    KNIT_EXT_VIEW = 37,
-    KNIT_EXT_ERROR = 38,
-    KNIT_EXT_SYMBOL = 39,
-    KNIT_EXT_RESULT = 40, /* refused by name until there is a resolver */
-    KNIT_EXT_ENVELOPE = 41,
-    KNIT_EXT_SHARED = 42, /* refused by name, likewise */
 };
 
 struct knit_check_flaw {

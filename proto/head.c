@@ -6,6 +6,8 @@
  */
 #include "proto/head.h"
 
+#include "proto/types.h"
+
 #define WIDE(type, more)                                                                           \
     {                                                                                              \
         (uint8_t)(KNIT_HEAD_##type | (more) << 4), 0                                               \
@@ -118,14 +120,17 @@ bool knit_head_as_float(const struct knit_head *head, double *ret)
     return true;
 }
 
-static const char *ext_name(int8_t code)
+static const char *ext_name(int8_t ext)
 {
-    static const char *const names[] = {"undefined", "bigint", "set", "pairs", "typed array",
-        "view", "error", "symbol", "result reference", "envelope", "shared buffer"};
-
-    if (code == KNIT_EXT_TIME)
-        return "time";
-    return code >= 32 && code <= 42 ? names[code - 32] : "ext";
+    switch (ext) {
+#define CASE(name, code, text)                                                                     \
+    case code:                                                                                     \
+        return text;
+        KNIT_EXTS(CASE)
+#undef CASE
+    default:
+        return "ext";
+    }
 }
 
 const char *knit_head_name(const struct knit_head *head)

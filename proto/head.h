@@ -20,10 +20,7 @@ enum {
     KNIT_HEAD_E_RESERVED = 2, /* 0xc1, which begins nothing */
 };
 
-enum {
-    KNIT_HEAD_BYTES_MAX = 9,
-    KNIT_EXT_TIME = -1, /* msgpack's own timestamp */
-};
+enum { KNIT_HEAD_BYTES_MAX = 9 };
 
 enum knit_head_type {
     KNIT_HEAD_NIL,

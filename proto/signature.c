@@ -17,9 +17,6 @@
 #include "proto/signature_private.h"
 #include "proto/text.h"
 
-static const char *const typed_names[] = {"typed array", "i8[]", "u8[]", "u8c[]", "i16[]", "u16[]",
-    "i32[]", "u32[]", "f32[]", "f64[]", "i64[]", "u64[]"};
-
 /* One value of a walk. */
 struct place {
     const uint8_t *at;
@@ -38,19 +35,19 @@ static void set_malformed(
 
 /* Which heads a kind may have, as bits; what the head leaves open, fits() looks at. */
 static const uint16_t heads_of[] = {
-    [KNIT_SIGNATURE_ANY] = UINT16_MAX,
-    [KNIT_SIGNATURE_NIL] = 1 << KNIT_HEAD_NIL,
-    [KNIT_SIGNATURE_BOOL] = 1 << KNIT_HEAD_BOOL,
-    [KNIT_SIGNATURE_INT] = 1 << KNIT_HEAD_INT | 1 << KNIT_HEAD_UINT,
-    [KNIT_SIGNATURE_UINT] = 1 << KNIT_HEAD_UINT,
-    [KNIT_SIGNATURE_FLOAT] =
+    [KNIT_KIND_ANY] = UINT16_MAX,
+    [KNIT_KIND_NIL] = 1 << KNIT_HEAD_NIL,
+    [KNIT_KIND_BOOL] = 1 << KNIT_HEAD_BOOL,
+    [KNIT_KIND_INT] = 1 << KNIT_HEAD_INT | 1 << KNIT_HEAD_UINT,
+    [KNIT_KIND_UINT] = 1 << KNIT_HEAD_UINT,
+    [KNIT_KIND_FLOAT] =
         1 << KNIT_HEAD_UINT | 1 << KNIT_HEAD_INT | 1 << KNIT_HEAD_FLOAT32 | 1 << KNIT_HEAD_FLOAT64,
-    [KNIT_SIGNATURE_STR] = 1 << KNIT_HEAD_STR,
-    [KNIT_SIGNATURE_BIN] = 1 << KNIT_HEAD_BIN,
-    [KNIT_SIGNATURE_ARRAY] = 1 << KNIT_HEAD_ARRAY,
-    [KNIT_SIGNATURE_MAP] = 1 << KNIT_HEAD_MAP,
-    [KNIT_SIGNATURE_EXT] = 1 << KNIT_HEAD_EXT,
-    [KNIT_SIGNATURE_TYPED] = 1 << KNIT_HEAD_EXT,
+    [KNIT_KIND_STR] = 1 << KNIT_HEAD_STR,
+    [KNIT_KIND_BIN] = 1 << KNIT_HEAD_BIN,
+    [KNIT_KIND_ARRAY] = 1 << KNIT_HEAD_ARRAY,
+    [KNIT_KIND_MAP] = 1 << KNIT_HEAD_MAP,
+    [KNIT_KIND_EXT] = 1 << KNIT_HEAD_EXT,
+    [KNIT_KIND_TYPED] = 1 << KNIT_HEAD_EXT,
 };
 
 /* What can be said of it by the head. */
@@ -59,8 +56,7 @@ static inline bool fits_head(const struct knit_signature_type *type, const struc
     if (head->type == KNIT_HEAD_NIL && type->is_optional)
         return true;
     return (heads_of[type->kind] >> head->type & 1) != 0 &&
-           (type->kind != KNIT_SIGNATURE_INT || head->type == KNIT_HEAD_INT ||
-               head->value <= INT64_MAX);
+           (type->kind != KNIT_KIND_INT || head->type == KNIT_HEAD_INT || head->value <= INT64_MAX);
 }
 
 /* Whether a value of `size` bytes, well-formed, has the type. */
@@ -72,11 +68,11 @@ static bool fits(const struct knit_signature_type *type, const struct place *pla
         return false;
     if (head->type != KNIT_HEAD_EXT)
         return true;
-    if (type->kind == KNIT_SIGNATURE_EXT)
-        return head->ext == (int8_t)type->detail;
-    if (type->kind == KNIT_SIGNATURE_TYPED)
+    if (type->kind == KNIT_KIND_EXT)
+        return head->ext == type->code;
+    if (type->kind == KNIT_KIND_TYPED)
         return head->ext == KNIT_EXT_TYPED &&
-               (type->detail == 0 || (size > head->size && place->at[head->size] == type->detail));
+               (type->code == 0 || (size > head->size && place->at[head->size] == type->code));
     return true;
 }
 
@@ -84,10 +80,10 @@ static const char *actual_name(const struct knit_signature_type *type, const str
 {
     const struct knit_head *head = &place->head;
 
-    if (type->kind == KNIT_SIGNATURE_UINT && head->type == KNIT_HEAD_INT)
+    if (type->kind == KNIT_KIND_UINT && head->type == KNIT_HEAD_INT)
         return "negative int";
     if (head->type == KNIT_HEAD_EXT && head->ext == KNIT_EXT_TYPED)
-        return typed_names[place->at[head->size]];
+        return knit_types_element_name(place->at[head->size]);
     return knit_head_name(head);
 }
 

@@ -12,51 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/check.h"
+#include "proto/types.h"
 
 enum {
     TYPES_MAX = KNIT_SIGNATURE_PARAMS_MAX + KNIT_SIGNATURE_RESULTS_MAX,
     TYPE_TEXT_MAX = 16, /* "undefined?..." is the longest */
     /* Spaces put in: one behind each colon and comma, two around the arrow. */
     CANONICAL_MAX = KNIT_SIGNATURE_BYTES_MAX + 2 * TYPES_MAX + 4,
-};
-
-static const struct type_name {
-    const char *text;
-    uint8_t kind;
-    uint8_t detail;
-} type_names[] = {
-    {"any", KNIT_SIGNATURE_ANY, 0},
-    {"nil", KNIT_SIGNATURE_NIL, 0},
-    {"bool", KNIT_SIGNATURE_BOOL, 0},
-    {"int", KNIT_SIGNATURE_INT, 0},
-    {"uint", KNIT_SIGNATURE_UINT, 0},
-    {"float", KNIT_SIGNATURE_FLOAT, 0},
-    {"str", KNIT_SIGNATURE_STR, 0},
-    {"bin", KNIT_SIGNATURE_BIN, 0},
-    {"array", KNIT_SIGNATURE_ARRAY, 0},
-    {"map", KNIT_SIGNATURE_MAP, 0},
-    {"time", KNIT_SIGNATURE_EXT, (uint8_t)KNIT_EXT_TIME},
-    {"undefined", KNIT_SIGNATURE_EXT, KNIT_EXT_UNDEFINED},
-    {"bigint", KNIT_SIGNATURE_EXT, KNIT_EXT_BIGINT},
-    {"set", KNIT_SIGNATURE_EXT, KNIT_EXT_SET},
-    {"pairs", KNIT_SIGNATURE_EXT, KNIT_EXT_PAIRS},
-    {"view", KNIT_SIGNATURE_EXT, KNIT_EXT_VIEW},
-    {"error", KNIT_SIGNATURE_EXT, KNIT_EXT_ERROR},
-    {"symbol", KNIT_SIGNATURE_EXT, KNIT_EXT_SYMBOL},
-    {"envelope", KNIT_SIGNATURE_EXT, KNIT_EXT_ENVELOPE},
-    {"typed", KNIT_SIGNATURE_TYPED, 0},
-    {"i8[]", KNIT_SIGNATURE_TYPED, 1},
-    {"u8[]", KNIT_SIGNATURE_TYPED, 2},
-    {"u8c[]", KNIT_SIGNATURE_TYPED, 3},
-    {"i16[]", KNIT_SIGNATURE_TYPED, 4},
-    {"u16[]", KNIT_SIGNATURE_TYPED, 5},
-    {"i32[]", KNIT_SIGNATURE_TYPED, 6},
-    {"u32[]", KNIT_SIGNATURE_TYPED, 7},
-    {"f32[]", KNIT_SIGNATURE_TYPED, 8},
-    {"f64[]", KNIT_SIGNATURE_TYPED, 9},
-    {"i64[]", KNIT_SIGNATURE_TYPED, 10},
-    {"u64[]", KNIT_SIGNATURE_TYPED, 11},
 };
 
 struct parsed_type {
@@ -135,7 +97,7 @@ static bool take(struct parser *parser, const char *token)
 }
 
 /* A run of letters, digits and what else is allowed. */
-static struct knit_span take_word(struct parser *parser, const char *others)
+static struct knit_span take_name(struct parser *parser, const char *others)
 {
     size_t start;
 
@@ -161,29 +123,23 @@ static void add_text(struct parsed_type *type, const char *text)
 
 static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
 {
-    struct knit_span word = take_word(parser, "");
-    size_t i, bracket_len = 0;
+    struct knit_span name = take_name(parser, "");
+    bool is_typed_array = name.len > 0 && take(parser, "[]");
+    const struct knit_type_row *row =
+        knit_types_find((const char *)name.bytes, name.len, is_typed_array);
 
-    if (word.len > 0 && take(parser, "[]"))
-        bracket_len = 2;
-    for (i = 0; i < sizeof(type_names) / sizeof(type_names[0]); i++) {
-        const struct type_name *known = &type_names[i];
-
-        if (strlen(known->text) != word.len + bracket_len ||
-            memcmp(known->text, word.bytes, word.len) != 0 ||
-            (known->text[word.len] == '[') != (bracket_len != 0))
-            continue;
-        ret_type->type = (struct knit_signature_type){.kind = known->kind, .detail = known->detail};
-        ret_type->text_len = 0;
-        add_text(ret_type, known->text);
-        if (take(parser, "?")) {
-            ret_type->type.is_optional = true;
-            add_text(ret_type, "?");
-        }
-        return true;
+    if (!row) {
+        parser->at = (size_t)((const char *)name.bytes - parser->text);
+        return fail(parser, name.len ? "unknown type" : "a type is missing");
     }
-    parser->at = (size_t)((const char *)word.bytes - parser->text);
-    return fail(parser, word.len ? "unknown type" : "a type is missing");
+    ret_type->type = (struct knit_signature_type){.kind = row->kind, .code = row->code};
+    ret_type->text_len = 0;
+    add_text(ret_type, row->name);
+    if (take(parser, "?")) {
+        ret_type->type.is_optional = true;
+        add_text(ret_type, "?");
+    }
+    return true;
 }
 
 static bool parse_param(struct parser *parser)
@@ -193,7 +149,7 @@ static bool parse_param(struct parser *parser)
 
     if (parser->param_count == KNIT_SIGNATURE_PARAMS_MAX)
         return fail(parser, "more parameters than a signature may have");
-    param->name = take_word(parser, "_");
+    param->name = take_name(parser, "_");
     if (param->name.len == 0)
         return fail(parser, "a parameter's name is missing");
     if (param->name.len > KNIT_PARAM_NAME_BYTES_MAX)
@@ -272,7 +228,7 @@ static bool parse(struct parser *parser)
 {
     if (parser->len > KNIT_SIGNATURE_BYTES_MAX)
         return fail(parser, "the signature is too long");
-    parser->name = take_word(parser, "_.-");
+    parser->name = take_name(parser, "_.-");
     if (!knit_signature_is_name((const char *)parser->name.bytes, parser->name.len))
         return fail(parser, "a task's name is 1 to 128 letters, digits, _, . or -");
     emit(parser, (const char *)parser->name.bytes, parser->name.len);

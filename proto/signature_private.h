@@ -3,25 +3,11 @@
 #pragma once
 
 #include "proto/signature.h"
-
-enum knit_signature_kind {
-    KNIT_SIGNATURE_ANY,
-    KNIT_SIGNATURE_NIL,
-    KNIT_SIGNATURE_BOOL,
-    KNIT_SIGNATURE_INT,
-    KNIT_SIGNATURE_UINT,
-    KNIT_SIGNATURE_FLOAT,
-    KNIT_SIGNATURE_STR,
-    KNIT_SIGNATURE_BIN,
-    KNIT_SIGNATURE_ARRAY,
-    KNIT_SIGNATURE_MAP,
-    KNIT_SIGNATURE_EXT,   /* detail = ext code */
-    KNIT_SIGNATURE_TYPED, /* detail = element code, 0 = any */
-};
+#include "proto/types.h"
 
 struct knit_signature_type {
-    uint8_t kind;
-    uint8_t detail;
+    uint8_t kind; /* enum knit_kind */
+    int8_t code;  /* as in knit_types */
     bool is_optional;
     const char *name; /* of the parameter; NULL for results */
     const char *text; /* as written */

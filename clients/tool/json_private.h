@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/types.h"
+
 /* Element types of typed arrays by their code in the protocol; [0] is none. */
 struct knit_json_element {
     const char *key;
@@ -12,8 +14,6 @@ struct knit_json_element {
     uint8_t kind; /* enum knit_json_kind */
 };
 
-enum knit_json_kind { KNIT_JSON_SIGNED, KNIT_JSON_UNSIGNED, KNIT_JSON_REAL };
+enum knit_json_kind { KNIT_JSON_SIGNED, KNIT_JSON_UNSIGNED, KNIT_JSON_FLOAT };
 
-enum { KNIT_JSON_ELEMENTS = 12 };
-
-extern const struct knit_json_element knit_json_elements[KNIT_JSON_ELEMENTS];
+extern const struct knit_json_element knit_json_elements[KNIT_ELEMENT_CODES];

@@ -386,7 +386,7 @@ static bool to_bits(
     double real;
     float single;
 
-    if (type->kind == KNIT_JSON_REAL) {
+    if (type->kind == KNIT_JSON_FLOAT) {
         if (!to_real(object, &real))
             return false;
         single = (float)real;
@@ -450,7 +450,7 @@ static int put_special(
         if (strcmp(forms[i].key, key) == 0)
             return forms[i].read(reader, content, writer);
     }
-    for (int code = 1; code < KNIT_JSON_ELEMENTS; code++) {
+    for (int code = 1; code < KNIT_ELEMENT_CODES; code++) {
         if (strcmp(knit_json_elements[code].key, key) == 0)
             return read_typed(reader, (uint8_t)code, content, writer);
     }

@@ -25,20 +25,10 @@
 #include "proto/decoder.h"
 #include "proto/limits.h"
 
-const struct knit_json_element knit_json_elements[KNIT_JSON_ELEMENTS] = {
-    {"", 0, 0},
-    {"$i8", 1, KNIT_JSON_SIGNED},
-    {"$u8", 1, KNIT_JSON_UNSIGNED},
-    {"$u8c", 1, KNIT_JSON_UNSIGNED},
-    {"$i16", 2, KNIT_JSON_SIGNED},
-    {"$u16", 2, KNIT_JSON_UNSIGNED},
-    {"$i32", 4, KNIT_JSON_SIGNED},
-    {"$u32", 4, KNIT_JSON_UNSIGNED},
-    {"$f32", 4, KNIT_JSON_REAL},
-    {"$f64", 8, KNIT_JSON_REAL},
-    {"$i64", 8, KNIT_JSON_SIGNED},
-    {"$u64", 8, KNIT_JSON_UNSIGNED},
-};
+#define ELEMENT(code, name, size, number) [code] = {"$" name, size, KNIT_JSON_##number},
+const struct knit_json_element knit_json_elements[KNIT_ELEMENT_CODES] = {
+    {"", 0, 0}, KNIT_ELEMENTS(ELEMENT)};
+#undef ELEMENT
 
 static struct json_object *write_value(
     struct knit_decoder *decoder, const struct knit_value *value);
