@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A library to preload into a program: one of its allocations or system calls fails, the one that
- * the book says, and all others do what they always do.
+/* A library to preload into a program: the one allocation or system call that the book names fails,
+ * and all others do what they always do.
  *
- * The dynamic linker binds every call of malloc(), socket() and so on to the first library that has
- * the name, which is this one, whoever calls: our code, libevent, msgpack-c or the C library's own
- * strdup(). So nothing has to be linked for the test, and what runs is what is installed. Wrapping
- * by the linker would reach our own objects alone.
+ * The dynamic linker binds every call of malloc(), socket() and so on to the first library that
+ * defines the name, which is this one, for calls of our code, of libevent, of msgpack-c and of the
+ * C library's own strdup(). So nothing has to be linked for the test, and the programs are those
+ * that are installed. Wrapping by the linker would reach our own objects alone.
  *
- * What cannot fail in a program that is right is left out: close(), munmap(), taking something out
- * of an epoll, reading and writing eventfds, timers and pipes.
+ * What cannot fail in a correct program is left out: close(), munmap(), taking a descriptor out of
+ * an epoll, reading and writing eventfds, timers and pipes.
  */
-#undef _FILE_OFFSET_BITS /* both forms of open() and its kin are wanted */
+#undef _FILE_OFFSET_BITS /* both open() and open64() are defined here, and so on */
 #undef _FORTIFY_SOURCE
 #include "tests/ground/book.h"
 
@@ -93,7 +93,7 @@ static uint64_t place_of(const char *name, void *const *stack, int frames)
     return hash;
 }
 
-static void tell(const char *name, int error, void *const *stack, int frames)
+static void record_failure(const char *name, int error, void *const *stack, int frames)
 {
     (void)snprintf(book->name, sizeof(book->name), "%s", name);
     book->error = error;
@@ -156,7 +156,7 @@ __attribute__((noinline)) static bool gives_way(uint32_t kind, const char *name,
     bool fails = false;
     uint32_t n;
 
-    if (book == NULL || is_inside || (book->kinds & kind) == 0 ||
+    if (error == 0 || book == NULL || is_inside || (book->kinds & kind) == 0 ||
         atomic_load_explicit(&book->is_armed, memory_order_relaxed) == 0)
         return false;
     is_inside = true;
@@ -173,7 +173,7 @@ __attribute__((noinline)) static bool gives_way(uint32_t kind, const char *name,
     if (book->nth != 0 && entry->place == book->place)
         fails = atomic_fetch_add_explicit(&book->passed, 1, memory_order_relaxed) + 1 == book->nth;
     if (fails)
-        tell(name, error, stack, frames);
+        record_failure(name, error, stack, frames);
     is_inside = false;
     errno = fails ? error : before;
     return fails;
@@ -185,6 +185,15 @@ __attribute__((noinline)) static bool gives_way(uint32_t kind, const char *name,
         if (GIVES_WAY(kind, error))                                                                \
             return result;                                                                         \
     } while (0)
+
+/* A function that fails with that errno, or not at all where it is 0, and then returns `result`. */
+#define WRAPPER(type, name, parameters, arguments, kind, error, result)                            \
+    VISIBLE type name parameters                                                                   \
+    {                                                                                              \
+        REAL(name);                                                                                \
+        RETURN_IF_GIVES_WAY(kind, error, result);                                                  \
+        return real arguments;                                                                     \
+    }
 
 __attribute__((constructor)) static void open_book(void)
 {
@@ -207,40 +216,13 @@ __attribute__((constructor)) static void open_book(void)
 
 /* ---- memory ---- */
 
-VISIBLE void *malloc(size_t size)
-{
-    REAL(malloc);
-    RETURN_IF_GIVES_WAY(MEMORY, ENOMEM, NULL);
-    return real(size);
-}
-
-VISIBLE void *calloc(size_t members, size_t size)
-{
-    REAL(calloc);
-    RETURN_IF_GIVES_WAY(MEMORY, ENOMEM, NULL);
-    return real(members, size);
-}
-
-VISIBLE void *realloc(void *memory, size_t size)
-{
-    REAL(realloc);
-    RETURN_IF_GIVES_WAY(MEMORY, ENOMEM, NULL);
-    return real(memory, size);
-}
-
-VISIBLE int posix_memalign(void **ret_memory, size_t alignment, size_t size)
-{
-    REAL(posix_memalign);
-    RETURN_IF_GIVES_WAY(MEMORY, ENOMEM, ENOMEM);
-    return real(ret_memory, alignment, size);
-}
-
-VISIBLE void *aligned_alloc(size_t alignment, size_t size)
-{
-    REAL(aligned_alloc);
-    RETURN_IF_GIVES_WAY(MEMORY, ENOMEM, NULL);
-    return real(alignment, size);
-}
+WRAPPER(void *, malloc, (size_t size), (size), MEMORY, ENOMEM, NULL)
+WRAPPER(void *, calloc, (size_t members, size_t size), (members, size), MEMORY, ENOMEM, NULL)
+WRAPPER(void *, realloc, (void *memory, size_t size), (memory, size), MEMORY, ENOMEM, NULL)
+WRAPPER(int, posix_memalign, (void **ret_memory, size_t alignment, size_t size),
+    (ret_memory, alignment, size), MEMORY, ENOMEM, ENOMEM)
+WRAPPER(
+    void *, aligned_alloc, (size_t alignment, size_t size), (alignment, size), MEMORY, ENOMEM, NULL)
 
 #ifdef __SANITIZE_ADDRESS__
 #error "the library stands before the sanitizer's, it is not part of it"
@@ -248,148 +230,49 @@ VISIBLE void *aligned_alloc(size_t alignment, size_t size)
 
 /* ---- mappings and files ---- */
 
-VISIBLE void *mmap(void *address, size_t len, int protection, int flags, int fd, off_t offset)
-{
-    REAL(mmap);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, MAP_FAILED);
-    return real(address, len, protection, flags, fd, offset);
-}
-
-VISIBLE void *mmap64(void *address, size_t len, int protection, int flags, int fd, off64_t offset)
-{
-    REAL(mmap64);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, MAP_FAILED);
-    return real(address, len, protection, flags, fd, offset);
-}
-
-VISIBLE int madvise(void *address, size_t len, int advice)
-{
-    REAL(madvise);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(address, len, advice);
-}
-
-VISIBLE int memfd_create(const char *name, unsigned flags)
-{
-    REAL(memfd_create);
-    RETURN_IF_GIVES_WAY(CALLS, ENFILE, -1);
-    return real(name, flags);
-}
-
-VISIBLE int ftruncate(int fd, off_t len)
-{
-    REAL(ftruncate);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, len);
-}
-
-VISIBLE int ftruncate64(int fd, off64_t len)
-{
-    REAL(ftruncate64);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, len);
-}
-
-VISIBLE int fallocate64(int fd, int mode, off64_t offset, off64_t len)
-{
-    REAL(fallocate64);
-    RETURN_IF_GIVES_WAY(CALLS, ENOSPC, -1);
-    return real(fd, mode, offset, len);
-}
-
-VISIBLE int fchmod(int fd, mode_t mode)
-{
-    REAL(fchmod);
-    RETURN_IF_GIVES_WAY(CALLS, EPERM, -1);
-    return real(fd, mode);
-}
-
-VISIBLE int chmod(const char *path, mode_t mode)
-{
-    REAL(chmod);
-    RETURN_IF_GIVES_WAY(CALLS, EROFS, -1);
-    return real(path, mode);
-}
-
-VISIBLE int chown(const char *path, uid_t uid, gid_t gid)
-{
-    REAL(chown);
-    RETURN_IF_GIVES_WAY(CALLS, EPERM, -1);
-    return real(path, uid, gid);
-}
-
-VISIBLE int mkdir(const char *path, mode_t mode)
-{
-    REAL(mkdir);
-    RETURN_IF_GIVES_WAY(CALLS, ENOSPC, -1);
-    return real(path, mode);
-}
-
-VISIBLE int rename(const char *from, const char *to)
-{
-    REAL(rename);
-    RETURN_IF_GIVES_WAY(CALLS, ENOSPC, -1);
-    return real(from, to);
-}
-
-VISIBLE int unlink(const char *path)
-{
-    REAL(unlink);
-    RETURN_IF_GIVES_WAY(CALLS, EROFS, -1);
-    return real(path);
-}
-
-VISIBLE int flock(int fd, int operation)
-{
-    REAL(flock);
-    RETURN_IF_GIVES_WAY(CALLS, ENOLCK, -1);
-    return real(fd, operation);
-}
+WRAPPER(void *, mmap, (void *address, size_t len, int protection, int flags, int fd, off_t offset),
+    (address, len, protection, flags, fd, offset), CALLS, ENOMEM, MAP_FAILED)
+WRAPPER(void *, mmap64,
+    (void *address, size_t len, int protection, int flags, int fd, off64_t offset),
+    (address, len, protection, flags, fd, offset), CALLS, ENOMEM, MAP_FAILED)
+WRAPPER(int, madvise, (void *address, size_t len, int advice), (address, len, advice), CALLS,
+    ENOMEM, -1)
+WRAPPER(int, memfd_create, (const char *name, unsigned flags), (name, flags), CALLS, ENFILE, -1)
+WRAPPER(int, ftruncate, (int fd, off_t len), (fd, len), CALLS, ENOMEM, -1)
+WRAPPER(int, ftruncate64, (int fd, off64_t len), (fd, len), CALLS, ENOMEM, -1)
+WRAPPER(int, fallocate64, (int fd, int mode, off64_t offset, off64_t len), (fd, mode, offset, len),
+    CALLS, ENOSPC, -1)
+WRAPPER(int, fchmod, (int fd, mode_t mode), (fd, mode), CALLS, EPERM, -1)
+WRAPPER(int, chmod, (const char *path, mode_t mode), (path, mode), CALLS, EROFS, -1)
+WRAPPER(int, chown, (const char *path, uid_t uid, gid_t gid), (path, uid, gid), CALLS, EPERM, -1)
+WRAPPER(int, mkdir, (const char *path, mode_t mode), (path, mode), CALLS, ENOSPC, -1)
+WRAPPER(int, rename, (const char *from, const char *to), (from, to), CALLS, ENOSPC, -1)
+WRAPPER(int, unlink, (const char *path), (path), CALLS, EROFS, -1)
+WRAPPER(int, flock, (int fd, int operation), (fd, operation), CALLS, ENOLCK, -1)
 
 static mode_t mode_of(int flags, va_list args)
 {
     return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, mode_t) : 0;
 }
 
-VISIBLE int open(const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-    REAL(open);
+#define WRAPPER_OF_OPEN(name)                                                                      \
+    VISIBLE int name(const char *path, int flags, ...)                                             \
+    {                                                                                              \
+        va_list args;                                                                              \
+        mode_t mode;                                                                               \
+        REAL(name);                                                                                \
+                                                                                                   \
+        va_start(args, flags);                                                                     \
+        mode = mode_of(flags, args);                                                               \
+        va_end(args);                                                                              \
+        RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);                                                    \
+        return real(path, flags, mode);                                                            \
+    }
+WRAPPER_OF_OPEN(open)
+WRAPPER_OF_OPEN(open64)
 
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(path, flags, mode);
-}
-
-VISIBLE int open64(const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-    REAL(open64);
-
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(path, flags, mode);
-}
-
-VISIBLE FILE *fopen64(const char *path, const char *mode)
-{
-    REAL(fopen64);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, NULL);
-    return real(path, mode);
-}
-
-VISIBLE int fflush(FILE *file)
-{
-    REAL(fflush);
-    RETURN_IF_GIVES_WAY(CALLS, ENOSPC, EOF);
-    return real(file);
-}
+WRAPPER(FILE *, fopen64, (const char *path, const char *mode), (path, mode), CALLS, EMFILE, NULL)
+WRAPPER(int, fflush, (FILE * file), (file), CALLS, ENOSPC, EOF)
 
 static int fail_to_duplicate(int command)
 {
@@ -414,17 +297,11 @@ VISIBLE int fcntl64(int fd, int command, ...)
     va_start(args, command);
     arg = va_arg(args, void *);
     va_end(args);
-    if (error != 0)
-        RETURN_IF_GIVES_WAY(CALLS, error, -1);
+    RETURN_IF_GIVES_WAY(CALLS, error, -1);
     return real(fd, command, arg);
 }
 
-VISIBLE int dup2(int from, int to)
-{
-    REAL(dup2);
-    RETURN_IF_GIVES_WAY(CALLS, EBUSY, -1);
-    return real(from, to);
-}
+WRAPPER(int, dup2, (int from, int to), (from, to), CALLS, EBUSY, -1)
 
 /* ---- reading and writing ---- */
 
@@ -442,145 +319,44 @@ static int error_of(int fd, bool is_write)
     return 0;
 }
 
-VISIBLE ssize_t read(int fd, void *bytes, size_t size)
-{
-    int error = error_of(fd, false);
-    REAL(read);
-
-    if (error != 0)
-        RETURN_IF_GIVES_WAY(CALLS, error, -1);
-    return real(fd, bytes, size);
-}
-
-VISIBLE ssize_t readv(int fd, const struct iovec *parts, int count)
-{
-    int error = error_of(fd, false);
-    REAL(readv);
-
-    if (error != 0)
-        RETURN_IF_GIVES_WAY(CALLS, error, -1);
-    return real(fd, parts, count);
-}
-
-VISIBLE ssize_t pread64(int fd, void *bytes, size_t size, off64_t offset)
-{
-    REAL(pread64);
-    RETURN_IF_GIVES_WAY(CALLS, EIO, -1);
-    return real(fd, bytes, size, offset);
-}
-
-VISIBLE ssize_t write(int fd, const void *bytes, size_t size)
-{
-    int error = error_of(fd, true);
-    REAL(write);
-
-    if (error != 0)
-        RETURN_IF_GIVES_WAY(CALLS, error, -1);
-    return real(fd, bytes, size);
-}
-
-VISIBLE ssize_t writev(int fd, const struct iovec *parts, int count)
-{
-    int error = error_of(fd, true);
-    REAL(writev);
-
-    if (error != 0)
-        RETURN_IF_GIVES_WAY(CALLS, error, -1);
-    return real(fd, parts, count);
-}
-
-VISIBLE ssize_t pwrite64(int fd, const void *bytes, size_t size, off64_t offset)
-{
-    REAL(pwrite64);
-    RETURN_IF_GIVES_WAY(CALLS, ENOSPC, -1);
-    return real(fd, bytes, size, offset);
-}
+WRAPPER(ssize_t, read, (int fd, void *bytes, size_t size), (fd, bytes, size), CALLS,
+    error_of(fd, false), -1)
+WRAPPER(ssize_t, readv, (int fd, const struct iovec *parts, int count), (fd, parts, count), CALLS,
+    error_of(fd, false), -1)
+WRAPPER(ssize_t, pread64, (int fd, void *bytes, size_t size, off64_t offset),
+    (fd, bytes, size, offset), CALLS, EIO, -1)
+WRAPPER(ssize_t, write, (int fd, const void *bytes, size_t size), (fd, bytes, size), CALLS,
+    error_of(fd, true), -1)
+WRAPPER(ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count), CALLS,
+    error_of(fd, true), -1)
+WRAPPER(ssize_t, pwrite64, (int fd, const void *bytes, size_t size, off64_t offset),
+    (fd, bytes, size, offset), CALLS, ENOSPC, -1)
 
 /* ---- sockets ---- */
 
-VISIBLE int socket(int domain, int type, int protocol)
-{
-    REAL(socket);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(domain, type, protocol);
-}
-
-VISIBLE int socketpair(int domain, int type, int protocol, int ret_fds[2])
-{
-    REAL(socketpair);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(domain, type, protocol, ret_fds);
-}
-
-VISIBLE int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t len)
-{
-    REAL(bind);
-    RETURN_IF_GIVES_WAY(CALLS, EADDRINUSE, -1);
-    return real(fd, address, len);
-}
-
-VISIBLE int listen(int fd, int backlog)
-{
-    REAL(listen);
-    RETURN_IF_GIVES_WAY(CALLS, EADDRINUSE, -1);
-    return real(fd, backlog);
-}
-
-VISIBLE int accept4(int fd, __SOCKADDR_ARG address, socklen_t *len, int flags)
-{
-    REAL(accept4);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(fd, address, len, flags);
-}
-
-VISIBLE int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t len)
-{
-    REAL(connect);
-    RETURN_IF_GIVES_WAY(CALLS, ECONNREFUSED, -1);
-    return real(fd, address, len);
-}
-
-VISIBLE int getsockname(int fd, __SOCKADDR_ARG address, socklen_t *len)
-{
-    REAL(getsockname);
-    RETURN_IF_GIVES_WAY(CALLS, ENOBUFS, -1);
-    return real(fd, address, len);
-}
-
-VISIBLE int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
-{
-    REAL(setsockopt);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, level, name, value, len);
-}
-
-VISIBLE int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
-{
-    REAL(getsockopt);
-    RETURN_IF_GIVES_WAY(CALLS, ENOBUFS, -1);
-    return real(fd, level, name, value, len);
-}
-
-VISIBLE ssize_t send(int fd, const void *bytes, size_t size, int flags)
-{
-    REAL(send);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, bytes, size, flags);
-}
-
-VISIBLE ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
-{
-    REAL(sendmsg);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, message, flags);
-}
-
-VISIBLE ssize_t recv(int fd, void *bytes, size_t size, int flags)
-{
-    REAL(recv);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(fd, bytes, size, flags);
-}
+WRAPPER(
+    int, socket, (int domain, int type, int protocol), (domain, type, protocol), CALLS, EMFILE, -1)
+WRAPPER(int, socketpair, (int domain, int type, int protocol, int ret_fds[2]),
+    (domain, type, protocol, ret_fds), CALLS, EMFILE, -1)
+WRAPPER(int, bind, (int fd, __CONST_SOCKADDR_ARG address, socklen_t len), (fd, address, len), CALLS,
+    EADDRINUSE, -1)
+WRAPPER(int, listen, (int fd, int backlog), (fd, backlog), CALLS, EADDRINUSE, -1)
+WRAPPER(int, accept4, (int fd, __SOCKADDR_ARG address, socklen_t *len, int flags),
+    (fd, address, len, flags), CALLS, EMFILE, -1)
+WRAPPER(int, connect, (int fd, __CONST_SOCKADDR_ARG address, socklen_t len), (fd, address, len),
+    CALLS, ECONNREFUSED, -1)
+WRAPPER(int, getsockname, (int fd, __SOCKADDR_ARG address, socklen_t *len), (fd, address, len),
+    CALLS, ENOBUFS, -1)
+WRAPPER(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len),
+    (fd, level, name, value, len), CALLS, ENOMEM, -1)
+WRAPPER(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len),
+    (fd, level, name, value, len), CALLS, ENOBUFS, -1)
+WRAPPER(ssize_t, send, (int fd, const void *bytes, size_t size, int flags),
+    (fd, bytes, size, flags), CALLS, ENOMEM, -1)
+WRAPPER(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags),
+    CALLS, ENOMEM, -1)
+WRAPPER(ssize_t, recv, (int fd, void *bytes, size_t size, int flags), (fd, bytes, size, flags),
+    CALLS, ENOMEM, -1)
 
 /* What the kernel does with descriptors that came when there is no room for them. */
 static void drop_descriptors(struct msghdr *message)
@@ -611,112 +387,37 @@ VISIBLE ssize_t recvmsg(int fd, struct msghdr *message, int flags)
     return got;
 }
 
-VISIBLE int getaddrinfo(
-    const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_list)
-{
-    REAL(getaddrinfo);
-    RETURN_IF_GIVES_WAY(CALLS, EAGAIN, EAI_AGAIN);
-    return real(host, port, hints, ret_list);
-}
+WRAPPER(int, getaddrinfo,
+    (const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_list),
+    (host, port, hints, ret_list), CALLS, EAGAIN, EAI_AGAIN)
 
-/* ---- descriptors that tell of things ---- */
+/* ---- events ---- */
 
-VISIBLE int epoll_create1(int flags)
-{
-    REAL(epoll_create1);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(flags);
-}
-
-VISIBLE int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
-{
-    REAL(epoll_ctl);
-    if (operation == EPOLL_CTL_ADD)
-        RETURN_IF_GIVES_WAY(CALLS, ENOSPC, -1);
-    return real(epoll_fd, operation, fd, event);
-}
-
-VISIBLE int eventfd(unsigned value, int flags)
-{
-    REAL(eventfd);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(value, flags);
-}
-
-VISIBLE int timerfd_create(clockid_t clock, int flags)
-{
-    REAL(timerfd_create);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(clock, flags);
-}
-
-VISIBLE int pipe2(int fds[2], int flags)
-{
-    REAL(pipe2);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(fds, flags);
-}
-
-VISIBLE int pidfd_open(pid_t pid, unsigned flags)
-{
-    REAL(pidfd_open);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, -1);
-    return real(pid, flags);
-}
+WRAPPER(int, epoll_create1, (int flags), (flags), CALLS, EMFILE, -1)
+WRAPPER(int, epoll_ctl, (int epoll_fd, int operation, int fd, struct epoll_event *event),
+    (epoll_fd, operation, fd, event), CALLS, operation == EPOLL_CTL_ADD ? ENOSPC : 0, -1)
+WRAPPER(int, eventfd, (unsigned value, int flags), (value, flags), CALLS, EMFILE, -1)
+WRAPPER(int, timerfd_create, (clockid_t clock, int flags), (clock, flags), CALLS, EMFILE, -1)
+WRAPPER(int, pipe2, (int fds[2], int flags), (fds, flags), CALLS, EMFILE, -1)
+WRAPPER(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags), CALLS, EMFILE, -1)
 
 /* ---- processes and threads ---- */
 
-VISIBLE pid_t fork(void)
-{
-    REAL(fork);
-    RETURN_IF_GIVES_WAY(CALLS, EAGAIN, -1);
-    return real();
-}
-
-VISIBLE int execve(const char *path, char *const argv[], char *const environment[])
-{
-    REAL(execve);
-    RETURN_IF_GIVES_WAY(CALLS, ENOMEM, -1);
-    return real(path, argv, environment);
-}
-
-VISIBLE int pthread_create(
-    pthread_t *ret_thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg)
-{
-    REAL(pthread_create);
-    RETURN_IF_GIVES_WAY(CALLS, EAGAIN, EAGAIN);
-    return real(ret_thread, attributes, start, arg);
-}
-
-VISIBLE struct passwd *getpwnam(const char *name)
-{
-    REAL(getpwnam);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, NULL);
-    return real(name);
-}
-
-VISIBLE struct group *getgrnam(const char *name)
-{
-    REAL(getgrnam);
-    RETURN_IF_GIVES_WAY(CALLS, EMFILE, NULL);
-    return real(name);
-}
+WRAPPER(pid_t, fork, (void), (), CALLS, EAGAIN, -1)
+WRAPPER(int, execve, (const char *path, char *const argv[], char *const environment[]),
+    (path, argv, environment), CALLS, ENOMEM, -1)
+WRAPPER(int, pthread_create,
+    (pthread_t * ret_thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg),
+    (ret_thread, attributes, start, arg), CALLS, EAGAIN, EAGAIN)
+WRAPPER(struct passwd *, getpwnam, (const char *name), (name), CALLS, EMFILE, NULL)
+WRAPPER(struct group *, getgrnam, (const char *name), (name), CALLS, EMFILE, NULL)
 
 /* ---- waiting ---- */
 
-VISIBLE int poll(struct pollfd *items, nfds_t count, int timeout_ms)
-{
-    REAL(poll);
-    RETURN_IF_GIVES_WAY(INTERRUPTS, EINTR, -1);
-    return real(items, count, timeout_ms);
-}
-
-VISIBLE int epoll_wait(int epoll_fd, struct epoll_event *events, int size, int timeout_ms)
-{
-    REAL(epoll_wait);
-    RETURN_IF_GIVES_WAY(INTERRUPTS, EINTR, -1);
-    return real(epoll_fd, events, size, timeout_ms);
-}
+WRAPPER(int, poll, (struct pollfd * items, nfds_t count, int timeout_ms),
+    (items, count, timeout_ms), INTERRUPTS, EINTR, -1)
+WRAPPER(int, epoll_wait, (int epoll_fd, struct epoll_event *events, int size, int timeout_ms),
+    (epoll_fd, events, size, timeout_ms), INTERRUPTS, EINTR, -1)
 
 /* Futexes come through here. */
 VISIBLE long syscall(long number, ...)
