@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clients/lib/client.h"
+#include "clients/lib/error.h"
 #include "fastpath/lane/bell.h"
 #include "proto/limits.h"
 #include "proto/tasks.h"
@@ -14,18 +15,40 @@
 static const uint8_t no_params[] = {0x90};
 static const uint8_t one_nil[] = {0x91, 0xc0};
 
-/* Whether the session may wait now. */
-static int check_waiting(struct knit *k, struct knit_error *ret_error)
-{
-    if (k->is_calling_back)
-        return knit_error_make(
-            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
-    return knit_client_check(k, ret_error);
-}
-
 static uint64_t admin_until_ns(const struct knit *k)
 {
     return knit_clock_ns() + (uint64_t)k->admin_ms * 1000000;
+}
+
+int knit_admin_call(struct knit *k, const char *method, struct knit_span params, uint64_t until_ns,
+    struct knit_handle **ret_handle, struct knit_span *ret_result, struct knit_error *ret_error)
+{
+    struct knit_handle *handle = knit_handle_new(&k->handles);
+    int code;
+
+    if (handle == NULL)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
+    while ((code = knit_handle_start_on_stream(handle, method, params, NULL)) == KNIT_WOULD_BLOCK &&
+           knit_clock_ns() < until_ns) {
+        knit_client_progress(k);
+        knit_client_wait(k, KNIT_VIA_STREAM, NULL, until_ns);
+    }
+    if (code == KNIT_OK)
+        code = knit_client_await(handle, until_ns);
+    if (code == KNIT_OK)
+        code = knit_handle_outcome(handle, ret_error, ret_result);
+    else if (code == KNIT_PENDING || code == KNIT_WOULD_BLOCK)
+        code = knit_error_make(
+            ret_error, KNIT_TIMEOUT, KNIT_STARTED_UNKNOWN, "no answer to %s in time", method);
+    else
+        code = knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s could not be sent%s%s", method,
+            !knit_handles_has_lease(&k->handles) ? ": " : "", k->handles.stream.reason);
+    if (code == KNIT_OK)
+        *ret_handle = handle;
+    else
+        knit_handle_drop(handle);
+    return code;
 }
 
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
@@ -33,39 +56,37 @@ int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns)
     struct knit_handle *handle;
     struct knit_span result;
     uint64_t begin_ns;
-    int code = check_waiting(k, ret_error);
+    int code = knit_client_check_waiting(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
     begin_ns = knit_clock_ns();
-    code = knit_client_admin_call(k, "$/ping", knit_span(one_nil, sizeof(one_nil)),
-        admin_until_ns(k), &handle, &result, ret_error);
+    code = knit_admin_call(k, "$/ping", knit_span(one_nil, sizeof(one_nil)), admin_until_ns(k),
+        &handle, &result, ret_error);
     if (code == KNIT_OK) {
         if (ret_ns != NULL)
             *ret_ns = knit_clock_ns() - begin_ns;
         knit_handle_drop(handle);
     }
-    knit_client_call_back(k);
-    knit_client_update_poll_fd(k);
+    knit_client_end_turn(k);
     return code;
 }
 
 int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len)
 {
     struct knit_span result;
-    int code = check_waiting(k, ret_error);
+    int code = knit_client_check_waiting(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
     k->stats = knit_free(k->stats);
-    code = knit_client_admin_call(k, "$/stats", knit_span(no_params, sizeof(no_params)),
-        admin_until_ns(k), &k->stats, &result, ret_error);
+    code = knit_admin_call(k, "$/stats", knit_span(no_params, sizeof(no_params)), admin_until_ns(k),
+        &k->stats, &result, ret_error);
     if (code == KNIT_OK) {
         *ret_map = result.bytes;
         *ret_len = result.len;
     }
-    knit_client_call_back(k);
-    knit_client_update_poll_fd(k);
+    knit_client_end_turn(k);
     return code;
 }
 
@@ -123,7 +144,7 @@ int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_admin_on_entry 
 
         knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
         (void)knit_tasks_query_put(&params, &query);
-        code = knit_client_admin_call(
+        code = knit_admin_call(
             k, "$/tasks", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
         if (code != KNIT_OK)
             break;
@@ -180,12 +201,11 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user)
 {
     struct visit visit = {k, on_task, user};
-    int code = check_waiting(k, ret_error);
+    int code = knit_client_check_waiting(k, ret_error);
 
     if (code != KNIT_OK)
         return code;
     code = knit_admin_each_task(k, admin_until_ns(k), show_entry, &visit, ret_error);
-    knit_client_call_back(k);
-    knit_client_update_poll_fd(k);
+    knit_client_end_turn(k);
     return code;
 }

@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registry, page by page.
+/* Calls of the protocol's own methods. They all travel by the stream, also when tasks are called
+ * through lanes, and block until they are answered.
  *
- * A page is asked for behind the last id of the one before, so tasks that come or go meanwhile
- * neither repeat nor hide others; every page says its epoch, and whoever must have one epoch only
- * compares them.
+ * The registry is read page by page. A page begins behind the last id of the one before, so tasks
+ * that come or go meanwhile neither repeat nor hide others; every page says its epoch, and a reader
+ * who needs all pages of one epoch compares them.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/span.h"
 #include "proto/tasks.h"
 
 struct knit;
 struct knit_error;
+struct knit_handle;
+
+/* One request, answered. The result is borrowed from the handle, which is the caller's to drop.
+ * Returns KNIT_OK, or the code of the error. */
+__attribute__((warn_unused_result)) int knit_admin_call(struct knit *k, const char *method,
+    struct knit_span params, uint64_t until_ns, struct knit_handle **ret_handle,
+    struct knit_span *ret_result, struct knit_error *ret_error);
 
 struct knit_admin_page {
     uint64_t after; /* last id seen; KNIT_TASKS_FIRST = none */
@@ -26,5 +35,5 @@ typedef int knit_admin_on_entry(
     const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error);
 
 /* Every task, in the order of ids. Blocks until until_ns. Returns KNIT_OK, or a code. */
-int knit_admin_each_task(struct knit *k, uint64_t until_ns, knit_admin_on_entry *on_entry,
-    void *user, struct knit_error *ret_error);
+__attribute__((warn_unused_result)) int knit_admin_each_task(struct knit *k, uint64_t until_ns,
+    knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error);

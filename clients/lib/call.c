@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "clients/lib/error.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
 #include "proto/check.h"
@@ -50,16 +51,11 @@ static bool is_of_protocol(const char *task)
 static int start_on_stream(struct knit_handle *handle, const struct start *start)
 {
     struct knit_options options = knit_options();
-    int code;
 
     options.timeout_ns =
         start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
     options.queue_ns = start->queue_ns;
-    code = knit_stream_start(
-        &handle->k->stream, start->task, start->params, &options, handle, &handle->slot);
-    if (code == KNIT_OK)
-        handle->via = KNIT_VIA_STREAM;
-    return code;
+    return knit_handle_start_on_stream(handle, start->task, start->params, &options);
 }
 
 /* One attempt. */
@@ -74,7 +70,7 @@ static inline int try_start(struct knit_handle *handle, const struct start *star
     if (handle->start_by_ns != UINT64_MAX &&
         (start_by_ns == 0 || handle->start_by_ns < start_by_ns))
         start_by_ns = handle->start_by_ns;
-    return knit_lanes_start(handle->k->lanes, handle, start->task_id, start->params, start_by_ns);
+    return knit_handle_start_on_lanes(handle, start->task_id, start->params, start_by_ns);
 }
 
 static int explain(
@@ -82,11 +78,12 @@ static int explain(
 {
     if (code == KNIT_TOO_LARGE)
         return refuse_large(ret_error, start->params,
-            start->is_by_lanes ? knit_lanes_payload_max(k->lanes) : k->stream.request_max);
+            start->is_by_lanes ? knit_lanes_argument_max(k->handles.lanes)
+                               : k->handles.stream.request_max);
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
-            !knit_stream_is_open(&k->stream) ? k->stream.reason
-                                             : "the pool has closed this session");
+            !knit_handles_has_lease(&k->handles) ? k->handles.stream.reason
+                                                 : "the pool has closed this session");
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
@@ -94,7 +91,7 @@ static int explain(
 static __attribute__((noinline)) int wait_and_start(
     struct knit_handle *handle, const struct start *start)
 {
-    struct knit *k = handle->k;
+    struct knit *k = handle->handles->session;
     enum knit_handle_via via = start->is_by_lanes ? KNIT_VIA_LANES : KNIT_VIA_STREAM;
     uint64_t until_ns = handle->deadline_ns != 0 ? handle->deadline_ns : UINT64_MAX;
 
@@ -107,7 +104,7 @@ static __attribute__((noinline)) int wait_and_start(
         code = try_start(handle, start);
         /* Slots whose calls were let go of come back with an answer, and nobody is left to give
            one. */
-        if (code == KNIT_WOULD_BLOCK && !knit_stream_is_open(&k->stream))
+        if (code == KNIT_WOULD_BLOCK && !knit_handles_has_lease(&k->handles))
             return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
             return code;
@@ -129,10 +126,10 @@ static int find_way(struct knit *k, struct start *start, struct knit_error *ret_
         start->timeout_ns = knit_options_ns(start->options->timeout_ms);
         start->queue_ns = knit_options_ns(start->options->queue_ms);
     }
-    start->is_by_lanes = k->lanes != NULL && !is_of_protocol(start->task);
+    start->is_by_lanes = k->handles.lanes != NULL && !is_of_protocol(start->task);
     if (!start->is_by_lanes)
         return KNIT_OK;
-    code = knit_lanes_find(k, start->task, &task, ret_error);
+    code = knit_lanes_find(k->handles.lanes, start->task, k->admin_ms, &task, ret_error);
     if (code != KNIT_OK)
         return code;
     start->task_id = task->id;
@@ -150,7 +147,7 @@ static int begin_call(
 
     if (code != KNIT_OK)
         return code;
-    handle = knit_handle_new(k);
+    handle = knit_handle_new(&k->handles);
     if (handle == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
@@ -278,19 +275,19 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
 static int read_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
-    if (*handle->k->alive == 0)
-        return knit_client_check(handle->k, ret_error);
+    if (!knit_client_is_ours(handle->handles->session))
+        return knit_client_check(handle->handles->session, ret_error);
     return knit_handle_outcome(handle, ret_error, ret_result);
 }
 
 int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
 {
-    struct knit *k = handle->k;
+    struct knit *k = handle->handles->session;
     struct knit_span result;
     uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
     int code;
 
-    if (*k->alive == 0 || handle->state == KNIT_HANDLE_DONE)
+    if (!knit_client_is_ours(k) || handle->state == KNIT_HANDLE_DONE)
         return read_outcome(handle, ret_error, &result);
     if (k->is_calling_back && wait_ms == 0)
         return KNIT_PENDING;
@@ -312,7 +309,7 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
 static int decode(
     struct knit_handle *handle, struct knit_shape_values *values, struct knit_error *ret_error)
 {
-    struct knit_shapes *shapes = &handle->k->shapes;
+    struct knit_shapes *shapes = &handle->handles->session->shapes;
     const struct knit_shape *shape = handle->shape;
     struct knit_shape_flaw flaw;
     struct knit_span result = knit_span(NULL, 0);
@@ -357,50 +354,48 @@ int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
 void knit_on_done(
     struct knit_handle *handle, void (*on_done)(struct knit_handle *handle, void *user), void *user)
 {
-    struct knit *k = handle->k;
+    struct knit *k = handle->handles->session;
 
     handle->on_done = on_done;
     handle->user = user;
     if (handle->state != KNIT_HANDLE_DONE)
         return;
     if (handle->is_ready && on_done == NULL) {
-        TAILQ_REMOVE(&k->ready, handle, entry);
+        TAILQ_REMOVE(&k->handles.ready, handle, entry);
         handle->is_ready = false;
     } else if (!handle->is_ready && on_done != NULL) {
-        TAILQ_INSERT_TAIL(&k->ready, handle, entry);
+        TAILQ_INSERT_TAIL(&k->handles.ready, handle, entry);
         handle->is_ready = true;
-        if (*k->alive != 0)
+        if (knit_client_is_ours(k))
             knit_client_update_poll_fd(k);
     }
 }
 
 void knit_cancel(struct knit_handle *handle)
 {
-    struct knit *k = handle->k;
+    struct knit *k = handle->handles->session;
 
-    if (handle->state != KNIT_HANDLE_WAITING || handle->is_cancelled || *k->alive == 0)
+    if (handle->state != KNIT_HANDLE_WAITING || handle->is_cancelled || !knit_client_is_ours(k))
         return;
     handle->is_cancelled = true;
-    if (handle->via == KNIT_VIA_LANES) {
-        knit_lanes_cancel(k->lanes, handle);
-    } else {
-        (void)knit_stream_cancel(&k->stream, handle->slot);
-        knit_stream_flush(&k->stream);
+    knit_handle_cancel(handle);
+    if (handle->via == KNIT_VIA_STREAM) {
+        knit_stream_flush(&k->handles.stream);
         knit_client_update_poll_fd(k);
     }
 }
 
 struct knit_handle *knit_free(struct knit_handle *handle)
 {
-    struct knit *k = handle != NULL ? handle->k : NULL;
-    bool is_cancelled = k != NULL && *k->alive != 0 && handle->state == KNIT_HANDLE_WAITING &&
-                        handle->via == KNIT_VIA_STREAM;
+    struct knit *k = handle != NULL ? handle->handles->session : NULL;
+    bool is_cancelled = k != NULL && knit_client_is_ours(k) &&
+                        handle->state == KNIT_HANDLE_WAITING && handle->via == KNIT_VIA_STREAM;
 
     if (handle != NULL)
         knit_handle_drop(handle);
     /* Nobody need wait or dispatch from now on, and the task is to be told all the same. */
     if (is_cancelled) {
-        knit_stream_flush(&k->stream);
+        knit_stream_flush(&k->handles.stream);
         knit_client_update_poll_fd(k);
     }
     return NULL;
@@ -408,7 +403,7 @@ struct knit_handle *knit_free(struct knit_handle *handle)
 
 struct knit *knit_handle_session(struct knit_handle *handle)
 {
-    return handle->k;
+    return handle->handles->session;
 }
 
 /* ---- blocking ---- */

@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "clients/lib/client.h"
+#include "clients/lib/error.h"
 #include "fastpath/lane/bell.h"
 
 static int wait_connected(int fd, uint64_t until_ns)

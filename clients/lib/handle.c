@@ -1,40 +1,79 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Handles: where they come from, how they get their one outcome, where they go.
- *
- * They are cut from chunks that live as long as the session, so starting a call allocates nothing
- * once a session is warm, and knit_close() finds every one. Deadlines are not sorted: the session
- * keeps a lower bound of them all and looks through the list only when that has passed, which for
- * calls that end in time means hardly ever.
+/* Handles are cut from chunks that live as long as the session, so starting a call allocates
+ * nothing once a session is warm, and closing it finds every one. Deadlines are not sorted: a lower
+ * bound of them all is kept, and the list is looked through only when that has passed, which for
+ * calls that end in time is hardly ever.
  */
-#include "clients/lib/client.h"
+#include "clients/lib/handle.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static struct knit_handle *grow(struct knit *k)
+#include "clients/lib/error.h"
+
+enum {
+    HANDLES_CHUNK = 64,
+    COLLECT_MAX = 16,
+    ERROR_BYTES_MAX = 16 * 1024 * 1024,
+};
+
+struct knit_handle_chunk {
+    struct knit_handle_chunk *next;
+    struct knit_handle handle[HANDLES_CHUNK];
+};
+
+/* ---- life ---- */
+
+void knit_handles_init(struct knit_handles *handles, struct knit *session, const uint8_t *alive)
+{
+    *handles =
+        (struct knit_handles){.session = session, .alive = alive, .next_deadline_ns = UINT64_MAX};
+    TAILQ_INIT(&handles->spare);
+    TAILQ_INIT(&handles->timed);
+    TAILQ_INIT(&handles->ready);
+    knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
+}
+
+void knit_handles_fini(struct knit_handles *handles)
+{
+    struct knit_handle_chunk *chunk, *next;
+
+    for (chunk = handles->chunks; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        for (int i = 0; i < HANDLES_CHUNK; i++) {
+            knit_lent_free(&chunk->handle[i].lent);
+            free(chunk->handle[i].heap);
+        }
+        free(chunk);
+    }
+    handles->chunks = NULL;
+    knit_buffer_fini(&handles->error);
+}
+
+static struct knit_handle *grow(struct knit_handles *handles)
 {
     struct knit_handle_chunk *chunk = calloc(1, sizeof(*chunk));
 
     if (chunk == NULL)
         return NULL;
-    chunk->next = k->chunks;
-    k->chunks = chunk;
-    for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
-        chunk->handle[i].k = k;
-        TAILQ_INSERT_TAIL(&k->spare, &chunk->handle[i], entry);
+    chunk->next = handles->chunks;
+    handles->chunks = chunk;
+    for (int i = 0; i < HANDLES_CHUNK; i++) {
+        chunk->handle[i].handles = handles;
+        TAILQ_INSERT_TAIL(&handles->spare, &chunk->handle[i], entry);
     }
-    return TAILQ_FIRST(&k->spare);
+    return TAILQ_FIRST(&handles->spare);
 }
 
-struct knit_handle *knit_handle_new(struct knit *k)
+struct knit_handle *knit_handle_new(struct knit_handles *handles)
 {
-    struct knit_handle *handle = TAILQ_FIRST(&k->spare);
+    struct knit_handle *handle = TAILQ_FIRST(&handles->spare);
 
     if (handle == NULL)
-        handle = grow(k);
+        handle = grow(handles);
     if (handle == NULL)
         return NULL;
-    TAILQ_REMOVE(&k->spare, handle, entry);
+    TAILQ_REMOVE(&handles->spare, handle, entry);
     handle->state = KNIT_HANDLE_WAITING;
     handle->via = KNIT_VIA_NOTHING;
     handle->is_timed = handle->is_ready = handle->is_held = handle->is_error =
@@ -49,27 +88,61 @@ struct knit_handle *knit_handle_new(struct knit *k)
     return handle;
 }
 
+/* ---- starting ---- */
+
+int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
+    struct knit_span params, const struct knit_options *options)
+{
+    int code =
+        knit_stream_start(&handle->handles->stream, method, params, options, handle, &handle->slot);
+
+    if (code == KNIT_OK)
+        handle->via = KNIT_VIA_STREAM;
+    return code;
+}
+
+int knit_handle_start_on_lanes(
+    struct knit_handle *handle, uint32_t task, struct knit_span params, uint64_t start_by_ns)
+{
+    int code =
+        knit_lanes_start(handle->handles->lanes, task, params, start_by_ns, handle, &handle->slot);
+
+    if (code == KNIT_OK)
+        handle->via = KNIT_VIA_LANES;
+    return code;
+}
+
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
 {
-    struct knit *k = handle->k;
+    struct knit_handles *handles = handle->handles;
 
     handle->deadline_ns = deadline_ns;
     handle->is_timed = true;
-    TAILQ_INSERT_TAIL(&k->timed, handle, entry);
-    if (deadline_ns != 0 && deadline_ns < k->next_deadline_ns)
-        k->next_deadline_ns = deadline_ns;
-    if (handle->start_by_ns < k->next_deadline_ns)
-        k->next_deadline_ns = handle->start_by_ns;
+    TAILQ_INSERT_TAIL(&handles->timed, handle, entry);
+    if (deadline_ns != 0 && deadline_ns < handles->next_deadline_ns)
+        handles->next_deadline_ns = deadline_ns;
+    if (handle->start_by_ns < handles->next_deadline_ns)
+        handles->next_deadline_ns = handle->start_by_ns;
 }
+
+void knit_handle_cancel(struct knit_handle *handle)
+{
+    if (handle->via == KNIT_VIA_LANES)
+        knit_lanes_cancel(handle->handles->lanes, handle->slot);
+    else
+        (void)knit_stream_cancel(&handle->handles->stream, handle->slot);
+}
+
+/* ---- outcomes ---- */
 
 static void leave_lists(struct knit_handle *handle)
 {
-    struct knit *k = handle->k;
+    struct knit_handles *handles = handle->handles;
 
     if (handle->is_timed)
-        TAILQ_REMOVE(&k->timed, handle, entry);
+        TAILQ_REMOVE(&handles->timed, handle, entry);
     if (handle->is_ready)
-        TAILQ_REMOVE(&k->ready, handle, entry);
+        TAILQ_REMOVE(&handles->ready, handle, entry);
     handle->is_timed = handle->is_ready = false;
 }
 
@@ -80,7 +153,7 @@ static void end(struct knit_handle *handle, bool is_error)
     handle->is_error = is_error;
     if (handle->on_done != NULL) {
         handle->is_ready = true;
-        TAILQ_INSERT_TAIL(&handle->k->ready, handle, entry);
+        TAILQ_INSERT_TAIL(&handle->handles->ready, handle, entry);
     }
 }
 
@@ -93,39 +166,46 @@ void knit_handle_fail(
     end(handle, true);
 }
 
-void knit_handle_finish(struct knit_handle *handle, bool is_error, const void *bytes, size_t len)
+static void finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome)
 {
     void *place = handle->answer.body;
 
-    if (len > sizeof(handle->answer.body)) {
-        place = handle->heap = malloc(len);
+    if (outcome.len > sizeof(handle->answer.body)) {
+        place = handle->heap = malloc(outcome.len);
         if (place == NULL) {
             knit_handle_fail(
                 handle, KNIT_INTERNAL, KNIT_STARTED_YES, "not enough memory to keep the outcome");
             return;
         }
     }
-    memcpy(place, bytes, len);
-    handle->outcome = knit_span(place, len);
+    memcpy(place, outcome.bytes, outcome.len);
+    handle->outcome = knit_span(place, outcome.len);
     end(handle, is_error);
 }
 
-void knit_handle_finish_in_place(
-    struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held)
+int knit_handle_outcome(
+    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
-    handle->is_held = is_held;
-    handle->outcome = outcome;
-    end(handle, is_error);
+    if (handle->state == KNIT_HANDLE_WAITING)
+        return KNIT_PENDING;
+    if (!handle->is_error) {
+        *ret_result = handle->outcome;
+        return KNIT_OK;
+    }
+    if (handle->code != 0)
+        return knit_error_make(
+            ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
+    return knit_error_read(&handle->handles->error, handle->outcome, ret_error);
 }
 
-/* ---- answers by stream ---- */
+/* ---- outcomes that come by stream ---- */
 
 static void on_answer(void *user, bool is_error, struct knit_span outcome, void *heap)
 {
     struct knit_handle *handle = user;
 
     if (heap == NULL) {
-        knit_handle_finish(handle, is_error, outcome.bytes, outcome.len);
+        finish_copied(handle, is_error, outcome);
         return;
     }
     handle->heap = heap;
@@ -143,12 +223,91 @@ const struct knit_stream_callbacks knit_handle_stream_callbacks = {
     .on_broken = on_broken,
 };
 
+/* ---- outcomes that come through lanes ---- */
+
+static void finish_in_place(
+    struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held)
+{
+    handle->is_held = is_held;
+    handle->outcome = outcome;
+    end(handle, is_error);
+}
+
+static __attribute__((noinline)) void note_error(const struct knit_handle *handle)
+{
+    knit_lanes_note_error(handle->handles->lanes, handle->outcome);
+}
+
+/* `outcome` is the handle's own answer, or is copied into it. */
+static void finish(struct knit_handle *handle, const struct knit_session_outcome *outcome)
+{
+    struct knit_lanes *lanes = handle->handles->lanes;
+    bool is_error = outcome->status != KNIT_STATUS_RESULT;
+    struct knit_span payload = knit_span(outcome->payload, outcome->len);
+
+    if (!outcome->held) {
+        if (outcome != &handle->answer)
+            memcpy(handle->answer.body, payload.bytes, payload.len);
+        payload.bytes = (const uint8_t *)handle->answer.body;
+        finish_in_place(handle, is_error, payload, false);
+    } else if (knit_lanes_may_hold(lanes, outcome->len)) {
+        finish_in_place(handle, is_error, payload, true);
+    } else {
+        finish_copied(handle, is_error, payload);
+        knit_lanes_release(lanes, outcome->slot);
+    }
+    if (is_error)
+        note_error(handle);
+}
+
+void knit_handles_collect(struct knit_handles *handles)
+{
+    struct knit_session_outcome outcomes[COLLECT_MAX];
+    size_t count;
+
+    do {
+        count = knit_lanes_collect(handles->lanes, outcomes, COLLECT_MAX);
+        for (size_t i = 0; i < count; i++)
+            finish(outcomes[i].user, &outcomes[i]);
+    } while (count == COLLECT_MAX);
+}
+
+bool knit_handle_collect(struct knit_handle *handle)
+{
+    if (!knit_lanes_collect_slot(handle->handles->lanes, handle->slot, &handle->answer))
+        return false;
+    finish(handle, &handle->answer);
+    return true;
+}
+
+static void disconnect(struct knit_handle *handle)
+{
+    struct knit_handles *handles = handle->handles;
+    enum knit_started started;
+
+    if (handle->state != KNIT_HANDLE_WAITING || handle->via != KNIT_VIA_LANES)
+        return;
+    if (knit_lanes_settle(handles->lanes, handle->slot, &started))
+        knit_handle_fail(handle, KNIT_DISCONNECTED, started, handles->stream.reason);
+    else
+        (void)knit_handle_collect(handle);
+}
+
+void knit_handles_disconnect(struct knit_handles *handles)
+{
+    knit_handles_collect(handles);
+    for (struct knit_handle_chunk *chunk = handles->chunks; chunk != NULL; chunk = chunk->next) {
+        for (int i = 0; i < HANDLES_CHUNK; i++)
+            disconnect(&chunk->handle[i]);
+    }
+}
+
 /* ---- the end of waiting ---- */
 
 /* True: the server has seen nothing of the request and never will. */
 static bool withdraw_request(struct knit_handle *handle)
 {
-    struct knit_stream *stream = &handle->k->stream;
+    struct knit_stream *stream = &handle->handles->stream;
 
     if (knit_stream_take_back(stream, handle->slot))
         return true;
@@ -157,23 +316,30 @@ static bool withdraw_request(struct knit_handle *handle)
     return false;
 }
 
+static void withdraw(struct knit_handle *handle)
+{
+    enum knit_started started;
+
+    if (handle->via == KNIT_VIA_STREAM)
+        (void)withdraw_request(handle);
+    /* An answer that came first is collected, and given back with the handle. */
+    else if (handle->via == KNIT_VIA_LANES &&
+             !knit_lanes_settle(handle->handles->lanes, handle->slot, &started))
+        (void)knit_handle_collect(handle);
+}
+
 /* In a forked child only the child's memory is freed: lanes and stream are the parent's. */
 void knit_handle_drop(struct knit_handle *handle)
 {
-    struct knit *k = handle->k;
-    bool is_ours = *k->alive != 0;
+    struct knit_handles *handles = handle->handles;
+    bool is_ours = *handles->alive != 0;
 
     if (handle->state == KNIT_HANDLE_FREE)
         return;
-    if (handle->state == KNIT_HANDLE_WAITING && is_ours) {
-        if (handle->via == KNIT_VIA_STREAM) {
-            (void)withdraw_request(handle);
-        } else if (handle->via == KNIT_VIA_LANES) {
-            knit_lanes_forget(k->lanes, handle);
-        }
-    }
+    if (handle->state == KNIT_HANDLE_WAITING && is_ours)
+        withdraw(handle);
     if (handle->is_held && is_ours)
-        knit_lanes_release(k->lanes, handle);
+        knit_lanes_release_held(handles->lanes, handle->slot, handle->outcome.len);
     leave_lists(handle);
     if (handle->lent != NULL)
         knit_lent_free(&handle->lent);
@@ -181,24 +347,24 @@ void knit_handle_drop(struct knit_handle *handle)
         free(handle->heap);
     handle->heap = NULL;
     handle->state = KNIT_HANDLE_FREE;
-    TAILQ_INSERT_HEAD(&k->spare, handle, entry);
+    TAILQ_INSERT_HEAD(&handles->spare, handle, entry);
 }
 
 static void expire(struct knit_handle *handle, uint64_t now_ns)
 {
+    struct knit_lanes *lanes = handle->handles->lanes;
     const char *reason = "the call's timeout has passed";
-    struct knit *k = handle->k;
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
     if (handle->via == KNIT_VIA_LANES) {
         if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
             reason = "the call waited in the queue for as long as it may";
-            if (knit_lanes_has_started(k->lanes, handle)) {
+            if (knit_lanes_has_started(lanes, handle->slot)) {
                 handle->start_by_ns = UINT64_MAX;
                 return;
             }
         }
-        if (knit_lanes_settle(k->lanes, handle, &started))
+        if (knit_lanes_settle(lanes, handle->slot, &started))
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
         return;
     }
@@ -207,9 +373,9 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
     knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);
 }
 
-/* When something is due: the end of the call, or of its time in the queue.
- * The daemon's own TIMEOUT says more than the library can know of a call that went by the stream;
- * it gets a little time to arrive. */
+/* When something is due: the end of the call, or of its time in the queue. The daemon's own TIMEOUT
+ * says more than the library can know of a call that went by the stream; it gets a little time to
+ * arrive. */
 static uint64_t due_ns(const struct knit_handle *handle)
 {
     uint64_t grace_ns =
@@ -219,14 +385,14 @@ static uint64_t due_ns(const struct knit_handle *handle)
     return handle->start_by_ns < at_ns ? handle->start_by_ns : at_ns;
 }
 
-void knit_handle_expire(struct knit *k, uint64_t now_ns)
+void knit_handles_expire(struct knit_handles *handles, uint64_t now_ns)
 {
     struct knit_handle *handle, *next;
     uint64_t next_deadline_ns = UINT64_MAX;
 
-    if (now_ns < k->next_deadline_ns)
+    if (now_ns < handles->next_deadline_ns)
         return;
-    for (handle = TAILQ_FIRST(&k->timed); handle != NULL; handle = next) {
+    for (handle = TAILQ_FIRST(&handles->timed); handle != NULL; handle = next) {
         uint64_t at_ns = due_ns(handle);
 
         next = TAILQ_NEXT(handle, entry);
@@ -237,35 +403,5 @@ void knit_handle_expire(struct knit *k, uint64_t now_ns)
         if (now_ns < at_ns && at_ns < next_deadline_ns)
             next_deadline_ns = at_ns;
     }
-    k->next_deadline_ns = next_deadline_ns;
-}
-
-int knit_handle_outcome(
-    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
-{
-    if (handle->state == KNIT_HANDLE_WAITING)
-        return KNIT_PENDING;
-    if (!handle->is_error) {
-        *ret_result = handle->outcome;
-        return KNIT_OK;
-    }
-    if (handle->code != 0)
-        return knit_error_make(
-            ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
-    return knit_error_read(&handle->k->error, handle->outcome, ret_error);
-}
-
-void knit_handles_fini(struct knit *k)
-{
-    struct knit_handle_chunk *chunk, *next;
-
-    for (chunk = k->chunks; chunk != NULL; chunk = next) {
-        next = chunk->next;
-        for (int i = 0; i < KNIT_HANDLES_CHUNK; i++) {
-            knit_lent_free(&chunk->handle[i].lent);
-            free(chunk->handle[i].heap);
-        }
-        free(chunk);
-    }
-    k->chunks = NULL;
+    handles->next_deadline_ns = next_deadline_ns;
 }

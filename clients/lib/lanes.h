@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls through the lanes of a daemon on this machine.
+/* Calls through the lanes of a pool on this machine: shared memory instead of a connection.
  *
- * knit_lanes_attach() asks the daemon over the session's stream for segments, maps them and opens a
- * session of fastpath/lane/session.h on them. From then on tasks are called by writing into shared
- * memory; the stream stays as the session's lease, by whose end the daemon notices that the caller
- * is gone, and the caller that the daemon is.
+ * Lanes come from a source, which gives a session of fastpath/lane/session.h, the pool's registry
+ * whenever it is asked, and a way to give everything back. Today the one source is a daemon, at
+ * which attach.c attaches over the stream. What a call is for is an opaque `user`, which comes back
+ * with the outcome; nothing here knows handles.
+ *
+ * Threads: one at a time. Nothing blocks but knit_lanes_find(), knit_lanes_fetch_registry() and
+ * knit_lanes_wait().
  */
 #pragma once
 
@@ -14,73 +17,112 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/lane/session.h"
 #include "proto/span.h"
 
-struct knit;
 struct knit_error;
-struct knit_handle;
 struct knit_lanes;
-struct knit_open_options;
+struct knit_registry;
 struct knit_registry_task;
 
-/* The stream has said `$/hello`. Blocks until until_ns. Returns 0, or the code of an error. */
-int knit_lanes_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
-    struct knit_error *ret_error);
+enum {
+    KNIT_LANES_E_TIMEOUT = 1, /* nothing was answered in time */
+    KNIT_LANES_E_CLOSED = 2,  /* the pool has closed the session: only the stream can tell why */
+};
 
-/* NULL ok. In a forked child (is_ours false) nothing that is shared is touched. */
+struct knit_lanes_source {
+    /* Fetch the registry as it is now. Blocks until until_ns. Returns KNIT_OK, or the code of an
+     * error. */
+    int (*fetch_registry)(
+        void *arg, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error);
+    /* Give back what the session lies in. is_ours false: this is a forked child, and nothing that
+     * is shared with the parent may be touched. */
+    void (*free)(void *arg, bool is_ours);
+};
+
+struct knit_lanes_options {
+    const struct knit_lanes_source *source;
+    void *arg; /* of the source's functions */
+    struct knit_session *session;
+    int bell_fd;                /* readable when an armed session is woken */
+    uint32_t slots;             /* of the session */
+    uint64_t reply_arena_bytes; /* of one lane */
+    uint64_t argument_max;      /* the most one call's arguments may take */
+};
+
+/* Takes over session, bell_fd and arg when it succeeds. NULL: out of memory. */
+struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options);
+
+/* NULL is allowed; returns NULL. */
 struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours);
 
-/* A task by its name; good until the next one is asked for. Asks the daemon again when the name is
- * not known, which blocks for a round trip. Returns KNIT_OK, KNIT_UNKNOWN_TASK, or the code of what
- * went wrong. */
-int knit_lanes_find(struct knit *k, const char *task, const struct knit_registry_task **ret_task,
-    struct knit_error *ret_error);
+/* ---- tasks ---- */
 
-/* The most one call's arguments may be. */
-uint64_t knit_lanes_payload_max(const struct knit_lanes *lanes);
+/* Ask the source for the registry. Returns KNIT_OK, or the code of an error. */
+__attribute__((warn_unused_result)) int knit_lanes_fetch_registry(
+    struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
 
-/* Publish a call that is not started after start_by_ns (0 = no limit). Returns 0,
- * KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DISCONNECTED. */
-int knit_lanes_start(struct knit_lanes *lanes, struct knit_handle *handle, uint32_t task,
-    struct knit_span params, uint64_t start_by_ns);
+/* A task by its name; the pointer is good until the next one is asked for. When the name is not
+ * known, the registry is fetched again, which may take wait_ms. Returns KNIT_OK, KNIT_UNKNOWN_TASK,
+ * or the code of what went wrong. */
+__attribute__((warn_unused_result)) int knit_lanes_find(struct knit_lanes *lanes, const char *task,
+    uint32_t wait_ms, const struct knit_registry_task **ret_task, struct knit_error *ret_error);
 
+/* Look at the error of an answered call: it may say that the registry is out of date. */
+void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
+
+/* ---- calls ---- */
+
+uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
+
+/* Publish a call of the task with that number, not to be started after start_by_ns (0 = no limit).
+ * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DISCONNECTED. */
+__attribute__((warn_unused_result)) int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
+    struct knit_span params, uint64_t start_by_ns, void *user, uint32_t *ret_slot);
+
+/* Wake the workers that published calls need. */
 void knit_lanes_flush(struct knit_lanes *lanes);
 
-/* Give handles whose calls were answered their outcomes. */
-void knit_lanes_collect(struct knit_lanes *lanes);
+/* Outcomes that have come, at most max; returns how many. A `held` payload lies in a lane's memory
+ * and is given back: after it was copied by knit_lanes_release(), or, if knit_lanes_may_hold()
+ * allows to read it in place, at last by knit_lanes_release_held(). */
+size_t knit_lanes_collect(
+    struct knit_lanes *lanes, struct knit_session_outcome *outcomes, size_t max);
 
-/* The same for one handle. Whether it is done now. */
-bool knit_lanes_collect_one(struct knit_lanes *lanes, struct knit_handle *handle);
+/* The outcome of one slot's call; false: it has not come. */
+bool knit_lanes_collect_slot(
+    struct knit_lanes *lanes, uint32_t slot, struct knit_session_outcome *ret);
 
-/* The pool has closed the session: only the stream can tell why. */
-bool knit_lanes_is_closed(const struct knit_lanes *lanes);
+/* Whether a held payload of that length may be read in place for as long as its user likes. True
+ * counts it as held. */
+bool knit_lanes_may_hold(struct knit_lanes *lanes, size_t len);
+void knit_lanes_release_held(struct knit_lanes *lanes, uint32_t slot, size_t len);
+void knit_lanes_release(struct knit_lanes *lanes, uint32_t slot);
 
-/* Sleep until something is answered; until_ns is bounded by the next look at the lease. False: it
- * was not, or the session is closed. */
-bool knit_lanes_wait(struct knit_lanes *lanes, struct knit_handle *handle, uint64_t until_ns);
+/* Ask the worker to stop the call; its outcome still comes. */
+void knit_lanes_cancel(struct knit_lanes *lanes, uint32_t slot);
 
-void knit_lanes_cancel(struct knit_lanes *lanes, struct knit_handle *handle);
+/* Whether a worker has claimed the slot's call, which has not been collected. */
+bool knit_lanes_has_started(const struct knit_lanes *lanes, uint32_t slot);
 
-/* Whether a worker has claimed the handle's call, which has not been collected. */
-bool knit_lanes_has_started(const struct knit_lanes *lanes, const struct knit_handle *handle);
+/* End the call before it is answered: it is cancelled and its answer will be dropped. False: it had
+ * been answered, collect that instead. */
+bool knit_lanes_settle(struct knit_lanes *lanes, uint32_t slot, enum knit_started *ret_started);
 
-/* Give the handle's call its outcome early. False: it had been answered, collect that instead. */
-bool knit_lanes_settle(
-    struct knit_lanes *lanes, struct knit_handle *handle, enum knit_started *ret_started);
-
-/* The handle goes away: its call is cancelled and the answer dropped. */
-void knit_lanes_forget(struct knit_lanes *lanes, struct knit_handle *handle);
-
-/* Give the block of a held outcome back. */
-void knit_lanes_release(struct knit_lanes *lanes, struct knit_handle *handle);
-
-/* The lease is gone: collect what was answered, settle everything else. */
-void knit_lanes_disconnect(struct knit *k);
-
-/* How many calls have no outcome yet. */
+/* Calls that have no outcome yet. */
 uint32_t knit_lanes_in_flight(const struct knit_lanes *lanes);
 
-/* For knit_fd(): the bell, and whether it may be slept on (false: something is to be collected). */
+/* ---- waiting ---- */
+
+bool knit_lanes_is_closed(const struct knit_lanes *lanes);
+
+/* Sleep until the slot's call (KNIT_SLOT_ANY: any call) is answered. until_ns: CLOCK_MONOTONIC.
+ * Returns 0, KNIT_LANES_E_TIMEOUT, KNIT_LANES_E_CLOSED. May return 0 early. */
+__attribute__((warn_unused_result)) int knit_lanes_wait(
+    struct knit_lanes *lanes, uint32_t slot, uint64_t until_ns);
+
+/* For event loops: the bell's descriptor, and whether it may be slept on now (false: something is
+ * to be collected). Disarm after waking. */
 int knit_lanes_bell_fd(const struct knit_lanes *lanes);
 bool knit_lanes_arm(struct knit_lanes *lanes);
 void knit_lanes_disarm(struct knit_lanes *lanes);

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nothing that comes with `$/attach` is trusted: the number of descriptors, the geometry, the seals
+ * and sizes of the segments are checked before anything is mapped. Forked children do not inherit
+ * the mappings, so a child that goes on using the session can only be told so.
+ *
+ * The daemon trusts this side no more: it serves the session once the request segment is sealed
+ * (fastpath/lane/segment.h) and `$/attached` says so, which is sent ahead of the query for the
+ * registry.
+ */
+#include "clients/lib/attach.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clients/lib/admin_calls.h"
+#include "clients/lib/client.h"
+#include "clients/lib/error.h"
+#include "config.h"
+#include "fastpath/control/registry.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fd.h"
+#include "fastpath/lane/segment.h"
+#include "proto/attach.h"
+#include "proto/tasks.h"
+
+/* In the order in which the daemon sends them. */
+enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, FDS };
+
+enum { SPIN_US_DEFAULT = 50 };
+
+/* What lanes of this source lie in. */
+struct attachment {
+    struct knit *k;
+    struct knit_geometry geometry;
+    struct knit_mapping board, request, reply;
+    uint64_t argument_max;
+    bool steal;
+};
+
+/* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
+static int read_grant(
+    struct knit_span result, struct attachment *attachment, struct knit_error *ret_error)
+{
+    struct knit_geometry *geometry = &attachment->geometry;
+    struct knit_attach_reply reply;
+    const struct {
+        const char *key;
+        const uint64_t *value;
+        uint64_t max;
+    } limits[] = {
+        {"layout", &reply.layout, UINT32_MAX},
+        {"lanes", &reply.lanes, KNIT_LANES_MAX},
+        {"slots", &reply.slots, KNIT_SLOTS_MAX},
+        {"cells", &reply.cells, UINT32_MAX},
+        {"request_arena", &reply.request_arena_bytes, KNIT_ARENA_MAX},
+        {"reply_arena", &reply.reply_arena_bytes, KNIT_ARENA_MAX},
+        {"payload_max", &reply.call_max_bytes, KNIT_ARENA_MAX},
+    };
+    const char *wrong;
+
+    knit_attach_reply_decode(result, &reply);
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (*limits[i].value > limits[i].max)
+            return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+                "the daemon's answer to $/attach lacks a usable %s", limits[i].key);
+        if (i == 0 && reply.layout != KNIT_LAYOUT_VERSION)
+            return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+                "the daemon's memory has layout %llu, this library (%s) knows layout %u; use "
+                "unix:// or install the same version of both",
+                (unsigned long long)reply.layout, KNIT_VERSION, KNIT_LAYOUT_VERSION);
+    }
+    geometry->version = (uint32_t)reply.layout;
+    geometry->lanes = (uint32_t)reply.lanes;
+    geometry->slots = (uint32_t)reply.slots;
+    geometry->cells = (uint32_t)reply.cells;
+    geometry->request_arena_bytes = reply.request_arena_bytes;
+    geometry->reply_arena_bytes = reply.reply_arena_bytes;
+    wrong = knit_geometry_check(geometry);
+    if (wrong != NULL)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's answer to $/attach: %s", wrong);
+    attachment->argument_max = reply.call_max_bytes;
+    attachment->steal = reply.steal;
+    return KNIT_OK;
+}
+
+static int map_segments(struct attachment *attachment, const int *fds, struct knit_error *ret_error)
+{
+    const struct knit_geometry *geometry = &attachment->geometry;
+    const struct {
+        const char *name;
+        int fd;
+        uint64_t bytes;
+        bool writable;
+        struct knit_mapping *to;
+    } segments[] = {
+        {"board", fds[BOARD_FD], knit_layout_board_bytes(geometry->lanes), false,
+            &attachment->board},
+        {"request", fds[REQUEST_FD], knit_layout_request_bytes(geometry), true,
+            &attachment->request},
+        {"reply", fds[REPLY_FD], knit_layout_reply_bytes(geometry), false, &attachment->reply},
+    };
+
+    for (size_t i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
+        int r = knit_segment_map(
+            segments[i].fd, segments[i].bytes, segments[i].writable, segments[i].to);
+
+        if (r != 0)
+            return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
+                KNIT_STARTED_NO, "the daemon's %s segment cannot be used: %s", segments[i].name,
+                r == KNIT_SEGMENT_E_UNSEALED ? "it is not sealed"
+                : r == KNIT_SEGMENT_E_SIZE   ? "it has another size than was said"
+                                             : "mapping it failed");
+    }
+    return KNIT_OK;
+}
+
+/* What the pool waits for before it looks at our requests. */
+static int seal(struct attachment *attachment, int request_fd, struct knit_error *ret_error)
+{
+    static const uint8_t no_params = 0x90;
+    int r = knit_segment_seal(request_fd);
+
+    if (r != 0)
+        return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's request segment cannot be used: it takes no further seal (%s); use "
+            "unix:// or install the same version of both",
+            strerror(-r));
+    if (knit_stream_notify(
+            &attachment->k->handles.stream, "$/attached", knit_span(&no_params, 1)) != KNIT_OK)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    return KNIT_OK;
+}
+
+static bool is_socket(int fd)
+{
+    int type;
+    socklen_t size = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
+}
+
+static int open_session(const struct attachment *attachment,
+    const struct knit_open_options *options, int bell_fd, struct knit_session **ret,
+    struct knit_error *ret_error)
+{
+    const struct knit_geometry *geometry = &attachment->geometry;
+    struct knit_session_options session = {
+        .steal = attachment->steal,
+        .argument_max_bytes = attachment->argument_max,
+        .spin_us = options->no_spin        ? 0
+                   : options->spin_us != 0 ? options->spin_us
+                                           : SPIN_US_DEFAULT,
+        .bell_fd = bell_fd,
+        .bell_is_socket = true,
+    };
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+
+    session.random_seed = knit_clock_ns() ^ (uint64_t)getpid() << 32;
+    knit_layout_request(geometry, attachment->request.base, &request);
+    knit_layout_reply(geometry, attachment->reply.base, &reply);
+    knit_layout_board(geometry->lanes, attachment->board.base, &board);
+    if (knit_session_new(geometry, &request, &reply, &board, &session, ret) != 0)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    return KNIT_OK;
+}
+
+/* ---- as a source of lanes ---- */
+
+static int add_entry(
+    const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
+{
+    struct knit_registry **registry = user;
+    struct knit_registry_task task = {
+        .timeout_ms = entry->timeout_ms < UINT32_MAX ? (uint32_t)entry->timeout_ms : 0,
+        .flags = (uint32_t)entry->flags,
+    };
+    struct knit_signature *signature = NULL;
+    int r;
+
+    if (*registry == NULL)
+        *registry = knit_registry_new((uint32_t)epoch);
+    if (*registry == NULL)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    if (knit_registry_epoch(*registry) != (uint32_t)epoch ||
+        knit_registry_count(*registry) != entry->id)
+        return knit_error_make(ret_error, KNIT_STALE_EPOCH, KNIT_STARTED_NO,
+            "the registry changed while it was read; try again");
+    r = knit_signature_parse(
+        (const char *)entry->signature.bytes, entry->signature.len, &signature, NULL);
+    if (r == 0)
+        r = knit_registry_add(*registry, &task, signature);
+    if (r != 0) {
+        (void)knit_signature_free(signature);
+        return knit_error_make(ret_error, r < 0 ? KNIT_INTERNAL : KNIT_DISCONNECTED,
+            KNIT_STARTED_NO, "the daemon lists a task that cannot be: %.*s",
+            (int)entry->signature.len, (const char *)entry->signature.bytes);
+    }
+    return KNIT_OK;
+}
+
+static int fetch_registry(
+    void *arg, uint64_t until_ns, struct knit_registry **ret, struct knit_error *ret_error)
+{
+    const struct attachment *attachment = arg;
+    struct knit_registry *registry = NULL;
+    int code = knit_admin_each_task(attachment->k, until_ns, add_entry, &registry, ret_error);
+
+    if (code == KNIT_OK)
+        *ret = registry;
+    else
+        (void)knit_registry_free(registry);
+    return code;
+}
+
+/* A forked child does not have the mappings, and may have others in their place. */
+static void free_attachment(void *arg, bool is_ours)
+{
+    struct attachment *attachment = arg;
+
+    if (is_ours) {
+        knit_segment_unmap(&attachment->board);
+        knit_segment_unmap(&attachment->request);
+        knit_segment_unmap(&attachment->reply);
+    }
+    free(attachment);
+}
+
+static const struct knit_lanes_source attach_source = {
+    .fetch_registry = fetch_registry,
+    .free = free_attachment,
+};
+
+/* ---- attaching ---- */
+
+/* Ask for segments, and check and map them. The descriptors stay in the transport. */
+static int ask_for_segments(struct attachment *attachment, const struct knit_open_options *options,
+    uint64_t until_ns, struct knit_error *ret_error)
+{
+    const struct knit_attach_request request = {
+        .version = KNIT_LAYOUT_VERSION,
+        .slots = options->slots,
+        .arena_bytes = options->arena_bytes,
+    };
+    struct knit_transport *transport = &attachment->k->handles.stream.transport;
+    uint8_t bytes[64];
+    struct knit_buffer params;
+    struct knit_handle *handle;
+    struct knit_span result;
+    int code;
+
+    knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
+    (void)knit_attach_request_put(&params, &request);
+    transport->wants_fds = true;
+    code = knit_admin_call(attachment->k, "$/attach", knit_buffer_span(&params), until_ns, &handle,
+        &result, ret_error);
+    transport->wants_fds = false;
+    if (code != KNIT_OK)
+        return code;
+    if (transport->fds_count != FDS)
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon sent %u descriptors instead of %d", transport->fds_count, FDS);
+    else
+        code = read_grant(result, attachment, ret_error);
+    knit_handle_drop(handle);
+    if (code == KNIT_OK)
+        code = map_segments(attachment, transport->fds, ret_error);
+    if (code == KNIT_OK && !is_socket(transport->fds[BELL_FD]))
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's bell cannot be used: it is no socket");
+    return code;
+}
+
+/* Takes over attachment and bell_fd, even when it fails. */
+static int make_lanes(struct attachment *attachment, const struct knit_open_options *options,
+    int bell_fd, struct knit_lanes **ret, struct knit_error *ret_error)
+{
+    struct knit_lanes_options lanes = {
+        .source = &attach_source,
+        .arg = attachment,
+        .bell_fd = bell_fd,
+        .slots = attachment->geometry.slots,
+        .reply_arena_bytes = attachment->geometry.reply_arena_bytes,
+        .argument_max = attachment->argument_max,
+    };
+    int code = open_session(attachment, options, bell_fd, &lanes.session, ret_error);
+
+    if (code == KNIT_OK) {
+        *ret = knit_lanes_new(&lanes);
+        if (*ret != NULL)
+            return KNIT_OK;
+        (void)knit_session_free(lanes.session);
+        code = knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    }
+    knit_fd_close(&bell_fd);
+    free_attachment(attachment, true);
+    return code;
+}
+
+int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
+    struct knit_lanes **ret, struct knit_error *ret_error)
+{
+    struct knit_transport *transport = &k->handles.stream.transport;
+    struct attachment *attachment = calloc(1, sizeof(*attachment));
+    struct knit_lanes *lanes = NULL;
+    int code, bell_fd;
+
+    if (attachment == NULL)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+    attachment->k = k;
+    code = ask_for_segments(attachment, options, until_ns, ret_error);
+    if (code == KNIT_OK) {
+        bell_fd = transport->fds[BELL_FD];
+        transport->fds[BELL_FD] = -1;
+        code = make_lanes(attachment, options, bell_fd, &lanes, ret_error);
+    } else {
+        free_attachment(attachment, true);
+    }
+    if (code == KNIT_OK)
+        code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
+    knit_transport_close_fds(transport);
+    if (code == KNIT_OK)
+        code = knit_lanes_fetch_registry(lanes, until_ns, ret_error);
+    if (code == KNIT_OK)
+        *ret = lanes;
+    else
+        (void)knit_lanes_free(lanes, true);
+    return code;
+}

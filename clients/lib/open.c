@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a session: connect, agree by `$/hello`, attach for shm://.
+ *
+ * fork(): one page of each session is marked MADV_WIPEONFORK, so a single load tells a child that
+ * the session is not its own, without a system call in every call.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "clients/lib/admin_calls.h"
+#include "clients/lib/attach.h"
+#include "clients/lib/client.h"
+#include "clients/lib/connect.h"
+#include "clients/lib/error.h"
+#include "clients/lib/url.h"
+#include "config.h"
+#include "fastpath/lane/bell.h"
+#include "proto/hello.h"
+
+enum {
+    PAGE_BYTES = 4096,
+    PARAMS_MAX = 1024 * 1024 * 1024,
+    CONNECT_MS_DEFAULT = 10 * 1000,
+};
+
+const char *knit_version(void)
+{
+    return KNIT_VERSION;
+}
+
+static void free_client(struct knit *k)
+{
+    bool is_ours = k->alive != NULL && knit_client_is_ours(k);
+
+    k->handles.lanes = knit_lanes_free(k->handles.lanes, is_ours);
+    knit_poll_fd_fini(&k->poll_fd);
+    knit_stream_fini(&k->handles.stream);
+    knit_handles_fini(&k->handles);
+    knit_shapes_fini(&k->shapes);
+    knit_buffer_fini(&k->params);
+    if (k->alive != NULL)
+        munmap(k->alive, PAGE_BYTES);
+    free(k);
+}
+
+/* A page that is zero in a forked child. NULL: it cannot be had. */
+static uint8_t *new_alive(void)
+{
+    uint8_t *page =
+        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, PAGE_BYTES, MADV_WIPEONFORK) < 0) {
+        munmap(page, PAGE_BYTES);
+        return NULL;
+    }
+    *page = 1;
+    return page;
+}
+
+/* Takes over fd, even when it fails. NULL: out of memory. */
+static struct knit *new_client(int fd, const struct knit_open_options *options)
+{
+    struct knit *k = calloc(1, sizeof(*k));
+    uint32_t slots = options->slots != 0 ? options->slots : KNIT_SLOTS_DEFAULT;
+    struct knit_transport transport;
+    int r;
+
+    if (k == NULL) {
+        close(fd);
+        return NULL;
+    }
+    k->would_block = options->would_block;
+    k->admin_ms = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
+    knit_poll_fd_init(&k->poll_fd);
+    knit_buffer_init(&k->params, PARAMS_MAX);
+    k->alive = new_alive();
+    knit_handles_init(&k->handles, k, k->alive);
+    if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)
+        slots = KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE;
+    knit_transport_init_plain(&transport, fd);
+    r = knit_stream_init(&k->handles.stream, &knit_handle_stream_callbacks, &transport, slots);
+    if (r < 0 || k->alive == NULL) {
+        free_client(k);
+        return NULL;
+    }
+    return k;
+}
+
+static int send_hello(struct knit *k, const struct knit_open_options *options, uint64_t until_ns,
+    struct knit_error *ret_error)
+{
+    const struct knit_hello hello = {
+        .name = knit_span_text(options->name != NULL ? options->name : "libknitting"),
+        .version = knit_span_text(KNIT_VERSION),
+    };
+    struct knit_handle *handle;
+    struct knit_hello_reply reply;
+    const char *reason;
+    struct knit_buffer params;
+    struct knit_span result;
+    int code;
+
+    knit_buffer_init(&params, PAGE_BYTES);
+    if (knit_hello_put(&params, &hello) != 0)
+        code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "the name for the daemon's logs is too long");
+    else
+        code = knit_admin_call(
+            k, "$/hello", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
+    knit_buffer_fini(&params);
+    if (code != KNIT_OK)
+        return code;
+
+    if (knit_hello_reply_decode(result, &reply, &reason) != 0)
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the server answered $/hello with something else: %s", reason);
+    else if (reply.protocol != KNIT_PROTOCOL_VERSION)
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the server (%.*s %.*s) speaks version %llu of the protocol, this library (%s) "
+            "version %u",
+            (int)reply.server.len, (const char *)reply.server.bytes, (int)reply.version.len,
+            (const char *)reply.version.bytes, (unsigned long long)reply.protocol, KNIT_VERSION,
+            KNIT_PROTOCOL_VERSION);
+    else
+        knit_stream_set_limits(&k->handles.stream, reply.message_bytes, reply.in_flight);
+    knit_handle_drop(handle);
+    return code;
+}
+
+int knit_open(const char *url, const struct knit_open_options *options, struct knit **ret,
+    struct knit_error *ret_error)
+{
+    static const struct knit_open_options defaults;
+    struct knit_url where;
+    struct knit *k;
+    const char *reason;
+    uint64_t until_ns;
+    int fd, code;
+
+    if (options == NULL)
+        options = &defaults;
+    if (knit_url_parse(url, &where, &reason) != 0)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "bad URL \"%s\": %s", url, reason);
+    until_ns = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
+    until_ns = knit_clock_ns() + until_ns * 1000000;
+    code = knit_connect(&where, until_ns, &fd, ret_error);
+    if (code != KNIT_OK)
+        return code;
+    k = new_client(fd, options);
+    if (k == NULL)
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
+
+    code = send_hello(k, options, until_ns, ret_error);
+    if (code == KNIT_OK && where.scheme == KNIT_URL_SHM)
+        code = knit_attach(k, options, until_ns, &k->handles.lanes, ret_error);
+    if (code != KNIT_OK) {
+        knit_stream_break(&k->handles.stream, "opening failed");
+        free_client(k);
+        /* These pointed into the session that is gone. */
+        if (ret_error != NULL) {
+            ret_error->data = ret_error->details = NULL;
+            ret_error->data_len = ret_error->details_len = 0;
+        }
+        return code;
+    }
+    *ret = k;
+    return KNIT_OK;
+}
+
+struct knit *knit_close(struct knit *k)
+{
+    if (k == NULL || k->is_calling_back)
+        return k;
+    if (knit_client_is_ours(k)) {
+        knit_stream_break(&k->handles.stream, "the session was closed");
+        knit_client_progress(k);
+        knit_client_call_back(k);
+    }
+    free_client(k);
+    return NULL;
+}
