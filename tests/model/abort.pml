@@ -146,7 +146,7 @@ proctype caller()
 #endif
 
 /* take: q is at once the ring's position and the slot's generation, as there is one slot. */
-proctype taker(byte me)
+proctype claimer(byte me)
 {
 	byte q = 1, flag, r;
 	bool won;
@@ -223,8 +223,8 @@ end:
 init {
 	atomic {
 		run caller();
-		run taker(0);
-		run taker(1);
+		run claimer(0);
+		run claimer(1);
 		run buffer();
 		run fate()
 	}

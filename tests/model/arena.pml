@@ -45,9 +45,9 @@
 
 /* Words in store buffers. */
 #define PUB 0
-#define REL(s) (1 + (s))
+#define RELEASED(s) (1 + (s))
 #define BELL 3
-#define STARVED 4
+#define BLOCKED_ON_ARENA 4
 #define PARK 5
 #define WORKER 0
 #define CALLER 1
@@ -55,7 +55,7 @@
 byte mem[6];
 byte buffered_word[2 * DEPTH], buffered_value[2 * DEPTH];
 byte buffered[2];
-bool moved, rang, asleep;
+bool moved, notified_park, asleep;
 
 byte claimed; /* calls claimed: claims go in ring order */
 byte held_by_worker = N; /* claim words: the call that the worker claimed and did not answer */
@@ -73,7 +73,7 @@ inline drain_one(p)
 {
 	if
 	:: buffered_word[(p) * DEPTH] == BELL -> moved = true
-	:: buffered_word[(p) * DEPTH] == PARK -> mem[PARK] = buffered_value[(p) * DEPTH]; rang = false
+	:: buffered_word[(p) * DEPTH] == PARK -> mem[PARK] = buffered_value[(p) * DEPTH]; notified_park = false
 	:: else -> mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH]
 	fi;
 	buffered_word[(p) * DEPTH] = buffered_word[(p) * DEPTH + 1];
@@ -114,13 +114,13 @@ end:
 }
 
 /* The caller's ring: see park.pml. */
-inline ring()
+inline wake_worker()
 {
-	d_step { park = mem[PARK]; wake_it = (park == PARKED && !rang); rang = (rang || park == PARKED); park = 0 };
+	d_step { park = mem[PARK]; woke = (park == PARKED && !notified_park); notified_park = (notified_park || park == PARKED); park = 0 };
 	if
-	:: wake_it ->
+	:: woke ->
 		d_step { store(CALLER, BELL, 0) };
-		d_step { drain(CALLER); asleep = false; wake_it = false }
+		d_step { drain(CALLER); asleep = false; woke = false }
 	:: else
 	fi
 }
@@ -130,14 +130,14 @@ inline release(s)
 	d_step {
 		assert(elsewhere[s] || content[place[s]] == held[s]);
 		held[s] = 0;
-		store(CALLER, REL(s), reply[s])
+		store(CALLER, RELEASED(s), reply[s])
 	};
 #ifndef MUTANT_RELEASE_NO_FENCE
 	d_step { drain(CALLER); skip };
 #endif
 	if
-	:: !elsewhere[s] && mem[STARVED] == 1 -> ring()
-	:: elsewhere[s] || mem[STARVED] == 0
+	:: !elsewhere[s] && mem[BLOCKED_ON_ARENA] == 1 -> wake_worker()
+	:: elsewhere[s] || mem[BLOCKED_ON_ARENA] == 0
 	fi
 }
 
@@ -161,13 +161,13 @@ proctype caller()
 	byte pub, park;
 	byte gen[S], sent[S]; /* collected, published */
 	byte held[S];         /* call number + 1 of a block that the user has */
-	bool wake_it;
+	bool woke;
 
 	do
 	:: pub < N && gen[SLOT(pub)] == GEN(pub) - 1 && held[SLOT(pub)] == 0 ->
 		d_step { sent[SLOT(pub)] = GEN(pub); pub++; store(CALLER, PUB, pub) };
 		d_step { drain(CALLER); skip };
-		ring()
+		wake_worker()
 	:: collect(0)
 	:: collect(1)
 	:: held[0] != 0 -> release(0)
@@ -183,14 +183,14 @@ proctype caller()
 
 /* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. Rel names it, or the slot
  * was claimed for a later call: that one may have gone to the thief, and rel with it. */
-#define REL_NAMES(b) (mem[REL(block_slot[b] - 1)] == block_gen[b])
-#ifdef MUTANT_REL_ALONE
-#define IS_FREE(b) (block_slot[b] == 0 || REL_NAMES(b))
+#define RELEASED_NAMES(b) (mem[RELEASED(block_slot[b] - 1)] == block_gen[b])
+#ifdef MUTANT_RELEASED_ALONE
+#define IS_FREE(b) (block_slot[b] == 0 || RELEASED_NAMES(b))
 #else
 #ifdef MUTANT_CLAIM_ALONE
 #define IS_FREE(b) (block_slot[b] == 0 || claim[block_slot[b] - 1] != block_gen[b])
 #else
-#define IS_FREE(b) (block_slot[b] == 0 || REL_NAMES(b) || claim[block_slot[b] - 1] != block_gen[b])
+#define IS_FREE(b) (block_slot[b] == 0 || RELEASED_NAMES(b) || claim[block_slot[b] - 1] != block_gen[b])
 #endif
 #endif
 #if BLOCKS == 1
@@ -198,11 +198,11 @@ proctype caller()
 #else
 #define FITS (IS_FREE(0) || IS_FREE(1))
 #endif
-#define FITS_READY (keep < N && FITS || keep == N && mem[PUB] > claimed)
+#define KEEPS_AWAKE (unanswered < N && FITS || unanswered == N && mem[PUB] > claimed)
 
 proctype worker()
 {
-	byte keep = N; /* the call claimed and not answered */
+	byte unanswered = N; /* the call claimed and not answered */
 	byte block_slot[BLOCKS], block_gen[BLOCKS];
 	byte s, g, b;
 	bool ours;
@@ -210,15 +210,15 @@ proctype worker()
 again:
 	{
 		do
-		:: d_step { keep == N && mem[PUB] > claimed ->
+		:: d_step { unanswered == N && mem[PUB] > claimed ->
 			/* READY -> CLAIMED: a locked operation */
 			drain(WORKER);
-			keep = claimed;
-			held_by_worker = keep;
-			claim[SLOT(keep)] = GEN(keep);
+			unanswered = claimed;
+			held_by_worker = unanswered;
+			claim[SLOT(unanswered)] = GEN(unanswered);
 			claimed++ }
 		/* CLAIMED -> ANSWERED, in a block that was released when it was looked at. */
-		:: atomic { keep < N && FITS ->
+		:: atomic { unanswered < N && FITS ->
 			if
 			:: IS_FREE(0) -> b = 0
 #if BLOCKS > 1
@@ -226,22 +226,22 @@ again:
 #endif
 			fi };
 			d_step {
-				block_slot[b] = SLOT(keep) + 1;
-				block_gen[b] = GEN(keep);
-				content[b] = keep + 1;
-				place[SLOT(keep)] = b;
-				elsewhere[SLOT(keep)] = false;
+				block_slot[b] = SLOT(unanswered) + 1;
+				block_gen[b] = GEN(unanswered);
+				content[b] = unanswered + 1;
+				place[SLOT(unanswered)] = b;
+				elsewhere[SLOT(unanswered)] = false;
 				b = 0
 			};
 #ifdef MUTANT_BLOCK_FLAG_APART
-			in_block[SLOT(keep)] = true;
+			in_block[SLOT(unanswered)] = true;
 #endif
-			d_step { reply[SLOT(keep)] = GEN(keep); in_block[SLOT(keep)] = true; keep = N; held_by_worker = N };
-			d_step { store(WORKER, STARVED, 0) }
-		:: (keep < N && !FITS) || (keep == N && mem[PUB] <= claimed) ->
+			d_step { reply[SLOT(unanswered)] = GEN(unanswered); in_block[SLOT(unanswered)] = true; unanswered = N; held_by_worker = N };
+			d_step { store(WORKER, BLOCKED_ON_ARENA, 0) }
+		:: (unanswered < N && !FITS) || (unanswered == N && mem[PUB] <= claimed) ->
 			if
-#ifndef MUTANT_STARVED_AFTER_LOOK
-			:: keep < N -> d_step { store(WORKER, STARVED, 1) }
+#ifndef MUTANT_BLOCKED_AFTER_CHECK
+			:: unanswered < N -> d_step { store(WORKER, BLOCKED_ON_ARENA, 1) }
 #endif
 			:: else
 			fi;
@@ -249,10 +249,10 @@ again:
 			d_step { moved = false; store(WORKER, PARK, PARKED) };
 			d_step { drain(WORKER); skip };
 			if
-			:: FITS_READY
-			:: !FITS_READY ->
-#ifdef MUTANT_STARVED_AFTER_LOOK
-				d_step { store(WORKER, STARVED, (keep < N -> 1 : 0)) };
+			:: KEEPS_AWAKE
+			:: !KEEPS_AWAKE ->
+#ifdef MUTANT_BLOCKED_AFTER_CHECK
+				d_step { store(WORKER, BLOCKED_ON_ARENA, (unanswered < N -> 1 : 0)) };
 #endif
 				d_step { drain(WORKER); asleep = !moved };
 				(!asleep || over)
@@ -288,7 +288,7 @@ end_dead:
 		d_step { g = (in_block[s] -> reply[s] : 0) };
 		ours = !elsewhere[s];
 		if
-		:: g != 0 && ours && mem[REL(s)] != g ->
+		:: g != 0 && ours && mem[RELEASED(s)] != g ->
 			b = place[s];
 #ifndef MUTANT_REBUILD_NO_CLAIM
 			if
@@ -312,7 +312,7 @@ end_dead:
 	od;
 #endif
 	s = 0;
-	keep = N;
+	unanswered = N;
 	d_step { store(WORKER, PARK, AWAKE) };
 	goto again
 }
@@ -354,7 +354,7 @@ end:
 		:: else
 		fi;
 		/* What it kept back is gone with it. */
-		mem[STARVED] = 0;
+		mem[BLOCKED_ON_ARENA] = 0;
 		d_step { gone = false; started = true }
 	od
 }

@@ -44,7 +44,7 @@ inline check_slot(i)
 }
 
 /* One look at the hostile ring; its tag always matches, as that keeps a worker busiest. */
-inline look_at_hostile()
+inline serve_hostile()
 {
 	any_ctrl();
 #ifndef MUTANT_SLOT_UNCHECKED
@@ -60,7 +60,7 @@ inline look_at_hostile()
 	d_step { cgen = claim_gen[slot]; cowner = claim_owner[slot] };
 	if
 	:: cgen >= gen /* claimed: q + 1 */
-#ifdef MUTANT_REPLY_NOT_LOOKED_AT
+#ifdef MUTANT_REPLY_NOT_READ
 	:: cgen == gen - 1 ->
 #else
 	:: cgen == gen - 1 && r == gen - 1 ->
@@ -105,25 +105,25 @@ inline look_at_hostile()
 
 proctype worker(byte me)
 {
-	byte slot, gen, size, r, cgen, cowner, looks;
+	byte slot, gen, size, r, cgen, cowner, steps;
 	byte spent; /* what only the check knows: looks in truth */
 	bool won, evicted;
 
 	do
 	:: !over ->
 		/* The hostile session's turn. */
-		d_step { looks = 0; spent = 0 };
+		d_step { steps = 0; spent = 0 };
 		do
-		:: looks < TURN && !evicted ->
-			d_step { looks++; spent++; assert(spent <= TURN) };
-			look_at_hostile();
+		:: steps < TURN && !evicted ->
+			d_step { steps++; spent++; assert(spent <= TURN) };
+			serve_hostile();
 			goto next;
 suspect:
 			/* ctrl again: unchanged, the session is evicted; changed, another look, which counts. */
 			if
 			:: evicted = true
 #ifdef MUTANT_RETRIES_UNCOUNTED
-			:: looks--
+			:: steps--
 #else
 			:: true
 #endif

@@ -63,7 +63,7 @@ byte tail = P0; /* the caller's own */
 byte claim_gen[S] = G0;
 byte claim_owner[S];
 byte reply_gen[S] = G0;
-byte taken = P0;
+byte head = P0;
 
 /* What only the checks know. */
 byte next_claim = P0; /* the position that has to be claimed next */
@@ -77,12 +77,12 @@ bool evicted;
 /* A raise is a compare-and-swap repeated until it is done or needless. */
 inline raise_head(q)
 {
-#ifdef MUTANT_TAKEN_STORED
-	taken = q;
+#ifdef MUTANT_HEAD_STORED
+	head = q;
 #else
-	taken = (q > taken -> q : taken);
+	head = (q > head -> q : head);
 #endif
-	assert(taken <= next_claim);
+	assert(head <= next_claim);
 	seen = q;
 	since = 0
 }
@@ -105,7 +105,7 @@ inline check_body()
 }
 
 /* take, then CLAIMED -> ANSWERED. */
-proctype taker(byte me)
+proctype claimer(byte me)
 {
 	byte q = P0, seen = P0, slot, gen, copy, rgen, cowner, since;
 
@@ -115,17 +115,17 @@ start:
 		:: !over ->
 		   /* q = max(private, taken) */
 		   d_step {
-			seen = (taken > seen -> taken : seen);
-			q = (taken > q -> taken : q)
+			seen = (head > seen -> head : seen);
+			q = (head > q -> head : q)
 		   };
 		   if
 		   :: ring[q % K].tag != TAG(q) ->
 			/* Empty. The host, where it claims because nobody else does, ends by raising taken; a worker does not. */
 			if
-			:: d_step { q > taken -> raise_head(q) }
+			:: d_step { q > head -> raise_head(q) }
 			:: true
 			fi;
-			(taken > q || ring[q % K].tag == TAG(q) || over)
+			(head > q || ring[q % K].tag == TAG(q) || over)
 		   :: d_step { ring[q % K].tag == TAG(q) ->
 			slot = ring[q % K].slot;
 			gen = ring[q % K].gen };
@@ -167,8 +167,8 @@ start:
 				:: q - seen < R
 				fi;
 #endif
-#ifdef MUTANT_TAKEN_BEFORE_CLAIM
-				taken = (q + 1 > taken -> q + 1 : taken);
+#ifdef MUTANT_HEAD_BEFORE_CLAIM
+				head = (q + 1 > head -> q + 1 : head);
 #endif
 				/* READY -> CLAIMED(g, o) */
 				if
@@ -226,8 +226,8 @@ start:
 		od;
 		owner_of[me] = owner_of[me] + W;
 		forget();
-		q = taken;
-		seen = taken;
+		q = head;
+		seen = head;
 		since = 0;
 		dead[me] = false };
 		goto start
@@ -271,7 +271,7 @@ proctype caller()
 			:: !FREE(s) -> s = 1 - s
 			:: else
 			fi;
-			assert(tail < taken + K);
+			assert(tail < head + K);
 			assert(tail < next_claim + K);
 			assert(gen_of[s] == G0 || ran[s]);
 #ifdef MUTANT_GEN_REUSED
@@ -323,8 +323,8 @@ init {
 	};
 	atomic {
 		run caller();
-		run taker(0);
-		run taker(1);
+		run claimer(0);
+		run claimer(1);
 		run fate()
 	}
 }

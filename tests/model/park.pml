@@ -58,7 +58,7 @@ byte buffered_word[(L + 1) * DEPTH], buffered_value[(L + 1) * DEPTH];
 byte buffered[L + 1];
 
 bool moved[L]; /* bell or laneBell changed since the worker loaded them */
-bool rang[L];  /* the caller rang the PARKED word that memory holds */
+bool notified_park[L];  /* the caller rang the PARKED word that memory holds */
 
 byte claimed[L]; /* moved by locked operations alone */
 
@@ -77,8 +77,8 @@ inline drain_one(p)
 	if
 	:: IS_BELL(buffered_word[(p) * DEPTH]) -> moved[LANE_OF(buffered_word[(p) * DEPTH])] = true
 	:: IS_PARK(buffered_word[(p) * DEPTH]) ->
-#ifndef MUTANT_RANG_KEPT
-		rang[LANE_OF(buffered_word[(p) * DEPTH])] = false;
+#ifndef MUTANT_NOTIFIED_PARK_KEPT
+		notified_park[LANE_OF(buffered_word[(p) * DEPTH])] = false;
 #endif
 		mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH]
 	:: else -> mem[buffered_word[(p) * DEPTH]] = buffered_value[(p) * DEPTH]
@@ -136,26 +136,26 @@ end:
 /* Another's lane: READY cells of a VACANT one; of any lane too, if they stood on two looks, when stealing is on. */
 #define OF_VACANT(l) (READY(l) && mem[PARK(l)] == VACANT)
 #ifdef NO_STEAL
-#define MAY_TAKE(l) OF_VACANT(l)
+#define MAY_CLAIM(l) OF_VACANT(l)
 #else
-#define MAY_TAKE(l) READY(l)
+#define MAY_CLAIM(l) READY(l)
 #endif
-#ifdef MUTANT_PARK_LOOK_AT_VACANT_ALONE
-#define LAST_LOOK(l) OF_VACANT(l)
+#ifdef MUTANT_PARK_CHECKS_VACANT_ONLY
+#define KEEPS_AWAKE(l) OF_VACANT(l)
 #else
-#define LAST_LOOK(l) MAY_TAKE(l)
+#define KEEPS_AWAKE(l) MAY_CLAIM(l)
 #endif
 
 /* A caller's ring: bell = v, FUTEX_WAKE 1. The system call drains. */
-inline wake_if_parked(l)
+inline wake_lane(l)
 {
 	d_step {
 		v = mem[PARK(l)];
-		rung = (v == PARKED && !rang[l]);
-		rang[l] = (rang[l] || v == PARKED)
+		woke = (v == PARKED && !notified_park[l]);
+		notified_park[l] = (notified_park[l] || v == PARKED)
 	};
 	if
-	:: rung ->
+	:: woke ->
 #ifdef MUTANT_WAKE_BEFORE_BELL
 		d_step { drain(CALLER); asleep[l] = false };
 		d_step { store(CALLER, BELL(l), 0) }
@@ -168,29 +168,29 @@ inline wake_if_parked(l)
 }
 
 /* Ring one PARKED lane: the first that is parked and was not rung since. */
-inline wake_one()
+inline wake_other()
 {
-	wake_if_parked(0);
+	wake_lane(0);
 	if
-	:: !rung -> wake_if_parked(1)
+	:: !woke -> wake_lane(1)
 	:: else
 	fi;
-	d_step { v = 0; rung = false }
+	d_step { v = 0; woke = false }
 }
 
 /* FREE -> READY */
 inline publish(l)
 {
-	d_step { store(CALLER, PUB(l), sent[l] + 1); sent[l]++; fresh[l] = true; left-- }
+	d_step { store(CALLER, PUB(l), sent[l] + 1); sent[l]++; dirty[l] = true; left-- }
 }
 
 inline flush_lane(l)
 {
 	if
-	:: fresh[l] ->
-		wake_if_parked(l);
+	:: dirty[l] ->
+		wake_lane(l);
 		if
-		:: !rung ->
+		:: !woke ->
 			if
 #ifndef MUTANT_FLUSH_NO_HELP
 			:: mem[PARK(l)] == VACANT -> help = true
@@ -202,9 +202,9 @@ inline flush_lane(l)
 #endif
 			:: else
 			fi
-		:: rung
+		:: woke
 		fi;
-		d_step { v = 0; rung = false; fresh[l] = false }
+		d_step { v = 0; woke = false; dirty[l] = false }
 	:: else
 	fi
 }
@@ -220,7 +220,7 @@ inline flush()
 	flush_lane(2);
 #endif
 	if
-	:: help -> wake_one(); help = false
+	:: help -> wake_other(); help = false
 	:: !help
 	fi
 }
@@ -230,7 +230,7 @@ inline flush()
 proctype caller()
 {
 	byte sent[L], v, left = P, last;
-	bool fresh[L], rung, help;
+	bool dirty[L], woke, help;
 
 	do
 	:: left > 0 ->
@@ -260,28 +260,28 @@ proctype caller()
 #ifdef THIRD
 		if
 #ifndef NO_STEAL
-		:: claimed[2] < sent[2] -> wake_one()
+		:: claimed[2] < sent[2] -> wake_other()
 #endif
 		:: else
 		fi;
 #endif
 #ifndef NO_STEAL
 		/* A call that nobody took: ring a PARKED lane, but not the one it lies in, whose worker looks by itself. */
-#ifdef MUTANT_WAIT_RINGS_ANY
+#ifdef MUTANT_WAIT_WAKES_ANY
 		if
-		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_one()
+		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_other()
 		:: else
 		fi;
 #else
 		if
-		:: claimed[0] < sent[0] -> wake_if_parked(1)
+		:: claimed[0] < sent[0] -> wake_lane(1)
 		:: else
 		fi;
 		if
-		:: !rung && claimed[1] < sent[1] -> wake_if_parked(0)
+		:: !woke && claimed[1] < sent[1] -> wake_lane(0)
 		:: else
 		fi;
-		d_step { v = 0; rung = false };
+		d_step { v = 0; woke = false };
 #endif
 #endif
 		(done > last || done + EXCUSED == P)
@@ -301,8 +301,8 @@ inline serve(l)
 	/* A READY call behind it that the sibling may take, and that one is PARKED: ring it. */
 	d_step {
 		if
-#ifndef MUTANT_SIBLING_NOT_RUNG
-		:: MAY_TAKE(l) && mem[PARK(1 - me)] == PARKED -> notify_lane_bell(1 - me)
+#ifndef MUTANT_SIBLING_NOT_WOKEN
+		:: MAY_CLAIM(l) && mem[PARK(1 - me)] == PARKED -> notify_lane_bell(1 - me)
 #endif
 		:: else
 		fi;
@@ -321,12 +321,12 @@ again:
 			 * at home. */
 			if
 			:: READY(me) -> serve(me); goto again
-			:: MAY_TAKE(1 - me) -> serve(1 - me); goto again
+			:: MAY_CLAIM(1 - me) -> serve(1 - me); goto again
 #ifdef THIRD
-			:: MAY_TAKE(2) -> serve(2); goto again
-			:: !READY(me) && !MAY_TAKE(1 - me) && !MAY_TAKE(2)
+			:: MAY_CLAIM(2) -> serve(2); goto again
+			:: !READY(me) && !MAY_CLAIM(1 - me) && !MAY_CLAIM(2)
 #else
-			:: !READY(me) && !MAY_TAKE(1 - me)
+			:: !READY(me) && !MAY_CLAIM(1 - me)
 #endif
 			fi;
 			/* park */
@@ -338,21 +338,21 @@ again:
 			fence(me);
 #endif
 			if
-#ifndef MUTANT_PARK_NO_LOOK
+#ifndef MUTANT_PARK_NO_CHECK
 			:: READY(me)
 #endif
-#ifdef MUTANT_PARK_NO_LOOK
+#ifdef MUTANT_PARK_NO_CHECK
 			:: true ->
 #else
 			:: !READY(me) ->
 #endif
 				if
-				:: LAST_LOOK(1 - me)
+				:: KEEPS_AWAKE(1 - me)
 #ifdef THIRD
-				:: LAST_LOOK(2)
-				:: !LAST_LOOK(1 - me) && !LAST_LOOK(2) ->
+				:: KEEPS_AWAKE(2)
+				:: !KEEPS_AWAKE(1 - me) && !KEEPS_AWAKE(2) ->
 #else
-				:: !LAST_LOOK(1 - me) ->
+				:: !KEEPS_AWAKE(1 - me) ->
 #endif
 #ifdef MUTANT_BELL_AFTER_ANNOUNCEMENT
 					moved[me] = false;

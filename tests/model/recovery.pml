@@ -45,7 +45,7 @@
 byte pub; /* calls published: READY cells 0 .. pub - 1 in the ring */
 byte claim_gen[S], claim_owner[S];
 byte reply[S];
-byte taken;
+byte head;
 bool closed, shut; /* closed with the pool */
 
 byte owner_of[W];
@@ -55,7 +55,7 @@ byte aborted[S]; /* generation to abort */
 
 /* What only the checks know. */
 bool ran[N], not_started[N];
-byte looks; /* of recovery at slots, for one death */
+byte slots_read; /* of recovery at slots, for one death */
 
 inline answer(s, g)
 {
@@ -96,7 +96,7 @@ again:
 						answer(SLOT(q), GEN(q));
 						stop = false;
 						q++;
-						taken = (q > taken -> q : taken)
+						head = (q > head -> q : head)
 					}
 				:: d_step { claim_gen[SLOT(q)] != GEN(q) - 1 -> q++ }
 				fi
@@ -113,7 +113,7 @@ end_idle:
 	d_step { stop = false; r = 0; q = 0; gone[me] = true };
 end_dead:
 	/* The host starts a replacement. */
-	d_step { started[me] -> started[me] = false; dead[me] = false; q = taken };
+	d_step { started[me] -> started[me] = false; dead[me] = false; q = head };
 	goto again
 }
 
@@ -123,7 +123,7 @@ inline recover(o)
 	s = 0;
 	do
 	:: s < S ->
-		d_step { assert(looks < S * (1 + RETRIES)); looks++ };
+		d_step { assert(slots_read < S * (1 + RETRIES)); slots_read++ };
 #ifdef MUTANT_QUEUED_ANSWERED
 		if
 		:: s < pub && reply[s] == claim_gen[s] && reply[s] < (pub - 1 - s) / S + 1 ->
@@ -145,7 +145,7 @@ inline recover(o)
 #endif
 #ifdef MUTANT_REQUEUED
 			/* Gives the call back to the ring for somebody else to run. */
-			d_step { claim_gen[s] = g - 1; taken = 0 }
+			d_step { claim_gen[s] = g - 1; head = 0 }
 #else
 			/* CLAIMED -> ANSWERED, by the host: its owner is reaped */
 			d_step { answer(s, g) }
@@ -153,7 +153,7 @@ inline recover(o)
 #endif
 		:: else
 		fi;
-#ifdef MUTANT_SLOT_LOOKED_AT_AGAIN
+#ifdef MUTANT_SLOT_READ_AGAIN
 		/* Begins anew where the slot has moved on since claim was loaded. */
 		d_step { s = (g != 0 && claim_gen[s] != g -> 0 : s + 1); g = 0 }
 #else
@@ -167,7 +167,7 @@ inline recover(o)
 #define VACANT(w) (reaped[w] && !gone[w] && !unmapped[w])
 
 /* A replacement, unless there is nothing left to serve. */
-inline succeed(w)
+inline replace(w)
 {
 	if
 	:: !closed ->
@@ -182,9 +182,9 @@ inline succeed(w)
 	fi
 #ifdef MUTANT_OWNER_REUSED
 	/* The second pass comes late. */
-	; looks = 0;
+	; slots_read = 0;
 	recover(owner_of[w]);
-	looks = 0
+	slots_read = 0
 #endif
 }
 
@@ -197,7 +197,7 @@ end:
 		do
 		:: (gone[0] && !reaped[0]) || (gone[1] && !reaped[1]) ->
 			w = (gone[0] && !reaped[0] -> 0 : 1);
-			d_step { looks = 0; reaped[w] = true };
+			d_step { slots_read = 0; reaped[w] = true };
 again:
 			recover(owner_of[w]);
 			if
@@ -210,12 +210,12 @@ again:
 			:: true
 #endif
 			fi;
-			d_step { gone[w] = false; looks = 0; w = 0 }
-		:: VACANT(0) -> succeed(0)
-		:: VACANT(1) -> succeed(1)
+			d_step { gone[w] = false; slots_read = 0; w = 0 }
+		:: VACANT(0) -> replace(0)
+		:: VACANT(1) -> replace(1)
 #ifdef MUTANT_ANSWER_BEFORE_REAP
 		/* A worker that was told to end, but has not. */
-		:: retries > 0 -> d_step { retries--; looks = 0 }; recover(owner_of[0])
+		:: retries > 0 -> d_step { retries--; slots_read = 0 }; recover(owner_of[0])
 #endif
 		:: caller_dead && !closed -> closed = true
 #ifdef SHUTDOWN
@@ -320,7 +320,7 @@ end:
 
 #ifdef CALLER_DIES
 /* A dead caller's session is freed in the end. */
-proctype account()
+proctype session_is_freed()
 {
 	(over || freed)
 }
@@ -336,7 +336,7 @@ init {
 		run sweeper();
 		run caller();
 #ifdef CALLER_DIES
-		run account();
+		run session_is_freed();
 #endif
 		run fate()
 	}

@@ -76,40 +76,40 @@ visit -DS=3
 # Mutants: "name, mistake, options: reason". Each is one mistake that somebody could make. The reason is part of what Spin
 # says of the error: which assertion does not hold, or that the model ends with somebody waiting.
 mutants='
-lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0: tail<(taken+
-lane TAKEN_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(taken+
-lane TAKEN_BEFORE_CLAIM -DN=4: q==next_claim
-lane COUNT_CLAIMS -DN=5 -DSTOPS=0: tail<(taken+
+lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0: tail<(head+
+lane HEAD_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(head+
+lane HEAD_BEFORE_CLAIM -DN=4: q==next_claim
+lane COUNT_CLAIMS -DN=5 -DSTOPS=0: tail<(head+
 lane COPY_AFTER_CLAIM -DN=6 -DDEATHS=0 -DSTOPS=0: copy==body_of
 lane CLAIM_BEFORE_REPLY -DN=4 -DDEATHS=0 -DSTOPS=0: !(evicted)
 lane CLAIM_STORED -DN=4 -DDEATHS=0 -DSTOPS=0: !(ran[slot])
-lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0: taken<=next_claim
+lane GEN_REUSED -DN=4 -DDEATHS=0 -DSTOPS=0: head<=next_claim
 lane CTRL_BEFORE_BODY -DN=4 -DDEATHS=0 -DSTOPS=0: copy==body_of
 park FLUSH_NO_FENCE -DNO_STEAL: invalid end state
 park PARK_NO_FENCE -DNO_STEAL: invalid end state
-park PARK_NO_LOOK -DNO_STEAL: invalid end state
+park PARK_NO_CHECK -DNO_STEAL: invalid end state
 park WAKE_BEFORE_BELL -DNO_STEAL: invalid end state
 park BELL_AFTER_ANNOUNCEMENT -DNO_STEAL: invalid end state
-park RANG_KEPT -DNO_STEAL: invalid end state
+park NOTIFIED_PARK_KEPT -DNO_STEAL: invalid end state
 park FLUSH_NO_HELP -DDEATHS=1 -DNO_STEAL: invalid end state
 park VACANT_NOT_ANNOUNCED -DDEATHS=1 -DNO_STEAL: invalid end state
-park PARK_LOOK_AT_VACANT_ALONE -DHANGS=1: invalid end state
-park WAIT_RINGS_ANY -DHANGS=1: invalid end state
-park SIBLING_NOT_RUNG -DTHIRD -DHANGS=1 -DP=3: invalid end state
-park SIBLING_NOT_RUNG -DTHIRD -DHANGS=1 -DNO_STEAL: invalid end state
+park PARK_CHECKS_VACANT_ONLY -DHANGS=1: invalid end state
+park WAIT_WAKES_ANY -DHANGS=1: invalid end state
+park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DP=3: invalid end state
+park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DNO_STEAL: invalid end state
 wait ANSWER_NO_FENCE -DN=2: invalid end state
 wait WAIT_NO_FENCE -DN=2: invalid end state
-wait RUNG_LOADED_LATE -DN=2: invalid end state
-wait RUNG_EXCHANGED -DN=3: invalid end state
+wait NOTIFIED_LOADED_LATE -DN=2: invalid end state
+wait NOTIFIED_EXCHANGED -DN=3: invalid end state
 wait NOT_REARMED -DN=2: invalid end state
 wait WAKE_BEFORE_RAISE -DN=2: invalid end state
-wait NEWS_BEFORE_REPLY -DN=2 -DLOOP: invalid end state
-wait SKIP_NO_LOOK -DN=2 -DLOOP -DLAPS=1: invalid end state
-wait SKIP_LOOKS_FIRST -DN=2 -DLOOP -DLAPS=1: invalid end state
+wait COMPLETION_BEFORE_REPLY -DN=2 -DLOOP: invalid end state
+wait SKIP_NO_SCAN -DN=2 -DLOOP -DLAPS=1: invalid end state
+wait SKIP_SCANS_FIRST -DN=2 -DLOOP -DLAPS=1: invalid end state
 wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1: invalid end state
-wait RECOVERY_WAKES_NOBODY -DN=2 -DDEATHS=1: invalid end state
+wait RECOVERY_WAKES_NONE -DN=2 -DDEATHS=1: invalid end state
 wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP: invalid end state
-wait RESCAN_NOT_LOOKED_AT -DN=2 -DDEATHS=1 -DLOOP: invalid end state
+wait RESCAN_NOT_READ -DN=2 -DDEATHS=1 -DLOOP: invalid end state
 abort ABORT_A_FLAG -DG=2: aborted[q]
 abort ABORT_LOADED_BEFORE_CLAIM -DG=2: !(ran[g])
 abort SETTLE_NO_FENCE -DG=2: !(ran[g])
@@ -124,33 +124,33 @@ recovery QUEUED_ANSWERED -DN=2: claim_gen[s]==
 recovery RECOVERY_BLIND -DN=2: claim_gen[s]==
 recovery RECOVERY_IF_UNEQUAL -DN=3: reply[s]==(g-1)
 recovery REQUEUED -DN=2: !(ran[q])
-recovery UNTIL_UNNAMED -DN=2: looks<
-recovery SLOT_LOOKED_AT_AGAIN -DN=3: looks<
+recovery UNTIL_UNNAMED -DN=2: slots_read<
+recovery SLOT_READ_AGAIN -DN=3: slots_read<
 recovery SWEEP_CLAIM_STORED -DN=2 -DDEATHS=0 -DSHUTDOWN: claim_owner[
 recovery FREED_BEFORE_UNMAPPED -DN=2 -DCALLER_DIES: !(freed)
-hostile REPLY_NOT_LOOKED_AT -DN=1: claim_gen[slot]==reply[slot]
+hostile REPLY_NOT_READ -DN=1: claim_gen[slot]==reply[slot]
 hostile RETRIES_UNCOUNTED -DN=1: spent<=
 hostile SIZE_UNCHECKED -DN=1: size<=
 hostile SIZE_READ_TWICE -DN=1: size<=
 hostile SLOT_READ_TWICE -DN=1: slot<
 hostile SLOT_UNCHECKED -DN=1: slot<
 arena RELEASE_NO_FENCE -DN=3: invalid end state
-arena STARVED_AFTER_LOOK -DN=3: invalid end state
+arena BLOCKED_AFTER_CHECK -DN=3: invalid end state
 arena DROPPED_NOT_RELEASED -DN=3: invalid end state
-arena REL_ALONE -DN=3: invalid end state
+arena RELEASED_ALONE -DN=3: invalid end state
 arena CLAIM_ALONE -DN=3: invalid end state
 arena REBUILD_ALL_FREE -DN=3 -DDEATHS=1: content[place
 arena BLOCK_FLAG_APART -DN=3 -DDEATHS=1: content[place
 arena HOST_KEEPS_FLAGS -DN=3 -DDEATHS=1: content[place
 arena REBUILD_NO_CLAIM -DN=4 -DDEATHS=1 -DBLOCKS=2: content[place
 visit LEAVE_NO_FENCE -DS=2: invalid end state
-visit LEAVE_NO_LOOK -DS=2: invalid end state
+visit LEAVE_NO_CHECK -DS=2: invalid end state
 visit VISITED_NOT_WAITED_FOR -DS=2: invalid end state
 visit FLAG_CLEARED_LATE -DS=2: invalid end state
-visit KEPT_NOT_FLAGGED -DS=2: invalid end state
-visit CURRENT_TAKEN_OUT -DS=2: served[s]
-visit RETURN_STORED -DS=2: among==0
-visit TURN_GOES_ON -DS=2: served[(other-1)]
+visit POSTPONED_NOT_FLAGGED -DS=2: invalid end state
+visit CURRENT_REMOVED -DS=2: sessions[s]
+visit RETURN_STORED -DS=2: user==0
+visit TURN_GOES_ON -DS=2: sessions[(other-1)]
 '
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -37,17 +37,17 @@ chan handovers = [H] of { byte };
 bool was_visited;
 
 /* The sessions, and whose call runs: session + 1. */
-bool served[S];
+bool sessions[S];
 byte current;
 
 /* What only the checks know. */
-byte among; /* who is among the sessions */
+byte user; /* who is among the sessions */
 byte given, applied;
 bool hangs, over;
 
-inline enter(me)
+inline use_sessions(me)
 {
-	d_step { assert(among == 0); among = me }
+	d_step { assert(user == 0); user = me }
 }
 
 inline drain()
@@ -72,15 +72,15 @@ inline apply(me)
 	do
 	:: mine ? handover ->
 		if
-#ifndef MUTANT_CURRENT_TAKEN_OUT
-		:: IS_END(handover) && current == OF(handover) + 1 -> kept = handover
+#ifndef MUTANT_CURRENT_REMOVED
+		:: IS_END(handover) && current == OF(handover) + 1 -> postponed = handover
 		:: IS_END(handover) && current != OF(handover) + 1 ->
 #else
 		:: IS_END(handover) ->
 #endif
-			d_step { assert(served[OF(handover)]); served[OF(handover)] = false; applied++ }
+			d_step { assert(sessions[OF(handover)]); sessions[OF(handover)] = false; applied++ }
 		:: !IS_END(handover) ->
-			d_step { assert(!served[OF(handover)]); served[OF(handover)] = true; applied++ }
+			d_step { assert(!sessions[OF(handover)]); sessions[OF(handover)] = true; applied++ }
 		fi;
 		handover = 0
 	:: empty(mine) -> break
@@ -89,13 +89,13 @@ inline apply(me)
 	has_handover = false;
 #endif
 	if
-	:: kept != 0 ->
+	:: postponed != 0 ->
 		d_step {
-			handovers ! kept;
-#ifndef MUTANT_KEPT_NOT_FLAGGED
+			handovers ! postponed;
+#ifndef MUTANT_POSTPONED_NOT_FLAGGED
 			has_handover = true;
 #endif
-			kept = 0
+			postponed = 0
 		}
 	:: else
 	fi
@@ -108,10 +108,10 @@ inline visit(me)
 	do
 	:: atomic { me == WORKER && leaving -> drain() }
 	:: atomic { (me != WORKER || !leaving) && where == AWAY -> where = VISITED };
-		enter(me);
+		use_sessions(me);
 		apply(me);
 		was_visited = true;
-		among = 0;
+		user = 0;
 		where = AWAY;
 		break
 	:: (me != WORKER || !leaving) && where == HERE -> break
@@ -127,11 +127,11 @@ inline call(s)
 	current = s + 1;
 	/* leave */
 #ifdef MUTANT_LEAVE_NO_FENCE
-	d_step { among = 0; leaving = true };
+	d_step { user = 0; leaving = true };
 #else
-	d_step { among = 0; where = AWAY };
+	d_step { user = 0; where = AWAY };
 #endif
-#ifndef MUTANT_LEAVE_NO_LOOK
+#ifndef MUTANT_LEAVE_NO_CHECK
 	if
 	:: has_handover -> visit(WORKER)
 	:: !has_handover
@@ -150,14 +150,14 @@ end_hangs:
 	d_step { drain(); skip };
 	atomic { where == AWAY -> where = HERE };
 #endif
-	enter(WORKER);
-	assert(served[s]);
+	use_sessions(WORKER);
+	assert(sessions[s]);
 	current = 0
 }
 
 proctype worker()
 {
-	byte handover, kept, s;
+	byte handover, postponed, s;
 	byte other; /* noted when the turn began: another session that is served, + 1 */
 	chan mine = [H] of { byte };
 
@@ -167,15 +167,15 @@ proctype worker()
 		/* A turn. */
 		d_step { s = 0; other = 0 };
 		do
-		:: served[s] -> call(s); break
-		:: s < S - 1 -> d_step { other = (served[s] -> s + 1 : other); s++ }
+		:: sessions[s] -> call(s); break
+		:: s < S - 1 -> d_step { other = (sessions[s] -> s + 1 : other); s++ }
 		:: s == S - 1 -> (has_handover || over); break
 		od;
 #ifndef MUTANT_TURN_GOES_ON
 		/* A visit ends the turn: what it noted of other sessions may be gone. */
-		assert(was_visited || other == 0 || served[other - 1]);
+		assert(was_visited || other == 0 || sessions[other - 1]);
 #else
-		assert(other == 0 || served[other - 1]);
+		assert(other == 0 || sessions[other - 1]);
 #endif
 		d_step { was_visited = false; other = 0; s = 0 }
 	:: over && !has_handover -> break
@@ -198,7 +198,7 @@ end:
 
 proctype control()
 {
-	byte handover, kept, s, came = 1;
+	byte handover, postponed, s, came = 1;
 	bool ended[S];
 	chan mine = [H] of { byte };
 
@@ -220,8 +220,8 @@ proctype control()
 
 init {
 	atomic {
-		served[0] = true;
-		among = WORKER;
+		sessions[0] = true;
+		user = WORKER;
 		run worker();
 		run control();
 		run buffer()

@@ -35,7 +35,7 @@
 
 /* Words that go through store buffers: replies, then news of either worker, then waiting. */
 #define REPLY(i) (i)
-#define NEWS(w) (N + (w)) /* how many hints it wrote */
+#define COMPLETIONS(w) (N + (w)) /* how many hints it wrote */
 #define WAITING (N + W)
 #define WORDS (N + W + 1)
 #define DEPTH 3
@@ -44,8 +44,8 @@ byte mem[WORDS];
 byte buffered_word[(W + 1) * DEPTH], buffered_value[(W + 1) * DEPTH];
 byte buffered[W + 1];
 
-byte rung, rescan;
-byte hint[W * N]; /* what the news say: call numbers */
+byte notified, rescan;
+byte completion[W * N]; /* what the news say: call numbers */
 
 /* Kernel: the caller asleep on rung, and a byte in the bell socket. */
 bool asleep, byte_there;
@@ -111,7 +111,7 @@ inline wake()
 }
 
 #ifdef LOOP
-inline look_at_all()
+inline collect_scan()
 {
 	i = 0;
 	do
@@ -129,14 +129,14 @@ inline look_at_all()
 inline skip_completions()
 {
 	laps--;
-#ifdef MUTANT_SKIP_LOOKS_FIRST
-	d_step { look_at_all() };
+#ifdef MUTANT_SKIP_SCANS_FIRST
+	d_step { collect_scan() };
 #endif
-	read[0] = mem[NEWS(0)];
-	read[1] = mem[NEWS(1)];
-#ifndef MUTANT_SKIP_LOOKS_FIRST
-#ifndef MUTANT_SKIP_NO_LOOK
-	d_step { look_at_all() };
+	read[0] = mem[COMPLETIONS(0)];
+	read[1] = mem[COMPLETIONS(1)];
+#ifndef MUTANT_SKIP_SCANS_FIRST
+#ifndef MUTANT_SKIP_NO_SCAN
+	d_step { collect_scan() };
 #endif
 #endif
 	i = 0
@@ -144,14 +144,14 @@ inline skip_completions()
 #endif
 
 /* Nothing of its own left to wait for. */
-inline look()
+inline collect()
 {
 #ifdef LOOP
 	/* Follow the news; look at every reply only if rescan moved. */
 	if
-	:: read[0] < mem[NEWS(0)] -> d_step { i = hint[read[0]]; read[0]++ }
-	:: read[1] < mem[NEWS(1)] -> d_step { i = hint[N + read[1]]; read[1]++ }
-	:: read[0] == mem[NEWS(0)] && read[1] == mem[NEWS(1)] -> i = N
+	:: read[0] < mem[COMPLETIONS(0)] -> d_step { i = completion[read[0]]; read[0]++ }
+	:: read[1] < mem[COMPLETIONS(1)] -> d_step { i = completion[N + read[1]]; read[1]++ }
+	:: read[0] == mem[COMPLETIONS(0)] && read[1] == mem[COMPLETIONS(1)] -> i = N
 	:: laps > 0 -> skip_completions()
 	fi;
 	d_step {
@@ -159,11 +159,11 @@ inline look()
 		:: i < N && mem[REPLY(i)] != 0 && !seen[i] -> seen[i] = true; collected++
 		:: else
 		fi;
-#ifndef MUTANT_RESCAN_NOT_LOOKED_AT
+#ifndef MUTANT_RESCAN_NOT_READ
 		if
 		:: i == N && rescan != last_rescan ->
 			last_rescan = rescan;
-			look_at_all()
+			collect_scan()
 		:: else
 		fi
 #endif
@@ -191,8 +191,8 @@ proctype caller()
 
 	do
 	:: collected < N ->
-#ifndef MUTANT_RUNG_LOADED_LATE
-		r = rung;
+#ifndef MUTANT_NOTIFIED_LOADED_LATE
+		r = notified;
 #endif
 #ifdef MUTANT_NOT_REARMED
 		d_step { arm = 1; store(CALLER, WAITING, arm) };
@@ -203,7 +203,7 @@ proctype caller()
 		fence(CALLER);
 #endif
 		do
-		:: look();
+		:: collect();
 		   if
 		   :: i == N -> break
 		   :: else
@@ -212,14 +212,14 @@ proctype caller()
 		if
 		:: collected == N
 		:: collected < N ->
-#ifdef MUTANT_RUNG_LOADED_LATE
-			r = rung;
+#ifdef MUTANT_NOTIFIED_LOADED_LATE
+			r = notified;
 #endif
 #ifdef LOOP
 			fence(CALLER);
 			atomic { byte_there -> byte_there = false }
 #else
-			d_step { drain(CALLER); asleep = (rung == r) };
+			d_step { drain(CALLER); asleep = (notified == r) };
 			!asleep
 #endif
 		fi;
@@ -229,7 +229,7 @@ proctype caller()
 }
 
 /* After answers: fence, w = waiting, raise rung to w, wake whom it raised for. */
-inline ring_caller()
+inline wake_caller()
 {
 #ifndef MUTANT_ANSWER_NO_FENCE
 	fence(me);
@@ -240,19 +240,19 @@ inline ring_caller()
 	:: w != 0 ->
 #ifdef MUTANT_WAKE_BEFORE_RAISE
 		if
-		:: w > rung -> wake(); d_step { drain(me); rung = (w > rung -> w : rung) }
+		:: w > notified -> wake(); d_step { drain(me); notified = (w > notified -> w : notified) }
 		:: else
 		fi
 #else
-#ifdef MUTANT_RUNG_EXCHANGED
+#ifdef MUTANT_NOTIFIED_EXCHANGED
 		if
-		:: w > rung -> d_step { drain(me); rung = w; w = 0 }; wake()
+		:: w > notified -> d_step { drain(me); notified = w; w = 0 }; wake()
 		:: else
 		fi
 #else
 		if
-		:: d_step { w > rung -> drain(me); rung = w; w = 0 }; wake()
-		:: d_step { w <= rung -> w = 0 }
+		:: d_step { w > notified -> drain(me); notified = w; w = 0 }; wake()
+		:: d_step { w <= notified -> w = 0 }
 		fi
 #endif
 #endif
@@ -262,31 +262,31 @@ inline ring_caller()
 
 proctype worker(byte me)
 {
-	byte call = N, w, told;
-	bool owed; /* answered since it last rang */
+	byte call = N, w, completion_tail;
+	bool has_answers; /* answered since it last rang */
 
 	{
 		do
 		:: d_step { next < N -> call = next; next++ };
-#ifdef MUTANT_NEWS_BEFORE_REPLY
-			d_step { hint[me * N + told] = call; told++; store(me, NEWS(me), told) };
+#ifdef MUTANT_COMPLETION_BEFORE_REPLY
+			d_step { completion[me * N + completion_tail] = call; completion_tail++; store(me, COMPLETIONS(me), completion_tail) };
 #endif
 			/* CLAIMED -> ANSWERED */
-			d_step { store(me, REPLY(call), 1); owed = true };
-#ifndef MUTANT_NEWS_BEFORE_REPLY
+			d_step { store(me, REPLY(call), 1); has_answers = true };
+#ifndef MUTANT_COMPLETION_BEFORE_REPLY
 #ifdef LOOP
-			d_step { hint[me * N + told] = call; told++; store(me, NEWS(me), told) };
+			d_step { completion[me * N + completion_tail] = call; completion_tail++; store(me, COMPLETIONS(me), completion_tail) };
 #endif
 #endif
 			call = N;
 			if
-			:: ring_caller(); owed = false
+			:: wake_caller(); has_answers = false
 			:: next < N /* the turn goes on */
 			fi
 		:: next == N -> break
 		od;
 		if
-		:: owed -> ring_caller(); owed = false
+		:: has_answers -> wake_caller(); has_answers = false
 		:: else
 		fi
 	} unless { dead[me] };
@@ -297,7 +297,7 @@ proctype worker(byte me)
 		d_step {
 			drain(me);
 			w = 0;
-			owed = false;
+			has_answers = false;
 			if
 			:: call < N -> mem[REPLY(call)] = 2; call = N
 			:: else
@@ -310,10 +310,10 @@ proctype worker(byte me)
 		w = mem[WAITING];
 		if
 #ifdef MUTANT_RECOVERY_WAKES_IF_RAISED
-		:: w > rung -> d_step { rung = (w > rung -> w : rung) }; wake()
+		:: w > notified -> d_step { notified = (w > notified -> w : notified) }; wake()
 #else
-#ifndef MUTANT_RECOVERY_WAKES_NOBODY
-		:: w != 0 -> d_step { rung = (w > rung -> w : rung) }; wake()
+#ifndef MUTANT_RECOVERY_WAKES_NONE
+		:: w != 0 -> d_step { notified = (w > notified -> w : notified) }; wake()
 #endif
 #endif
 		:: else
