@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A caller aborts or settles a call while takers may be claiming it.
+ * A caller aborts or settles a call while claimers may be claiming it.
  *
- * One slot, used for G calls one after the other, and two takers (worker and thief). At any moment the caller may set
- * the abort flag, or settle: give the call an outcome of its own (deadline, abort with reason), which is "not started"
- * only if that is certain. Settled, the slot is a zombie until it is ANSWERED; that answer is dropped. `fate` kills a taker
- * between any two steps; the host answers what it had claimed, whether or not anybody still wants it, and the other goes on.
+ * One slot, used for G calls one after the other, and two claimers (worker and thief). At any moment the caller may
+ * set the abort flag, or settle: give the call an outcome of its own (deadline, abort with reason), which is "not
+ * started" only if that is certain. The slot of a settled call is a zombie until it is ANSWERED; that answer is
+ * dropped. `fate` kills a claimer between any two steps. The host answers what it had claimed, whether or not it was
+ * settled, and the other one goes on.
  *
- * Whether "not started" is certain rests on an order between the caller's store to `abort` and its load of `claim` on
- * one side, the taker's claim and its load of `abort` on the other. So `abort` and `ctrl` go through the caller's store
- * buffer (see park.pml); the claim is a locked operation.
+ * Whether "not started" is certain depends on an order between the caller's store to `abort` and its load of `claim`
+ * on one side, the claim and the claimer's load of `abort` on the other. So `abort` and `ctrl` go through the
+ * caller's store buffer (see park.pml); the claim is a locked operation.
  *
- * Checked: 1 at most one run; 8 what was settled as not started never runs; every call gets one outcome; a call that was
- * not aborted is not cancelled, so an old flag does not hit the slot's next call; 5 no honest session is evicted.
+ * Checked: 1 at most one run; 8 a call that was settled as not started never runs; each call gets one outcome; a call
+ * that was not aborted is not cancelled, so an old flag does not affect the next call of the slot; 5 no honest
+ * session is evicted.
  */
 
 #ifndef G
@@ -35,7 +37,7 @@ byte claim, reply; /* generations */
 byte claim_owner;
 bool dead[W], over;
 
-/* What only the checks know. */
+/* Read by the checks only. */
 bool ran[G + 1], aborted[G + 1], not_started[G + 1], started[G + 1];
 
 inline drain_one()
@@ -77,7 +79,7 @@ end:
 	od
 }
 
-/* abort = g, by a seq_cst store. */
+/* abort = g, seq_cst. */
 inline set_abort()
 {
 	d_step {
@@ -102,17 +104,17 @@ proctype caller()
 	do
 	:: g < G ->
 		g++;
-		/* No zombie's slot is used before its answer. */
+		/* The slot of a zombie is not used again before its answer. */
 		assert(reply == g - 1);
 		d_step { store(CTRL(g), 1) };
 		settled = false;
 		do
 		:: reply == g ->
-			/* collect, or drop the answer of a zombie */
+			/* collect; or drop the answer of a zombie */
 			break
 		:: !aborted[g] && !settled -> set_abort()
 		:: !settled && reply != g ->
-			/* settle: abort, then claim. It may be answered meanwhile; that answer is dropped. */
+			/* settle: store abort, then load claim. An answer that comes meanwhile is dropped. */
 			set_abort();
 			seen = claim;
 			if
@@ -130,7 +132,7 @@ proctype caller()
 			break
 #endif
 #ifdef MUTANT_ZOMBIE_FREED_AT_DEATH
-		/* Whoever had it is dead, so nobody answers. */
+		/* Its owner is dead, so this mutant expects no answer. */
 		:: settled && claim == g && dead[claim_owner] -> break
 #endif
 		od
@@ -145,7 +147,7 @@ proctype caller()
 #define ABORTED(flag) (flag == q)
 #endif
 
-/* take: q is at once the ring's position and the slot's generation, as there is one slot. */
+/* q is both the ring position and the generation, as there is one slot. */
 proctype claimer(byte me)
 {
 	byte q = 1, flag, r;

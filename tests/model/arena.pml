@@ -2,21 +2,22 @@
 /*
  * Reply blocks: allocated by the lane's worker, released by the caller, rebuilt by a replacement.
  *
- * A caller publishes N calls through two slots of one lane; each result needs a block of an arena that has but one. So
- * the worker runs out of it: it keeps its result, sets `starved`, claims nothing more and parks until a release rings
- * it. A thief takes one call, with room elsewhere. The caller releases a block whenever its user lets go. `fate` kills the
- * worker between any two steps; the host answers what it held, and the replacement rebuilds the arena from the replies.
+ * A caller publishes N calls through two slots of one lane; each result needs a block of an arena that has but one.
+ * So the worker runs out of blocks: it defers its reply, sets `blocked_on_arena`, claims nothing more and parks until
+ * a release notifies it. A thief claims one call, with room in another arena. The caller releases a block once its
+ * user has read it, at any time. `fate` kills the worker between any two steps; the host answers what it had claimed,
+ * and the replacement rebuilds the arena from the replies.
  *
- * Meanwhile all others go on, so what a rebuild loads of a slot, one word after the other, may be of two calls. With
- * -DBLOCKS=2 that can do harm: the arena has two blocks, the thief's too, and all calls but the second use the first slot.
- * Two slots then seem to have the same block, which is cut short for one of them (either, as the order of a sort of
- * equals is open).
+ * All other parties go on during a rebuild, so the words that it loads of a slot, one after the other, may belong to
+ * two calls. -DBLOCKS=2 has the case in which that does harm: the arena has two blocks, the thief's too, and all
+ * calls but the second use the first slot. Two slots then seem to have the same block, which is cut short for one of
+ * them (either one, as the order of a sort of equals is open).
  *
- * ctrl, rel, starved, park and bell go through store buffers, with `moved` and `rang` as in park.pml. The replies do not:
- * who waits for them is wait.pml's matter.
+ * ctrl, released, blocked_on_arena, park and bell go through store buffers, with `moved` and `notified_park` as in
+ * park.pml. The replies do not: waiting for them belongs to wait.pml.
  *
- * Checked: 9 a block is not written again before its release, a rebuild included; 7 nobody sleeps while a result would
- * fit; 6 every call is answered (both show as an end of the model with somebody waiting).
+ * Checked: 9 a block is not written again before its release, also not after a rebuild; 7 the worker does not sleep
+ * while a result would fit; 6 every call is answered (both show as an end of the model in which a party waits).
  */
 
 #ifndef N
@@ -58,14 +59,14 @@ byte buffered[2];
 bool moved, notified_park, asleep;
 
 byte claimed; /* calls claimed: claims go in ring order */
-byte held_by_worker = N; /* claim words: the call that the worker claimed and did not answer */
+byte held_by_worker = N; /* what the claim words say: the call that the worker claimed and did not answer */
 byte claim[S]; /* generations */
 byte reply[S];
-bool elsewhere[S]; /* reply.meta, the lane: that block lies in the thief's arena */
-byte place[S];     /* reply.block: which of them */
-bool in_block[S]; /* a flag in reply.word: the payload is the block, else it is inline */
+bool elsewhere[S]; /* reply.meta, the lane: the block lies in the thief's arena */
+byte place[S];     /* reply.block: which block of that arena */
+bool in_block[S];  /* a flag in reply.word: the payload is the block, else it is inline */
 
-/* What only the checks know. */
+/* Read by the checks only. */
 byte content[BLOCKS]; /* what a block holds: call number + 1 */
 bool dead, gone, started, over;
 
@@ -113,10 +114,15 @@ end:
 	od
 }
 
-/* The caller's ring: see park.pml. */
+/* wake_lane() of park.pml. */
 inline wake_worker()
 {
-	d_step { park = mem[PARK]; woke = (park == PARKED && !notified_park); notified_park = (notified_park || park == PARKED); park = 0 };
+	d_step {
+		park = mem[PARK];
+		woke = (park == PARKED && !notified_park);
+		notified_park = (notified_park || park == PARKED);
+		park = 0
+	};
 	if
 	:: woke ->
 		d_step { store(CALLER, BELL, 0) };
@@ -160,7 +166,7 @@ proctype caller()
 {
 	byte pub, park;
 	byte gen[S], sent[S]; /* collected, published */
-	byte held[S];         /* call number + 1 of a block that the user has */
+	byte held[S];         /* call number + 1 of a block that the user still reads */
 	bool woke;
 
 	do
@@ -173,7 +179,7 @@ proctype caller()
 	:: held[0] != 0 -> release(0)
 	:: held[1] != 0 -> release(1)
 #ifdef MUTANT_DROPPED_NOT_RELEASED
-	/* The answer of a call that was settled before: nobody wants it. */
+	/* The answer of a call that was settled before is dropped. */
 	:: held[0] != 0 -> held[0] = 0
 #endif
 	:: pub == N && gen[0] == sent[0] && gen[1] == sent[1] && held[0] == 0 && held[1] == 0 -> break
@@ -181,8 +187,9 @@ proctype caller()
 	over = true
 }
 
-/* Is the block free? Its owner is known from the worker's own notes: slot + 1, and generation. Rel names it, or the slot
- * was claimed for a later call: that one may have gone to the thief, and rel with it. */
+/* Is the block free? The worker notes privately whose it is: slot + 1, and generation. It is free when `released` names
+ * it, or when the slot was claimed for a later call: the thief may have got that call, and `released` have gone on with
+ * it. */
 #define RELEASED_NAMES(b) (mem[RELEASED(block_slot[b] - 1)] == block_gen[b])
 #ifdef MUTANT_RELEASED_ALONE
 #define IS_FREE(b) (block_slot[b] == 0 || RELEASED_NAMES(b))
@@ -202,7 +209,7 @@ proctype caller()
 
 proctype worker()
 {
-	byte unanswered = N; /* the call claimed and not answered */
+	byte unanswered = N; /* the call that it claimed and did not answer; a deferred reply while nothing fits */
 	byte block_slot[BLOCKS], block_gen[BLOCKS];
 	byte s, g, b;
 	bool ours;
@@ -217,7 +224,7 @@ again:
 			held_by_worker = unanswered;
 			claim[SLOT(unanswered)] = GEN(unanswered);
 			claimed++ }
-		/* CLAIMED -> ANSWERED, in a block that was released when it was looked at. */
+		/* CLAIMED -> ANSWERED, in a block that was released when it was checked. */
 		:: atomic { unanswered < N && FITS ->
 			if
 			:: IS_FREE(0) -> b = 0
@@ -236,7 +243,12 @@ again:
 #ifdef MUTANT_BLOCK_FLAG_APART
 			in_block[SLOT(unanswered)] = true;
 #endif
-			d_step { reply[SLOT(unanswered)] = GEN(unanswered); in_block[SLOT(unanswered)] = true; unanswered = N; held_by_worker = N };
+			d_step {
+				reply[SLOT(unanswered)] = GEN(unanswered);
+				in_block[SLOT(unanswered)] = true;
+				unanswered = N;
+				held_by_worker = N
+			};
 			d_step { store(WORKER, BLOCKED_ON_ARENA, 0) }
 		:: (unanswered < N && !FITS) || (unanswered == N && mem[PUB] <= claimed) ->
 			if
@@ -267,7 +279,7 @@ end_idle:
 		false
 	} unless { dead };
 
-	/* Reaped. What it held is answered by the host, inline; then the replacement may start. */
+	/* Reaped. The host answers what it had claimed, inline; then the replacement may start. */
 	d_step {
 		drain(WORKER);
 		asleep = false;
@@ -281,8 +293,8 @@ end_idle:
 end_dead:
 	d_step { started -> started = false; dead = false };
 #ifndef MUTANT_REBUILD_ALL_FREE
-	/* Rebuild: live is what a reply names and rel does not. word, meta, rel and block are loaded in this order, and the
-	 * claim behind them: if it has not moved, they are of one call. */
+	/* Rebuild: live is what a reply names and `released` does not. word, meta, released and block are loaded in this
+	 * order, then claim: if it names the same generation, they all belong to one call. */
 	do
 	:: s < S ->
 		d_step { g = (in_block[s] -> reply[s] : 0) };
@@ -317,7 +329,7 @@ end_dead:
 	goto again
 }
 
-/* A thief takes at most one call, and has room for its result in an arena of its own. */
+/* The thief claims at most one call, and has room for its result in an arena of its own. */
 proctype thief()
 {
 	byte call;
@@ -353,7 +365,7 @@ end:
 			}
 		:: else
 		fi;
-		/* What it kept back is gone with it. */
+		/* Its deferred reply is lost with it. */
 		mem[BLOCKED_ON_ARENA] = 0;
 		d_step { gone = false; started = true }
 	od

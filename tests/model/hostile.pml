@@ -2,14 +2,14 @@
 /*
  * A caller of another uid that may write anything into its request segment at any time.
  *
- * The strongest such caller needs no process of its own: every load from its segment yields any value, and two loads of
- * the same word yield two values. Two workers serve it and an honest session in turn. The pool's own words (claim,
- * reply, taken) lie where the caller cannot write; the honest session's word lies right behind the hostile one's, as
- * the next thing that a slot out of range would hit.
+ * The strongest such caller needs no process of its own: every load from its segment yields any value, and two loads
+ * of one word yield two values. Two workers serve it and an honest session in turn. The pool's own words (claim,
+ * reply, head) lie where the caller cannot write. The word of the honest session lies directly behind those of the
+ * hostile one: a slot out of range would hit it first.
  *
- * Checked, whatever is read: 2 reply.gen is claim.gen or one behind and moved by its owner; 11 the honest session's
- * words change by its own calls alone; 5 it is not evicted and its calls are answered; a turn spent on the hostile
- * session ends within TURN looks at its memory; what is used is what was validated; a evicted session's claims are
+ * Checked for every value that is read: 2 reply.gen is claim.gen or one behind and moved by its owner; 11 the words
+ * of the honest session change by its own calls only; 5 it is not evicted and its calls are answered; a turn spent on
+ * the hostile session ends after TURN cells; what is used is what was checked; the claims of an evicted session are
  * still answered.
  */
 
@@ -21,9 +21,9 @@
 #define S 1 /* slots of the hostile session */
 #endif
 #ifndef TURN
-#define TURN 2 /* looks at a session's ring in one turn */
+#define TURN 2 /* cells read of a session's ring in one turn */
 #endif
-#define HONEST S /* the honest session's only slot lies behind them */
+#define HONEST S /* the only slot of the honest session lies behind them */
 #define W 2
 #define GEN_MAX 3
 #define SIZE_MAX 1
@@ -43,7 +43,7 @@ inline check_slot(i)
 	assert(claim_gen[i] == reply[i] || claim_gen[i] - 1 == reply[i])
 }
 
-/* One look at the hostile ring; its tag always matches, as that keeps a worker busiest. */
+/* Reads one cell of the hostile ring. Its tag always matches, as that keeps a worker busy for longest. */
 inline serve_hostile()
 {
 	any_ctrl();
@@ -59,13 +59,13 @@ inline serve_hostile()
 	r = reply[slot];
 	d_step { cgen = claim_gen[slot]; cowner = claim_owner[slot] };
 	if
-	:: cgen >= gen /* claimed: q + 1 */
+	:: cgen >= gen /* claimed already: the cursor steps over it */
 #ifdef MUTANT_REPLY_NOT_READ
 	:: cgen == gen - 1 ->
 #else
 	:: cgen == gen - 1 && r == gen - 1 ->
 #endif
-		/* The copy made before the claim is validated, and the copy is used. It may say anything. */
+		/* The copy that was made before the claim is checked, and then the copy is used. It may hold any value. */
 		atomic { select(size : 0 .. SIZE_MAX + 1) };
 #ifndef MUTANT_SIZE_UNCHECKED
 		if
@@ -73,7 +73,7 @@ inline serve_hostile()
 		:: size <= SIZE_MAX
 		fi;
 #endif
-		/* READY -> CLAIMED, if such it was */
+		/* READY -> CLAIMED, if the claim is still as it was read */
 		d_step {
 			won = (claim_gen[slot] == cgen && claim_owner[slot] == cowner);
 			if
@@ -106,7 +106,7 @@ inline serve_hostile()
 proctype worker(byte me)
 {
 	byte slot, gen, size, r, cgen, cowner, steps;
-	byte spent; /* what only the check knows: looks in truth */
+	byte spent; /* read by the check only: cells that were read */
 	bool won, evicted;
 
 	do
@@ -119,7 +119,7 @@ proctype worker(byte me)
 			serve_hostile();
 			goto next;
 suspect:
-			/* ctrl again: unchanged, the session is evicted; changed, another look, which counts. */
+			/* ctrl is loaded again: unchanged, the session is evicted; changed, the cell is read again; that counts. */
 			if
 			:: evicted = true
 #ifdef MUTANT_RETRIES_UNCOUNTED

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One ring of one session: publish, take, steal, answer and collect.
+ * One ring of one session: publish, claim, steal, answer and collect.
  *
- * A caller publishes N calls through S slots into a ring of K cells. Two takers serve the ring: the worker whose home
- * it is and a thief; they differ in nothing, since stealing is taking from another's ring. Every access to a shared
- * word is a step of its own, so a taker may be left standing between any two of them for as long as it likes: that is
- * the thief with a stale private cursor. `fate` kills or stops a taker between any two steps; a dead one's call is
- * answered and it is replaced at once (how the host does that is recovery.pml's matter), a stopped one stays.
+ * A caller publishes N calls through S slots into a ring of K cells. Two claimers serve the ring: the worker of the
+ * lane and a thief. They run the same code, since a thief claims from another lane's ring. Every access to a shared
+ * word is a step of its own, so a claimer may be delayed between any two of them for any time; a thief with a stale
+ * private cursor is such a case. `fate` kills or stops a claimer between any two steps. The call of a dead one is
+ * answered and it is replaced at once (recovery.pml shows how the host does that); a stopped one stays stopped.
  *
  * Counters start just before their wrap: tags are counted modulo 4 here and modulo 1024 in the code, generations
- * modulo 16 here and 2^40 there. A taker raises `taken` before it claims more than R positions past it; the code has
+ * modulo 16 here and 2^40 there. A claimer raises `head` before it claims more than R positions past it; the code has
  * R = 15. The ring is as small as the protocol allows: K = S + R + 1.
  *
  * Checked: 1 one claim wins and a call runs at most once; 2 reply.gen is claim.gen or one behind, moved by its owner;
- * 3 what lies before taken is claimed, tail - taken <= K, claims go in ring order; 4 the body that runs is the body
- * published with that slot and generation; 5 no honest session is evicted; 6 every call is answered unless the
- * worker that holds it is stopped (else the model ends with the caller waiting, which Spin reports).
+ * 3 all positions before head are claimed, tail - head <= K, claims go in ring order; 4 the body that runs is the
+ * body published with that slot and generation; 5 no honest session is evicted; 6 every call is answered unless the
+ * claimer that holds it is stopped (otherwise the model ends while the caller waits, which Spin reports).
  *
- * One memory order is enough here: what is relied on is acquire and release along ctrl, claim and reply.word, and the
- * claim is a locked operation. The places where a store may pass a load are park.pml, wait.pml and abort.pml.
+ * Steps take effect in the order of the program. That is enough here: this part relies on acquire and release along
+ * ctrl, claim and reply.word, and the claim is a locked operation. The places where a store may pass a later load are
+ * in park.pml, wait.pml and abort.pml.
  */
 
 #ifndef N
@@ -57,7 +58,7 @@ typedef cell_t {
 
 /* Request segment. */
 cell_t ring[K];
-byte tail = P0; /* the caller's own */
+byte tail = P0; /* private to the caller */
 
 /* Reply segment. */
 byte claim_gen[S] = G0;
@@ -65,16 +66,16 @@ byte claim_owner[S];
 byte reply_gen[S] = G0;
 byte head = P0;
 
-/* What only the checks know. */
+/* Read by the checks only. */
 byte next_claim = P0; /* the position that has to be claimed next */
 byte body_of[S];      /* body published with the slot's generation */
 bit ran[S];
 bool dead[W], stopped[W];
 byte owner_of[W];
-bool over; /* the caller waits for nothing any more */
+bool over; /* the caller has ended */
 bool evicted;
 
-/* A raise is a compare-and-swap repeated until it is done or needless. */
+/* One step: a compare-and-swap, repeated until it succeeds or head is at q or beyond. */
 inline raise_head(q)
 {
 #ifdef MUTANT_HEAD_STORED
@@ -87,7 +88,7 @@ inline raise_head(q)
 	since = 0
 }
 
-/* Nothing is remembered of a cell but the cursor: keeps the number of states down. */
+/* Clears what was read of a cell, so that states which differ in nothing else count once. */
 inline forget()
 {
 	slot = 0;
@@ -104,7 +105,7 @@ inline check_body()
 	ran[slot] = 1
 }
 
-/* take, then CLAIMED -> ANSWERED. */
+/* READY -> CLAIMED -> ANSWERED */
 proctype claimer(byte me)
 {
 	byte q = P0, seen = P0, slot, gen, copy, rgen, cowner, since;
@@ -113,14 +114,14 @@ start:
 	{
 		do
 		:: !over ->
-		   /* q = max(private, taken) */
+		   /* q = max(private, head) */
 		   d_step {
 			seen = (head > seen -> head : seen);
 			q = (head > q -> head : q)
 		   };
 		   if
 		   :: ring[q % K].tag != TAG(q) ->
-			/* Empty. The host, where it claims because nobody else does, ends by raising taken; a worker does not. */
+			/* Empty. The host, which claims while no worker lives, then raises head; a worker does not. */
 			if
 			:: d_step { q > head -> raise_head(q) }
 			:: true
@@ -142,7 +143,7 @@ start:
 				fi
 			};
 #else
-			/* reply.word before claim: both one behind, in this order, is what makes READY certain. */
+			/* reply.word is loaded before claim: in this order, both one behind means READY. */
 			rgen = reply_gen[slot];
 			d_step {
 				if
@@ -211,7 +212,7 @@ start:
 
 	if
 	:: d_step { dead[me] ->
-		/* Reaped: the host answers what it held; a replacement with a new owner id begins at taken. */
+		/* Reaped: the host answers what it had claimed; a replacement with a new owner id begins at head. */
 		slot = 0;
 		do
 		:: slot < S ->
@@ -238,7 +239,7 @@ end_stopped:
 	fi
 }
 
-/* Kills or stops a taker at any moment, as often as the bounds say. */
+/* Kills or stops a claimer between any two steps, as often as the bounds say. */
 proctype fate()
 {
 	byte deaths = DEATHS, stops = STOPS;
@@ -252,12 +253,12 @@ end:
 	od
 }
 
-/* Left unanswered for good: claimed by a stopped worker. */
+/* HELD: claimed by a stopped claimer, so never answered. */
 #define FREE(s) (reply_gen[s] == gen_of[s])
 #define HELD(s) (claim_gen[s] == gen_of[s] && \
 	(stopped[0] && claim_owner[s] == owner_of[0] || stopped[1] && claim_owner[s] == owner_of[1]))
 
-/* Collects by looking at reply.word when it wants a slot; slots are used in turn. */
+/* Reads reply.word when it needs a slot; slots are used in turn. */
 proctype caller()
 {
 	byte gen_of[S] = G0;
@@ -301,7 +302,7 @@ proctype caller()
 			tail++
 		}
 	:: (FREE(0) || HELD(0)) && (FREE(1) || HELD(1)) && (tail == P0 + N || (HELD(0) && HELD(1))) ->
-		/* All that is left is held by stopped workers. */
+		/* All calls are answered, or held by a stopped claimer. */
 		over = true;
 		break
 	od

@@ -2,23 +2,24 @@
 /*
  * A worker parks while callers, its sibling and the host have reasons to wake it.
  *
- * Two lanes, each with its worker; one caller that publishes P calls to lanes of its choice, flushes, and waits. A lane
- * is reduced to two counters: what was published to it and what was claimed, READY being the difference. `fate` stops or
- * kills a worker between any two steps; a dead one's lane becomes VACANT and may get a replacement. The caller's look
- * every 50 ms is left out, so that nothing here is right by way of a timeout. With -DTHIRD all calls go to a third lane,
- * which has no worker.
+ * Two lanes, each with its worker; one caller that publishes P calls to lanes of its choice, flushes, and waits. A
+ * lane is reduced to two counters: what was published to it and what was claimed; READY is the difference. `fate`
+ * stops or kills a worker between any two steps. The lane of a dead one becomes VACANT and may get a replacement. The
+ * caller's look every 50 ms is left out, so nothing here depends on a timeout. With -DTHIRD all calls go to a third
+ * lane, which has no worker.
  *
- * Spin runs one step after the other, as no processor does. So the stores that matter (ctrl, bell, park) go through a
- * store buffer of their party, which empties itself one store at a time, at any moment, in order, and which fences,
- * locked operations and system calls drain: that is x86's memory order, and the place where a fence that is left out
- * shows. The kernel's part is as the kernel documents it: futex_waitv compares and falls asleep in one step.
+ * Spin executes one step after the other, which no processor does. Therefore the stores that matter (ctrl, bell,
+ * park) go through a store buffer of their party. It drains one store at a time, at any moment, in order; fences,
+ * locked operations and system calls drain it completely. That is the memory order of x86, in which a missing fence
+ * shows. The kernel behaves as it documents itself: futex_waitv compares and falls asleep in one step.
  *
- * Two words are reduced to what is ever asked of them. The values of `bell` and `laneBell` only rise, and a worker asks
- * whether either moved since it loaded them: one flag, `moved`. The epochs in `park` only rise, and a caller asks whether
- * it rang this PARKED word before: one flag, `rang`, which a new PARKED word clears. So the epochs need no bound.
+ * Two words are reduced to the questions that are asked of them. The values of `bell` and `lane_bell` only rise, and
+ * a worker asks whether either moved since it loaded them: one flag, `moved`. The epochs in `park` only rise, and a
+ * caller asks whether it notified this PARKED word before: one flag, `notified_park`, which a new PARKED word clears.
+ * So the epochs need no bound.
  *
- * Checked: 7 nobody sleeps while there is a READY call that nobody will ring for, and 6 with it: the model would end
- * with the caller waiting, which Spin reports.
+ * Checked: 7 no worker sleeps while there is a READY call of which no party will notify it, and with it 6: otherwise
+ * the model ends while the caller waits, which Spin reports.
  */
 
 #ifndef P
@@ -44,7 +45,7 @@
 #define PARKED 1
 #define VACANT 2
 
-/* Shared words written by plain stores: what memory holds, and what still lies in a party's buffer. */
+/* Shared words written by plain stores: what memory holds, and what is still in the store buffer of a party. */
 #define PUB(l) (l)
 #define BELL(l) (L + (l))
 #define PARK(l) (2 * L + (l))
@@ -57,18 +58,18 @@ byte mem[3 * L];
 byte buffered_word[(L + 1) * DEPTH], buffered_value[(L + 1) * DEPTH];
 byte buffered[L + 1];
 
-bool moved[L]; /* bell or laneBell changed since the worker loaded them */
-bool notified_park[L];  /* the caller rang the PARKED word that memory holds */
+bool moved[L];         /* bell or lane_bell changed since the worker loaded them */
+bool notified_park[L]; /* the caller notified the PARKED word that memory holds */
 
-byte claimed[L]; /* moved by locked operations alone */
+byte claimed[L]; /* written by locked operations only */
 
-/* The kernel's wait queues, one per lane. */
+/* The wait queues of the kernel, one a lane. */
 bool asleep[L];
 
-/* What only the checks know. */
+/* Read by the checks only. */
 byte done;       /* calls answered */
-bool busy[L];    /* the worker holds a call */
-bool runs[L];    /* it runs, and its worker rang for what lies behind */
+bool busy[L];    /* the worker has claimed a call and not answered it */
+bool runs[L];    /* that call runs, and the worker has notified its sibling of the calls behind it */
 bool dead[L], stopped[L];
 bool over;
 
@@ -114,7 +115,7 @@ inline fence(p)
 	d_step { drain(p) }
 }
 
-/* fetch_add on laneBell, then FUTEX_WAKE. */
+/* fetch_add on lane_bell, then FUTEX_WAKE. */
 inline notify_lane_bell(l)
 {
 	moved[l] = true;
@@ -126,14 +127,15 @@ proctype buffers()
 end:
 	do
 	:: d_step { buffered[0] > 0 -> drain_one(0) }
-	:: d_step { buffered[1] > 0 -> drain_one(1) } /* a third lane has no worker */
+	:: d_step { buffered[1] > 0 -> drain_one(1) } /* the third lane has no worker */
 	:: d_step { buffered[CALLER] > 0 -> drain_one(CALLER) }
 	od
 }
 
 #define READY(l) (mem[PUB(l)] > claimed[l])
 
-/* Another's lane: READY cells of a VACANT one; of any lane too, if they stood on two looks, when stealing is on. */
+/* From another lane a worker may claim the READY calls of a VACANT one. With stealing on it may claim those of a lane
+ * with a worker too, once they were READY at two looks; one look stands for both. */
 #define OF_VACANT(l) (READY(l) && mem[PARK(l)] == VACANT)
 #ifdef NO_STEAL
 #define MAY_CLAIM(l) OF_VACANT(l)
@@ -146,7 +148,8 @@ end:
 #define KEEPS_AWAKE(l) MAY_CLAIM(l)
 #endif
 
-/* A caller's ring: bell = v, FUTEX_WAKE 1. The system call drains. */
+/* wake_lane() of the code: a lane that is PARKED and was not notified since gets bell = v and FUTEX_WAKE. The system
+ * call drains. */
 inline wake_lane(l)
 {
 	d_step {
@@ -167,7 +170,7 @@ inline wake_lane(l)
 	fi
 }
 
-/* Ring one PARKED lane: the first that is parked and was not rung since. */
+/* The first lane that is PARKED and was not notified since. */
 inline wake_other()
 {
 	wake_lane(0);
@@ -196,7 +199,7 @@ inline flush_lane(l)
 			:: mem[PARK(l)] == VACANT -> help = true
 #endif
 #ifndef NO_STEAL
-			/* Two or more queued: help is rung for now and then only, as that helps speed alone. */
+			/* Two or more are queued: another lane is woken at some of the flushes only, as that serves speed alone. */
 			:: mem[PARK(l)] != VACANT && sent[l] >= 2 -> help = true
 			:: mem[PARK(l)] != VACANT && sent[l] >= 2
 #endif
@@ -248,12 +251,12 @@ proctype caller()
 #endif
 		if
 		:: flush()
-		:: left > 0 /* a batch is flushed once */
+		:: left > 0 /* one flush may follow several calls */
 		fi
 	:: else -> break
 	od;
 
-	/* Caller waits: looks again whenever an answer woke it. */
+	/* The caller waits; each answer wakes it, and it looks again. */
 	do
 	:: done + EXCUSED < P ->
 		last = done;
@@ -266,7 +269,8 @@ proctype caller()
 		fi;
 #endif
 #ifndef NO_STEAL
-		/* A call that nobody took: ring a PARKED lane, but not the one it lies in, whose worker looks by itself. */
+		/* An unclaimed call: notify a PARKED lane, but not the lane of the call. Its worker may have seen the call in
+		 * its last look, then have claimed another call first, which does not end. */
 #ifdef MUTANT_WAIT_WAKES_ANY
 		if
 		:: claimed[0] < sent[0] || claimed[1] < sent[1] -> wake_other()
@@ -290,7 +294,7 @@ proctype caller()
 	atomic { last = 0; over = true }
 }
 
-/* READY -> CLAIMED -> ANSWERED of a call of lane l. */
+/* READY -> CLAIMED -> ANSWERED, of a call of lane l. */
 inline serve(l)
 {
 	/* The claim is a locked operation: it drains. */
@@ -298,7 +302,7 @@ inline serve(l)
 	:: d_step { READY(l) -> drain(me); claimed[l]++; busy[me] = true }
 	:: !READY(l) -> goto again
 	fi;
-	/* A READY call behind it that the sibling may take, and that one is PARKED: ring it. */
+	/* There is a READY call behind it that the sibling may claim, and the sibling is PARKED: wake it. */
 	d_step {
 		if
 #ifndef MUTANT_SIBLING_NOT_WOKEN
@@ -317,8 +321,8 @@ again:
 	{
 		do
 		:: !over ->
-			/* Home first; another's READY cell may be stolen that stood on two looks. Now and then it is, whatever lies
-			 * at home. */
+			/* In the code home comes first, and the other lanes are read less often, but also while there are calls at
+			 * home. Here either may come first. */
 			if
 			:: READY(me) -> serve(me); goto again
 			:: MAY_CLAIM(1 - me) -> serve(1 - me); goto again
@@ -372,7 +376,7 @@ again:
 
 	if
 	:: dead[me] ->
-		/* Reaped; the host gives its lane away, then answers what it held. */
+		/* Reaped. The host makes its lane VACANT, then answers what it had claimed. */
 		d_step { drain(me); asleep[me] = false };
 		mem[PARK(me)] = VACANT;
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
@@ -390,8 +394,9 @@ end_stopped:
 	fi
 }
 
-/* A call may be thought short, and nobody rung for what lies behind. With a third lane that would take the caller's look
- * every 50 ms, as the lane has two siblings and each sleep of the caller rings but one. */
+/* A call may hang before its worker notifies the sibling, as one does that was expected to be short. With a third lane
+ * only the caller's look every 50 ms would help then, which is left out: the lane has two siblings, and the caller
+ * notifies one of them each time it sleeps. */
 #ifdef THIRD
 #define MAY_HANG(w) runs[w]
 #else

@@ -1,29 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Workers, the caller and the host die; what they held is mended.
+ * Workers, the caller and the host die; recovery completes what they had begun.
  *
- * A caller publishes N calls through S slots of one ring, which a worker and a thief serve. `fate` kills workers between
- * any two steps; the host reaps the dead one, answers what it held, makes its lane VACANT and starts a replacement with
- * a new owner id, which begins at `taken`. Recovery may break off anywhere and begin again, while everybody else goes
- * on. If no worker is left, the host itself claims what is READY and answers NO_WORKER; a replacement may serve before it
- * is through. With -DSHUTDOWN the host may close the session while its caller and the workers live, who claim no more
- * then: it claims and answers the rest, as long as it takes.
+ * A caller publishes N calls through S slots of one ring, which a worker and a thief serve. `fate` kills workers
+ * between any two steps. The host reaps the dead one, answers what it had claimed, makes its lane VACANT and starts a
+ * replacement with a new owner id, which begins at `head`. Recovery may be interrupted anywhere and begin again,
+ * while all other parties go on. When no worker lives, the host itself claims what is READY and answers NO_WORKER; a
+ * replacement may serve before it has finished. With -DSHUTDOWN the host may close the session while its caller and
+ * the workers live. The workers then claim no more; the host claims and answers the rest, until the caller has ended.
  *
  * With -DCALLER_DIES the caller may die anywhere: the host closes the session, waits until every living worker has
- * unmapped it, and frees it. With -DHOST_DIES the host may die anywhere, in the midst of recovery too: its workers
- * end a while later (which is to say: take no further step), and the caller collects what is answered and settles the rest.
+ * unmapped it, and frees it. With -DHOST_DIES the host may die anywhere, also during recovery. The kernel kills its
+ * workers a while later (in the model: they take no further step), and the caller collects what is answered and
+ * settles the rest.
  *
- * Call k uses slot k mod S, and its generation is k / S + 1: the order in which slots are used is lane.pml's matter,
- * waking whoever sleeps is wait.pml's and park.pml's. One memory order is enough, since claims are locked operations and
- * nobody answers for a worker before it is reaped.
+ * Call k uses slot k mod S, and its generation is k / S + 1: the order in which slots are used belongs to lane.pml,
+ * wake-ups to wait.pml and park.pml. Steps take effect in the order of the program; that is enough, since claims are
+ * locked operations and no party answers for a worker before it is reaped.
  *
  * Checked: 1 at most one run; 2 reply.gen is claim.gen or one behind, moved by its living owner, or by the host once
- * that owner is reaped, once per generation; 6 every call is answered (else the model ends with the caller waiting,
- * which Spin reports); 8 what was settled as not started never runs; 10 recovery ends and may be repeated; nobody
- * touches a session that was freed.
+ * that owner is reaped, once a generation; 6 every call is answered (otherwise the model ends while the caller waits,
+ * which Spin reports); 8 a call that was settled as not started never runs; 10 recovery ends and may be repeated; a
+ * session that was freed is not accessed.
  *
- * That recovery ends is a bound on how often it looks at slots for one death: a recovery that goes on for ever lets
- * everybody else go on too, and would be no invalid end state.
+ * That recovery ends is checked as a bound on the slots it reads for one death: a recovery that never ends lets all
+ * other parties go on, and would be no invalid end state.
  */
 
 #ifndef N
@@ -33,7 +34,7 @@
 #define DEATHS 1
 #endif
 #ifndef RETRIES
-#define RETRIES 1 /* times that recovery breaks off */
+#define RETRIES 1 /* times that recovery is interrupted */
 #endif
 
 #define S 2
@@ -46,16 +47,16 @@ byte pub; /* calls published: READY cells 0 .. pub - 1 in the ring */
 byte claim_gen[S], claim_owner[S];
 byte reply[S];
 byte head;
-bool closed, shut; /* closed with the pool */
+bool closed, shut; /* shut: closed with the pool */
 
 byte owner_of[W];
 bool dead[W], gone[W], reaped[W], started[W], unmapped[W];
 bool caller_dead, host_dead, freed, over;
 byte aborted[S]; /* generation to abort */
 
-/* What only the checks know. */
+/* Read by the checks only. */
 bool ran[N], not_started[N];
-byte slots_read; /* of recovery at slots, for one death */
+byte slots_read; /* by recovery, for one death */
 
 inline answer(s, g)
 {
@@ -65,7 +66,7 @@ inline answer(s, g)
 	reply[s] = g
 }
 
-/* A worker or thief: take, run, answer. */
+/* A worker or thief: claim, run, answer. */
 proctype worker(byte me)
 {
 	byte q, r;
@@ -117,7 +118,7 @@ end_dead:
 	goto again
 }
 
-/* One pass of recovery over what a dead owner held. */
+/* One pass of recovery over what a dead owner had claimed. */
 inline recover(o)
 {
 	s = 0;
@@ -140,11 +141,11 @@ inline recover(o)
 #ifdef MUTANT_RECOVERY_IF_UNEQUAL
 		:: g != 0 && reply[s] != g ->
 #else
-		/* One behind, no less: a slot whose call o answered may have moved on since claim was loaded. */
+		/* Exactly one behind: a slot whose call o answered may have been used again since claim was loaded. */
 		:: g != 0 && reply[s] == g - 1 ->
 #endif
 #ifdef MUTANT_REQUEUED
-			/* Gives the call back to the ring for somebody else to run. */
+			/* Puts the call back into the ring, for another worker to run. */
 			d_step { claim_gen[s] = g - 1; head = 0 }
 #else
 			/* CLAIMED -> ANSWERED, by the host: its owner is reaped */
@@ -154,7 +155,7 @@ inline recover(o)
 		:: else
 		fi;
 #ifdef MUTANT_SLOT_READ_AGAIN
-		/* Begins anew where the slot has moved on since claim was loaded. */
+		/* Begins again when the slot was used again since claim was loaded. */
 		d_step { s = (g != 0 && claim_gen[s] != g -> 0 : s + 1); g = 0 }
 #else
 		d_step { g = 0; s++ }
@@ -166,7 +167,7 @@ inline recover(o)
 
 #define VACANT(w) (reaped[w] && !gone[w] && !unmapped[w])
 
-/* A replacement, unless there is nothing left to serve. */
+/* A replacement, unless the session is closed. */
 inline replace(w)
 {
 	if
@@ -203,7 +204,7 @@ again:
 			if
 			:: retries > 0 -> retries--; goto again
 #ifdef MUTANT_UNTIL_UNNAMED
-			/* Until no claim names it: one that was answered does so for as long as its slot is not used. */
+			/* Until no claim names it: an answered one still does while its slot is not used again. */
 			:: claim_owner[0] == owner_of[w] || claim_owner[1] == owner_of[w] -> goto again
 			:: claim_owner[0] != owner_of[w] && claim_owner[1] != owner_of[w]
 #else
@@ -232,7 +233,7 @@ again:
 	} unless { host_dead }
 }
 
-/* No worker left for now, or the end of the pool: the host claims in its own name. */
+/* While no worker lives, or at the end of the pool, the host claims as HOST and answers. */
 proctype sweeper()
 {
 	byte q, r;
@@ -240,7 +241,7 @@ proctype sweeper()
 end:
 		do
 		:: q < pub && (reaped[0] && reaped[1] && !closed || shut) ->
-			/* To the end of the ring, whoever serves again meanwhile. */
+			/* To the end of the ring, even when a worker serves again meanwhile. */
 			do
 			:: q < pub ->
 				r = reply[SLOT(q)];
@@ -272,7 +273,7 @@ proctype caller()
 
 	{
 		do
-		/* What it publishes may have been begun before the session was closed. */
+		/* A publish may have begun before the session was closed. */
 		:: pub < N && reply[SLOT(pub)] == GEN(pub) - 1 -> pub++
 		:: pub == N && reply[SLOT(N - 1)] == GEN(N - 1) && (N < 2 || reply[SLOT(N - 2)] == GEN(N - 2)) -> break
 		od;
@@ -281,7 +282,7 @@ proctype caller()
 
 	if
 	:: host_dead && !over ->
-		/* DISCONNECTED: each call not answered is settled, with what is certain about it. */
+		/* DISCONNECTED: each call that is not answered is settled; it is "not started" if that is certain. */
 		do
 		:: k < pub ->
 			if
@@ -319,7 +320,7 @@ end:
 }
 
 #ifdef CALLER_DIES
-/* A dead caller's session is freed in the end. */
+/* The session of a dead caller is freed; otherwise the model ends while this process waits. */
 proctype session_is_freed()
 {
 	(over || freed)

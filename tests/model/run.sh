@@ -7,8 +7,8 @@
 #
 # $KNIT_TEST_LONG asks for --full as well.
 #
-# A line of the tables is a model and the options it is checked with. Exit status: 0 all as it should be, 1 something is
-# not, 77 spin or a C compiler is missing (Meson reports the test as skipped).
+# A line of the tables is a model and the options it is checked with. Exit status: 0 all are as expected, 1 one is not,
+# 77 spin or a C compiler is missing (Meson reports the test as skipped).
 
 set -u
 
@@ -73,8 +73,8 @@ arena -DN=6 -DDEATHS=3
 visit -DS=3
 '
 
-# Mutants: "name, mistake, options: reason". Each is one mistake that somebody could make. The reason is part of what Spin
-# says of the error: which assertion does not hold, or that the model ends with somebody waiting.
+# Mutants: "name, mistake, options: reason". Each is one realistic mistake. The reason is a part of Spin's message: which
+# assertion does not hold, or that the model ends while a party waits (invalid end state).
 mutants='
 lane RING_AS_SLOTS -DN=4 -DDEATHS=0 -DSTOPS=0: tail<(head+
 lane HEAD_STORED -DN=6 -DDEATHS=0 -DSTOPS=0: tail<(head+
@@ -185,13 +185,13 @@ check() {
 	shift
 	rm -rf "$scratch/pan" && mkdir "$scratch/pan" && cd "$scratch/pan" || return 1
 	spin -a "$@" "$here/$name.pml" >"$scratch/log" 2>&1 || return 1
-	# Safety alone: a party that waits for ever is an invalid end state, so no search for cycles is needed.
+	# Safety only: a party that waits forever is an invalid end state, so no search for cycles is needed.
 	$cc $optimize -w -DSAFETY -DMEMLIM=8000 -o pan pan.c >>"$scratch/log" 2>&1 || return 1
 	./pan -m200000 $hash $search >"$scratch/log" 2>&1
 	grep -q 'errors:' "$scratch/log" || return 1
 	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' "$scratch/log")
 	states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$scratch/log")
-	# A search that ran out of memory or depth found no error in a part of the states only.
+	# A search that ran out of memory or depth has seen only a part of the states.
 	if [ "$errors" = 0 ] && grep -q -e 'Search not completed' -e 'search depth too small' "$scratch/log"; then
 		return 1
 	fi
@@ -228,7 +228,7 @@ expect_caught() {
 		[ -n "$name" ] && wanted "$name" || continue
 		expected=${options#*: }
 		options=${options%%: *}
-		# Most mistakes break more than one thing. Ends with somebody waiting and assertions are searched for apart.
+		# Most mistakes break more than one property. Invalid end states and assertions are searched for separately.
 		if [ "$expected" = 'invalid end state' ]; then search=-A; else search=-E; fi
 		# shellcheck disable=SC2086
 		if ! check "$name" "-DMUTANT_$mistake" $options; then
@@ -247,7 +247,7 @@ expect_caught() {
 	done <<<"$1"
 }
 
-# Small searches: what compiling costs counts for more than what searching costs.
+# Small searches: compiling takes longer than searching.
 hash=-w20
 optimize=-O1
 expect_clean "$short_bounds"

@@ -2,17 +2,18 @@
 /*
  * Sessions come and go while a worker's thread is in a long call.
  *
- * The worker's thread serves one session; another thread (control) hands over the others, one after the other, and at
- * any time the end of each. Around a call the worker's thread leaves the sessions and returns to them. Meanwhile control
- * visits: it applies what it handed over. Any call may never end. Then everything that was handed over must be applied all
- * the same, but the end of the session whose call it is, which waits for that call.
+ * The worker's thread serves one session. Another thread (control) hands over the others, one after the other, and at
+ * any time the end of each. Around a call the worker's thread leaves the list of sessions and returns to it.
+ * Meanwhile control may visit: it applies what it handed over. Any call may never end. Even then everything that was
+ * handed over must be applied, except the end of the session whose call runs, which waits for that call.
  *
- * What a mutex guards is one step. Of all stores here only `where`, when the worker's thread leaves, can pass a later load
- * (of has_handover); the others are followed by a locked operation. So that one alone has a store buffer, `leaving`.
+ * What a mutex guards is one step. Only one store here can pass a later load: when the worker's thread leaves, that of
+ * `where` the load of has_handover. All others are followed by a locked operation. So only this one has a store buffer,
+ * `leaving`.
  *
- * Checked: 12 nobody is among the sessions beside another; no session is taken out while a call of it runs, nor used
- * after it was; what was handed over is applied, in its order, whatever call runs (else the model ends with control
- * waiting, which Spin reports).
+ * Checked: 12 two threads never use the list of sessions at once; no session is removed while a call of it runs, nor
+ * used after it was removed; what was handed over is applied, in its order, whatever call runs (otherwise the model
+ * ends while control waits, which Spin reports).
  */
 
 #ifndef S
@@ -31,17 +32,17 @@
 #define IS_END(handover) ((handover) % 2 == 1)
 
 byte where = HERE;
-bool leaving; /* where = AWAY lies in the store buffer of the worker's thread */
+bool leaving; /* where = AWAY is still in the store buffer of the worker's thread */
 bool has_handover;
 chan handovers = [H] of { byte };
 bool was_visited;
 
-/* The sessions, and whose call runs: session + 1. */
+/* The sessions that the worker serves, and the one whose call runs: session + 1. */
 bool sessions[S];
 byte current;
 
-/* What only the checks know. */
-byte user; /* who is among the sessions */
+/* Read by the checks only. */
+byte user; /* the thread that uses the list of sessions; 0 = none */
 byte given, applied;
 bool hangs, over;
 
@@ -58,7 +59,7 @@ inline drain()
 
 inline apply(me)
 {
-	/* Under the mutex. */
+	/* Under the mutex: all of them. */
 	d_step {
 		do
 		:: handovers ? handover -> mine ! handover
@@ -101,8 +102,8 @@ inline apply(me)
 	fi
 }
 
-/* A locked operation; it drains the worker's own store buffer. Who finds a visitor there waits: that visit may have taken
- * what was handed over before this party's. */
+/* A locked operation; it drains the worker's own store buffer. A thread that finds a visit in progress waits for its
+ * end: that visit may have taken the handovers before this thread added its own. */
 inline visit(me)
 {
 	do
@@ -158,7 +159,7 @@ end_hangs:
 proctype worker()
 {
 	byte handover, postponed, s;
-	byte other; /* noted when the turn began: another session that is served, + 1 */
+	byte other; /* noted when the turn began: another session of the list, + 1 */
 	chan mine = [H] of { byte };
 
 	do
@@ -172,7 +173,7 @@ proctype worker()
 		:: s == S - 1 -> (has_handover || over); break
 		od;
 #ifndef MUTANT_TURN_GOES_ON
-		/* A visit ends the turn: what it noted of other sessions may be gone. */
+		/* A visit ends the turn: a session that it noted may be gone. */
 		assert(was_visited || other == 0 || sessions[other - 1]);
 #else
 		assert(other == 0 || sessions[other - 1]);
@@ -205,7 +206,7 @@ proctype control()
 	do
 	:: came < S -> came++; hand_over(2 * (came - 1))
 	:: given < H ->
-		/* The end of one of those that are there. */
+		/* The end of a session that has come. */
 		select(s : 0 .. S - 1);
 		if
 		:: s < came && !ended[s] -> ended[s] = true; hand_over(2 * s + 1)
@@ -213,7 +214,7 @@ proctype control()
 		fi
 	:: given == H -> break
 	od;
-	/* The host waits for all of it, but for the end of a session whose call hangs. */
+	/* The host waits until all handovers are applied, except the end of a session whose call hangs. */
 	(applied == H || hangs && applied == H - 1);
 	over = true
 }

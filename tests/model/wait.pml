@@ -2,21 +2,22 @@
 /*
  * A caller sleeps until its calls are answered; two workers answer and wake it.
  *
- * Each worker answers calls as they come, sometimes several before it rings, as the end of a turn does. The caller arms
- * `waiting`, looks, and sleeps on `rung`; a worker that finds it armed raises `rung` to that arm and wakes it if it was
- * the one that raised it. With -DLOOP the caller is an event loop: it follows `news` instead of looking at each reply,
- * and sleeps on its bell socket, in which a byte stays until it is read. At any time it may find that news were overwritten
- * unread: it goes on at their tail and looks at all replies. `fate` kills one of the workers between any two steps;
- * the host then answers what it held, bumps `rescan`, raises `rung` and wakes.
+ * Each worker answers calls, sometimes several before it looks at `waiting`, as at the end of a turn. The caller arms
+ * `waiting`, looks at its replies, and sleeps on `notified`. A worker that finds `waiting` armed raises `notified` to
+ * that arm, and wakes the caller if it was the one that raised it. With -DLOOP the caller is an event loop: it reads
+ * `completions` instead of every reply, and sleeps on its bell socket, in which a byte stays until it is read. At any
+ * time it may find that completions were overwritten unread: it continues at their tail and scans all replies. `fate`
+ * kills one of the workers between any two steps; the host then answers what it had claimed, raises `rescan` and
+ * `notified`, and wakes the caller.
  *
- * The caller's look every 50 ms is left out: it is for a worker that is stopped between its raise and its wake, or
- * before the end of its turn, which are the two cases left out with it.
+ * The caller's look every 50 ms is left out. It is needed when a worker is stopped between its raise and its wake, or
+ * before the end of its turn; these two cases are left out with it.
  *
- * `waiting`, the replies and the news go through store buffers (see park.pml); `rung` is moved by locked operations
- * alone. The futex's compare and sleep are one step.
+ * `waiting`, the replies and the completions go through store buffers (see park.pml); `notified` is written by locked
+ * operations only. The futex compares and sleeps in one step.
  *
- * Checked: 7 nobody sleeps while there is an answer for it that nobody will ring for (the model would end with the
- * caller asleep, which Spin reports).
+ * Checked: 7 the caller does not sleep while there is an answer of which no party will notify it (otherwise the model
+ * ends while the caller is asleep, which Spin reports).
  */
 
 #ifndef N
@@ -27,15 +28,15 @@
 #endif
 
 #ifndef LAPS
-#define LAPS 0 /* times that news were overwritten unread */
+#define LAPS 0 /* times that completions were overwritten unread */
 #endif
 
 #define W 2
 #define CALLER W /* parties 0 .. W - 1 are the workers */
 
-/* Words that go through store buffers: replies, then news of either worker, then waiting. */
+/* Words that go through store buffers: replies, then completion_tail of either worker, then waiting. */
 #define REPLY(i) (i)
-#define COMPLETIONS(w) (N + (w)) /* how many hints it wrote */
+#define COMPLETION_TAIL(w) (N + (w)) /* how many completions it wrote */
 #define WAITING (N + W)
 #define WORDS (N + W + 1)
 #define DEPTH 3
@@ -45,12 +46,11 @@ byte buffered_word[(W + 1) * DEPTH], buffered_value[(W + 1) * DEPTH];
 byte buffered[W + 1];
 
 byte notified, rescan;
-byte completion[W * N]; /* what the news say: call numbers */
+byte completion[W * N]; /* the call that each completion names */
 
-/* Kernel: the caller asleep on rung, and a byte in the bell socket. */
+/* Kernel: the caller is asleep on notified; a byte is in the bell socket. */
 bool asleep, byte_there;
 
-/* Work, and what only the checks know. */
 byte next; /* the call to be claimed next */
 bool dead[W];
 
@@ -100,7 +100,7 @@ end:
 	od
 }
 
-/* FUTEX_WAKE on rung, or a byte into the bell socket. */
+/* FUTEX_WAKE on notified, or a byte into the bell socket. */
 inline wake()
 {
 #ifdef LOOP
@@ -125,15 +125,16 @@ inline collect_scan()
 	od
 }
 
-/* A lap of news is missing. The tails first: what is answered behind them has news behind them. */
+/* A lap of completions is missing. The tails are loaded before the scan: an answer that the scan misses has its
+ * completion behind them. */
 inline skip_completions()
 {
 	laps--;
 #ifdef MUTANT_SKIP_SCANS_FIRST
 	d_step { collect_scan() };
 #endif
-	read[0] = mem[COMPLETIONS(0)];
-	read[1] = mem[COMPLETIONS(1)];
+	read[0] = mem[COMPLETION_TAIL(0)];
+	read[1] = mem[COMPLETION_TAIL(1)];
 #ifndef MUTANT_SKIP_SCANS_FIRST
 #ifndef MUTANT_SKIP_NO_SCAN
 	d_step { collect_scan() };
@@ -143,15 +144,15 @@ inline skip_completions()
 }
 #endif
 
-/* Nothing of its own left to wait for. */
+/* One step of collecting. i == N: there is nothing more to read. */
 inline collect()
 {
 #ifdef LOOP
-	/* Follow the news; look at every reply only if rescan moved. */
+	/* Read the completions; scan all replies only if rescan moved. */
 	if
-	:: read[0] < mem[COMPLETIONS(0)] -> d_step { i = completion[read[0]]; read[0]++ }
-	:: read[1] < mem[COMPLETIONS(1)] -> d_step { i = completion[N + read[1]]; read[1]++ }
-	:: read[0] == mem[COMPLETIONS(0)] && read[1] == mem[COMPLETIONS(1)] -> i = N
+	:: read[0] < mem[COMPLETION_TAIL(0)] -> d_step { i = completion[read[0]]; read[0]++ }
+	:: read[1] < mem[COMPLETION_TAIL(1)] -> d_step { i = completion[N + read[1]]; read[1]++ }
+	:: read[0] == mem[COMPLETION_TAIL(0)] && read[1] == mem[COMPLETION_TAIL(1)] -> i = N
 	:: laps > 0 -> skip_completions()
 	fi;
 	d_step {
@@ -228,7 +229,7 @@ proctype caller()
 	od
 }
 
-/* After answers: fence, w = waiting, raise rung to w, wake whom it raised for. */
+/* After answers: fence, w = waiting, raise notified to w; the worker that raised it wakes the caller. */
 inline wake_caller()
 {
 #ifndef MUTANT_ANSWER_NO_FENCE
@@ -262,20 +263,20 @@ inline wake_caller()
 
 proctype worker(byte me)
 {
-	byte call = N, w, completion_tail;
-	bool has_answers; /* answered since it last rang */
+	byte call = N, w, tail;
+	bool has_answers; /* answered since it last looked at waiting */
 
 	{
 		do
 		:: d_step { next < N -> call = next; next++ };
 #ifdef MUTANT_COMPLETION_BEFORE_REPLY
-			d_step { completion[me * N + completion_tail] = call; completion_tail++; store(me, COMPLETIONS(me), completion_tail) };
+			d_step { completion[me * N + tail] = call; tail++; store(me, COMPLETION_TAIL(me), tail) };
 #endif
 			/* CLAIMED -> ANSWERED */
 			d_step { store(me, REPLY(call), 1); has_answers = true };
 #ifndef MUTANT_COMPLETION_BEFORE_REPLY
 #ifdef LOOP
-			d_step { completion[me * N + completion_tail] = call; completion_tail++; store(me, COMPLETIONS(me), completion_tail) };
+			d_step { completion[me * N + tail] = call; tail++; store(me, COMPLETION_TAIL(me), tail) };
 #endif
 #endif
 			call = N;
@@ -293,7 +294,7 @@ proctype worker(byte me)
 
 	if
 	:: dead[me] ->
-		/* Reaped: what it stored is in memory. The host answers what it held, then tells the waiting caller. */
+		/* Reaped: what it stored is in memory. The host answers what it had claimed, then wakes the waiting caller. */
 		d_step {
 			drain(me);
 			w = 0;
@@ -306,7 +307,7 @@ proctype worker(byte me)
 #ifndef MUTANT_RESCAN_NOT_BUMPED
 		rescan++;
 #endif
-		/* The rest is the host's fence and ring; a survivor takes what is left, else the host does. */
+		/* The host's fence and wake. The other worker answers what is left. */
 		w = mem[WAITING];
 		if
 #ifdef MUTANT_RECOVERY_WAKES_IF_RAISED
