@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller reads of a pool that writes whatever it likes, whenever it likes, into reply
- * segment and board. The input is a schedule: calls, answers that are right, answers that are
- * forged, words written, everything a session can do.
+/* What a caller reads of a pool that writes any value at any time into the reply segment and the
+ * board. The input is a schedule: calls, correct answers, forged answers, words written, everything
+ * a session can do.
  *
  * Oracle: an outcome's bytes lie in the outcome or in the arena, and can be decoded or are refused;
- * each call has one outcome, which bears its user's pointer; waiting ends; the session's books hold
- * each slot once; and when the pool has closed the session, every call still ends.
+ * each call has one outcome, which bears its user's pointer; waiting ends; the session counts each
+ * slot once; and when the pool has closed the session, every call still ends.
  */
 #include <string.h>
 
@@ -35,9 +35,9 @@ struct scene {
     struct pool_session *segments;
     struct knit_session *session;
     struct call call[POOL_SLOTS];
-    uint64_t answered[POOL_LANES]; /* ring position from which right answers go on */
+    uint64_t answered[POOL_LANES]; /* ring position at which correct answers continue */
     uint64_t completions[POOL_LANES];
-    uint32_t steps_in; /* looks at the clock, and sleeps, in one wait */
+    uint32_t steps_in; /* reads of the clock, and sleeps, in one wait */
     uint8_t step_in;
     void *room;
     uint32_t calls;
@@ -61,7 +61,7 @@ static void put32(_Atomic uint32_t *word)
     atomic_store_explicit(word, (uint32_t)input_word(&scene.input, now), memory_order_relaxed);
 }
 
-static void announce(uint32_t lane, uint32_t slot)
+static void complete(uint32_t lane, uint32_t slot)
 {
     uint64_t position = scene.completions[lane]++;
 
@@ -92,7 +92,7 @@ static void answer(uint32_t lane, uint32_t slot, uint64_t gen)
             is_block ? KNIT_CELL_IN_ARENA : 0),
         memory_order_release);
     if ((kind & 12) != 12)
-        announce(lane, slot);
+        complete(lane, slot);
 }
 
 static void serve(uint32_t lane)
@@ -109,7 +109,7 @@ static void serve(uint32_t lane)
     answer(lane, knit_ctrl_slot(ctrl), knit_ctrl_gen(ctrl));
 }
 
-/* An answer that the caller takes for one, of whatever shape. */
+/* An answer of any shape to the slot's current call. */
 static void forge(void)
 {
     struct input *input = &scene.input;
@@ -127,7 +127,7 @@ static void forge(void)
             kind & 2 ? KNIT_CELL_IN_ARENA : kind >> 4),
         memory_order_release);
     if (kind & 4)
-        announce(kind % POOL_LANES, slot);
+        complete(kind % POOL_LANES, slot);
 }
 
 static void lie(void)
@@ -215,7 +215,7 @@ static void decode(const struct knit_session_outcome *outcome)
     knit_decoder_free(decoder);
 }
 
-static void take(const struct knit_session_outcome *outcome)
+static void check_outcome(const struct knit_session_outcome *outcome)
 {
     struct call *call = &scene.call[outcome->slot];
     const struct knit_reply_cell *cell = &scene.segments->reply.reply[outcome->slot];
@@ -282,7 +282,7 @@ static void collect(size_t max)
 
     KNIT_FUZZ_CHECK(count <= max);
     for (size_t i = 0; i < count; i++)
-        take(&outcomes[i]);
+        check_outcome(&outcomes[i]);
 }
 
 static void collect_one(uint32_t slot)
@@ -290,7 +290,7 @@ static void collect_one(uint32_t slot)
     struct knit_session_outcome outcome;
 
     if (knit_session_collect_slot(scene.session, slot, &outcome))
-        take(&outcome);
+        check_outcome(&outcome);
 }
 
 static void settle(uint32_t slot)
@@ -315,7 +315,7 @@ static void wait_for(uint32_t slot)
     KNIT_FUZZ_CHECK(r == 0 || r == KNIT_SESSION_E_TIMEOUT || r == KNIT_SESSION_E_CLOSED);
 }
 
-static void check_books(void)
+static void check_counts(void)
 {
     uint32_t flying = 0, settled = 0, held = 0, unused;
 
@@ -325,7 +325,7 @@ static void check_books(void)
         held += scene.call[slot].state == CALL_HELD;
     }
     KNIT_FUZZ_CHECK(knit_session_in_flight(scene.session) == flying);
-    /* A settled call's slot becomes free without a word when its answer is dropped. */
+    /* The slot of a settled call becomes free when its answer is dropped, which is not reported. */
     unused = knit_session_slots_free(scene.session);
     KNIT_FUZZ_CHECK(unused + flying + held <= POOL_SLOTS);
     KNIT_FUZZ_CHECK(unused + flying + held + settled >= POOL_SLOTS);
@@ -387,7 +387,7 @@ static void step(void)
         knit_session_flush(scene.session);
         break;
     }
-    check_books();
+    check_counts();
 }
 
 /* The pool is gone. */

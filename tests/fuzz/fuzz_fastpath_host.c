@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What workers and host read of a request segment whose caller writes into it whatever it likes,
- * whenever it likes: between their turns, at their looks at the clock, in their sleep, while a task
- * runs, and between any two loads of theirs, where another worker may take a turn as well. The
- * input is a schedule of steps: calls, words written, cells forged, turns, deaths of workers,
- * recoveries, looks by the inspector.
+/* What workers and host read of a request segment whose caller writes any value into it at any
+ * time: between their turns, when they read the clock, while they sleep, while a task runs, and
+ * between any two of their loads, where another worker may have a turn as well. The input is a
+ * schedule of steps: calls, words written, cells forged, turns, deaths of workers, recoveries, runs
+ * of the inspector.
  *
- * Oracle: tasks are given bytes that they can read and, unless it is trusted, the liar cannot
+ * Oracle: tasks are given bytes that they can read and that the liar, unless it is trusted, cannot
  * write; a call runs when it is claimed, under its claim, and once; what the pool itself wrote is
  * in order, as the inspector sees it beside the memory of an honest caller; only the session that
- * wrote nonsense is evicted; and a second session, which keeps to the protocol, has each of its
- * calls run once and answered rightly.
+ * wrote invalid values is evicted; and a second session, which follows the protocol, has each of
+ * its calls run once and answered correctly.
  */
 #include <setjmp.h>
 #include <string.h>
@@ -54,9 +54,9 @@ struct scene {
     uint32_t calls;
     uint32_t running; /* lane whose turn it is */
     uint64_t head[POOL_SESSIONS][POOL_LANES];
-    uint8_t step_in;    /* looks at the clock until somebody does; 0 = nobody */
-    uint8_t access_in;  /* loads of a turn until somebody steps in; 0 = nobody */
-    uint8_t access_who; /* a lane that takes a turn then; from POOL_LANES on: the liar writes */
+    uint8_t step_in;    /* reads of the clock until the liar writes; 0 = it does not */
+    uint8_t access_in;  /* loads of a turn until access_who steps in; 0 = none does */
+    uint8_t access_who; /* a lane that has a turn then; from POOL_LANES on: the liar writes */
     bool is_in_turn;
     jmp_buf death;
 };
@@ -80,8 +80,8 @@ static void put32(_Atomic uint32_t *word)
     atomic_store_explicit(word, (uint32_t)input_word(&scene.input, now), memory_order_relaxed);
 }
 
-/* A cell of right shape at or behind the place where workers look next, for the slot's next call
- * or one near it; the numbers in it are the input's. */
+/* A well-formed cell at or behind the position that workers read next, for the slot's next call or
+ * one near it; the numbers in it come from the input. */
 static void forge_cell(const struct pool_session *liar)
 {
     struct input *input = &scene.input;
@@ -145,7 +145,7 @@ static void lie(void)
     }
 }
 
-/* From the machine: a look at the clock, or the moment before a sleep. */
+/* From the machine: at a read of the clock, or before a sleep. */
 static void on_step(void *arg)
 {
     (void)arg;
@@ -170,7 +170,7 @@ static void expect_honest(const struct knit_job *job)
                         job->len - sizeof(number)) == 0);
 }
 
-/* What a stranger could still write would not be what was checked. */
+/* The liar could change bytes in its own memory after they were checked. */
 static void expect_private(const struct knit_job *job)
 {
     const struct pool_session *liar = &scene.pool->session[0];
@@ -295,7 +295,7 @@ static void start_worker(uint32_t lane)
     }
 }
 
-static void mourn(uint32_t lane)
+static void recover(uint32_t lane)
 {
     struct knit_recovery_error error;
     struct knit_recovery_death death = {.lane = lane,
@@ -314,12 +314,12 @@ static void mourn(uint32_t lane)
 
         KNIT_FUZZ_CHECK(knit_recovery_answer(&view, &death) == count);
         KNIT_FUZZ_CHECK(knit_recovery_answer(&view, &death) == 0);
-        /* It ran a call of the liar's when it died, or none. */
+        /* When it died it ran a call of the liar or none. */
         KNIT_FUZZ_CHECK(i == 0 || count == 0);
     }
 }
 
-/* What the host does on hearing that a session broke the protocol. */
+/* What the host does when a worker reports that a session broke the protocol. */
 static void evict(void)
 {
     _Atomic uint32_t *state = &scene.pool->session[0].reply.state->state;
@@ -337,7 +337,7 @@ static void turn(uint32_t lane)
     if (setjmp(scene.death) == 0)
         KNIT_FUZZ_CHECK(knit_lane_turn(scene.worker[lane]) == KNIT_LANE_RUNNING);
     else
-        mourn(lane);
+        recover(lane);
     scene.is_in_turn = false;
     evict();
 }
@@ -367,7 +367,7 @@ static void refuse_all(void)
     struct knit_host_session_view view = recovery_view(0), honest = recovery_view(1);
     struct knit_recovery_error error;
 
-    knit_recovery_make_error(&error, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    knit_recovery_make_error(&error, KNIT_NO_WORKER, KNIT_STARTED_NO, "no worker", 0, 0);
     (void)knit_recovery_refuse(&view, &error);
     (void)knit_recovery_is_idle(&view);
     for (uint32_t lane = 0; lane < POOL_LANES; lane++) {
@@ -379,16 +379,16 @@ static void refuse_all(void)
     (void)knit_recovery_refuse(&honest, &error);
 }
 
-/* ---- looks ---- */
+/* ---- inspection ---- */
 
-static void say(void *arg, const char *sentence)
+static void print_finding(void *arg, const char *sentence)
 {
     (void)arg;
     fprintf(stderr, "inspector: %s\n", sentence);
 }
 
-/* Memory of an honest caller without calls that goes with what the pool wrote: each slot released,
- * each ring as far as it was taken. */
+/* Memory of an honest caller without calls that agrees with what the pool wrote: each slot
+ * released, each ring published up to its head. */
 static struct knit_request_view honest_request(const struct pool_session *session)
 {
     static unsigned char *base;
@@ -434,7 +434,7 @@ static void check_blocks(const struct pool_session *session)
 
 static void inspect(void)
 {
-    const struct knit_inspect_report quiet = {0}, loud = {say, NULL};
+    const struct knit_inspect_report quiet = {0}, loud = {print_finding, NULL};
     struct knit_inspect_counts counts;
 
     for (uint32_t i = 0; i < POOL_SESSIONS; i++) {
@@ -464,7 +464,7 @@ static void inspect(void)
 
 /* ---- callers ---- */
 
-static void take(uint32_t index, const struct knit_session_outcome *outcome)
+static void check_outcome(uint32_t index, const struct knit_session_outcome *outcome)
 {
     const unsigned char *bytes = outcome->payload;
     struct honest_call *call = outcome->user;
@@ -496,7 +496,7 @@ static void collect(uint32_t index)
     size_t count = knit_session_collect(scene.session[index], outcomes, POOL_SLOTS);
 
     for (size_t i = 0; i < count; i++)
-        take(index, &outcomes[i]);
+        check_outcome(index, &outcomes[i]);
 }
 
 static void release(uint32_t index)
@@ -570,7 +570,7 @@ static void step_worker(uint32_t lane, uint8_t what)
     if (scene.worker[lane] == NULL)
         start_worker(lane);
     else if (what == 0)
-        mourn(lane);
+        recover(lane);
     else if (what == 1)
         knit_lane_detach(scene.worker[lane], LIAR);
     else
@@ -636,7 +636,7 @@ static bool honest_is_done(void)
     return knit_session_in_flight(scene.session[1]) == 0;
 }
 
-/* Whatever went before: all that the honest session called is answered, and calls in each lane. */
+/* After any schedule, all calls of the honest session are answered, and calls in each lane too. */
 static void finish(void)
 {
     uint32_t turns = 0;

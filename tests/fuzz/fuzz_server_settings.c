@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The daemon's settings: a file, and behind a NUL byte the words of a command line, one in each
- * line. Oracle: a refusal is one sentence, of a file with its place; what the file set can be said
- * on the command line and is the same there; what is resolved lies in its range; each address to
- * listen on is taken apart or refused.
+ * line. Oracle: a refusal is one sentence, and of a file names the line; what the file set can be
+ * given on the command line and has the same value there; resolved values lie in their range; each
+ * address to listen on is parsed or refused.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ static void assert_sentence(const struct knit_sentence *why)
     KNIT_FUZZ_CHECK(strchr(why->text, '\n') == NULL);
 }
 
-/* "FILE:LINE: ...", of a line that there is. */
+/* "FILE:LINE: ...", of a line that exists. */
 static void assert_place(const struct knit_sentence *why, const char *bytes, size_t len)
 {
     size_t lines = 1, path_len = strlen(path);
@@ -140,7 +140,7 @@ static bool is_same(const struct knit_settings *a, const struct knit_settings *b
     return *(const uint64_t *)left == *(const uint64_t *)right;
 }
 
-/* What the file said, said again as words. */
+/* What the file set, given again as words. */
 static void say_again(const struct knit_settings *settings)
 {
     struct words words = {.word = {strdup("knittingd")}, .count = 1};

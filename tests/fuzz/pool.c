@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See pool.h. Only what the lanes' code asks of the machine is there; another system call ends the
+/* See pool.h. Only the system calls that the code of the lanes uses are there; another one ends the
  * program. */
 #include "tests/fuzz/pool.h"
 

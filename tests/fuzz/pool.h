@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memory of a pool for fuzz targets, and a machine without time around it.
+/* The memory of a pool for fuzz targets, and a simulated machine around it.
  *
- * Segments lie in the heap, where AddressSanitizer sees the first byte beside them. They are made
- * once and put back to their beginning for each input.
+ * Segments lie in the heap, where AddressSanitizer sees the first byte beside them. They are
+ * allocated once and reset for each input.
  *
- * The linker puts this clock in the place of clock_gettime(), and these futexes in that of
- * syscall(): each look at the clock takes a microsecond, a sleep ends at once, woken or late. So
- * one thread can be all workers and callers, one after the other, and an input does the same each
- * time. Looks at the clock and sleeps are also where a peer may step in between, and so is each
- * load of a shared word in the sources that step.h is included into.
+ * The linker replaces clock_gettime() by this clock and syscall() by these futexes: each read of
+ * the clock takes a microsecond, a sleep ends at once, woken or timed out. So one thread can be all
+ * workers and callers, one after the other, and an input has the same effect each time. A peer may
+ * step in at each read of the clock, before each sleep, and before each load of a shared word in
+ * the sources that step.h is included into.
  *
  * Inputs are read front to back; what is read behind their end is 0.
  */
@@ -45,8 +45,7 @@ struct pool {
     struct pool_session session[POOL_SESSIONS];
 };
 
-/* Everything as if `start` calls had gone through each ring and each slot before. The same memory
- * each time. */
+/* The state after `start` calls in each ring and each slot. It is the same memory each time. */
 struct pool *pool_begin(uint64_t start);
 
 /* Starts worth trying: the beginning, and shortly before something wraps. */
@@ -56,9 +55,9 @@ uint64_t pool_start(uint8_t number);
 
 struct machine {
     uint64_t now_ns;
-    /* Called at each look at the clock and before each sleep; NULL = nobody steps in. */
+    /* Called at each read of the clock and before each sleep; NULL = no peer steps in. */
     void (*on_step)(void *arg);
-    /* Called before each load and exchange where step.h is included; NULL as above. */
+    /* Called before each load and exchange where step.h is included; NULL = no peer steps in. */
     void (*on_access)(void *arg);
     void *arg;
     uint32_t wakes, sleeps;
@@ -78,5 +77,5 @@ uint8_t input_u8(struct input *input);
 uint64_t input_u64(struct input *input);
 /* 0 .. bound - 1, bound at most 256 */
 uint32_t input_below(struct input *input, uint32_t bound);
-/* What may stand in a word in the place of `now`: the ends, a bit or a step beside it, anything. */
+/* A value instead of `now`: the ends of the range, one bit or one step from it, or any. */
 uint64_t input_word(struct input *input, uint64_t now);

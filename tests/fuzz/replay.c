@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stands in for libFuzzer where that is not there: runs a fuzz target over the files of a corpus
- * folder, once each, and over every prefix of the short ones. So the corpus is an ordinary test,
- * and what a fuzzer once found stays found.
+/* Replaces libFuzzer in builds without it: runs a fuzz target over the files of a corpus folder,
+ * once each, and over every prefix of the short ones. So the corpus is an ordinary test, and what a
+ * fuzzer once found is tested from then on.
  */
 #include <dirent.h>
 #include <stdint.h>
