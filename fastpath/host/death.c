@@ -22,6 +22,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/mark.h"
 
 #define FINALIZE_NS      1000000000u /* a socket that somebody else holds is waited for so long */
 #define BACKOFF_FIRST_NS 50000000u

@@ -26,9 +26,9 @@
 #include <unistd.h>
 
 #include "fastpath/lane/bell.h"
-#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
+#include "fastpath/lane/state.h"
 
 struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id)
 {

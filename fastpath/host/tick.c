@@ -10,8 +10,8 @@
 #include <stdio.h>
 
 #include "fastpath/lane/bell.h"
-#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/state.h"
 
 #define NO_WORKER_NS     1000000000u /* without any worker for so long: calls are refused */
 #define SWEEP_NS         10000000u   /* how often the host looks for calls it has to refuse */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The four balancers. Each is a few lines over two questions: is the lane alive, is it idle. */
+/* The four balancers. Each is a few lines over two questions: has the lane a worker, is it idle.
+ * The board's answers are hints: a call that lands on a vacant lane is stolen, and a worker that
+ * falls asleep after the choice is notified at the flush. */
 #include "fastpath/lane/balancer.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "fastpath/lane/board.h"
 
 static const struct {
     const char *name;
@@ -52,26 +56,18 @@ int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, boo
         .kind = kind,
         .lanes = lanes,
         .random = seed != 0 ? seed : 0x9e3779b97f4a7c15u,
-        .park = board->park,
-        .busy = board->busy,
+        .board = *board,
     };
     if (steal && kind == KNIT_BALANCER_ROUND_ROBIN)
         balance->warm_max = cores() > 2 ? 1 : UINT32_MAX;
-    balance->cursor = calloc(65536, 1);
-    return balance->cursor != NULL ? 0 : -ENOMEM;
+    balance->next = calloc(65536, 1);
+    return balance->next != NULL ? 0 : -ENOMEM;
 }
 
 void knit_balance_fini(struct knit_balance *balance)
 {
-    free(balance->cursor);
-    balance->cursor = NULL;
-}
-
-static bool is_vacant(const struct knit_balance *balance, uint32_t lane)
-{
-    /* relaxed: a hint; a call that lands on a vacant lane is stolen. */
-    uint32_t park = atomic_load_explicit(&balance->park[lane].value, memory_order_relaxed);
-    return knit_park_state(park) == KNIT_PARK_VACANT;
+    free(balance->next);
+    balance->next = NULL;
 }
 
 /* The first lane from `from` on that has a worker, or `from` itself when none has. */
@@ -79,7 +75,7 @@ static uint32_t next_alive(const struct knit_balance *balance, uint32_t from)
 {
     for (uint32_t i = 0; i < balance->lanes; i++) {
         uint32_t lane = from + i < balance->lanes ? from + i : from + i - balance->lanes;
-        if (!is_vacant(balance, lane))
+        if (!knit_board_is_vacant(&balance->board, lane))
             return lane;
     }
     return from;
@@ -87,9 +83,9 @@ static uint32_t next_alive(const struct knit_balance *balance, uint32_t from)
 
 static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
 {
-    uint8_t *cursor = &balance->cursor[task & 0xffff];
-    uint32_t lane = next_alive(balance, *cursor < balance->lanes ? *cursor : 0);
-    *cursor = (uint8_t)(lane + 1 < balance->lanes ? lane + 1 : 0);
+    uint8_t *next = &balance->next[task & 0xffff];
+    uint32_t lane = next_alive(balance, *next < balance->lanes ? *next : 0);
+    *next = (uint8_t)(lane + 1 < balance->lanes ? lane + 1 : 0);
     return lane;
 }
 
@@ -109,27 +105,19 @@ static uint32_t random_lane(struct knit_balance *balance)
 static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *queued)
 {
     for (uint32_t lane = 0; lane < balance->lanes; lane++) {
-        if (queued[lane] != 0 || is_vacant(balance, lane))
-            continue;
-        /* relaxed: a hint. */
-        if (atomic_load_explicit(&balance->busy[lane].running, memory_order_relaxed) == 0)
+        if (queued[lane] == 0 && !knit_board_is_vacant(&balance->board, lane) &&
+            !knit_board_is_running(&balance->board, lane))
             return lane;
     }
     return UINT32_MAX;
-}
-
-static bool is_awake(const struct knit_balance *balance, uint32_t lane)
-{
-    /* relaxed: a hint; who falls asleep meanwhile is rung at the flush. */
-    uint32_t park = atomic_load_explicit(&balance->park[lane].value, memory_order_relaxed);
-    return knit_park_state(park) == KNIT_PARK_AWAKE;
 }
 
 uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
     if (balance->lanes == 1)
         return 0;
-    if (queued[balance->warm] < balance->warm_max && is_awake(balance, balance->warm))
+    if (queued[balance->warm] < balance->warm_max &&
+        knit_board_park_state(&balance->board, balance->warm) == KNIT_PARK_AWAKE)
         return balance->warm;
     uint32_t lane = UINT32_MAX;
     switch (balance->kind) {

@@ -1,18 +1,97 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lines of the board, as those read them who do not serve the lane: the host and its statistics.
+/* The words of the board: what each lane does, as its worker writes it and as host, callers and
+ * tools read it.
  *
- * The lane's worker writes them without a lock, so what is read may be old as soon as it is read.
- * Every load here is relaxed but for one: a reader decides nothing by these numbers alone that the
- * worker could not undo. To decide about one call the host stops the worker first (death.c); a
- * stopped or dead worker writes nothing, so relaxed loads then give its last values.
+ * The worker writes them without a lock, so what is read may be out of date at once. Every access
+ * is relaxed but one: the words are counts and hints, and no address is computed from them. To
+ * decide about one call the host stops the worker first (death.c); a stopped or dead worker writes
+ * nothing, so relaxed loads then give its last values. The exception is the limit of the running
+ * call:
  *
- * Threads: any.
+ *   L1 limit  hard_ns release, in knit_board_set_limit(), with the acquire of knit_board_hard_ns():
+ *             the host that sees a limit sees `running` and `task` of the call it belongs to
+ *
+ * Threads: any. Nothing blocks.
  */
 #pragma once
 
 #include "fastpath/lane/layout.h"
 
-/* What the board says of a lane, for people. */
+/* ---- park ---- */
+
+/* One of KNIT_PARK_VACANT, _AWAKE, _PARKED; in a damaged board also 3. */
+static inline uint32_t knit_board_park_state(const struct knit_board_view *board, uint32_t lane)
+{
+    /* relaxed: a hint. A worker that starts or wakes at this moment reads its rings by itself. */
+    return knit_park_state(atomic_load_explicit(&board->park[lane].value, memory_order_relaxed));
+}
+
+/* The lane has no worker: any other worker may claim the calls that are queued there. */
+static inline bool knit_board_is_vacant(const struct knit_board_view *board, uint32_t lane)
+{
+    return knit_board_park_state(board, lane) == KNIT_PARK_VACANT;
+}
+
+/* ---- the running call ---- */
+
+/* The call that a lane runs, by its place. */
+struct knit_board_running {
+    uint64_t session; /* id; 0 = the lane runs no call */
+    uint32_t slot;    /* of the session; not checked against its geometry */
+};
+
+static inline struct knit_board_running knit_board_running(
+    const struct knit_board_view *board, uint32_t lane)
+{
+    uint64_t running = atomic_load_explicit(&board->busy[lane].running, memory_order_relaxed);
+
+    return (struct knit_board_running){
+        .session = knit_running_session(running), .slot = knit_running_slot(running)};
+}
+
+static inline bool knit_board_is_running(const struct knit_board_view *board, uint32_t lane)
+{
+    return atomic_load_explicit(&board->busy[lane].running, memory_order_relaxed) != 0;
+}
+
+/* When the running call must be over, on CLOCK_MONOTONIC; 0 = it has no hard limit. */
+static inline uint64_t knit_board_hard_ns(const struct knit_board_view *board, uint32_t lane)
+{
+    /* L1, acquire. */
+    return atomic_load_explicit(&board->busy[lane].hard_ns, memory_order_acquire);
+}
+
+/* Id of the task that was begun last. */
+static inline uint32_t knit_board_task(const struct knit_board_view *board, uint32_t lane)
+{
+    return atomic_load_explicit(&board->busy[lane].task, memory_order_relaxed);
+}
+
+/* By the worker, on its own line: the task that is about to run. */
+static inline void knit_board_set_task(struct knit_busy_line *busy, uint32_t task)
+{
+    /* relaxed: the host reads it after the worker's end, or after L1. */
+    atomic_store_explicit(&busy->task, task, memory_order_relaxed);
+}
+
+/* By the worker: the limit of the task that was set before. */
+static inline void knit_board_set_limit(struct knit_busy_line *busy, uint64_t hard_ns)
+{
+    /* L1, release. */
+    atomic_store_explicit(&busy->hard_ns, hard_ns, memory_order_release);
+}
+
+/* By the worker, when the task has returned. */
+static inline void knit_board_lift_limit(struct knit_busy_line *busy)
+{
+    /* relaxed: only this worker writes the word. Most calls have no limit and store nothing. */
+    if (atomic_load_explicit(&busy->hard_ns, memory_order_relaxed) != 0)
+        atomic_store_explicit(&busy->hard_ns, 0, memory_order_release);
+}
+
+/* ---- counts ---- */
+
+/* What a lane does and has done, for statistics. */
 struct knit_board_counts {
     bool is_parked;
     bool is_running;
@@ -22,74 +101,29 @@ struct knit_board_counts {
     uint64_t busy_ns;
 };
 
-static inline struct knit_board_counts knit_board_counts(
-    const struct knit_board_view *board, uint32_t lane)
-{
-    const struct knit_busy_line *busy = &board->busy[lane];
-    uint32_t park = atomic_load_explicit(&board->park[lane].value, memory_order_relaxed);
-
-    return (struct knit_board_counts){
-        .is_parked = knit_park_state(park) == KNIT_PARK_PARKED,
-        .is_running = atomic_load_explicit(&busy->running, memory_order_relaxed) != 0,
-        .calls = atomic_load_explicit(&busy->calls, memory_order_relaxed),
-        .stolen = atomic_load_explicit(&busy->stolen, memory_order_relaxed),
-        .parks = atomic_load_explicit(&busy->parks, memory_order_relaxed),
-        .busy_ns = atomic_load_explicit(&busy->busy_ns, memory_order_relaxed),
-    };
-}
-
-/* How many calls the lane's workers have begun. */
 static inline uint64_t knit_board_calls(const struct knit_board_view *board, uint32_t lane)
 {
     return atomic_load_explicit(&board->busy[lane].calls, memory_order_relaxed);
 }
 
-/* The id of the task that was begun last. */
-static inline uint32_t knit_board_task(const struct knit_board_view *board, uint32_t lane)
-{
-    return atomic_load_explicit(&board->busy[lane].task, memory_order_relaxed);
-}
-
-/* The call that a lane runs. */
-struct knit_board_running {
-    uint64_t session; /* 0 = none runs */
-    uint32_t slot;    /* of the session; not checked against its geometry */
-};
-
-static inline struct knit_board_running knit_board_running(
+static inline struct knit_board_counts knit_board_counts(
     const struct knit_board_view *board, uint32_t lane)
 {
-    uint64_t running = atomic_load_explicit(&board->busy[lane].running, memory_order_relaxed);
+    const struct knit_busy_line *busy = &board->busy[lane];
 
-    return (struct knit_board_running){running >> 16, (uint32_t)(running & 0xffff) - 1};
+    return (struct knit_board_counts){
+        .is_parked = knit_board_park_state(board, lane) == KNIT_PARK_PARKED,
+        .is_running = knit_board_is_running(board, lane),
+        .calls = atomic_load_explicit(&busy->calls, memory_order_relaxed),
+        .stolen = atomic_load_explicit(&busy->stolen, memory_order_relaxed),
+        .parks = atomic_load_explicit(&busy->parks, memory_order_relaxed),
+        .busy_ns = atomic_load_explicit(&busy->busy_ns, memory_order_relaxed)};
 }
 
-/* When the running call must be over; 0 = no limit, or none runs. */
-static inline uint64_t knit_board_hard_ns(const struct knit_board_view *board, uint32_t lane)
+/* By the worker: raises one of its own counts. Only this worker writes it, so load and store need
+ * not be one operation. */
+static inline void knit_board_count(_Atomic uint64_t *count, uint64_t more)
 {
-    /* L1, acquire: whoever reads this limit reads the call that it belongs to in `running`. */
-    return atomic_load_explicit(&board->busy[lane].hard_ns, memory_order_acquire);
-}
-
-/* ---- marks of tasks, in the pool segment ---- */
-
-/* relaxed, both: a call more or less that runs under an old mark does not matter. */
-static inline enum knit_mark knit_mark_read(const struct knit_pool_view *pool, uint32_t task)
-{
-    return (enum knit_mark)atomic_load_explicit(&pool->mark[task], memory_order_relaxed);
-}
-
-static inline void knit_mark_write(
-    const struct knit_pool_view *pool, uint32_t task, enum knit_mark mark)
-{
-    atomic_store_explicit(&pool->mark[task], (uint8_t)mark, memory_order_relaxed);
-}
-
-/* ---- the state of a session, in its reply segment ---- */
-
-/* By the host alone. release: workers see it before their next claim and in knit_aborted(). */
-static inline void knit_state_write(
-    const struct knit_reply_view *reply, enum knit_session_state state)
-{
-    atomic_store_explicit(&reply->state->state, (uint32_t)state, memory_order_release);
+    atomic_store_explicit(
+        count, atomic_load_explicit(count, memory_order_relaxed) + more, memory_order_relaxed);
 }

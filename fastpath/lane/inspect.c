@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fastpath/lane/board.h"
+
 #define READS 8 /* tries to read the words of a slot while they stand still */
 
 #define NO_LANE UINT32_MAX
@@ -138,7 +140,7 @@ static void check_answer(struct look *look, uint32_t slot, const struct words *w
 {
     const struct knit_geometry *geometry = &look->in->geometry;
     const uint64_t gen = knit_word_gen(words->word), len = knit_meta_len(words->meta);
-    const uint32_t lane = knit_meta_task(words->meta);
+    const uint32_t lane = knit_meta_lane(words->meta);
 
     if (knit_word_status(words->word) > KNIT_STATUS_ERROR)
         found(look, "slot %u: its answer has status %u", slot, knit_word_status(words->word));
@@ -430,9 +432,9 @@ static void check_completions(struct look *look, uint32_t lane)
         if (!is_fine)
             found(look, "lane %u, completion %llu: bears lap %u instead of %u", lane, (ull)position,
                 bears_lap, lap);
-        else if (entry >> 18 >= look->in->geometry.slots)
-            found(look, "lane %u, completion %llu: slot %u of %u", lane, (ull)position, entry >> 18,
-                look->in->geometry.slots);
+        else if (knit_completion_slot(entry) >= look->in->geometry.slots)
+            found(look, "lane %u, completion %llu: slot %u of %u", lane, (ull)position,
+                knit_completion_slot(entry), look->in->geometry.slots);
     }
 }
 
@@ -554,7 +556,7 @@ static void check_lane(struct board_look *look, uint32_t lane)
     }
     if (knit_park_state(park) != KNIT_PARK_AWAKE && running != 0)
         board_found(look, "lane %u: runs a call of session %llu while %s", lane,
-            (ull)(running >> 16),
+            (ull)knit_running_session(running),
             knit_park_state(park) == KNIT_PARK_PARKED ? "parked" : "it has no worker");
     if (knit_park_state(park) == KNIT_PARK_VACANT)
         return;
@@ -582,14 +584,12 @@ uint32_t knit_inspect_board(
 struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, uint32_t lane)
 {
     static const char *const states[] = {"vacant", "awake", "parked", "in no state"};
-    const struct knit_busy_line *busy = &board->busy[lane];
-    const uint64_t running = load64(&busy->running);
+    const struct knit_board_running call = knit_board_running(board, lane);
 
-    return (struct knit_inspect_lane){
-        .state = states[knit_park_state(load32(&board->park[lane].value))],
-        .session = running >> 16,
-        .slot = (uint32_t)(running & 0xffff) - 1,
-        .task = load32(&busy->task)};
+    return (struct knit_inspect_lane){.state = states[knit_board_park_state(board, lane)],
+        .session = call.session,
+        .slot = call.slot,
+        .task = knit_board_task(board, lane)};
 }
 
 /* ---- heads ---- */

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_private.h"
 
 #define TURN_ANSWERS        16u
@@ -77,7 +78,7 @@ static int rebuild_arena(const struct knit_lane *lane, struct knit_worker_sessio
         uint64_t released =
             atomic_load_explicit(&session->in.request.released[slot], memory_order_acquire);
         if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || released == knit_word_gen(word) ||
-            knit_meta_task(meta) != lane->options.index)
+            knit_meta_lane(meta) != lane->options.index)
             continue;
         /* A result may begin inside its block: from the boundary before it to its end is what must
          * stay. */
@@ -122,7 +123,7 @@ static uint64_t find_completion_tail(
         uint32_t entry = atomic_load_explicit(
             &source->reply.completions[(size_t)index * cells + (tail & (cells - 1))],
             memory_order_relaxed);
-        if ((entry & 0xffff) != (knit_completion(0, tail, cells) & 0xffff))
+        if (knit_completion_lead(entry, tail, cells) != 0)
             break;
     }
     return tail;
@@ -499,9 +500,7 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
             if (!take)
                 lane->steal_from--;
             if (take && knit_lane_call(lane, session, &session->cursor[from], &found))
-                atomic_store_explicit(&lane->busy->stolen,
-                    atomic_load_explicit(&lane->busy->stolen, memory_order_relaxed) + 1,
-                    memory_order_relaxed);
+                knit_board_count(&lane->busy->stolen, 1);
             return STEAL_NOW;
         }
         if (got > best)
@@ -604,9 +603,7 @@ static void park(struct knit_lane *lane)
     }
     announce(lane, KNIT_PARK_PARKED);
     if (!must_not_sleep(lane)) {
-        atomic_store_explicit(&lane->busy->parks,
-            atomic_load_explicit(&lane->busy->parks, memory_order_relaxed) + 1,
-            memory_order_relaxed);
+        knit_board_count(&lane->busy->parks, 1);
         uint64_t until = lane->options.park_ms != 0
                              ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                              : 0;

@@ -31,7 +31,9 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
+#include "fastpath/lane/state.h"
 
 #define RECLAIM_CALL    8u                /* blocks looked at for each one that is allocated */
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
@@ -410,8 +412,7 @@ bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
     /* acquire: nothing is published by the flag; it only must not be loaded early. */
     return atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_acquire) ==
                job->gen ||
-           atomic_load_explicit(&session->in.reply.state->state, memory_order_acquire) !=
-               KNIT_STATE_OPEN;
+           !knit_state_is_open(&session->in.reply);
 }
 
 /* Arguments of strangers are copied: they could change while the task reads them. */
@@ -452,8 +453,7 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     /* S1, seq_cst: after our claim. */
     if (atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst) ==
             job->gen ||
-        atomic_load_explicit(&session->in.reply.state->state, memory_order_acquire) !=
-            KNIT_STATE_OPEN) {
+        !knit_state_is_open(&session->in.reply)) {
         job->refusal = KNIT_CANCELLED;
         return;
     }
@@ -490,10 +490,7 @@ static void run(struct knit_lane *lane, struct knit_job *job)
         took = UINT32_MAX;
     *mean = *mean == 0 ? (uint32_t)took | 1 : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
     if (took > KNIT_SHORT_NS)
-        /* relaxed: statistics; ours alone to write. */
-        atomic_store_explicit(&lane->busy->busy_ns,
-            atomic_load_explicit(&lane->busy->busy_ns, memory_order_relaxed) + took,
-            memory_order_relaxed);
+        knit_board_count(&lane->busy->busy_ns, took);
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
@@ -519,7 +516,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
      * well. */
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
-        &lane->busy->running, session->in.id << 16 | (slot + 1), memory_order_relaxed);
+        &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);
     uint32_t mean = lane->mean_ns[job->task & 0xffff];
     bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
     lane->was_long = mean > KNIT_SHORT_NS;

@@ -9,10 +9,10 @@
  *   board             one a pool; written by workers and host, mapped read-only by callers
  *   pool segment      one a pool; host and workers only
  *
- * Nothing here is an address: positions are offsets that every side computes for itself from a
- * struct knit_geometry which came over the control socket and is kept in private memory. The copy
- * in a segment's first page serves tools; nobody computes with it. Whatever is read from the other
- * side's segment is hostile: it is loaded once into a local, checked, and only then used.
+ * Shared memory holds no addresses: each side computes offsets from a struct knit_geometry that
+ * came over the control socket and is kept in private memory. The copy in a segment's first page is
+ * for tools alone. What is read from the other side's segment is hostile: it is loaded once into a
+ * local, checked, and only then used.
  *
  * Threads: pure functions and types. Any change here raises KNIT_LAYOUT_VERSION and changes
  * LAYOUT.md.
@@ -30,25 +30,24 @@
 #define KNIT_LAYOUT_VERSION 1u
 #define KNIT_LAYOUT_MAGIC   0x676e697474696e6bull /* "knitting" */
 
-#define KNIT_LINE        64u
-#define KNIT_PAGE        4096u
-#define KNIT_LANES_MAX   256u
-#define KNIT_SLOTS_MAX   16368u
-#define KNIT_CLASSES     1u
-#define KNIT_INLINE_MAX  104u /* bytes of a request or a reply that travel inside a cell */
-#define KNIT_CELL_WORDS  13u
-#define KNIT_HEAD_WORDS  5u  /* of the body, in the cell's first line */
-#define KNIT_CELLS_SPARE 16u /* a ring has at least so many cells more than the session has slots */
-#define KNIT_HEAD_LAG_MAX                                                                          \
-    15u /* `taken` follows the claims at most so far behind; see knit_lane_take() */
-#define KNIT_ARENA_MAX   (1ull << 40)
-#define KNIT_ARENA_ALIGN 64u
+#define KNIT_LINE         64u
+#define KNIT_PAGE         4096u
+#define KNIT_LANES_MAX    256u
+#define KNIT_SLOTS_MAX    16368u
+#define KNIT_CLASSES      1u
+#define KNIT_INLINE_MAX   104u /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_CELL_WORDS   13u
+#define KNIT_HEAD_WORDS   5u  /* of the body, in the cell's first line */
+#define KNIT_CELLS_SPARE  16u /* a ring has so many cells more than slots, or more */
+#define KNIT_HEAD_LAG_MAX 15u /* `head` is at most so many positions behind the claims */
+#define KNIT_ARENA_MAX    (1ull << 40)
+#define KNIT_ARENA_ALIGN  64u
 
 #define KNIT_SLOTS_DEFAULT 1008u
 #define KNIT_ARENA_DEFAULT (64ull << 20)
 
-/* Owners of a claim: 24 bits, one for each worker process that ever ran, never used again while a
- * claim bears it. */
+/* Owners of a claim: 24 bits, a new one for each worker process, not reused while a claim bears
+ * it. */
 #define KNIT_OWNER_NONE 0u
 #define KNIT_OWNER_HOST 1u
 #define KNIT_OWNER_MAX  0xffffffu
@@ -60,7 +59,7 @@ struct knit_geometry {
     uint32_t slots;               /* 1..KNIT_SLOTS_MAX */
     uint32_t cells;               /* of a ring: a power of two, >= slots + KNIT_CELLS_SPARE */
     uint64_t request_arena_bytes; /* whole pages, up to KNIT_ARENA_MAX */
-    uint64_t reply_arena_bytes;   /* of each lane, likewise */
+    uint64_t reply_arena_bytes;   /* of each lane; whole pages, up to KNIT_ARENA_MAX */
 };
 
 /* ---- cells ---------------------------------------------------------------------------------- */
@@ -92,7 +91,7 @@ static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
-/* A 32-bit word that has its cache line for itself. */
+/* A 32-bit word with a cache line of its own. */
 struct knit_line32 {
     _Alignas(KNIT_LINE) _Atomic uint32_t value;
 };
@@ -101,23 +100,23 @@ struct knit_line64 {
     _Alignas(KNIT_LINE) _Atomic uint64_t value;
 };
 
-/* Reply segment: what the host says to the session. */
+/* Reply segment: the session's state, written by the host. */
 struct knit_state_line {
     _Alignas(KNIT_LINE) _Atomic uint32_t state; /* enum knit_session_state */
-    _Atomic uint32_t rescan; /* rises after a recovery: outcomes may have come without news */
+    _Atomic uint32_t rescan; /* rises after a recovery: answers may have no completion */
 };
 
 enum knit_session_state {
     KNIT_STATE_OPEN = 0,
     KNIT_STATE_CLOSED = 1,  /* the caller left or the pool closes: nothing more is claimed */
-    KNIT_STATE_EVICTED = 2, /* evicted: its memory broke the protocol */
+    KNIT_STATE_EVICTED = 2, /* its request memory broke the protocol: nothing more is claimed */
 };
 
-/* Reply segment: what a lane's worker says to the session; kept for the worker that replaces it. */
+/* Reply segment: a lane's own words for one session. A replacement worker continues with them. */
 struct knit_lane_line {
-    _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* next news position */
+    _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* position of the next completion */
     _Atomic uint64_t touched;          /* arena bytes this lane ever used here, from its start */
-    _Atomic uint32_t blocked_on_arena; /* 1: a result is kept back until blocks are released */
+    _Atomic uint32_t blocked_on_arena; /* 1: a deferred reply waits until blocks are released */
 };
 
 /* Reply segment: the value a running call emitted last, for progress; one line a slot. */
@@ -125,19 +124,17 @@ struct knit_progress_line {
     _Alignas(KNIT_LINE) _Atomic uint64_t words[8];
 };
 
-/* Board: what a lane is doing. */
+/* Board: what a lane is doing; board.h reads and writes it. */
 struct knit_busy_line {
     _Alignas(KNIT_LINE) _Atomic uint64_t calls; /* rises as each call begins */
-    _Atomic uint64_t running; /* session id << 16 | slot + 1 of the call that runs; 0 = none */
-    _Atomic uint64_t stolen;  /* calls taken from other lanes */
+    _Atomic uint64_t running; /* the call that runs, packed as in words.h; 0 = none */
+    _Atomic uint64_t stolen;  /* calls claimed from other lanes' rings */
     _Atomic uint64_t parks;
     _Atomic uint64_t evictions; /* sessions this worker evicted */
     _Atomic uint64_t busy_ns;   /* spent in tasks longer than a turn, for statistics */
-    _Atomic uint64_t
-        hard_ns; /* CLOCK_MONOTONIC at which the running call must be over; 0 = no limit */
-    _Atomic uint32_t owner; /* of the worker that serves the lane */
-    _Atomic uint32_t
-        task; /* id of the task that was begun last; whom to record_crash when a worker dies */
+    _Atomic uint64_t hard_ns;   /* when the running call must be over, CLOCK_MONOTONIC; 0 = never */
+    _Atomic uint32_t owner;     /* of the worker that serves the lane */
+    _Atomic uint32_t task;      /* id of the task that was begun last: a crash is recorded for it */
 };
 
 static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
@@ -172,10 +169,10 @@ static_assert(sizeof(struct knit_segment_header) == 64, "no padding: it is compa
  * through these. */
 struct knit_request_view {
     struct knit_segment_header *header;
-    _Atomic uint32_t *waiting;      /* 0 awake, else arm * 2 + kind; only the caller */
-    _Atomic uint32_t *bell;         /* [lanes]; last park word rung */
-    _Atomic uint64_t *abort;        /* [slots]; gen to abort */
-    _Atomic uint64_t *released;     /* [slots]; gen whose reply block is released */
+    _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
+    _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
+    _Atomic uint64_t *abort;        /* [slots]; generation to abort */
+    _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
     struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
     struct knit_request_cell *ring; /* [lanes][cells] */
     unsigned char *arena;
@@ -185,11 +182,11 @@ struct knit_request_view {
 struct knit_reply_view {
     struct knit_segment_header *header;
     struct knit_state_line *state;
-    _Atomic uint32_t *notified;
+    _Atomic uint32_t *notified;          /* last arm that was woken; only raised */
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_line *progress; /* [slots] */
-    struct knit_line64 *head;            /* [lanes] */
+    struct knit_line64 *head;            /* [lanes]; consumer index of the lane's ring */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */
     unsigned char *arena;                /* [lanes][reply_arena_bytes] */
@@ -201,16 +198,8 @@ struct knit_board_view {
     struct knit_busy_line *busy; /* [lanes] */
 };
 
-/* Has that lane no worker? Anybody may take what lies there, then. */
-static inline bool knit_board_is_vacant(const struct knit_board_view *board, uint32_t lane)
-{
-    /* relaxed: a worker that comes just now looks into its rings by itself. */
-    uint32_t park = atomic_load_explicit(&board->park[lane].value, memory_order_relaxed);
-    return knit_park_state(park) == KNIT_PARK_VACANT;
-}
-
-/* What the host thinks of a task. Workers read it before each call, and lift WATCHED when a call of
- * the task has ended well; all else is the host's to write. */
+/* Whether a task may run (mark.h). Workers read it before each call, and replace PROBATION by
+ * TRUSTED when a call of the task has ended well; only the host writes the other values. */
 enum knit_mark {
     KNIT_MARK_TRUSTED = 0,
     KNIT_MARK_PROBATION = 1,   /* a worker died in it, and no call has ended well since */

@@ -35,7 +35,9 @@
 #include "fastpath/lane/arena.h"
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
+#include "fastpath/lane/state.h"
 
 #define NO_BLOCK UINT64_MAX
 #define NO_SLOT  UINT32_MAX
@@ -208,9 +210,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
 
 bool knit_session_is_closed(const struct knit_session *session)
 {
-    /* acquire: what the host answered before it closed the session is visible after. */
-    return atomic_load_explicit(&session->reply.state->state, memory_order_acquire) !=
-           KNIT_STATE_OPEN;
+    return !knit_state_is_open(&session->reply);
 }
 
 static struct knit_request_cell *next_cell(
@@ -440,7 +440,7 @@ static void read_answer(
     /* relaxed: A1 made these visible. */
     const uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed);
     const uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
-    const uint32_t lane = knit_meta_task(meta), len = knit_meta_len(meta);
+    const uint32_t lane = knit_meta_lane(meta), len = knit_meta_len(meta);
     ret->status = knit_word_status(word);
     ret->lane = lane;
     ret->len = len;
@@ -549,7 +549,7 @@ static size_t collect_completions(
         /* N1, acquire: the word it speaks of. */
         uint32_t entry = atomic_load_explicit(
             &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
-        int16_t ahead = (int16_t)((entry & 0xffff) - (uint16_t)knit_lap(lane->completions, cells));
+        int ahead = knit_completion_lead(entry, lane->completions, cells);
         if (ahead < 0)
             break;
         if (ahead > 0) {
@@ -560,7 +560,7 @@ static size_t collect_completions(
             break;
         }
         lane->completions++;
-        uint32_t slot = entry >> 18;
+        uint32_t slot = knit_completion_slot(entry);
         if (slot < session->geometry.slots && is_pending(session, slot) &&
             is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
             count++;
@@ -674,7 +674,7 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
         const uint32_t cells = session->geometry.cells;
         uint32_t entry = atomic_load_explicit(
             &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
-        if ((int16_t)((entry & 0xffff) - (uint16_t)knit_lap(lane->completions, cells)) >= 0)
+        if (knit_completion_lead(entry, lane->completions, cells) >= 0)
             return true;
     }
     return false;

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fastpath/lane/balancer.h"
 #include "fastpath/lane/layout.h"
 
 enum {
@@ -28,15 +29,6 @@ enum {
     KNIT_SESSION_E_TOO_LARGE = 3,  /* the argument is over the session's limit for one call */
     KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or evicted the session */
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
-};
-
-enum knit_balancer {
-    /* A cursor for each task. With `steal`, one call at a time stays with the worker that answered
-     * last while it is awake, see balancer.h. */
-    KNIT_BALANCER_ROUND_ROBIN,
-    KNIT_BALANCER_FIRST_IDLE, /* the first lane with nothing queued or running, else round robin */
-    KNIT_BALANCER_RANDOM,
-    KNIT_BALANCER_FIRST_IDLE_OR_RANDOM,
 };
 
 #define KNIT_LANE_ANY UINT32_MAX
@@ -155,8 +147,3 @@ uint32_t knit_session_in_flight(const struct knit_session *session);
 uint32_t knit_session_slots_free(const struct knit_session *session);
 bool knit_session_is_closed(const struct knit_session *session);
 const struct knit_session_counters *knit_session_counters(const struct knit_session *session);
-
-/* "roundRobin" (and its alias "robinRound"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
- * unknown. */
-bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
-const char *knit_balancer_name(enum knit_balancer balancer);

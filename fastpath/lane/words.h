@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The packed words of the lane protocol: what their bits mean, and how they are compared.
  *
- * Generations and positions rise for ever and wrap; everything compares them by signed distance,
+ * Generations and positions only rise and wrap around; all code compares them by signed distance,
  * never by order.
  *
  * Threads: pure functions.
@@ -13,7 +13,7 @@
 #define KNIT_GEN_BITS 40
 #define KNIT_GEN_MASK ((1ull << KNIT_GEN_BITS) - 1)
 
-/* Signed distance a - b of two 40-bit generations; right while they are less than 2^39 apart. */
+/* Signed distance a - b of two 40-bit generations; valid while they are less than 2^39 apart. */
 static inline int64_t knit_gen_diff(uint64_t a, uint64_t b)
 {
     return (int64_t)((a - b) << (64 - KNIT_GEN_BITS)) >> (64 - KNIT_GEN_BITS);
@@ -24,8 +24,9 @@ static inline uint64_t knit_gen_next(uint64_t gen)
     return (gen + 1) & KNIT_GEN_MASK;
 }
 
-/* Which time round a ring of so many cells, a power of two: a shift where the compiler, who does
- * not know that, would divide. From 1 on, since memory that was never written bears 0. */
+/* The lap in which a position lies, in a ring of so many cells. That is a power of two, which the
+ * compiler does not know: it would divide where this shifts. Laps count from 1, because memory
+ * that was never written bears 0. */
 static inline uint64_t knit_lap(uint64_t position, uint32_t cells)
 {
     return (position >> __builtin_ctz(cells)) + 1;
@@ -119,6 +120,11 @@ static inline uint32_t knit_meta_task(uint64_t meta)
     return (uint32_t)(meta >> 48);
 }
 
+static inline uint32_t knit_meta_lane(uint64_t meta)
+{
+    return (uint32_t)(meta >> 48);
+}
+
 static inline uint32_t knit_meta_epoch(uint64_t meta)
 {
     return (uint32_t)(meta >> 40) & 0xff;
@@ -142,15 +148,43 @@ static inline uint32_t knit_park_state(uint32_t park)
     return park & 3;
 }
 
-/* The park word that follows `park`, in the given state. Skips nothing: it wraps after 2^30 parks,
- * which the readers bear because they compare for equality alone. */
+/* The park word that follows `park`, in the given state. It wraps after 2^30 parks, which does no
+ * harm: readers compare it for equality alone. */
 static inline uint32_t knit_park_next(uint32_t park, uint32_t state)
 {
     return ((park >> 2) + 1) << 2 | state;
 }
 
-/* news = slot14 | kind2 | lap16: a hint that a slot was answered. */
+/* Board: running = session id << 16 | slot + 1, 0 = no call runs. */
+static inline uint64_t knit_running(uint64_t session, uint32_t slot)
+{
+    return session << 16 | (slot + 1);
+}
+
+static inline uint64_t knit_running_session(uint64_t running)
+{
+    return running >> 16;
+}
+
+static inline uint32_t knit_running_slot(uint64_t running)
+{
+    return (uint32_t)(running & 0xffff) - 1;
+}
+
+/* completion = slot14 | kind2 | lap16: a hint that a slot was answered. */
 static inline uint32_t knit_completion(uint32_t slot, uint64_t position, uint32_t cells)
 {
     return slot << 18 | ((uint32_t)knit_lap(position, cells) & 0xffff);
+}
+
+static inline uint32_t knit_completion_slot(uint32_t completion)
+{
+    return completion >> 18;
+}
+
+/* By how many laps the entry found at a position is ahead of that position: 0 = it is the entry
+ * of this position, below 0 = none was written there yet, above 0 = it was overwritten. */
+static inline int knit_completion_lead(uint32_t completion, uint64_t position, uint32_t cells)
+{
+    return (int16_t)((completion & 0xffff) - (uint16_t)knit_lap(position, cells));
 }

@@ -12,12 +12,13 @@
 #include "fastpath/worker/call.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
+#include "fastpath/lane/mark.h"
 #include "proto/check.h"
 #include "proto/decoder.h"
 #include "proto/failure.h"
@@ -55,7 +56,7 @@ struct knit_runner {
     uint64_t result_max_bytes;
     uint32_t hard_timeout_ms;
     struct knit_busy_line *busy;
-    _Atomic uint8_t *marks;
+    struct knit_pool_view pool;
     /* Where an argument beyond those recorded was last found: so that walking through them in
      * order is not quadratic. */
     uint32_t far_index;
@@ -564,7 +565,7 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->result_max_bytes = options->result_max_bytes;
     runner->hard_timeout_ms = options->hard_timeout_ms;
     runner->busy = options->busy;
-    runner->marks = options->marks;
+    runner->pool = options->pool;
     runner->decoder = knit_decoder_new();
     if (runner->decoder == NULL) {
         knit_runner_free(runner);
@@ -646,9 +647,8 @@ static bool admit(struct knit_call *call)
         (void)fail(call, KNIT_UNKNOWN_TASK, "there is no task of that number");
         return false;
     }
-    /* relaxed: a call more or less does not matter. */
-    if (runner->marks != NULL && atomic_load_explicit(&runner->marks[job->task],
-                                     memory_order_relaxed) == KNIT_MARK_QUARANTINED) {
+    if (runner->pool.mark != NULL &&
+        knit_mark_read(&runner->pool, job->task) == KNIT_MARK_QUARANTINED) {
         (void)fail(call, KNIT_QUARANTINED, "workers died in this task again and again");
         return false;
     }
@@ -674,28 +674,14 @@ static void finish(struct knit_call *call)
         (void)return_nil(call);
 }
 
-/* Tells the host what it must know before the task can do harm. */
+/* Writes what the host must know before the task can do harm. */
 static void announce(struct knit_runner *runner, const struct knit_registry_task *task)
 {
     uint32_t hard_ms = task->hard_timeout_ms != 0 ? task->hard_timeout_ms : runner->hard_timeout_ms;
 
-    /* relaxed: read after the worker's end. */
-    atomic_store_explicit(&runner->busy->task, task->id, memory_order_relaxed);
+    knit_board_set_task(runner->busy, task->id);
     if (hard_ms != 0)
-        /* L1, release: who reads this limit with acquire sees whose it is, busy.running. */
-        atomic_store_explicit(&runner->busy->hard_ns,
-            knit_clock_ns() + (uint64_t)hard_ms * 1000000u, memory_order_release);
-}
-
-/* The call has ended well. */
-static void lift_probation(_Atomic uint8_t *mark)
-{
-    uint8_t watched = KNIT_MARK_PROBATION;
-
-    /* relaxed: nothing hangs on it but this word. Compared, so that a quarantine stays. */
-    if (atomic_load_explicit(mark, memory_order_relaxed) == KNIT_MARK_PROBATION)
-        (void)atomic_compare_exchange_strong_explicit(
-            mark, &watched, KNIT_MARK_TRUSTED, memory_order_relaxed, memory_order_relaxed);
+        knit_board_set_limit(runner->busy, knit_clock_ns() + (uint64_t)hard_ms * 1000000u);
 }
 
 static void run_task(struct knit_runner *runner, struct knit_call *call)
@@ -706,12 +692,10 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
         announce(runner, task);
     (void)knit_modules_run(runner->modules, task->id)(call);
     finish(call);
-    /* L1, release. Ours alone to write, so the look may be relaxed. */
-    if (runner->busy != NULL &&
-        atomic_load_explicit(&runner->busy->hard_ns, memory_order_relaxed) != 0)
-        atomic_store_explicit(&runner->busy->hard_ns, 0, memory_order_release);
-    if (runner->marks != NULL)
-        lift_probation(&runner->marks[task->id]);
+    if (runner->busy != NULL)
+        knit_board_lift_limit(runner->busy);
+    if (runner->pool.mark != NULL)
+        knit_mark_lift_probation(&runner->pool, task->id);
 }
 
 void knit_runner_run(void *arg, struct knit_job *job)

@@ -31,8 +31,8 @@ struct knit_runner_options {
     uint64_t result_max_bytes;
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
     struct knit_busy_line
-        *busy;              /* the lane's, for what the host must know of a call; NULL = none */
-    _Atomic uint8_t *marks; /* enum knit_mark by task id; NULL = none */
+        *busy;                  /* the lane's, for what the host must know of a call; NULL = none */
+    struct knit_pool_view pool; /* its marks are read and lifted; all zero = there are none */
 };
 
 /* The table that is handed to modules. */

@@ -447,7 +447,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
     knit_layout_board(worker->lanes, worker->board.base, &lane.board);
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
     runner.busy = &lane.board.busy[worker->index];
-    runner.marks = lane.pool.mark;
+    runner.pool = lane.pool;
     if (knit_runner_new(&runner, &worker->runner) != 0)
         give_up("out of memory");
     lane.run_arg = worker->runner;

@@ -30,7 +30,7 @@ static int setup(void **state)
         .paths = paths, .count = 1, .epoch = 258, .api = knit_call_api()};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct knit_runner_options options = {
-        .result_max_bytes = RESULT_MAX, .marks = fixture->marks, .busy = &fixture->busy};
+        .result_max_bytes = RESULT_MAX, .pool = {.mark = fixture->marks}, .busy = &fixture->busy};
     struct knit_sentence why;
 
     assert_int_equal(knit_modules_load(&loading, &fixture->modules, &why), 0);
