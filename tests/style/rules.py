@@ -42,6 +42,21 @@ ROOMS = {
     'clients/examples': set(),
 }
 
+# Folders whose files stand in layers, the lowest first. A file (its name without .c or .h) may include its own header, and
+# of the folder only files of the layers below its own.
+LAYERS = {
+    'clients/lib': [
+        {'error', 'poll_fd', 'shape', 'transport', 'url'},
+        {'connect', 'lanes', 'stream', 'transport_plain'},
+        {'handle'},
+        {'client'},
+        {'call'},
+        {'admin_calls'},
+        {'attach'},
+        {'open'},
+    ],
+}
+
 # Libraries, and the folders that may see them. Tests, benches and examples may see all of them.
 THIRD_PARTY = [
     (r'event2/.*|event\.h|evutil\.h', {'server'}),
@@ -106,6 +121,24 @@ def room(tree):
             there = os.path.dirname(path)
             if quote == '"' and path.split('/')[0] == source.folder and there not in ROOMS[here] | {here}:
                 yield source.path, line, f'"{path}": {here}/ may not know {there}/'
+
+
+@rule
+def layer(tree):
+    """Inside a folder with layers an include leads down."""
+    for source in tree.c():
+        here, name = os.path.split(source.path)
+        if here not in LAYERS:
+            continue
+        stands_in = {stem: number for number, stems in enumerate(LAYERS[here]) for stem in stems}
+        stem = name[:-2]
+        if stem not in stands_in:
+            yield source.path, 1, f'{stem} stands in no layer that tests/style/rules.py names for {here}/'
+            continue
+        for line, quote, path in source.includes:
+            there, target = os.path.dirname(path), os.path.basename(path)[:-2]
+            if quote == '"' and there == here and target != stem and stands_in.get(target, 0) >= stands_in[stem]:
+                yield source.path, line, f'"{path}": {target} does not stand below {stem}'
 
 
 @rule

@@ -54,6 +54,14 @@ SAMPLES = {
         [including('fastpath/host/a.c', '"fastpath/lane/bell.h"', '"fastpath/host/pool.h"', '"proto/span.h"',
                    '<knitting/code.h>'),
          including('proto/a.c', '"proto/span.h"')]),
+    'layer': (
+        [including('clients/lib/stream.c', '"clients/lib/client.h"'),
+         including('clients/lib/handle.h', '"clients/lib/call.h"'),
+         including('clients/lib/lanes.c', '"clients/lib/stream.h"'),
+         including('clients/lib/other.c', '"proto/span.h"')],
+        [including('clients/lib/stream.c', '"clients/lib/stream.h"', '"clients/lib/transport.h"', '"proto/span.h"'),
+         including('clients/lib/open.c', '"clients/lib/attach.h"', '"clients/lib/url.h"'),
+         including('clients/tool/a.c', '"clients/tool/tool.h"')]),
     'third-party': (
         [including('fastpath/a.c', '<event2/event.h>'),
          including('server/a.c', '<msgpack.h>'),
