@@ -140,6 +140,7 @@ int knit_open(const char *url, const struct knit_open_options *options, struct k
     uint64_t until_ns;
     int fd, code;
 
+    *ret = NULL;
     if (options == NULL)
         options = &defaults;
     if (knit_url_parse(url, &where, &reason) != 0)

@@ -20,7 +20,7 @@ def main():
     for header in headers:
         with open(header, encoding="utf-8") as file:
             text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
-        declared |= set(re.findall(r"^[a-z][\w \*]*?\b(knit_\w+)\(", text, re.M))
+        declared |= set(re.findall(r"^(?:KNIT_MUST_CHECK )?[a-z][\w \*]*?\b(knit_\w+)\(", text, re.M))
     for name, there, missing in (("version script", exported, scripted), ("headers", exported, declared)):
         if there != missing:
             print(f"exported, but not in the {name}: {sorted(there - missing)}")

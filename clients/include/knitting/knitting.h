@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calling tasks: the client library.
  *
+ *     const char *url = "shm:///run/knitting/knitting.sock", *types = "(int, int) -> int";
  *     struct knit *k;
  *     struct knit_error error;
  *     int64_t sum;
  *
- *     if (knit_open("shm:///run/knitting/knitting.sock", NULL, &k, &error) != KNIT_OK ||
- *         knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum) !=
- * KNIT_OK) fprintf(stderr, "%s: %s\n", error.name, error.message);
+ *     if (knit_open(url, NULL, &k, &error) != KNIT_OK ||
+ *         knit_call(k, &error, "add", types, (int64_t)2, (int64_t)3, &sum) != KNIT_OK)
+ *         fprintf(stderr, "%s: %s\n", error.name, error.message);
+ *     else
+ *         printf("%lld\n", (long long)sum);
+ *     knit_close(k);
  *
  * URLs:
  *     knit://HOST[:PORT]   TCP; the port is 5648 unless given; an IPv6 address stands in brackets
@@ -18,16 +22,18 @@
  *
  * Returns: KNIT_OK (0), or KNIT_PENDING or KNIT_WOULD_BLOCK where a function says so, or the code
  * of the error (see <knitting/code.h>), which `ret_error` then describes. `ret_error` may be NULL.
- * Other out-parameters are written only on KNIT_OK. What the library itself finds wrong has the
- * origin KNIT_ORIGIN_CLIENT.
+ * Other out-parameters are written only on KNIT_OK, but for knit_open(), whose session is NULL
+ * otherwise. Functions whose caller would go on with an unset variable or handle are marked
+ * KNIT_MUST_CHECK; all others may be called for their effect alone. What the library itself finds
+ * wrong has the origin KNIT_ORIGIN_CLIENT.
  *
  * Threads: a session belongs to one thread at a time. The library starts no thread, keeps no global
  * state, installs no signal handler, raises no SIGPIPE and logs nothing. After fork() a session is
  * the parent's: in the child every function on it fails with KNIT_DISCONNECTED, and knit_close()
  * there only frees the child's memory.
  *
- * Batches: starting a call only writes it down. knit_flush() and every function that waits or
- * dispatches send what was started, at once: start many, flush once.
+ * Batches: starting a call queues it. knit_flush() and every function that waits or dispatches send
+ * all that is queued together: start many, flush once.
  *
  * Callbacks run inside knit_dispatch(), knit_await(), knit_call*(), knit_ping(), knit_tasks(),
  * knit_stats() and knit_close(), never elsewhere, and never inside one another. They may start,
@@ -48,6 +54,9 @@ extern "C" {
 #endif
 
 #pragma GCC visibility push(default)
+
+/* The compiler warns when the result is not used. */
+#define KNIT_MUST_CHECK __attribute__((warn_unused_result))
 
 struct knit;        /* a session with a pool */
 struct knit_handle; /* one call that was started */
@@ -75,16 +84,17 @@ struct knit_open_options {
     uint64_t reserved[4];
 };
 
-/* Connect, and agree on versions and limits. Blocks, for at most connect_ms.
- * Fails with KNIT_BAD_ARGUMENT (the URL), KNIT_DISCONNECTED (nobody there, nobody who speaks the
- * protocol, another version), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT, KNIT_INTERNAL (out of memory).
- */
-int knit_open(const char *url, const struct knit_open_options *options, struct knit **ret,
-    struct knit_error *ret_error);
+/* Connect, and agree on versions and limits. Blocks, for at most connect_ms. On failure *ret is
+ * NULL, so that a knit_close() at the end needs no condition.
+ * Fails with KNIT_BAD_ARGUMENT (the URL), KNIT_DISCONNECTED (no server listens there, or what
+ * listens does not speak this version of the protocol), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT,
+ * KNIT_INTERNAL (out of memory). */
+KNIT_MUST_CHECK int knit_open(const char *url, const struct knit_open_options *options,
+    struct knit **ret, struct knit_error *ret_error);
 
 /* End the session. Calls in flight are cancelled and their callbacks run with KNIT_DISCONNECTED;
- * then every handle is freed, and whatever pointed into results is gone. NULL is allowed; returns
- * NULL, except in a callback. */
+ * then every handle is freed, and pointers into results dangle. NULL is allowed; returns NULL,
+ * except in a callback. */
 struct knit *knit_close(struct knit *k);
 
 /* ---- Calls ----
@@ -94,18 +104,20 @@ struct knit *knit_close(struct knit *k);
  * it stand first the arguments, then one pointer for each result, any of which may be NULL (the
  * result is checked and dropped):
  *
- *     type        argument                                   result
- *     nil         (none)                                     (none)
- *     bool        int                                        bool *
- *     int         int64_t                                    int64_t *
- *     uint        uint64_t                                   uint64_t *
- *     float       double                                     double *
- *     str         const char * (NUL-terminated)              const char **, size_t * (not
- * NUL-terminated) bin         const void *, size_t                       const void **, size_t *
- *     time        const struct knit_time *                   struct knit_time *
- *     i8[]..f64[] const element *, size_t (elements)         const element **, size_t *
+ *     type          argument                                  result
+ *     nil           (none)                                    (none)
+ *     bool          int                                       bool *
+ *     int           int64_t                                   int64_t *
+ *     uint          uint64_t                                  uint64_t *
+ *     float         double                                    double *
+ *     str           const char * (NUL-terminated)             const char **, size_t *
+ *     bin           const void *, size_t                      const void **, size_t *
+ *     time          const struct knit_time *                  struct knit_time *
+ *     i8[]..f64[]   const element *, size_t (elements)        const element **, size_t *
  *     array, map, any, other ext types by name
- *                 const void *, size_t (one msgpack value)   const void **, size_t *
+ *                   const void *, size_t (one msgpack value)  const void **, size_t *
+ *
+ * A str that comes as a result is not NUL-terminated: its length is the size_t.
  *
  * `type?` as an argument is a pointer to the scalar, or the same pointer and size as without `?`;
  * NULL sends nil. `type?` as a result has one more pointer, bool *, before the others, which are
@@ -126,13 +138,9 @@ struct knit_call_options {
                           limit */
     uint64_t reserved[4];
 };
-#define KNIT_CALL_OPTIONS_INIT                                                                     \
-    {                                                                                              \
-        -1.0, -1.0,                                                                                \
-        {                                                                                          \
-            0                                                                                      \
-        }                                                                                          \
-    }
+/* clang-format off */
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, {0}}
+/* clang-format on */
 
 /* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or
  * knit_close(). */
@@ -142,22 +150,23 @@ int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...);
 
 /* The same with msgpack: `params` is one msgpack array, the result one msgpack value. */
-int knit_call_raw(struct knit *k, const struct knit_call_options *options,
+KNIT_MUST_CHECK int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const void *params, size_t params_len,
     const void **ret_result, size_t *ret_len);
 
-/* ---- Calls that go on by themselves ---- */
+/* ---- Calls that are not waited for at once ---- */
 
-/* Write a call down. `signature` must live as long as the handle. Where there is no room for
- * another call, waits for some, or returns KNIT_WOULD_BLOCK if knit_open() was told so. A call that
- * is refused on the spot (too large, an unknown task) fails here and has no handle. */
-int knit_start(struct knit *k, const struct knit_call_options *options, struct knit_handle **ret,
-    struct knit_error *ret_error, const char *task, const char *signature, ...);
-int knit_start_raw(struct knit *k, const struct knit_call_options *options,
+/* Queue a call. `signature` must live as long as the handle. Where there is no room for another
+ * call, waits for some, or returns KNIT_WOULD_BLOCK if knit_open() was told so. A call that is
+ * refused on the spot (too large, an unknown task) fails here and has no handle. */
+KNIT_MUST_CHECK int knit_start(struct knit *k, const struct knit_call_options *options,
+    struct knit_handle **ret, struct knit_error *ret_error, const char *task, const char *signature,
+    ...);
+KNIT_MUST_CHECK int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
     size_t params_len);
 
-/* Send what was started. Does not wait, except for KNIT_DISCONNECTED never fails. */
+/* Send what was started. Does not wait. Fails with KNIT_DISCONNECTED alone. */
 int knit_flush(struct knit *k, struct knit_error *ret_error);
 
 /* Wait for the outcome, for at most wait_ms (0 = only look; negative = as long as it takes).
@@ -166,20 +175,21 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
 
 /* The results of a call that ended with KNIT_OK, by the signature it was started with, or as one
  * msgpack value. Both are borrowed from the handle. KNIT_PENDING before the outcome is there. */
-int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...);
-int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
+KNIT_MUST_CHECK int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...);
+KNIT_MUST_CHECK int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
     const void **ret_result, size_t *ret_len);
 
-/* Have `on_done` called once when the outcome is there; if it is already, at the next dispatch. The
- * callback reads it with knit_await(handle, 0, ...), and may free the handle. */
+/* Have `on_done` called once when the outcome is there; if it is there already, at the next
+ * dispatch. The callback reads it with knit_await(handle, 0, ...), and may free the handle. */
 void knit_on_done(struct knit_handle *handle,
     void (*on_done)(struct knit_handle *handle, void *user), void *user);
 
 /* Ask that the task stop: one that is queued will not start, one that runs sees knit_aborted(). The
- * call still ends in its one outcome: KNIT_CANCELLED, or its result. Twice is once. */
+ * call still ends in its one outcome: KNIT_CANCELLED, or its result. A second time changes nothing.
+ */
 void knit_cancel(struct knit_handle *handle);
 
-/* Let go of a handle and its result. A call still in flight is cancelled and its outcome dropped,
+/* Free a handle and its result. A call still in flight is cancelled and its outcome dropped,
  * without a callback. NULL is allowed; returns NULL. */
 struct knit_handle *knit_free(struct knit_handle *handle);
 
@@ -194,8 +204,8 @@ struct knit *knit_handle_session(struct knit_handle *handle);
  * first), and it may be asked again. After starting calls outside of a callback, knit_flush(). */
 int knit_fd(struct knit *k);
 
-/* Do what there is to do without waiting: send, receive, settle, call back. KNIT_DISCONNECTED, once
- * the connection is gone and every call in flight has been settled with it. */
+/* Without waiting, send, receive, settle calls and run callbacks. KNIT_DISCONNECTED, once the
+ * connection is gone and every call in flight has been settled with it. */
 int knit_dispatch(struct knit *k, struct knit_error *ret_error);
 
 /* ---- The pool ----
@@ -220,7 +230,8 @@ int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
 
 /* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
-int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len);
+KNIT_MUST_CHECK int knit_stats(
+    struct knit *k, struct knit_error *ret_error, const void **ret_map, size_t *ret_len);
 
 #pragma GCC visibility pop
 
