@@ -46,7 +46,7 @@ static inline void knit_cell_store(_Atomic uint64_t *body, const void *bytes, si
 }
 
 /* Whole words: as many as hold len bytes. */
-static inline void knit_cell_load(uint64_t *to, _Atomic uint64_t *body, size_t len)
+static inline void knit_cell_load(uint64_t *to, const _Atomic uint64_t *body, size_t len)
 {
     for (size_t i = 0; i < (len + 7) / 8; i++)
         to[i] = atomic_load_explicit(&body[i], memory_order_relaxed);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "fastpath/lane/board.h"
+#include "fastpath/lane/cursor.h"
 
 #define READS 8 /* tries to read the words of a slot while they stand still */
 
@@ -249,55 +250,38 @@ static void check_blocks(struct look *look)
 
 struct ring {
     struct look *look;
-    const struct knit_request_cell *cells;
-    uint32_t lane, count;
+    struct knit_cursor cursor; /* for its reads alone: it is neither moved nor raised */
+    uint32_t lane;
     uint64_t head;
     uint64_t ready; /* first READY position ... */
     bool has_ready; /* ... if there is one */
 };
 
-enum call_state { CALL_CLAIMED, CALL_READY, CALL_NONSENSE };
-
-static uint64_t ctrl_at(const struct ring *ring, uint64_t q)
-{
-    return load64(&ring->cells[q & (ring->count - 1)].ctrl);
-}
-
-static bool bears(const struct ring *ring, uint64_t ctrl, uint64_t q)
-{
-    return knit_ctrl_tag(ctrl) == knit_tag(q, ring->count);
-}
-
-/* Nobody has written there, nor taken from there, since it was loaded. */
+/* No process has written there, nor consumed from there, since it was loaded. */
 static bool stands(const struct ring *ring, uint64_t q, uint64_t ctrl)
 {
-    return ctrl_at(ring, q) == ctrl &&
-           load64(&ring->look->in->reply.head[ring->lane].value) == ring->head;
+    return knit_cursor_ctrl(&ring->cursor, q) == ctrl && load64(ring->cursor.head) == ring->head;
 }
 
-/* The slot is within range. Words are loaded in lane_call.c's order and for its reason. */
-static enum call_state state_of(const struct ring *ring, uint64_t ctrl)
+/* Whether the published call of that cell is READY. */
+static bool is_ready(const struct ring *ring, uint64_t ctrl)
 {
-    const struct knit_reply_view *reply = &ring->look->in->reply;
-    const uint64_t gen = knit_ctrl_gen(ctrl);
-    const uint64_t word = knit_word_gen(load64(&reply->reply[knit_ctrl_slot(ctrl)].word));
-    const uint64_t claim = knit_claim_gen(load64(&reply->claim[knit_ctrl_slot(ctrl)]));
+    uint64_t claim;
 
-    if (knit_gen_diff(claim, gen) >= 0 || knit_gen_diff(word, gen) >= 0)
-        return CALL_CLAIMED;
-    return knit_gen_next(claim) == gen && knit_gen_next(word) == gen ? CALL_READY : CALL_NONSENSE;
+    return knit_ctrl_slot(ctrl) < ring->cursor.slots &&
+           knit_cursor_state(&ring->cursor, ctrl, &claim) == KNIT_CELL_READY;
 }
 
 static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
 {
     struct look *look = ring->look;
-    const struct knit_request_cell *cell = &ring->cells[q & (ring->count - 1)];
+    const struct knit_request_cell *cell = knit_cursor_cell(&ring->cursor, q);
     const uint64_t meta = load64(&cell->meta), offset = load64(&cell->body[0]);
     const uint64_t len = knit_meta_len(meta), arena = look->in->geometry.request_arena_bytes;
     const uint32_t flags = knit_meta_flags(meta), slot = knit_ctrl_slot(ctrl);
     const bool is_block = (flags & KNIT_CELL_IN_ARENA) != 0;
 
-    if (ctrl_at(ring, q) != ctrl)
+    if (knit_cursor_ctrl(&ring->cursor, q) != ctrl)
         return;
     if (look->is_queued[slot])
         found(look, "lane %u, position %llu: slot %u is queued twice", ring->lane, (ull)q, slot);
@@ -320,27 +304,27 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
 static void check_claimed(const struct ring *ring, uint64_t q)
 {
     struct look *look = ring->look;
-    /* After the claim: who claimed had raised it before. */
-    uint64_t head = load64(&look->in->reply.head[ring->lane].value);
+    /* Loaded after the claim: whoever claimed had raised it before. */
+    uint64_t head = load64(ring->cursor.head);
 
     if ((int64_t)(q + 1 - head) > (int64_t)KNIT_HEAD_LAG_MAX)
         found(look, "lane %u, position %llu: claimed though only %llu are consumed", ring->lane,
             (ull)q, (ull)head);
     if (ring->has_ready) {
-        uint64_t ctrl = ctrl_at(ring, ring->ready);
+        uint64_t ctrl = knit_cursor_ctrl(&ring->cursor, ring->ready);
 
-        if (bears(ring, ctrl, ring->ready) && knit_ctrl_slot(ctrl) < look->in->geometry.slots &&
-            state_of(ring, ctrl) == CALL_READY)
+        if (knit_cursor_is_published(&ring->cursor, ring->ready, ctrl) && is_ready(ring, ctrl))
             found(look, "lane %u, position %llu: claimed before position %llu", ring->lane, (ull)q,
                 (ull)ring->ready);
     }
 }
 
-/* A cell of the published run that begins at `taken`. */
+/* A cell of the published run that begins at `head`. */
 static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
 {
     struct look *look = ring->look;
     const uint32_t slot = knit_ctrl_slot(ctrl);
+    uint64_t claim;
 
     if (slot >= look->in->geometry.slots) {
         if (stands(ring, q, ctrl))
@@ -348,18 +332,22 @@ static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
                 look->in->geometry.slots);
         return;
     }
-    switch (state_of(ring, ctrl)) {
-    case CALL_READY:
+    switch (knit_cursor_state(&ring->cursor, ctrl, &claim)) {
+    case KNIT_CELL_READY:
         check_ready(ring, q, ctrl);
         break;
-    case CALL_CLAIMED:
+    case KNIT_CELL_CLAIMED:
         check_claimed(ring, q);
         break;
-    case CALL_NONSENSE:
+    case KNIT_CELL_BAD_GENERATION:
         if (stands(ring, q, ctrl))
             found(look, "lane %u, position %llu: generation %llu of slot %u, which has skipped",
                 ring->lane, (ull)q, (ull)knit_ctrl_gen(ctrl), slot);
         break;
+    case KNIT_CELL_EMPTY:
+    case KNIT_CELL_BAD_SLOT:
+    default:
+        break; /* seen before */
     }
 }
 
@@ -367,18 +355,19 @@ static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
 static void check_behind(const struct ring *ring, uint64_t q, uint64_t end)
 {
     struct look *look = ring->look;
-    const uint64_t ctrl = ctrl_at(ring, q), before = q - ring->count;
+    const struct knit_cursor *cursor = &ring->cursor;
+    const uint64_t ctrl = knit_cursor_ctrl(cursor, q), before = q - cursor->cells;
 
-    if (bears(ring, ctrl, q)) {
-        if (q != end && stands(ring, q, ctrl) && !bears(ring, ctrl_at(ring, end), end))
+    if (knit_cursor_is_published(cursor, q, ctrl)) {
+        if (q != end && stands(ring, q, ctrl) &&
+            !knit_cursor_is_published(cursor, end, knit_cursor_ctrl(cursor, end)))
             found(look, "lane %u, position %llu: published, but position %llu is not", ring->lane,
                 (ull)q, (ull)end);
-    } else if (!bears(ring, ctrl, before)) {
+    } else if (!knit_cursor_is_published(cursor, before, ctrl)) {
         if (stands(ring, q, ctrl))
             found(look, "lane %u, position %llu: bears lap %u, before it is published %u",
-                ring->lane, (ull)q, knit_ctrl_tag(ctrl), knit_tag(before, ring->count));
-    } else if (knit_ctrl_slot(ctrl) < look->in->geometry.slots &&
-               state_of(ring, ctrl) == CALL_READY && stands(ring, q, ctrl)) {
+                ring->lane, (ull)q, knit_ctrl_tag(ctrl), knit_tag(before, cursor->cells));
+    } else if (is_ready(ring, ctrl) && stands(ring, q, ctrl)) {
         found(look, "lane %u, position %llu: passed over, its call is not claimed", ring->lane,
             (ull)before);
     }
@@ -386,22 +375,22 @@ static void check_behind(const struct ring *ring, uint64_t q, uint64_t end)
 
 static void check_ring(struct look *look, uint32_t lane)
 {
-    const uint32_t count = look->in->geometry.cells;
-    struct ring ring = {.look = look,
-        .cells = look->in->request.ring + (size_t)lane * count,
-        .lane = lane,
-        .count = count,
-        .head = load64(&look->in->reply.head[lane].value)};
-    uint64_t q = ring.head, end, ctrl;
+    const struct knit_inspect_session *in = look->in;
+    const uint32_t count = in->geometry.cells;
+    struct ring ring = {.look = look, .lane = lane};
+    const struct knit_cursor *cursor = &ring.cursor;
+    uint64_t q, end, ctrl;
 
-    ctrl = ctrl_at(&ring, q - 1);
-    if (!bears(&ring, ctrl, q - 1) && !bears(&ring, ctrl, q - 1 + count) &&
-        stands(&ring, q - 1, ctrl))
+    knit_cursor_begin(&ring.cursor, &in->geometry, &in->request, &in->reply, lane);
+    q = ring.head = cursor->q;
+    ctrl = knit_cursor_ctrl(cursor, q - 1);
+    if (!knit_cursor_is_published(cursor, q - 1, ctrl) &&
+        !knit_cursor_is_published(cursor, q - 1 + count, ctrl) && stands(&ring, q - 1, ctrl))
         found(look, "lane %u: %llu positions are consumed, the last was never published", lane,
             (ull)q);
     for (; q != ring.head + count; q++) {
-        ctrl = ctrl_at(&ring, q);
-        if (!bears(&ring, ctrl, q))
+        ctrl = knit_cursor_ctrl(cursor, q);
+        if (!knit_cursor_is_published(cursor, q, ctrl))
             break;
         check_published(&ring, q, ctrl);
     }

@@ -26,6 +26,7 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/wake.h"
 
 #define TURN_ANSWERS        16u
 #define RECLAIM_TURN        16u      /* blocks looked at in a turn for the sake of a kept result */
@@ -157,15 +158,9 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
         session->arena_limit = least;
         knit_arena_limit(session->arena, least);
     }
-    for (uint32_t i = 0; i < source->geometry.lanes; i++) {
-        const uint32_t cells = source->geometry.cells;
-        uint64_t head = atomic_load_explicit(&source->reply.head[i].value, memory_order_acquire);
-        session->cursor[i] = (struct knit_cursor){.ring = source->request.ring + (size_t)i * cells,
-            .head = &source->reply.head[i].value,
-            .q = head,
-            .seen = head,
-            .cells = cells};
-    }
+    for (uint32_t i = 0; i < source->geometry.lanes; i++)
+        knit_cursor_begin(&session->cursor[i], &session->in.geometry, &session->in.request,
+            &session->in.reply, i);
     session->home = &session->cursor[lane->options.index];
     /* A predecessor's pages are there. relaxed: its writer is dead. */
     knit_arena_touch(
@@ -382,9 +377,7 @@ struct knit_lane *knit_lane_free(struct knit_lane *lane)
 
 void knit_lane_wake(struct knit_lane *lane)
 {
-    _Atomic uint32_t *bell = &lane->options.pool.lane_bell[lane->options.index].value;
-    atomic_fetch_add_explicit(bell, 1, memory_order_seq_cst);
-    knit_bell_wake(bell, 1);
+    knit_wake_worker(&lane->options.pool, lane->options.index);
 }
 
 void knit_lane_stop(struct knit_lane *lane)
@@ -401,8 +394,8 @@ static bool serve_one(struct knit_lane *lane, struct knit_worker_session *sessio
         return knit_lane_send_deferred(lane, session, RECLAIM_TURN);
     if (knit_worker_session_is_shut(session))
         return false;
-    struct knit_found found;
-    if (knit_lane_find(lane, session, session->home, &found) != KNIT_FIND_READY)
+    struct knit_ready_call found;
+    if (!knit_lane_find(lane, session, session->home, &found))
         return false;
     return knit_lane_call(lane, session, session->home, &found);
 }
@@ -456,12 +449,11 @@ enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
 /* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
  * while. */
 static enum stealable may_steal(struct knit_lane *lane, struct knit_worker_session *session,
-    uint32_t from, uint64_t now, struct knit_found *ret)
+    uint32_t from, uint64_t now, struct knit_ready_call *ret)
 {
     struct knit_cursor *cursor = &session->cursor[from];
     bool vacant = knit_board_is_vacant(&lane->options.board, from);
-    if ((!vacant && !lane->options.steal) ||
-        knit_lane_find(lane, session, cursor, ret) != KNIT_FIND_READY) {
+    if ((!vacant && !lane->options.steal) || !knit_lane_find(lane, session, cursor, ret)) {
         cursor->stood_ns = 0;
         return STEAL_NOTHING;
     }
@@ -491,7 +483,7 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
             lane->steal_from = 0;
         struct knit_worker_session *session = lane->sessions[lane->steal_from / lanes];
         uint32_t from = lane->steal_from % lanes;
-        struct knit_found found;
+        struct knit_ready_call found;
         lane->steal_from++;
         if (from == lane->options.index || knit_worker_session_is_shut(session))
             continue;

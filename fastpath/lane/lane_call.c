@@ -1,28 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One call on the worker's side: READY -> CLAIMED -> ANSWERED.
  *
- * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the body is
- * copied before the claim and never read again, lengths and offsets are checked in the copy. What
- * an honest caller can never write evicts the session, but only after a second load of ctrl said
- * the same: a cell that changes under our eyes was merely read too late.
+ * What no correct caller can write into a cell evicts the session, but only after a second load of
+ * ctrl returned the same: a cell that changes in between was merely read too late.
  *
- * Why the body is copied before the claim: after it, a caller that has seen its answer may use the
- * cell again. Why reply.word is loaded before claim: the other way round, a call that another
- * worker claims and answers between the two loads would look like a generation that skipped
- * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY), were a reply at g or beyond not stepped over
- * as well. Either is enough.
- *
- * Edges:
- *   P1 publish  ctrl acquire  with session.c's ctrl release: body and argument
- *   A1 answer   word release  with session.c's word acquire: outcome's bytes
- *   N1 news     news release  with session.c's news acquire
- *   R1 release  rel acquire   with session.c's rel release: the caller no longer reads the block
- *   C1 claim    CAS seq_cst   with the other claimants', and as S1 against abort
- *   S1 settle   claim, then abort, seq_cst; with session.c's abort, then claim: one sees the other
- *   T1 taken    CAS release   with knit_cursor_catch_up()'s acquire (lane_private.h): who starts
- *               there sees the claims before it
- *   W2 sleep    fence between answer and the look at `waiting`; with session.c's fence between
- *               `waiting` and its look at the replies
+ * Edges, beside those of cursor.h and wake.h:
+ *   A1 answer       word release        with the session's word acquire: outcome's bytes
+ *   N1 completion   completion release  with the session's completion acquire
+ *   R1 release      released acquire    with the session's release: it no longer reads the block
+ *   S1 settle       claim, then abort, seq_cst; with the session's abort, then claim: one sees the
+ *                   other
  */
 #include "fastpath/lane/lane_private.h"
 
@@ -34,25 +21,12 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/state.h"
+#include "fastpath/lane/wake.h"
 
 #define RECLAIM_CALL    8u                /* blocks looked at for each one that is allocated */
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
 
 /* ---- finding -------------------------------------------------------------------------------- */
-
-/* `taken` follows what was passed (not what this worker claimed: dead and slow workers leave gaps)
- * at most KNIT_HEAD_LAG_MAX behind, which is what lets a ring do with KNIT_CELLS_SPARE cells more
- * than there are slots. */
-static void raise_head(struct knit_cursor *cursor)
-{
-    uint64_t now = atomic_load_explicit(cursor->head, memory_order_relaxed);
-    /* T1, release. Raised, never stored: a thief that slept must not put it back. */
-    while ((int64_t)(cursor->q - now) > 0 &&
-           !atomic_compare_exchange_weak_explicit(
-               cursor->head, &now, cursor->q, memory_order_release, memory_order_relaxed))
-        ;
-    cursor->seen = cursor->q;
-}
 
 void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
@@ -62,80 +36,56 @@ void knit_lane_evict(
         lane->options.on_evict(lane->options.event_arg, session->in.id, reason);
 }
 
-static void copy_cell(struct knit_request_cell *cell, uint64_t ctrl, struct knit_found *ret)
+/* NULL, or what no correct caller could have written. */
+static const char *check_ready(const struct knit_worker_session *session,
+    const struct knit_ready_call *ready, uint64_t argument_max)
 {
-    ret->ctrl = ctrl;
-    /* relaxed: P1 made these visible; that they still belong to ctrl is what the claim decides. */
-    ret->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
-    ret->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
-    uint32_t len = knit_meta_len(ret->meta);
-    bool in_arena = (knit_meta_flags(ret->meta) & KNIT_CELL_IN_ARENA) != 0;
-    knit_cell_load(ret->body, cell->body, len > KNIT_INLINE_MAX || in_arena ? 1 : len);
-}
-
-/* NULL, or what an honest caller could not have written. */
-static const char *check_found(const struct knit_worker_session *session,
-    const struct knit_found *found, uint64_t argument_max)
-{
-    uint64_t len = knit_meta_len(found->meta);
-    if ((knit_meta_flags(found->meta) & ~KNIT_CELL_IN_ARENA) != 0)
+    uint64_t len = knit_meta_len(ready->meta);
+    if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_IN_ARENA) != 0)
         return "unknown flags in a request cell";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
-    if ((knit_meta_flags(found->meta) & KNIT_CELL_IN_ARENA) == 0)
+    if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) == 0)
         return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
     uint64_t arena = session->in.geometry.request_arena_bytes;
-    uint64_t offset = found->body[0];
+    uint64_t offset = ready->body[0];
     if (offset > arena || len > arena - offset)
         return "an argument outside the request arena";
     return NULL;
 }
 
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, struct knit_found *ret)
+bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, struct knit_ready_call *ret)
 {
+    /* A caller that publishes without end gains one turn of one worker. */
+    uint32_t steps = cursor->cells;
     knit_cursor_catch_up(cursor);
-    /* Bounded by a number of ours: a caller that turns cells over for ever gains one turn of one
-     * worker. */
-    for (uint32_t step = 0; step < cursor->cells; step++) {
-        struct knit_request_cell *cell = knit_cursor_cell(cursor);
-        /* P1, acquire. */
-        uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire);
-        if (knit_ctrl_tag(ctrl) != knit_tag(cursor->q, cursor->cells))
-            return KNIT_FIND_EMPTY;
-        uint32_t slot = knit_ctrl_slot(ctrl);
-        uint64_t gen = knit_ctrl_gen(ctrl);
+    for (;;) {
         const char *wrong = NULL;
-        if (slot >= session->in.geometry.slots) {
+        switch (knit_cursor_find(cursor, &steps, ret)) {
+        case KNIT_CELL_READY:
+            wrong = check_ready(session, ret, lane->options.argument_max_bytes);
+            break;
+        case KNIT_CELL_BAD_SLOT:
             wrong = "a slot that does not exist in a request cell";
-        } else {
-            copy_cell(cell, ctrl, ret);
-            /* acquire, in this order: see the head of the file. */
-            uint64_t word =
-                atomic_load_explicit(&session->in.reply.reply[slot].word, memory_order_acquire);
-            uint64_t claim =
-                atomic_load_explicit(&session->in.reply.claim[slot], memory_order_acquire);
-            if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
-                knit_gen_diff(knit_word_gen(word), gen) >= 0) {
-                cursor->q++;
-                continue;
-            }
-            if (knit_gen_next(knit_claim_gen(claim)) == gen &&
-                knit_gen_next(knit_word_gen(word)) == gen)
-                wrong = check_found(session, ret, lane->options.argument_max_bytes);
-            else
-                wrong = "a generation that skips in a request cell";
-            if (wrong == NULL) {
-                ret->claim = claim;
-                return KNIT_FIND_READY;
-            }
+            break;
+        case KNIT_CELL_BAD_GENERATION:
+            wrong = "a generation that skips in a request cell";
+            break;
+        case KNIT_CELL_EMPTY:
+        case KNIT_CELL_CLAIMED:
+        default:
+            return false;
         }
-        if (atomic_load_explicit(&cell->ctrl, memory_order_acquire) == ctrl) {
+        if (wrong == NULL)
+            return true;
+        /* A cell that has changed was read too late: it is read again. */
+        if (knit_cursor_ctrl(cursor, cursor->q) == ret->ctrl) {
             knit_lane_evict(lane, session, wrong);
-            return KNIT_FIND_EMPTY;
+            return false;
         }
+        steps--;
     }
-    return KNIT_FIND_EMPTY;
 }
 
 /* ---- reply arena ---------------------------------------------------------------------------- */
@@ -431,16 +381,16 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
 }
 
 static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_found *found, struct knit_job *job)
+    const struct knit_ready_call *ready, struct knit_job *job)
 {
     job->session = session->in.id;
-    job->slot = knit_ctrl_slot(found->ctrl);
-    job->gen = knit_ctrl_gen(found->ctrl);
-    job->task = knit_meta_task(found->meta);
-    job->epoch = knit_meta_epoch(found->meta);
-    job->deadline_ns = found->deadline;
-    job->len = knit_meta_len(found->meta);
-    job->payload = found->body;
+    job->slot = knit_ctrl_slot(ready->ctrl);
+    job->gen = knit_ctrl_gen(ready->ctrl);
+    job->task = knit_meta_task(ready->meta);
+    job->epoch = knit_meta_epoch(ready->meta);
+    job->deadline_ns = ready->deadline;
+    job->len = knit_meta_len(ready->meta);
+    job->payload = ready->body;
     job->refusal = 0;
     job->was_refused = false;
     job->status = KNIT_STATUS_RESULT;
@@ -461,8 +411,8 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
         job->refusal = KNIT_TIMEOUT;
         return;
     }
-    if ((knit_meta_flags(found->meta) & KNIT_CELL_IN_ARENA) != 0) {
-        job->payload = session->in.request.arena + found->body[0];
+    if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) != 0) {
+        job->payload = session->in.request.arena + ready->body[0];
         if (!session->in.trusted)
             job->payload = private_copy(lane, job->payload, job->len);
         if (job->payload == NULL)
@@ -494,23 +444,16 @@ static void run(struct knit_lane *lane, struct knit_job *job)
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, const struct knit_found *found)
+    struct knit_cursor *cursor, const struct knit_ready_call *ready)
 {
-    if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
-        raise_head(cursor);
-    uint32_t slot = knit_ctrl_slot(found->ctrl);
-    uint64_t claim = found->claim;
-    /* C1 claim, seq_cst: READY -> CLAIMED. */
-    if (!atomic_compare_exchange_strong_explicit(&session->in.reply.claim[slot], &claim,
-            knit_claim(knit_ctrl_gen(found->ctrl), lane->options.owner), memory_order_seq_cst,
-            memory_order_relaxed))
+    uint32_t slot = knit_ctrl_slot(ready->ctrl);
+    if (!knit_cursor_claim(cursor, ready, lane->options.owner))
         return false;
-    cursor->q++;
     cursor->stood_ns = 0;
     struct knit_job *job = &lane->job;
     lane->current = session;
     lane->room = KNIT_NO_BLOCK;
-    prepare(lane, session, found, job);
+    prepare(lane, session, ready, job);
     forget_block(session, slot);
     /* relaxed: hints for balancers, exact enough for the supervisor, who looks at the claim as
      * well. */
@@ -548,22 +491,10 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
 
 static void wake_caller(struct knit_worker_session *session)
 {
-    /* relaxed: ordered by the fence of the caller of this (W2). Hostile, but all it can do is have
-     * itself woken. */
-    uint32_t waiting = atomic_load_explicit(session->in.request.waiting, memory_order_relaxed);
-    if (waiting == 0)
-        return;
-    uint32_t notified = atomic_load_explicit(session->in.reply.notified, memory_order_relaxed);
-    /* Raised, never lowered nor exchanged: two workers may wake for two different sleeps. */
-    do {
-        if ((int32_t)(waiting - notified) <= 0)
-            return; /* rung for this sleep already */
-    } while (!atomic_compare_exchange_weak_explicit(session->in.reply.notified, &notified, waiting,
-        memory_order_release, memory_order_relaxed));
-    if ((waiting & 1) != 0)
-        knit_bell_wake(session->in.reply.notified, 1);
-    else
-        knit_bell_notify(session->in.bell_fd, session->in.bell_is_pipe);
+    uint32_t waiting = knit_wake_waiting(&session->in.request);
+    if (waiting != 0 && knit_wake_raise(&session->in.reply, waiting))
+        knit_wake_caller(
+            &session->in.reply, waiting, session->in.bell_fd, session->in.bell_is_pipe);
 }
 
 void knit_lane_wake_callers(struct knit_lane *lane)
@@ -591,10 +522,7 @@ void knit_lane_wake_sibling(struct knit_lane *lane)
             lane->notified_park[i] == park)
             continue;
         lane->notified_park[i] = park;
-        _Atomic uint32_t *bell = &lane->options.pool.lane_bell[i].value;
-        /* release: changed before the wake, so a sleeper that has not slept yet does not. */
-        atomic_fetch_add_explicit(bell, 1, memory_order_release);
-        knit_bell_wake(bell, 1);
+        knit_wake_worker(&lane->options.pool, i);
         return;
     }
 }

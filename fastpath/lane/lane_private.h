@@ -7,6 +7,7 @@
 
 #include "fastpath/lane/arena.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/cursor.h"
 #include "fastpath/lane/lane.h"
 
 #define KNIT_NO_BLOCK UINT64_MAX
@@ -21,18 +22,6 @@
  * before it is woken first, and a parked sibling is called for what is queued behind it. */
 #define KNIT_SHORT_NS 2000u
 
-/* What this worker knows of one ring of one session: its own or one it may steal from. In a line of
- * its own, because each turn reads that of every session. */
-struct knit_cursor {
-    _Alignas(KNIT_LINE) struct knit_request_cell *ring; /* [cells] */
-    _Atomic uint64_t *head;
-    uint64_t q;    /* next position to look at */
-    uint64_t seen; /* `taken` as last read or raised */
-    uint32_t cells;
-    uint64_t stood_q;  /* a READY call was seen there ... */
-    uint64_t stood_ns; /* ... first at this time; 0 = none */
-};
-
 /* A result that found no room in the arena. Nothing more is claimed of its session until it went
  * out. */
 struct knit_deferred_reply {
@@ -46,7 +35,7 @@ struct knit_deferred_reply {
 
 /* A session as this worker serves it. */
 struct knit_worker_session {
-    struct knit_cursor *home; /* in look, of this worker's lane */
+    struct knit_cursor *home; /* in `cursor`, of this worker's lane */
     struct knit_deferred_reply deferred;
     struct knit_lane_session in;
     struct knit_cursor *cursor; /* [lanes] */
@@ -115,50 +104,14 @@ enum knit_lane_where {
     KNIT_LANE_VISITED, /* the same, and somebody is among the sessions meanwhile */
 };
 
-enum knit_find { KNIT_FIND_EMPTY, KNIT_FIND_READY };
+/* The first READY call of that ring. False: it has none, or the session was evicted for what lies
+ * there. */
+bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, struct knit_ready_call *ret);
 
-/* A READY call, copied out of its cell and checked, not yet claimed. */
-struct knit_found {
-    uint64_t ctrl, claim, deadline, meta;
-    uint64_t body[KNIT_CELL_WORDS];
-};
-
-/* Steps over what is claimed and stops at the first READY call of that ring, or where it is
- * empty. */
-enum knit_find knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, struct knit_found *ret);
-
-/* Claims what was found, runs it, answers. False: somebody else was first. */
+/* Claims what was found, runs it, answers. False: another owner was first. */
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, const struct knit_found *found);
-
-static inline struct knit_request_cell *knit_cursor_cell(const struct knit_cursor *cursor)
-{
-    return &cursor->ring[cursor->q & (cursor->cells - 1)];
-}
-
-/* Others may have come further in this ring than we. */
-static inline void knit_cursor_catch_up(struct knit_cursor *cursor)
-{
-    /* T1, acquire. */
-    uint64_t head = atomic_load_explicit(cursor->head, memory_order_acquire);
-    if ((int64_t)(head - cursor->seen) > 0)
-        cursor->seen = head;
-    if ((int64_t)(head - cursor->q) > 0)
-        cursor->q = head;
-}
-
-/* Is there a published cell at the head of that ring, claimed or not? One or two loads. */
-static inline bool knit_cursor_peek(struct knit_cursor *cursor)
-{
-    knit_cursor_catch_up(cursor);
-    struct knit_request_cell *cell = knit_cursor_cell(cursor);
-    /* relaxed: whoever acts on it loads it again. */
-    uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
-    /* A longer body's second line is written before the first, so both travel at once. */
-    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
-    return knit_ctrl_tag(ctrl) == knit_tag(cursor->q, cursor->cells);
-}
+    struct knit_cursor *cursor, const struct knit_ready_call *ready);
 
 /* Sends a kept result if there is room now; looks at up to `most` blocks for ones that were
  * released. True: it went out. */

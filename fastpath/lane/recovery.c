@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/cursor.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/wake.h"
 #include "proto/failure.h"
 
 #define NO_SLOT UINT32_MAX
@@ -53,11 +55,8 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
         atomic_store_explicit(park, knit_park_next(now, KNIT_PARK_VACANT), memory_order_release);
     KNIT_FAULT(RECOVERY_AFTER_VACANT);
     knit_bell_fence(); /* V1 */
-    for (uint32_t i = 0; i < lanes; i++) {
-        /* release: changed before the wake. */
-        atomic_fetch_add_explicit(&pool->lane_bell[i].value, 1, memory_order_release);
-        knit_bell_wake(&pool->lane_bell[i].value, 1);
-    }
+    for (uint32_t i = 0; i < lanes; i++)
+        knit_wake_worker(pool, i);
     KNIT_FAULT(RECOVERY_AFTER_BELLS);
 }
 
@@ -69,28 +68,21 @@ static bool has_requests(const struct knit_host_session_view *session)
 
 void knit_recovery_wake(const struct knit_host_session_view *session)
 {
-    uint32_t waiting, rung;
+    uint32_t waiting;
 
-    /* release: who sees the new count sees the answers before it. */
+    /* release: a caller that sees the new count sees the answers before it. */
     atomic_fetch_add_explicit(&session->reply.state->rescan, 1, memory_order_release);
     KNIT_FAULT(RECOVERY_AFTER_RESCAN);
     if (!has_requests(session))
         return;
     knit_bell_fence(); /* W2 */
-    waiting = atomic_load_explicit(session->request.waiting, memory_order_relaxed);
+    waiting = knit_wake_waiting(&session->request);
     if (waiting == 0)
         return;
-    rung = atomic_load_explicit(session->reply.notified, memory_order_relaxed);
-    while ((int32_t)(waiting - rung) > 0 &&
-           !atomic_compare_exchange_weak_explicit(
-               session->reply.notified, &rung, waiting, memory_order_release, memory_order_relaxed))
-        ;
+    (void)knit_wake_raise(&session->reply, waiting);
     KNIT_FAULT(RECOVERY_BEFORE_WAKE);
-    /* Also when it was rung already: the worker that did may have died before its wake. */
-    if ((waiting & 1) != 0)
-        knit_bell_wake(session->reply.notified, 1);
-    else
-        knit_bell_notify(session->bell_fd, session->bell_is_pipe);
+    /* Also when it was raised before: the worker that raised it may have died before its wake. */
+    knit_wake_caller(&session->reply, waiting, session->bell_fd, session->bell_is_pipe);
     KNIT_FAULT(RECOVERY_AFTER_WAKE);
 }
 
@@ -170,97 +162,31 @@ uint32_t knit_recovery_answer(
 
 /* ---- queued calls ---- */
 
-struct walk {
-    const struct knit_host_session_view *session;
-    uint32_t lane;
-    uint64_t q;      /* where the look is */
-    uint64_t seen;   /* `taken` as last seen or raised */
-    uint32_t budget; /* positions that may still be looked at: a caller could write faster */
-};
-
-enum found { FOUND_END, FOUND_READY };
-
-/* The next READY call at or behind q; ret_claim is what a claim must replace. The order of the
- * loads is lane_call.c's, for the reason given there. */
-static enum found find(struct walk *walk, uint64_t *ret_ctrl, uint64_t *ret_claim)
+/* Calls that are published while the host walks are for its next sweep. */
+static uint32_t steps_of(const struct knit_host_session_view *session)
 {
-    const struct knit_host_session_view *session = walk->session;
-    const uint32_t cells = session->geometry.cells;
-
-    for (; walk->budget > 0; walk->q++, walk->budget--) {
-        const struct knit_request_cell *cell =
-            &session->request.ring[(size_t)walk->lane * cells + (walk->q & (cells - 1))];
-        uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire); /* P1 */
-        uint64_t gen = knit_ctrl_gen(ctrl);
-        uint32_t slot = knit_ctrl_slot(ctrl);
-        uint64_t word, claim;
-
-        if (knit_ctrl_tag(ctrl) != knit_tag(walk->q, cells) || slot >= session->geometry.slots)
-            return FOUND_END;
-        word = atomic_load_explicit(&session->reply.reply[slot].word, memory_order_acquire);
-        claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_acquire);
-        if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
-            knit_gen_diff(knit_word_gen(word), gen) >= 0)
-            continue;
-        if (knit_gen_next(knit_claim_gen(claim)) != gen ||
-            knit_gen_next(knit_word_gen(word)) != gen)
-            return FOUND_END; /* nonsense, or reused just now; workers judge that */
-        *ret_ctrl = ctrl;
-        *ret_claim = claim;
-        return FOUND_READY;
-    }
-    return FOUND_END;
-}
-
-static void begin(struct walk *walk, const struct knit_host_session_view *session, uint32_t lane)
-{
-    walk->session = session;
-    walk->lane = lane;
-    walk->budget = 2 * session->geometry.cells;
-    walk->q = walk->seen =
-        atomic_load_explicit(&session->reply.head[lane].value, memory_order_acquire); /* T1 */
-}
-
-static void raise_head(struct walk *walk)
-{
-    _Atomic uint64_t *head = &walk->session->reply.head[walk->lane].value;
-    uint64_t now = atomic_load_explicit(head, memory_order_relaxed);
-
-    /* T1, release. */
-    while ((int64_t)(walk->q - now) > 0 && !atomic_compare_exchange_weak_explicit(head, &now,
-                                               walk->q, memory_order_release, memory_order_relaxed))
-        ;
-    walk->seen = walk->q;
+    return 2 * session->geometry.cells;
 }
 
 static uint32_t refuse_lane(const struct knit_host_session_view *session, uint32_t lane,
     const struct knit_recovery_error *error)
 {
-    struct walk walk;
-    uint64_t ctrl, claim;
-    uint32_t count = 0;
+    struct knit_cursor cursor;
+    struct knit_ready_call ready;
+    uint32_t steps = steps_of(session), count = 0;
 
-    begin(&walk, session, lane);
-    /* Ends with the walk's budget; what a caller publishes meanwhile is for the next sweep. */
-    while (find(&walk, &ctrl, &claim) == FOUND_READY) {
-        uint32_t slot = knit_ctrl_slot(ctrl);
-
-        if (walk.q - walk.seen >= KNIT_HEAD_LAG_MAX)
-            raise_head(&walk);
-        /* C1, seq_cst. */
-        if (!atomic_compare_exchange_strong_explicit(&session->reply.claim[slot], &claim,
-                knit_claim(knit_ctrl_gen(ctrl), KNIT_OWNER_HOST), memory_order_seq_cst,
-                memory_order_relaxed)) {
-            walk.budget--;
+    knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane);
+    /* A bad cell ends the walk as an empty one does: workers judge the session. */
+    while (knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY) {
+        /* Counted also when a worker was first: the walk is bounded all the same. */
+        steps--;
+        if (!knit_cursor_claim(&cursor, &ready, KNIT_OWNER_HOST))
             continue;
-        }
         KNIT_FAULT(RECOVERY_AFTER_CLAIM);
-        answer(session, slot, knit_ctrl_gen(ctrl), lane, error);
-        walk.q++;
-        walk.budget--;
+        answer(session, knit_ctrl_slot(ready.ctrl), knit_ctrl_gen(ready.ctrl), lane, error);
         count++;
     }
-    raise_head(&walk);
+    knit_cursor_raise_head(&cursor);
     return count;
 }
 
@@ -283,11 +209,12 @@ bool knit_recovery_is_idle(const struct knit_host_session_view *session)
     if (!has_requests(session))
         return true;
     for (uint32_t lane = 0; lane < session->geometry.lanes; lane++) {
-        struct walk walk;
-        uint64_t ctrl, claim;
+        struct knit_cursor cursor;
+        struct knit_ready_call ready;
+        uint32_t steps = steps_of(session);
 
-        begin(&walk, session, lane);
-        if (find(&walk, &ctrl, &claim) == FOUND_READY)
+        knit_cursor_begin(&cursor, &session->geometry, &session->request, &session->reply, lane);
+        if (knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY)
             return false;
     }
     for (uint32_t slot = 0; slot < session->geometry.slots; slot++) {

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The walk over the READY calls of one ring, and the claim: what a worker does at home and when it
+ * steals, what the host does when it refuses calls, and what the inspector reads.
+ *
+ * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the cell is
+ * copied before the claim and never read again, lengths and offsets are checked in the copy by
+ * whoever uses them.
+ *
+ * Why the cell is copied before the claim: after it, a caller that has read its answer may use the
+ * cell again. Why reply.word is loaded before claim: in the other order, a call that another worker
+ * claims and answers between the two loads would look like a generation that skipped
+ * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY), if a reply at g or beyond were not stepped
+ * over as well. Either is enough.
+ *
+ * Invariant: `head` is at most KNIT_HEAD_LAG_MAX positions behind any claimed position. That bound
+ * is what makes KNIT_CELLS_SPARE cells more than slots enough for a ring.
+ *
+ * Edges:
+ *   P1 publish  ctrl acquire  with the session's ctrl release: body and argument
+ *   A1 answer   word acquire  with the owner's word release: the slot's last call is over
+ *   C1 claim    CAS seq_cst   with the CAS of other claimants, and as S1 against abort
+ *   T1 head     CAS release   with the acquire of knit_cursor_catch_up() and _begin(): who starts
+ *               there sees the claims before it
+ *
+ * Threads: a cursor belongs to one thread; any number of them walk one ring at once. Nothing
+ * blocks, and loops are bounded by private numbers.
+ */
+#pragma once
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/cell.h"
+#include "fastpath/lane/layout.h"
+
+/* One ring of one session, and how far this thread has come in it. A line of its own, because a
+ * worker's turn reads the cursor of every session. */
+struct knit_cursor {
+    _Alignas(KNIT_LINE) const struct knit_request_cell *ring; /* [cells] */
+    const struct knit_reply_view *reply;
+    _Atomic uint64_t *head;
+    uint64_t q;    /* next position to read */
+    uint64_t seen; /* `head` as last read or raised */
+    uint32_t cells, slots;
+    uint64_t stood_q;  /* a READY call was seen there ... */
+    uint64_t stood_ns; /* ... first at this time; 0 = none */
+};
+
+static_assert(sizeof(struct knit_cursor) == KNIT_LINE, "one line a cursor");
+
+/* What a cell says about the call at a position. */
+enum knit_cell_state {
+    KNIT_CELL_EMPTY,          /* nothing is published at that position */
+    KNIT_CELL_CLAIMED,        /* or answered, or the slot is used again already */
+    KNIT_CELL_READY,          /* published and not claimed */
+    KNIT_CELL_BAD_SLOT,       /* names a slot that does not exist */
+    KNIT_CELL_BAD_GENERATION, /* skips generations; or the cell was read while it changed */
+};
+
+/* A READY call, copied out of its cell, not yet claimed. */
+struct knit_ready_call {
+    uint64_t ctrl, claim, deadline, meta;
+    uint64_t body[KNIT_CELL_WORDS];
+};
+
+/* The view must outlive the cursor. */
+static inline void knit_cursor_begin(struct knit_cursor *cursor,
+    const struct knit_geometry *geometry, const struct knit_request_view *request,
+    const struct knit_reply_view *reply, uint32_t lane)
+{
+    _Atomic uint64_t *head = &reply->head[lane].value;
+    /* T1, acquire. */
+    const uint64_t q = atomic_load_explicit(head, memory_order_acquire);
+
+    *cursor = (struct knit_cursor){.ring = request->ring + (size_t)lane * geometry->cells,
+        .reply = reply,
+        .head = head,
+        .q = q,
+        .seen = q,
+        .cells = geometry->cells,
+        .slots = geometry->slots};
+}
+
+static inline const struct knit_request_cell *knit_cursor_cell(
+    const struct knit_cursor *cursor, uint64_t q)
+{
+    return &cursor->ring[q & (cursor->cells - 1)];
+}
+
+static inline uint64_t knit_cursor_ctrl(const struct knit_cursor *cursor, uint64_t q)
+{
+    /* P1, acquire. */
+    return atomic_load_explicit(&knit_cursor_cell(cursor, q)->ctrl, memory_order_acquire);
+}
+
+/* The cell bears the lap of this position. */
+static inline bool knit_cursor_is_published(
+    const struct knit_cursor *cursor, uint64_t q, uint64_t ctrl)
+{
+    return knit_ctrl_tag(ctrl) == knit_tag(q, cursor->cells);
+}
+
+/* Other threads may have claimed beyond this cursor. */
+static inline void knit_cursor_catch_up(struct knit_cursor *cursor)
+{
+    /* T1, acquire. */
+    uint64_t head = atomic_load_explicit(cursor->head, memory_order_acquire);
+
+    if ((int64_t)(head - cursor->seen) > 0)
+        cursor->seen = head;
+    if ((int64_t)(head - cursor->q) > 0)
+        cursor->q = head;
+}
+
+/* Whether a cell is published at the front of the ring, claimed or not. One or two loads. */
+static inline bool knit_cursor_peek(struct knit_cursor *cursor)
+{
+    knit_cursor_catch_up(cursor);
+    const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
+    /* relaxed: it is loaded again before the call is read. */
+    uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    /* A longer body's second line is written before the first, so both travel at once. */
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
+    return knit_cursor_is_published(cursor, cursor->q, ctrl);
+}
+
+/* The state of the call that a published cell names; its slot is within the geometry. ret_claim:
+ * the claim word as it was loaded, which a claim must replace. */
+static inline enum knit_cell_state knit_cursor_state(
+    const struct knit_cursor *cursor, uint64_t ctrl, uint64_t *ret_claim)
+{
+    const uint32_t slot = knit_ctrl_slot(ctrl);
+    const uint64_t gen = knit_ctrl_gen(ctrl);
+    /* A1, acquire, then C1, acquire: in this order, see the head of the file. */
+    uint64_t word = atomic_load_explicit(&cursor->reply->reply[slot].word, memory_order_acquire);
+    uint64_t claim = atomic_load_explicit(&cursor->reply->claim[slot], memory_order_acquire);
+
+    *ret_claim = claim;
+    if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
+        knit_gen_diff(knit_word_gen(word), gen) >= 0)
+        return KNIT_CELL_CLAIMED;
+    if (knit_gen_next(knit_claim_gen(claim)) == gen && knit_gen_next(knit_word_gen(word)) == gen)
+        return KNIT_CELL_READY;
+    return KNIT_CELL_BAD_GENERATION;
+}
+
+static inline void knit_cursor_copy(
+    const struct knit_request_cell *cell, struct knit_ready_call *ret_call)
+{
+    /* relaxed: P1 made these visible; the claim decides whether they still belong to ctrl. */
+    ret_call->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
+    ret_call->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    const uint32_t len = knit_meta_len(ret_call->meta);
+    const bool is_in_arena = (knit_meta_flags(ret_call->meta) & KNIT_CELL_IN_ARENA) != 0;
+    knit_cell_load(ret_call->body, cell->body, len > KNIT_INLINE_MAX || is_in_arena ? 1 : len);
+}
+
+/* Steps over claimed calls and stops at the first cell in another state: EMPTY, READY with
+ * *ret_call filled, or one of the BAD ones. *steps: how many positions may still be read, counted
+ * down, because a caller could publish faster than this walks; at 0 the answer is EMPTY. */
+static inline enum knit_cell_state knit_cursor_find(
+    struct knit_cursor *cursor, uint32_t *steps, struct knit_ready_call *ret_call)
+{
+    for (; *steps > 0; cursor->q++, --*steps) {
+        const uint64_t ctrl = knit_cursor_ctrl(cursor, cursor->q);
+        enum knit_cell_state state;
+
+        ret_call->ctrl = ctrl;
+        if (!knit_cursor_is_published(cursor, cursor->q, ctrl))
+            return KNIT_CELL_EMPTY;
+        if (knit_ctrl_slot(ctrl) >= cursor->slots)
+            return KNIT_CELL_BAD_SLOT;
+        knit_cursor_copy(knit_cursor_cell(cursor, cursor->q), ret_call);
+        state = knit_cursor_state(cursor, ctrl, &ret_call->claim);
+        if (state != KNIT_CELL_CLAIMED)
+            return state;
+    }
+    return KNIT_CELL_EMPTY;
+}
+
+/* Raises `head` to this cursor's position. It follows what was passed and not what this thread
+ * claimed: claims of slow and of dead workers lie between. */
+static inline void knit_cursor_raise_head(struct knit_cursor *cursor)
+{
+    uint64_t now = atomic_load_explicit(cursor->head, memory_order_relaxed);
+
+    /* T1, release. Raised and never stored: a thief that slept must not put it back. */
+    while ((int64_t)(cursor->q - now) > 0 &&
+           !atomic_compare_exchange_weak_explicit(
+               cursor->head, &now, cursor->q, memory_order_release, memory_order_relaxed))
+        ;
+    cursor->seen = cursor->q;
+}
+
+/* READY -> CLAIMED, of the call that was found at the cursor, which then stands behind it. False:
+ * another owner was first. */
+static inline bool knit_cursor_claim(
+    struct knit_cursor *cursor, const struct knit_ready_call *call, uint32_t owner)
+{
+    uint64_t claim = call->claim;
+
+    if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
+        knit_cursor_raise_head(cursor);
+    /* C1 claim, seq_cst. */
+    if (!atomic_compare_exchange_strong_explicit(&cursor->reply->claim[knit_ctrl_slot(call->ctrl)],
+            &claim, knit_claim(knit_ctrl_gen(call->ctrl), owner), memory_order_seq_cst,
+            memory_order_relaxed))
+        return false;
+    cursor->q++;
+    return true;
+}
