@@ -2,17 +2,17 @@
 /* A server in the test's own process that does as the test says: it answers late, in another order,
  * in pieces, wrongly, or not at all.
  *
- * It serves one connection on a thread of its own. What calls do is decided by the method's name:
+ * It serves one connection after the other on a thread of its own. The method's name decides what a
+ * call does:
  *
  *     echo      its first argument              params    all of them, as an array
  *     hold      no answer until `release`       release   answers the held ones, the last first
  *     never     no answer at all                fail      TASK_FAILED with code 42 and data
  *     garbage   bytes that are no message       close     closes the connection
- *     twice     answers two times               stats     how many notifications came
- *     code      an error of the code it is given
+ *     twice     answers two times               code      an error of the code it is given
  *
- * `$/cancel` answers a held call with CANCELLED. `$/hello`, `$/ping`, `$/tasks` and `$/stats`
- * are as in the protocol.
+ * `$/cancel` answers a held call with CANCELLED, `$/stats` says how many notifications came.
+ * `$/hello`, `$/ping` and `$/tasks` are as in the protocol, `$/attach` is when it is asked to be.
  */
 #pragma once
 
@@ -21,6 +21,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/knitting.h>
+
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/segment.h"
 #include "proto/buffer.h"
@@ -28,31 +30,36 @@
 
 enum { KNIT_FAKE_HELD_MAX = 64, KNIT_FAKE_FDS_MAX = 8 };
 
-/* What is wrong with its answer to `$/attach`. */
-enum knit_fake_attach {
-    KNIT_FAKE_SILENT, /* there is none */
-    KNIT_FAKE_ATTACH_GOOD,
-    KNIT_FAKE_ATTACH_NO_FDS,
-    KNIT_FAKE_ATTACH_FEW_FDS,
-    KNIT_FAKE_ATTACH_MANY_FDS,
-    KNIT_FAKE_ATTACH_UNSEALED,
-    KNIT_FAKE_ATTACH_CLOSED, /* the request segment takes no further seal */
-    KNIT_FAKE_ATTACH_LOOSE,  /* the reply segment takes some */
-    KNIT_FAKE_ATTACH_SHORT,  /* a segment smaller than the geometry asks for */
-    KNIT_FAKE_ATTACH_PIPES,  /* descriptors of another kind */
-    KNIT_FAKE_ATTACH_BELL,   /* the last of them is no socket */
-    KNIT_FAKE_ATTACH_LAYOUT,
-    KNIT_FAKE_ATTACH_GEOMETRY,
-    KNIT_FAKE_ATTACH_KEYS, /* half of what must be said is missing */
+/* What a descriptor of the answer to `$/attach` is. */
+enum knit_fake_fd {
+    KNIT_FAKE_RIGHT, /* what belongs there */
+    KNIT_FAKE_SEALED,
+    KNIT_FAKE_UNSEALED,  /* its size is sealed, and it takes further seals */
+    KNIT_FAKE_RESIZABLE, /* a memfd without a seal */
+    KNIT_FAKE_BELL,
+    KNIT_FAKE_EVENTFD,
+};
+
+/* What is wrong with the answer to `$/attach`; all zero: nothing. */
+struct knit_fake_attach {
+    enum knit_fake_fd fds[4]; /* board, requests, replies, bell */
+    int more_fds;             /* than four */
+    uint64_t missing_bytes;   /* of each segment */
+    uint64_t more_version;    /* than the layout's */
+    uint64_t cells;           /* said; 0 = the right ones */
+    bool lacks_keys;          /* it says the layout's version and nothing else */
 };
 
 struct knit_fake {
     char url[140];
-    uint64_t protocol;    /* said in hello; 0 = the real one. Set before knit_open() */
-    bool drips;           /* sends one byte at a time */
-    _Atomic bool is_deaf; /* reads nothing; the test sets it while the thread runs */
-    uint64_t in_flight;   /* said in hello; 0 = 1024 */
-    enum knit_fake_attach attach;
+    /* Set by the test before it opens a session. */
+    uint64_t protocol;  /* said in hello; 0 = the real one */
+    bool drips;         /* sends one byte at a time */
+    uint64_t in_flight; /* said in hello; 0 = 1024 */
+    bool attaches;      /* `$/attach` is answered, as follows */
+    struct knit_fake_attach attach;
+    /* Set by the test at any time. */
+    _Atomic bool is_deaf; /* reads nothing */
 
     int listen_fd;
     int fd;
@@ -63,15 +70,22 @@ struct knit_fake {
     uint32_t held[KNIT_FAKE_HELD_MAX];
     uint32_t held_count;
     uint64_t notifications;
+    bool is_over;               /* the connection is to be closed */
     int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
     int fds_count;
-    int bell_fd;                   /* the pool's end */
-    int request_fd;                /* likewise, of the request segment */
+    int bell_fd;                   /* the pool's end of the bell */
+    int request_fd;                /* the pool's descriptor of the request segment */
     bool is_attached;              /* the caller has said so, and the segment is sealed */
     struct knit_geometry geometry; /* of the segments it made last */
-    struct knit_mapping reply;     /* where the test can answer, after KNIT_FAKE_ATTACH_GOOD */
+    struct knit_mapping reply;     /* where the test can answer, when nothing is wrong */
 };
 
-/* Listens on a unix socket of its own folder. */
-void knit_fake_start(struct knit_fake *fake);
-void knit_fake_stop(struct knit_fake *fake);
+/* The program's one server. */
+extern struct knit_fake fake;
+
+/* Setup and teardown of a test: listens on a unix socket in a folder of its own. */
+int knit_fake_start(void **state);
+int knit_fake_stop(void **state);
+
+/* A session with the server; fails the test if it cannot be opened. */
+struct knit *knit_fake_open(const struct knit_open_options *options);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: what a daemon hands over at `$/attach` is believed only after it was checked, and nothing
- * of a refused session stays behind. Method: a server in a thread that lies in each way there is.
+/* Goal: what a daemon hands over at `$/attach` is used only after it was checked, and a refused
+ * session leaves nothing open. Method: a server in a thread that lies in each way there is.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -19,30 +19,23 @@
 #include "tests/clients/fake_server.h"
 #include "tests/support/deadline.h"
 
-static struct knit_fake fake;
-static struct knit_error error_of_open;
+static struct knit *k;
+static struct knit_error error;
 
-static int start_fake(void **state)
+static int stop(void **state)
 {
-    (void)state;
-    knit_fake_start(&fake);
-    return 0;
+    k = knit_close(k);
+    return knit_fake_stop(state);
 }
 
-static int stop_fake(void **state)
-{
-    (void)state;
-    knit_fake_stop(&fake);
-    return 0;
-}
-
-static int open_lanes(struct knit **ret)
+static int open_lanes(void)
 {
     char url[160];
     const struct knit_open_options options = {.connect_ms = 500};
 
     snprintf(url, sizeof(url), "shm://%.140s", fake.url + strlen("unix://"));
-    return knit_open(url, &options, ret, &error_of_open);
+    k = knit_close(k);
+    return knit_open(url, &options, &k, &error);
 }
 
 static int count_fds(void)
@@ -54,40 +47,40 @@ static int count_fds(void)
     return count;
 }
 
-/* What a daemon hands over is checked before it is mapped, and nothing of it stays behind. */
 static void a_daemon_that_lies_is_refused(void **state)
 {
     static const struct {
-        enum knit_fake_attach attach;
+        struct knit_fake_attach attach;
         const char *sentence;
     } cases[] = {
-        {KNIT_FAKE_ATTACH_NO_FDS, "0 descriptors"},
-        {KNIT_FAKE_ATTACH_FEW_FDS, "3 descriptors"},
-        {KNIT_FAKE_ATTACH_MANY_FDS, "descriptors"},
-        {KNIT_FAKE_ATTACH_UNSEALED, "not sealed"},
-        {KNIT_FAKE_ATTACH_CLOSED, "request segment cannot be used: it takes no further seal"},
-        {KNIT_FAKE_ATTACH_LOOSE, "reply segment cannot be used: it is not sealed"},
-        {KNIT_FAKE_ATTACH_SHORT, "another size"},
-        {KNIT_FAKE_ATTACH_PIPES, "cannot be used"},
-        {KNIT_FAKE_ATTACH_BELL, "no socket"},
-        {KNIT_FAKE_ATTACH_LAYOUT, "layout"},
-        {KNIT_FAKE_ATTACH_GEOMETRY, "$/attach"},
-        {KNIT_FAKE_ATTACH_KEYS, "lacks"},
+        {{.more_fds = -4}, "0 descriptors"},
+        {{.more_fds = -1}, "3 descriptors"},
+        {{.more_fds = 3}, "descriptors"},
+        {{.fds = {KNIT_FAKE_RESIZABLE, KNIT_FAKE_RESIZABLE, KNIT_FAKE_RESIZABLE}}, "not sealed"},
+        {{.fds = {[1] = KNIT_FAKE_SEALED}},
+            "request segment cannot be used: it takes no further seal"},
+        {{.fds = {[2] = KNIT_FAKE_UNSEALED}}, "reply segment cannot be used: it is not sealed"},
+        {{.missing_bytes = KNIT_PAGE}, "another size"},
+        {{.fds = {KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD}}, "cannot be used"},
+        {{.fds = {[3] = KNIT_FAKE_EVENTFD}}, "no socket"},
+        {{.more_version = 1}, "memory has layout"},
+        {{.cells = 3}, "$/attach"},
+        {{.lacks_keys = true}, "lacks"},
     };
-    struct knit *k = NULL;
     int fds;
 
     (void)state;
     /* Once before counting: the server's thread keeps the descriptors of one connection. */
-    fake.attach = KNIT_FAKE_ATTACH_NO_FDS;
-    assert_int_equal(open_lanes(&k), KNIT_DISCONNECTED);
+    fake.attaches = true;
+    fake.attach = cases[0].attach;
+    assert_int_equal(open_lanes(), KNIT_DISCONNECTED);
     fds = count_fds();
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         fake.attach = cases[i].attach;
-        if (open_lanes(&k) == KNIT_OK)
+        if (open_lanes() == KNIT_OK)
             fail_msg("a session with: %s", cases[i].sentence);
-        if (strstr(error_of_open.message, cases[i].sentence) == NULL)
-            fail_msg("%s: %s", cases[i].sentence, error_of_open.message);
+        if (strstr(error.message, cases[i].sentence) == NULL)
+            fail_msg("%s: %s", cases[i].sentence, error.message);
         assert_null(k);
     }
     assert_true(KNIT_WAIT_UNTIL(count_fds() <= fds, 5000));
@@ -95,27 +88,24 @@ static void a_daemon_that_lies_is_refused(void **state)
 
 static void an_honest_daemon_is_accepted(void **state)
 {
-    struct knit *k = NULL;
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit_error error;
     int64_t number;
 
     (void)state;
-    fake.attach = KNIT_FAKE_ATTACH_GOOD;
-    assert_int_equal(open_lanes(&k), KNIT_OK);
-    /* Said before it asked for the registry, which has been answered. */
+    fake.attaches = true;
+    assert_int_equal(open_lanes(), KNIT_OK);
+    /* The client says so before it asks for the registry, which has been answered. */
     assert_true(fake.is_attached);
     assert_int_equal(knit_call(k, &error, "nosuch", "()"), KNIT_UNKNOWN_TASK);
-    /* There are no workers: nobody takes the call. */
+    /* There are no workers, so the call stays in its lane. */
     options.timeout_ms = 30;
     assert_int_equal(knit_call_with(k, &options, &error, "a", "(int) -> int", (int64_t)1, &number),
         KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
-    knit_close(k);
 }
 
-/* What a worker does that is stopped before it rings the bell. */
+/* What a worker leaves that is stopped before it notifies the bell. */
 static void answer_without_a_bell(const struct knit_fake *pool)
 {
     struct knit_reply_view view;
@@ -134,17 +124,15 @@ static void answer_without_a_bell(const struct knit_fake *pool)
     }
 }
 
-static void an_event_loop_looks_where_nobody_rings(void **state)
+static void an_event_loop_finds_answers_without_a_notification(void **state)
 {
-    struct knit *k = NULL;
     struct knit_handle *handle;
-    struct knit_error error;
     struct pollfd item = {.events = POLLIN};
     int64_t number = 0;
 
     (void)state;
-    fake.attach = KNIT_FAKE_ATTACH_GOOD;
-    assert_int_equal(open_lanes(&k), KNIT_OK);
+    fake.attaches = true;
+    assert_int_equal(open_lanes(), KNIT_OK);
     item.fd = knit_fd(k);
     assert_int_equal(
         knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
@@ -156,48 +144,42 @@ static void an_event_loop_looks_where_nobody_rings(void **state)
     assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
     assert_int_equal(number, 7);
     knit_free(handle);
-    /* With nothing in flight it sleeps: once in vain at most. */
+    /* With nothing in flight it sleeps, after one spurious wake-up at most. */
     if (poll(&item, 1, 100) == 1) {
         assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
         assert_int_equal(poll(&item, 1, 200), 0);
     }
-    knit_close(k);
 }
 
-/* In pieces shorter than the time between two looks at the connection. */
-static void waiting_for_moments_notices_a_dead_daemon(void **state)
+/* Each wait is shorter than the time between two looks at the connection. */
+static void short_waits_notice_a_dead_daemon(void **state)
 {
     static const double waits_ms[] = {0, 10};
     struct knit_handle *handle;
-    struct knit_error error;
-    struct knit *k = NULL;
 
     (void)state;
-    fake.attach = KNIT_FAKE_ATTACH_GOOD;
+    fake.attaches = true;
     for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
-        assert_int_equal(open_lanes(&k), KNIT_OK);
+        assert_int_equal(open_lanes(), KNIT_OK);
         assert_int_equal(
             knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
         assert_int_equal(knit_await(handle, waits_ms[i], &error), KNIT_PENDING);
         shutdown(fake.fd, SHUT_RDWR);
         assert_true(KNIT_WAIT_UNTIL(knit_await(handle, waits_ms[i], &error) != KNIT_PENDING, 5000));
         assert_int_equal(error.code, KNIT_DISCONNECTED);
-        knit_close(k);
     }
 }
 
-/* One that waits without end is woken by each, and the last is not reached. */
+/* A wait without end is woken by each deadline, and ends before the last. */
 static void waiting_among_deadlines_notices_a_dead_daemon(void **state)
 {
     enum { COUNT = 14, APART_MS = 25 };
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *handle, *last = NULL;
-    struct knit_error error;
-    struct knit *k = NULL;
 
     (void)state;
-    fake.attach = KNIT_FAKE_ATTACH_GOOD;
-    assert_int_equal(open_lanes(&k), KNIT_OK);
+    fake.attaches = true;
+    assert_int_equal(open_lanes(), KNIT_OK);
     assert_int_equal(
         knit_start(k, NULL, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
     for (int i = 1; i <= COUNT; i++) {
@@ -208,28 +190,25 @@ static void waiting_among_deadlines_notices_a_dead_daemon(void **state)
     shutdown(fake.fd, SHUT_RDWR);
     assert_int_equal(knit_await(handle, -1, &error), KNIT_DISCONNECTED);
     assert_int_equal(knit_await(last, 0, &error), KNIT_DISCONNECTED);
-    knit_close(k);
 }
 
 static void no_lanes_where_the_server_has_none(void **state)
 {
-    struct knit *k = NULL;
-
     (void)state;
-    assert_int_equal(open_lanes(&k), KNIT_TIMEOUT);
-    assert_non_null(strstr(error_of_open.message, "$/attach"));
+    assert_int_equal(open_lanes(), KNIT_TIMEOUT);
+    assert_non_null(strstr(error.message, "$/attach"));
     assert_null(k);
 }
 
-#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, knit_fake_start, stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FAKE(a_daemon_that_lies_is_refused),
         WITH_FAKE(an_honest_daemon_is_accepted),
-        WITH_FAKE(an_event_loop_looks_where_nobody_rings),
-        WITH_FAKE(waiting_for_moments_notices_a_dead_daemon),
+        WITH_FAKE(an_event_loop_finds_answers_without_a_notification),
+        WITH_FAKE(short_waits_notice_a_dead_daemon),
         WITH_FAKE(waiting_among_deadlines_notices_a_dead_daemon),
         WITH_FAKE(no_lanes_where_the_server_has_none),
     };

@@ -21,65 +21,58 @@
 #include "tests/clients/fake_server.h"
 #include "tests/support/deadline.h"
 
-static struct knit_fake fake;
+static struct knit *k;
+static struct knit_error error;
 
-static int start_fake(void **state)
+static void open_session(const struct knit_open_options *options)
 {
-    (void)state;
-    knit_fake_start(&fake);
+    k = knit_close(k);
+    k = knit_fake_open(options);
+}
+
+static int start_server(void **state)
+{
+    error = (struct knit_error){0};
+    return knit_fake_start(state);
+}
+
+static int start_session(void **state)
+{
+    (void)start_server(state);
+    open_session(NULL);
     return 0;
 }
 
-static int stop_fake(void **state)
+static int stop(void **state)
 {
-    (void)state;
-    knit_fake_stop(&fake);
-    return 0;
-}
-
-static struct knit *open_with(const struct knit_open_options *options)
-{
-    struct knit_error error;
-    struct knit *k = NULL;
-
-    if (knit_open(fake.url, options, &k, &error) != KNIT_OK)
-        fail_msg("%s", error.message);
-    return k;
-}
-
-static struct knit *open_fake(void)
-{
-    return open_with(NULL);
+    k = knit_close(k);
+    return knit_fake_stop(state);
 }
 
 /* ---- opening ---- */
 
 static void opening_fails_with_a_sentence(void **state)
 {
-    struct knit_error error;
-    struct knit *const unset = (struct knit *)&error, *k = unset;
+    struct knit *const unset = (struct knit *)&error, *session = unset;
 
     (void)state;
-    assert_int_equal(knit_open("nonsense", NULL, &k, &error), KNIT_BAD_ARGUMENT);
-    assert_null(k);
+    assert_int_equal(knit_open("nonsense", NULL, &session, &error), KNIT_BAD_ARGUMENT);
+    assert_null(session);
     assert_non_null(strstr(error.message, "nonsense"));
     assert_int_equal(error.origin, KNIT_ORIGIN_CLIENT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
-    k = unset;
-    assert_int_equal(knit_open("unix:///nowhere/s", NULL, &k, &error), KNIT_DISCONNECTED);
-    assert_null(k);
+    session = unset;
+    assert_int_equal(knit_open("unix:///nowhere/s", NULL, &session, &error), KNIT_DISCONNECTED);
+    assert_null(session);
     assert_non_null(strstr(error.message, "knittingd"));
     assert_string_equal(error.name, "DISCONNECTED");
-    assert_int_equal(knit_open("knit://127.0.0.1:1", NULL, &k, NULL), KNIT_DISCONNECTED);
-    assert_null(k);
+    assert_int_equal(knit_open("knit://127.0.0.1:1", NULL, &session, NULL), KNIT_DISCONNECTED);
+    assert_null(session);
     assert_null(knit_close(NULL));
 }
 
 static void another_protocol_is_refused(void **state)
 {
-    struct knit_error error;
-    struct knit *k = NULL;
-
     (void)state;
     fake.protocol = 7;
     assert_int_equal(knit_open(fake.url, NULL, &k, &error), KNIT_DISCONNECTED);
@@ -89,13 +82,12 @@ static void another_protocol_is_refused(void **state)
 static void a_deaf_server_times_out(void **state)
 {
     const struct knit_open_options options = {.connect_ms = 50};
-    struct knit_error error;
-    struct knit *k = (struct knit *)&error;
+    struct knit *session = (struct knit *)&error;
 
     (void)state;
     atomic_store_explicit(&fake.is_deaf, true, memory_order_relaxed);
-    assert_int_equal(knit_open(fake.url, &options, &k, &error), KNIT_TIMEOUT);
-    assert_null(k);
+    assert_int_equal(knit_open(fake.url, &options, &session, &error), KNIT_TIMEOUT);
+    assert_null(session);
 }
 
 /* ---- values ---- */
@@ -104,8 +96,6 @@ static void scalars_come_back(void **state)
 {
     static const int64_t ints[] = {0, -1, INT64_MIN, INT64_MAX, 1ll << 32};
     static const double floats[] = {0.0, -0.0, 1.5, INFINITY, -INFINITY, 5e-324, NAN};
-    struct knit *k = open_fake();
-    struct knit_error error;
     int64_t i;
     uint64_t u = 0;
     double f;
@@ -127,15 +117,12 @@ static void scalars_come_back(void **state)
     assert_int_equal(knit_call(k, &error, "echo", "(nil) -> nil"), KNIT_OK);
     assert_int_equal(knit_call(k, &error, "echo", "(int)", (int64_t)1), KNIT_OK);
     assert_int_equal(knit_call(k, &error, "echo", "(int) -> int", (int64_t)1, NULL), KNIT_OK);
-    knit_close(k);
 }
 
 static void bytes_come_back(void **state)
 {
     static const size_t sizes[] = {0, 1, 31, 104, 105, 70000, 3 * 1024 * 1024};
     uint8_t *sent = malloc(3 * 1024 * 1024);
-    struct knit *k = open_fake();
-    struct knit_error error;
     const void *bin;
     const char *text;
     size_t len;
@@ -157,15 +144,12 @@ static void bytes_come_back(void **state)
         knit_call(k, &error, "echo", "(str) -> str", "\xff", &text, &len), KNIT_BAD_ARGUMENT);
     assert_non_null(strstr(error.message, "argument 1"));
     free(sent);
-    knit_close(k);
 }
 
 static void typed_arrays_come_back_aligned(void **state)
 {
     static const double sent[] = {1.5, -0.0, INFINITY};
     static const int16_t shorts[] = {-1, 2};
-    struct knit *k = open_fake();
-    struct knit_error error;
     const double *doubles;
     const int16_t *got;
     size_t count;
@@ -183,7 +167,6 @@ static void typed_arrays_come_back_aligned(void **state)
     assert_int_equal(
         knit_call(k, &error, "echo", "(i16[]) -> u16[]", shorts, (size_t)2, &got, &count),
         KNIT_BAD_RESULT);
-    knit_close(k);
 }
 
 static void optional_and_several_values(void **state)
@@ -191,8 +174,6 @@ static void optional_and_several_values(void **state)
     const struct knit_time sent = {-1, 999999999};
     const int64_t seven = 7;
     struct knit_time time = {0};
-    struct knit *k = open_fake();
-    struct knit_error error;
     int64_t number = 0;
     bool is_there = true;
     const void *raw;
@@ -224,7 +205,6 @@ static void optional_and_several_values(void **state)
     assert_int_equal(
         knit_call(k, &error, "params", "(int, int) -> (int)", (int64_t)1, (int64_t)2, &number),
         KNIT_BAD_RESULT);
-    knit_close(k);
 }
 
 static void wrong_types_and_signatures_are_named(void **state)
@@ -232,8 +212,6 @@ static void wrong_types_and_signatures_are_named(void **state)
     static const char *const bad[] = {"", "int", "(int", "(in) -> int", "(int int)",
         "(int,) -> int", "(int...) -> int", "(nil?) -> nil", "(i8) -> int"};
     static const char *const bad_results[] = {"(int) -> ", "(int) -> in", "(int) -> int int"};
-    struct knit *k = open_fake();
-    struct knit_error error;
     const char *text;
     size_t len;
     int64_t number;
@@ -260,13 +238,10 @@ static void wrong_types_and_signatures_are_named(void **state)
     assert_int_equal(knit_call(k, &error, "echo", "(any) -> any", "\x91", (size_t)1, &text, &len),
         KNIT_BAD_ARGUMENT);
     assert_int_equal(knit_call(k, &error, "echo", "(int) -> int", (int64_t)1, &number), KNIT_OK);
-    knit_close(k);
 }
 
 static void raw_calls_check_their_params(void **state)
 {
-    struct knit *k = open_fake();
-    struct knit_error error;
     const void *result;
     size_t len;
 
@@ -282,35 +257,28 @@ static void raw_calls_check_their_params(void **state)
         knit_call_raw(k, NULL, &error, "echo", "", 0, &result, &len), KNIT_BAD_ARGUMENT);
     assert_int_equal(knit_call_raw(k, NULL, &error, "echo", "\x91\x05\x05", 3, &result, &len),
         KNIT_BAD_ARGUMENT);
-    knit_close(k);
 }
 
 static void answers_may_arrive_in_pieces(void **state)
 {
-    struct knit *k;
-    struct knit_error error;
     const char *text;
     size_t len;
 
     (void)state;
     fake.drips = true;
-    k = open_fake();
+    open_session(NULL);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(knit_call(k, &error, "echo", "(str) -> str",
                              "a text that is longer than what lies in a head", &text, &len),
             KNIT_OK);
         assert_int_equal(len, 46);
     }
-    knit_close(k);
 }
 
 /* ---- errors ---- */
 
 static void a_tasks_failure_arrives_whole(void **state)
 {
-    struct knit *k = open_fake();
-    struct knit_error error;
-
     (void)state;
     assert_int_equal(knit_call(k, &error, "fail", "()"), KNIT_TASK_FAILED);
     assert_int_equal(error.code, KNIT_TASK_FAILED);
@@ -326,7 +294,6 @@ static void a_tasks_failure_arrives_whole(void **state)
     assert_int_equal(error.lane, -1);
     assert_int_equal(error.retry_after_ms, -1);
     assert_int_equal(knit_call(k, NULL, "fail", "()"), KNIT_TASK_FAILED);
-    knit_close(k);
 }
 
 /* Codes that would say that there is a result, or none yet, or that are no int. */
@@ -334,8 +301,6 @@ static void an_error_that_claims_to_be_none_is_an_error(void **state)
 {
     static const uint64_t codes[] = {
         KNIT_OK, KNIT_PENDING, KNIT_WOULD_BLOCK, 99, (uint64_t)INT32_MAX + 1, UINT32_MAX};
-    struct knit *k = open_fake();
-    struct knit_error error;
     int64_t result;
 
     (void)state;
@@ -345,14 +310,11 @@ static void an_error_that_claims_to_be_none_is_an_error(void **state)
         assert_int_equal(error.code, KNIT_INTERNAL);
     }
     assert_int_equal(knit_call(k, &error, "code", "(uint) -> int", (uint64_t)777, &result), 777);
-    knit_close(k);
 }
 
 static void a_lost_connection_settles_everything(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_handle *held, *last;
-    struct knit_error error;
 
     (void)state;
     assert_int_equal(knit_start(k, NULL, &held, &error, "never", "()"), KNIT_OK);
@@ -365,19 +327,15 @@ static void a_lost_connection_settles_everything(void **state)
     assert_int_equal(error.started, KNIT_STARTED_NO);
     assert_int_equal(knit_dispatch(k, &error), KNIT_DISCONNECTED);
     knit_free(held);
-    knit_close(k);
 }
 
 static void what_was_never_sent_was_not_started(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_handle *handle;
-    struct knit_error error;
 
     (void)state;
     assert_int_equal(knit_call(k, &error, "close", "()"), KNIT_DISCONNECTED);
-    knit_close(k);
-    k = open_fake();
+    open_session(NULL);
     /* Written down, and the connection ends before anything is sent. */
     assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_OK);
     shutdown(fake.fd, SHUT_RDWR);
@@ -386,23 +344,18 @@ static void what_was_never_sent_was_not_started(void **state)
         (void)knit_dispatch(k, NULL);
     assert_int_equal(error.code, KNIT_DISCONNECTED);
     assert_int_not_equal(error.started, KNIT_STARTED_YES);
-    knit_close(k);
 }
 
 static void garbage_ends_the_session(void **state)
 {
-    struct knit *k = open_fake();
-    struct knit_error error;
     int64_t number;
 
     (void)state;
     assert_int_equal(knit_call(k, &error, "garbage", "()"), KNIT_DISCONNECTED);
     assert_non_null(strstr(error.message, "no message"));
-    knit_close(k);
-    k = open_fake();
+    open_session(NULL);
     assert_int_equal(knit_call(k, &error, "twice", "() -> int", &number), KNIT_OK);
     assert_int_equal(knit_call(k, &error, "echo", "()"), KNIT_DISCONNECTED);
-    knit_close(k);
 }
 
 /* ---- time ---- */
@@ -410,8 +363,6 @@ static void garbage_ends_the_session(void **state)
 static void timeouts_are_kept(void **state)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit *k = open_fake();
-    struct knit_error error;
     uint64_t begin_ns;
     int64_t number;
 
@@ -431,16 +382,13 @@ static void timeouts_are_kept(void **state)
     options.timeout_ms = -5;
     assert_int_equal(
         knit_call_with(k, &options, &error, "echo", "(int) -> int", (int64_t)1, &number), KNIT_OK);
-    knit_close(k);
 }
 
 static void waiting_for_ages_is_no_short_wait(void **state)
 {
     static const double waits_ms[] = {1e12, 18446744073709.0, 1e300, INFINITY};
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit *k = open_fake();
     struct knit_handle *handle;
-    struct knit_error error;
 
     (void)state;
     options.timeout_ms = 10;
@@ -448,14 +396,11 @@ static void waiting_for_ages_is_no_short_wait(void **state)
         assert_int_equal(knit_start(k, &options, &handle, &error, "never", "()"), KNIT_OK);
         assert_int_equal(knit_await(handle, waits_ms[i], &error), KNIT_TIMEOUT);
     }
-    knit_close(k);
 }
 
 static void waiting_is_bounded_and_may_be_repeated(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_handle *handle;
-    struct knit_error error;
     const void *result;
     size_t len;
 
@@ -468,7 +413,6 @@ static void waiting_is_bounded_and_may_be_repeated(void **state)
     assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
     assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
     assert_null(knit_free(handle));
-    knit_close(k);
 }
 
 /* ---- asynchronous ---- */
@@ -476,9 +420,7 @@ static void waiting_is_bounded_and_may_be_repeated(void **state)
 static void answers_find_their_calls_in_any_order(void **state)
 {
     enum { COUNT = 20 };
-    struct knit *k = open_fake();
     struct knit_handle *held[COUNT], *echoes[COUNT];
-    struct knit_error error;
 
     (void)state;
     for (int64_t i = 0; i < COUNT; i++) {
@@ -498,17 +440,15 @@ static void answers_find_their_calls_in_any_order(void **state)
     assert_int_equal(knit_call(k, &error, "release", "()"), KNIT_OK);
     for (int i = 0; i < COUNT; i++)
         assert_int_equal(knit_await(held[i], -1, &error), KNIT_OK);
-    knit_close(k);
 }
 
 static void a_full_session_says_so_or_waits(void **state)
 {
     struct knit_open_options options = {.slots = 3, .would_block = true};
     struct knit_handle *handles[4];
-    struct knit_error error;
-    struct knit *k = open_with(&options);
 
     (void)state;
+    open_session(&options);
     for (int i = 0; i < 3; i++)
         assert_int_equal(knit_start(k, NULL, &handles[i], &error, "hold", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handles[3], &error, "hold", "()"), KNIT_WOULD_BLOCK);
@@ -518,47 +458,40 @@ static void a_full_session_says_so_or_waits(void **state)
     assert_int_equal(knit_await(handles[1], -1, &error), KNIT_CANCELLED);
     assert_int_equal(knit_start(k, NULL, &handles[3], &error, "release", "()"), KNIT_OK);
     assert_int_equal(knit_await(handles[0], -1, &error), KNIT_OK);
-    knit_close(k);
 
     /* Without that option the fourth waits: an echo among the three ends by itself. */
     options.would_block = false;
-    k = open_with(&options);
+    open_session(&options);
     assert_int_equal(knit_start(k, NULL, &handles[0], &error, "hold", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handles[1], &error, "hold", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handles[2], &error, "echo", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handles[3], &error, "echo", "()"), KNIT_OK);
-    knit_close(k);
 }
 
 static void the_servers_limit_on_calls_is_respected(void **state)
 {
     const struct knit_open_options options = {.would_block = true};
     struct knit_handle *handle;
-    struct knit_error error;
-    struct knit *k;
 
     (void)state;
     fake.in_flight = 2;
-    k = open_with(&options);
+    open_session(&options);
     assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
     assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_WOULD_BLOCK);
-    knit_close(k);
 }
 
 static void a_handle_freed_in_flight_leaves_its_place_later(void **state)
 {
     const struct knit_open_options options = {.slots = 2};
-    struct knit *k = open_with(&options);
     struct knit_handle *handle;
-    struct knit_error error;
 
     (void)state;
+    open_session(&options);
     for (int i = 0; i < 50; i++) {
         assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
         knit_free(handle);
     }
-    knit_close(k);
 }
 
 struct record {
@@ -574,8 +507,7 @@ static void on_done(struct knit_handle *handle, void *user)
     record->calls++;
     record->code = knit_await(handle, 0, NULL);
     if (record->next != NULL) {
-        /* Within a callback: starting is fine, waiting is not. */
-        struct knit_error error;
+        /* A callback may start calls, but not wait. */
         struct knit_handle *another;
 
         assert_int_equal(
@@ -590,11 +522,9 @@ static void on_done(struct knit_handle *handle, void *user)
 
 static void an_event_loop_needs_one_descriptor(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct record done = {0}, late = {0};
+    static struct record done, late;
     struct knit_handle *handle;
-    struct knit_error error;
     int fd = knit_fd(k);
 
     (void)state;
@@ -626,21 +556,21 @@ static void an_event_loop_needs_one_descriptor(void **state)
     assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 5000), 1);
     assert_int_equal(knit_dispatch(k, &error), KNIT_OK);
     assert_int_equal(done.calls, 1);
-    knit_close(k);
 }
 
 /* The server goes away while a session is full of calls whose callbacks wait for it. */
 static void a_call_that_cannot_start_leaves_no_callback_behind(void **state)
 {
     const struct knit_open_options options = {.slots = 2};
-    struct knit_error error;
 
     (void)state;
     for (int is_blocking = 0; is_blocking < 2; is_blocking++) {
-        struct knit *k = open_with(&options);
-        struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
-        struct record done[2] = {0};
+        static struct record done[2];
         struct knit_handle *handle;
+
+        memset(done, 0, sizeof(done));
+        open_session(&options);
+        struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
 
         for (int i = 0; i < 2; i++) {
             assert_int_equal(knit_start(k, NULL, &handle, &error, "never", "()"), KNIT_OK);
@@ -656,21 +586,18 @@ static void a_call_that_cannot_start_leaves_no_callback_behind(void **state)
             assert_int_equal(knit_dispatch(k, &error), KNIT_DISCONNECTED);
         }
         assert_true(done[0].calls == 1 && done[1].calls == 1);
-        knit_close(k);
     }
 }
 
 static void closing_runs_the_callbacks_that_are_left(void **state)
 {
-    struct knit *k = open_fake();
-    struct record done = {0};
+    static struct record done;
     struct knit_handle *handle;
-    struct knit_error error;
 
     (void)state;
     assert_int_equal(knit_start(k, NULL, &handle, &error, "hold", "()"), KNIT_OK);
     knit_on_done(handle, on_done, &done);
-    knit_close(k);
+    k = knit_close(k);
     assert_int_equal(done.calls, 1);
     assert_int_equal(done.code, KNIT_DISCONNECTED);
 }
@@ -678,13 +605,12 @@ static void closing_runs_the_callbacks_that_are_left(void **state)
 static void a_deaf_server_fills_the_buffer_and_nothing_breaks(void **state)
 {
     const struct knit_open_options options = {.would_block = true};
-    struct knit *k = open_with(&options);
     struct knit_handle *handle;
-    struct knit_error error;
     static uint8_t bytes[1024 * 1024];
     int code = KNIT_OK, started = 0;
 
     (void)state;
+    open_session(&options);
     atomic_store_explicit(&fake.is_deaf, true, memory_order_relaxed);
     while (code == KNIT_OK && started < 100) {
         code = knit_start(k, NULL, &handle, &error, "never", "(bin)", bytes, sizeof(bytes));
@@ -692,7 +618,6 @@ static void a_deaf_server_fills_the_buffer_and_nothing_breaks(void **state)
         started++;
     }
     assert_int_equal(code, KNIT_WOULD_BLOCK);
-    knit_close(k);
 }
 
 /* ---- the pool ---- */
@@ -707,8 +632,6 @@ static void gather(const struct knit_task_info *info, void *user)
 
 static void tasks_ping_and_stats_ask_the_pool(void **state)
 {
-    struct knit *k = open_fake();
-    struct knit_error error;
     char text[200] = "";
     uint64_t ns = 0;
     const void *map;
@@ -722,13 +645,11 @@ static void tasks_ping_and_stats_ask_the_pool(void **state)
     assert_true(ns > 0);
     assert_int_equal(knit_stats(k, &error, &map, &len), KNIT_OK);
     assert_int_equal(len, 1);
-    knit_close(k);
 }
 
 static void misbehave(const struct knit_task_info *info, void *user)
 {
-    struct knit *k = user;
-
+    (void)user;
     assert_true(info->id < 3);
     assert_ptr_equal(knit_close(k), k);
     assert_int_equal(knit_ping(k, NULL, NULL), KNIT_BAD_ARGUMENT);
@@ -736,47 +657,47 @@ static void misbehave(const struct knit_task_info *info, void *user)
 
 static void a_callback_for_tasks_may_not_close(void **state)
 {
-    struct knit *k = open_fake();
-
     (void)state;
-    assert_int_equal(knit_tasks(k, NULL, misbehave, k), KNIT_OK);
+    assert_int_equal(knit_tasks(k, NULL, misbehave, NULL), KNIT_OK);
     assert_int_equal(knit_ping(k, NULL, NULL), KNIT_OK);
-    assert_null(knit_close(k));
+    k = knit_close(k);
+    assert_null(k);
 }
 
-#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+#define WITH_SERVER(test)  cmocka_unit_test_setup_teardown(test, start_server, stop)
+#define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, start_session, stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FAKE(opening_fails_with_a_sentence),
-        WITH_FAKE(another_protocol_is_refused),
-        WITH_FAKE(a_deaf_server_times_out),
-        WITH_FAKE(scalars_come_back),
-        WITH_FAKE(bytes_come_back),
-        WITH_FAKE(typed_arrays_come_back_aligned),
-        WITH_FAKE(optional_and_several_values),
-        WITH_FAKE(wrong_types_and_signatures_are_named),
-        WITH_FAKE(raw_calls_check_their_params),
-        WITH_FAKE(answers_may_arrive_in_pieces),
-        WITH_FAKE(a_tasks_failure_arrives_whole),
-        WITH_FAKE(an_error_that_claims_to_be_none_is_an_error),
-        WITH_FAKE(a_lost_connection_settles_everything),
-        WITH_FAKE(what_was_never_sent_was_not_started),
-        WITH_FAKE(garbage_ends_the_session),
-        WITH_FAKE(timeouts_are_kept),
-        WITH_FAKE(waiting_for_ages_is_no_short_wait),
-        WITH_FAKE(waiting_is_bounded_and_may_be_repeated),
-        WITH_FAKE(answers_find_their_calls_in_any_order),
-        WITH_FAKE(a_full_session_says_so_or_waits),
-        WITH_FAKE(the_servers_limit_on_calls_is_respected),
-        WITH_FAKE(a_handle_freed_in_flight_leaves_its_place_later),
-        WITH_FAKE(an_event_loop_needs_one_descriptor),
-        WITH_FAKE(a_call_that_cannot_start_leaves_no_callback_behind),
-        WITH_FAKE(closing_runs_the_callbacks_that_are_left),
-        WITH_FAKE(a_deaf_server_fills_the_buffer_and_nothing_breaks),
-        WITH_FAKE(tasks_ping_and_stats_ask_the_pool),
-        WITH_FAKE(a_callback_for_tasks_may_not_close),
+        WITH_SERVER(opening_fails_with_a_sentence),
+        WITH_SERVER(another_protocol_is_refused),
+        WITH_SERVER(a_deaf_server_times_out),
+        WITH_SESSION(scalars_come_back),
+        WITH_SESSION(bytes_come_back),
+        WITH_SESSION(typed_arrays_come_back_aligned),
+        WITH_SESSION(optional_and_several_values),
+        WITH_SESSION(wrong_types_and_signatures_are_named),
+        WITH_SESSION(raw_calls_check_their_params),
+        WITH_SERVER(answers_may_arrive_in_pieces),
+        WITH_SESSION(a_tasks_failure_arrives_whole),
+        WITH_SESSION(an_error_that_claims_to_be_none_is_an_error),
+        WITH_SESSION(a_lost_connection_settles_everything),
+        WITH_SESSION(what_was_never_sent_was_not_started),
+        WITH_SESSION(garbage_ends_the_session),
+        WITH_SESSION(timeouts_are_kept),
+        WITH_SESSION(waiting_for_ages_is_no_short_wait),
+        WITH_SESSION(waiting_is_bounded_and_may_be_repeated),
+        WITH_SESSION(answers_find_their_calls_in_any_order),
+        WITH_SERVER(a_full_session_says_so_or_waits),
+        WITH_SERVER(the_servers_limit_on_calls_is_respected),
+        WITH_SERVER(a_handle_freed_in_flight_leaves_its_place_later),
+        WITH_SESSION(an_event_loop_needs_one_descriptor),
+        WITH_SERVER(a_call_that_cannot_start_leaves_no_callback_behind),
+        WITH_SESSION(closing_runs_the_callbacks_that_are_left),
+        WITH_SERVER(a_deaf_server_fills_the_buffer_and_nothing_breaks),
+        WITH_SESSION(tasks_ping_and_stats_ask_the_pool),
+        WITH_SESSION(a_callback_for_tasks_may_not_close),
     };
 
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);

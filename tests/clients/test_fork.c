@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: a forked child can neither use the parent's session nor keep it alive. Method: children
- * that ask the session everything there is, or hold its descriptors, while a server in a thread of
+ * that call every function on the session, or hold its descriptors, while a server in a thread of
  * the parent sees what becomes of it.
  */
 #include <setjmp.h>
@@ -17,30 +17,20 @@
 
 #include "tests/clients/fake_server.h"
 
-static struct knit_fake fake;
+static struct knit *k;
+static struct knit_error error;
 
-static int start_fake(void **state)
+static int start(void **state)
 {
-    (void)state;
-    knit_fake_start(&fake);
+    (void)knit_fake_start(state);
+    k = knit_fake_open(NULL);
     return 0;
 }
 
-static int stop_fake(void **state)
+static int stop(void **state)
 {
-    (void)state;
-    knit_fake_stop(&fake);
-    return 0;
-}
-
-static struct knit *open_fake(void)
-{
-    struct knit_error error;
-    struct knit *k = NULL;
-
-    if (knit_open(fake.url, NULL, &k, &error) != KNIT_OK)
-        fail_msg("%s", error.message);
-    return k;
+    k = knit_close(k);
+    return knit_fake_stop(state);
 }
 
 static int status_of(pid_t pid)
@@ -51,11 +41,9 @@ static int status_of(pid_t pid)
     return status;
 }
 
-static void a_forked_child_is_told_and_harms_nobody(void **state)
+static void a_forked_child_is_refused_and_harms_no_session(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_handle *handle;
-    struct knit_error error;
     int64_t number = 0;
     pid_t pid;
 
@@ -65,32 +53,29 @@ static void a_forked_child_is_told_and_harms_nobody(void **state)
     assert_true(knit_fd(k) >= 0);
     pid = fork();
     if (pid == 0) {
-        bool is_told = knit_call(k, &error, "echo", "()") == KNIT_DISCONNECTED &&
-                       strstr(error.message, "fork") != NULL &&
-                       knit_await(handle, -1, &error) == KNIT_DISCONNECTED &&
-                       knit_flush(k, NULL) == KNIT_DISCONNECTED &&
-                       knit_dispatch(k, NULL) == KNIT_DISCONNECTED &&
-                       knit_ping(k, NULL, NULL) == KNIT_DISCONNECTED && knit_fd(k) == -1;
+        bool is_refused = knit_call(k, &error, "echo", "()") == KNIT_DISCONNECTED &&
+                          strstr(error.message, "fork") != NULL &&
+                          knit_await(handle, -1, &error) == KNIT_DISCONNECTED &&
+                          knit_flush(k, NULL) == KNIT_DISCONNECTED &&
+                          knit_dispatch(k, NULL) == KNIT_DISCONNECTED &&
+                          knit_ping(k, NULL, NULL) == KNIT_DISCONNECTED && knit_fd(k) == -1;
 
         knit_cancel(handle);
         knit_free(handle);
         knit_close(k);
-        _exit(is_told ? 0 : 1);
+        _exit(is_refused ? 0 : 1);
     }
     assert_int_equal(status_of(pid), 0);
     assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
     assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
     assert_int_equal(number, 5);
-    knit_close(k);
 }
 
-/* Through lanes they may lie where the child has no memory; over a stream they are just as little
- * the child's. */
-static void a_child_does_not_get_outcomes_that_had_come(void **state)
+/* Through lanes they may lie where the child has no memory; over a stream the child is refused in
+ * the same way. */
+static void a_child_does_not_get_outcomes_that_were_collected(void **state)
 {
-    struct knit *k = open_fake();
     struct knit_handle *handle;
-    struct knit_error error;
     const void *result;
     int64_t number = 0;
     size_t len;
@@ -111,13 +96,11 @@ static void a_child_does_not_get_outcomes_that_had_come(void **state)
     assert_int_equal(status_of(pid), 0);
     assert_int_equal(knit_results(handle, &error, &number), KNIT_OK);
     assert_int_equal(number, 5);
-    knit_close(k);
 }
 
 /* The server takes one connection after the other: another session means that the first is over. */
 static void a_child_does_not_keep_a_closed_session_alive(void **state)
 {
-    struct knit *k = open_fake();
     int release[2];
     char byte;
     pid_t pid;
@@ -130,19 +113,19 @@ static void a_child_does_not_keep_a_closed_session_alive(void **state)
         _exit(read(release[0], &byte, 1) == 0 ? 0 : 1);
     }
     knit_close(k);
-    knit_close(open_fake());
+    k = knit_fake_open(NULL);
     close(release[1]);
     assert_int_equal(status_of(pid), 0);
     close(release[0]);
 }
 
-#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start_fake, stop_fake)
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FAKE(a_forked_child_is_told_and_harms_nobody),
-        WITH_FAKE(a_child_does_not_get_outcomes_that_had_come),
+        WITH_FAKE(a_forked_child_is_refused_and_harms_no_session),
+        WITH_FAKE(a_child_does_not_get_outcomes_that_were_collected),
         WITH_FAKE(a_child_does_not_keep_a_closed_session_alive),
     };
 
