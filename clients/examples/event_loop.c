@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls inside somebody else's event loop, here libevent's: one descriptor, one dispatch function.
+/* Calls inside an event loop that is not ours, here libevent's: one descriptor, one dispatch
+ * function.
  *
  *     event_loop URL          sorts by sleeping, and ticks meanwhile to show that the loop turns
  *

@@ -5,7 +5,7 @@
  *     add           arguments by type, and a failure of the task's own
  *     sha256        bytes in, text out, with a library of the system
  *     word_count    a container built piece by piece
- *     primes_below  a computation that looks at its abort flag now and then
+ *     primes_below  a computation that checks its abort flag regularly
  *     sleep         waiting without missing that flag
  *     fail          a failure with a code, a message and data
  *     crash         what callers see when a task takes its worker down
@@ -65,9 +65,9 @@ KNIT_TASK(sha256, "sha256(data: bin) -> str", .doc = "The SHA-256 of bytes, in h
     return knit_return_str(call, text, 2 * (size_t)digest_len);
 }
 
-/* A word is a run of ASCII letters and digits and of bytes above 127, its ASCII letters made
- * small. `LC_ALL=C tr -cs 'A-Za-z0-9\200-\377' '\n' | LC_ALL=C tr A-Z a-z | sort | uniq -c |
- * sort -k1,1nr -k2,2` says the same. */
+/* A word is a run of ASCII letters and digits and of bytes above 127, its ASCII letters in
+ * lower case. `LC_ALL=C tr -cs 'A-Za-z0-9\200-\377' '\n' | LC_ALL=C tr A-Z a-z | sort | uniq -c |
+ * sort -k1,1nr -k2,2` prints the same. */
 KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     .doc = "The most frequent words of a text (str or bin) and how often each occurs; 10 of them.")
 {
@@ -97,7 +97,7 @@ KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     return knit_return_built(call, writer);
 }
 
-/* The sieve goes in segments that fit a core's cache; the abort flag is looked at between them. */
+/* The sieve works in segments that fit a core's cache and checks the abort flag between them. */
 enum { SEGMENT = 64 * 1024, LIMIT = 1000 * 1000 * 1000, ROOT = 31623 };
 
 KNIT_TASK(primes_below, "primes_below(n: int) -> int", .doc = "How many primes lie below n.")
@@ -176,7 +176,7 @@ KNIT_TASK(crash, "crash(kind: str?) -> nil", .doc = "Takes its worker down: segv
     if (len == 4 && memcmp(kind, "exit", 4) == 0)
         exit(1);
     if (len == 4 && memcmp(kind, "segv", 4) == 0) {
-        /* Sanitizers would turn it into an exit. */
+        /* Sanitizers would turn the signal into an exit. */
         signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An open hash table over a lower-case copy of the text: words are found by FNV-1a and a linear
- * walk; the table doubles when half full, so that a walk stays short and always meets an empty
- * place. Sorting at the end squeezes it to its front first. */
+/* An open hash table over a lower-case copy of the text: words are found by FNV-1a and linear
+ * probing. The table doubles when half full, so that a probe stays short and always meets an empty
+ * place. Sorting first compacts the words to the front of the table. */
 #include "word_table.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Questions to the pool itself, which all travel by the stream, whatever the calls do. */
+/* Each is one request on the stream, or one for each page of the registry, and a wait for the
+ * answer. They find room when calls have none (KNIT_STREAM_PLACES_SPARE). */
 #include "clients/lib/admin_calls.h"
 
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static int bad_page(struct knit_error *ret_error, const char *reason)
         "the server answered $/tasks with something else: %s", reason);
 }
 
-/* Every entry of one page; *after becomes the last id. */
+/* Gives every entry of one page to on_entry; page->after becomes the last id. */
 static int read_page(struct knit_span result, struct knit_admin_page *page,
     knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error)
 {
@@ -186,7 +187,8 @@ static int show_entry(
             .flags = (uint32_t)entry->flags,
         };
 
-        /* Nor may this one wait or close: the page that is being read belongs to the session. */
+        /* As in every callback, waiting and closing are refused here: both would free the page that
+           is being read. */
         visit->k->is_calling_back = true;
         visit->on_task(&info, visit->user);
         visit->k->is_calling_back = false;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calling: from C values or msgpack to a handle, and from a handle to C values or msgpack.
+/* The public functions of calls: C values or msgpack to a handle, and a handle to C values or
+ * msgpack.
  *
- * The blocking forms are the asynchronous ones, one after the other, on a handle that the session
- * keeps until the next blocking call, so that its results can be read in place.
+ * A blocking call starts a handle and waits for it. The session keeps that handle until the next
+ * blocking call, so that the results can be read in place.
  */
 #include "clients/lib/client.h"
 
@@ -16,14 +17,13 @@
 #include "proto/head.h"
 #include "proto/limits.h"
 
-/* What a call is started with. */
+/* A call that is being started: what the caller gave, and what choose_way() adds. */
 struct start {
     const struct knit_call_options *options; /* NULL = none */
     const char *task;
     const char *signature;          /* NULL = raw */
     const struct knit_shape *shape; /* of it */
     struct knit_span params;
-    /* Found out on the way. */
     bool is_by_lanes;
     uint32_t task_id;    /* through lanes */
     uint64_t timeout_ns; /* KNIT_OPTION_NONE = none, also of the next */
@@ -65,8 +65,8 @@ static inline int try_start(struct knit_handle *handle, const struct start *star
 
     if (!start->is_by_lanes)
         return start_on_stream(handle, start);
-    /* A cell has one deadline, the last moment to start at: whichever of the two comes first. Both
-       are watched by the session too, which need not wait for a worker to come to the cell. */
+    /* A cell has one deadline, the last moment to start at, so it gets the earlier of the two. The
+       session checks both as well: it need not wait until a worker reaches the cell. */
     if (handle->start_by_ns != UINT64_MAX &&
         (start_by_ns == 0 || handle->start_by_ns < start_by_ns))
         start_by_ns = handle->start_by_ns;
@@ -87,7 +87,7 @@ static int explain(
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
-/* There was no room: until the call is started, or its time is over. */
+/* There was no room: wait and try again until the call is started or its time is over. */
 static __attribute__((noinline)) int wait_and_start(
     struct knit_handle *handle, const struct start *start)
 {
@@ -102,8 +102,8 @@ static __attribute__((noinline)) int wait_and_start(
 
         knit_client_progress(k);
         code = try_start(handle, start);
-        /* Slots whose calls were let go of come back with an answer, and nobody is left to give
-           one. */
+        /* A slot whose call was settled early is free again once a worker has answered it. Without
+           a pool that never happens, so waiting for room would not end. */
         if (code == KNIT_WOULD_BLOCK && !knit_handles_has_lease(&k->handles))
             return KNIT_DISCONNECTED;
         if (code != KNIT_WOULD_BLOCK || k->would_block || k->is_calling_back)
@@ -114,9 +114,9 @@ static __attribute__((noinline)) int wait_and_start(
     }
 }
 
-/* Which way it goes, and when the caller stops waiting: by its own limit and, through lanes, by the
- * task's, which otherwise the daemon looks after. */
-static int find_way(struct knit *k, struct start *start, struct knit_error *ret_error)
+/* Which way the call goes, and when the caller stops waiting: by its own limit and, through lanes,
+ * by the task's as well. On a stream the daemon applies the task's limit. */
+static int choose_way(struct knit *k, struct start *start, struct knit_error *ret_error)
 {
     const struct knit_registry_task *task;
     int code;
@@ -143,7 +143,7 @@ static int begin_call(
 {
     uint64_t now_ns = 0;
     struct knit_handle *handle;
-    int code = find_way(k, start, ret_error);
+    int code = choose_way(k, start, ret_error);
 
     if (code != KNIT_OK)
         return code;
@@ -177,8 +177,9 @@ static int begin_call(
     return KNIT_OK;
 }
 
-/* Who was refused a call has no reason to flush, and looking for room or for the task's number may
- * have settled other calls: their callbacks are due at the next dispatch. */
+/* A caller whose call is refused does not flush. But looking for room or for the task's number may
+ * have settled other calls, whose callbacks are due at the next dispatch: the descriptor must say
+ * so. */
 static int start_call(
     struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
 {
@@ -227,7 +228,7 @@ static int explain_shape(const char *signature, int r, const struct knit_shape_f
         ret_error, code, started, "%s %zu: %s", what, flaw->index + 1, flaw->reason);
 }
 
-/* Arguments by signature into the session's scratch. */
+/* Encode arguments by signature into the session's scratch buffer. */
 static int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
     struct knit_error *ret_error)
 {
@@ -271,7 +272,7 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
 
 /* ---- outcomes ---- */
 
-/* In a forked child an outcome that had come may lie where the child has no memory. */
+/* In a forked child an outcome may lie in memory that the child does not have. */
 static int read_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
@@ -299,8 +300,8 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
         until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
     }
     (void)knit_client_await(handle, until_ns);
-    /* Its own callback may free it, so the outcome is read before; the error's data stays readable
-       as long as the callbacks report no other error. */
+    /* The handle's own callback may free it, so the outcome is read before the callbacks run. The
+       error's data stays readable as long as they report no other error. */
     code = knit_handle_outcome(handle, ret_error, &result);
     knit_client_end_turn(k);
     return code;
@@ -393,7 +394,7 @@ struct knit_handle *knit_free(struct knit_handle *handle)
 
     if (handle != NULL)
         knit_handle_drop(handle);
-    /* Nobody need wait or dispatch from now on, and the task is to be told all the same. */
+    /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
     if (is_cancelled) {
         knit_stream_flush(&k->handles.stream);
         knit_client_update_poll_fd(k);
@@ -408,7 +409,7 @@ struct knit *knit_handle_session(struct knit_handle *handle)
 
 /* ---- blocking ---- */
 
-/* Start and wait; the handle, with its outcome, becomes the session's last. */
+/* Start and wait. The handle with its outcome becomes `last` of the session. */
 static int run(struct knit *k, struct start *start, struct knit_error *ret_error)
 {
     int code;

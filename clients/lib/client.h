@@ -63,7 +63,8 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns);
 /* Run the callbacks that are due. Does nothing inside a callback. */
 void knit_client_call_back(struct knit *k);
 
-/* Make the descriptor of knit_fd() tell the truth, after anything that may have changed it. */
+/* Make the descriptor of knit_fd() readable when and only when a dispatch has something to do.
+ * Called after everything that may have changed that. */
 void knit_client_update_poll_fd(struct knit *k);
 
 /* The end of a function that took turns: callbacks, and the session's descriptor as it must be. */

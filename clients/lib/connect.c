@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connecting goes through non-blocking sockets and poll(), because a blocking connect() cannot be
- * given a time. TCP sends small messages at once (TCP_NODELAY): the library itself gathers what
- * belongs together, and a second wait for company would only delay the last call of a batch. A
- * server whose machine has vanished says nothing, so the kernel asks (SO_KEEPALIVE), as seldom as
- * the machine is set up to: who needs an answer sooner gives the call a timeout. */
+/* Connecting goes through non-blocking sockets and poll(), because a blocking connect() takes no
+ * timeout. TCP sends small messages at once (TCP_NODELAY): the library already gathers a batch into
+ * one send, and Nagle's algorithm would only delay its last call. A server whose machine has
+ * vanished sends nothing, so the kernel probes the connection (SO_KEEPALIVE) at the intervals of
+ * the machine's settings; a caller who must know sooner gives its calls a timeout. */
 #include "clients/lib/connect.h"
 
 #include <errno.h>
@@ -41,7 +41,8 @@ static int wait_connected(int fd, uint64_t until_ns)
     }
 }
 
-/* EAGAIN of a unix socket means that the listener's queue is full; there is no event for that. */
+/* EAGAIN of a unix socket means that the listener's queue is full. poll() reports no event when it
+ * is not full any more, so connect() is tried again every millisecond. */
 static int connect_one(
     const struct sockaddr *address, socklen_t size, uint64_t until_ns, int *ret_fd)
 {
@@ -69,13 +70,14 @@ static int connect_one(
 
 static int refuse(struct knit_error *ret_error, const char *where, int r)
 {
-    const char *hint = r == -ENOENT || r == -ECONNREFUSED ? " (is knittingd running there?)" : "";
+    const char *suggestion =
+        r == -ENOENT || r == -ECONNREFUSED ? " (is knittingd running there?)" : "";
     int code = r == -ETIMEDOUT               ? KNIT_TIMEOUT
                : r == -EACCES || r == -EPERM ? KNIT_DENIED
                                              : KNIT_DISCONNECTED;
 
-    return knit_error_make(
-        ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where, strerror(-r), hint);
+    return knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
+        strerror(-r), suggestion);
 }
 
 static int connect_tcp(

@@ -157,7 +157,7 @@ int knit_stream_notify(struct knit_stream *stream, const char *name, struct knit
     return KNIT_INTERNAL;
 }
 
-/* What lies behind moves forward, and with it the positions that are remembered of it. */
+/* The bytes behind the request move forward, and the positions of their requests with them. */
 bool knit_stream_take_back(struct knit_stream *stream, uint32_t place)
 {
     struct knit_buffer *out = &stream->out;
@@ -205,8 +205,8 @@ bool knit_stream_is_unsent(const struct knit_stream *stream, uint32_t place)
     return stream->places[place].end_position > stream->position_sent;
 }
 
-/* A socket that never drains must not keep what it has taken. Moving no more than what was sent
- * since the last time costs each byte one copy. */
+/* Frees the room of sent bytes even when the output never becomes empty. Bytes move only when more
+ * was sent than is left, so each is copied once at most. */
 static void drop_sent(struct knit_stream *stream)
 {
     size_t unsent = stream->out.len - stream->out_sent;
@@ -218,7 +218,7 @@ static void drop_sent(struct knit_stream *stream)
     stream->out_sent = 0;
 }
 
-/* The output is empty, or the transport takes nothing now. */
+/* Until the output is empty or the transport takes nothing more. */
 static enum knit_transport_result send_output(struct knit_stream *stream)
 {
     enum knit_transport_result result = KNIT_TRANSPORT_OK;
@@ -251,7 +251,7 @@ void knit_stream_flush(struct knit_stream *stream)
         return;
     case KNIT_TRANSPORT_END:
     case KNIT_TRANSPORT_BROKEN: {
-        /* What the server said before it closed may still be there to read. */
+        /* Answers that the server sent before it closed may still be there to read. */
         int error = stream->transport.error;
 
         knit_stream_receive(stream);
@@ -390,7 +390,7 @@ void knit_stream_receive(struct knit_stream *stream)
                 stream, "the server closed the connection: %s", strerror(stream->transport.error));
             return;
         }
-        /* A short read has emptied the socket; asking it again would be one call for nothing. */
+        /* A short read has emptied the socket: another one would only return EAGAIN. */
         if (len < asked && !knit_stream_has_pending(stream))
             return;
     }

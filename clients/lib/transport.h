@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bytes of one connection, whatever carries them.
+/* The bytes of one connection, independent of what carries them.
  *
  * A stream sends and receives through this and knows no socket. There is one kind, "plain": a
  * socket's bytes as they are (transport_plain.c). A kind that encrypts may have to read before it
  * can send and the other way round, so both operations may answer both WANT results; and it may
- * hold bytes that it has taken from the kernel already, of which the descriptor says nothing:
- * knit_transport_pending() does.
+ * hold bytes that it has taken from the kernel already, for which the descriptor does not become
+ * readable: knit_transport_pending() counts them.
  *
  * Nothing blocks but knit_transport_wait(), and nothing raises SIGPIPE.
  */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a pool is: URLs taken apart. <knitting/knitting.h> says what they look like. */
+/* A pool's URL, taken apart. <knitting/knitting.h> describes the schemes. */
 #pragma once
 
 #include <stdint.h>
 
 enum {
-    KNIT_URL_E_BAD = 1, /* ret_reason says why */
+    KNIT_URL_E_BAD = 1, /* ret_reason has the reason */
 };
 
 enum { KNIT_URL_PORT_DEFAULT = 5648 };
@@ -20,4 +20,5 @@ struct knit_url {
 };
 
 /* ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
-int knit_url_parse(const char *text, struct knit_url *ret_url, const char **ret_reason);
+__attribute__((warn_unused_result)) int knit_url_parse(
+    const char *text, struct knit_url *ret_url, const char **ret_reason);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Three bytes are four letters. The last group of a text may be padded; its unused bits must be 0,
- * so that every run of bytes has one text only. */
+/* Three bytes become four letters. The last group may be padded; its unused bits must be 0, so that
+ * no two texts stand for the same bytes. */
 #include "clients/tool/base64.h"
 
 #include <stdlib.h>

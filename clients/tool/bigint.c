@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digits are taken from the left: the magnitude is multiplied by the base, the digit added. For
- * hexadecimal that would be needless work, there digits are placed from the right. */
+/* Decimal digits are taken from the left: the magnitude is multiplied by ten and the digit added.
+ * Hexadecimal digits are placed directly, from the right. */
 #include "clients/tool/bigint.h"
 
 #include <ctype.h>

@@ -65,8 +65,8 @@ static int put_file(const struct knit_tool *tool, const char *path, struct knit_
         tool, "cannot read %s: %s", path != NULL ? path : "standard input", strerror(-r));
 }
 
-/* Two mistakes are made often: an option behind the task, and a text without its quotation marks,
- * which a shell takes away. */
+/* Two mistakes are frequent: an option behind the task, and a text whose quotation marks the shell
+ * has removed. */
 static int refuse_argument(
     const struct knit_tool *tool, int index, const char *argument, const char *reason)
 {
@@ -150,7 +150,7 @@ static int report_own(const struct knit_tool *tool, int code, enum knit_started 
     return knit_tool_report(tool, &error);
 }
 
-/* Until the outcome is there: its code, or KNIT_PENDING after a second Ctrl-C. */
+/* Waits for the outcome. Returns its code, or KNIT_PENDING after a second Ctrl-C. */
 static int await(
     struct knit *k, int interrupt_fd, struct knit_handle *handle, struct knit_error *error)
 {
@@ -221,7 +221,8 @@ static int run(const struct knit_tool *tool, struct knit *k, int interrupt_fd, c
                            : knit_tool_report(tool, &error);
 }
 
-/* What waiting needs is asked for before anything is called. */
+/* The descriptors that waiting needs are opened before anything is called, so that no call is
+ * started whose outcome cannot be awaited. */
 static int wait_and_run(const struct knit_tool *tool, struct knit *k, const char *task,
     const struct knit_buffer *params)
 {

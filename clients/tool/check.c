@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit check: looks through the memory of a daemon that need not answer any more.
+/* knit check: inspects the memory of a daemon, which may be stuck.
  *
  * The segments of all sessions are descriptors of the host, so /proc/PID/fd leads to them as long
- * as the process is there, stuck or not, for its own user and for root. What they are is told by
- * their names, which the host gave them; what stands in them was written by callers and workers and
- * is believed only after it was checked. They are opened read-only, and nothing is asked of the
- * process itself.
+ * as the process exists, for its own user and for root. Their names, which the host gave them, tell
+ * which segment is which. Their content was written by callers and workers and is used only after
+ * it was checked. They are opened read-only, and nothing is asked of the process itself.
  *
- * A pool at work changes under the eyes: a session is half made, a list is between two stores. So
- * when something seems broken, all is looked at anew, from the descriptors on, and what was broken
- * both times is said.
+ * A pool at work changes during the inspection: a session is half made, a list is between two
+ * stores. So when something seems broken, everything is inspected a second time, from the
+ * descriptors on, and only findings that occur both times are reported.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -26,10 +25,10 @@
 #include "fastpath/lane/inspect.h"
 #include "fastpath/lane/segment.h"
 
-#define SESSIONS_MAX     1024u
-#define BETWEEN_LOOKS_MS 50
+#define SESSIONS_MAX 1024u
+#define BETWEEN_MS   50
 
-/* What one look found, a sentence each. */
+/* The findings of one inspection, a sentence each. */
 struct findings {
     char **sentences;
     size_t count;
@@ -37,12 +36,12 @@ struct findings {
 
 struct checked_session {
     uint64_t id;
-    int fds[2]; /* request, reply; -1 = not seen */
+    int fds[2]; /* request, reply; -1 = not found */
     struct knit_mapping request, reply;
     struct knit_inspect_session view;
     struct knit_inspect_counts counts;
     struct findings findings;
-    bool is_unsealed; /* its caller has not attached yet: neither the host nor we look at it */
+    bool is_unsealed; /* its caller has not attached yet: neither host nor tool reads it */
 };
 
 struct check {
@@ -52,7 +51,7 @@ struct check {
     uint32_t lanes;
     struct knit_mapping board_map;
     struct knit_board_view board;
-    struct findings findings; /* of the board, and of what cannot be looked through */
+    struct findings findings; /* of the board, and of segments that cannot be inspected */
     struct checked_session sessions[SESSIONS_MAX];
     size_t count;
 };
@@ -90,7 +89,7 @@ static void fini_findings(struct findings *findings)
     *findings = (struct findings){0};
 }
 
-/* Keeps what the other look found as well. */
+/* Keeps what the other inspection found as well. */
 static void keep_common(struct findings *findings, const struct findings *other)
 {
     size_t kept = 0;
@@ -118,7 +117,7 @@ static struct checked_session *session_of(struct check *check, uint64_t id)
     return &check->sessions[check->count++];
 }
 
-/* Where the descriptor with this link belongs, or NULL. */
+/* Where the descriptor of a segment is stored; NULL: the link names no segment. */
 static int *place_of(struct check *check, const char *link)
 {
     static const char *const kinds[] = {"/memfd:knit-request-", "/memfd:knit-reply-"};
@@ -150,7 +149,7 @@ static void gather_one(struct check *check, int dir, const char *name)
         return;
     link[len] = '\0';
     place = place_of(check, link);
-    /* Not to wait, should something else lie there by now. */
+    /* O_NONBLOCK: by now the descriptor may be a FIFO, whose opening would wait. */
     if (place != NULL && *place < 0)
         *place = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
@@ -182,7 +181,7 @@ static int gather(struct check *check)
                : refuse(check, KNIT_TOOL_DISCONNECTED, "has no pool that could be opened");
 }
 
-/* NULL, or why the segment cannot be looked through. */
+/* NULL, or why the segment cannot be inspected. */
 static const char *map_segment(int fd, enum knit_segment_kind kind,
     struct knit_segment_header *ret_head, struct knit_mapping *ret_map)
 {
@@ -203,7 +202,7 @@ static const char *map_segment(int fd, enum knit_segment_kind kind,
                                               : "it cannot be mapped";
 }
 
-/* The reply segment says how large things are: no caller can write there. */
+/* The geometry is taken from the reply segment, because no caller can write there. */
 static void map_session(const struct check *check, struct checked_session *session)
 {
     struct knit_segment_header request, reply;
@@ -272,14 +271,14 @@ static void fini(struct check *check)
     free(check);
 }
 
-/* ---- looking ---- */
+/* ---- inspecting ---- */
 
 static bool can_be_seen(const struct checked_session *session)
 {
     return session->view.request.header != NULL;
 }
 
-static void look_at(struct checked_session *session)
+static void inspect_session(struct checked_session *session)
 {
     struct knit_inspect_report report = {add_finding, &session->findings};
 
@@ -297,8 +296,8 @@ static size_t count_findings(const struct check *check)
     return count;
 }
 
-/* NULL without memory; else what was looked at, whatever the status. fini() takes it. */
-static struct check *look_once(const struct knit_tool *tool, int pid, int *ret_status)
+/* NULL: out of memory. Otherwise also for a status other than OK, and for fini(). */
+static struct check *inspect_once(const struct knit_tool *tool, int pid, int *ret_status)
 {
     struct check *check = calloc(1, sizeof(*check));
     struct knit_inspect_report report;
@@ -318,12 +317,12 @@ static struct check *look_once(const struct knit_tool *tool, int pid, int *ret_s
     report = (struct knit_inspect_report){add_finding, &check->findings};
     (void)knit_inspect_board(&check->board, check->lanes, &report);
     for (size_t i = 0; i < check->count; i++)
-        look_at(&check->sessions[i]);
+        inspect_session(&check->sessions[i]);
     return check;
 }
 
-/* Keeps of the second look what the first one found as well. */
-static void keep_what_stayed(struct check *second, struct check *first)
+/* Keeps of the second inspection what the first one found as well. */
+static void keep_what_both_found(struct check *second, struct check *first)
 {
     static const struct findings none;
 
@@ -336,22 +335,22 @@ static void keep_what_stayed(struct check *second, struct check *first)
     }
 }
 
-/* As look_once(), and again should something seem broken. */
-static struct check *look(const struct knit_tool *tool, int pid, int *ret_status)
+/* Inspects once, and again if something seems broken. */
+static struct check *inspect(const struct knit_tool *tool, int pid, int *ret_status)
 {
-    struct check *first = look_once(tool, pid, ret_status), *second;
+    struct check *first = inspect_once(tool, pid, ret_status), *second;
 
     if (first == NULL || *ret_status != KNIT_TOOL_OK || count_findings(first) == 0)
         return first;
-    (void)poll(NULL, 0, BETWEEN_LOOKS_MS);
-    second = look_once(tool, pid, ret_status);
+    (void)poll(NULL, 0, BETWEEN_MS);
+    second = inspect_once(tool, pid, ret_status);
     if (second != NULL && *ret_status == KNIT_TOOL_OK)
-        keep_what_stayed(second, first);
+        keep_what_both_found(second, first);
     fini(first);
     return second;
 }
 
-/* ---- saying ---- */
+/* ---- printing ---- */
 
 static const char *state_name(const struct checked_session *session)
 {
@@ -478,7 +477,7 @@ int knit_tool_check(const struct knit_tool *tool, int argc, char **argv)
 
     if (argc != 1 || end == argv[0] || *end != '\0' || pid <= 0 || pid > INT32_MAX)
         return knit_tool_usage(tool, "check takes the process id of a daemon");
-    check = look(tool, (int)pid, &status);
+    check = inspect(tool, (int)pid, &status);
     if (check != NULL && status == KNIT_TOOL_OK) {
         broken = count_findings(check);
         if (tool->is_json)

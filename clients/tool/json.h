@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON <-> msgpack, losing nothing in either direction. knit.1 has the table.
+/* JSON <-> msgpack without loss in either direction. knit.1 has the table.
  *
- * What JSON has no word for is an object with one member whose key begins with "$": {"$bin":
- * "AAEC"}. A value of the protocol that would look like one by accident is written {"$map": [[key,
- * value]]}.
+ * A value that JSON cannot express becomes an object with one member whose key begins with "$":
+ * {"$bin": "AAEC"}. A map that would look like one of these is written {"$map": [[key, value]]}.
  */
 #pragma once
 
@@ -15,7 +14,7 @@
 #include "proto/writer.h"
 
 enum {
-    KNIT_JSON_E_BAD = 1, /* the reason says what is wrong with the text */
+    KNIT_JSON_E_BAD = 1, /* ret_reason describes what is wrong with the text */
 };
 
 enum { KNIT_JSON_REASON_BYTES = 160 };

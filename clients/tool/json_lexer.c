@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings are stepped over with their escapes, of which those are refused that json-c would bend:
- * it puts another character in the place of half a surrogate pair, and ends a key at a NUL. All
- * other runs of letters, digits, signs and points are words, and a word must be true, false, null
- * or a number that some 64-bit type holds. */
+/* Strings are skipped with their escapes. Two kinds of escapes are refused because json-c would
+ * change the text: it replaces half of a surrogate pair by another character, and ends a key at a
+ * NUL. Every other run of letters, digits, signs and points must be true, false, null or a number
+ * that a 64-bit type holds. */
 #include "clients/tool/json_lexer.h"
 
 #include <errno.h>

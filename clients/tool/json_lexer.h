@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What json-c lets through and JSON does not, or not exactly: looked for in the text itself.
+/* Finds in a text what json-c accepts although JSON does not, or changes.
  *
  * json-c turns integers beyond 64 bits silently into the nearest one, accepts NaN and Infinity,
  * and takes `TRUE` for true. This walk over the tokens refuses those; whether the tokens make up
@@ -9,8 +9,8 @@
 
 #include <stddef.h>
 
-/* NULL: nothing wrong. Else static text, and where in the text. */
+/* NULL: nothing is wrong. Otherwise static text, and the place. */
 const char *knit_json_lexer_check(const char *text, size_t len, size_t *ret_offset);
 
-/* How many members all the objects of a text have that is JSON. */
+/* How many members the objects of a text have together; the text is JSON. */
 size_t knit_json_lexer_members(const char *text, size_t len);

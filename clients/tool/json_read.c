@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON to msgpack: json_lexer.c refuses what json-c would bend, json-c parses, and its tree is
+/* JSON to msgpack: json_lexer.c refuses what json-c would change, json-c parses, and its tree is
  * written out. An object with one member whose key begins with "$" is looked up in the table of
  * special forms; a key that is not there is an error, not a map, so that a misspelt form does not
  * travel as something else. Of equal keys json-c keeps the last: its tree then has fewer members
@@ -28,7 +28,8 @@
 #include "proto/check.h"
 #include "proto/limits.h"
 
-/* json-c's own limit; what is deeper than the protocol allows but not than this is named so. */
+/* json-c's own limit, above the protocol's: a text between the two is refused by our check, whose
+ * sentence is the better one. */
 enum { PARSE_DEPTH = 2 * KNIT_DEPTH_MAX, INNER_MAX = 1 << 30 };
 
 struct reader {
@@ -60,7 +61,7 @@ static const char *string_of(struct json_object *object, size_t *ret_len)
 
 /* ---- special forms ---- */
 
-/* What `$float` names. A NUL in the text makes it another one. */
+/* The value that `$float` names. */
 static bool special_real(struct json_object *content, double *ret_value)
 {
     static const struct {
@@ -167,8 +168,8 @@ static int read_map(struct reader *reader, struct json_object *content, struct k
     return read_entries(reader, "$map", content, writer);
 }
 
-/* "YYYY-MM-DDTHH:MM:SS[.digits]Z". strptime() knows no February, and 61 seconds a minute; what
- * timegm() makes of these is another day or minute. */
+/* "YYYY-MM-DDTHH:MM:SS[.digits]Z". strptime() takes 30 February and 61 seconds, which timegm()
+ * turns into another day or minute: so the result is compared with the text. */
 static bool parse_time(
     const char *text, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
 {
@@ -252,7 +253,7 @@ static int read_symbol(
     return 0;
 }
 
-/* An ext whose body is one value, and behind it bytes (of an envelope). */
+/* An ext whose body is one value, followed by bytes in the case of an envelope. */
 static int put_inner(struct reader *reader, int code, struct json_object *content,
     struct knit_span rest, struct knit_writer *writer)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* msgpack to JSON: the bytes are checked, decoded into a tree, and the tree becomes json-c objects,
- * whose serializer knows how strings are escaped. Numbers are written by ourselves: a float always
- * has a point or an exponent, so that it is one again when it is read, and the fewest digits that
- * give the same bits back.
+ * whose serializer knows how strings are escaped. Numbers are written here: a float always has a
+ * point or an exponent, so that it is read as a float again, and the fewest digits that give the
+ * same bits.
  *
  * json-c counts references; every function below returns a new object or NULL when out of memory,
- * and add() takes its object over whatever happens. Recursion is as deep as the check allows.
+ * and add() takes its object over even when it fails. Recursion is as deep as the check allows.
  */
 #include "clients/tool/json.h"
 

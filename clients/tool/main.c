@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* knit: calls tasks from a shell.
  *
- * Options stand before the task's name and nowhere else, so that whatever follows it, "-5" for
- * example, is an argument. They may stand before the command or behind it.
+ * Options stand before or behind the command, but always before the task's name: everything behind
+ * that is an argument, "-5" for example.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -65,7 +65,7 @@ static const struct {
     {"check", knit_tool_check},
 };
 
-/* A daemon of the user's own comes first, then the system's. */
+/* The socket of a daemon that the user runs is tried before that of the system's. */
 static const char *default_url(void)
 {
     static char url[256];
@@ -94,7 +94,8 @@ static int read_timeout(struct knit_tool *tool, const char *text)
     return KNIT_TOOL_OK;
 }
 
-/* Options up to the first word that is none. *ret_ended: --help or --version were served. */
+/* Reads options up to the first word that is not one. *ret_ended: --help or --version was printed,
+ * and the run is over. */
 static int read_options(struct knit_tool *tool, int argc, char **argv, bool *ret_ended)
 {
     int status = KNIT_TOOL_OK, option;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a run of the tool ends: one line on stderr, and a status.
  *
- * A message may come from a task, so what could move a terminal's cursor is written as an escape.
+ * A message may come from a task, so control characters, which a terminal would obey, are written
+ * as escapes.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -91,7 +92,7 @@ static void add_number(struct json_object *object, const char *key, int64_t valu
         json_object_object_add(object, key, json_object_new_int64(value));
 }
 
-/* Without memory a member is missing, and no more is wrong. */
+/* When memory is lacking, a member is missing and the rest is printed. */
 static void report_json(const struct knit_error *error)
 {
     struct json_object *object = json_object_new_object();
@@ -132,7 +133,7 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
     return status_of(error->code);
 }
 
-static void say(const struct knit_tool *tool, const char *name, const char *message)
+static void print_own(const struct knit_tool *tool, const char *name, const char *message)
 {
     struct json_object *object;
 
@@ -161,7 +162,7 @@ int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    say(tool, "USAGE", message);
+    print_own(tool, "USAGE", message);
     return KNIT_TOOL_USAGE;
 }
 
@@ -172,7 +173,7 @@ int knit_tool_finish(const struct knit_tool *tool)
     if (fflush(stdout) == 0 && !ferror(stdout))
         return KNIT_TOOL_OK;
     snprintf(message, sizeof(message), "cannot write the output: %s", strerror(errno));
-    say(tool, "OUTPUT", message);
+    print_own(tool, "OUTPUT", message);
     return KNIT_TOOL_OUTPUT;
 }
 

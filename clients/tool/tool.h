@@ -9,12 +9,12 @@
 /* Exit statuses, as knit.1 lists them. */
 enum {
     KNIT_TOOL_OK = 0,
-    KNIT_TOOL_FAILED = 1,       /* the task said so: TASK_FAILED; or a check found something */
+    KNIT_TOOL_FAILED = 1,       /* TASK_FAILED, or a check found something */
     KNIT_TOOL_USAGE = 2,        /* the command line; nothing was called */
     KNIT_TOOL_DISCONNECTED = 3, /* no connection, or it was lost */
     KNIT_TOOL_REFUSED = 4,      /* the pool did not take the call */
     KNIT_TOOL_TIMEOUT = 5,
-    KNIT_TOOL_BROKE = 6,       /* the worker died, or the result was none */
+    KNIT_TOOL_BROKE = 6,       /* the worker died, or its result was invalid */
     KNIT_TOOL_OUTPUT = 7,      /* stdout could not be written */
     KNIT_TOOL_CANCELLED = 130, /* by Ctrl-C */
 };
@@ -34,8 +34,9 @@ int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 
-/* Opens the session; on failure says so and returns the exit status. */
-int knit_tool_open(const struct knit_tool *tool, struct knit **ret);
+/* Opens the session; on failure reports it. Returns the exit status. */
+__attribute__((warn_unused_result)) int knit_tool_open(
+    const struct knit_tool *tool, struct knit **ret);
 
 /* One line about the error on stderr. Returns the exit status that goes with its code. */
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error);
@@ -44,5 +45,5 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Whether everything written to stdout got there: KNIT_TOOL_OK, or says so and KNIT_TOOL_OUTPUT. */
+/* Flushes stdout. Returns KNIT_TOOL_OK, or reports a failed write and returns KNIT_TOOL_OUTPUT. */
 int knit_tool_finish(const struct knit_tool *tool);

@@ -3,7 +3,7 @@
  *
  * A code is never reused and never changes its meaning. The hundreds say who has to act: 1xx the
  * message was wrong, 2xx the pool cannot take the call now, 3xx the call was wrong or ran out, 4xx
- * its worker or result failed, 5xx the path failed, 6xx the task itself said no.
+ * its worker or result failed, 5xx the path failed, 6xx the task itself failed it.
  */
 #pragma once
 
@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 /* X(code, name, retryable, started): `retryable` = sending the same call again may succeed;
- * `started` = whether the task had begun, as far as the code alone tells (an error's own `started`
- * wins where one is given). */
+ * `started` = whether the task had begun, as far as the code alone tells (an error that has a
+ * `started` of its own overrides it). */
 #define KNIT_CODES(X)                                                                              \
     X(100, BAD_MESSAGE, 0, KNIT_STARTED_NO)                                                        \
     X(101, TOO_LARGE, 0, KNIT_STARTED_NO)                                                          \

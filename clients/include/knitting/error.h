@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One error: what a failed call tells its caller, the same over every transport.
+/* One error, as the caller of a failed call sees it: the same over every transport.
  *
  * The caller owns the structure and may copy it or put it on its stack; nothing has to be freed.
  * Only `data` and `details` point elsewhere: into the session, which keeps them until it reports
@@ -28,9 +28,9 @@ struct knit_error {
     enum knit_started started;
     enum knit_origin origin;
     bool retryable;         /* the same call may succeed when it is made again */
-    int lane;               /* -1: not told */
-    int signal;             /* that killed the worker; 0: not told */
-    int64_t retry_after_ms; /* -1: not told, and so the two below */
+    int lane;               /* -1: unknown */
+    int signal;             /* that killed the worker; 0: none, or unknown */
+    int64_t retry_after_ms; /* -1: unknown, as are the two below */
     int64_t limit;
     int64_t actual;
     int64_t task_code; /* of KNIT_TASK_FAILED: the task's own; else 0 */
@@ -39,7 +39,7 @@ struct knit_error {
     const void *details; /* msgpack map, everything that came; NULL: nothing */
     size_t details_len;
     uint64_t reserved[4];
-    char task[KNIT_ERROR_TASK_MAX + 1];       /* "": not told */
+    char task[KNIT_ERROR_TASK_MAX + 1];       /* "": unknown */
     char message[KNIT_ERROR_MESSAGE_MAX + 1]; /* UTF-8, one sentence or a few */
 };
 

@@ -20,7 +20,7 @@
  * Calling code is the same for all of them. A transport that cannot be had is an error; the library
  * never takes another one in its place.
  *
- * Returns: KNIT_OK (0), or KNIT_PENDING or KNIT_WOULD_BLOCK where a function says so, or the code
+ * Returns: KNIT_OK (0), or KNIT_PENDING or KNIT_WOULD_BLOCK where a function names it, or the code
  * of the error (see <knitting/code.h>), which `ret_error` then describes. `ret_error` may be NULL.
  * Other out-parameters are written only on KNIT_OK, but for knit_open(), whose session is NULL
  * otherwise. Functions whose caller would go on with an unset variable or handle are marked
@@ -80,7 +80,7 @@ struct knit_open_options {
     bool no_spin;         /* shm: sleep at once */
     bool would_block;     /* knit_start*() returns KNIT_WOULD_BLOCK where it would wait for room */
     uint32_t connect_ms;  /* for the whole of knit_open(); 0 = 10 s */
-    const char *name;     /* told to the daemon, for its logs; NULL = the library's name */
+    const char *name;     /* sent to the daemon, for its logs; NULL = the library's name */
     uint64_t reserved[4];
 };
 
@@ -99,7 +99,7 @@ struct knit *knit_close(struct knit *k);
 
 /* ---- Calls ----
  *
- * A signature string says how C values become the task's arguments, and its result C values:
+ * A signature string defines how C values become the task's arguments, and its result C values:
  * "(int, str, bin) -> int". Names of parameters may be given, "(a: int)", and are ignored. Behind
  * it stand first the arguments, then one pointer for each result, any of which may be NULL (the
  * result is checked and dropped):
@@ -157,7 +157,7 @@ KNIT_MUST_CHECK int knit_call_raw(struct knit *k, const struct knit_call_options
 /* ---- Calls that are not waited for at once ---- */
 
 /* Queue a call. `signature` must live as long as the handle. Where there is no room for another
- * call, waits for some, or returns KNIT_WOULD_BLOCK if knit_open() was told so. A call that is
+ * call, waits for some, or returns KNIT_WOULD_BLOCK if `would_block` was set. A call that is
  * refused on the spot (too large, an unknown task) fails here and has no handle. */
 KNIT_MUST_CHECK int knit_start(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const char *signature,

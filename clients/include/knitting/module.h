@@ -2,8 +2,8 @@
 /* The binary contract between a module and the worker that loads it.
  *
  * Authors of modules include <knitting/task.h>, which wraps all of this; workers include this file.
- * Everything here is laid out for good: structures grow at their ends only, under their `size`, and
- * whatever else changes raises KNIT_MODULE_ABI, by which a worker refuses what it cannot load.
+ * Structures grow at their ends only, and their `size` tells how far; every other change raises
+ * KNIT_MODULE_ABI, and a worker refuses a module with another one.
  */
 #pragma once
 
@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* Rises when the layout of a structure below changes in a way that older modules cannot bear. */
+/* Rises when the layout of a structure below changes incompatibly. */
 #define KNIT_MODULE_ABI 1u
 
 struct knit_call;   /* one invocation, opaque */
@@ -36,7 +36,7 @@ enum knit_type {
     KNIT_TYPE_EXT, /* ext types 32..41, see PROTOCOL.md */
 };
 
-/* What the worker offers a module. Grows at its end only; `size` says how much of it there is. */
+/* The functions that the worker offers a module. Grows at its end only; `size` is its length. */
 struct knit_api {
     uint32_t abi;
     uint32_t size;
@@ -104,8 +104,8 @@ struct knit_api {
     uint64_t (*now_ns)(const struct knit_call *call); /* CLOCK_MONOTONIC */
     uint64_t (*deadline_ns)(const struct knit_call *call); /* on that clock; 0 = none */
 
-    /* The outcome of a task that ends early because aborted() said so: CANCELLED, or TIMEOUT once
-     * its deadline has passed. */
+    /* The outcome of a task that ends early because aborted() returned true: CANCELLED, or TIMEOUT
+     * once its deadline has passed. */
     int (*return_aborted)(struct knit_call *call);
 
     /* Timestamps: false, and nothing written, for a value that is none. */
@@ -128,7 +128,7 @@ struct knit_task {
 /* May run on the host's own thread: short, and never blocks. */
 #define KNIT_TASK_INLINE_SAFE 1u
 
-/* What a bootstrap hook learns. */
+/* The argument of a bootstrap hook. */
 struct knit_bootstrap {
     const char *text; /* from the configuration, or "" */
     uint32_t index;   /* this worker's lane */

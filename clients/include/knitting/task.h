@@ -171,7 +171,7 @@ static inline int knit_fail_data(
     return knit_api->fail(call, code, message, data, data_len);
 }
 
-/* For a task that stops because knit_aborted() told it to: the call ends with CANCELLED or
+/* For a task that stops because knit_aborted() returned true: the call ends with CANCELLED or
  * TIMEOUT. */
 static inline int knit_return_aborted(struct knit_call *call)
 {

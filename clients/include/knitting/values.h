@@ -99,7 +99,7 @@ static inline const struct knit_value *knit_value_get(
 
 /* ---- Results built piece by piece ---- */
 
-/* Begin; one writer a call. A failure (memory, size) is kept and told by knit_return_built(). */
+/* Begin; one writer a call. A failure (memory, size) is reported by knit_return_built(). */
 static inline struct knit_writer *knit_writer(struct knit_call *call)
 {
     return knit_api->writer(call);
