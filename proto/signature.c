@@ -46,6 +46,7 @@ static const uint16_t heads_of[] = {
     [KNIT_KIND_BIN] = 1 << KNIT_HEAD_BIN,
     [KNIT_KIND_ARRAY] = 1 << KNIT_HEAD_ARRAY,
     [KNIT_KIND_MAP] = 1 << KNIT_HEAD_MAP,
+    [KNIT_KIND_TIME] = 1 << KNIT_HEAD_EXT,
     [KNIT_KIND_EXT] = 1 << KNIT_HEAD_EXT,
     [KNIT_KIND_TYPED] = 1 << KNIT_HEAD_EXT,
 };
@@ -68,7 +69,7 @@ static bool fits(const struct knit_signature_type *type, const struct place *pla
         return false;
     if (head->type != KNIT_HEAD_EXT)
         return true;
-    if (type->kind == KNIT_KIND_EXT)
+    if (type->kind == KNIT_KIND_EXT || type->kind == KNIT_KIND_TIME)
         return head->ext == type->code;
     if (type->kind == KNIT_KIND_TYPED)
         return head->ext == KNIT_EXT_TYPED &&

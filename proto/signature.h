@@ -18,6 +18,7 @@
 #include "proto/head.h"
 #include "proto/limits.h"
 #include "proto/span.h"
+#include "proto/types.h"
 
 enum {
     KNIT_SIGNATURE_E_SYNTAX = 1,   /* of parse: the flaw says what and where */
@@ -64,15 +65,26 @@ struct knit_signature_mismatch {
 int knit_signature_parse(const char *text, size_t len, struct knit_signature **ret_signature,
     struct knit_signature_flaw *ret_flaw);
 
+/* The signature that a caller writes down for one call: the same grammar, but the task's name, the
+ * parameters' names and the results with their arrow may be left out, and there is no `...`. */
+int knit_signature_parse_call(const char *text, size_t len, struct knit_signature **ret_signature,
+    struct knit_signature_flaw *ret_flaw);
+
 struct knit_signature *knit_signature_free(struct knit_signature *signature);
 
-/* The task's name, NUL-terminated. */
+/* The task's name, NUL-terminated; "" where a call's signature leaves it out. */
 const char *knit_signature_name(const struct knit_signature *signature);
 
 /* The canonical text: single spaces, nothing else changed. NUL-terminated. */
 const char *knit_signature_text(const struct knit_signature *signature);
 
 uint32_t knit_signature_param_count(const struct knit_signature *signature);
+uint32_t knit_signature_result_count(const struct knit_signature *signature);
+
+/* The type of a parameter or, behind them, of a result, and whether nil may stand for it. NULL, and
+ * nothing written, past the last. */
+const struct knit_type_row *knit_signature_type(
+    const struct knit_signature *signature, uint32_t index, bool *ret_is_optional);
 
 /* Name and type of a parameter as written ("float?", "any..."); NULL past the last. */
 const char *knit_signature_param_name(const struct knit_signature *signature, uint32_t index);

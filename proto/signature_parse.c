@@ -32,6 +32,7 @@ struct parser {
     const char *text;
     size_t len;
     size_t at;
+    bool is_call;     /* of a call: what PROTOCOL.md lets it leave out may be missing */
     const char *flaw; /* set = failed at `at` */
     struct knit_span name;
     uint32_t param_count;
@@ -96,6 +97,15 @@ static bool take(struct parser *parser, const char *token)
     return true;
 }
 
+static bool is_next(struct parser *parser, const char *token)
+{
+    size_t at = parser->at;
+    bool is_there = take(parser, token);
+
+    parser->at = at;
+    return is_there;
+}
+
 /* A run of letters, digits and what else is allowed. */
 static struct knit_span take_name(struct parser *parser, const char *others)
 {
@@ -132,7 +142,8 @@ static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
         parser->at = (size_t)((const char *)name.bytes - parser->text);
         return fail(parser, name.len ? "unknown type" : "a type is missing");
     }
-    ret_type->type = (struct knit_signature_type){.kind = row->kind, .code = row->code};
+    ret_type->type = (struct knit_signature_type){
+        .kind = row->kind, .code = row->code, .row = (uint8_t)(row - knit_types)};
     ret_type->text_len = 0;
     add_text(ret_type, row->name);
     if (take(parser, "?")) {
@@ -142,14 +153,18 @@ static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
     return true;
 }
 
-static bool parse_param(struct parser *parser)
+/* The name and the colon. In a call both may be missing: what stands there is the type then. */
+static bool parse_param_name(struct parser *parser, struct parsed_type *param)
 {
-    struct parsed_type *param = &parser->type[parser->param_count];
+    size_t start = parser->at;
     uint32_t i;
 
-    if (parser->param_count == KNIT_SIGNATURE_PARAMS_MAX)
-        return fail(parser, "more parameters than a signature may have");
     param->name = take_name(parser, "_");
+    if (parser->is_call && !is_next(parser, ":")) {
+        param->name = (struct knit_span){0};
+        parser->at = start;
+        return true;
+    }
     if (param->name.len == 0)
         return fail(parser, "a parameter's name is missing");
     if (param->name.len > KNIT_PARAM_NAME_BYTES_MAX)
@@ -163,14 +178,25 @@ static bool parse_param(struct parser *parser)
     }
     if (!take(parser, ":"))
         return fail(parser, "a colon and a type are missing behind a parameter's name");
-    if (!parse_type(parser, param))
+    emit(parser, (const char *)param->name.bytes, param->name.len);
+    emit(parser, ": ", 2);
+    return true;
+}
+
+static bool parse_param(struct parser *parser)
+{
+    struct parsed_type *param = &parser->type[parser->param_count];
+
+    if (parser->param_count == KNIT_SIGNATURE_PARAMS_MAX)
+        return fail(parser, "more parameters than a signature may have");
+    if (!parse_param_name(parser, param) || !parse_type(parser, param))
         return false;
+    if (parser->is_call && is_next(parser, "..."))
+        return fail(parser, "a call names each argument, without ...");
     if (take(parser, "...")) {
         parser->has_rest = true;
         add_text(param, "...");
     }
-    emit(parser, (const char *)param->name.bytes, param->name.len);
-    emit(parser, ": ", 2);
     emit(parser, param->text, param->text_len);
     parser->param_count++;
     return true;
@@ -229,7 +255,8 @@ static bool parse(struct parser *parser)
     if (parser->len > KNIT_SIGNATURE_BYTES_MAX)
         return fail(parser, "the signature is too long");
     parser->name = take_name(parser, "_.-");
-    if (!knit_signature_is_name((const char *)parser->name.bytes, parser->name.len))
+    if (!(parser->is_call && parser->name.len == 0) &&
+        !knit_signature_is_name((const char *)parser->name.bytes, parser->name.len))
         return fail(parser, "a task's name is 1 to 128 letters, digits, _, . or -");
     emit(parser, (const char *)parser->name.bytes, parser->name.len);
     if (!take(parser, "("))
@@ -237,11 +264,14 @@ static bool parse(struct parser *parser)
     emit(parser, "(", 1);
     if (!parse_params(parser))
         return false;
-    emit(parser, ") -> ", 5);
-    if (!take(parser, "->"))
+    emit(parser, ")", 1);
+    if (take(parser, "->")) {
+        emit(parser, " -> ", 4);
+        if (!parse_results(parser))
+            return false;
+    } else if (!parser->is_call || parser->at < parser->len) {
         return fail(parser, "an arrow -> and a result are missing");
-    if (!parse_results(parser))
-        return false;
+    }
     skip_blanks(parser);
     return parser->at == parser->len || fail(parser, "there is text behind the result");
 }
@@ -290,8 +320,8 @@ static struct knit_signature *pack(const struct parser *parser)
     return signature;
 }
 
-int knit_signature_parse(const char *text, size_t len, struct knit_signature **ret_signature,
-    struct knit_signature_flaw *ret_flaw)
+static int parse_text(const char *text, size_t len, bool is_call,
+    struct knit_signature **ret_signature, struct knit_signature_flaw *ret_flaw)
 {
     struct parser *parser = calloc(1, sizeof(*parser));
     struct knit_signature *signature = NULL;
@@ -301,6 +331,7 @@ int knit_signature_parse(const char *text, size_t len, struct knit_signature **r
         return -ENOMEM;
     parser->text = text;
     parser->len = len;
+    parser->is_call = is_call;
     if (parse(parser)) {
         signature = pack(parser);
         if (!signature)
@@ -314,6 +345,18 @@ int knit_signature_parse(const char *text, size_t len, struct knit_signature **r
     if (r == 0)
         *ret_signature = signature;
     return r;
+}
+
+int knit_signature_parse(const char *text, size_t len, struct knit_signature **ret_signature,
+    struct knit_signature_flaw *ret_flaw)
+{
+    return parse_text(text, len, false, ret_signature, ret_flaw);
+}
+
+int knit_signature_parse_call(const char *text, size_t len, struct knit_signature **ret_signature,
+    struct knit_signature_flaw *ret_flaw)
+{
+    return parse_text(text, len, true, ret_signature, ret_flaw);
 }
 
 struct knit_signature *knit_signature_free(struct knit_signature *signature)
@@ -335,6 +378,20 @@ const char *knit_signature_text(const struct knit_signature *signature)
 uint32_t knit_signature_param_count(const struct knit_signature *signature)
 {
     return signature->param_count;
+}
+
+uint32_t knit_signature_result_count(const struct knit_signature *signature)
+{
+    return signature->result_count;
+}
+
+const struct knit_type_row *knit_signature_type(
+    const struct knit_signature *signature, uint32_t index, bool *ret_is_optional)
+{
+    if (index >= signature->param_count + signature->result_count)
+        return NULL;
+    *ret_is_optional = signature->type[index].is_optional;
+    return &knit_types[signature->type[index].row];
 }
 
 const char *knit_signature_param_name(const struct knit_signature *signature, uint32_t index)

@@ -3,12 +3,12 @@
 #pragma once
 
 #include "proto/signature.h"
-#include "proto/types.h"
 
 struct knit_signature_type {
     uint8_t kind; /* enum knit_kind */
     int8_t code;  /* as in knit_types */
     bool is_optional;
+    uint8_t row;      /* of knit_types */
     const char *name; /* of the parameter; NULL for results */
     const char *text; /* as written */
 };

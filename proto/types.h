@@ -55,7 +55,7 @@
     ROW("array", ARRAY, 0)                                                                         \
     ROW("map", MAP, 0)                                                                             \
     ROW("typed", TYPED, 0)                                                                         \
-    ROW("time", EXT, KNIT_EXT_TIME)                                                                \
+    ROW("time", TIME, KNIT_EXT_TIME)                                                               \
     ROW("undefined", EXT, KNIT_EXT_UNDEFINED)                                                      \
     ROW("bigint", EXT, KNIT_EXT_BIGINT)                                                            \
     ROW("set", EXT, KNIT_EXT_SET)                                                                  \
@@ -79,6 +79,7 @@ enum knit_kind {
     KNIT_KIND_FLOAT,
     KNIT_KIND_STR,
     KNIT_KIND_BIN,
+    KNIT_KIND_TIME, /* an ext whose value is a number of seconds and nanoseconds */
     KNIT_KIND_ANY,
     KNIT_KIND_ARRAY,
     KNIT_KIND_MAP,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A signature, then after a newline the bytes of params. Oracle: canonical text parses to itself;
- * what a signature accepts is well-formed; arguments lie one behind the other.
+ * what a signature accepts is well-formed; arguments lie one behind the other; what is no call's
+ * signature is no task's either, unless it ends in `...`.
  */
 #include <string.h>
 
@@ -48,6 +49,26 @@ static void check(const struct knit_signature *signature, const uint8_t *bytes, 
         KNIT_FUZZ_CHECK(knit_check_value(bytes, len, KNIT_DEPTH_MAX, NULL) == 0);
 }
 
+static void read_call(const char *text, size_t len, bool is_task)
+{
+    struct knit_signature *call = NULL, *again = NULL;
+    struct knit_signature_flaw flaw = {0};
+    const char *canonical;
+
+    if (knit_signature_parse_call(text, len, &call, &flaw)) {
+        KNIT_FUZZ_CHECK(flaw.reason != NULL && flaw.offset <= len);
+        KNIT_FUZZ_CHECK(!is_task || memmem(text, len, "...", 3) != NULL);
+        return;
+    }
+    canonical = knit_signature_text(call);
+    if (strlen(canonical) <= KNIT_SIGNATURE_BYTES_MAX) {
+        KNIT_FUZZ_CHECK(knit_signature_parse_call(canonical, strlen(canonical), &again, NULL) == 0);
+        KNIT_FUZZ_CHECK(strcmp(knit_signature_text(again), canonical) == 0);
+    }
+    knit_signature_free(again);
+    knit_signature_free(call);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     const uint8_t *newline = len ? memchr(bytes, '\n', len) : NULL;
@@ -60,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     } else {
         reparse(signature);
     }
+    read_call((const char *)bytes, text_len, signature != NULL);
     if (newline)
         check(signature, newline + 1, len - text_len - 1);
     knit_signature_free(signature);

@@ -61,3 +61,16 @@ char knit_block_split(char *line, const char *operators, char **ret_right)
     fail_msg("no %s in '%s'", operators, line);
     return 0;
 }
+
+void knit_block_unescape(char *line)
+{
+    char *to = line;
+
+    for (char *from = line; *from; from++, to++) {
+        bool is_escape = from[0] == '\\' && from[1] == 'n';
+
+        *to = is_escape ? '\n' : *from;
+        from += is_escape;
+    }
+    *to = 0;
+}

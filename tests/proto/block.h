@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct knit_block {
     char *text;
@@ -25,3 +26,6 @@ void knit_block_close(struct knit_block *block);
 /* Cuts the line at the first " OP " with one of these operators and returns OP; *ret_right = what
  * is behind it. Blanks before OP are cut off too. */
 char knit_block_split(char *line, const char *operators, char **ret_right);
+
+/* Makes a line feed of each \n in the line. */
+void knit_block_unescape(char *line);

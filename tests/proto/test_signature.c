@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Grammar, types and messages stand in PROTOCOL.md and are tested by test_vectors. Here: limits,
- * the places of arguments, malformed params, and memory that is not there.
+ * the places of arguments, malformed params, memory that is not there, and that signatures of tasks
+ * and of calls differ in nothing but what a call may leave out: random ones, damaged or not, are
+ * judged by both.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -16,6 +18,7 @@
 #include "proto/signature.h"
 #include "tests/proto/failing.h"
 #include "tests/proto/notation.h"
+#include "tests/support/random.h"
 
 enum { BUFFER_MAX = 64 << 20 };
 
@@ -43,6 +46,7 @@ static const char *flaw_of(const char *text, size_t len)
 static void a_parsed_signature_tells_its_parts(void **state)
 {
     struct knit_signature *signature = parse("a.b(x: int, y: f64[]?, z: any...) -> (int, str?)");
+    bool is_optional = false;
 
     (void)state;
     assert_string_equal(knit_signature_name(signature), "a.b");
@@ -52,6 +56,12 @@ static void a_parsed_signature_tells_its_parts(void **state)
     assert_string_equal(knit_signature_param_type(signature, 2), "any...");
     assert_null(knit_signature_param_name(signature, 3));
     assert_null(knit_signature_param_type(signature, 3));
+    assert_int_equal(knit_signature_result_count(signature), 2);
+    assert_string_equal(knit_signature_type(signature, 1, &is_optional)->name, "f64[]");
+    assert_true(is_optional);
+    assert_string_equal(knit_signature_type(signature, 3, &is_optional)->name, "int");
+    assert_false(is_optional);
+    assert_null(knit_signature_type(signature, 5, &is_optional));
     assert_null(knit_signature_free(signature));
     assert_null(knit_signature_free(NULL));
 }
@@ -277,6 +287,158 @@ static void explanations_are_cut_to_the_room_there_is(void **state)
     assert_int_equal(knit_signature_explain(&why, false, NULL, 0), 0);
 }
 
+/* A text that is made piece by piece. */
+struct draft {
+    struct knit_random random;
+    char text[2048];
+    size_t len;
+};
+
+static void add(struct draft *draft, const char *text)
+{
+    size_t len = strlen(text);
+
+    assert_true(draft->len + len < sizeof(draft->text));
+    memcpy(draft->text + draft->len, text, len + 1);
+    draft->len += len;
+}
+
+static void add_one_of(struct draft *draft, const char *const *texts, size_t count)
+{
+    static const char *const blanks[] = {" ", "\t", "  ", "\n", "\r"};
+
+    add(draft, texts[knit_random_below(&draft->random, count)]);
+    if (knit_random_chance(&draft->random, 8))
+        add(draft, blanks[knit_random_below(&draft->random, 5)]);
+}
+#define ADD(draft, ...)                                                                            \
+    add_one_of(draft, (const char *const[]){__VA_ARGS__},                                          \
+        sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static void add_type(struct draft *draft)
+{
+    if (knit_random_chance(&draft->random, 30))
+        ADD(draft, "Int", "i8", "int[]", "u8[ ]", "u8[][]", "typed[]", "");
+    else if (knit_random_chance(&draft->random, 3))
+        ADD(draft, "u8 []", "f64[]", "u8c[]", "i64[]", "typed", "nil");
+    else
+        add_one_of(draft, &knit_types[knit_random_below(&draft->random, KNIT_TYPE_ROWS)].name, 1);
+    ADD(draft, "", "", "", "?");
+}
+
+static void add_list(struct draft *draft, bool has_names)
+{
+    uint64_t count = knit_random_below(&draft->random, 5);
+
+    ADD(draft, "(");
+    for (uint64_t i = 0; i < count; i++) {
+        if (i > 0)
+            ADD(draft, ",");
+        if (has_names && !knit_random_chance(&draft->random, 5)) {
+            ADD(draft, "a", "b", "c", "d", "_", "x1", "typed", "nil", "1a", "");
+            ADD(draft, ":");
+        }
+        add_type(draft);
+        if (i + 1 == count && knit_random_chance(&draft->random, 6))
+            ADD(draft, "...", ". ..", ",");
+    }
+    ADD(draft, ")");
+}
+
+/* One byte is left out, changed or put in. */
+static void damage(struct draft *draft)
+{
+    static const char bytes[] = " \t\n()[]:,?.->_a1u8\x80";
+    char byte = bytes[knit_random_below(&draft->random, sizeof(bytes) - 1)];
+    size_t at = (size_t)knit_random_below(&draft->random, draft->len + 1);
+
+    if (at < draft->len && knit_random_chance(&draft->random, 2)) {
+        draft->text[at] = byte;
+        return;
+    }
+    if (at < draft->len && knit_random_chance(&draft->random, 2)) {
+        memmove(draft->text + at, draft->text + at + 1, draft->len-- - at);
+        return;
+    }
+    memmove(draft->text + at + 1, draft->text + at, ++draft->len - at);
+    draft->text[at] = byte;
+}
+
+static void make_draft(struct draft *draft)
+{
+    draft->len = 0;
+    ADD(draft, "f", "f", "f", "a.b-c", "", "f f", "$f");
+    add_list(draft, true);
+    if (!knit_random_chance(&draft->random, 8)) {
+        ADD(draft, "->", "->", "->", "->", "->", "- >", "-");
+        if (knit_random_chance(&draft->random, 3))
+            add_list(draft, false);
+        else
+            add_type(draft);
+    }
+    if (knit_random_chance(&draft->random, 3))
+        damage(draft);
+}
+
+/* What a call may leave out, put in. */
+static void complete(const struct knit_signature *call, struct draft *draft)
+{
+    uint32_t params = knit_signature_param_count(call);
+    bool is_optional;
+
+    draft->len = 0;
+    add(draft, knit_signature_name(call)[0] ? knit_signature_name(call) : "f");
+    add(draft, "(");
+    for (uint32_t i = 0; i < params; i++) {
+        char name[24];
+
+        snprintf(name, sizeof(name), "%snew_%u: ", i ? ", " : "", i);
+        add(draft, name);
+        add(draft, knit_signature_param_type(call, i));
+    }
+    add(draft, ") -> ");
+    if (knit_signature_result_count(call) != 1)
+        add(draft, knit_signature_result_count(call) ? "(" : "nil");
+    for (uint32_t i = 0; i < knit_signature_result_count(call); i++) {
+        add(draft, i ? ", " : "");
+        add(draft, knit_signature_type(call, params + i, &is_optional)->name);
+        add(draft, is_optional ? "?" : "");
+    }
+    if (knit_signature_result_count(call) > 1)
+        add(draft, ")");
+}
+
+static void calls_and_tasks_are_judged_alike(void **state)
+{
+    static struct draft draft;
+    unsigned tasks = 0, calls = 0;
+
+    (void)state;
+    knit_random_init(&draft.random);
+    for (int i = 0; i < 100000; i++) {
+        struct knit_signature *task = NULL, *call = NULL;
+
+        make_draft(&draft);
+        (void)knit_signature_parse(draft.text, draft.len, &task, NULL);
+        (void)knit_signature_parse_call(draft.text, draft.len, &call, NULL);
+        if (task && !call && !strstr(draft.text, "..."))
+            fail_msg("a task's signature, but no call's: %s", draft.text);
+        if (task && call)
+            assert_string_equal(knit_signature_text(task), knit_signature_text(call));
+        tasks += task != NULL;
+        calls += call != NULL;
+        task = knit_signature_free(task);
+        if (call) {
+            complete(call, &draft);
+            if (knit_signature_parse(draft.text, draft.len, &task, NULL))
+                fail_msg("a call's signature, but no task's: %s", draft.text);
+            knit_signature_free(task);
+        }
+        knit_signature_free(call);
+    }
+    assert_true(tasks > 1000 && calls > tasks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +452,7 @@ int main(void)
         cmocka_unit_test(malformed_params_are_told_by_place_and_reason),
         cmocka_unit_test(params_nest_as_deep_as_the_limit_and_no_deeper),
         cmocka_unit_test(results_are_checked_to_their_last_byte),
+        cmocka_unit_test(calls_and_tasks_are_judged_alike),
         cmocka_unit_test(explanations_are_cut_to_the_room_there_is),
     };
 

@@ -478,33 +478,58 @@ static void hello_is_read_and_written_as_specified(void **state)
 
 /* ---- Signatures ---- */
 
-static void signatures_are_parsed_as_specified(void **state)
+typedef int parse_signature(const char *text, size_t len, struct knit_signature **ret_signature,
+    struct knit_signature_flaw *ret_flaw);
+
+/* The canonical text is one more signature, and its own canonical text. */
+static void check_parses(parse_signature *parse, const char *line, const char *canonical)
+{
+    struct knit_signature_flaw flaw = {0};
+    struct knit_signature *signature;
+    const char *texts[] = {line, canonical};
+
+    for (int i = 0; i < 2; i++) {
+        if (parse(texts[i], strlen(texts[i]), &signature, &flaw))
+            fail_msg("%s: %s at %zu", texts[i], flaw.reason, flaw.offset);
+        assert_string_equal(knit_signature_text(signature), canonical);
+        knit_signature_free(signature);
+    }
+}
+
+static void check_signatures(const char *name, parse_signature *parse)
 {
     struct knit_signature_flaw flaw;
     struct knit_signature *signature;
     struct knit_block block;
     char *text, *reason;
 
-    (void)state;
-    knit_block_open(&block, specification, "signatures");
+    knit_block_open(&block, specification, name);
     while (knit_block_next(&block)) {
-        char op = knit_block_split(block.line, "=!", &text);
-        int r = knit_signature_parse(block.line, strlen(block.line), &signature, &flaw);
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
 
-        if (op == '=') {
-            assert_int_equal(r, 0);
-            assert_string_equal(knit_signature_text(signature), text);
-            knit_signature_free(signature);
-            assert_int_equal(knit_signature_parse(text, strlen(text), &signature, &flaw), 0);
-            assert_string_equal(knit_signature_text(signature), text);
-            knit_signature_free(signature);
-        } else {
-            assert_int_equal(r, KNIT_SIGNATURE_E_SYNTAX);
-            assert_contains(flaw.reason, strchr(text, ' ') + 1);
-            assert_int_equal(flaw.offset, strtoull(text, &reason, 10));
+        knit_block_unescape(block.line);
+        if (is_good) {
+            check_parses(parse, block.line, text);
+            continue;
         }
+        if (parse(block.line, strlen(block.line), &signature, &flaw) != KNIT_SIGNATURE_E_SYNTAX)
+            fail_msg("%s is no error", block.line);
+        assert_contains(flaw.reason, strchr(text, ' ') + 1);
+        assert_int_equal(flaw.offset, strtoull(text, &reason, 10));
     }
     knit_block_close(&block);
+}
+
+static void signatures_are_parsed_as_specified(void **state)
+{
+    (void)state;
+    check_signatures("signatures", knit_signature_parse);
+}
+
+static void signatures_of_calls_are_parsed_as_specified(void **state)
+{
+    (void)state;
+    check_signatures("calls", knit_signature_parse_call);
 }
 
 static struct knit_signature *parse(const char *text)
@@ -572,6 +597,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(errors_change_between_their_forms_as_specified),
         cmocka_unit_test(hello_is_read_and_written_as_specified),
         cmocka_unit_test(signatures_are_parsed_as_specified),
+        cmocka_unit_test(signatures_of_calls_are_parsed_as_specified),
         cmocka_unit_test(arguments_are_checked_as_specified),
         cmocka_unit_test(results_are_checked_as_specified),
     };
