@@ -20,71 +20,25 @@
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/pack.h"
+#include "proto/signature.h"
+#include "proto/types.h"
 #include "proto/walk.h"
 #include "proto/writer.h"
 
-enum kind { NIL, BOOL, INT, UINT, FLOAT, STR, BIN, TIME, TYPED, ANY, ARRAY, MAP, EXT };
-
-struct type {
-    char name[12];
-    uint8_t name_len;
-    uint8_t kind;
-    uint8_t code; /* of an ext, all of ours are above 0; of a typed array's elements */
-    uint8_t size; /* of an element */
-};
-
-static const struct type types[] = {
-    {"nil", 3, NIL, 0, 0},
-    {"bool", 4, BOOL, 0, 0},
-    {"int", 3, INT, 0, 0},
-    {"uint", 4, UINT, 0, 0},
-    {"float", 5, FLOAT, 0, 0},
-    {"str", 3, STR, 0, 0},
-    {"bin", 3, BIN, 0, 0},
-    {"time", 4, TIME, 0, 0},
-    {"any", 3, ANY, 0, 0},
-    {"array", 5, ARRAY, 0, 0},
-    {"map", 3, MAP, 0, 0},
-    {"i8[]", 4, TYPED, 1, 1},
-    {"u8[]", 4, TYPED, 2, 1},
-    {"u8c[]", 5, TYPED, 3, 1},
-    {"i16[]", 5, TYPED, 4, 2},
-    {"u16[]", 5, TYPED, 5, 2},
-    {"i32[]", 5, TYPED, 6, 4},
-    {"u32[]", 5, TYPED, 7, 4},
-    {"f32[]", 5, TYPED, 8, 4},
-    {"f64[]", 5, TYPED, 9, 8},
-    {"i64[]", 5, TYPED, 10, 8},
-    {"u64[]", 5, TYPED, 11, 8},
-    {"undefined", 9, EXT, KNIT_EXT_UNDEFINED, 0},
-    {"bigint", 6, EXT, KNIT_EXT_BIGINT, 0},
-    {"set", 3, EXT, KNIT_EXT_SET, 0},
-    {"pairs", 5, EXT, KNIT_EXT_PAIRS, 0},
-    {"view", 4, EXT, KNIT_EXT_VIEW, 0},
-    {"error", 5, EXT, KNIT_EXT_ERROR, 0},
-    {"symbol", 6, EXT, KNIT_EXT_SYMBOL, 0},
-    {"envelope", 8, EXT, KNIT_EXT_ENVELOPE, 0},
-};
-
-/* A parameter or a result. */
+/* A parameter or a result. `typed` is an ext like any other here: one msgpack value. */
 struct part {
-    const struct type *type;
+    const char *name; /* of its type */
+    uint8_t kind;     /* enum knit_kind */
+    int8_t code;      /* of an ext; of a typed array's elements */
+    uint8_t size;     /* of an element */
     bool is_optional;
 };
 
 struct knit_shape {
     uint32_t param_count, result_count;
-    bool is_plain;   /* the parameters are numbers and the like, none of them optional */
-    bool is_several; /* results in parentheses: they come as one array */
+    bool is_plain; /* the parameters are numbers and the like, none of them optional */
     const char *text;
     struct part part[]; /* parameters, then results; then the text */
-};
-
-/* Where the parser is. */
-struct parser {
-    const char *signature;
-    const char *at;
-    struct knit_shape_flaw *flaw;
 };
 
 /* To a caller's pointer, once all results are known to be right. */
@@ -118,149 +72,72 @@ void knit_lent_free(struct knit_lent **lent)
     }
 }
 
-/* ---- parsing ---- */
+/* ---- making shapes ---- */
 
-static int syntax(struct parser *parser, const char *reason)
+static struct part make_part(const struct knit_type_row *row, bool is_optional)
 {
-    *parser->flaw = (struct knit_shape_flaw){
-        .offset = (size_t)(parser->at - parser->signature), .reason = reason};
-    return KNIT_SHAPE_E_SYNTAX;
-}
+    struct part part = {row->name, row->kind, row->code, row->element_bytes, is_optional};
 
-static void skip_spaces(struct parser *parser)
-{
-    parser->at += strspn(parser->at, " \t\n");
-}
-
-static bool accept(struct parser *parser, const char *token)
-{
-    size_t len = strlen(token);
-
-    skip_spaces(parser);
-    if (strncmp(parser->at, token, len) != 0)
-        return false;
-    parser->at += len;
-    return true;
-}
-
-static size_t word_len(const char *at)
-{
-    return strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_[]");
-}
-
-static int parse_type(struct parser *parser, struct part *ret_part)
-{
-    size_t len;
-
-    skip_spaces(parser);
-    len = word_len(parser->at);
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (types[i].name_len != len || memcmp(types[i].name, parser->at, len) != 0)
-            continue;
-        parser->at += len;
-        ret_part->type = &types[i];
-        ret_part->is_optional = accept(parser, "?");
-        if (ret_part->is_optional && types[i].kind == NIL)
-            return syntax(parser, "nil? is nil");
-        if (accept(parser, "..."))
-            return syntax(parser, "a call names each argument, without ...");
-        return 0;
+    if (part.kind == KNIT_KIND_TYPED && part.code == 0) {
+        part.kind = KNIT_KIND_EXT;
+        part.code = KNIT_EXT_TYPED;
     }
-    return syntax(parser, len == 0 ? "a type is missing" : "unknown type");
+    /* There is one nil, with or without the mark. */
+    if (part.kind == KNIT_KIND_NIL)
+        part.is_optional = false;
+    return part;
 }
 
-static void skip_param_name(struct parser *parser)
+static bool is_scalar(const struct part *part)
 {
-    const char *start;
-
-    skip_spaces(parser);
-    start = parser->at;
-    parser->at += word_len(start);
-    if (!accept(parser, ":"))
-        parser->at = start;
+    return part->kind <= KNIT_KIND_FLOAT;
 }
 
-/* `part` has room for whatever the signature may name. */
-static int parse_params(struct parser *parser, struct part *part, uint32_t *ret_count)
+static struct knit_shape *make_shape(
+    const struct knit_signature *signature, const char *text, size_t len)
 {
-    uint32_t count = 0;
+    uint32_t params = knit_signature_param_count(signature);
+    uint32_t results = knit_signature_result_count(signature);
+    struct knit_shape *shape =
+        calloc(1, sizeof(*shape) + (params + results) * sizeof(shape->part[0]) + len + 1);
 
-    /* The name of the task may stand before the parenthesis. */
-    parser->at += strcspn(parser->at, "(");
-    if (!accept(parser, "("))
-        return syntax(parser, "( is missing");
-    while (count > 0 || !accept(parser, ")")) {
-        int r;
-
-        skip_param_name(parser);
-        r = parse_type(parser, &part[count]);
-        if (r != 0)
-            return r;
-        count++;
-        if (accept(parser, ")"))
-            break;
-        if (!accept(parser, ","))
-            return syntax(parser, ", or ) is missing");
-    }
-    *ret_count = count;
-    return 0;
-}
-
-static int parse_results(struct parser *parser, struct part *part, struct knit_shape *shape)
-{
-    uint32_t count = 0;
-    int r;
-
-    shape->is_several = accept(parser, "(");
-    do {
-        r = parse_type(parser, &part[count]);
-        if (r != 0)
-            return r;
-        count++;
-    } while (shape->is_several && accept(parser, ","));
-    if (shape->is_several && !accept(parser, ")"))
-        return syntax(parser, ", or ) is missing");
-    shape->result_count = count;
-    return 0;
-}
-
-static int parse(struct parser *parser, struct knit_shape *shape)
-{
-    int r = parse_params(parser, shape->part, &shape->param_count);
-
+    if (shape == NULL)
+        return NULL;
+    shape->param_count = params;
+    shape->result_count = results;
     shape->is_plain = true;
-    for (uint32_t i = 0; r == 0 && i < shape->param_count; i++) {
-        if (shape->part[i].type->kind > FLOAT || shape->part[i].is_optional)
+    shape->text = memcpy(&shape->part[params + results], text, len + 1);
+    for (uint32_t i = 0; i < params + results; i++) {
+        bool is_optional;
+        const struct knit_type_row *row = knit_signature_type(signature, i, &is_optional);
+
+        shape->part[i] = make_part(row, is_optional);
+        if (i < params && (!is_scalar(&shape->part[i]) || shape->part[i].is_optional))
             shape->is_plain = false;
     }
-    if (r == 0 && accept(parser, "->"))
-        r = parse_results(parser, shape->part + shape->param_count, shape);
-    if (r != 0)
-        return r;
-    skip_spaces(parser);
-    return *parser->at == '\0' ? 0 : syntax(parser, "nothing more may stand here");
+    return shape;
 }
 
-static int make(
-    const char *signature, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
+static int make(const char *text, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
 {
-    struct parser parser = {.signature = signature, .at = signature, .flaw = ret_flaw};
-    size_t len = strlen(signature), parts = 2;
+    size_t len = strlen(text);
+    struct knit_signature_flaw flaw;
+    struct knit_signature *signature;
     struct knit_shape *shape;
-    int r;
+    int r = knit_signature_parse_call(text, len, &signature, &flaw);
 
-    for (const char *at = signature; *at != '\0'; at++)
-        parts += *at == ',';
-    shape = calloc(1, sizeof(*shape) + parts * sizeof(shape->part[0]) + len + 1);
+    if (r < 0)
+        return r;
+    if (r != 0) {
+        *ret_flaw = (struct knit_shape_flaw){.offset = flaw.offset, .reason = flaw.reason};
+        return KNIT_SHAPE_E_SYNTAX;
+    }
+    shape = make_shape(signature, text, len);
+    (void)knit_signature_free(signature);
     if (shape == NULL)
         return -ENOMEM;
-    shape->text = memcpy(&shape->part[parts], signature, len + 1);
-    r = parse(&parser, shape);
-    if (r == 0)
-        *ret_shape = shape;
-    else
-        free(shape);
-    return r;
+    *ret_shape = shape;
+    return 0;
 }
 
 /* ---- keeping shapes ---- */
@@ -309,17 +186,17 @@ void knit_shapes_fini(struct knit_shapes *shapes)
 /* ---- arguments ---- */
 
 static int put_typed(
-    struct knit_writer *writer, const struct type *type, const void *elements, size_t count)
+    struct knit_writer *writer, const struct part *part, const void *elements, size_t count)
 {
     unsigned char *body;
     size_t len;
 
-    if (__builtin_mul_overflow(count, type->size, &len) || len > UINT32_MAX - 2)
+    if (__builtin_mul_overflow(count, part->size, &len) || len > UINT32_MAX - 2)
         return -E2BIG;
     body = malloc(len + 2);
     if (body == NULL)
         return -ENOMEM;
-    body[0] = type->code;
+    body[0] = part->code;
     body[1] = 0;
     if (len > 0)
         memcpy(body + 2, elements, len);
@@ -329,11 +206,11 @@ static int put_typed(
 }
 
 static knit_pack *const packers[] = {
-    [NIL] = knit_pack_nil,
-    [BOOL] = knit_pack_bool,
-    [INT] = knit_pack_int,
-    [UINT] = knit_pack_uint,
-    [FLOAT] = knit_pack_float,
+    [KNIT_KIND_NIL] = knit_pack_nil,
+    [KNIT_KIND_BOOL] = knit_pack_bool,
+    [KNIT_KIND_INT] = knit_pack_int,
+    [KNIT_KIND_UINT] = knit_pack_uint,
+    [KNIT_KIND_FLOAT] = knit_pack_float,
 };
 
 /* The next argument, as the packer of its kind takes it. */
@@ -342,11 +219,11 @@ static inline uint64_t next_scalar(struct knit_shape_values *values, unsigned ki
     uint64_t bits;
     double number;
 
-    if (kind == NIL)
+    if (kind == KNIT_KIND_NIL)
         return 0;
-    if (kind == BOOL)
+    if (kind == KNIT_KIND_BOOL)
         return va_arg(values->list, int) != 0;
-    if (kind != FLOAT)
+    if (kind != KNIT_KIND_FLOAT)
         return va_arg(values->list, uint64_t);
     number = va_arg(values->list, double);
     memcpy(&bits, &number, sizeof(bits));
@@ -360,7 +237,7 @@ static void put_optional_scalar(struct cursor *cursor, struct knit_writer *write
 
     if (value == NULL) {
         knit_writer_nil(writer);
-    } else if (kind == BOOL) {
+    } else if (kind == KNIT_KIND_BOOL) {
         knit_writer_bool(writer, *(const bool *)value);
     } else {
         memcpy(&bits, value, sizeof(bits));
@@ -368,21 +245,20 @@ static void put_optional_scalar(struct cursor *cursor, struct knit_writer *write
     }
 }
 
-static int put_bytes(
-    struct cursor *cursor, struct knit_writer *writer, const struct type *type, bool is_optional)
+static int put_bytes(struct cursor *cursor, struct knit_writer *writer, const struct part *part)
 {
     const void *bytes = va_arg(cursor->values->list, const void *);
-    size_t len = type->kind == STR ? (bytes != NULL ? strlen(bytes) : 0)
-                                   : va_arg(cursor->values->list, size_t);
+    size_t len = part->kind == KNIT_KIND_STR ? (bytes != NULL ? strlen(bytes) : 0)
+                                             : va_arg(cursor->values->list, size_t);
 
-    if (bytes == NULL && is_optional)
+    if (bytes == NULL && part->is_optional)
         knit_writer_nil(writer);
-    else if (type->kind == STR)
+    else if (part->kind == KNIT_KIND_STR)
         knit_writer_str(writer, bytes != NULL ? bytes : "", len);
-    else if (type->kind == BIN)
+    else if (part->kind == KNIT_KIND_BIN)
         knit_writer_bin(writer, bytes, len);
-    else if (type->kind == TYPED)
-        return put_typed(writer, type, bytes, len);
+    else if (part->kind == KNIT_KIND_TYPED)
+        return put_typed(writer, part, bytes, len);
     else
         knit_writer_raw(writer, bytes, len);
     return 0;
@@ -390,16 +266,15 @@ static int put_bytes(
 
 static int put_argument(struct cursor *cursor, struct knit_writer *writer, const struct part *part)
 {
-    const struct type *type = part->type;
     const struct knit_time *time;
     int r = 0;
 
-    if (type->kind <= FLOAT && !part->is_optional) {
-        knit_writer_head(writer, packers[type->kind], next_scalar(cursor->values, type->kind));
-    } else if (type->kind <= FLOAT) {
-        put_optional_scalar(cursor, writer, type->kind);
-    } else if (type->kind != TIME) {
-        r = put_bytes(cursor, writer, type, part->is_optional);
+    if (is_scalar(part) && !part->is_optional) {
+        knit_writer_head(writer, packers[part->kind], next_scalar(cursor->values, part->kind));
+    } else if (is_scalar(part)) {
+        put_optional_scalar(cursor, writer, part->kind);
+    } else if (part->kind != KNIT_KIND_TIME) {
+        r = put_bytes(cursor, writer, part);
     } else {
         time = va_arg(cursor->values->list, const struct knit_time *);
         if (time != NULL)
@@ -446,7 +321,7 @@ int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *
         return buffer->error > 0 ? -E2BIG : buffer->error;
     at = start + knit_pack_array(start, count);
     for (uint32_t i = 0; i < count; i++) {
-        unsigned kind = shape->part[i].type->kind;
+        unsigned kind = shape->part[i].kind;
 
         at += packers[kind](at, next_scalar(values, kind));
     }
@@ -456,10 +331,10 @@ int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *
 
 /* ---- results ---- */
 
-static int differs(struct cursor *cursor, const struct type *type, const struct knit_head *head)
+static int differs(struct cursor *cursor, const struct part *part, const struct knit_head *head)
 {
     *cursor->flaw = (struct knit_shape_flaw){
-        .index = cursor->index, .expected = type->name, .actual = knit_head_name(head)};
+        .index = cursor->index, .expected = part->name, .actual = knit_head_name(head)};
     return KNIT_SHAPE_E_VALUE;
 }
 
@@ -475,7 +350,7 @@ static void write_later(struct cursor *cursor, void *to, const void *value, size
     memcpy(write->bytes, value, size);
 }
 
-static int take_scalar(struct cursor *cursor, const struct type *type, const struct knit_head *head)
+static int take_scalar(struct cursor *cursor, const struct part *part, const struct knit_head *head)
 {
     void *to = va_arg(cursor->values->list, void *);
     union {
@@ -484,26 +359,26 @@ static int take_scalar(struct cursor *cursor, const struct type *type, const str
         double f;
         bool b;
     } value;
-    bool fits = type->kind == BOOL   ? head->type == KNIT_HEAD_BOOL
-                : type->kind == INT  ? knit_head_as_int(head, &value.i)
-                : type->kind == UINT ? knit_head_as_uint(head, &value.u)
-                                     : knit_head_as_float(head, &value.f);
+    bool fits = part->kind == KNIT_KIND_BOOL   ? head->type == KNIT_HEAD_BOOL
+                : part->kind == KNIT_KIND_INT  ? knit_head_as_int(head, &value.i)
+                : part->kind == KNIT_KIND_UINT ? knit_head_as_uint(head, &value.u)
+                                               : knit_head_as_float(head, &value.f);
 
     if (!fits)
-        return differs(cursor, type, head);
-    if (type->kind == BOOL)
+        return differs(cursor, part, head);
+    if (part->kind == KNIT_KIND_BOOL)
         value.b = head->value != 0;
-    write_later(cursor, to, &value, type->kind == BOOL ? sizeof(bool) : sizeof(value));
+    write_later(cursor, to, &value, part->kind == KNIT_KIND_BOOL ? sizeof(bool) : sizeof(value));
     return 0;
 }
 
-static int take_time(struct cursor *cursor, const struct type *type, const struct knit_item *item)
+static int take_time(struct cursor *cursor, const struct part *part, const struct knit_item *item)
 {
     struct knit_time *to = va_arg(cursor->values->list, struct knit_time *), time;
 
     if (item->head.type != KNIT_HEAD_EXT || item->head.ext != KNIT_EXT_TIME ||
         !knit_check_time(item->body.bytes, item->body.len, &time.seconds, &time.nanoseconds))
-        return differs(cursor, type, &item->head);
+        return differs(cursor, part, &item->head);
     write_later(cursor, to, &time, sizeof(time));
     return 0;
 }
@@ -530,106 +405,104 @@ static int align(struct knit_span *elements, size_t size, struct knit_lent **len
 }
 
 /* The run of bytes a result of this type is handed out as. */
-static int find_bytes(struct cursor *cursor, const struct type *type, const struct knit_item *item,
+static int find_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
     struct knit_span *ret_bytes)
 {
     uint8_t code, size;
 
-    if (type->kind == STR || type->kind == BIN) {
-        if (item->head.type != (type->kind == STR ? KNIT_HEAD_STR : KNIT_HEAD_BIN))
-            return differs(cursor, type, &item->head);
+    if (part->kind == KNIT_KIND_STR || part->kind == KNIT_KIND_BIN) {
+        if (item->head.type != (part->kind == KNIT_KIND_STR ? KNIT_HEAD_STR : KNIT_HEAD_BIN))
+            return differs(cursor, part, &item->head);
         *ret_bytes = item->body;
         return 0;
     }
-    if (type->kind == TYPED) {
+    if (part->kind == KNIT_KIND_TYPED) {
         if (item->head.type != KNIT_HEAD_EXT || item->head.ext != KNIT_EXT_TYPED ||
             !knit_check_typed(item->body.bytes, item->body.len, &code, &size, ret_bytes) ||
-            code != type->code)
-            return differs(cursor, type, &item->head);
+            code != part->code)
+            return differs(cursor, part, &item->head);
         return 0;
     }
-    if ((type->kind == ARRAY && item->head.type != KNIT_HEAD_ARRAY) ||
-        (type->kind == MAP && item->head.type != KNIT_HEAD_MAP) ||
-        (type->kind == EXT &&
-            (item->head.type != KNIT_HEAD_EXT || item->head.ext != (int)type->code)))
-        return differs(cursor, type, &item->head);
+    if ((part->kind == KNIT_KIND_ARRAY && item->head.type != KNIT_HEAD_ARRAY) ||
+        (part->kind == KNIT_KIND_MAP && item->head.type != KNIT_HEAD_MAP) ||
+        (part->kind == KNIT_KIND_EXT &&
+            (item->head.type != KNIT_HEAD_EXT || item->head.ext != part->code)))
+        return differs(cursor, part, &item->head);
     *ret_bytes = item->raw;
     return 0;
 }
 
-static int take_bytes(struct cursor *cursor, const struct type *type, const struct knit_item *item,
+static int take_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
     struct knit_lent **lent)
 {
     const void **to = va_arg(cursor->values->list, const void **);
     size_t *to_len = va_arg(cursor->values->list, size_t *);
     struct knit_span bytes;
     size_t len;
-    int r = find_bytes(cursor, type, item, &bytes);
+    int r = find_bytes(cursor, part, item, &bytes);
 
-    if (r == 0 && type->kind == TYPED && to != NULL)
-        r = align(&bytes, type->size, lent);
+    if (r == 0 && part->kind == KNIT_KIND_TYPED && to != NULL)
+        r = align(&bytes, part->size, lent);
     if (r != 0)
         return r;
-    len = type->kind == TYPED ? bytes.len / type->size : bytes.len;
+    len = part->kind == KNIT_KIND_TYPED ? bytes.len / part->size : bytes.len;
     write_later(cursor, to, &bytes.bytes, sizeof(bytes.bytes));
     write_later(cursor, to_len, &len, sizeof(len));
     return 0;
 }
 
 /* A nil where the type is optional: its pointers are passed over. */
-static void skip_pointers(struct cursor *cursor, const struct type *type)
+static void skip_pointers(struct cursor *cursor, const struct part *part)
 {
     (void)va_arg(cursor->values->list, void *);
-    if (type->kind > FLOAT && type->kind != TIME)
+    if (!is_scalar(part) && part->kind != KNIT_KIND_TIME)
         (void)va_arg(cursor->values->list, void *);
 }
 
 static int take_result(struct cursor *cursor, const struct part *part, const struct knit_item *item,
     struct knit_lent **lent)
 {
-    const struct type *type = part->type;
-
     if (part->is_optional) {
         bool *to_present = va_arg(cursor->values->list, bool *);
         bool is_present = item->head.type != KNIT_HEAD_NIL;
 
         write_later(cursor, to_present, &is_present, sizeof(is_present));
         if (!is_present) {
-            skip_pointers(cursor, type);
+            skip_pointers(cursor, part);
             return 0;
         }
     }
-    if (type->kind == NIL)
-        return item->head.type == KNIT_HEAD_NIL ? 0 : differs(cursor, type, &item->head);
-    if (type->kind == TIME)
-        return take_time(cursor, type, item);
-    if (type->kind <= FLOAT)
-        return take_scalar(cursor, type, &item->head);
-    return take_bytes(cursor, type, item, lent);
+    if (part->kind == KNIT_KIND_NIL)
+        return item->head.type == KNIT_HEAD_NIL ? 0 : differs(cursor, part, &item->head);
+    if (part->kind == KNIT_KIND_TIME)
+        return take_time(cursor, part, item);
+    if (is_scalar(part))
+        return take_scalar(cursor, part, &item->head);
+    return take_bytes(cursor, part, item, lent);
 }
 
 static int take_several(struct cursor *cursor, const struct knit_shape *shape,
     const struct knit_item *item, struct knit_lent **lent)
 {
-    static const struct type tuple = {.name = "array", .name_len = 5};
+    static const struct part tuple = {.name = "array"};
     const struct part *results = &shape->part[shape->param_count];
     struct knit_walk walk;
-    struct knit_item part;
+    struct knit_item element;
     int r;
 
     if (item->head.type != KNIT_HEAD_ARRAY || knit_walk_array(&walk, item->raw) != 0)
         return differs(cursor, &tuple, &item->head);
     for (; cursor->index < shape->result_count; cursor->index++) {
-        if (knit_walk_next(&walk, &part) != 0) {
+        if (knit_walk_next(&walk, &element) != 0) {
             *cursor->flaw = (struct knit_shape_flaw){
                 .index = cursor->index, .reason = "there are fewer results"};
             return KNIT_SHAPE_E_VALUE;
         }
-        r = take_result(cursor, &results[cursor->index], &part, lent);
+        r = take_result(cursor, &results[cursor->index], &element, lent);
         if (r != 0)
             return r;
     }
-    if (knit_walk_next(&walk, &part) == KNIT_WALK_E_END)
+    if (knit_walk_next(&walk, &element) == KNIT_WALK_E_END)
         return 0;
     *cursor->flaw =
         (struct knit_shape_flaw){.index = cursor->index, .reason = "there are more results"};
@@ -670,7 +543,7 @@ int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
         if (many == NULL)
             return -ENOMEM;
     }
-    if (shape->is_several)
+    if (shape->result_count > 1)
         r = take_several(&cursor, shape, &item, lent);
     else if (shape->result_count > 0)
         r = take_result(&cursor, &shape->part[shape->param_count], &item, lent);

@@ -202,16 +202,18 @@ static void optional_and_several_values(void **state)
         knit_call(k, &error, "params", "(int) -> (int, int)", (int64_t)1, &number, &number),
         KNIT_BAD_RESULT);
     assert_non_null(strstr(error.message, "fewer"));
-    assert_int_equal(
-        knit_call(k, &error, "params", "(int, int) -> (int)", (int64_t)1, (int64_t)2, &number),
+    assert_int_equal(knit_call(k, &error, "params", "(int, int, int) -> (int, int)", (int64_t)1,
+                         (int64_t)2, (int64_t)3, &number, &number),
         KNIT_BAD_RESULT);
+    assert_non_null(strstr(error.message, "more"));
 }
 
 static void wrong_types_and_signatures_are_named(void **state)
 {
     static const char *const bad[] = {"", "int", "(int", "(in) -> int", "(int int)",
-        "(int,) -> int", "(int...) -> int", "(nil?) -> nil", "(i8) -> int"};
-    static const char *const bad_results[] = {"(int) -> ", "(int) -> in", "(int) -> int int"};
+        "(int,) -> int", "(int...) -> int", "(i8) -> int"};
+    static const char *const bad_results[] = {
+        "(int) -> ", "(int) -> in", "(int) -> int int", "(int) -> (int)"};
     const char *text;
     size_t len;
     int64_t number;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: results are written through a caller's pointers all or none. Method: results of which the
- * last does not fit, over pointers whose targets must stay as they were; and so many that fit that
- * the library needs memory to note them.
+/* Results are written through a caller's pointers all or none: results of which the last does not
+ * fit, over pointers whose targets must stay as they were; and so many that fit that the library
+ * needs memory to note them. Signatures of calls: the vectors of PROTOCOL.md, and what the types
+ * that have no C form of their own are carried as.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -14,6 +17,10 @@
 #include <knitting/knitting.h>
 
 #include "clients/lib/shape.h"
+#include "tests/proto/block.h"
+#include "tests/support/scratch.h"
+
+static char *specification;
 
 static int decode(const char *signature, const void *result, size_t len, ...)
 {
@@ -29,6 +36,22 @@ static int decode(const char *signature, const void *result, size_t len, ...)
     r = knit_shape_decode(shape, knit_span(result, len), &values, &lent, &flaw);
     va_end(values.list);
     knit_lent_free(&lent);
+    knit_shapes_fini(&shapes);
+    return r;
+}
+
+static int encode(struct knit_buffer *buffer, const char *signature, ...)
+{
+    struct knit_shapes shapes = {0};
+    const struct knit_shape *shape;
+    struct knit_shape_flaw flaw;
+    struct knit_shape_values values;
+    int r;
+
+    assert_int_equal(knit_shapes_find(&shapes, signature, &shape, &flaw), 0);
+    va_start(values.list, signature);
+    r = knit_shape_encode(shape, &values, buffer, &flaw);
+    va_end(values.list);
     knit_shapes_fini(&shapes);
     return r;
 }
@@ -92,13 +115,86 @@ static void many_results_are_written_too(void **state)
         assert_true(is_present[i] && len[i] == 1 && *(const char *)at[i] == '0' + i);
 }
 
-int main(void)
+static void signatures_of_calls_are_judged_as_specified(void **state)
+{
+    struct knit_shapes shapes = {0};
+    const struct knit_shape *shape;
+    struct knit_shape_flaw flaw;
+    struct knit_block block;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "calls");
+    while (knit_block_next(&block)) {
+        bool is_good = knit_block_split(block.line, "=!", &text) == '=';
+        int r;
+
+        knit_block_unescape(block.line);
+        r = knit_shapes_find(&shapes, block.line, &shape, &flaw);
+        if (r != (is_good ? 0 : KNIT_SHAPE_E_SYNTAX))
+            fail_msg("%s: %d", block.line, r);
+        if (!is_good) {
+            assert_int_equal(flaw.offset, strtoull(text, NULL, 10));
+            assert_non_null(strstr(flaw.reason, strchr(text, ' ') + 1));
+        }
+    }
+    knit_block_close(&block);
+    knit_shapes_fini(&shapes);
+}
+
+static void a_typed_array_of_any_element_is_one_value(void **state)
+{
+    static const uint8_t f32[] = {0xc7, 6, 36, 8, 0, 0, 0, 0xc0, 0x3f}, view[] = {0xd4, 37, 7};
+    struct knit_buffer buffer;
+    const void *at = NULL;
+    size_t len = 0;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1024);
+    assert_int_equal(encode(&buffer, "(typed)", f32, sizeof(f32)), 0);
+    assert_int_equal(buffer.len, 1 + sizeof(f32));
+    assert_memory_equal(buffer.bytes + 1, f32, sizeof(f32));
+    knit_buffer_fini(&buffer);
+    assert_int_equal(decode("() -> typed", f32, sizeof(f32), &at, &len), 0);
+    assert_ptr_equal(at, f32);
+    assert_int_equal(len, sizeof(f32));
+    assert_int_equal(decode("() -> typed", view, sizeof(view), &at, &len), KNIT_SHAPE_E_VALUE);
+}
+
+static void nil_has_no_c_value_with_or_without_the_mark(void **state)
+{
+    struct knit_buffer buffer;
+    int64_t number = 0;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1024);
+    assert_int_equal(encode(&buffer, "(nil?, int, nil)", (int64_t)5), 0);
+    assert_int_equal(buffer.len, 4);
+    assert_memory_equal(buffer.bytes, "\x93\xc0\x05\xc0", 4);
+    knit_buffer_fini(&buffer);
+    assert_int_equal(decode("() -> (nil?, int)", "\x92\xc0\x05", 3, &number), 0);
+    assert_int_equal(number, 5);
+    assert_int_equal(decode("() -> nil?", "\x05", 1), KNIT_SHAPE_E_VALUE);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_result_that_does_not_fit_leaves_all_unwritten),
         cmocka_unit_test(an_optional_result_of_another_type_is_not_called_present),
         cmocka_unit_test(many_results_are_written_too),
+        cmocka_unit_test(signatures_of_calls_are_judged_as_specified),
+        cmocka_unit_test(a_typed_array_of_any_element_is_one_value),
+        cmocka_unit_test(nil_has_no_c_value_with_or_without_the_mark),
     };
+    int failed;
 
-    return cmocka_run_group_tests_name("shape", tests, NULL, NULL);
+    specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
+    if (specification == NULL) {
+        fprintf(stderr, "usage: test_shape PROTOCOL.md\n");
+        return 2;
+    }
+    failed = cmocka_run_group_tests_name("shape", tests, NULL, NULL);
+    free(specification);
+    return failed;
 }

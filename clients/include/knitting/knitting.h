@@ -114,7 +114,7 @@ struct knit *knit_close(struct knit *k);
  *     bin           const void *, size_t                      const void **, size_t *
  *     time          const struct knit_time *                  struct knit_time *
  *     i8[]..f64[]   const element *, size_t (elements)        const element **, size_t *
- *     array, map, any, other ext types by name
+ *     array, map, any, typed, other ext types by name
  *                   const void *, size_t (one msgpack value)  const void **, size_t *
  *
  * A str that comes as a result is not NUL-terminated: its length is the size_t.
