@@ -10,16 +10,15 @@
  * A hard timeout must not hit the call after the one it is meant for. So the worker is stopped
  * first, looked at while it cannot move, and then either killed or continued.
  */
-#include "fastpath/host/host.h"
+#include "fastpath/host/death.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "fastpath/lane/bell.h"
+#include "fastpath/host/session.h"
+#include "fastpath/host/worker.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/mark.h"
@@ -28,13 +27,6 @@
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
 #define QUARANTINE_AFTER 3u
-#define HALT_WAIT_NS     20000000u /* longer than it takes a processor to hear of a signal */
-#define HALT_AGAIN_NS    5000000u
-#define HALT_LOOKS       20 /* in one go, while the host waits */
-#define HALT_LOOK_NS     50000
-#define HARD_SCAN_MAX_NS 1000000000u
-#define HARD_SCAN_MIN_NS 1000000u
-#define GONE_LOOK_NS     50000000u
 
 /* ---- reaping ---- */
 
@@ -235,7 +227,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     KNIT_FAULT(DEATH_AFTER_UNLINK);
     plan_successor(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
-    knit_supervisor_fini(pool, worker);
+    knit_worker_fini(pool, worker);
     KNIT_FAULT(DEATH_AFTER_FINALIZE);
 }
 
@@ -268,195 +260,4 @@ void knit_death_judge(struct knit_pool *pool)
         return;
     pool->was_degraded = is_degraded;
     knit_notices_add_event(&pool->notices, &event);
-}
-
-/* ---- killing for time ---- */
-
-enum halt {
-    HALT_SENT, /* it may still move: look again soon */
-    HALT_DONE, /* nothing of it runs in user space */
-    HALT_OVER, /* it has ended */
-};
-
-/* Has the worker stand still, to be looked at. A process that waits in the kernel for what no
- * signal ends (a disk, a vfork's child) is never seen stopped; but with the signal pending it comes
- * back to user space no more, so after HALT_WAIT_NS the look is as good. */
-static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
-{
-    const struct timespec pause = {.tv_nsec = HALT_LOOK_NS};
-
-    if (worker->halt_ns == 0) {
-        worker->halt_ns = now_ns;
-        (void)kill(-worker->process.pid, SIGSTOP);
-    }
-    for (int look = 0; look < HALT_LOOKS; look++) {
-        siginfo_t info = {0};
-
-        if (waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info,
-                WSTOPPED | WEXITED | WNOHANG | WNOWAIT) != 0)
-            return HALT_OVER;
-        if (info.si_pid != 0 && info.si_code != CLD_STOPPED)
-            return HALT_OVER;
-        if (info.si_pid != 0) {
-            (void)waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info, WSTOPPED | WNOHANG);
-            return HALT_DONE;
-        }
-        (void)nanosleep(&pause, NULL);
-    }
-    return knit_clock_ns() - worker->halt_ns >= HALT_WAIT_NS ? HALT_DONE : HALT_SENT;
-}
-
-static void resume_worker(struct knit_worker *worker)
-{
-    worker->halt_ns = 0;
-    (void)kill(-worker->process.pid, SIGCONT);
-}
-
-/* The session and slot of the call that the stopped worker runs; NULL when it has answered it. */
-static struct knit_host_session *running_call(
-    struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
-{
-    struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
-    struct knit_host_session *session = knit_host_session_find(pool, running.session);
-
-    if (session == NULL || running.slot >= session->view.geometry.slots ||
-        !knit_recovery_holds(&session->view, running.slot, worker->owner))
-        return NULL;
-    *ret_slot = running.slot;
-    return session;
-}
-
-static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
-{
-    struct knit_pool_event event = {
-        .kind = KNIT_POOL_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
-    const struct knit_registry_task *task;
-    const struct knit_host_session *session;
-    uint64_t hard_ns;
-
-    switch (halt_worker(worker, now_ns)) {
-    case HALT_SENT:
-        worker->hard_again_ns = now_ns + HALT_AGAIN_NS;
-        return;
-    case HALT_OVER:
-        worker->hard_again_ns = now_ns + HALT_WAIT_NS;
-        return;
-    case HALT_DONE:
-    default:
-        break;
-    }
-    KNIT_FAULT(DEATH_AFTER_STOP);
-    hard_ns = knit_board_hard_ns(&pool->board, worker->lane);
-    session =
-        hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
-    if (session == NULL) {
-        resume_worker(worker);
-        return;
-    }
-    event.task = knit_board_task(&pool->board, worker->lane);
-    task = knit_registry_at(pool->registry, event.task);
-    worker->hard_session = session->id;
-    worker->hard_ms = task != NULL && task->hard_timeout_ms != 0 ? task->hard_timeout_ms
-                                                                 : pool->options.hard_timeout_ms;
-    pool->hard_timeouts++;
-    knit_notices_add_event(&pool->notices, &event);
-    knit_supervisor_kill(worker);
-    KNIT_FAULT(DEATH_AFTER_HARD_KILL);
-}
-
-static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
-{
-    /* A call that begins right after a scan is seen by the next one before its time is up. */
-    uint64_t period_ns = (uint64_t)pool->hard_least_ms * 1000000u / 2;
-    uint64_t next_ns;
-
-    if (period_ns > HARD_SCAN_MAX_NS)
-        period_ns = HARD_SCAN_MAX_NS;
-    if (period_ns < HARD_SCAN_MIN_NS)
-        period_ns = HARD_SCAN_MIN_NS;
-    next_ns = now_ns + period_ns;
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        struct knit_worker *worker = &pool->workers[i];
-        uint64_t hard_ns;
-
-        if (worker->step != KNIT_STEP_SERVING || worker->was_killed)
-            continue;
-        hard_ns = knit_board_hard_ns(&pool->board, i);
-        if (hard_ns == 0)
-            continue;
-        if (hard_ns < worker->hard_again_ns)
-            hard_ns = worker->hard_again_ns;
-        if (hard_ns <= now_ns) {
-            enforce_hard(pool, worker, now_ns);
-            hard_ns = worker->hard_again_ns;
-        }
-        if (hard_ns > now_ns && hard_ns < next_ns)
-            next_ns = hard_ns;
-    }
-    pool->hard_scan_ns = next_ns;
-}
-
-/* A worker that has not let go of a session which has been closed for gone_ms: its task does not
- * mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
- * session's call lets go after that. When to look again. */
-static uint64_t enforce_gone(
-    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
-{
-    uint64_t again_ns = now_ns + GONE_LOOK_NS;
-
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        struct knit_worker *worker = &pool->workers[i];
-        uint8_t link = worker->links[session->index];
-        uint64_t running = knit_board_running(&pool->board, i).session;
-        uint32_t slot;
-
-        if ((link != KNIT_LINK_DETACH_SENT && link != KNIT_LINK_DETACH_DUE) ||
-            worker->step != KNIT_STEP_SERVING || worker->was_killed)
-            continue;
-        if (running == 0) {
-            (void)knit_sentence_say(
-                &worker->refusal, 0, "it has nothing to do and does not let go of a session");
-            knit_supervisor_kill(worker);
-            continue;
-        }
-        if (running != session->id)
-            continue;
-        switch (halt_worker(worker, now_ns)) {
-        case HALT_SENT:
-            again_ns = now_ns + HALT_AGAIN_NS;
-            break;
-        case HALT_DONE:
-            if (running_call(pool, worker, &slot) == session)
-                knit_supervisor_kill(worker);
-            else
-                resume_worker(worker);
-            break;
-        case HALT_OVER:
-        default:
-            break;
-        }
-        KNIT_FAULT(DEATH_AFTER_GONE_KILL);
-    }
-    return again_ns;
-}
-
-void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns)
-{
-    if (pool->hard_least_ms != 0 && now_ns >= pool->hard_scan_ns)
-        scan_hard(pool, now_ns);
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        struct knit_host_session *session = pool->sessions[i];
-
-        if (session != NULL && session->gone_at_ns != 0 && now_ns >= session->gone_at_ns)
-            session->gone_at_ns = enforce_gone(pool, session, now_ns);
-    }
-    /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
-     * ended before the signal had its effect, so that there is nothing left to look at. */
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        struct knit_worker *worker = &pool->workers[i];
-
-        if (worker->halt_ns != 0 && worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
-            now_ns >= worker->halt_ns + KNIT_HALT_MAX_NS)
-            resume_worker(worker);
-    }
 }

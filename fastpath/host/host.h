@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a pool, shared by pool.c (the public face), supervisor.c (workers), death.c (their
- * end), session.c (sessions) and nobody else.
+/* The structures inside of a pool, for the files of this folder and for tests.
  *
  * A worker's socket may be full, so nothing is ever queued for it: each session has, for each
  * worker, a link that says what the worker knows and what it must still be told. Whoever changes a
- * link calls knit_supervisor_flush(), which sends what can be sent; the rest goes when the socket
+ * link calls knit_worker_flush(), which sends what can be sent; the rest goes when the socket
  * has room.
  *
  * Threads: everything here is guarded by pool->mutex. What starts or stops processes runs on the
@@ -14,12 +13,16 @@
 
 #include <pthread.h>
 
+#include "fastpath/control/registry.h"
+#include "fastpath/host/launch.h"
+#include "fastpath/host/lease.h"
 #include "fastpath/host/notice.h"
+#include "fastpath/host/options.h"
 #include "fastpath/host/output.h"
-#include "fastpath/host/pool.h"
 #include "fastpath/host/spawn.h"
 #include "fastpath/lane/recovery.h"
 #include "fastpath/lane/segment.h"
+#include "proto/sentence.h"
 
 enum knit_link {
     KNIT_LINK_NONE, /* the worker does not have it */
@@ -105,14 +108,10 @@ enum knit_pool_phase {
 
 struct knit_pool {
     pthread_mutex_t mutex;
-    struct knit_pool_options options; /* strings and lists are the pool's own */
-    char *start_text;                 /* bootstrap text, modules and paths, for START */
-    size_t start_bytes;
-    uint32_t read_paths, write_paths;      /* in it, of the policy */
+    struct knit_pool_options options; /* without its strings and lists: see launch */
+    struct knit_launch launch;
     struct knit_confine_force confinement; /* what a worker said last */
     bool unconfined_reported;
-    const char **argv;
-    bool has_prefix; /* the worker may be a child of the process that is watched */
     enum knit_pool_phase phase;
     int epoll_fd;
     int timer_fd;
@@ -147,69 +146,3 @@ struct knit_pool {
     struct knit_sentence last_death;   /* while it opened */
     struct knit_sentence open_failure; /* "" = none */
 };
-
-/* ---- supervisor.c ---- */
-
-enum knit_source { KNIT_SOURCE_TIMER, KNIT_SOURCE_PID, KNIT_SOURCE_CONTROL, KNIT_SOURCE_OUTPUT };
-
-/* Starts a worker for the lane, now. What goes wrong is that worker's `why`, or the pool's. */
-void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Something happened on a descriptor, named by epoll's data. */
-void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events);
-/* Does what is due. */
-void knit_supervisor_flush(struct knit_pool *pool, struct knit_worker *worker);
-/* Tell the worker to leave; it is killed at the given time. */
-void knit_supervisor_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns);
-void knit_supervisor_kill(struct knit_worker *worker);
-/* It cannot be used, for that reason: it is killed, and what follows is death.c's. */
-__attribute__((format(printf, 2, 3))) void knit_supervisor_refuse(
-    struct knit_worker *worker, const char *format, ...);
-/* Its process has ended. */
-void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Free what a worker that was never started, or is buried, still has. */
-void knit_supervisor_fini(struct knit_pool *pool, struct knit_worker *worker);
-
-/* ---- tick.c ---- */
-
-/* What has come due. */
-void knit_tick(struct knit_pool *pool, uint64_t now_ns);
-/* When the next tick is needed; 0 = not. */
-uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns);
-
-/* ---- death.c ---- */
-
-/* So long after it was told to stand still a worker has been killed or goes on. */
-#define KNIT_HALT_MAX_NS 40000000u
-
-/* Its process has ended: kill its group and reap it. False: not yet, since somebody who traces it
- * has not let go of it. */
-bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
-/* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds
- * the control socket any more. */
-void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Hard timeouts, and tasks of sessions that are gone for too long. */
-void knit_death_enforce(struct knit_pool *pool, uint64_t now_ns);
-/* Whether workers die faster than they work; tells the host when that changes. */
-void knit_death_judge(struct knit_pool *pool);
-bool knit_death_is_degraded(const struct knit_pool *pool);
-
-/* ---- session.c ---- */
-
-struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id);
-/* Takes it from the callers: nothing is claimed any more, workers let go, and then it is freed. */
-void knit_host_session_close(
-    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns);
-void knit_host_session_evict(
-    struct knit_pool *pool, struct knit_host_session *session, const char *reason);
-/* A worker has let go, or is gone. Frees the session if that was the last. */
-void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index);
-/* Frees it whatever the workers have: they are gone. */
-void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session);
-/* The bell as it is sent to a worker, to be given to _end() afterwards. Returns 0 or -errno. */
-int knit_host_session_bell(const struct knit_host_session *session, int *ret_fd);
-void knit_host_session_bell_end(const struct knit_host_session *session, int fd);
-
-/* ---- pool.c ---- */
-
-/* Set the timer to what the supervisor waits for. */
-void knit_host_arm(struct knit_pool *pool);

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastpath/host/pool.h"
+#include "fastpath/host/event.h"
 
 #define KNIT_NOTICES_MAX 4096u
 

@@ -18,8 +18,11 @@
 #include <unistd.h>
 
 #include "fastpath/host/host.h"
+#include "fastpath/host/session.h"
+#include "fastpath/host/supervisor.h"
+#include "fastpath/host/tick.h"
+#include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
-#include "fastpath/lane/board.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/lane.h"
 
@@ -28,181 +31,6 @@
 
 static_assert(KNIT_POOL_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "one length of a line");
 static_assert(KNIT_POOL_SESSIONS_MAX == KNIT_LANE_SESSIONS_MAX, "what a worker can serve");
-
-static const char *const standard_environment[] = {
-    "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", NULL};
-
-void knit_pool_options_init(struct knit_pool_options *options)
-{
-    *options = (struct knit_pool_options){
-        .bootstrap = "",
-        .workers = 1,
-        .steal = true,
-        .spin_us = 50,
-        .pause_ns = 250,
-        .slots = KNIT_SLOTS_DEFAULT,
-        .arena_initial_bytes = 64u << 10,
-        .arena_bytes = KNIT_ARENA_DEFAULT,
-        .call_max_bytes = KNIT_ARENA_DEFAULT / 8,
-        .reply_budget_bytes = KNIT_ARENA_DEFAULT,
-        .sessions_max = 120,
-        .uid_sessions_max = 8,
-        .startup_ms = 30000,
-        .stop_fd = -1,
-        .stop_ms = 5000,
-        .gone_ms = 60000,
-    };
-    knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
-}
-
-/* ---- options ---- */
-
-/* 0, or KNIT_POOL_E_STARTUP and what is wrong. Names are those of the fields. */
-static int check_options(const struct knit_pool_options *options, struct knit_sentence *ret_why)
-{
-    if (options->worker_path == NULL || options->worker_path[0] != '/')
-        return knit_sentence_say(
-            ret_why, KNIT_POOL_E_STARTUP, "worker_path must be an absolute path");
-    if (options->workers == 0)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP, "no workers");
-    if (options->workers > KNIT_POOL_WORKERS_MAX)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-            "%u workers, at most %u are possible", options->workers, KNIT_POOL_WORKERS_MAX);
-    if (options->module_count == 0)
-        return knit_sentence_say(
-            ret_why, KNIT_POOL_E_STARTUP, "worker startup failed: no modules are named");
-    if (options->module_count > KNIT_POOL_MODULES_MAX)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-            "%u modules, at most %u are possible", options->module_count, KNIT_POOL_MODULES_MAX);
-    for (uint32_t i = 0; i < options->module_count; i++) {
-        if (options->modules[i][0] != '/')
-            return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-                "module \"%.500s\": must be an absolute path", options->modules[i]);
-    }
-    if (options->slots == 0 || options->slots > KNIT_SLOTS_MAX)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP, "%u slots, 1 to %u are possible",
-            options->slots, KNIT_SLOTS_MAX);
-    if (options->arena_bytes < KNIT_PAGE || options->arena_bytes > KNIT_ARENA_MAX)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-            "arena_bytes is %llu, %u to %llu are possible",
-            (unsigned long long)options->arena_bytes, KNIT_PAGE,
-            (unsigned long long)KNIT_ARENA_MAX);
-    if (options->call_max_bytes == 0 || options->call_max_bytes > options->arena_bytes / 8)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-            "call_max_bytes is %llu, 1 to %llu (an eighth of arena_bytes) are possible",
-            (unsigned long long)options->call_max_bytes,
-            (unsigned long long)options->arena_bytes / 8);
-    if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
-        return knit_sentence_say(ret_why, KNIT_POOL_E_STARTUP,
-            "sessions_max is %u, at most %u are possible", options->sessions_max,
-            KNIT_POOL_SESSIONS_MAX);
-    return knit_confine_check(&options->confinement, ret_why) == 0 ? 0 : KNIT_POOL_E_STARTUP;
-}
-
-static void free_list(const char *const *list)
-{
-    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
-        free((char *)list[i]);
-    free((void *)list);
-}
-
-/* A copy of count strings and a NULL behind them, or NULL. */
-static const char *const *copy_list(const char *const *list, size_t count)
-{
-    const char **copy = calloc(count + 1, sizeof(*copy));
-
-    for (size_t i = 0; copy != NULL && i < count; i++) {
-        copy[i] = strdup(list[i]);
-        if (copy[i] == NULL) {
-            free_list(copy);
-            return NULL;
-        }
-    }
-    return copy;
-}
-
-static size_t list_length(const char *const *list)
-{
-    size_t count = 0;
-
-    while (list != NULL && list[count] != NULL)
-        count++;
-    return count;
-}
-
-/* The text with its NUL; returns where the next one goes. */
-static char *put_text(char *to, const char *text)
-{
-    size_t size = strlen(text) + 1;
-
-    memcpy(to, text, size);
-    return to + size;
-}
-
-static size_t list_bytes(const char *const *list)
-{
-    size_t bytes = 0;
-
-    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
-        bytes += strlen(list[i]) + 1;
-    return bytes;
-}
-
-static char *put_list(char *to, const char *const *list)
-{
-    for (uint32_t i = 0; list != NULL && list[i] != NULL; i++)
-        to = put_text(to, list[i]);
-    return to;
-}
-
-/* What START carries: the bootstrap text, the modules, the policy's paths, each with its NUL. */
-static int make_start_text(struct knit_pool *pool, const struct knit_pool_options *options)
-{
-    const struct knit_confine_policy *confinement = &options->confinement;
-    const char *bootstrap = options->bootstrap != NULL ? options->bootstrap : "";
-    size_t bytes =
-        strlen(bootstrap) + 1 + list_bytes(confinement->read) + list_bytes(confinement->write);
-    char *next;
-
-    for (uint32_t i = 0; i < options->module_count; i++)
-        bytes += strlen(options->modules[i]) + 1;
-    pool->start_text = malloc(bytes);
-    if (pool->start_text == NULL)
-        return -ENOMEM;
-    pool->start_bytes = bytes;
-    next = put_text(pool->start_text, bootstrap);
-    for (uint32_t i = 0; i < options->module_count; i++)
-        next = put_text(next, options->modules[i]);
-    (void)put_list(put_list(next, confinement->read), confinement->write);
-    pool->read_paths = (uint32_t)list_length(confinement->read);
-    pool->write_paths = (uint32_t)list_length(confinement->write);
-    return 0;
-}
-
-static int copy_options(struct knit_pool *pool, const struct knit_pool_options *options)
-{
-    const char *const *environment =
-        options->environment != NULL ? options->environment : standard_environment;
-    size_t prefix = list_length(options->prefix);
-    const char **argv = calloc(prefix + 2, sizeof(*argv));
-
-    pool->argv = argv;
-    pool->has_prefix = prefix != 0;
-    pool->options = *options;
-    pool->options.prefix = pool->options.modules = NULL;
-    pool->options.confinement.read = pool->options.confinement.write = NULL;
-    pool->options.bootstrap = NULL;
-    pool->options.worker_path = strdup(options->worker_path);
-    pool->options.environment = copy_list(environment, list_length(environment));
-    if (argv == NULL || pool->options.worker_path == NULL || pool->options.environment == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i <= prefix; i++) {
-        argv[i] = strdup(i < prefix ? options->prefix[i] : options->worker_path);
-        if (argv[i] == NULL)
-            return -ENOMEM;
-    }
-    return make_start_text(pool, options);
-}
 
 /* ---- opening ---- */
 
@@ -258,6 +86,15 @@ static uint64_t half_of_memory(void)
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
 
     return pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : UINT64_MAX;
+}
+
+static int take_options(struct knit_pool *pool, const struct knit_pool_options *options)
+{
+    pool->options = *options;
+    pool->options.worker_path = pool->options.bootstrap = NULL;
+    pool->options.prefix = pool->options.modules = pool->options.environment = NULL;
+    pool->options.confinement.read = pool->options.confinement.write = NULL;
+    return knit_launch_init(&pool->launch, options);
 }
 
 static struct knit_pool *new_pool(void)
@@ -325,7 +162,7 @@ static int start_all(struct knit_pool *pool)
     for (uint32_t i = 0; i < pool->options.workers && knit_sentence_is_empty(&pool->open_failure);
          i++)
         knit_supervisor_start(pool, &pool->workers[i], knit_clock_ns());
-    knit_host_arm(pool);
+    knit_tick_arm(pool);
     while (!all_serve(pool) && knit_sentence_is_empty(&pool->open_failure)) {
         pthread_mutex_unlock(&pool->mutex);
         (void)poll(poll_fds, 2, -1);
@@ -345,12 +182,12 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     struct knit_sentence *ret_why)
 {
     struct knit_pool *pool;
-    int error = check_options(options, ret_why);
+    int error = knit_pool_options_check(options, ret_why);
 
     if (error != 0)
         return error;
     pool = new_pool();
-    error = pool != NULL ? copy_options(pool, options) : -ENOMEM;
+    error = pool != NULL ? take_options(pool, options) : -ENOMEM;
     if (error == 0)
         error = make_workers(pool);
     if (error == 0)
@@ -384,16 +221,6 @@ int knit_pool_fd(const struct knit_pool *pool)
     return pool->epoll_fd;
 }
 
-void knit_host_arm(struct knit_pool *pool)
-{
-    uint64_t due_ns = knit_tick_due(pool, knit_clock_ns());
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
-                                  .tv_nsec = (long)(due_ns % 1000000000u)}};
-
-    /* A time that has passed fires at once; 0 disarms. */
-    (void)timerfd_settime(pool->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-}
-
 static void handle(struct knit_pool *pool, const struct epoll_event *event)
 {
     uint64_t expirations;
@@ -415,7 +242,7 @@ void knit_pool_dispatch(struct knit_pool *pool)
             handle(pool, &events[i]);
         knit_tick(pool, knit_clock_ns());
         pool->has_notices = false; /* delivered below */
-        knit_host_arm(pool);
+        knit_tick_arm(pool);
         pthread_mutex_unlock(&pool->mutex);
         deliver(pool);
         if (count < EVENTS_A_TURN)
@@ -444,7 +271,7 @@ void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns
         if (worker->is_stopping && deadline_ns < worker->kill_at_ns)
             worker->kill_at_ns = deadline_ns;
     }
-    knit_host_arm(pool);
+    knit_tick_arm(pool);
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -485,10 +312,7 @@ static void free_parts(struct knit_pool *pool)
     knit_fd_close(&pool->timer_fd);
     knit_fd_close(&pool->board_fd);
     knit_fd_close(&pool->pool_fd);
-    free_list(pool->argv);
-    free_list(pool->options.environment);
-    free((char *)pool->options.worker_path);
-    free(pool->start_text);
+    knit_launch_fini(&pool->launch);
     free(pool->task_deaths);
 }
 
@@ -516,95 +340,6 @@ const struct knit_registry *knit_pool_registry(const struct knit_pool *pool)
 uint32_t knit_pool_lanes(const struct knit_pool *pool)
 {
     return pool->options.workers;
-}
-
-const char *knit_pool_reason(int error)
-{
-    switch (error) {
-    case KNIT_POOL_E_STARTUP:
-        return "the workers could not be started";
-    case KNIT_POOL_E_SESSIONS:
-        return "all sessions of the pool are taken";
-    case KNIT_POOL_E_UID_SESSIONS:
-        return "this user has all the sessions it may have";
-    case KNIT_POOL_E_MEMORY:
-        return "the pool's sessions may not take more memory";
-    case KNIT_POOL_E_CLOSED:
-        return "the pool is shut down";
-    case KNIT_POOL_E_SIZE:
-        return "the pool offers no session of that size";
-    case KNIT_POOL_E_UNSEALED:
-        return "its request segment lacks the seals that keep its pages in place";
-    default:
-        return "the system refused";
-    }
-}
-
-void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
-{
-    struct knit_pool_stats stats = {.lanes = pool->options.workers};
-
-    pthread_mutex_lock(&pool->mutex);
-    for (uint32_t i = 0; i < pool->options.workers; i++)
-        stats.lanes_serving += pool->workers[i].step == KNIT_STEP_SERVING;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_host_session *session = pool->sessions[i];
-
-        if (session == NULL)
-            continue;
-        stats.sessions++;
-        stats.foreign_sessions += session->is_foreign;
-        stats.closing_sessions += session->is_closing;
-    }
-    stats.quarantined = pool->quarantined;
-    stats.is_degraded = knit_death_is_degraded(pool);
-    stats.memory_bytes = pool->memory_bytes;
-    stats.deaths = pool->deaths;
-    stats.hard_timeouts = pool->hard_timeouts;
-    stats.evicted = pool->evicted;
-    stats.recovered = pool->recovered;
-    stats.confinement = pool->confinement;
-    stats.output_dropped = pool->notices.dropped;
-    pthread_mutex_unlock(&pool->mutex);
-    *ret_stats = stats;
-}
-
-static enum knit_pool_lane_state lane_state(const struct knit_worker *worker)
-{
-    switch (worker->step) {
-    case KNIT_STEP_HELLO:
-    case KNIT_STEP_REGISTRY:
-    case KNIT_STEP_READY:
-        return KNIT_POOL_LANE_STARTING;
-    case KNIT_STEP_SERVING:
-        return worker->is_stopping ? KNIT_POOL_LANE_STOPPING : KNIT_POOL_LANE_SERVING;
-    case KNIT_STEP_NONE:
-    case KNIT_STEP_ENDED:
-    default:
-        return KNIT_POOL_LANE_VACANT;
-    }
-}
-
-void knit_pool_lane_stats(
-    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats)
-{
-    const struct knit_worker *worker = &pool->workers[lane];
-    struct knit_board_counts counts = knit_board_counts(&pool->board, lane);
-
-    pthread_mutex_lock(&pool->mutex);
-    *ret_stats = (struct knit_pool_lane_stats){
-        .state = lane_state(worker),
-        .pid = lane_state(worker) != KNIT_POOL_LANE_VACANT ? worker->process.pid : 0,
-        .is_parked = counts.is_parked,
-        .is_running = counts.is_running,
-        .calls = counts.calls,
-        .stolen = counts.stolen,
-        .parks = counts.parks,
-        .busy_ns = counts.busy_ns,
-        .deaths = worker->deaths,
-        .up_since_ns = worker->up_since_ns,
-    };
-    pthread_mutex_unlock(&pool->mutex);
 }
 
 bool knit_pool_owns_pid(struct knit_pool *pool, pid_t pid)

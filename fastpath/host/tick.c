@@ -5,10 +5,14 @@
  * One timer serves all of it: each turn of the host looks at what has come due and sets the timer
  * to what comes next, so that an idle pool without a hard timeout sets none.
  */
-#include "fastpath/host/host.h"
+#include "fastpath/host/tick.h"
 
-#include <stdio.h>
+#include <sys/timerfd.h>
 
+#include "fastpath/host/death.h"
+#include "fastpath/host/supervisor.h"
+#include "fastpath/host/timeout.h"
+#include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/state.h"
@@ -58,7 +62,7 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
     KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].restart_at_ns = 0;
-        knit_supervisor_stop(pool, &pool->workers[i], pool->deadline_ns);
+        knit_worker_stop(pool, &pool->workers[i], pool->deadline_ns);
         KNIT_FAULT(SUPERVISOR_AFTER_STOP);
     }
 }
@@ -128,18 +132,18 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
             worker->step != KNIT_STEP_NONE) {
             worker->kill_at_ns = 0;
             if (worker->has_closed && !worker->is_stopping)
-                knit_supervisor_refuse(worker, "it closed its control socket");
+                knit_worker_refuse(worker, "it closed its control socket");
             else if (worker->step != KNIT_STEP_SERVING)
-                knit_supervisor_refuse(worker, "it took longer than %u ms, %s",
+                knit_worker_refuse(worker, "it took longer than %u ms, %s",
                     pool->options.startup_ms, worker->start_step.text);
-            knit_supervisor_kill(worker);
+            knit_worker_kill(worker);
         }
         if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
             knit_supervisor_start(pool, worker, now_ns);
         if (worker->flush_again_ns != 0 && now_ns >= worker->flush_again_ns)
-            knit_supervisor_flush(pool, worker);
+            knit_worker_flush(pool, worker);
     }
-    knit_death_enforce(pool, now_ns);
+    knit_timeout_enforce(pool, now_ns);
     knit_death_judge(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
         knit_sentence_is_empty(&pool->open_failure))
@@ -157,7 +161,7 @@ static void sooner(uint64_t *due_ns, uint64_t other_ns)
         *due_ns = other_ns;
 }
 
-uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
+static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
 {
     uint64_t due_ns = 0;
 
@@ -175,7 +179,7 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
         if (worker->step == KNIT_STEP_SERVING)
             sooner(&due_ns, worker->flush_again_ns);
         if (worker->step == KNIT_STEP_SERVING && worker->halt_ns != 0 && !worker->was_killed)
-            sooner(&due_ns, worker->halt_ns + KNIT_HALT_MAX_NS);
+            sooner(&due_ns, worker->halt_ns + KNIT_TIMEOUT_HALT_MAX_NS);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
@@ -193,4 +197,14 @@ uint64_t knit_tick_due(const struct knit_pool *pool, uint64_t now_ns)
     if (pool->phase == KNIT_PHASE_STOPPING)
         sooner(&due_ns, now_ns + SWEEP_NS);
     return due_ns;
+}
+
+void knit_tick_arm(struct knit_pool *pool)
+{
+    uint64_t due_ns = next_due(pool, knit_clock_ns());
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
+                                  .tv_nsec = (long)(due_ns % 1000000000u)}};
+
+    /* A time that has passed fires at once; 0 disarms. */
+    (void)timerfd_settime(pool->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }

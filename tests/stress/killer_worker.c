@@ -28,6 +28,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/host/host.h"
+#include "fastpath/host/session.h"
 #include "fastpath/lane/bell.h"
 #include "tests/stress/scene.h"
 #include "tests/stress/stepper.h"

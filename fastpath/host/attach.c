@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sessions are admitted, made and given to their callers here, by threads of the host and on behalf
+ * of other processes.
+ *
+ * The limits of sessions_max, uid_sessions_max and memory_max_bytes are checked before anything is
+ * allocated. A session of another process is only counted at first: its caller can still punch
+ * pages out of the request segment, which would kill a reader with SIGBUS, so host and workers map
+ * it when the caller has sealed it (knit_pool_attached()).
+ */
+#include "fastpath/host/attach.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "fastpath/host/host.h"
+#include "fastpath/host/loop_bell.h"
+#include "fastpath/host/reason.h"
+#include "fastpath/host/segments.h"
+#include "fastpath/host/session.h"
+#include "fastpath/host/tick.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+#include "fastpath/lane/fd.h"
+
+struct birth {
+    struct knit_geometry geometry;
+    bool is_foreign;
+    struct knit_pool_peer peer;
+    int request_fd; /* read-write: what the caller gets */
+};
+
+/* 0 and a place for it, or why there is none. */
+static int admit(const struct knit_pool *pool, const struct birth *birth, uint64_t memory_bytes,
+    uint32_t *ret_index)
+{
+    uint32_t place = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
+
+    if (pool->phase != KNIT_PHASE_OPEN)
+        return KNIT_POOL_E_CLOSED;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_host_session *session = pool->sessions[i];
+
+        if (session == NULL) {
+            place = i < place ? i : place;
+            continue;
+        }
+        foreign += session->is_foreign;
+        same_uid += session->is_foreign && session->peer.uid == birth->peer.uid;
+    }
+    if (place == KNIT_POOL_SESSIONS_MAX)
+        return KNIT_POOL_E_SESSIONS;
+    *ret_index = place;
+    /* The host's own sessions are few and it cannot do without them: they count, but are not
+     * refused. */
+    if (!birth->is_foreign)
+        return 0;
+    if (foreign >= pool->options.sessions_max)
+        return KNIT_POOL_E_SESSIONS;
+    if (same_uid >= pool->options.uid_sessions_max)
+        return KNIT_POOL_E_UID_SESSIONS;
+    if (memory_bytes > pool->memory_max_bytes ||
+        pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
+        return KNIT_POOL_E_MEMORY;
+    return 0;
+}
+
+static int add(struct knit_pool *pool, struct birth *birth, struct knit_host_session **ret_session)
+{
+    struct knit_host_session *session;
+    uint64_t memory_bytes = knit_segments_cost(&pool->options, &birth->geometry);
+    uint32_t index;
+    int error = admit(pool, birth, memory_bytes, &index);
+
+    if (error != 0)
+        return error;
+    session = calloc(1, sizeof(*session));
+    if (session == NULL)
+        return -ENOMEM;
+    session->id = pool->next_session;
+    session->index = index;
+    session->is_foreign = birth->is_foreign;
+    session->peer = birth->peer;
+    session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
+    session->memory_bytes = memory_bytes;
+    error = knit_segments_make(&pool->options, session, &birth->geometry, &birth->request_fd);
+    if (error != 0) {
+        knit_host_session_fini(session);
+        return error;
+    }
+    KNIT_FAULT(SESSION_AFTER_SEGMENTS);
+    pool->next_session++;
+    pool->memory_bytes += memory_bytes;
+    pool->sessions[index] = session;
+    *ret_session = session;
+    return 0;
+}
+
+/* ---- the host's own ---- */
+
+static int open_own(struct knit_pool *pool, struct birth *birth,
+    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+{
+    struct knit_session_options own = *options;
+    struct knit_host_session *session;
+    int error = add(pool, birth, &session);
+
+    if (error != 0)
+        return error;
+    error = knit_loop_bell_open(session);
+    own.bell_fd = session->loop_bell_fd;
+    own.steal = pool->options.steal;
+    own.argument_max_bytes = pool->options.call_max_bytes;
+    if (error == 0)
+        error = knit_session_new(&session->view.geometry, &session->view.request,
+            &session->view.reply, &pool->board, &own, &session->outside.session);
+    if (error != 0) {
+        knit_host_session_free(pool, session);
+        return error;
+    }
+    session->outside.id = session->id;
+    session->outside.bell_fd = session->loop_bell_fd;
+    session->outside.reply = session->view.reply;
+    session->outside.geometry = session->view.geometry;
+    knit_host_session_publish(pool, session);
+    *ret_session = &session->outside;
+    return 0;
+}
+
+int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
+    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+{
+    struct birth birth = {.request_fd = -1};
+    int error =
+        knit_segments_geometry(&pool->options, slots, pool->options.arena_bytes, &birth.geometry);
+
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&pool->mutex);
+    error = open_own(pool, &birth, options, ret_session);
+    pthread_mutex_unlock(&pool->mutex);
+    knit_fd_close(&birth.request_fd);
+    return error;
+}
+
+struct knit_pool_session *knit_pool_session_close(
+    struct knit_pool *pool, struct knit_pool_session *outside)
+{
+    struct knit_host_session *session;
+
+    if (outside == NULL)
+        return NULL;
+    pthread_mutex_lock(&pool->mutex);
+    session = knit_host_session_find(pool, outside->id);
+    (void)knit_session_free(outside->session);
+    if (session != NULL)
+        knit_host_session_close(pool, session, knit_clock_ns());
+    knit_tick_arm(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+/* ---- other processes' ---- */
+
+static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_grant *grant)
+{
+    struct knit_host_session *session;
+    int pair[2] = {-1, -1};
+    int error = add(pool, birth, &session);
+
+    if (error != 0)
+        return error;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+        error = -errno;
+    session->view.bell_fd = pair[0];
+    grant->bell_fd = pair[1];
+    if (error == 0)
+        error = knit_segment_reopen_readonly(pool->board_fd, &grant->board_fd);
+    if (error == 0)
+        error = knit_segment_reopen_readonly(session->reply_fd, &grant->reply_fd);
+    if (error != 0) {
+        knit_host_session_free(pool, session);
+        return error;
+    }
+    grant->id = session->id;
+    grant->geometry = birth->geometry;
+    grant->call_max_bytes = pool->options.call_max_bytes;
+    if (grant->call_max_bytes > birth->geometry.request_arena_bytes)
+        grant->call_max_bytes = birth->geometry.request_arena_bytes;
+    grant->steal = pool->options.steal;
+    grant->request_fd = birth->request_fd;
+    birth->request_fd = -1;
+    return 0;
+}
+
+int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, uint32_t slots,
+    uint64_t arena_bytes, struct knit_pool_grant *ret_grant)
+{
+    const struct knit_pool_options *options = &pool->options;
+    struct birth birth = {.is_foreign = true, .peer = *peer, .request_fd = -1};
+    struct knit_pool_grant given = {
+        .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
+    int error;
+
+    if (slots == 0 || slots > options->slots)
+        slots = options->slots;
+    if (arena_bytes == 0 || arena_bytes > options->arena_bytes)
+        arena_bytes = options->arena_bytes;
+    error = knit_segments_geometry(&pool->options, slots, arena_bytes, &birth.geometry);
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&pool->mutex);
+    error = grant(pool, &birth, &given);
+    pthread_mutex_unlock(&pool->mutex);
+    knit_fd_close(&birth.request_fd);
+    if (error != 0) {
+        knit_pool_grant_close(&given);
+        return error;
+    }
+    *ret_grant = given;
+    return 0;
+}
+
+int knit_pool_attached(struct knit_pool *pool, uint64_t id)
+{
+    struct knit_host_session *session;
+    int error = 0;
+
+    pthread_mutex_lock(&pool->mutex);
+    session = knit_host_session_find(pool, id);
+    if (session != NULL && !session->is_published && !session->is_closing && !session->is_evicted) {
+        error = knit_segments_map_request(session);
+        if (error == 0) {
+            knit_host_session_publish(pool, session);
+        } else {
+            knit_host_session_evict(pool, session,
+                error > 0 ? knit_pool_reason(error) : "its request segment cannot be mapped");
+            pool->has_notices = true;
+        }
+        knit_tick_arm(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return error;
+}
+
+void knit_pool_grant_close(struct knit_pool_grant *grant)
+{
+    knit_fd_close(&grant->board_fd);
+    knit_fd_close(&grant->request_fd);
+    knit_fd_close(&grant->reply_fd);
+    knit_fd_close(&grant->bell_fd);
+}
+
+void knit_pool_detach(struct knit_pool *pool, uint64_t id)
+{
+    struct knit_host_session *session;
+
+    pthread_mutex_lock(&pool->mutex);
+    session = knit_host_session_find(pool, id);
+    if (session != NULL && session->is_foreign) {
+        knit_host_session_close(pool, session, knit_clock_ns());
+        knit_tick_arm(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each worker of a pool is started with: copied once from the pool's options.
+ *
+ * Threads: immutable between init and fini.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/host/options.h"
+
+struct knit_launch {
+    const char **argv;       /* the prefix, then the worker's path; NULL-ended */
+    const char *worker_path; /* the last of argv */
+    bool has_prefix;         /* the worker may be a child of the process that is started */
+    const char *const *environment;
+    char
+        *start_text; /* bootstrap text, modules, paths to read, paths to write, each with its NUL */
+    size_t start_bytes;
+    uint32_t modules, read_paths, write_paths; /* how many of each in it */
+};
+
+/* Returns 0 or -ENOMEM; also then knit_launch_fini() frees what was copied. */
+int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options *options);
+void knit_launch_fini(struct knit_launch *launch);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A switch over the codes; an error below 0 is -errno and gets a sentence that names no cause. */
+#include "fastpath/host/reason.h"
+
+const char *knit_pool_reason(int error)
+{
+    switch (error) {
+    case KNIT_POOL_E_STARTUP:
+        return "the workers could not be started";
+    case KNIT_POOL_E_SESSIONS:
+        return "all sessions of the pool are taken";
+    case KNIT_POOL_E_UID_SESSIONS:
+        return "this user has all the sessions it may have";
+    case KNIT_POOL_E_MEMORY:
+        return "the pool's sessions may not take more memory";
+    case KNIT_POOL_E_CLOSED:
+        return "the pool is shut down";
+    case KNIT_POOL_E_SIZE:
+        return "the pool offers no session of that size";
+    case KNIT_POOL_E_UNSEALED:
+        return "its request segment lacks the seals that keep its pages in place";
+    default:
+        return "the system refused";
+    }
+}

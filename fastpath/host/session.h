@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session as the pool keeps it: found, published to workers, closed, evicted, freed.
+ *
+ * Threads: under the pool's mutex.
+ */
+#pragma once
+
+#include "fastpath/host/host.h"
+
+struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id);
+/* Everything about it is ready: workers attach it. */
+void knit_host_session_publish(struct knit_pool *pool, struct knit_host_session *session);
+/* Takes it from its caller: nothing more is claimed, workers detach it, and then it is freed. */
+void knit_host_session_close(
+    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns);
+void knit_host_session_evict(
+    struct knit_pool *pool, struct knit_host_session *session, const char *reason);
+/* A worker has detached it, or has ended. Frees a closed session if that was the last worker. */
+void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index);
+/* Frees it whatever the workers have: they have ended. */
+void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session);
+/* The same for one that the pool does not list. */
+void knit_host_session_fini(struct knit_host_session *session);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The messages by which a worker starts: hello, confined, its tasks, ready.
+ *
+ * Threads: under the pool's mutex, on the dispatching thread.
+ */
+#pragma once
+
+#include "fastpath/control/control.h"
+#include "fastpath/host/host.h"
+
+/* False: the message does not belong to the worker's step. */
+bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
+    const struct knit_control_message *message, const int *fds);

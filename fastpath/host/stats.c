@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counters of the pool are read under its mutex; words of the board are not guarded by it and may
+ * be newer than the rest.
+ */
+#include "fastpath/host/stats.h"
+
+#include "fastpath/host/death.h"
+#include "fastpath/lane/board.h"
+
+void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
+{
+    struct knit_pool_stats stats = {.lanes = pool->options.workers};
+
+    pthread_mutex_lock(&pool->mutex);
+    for (uint32_t i = 0; i < pool->options.workers; i++)
+        stats.lanes_serving += pool->workers[i].step == KNIT_STEP_SERVING;
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_host_session *session = pool->sessions[i];
+
+        if (session == NULL)
+            continue;
+        stats.sessions++;
+        stats.foreign_sessions += session->is_foreign;
+        stats.closing_sessions += session->is_closing;
+    }
+    stats.quarantined = pool->quarantined;
+    stats.is_degraded = knit_death_is_degraded(pool);
+    stats.memory_bytes = pool->memory_bytes;
+    stats.deaths = pool->deaths;
+    stats.hard_timeouts = pool->hard_timeouts;
+    stats.evicted = pool->evicted;
+    stats.recovered = pool->recovered;
+    stats.confinement = pool->confinement;
+    stats.output_dropped = pool->notices.dropped;
+    pthread_mutex_unlock(&pool->mutex);
+    *ret_stats = stats;
+}
+
+static enum knit_pool_lane_state lane_state(const struct knit_worker *worker)
+{
+    switch (worker->step) {
+    case KNIT_STEP_HELLO:
+    case KNIT_STEP_REGISTRY:
+    case KNIT_STEP_READY:
+        return KNIT_POOL_LANE_STARTING;
+    case KNIT_STEP_SERVING:
+        return worker->is_stopping ? KNIT_POOL_LANE_STOPPING : KNIT_POOL_LANE_SERVING;
+    case KNIT_STEP_NONE:
+    case KNIT_STEP_ENDED:
+    default:
+        return KNIT_POOL_LANE_VACANT;
+    }
+}
+
+void knit_pool_lane_stats(
+    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats)
+{
+    const struct knit_worker *worker = &pool->workers[lane];
+    struct knit_board_counts counts = knit_board_counts(&pool->board, lane);
+
+    pthread_mutex_lock(&pool->mutex);
+    *ret_stats = (struct knit_pool_lane_stats){
+        .state = lane_state(worker),
+        .pid = lane_state(worker) != KNIT_POOL_LANE_VACANT ? worker->process.pid : 0,
+        .is_parked = counts.is_parked,
+        .is_running = counts.is_running,
+        .calls = counts.calls,
+        .stolen = counts.stolen,
+        .parks = counts.parks,
+        .busy_ns = counts.busy_ns,
+        .deaths = worker->deaths,
+        .up_since_ns = worker->up_since_ns,
+    };
+    pthread_mutex_unlock(&pool->mutex);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Figures of a pool and of its lanes. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fastpath/confine/confine.h"
+
+struct knit_pool;
+
+enum knit_pool_lane_state {
+    KNIT_POOL_LANE_VACANT,   /* nobody: its worker died, the next is due */
+    KNIT_POOL_LANE_STARTING, /* loads modules */
+    KNIT_POOL_LANE_SERVING,
+    KNIT_POOL_LANE_STOPPING,
+};
+
+struct knit_pool_lane_stats {
+    enum knit_pool_lane_state state;
+    pid_t pid; /* 0 = none */
+    bool is_parked;
+    bool is_running;
+    uint64_t calls;  /* begun, by all workers of this lane */
+    uint64_t stolen; /* of them from other lanes */
+    uint64_t parks;
+    uint64_t busy_ns;
+    uint64_t deaths;
+    uint64_t up_since_ns; /* CLOCK_MONOTONIC; 0 = not up */
+};
+
+struct knit_pool_stats {
+    uint32_t lanes;
+    uint32_t lanes_serving;
+    bool is_degraded; /* a lane waits before it tries again, because its workers died at once */
+    uint32_t sessions;
+    uint32_t foreign_sessions;
+    uint32_t closing_sessions; /* closed, but a worker has not let go yet */
+    uint64_t memory_bytes;     /* counted against memory_max_bytes */
+    uint64_t deaths;
+    uint64_t hard_timeouts;
+    uint64_t evicted;
+    uint64_t recovered;                    /* calls that the host answered, for whatever reason */
+    uint32_t quarantined;                  /* tasks */
+    uint64_t output_dropped;               /* lines, for want of memory */
+    struct knit_confine_force confinement; /* of the worker that said so last */
+};
+
+void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);
+
+/* lane < knit_pool_lanes(). */
+void knit_pool_lane_stats(
+    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats);

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The socket of a worker that serves may be full, so nothing is queued for it: its links and
+ * is_stopping say what it must still be sent, and knit_worker_flush() sends as much as goes. epoll
+ * reports room in the socket; when the kernel lacks memory a timer retries, because epoll reports
+ * nothing then.
+ *
+ * epoll's data is source | lane | serial of the process: an event that was fetched before a worker
+ * was replaced is not taken for one of its successor.
+ */
+#include "fastpath/host/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "fastpath/control/control.h"
+#include "fastpath/host/loop_bell.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/fault.h"
+#include "fastpath/lane/fd.h"
+
+#define RETRY_NS 10000000u /* until it tries again what the kernel could not do */
+
+static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
+{
+    return (uint64_t)source << 56 | (uint64_t)worker->lane << 32 | worker->serial;
+}
+
+static int add_interest(struct knit_pool *pool, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data.u64 = data};
+
+    return epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void knit_worker_drop_interest(const struct knit_pool *pool, int fd)
+{
+    if (fd >= 0)
+        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* A program that forks leaves copies of its descriptors to its children, and what is closed only
+ * here stays in the epoll and is readable for ever. */
+void knit_worker_close_fd(const struct knit_pool *pool, int *fd)
+{
+    knit_worker_drop_interest(pool, *fd);
+    knit_fd_close(fd);
+}
+
+/* ---- ending ---- */
+
+void knit_worker_kill(struct knit_worker *worker)
+{
+    if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
+        return;
+    worker->was_killed = true;
+    /* The group first: it is there as long as its leader is not reaped. */
+    (void)kill(-worker->process.pid, SIGKILL);
+    (void)kill(worker->process.pid, SIGKILL);
+}
+
+void knit_worker_refuse(struct knit_worker *worker, const char *format, ...)
+{
+    va_list args;
+
+    if (!knit_sentence_is_empty(&worker->refusal) || worker->step == KNIT_STEP_ENDED)
+        return;
+    va_start(args, format);
+    (void)vsnprintf(worker->refusal.text, sizeof(worker->refusal.text), format, args);
+    va_end(args);
+    knit_worker_kill(worker);
+}
+
+void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
+{
+    knit_worker_close_fd(pool, &worker->process.pid_fd);
+    knit_worker_close_fd(pool, &worker->process.control_fd);
+    knit_worker_close_fd(pool, &worker->process.output_fd);
+    worker->process.pid = 0;
+    worker->owner = 0;
+    worker->kill_at_ns = worker->finalize_at_ns = 0;
+    worker->step = KNIT_STEP_NONE;
+}
+
+/* ---- starting ---- */
+
+bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    struct knit_spawn_options options = {
+        .argv = pool->launch.argv, .environment = pool->launch.environment};
+    int error;
+
+    worker->serial = ++pool->next_serial;
+    worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
+    worker->is_confined = worker->has_closed = false;
+    worker->owner = 0;
+    worker->signal = worker->status = 0;
+    worker->hard_session = 0;
+    worker->hard_again_ns = 0;
+    worker->restart_at_ns = worker->finalize_at_ns = worker->flush_again_ns = 0;
+    worker->reap_at_ns = worker->halt_ns = 0;
+    worker->refusal.text[0] = '\0';
+    (void)knit_sentence_say(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
+    memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
+    knit_output_init(&worker->output);
+    error = knit_spawn(&options, &worker->process);
+    KNIT_FAULT(SUPERVISOR_AFTER_SPAWN);
+    if (error == 0) {
+        worker->step = KNIT_STEP_HELLO;
+        worker->kill_at_ns = now_ns + (uint64_t)pool->options.startup_ms * 1000000u;
+        error = add_interest(
+            pool, worker->process.pid_fd, EPOLLIN, epoll_data(KNIT_SOURCE_PID, worker));
+    }
+    if (error == 0)
+        error = add_interest(
+            pool, worker->process.control_fd, EPOLLIN, epoll_data(KNIT_SOURCE_CONTROL, worker));
+    if (error == 0)
+        error = add_interest(
+            pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
+    if (error == 0)
+        return true;
+    (void)knit_sentence_say(&worker->refusal, 0, "no process can be started: %s", strerror(-error));
+    return false;
+}
+
+/* ---- telling a worker that serves ---- */
+
+/* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger
+ * to a worker anyway, so a copy would protect against nothing but accidents. */
+static bool is_trusted(const struct knit_host_session *session)
+{
+    return !session->is_foreign || session->peer.uid == 0 || session->peer.uid == geteuid();
+}
+
+/* Returns knit_control_send()'s. */
+static int send_attach(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_host_session *session)
+{
+    struct knit_control_message message;
+    int fds[3] = {session->request_fd, session->reply_fd, -1};
+    int error = knit_loop_bell_copy(session, &fds[2]);
+
+    if (error != 0)
+        return KNIT_CONTROL_E_LATER;
+    knit_control_init(&message, KNIT_CONTROL_ATTACH);
+    message.attach = (struct knit_control_attach){.session = session->id,
+        .geometry = session->view.geometry,
+        .reply_budget_bytes = pool->options.reply_budget_bytes,
+        .is_trusted = is_trusted(session),
+        .bell_is_pipe = session->view.bell_is_pipe};
+    error = knit_control_send(worker->process.control_fd, &message, fds, false);
+    knit_loop_bell_close_copy(session, fds[2]);
+    return error;
+}
+
+static int send_links(struct knit_pool *pool, struct knit_worker *worker)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        struct knit_control_message message;
+        int error = 0;
+
+        if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
+            error = send_attach(pool, worker, pool->sessions[i]);
+            KNIT_FAULT(SUPERVISOR_AFTER_ATTACH);
+            if (error == 0)
+                worker->links[i] = KNIT_LINK_ATTACH_SENT;
+        } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
+            knit_control_init(&message, KNIT_CONTROL_DETACH);
+            message.session.session = pool->sessions[i]->id;
+            error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+            if (error == 0)
+                worker->links[i] = KNIT_LINK_DETACH_SENT;
+        }
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+static int send_stop(struct knit_worker *worker)
+{
+    struct knit_control_message message;
+    int error;
+
+    if (!worker->is_stopping || worker->is_stop_sent)
+        return 0;
+    knit_control_init(&message, KNIT_CONTROL_STOP);
+    error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+    worker->is_stop_sent = error == 0;
+    return error;
+}
+
+static void want_write(struct knit_pool *pool, struct knit_worker *worker, bool wanted)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wanted ? EPOLLOUT : 0u),
+        .data.u64 = epoll_data(KNIT_SOURCE_CONTROL, worker)};
+
+    if (worker->wants_write != wanted)
+        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_MOD, worker->process.control_fd, &event);
+    worker->wants_write = wanted;
+}
+
+void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
+{
+    int error;
+
+    if (worker->step != KNIT_STEP_SERVING)
+        return;
+    error = send_links(pool, worker);
+    if (error == 0)
+        error = send_stop(worker);
+    want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
+    worker->flush_again_ns = error == KNIT_CONTROL_E_LATER ? knit_clock_ns() + RETRY_NS : 0;
+    /* GONE: its end is near. */
+    if (error < 0)
+        knit_worker_refuse(worker, "its control socket failed: %s", strerror(-error));
+}
+
+void knit_worker_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns)
+{
+    if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
+        return;
+    if (worker->step != KNIT_STEP_SERVING) {
+        /* Still loading: there is nothing to wait for. */
+        worker->is_stopping = true;
+        knit_worker_kill(worker);
+        return;
+    }
+    if (!worker->is_stopping || kill_at_ns < worker->kill_at_ns)
+        worker->kill_at_ns = kill_at_ns;
+    worker->is_stopping = true;
+    knit_worker_flush(pool, worker);
+}
