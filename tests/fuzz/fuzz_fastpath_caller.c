@@ -47,20 +47,6 @@ static struct scene scene;
 
 /* ---- the pool ---- */
 
-static void put64(_Atomic uint64_t *word)
-{
-    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
-
-    atomic_store_explicit(word, input_word(&scene.input, now), memory_order_relaxed);
-}
-
-static void put32(_Atomic uint32_t *word)
-{
-    uint32_t now = atomic_load_explicit(word, memory_order_relaxed);
-
-    atomic_store_explicit(word, (uint32_t)input_word(&scene.input, now), memory_order_relaxed);
-}
-
 static void complete(uint32_t lane, uint32_t slot)
 {
     uint64_t position = scene.completions[lane]++;
@@ -84,7 +70,7 @@ static void answer(uint32_t lane, uint32_t slot, uint64_t gen)
     atomic_store_explicit(
         &segments->reply.claim[slot], knit_claim(gen, OWNER), memory_order_seq_cst);
     for (uint32_t i = 0; i < 4; i++)
-        put64(&cell->body[i]);
+        input_write64(&scene.input, &cell->body[i]);
     atomic_store_explicit(&cell->block, slot * KNIT_PAGE, memory_order_relaxed);
     atomic_store_explicit(&cell->meta, knit_meta(lane, 0, 0, len), memory_order_relaxed);
     atomic_store_explicit(&cell->word,
@@ -138,39 +124,39 @@ static void lie(void)
 
     switch (input_below(input, 12)) {
     case 0:
-        put32(&reply->state->rescan);
+        input_write32(input, &reply->state->rescan);
         break;
     case 1:
-        put32(reply->notified);
+        input_write32(input, reply->notified);
         break;
     case 2:
-        put64(&reply->claim[slot]);
+        input_write64(input, &reply->claim[slot]);
         break;
     case 3:
-        put64(&reply->reply[slot].word + input_below(input, 4));
+        input_write64(input, &reply->reply[slot].word + input_below(input, 4));
         break;
     case 4:
-        put64(&reply->head[lane].value);
+        input_write64(input, &reply->head[lane].value);
         break;
     case 5:
-        put64(&reply->lane[lane].completion_tail);
-        put32(&reply->lane[lane].blocked_on_arena);
+        input_write64(input, &reply->lane[lane].completion_tail);
+        input_write32(input, &reply->lane[lane].blocked_on_arena);
         break;
     case 6:
-        put32(&reply->completions[lane * POOL_CELLS + input_below(input, POOL_CELLS)]);
+        input_write32(
+            input, &reply->completions[lane * POOL_CELLS + input_below(input, POOL_CELLS)]);
         break;
     case 7:
-        put32(&scene.pool->board.park[lane].value);
+        input_write32(input, &scene.pool->board.park[lane].value);
         break;
     case 8:
-        put64(&scene.pool->board.busy[lane].running);
+        input_write64(input, &scene.pool->board.busy[lane].running);
         break;
     case 9:
         reply->arena[input_u64(input) % (POOL_LANES * POOL_REPLY_ARENA)] = input_u8(input);
         break;
     case 10:
-        put64((_Atomic uint64_t *)(void *)scene.segments->reply_base +
-              input_u64(input) % (scene.segments->reply_bytes / 8));
+        input_write_within(input, scene.segments->reply_base, scene.segments->reply_bytes);
         break;
     default:
         forge();

@@ -66,20 +66,6 @@ static unsigned char pattern[RESULT_MAX + 256];
 
 /* ---- the liar writes ---- */
 
-static void put64(_Atomic uint64_t *word)
-{
-    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
-
-    atomic_store_explicit(word, input_word(&scene.input, now), memory_order_relaxed);
-}
-
-static void put32(_Atomic uint32_t *word)
-{
-    uint32_t now = atomic_load_explicit(word, memory_order_relaxed);
-
-    atomic_store_explicit(word, (uint32_t)input_word(&scene.input, now), memory_order_relaxed);
-}
-
 /* A well-formed cell at or behind the position that workers read next, for the slot's next call or
  * one near it; the numbers in it come from the input. */
 static void forge_cell(const struct pool_session *liar)
@@ -102,7 +88,7 @@ static void forge_cell(const struct pool_session *liar)
         memory_order_relaxed);
     atomic_store_explicit(&cell->deadline, kind & 16 ? machine.now_ns + 1000u * input_u8(input) : 0,
         memory_order_relaxed);
-    put64(&cell->body[0]);
+    input_write64(input, &cell->body[0]);
     atomic_store_explicit(
         &cell->ctrl, knit_ctrl(gen, slot, knit_tag(position, POOL_CELLS)), memory_order_release);
 }
@@ -117,20 +103,20 @@ static void lie(void)
     scene.has_lied = true;
     switch (input_below(input, 8)) {
     case 0:
-        put32(liar->request.waiting);
+        input_write32(input, liar->request.waiting);
         break;
     case 1:
-        put32(&liar->request.bell[lane]);
+        input_write32(input, &liar->request.bell[lane]);
         break;
     case 2:
-        put64(&liar->request.abort[slot]);
+        input_write64(input, &liar->request.abort[slot]);
         break;
     case 3:
-        put64(&liar->request.released[slot]);
+        input_write64(input, &liar->request.released[slot]);
         break;
     case 4:
         cell = &liar->request.ring[lane * POOL_CELLS + input_below(input, POOL_CELLS)];
-        put64(&cell->ctrl + input_below(input, 4));
+        input_write64(input, &cell->ctrl + input_below(input, 4));
         break;
     case 5:
         forge_cell(liar);
@@ -139,8 +125,7 @@ static void lie(void)
         liar->request.arena[input_u64(input) % POOL_REQUEST_ARENA] = input_u8(input);
         break;
     default:
-        put64((_Atomic uint64_t *)(void *)liar->request_base +
-              input_u64(input) % (liar->request_bytes / 8));
+        input_write_within(input, liar->request_base, liar->request_bytes);
         break;
     }
 }

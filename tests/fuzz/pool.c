@@ -262,3 +262,22 @@ uint64_t input_word(struct input *input, uint64_t now)
         return input_u64(input);
     }
 }
+
+void input_write32(struct input *input, _Atomic uint32_t *word)
+{
+    uint32_t now = atomic_load_explicit(word, memory_order_relaxed);
+
+    atomic_store_explicit(word, (uint32_t)input_word(input, now), memory_order_relaxed);
+}
+
+void input_write64(struct input *input, _Atomic uint64_t *word)
+{
+    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+
+    atomic_store_explicit(word, input_word(input, now), memory_order_relaxed);
+}
+
+void input_write_within(struct input *input, unsigned char *base, size_t bytes)
+{
+    input_write64(input, (_Atomic uint64_t *)(void *)base + input_u64(input) % (bytes / 8));
+}

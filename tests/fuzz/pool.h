@@ -79,3 +79,7 @@ uint64_t input_u64(struct input *input);
 uint32_t input_below(struct input *input, uint32_t bound);
 /* A value instead of `now`: the ends of the range, one bit or one step from it, or any. */
 uint64_t input_word(struct input *input, uint64_t now);
+/* Writes input_word() into that word, or into any aligned word of that memory. */
+void input_write32(struct input *input, _Atomic uint32_t *word);
+void input_write64(struct input *input, _Atomic uint64_t *word);
+void input_write_within(struct input *input, unsigned char *base, size_t bytes);
