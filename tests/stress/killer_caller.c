@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A caller that dies after any of its instructions harms nobody.
+/* A caller that dies after any of its instructions does no damage to others.
  *
- * Method: one victim is stepped through its life, and where it was after each instruction is
- * written down. Then, for each instruction of that trace (in a short run for every n-th), another
- * victim runs to the same instruction and is killed there. A victim that takes another way, which
- * happens when a worker is faster than before, is stepped so many instructions instead. After each
- * death the pool must have let go of the session within a second, each call of the dead one has
- * ended or never started, memory is in order, nothing has leaked, and another session's calls are
- * all answered right.
+ * Method: one victim is stepped through its life, and its place after each instruction is recorded.
+ * Then, for each instruction of that trace (in a short run for every n-th), another victim runs to
+ * the same instruction and is killed there. A victim that takes another path, which happens when a
+ * worker is faster than before, is stepped as many instructions instead. After each death the pool
+ * must have freed the session within a second, each call of the dead caller has ended or never
+ * started, the inspector finds nothing broken, nothing has leaked, and all calls of another session
+ * are answered correctly.
  *
- * --all-steps, or KNIT_TEST_LONG=1, dies everywhere.
+ * With --all-steps, or KNIT_TEST_LONG=1, a victim dies at every instruction.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,14 +51,14 @@ struct hunt {
     int lease;
     struct knit_geometry geometry;
     struct knit_mapping request, reply;
-    /* What there is to tell. */
+    /* For the report. */
     uint32_t deaths, stepped;
     uint64_t worst_ns, sum_ns;
 };
 
 static bool all_steps;
 
-static bool go_on(void *arg)
+static bool load_others(void *arg)
 {
     struct hunt *hunt = arg;
 
@@ -66,7 +66,7 @@ static bool go_on(void *arg)
     return false;
 }
 
-/* ---- the victim's birth ---- */
+/* ---- starting the victim ---- */
 
 static pid_t spawn(const struct knit_pool_grant *grant, int lease)
 {
@@ -105,15 +105,15 @@ static void send_start(struct hunt *hunt, const struct knit_pool_grant *grant)
     assert_int_equal(send(hunt->lease, &start, sizeof(start), MSG_NOSIGNAL), sizeof(start));
 }
 
-static bool has_said(const struct hunt *hunt)
+static bool has_reported(const struct hunt *hunt)
 {
-    char said;
+    char byte;
 
-    return recv(hunt->lease, &said, 1, MSG_DONTWAIT) == 1;
+    return recv(hunt->lease, &byte, 1, MSG_DONTWAIT) == 1;
 }
 
-/* It stands before its first instruction. */
-static void give_birth(struct hunt *hunt)
+/* It stops before its first instruction. */
+static void start_victim(struct hunt *hunt)
 {
     static const char *const files[] = {TEST_VICTIM, NULL};
     struct knit_pool_peer peer = {.uid = getuid(), .gid = getgid(), .pid = getpid()};
@@ -136,23 +136,23 @@ static void give_birth(struct hunt *hunt)
     pid = spawn(&grant, pair[1]);
     (void)close(pair[1]);
     send_start(hunt, &grant);
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_said(hunt), 20000));
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_reported(hunt), 20000));
     assert_int_equal(knit_pool_attached(hunt->scene.pools.pool, hunt->id), 0);
     assert_int_equal(knit_segment_map(grant.request_fd, knit_layout_request_bytes(&grant.geometry),
                          false, &hunt->request),
         0);
     knit_pool_grant_close(&grant);
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_said(hunt), 20000));
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_reported(hunt), 20000));
     hunt->stepper =
-        (struct stepper){.arg = hunt, .while_running = hunt->is_contended ? go_on : NULL};
+        (struct stepper){.arg = hunt, .while_running = hunt->is_contended ? load_others : NULL};
     assert_true(stepper_seize(&hunt->stepper, pid, files));
     assert_int_equal(send(hunt->lease, "g", 1, MSG_NOSIGNAL), 1);
     assert_int_equal(stepper_wait(&hunt->stepper), STEPPER_HERE);
 }
 
-/* ---- what is left of it ---- */
+/* ---- after its death ---- */
 
-static bool is_let_go(struct hunt *hunt)
+static bool is_freed(struct hunt *hunt)
 {
     struct knit_pool_stats stats;
     char byte;
@@ -214,12 +214,12 @@ static void check_dead(struct hunt *hunt)
     check_ledger(hunt, &dead);
 }
 
-static void finalize(struct hunt *hunt)
+static void kill_and_check(struct hunt *hunt)
 {
     uint64_t begin_ns = knit_deadline_now_ns(), took_ns;
 
     stepper_kill(&hunt->stepper);
-    assert_true(KNIT_WAIT_UNTIL(is_let_go(hunt), BOUND_MS));
+    assert_true(KNIT_WAIT_UNTIL(is_freed(hunt), BOUND_MS));
     took_ns = knit_deadline_now_ns() - begin_ns;
     hunt->sum_ns += took_ns;
     if (took_ns > hunt->worst_ns)
@@ -247,14 +247,14 @@ static enum stepper_end step(struct hunt *hunt, uint32_t number)
 
 static void trace(struct hunt *hunt)
 {
-    give_birth(hunt);
+    start_victim(hunt);
     while (hunt->count < TRACE_MAX && stepper_place(&hunt->stepper, &hunt->trace[hunt->count])) {
         hunt->count++;
         if (step(hunt, hunt->count) != STEPPER_HERE)
             break;
     }
     assert_true(hunt->count < TRACE_MAX);
-    finalize(hunt);
+    kill_and_check(hunt);
 }
 
 static void die_at(struct hunt *hunt, uint32_t number)
@@ -264,15 +264,15 @@ static void die_at(struct hunt *hunt, uint32_t number)
 
     for (uint32_t i = 0; i <= number; i++)
         visit += hunt->trace[i].offset == place->offset;
-    give_birth(hunt);
+    start_victim(hunt);
     if (stepper_run_to(&hunt->stepper, place, visit) != STEPPER_HERE) {
-        finalize(hunt);
-        give_birth(hunt);
+        kill_and_check(hunt);
+        start_victim(hunt);
         hunt->stepped++;
         for (uint32_t i = 0; i < number && step(hunt, i) == STEPPER_HERE; i++)
             ;
     }
-    finalize(hunt);
+    kill_and_check(hunt);
 }
 
 static void hunt_all(bool is_contended)
@@ -293,7 +293,7 @@ static void hunt_all(bool is_contended)
     for (uint32_t i = scene_steps_begin(&hunt.steps, hunt.count, &stride); i < hunt.count;
          i += stride)
         die_at(&hunt, i);
-    print_message("%s: %u instructions, %u deaths (%u by stepping), let go after %.1f ms, worst "
+    print_message("%s: %u instructions, %u deaths (%u by stepping), freed after %.1f ms, worst "
                   "%.1f ms; %.1f s\n",
         is_contended ? "contended" : "idle", hunt.count, hunt.deaths, hunt.stepped,
         (double)hunt.sum_ns / 1e6 / hunt.deaths, (double)hunt.worst_ns / 1e6,

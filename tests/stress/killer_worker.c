@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker that dies after any of its instructions leaves each call exactly one outcome.
  *
- * Method: calls of every kind are published while the worker of lane 0 is held where it woke up.
- * One worker is then stepped through all it does with them, until it is parked again, and where it
- * was after each instruction is written down: it finds, claims, runs, answers, wakes, looks for
- * more, parks. Then, for each instruction of that trace (in a short run for every n-th), another
- * worker runs to it and is killed there. After each death every call has one outcome within a
- * second: its own, or WORKER_DIED for the one call that the dead worker had; the ledger says that
- * none ran twice and that none ran which was aborted or too late; memory is in order, nothing has
- * leaked, and the replacement serves.
+ * Method: calls of every kind are published while the worker of lane 0 is stopped where it woke up.
+ * One worker is then stepped through all it does with them, until it is parked again, and its place
+ * after each instruction is recorded: it finds, claims, runs, answers, wakes, looks for more,
+ * parks. Then, for each instruction of that trace (in a short run for every n-th), another worker
+ * runs to it and is killed there. After each death every call has one outcome within a second: its
+ * own, or WORKER_DIED for the one call that the dead worker had claimed; the ledger says that no
+ * call ran twice and that none ran which was aborted or too late; the inspector finds nothing
+ * broken, nothing has leaked, and the replacement serves.
  *
- * Four hunts: the worker alone with its ring; one to which a session comes while another one goes;
- * one that has nothing of its own and steals from a sibling that sits in a long call; and one whose
- * results find no room until its caller releases some.
+ * Four hunts: the worker alone with its ring; one that gets a session while another one ends; one
+ * with empty home rings that steals from a sibling in a long call; and one that defers replies,
+ * because the arena has no room until its caller releases some.
  *
- * --all-steps, or KNIT_TEST_LONG=1, dies everywhere. A pattern behind that takes the hunts whose
- * functions it fits.
+ * With --all-steps, or KNIT_TEST_LONG=1, a worker dies at every instruction. A pattern behind it
+ * selects the hunts whose functions it matches.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,12 +37,12 @@
 #define SHORT_DEATHS 40u
 #define TRACE_MAX    200000u
 #define BOUND_MS     1000u
-#define ASLEEP_NS    20000000u /* parked so long with nothing to do: it sleeps */
+#define ASLEEP_NS    20000000u /* parked for so long with nothing to do: it sleeps */
 #define CALLS_MAX    24u
 #define HOLD_ID      50u
 #define FULL         8000u /* eight such results fill a lane's arena */
 
-enum kind { ALONE, HOST, THIEF, STARVED };
+enum kind { ALONE, HOST, THIEF, DEFERRED };
 
 struct call {
     struct pools_outcome outcome;
@@ -57,21 +57,21 @@ struct hunt {
     enum kind kind;
     struct stepper_place *trace;
     uint32_t count;
-    uint32_t aimed, hit; /* deaths at a place that was meant, and those that came about there */
+    uint32_t aimed, hit;             /* deaths planned at a place, and those that happened there */
     struct knit_pool_session *other; /* a second session */
     struct pools_outcome theirs;
     struct call calls[CALLS_MAX];
     uint32_t call_count;
-    struct knit_pool_session *guest; /* HOST: goes, and another one comes */
+    struct knit_pool_session *guest; /* HOST: it ends, and another one comes */
     struct pools_outcome held;       /* THIEF: the long call, of lane 1 */
-    uint32_t full[8], full_count;    /* STARVED: slots of results that are not released */
+    uint32_t full[8], full_count;    /* DEFERRED: slots of results that are not released */
     /* The worker that is to die. */
     struct stepper stepper;
     uint32_t park; /* its park word before it was woken */
     uint64_t quiet_since_ns;
-    /* What there is to tell. */
+    /* For the report. */
     uint32_t deaths, stepped, died;
-    uint64_t *told_ns,
+    uint64_t *outcomes_ns,
         *serving_ns; /* [deaths]: until all outcomes were there, until the lane was served */
 };
 
@@ -196,7 +196,7 @@ static void open_gate(struct hunt *hunt, bool is_open)
     atomic_store_explicit(&hunt->scene.pools.ledger[0], is_open, memory_order_seq_cst);
 }
 
-/* Once the new guest is attached the worker has been told of both, for it is told in this order. */
+/* Once the new guest is attached the worker has handled both: messages are handled in order. */
 static bool has_new_guest(const struct hunt *hunt)
 {
     struct knit_pool *pool = hunt->scene.pools.pool;
@@ -216,7 +216,7 @@ static void change_guests(struct hunt *hunt)
     assert_true(KNIT_WAIT_UNTIL(has_new_guest(hunt), 20000));
 }
 
-/* Lane 1 gets a long call, and behind it what a thief is to find. */
+/* Lane 1 gets a long call, and behind it calls for the thief to find. */
 static void publish_for_thief(struct hunt *hunt)
 {
     open_gate(hunt, false);
@@ -228,7 +228,7 @@ static void publish_for_thief(struct hunt *hunt)
     publish_count(hunt, 0, 0); /* wakes it */
 }
 
-/* All results but the last are held until the lane's arena has no room for another. */
+/* Results that are not released fill the lane's arena: it has no room for another. */
 static void fill_arena(struct hunt *hunt)
 {
     static unsigned char bytes[FULL + 4];
@@ -285,13 +285,13 @@ static void publish_all(struct hunt *hunt)
     case THIEF:
         publish_for_thief(hunt);
         break;
-    case STARVED:
+    case DEFERRED:
         publish_echo(hunt, 0, FULL);
         publish_count(hunt, 0, 0);
         publish_large(hunt, 0, 300);
         break;
     }
-    /* Rings lane 0, and announces that somebody waits to be woken. */
+    /* Notifies lane 0, and announces that this caller waits to be woken. */
     (void)knit_session_arm(session_of(hunt));
 }
 
@@ -324,14 +324,14 @@ static bool is_asleep(void *arg)
     return hunt->quiet_since_ns != 0 && now_ns - hunt->quiet_since_ns >= ASLEEP_NS;
 }
 
-/* The worker of lane 0 stands where it woke up, and there is something to do. */
+/* The worker of lane 0 is stopped where it woke up, and there are calls for it. */
 static void wake_up(struct hunt *hunt)
 {
     static const char *const files[] = {TEST_WORKER, TEST_MODULES "/module_tasks.so", NULL};
     struct knit_pool_lane_stats stats;
 
     scene_settle(&hunt->scene);
-    if (hunt->kind == STARVED)
+    if (hunt->kind == DEFERRED)
         fill_arena(hunt);
     scene_settle(&hunt->scene);
     knit_pool_lane_stats(hunt->scene.pools.pool, 0, &stats);
@@ -389,7 +389,7 @@ static bool check_call(const struct hunt *hunt, const struct call *call)
     return false;
 }
 
-static void finalize(struct hunt *hunt)
+static void kill_and_check(struct hunt *hunt)
 {
     uint64_t begin_ns = knit_deadline_now_ns(), took_ns;
     pid_t dead = hunt->stepper.pid;
@@ -399,7 +399,7 @@ static void finalize(struct hunt *hunt)
     release_full(hunt);
     assert_true(KNIT_WAIT_UNTIL(is_all_there(hunt), BOUND_MS));
     took_ns = knit_deadline_now_ns() - begin_ns;
-    hunt->told_ns[hunt->deaths] = took_ns;
+    hunt->outcomes_ns[hunt->deaths] = took_ns;
     assert_true(KNIT_WAIT_UNTIL(is_served(hunt, dead), 10 * BOUND_MS));
     took_ns = knit_deadline_now_ns() - begin_ns;
     hunt->serving_ns[hunt->deaths] = took_ns;
@@ -415,7 +415,7 @@ static void finalize(struct hunt *hunt)
         lost++;
     }
     assert_true(ledger(hunt, 0x28) <= 1);
-    /* It runs one at a time. */
+    /* A worker runs one call at a time. */
     assert_true(lost <= 1);
     hunt->died += lost;
     hunt->deaths++;
@@ -443,7 +443,7 @@ static void trace(struct hunt *hunt)
             break;
     }
     assert_true(hunt->count < TRACE_MAX);
-    finalize(hunt);
+    kill_and_check(hunt);
 }
 
 static void die_at(struct hunt *hunt, uint32_t number)
@@ -457,7 +457,7 @@ static void die_at(struct hunt *hunt, uint32_t number)
         visit += hunt->trace[i].offset == place->offset && hunt->trace[i].file == place->file;
     wake_up(hunt);
     if (stepper_run_to(&hunt->stepper, place, visit) != STEPPER_HERE) {
-        finalize(hunt);
+        kill_and_check(hunt);
         wake_up(hunt);
         hunt->stepped++;
         for (uint32_t i = 0; i < number && stepper_step(&hunt->stepper) == STEPPER_HERE; i++)
@@ -465,7 +465,7 @@ static void die_at(struct hunt *hunt, uint32_t number)
     }
     hunt->hit += stepper_place(&hunt->stepper, &here) && here.offset == place->offset &&
                  here.file == place->file;
-    finalize(hunt);
+    kill_and_check(hunt);
 }
 
 static int by_length(const void *a, const void *b)
@@ -493,13 +493,13 @@ static void hunt_all(enum kind kind, const char *name)
     hunt.kind = kind;
     hunt.steps = (struct scene_steps){.all = all_steps, .wanted = SHORT_DEATHS};
     hunt.trace = calloc(TRACE_MAX, sizeof(*hunt.trace));
-    hunt.told_ns = calloc(TRACE_MAX, sizeof(*hunt.told_ns));
+    hunt.outcomes_ns = calloc(TRACE_MAX, sizeof(*hunt.outcomes_ns));
     hunt.serving_ns = calloc(TRACE_MAX, sizeof(*hunt.serving_ns));
-    assert_true(hunt.trace != NULL && hunt.told_ns != NULL && hunt.serving_ns != NULL);
+    assert_true(hunt.trace != NULL && hunt.outcomes_ns != NULL && hunt.serving_ns != NULL);
     knit_random_init(&hunt.steps.random);
-    scene_init(&hunt.scene, kind == STARVED ? 1 : 2);
+    scene_init(&hunt.scene, kind == DEFERRED ? 1 : 2);
     hunt.scene.pools.options.steal = kind == THIEF;
-    if (kind == STARVED) {
+    if (kind == DEFERRED) {
         hunt.scene.pools.options.arena_bytes = 65536;
         hunt.scene.pools.options.call_max_bytes = 8192;
     }
@@ -517,20 +517,19 @@ static void hunt_all(enum kind kind, const char *name)
     for (uint32_t i = scene_steps_begin(&hunt.steps, hunt.count, &stride); i < hunt.count;
          i += stride)
         die_at(&hunt, i);
-    print_message(
-        "%s: %u instructions, %u deaths (%u by stepping), %u of %u where they were meant, "
-        "%u calls lost; %.1f s\n",
+    print_message("%s: %u instructions, %u deaths (%u by stepping), %u of %u at the planned place, "
+                  "%u calls lost; %.1f s\n",
         name, hunt.count, hunt.deaths, hunt.stepped, hunt.hit, hunt.aimed, hunt.died,
         (double)(knit_deadline_now_ns() - begin_ns) / 1e9);
-    print_spread("all outcomes", hunt.told_ns, hunt.deaths);
+    print_spread("all outcomes", hunt.outcomes_ns, hunt.deaths);
     print_spread("replaced", hunt.serving_ns, hunt.deaths);
-    /* A worker that goes another way than the first, as time passes otherwise, is killed there. */
+    /* A worker that takes another path than the first, because of other timing, is killed there. */
     assert_true(hunt.hit >= hunt.aimed / 4 * 3);
     hunt.other = knit_pool_session_close(hunt.scene.pools.pool, hunt.other);
     hunt.guest = knit_pool_session_close(hunt.scene.pools.pool, hunt.guest);
     scene_fini(&hunt.scene);
     free(hunt.trace);
-    free(hunt.told_ns);
+    free(hunt.outcomes_ns);
     free(hunt.serving_ns);
 }
 
@@ -552,10 +551,10 @@ static void a_thief_may_die_anywhere(void **state)
     hunt_all(THIEF, "thief");
 }
 
-static void a_worker_that_keeps_a_result_may_die_anywhere(void **state)
+static void a_worker_with_a_deferred_reply_may_die_anywhere(void **state)
 {
     (void)state;
-    hunt_all(STARVED, "starved");
+    hunt_all(DEFERRED, "deferred");
 }
 
 int main(int argc, char **argv)
@@ -564,7 +563,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_worker_may_die_anywhere),
         cmocka_unit_test(a_worker_may_die_while_sessions_come_and_go),
         cmocka_unit_test(a_thief_may_die_anywhere),
-        cmocka_unit_test(a_worker_that_keeps_a_result_may_die_anywhere),
+        cmocka_unit_test(a_worker_with_a_deferred_reply_may_die_anywhere),
     };
 
     if (!stepper_is_possible()) {

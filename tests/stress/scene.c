@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See scene.h. Sizes are counted from outside, in /proc, so that nobody's own books are asked
- * whether they are right. */
+/* See scene.h. Descriptors and mappings are counted in /proc, so that no party's own counters are
+ * trusted. */
 #include "tests/stress/scene.h"
 
 #include <dirent.h>
@@ -26,7 +26,7 @@ void scene_init(struct scene *scene, uint32_t workers)
     scene->pools.options.uid_sessions_max = 100;
 }
 
-/* The worker has said that it has taken over every session. */
+/* The worker has acknowledged every session. */
 static bool has_sessions(const struct knit_pool *pool, const struct knit_worker *worker)
 {
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
@@ -36,7 +36,7 @@ static bool has_sessions(const struct knit_pool *pool, const struct knit_worker 
     return true;
 }
 
-static bool stands_still(struct scene *scene)
+static bool is_settled(struct scene *scene)
 {
     const struct knit_pool *pool = scene->pools.pool;
 
@@ -53,7 +53,7 @@ static bool stands_still(struct scene *scene)
 
 void scene_settle(struct scene *scene)
 {
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&scene->pools) && stands_still(scene), 20000));
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&scene->pools) && is_settled(scene), 20000));
 }
 
 void scene_open(struct scene *scene)
@@ -144,7 +144,7 @@ void scene_drain(struct scene *scene)
     scene->load_next = 0;
 }
 
-/* ---- looking ---- */
+/* ---- inspection ---- */
 
 static uint32_t count_entries(const char *path)
 {
@@ -210,36 +210,36 @@ void scene_check_size(struct scene *scene)
 
 static void note(void *arg, const char *sentence)
 {
-    char *said = arg;
-    size_t used = strlen(said);
+    char *text = arg;
+    size_t used = strlen(text);
 
-    (void)snprintf(said + used, 4096 - used, "%s\n", sentence);
+    (void)snprintf(text + used, 4096 - used, "%s\n", sentence);
 }
 
 void scene_inspect(struct scene *scene, const char *when)
 {
     struct knit_pool *pool = scene->pools.pool;
-    char said[4096] = "";
-    struct knit_inspect_report report = {note, said};
+    char text[4096] = "";
+    struct knit_inspect_report report = {note, text};
     uint32_t findings = knit_inspect_board(&pool->board, pool->options.workers, &report);
 
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
-        const struct knit_host_session *member = pool->sessions[i];
+        const struct knit_host_session *host_session = pool->sessions[i];
         struct knit_inspect_session session;
         struct knit_inspect_counts counts;
 
-        if (member == NULL)
+        if (host_session == NULL)
             continue;
-        session = (struct knit_inspect_session){.id = member->id,
-            .geometry = member->view.geometry,
-            .request = member->view.request,
-            .reply = member->view.reply,
+        session = (struct knit_inspect_session){.id = host_session->id,
+            .geometry = host_session->view.geometry,
+            .request = host_session->view.request,
+            .reply = host_session->view.reply,
             .board = pool->board};
         assert_int_equal(knit_inspect_session(&session, &report, &counts), 0);
         findings += counts.findings;
     }
     if (findings != 0)
-        fail_msg("%s: %s", when, said);
+        fail_msg("%s: %s", when, text);
 }
 
 /* ---- steps ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pool in which something is killed, and what is asked of it afterwards: it has given back what
- * it had lent, its memory is in order, and it serves.
+/* A pool in which a process is killed, and the checks after that: sessions, memory, descriptors and
+ * mappings are freed, the inspector finds nothing broken, and the pool serves.
  *
  * One thread is host, caller and killer. Fails the test by cmocka's assertions.
  */
@@ -14,7 +14,7 @@
 #define SCENE_LOAD  16u
 #define SCENE_CALLS 100u
 
-/* What must be as before once a death is over. */
+/* What must be the same again after a death. */
 struct scene_size {
     uint32_t host_fds, worker_fds, worker_mappings;
     uint32_t sessions;
@@ -41,7 +41,7 @@ void scene_settle(struct scene *scene);
 void scene_load(struct scene *scene);
 void scene_drain(struct scene *scene);
 
-/* Calls that are all answered, each with its own result. lane: KNIT_LANE_ANY or which. */
+/* Makes calls; each must be answered with its own result. lane: KNIT_LANE_ANY or an index. */
 void scene_calls(struct scene *scene, uint32_t count, uint32_t lane);
 
 /* As pools_start_number(), but in a lane. */
@@ -51,7 +51,7 @@ void scene_start(
 struct scene_size scene_measure(struct scene *scene);
 void scene_check_size(struct scene *scene);
 
-/* Nothing of any session nor the board is broken; the pool stands still. */
+/* The inspector must find nothing broken in any session or the board. The pool must be settled. */
 void scene_inspect(struct scene *scene, const char *when);
 
 /* Which instructions to stop at: all, or every n-th from a random one on. With $KNIT_TEST_PIECE,

@@ -5,8 +5,8 @@
  * the return address lies on top of the stack, so a breakpoint there ends the call, however it goes
  * on: through the loader, by tail calls, into the kernel.
  *
- * Stops are fetched with WSTOPPED alone and the end of the process is only looked at (WNOWAIT):
- * its parent may be a pool that reaps it by itself.
+ * Stops are fetched with WSTOPPED only, and the end of the process is read without reaping it
+ * (WNOWAIT): its parent may be a pool that reaps it.
  */
 #include "tests/stress/stepper.h"
 

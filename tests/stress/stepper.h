@@ -2,14 +2,14 @@
 /* Steps another process through its own code, one instruction at a time, or runs it to the n-th
  * visit of one instruction.
  *
- * Own code is that of the files it is told; every call out of them (the C library, the loader) is
- * run to its return at full speed. So a step is always an instruction that we wrote, and what the
- * kernel or the C library do in between is one step with the call.
+ * Own code is that of the given files; every call out of them (the C library, the loader) runs to
+ * its return at full speed. So a step is always an instruction of the project, and what the kernel
+ * or the C library do in between is one step with the call.
  *
- * Where a process is stands in a struct stepper_place: which file, and where in it, so that places
+ * A struct stepper_place says where a process is: which file, and the offset in it, so that a place
  * of one process can be found in another run of the program.
  *
- * The process is a child of this one. Whoever started it reaps it; here its end is only looked at.
+ * The process is a child of this one. The code that started it reaps it; the stepper does not.
  * Threads: all calls for one process come from one thread, its tracer. Only its main thread is
  * traced.
  * Limits: x86-64. Elsewhere stepper_is_possible() says no.
@@ -23,7 +23,7 @@
 #define STEPPER_FILES_MAX 2u
 
 enum stepper_end {
-    STEPPER_HERE,   /* it stands, and step() or place() may follow */
+    STEPPER_HERE,   /* it is stopped, and step() or place() may follow */
     STEPPER_ENDED,  /* it is dead, or will be; to be reaped by its parent */
     STEPPER_ASLEEP, /* it runs, and stepper.may_stop said that there is nothing more to wait for */
 };
@@ -38,8 +38,8 @@ struct stepper {
     struct {
         uint64_t begin, end;
     } own[STEPPER_FILES_MAX];
-    /* Called again and again while the process runs, if not NULL: what must go on meanwhile. True:
-     * do not wait any longer. */
+    /* Called repeatedly while the process runs, if not NULL: work that must go on meanwhile. True:
+     * stop waiting. */
     bool (*while_running)(void *arg);
     void *arg;
     uint64_t resume_at; /* return address of the call that it is in, or 0 */
@@ -70,7 +70,7 @@ bool stepper_place(const struct stepper *stepper, struct stepper_place *ret_plac
 enum stepper_end stepper_run_to(
     struct stepper *stepper, const struct stepper_place *place, uint32_t visit);
 
-/* The process kills nobody and touches nothing after this. It is to be reaped. */
+/* After this the process executes nothing more. It still has to be reaped. */
 void stepper_kill(struct stepper *stepper);
 
 /* In the traced program: stop here. */

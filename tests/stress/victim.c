@@ -2,8 +2,8 @@
 /* A caller that is killed. It does everything a caller can do, once; between its first and its last
  * mark it may die at any instruction.
  *
- * It spins never and waits for nothing in fear of its own end: whatever is answered late, or not,
- * is the killer's to judge.
+ * It never spins, and its waiting loops have no time limit: the killer judges answers that come
+ * late or not at all.
  */
 #include "tests/stress/victim.h"
 
@@ -98,7 +98,7 @@ static void finish(struct victim *victim, uint32_t slot)
         knit_session_release(victim->session, slot);
 }
 
-/* As an event loop does it. */
+/* The way an event loop does it. */
 static void finish_all(struct victim *victim)
 {
     struct knit_session_outcome outcomes[4];
@@ -151,7 +151,7 @@ static void live(struct victim *victim)
     knit_session_abort(victim->session, waiting);
     (void)knit_session_settle(victim->session, publish_count(victim), &started);
     finish_all(victim);
-    /* What is in flight when it leaves: queued, running, aborted, answered and not collected. */
+    /* In flight when it leaves: queued, running, aborted, answered and not collected. */
     (void)publish(victim, victim->start.task_wait_abort, "\x90", 1);
     (void)publish_count(victim);
     knit_session_flush(victim->session);
@@ -172,7 +172,7 @@ int main(void)
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (read(VICTIM_LEASE, &victim.start, sizeof(victim.start)) != sizeof(victim.start))
-        give_up("the victim was not told what to do\n");
+        give_up("the victim got no start message\n");
     open_session(&victim);
     finish(&victim, publish_count(&victim));
     if (write(VICTIM_LEASE, "r", 1) != 1 || read(VICTIM_LEASE, &go, 1) != 1)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a killer tells its victim: a program that calls through a session it was granted, and is
- * killed while it does. Sent through the lease, before everything else. */
+/* The start message to a victim: a program that calls through a session it was granted, and is
+ * killed while it does. The killer sends it through the lease, before everything else. */
 #pragma once
 
 #include "fastpath/lane/layout.h"
 
-/* Descriptors the victim is born with. */
+/* Descriptors that the victim inherits. */
 enum { VICTIM_BOARD = 100, VICTIM_REQUEST, VICTIM_REPLY, VICTIM_BELL, VICTIM_LEASE };
 
 #define VICTIM_SLOTS 6u
