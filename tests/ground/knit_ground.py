@@ -73,7 +73,7 @@ SILENT = {
     # Room for speed, or what another time makes good.
     'knit_ready_file_write': 'stdio writes without a buffer, asprintf takes less room at once',
     'knit_socket_file_open': 'asprintf takes less room at once',
-    'next_line': 'stdio reads without a buffer',
+    'read_line': 'stdio reads without a buffer',
     'knit_socket_file_close': 'a socket file that cannot be removed is found stale by the next start',
 }
 # Of functions whose name says too little: with one further out.
