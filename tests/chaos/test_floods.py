@@ -27,7 +27,7 @@ def code(error):
 
 
 class Floods(Case):
-    def test_call_and_cancel(self):
+    def test_the_library_cancels_each_call_at_once(self):
         start = seed()
         for transport in ('shm', 'tcp'):
             with self.subTest(transport), contextlib.closing(Record()) as record, LedgerDaemon() as daemon:
@@ -53,7 +53,7 @@ class Floods(Case):
             if caller.wait(120 * SLOWDOWN) != 0:
                 raise AssertionError('the caller failed')
 
-    def test_many_in_a_write(self):
+    def test_many_calls_and_cancels_in_one_write(self):
         """The library sends each cancel at once. A stranger sends many calls with their cancels in one write, as fast as
         the daemon takes them."""
         with LedgerDaemon() as daemon, daemon.tcp() as rpc:
@@ -115,7 +115,7 @@ class Floods(Case):
                 self.assertLessEqual(sum(daemon.ledger.times(1, FLOOD - 1)), codes['ok'])
                 self.every_place_is_back(daemon, other)
 
-    def test_deaf_calls_that_were_cancelled_count_as_in_flight(self):
+    def test_cancelled_calls_that_still_run_count_as_in_flight(self):
         """They run on, so their connection may not have others instead; another connection may."""
         limit = 2
         with LedgerDaemon(workers=limit + 1, in_flight_max=limit, threads_io=1) as daemon, daemon.tcp() as rpc, \

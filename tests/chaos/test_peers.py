@@ -95,7 +95,7 @@ class Peers(Case):
             print(f'idle: the daemon and 8 workers used {share:.4%} of a core in {seconds} s')
             self.assertLess(share, 0.01 * SLOWDOWN)
 
-    def test_a_byte_a_second(self):
+    def test_peers_that_send_a_byte_a_second(self):
         """Each keeps its message growing, and that keeps no connection open."""
         message = msgpack.packb([0, 1, '$/ping', ['x' * 5000]])
         with contextlib.ExitStack() as stack:

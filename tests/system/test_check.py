@@ -110,7 +110,7 @@ class Check(Case):
             finally:
                 os.kill(daemon.pid, signal.SIGCONT)
 
-    def test_what_cannot_be_looked_at(self):
+    def test_processes_that_cannot_be_inspected(self):
         def refused(status, text, *arguments, **options):
             result = check(*arguments, **options)
             self.assertEqual((result.returncode, result.stdout), (status, ''))

@@ -150,7 +150,7 @@ class Confinement(Outside):
                 'permission': 'unsafe', 'landlock_abi': 0, 'privileges': False, 'files': False, 'ports': False,
                 'scopes': False, 'calls': False})
 
-    def test_strict_leaves_what_tasks_need(self):
+    def test_strict_allows_what_tasks_need(self):
         module = os.environ['KNIT_ESCAPE']
         with self.daemon() as daemon, daemon.unix() as rpc:
             for what, text in (('read', module), ('list', os.path.dirname(module)), ('read', '/dev/urandom'),
@@ -249,7 +249,7 @@ class Confinement(Outside):
                 for _ in range(20):
                     self.assertEqual(other.call('attempt', 'list', '/usr', 0), 0)
 
-    def test_the_daemon_keeps_nothing_it_does_not_need(self):
+    def test_the_daemon_has_no_privileges_it_does_not_need(self):
         def of(pid):
             with open(f'/proc/{pid}/status') as file:
                 fields = dict(line.rstrip('\n').split(':\t', 1) for line in file if ':\t' in line)
@@ -273,16 +273,16 @@ class Settings(Case):
             for part in parts:
                 self.assertIn(part, daemon.log())
 
-    def test_strict_refuses_what_opens(self):
+    def test_strict_refuses_settings_that_open_access(self):
         for key, value in (('write_paths', '/tmp'), ('connect_ports', '80'), ('listen_ports', 'any'),
                            ('udp_sockets', 'on'), ('unix_sockets', 'on'), ('exec_programs', 'on')):
             with self.subTest(key):
                 self.refused([f'worker.{key}', 'strict'], **{key: value})
 
-    def test_unsafe_refuses_what_would_mean_nothing(self):
+    def test_unsafe_refuses_settings_without_effect(self):
         self.refused(['worker.read_paths', 'unsafe'], permission='unsafe', read_paths='/tmp')
 
-    def test_what_is_no_port_and_no_path(self):
+    def test_invalid_ports_and_paths(self):
         for port in ('0', '65536', 'http', '-1', '1x'):
             self.refused(['worker.connect_ports', f"'{port}'"], permission='custom', connect_ports=port)
         self.refused(['worker.read_paths', '/nowhere'], read_paths='/nowhere')

@@ -38,7 +38,7 @@ def state(pid):
 
 
 class DaemonDeath(Case):
-    def test_callers_are_told_and_workers_go(self):
+    def test_callers_get_outcomes_and_workers_end(self):
         with LedgerDaemon() as daemon, daemon.tcp() as plain, \
                 Caller(daemon.url('shm'), 'calls', 1, 100, 8) as shm, \
                 Caller(daemon.url('shm'), 'hold', 1, 200, 1) as idle, \
@@ -78,7 +78,7 @@ class DaemonDeath(Case):
                 os.kill(pid, signal.SIGKILL)
         return milliseconds_since(killed_ns)
 
-    def test_children_of_tasks_go_too(self):
+    def test_children_of_tasks_end_too(self):
         """They are killed by their worker, which must live to do it; also while it runs what hears no signal."""
         for _ in range(5):
             with Daemon(module=os.environ['KNIT_RUDE'], workers=2) as daemon, daemon.tcp() as rpc:
@@ -89,7 +89,7 @@ class DaemonDeath(Case):
                 self.assertTrue(is_alive(child))
                 self.assertLess(self.gone_after(daemon, [child, *workers]), 1000 * SLOWDOWN)
 
-    def test_a_worker_that_stands_still_goes_with_its_children(self):
+    def test_a_stopped_worker_ends_with_its_children(self):
         """Whether it was seen to stand still or is just about to."""
         for is_seen in (True, False, False):
             with Daemon(module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
@@ -160,7 +160,7 @@ class DaemonDeath(Case):
             self.assertRegex(daemon.log(), r'level=error msg="shared memory of an event loop is damaged" session=1 ')
             self.assertTrue(daemon.log().endswith('knittingd: ended because its shared memory was damaged\n'))
 
-    def test_a_call_for_which_there_was_no_room_fails_too(self):
+    def test_a_call_that_found_no_slot_fails_too(self):
         """Every slot is of a call that its caller let go of, and will never be answered."""
         with LedgerDaemon(slots=SLOTS) as daemon, Caller(daemon.url('shm'), 'abandon', 1, 100, SLOTS) as caller:
             daemon.expected_status = KILLED
@@ -188,7 +188,7 @@ class DaemonDeath(Case):
             caller.outcomes()
             self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'k.sock', 'k.sock.lock', 'log', 'ready'])
 
-    def test_ctrl_c_reaches_its_workers_through_it_alone(self):
+    def test_ctrl_c_reaches_workers_only_through_the_daemon(self):
         """A terminal signals the whole process group; workers are not in it, so what runs comes to its end."""
         with tempfile.NamedTemporaryFile('w', prefix='knit-', delete=False) as script:
             script.write(f'#!/bin/sh\nexec setsid "{os.environ["KNIT_DAEMON"]}" "$@"\n')

@@ -69,7 +69,7 @@ class JumpingClock:
 
 
 class Deadlines(Case):
-    def test_what_expires_in_the_queue_never_starts(self):
+    def test_a_call_that_expires_in_the_queue_never_starts(self):
         for transport in TRANSPORTS:
             with self.subTest(transport), LedgerDaemon(workers=1) as daemon:
                 self.expire_in_queue(transport, daemon)
@@ -92,7 +92,7 @@ class Deadlines(Case):
             self.assertGreater(rpc.call('ledger', 1), 0)
         self.assertEqual([daemon.ledger.ran(1000 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
 
-    def test_what_expires_before_it_has_a_slot_never_starts(self):
+    def test_a_call_that_expires_before_it_has_a_slot_never_starts(self):
         for option in ('timeout', 'queue'):
             with self.subTest(option), LedgerDaemon(workers=1, slots=64, threads_io=1) as daemon, \
                     daemon.tcp() as rpc, daemon.tcp() as other:
@@ -130,7 +130,7 @@ class Deadlines(Case):
                 with daemon.tcp() as rpc:
                     self.assertGreater(rpc.call('ledger', 1), 0)
 
-    def test_cancelling_what_runs_and_what_waits(self):
+    def test_cancelling_running_and_waiting_calls(self):
         for transport in TRANSPORTS:
             with self.subTest(transport), LedgerDaemon(workers=1) as daemon, \
                     Caller(daemon.url(transport), 'cancel', 1, 100, QUEUED) as caller:
@@ -143,7 +143,7 @@ class Deadlines(Case):
                 self.assertEqual([(o.code, o.started) for o in rest], [(CANCELLED, 'no')] * QUEUED)
                 self.assertEqual([daemon.ledger.ran(100 + i) for i in range(QUEUED + 1)], [1] + [0] * QUEUED)
 
-    def test_a_task_that_hears_nothing_keeps_its_worker_and_nobody_else(self):
+    def test_a_task_that_ignores_its_abort_keeps_only_its_worker(self):
         with LedgerDaemon(workers=2) as daemon, daemon.tcp() as rpc:
             rpc.hello()
             ms = 10

@@ -104,7 +104,7 @@ class Hostile(Case):
     def test_cells_that_change_while_they_are_read(self):
         self.attack('flipping', evicted=range(1, 100000), task='twice')
 
-    def test_results_that_are_never_let_go(self):
+    def test_results_that_are_never_released(self):
         self.attack('greed')
 
     def test_waiting_without_sleeping(self):
@@ -113,26 +113,26 @@ class Hostile(Case):
     def test_a_bell_that_is_never_read_or_shut(self):
         self.attack('full_bell')
 
-    def test_ringing_without_calling(self):
+    def test_notifying_without_calling(self):
         """Who has work sleeps seldom, and what does not wake him disturbs nobody."""
         self.attack('ringing', evicted=(1,), others=stopped)
 
-    def test_stealing_sleepers(self):
+    def test_moving_sleepers_to_another_futex(self):
         self.attack('requeue')
 
-    def test_holes(self):
+    def test_punching_holes(self):
         self.attack('holes')
 
-    def test_filling_and_emptying_what_nobody_looks_at(self):
+    def test_filling_and_emptying_an_unsealed_segment(self):
         self.attack('punch', evicted=(1,))
 
-    def test_going_on_without_a_lease(self):
+    def test_calling_on_without_a_connection(self):
         self.attack('leave')
 
-    def test_rights_that_were_not_given(self):
+    def test_access_that_was_not_granted(self):
         self.attack('rights')
 
-    def test_descriptors_nobody_asked_for(self):
+    def test_descriptors_that_are_not_expected(self):
         self.attack('surplus')
 
     def test_more_sessions_than_a_user_may_have(self):
@@ -190,13 +190,13 @@ class WhileWorkersDie(Case):
     def test_any_value_anywhere(self):
         self.attack('scribble')
 
-    def test_results_that_are_never_let_go(self):
+    def test_results_that_are_never_released(self):
         self.attack('greed')
 
-    def test_holes(self):
+    def test_punching_holes(self):
         self.attack('holes')
 
-    def test_filling_and_emptying_what_nobody_looks_at(self):
+    def test_filling_and_emptying_an_unsealed_segment(self):
         self.attack('punch')
 
     def test_payloads(self):

@@ -149,7 +149,7 @@ class HostileDaemon(unittest.TestCase):
             self.assertEqual(done.returncode, DISCONNECTED, done.stderr)
             self.assertIn(part, done.stderr)
 
-    def test_what_is_right_passes(self):
+    def test_correct_answers_pass(self):
         done = self.knit(lambda result, fds: (result, fds))
         self.assertEqual((done.returncode, done.stdout), (OK, '[1,"two"]\n'))
 

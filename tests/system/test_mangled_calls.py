@@ -65,7 +65,7 @@ class Mangler:
 
 
 class MangledCalls(Case):
-    def test_they_harm_nobody_else(self):
+    def test_they_do_not_affect_other_callers(self):
         number = random.Random(seed())
         mangler = Mangler(number)
         with LedgerDaemon('--module', os.environ['KNIT_MODULE']) as daemon, \

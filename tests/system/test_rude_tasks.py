@@ -133,7 +133,7 @@ class RudeTasks(Case):
         error = self.dies(HARD_TIMEOUT, 'hang')
         self.assertEqual(error.details.get('limit'), 200)
 
-    def test_when_a_hung_task_is_gone(self):
+    def test_how_soon_a_hung_task_is_gone(self):
         """It, its worker and its children, counted from the call."""
         told, gone, seen = [], [], []
         for _ in range(10):
@@ -161,7 +161,7 @@ class RudeTasks(Case):
     def test_a_task_that_waits_in_the_kernel(self):
         self.dies(HARD_TIMEOUT, 'wait_for_child')
 
-    def test_descriptors_that_block_again(self):
+    def test_descriptors_that_are_made_blocking(self):
         """Those of the worker are nobody else's: the daemon, woken by something else with a call under way, does not
         wait for a bell."""
         self.assertGreater(self.rpc.call('let_block'), 0)
@@ -199,16 +199,16 @@ class RudeTasks(Case):
         self.assertNotIn('\033', log)
         self.assertLess(max(map(len, log.splitlines())), 20000)
 
-    def test_signals_that_were_taken(self):
+    def test_signals_that_are_ignored(self):
         for _ in range(4):
             self.rpc.call('wild_signals')
         self.serves()
 
-    def test_threads_that_were_forgotten(self):
+    def test_threads_that_are_never_joined(self):
         self.assertEqual(self.rpc.call('threads', 500), 500)
         self.serves()
 
-    def test_the_third_death_in_a_row_is_the_last(self):
+    def test_the_third_death_in_a_row_quarantines_the_task(self):
         for _ in range(3):
             self.dies(WORKER_DIED, 'overflow')
         self.assert_fails(204, self.rpc.call, 'overflow')

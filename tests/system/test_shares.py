@@ -130,7 +130,7 @@ class Shares(Case):
         greedy.result(held)
         wait_until(lambda: sum(self.daemon.ledger.times(200, 8 * SLOTS)) == 8 * SLOTS, 'the notifications to run')
 
-    def test_notifications_of_one_that_leaves(self):
+    def test_notifications_of_a_connection_that_leaves(self):
         """They are nobody's share any more, and the slots come back."""
         greedy = self.greedy()
         self.block(self.modest)

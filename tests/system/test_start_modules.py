@@ -63,7 +63,7 @@ class StartModules(Case):
                 path = f'{os.environ["KNIT_BAD_MODULES"]}/module_bad_{number}.so'
                 self.assertIn(path, self.refused(part, '--module', path))
 
-    def test_a_module_that_nobody_may_read(self):
+    def test_a_module_that_may_not_be_read(self):
         path = os.path.join(self.dir, 'secret.so')
         shutil.copy(os.environ['KNIT_MODULE'], path)
         os.chmod(path, 0)
@@ -83,7 +83,7 @@ class StartModules(Case):
                 self.assertIn(version, sentence)
                 self.assertIn('999.9' if number == 1 else '', sentence)
 
-    def test_a_worker_that_says_nothing(self):
+    def test_a_worker_that_sends_nothing(self):
         self.refused('worker', worker='/bin/true')
         self.refused('worker', worker='/bin/false')
 

@@ -27,7 +27,7 @@ class StoppedPeers(Case):
                         self.assertEqual((failed, good), ([], 500))
                     self.assertEqual(set(daemon.ledger.times(first, 500)), {1})
 
-    def test_what_lies_in_its_lane(self):
+    def test_calls_in_the_lane_of_a_stopped_worker(self):
         """Put there after it was stopped, so it has claimed none of it. The other worker takes it when it is idle."""
         for lane in range(2):
             with self.subTest(lane=lane), LedgerDaemon(workers=2) as daemon, daemon.unix() as rpc, daemon.tcp() as alarm:
@@ -41,7 +41,7 @@ class StoppedPeers(Case):
                     self.assertEqual(lanes.order(1 - lane), [(lane, i) for i in range(100)])
                 self.assertEqual(set(daemon.ledger.times(0, 100)), {1})
 
-    def test_what_lies_in_its_lane_while_the_other_is_busy(self):
+    def test_calls_in_its_lane_while_the_other_worker_is_busy(self):
         """The other worker finds calls of its own all the time, and takes these between them, not after them. Each of
         its own takes longer than it may stay away from others' lanes, and two looks are enough for a call."""
         few, many, gate = 10, 60, 1
@@ -131,7 +131,7 @@ class StoppedPeers(Case):
             caller.kill()
             daemon.wait_for_quiet()
 
-    def test_anybody_at_random_moments(self):
+    def test_any_process_at_random_moments(self):
         number = random.Random(seed())
         rounds = 5000 if LONG else 150
         with LedgerDaemon(workers=3) as daemon, Caller(daemon.url('shm'), 'loop', 1) as one, \

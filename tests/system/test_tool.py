@@ -143,7 +143,7 @@ class Tool(Case):
             self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
             self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
 
-    def test_want_of_descriptors_is_said(self):
+    def test_running_out_of_descriptors_is_reported(self):
         for url in self.every_url():
             sentences = ''
             for most in range(4, 20):
@@ -158,7 +158,7 @@ class Tool(Case):
             if not url.startswith('shm:'):
                 self.assertIn('cannot wait for an outcome, so nothing was called: Too many open files', sentences)
 
-    def test_a_full_disk_is_said(self):
+    def test_a_full_disk_is_reported(self):
         with open('/dev/full', 'w') as full:
             result = subprocess.run([KNIT, '-u', self.url, 'call', 'echo', '1'], stdout=full, stderr=subprocess.PIPE,
                                     text=True, timeout=PATIENCE)

@@ -78,7 +78,7 @@ class Attach(Case):
                 writable = writable or any('w' in flags for flags in found)
         return count, writable
 
-    def test_nobody_looks_at_a_session_before_its_caller_says_so(self):
+    def test_a_session_is_not_mapped_before_its_caller_has_attached(self):
         with self.daemon.unix() as rpc:
             result, fds = grant(rpc)
             memory = mmap.mmap(fds[REQUEST], 0)
@@ -100,7 +100,7 @@ class Attach(Case):
                 os.close(fd)
             memory.close()
 
-    def test_a_worker_that_comes_later_is_told_of_those_that_said_so_alone(self):
+    def test_a_later_worker_gets_only_the_sessions_that_are_attached(self):
         with self.daemon.unix() as rpc, self.daemon.unix() as quiet:
             result, fds = attach(rpc)
             silent, others = grant(quiet)
@@ -115,7 +115,7 @@ class Attach(Case):
             for fd in fds + others:
                 os.close(fd)
 
-    def test_without_the_seals_it_ends_with_a_reason(self):
+    def test_an_unsealed_segment_ends_the_session_with_a_reason(self):
         for seal in (None, F_SEAL_FUTURE_WRITE, F_SEAL_SEAL):
             with self.daemon.unix() as rpc, self.subTest(seal):
                 result, fds = grant(rpc)
@@ -131,7 +131,7 @@ class Attach(Case):
                     os.close(fd)
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
 
-    def test_attaching_is_asked_for_and_having_attached_may_be(self):
+    def test_attach_is_a_request_and_attached_may_be_one(self):
         with self.daemon.unix() as rpc:
             rpc.notify('$/attach', {'version': LAYOUT})
             self.assertEqual(rpc.call('add', 1, 2), 3)
@@ -143,7 +143,7 @@ class Attach(Case):
                 os.close(fd)
         wait_until(lambda: self.sessions() == 0, 'the session to end')
 
-    def test_without_a_session_there_is_nothing_to_say(self):
+    def test_attached_without_a_session_is_refused_or_ignored(self):
         with self.daemon.unix() as rpc:
             self.assert_fails(DENIED, rpc.call, '$/attached')
             say(rpc)
@@ -182,7 +182,7 @@ class Attach(Case):
                 os.close(fd)
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
 
-    def test_who_leaves_is_let_go_while_another_callers_task_runs(self):
+    def test_a_session_is_freed_while_another_callers_task_runs(self):
         """More callers than a user may have at once come and go one after the other, every worker busy."""
         with self.daemon.tcp() as other:
             calls = [other.request('sleep', 60000) for _ in range(2)]
@@ -195,7 +195,7 @@ class Attach(Case):
                 wait_until(lambda: self.sessions() == 0, 'the session to go')
             self.assertEqual([call for call in calls if call in other.responses], [])
 
-    def test_it_waits_until_the_output_is_empty(self):
+    def test_attach_waits_until_the_output_is_empty(self):
         with self.daemon.unix() as rpc:
             data = b'x' * 3000000
             before = [rpc.request('echo', data)]
@@ -209,7 +209,7 @@ class Attach(Case):
             for fd in fds:
                 os.close(fd)
 
-    def test_leaving_before_the_answer_leaves_nothing(self):
+    def test_a_caller_that_leaves_before_the_answer_leaves_nothing(self):
         for i in range(20):
             rpc = self.daemon.unix()
             if i % 2:
@@ -230,7 +230,7 @@ class Attach(Case):
             for fd in attach(rpc)[1]:
                 os.close(fd)
 
-    def test_too_many_descriptors_on_their_way(self):
+    def test_too_many_descriptors_in_flight(self):
         """They count for the whole user, against the limit of whoever sends: so the limit leaves room for those of tests
         that run beside this one."""
         with Daemon(workers=1) as daemon, daemon.unix() as rpc:
@@ -247,7 +247,7 @@ class Attach(Case):
                 os.close(fd)
             self.assertEqual(daemon.stats()['pool']['foreign_sessions'], 1)
 
-    def test_the_daemons_end_reaches_the_lease(self):
+    def test_the_end_of_the_daemon_ends_the_connection(self):
         with Daemon(workers=1) as daemon, daemon.unix() as rpc:
             rpc.hello()
             _, fds = attach(rpc)

@@ -187,11 +187,11 @@ class Calls(Case):
                 self.assertIsNone(rpc.result(msgid))
             self.assertEqual(rpc.call('add', 1, 2), 3)
 
-    def test_queue_does_not_bound_what_has_started(self):
+    def test_the_queue_timeout_does_not_end_a_call_that_has_started(self):
         for rpc in self.both():
             self.assertIsNone(rpc.call('sleep', 200, options={'queue': 50}))
 
-    def test_timeouts_of_nothing_negative_and_forever(self):
+    def test_a_timeout_of_zero_and_timeouts_that_mean_none(self):
         for rpc in self.both():
             rpc.hello()
             error = self.assert_fails(TIMEOUT, rpc.call, 'crash', options={'timeout': 0})
@@ -244,7 +244,7 @@ class Calls(Case):
             for msgid in busy:
                 self.assertIsNone(rpc.result(msgid))
 
-    def test_cancel_of_nothing_is_passed_over(self):
+    def test_cancel_of_an_unknown_call_is_ignored(self):
         for rpc in self.both():
             rpc.notify('$/cancel', 4711)
             rpc.notify('$/cancel')
@@ -261,7 +261,7 @@ class Calls(Case):
             wait_until(lambda: not any(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'idle workers')
         self.assert_idle()
 
-    def test_random_leaving_loses_nothing_for_others(self):
+    def test_callers_that_leave_at_random_lose_nothing_for_others(self):
         stop = threading.Event()
         failed = []
 
@@ -359,7 +359,7 @@ class Waiting(Case):
             self.assertIsNone(rpc.result(waiting[0]))
             self.assertIsNone(rpc.result(waiting[1]))
 
-    def test_hello_announces_what_may_be_in_flight(self):
+    def test_hello_announces_how_many_calls_may_be_in_flight(self):
         for slots in (16, 17, 18, 64, 1000):
             with Daemon(workers=1, threads_io=1, slots=slots) as daemon, daemon.tcp() as rpc:
                 share = rpc.hello()['limits']['in_flight']
@@ -373,7 +373,7 @@ class Waiting(Case):
         with Daemon(workers=1, in_flight_max=7) as daemon, daemon.tcp() as rpc:
             self.assertEqual(rpc.hello()['limits']['in_flight'], 7)
 
-    def test_a_connection_at_its_limit_may_be_given_up(self):
+    def test_a_connection_at_its_limit_may_be_closed(self):
         """Closed with a reply unread it is reset, also where it is a unix socket."""
         def give_up(rpc, unread, close):
             rpc.request('$/ping')
@@ -397,7 +397,7 @@ class Waiting(Case):
                         with daemon.unix() as other:
                             other.call('sleep', 1)
 
-    def test_arena_space_is_waited_for(self):
+    def test_calls_wait_for_arena_space(self):
         with Daemon(workers=1, arena_bytes='1MiB', arena_initial_bytes=0) as daemon:
             for _, connect in daemon.transports():
                 with connect() as rpc:
@@ -466,7 +466,7 @@ class Ending(Case):
                 self.assertIsNone(rpc.result(msgid))
             self.assertEqual(daemon.wait(), 0)
 
-    def test_what_outlasts_the_drain_ends_in_shutdown(self):
+    def test_a_call_that_outlasts_the_drain_fails_with_shutdown(self):
         with Daemon(workers=1, drain_ms=100) as daemon, daemon.tcp() as rpc:
             rpc.hello()
             running, queued = rpc.request('sleep', 60000), rpc.request('add', 1, 2)

@@ -53,7 +53,7 @@ class Output(Case):
 
 
 class Stuck(Case):
-    def test_a_log_that_nobody_reads_stops_neither_tasks_nor_daemon(self):
+    def test_a_log_that_is_not_read_stops_neither_tasks_nor_daemon(self):
         with tempfile.TemporaryDirectory() as folder:
             ready = os.path.join(folder, 'ready')
             reader, writer = os.pipe()

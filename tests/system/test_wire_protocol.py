@@ -78,7 +78,7 @@ class Protocol(Case):
             self.assertIn('limits', hello)
             self.assertIn('principal', hello)
 
-    def test_hello_and_tasks_name_what_is_wrong(self):
+    def test_errors_of_hello_and_tasks_name_the_mistake(self):
         for rpc in self.both():
             for method, params in (('$/hello', []), ('$/hello', [5]), ('$/hello', [{'name': 1}]), ('$/tasks', [5]),
                                    ('$/tasks', [{'after': 'add'}]), ('$/tasks', [{'limit': -1}]), ('$/tasks', [{}, {}])):
@@ -97,7 +97,7 @@ class Protocol(Case):
                 self.assertEqual(rpc.call('$/ping', value), value)
             self.assertIsNone(rpc.call('$/ping'))
 
-    def test_ping_does_not_return_what_a_task_would_not_be_given(self):
+    def test_ping_refuses_values_that_a_task_would_not_get(self):
         for rpc in self.both():
             for value in (b'\xa2\xc3\x28', b'\xd4\x2a\x00', b'\xd4\x05\x00'):  # no UTF-8, ext 42, ext 5
                 rpc.send(b'\x94\x00\x07\xa6$/ping\x91' + value)
@@ -170,7 +170,7 @@ class Protocol(Case):
                         self.assertTrue(rpc.responses[msgid][0].startswith('100 BAD_MESSAGE'))
         self.assert_alive()
 
-    def test_what_was_answered_before_a_malformed_message_arrives(self):
+    def test_answers_to_messages_before_a_malformed_one_arrive(self):
         for rpc in self.both():
             rpc.send(b''.join(msgpack.packb([0, i, '$/ping', [i]]) for i in range(100)) + b'\xc1' * 1000)
             self.assertTrue(rpc.is_closed_by_peer())
@@ -211,7 +211,7 @@ class Protocol(Case):
             self.assertTrue(rpc.is_closed_by_peer())
         return (time.monotonic() - begun) * 1000
 
-    def test_too_large_is_skipped_and_far_too_large_ends_the_connection(self):
+    def test_a_message_over_the_limit_is_skipped_and_one_far_over_it_ends_the_connection(self):
         for rpc in self.both():
             rpc.hello()
             error = self.assert_fails(TOO_LARGE, rpc.call, '$/ping', 'x' * 70000)
@@ -281,14 +281,14 @@ class Protocol(Case):
                 rpc.is_closed_by_peer()
         self.assert_alive()
 
-    def test_a_half_closed_connection_gets_what_was_answered(self):
+    def test_a_half_closed_connection_gets_its_answers(self):
         for rpc in self.both():
             rpc.send(msgpack.packb([0, 1, '$/ping', ['last']]))
             rpc.sock.shutdown(socket.SHUT_WR)
             self.assertTrue(rpc.is_closed_by_peer())
             self.assertEqual(rpc.responses[1], [None, 'last'])
 
-    def test_a_half_closed_connection_gets_it_whole(self):
+    def test_a_half_closed_connection_gets_long_answers_whole(self):
         """More than the socket holds, and with the connection paused for it or for its calls."""
         with Daemon(workers=1, in_flight_max=1) as daemon:
             for name, connect in daemon.transports():
@@ -310,7 +310,7 @@ class Protocol(Case):
         with self.daemon.tcp() as rpc:
             self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 1})
 
-    def test_attach_names_what_is_wrong(self):
+    def test_errors_of_attach_name_the_mistake(self):
         with self.daemon.unix() as rpc:
             self.assert_fails(BAD_ARGUMENT, rpc.call, '$/attach')
             self.assert_fails(BAD_ARGUMENT, rpc.call, '$/attach', {'version': 'one'})
@@ -412,12 +412,12 @@ class Connections(Case):
             for rpc in kept:
                 rpc.close()
 
-    def test_idle_connections_are_closed_where_that_is_asked_for(self):
+    def test_idle_connections_are_closed_when_idle_timeout_s_is_set(self):
         with Daemon(idle_timeout_s=1) as daemon, daemon.tcp() as rpc:
             rpc.call('$/ping')
             self.assertTrue(rpc.is_closed_by_peer())
 
-    def test_begun_messages_do_not_take_all_memory(self):
+    def test_incomplete_messages_do_not_use_up_all_memory(self):
         size = 900000
         part = b'\x94\x00\x01\xa6$/ping\x91\xdb' + size.to_bytes(4, 'big') + b'x' * (size - 100000)
 

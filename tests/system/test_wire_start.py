@@ -28,7 +28,7 @@ class Words(Case):
                 self.assertEqual((done.returncode, done.stderr), (0, ''))
                 self.assertIn(part, done.stdout)
 
-    def test_a_full_disk_is_noticed(self):
+    def test_a_full_disk_is_reported(self):
         with open('/dev/full', 'w') as full:
             done = subprocess.run([os.environ['KNIT_DAEMON'], '--help'], stdout=full, timeout=30)
         self.assertNotEqual(done.returncode, 0)
@@ -124,7 +124,7 @@ class Refused(Case):
         self.start(START, ['not a socket'], f'--socket={self.dir}/file')
         self.assertTrue(os.path.exists(os.path.join(self.dir, 'file')))
 
-    def test_without_a_usual_place_the_sentence_names_socket(self):
+    def test_without_a_default_path_the_error_names_the_socket_setting(self):
         if os.geteuid() == 0:
             self.skipTest('root has /run')
         self.assert_refused(START, ['--socket'], '--listen=127.0.0.1:0', XDG_RUNTIME_DIR='')

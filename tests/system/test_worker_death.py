@@ -82,7 +82,7 @@ class WorkerDeath(Case):
                 os.kill(daemon.ledger.worker(100), signal.SIGKILL)
                 self.check(daemon, caller.outcomes(), daemon.ledger.worker(100))
 
-    def test_an_idle_one_costs_no_call(self):
+    def test_the_death_of_an_idle_worker_costs_no_call(self):
         with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'loop', 2) as shm, \
                 Caller(daemon.url('tcp'), 'hold', 1, 100, 1) as caller:
             shm.wait_ready()
@@ -95,7 +95,7 @@ class WorkerDeath(Case):
             daemon.ledger.open_gate(1)
             self.assertEqual([o.code for o in caller.outcomes()], [0])
 
-    def test_one_every_50_ms_under_load(self):
+    def test_a_worker_every_50_ms_under_load(self):
         """Every call has one outcome, and ran once if that is good, at most once if it is not."""
         number = random.Random(seed())
         count = 3000000 if LONG else 150000
@@ -132,7 +132,7 @@ class WorkerDeath(Case):
             pool = daemon.wait_for_quiet()['pool']
             self.assertEqual((pool['condemned'], pool['quarantined']), (0, 0))
 
-    def test_dead_ones_leave_nothing_behind(self):
+    def test_dead_workers_leave_nothing_behind(self):
         number = random.Random(seed())
         with LedgerDaemon() as daemon, daemon.tcp() as rpc, Caller(daemon.url('shm'), 'hold', 1, 1, 1) as attached:
             attached.wait_ready()
