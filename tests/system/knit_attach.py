@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attaching by hand, over the raw protocol.
+"""Attaching without the client library, over the raw protocol.
 
     result, fds = attach(rpc)                   a session that is served
-    result, fds = grant(rpc)                    one that is not, until seal(fds) and say(rpc)
+    result, fds = grant(rpc)                    one that is not served before seal(fds) and send_attached(rpc)
 
-The descriptors are the caller's to close, in the order of the names below."""
+The caller closes the descriptors; they come in the order of the names below."""
 
 import array
 import fcntl
@@ -19,9 +19,9 @@ F_GET_SEALS = 1034
 F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 
 
-def grant(rpc, **wish):
-    """Asks, and reads up to the response: (result, descriptors)."""
-    msgid = rpc.request('$/attach', {'version': LAYOUT, **wish})
+def grant(rpc, **options):
+    """Sends the request and reads up to the response: (result, descriptors)."""
+    msgid = rpc.request('$/attach', {'version': LAYOUT, **options})
     fds = array.array('i')
     while msgid not in rpc.responses:
         data, control, flags, _ = rpc.sock.recvmsg(1 << 16, socket.CMSG_SPACE(16 * fds.itemsize))
@@ -42,20 +42,20 @@ def grant(rpc, **wish):
 
 
 def seal(fds):
-    """Who wants to write maps it before."""
+    """A mapping for writing has to be made before."""
     fcntl.fcntl(fds[REQUEST], fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 
-def say(rpc):
-    """Returns when the daemon has heard it."""
+def send_attached(rpc):
+    """Returns when the daemon has handled it."""
     rpc.notify('$/attached')
     rpc.call('$/ping')
 
 
-def attach(rpc, **wish):
-    result, fds = grant(rpc, **wish)
+def attach(rpc, **options):
+    result, fds = grant(rpc, **options)
     seal(fds)
-    say(rpc)
+    send_attached(rpc)
     return result, fds
 
 

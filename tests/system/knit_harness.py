@@ -7,8 +7,8 @@
                 self.assertEqual(rpc.call('echo', 1), 1)
 
 Programs come from the environment, where meson.build puts them: KNIT_DAEMON, KNIT_WORKER, KNIT_MODULE.
-A daemon lives in a fresh folder with a socket and port of its own, is ended by its process id, and its log is
-shown when it did not end well. Nothing sleeps for a span of time: wait_until() looks again until a deadline.
+A daemon has a fresh folder with a socket and port of its own, is ended by its process id, and its log is shown when
+its exit status is not the expected one. Nothing sleeps for a fixed time: wait_until() checks again until a deadline.
 """
 
 import os
@@ -38,12 +38,12 @@ def wait_until(condition, what, seconds=PATIENCE):
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f'gave up waiting for {what}')
+            raise AssertionError(f'timed out waiting for {what}')
         time.sleep(0.002)
 
 
 class RpcError(Exception):
-    """An error response. `code`, `text` and `details` in whatever form it came."""
+    """An error response. `code`, `text` and `details`, from the text form and from the structured one."""
 
     def __init__(self, error):
         super().__init__(repr(error))
@@ -56,7 +56,7 @@ class RpcError(Exception):
 
 
 class Rpc:
-    """A connection that sends what it is told, good or bad, and knows responses by their msgid."""
+    """A connection that sends any bytes, valid or not, and keeps responses by their msgid."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -92,7 +92,7 @@ class Rpc:
         self.send(msgpack.packb([2, method, list(params)], use_bin_type=True))
 
     def receive(self):
-        """One more message, sorted in. False at the end of the stream."""
+        """Reads one more message. False at the end of the stream."""
         while True:
             for message in self.unpacker:
                 if message[0] == 1:
@@ -155,7 +155,7 @@ class Rpc:
 
 def worker_with(folder, environment):
     """A program in that folder to give as `worker`: the pool gives workers an environment of its own, so a script
-    stands before the real one."""
+    sets the variables and starts the real one."""
     path = os.path.join(folder, 'worker')
     words = [f'{name}={shlex.quote(value)}' for name, value in environment.items()]
     with open(path, 'w') as file:
@@ -234,7 +234,7 @@ class Daemon:
             return rpc.call('$/stats')
 
     def memory_kb(self):
-        """What the daemon itself holds in private memory."""
+        """Private memory of the daemon itself."""
         with open(f'/proc/{self.pid}/status') as file:
             return next(int(line.split()[1]) for line in file if line.startswith('RssAnon:'))
 
@@ -272,7 +272,7 @@ class Daemon:
 
 
 class Case(unittest.TestCase):
-    """Failing with a code, and both streams."""
+    """With an assertion about error codes."""
 
     def assert_fails(self, code, function, *arguments, **options):
         with self.assertRaises(RpcError) as caught:

@@ -5,8 +5,8 @@
         lanes.publish(0)                        the two calls of lane 0
         lanes.order(1)                          what the worker of lane 1 answered, (lane, place) of each call
 
-Offsets are those of fastpath/lane/layout.c. What is called is written before the session is served, so that a call comes
-about by one word alone. Nobody is rung: whoever sleeps is woken by another call.
+Offsets are those of knit_layout_request() and knit_layout_reply(). The cells are written before the session is served,
+so that one store of ctrl publishes a call. No lane is notified: a worker that sleeps is woken by another call.
 """
 
 import mmap
@@ -14,7 +14,7 @@ import os
 
 import msgpack
 
-from knit_attach import REPLY, REQUEST, seal, grant, say
+from knit_attach import REPLY, REQUEST, seal, grant, send_attached
 
 PAGE, LINE, CELL, INLINE = 4096, 64, 128, 104
 
@@ -27,7 +27,7 @@ class Lanes:
     """A session in which each slot is used once, so every generation is 1 and every ring in its first lap."""
 
     def __init__(self, rpc, calls):
-        """calls: of each lane its tasks and their arguments, small ones."""
+        """calls: for each lane a list of tasks with their arguments, which must be small."""
         listed = rpc.call('$/tasks')
         ids = {task['name']: task['id'] for task in listed['tasks']}
         self.slots = [(lane, i) for lane, row in enumerate(calls) for i in range(len(row))]
@@ -46,7 +46,7 @@ class Lanes:
             for number, word in enumerate(words):
                 self.request[at + 3 + number] = word
         seal(self.fds)
-        say(rpc)
+        send_attached(rpc)
 
     def __enter__(self):
         return self
@@ -58,7 +58,7 @@ class Lanes:
             os.close(fd)
 
     def cell(self, lane, i):
-        """Its first word's index."""
+        """The index of the cell's first word."""
         words = 8 * len(self.slots)
         at = place(PAGE + LINE + 4 * self.lanes, LINE)
         at = place(place(at + words, LINE) + words, LINE) + LINE * self.lanes
@@ -78,9 +78,9 @@ class Lanes:
         return all(self.reply[at + CELL // 8 * slot] >> 24 == 1 for slot in range(len(self.slots)))
 
     def order(self, lane):
-        """From the news, which are never overwritten here: there are more places for them than calls."""
+        """From the completions, which are never overwritten here: there are more entries than calls."""
         at = self.replies() + (CELL + LINE) * len(self.slots) + LINE * self.lanes
         tail = self.reply[(at + LINE * lane) // 8]
         first = (at + LINE * self.lanes) // 4 + lane * self.cells
-        news = self.reply.cast('B').cast('I')[first:first + tail]
-        return [self.slots[word >> 18] for word in news]
+        completions = self.reply.cast('B').cast('I')[first:first + tail]
+        return [self.slots[word >> 18] for word in completions]

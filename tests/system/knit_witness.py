@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests that kill look at from outside: processes and their descriptors, a ledger of what ran, callers to kill.
+"""What tests that kill processes need: processes and their descriptors, a ledger of what ran, callers to kill.
 
 Programs come from the environment, where meson.build puts them: KNIT_LEDGER, KNIT_CALLER, and those of knit_harness.
 """
@@ -31,7 +31,7 @@ def seed():
 
 
 def is_alive(pid):
-    """Whether that process runs; one that nobody has reaped yet does not."""
+    """Whether that process runs; a zombie does not."""
     try:
         with open(f'/proc/{pid}/stat') as file:
             return file.read().rsplit(')', 1)[1].split()[0] not in 'ZX'
@@ -106,10 +106,10 @@ class Ledger:
 
 
 class LedgerDaemon(Daemon):
-    """A daemon with the tasks of the ledger alone, so that nothing it can be asked to do takes a worker down."""
+    """A daemon with the tasks of the ledger only, so that no call can make a worker die."""
 
     def __init__(self, *arguments, ledger=None, **options):
-        """With a ledger that is given the daemon may end before it does."""
+        """ledger: one that outlives the daemon; None: the daemon gets its own."""
         self.ledger, self.owns_ledger = ledger or Ledger(), ledger is None
         if 'permission' not in options:
             options.update(permission='custom', write_paths=self.ledger.path)
@@ -134,7 +134,7 @@ class LedgerDaemon(Daemon):
         return wait_until(lambda: (lambda pids: len(pids) == count and pids)(self.workers()), f'{count} workers')
 
     def wait_for_quiet(self):
-        """Until no caller is left over: the stats when only the loops' own sessions are there."""
+        """Waits until all callers' sessions are gone: the stats when only the sessions of the loops are left."""
         def quiet():
             stats = self.stats()
             pool = stats['pool']
@@ -154,7 +154,7 @@ class Outcome:
 
 
 class Caller:
-    """tests/system/caller.c, started; ended by its process id whatever happens."""
+    """tests/system/caller.c, started; always ended by its process id."""
 
     def __init__(self, url, *words, prefix=(), environment=None):
         self.process = subprocess.Popen([*prefix, os.environ['KNIT_CALLER'], url, *map(str, words)],
@@ -176,12 +176,12 @@ class Caller:
     def wait_ready(self):
         line = self.process.stdout.readline()
         if not line.startswith('ready '):
-            raise AssertionError(f'the caller says {line!r} and ends with {self.process.wait(PATIENCE)}')
+            raise AssertionError(f'the caller prints {line!r} and ends with {self.process.wait(PATIENCE)}')
         self.begun_ns = int(line.split()[1])
         return self
 
     def go_on(self):
-        """Of `calls` and its like: the next step, once its first call runs."""
+        """Of `calls` and similar modes: the next step, once its first call runs."""
         self.process.stdin.write('\n')
         self.process.stdin.flush()
         return self.wait_ready()
@@ -191,7 +191,7 @@ class Caller:
         self.process.wait(PATIENCE)
 
     def read_to_end(self, seconds):
-        """All that it still says. One that goes on for longer waits for what does not come."""
+        """The rest of its output. A caller that runs for longer than that hangs, and is killed."""
         watch = threading.Timer(seconds, self.process.kill)
         watch.start()
         try:
@@ -206,12 +206,12 @@ class Caller:
         return [Outcome(line) for line in self.read_to_end(3 * PATIENCE).splitlines()]
 
     def tally(self):
-        """Of `tally`: the outcomes that are errors, and how many are none."""
+        """Of `tally`: the outcomes that are errors, and the count of the others."""
         *lines, good = self.read_to_end(PATIENCE).splitlines()
         return [Outcome(line) for line in lines], int(good)
 
     def count(self):
-        """Of a loop: ends it; how many calls were right."""
+        """Of `loop`: ends it; how many calls were answered correctly."""
         self.process.stdin.close()
         return int(self.read_to_end(PATIENCE).split()[-1])
 

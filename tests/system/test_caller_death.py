@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller in shared memory is killed at random moments under load: what it held is reclaimed, others notice nothing."""
+"""A caller in shared memory is killed at random moments under load: what it held is freed, others are not affected."""
 
 import random
 import time
@@ -23,7 +23,7 @@ class CallerDeath(Case):
             honest.wait_ready()
             remote.wait_ready()
             workers = daemon.workers()
-            # One that came and went first, so that everything that is made once has been made.
+            # An earlier caller, so that everything that is allocated once is allocated.
             self.kill_one(daemon, number)
             before, memory_before = self.holdings(daemon), daemon.memory_kb()
             slowest = max(self.kill_one(daemon, number) for _ in range(KILLS))
@@ -54,7 +54,7 @@ class CallerDeath(Case):
             return milliseconds_since(killed_ns)
 
     def test_with_calls_queued_and_running(self):
-        """What runs sees that it is aborted; what waits never starts; the worker is free again."""
+        """The running call is aborted, the queued ones never start, and the worker is free again."""
         with LedgerDaemon() as daemon, daemon.unix() as rpc:
             for base in (100, 300):
                 with Caller(daemon.url('shm'), 'hold', 1, base, 64) as caller:

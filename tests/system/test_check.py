@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""knit check: an operator looks into a daemon that works, that is stopped, that is broken, and that is none."""
+"""knit check: an operator inspects a daemon that works, that is stopped, that is broken, and a process that is none."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 
-from knit_attach import attach_and_forget, seal, grant, say
+from knit_attach import attach_and_forget, seal, grant, send_attached
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
@@ -21,7 +21,7 @@ def check(*arguments, **options):
 
 
 class Check(Case):
-    def look(self, daemon, status=0):
+    def check(self, daemon, status=0):
         result = check('--json', daemon.pid)
         self.assertEqual(result.returncode, status, result.stdout + result.stderr)
         return json.loads(result.stdout)
@@ -34,8 +34,8 @@ class Check(Case):
                     # A worker writes down what it runs after it has claimed it; before, the session is there, and has no
                     # counts until it is attached.
                     ran = wait_until(lambda: next(
-                        (lane['session'] for lane in self.look(daemon)['lanes'] if 'session' in lane), None), 'the call')
-                    found = next(s for s in self.look(daemon)['sessions'] if s['id'] == ran)
+                        (lane['session'] for lane in self.check(daemon)['lanes'] if 'session' in lane), None), 'the call')
+                    found = next(s for s in self.check(daemon)['sessions'] if s['id'] == ran)
                     self.assertEqual((found['state'], found['queued'], found['running'], found['findings']),
                                      ('open', 0, 1, []))
                     result = check(daemon.pid)
@@ -52,17 +52,17 @@ class Check(Case):
             result, fds = grant(rpc)
 
             def session():
-                return next(s for s in self.look(daemon)['sessions'] if s['id'] == result['id'])
+                return next(s for s in self.check(daemon)['sessions'] if s['id'] == result['id'])
             self.assertEqual(session(), {'id': result['id'], 'state': 'not attached yet', 'findings': []})
             self.assertIn(f'session {result["id"]} is not attached yet\n', check(daemon.pid).stdout)
             seal(fds)
-            say(rpc)
+            send_attached(rpc)
             self.assertEqual((session()['state'], session()['queued'], session()['findings']), ('open', 0, []))
             for fd in fds:
                 os.close(fd)
 
     def test_callers_come_and_go(self):
-        """What is half made, or half gone, is not broken."""
+        """A session that is half made, or half freed, is not reported as broken."""
         with Daemon() as daemon:
             is_over = threading.Event()
 
@@ -75,7 +75,7 @@ class Check(Case):
                 caller.start()
             try:
                 for _ in range(30):
-                    self.look(daemon)
+                    self.check(daemon)
             finally:
                 is_over.set()
                 for caller in callers:
@@ -85,7 +85,7 @@ class Check(Case):
         with Daemon() as daemon:
             os.kill(daemon.pid, signal.SIGSTOP)
             try:
-                sound = self.look(daemon)
+                sound = self.check(daemon)
                 self.assertEqual([s['findings'] for s in sound['sessions']], [[]])
                 segment = f'/memfd:knit-reply-{sound["sessions"][0]["id"]} (deleted)'
                 folder = f'/proc/{daemon.pid}/fd/'
@@ -93,7 +93,7 @@ class Check(Case):
                 with open(path, 'r+b', buffering=0) as reply:
                     reply.seek(STATE)
                     reply.write(struct.pack('=I', 7))
-                    broken = self.look(daemon, status=1)
+                    broken = self.check(daemon, status=1)
                     self.assertEqual(broken['sessions'][0]['findings'], ["the session's state is 7"])
                     self.assertTrue(check(daemon.pid).stdout.endswith("  the session's state is 7\n1 things are broken\n"))
                     reply.seek(STATE)
@@ -102,11 +102,11 @@ class Check(Case):
                     head = reply.read(8)
                     reply.seek(0)
                     reply.write(b'\0' * 8)
-                    self.assertEqual(self.look(daemon, status=1)['sessions'][0]['findings'],
+                    self.assertEqual(self.check(daemon, status=1)['sessions'][0]['findings'],
                                      ['its reply segment: it does not begin like a segment'])
                     reply.seek(0)
                     reply.write(head)
-                self.assertEqual(self.look(daemon)['sessions'][0]['findings'], [])
+                self.assertEqual(self.check(daemon)['sessions'][0]['findings'], [])
             finally:
                 os.kill(daemon.pid, signal.SIGCONT)
 

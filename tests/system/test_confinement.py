@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task that tries to get out: module_escape.c says what it tries. What `strict` denies works with `unsafe`, so that a
-test cannot pass because the attempt is broken; `custom` opens what is listed and nothing beside it. Older kernels are
-played by old_kernel.c.
+"""A task that tries to get out: module_escape.c lists the attempts. What `strict` denies works with `unsafe`, so that a
+test cannot pass because the attempt is broken; `custom` allows what is listed and nothing else. old_kernel.c simulates
+older kernels.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ LANDLOCK_ABI = ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1)
 
 
 class World:
-    """Things outside of the policy to reach for: files, ports, sockets, a process, all ours."""
+    """Targets outside of the policy: files, ports, sockets, a process, all of this test."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix='knit-outside-')
@@ -53,7 +53,7 @@ class World:
 
 
 class Outside(Case):
-    """A world outside of the policy, and a daemon whose task reaches for it."""
+    """Targets outside of the policy, and a daemon whose task tries to reach them."""
 
     def setUp(self):
         self.world = World()
@@ -73,7 +73,7 @@ class Outside(Case):
             return Outside.daemon(self, **options)
 
     def attempts(self, daemon):
-        """What is tried on the world, and must fail in `strict`: name, text, number."""
+        """The attempts that must fail in `strict`: name, text, number."""
         world, pid = self.world, daemon.pid
         yield from [
             ('read', world.file, 0), ('read', '/etc/passwd', 0), ('list', world.folder.name, 0), ('list', '/proc', 0),
@@ -135,7 +135,7 @@ class Confinement(Outside):
             for name, number in numbers.items():
                 with self.subTest(name):
                     self.assertEqual(rpc.call('attempt', 'call', '', number), errno.EPERM)
-            # What no kernel had when this was written looks like an older kernel.
+            # A system call that the policy does not know fails as on a kernel without it.
             self.assertEqual(rpc.call('attempt', 'call', '', 511), errno.ENOSYS)
 
     def test_unsafe_allows(self):
@@ -213,7 +213,7 @@ class Confinement(Outside):
             self.denied(rpc, [('bind', '', 0), ('listen', '', 0)])
         with self.daemon(permission='custom', listen_ports=self.world.port) as daemon, daemon.unix() as rpc:
             self.denied(rpc, [('bind', '', self.world.other_port), ('bind', '', 0), ('connect', '', self.world.port)])
-            # Nobody asks Landlock about the port that the kernel picks for who has none.
+            # Landlock does not see the port that the kernel picks for a socket that has none.
             self.assertEqual(rpc.call('attempt', 'listen', '', 0), 0)
 
     def test_limits(self):
@@ -236,7 +236,7 @@ class Confinement(Outside):
             self.assertEqual(rpc.call('limit_of', resource.RLIMIT_NOFILE), 2000)
 
     def test_descriptors_in_flight_leave_the_daemon_some(self):
-        """They count for the whole uid, against the limit of whoever sends."""
+        """They count for the whole uid, against the limit of the process that sends."""
         with self.daemon_of('ulimit -n 2000; exec', workers=2) as daemon, daemon.unix() as rpc:
             self.assertIn(rpc.call('in_flight'), (errno.ETOOMANYREFS, errno.EMFILE))
             pids = {lane['pid'] for lane in daemon.stats()['lanes']}
@@ -290,7 +290,7 @@ class Settings(Case):
 
 @unittest.skipIf('KNIT_SANITIZED' in os.environ, 'sanitizers read /proc and trace, so their workers may')
 class OldKernels(Outside):
-    """Under a kernel that lacks something: refused where it was asked for, a warning where it was not."""
+    """Under a kernel that lacks a feature: refused when a setting asks for it, a warning when none does."""
 
     def daemon(self, what, **options):
         return self.daemon_of(f'exec {os.environ["KNIT_OLD_KERNEL"]} {what}', **options)
@@ -336,7 +336,7 @@ class OldKernels(Outside):
         with self.daemon('landlock=3', permission='custom', connect_ports='any') as daemon, daemon.unix() as rpc:
             self.assertEqual(rpc.call('attempt', 'connect', '', self.world.port), 0)
             self.denied(rpc, [('bind', '', 0), ('listen', '', 0), ('udp', '', self.world.port)])
-        # Other sockets bind with the call that TCP's do.
+        # Other sockets bind with the same system call as TCP's.
         for key in ('udp_sockets', 'unix_sockets'):
             self.refused('landlock=3', ['permission custom cannot be enforced', 'ports', '6.7'], permission='custom',
                          connect_ports='any', **{key: 'on'})

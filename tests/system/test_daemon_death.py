@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon is killed: callers are told at once, its workers go with it, nothing stays but the socket and its lock,
-which the next daemon replaces. A socket that is served is refused.
+"""The daemon is killed: callers get their outcomes at once, its workers end with it, nothing is left but the socket and
+its lock, which the next daemon replaces. A socket that is served is refused.
 """
 
 import os
@@ -21,7 +21,7 @@ CLAIMS = 4096 + 2 * 64  # of a reply segment
 
 
 def named_files(pid):
-    """What it has open or mapped in the folders where things are forgotten."""
+    """What it has open or mapped in folders where files could be left behind."""
     links = [f'/proc/{pid}/{kind}/{name}' for kind in ('fd', 'map_files') for name in os.listdir(f'/proc/{pid}/{kind}')]
     paths = set()
     for link in links:
@@ -59,11 +59,11 @@ class DaemonDeath(Case):
             self.assertTrue(plain.is_closed_by_peer())
             wait_until(lambda: not any(is_alive(pid) for pid in workers), 'workers to go')
             gone_ms = milliseconds_since(killed_ns)
-            told = {name: self.told(daemon, caller, killed_ns, ran)
+            delays = {name: self.outcome_delay(daemon, caller, killed_ns, ran)
                     for name, caller in (('shm', shm), ('shm, one call', idle), ('tcp', tcp), ('unix', unix))}
-            print('told after', ', '.join(f'{name} {ms:.1f} ms' for name, ms in told.items()),
+            print('outcomes after', ', '.join(f'{name} {ms:.1f} ms' for name, ms in delays.items()),
                   f'; workers gone after {gone_ms:.1f} ms')
-            self.assertLess(max(told.values()), 1000)
+            self.assertLess(max(delays.values()), 1000)
             self.assertLess(gone_ms, 10000)
 
     def gone_after(self, daemon, pids):
@@ -79,7 +79,7 @@ class DaemonDeath(Case):
         return milliseconds_since(killed_ns)
 
     def test_children_of_tasks_end_too(self):
-        """They are killed by their worker, which must live to do it; also while it runs what hears no signal."""
+        """Their worker kills them and must live to do it, also while it runs a task that ignores signals."""
         for _ in range(5):
             with Daemon(module=os.environ['KNIT_RUDE'], workers=2) as daemon, daemon.tcp() as rpc:
                 workers = [lane['pid'] for lane in daemon.stats()['lanes']]
@@ -90,7 +90,7 @@ class DaemonDeath(Case):
                 self.assertLess(self.gone_after(daemon, [child, *workers]), 1000 * SLOWDOWN)
 
     def test_a_stopped_worker_ends_with_its_children(self):
-        """Whether it was seen to stand still or is just about to."""
+        """Both when the daemon has noticed the stop and when it has not yet."""
         for is_seen in (True, False, False):
             with Daemon(module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
                 worker = daemon.stats()['lanes'][0]['pid']
@@ -100,14 +100,14 @@ class DaemonDeath(Case):
                     wait_until(lambda: state(worker) == state(child) == 'T', 'both to stand still')
                 self.assertLess(self.gone_after(daemon, [child, worker]), 1000 * SLOWDOWN)
 
-    def told(self, daemon, caller, killed_ns, ran):
-        """Milliseconds until the last outcome. Whether a call had started is told as it was."""
+    def outcome_delay(self, daemon, caller, killed_ns, ran):
+        """Milliseconds until the last outcome. Each says truly whether the call had started."""
         outcomes = caller.outcomes()
         for outcome in outcomes:
             self.assertEqual(outcome.code, DISCONNECTED, outcomes)
             truth = 'yes' if outcome.call in ran else 'no'
             self.assertIn(outcome.started, (truth, 'unknown'), outcomes)
-            # Who shares memory with the workers can look for himself.
+            # A caller that shares memory with the workers can read it.
             if caller.is_local:
                 self.assertEqual(outcome.started, truth, outcomes)
         return max((o.ns - killed_ns) / 1e6 for o in outcomes)
@@ -121,7 +121,7 @@ class DaemonDeath(Case):
                 daemon.ledger.wait_for(100)
                 daemon.process.kill()
                 daemon.wait()
-                # It has not looked since, so the calls are started all the same, or refused at once (status 1).
+                # The library has not noticed the death yet: the calls are published, or refused at once (status 1).
                 caller.process.stdin.write('\n')
                 caller.process.stdin.close()
                 begun = time.monotonic()
@@ -135,7 +135,7 @@ class DaemonDeath(Case):
                 self.assertIn((caller.process.wait(), len(outcomes)), ((0, 9), (1, 0)))
 
     def test_it_ends_when_its_memory_is_damaged(self):
-        """A task may write over what its event loop believes. Replacing workers does not mend that."""
+        """A task may overwrite memory that the event loops trust. Replacing workers does not repair that."""
         with LedgerDaemon(workers=2, slots=SLOTS, drain_ms=1000) as daemon, daemon.tcp() as rpc, \
                 Caller(daemon.url('shm'), 'calls', 1, 100, 8) as caller:
             daemon.expected_status = 1
@@ -150,7 +150,7 @@ class DaemonDeath(Case):
                 reply.seek(CLAIMS)
                 claims = struct.unpack(f'={SLOTS}Q', reply.read(8 * SLOTS))
                 reply.seek(CLAIMS)
-                # Of generations to come.
+                # Claims of generations that were not published yet.
                 reply.write(struct.pack(f'={SLOTS}Q', *((claim - (2 << 24)) % (1 << 64) for claim in claims)))
             ids = [rpc.request('ledger', 2 + i) for i in range(8)]
             self.assertEqual(daemon.wait(), 1)
@@ -161,7 +161,7 @@ class DaemonDeath(Case):
             self.assertTrue(daemon.log().endswith('knittingd: ended because its shared memory was damaged\n'))
 
     def test_a_call_that_found_no_slot_fails_too(self):
-        """Every slot is of a call that its caller let go of, and will never be answered."""
+        """Every slot holds a call that its caller has given up and that will never be answered."""
         with LedgerDaemon(slots=SLOTS) as daemon, Caller(daemon.url('shm'), 'abandon', 1, 100, SLOTS) as caller:
             daemon.expected_status = KILLED
             caller.wait_ready()
@@ -189,7 +189,7 @@ class DaemonDeath(Case):
             self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'k.sock', 'k.sock.lock', 'log', 'ready'])
 
     def test_ctrl_c_reaches_workers_only_through_the_daemon(self):
-        """A terminal signals the whole process group; workers are not in it, so what runs comes to its end."""
+        """A terminal signals the whole process group; workers are not in it, so running calls end normally."""
         with tempfile.NamedTemporaryFile('w', prefix='knit-', delete=False) as script:
             script.write(f'#!/bin/sh\nexec setsid "{os.environ["KNIT_DAEMON"]}" "$@"\n')
         self.addCleanup(os.unlink, script.name)

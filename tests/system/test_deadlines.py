@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timeouts and cancelling, over each way to call: what runs out in a queue never starts, what runs is answered in time,
-and the worker is there for others afterwards. The ledger knows what started.
+"""Timeouts and cancelling, over each way to call: a call that expires in a queue never starts, a running one is answered
+in time, and the worker serves others afterwards. The ledger says what started.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from knit_witness import LONG, Caller, LedgerDaemon, seed
 
 TIMEOUT, CANCELLED, TASK_FAILED = 303, 304, 600
 QUEUED = 16
-# Ten times the goal at the median; more at the worst, since a machine that runs tests side by side stalls.
+# Ten times the goal at the median; more at the worst, since a machine that runs tests in parallel stalls.
 LATE_MS, LATE_WORST_MS = 50 * SLOWDOWN, 1000 * SLOWDOWN
 # Enough to be started on a busy machine, and a fraction of what the primes take.
 BUDGET_MS = 300
@@ -32,12 +32,12 @@ SPANS_MS = (1, 10, 100, 1000, 10000) if LONG else (1, 5, 20, 100, 300)
 
 
 def truths(transport, started):
-    """What may be said of it: over a stream the library's own timer may be first, and it cannot know."""
+    """Possible values of `started`: over a stream the library's own timer may be first, which cannot know it."""
     return {(TIMEOUT, started)} if transport == 'shm' else {(TIMEOUT, started), (TIMEOUT, 'unknown')}
 
 
 class JumpingClock:
-    """jumping_clock.c for programs with its environment, and somebody who sets that clock all the time."""
+    """jumping_clock.c for programs with its environment, and a thread that sets that clock all the time."""
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix='knit-clock-')
@@ -88,7 +88,7 @@ class Deadlines(Case):
             self.assertLess(sorted(late_ms)[QUEUED // 2], LATE_MS)
             self.assertLess(max(late_ms), LATE_WORST_MS)
         with daemon.tcp() as rpc:
-            # The caller is gone, so the first one is aborted; the worker steps over the rest and takes this.
+            # The caller is gone, so its running call is aborted; the worker steps over the rest and claims this one.
             self.assertGreater(rpc.call('ledger', 1), 0)
         self.assertEqual([daemon.ledger.ran(1000 + i) for i in range(1, QUEUED + 1)], [0] * QUEUED)
 
@@ -163,16 +163,16 @@ class Deadlines(Case):
             self.many_deadlines(daemon)
 
     def test_the_clock_of_the_day_may_jump(self):
-        """By an hour, to and fro, for the daemon, its workers and a local caller."""
+        """By an hour, back and forth, for the daemon, its workers and a local caller."""
         with JumpingClock() as clock, LedgerDaemon(
                 workers=1, worker=worker_with(clock.dir, clock.environment), environment=clock.environment) as daemon:
             self.expire_in_queue('shm', daemon, clock.environment)
             self.many_deadlines(daemon)
             stamps = re.findall(r'^ts=(\S+)Z ', daemon.log(), re.MULTILINE)
-            told = [datetime.datetime.fromisoformat(stamp + '+00:00').timestamp() for stamp in stamps]
+            moments = [datetime.datetime.fromisoformat(stamp + '+00:00').timestamp() for stamp in stamps]
         print(f'{clock.jumps} jumps')
         self.assertGreater(clock.jumps, 10)
-        self.assertTrue(any(abs(moment - time.time()) > 1800 for moment in told), stamps)
+        self.assertTrue(any(abs(moment - time.time()) > 1800 for moment in moments), stamps)
 
     def many_deadlines(self, daemon):
         number = random.Random(seed())

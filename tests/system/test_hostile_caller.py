@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller of another uid attacks through everything it was handed; hostile/ says how, each attack prints its seed.
+"""A caller of another uid attacks through everything that it was given; hostile/ has the attacks, each prints its seed.
 
-The oracle: the same daemon and the same workers serve afterwards, the calls of honest callers beside it were all
-right and none waited for long, nobody but the offender was evicted, and descriptors, mappings and memory are back to
-where they were. That an attack was one is what its own status says: it has done what it meant to do.
+The oracle: the same daemon and the same workers serve afterwards; all calls of honest callers beside it were answered
+correctly and none waited for long; only the attacker was evicted; descriptors, mappings and memory are the same as
+before. The exit status of an attack says whether it has really done what it is to do.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, Caller, LedgerDaemon, descriptors, mappings, seed, stopped
 
 NO_WORKER, WORKER_DIED = 203, 400
-# What somebody else's call takes at most meanwhile.
+# The longest time that a call of another caller may take meanwhile.
 LONGEST = PATIENCE / 2
 SECONDS = (3000 if LONG else 60) * SLOWDOWN
 
 
 class Hostile(Case):
     def attack(self, name, evicted=(0,), task='same', others=contextlib.nullcontext):
-        """evicted: how many sessions are; others: what becomes of honest callers meanwhile."""
+        """evicted: how many sessions may be; others: a context in which each honest caller is meanwhile."""
         with LedgerDaemon(socket_mode='0666', attach_users='nobody') as daemon:
             os.chmod(daemon.dir, 0o755)
             with daemon.unix() as rpc:
                 tasks = rpc.call('$/tasks')
                 number = next(t['id'] for t in tasks['tasks'] if t['name'] == task)
-            # One that came and went first, so that everything that is made once has been made.
+            # An earlier caller, so that everything that is allocated once is allocated.
             with Caller(daemon.url('shm'), 'loop', 0) as first:
                 first.wait_ready().count()
             daemon.wait_for_quiet()
@@ -60,7 +60,7 @@ class Hostile(Case):
             self.assertLess(daemon.memory_kb() - memory, 8192)
 
     def run_hostile(self, daemon, epoch, task, name):
-        """Its exit status, and what a call of somebody else took at most while it ran."""
+        """Its exit status, and the longest call of another caller while it ran."""
         nobody, longest = pwd.getpwnam('nobody').pw_uid, 0
         with tempfile.TemporaryFile('w+', errors='replace') as lines, daemon.tcp() as rpc:
             hostile = subprocess.Popen([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(epoch), str(task),
@@ -114,7 +114,7 @@ class Hostile(Case):
         self.attack('full_bell')
 
     def test_notifying_without_calling(self):
-        """Who has work sleeps seldom, and what does not wake him disturbs nobody."""
+        """The honest callers are stopped: a worker that has calls seldom sleeps, and is then not woken by the attack."""
         self.attack('ringing', evicted=(1,), others=stopped)
 
     def test_moving_sleepers_to_another_futex(self):
@@ -140,7 +140,7 @@ class Hostile(Case):
 
 
 class WhileWorkersDie(Case):
-    """What is mended after a death lies in memory that the offender writes beside it."""
+    """Recovery after a death works beside memory that the attacker writes."""
 
     def attack(self, name, calls=60000):
         number = random.Random(seed())
@@ -165,7 +165,7 @@ class WhileWorkersDie(Case):
             print(f'{name}: {kills} workers killed, {len(failed)} of {calls} calls failed')
             self.assertEqual(hostile.returncode, 0, f'{name}: see its lines above')
             self.assertEqual(len(failed) + good, calls)
-            # Where workers start slowly all of them may be dead for a moment.
+            # When workers start slowly, all of them may be dead for a moment.
             self.assertEqual({(o.code, o.started) for o in failed} - {(WORKER_DIED, 'yes'), (NO_WORKER, 'no')}, set())
             times = daemon.ledger.times(0, calls)
             truth = {o.call: (0,) if o.started == 'no' else (0, 1) for o in failed}

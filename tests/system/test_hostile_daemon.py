@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the library makes of a daemon that hands over the wrong things, and of a pool that lies.
+"""How the library handles a daemon that answers $/attach wrongly, and a pool that writes wrong values.
 
-A man in the middle stands between knit and a real daemon, and changes one thing: a value in the answer to $/attach, the
-descriptors that ride on it, or what they hold. knit has to end with a status of its own and one line on stderr, soon,
-whatever it gets; with the right things it must work, which shows that the middle itself is sound. The line names what
-was wrong, so that one check cannot stand in for another.
+A proxy between knit and a real daemon changes one thing: a value in the answer to $/attach, the descriptors that come
+with it, or what they hold. knit must always end soon, with a status of its own and one line on stderr; with correct
+answers it must work, which shows that the proxy itself is correct. The line names what was wrong, so that one check
+cannot be mistaken for another.
 """
 
 import collections
@@ -34,8 +34,8 @@ INLINE, CELL = 104, 128
 
 
 class Middle:
-    """Passes everything on, the answer to $/attach through `change(result, fds)`, which returns both anew. `then` is
-    called when the library has its session and has asked for something else, before that is answered."""
+    """Passes everything on, the answer to $/attach through `change(result, fds)`, which returns both. `then` is called
+    when the library has its session and has sent another request, before that is answered."""
 
     def __init__(self, daemon, change, then):
         self.change, self.then = change, then
@@ -68,7 +68,7 @@ class Middle:
                 self.answer(near, far)
             except (ConnectionError, BrokenPipeError):
                 pass
-            # Closing alone would leave the other thread in its read.
+            # Closing alone does not end a read that another thread is in.
             for side in (near, far):
                 try:
                     side.shutdown(socket.SHUT_RDWR)
@@ -128,7 +128,7 @@ class HostileDaemon(unittest.TestCase):
             pass
 
     def knit(self, change, value='[1, "two"]', then=lambda: None):
-        """Again while the sessions of the runs before are still being taken apart: a user has only so many."""
+        """Repeated while the sessions of the runs before are still being freed: their number a user is limited."""
         until = time.monotonic() + PATIENCE
         while True:
             done = self.knit_once(change, value, then)
@@ -214,7 +214,7 @@ class HostileDaemon(unittest.TestCase):
 
     def lie(self, change, write, value='[1, "two"]'):
         """`write(fd, result)` writes into the reply segment when the session is there and nothing has been called. What
-        change() gave is of no use to a session that begins with it: no answer in it is one of a call to come."""
+        change() writes is too early for that: a session ignores answers that are there when it begins."""
         given = {}
 
         def hand_out(result, fds):
@@ -224,7 +224,7 @@ class HostileDaemon(unittest.TestCase):
         try:
             return self.knit(hand_out, value, lambda: write(given['fd'], given['result']))
         finally:
-            # On a busy machine the time may be over before anything was handed out.
+            # On a busy machine the time may be over before the session was granted.
             if 'fd' in given:
                 os.close(given['fd'])
 
@@ -233,8 +233,8 @@ class HostileDaemon(unittest.TestCase):
         return [fds[BOARD], fds[REQUEST], sealed(size_of(fds[REPLY])), fds[BELL]]
 
     def test_answers_that_name_memory_far_away(self):
-        """Every slot is answered at once, each time with one number that cannot be. All other bytes are those of a
-        result, so whoever took it for one would print it."""
+        """Every slot is answered at once, each time with one impossible number. All other bytes are those of a result,
+        so a library that accepted it would print it."""
         with self.daemon.unix() as rpc:
             lanes, arena = attached_shape(rpc)
         lies = [(0, lane, 1, 0) for lane in (lanes, lanes + 1, 0xffff)]
@@ -264,13 +264,12 @@ class HostileDaemon(unittest.TestCase):
             board = number.choice((fds[BOARD], sealed(size_of(fds[BOARD]), number.randbytes(size_of(fds[BOARD])))))
             reply = sealed(size_of(fds[REPLY]))
             end = size_of(reply) - result['lanes'] * result['reply_arena']
-            # Else the session is closed before it begins, most of the time.
+            # Otherwise the session is mostly closed before it begins.
             os.pwrite(reply, number.randbytes(end - 4160), 4160)
             return [board, fds[REQUEST], reply, fds[BELL]]
 
         def write(fd, result):
-            """Whatever it was before, each slot is answered now, by a result or error of random words, of which some are
-            good."""
+            """Answers each slot, in any state, by a result or error of random words, of which some are valid."""
             at = self.replies(result)
             for slot in range(result['slots']):
                 gen = (struct.unpack('=Q', os.pread(fd, 8, at + CELL * slot))[0] >> 24) + 1 & (1 << 40) - 1
@@ -278,11 +277,11 @@ class HostileDaemon(unittest.TestCase):
                 meta = number.choice((0, 1, number.getrandbits(16))) << 48 | number.choice((0, 1, 3, 104, 105, 0xffffffff))
                 block = number.choice((0, 8, result['reply_arena'] - 1, number.getrandbits(64)))
                 body = number.choice((bytes(INLINE), b'\xff' * INLINE, number.randbytes(INLINE)))
-                # What makes it an answer comes last.
+                # The word that makes it an answer comes last.
                 os.pwrite(fd, struct.pack('=QQ', meta, block) + body, at + CELL * slot + 8)
                 os.pwrite(fd, struct.pack('=Q', word), at + CELL * slot)
         ended = self.tally(lambda: self.lie(change, write, f'"{"x" * number.choice((1, 100, 3000))}"'), 40)
-        # They were looked at: nobody waited for other ones.
+        # The library read them: it did not wait for other answers.
         self.assertEqual(ended[OK] + ended[BROKE], 40)
 
     def tally(self, run, times):

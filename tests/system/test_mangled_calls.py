@@ -2,8 +2,8 @@
 """Calls of every task, mangled, over both streams: bits flipped, bytes cut out, doubled and put in, lengths inflated,
 messages glued together and torn apart, connections reset in the middle.
 
-The oracle: honest callers beside them, whose every answer must be right, and afterwards the same daemon, the same
-workers, and as many descriptors as before.
+The oracle: every answer to honest callers beside them must be correct, and afterwards the daemon and its workers are
+the same processes, with as many descriptors as before.
 """
 
 import os
@@ -86,7 +86,7 @@ class MangledCalls(Case):
             self.assertEqual(daemon.stats()['pool']['deaths'], 0)
 
     def one_connection(self, number, mangler, connect):
-        """Whether it came to its end without a reset."""
+        """Whether it ended without a reset."""
         with connect() as rpc:
             try:
                 for msgid in range(number.randrange(1, 6)):

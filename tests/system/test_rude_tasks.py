@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that are worse than slow: module_rude.c says what each of them does. Its own call fails, or not even that; the
-next callers get a worker that works; nothing of it outlives the daemon; the daemon holds as much as before.
+"""Tasks that misbehave: module_rude.c says what each of them does. At most its own call fails; the next calls get a
+worker that works; no process of it outlives the daemon; the daemon has as many descriptors as before.
 """
 
 import os
@@ -15,7 +15,7 @@ WORKER_DIED, HARD_TIMEOUT, TASK_FAILED = 400, 401, 600
 
 
 def processes():
-    """(process, parent, group, session) of each one that runs; whom nobody has reaped yet is over."""
+    """(process, parent, group, session) of each one that runs; zombies do not count."""
     found = []
     for name in os.listdir('/proc'):
         if name.isdigit():
@@ -30,8 +30,8 @@ def processes():
 
 
 class Family:
-    """A daemon's workers and whatever they started. Who is orphaned has another parent, so it is known by its group
-    and session too: each worker leads one of its own."""
+    """A daemon's workers and all processes that they started. An orphan has another parent, so group and session count
+    too: each worker leads one of its own."""
 
     def __init__(self, pid):
         self.pid, self.pids, self.groups = pid, set(), set()
@@ -39,7 +39,7 @@ class Family:
             self.foreign = set(file.read().rsplit(')', 1)[1].split()[2:4])
 
     def living(self):
-        """Those that run now; remembers all that were ever seen."""
+        """Those that run now; all that were ever seen are remembered."""
         everybody, before = processes(), -1
         while before != (before := len(self.pids)):
             for pid, parent, group, session in everybody:
@@ -96,7 +96,7 @@ class RudeTasks(Case):
         wait_until(lambda: self.rpc.call('$/stats')['pool']['closing_sessions'] == 0, 'the session to go')
 
     def test_using_up_all_descriptors(self):
-        """The worker that has none left is replaced once it is to attach a session; what it runs ends well before."""
+        """A worker that has none left is replaced when it has to attach a session; its running call still ends well."""
         # By one worker or by both.
         self.assertGreater(sum(self.rpc.call('leak') for _ in range(4)), 10)
         naps = [self.rpc.request('nap', 300) for _ in range(4)]
@@ -135,24 +135,24 @@ class RudeTasks(Case):
 
     def test_how_soon_a_hung_task_is_gone(self):
         """It, its worker and its children, counted from the call."""
-        told, gone, seen = [], [], []
+        failed, gone, seen = [], [], []
         for _ in range(10):
             begun = time.monotonic()
             msgid = self.rpc.request('hang')
             while time.monotonic() - begun < 0.15:
                 seen.append(len(self.family.living()))
             self.assert_fails(HARD_TIMEOUT, self.rpc.result, msgid)
-            told.append((time.monotonic() - begun) * 1000)
-            # The orphans of a worker that is gone are in its group still, and the group is known.
+            failed.append((time.monotonic() - begun) * 1000)
+            # The orphans of a dead worker are still in its group, which is known.
             wait_until(lambda: len(self.family.living()) <= 2, 'it and its children to be gone')
             gone.append((time.monotonic() - begun) * 1000)
-            # A call that ends well, so that it is no row of deaths.
+            # A call that ends well, so that the deaths are not in a row.
             self.serves()
             self.rpc.call('chatter', 0)
         self.assertEqual(max(seen), 5, 'two workers and three children')
-        print(f'hung: hard timeout 200 ms; told after {min(told):.1f} to {max(told):.1f} ms, it and its children gone after '
+        print(f'hung: hard timeout 200 ms; failed after {min(failed):.1f} to {max(failed):.1f} ms, it and its children gone after '
               f'{min(gone):.1f} to {max(gone):.1f} ms')
-        self.assertGreater(min(told), 199)
+        self.assertGreater(min(failed), 199)
         self.assertLess(max(gone), 200 + 200 * SLOWDOWN)
 
     def test_a_task_that_stops_itself(self):
@@ -162,8 +162,8 @@ class RudeTasks(Case):
         self.dies(HARD_TIMEOUT, 'wait_for_child')
 
     def test_descriptors_that_are_made_blocking(self):
-        """Those of the worker are nobody else's: the daemon, woken by something else with a call under way, does not
-        wait for a bell."""
+        """The worker's descriptors are not shared: the daemon, woken by another event while a call runs, does not block on
+        a bell."""
         self.assertGreater(self.rpc.call('let_block'), 0)
         for _ in range(3):
             msgid = self.rpc.request('hang')

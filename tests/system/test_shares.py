@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy connections and a modest one on the same event loop: whatever the greedy ones leave in the slots, by calls,
-by calls that they cancel, or by notifications, the modest one's call goes through while all that stays.
+"""Greedy connections and a modest one on the same event loop. The greedy ones occupy slots by calls, by calls that they
+cancel, or by notifications; the modest one's call is answered while they are still occupied.
 
-Calls of the greedy ones are bound to one worker, which waits at a gate, and nobody steals; so the modest one's call, bound
-to the other worker, needs nothing but a slot. Notifications cannot be bound; those that get to the other worker run.
+Calls of the greedy ones are bound to one worker, which waits at a gate, and stealing is off; so the modest one's call,
+bound to the other worker, needs nothing but a slot. Notifications cannot be bound; those that get to the other worker run.
 """
 
 import threading
@@ -38,7 +38,7 @@ class Shares(Case):
         return rpc
 
     def flood(self, rpc, first, count):
-        """So many calls for the busy worker, in one piece: a socket takes few pieces that nobody reads."""
+        """So many calls for the busy worker, in one write: a socket that is not read takes few writes."""
         msgids = range(rpc.next_id, rpc.next_id + count)
         rpc.next_id += count
         rpc.send(b''.join(msgpack.packb([0, msgid, 'ledger', [first + i], {'affinity': self.busy}])
@@ -46,7 +46,7 @@ class Shares(Case):
         return msgids
 
     def wait_until_it_waits(self, times=1):
-        """The greedy ones have had to wait so often."""
+        """How often the greedy ones had to wait."""
         wait_until(lambda: self.daemon.stats()['loops']['waits_for_slot'] >= times, 'connections to wait for slots')
 
     def expect_room(self):
@@ -95,11 +95,11 @@ class Shares(Case):
         self.daemon.ledger.open_gate(GATE)
         self.modest.result(held)
         wait_until(lambda: greedy.receive() and len(greedy.responses) == SLOTS, 'all to be answered')
-        # Whoever was not read while it waited for its share was not cancelled in time.
+        # A connection that was not read while it waited for its share did not get its cancels through in time.
         self.assertLess(sum(self.daemon.ledger.times(200, SLOTS)), SLOTS)
 
     def test_large_arguments(self):
-        """Of one that fills the arena of requests, as far as it may; small calls need none."""
+        """One connection fills the request arena as far as it may; small calls need no arena."""
         greedy = self.greedy()
         held = self.block(greedy)
         body = b'x' * 1000000
@@ -131,7 +131,7 @@ class Shares(Case):
         wait_until(lambda: sum(self.daemon.ledger.times(200, 8 * SLOTS)) == 8 * SLOTS, 'the notifications to run')
 
     def test_notifications_of_a_connection_that_leaves(self):
-        """They are nobody's share any more, and the slots come back."""
+        """They count for no share any more, and the slots come back."""
         greedy = self.greedy()
         self.block(self.modest)
         greedy.send(b''.join(msgpack.packb([2, 'ledger', [200 + i]]) for i in range(8 * SLOTS)))

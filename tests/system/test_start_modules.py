@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules and workers that a daemon must not start with: one sentence that names the culprit, exit status 1, and
-nothing left running or lying about. Likewise a start that takes too long for whoever asked for it.
+"""Modules and workers that a daemon must not start with: one sentence that names the cause, exit status 1, no process
+and no file left. The same for a start that a signal ends.
 """
 
 import os
@@ -14,7 +14,7 @@ from knit_witness import is_alive
 
 START = 1
 
-# The number of a module in tests/fastpath/module_bad.c, and what the sentence says of it.
+# The number of a module in tests/fastpath/module_bad.c, and what the sentence says about it.
 BAD = {
     1: 'was built for module ABI 8, this worker has 1',
     2: 'has no tasks',
@@ -50,12 +50,12 @@ class StartModules(Case):
                 process.kill()
                 process.wait()
         self.assertEqual(process.returncode, START, stderr)
-        said = [line for line in stderr.splitlines() if line.startswith('knittingd: ')]
-        self.assertEqual(len(said), 1, stderr)
-        self.assertIn(part, said[0])
-        print(said[0].replace(os.path.dirname(os.environ['KNIT_BAD_MODULES']), '...'))
+        sentences = [line for line in stderr.splitlines() if line.startswith('knittingd: ')]
+        self.assertEqual(len(sentences), 1, stderr)
+        self.assertIn(part, sentences[0])
+        print(sentences[0].replace(os.path.dirname(os.environ['KNIT_BAD_MODULES']), '...'))
         self.assertEqual([n for n in os.listdir(self.dir) if n in ('k.sock', 'ready')], [])
-        return said[0]
+        return sentences[0]
 
     def test_modules(self):
         for number, part in BAD.items():
@@ -118,7 +118,7 @@ class StartModules(Case):
                 self.assertEqual([name for name in os.listdir(self.dir) if name.endswith('.sock')], [])
 
     def loading(self, count):
-        """The processes of that many workers, once they have begun; each is named once."""
+        """The processes of that many workers, once they have started; each process is in it once."""
         names = [name for name in os.listdir(self.dir) if name.startswith('pid.')]
         if len(names) < count:
             return None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody stands still: a worker, the daemon, a caller in shared memory. Everybody else goes on, and when he goes on
-too nothing is lost. Standing still is SIGSTOP, which is what a machine that swaps or a debugger does to a process.
+"""A process is stopped: a worker, the daemon, a caller in shared memory. All others go on, and when it is continued
+nothing is lost. SIGSTOP stands for what swapping or a debugger does to a process.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from knit_witness import LONG, Caller, LedgerDaemon, seed, state, stopped
 
 class StoppedPeers(Case):
     def test_an_idle_worker(self):
-        """What is queued for it is taken by the other one, whichever way it comes."""
+        """The other worker claims what is queued for it, over every transport."""
         for transport in ('tcp', 'unix', 'shm'):
             with self.subTest(transport), LedgerDaemon(workers=2) as daemon:
                 for lane, victim in enumerate(daemon.workers()):
@@ -28,7 +28,7 @@ class StoppedPeers(Case):
                     self.assertEqual(set(daemon.ledger.times(first, 500)), {1})
 
     def test_calls_in_the_lane_of_a_stopped_worker(self):
-        """Put there after it was stopped, so it has claimed none of it. The other worker takes it when it is idle."""
+        """They are published after it was stopped, so it has claimed none. The other worker claims them when it is idle."""
         for lane in range(2):
             with self.subTest(lane=lane), LedgerDaemon(workers=2) as daemon, daemon.unix() as rpc, daemon.tcp() as alarm:
                 calls = [[], []]
@@ -36,14 +36,14 @@ class StoppedPeers(Case):
                 with Lanes(rpc, calls) as lanes, stopped(daemon.workers()[lane]):
                     lanes.publish(lane)
                     alarm.call('ledger', 1000)
-                    wait_until(lanes.is_answered, 'the calls to be taken by the other')
+                    wait_until(lanes.is_answered, 'the other worker to answer the calls')
                     self.assertEqual(lanes.order(lane), [])
                     self.assertEqual(lanes.order(1 - lane), [(lane, i) for i in range(100)])
                 self.assertEqual(set(daemon.ledger.times(0, 100)), {1})
 
     def test_calls_in_its_lane_while_the_other_worker_is_busy(self):
-        """The other worker finds calls of its own all the time, and takes these between them, not after them. Each of
-        its own takes longer than it may stay away from others' lanes, and two looks are enough for a call."""
+        """The other worker always has calls in its own lane, and claims these between them, not after them. Each of its
+        own takes longer than the interval at which it reads other lanes, and a call is stolen at the second look."""
         few, many, gate = 10, 60, 1
         for lane in range(2):
             with self.subTest(lane=lane), LedgerDaemon(workers=2) as daemon, daemon.unix() as rpc, daemon.tcp() as alarm:
@@ -56,7 +56,7 @@ class StoppedPeers(Case):
                     daemon.ledger.wait_for(100)
                     lanes.publish(lane)
                     daemon.ledger.open_gate(gate)
-                    wait_until(lanes.is_answered, 'the calls to be taken by the other')
+                    wait_until(lanes.is_answered, 'the other worker to answer the calls')
                     alarm.result(waiting)
                     order = lanes.order(other)
                     self.assertEqual(lanes.order(lane), [])
@@ -74,14 +74,14 @@ class StoppedPeers(Case):
                 caller.go_on()
                 for i in range(50):
                     self.assertNotEqual(rpc.call('ledger', 200 + i), victim)
-                wait_until(lambda: set(daemon.ledger.times(101, 50)) == {1}, 'the queue to be taken by the other')
+                wait_until(lambda: set(daemon.ledger.times(101, 50)) == {1}, 'the other worker to answer the queue')
                 daemon.ledger.open_gate(1)
             outcomes = caller.outcomes()
             self.assertEqual([o.code for o in outcomes], [0] * 51)
             self.assertEqual(outcomes[0].worker, victim)
 
     def test_all_workers(self):
-        """Deadlines are kept by those who wait; afterwards everything that had not run out runs."""
+        """The daemon enforces the deadline; afterwards every call that has not expired runs."""
         with LedgerDaemon(workers=2) as daemon, daemon.tcp() as rpc:
             rpc.hello()
             with contextlib.ExitStack() as stack:
@@ -91,7 +91,7 @@ class StoppedPeers(Case):
                 begun = time.monotonic()
                 error = self.assert_fails(303, rpc.call, 'ledger', 2, options={'timeout': 50})
                 self.assertLess(time.monotonic() - begun, SLOWDOWN)
-                # A worker that was stopped inside its claim has it; else nobody ever starts it.
+                # A worker that was stopped right after its claim has it; otherwise it never starts.
                 self.assertIn(error.details['started'], ('no', 'yes'))
                 self.assertEqual(rpc.call('$/ping', 1), 1)
             self.assertGreater(rpc.result(patient), 0)
@@ -100,7 +100,7 @@ class StoppedPeers(Case):
                 self.assertEqual(daemon.ledger.ran(2), 0)
 
     def test_the_daemon(self):
-        """Nobody needs it on the path between caller and worker."""
+        """It has no part in a call between caller and worker."""
         with LedgerDaemon() as daemon, Caller(daemon.url('shm'), 'calls', 1, 100, 100) as caller, \
                 daemon.tcp() as rpc:
             caller.wait_ready()
@@ -146,7 +146,7 @@ class StoppedPeers(Case):
                     until = time.monotonic() + number.random() * 0.02
                     wait_until(lambda: time.monotonic() > until, 'the next moment')
             calls = [caller.count() for caller in (one, two, three)]
-            print(f'{rounds} times somebody stood still; calls that were right: {calls}')
+            print(f'{rounds} times one or more processes were stopped; calls answered correctly: {calls}')
             pool = daemon.wait_for_quiet()['pool']
             self.assertEqual((pool['deaths'], pool['condemned']), (0, 0))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""knit, the tool: what it prints, where, and how it ends; over every transport where that can matter."""
+"""knit, the tool: what it prints, where, and its exit status; over every transport where that can matter."""
 
 import hashlib
 import json
@@ -85,10 +85,10 @@ class Tool(Case):
             self.assertEqual(error.stderr, 'knit: TASK_FAILED: two\\nlines (code 7), data {"a":1}\n')
             self.assertEqual(error.stdout, '')
             error = self.knit('--json', 'call', 'fail', '7', '"x"', '{"a":1}', url=url, status=FAILED)
-            told = json.loads(error.stderr)
-            self.assertEqual((told['code'], told['name'], told['message'], told['started'], told['origin']),
+            shown = json.loads(error.stderr)
+            self.assertEqual((shown['code'], shown['name'], shown['message'], shown['started'], shown['origin']),
                              (600, 'TASK_FAILED', 'x', 'yes', 'task'))
-            self.assertEqual((told['task_code'], told['data'], told['retryable']), (7, {'a': 1}, False))
+            self.assertEqual((shown['task_code'], shown['data'], shown['retryable']), (7, {'a': 1}, False))
 
     def test_a_message_cannot_move_the_cursor(self):
         error = self.knit('call', 'fail', '7', '"\\u001b[2J \\u009b2J \\u0085 \\u00a0\u00e4"', '"\\u0080"', status=FAILED)
@@ -105,7 +105,7 @@ class Tool(Case):
         self.knit('ping', url='knit://127.0.0.1:1', status=DISCONNECTED)
 
     def test_a_crash(self):
-        # A daemon of its own: after three of them the task is quarantined.
+        # A daemon of its own: after three crashes the task is quarantined.
         with Daemon() as daemon:
             error = self.knit('call', 'crash', '"segv"', url=daemon.urls[2], status=BROKE)
             self.assertIn('SIGSEGV', error.stderr)
@@ -122,8 +122,8 @@ class Tool(Case):
             with self.subTest(arguments):
                 self.assertIn(sentence, self.knit(*arguments, status=USAGE).stderr)
         self.assertIn('bad URL "nonsense"', self.knit('ping', url='nonsense', status=USAGE).stderr)
-        told = json.loads(self.knit('--json', 'ping', url='nonsense', status=USAGE).stderr)
-        self.assertEqual(told['origin'], 'client')
+        shown = json.loads(self.knit('--json', 'ping', url='nonsense', status=USAGE).stderr)
+        self.assertEqual(shown['origin'], 'client')
 
     def test_help_and_version(self):
         self.assertIn('Usage: knit', self.knit('--help', url='').stdout)
@@ -154,7 +154,7 @@ class Tool(Case):
                 self.assertIn(result.returncode, (OK, DISCONNECTED, BROKE, 127), result.stderr)
                 sentences += result.stderr
             self.assertEqual(result.returncode, OK)
-            # Attaching to lanes takes more of them than waiting.
+            # Attaching needs more descriptors than waiting.
             if not url.startswith('shm:'):
                 self.assertIn('cannot wait for an outcome, so nothing was called: Too many open files', sentences)
 
@@ -169,7 +169,7 @@ class Tool(Case):
         for url in self.every_url():
             process = subprocess.Popen([KNIT, '-u', url, 'call', 'sleep', '60000'], stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, text=True)
-            # It blocks SIGINT once the call is under way; before that the signal just ends it.
+            # It blocks SIGINT once the call is in flight; before that the signal ends it.
             wait_until(lambda: self.blocks_interrupt(process.pid), 'the tool to wait')
             begin = time.monotonic()
             process.send_signal(signal.SIGINT)

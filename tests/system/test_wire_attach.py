@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`$/attach` as bytes and descriptors: who gets a session, what comes with it, and that it ends with its connection.
-What is done with the memory is tested with the client library."""
+"""`$/attach` as bytes and descriptors: which callers get a session, what comes with it, and that it ends with its
+connection. The use of the memory is tested with the client library."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ import unittest
 import msgpack
 
 from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, LAYOUT, REQUEST,
-                         attach, seal, grant, say)
+                         attach, seal, grant, send_attached)
 from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
 
 OVERLOADED, QUOTA, DENIED, INTERNAL = 200, 201, 301, 500
@@ -48,7 +48,7 @@ class Attach(Case):
             self.assertEqual(result['slots'], 64)
             self.assertGreaterEqual(result['cells'], 64 + 16)
             board, request, reply, bell = fds
-            # A worker gets the request to read, and could else open it anew to write by its number in /proc.
+            # A worker gets the request segment read-only; with mode 0600 it could open it for writing through /proc.
             for fd, mode in ((board, 0o600), (request, 0o400), (reply, 0o600)):
                 status = os.fstat(fd)
                 self.assertTrue(stat.S_ISREG(status.st_mode))
@@ -62,7 +62,7 @@ class Attach(Case):
             self.assertEqual(rpc.call('add', 1, 2), 3)
 
     def request_segment(self, session):
-        """The descriptor that workers get, opened anew."""
+        """The segment that workers get, opened again."""
         folder, name = f'/proc/{self.daemon.pid}/fd/', f'/memfd:knit-request-{session} (deleted)'
         fd, = [fd for fd in os.listdir(folder) if os.readlink(folder + fd) == name]
         return os.open(folder + fd, os.O_RDONLY)
@@ -71,7 +71,7 @@ class Attach(Case):
         """How many of the daemon and its workers have the request segment mapped, and whether any may write."""
         count, writable = 0, False
         for pid in [self.daemon.pid, *(lane['pid'] for lane in self.daemon.stats()['lanes'])]:
-            # A worker that was killed is listed until it is buried.
+            # A worker that was killed is listed until its death is finalized.
             with contextlib.suppress(OSError), open(f'/proc/{pid}/maps', encoding='utf-8') as file:
                 found = [line.split()[1] for line in file if f'memfd:knit-request-{session} ' in line]
                 count += len(found) > 0
@@ -86,7 +86,7 @@ class Attach(Case):
             self.assertEqual(self.mapped_by(result['id']), (0, False))
             seal(fds)
             self.assertEqual(self.mapped_by(result['id']), (0, False))
-            say(rpc)
+            send_attached(rpc)
             wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'daemon and workers to map it for reading')
             memory[4096] = 7
             held = self.request_segment(result['id'])
@@ -94,8 +94,8 @@ class Attach(Case):
             self.assertEqual(os.pread(held, 1, 4096), b'\7')
             self.assertRaises(PermissionError, os.pwrite, fds[REQUEST], b'x', 0)
             self.assertRaises(PermissionError, mmap.mmap, fds[REQUEST], 0)
-            # Once more says nothing new.
-            say(rpc)
+            # Sent again, it changes nothing.
+            send_attached(rpc)
             for fd in [*fds, held]:
                 os.close(fd)
             memory.close()
@@ -110,7 +110,7 @@ class Attach(Case):
             wait_until(lambda: self.mapped_by(result['id']) == (3, False), 'replacements to map it')
             self.assertEqual(self.mapped_by(silent['id']), (0, False))
             seal(others)
-            say(quiet)
+            send_attached(quiet)
             wait_until(lambda: self.mapped_by(silent['id']) == (3, False), 'them to map the other')
             for fd in fds + others:
                 os.close(fd)
@@ -121,7 +121,7 @@ class Attach(Case):
                 result, fds = grant(rpc)
                 if seal is not None:
                     fcntl.fcntl(fds[REQUEST], fcntl.F_ADD_SEALS, seal)
-                # Asked instead of said, so that there is an answer.
+                # As a request, so that there is an answer.
                 error = self.assert_fails(DENIED, rpc.call, '$/attached')
                 self.assertIn('lacks the seals', error.text)
                 self.assertTrue(rpc.is_closed_by_peer())
@@ -146,7 +146,7 @@ class Attach(Case):
     def test_attached_without_a_session_is_refused_or_ignored(self):
         with self.daemon.unix() as rpc:
             self.assert_fails(DENIED, rpc.call, '$/attached')
-            say(rpc)
+            send_attached(rpc)
 
     def test_the_session_ends_with_its_connection(self):
         rpc = self.daemon.unix()
@@ -183,7 +183,7 @@ class Attach(Case):
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')
 
     def test_a_session_is_freed_while_another_callers_task_runs(self):
-        """More callers than a user may have at once come and go one after the other, every worker busy."""
+        """More callers than a user may have at once come and go, one after the other, while every worker is busy."""
         with self.daemon.tcp() as other:
             calls = [other.request('sleep', 60000) for _ in range(2)]
             wait_until(lambda: all(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'both to run')
@@ -231,8 +231,8 @@ class Attach(Case):
                 os.close(fd)
 
     def test_too_many_descriptors_in_flight(self):
-        """They count for the whole user, against the limit of whoever sends: so the limit leaves room for those of tests
-        that run beside this one."""
+        """They count for the whole user, against the limit of the sending process: so the limit leaves room for the
+        descriptors of tests that run in parallel."""
         with Daemon(workers=1) as daemon, daemon.unix() as rpc:
             here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with here, there:
@@ -259,7 +259,7 @@ class Attach(Case):
 
 
 def attach_as_nobody(path, gids, queue):
-    """In a child of its own: the code that an attach of another user gets, or 0."""
+    """In a child process: the code that an attach of another user gets, or 0."""
     os.setgroups(gids)
     os.setgid(pwd.getpwnam('nobody').pw_gid)
     os.setuid(pwd.getpwnam('nobody').pw_uid)
@@ -274,7 +274,7 @@ def attach_as_nobody(path, gids, queue):
             queue.put(error.code)
 
 
-@unittest.skipUnless(os.geteuid() == 0, 'needs root, to become somebody else')
+@unittest.skipUnless(os.geteuid() == 0, 'needs root, to become another user')
 class Strangers(Case):
     def code_for_nobody(self, *gids, **options):
         with Daemon(workers=1, socket_mode='0666', **options) as daemon:

@@ -35,7 +35,7 @@ class Calls(Case):
                 yield rpc
 
     def assert_idle(self):
-        """No slot stays taken: as many calls as there are slots, at once, on one connection."""
+        """All slots are free: as many calls as there are slots, at once, on one connection."""
         with self.daemon.tcp() as rpc:
             self.assertEqual(rpc.call_all([['add', i, 1] for i in range(200)]), list(range(1, 201)))
 
@@ -130,7 +130,7 @@ class Calls(Case):
             greedy.send(data)
             began = time.monotonic()
             self.assertEqual(modest.call('add', 1, 2), 3)
-            # Alone the greedy one's calls take 1.5 s; behind one another's back the modest call waits for a few.
+            # The greedy one's calls alone take 1.5 s; with fair shares the modest call waits for a few of them.
             self.assertLess(time.monotonic() - began, 0.75 * SLOWDOWN)
             for i in range(600):
                 greedy.result(i)
@@ -239,7 +239,7 @@ class Calls(Case):
             rpc.notify('$/cancel', queued)
             error = self.assert_fails(CANCELLED, rpc.result, queued)
             self.assertEqual(error.details['started'], 'no')
-            # At once, not when a worker has time to say so.
+            # At once, not when a worker gets to it.
             self.assertEqual(rpc.responses, {})
             for msgid in busy:
                 self.assertIsNone(rpc.result(msgid))
@@ -318,7 +318,7 @@ class Killing(Case):
     def test_a_hard_timeout_kills_that_worker_alone(self):
         with Daemon(workers=2, hard_timeout_ms=200) as daemon, daemon.tcp() as rpc:
             rpc.hello()
-            # Counting this far takes far longer than 200 ms and looks at no abort flag that anybody raises.
+            # Counting this far takes far longer than 200 ms, and no abort flag is set.
             hung = rpc.request('sleep', 20000)
             error = self.assert_fails(HARD_TIMEOUT, rpc.result, hung)
             self.assertEqual(error.details['started'], 'yes')
@@ -374,7 +374,7 @@ class Waiting(Case):
             self.assertEqual(rpc.hello()['limits']['in_flight'], 7)
 
     def test_a_connection_at_its_limit_may_be_closed(self):
-        """Closed with a reply unread it is reset, also where it is a unix socket."""
+        """A connection that is closed with a reply unread is reset, a unix socket too."""
         def give_up(rpc, unread, close):
             rpc.request('$/ping')
             if not unread:
@@ -382,7 +382,7 @@ class Waiting(Case):
             ids = [rpc.request('sleep', 60000) for _ in range(3)]
             wait_until(lambda: daemon.stats()['loops']['calls_published'] == published + 2, 'the limit')
             ids.append(rpc.request('sleep', 60000))
-            # What is sent after this is answered by a turn that has seen that.
+            # A later turn answers what is sent after this, and that turn has seen the limit.
             for _ in range(3):
                 daemon.stats()
             close(rpc)
@@ -412,7 +412,7 @@ class Waiting(Case):
                         for _ in range(12):
                             slow.request('echo', b'x' * (2 << 20))
                     except OSError:
-                        pass  # it is disconnected for not reading, that is the point
+                        pass  # it is disconnected for not reading, as the test wants
                 sender = threading.Thread(target=send)
                 sender.start()
                 wait_until(lambda: other.call('$/stats')['loops']['readers_dropped'] == 1, 'the slow reader to go', 30)
@@ -458,7 +458,7 @@ class Ending(Case):
             self.assertEqual(error.details['started'], 'no')
             self.assertEqual(rpc.call('$/ping', 1), 1)
             self.assert_fails(DRAINING, other.call, '$/attach', {'version': 1})
-            # Who introduces himself late is told at once.
+            # A caller that says hello late gets $/goaway at once.
             other.hello()
             self.assertTrue(other.notifications or other.receive())
             self.assertEqual(other.notifications[0][0], '$/goaway')
@@ -474,7 +474,7 @@ class Ending(Case):
             daemon.send_signal(signal.SIGTERM)
             error = self.assert_fails(SHUTDOWN, rpc.result, queued)
             self.assertEqual(error.details['started'], 'no')
-            # The task sees its abort flag; which of the two ends it first is open.
+            # The task sees its abort flag; either of the two may end it first.
             self.assertIsNotNone(rpc.response(running))
             self.assertEqual(daemon.wait(), 0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tasks print goes to the daemon's log, marked, a line at a time; and no log, however stuck, stops anything."""
+"""What tasks print goes to the daemon's log, marked, a line at a time; a log that is stuck stops neither tasks nor daemon."""
 
 import os
 import socket
@@ -69,7 +69,7 @@ class Stuck(Case):
                 with Rpc(sock) as rpc:
                     began = time.monotonic()
                     for _ in range(20):
-                        rpc.call('print', 'a line that nobody reads, again and again\n', 1000)
+                        rpc.call('print', 'a line that is not read, again and again\n', 1000)
                     self.assertLess(time.monotonic() - began, 20 * SLOWDOWN)
                     dropped = wait_until(lambda: rpc.call('$/stats')['log_dropped'], 'lines to be dropped')
                     self.assertGreater(dropped, 0)

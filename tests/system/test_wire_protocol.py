@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's own half of the protocol: hello, ping, limits, and what malformed input gets. No task is called."""
+"""The daemon's part of the protocol: hello, ping, limits, and the answers to malformed input. No task is called."""
 
 import contextlib
 import os
@@ -23,11 +23,11 @@ def nested(depth):
 
 
 class Peak:
-    """The most memory that a process has held since, above what it held then."""
+    """The peak memory of a process since then, above what it held then."""
 
     def __init__(self, pid):
         self.pid = pid
-        # From here on the kernel counts anew: proc_pid_clear_refs(5).
+        # This resets the kernel's peak: proc_pid_clear_refs(5).
         with open(f'/proc/{pid}/clear_refs', 'w') as file:
             file.write('5')
         self.before = self.read()
@@ -244,7 +244,7 @@ class Protocol(Case):
         self.assert_alive()
 
     def throw(self, messages):
-        """How long each one's sender, who keeps his side open, waits for an answer or the end of the stream."""
+        """How long the sender of each, which keeps its side open, waits for an answer or the end of the stream."""
         connections, spans = [], []
         try:
             for message in messages:
@@ -425,7 +425,7 @@ class Connections(Case):
             try:
                 rpc.send(part)
             except OSError:
-                pass  # closed for others' sake, that is the point
+                pass  # closed because the others need the memory, as the test wants
 
         with Daemon(threads_io=1, message_max_bytes='1MiB', input_max_bytes='4MiB') as daemon:
             before = daemon.memory_kb()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting: what refuses to start says so in one sentence and exits with something else than 0."""
+"""Starting: a daemon that refuses to start says why in one sentence and has an exit status other than 0."""
 
 import os
 import shutil

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker is killed: the call it was running fails and says so, every queued one runs elsewhere, once; a
-replacement serves; nobody else notices.
+"""A worker is killed: the call that it ran fails with WORKER_DIED, every queued one runs in another worker, once; a
+replacement serves; other calls are not affected.
 
-The ledger is the oracle: a counter for each call, bumped by the task itself in a mapped file. All workers are made
-to hold before the queue is filled, so the killed one has all of it behind its running call.
+The ledger is the oracle: a counter for each call, raised by the task itself in a mapped file. All workers are made to
+hold before the queue is filled, so the killed one has all of it behind its running call.
 """
 
 import os
@@ -30,7 +30,7 @@ class WorkerDeath(Case):
         with LedgerDaemon() as daemon, daemon.unix() as other, \
                 Caller(daemon.url('shm'), 'loop', 1) as bystander:
             bystander.wait_ready()
-            # One worker waits at gate 0 for somebody else, so the caller's first call takes the other one, and the
+            # One worker waits at gate 0 with a call of another caller, so the first call goes to the other one, and the
             # rest has to wait.
             elsewhere = other.request('hold', 0, 0)
             daemon.ledger.wait_for(0)
@@ -49,9 +49,9 @@ class WorkerDeath(Case):
             daemon.ledger.open_gate(0)
             self.assertEqual(other.result(elsewhere), daemon.ledger.worker(0))
             self.check(daemon, outcomes, victim)
-            told_ms = (outcomes[0].ns - killed_ns) / 1e6
-            print(f'{transport}: told {told_ms:.1f} ms after the kill, replaced after {replaced_ms:.1f} ms')
-            self.assertLess(told_ms, 1000)
+            failed_ms = (outcomes[0].ns - killed_ns) / 1e6
+            print(f'{transport}: failed {failed_ms:.1f} ms after the kill, replaced after {replaced_ms:.1f} ms')
+            self.assertLess(failed_ms, 1000)
             self.assertLess(replaced_ms, 5000)
             self.assertGreater(bystander.count(), 0)
             pool = daemon.stats()['pool']
@@ -96,7 +96,7 @@ class WorkerDeath(Case):
             self.assertEqual([o.code for o in caller.outcomes()], [0])
 
     def test_a_worker_every_50_ms_under_load(self):
-        """Every call has one outcome, and ran once if that is good, at most once if it is not."""
+        """Every call has one outcome, and ran once if that is a success, at most once if it is an error."""
         number = random.Random(seed())
         count = 3000000 if LONG else 150000
         with LedgerDaemon(workers=3) as daemon, Caller(daemon.url('shm'), 'tally', 0, count) as shm, \
