@@ -12,6 +12,8 @@
 #include "bench/counts.h"
 #include "proto/message.h"
 #include "proto/sentence.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"
@@ -42,28 +44,22 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     server->settings.message_max_bytes = 1 << 20;
     server->settings.call_max_bytes = 1 << 20;
     server->loops = (struct knit_loops){.settings = &server->settings, .count = 1, .items = loop};
-    server->session =
-        (struct knit_pool_session){.session = lanes->session, .reply = lanes->reply, .bell_fd = -1};
+    server->session = (struct knit_pool_session){.session = lanes->session,
+        .reply = lanes->reply,
+        .geometry = lanes->geometry,
+        .bell_fd = -1};
     *loop = (struct knit_loop){.turn = {.settings = &server->settings},
         .all = &server->loops,
-        .base = event_base_new(),
-        .read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES),
-        .router = {.loop = loop,
-            .session = &server->session,
-            .registry = knit_modules_registry(lanes->modules),
-            .records = calloc(lanes->geometry.slots, sizeof(*loop->router.records)),
-            .slots = lanes->geometry.slots,
-            .next_ns = UINT64_MAX}};
-    TAILQ_INIT(&loop->router.waiting);
-    TAILQ_INIT(&loop->connections);
-    TAILQ_INIT(&loop->dirty);
-    TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->stalled);
-    TAILQ_INIT(&loop->idle);
-    TAILQ_INIT(&loop->dead);
+        .session = &server->session,
+        .base = event_base_new()};
+    if (!loop->base ||
+        knit_router_init(&loop->router, &loop->turn, loop->session,
+            knit_modules_registry(lanes->modules)) != 0 ||
+        knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base) != 0)
+        knit_counts_fail("no event loop");
     knit_buffer_init(&loop->turn.scratch, 1 << 20);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0 ||
-        knit_connection_open(loop, knit_transport_plain(fds[0], false)) != 0)
+        knit_connection_open(&loop->net, knit_transport_plain(fds[0], false)) != 0)
         knit_counts_fail("no connection");
     server->caller_fd = fds[1];
 }
@@ -71,14 +67,14 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
 static void stop(struct server *server)
 {
     struct knit_loop *loop = &server->loop;
-    struct knit_connection *connection = TAILQ_FIRST(&loop->connections);
+    struct knit_connection *connection = TAILQ_FIRST(&loop->net.connections);
 
     knit_connection_close(connection);
     knit_connection_free(connection);
+    knit_net_fini(&loop->net);
+    knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
-    free(loop->read_buffer);
-    free(loop->router.records);
     knit_settings_fini(&server->settings);
     (void)close(server->caller_fd);
 }
@@ -130,15 +126,10 @@ static void reply(void *arg)
 {
     struct server *server = arg;
     struct knit_loop *loop = &server->loop;
-    struct knit_connection *connection;
 
     if (knit_router_turn(&loop->router) != server->depth)
         knit_counts_fail("outcomes are missing");
-    while ((connection = TAILQ_FIRST(&loop->dirty))) {
-        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
-        connection->lists &= (uint8_t)~KNIT_IN_DIRTY;
-        knit_output_flush(connection);
-    }
+    knit_net_flush(&loop->net);
 }
 
 static void receive_responses(void *arg)

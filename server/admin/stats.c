@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* {version, uptime_ms, pid, connections, log_dropped, loops: {counters, summed}, pool: {...},
- *  lanes: [{...}]}. Names of counters are those of counters.h. */
+ *  lanes: [{...}]}. Names of counters are those of counters.h.
+ */
 #include "server/admin/stats.h"
 
 #include <stdbool.h>
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/lane/bell.h"
 #include "proto/writer.h"
-#include "server/daemon/loop.h"
+#include "server/base/log.h"
 
 static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
 {
@@ -22,7 +24,8 @@ static void put_bool(struct knit_writer *writer, const char *key, bool value)
     knit_writer_bool(writer, value);
 }
 
-static void put_loops(struct knit_writer *writer, const struct knit_loops *loops)
+static void put_loops(
+    struct knit_writer *writer, uint32_t count, const struct knit_counter_values *counters)
 {
 #define KNIT_COUNTER_ONE(name) +1
     enum { COUNTERS = 0 KNIT_COUNTERS(KNIT_COUNTER_ONE) };
@@ -30,14 +33,8 @@ static void put_loops(struct knit_writer *writer, const struct knit_loops *loops
 
     knit_writer_text(writer, "loops");
     knit_writer_map(writer, COUNTERS + 1);
-    put_uint(writer, "count", loops->count);
-#define KNIT_COUNTER_PUT(name)                                                                     \
-    do {                                                                                           \
-        uint64_t sum = 0;                                                                          \
-        for (uint32_t i = 0; i < loops->count; i++)                                                \
-            sum += knit_counter_read(&loops->items[i].turn.counters.name);                         \
-        put_uint(writer, #name, sum);                                                              \
-    } while (0);
+    put_uint(writer, "count", count);
+#define KNIT_COUNTER_PUT(name) put_uint(writer, #name, counters->name);
     KNIT_COUNTERS(KNIT_COUNTER_PUT)
 #undef KNIT_COUNTER_PUT
 }
@@ -60,73 +57,80 @@ static void put_confinement(struct knit_writer *writer, const struct knit_confin
     put_bool(writer, "calls", force->parts & KNIT_CONFINE_CALLS);
 }
 
-static void put_pool(struct knit_writer *writer, struct knit_pool *pool)
+static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *stats)
 {
-    struct knit_pool_stats stats;
-
-    knit_pool_stats(pool, &stats);
     knit_writer_text(writer, "pool");
     knit_writer_map(writer, 14);
-    put_uint(writer, "lanes", stats.lanes);
-    put_uint(writer, "lanes_serving", stats.lanes_serving);
-    put_bool(writer, "is_degraded", stats.is_degraded);
-    put_uint(writer, "sessions", stats.sessions);
-    put_uint(writer, "foreign_sessions", stats.foreign_sessions);
-    put_uint(writer, "closing_sessions", stats.closing_sessions);
-    put_uint(writer, "memory_bytes", stats.memory_bytes);
-    put_uint(writer, "deaths", stats.deaths);
-    put_uint(writer, "hard_timeouts", stats.hard_timeouts);
-    put_uint(writer, "condemned", stats.evicted);
-    put_uint(writer, "recovered", stats.recovered);
-    put_uint(writer, "quarantined", stats.quarantined);
-    put_uint(writer, "output_dropped", stats.output_dropped);
-    put_confinement(writer, &stats.confinement);
+    put_uint(writer, "lanes", stats->lanes);
+    put_uint(writer, "lanes_serving", stats->lanes_serving);
+    put_bool(writer, "is_degraded", stats->is_degraded);
+    put_uint(writer, "sessions", stats->sessions);
+    put_uint(writer, "foreign_sessions", stats->foreign_sessions);
+    put_uint(writer, "closing_sessions", stats->closing_sessions);
+    put_uint(writer, "memory_bytes", stats->memory_bytes);
+    put_uint(writer, "deaths", stats->deaths);
+    put_uint(writer, "hard_timeouts", stats->hard_timeouts);
+    put_uint(writer, "condemned", stats->evicted);
+    put_uint(writer, "recovered", stats->recovered);
+    put_uint(writer, "quarantined", stats->quarantined);
+    put_uint(writer, "output_dropped", stats->output_dropped);
+    put_confinement(writer, &stats->confinement);
 }
 
-static void put_lane(struct knit_writer *writer, struct knit_pool *pool, uint32_t lane)
+static void put_lane(struct knit_writer *writer, const struct knit_pool_lane_stats *stats)
 {
     static const char *const states[] = {[KNIT_POOL_LANE_VACANT] = "vacant",
         [KNIT_POOL_LANE_STARTING] = "starting",
         [KNIT_POOL_LANE_SERVING] = "serving",
         [KNIT_POOL_LANE_STOPPING] = "stopping"};
-    struct knit_pool_lane_stats stats;
 
-    knit_pool_lane_stats(pool, lane, &stats);
     knit_writer_map(writer, 9);
     knit_writer_text(writer, "state");
-    knit_writer_text(writer, states[stats.state]);
-    put_uint(writer, "pid", (uint64_t)stats.pid);
-    put_bool(writer, "is_parked", stats.is_parked);
-    put_bool(writer, "is_running", stats.is_running);
-    put_uint(writer, "calls", stats.calls);
-    put_uint(writer, "stolen", stats.stolen);
-    put_uint(writer, "parks", stats.parks);
-    put_uint(writer, "busy_ns", stats.busy_ns);
-    put_uint(writer, "deaths", stats.deaths);
+    knit_writer_text(writer, states[stats->state]);
+    put_uint(writer, "pid", (uint64_t)stats->pid);
+    put_bool(writer, "is_parked", stats->is_parked);
+    put_bool(writer, "is_running", stats->is_running);
+    put_uint(writer, "calls", stats->calls);
+    put_uint(writer, "stolen", stats->stolen);
+    put_uint(writer, "parks", stats->parks);
+    put_uint(writer, "busy_ns", stats->busy_ns);
+    put_uint(writer, "deaths", stats->deaths);
 }
 
-int knit_stats_put(struct knit_buffer *buffer, const struct knit_loops *loops)
+void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats)
 {
-    uint32_t lanes = knit_pool_lanes(loops->pool);
-    struct knit_writer writer;
-    uint64_t connections = 0;
+    struct knit_stats *stats = ret_stats;
 
-    for (uint32_t i = 0; i < loops->count; i++)
-        connections += knit_loop_connection_count(&loops->items[i]);
+    *stats = (struct knit_stats){.version = KNIT_VERSION,
+        .pid = getpid(),
+        .uptime_ms = (knit_clock_ns() - sources->started_ns) / 1000000,
+        .log_dropped = knit_log_dropped(sources->log),
+        .loops = sources->loops};
+    for (uint32_t i = 0; i < sources->loops; i++)
+        knit_counters_sum(&stats->counters, sources->counters[i]);
+    stats->connections = knit_counters_open_connections(&stats->counters);
+    knit_pool_stats(sources->pool, &stats->pool);
+    for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
+        knit_pool_lane_stats(sources->pool, lane, &stats->lanes[lane]);
+}
+
+int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
+{
+    struct knit_writer writer;
+
     knit_writer_init(&writer, buffer);
     knit_writer_map(&writer, 8);
     knit_writer_text(&writer, "version");
-    knit_writer_text(&writer, KNIT_VERSION);
-    put_uint(&writer, "pid", (uint64_t)getpid());
-    put_uint(&writer, "uptime_ms", (knit_clock_ns() - loops->started_ns) / 1000000);
-    put_uint(&writer, "connections", connections);
-    put_uint(
-        &writer, "log_dropped", atomic_load_explicit(&loops->log->dropped, memory_order_relaxed));
-    put_loops(&writer, loops);
-    put_pool(&writer, loops->pool);
+    knit_writer_text(&writer, stats->version);
+    put_uint(&writer, "pid", (uint64_t)stats->pid);
+    put_uint(&writer, "uptime_ms", stats->uptime_ms);
+    put_uint(&writer, "connections", stats->connections);
+    put_uint(&writer, "log_dropped", stats->log_dropped);
+    put_loops(&writer, stats->loops, &stats->counters);
+    put_pool(&writer, &stats->pool);
     knit_writer_text(&writer, "lanes");
-    knit_writer_array(&writer, lanes);
-    for (uint32_t lane = 0; lane < lanes; lane++)
-        put_lane(&writer, loops->pool, lane);
+    knit_writer_array(&writer, stats->pool.lanes);
+    for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
+        put_lane(&writer, &stats->lanes[lane]);
     return knit_writer_end(&writer);
 }

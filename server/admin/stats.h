@@ -1,11 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `$/stats`: the daemon in one map. Numbers are read while others count on, so two of them may
- * disagree by what happened in between. */
+/* What the daemon knows about itself, as a value: collected in one go, then written by whoever
+ * shows it, in the form that is asked for. Numbers are read while others count on, so two of them
+ * may disagree by what happened in between.
+ *
+ * Threads: any. knit_stats_collect() takes the pool's mutex for some moments.
+ */
 #pragma once
 
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fastpath/host/pool.h"
 #include "proto/buffer.h"
+#include "server/base/counters.h"
 
-struct knit_loops;
+struct knit_log;
 
-/* Appends the map. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
-int knit_stats_put(struct knit_buffer *buffer, const struct knit_loops *loops);
+#define KNIT_STATS_LOOPS_MAX 64 /* [server] threads_io */
+
+/* Where the numbers come from. Constant once all loops run. */
+struct knit_stats_sources {
+    const struct knit_counters *counters[KNIT_STATS_LOOPS_MAX]; /* [loops] */
+    uint32_t loops;
+    struct knit_pool *pool;
+    const struct knit_log *log;
+    uint64_t started_ns; /* CLOCK_MONOTONIC */
+};
+
+struct knit_stats {
+    const char *version;
+    pid_t pid;
+    uint64_t uptime_ms;
+    uint64_t connections; /* open now */
+    uint64_t log_dropped; /* lines */
+    uint32_t loops;
+    struct knit_counter_values counters; /* of all loops, summed */
+    struct knit_pool_stats pool;
+    struct knit_pool_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
+};
+
+void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats);
+
+/* Appends the map of `$/stats`. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
+__attribute__((warn_unused_result)) int knit_stats_put(
+    struct knit_buffer *buffer, const struct knit_stats *stats);

@@ -38,6 +38,13 @@ struct knit_counters {
 #undef KNIT_COUNTER_MEMBER
 };
 
+/* The same as plain numbers. */
+struct knit_counter_values {
+#define KNIT_COUNTER_MEMBER(name) uint64_t name;
+    KNIT_COUNTERS(KNIT_COUNTER_MEMBER)
+#undef KNIT_COUNTER_MEMBER
+};
+
 /* relaxed throughout: counters order nothing. */
 static inline void knit_counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -49,6 +56,23 @@ static inline void knit_counter_add(_Atomic uint64_t *counter, uint64_t n)
 static inline uint64_t knit_counter_read(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* Adds what a loop has counted to a sum. */
+static inline void knit_counters_sum(
+    struct knit_counter_values *sum, const struct knit_counters *counters)
+{
+#define KNIT_COUNTER_SUM(name) sum->name += knit_counter_read(&counters->name);
+    KNIT_COUNTERS(KNIT_COUNTER_SUM)
+#undef KNIT_COUNTER_SUM
+}
+
+/* Connections that are open, by what was counted of them. */
+static inline uint64_t knit_counters_open_connections(const struct knit_counter_values *values)
+{
+    return values->connections_accepted > values->connections_closed
+               ? values->connections_accepted - values->connections_closed
+               : 0;
 }
 
 /* turn: struct knit_turn. */

@@ -64,6 +64,13 @@ struct knit_log_field {
 void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level);
 void knit_log_fini(struct knit_log *log);
 
+/* Lines that could not be written. Any thread. */
+static inline uint64_t knit_log_dropped(const struct knit_log *log)
+{
+    /* relaxed: a number for people. */
+    return atomic_load_explicit(&log->dropped, memory_order_relaxed);
+}
+
 static inline bool knit_log_is_on(const struct knit_log *log, enum knit_log_level level)
 {
     return level <= log->level;

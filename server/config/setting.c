@@ -404,7 +404,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
         settings->input_max_bytes =
             within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
     if (settings->balancer > KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM)
-        settings->balancer = KNIT_BALANCER_CHOICE_ROBIN_ROUND;
+        settings->balancer = KNIT_BALANCER_CHOICE_ROUND_ROBIN;
     if (settings->steal == KNIT_AUTO)
         settings->steal =
             settings->workers > 1 && settings->source[balancer_row] == KNIT_SOURCE_DEFAULT;

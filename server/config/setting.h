@@ -69,7 +69,7 @@ enum knit_debug {
 
 /* The balancers, in the order of their names in the table. */
 enum knit_balancer_choice {
-    KNIT_BALANCER_CHOICE_ROBIN_ROUND,
+    KNIT_BALANCER_CHOICE_ROUND_ROBIN,
     KNIT_BALANCER_CHOICE_FIRST_IDLE,
     KNIT_BALANCER_CHOICE_RANDOM_LANE,
     KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM,

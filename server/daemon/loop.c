@@ -20,9 +20,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "server/config/setting.h"
 #include "server/net/connection.h"
-#include "server/net/output.h"
-#include "server/rpc/method.h"
 
 enum {
     SHORT_SLEEP_NS = 80 * 1000, /* two wake-ups: polling a little longer would have saved it */
@@ -37,14 +36,6 @@ bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message)
     return knit_mailbox_send(&loop->inbox, message);
 }
 
-uint64_t knit_loop_connection_count(const struct knit_loop *loop)
-{
-    uint64_t closed = knit_counter_read(&loop->turn.counters.connections_closed);
-    uint64_t accepted = knit_counter_read(&loop->turn.counters.connections_accepted);
-
-    return accepted > closed ? accepted - closed : 0;
-}
-
 /* Makes sure that the sweep runs. */
 static void schedule_sweep(struct knit_loop *loop)
 {
@@ -55,41 +46,6 @@ static void schedule_sweep(struct knit_loop *loop)
         (void)event_add(loop->sweep_event, &second);
 }
 
-/* ---- the sweep ----------------------------------------------------------------------------- */
-
-static void sweep_stalled(struct knit_loop *loop)
-{
-    uint64_t stall_ns = loop->turn.settings->output_stall_s * UINT64_C(1000000000);
-    struct knit_connection *connection, *next;
-
-    for (connection = TAILQ_FIRST(&loop->stalled); connection; connection = next) {
-        uint64_t since_ns = loop->turn.now_ns - connection->progress_ns;
-
-        next = TAILQ_NEXT(connection, in_stalled);
-        if (connection->is_lingering ? since_ns < LINGER_S * UINT64_C(1000000000)
-                                     : since_ns < stall_ns)
-            continue;
-        if (connection->is_lingering)
-            knit_connection_close(connection);
-        else
-            knit_output_drop_reader(connection);
-    }
-}
-
-static void sweep_idle(struct knit_loop *loop)
-{
-    uint64_t idle_ns = loop->turn.settings->idle_timeout_s * UINT64_C(1000000000);
-    struct knit_connection *connection, *next;
-
-    for (connection = TAILQ_FIRST(&loop->idle); connection; connection = next) {
-        next = TAILQ_NEXT(connection, in_idle);
-        if (loop->turn.now_ns - connection->activity_ns < idle_ns)
-            break;
-        if (connection->calls.count == 0 && connection->session_id == 0)
-            knit_connection_close(connection);
-    }
-}
-
 static void on_sweep(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_loop *loop = arg;
@@ -97,40 +53,20 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     (void)fd, (void)events;
     knit_turn_tick(&loop->turn);
     knit_turn_end_second(&loop->turn);
-    sweep_stalled(loop);
-    knit_inputs_sweep(loop);
-    knit_output_make_room(loop);
-    if (loop->turn.settings->idle_timeout_s > 0)
-        sweep_idle(loop);
-    if (!TAILQ_EMPTY(&loop->stalled) || !TAILQ_EMPTY(&loop->idle) ||
-        !TAILQ_EMPTY(&loop->inputs.waiting_for_budget))
-        loop->turn.needs_sweep = true;
+    knit_net_sweep(&loop->net);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
 static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
 {
-    struct knit_connection *connection;
-
     if (loop->state != KNIT_LOOP_SERVING)
         return;
     loop->state = KNIT_LOOP_DRAINING;
-    TAILQ_FOREACH(connection, &loop->connections, in_all)
-    knit_method_say_goaway(connection, drain_ms);
+    loop->router.is_draining = true;
+    knit_net_drain(&loop->net, drain_ms);
     (void)knit_mailbox_send(
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
-}
-
-static void end_evicted(struct knit_loop *loop, uint64_t session_id)
-{
-    struct knit_connection *connection, *next;
-
-    for (connection = TAILQ_FIRST(&loop->connections); connection; connection = next) {
-        next = TAILQ_NEXT(connection, in_all);
-        if (connection->session_id == session_id)
-            knit_connection_close(connection);
-    }
 }
 
 static void on_inbox(evutil_socket_t fd, short events, void *arg)
@@ -142,7 +78,8 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&loop->inbox, &message)) {
         switch ((enum knit_mailbox_kind)message.kind) {
         case KNIT_MAILBOX_CONNECTION:
-            (void)knit_connection_open(loop, knit_transport_plain(message.fd, message.value != 0));
+            (void)knit_connection_open(
+                &loop->net, knit_transport_plain(message.fd, message.value != 0));
             break;
         case KNIT_MAILBOX_DRAIN:
             begin_drain(loop, message.value);
@@ -152,8 +89,8 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
             loop->state = KNIT_LOOP_FINISHING;
             loop->end_ns = knit_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
-        case KNIT_MAILBOX_CONDEMNED:
-            end_evicted(loop, message.value);
+        case KNIT_MAILBOX_EVICTED:
+            knit_net_end_session(&loop->net, message.value);
             break;
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
@@ -170,7 +107,7 @@ static void on_bell(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     /* A bell that rang late must not go on waking a loop that has nothing in flight. */
-    knit_session_disarm(loop->router.session->session);
+    knit_session_disarm(loop->session->session);
 }
 
 static void on_alarm(evutil_socket_t fd, short events, void *arg)
@@ -183,41 +120,6 @@ static void on_alarm(evutil_socket_t fd, short events, void *arg)
     loop->alarm_ns = UINT64_MAX;
 }
 
-static void resume_ready(struct knit_loop *loop)
-{
-    struct knit_connections ready = TAILQ_HEAD_INITIALIZER(ready);
-    struct knit_connection *connection;
-
-    /* Those that become ready meanwhile wait for the next turn. */
-    TAILQ_CONCAT(&ready, &loop->ready, in_ready);
-    while ((connection = TAILQ_FIRST(&ready))) {
-        TAILQ_REMOVE(&ready, connection, in_ready);
-        connection->lists &= (uint16_t)~KNIT_IN_READY;
-        knit_connection_resume(connection);
-    }
-}
-
-static void flush_dirty(struct knit_loop *loop)
-{
-    struct knit_connection *connection;
-
-    while ((connection = TAILQ_FIRST(&loop->dirty))) {
-        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
-        connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
-        knit_output_flush(connection);
-    }
-}
-
-static void free_dead(struct knit_loop *loop)
-{
-    struct knit_connection *connection;
-
-    while ((connection = TAILQ_FIRST(&loop->dead))) {
-        TAILQ_REMOVE(&loop->dead, connection, in_all);
-        knit_connection_free(connection);
-    }
-}
-
 /* All that is not waiting for events. */
 static void turn(struct knit_loop *loop)
 {
@@ -225,21 +127,16 @@ static void turn(struct knit_loop *loop)
 
     loop->turn.had_events = false;
     knit_turn_tick(&loop->turn);
-    if (!TAILQ_EMPTY(&loop->ready))
-        resume_ready(loop);
+    knit_net_resume_ready(&loop->net);
+    knit_lookahead_expire(&loop->net);
     if (knit_router_turn(&loop->router) > 0)
         loop->idle_turns = 0;
     else
         loop->idle_turns = was_idle ? loop->idle_turns + 1 : 1;
-    flush_dirty(loop);
-    free_dead(loop);
+    knit_lookahead_scan(&loop->net);
+    knit_net_flush(&loop->net);
     if (loop->turn.needs_sweep)
         schedule_sweep(loop);
-}
-
-static bool has_work(const struct knit_loop *loop)
-{
-    return !TAILQ_EMPTY(&loop->ready) || !TAILQ_EMPTY(&loop->dirty);
 }
 
 /* When the loop must be awake again: at the next deadline, and while anything is in flight after
@@ -249,6 +146,8 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
     uint64_t until_ns = loop->router.next_ns, now_ns = knit_clock_ns();
     uint64_t backoff_ns = loop->turn.settings->max_backoff_ms * UINT64_C(1000000);
 
+    if (loop->net.lookaheads.next_ns < until_ns)
+        until_ns = loop->net.lookaheads.next_ns;
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
     if (loop->state == KNIT_LOOP_FINISHING && loop->end_ns < until_ns)
@@ -277,7 +176,7 @@ static void sleep_for_events(struct knit_loop *loop, bool is_outstanding)
 /* Sleep with the bell armed, and learn from it how long to poll the next time. */
 static void sleep_armed(struct knit_loop *loop)
 {
-    struct knit_session *session = loop->router.session->session;
+    struct knit_session *session = loop->session->session;
     uint64_t most = loop->turn.settings->busy_poll_turns, began_ns;
 
     if (!knit_session_arm(session)) {
@@ -301,9 +200,9 @@ static void sleep_armed(struct knit_loop *loop)
 
 static void wait_for_events(struct knit_loop *loop)
 {
-    bool is_outstanding = knit_router_outstanding(&loop->router) > 0;
+    bool is_outstanding = loop->router.outstanding > 0;
 
-    if (has_work(loop) || (is_outstanding && loop->idle_turns < loop->poll_turns))
+    if (knit_net_has_work(&loop->net) || (is_outstanding && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)
         sleep_armed(loop);
@@ -313,16 +212,6 @@ static void wait_for_events(struct knit_loop *loop)
 
 /* ---- the end ------------------------------------------------------------------------------- */
 
-static bool has_output(const struct knit_loop *loop)
-{
-    const struct knit_connection *connection;
-
-    TAILQ_FOREACH(connection, &loop->connections, in_all)
-    if (knit_output_waiting(connection) > 0)
-        return true;
-    return false;
-}
-
 /* Every call has its outcome by now; what the session has not handed out by the end is lost with
  * the connection that it was for. */
 static bool is_finished(const struct knit_loop *loop)
@@ -331,16 +220,14 @@ static bool is_finished(const struct knit_loop *loop)
         return false;
     if (loop->turn.now_ns >= loop->end_ns)
         return true;
-    return knit_router_outstanding(&loop->router) == 0 && !has_work(loop) && !has_output(loop);
+    return loop->router.outstanding == 0 && !knit_net_has_work(&loop->net) &&
+           !knit_net_has_output(&loop->net);
 }
 
-static void close_all(struct knit_loop *loop)
+static void close_session(struct knit_loop *loop)
 {
-    struct knit_connection *connection;
-
-    while ((connection = TAILQ_FIRST(&loop->connections)))
-        knit_connection_close(connection);
-    free_dead(loop);
+    knit_router_fini(&loop->router);
+    loop->session = knit_pool_session_close(loop->all->backend.pool, loop->session);
 }
 
 static void *run(void *arg)
@@ -352,9 +239,9 @@ static void *run(void *arg)
         turn(loop);
     }
     knit_router_give_up(&loop->router);
-    flush_dirty(loop);
-    close_all(loop);
-    knit_router_fini(&loop->router, loop->all->pool);
+    knit_net_flush(&loop->net);
+    knit_net_close_all(&loop->net);
+    close_session(loop);
     loop->state = KNIT_LOOP_ENDED;
     (void)knit_mailbox_send(loop->all->outbox,
         (struct knit_mailbox_message){KNIT_MAILBOX_FINISHED, -1, loop->turn.loop});
@@ -380,13 +267,10 @@ static struct event_base *new_base(void)
 
 static int make_events(struct knit_loop *loop)
 {
-    loop->base = new_base();
-    if (!loop->base)
-        return -ENOMEM;
     loop->inbox_event =
         event_new(loop->base, loop->inbox.read_fd, EV_READ | EV_PERSIST, on_inbox, loop);
     loop->bell_event =
-        event_new(loop->base, loop->router.session->bell_fd, EV_READ | EV_PERSIST, on_bell, loop);
+        event_new(loop->base, loop->session->bell_fd, EV_READ | EV_PERSIST, on_bell, loop);
     loop->alarm_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (loop->alarm_fd < 0)
         return -errno;
@@ -396,7 +280,7 @@ static int make_events(struct knit_loop *loop)
         event_add(loop->inbox_event, NULL) < 0 || event_add(loop->bell_event, NULL) < 0 ||
         event_add(loop->alarm_event, NULL) < 0)
         return -ENOMEM;
-    return knit_hangup_open(&loop->hangups, loop->base);
+    return 0;
 }
 
 static void free_parts(struct knit_loop *loop)
@@ -409,7 +293,7 @@ static void free_parts(struct knit_loop *loop)
             event_free(*events[i]);
         *events[i] = NULL;
     }
-    knit_hangup_close(&loop->hangups);
+    knit_net_fini(&loop->net);
     if (loop->base)
         event_base_free(loop->base);
     loop->base = NULL;
@@ -418,8 +302,28 @@ static void free_parts(struct knit_loop *loop)
     loop->alarm_fd = -1;
     knit_mailbox_close(&loop->inbox);
     knit_buffer_fini(&loop->turn.scratch);
-    free(loop->read_buffer);
-    loop->read_buffer = NULL;
+}
+
+static int open_session(struct knit_loop *loop)
+{
+    static const enum knit_balancer balancers[] = {
+        [KNIT_BALANCER_CHOICE_ROUND_ROBIN] = KNIT_BALANCER_ROUND_ROBIN,
+        [KNIT_BALANCER_CHOICE_FIRST_IDLE] = KNIT_BALANCER_FIRST_IDLE,
+        [KNIT_BALANCER_CHOICE_RANDOM_LANE] = KNIT_BALANCER_RANDOM,
+        [KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM] = KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
+    const struct knit_settings *settings = loop->turn.settings;
+    struct knit_session_options options = {.balancer = balancers[settings->balancer],
+        .spin_us = 0,
+        .report_settled = true,
+        .random_seed = loop->turn.now_ns + loop->turn.loop};
+    struct knit_pool *pool = loop->all->backend.pool;
+    int r = knit_pool_session_open(pool, (uint32_t)settings->slots, &options, &loop->session);
+
+    if (r != 0)
+        return r;
+    r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_pool_registry(pool));
+    loop->router.backend = &loop->all->backend;
+    return r;
 }
 
 static int make_parts(struct knit_loop *loop)
@@ -428,10 +332,12 @@ static int make_parts(struct knit_loop *loop)
 
     if (r != 0)
         return r;
-    loop->read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES);
-    if (!loop->read_buffer)
+    loop->base = new_base();
+    if (!loop->base)
         return -ENOMEM;
-    r = knit_router_init(&loop->router, loop, loop->all->pool);
+    r = open_session(loop);
+    if (r == 0)
+        r = knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base);
     return r != 0 ? r : make_events(loop);
 }
 
@@ -458,21 +364,13 @@ int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32
     loop->poll_turns = (uint32_t)all->settings->busy_poll_turns;
     loop->inbox = (struct knit_mailbox){-1, -1};
     loop->alarm_fd = -1;
-    loop->hangups.fd = -1;
     loop->alarm_ns = UINT64_MAX;
-    TAILQ_INIT(&loop->connections);
-    TAILQ_INIT(&loop->dirty);
-    TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->stalled);
-    TAILQ_INIT(&loop->idle);
-    TAILQ_INIT(&loop->dead);
-    knit_inputs_init(&loop->inputs);
     knit_buffer_init(&loop->turn.scratch, SCRATCH_MAX);
     r = make_parts(loop);
     if (r == 0)
         r = start_thread(loop);
     if (r != 0) {
-        knit_router_fini(&loop->router, all->pool);
+        close_session(loop);
         free_parts(loop);
         return r;
     }

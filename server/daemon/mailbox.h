@@ -15,7 +15,7 @@ enum knit_mailbox_kind {
     KNIT_MAILBOX_CONNECTION, /* fd, value = it is a unix socket; the loop owns fd now */
     KNIT_MAILBOX_DRAIN,      /* value = ms until FINISH at the latest */
     KNIT_MAILBOX_FINISH,     /* deliver what there is, close everything, end */
-    KNIT_MAILBOX_CONDEMNED,  /* value = id of the session whose connection must end */
+    KNIT_MAILBOX_EVICTED,    /* value = id of the session whose connection must end */
     /* To the main thread. */
     KNIT_MAILBOX_DRAINS,   /* this loop takes no more calls */
     KNIT_MAILBOX_FINISHED, /* this loop's thread ends */

@@ -423,7 +423,7 @@ static void on_pool_event(void *arg, const struct knit_pool_event *event)
         give_up(service);
     if (event->kind != KNIT_POOL_SESSION_EVICTED)
         return;
-    tell_all(service, KNIT_MAILBOX_CONDEMNED, event->session);
+    tell_all(service, KNIT_MAILBOX_EVICTED, event->session);
     if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
         (void)event_add(service->second_event, &second);
 }
@@ -526,11 +526,10 @@ static int start_loops(struct service *service, struct knit_sentence *why)
     uint32_t count = (uint32_t)service->settings->threads_io;
 
     service->loops = (struct knit_loops){.settings = service->settings,
-        .access = &service->access,
         .log = &service->log,
-        .pool = service->pool,
         .outbox = &service->outbox,
-        .started_ns = knit_clock_ns()};
+        .backend = {service->pool, &service->access, &service->loops.stats},
+        .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
     if (!service->loops.items || !service->dealt)
@@ -541,6 +540,8 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         if (r != 0)
             return knit_sentence_say(why, r, "cannot start event loop %u: %s", i,
                 r > 0 ? knit_pool_reason(r) : strerror(-r));
+        service->loops.stats.counters[i] = &service->loops.items[i].turn.counters;
+        service->loops.stats.loops = i + 1;
         service->loops.count = i + 1;
     }
     return 0;

@@ -14,9 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/daemon/loop.h"
+#include "proto/goaway.h"
+#include "proto/message.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
+#include "server/net/handover.h"
 #include "server/net/hangup.h"
 #include "server/net/lookahead.h"
+#include "server/net/net.h"
 #include "server/net/output.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/method.h"
@@ -34,7 +39,7 @@ enum {
 
 static bool may_dispatch(const struct knit_connection *connection)
 {
-    return connection->pauses == 0 && !connection->is_dead;
+    return connection->caller.pauses == 0 && !connection->is_dead;
 }
 
 static void on_input(evutil_socket_t fd, short events, void *arg);
@@ -42,19 +47,19 @@ static void on_output(evutil_socket_t fd, short events, void *arg);
 
 static void set_interest(struct knit_connection *connection, enum knit_interest wanted)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
     int r = 0;
 
     if (connection->interest == KNIT_INTEREST_INPUT)
         (void)event_del(&connection->input_event);
     else if (connection->interest != KNIT_INTEREST_NOTHING)
-        knit_hangup_remove(&loop->hangups, connection);
+        knit_hangup_remove(&net->hangups, connection);
     connection->interest = KNIT_INTEREST_NOTHING;
     if (wanted == KNIT_INTEREST_INPUT)
         r = event_add(&connection->input_event, NULL);
     else if (wanted != KNIT_INTEREST_NOTHING)
-        r = knit_hangup_add(&loop->hangups, connection, wanted == KNIT_INTEREST_END);
-    /* One of which nothing is heard would stay for ever. */
+        r = knit_hangup_add(&net->hangups, connection, wanted == KNIT_INTEREST_END);
+    /* Without an event it would never be closed. */
     if (r < 0)
         knit_connection_close(connection);
     else
@@ -63,60 +68,122 @@ static void set_interest(struct knit_connection *connection, enum knit_interest 
 
 static void log_debug(const struct knit_connection *connection, const char *message)
 {
-    const struct knit_loop *loop = connection->loop;
+    const struct knit_net *net = connection->net;
     char address[KNIT_ENDPOINT_TEXT_MAX];
 
-    if (!(loop->turn.settings->debug_bits & KNIT_DEBUG_HOST))
+    if (!(net->turn->settings->debug_bits & KNIT_DEBUG_HOST))
         return;
     if (knit_transport_address(&connection->transport, address) != 0)
         (void)snprintf(address, sizeof(address), "gone");
-    knit_log(loop->turn.log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", loop->turn.loop),
+    knit_log(net->turn->log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", net->turn->loop),
         KNIT_LOG_NUMBER("fd", connection->transport.fd),
         KNIT_LOG_TEXT("kind", connection->transport.ops->name), KNIT_LOG_TEXT("peer", address),
-        KNIT_LOG_NUMBER("calls", connection->calls.count));
+        KNIT_LOG_NUMBER("calls", connection->caller.calls.count));
 }
 
-/* A peer whose credentials cannot be read is nobody we know. */
-static void read_peer(struct knit_connection *connection)
+/* A peer whose credentials cannot be read is anonymous. */
+static struct knit_principal principal_of(const struct knit_transport *transport)
 {
     struct ucred credentials;
 
-    connection->peer = (struct knit_access_peer){(uid_t)-1, (gid_t)-1, 0};
-    if (knit_transport_passes_descriptors(&connection->transport) &&
-        knit_transport_credentials(&connection->transport, &credentials) == 0)
-        connection->peer =
-            (struct knit_access_peer){credentials.uid, credentials.gid, credentials.pid};
+    if (!knit_transport_passes_descriptors(transport) ||
+        knit_transport_credentials(transport, &credentials) != 0)
+        return (struct knit_principal){.kind = KNIT_PRINCIPAL_ANONYMOUS, .fd = -1};
+    return (struct knit_principal){
+        KNIT_PRINCIPAL_LOCAL, credentials.uid, credentials.gid, credentials.pid, transport->fd};
 }
 
-int knit_connection_open(struct knit_loop *loop, struct knit_transport transport)
+/* ---- as a caller --------------------------------------------------------------------------- */
+
+static struct knit_connection *connection_of(struct knit_caller *caller)
+{
+    return (struct knit_connection *)((char *)caller - offsetof(struct knit_connection, caller));
+}
+
+static void deliver(
+    struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome)
+{
+    knit_output_outcome(connection_of(caller), msgid, outcome);
+}
+
+static void reply(struct knit_caller *caller, uint32_t msgid, struct knit_span result)
+{
+    knit_output_result(connection_of(caller), msgid, result);
+}
+
+static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure)
+{
+    knit_output_failure(connection_of(caller), msgid, failure);
+}
+
+static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
+    struct knit_pool_grant *grant)
+{
+    return knit_handover_begin(connection_of(caller), msgid, response, grant);
+}
+
+static void ready(struct knit_caller *caller)
+{
+    struct knit_connection *connection = connection_of(caller);
+
+    if (!connection->is_dead)
+        knit_net_add_ready(connection);
+}
+
+static void resume(struct knit_caller *caller)
+{
+    knit_connection_resume(connection_of(caller));
+}
+
+static void close_caller(struct knit_caller *caller)
+{
+    knit_connection_close(connection_of(caller));
+}
+
+static const struct knit_caller_ops caller_ops = {.deliver = deliver,
+    .reply = reply,
+    .refuse = refuse,
+    .hand_over = hand_over,
+    .ready = ready,
+    .resume = resume,
+    .close = close_caller};
+
+/* ---- open and close ------------------------------------------------------------------------ */
+
+int knit_connection_open(struct knit_net *net, struct knit_transport transport)
 {
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)loop->turn.settings->message_max_bytes};
+        .message_bytes = (uint32_t)net->turn->settings->message_max_bytes};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection) {
         transport.ops->close(&transport);
         /* The main thread counts it as open until it is closed. */
-        KNIT_COUNT(&loop->turn, connections_accepted);
-        KNIT_COUNT(&loop->turn, connections_closed);
+        KNIT_COUNT(net->turn, connections_accepted);
+        KNIT_COUNT(net->turn, connections_closed);
         return -ENOMEM;
     }
-    connection->loop = loop;
+    connection->net = net;
     connection->transport = transport;
-    connection->activity_ns = loop->turn.now_ns;
-    read_peer(connection);
+    connection->caller = (struct knit_caller){.ops = &caller_ops,
+        .router = net->router,
+        .turn = net->turn,
+        .principal = principal_of(&transport),
+        .form = KNIT_FAILURE_PLAIN,
+        .takes_descriptors = knit_transport_passes_descriptors(&transport)};
+    connection->activity_ns = net->turn->now_ns;
     knit_scan_init(&connection->scan, &limits);
-    (void)event_assign(&connection->input_event, loop->base, transport.fd, EV_READ | EV_PERSIST,
+    (void)event_assign(&connection->input_event, net->base, transport.fd, EV_READ | EV_PERSIST,
         on_input, connection);
-    (void)event_assign(&connection->output_event, loop->base, transport.fd, EV_WRITE | EV_PERSIST,
+    (void)event_assign(&connection->output_event, net->base, transport.fd, EV_WRITE | EV_PERSIST,
         on_output, connection);
-    TAILQ_INSERT_TAIL(&loop->connections, connection, in_all);
-    if (loop->turn.settings->idle_timeout_s > 0) {
-        TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
+    TAILQ_INSERT_TAIL(&net->connections, connection, in_all);
+    if (net->turn->settings->idle_timeout_s > 0) {
+        TAILQ_INSERT_TAIL(&net->idle, connection, in_idle);
         connection->lists |= KNIT_IN_IDLE;
-        loop->turn.needs_sweep = true;
+        net->turn->needs_sweep = true;
     }
-    KNIT_COUNT(&loop->turn, connections_accepted);
+    KNIT_COUNT(net->turn, connections_accepted);
     log_debug(connection, "connection opened");
     set_interest(connection, KNIT_INTEREST_INPUT);
     return 0;
@@ -124,40 +191,40 @@ int knit_connection_open(struct knit_loop *loop, struct knit_transport transport
 
 static void leave_lists(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
     if (connection->lists & KNIT_IN_DIRTY)
-        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
+        TAILQ_REMOVE(&net->dirty, connection, in_dirty);
     if (connection->lists & KNIT_IN_READY)
-        TAILQ_REMOVE(&loop->ready, connection, in_ready);
+        TAILQ_REMOVE(&net->ready, connection, in_ready);
     if (connection->lists & KNIT_IN_STALLED)
-        TAILQ_REMOVE(&loop->stalled, connection, in_stalled);
+        TAILQ_REMOVE(&net->stalled, connection, in_stalled);
     if (connection->lists & KNIT_IN_IDLE)
-        TAILQ_REMOVE(&loop->idle, connection, in_idle);
+        TAILQ_REMOVE(&net->idle, connection, in_idle);
     knit_lookahead_forget(connection);
-    connection->lists &=
-        KNIT_IN_WAITING | KNIT_IN_WAITING_ARENA | KNIT_IN_LARGE | KNIT_IN_WAITING_FOR_BUDGET;
+    connection->lists &= KNIT_IN_LARGE | KNIT_IN_WAITING_FOR_BUDGET;
 }
 
 void knit_connection_close(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
     if (connection->is_dead)
         return;
     log_debug(connection, "connection closed");
     connection->is_dead = true;
     leave_lists(connection);
-    knit_router_forget(connection);
-    knit_attach_end(connection);
+    knit_router_forget(&connection->caller);
+    knit_handover_drop(connection);
+    knit_attach_end(&connection->caller);
     set_interest(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
     connection->transport.ops->close(&connection->transport);
     knit_input_let_go(connection);
     knit_output_let_go(connection);
-    TAILQ_REMOVE(&loop->connections, connection, in_all);
-    TAILQ_INSERT_TAIL(&loop->dead, connection, in_all);
-    KNIT_COUNT(&loop->turn, connections_closed);
+    TAILQ_REMOVE(&net->connections, connection, in_all);
+    TAILQ_INSERT_TAIL(&net->dead, connection, in_all);
+    KNIT_COUNT(net->turn, connections_closed);
 }
 
 void knit_connection_free(struct knit_connection *connection)
@@ -165,36 +232,26 @@ void knit_connection_free(struct knit_connection *connection)
     if (connection->output)
         evbuffer_free(connection->output);
     knit_lookahead_free(connection);
-    knit_in_flight_fini(&connection->calls);
     knit_input_free(connection);
     free(connection);
 }
 
 void knit_connection_close_soon(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
-
-    if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+    if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return;
-    connection->pauses |= KNIT_PAUSE_CLOSING;
-    connection->progress_ns = loop->turn.now_ns;
+    connection->caller.pauses |= KNIT_PAUSE_CLOSING;
+    connection->progress_ns = connection->net->turn->now_ns;
     knit_input_free(connection);
     knit_lookahead_forget(connection);
-    if (!(connection->lists & KNIT_IN_STALLED)) {
-        TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
-        connection->lists |= KNIT_IN_STALLED;
-        loop->turn.needs_sweep = true;
-    }
-    if (!(connection->lists & KNIT_IN_DIRTY)) {
-        TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
-        connection->lists |= KNIT_IN_DIRTY;
-    }
+    knit_net_add_stalled(connection);
+    knit_net_add_dirty(connection);
 }
 
 /* It waits for slots alone, and what comes may be a `$/cancel`. */
 static bool looks_ahead(const struct knit_connection *connection)
 {
-    return (connection->pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
+    return (connection->caller.pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
            connection->input.len < KNIT_LOOKAHEAD_BYTES;
 }
 
@@ -204,15 +261,7 @@ static bool may_read_pending(const struct knit_connection *connection)
 {
     if (knit_transport_pending(&connection->transport) == 0 || connection->is_dead)
         return false;
-    return connection->is_lingering || connection->pauses == 0 || looks_ahead(connection);
-}
-
-static void make_ready(struct knit_connection *connection)
-{
-    if (connection->lists & KNIT_IN_READY)
-        return;
-    TAILQ_INSERT_TAIL(&connection->loop->ready, connection, in_ready);
-    connection->lists |= KNIT_IN_READY;
+    return connection->is_lingering || connection->caller.pauses == 0 || looks_ahead(connection);
 }
 
 void knit_connection_linger(struct knit_connection *connection)
@@ -220,32 +269,35 @@ void knit_connection_linger(struct knit_connection *connection)
     if (connection->is_lingering || connection->is_dead)
         return;
     connection->is_lingering = true;
-    connection->progress_ns = connection->loop->turn.now_ns;
+    connection->progress_ns = connection->net->turn->now_ns;
     connection->transport.ops->shut_down(&connection->transport);
     set_interest(connection, KNIT_INTEREST_INPUT);
     if (may_read_pending(connection))
-        make_ready(connection);
+        knit_net_add_ready(connection);
 }
 
 void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
 {
-    connection->pauses |= reason;
-    if (reason & (KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT))
-        knit_lookahead_begin(connection);
+    connection->caller.pauses |= reason;
 }
 
-void knit_connection_unpause(struct knit_connection *connection, uint8_t reason)
+void knit_connection_send_goaway(struct knit_connection *connection, uint64_t drain_ms)
 {
-    if (!(connection->pauses & reason))
+    const struct knit_method method = {.name = knit_span_text("$/goaway")};
+    const struct knit_goaway goaway = {knit_span_text("the server is shutting down"), drain_ms};
+    struct knit_buffer *scratch = &connection->net->turn->scratch;
+    struct knit_buffer params;
+    uint8_t memory[128];
+
+    if (connection->caller.form != KNIT_FAILURE_FULL || connection->has_goaway ||
+        connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return;
-    connection->pauses &= (uint8_t)~reason;
-    if (connection->pauses == 0 && !connection->is_dead)
-        make_ready(connection);
-}
-
-enum knit_failure_form knit_connection_form(const struct knit_connection *connection)
-{
-    return connection->has_hello ? KNIT_FAILURE_FULL : KNIT_FAILURE_PLAIN;
+    connection->has_goaway = true;
+    knit_buffer_init_fixed(&params, memory, sizeof(memory));
+    knit_buffer_reset(scratch);
+    if (knit_goaway_put(&params, &goaway) == 0 &&
+        knit_message_put_notification(scratch, &method, knit_buffer_span(&params)) == 0)
+        knit_output_message(connection, knit_buffer_span(scratch));
 }
 
 /* ---- messages ------------------------------------------------------------------------------ */
@@ -253,12 +305,12 @@ enum knit_failure_form knit_connection_form(const struct knit_connection *connec
 /* The stream has no boundaries any more, or its sender does not keep to the protocol. */
 static void end_bad_stream(struct knit_connection *connection, uint32_t code, const char *reason)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
-    KNIT_COUNT(&loop->turn, messages_bad);
-    if (knit_turn_may_warn(&loop->turn))
-        knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed for a bad message",
-            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", loop->turn.loop),
+    KNIT_COUNT(net->turn, messages_bad);
+    if (knit_turn_may_warn(net->turn))
+        knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
         struct knit_failure failure = knit_failure(code, reason);
@@ -271,7 +323,7 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
 /* The error is the one response of that msgid: the call is aborted and not answered. */
 static void end_for_msgid(struct knit_connection *connection)
 {
-    knit_router_forget(connection);
+    knit_router_forget(&connection->caller);
     end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
 }
 
@@ -286,15 +338,15 @@ static void refuse_message(struct knit_connection *connection)
     uint32_t slot;
 
     if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
-        knit_in_flight_find(&connection->calls, scan->msgid, &slot)) {
+        knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
         end_for_msgid(connection);
         return;
     }
-    KNIT_COUNT(&connection->loop->turn, messages_bad);
+    KNIT_COUNT(connection->net->turn, messages_bad);
     if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
         return;
     if (scan->refused == KNIT_TOO_LARGE) {
-        failure.limit = connection->loop->turn.settings->message_max_bytes;
+        failure.limit = connection->net->turn->settings->message_max_bytes;
         failure.actual = scan->used;
     } else {
         failure.limit = KNIT_DEPTH_MAX;
@@ -302,10 +354,16 @@ static void refuse_message(struct knit_connection *connection)
     knit_output_failure(connection, scan->msgid, &failure);
 }
 
+/* When the message at the front was read. */
+static uint64_t since_ns(const struct knit_connection *connection)
+{
+    return connection->lookahead ? knit_lookahead_since_ns(connection) : connection->received_ns;
+}
+
 /* False: the message must be brought again later. */
 static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_caller *caller = &connection->caller;
     uint32_t slot;
 
     if (message->kind == KNIT_MESSAGE_RESPONSE) {
@@ -313,29 +371,20 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         return true;
     }
     if (message->kind == KNIT_MESSAGE_REQUEST &&
-        knit_in_flight_find(&connection->calls, message->msgid, &slot)) {
+        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
         end_for_msgid(connection);
         return true;
     }
     if (knit_method_is_ours(message)) {
-        knit_method_handle(connection, message);
+        knit_method_handle(caller, message);
+        if (caller->router->is_draining)
+            knit_connection_send_goaway(connection, 0);
         return true;
     }
-    if (loop->state != KNIT_LOOP_SERVING) {
-        struct knit_failure failure = knit_failure(KNIT_DRAINING, "the server is shutting down");
-
-        if (message->kind == KNIT_MESSAGE_REQUEST)
-            knit_output_failure(connection, message->msgid, &failure);
-        else
-            KNIT_COUNT(&loop->turn, notifications_dropped);
+    if (knit_router_call(caller, message, since_ns(connection)))
         return true;
-    }
-    /* Here and not before the message is known, for it may cancel a call and so make room. */
-    if (connection->calls.count >= loop->turn.settings->in_flight_max) {
-        knit_connection_pause(connection, KNIT_PAUSE_IN_FLIGHT);
-        return false;
-    }
-    return knit_router_call(connection, message);
+    knit_lookahead_begin(connection);
+    return false;
 }
 
 /* The message at the front is whole. False: it must be brought again later. */
@@ -346,7 +395,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 
     if (knit_output_waiting(connection) > knit_output_limit(connection)) {
         knit_output_flush(connection);
-        if (connection->is_dead || connection->pauses & KNIT_PAUSE_OUTPUT)
+        if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_OUTPUT)
             return false;
     }
     if (connection->scan.refused != 0) {
@@ -364,7 +413,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 static void yield(struct knit_connection *connection)
 {
     knit_connection_pause(connection, KNIT_PAUSE_TURN);
-    make_ready(connection);
+    knit_net_add_ready(connection);
 }
 
 static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
@@ -407,9 +456,11 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
             }
             connection->has_message = true;
         }
-        if (!knit_lookahead_is_settled(connection) && !dispatch(connection, bytes + begin))
+        if (!(connection->lookahead && knit_lookahead_is_settled(connection)) &&
+            !dispatch(connection, bytes + begin))
             break;
-        knit_lookahead_pop(connection);
+        if (connection->lookahead)
+            knit_lookahead_pop(connection);
         begin += connection->fed;
         connection->fed = 0;
         connection->has_message = false;
@@ -423,8 +474,8 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
 
 static void end_without_memory(struct knit_connection *connection)
 {
-    if (knit_turn_may_warn(&connection->loop->turn))
-        knit_log(connection->loop->turn.log, KNIT_LOG_ERROR, "connection closed for want of memory",
+    if (knit_turn_may_warn(connection->net->turn))
+        knit_log(connection->net->turn->log, KNIT_LOG_ERROR, "connection closed for want of memory",
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
@@ -436,21 +487,21 @@ static enum knit_transport_result receive(
         connection->transport.ops->receive(&connection->transport, room, size, ret_len);
 
     if (result == KNIT_TRANSPORT_OK) {
-        knit_turn_tick(&connection->loop->turn);
-        connection->received_ns = connection->loop->turn.now_ns;
-        knit_counter_add(&connection->loop->turn.counters.bytes_in, *ret_len);
+        knit_turn_tick(connection->net->turn);
+        connection->received_ns = connection->net->turn->now_ns;
+        knit_counter_add(&connection->net->turn->counters.bytes_in, *ret_len);
     }
     return result;
 }
 
-/* Through the loop's buffer. */
+/* Through the buffer that all connections share. */
 static enum knit_transport_result read_shared(struct knit_connection *connection, size_t *ret_len)
 {
     struct knit_input *input = &connection->input;
-    uint8_t *buffer = connection->loop->read_buffer;
+    uint8_t *buffer = connection->net->read_buffer;
     size_t before = input->len, done, len;
     enum knit_transport_result result = receive(connection, buffer + before,
-        knit_input_room(connection, KNIT_LOOP_READ_BUFFER_BYTES - before), ret_len);
+        knit_input_room(connection, KNIT_NET_READ_BUFFER_BYTES - before), ret_len);
 
     if (result != KNIT_TRANSPORT_OK)
         return result;
@@ -458,7 +509,7 @@ static enum knit_transport_result read_shared(struct knit_connection *connection
         memcpy(buffer, input->bytes, before);
     len = before + *ret_len;
     done = consume(connection, buffer, len);
-    if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+    if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return result;
     if (knit_input_keep(connection, buffer + done, len - done) != 0)
         end_without_memory(connection);
@@ -483,19 +534,19 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
         return result;
     input->len += *ret_len;
     done = consume(connection, input->bytes, input->len);
-    if (!connection->is_dead && !(connection->pauses & KNIT_PAUSE_CLOSING))
+    if (!connection->is_dead && !(connection->caller.pauses & KNIT_PAUSE_CLOSING))
         knit_input_drop_front(connection, done);
     return result;
 }
 
 static void touch(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
-    connection->activity_ns = loop->turn.now_ns;
+    connection->activity_ns = net->turn->now_ns;
     if (connection->lists & KNIT_IN_IDLE) {
-        TAILQ_REMOVE(&loop->idle, connection, in_idle);
-        TAILQ_INSERT_TAIL(&loop->idle, connection, in_idle);
+        TAILQ_REMOVE(&net->idle, connection, in_idle);
+        TAILQ_INSERT_TAIL(&net->idle, connection, in_idle);
     }
 }
 
@@ -516,7 +567,7 @@ static void discard(struct knit_connection *connection)
 {
     size_t len;
     enum knit_transport_result result =
-        receive(connection, connection->loop->read_buffer, KNIT_LOOP_READ_BUFFER_BYTES, &len);
+        receive(connection, connection->net->read_buffer, KNIT_NET_READ_BUFFER_BYTES, &len);
 
     if (result == KNIT_TRANSPORT_END || result == KNIT_TRANSPORT_BROKEN)
         knit_connection_close(connection);
@@ -530,8 +581,9 @@ static void end_of_input(struct knit_connection *connection)
         knit_connection_close(connection);
         return;
     }
-    knit_router_forget(connection);
-    knit_attach_end(connection);
+    knit_router_forget(&connection->caller);
+    knit_handover_drop(connection);
+    knit_attach_end(&connection->caller);
     knit_connection_close_soon(connection);
     set_interest(connection, KNIT_INTEREST_ERROR);
 }
@@ -550,7 +602,7 @@ static void read_messages(struct knit_connection *connection)
     } else if (result == KNIT_TRANSPORT_BROKEN) {
         knit_connection_close(connection);
     } else if (result == KNIT_TRANSPORT_OK && !connection->is_dead) {
-        if (connection->pauses != 0 && looks_ahead(connection))
+        if (connection->caller.pauses != 0 && looks_ahead(connection))
             knit_lookahead_begin(connection);
         knit_input_touch(connection, len);
         if (is_traffic(connection, used_before, len))
@@ -563,15 +615,15 @@ static void read_input(struct knit_connection *connection)
 {
     if (connection->is_lingering) {
         discard(connection);
-    } else if (connection->pauses == 0 || looks_ahead(connection)) {
+    } else if (connection->caller.pauses == 0 || looks_ahead(connection)) {
         read_messages(connection);
-    } else if (connection->pauses != KNIT_PAUSE_TURN) {
+    } else if (connection->caller.pauses != KNIT_PAUSE_TURN) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
         set_interest(connection, KNIT_INTEREST_END);
         return;
     }
     if (may_read_pending(connection))
-        make_ready(connection);
+        knit_net_add_ready(connection);
 }
 
 static void on_input(evutil_socket_t fd, short events, void *arg)
@@ -579,13 +631,13 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     struct knit_connection *connection = arg;
 
     (void)fd, (void)events;
-    connection->loop->turn.had_events = true;
+    connection->net->turn->had_events = true;
     read_input(connection);
 }
 
 void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken)
 {
-    connection->loop->turn.had_events = true;
+    connection->net->turn->had_events = true;
     if (is_broken)
         knit_connection_close(connection);
     else
@@ -597,7 +649,7 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
     struct knit_connection *connection = arg;
 
     (void)fd, (void)events;
-    connection->loop->turn.had_events = true;
+    connection->net->turn->had_events = true;
     knit_output_flush(connection);
 }
 
@@ -606,16 +658,16 @@ void knit_connection_resume(struct knit_connection *connection)
     struct knit_input *input = &connection->input;
     size_t done;
 
-    connection->pauses &= (uint8_t)~KNIT_PAUSE_TURN;
+    connection->caller.pauses &= (uint8_t)~KNIT_PAUSE_TURN;
     if (may_dispatch(connection)) {
         touch(connection);
         if (input->len > 0) {
             done = consume(connection, input->bytes, input->len);
-            if (connection->is_dead || connection->pauses & KNIT_PAUSE_CLOSING)
+            if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
                 return;
             knit_input_drop_front(connection, done);
         }
-        if (connection->pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
+        if (connection->caller.pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
             set_interest(connection, KNIT_INTEREST_INPUT);
     }
     if (may_read_pending(connection))

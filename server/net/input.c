@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/daemon/loop.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
 #include "server/net/connection.h"
+#include "server/net/net.h"
 
 enum {
     OWN_MIN = 64 * 1024,
@@ -33,16 +35,16 @@ void knit_inputs_init(struct knit_inputs *inputs)
 
 static void enter(struct knit_connection *connection)
 {
-    connection->input.heard_ns = connection->loop->turn.now_ns;
+    connection->input.heard_ns = connection->net->turn->now_ns;
     connection->input.heard_bytes = 0;
-    TAILQ_INSERT_TAIL(&connection->loop->inputs.large, connection, in_large);
+    TAILQ_INSERT_TAIL(&connection->net->inputs.large, connection, in_large);
     connection->lists |= KNIT_IN_LARGE;
 }
 
 static void leave(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_LARGE)
-        TAILQ_REMOVE(&connection->loop->inputs.large, connection, in_large);
+        TAILQ_REMOVE(&connection->net->inputs.large, connection, in_large);
     connection->lists &= (uint16_t)~KNIT_IN_LARGE;
 }
 
@@ -50,19 +52,19 @@ static void leave_waiting_for_budget(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_WAITING_FOR_BUDGET)
         TAILQ_REMOVE(
-            &connection->loop->inputs.waiting_for_budget, connection, in_waiting_for_budget);
+            &connection->net->inputs.waiting_for_budget, connection, in_waiting_for_budget);
     connection->lists &= (uint16_t)~KNIT_IN_WAITING_FOR_BUDGET;
 }
 
 /* There may be room again for some. */
-static void wake(struct knit_loop *loop, unsigned count)
+static void wake(struct knit_net *net, unsigned count)
 {
     struct knit_connection *connection;
 
-    while (count-- > 0 && (connection = TAILQ_FIRST(&loop->inputs.waiting_for_budget))) {
+    while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget))) {
         leave_waiting_for_budget(connection);
         knit_input_touch(connection, HEARD_BYTES);
-        knit_connection_unpause(connection, KNIT_PAUSE_BUDGET);
+        knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
     }
 }
 
@@ -73,32 +75,32 @@ static size_t charge_of(size_t capacity)
 
 static void charge(struct knit_connection *connection, size_t bytes)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
     struct knit_input *input = &connection->input;
     size_t before = input->charged_bytes;
 
     input->charged_bytes = bytes;
-    loop->inputs.charged_bytes += bytes - before;
+    net->inputs.charged_bytes += bytes - before;
     if (bytes > 0 && !(connection->lists & KNIT_IN_LARGE))
         enter(connection);
     else if (bytes == 0)
         leave(connection);
     if (bytes < before)
-        wake(loop, 1);
+        wake(net, 1);
 }
 
 /* NULL when nobody has to go for the sake of this one. */
 static struct knit_connection *find_silent(const struct knit_connection *other)
 {
-    struct knit_loop *loop = other->loop;
+    struct knit_net *net = other->net;
     struct knit_connection *connection;
 
-    TAILQ_FOREACH(connection, &loop->inputs.large, in_large)
+    TAILQ_FOREACH(connection, &net->inputs.large, in_large)
     {
-        if (loop->turn.now_ns - connection->input.heard_ns < SILENT_NS)
+        if (net->turn->now_ns - connection->input.heard_ns < SILENT_NS)
             return NULL;
         if (connection != other &&
-            !(connection->pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
+            !(connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
             return connection;
     }
     return NULL;
@@ -106,34 +108,34 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
 
 static void close_silent(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
-    KNIT_COUNT(&loop->turn, inputs_dropped);
-    if (knit_turn_may_warn(&loop->turn))
-        knit_log(loop->turn.log, KNIT_LOG_WARNING,
+    KNIT_COUNT(net->turn, inputs_dropped);
+    if (knit_turn_may_warn(net->turn))
+        knit_log(net->turn->log, KNIT_LOG_WARNING,
             "connection closed: others need the room its input takes",
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(
-                "silent_ms", (loop->turn.now_ns - connection->input.heard_ns) / 1000000),
+                "silent_ms", (net->turn->now_ns - connection->input.heard_ns) / 1000000),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
 
 static int make_room(struct knit_connection *connection, size_t bytes)
 {
-    struct knit_loop *loop = connection->loop;
-    struct knit_inputs *inputs = &loop->inputs;
+    struct knit_net *net = connection->net;
+    struct knit_inputs *inputs = &net->inputs;
     size_t more = bytes - connection->input.charged_bytes;
 
-    while (inputs->charged_bytes + more > loop->turn.settings->input_max_bytes) {
+    while (inputs->charged_bytes + more > net->turn->settings->input_max_bytes) {
         struct knit_connection *silent = find_silent(connection);
 
         if (!silent) {
-            KNIT_COUNT(&loop->turn, waits_for_room);
+            KNIT_COUNT(net->turn, waits_for_room);
             TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
             connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
             knit_connection_pause(connection, KNIT_PAUSE_BUDGET);
-            loop->turn.needs_sweep = true;
+            net->turn->needs_sweep = true;
             return KNIT_INPUT_E_LATER;
         }
         close_silent(silent);
@@ -141,16 +143,16 @@ static int make_room(struct knit_connection *connection, size_t bytes)
     return 0;
 }
 
-void knit_inputs_sweep(struct knit_loop *loop)
+void knit_inputs_sweep(struct knit_net *net)
 {
-    wake(loop, WOKEN_A_SWEEP);
+    wake(net, WOKEN_A_SWEEP);
 }
 
 size_t knit_input_room(const struct knit_connection *connection, size_t wanted)
 {
-    const struct knit_loop *loop = connection->loop;
+    const struct knit_net *net = connection->net;
 
-    if (loop->inputs.charged_bytes <= loop->turn.settings->input_max_bytes / 2 ||
+    if (net->inputs.charged_bytes <= net->turn->settings->input_max_bytes / 2 ||
         wanted <= KNIT_INPUT_COPIED_MAX)
         return wanted;
     return KNIT_INPUT_COPIED_MAX;
@@ -160,7 +162,7 @@ int knit_input_grow(struct knit_connection *connection)
 {
     struct knit_input *input = &connection->input;
     size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
-    size_t most = connection->loop->turn.settings->message_max_bytes, reserved;
+    size_t most = connection->net->turn->settings->message_max_bytes, reserved;
     uint8_t *bytes;
     int r;
 

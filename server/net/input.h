@@ -16,7 +16,7 @@
 #include <sys/queue.h>
 
 struct knit_connection;
-struct knit_loop;
+struct knit_net;
 
 enum {
     KNIT_INPUT_E_LATER = 1, /* no room just now; the connection is paused */
@@ -45,7 +45,7 @@ struct knit_inputs {
 void knit_inputs_init(struct knit_inputs *inputs);
 
 /* Once a second while anybody waits for room: some try again, since others may be silent now. */
-void knit_inputs_sweep(struct knit_loop *loop);
+void knit_inputs_sweep(struct knit_net *net);
 
 /* How much may be read for knit_input_keep(), which cannot refuse: less when room is short. */
 size_t knit_input_room(const struct knit_connection *connection, size_t wanted);

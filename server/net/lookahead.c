@@ -12,9 +12,9 @@
 #include <string.h>
 
 #include "proto/message.h"
-#include "server/daemon/loop.h"
+#include "server/config/setting.h"
 #include "server/net/connection.h"
-#include "server/net/output.h"
+#include "server/net/net.h"
 #include "server/rpc/method.h"
 #include "server/rpc/router.h"
 
@@ -41,7 +41,7 @@ struct knit_lookahead {
     size_t bytes; /* of the entries' messages */
     size_t fed;   /* of the message behind them */
     uint64_t next_ns;
-    bool has_input; /* then it stands at the head of the router's list */
+    bool has_input; /* then it stands at the head of the list */
     bool is_over;   /* what follows is no message */
 };
 
@@ -50,16 +50,22 @@ static uint32_t count_of(const struct knit_lookahead *lookahead)
     return lookahead->end - lookahead->first;
 }
 
+void knit_lookaheads_init(struct knit_lookaheads *lookaheads)
+{
+    TAILQ_INIT(&lookaheads->connections);
+    lookaheads->next_ns = UINT64_MAX;
+}
+
 void knit_lookahead_begin(struct knit_connection *connection)
 {
-    struct knit_router *router = &connection->loop->router;
+    struct knit_lookaheads *lookaheads = &connection->net->lookaheads;
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)connection->loop->turn.settings->message_max_bytes};
+        .message_bytes = (uint32_t)connection->net->turn->settings->message_max_bytes};
 
     if (connection->is_dead)
         return;
     if (!connection->lookahead) {
-        /* Without memory for it, timeouts are seen to when the message gets its slot. */
+        /* Without memory for it, timeouts are noticed when the message gets its slot. */
         connection->lookahead = calloc(1, sizeof(*connection->lookahead));
         if (!connection->lookahead)
             return;
@@ -67,16 +73,16 @@ void knit_lookahead_begin(struct knit_connection *connection)
         knit_scan_init(&connection->lookahead->scan, &limits);
     }
     if (connection->lists & KNIT_IN_LOOKAHEAD)
-        TAILQ_REMOVE(&router->lookahead, connection, in_lookahead);
+        TAILQ_REMOVE(&lookaheads->connections, connection, in_lookahead);
     connection->lookahead->has_input = true;
-    TAILQ_INSERT_HEAD(&router->lookahead, connection, in_lookahead);
+    TAILQ_INSERT_HEAD(&lookaheads->connections, connection, in_lookahead);
     connection->lists |= KNIT_IN_LOOKAHEAD;
 }
 
 void knit_lookahead_forget(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_LOOKAHEAD)
-        TAILQ_REMOVE(&connection->loop->router.lookahead, connection, in_lookahead);
+        TAILQ_REMOVE(&connection->net->lookaheads.connections, connection, in_lookahead);
     connection->lists &= (uint16_t)~KNIT_IN_LOOKAHEAD;
 }
 
@@ -118,7 +124,7 @@ void knit_lookahead_pop(struct knit_connection *connection)
     }
 }
 
-/* ---- looking ------------------------------------------------------------------------------- */
+/* ---- scanning ------------------------------------------------------------------------------ */
 
 static bool make_room(struct knit_lookahead *lookahead)
 {
@@ -159,8 +165,8 @@ static void settle(
 
     failure.started = KNIT_STARTED_NO;
     entry->state = ENTRY_SETTLED;
-    KNIT_COUNT(&connection->loop->turn, requests);
-    knit_output_failure(connection, entry->msgid, &failure);
+    KNIT_COUNT(connection->net->turn, requests);
+    connection->caller.ops->refuse(&connection->caller, entry->msgid, &failure);
 }
 
 /* The call that waits under this number. */
@@ -179,21 +185,21 @@ static void cancel(struct knit_connection *connection, const struct knit_message
 {
     struct entry *target;
 
-    if (!knit_router_cancel(connection, msgid)) {
+    if (!knit_router_cancel(&connection->caller, msgid)) {
         target = find(connection->lookahead, msgid);
         if (!target)
             return;
-        KNIT_COUNT(&connection->loop->turn, calls_cancelled);
+        KNIT_COUNT(connection->net->turn, calls_cancelled);
         settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
         if (knit_lookahead_is_settled(connection))
-            knit_router_stop_waiting(connection);
+            knit_router_stop_waiting(&connection->caller);
     }
     if (message->kind == KNIT_MESSAGE_NOTIFICATION)
         entry->state = ENTRY_SETTLED;
 }
 
 /* The message behind the entries, which is whole, becomes one. */
-static void note(struct knit_connection *connection, bool is_refused)
+static void add_entry(struct knit_connection *connection, bool is_refused)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     struct entry *entry = &lookahead->entries[lookahead->end++];
@@ -215,11 +221,11 @@ static void note(struct knit_connection *connection, bool is_refused)
         return;
     entry->state = ENTRY_CALL;
     entry->msgid = message.msgid;
-    entry->deadline_ns = knit_router_deadline(connection, &message, entry->since_ns);
+    entry->deadline_ns = knit_router_deadline(connection->net->router, &message, entry->since_ns);
     lower(&lookahead->next_ns, entry->deadline_ns);
 }
 
-static void look(struct knit_connection *connection)
+static void scan(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     const struct knit_input *input = &connection->input;
@@ -236,24 +242,31 @@ static void look(struct knit_connection *connection)
             lookahead->is_over = true;
             break;
         }
-        note(connection, r == KNIT_SCAN_E_REFUSED);
+        add_entry(connection, r == KNIT_SCAN_E_REFUSED);
         lookahead->bytes += lookahead->fed;
         lookahead->fed = 0;
         knit_scan_reset(&lookahead->scan);
     }
 }
 
-void knit_lookahead_turn(struct knit_router *router)
+static void lower_next(struct knit_lookaheads *lookaheads, const struct knit_lookahead *lookahead)
 {
+    if (lookahead->next_ns < lookaheads->next_ns)
+        lookaheads->next_ns = lookahead->next_ns;
+}
+
+void knit_lookahead_scan(struct knit_net *net)
+{
+    struct knit_lookaheads *lookaheads = &net->lookaheads;
     struct knit_connection *connection;
 
-    while ((connection = TAILQ_FIRST(&router->lookahead)) && connection->lookahead->has_input) {
+    while (
+        (connection = TAILQ_FIRST(&lookaheads->connections)) && connection->lookahead->has_input) {
         connection->lookahead->has_input = false;
-        TAILQ_REMOVE(&router->lookahead, connection, in_lookahead);
-        TAILQ_INSERT_TAIL(&router->lookahead, connection, in_lookahead);
-        look(connection);
-        if (connection->lookahead->next_ns < router->next_ns)
-            router->next_ns = connection->lookahead->next_ns;
+        TAILQ_REMOVE(&lookaheads->connections, connection, in_lookahead);
+        TAILQ_INSERT_TAIL(&lookaheads->connections, connection, in_lookahead);
+        scan(connection);
+        lower_next(lookaheads, connection->lookahead);
     }
 }
 
@@ -262,7 +275,7 @@ void knit_lookahead_turn(struct knit_router *router)
 static void expire(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
-    uint64_t now_ns = connection->loop->turn.now_ns;
+    uint64_t now_ns = connection->net->turn->now_ns;
 
     lookahead->next_ns = UINT64_MAX;
     for (uint32_t i = lookahead->first; i < lookahead->end && !connection->is_dead; i++) {
@@ -275,21 +288,24 @@ static void expire(struct knit_connection *connection)
             continue;
         }
         settle(connection, entry, KNIT_TIMEOUT, "the call waited for a slot for as long as it may");
-        KNIT_COUNT(&connection->loop->turn, calls_timed_out);
+        KNIT_COUNT(connection->net->turn, calls_timed_out);
     }
     if (knit_lookahead_is_settled(connection))
-        knit_router_stop_waiting(connection);
+        knit_router_stop_waiting(&connection->caller);
 }
 
-void knit_lookahead_expire(struct knit_router *router)
+void knit_lookahead_expire(struct knit_net *net)
 {
+    struct knit_lookaheads *lookaheads = &net->lookaheads;
     struct knit_connection *connection, *next;
 
-    for (connection = TAILQ_FIRST(&router->lookahead); connection; connection = next) {
+    if (net->turn->now_ns < lookaheads->next_ns)
+        return;
+    lookaheads->next_ns = UINT64_MAX;
+    for (connection = TAILQ_FIRST(&lookaheads->connections); connection; connection = next) {
         next = TAILQ_NEXT(connection, in_lookahead);
-        if (connection->lookahead->next_ns <= router->loop->turn.now_ns)
+        if (connection->lookahead->next_ns <= net->turn->now_ns)
             expire(connection);
-        if (connection->lookahead->next_ns < router->next_ns)
-            router->next_ns = connection->lookahead->next_ns;
+        lower_next(lookaheads, connection->lookahead);
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encoded in the loop's scratch buffer, gathered in the connection's evbuffer, written with one
+/* Encoded in the turn's scratch buffer, gathered in the connection's evbuffer, written with one
  * writev() a turn. A connection whose socket takes no more waits for it to become writable and is
  * checked for progress once a second meanwhile.
  */
@@ -12,9 +12,12 @@
 
 #include "fastpath/host/pool.h"
 #include "proto/message.h"
-#include "server/daemon/loop.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
 #include "server/net/connection.h"
-#include "server/rpc/attach.h"
+#include "server/net/handover.h"
+#include "server/net/net.h"
+#include "server/rpc/router.h"
 
 enum {
     REFERRED_MIN = 16 * 1024,      /* smaller payloads are cheaper copied */
@@ -36,7 +39,7 @@ size_t knit_output_waiting(const struct knit_connection *connection)
 
 static void charge_copied(struct knit_connection *connection, size_t bytes)
 {
-    connection->loop->copied_bytes += bytes - connection->copied_bytes;
+    connection->net->copied_bytes += bytes - connection->copied_bytes;
     connection->copied_bytes = bytes;
 }
 
@@ -48,23 +51,23 @@ static size_t copied_of(const struct knit_connection *connection, size_t waiting
 }
 
 /* Charged is what waits longer than a turn, so a turn may exceed it by what it delivers. */
-static bool is_room_for_copy(const struct knit_loop *loop, size_t len)
+static bool is_room_for_copy(const struct knit_net *net, size_t len)
 {
-    size_t max = loop->turn.settings->output_total_max_bytes;
+    size_t max = net->turn->settings->output_total_max_bytes;
 
-    return loop->copied_bytes < max && len <= max - loop->copied_bytes;
+    return net->copied_bytes < max && len <= max - net->copied_bytes;
 }
 
-static bool is_crowded(const struct knit_loop *loop)
+static bool is_crowded(const struct knit_net *net)
 {
-    return loop->copied_bytes > loop->turn.settings->output_total_max_bytes / COPIED_SHARE_ALL;
+    return net->copied_bytes > net->turn->settings->output_total_max_bytes / COPIED_SHARE_ALL;
 }
 
 size_t knit_output_limit(const struct knit_connection *connection)
 {
-    size_t max = connection->loop->turn.settings->output_max_bytes;
+    size_t max = connection->net->turn->settings->output_max_bytes;
 
-    return is_crowded(connection->loop) && max > CROWDED_MAX ? CROWDED_MAX : max;
+    return is_crowded(connection->net) && max > CROWDED_MAX ? CROWDED_MAX : max;
 }
 
 void knit_output_let_go(struct knit_connection *connection)
@@ -77,12 +80,8 @@ void knit_output_let_go(struct knit_connection *connection)
 /* The connection is due for a flush at the end of the turn. */
 static void mark_dirty(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
-
-    if (connection->lists & KNIT_IN_DIRTY || connection->is_dead)
-        return;
-    TAILQ_INSERT_TAIL(&loop->dirty, connection, in_dirty);
-    connection->lists |= KNIT_IN_DIRTY;
+    if (!(connection->lists & KNIT_IN_DIRTY) && !connection->is_dead)
+        knit_net_add_dirty(connection);
 }
 
 static int make_output(struct knit_connection *connection)
@@ -111,7 +110,7 @@ void knit_output_message(struct knit_connection *connection, struct knit_span me
 /* Sends what the scratch buffer holds; an encoder that ran out of memory ends the connection. */
 static void append_scratch(struct knit_connection *connection)
 {
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
+    struct knit_buffer *scratch = &connection->net->turn->scratch;
 
     if (scratch->error != 0)
         knit_connection_close(connection);
@@ -135,10 +134,10 @@ void knit_output_result(struct knit_connection *connection, uint32_t msgid, stru
 void knit_output_failure(
     struct knit_connection *connection, uint32_t msgid, const struct knit_failure *failure)
 {
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
+    struct knit_buffer *scratch = &connection->net->turn->scratch;
 
     knit_buffer_reset(scratch);
-    (void)knit_message_put_error(scratch, msgid, failure, knit_connection_form(connection));
+    (void)knit_message_put_error(scratch, msgid, failure, connection->caller.form);
     append_scratch(connection);
 }
 
@@ -153,29 +152,26 @@ struct pin {
 static void on_written(const void *bytes, size_t len, void *arg)
 {
     struct pin *pin = arg;
-    struct knit_router *router = &pin->connection->loop->router;
+    struct knit_connection *connection = pin->connection;
 
     (void)bytes;
-    pin->connection->pinned_bytes -= len;
-    router->pinned_bytes -= len;
-    router->pinned--;
-    knit_router_release(router, pin->slot);
-    knit_router_give_back(pin->connection);
+    connection->pinned_bytes -= len;
+    connection->net->pinned_bytes -= len;
+    knit_router_release(&connection->caller, pin->slot);
     free(pin);
 }
 
 /* False: it was not possible, copy. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
-    size_t arena = connection->loop->turn.settings->arena_bytes;
-    struct knit_router *router = &connection->loop->router;
-    bool may_copy = is_room_for_copy(connection->loop, outcome->len);
+    size_t arena = connection->net->turn->settings->arena_bytes;
+    bool may_copy = is_room_for_copy(connection->net, outcome->len);
     struct pin *pin;
 
     if (connection->is_dead || (outcome->len < REFERRED_MIN && may_copy))
         return false;
     if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
-            router->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
+            connection->net->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
         copied_of(connection, knit_output_waiting(connection)) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof(*pin));
@@ -188,9 +184,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
         return false;
     }
     connection->pinned_bytes += outcome->len;
-    router->pinned_bytes += outcome->len;
-    router->pinned++;
-    connection->extra_slots++;
+    connection->net->pinned_bytes += outcome->len;
     mark_dirty(connection);
     return true;
 }
@@ -200,7 +194,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
 static void convert_error(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
+    struct knit_buffer *scratch = &connection->net->turn->scratch;
     void *copy = NULL;
     const void *bytes = outcome->payload;
 
@@ -214,7 +208,7 @@ static void convert_error(
     }
     knit_buffer_reset(scratch);
     (void)knit_message_put_error_raw(
-        scratch, msgid, knit_span(bytes, outcome->len), knit_connection_form(connection));
+        scratch, msgid, knit_span(bytes, outcome->len), connection->caller.form);
     append_scratch(connection);
     free(copy);
 }
@@ -222,7 +216,6 @@ static void convert_error(
 void knit_output_outcome(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
-    struct knit_loop *loop = connection->loop;
     uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
     struct knit_buffer buffer;
 
@@ -237,7 +230,7 @@ void knit_output_outcome(
         append(connection, outcome->payload, outcome->len);
     }
     if (outcome->held)
-        knit_router_release(&loop->router, outcome->slot);
+        knit_router_release(&connection->caller, outcome->slot);
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -246,7 +239,7 @@ static void leave_stalled(struct knit_connection *connection)
 {
     if (!(connection->lists & KNIT_IN_STALLED))
         return;
-    TAILQ_REMOVE(&connection->loop->stalled, connection, in_stalled);
+    TAILQ_REMOVE(&connection->net->stalled, connection, in_stalled);
     connection->lists &= (uint16_t)~KNIT_IN_STALLED;
 }
 
@@ -254,19 +247,19 @@ static void on_empty(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_STALLED)
         (void)event_del(&connection->output_event);
-    if (connection->pauses & KNIT_PAUSE_CLOSING) {
+    if (connection->caller.pauses & KNIT_PAUSE_CLOSING) {
         knit_connection_linger(connection);
         return;
     }
     leave_stalled(connection);
-    knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
-    if (connection->attach)
-        knit_attach_send(connection);
+    knit_caller_unpause(&connection->caller, KNIT_PAUSE_OUTPUT);
+    if (connection->handover)
+        knit_handover_send(connection);
 }
 
 static void on_full(struct knit_connection *connection, size_t waiting)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
     size_t max = knit_output_limit(connection);
 
     if (event_add(&connection->output_event, NULL) < 0) {
@@ -274,18 +267,16 @@ static void on_full(struct knit_connection *connection, size_t waiting)
         return;
     }
     if (!(connection->lists & KNIT_IN_STALLED)) {
-        TAILQ_INSERT_TAIL(&loop->stalled, connection, in_stalled);
-        connection->lists |= KNIT_IN_STALLED;
-        connection->progress_ns = loop->turn.now_ns;
-        connection->moved_ns = loop->turn.now_ns;
+        knit_net_add_stalled(connection);
+        connection->progress_ns = net->turn->now_ns;
+        connection->moved_ns = net->turn->now_ns;
         connection->moved_bytes = 0;
-        loop->turn.needs_sweep = true;
     }
-    if (waiting > max && !(connection->pauses & KNIT_PAUSE_OUTPUT)) {
-        KNIT_COUNT(&loop->turn, waits_for_reader);
+    if (waiting > max && !(connection->caller.pauses & KNIT_PAUSE_OUTPUT)) {
+        KNIT_COUNT(net->turn, waits_for_reader);
         knit_connection_pause(connection, KNIT_PAUSE_OUTPUT);
     } else if (waiting <= max / 2) {
-        knit_connection_unpause(connection, KNIT_PAUSE_OUTPUT);
+        knit_caller_unpause(&connection->caller, KNIT_PAUSE_OUTPUT);
     }
 }
 
@@ -293,7 +284,7 @@ static void on_full(struct knit_connection *connection, size_t waiting)
  * progress then: it has output_stall_s to come back to its share. */
 static bool pins_too_much(const struct knit_connection *connection)
 {
-    return connection->pinned_bytes > connection->loop->turn.settings->arena_bytes / PINNED_SHARE;
+    return connection->pinned_bytes > connection->net->turn->settings->arena_bytes / PINNED_SHARE;
 }
 
 static void note_moved(struct knit_connection *connection, uint32_t bytes)
@@ -302,12 +293,12 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
     if (connection->moved_bytes < MOVED_MIN)
         return;
     connection->moved_bytes = 0;
-    connection->moved_ns = connection->loop->turn.now_ns;
+    connection->moved_ns = connection->net->turn->now_ns;
 }
 
 void knit_output_flush(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
     size_t waiting = knit_output_waiting(connection), sent = 0;
 
     if (connection->is_dead)
@@ -320,11 +311,11 @@ void knit_output_flush(struct knit_connection *connection)
     waiting -= sent;
     charge_copied(connection, copied_of(connection, waiting));
     if (sent > 0) {
-        knit_counter_add(&loop->turn.counters.bytes_out, sent);
-        connection->activity_ns = loop->turn.now_ns;
+        knit_counter_add(&net->turn->counters.bytes_out, sent);
+        connection->activity_ns = net->turn->now_ns;
         note_moved(connection, (uint32_t)sent);
         if (!pins_too_much(connection))
-            connection->progress_ns = loop->turn.now_ns;
+            connection->progress_ns = net->turn->now_ns;
     }
     if (waiting == 0)
         on_empty(connection);
@@ -336,29 +327,14 @@ void knit_output_flush(struct knit_connection *connection)
 
 void knit_output_drop_reader(struct knit_connection *connection)
 {
-    struct knit_loop *loop = connection->loop;
+    struct knit_net *net = connection->net;
 
-    KNIT_COUNT(&loop->turn, readers_dropped);
-    if (knit_turn_may_warn(&loop->turn))
-        knit_log(loop->turn.log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
+    KNIT_COUNT(net->turn, readers_dropped);
+    if (knit_turn_may_warn(net->turn))
+        knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
-}
-
-/* Whether a worker keeps a result back until there is room for it; that can be so with little
- * pinned, where what is pinned lies badly. */
-static bool is_blocked_on_arena(const struct knit_router *router)
-{
-    const struct knit_pool_session *session = router->session;
-
-    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        /* relaxed: a hint, looked at again a second later. */
-        if (atomic_load_explicit(&session->reply.lane[i].blocked_on_arena, memory_order_relaxed) !=
-            0)
-            return true;
-    }
-    return false;
 }
 
 typedef size_t held_bytes(const struct knit_connection *connection);
@@ -374,37 +350,40 @@ static size_t copied_for(const struct knit_connection *connection)
 }
 
 /* Of those that hold such bytes and do not read, the one that holds most, or NULL. */
-static struct knit_connection *find_worst(struct knit_loop *loop, held_bytes *held)
+static struct knit_connection *find_worst(struct knit_net *net, held_bytes *held)
 {
     struct knit_connection *connection, *worst = NULL;
 
-    TAILQ_FOREACH(connection, &loop->stalled, in_stalled)
+    TAILQ_FOREACH(connection, &net->stalled, in_stalled)
     if (held(connection) > (worst ? held(worst) : 0) &&
-        loop->turn.now_ns - connection->moved_ns >= CROWDED_STALL_NS)
+        net->turn->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
         worst = connection;
     return worst;
 }
 
-static void make_room_in_arena(struct knit_loop *loop)
+static void make_room_in_arena(struct knit_net *net)
 {
-    size_t arena = loop->turn.settings->arena_bytes, most = arena / PINNED_SHARE_ALL;
-    size_t pinned = loop->router.pinned_bytes, part = arena / PINNED_SHARE;
+    size_t arena = net->turn->settings->arena_bytes, most = arena / PINNED_SHARE_ALL;
+    size_t pinned = net->pinned_bytes, part = arena / PINNED_SHARE;
+    const struct knit_pool_session *session = net->router->session;
     struct knit_connection *worst;
 
-    if (pinned <= most && pinned > 0 && is_blocked_on_arena(&loop->router))
+    /* A worker can be blocked with little pinned, where what is pinned lies badly. */
+    if (pinned <= most && pinned > 0 &&
+        knit_reply_is_blocked(&session->reply, session->geometry.lanes))
         most = pinned > part ? pinned - part : 0;
     /* Its blocks come back at the end of the turn, so they are counted here. */
-    while (pinned > most && (worst = find_worst(loop, pinned_by))) {
+    while (pinned > most && (worst = find_worst(net, pinned_by))) {
         pinned -= worst->pinned_bytes;
         knit_output_drop_reader(worst);
     }
 }
 
-void knit_output_make_room(struct knit_loop *loop)
+void knit_output_make_room(struct knit_net *net)
 {
     struct knit_connection *worst;
 
-    make_room_in_arena(loop);
-    while (is_crowded(loop) && (worst = find_worst(loop, copied_for)))
+    make_room_in_arena(net);
+    while (is_crowded(net) && (worst = find_worst(net, copied_for)))
         knit_output_drop_reader(worst);
 }

@@ -29,7 +29,7 @@
 #include "proto/span.h"
 
 struct knit_connection;
-struct knit_loop;
+struct knit_net;
 struct knit_session_outcome;
 
 void knit_output_result(
@@ -51,7 +51,7 @@ size_t knit_output_waiting(const struct knit_connection *connection);
 size_t knit_output_limit(const struct knit_connection *connection);
 
 /* Once a second: see above. */
-void knit_output_make_room(struct knit_loop *loop);
+void knit_output_make_room(struct knit_net *net);
 
 /* Ends a connection whose peer does not read, and says so. */
 void knit_output_drop_reader(struct knit_connection *connection);

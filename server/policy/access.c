@@ -131,15 +131,17 @@ static bool has_listed_group(const struct knit_access *access, int fd)
 }
 
 bool knit_access_may_attach(
-    const struct knit_access *access, int fd, const struct knit_access_peer *peer)
+    const struct knit_access *access, const struct knit_principal *principal)
 {
-    bool is_known = !is_stranger(access, peer->uid);
+    bool is_known = !is_stranger(access, principal->uid);
 
-    if (peer->uid == 0 || (is_known && peer->uid == access->own_uid))
+    if (principal->kind != KNIT_PRINCIPAL_LOCAL)
+        return false;
+    if (principal->uid == 0 || (is_known && principal->uid == access->own_uid))
         return true;
     for (size_t i = 0; i < access->uid_count && is_known; i++)
-        if (access->uids[i] == peer->uid)
+        if (access->uids[i] == principal->uid)
             return true;
     return access->gid_count > 0 &&
-           (is_listed_group(access, peer->gid) || has_listed_group(access, fd));
+           (is_listed_group(access, principal->gid) || has_listed_group(access, principal->fd));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is at the other end of a unix socket, and may they attach to shared memory. */
+/* Which principals may attach to shared memory: the lists of users and groups. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,6 +8,7 @@
 
 #include "proto/sentence.h"
 #include "server/config/setting.h"
+#include "server/policy/principal.h"
 
 /* An id that our user namespace cannot express arrives as this: a stranger, whoever it is. Where
  * the namespace expresses all ids it is an ordinary one, usually nobody's. */
@@ -15,12 +16,6 @@
 
 enum {
     KNIT_ACCESS_E_REFUSED = 1, /* the sentence says why */
-};
-
-struct knit_access_peer {
-    uid_t uid;
-    gid_t gid;
-    pid_t pid; /* for people; never a key, it may be somebody else's by now */
 };
 
 /* The lists of users and groups, as numbers. */
@@ -40,4 +35,4 @@ void knit_access_fini(struct knit_access *access);
 
 /* Root, the daemon's own user, a listed user, or a member of a listed group. */
 bool knit_access_may_attach(
-    const struct knit_access *access, int fd, const struct knit_access_peer *peer);
+    const struct knit_access *access, const struct knit_principal *principal);

@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One function for each method, found in a table. Each gets a request or a notification; answer()
- * and refuse() know that a notification has no response. */
+ * and refuse() know that a notification has no response.
+ */
 #include "server/rpc/method.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "config.h"
 #include "fastpath/host/pool.h"
 #include "proto/cancel.h"
 #include "proto/check.h"
-#include "proto/goaway.h"
 #include "proto/head.h"
 #include "proto/hello.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"
 #include "server/admin/stats.h"
-#include "server/daemon/loop.h"
-#include "server/net/connection.h"
-#include "server/net/output.h"
+#include "server/config/setting.h"
 #include "server/rpc/attach.h"
-
-enum { PRINCIPAL_MAX = 32 };
+#include "server/rpc/router.h"
 
 bool knit_method_is_ours(const struct knit_message *message)
 {
@@ -30,86 +26,74 @@ bool knit_method_is_ours(const struct knit_message *message)
     return name->bytes && name->len >= 2 && memcmp(name->bytes, "$/", 2) == 0;
 }
 
-/* The response is what `buffer`, the loop's scratch, holds. */
 static void answer(
-    struct knit_connection *connection, const struct knit_message *message, struct knit_span result)
+    struct knit_caller *caller, const struct knit_message *message, struct knit_span result)
 {
     if (message->kind == KNIT_MESSAGE_REQUEST)
-        knit_output_result(connection, message->msgid, result);
+        caller->ops->reply(caller, message->msgid, result);
 }
 
-static void refuse(struct knit_connection *connection, const struct knit_message *message,
-    uint32_t code, const char *text)
+static void refuse(
+    struct knit_caller *caller, const struct knit_message *message, uint32_t code, const char *text)
 {
     struct knit_failure failure = knit_failure(code, text);
 
     if (message->kind == KNIT_MESSAGE_REQUEST)
-        knit_output_failure(connection, message->msgid, &failure);
+        caller->ops->refuse(caller, message->msgid, &failure);
     else
-        KNIT_COUNT(&connection->loop->turn, notifications_dropped);
+        KNIT_COUNT(caller->turn, notifications_dropped);
 }
 
 /* ---- $/hello ------------------------------------------------------------------------------- */
 
-static struct knit_span principal_of(
-    const struct knit_connection *connection, char text[PRINCIPAL_MAX])
+/* What it may have in flight for as long as no other caller takes slots. */
+static uint64_t in_flight_of(const struct knit_caller *caller)
 {
-    if (!knit_transport_passes_descriptors(&connection->transport))
-        return knit_span_text("anonymous");
-    (void)snprintf(text, PRINCIPAL_MAX, "uid:%u", (unsigned)connection->peer.uid);
-    return knit_span_text(text);
-}
-
-/* What it may have in flight for as long as nobody else takes slots. */
-static uint64_t in_flight_of(const struct knit_connection *connection)
-{
-    uint64_t max = connection->loop->turn.settings->in_flight_max;
-    uint64_t share = knit_router_share(&connection->loop->router);
+    uint64_t max = caller->turn->settings->in_flight_max;
+    uint64_t share = knit_share_alone(caller->router->slots);
 
     return share < max ? share : max;
 }
 
-static void say_hello(struct knit_connection *connection, const struct knit_message *message)
+static void hello(struct knit_caller *caller, const struct knit_message *message)
 {
-    const struct knit_loops *all = connection->loop->all;
+    const struct knit_settings *settings = caller->turn->settings;
+    struct knit_buffer *scratch = &caller->turn->scratch;
     struct knit_hello_reply reply = {.server = knit_span_text("knittingd"),
         .version = knit_span_text(KNIT_VERSION),
         .protocol = KNIT_PROTOCOL_VERSION,
-        .epoch = knit_registry_epoch(knit_pool_registry(all->pool)),
-        .message_bytes = connection->loop->turn.settings->message_max_bytes,
+        .epoch = knit_registry_epoch(caller->router->registry),
+        .message_bytes = settings->message_max_bytes,
         .depth = KNIT_DEPTH_MAX,
-        .in_flight = in_flight_of(connection),
-        .output_bytes = connection->loop->turn.settings->output_max_bytes};
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
-    char principal[PRINCIPAL_MAX];
+        .in_flight = in_flight_of(caller),
+        .output_bytes = settings->output_max_bytes};
+    char principal[KNIT_PRINCIPAL_NAME_MAX];
     struct knit_hello hello;
     const char *reason;
 
     if (knit_hello_decode(message->params, &hello, &reason) != 0) {
-        refuse(connection, message, KNIT_BAD_ARGUMENT, reason);
+        refuse(caller, message, KNIT_BAD_ARGUMENT, reason);
         return;
     }
-    reply.principal = principal_of(connection, principal);
+    knit_principal_name(&caller->principal, principal);
+    reply.principal = knit_span_text(principal);
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
     reply.feature[reply.feature_count++] = knit_span_text("timeout");
-    if (knit_transport_passes_descriptors(&connection->transport))
+    if (caller->takes_descriptors)
         reply.feature[reply.feature_count++] = knit_span_text("attach");
-    connection->has_hello = true;
+    caller->form = KNIT_FAILURE_FULL;
     knit_buffer_reset(scratch);
-    if (knit_hello_reply_put(scratch, &reply) != 0) {
-        knit_connection_close(connection);
-        return;
-    }
-    answer(connection, message, knit_buffer_span(scratch));
-    if (connection->loop->state != KNIT_LOOP_SERVING)
-        knit_method_say_goaway(connection, 0);
+    if (knit_hello_reply_put(scratch, &reply) != 0)
+        caller->ops->close(caller);
+    else
+        answer(caller, message, knit_buffer_span(scratch));
 }
 
 /* ---- $/ping -------------------------------------------------------------------------------- */
 
-static void pong(struct knit_connection *connection, const struct knit_message *message)
+static void pong(struct knit_caller *caller, const struct knit_message *message)
 {
     static const uint8_t nil = 0xc0;
     struct knit_walk walk;
@@ -117,11 +101,11 @@ static void pong(struct knit_connection *connection, const struct knit_message *
     struct knit_check_flaw flaw;
 
     if (knit_check_value(message->params.bytes, message->params.len, KNIT_DEPTH_MAX, &flaw) != 0)
-        refuse(connection, message, KNIT_BAD_ARGUMENT, flaw.reason);
+        refuse(caller, message, KNIT_BAD_ARGUMENT, flaw.reason);
     else if (knit_walk_array(&walk, message->params) == 0 && knit_walk_next(&walk, &item) == 0)
-        answer(connection, message, item.raw);
+        answer(caller, message, item.raw);
     else
-        answer(connection, message, knit_span(&nil, 1));
+        answer(caller, message, knit_span(&nil, 1));
 }
 
 /* ---- $/tasks ------------------------------------------------------------------------------- */
@@ -139,16 +123,16 @@ static void put_task(struct knit_buffer *buffer, const struct knit_registry_task
     (void)knit_tasks_page_put_entry(buffer, &entry);
 }
 
-static void list_tasks(struct knit_connection *connection, const struct knit_message *message)
+static void list_tasks(struct knit_caller *caller, const struct knit_message *message)
 {
-    const struct knit_registry *registry = knit_pool_registry(connection->loop->all->pool);
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
+    const struct knit_registry *registry = caller->router->registry;
+    struct knit_buffer *scratch = &caller->turn->scratch;
     uint64_t count = knit_registry_count(registry), first, page;
     struct knit_tasks_query query;
     const char *reason;
 
     if (knit_tasks_query_decode(message->params, &query, &reason) != 0) {
-        refuse(connection, message, KNIT_BAD_ARGUMENT, reason);
+        refuse(caller, message, KNIT_BAD_ARGUMENT, reason);
         return;
     }
     first = query.after == KNIT_TASKS_FIRST ? 0 : query.after + 1;
@@ -165,9 +149,9 @@ static void list_tasks(struct knit_connection *connection, const struct knit_mes
     for (uint64_t i = 0; i < page; i++)
         put_task(scratch, knit_registry_at(registry, (uint32_t)(first + i)));
     if (scratch->error != 0)
-        knit_connection_close(connection);
+        caller->ops->close(caller);
     else
-        answer(connection, message, knit_buffer_span(scratch));
+        answer(caller, message, knit_buffer_span(scratch));
 }
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
@@ -179,75 +163,58 @@ bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid
            knit_cancel_decode(message->params, ret_msgid);
 }
 
-static void cancel(struct knit_connection *connection, const struct knit_message *message)
+static void cancel(struct knit_caller *caller, const struct knit_message *message)
 {
     static const uint8_t nil = 0xc0;
     uint32_t msgid;
 
     if (!knit_method_cancels(message, &msgid)) {
-        refuse(connection, message, KNIT_BAD_ARGUMENT, "$/cancel: expected [msgid]");
+        refuse(caller, message, KNIT_BAD_ARGUMENT, "$/cancel: expected [msgid]");
         return;
     }
-    (void)knit_router_cancel(connection, msgid);
-    answer(connection, message, knit_span(&nil, 1));
+    (void)knit_router_cancel(caller, msgid);
+    answer(caller, message, knit_span(&nil, 1));
 }
 
-static void stats(struct knit_connection *connection, const struct knit_message *message)
+static void stats(struct knit_caller *caller, const struct knit_message *message)
 {
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
+    struct knit_buffer *scratch = &caller->turn->scratch;
+    struct knit_stats stats;
 
+    knit_stats_collect(caller->router->backend->stats, &stats);
     knit_buffer_reset(scratch);
-    if (knit_stats_put(scratch, connection->loop->all) != 0)
-        refuse(connection, message, KNIT_INTERNAL, "the statistics could not be encoded");
+    if (knit_stats_put(scratch, &stats) != 0)
+        refuse(caller, message, KNIT_INTERNAL, "the statistics could not be encoded");
     else
-        answer(connection, message, knit_buffer_span(scratch));
+        answer(caller, message, knit_buffer_span(scratch));
 }
 
 static const struct {
     const char *name;
-    void (*handle)(struct knit_connection *connection, const struct knit_message *message);
-    bool is_question; /* as a notification it would be answered to nobody */
+    void (*handle)(struct knit_caller *caller, const struct knit_message *message);
+    bool is_question; /* a notification that asks would get no answer */
 } methods[] = {
     {"$/ping", pong, true},
     {"$/cancel", cancel, false},
-    {"$/hello", say_hello, false},
+    {"$/hello", hello, false},
     {"$/tasks", list_tasks, true},
     {"$/stats", stats, true},
     {"$/attach", knit_attach_handle, false},
     {"$/attached", knit_attach_confirm, false},
 };
 
-void knit_method_handle(struct knit_connection *connection, const struct knit_message *message)
+void knit_method_handle(struct knit_caller *caller, const struct knit_message *message)
 {
     for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
         if (knit_span_is(message->method.name, methods[i].name)) {
             if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
-                methods[i].handle(connection, message);
+                methods[i].handle(caller, message);
             else
-                KNIT_COUNT(&connection->loop->turn, notifications_dropped);
+                KNIT_COUNT(caller->turn, notifications_dropped);
             return;
         }
     }
-    refuse(connection, message, KNIT_UNKNOWN_TASK,
+    refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
         "$/attach and $/attached");
-}
-
-void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms)
-{
-    const struct knit_method method = {.name = knit_span_text("$/goaway")};
-    const struct knit_goaway goaway = {knit_span_text("the server is shutting down"), drain_ms};
-    struct knit_buffer *scratch = &connection->loop->turn.scratch;
-    struct knit_buffer params;
-    uint8_t memory[128];
-
-    if (!connection->has_hello || connection->has_goaway || connection->is_dead ||
-        connection->pauses & KNIT_PAUSE_CLOSING)
-        return;
-    connection->has_goaway = true;
-    knit_buffer_init_fixed(&params, memory, sizeof(memory));
-    knit_buffer_reset(scratch);
-    if (knit_goaway_put(&params, &goaway) == 0 &&
-        knit_message_put_notification(scratch, &method, knit_buffer_span(&params)) == 0)
-        knit_output_message(connection, knit_buffer_span(scratch));
 }

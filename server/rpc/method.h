@@ -6,8 +6,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
-
-struct knit_connection;
+#include "server/rpc/caller.h"
 
 /* Whether the name is one of the protocol's, known or not. */
 bool knit_method_is_ours(const struct knit_message *message);
@@ -15,8 +14,5 @@ bool knit_method_is_ours(const struct knit_message *message);
 /* Whether it is a `$/cancel`, and of which call. */
 bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid);
 
-/* Answers it, or counts it if it is a notification nobody knows. */
-void knit_method_handle(struct knit_connection *connection, const struct knit_message *message);
-
-/* `$/goaway`, to connections that said `$/hello`. */
-void knit_method_say_goaway(struct knit_connection *connection, uint64_t drain_ms);
+/* Answers it, or counts a notification that has no meaning. */
+void knit_method_handle(struct knit_caller *caller, const struct knit_message *message);

@@ -25,9 +25,9 @@ static int init(
 
 static bool may(const struct knit_access *access, uid_t uid, gid_t gid)
 {
-    struct knit_access_peer peer = {uid, gid, 1};
+    struct knit_principal principal = {KNIT_PRINCIPAL_LOCAL, uid, gid, 1, -1};
 
-    return knit_access_may_attach(access, -1, &peer);
+    return knit_access_may_attach(access, &principal);
 }
 
 static void without_lists_it_is_root_and_oneself(void **state)
@@ -95,7 +95,7 @@ static void unknown_names_are_refused(void **state)
 /* Supplementary groups are the kernel's record of the peer; this process is in no group 4242. */
 static void groups_of_the_peer_are_asked_of_its_socket(void **state)
 {
-    struct knit_access_peer peer = {4343, 4343, 1};
+    struct knit_principal peer = {KNIT_PRINCIPAL_LOCAL, 4343, 4343, 1, -1};
     struct knit_access access;
     struct knit_sentence why;
     int fds[2];
@@ -103,10 +103,31 @@ static void groups_of_the_peer_are_asked_of_its_socket(void **state)
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     assert_int_equal(init(&access, NULL, "4242", &why), 0);
-    assert_false(knit_access_may_attach(&access, fds[0], &peer));
+    peer.fd = fds[0];
+    assert_false(knit_access_may_attach(&access, &peer));
     knit_access_fini(&access);
     close(fds[0]);
     close(fds[1]);
+}
+
+static void one_who_is_anonymous_may_call_and_not_attach(void **state)
+{
+    const struct knit_principal anonymous = {.kind = KNIT_PRINCIPAL_ANONYMOUS, .fd = -1},
+                                local = {KNIT_PRINCIPAL_LOCAL, 4343, 4343, 1, -1};
+    char name[KNIT_PRINCIPAL_NAME_MAX];
+    struct knit_access access;
+    struct knit_sentence why;
+
+    (void)state;
+    assert_int_equal(init(&access, NULL, NULL, &why), 0);
+    assert_false(knit_access_may_attach(&access, &anonymous));
+    assert_null(knit_principal_refuses_call(&anonymous, 0));
+    assert_null(knit_principal_refuses_call(&local, 0));
+    knit_principal_name(&anonymous, name);
+    assert_string_equal(name, "anonymous");
+    knit_principal_name(&local, name);
+    assert_string_equal(name, "uid:4343");
+    knit_access_fini(&access);
 }
 
 int main(void)
@@ -116,6 +137,7 @@ int main(void)
         cmocka_unit_test(lists_add_users_and_groups),
         cmocka_unit_test(a_stranger_is_nobody_we_listed),
         cmocka_unit_test(unknown_names_are_refused),
+        cmocka_unit_test(one_who_is_anonymous_may_call_and_not_attach),
         cmocka_unit_test(groups_of_the_peer_are_asked_of_its_socket),
     };
 

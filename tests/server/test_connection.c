@@ -77,11 +77,11 @@ static void calls_beyond_in_flight_max_wait_in_the_socket(void **state)
     turns_connect(&turns, &caller);
     assert_true(turns_request(&caller, "gate", 1, 1, 10, NULL));
     assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-    assert_int_equal(caller.connection->calls.count, 4);
+        turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+    assert_int_equal(caller.connection->caller.calls.count, 4);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 10);
-    assert_int_equal(caller.connection->pauses, 0);
+    assert_int_equal(caller.connection->caller.pauses, 0);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -151,7 +151,7 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
             turns_expect(&caller, 1);
         assert_true(turns_request(&caller, "gate", 1, 2, 5, NULL));
         assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+            turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
         /* More to read than it looks ahead at is what makes it look for the end alone. */
         turns_notify(&caller, "nobody", 8000);
         assert_true(KNIT_WAIT_UNTIL(
@@ -252,25 +252,25 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         begin_message(&second);
         assert_true(turns_request(&third, "echo", 150000, 1, 1, NULL));
         assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && third.connection->pauses == KNIT_PAUSE_BUDGET, 10000));
-        assert_int_equal(turns.loop.inputs.charged_bytes, 2 << 20);
+            turns_turn(&turns) && third.connection->caller.pauses == KNIT_PAUSE_BUDGET, 10000));
+        assert_int_equal(turns.loop.net.inputs.charged_bytes, 2 << 20);
         if (leaves) {
             turns_leave(&second);
         } else {
             first.connection->input.heard_ns -= UINT64_C(2000000000);
-            knit_inputs_sweep(&turns.loop);
+            knit_inputs_sweep(&turns.loop.net);
         }
         turns_expect(&third, 1);
         assert_int_equal(third.code, 0);
-        assert_int_equal(turns.loop.inputs.charged_bytes, 1 << 20);
+        assert_int_equal(turns.loop.net.inputs.charged_bytes, 1 << 20);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !leaves);
         turns_leave(&first);
         if (!leaves)
             turns_leave(&second);
         turns_leave(&third);
-        assert_int_equal(turns.loop.inputs.charged_bytes, 0);
-        assert_true(TAILQ_EMPTY(&turns.loop.inputs.large));
+        assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
+        assert_true(TAILQ_EMPTY(&turns.loop.net.inputs.large));
         turns_fini(&turns);
     }
 }

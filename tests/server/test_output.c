@@ -13,6 +13,13 @@
 #include "tests/support/deadline.h"
 
 /* The loop's socket takes about this much before it is full. */
+/* Slots whose outcome lies in some connection's output. */
+static uint32_t pinned(const struct turns *turns)
+{
+    return TURNS_SLOTS - knit_session_slots_free(turns->session.session) -
+           turns->loop.router.outstanding;
+}
+
 static void narrow(struct turns_caller *caller)
 {
     int bytes = 4096;
@@ -34,7 +41,7 @@ static void a_slow_reader_is_not_read_until_it_reads(void **state)
     turns.settings.output_max_bytes = 64 * 1024;
     turns_connect(&turns, &caller);
     narrow(&caller);
-    while (!(caller.connection->pauses & KNIT_PAUSE_OUTPUT)) {
+    while (!(caller.connection->caller.pauses & KNIT_PAUSE_OUTPUT)) {
         assert_true(sent < CALLS);
         assert_true(turns_request(&caller, "echo", 4000, ++sent, 1, NULL));
         assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
@@ -46,9 +53,9 @@ static void a_slow_reader_is_not_read_until_it_reads(void **state)
     for (int i = 0; i < 20; i++)
         (void)turns_turn(&turns);
     assert_true(turns_is_idle(&turns));
-    assert_int_equal(caller.connection->calls.count, 0);
+    assert_int_equal(caller.connection->caller.calls.count, 0);
     turns_expect(&caller, sent);
-    assert_int_equal(caller.connection->pauses, 0);
+    assert_int_equal(caller.connection->caller.pauses, 0);
     assert_int_equal(knit_output_waiting(caller.connection), 0);
     turns_leave(&caller);
     turns_fini(&turns);
@@ -66,14 +73,14 @@ static void large_results_stay_in_the_arena_until_they_are_written(void **state)
     turns_connect(&turns, &caller);
     narrow(&caller);
     assert_true(turns_request(&caller, "room", 32 * 1024, 1, 4, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 4, 10000));
-    assert_int_equal(caller.connection->extra_slots, 4);
-    assert_int_equal(caller.connection->calls.count, 0);
-    assert_int_equal(knit_router_outstanding(&turns.loop.router), 0);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 4, 10000));
+    assert_int_equal(caller.connection->caller.account.slots, 4);
+    assert_int_equal(caller.connection->caller.calls.count, 0);
+    assert_int_equal(turns.loop.router.outstanding, 0);
     turns_expect(&caller, 4);
-    assert_int_equal(turns.loop.router.pinned, 0);
-    assert_int_equal(turns.loop.router.pinned_bytes, 0);
-    assert_int_equal(caller.connection->extra_slots, 0);
+    assert_int_equal(pinned(&turns), 0);
+    assert_int_equal(turns.loop.net.pinned_bytes, 0);
+    assert_int_equal(caller.connection->caller.account.slots, 0);
     assert_int_equal(caller.connection->pinned_bytes, 0);
     turns_leave(&caller);
     turns_fini(&turns);
@@ -114,9 +121,9 @@ static void a_reader_that_leaves_gives_its_slots_back(void **state)
     turns_connect(&turns, &caller);
     narrow(&caller);
     assert_true(turns_request(&caller, "room", 32 * 1024, 1, 6, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 6, 10000));
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 6, 10000));
     turns_leave(&caller);
-    assert_int_equal(turns.loop.router.pinned, 0);
+    assert_int_equal(pinned(&turns), 0);
     assert_true(turns_is_idle(&turns));
     turns_fini(&turns);
 }
@@ -136,8 +143,8 @@ static void readers_that_fill_the_arena_make_room(void **state)
     narrow(&deaf);
     narrow(&slow);
     assert_true(turns_request(&slow, "room", 64 * 1024, 1, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns.loop.router.pinned == 1, 10000));
-    for (uint32_t i = 0; turns.loop.router.pinned_bytes <= TURNS_ARENA_BYTES / 2; i++) {
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 1, 10000));
+    for (uint32_t i = 0; turns.loop.net.pinned_bytes <= TURNS_ARENA_BYTES / 2; i++) {
         size_t waiting = knit_output_waiting(deaf.connection);
 
         assert_true(i < CALLS);
@@ -146,17 +153,17 @@ static void readers_that_fill_the_arena_make_room(void **state)
             turns_turn(&turns) && knit_output_waiting(deaf.connection) > waiting, 10000));
     }
     deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
-    knit_output_make_room(&turns.loop);
+    knit_output_make_room(&turns.loop.net);
     assert_false(deaf.connection->is_dead);
     /* The first that goes leaves room enough. */
     deaf.connection->moved_ns -= 1000000000;
     slow.connection->moved_ns -= 1000000000;
-    knit_output_make_room(&turns.loop);
+    knit_output_make_room(&turns.loop.net);
     assert_true(deaf.connection->is_dead);
     assert_false(slow.connection->is_dead);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.readers_dropped), 1);
     turns_leave(&deaf);
-    assert_int_equal(turns.loop.router.pinned, 1);
+    assert_int_equal(pinned(&turns), 1);
     turns_expect(&slow, 1);
     turns_leave(&slow);
     turns_fini(&turns);
@@ -187,22 +194,22 @@ static void readers_together_have_so_much_copied(void **state)
     (void)state;
     turns_init(&turns);
     turns.settings.output_total_max_bytes = TOTAL;
-    while (turns.loop.router.pinned == 0) {
+    while (pinned(&turns) == 0) {
         assert_true(count < CALLERS);
         turns_connect(&turns, &callers[count]);
         narrow(&callers[count]);
         for (uint32_t i = 0; i < EACH; i++)
             call_one(&callers[count], "room", LEN, i);
         count++;
-        assert_true(turns.loop.copied_bytes <= TOTAL);
+        assert_true(turns.loop.net.copied_bytes <= TOTAL);
     }
-    assert_true(turns.loop.copied_bytes + 2 * LEN > TOTAL);
+    assert_true(turns.loop.net.copied_bytes + 2 * LEN > TOTAL);
     while (count-- > 0) {
         turns_expect(&callers[count], EACH);
         turns_leave(&callers[count]);
     }
-    assert_int_equal(turns.loop.copied_bytes, 0);
-    assert_int_equal(turns.loop.router.pinned, 0);
+    assert_int_equal(turns.loop.net.copied_bytes, 0);
+    assert_int_equal(pinned(&turns), 0);
     turns_fini(&turns);
 }
 
@@ -222,24 +229,24 @@ static void readers_that_have_much_copied_make_room(void **state)
     turns_connect(&turns, &slow);
     narrow(&deaf);
     narrow(&slow);
-    while (turns.loop.copied_bytes <= 1 << 19)
+    while (turns.loop.net.copied_bytes <= 1 << 19)
         call_one(&deaf, "room", LEN, ++sent);
-    for (asked = 1; !(slow.connection->pauses & KNIT_PAUSE_OUTPUT); asked++)
+    for (asked = 1; !(slow.connection->caller.pauses & KNIT_PAUSE_OUTPUT); asked++)
         call_one(&slow, "echo", 4000, asked);
     assert_in_range(knit_output_waiting(slow.connection), 64 * 1024, 80 * 1024);
     deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
-    knit_output_make_room(&turns.loop);
+    knit_output_make_room(&turns.loop.net);
     assert_false(deaf.connection->is_dead);
     deaf.connection->moved_ns -= 1000000000;
     slow.connection->moved_ns -= 1000000000;
-    knit_output_make_room(&turns.loop);
+    knit_output_make_room(&turns.loop.net);
     assert_true(deaf.connection->is_dead);
     assert_false(slow.connection->is_dead);
     turns_leave(&deaf);
     assert_true(turns_request(&slow, "echo", 4000, asked, 1, NULL));
     turns_expect(&slow, asked);
-    assert_int_equal(slow.connection->pauses, 0);
-    assert_int_equal(turns.loop.copied_bytes, 0);
+    assert_int_equal(slow.connection->caller.pauses, 0);
+    assert_int_equal(turns.loop.net.copied_bytes, 0);
     turns_leave(&slow);
     turns_fini(&turns);
 }

@@ -42,17 +42,18 @@ static void a_connection_has_a_share_of_the_slots(void **state)
     block(&turns, &greedy);
     assert_true(turns_request(&greedy, "echo", 1, 1, 100, NULL));
     assert_true(turns_request(&second, "echo", 1, 1, 100, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->pauses == KNIT_PAUSE_IN_FLIGHT &&
-                            second.connection->pauses == KNIT_PAUSE_IN_FLIGHT,
-            10000));
-    assert_true(greedy.connection->calls.count <= SHARE_ALONE);
-    assert_int_equal(knit_router_share(&turns.loop.router), SHARE_ALONE);
+    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) &&
+                                    greedy.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT &&
+                                    second.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT,
+        10000));
+    assert_true(greedy.connection->caller.calls.count <= SHARE_ALONE);
+    assert_int_equal(knit_share_alone(turns.loop.router.slots), SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
-    assert_true(TAILQ_EMPTY(&turns.loop.router.waiting));
+    assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
     assert_true(turns_request(&modest, "echo", 1, 1, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 1, 10000));
-    assert_int_equal(modest.connection->pauses, 0);
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 1, 10000));
+    assert_int_equal(modest.connection->caller.pauses, 0);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&greedy, 101);
     turns_expect(&second, 100);
@@ -75,9 +76,9 @@ static void notifications_count_in_the_share(void **state)
     block(&turns, &modest);
     turns_notify(&greedy, "echo", 200);
     assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && greedy.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-    assert_int_equal(greedy.connection->calls.count, 0);
-    assert_true(greedy.connection->extra_slots <= SHARE_ALONE);
+        turns_turn(&turns) && greedy.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+    assert_int_equal(greedy.connection->caller.calls.count, 0);
+    assert_true(greedy.connection->caller.account.slots <= SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
     /* Gone, it leaves calls that nobody counts; they run all the same. */
     turns_leave(&greedy);
@@ -100,26 +101,28 @@ static void a_connection_has_a_share_of_the_arena(void **state)
     turns_init(&turns);
     turns_connect(&turns, &greedy);
     turns_connect(&turns, &modest);
-    while (greedy.connection->pauses == 0) {
+    while (greedy.connection->caller.pauses == 0) {
         assert_true(sent < LARGE_MAX);
         assert_true(turns_request(&greedy, "gate", LARGE, ++sent, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && (greedy.connection->calls.count == sent ||
-                                                              greedy.connection->pauses != 0),
-            10000));
+        assert_true(
+            KNIT_WAIT_UNTIL(turns_turn(&turns) && (greedy.connection->caller.calls.count == sent ||
+                                                      greedy.connection->caller.pauses != 0),
+                10000));
     }
-    assert_int_equal(greedy.connection->pauses, KNIT_PAUSE_IN_FLIGHT);
-    assert_true(greedy.connection->argument_bytes >= TURNS_ARENA_BYTES / 2);
-    assert_true(greedy.connection->argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
+    assert_int_equal(greedy.connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_true(greedy.connection->caller.account.argument_bytes >= TURNS_ARENA_BYTES / 2);
+    assert_true(greedy.connection->caller.account.argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
     assert_true(turns_request(&modest, "gate", LARGE, 1, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 1, 10000));
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 1, 10000));
     /* What is settled lies there still. */
-    knit_router_cancel(greedy.connection, 2);
-    assert_true(greedy.connection->argument_bytes > LARGE * (sent - 2));
+    knit_router_cancel(&greedy.connection->caller, 2);
+    assert_true(greedy.connection->caller.account.argument_bytes > LARGE * (sent - 2));
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&greedy, sent);
     turns_expect(&modest, 1);
-    assert_int_equal(greedy.connection->argument_bytes, 0);
-    assert_int_equal(turns.loop.router.argument_bytes, 0);
+    assert_int_equal(greedy.connection->caller.account.argument_bytes, 0);
+    assert_int_equal(turns.loop.router.share.argument_bytes, 0);
     turns_leave(&greedy);
     turns_leave(&modest);
     turns_fini(&turns);
@@ -139,22 +142,25 @@ static void small_calls_pass_those_that_wait_for_arena_space(void **state)
         assert_true(turns_request(&callers[i], "gate", LARGE, 1, 1, NULL));
     }
     assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && callers[CALLERS - 1].connection->pauses == KNIT_PAUSE_SLOT, 10000));
+        turns_turn(&turns) && callers[CALLERS - 1].connection->caller.pauses == KNIT_PAUSE_SLOT,
+        10000));
     assert_true(slots_free(&turns) > 0);
     turns_connect(&turns, &modest);
     assert_true(turns_request(&modest, "gate", 1, 1, 10, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->calls.count == 10, 10000));
-    assert_int_equal(modest.connection->pauses, 0);
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 10, 10000));
+    assert_int_equal(modest.connection->caller.pauses, 0);
     /* One as large waits behind them. */
     assert_true(turns_request(&modest, "gate", LARGE, 11, 1, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->pauses == KNIT_PAUSE_SLOT, 10000));
-    assert_ptr_equal(TAILQ_LAST(&turns.loop.router.waiting_arena, knit_waiting), modest.connection);
+    assert_true(KNIT_WAIT_UNTIL(
+        turns_turn(&turns) && modest.connection->caller.pauses == KNIT_PAUSE_SLOT, 10000));
+    assert_ptr_equal(TAILQ_LAST(&turns.loop.router.share.waiting_arena, knit_share_queue),
+        &modest.connection->caller);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     for (uint32_t i = 0; i < CALLERS; i++)
         turns_expect(&callers[i], 1);
     turns_expect(&modest, 11);
-    assert_int_equal(turns.loop.router.argument_bytes, 0);
+    assert_int_equal(turns.loop.router.share.argument_bytes, 0);
     for (uint32_t i = 0; i < CALLERS; i++)
         turns_leave(&callers[i]);
     turns_leave(&modest);
@@ -179,7 +185,7 @@ static void connections_without_any_slot_wait_for_one(void **state)
     for (int i = 0; i < 20; i++)
         (void)turns_turn(&turns);
     for (uint32_t i = 0; i < CALLERS; i++)
-        waiting += callers[i].connection->pauses == KNIT_PAUSE_SLOT;
+        waiting += callers[i].connection->caller.pauses == KNIT_PAUSE_SLOT;
     assert_int_equal(waiting, CALLERS - TURNS_SLOTS);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     for (uint32_t i = 0; i < CALLERS; i++)
@@ -206,14 +212,14 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     assert_true(turns_request(&caller, "echo", 1, 11, 5, &options));
     turns_expect(&caller, 10);
     assert_int_equal(caller.code, KNIT_TIMEOUT);
-    assert_int_equal(caller.connection->calls.count, 1);
+    assert_int_equal(caller.connection->caller.calls.count, 1);
     assert_int_equal(slots_free(&turns), TURNS_SLOTS - 11);
-    assert_int_equal(caller.connection->extra_slots, 10);
+    assert_int_equal(caller.connection->caller.account.slots, 11);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 11);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
-    assert_int_equal(caller.connection->extra_slots, 0);
+    assert_int_equal(caller.connection->caller.account.slots, 0);
     turns_leave(&caller);
     turns_fini(&turns);
 }
@@ -238,7 +244,7 @@ static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
     turns_expect(&caller, 10);
     assert_int_equal(caller.code, KNIT_TIMEOUT);
     assert_int_equal(caller.msgid, 110);
-    assert_int_equal(caller.connection->pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_int_equal(caller.connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     turns_expect(&caller, 111);
@@ -272,8 +278,8 @@ static void the_first_that_waits_may_be_overdue(void **state)
     assert_true(turns_request(&caller, "$/ping", 1, 2, 1, NULL));
     turns_expect(&caller, 2);
     assert_int_equal(caller.msgid, 2);
-    assert_int_equal(caller.connection->pauses, 0);
-    assert_true(TAILQ_EMPTY(&turns.loop.router.waiting));
+    assert_int_equal(caller.connection->caller.pauses, 0);
+    assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
     for (uint32_t i = 0; i < OTHERS; i++)
         turns_expect(&others[i], 1);
@@ -293,14 +299,15 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     turns_connect(&turns, &caller);
     block(&turns, &caller);
     assert_true(turns_request(&caller, "echo", 1, 1, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && caller.connection->calls.count == 2, 10000));
-    knit_router_cancel(caller.connection, 1);
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && caller.connection->caller.calls.count == 2, 10000));
+    knit_router_cancel(&caller.connection->caller, 1);
     /* Nobody's: passed over. */
-    knit_router_cancel(caller.connection, 77);
+    knit_router_cancel(&caller.connection->caller, 77);
     turns_expect(&caller, 1);
     assert_int_equal(caller.code, KNIT_CANCELLED);
     /* What runs is told, and answers itself. */
-    knit_router_cancel(caller.connection, 1000000);
+    knit_router_cancel(&caller.connection->caller, 1000000);
     turns_expect(&caller, 2);
     assert_int_equal(caller.msgid, 1000000);
     turns_leave(&caller);
@@ -333,7 +340,7 @@ static void a_cancel_does_not_wait_behind_what_waits(void **state)
     assert_int_equal(caller.code, KNIT_CANCELLED);
     assert_int_equal(caller.msgid, 91);
     assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && caller.connection->pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+        turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
     cancel(&caller, 92);
     turns_expect(&caller, 4);
     assert_int_equal(caller.msgid, 92);
@@ -367,11 +374,12 @@ static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
     for (uint32_t i = 0; i < SHARE_ALONE; i++) {
         assert_true(turns_request(&greedy, "echo", 1, i, 1, NULL));
         (void)turns_turn(&turns);
-        knit_router_cancel(greedy.connection, i);
+        knit_router_cancel(&greedy.connection->caller, i);
     }
     assert_true(turns_request(&greedy, "echo", 1, 1000, 100, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->pauses != 0, 10000));
-    assert_true(greedy.connection->extra_slots + greedy.connection->calls.count <= SHARE_ALONE);
+    assert_true(
+        KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->caller.pauses != 0, 10000));
+    assert_true(greedy.connection->caller.account.slots <= SHARE_ALONE);
     assert_true(slots_free(&turns) > RESERVE);
     turns_expect(&greedy, SHARE_ALONE);
     /* Gone, it pays no more. */

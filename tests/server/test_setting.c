@@ -171,7 +171,7 @@ static void the_alias_of_a_balancer_is_the_balancer(void **state)
     init(&settings);
     assert_int_equal(set(&settings, knit_setting_by_key("pool", "balancer"), "roundRobin"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
-    assert_int_equal(settings.balancer, KNIT_BALANCER_CHOICE_ROBIN_ROUND);
+    assert_int_equal(settings.balancer, KNIT_BALANCER_CHOICE_ROUND_ROBIN);
     /* A balancer that was asked for is not undone by stealing. */
     assert_int_equal(settings.steal, 0);
     knit_settings_fini(&settings);

@@ -218,7 +218,7 @@ static void who_unpauses_with_pending_bytes_is_ready(void **state)
     knit_connection_pause(caller.connection, KNIT_PAUSE_OUTPUT);
     (void)turns_turn(&turns);
     assert_int_equal(held.receives, 0);
-    knit_connection_unpause(caller.connection, KNIT_PAUSE_OUTPUT);
+    knit_caller_unpause(&caller.connection->caller, KNIT_PAUSE_OUTPUT);
     assert_true(caller.connection->lists & KNIT_IN_READY);
     turns_expect(&caller, 2);
     turns_leave(&caller);

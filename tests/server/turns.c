@@ -22,11 +22,6 @@
 
 enum { BYTES_MAX = 8 << 20 };
 
-static void on_sweep(evutil_socket_t fd, short events, void *arg)
-{
-    (void)fd, (void)events, (void)arg;
-}
-
 static struct knit_registry *make_registry(void)
 {
     /* In the order of enum lanes_task, which are their numbers. */
@@ -71,27 +66,12 @@ void turns_init(struct turns *turns)
         .bell_fd = side->bell_fd};
     loop->all = &turns->loops;
     loop->turn = (struct knit_turn){.settings = &turns->settings, .log = &turns->log};
+    loop->session = &turns->session;
     loop->base = event_base_new();
-    loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
-    assert_int_equal(knit_hangup_open(&loop->hangups, loop->base), 0);
-    loop->read_buffer = malloc(KNIT_LOOP_READ_BUFFER_BYTES);
-    loop->router = (struct knit_router){.loop = loop,
-        .session = &turns->session,
-        .registry = turns->registry,
-        .records = calloc(TURNS_SLOTS, sizeof(*loop->router.records)),
-        .slots = TURNS_SLOTS,
-        .next_ns = UINT64_MAX};
-    assert_true(loop->base != NULL && loop->read_buffer != NULL && loop->router.records != NULL);
-    TAILQ_INIT(&loop->router.waiting);
-    TAILQ_INIT(&loop->router.waiting_arena);
-    TAILQ_INIT(&loop->router.lookahead);
-    TAILQ_INIT(&loop->connections);
-    TAILQ_INIT(&loop->dirty);
-    TAILQ_INIT(&loop->ready);
-    TAILQ_INIT(&loop->stalled);
-    TAILQ_INIT(&loop->idle);
-    TAILQ_INIT(&loop->dead);
-    knit_inputs_init(&loop->inputs);
+    assert_non_null(loop->base);
+    assert_int_equal(
+        knit_router_init(&loop->router, &loop->turn, loop->session, turns->registry), 0);
+    assert_int_equal(knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base), 0);
     knit_buffer_init(&loop->turn.scratch, 1 << 22);
     lanes_start_worker(&turns->lanes, 0, 5);
 }
@@ -102,14 +82,12 @@ void turns_fini(struct turns *turns)
 
     atomic_store_explicit(&turns->lanes.gate, 1, memory_order_release);
     assert_true(KNIT_WAIT_UNTIL(turns_turn(turns) && turns_is_idle(turns), 10000));
-    assert_true(TAILQ_EMPTY(&loop->connections));
+    assert_true(TAILQ_EMPTY(&loop->net.connections));
     lanes_fini(&turns->lanes);
-    event_free(loop->sweep_event);
-    knit_hangup_close(&loop->hangups);
+    knit_net_fini(&loop->net);
+    knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
-    free(loop->read_buffer);
-    free(loop->router.records);
     knit_registry_free(turns->registry);
     knit_log_fini(&turns->log);
     knit_settings_fini(&turns->settings);
@@ -118,27 +96,14 @@ void turns_fini(struct turns *turns)
 bool turns_turn(struct turns *turns)
 {
     struct knit_loop *loop = &turns->loop;
-    struct knit_connections ready = TAILQ_HEAD_INITIALIZER(ready);
-    struct knit_connection *connection;
 
     (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     knit_turn_tick(&loop->turn);
-    TAILQ_CONCAT(&ready, &loop->ready, in_ready);
-    while ((connection = TAILQ_FIRST(&ready))) {
-        TAILQ_REMOVE(&ready, connection, in_ready);
-        connection->lists &= (uint8_t)~KNIT_IN_READY;
-        knit_connection_resume(connection);
-    }
+    knit_net_resume_ready(&loop->net);
+    knit_lookahead_expire(&loop->net);
     (void)knit_router_turn(&loop->router);
-    while ((connection = TAILQ_FIRST(&loop->dirty))) {
-        TAILQ_REMOVE(&loop->dirty, connection, in_dirty);
-        connection->lists &= (uint8_t)~KNIT_IN_DIRTY;
-        knit_output_flush(connection);
-    }
-    while ((connection = TAILQ_FIRST(&loop->dead))) {
-        TAILQ_REMOVE(&loop->dead, connection, in_all);
-        knit_connection_free(connection);
-    }
+    knit_lookahead_scan(&loop->net);
+    knit_net_flush(&loop->net);
     /* As before a sleep: a worker that parked meanwhile is rung. */
     (void)knit_session_arm(turns->session.session);
     knit_session_disarm(turns->session.session);
@@ -158,8 +123,9 @@ void turns_connect(struct turns *turns, struct turns_caller *caller)
 
     *caller = (struct turns_caller){.turns = turns};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    assert_int_equal(knit_connection_open(&turns->loop, knit_transport_plain(fds[0], false)), 0);
-    caller->connection = TAILQ_LAST(&turns->loop.connections, knit_connections);
+    assert_int_equal(
+        knit_connection_open(&turns->loop.net, knit_transport_plain(fds[0], false)), 0);
+    caller->connection = TAILQ_LAST(&turns->loop.net.connections, knit_connections);
     caller->fd = fds[1];
     caller->bytes = malloc(BYTES_MAX);
     assert_non_null(caller->bytes);
@@ -170,7 +136,7 @@ static bool is_gone(const struct turns_caller *caller)
 {
     const struct knit_connection *connection;
 
-    TAILQ_FOREACH(connection, &caller->turns->loop.connections, in_all)
+    TAILQ_FOREACH(connection, &caller->turns->loop.net.connections, in_all)
     if (connection == caller->connection)
         return false;
     return true;

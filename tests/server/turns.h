@@ -6,6 +6,8 @@
 #pragma once
 
 #include "proto/message.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
 #include "server/daemon/loop.h"
 #include "server/net/connection.h"
 #include "server/net/output.h"

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The response was encoded when the request came, and is kept with the descriptors. */
+#include "server/net/handover.h"
+
+#include <errno.h>
+#include <knitting/code.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/host/pool.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
+#include "server/rpc/attach.h"
+
+struct knit_handover {
+    uint32_t msgid;
+    struct knit_pool_grant grant;
+    size_t response_len;
+    uint8_t response[];
+};
+
+int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
+    struct knit_span response, const struct knit_pool_grant *grant)
+{
+    struct knit_handover *handover = malloc(sizeof(*handover) + response.len);
+
+    if (!handover)
+        return -ENOMEM;
+    handover->msgid = msgid;
+    handover->grant = *grant;
+    handover->response_len = response.len;
+    memcpy(handover->response, response.bytes, response.len);
+    connection->handover = handover;
+    knit_connection_pause(connection, KNIT_PAUSE_HANDOVER);
+    knit_output_flush(connection);
+    return 0;
+}
+
+void knit_handover_drop(struct knit_connection *connection)
+{
+    if (!connection->handover)
+        return;
+    knit_pool_grant_close(&connection->handover->grant);
+    free(connection->handover);
+    connection->handover = NULL;
+}
+
+/* Other callers do not read, so that too many descriptors are on their way; that passes. */
+static void take_back(struct knit_connection *connection)
+{
+    uint32_t msgid = connection->handover->msgid;
+
+    knit_handover_drop(connection);
+    knit_attach_end(&connection->caller);
+    knit_caller_refuse(&connection->caller, msgid, KNIT_OVERLOADED,
+        "$/attach: too many descriptors of the daemon's user are on their way to other callers; "
+        "try again");
+}
+
+void knit_handover_send(struct knit_connection *connection)
+{
+    const struct knit_handover *handover = connection->handover;
+    const struct knit_pool_grant *grant = &handover->grant;
+    const int fds[KNIT_POOL_GRANT_FDS] = {
+        grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd};
+    struct knit_span response = knit_span(handover->response, handover->response_len);
+    size_t sent;
+    enum knit_transport_result result = connection->transport.ops->send_descriptors(
+        &connection->transport, response, fds, KNIT_POOL_GRANT_FDS, &sent);
+
+    if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)
+        return;
+    if (result != KNIT_TRANSPORT_OK && result != KNIT_TRANSPORT_CROWDED) {
+        knit_connection_close(connection);
+        return;
+    }
+    (void)event_del(&connection->output_event);
+    if (result == KNIT_TRANSPORT_CROWDED) {
+        take_back(connection);
+    } else {
+        if (sent < response.len)
+            knit_output_message(
+                connection, knit_span(handover->response + sent, response.len - sent));
+        knit_handover_drop(connection);
+    }
+    knit_caller_unpause(&connection->caller, KNIT_PAUSE_HANDOVER);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a turn, and of the sweep, that concern connections. */
+#include "server/net/net.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "server/config/setting.h"
+#include "server/net/connection.h"
+#include "server/net/output.h"
+
+enum { LINGER_S = 2 }; /* for the peer of a closed connection to end its side */
+
+int knit_net_init(struct knit_net *net, struct knit_turn *turn, struct knit_router *router,
+    struct event_base *base)
+{
+    int r;
+
+    *net = (struct knit_net){.turn = turn, .router = router, .base = base};
+    TAILQ_INIT(&net->connections);
+    TAILQ_INIT(&net->dirty);
+    TAILQ_INIT(&net->ready);
+    TAILQ_INIT(&net->stalled);
+    TAILQ_INIT(&net->idle);
+    TAILQ_INIT(&net->dead);
+    knit_inputs_init(&net->inputs);
+    knit_lookaheads_init(&net->lookaheads);
+    r = knit_hangup_open(&net->hangups, base);
+    if (r != 0)
+        return r;
+    net->read_buffer = malloc(KNIT_NET_READ_BUFFER_BYTES);
+    if (!net->read_buffer) {
+        knit_net_fini(net);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void knit_net_fini(struct knit_net *net)
+{
+    if (!net->base)
+        return;
+    knit_hangup_close(&net->hangups);
+    free(net->read_buffer);
+    net->read_buffer = NULL;
+    net->base = NULL;
+}
+
+void knit_net_add_dirty(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_DIRTY)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->dirty, connection, in_dirty);
+    connection->lists |= KNIT_IN_DIRTY;
+}
+
+void knit_net_add_ready(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_READY)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->ready, connection, in_ready);
+    connection->lists |= KNIT_IN_READY;
+}
+
+void knit_net_add_stalled(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_STALLED)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->stalled, connection, in_stalled);
+    connection->lists |= KNIT_IN_STALLED;
+    connection->net->turn->needs_sweep = true;
+}
+
+/* ---- turns --------------------------------------------------------------------------------- */
+
+void knit_net_resume_ready(struct knit_net *net)
+{
+    struct knit_connections ready = TAILQ_HEAD_INITIALIZER(ready);
+    struct knit_connection *connection;
+
+    /* Those that become ready meanwhile wait for the next turn. */
+    TAILQ_CONCAT(&ready, &net->ready, in_ready);
+    while ((connection = TAILQ_FIRST(&ready))) {
+        TAILQ_REMOVE(&ready, connection, in_ready);
+        connection->lists &= (uint16_t)~KNIT_IN_READY;
+        knit_connection_resume(connection);
+    }
+}
+
+static void free_dead(struct knit_net *net)
+{
+    struct knit_connection *connection;
+
+    while ((connection = TAILQ_FIRST(&net->dead))) {
+        TAILQ_REMOVE(&net->dead, connection, in_all);
+        knit_connection_free(connection);
+    }
+}
+
+void knit_net_flush(struct knit_net *net)
+{
+    struct knit_connection *connection;
+
+    while ((connection = TAILQ_FIRST(&net->dirty))) {
+        TAILQ_REMOVE(&net->dirty, connection, in_dirty);
+        connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
+        knit_output_flush(connection);
+    }
+    free_dead(net);
+}
+
+bool knit_net_has_output(const struct knit_net *net)
+{
+    const struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &net->connections, in_all)
+    if (knit_output_waiting(connection) > 0)
+        return true;
+    return false;
+}
+
+/* ---- the sweep ----------------------------------------------------------------------------- */
+
+static void sweep_stalled(struct knit_net *net)
+{
+    uint64_t stall_ns = net->turn->settings->output_stall_s * UINT64_C(1000000000);
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&net->stalled); connection; connection = next) {
+        uint64_t since_ns = net->turn->now_ns - connection->progress_ns;
+
+        next = TAILQ_NEXT(connection, in_stalled);
+        if (connection->is_lingering ? since_ns < LINGER_S * UINT64_C(1000000000)
+                                     : since_ns < stall_ns)
+            continue;
+        if (connection->is_lingering)
+            knit_connection_close(connection);
+        else
+            knit_output_drop_reader(connection);
+    }
+}
+
+static void sweep_idle(struct knit_net *net)
+{
+    uint64_t idle_ns = net->turn->settings->idle_timeout_s * UINT64_C(1000000000);
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&net->idle); connection; connection = next) {
+        next = TAILQ_NEXT(connection, in_idle);
+        if (net->turn->now_ns - connection->activity_ns < idle_ns)
+            break;
+        if (connection->caller.calls.count == 0 && connection->caller.session_id == 0)
+            knit_connection_close(connection);
+    }
+}
+
+void knit_net_sweep(struct knit_net *net)
+{
+    sweep_stalled(net);
+    knit_inputs_sweep(net);
+    knit_output_make_room(net);
+    if (net->turn->settings->idle_timeout_s > 0)
+        sweep_idle(net);
+    if (!TAILQ_EMPTY(&net->stalled) || !TAILQ_EMPTY(&net->idle) ||
+        !TAILQ_EMPTY(&net->inputs.waiting_for_budget))
+        net->turn->needs_sweep = true;
+}
+
+/* ---- ends ---------------------------------------------------------------------------------- */
+
+void knit_net_drain(struct knit_net *net, uint64_t drain_ms)
+{
+    struct knit_connection *connection;
+
+    TAILQ_FOREACH(connection, &net->connections, in_all)
+    knit_connection_send_goaway(connection, drain_ms);
+}
+
+void knit_net_end_session(struct knit_net *net, uint64_t session_id)
+{
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&net->connections); connection; connection = next) {
+        next = TAILQ_NEXT(connection, in_all);
+        if (connection->caller.session_id == session_id)
+            knit_connection_close(connection);
+    }
+}
+
+void knit_net_close_all(struct knit_net *net)
+{
+    struct knit_connection *connection;
+
+    while ((connection = TAILQ_FIRST(&net->connections)))
+        knit_connection_close(connection);
+    free_dead(net);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the router knows of those who call: who they are, what their calls take, why they wait, and
+ * how an outcome gets to them. A connection is one kind of caller (server/net/connection.h).
+ *
+ * A caller brings a message with knit_router_call(). When there is no slot for it the router pauses
+ * the caller; the caller keeps the message and brings it again when it is resumed.
+ *
+ * Threads: its loop's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "proto/failure.h"
+#include "proto/span.h"
+#include "server/base/turn.h"
+#include "server/policy/principal.h"
+#include "server/rpc/in_flight.h"
+
+struct knit_caller;
+struct knit_pool_grant;
+struct knit_router;
+struct knit_session_outcome;
+
+/* Why a caller brings no messages now. Bits from KNIT_PAUSE_OWN on are the caller's own. */
+enum {
+    KNIT_PAUSE_SLOT = 1,      /* waits in a queue of share.h for a slot or for arena space */
+    KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of slots or of the arena */
+    KNIT_PAUSE_OWN = 4,
+};
+
+/* None of these fails: a caller that cannot take what it is given ends itself. */
+struct knit_caller_ops {
+    /* The outcome of a call. If it is `held`, knit_router_release() follows, now or when its bytes
+     * are not needed any more. */
+    void (*deliver)(
+        struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome);
+    /* A result that the daemon made itself. */
+    void (*reply)(struct knit_caller *caller, uint32_t msgid, struct knit_span result);
+    void (*refuse)(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure);
+    /* A reply with which descriptors go: response is the whole message. Takes the grant's
+     * descriptors over when it returns 0; -ENOMEM. NULL unless `takes_descriptors`. */
+    int (*hand_over)(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
+        struct knit_pool_grant *grant);
+    /* Its last pause is over: bring messages, in a turn of the caller's own. */
+    void (*ready)(struct knit_caller *caller);
+    /* It is its turn: bring the messages that waited, now. */
+    void (*resume)(struct knit_caller *caller);
+    /* Memory for it ran out. */
+    void (*close)(struct knit_caller *caller);
+};
+
+struct knit_caller {
+    const struct knit_caller_ops *ops;
+    struct knit_router *router;
+    struct knit_turn *turn;
+    struct knit_principal principal;
+    struct knit_account account;
+    struct knit_in_flight calls; /* requests that have no outcome yet */
+    enum knit_failure_form form; /* of errors: what it understands */
+    bool takes_descriptors;
+    uint8_t pauses;      /* KNIT_PAUSE_* */
+    uint8_t waiting_in;  /* enum knit_share_queue_kind */
+    uint64_t session_id; /* what it attached; 0 = none */
+    TAILQ_ENTRY(knit_caller) in_waiting;
+};
+
+static inline void knit_caller_refuse(
+    struct knit_caller *caller, uint32_t msgid, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    caller->ops->refuse(caller, msgid, &failure);
+}
+
+/* Takes away a reason for pausing. */
+static inline void knit_caller_unpause(struct knit_caller *caller, uint8_t reason)
+{
+    if (!(caller->pauses & reason))
+        return;
+    caller->pauses &= (uint8_t)~reason;
+    if (caller->pauses == 0)
+        caller->ops->ready(caller);
+}
