@@ -321,7 +321,7 @@ static int decode(
     if (handle->shape_age != shapes->replaced)
         r = knit_shapes_find(shapes, handle->signature, &shape, &flaw);
     if (r == 0)
-        r = knit_shape_decode(shape, result, values, &handle->lent, &flaw);
+        r = knit_shape_decode(shape, result, values, &handle->aligned_copies, &flaw);
     return r == 0 ? KNIT_OK : explain_shape(handle->signature, r, &flaw, true, ret_error);
 }
 

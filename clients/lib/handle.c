@@ -41,7 +41,7 @@ void knit_handles_fini(struct knit_handles *handles)
     for (chunk = handles->chunks; chunk != NULL; chunk = next) {
         next = chunk->next;
         for (int i = 0; i < HANDLES_CHUNK; i++) {
-            knit_lent_free(&chunk->handle[i].lent);
+            knit_aligned_copies_free(&chunk->handle[i].aligned_copies);
             free(chunk->handle[i].heap);
         }
         free(chunk);
@@ -341,8 +341,8 @@ void knit_handle_drop(struct knit_handle *handle)
     if (handle->is_held && is_ours)
         knit_lanes_release_held(handles->lanes, handle->slot, handle->outcome.len);
     leave_lists(handle);
-    if (handle->lent != NULL)
-        knit_lent_free(&handle->lent);
+    if (handle->aligned_copies != NULL)
+        knit_aligned_copies_free(&handle->aligned_copies);
     if (handle->heap != NULL)
         free(handle->heap);
     handle->heap = NULL;

@@ -58,9 +58,9 @@ struct knit_handle {
     uint64_t shape_age;
     void (*on_done)(struct knit_handle *handle, void *user);
     void *user;
-    struct knit_span outcome;           /* msgpack of the result or the error */
-    struct knit_lent *lent;             /* elements that did not lie aligned there */
-    void *heap;                         /* where the outcome lies, if that must be freed */
+    struct knit_span outcome;                 /* msgpack of the result or the error */
+    struct knit_aligned_copy *aligned_copies; /* of elements that lie unaligned in `outcome` */
+    void *heap;                               /* where the outcome lies, if that must be freed */
     struct knit_session_outcome answer; /* as the lanes gave it; small outcomes lie in its body */
 };
 

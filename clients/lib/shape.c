@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shapes stand in a table by the address of the string they were parsed from, since most
- * signatures are literals of the caller's program. The address only says where to look: what
- * decides is the text, which a caller may have changed in place. So a signature that was seen
- * before costs one comparison, and one that was not is parsed, as a whole, before anything is sent.
+ * signatures are literals of the caller's program. The address is only the place in the table; the
+ * text, which a caller may have changed in place, is compared. So a signature that was used before
+ * costs one comparison, and any other is parsed as a whole before anything is sent.
  *
  * Nothing is written to a caller's pointers before every result has been checked. Results may lie
- * in shared memory, where a second look could see something else: so there is one look, which
- * notes what is to be written, and then all of it is written.
+ * in shared memory, where a second read could give another value: so each is read once, what is to
+ * be written is noted, and at the end all of it is written.
  */
 #include "clients/lib/shape.h"
 
@@ -36,12 +36,12 @@ struct part {
 
 struct knit_shape {
     uint32_t param_count, result_count;
-    bool is_plain; /* the parameters are numbers and the like, none of them optional */
+    bool is_plain; /* every parameter is a scalar that is not optional */
     const char *text;
     struct part part[]; /* parameters, then results; then the text */
 };
 
-/* To a caller's pointer, once all results are known to be right. */
+/* A write through a caller's pointer, made once all results are checked. */
 struct write {
     void *to;
     size_t size;
@@ -50,10 +50,10 @@ struct write {
 
 enum {
     WRITES_PER_RESULT = 3, /* presence, address, size */
-    WRITES_FEW = 12,       /* which need no memory of their own */
+    WRITES_FEW = 12,       /* that need no allocation */
 };
 
-/* What the two directions carry along. */
+/* The state of one encoding or decoding. */
 struct cursor {
     struct knit_shape_values *values;
     struct knit_shape_flaw *flaw;
@@ -62,13 +62,13 @@ struct cursor {
     size_t writes_count;
 };
 
-void knit_lent_free(struct knit_lent **lent)
+void knit_aligned_copies_free(struct knit_aligned_copy **copies)
 {
-    while (*lent != NULL) {
-        struct knit_lent *next = (*lent)->next;
+    while (*copies != NULL) {
+        struct knit_aligned_copy *next = (*copies)->next;
 
-        free(*lent);
-        *lent = next;
+        free(*copies);
+        *copies = next;
     }
 }
 
@@ -82,7 +82,7 @@ static struct part make_part(const struct knit_type_row *row, bool is_optional)
         part.kind = KNIT_KIND_EXT;
         part.code = KNIT_EXT_TYPED;
     }
-    /* There is one nil, with or without the mark. */
+    /* "nil?" is the same as "nil". */
     if (part.kind == KNIT_KIND_NIL)
         part.is_optional = false;
     return part;
@@ -142,7 +142,7 @@ static int make(const char *text, struct knit_shape **ret_shape, struct knit_sha
 
 /* ---- keeping shapes ---- */
 
-/* Fibonacci hashing: literals lie close together. */
+/* Fibonacci hashing, because literals lie close together. */
 static struct knit_shape **place_of(struct knit_shapes *shapes, const char *signature)
 {
     uint64_t hash = (uint64_t)(uintptr_t)signature * 0x9e3779b97f4a7c15u;
@@ -150,7 +150,7 @@ static struct knit_shape **place_of(struct knit_shapes *shapes, const char *sign
     return &shapes->place[hash >> 32 & (KNIT_SHAPES - 1)];
 }
 
-/* Not inlined: who finds a shape would pay for the frame. */
+/* Not inlined: its stack frame would be set up also when the shape is found. */
 static __attribute__((noinline)) int replace(struct knit_shapes *shapes, const char *signature,
     const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
 {
@@ -307,7 +307,8 @@ static int encode_any(const struct knit_shape *shape, struct knit_shape_values *
     return error > 0 ? -E2BIG : error;
 }
 
-/* Heads alone, of which none can be wrong: one look at the room is enough. */
+/* Scalars are heads without a body, and none of them can be invalid: one reservation of room is
+ * enough for all. */
 int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw)
 {
@@ -383,10 +384,10 @@ static int take_time(struct cursor *cursor, const struct part *part, const struc
     return 0;
 }
 
-static int align(struct knit_span *elements, size_t size, struct knit_lent **lent)
+static int align(struct knit_span *elements, size_t size, struct knit_aligned_copy **copies)
 {
     static const max_align_t nothing;
-    struct knit_lent *copy;
+    struct knit_aligned_copy *copy;
 
     if ((uintptr_t)elements->bytes % size == 0)
         return 0;
@@ -398,13 +399,13 @@ static int align(struct knit_span *elements, size_t size, struct knit_lent **len
     if (copy == NULL)
         return -ENOMEM;
     memcpy(copy->bytes, elements->bytes, elements->len);
-    copy->next = *lent;
-    *lent = copy;
+    copy->next = *copies;
+    *copies = copy;
     elements->bytes = copy->bytes;
     return 0;
 }
 
-/* The run of bytes a result of this type is handed out as. */
+/* The run of bytes that the caller gets for a result of this type. */
 static int find_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
     struct knit_span *ret_bytes)
 {
@@ -433,7 +434,7 @@ static int find_bytes(struct cursor *cursor, const struct part *part, const stru
 }
 
 static int take_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
-    struct knit_lent **lent)
+    struct knit_aligned_copy **copies)
 {
     const void **to = va_arg(cursor->values->list, const void **);
     size_t *to_len = va_arg(cursor->values->list, size_t *);
@@ -442,7 +443,7 @@ static int take_bytes(struct cursor *cursor, const struct part *part, const stru
     int r = find_bytes(cursor, part, item, &bytes);
 
     if (r == 0 && part->kind == KNIT_KIND_TYPED && to != NULL)
-        r = align(&bytes, part->size, lent);
+        r = align(&bytes, part->size, copies);
     if (r != 0)
         return r;
     len = part->kind == KNIT_KIND_TYPED ? bytes.len / part->size : bytes.len;
@@ -451,7 +452,7 @@ static int take_bytes(struct cursor *cursor, const struct part *part, const stru
     return 0;
 }
 
-/* A nil where the type is optional: its pointers are passed over. */
+/* A nil where the type is optional: its other pointers are skipped. */
 static void skip_pointers(struct cursor *cursor, const struct part *part)
 {
     (void)va_arg(cursor->values->list, void *);
@@ -460,7 +461,7 @@ static void skip_pointers(struct cursor *cursor, const struct part *part)
 }
 
 static int take_result(struct cursor *cursor, const struct part *part, const struct knit_item *item,
-    struct knit_lent **lent)
+    struct knit_aligned_copy **copies)
 {
     if (part->is_optional) {
         bool *to_present = va_arg(cursor->values->list, bool *);
@@ -478,11 +479,11 @@ static int take_result(struct cursor *cursor, const struct part *part, const str
         return take_time(cursor, part, item);
     if (is_scalar(part))
         return take_scalar(cursor, part, &item->head);
-    return take_bytes(cursor, part, item, lent);
+    return take_bytes(cursor, part, item, copies);
 }
 
 static int take_several(struct cursor *cursor, const struct knit_shape *shape,
-    const struct knit_item *item, struct knit_lent **lent)
+    const struct knit_item *item, struct knit_aligned_copy **copies)
 {
     static const struct part tuple = {.name = "array"};
     const struct part *results = &shape->part[shape->param_count];
@@ -498,7 +499,7 @@ static int take_several(struct cursor *cursor, const struct knit_shape *shape,
                 .index = cursor->index, .reason = "there are fewer results"};
             return KNIT_SHAPE_E_VALUE;
         }
-        r = take_result(cursor, &results[cursor->index], &element, lent);
+        r = take_result(cursor, &results[cursor->index], &element, copies);
         if (r != 0)
             return r;
     }
@@ -509,7 +510,7 @@ static int take_several(struct cursor *cursor, const struct knit_shape *shape,
     return KNIT_SHAPE_E_VALUE;
 }
 
-/* One well-formed value, taken apart. A number that is all there is needs no further look. */
+/* Reads and checks the one value of a result. A scalar that fills it needs no further check. */
 static bool read_item(struct knit_span result, struct knit_item *ret_item)
 {
     struct knit_check_flaw flaw;
@@ -527,7 +528,8 @@ static bool read_item(struct knit_span result, struct knit_item *ret_item)
 }
 
 int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
-    struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw)
+    struct knit_shape_values *values, struct knit_aligned_copy **copies,
+    struct knit_shape_flaw *ret_flaw)
 {
     struct write few[WRITES_FEW], *many = NULL;
     struct cursor cursor = {.values = values, .flaw = ret_flaw, .writes = few};
@@ -544,9 +546,9 @@ int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
             return -ENOMEM;
     }
     if (shape->result_count > 1)
-        r = take_several(&cursor, shape, &item, lent);
+        r = take_several(&cursor, shape, &item, copies);
     else if (shape->result_count > 0)
-        r = take_result(&cursor, &shape->part[shape->param_count], &item, lent);
+        r = take_result(&cursor, &shape->part[shape->param_count], &item, copies);
     for (size_t i = 0; r == 0 && i < cursor.writes_count; i++)
         memcpy(cursor.writes[i].to, cursor.writes[i].bytes, cursor.writes[i].size);
     free(many);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* C values <-> msgpack, by a call's signature string: the table in <knitting/knitting.h>, executed.
+/* C values <-> msgpack by a call's signature string, as the table in <knitting/knitting.h> has it.
  *
- * A signature string is parsed into a shape, and a session keeps the shapes of the strings it saw
- * last: a caller's signatures are few and each is used again and again.
+ * A signature string is parsed into a shape, and a session keeps the shapes of the strings it used
+ * last: a caller has few signatures and uses each again and again.
  */
 #pragma once
 
@@ -23,13 +23,13 @@ struct knit_shape_values {
     va_list list;
 };
 
-/* Memory for elements that did not lie aligned where they came; a list. */
-struct knit_lent {
-    struct knit_lent *next;
+/* Elements that were copied, because they lay unaligned in the message; a list. */
+struct knit_aligned_copy {
+    struct knit_aligned_copy *next;
     _Alignas(16) unsigned char bytes[];
 };
 
-void knit_lent_free(struct knit_lent **lent);
+void knit_aligned_copies_free(struct knit_aligned_copy **copies);
 
 struct knit_shape_flaw {
     size_t offset;                 /* E_SYNTAX: in the signature */
@@ -60,8 +60,10 @@ int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
 int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 
-/* Write a result through the pointers in `values`, which stand behind the arguments; unless the
- * answer is 0, none is written. Runs of bytes point into `result`, or into what is added to *lent.
+/* Write a result through the pointers in `values`, which stand behind the arguments; unless it
+ * returns 0, none is written. Runs of bytes point into `result`, or into copies that are added to
+ * *copies.
  * Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
 int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
-    struct knit_shape_values *values, struct knit_lent **lent, struct knit_shape_flaw *ret_flaw);
+    struct knit_shape_values *values, struct knit_aligned_copy **copies,
+    struct knit_shape_flaw *ret_flaw);

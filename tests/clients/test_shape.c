@@ -25,7 +25,7 @@ static char *specification;
 static int decode(const char *signature, const void *result, size_t len, ...)
 {
     struct knit_shapes shapes = {0};
-    struct knit_lent *lent = NULL;
+    struct knit_aligned_copy *copies = NULL;
     const struct knit_shape *shape;
     struct knit_shape_flaw flaw;
     struct knit_shape_values values;
@@ -33,9 +33,9 @@ static int decode(const char *signature, const void *result, size_t len, ...)
 
     assert_int_equal(knit_shapes_find(&shapes, signature, &shape, &flaw), 0);
     va_start(values.list, len);
-    r = knit_shape_decode(shape, knit_span(result, len), &values, &lent, &flaw);
+    r = knit_shape_decode(shape, knit_span(result, len), &values, &copies, &flaw);
     va_end(values.list);
-    knit_lent_free(&lent);
+    knit_aligned_copies_free(&copies);
     knit_shapes_fini(&shapes);
     return r;
 }
