@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -46,7 +48,7 @@ struct knit_attach_reply {
 int knit_attach_request_put(struct knit_buffer *buffer, const struct knit_attach_request *request);
 
 /* Returns 0, or KNIT_ATTACH_E_BAD with a static text. */
-int knit_attach_request_decode(
+KNIT_MUST_CHECK int knit_attach_request_decode(
     struct knit_span params, struct knit_attach_request *ret_request, const char **ret_reason);
 
 /* The result. Returns the buffer's error. */

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -14,4 +16,4 @@ enum { KNIT_CANCEL_BYTES_MAX = 6 }; /* of the params */
 int knit_cancel_put(struct knit_buffer *buffer, uint32_t msgid);
 
 /* false: the params begin with something else than a msgid. */
-bool knit_cancel_decode(struct knit_span params, uint32_t *ret_msgid);
+KNIT_MUST_CHECK bool knit_cancel_decode(struct knit_span params, uint32_t *ret_msgid);

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/head.h"
 #include "proto/span.h"
 #include "proto/types.h"
@@ -36,26 +38,27 @@ struct knit_check_flaw {
  * containers deep ret_flaw  may be NULL; written only when the answer is not 0
  *
  * Returns 0 or KNIT_CHECK_E_*; never < 0. */
-int knit_check_value(
+KNIT_MUST_CHECK int knit_check_value(
     const void *bytes, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
 
 /* One value at the front; ret_len = its bytes. */
-int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
+KNIT_MUST_CHECK int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
     struct knit_check_flaw *ret_flaw);
 
 /* The body of an ext of this code, without its head. */
-int knit_check_ext(
+KNIT_MUST_CHECK int knit_check_ext(
     int code, const void *body, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
 
 /* Length of the value at the front by its heads alone, however deep. For bytes that were checked
  * before, or whose content nobody will read. Returns 0, KNIT_CHECK_E_BAD. */
-int knit_check_skip(const void *bytes, size_t len, size_t *ret_len);
+KNIT_MUST_CHECK int knit_check_skip(const void *bytes, size_t len, size_t *ret_len);
 
 /* A typed array's body taken apart: its element code (1..11), element size and elements. false: not
  * such a body. */
-bool knit_check_typed(const void *body, size_t len, uint8_t *ret_code, uint8_t *ret_size,
-    struct knit_span *ret_elements);
+KNIT_MUST_CHECK bool knit_check_typed(const void *body, size_t len, uint8_t *ret_code,
+    uint8_t *ret_size, struct knit_span *ret_elements);
 
 /* Seconds since the epoch and nanoseconds (below 1e9) of a timestamp's body. false: not such a
  * body. */
-bool knit_check_time(const void *body, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds);
+KNIT_MUST_CHECK bool knit_check_time(
+    const void *body, size_t len, int64_t *ret_seconds, uint32_t *ret_nanoseconds);

@@ -75,7 +75,7 @@ int knit_failure_put(
 
 /* Any of the three forms, or any other str or bin (TASK_FAILED with that text: some plain servers
  * send such). Wrong types among the details are passed over. Returns 0, KNIT_FAILURE_E_BAD. */
-int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure);
+KNIT_MUST_CHECK int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure);
 
 /* From one form into another. Bytes that are no error become INTERNAL. Returns the buffer's error.
  */

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -22,5 +24,5 @@ struct knit_goaway {
 int knit_goaway_put(struct knit_buffer *buffer, const struct knit_goaway *goaway);
 
 /* Unknown keys are ignored. Returns 0, or KNIT_GOAWAY_E_BAD with a static text. */
-int knit_goaway_decode(
+KNIT_MUST_CHECK int knit_goaway_decode(
     struct knit_span params, struct knit_goaway *ret_goaway, const char **ret_reason);

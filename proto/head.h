@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <knitting/code.h>
+
 enum {
     KNIT_HEAD_E_SHORT = 1,    /* the bytes end within the head */
     KNIT_HEAD_E_RESERVED = 2, /* 0xc1, which begins nothing */
@@ -59,10 +61,12 @@ static inline unsigned knit_head_size(uint8_t first)
 }
 
 /* What does not fit one byte; knit_head_read() calls it, nobody else needs to. */
-int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_head);
+KNIT_MUST_CHECK int knit_head_read_wide(
+    const uint8_t *bytes, size_t len, struct knit_head *ret_head);
 
 /* Read the head at `bytes`. Returns 0, KNIT_HEAD_E_SHORT, KNIT_HEAD_E_RESERVED; never < 0. */
-static inline int knit_head_read(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
+KNIT_MUST_CHECK static inline int knit_head_read(
+    const uint8_t *bytes, size_t len, struct knit_head *ret_head)
 {
     const struct knit_head_first *first;
 

@@ -75,9 +75,8 @@ int knit_hello_decode(
 
     if (r)
         return r;
-    if (!map.bytes)
+    if (!map.bytes || knit_walk_map(&walk, map))
         return bad(ret_reason, "params must hold one map");
-    (void)knit_walk_map(&walk, map);
     while (knit_walk_next(&walk, &item) == 0) {
         if (knit_span_is(item.key, "name") && !knit_item_utf8(&item, &hello.name))
             return bad(ret_reason, "name must be a str");

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -44,9 +46,9 @@ struct knit_hello_reply {
 /* The params array, and the result. Encoders return the buffer's error; decoders 0 or
  * KNIT_HELLO_E_BAD, with a static text then. */
 int knit_hello_put(struct knit_buffer *buffer, const struct knit_hello *hello);
-int knit_hello_decode(
+KNIT_MUST_CHECK int knit_hello_decode(
     struct knit_span params, struct knit_hello *ret_hello, const char **ret_reason);
 int knit_hello_reply_put(struct knit_buffer *buffer, const struct knit_hello_reply *reply);
-int knit_hello_reply_decode(
+KNIT_MUST_CHECK int knit_hello_reply_decode(
     struct knit_span result, struct knit_hello_reply *ret_reply, const char **ret_reason);
 bool knit_hello_reply_has(const struct knit_hello_reply *reply, const char *feature);

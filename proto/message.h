@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/failure.h"
 #include "proto/options.h"
@@ -46,7 +48,7 @@ struct knit_message {
 
 /* scan must have said E_DONE for exactly these bytes. ret_reason: static text, written with E_BAD
  * only. Returns 0, KNIT_MESSAGE_E_BAD. */
-int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
+KNIT_MUST_CHECK int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
     struct knit_message *ret_message, const char **ret_reason);
 
 /* A whole request. options NULL or empty gives the plain form of four elements. */

@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <knitting/code.h>
+
 #include "proto/limits.h"
 
 /* Longest name that is compared; longer ones are near nothing. */
@@ -30,4 +32,4 @@ struct knit_nearest {
 void knit_nearest_init(struct knit_nearest *nearest, const char *name, size_t len);
 
 /* Whether `name` is near, and nearer than all names that were tried before. */
-bool knit_nearest_try(struct knit_nearest *nearest, const char *name, size_t len);
+KNIT_MUST_CHECK bool knit_nearest_try(struct knit_nearest *nearest, const char *name, size_t len);

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -33,7 +35,7 @@ struct knit_options knit_options(void);
 /* From the map's bytes; an absent span gives the defaults. Unknown keys are ignored, nil counts as
  * not said. ret_reason: static text that names the option, written with E_BAD only.
  * Returns 0, KNIT_OPTIONS_E_BAD. */
-int knit_options_decode(
+KNIT_MUST_CHECK int knit_options_decode(
     struct knit_span map, struct knit_options *ret_options, const char **ret_reason);
 
 /* Whether every option has its default. */

@@ -32,6 +32,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/head.h"
 #include "proto/limits.h"
 
@@ -95,4 +97,5 @@ void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits 
  * Always written.
  *
  * Returns 0, KNIT_SCAN_E_DONE, KNIT_SCAN_E_REFUSED, KNIT_SCAN_E_BAD; never < 0. */
-int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t *ret_used);
+KNIT_MUST_CHECK int knit_scan_feed(
+    struct knit_scan *scan, const void *bytes, size_t len, size_t *ret_used);

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/head.h"
 #include "proto/limits.h"
 #include "proto/span.h"
@@ -62,13 +64,13 @@ struct knit_signature_mismatch {
 
 /* Parse `text` of len bytes. ret_flaw may be NULL; written only with E_SYNTAX.
  * Returns 0, KNIT_SIGNATURE_E_SYNTAX, -ENOMEM. */
-int knit_signature_parse(const char *text, size_t len, struct knit_signature **ret_signature,
-    struct knit_signature_flaw *ret_flaw);
+KNIT_MUST_CHECK int knit_signature_parse(const char *text, size_t len,
+    struct knit_signature **ret_signature, struct knit_signature_flaw *ret_flaw);
 
 /* The signature that a caller writes down for one call: the same grammar, but the task's name, the
  * parameters' names and the results with their arrow may be left out, and there is no `...`. */
-int knit_signature_parse_call(const char *text, size_t len, struct knit_signature **ret_signature,
-    struct knit_signature_flaw *ret_flaw);
+KNIT_MUST_CHECK int knit_signature_parse_call(const char *text, size_t len,
+    struct knit_signature **ret_signature, struct knit_signature_flaw *ret_flaw);
 
 struct knit_signature *knit_signature_free(struct knit_signature *signature);
 
@@ -96,12 +98,12 @@ bool knit_signature_is_name(const char *name, size_t len);
 /* Check a params array. signature NULL = any arguments: then only form and depth are checked.
  * ret_args and ret_why may be NULL; ret_why is written only when the answer is not 0.
  * Returns 0, KNIT_SIGNATURE_E_MISMATCH, KNIT_SIGNATURE_E_TOO_DEEP; never < 0. */
-int knit_signature_check(const struct knit_signature *signature, const void *params, size_t len,
-    struct knit_signature_args *ret_args, struct knit_signature_mismatch *ret_why);
+KNIT_MUST_CHECK int knit_signature_check(const struct knit_signature *signature, const void *params,
+    size_t len, struct knit_signature_args *ret_args, struct knit_signature_mismatch *ret_why);
 
 /* Check a result: one value, or for several results an array of exactly them. As above. */
-int knit_signature_check_result(const struct knit_signature *signature, const void *result,
-    size_t len, struct knit_signature_mismatch *ret_why);
+KNIT_MUST_CHECK int knit_signature_check_result(const struct knit_signature *signature,
+    const void *result, size_t len, struct knit_signature_mismatch *ret_why);
 
 /* One sentence: "argument 2 (width): expected int, got str". Cut to size, always terminated.
  * Returns its length. */

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -43,15 +45,15 @@ struct knit_task_entry {
 };
 
 int knit_tasks_query_put(struct knit_buffer *buffer, const struct knit_tasks_query *query);
-int knit_tasks_query_decode(
+KNIT_MUST_CHECK int knit_tasks_query_decode(
     struct knit_span params, struct knit_tasks_query *ret_query, const char **ret_reason);
 
 /* A page is its head and then exactly `count` entries. */
 int knit_tasks_page_put_head(struct knit_buffer *buffer, uint64_t epoch, bool more, uint32_t count);
 int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task_entry *entry);
 
-int knit_tasks_page_decode(
+KNIT_MUST_CHECK int knit_tasks_page_decode(
     struct knit_span result, struct knit_tasks_page *ret_page, const char **ret_reason);
 
-int knit_task_entry_decode(
+KNIT_MUST_CHECK int knit_task_entry_decode(
     struct knit_span map, struct knit_task_entry *ret_entry, const char **ret_reason);

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/head.h"
 #include "proto/span.h"
 #include "proto/text.h"
@@ -37,15 +39,16 @@ struct knit_item {
 };
 
 /* Returns 0, KNIT_WALK_E_BAD, KNIT_WALK_E_TYPE. */
-int knit_walk_array(struct knit_walk *walk, struct knit_span value);
-int knit_walk_map(struct knit_walk *walk, struct knit_span value);
+KNIT_MUST_CHECK int knit_walk_array(struct knit_walk *walk, struct knit_span value);
+KNIT_MUST_CHECK int knit_walk_map(struct knit_walk *walk, struct knit_span value);
 
 /* Returns 0, KNIT_WALK_E_END, KNIT_WALK_E_BAD. */
-int knit_walk_next(struct knit_walk *walk, struct knit_item *ret_item);
+KNIT_MUST_CHECK int knit_walk_next(struct knit_walk *walk, struct knit_item *ret_item);
 
 /* The value of a str key in a map; the first of that name. Returns 0, KNIT_WALK_E_END (not there),
  * _BAD, _TYPE. */
-int knit_walk_find(struct knit_span map, const char *key, struct knit_item *ret_item);
+KNIT_MUST_CHECK int knit_walk_find(
+    struct knit_span map, const char *key, struct knit_item *ret_item);
 
 /* Whether the item is a str, and its text. Not checked for UTF-8. */
 static inline bool knit_item_text(const struct knit_item *item, struct knit_span *ret_text)

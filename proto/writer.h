@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
 #include <knitting/module.h>
 
 #include "proto/buffer.h"
@@ -73,7 +74,7 @@ void knit_writer_member_str(struct knit_writer *writer, const char *key, struct 
 
 /* Whether exactly one whole value stands in the buffer. On anything but 0 the buffer is as it was
  * before the writer came. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
-int knit_writer_end(struct knit_writer *writer);
+KNIT_MUST_CHECK int knit_writer_end(struct knit_writer *writer);
 
 /* knit_writer_end() for encoders: whatever went wrong becomes the buffer's sticky error (a mistake
  * in what was put: -EINVAL) and is returned. */

@@ -76,7 +76,8 @@ static void answer_tasks(const struct knit_message *message)
     uint64_t id;
     uint32_t count;
 
-    (void)knit_tasks_query_decode(message->params, &query, &reason);
+    if (knit_tasks_query_decode(message->params, &query, &reason) != 0)
+        abort();
     id = query.after == KNIT_TASKS_FIRST ? 0 : query.after + 1;
     count = id < 2 ? 2 - (uint32_t)id : 1;
     knit_message_put_response_head(&fake.out, message->msgid);

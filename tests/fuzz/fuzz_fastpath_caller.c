@@ -190,7 +190,8 @@ static void decode(const struct knit_session_outcome *outcome)
     struct knit_failure failure;
 
     if (outcome->status != KNIT_STATUS_RESULT) {
-        (void)knit_failure_decode(bytes, &failure);
+        if (knit_failure_decode(bytes, &failure) == 0)
+            KNIT_FUZZ_CHECK(failure.origin <= KNIT_ORIGIN_CLIENT);
         return;
     }
     if (knit_check_value(bytes.bytes, bytes.len, KNIT_DEPTH_MAX, NULL) != 0)

@@ -60,8 +60,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             KNIT_FUZZ_CHECK(knit_check_skip(bytes, len, &skipped) == 0 && skipped == used);
             KNIT_FUZZ_CHECK((r == KNIT_SCAN_E_REFUSED) == (whole.refused != 0));
         }
-        if (r == KNIT_SCAN_E_DONE)
-            (void)knit_message_parse(bytes, used, &whole, &message, &reason);
+        reason = NULL;
+        if (r == KNIT_SCAN_E_DONE && knit_message_parse(bytes, used, &whole, &message, &reason))
+            KNIT_FUZZ_CHECK(reason != NULL);
         bytes += used;
         len -= used;
         knit_scan_reset(&whole);

@@ -73,8 +73,10 @@ static void read_tasks(struct knit_span bytes)
     if (knit_tasks_page_decode(bytes, &page, &reason))
         return;
     KNIT_FUZZ_CHECK(knit_walk_array(&walk, page.tasks) == 0);
-    while (knit_walk_next(&walk, &item) == 0)
-        (void)knit_task_entry_decode(item.raw, &entry, &reason);
+    while (knit_walk_next(&walk, &item) == 0) {
+        reason = NULL;
+        KNIT_FUZZ_CHECK(knit_task_entry_decode(item.raw, &entry, &reason) == 0 || reason != NULL);
+    }
 }
 
 static void read_attach(struct knit_span bytes)

@@ -419,8 +419,10 @@ static void calls_and_tasks_are_judged_alike(void **state)
         struct knit_signature *task = NULL, *call = NULL;
 
         make_draft(&draft);
-        (void)knit_signature_parse(draft.text, draft.len, &task, NULL);
-        (void)knit_signature_parse_call(draft.text, draft.len, &call, NULL);
+        if (knit_signature_parse(draft.text, draft.len, &task, NULL))
+            assert_null(task);
+        if (knit_signature_parse_call(draft.text, draft.len, &call, NULL))
+            assert_null(call);
         if (task && !call && !strstr(draft.text, "..."))
             fail_msg("a task's signature, but no call's: %s", draft.text);
         if (task && call)

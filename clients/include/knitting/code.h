@@ -11,6 +11,9 @@
 extern "C" {
 #endif
 
+/* The compiler warns when the result of such a function is not used. */
+#define KNIT_MUST_CHECK __attribute__((warn_unused_result))
+
 /* X(code, name, retryable, started): `retryable` = sending the same call again may succeed;
  * `started` = whether the task had begun, as far as the code alone tells (an error that has a
  * `started` of its own overrides it). */

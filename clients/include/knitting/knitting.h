@@ -55,9 +55,6 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-/* The compiler warns when the result is not used. */
-#define KNIT_MUST_CHECK __attribute__((warn_unused_result))
-
 struct knit;        /* a session with a pool */
 struct knit_handle; /* one call that was started */
 
