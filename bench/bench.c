@@ -113,10 +113,11 @@ static bool measure_other(struct scenario *scenario, bool is_quick)
         .is_unix = strcmp(scenario->url, "floor:unix") == 0,
         .is_quick = is_quick,
     };
+    int error;
     knit_machine_pair(&setting.cpu, &setting.partner_cpu);
     if (scenario->load.cpu >= 0) /* both sides on one core */
         setting.partner_cpu = setting.cpu;
-    int error = floor_of(scenario->url)(&setting, &figure);
+    error = floor_of(scenario->url)(&setting, &figure);
     if (error != 0) {
         snprintf(scenario->first_error, sizeof(scenario->first_error), "%s", strerror(-error));
         return false;
@@ -210,6 +211,7 @@ static void report_case(
     const char *colon = strchr(scenario->url, ':');
     int scheme = is_floor(scenario) || colon == NULL ? (int)strlen(scenario->url)
                                                      : (int)(colon - scenario->url);
+    bool is_paced;
     knit_report_row(report);
     snprintf(how, sizeof(how), "%.*s", scheme, scenario->url);
     knit_report_text(report, "path", scenario->label != NULL ? scenario->label : how);
@@ -223,7 +225,7 @@ static void report_case(
     knit_report_text(report, "conns x depth", how);
     knit_report_number(report, "calls/s", knit_samples_median(&scenario->rate));
     /* Where the rate is given, not found, it is the span that tells how much the rounds differ. */
-    bool is_paced = load->pause_ns > 0 || load->rate > 0;
+    is_paced = load->pause_ns > 0 || load->rate > 0;
     knit_report_number(
         report, "spread_%", knit_samples_spread(is_paced ? &scenario->span[P50] : &scenario->rate));
     report_span(report, scenario, "p50_us", P50);

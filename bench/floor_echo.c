@@ -72,6 +72,7 @@ static bool peer_send(struct peer *peer)
 static void peer_turn(int poll_fd, struct peer *peer)
 {
     bool was_stuck = peer->pending > 0;
+    bool is_stuck;
     if (!was_stuck) {
         ssize_t got = read(peer->fd, peer->buffer, sizeof(peer->buffer));
         if (got <= 0) {
@@ -86,7 +87,7 @@ static void peer_turn(int poll_fd, struct peer *peer)
         peer_close(peer);
         return;
     }
-    bool is_stuck = peer->pending > 0;
+    is_stuck = peer->pending > 0;
     if (was_stuck != is_stuck)
         watch(poll_fd, EPOLL_CTL_MOD, peer->fd, is_stuck ? EPOLLOUT : EPOLLIN, peer);
 }
@@ -101,12 +102,15 @@ static void serve(int listen_fd, int cpu)
     for (;;) {
         int count = epoll_wait(poll_fd, events, EVENTS, -1);
         for (int i = 0; i < count; i++) {
+            struct peer *peer;
+            int fd;
+
             if (events[i].data.ptr != NULL) {
                 peer_turn(poll_fd, events[i].data.ptr);
                 continue;
             }
-            struct peer *peer = malloc(sizeof(*peer));
-            int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            peer = malloc(sizeof(*peer));
+            fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (peer == NULL || fd < 0)
                 _exit(1);
             no_delay(fd);
@@ -174,9 +178,11 @@ static void line_start(struct client *client, struct line *line, uint64_t messag
 static void line_turn(struct client *client, struct line *line, uint32_t events)
 {
     const struct knit_floor_setting *setting = client->setting;
+    ssize_t got;
+    uint64_t now, whole;
     if (events & EPOLLOUT)
         line_send(client, line);
-    ssize_t got = read(line->fd, client->incoming, BUFFER);
+    got = read(line->fd, client->incoming, BUFFER);
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN)
             client->error = got == 0 ? -EPIPE : -errno;
@@ -187,7 +193,8 @@ static void line_turn(struct client *client, struct line *line, uint32_t events)
             0)
         client->error = -EBADMSG;
     line->received += (uint64_t)got;
-    uint64_t now = knit_ticks_now(), whole = line->received / setting->bytes - line->finished;
+    now = knit_ticks_now();
+    whole = line->received / setting->bytes - line->finished;
     for (uint64_t i = 0; i < whole; i++)
         knit_typical_record(client->typical, now - line->begun[line->finished++ % setting->depth]);
     client->finished += whole;
@@ -257,15 +264,18 @@ static int measure(const struct knit_floor_setting *setting, const struct sockad
     static struct knit_typical typical;
     struct client client = {.setting = setting, .poll_fd = -1, .typical = &typical};
     uint64_t ns = (uint64_t)setting->ms * 1000000;
+    uint64_t begin_ns, cpu_ns, finished;
+    double seconds;
     knit_typical_init(&typical);
     client.error = client_open(&client, address, len);
     for (uint32_t i = 0; client.error == 0 && i < setting->connections; i++)
         line_start(&client, &client.lines[i], setting->depth);
     (void)turns_until(&client, knit_ticks_clock_ns() + ns / 5, setting->connections);
     knit_typical_init(&typical);
-    uint64_t begin_ns = knit_ticks_clock_ns(), cpu_ns = knit_process_times_ns(&server, 1);
-    uint64_t finished = turns_until(&client, begin_ns + ns, 1);
-    double seconds = (double)(knit_ticks_clock_ns() - begin_ns) / 1e9;
+    begin_ns = knit_ticks_clock_ns();
+    cpu_ns = knit_process_times_ns(&server, 1);
+    finished = turns_until(&client, begin_ns + ns, 1);
+    seconds = (double)(knit_ticks_clock_ns() - begin_ns) / 1e9;
     ret->typical_ns = knit_typical_percentile_ns(&typical, 50);
     ret->p99_ns = knit_typical_percentile_ns(&typical, 99);
     ret->per_second = (double)finished / seconds;
@@ -282,12 +292,14 @@ static int listen_on(bool is_unix, struct sockaddr_storage *ret_address, socklen
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     struct sockaddr_in inet = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const void *address;
+    socklen_t len;
     *ret_len = sizeof(*ret_address);
     if (fd < 0)
         return -errno;
     /* A unix address of the family alone: the kernel picks an abstract name. */
-    const void *address = is_unix ? (const void *)&local : (const void *)&inet;
-    socklen_t len = is_unix ? sizeof(local.sun_family) : sizeof(inet);
+    address = is_unix ? (const void *)&local : (const void *)&inet;
+    len = is_unix ? sizeof(local.sun_family) : sizeof(inet);
     if (bind(fd, address, len) < 0 || listen(fd, 4096) < 0 ||
         getsockname(fd, (struct sockaddr *)ret_address, ret_len) < 0) {
         int error = -errno;
@@ -302,11 +314,13 @@ int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_
     struct sockaddr_storage address;
     socklen_t len;
     int listen_fd = listen_on(setting->is_unix, &address, &len);
+    pid_t pid;
+    int error;
     if (listen_fd < 0)
         return listen_fd;
-    pid_t pid = fork();
+    pid = fork();
     if (pid < 0) {
-        int error = -errno;
+        error = -errno;
         close(listen_fd);
         return error;
     }
@@ -314,7 +328,7 @@ int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_
         serve(listen_fd, setting->partner_cpu);
     close(listen_fd);
     (void)knit_machine_pin(setting->cpu);
-    int error = measure(setting, (const struct sockaddr *)&address, len, pid, ret);
+    error = measure(setting, (const struct sockaddr *)&address, len, pid, ret);
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
     return error;

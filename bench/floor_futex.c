@@ -46,9 +46,11 @@ static void measure(
     const struct timespec pause = {.tv_nsec = (long)setting->sleep_ms * 1000000};
     knit_typical_init(typical);
     for (uint32_t turn = 1; turn < 5 || knit_ticks_clock_ns() < end_ns; turn++) {
+        uint64_t begin;
+
         if (setting->sleep_ms > 0)
             (void)nanosleep(&pause, NULL);
-        uint64_t begin = knit_ticks_now();
+        begin = knit_ticks_now();
         ring(&words[THERE], turn);
         await(&words[BACK], turn);
         if (turn > 1) /* the first one waits for the fork */
@@ -61,9 +63,10 @@ int knit_floor_futex(const struct knit_floor_setting *setting, struct knit_floor
     static struct knit_typical typical;
     _Atomic uint32_t *words =
         mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid;
     if (words == MAP_FAILED)
         return -errno;
-    pid_t pid = fork();
+    pid = fork();
     if (pid < 0) {
         int error = -errno;
         munmap(words, PAGE);

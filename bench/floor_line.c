@@ -29,8 +29,10 @@ static _Atomic uint64_t *word_of(_Atomic uint64_t *page, uint64_t turn)
 static void answer(_Atomic uint64_t *page, uint64_t turn, uint32_t trips)
 {
     for (uint32_t i = 0; i < trips; i++) {
+        _Atomic uint64_t *word;
+
         turn += 2;
-        _Atomic uint64_t *word = word_of(page, turn);
+        word = word_of(page, turn);
         while (atomic_load_explicit(word, memory_order_acquire) != turn - 1)
             ;
         atomic_store_explicit(word, turn, memory_order_release);
@@ -101,8 +103,9 @@ void knit_floor_line_measure(
         return;
     for (uint32_t i = 0; i < order; i++) {
         uint64_t begin = knit_ticks_now();
+        _Atomic uint64_t *word;
         line->turns += 2;
-        _Atomic uint64_t *word = word_of(line->page, line->turns);
+        word = word_of(line->page, line->turns);
         atomic_store_explicit(word, line->turns - 1, memory_order_release);
         while (atomic_load_explicit(word, memory_order_acquire) != line->turns)
             ;

@@ -39,9 +39,11 @@ static void answer(const struct memory *memory, int cpu)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)knit_machine_pin(cpu);
     for (;;) {
+        uint64_t place;
+
         while (at == end)
             end = atomic_load_explicit(&memory->counters->there, memory_order_acquire);
-        uint64_t place = at % memory->depth * memory->place_bytes;
+        place = at % memory->depth * memory->place_bytes;
         memcpy(memory->replies + place, memory->requests + place, memory->bytes);
         at++;
         atomic_store_explicit(&memory->counters->back, at, memory_order_release);

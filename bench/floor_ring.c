@@ -64,9 +64,11 @@ int knit_floor_ring(const struct knit_floor_setting *setting, struct knit_floor_
 {
     struct ring *ring =
         mmap(NULL, sizeof(*ring), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid;
+    uint64_t at, read, wrong, first, begin_ns, end_ns;
     if (ring == MAP_FAILED)
         return -errno;
-    pid_t pid = fork();
+    pid = fork();
     if (pid < 0) {
         int error = -errno;
         munmap(ring, sizeof(*ring));
@@ -77,9 +79,11 @@ int knit_floor_ring(const struct knit_floor_setting *setting, struct knit_floor_
         read_all(ring, setting->batch);
     }
     (void)knit_machine_pin(setting->cpu);
-    uint64_t at = 0, read = 0, wrong;
+    at = 0;
+    read = 0;
     write_some(ring, &at, &read, setting->batch); /* waits for the fork */
-    uint64_t first = at, begin_ns = knit_ticks_clock_ns(), end_ns;
+    first = at;
+    begin_ns = knit_ticks_clock_ns();
     do {
         write_some(ring, &at, &read, setting->batch);
         end_ns = knit_ticks_clock_ns();

@@ -91,13 +91,14 @@ enum { FLOORS = sizeof(floors) / sizeof(floors[0]) };
 static bool is_wanted(const struct floor *floor, const struct settings *settings)
 {
     char name[64];
+    bool spins;
     snprintf(name, sizeof(name), "%s %s", floor->name, floor->what);
     if (settings->only != NULL && strstr(name, settings->only) == NULL)
         return false;
     /* With one core there is nothing that two sides could do at once: they would take turns by the
      * scheduler's slice. */
-    bool spins = floor->measure == measure_line || floor->measure == knit_floor_ring ||
-                 floor->measure == knit_floor_memory;
+    spins = floor->measure == measure_line || floor->measure == knit_floor_ring ||
+            floor->measure == knit_floor_memory;
     return !(spins && settings->cpu == settings->partner_cpu);
 }
 
@@ -107,13 +108,14 @@ static int measure_all(const struct settings *settings)
         struct floor *floor = &floors[i];
         struct knit_floor_setting setting = floor->setting;
         struct knit_floor_figure figure;
+        int error;
         if (!is_wanted(floor, settings))
             continue;
         setting.cpu = settings->cpu;
         setting.partner_cpu = floor->is_one_core ? settings->cpu : settings->partner_cpu;
         setting.ms = settings->ms;
         setting.is_quick = settings->is_quick;
-        int error = floor->measure(&setting, &figure);
+        error = floor->measure(&setting, &figure);
         if (error != 0) {
             fprintf(stderr, "%s, %s: %s\n", floor->name, floor->what, strerror(-error));
             return error;

@@ -9,19 +9,24 @@ enum { COLUMNS = 1 << KNIT_HISTOGRAM_BITS };
 
 static uint32_t bucket_of(uint64_t value)
 {
+    uint32_t shift;
+
     if (value < COLUMNS)
         return (uint32_t)value;
-    uint32_t shift = 63 - (uint32_t)__builtin_clzll(value) - KNIT_HISTOGRAM_BITS;
+    shift = 63 - (uint32_t)__builtin_clzll(value) - KNIT_HISTOGRAM_BITS;
     return (shift + 1) * COLUMNS + ((uint32_t)(value >> shift) & (COLUMNS - 1));
 }
 
 /* The greatest value of a bucket. */
 static uint64_t bucket_end(uint32_t bucket)
 {
+    uint32_t shift;
+    uint64_t first;
+
     if (bucket < COLUMNS)
         return bucket;
-    uint32_t shift = bucket / COLUMNS - 1;
-    uint64_t first = (uint64_t)(COLUMNS + bucket % COLUMNS) << shift;
+    shift = bucket / COLUMNS - 1;
+    first = (uint64_t)(COLUMNS + bucket % COLUMNS) << shift;
     return first + ((1ull << shift) - 1);
 }
 

@@ -106,10 +106,11 @@ static int publish(struct bench *bench, const struct scenario *scenario, uint32_
         .len = scenario->len,
         .user = (void *)(uintptr_t)number,
     };
+    int error;
     if (scenario->len >= sizeof(number))
         memcpy(bench->argument, &number, sizeof(number));
-    int error = scenario->is_in_place ? publish_in_place(bench, &call, number, ret_slot)
-                                      : knit_session_publish(bench->session, &call, ret_slot);
+    error = scenario->is_in_place ? publish_in_place(bench, &call, number, ret_slot)
+                                  : knit_session_publish(bench->session, &call, ret_slot);
     if (error == 0)
         bench->sent++;
     return error;
@@ -156,11 +157,12 @@ static bool call_batch(struct bench *bench, const struct scenario *scenario)
     uint32_t sent = 0, done = 0, slot;
     while (done < scenario->batch) {
         int error = 0;
+        size_t count;
         while (sent < scenario->batch && (error = publish(bench, scenario, &slot)) == 0)
             sent++;
         if (error != 0 && error != KNIT_SESSION_E_FULL && error != KNIT_SESSION_E_ARENA_FULL)
             return failed(bench, "a call was refused");
-        size_t count = knit_session_collect(bench->session, outcomes, COLLECT_MAX);
+        count = knit_session_collect(bench->session, outcomes, COLLECT_MAX);
         if (count == 0) {
             if (knit_session_wait(bench->session, KNIT_SLOT_ANY, bench->until_ns) != 0)
                 return failed(bench, "no answer");
@@ -197,6 +199,7 @@ static bool run_for(struct bench *bench, const struct scenario *scenario, uint64
 static bool measure(struct bench *bench, struct scenario *scenario, double floor_ns)
 {
     uint64_t ns = (uint64_t)bench->settings->ms * 1000000;
+    double calls, typical;
     bench->until_ns = knit_ticks_clock_ns() + ns + CALL_WITHIN_NS;
     knit_typical_init(&bench->spans);
     if (!run_for(bench, scenario, ns / 5)) /* wakes the worker, fills the caches */
@@ -204,8 +207,8 @@ static bool measure(struct bench *bench, struct scenario *scenario, double floor
     knit_typical_init(&bench->spans);
     if (!run_for(bench, scenario, ns))
         return false;
-    double calls = scenario->batch == 0 ? 1 : scenario->batch;
-    double typical = knit_typical_ns(&bench->spans) / calls;
+    calls = scenario->batch == 0 ? 1 : scenario->batch;
+    typical = knit_typical_ns(&bench->spans) / calls;
     knit_samples_add(&scenario->typical, typical);
     knit_samples_add(&scenario->p50, knit_typical_percentile_ns(&bench->spans, 50));
     knit_samples_add(&scenario->p99, knit_typical_percentile_ns(&bench->spans, 99));
@@ -359,15 +362,16 @@ static int run_all(
 static int open_bench(struct bench *bench, const struct settings *settings, int which)
 {
     struct knit_lane_pool_options options = settings->pool;
+    int error;
     options.process = which != THREAD;
     options.trusted |= which == TRUSTED;
     if (settings->floats)
         options.cpu = -1;
     *bench = (struct bench){.settings = settings, .argument = malloc(LEN_MAX)};
     bench->result = malloc(LEN_MAX);
-    int error = bench->argument == NULL || bench->result == NULL
-                    ? -1
-                    : knit_lane_pool_new(&options, &bench->pool);
+    error = bench->argument == NULL || bench->result == NULL
+                ? -1
+                : knit_lane_pool_new(&options, &bench->pool);
     if (error != 0) {
         fprintf(stderr, "cannot open a pool: %s\n", strerror(-error));
         return 1;

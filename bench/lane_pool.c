@@ -87,13 +87,14 @@ static int serve(struct knit_lane_pool *pool)
         .bell_fd = -1,
         .trusted = pool->options.trusted,
     };
+    int error;
     if (pool->options.cpu >= 0)
         (void)knit_machine_pin(pool->options.cpu);
     knit_layout_board(1, pool->maps[BOARD].base, &options.board);
     knit_layout_pool(1, pool->maps[POOL].base, &options.pool);
     knit_layout_request(&pool->geometry, pool->maps[REQUEST].base, &session.request);
     knit_layout_reply(&pool->geometry, pool->maps[REPLY].base, &session.reply);
-    int error = knit_lane_new(&options, &pool->lane);
+    error = knit_lane_new(&options, &pool->lane);
     if (error == 0)
         error = knit_lane_attach(pool->lane, &session);
     while (error == 0 && !pool->leaving && knit_lane_turn(pool->lane) != KNIT_LANE_STOPPED)
@@ -158,16 +159,17 @@ static int make_session(struct knit_lane_pool *pool)
 static int fill(struct knit_lane_pool *pool)
 {
     static const char *const names[SEGMENTS] = {"request", "reply", "board", "pool"};
+    int error;
     pool->bytes[REQUEST] = knit_layout_request_bytes(&pool->geometry);
     pool->bytes[REPLY] = knit_layout_reply_bytes(&pool->geometry);
     pool->bytes[BOARD] = knit_layout_board_bytes(1);
     pool->bytes[POOL] = knit_layout_pool_bytes(1);
     for (int i = 0; i < SEGMENTS; i++) {
-        int error = knit_segment_create(names[i], pool->bytes[i], &pool->fds[i]);
+        error = knit_segment_create(names[i], pool->bytes[i], &pool->fds[i]);
         if (error != 0)
             return error;
     }
-    int error = map_all(pool, true, !pool->options.process);
+    error = map_all(pool, true, !pool->options.process);
     if (error == 0)
         error = start_worker(pool);
     return error == 0 ? make_session(pool) : error;
@@ -176,6 +178,7 @@ static int fill(struct knit_lane_pool *pool)
 int knit_lane_pool_new(const struct knit_lane_pool_options *options, struct knit_lane_pool **ret)
 {
     struct knit_lane_pool *pool = calloc(1, sizeof(*pool));
+    int error;
     if (pool == NULL)
         return -ENOMEM;
     pool->options = *options;
@@ -189,7 +192,7 @@ int knit_lane_pool_new(const struct knit_lane_pool_options *options, struct knit
     };
     for (int i = 0; i < SEGMENTS; i++)
         pool->fds[i] = -1;
-    int error = knit_geometry_check(&pool->geometry) == NULL ? fill(pool) : -EINVAL;
+    error = knit_geometry_check(&pool->geometry) == NULL ? fill(pool) : -EINVAL;
     if (error != 0) {
         knit_lane_pool_free(pool);
         return error;

@@ -34,9 +34,10 @@ static void on_done(struct knit_handle *handle, void *user)
 {
     struct knit_load_call *call = user;
     struct knit_load_thread *thread = call->link->thread;
+    int error;
     if (thread->closing)
         return;
-    int error = knit_await(handle, 0, &thread->error);
+    error = knit_await(handle, 0, &thread->error);
     knit_load_record(thread, call->begin, knit_ticks_now(), 1);
     knit_load_finish(thread, call, error);
     call->next = call->link->idle;
@@ -47,9 +48,10 @@ static void on_done(struct knit_handle *handle, void *user)
 static bool start_one(struct poll *poll, struct knit_load_link *link, uint64_t begin)
 {
     struct knit_load_call *call = link->idle;
+    int error;
     if (call == NULL)
         return false;
-    int error = knit_load_start(poll->thread, call, begin);
+    error = knit_load_start(poll->thread, call, begin);
     if (error == KNIT_OK) {
         link->idle = call->next;
         knit_on_done(call->handle, on_done, call);
@@ -88,11 +90,12 @@ static bool start_due(struct poll *poll)
     poll->is_full = false;
     for (;;) {
         uint64_t at = due(poll, thread->next_number);
+        struct knit_load_link *link;
         poll->is_full = full == thread->links_count;
         if (at > knit_ticks_now() || at >= thread->to || poll->is_full ||
             thread->next_number >= thread->count_max)
             return true;
-        struct knit_load_link *link = &thread->links[poll->next_link];
+        link = &thread->links[poll->next_link];
         poll->next_link = (poll->next_link + 1) % thread->links_count;
         if (!start_one(poll, link, at))
             full++;
@@ -118,10 +121,11 @@ static bool is_over(struct poll *poll, uint64_t give_up_ns)
     struct knit_load_thread *thread = poll->thread;
     uint64_t finished = atomic_load_explicit(&thread->finished, memory_order_relaxed);
     bool all_done = finished >= thread->next_number;
+    bool all_started;
     if (!poll->is_open && thread->count_max == UINT64_MAX)
         return knit_ticks_now() >= thread->to;
-    bool all_started = thread->next_number >= thread->count_max ||
-                       (poll->is_open && due(poll, thread->next_number) >= thread->to);
+    all_started = thread->next_number >= thread->count_max ||
+                  (poll->is_open && due(poll, thread->next_number) >= thread->to);
     if (all_started && all_done)
         return true;
     if (knit_ticks_clock_ns() < give_up_ns)

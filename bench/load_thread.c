@@ -71,9 +71,10 @@ void knit_load_record(struct knit_load_thread *thread, uint64_t begin, uint64_t 
 {
     /* One writer: a plain increment would do but for who reads it meanwhile. */
     uint64_t finished = atomic_load_explicit(&thread->finished, memory_order_relaxed) + calls;
+    uint64_t at;
     atomic_store_explicit(&thread->finished, finished, memory_order_relaxed);
     /* Open loop: what was due while it was measured counts, however late it came. */
-    uint64_t at = thread->load->rate > 0 ? begin : end;
+    at = thread->load->rate > 0 ? begin : end;
     if (at < thread->from || at >= thread->to)
         return;
     knit_typical_record(&thread->figures.spans, end - begin);
@@ -106,11 +107,13 @@ static void check(struct knit_load_thread *thread, const struct knit_load_call *
 int knit_load_start(struct knit_load_thread *thread, struct knit_load_call *call, uint64_t begin)
 {
     size_t len;
+    const void *params;
+    int error;
     call->task = knit_mix_choose(&thread->argument);
     call->number = thread->next_number;
     call->begin = begin;
-    const void *params = knit_mix_params(&thread->argument, call->task, call->number, &len);
-    int error = knit_start_raw(call->link->session, NULL, &call->handle, &thread->error,
+    params = knit_mix_params(&thread->argument, call->task, call->number, &len);
+    error = knit_start_raw(call->link->session, NULL, &call->handle, &thread->error,
         thread->load->mix->tasks[call->task].name, params, len);
     if (error == KNIT_WOULD_BLOCK)
         return error;
@@ -144,6 +147,8 @@ static void run_block(struct knit_load_thread *thread)
     const struct timespec pause = {
         .tv_sec = (time_t)(pause_ns / SECOND_NS), .tv_nsec = (long)(pause_ns % SECOND_NS)};
     for (;;) {
+        int error;
+
         if (pause_ns > 0)
             (void)nanosleep(&pause, NULL);
         call.begin = knit_ticks_now();
@@ -152,7 +157,7 @@ static void run_block(struct knit_load_thread *thread)
         call.number = thread->next_number++;
         call.task = knit_mix_choose(&thread->argument);
         params = knit_mix_params(&thread->argument, call.task, call.number, &len);
-        int error = knit_call_raw(thread->links[0].session, NULL, &thread->error,
+        error = knit_call_raw(thread->links[0].session, NULL, &thread->error,
             thread->load->mix->tasks[call.task].name, params, len, &result, &result_len);
         knit_load_record(thread, call.begin, knit_ticks_now(), 1);
         check(thread, &call, error, result, result_len);

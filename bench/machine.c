@@ -70,6 +70,7 @@ const char *knit_machine_describe(void)
     struct utsname name = {.release = "unknown"};
     time_t now = time(NULL);
     struct tm local;
+    const char *compiler;
     read_model(model, sizeof(model));
     (void)uname(&name);
     if (localtime_r(&now, &local) != NULL)
@@ -77,7 +78,7 @@ const char *knit_machine_describe(void)
 #if defined(__clang__)
     const char *compiler = "clang " __clang_version__;
 #else
-    const char *compiler = "gcc " __VERSION__;
+    compiler = "gcc " __VERSION__;
 #endif
     snprintf(text, sizeof(text), "%s, %ld cores, Linux %s, %s, %s", model,
         sysconf(_SC_NPROCESSORS_ONLN), name.release, compiler, date);

@@ -167,13 +167,14 @@ uint32_t knit_mix_choose(struct knit_mix_argument *argument)
 {
     const struct knit_mix *mix = argument->mix;
     uint32_t task = 0;
+    uint64_t point;
     if (mix->count == 1)
         return 0;
     /* xorshift64: Marsaglia, Xorshift RNGs, 2003 */
     argument->random ^= argument->random << 13;
     argument->random ^= argument->random >> 7;
     argument->random ^= argument->random << 17;
-    uint64_t point = argument->random % mix->tasks[mix->count - 1].until;
+    point = argument->random % mix->tasks[mix->count - 1].until;
     while (point >= mix->tasks[task].until)
         task++;
     return task;
@@ -199,12 +200,14 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
 {
     const struct knit_mix_task *at = &argument->mix->tasks[task];
     const uint8_t *bytes = result;
+    size_t head, from, look;
     if (!at->echoes)
         return len > 0;
     /* The argument is the array's only element, one byte behind its head. */
     if (len != at->len - 1)
         return false;
-    size_t head = at->body - 1, from = head;
+    head = at->body - 1;
+    from = head;
     if (memcmp(bytes, at->params + 1, head) != 0)
         return false;
     if (is_stamped(at)) {
@@ -212,6 +215,6 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
             return false;
         from += sizeof(number);
     }
-    size_t look = whole || len - from < LOOK_AT ? len - from : LOOK_AT;
+    look = whole || len - from < LOOK_AT ? len - from : LOOK_AT;
     return memcmp(bytes + from, at->params + 1 + from, look) == 0;
 }

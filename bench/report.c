@@ -62,6 +62,7 @@ void knit_report_row(struct knit_report *report)
 static struct cell *cell(struct knit_report *report, const char *column)
 {
     uint32_t i = 0;
+    struct cell *ret;
     while (i < report->columns && strcmp(report->names[i], column) != 0)
         i++;
     if (i == COLUMNS_MAX || report->rows == 0) {
@@ -70,7 +71,7 @@ static struct cell *cell(struct knit_report *report, const char *column)
     }
     if (i == report->columns)
         report->names[report->columns++] = column;
-    struct cell *ret = &report->row[report->rows - 1].cells[i];
+    ret = &report->row[report->rows - 1].cells[i];
     ret->is_there = true;
     return ret;
 }

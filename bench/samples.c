@@ -20,11 +20,14 @@ static int by_value(const void *a, const void *b)
 static double quantile(const struct knit_samples *samples, double part)
 {
     struct knit_samples sorted = *samples;
+    double place;
+    uint32_t low, high;
     if (sorted.count == 0)
         return 0;
     qsort(sorted.values, sorted.count, sizeof(sorted.values[0]), by_value);
-    double place = part * (sorted.count - 1);
-    uint32_t low = (uint32_t)place, high = low + 1 < sorted.count ? low + 1 : low;
+    place = part * (sorted.count - 1);
+    low = (uint32_t)place;
+    high = low + 1 < sorted.count ? low + 1 : low;
     return sorted.values[low] + (sorted.values[high] - sorted.values[low]) * (place - low);
 }
 

@@ -25,10 +25,13 @@ static bool counter_is_constant(void)
 
 void knit_ticks_init(void)
 {
+    uint64_t first_ns, first, now_ns;
+
     if (!counter_is_constant())
         return;
     knit_ticks_has_counter = true;
-    uint64_t first_ns = knit_ticks_clock_ns(), first = knit_ticks_now(), now_ns;
+    first_ns = knit_ticks_clock_ns();
+    first = knit_ticks_now();
     do {
         now_ns = knit_ticks_clock_ns();
     } while (now_ns - first_ns < CALIBRATE_NS);

@@ -40,11 +40,12 @@ static void no_value_is_off_by_more_than_a_hundredth(void **state)
     for (int bit = 0; bit < 64; bit++) {
         for (int step = -2; step <= 2; step++) {
             uint64_t value = (1ull << bit) + (uint64_t)(int64_t)step;
+            uint64_t got;
             knit_histogram_init(&histogram);
             knit_histogram_record(&histogram, value);
             /* Something larger, so that the maximum does not hide the bucket's end. */
             knit_histogram_record(&histogram, UINT64_MAX);
-            uint64_t got = knit_histogram_percentile(&histogram, 50);
+            got = knit_histogram_percentile(&histogram, 50);
             assert_true(got >= value);
             assert_true(got - value <= value / 100);
         }
@@ -91,12 +92,13 @@ static void percentiles_agree_with_sorted_values(void **state)
 static void a_typical_span_is_finer_than_the_clock(void **state)
 {
     static struct knit_typical typical;
+    double per_tick;
     (void)state;
     /* A clock in steps of 20 shows a span of 105 as 100 three times and as 120 once. */
     knit_typical_init(&typical);
     for (int i = 0; i < 1600; i++)
         knit_typical_record(&typical, i % 4 == 3 ? 120 : 100);
-    double per_tick = knit_ticks_to_ns(1);
+    per_tick = knit_ticks_to_ns(1);
     assert_true(knit_typical_ns(&typical) / per_tick > 104);
     assert_true(knit_typical_ns(&typical) / per_tick < 107);
     assert_true(knit_typical_percentile_ns(&typical, 50) / per_tick == 100);

@@ -14,13 +14,15 @@ static void params_are_one_array_with_what_was_asked_for(void **state)
     struct knit_mix mix;
     struct knit_mix_argument argument;
     size_t len;
+    const unsigned char *params;
+    uint64_t number;
     (void)state;
     assert_true(knit_mix_init(&mix, "empty,add(7,-1)*3,echo:0,echo:300*2"));
     assert_int_equal(mix.count, 4);
     assert_true(knit_mix_argument_init(&argument, &mix, 1));
 
     assert_string_equal(mix.tasks[0].name, "empty");
-    const unsigned char *params = knit_mix_params(&argument, 0, 5, &len);
+    params = knit_mix_params(&argument, 0, 5, &len);
     assert_int_equal(len, 1);
     assert_int_equal(params[0], 0x90);
 
@@ -33,7 +35,7 @@ static void params_are_one_array_with_what_was_asked_for(void **state)
     assert_int_equal(len, 3);
     assert_memory_equal(params, "\x91\xc4\x00", 3);
 
-    uint64_t number = 0x1122334455667788;
+    number = 0x1122334455667788;
     params = knit_mix_params(&argument, 3, number, &len);
     assert_int_equal(len, 1 + 3 + 300);
     assert_memory_equal(params, "\x91\xc5\x01\x2c", 4);
@@ -48,10 +50,11 @@ static void a_wrong_answer_is_noticed(void **state)
     struct knit_mix_argument argument;
     unsigned char result[400];
     size_t len;
+    const unsigned char *params;
     (void)state;
     assert_true(knit_mix_init(&mix, "echo:300,sleep(1)"));
     assert_true(knit_mix_argument_init(&argument, &mix, 1));
-    const unsigned char *params = knit_mix_params(&argument, 0, 5, &len);
+    params = knit_mix_params(&argument, 0, 5, &len);
     memcpy(result, params + 1, --len);
     assert_true(knit_mix_check(&argument, 0, 5, result, len, true));
     assert_false(knit_mix_check(&argument, 0, 6, result, len, true));

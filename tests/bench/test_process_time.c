@@ -56,10 +56,12 @@ static void own_work_takes_own_time(void **state)
 static void the_work_of_another_is_seen_from_here(void **state)
 {
     pid_t pid = child_that(true);
+    bool grew;
+    uint64_t own, both;
     (void)state;
-    bool grew = KNIT_WAIT_UNTIL(knit_process_time_ns(pid) > WORK_NS, BOUND_MS);
-    uint64_t own = knit_process_time_ns(0);
-    uint64_t both = knit_process_times_ns(&pid, 1);
+    grew = KNIT_WAIT_UNTIL(knit_process_time_ns(pid) > WORK_NS, BOUND_MS);
+    own = knit_process_time_ns(0);
+    both = knit_process_times_ns(&pid, 1);
     end(pid);
     assert_true(grew);
     assert_true(both > own + WORK_NS);
@@ -68,10 +70,11 @@ static void the_work_of_another_is_seen_from_here(void **state)
 static void who_sleeps_uses_none(void **state)
 {
     pid_t pid = child_that(false);
+    uint64_t before, slept;
     (void)state;
-    uint64_t before = knit_process_time_ns(0);
+    before = knit_process_time_ns(0);
     (void)work_until(before + WORK_NS);
-    uint64_t slept = knit_process_time_ns(pid);
+    slept = knit_process_time_ns(pid);
     end(pid);
     assert_true(slept < WORK_NS);
 }

@@ -36,6 +36,8 @@ struct lanes_session *lanes_add_session(
     struct lanes *lanes, uint32_t slots, uint64_t arena_bytes, uint64_t start)
 {
     struct lanes_session *session = &lanes->session[lanes->sessions++];
+    int bell[2];
+    struct knit_session_options options;
     session->geometry = (struct knit_geometry){
         .version = KNIT_LAYOUT_VERSION,
         .lanes = lanes->lanes,
@@ -74,11 +76,10 @@ struct lanes_session *lanes_add_session(
         atomic_store_explicit(
             &session->reply.reply[i].word, knit_word(gen, 0, 0), memory_order_relaxed);
     }
-    int bell[2];
     assert_int_equal(pipe2(bell, O_NONBLOCK | O_CLOEXEC), 0);
     session->bell_fd = bell[0];
     session->bell_end_fd = bell[1];
-    struct knit_session_options options = {.steal = lanes->steal,
+    options = (struct knit_session_options){.steal = lanes->steal,
         .spin_us = lanes->spin_us,
         .report_settled = lanes->report_settled,
         .bell_fd = session->bell_fd,
@@ -136,8 +137,10 @@ static void run(void *arg, struct knit_job *job)
             (void)knit_bell_wait(&lanes->gate, 0, knit_clock_ns() + 1000000);
         break;
     case LANES_ROOM: {
+        void *room;
+
         (void)knit_lane_room(runner->lane, job, job->len);
-        void *room = knit_lane_room(runner->lane, job, job->len + 100);
+        room = knit_lane_room(runner->lane, job, job->len + 100);
         if (room != NULL) {
             unsigned char *within = (unsigned char *)room + LANES_ROOM_SKIPS;
             memcpy(within, job->payload, job->len);
@@ -164,8 +167,10 @@ static void on_detached(void *arg, uint64_t session)
 
 void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
 {
+    struct knit_lane_options options;
+
     runners[index].lanes = lanes;
-    struct knit_lane_options options = {.index = index,
+    options = (struct knit_lane_options){.index = index,
         .lanes = lanes->lanes,
         .owner = owner,
         .board = lanes->board,

@@ -40,11 +40,10 @@ struct woken {
 };
 
 static struct {
-    steps_act *on_step;
+    steps_act *on_step, *meanwhile;
     void *on_step_arg;
     bool is_lazy, was_stalled;
     uint64_t count, at;
-    steps_act *meanwhile;
     void *meanwhile_arg;
     unsigned now;   /* whose act runs */
     jmp_buf *sleep; /* where it goes to sleep */
@@ -91,11 +90,13 @@ bool steps_was_stalled(void)
 
 void steps_pass(void)
 {
+    steps_act *meanwhile;
+
     if (steps.on_step != NULL)
         steps.on_step(steps.on_step_arg);
     if (steps.meanwhile == NULL || steps.now == NOBODY || steps.count++ != steps.at)
         return;
-    steps_act *meanwhile = steps.meanwhile;
+    meanwhile = steps.meanwhile;
     steps.meanwhile = NULL;
     steps.was_stalled = true;
     meanwhile(steps.meanwhile_arg);
@@ -127,9 +128,11 @@ bool steps_as(unsigned party, steps_act *act, void *arg)
 
 bool steps_forward(const void *at, void *ret_value, size_t size)
 {
+    const struct party *party;
+
     if (steps.now == NOBODY)
         return false;
-    const struct party *party = &steps.parties[steps.now];
+    party = &steps.parties[steps.now];
     for (uint32_t i = party->kept_count; i > 0; i--) {
         if (party->kept[i - 1].at != at)
             continue;
@@ -155,12 +158,15 @@ static void let_go(struct party *party)
 
 bool steps_keep(void *at, const void *value, size_t size)
 {
+    struct party *party;
+    struct kept *kept;
+
     if (!steps.is_lazy || steps.now == NOBODY || (size != 8 && size != 4 && size != 1))
         return false;
-    struct party *party = &steps.parties[steps.now];
+    party = &steps.parties[steps.now];
     if (party->kept_count == KEPT)
         let_go(party);
-    struct kept *kept = &party->kept[party->kept_count++];
+    kept = &party->kept[party->kept_count++];
     kept->at = at;
     kept->size = size;
     memcpy(&kept->value, value, size);
@@ -251,18 +257,21 @@ long steps_syscall(long number, ...)
 {
     va_list arguments;
     long result = 0;
+    const void *words;
+    int op;
+    uint32_t value;
 
     steps_pass();
     steps_drain();
     va_start(arguments, number);
-    const void *words = va_arg(arguments, const void *);
+    words = va_arg(arguments, const void *);
     if (number == SYS_futex_waitv) {
         uint32_t count = va_arg(arguments, uint32_t);
         va_end(arguments);
         return wait_many(words, count);
     }
-    int op = va_arg(arguments, int);
-    uint32_t value = op == FUTEX_WAKE ? 0 : va_arg(arguments, uint32_t);
+    op = va_arg(arguments, int);
+    value = op == FUTEX_WAKE ? 0 : va_arg(arguments, uint32_t);
     va_end(arguments);
     if (op == FUTEX_WAKE) {
         wake(words);

@@ -43,10 +43,12 @@ static void look_at_head(struct world *world, uint32_t lane)
     uint64_t now = load(&world->side->reply.head[lane].value), gen;
     assert_true((int64_t)(now - world->head[lane]) >= 0);
     for (uint64_t at = world->head[lane]; at != now; at++) {
+        uint32_t slot;
+
         /* A cell with a later tag held a call that was claimed and answered. */
         if (!is_published_at(world, lane, at))
             continue;
-        uint32_t slot = slot_at(world, lane, at, &gen);
+        slot = slot_at(world, lane, at, &gen);
         assert_true(knit_gen_diff(knit_claim_gen(load(&world->side->reply.claim[slot])), gen) >= 0);
     }
     world->head[lane] = now;
@@ -70,6 +72,7 @@ static void look(void *arg)
 {
     struct world *world = arg;
     const struct knit_reply_view *reply = &world->side->reply;
+    uint32_t notified;
     for (uint32_t i = 0; i < world->side->geometry.slots; i++) {
         uint64_t claim = knit_claim_gen(load(&reply->claim[i]));
         uint64_t word = knit_word_gen(load(&reply->reply[i].word));
@@ -83,7 +86,7 @@ static void look(void *arg)
     }
     for (uint32_t lane = 0; lane < WORLD_LANES; lane++)
         look_at_head(world, lane);
-    uint32_t notified = atomic_load_explicit(reply->notified, memory_order_relaxed);
+    notified = atomic_load_explicit(reply->notified, memory_order_relaxed);
     assert_true((int32_t)(notified - world->notified) >= 0);
     world->notified = notified;
 }

@@ -36,13 +36,14 @@ static struct knit_balance balance_of(enum knit_balancer kind, uint32_t lanes)
 
 static void names_are_known_with_their_alias(void **state)
 {
-    (void)state;
     enum knit_balancer balancer;
+    const char *const others[] = {"firstIdle", "randomLane", "firstIdleOrRandom"};
+
+    (void)state;
     assert_true(knit_balancer_parse("robinRound", &balancer));
     assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
     assert_true(knit_balancer_parse("roundRobin", &balancer));
     assert_int_equal(balancer, KNIT_BALANCER_ROUND_ROBIN);
-    const char *const others[] = {"firstIdle", "randomLane", "firstIdleOrRandom"};
     for (size_t i = 0; i < 3; i++) {
         assert_true(knit_balancer_parse(others[i], &balancer));
         assert_string_equal(knit_balancer_name(balancer), others[i]);
@@ -53,8 +54,10 @@ static void names_are_known_with_their_alias(void **state)
 
 static void round_robin_has_a_cursor_for_each_task(void **state)
 {
+    struct knit_balance balance;
+
     (void)state;
-    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
     for (uint32_t i = 0; i < 8; i++)
         assert_int_equal(knit_balance_pick(&balance, 1, queued), i % LANES);
     assert_int_equal(knit_balance_pick(&balance, 2, queued), 0);
@@ -65,8 +68,10 @@ static void round_robin_has_a_cursor_for_each_task(void **state)
 
 static void one_call_at_a_time_stays_with_a_worker_that_is_awake(void **state)
 {
+    struct knit_balance balance;
+
     (void)state;
-    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
     balance.warm_max = 1;
     balance.warm = 2;
     assert_int_equal(knit_balance_pick(&balance, 1, queued), 2);
@@ -85,8 +90,10 @@ static void one_call_at_a_time_stays_with_a_worker_that_is_awake(void **state)
 
 static void many_calls_stay_on_two_cores(void **state)
 {
+    struct knit_balance balance;
+
     (void)state;
-    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
     balance.warm_max = UINT32_MAX;
     balance.warm = 1;
     queued[1] = 500;
@@ -98,9 +105,11 @@ static void many_calls_stay_on_two_cores(void **state)
 
 static void only_where_workers_steal(void **state)
 {
-    (void)state;
-    const struct knit_board_view board = {.park = park, .busy = busy};
+    struct knit_board_view board;
     struct knit_balance balance;
+
+    (void)state;
+    board = (struct knit_board_view){.park = park, .busy = busy};
     board_reset();
     assert_int_equal(
         knit_balance_init(&balance, KNIT_BALANCER_ROUND_ROBIN, true, LANES, &board, 7), 0);
@@ -113,10 +122,12 @@ static void only_where_workers_steal(void **state)
 
 static void lanes_without_a_worker_are_passed_over(void **state)
 {
-    (void)state;
-    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
-    atomic_store_explicit(&park[1].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    struct knit_balance balance;
     const uint32_t expected[] = {0, 2, 3, 0, 2, 3};
+
+    (void)state;
+    balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    atomic_store_explicit(&park[1].value, KNIT_PARK_VACANT, memory_order_relaxed);
     for (size_t i = 0; i < 6; i++)
         assert_int_equal(knit_balance_pick(&balance, 1, queued), expected[i]);
     for (uint32_t i = 0; i < LANES; i++)
@@ -127,8 +138,10 @@ static void lanes_without_a_worker_are_passed_over(void **state)
 
 static void first_idle_takes_the_first_lane_without_work(void **state)
 {
+    struct knit_balance balance;
+
     (void)state;
-    struct knit_balance balance = balance_of(KNIT_BALANCER_FIRST_IDLE, LANES);
+    balance = balance_of(KNIT_BALANCER_FIRST_IDLE, LANES);
     assert_int_equal(knit_balance_pick(&balance, 1, queued), 0);
     atomic_store_explicit(&busy[0].running, 77, memory_order_relaxed);
     assert_int_equal(knit_balance_pick(&balance, 1, queued), 1);
@@ -142,8 +155,9 @@ static void first_idle_takes_the_first_lane_without_work(void **state)
 
 static void random_gives_every_lane_its_share(void **state)
 {
-    (void)state;
     const enum knit_balancer kinds[] = {KNIT_BALANCER_RANDOM, KNIT_BALANCER_FIRST_IDLE_OR_RANDOM};
+
+    (void)state;
     for (size_t kind = 0; kind < 2; kind++) {
         struct knit_balance balance = balance_of(kinds[kind], LANES);
         uint32_t count[LANES] = {0};

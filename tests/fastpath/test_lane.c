@@ -39,16 +39,20 @@ static uint32_t publish(struct knit_session *session, const struct knit_session_
 
 static void a_call_that_is_not_short_ends_the_turn(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *greedy = lanes_add_session(&lanes, 16, 65536, 0)->session;
-    struct knit_session *modest = lanes_add_session(&lanes, 16, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
-    const uint32_t us = 100;
-    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof(us));
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session *greedy, *modest;
+    uint32_t us, slot;
+    struct knit_session_call spin, echo;
     struct knit_session_outcome outcomes[16];
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    greedy = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    modest = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    us = 100;
+    spin = call_of(LANES_SPIN, &us, sizeof(us));
+    echo = call_of(LANES_ECHO, "x", 1);
     /* So that it is known how long they take. */
     (void)publish(greedy, &spin);
     (void)publish(greedy, &echo);
@@ -61,7 +65,7 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
     assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
     assert_int_equal(knit_session_collect(greedy, outcomes, 16), 1);
     /* Who comes now is next, or next but one. */
-    uint32_t slot = publish(modest, &echo);
+    slot = publish(modest, &echo);
     for (int i = 0; i < 2; i++)
         (void)knit_lane_turn(lanes.worker[0]);
     assert_true(knit_session_collect_slot(modest, slot, &outcomes[0]));
@@ -102,18 +106,22 @@ static void take_beside_a_flood(uint32_t flooded_lane)
 {
     enum { CALLS = 40, BETWEEN = 50 };
     struct lanes lanes;
-    lanes_init(&lanes, 2, true, 0);
-    struct flood flood = {
-        .session = lanes_add_session(&lanes, 256, 65536, 0)->session, .lane = flooded_lane};
-    struct knit_session *other = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    struct flood flood;
+    struct knit_session_call echo;
+    uint64_t between;
+    struct knit_session *other;
+    struct knit_session_outcome outcome;
     pthread_t thread;
+    lanes_init(&lanes, 2, true, 0);
+    flood = (struct flood){
+        .session = lanes_add_session(&lanes, 256, 65536, 0)->session, .lane = flooded_lane};
+    other = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     assert_int_equal(pthread_create(&thread, NULL, keep_busy, &flood), 0);
     assert_true(KNIT_WAIT_UNTIL(calls_of(&lanes) > 300, 20000));
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
-    struct knit_session_outcome outcome;
+    echo = call_of(LANES_ECHO, "x", 1);
     echo.lane = 1;
-    uint64_t between = 0;
+    between = 0;
     for (int i = 0; i < CALLS; i++) {
         uint64_t before = calls_of(&lanes);
         uint32_t slot = publish(other, &echo);
@@ -160,15 +168,17 @@ static uint32_t at_gate(const struct lanes *lanes)
 
 static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(void **state)
 {
-    (void)state;
-    skip_where_workers_cannot_sleep();
     struct lanes lanes;
-    lanes_init(&lanes, 3, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
-    lanes_start_worker(&lanes, 0, 5);
-    lanes_start_worker(&lanes, 1, 6);
+    struct knit_session *session;
     struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
     struct knit_session_outcome outcomes[2];
+
+    (void)state;
+    skip_where_workers_cannot_sleep();
+    lanes_init(&lanes, 3, false, 0);
+    session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
     gate.lane = 2;
     assert_true(KNIT_WAIT_UNTIL(is_parked(&lanes, 0) && is_parked(&lanes, 1), 20000));
     /* One flush rings one worker, with stealing off too; its call does not end. */
@@ -188,19 +198,23 @@ static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(vo
 static void who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
 {
     enum { LEARN = 64 };
+    struct lanes lanes;
+    struct knit_session *session;
+    struct knit_session_call gate;
+    struct knit_session_outcome outcome;
     (void)state;
     skip_where_workers_cannot_sleep();
-    struct lanes lanes;
     lanes_init(&lanes, 3, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    session = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
-    struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
-    struct knit_session_outcome outcome;
+    gate = call_of(LANES_GATE, "x", 1);
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     for (uint32_t i = 0; i < LEARN; i++) {
+        uint32_t slot;
+
         gate.lane = i % 2;
-        uint32_t slot = publish(session, &gate);
+        slot = publish(session, &gate);
         knit_session_flush(session);
         assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(session, slot, &outcome), 20000));
     }
@@ -268,24 +282,31 @@ static void run_until_both_are_gone(void *arg, struct knit_job *job)
 
 static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void **state)
 {
+    struct leaving leaving;
+    struct knit_session *leaver, *caller;
+    struct knit_lane_options *options;
+    struct knit_session_call wrong, right;
+    uint32_t slot;
+    struct knit_session_outcome outcome;
+
     (void)state;
-    struct leaving leaving = {0};
+    leaving = (struct leaving){0};
     lanes_init(&leaving.lanes, 1, false, 0);
-    struct knit_session *leaver = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
-    struct knit_session *caller = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
+    leaver = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
+    caller = lanes_add_session(&leaving.lanes, 16, 65536, 0)->session;
     (void)lanes_add_session(&leaving.lanes, 16, 65536, 0);
     lanes_add_worker(&leaving.lanes, 0, 5);
-    struct knit_lane_options *options = &leaving.lanes.worker[0]->options;
+    options = &leaving.lanes.worker[0]->options;
     options->argument_max_bytes = 1;
     options->run = run_until_both_are_gone;
     options->on_evict = leave_at_eviction;
     options->on_detached = go;
     options->run_arg = options->event_arg = &leaving;
-    struct knit_session_call wrong = call_of(0, "xx", 2), right = call_of(0, "x", 1);
-    struct knit_session_outcome outcome;
+    wrong = call_of(0, "xx", 2);
+    right = call_of(0, "x", 1);
     /* It is evicted, and leaves, after the turn has begun and before the call does. */
     (void)publish(leaver, &wrong);
-    uint32_t slot = publish(caller, &right);
+    slot = publish(caller, &right);
     assert_int_equal(knit_lane_turn(leaving.lanes.worker[0]), KNIT_LANE_RUNNING);
     assert_true(knit_session_collect_slot(caller, slot, &outcome));
     pthread_join(leaving.thread, NULL);
@@ -295,16 +316,19 @@ static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void *
 /* Its own worker may be just about to take it. */
 static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
 {
-    (void)state;
     struct lanes lanes;
+    struct knit_session *session;
+    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    uint32_t slot;
+    struct knit_session_outcome outcome;
+
+    (void)state;
     lanes_init(&lanes, 2, true, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    session = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     lanes_add_worker(&lanes, 1, 6);
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
-    struct knit_session_outcome outcome;
     echo.lane = 0;
-    uint32_t slot = publish(session, &echo);
+    slot = publish(session, &echo);
     (void)knit_lane_turn(lanes.worker[1]);
     assert_false(knit_session_collect_slot(session, slot, &outcome));
     (void)knit_lane_turn(lanes.worker[1]);
@@ -314,16 +338,21 @@ static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
 
 static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
-    lanes_add_worker(&lanes, 0, 5);
+    struct lanes_session *side;
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
-    uint32_t slot = publish(side->session, &echo);
+    struct knit_lane *lane;
+    uint32_t slot;
+    _Atomic uint32_t *state_of;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 4, 65536, 0);
+    lanes_add_worker(&lanes, 0, 5);
+    slot = publish(side->session, &echo);
     (void)knit_lane_turn(lanes.worker[0]);
-    struct knit_lane *lane = lanes.worker[0];
-    _Atomic uint32_t *state_of = &side->reply.state->state;
+    lane = lanes.worker[0];
+    state_of = &side->reply.state->state;
     /* As if it ran still. */
     lane->current = lane->sessions[0];
     assert_false(knit_lane_aborted(lane, &lane->job));
@@ -342,13 +371,15 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 /* As many as it takes for the laps of news to come round unread. */
 static void completions_are_read_after_any_number_of_calls_collected_by_slot(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 1, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session;
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    session = lanes_add_session(&lanes, 1, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
     for (uint32_t i = 0; i < 32 * 32769; i++) {
         uint32_t slot = publish(session, &echo);
         (void)knit_lane_turn(lanes.worker[0]);
@@ -449,10 +480,11 @@ static uint64_t touched(const struct budget *budget)
 
 static void lanes_together_stay_within_the_budget(void **state)
 {
-    (void)state;
     struct budget budget;
     bool is_full[4] = {false};
     uint32_t slot;
+
+    (void)state;
     init_budget(&budget, 4);
     for (int i = 0; i < 14; i++)
         for (uint32_t lane = 0; lane < 4; lane++)
@@ -465,10 +497,11 @@ static void lanes_together_stay_within_the_budget(void **state)
 
 static void what_a_dead_worker_touched_is_still_counted(void **state)
 {
-    (void)state;
     struct budget budget;
     uint32_t slots[10], slot;
     uint64_t before;
+
+    (void)state;
     init_budget(&budget, 2);
     for (int i = 0; i < 10; i++)
         assert_true(hold_one(&budget, 0, &slots[i]));
@@ -483,10 +516,12 @@ static void what_a_dead_worker_touched_is_still_counted(void **state)
 
 static void an_argument_over_the_limit_evicts(void **state)
 {
-    (void)state;
     static unsigned char bytes[RESULT_MAX + 1];
     struct budget budget;
-    struct knit_session_call call = call_of(0, bytes, sizeof(bytes));
+    struct knit_session_call call;
+
+    (void)state;
+    call = call_of(0, bytes, sizeof(bytes));
     init_budget(&budget, 1);
     (void)publish(budget.session, &call);
     /* Evicted, it has nothing left to do and sleeps. */
@@ -498,11 +533,12 @@ static void an_argument_over_the_limit_evicts(void **state)
 
 static void refusals_say_nothing_of_how_long_a_task_takes(void **state)
 {
-    (void)state;
     struct budget budget;
     struct knit_session_call call = call_of(0, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
+
+    (void)state;
     init_budget(&budget, 1);
     assert_true(hold_one(&budget, 0, &slot));
     budget.worker[0]->mean_ns[0] = 1000000;
@@ -519,17 +555,21 @@ static void refusals_say_nothing_of_how_long_a_task_takes(void **state)
 /* A worker looks at a few blocks a turn, and comes round. */
 static void one_release_among_many_blocks_is_found(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 128, 65536, 0)->session;
-    struct knit_session *other = lanes_add_session(&lanes, 4, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session, *other;
     static unsigned char bytes[600];
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof(bytes));
-    struct knit_session_call short_call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call, short_call;
     struct knit_session_outcome outcome;
-    uint32_t slots[128], count = 0, slot;
+    uint32_t slots[128], count, slot;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    session = lanes_add_session(&lanes, 128, 65536, 0)->session;
+    other = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    call = call_of(LANES_ECHO, bytes, sizeof(bytes));
+    short_call = call_of(LANES_ECHO, "x", 1);
+    count = 0;
     do {
         slots[count] = publish(session, &call);
         (void)knit_lane_turn(lanes.worker[0]);
@@ -552,15 +592,18 @@ static void one_release_among_many_blocks_is_found(void **state)
  */
 static void who_releases_while_blocked_is_not_evicted(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 1600, 1 << 20, 0);
+    struct lanes_session *side;
     static unsigned char bytes[900000];
     static uint32_t slots[1500];
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, 256);
+    struct knit_session_call call;
     struct knit_session_outcome outcome;
     uint32_t large;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 1600, 1 << 20, 0);
+    call = call_of(LANES_ECHO, bytes, 256);
     lanes_start_worker(&lanes, 0, 5);
     for (int i = 0; i < 1500; i++) {
         slots[i] = publish(side->session, &call);

@@ -157,12 +157,14 @@ static void unknown_flags_evict(void **state)
 
 static bool is_taken(uint64_t offset, uint32_t len)
 {
+    bool got;
+
     world_init(&world, &shape);
     atomic_store_explicit(
         &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, KNIT_CELL_IN_ARENA, len), memory_order_relaxed);
     atomic_store_explicit(&cell_at(0)->body[0], offset, memory_order_relaxed);
     write_ctrl(0, 1, 0);
-    bool got = world_take(&world, 0, 0);
+    got = world_take(&world, 0, 0);
     assert_int_equal(evictions(), got ? 0 : 1);
     world_fini(&world);
     return got;
@@ -188,23 +190,27 @@ static void an_argument_lies_within_the_arena_to_the_last_byte(void **state)
 /* lanes.c trusts every other session, beginning with the first. */
 static void a_strangers_argument_is_copied_out_of_its_arena(void **state)
 {
-    (void)state;
     struct lanes lanes;
+    struct lanes_session *sides[2];
     struct knit_session_outcome outcome;
     static unsigned char bytes[500];
+
+    (void)state;
     steps_init(NULL, NULL);
     lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *const sides[] = {
-        lanes_add_session(&lanes, 4, ARENA, 0), lanes_add_session(&lanes, 4, ARENA, 0)};
+    for (int i = 0; i < 2; i++)
+        sides[i] = lanes_add_session(&lanes, 4, ARENA, 0);
     lanes_add_worker(&lanes, 0, 5);
     for (int i = 0; i < 2; i++) {
         struct knit_session_call call = {
             .task = LANES_ECHO, .lane = 0, .payload = bytes, .len = sizeof(bytes)};
         uint32_t slot;
+        const unsigned char *payload, *arena;
+
         assert_int_equal(knit_session_publish(sides[i]->session, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);
-        const unsigned char *payload = lanes.worker[0]->job.payload;
-        const unsigned char *arena = sides[i]->request.arena;
+        payload = lanes.worker[0]->job.payload;
+        arena = sides[i]->request.arena;
         assert_int_equal(payload >= arena && payload < arena + ARENA, i == 0);
         assert_true(knit_session_collect_slot(sides[i]->session, slot, &outcome));
     }

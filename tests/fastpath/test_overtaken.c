@@ -261,8 +261,9 @@ static void everything_settled_is_taken_back(void **state)
     world.len = 3000;
     for (int round = 0; round < 20; round++) {
         int started;
+        struct world_call *call;
         assert_true(world_publish(&world, 0));
-        struct world_call *call = &world.call[world.calls - 1];
+        call = &world.call[world.calls - 1];
         /* The worker has taken the call, so it runs, and its result takes room in an arena. */
         if (round % 2 == 0)
             assert_true(world_take(&world, 0, 0));

@@ -21,14 +21,15 @@
 
 static void a_segment_keeps_its_size(void **state)
 {
-    (void)state;
     int fd;
+    struct stat status;
+
+    (void)state;
     assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
     assert_int_equal(ftruncate(fd, 4096), -1);
     assert_int_equal(errno, EPERM);
     assert_int_equal(ftruncate(fd, 16384), -1);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
-    struct stat status;
     assert_int_equal(fstat(fd, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
     close(fd);
@@ -36,9 +37,11 @@ static void a_segment_keeps_its_size(void **state)
 
 static void short_and_unsealed_ones_are_refused(void **state)
 {
-    (void)state;
-    struct knit_mapping mapping = {0};
+    struct knit_mapping mapping;
     int fd;
+
+    (void)state;
+    mapping = (struct knit_mapping){0};
     assert_int_equal(knit_segment_create("knit-test", 8192, &fd), 0);
     assert_int_equal(knit_segment_map(fd, 4096, true, &mapping), KNIT_SEGMENT_E_SIZE);
     assert_int_equal(knit_segment_map(fd, 16384, true, &mapping), KNIT_SEGMENT_E_SIZE);
@@ -96,13 +99,14 @@ static void an_unsealed_one_is_sealed_by_its_writer(void **state)
 
 static void the_read_only_descriptor_cannot_write(void **state)
 {
-    (void)state;
     int fd, reader;
+    struct knit_mapping mine, theirs;
+
+    (void)state;
     assert_int_equal(knit_segment_create("knit-test", 4096, &fd), 0);
     assert_int_equal(knit_segment_reopen_readonly(fd, &reader), 0);
     assert_int_equal(write(reader, "x", 1), -1);
     assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), MAP_FAILED);
-    struct knit_mapping mine, theirs;
     assert_int_equal(knit_segment_map(fd, 4096, true, &mine), 0);
     assert_int_equal(knit_segment_map(reader, 4096, false, &theirs), 0);
     memcpy(mine.base, "seen", 5);
@@ -115,6 +119,7 @@ static void the_read_only_descriptor_cannot_write(void **state)
         print_message("not root: re-opening as another uid was not tried\n");
     } else {
         pid_t child = fork();
+        int status;
         if (child == 0) {
             char path[64];
             snprintf(path, sizeof(path), "/proc/self/fd/%d", reader);
@@ -122,7 +127,6 @@ static void the_read_only_descriptor_cannot_write(void **state)
                 _exit(2);
             _exit(open(path, O_RDWR) < 0 ? 0 : 1);
         }
-        int status;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
     }
@@ -142,15 +146,18 @@ static struct knit_geometry geometry_of(uint32_t lanes, uint32_t slots, uint64_t
 
 static void sizes_hold_all_pointers(void **state)
 {
-    (void)state;
     const uint32_t lanes[] = {1, 2, 16, 256}, slots[] = {1, 16, 1008, KNIT_SLOTS_MAX};
+    struct knit_geometry usual;
+
+    (void)state;
     for (size_t i = 0; i < 4; i++) {
         for (size_t j = 0; j < 4; j++) {
             struct knit_geometry geometry = geometry_of(lanes[i], slots[j], 65536);
-            assert_null(knit_geometry_check(&geometry));
             struct knit_request_view request;
             struct knit_reply_view reply;
-            uintptr_t base = 1 << 20;
+            uintptr_t base;
+            assert_null(knit_geometry_check(&geometry));
+            base = 1 << 20;
             knit_layout_request(&geometry, (void *)base, &request);
             knit_layout_reply(&geometry, (void *)base, &reply);
             assert_int_equal(
@@ -163,15 +170,16 @@ static void sizes_hold_all_pointers(void **state)
                         (uintptr_t)request.arena);
         }
     }
-    struct knit_geometry usual = geometry_of(2, 1008, 0);
+    usual = geometry_of(2, 1008, 0);
     assert_int_equal(usual.cells, 1024);
 }
 
 static void bad_geometries_are_named(void **state)
 {
-    (void)state;
-    struct knit_geometry good = geometry_of(2, 100, 4096);
+    const struct knit_geometry good = geometry_of(2, 100, 4096);
     struct knit_geometry bad[] = {good, good, good, good, good, good, good, good, good};
+
+    (void)state;
     bad[0].version = KNIT_LAYOUT_VERSION + 1;
     bad[1].lanes = 0;
     bad[2].lanes = KNIT_LANES_MAX + 1;
@@ -188,19 +196,21 @@ static void bad_geometries_are_named(void **state)
 
 static void words_take_apart_what_they_put_together(void **state)
 {
+    uint64_t ctrl, word, meta;
+
     (void)state;
-    uint64_t ctrl = knit_ctrl(KNIT_GEN_MASK - 5, 16367, 1023);
+    ctrl = knit_ctrl(KNIT_GEN_MASK - 5, 16367, 1023);
     assert_int_equal(knit_ctrl_gen(ctrl), KNIT_GEN_MASK - 5);
     assert_int_equal(knit_ctrl_slot(ctrl), 16367);
     assert_int_equal(knit_ctrl_tag(ctrl), 1023);
-    uint64_t word = knit_word(KNIT_GEN_MASK, 255, 65535);
+    word = knit_word(KNIT_GEN_MASK, 255, 65535);
     assert_int_equal(knit_word_gen(word), KNIT_GEN_MASK);
     assert_int_equal(knit_word_status(word), 255);
     assert_int_equal(knit_word_flags(word), 65535);
     assert_int_equal(knit_gen_diff(0, KNIT_GEN_MASK), 1);
     assert_int_equal(knit_gen_diff(KNIT_GEN_MASK, 0), -1);
     assert_int_equal(knit_gen_next(KNIT_GEN_MASK), 0);
-    uint64_t meta = knit_meta(65535, 255, 255, UINT32_MAX);
+    meta = knit_meta(65535, 255, 255, UINT32_MAX);
     assert_int_equal(knit_meta_task(meta), 65535);
     assert_int_equal(knit_meta_epoch(meta), 255);
     assert_int_equal(knit_meta_len(meta), UINT32_MAX);

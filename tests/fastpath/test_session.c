@@ -36,17 +36,24 @@ static void wait_for(struct knit_session *session, uint32_t slot, struct knit_se
     }
 }
 
+static struct knit_session *with_one_lane(struct lanes *lanes, uint32_t slots, uint64_t arena_bytes)
+{
+    lanes_init(lanes, 1, false, 0);
+    return lanes_add_session(lanes, slots, arena_bytes, 0)->session;
+}
+
 static void one_call_is_answered_by_a_turn(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
-    call.user = &lanes;
     uint32_t slot;
     struct knit_session_outcome outcome;
+
+    (void)state;
+    session = with_one_lane(&lanes, 4, 65536);
+    lanes_add_worker(&lanes, 0, 5);
+    call.user = &lanes;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_int_equal(knit_session_in_flight(session), 1);
     assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
@@ -64,14 +71,15 @@ static void one_call_is_answered_by_a_turn(void **state)
 
 static void a_call_has_started_once_a_worker_claims_it(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 1, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
     struct knit_session_outcome outcome;
     uint32_t slot;
+
+    (void)state;
+    session = with_one_lane(&lanes, 1, 65536);
+    lanes_add_worker(&lanes, 0, 5);
     /* In the second round the slot's claim word still bears the first call's claim. */
     for (int round = 0; round < 2; round++) {
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
@@ -85,15 +93,17 @@ static void a_call_has_started_once_a_worker_claims_it(void **state)
 
 static void slots_run_out_and_come_back(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 2, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 5, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
-    lanes_add_worker(&lanes, 1, 6);
+    struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcomes[8];
     uint32_t slot;
+
+    (void)state;
+    lanes_init(&lanes, 2, false, 0);
+    session = lanes_add_session(&lanes, 5, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    lanes_add_worker(&lanes, 1, 6);
     for (int round = 0; round < 200; round++) {
         for (int i = 0; i < 5; i++)
             assert_int_equal(knit_session_publish(session, &call, &slot), 0);
@@ -109,22 +119,25 @@ static void slots_run_out_and_come_back(void **state)
 
 static void large_arguments_and_results_use_blocks_and_give_them_back(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 8, 1 << 20, 0)->session;
-    lanes_start_worker(&lanes, 0, 5);
+    struct knit_session *session;
     static unsigned char bytes[200000];
+    struct knit_session_call call;
+    uint32_t slot;
+
+    (void)state;
+    session = with_one_lane(&lanes, 8, 1 << 20);
+    lanes_start_worker(&lanes, 0, 5);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(i * 7);
     for (int i = 0; i < 300; i++) {
         size_t len = i % 3 == 0   ? KNIT_INLINE_MAX
                      : i % 3 == 1 ? KNIT_INLINE_MAX + 1
                                   : sizeof(bytes);
-        struct knit_session_call call = call_of(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
-        uint32_t slot;
-        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
         struct knit_session_outcome outcome;
+
+        call = call_of(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
+        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
         wait_for(session, slot, &outcome);
         assert_int_equal(outcome.len, len);
         assert_int_equal(outcome.held, len > KNIT_INLINE_MAX);
@@ -132,23 +145,24 @@ static void large_arguments_and_results_use_blocks_and_give_them_back(void **sta
         if (outcome.held)
             knit_session_release(session, slot);
     }
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, (1 << 20) + 1);
-    uint32_t slot;
+    call = call_of(LANES_ECHO, bytes, (1 << 20) + 1);
     assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_TOO_LARGE);
     lanes_fini(&lanes);
 }
 
 static void a_full_reply_arena_keeps_the_result_until_something_is_released(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
-    lanes_start_worker(&lanes, 0, 5);
+    struct knit_session *session;
     static unsigned char bytes[30000];
     uint32_t slots[2], third;
     struct knit_session_outcome outcome;
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, sizeof(bytes));
+    struct knit_session_call call;
+
+    (void)state;
+    session = with_one_lane(&lanes, 8, 65536);
+    lanes_start_worker(&lanes, 0, 5);
+    call = call_of(LANES_ECHO, bytes, sizeof(bytes));
     for (int i = 0; i < 2; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
         wait_for(session, slots[i], &outcome);
@@ -173,15 +187,19 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
  * went to another lane, which releases other generations. */
 static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void **state)
 {
-    (void)state;
     struct lanes lanes;
+    struct knit_session *session;
+    static unsigned char bytes[30000];
+    uint32_t slot;
+    struct knit_session_outcome outcome;
+    struct knit_session_call call;
+
+    (void)state;
     lanes_init(&lanes, 2, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    session = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
-    static unsigned char bytes[30000];
-    struct knit_session_outcome outcome;
-    struct knit_session_call call = call_of(LANES_ECHO, bytes, 15000);
+    call = call_of(LANES_ECHO, bytes, 15000);
     for (uint32_t lane = 0; lane < 2; lane++) {
         uint32_t slots[4];
         call.lane = lane;
@@ -192,7 +210,6 @@ static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void 
         for (int i = 0; i < 4; i++)
             knit_session_release(session, slots[i]);
     }
-    uint32_t slot;
     call.lane = 0;
     call.len = sizeof(bytes);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
@@ -207,34 +224,42 @@ static void hammer(
     uint32_t lane_count, uint32_t slots, uint64_t start, uint32_t spin_us, uint32_t calls)
 {
     struct lanes lanes;
+    struct knit_session *session;
+    struct knit_random random;
+    uint32_t published, collected;
+    unsigned char body[300];
+    struct knit_session_outcome outcomes[16];
+    uint64_t until;
     lanes_init(&lanes, lane_count, true, spin_us);
-    struct knit_session *session = lanes_add_session(&lanes, slots, 1 << 20, start)->session;
+    session = lanes_add_session(&lanes, slots, 1 << 20, start)->session;
     lanes.executions_count = calls;
     lanes.executions = calloc(calls, sizeof(*lanes.executions));
     for (uint32_t i = 0; i < lane_count; i++)
         lanes_start_worker(&lanes, i, 5 + i);
-    struct knit_random random;
     knit_random_init(&random);
-    uint32_t published = 0, collected = 0;
-    unsigned char body[300];
-    struct knit_session_outcome outcomes[16];
-    uint64_t until = knit_deadline_in_ms(60000);
+    published = 0;
+    collected = 0;
+    until = knit_deadline_in_ms(60000);
     while (collected < calls) {
+        uint32_t burst;
+        size_t got;
+
         assert_true(knit_clock_ns() < until);
-        uint32_t burst = (uint32_t)knit_random_below(&random, slots) + 1;
+        burst = (uint32_t)knit_random_below(&random, slots) + 1;
         for (; burst > 0 && published < calls; burst--) {
             size_t len = 8 + (size_t)knit_random_below(
                                  &random, knit_random_below(&random, 16) == 0 ? 290 : 90);
+            struct knit_session_call call;
+            uint32_t slot;
             memcpy(body, &published, 4);
             memset(body + 4, (int)(published * 31 & 0xff), len - 4);
-            struct knit_session_call call = call_of(LANES_COUNT, body, len);
+            call = call_of(LANES_COUNT, body, len);
             call.user = (void *)(uintptr_t)published;
-            uint32_t slot;
             if (knit_session_publish(session, &call, &slot) != 0)
                 break;
             published++;
         }
-        size_t got = knit_session_collect(session, outcomes, 16);
+        got = knit_session_collect(session, outcomes, 16);
         if (got == 0)
             (void)knit_session_wait(session, KNIT_SLOT_ANY, until);
         for (size_t i = 0; i < got; i++) {
@@ -287,17 +312,20 @@ static void rings_and_generations_wrap(void **state)
 
 static void a_call_behind_a_long_one_is_stolen(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 2, true, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 16, 65536, 0)->session;
-    lanes_start_worker(&lanes, 0, 5);
-    lanes_start_worker(&lanes, 1, 6);
-    struct knit_session_call gate = call_of(LANES_GATE, "g", 1);
-    struct knit_session_call echo = call_of(LANES_ECHO, "e", 1);
-    gate.lane = echo.lane = 0;
+    struct knit_session *session;
+    struct knit_session_call gate, echo;
     uint32_t gated, slots[8];
     struct knit_session_outcome outcome;
+
+    (void)state;
+    lanes_init(&lanes, 2, true, 0);
+    session = lanes_add_session(&lanes, 16, 65536, 0)->session;
+    lanes_start_worker(&lanes, 0, 5);
+    lanes_start_worker(&lanes, 1, 6);
+    gate = call_of(LANES_GATE, "g", 1);
+    echo = call_of(LANES_ECHO, "e", 1);
+    gate.lane = echo.lane = 0;
     assert_int_equal(knit_session_publish(session, &gate, &gated), 0);
     knit_session_flush(session);
     assert_true(
@@ -315,24 +343,28 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
 
 static void a_queued_call_that_is_settled_never_runs(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    struct knit_session *session;
+    _Atomic uint32_t executions[4] = {0};
+    uint32_t index, slot;
+    struct knit_session_outcome outcome;
+    int code, started;
+    struct knit_session_call call;
+
+    (void)state;
+    session = with_one_lane(&lanes, 4, 65536);
     lanes_add_worker(&lanes, 0, 5);
     lanes.executions_count = 4;
-    _Atomic uint32_t executions[4] = {0};
     lanes.executions = executions;
-    uint32_t index = 1, slot;
-    int started = -1;
-    struct knit_session_call call = call_of(LANES_COUNT, &index, 4);
+    index = 1;
+    started = -1;
+    call = call_of(LANES_COUNT, &index, 4);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_true(knit_session_settle(session, slot, &started));
     assert_int_equal(started, KNIT_STARTED_NO);
     assert_false(knit_session_settle(session, slot, &started));
     (void)knit_lane_turn(lanes.worker[0]);
     assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
-    struct knit_session_outcome outcome;
     assert_int_equal(knit_session_slots_free(session), 3);
     assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
     assert_int_equal(knit_session_slots_free(session), 4);
@@ -341,7 +373,6 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     (void)knit_lane_turn(lanes.worker[0]);
     assert_true(knit_session_collect_slot(session, slot, &outcome));
-    int code;
     memcpy(&code, outcome.payload, sizeof(code));
     assert_int_equal(code, KNIT_TIMEOUT);
     assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
@@ -350,21 +381,26 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
 
 static void an_event_loop_is_woken_through_its_descriptor(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
-    struct knit_session *session = side->session;
-    lanes_start_worker(&lanes, 0, 5);
+    struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session *session;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 4, 65536, 0);
+    session = side->session;
+    lanes_start_worker(&lanes, 0, 5);
     for (int i = 0; i < 300; i++) {
         uint32_t slot;
         struct knit_session_outcome outcome;
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
         while (knit_session_collect(session, &outcome, 1) == 0) {
+            struct pollfd poll_fd;
+
             if (!knit_session_arm(session))
                 continue;
-            struct pollfd poll_fd = {.fd = side->bell_fd, .events = POLLIN};
+            poll_fd = (struct pollfd){.fd = side->bell_fd, .events = POLLIN};
             assert_int_equal(poll(&poll_fd, 1, 20000), 1);
             knit_session_disarm(session);
         }
@@ -378,23 +414,28 @@ static void a_lying_session_is_evicted_alone(void **state)
     (void)state;
     for (int lie = 0; lie < 5; lie++) {
         struct lanes lanes;
+        struct lanes_session *liar;
+        struct knit_request_cell *cell;
+        uint64_t gen;
+        struct knit_session_call call;
+        struct knit_session *honest;
+        uint32_t slot;
+        struct knit_session_outcome outcome;
         lanes_init(&lanes, 1, false, 0);
-        struct lanes_session *liar = lanes_add_session(&lanes, 4, 65536, 0);
-        struct knit_session *honest = lanes_add_session(&lanes, 4, 65536, 0)->session;
+        liar = lanes_add_session(&lanes, 4, 65536, 0);
+        honest = lanes_add_session(&lanes, 4, 65536, 0)->session;
         lanes_add_worker(&lanes, 0, 5);
-        struct knit_request_cell *cell = &liar->request.ring[0];
+        cell = &liar->request.ring[0];
         atomic_store_explicit(&cell->meta,
             lie == 3   ? knit_meta(0, 0, KNIT_CELL_IN_ARENA, 4096)
             : lie == 4 ? knit_meta(0, 0, 0, 105)
                        : knit_meta(0, 0, 0, 1),
             memory_order_relaxed);
         atomic_store_explicit(&cell->body[0], 65536 - 4095, memory_order_relaxed);
-        uint64_t gen = lie == 1 ? 2 : lie == 2 ? KNIT_GEN_MASK / 2 : 1;
+        gen = lie == 1 ? 2 : lie == 2 ? KNIT_GEN_MASK / 2 : 1;
         atomic_store_explicit(
             &cell->ctrl, knit_ctrl(gen, lie == 0 ? 4 : 0, 1), memory_order_release);
-        struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
-        uint32_t slot;
-        struct knit_session_outcome outcome;
+        call = call_of(LANES_ECHO, "x", 1);
         assert_int_equal(knit_session_publish(honest, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);
         assert_true(knit_session_collect_slot(honest, slot, &outcome));
@@ -433,10 +474,12 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
         skip();
     for (enum ringing how = 0; how < RINGS; how++) {
         struct lanes lanes;
+        struct lanes_session *side;
+        uint64_t until;
         lanes_init(&lanes, 1, false, 0);
-        struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+        side = lanes_add_session(&lanes, 4, 65536, 0);
         lanes_start_worker(&lanes, 0, 5);
-        uint64_t until = knit_deadline_in_ms(20000);
+        until = knit_deadline_in_ms(20000);
         for (uint32_t i = 0; how != RINGS_CALL || i < 20000; i++) {
             if (atomic_load_explicit(&lanes.evictions, memory_order_acquire) != 0)
                 break;
@@ -453,22 +496,27 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
  * has read is not written again. */
 static void a_replacement_goes_on_behind_the_last_completion(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 8, 65536, 0);
+    struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 8, 65536, 0);
     /* The last three have said nothing at all. */
     for (uint32_t owner = 5; owner < 11; owner++) {
+        _Atomic uint64_t *tail;
+        uint64_t said;
+
         lanes_add_worker(&lanes, 0, owner);
         assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
         assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
         assert_int_equal(knit_session_collect(side->session, &outcome, 1), 1);
         lanes_stop_worker(&lanes, 0);
-        _Atomic uint64_t *tail = &side->reply.lane[0].completion_tail;
-        uint64_t said = atomic_load_explicit(tail, memory_order_relaxed);
+        tail = &side->reply.lane[0].completion_tail;
+        said = atomic_load_explicit(tail, memory_order_relaxed);
         atomic_store_explicit(tail, owner < 8 ? said - 1 : 2, memory_order_relaxed);
     }
     lanes_fini(&lanes);
@@ -477,15 +525,18 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
 /* Whoever holds the socket's other end decides whether it blocks and how much is in it. */
 static void a_bell_of_a_stranger_holds_up_nobody(void **state)
 {
-    (void)state;
     static const char bytes[100000];
+    struct lanes_session *side;
+    struct knit_session_options options;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 8, 65536, 0);
     struct knit_session *session;
     int pair[2];
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 8, 65536, 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    struct knit_session_options options = {.bell_fd = pair[0], .bell_is_socket = true};
+    options = (struct knit_session_options){.bell_fd = pair[0], .bell_is_socket = true};
     assert_int_equal(knit_session_new(&side->geometry, &side->request, &side->reply, &lanes.board,
                          &options, &session),
         0);
@@ -504,14 +555,15 @@ static void a_bell_of_a_stranger_holds_up_nobody(void **state)
  * for. */
 static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
+
+    (void)state;
+    session = with_one_lane(&lanes, 8, 65536);
+    lanes_add_worker(&lanes, 0, 5);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
     assert_true(knit_session_collect_slot(session, slot, &outcome));
@@ -527,22 +579,24 @@ static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
 /* Two of three, and one that came meanwhile, while the worker is in a call of the third. */
 static void sessions_leave_while_a_long_call_runs(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
     struct lanes_session *side[4];
+    struct knit_lane_session in;
+    struct knit_session_call call = call_of(LANES_GATE, "x", 1);
+    struct knit_session_outcome outcome;
+    uint32_t slots[2], late;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
     for (int i = 0; i < 3; i++)
         side[i] = lanes_add_session(&lanes, 4, 65536, 0);
     lanes_start_worker(&lanes, 0, 5);
     side[3] = lanes_add_session(&lanes, 4, 65536, 0);
-    struct knit_lane_session in = {.id = 4,
+    in = (struct knit_lane_session){.id = 4,
         .geometry = side[3]->geometry,
         .request = side[3]->request,
         .reply = side[3]->reply,
         .bell_fd = -1};
-    struct knit_session_call call = call_of(LANES_GATE, "x", 1);
-    struct knit_session_outcome outcome;
-    uint32_t slots[2], late;
     for (int i = 0; i < 2; i++)
         assert_int_equal(knit_session_publish(side[2]->session, &call, &slots[i]), 0);
     knit_session_flush(side[2]->session);
@@ -573,17 +627,20 @@ static void sessions_leave_while_a_long_call_runs(void **state)
 
 static void a_replacement_rebuilds_the_arena(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct knit_session *session = lanes_add_session(&lanes, 8, 65536, 0)->session;
+    struct knit_session *session;
+    static unsigned char bytes[312 * KNIT_ARENA_ALIGN];
+    uint32_t slots[3];
+    uint32_t slot;
+    struct knit_session_outcome held[3], outcome;
+    struct knit_session_call call;
+
+    (void)state;
+    session = with_one_lane(&lanes, 8, 65536);
     lanes_start_worker(&lanes, 0, 5);
     /* Whole units, so that what a task skipped of its room is one more. */
-    static unsigned char bytes[312 * KNIT_ARENA_ALIGN];
     memset(bytes, 7, sizeof(bytes));
-    uint32_t slots[3];
-    struct knit_session_outcome held[3], outcome;
-    struct knit_session_call call = call_of(LANES_ROOM, bytes, sizeof(bytes));
+    call = call_of(LANES_ROOM, bytes, sizeof(bytes));
     for (int i = 0; i < 3; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
         wait_for(session, slots[i], &held[i]);
@@ -593,7 +650,6 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_start_worker(&lanes, 0, 6);
     memset(bytes, 9, sizeof(bytes));
     call.task = LANES_ECHO;
-    uint32_t slot;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     wait_for(session, slot, &outcome);
     assert_int_equal(((const unsigned char *)held[0].payload)[sizeof(bytes) - 1], 7);
@@ -606,7 +662,6 @@ static void a_replacement_rebuilds_the_arena(void **state)
 /* What no honest pool writes: the call is broken, and nothing outside the segment is read. */
 static void an_answer_outside_of_its_arena_is_broken(void **state)
 {
-    (void)state;
     const struct {
         uint32_t lane, flags;
         uint64_t block;
@@ -628,11 +683,15 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
         {1, KNIT_CELL_IN_ARENA, 65537, 0, false},
         {1, KNIT_CELL_IN_ARENA, UINT64_MAX, 1, false},
     };
-    struct lanes lanes;
-    lanes_init(&lanes, 2, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 1, 65536, 0);
+    struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
-    struct knit_reply_cell *cell = &side->reply.reply[0];
+    struct knit_reply_cell *cell;
+    struct lanes lanes;
+
+    (void)state;
+    lanes_init(&lanes, 2, false, 0);
+    side = lanes_add_session(&lanes, 1, 65536, 0);
+    cell = &side->reply.reply[0];
     for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
         uint32_t slot;
         struct knit_session_outcome outcome;
@@ -654,13 +713,15 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
 
 static void nothing_is_published_to_a_session_that_is_closed(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    struct lanes_session *side = lanes_add_session(&lanes, 4, 65536, 0);
+    struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     uint32_t slot;
     void *room, *late;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    side = lanes_add_session(&lanes, 4, 65536, 0);
     assert_int_equal(knit_session_reserve(side->session, 200, &room), 0);
     atomic_store_explicit(&side->reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
     assert_int_equal(knit_session_publish(side->session, &call, &slot), KNIT_SESSION_E_CLOSED);
@@ -676,16 +737,18 @@ static void nothing_is_published_to_a_session_that_is_closed(void **state)
 
 static void the_end_of_a_settled_call_is_reported_on_request(void **state)
 {
-    (void)state;
     struct lanes lanes;
-    lanes_init(&lanes, 1, false, 0);
-    lanes.report_settled = true;
-    struct knit_session *session = lanes_add_session(&lanes, 4, 65536, 0)->session;
-    lanes_add_worker(&lanes, 0, 5);
+    struct knit_session *session;
     uint32_t slot;
     int started;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    lanes.report_settled = true;
+    session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
     call.user = &lanes;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_true(knit_session_settle(session, slot, &started));

@@ -57,14 +57,15 @@ static struct knit_lane *worker_lane;
 /* Body: number, checksum of the rest, rest. Answer: the same with every byte of the rest turned. */
 static void run(void *arg, struct knit_job *job)
 {
-    (void)arg;
     static unsigned char out[LEN_MAX];
+    uint32_t sum;
+
+    (void)arg;
     if (job->task == TASK_LEAVE) {
         knit_lane_stop(worker_lane);
         return;
     }
     memcpy(out, job->payload, job->len);
-    uint32_t sum;
     memcpy(&sum, out + 4, 4);
     job->status = job->len >= 8 && sum == sum_of(out + 8, job->len - 8) ? KNIT_STATUS_RESULT
                                                                         : KNIT_STATUS_ERROR;
@@ -76,9 +77,13 @@ static void run(void *arg, struct knit_job *job)
 
 static _Noreturn void be_worker(const struct shared *shared, uint32_t index, bool trusted)
 {
+    uint32_t lanes;
+    struct knit_lane_session in;
+    struct knit_lane_options options;
+
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const uint32_t lanes = shared->geometry.lanes;
-    struct knit_lane_options options = {.index = index,
+    lanes = shared->geometry.lanes;
+    options = (struct knit_lane_options){.index = index,
         .lanes = lanes,
         .owner = 2 + index,
         .steal = true,
@@ -88,7 +93,7 @@ static _Noreturn void be_worker(const struct shared *shared, uint32_t index, boo
         lanes, mapped(shared->board_fd, knit_layout_board_bytes(lanes), true), &options.board);
     knit_layout_pool(
         lanes, mapped(shared->pool_fd, knit_layout_pool_bytes(lanes), true), &options.pool);
-    struct knit_lane_session in = {
+    in = (struct knit_lane_session){
         .id = 1, .geometry = shared->geometry, .bell_fd = -1, .trusted = trusted};
     knit_layout_request(&shared->geometry,
         mapped(shared->request_fd, knit_layout_request_bytes(&shared->geometry), false),
@@ -111,6 +116,8 @@ static struct knit_session *open_session(const struct shared *shared)
     struct knit_board_view board;
     const struct knit_geometry *geometry = &shared->geometry;
     int reply_fd, board_fd;
+    struct knit_session_options options;
+    struct knit_session *session;
     assert_int_equal(knit_segment_reopen_readonly(shared->reply_fd, &reply_fd), 0);
     assert_int_equal(knit_segment_reopen_readonly(shared->board_fd, &board_fd), 0);
     knit_layout_request(
@@ -118,9 +125,8 @@ static struct knit_session *open_session(const struct shared *shared)
     knit_layout_reply(geometry, mapped(reply_fd, knit_layout_reply_bytes(geometry), false), &reply);
     knit_layout_board(
         geometry->lanes, mapped(board_fd, knit_layout_board_bytes(geometry->lanes), false), &board);
-    struct knit_session_options options = {
+    options = (struct knit_session_options){
         .steal = true, .spin_us = 20, .bell_fd = -1, .argument_max_bytes = LEN_MAX};
-    struct knit_session *session;
     assert_int_equal(knit_session_new(geometry, &request, &reply, &board, &options, &session), 0);
     close(reply_fd);
     close(board_fd);
@@ -149,32 +155,40 @@ static int publish_random(struct knit_session *session, struct knit_random *rand
 {
     static unsigned char body[LEN_MAX];
     size_t len = 8 + (size_t)knit_random_below(random, 100);
+    uint32_t sum, slot;
+    struct knit_session_call call;
     if (knit_random_chance(random, 20))
         len = 8 + (size_t)knit_random_below(random, LEN_MAX - 8);
     knit_random_bytes(random, body + 8, len - 8);
-    uint32_t sum = sum_of(body + 8, len - 8);
+    sum = sum_of(body + 8, len - 8);
     memcpy(body, &number, 4);
     memcpy(body + 4, &sum, 4);
-    struct knit_session_call call = {
+    call = (struct knit_session_call){
         .lane = KNIT_LANE_ANY, .payload = body, .len = len, .user = (void *)(uintptr_t)number};
-    uint32_t slot;
     return knit_session_publish(session, &call, &slot);
 }
 
 static void hammer(struct knit_session *session)
 {
     struct knit_random random;
-    knit_random_init(&random);
-    unsigned char *seen = calloc(CALLS, 1);
-    uint32_t published = 0, collected = 0;
-    uint64_t until = knit_deadline_in_ms(60000);
+    unsigned char *seen;
+    uint32_t published, collected;
+    uint64_t until;
     struct knit_session_outcome outcomes[16];
+    knit_random_init(&random);
+    seen = calloc(CALLS, 1);
+    published = 0;
+    collected = 0;
+    until = knit_deadline_in_ms(60000);
     while (collected < CALLS) {
+        uint64_t burst;
+        size_t got;
+
         assert_true(knit_deadline_now_ns() < until);
-        uint64_t burst = knit_random_below(&random, SLOTS) + 1;
+        burst = knit_random_below(&random, SLOTS) + 1;
         while (burst-- > 0 && published < CALLS && publish_random(session, &random, published) == 0)
             published++;
-        size_t got = knit_session_collect(session, outcomes, 16);
+        got = knit_session_collect(session, outcomes, 16);
         for (size_t i = 0; i < got; i++) {
             check_answer(&outcomes[i], seen, &collected);
             if (outcomes[i].held)
@@ -195,6 +209,7 @@ static void every_call_comes_back_once_with_its_own_bytes(uint32_t lanes, bool t
                                 .request_arena_bytes = 1 << 18,
                                 .reply_arena_bytes = 1 << 18}};
     pid_t worker[4];
+    struct knit_session *session;
     assert_int_equal(knit_segment_create("knit-test", knit_layout_request_bytes(&shared.geometry),
                          &shared.request_fd),
         0);
@@ -210,7 +225,7 @@ static void every_call_comes_back_once_with_its_own_bytes(uint32_t lanes, bool t
         if (worker[i] == 0)
             be_worker(&shared, i, trusted);
     }
-    struct knit_session *session = open_session(&shared);
+    session = open_session(&shared);
     hammer(session);
     for (uint32_t i = 0; i < lanes; i++) {
         struct knit_session_call leave = {.task = TASK_LEAVE, .lane = i};

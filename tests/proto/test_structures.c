@@ -60,6 +60,20 @@ static void check_attach_request(struct knit_span value, const char *expected, b
     knit_buffer_fini(&params);
 }
 
+static void print_attach_reply(FILE *to, const struct knit_attach_reply *reply)
+{
+    const uint64_t numbers[] = {reply->layout, reply->id, reply->lanes, reply->slots, reply->cells,
+        reply->request_arena_bytes, reply->reply_arena_bytes, reply->call_max_bytes};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (numbers[i] == KNIT_ATTACH_UNUSABLE)
+            fputs(i > 0 ? " -" : "-", to);
+        else
+            fprintf(to, i > 0 ? " %" PRIu64 : "%" PRIu64, numbers[i]);
+    }
+    fputs(reply->steal ? " steal" : "", to);
+}
+
 static void check_attach_reply(struct knit_span result, const char *expected)
 {
     struct knit_attach_reply reply, again;
@@ -72,15 +86,7 @@ static void check_attach_reply(struct knit_span result, const char *expected)
     knit_buffer_init(&buffer, BUFFER_MAX);
     assert_int_equal(knit_attach_reply_put(&buffer, &reply), 0);
     knit_attach_reply_decode(knit_buffer_span(&buffer), &again);
-    const uint64_t numbers[] = {again.layout, again.id, again.lanes, again.slots, again.cells,
-        again.request_arena_bytes, again.reply_arena_bytes, again.call_max_bytes};
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        if (numbers[i] == KNIT_ATTACH_UNUSABLE)
-            fputs(i > 0 ? " -" : "-", to);
-        else
-            fprintf(to, i > 0 ? " %" PRIu64 : "%" PRIu64, numbers[i]);
-    }
-    fputs(again.steal ? " steal" : "", to);
+    print_attach_reply(to, &again);
     fclose(to);
     assert_string_equal(text, expected);
     free(text);

@@ -31,6 +31,8 @@ bool knit_attack_liars(const struct knit_target *target, struct knit_random *ran
 {
     struct knit_attached attached;
     uint64_t lies = 0, until_ns = knit_deadline_now_ns() + 1000000000u;
+    bool is_over, is_answered;
+    uint32_t rung;
 
     knit_attached_open(&attached, target, SLOTS, ARENA);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
@@ -43,10 +45,10 @@ bool knit_attack_liars(const struct knit_target *target, struct knit_random *ran
         call_and_notify(&attached);
         lies++;
     }
-    bool is_over = knit_attached_is_over(&attached);
-    bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
+    is_over = knit_attached_is_over(&attached);
+    is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
     /* Without a lie that was believed nobody has been lied to. */
-    uint32_t rung = atomic_load_explicit(attached.out.notified, memory_order_acquire);
+    rung = atomic_load_explicit(attached.out.notified, memory_order_acquire);
     printf("%llu lies, the last one believed is %u%s%s\n", (unsigned long long)lies, rung,
         is_over ? ", the session was ended" : "",
         is_answered ? "" : ", not all calls were answered");
@@ -129,6 +131,7 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
     struct knit_attached attached;
     uint64_t rings = 0, until_ns = knit_deadline_in_ms(SECONDS * 1000);
     uint32_t before[KNIT_LANES_MAX], most = 0;
+    bool is_over;
 
     (void)random;
     knit_attached_open(&attached, target, SLOTS, ARENA);
@@ -138,7 +141,7 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
         knit_attached_notify(&attached);
         rings++;
     }
-    bool is_over = knit_attached_is_over(&attached);
+    is_over = knit_attached_is_over(&attached);
     for (uint32_t lane = 0; lane < attached.geometry.lanes; lane++) {
         uint32_t sleeps = sleeps_of(&attached, lane) - before[lane];
 
@@ -155,6 +158,7 @@ bool knit_attack_requeue(const struct knit_target *target, struct knit_random *r
 {
     struct knit_attached attached;
     uint64_t moved = 0, until_ns = knit_deadline_now_ns() + 1000000000u;
+    bool is_over, is_answered;
 
     knit_attached_open(&attached, target, SLOTS, ARENA);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
@@ -169,8 +173,8 @@ bool knit_attack_requeue(const struct knit_target *target, struct knit_random *r
         if (knit_random_chance(random, 16))
             call_and_notify(&attached);
     }
-    bool is_over = knit_attached_is_over(&attached);
-    bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
+    is_over = knit_attached_is_over(&attached);
+    is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
     printf("%llu sleepers moved%s%s\n", (unsigned long long)moved,
         is_over ? ", the session was ended" : "",
         is_answered ? "" : ", not all calls were answered");

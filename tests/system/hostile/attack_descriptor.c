@@ -136,6 +136,7 @@ static bool try_segment(const char *name, int fd, size_t bytes)
     const int added = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
     bool fine = true;
     char byte = 0;
+    void *base;
 
     printf("%s\n", name);
     fine = refused("  shrink", ftruncate(fd, 0) == 0) && fine;
@@ -146,7 +147,7 @@ static bool try_segment(const char *name, int fd, size_t bytes)
     fine = refused("  write beyond the end", pwrite(fd, &byte, 1, (off_t)bytes) == 1) && fine;
     fine = refused("  further seals", fcntl(fd, F_ADD_SEALS, added) == 0) && fine;
     fine = refused("  change its mode", fchmod(fd, 0666) == 0) && fine;
-    void *base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     fine = base != MAP_FAILED && fine;
     fine = refused("  write", pwrite(fd, &byte, 1, 0) == 1) && fine;
     fine = refused("  punch a hole",
@@ -277,6 +278,7 @@ bool knit_attack_quota(const struct knit_target *target, struct knit_random *ran
 {
     struct knit_attached attached[SESSIONS_OF_A_UID];
     uint32_t code;
+    bool is_served;
 
     (void)random;
     for (int i = 0; i < SESSIONS_OF_A_UID; i++)
@@ -285,7 +287,7 @@ bool knit_attack_quota(const struct knit_target *target, struct knit_random *ran
     /* A place that was left is one again. */
     knit_attached_close(&attached[0]);
     knit_attached_open(&attached[0], target, 0, 0);
-    bool is_served = knit_attached_is_served(&attached[0]);
+    is_served = knit_attached_is_served(&attached[0]);
     printf("one session more than a user may have: %u; one in the place of another is%s served\n",
         code, is_served ? "" : " not");
     for (int i = 0; i < SESSIONS_OF_A_UID; i++)

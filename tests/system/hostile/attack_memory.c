@@ -132,26 +132,17 @@ static bool make_right_calls(struct knit_attached *attached, struct knit_random 
     return knit_attached_is_answered(attached, PATIENCE_MS);
 }
 
-static bool try_wrong(
-    const struct knit_target *target, struct knit_random *random, uint32_t number, bool *ret_last)
+/* Number `number`, which is at most that of the last one. */
+static struct wrong wrong_of(const struct knit_target *target, const struct knit_attached *attached,
+    uint32_t number, bool *ret_last)
 {
-    enum { UNUSED = 2 }; /* the first of them go without calls before */
-    struct knit_attached attached;
-    uint32_t task = target->task, epoch = target->epoch, slot;
-    uint64_t ctrl, gen;
-
-    knit_attached_open(&attached, target, SLOTS, 0);
-    if (number >= UNUSED && !make_right_calls(&attached, random)) {
-        printf("calls before the wrong one were not answered\n");
-        return false;
-    }
-    slot = knit_attached_free_slot(&attached);
-    ctrl = knit_attached_ctrl(&attached, 0, slot);
-    gen = knit_ctrl_gen(ctrl);
+    const uint32_t slot = knit_attached_free_slot(attached);
+    const uint64_t ctrl = knit_attached_ctrl(attached, 0, slot), gen = knit_ctrl_gen(ctrl);
     const uint32_t tag = knit_ctrl_tag(ctrl), in_arena = KNIT_CELL_IN_ARENA;
-    const uint64_t arena = attached.geometry.request_arena_bytes;
+    const uint32_t task = target->task, epoch = target->epoch;
+    const uint64_t arena = attached->geometry.request_arena_bytes;
     const struct wrong wrongs[] = {
-        {"a slot that does not exist", knit_ctrl(gen, attached.geometry.slots, tag), 0, 0},
+        {"a slot that does not exist", knit_ctrl(gen, attached->geometry.slots, tag), 0, 0},
         {"the largest slot", knit_ctrl(gen, 0x3fff, tag), 0, 0},
         {"an argument over the limit", ctrl,
             knit_meta(task, epoch, in_arena, (uint32_t)(arena / 8) + 1), 0},
@@ -165,16 +156,31 @@ static bool try_wrong(
         {"an offset that wraps", ctrl, knit_meta(task, epoch, in_arena, 200), UINT64_MAX - 100},
         {"all of the address space", ctrl, knit_meta(task, epoch, in_arena, UINT32_MAX), 0},
     };
-    const struct wrong *wrong = &wrongs[number];
+
+    *ret_last = number + 1 == sizeof(wrongs) / sizeof(*wrongs);
+    return wrongs[number];
+}
+
+static bool try_wrong(
+    const struct knit_target *target, struct knit_random *random, uint32_t number, bool *ret_last)
+{
+    enum { UNUSED = 2 }; /* the first of them go without calls before */
+    struct knit_attached attached;
+    struct wrong wrong;
     bool ended;
 
-    knit_attached_put(&attached, 0, wrong->ctrl, wrong->meta, wrong->body);
+    knit_attached_open(&attached, target, SLOTS, 0);
+    if (number >= UNUSED && !make_right_calls(&attached, random)) {
+        printf("calls before the wrong one were not answered\n");
+        return false;
+    }
+    wrong = wrong_of(target, &attached, number, ret_last);
+    knit_attached_put(&attached, 0, wrong.ctrl, wrong.meta, wrong.body);
     knit_attached_notify(&attached);
     ended = knit_attached_ends(&attached, PATIENCE_MS);
     if (!ended)
-        printf("%s: the session is served on\n", wrong->what);
+        printf("%s: the session is served on\n", wrong.what);
     knit_attached_close(&attached);
-    *ret_last = number + 1 == sizeof(wrongs) / sizeof(wrongs[0]);
     return ended;
 }
 
@@ -243,6 +249,7 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
     struct knit_attached attached;
     uint32_t calls = 0;
     bool fine = true;
+    bool is_answered, is_over;
 
     knit_attached_open(&attached, target, SLOTS, ARENA);
     while (calls < 20000 && fine && !knit_attached_is_over(&attached)) {
@@ -259,8 +266,8 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
         }
     }
     knit_attached_notify(&attached);
-    bool is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
-    bool is_over = knit_attached_is_over(&attached);
+    is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
+    is_over = knit_attached_is_over(&attached);
     for (uint32_t slot = 0; slot < SLOTS && fine && is_answered; slot++)
         fine = sent.seen[slot] == attached.gen[slot] || judge(&attached, &sent, slot);
     printf("%u payloads: %u results, %u errors%s%s\n", calls, sent.results, sent.errors,
@@ -289,9 +296,11 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
     struct knit_attached attached;
     uint64_t until_ns = knit_deadline_now_ns() + 2000000000u;
     uint64_t flips = 0, changed = 0;
+    size_t len;
+    bool is_over;
 
     knit_attached_open(&attached, target, 2, ARENA);
-    size_t len = put_params(bytes, LEN);
+    len = put_params(bytes, LEN);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         uint32_t slot = knit_attached_free_slot(&attached);
 
@@ -308,7 +317,7 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
             attached.in.arena[AT + at] = (unsigned char)knit_random_u64(random);
         }
     }
-    bool is_over = knit_attached_is_over(&attached);
+    is_over = knit_attached_is_over(&attached);
     printf("%llu bytes changed under %llu calls, %llu of them got others than were sent\n",
         (unsigned long long)flips, (unsigned long long)(attached.gen[0] + attached.gen[1]),
         (unsigned long long)changed);
@@ -531,16 +540,21 @@ bool knit_attack_greed(const struct knit_target *target, struct knit_random *ran
     (void)random;
     knit_attached_open(&modest, target, SLOTS, ARENA);
     for (int round = 0; round < 2 && fine; round++) {
+        uint32_t lanes, slots, results;
+        bool was_blocked_on_arena, is_served;
+        uint64_t arena, most, bytes;
+
         knit_attached_open(&attached, target, 0, ARENA);
-        uint32_t lanes = attached.geometry.lanes, slots = attached.geometry.slots, results;
+        lanes = attached.geometry.lanes;
+        slots = attached.geometry.slots;
         /* A session's budget is an arena, and each lane may hold one largest result more. */
-        uint64_t arena = attached.geometry.reply_arena_bytes;
-        uint64_t most = arena + lanes * (arena / 8 + KNIT_PAGE);
+        arena = attached.geometry.reply_arena_bytes;
+        most = arena + lanes * (arena / 8 + KNIT_PAGE);
 
         take_all(&attached);
-        bool was_blocked_on_arena = KNIT_WAIT_UNTIL(is_blocked_on_arena(&attached), PATIENCE_MS);
-        bool is_served = knit_attached_is_served(&modest);
-        uint64_t bytes = held(&attached, &results);
+        was_blocked_on_arena = KNIT_WAIT_UNTIL(is_blocked_on_arena(&attached), PATIENCE_MS);
+        is_served = knit_attached_is_served(&modest);
+        bytes = held(&attached, &results);
         printf("%u of %u results kept, %llu MiB; %s, %s\n", results, slots,
             (unsigned long long)bytes >> 20, was_blocked_on_arena ? "no room" : "room for more",
             is_served ? "others are served" : "nobody is served");
