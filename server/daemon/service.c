@@ -12,14 +12,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,18 +24,14 @@
 #include "config.h"
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
-#include "server/config/confinement.h"
-#include "server/config/install_paths.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
-#include "server/net/endpoint.h"
-#include "server/net/listener.h"
-#include "server/net/socket_file.h"
+#include "server/daemon/signals.h"
+#include "server/daemon/workers.h"
+#include "server/net/listening.h"
 #include "server/policy/access.h"
-
-enum { LISTENERS_MAX = 17 };
 
 enum service_state {
     SERVING,
@@ -54,26 +47,20 @@ struct service {
     enum service_state state;
 
     struct event_base *base;
-    struct event *signals[4];
+    struct knit_signals signals;
     struct event *pool_event;
     struct event *second_event; /* after a session was evicted */
     uint32_t evicted;           /* since that was last set */
     struct event *outbox_event;
     struct knit_mailbox outbox;
 
-    int tcp_fds[LISTENERS_MAX];
-    char tcp_names[LISTENERS_MAX][KNIT_ENDPOINT_TEXT_MAX];
-    size_t tcp_count;
-    struct knit_socket_file socket;
-    struct knit_listener listeners[LISTENERS_MAX];
-    size_t listener_count;
-    time_t complained_at;
+    struct knit_listening listening;
+    time_t warned_at; /* second */
 
     struct knit_pool *pool;
     struct knit_loops loops;
     uint64_t *dealt;  /* connections handed to each loop */
-    int stop_fd;      /* while the parts start: readable when the daemon is asked to end */
-    bool is_given_up; /* it was asked to while they did */
+    bool is_given_up; /* the daemon was asked to end while its parts started */
     bool is_damaged;  /* it ends because of its memory */
     uint32_t drains;
     uint32_t finished;
@@ -87,13 +74,13 @@ static int refuse_memory(struct knit_sentence *why)
 /* ---- connections --------------------------------------------------------------------------- */
 
 /* At most once a second, whatever comes in. */
-static void complain(struct service *service, const char *message, const char *reason)
+static void warn(struct service *service, const char *message, const char *reason)
 {
     time_t now = (time_t)(knit_clock_ns() / 1000000000);
 
-    if (now == service->complained_at)
+    if (now == service->warned_at)
         return;
-    service->complained_at = now;
+    service->warned_at = now;
     knit_log(&service->log, KNIT_LOG_WARNING, message, KNIT_LOG_TEXT("reason", reason));
 }
 
@@ -115,13 +102,13 @@ static void on_accept(void *arg, int fd, bool is_unix)
         }
     }
     if (total >= service->settings->max_connections) {
-        complain(service, "connection turned away", "max_connections are open");
+        warn(service, "connection turned away", "max_connections are open");
         (void)close(fd);
         return;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
             (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
-        complain(service, "connection turned away", "its event loop does not keep up");
+        warn(service, "connection turned away", "its event loop does not keep up");
         (void)close(fd);
         return;
     }
@@ -130,120 +117,12 @@ static void on_accept(void *arg, int fd, bool is_unix)
 
 static void on_exhausted(void *arg, int error)
 {
-    complain(arg, "connections are turned away", strerror(error));
-}
-
-static int start_listener(struct service *service, int fd, bool is_unix)
-{
-    struct knit_listener *listener = &service->listeners[service->listener_count];
-
-    *listener = (struct knit_listener){.fd = fd,
-        .is_unix = is_unix,
-        .on_accept = on_accept,
-        .on_exhausted = on_exhausted,
-        .arg = service};
-    if (knit_listener_start(listener, service->base) != 0)
-        return -ENOMEM;
-    service->listener_count++;
-    return 0;
-}
-
-static int start_accepting(struct service *service, struct knit_sentence *why)
-{
-    int r = 0;
-
-    for (size_t i = 0; r == 0 && i < service->tcp_count; i++)
-        r = start_listener(service, service->tcp_fds[i], false);
-    if (r == 0 && service->socket.fd >= 0)
-        r = start_listener(service, service->socket.fd, true);
-    return r == 0 ? 0 : refuse_memory(why);
-}
-
-static void stop_accepting(struct service *service)
-{
-    for (size_t i = 0; i < service->listener_count; i++)
-        knit_listener_stop(&service->listeners[i]);
-    service->listener_count = 0;
-}
-
-static void close_sockets(struct service *service)
-{
-    for (size_t i = 0; i < service->tcp_count; i++)
-        (void)close(service->tcp_fds[i]);
-    service->tcp_count = 0;
-    knit_socket_file_close(&service->socket);
-}
-
-static bool is_none(const char *word)
-{
-    return strcmp(word, "none") == 0;
-}
-
-/* Whether we would listen there. */
-static int read_endpoint(const struct knit_settings *settings, const char *text,
-    struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
-{
-    int r = knit_endpoint_parse(text, ret_endpoint, why);
-
-    if (r == 0 && !knit_endpoint_is_loopback(ret_endpoint) &&
-        !settings->allow_remote_without_authentication)
-        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
-            "server.listen: other machines can reach %s and there is no authentication; if anybody "
-            "who reaches it may run every task, say --allow-remote-without-authentication",
-            text);
-    return r;
-}
-
-static int open_tcp(struct service *service, const char *text, struct knit_sentence *why)
-{
-    struct knit_endpoint endpoint;
-    size_t at = service->tcp_count;
-    int r;
-
-    if (is_none(text))
-        return 0;
-    r = read_endpoint(service->settings, text, &endpoint, why);
-    if (r == 0)
-        r = knit_endpoint_listen(&endpoint, &service->tcp_fds[at], why);
-    if (r != 0)
-        return r;
-    service->tcp_count++;
-    r = knit_endpoint_name(service->tcp_fds[at], service->tcp_names[at]);
-    return r == 0 ? 0 : knit_sentence_say(why, r, "listen %s: %s", text, strerror(-r));
-}
-
-static int open_unix(struct service *service, struct knit_sentence *why)
-{
-    const struct knit_settings *settings = service->settings;
-    char *usual = NULL;
-    int r = 0;
-
-    if (settings->socket && is_none(settings->socket))
-        return 0;
-    if (!settings->socket)
-        r = knit_socket_file_usual_path(&usual, why);
-    if (r == 0)
-        r = knit_socket_file_open(&service->socket, settings->socket ? settings->socket : usual,
-            (uint32_t)settings->socket_mode, settings->socket_group, why);
-    free(usual);
-    return r < 0 ? refuse_memory(why) : r;
-}
-
-static int open_sockets(struct service *service, struct knit_sentence *why)
-{
-    int r = open_unix(service, why);
-
-    for (size_t i = 0; r == 0 && i < service->settings->listen.count; i++)
-        r = open_tcp(service, service->settings->listen.items[i], why);
-    if (r == 0 && service->tcp_count == 0 && service->socket.fd < 0)
-        return knit_sentence_say(
-            why, 1, "nothing to listen on: both server.listen and server.socket are none");
-    return r;
+    warn(arg, "connections are turned away", strerror(error));
 }
 
 /* ---- messages and the end ------------------------------------------------------------------- */
 
-/* A loop's mailbox is full only while thousands of connections wait in it; it will be emptied. */
+/* A loop's mailbox is full only while thousands of connections wait in it; the loop empties it. */
 static void send_surely(struct knit_loop *loop, struct knit_mailbox_message message)
 {
     struct pollfd poll_fd = {loop->inbox.write_fd, POLLOUT, 0};
@@ -252,7 +131,7 @@ static void send_surely(struct knit_loop *loop, struct knit_mailbox_message mess
         (void)poll(&poll_fd, 1, 100);
 }
 
-static void tell_all(struct service *service, enum knit_mailbox_kind kind, uint64_t value)
+static void send_to_all(struct service *service, enum knit_mailbox_kind kind, uint64_t value)
 {
     for (uint32_t i = 0; i < service->loops.count; i++)
         send_surely(&service->loops.items[i], (struct knit_mailbox_message){kind, -1, value});
@@ -271,9 +150,9 @@ static void begin_drain(struct service *service)
     knit_log(
         &service->log, KNIT_LOG_INFO, "draining", KNIT_LOG_NUMBER("drain_ms", settings->drain_ms));
     service->state = REFUSING;
-    stop_accepting(service);
-    close_sockets(service);
-    tell_all(service, KNIT_MAILBOX_DRAIN, settings->drain_ms);
+    knit_listening_stop(&service->listening);
+    knit_listening_close(&service->listening);
+    send_to_all(service, KNIT_MAILBOX_DRAIN, settings->drain_ms);
 }
 
 static void end_if_stopped(struct service *service)
@@ -281,7 +160,7 @@ static void end_if_stopped(struct service *service)
     if (service->state != DRAINING || !knit_pool_is_stopped(service->pool))
         return;
     service->state = ENDING;
-    tell_all(service, KNIT_MAILBOX_FINISH, 0);
+    send_to_all(service, KNIT_MAILBOX_FINISH, 0);
 }
 
 static void on_outbox(evutil_socket_t fd, short events, void *arg)
@@ -305,8 +184,8 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
 
 /* ---- signals ------------------------------------------------------------------------------- */
 
-/* As process 1 the daemon inherits orphans. The pool's own children are left to the pool, which
- * would otherwise take a stranger's end for theirs. */
+/* As process 1 the daemon inherits orphans. The pool reaps its own children: if the daemon reaped
+ * them, the pool would take another process with the same pid for a worker. */
 static void reap_orphans(struct service *service)
 {
     for (;;) {
@@ -325,14 +204,13 @@ static void reap_orphans(struct service *service)
     }
 }
 
-static void on_signal(evutil_socket_t number, short events, void *arg)
+static void on_signal(void *arg, int number)
 {
     struct service *service = arg;
 
-    (void)events;
     if (service->settings->debug_bits & KNIT_DEBUG_SIGNALS)
         knit_log(&service->log, KNIT_LOG_INFO, "signal", KNIT_LOG_NUMBER("number", number),
-            KNIT_LOG_TEXT("name", strsignal((int)number)));
+            KNIT_LOG_TEXT("name", strsignal(number)));
     if (number == SIGCHLD) {
         if (getpid() == 1)
             reap_orphans(service);
@@ -342,55 +220,6 @@ static void on_signal(evutil_socket_t number, short events, void *arg)
     } else {
         begin_drain(service);
     }
-}
-
-/* While the parts start and while they go, none of these must end the daemon in the default way,
- * which would leave its socket file behind. */
-static void hold_signals(sigset_t *ret_set)
-{
-    (void)sigemptyset(ret_set);
-    (void)sigaddset(ret_set, SIGTERM);
-    (void)sigaddset(ret_set, SIGINT);
-    (void)sigaddset(ret_set, SIGHUP);
-    (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
-}
-
-/* A start may take half a minute, so the pool looks at a descriptor meanwhile. What comes then or
- * later stays pending until take_signals(). */
-static int open_stop_fd(struct service *service, struct knit_sentence *why)
-{
-    sigset_t set;
-
-    hold_signals(&set);
-    (void)sigdelset(&set, SIGHUP);
-    service->stop_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return service->stop_fd >= 0
-               ? 0
-               : knit_sentence_say(why, -errno, "cannot watch for signals: %s", strerror(errno));
-}
-
-static void close_stop_fd(struct service *service)
-{
-    if (service->stop_fd >= 0)
-        (void)close(service->stop_fd);
-    service->stop_fd = -1;
-}
-
-static int take_signals(struct service *service, struct knit_sentence *why)
-{
-    sigset_t set;
-
-    static const int numbers[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP};
-
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-        service->signals[i] = evsignal_new(service->base, numbers[i], on_signal, service);
-        if (!service->signals[i] || event_add(service->signals[i], NULL) < 0)
-            return refuse_memory(why);
-    }
-    close_stop_fd(service);
-    hold_signals(&set);
-    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    return 0;
 }
 
 /* ---- the pool ------------------------------------------------------------------------------ */
@@ -403,8 +232,8 @@ static void on_output(
     knit_pool_log_output(&service->log, lane, pid, line, len, truncated);
 }
 
-/* Some task wrote over what an event loop and its workers believe. Nobody knows what else it wrote,
- * and calls of that loop end no more: whoever started the daemon is to start it anew. */
+/* A task wrote over what an event loop and its workers share, and perhaps over more, and calls of
+ * that loop end no more. The daemon ends, to be started anew by what started it. */
 static void give_up(struct service *service)
 {
     service->is_damaged = true;
@@ -423,7 +252,7 @@ static void on_pool_event(void *arg, const struct knit_pool_event *event)
         give_up(service);
     if (event->kind != KNIT_POOL_SESSION_EVICTED)
         return;
-    tell_all(service, KNIT_MAILBOX_EVICTED, event->session);
+    send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
     if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
         (void)event_add(service->second_event, &second);
 }
@@ -445,39 +274,13 @@ static void on_pool(evutil_socket_t fd, short events, void *arg)
     end_if_stopped(service);
 }
 
-static int start_pool(struct service *service, const char *worker, char **modules,
-    const struct knit_confine_policy *confinement, struct knit_sentence *why)
+static int start_pool(struct service *service, struct knit_sentence *why)
 {
-    const struct knit_settings *settings = service->settings;
-    struct knit_pool_options options;
-    int r;
+    const struct knit_pool_callbacks callbacks = {
+        .on_output = on_output, .on_event = on_pool_event, .arg = service};
+    int r = knit_workers_start(service->settings, &service->log, &callbacks,
+        service->signals.stop_fd, &service->pool, why);
 
-    knit_pool_options_init(&options);
-    options.worker_path = worker;
-    options.modules = (const char *const *)modules;
-    while (modules[options.module_count])
-        options.module_count++;
-    options.bootstrap = settings->bootstrap ? settings->bootstrap : "";
-    options.workers = (uint32_t)settings->workers;
-    options.steal = settings->steal != 0;
-    options.spin_us = (uint32_t)settings->spin_us;
-    options.pause_ns = (uint32_t)settings->pause_ns;
-    options.park_ms = (uint32_t)settings->park_ms;
-    options.slots = (uint32_t)settings->slots;
-    options.arena_initial_bytes = settings->arena_initial_bytes;
-    options.arena_bytes = settings->arena_bytes;
-    options.call_max_bytes = settings->call_max_bytes;
-    if (options.reply_budget_bytes < settings->arena_bytes)
-        options.reply_budget_bytes = settings->arena_bytes;
-    options.hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
-    options.confinement = *confinement;
-    options.callbacks.on_output = on_output;
-    options.callbacks.on_event = on_pool_event;
-    options.callbacks.arg = service;
-    options.stop_fd = service->stop_fd;
-    for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && modules[i]; i++)
-        knit_log(&service->log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", modules[i]));
-    r = knit_pool_open(&options, &service->pool, why);
     service->is_given_up = r == KNIT_POOL_E_CLOSED;
     if (r != 0)
         return r;
@@ -486,37 +289,6 @@ static int start_pool(struct service *service, const char *worker, char **module
     if (!service->pool_event || event_add(service->pool_event, NULL) < 0)
         return refuse_memory(why);
     return 0;
-}
-
-/* Before the first thread, and after the sockets, whose ports and groups may have needed it.
- * Workers that are `unsafe` keep what the daemon keeps. */
-static void drop_privileges(struct service *service, enum knit_confine_profile profile)
-{
-    int r = profile == KNIT_CONFINE_UNSAFE ? 0 : knit_confine_host(NULL);
-
-    if (r != 0)
-        knit_log(&service->log, KNIT_LOG_WARNING, "the daemon keeps privileges it does not need",
-            KNIT_LOG_TEXT("reason", strerror(-r)));
-}
-
-static int open_pool(struct service *service, struct knit_sentence *why)
-{
-    struct knit_confine_policy confinement = {0};
-    char worker[PATH_MAX];
-    char **modules = NULL;
-    int r = knit_install_paths_find_worker(service->settings->worker_program, worker, why);
-
-    if (r == 0)
-        r = knit_install_paths_find_modules(&service->settings->modules, &modules, why);
-    if (r == 0)
-        r = knit_confinement_policy(service->settings, &confinement, why);
-    if (r == 0)
-        drop_privileges(service, (enum knit_confine_profile)confinement.rules.profile);
-    if (r == 0)
-        r = start_pool(service, worker, modules, &confinement, why);
-    knit_confinement_policy_free(&confinement);
-    knit_install_paths_free(modules);
-    return r;
 }
 
 /* ---- loops --------------------------------------------------------------------------------- */
@@ -550,7 +322,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 static void stop_loops(struct service *service)
 {
     if (service->state != ENDING)
-        tell_all(service, KNIT_MAILBOX_FINISH, 0);
+        send_to_all(service, KNIT_MAILBOX_FINISH, 0);
     for (uint32_t i = 0; i < service->loops.count; i++)
         knit_loop_join(&service->loops.items[i]);
     free(service->loops.items);
@@ -578,16 +350,16 @@ static int make_base(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
-static int tell_ready(struct service *service, const char *ready_file, struct knit_sentence *why)
+static int announce(struct service *service, const char *ready_file, struct knit_sentence *why)
 {
     const struct knit_registry *registry = knit_pool_registry(service->pool);
 
-    for (size_t i = 0; i < service->tcp_count; i++)
+    for (size_t i = 0; i < service->listening.tcp_count; i++)
         knit_log(&service->log, KNIT_LOG_INFO, "listening",
-            KNIT_LOG_TEXT("address", service->tcp_names[i]));
-    if (service->socket.fd >= 0)
+            KNIT_LOG_TEXT("address", service->listening.tcp_names[i]));
+    if (service->listening.socket.fd >= 0)
         knit_log(&service->log, KNIT_LOG_INFO, "listening",
-            KNIT_LOG_TEXT("socket", service->socket.path));
+            KNIT_LOG_TEXT("socket", service->listening.socket.path));
     for (uint32_t i = 0;
          service->settings->debug_bits & KNIT_DEBUG_IMPORTS && i < knit_registry_count(registry);
          i++) {
@@ -602,8 +374,8 @@ static int tell_ready(struct service *service, const char *ready_file, struct kn
         KNIT_LOG_NUMBER("threads_io", service->loops.count));
     if (!ready_file)
         return 0;
-    return knit_ready_file_write(ready_file, (const char(*)[64])service->tcp_names,
-        service->tcp_count, service->socket.path, why);
+    return knit_ready_file_write(ready_file, (const char(*)[64])service->listening.tcp_names,
+        service->listening.tcp_count, service->listening.socket.path, why);
 }
 
 /* Every connection is a descriptor, and 1,024 are soon too few. */
@@ -622,24 +394,24 @@ static int start(struct service *service, const char *ready_file, struct knit_se
     int r = knit_access_init(&service->access, service->settings, why);
 
     if (r == 0)
-        r = open_stop_fd(service, why);
+        r = knit_signals_open(&service->signals, why);
     if (r == 0)
         r = make_base(service, why);
     if (r == 0)
-        r = open_sockets(service, why);
-    /* A former daemon's must not be taken for ours. Its sockets are ours now, so it is none that
-     * runs. */
+        r = knit_listening_open(&service->listening, service->settings, why);
+    /* A ready file of a daemon that ended must not be taken for this one's. It is none that runs,
+     * for its sockets are open here. */
     if (r == 0 && ready_file)
         (void)unlink(ready_file);
     if (r == 0)
-        r = open_pool(service, why);
+        r = start_pool(service, why);
     if (r == 0)
         r = start_loops(service, why);
-    if (r == 0)
-        r = take_signals(service, why);
-    if (r == 0)
-        r = start_accepting(service, why);
-    return r == 0 ? tell_ready(service, ready_file, why) : r;
+    if (r == 0 && (knit_signals_start(&service->signals, service->base, on_signal, service) != 0 ||
+                      knit_listening_start(&service->listening, service->base, on_accept,
+                          on_exhausted, service) != 0))
+        r = refuse_memory(why);
+    return r == 0 ? announce(service, ready_file, why) : r;
 }
 
 static void free_event(struct event **event)
@@ -651,10 +423,8 @@ static void free_event(struct event **event)
 
 static void stop(struct service *service)
 {
-    sigset_t set;
-
-    hold_signals(&set);
-    stop_accepting(service);
+    knit_signals_hold();
+    knit_listening_stop(&service->listening);
     stop_loops(service);
     for (uint32_t i = 0; service->pool && service->settings->debug_bits & KNIT_DEBUG_LANE &&
                          i < knit_pool_lanes(service->pool);
@@ -664,39 +434,24 @@ static void stop(struct service *service)
     service->pool = knit_pool_free(service->pool);
     knit_pool_log_end_second(&service->log, &service->evicted);
     free_event(&service->second_event);
-    close_sockets(service);
-    for (size_t i = 0; i < sizeof(service->signals) / sizeof(*service->signals); i++)
-        free_event(&service->signals[i]);
+    knit_listening_close(&service->listening);
+    knit_signals_close(&service->signals);
     free_event(&service->outbox_event);
     if (service->base)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_access_fini(&service->access);
-    close_stop_fd(service);
 }
 
 int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why)
 {
-    struct knit_confine_policy confinement = {0};
     struct knit_access access = {0};
-    struct knit_endpoint endpoint;
-    char worker[PATH_MAX];
-    char **modules = NULL;
     int r = knit_access_init(&access, settings, why);
 
-    for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
-        if (!is_none(settings->listen.items[i]))
-            r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
-    if (r == 0 && settings->socket_group)
-        r = knit_socket_file_check_group(settings->socket_group, why);
     if (r == 0)
-        r = knit_install_paths_find_worker(settings->worker_program, worker, why);
+        r = knit_listening_check(settings, why);
     if (r == 0)
-        r = knit_install_paths_find_modules(&settings->modules, &modules, why);
-    if (r == 0)
-        r = knit_confinement_policy(settings, &confinement, why);
-    knit_confinement_policy_free(&confinement);
-    knit_install_paths_free(modules);
+        r = knit_workers_check(settings, why);
     knit_access_fini(&access);
     return r;
 }
@@ -706,8 +461,8 @@ int knit_service_run(
 {
     struct service service = {.settings = settings,
         .outbox = {-1, -1},
-        .socket = {.fd = -1, .lock_fd = -1},
-        .stop_fd = -1};
+        .listening = {.socket = {.fd = -1, .lock_fd = -1}},
+        .signals = {.stop_fd = -1}};
     int r;
 
     (void)signal(SIGPIPE, SIG_IGN);

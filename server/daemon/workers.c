@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Privileges are dropped before the first thread starts, and after the sockets are open, whose
+ * ports and groups may have needed them.
+ */
+#include "server/daemon/workers.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "server/base/log.h"
+#include "server/config/confinement.h"
+#include "server/config/install_paths.h"
+
+/* What the settings name, found. */
+struct found {
+    char worker[PATH_MAX];
+    char **modules; /* ended by NULL */
+    struct knit_confine_policy confinement;
+};
+
+static int find(
+    const struct knit_settings *settings, struct found *found, struct knit_sentence *why)
+{
+    int r = knit_install_paths_find_worker(settings->worker_program, found->worker, why);
+
+    if (r == 0)
+        r = knit_install_paths_find_modules(&settings->modules, &found->modules, why);
+    if (r == 0)
+        r = knit_confinement_policy(settings, &found->confinement, why);
+    return r;
+}
+
+static void free_found(struct found *found)
+{
+    knit_confinement_policy_free(&found->confinement);
+    knit_install_paths_free(found->modules);
+}
+
+int knit_workers_check(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    struct found found = {.modules = NULL};
+    int r = find(settings, &found, why);
+
+    free_found(&found);
+    return r;
+}
+
+/* Workers that are `unsafe` keep what the daemon keeps. */
+static void drop_privileges(struct knit_log *log, enum knit_confine_profile profile)
+{
+    int r = profile == KNIT_CONFINE_UNSAFE ? 0 : knit_confine_host(NULL);
+
+    if (r != 0)
+        knit_log(log, KNIT_LOG_WARNING, "the daemon keeps privileges it does not need",
+            KNIT_LOG_TEXT("reason", strerror(-r)));
+}
+
+static void fill_options(struct knit_pool_options *options, const struct knit_settings *settings,
+    const struct found *found)
+{
+    knit_pool_options_init(options);
+    options->worker_path = found->worker;
+    options->modules = (const char *const *)found->modules;
+    while (found->modules[options->module_count])
+        options->module_count++;
+    options->bootstrap = settings->bootstrap ? settings->bootstrap : "";
+    options->workers = (uint32_t)settings->workers;
+    options->steal = settings->steal != 0;
+    options->spin_us = (uint32_t)settings->spin_us;
+    options->pause_ns = (uint32_t)settings->pause_ns;
+    options->park_ms = (uint32_t)settings->park_ms;
+    options->slots = (uint32_t)settings->slots;
+    options->arena_initial_bytes = settings->arena_initial_bytes;
+    options->arena_bytes = settings->arena_bytes;
+    options->call_max_bytes = settings->call_max_bytes;
+    if (options->reply_budget_bytes < settings->arena_bytes)
+        options->reply_budget_bytes = settings->arena_bytes;
+    options->hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
+    options->confinement = found->confinement;
+}
+
+int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
+    const struct knit_pool_callbacks *callbacks, int stop_fd, struct knit_pool **ret_pool,
+    struct knit_sentence *why)
+{
+    struct found found = {.modules = NULL};
+    struct knit_pool_options options;
+    int r = find(settings, &found, why);
+
+    if (r == 0) {
+        drop_privileges(log, (enum knit_confine_profile)found.confinement.rules.profile);
+        fill_options(&options, settings, &found);
+        options.callbacks = *callbacks;
+        options.stop_fd = stop_fd;
+        for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i]; i++)
+            knit_log(log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", found.modules[i]));
+        r = knit_pool_open(&options, ret_pool, why);
+    }
+    free_found(&found);
+    return r;
+}

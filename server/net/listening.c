@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The word none in the place of an address or of a path means that there is none. */
+#include "server/net/listening.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool is_none(const char *word)
+{
+    return strcmp(word, "none") == 0;
+}
+
+/* The address, if it may be listened on. */
+static int read_endpoint(const struct knit_settings *settings, const char *text,
+    struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
+{
+    int r = knit_endpoint_parse(text, ret_endpoint, why);
+
+    if (r == 0 && !knit_endpoint_is_loopback(ret_endpoint) &&
+        !settings->allow_remote_without_authentication)
+        return knit_sentence_say(why, KNIT_LISTENING_E_REFUSED,
+            "server.listen: other machines can reach %s and there is no authentication; if anybody "
+            "who reaches it may run every task, say --allow-remote-without-authentication",
+            text);
+    return r;
+}
+
+int knit_listening_check(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    struct knit_endpoint endpoint;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
+        if (!is_none(settings->listen.items[i]))
+            r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
+    if (r == 0 && settings->socket_group)
+        r = knit_socket_file_check_group(settings->socket_group, why);
+    return r;
+}
+
+static int open_tcp(struct knit_listening *listening, const struct knit_settings *settings,
+    const char *text, struct knit_sentence *why)
+{
+    struct knit_endpoint endpoint;
+    size_t at = listening->tcp_count;
+    int r;
+
+    if (is_none(text))
+        return 0;
+    r = read_endpoint(settings, text, &endpoint, why);
+    if (r == 0)
+        r = knit_endpoint_listen(&endpoint, &listening->tcp_fds[at], why);
+    if (r != 0)
+        return r;
+    listening->tcp_count++;
+    r = knit_endpoint_name(listening->tcp_fds[at], listening->tcp_names[at]);
+    return r == 0 ? 0 : knit_sentence_say(why, r, "listen %s: %s", text, strerror(-r));
+}
+
+static int open_unix(struct knit_listening *listening, const struct knit_settings *settings,
+    struct knit_sentence *why)
+{
+    char *usual = NULL;
+    int r = 0;
+
+    if (settings->socket && is_none(settings->socket))
+        return 0;
+    if (!settings->socket)
+        r = knit_socket_file_usual_path(&usual, why);
+    if (r == 0)
+        r = knit_socket_file_open(&listening->socket, settings->socket ? settings->socket : usual,
+            (uint32_t)settings->socket_mode, settings->socket_group, why);
+    free(usual);
+    return r < 0 ? knit_sentence_say(why, -ENOMEM, "out of memory") : r;
+}
+
+int knit_listening_open(struct knit_listening *listening, const struct knit_settings *settings,
+    struct knit_sentence *why)
+{
+    int r = open_unix(listening, settings, why);
+
+    for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
+        r = open_tcp(listening, settings, settings->listen.items[i], why);
+    if (r == 0 && listening->tcp_count == 0 && listening->socket.fd < 0)
+        return knit_sentence_say(why, KNIT_LISTENING_E_REFUSED,
+            "nothing to listen on: both server.listen and server.socket are none");
+    return r;
+}
+
+int knit_listening_start(struct knit_listening *listening, struct event_base *base,
+    knit_listener_on_accept *on_accept, knit_listener_on_exhausted *on_exhausted, void *arg)
+{
+    size_t sockets = listening->tcp_count + (listening->socket.fd >= 0);
+
+    for (size_t i = 0; i < sockets; i++) {
+        bool is_unix = i == listening->tcp_count;
+        struct knit_listener *listener = &listening->listeners[i];
+
+        *listener =
+            (struct knit_listener){.fd = is_unix ? listening->socket.fd : listening->tcp_fds[i],
+                .is_unix = is_unix,
+                .on_accept = on_accept,
+                .on_exhausted = on_exhausted,
+                .arg = arg};
+        if (knit_listener_start(listener, base) != 0)
+            return -ENOMEM;
+        listening->listener_count++;
+    }
+    return 0;
+}
+
+void knit_listening_stop(struct knit_listening *listening)
+{
+    for (size_t i = 0; i < listening->listener_count; i++)
+        knit_listener_stop(&listening->listeners[i]);
+    listening->listener_count = 0;
+}
+
+void knit_listening_close(struct knit_listening *listening)
+{
+    for (size_t i = 0; i < listening->tcp_count; i++)
+        (void)close(listening->tcp_fds[i]);
+    listening->tcp_count = 0;
+    knit_socket_file_close(&listening->socket);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All sockets that the daemon listens on: the TCP addresses of [server] listen and the unix socket.
+ *
+ * They are opened before the workers start, so that a second daemon is refused in a moment and
+ * connections made during a long start wait in the backlog instead of failing. Accepting begins
+ * when everything else runs.
+ *
+ * Threads: the main thread's.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stddef.h>
+
+#include "proto/sentence.h"
+#include "server/config/setting.h"
+#include "server/net/endpoint.h"
+#include "server/net/listener.h"
+#include "server/net/socket_file.h"
+
+/* 16 addresses ([server] listen) and the unix socket. */
+#define KNIT_LISTENING_MAX 17
+
+enum {
+    KNIT_LISTENING_E_REFUSED = 1, /* the sentence says why */
+};
+
+struct knit_listening {
+    int tcp_fds[KNIT_LISTENING_MAX];
+    char tcp_names[KNIT_LISTENING_MAX][KNIT_ENDPOINT_TEXT_MAX]; /* where they really listen */
+    size_t tcp_count;
+    struct knit_socket_file socket; /* .fd = -1: none */
+    struct knit_listener listeners[KNIT_LISTENING_MAX];
+    size_t listener_count;
+};
+
+/* Whether the addresses can be read and may be listened on, and the group exists. Opens nothing.
+ * Returns 0 or KNIT_LISTENING_E_REFUSED. */
+__attribute__((warn_unused_result)) int knit_listening_check(
+    const struct knit_settings *settings, struct knit_sentence *why);
+
+/* listening: { .socket = {.fd = -1, .lock_fd = -1} }. Returns 0, KNIT_LISTENING_E_REFUSED, -errno,
+ * always with a sentence; close it in any case. */
+__attribute__((warn_unused_result)) int knit_listening_open(struct knit_listening *listening,
+    const struct knit_settings *settings, struct knit_sentence *why);
+
+/* Begins to accept; the callbacks are those of listener.h. Returns 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int knit_listening_start(struct knit_listening *listening,
+    struct event_base *base, knit_listener_on_accept *on_accept,
+    knit_listener_on_exhausted *on_exhausted, void *arg);
+
+/* Accepts no more. */
+void knit_listening_stop(struct knit_listening *listening);
+
+/* Closes the sockets and removes the socket file. */
+void knit_listening_close(struct knit_listening *listening);
