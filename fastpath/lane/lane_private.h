@@ -10,9 +10,6 @@
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/lane.h"
 
-#define KNIT_NO_BLOCK UINT64_MAX
-#define KNIT_NO_SLOT  UINT32_MAX
-
 /* A call that stood unclaimed for so long while somebody was idle may be stolen from a living
  * worker. Longer than the way from one claim to the next through short tasks, far below what a
  * person or a deadline notices. */

@@ -46,6 +46,9 @@
 #define KNIT_SLOTS_DEFAULT 1008u
 #define KNIT_ARENA_DEFAULT (64ull << 20)
 
+#define KNIT_NO_BLOCK UINT64_MAX
+#define KNIT_NO_SLOT  UINT32_MAX
+
 /* Owners of a claim: 24 bits, a new one for each worker process, not reused while a claim bears
  * it. */
 #define KNIT_OWNER_NONE 0u

@@ -17,8 +17,6 @@
 #include "fastpath/lane/wake.h"
 #include "proto/failure.h"
 
-#define NO_SLOT UINT32_MAX
-
 void knit_recovery_make_error(struct knit_recovery_error *ret_error, enum knit_code code,
     enum knit_started started, const char *message, int signal, uint64_t limit)
 {

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Collecting outcomes: ANSWERED -> FREE, or held until released.
+ *
+ * Completions and `rescan` only say where to look. What is lost there costs a look at all slots,
+ * never an outcome.
+ *
+ * Edges:
+ *   A1 answer      word acquire        with the owner's word release: the outcome's bytes
+ *   N1 completion  completion acquire  with the worker's completion release: the word it names is
+ *                  visible
+ *   R1 release     released release    with the worker's acquire: our reads of the block came
+ *                  before
+ */
+#include "fastpath/lane/session_private.h"
+
+#include <assert.h>
+
+#include "fastpath/lane/cell.h"
+
+static __attribute__((noinline)) void release_argument(
+    struct knit_session *session, struct knit_session_slot *slot)
+{
+    knit_arena_release(session->arena, slot->block);
+    slot->block = KNIT_NO_BLOCK;
+}
+
+static void release_block(struct knit_session *session, uint32_t index, uint32_t lane)
+{
+    /* R1, release: our reads of the block come before the worker uses it again. */
+    atomic_store_explicit(
+        &session->request.released[index], session->slots[index].gen, memory_order_release);
+    knit_bell_fence(); /* W1: rel before the look at starved and park */
+    /* relaxed: ordered by the fence. */
+    if (atomic_load_explicit(&session->reply.lane[lane].blocked_on_arena, memory_order_relaxed) !=
+        0)
+        (void)knit_session_wake_lane(session, lane);
+}
+
+/* Reads the answer's shape out of the cell; every number is loaded once and checked before it is
+ * used. */
+static void read_answer(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
+{
+    struct knit_reply_cell *cell = &session->reply.reply[index];
+    /* relaxed: A1 made these visible. */
+    const uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed);
+    const uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    const uint32_t lane = knit_meta_lane(meta), len = knit_meta_len(meta);
+    ret->status = knit_word_status(word);
+    ret->lane = lane;
+    ret->len = len;
+    if (lane >= session->geometry.lanes)
+        goto broken;
+    if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) != 0) {
+        uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
+        uint64_t arena = session->geometry.reply_arena_bytes;
+        if (block > arena || len > arena - block)
+            goto broken;
+        ret->payload = session->reply.arena + lane * arena + block;
+        ret->held = true;
+        return;
+    }
+    if (len > KNIT_INLINE_MAX)
+        goto broken;
+    ret->payload = ret->body;
+    ret->held = false;
+    knit_cell_load(ret->body, cell->body, len);
+    return;
+broken:
+    ret->status = KNIT_STATUS_BROKEN;
+    ret->lane = 0;
+    ret->len = 0;
+    ret->payload = ret->body;
+    ret->held = false;
+}
+
+/* A settled call's answer: nobody wants it. Returns whether its end is to be told. */
+static __attribute__((cold, noinline)) bool drop_answer(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *outcome)
+{
+    struct knit_session_slot *slot = &session->slots[index];
+    session->zombies--;
+    session->counters.dropped++;
+    if (outcome->held)
+        release_block(session, index, outcome->lane);
+    knit_session_free_push(session, index, outcome->lane);
+    if (slot->block != KNIT_NO_BLOCK)
+        release_argument(session, slot);
+    outcome->held = false;
+    return session->options.report_settled;
+}
+
+/* ANSWERED -> FREE, or -> held until released. False: it was a settled call's answer, dropped. */
+static bool take_answer(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
+{
+    struct knit_session_slot *slot = &session->slots[index];
+    session->queued[slot->lane]--;
+    read_answer(session, index, ret);
+    session->balance.warm = ret->lane;
+    ret->user = slot->user;
+    ret->slot = index;
+    if (slot->state == KNIT_SLOT_ZOMBIE)
+        return drop_answer(session, index, ret);
+    session->in_flight--;
+    session->counters.collected++;
+    if (ret->held) {
+        slot->state = KNIT_SLOT_HELD;
+        slot->block_lane = ret->lane;
+    } else {
+        knit_session_free_push(session, index, ret->lane);
+    }
+    if (slot->block != KNIT_NO_BLOCK)
+        release_argument(session, slot);
+    return true;
+}
+
+static __attribute__((cold, noinline)) void skip_completions(struct knit_session *session)
+{
+    for (uint32_t i = 0; i < session->geometry.lanes; i++)
+        session->lanes[i].completions =
+            atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
+    session->scan_from = 0;
+    session->unread = 0;
+}
+
+bool knit_session_collect_slot(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
+{
+    if (session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
+        !knit_session_is_answered(session, index))
+        return false;
+    /* News of what is collected this way stays unread, and laps are told apart as long as the
+     * reader is less than half of their range behind. */
+    if (++session->unread >= (uint64_t)session->geometry.cells << 14)
+        skip_completions(session);
+    return take_answer(session, index, ret);
+}
+
+/* Follows one lane's news; how many outcomes it gave. */
+static size_t collect_completions(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *outcomes, size_t max)
+{
+    struct knit_session_lane *lane = &session->lanes[index];
+    const uint32_t cells = session->geometry.cells;
+    size_t count = 0;
+    /* Bounded by the ring: a pool that writes news faster than we read cannot keep us here. */
+    for (uint32_t step = 0; step < cells && count < max; step++) {
+        /* N1, acquire: the word it speaks of. */
+        uint32_t entry = atomic_load_explicit(
+            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
+        int ahead = knit_completion_lead(entry, lane->completions, cells);
+        if (ahead < 0)
+            break;
+        if (ahead > 0) {
+            /* A lap ahead: news were overwritten unread, because calls were collected by slot. */
+            lane->completions = atomic_load_explicit(
+                &session->reply.lane[index].completion_tail, memory_order_acquire);
+            session->scan_from = 0;
+            break;
+        }
+        lane->completions++;
+        uint32_t slot = knit_completion_slot(entry);
+        if (slot < session->geometry.slots && knit_session_is_pending(session, slot) &&
+            knit_session_is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
+            count++;
+    }
+    return count;
+}
+
+/* Looks at every slot in flight, from scan_from on. */
+static size_t collect_scan(
+    struct knit_session *session, struct knit_session_outcome *outcomes, size_t max)
+{
+    size_t count = 0;
+    uint32_t index = session->scan_from;
+    for (; index < session->geometry.slots && count < max; index++) {
+        if (knit_session_is_pending(session, index) && knit_session_is_answered(session, index) &&
+            take_answer(session, index, &outcomes[count]))
+            count++;
+    }
+    session->scan_from = index < session->geometry.slots ? index : KNIT_NO_SLOT;
+    return count;
+}
+
+static void note_rescan(struct knit_session *session)
+{
+    /* acquire: the answers the host wrote before it raised this. */
+    uint32_t rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
+    if (rescan != session->rescan) {
+        session->rescan = rescan;
+        session->scan_from = 0;
+        session->counters.rescans++;
+    }
+}
+
+size_t knit_session_collect(
+    struct knit_session *session, struct knit_session_outcome *outcomes, size_t max)
+{
+    note_rescan(session);
+    if (session->in_flight + session->zombies == 0) {
+        session->scan_from = KNIT_NO_SLOT;
+        return 0;
+    }
+    size_t count = 0;
+    const uint32_t lanes = session->geometry.lanes;
+    for (uint32_t i = 0; i < lanes && count < max; i++) {
+        uint32_t lane = session->completion_lane;
+        count += collect_completions(session, lane, outcomes + count, max - count);
+        if (count < max) /* this lane is read out: the next one first, so that none starves */
+            session->completion_lane = lane + 1 < lanes ? lane + 1 : 0;
+    }
+    if (session->scan_from != KNIT_NO_SLOT && count < max)
+        count += collect_scan(session, outcomes + count, max - count);
+    return count;
+}
+
+void knit_session_release(struct knit_session *session, uint32_t index)
+{
+    assert(session->slots[index].state == KNIT_SLOT_HELD);
+    uint32_t lane = session->slots[index].block_lane;
+    release_block(session, index, lane);
+    knit_session_free_push(session, index, lane);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What session*.c share: the session's private memory.
+ *
+ * A slot is this session's place for one call. Which call: its generation, one more than the last.
+ * The state of a call is not stored in shared memory; it is read from three words, of which the
+ * caller writes the first (LAYOUT.md has the table of states):
+ *
+ *     ring cell's ctrl    generation g is published  (the caller, release)
+ *     claim[slot]         generation g is claimed    (workers and host, CAS)
+ *     reply[slot].word    generation g is answered   (its owner, or the host after the reap)
+ *
+ * Threads: as the session: one at a time.
+ */
+#pragma once
+
+#include "fastpath/lane/arena.h"
+#include "fastpath/lane/balancer.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/session.h"
+#include "fastpath/lane/state.h"
+
+enum knit_slot_state {
+    KNIT_SLOT_FREE,
+    KNIT_SLOT_IN_FLIGHT, /* published, its outcome is wanted */
+    KNIT_SLOT_ZOMBIE,    /* published, its outcome was given early and the answer will be dropped */
+    KNIT_SLOT_HELD,      /* answered; the user still reads the block */
+};
+
+struct knit_session_slot {
+    uint64_t gen; /* of the call it carries, or carried last */
+    void *user;
+    uint64_t block;      /* of the argument in the request arena, or KNIT_NO_BLOCK */
+    uint32_t lane;       /* published to; while free or held: that answered last */
+    uint32_t next;       /* free list */
+    uint32_t block_lane; /* held: whose arena the reply's block lies in */
+    uint8_t state;
+};
+
+/* What the session knows of each lane. */
+struct knit_session_lane {
+    struct knit_request_cell *ring;    /* [cells] */
+    _Atomic uint32_t *completion_ring; /* [cells] */
+    uint64_t tail;                     /* ring position of the next publish */
+    uint64_t completions;              /* news position read next */
+    uint32_t index;
+    uint32_t notified_park;        /* park word last rung */
+    uint32_t newest;               /* slot published last */
+    uint32_t free_head, free_tail; /* free slots this lane answered last */
+    bool is_dirty;                 /* published to since the last flush */
+};
+
+struct knit_session {
+    struct knit_geometry geometry;
+    struct knit_request_view request;
+    struct knit_reply_view reply;
+    struct knit_board_view board;
+    struct knit_session_options options;
+    struct knit_balance balance;
+    struct knit_arena *arena;
+    struct knit_session_slot *slots;
+    struct knit_session_lane *lanes;
+    uint32_t *queued;    /* [lanes]: published there, not yet answered */
+    uint32_t dirty;      /* how many lanes are */
+    uint32_t dirty_lane; /* one of them */
+    uint32_t in_flight, zombies, free;
+    uint32_t rescan; /* last value acted on */
+    uint32_t arm;    /* last arm number given out */
+    uint32_t crowded;
+    uint32_t scan_from;       /* where a scan of all slots goes on; KNIT_NO_SLOT: none under way */
+    uint32_t completion_lane; /* lane whose news is read next */
+    bool is_armed;
+    uint64_t unread; /* news at most, of any lane */
+    struct knit_spin spin;
+    struct knit_session_counters counters;
+};
+
+static inline void knit_session_free_push(
+    struct knit_session *session, uint32_t index, uint32_t lane_index)
+{
+    struct knit_session_lane *lane = &session->lanes[lane_index];
+    struct knit_session_slot *slot = &session->slots[index];
+    slot->state = KNIT_SLOT_FREE;
+    slot->lane = lane_index;
+    slot->next = KNIT_NO_SLOT;
+    if (lane->free_head == KNIT_NO_SLOT)
+        lane->free_head = index;
+    else
+        session->slots[lane->free_tail].next = index;
+    lane->free_tail = index;
+    session->free++;
+}
+
+static inline struct knit_request_cell *knit_session_next_cell(
+    const struct knit_session *session, const struct knit_session_lane *lane)
+{
+    return &lane->ring[lane->tail & (session->geometry.cells - 1)];
+}
+
+static inline bool knit_session_is_answered(const struct knit_session *session, uint32_t index)
+{
+    const struct knit_session_slot *slot = &session->slots[index];
+    /* A1, acquire: the outcome's bytes. */
+    uint64_t word = atomic_load_explicit(&session->reply.reply[index].word, memory_order_acquire);
+    return knit_word_gen(word) == slot->gen;
+}
+
+static inline bool knit_session_is_pending(const struct knit_session *session, uint32_t index)
+{
+    uint8_t state = session->slots[index].state;
+    return state == KNIT_SLOT_IN_FLIGHT || state == KNIT_SLOT_ZOMBIE;
+}
+
+/* Wakes the lane's worker if it is parked and this park was not notified before. W1 lies before.
+ * True: a wake-up was sent. */
+bool knit_session_wake_lane(struct knit_session *session, uint32_t index);
+
+/* Before this session sleeps: a call that no worker has claimed may sit behind a long task; a parked
+ * worker of another lane is woken to steal it. The call's own lane does not help, even when it is
+ * announced as parked: its worker may have seen the call at its last look, claimed another one
+ * first, and be running that. */
+void knit_session_wake_for_unclaimed(struct knit_session *session);

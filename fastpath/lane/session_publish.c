@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Publishing calls, and waking workers for them: FREE -> READY, flush.
+ *
+ * Edges:
+ *   P1 publish  ctrl release  with the acquire of knit_cursor_ctrl(): the cell's body, the
+ *               argument's bytes
+ *   W1 wake     fence between publish and the load of park; with the fence between announcing a
+ *               park and the last looks (lane.c)
+ */
+#include "fastpath/lane/session_private.h"
+
+#include <string.h>
+
+#include "fastpath/lane/board.h"
+#include "fastpath/lane/cell.h"
+
+/* A crowded lane, whose worker sits in a long task, wakes a second one at one flush of so many. */
+#define CROWDED_FLUSHES 16u
+
+/* A free slot, of which there is one; first among those that `lane` answered last: their reply
+ * cells are in its worker's cache. */
+static uint32_t free_pop(struct knit_session *session, struct knit_session_lane *lane)
+{
+    while (lane->free_head == KNIT_NO_SLOT)
+        lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
+    uint32_t index = lane->free_head;
+    lane->free_head = session->slots[index].next;
+    session->free--;
+    return index;
+}
+
+static struct knit_session_lane *choose_lane(
+    struct knit_session *session, const struct knit_session_call *call)
+{
+    const uint32_t lanes = session->geometry.lanes;
+    if (lanes == 1)
+        return session->lanes;
+    return &session->lanes[call->lane == KNIT_LANE_ANY
+                               ? knit_balance_pick(&session->balance, call->task, session->queued)
+                               : call->lane % lanes];
+}
+
+/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. Somewhere there is a free slot. */
+static int publish_cell(struct knit_session *session, struct knit_session_lane *lane,
+    const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
+{
+    struct knit_request_cell *cell = knit_session_next_cell(session, lane);
+    uint32_t flags = 0;
+    /* relaxed: P1 publishes all of it. */
+    if (block != KNIT_NO_BLOCK) {
+        flags = KNIT_CELL_IN_ARENA;
+        atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
+    } else {
+        knit_cell_store(cell->body, call->payload, call->len);
+    }
+    atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&cell->meta,
+        knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
+
+    uint32_t index = free_pop(session, lane);
+    struct knit_session_slot *slot = &session->slots[index];
+    slot->gen = knit_gen_next(slot->gen);
+    slot->user = call->user;
+    slot->block = block;
+    slot->lane = lane->index;
+    slot->state = KNIT_SLOT_IN_FLIGHT;
+    /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
+    atomic_store_explicit(&cell->ctrl,
+        knit_ctrl(slot->gen, index, knit_tag(lane->tail, session->geometry.cells)),
+        memory_order_release);
+
+    lane->tail++;
+    lane->newest = index;
+    session->queued[lane->index]++;
+    if (!lane->is_dirty) {
+        lane->is_dirty = true;
+        session->dirty++;
+        session->dirty_lane = lane->index;
+    }
+    session->in_flight++;
+    session->counters.published++;
+    *ret_slot = index;
+    return 0;
+}
+
+/* Not inlined: a small call would pay for its frame. */
+static __attribute__((noinline)) int publish_large(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    uint64_t block;
+    if (call->len > session->options.argument_max_bytes)
+        return KNIT_SESSION_E_TOO_LARGE;
+    if (knit_arena_alloc(session->arena, call->len, &block) != 0)
+        return KNIT_SESSION_E_ARENA_FULL;
+    memcpy(session->request.arena + block, call->payload, call->len);
+    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
+}
+
+int knit_session_publish(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    if (!knit_state_is_open(&session->reply))
+        return KNIT_SESSION_E_CLOSED;
+    if (session->free == 0)
+        return KNIT_SESSION_E_FULL;
+    if (call->len > KNIT_INLINE_MAX)
+        return publish_large(session, call, ret_slot);
+    return publish_cell(session, choose_lane(session, call), call, KNIT_NO_BLOCK, ret_slot);
+}
+
+int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room)
+{
+    if (!knit_state_is_open(&session->reply))
+        return KNIT_SESSION_E_CLOSED;
+    if (len > session->options.argument_max_bytes)
+        return KNIT_SESSION_E_TOO_LARGE;
+    uint64_t block;
+    if (knit_arena_alloc(session->arena, len > 0 ? len : 1, &block) != 0)
+        return KNIT_SESSION_E_ARENA_FULL;
+    *ret_room = session->request.arena + block;
+    return 0;
+}
+
+int knit_session_publish_reserved(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    if (!knit_state_is_open(&session->reply))
+        return KNIT_SESSION_E_CLOSED;
+    if (session->free == 0)
+        return KNIT_SESSION_E_FULL;
+    uint64_t block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
+    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
+}
+
+void knit_session_unreserve(struct knit_session *session, void *room)
+{
+    knit_arena_release(session->arena, (uint64_t)((unsigned char *)room - session->request.arena));
+}
+
+/* ---- waking workers ------------------------------------------------------------------------- */
+
+bool knit_session_wake_lane(struct knit_session *session, uint32_t index)
+{
+    struct knit_session_lane *lane = &session->lanes[index];
+    /* relaxed: the fence of the caller (W1) ordered it after what was published. */
+    uint32_t park = atomic_load_explicit(&session->board.park[index].value, memory_order_relaxed);
+    if (knit_park_state(park) != KNIT_PARK_PARKED || lane->notified_park == park)
+        return false;
+    lane->notified_park = park;
+    /* release: whoever wakes up from the changed bell sees what was published. */
+    atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
+    knit_bell_wake(&session->request.bell[index], 1);
+    session->counters.wakes++;
+    return true;
+}
+
+/* One parked worker that was not rung yet, of any lane but `except`: an empty home ring tells it to
+ * steal. False: there is none. */
+static bool wake_other(struct knit_session *session, uint32_t except)
+{
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        if (i != except && knit_session_wake_lane(session, i))
+            return true;
+    }
+    return false;
+}
+
+static bool wants_help(struct knit_session *session, uint32_t index)
+{
+    if (knit_board_is_vacant(&session->board, index))
+        return true;
+    return session->options.steal && session->queued[index] >= 2 &&
+           ++session->crowded % CROWDED_FLUSHES == 0;
+}
+
+void knit_session_flush(struct knit_session *session)
+{
+    if (session->dirty == 0)
+        return;
+    knit_bell_fence(); /* W1 */
+    bool help = false;
+    uint32_t from = session->dirty == 1 ? session->dirty_lane : 0;
+    for (uint32_t i = from; i < session->geometry.lanes && session->dirty > 0; i++) {
+        if (!session->lanes[i].is_dirty)
+            continue;
+        session->lanes[i].is_dirty = false;
+        session->dirty--;
+        if (!knit_session_wake_lane(session, i) && wants_help(session, i))
+            help = true;
+    }
+    if (help)
+        (void)wake_other(session, KNIT_NO_SLOT);
+}
+
+void knit_session_wake_for_unclaimed(struct knit_session *session)
+{
+    if (session->geometry.lanes == 1)
+        return;
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        uint32_t newest = session->lanes[i].newest;
+        if (session->queued[i] == 0 || newest == KNIT_NO_SLOT)
+            continue;
+        if (!session->options.steal && !knit_board_is_vacant(&session->board, i))
+            continue;
+        /* relaxed: a hint. */
+        uint64_t claim = atomic_load_explicit(&session->reply.claim[newest], memory_order_relaxed);
+        if (knit_claim_gen(claim) != session->slots[newest].gen && wake_other(session, i))
+            return;
+    }
+}

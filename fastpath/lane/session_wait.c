@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Waiting for outcomes: spin, announce, sleep; or arm an event loop.
+ *
+ * Edges:
+ *   W2 sleep  fence between `waiting` and the look at the replies; with the fence between answer
+ *             and the load of `waiting` (wake.h)
+ */
+#include "fastpath/lane/session_private.h"
+
+#include <errno.h>
+
+/* Is there something to collect? May say yes once too often, never no while there is. */
+static bool is_ready(const struct knit_session *session, uint32_t index)
+{
+    if (index != KNIT_SLOT_ANY)
+        return session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
+               knit_session_is_answered(session, index);
+    /* News that nobody read, of calls that were collected by slot, are of no use then. */
+    if (session->in_flight + session->zombies == 0)
+        return false;
+    if (session->scan_from != KNIT_NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
+                                                  memory_order_acquire) != session->rescan)
+        return true;
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        const struct knit_session_lane *lane = &session->lanes[i];
+        const uint32_t cells = session->geometry.cells;
+        uint32_t entry = atomic_load_explicit(
+            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
+        if (knit_completion_lead(entry, lane->completions, cells) >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* While we spin, the line we shall write next comes here. */
+static void prefetch_next(const struct knit_session *session, uint32_t index)
+{
+    uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
+    struct knit_request_cell *cell = knit_session_next_cell(session, &session->lanes[lane]);
+    __builtin_prefetch(cell, 1, 3);
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 1, 3);
+}
+
+/* A longer answer's second line is written before the first, so both travel at once. */
+static void prefetch_spill(const struct knit_session *session, uint32_t index)
+{
+    if (index != KNIT_SLOT_ANY)
+        __builtin_prefetch(&session->reply.reply[index].body[KNIT_HEAD_WORDS], 0, 3);
+}
+
+static bool spin_until_ready(struct knit_session *session, uint32_t index)
+{
+    /* Few where spinning has long been in vain: the worker may need this very core. */
+    const int looks = session->spin.now_ns == 0 ? 2 : 64;
+    for (int i = 0; i < looks; i++) {
+        if (is_ready(session, index))
+            return true;
+        prefetch_spill(session, index);
+        knit_bell_pause();
+    }
+    if (session->spin.now_ns == 0)
+        return false;
+    const uint64_t until = knit_clock_ns() + session->spin.now_ns;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (is_ready(session, index)) {
+                knit_spin_paid(&session->spin);
+                return true;
+            }
+            prefetch_spill(session, index);
+            knit_bell_pause();
+        }
+    } while (knit_clock_ns() < until);
+    return false;
+}
+
+/* Announce a sleep; false: there is something to collect already, and the announcement is taken
+ * back. */
+static bool announce(struct knit_session *session, uint32_t index, uint32_t kind)
+{
+    session->arm = session->arm % 0x7fffffff + 1;
+    atomic_store_explicit(session->request.waiting, session->arm << 1 | kind, memory_order_relaxed);
+    knit_bell_fence(); /* W2 */
+    if (!is_ready(session, index))
+        return true;
+    atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
+    return false;
+}
+
+int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t until_ns)
+{
+    knit_session_flush(session);
+    prefetch_next(session, index);
+    if (spin_until_ready(session, index))
+        return 0;
+    for (;;) {
+        knit_session_wake_for_unclaimed(session);
+        /* Before the announcement: a waker changes it after having read that. */
+        uint32_t notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
+        if (!announce(session, index, 1))
+            break;
+        (void)knit_spin_failed(&session->spin);
+        session->counters.sleeps++;
+        int got = knit_bell_wait(session->reply.notified, notified, until_ns);
+        atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
+        if (is_ready(session, index))
+            break;
+        if (knit_session_is_closed(session))
+            return KNIT_SESSION_E_CLOSED;
+        if (got == ETIMEDOUT || (until_ns != 0 && knit_clock_ns() >= until_ns))
+            return KNIT_SESSION_E_TIMEOUT;
+    }
+    return 0;
+}
+
+bool knit_session_arm(struct knit_session *session)
+{
+    knit_session_flush(session);
+    knit_session_wake_for_unclaimed(session);
+    session->is_armed = announce(session, KNIT_SLOT_ANY, 0);
+    return session->is_armed;
+}
+
+bool knit_session_is_armed(const struct knit_session *session)
+{
+    return session->is_armed;
+}
+
+void knit_session_disarm(struct knit_session *session)
+{
+    if (session->is_armed)
+        atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
+    session->is_armed = false;
+    knit_bell_swallow(session->options.bell_fd, !session->options.bell_is_socket);
+}
