@@ -14,6 +14,7 @@
 
 #include "fastpath/lane/session_private.h"
 
+/* Continues where the segments stand: generations, ring tails and arm numbers. */
 static void start_from_segments(struct knit_session *session)
 {
     const struct knit_geometry *geometry = &session->geometry;
@@ -23,20 +24,20 @@ static void start_from_segments(struct knit_session *session)
             (struct knit_session_lane){.ring = session->request.ring + (size_t)i * geometry->cells,
                 .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
                 .index = i,
-                .newest = KNIT_NO_SLOT,
+                .last_slot = KNIT_NO_SLOT,
                 .free_head = KNIT_NO_SLOT,
                 .free_tail = KNIT_NO_SLOT};
-        /* acquire: whoever prepared the segment did so before it was handed over. */
+        /* acquire: with the release of the side that used the segment before. */
         lane->tail = atomic_load_explicit(&session->reply.head[i].value, memory_order_acquire);
-        lane->completions =
+        lane->completion_next =
             atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
     }
     for (uint32_t i = 0; i < geometry->slots; i++) {
         struct knit_session_slot *slot = &session->slots[i];
         uint64_t word = atomic_load_explicit(&session->reply.reply[i].word, memory_order_acquire);
         *slot = (struct knit_session_slot){.gen = knit_word_gen(word), .block = KNIT_NO_BLOCK};
-        /* So that no generation to come, not even after 2^40 of them, finds itself aborted or
-         * released by the zeros that the segment began with. */
+        /* The segment begins with zeros, and generations wrap: without this, the call of generation
+         * 0 would be aborted and its block released from the start. */
         atomic_store_explicit(&session->request.abort[i], slot->gen, memory_order_relaxed);
         atomic_store_explicit(&session->request.released[i], slot->gen, memory_order_relaxed);
         knit_session_free_push(
@@ -113,8 +114,8 @@ void knit_session_abort(struct knit_session *session, uint32_t index)
 
 bool knit_session_has_started(const struct knit_session *session, uint32_t index)
 {
-    /* S1: after settle's abort either this load sees the worker's claim, or the worker's load of
-     * abort after its claim sees our store. */
+    /* S1: after settle's abort, this load sees the worker's claim, or the worker's load of abort
+     * after its claim sees this session's store. */
     uint64_t claim = atomic_load_explicit(&session->reply.claim[index], memory_order_seq_cst);
     return knit_claim_gen(claim) == session->slots[index].gen;
 }
@@ -133,7 +134,7 @@ bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_
     return true;
 }
 
-/* ---- looks ---------------------------------------------------------------------------------- */
+/* ---- counts --------------------------------------------------------------------------------- */
 
 uint32_t knit_session_in_flight(const struct knit_session *session)
 {

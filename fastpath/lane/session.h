@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The caller's side of the lanes: publish calls, wake workers, collect outcomes, let go of them.
+/* The caller's side of the lanes: publish calls, wake workers, collect outcomes, release them.
  *
- * Written once, used by the daemon's event loops and by the client library alike. A session borrows
- * the views it is given (segment.h maps them) and keeps everything it must be able to trust in
- * private memory: slots, generations, the metadata of its request arena, ring tails. What it reads
- * from the pool is loaded once, bounded, then used: a pool that lies can make calls fail but cannot
+ * The daemon's event loops and the client library both use it. A session borrows the views it is
+ * given (segment.h maps them) and keeps everything that it must trust in private memory: slots,
+ * generations, the metadata of its request arena, ring tails. What it reads from the pool is loaded
+ * once, checked against private bounds, then used: a faulty pool can make calls fail but cannot
  * make this code read or write outside its mappings.
  *
  * The life of a call, as LAYOUT.md names it: knit_session_publish() FREE -> READY, a worker CLAIMED
@@ -12,8 +12,7 @@
  * once; an answer that lies in an arena block is read in place until knit_session_release().
  *
  * Threads: one session belongs to one thread at a time. Nothing blocks but knit_session_wait().
- * Limits: geometry.slots calls between publish and release.
- */
+ * Limits: geometry.slots calls between publish and release. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,7 +24,7 @@
 
 enum {
     KNIT_SESSION_E_FULL = 1,       /* no free slot: collect or release some, then again */
-    KNIT_SESSION_E_ARENA_FULL = 2, /* no room for the argument now: likewise */
+    KNIT_SESSION_E_ARENA_FULL = 2, /* no room for the argument now: the same helps */
     KNIT_SESSION_E_TOO_LARGE = 3,  /* the argument is over the session's limit for one call */
     KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or evicted the session */
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
@@ -41,15 +40,15 @@ struct knit_session_options {
     uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
-    bool report_settled; /* a collect says when the slots of settled calls are free */
-    bool bell_is_socket; /* else a pipe that nobody else reads and that does not block */
+    bool report_settled; /* a collect reports when the slots of settled calls are free */
+    bool bell_is_socket; /* else a pipe that only this session reads and that does not block */
 };
 
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
-    uint32_t lane;        /* KNIT_LANE_ANY, or where it must go (taken modulo the lanes) */
+    uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
     const void *payload;  /* the params array's msgpack; copied before return */
     size_t len;
     void *user; /* handed back with the outcome */
@@ -101,8 +100,8 @@ void knit_session_unreserve(struct knit_session *session, void *room);
 void knit_session_flush(struct knit_session *session);
 
 /* Outcomes in the order the lanes announced them, at most max; returns how many. Never blocks.
- * Polling alone is not enough to see every call through: one that sits behind a long or a stopped
- * task is handed to another worker when its caller waits or arms, so do either now and then. */
+ * Polling alone does not finish every call: one that is queued behind a long or a stopped task goes
+ * to another worker only when its caller waits or arms, so do one of these from time to time. */
 size_t knit_session_collect(
     struct knit_session *session, struct knit_session_outcome *outcomes, size_t max);
 
@@ -111,22 +110,22 @@ size_t knit_session_collect(
 bool knit_session_collect_slot(
     struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret);
 
-/* Let go of a held outcome; the slot is free again. */
+/* Release a held outcome: its payload may not be read any more, and the slot is free. */
 void knit_session_release(struct knit_session *session, uint32_t slot);
 
-/* Raise the call's abort flag: a queued call is answered CANCELLED, a running one sees
+/* Set the call's abort flag: a queued call is answered CANCELLED, a running one sees
  * knit_aborted(). The outcome still comes. Idempotent. */
 void knit_session_abort(struct knit_session *session, uint32_t slot);
 
 /* Whether a worker has claimed the slot's call, which is published and not collected. An answered
- * call has started. False may be out of date when it is returned; only knit_session_settle() turns
- * it into a promise. */
+ * call has started. False may be out of date when it is returned; only after
+ * knit_session_settle() does it stay false. */
 bool knit_session_has_started(const struct knit_session *session, uint32_t slot);
 
-/* Give the call its outcome early (deadline passed, abort with a reason): aborts it and drops the
- * answer when it comes; the slot stays taken until then. With report_settled a collect gives an
- * outcome of which only `slot` means anything, once it is free. ret_started: KNIT_STARTED_NO is a
- * promise that it never runs. False when it has been answered already: collect that instead. */
+/* End the call for its user before the answer (deadline passed, abort with a reason): aborts it and
+ * drops the answer when it comes; the slot is in use until then. With report_settled a collect then
+ * gives an outcome of which only `slot` is valid. ret_started: KNIT_STARTED_NO guarantees that the
+ * call never runs. False: it is answered already; collect it instead. */
 bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_started);
 
 /* Block until the slot's call (or, with KNIT_SLOT_ANY, any call) is answered: spins, then sleeps.
@@ -135,14 +134,14 @@ bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_s
 int knit_session_wait(struct knit_session *session, uint32_t slot, uint64_t until_ns);
 
 /* For event loops. Arm: true when it is safe to sleep on bell_fd; false when there is something to
- * collect at once. Disarm after waking, and whenever bell_fd is readable: swallows what is in it. A
- * ring may come late, when the session is armed no longer. */
+ * collect at once. Disarm after waking, and whenever bell_fd is readable: reads all bytes from it.
+ * A wake-up may come late, when the session is not armed any more. */
 bool knit_session_arm(struct knit_session *session);
 bool knit_session_is_armed(const struct knit_session *session);
 void knit_session_disarm(struct knit_session *session);
 
-/* Calls published and neither answered nor settled. Zombies (settled, not yet answered) are not
- * among them. */
+/* Calls published and neither collected nor settled. Zombies (settled, not yet answered) do not
+ * count. */
 uint32_t knit_session_in_flight(const struct knit_session *session);
 uint32_t knit_session_slots_free(const struct knit_session *session);
 bool knit_session_is_closed(const struct knit_session *session);

@@ -29,15 +29,16 @@ static void release_block(struct knit_session *session, uint32_t index, uint32_t
     /* R1, release: our reads of the block come before the worker uses it again. */
     atomic_store_explicit(
         &session->request.released[index], session->slots[index].gen, memory_order_release);
-    knit_bell_fence(); /* W1: rel before the look at starved and park */
+    /* W1: `released` is stored before blocked_on_arena and park are loaded. */
+    knit_bell_fence();
     /* relaxed: ordered by the fence. */
     if (atomic_load_explicit(&session->reply.lane[lane].blocked_on_arena, memory_order_relaxed) !=
         0)
         (void)knit_session_wake_lane(session, lane);
 }
 
-/* Reads the answer's shape out of the cell; every number is loaded once and checked before it is
- * used. */
+/* Reads status, place and length of the answer; every number is loaded once and checked before it
+ * is used. */
 static void read_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
@@ -74,7 +75,8 @@ broken:
     ret->held = false;
 }
 
-/* A settled call's answer: nobody wants it. Returns whether its end is to be told. */
+/* The answer of a settled call, whose outcome was given before. True: report_settled wants an
+ * outcome for the freed slot. */
 static __attribute__((cold, noinline)) bool drop_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *outcome)
 {
@@ -90,7 +92,8 @@ static __attribute__((cold, noinline)) bool drop_answer(
     return session->options.report_settled;
 }
 
-/* ANSWERED -> FREE, or -> held until released. False: it was a settled call's answer, dropped. */
+/* ANSWERED -> FREE, or -> held until released. False: the answer was dropped and gives no
+ * outcome. */
 static bool take_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
@@ -115,11 +118,17 @@ static bool take_answer(
     return true;
 }
 
+/* Passes over the lane's unread completions. The caller scans all slots instead. */
+static void skip_lane(struct knit_session *session, uint32_t index)
+{
+    session->lanes[index].completion_next =
+        atomic_load_explicit(&session->reply.lane[index].completion_tail, memory_order_acquire);
+}
+
 static __attribute__((cold, noinline)) void skip_completions(struct knit_session *session)
 {
     for (uint32_t i = 0; i < session->geometry.lanes; i++)
-        session->lanes[i].completions =
-            atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
+        skip_lane(session, i);
     session->scan_from = 0;
     session->unread = 0;
 }
@@ -130,36 +139,33 @@ bool knit_session_collect_slot(
     if (session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
         !knit_session_is_answered(session, index))
         return false;
-    /* News of what is collected this way stays unread, and laps are told apart as long as the
-     * reader is less than half of their range behind. */
+    /* Completions of calls that are collected by slot stay unread. A lap has 16 bits, so reader and
+     * writer must not be half of that range apart. */
     if (++session->unread >= (uint64_t)session->geometry.cells << 14)
         skip_completions(session);
     return take_answer(session, index, ret);
 }
 
-/* Follows one lane's news; how many outcomes it gave. */
+/* Reads one lane's completions; returns the number of outcomes. */
 static size_t collect_completions(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *outcomes, size_t max)
 {
     struct knit_session_lane *lane = &session->lanes[index];
     const uint32_t cells = session->geometry.cells;
     size_t count = 0;
-    /* Bounded by the ring: a pool that writes news faster than we read cannot keep us here. */
+    /* Bounded by the ring, because a pool could write completions faster than this reads them. */
     for (uint32_t step = 0; step < cells && count < max; step++) {
-        /* N1, acquire: the word it speaks of. */
-        uint32_t entry = atomic_load_explicit(
-            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
-        int ahead = knit_completion_lead(entry, lane->completions, cells);
-        if (ahead < 0)
+        uint32_t entry;
+        const int lead = knit_session_next_completion(session, lane, &entry);
+        if (lead < 0)
             break;
-        if (ahead > 0) {
-            /* A lap ahead: news were overwritten unread, because calls were collected by slot. */
-            lane->completions = atomic_load_explicit(
-                &session->reply.lane[index].completion_tail, memory_order_acquire);
+        if (lead > 0) {
+            /* Overwritten unread, because calls were collected by slot. */
+            skip_lane(session, index);
             session->scan_from = 0;
             break;
         }
-        lane->completions++;
+        lane->completion_next++;
         uint32_t slot = knit_completion_slot(entry);
         if (slot < session->geometry.slots && knit_session_is_pending(session, slot) &&
             knit_session_is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
@@ -168,7 +174,7 @@ static size_t collect_completions(
     return count;
 }
 
-/* Looks at every slot in flight, from scan_from on. */
+/* Reads the reply word of every pending slot, from scan_from on. */
 static size_t collect_scan(
     struct knit_session *session, struct knit_session_outcome *outcomes, size_t max)
 {
@@ -185,7 +191,7 @@ static size_t collect_scan(
 
 static void note_rescan(struct knit_session *session)
 {
-    /* acquire: the answers the host wrote before it raised this. */
+    /* acquire: with the host's release, the answers that it wrote before it raised the word. */
     uint32_t rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     if (rescan != session->rescan) {
         session->rescan = rescan;
@@ -207,7 +213,7 @@ size_t knit_session_collect(
     for (uint32_t i = 0; i < lanes && count < max; i++) {
         uint32_t lane = session->completion_lane;
         count += collect_completions(session, lane, outcomes + count, max - count);
-        if (count < max) /* this lane is read out: the next one first, so that none starves */
+        if (count < max) /* all of this lane was read: the next collect begins with another one */
             session->completion_lane = lane + 1 < lanes ? lane + 1 : 0;
     }
     if (session->scan_from != KNIT_NO_SLOT && count < max)

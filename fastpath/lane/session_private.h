@@ -30,22 +30,22 @@ struct knit_session_slot {
     uint64_t gen; /* of the call it carries, or carried last */
     void *user;
     uint64_t block;      /* of the argument in the request arena, or KNIT_NO_BLOCK */
-    uint32_t lane;       /* published to; while free or held: that answered last */
+    uint32_t lane;       /* it was published to; while free or held: that answered last */
     uint32_t next;       /* free list */
-    uint32_t block_lane; /* held: whose arena the reply's block lies in */
-    uint8_t state;
+    uint32_t block_lane; /* held: the lane in whose arena the reply's block lies */
+    uint8_t state;       /* enum knit_slot_state */
 };
 
-/* What the session knows of each lane. */
+/* The session's private part of a lane. */
 struct knit_session_lane {
     struct knit_request_cell *ring;    /* [cells] */
     _Atomic uint32_t *completion_ring; /* [cells] */
     uint64_t tail;                     /* ring position of the next publish */
-    uint64_t completions;              /* news position read next */
+    uint64_t completion_next;          /* position of the completion read next */
     uint32_t index;
-    uint32_t notified_park;        /* park word last rung */
-    uint32_t newest;               /* slot published last */
-    uint32_t free_head, free_tail; /* free slots this lane answered last */
+    uint32_t park_notified;        /* park word last notified */
+    uint32_t last_slot;            /* published last */
+    uint32_t free_head, free_tail; /* free slots that this lane answered last */
     bool is_dirty;                 /* published to since the last flush */
 };
 
@@ -60,20 +60,21 @@ struct knit_session {
     struct knit_session_slot *slots;
     struct knit_session_lane *lanes;
     uint32_t *queued;    /* [lanes]: published there, not yet answered */
-    uint32_t dirty;      /* how many lanes are */
+    uint32_t dirty;      /* how many lanes are dirty */
     uint32_t dirty_lane; /* one of them */
     uint32_t in_flight, zombies, free;
-    uint32_t rescan; /* last value acted on */
-    uint32_t arm;    /* last arm number given out */
-    uint32_t crowded;
-    uint32_t scan_from;       /* where a scan of all slots goes on; KNIT_NO_SLOT: none under way */
-    uint32_t completion_lane; /* lane whose news is read next */
+    uint32_t rescan;          /* last value acted on */
+    uint32_t arm;             /* last arm number used */
+    uint32_t crowded_flushes; /* that found calls queued behind others */
+    uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
+    uint32_t completion_lane; /* lane whose completions are read next */
     bool is_armed;
-    uint64_t unread; /* news at most, of any lane */
+    uint64_t unread; /* completions that may be unread in any one lane, at most */
     struct knit_spin spin;
     struct knit_session_counters counters;
 };
 
+/* The slot is free. It is queued behind the others that this lane answered. */
 static inline void knit_session_free_push(
     struct knit_session *session, uint32_t index, uint32_t lane_index)
 {
@@ -90,12 +91,14 @@ static inline void knit_session_free_push(
     session->free++;
 }
 
+/* The cell of the lane's next publish. */
 static inline struct knit_request_cell *knit_session_next_cell(
     const struct knit_session *session, const struct knit_session_lane *lane)
 {
     return &lane->ring[lane->tail & (session->geometry.cells - 1)];
 }
 
+/* The slot's call is answered; one load. */
 static inline bool knit_session_is_answered(const struct knit_session *session, uint32_t index)
 {
     const struct knit_session_slot *slot = &session->slots[index];
@@ -104,18 +107,31 @@ static inline bool knit_session_is_answered(const struct knit_session *session, 
     return knit_word_gen(word) == slot->gen;
 }
 
+/* Published, and its answer not read yet. */
 static inline bool knit_session_is_pending(const struct knit_session *session, uint32_t index)
 {
     uint8_t state = session->slots[index].state;
     return state == KNIT_SLOT_IN_FLIGHT || state == KNIT_SLOT_ZOMBIE;
 }
 
+/* How far the lane's next completion is ahead, see knit_completion_lead(); from 0 on *ret_entry can
+ * be used or was overwritten. */
+static inline int knit_session_next_completion(
+    const struct knit_session *session, const struct knit_session_lane *lane, uint32_t *ret_entry)
+{
+    const uint32_t cells = session->geometry.cells;
+    /* N1, acquire: the reply word that the entry is about. */
+    *ret_entry = atomic_load_explicit(
+        &lane->completion_ring[lane->completion_next & (cells - 1)], memory_order_acquire);
+    return knit_completion_lead(*ret_entry, lane->completion_next, cells);
+}
+
 /* Wakes the lane's worker if it is parked and this park was not notified before. W1 lies before.
  * True: a wake-up was sent. */
 bool knit_session_wake_lane(struct knit_session *session, uint32_t index);
 
-/* Before this session sleeps: a call that no worker has claimed may sit behind a long task; a parked
- * worker of another lane is woken to steal it. The call's own lane does not help, even when it is
- * announced as parked: its worker may have seen the call at its last look, claimed another one
- * first, and be running that. */
+/* Before this session sleeps: a call that no worker has claimed may sit behind a long task; a
+ * parked worker of another lane is woken to steal it. The call's own lane does not help, even when
+ * it is announced as parked: its worker may have seen the call at its last look, claimed another
+ * one first, and be running that. */
 void knit_session_wake_for_unclaimed(struct knit_session *session);

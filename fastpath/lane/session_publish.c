@@ -14,11 +14,11 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
 
-/* A crowded lane, whose worker sits in a long task, wakes a second one at one flush of so many. */
+/* When calls queue up behind a long task, one flush of so many wakes a second worker. */
 #define CROWDED_FLUSHES 16u
 
-/* A free slot, of which there is one; first among those that `lane` answered last: their reply
- * cells are in its worker's cache. */
+/* A free slot; there is one. Those that `lane` answered last come first, because their reply cells
+ * are in its worker's cache. */
 static uint32_t free_pop(struct knit_session *session, struct knit_session_lane *lane)
 {
     while (lane->free_head == KNIT_NO_SLOT)
@@ -40,13 +40,13 @@ static struct knit_session_lane *choose_lane(
                                : call->lane % lanes];
 }
 
-/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. Somewhere there is a free slot. */
+/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
 static int publish_cell(struct knit_session *session, struct knit_session_lane *lane,
     const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
 {
     struct knit_request_cell *cell = knit_session_next_cell(session, lane);
     uint32_t flags = 0;
-    /* relaxed: P1 publishes all of it. */
+    /* relaxed: P1 publishes these stores. */
     if (block != KNIT_NO_BLOCK) {
         flags = KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
@@ -70,7 +70,7 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
         memory_order_release);
 
     lane->tail++;
-    lane->newest = index;
+    lane->last_slot = index;
     session->queued[lane->index]++;
     if (!lane->is_dirty) {
         lane->is_dirty = true;
@@ -83,7 +83,7 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
     return 0;
 }
 
-/* Not inlined: a small call would pay for its frame. */
+/* Not inlined, because the frame would cost small calls. */
 static __attribute__((noinline)) int publish_large(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
@@ -142,20 +142,20 @@ void knit_session_unreserve(struct knit_session *session, void *room)
 bool knit_session_wake_lane(struct knit_session *session, uint32_t index)
 {
     struct knit_session_lane *lane = &session->lanes[index];
-    /* relaxed: the fence of the caller (W1) ordered it after what was published. */
+    /* relaxed: ordered by the fence W1, which lies before. */
     uint32_t park = atomic_load_explicit(&session->board.park[index].value, memory_order_relaxed);
-    if (knit_park_state(park) != KNIT_PARK_PARKED || lane->notified_park == park)
+    if (knit_park_state(park) != KNIT_PARK_PARKED || lane->park_notified == park)
         return false;
-    lane->notified_park = park;
-    /* release: whoever wakes up from the changed bell sees what was published. */
+    lane->park_notified = park;
+    /* release: a worker that sees the changed bell sees what was published. */
     atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
     knit_bell_wake(&session->request.bell[index], 1);
     session->counters.wakes++;
     return true;
 }
 
-/* One parked worker that was not rung yet, of any lane but `except`: an empty home ring tells it to
- * steal. False: there is none. */
+/* Wakes one parked worker that this session has not notified yet, of any lane but `except`: it
+ * finds its home rings empty and steals. False: there is none. */
 static bool wake_other(struct knit_session *session, uint32_t except)
 {
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
@@ -165,12 +165,13 @@ static bool wake_other(struct knit_session *session, uint32_t except)
     return false;
 }
 
-static bool wants_help(struct knit_session *session, uint32_t index)
+/* The lane's own worker will not claim these calls soon, so another one should steal them. */
+static bool needs_thief(struct knit_session *session, uint32_t index)
 {
     if (knit_board_is_vacant(&session->board, index))
         return true;
     return session->options.steal && session->queued[index] >= 2 &&
-           ++session->crowded % CROWDED_FLUSHES == 0;
+           ++session->crowded_flushes % CROWDED_FLUSHES == 0;
 }
 
 void knit_session_flush(struct knit_session *session)
@@ -178,17 +179,17 @@ void knit_session_flush(struct knit_session *session)
     if (session->dirty == 0)
         return;
     knit_bell_fence(); /* W1 */
-    bool help = false;
+    bool is_thief_needed = false;
     uint32_t from = session->dirty == 1 ? session->dirty_lane : 0;
     for (uint32_t i = from; i < session->geometry.lanes && session->dirty > 0; i++) {
         if (!session->lanes[i].is_dirty)
             continue;
         session->lanes[i].is_dirty = false;
         session->dirty--;
-        if (!knit_session_wake_lane(session, i) && wants_help(session, i))
-            help = true;
+        if (!knit_session_wake_lane(session, i) && needs_thief(session, i))
+            is_thief_needed = true;
     }
-    if (help)
+    if (is_thief_needed)
         (void)wake_other(session, KNIT_NO_SLOT);
 }
 
@@ -197,14 +198,14 @@ void knit_session_wake_for_unclaimed(struct knit_session *session)
     if (session->geometry.lanes == 1)
         return;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        uint32_t newest = session->lanes[i].newest;
-        if (session->queued[i] == 0 || newest == KNIT_NO_SLOT)
+        uint32_t slot = session->lanes[i].last_slot;
+        if (session->queued[i] == 0 || slot == KNIT_NO_SLOT)
             continue;
         if (!session->options.steal && !knit_board_is_vacant(&session->board, i))
             continue;
-        /* relaxed: a hint. */
-        uint64_t claim = atomic_load_explicit(&session->reply.claim[newest], memory_order_relaxed);
-        if (knit_claim_gen(claim) != session->slots[newest].gen && wake_other(session, i))
+        /* relaxed: a hint. A claim that is missed costs one wake-up. */
+        uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
+        if (knit_claim_gen(claim) != session->slots[slot].gen && wake_other(session, i))
             return;
     }
 }

@@ -9,30 +9,27 @@
 
 #include <errno.h>
 
-/* Is there something to collect? May say yes once too often, never no while there is. */
+/* Whether there may be something to collect: never false while there is. */
 static bool is_ready(const struct knit_session *session, uint32_t index)
 {
     if (index != KNIT_SLOT_ANY)
         return session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
                knit_session_is_answered(session, index);
-    /* News that nobody read, of calls that were collected by slot, are of no use then. */
+    /* Unread completions are of calls that were collected by slot. */
     if (session->in_flight + session->zombies == 0)
         return false;
     if (session->scan_from != KNIT_NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
                                                   memory_order_acquire) != session->rescan)
         return true;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
-        const struct knit_session_lane *lane = &session->lanes[i];
-        const uint32_t cells = session->geometry.cells;
-        uint32_t entry = atomic_load_explicit(
-            &lane->completion_ring[lane->completions & (cells - 1)], memory_order_acquire);
-        if (knit_completion_lead(entry, lane->completions, cells) >= 0)
+        uint32_t entry;
+        if (knit_session_next_completion(session, &session->lanes[i], &entry) >= 0)
             return true;
     }
     return false;
 }
 
-/* While we spin, the line we shall write next comes here. */
+/* Fetches the lines of the next publish into this core's cache during the spin. */
 static void prefetch_next(const struct knit_session *session, uint32_t index)
 {
     uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
@@ -41,7 +38,7 @@ static void prefetch_next(const struct knit_session *session, uint32_t index)
     __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 1, 3);
 }
 
-/* A longer answer's second line is written before the first, so both travel at once. */
+/* The second line of an answer is written before the first, so both can travel at once. */
 static void prefetch_spill(const struct knit_session *session, uint32_t index)
 {
     if (index != KNIT_SLOT_ANY)
@@ -50,7 +47,7 @@ static void prefetch_spill(const struct knit_session *session, uint32_t index)
 
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
 {
-    /* Few where spinning has long been in vain: the worker may need this very core. */
+    /* Few when no spin has succeeded for long: the worker may need this core. */
     const int looks = session->spin.now_ns == 0 ? 2 : 64;
     for (int i = 0; i < looks; i++) {
         if (is_ready(session, index))
@@ -74,8 +71,8 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
     return false;
 }
 
-/* Announce a sleep; false: there is something to collect already, and the announcement is taken
- * back. */
+/* Announces a sleep. kind: 1 futex, 0 event loop. False: there is something to collect, and the
+ * announcement is withdrawn. */
 static bool announce(struct knit_session *session, uint32_t index, uint32_t kind)
 {
     session->arm = session->arm % 0x7fffffff + 1;
@@ -95,7 +92,7 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
         return 0;
     for (;;) {
         knit_session_wake_for_unclaimed(session);
-        /* Before the announcement: a waker changes it after having read that. */
+        /* Loaded before the announcement: a waker changes it after having read that. */
         uint32_t notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
         if (!announce(session, index, 1))
             break;
