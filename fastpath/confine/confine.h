@@ -77,7 +77,7 @@ enum knit_confine_part {
     KNIT_CONFINE_CALLS = 16, /* seccomp */
 };
 
-struct knit_confine_force {
+struct knit_confine_status {
     uint32_t profile;
     uint32_t parts;       /* enum knit_confine_part, or-ed */
     int32_t landlock_abi; /* 0 = none */
@@ -98,7 +98,7 @@ const char *knit_confine_name(uint32_t profile);
  * why the worker must not go on; parts of the policy may be in force then. May open one descriptor,
  * which stays. */
 int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
-    struct knit_confine_force *ret_force, struct knit_sentence *ret_missing);
+    struct knit_confine_status *ret_force, struct knit_sentence *ret_missing);
 
 /* In the worker, after the last descriptor that it sends: files_max also bounds what it may send
  * while others of its uid have sent much that nobody has received, and tasks can do that. 0, or

@@ -96,7 +96,7 @@ static const char *reason_of(int error)
 
 /* Landlock, if there is any. Returns 0, or KNIT_CONFINE_E_REFUSED for what is wrong in the policy
  * itself; what the kernel lacks is said in `why`. */
-static int apply_files(const struct knit_confine_plan *plan, struct knit_confine_force *force,
+static int apply_files(const struct knit_confine_plan *plan, struct knit_confine_status *force,
     struct knit_sentence *why)
 {
     struct knit_sentence reason = {""};
@@ -131,7 +131,7 @@ static int apply_files(const struct knit_confine_plan *plan, struct knit_confine
 }
 
 static int apply_all(
-    struct knit_confine_plan *plan, struct knit_confine_force *force, struct knit_sentence *why)
+    struct knit_confine_plan *plan, struct knit_confine_status *force, struct knit_sentence *why)
 {
     int error;
 
@@ -158,12 +158,12 @@ static int apply_all(
 }
 
 int knit_confine_apply(const struct knit_confine_policy *policy, const char *const *modules,
-    struct knit_confine_force *ret_force, struct knit_sentence *ret_missing)
+    struct knit_confine_status *ret_force, struct knit_sentence *ret_missing)
 {
     struct knit_confine_plan plan;
     int error = knit_confine_check(policy, ret_missing);
 
-    *ret_force = (struct knit_confine_force){.profile = policy->rules.profile};
+    *ret_force = (struct knit_confine_status){.profile = policy->rules.profile};
     if (error == 0)
         error = apply_limits(&policy->rules, ret_missing);
     if (error != 0 || policy->rules.profile == KNIT_CONFINE_UNSAFE)

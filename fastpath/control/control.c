@@ -73,9 +73,9 @@ int knit_control_send(
     /* ETOOMANYREFS: too many descriptors of this user are on their way; once they arrive, there is
      * room. */
     if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
-        return KNIT_CONTROL_E_LATER;
+        return KNIT_CONTROL_E_EXHAUSTED;
     if (errno == EPIPE || errno == ECONNRESET)
-        return KNIT_CONTROL_E_GONE;
+        return KNIT_CONTROL_E_CLOSED;
     return -errno;
 }
 
@@ -100,7 +100,7 @@ static int judge(const struct knit_control_message *message, ssize_t len,
     const struct msghdr *header, uint32_t fd_count)
 {
     if (len == 0)
-        return KNIT_CONTROL_E_GONE;
+        return KNIT_CONTROL_E_CLOSED;
     if (len < 8 || message->magic != KNIT_CONTROL_MAGIC)
         return KNIT_CONTROL_E_BAD;
     if (message->version != KNIT_CONTROL_VERSION)
@@ -137,7 +137,7 @@ int knit_control_receive(int fd, struct knit_control_message *ret_message,
     if (len < 0) {
         if (errno == EAGAIN)
             return KNIT_CONTROL_E_AGAIN;
-        return errno == ECONNRESET ? KNIT_CONTROL_E_GONE : -errno;
+        return errno == ECONNRESET ? KNIT_CONTROL_E_CLOSED : -errno;
     }
     count = take_fds(&header, fds);
     error = judge(&message, len, &header, count);

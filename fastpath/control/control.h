@@ -36,10 +36,11 @@
 
 enum {
     KNIT_CONTROL_E_AGAIN = 1,   /* nothing there, or no room now */
-    KNIT_CONTROL_E_GONE = 2,    /* the other side closed */
+    KNIT_CONTROL_E_CLOSED = 2,  /* the other side closed */
     KNIT_CONTROL_E_VERSION = 3, /* it speaks another version of this */
     KNIT_CONTROL_E_BAD = 4,     /* not a message, or not with these descriptors */
-    KNIT_CONTROL_E_LATER = 5, /* the kernel is short of something; polling does not tell when not */
+    KNIT_CONTROL_E_EXHAUSTED =
+        5, /* the kernel is short of something; polling does not tell when not */
     KNIT_CONTROL_E_NO_FDS = 6, /* a message, but there was no room for its descriptors here */
 };
 
@@ -111,7 +112,7 @@ struct knit_control_message {
     union {
         struct knit_control_hello hello;
         struct knit_control_start start;
-        struct knit_confine_force confined;
+        struct knit_confine_status confined;
         struct knit_control_registry registry;
         struct knit_control_serve serve;
         struct knit_control_attach attach;

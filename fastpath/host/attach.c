@@ -23,7 +23,7 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
-struct birth {
+struct admission {
     struct knit_geometry geometry;
     bool is_foreign;
     struct knit_pool_peer peer;
@@ -31,8 +31,8 @@ struct birth {
 };
 
 /* 0 and a place for it, or why there is none. */
-static int admit(const struct knit_pool *pool, const struct birth *birth, uint64_t memory_bytes,
-    uint32_t *ret_index)
+static int admit(const struct knit_pool *pool, const struct admission *admission,
+    uint64_t memory_bytes, uint32_t *ret_index)
 {
     uint32_t place = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
 
@@ -46,14 +46,14 @@ static int admit(const struct knit_pool *pool, const struct birth *birth, uint64
             continue;
         }
         foreign += session->is_foreign;
-        same_uid += session->is_foreign && session->peer.uid == birth->peer.uid;
+        same_uid += session->is_foreign && session->peer.uid == admission->peer.uid;
     }
     if (place == KNIT_POOL_SESSIONS_MAX)
         return KNIT_POOL_E_SESSIONS;
     *ret_index = place;
     /* The host's own sessions are few and it cannot do without them: they count, but are not
      * refused. */
-    if (!birth->is_foreign)
+    if (!admission->is_foreign)
         return 0;
     if (foreign >= pool->options.sessions_max)
         return KNIT_POOL_E_SESSIONS;
@@ -65,12 +65,13 @@ static int admit(const struct knit_pool *pool, const struct birth *birth, uint64
     return 0;
 }
 
-static int add(struct knit_pool *pool, struct birth *birth, struct knit_host_session **ret_session)
+static int add(
+    struct knit_pool *pool, struct admission *admission, struct knit_host_session **ret_session)
 {
     struct knit_host_session *session;
-    uint64_t memory_bytes = knit_segments_cost(&pool->options, &birth->geometry);
+    uint64_t memory_bytes = knit_segments_cost(&pool->options, &admission->geometry);
     uint32_t index;
-    int error = admit(pool, birth, memory_bytes, &index);
+    int error = admit(pool, admission, memory_bytes, &index);
 
     if (error != 0)
         return error;
@@ -79,11 +80,12 @@ static int add(struct knit_pool *pool, struct birth *birth, struct knit_host_ses
         return -ENOMEM;
     session->id = pool->next_session;
     session->index = index;
-    session->is_foreign = birth->is_foreign;
-    session->peer = birth->peer;
+    session->is_foreign = admission->is_foreign;
+    session->peer = admission->peer;
     session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
     session->memory_bytes = memory_bytes;
-    error = knit_segments_make(&pool->options, session, &birth->geometry, &birth->request_fd);
+    error =
+        knit_segments_make(&pool->options, session, &admission->geometry, &admission->request_fd);
     if (error != 0) {
         knit_host_session_fini(session);
         return error;
@@ -98,12 +100,12 @@ static int add(struct knit_pool *pool, struct birth *birth, struct knit_host_ses
 
 /* ---- the host's own ---- */
 
-static int open_own(struct knit_pool *pool, struct birth *birth,
+static int open_own(struct knit_pool *pool, struct admission *admission,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
 {
     struct knit_session_options own = *options;
     struct knit_host_session *session;
-    int error = add(pool, birth, &session);
+    int error = add(pool, admission, &session);
 
     if (error != 0)
         return error;
@@ -130,16 +132,16 @@ static int open_own(struct knit_pool *pool, struct birth *birth,
 int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
 {
-    struct birth birth = {.request_fd = -1};
-    int error =
-        knit_segments_geometry(&pool->options, slots, pool->options.arena_bytes, &birth.geometry);
+    struct admission admission = {.request_fd = -1};
+    int error = knit_segments_geometry(
+        &pool->options, slots, pool->options.arena_bytes, &admission.geometry);
 
     if (error != 0)
         return error;
     pthread_mutex_lock(&pool->mutex);
-    error = open_own(pool, &birth, options, ret_session);
+    error = open_own(pool, &admission, options, ret_session);
     pthread_mutex_unlock(&pool->mutex);
-    knit_fd_close(&birth.request_fd);
+    knit_fd_close(&admission.request_fd);
     return error;
 }
 
@@ -162,11 +164,11 @@ struct knit_pool_session *knit_pool_session_close(
 
 /* ---- other processes' ---- */
 
-static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_grant *grant)
+static int grant(struct knit_pool *pool, struct admission *admission, struct knit_pool_grant *grant)
 {
     struct knit_host_session *session;
     int pair[2] = {-1, -1};
-    int error = add(pool, birth, &session);
+    int error = add(pool, admission, &session);
 
     if (error != 0)
         return error;
@@ -183,13 +185,13 @@ static int grant(struct knit_pool *pool, struct birth *birth, struct knit_pool_g
         return error;
     }
     grant->id = session->id;
-    grant->geometry = birth->geometry;
+    grant->geometry = admission->geometry;
     grant->call_max_bytes = pool->options.call_max_bytes;
-    if (grant->call_max_bytes > birth->geometry.request_arena_bytes)
-        grant->call_max_bytes = birth->geometry.request_arena_bytes;
+    if (grant->call_max_bytes > admission->geometry.request_arena_bytes)
+        grant->call_max_bytes = admission->geometry.request_arena_bytes;
     grant->steal = pool->options.steal;
-    grant->request_fd = birth->request_fd;
-    birth->request_fd = -1;
+    grant->request_fd = admission->request_fd;
+    admission->request_fd = -1;
     return 0;
 }
 
@@ -197,7 +199,7 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     uint64_t arena_bytes, struct knit_pool_grant *ret_grant)
 {
     const struct knit_pool_options *options = &pool->options;
-    struct birth birth = {.is_foreign = true, .peer = *peer, .request_fd = -1};
+    struct admission admission = {.is_foreign = true, .peer = *peer, .request_fd = -1};
     struct knit_pool_grant given = {
         .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
     int error;
@@ -206,13 +208,13 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
         slots = options->slots;
     if (arena_bytes == 0 || arena_bytes > options->arena_bytes)
         arena_bytes = options->arena_bytes;
-    error = knit_segments_geometry(&pool->options, slots, arena_bytes, &birth.geometry);
+    error = knit_segments_geometry(&pool->options, slots, arena_bytes, &admission.geometry);
     if (error != 0)
         return error;
     pthread_mutex_lock(&pool->mutex);
-    error = grant(pool, &birth, &given);
+    error = grant(pool, &admission, &given);
     pthread_mutex_unlock(&pool->mutex);
-    knit_fd_close(&birth.request_fd);
+    knit_fd_close(&admission.request_fd);
     if (error != 0) {
         knit_pool_grant_close(&given);
         return error;

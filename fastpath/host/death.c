@@ -125,7 +125,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
 /* A worker that did some work before it died is replaced at once; one that did not, after a while
  * that doubles. What the pool itself has killed for a hard timeout says nothing about the worker.
  * */
-static void plan_successor(
+static void schedule_replacement(
     struct knit_pool *pool, struct knit_worker *worker, bool has_worked, uint64_t now_ns)
 {
     uint64_t delay_ns = 0;
@@ -150,7 +150,7 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
         .pid = worker->process.pid,
         .signal = worker->signal,
         .status = worker->status,
-        .again = worker->is_again,
+        .is_replacement = worker->is_replacement,
         .task = KNIT_POOL_TASK_NONE,
         .text = worker->refusal.text};
 
@@ -225,7 +225,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
             knit_host_session_unlink(pool, worker, i);
     }
     KNIT_FAULT(DEATH_AFTER_UNLINK);
-    plan_successor(pool, worker, has_worked, now_ns);
+    schedule_replacement(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
     knit_worker_fini(pool, worker);
     KNIT_FAULT(DEATH_AFTER_FINALIZE);
@@ -250,11 +250,11 @@ bool knit_death_is_degraded(const struct knit_pool *pool)
     return false;
 }
 
-void knit_death_judge(struct knit_pool *pool)
+void knit_death_update_degraded(struct knit_pool *pool)
 {
     bool is_degraded = knit_death_is_degraded(pool);
     struct knit_pool_event event = {
-        .kind = KNIT_POOL_DEGRADED, .again = is_degraded, .task = KNIT_POOL_TASK_NONE};
+        .kind = KNIT_POOL_DEGRADED, .is_degraded = is_degraded, .task = KNIT_POOL_TASK_NONE};
 
     if (is_degraded == pool->was_degraded)
         return;

@@ -14,5 +14,5 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
  * the control socket any more. */
 void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Whether workers die faster than they work; reports to the host when that changes. */
-void knit_death_judge(struct knit_pool *pool);
+void knit_death_update_degraded(struct knit_pool *pool);
 bool knit_death_is_degraded(const struct knit_pool *pool);

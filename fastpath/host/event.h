@@ -10,7 +10,7 @@
 #define KNIT_POOL_LINE_BYTES 4096u /* longest line of output that is handed on whole */
 
 enum knit_pool_event_kind {
-    KNIT_POOL_WORKER_STARTED,   /* lane, pid; `again` when it replaces one */
+    KNIT_POOL_WORKER_STARTED,   /* lane, pid; is_replacement */
     KNIT_POOL_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
     KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
     KNIT_POOL_WORKER_STOPPED,   /* lane, pid: left because it was told to */
@@ -18,7 +18,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_TASK_QUARANTINED, /* task */
     KNIT_POOL_SESSION_EVICTED,  /* session, text: broke the protocol; end its connection */
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, served no more. Once for each. */
-    KNIT_POOL_DEGRADED,         /* workers die faster than they work; `again` false = over */
+    KNIT_POOL_DEGRADED,         /* workers die faster than they work; is_degraded, or no longer */
     KNIT_POOL_UNCONFINED,       /* text: what of the policy is not enforced. Once. */
     KNIT_POOL_OUTPUT_DROPPED,   /* lost = lines that were not handed on, for want of memory */
     KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once. */
@@ -28,7 +28,8 @@ enum knit_pool_event_kind {
 
 struct knit_pool_event {
     enum knit_pool_event_kind kind;
-    bool again;
+    bool is_replacement; /* STARTED, REFUSED */
+    bool is_degraded;
     uint32_t lane;
     pid_t pid;
     int signal;    /* that killed it; 0 = it exited by itself */

@@ -51,7 +51,7 @@ struct knit_host_session {
     uint32_t damaged_serial; /* likewise: the first process that started after one did; 0 = none */
     uint64_t damaged_ns;     /* likewise: when one did last */
     uint64_t memory_bytes;
-    uint64_t gone_at_ns;              /* closing: from when on its tasks may be killed; 0 = never */
+    uint64_t abandoned_kill_ns;       /* closing: from when on its tasks may be killed; 0 = never */
     struct knit_pool_session outside; /* of the host's own */
 };
 
@@ -67,12 +67,12 @@ enum knit_worker_step {
 struct knit_worker {
     uint32_t lane;
     enum knit_worker_step step;
-    uint32_t serial; /* of this process, in epoll's data */
-    bool is_again;   /* a replacement */
+    uint32_t serial;     /* of this process, in epoll's data */
+    bool is_replacement; /* a replacement */
     bool is_stopping;
     bool is_stop_sent;
     bool wants_write;            /* epoll also watches for room in the socket */
-    bool has_closed;             /* its end of the control socket */
+    bool has_closed_control;     /* its end of the control socket */
     bool was_killed;             /* by the pool itself */
     bool is_confined;            /* has said that it is, whatever that means */
     struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
@@ -85,10 +85,10 @@ struct knit_worker {
     uint64_t kill_at_ns;     /* 0 = not; start-up or stop takes too long then */
     uint64_t restart_at_ns;  /* 0 = not */
     uint64_t finalize_at_ns; /* ENDED: wait no longer */
-    uint64_t flush_again_ns; /* 0 = not; what it is to be told could not be sent: again then */
+    uint64_t flush_retry_ns; /* 0 = not; what it is to be told could not be sent: again then */
     uint64_t reap_at_ns;     /* 0 = not; it has ended, and somebody else still traces it */
-    uint64_t halt_ns;        /* 0 = not; told to stand still then */
-    uint64_t hard_again_ns;  /* it does not stand still yet: look again then */
+    uint64_t halted_at_ns;   /* 0 = not; told to stand still then */
+    uint64_t hard_retry_ns;  /* it does not stand still yet: look again then */
     uint64_t hard_session;   /* the call it was killed for; 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
@@ -110,7 +110,7 @@ struct knit_pool {
     pthread_mutex_t mutex;
     struct knit_pool_options options; /* without its strings and lists: see launch */
     struct knit_launch launch;
-    struct knit_confine_force confinement; /* what a worker said last */
+    struct knit_confine_status confinement; /* what a worker said last */
     bool unconfined_reported;
     enum knit_pool_phase phase;
     int epoll_fd;

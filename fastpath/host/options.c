@@ -24,7 +24,7 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .startup_ms = 30000,
         .stop_fd = -1,
         .stop_ms = 5000,
-        .gone_ms = 60000,
+        .abandoned_ms = 60000,
     };
     knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
 }

@@ -50,7 +50,7 @@ void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *se
     knit_host_session_fini(session);
 }
 
-static void free_if_let_go(struct knit_pool *pool, struct knit_host_session *session)
+static void free_if_detached(struct knit_pool *pool, struct knit_host_session *session)
 {
     if (!session->is_closing)
         return;
@@ -66,7 +66,7 @@ void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker
 {
     worker->links[index] = KNIT_LINK_NONE;
     if (pool->sessions[index] != NULL)
-        free_if_let_go(pool, pool->sessions[index]);
+        free_if_detached(pool, pool->sessions[index]);
 }
 
 void knit_host_session_close(
@@ -75,8 +75,8 @@ void knit_host_session_close(
     if (session->is_closing)
         return;
     session->is_closing = true;
-    if (pool->options.gone_ms != 0)
-        session->gone_at_ns = now_ns + (uint64_t)pool->options.gone_ms * 1000000u;
+    if (pool->options.abandoned_ms != 0)
+        session->abandoned_kill_ns = now_ns + (uint64_t)pool->options.abandoned_ms * 1000000u;
     knit_state_write(&session->view.reply, KNIT_STATE_CLOSED);
     KNIT_FAULT(SESSION_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
@@ -90,7 +90,7 @@ void knit_host_session_close(
         knit_worker_flush(pool, worker);
         KNIT_FAULT(SESSION_AFTER_DETACH);
     }
-    free_if_let_go(pool, session);
+    free_if_detached(pool, session);
 }
 
 void knit_host_session_evict(

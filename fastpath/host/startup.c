@@ -37,7 +37,7 @@ static void send_message(
 {
     int error = knit_control_send(worker->process.control_fd, message, fds, false);
 
-    if (error == KNIT_CONTROL_E_LATER)
+    if (error == KNIT_CONTROL_E_EXHAUSTED)
         knit_worker_refuse(
             worker, "the system is short of memory or of descriptors on their way to processes");
     else if (error != 0)
@@ -81,7 +81,7 @@ static void handle_hello(
     start.start.write_paths = pool->launch.write_paths;
     start.start.rules = pool->options.confinement.rules;
     send_message(worker, &start, &fd);
-    KNIT_FAULT(SUPERVISOR_AFTER_START);
+    KNIT_FAULT(STARTUP_AFTER_START);
     (void)close(fd);
     worker->step = KNIT_STEP_REGISTRY;
 }
@@ -157,7 +157,7 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
         .hard_timeout_ms = pool->options.hard_timeout_ms,
         .result_max_bytes = pool->options.call_max_bytes};
     send_message(worker, &message, fds);
-    KNIT_FAULT(SUPERVISOR_AFTER_SERVE);
+    KNIT_FAULT(STARTUP_AFTER_SERVE);
     worker->step = KNIT_STEP_READY;
 }
 
@@ -197,14 +197,14 @@ static void handle_ready(struct knit_pool *pool, struct knit_worker *worker)
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_STARTED,
         .lane = worker->lane,
         .pid = worker->process.pid,
-        .again = worker->is_again,
+        .is_replacement = worker->is_replacement,
         .task = KNIT_POOL_TASK_NONE};
 
-    KNIT_FAULT(SUPERVISOR_AFTER_READY);
+    KNIT_FAULT(STARTUP_AFTER_READY);
     worker->step = KNIT_STEP_SERVING;
     worker->kill_at_ns = 0;
     worker->up_since_ns = knit_clock_ns();
-    worker->is_again = true;
+    worker->is_replacement = true;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 

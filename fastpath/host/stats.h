@@ -41,10 +41,10 @@ struct knit_pool_stats {
     uint64_t deaths;
     uint64_t hard_timeouts;
     uint64_t evicted;
-    uint64_t recovered;                    /* calls that the host answered, for whatever reason */
-    uint32_t quarantined;                  /* tasks */
-    uint64_t output_dropped;               /* lines, for want of memory */
-    struct knit_confine_force confinement; /* of the worker that said so last */
+    uint64_t recovered;                     /* calls that the host answered, for whatever reason */
+    uint32_t quarantined;                   /* tasks */
+    uint64_t output_dropped;                /* lines, for want of memory */
+    struct knit_confine_status confinement; /* of the worker that said so last */
 };
 
 void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);

@@ -122,7 +122,7 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 
         if (error == KNIT_CONTROL_E_AGAIN)
             return false;
-        if (error == KNIT_CONTROL_E_GONE)
+        if (error == KNIT_CONTROL_E_CLOSED)
             return true;
         if (error == KNIT_CONTROL_E_VERSION)
             knit_worker_refuse(worker,
@@ -239,7 +239,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
             /* It is ending, and its process will be next; a worker that merely closed it is ended.
              * */
             knit_worker_drop_interest(pool, worker->process.control_fd);
-            worker->has_closed = true;
+            worker->has_closed_control = true;
             if (worker->kill_at_ns == 0 || worker->kill_at_ns > now_ns + CLOSED_NS)
                 worker->kill_at_ns = now_ns + CLOSED_NS;
         } else if ((events & EPOLLOUT) != 0) {

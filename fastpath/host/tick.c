@@ -22,7 +22,7 @@
 #define DEGRADED_LOOK_NS 100000000u  /* how often it looks whether the crash loop is over */
 #define DRAIN_LOOK_NS    5000000u    /* how often it looks whether all calls are done */
 
-static void refuse_all(struct knit_pool *pool, enum knit_code code, const char *message)
+static void refuse_queued(struct knit_pool *pool, enum knit_code code, const char *message)
 {
     struct knit_recovery_error error;
 
@@ -59,11 +59,11 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
         if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
             knit_state_write(&pool->sessions[i]->view.reply, KNIT_STATE_CLOSED);
     }
-    KNIT_FAULT(SUPERVISOR_AFTER_CLOSED);
+    KNIT_FAULT(SHUTDOWN_AFTER_CLOSED);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].restart_at_ns = 0;
         knit_worker_stop(pool, &pool->workers[i], pool->deadline_ns);
-        KNIT_FAULT(SUPERVISOR_AFTER_STOP);
+        KNIT_FAULT(SHUTDOWN_AFTER_STOP);
     }
 }
 
@@ -80,7 +80,7 @@ static void end_stop(struct knit_pool *pool)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
 
-    KNIT_FAULT(SUPERVISOR_BEFORE_STOPPED);
+    KNIT_FAULT(SHUTDOWN_BEFORE_STOPPED);
     pool->phase = KNIT_PHASE_STOPPED;
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
@@ -96,7 +96,7 @@ static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
         begin_stop(pool, now_ns);
     if (pool->phase != KNIT_PHASE_STOPPING)
         return;
-    refuse_all(pool, KNIT_SHUTDOWN, "the pool is shut down");
+    refuse_queued(pool, KNIT_SHUTDOWN, "the pool is shut down");
     if (!has_workers(pool))
         end_stop(pool);
 }
@@ -114,7 +114,7 @@ static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
     if (pool->vacant_since_ns == 0)
         pool->vacant_since_ns = now_ns;
     if (now_ns - pool->vacant_since_ns >= NO_WORKER_NS && now_ns >= pool->sweep_ns) {
-        refuse_all(pool, KNIT_NO_WORKER, "no worker could be started for a while");
+        refuse_queued(pool, KNIT_NO_WORKER, "no worker could be started for a while");
         pool->sweep_ns = now_ns + SWEEP_NS;
     }
 }
@@ -131,7 +131,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         if (worker->kill_at_ns != 0 && now_ns >= worker->kill_at_ns &&
             worker->step != KNIT_STEP_NONE) {
             worker->kill_at_ns = 0;
-            if (worker->has_closed && !worker->is_stopping)
+            if (worker->has_closed_control && !worker->is_stopping)
                 knit_worker_refuse(worker, "it closed its control socket");
             else if (worker->step != KNIT_STEP_SERVING)
                 knit_worker_refuse(worker, "it took longer than %u ms, %s",
@@ -140,11 +140,11 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         }
         if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
             knit_supervisor_start(pool, worker, now_ns);
-        if (worker->flush_again_ns != 0 && now_ns >= worker->flush_again_ns)
+        if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
     }
     knit_timeout_enforce(pool, now_ns);
-    knit_death_judge(pool);
+    knit_death_update_degraded(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
         knit_sentence_is_empty(&pool->open_failure))
         (void)knit_sentence_say(&pool->open_failure, 0,
@@ -155,7 +155,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
     tick_shutdown(pool, now_ns);
 }
 
-static void sooner(uint64_t *due_ns, uint64_t other_ns)
+static void lower(uint64_t *due_ns, uint64_t other_ns)
 {
     if (other_ns != 0 && (*due_ns == 0 || other_ns < *due_ns))
         *due_ns = other_ns;
@@ -166,36 +166,36 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     uint64_t due_ns = 0;
 
     if (pool->has_notices)
-        sooner(&due_ns, now_ns);
+        lower(&due_ns, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
 
         if (worker->step != KNIT_STEP_NONE)
-            sooner(&due_ns, worker->kill_at_ns);
+            lower(&due_ns, worker->kill_at_ns);
         if (worker->step == KNIT_STEP_ENDED)
-            sooner(&due_ns, worker->finalize_at_ns);
-        sooner(&due_ns, worker->restart_at_ns);
-        sooner(&due_ns, worker->reap_at_ns);
+            lower(&due_ns, worker->finalize_at_ns);
+        lower(&due_ns, worker->restart_at_ns);
+        lower(&due_ns, worker->reap_at_ns);
         if (worker->step == KNIT_STEP_SERVING)
-            sooner(&due_ns, worker->flush_again_ns);
-        if (worker->step == KNIT_STEP_SERVING && worker->halt_ns != 0 && !worker->was_killed)
-            sooner(&due_ns, worker->halt_ns + KNIT_TIMEOUT_HALT_MAX_NS);
+            lower(&due_ns, worker->flush_retry_ns);
+        if (worker->step == KNIT_STEP_SERVING && worker->halted_at_ns != 0 && !worker->was_killed)
+            lower(&due_ns, worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
-            sooner(&due_ns, pool->sessions[i]->gone_at_ns);
+            lower(&due_ns, pool->sessions[i]->abandoned_kill_ns);
     }
     if (pool->phase == KNIT_PHASE_OPENING)
-        sooner(&due_ns, pool->open_by_ns);
-    sooner(&due_ns, pool->hard_scan_ns);
+        lower(&due_ns, pool->open_by_ns);
+    lower(&due_ns, pool->hard_scan_ns);
     if (pool->was_degraded)
-        sooner(&due_ns, now_ns + DEGRADED_LOOK_NS);
+        lower(&due_ns, now_ns + DEGRADED_LOOK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
-        sooner(&due_ns, now_ns + SWEEP_NS);
+        lower(&due_ns, now_ns + SWEEP_NS);
     if (pool->phase == KNIT_PHASE_DRAINING)
-        sooner(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
+        lower(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
     if (pool->phase == KNIT_PHASE_STOPPING)
-        sooner(&due_ns, now_ns + SWEEP_NS);
+        lower(&due_ns, now_ns + SWEEP_NS);
     return due_ns;
 }
 

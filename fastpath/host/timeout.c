@@ -4,7 +4,7 @@
  * and then it is killed or continued. Killing at once was rejected: the call could have ended just
  * before, and an innocent one would be lost.
  *
- * A task whose session has been closed for gone_ms is killed in the same way, or its session's
+ * A task whose session has been closed for abandoned_ms is killed in the same way, or its session's
  * memory would never be freed.
  */
 #include "fastpath/host/timeout.h"
@@ -19,13 +19,13 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 
-#define HALT_WAIT_NS     20000000u /* longer than it takes a processor to hear of a signal */
-#define HALT_AGAIN_NS    5000000u
-#define HALT_LOOKS       20 /* in one go, while the host waits */
-#define HALT_LOOK_NS     50000
-#define HARD_SCAN_MAX_NS 1000000000u
-#define HARD_SCAN_MIN_NS 1000000u
-#define GONE_LOOK_NS     50000000u
+#define HALT_WAIT_NS      20000000u /* longer than it takes a processor to hear of a signal */
+#define HALT_AGAIN_NS     5000000u
+#define HALT_LOOKS        20 /* in one go, while the host waits */
+#define HALT_LOOK_NS      50000
+#define HARD_SCAN_MAX_NS  1000000000u
+#define HARD_SCAN_MIN_NS  1000000u
+#define ABANDONED_LOOK_NS 50000000u
 
 enum halt {
     HALT_SENT, /* it may still move: look again soon */
@@ -40,8 +40,8 @@ static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
 {
     const struct timespec pause = {.tv_nsec = HALT_LOOK_NS};
 
-    if (worker->halt_ns == 0) {
-        worker->halt_ns = now_ns;
+    if (worker->halted_at_ns == 0) {
+        worker->halted_at_ns = now_ns;
         (void)kill(-worker->process.pid, SIGSTOP);
     }
     for (int look = 0; look < HALT_LOOKS; look++) {
@@ -58,12 +58,12 @@ static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
         }
         (void)nanosleep(&pause, NULL);
     }
-    return knit_clock_ns() - worker->halt_ns >= HALT_WAIT_NS ? HALT_DONE : HALT_SENT;
+    return knit_clock_ns() - worker->halted_at_ns >= HALT_WAIT_NS ? HALT_DONE : HALT_SENT;
 }
 
 static void resume_worker(struct knit_worker *worker)
 {
-    worker->halt_ns = 0;
+    worker->halted_at_ns = 0;
     (void)kill(-worker->process.pid, SIGCONT);
 }
 
@@ -91,16 +91,16 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
 
     switch (halt_worker(worker, now_ns)) {
     case HALT_SENT:
-        worker->hard_again_ns = now_ns + HALT_AGAIN_NS;
+        worker->hard_retry_ns = now_ns + HALT_AGAIN_NS;
         return;
     case HALT_OVER:
-        worker->hard_again_ns = now_ns + HALT_WAIT_NS;
+        worker->hard_retry_ns = now_ns + HALT_WAIT_NS;
         return;
     case HALT_DONE:
     default:
         break;
     }
-    KNIT_FAULT(DEATH_AFTER_STOP);
+    KNIT_FAULT(TIMEOUT_AFTER_HALT);
     hard_ns = knit_board_hard_ns(&pool->board, worker->lane);
     session =
         hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
@@ -116,7 +116,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     pool->hard_timeouts++;
     knit_notices_add_event(&pool->notices, &event);
     knit_worker_kill(worker);
-    KNIT_FAULT(DEATH_AFTER_HARD_KILL);
+    KNIT_FAULT(TIMEOUT_AFTER_HARD_KILL);
 }
 
 static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
@@ -139,11 +139,11 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
         hard_ns = knit_board_hard_ns(&pool->board, i);
         if (hard_ns == 0)
             continue;
-        if (hard_ns < worker->hard_again_ns)
-            hard_ns = worker->hard_again_ns;
+        if (hard_ns < worker->hard_retry_ns)
+            hard_ns = worker->hard_retry_ns;
         if (hard_ns <= now_ns) {
             enforce_hard(pool, worker, now_ns);
-            hard_ns = worker->hard_again_ns;
+            hard_ns = worker->hard_retry_ns;
         }
         if (hard_ns > now_ns && hard_ns < next_ns)
             next_ns = hard_ns;
@@ -151,13 +151,13 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
     pool->hard_scan_ns = next_ns;
 }
 
-/* A worker that has not let go of a session which has been closed for gone_ms: its task does not
- * mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
+/* A worker that has not let go of a session which has been closed for abandoned_ms: its task does
+ * not mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
  * session's call lets go after that. When to look again. */
-static uint64_t enforce_gone(
+static uint64_t enforce_abandoned(
     struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
 {
-    uint64_t again_ns = now_ns + GONE_LOOK_NS;
+    uint64_t again_ns = now_ns + ABANDONED_LOOK_NS;
 
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
@@ -190,7 +190,7 @@ static uint64_t enforce_gone(
         default:
             break;
         }
-        KNIT_FAULT(DEATH_AFTER_GONE_KILL);
+        KNIT_FAULT(TIMEOUT_AFTER_ABANDONED_KILL);
     }
     return again_ns;
 }
@@ -202,16 +202,17 @@ void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         struct knit_host_session *session = pool->sessions[i];
 
-        if (session != NULL && session->gone_at_ns != 0 && now_ns >= session->gone_at_ns)
-            session->gone_at_ns = enforce_gone(pool, session, now_ns);
+        if (session != NULL && session->abandoned_kill_ns != 0 &&
+            now_ns >= session->abandoned_kill_ns)
+            session->abandoned_kill_ns = enforce_abandoned(pool, session, now_ns);
     }
     /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
      * ended before the signal had its effect, so that there is nothing left to look at. */
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
-        if (worker->halt_ns != 0 && worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
-            now_ns >= worker->halt_ns + KNIT_TIMEOUT_HALT_MAX_NS)
+        if (worker->halted_at_ns != 0 && worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
+            now_ns >= worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS)
             resume_worker(worker);
     }
 }

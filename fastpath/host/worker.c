@@ -96,19 +96,19 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
 
     worker->serial = ++pool->next_serial;
     worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
-    worker->is_confined = worker->has_closed = false;
+    worker->is_confined = worker->has_closed_control = false;
     worker->owner = 0;
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
-    worker->hard_again_ns = 0;
-    worker->restart_at_ns = worker->finalize_at_ns = worker->flush_again_ns = 0;
-    worker->reap_at_ns = worker->halt_ns = 0;
+    worker->hard_retry_ns = 0;
+    worker->restart_at_ns = worker->finalize_at_ns = worker->flush_retry_ns = 0;
+    worker->reap_at_ns = worker->halted_at_ns = 0;
     worker->refusal.text[0] = '\0';
     (void)knit_sentence_say(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     error = knit_spawn(&options, &worker->process);
-    KNIT_FAULT(SUPERVISOR_AFTER_SPAWN);
+    KNIT_FAULT(WORKER_AFTER_SPAWN);
     if (error == 0) {
         worker->step = KNIT_STEP_HELLO;
         worker->kill_at_ns = now_ns + (uint64_t)pool->options.startup_ms * 1000000u;
@@ -145,7 +145,7 @@ static int send_attach(
     int error = knit_loop_bell_copy(session, &fds[2]);
 
     if (error != 0)
-        return KNIT_CONTROL_E_LATER;
+        return KNIT_CONTROL_E_EXHAUSTED;
     knit_control_init(&message, KNIT_CONTROL_ATTACH);
     message.attach = (struct knit_control_attach){.session = session->id,
         .geometry = session->view.geometry,
@@ -165,7 +165,7 @@ static int send_links(struct knit_pool *pool, struct knit_worker *worker)
 
         if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
             error = send_attach(pool, worker, pool->sessions[i]);
-            KNIT_FAULT(SUPERVISOR_AFTER_ATTACH);
+            KNIT_FAULT(WORKER_AFTER_ATTACH);
             if (error == 0)
                 worker->links[i] = KNIT_LINK_ATTACH_SENT;
         } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
@@ -214,7 +214,7 @@ void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
     if (error == 0)
         error = send_stop(worker);
     want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
-    worker->flush_again_ns = error == KNIT_CONTROL_E_LATER ? knit_clock_ns() + RETRY_NS : 0;
+    worker->flush_retry_ns = error == KNIT_CONTROL_E_EXHAUSTED ? knit_clock_ns() + RETRY_NS : 0;
     /* GONE: its end is near. */
     if (error < 0)
         knit_worker_refuse(worker, "its control socket failed: %s", strerror(-error));

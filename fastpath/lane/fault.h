@@ -33,24 +33,24 @@
     X(DEATH_AFTER_RECOVERY)                                                                        \
     X(DEATH_AFTER_UNLINK)                                                                          \
     X(DEATH_AFTER_FINALIZE)                                                                        \
-    X(SUPERVISOR_AFTER_SPAWN)                                                                      \
-    X(SUPERVISOR_AFTER_START)                                                                      \
-    X(SUPERVISOR_AFTER_SERVE)                                                                      \
-    X(SUPERVISOR_AFTER_READY)                                                                      \
-    X(SUPERVISOR_AFTER_ATTACH)                                                                     \
-    X(DEATH_AFTER_STOP)                                                                            \
-    X(DEATH_AFTER_HARD_KILL)                                                                       \
-    X(DEATH_AFTER_GONE_KILL)                                                                       \
+    X(WORKER_AFTER_SPAWN)                                                                          \
+    X(STARTUP_AFTER_START)                                                                         \
+    X(STARTUP_AFTER_SERVE)                                                                         \
+    X(STARTUP_AFTER_READY)                                                                         \
+    X(WORKER_AFTER_ATTACH)                                                                         \
+    X(TIMEOUT_AFTER_HALT)                                                                          \
+    X(TIMEOUT_AFTER_HARD_KILL)                                                                     \
+    X(TIMEOUT_AFTER_ABANDONED_KILL)                                                                \
     X(SESSION_AFTER_SEGMENTS)                                                                      \
     X(SESSION_AFTER_PUBLISH)                                                                       \
     X(SESSION_AFTER_CLOSED)                                                                        \
     X(SESSION_AFTER_DETACH)                                                                        \
     X(SESSION_BEFORE_FREE)                                                                         \
     X(SESSION_AFTER_EVICT)                                                                         \
-    X(SUPERVISOR_AFTER_CLOSED)                                                                     \
-    X(SUPERVISOR_AFTER_STOP)                                                                       \
+    X(SHUTDOWN_AFTER_CLOSED)                                                                       \
+    X(SHUTDOWN_AFTER_STOP)                                                                         \
     X(RECOVERY_AFTER_CLAIM)                                                                        \
-    X(SUPERVISOR_BEFORE_STOPPED)
+    X(SHUTDOWN_BEFORE_STOPPED)
 
 #define KNIT_FAULT_ENTRY(name) KNIT_FAULT_##name,
 enum knit_fault_point { KNIT_FAULT_LIST(KNIT_FAULT_ENTRY) KNIT_FAULT_COUNT };

@@ -128,7 +128,7 @@ static void expect(
 {
     int error = knit_control_receive(KNIT_CONTROL_FD, ret_message, ret_fds, true);
 
-    if (error == KNIT_CONTROL_E_GONE)
+    if (error == KNIT_CONTROL_E_CLOSED)
         leave();
     if (error == KNIT_CONTROL_E_VERSION)
         give_up("the pool speaks another version than knitting-worker %s", KNIT_VERSION);

@@ -41,7 +41,7 @@ static void put_loops(
 
 /* What the workers said holds. Ports that Landlock does not know are closed with all sockets,
  * unless the start was refused. */
-static void put_confinement(struct knit_writer *writer, const struct knit_confine_force *force)
+static void put_confinement(struct knit_writer *writer, const struct knit_confine_status *force)
 {
     const char *name = knit_confine_name(force->profile);
 

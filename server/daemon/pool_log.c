@@ -57,9 +57,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
 {
     switch (event->kind) {
     case KNIT_POOL_WORKER_STARTED:
-        if (event->again || debug_bits & KNIT_DEBUG_LIFECYCLE)
-            log_worker(
-                log, KNIT_LOG_INFO, event->again ? "worker replaced" : "worker started", event);
+        if (event->is_replacement || debug_bits & KNIT_DEBUG_LIFECYCLE)
+            log_worker(log, KNIT_LOG_INFO,
+                event->is_replacement ? "worker replaced" : "worker started", event);
         break;
     case KNIT_POOL_WORKER_DIED:
         log_death(log, pool, event);
@@ -92,8 +92,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
         break;
     case KNIT_POOL_DEGRADED:
-        knit_log(log, event->again ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
-            event->again ? "degraded: workers die faster than they work" : "no longer degraded",
+        knit_log(log, event->is_degraded ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
+            event->is_degraded ? "degraded: workers die faster than they work"
+                               : "no longer degraded",
             KNIT_LOG_NUMBER("lane", event->lane));
         break;
     case KNIT_POOL_UNCONFINED:

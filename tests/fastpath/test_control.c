@@ -80,11 +80,11 @@ static void an_empty_a_full_and_a_closed_socket_are_told_apart(void **state)
     while (error == 0);
     assert_int_equal(error, KNIT_CONTROL_E_AGAIN);
     close(pair[1]);
-    assert_int_equal(knit_control_send(pair[0], &message, NULL, true), KNIT_CONTROL_E_GONE);
+    assert_int_equal(knit_control_send(pair[0], &message, NULL, true), KNIT_CONTROL_E_CLOSED);
     close(pair[0]);
     open_pair(pair);
     close(pair[0]);
-    assert_int_equal(knit_control_receive(pair[1], &message, fds, true), KNIT_CONTROL_E_GONE);
+    assert_int_equal(knit_control_receive(pair[1], &message, fds, true), KNIT_CONTROL_E_CLOSED);
     close(pair[1]);
 }
 

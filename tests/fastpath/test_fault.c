@@ -51,19 +51,19 @@ enum cause {
 #define ATTACHED 'M'
 
 static const enum cause causes[KNIT_FAULT_COUNT] = {
-    [KNIT_FAULT_DEATH_AFTER_STOP] = BY_HARD_TIMEOUT,
-    [KNIT_FAULT_DEATH_AFTER_HARD_KILL] = BY_HARD_TIMEOUT,
-    [KNIT_FAULT_DEATH_AFTER_GONE_KILL] = BY_DETACH,
+    [KNIT_FAULT_TIMEOUT_AFTER_HALT] = BY_HARD_TIMEOUT,
+    [KNIT_FAULT_TIMEOUT_AFTER_HARD_KILL] = BY_HARD_TIMEOUT,
+    [KNIT_FAULT_TIMEOUT_AFTER_ABANDONED_KILL] = BY_DETACH,
     [KNIT_FAULT_SESSION_AFTER_SEGMENTS] = BY_ATTACH,
     [KNIT_FAULT_SESSION_AFTER_PUBLISH] = BY_ATTACH,
     [KNIT_FAULT_SESSION_AFTER_CLOSED] = BY_DETACH,
     [KNIT_FAULT_SESSION_AFTER_DETACH] = BY_DETACH,
     [KNIT_FAULT_SESSION_BEFORE_FREE] = BY_DETACH,
     [KNIT_FAULT_SESSION_AFTER_EVICT] = BY_LIE,
-    [KNIT_FAULT_SUPERVISOR_AFTER_CLOSED] = BY_SHUTDOWN,
-    [KNIT_FAULT_SUPERVISOR_AFTER_STOP] = BY_SHUTDOWN,
+    [KNIT_FAULT_SHUTDOWN_AFTER_CLOSED] = BY_SHUTDOWN,
+    [KNIT_FAULT_SHUTDOWN_AFTER_STOP] = BY_SHUTDOWN,
     [KNIT_FAULT_RECOVERY_AFTER_CLAIM] = BY_SHUTDOWN,
-    [KNIT_FAULT_SUPERVISOR_BEFORE_STOPPED] = BY_SHUTDOWN,
+    [KNIT_FAULT_SHUTDOWN_BEFORE_STOPPED] = BY_SHUTDOWN,
 };
 
 /* What the host sends: the grant with its descriptors, and who the workers are. */
@@ -141,7 +141,7 @@ static _Noreturn void be_host(
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     pools->options.hard_timeout_ms = cause == BY_HARD_TIMEOUT ? HARD_MS : 0;
-    pools->options.gone_ms = GONE_MS;
+    pools->options.abandoned_ms = GONE_MS;
     if (pools_open(pools) != 0 ||
         knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
         _exit(2);

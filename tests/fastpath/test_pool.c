@@ -505,7 +505,7 @@ static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
 
     (void)state;
     pools_init(&pools, 1);
-    pools.options.gone_ms = 100;
+    pools.options.abandoned_ms = 100;
     assert_int_equal(pools_open(&pools), 0);
     assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
     /* Minds the abort. */

@@ -328,12 +328,12 @@ static void a_worker_that_was_halted_for_nothing_goes_on(void **state)
     (void)state;
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
-    pools.pool->workers[0].halt_ns = knit_clock_ns();
+    pools.pool->workers[0].halted_at_ns = knit_clock_ns();
     assert_int_equal(kill(pid_of(&pools, 0), SIGSTOP), 0);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
     pools_wait(&pools, &sum);
     assert_int_equal(sum.number, 5);
-    assert_int_equal(pools.pool->workers[0].halt_ns, 0);
+    assert_int_equal(pools.pool->workers[0].halted_at_ns, 0);
     pools_fini(&pools);
 }
 
