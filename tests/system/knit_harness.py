@@ -168,7 +168,8 @@ class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
     def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
-                 worker=None, listen='127.0.0.1:0', **options):
+                 worker=None, listen='127.0.0.1:0', log_fd=None, **options):
+        """Its log goes to log_fd where that is given, and log() is what workers print to stdout."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
         self.ready_file = os.path.join(self.dir, 'ready')
@@ -186,7 +187,8 @@ class Daemon:
         command += arguments
         env = {**os.environ, **(environment or {})}
         with open(self.log_path, 'ab') as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, env=env,
+                                            stderr=log if log_fd is None else log_fd)
         self.pid = self.process.pid
         if wait:
             try:
@@ -279,6 +281,27 @@ class Case(unittest.TestCase):
             function(*arguments, **options)
         self.assertEqual(caught.exception.code, code, caught.exception.error)
         return caught.exception
+
+
+class DaemonCase(Case):
+    """Tests that share a daemon, which begins before the first and must end well after the last."""
+
+    daemon_class, daemon_options = Daemon, {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = cls.daemon_class(**cls.daemon_options)
+
+    @classmethod
+    def tearDownClass(cls):
+        with cls.daemon:
+            pass
+
+    def both(self):
+        """A connection over each transport, one after the other."""
+        for name, connect in self.daemon.transports():
+            with self.subTest(name), connect() as rpc:
+                yield rpc
 
 
 def reset(sock):

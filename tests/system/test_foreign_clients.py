@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from knit_harness import PATIENCE, Daemon, main
+from knit_harness import PATIENCE, DaemonCase, main
 
 try:
     import pynvim.msgpack_rpc as pynvim_rpc
@@ -33,16 +33,7 @@ qall!
 '''
 
 
-class Foreign(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon()
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
-
+class Foreign(DaemonCase):
     @unittest.skipUnless(NEOVIM, 'Neovim is not installed')
     def test_neovim(self):
         script = self.daemon.write('script.vim', SCRIPT)

@@ -17,12 +17,11 @@ import subprocess
 import tempfile
 import threading
 import time
-import unittest
 
 import msgpack
 
 from knit_attach import BELL, BOARD, REPLY, REQUEST, grant
-from knit_harness import PATIENCE, main
+from knit_harness import PATIENCE, DaemonCase, main
 from knit_witness import LedgerDaemon, seed
 
 SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -117,15 +116,8 @@ def size_of(fd):
     return os.fstat(fd).st_size
 
 
-class HostileDaemon(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = LedgerDaemon()
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
+class HostileDaemon(DaemonCase):
+    daemon_class = LedgerDaemon
 
     def knit(self, change, value='[1, "two"]', then=lambda: None):
         """Repeated while the sessions of the runs before are still being freed: their number a user is limited."""

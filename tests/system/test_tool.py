@@ -9,22 +9,15 @@ import signal
 import subprocess
 import time
 
-from knit_harness import PATIENCE, Case, Daemon, main, wait_until
+from knit_harness import PATIENCE, Daemon, DaemonCase, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
 OK, FAILED, USAGE, DISCONNECTED, REFUSED, TIMEOUT, BROKE, OUTPUT, CANCELLED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
 
-class Tool(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon()
-        cls.url = cls.daemon.urls[1]
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
+class Tool(DaemonCase):
+    def setUp(self):
+        self.url = self.daemon.urls[1]
 
     def knit(self, *arguments, url=None, status=OK, stdin=None, text=True, environment=None):
         result = subprocess.run([KNIT, *(['-u', url or self.url] if url != '' else []), *arguments], input=stdin,

@@ -18,23 +18,14 @@ import msgpack
 
 from knit_attach import (F_GET_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, LAYOUT, REQUEST,
                          attach, seal, grant, send_attached)
-from knit_harness import Case, Daemon, Rpc, RpcError, main, wait_until
+from knit_harness import Case, Daemon, DaemonCase, Rpc, RpcError, main, wait_until
 
 OVERLOADED, QUOTA, DENIED, INTERNAL = 200, 201, 301, 500
 SIZE = F_SEAL_SHRINK | F_SEAL_GROW
 ALL = SIZE | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE
 
 
-class Attach(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon(workers=2)
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
-
+class Attach(DaemonCase):
     def sessions(self):
         with self.daemon.tcp() as rpc:
             return rpc.call('$/stats')['pool']['foreign_sessions']

@@ -10,7 +10,7 @@ import unittest
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, Daemon, Rpc, main, reset, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, Rpc, main, reset, wait_until
 
 TOO_LARGE, OVERLOADED, DRAINING, STALE_EPOCH = 101, 200, 202, 205
 UNKNOWN_TASK, BAD_ARGUMENT, TIMEOUT, CANCELLED = 300, 302, 303, 304
@@ -19,20 +19,8 @@ WORKER_DIED, HARD_TIMEOUT, SHUTDOWN, TASK_FAILED = 400, 401, 502, 600
 PRIMES_TOOK_NOTHING = 10  # below 10 there are four
 
 
-class Calls(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon(workers=2, slots=64)
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
-
-    def both(self):
-        for name, connect in self.daemon.transports():
-            with self.subTest(name), connect() as rpc:
-                yield rpc
+class Calls(DaemonCase):
+    daemon_options = {'workers': 2, 'slots': 64}
 
     def assert_idle(self):
         """All slots are free: as many calls as there are slots, at once, on one connection."""

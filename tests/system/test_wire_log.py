@@ -2,25 +2,17 @@
 """What tasks print goes to the daemon's log, marked, a line at a time; a log that is stuck stops neither tasks nor daemon."""
 
 import os
-import socket
-import subprocess
-import tempfile
 import time
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, Daemon, Rpc, main, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, main, wait_until
+
+PRINT = os.environ['KNIT_PRINT']
 
 
-class Output(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon(module=os.environ['KNIT_PRINT'], workers=2)
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
+class Output(DaemonCase):
+    daemon_options = {'module': PRINT, 'workers': 2}
 
     def lines_with(self, text):
         return [line for line in self.daemon.log().splitlines() if text in line]
@@ -53,62 +45,41 @@ class Output(Case):
 
 
 class Stuck(Case):
-    def test_a_log_that_is_not_read_stops_neither_tasks_nor_daemon(self):
-        with tempfile.TemporaryDirectory() as folder:
-            ready = os.path.join(folder, 'ready')
-            reader, writer = os.pipe()
-            process = subprocess.Popen(
-                [os.environ['KNIT_DAEMON'], f'--ready-file={ready}', f'--socket={folder}/k.sock', '--listen=none',
-                 '--workers=1', '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_PRINT']],
-                stderr=writer)
+    def setUp(self):
+        self.reader, writer = os.pipe()
+        try:
+            self.daemon = Daemon(module=PRINT, workers=1, listen='none', log_fd=writer)
+        finally:
             os.close(writer)
-            try:
-                wait_until(lambda: os.path.exists(ready), 'the ready file')
-                sock = socket.socket(socket.AF_UNIX)
-                sock.connect(os.path.join(folder, 'k.sock'))
-                with Rpc(sock) as rpc:
-                    began = time.monotonic()
-                    for _ in range(20):
-                        rpc.call('print', 'a line that is not read, again and again\n', 1000)
-                    self.assertLess(time.monotonic() - began, 20 * SLOWDOWN)
-                    dropped = wait_until(lambda: rpc.call('$/stats')['log_dropped'], 'lines to be dropped')
-                    self.assertGreater(dropped, 0)
-                    os.set_blocking(reader, False)
-                    text = b''
 
-                    def said():
-                        nonlocal text
-                        rpc.call('print', 'one more\n', 1)
-                        try:
-                            text += os.read(reader, 1 << 20)
-                        except BlockingIOError:
-                            pass
-                        return b'msg="log lines were dropped" lines=' in text
-                    wait_until(said, 'the line about dropped lines')
-            finally:
-                process.terminate()
-                self.assertEqual(process.wait(30), 0)
-                os.close(reader)
+    def test_a_log_that_is_not_read_stops_neither_tasks_nor_daemon(self):
+        with self.daemon, self.daemon.unix() as rpc:
+            began = time.monotonic()
+            for _ in range(20):
+                rpc.call('print', 'a line that is not read, again and again\n', 1000)
+            self.assertLess(time.monotonic() - began, 20 * SLOWDOWN)
+            dropped = wait_until(lambda: rpc.call('$/stats')['log_dropped'], 'lines to be dropped')
+            self.assertGreater(dropped, 0)
+            os.set_blocking(self.reader, False)
+            text = b''
+
+            def has_said_so():
+                nonlocal text
+                rpc.call('print', 'one more\n', 1)
+                try:
+                    text += os.read(self.reader, 1 << 20)
+                except BlockingIOError:
+                    pass
+                return b'msg="log lines were dropped" lines=' in text
+            wait_until(has_said_so, 'the line about dropped lines')
+        os.close(self.reader)
 
     def test_a_log_whose_reader_is_gone_stops_nothing(self):
-        with tempfile.TemporaryDirectory() as folder:
-            ready = os.path.join(folder, 'ready')
-            reader, writer = os.pipe()
-            process = subprocess.Popen(
-                [os.environ['KNIT_DAEMON'], f'--ready-file={ready}', f'--socket={folder}/k.sock', '--listen=none',
-                 '--workers=1', '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_PRINT']],
-                stderr=writer)
-            os.close(writer)
-            wait_until(lambda: os.path.exists(ready), 'the ready file')
-            os.close(reader)
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(os.path.join(folder, 'k.sock'))
-            with Rpc(sock) as rpc:
-                self.assertIsNone(rpc.call('print', 'into nothing\n', 1000))
-                rpc.send(msgpack.packb([1, 1, None, None]))
-                self.assertTrue(rpc.is_closed_by_peer())
-            process.terminate()
-            self.assertEqual(process.wait(30), 0)
+        os.close(self.reader)
+        with self.daemon, self.daemon.unix() as rpc:
+            self.assertIsNone(rpc.call('print', 'into nothing\n', 1000))
+            rpc.send(msgpack.packb([1, 1, None, None]))
+            self.assertTrue(rpc.is_closed_by_peer())
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import time
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, Daemon, main, reset, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, main, reset, wait_until
 
 BAD_MESSAGE, TOO_LARGE, TOO_DEEP = 100, 101, 102
 UNKNOWN_TASK, BAD_ARGUMENT, DENIED = 300, 302, 301
@@ -50,20 +50,8 @@ def answered_after_ms(rpc):
     return (time.monotonic() - begun) * 1000
 
 
-class Protocol(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon(message_max_bytes=65536)
-
-    @classmethod
-    def tearDownClass(cls):
-        with cls.daemon:
-            pass
-
-    def both(self):
-        for name, connect in self.daemon.transports():
-            with self.subTest(name), connect() as rpc:
-                yield rpc
+class Protocol(DaemonCase):
+    daemon_options = {'message_max_bytes': 65536}
 
     def assert_alive(self):
         with self.daemon.tcp() as rpc:
