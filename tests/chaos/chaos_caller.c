@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A caller that writes down what becomes of each of its calls, where it stays written when it is
- * killed in the middle: a mapped file with one word for each call id, beside the ledger in which
- * the tasks count what they ran.
+/* A caller that records the outcome of each of its calls where a kill does not lose it: in a mapped
+ * file with one word for each call id, beside the ledger in which the tasks count what they ran.
  *
  *     chaos_caller URL RECORD SEAT FIRST COUNT SEED [key=number...]
  *
- * calls ids FIRST to FIRST + COUNT - 1, most of them short, some with a body, a deadline that may
- * be missed, or given up while under way. An odd SEED waits for its calls one after the other, an
- * even one is told by callbacks. A session that breaks is opened again. Keys:
+ * calls ids FIRST to FIRST + COUNT - 1: most of them are short, some have a body or a deadline that
+ * may expire, some are cancelled or their handles freed while in flight. With an odd SEED it waits
+ * for its calls one after the other, with an even one it uses callbacks. A session that breaks is
+ * opened again. Keys:
  *
  *     window=N     calls in flight (64)
- *     rate=N       calls a second, begun at their time whatever became of those before; 0: as many
- *                  as fit (0). Implies callbacks
- *     plain=N      1: short calls alone; 2: each one is cancelled at once (0)
+ *     rate=N       calls a second, begun at their time even when those before have not ended; 0: as
+ *                  many as fit (0). Implies callbacks
+ *     plain=N      1: short calls only; 2: each one is cancelled at once (0)
  *     attempts=N   how often in a row opening may fail before it ends with status 3 (1)
  *
  * The record: SEATS seats of 64 bytes, then a u32 for each id, see enum record. For each call whose
- * worker died a line "died ID NS" tells when that was known, CLOCK_MONOTONIC. Exit status 0: all
- * calls have an outcome; 1: a promise of the library was broken, in words on stderr.
+ * worker died a line "died ID NS" says when the caller got that outcome, CLOCK_MONOTONIC. Exit
+ * status 0: all calls have an outcome; 1: the library broke a promise, which stderr names.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@ enum { WINDOW_MAX = 4096, BODY_MAX = 60000, SEATS = 64, NS_PER_S = 1000000000, P
 /* code << 16 | outcomes << 8 | started << 4 | flags */
 enum record {
     RECORD_BEGUN = 1,
-    RECORD_LET_GO = 2, /* its handle was freed while it was under way: no outcome is told */
+    RECORD_FREED = 2, /* its handle was freed while it was in flight: there is no outcome */
     RECORD_STARTED = 4,
     RECORD_OUTCOME = 1 << 8,
     RECORD_CODE = 16,
@@ -53,7 +53,7 @@ struct seat {
     uint64_t unused[5];
 };
 
-enum kind { SHORT, BODY, DEADLINE, CANCEL, LET_GO };
+enum kind { SHORT, BODY, DEADLINE, CANCEL, FREE_EARLY };
 
 struct place {
     int64_t id; /* below 0: free */
@@ -83,7 +83,7 @@ static void die(const char *what, int64_t id, const struct knit_error *error)
     exit(1);
 }
 
-/* One side writes each of these words; release, so that whoever reads one sees what came before. */
+/* Each word has one writer. release: a reader of the word sees what was written before. */
 static void note(int64_t id, uint32_t add)
 {
     uint32_t word = atomic_load_explicit(&it.record[id], memory_order_relaxed);
@@ -106,7 +106,7 @@ static void note_outcome(int64_t id, int code, const struct knit_error *error)
         printf("died %" PRId64 " %" PRIu64 "\n", id, knit_deadline_now_ns());
 }
 
-/* What a call that ended well brought: the bytes that were sent. */
+/* The result of a call that ended well is the bytes that were sent. */
 static void check_body(const struct place *place)
 {
     struct knit_error error;
@@ -139,7 +139,7 @@ static void on_done(struct knit_handle *handle, void *user)
     struct place *place = user;
 
     if (place->id < 0 || place->handle != handle)
-        die("a call is done that is not under way", place->id, NULL);
+        die("a call is done that is not in flight", place->id, NULL);
     collect(place, 0);
 }
 
@@ -149,7 +149,7 @@ static enum kind any_kind(void)
     static const struct {
         enum kind kind;
         uint64_t below;
-    } share[] = {{SHORT, 88}, {BODY, 92}, {DEADLINE, 95}, {CANCEL, 98}, {LET_GO, 100}};
+    } share[] = {{SHORT, 88}, {BODY, 92}, {DEADLINE, 95}, {CANCEL, 98}, {FREE_EARLY, 100}};
     uint64_t number = knit_random_below(&it.random, 100);
     size_t i = 0;
 
@@ -178,9 +178,9 @@ static int start(struct place *place, struct knit_error *ret_error)
         place->id, busy_us, it.body + place->id % 64, place->len);
 }
 
-static void let_go(struct place *place)
+static void free_early(struct place *place)
 {
-    note(place->id, RECORD_LET_GO);
+    note(place->id, RECORD_FREED);
     raise_by_one(&it.seat->done);
     knit_free(place->handle);
     *place = (struct place){.id = -1};
@@ -204,13 +204,13 @@ static int begin(int64_t id)
         return code == KNIT_DISCONNECTED ? code : KNIT_OK;
     }
     it.free_count--;
-    if (it.has_callbacks && place->kind != LET_GO)
+    if (it.has_callbacks && place->kind != FREE_EARLY)
         knit_on_done(place->handle, on_done, place);
-    if (place->kind == CANCEL || place->kind == LET_GO) {
+    if (place->kind == CANCEL || place->kind == FREE_EARLY) {
         if (knit_random_chance(&it.random, 2))
             (void)knit_flush(it.k, NULL);
-        if (place->kind == LET_GO)
-            let_go(place);
+        if (place->kind == FREE_EARLY)
+            free_early(place);
         else
             knit_cancel(place->handle);
     }
@@ -235,7 +235,7 @@ static int dispatch(int wait_ms)
     return knit_dispatch(it.k, NULL);
 }
 
-/* The first id that was not called; the session lives as long as it is right. */
+/* Returns the first id that was not called; ends when the session breaks or all ids are called. */
 static int64_t one_session(int64_t next, int64_t end, uint64_t begun_ns, int64_t first)
 {
     int code = KNIT_OK;
@@ -286,12 +286,12 @@ static int run(int64_t first, int64_t count)
         if (!open_session())
             return 3;
         next = one_session(next, first + count, begun_ns, first);
-        /* Whatever is under way still gets its outcome here, and none is left after. */
+        /* Calls that are in flight get their outcomes here, and none is left after. */
         if (!it.has_callbacks)
             await_all();
         it.k = knit_close(it.k);
         if (it.free_count != it.window)
-            die("a session has ended, and not each of its calls", next, NULL);
+            die("a session has ended, but not each of its calls", next, NULL);
     }
     return 0;
 }

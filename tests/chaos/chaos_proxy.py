@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP proxy that does to connections what networks do, by a schedule that its seed repeats.
+"""A TCP proxy that disturbs connections as networks do, by a schedule that its seed repeats.
 
 Each connection has a script of its own, made from the seed and the connection's number and printed when it begins.
 A step begins when so many bytes have passed in both directions together; the steps are
 
     delay MS           nothing moves
     trickle BYTES      in one direction every byte is a segment of its own
-    blackhole MS       what is sent in one direction is swallowed; a reset follows, since TCP hides nothing that is lost
+    blackhole MS       what is sent in one direction is dropped; a reset follows, since TCP does not hide lost bytes
     half_close MS      one direction ends in order, the other goes on; a reset follows
     reset              both sides get one
 
-Both directions are buffered by one read each, and a side is read only when the other has taken what came before, so
-backpressure passes through.
+Both directions are buffered by one read each, and a side is read only when the other has received what came before,
+so backpressure passes through.
 """
 
 import collections
@@ -107,7 +107,7 @@ class Connection(threading.Thread):
     def receive(self, d, is_swallowed):
         data = self.sides[1 - d].recv(65536)
         if is_swallowed:
-            # An end that nobody is told of must not be read again and again.
+            # An end that is not passed on would be read again and again without a pause.
             if not data:
                 self.proxy.is_over.wait(0.001)
             return

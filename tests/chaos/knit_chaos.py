@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests under chaos share: callers that write down each outcome, and the audit of what they wrote.
+"""What the chaos tests share: callers that record each outcome, and the audit of the records.
 
-The record (chaos_caller.c) says for each call id whether it was begun and what its caller was told; the ledger
-(module_ledger.c) how often it ran. Both are mapped files, so they outlive whoever is killed. audit() compares them:
+The record (chaos_caller.c) says for each call id whether it was begun and which outcome its caller got; the ledger
+(module_ledger.c) how often it ran. Both are mapped files, so they outlive the processes that are killed. Audit
+compares them:
 
-    told that it succeeded              it ran exactly once
-    told that it failed, started: no    it never ran
-    told anything else, or nothing      it ran once at most
-    never begun                         it never ran
-    told nothing                        its caller was killed, or let go of it
+    success                       it ran exactly once
+    an error, started: no         it never ran
+    another error, or no outcome  it ran once at most
+    never begun                   it never ran
+    no outcome                    its caller was killed, or freed the call's handle early
 
-KNIT_TEST_LONG=1 asks for the long forms, KNIT_TEST_MINUTES=n and KNIT_TEST_CALLS=n say how long.
+KNIT_TEST_LONG=1 selects the long forms, KNIT_TEST_MINUTES=n and KNIT_TEST_CALLS=n their length.
 """
 
 import array
@@ -30,33 +31,33 @@ CODES = {0: 'ok', 200: 'OVERLOADED', 203: 'NO_WORKER', 303: 'TIMEOUT', 304: 'CAN
          500: 'INTERNAL', 501: 'DISCONNECTED', 502: 'SHUTDOWN', 600: 'TASK_FAILED'}
 
 
-class Told:
-    """A word of the record."""
+class Entry:
+    """A word of the record: one call and its outcome."""
 
     def __init__(self, word):
         self.code, self.outcomes, self.started = word >> 16, word >> 8 & 255, STARTED[word >> 4 & 3]
-        self.is_begun, self.is_let_go = bool(word & 1), bool(word & 2)
+        self.is_begun, self.is_freed_early = bool(word & 1), bool(word & 2)
 
     def __str__(self):
         if self.outcomes == 0:
-            return 'let go' if self.is_let_go else 'told nothing' if self.is_begun else 'never begun'
+            return 'freed early' if self.is_freed_early else 'no outcome' if self.is_begun else 'never begun'
         started = '' if self.code == 0 else f', started: {self.started}'
         return f'{CODES.get(self.code, self.code)}{started}' + (f', {self.outcomes} times' if self.outcomes > 1 else '')
 
     def allows(self, times, was_killed):
-        if self.outcomes > 1 or self.is_let_go and self.outcomes > 0:
+        if self.outcomes > 1 or self.is_freed_early and self.outcomes > 0:
             return False
         if not self.is_begun:
             return times == 0 and self.outcomes == 0
         if self.outcomes == 0:
-            return times <= 1 and (was_killed or self.is_let_go)
+            return times <= 1 and (was_killed or self.is_freed_early)
         if self.code == 0:
             return times == 1
         return times == 0 if self.started == 'no' else times <= 1
 
 
 class Record:
-    """What the callers were told."""
+    """The outcomes that the callers got."""
 
     SEATS = 64
 
@@ -89,29 +90,30 @@ class Record:
 
 
 class Audit:
-    """Counts of what became of calls; `wrong` holds what must not be."""
+    """Counts of outcomes; `wrong` holds those that must not be."""
 
     def __init__(self):
         self.calls, self.ran, self.wrong = 0, 0, []
-        self.told = collections.Counter()
+        self.outcomes = collections.Counter()
 
     def add(self, ledger, record, first, count, was_killed):
         pairs = collections.Counter(zip(ledger.times(first, count), record.words(first, count)))
         for (times, word), number in pairs.items():
-            told = Told(word)
-            if not told.allows(times, was_killed):
-                self.wrong.append(f'{number} calls from {first} on: {told}, but ran {times} times')
-            if told.is_begun:
+            entry = Entry(word)
+            if not entry.allows(times, was_killed):
+                self.wrong.append(f'{number} calls from {first} on: {entry}, but ran {times} times')
+            if entry.is_begun:
                 self.calls += number
                 self.ran += number * times
-                self.told[str(told)] += number
+                self.outcomes[str(entry)] += number
 
     def __str__(self):
-        return f'{self.calls} calls, {self.ran} ran; ' + ', '.join(f'{told}: {n}' for told, n in self.told.most_common())
+        outcomes = ', '.join(f'{outcome}: {n}' for outcome, n in self.outcomes.most_common())
+        return f'{self.calls} calls, {self.ran} ran; {outcomes}'
 
 
 class ChaosCaller:
-    """tests/chaos/chaos_caller.c, started; ended by its process id whatever happens."""
+    """tests/chaos/chaos_caller.c, started; always ended by its process id."""
 
     def __init__(self, url, record, seat, first, count, seed, **keys):
         self.record, self.seat, self.first, self.count, self.was_killed = record, seat, first, count, False
@@ -133,7 +135,7 @@ class ChaosCaller:
         self.lines.close()
 
     def kill(self):
-        """True if it still ran: then some of its calls may be told nothing."""
+        """True if it still ran: then some of its calls may have no outcome."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -148,7 +150,7 @@ class ChaosCaller:
         return self.process.wait(seconds)
 
     def deaths(self):
-        """(call, when its caller knew) of each call whose worker died."""
+        """(call, when its caller got the outcome) of each call whose worker died."""
         self.lines.seek(0)
         return [tuple(map(int, line.split()[1:])) for line in self.lines if line.startswith('died ')]
 

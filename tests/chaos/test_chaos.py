@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callers over every transport, workers and the daemon are killed and stopped at random moments under load, and each
-call still has one outcome that is true: knit_chaos.py says what is compared with what.
+call still has one true outcome: knit_chaos.py says how that is checked.
 
 The ordinary run makes a million calls, or as many as fit into its time; KNIT_TEST_CALLS=n asks for more of them, and
 KNIT_TEST_LONG=1 for a hundred million.
@@ -17,7 +17,7 @@ from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, Ledger, LedgerDaemon, descriptors, is_alive, milliseconds_since, seed
 
 CALLS = int(os.environ.get('KNIT_TEST_CALLS') or (100000000 if LONG else 1000000))
-# Of the ordinary run: it ends after so long with fewer calls, but not with fewer than these.
+# The ordinary run ends after so many seconds with fewer calls, but it needs at least CALLS_MIN.
 SECONDS, CALLS_MIN = 20, 50000
 # One round takes a part of the ledger and ends in an audit of it.
 ROUND_CALLS = min(CALLS // 4, 2000000)
@@ -28,7 +28,7 @@ KILLED = -9
 
 
 def worker_pids(daemon_pid):
-    """From /proc, since a daemon that stands still answers nothing."""
+    """From /proc, since a daemon that is stopped does not answer."""
     pids = []
     for task in os.listdir(f'/proc/{daemon_pid}/task'):
         with contextlib.suppress(OSError):
@@ -38,7 +38,7 @@ def worker_pids(daemon_pid):
 
 
 class Round:
-    """One daemon, callers on each seat, and somebody who kills and stops them."""
+    """One daemon, a caller on each seat, and random kills and stops of all of them."""
 
     def __init__(self, daemon, ledger, record, number):
         self.daemon, self.ledger, self.record, self.number = daemon, ledger, record, number
@@ -108,7 +108,7 @@ class Round:
             self.go_on([pid for pid, end in self.stopped.items() if end < now])
 
     def end_in_peace(self):
-        """All calls come to their end."""
+        """All calls end."""
         self.go_on()
         wait_until(lambda: self.reap() or not self.callers, 'callers to end', 6 * PATIENCE)
 
@@ -128,7 +128,7 @@ class Round:
                 if i not in gone and not any(map(is_alive, pids)):
                     gone[i] = milliseconds_since(killed_ns)
             return len(gone) == len(groups)
-        wait_until(all_gone, 'callers to be told and workers to go', 6 * PATIENCE)
+        wait_until(all_gone, 'callers and workers to end', 6 * PATIENCE)
         self.daemon.wait()
         self.reap(may_fail=True)
         return gone[1], gone[0]
@@ -155,8 +155,8 @@ class Chaos(Case):
         print(f'chaos: {total}')
         print(f'chaos: {len(rounds)} rounds, {kinds[0]} workers and {kinds[1]} callers killed, {kinds[2]} stops')
         if deaths:
-            print(f'chaos: {len(deaths)} daemons killed: callers told {spread(d[0] for d in deaths)};'
-                  f' workers gone {spread(d[1] for d in deaths)}')
+            print(f'chaos: {len(deaths)} daemons killed: callers ended after {spread(d[0] for d in deaths)};'
+                  f' workers after {spread(d[1] for d in deaths)}')
         self.assertGreater(total.calls, CALLS_MIN / SLOWDOWN)
         self.assertGreater(min(kinds), 0)
 
@@ -179,12 +179,12 @@ class Chaos(Case):
             chaos.audit(here)
             chaos.audit(total)
             self.assertEqual(here.wrong, [])
-            may_be = {'ok', 'WORKER_DIED', 'NO_WORKER', 'TIMEOUT', 'CANCELLED', 'TASK_FAILED', 'let go', 'told nothing',
+            may_be = {'ok', 'WORKER_DIED', 'NO_WORKER', 'TIMEOUT', 'CANCELLED', 'TASK_FAILED', 'freed early', 'no outcome',
                       'never begun'} | ({'DISCONNECTED'} if dies else set())
-            self.assertEqual({told.split(',')[0] for told in here.told} - may_be, set(), here)
+            self.assertEqual({outcome.split(',')[0] for outcome in here.outcomes} - may_be, set(), here)
             rounds.append((chaos.killed_workers, chaos.killed_callers, chaos.stops))
             if CALLS > 1000000:
-                # One that is stopped has said how far it came.
+                # For a run that is interrupted.
                 print(f'chaos: {len(rounds)} rounds, {total.calls} calls so far, none lost and none twice', flush=True)
 
     def check_daemon(self, daemon, before):

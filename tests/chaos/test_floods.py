@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that are cancelled as soon as they are made. What was cancelled gives its place back when its work has ended and
-not before, so a flood of them starts no more work than there are places for.
+"""Calls that are cancelled as soon as they are made. A cancelled call frees its slot when its work has ended and not
+before, so a flood of them starts no more work than there are slots.
 """
 
 import collections
@@ -31,7 +31,7 @@ class Floods(Case):
         start = seed()
         for transport in ('shm', 'tcp'):
             with self.subTest(transport), contextlib.closing(Record()) as record, LedgerDaemon() as daemon:
-                # A short one first, so that everything that is made once has been made.
+                # A short one first, so that everything that is allocated once is allocated.
                 self.flood(daemon, record, transport, 0, 1000, start)
                 before = descriptors(daemon.pid), daemon.memory_kb()
                 begun = time.monotonic()
@@ -41,7 +41,7 @@ class Floods(Case):
                 audit.add(daemon.ledger, record, 1000, CALLS, False)
                 print(f'flood: {transport}: {rate:.0f} calls and cancels a second; {audit}')
                 self.assertEqual(audit.wrong, [])
-                self.assertEqual({told.split(',')[0] for told in audit.told} - {'ok', 'CANCELLED'}, set())
+                self.assertEqual({outcome.split(',')[0] for outcome in audit.outcomes} - {'ok', 'CANCELLED'}, set())
                 daemon.wait_for_quiet()
                 wait_until(lambda: descriptors(daemon.pid) <= before[0], f'{before[0]} descriptors')
                 self.assertLess(daemon.memory_kb() - before[1], 4096)
@@ -54,33 +54,33 @@ class Floods(Case):
                 raise AssertionError('the caller failed')
 
     def test_many_calls_and_cancels_in_one_write(self):
-        """The library sends each cancel at once. A stranger sends many calls with their cancels in one write, as fast as
-        the daemon takes them."""
+        """The library sends each cancel at once. This client sends many calls with their cancels in one write, as fast as
+        the daemon reads them."""
         with LedgerDaemon() as daemon, daemon.tcp() as rpc:
             flood = [request(i, 'ledger', i) + msgpack.packb([2, '$/cancel', [i]]) for i in range(CALLS)]
             writes = [b''.join(flood[i:i + FLOOD]) for i in range(0, CALLS, FLOOD)]
-            told, unpacker = {}, msgpack.Unpacker()
+            outcomes, unpacker = {}, msgpack.Unpacker()
             begun = time.monotonic()
             with concurrent.futures.ThreadPoolExecutor(1) as writer:
                 written = writer.submit(lambda: [rpc.send(data) for data in writes])
-                while len(told) < CALLS:
+                while len(outcomes) < CALLS:
                     data = rpc.sock.recv(1 << 18)
                     self.assertTrue(data, 'the daemon closed the connection')
                     unpacker.feed(data)
                     for _, msgid, error, _ in unpacker:
-                        self.assertNotIn(msgid, told)
-                        told[msgid] = code(error)
+                        self.assertNotIn(msgid, outcomes)
+                        outcomes[msgid] = code(error)
                 written.result()
             rate = CALLS / (time.monotonic() - begun)
             daemon.wait_for_quiet()
-            ran = collections.Counter(zip((told[i] for i in range(CALLS)), daemon.ledger.times(0, CALLS)))
-            print(f'flood: {FLOOD} in a write: {rate:.0f} calls and cancels a second; (told, ran): {dict(ran)}')
+            ran = collections.Counter(zip((outcomes[i] for i in range(CALLS)), daemon.ledger.times(0, CALLS)))
+            print(f'flood: {FLOOD} in a write: {rate:.0f} calls and cancels a second; (outcome, ran): {dict(ran)}')
             self.assertEqual(set(ran) - {('ok', 1), ('304', 0), ('304', 1)}, set())
             self.assertGreater(rate, 10000 / SLOWDOWN)
 
     def test_cancelled_calls_keep_their_slots(self):
-        """Behind a deaf call calls are made and cancelled: their callers are told at once, but their slots are taken
-        until a worker has come by. So no more of them are let in than there are slots."""
+        """Behind a call that ignores its abort others are made and cancelled: their callers get the outcome at once, but
+        their slots stay in use until a worker has answered them. So no more are published than there are slots."""
         for queue_max in (0, 6):
             with self.subTest(queue_max=queue_max), LedgerDaemon(workers=1, slots=SLOTS, threads_io=1,
                                                                  queue_max=queue_max) as daemon, \
@@ -100,7 +100,7 @@ class Floods(Case):
                         wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'a call to find no slot')
                         waiting = other.request('ledger', FLOOD)
                     published = daemon.stats()['loops']['calls_published']
-                    print(f'flood: {FLOOD - 1} cancelled behind a deaf call, {places} places: {published} let in')
+                    print(f'flood: {FLOOD - 1} cancelled behind a running call, {places} places: {published} published')
                     self.assertGreater(published, 1)
                     self.assertLessEqual(published, places)
                     self.assertEqual(sum(daemon.ledger.times(0, FLOOD + 1)), 1)
@@ -113,17 +113,17 @@ class Floods(Case):
                     self.assertEqual(code(other.response(waiting)[0]), 'ok')
                 self.assertEqual(set(codes) - {'ok', '304', '200'}, set())
                 self.assertLessEqual(sum(daemon.ledger.times(1, FLOOD - 1)), codes['ok'])
-                self.every_place_is_back(daemon, other)
+                self.every_slot_is_free(daemon, other)
 
     def test_cancelled_calls_that_still_run_count_as_in_flight(self):
-        """They run on, so their connection may not have others instead; another connection may."""
+        """They go on running, so their connection may not have others instead; another connection may."""
         limit = 2
         with LedgerDaemon(workers=limit + 1, in_flight_max=limit, threads_io=1) as daemon, daemon.tcp() as rpc, \
                 daemon.tcp() as other:
             for i in range(limit):
                 rpc.send(request(i, 'hold', i, 1, True))
             try:
-                wait_until(lambda: sum(daemon.ledger.times(0, limit)) == limit, 'the deaf ones to run')
+                wait_until(lambda: sum(daemon.ledger.times(0, limit)) == limit, 'them to run')
                 for i in range(limit):
                     rpc.send(msgpack.packb([2, '$/cancel', [i]]))
                 wait_until(lambda: daemon.stats()['loops']['calls_cancelled'] == limit, 'them to be cancelled')
@@ -137,12 +137,12 @@ class Floods(Case):
             finally:
                 daemon.ledger.open_gate(1)
             codes = collections.Counter(code(rpc.response(i)[0]) for i in range(FLOOD))
-            print(f'flood: {limit} deaf calls cancelled, {FLOOD} made, {limit} may be in flight: {limit} ran; then {codes}')
+            print(f'flood: {limit} running calls cancelled, {FLOOD} made, {limit} may be in flight: {limit} ran; then {codes}')
             self.assertEqual(set(codes) - {'ok', '304'}, set())
             self.assertEqual(set(daemon.ledger.times(0, FLOOD)), {1})
-            self.every_place_is_back(daemon, other)
+            self.every_slot_is_free(daemon, other)
 
-    def every_place_is_back(self, daemon, rpc):
+    def every_slot_is_free(self, daemon, rpc):
         first = 2 * FLOOD + 100
         wait_until(lambda: not any(lane['is_running'] for lane in daemon.stats()['lanes']), 'the workers to be idle')
         for i in range(4 * SLOTS):

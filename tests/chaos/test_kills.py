@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers that ask for half of what the workers could do, while a worker is killed every 50 ms, and while callers and
+"""Callers at half the rate that the workers can reach, while a worker is killed every 50 ms, and while callers and
 workers are stopped. Figures are printed; the bounds are ten times the goal. Calls are so short that a worker is seldom
-killed inside of one, so some victims are given a call that waits.
+killed during one, so some victims get a call that waits.
 
 KNIT_TEST_MINUTES=n kills for so long; KNIT_TEST_LONG=1 is ten minutes of it. Without them it is 20 seconds.
 """
@@ -22,7 +22,7 @@ ROUND_SECONDS = 6 * SLOWDOWN
 WORKERS, EVERY_MS = 3, 50
 TRANSPORTS = ('shm', 'tcp')
 RATE_MAX = 150000
-# What is promised of both times, and of one in a hundred.
+# The goal of both times in the median, and the bound of the 99th percentile.
 GOAL_MS, WORST_MS = 50, 1000
 WORKER_DIED, BUSY_EVERY, OPEN_GATE, SHUT_GATE = 400, 5, 1, 2
 
@@ -32,7 +32,7 @@ def pass_until(moment):
 
 
 class HalfLoad:
-    """A daemon, and for each transport a caller at half the rate that they reached side by side before."""
+    """A daemon, and for each transport a caller at half the rate that they reached together before."""
 
     def __init__(self, stack, number, seconds):
         self.record = stack.enter_context(contextlib.closing(Record()))
@@ -45,7 +45,7 @@ class HalfLoad:
                 for caller in self.callers:
                     caller.kill()
                 self.daemon.wait_for_quiet()
-                # Everything that is made once has been made.
+                # Everything that is allocated once is allocated.
                 self.before = self.holdings(), self.daemon.memory_kb()
                 self.rates, self.callers = rates, []
             for seat, (transport, rate) in enumerate(zip(TRANSPORTS, rates)):
@@ -55,7 +55,7 @@ class HalfLoad:
                     self.daemon.url(transport), self.record, seat, first, count, number.randrange(1 << 30),
                     window=1000, rate=rate, plain=1)))
                 first += count
-            # One that is not there yet would be measured as slow.
+            # A caller that has not attached yet would be measured as slow.
             wait_until(lambda: all(self.record.sessions(seat) >= sessions for seat in range(len(TRANSPORTS))), 'callers')
 
     def holdings(self):
@@ -73,35 +73,36 @@ class HalfLoad:
 class Kills(Case):
     def test_a_worker_every_50_ms(self):
         number, until = random.Random(seed()), time.monotonic() + MINUTES * 60 * SLOWDOWN
-        told, replaced, total, kills, held = [], [], Audit(), 0, 0
+        failed_ms, replaced, total, kills, held = [], [], Audit(), 0, 0
         while kills == 0 or time.monotonic() < until:
             with contextlib.ExitStack() as stack:
                 load = HalfLoad(stack, number, ROUND_SECONDS)
                 load.ledger.open_gate(OPEN_GATE)
-                victims, waited = self.kill_until_they_end(load, number, replaced)
+                victims, held_ms = self.kill_until_they_end(load, number, replaced)
                 kills += len(victims)
-                held += len(waited)
-                told += waited
+                held += len(held_ms)
+                failed_ms += held_ms
                 here = Audit()
                 for caller in load.callers:
                     self.assertEqual(caller.wait(), 0)
-                    # Kills are so far apart that the one before is the one that it died of.
+                    # Kills are so far apart that the last one before the outcome is the cause.
                     for _, ns in caller.deaths():
-                        told.append((ns - max(killed for killed in victims.values() if killed <= ns)) / 1e6)
+                        failed_ms.append((ns - max(killed for killed in victims.values() if killed <= ns)) / 1e6)
                     for audit in (here, total):
                         audit.add(load.ledger, load.record, caller.first, caller.count, False)
                 self.check(load, here, len(victims))
         print(f'kills: {kills} workers killed, half load {load.rates} calls/s over {TRANSPORTS}; {total}')
-        print(f'kills: {len(told)} calls failed, {held} of them held, told {spread(told)}; replaced {spread(replaced)}')
-        self.assertEqual(set(total.told) - {'ok', 'WORKER_DIED, started: yes'}, set())
+        print(f'kills: {len(failed_ms)} calls failed, {held} of them held, after {spread(failed_ms)};'
+              f' replaced after {spread(replaced)}')
+        self.assertEqual(set(total.outcomes) - {'ok', 'WORKER_DIED, started: yes'}, set())
         self.assertGreater(held, 0)
-        for spans in (sorted(told), sorted(replaced)):
+        for spans in (sorted(failed_ms), sorted(replaced)):
             self.assertLess(percentile(spans, 50), 10 * GOAL_MS * SLOWDOWN)
             self.assertLess(percentile(spans, 99), WORST_MS * SLOWDOWN)
 
     def kill_until_they_end(self, load, number, replaced):
-        """{process: when it was killed}, and after how many milliseconds each held call was told."""
-        victims, waited, call = {}, [], load.ledger.IDS - 1
+        """{process: when it was killed}, and after how many milliseconds each held call failed."""
+        victims, held_ms, call = {}, [], load.ledger.IDS - 1
         with load.daemon.unix() as rpc, load.daemon.unix() as other:
             other.hello()
 
@@ -118,21 +119,21 @@ class Kills(Case):
                 victims[victim] = killed_ns
                 if msgid is not None:
                     error = self.assert_fails(WORKER_DIED, other.result, msgid)
-                    waited.append((time.monotonic_ns() - killed_ns) / 1e6)
+                    held_ms.append((time.monotonic_ns() - killed_ns) / 1e6)
                     self.assertEqual(error.details['started'], 'yes')
-                    # One that ends well, so that they are no row of deaths.
+                    # One that ends well, so that the deaths are not in a row.
                     other.call('hold', call - 1, OPEN_GATE)
                     self.assertEqual([load.ledger.ran(call), load.ledger.ran(call - 1)], [1, 1])
                     call -= 2
                 wait_until(lambda: victim not in (pids := serving()) and len(pids) == WORKERS, 'the replacement')
                 replaced.append((time.monotonic_ns() - killed_ns) / 1e6)
                 pass_until(killed_ns / 1e9 + EVERY_MS / 1000)
-        return victims, waited
+        return victims, held_ms
 
     def check(self, load, audit, kills):
         daemon, (holdings, memory) = load.daemon, load.before
         self.assertEqual(audit.wrong, [])
-        self.assertLessEqual(audit.told['WORKER_DIED, started: yes'], kills)
+        self.assertLessEqual(audit.outcomes['WORKER_DIED, started: yes'], kills)
         daemon.wait_for_workers(WORKERS)
         pool = daemon.wait_for_quiet()['pool']
         self.assertEqual((pool['condemned'], pool['quarantined'], pool['deaths']), (0, 0, kills))
@@ -141,7 +142,7 @@ class Kills(Case):
 
 
 class Stops(Case):
-    """Windows of time in which somebody is stopped again and again at random points alternate with others."""
+    """Windows of time in which a process is stopped again and again at random points alternate with others."""
 
     WINDOWS, SECONDS, TRIES = 4, 0.3, 3
 
@@ -152,14 +153,14 @@ class Stops(Case):
             lazy = stack.enter_context(ChaosCaller(load.daemon.url('shm'), load.record, 9, load.ledger.IDS - 400000,
                                                    400000, 2, rate=2000))
             wait_until(lambda: load.record.done(9) > 0, 'the caller that is to stop')
-            for who, pids in (('caller', [lazy.pid]), ('worker', load.daemon.workers())):
+            for kind, pids in (('caller', [lazy.pid]), ('worker', load.daemon.workers())):
                 stolen = self.stolen(load)
                 losses = [self.loss(load, number, pids) for _ in range(self.TRIES)]
-                print(f'stops: a {who} stopped again and again, half load of {load.rates} calls/s: others lose '
+                print(f'stops: a {kind} stopped again and again, half load of {load.rates} calls/s: others lose '
                       f'{min(losses):.1%} to {max(losses):.1%} of their throughput, {statistics.median(losses):.1%} in the median')
                 self.assertLess(statistics.median(losses), 0.5)
                 stolen = self.stolen(load) - stolen
-            # Of the workers: what lay in the lane of one that stood still did not wait for it.
+            # Calls in the lane of a stopped worker did not wait for it.
             self.assertGreater(stolen, 0)
             for caller in (*load.callers, lazy):
                 caller.kill()
@@ -178,7 +179,7 @@ class Stops(Case):
                         pass_until(moment)
                     finally:
                         os.kill(pid, signal.SIGCONT)
-                    # A moment to get on in, so that it is stopped somewhere else the next time.
+                    # It runs for a moment, so that it is stopped somewhere else the next time.
                     pass_until(time.monotonic() + 0.001)
                 rates[stops] += (self.done(load) - before) / (time.monotonic() - begun)
         return 1 - rates[True] / rates[False]

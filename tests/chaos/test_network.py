@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections between callers and the daemon are delayed, torn, half closed, swallowed and reset (chaos_proxy.py). A
-ledger says what ran, the callers' record what they were told: knit_chaos.py compares the two.
+"""Connections between callers and the daemon are delayed, split, half closed, blocked and reset (chaos_proxy.py). A
+ledger says what ran, the callers' record which outcomes they got: knit_chaos.py compares the two.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from knit_witness import LONG, LedgerDaemon, descriptors, seed
 
 SECONDS = (60 * float(os.environ.get('KNIT_TEST_MINUTES', '10')) if LONG else 6) * SLOWDOWN
 CALLERS, CALLS = 6, 3000
-# Further than what a few dozen connections need at a time; a leak of a connection each would pass it.
+# More than a few dozen connections need at a time; a leak of each connection would exceed it.
 GROWTH_MAX_KB = 2048
 
 
@@ -53,8 +53,8 @@ class Network(Case):
         print(f'network: {len(proxy.connections)} connections, {dict(proxy.seen)}; the daemon grew by {growth} KB')
         self.assertEqual(audit.wrong, [])
         self.assertEqual(audit.calls, CALLS * len(past))
-        self.assertGreater(audit.told['ok'], 1000)
-        self.assertGreater(sum(n for told, n in audit.told.items() if told.startswith('DISCONNECTED')), 0)
+        self.assertGreater(audit.outcomes['ok'], 1000)
+        self.assertGreater(sum(n for outcome, n in audit.outcomes.items() if outcome.startswith('DISCONNECTED')), 0)
         self.assertEqual(set(proxy.seen), {'delay', 'trickle', 'blackhole', 'half_close', 'reset'})
         pool = daemon.stats()['pool']
         self.assertEqual((pool['deaths'], pool['condemned']), (0, 0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peers that are slow, that never read, or that do nothing at all, in numbers: what each of them costs the daemon, what
-becomes of it, and what others notice. Figures are printed; the bounds are ten times the goal.
+"""Many peers that are slow, that never read, or that do nothing: what each costs the daemon, whether it is closed, and
+the latency of others. Figures are printed; the bounds are ten times the goal.
 
 KNIT_TEST_LONG=1 has 10,000 idle connections instead of 2,000, and measures for longer.
 """
@@ -17,11 +17,11 @@ from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 from knit_witness import LONG, descriptors
 
 IDLE = 10000 if LONG else 2000
-SLOW, DEAF = 1000, 50
+SLOW, UNREAD = 1000, 50
 
 
 def room_for(connections):
-    """False where so many descriptors cannot be had, here and in the daemon, which inherits the limit."""
+    """False when the limit of descriptors is too low, here and in the daemon, which inherits it."""
     need = connections + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < need and (hard == resource.RLIM_INFINITY or hard >= need):
@@ -30,14 +30,14 @@ def room_for(connections):
 
 
 def pages_kb(pid):
-    """What it holds in memory of its own."""
+    """Its private memory."""
     with open(f'/proc/{pid}/status') as file:
         values = dict(line.split(':', 1) for line in file)
     return int(values['RssAnon'].split()[0])
 
 
 def cpu_ns(pids):
-    """Of all their threads, from the scheduler, which counts nanoseconds."""
+    """Nanoseconds of all their threads, from the scheduler."""
     total = 0
     for pid in pids:
         for task in os.listdir(f'/proc/{pid}/task'):
@@ -86,7 +86,7 @@ class Peers(Case):
             rpc.call_all([['echo', i] for i in range(1000)])
             pids = [daemon.pid, *children(daemon.pid)]
             self.assertEqual(len(pids), 9)
-            # Workers look for a while before they go to sleep for good.
+            # Workers spin for a while before they sleep without end.
             pass_time(0.5)
             used, seconds = cpu_ns(pids), 20 if LONG else 2
             self.assertGreater(used, 0)
@@ -96,7 +96,7 @@ class Peers(Case):
             self.assertLess(share, 0.01 * SLOWDOWN)
 
     def test_peers_that_send_a_byte_a_second(self):
-        """Each keeps its message growing, and that keeps no connection open."""
+        """Each byte makes its message longer; that does not keep the connection open."""
         message = msgpack.packb([0, 1, '$/ping', ['x' * 5000]])
         with contextlib.ExitStack() as stack:
             daemon = stack.enter_context(Daemon(max_connections=SLOW + 100, idle_timeout_s=4))
@@ -106,7 +106,7 @@ class Peers(Case):
             slow = []
             while len(slow) < SLOW:
                 slow += [stack.enter_context(daemon.tcp()).sock for _ in range(SLOW // 20)]
-                # However long that takes, it is not idle.
+                # So that this connection is not idle meanwhile.
                 honest.call('$/ping', 0)
             begun, most, with_them = time.monotonic(), 0, []
             for i, byte in enumerate(message[:int(15 * SLOWDOWN)]):
@@ -147,23 +147,23 @@ class Peers(Case):
             daemon = stack.enter_context(Daemon(output_stall_s=1, output_max_bytes=65536))
             before, most, sent = (descriptors(daemon.pid), pages_kb(daemon.pid)), 0, 0
             request = msgpack.packb([0, 1, '$/ping', ['x' * 30000]])
-            deaf = [stack.enter_context(daemon.tcp()).sock for _ in range(DEAF)]
-            for sock in deaf:
+            silent = [stack.enter_context(daemon.tcp()).sock for _ in range(UNREAD)]
+            for sock in silent:
                 sock.setblocking(False)
             begun = time.monotonic()
 
             def all_dropped():
                 nonlocal most, sent
-                for sock in deaf:
+                for sock in silent:
                     with contextlib.suppress(OSError):
                         sent += sock.send(request[sent % len(request):])
                 most = max(most, pages_kb(daemon.pid) - before[1])
-                return daemon.stats()['loops']['readers_dropped'] >= DEAF
+                return daemon.stats()['loops']['readers_dropped'] >= UNREAD
             wait_until(all_dropped, 'readers to be dropped', 30 * SLOWDOWN)
             seconds = time.monotonic() - begun
             wait_until(lambda: descriptors(daemon.pid) <= before[0], 'their descriptors')
-            print(f'deaf: {DEAF} peers that never read, all dropped after {seconds:.1f} s; {most} KB at most')
-            self.assertLess(most, DEAF * 1024)
+            print(f'unread: {UNREAD} peers that never read, all dropped after {seconds:.1f} s; {most} KB at most')
+            self.assertLess(most, UNREAD * 1024)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing drifts: callers of every kind come, call, cancel, let go and leave, for as long as is asked for. A crowd that
-stays for one call each comes along, so that what is lost with each connection or session adds up within seconds. The
-memory of the daemon and its workers is sampled once a round; what it grows by in the second half is held against how
-many came. Descriptors must be what they were.
+"""Nothing drifts: callers of every kind come, call, cancel, free handles early and leave, for a given time. Many more
+come for one call each, so that what is lost with each connection or session adds up within seconds. The memory of the
+daemon and its workers is sampled once a round; its growth in the second half is divided by the number of callers that
+came. Descriptors must be the same as before.
 
 KNIT_TEST_MINUTES=n soaks for so long, else 20 seconds; KNIT_TEST_LONG=1 for a day. From an hour on the slope over time
 has a bound too.
@@ -19,7 +19,7 @@ from knit_witness import LONG, LedgerDaemon, descriptors, mappings, seed
 
 MINUTES = float(os.environ.get('KNIT_TEST_MINUTES') or (24 * 60 if LONG else 1 / 3))
 SEATS = (('shm', 8000), ('shm', 300), ('unix', 3000), ('unix', 100), ('tcp', 3000), ('tcp', 100))
-# Who comes in each round for one call, and by how much memory may grow with each of them: half of what a leak of 2 KB is.
+# How many come in each round for one call, and by how much memory may grow with each: half of a leak of 2 KB.
 CONNECTIONS, SESSIONS, EACH_KB = 400, 80, 1
 
 
