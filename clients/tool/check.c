@@ -390,7 +390,7 @@ static void print_plain(const struct check *check, size_t broken)
 
         if (can_be_seen(session))
             printf("session %llu is %s: %u queued, %u running, %u results held (%llu bytes), "
-                   "%u lanes starved\n",
+                   "%u lanes blocked on their arena\n",
                 (unsigned long long)session->id, state_name(session), counts->queued,
                 counts->running, counts->held, (unsigned long long)counts->held_bytes,
                 counts->blocked_on_arena);
@@ -454,7 +454,7 @@ static void print_json(const struct check *check)
             json_object_object_add(
                 object, "held_bytes", json_object_new_uint64(counts->held_bytes));
             json_object_object_add(
-                object, "starved", json_object_new_int64(counts->blocked_on_arena));
+                object, "blocked_on_arena", json_object_new_int64(counts->blocked_on_arena));
         } else if (session->is_unsealed) {
             json_object_object_add(object, "state", json_object_new_string("not attached yet"));
         }

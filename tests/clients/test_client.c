@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Goal: the public functions keep what <knitting/knitting.h> says, over a stream. Method: a
- * server in a thread that misbehaves on request; every code the library itself gives is
- * provoked. */
+ * server in a thread that misbehaves on request; every code that the library itself makes
+ * is provoked. */
 #include <math.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -298,7 +298,7 @@ static void a_tasks_failure_arrives_whole(void **state)
     assert_int_equal(knit_call(k, NULL, "fail", "()"), KNIT_TASK_FAILED);
 }
 
-/* Codes that would say that there is a result, or none yet, or that are no int. */
+/* Codes that equal KNIT_OK or a state, and codes that do not fit an int. */
 static void an_error_that_claims_to_be_none_is_an_error(void **state)
 {
     static const uint64_t codes[] = {
@@ -338,7 +338,7 @@ static void what_was_never_sent_was_not_started(void **state)
     (void)state;
     assert_int_equal(knit_call(k, &error, "close", "()"), KNIT_DISCONNECTED);
     open_session(NULL);
-    /* Written down, and the connection ends before anything is sent. */
+    /* The call is queued, and the connection ends before anything is sent. */
     assert_int_equal(knit_start(k, NULL, &handle, &error, "echo", "()"), KNIT_OK);
     shutdown(fake.fd, SHUT_RDWR);
     (void)knit_dispatch(k, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: a TCP connection is set up so that small calls leave at once and a server that vanished
- * without a word is noticed some day. Method: a listener of the test's own, and the socket's
+/* Goal: a TCP connection is set up so that small calls leave at once and the kernel notices that
+ * the server's machine has vanished. Method: a listener of the test's own, and the socket's
  * options.
  */
 #include <arpa/inet.h>

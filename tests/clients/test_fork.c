@@ -71,8 +71,8 @@ static void a_forked_child_is_refused_and_harms_no_session(void **state)
     assert_int_equal(number, 5);
 }
 
-/* Through lanes they may lie where the child has no memory; over a stream the child is refused in
- * the same way. */
+/* Outcomes through lanes may lie in memory that the child does not have; the child is refused over
+ * a stream in the same way. */
 static void a_child_does_not_get_outcomes_that_were_collected(void **state)
 {
     struct knit_handle *handle;

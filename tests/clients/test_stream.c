@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: what a session writes into its stream is what its caller was told, whatever the server is
- * slow to take. Method: a session on one end of a socket pair, whose other end the test reads when
- * it likes; nothing waits, and the clock is an argument.
+/* Goal: what a session writes into its stream agrees with the outcomes it gave to its caller, also
+ * when the server reads slowly. Method: a session on one end of a socket pair, of whose other end
+ * the test reads as much as it wants; nothing waits, and the clock is an argument.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -83,7 +83,7 @@ static struct knit_handle *start_until(const char *method, uint64_t deadline_ns)
     return handle;
 }
 
-/* Take that many bytes more of what the session sends, or all there are. */
+/* Receives that many more bytes of what the session sends, or fewer when there are no more. */
 static void receive(size_t more)
 {
     while (more > 0) {
@@ -98,7 +98,7 @@ static void receive(size_t more)
     }
 }
 
-/* Everything the session has sent when it has nothing left, as the names of the methods. */
+/* Receives everything that the session has to send, and lists the methods in it. */
 static void read_methods(char *names, size_t size)
 {
     size_t names_len = 0, begin_at = 0, fed = 0;
@@ -200,7 +200,7 @@ static void what_is_freed_in_flight_is_cancelled_at_once(void **state)
     assert_string_equal(names, "freed $/cancel ");
 }
 
-/* The server takes each time as much as was added: there is always more to send. */
+/* The server reads each time as much as was added, so there is always more to send. */
 static void a_socket_that_never_drains_costs_no_memory(void **state)
 {
     enum { ROUNDS = 100 };

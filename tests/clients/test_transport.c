@@ -187,7 +187,7 @@ static void held_bytes_are_read_to_their_end(void **state)
     assert_int_equal(result.bytes[0], 7);
 }
 
-/* The descriptor is not readable, and the test would hang. */
+/* The descriptor never becomes readable: a sleep would not end. */
 static void no_sleep_while_bytes_are_held(void **state)
 {
     struct pollfd item = {.events = POLLIN};
