@@ -314,6 +314,23 @@ def atomics(tree):
                 yield source.path, source.line_of(match.start()), 'volatile orders nothing: use an atomic'
 
 
+# Files of the server with atomics of their own: counters that all threads read, and the log.
+MAY_COUNT = re.compile(r'server/base/(counters|log)\.[ch]')
+
+
+@rule
+def lane_word(tree):
+    """Words of a lane are read and written in fastpath; server and clients call its functions."""
+    for source in tree.c():
+        if source.folder not in ('server', 'clients') or MAY_COUNT.fullmatch(source.path):
+            continue
+        for match in re.finditer(r'\batomic_\w+|\b_Atomic\b', source.code):
+            yield source.path, source.line_of(match.start()), f'{match[0]}: words of a lane belong to fastpath'
+        for line, _, path in source.includes:
+            if path == 'stdatomic.h':
+                yield source.path, line, '<stdatomic.h>: words of a lane belong to fastpath'
+
+
 @rule
 def quiet_library(tree):
     """Libraries return errors; they neither print nor end the program. A file with main() is no library."""

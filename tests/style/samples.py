@@ -126,6 +126,13 @@ SAMPLES = {
          in_function('atomic_store(&a, 1);', path='tests/fastpath/test_a.c')],
         [in_function('x = atomic_load_explicit(&a, memory_order_acquire);', '__asm__ volatile("" ::: "memory");',
                      'volatile sig_atomic_t x;', 'atomic_thread_fence(memory_order_seq_cst);')]),
+    'lane-word': (
+        [in_function('x = atomic_load_explicit(&a, memory_order_relaxed);'),
+         in_function('_Atomic int x;', path='clients/lib/a.c'),
+         including('clients/tool/a.c', '<stdatomic.h>')],
+        [in_function('x = atomic_load_explicit(&a, memory_order_relaxed);', path='server/base/log.c'),
+         in_function('x = atomic_load_explicit(&a, memory_order_relaxed);', path='fastpath/lane/a.c'),
+         in_function('/* atomic_store() */', 'x = knit_session_has_started(session, slot);')]),
     'quiet-library': (
         [in_function('printf("x");', path='proto/a.c'), in_function('exit(1);', path='fastpath/a.c')],
         [in_function('fprintf(stderr, "x");'), in_function('_exit(1);', path='fastpath/a.c'),
