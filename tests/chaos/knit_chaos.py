@@ -20,10 +20,9 @@ import mmap
 import os
 import struct
 import subprocess
-import sys
 import tempfile
 
-from knit_harness import PATIENCE
+from knit_harness import PATIENCE, Child
 from knit_witness import Ledger
 
 STARTED = ('no', 'yes', 'unknown', '?')
@@ -112,39 +111,30 @@ class Audit:
         return f'{self.calls} calls, {self.ran} ran; {outcomes}'
 
 
-class ChaosCaller:
-    """tests/chaos/chaos_caller.c, started; always ended by its process id."""
+class ChaosCaller(Child):
+    """tests/chaos/chaos_caller.c, started."""
 
     def __init__(self, url, record, seat, first, count, seed, **keys):
         self.record, self.seat, self.first, self.count, self.was_killed = record, seat, first, count, False
         self.before = record.begun(seat), record.done(seat)
         self.lines = tempfile.TemporaryFile('w+')
-        self.process = subprocess.Popen(
+        super().__init__(
             [os.environ['KNIT_CHAOS_CALLER'], url, record.path, str(seat), str(first), str(count), str(seed),
              *(f'{name}={value}' for name, value in keys.items())],
-            stdin=subprocess.DEVNULL, stdout=self.lines, stderr=sys.stderr)
-        self.pid = self.process.pid
+            stdin=subprocess.DEVNULL, stdout=self.lines)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
         self.lines.close()
 
     def kill(self):
         """True if it still ran: then some of its calls may have no outcome."""
-        if self.process.poll() is None:
+        if not self.is_over():
             self.process.kill()
             self.process.wait()
         if self.process.returncode < 0:
             self.was_killed = True
         return self.was_killed
-
-    def is_over(self):
-        return self.process.poll() is not None
 
     def wait(self, seconds=PATIENCE):
         return self.process.wait(seconds)

@@ -273,6 +273,29 @@ class Daemon:
             shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Child:
+    """A program of a test, which is killed by its process id where it still runs when the block ends. Its pipes are
+    closed then."""
+
+    def __init__(self, command, *, stderr=None, **options):
+        self.process = subprocess.Popen(command, stderr=stderr or sys.stderr, **options)
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not self.is_over():
+            self.process.kill()
+        self.process.wait()
+        for pipe in self.process.stdin, self.process.stdout:
+            if pipe is not None:
+                pipe.close()
+
+    def is_over(self):
+        return self.process.poll() is not None
+
+
 class Case(unittest.TestCase):
     """With an assertion about error codes."""
 

@@ -12,12 +12,11 @@ import random
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-from knit_harness import PATIENCE, Daemon, wait_until
+from knit_harness import PATIENCE, Child, Daemon, wait_until
 
 # The long forms of random tests were asked for.
 LONG = 'KNIT_TEST_LONG' in os.environ
@@ -153,25 +152,13 @@ class Outcome:
         return f'{self.call}: code {self.code}, started {self.started}, worker {self.worker}'
 
 
-class Caller:
-    """tests/system/caller.c, started; always ended by its process id."""
+class Caller(Child):
+    """tests/system/caller.c, started."""
 
     def __init__(self, url, *words, prefix=(), environment=None):
-        self.process = subprocess.Popen([*prefix, os.environ['KNIT_CALLER'], url, *map(str, words)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True,
-                                        env={**os.environ, **(environment or {})})
-        self.pid = self.process.pid
+        super().__init__([*prefix, os.environ['KNIT_CALLER'], url, *map(str, words)], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
         self.is_local = url.startswith('shm:')
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
 
     def wait_ready(self):
         line = self.process.stdout.readline()

@@ -16,13 +16,20 @@ import sys
 import tempfile
 import time
 
-from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
+from knit_harness import PATIENCE, SLOWDOWN, Case, Child, main, wait_until
 from knit_witness import LONG, Caller, LedgerDaemon, descriptors, mappings, seed, stopped
 
 NO_WORKER, WORKER_DIED = 203, 400
 # The longest time that a call of another caller may take meanwhile.
 LONGEST = PATIENCE / 2
 SECONDS = (3000 if LONG else 60) * SLOWDOWN
+
+
+def hostile_program(daemon, epoch, task, name, **options):
+    """hostile/, started: that attack, with calls of that task, as the user nobody."""
+    nobody = pwd.getpwnam('nobody').pw_uid
+    return Child([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(epoch), str(task), name],
+                 stdin=subprocess.DEVNULL, **options)
 
 
 class Hostile(Case):
@@ -61,26 +68,22 @@ class Hostile(Case):
 
     def run_hostile(self, daemon, epoch, task, name):
         """Its exit status, and the longest call of another caller while it ran."""
-        nobody, longest = pwd.getpwnam('nobody').pw_uid, 0
+        longest = 0
         with tempfile.TemporaryFile('w+', errors='replace') as lines, daemon.tcp() as rpc:
-            hostile = subprocess.Popen([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(epoch), str(task),
-                                        name], stdin=subprocess.DEVNULL, stdout=lines, stderr=lines,
-                                       env={**os.environ, 'KNIT_TEST_SEED': str(self.seed)})
             try:
-                until = time.monotonic() + SECONDS
-                while hostile.poll() is None and time.monotonic() < until:
-                    begun = time.monotonic()
-                    rpc.call('same', begun)
-                    longest = max(longest, time.monotonic() - begun)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        hostile.wait(0.005)
+                with hostile_program(daemon, epoch, task, name, stdout=lines, stderr=lines,
+                                     env={**os.environ, 'KNIT_TEST_SEED': str(self.seed)}) as hostile:
+                    until = time.monotonic() + SECONDS
+                    while not hostile.is_over() and time.monotonic() < until:
+                        begun = time.monotonic()
+                        rpc.call('same', begun)
+                        longest = max(longest, time.monotonic() - begun)
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            hostile.process.wait(0.005)
             finally:
-                if hostile.poll() is None:
-                    hostile.kill()
-                hostile.wait()
                 lines.seek(0)
                 print(lines.read(), end='', flush=True)
-        return hostile.returncode, longest
+        return hostile.process.returncode, longest
 
     @classmethod
     def setUpClass(cls):
@@ -149,21 +152,14 @@ class WhileWorkersDie(Case):
             with daemon.unix() as rpc:
                 tasks = rpc.call('$/tasks')
                 same = next(t['id'] for t in tasks['tasks'] if t['name'] == 'same')
-            nobody = pwd.getpwnam('nobody').pw_uid
-            hostile = subprocess.Popen([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), str(tasks['epoch']),
-                                        str(same), name], stdin=subprocess.DEVNULL)
-            try:
+            with hostile_program(daemon, tasks['epoch'], same, name) as hostile:
                 with Caller(daemon.url('shm'), 'tally', 0, calls) as honest:
                     honest.wait_ready()
-                    kills = self.kill_until(daemon, number, lambda: honest.process.poll() is not None)
+                    kills = self.kill_until(daemon, number, honest.is_over)
                     failed, good = honest.tally()
-                self.kill_until(daemon, number, lambda: hostile.poll() is not None)
-            finally:
-                if hostile.poll() is None:
-                    hostile.kill()
-                hostile.wait()
+                self.kill_until(daemon, number, hostile.is_over)
             print(f'{name}: {kills} workers killed, {len(failed)} of {calls} calls failed')
-            self.assertEqual(hostile.returncode, 0, f'{name}: see its lines above')
+            self.assertEqual(hostile.process.returncode, 0, f'{name}: see its lines above')
             self.assertEqual(len(failed) + good, calls)
             # When workers start slowly, all of them may be dead for a moment.
             self.assertEqual({(o.code, o.started) for o in failed} - {(WORKER_DIED, 'yes'), (NO_WORKER, 'no')}, set())
