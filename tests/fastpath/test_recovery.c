@@ -22,7 +22,8 @@ struct fixture {
     struct lanes lanes;
     struct lanes_session *session;
     struct knit_host_session_view view;
-    struct knit_recovery_error died, special;
+    struct knit_recovery_error died, special, refusal;
+    struct knit_recovery_death death; /* of the worker DEAD in lane 0 */
 };
 
 static int setup(void **state)
@@ -40,6 +41,12 @@ static int setup(void **state)
         "the worker was killed by signal 9 (SIGKILL)", 9, 0);
     knit_recovery_make_error(&fixture->special, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES,
         "the task ran longer than its hard timeout", 0, 500);
+    knit_recovery_make_error(&fixture->refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
+    fixture->death = (struct knit_recovery_death){.lane = 0,
+        .owner = DEAD,
+        .special_slot = UINT32_MAX,
+        .error = &fixture->died,
+        .special = &fixture->special};
     *state = fixture;
     return 0;
 }
@@ -104,58 +111,43 @@ static void an_error_fits_a_cell_whatever_is_said(void **state)
 static void the_deads_calls_are_answered_and_only_they(void **state)
 {
     struct fixture *fixture = *state;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &fixture->died,
-        .special = &fixture->special};
     uint32_t dead = publish(fixture, 0), alive = publish(fixture, 1), queued = publish(fixture, 0);
     struct knit_session_outcome outcome;
 
     claim(fixture, dead, DEAD);
     claim(fixture, alive, ALIVE);
     assert_int_equal(knit_recovery_count(&fixture->view, DEAD), 1);
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 1);
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 1);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
     assert_int_equal(collect(fixture, dead), KNIT_WORKER_DIED);
     assert_false(knit_session_collect_slot(fixture->session->session, alive, &outcome));
     assert_false(knit_session_collect_slot(fixture->session->session, queued, &outcome));
     /* The slot goes on being used: the old claim is nobody's business any more. */
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
 }
 
 static void every_slot_is_looked_at(void **state)
 {
     struct fixture *fixture = *state;
     const uint32_t slots = fixture->view.geometry.slots;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &fixture->died,
-        .special = &fixture->special};
 
     for (uint32_t i = 0; i < slots; i++)
         claim(fixture, publish(fixture, i % 2), DEAD);
     assert_int_equal(knit_recovery_count(&fixture->view, DEAD), slots);
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), slots);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), slots);
 }
 
 /* The dead had answered, and the slot was used again before its answer was looked at. */
 static void an_answer_is_never_put_back(void **state)
 {
     struct fixture *fixture = *state;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &fixture->died,
-        .special = &fixture->special};
     uint32_t slot = publish(fixture, 0);
     _Atomic uint64_t *word = &fixture->view.reply.reply[slot].word;
 
     claim(fixture, slot, DEAD);
     for (uint64_t gen = 1; gen <= 3; gen++) {
         atomic_store_explicit(word, knit_word(gen, 0, 0), memory_order_relaxed);
-        assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+        assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
         assert_int_equal(atomic_load_explicit(word, memory_order_relaxed), knit_word(gen, 0, 0));
     }
 }
@@ -164,15 +156,11 @@ static void one_call_gets_the_special_error(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t first = publish(fixture, 0), second = publish(fixture, 0);
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = DEAD,
-        .special_slot = second,
-        .error = &fixture->died,
-        .special = &fixture->special};
 
     claim(fixture, first, DEAD);
     claim(fixture, second, DEAD);
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 2);
+    fixture->death.special_slot = second;
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 2);
     assert_int_equal(collect(fixture, first), KNIT_WORKER_DIED);
     assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
 }
@@ -181,31 +169,24 @@ static void nobody_wakes_for_the_reply_that_a_dead_one_deferred(void **state)
 {
     struct fixture *fixture = *state;
     _Atomic uint32_t *starved = &fixture->view.reply.lane[0].blocked_on_arena;
-    struct knit_recovery_death death = {.lane = 0,
-        .owner = DEAD,
-        .special_slot = UINT32_MAX,
-        .error = &fixture->died,
-        .special = &fixture->special};
 
     atomic_store_explicit(starved, 1, memory_order_relaxed);
-    assert_int_equal(knit_recovery_answer(&fixture->view, &death), 0);
+    assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
     assert_int_equal(atomic_load_explicit(starved, memory_order_relaxed), 0);
 }
 
 static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
 {
     struct fixture *fixture = *state;
-    struct knit_recovery_error refusal;
     uint32_t slots[8];
     struct knit_session_outcome outcome;
 
-    knit_recovery_make_error(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (int i = 0; i < 8; i++)
         slots[i] = publish(fixture, (uint32_t)i % 2);
     claim(fixture, slots[2], ALIVE);
     assert_false(knit_recovery_is_idle(&fixture->view));
-    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 7);
-    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 0);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 7);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 0);
     assert_false(knit_recovery_is_idle(&fixture->view));
     for (int i = 0; i < 8; i++) {
         if (i != 2)
@@ -216,7 +197,7 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
     for (int i = 0; i < 200; i++) {
         uint32_t slot = publish(fixture, (uint32_t)i % 2);
 
-        assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 1);
+        assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 1);
         assert_int_equal(collect(fixture, slot), KNIT_NO_WORKER);
     }
     slots[0] = publish(fixture, 0);
@@ -229,10 +210,8 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
 static void nonsense_in_a_ring_ends_the_look(void **state)
 {
     struct fixture *fixture = *state;
-    struct knit_recovery_error refusal;
     const uint32_t cells = fixture->view.geometry.cells;
 
-    knit_recovery_make_error(&refusal, KNIT_NO_WORKER, KNIT_STARTED_NO, "nobody", 0, 0);
     for (uint32_t i = 0; i < cells; i++) {
         /* A slot that is not there, a generation from the future. */
         atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
@@ -240,13 +219,13 @@ static void nonsense_in_a_ring_ends_the_look(void **state)
         atomic_store_explicit(&fixture->session->request.ring[cells + i].ctrl,
             knit_ctrl(1000, 3, knit_tag(i, cells)), memory_order_relaxed);
     }
-    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 0);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 0);
     assert_true(knit_recovery_is_idle(&fixture->view));
     /* One call, published at every place: it is answered once. */
     for (uint32_t i = 0; i < cells; i++)
         atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
             knit_ctrl(1, 3, knit_tag(i, cells)), memory_order_relaxed);
-    assert_int_equal(knit_recovery_refuse(&fixture->view, &refusal), 1);
+    assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 1);
 }
 
 static void a_vacant_lane_is_announced_once(void **state)
@@ -267,21 +246,20 @@ static void a_vacant_lane_is_announced_once(void **state)
         atomic_load_explicit(&fixture->lanes.pool.lane_bell[0].value, memory_order_relaxed), bell);
 }
 
+#define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_error_fits_a_cell_whatever_is_said),
-        cmocka_unit_test_setup_teardown(
-            the_deads_calls_are_answered_and_only_they, setup, teardown),
-        cmocka_unit_test_setup_teardown(every_slot_is_looked_at, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_answer_is_never_put_back, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_call_gets_the_special_error, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            nobody_wakes_for_the_reply_that_a_dead_one_deferred, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            queued_calls_are_refused_and_claimed_ones_are_not, setup, teardown),
-        cmocka_unit_test_setup_teardown(nonsense_in_a_ring_ends_the_look, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_vacant_lane_is_announced_once, setup, teardown),
+        WITH_FIXTURE(the_deads_calls_are_answered_and_only_they),
+        WITH_FIXTURE(every_slot_is_looked_at),
+        WITH_FIXTURE(an_answer_is_never_put_back),
+        WITH_FIXTURE(one_call_gets_the_special_error),
+        WITH_FIXTURE(nobody_wakes_for_the_reply_that_a_dead_one_deferred),
+        WITH_FIXTURE(queued_calls_are_refused_and_claimed_ones_are_not),
+        WITH_FIXTURE(nonsense_in_a_ring_ends_the_look),
+        WITH_FIXTURE(a_vacant_lane_is_announced_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
