@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recovery on shared memory alone: claims of a worker that never was are answered, once, and only
- * they; queued calls are refused; a recovery that is done twice or broken off and begun again
- * comes to the same.
+/* Recovery on shared memory alone: calls that a dead worker had claimed are answered once, and no
+ * others; queued calls are refused; a recovery that is done twice, or interrupted and done again,
+ * has the same result.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,7 +91,7 @@ static uint32_t collect(struct fixture *fixture, uint32_t slot)
     return failure.code;
 }
 
-static void an_error_fits_a_cell_whatever_is_said(void **state)
+static void an_error_of_any_length_fits_a_cell(void **state)
 {
     struct knit_recovery_error error;
     struct knit_failure failure;
@@ -108,7 +108,7 @@ static void an_error_fits_a_cell_whatever_is_said(void **state)
     assert_true(failure.message.len > 20);
 }
 
-static void the_deads_calls_are_answered_and_only_they(void **state)
+static void only_a_dead_workers_calls_are_answered(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t dead = publish(fixture, 0), alive = publish(fixture, 1), queued = publish(fixture, 0);
@@ -122,7 +122,7 @@ static void the_deads_calls_are_answered_and_only_they(void **state)
     assert_int_equal(collect(fixture, dead), KNIT_WORKER_DIED);
     assert_false(knit_session_collect_slot(fixture->session->session, alive, &outcome));
     assert_false(knit_session_collect_slot(fixture->session->session, queued, &outcome));
-    /* The slot goes on being used: the old claim is nobody's business any more. */
+    /* The slot is used again, so the old claim no longer counts. */
     assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
 }
 
@@ -137,7 +137,7 @@ static void every_slot_is_looked_at(void **state)
     assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), slots);
 }
 
-/* The dead had answered, and the slot was used again before its answer was looked at. */
+/* The worker had answered before it died, and the slot was used again before recovery read it. */
 static void an_answer_is_never_put_back(void **state)
 {
     struct fixture *fixture = *state;
@@ -165,14 +165,14 @@ static void one_call_gets_the_special_error(void **state)
     assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
 }
 
-static void nobody_wakes_for_the_reply_that_a_dead_one_deferred(void **state)
+static void a_dead_worker_blocks_on_no_arena(void **state)
 {
     struct fixture *fixture = *state;
-    _Atomic uint32_t *starved = &fixture->view.reply.lane[0].blocked_on_arena;
+    _Atomic uint32_t *blocked = &fixture->view.reply.lane[0].blocked_on_arena;
 
-    atomic_store_explicit(starved, 1, memory_order_relaxed);
+    atomic_store_explicit(blocked, 1, memory_order_relaxed);
     assert_int_equal(knit_recovery_answer(&fixture->view, &fixture->death), 0);
-    assert_int_equal(atomic_load_explicit(starved, memory_order_relaxed), 0);
+    assert_int_equal(atomic_load_explicit(blocked, memory_order_relaxed), 0);
 }
 
 static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
@@ -193,7 +193,7 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
             assert_int_equal(collect(fixture, slots[i]), KNIT_NO_WORKER);
     }
     assert_false(knit_session_collect_slot(fixture->session->session, slots[2], &outcome));
-    /* A worker that comes later finds the rings in order. */
+    /* A worker that starts later finds the rings in order. */
     for (int i = 0; i < 200; i++) {
         uint32_t slot = publish(fixture, (uint32_t)i % 2);
 
@@ -207,13 +207,13 @@ static void queued_calls_are_refused_and_claimed_ones_are_not(void **state)
     assert_int_equal(fixture->lanes.evictions, 0);
 }
 
-static void nonsense_in_a_ring_ends_the_look(void **state)
+static void invalid_cells_in_a_ring_end_the_walk(void **state)
 {
     struct fixture *fixture = *state;
     const uint32_t cells = fixture->view.geometry.cells;
 
     for (uint32_t i = 0; i < cells; i++) {
-        /* A slot that is not there, a generation from the future. */
+        /* A slot that does not exist, a generation that is not its next. */
         atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
             knit_ctrl(1, 5000, knit_tag(i, cells)), memory_order_relaxed);
         atomic_store_explicit(&fixture->session->request.ring[cells + i].ctrl,
@@ -221,7 +221,7 @@ static void nonsense_in_a_ring_ends_the_look(void **state)
     }
     assert_int_equal(knit_recovery_refuse(&fixture->view, &fixture->refusal), 0);
     assert_true(knit_recovery_is_idle(&fixture->view));
-    /* One call, published at every place: it is answered once. */
+    /* One call, published at every position: it is answered once. */
     for (uint32_t i = 0; i < cells; i++)
         atomic_store_explicit(&fixture->session->request.ring[i].ctrl,
             knit_ctrl(1, 3, knit_tag(i, cells)), memory_order_relaxed);
@@ -251,14 +251,14 @@ static void a_vacant_lane_is_announced_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_error_fits_a_cell_whatever_is_said),
-        WITH_FIXTURE(the_deads_calls_are_answered_and_only_they),
+        cmocka_unit_test(an_error_of_any_length_fits_a_cell),
+        WITH_FIXTURE(only_a_dead_workers_calls_are_answered),
         WITH_FIXTURE(every_slot_is_looked_at),
         WITH_FIXTURE(an_answer_is_never_put_back),
         WITH_FIXTURE(one_call_gets_the_special_error),
-        WITH_FIXTURE(nobody_wakes_for_the_reply_that_a_dead_one_deferred),
+        WITH_FIXTURE(a_dead_worker_blocks_on_no_arena),
         WITH_FIXTURE(queued_calls_are_refused_and_claimed_ones_are_not),
-        WITH_FIXTURE(nonsense_in_a_ring_ends_the_look),
+        WITH_FIXTURE(invalid_cells_in_a_ring_end_the_walk),
         WITH_FIXTURE(a_vacant_lane_is_announced_once),
     };
 
