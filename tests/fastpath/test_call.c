@@ -261,21 +261,21 @@ static void marks_are_minded(void **state)
     assert_int_equal(atomic_load_explicit(&fixture->busy.task, memory_order_relaxed), add);
 }
 
+#define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(small_results_lie_in_the_job, setup, teardown),
-        cmocka_unit_test_setup_teardown(large_results_are_whole_up_to_the_limit, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            wrong_arguments_are_named_and_nothing_runs, setup, teardown),
-        cmocka_unit_test_setup_teardown(nesting_is_limited_both_ways, setup, teardown),
-        cmocka_unit_test_setup_teardown(results_are_held_to_the_signature, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_task_fails_with_code_message_and_data, setup, teardown),
-        cmocka_unit_test_setup_teardown(any_number_of_arguments_can_be_read, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            other_epochs_and_unknown_tasks_are_not_started, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_lanes_refusals_are_worded, setup, teardown),
-        cmocka_unit_test_setup_teardown(marks_are_minded, setup, teardown),
+        WITH_FIXTURE(small_results_lie_in_the_job),
+        WITH_FIXTURE(large_results_are_whole_up_to_the_limit),
+        WITH_FIXTURE(wrong_arguments_are_named_and_nothing_runs),
+        WITH_FIXTURE(nesting_is_limited_both_ways),
+        WITH_FIXTURE(results_are_held_to_the_signature),
+        WITH_FIXTURE(a_task_fails_with_code_message_and_data),
+        WITH_FIXTURE(any_number_of_arguments_can_be_read),
+        WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),
+        WITH_FIXTURE(the_lanes_refusals_are_worded),
+        WITH_FIXTURE(marks_are_minded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
