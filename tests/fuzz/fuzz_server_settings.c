@@ -65,6 +65,29 @@ static void add_word(struct words *words, const char *name, const char *value)
     words->word[words->count++] = word;
 }
 
+/* How the structure holds it: a char *, a struct knit_list, or a uint64_t. */
+enum storage { TEXT, LIST, VALUE };
+
+static enum storage stored_as(enum knit_setting_kind kind)
+{
+    switch (kind) {
+    case KNIT_SETTING_TEXT:
+    case KNIT_SETTING_PATH:
+        return TEXT;
+    case KNIT_SETTING_LIST:
+    case KNIT_SETTING_PATH_LIST:
+        return LIST;
+    case KNIT_SETTING_NUMBER:
+    case KNIT_SETTING_AUTO_NUMBER:
+    case KNIT_SETTING_MODE:
+    case KNIT_SETTING_SWITCH:
+    case KNIT_SETTING_AUTO_SWITCH:
+    case KNIT_SETTING_CHOICE:
+        break;
+    }
+    return VALUE;
+}
+
 static void say(const struct knit_settings *settings, size_t row, struct words *words)
 {
     const struct knit_setting *setting = &knit_setting_table[row];
@@ -74,22 +97,15 @@ static void say(const struct knit_settings *settings, size_t row, struct words *
     uint64_t value;
 
     knit_setting_name(setting, name, sizeof(name));
-    switch (setting->kind) {
-    case KNIT_SETTING_TEXT:
-    case KNIT_SETTING_PATH:
+    switch (stored_as(setting->kind)) {
+    case TEXT:
         add_word(words, name, *(char *const *)place);
         return;
-    case KNIT_SETTING_LIST:
-    case KNIT_SETTING_PATH_LIST:
+    case LIST:
         for (size_t i = 0; i < list->count; i++)
             add_word(words, name, list->items[i]);
         return;
-    case KNIT_SETTING_NUMBER:
-    case KNIT_SETTING_AUTO_NUMBER:
-    case KNIT_SETTING_MODE:
-    case KNIT_SETTING_SWITCH:
-    case KNIT_SETTING_AUTO_SWITCH:
-    case KNIT_SETTING_CHOICE:
+    case VALUE:
         break;
     }
     value = *(const uint64_t *)place;
@@ -113,15 +129,13 @@ static bool is_same(const struct knit_settings *a, const struct knit_settings *b
     const struct knit_list *lists[] = {left, right};
     const char *texts[2];
 
-    switch (setting->kind) {
-    case KNIT_SETTING_TEXT:
-    case KNIT_SETTING_PATH:
+    switch (stored_as(setting->kind)) {
+    case TEXT:
         texts[0] = *(char *const *)left;
         texts[1] = *(char *const *)right;
         return texts[0] == NULL ? texts[1] == NULL
                                 : texts[1] != NULL && strcmp(texts[0], texts[1]) == 0;
-    case KNIT_SETTING_LIST:
-    case KNIT_SETTING_PATH_LIST:
+    case LIST:
         if (lists[0]->count != lists[1]->count)
             return false;
         for (size_t i = 0; i < lists[0]->count; i++) {
@@ -129,12 +143,7 @@ static bool is_same(const struct knit_settings *a, const struct knit_settings *b
                 return false;
         }
         return true;
-    case KNIT_SETTING_NUMBER:
-    case KNIT_SETTING_AUTO_NUMBER:
-    case KNIT_SETTING_MODE:
-    case KNIT_SETTING_SWITCH:
-    case KNIT_SETTING_AUTO_SWITCH:
-    case KNIT_SETTING_CHOICE:
+    case VALUE:
         break;
     }
     return *(const uint64_t *)left == *(const uint64_t *)right;
