@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon knows about itself, as a value: collected in one go, then written by whoever
- * shows it, in the form that is asked for. Numbers are read while others count on, so two of them
- * may disagree by what happened in between.
+/* What the daemon knows about itself, as a value: collected once, then written in the form that is
+ * asked for. Other threads count on meanwhile, so two numbers may disagree by what happened in
+ * between.
  *
  * Threads: any. knit_stats_collect() takes the pool's mutex for some moments.
  */

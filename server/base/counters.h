@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an event loop has done so far.
  *
- * Each counter has one writer, the loop's thread, and any number of readers; so adding is a load
- * and a store, with no locked instruction, and a reader sees each number, if not all of them, as
- * it was at some moment.
+ * Each counter has one writer, the loop's thread, and any number of readers. So adding is a load
+ * and a store without a locked instruction. A reader sees each number as it was at some moment, but
+ * not all of them as they were at the same moment.
  */
 #pragma once
 

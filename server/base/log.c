@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a write is kept from blocking depends on what stderr is. A socket has MSG_DONTWAIT. A pipe or
- * terminal is opened once more through /proc with O_NONBLOCK, which gives us a description of our
- * own. Where that is refused (a terminal that belongs to another user) poll() is asked first;
- * between its answer and the write only another program writing to the same pipe could still make
- * us wait. A regular file does not block in this sense and is used as it is.
+ * terminal is opened once more through /proc with O_NONBLOCK, which gives the log an open file
+ * description of its own. Where that is refused (a terminal that belongs to another user) poll() is
+ * asked before each write; then a write can block only if another program writes to the same pipe
+ * in between. A regular file never blocks in this sense and is used as it is.
  */
 #include "server/base/log.h"
 
@@ -172,16 +172,16 @@ static bool write_line(struct knit_log *log, struct line *line)
     return n >= 0 && (size_t)n == line->len;
 }
 
-static bool say_dropped(struct knit_log *log)
+static bool report_dropped(struct knit_log *log)
 {
     struct line line = {.len = 0};
 
     put_head(&line, KNIT_LOG_WARNING, "log lines were dropped");
     put_text(&line, " lines=");
-    put_number(&line, log->dropped_unsaid);
+    put_number(&line, log->dropped_unreported);
     if (!write_line(log, &line))
         return false;
-    log->dropped_unsaid = 0;
+    log->dropped_unreported = 0;
     return true;
 }
 
@@ -205,8 +205,8 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
             put_number(&line, fields[i].number);
     }
     (void)pthread_mutex_lock(&log->mutex);
-    if ((log->dropped_unsaid > 0 && !say_dropped(log)) || !write_line(log, &line)) {
-        log->dropped_unsaid++;
+    if ((log->dropped_unreported > 0 && !report_dropped(log)) || !write_line(log, &line)) {
+        log->dropped_unreported++;
         (void)atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&log->mutex);

@@ -4,7 +4,7 @@
  *     ts=2026-05-04T10:11:12.345Z level=info msg="listening" address=127.0.0.1:5648
  *
  * Writing never blocks. A line that cannot be written (the reader is slow or gone, the disk is
- * full) is dropped and counted, and the count is said once when lines get through again.
+ * full) is dropped and counted. When lines get through again, one line tells the count.
  *
  * Threads: any; a mutex is held for the length of one non-blocking write.
  */
@@ -34,7 +34,7 @@ struct knit_log {
     bool is_torn;   /* the last line was written in part */
     enum knit_log_level level;
     _Atomic uint64_t dropped; /* lines, since the start */
-    uint64_t dropped_unsaid;
+    uint64_t dropped_unreported;
     pthread_mutex_t mutex;
 };
 
@@ -59,7 +59,7 @@ struct knit_log_field {
         (key), NULL, 0, (uint64_t)(value)                                                          \
     }
 
-/* fd is borrowed for the log's life and never closed; where possible its file is opened once more,
+/* fd is borrowed for the log's life and never closed. Where possible its file is opened once more,
  * because O_NONBLOCK on a shared descriptor would change it for the shell too. */
 void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level);
 void knit_log_fini(struct knit_log *log);
@@ -85,6 +85,6 @@ static inline bool knit_log_is_on(const struct knit_log *log, enum knit_log_leve
                 sizeof(struct knit_log_field) -                                                    \
             1)
 
-/* fields[0] is not looked at; `count` more follow it. */
+/* fields[0] is ignored; `count` more follow it. */
 void knit_log_write(struct knit_log *log, enum knit_log_level level, const char *message,
     const struct knit_log_field *fields, size_t count);

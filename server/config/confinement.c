@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `strict` refuses every key that opens something: a setting that is ignored in silence would leave
- * its user believing in it. `unsafe` refuses what closes nothing there, for the same reason; limits
- * hold everywhere.
+/* `strict` refuses every key that opens something, since a user would rely on a setting that is
+ * ignored in silence. `unsafe` refuses keys that restrict nothing there, for the same reason.
+ * Limits hold with each of them.
  *
- * A permission that somebody wrote down is required: a kernel that cannot enforce it refuses the
- * start. The default goes as far as the kernel does, so that the daemon starts everywhere.
+ * A permission that is given is required: on a kernel that cannot enforce it the daemon refuses to
+ * start. The default is enforced as far as the kernel can, so that the daemon starts everywhere.
  */
 #include "server/config/confinement.h"
 
@@ -127,9 +127,9 @@ static uint64_t limit_of(uint64_t value)
     return value != 0 ? value : KNIT_CONFINE_NO_LIMIT;
 }
 
-/* Descriptors that were sent and not yet received count for the whole uid, against the limit of
- * whoever sends the next. Workers come to theirs long before the daemon comes to its own, so that
- * it can always send what callers and workers need. */
+/* Descriptors that were sent and not yet received count for the whole uid, against the limit of the
+ * process that sends the next one. Workers reach their lower limit long before the daemon reaches
+ * its own, so that the daemon can always send what callers and workers need. */
 static uint64_t files_of(const struct knit_settings *settings)
 {
     struct rlimit limit;

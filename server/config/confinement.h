@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the settings of [worker] to the policy that workers are started with. Part of reading
- * settings, so it knows fastpath's words and none of its functions. */
+/* From the settings of [worker] to the policy that workers are started with. It is part of reading
+ * settings: it uses types of fastpath and none of its functions. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,8 +13,8 @@ enum {
     KNIT_CONFINEMENT_E_REFUSED = 1, /* the sentence says why */
 };
 
-/* What was said goes together: ports are ports, and nothing is opened that `permission` closes.
- * Returns 0 or KNIT_CONFINEMENT_E_REFUSED. */
+/* Whether the settings go together: ports are ports, and nothing is opened that `permission`
+ * closes. Returns 0 or KNIT_CONFINEMENT_E_REFUSED. */
 int knit_confinement_check(const struct knit_settings *settings, struct knit_sentence *why);
 
 /* The policy, of settings that were checked. Paths are made real, so they have to be there.

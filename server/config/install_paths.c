@@ -18,16 +18,16 @@ static int refuse_memory(struct knit_sentence *why)
 }
 
 int knit_install_paths_find_worker(
-    const char *said, char ret_path[PATH_MAX], struct knit_sentence *why)
+    const char *given, char ret_path[PATH_MAX], struct knit_sentence *why)
 {
     char self[PATH_MAX];
     ssize_t len;
     char *slash;
 
-    if (said) {
-        if (!realpath(said, ret_path))
+    if (given) {
+        if (!realpath(given, ret_path))
             return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
-                "cannot find the worker program %s: %s", said, strerror(errno));
+                "cannot find the worker program %s: %s", given, strerror(errno));
         return 0;
     }
     if (access(KNIT_WORKER, X_OK) == 0) {

@@ -11,12 +11,12 @@ enum {
     KNIT_INSTALL_PATHS_E_REFUSED = 1, /* the sentence says why */
 };
 
-/* As said, else (said NULL) as installed, else beside this program, as in a folder that was copied.
- * Returns 0 or KNIT_INSTALL_PATHS_E_REFUSED. */
+/* The worker's program: `given` if it is not NULL, else as installed, else beside this program, as
+ * in a folder that was copied. Returns 0 or KNIT_INSTALL_PATHS_E_REFUSED. */
 int knit_install_paths_find_worker(
-    const char *said, char ret_path[PATH_MAX], struct knit_sentence *why);
+    const char *given, char ret_path[PATH_MAX], struct knit_sentence *why);
 
-/* The modules' real paths, ended by NULL, to be freed with knit_install_paths_free(), whatever is
+/* The modules' real paths, ended by NULL. Free them with knit_install_paths_free() whatever is
  * returned. An empty list means all that are installed; the one word none means none.
  * Returns 0, KNIT_INSTALL_PATHS_E_REFUSED, -ENOMEM. */
 int knit_install_paths_find_modules(

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Setting settings from text, and resolving what was left to us.
+/* Setting settings from text, and replacing `auto`.
  *
  * Text is parsed by kind; the range is the row's. Nothing here knows a particular setting except
  * resolve(), which holds the rules that tie several together.

@@ -24,7 +24,7 @@ enum {
     KNIT_SETTING_E_REFUSED = 1, /* the sentence says why */
 };
 
-/* What a number holds that was left to us; resolved by knit_settings_resolve(). */
+/* The value of a number that is `auto`; knit_settings_resolve() replaces it. */
 #define KNIT_AUTO UINT64_MAX
 
 enum knit_setting_kind {
@@ -172,5 +172,5 @@ void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_
 int knit_setting_set(struct knit_settings *settings, const struct knit_setting *setting,
     const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why);
 
-/* Puts figures in the place of `auto` and refuses what does not go together. */
+/* Replaces `auto` by figures and refuses settings that do not go together. */
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The turn, and when to sleep.
  *
- * While calls are in flight the loop polls: an answer that comes within microseconds is then on its
- * way without a system call to wake anybody. How many empty turns it polls adapts between 0 and
- * busy_poll_turns: doubled when polling found something, or would have soon after falling asleep;
- * halved when it ended in a longer sleep. Without that, long tasks would cost a burst of turns
- * each, at the expense of the very workers that run them.
+ * While calls are in flight the loop polls, so that an answer that comes within microseconds leaves
+ * without a system call to wake the loop. How many empty turns it polls adapts between 0 and
+ * busy_poll_turns: the number doubles when the loop is woken soon after it fell asleep, and is
+ * halved by a longer sleep. Otherwise each long task would cost a burst of turns, and processor
+ * time that the workers need.
  *
- * libevent runs one round of events for each turn (EVLOOP_ONCE), so the order of a turn's parts is
- * ours. A sleep is ended by a timerfd, which is set again only when it would fire too late: an
- * alarm too early costs one empty turn, setting it costs every sleep a system call.
+ * libevent runs one round of events for each turn (EVLOOP_ONCE), so the loop decides the order of a
+ * turn's parts. A timerfd ends a sleep. It is set again only when it would fire too late: an early
+ * alarm costs one empty turn, setting it would cost every sleep a system call.
  */
 #include "server/daemon/loop.h"
 
@@ -20,6 +20,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "fastpath/lane/fd.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
 
@@ -139,8 +140,8 @@ static void turn(struct knit_loop *loop)
         schedule_sweep(loop);
 }
 
-/* When the loop must be awake again: at the next deadline, and while anything is in flight after
- * max_backoff_ms. UINT64_MAX = when something happens. */
+/* When the loop must be awake again: at the next deadline, and after max_backoff_ms while calls are
+ * in flight. UINT64_MAX = only when an event comes. */
 static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding)
 {
     uint64_t until_ns = loop->router.next_ns, now_ns = knit_clock_ns();
@@ -297,9 +298,7 @@ static void free_parts(struct knit_loop *loop)
     if (loop->base)
         event_base_free(loop->base);
     loop->base = NULL;
-    if (loop->alarm_fd >= 0)
-        (void)close(loop->alarm_fd);
-    loop->alarm_fd = -1;
+    knit_fd_close(&loop->alarm_fd);
     knit_mailbox_close(&loop->inbox);
     knit_buffer_fini(&loop->turn.scratch);
 }
@@ -341,7 +340,7 @@ static int make_parts(struct knit_loop *loop)
     return r != 0 ? r : make_events(loop);
 }
 
-/* Signals are the main thread's. */
+/* The main thread alone gets signals. */
 static int start_thread(struct knit_loop *loop)
 {
     sigset_t all, before;

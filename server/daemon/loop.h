@@ -5,15 +5,15 @@
  * another. A turn is
  *
  *     events         read sockets; publish the calls that came
- *     router         collect outcomes into the connections' output; settle what is overdue
- *     waiting        connections that found no slot, in the order in which they began to wait
- *     flush          one write for each connection that has output
+ *     ready          connections that go on with bytes they hold already
+ *     lookahead      answer waiting requests that are overdue
+ *     router         collect outcomes into the connections' output; settle what is overdue; resume
+ *                    callers that found no slot, in the order in which they began to wait
+ *     lookahead      scan what came behind requests that wait
+ *     flush          one write for each connection that has output; free closed connections
  *
- * and turns follow each other without sleeping while calls are in flight and answers keep coming;
- * then the loop arms its session's bell and sleeps in epoll.
- *
- * Connections are freed at the end of a turn only (`dead`), so that no code further up the stack
- * finds its own one gone.
+ * Turns follow each other without sleeping while calls are in flight and answers keep coming; then
+ * the loop arms its session's bell and sleeps in epoll.
  *
  * Threads: each loop's own, but for knit_loop_send() and the counters.
  */

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "fastpath/lane/fd.h"
+
 int knit_mailbox_open(struct knit_mailbox *mailbox)
 {
     int fds[2];
@@ -23,11 +25,9 @@ void knit_mailbox_close(struct knit_mailbox *mailbox)
     if (mailbox->read_fd < 0)
         return;
     while (knit_mailbox_receive(mailbox, &message))
-        if (message.fd >= 0)
-            (void)close(message.fd);
-    (void)close(mailbox->read_fd);
-    (void)close(mailbox->write_fd);
-    *mailbox = (struct knit_mailbox){.read_fd = -1, .write_fd = -1};
+        knit_fd_close(&message.fd);
+    knit_fd_close(&mailbox->read_fd);
+    knit_fd_close(&mailbox->write_fd);
 }
 
 bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message message)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Short messages from one thread to another, through a pipe: no lock, and an event loop can wait
- * for them. A message is far shorter than PIPE_BUF, so it arrives whole or not at all.
+/* Short messages from one thread to another, through a pipe: there is no lock, and an event loop
+ * can wait for them. A message is far shorter than PIPE_BUF, so it arrives whole or not at all.
  *
  * Threads: any number may send, one receives.
  * Limits: what a pipe holds, 4,096 messages; sending to a full one fails at once.

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Things that went wrong are always said; what goes on in the ordinary way only where [log] debug
- * asks for it. */
+/* What goes wrong is always logged; ordinary events only where [log] debug asks for them. */
 #include "server/daemon/pool_log.h"
 
 #include "fastpath/host/pool.h"

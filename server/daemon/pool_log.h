@@ -11,7 +11,7 @@ struct knit_log;
 struct knit_pool;
 struct knit_pool_event;
 
-/* One line a task printed: msg="task output", so that nobody takes it for ours. */
+/* One line that a task printed: msg="task output" tells it from lines of the daemon. */
 void knit_pool_log_output(
     struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whoever waits for the file looks for its name, so the name must not be there before the content:
- * it gets it by rename(), within one folder and so on one file system. */
+/* Programs that wait for the file look for its name, so the name must not be there before the
+ * content. The file gets it by rename(), within one folder and so on one file system.
+ */
 #include "server/daemon/ready_file.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells whoever started the daemon that it is ready, and how to call it:
+/* Tells the program that started the daemon that it is ready, and how to call it:
  *
  *     url=knit://127.0.0.1:5648
  *     url=unix:///run/knitting/knitting.sock

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading, dispatching, pausing, ending.
  *
- * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned twice
- * however the message arrived and wherever its bytes were moved meanwhile. A message that the
- * scanner refuses before it is whole (too large, too deep) is no longer kept: its bytes are fed and
- * forgotten, and its msgid, which the scanner remembers, gets the error at its end.
+ * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
+ * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
+ * the scanner refuses before it is whole (too large, too deep) is not kept: its bytes are scanned
+ * and dropped, and its msgid, which the scanner remembers, gets the error at its end.
  */
 #include "server/net/connection.h"
 
@@ -30,8 +30,8 @@
 enum {
     /* Of one message, before they count as traffic. */
     TRICKLE_BYTES = 4096,
-    /* What a connection may do at a time while others wait: some messages cost ten thousand times
-     * what others do, so the clock is asked as well, after every few of them. */
+    /* What a connection may do at a time while others wait. Some messages cost ten thousand times
+     * what others do, so the clock is read as well, after every few of them. */
     MESSAGES_A_TURN = 1024,
     MESSAGES_A_LOOK = 8,
     TURN_NS = 1000 * 1000,
@@ -220,8 +220,8 @@ void knit_connection_close(struct knit_connection *connection)
     set_interest(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
     connection->transport.ops->close(&connection->transport);
-    knit_input_let_go(connection);
-    knit_output_let_go(connection);
+    knit_input_uncharge(connection);
+    knit_output_uncharge(connection);
     TAILQ_REMOVE(&net->connections, connection, in_all);
     TAILQ_INSERT_TAIL(&net->dead, connection, in_all);
     KNIT_COUNT(net->turn, connections_closed);
@@ -248,7 +248,7 @@ void knit_connection_close_soon(struct knit_connection *connection)
     knit_net_add_dirty(connection);
 }
 
-/* It waits for slots alone, and what comes may be a `$/cancel`. */
+/* It waits for slots alone, and further input may be a `$/cancel`. */
 static bool looks_ahead(const struct knit_connection *connection)
 {
     return (connection->caller.pauses & ~(KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT)) == 0 &&
@@ -327,7 +327,7 @@ static void end_for_msgid(struct knit_connection *connection)
     end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
 }
 
-/* Well-formed, but more than we take. */
+/* Well-formed, but beyond a limit. */
 static void refuse_message(struct knit_connection *connection)
 {
     const struct knit_scan *scan = &connection->scan;
@@ -409,7 +409,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
     return dispatch_parsed(connection, &message);
 }
 
-/* The connection goes on after the others of this turn, with the input it holds. */
+/* The connection goes on in the next turn, with the input it holds. */
 static void yield(struct knit_connection *connection)
 {
     knit_connection_pause(connection, KNIT_PAUSE_TURN);
@@ -573,8 +573,8 @@ static void discard(struct knit_connection *connection)
         knit_connection_close(connection);
 }
 
-/* The peer sends no more, and waits for no call that is still to be run; but it may well be reading
- * what it was answered. */
+/* The peer sends no more: it wants no outcomes of calls that have none yet, but it may still be
+ * reading replies. */
 static void end_of_input(struct knit_connection *connection)
 {
     if (knit_output_waiting(connection) == 0) {

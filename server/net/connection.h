@@ -106,7 +106,8 @@ struct knit_connection {
 /* Takes the transport over. Returns 0, or -ENOMEM with the transport closed. */
 int knit_connection_open(struct knit_net *net, struct knit_transport transport);
 
-/* Ends it now: aborts its calls, drops what was not written. Freed at the end of the turn. Once. */
+/* Ends it now: aborts its calls, drops what was not written. It is freed at the end of the turn. A
+ * second time does nothing. */
 void knit_connection_close(struct knit_connection *connection);
 
 /* Frees a closed one. */
@@ -115,7 +116,7 @@ void knit_connection_free(struct knit_connection *connection);
 /* Ends it after its output has gone; reads nothing more. */
 void knit_connection_close_soon(struct knit_connection *connection);
 
-/* The output of a closing one has gone: shut the sending side, wait for the peer's end. */
+/* The output of a closing one has gone: shuts the sending side and waits for the peer's end. */
 void knit_connection_linger(struct knit_connection *connection);
 
 /* Adds one of its own reasons for not being read; knit_caller_unpause() takes it away. */

@@ -3,10 +3,10 @@
  *
  * Addresses are numbers, never names: what a daemon listens on must not depend on a resolver.
  *
- * One listening socket an address, without SO_REUSEPORT, so that a second daemon on the same port
- * is refused by the kernel, with no moment in between at which both could get it. Its connections
- * are dealt to the event loops one by one, which also spreads few long-lived connections evenly,
- * as a hash over ports would not.
+ * Each address has one listening socket, without SO_REUSEPORT, so that the kernel refuses a second
+ * daemon on the same port and there is no moment at which both could get it. The main thread deals
+ * connections to the event loops one by one, which spreads few long-lived connections evenly; the
+ * kernel's hash over ports would not.
  */
 #pragma once
 
@@ -34,7 +34,7 @@ int knit_endpoint_parse(
 /* Whether only this machine can reach it. */
 bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
 
-/* A non-blocking listening socket; connections wait in its backlog until somebody accepts.
+/* A non-blocking listening socket; connections wait in its backlog until they are accepted.
  * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
 int knit_endpoint_listen(
     const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why);

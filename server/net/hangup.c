@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Level-triggered: what one look leaves out, the next one finds. */
+/* Level-triggered: what one call of epoll_wait() leaves out is there in the next one. */
 #include "server/net/hangup.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
+#include "fastpath/lane/fd.h"
 #include "server/net/connection.h"
 
 enum { EVENTS_A_READ = 64 };
@@ -39,9 +39,7 @@ void knit_hangup_close(struct knit_hangup_monitor *hangups)
     if (hangups->event)
         event_free(hangups->event);
     hangups->event = NULL;
-    if (hangups->fd >= 0)
-        (void)close(hangups->fd);
-    hangups->fd = -1;
+    knit_fd_close(&hangups->fd);
 }
 
 int knit_hangup_add(

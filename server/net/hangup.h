@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Peers that go away while their connection is not read.
+/* The hang-up monitor: reports peers that go away while their connection is not read.
  *
- * An event for input would report what is not read again and again, and libevent's EV_CLOSED knows
- * an orderly end alone: it turns an error, which is what a reset is, into "readable and writable",
- * which such an event does not match, so that epoll reports it for ever. Therefore a loop has a
- * second epoll instance, readable in the first one, which says what it saw.
+ * An event for input would report unread bytes again and again. libevent's EV_CLOSED reports an
+ * orderly end alone: it turns an error, as a reset is one, into "readable and writable", which an
+ * EV_CLOSED event does not match, so that epoll reports it for ever and nothing handles it.
+ * Therefore a loop has a second epoll instance, which is readable in the first one.
  *
  * Threads: its loop's.
  */
@@ -26,12 +26,12 @@ int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *bas
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
 void knit_hangup_close(struct knit_hangup_monitor *hangups);
 
-/* Watches for the peer's end and for errors; without has_end, for errors alone, which include that
- * both directions have ended. knit_connection_on_hangup() is called until the connection is
- * taken off. Returns 0 or -errno. */
+/* Reports the peer's end and errors; without has_end, errors alone, which include that both
+ * directions have ended. knit_connection_on_hangup() is called again in each turn until the
+ * connection is removed. Returns 0 or -errno. */
 int knit_hangup_add(
     struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end);
 
-/* The connection, which is watched, is watched no more. */
+/* The connection must have been added. */
 void knit_hangup_remove(
     struct knit_hangup_monitor *hangups, const struct knit_connection *connection);

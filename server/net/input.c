@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who begins to read a long message is charged with the longest there may be, at once: charged
- * piece by piece, many would come to hold a part of what they need, and none could go on. So
- * whoever waits for room holds next to none of it.
+/* A connection that begins to read a long message is charged with the longest message at once. If
+ * it were charged piece by piece, many connections could each hold a part of what they need, and
+ * none could go on. So a connection that waits for budget holds next to none of it.
  *
- * The list of those charged is in the order of `heard_ns`, so looking for somebody silent ends at
- * the first who is not. What cannot be refused (knit_input_keep()) stays within half of the room
- * and one read, and the settings leave more than the longest message beside that.
+ * The list of charged connections is in the order of `progress_ns`, so the search for a silent one
+ * ends at the first that is not. What cannot be refused (knit_input_keep()) stays within half of
+ * the budget and one read, and the settings leave more than the longest message beside that.
  */
 #include "server/net/input.h"
 
@@ -20,9 +20,9 @@
 
 enum {
     OWN_MIN = 64 * 1024,
-    /* Who sends less than this in that time is silent. */
+    /* A connection that sends less than PROGRESS_BYTES in SILENT_NS is silent. */
     SILENT_NS = 1000 * 1000 * 1000,
-    HEARD_BYTES = 64 * 1024,
+    PROGRESS_BYTES = 64 * 1024,
     WOKEN_A_SWEEP = 64,
 };
 
@@ -35,8 +35,8 @@ void knit_inputs_init(struct knit_inputs *inputs)
 
 static void enter(struct knit_connection *connection)
 {
-    connection->input.heard_ns = connection->net->turn->now_ns;
-    connection->input.heard_bytes = 0;
+    connection->input.progress_ns = connection->net->turn->now_ns;
+    connection->input.progress_bytes = 0;
     TAILQ_INSERT_TAIL(&connection->net->inputs.large, connection, in_large);
     connection->lists |= KNIT_IN_LARGE;
 }
@@ -56,14 +56,14 @@ static void leave_waiting_for_budget(struct knit_connection *connection)
     connection->lists &= (uint16_t)~KNIT_IN_WAITING_FOR_BUDGET;
 }
 
-/* There may be room again for some. */
+/* There may be budget again for some. */
 static void wake(struct knit_net *net, unsigned count)
 {
     struct knit_connection *connection;
 
     while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget))) {
         leave_waiting_for_budget(connection);
-        knit_input_touch(connection, HEARD_BYTES);
+        knit_input_touch(connection, PROGRESS_BYTES);
         knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
     }
 }
@@ -89,7 +89,7 @@ static void charge(struct knit_connection *connection, size_t bytes)
         wake(net, 1);
 }
 
-/* NULL when nobody has to go for the sake of this one. */
+/* A connection to close so that another one gets its budget, or NULL. */
 static struct knit_connection *find_silent(const struct knit_connection *other)
 {
     struct knit_net *net = other->net;
@@ -97,7 +97,7 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
 
     TAILQ_FOREACH(connection, &net->inputs.large, in_large)
     {
-        if (net->turn->now_ns - connection->input.heard_ns < SILENT_NS)
+        if (net->turn->now_ns - connection->input.progress_ns < SILENT_NS)
             return NULL;
         if (connection != other &&
             !(connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
@@ -116,7 +116,7 @@ static void close_silent(struct knit_connection *connection)
             "connection closed: others need the room its input takes",
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(
-                "silent_ms", (net->turn->now_ns - connection->input.heard_ns) / 1000000),
+                "silent_ms", (net->turn->now_ns - connection->input.progress_ns) / 1000000),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }
@@ -168,7 +168,7 @@ int knit_input_grow(struct knit_connection *connection)
 
     if (input->len < input->capacity)
         return 0;
-    /* Of a message that is longer nothing is kept. */
+    /* A longer message is refused and not kept. */
     if (capacity > most && most > input->capacity)
         capacity = most;
     reserved = capacity > most ? capacity : most;
@@ -218,21 +218,21 @@ void knit_input_drop_front(struct knit_connection *connection, size_t len)
     }
     if (len > 0)
         memmove(input->bytes, input->bytes + len, input->len);
-    /* It will not grow before the message at its front is gone. */
+    /* It does not grow before the message at its front is gone. */
     if (connection->has_message)
         charge(connection, charge_of(input->capacity));
 }
 
 void knit_input_touch(struct knit_connection *connection, size_t len)
 {
-    connection->input.heard_bytes += len;
-    if (!(connection->lists & KNIT_IN_LARGE) || connection->input.heard_bytes < HEARD_BYTES)
+    connection->input.progress_bytes += len;
+    if (!(connection->lists & KNIT_IN_LARGE) || connection->input.progress_bytes < PROGRESS_BYTES)
         return;
     leave(connection);
     enter(connection);
 }
 
-void knit_input_let_go(struct knit_connection *connection)
+void knit_input_uncharge(struct knit_connection *connection)
 {
     leave_waiting_for_budget(connection);
     charge(connection, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each turn accepts a bounded number, so that a flood of connections cannot keep the thread from
- * its other work. */
+ * its other work.
+ */
 #include "server/net/listener.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ static void turn_away(struct knit_listener *listener, int error)
             (void)close(fd);
     }
     listener->spare_fd = open_spare();
-    /* Without a pause it asks again at once, which is better than never. */
+    /* If the pause cannot be set, accepting goes on at once: that is better than never. */
     if (event_add(listener->pause_event, &pause_time) == 0)
         (void)event_del(listener->accept_event);
     listener->on_exhausted(listener->arg, error);
@@ -64,7 +65,7 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
             turn_away(listener, errno);
             return;
         }
-        /* Everything else concerns the one connection, which was gone before it was accepted. */
+        /* Other errors concern one connection, which was gone before it was accepted. */
     }
 }
 

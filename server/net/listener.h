@@ -2,8 +2,8 @@
 /* Accepts connections on one listening socket and hands them on.
  *
  * When descriptors run out the kernel keeps a connection in the backlog, and epoll reports it again
- * and again. So a spare descriptor is kept: it is closed, the connection accepted and closed in its
- * place, the spare opened again, and accepting pauses for a moment.
+ * and again. For that case a spare descriptor is kept open: it is closed, the connection is
+ * accepted in its place and closed, the spare is opened again, and accepting pauses for 50 ms.
  *
  * Threads: the event base's.
  */
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* fd belongs to the callee now: non-blocking, close-on-exec. */
+/* The callee owns fd, which is non-blocking and close-on-exec. */
 typedef void knit_listener_on_accept(void *arg, int fd, bool is_unix);
 /* Descriptors or memory ran out: connections are being turned away. */
 typedef void knit_listener_on_exhausted(void *arg, int error);

@@ -3,8 +3,8 @@
  * entry 0, so both agree on where messages end; what is consumed at the front is popped here, and
  * offsets, which count from the front, move with it.
  *
- * Deadlines are looked at on a grid of GRAIN_NS: a caller whose timeouts differ by a microsecond
- * each would have all entries looked at for each of them.
+ * Deadlines are rounded up to multiples of GRAIN_NS: otherwise a caller whose timeouts differ by a
+ * microsecond each would cause one pass over all entries for each of them.
  */
 #include "server/net/lookahead.h"
 
@@ -178,8 +178,9 @@ static struct entry *find(struct knit_lookahead *lookahead, uint32_t msgid)
     return NULL;
 }
 
-/* Carried out ahead of its turn. Where that must be said to its sender, or where it met nothing, it
- * is once more at the front: until then no later call of the same number is in flight. */
+/* Carried out ahead of its turn. A request gets its response when it comes to the front, and so
+ * does a `$/cancel` that found no call: until then no later call of the same number can be in
+ * flight. */
 static void cancel(struct knit_connection *connection, const struct knit_message *message,
     struct entry *entry, uint32_t msgid)
 {

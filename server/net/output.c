@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encoded in the turn's scratch buffer, gathered in the connection's evbuffer, written with one
- * writev() a turn. A connection whose socket takes no more waits for it to become writable and is
- * checked for progress once a second meanwhile.
+/* Encoded in the turn's scratch buffer, gathered in the connection's evbuffer, written once a turn.
+ * A connection whose socket takes no more waits until it is writable, and is checked for progress
+ * once a second meanwhile.
  */
 #include "server/net/output.h"
 
@@ -25,9 +25,9 @@ enum {
     PINNED_SHARE_ALL = 2,          /* half of an arena for all of them */
     COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
     MOVED_MIN = 64 * 1024,         /* fewer are a trickle */
-    CROWDED_STALL_NS = 1000000000, /* for a reader to take that much when others need room */
-    COPIED_SHARE_ALL = 2,          /* half of output_total_max_bytes, then readers make room */
-    CROWDED_MAX = 64 * 1024,       /* and this waits at most for who wants more */
+    CROWDED_STALL_NS = 1000000000, /* for a reader to take MOVED_MIN when others need room */
+    COPIED_SHARE_ALL = 2,    /* half of output_total_max_bytes, then slow readers are closed */
+    CROWDED_MAX = 64 * 1024, /* beyond this its requests are not read then */
 };
 
 size_t knit_output_waiting(const struct knit_connection *connection)
@@ -70,7 +70,7 @@ size_t knit_output_limit(const struct knit_connection *connection)
     return is_crowded(connection->net) && max > CROWDED_MAX ? CROWDED_MAX : max;
 }
 
-void knit_output_let_go(struct knit_connection *connection)
+void knit_output_uncharge(struct knit_connection *connection)
 {
     charge_copied(connection, 0);
 }
@@ -161,7 +161,7 @@ static void on_written(const void *bytes, size_t len, void *arg)
     free(pin);
 }
 
-/* False: it was not possible, copy. */
+/* False: not possible, copy instead. */
 static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
 {
     size_t arena = connection->net->turn->settings->arena_bytes;
@@ -280,8 +280,8 @@ static void on_full(struct knit_connection *connection, size_t waiting)
     }
 }
 
-/* Such a connection keeps others' results out of the arena. Reading a byte now and then is no
- * progress then: it has output_stall_s to come back to its share. */
+/* Such a connection keeps results of others out of the arena. Reading a byte now and then does not
+ * count as progress: it has output_stall_s to come back to its share. */
 static bool pins_too_much(const struct knit_connection *connection)
 {
     return connection->pinned_bytes > connection->net->turn->settings->arena_bytes / PINNED_SHARE;

@@ -3,20 +3,20 @@
  *
  * Replies gather in an evbuffer during a turn and leave in one write at its end. A large result is
  * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
- * the last of its bytes has been written. Blocks that a slow reader pins are lost to everybody else
- * on this loop, so a connection may pin an eighth of an arena, and all together half of one; beyond
- * that results are copied, up to COPIED_MAX a connection; beyond that they are pinned again. A
- * reader that takes nothing at all for output_stall_s is disconnected.
+ * the last of its bytes has been written. Blocks that a slow reader pins cannot be used by other
+ * connections of the loop. So a connection may pin an eighth of an arena, and all together half of
+ * one; beyond that results are copied, up to COPIED_MAX for a connection; beyond that they are
+ * pinned again. A reader that takes nothing for output_stall_s is disconnected.
  *
- * What is copied for all connections together has a limit as well, output_total_max_bytes: when it
- * is reached, every result that lies in the arena is pinned. What comes from elsewhere (errors,
- * small results, answers of the daemon itself) cannot be; so from half of the limit on, a
- * connection's requests are no longer read when a little waits already.
+ * What is copied for all connections together has a limit as well, output_total_max_bytes. When it
+ * is reached, every result that lies in the arena is pinned. Errors, small results and answers of
+ * the daemon itself do not lie there and cannot be pinned; so from half of the limit on, requests
+ * of a connection are no longer read when a little of its output waits already.
  *
- * Before the arena is full, and a worker with a result that finds no room stands still for all
- * calls of the loop, those make room who do not read: while more than half of an arena is pinned,
- * or a worker stands still, whoever took less than a trickle for a second is disconnected, those
- * that pin most first. The same while more than half of that total is copied.
+ * A worker whose result finds no room in the arena is blocked for all calls of the loop. To keep
+ * that from happening, slow readers are disconnected, those that pin most first, while more than
+ * half of an arena is pinned or a worker is blocked: each that took less than MOVED_MIN bytes for a
+ * second. The same happens while more than half of output_total_max_bytes is copied.
  *
  * Nothing here fails towards the caller: without memory for a reply the connection is closed, since
  * leaving out a reply would leave a call without its outcome.
@@ -53,11 +53,12 @@ size_t knit_output_limit(const struct knit_connection *connection);
 /* Once a second: see above. */
 void knit_output_make_room(struct knit_net *net);
 
-/* Ends a connection whose peer does not read, and says so. */
+/* Ends a connection whose peer does not read, and logs that. */
 void knit_output_drop_reader(struct knit_connection *connection);
 
-/* The connection is closed; its output stays until it is freed. */
-void knit_output_let_go(struct knit_connection *connection);
+/* The connection is closed and its copied bytes do not count any more. They stay until it is freed.
+ */
+void knit_output_uncharge(struct knit_connection *connection);
 
 /* Writes as much as the socket takes in one go. */
 void knit_output_flush(struct knit_connection *connection);

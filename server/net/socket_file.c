@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The lock file is removed at the end, while its lock is still held. A daemon that opened it just
- * before and gets the lock just after holds the lock of a file without a name; therefore whoever
- * got the lock looks whether the name still leads to it, and begins again if not.
+/* The lock file is removed at the end, while its lock is still held. A daemon that opened the file
+ * just before and gets the lock just after holds the lock of a file without a name. Therefore each
+ * daemon that gets the lock checks that the name still leads to the file it locked, and begins
+ * again if not.
  */
 #include "server/net/socket_file.h"
 
@@ -101,7 +102,7 @@ static int fill_address(
     return 0;
 }
 
-/* Makes room for our socket file; the lock is ours. */
+/* Removes the socket file of a daemon that has ended. The lock is held. */
 static int remove_stale(const struct knit_socket_file *file, const struct sockaddr_un *address,
     struct knit_sentence *why)
 {
@@ -122,7 +123,8 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
     if (r < 0)
         r = errno;
     (void)close(fd);
-    /* EAGAIN: somebody's backlog is full. Only a refused connection proves that nobody is there. */
+    /* EAGAIN: the backlog of a server is full. Only a refused connection proves that none is
+     * there. */
     if (r != ECONNREFUSED && r != ENOENT)
         return knit_sentence_say(why, REFUSED, "%s is served by another program", file->path);
     if (unlink(file->path) < 0 && errno != ENOENT)
@@ -193,7 +195,7 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
     return r;
 }
 
-/* Where a relative path stands now, so that the daemon may be told of elsewhere. */
+/* Relative paths are made absolute, so that processes in other folders can use what is printed. */
 static char *new_absolute(const char *path)
 {
     char *folder, *absolute;

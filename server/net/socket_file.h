@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The unix socket: its place, its lock, its rights.
+/* The unix socket: its path, its lock, its rights.
  *
- * Beside PATH lies PATH.lock, held with flock() while the daemon lives. Who holds the lock may
- * replace the socket file, which nobody can be serving any more; who does not get it is the second
- * daemon and refused. A socket that somebody serves without our lock is refused as well, and
- * anything that is not a socket is never removed.
+ * Beside PATH lies PATH.lock, locked with flock() while the daemon lives. A daemon that gets the
+ * lock may replace the socket file, since no other daemon can be serving it any more; one that does
+ * not get it is the second daemon and is refused. A socket that is served without the lock is
+ * refused as well, and a file that is not a socket is never removed.
  */
 #pragma once
 
@@ -24,12 +24,12 @@ struct knit_socket_file {
     int fd; /* non-blocking, listening */
 };
 
-/* What PATH is when nobody said: /run/knitting/knitting.sock for root, else
+/* What PATH is when none is given: /run/knitting/knitting.sock for root, else
  * $XDG_RUNTIME_DIR/knitting/knitting.sock. Creates that last folder and nothing else.
  * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
 int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
 
-/* group may be NULL. The file has its rights before anybody can connect.
+/* group may be NULL. The file has its rights before a peer can connect.
  * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */
 int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint32_t mode,
     const char *group, struct knit_sentence *why);

@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "fastpath/lane/fd.h"
 
 static enum knit_transport_result receive(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
@@ -74,8 +75,7 @@ static void shut_down(struct knit_transport *transport)
 
 static void close_plain(struct knit_transport *transport)
 {
-    (void)close(transport->fd);
-    transport->fd = -1;
+    knit_fd_close(&transport->fd);
 }
 
 static const struct knit_transport_ops tcp_ops = {.name = "tcp",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names are looked up once, at start: a name service that hangs later cannot stop an event loop.
- * Supplementary groups are the kernel's record of when the peer connected (SO_PEERGROUPS). */
+ * Supplementary groups are the kernel's record of when the peer connected (SO_PEERGROUPS).
+ */
 #include "server/policy/access.h"
 
 #include <errno.h>

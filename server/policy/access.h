@@ -10,8 +10,9 @@
 #include "server/config/setting.h"
 #include "server/policy/principal.h"
 
-/* An id that our user namespace cannot express arrives as this: a stranger, whoever it is. Where
- * the namespace expresses all ids it is an ordinary one, usually nobody's. */
+/* The kernel reports an id that the daemon's user namespace does not map as this one: an unknown
+ * user. Where the namespace maps all ids it is an ordinary id, usually that of the user
+ * "nobody". */
 #define KNIT_ACCESS_STRANGER 65534u
 
 enum {

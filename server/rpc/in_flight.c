@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table is at most half full, so runs stay short for the numbers callers really use: counters,
- * which the multiplication spreads evenly. */
+/* The table is at most half full, so runs stay short for the numbers that callers use: counters,
+ * which the multiplication spreads evenly.
+ */
 #include "server/rpc/in_flight.h"
 
 #include <errno.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection's calls in flight: from the number its caller chose to the slot it occupies.
+/* A caller's calls in flight: from the number that it chose to the slot that the call occupies.
  *
- * Open addressing with linear probing; an entry is removed by shifting back those behind it, so
- * there are no marks of the dead and the table is always as good as new. It begins without memory,
- * grows by doubling, and gives its memory back when it is empty: an idle connection holds none.
+ * Open addressing with linear probing. An entry is removed by shifting back those behind it, so
+ * there are no tombstones. The table begins without memory, grows by doubling, and gives its memory
+ * back when it is empty: an idle caller holds none.
  *
- * Limits: the caller bounds the number of entries (in_flight_max).
- * Security: a caller who picks numbers that collide slows down its own connection, by at most one
- * pass over its own entries.
+ * Limits: the router bounds the number of entries (in_flight_max).
+ * Security: a caller that picks numbers that collide slows itself down, by at most one pass over
+ * its own entries.
  */
 #pragma once
 

@@ -70,7 +70,7 @@ void knit_router_release(struct knit_caller *caller, uint32_t slot)
 
 /* ---- refusing ------------------------------------------------------------------------------ */
 
-/* Notifications have nobody to tell. */
+/* A notification has no response. */
 static void refuse(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_failure *failure)
 {

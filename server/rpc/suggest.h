@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The task somebody probably meant.
+/* Suggests the task whose name is nearest to one that does not exist.
  *
- * A search looks at thousands of names and costs up to some milliseconds, a call with a misspelt
- * name twenty bytes. So an event loop spends an eighth of its time on searches at most, a short
- * burst apart: whoever mistypes gets the hint, a flood gets its errors without one.
+ * A search compares thousands of names and costs up to some milliseconds, while a call with a
+ * misspelt name costs its sender twenty bytes. So an event loop spends at most an eighth of its
+ * time on searches, beyond a short burst: a typing mistake gets a suggestion, a flood of them does
+ * not.
  *
  * Threads: its loop's.
  */
@@ -15,8 +16,8 @@
 
 /* All zeros is a fresh one. */
 struct knit_suggest {
-    uint64_t owed_ns; /* spent on searches and not yet made up for, ... */
-    uint64_t then_ns; /* ... when it was last looked at */
+    uint64_t owed_ns; /* spent on searches beyond the share so far, ... */
+    uint64_t then_ns; /* ... when it was last computed */
 };
 
 /* NULL when nothing is near, or when it would cost too much just now. now_ns: CLOCK_MONOTONIC. */

@@ -257,7 +257,7 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         if (leaves) {
             turns_leave(&second);
         } else {
-            first.connection->input.heard_ns -= UINT64_C(2000000000);
+            first.connection->input.progress_ns -= UINT64_C(2000000000);
             knit_inputs_sweep(&turns.loop.net);
         }
         turns_expect(&third, 1);
