@@ -8,16 +8,14 @@
 #pragma once
 
 enum {
-    /* Containers within each other, the params array being the first. It is what msgpack-c's
-       decoder is built for. */
+    /* Containers within each other, the params array being the first. msgpack-c's decoder is built
+       for as many. */
     KNIT_DEPTH_MAX = 32,
 
-    /* One whole message. Four times it must fit 32 bits, because a message that is too large is
-       skipped so far. */
+    /* One whole message. A message that is too large is skipped up to SKIP_FACTOR times the limit,
+       and that must fit 32 bits. */
     KNIT_MESSAGE_BYTES_DEFAULT = 8 * 1024 * 1024 + 64 * 1024,
     KNIT_MESSAGE_BYTES_MAX = 1024 * 1024 * 1024 - 1,
-    KNIT_MESSAGE_BYTES_STRANGER_DEFAULT =
-        64 * 1024, /* before authentication, where that is required */
     KNIT_MESSAGE_SKIP_FACTOR = 4,
 
     KNIT_NAME_BYTES_MAX = 128,           /* of a task, and of a method */
@@ -30,14 +28,7 @@ enum {
     KNIT_PRIORITY_MAX = 2,   /* option `priority` */
     KNIT_TASKS_MAX = 65536,
     KNIT_TASKS_PAGE_DEFAULT = 256,
-
-    KNIT_IN_FLIGHT_DEFAULT = 1024, /* calls of one connection */
-    KNIT_OUTPUT_BYTES_DEFAULT =
-        4 * 1024 * 1024, /* waiting for a connection; then its input is no longer read */
-    KNIT_OUTPUT_STALL_MS_DEFAULT = 30 * 1000,
-    KNIT_HANDSHAKE_MS_DEFAULT = 10 * 1000,
-    KNIT_KEEP_MS_MAX = 10 * 1000,
 };
 
-/* Version of the protocol, as `$/hello` says it. */
+/* Version of the protocol, as the answer to `$/hello` gives it. */
 #define KNIT_PROTOCOL_VERSION 1u

@@ -60,7 +60,7 @@ static void answer_hello(const struct knit_message *message)
         .message_bytes = KNIT_MESSAGE_BYTES_DEFAULT,
         .depth = KNIT_DEPTH_MAX,
         .in_flight = fake.in_flight != 0 ? fake.in_flight : 1024,
-        .output_bytes = KNIT_OUTPUT_BYTES_DEFAULT,
+        .output_bytes = 4 * 1024 * 1024,
     };
 
     knit_message_put_response_head(&fake.out, message->msgid);
