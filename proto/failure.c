@@ -55,7 +55,7 @@ enum knit_started knit_failure_started(uint32_t code)
     return find(code)->started;
 }
 
-/* The 400s are what became of a worker, the 600s what a task said. */
+/* The 400s are failures of a worker, the 600s of a task. */
 enum knit_origin knit_failure_origin(uint32_t code)
 {
     if (code >= 400 && code < 500)
@@ -63,17 +63,17 @@ enum knit_origin knit_failure_origin(uint32_t code)
     return code >= 600 && code < 700 ? KNIT_ORIGIN_TASK : KNIT_ORIGIN_SERVER;
 }
 
-static const char *const started_words[] = {"no", "yes", "unknown"};
-static const char *const origin_words[] = {"server", "worker", "task", "client"};
+static const char *const started_names[] = {"no", "yes", "unknown"};
+static const char *const origin_names[] = {"server", "worker", "task", "client"};
 
-const char *knit_failure_started_word(enum knit_started started)
+const char *knit_failure_started_name(enum knit_started started)
 {
-    return started_words[started];
+    return started_names[started];
 }
 
-const char *knit_failure_origin_word(enum knit_origin origin)
+const char *knit_failure_origin_name(enum knit_origin origin)
 {
-    return origin_words[origin];
+    return origin_names[origin];
 }
 
 struct knit_failure knit_failure(uint32_t code, const char *message)
@@ -133,10 +133,10 @@ static void put_number(struct knit_writer *writer, const char *key, uint64_t val
     knit_writer_uint(writer, value);
 }
 
-static void put_word(struct knit_writer *writer, const char *key, const char *word)
+static void put_static(struct knit_writer *writer, const char *key, const char *text)
 {
     knit_writer_text(writer, key);
-    knit_writer_text(writer, word);
+    knit_writer_text(writer, text);
 }
 
 static void put_span(struct knit_writer *writer, const char *key, struct knit_span text)
@@ -155,19 +155,19 @@ static void put_raw(struct knit_writer *writer, const char *key, struct knit_spa
     knit_writer_raw(writer, raw.bytes, raw.len);
 }
 
-/* Which of the derivable details must be said. */
-struct said {
+/* Which of the details that a code implies are written. */
+struct written {
     bool name;
     bool started;
     bool is_retryable;
     bool origin;
 };
 
-static struct said what_to_say(const struct knit_failure *failure, enum knit_failure_form form)
+static struct written what_to_write(const struct knit_failure *failure, enum knit_failure_form form)
 {
     bool all = form == KNIT_FAILURE_FULL;
 
-    return (struct said){
+    return (struct written){
         .name = all,
         .started = all || failure->started != knit_failure_started(failure->code),
         .is_retryable = all || failure->is_retryable != knit_failure_is_retryable(failure->code),
@@ -175,9 +175,9 @@ static struct said what_to_say(const struct knit_failure *failure, enum knit_fai
     };
 }
 
-static uint32_t count_details(const struct knit_failure *failure, const struct said *said)
+static uint32_t count_details(const struct knit_failure *failure, const struct written *written)
 {
-    return (uint32_t)said->name + said->started + said->is_retryable + said->origin +
+    return (uint32_t)written->name + written->started + written->is_retryable + written->origin +
            (failure->task.bytes != NULL) + (failure->lane != KNIT_FAILURE_NONE) +
            (failure->signal != 0) + (failure->retry_after_ms != KNIT_FAILURE_NONE) +
            (failure->limit != KNIT_FAILURE_NONE) + (failure->actual != KNIT_FAILURE_NONE) +
@@ -197,24 +197,24 @@ static void put_name(struct knit_writer *writer, const struct knit_failure *fail
 static int put_array(
     struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form)
 {
-    struct said said = what_to_say(failure, form);
+    struct written written = what_to_write(failure, form);
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
     knit_writer_array(&writer, 3);
     knit_writer_uint(&writer, failure->code);
     put_text(&writer, failure->message);
-    knit_writer_map(&writer, count_details(failure, &said));
-    if (said.name)
+    knit_writer_map(&writer, count_details(failure, &written));
+    if (written.name)
         put_name(&writer, failure);
-    if (said.started)
-        put_word(&writer, "started", knit_failure_started_word(failure->started));
-    if (said.is_retryable) {
+    if (written.started)
+        put_static(&writer, "started", knit_failure_started_name(failure->started));
+    if (written.is_retryable) {
         knit_writer_text(&writer, "retryable");
         knit_writer_bool(&writer, failure->is_retryable);
     }
-    if (said.origin)
-        put_word(&writer, "origin", knit_failure_origin_word(failure->origin));
+    if (written.origin)
+        put_static(&writer, "origin", knit_failure_origin_name(failure->origin));
     put_span(&writer, "task", failure->task);
     put_number(&writer, "lane", failure->lane);
     put_number(&writer, "signal", failure->signal ? failure->signal : KNIT_FAILURE_NONE);
@@ -264,17 +264,17 @@ int knit_failure_put(
 
 /* ---- Decoding ---- */
 
-/* Which of the words it is; `present` where it is none. */
-static unsigned read_word(
-    const struct knit_item *item, const char *const *words, unsigned count, unsigned present)
+/* The index of the item among the names; `otherwise` if it is none of them. */
+static unsigned read_name(
+    const struct knit_item *item, const char *const *names, unsigned count, unsigned otherwise)
 {
     unsigned i;
 
     for (i = 0; i < count && item->head.type == KNIT_HEAD_STR; i++) {
-        if (knit_span_is(item->body, words[i]))
+        if (knit_span_is(item->body, names[i]))
             return i;
     }
-    return present;
+    return otherwise;
 }
 
 static void read_detail(const struct knit_item *item, struct knit_failure *failure)
@@ -284,11 +284,11 @@ static void read_detail(const struct knit_item *item, struct knit_failure *failu
     if (knit_span_is(item->key, "name"))
         (void)knit_item_text(item, &failure->name);
     else if (knit_span_is(item->key, "started"))
-        failure->started = (enum knit_started)read_word(item, started_words, 3, failure->started);
+        failure->started = (enum knit_started)read_name(item, started_names, 3, failure->started);
     else if (knit_span_is(item->key, "retryable"))
         (void)knit_item_bool(item, &failure->is_retryable);
     else if (knit_span_is(item->key, "origin"))
-        failure->origin = (enum knit_origin)read_word(item, origin_words, 4, failure->origin);
+        failure->origin = (enum knit_origin)read_name(item, origin_names, 4, failure->origin);
     else if (knit_span_is(item->key, "task"))
         (void)knit_item_text(item, &failure->task);
     else if (knit_span_is(item->key, "lane"))
@@ -377,7 +377,7 @@ int knit_failure_convert(
     return knit_failure_put(buffer, &failure, form);
 }
 
-/* ---- A task's own ---- */
+/* ---- Failures of tasks ---- */
 
 static int put_task(
     struct knit_buffer *buffer, int64_t task_code, struct knit_span message, struct knit_span value)

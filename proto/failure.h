@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors of calls, and their three forms.
  *
- *     compact  in a lane             msgpack [code, message, details], details only what the code
- * does not imply full     to who said $/hello   the same, with name, started, retryable and origin
- * always there plain    to all others         msgpack str "600 TASK_FAILED: message"
+ *     compact    In a lane: msgpack [code, message, details], and in the details only what the code
+ *                does not imply.
+ *     full       To a peer that has sent `$/hello`: the same, with name, started, retryable and
+ *                origin always there.
+ *     plain      To every other peer: msgpack str "600 TASK_FAILED: message".
  *
- * `struct knit_failure` is a view: its spans point into the bytes it was decoded from, or at what
- * the caller gave.
+ * `struct knit_failure` is a view: its spans point into the bytes it was decoded from, or into the
+ * caller's memory.
  */
 #pragma once
 
@@ -36,8 +38,7 @@ struct knit_failure {
     enum knit_started started;
     bool is_retryable;
     enum knit_origin origin;
-    struct knit_span
-        message; /* UTF-8; encoding cuts it to KNIT_ERROR_MESSAGE_BYTES_MAX with a mark */
+    struct knit_span message; /* UTF-8; encoded, at most KNIT_ERROR_MESSAGE_BYTES_MAX long */
 
     /* Details; absent spans, KNIT_FAILURE_NONE and signal 0 are not written. */
     struct knit_span name;  /* decoded full form only: what the peer calls the code */
@@ -52,29 +53,28 @@ struct knit_failure {
     uint32_t signal;
 };
 
-/* What a code alone says. Unknown codes: "UNKNOWN", not retryable, started unknown, origin server.
- */
+/* What a code implies. Unknown codes: "UNKNOWN", not retryable, started unknown, origin server. */
 const char *knit_failure_name(uint32_t code);
 bool knit_failure_is_retryable(uint32_t code);
 enum knit_started knit_failure_started(uint32_t code);
 enum knit_origin knit_failure_origin(uint32_t code);
 
-/* The words of the wire: "no" "yes" "unknown"; "server" "worker" "task" "client". */
-const char *knit_failure_started_word(enum knit_started started);
-const char *knit_failure_origin_word(enum knit_origin origin);
+/* As they are written on the wire: "no" "yes" "unknown"; "server" "worker" "task" "client". */
+const char *knit_failure_started_name(enum knit_started started);
+const char *knit_failure_origin_name(enum knit_origin origin);
 
 /* A failure with this code's defaults and no details. */
 struct knit_failure knit_failure(uint32_t code, const char *message);
 
-/* Append the one value. An error must not be lost for what hangs on it: text that is not UTF-8 is
- * written with '?' in place of what is wrong, texts are cut to KNIT_ERROR_MESSAGE_BYTES_MAX with a
- * mark, and `cause` and `data` are dropped when they are malformed or nested too deep to be put.
- * Returns the buffer's error. */
+/* Append the one value. Bad details do not prevent that an error is sent: bytes of a text that are
+ * not UTF-8 become '?', texts are cut to KNIT_ERROR_MESSAGE_BYTES_MAX with a mark, and `cause` and
+ * `data` are dropped when they are malformed or nested too deep. Returns the buffer's error. */
 int knit_failure_put(
     struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form);
 
-/* Any of the three forms, or any other str or bin (TASK_FAILED with that text: some plain servers
- * send such). Wrong types among the details are passed over. Returns 0, KNIT_FAILURE_E_BAD. */
+/* Any of the three forms, or any other str or bin, which is TASK_FAILED with that text: some plain
+ * MessagePack-RPC servers send such. Details of a wrong type are ignored. Returns 0,
+ * KNIT_FAILURE_E_BAD. */
 KNIT_MUST_CHECK int knit_failure_decode(struct knit_span error, struct knit_failure *ret_failure);
 
 /* From one form into another. Bytes that are no error become INTERNAL. Returns the buffer's error.
@@ -82,12 +82,12 @@ KNIT_MUST_CHECK int knit_failure_decode(struct knit_span error, struct knit_fail
 int knit_failure_convert(
     struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form);
 
-/* What a task's own failure looks like: TASK_FAILED in compact form whose `data` is {code, value?}.
+/* Append a task's own failure: TASK_FAILED in compact form whose `data` is {code, value?}.
  * `value` is one msgpack value or absent; dropped as above. Returns the buffer's error. */
 int knit_failure_put_task(struct knit_buffer *buffer, int64_t task_code, struct knit_span message,
     struct knit_span value);
 
 /* The reverse, from a failure's `data`: the task's own code and value (absent when there was none).
- * false: `data` is of another shape. */
+ * false: `data` has another form. */
 bool knit_failure_task_data(
     const struct knit_failure *failure, int64_t *ret_code, struct knit_span *ret_value);

@@ -21,12 +21,12 @@ const char *knit_error_code_name(int code)
 
 const char *knit_error_started_name(enum knit_started started)
 {
-    return knit_failure_started_word(started);
+    return knit_failure_started_name(started);
 }
 
 const char *knit_error_origin_name(enum knit_origin origin)
 {
-    return knit_failure_origin_word(origin);
+    return knit_failure_origin_name(origin);
 }
 
 static void begin(struct knit_error *error, int code)

@@ -65,7 +65,7 @@ static void every_code_travels_in_every_form(void **state)
     assert_int_equal(knit_failure_origin(KNIT_BAD_ARGUMENT), KNIT_ORIGIN_SERVER);
     assert_int_equal(knit_failure_origin(KNIT_WORKER_DIED), KNIT_ORIGIN_WORKER);
     assert_int_equal(knit_failure_origin(KNIT_TASK_FAILED), KNIT_ORIGIN_TASK);
-    assert_string_equal(knit_failure_origin_word(KNIT_ORIGIN_CLIENT), "client");
+    assert_string_equal(knit_failure_origin_name(KNIT_ORIGIN_CLIENT), "client");
 }
 
 static void a_message_too_long_is_cut_between_characters_with_a_mark(void **state)
