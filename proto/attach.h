@@ -18,7 +18,7 @@
 #include "proto/span.h"
 
 enum {
-    KNIT_ATTACH_E_BAD = 1, /* wrong shape: ret_reason says what was expected */
+    KNIT_ATTACH_E_BAD = 1, /* wrong types: ret_reason is what was expected */
 };
 
 /* A number of an answer that is missing or no unsigned integer; larger than any limit. */
@@ -26,7 +26,7 @@ enum {
 
 /* `$/attach` -> */
 struct knit_attach_request {
-    uint64_t version;     /* of the layout that the caller knows; 0 = it did not say */
+    uint64_t version;     /* of the layout that the caller knows; 0 = not given */
     uint64_t slots;       /* 0 = as many as the server gives */
     uint64_t arena_bytes; /* 0 = as many as the server gives */
 };
@@ -54,6 +54,6 @@ KNIT_MUST_CHECK int knit_attach_request_decode(
 /* The result. Returns the buffer's error. */
 int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_reply *reply);
 
-/* Never fails, since an answer of another layout must be told apart before its other members are
- * judged: what cannot be used is KNIT_ATTACH_UNUSABLE, `steal` is false then. */
+/* Never fails, because an answer of another layout must be recognised before its other members are
+ * judged: a number that cannot be used is KNIT_ATTACH_UNUSABLE, and `steal` is false then. */
 void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply *ret_reply);

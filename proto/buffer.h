@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A growing run of bytes with a cap and a sticky error, which everything that encodes writes into.
  *
- * A failed append changes nothing but `error`, and every later one fails the same way: a row of
- * appends is written without a look in between, and `error` is asked once at the end. The same
- * structure can stand on the caller's own memory (a cell, an arena's block), where it never
- * allocates and the size of that memory is the cap.
+ * A failed append changes nothing but `error`, and every later one fails the same way: so a row of
+ * appends needs one check, of `error`, at the end. The same structure can stand on the caller's own
+ * memory (a cell, an arena's block), where it never allocates and the size of that memory is the
+ * cap.
  *
  * Threads: none; one owner.
  */
@@ -45,7 +45,7 @@ void knit_buffer_reset(struct knit_buffer *buffer);
 /* Gives back memory beyond keep_bytes; only an empty buffer shrinks. */
 void knit_buffer_trim(struct knit_buffer *buffer, size_t keep_bytes);
 
-/* What does not fit the memory there is; knit_buffer_reserve() calls it, nobody else needs to. */
+/* The slow path of knit_buffer_reserve(), which is the one caller: the memory must grow. */
 uint8_t *knit_buffer_reserve_growing(struct knit_buffer *buffer, size_t len);
 
 /* Room for len more bytes behind the present end: a pointer good until the next call that may grow
@@ -58,7 +58,7 @@ static inline uint8_t *knit_buffer_reserve(struct knit_buffer *buffer, size_t le
     return buffer->bytes + buffer->len;
 }
 
-/* What does not fit the memory there is; knit_buffer_append() calls it, nobody else needs to. */
+/* The slow path of knit_buffer_append(), which is the one caller: the memory must grow. */
 int knit_buffer_append_growing(struct knit_buffer *buffer, const void *bytes, size_t len);
 
 /* Returns buffer->error. */

@@ -7,10 +7,11 @@
  * followed by raw bytes. That is why one of them costs one level of nesting, and why nesting cannot
  * be hidden in ext types.
  *
- * An error as a value must have text under `name` and `message`; its frame watches the keys go by.
+ * An error as a value must have a str under `name` and under `message`; its frame notes which of
+ * them it has seen.
  *
- * Most of what comes needs no frames at all: plain values, and short arrays of them, are passed
- * over before any is set up.
+ * Most values need no frames: plain values, and short arrays of them, are checked before any frame
+ * is set up.
  */
 #include "proto/check.h"
 
@@ -24,7 +25,7 @@ enum { FIXARRAY = 0x90, FLAT_TEXT_MAX = 256 };
 
 enum frame_kind { PLAIN, FILLING, FILLING_ERROR, HEADER };
 
-/* What an error as a value has shown so far. */
+/* Which keys of an error as a value have been seen. */
 enum { SEEN_NAME = 1, SEEN_MESSAGE = 2 };
 
 struct frame {
@@ -54,7 +55,7 @@ static int fail(
     return error;
 }
 
-/* Bytes are missing: all of them, or those of the ext we are in? */
+/* Bytes are missing: of the whole, or of the ext around this position. */
 static int cut_short(const struct check *check, const uint8_t *where)
 {
     uint32_t i;
@@ -303,8 +304,8 @@ static int settle(struct check *check)
     return 0;
 }
 
-/* Length of a value that needs no frame: a number, bytes, a text of at most text_max bytes. 0: it
- * is something else or wrong, which on_value() finds out. */
+/* Length of a value that needs no frame: a number, bytes, a str of at most text_max bytes. 0: it is
+ * something else or wrong, and on_value() finds out which. */
 static inline size_t plain_len(const uint8_t *at, size_t len, size_t text_max)
 {
     struct knit_head head;
@@ -321,7 +322,7 @@ static inline size_t plain_len(const uint8_t *at, size_t len, size_t text_max)
     return head.size + (size_t)head.value;
 }
 
-/* Passes over such values as stand directly in a container. */
+/* Checks the plain values that stand directly in the innermost container. */
 static void pass_plain(struct check *check)
 {
     struct frame *frame = &check->frame[check->depth - 1];
@@ -349,7 +350,7 @@ static void begin(struct check *check, const void *bytes, size_t len, uint32_t d
     check->flaw = flaw;
 }
 
-/* The value that has been begun, to its end. */
+/* Checks the value that has been begun, to its end. */
 static int finish(struct check *check)
 {
     int r = settle(check);
@@ -364,7 +365,7 @@ static int finish(struct check *check)
     return r;
 }
 
-/* Not inlined: a plain value would pay for the frames. */
+/* Not inlined, so that a plain value does not set up the frames. */
 static __attribute__((noinline)) int check_nested(const void *bytes, size_t len, uint32_t depth,
     size_t *ret_len, struct knit_check_flaw *ret_flaw)
 {
@@ -380,9 +381,9 @@ static __attribute__((noinline)) int check_nested(const void *bytes, size_t len,
     return r;
 }
 
-/* Params are most often a short array of plain values. Its length; 0: it is something else or
- * wrong. What was passed over in vain is looked at again, hence no long arrays and no long texts.
- * Not inlined, like check_nested(). */
+/* Length of a short array of plain values, which is what params are most often; 0: it is something
+ * else or wrong. After 0 the bytes are checked a second time, by check_nested(): the bounds on
+ * elements and texts keep that cheap. Not inlined, like check_nested(). */
 static __attribute__((noinline)) size_t flat_len(const uint8_t *bytes, size_t len)
 {
     size_t at = 1, used;

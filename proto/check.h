@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Is this one well-formed value of the protocol? For bytes that are whole in memory.
+/* Whether bytes that are whole in memory are one well-formed value of the protocol.
  *
- * Looks at everything: structure, nesting (the msgpack inside ext 34, 35, 38 and 41 included),
+ * Everything is checked: structure, nesting (the msgpack inside ext 34, 35, 38 and 41 included),
  * UTF-8 of every str, the rules of each ext type, trailing bytes. What passes may be decoded by
- * msgpack-c and trusted by a task. Never allocates, no recursion, linear.
+ * msgpack-c and trusted by a task. Never allocates, no recursion, linear time.
  *
- * Security: the bytes are hostile, but must not change while they are looked at: a reader of
- * foreign memory copies first.
+ * Security: the bytes are hostile, but must not change during the check: a reader of memory that a
+ * peer can write copies first.
  */
 #pragma once
 
@@ -29,13 +29,14 @@ enum {
 struct knit_check_flaw {
     size_t offset;      /* of the value or byte that is wrong, from the first byte */
     const char *reason; /* static text: "str is not UTF-8" */
-    int ext;            /* code of the ext that is at fault, 0 = none is */
+    int ext;            /* code of the ext that is wrong; 0 = the flaw is in none */
 };
 
 /* Exactly one value, nothing behind it.
  *
- * depth     how many containers may lie within each other; KNIT_DEPTH_MAX - n for a value n
- * containers deep ret_flaw  may be NULL; written only when the answer is not 0
+ *     depth       How many containers may lie within each other; KNIT_DEPTH_MAX - n for a value
+ *                 that itself lies in n containers.
+ *     ret_flaw    May be NULL; written only when the result is not 0.
  *
  * Returns 0 or KNIT_CHECK_E_*; never < 0. */
 KNIT_MUST_CHECK int knit_check_value(
@@ -49,8 +50,8 @@ KNIT_MUST_CHECK int knit_check_front(const void *bytes, size_t len, uint32_t dep
 KNIT_MUST_CHECK int knit_check_ext(
     int code, const void *body, size_t len, uint32_t depth, struct knit_check_flaw *ret_flaw);
 
-/* Length of the value at the front by its heads alone, however deep. For bytes that were checked
- * before, or whose content nobody will read. Returns 0, KNIT_CHECK_E_BAD. */
+/* Length of the value at the front by its heads alone, at any depth. For bytes that were checked
+ * before, or whose content is not read. Returns 0, KNIT_CHECK_E_BAD. */
 KNIT_MUST_CHECK int knit_check_skip(const void *bytes, size_t len, size_t *ret_len);
 
 /* A typed array's body taken apart: its element code (1..11), element size and elements. false: not

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `struct knit_value` is msgpack_object, by cast, here and nowhere else. The zone's first chunk is
- * kept by a reset, so decoding small values call after call allocates nothing.
+/* `struct knit_value` is msgpack_object, by a cast in this file alone. A reset keeps the zone's
+ * first chunk, so decoding small values call after call allocates nothing.
  *
- * The zone only grows until its reset, which is right for a decoder that belongs to one call: the
- * check has bounded how large a decoded value can get (some 24 times its bytes, for an array of
+ * The zone grows until its reset. That is bounded for a decoder that serves one call, because the
+ * call's bytes are bounded: a decoded value takes at most some 24 times its bytes (an array of
  * nils).
  */
 #include "proto/decoder.h"

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values decoded for those who want to walk through them: the getters of <knitting/task.h>, and the
- * clients'.
+/* Values as trees: for the getters of <knitting/task.h>, and for clients.
  *
- * msgpack-c does the decoding, into a zone that is kept and used again; `struct knit_value` is its
- * object behind the curtain. Decode only what knit_check_value() has passed: msgpack-c believes
- * every count it reads. Bodies of str, bin and ext are not copied, they point into the bytes that
- * were decoded, which must outlive the values.
+ * msgpack-c decodes, into a zone that is used again after a reset; `struct knit_value` is its
+ * object under another name. Decode only what knit_check_value() has passed: msgpack-c trusts every
+ * count it reads. Bodies of str, bin and ext are not copied: they point into the bytes that were
+ * decoded, which must outlive the values.
  *
  * Getters never fail: on a value of another type (or NULL) numbers are 0, pointers NULL.
  *
- * Threads: a decoder has one owner; values may be read by any thread while nobody resets their
- * decoder.
+ * Threads: a decoder has one owner; any thread may read its values until the decoder is reset or
+ * freed.
  */
 #pragma once
 
@@ -28,7 +27,7 @@ struct knit_decoder;
 struct knit_decoder *knit_decoder_new(void);
 struct knit_decoder *knit_decoder_free(struct knit_decoder *decoder);
 
-/* Everything decoded so far is gone; keeps one block of memory for the next. */
+/* Frees everything decoded so far, except for one block of memory that the next values use. */
 void knit_decoder_reset(struct knit_decoder *decoder);
 
 /* One value that was checked. Valid until the decoder is reset or freed. NULL when out of memory,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Read as hello.c reads its maps: known keys by name, nil as absent, unknown keys passed over. */
+/* Read as hello.c reads its maps: known keys by name, nil as absent, unknown keys ignored. */
 #include "proto/goaway.h"
 
 #include "proto/walk.h"

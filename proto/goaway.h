@@ -12,7 +12,7 @@
 #include "proto/span.h"
 
 enum {
-    KNIT_GOAWAY_E_BAD = 1, /* wrong shape: ret_reason says which part */
+    KNIT_GOAWAY_E_BAD = 1, /* wrong types: ret_reason names the member */
 };
 
 struct knit_goaway {

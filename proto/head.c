@@ -59,7 +59,7 @@ static uint64_t load_big_endian(const uint8_t *bytes, unsigned count)
     return count == 2 ? (uint64_t)bytes[0] << 8 | bytes[1] : bytes[0];
 }
 
-/* The sign of so many bytes, over the whole word. */
+/* Sign-extends a number of `count` bytes to 64 bits. */
 static uint64_t widen(uint64_t word, unsigned count)
 {
     unsigned shift = 64 - 8 * count;

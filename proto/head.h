@@ -46,7 +46,7 @@ struct knit_head {
     uint64_t value;
 };
 
-/* What a first byte says. */
+/* What a first byte stands for. */
 struct knit_head_first {
     uint8_t form; /* type in the low nibble, bytes that follow in the head in the high one */
     int8_t value; /* of a head that is one byte */
@@ -60,7 +60,7 @@ static inline unsigned knit_head_size(uint8_t first)
     return 1u + (knit_head_table[first].form >> 4);
 }
 
-/* What does not fit one byte; knit_head_read() calls it, nobody else needs to. */
+/* A head of more than one byte. knit_head_read() is the one caller. */
 KNIT_MUST_CHECK int knit_head_read_wide(
     const uint8_t *bytes, size_t len, struct knit_head *ret_head);
 
@@ -111,6 +111,6 @@ static inline bool knit_head_as_uint(const struct knit_head *head, uint64_t *ret
 /* Any number as a double; integers beyond 2^53 are rounded. */
 bool knit_head_as_float(const struct knit_head *head, double *ret);
 
-/* Lower-case word for a head in messages to people: "int", "str", "typed array", "ext 77", ...
- * Static text, except that codes without a name give "ext". */
+/* How a head is called in messages to people: "int", "str", "typed array"; "ext" for ext codes
+ * without a name. Static text. */
 const char *knit_head_name(const struct knit_head *head);

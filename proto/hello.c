@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each decoder walks one map and picks what it knows by name. A known key of the wrong type is
- * refused with a word about it, an unknown one passed over; texts are checked for UTF-8, since they
- * end up in logs and on screens.
+/* Each decoder walks one map and reads the keys it knows. A known key of the wrong type is refused
+ * with a reason, an unknown key is ignored; texts are checked for UTF-8, since they are shown in
+ * logs and on screens.
  */
 #include "proto/hello.h"
 

@@ -16,7 +16,7 @@
 #include "proto/span.h"
 
 enum {
-    KNIT_HELLO_E_BAD = 1, /* wrong shape: ret_reason says which part */
+    KNIT_HELLO_E_BAD = 1, /* wrong types: ret_reason names the member */
 };
 
 enum { KNIT_HELLO_FEATURES_MAX = 16 };

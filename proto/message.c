@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parsing takes the scanner's marks for where each element begins, so it reads one head per
- * element. The scanner has seen to the outline already; what is left are the types of method,
- * params, options and error.
+/* Parsing uses the scanner's marks of where each element begins, so it reads one head per element.
+ * The scanner has checked the outline; the types of method, params, options and error are checked
+ * here.
  */
 #include "proto/message.h"
 
@@ -96,13 +96,13 @@ int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *sc
     return 0;
 }
 
-/* The heads of messages are put one by one: what follows them comes by other means, so no writer
- * can count it. */
+/* The heads of messages are appended one by one: what follows them does not go through a writer, so
+ * a writer could not count it. */
 enum head_bytes { ARRAY_OF = 0x90, NIL = 0xc0 };
 
 enum { START_BYTES_MAX = 2 + 5 };
 
-/* Up to the message id, as every request and response begins. */
+/* The beginning of every request and response, up to the msgid. */
 static size_t pack_start(uint8_t *to, unsigned count, enum knit_message_kind kind, uint32_t msgid)
 {
     to[0] = (uint8_t)(ARRAY_OF | count);

@@ -3,7 +3,7 @@
  * what they mean.
  *
  * A view points into the bytes it was parsed from. Parsing needs no second walk: the scanner's
- * marks say where the elements begin. Encoders append to a buffer and return its error;
+ * marks give where the elements begin. Encoders append to a buffer and return its error;
  * a message that does not fit leaves nothing of itself behind.
  */
 #pragma once
@@ -46,8 +46,8 @@ struct knit_message {
     struct knit_span result;   /* responses: raw msgpack, absent on failure */
 };
 
-/* scan must have said E_DONE for exactly these bytes. ret_reason: static text, written with E_BAD
- * only. Returns 0, KNIT_MESSAGE_E_BAD. */
+/* The scan must have ended with E_DONE for exactly these bytes. ret_reason: static text, written
+ * with E_BAD only. Returns 0, KNIT_MESSAGE_E_BAD. */
 KNIT_MUST_CHECK int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
     struct knit_message *ret_message, const char **ret_reason);
 
@@ -55,23 +55,23 @@ KNIT_MUST_CHECK int knit_message_parse(const void *bytes, size_t len, const stru
 int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_method *method, struct knit_span params, const struct knit_options *options);
 
-/* What stands before params, for those who send params by reference; with_options = a map will
- * follow them. */
+/* Everything before params, for a caller that sends params from elsewhere; with_options = an
+ * options map follows them. */
 int knit_message_put_request_head(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_method *method, bool with_options);
 
 int knit_message_put_notification(
     struct knit_buffer *buffer, const struct knit_method *method, struct knit_span params);
 
-/* [1, msgid, nil, and the result's own bytes must follow. At most KNIT_MESSAGE_RESPONSE_HEAD_MAX
- * bytes. */
+/* "[1, msgid, nil," behind which the result's own bytes must be sent. At most
+ * KNIT_MESSAGE_RESPONSE_HEAD_MAX bytes. */
 enum { KNIT_MESSAGE_RESPONSE_HEAD_MAX = 8 };
 int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid);
 
-/* The whole of it. */
+/* A whole response. */
 int knit_message_put_response(struct knit_buffer *buffer, uint32_t msgid, struct knit_span result);
 
-/* [1, msgid, error, nil] in the form this caller understands. */
+/* [1, msgid, error, nil] in the form that the receiver understands. */
 int knit_message_put_error(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_failure *failure, enum knit_failure_form form);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One table gives each option's name, its member and the rule it is read by. */
+/* One table gives each option's name, its member and its rule. */
 #include "proto/options.h"
 
 #include <string.h>
@@ -59,16 +59,16 @@ uint64_t knit_options_ns(double ms)
     return (double)whole < ns ? whole + 1 : whole;
 }
 
-/* FNV-1a, folded away from the one value that says none. Equal texts must give equal numbers on
- * every machine and in every release, nothing more. */
+/* FNV-1a, except that KNIT_OPTION_NONE becomes 0. Equal texts must give equal numbers on every
+ * machine and in every release. */
 static uint64_t hash(struct knit_span text)
 {
-    uint64_t word = 0xcbf29ce484222325u;
+    uint64_t number = 0xcbf29ce484222325u;
     size_t i;
 
     for (i = 0; i < text.len; i++)
-        word = (word ^ text.bytes[i]) * 0x100000001b3u;
-    return word == KNIT_OPTION_NONE ? 0 : word;
+        number = (number ^ text.bytes[i]) * 0x100000001b3u;
+    return number == KNIT_OPTION_NONE ? 0 : number;
 }
 
 static bool read_time(const struct knit_item *item, uint64_t *ret_ns)

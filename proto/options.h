@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The options of a request: what its caller wants done with this one call. */
+/* The options of a request: how this one call is to be treated. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,9 +19,9 @@ enum {
 
 struct knit_options {
     uint64_t timeout_ns; /* KNIT_OPTION_NONE = none; 0 = has expired already */
-    uint64_t queue_ns;   /* likewise: how long it may wait before it starts */
+    uint64_t queue_ns;   /* how long it may wait before it starts; KNIT_OPTION_NONE = none */
     uint64_t affinity;   /* KNIT_OPTION_NONE = none; a str is hashed to a number below that */
-    uint64_t epoch;      /* KNIT_OPTION_NONE = not said */
+    uint64_t epoch;      /* KNIT_OPTION_NONE = not given */
     uint64_t keep;       /* how many later references may use the outcome */
     bool progress;
     uint8_t priority;       /* 0..KNIT_PRIORITY_MAX */
@@ -29,11 +29,11 @@ struct knit_options {
     struct knit_span trace; /* absent, or W3C traceparent as it came */
 };
 
-/* The defaults: no timeout, nothing asked for. (All zero would be an expired call.) */
+/* The defaults: no timeout, nothing requested. (All zero would be an expired call.) */
 struct knit_options knit_options(void);
 
 /* From the map's bytes; an absent span gives the defaults. Unknown keys are ignored, nil counts as
- * not said. ret_reason: static text that names the option, written with E_BAD only.
+ * not given. ret_reason: static text that names the option, written with E_BAD only.
  * Returns 0, KNIT_OPTIONS_E_BAD. */
 KNIT_MUST_CHECK int knit_options_decode(
     struct knit_span map, struct knit_options *ret_options, const char **ret_reason);
@@ -44,6 +44,6 @@ bool knit_options_is_empty(const struct knit_options *options);
 /* Append the map, with those that are not default. Returns the buffer's error. */
 int knit_options_put(struct knit_buffer *buffer, const struct knit_options *options);
 
-/* A time as the wire says it, in ms: NaN and below 0 are none, what exceeds 64 bits of ns too;
- * parts of a millisecond count, parts of a nanosecond are rounded up. */
+/* A time from the wire, in ms. NaN, negative numbers, and numbers beyond 64 bits of ns are
+ * KNIT_OPTION_NONE; fractions of a nanosecond are rounded up. */
 uint64_t knit_options_ns(double ms);

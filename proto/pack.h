@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Heads of msgpack values, encoded into plain memory: msgpack-c's packer without a place to put
- * errors, because there are none. Numbers, nil and booleans are nothing but head.
+/* Heads of msgpack values, encoded into plain memory by msgpack-c's packer. Packing cannot fail.
+ * Numbers, nil and booleans are nothing but head.
  *
- * All have one signature, so that what is to be packed can be passed on as a function.
+ * All packers have one type, so that a caller can pass one as a function.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ knit_pack knit_pack_bool;
 knit_pack knit_pack_int; /* two's complement */
 knit_pack knit_pack_uint;
 knit_pack knit_pack_float; /* the bits of a double */
-knit_pack knit_pack_str;   /* length, below 2^32; likewise those that follow */
+knit_pack knit_pack_str;   /* length, below 2^32; the same for those below */
 knit_pack knit_pack_bin;
 knit_pack knit_pack_array;
 knit_pack knit_pack_map;

@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two ideas carry the scanner.
- *
- * All decisions fall when a head has been read. A body (of a str, bin, ext) only adds to `skip`,
- * the bytes to pass over before the next head, and positions are computed as if it had been passed
- * already. So there are few states: collecting a head, skipping, whole, lost.
+/* Every decision is made when a head has been read. A body (of a str, bin, ext) only adds to
+ * `skip`, the bytes to skip before the next head, and positions are computed as if it had been
+ * skipped already. So there are few states: collecting a head, skipping, whole, lost.
  *
  * `pending`, the values announced and not yet begun, is the least number of bytes the message still
- * needs. Position plus pending can only grow, and the moment it exceeds a limit the message cannot
- * end within it: so `dd ff ff ff ff` fails at its fifth byte. It also finds the end of a message
- * alone, without a stack, which is how a refused one is followed at any depth.
+ * needs. Position plus pending never decreases, and once it exceeds a limit the message cannot end
+ * within that limit: so `dd ff ff ff ff` fails at its fifth byte. `pending` also finds the end of a
+ * message without a stack, which is how a refused message is followed at any depth.
  *
- * The stack of frames serves nesting and the msgpack inside ext types. In there it is the ext's
- * announced end that bounds everything: content that does not keep to it (or is not what this ext
- * must hold) is no reason to lose the stream, so the scanner abandons the frames of that ext and
- * goes on behind it.
+ * The stack of frames tracks nesting and the msgpack inside ext types. Inside an ext, its announced
+ * end bounds everything. If the content exceeds it, or is not what this ext must hold, the scanner
+ * drops the frames of that ext and continues behind it: the stream still has its boundaries.
  *
- * Most messages arrive whole and hold nothing deeper than their arguments. Those are recognised
- * first, by a walk that keeps no state; whatever it does not like at once is left, untouched, to
- * the machine described above. That both find the same is what the tests feed byte by byte for.
+ * Most messages arrive whole and hold nothing deeper than their arguments. take_flat() recognises
+ * those in one walk and stores nothing until it has succeeded; every other message goes through the
+ * state machine. The tests feed each message at once and byte by byte and compare the results.
  */
 #include "proto/scan.h"
 
@@ -93,7 +90,7 @@ static uint64_t values_of(const struct knit_head *head)
     return head->type == KNIT_HEAD_MAP ? head->value * 2 : 0;
 }
 
-/* Go on without nesting: the next head begins at `position`, `at` being where we are. */
+/* Continue without nesting: the next head begins at `position`; `at` is the present position. */
 static int follow(struct knit_scan *scan, uint64_t at, uint64_t position)
 {
     if (position + scan->pending > scan->limits.skip_bytes)
@@ -133,7 +130,7 @@ static void settle(struct knit_scan *scan, uint64_t at, uint64_t position)
     scan->skip = (uint32_t)(position - at);
 }
 
-/* The ext whose content is being read does not hold what it should: go on behind it. */
+/* The content of the ext being read breaks the ext's rules: continue behind the ext. */
 static void abandon_ext(struct knit_scan *scan, uint64_t at)
 {
     uint32_t end = scan->expect_end;
@@ -240,7 +237,7 @@ static int on_message(struct knit_scan *scan, const struct knit_head *head)
     return 0;
 }
 
-/* What an element of the message itself must be, as far as the scanner cares. */
+/* The scanner's rules for an element of the message itself. */
 static int on_element(struct knit_scan *scan, const struct knit_head *head, uint32_t start)
 {
     uint32_t index = scan->count - scan->frame[0].left;
@@ -284,7 +281,7 @@ static int on_head(struct knit_scan *scan, const struct knit_head *head, uint32_
     return on_value(scan, head, scan->used);
 }
 
-/* Whether a head with this first byte cannot stand here because the ext around it ends before. */
+/* Whether the ext around this position ends before a head with this first byte would. */
 static bool exceeds_ext(const struct knit_scan *scan, uint8_t first)
 {
     uint32_t end = scan->expect ? scan->expect_end : scan->frame[scan->top].end;
@@ -294,9 +291,9 @@ static bool exceeds_ext(const struct knit_scan *scan, uint8_t first)
     return first == 0xc1 || knit_head_size(first) > end - scan->used;
 }
 
-/* Take a head from the front of the bytes, or the next piece of one. Returns 0, KNIT_HEAD_E_SHORT
- * (all bytes taken), KNIT_HEAD_E_RESERVED. */
-static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, size_t *ret_taken,
+/* Read a head from the front of the bytes, or the next piece of one. Returns 0, KNIT_HEAD_E_SHORT
+ * (all bytes are used up), KNIT_HEAD_E_RESERVED. */
+static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, size_t *ret_used,
     struct knit_head *ret_head)
 {
     size_t missing;
@@ -305,7 +302,7 @@ static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, s
     if (scan->partial_len == 0) {
         r = knit_head_read(bytes, len, ret_head);
         if (r != KNIT_HEAD_E_SHORT) {
-            *ret_taken = r ? 0 : ret_head->size;
+            *ret_used = r ? 0 : ret_head->size;
             return r;
         }
         missing = len;
@@ -316,14 +313,14 @@ static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, s
     }
     memcpy(scan->partial + scan->partial_len, bytes, missing);
     scan->partial_len = (uint8_t)(scan->partial_len + missing);
-    *ret_taken = missing;
+    *ret_used = missing;
     r = knit_head_read(scan->partial, scan->partial_len, ret_head);
     if (r == 0)
         scan->partial_len = 0;
     return r;
 }
 
-/* Pass over bytes nobody needs to see; returns how many. */
+/* Skip bytes of a body; returns how many. */
 static size_t pass_over(struct knit_scan *scan, size_t len)
 {
     uint32_t count = scan->skip;
@@ -364,8 +361,8 @@ static size_t flat_len(const uint8_t *bytes, size_t len)
     return at;
 }
 
-/* A whole message of flat elements, which is done then. False: it is not one, or not within the
- * limits, and nothing was changed. */
+/* A whole message of flat elements; it is done then. False: it is something else, or beyond a
+ * limit, and nothing was changed. */
 static bool take_flat(struct knit_scan *scan, const uint8_t *bytes, size_t len)
 {
     uint32_t element[KNIT_SCAN_ELEMENTS_MAX] = {1};
@@ -408,7 +405,7 @@ int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t
 {
     const uint8_t *from = bytes;
     struct knit_head head;
-    size_t at = 0, taken;
+    size_t at = 0, head_bytes;
     int r = 0;
 
     if (scan->used == 0 && scan->state == READING && take_flat(scan, from, len)) {
@@ -426,13 +423,13 @@ int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t
             abandon_ext(scan, scan->used);
             continue;
         }
-        r = take_head(scan, from + at, len - at, &taken, &head);
+        r = take_head(scan, from + at, len - at, &head_bytes, &head);
         if (r == KNIT_HEAD_E_RESERVED) {
             lose(scan, KNIT_BAD_MESSAGE, "the byte 0xc1 is not msgpack");
             break;
         }
-        at += taken;
-        scan->used += (uint32_t)taken;
+        at += head_bytes;
+        scan->used += (uint32_t)head_bytes;
         if (r == 0)
             r = on_head(scan, &head, scan->used - head.size);
     }

@@ -2,26 +2,26 @@
 /* Finds where messages end in a stream of bytes that arrive in any pieces, without decoding and
  * without allocating.
  *
- * The caller keeps the bytes (or not); the scanner keeps numbers only: feed it each byte once, in
- * order. Bodies of str and bin are passed over without being
- * read. What it enforces is what must hold before a message is worth keeping: the outline of a
- * message ([0|1|2, ...]), nesting, counts and sizes. What is *inside* a str or ext (UTF-8, the
- * rules of each ext type) is for proto/check.h, later and elsewhere.
+ * The scanner is fed each byte once, in order, and stores numbers only; the caller stores the bytes
+ * if it needs them. Bodies of str and bin are skipped unread. The scanner checks what must hold
+ * before a message is stored: the outline of a message ([0|1|2, ...]), nesting, counts and sizes.
+ * The content of a str or ext (UTF-8, the rules of each ext type) is checked later, by
+ * proto/check.h.
  *
- * A message that is too large or too deep is followed to its end all the same, up to `skip_bytes`,
- * so that it can be refused by its msgid and the connection lives (without nesting to watch, a
- * count of the values still to come is enough to find the end):
+ * A message that is too large or too deep is still followed to its end, up to `skip_bytes`, so that
+ * it can be refused by its msgid while the connection lives. Its nesting is not tracked: a count of
+ * the values still to come is enough to find the end. What knit_scan_feed() returns:
  *
- *     feed -> 0              more bytes needed; as soon as scan->refused is not 0 its bytes need
- * not be kept feed -> E_DONE         one message whole: knit_message_parse() takes it from here,
- * then knit_scan_reset() feed -> E_REFUSED      one message whole, but scan->refused (TOO_LARGE,
- * TOO_DEEP) is the answer; then reset feed -> E_BAD          the stream has no boundaries any more:
- * scan->refused is the answer where has_msgid says there is one to answer, scan->reason the words;
- * close. Stays so.
+ *     0            More bytes are needed. Once scan->refused is not 0, they need not be stored.
+ *     E_DONE       One message is whole: parse it with knit_message_parse(), then reset.
+ *     E_REFUSED    One message is whole, and scan->refused (TOO_LARGE, TOO_DEEP) is its answer;
+ *                  then reset.
+ *     E_BAD        The end of the message cannot be found. If has_msgid, scan->refused is its
+ *                  answer, with scan->reason; close the connection. Every later call returns E_BAD.
  *
  * Ext 34, 35, 38 and 41 contain msgpack, which counts for nesting. If that inner msgpack is broken,
- * the ext's own length still gives the boundary: the scanner steps over it and the later check
- * refuses the argument by name.
+ * the ext's own length still gives the boundary: the scanner skips the ext, and proto/check.h
+ * refuses the argument with the ext's name.
  *
  * Security: everything fed is hostile. Memory is sizeof(struct knit_scan), time is linear, an
  * announced count or length that cannot fit is refused before its first byte.
@@ -59,7 +59,7 @@ struct knit_scan_frame {
 };
 
 struct knit_scan {
-    /* To be read by the caller. Offsets count from the message's first byte. */
+    /* Read by the caller. Offsets count from the message's first byte. */
     uint32_t used; /* bytes of the present message seen so far; its length once it is whole */
     uint32_t element[KNIT_SCAN_ELEMENTS_MAX]; /* where each top-level element begins */
     uint8_t count;                            /* top-level elements announced, 0 until known */
@@ -69,10 +69,10 @@ struct knit_scan {
     uint32_t refused;   /* enum knit_code, or 0 */
     const char *reason; /* why, static text, or NULL */
 
-    /* The scanner's own. */
+    /* Used by the scanner alone. */
     struct knit_scan_limits limits;
     uint64_t pending;    /* values still to begin outside of any ext: each takes a byte at least */
-    uint32_t skip;       /* bytes still to pass over unseen */
+    uint32_t skip;       /* bytes still to skip unread */
     uint32_t outer_end;  /* where the outermost ext that is open ends */
     uint32_t expect_end; /* where the ext whose inner container comes next ends */
     uint8_t expect;      /* that ext's code, 0 = none */
@@ -86,15 +86,16 @@ struct knit_scan {
 /* limits NULL = all defaults; numbers above the maxima are lowered to them. */
 void knit_scan_init(struct knit_scan *scan, const struct knit_scan_limits *limits);
 
-/* Ready for the next message, same limits. Cheap: does not touch the frames. */
+/* Ready for the next message, with the same limits. Cheap: does not touch the frames. */
 void knit_scan_reset(struct knit_scan *scan);
 
-/* New limits, from the next message on (after authentication, say). Call between messages. */
+/* New limits, from the next message on, for instance after authentication. Call between messages.
+ */
 void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits *limits);
 
-/* Look at the next len bytes of the stream. ret_used = how many of them belong to the present
- * message: len when more is needed; after DONE or REFUSED the next message begins behind them.
- * Always written.
+/* Scan the next len bytes of the stream. ret_used = how many of them belong to the present message:
+ * len when more is needed; after DONE or REFUSED the next message begins behind them. Always
+ * written.
  *
  * Returns 0, KNIT_SCAN_E_DONE, KNIT_SCAN_E_REFUSED, KNIT_SCAN_E_BAD; never < 0. */
 KNIT_MUST_CHECK int knit_scan_feed(

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checking values against a parsed signature. The parser is in signature_parse.c.
  *
- * The walk over the params is one loop. What is most common (numbers, str, bin) is decided on the
- * head alone, right here; everything that may contain something, and everything that is wrong, is
- * handed to knit_check_front(), which gives its length and its verdict in the same pass. So of what
- * is right, no byte is looked at twice but the head of a container and the element code of a typed
- * array.
+ * The walk over the params is one loop. The most common values (numbers, str, bin) are judged here,
+ * by their heads; containers, ext types and everything that is wrong go to knit_check_front(),
+ * which returns length and verdict from the same pass. So of well-formed params no byte is read
+ * twice, except for the heads of containers and the element codes of typed arrays.
  */
 #include "proto/signature.h"
 
@@ -33,7 +32,7 @@ static void set_malformed(
     why->ext = flaw->ext;
 }
 
-/* Which heads a kind may have, as bits; what the head leaves open, fits() looks at. */
+/* Which heads a kind may have, as bits. fits() checks what the head does not decide. */
 static const uint16_t heads_of[] = {
     [KNIT_KIND_ANY] = UINT16_MAX,
     [KNIT_KIND_NIL] = 1 << KNIT_HEAD_NIL,
@@ -51,7 +50,7 @@ static const uint16_t heads_of[] = {
     [KNIT_KIND_TYPED] = 1 << KNIT_HEAD_EXT,
 };
 
-/* What can be said of it by the head. */
+/* Whether the head fits the type. */
 static inline bool fits_head(const struct knit_signature_type *type, const struct knit_head *head)
 {
     if (head->type == KNIT_HEAD_NIL && type->is_optional)
@@ -88,8 +87,8 @@ static const char *actual_name(const struct knit_signature_type *type, const str
     return knit_head_name(head);
 }
 
-/* Most values are numbers, texts or bytes, and right. Gives the length of such a one; 0 = it may be
- * anything else, which check_value() finds out. */
+/* Length of a number, str or bin that is right, which most values are; 0 = it is something else or
+ * wrong, and check_value() finds out which. */
 static inline size_t check_plain(const struct knit_signature_type *type, const uint8_t *at,
     size_t len, struct knit_head *ret_head)
 {
@@ -118,7 +117,7 @@ static int check_value(const struct knit_signature_type *type, struct place *pla
         set_malformed(why, &flaw, base);
         return r == KNIT_CHECK_E_TOO_DEEP ? KNIT_SIGNATURE_E_TOO_DEEP : KNIT_SIGNATURE_E_MISMATCH;
     }
-    /* Bytes that changed since (a trusted caller's mistake) may have no head any more. */
+    /* If a caller breaks the rule and changes the bytes meanwhile, the head may be gone. */
     if (knit_head_read(place->at, place->len, &place->head) != 0)
         place->head = (struct knit_head){.size = 1};
     if (!type || fits(type, place, *ret_size))
@@ -129,7 +128,7 @@ static int check_value(const struct knit_signature_type *type, struct place *pla
     return KNIT_SIGNATURE_E_MISMATCH;
 }
 
-/* Form of the whole: an array of a right number of elements. */
+/* Whether the array has a right number of elements. */
 static int check_count(const struct knit_signature *signature, const struct knit_head *head,
     struct knit_signature_mismatch *why)
 {
@@ -222,7 +221,7 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     return check_elements(signature, knit_span(params, len), &head, ret_args, why);
 }
 
-/* Not inlined: a plain result would pay for its frame. */
+/* Not inlined, so that a plain result does not set up its frame. */
 static __attribute__((noinline)) int check_results(const struct knit_signature *signature,
     const void *result, size_t len, struct knit_signature_mismatch *ret_why)
 {
@@ -273,7 +272,7 @@ int knit_signature_check_result(const struct knit_signature *signature, const vo
     return check_results(signature, result, len, ret_why);
 }
 
-/* How many arguments there may be, in words. */
+/* How many arguments there may be, as text. */
 static void explain_count(const struct knit_signature_mismatch *why, char *ret_text, size_t size)
 {
     const char *plural = why->max == 1 ? "" : "s";
@@ -290,13 +289,13 @@ size_t knit_signature_explain(
     const struct knit_signature_mismatch *why, bool is_result, char *ret_text, size_t size)
 {
     char place[KNIT_PARAM_NAME_BYTES_MAX + 64], count[64], ext[32] = "";
-    const char *word = is_result ? "result" : "argument";
+    const char *what = is_result ? "result" : "argument";
     int len;
 
     if (why->param)
-        snprintf(place, sizeof(place), "%s %u (%s)", word, why->index + 1, why->param);
+        snprintf(place, sizeof(place), "%s %u (%s)", what, why->index + 1, why->param);
     else
-        snprintf(place, sizeof(place), "%s %u", word, why->index + 1);
+        snprintf(place, sizeof(place), "%s %u", what, why->index + 1);
     explain_count(why, count, sizeof(count));
     if (why->ext)
         snprintf(ext, sizeof(ext), " (ext %d)", why->ext);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Signatures of tasks: `resize(image: bin, width: int, quality: float?) -> bin`.
  *
- * The text is parsed once, where a task is registered, into one compact heap object. Each call's
- * params are then walked once, which checks at the same time that they are well-formed (everything
- * proto/check.h looks at), that they have the right types and number, and where each argument lies,
- * so that its getter is O(1). The grammar is in PROTOCOL.md.
+ * The text is parsed once, when a task is registered, into one compact heap object. Each call's
+ * params are then walked once: the walk checks that they are well-formed (everything proto/check.h
+ * checks) and have the right types and number, and notes where each argument lies, so that its
+ * getter is O(1). The grammar is in PROTOCOL.md.
  *
  * Threads: a parsed signature never changes; any number of threads may use it.
- * Security: params and result are hostile bytes that must not change while they are looked at.
+ * Security: params and result are hostile bytes that must not change during the walk.
  */
 #pragma once
 
@@ -23,7 +23,7 @@
 #include "proto/types.h"
 
 enum {
-    KNIT_SIGNATURE_E_SYNTAX = 1,   /* of parse: the flaw says what and where */
+    KNIT_SIGNATURE_E_SYNTAX = 1,   /* of parse: the flaw holds the reason and the place */
     KNIT_SIGNATURE_E_MISMATCH = 2, /* of check: BAD_ARGUMENT, or BAD_RESULT */
     KNIT_SIGNATURE_E_TOO_DEEP = 3, /* of check: TOO_DEEP */
 };
@@ -31,7 +31,7 @@ enum {
 struct knit_signature; /* opaque, heap */
 
 struct knit_signature_flaw {
-    size_t offset;      /* of the byte at fault, from the text's first */
+    size_t offset;      /* of the wrong byte, from the text's first */
     const char *reason; /* static text: "unknown type" */
 };
 
@@ -50,7 +50,7 @@ struct knit_signature_args {
  * where one value has the wrong type or is missing; else there are too many. Pointers are static
  * text or belong to the signature. */
 struct knit_signature_mismatch {
-    const char *param; /* its name; NULL when no single one is at fault */
+    const char *param; /* its name; NULL when no single one is wrong */
     uint32_t index;    /* of the argument or result, from 0 */
     uint32_t given;    /* how many came, and how many may come; max UINT32_MAX = any number */
     uint32_t min;

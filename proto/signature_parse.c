@@ -85,7 +85,7 @@ static void emit(struct parser *parser, const char *text, size_t len)
     parser->canonical_len += len;
 }
 
-/* Whether the token is next; it is taken then. */
+/* Whether the token is next; if so, it is read. */
 static bool take(struct parser *parser, const char *token)
 {
     size_t len = strlen(token);

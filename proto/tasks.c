@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Like hello.c: decoders pick what they know by name and refuse a known key of the wrong type. */
+/* Decoders work as those of hello.c: they read the keys they know, and refuse such a key if its
+ * type is wrong.
+ */
 #include "proto/tasks.h"
 
 #include <msgpack.h>

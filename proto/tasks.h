@@ -17,7 +17,7 @@
 #include "proto/span.h"
 
 enum {
-    KNIT_TASKS_E_BAD = 1, /* wrong shape: ret_reason says which part */
+    KNIT_TASKS_E_BAD = 1, /* wrong types: ret_reason names the member */
 };
 
 #define KNIT_TASKS_FIRST UINT64_MAX

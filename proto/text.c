@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Most text is ASCII, so eight bytes at a time are looked at for a high bit before anything is
- * decoded. The rest follows Unicode's table of well-formed byte sequences: the first byte says how
- * long a character is and which range its second byte may have, and that range alone rules out
- * overlong forms, surrogates and what lies above U+10FFFF.
+/* Most text is ASCII, so eight bytes at a time are tested for a high bit before any are decoded.
+ * The rest follows Unicode's table of well-formed byte sequences: the first byte gives the length
+ * of a character and the range of its second byte; that range excludes overlong forms, surrogates
+ * and numbers above U+10FFFF.
  */
 #include "proto/text.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* UTF-8: is it, and where may it be cut. */
+/* UTF-8: whether bytes are, and where they may be cut. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A cursor over the direct children of one array or map, without decoding: for the protocol's own
  * small structures (options, hello, details of an error, pages of tasks, attach), whose readers
- * pick what they know and pass over the rest.
+ * read the keys they know and ignore the others.
  *
- * Security: the bytes may be hostile; the structure is checked as it is walked, UTF-8 and ext rules
- * are not.
+ * Security: the bytes may be hostile; the structure is checked during the walk, UTF-8 and the rules
+ * of ext types are not.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Heads are packed (pack.h) straight into the buffer, and by way of the stack only where it may be
- * too full for the longest of them. What a packer cannot know is counted here: `left` is a stack of
- * values still due, its bottom being the single value that a writer is for.
+/* Heads are packed (pack.h) straight into the buffer, and by way of the stack only if the buffer
+ * may lack room for the longest of them. `left` counts, for each open container, the values still
+ * due; left[0] is the single value that the writer is for.
  */
 #include "proto/writer.h"
 
@@ -29,7 +29,7 @@ void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer)
     writer->left[0] = 1;
 }
 
-/* A value is about to be put: is one due? */
+/* Before a value is written: whether one is due. */
 static inline bool begin(struct knit_writer *writer)
 {
     if (writer->error)
@@ -42,7 +42,7 @@ static inline bool begin(struct knit_writer *writer)
     return true;
 }
 
-/* A value has been put: close what is full, and note what the buffer says. */
+/* After a value was written: close the containers that are full, and note the buffer's error. */
 static inline void end(struct knit_writer *writer)
 {
     int error = writer->buffer->error;
@@ -53,7 +53,7 @@ static inline void end(struct knit_writer *writer)
         fail(writer, error < 0 ? error : KNIT_WRITER_E_FULL);
 }
 
-/* Not inlined: who has room would pay for the frame. */
+/* Not inlined, so that a buffer with room does not set up the frame. */
 static __attribute__((noinline)) void append_head(
     struct knit_buffer *buffer, knit_pack *pack, uint64_t value)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encodes one value piece by piece into a buffer, and knows at the end whether it is one.
+/* Encodes one value piece by piece into a buffer, and reports at the end whether it is one.
  *
- * Behind it is msgpack-c's packer, so integers and lengths take their shortest form. The writer
- * counts: a container announced with n elements must get exactly n. Mistakes are sticky, as the
- * buffer's are; the puts return nothing (they back the put_* of <knitting/module.h>) and
- * knit_writer_end() tells.
+ * It uses msgpack-c's packer, so integers and lengths take their shortest form. The writer counts:
+ * a container announced with n elements must get exactly n. Errors are sticky, as the buffer's are:
+ * the functions that put values return nothing (they are behind the put_* of <knitting/module.h>),
+ * and knit_writer_end() returns the first error.
  *
  * Threads: none; one owner.
  */
@@ -35,13 +35,13 @@ enum {
 struct knit_writer {
     struct knit_buffer *buffer;
     size_t start;   /* where in the buffer the value begins */
-    int inherited;  /* the buffer's error when the writer came; nothing is put then */
+    int inherited;  /* the buffer's error at knit_writer_init(); nothing is written then */
     int error;      /* 0, KNIT_WRITER_E_*, -ENOMEM */
     uint32_t depth; /* containers open */
     uint64_t left[KNIT_DEPTH_MAX + 1]; /* values still due; left[0] is the one value there is */
 };
 
-/* Writes behind what the buffer holds already. */
+/* The value is appended to what the buffer holds. */
 void knit_writer_init(struct knit_writer *writer, struct knit_buffer *buffer);
 
 void knit_writer_nil(struct knit_writer *writer);
@@ -57,7 +57,7 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len); /* checked */
 
-/* A value that is nothing but head, packed by a function of pack.h. */
+/* A value that is nothing but a head, packed by a function of pack.h. */
 void knit_writer_head(struct knit_writer *writer, knit_pack *pack, uint64_t value);
 
 /* A bin of len bytes whose body the caller fills in itself. Good until the next put; NULL: error is
@@ -72,12 +72,12 @@ void knit_writer_member_bool(struct knit_writer *writer, const char *key, bool v
 void knit_writer_member_uint(struct knit_writer *writer, const char *key, uint64_t value);
 void knit_writer_member_str(struct knit_writer *writer, const char *key, struct knit_span text);
 
-/* Whether exactly one whole value stands in the buffer. On anything but 0 the buffer is as it was
- * before the writer came. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
+/* Whether exactly one whole value was written. If not, the buffer is as it was before
+ * knit_writer_init(). Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
 KNIT_MUST_CHECK int knit_writer_end(struct knit_writer *writer);
 
-/* knit_writer_end() for encoders: whatever went wrong becomes the buffer's sticky error (a mistake
- * in what was put: -EINVAL) and is returned. */
+/* knit_writer_end() for encoders: the error becomes the buffer's sticky error (-EINVAL if the
+ * values were wrong) and is returned. */
 int knit_writer_commit(struct knit_writer *writer);
 
 /* One sentence for an error of this module, static text. */
@@ -85,6 +85,6 @@ const char *knit_writer_reason(int error);
 
 enum { KNIT_WRITER_BIN_HEAD_MAX = 5 };
 
-/* The head of a bin alone, for a body that follows by other means. Returns its size, 2, 3 or 5; len
- * fits 32 bits. */
+/* The head of a bin alone, for a body that is not written through a writer. Returns its size, 2, 3
+ * or 5; len fits 32 bits. */
 size_t knit_writer_bin_head(uint8_t ret_head[KNIT_WRITER_BIN_HEAD_MAX], uint32_t len);
