@@ -38,286 +38,6 @@
 #define WAKES_PER_CALL_MAX  32u
 #define LOOKS_WHILE_PARKING 64u
 
-/* ---- sessions come and go ------------------------------------------------------------------- */
-
-static struct knit_worker_session *session_free(struct knit_worker_session *session)
-{
-    if (session == NULL)
-        return NULL;
-    (void)knit_arena_free(session->arena);
-    free(session->cursor);
-    free(session->block);
-    free(session->block_gen);
-    free(session->block_next);
-    free(session->block_before);
-    free(session->deferred.bytes);
-    free(session);
-    return NULL;
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const uint64_t *left = a, *right = b;
-    return (left[0] > right[0]) - (left[0] < right[0]);
-}
-
-/* A replacement finds its predecessor's blocks: those that an answered reply names and that are not
- * released. What the dead worker had reserved and not answered is nobody's and thus free. */
-static int rebuild_arena(const struct knit_lane *lane, struct knit_worker_session *session)
-{
-    const struct knit_geometry *geometry = &session->in.geometry;
-    struct {
-        uint64_t offset, len, slot, gen;
-    } *live = calloc(geometry->slots, sizeof(*live));
-    if (live == NULL)
-        return -ENOMEM;
-    size_t count = 0;
-    for (uint32_t slot = 0; slot < geometry->slots; slot++) {
-        struct knit_reply_cell *cell = &session->in.reply.reply[slot];
-        uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
-        uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_acquire);
-        uint64_t released =
-            atomic_load_explicit(&session->in.request.released[slot], memory_order_acquire);
-        if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) == 0 || released == knit_word_gen(word) ||
-            knit_meta_lane(meta) != lane->options.index)
-            continue;
-        /* A result may begin inside its block: from the boundary before it to its end is what must
-         * stay. */
-        uint64_t block = atomic_load_explicit(&cell->block, memory_order_acquire);
-        /* The caller may have let go of it since, and another lane have answered the slot's next
-         * call: then block is of that lane. acquire, above: all of it before claim. */
-        if (knit_claim_gen(atomic_load_explicit(
-                &session->in.reply.claim[slot], memory_order_relaxed)) != knit_word_gen(word))
-            continue;
-        live[count].offset = block / KNIT_ARENA_ALIGN * KNIT_ARENA_ALIGN;
-        live[count].len = knit_meta_len(meta) + block % KNIT_ARENA_ALIGN;
-        live[count].slot = slot;
-        live[count].gen = knit_word_gen(word);
-        count++;
-    }
-    qsort(live, count, sizeof(*live), by_offset);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t next = i + 1 < count ? live[i + 1].offset : geometry->reply_arena_bytes;
-        if (live[i].len > next - live[i].offset)
-            live[i].len = next - live[i].offset;
-        uint32_t slot = (uint32_t)live[i].slot;
-        /* Numbers that make no sense (a task may have scribbled over them) name no block. */
-        if (knit_arena_adopt(session->arena, live[i].offset, live[i].len) != 0)
-            continue;
-        knit_lane_note_block(session, slot, live[i].gen, live[i].offset);
-    }
-    free(live);
-    return 0;
-}
-
-/* Where the lane's news go on. A predecessor that died between a news entry and its completion_tail
- * leaves an entry that may have been read already: what is written there again is not. And if it
- * was such a predecessor's first entry, there is one more. */
-static uint64_t find_completion_tail(
-    const struct knit_lane *lane, const struct knit_lane_session *source)
-{
-    const uint32_t index = lane->options.index, cells = source->geometry.cells;
-    uint64_t tail =
-        atomic_load_explicit(&source->reply.lane[index].completion_tail, memory_order_acquire);
-    for (uint32_t i = 0; i < cells; i++, tail++) {
-        /* relaxed: its writer is dead. */
-        uint32_t entry = atomic_load_explicit(
-            &source->reply.completions[(size_t)index * cells + (tail & (cells - 1))],
-            memory_order_relaxed);
-        if (knit_completion_lead(entry, tail, cells) != 0)
-            break;
-    }
-    return tail;
-}
-
-static int session_new(const struct knit_lane *lane, const struct knit_lane_session *source,
-    struct knit_worker_session **ret)
-{
-    struct knit_worker_session *session = calloc(1, sizeof(*session));
-    if (session == NULL)
-        return -ENOMEM;
-    session->in = *source;
-    const uint32_t slots = source->geometry.slots;
-    session->cursor = aligned_alloc(KNIT_LINE, source->geometry.lanes * sizeof(*session->cursor));
-    session->block = calloc(slots, sizeof(*session->block));
-    session->block_gen = calloc(slots, sizeof(*session->block_gen));
-    session->block_next = calloc(slots, sizeof(*session->block_next));
-    session->block_before = calloc(slots, sizeof(*session->block_before));
-    /* Two blocks more than slots: a room while it is filled, a kept result. */
-    if (session->cursor == NULL || session->block == NULL || session->block_gen == NULL ||
-        session->block_next == NULL || session->block_before == NULL ||
-        knit_arena_new(source->geometry.reply_arena_bytes, slots + 2, &session->arena) != 0) {
-        (void)session_free(session);
-        return -ENOMEM;
-    }
-    session->block_head = session->block_tail = session->block_at = KNIT_NO_SLOT;
-    memset(session->block, 0xff, slots * sizeof(*session->block));
-    session->arena_limit = source->geometry.reply_arena_bytes;
-    uint64_t least = lane->options.result_max_bytes + KNIT_PAGE;
-    if (source->reply_budget_bytes != 0 && least < session->arena_limit) {
-        session->arena_limit = least;
-        knit_arena_limit(session->arena, least);
-    }
-    for (uint32_t i = 0; i < source->geometry.lanes; i++)
-        knit_cursor_begin(&session->cursor[i], &session->in.geometry, &session->in.request,
-            &session->in.reply, i);
-    session->home = &session->cursor[lane->options.index];
-    /* A predecessor's pages are there. relaxed: its writer is dead. */
-    knit_arena_touch(
-        session->arena, atomic_load_explicit(&source->reply.lane[lane->options.index].touched,
-                            memory_order_relaxed));
-    session->completion_tail = find_completion_tail(lane, source);
-    session->slot_step = 1;
-    if (rebuild_arena(lane, session) != 0) {
-        (void)session_free(session);
-        return -ENOMEM;
-    }
-    *ret = session;
-    return 0;
-}
-
-/* After all else is ready: the worker's thread sees a whole entry or none. */
-static void hand_over(struct knit_lane *lane, struct knit_handover *handover)
-{
-    handover->next = NULL;
-    *lane->handovers_end = handover;
-    lane->handovers_end = &handover->next;
-    /* H1, seq_cst: see knit_lane_leave(). */
-    atomic_store_explicit(&lane->has_handover, true, memory_order_seq_cst);
-}
-
-static void take_out(struct knit_lane *lane, uint64_t id)
-{
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        if (lane->sessions[i]->in.id != id)
-            continue;
-        (void)session_free(lane->sessions[i]);
-        lane->sessions[i] = lane->sessions[--lane->session_count];
-        pthread_mutex_lock(&lane->mutex);
-        lane->attached--;
-        pthread_mutex_unlock(&lane->mutex);
-        break;
-    }
-    if (lane->options.on_detached != NULL)
-        lane->options.on_detached(lane->options.event_arg, id);
-}
-
-/* What is to be done is taken as a whole and in its order. Only the session whose call runs just
- * now cannot leave yet. */
-static void apply_handovers(struct knit_lane *lane)
-{
-    struct knit_handover *kept = NULL;
-    pthread_mutex_lock(&lane->mutex);
-    struct knit_handover *list = lane->handovers;
-    lane->handovers = NULL;
-    lane->handovers_end = &lane->handovers;
-    atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
-    pthread_mutex_unlock(&lane->mutex);
-    while (list != NULL) {
-        struct knit_handover *handover = list;
-        list = handover->next;
-        if (handover->in != NULL) {
-            lane->sessions[lane->session_count++] = handover->in;
-        } else if (lane->current != NULL && lane->current->in.id == handover->id) {
-            kept = handover;
-            continue;
-        } else {
-            take_out(lane, handover->id);
-        }
-        free(handover);
-    }
-    if (kept != NULL) {
-        pthread_mutex_lock(&lane->mutex);
-        hand_over(lane, kept);
-        pthread_mutex_unlock(&lane->mutex);
-    }
-}
-
-/* From any thread: applies what was handed over while the worker's thread is away. A call may take
- * long, and callers that come and go meanwhile would all be kept in memory until it has ended. Who
- * finds a visitor there waits: its list may have been taken before the last entry was made. */
-static void visit(struct knit_lane *lane)
-{
-    uint32_t where = KNIT_LANE_AWAY;
-    /* H1, seq_cst, and H2, acquire: all that the worker's thread did with the sessions. */
-    while (!atomic_compare_exchange_strong_explicit(
-        &lane->where, &where, KNIT_LANE_VISITED, memory_order_seq_cst, memory_order_seq_cst)) {
-        if (where == KNIT_LANE_HERE)
-            return;
-        where = KNIT_LANE_AWAY;
-        (void)sched_yield();
-    }
-    apply_handovers(lane);
-    lane->was_visited = true;
-    /* H2, release: with knit_lane_return()'s acquire. */
-    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_release);
-}
-
-void knit_lane_leave(struct knit_lane *lane)
-{
-    /* H1, seq_cst: away, then the look at has_handover; whoever hands over: has_handover, then the
-     * look whether we are away. One sees the other. H2, release. */
-    atomic_store_explicit(&lane->where, KNIT_LANE_AWAY, memory_order_seq_cst);
-    if (atomic_load_explicit(&lane->has_handover, memory_order_seq_cst))
-        visit(lane);
-}
-
-void knit_lane_return(struct knit_lane *lane)
-{
-    uint32_t where = KNIT_LANE_AWAY;
-    /* H2, acquire. A visit is a few system calls long. */
-    while (!atomic_compare_exchange_weak_explicit(
-        &lane->where, &where, KNIT_LANE_HERE, memory_order_acquire, memory_order_relaxed)) {
-        where = KNIT_LANE_AWAY;
-        (void)sched_yield();
-    }
-    lane->was_long = lane->was_long || lane->was_visited;
-    lane->was_visited = false;
-}
-
-int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *source)
-{
-    struct knit_worker_session *session;
-    int error = session_new(lane, source, &session);
-    if (error != 0)
-        return error;
-    struct knit_handover *handover = calloc(1, sizeof(*handover));
-    if (handover == NULL) {
-        (void)session_free(session);
-        return -ENOMEM;
-    }
-    handover->in = session;
-    pthread_mutex_lock(&lane->mutex);
-    bool is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
-    if (!is_full) {
-        lane->attached++;
-        hand_over(lane, handover);
-    }
-    pthread_mutex_unlock(&lane->mutex);
-    if (is_full) {
-        free(handover);
-        (void)session_free(session);
-        return -ENOSPC;
-    }
-    visit(lane);
-    knit_lane_wake(lane);
-    return 0;
-}
-
-int knit_lane_detach(struct knit_lane *lane, uint64_t session)
-{
-    struct knit_handover *handover = calloc(1, sizeof(*handover));
-    if (handover == NULL)
-        return -ENOMEM;
-    handover->id = session;
-    pthread_mutex_lock(&lane->mutex);
-    hand_over(lane, handover);
-    pthread_mutex_unlock(&lane->mutex);
-    visit(lane);
-    knit_lane_wake(lane);
-    return 0;
-}
-
 /* ---- life ----------------------------------------------------------------------------------- */
 
 /* Our park word moves on. seq_cst by the fence: what we look at next is not older than the
@@ -337,10 +57,10 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     if (lane == NULL)
         return -ENOMEM;
     lane->options = *options;
-    lane->notified_park = calloc(options->lanes, sizeof(*lane->notified_park));
+    lane->park_notified = calloc(options->lanes, sizeof(*lane->park_notified));
     lane->mean_ns = calloc(65536, sizeof(*lane->mean_ns));
-    if (lane->notified_park == NULL || lane->mean_ns == NULL) {
-        free(lane->notified_park);
+    if (lane->park_notified == NULL || lane->mean_ns == NULL) {
+        free(lane->park_notified);
         free(lane->mean_ns);
         free(lane);
         return -ENOMEM;
@@ -364,12 +84,12 @@ struct knit_lane *knit_lane_free(struct knit_lane *lane)
 {
     if (lane == NULL)
         return NULL;
-    apply_handovers(lane);
+    knit_lane_apply_handovers(lane);
     for (uint32_t i = 0; i < lane->session_count; i++)
-        (void)session_free(lane->sessions[i]);
+        (void)knit_worker_session_free(lane->sessions[i]);
     pthread_mutex_destroy(&lane->mutex);
     free(lane->copy);
-    free(lane->notified_park);
+    free(lane->park_notified);
     free(lane->mean_ns);
     free(lane);
     return NULL;
@@ -703,7 +423,7 @@ int knit_lane_turn(struct knit_lane *lane)
     if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
         /* Nobody is left among those to be woken who may go now. */
         knit_lane_wake_callers(lane);
-        apply_handovers(lane);
+        knit_lane_apply_handovers(lane);
     }
     if (atomic_load_explicit(&lane->is_stopping, memory_order_acquire))
         return KNIT_LANE_STOPPED;

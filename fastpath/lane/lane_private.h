@@ -1,26 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What lane.c (turns, stealing, parking) and lane_call.c (one call: take, run, answer) share, and
- * nobody else. */
+/* What lane*.c share: the private memory of a worker's lane and of its sessions.
+ *
+ *   lane.c          turns: serve the home rings, steal, spin, park
+ *   lane_session.c  sessions that come and go
+ *   lane_call.c     one call: find, claim, run
+ *   lane_reply.c    its answer, or its deferred reply
+ *   lane_wake.c     callers and siblings that are woken
+ */
 #pragma once
 
 #include <pthread.h>
 
-#include "fastpath/lane/arena.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/reply_arena.h"
 
-/* A call that stood unclaimed for so long while somebody was idle may be stolen from a living
- * worker. Longer than the way from one claim to the next through short tasks, far below what a
- * person or a deadline notices. */
+/* A call that was READY for so long while this worker was idle may be stolen from a living worker.
+ * Longer than the time between two claims with short tasks, far below what a person or a deadline
+ * notices. */
 #define KNIT_STEAL_AFTER_NS 5000u
 
-/* A task that takes longer than this on average is not "short": whoever waits for the answers
- * before it is woken first, and a parked sibling is called for what is queued behind it. */
+/* A task that takes longer than this on average is not "short": before it starts, callers that wait
+ * for earlier answers are woken, and a parked sibling is woken for the calls queued behind it. */
 #define KNIT_SHORT_NS 2000u
 
-/* A result that found no room in the arena. Nothing more is claimed of its session until it went
- * out. */
+/* A result without room in the arena. Nothing more is claimed of its session until it is sent. */
 struct knit_deferred_reply {
     bool any;
     uint32_t slot;
@@ -32,31 +38,23 @@ struct knit_deferred_reply {
 
 /* A session as this worker serves it. */
 struct knit_worker_session {
-    struct knit_cursor *home; /* in `cursor`, of this worker's lane */
+    struct knit_cursor *home; /* of this worker's own lane, in `cursor` */
     struct knit_deferred_reply deferred;
-    struct knit_lane_session in;
-    struct knit_cursor *cursor; /* [lanes] */
-    struct knit_arena *arena;
-    uint64_t arena_limit;
-    /* Blocks that callers have not released yet, oldest first. */
-    uint64_t *block;      /* [slots]; KNIT_NO_BLOCK = none */
-    uint64_t *block_gen;  /* [slots] */
-    uint32_t *block_next; /* [slots], a list of those that have one */
-    uint32_t *block_before;
-    uint32_t block_head, block_tail;
-    uint32_t block_at; /* where the next sweep begins; NO_SLOT: at the head */
+    struct knit_lane_session in; /* as attached */
+    struct knit_cursor *cursor;  /* [lanes] */
+    struct knit_reply_arena arena;
     uint64_t completion_tail;
-    bool has_answers; /* answered since its caller was last looked at */
+    bool has_answers; /* answered since the last look whether its caller sleeps */
     bool is_evicted;
-    uint32_t bell_seen;
-    int bell_word;  /* among those that were slept on last; 0 = it was not */
-    uint32_t wakes; /* of its bell that woke us, since wakes_since_ns */
+    uint32_t bell_seen; /* before the last park */
+    int bell_word;      /* its place among the words of the last park; 0 = it had none */
+    uint32_t wakes;     /* by its bell, since wakes_since_ns */
     uint64_t wakes_since_ns, wakes_consumed;
-    uint32_t last_slot; /* answered last; with the one before, a guess at the next */
-    uint32_t slot_step;
+    uint32_t last_slot; /* answered last */
+    uint32_t slot_step; /* from the one before to that: a guess at the next */
 };
 
-/* A session on its way in, or an id on its way out. */
+/* A session to be served, or the id of one not to be served any more. */
 struct knit_handover {
     struct knit_handover *next;
     struct knit_worker_session *in; /* NULL: detach `id` */
@@ -66,12 +64,12 @@ struct knit_handover {
 struct knit_lane {
     struct knit_lane_options options;
     struct knit_worker_session *sessions[KNIT_LANE_SESSIONS_MAX];
-    struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those that have answers */
+    struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those with has_answers */
     uint32_t session_count, answered_count;
-    uint32_t turn_from;      /* session that comes first this turn */
-    uint32_t steal_from;     /* ring that the next scan begins with */
-    uint32_t park;           /* our park word, as we wrote it last */
-    uint32_t *notified_park; /* [lanes]: sibling's park word last rung */
+    uint32_t turn_from;      /* session that is first in the next turn */
+    uint32_t steal_from;     /* ring that is first in the next scan */
+    uint32_t park;           /* own park word, as written last */
+    uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [65536]: mean run of each task; 0 = not known */
     struct knit_busy_line *busy;
     uint64_t calls;
@@ -80,61 +78,127 @@ struct knit_lane {
     size_t copy_size;
     /* The job that runs. */
     struct knit_worker_session *current;
-    uint64_t room; /* block reserved for its outcome, or KNIT_NO_BLOCK */
+    uint64_t room; /* block allocated for its outcome, or KNIT_NO_BLOCK */
     struct knit_job job;
-    /* From other threads. */
+    /* Shared with other threads. The mutex guards the next three. */
     pthread_mutex_t mutex;
     struct knit_handover *handovers, **handovers_end;
-    uint32_t attached; /* under the mutex: sessions served or on their way in */
+    uint32_t attached; /* sessions served or to be served */
     _Atomic bool has_handover, is_stopping;
     _Atomic uint32_t where; /* enum knit_lane_where */
-    bool was_long;       /* the call that ended last was not short, or somebody visited meanwhile */
-    bool was_visited;    /* since this thread is away */
-    uint32_t turns;      /* with calls, since others' rings were looked at */
-    uint64_t scanned_ns; /* when they were, by a turn with calls */
+    bool was_long;          /* the last call was not short, or sessions came or went during it */
+    bool was_visited;       /* sessions came or went since `where` is AWAY */
+    uint32_t turns;         /* with calls, since the last scan of other lanes' rings */
+    uint64_t scanned_ns;    /* time of the last such scan between calls */
 };
 
-/* Where the worker's thread is, for another thread that wants to take sessions in and out. */
+/* Which thread may touch the sessions of a lane. */
 enum knit_lane_where {
-    KNIT_LANE_HERE,    /* among the sessions: nobody else touches them */
-    KNIT_LANE_AWAY,    /* in a task that is not short: it needs none but `current` */
-    KNIT_LANE_VISITED, /* the same, and somebody is among the sessions meanwhile */
+    KNIT_LANE_HERE,    /* the worker's thread */
+    KNIT_LANE_AWAY,    /* none: the worker's thread runs a long task and needs only `current` */
+    KNIT_LANE_VISITED, /* another thread, during such a task */
 };
 
-/* The first READY call of that ring. False: it has none, or the session was evicted for what lies
- * there. */
+/* The first READY call of that ring. False: it has none, or the session was evicted for a bad
+ * cell. */
 bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, struct knit_ready_call *ret);
 
-/* Claims what was found, runs it, answers. False: another owner was first. */
+/* Claims the call that was found, runs it, answers it. False: another owner was first. */
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, const struct knit_ready_call *ready);
 
-/* Sends a kept result if there is room now; looks at up to `most` blocks for ones that were
- * released. True: it went out. */
+/* The numbers of an answer. */
+struct knit_lane_answer {
+    uint32_t slot, status;
+    uint64_t gen;
+    size_t len;
+};
+
+/* CLAIMED -> ANSWERED. `block`: where the bytes lie in the lane's arena, or KNIT_NO_BLOCK: they go
+ * into the cell. */
+static inline void knit_lane_write_answer(struct knit_lane *lane,
+    struct knit_worker_session *session, const struct knit_lane_answer *answer, const void *bytes,
+    uint64_t block)
+{
+    const uint32_t slot = answer->slot;
+    const size_t len = answer->len;
+    struct knit_reply_cell *cell = &session->in.reply.reply[slot];
+    uint32_t flags = 0;
+    /* relaxed: A1 publishes these stores. */
+    if (block != KNIT_NO_BLOCK) {
+        flags = KNIT_CELL_IN_ARENA;
+        atomic_store_explicit(&cell->block, block, memory_order_relaxed);
+    } else {
+        knit_cell_store(cell->body, bytes, len);
+    }
+    atomic_store_explicit(
+        &cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)len), memory_order_relaxed);
+    /* A1 answer, release: the one outcome. */
+    atomic_store_explicit(
+        &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
+
+    const uint32_t cells = session->in.geometry.cells;
+    uint64_t position = session->completion_tail++;
+    /* N1 completion, release. */
+    atomic_store_explicit(
+        &session->in.reply
+             .completions[(size_t)lane->options.index * cells + (position & (cells - 1))],
+        knit_completion(slot, position, cells), memory_order_release);
+    atomic_store_explicit(&session->in.reply.lane[lane->options.index].completion_tail,
+        position + 1, memory_order_release);
+    session->slot_step = slot - session->last_slot;
+    session->last_slot = slot;
+    if (!session->has_answers)
+        lane->answered[lane->answered_count++] = session;
+    session->has_answers = true;
+}
+
+/* The same for a result that does not fit the cell: its bytes go into a block, or the reply is
+ * deferred. */
+void knit_lane_answer_large(
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job);
+
+static inline void knit_lane_answer(
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job)
+{
+    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    if (job->result_len > KNIT_INLINE_MAX)
+        knit_lane_answer_large(lane, session, job);
+    else
+        knit_lane_write_answer(lane, session, &answer, job->result, KNIT_NO_BLOCK);
+}
+
+/* Sends the deferred reply if there is room now; looks at up to `most` blocks for released ones.
+ * True: it was sent. */
 bool knit_lane_send_deferred(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t most);
-/* A block in use, newest in the list. */
-void knit_lane_note_block(
-    struct knit_worker_session *session, uint32_t slot, uint64_t gen, uint64_t block);
 
-/* Look whether callers sleep on what was answered, and wake them. */
+/* Wake the callers that sleep on what was answered since the last call of this. */
 void knit_lane_wake_callers(struct knit_lane *lane);
 
 /* Wake one parked sibling, to steal. */
 void knit_lane_wake_sibling(struct knit_lane *lane);
 
-/* Around the run of a task that is not short. What is handed over meanwhile is applied at once. */
+/* Before and after the run of a task that is not short. Sessions that are handed over during it are
+ * taken in or out at once. */
 void knit_lane_leave(struct knit_lane *lane);
 void knit_lane_return(struct knit_lane *lane);
 
+/* Take in and out what was handed over: on the worker's thread, not during a call. */
+void knit_lane_apply_handovers(struct knit_lane *lane);
+
+struct knit_worker_session *knit_worker_session_free(struct knit_worker_session *session);
+
+/* Serve the session no more; options.on_evict reports it. */
 void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason);
 
 /* Nothing may be claimed of it. */
 static inline bool knit_worker_session_is_shut(const struct knit_worker_session *session)
 {
-    /* relaxed: who claims in the moment it closes answers CANCELLED; prepare() looks again. */
+    /* relaxed: a call that is claimed at the moment of the close is answered CANCELLED, because
+     * prepare() loads the state again. */
     return session->is_evicted || session->deferred.any ||
            atomic_load_explicit(&session->in.reply.state->state, memory_order_relaxed) !=
                KNIT_STATE_OPEN;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CLAIMED -> ANSWERED by the worker: the outcome goes into the reply cell or into a block of the
+ * reply arena; without room there it is deferred.
+ *
+ * Edges, beside those of reply_arena.h:
+ *   A1 answer      word release        with the session's word acquire: the outcome's bytes
+ *   N1 completion  completion release  with the session's completion acquire: the word
+ *   W1 release     fence between blocked_on_arena and the look at `released`; with the session's
+ *                  fence between `released` and its look at blocked_on_arena
+ */
+#include "fastpath/lane/lane_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <knitting/code.h>
+
+#include "fastpath/lane/cell.h"
+
+void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
+{
+    struct knit_worker_session *session = lane->current;
+    if (lane->room != KNIT_NO_BLOCK)
+        knit_reply_arena_return(&session->arena, lane->room);
+    lane->room = KNIT_NO_BLOCK;
+    if (len == 0 || len > job->result_max ||
+        knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
+        return NULL;
+    return knit_reply_arena_base(&session->arena) + lane->room;
+}
+
+/* No room: keep the result in private memory and set blocked_on_arena, so that the caller notifies
+ * this lane when it releases a block. False: there is no private memory either. */
+static bool defer_reply(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_job *job)
+{
+    unsigned char *bytes = malloc(job->result_len);
+    if (bytes == NULL)
+        return false;
+    memcpy(bytes, job->result, job->result_len);
+    session->deferred = (struct knit_deferred_reply){.any = true,
+        .slot = job->slot,
+        .gen = job->gen,
+        .status = job->status,
+        .bytes = bytes,
+        .len = job->result_len};
+    atomic_store_explicit(
+        &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
+    knit_bell_fence(); /* W1 */
+    (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
+    return true;
+}
+
+bool knit_lane_send_deferred(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
+{
+    struct knit_deferred_reply *deferred = &session->deferred;
+    uint64_t block;
+    if (knit_reply_arena_alloc_swept(&session->arena, deferred->len, most, &block) != 0)
+        return false;
+    memcpy(knit_reply_arena_base(&session->arena) + block, deferred->bytes, deferred->len);
+    knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
+    struct knit_lane_answer answer = {
+        deferred->slot, deferred->status, deferred->gen, deferred->len};
+    knit_lane_write_answer(lane, session, &answer, NULL, block);
+    atomic_store_explicit(
+        &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
+    free(deferred->bytes);
+    *deferred = (struct knit_deferred_reply){0};
+    return true;
+}
+
+void knit_lane_answer_large(
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job)
+{
+    uint64_t block = KNIT_NO_BLOCK;
+    unsigned char *base = knit_reply_arena_base(&session->arena);
+    const unsigned char *result = job->result;
+    if (lane->room != KNIT_NO_BLOCK && result >= base + lane->room &&
+        result < base + session->in.geometry.reply_arena_bytes) {
+        uint64_t skipped = (uint64_t)(result - base) - lane->room;
+        knit_reply_arena_shrink(&session->arena, lane->room, skipped + job->result_len);
+        knit_reply_arena_keep(&session->arena, job->slot, job->gen, lane->room);
+        lane->room = KNIT_NO_BLOCK;
+        block = (uint64_t)(result - base);
+    } else if (knit_reply_arena_alloc(&session->arena, job->result_len, &block) == 0) {
+        memcpy(base + block, job->result, job->result_len);
+        knit_reply_arena_keep(&session->arena, job->slot, job->gen, block);
+    } else if (defer_reply(lane, session, job)) {
+        return;
+    } else {
+        /* The runner makes a small error instead. */
+        job->refusal = KNIT_INTERNAL;
+        lane->options.run(lane->options.run_arg, job);
+    }
+    struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    knit_lane_write_answer(lane, session, &answer, job->result, block);
+}

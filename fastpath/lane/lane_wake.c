@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whom a worker wakes: callers that sleep on answers, and a sibling that may steal. Edges: W2 and
+ * W3 of wake.h; W1, the fence between the worker's claim and the load of the sibling's park word,
+ * with the sibling's fence between its park word and its last looks. */
+#include "fastpath/lane/lane_private.h"
+
+#include "fastpath/lane/wake.h"
+
+static void wake_caller(struct knit_worker_session *session)
+{
+    uint32_t waiting = knit_wake_waiting(&session->in.request);
+    if (waiting != 0 && knit_wake_raise(&session->in.reply, waiting))
+        knit_wake_caller(
+            &session->in.reply, waiting, session->in.bell_fd, session->in.bell_is_pipe);
+}
+
+void knit_lane_wake_callers(struct knit_lane *lane)
+{
+    if (lane->answered_count == 0)
+        return;
+    knit_bell_fence(); /* W2 */
+    for (uint32_t i = 0; i < lane->answered_count; i++) {
+        lane->answered[i]->has_answers = false;
+        wake_caller(lane->answered[i]);
+    }
+    lane->answered_count = 0;
+}
+
+void knit_lane_wake_sibling(struct knit_lane *lane)
+{
+    if (lane->options.lanes == 1)
+        return;
+    knit_bell_fence(); /* W1 */
+    for (uint32_t i = 0; i < lane->options.lanes; i++) {
+        uint32_t park =
+            atomic_load_explicit(&lane->options.board.park[i].value, memory_order_relaxed);
+        if (i == lane->options.index || knit_park_state(park) != KNIT_PARK_PARKED ||
+            lane->park_notified[i] == park)
+            continue;
+        lane->park_notified[i] = park;
+        knit_wake_worker(&lane->options.pool, i);
+        return;
+    }
+}
