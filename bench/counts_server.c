@@ -52,7 +52,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
         .all = &server->loops,
         .session = &server->session,
         .base = event_base_new()};
-    if (!loop->base ||
+    if (loop->base == NULL ||
         knit_router_init(&loop->router, &loop->turn, loop->session,
             knit_modules_registry(lanes->modules)) != 0 ||
         knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base) != 0)

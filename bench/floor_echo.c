@@ -226,7 +226,8 @@ static int client_open(struct client *client, const struct sockaddr *address, so
     client->stamps = calloc((size_t)setting->connections * setting->depth, sizeof(uint64_t));
     client->message = malloc(pattern);
     client->incoming = malloc(BUFFER);
-    if (!client->lines || !client->stamps || !client->message || !client->incoming)
+    if (client->lines == NULL || client->stamps == NULL || client->message == NULL ||
+        client->incoming == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < pattern; i++)
         client->message[i] = (unsigned char)(i % setting->bytes * 7 + i % setting->bytes / 251);

@@ -73,11 +73,11 @@ int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret)
         bucket_bits++;
 
     struct knit_arena *arena = calloc(1, sizeof(*arena));
-    if (!arena)
+    if (arena == NULL)
         return -ENOMEM;
     arena->buckets = calloc((size_t)1 << bucket_bits, sizeof(*arena->buckets));
     arena->blocks = calloc(2 * (size_t)blocks_max + 1, sizeof(*arena->blocks));
-    if (!arena->buckets || !arena->blocks) {
+    if (arena->buckets == NULL || arena->blocks == NULL) {
         knit_arena_free(arena);
         return -ENOMEM;
     }
@@ -92,7 +92,7 @@ int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret)
 
 struct knit_arena *knit_arena_free(struct knit_arena *arena)
 {
-    if (arena) {
+    if (arena != NULL) {
         free(arena->buckets);
         free(arena->blocks);
         free(arena);

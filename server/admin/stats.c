@@ -48,7 +48,7 @@ static void put_confinement(struct knit_writer *writer, const struct knit_confin
     knit_writer_text(writer, "confinement");
     knit_writer_map(writer, 7);
     knit_writer_text(writer, "permission");
-    knit_writer_text(writer, name ? name : "");
+    knit_writer_text(writer, name != NULL ? name : "");
     put_uint(writer, "landlock_abi", (uint64_t)(force->landlock_abi > 0 ? force->landlock_abi : 0));
     put_bool(writer, "privileges", force->parts & KNIT_CONFINE_PRIVILEGES);
     put_bool(writer, "files", force->parts & KNIT_CONFINE_FILES);

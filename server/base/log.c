@@ -198,7 +198,7 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
         put(&line, " ", 1);
         put_text(&line, fields[i].key);
         put(&line, "=", 1);
-        if (fields[i].text)
+        if (fields[i].text != NULL)
             put_value(&line, fields[i].text,
                 fields[i].text_len == SIZE_MAX ? strlen(fields[i].text) : fields[i].text_len);
         else

@@ -61,7 +61,7 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
 
     (void)snprintf(given, sizeof(given), "%.*s", (int)name_len, name);
     successor = knit_setting_successor(NULL, given);
-    if (successor) {
+    if (successor != NULL) {
         knit_setting_name(successor, found, sizeof(found));
         return knit_sentence_say(
             why, KNIT_SETTING_E_REFUSED, "the option --%s is called --%s now", given, found);
@@ -104,7 +104,7 @@ static int identify(
         return 0;
     }
     ret_option->setting = knit_setting_by_name(name, name_len);
-    return ret_option->setting ? 0 : refuse_unknown(name, name_len, why);
+    return ret_option->setting != NULL ? 0 : refuse_unknown(name, name_len, why);
 }
 
 /* The next option with its value; call while walk->next < walk->argc. */
@@ -121,11 +121,11 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
         return knit_sentence_say(
             why, KNIT_SETTING_E_REFUSED, "expected an option that begins with --, not '%s'", word);
     equals = strchr(name, '=');
-    name_len = equals ? (size_t)(equals - name) : strlen(name);
+    name_len = equals != NULL ? (size_t)(equals - name) : strlen(name);
     r = identify(name, name_len, ret_option, why);
     if (r != 0)
         return r;
-    if (equals) {
+    if (equals != NULL) {
         if (may_stand_alone(ret_option) && ret_option->word != WORD_SETTING)
             return knit_sentence_say(
                 why, KNIT_SETTING_E_REFUSED, "--%.*s takes no value", (int)name_len, name);
@@ -219,10 +219,10 @@ static void print_choices(const char *margin, const struct knit_setting *setting
     char line[256];
     size_t used;
 
-    if (!setting->choices)
+    if (setting->choices == NULL)
         return;
     used = (size_t)snprintf(line, sizeof(line), "One of");
-    for (size_t i = 0; setting->choices[i]; i++)
+    for (size_t i = 0; setting->choices[i] != NULL; i++)
         used += (size_t)snprintf(
             line + used, sizeof(line) - used, "%s %s", i ? "," : "", setting->choices[i]);
     (void)snprintf(line + used, sizeof(line) - used, ".");
@@ -240,8 +240,8 @@ int knit_command_line_print_help(void)
 
     printf("Usage: knittingd [OPTION]...\nServes tasks from modules to callers near and far.\n\n");
     for (size_t i = 0; i < WORDS; i++) {
-        printf("  --%s%s%s\n", words[i].name, words[i].argument ? " " : "",
-            words[i].argument ? words[i].argument : "");
+        printf("  --%s%s%s\n", words[i].name, words[i].argument != NULL ? " " : "",
+            words[i].argument != NULL ? words[i].argument : "");
         print_wrapped("      ", words[i].help);
     }
     printf("\nSettings, as options and (in their section) as keys of the file:\n");
@@ -254,7 +254,7 @@ int knit_command_line_print_help(void)
         section = setting->section;
         knit_setting_name(setting, name, sizeof(name));
         printf("  --%s %s", name, setting->argument);
-        if (setting->preset)
+        if (setting->preset != NULL)
             printf("   (%s)", setting->preset);
         putchar('\n');
         print_wrapped("      ", setting->help);
@@ -277,7 +277,8 @@ int knit_command_line_print_sample(void)
         putchar('\n');
         print_wrapped("# ", setting->help);
         print_choices("# ", setting);
-        printf("#%s = %s\n", setting->key, setting->preset ? setting->preset : setting->argument);
+        printf("#%s = %s\n", setting->key,
+            setting->preset != NULL ? setting->preset : setting->argument);
     }
     return end_of_output();
 }

@@ -100,7 +100,7 @@ int knit_confinement_check(const struct knit_settings *settings, struct knit_sen
 
 static void free_paths(const char *const *paths)
 {
-    for (size_t i = 0; paths && paths[i]; i++)
+    for (size_t i = 0; paths != NULL && paths[i] != NULL; i++)
         free((char *)paths[i]);
     free((void *)paths);
 }
@@ -111,11 +111,11 @@ static int real_paths(const struct knit_list *list, const char *key, const char 
     char **paths = calloc(list->count + 1, sizeof(*paths));
 
     *ret_paths = (const char *const *)paths;
-    if (!paths)
+    if (paths == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < list->count; i++) {
         paths[i] = realpath(list->items[i], NULL);
-        if (!paths[i])
+        if (paths[i] == NULL)
             return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
                 "worker.%s: cannot find %s: %s", key, list->items[i], strerror(errno));
     }

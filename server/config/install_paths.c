@@ -24,8 +24,8 @@ int knit_install_paths_find_worker(
     ssize_t len;
     char *slash;
 
-    if (given) {
-        if (!realpath(given, ret_path))
+    if (given != NULL) {
+        if (realpath(given, ret_path) == NULL)
             return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the worker program %s: %s", given, strerror(errno));
         return 0;
@@ -38,7 +38,7 @@ int knit_install_paths_find_worker(
     if (len > 0) {
         self[len] = '\0';
         slash = strrchr(self, '/');
-        if (slash)
+        if (slash != NULL)
             *slash = '\0';
         len = snprintf(ret_path, PATH_MAX, "%s/knitting-worker", self);
         if (len < PATH_MAX && access(ret_path, X_OK) == 0)
@@ -62,7 +62,7 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
     struct dirent **entries;
     int count = scandir(KNIT_MODULEDIR, &entries, is_module, alphasort);
     char **paths = calloc((size_t)(count < 0 ? 0 : count) + 1, sizeof(*paths));
-    int r = paths ? 0 : refuse_memory(why);
+    int r = paths != NULL ? 0 : refuse_memory(why);
 
     for (int i = 0; i < count; i++) {
         if (r == 0 && asprintf(&paths[i], "%s/%s", KNIT_MODULEDIR, entries[i]->d_name) < 0) {
@@ -87,13 +87,13 @@ int knit_install_paths_find_modules(
     if (modules->count == 0)
         return list_installed_modules(ret_paths, why);
     paths = calloc(modules->count + 1, sizeof(*paths));
-    if (!paths)
+    if (paths == NULL)
         return refuse_memory(why);
     for (size_t i = 0; r == 0 && i < modules->count; i++) {
         if (modules->count == 1 && strcmp(modules->items[i], "none") == 0)
             break;
         paths[i] = realpath(modules->items[i], NULL);
-        if (!paths[i])
+        if (paths[i] == NULL)
             r = knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the module %s: %s", modules->items[i], strerror(errno));
     }
@@ -103,7 +103,7 @@ int knit_install_paths_find_modules(
 
 void knit_install_paths_free(char **paths)
 {
-    for (size_t i = 0; paths && paths[i]; i++)
+    for (size_t i = 0; paths != NULL && paths[i] != NULL; i++)
         free(paths[i]);
     free(paths);
 }

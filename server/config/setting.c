@@ -142,7 +142,7 @@ static int set_choice(const struct assignment *to)
     char expected[256] = "one of";
     size_t used = strlen(expected);
 
-    for (size_t i = 0; choices[i]; i++) {
+    for (size_t i = 0; choices[i] != NULL; i++) {
         if (strcmp(choices[i], to->text) == 0) {
             *(uint64_t *)place_of(to->settings, to->setting) = i;
             return 0;
@@ -158,7 +158,7 @@ static char *new_path(const char *folder, const char *path, size_t path_len)
 {
     char *joined;
 
-    if (!folder || path[0] == '/' || (path_len == 4 && memcmp(path, "none", 4) == 0))
+    if (folder == NULL || path[0] == '/' || (path_len == 4 && memcmp(path, "none", 4) == 0))
         return strndup(path, path_len);
     if (asprintf(&joined, "%s/%.*s", folder, (int)path_len, path) < 0)
         return NULL;
@@ -174,7 +174,7 @@ static int set_text(const struct assignment *to)
     if (to->text[0] == '\0')
         return refuse(to, "some text");
     copy = new_path(folder, to->text, strlen(to->text));
-    if (!copy)
+    if (copy == NULL)
         return -ENOMEM;
     free(*place);
     *place = copy;
@@ -183,9 +183,9 @@ static int set_text(const struct assignment *to)
 
 static int list_append(struct knit_list *list, char *item)
 {
-    char **items = item ? reallocarray(list->items, list->count + 1, sizeof(*items)) : NULL;
+    char **items = item != NULL ? reallocarray(list->items, list->count + 1, sizeof(*items)) : NULL;
 
-    if (!items) {
+    if (items == NULL) {
         free(item);
         return -ENOMEM;
     }
@@ -277,7 +277,7 @@ int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why
         const struct knit_setting *setting = &knit_setting_table[i];
         int r;
 
-        if (!setting->preset)
+        if (setting->preset == NULL)
             continue;
         r = knit_setting_set(settings, setting, &origin, setting->preset, why);
         if (r != 0) {
@@ -315,7 +315,7 @@ const struct knit_setting *knit_setting_by_key(const char *section, const char *
 
 void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_t size)
 {
-    (void)snprintf(ret_name, size, "%s", setting->name ? setting->name : setting->key);
+    (void)snprintf(ret_name, size, "%s", setting->name != NULL ? setting->name : setting->key);
     for (char *c = ret_name; *c; c++)
         if (*c == '_')
             *c = '-';
@@ -380,7 +380,7 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
     for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
         r = add_debug(
             settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);
-    for (word = word ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
+    for (word = word != NULL ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
          word += strcspn(word, " ,"))
         r = add_debug(settings, word, strcspn(word, " ,"), "$KNITTING_DEBUG", why);
     return r;

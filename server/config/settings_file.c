@@ -72,7 +72,7 @@ static void refuse_key(struct reading *reading, const char *section, const char 
     const struct knit_setting *found = knit_setting_successor(section, key);
     struct knit_nearest nearest;
 
-    if (found) {
+    if (found != NULL) {
         refuse(reading, "the key '%s' is called %s now", key, found->key);
         return;
     }
@@ -88,7 +88,7 @@ static void refuse_key(struct reading *reading, const char *section, const char 
                 found = setting;
         }
     }
-    if (found)
+    if (found != NULL)
         refuse(reading, "unknown key '%s' in section [%s]; the nearest is %s in [%s]", key, section,
             found->key, found->section);
     else

@@ -256,7 +256,7 @@ static struct event_base *new_base(void)
     struct event_config *config = event_config_new();
     struct event_base *base = NULL;
 
-    if (!config)
+    if (config == NULL)
         return NULL;
     /* One thread a base: no locks. */
     if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
@@ -277,9 +277,9 @@ static int make_events(struct knit_loop *loop)
         return -errno;
     loop->alarm_event = event_new(loop->base, loop->alarm_fd, EV_READ | EV_PERSIST, on_alarm, loop);
     loop->sweep_event = evtimer_new(loop->base, on_sweep, loop);
-    if (!loop->inbox_event || !loop->bell_event || !loop->alarm_event || !loop->sweep_event ||
-        event_add(loop->inbox_event, NULL) < 0 || event_add(loop->bell_event, NULL) < 0 ||
-        event_add(loop->alarm_event, NULL) < 0)
+    if (loop->inbox_event == NULL || loop->bell_event == NULL || loop->alarm_event == NULL ||
+        loop->sweep_event == NULL || event_add(loop->inbox_event, NULL) < 0 ||
+        event_add(loop->bell_event, NULL) < 0 || event_add(loop->alarm_event, NULL) < 0)
         return -ENOMEM;
     return 0;
 }
@@ -290,12 +290,12 @@ static void free_parts(struct knit_loop *loop)
         &loop->inbox_event, &loop->bell_event, &loop->alarm_event, &loop->sweep_event};
 
     for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
-        if (*events[i])
+        if (*events[i] != NULL)
             event_free(*events[i]);
         *events[i] = NULL;
     }
     knit_net_fini(&loop->net);
-    if (loop->base)
+    if (loop->base != NULL)
         event_base_free(loop->base);
     loop->base = NULL;
     knit_fd_close(&loop->alarm_fd);
@@ -332,7 +332,7 @@ static int make_parts(struct knit_loop *loop)
     if (r != 0)
         return r;
     loop->base = new_base();
-    if (!loop->base)
+    if (loop->base == NULL)
         return -ENOMEM;
     r = open_session(loop);
     if (r == 0)

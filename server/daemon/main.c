@@ -37,9 +37,9 @@ static int read_settings(int argc, char **argv, const struct knit_command_line *
     const char *file = line->config;
     int r;
 
-    if (!file && access(usual_config, F_OK) == 0)
+    if (file == NULL && access(usual_config, F_OK) == 0)
         file = usual_config;
-    r = file ? knit_settings_file_read(settings, file, why) : 0;
+    r = file != NULL ? knit_settings_file_read(settings, file, why) : 0;
     if (r == 0)
         r = knit_command_line_apply(argc, argv, settings, why);
     if (r == 0)

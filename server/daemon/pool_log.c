@@ -18,11 +18,11 @@ void knit_pool_log_output(
 
 static const char *task_name(struct knit_pool *pool, uint32_t task)
 {
-    const struct knit_registry_task *entry = pool && task != KNIT_POOL_TASK_NONE
+    const struct knit_registry_task *entry = pool != NULL && task != KNIT_POOL_TASK_NONE
                                                  ? knit_registry_at(knit_pool_registry(pool), task)
                                                  : NULL;
 
-    return entry ? entry->name : "none";
+    return entry != NULL ? entry->name : "none";
 }
 
 void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane)
@@ -62,7 +62,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
         break;
     case KNIT_POOL_WORKER_DIED:
         log_death(log, pool, event);
-        if (pool && debug_bits & KNIT_DEBUG_LANE)
+        if (pool != NULL && debug_bits & KNIT_DEBUG_LANE)
             knit_pool_log_lane(log, pool, event->lane);
         break;
     case KNIT_POOL_WORKER_REFUSED:

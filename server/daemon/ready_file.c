@@ -23,10 +23,10 @@ int knit_ready_file_write(const char *path, const char (*addresses)[64], size_t 
         return -ENOMEM;
     file = fopen(other, "wxe");
     is_written = file != NULL;
-    if (file) {
+    if (file != NULL) {
         for (size_t i = 0; i < address_count; i++)
             fprintf(file, "url=knit://%s\n", addresses[i]);
-        if (socket_path)
+        if (socket_path != NULL)
             fprintf(file, "url=unix://%s\nurl=shm://%s\n", socket_path, socket_path);
         fprintf(file, "pid=%ld\n", (long)getpid());
         is_written = !ferror(file);

@@ -193,7 +193,7 @@ static void reap_orphans(struct service *service)
 
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
             return;
-        if (service->pool && knit_pool_owns_pid(service->pool, info.si_pid)) {
+        if (service->pool != NULL && knit_pool_owns_pid(service->pool, info.si_pid)) {
             /* It stands in front of the others until the pool has reaped it. */
             knit_pool_dispatch(service->pool);
             if (knit_pool_owns_pid(service->pool, info.si_pid))
@@ -286,7 +286,7 @@ static int start_pool(struct service *service, struct knit_sentence *why)
         return r;
     service->pool_event = event_new(
         service->base, knit_pool_fd(service->pool), EV_READ | EV_PERSIST, on_pool, service);
-    if (!service->pool_event || event_add(service->pool_event, NULL) < 0)
+    if (service->pool_event == NULL || event_add(service->pool_event, NULL) < 0)
         return refuse_memory(why);
     return 0;
 }
@@ -304,7 +304,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
     service->dealt = calloc(count, sizeof(*service->dealt));
-    if (!service->loops.items || !service->dealt)
+    if (service->loops.items == NULL || service->dealt == NULL)
         return refuse_memory(why);
     for (uint32_t i = 0; i < count; i++) {
         int r = knit_loop_start(&service->loops.items[i], &service->loops, i);
@@ -339,12 +339,12 @@ static int make_base(struct service *service, struct knit_sentence *why)
     if (r != 0)
         return knit_sentence_say(why, r, "cannot create a pipe: %s", strerror(-r));
     service->base = event_base_new();
-    if (!service->base)
+    if (service->base == NULL)
         return refuse_memory(why);
     service->outbox_event =
         event_new(service->base, service->outbox.read_fd, EV_READ | EV_PERSIST, on_outbox, service);
     service->second_event = evtimer_new(service->base, on_second, service);
-    if (!service->outbox_event || !service->second_event ||
+    if (service->outbox_event == NULL || service->second_event == NULL ||
         event_add(service->outbox_event, NULL) < 0)
         return refuse_memory(why);
     return 0;
@@ -372,7 +372,7 @@ static int announce(struct service *service, const char *ready_file, struct knit
         KNIT_LOG_NUMBER("pid", getpid()), KNIT_LOG_NUMBER("tasks", knit_registry_count(registry)),
         KNIT_LOG_NUMBER("workers", knit_pool_lanes(service->pool)),
         KNIT_LOG_NUMBER("threads_io", service->loops.count));
-    if (!ready_file)
+    if (ready_file == NULL)
         return 0;
     return knit_ready_file_write(ready_file, (const char(*)[64])service->listening.tcp_names,
         service->listening.tcp_count, service->listening.socket.path, why);
@@ -401,7 +401,7 @@ static int start(struct service *service, const char *ready_file, struct knit_se
         r = knit_listening_open(&service->listening, service->settings, why);
     /* A ready file of a daemon that ended must not be taken for this one's. It is none that runs,
      * for its sockets are open here. */
-    if (r == 0 && ready_file)
+    if (r == 0 && ready_file != NULL)
         (void)unlink(ready_file);
     if (r == 0)
         r = start_pool(service, why);
@@ -416,7 +416,7 @@ static int start(struct service *service, const char *ready_file, struct knit_se
 
 static void free_event(struct event **event)
 {
-    if (*event)
+    if (*event != NULL)
         event_free(*event);
     *event = NULL;
 }
@@ -426,7 +426,7 @@ static void stop(struct service *service)
     knit_signals_hold();
     knit_listening_stop(&service->listening);
     stop_loops(service);
-    for (uint32_t i = 0; service->pool && service->settings->debug_bits & KNIT_DEBUG_LANE &&
+    for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
                          i < knit_pool_lanes(service->pool);
          i++)
         knit_pool_log_lane(&service->log, service->pool, i);
@@ -437,7 +437,7 @@ static void stop(struct service *service)
     knit_listening_close(&service->listening);
     knit_signals_close(&service->signals);
     free_event(&service->outbox_event);
-    if (service->base)
+    if (service->base != NULL)
         event_base_free(service->base);
     knit_mailbox_close(&service->outbox);
     knit_access_fini(&service->access);

@@ -49,7 +49,7 @@ int knit_signals_start(struct knit_signals *signals, struct event_base *base,
     signals->arg = arg;
     for (size_t i = 0; i < KNIT_SIGNALS_COUNT; i++) {
         signals->events[i] = evsignal_new(base, numbers[i], on_event, signals);
-        if (!signals->events[i] || event_add(signals->events[i], NULL) < 0)
+        if (signals->events[i] == NULL || event_add(signals->events[i], NULL) < 0)
             return -ENOMEM;
     }
     knit_fd_close(&signals->stop_fd);
@@ -68,7 +68,7 @@ void knit_signals_hold(void)
 void knit_signals_close(struct knit_signals *signals)
 {
     for (size_t i = 0; i < KNIT_SIGNALS_COUNT; i++) {
-        if (signals->events[i])
+        if (signals->events[i] != NULL)
             event_free(signals->events[i]);
         signals->events[i] = NULL;
     }

@@ -61,9 +61,9 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     knit_pool_options_init(options);
     options->worker_path = found->worker;
     options->modules = (const char *const *)found->modules;
-    while (found->modules[options->module_count])
+    while (found->modules[options->module_count] != NULL)
         options->module_count++;
-    options->bootstrap = settings->bootstrap ? settings->bootstrap : "";
+    options->bootstrap = settings->bootstrap != NULL ? settings->bootstrap : "";
     options->workers = (uint32_t)settings->workers;
     options->steal = settings->steal != 0;
     options->spin_us = (uint32_t)settings->spin_us;
@@ -92,7 +92,8 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
         fill_options(&options, settings, &found);
         options.callbacks = *callbacks;
         options.stop_fd = stop_fd;
-        for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i]; i++)
+        for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i] != NULL;
+             i++)
             knit_log(log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", found.modules[i]));
         r = knit_pool_open(&options, ret_pool, why);
     }

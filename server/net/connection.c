@@ -156,7 +156,7 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         .message_bytes = (uint32_t)net->turn->settings->message_max_bytes};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
-    if (!connection) {
+    if (connection == NULL) {
         transport.ops->close(&transport);
         /* The main thread counts it as open until it is closed. */
         KNIT_COUNT(net->turn, connections_accepted);
@@ -229,7 +229,7 @@ void knit_connection_close(struct knit_connection *connection)
 
 void knit_connection_free(struct knit_connection *connection)
 {
-    if (connection->output)
+    if (connection->output != NULL)
         evbuffer_free(connection->output);
     knit_lookahead_free(connection);
     knit_input_free(connection);
@@ -357,7 +357,8 @@ static void refuse_message(struct knit_connection *connection)
 /* When the message at the front was read. */
 static uint64_t since_ns(const struct knit_connection *connection)
 {
-    return connection->lookahead ? knit_lookahead_since_ns(connection) : connection->received_ns;
+    return connection->lookahead != NULL ? knit_lookahead_since_ns(connection)
+                                         : connection->received_ns;
 }
 
 /* False: the message must be brought again later. */
@@ -456,10 +457,10 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
             }
             connection->has_message = true;
         }
-        if (!(connection->lookahead && knit_lookahead_is_settled(connection)) &&
+        if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
             !dispatch(connection, bytes + begin))
             break;
-        if (connection->lookahead)
+        if (connection->lookahead != NULL)
             knit_lookahead_pop(connection);
         begin += connection->fed;
         connection->fed = 0;

@@ -34,11 +34,11 @@ int knit_endpoint_parse(
     struct sockaddr_in *v4 = (struct sockaddr_in *)&endpoint.address;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&endpoint.address;
     const char *colon = strrchr(text, ':');
-    size_t host_len = colon ? (size_t)(colon - text) : 0;
+    size_t host_len = colon != NULL ? (size_t)(colon - text) : 0;
     char host[INET6_ADDRSTRLEN + 2];
     uint16_t port = 0;
 
-    if (!colon || host_len == 0 || host_len >= sizeof(host) || !read_port(colon + 1, &port))
+    if (colon == NULL || host_len == 0 || host_len >= sizeof(host) || !read_port(colon + 1, &port))
         return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
             "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
     memcpy(host, text, host_len);

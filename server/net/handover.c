@@ -24,7 +24,7 @@ int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
 {
     struct knit_handover *handover = malloc(sizeof(*handover) + response.len);
 
-    if (!handover)
+    if (handover == NULL)
         return -ENOMEM;
     handover->msgid = msgid;
     handover->grant = *grant;
@@ -38,7 +38,7 @@ int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
 
 void knit_handover_drop(struct knit_connection *connection)
 {
-    if (!connection->handover)
+    if (connection->handover == NULL)
         return;
     knit_pool_grant_close(&connection->handover->grant);
     free(connection->handover);

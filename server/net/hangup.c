@@ -27,7 +27,7 @@ int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *bas
     if (hangups->fd < 0)
         return -errno;
     hangups->event = event_new(base, hangups->fd, EV_READ | EV_PERSIST, on_readable, NULL);
-    if (!hangups->event || event_add(hangups->event, NULL) < 0) {
+    if (hangups->event == NULL || event_add(hangups->event, NULL) < 0) {
         knit_hangup_close(hangups);
         return -ENOMEM;
     }
@@ -36,7 +36,7 @@ int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *bas
 
 void knit_hangup_close(struct knit_hangup_monitor *hangups)
 {
-    if (hangups->event)
+    if (hangups->event != NULL)
         event_free(hangups->event);
     hangups->event = NULL;
     knit_fd_close(&hangups->fd);

@@ -61,7 +61,7 @@ static void wake(struct knit_net *net, unsigned count)
 {
     struct knit_connection *connection;
 
-    while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget))) {
+    while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget)) != NULL) {
         leave_waiting_for_budget(connection);
         knit_input_touch(connection, PROGRESS_BYTES);
         knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
@@ -130,7 +130,7 @@ static int make_room(struct knit_connection *connection, size_t bytes)
     while (inputs->charged_bytes + more > net->turn->settings->input_max_bytes) {
         struct knit_connection *silent = find_silent(connection);
 
-        if (!silent) {
+        if (silent == NULL) {
             KNIT_COUNT(net->turn, waits_for_room);
             TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
             connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
@@ -179,7 +179,7 @@ int knit_input_grow(struct knit_connection *connection)
         charge(connection, reserved);
     }
     bytes = realloc(input->bytes, capacity);
-    if (!bytes)
+    if (bytes == NULL)
         return -ENOMEM;
     input->bytes = bytes;
     input->capacity = capacity;
@@ -193,7 +193,7 @@ int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, si
     if (len > input->capacity) {
         uint8_t *larger = realloc(input->bytes, len);
 
-        if (!larger)
+        if (larger == NULL)
             return -ENOMEM;
         input->bytes = larger;
         input->capacity = len;

@@ -84,7 +84,7 @@ int knit_listener_start(struct knit_listener *listener, struct event_base *base)
         event_new(base, listener->fd, EV_READ | EV_PERSIST, on_readable, listener);
     listener->pause_event = evtimer_new(base, on_pause_over, listener);
     listener->spare_fd = open_spare();
-    if (!listener->accept_event || !listener->pause_event ||
+    if (listener->accept_event == NULL || listener->pause_event == NULL ||
         event_add(listener->accept_event, NULL) < 0) {
         knit_listener_stop(listener);
         return -ENOMEM;
@@ -94,9 +94,9 @@ int knit_listener_start(struct knit_listener *listener, struct event_base *base)
 
 void knit_listener_stop(struct knit_listener *listener)
 {
-    if (listener->accept_event)
+    if (listener->accept_event != NULL)
         event_free(listener->accept_event);
-    if (listener->pause_event)
+    if (listener->pause_event != NULL)
         event_free(listener->pause_event);
     if (listener->spare_fd > 0)
         (void)close(listener->spare_fd);

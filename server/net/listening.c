@@ -35,7 +35,7 @@ int knit_listening_check(const struct knit_settings *settings, struct knit_sente
     for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
         if (!is_none(settings->listen.items[i]))
             r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
-    if (r == 0 && settings->socket_group)
+    if (r == 0 && settings->socket_group != NULL)
         r = knit_socket_file_check_group(settings->socket_group, why);
     return r;
 }
@@ -65,13 +65,14 @@ static int open_unix(struct knit_listening *listening, const struct knit_setting
     char *usual = NULL;
     int r = 0;
 
-    if (settings->socket && is_none(settings->socket))
+    if (settings->socket != NULL && is_none(settings->socket))
         return 0;
-    if (!settings->socket)
+    if (settings->socket == NULL)
         r = knit_socket_file_usual_path(&usual, why);
     if (r == 0)
-        r = knit_socket_file_open(&listening->socket, settings->socket ? settings->socket : usual,
-            (uint32_t)settings->socket_mode, settings->socket_group, why);
+        r = knit_socket_file_open(&listening->socket,
+            settings->socket != NULL ? settings->socket : usual, (uint32_t)settings->socket_mode,
+            settings->socket_group, why);
     free(usual);
     return r < 0 ? knit_sentence_say(why, -ENOMEM, "out of memory") : r;
 }

@@ -64,10 +64,10 @@ void knit_lookahead_begin(struct knit_connection *connection)
 
     if (connection->is_dead)
         return;
-    if (!connection->lookahead) {
+    if (connection->lookahead == NULL) {
         /* Without memory for it, timeouts are noticed when the message gets its slot. */
         connection->lookahead = calloc(1, sizeof(*connection->lookahead));
-        if (!connection->lookahead)
+        if (connection->lookahead == NULL)
             return;
         connection->lookahead->next_ns = UINT64_MAX;
         knit_scan_init(&connection->lookahead->scan, &limits);
@@ -88,7 +88,7 @@ void knit_lookahead_forget(struct knit_connection *connection)
 
 void knit_lookahead_free(struct knit_connection *connection)
 {
-    if (connection->lookahead)
+    if (connection->lookahead != NULL)
         free(connection->lookahead->entries);
     free(connection->lookahead);
     connection->lookahead = NULL;
@@ -98,7 +98,7 @@ bool knit_lookahead_is_settled(const struct knit_connection *connection)
 {
     const struct knit_lookahead *lookahead = connection->lookahead;
 
-    return lookahead && count_of(lookahead) > 0 &&
+    return lookahead != NULL && count_of(lookahead) > 0 &&
            lookahead->entries[lookahead->first].state == ENTRY_SETTLED;
 }
 
@@ -106,15 +106,16 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
 {
     const struct knit_lookahead *lookahead = connection->lookahead;
 
-    return lookahead && count_of(lookahead) > 0 ? lookahead->entries[lookahead->first].since_ns
-                                                : connection->received_ns;
+    return lookahead != NULL && count_of(lookahead) > 0
+               ? lookahead->entries[lookahead->first].since_ns
+               : connection->received_ns;
 }
 
 void knit_lookahead_pop(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
 
-    if (!lookahead)
+    if (lookahead == NULL)
         return;
     if (count_of(lookahead) > 0)
         lookahead->bytes -= lookahead->entries[lookahead->first++].len;
@@ -143,7 +144,7 @@ static bool make_room(struct knit_lookahead *lookahead)
     if (capacity < ENTRIES_MIN)
         capacity = ENTRIES_MIN;
     entries = realloc(lookahead->entries, capacity * sizeof(*entries));
-    if (!entries)
+    if (entries == NULL)
         return false;
     lookahead->entries = entries;
     lookahead->capacity = capacity;
@@ -188,7 +189,7 @@ static void cancel(struct knit_connection *connection, const struct knit_message
 
     if (!knit_router_cancel(&connection->caller, msgid)) {
         target = find(connection->lookahead, msgid);
-        if (!target)
+        if (target == NULL)
             return;
         KNIT_COUNT(connection->net->turn, calls_cancelled);
         settle(connection, target, KNIT_CANCELLED, "the call was cancelled by its caller");
@@ -261,8 +262,8 @@ void knit_lookahead_scan(struct knit_net *net)
     struct knit_lookaheads *lookaheads = &net->lookaheads;
     struct knit_connection *connection;
 
-    while (
-        (connection = TAILQ_FIRST(&lookaheads->connections)) && connection->lookahead->has_input) {
+    while ((connection = TAILQ_FIRST(&lookaheads->connections)) != NULL &&
+           connection->lookahead->has_input) {
         connection->lookahead->has_input = false;
         TAILQ_REMOVE(&lookaheads->connections, connection, in_lookahead);
         TAILQ_INSERT_TAIL(&lookaheads->connections, connection, in_lookahead);
@@ -303,7 +304,8 @@ void knit_lookahead_expire(struct knit_net *net)
     if (net->turn->now_ns < lookaheads->next_ns)
         return;
     lookaheads->next_ns = UINT64_MAX;
-    for (connection = TAILQ_FIRST(&lookaheads->connections); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&lookaheads->connections); connection != NULL;
+         connection = next) {
         next = TAILQ_NEXT(connection, in_lookahead);
         if (connection->lookahead->next_ns <= net->turn->now_ns)
             expire(connection);

@@ -29,7 +29,7 @@ int knit_net_init(struct knit_net *net, struct knit_turn *turn, struct knit_rout
     if (r != 0)
         return r;
     net->read_buffer = malloc(KNIT_NET_READ_BUFFER_BYTES);
-    if (!net->read_buffer) {
+    if (net->read_buffer == NULL) {
         knit_net_fini(net);
         return -ENOMEM;
     }
@@ -38,7 +38,7 @@ int knit_net_init(struct knit_net *net, struct knit_turn *turn, struct knit_rout
 
 void knit_net_fini(struct knit_net *net)
 {
-    if (!net->base)
+    if (net->base == NULL)
         return;
     knit_hangup_close(&net->hangups);
     free(net->read_buffer);
@@ -80,7 +80,7 @@ void knit_net_resume_ready(struct knit_net *net)
 
     /* Those that become ready meanwhile wait for the next turn. */
     TAILQ_CONCAT(&ready, &net->ready, in_ready);
-    while ((connection = TAILQ_FIRST(&ready))) {
+    while ((connection = TAILQ_FIRST(&ready)) != NULL) {
         TAILQ_REMOVE(&ready, connection, in_ready);
         connection->lists &= (uint16_t)~KNIT_IN_READY;
         knit_connection_resume(connection);
@@ -91,7 +91,7 @@ static void free_dead(struct knit_net *net)
 {
     struct knit_connection *connection;
 
-    while ((connection = TAILQ_FIRST(&net->dead))) {
+    while ((connection = TAILQ_FIRST(&net->dead)) != NULL) {
         TAILQ_REMOVE(&net->dead, connection, in_all);
         knit_connection_free(connection);
     }
@@ -101,7 +101,7 @@ void knit_net_flush(struct knit_net *net)
 {
     struct knit_connection *connection;
 
-    while ((connection = TAILQ_FIRST(&net->dirty))) {
+    while ((connection = TAILQ_FIRST(&net->dirty)) != NULL) {
         TAILQ_REMOVE(&net->dirty, connection, in_dirty);
         connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
         knit_output_flush(connection);
@@ -126,7 +126,7 @@ static void sweep_stalled(struct knit_net *net)
     uint64_t stall_ns = net->turn->settings->output_stall_s * UINT64_C(1000000000);
     struct knit_connection *connection, *next;
 
-    for (connection = TAILQ_FIRST(&net->stalled); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&net->stalled); connection != NULL; connection = next) {
         uint64_t since_ns = net->turn->now_ns - connection->progress_ns;
 
         next = TAILQ_NEXT(connection, in_stalled);
@@ -145,7 +145,7 @@ static void sweep_idle(struct knit_net *net)
     uint64_t idle_ns = net->turn->settings->idle_timeout_s * UINT64_C(1000000000);
     struct knit_connection *connection, *next;
 
-    for (connection = TAILQ_FIRST(&net->idle); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&net->idle); connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, in_idle);
         if (net->turn->now_ns - connection->activity_ns < idle_ns)
             break;
@@ -180,7 +180,7 @@ void knit_net_end_session(struct knit_net *net, uint64_t session_id)
 {
     struct knit_connection *connection, *next;
 
-    for (connection = TAILQ_FIRST(&net->connections); connection; connection = next) {
+    for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, in_all);
         if (connection->caller.session_id == session_id)
             knit_connection_close(connection);
@@ -191,7 +191,7 @@ void knit_net_close_all(struct knit_net *net)
 {
     struct knit_connection *connection;
 
-    while ((connection = TAILQ_FIRST(&net->connections)))
+    while ((connection = TAILQ_FIRST(&net->connections)) != NULL)
         knit_connection_close(connection);
     free_dead(net);
 }

@@ -32,7 +32,7 @@ enum {
 
 size_t knit_output_waiting(const struct knit_connection *connection)
 {
-    return connection->output ? evbuffer_get_length(connection->output) : 0;
+    return connection->output != NULL ? evbuffer_get_length(connection->output) : 0;
 }
 
 /* ---- what is copied ------------------------------------------------------------------------ */
@@ -86,9 +86,9 @@ static void mark_dirty(struct knit_connection *connection)
 
 static int make_output(struct knit_connection *connection)
 {
-    if (!connection->output)
+    if (connection->output == NULL)
         connection->output = evbuffer_new();
-    return connection->output ? 0 : -ENOMEM;
+    return connection->output != NULL ? 0 : -ENOMEM;
 }
 
 static void append(struct knit_connection *connection, const void *bytes, size_t len)
@@ -175,7 +175,7 @@ static bool refer(struct knit_connection *connection, const struct knit_session_
         copied_of(connection, knit_output_waiting(connection)) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof(*pin));
-    if (!pin)
+    if (pin == NULL)
         return false;
     *pin = (struct pin){connection, outcome->slot};
     if (evbuffer_add_reference(
@@ -200,7 +200,7 @@ static void convert_error(
 
     if (outcome->held) {
         copy = malloc(outcome->len + 1);
-        if (!copy) {
+        if (copy == NULL) {
             knit_connection_close(connection);
             return;
         }
@@ -253,7 +253,7 @@ static void on_empty(struct knit_connection *connection)
     }
     leave_stalled(connection);
     knit_caller_unpause(&connection->caller, KNIT_PAUSE_OUTPUT);
-    if (connection->handover)
+    if (connection->handover != NULL)
         knit_handover_send(connection);
 }
 
@@ -355,7 +355,7 @@ static struct knit_connection *find_worst(struct knit_net *net, held_bytes *held
     struct knit_connection *connection, *worst = NULL;
 
     TAILQ_FOREACH(connection, &net->stalled, in_stalled)
-    if (held(connection) > (worst ? held(worst) : 0) &&
+    if (held(connection) > (worst != NULL ? held(worst) : 0) &&
         net->turn->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
         worst = connection;
     return worst;
@@ -373,7 +373,7 @@ static void make_room_in_arena(struct knit_net *net)
         knit_reply_is_blocked(&session->reply, session->geometry.lanes))
         most = pinned > part ? pinned - part : 0;
     /* Its blocks come back at the end of the turn, so they are counted here. */
-    while (pinned > most && (worst = find_worst(net, pinned_by))) {
+    while (pinned > most && (worst = find_worst(net, pinned_by)) != NULL) {
         pinned -= worst->pinned_bytes;
         knit_output_drop_reader(worst);
     }
@@ -384,6 +384,6 @@ void knit_output_make_room(struct knit_net *net)
     struct knit_connection *worst;
 
     make_room_in_arena(net);
-    while (is_crowded(net) && (worst = find_worst(net, copied_for)))
+    while (is_crowded(net) && (worst = find_worst(net, copied_for)) != NULL)
         knit_output_drop_reader(worst);
 }

@@ -26,7 +26,7 @@ int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
     mode_t mode = geteuid() == 0 ? 0755 : 0700;
     char *path;
 
-    if (!base || base[0] != '/')
+    if (base == NULL || base[0] != '/')
         return knit_sentence_say(why, REFUSED,
             "there is no usual place for the unix socket because $XDG_RUNTIME_DIR is not set; "
             "name one with --socket PATH, or none with --socket none");
@@ -137,7 +137,7 @@ static int find_group(const char *group, gid_t *ret_gid, struct knit_sentence *w
 {
     const struct group *entry = getgrnam(group);
 
-    if (!entry)
+    if (entry == NULL)
         return knit_sentence_say(
             why, REFUSED, "server.socket_group: there is no group '%s'", group);
     *ret_gid = entry->gr_gid;
@@ -155,7 +155,7 @@ static int set_rights(const char *path, uint32_t mode, const char *group, struct
 {
     gid_t gid = 0;
 
-    if (group) {
+    if (group != NULL) {
         int r = find_group(group, &gid, why);
 
         if (r != 0)
@@ -203,7 +203,7 @@ static char *new_absolute(const char *path)
     if (path[0] == '/')
         return strdup(path);
     folder = getcwd(NULL, 0);
-    if (!folder)
+    if (folder == NULL)
         return NULL;
     if (asprintf(&absolute, "%s/%s", folder, path) < 0)
         absolute = NULL;
@@ -219,7 +219,7 @@ int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint3
 
     *file = (struct knit_socket_file){.lock_fd = -1, .fd = -1};
     file->path = new_absolute(path);
-    if (!file->path || asprintf(&file->lock_path, "%s.lock", file->path) < 0) {
+    if (file->path == NULL || asprintf(&file->lock_path, "%s.lock", file->path) < 0) {
         file->lock_path = NULL;
         knit_socket_file_close(file);
         return -ENOMEM;
@@ -238,11 +238,11 @@ int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint3
 
 void knit_socket_file_close(struct knit_socket_file *file)
 {
-    if (file->path && file->fd >= 0) {
+    if (file->path != NULL && file->fd >= 0) {
         (void)unlink(file->path);
         (void)close(file->fd);
     }
-    if (file->path && file->lock_fd >= 0) {
+    if (file->path != NULL && file->lock_fd >= 0) {
         (void)unlink(file->lock_path);
         (void)close(file->lock_fd);
     }

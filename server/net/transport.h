@@ -79,5 +79,5 @@ static inline bool knit_transport_passes_descriptors(const struct knit_transport
 
 static inline size_t knit_transport_pending(const struct knit_transport *transport)
 {
-    return transport->ops->pending ? transport->ops->pending(transport) : 0;
+    return transport->ops->pending != NULL ? transport->ops->pending(transport) : 0;
 }

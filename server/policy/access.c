@@ -34,7 +34,7 @@ static int find_user(const char *name, uid_t *ret_uid, struct knit_sentence *why
     if (read_id(name, ret_uid))
         return 0;
     entry = getpwnam(name);
-    if (!entry)
+    if (entry == NULL)
         return knit_sentence_say(
             why, KNIT_ACCESS_E_REFUSED, "server.attach_users: there is no user '%s'", name);
     *ret_uid = entry->pw_uid;
@@ -48,7 +48,7 @@ static int find_group(const char *name, gid_t *ret_gid, struct knit_sentence *wh
     if (read_id(name, ret_gid))
         return 0;
     entry = getgrnam(name);
-    if (!entry)
+    if (entry == NULL)
         return knit_sentence_say(
             why, KNIT_ACCESS_E_REFUSED, "server.attach_groups: there is no group '%s'", name);
     *ret_gid = entry->gr_gid;
@@ -61,7 +61,7 @@ static bool maps_all(const char *path)
     unsigned inside = 1, outside = 1, count = 0;
     FILE *file = fopen(path, "re");
 
-    if (!file)
+    if (file == NULL)
         return false;
     if (fscanf(file, "%u %u %u", &inside, &outside, &count) != 3)
         count = 0;
@@ -79,7 +79,7 @@ int knit_access_init(
     access->maps_all = maps_all("/proc/self/uid_map") && maps_all("/proc/self/gid_map");
     access->uids = calloc(users->count + 1, sizeof(*access->uids));
     access->gids = calloc(groups->count + 1, sizeof(*access->gids));
-    if (!access->uids || !access->gids)
+    if (access->uids == NULL || access->gids == NULL)
         r = -ENOMEM;
     for (size_t i = 0; r == 0 && i < users->count; i++) {
         r = find_user(users->items[i], &access->uids[i], why);
@@ -124,7 +124,7 @@ static bool has_listed_group(const struct knit_access *access, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
         return false;
     gids = malloc(len);
-    if (gids && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) == 0)
+    if (gids != NULL && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len) == 0)
         for (size_t i = 0; !found && i < len / sizeof(*gids); i++)
             found = is_listed_group(access, gids[i]);
     free(gids);

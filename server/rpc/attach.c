@@ -110,12 +110,12 @@ void knit_attach_handle(struct knit_caller *caller, const struct knit_message *m
         return;
     }
     reason = why_not(caller);
-    if (reason) {
+    if (reason != NULL) {
         knit_caller_refuse(caller, message->msgid, KNIT_DENIED, reason);
         return;
     }
     reason = read_request(message->params, &request);
-    if (reason)
+    if (reason != NULL)
         knit_caller_refuse(caller, message->msgid, KNIT_BAD_ARGUMENT, reason);
     else
         attach(caller, message->msgid, &request);

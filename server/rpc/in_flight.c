@@ -36,7 +36,7 @@ static int grow(struct knit_in_flight *table)
         .capacity = table->capacity ? table->capacity * 2 : CAPACITY_MIN, .count = table->count};
 
     larger.entries = calloc(larger.capacity, sizeof(*larger.entries));
-    if (!larger.entries)
+    if (larger.entries == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < table->capacity; i++)
         if (table->entries[i].slot_plus_one != 0)

@@ -23,7 +23,7 @@ bool knit_method_is_ours(const struct knit_message *message)
 {
     const struct knit_span *name = &message->method.name;
 
-    return name->bytes && name->len >= 2 && memcmp(name->bytes, "$/", 2) == 0;
+    return name->bytes != NULL && name->len >= 2 && memcmp(name->bytes, "$/", 2) == 0;
 }
 
 static void answer(

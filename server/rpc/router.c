@@ -41,7 +41,7 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
         .next_ns = UINT64_MAX};
     knit_share_init(&router->share, session->session, slots, session->geometry.request_arena_bytes);
     router->records = calloc(slots, sizeof(*router->records));
-    return router->records ? 0 : -ENOMEM;
+    return router->records != NULL ? 0 : -ENOMEM;
 }
 
 void knit_router_fini(struct knit_router *router)
@@ -95,7 +95,7 @@ static void refuse_unknown(struct knit_caller *caller, const struct knit_message
     struct knit_span name = message->method.name;
     char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
 
-    if (!name.bytes) {
+    if (name.bytes == NULL) {
         (void)snprintf(text, sizeof(text), "there is no task of the number %llu",
             (unsigned long long)message->method.id);
     } else {
@@ -104,7 +104,7 @@ static void refuse_unknown(struct knit_caller *caller, const struct knit_message
         if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
             nearest = knit_suggest_task(&router->suggest, router->registry,
                 (const char *)name.bytes, name.len, knit_clock_ns());
-        if (nearest)
+        if (nearest != NULL)
             (void)snprintf(text, sizeof(text), "there is no task '%.*s'; the nearest is '%s'",
                 shown, (const char *)name.bytes, nearest->name);
         else
@@ -152,7 +152,7 @@ static void refuse_overdue(
 static const struct knit_registry_task *find_task(
     const struct knit_registry *registry, const struct knit_method *method)
 {
-    if (method->name.bytes)
+    if (method->name.bytes != NULL)
         return method->name.len <= KNIT_NAME_BYTES_MAX
                    ? knit_registry_find(
                          registry, (const char *)method->name.bytes, method->name.len)
@@ -195,7 +195,7 @@ uint64_t knit_router_deadline(
         knit_options_decode(message->options, &options, &reason) != 0)
         return UINT64_MAX;
     task = find_task(router->registry, &message->method);
-    if (!task)
+    if (task == NULL)
         return UINT64_MAX;
     deadline_ns = deadline_of(task, &options, since_ns);
     queue_deadline_ns = queue_deadline_of(&options, since_ns);
@@ -312,12 +312,12 @@ static bool refuse_bad_call(struct knit_caller *caller, const struct knit_messag
         return true;
     }
     *ret_task = find_task(router->registry, &message->method);
-    if (!*ret_task) {
+    if (*ret_task == NULL) {
         refuse_unknown(caller, message);
         return true;
     }
     reason = knit_principal_refuses_call(&caller->principal, (*ret_task)->id);
-    if (reason) {
+    if (reason != NULL) {
         refuse_code(caller, message, KNIT_DENIED, reason);
         return true;
     }
@@ -387,7 +387,7 @@ bool knit_router_call(
 static void give_back_arguments(struct knit_router *router, const struct knit_record *record)
 {
     router->share.argument_bytes -= record->argument_bytes;
-    if (record->charged_to)
+    if (record->charged_to != NULL)
         record->charged_to->account.argument_bytes -= record->argument_bytes;
 }
 
@@ -402,7 +402,7 @@ void knit_router_forget(struct knit_caller *caller)
 
         if (record->charged_to != caller)
             continue;
-        if (record->caller)
+        if (record->caller != NULL)
             knit_session_abort(session_of(router), slot);
         record->caller = NULL;
         record->charged_to = NULL;
@@ -449,7 +449,7 @@ void knit_router_give_up(struct knit_router *router)
         struct knit_caller *caller = router->records[slot].caller;
         uint32_t msgid = router->records[slot].msgid;
 
-        if (!caller)
+        if (caller == NULL)
             continue;
         detach_caller(&router->records[slot]);
         caller->ops->refuse(caller, msgid, &failure);
@@ -487,7 +487,7 @@ static void expire(struct knit_router *router)
     for (uint32_t slot = 0; slot < router->slots; slot++) {
         struct knit_record *record = &router->records[slot];
 
-        if (!record->caller)
+        if (record->caller == NULL)
             continue;
         if (record->queue_deadline_ns != UINT64_MAX &&
             knit_session_has_started(session_of(router), slot))
@@ -496,7 +496,7 @@ static void expire(struct knit_router *router)
             time_out(router, slot, "the call's timeout has passed");
         else if (record->queue_deadline_ns <= now_ns)
             time_out(router, slot, "the call waited in the queue for as long as it may");
-        if (record->caller)
+        if (record->caller != NULL)
             lower_next(router, record);
     }
 }
@@ -516,7 +516,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         KNIT_COUNT(router->turn, calls_answered);
     else if (!record->is_settled)
         KNIT_COUNT(router->turn, calls_failed);
-    if (caller) {
+    if (caller != NULL) {
         if (!outcome->held)
             caller->account.slots--;
         detach_caller(record);
@@ -525,7 +525,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     }
     if (outcome->held)
         knit_session_release(session_of(router), outcome->slot);
-    if (charged_to)
+    if (charged_to != NULL)
         uncharge(charged_to);
 }
 

@@ -55,7 +55,7 @@ static void resume_queue(struct knit_share *share, enum knit_share_queue_kind ki
     uint32_t rounds = 0;
 
     while (rounds++ < share->slots && knit_session_slots_free(share->session) > 0 &&
-           (caller = TAILQ_FIRST(queue))) {
+           (caller = TAILQ_FIRST(queue)) != NULL) {
         knit_share_leave(share, caller);
         caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
         share->resumed = caller;

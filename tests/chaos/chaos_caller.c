@@ -79,7 +79,7 @@ static struct {
 static void die(const char *what, int64_t id, const struct knit_error *error)
 {
     fprintf(stderr, "chaos_caller: %s, call %" PRId64 ": %s: %s\n", what, id,
-        error ? error->name : "", error ? error->message : "");
+        error != NULL ? error->name : "", error != NULL ? error->message : "");
     exit(1);
 }
 

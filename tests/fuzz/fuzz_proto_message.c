@@ -37,7 +37,7 @@ static int write_again(const struct knit_message *message, struct knit_buffer *b
 
     if (message->kind == KNIT_MESSAGE_NOTIFICATION)
         return knit_message_put_notification(buffer, &message->method, message->params);
-    if (message->kind == KNIT_MESSAGE_RESPONSE && message->error.bytes)
+    if (message->kind == KNIT_MESSAGE_RESPONSE && message->error.bytes != NULL)
         return knit_message_put_error_raw(
             buffer, message->msgid, message->error, KNIT_FAILURE_FULL);
     if (message->kind == KNIT_MESSAGE_RESPONSE)

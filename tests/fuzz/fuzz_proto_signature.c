@@ -41,7 +41,7 @@ static void check(const struct knit_signature *signature, const uint8_t *bytes, 
             KNIT_FUZZ_CHECK(args.arg[i].off == at && at + args.arg[i].len <= len);
         }
     }
-    if (!signature)
+    if (signature == NULL)
         return;
     if (knit_signature_check_result(signature, bytes, len, &why))
         KNIT_FUZZ_CHECK(knit_signature_explain(&why, true, text, sizeof(text)) > 0);
@@ -72,7 +72,7 @@ static void read_call(const char *text, size_t len, bool is_task)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     const uint8_t *newline = len ? memchr(bytes, '\n', len) : NULL;
-    size_t text_len = newline ? (size_t)(newline - bytes) : len;
+    size_t text_len = newline != NULL ? (size_t)(newline - bytes) : len;
     struct knit_signature_flaw flaw = {0};
     struct knit_signature *signature = NULL;
 
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         reparse(signature);
     }
     read_call((const char *)bytes, text_len, signature != NULL);
-    if (newline)
+    if (newline != NULL)
         check(signature, newline + 1, len - text_len - 1);
     knit_signature_free(signature);
     return 0;

@@ -20,7 +20,7 @@ static void run(const uint8_t *bytes, size_t len)
 {
     uint8_t *copy = malloc(len ? len : 1);
 
-    if (!copy)
+    if (copy == NULL)
         exit(2);
     memcpy(copy, bytes, len);
     LLVMFuzzerTestOneInput(copy, len);
@@ -34,12 +34,12 @@ static int run_file(const char *path)
     uint8_t *bytes;
     size_t len;
 
-    if (!file || fstat(fileno(file), &status) != 0) {
+    if (file == NULL || fstat(fileno(file), &status) != 0) {
         perror(path);
         return 2;
     }
     bytes = malloc((size_t)status.st_size + 1);
-    if (!bytes)
+    if (bytes == NULL)
         exit(2);
     len = fread(bytes, 1, (size_t)status.st_size, file);
     fclose(file);
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     char path[4096];
     DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
 
-    if (!dir) {
+    if (dir == NULL) {
         fprintf(stderr, "usage: replay CORPUS_FOLDER\n");
         return 2;
     }

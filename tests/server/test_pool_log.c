@@ -17,7 +17,7 @@ static unsigned lines_of(const char *text)
 {
     unsigned lines = 0;
 
-    while ((text = strchr(text, '\n'))) {
+    while ((text = strchr(text, '\n')) != NULL) {
         lines++;
         text++;
     }

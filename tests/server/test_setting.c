@@ -30,7 +30,7 @@ static void init(struct knit_settings *settings)
 
 static void expect_why(const char *part)
 {
-    if (!strstr(why.text, part))
+    if (strstr(why.text, part) == NULL)
         fail_msg("expected '%s' in '%s'", part, why.text);
 }
 
@@ -392,7 +392,7 @@ static void mistakes_on_the_command_line_are_named(void **state)
         struct knit_command_line line;
 
         init(&settings);
-        assert_int_equal(parse(cases[i].next ? 3 : 2, argv, &settings, &line), REFUSED);
+        assert_int_equal(parse(cases[i].next != NULL ? 3 : 2, argv, &settings, &line), REFUSED);
         expect_why(cases[i].what);
         knit_settings_fini(&settings);
     }
@@ -539,7 +539,7 @@ static void help_names_every_setting(void **state)
 
         knit_setting_name(&knit_setting_table[i], name, sizeof(name));
         (void)snprintf(option, sizeof(option), "\n  --%s %s", name, knit_setting_table[i].argument);
-        if (!strstr(help, option))
+        if (strstr(help, option) == NULL)
             fail_msg("--help is silent about --%s", name);
     }
     free(help);

@@ -212,7 +212,7 @@ static void take(struct turns_caller *caller, const uint8_t *bytes, size_t len)
     caller->msgid = message.msgid;
     caller->code = 0;
     caller->result_len = message.result.len;
-    if (message.error.bytes) {
+    if (message.error.bytes != NULL) {
         struct knit_head head;
 
         /* The plain form is a str that begins with the number: "303 TIMEOUT ...". */

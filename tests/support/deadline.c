@@ -25,7 +25,7 @@ static uint64_t slowdown(void)
     char *end;
     unsigned long factor;
 
-    if (!text)
+    if (text == NULL)
         return 1;
     factor = strtoul(text, &end, 10);
     return end != text && *end == '\0' && factor >= 1 && factor <= SLOWDOWN_MAX ? factor : 1;

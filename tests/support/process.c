@@ -55,7 +55,8 @@ static char *output_path(const char *dir, const char *program)
     const char *slash = strrchr(program, '/');
     char *name, *path;
 
-    if (asprintf(&name, "%s.%d.%u.log", slash ? slash + 1 : program, (int)getpid(), started++) < 0)
+    if (asprintf(&name, "%s.%d.%u.log", slash != NULL ? slash + 1 : program, (int)getpid(),
+            started++) < 0)
         give_up("no memory for a name");
     path = knit_scratch_path(dir, name);
     free(name);
@@ -88,7 +89,7 @@ int knit_process_run(
 
     knit_process_start(&process, dir, argv);
     status = knit_process_wait(&process, timeout_ms);
-    if (ret_output)
+    if (ret_output != NULL)
         *ret_output = knit_scratch_read(process.output, NULL);
     if (status == KNIT_PROCESS_STILL_RUNNING)
         (void)knit_process_stop(&process, SIGKILL, timeout_ms);
@@ -99,7 +100,7 @@ int knit_process_run(
 static bool has_written(const struct knit_process *process, const char *text)
 {
     char *output = knit_scratch_read(process->output, NULL);
-    bool found = output && strstr(output, text);
+    bool found = output != NULL && strstr(output, text) != NULL;
 
     free(output);
     return found;
@@ -147,10 +148,10 @@ int knit_process_stop(struct knit_process *process, int signal, uint32_t timeout
             process->pid = 0;
         }
     }
-    if (status != 0 && process->output) {
+    if (status != 0 && process->output != NULL) {
         char *output = knit_scratch_read(process->output, NULL);
 
-        fprintf(stderr, "%s:\n%s", process->output, output ? output : "");
+        fprintf(stderr, "%s:\n%s", process->output, output != NULL ? output : "");
         free(output);
     }
     free(process->output);

@@ -19,7 +19,7 @@ static uint64_t seed_of_this_run(void)
     char *end;
     uint64_t seed = 0;
 
-    if (text && *text) {
+    if (text != NULL && *text) {
         seed = strtoull(text, &end, 0);
         if (*end == '\0')
             return seed;

@@ -27,9 +27,9 @@ static void give_up(const char *what, const char *path)
 char *knit_scratch_new(void)
 {
     const char *parent = getenv("TMPDIR");
-    char *dir = knit_scratch_path(parent && *parent ? parent : "/tmp", "knit-test-XXXXXX");
+    char *dir = knit_scratch_path(parent != NULL && *parent ? parent : "/tmp", "knit-test-XXXXXX");
 
-    if (!mkdtemp(dir))
+    if (mkdtemp(dir) == NULL)
         give_up("cannot make", dir);
     return dir;
 }
@@ -44,7 +44,8 @@ static int remove_entry(const char *path, const struct stat *st, int kind, struc
 
 char *knit_scratch_free(char *dir)
 {
-    if (dir && nftw(dir, remove_entry, WALK_FDS_MAX, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
+    if (dir != NULL && nftw(dir, remove_entry, WALK_FDS_MAX, FTW_DEPTH | FTW_PHYS) < 0 &&
+        errno != ENOENT)
         fprintf(stderr, "scratch: cannot remove %s: %s\n", dir, strerror(errno));
     free(dir);
     return NULL;
@@ -64,7 +65,7 @@ char *knit_scratch_file(const char *dir, const char *name, const void *bytes, si
     char *path = knit_scratch_path(dir, name);
     FILE *file = fopen(path, "wbe");
 
-    if (!file || fwrite(bytes, 1, len, file) != len || fclose(file) != 0)
+    if (file == NULL || fwrite(bytes, 1, len, file) != len || fclose(file) != 0)
         give_up("cannot write", path);
     return path;
 }
@@ -75,18 +76,18 @@ char *knit_scratch_read(const char *path, size_t *ret_len)
     char *bytes = NULL;
     size_t len = 0, got;
 
-    if (!file)
+    if (file == NULL)
         return NULL;
     do {
         bytes = realloc(bytes, len + BUFSIZ + 1);
-        if (!bytes)
+        if (bytes == NULL)
             give_up("no memory for", path);
         got = fread(bytes + len, 1, BUFSIZ, file);
         len += got;
     } while (got > 0);
     fclose(file);
     bytes[len] = '\0';
-    if (ret_len)
+    if (ret_len != NULL)
         *ret_len = len;
     return bytes;
 }

@@ -14,7 +14,7 @@ KNIT_TASK(print, "print(text: str, times: int, stream: str?) -> nil",
     size_t len, stream_len;
     const char *text = knit_arg_bytes(call, 0, &len);
     int64_t times = knit_arg_int(call, 1);
-    FILE *file = knit_arg_bytes(call, 2, &stream_len) ? stderr : stdout;
+    FILE *file = knit_arg_bytes(call, 2, &stream_len) != NULL ? stderr : stdout;
 
     for (int64_t i = 0; i < times; i++)
         (void)fwrite(text, 1, len, file);
