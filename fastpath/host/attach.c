@@ -23,18 +23,19 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
+/* A session that is asked for. */
 struct admission {
     struct knit_geometry geometry;
     bool is_foreign;
     struct knit_pool_peer peer;
-    int request_fd; /* read-write: what the caller gets */
+    int request_fd; /* read-write, for the caller */
 };
 
-/* 0 and a place for it, or why there is none. */
+/* Checks the limits. Returns 0 and a free index, or a code of reason.h. */
 static int admit(const struct knit_pool *pool, const struct admission *admission,
     uint64_t memory_bytes, uint32_t *ret_index)
 {
-    uint32_t place = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
+    uint32_t free_index = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
 
     if (pool->phase != KNIT_PHASE_OPEN)
         return KNIT_POOL_E_CLOSED;
@@ -42,17 +43,17 @@ static int admit(const struct knit_pool *pool, const struct admission *admission
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session == NULL) {
-            place = i < place ? i : place;
+            free_index = i < free_index ? i : free_index;
             continue;
         }
         foreign += session->is_foreign;
         same_uid += session->is_foreign && session->peer.uid == admission->peer.uid;
     }
-    if (place == KNIT_POOL_SESSIONS_MAX)
+    if (free_index == KNIT_POOL_SESSIONS_MAX)
         return KNIT_POOL_E_SESSIONS;
-    *ret_index = place;
-    /* The host's own sessions are few and it cannot do without them: they count, but are not
-     * refused. */
+    *ret_index = free_index;
+    /* The host's own sessions are few, and the host cannot work without them: they count against
+     * the limits but are not refused. */
     if (!admission->is_foreign)
         return 0;
     if (foreign >= pool->options.sessions_max)
@@ -98,7 +99,7 @@ static int add(
     return 0;
 }
 
-/* ---- the host's own ---- */
+/* ---- sessions of the host's threads ---- */
 
 static int open_own(struct knit_pool *pool, struct admission *admission,
     const struct knit_session_options *options, struct knit_pool_session **ret_session)
@@ -162,7 +163,7 @@ struct knit_pool_session *knit_pool_session_close(
     return NULL;
 }
 
-/* ---- other processes' ---- */
+/* ---- sessions of other processes ---- */
 
 static int grant(struct knit_pool *pool, struct admission *admission, struct knit_pool_grant *grant)
 {
@@ -200,8 +201,7 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
 {
     const struct knit_pool_options *options = &pool->options;
     struct admission admission = {.is_foreign = true, .peer = *peer, .request_fd = -1};
-    struct knit_pool_grant given = {
-        .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
+    struct knit_pool_grant made = {.board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
     int error;
 
     if (slots == 0 || slots > options->slots)
@@ -212,14 +212,14 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     if (error != 0)
         return error;
     pthread_mutex_lock(&pool->mutex);
-    error = grant(pool, &admission, &given);
+    error = grant(pool, &admission, &made);
     pthread_mutex_unlock(&pool->mutex);
     knit_fd_close(&admission.request_fd);
     if (error != 0) {
-        knit_pool_grant_close(&given);
+        knit_pool_grant_close(&made);
         return error;
     }
-    *ret_grant = given;
+    *ret_grant = made;
     return 0;
 }
 

@@ -1,44 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions of a pool: of the host's own threads, and of other processes. */
+/* Sessions of a pool: of the host's own threads, and of other processes.
+ *
+ * Threads: any; see pool.h. Nothing blocks.
+ */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+
+#include <knitting/code.h>
 
 #include "fastpath/host/lease.h"
 #include "fastpath/lane/session.h"
 
 struct knit_pool;
 
-/* ---- sessions of the host's own threads
- * ---------------------------------------------------------- */
+/* ---- sessions of the host's own threads ---- */
 
-/* slots 1..KNIT_SLOTS_MAX. `options->bell_fd`, `steal` and `argument_max_bytes` are filled in here.
- * Returns 0, KNIT_POOL_E_SESSIONS, _E_MEMORY, _E_CLOSED, _E_WISH, -errno. */
-int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
+/* slots: 1..KNIT_SLOTS_MAX. `options->bell_fd`, `steal` and `argument_max_bytes` are set here.
+ * Returns 0, KNIT_POOL_E_SESSIONS, _E_CLOSED, _E_SIZE, -errno. */
+KNIT_MUST_CHECK int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     const struct knit_session_options *options, struct knit_pool_session **ret_session);
 
-/* Calls in flight are aborted and forgotten. Nothing may point into outcomes any more. From the
- * thread that uses the session. NULL is allowed; returns NULL. */
+/* Calls in flight are aborted and forgotten; outcomes must not be used any more. By the thread that
+ * uses the session. NULL is allowed; returns NULL. */
 struct knit_pool_session *knit_pool_session_close(
     struct knit_pool *pool, struct knit_pool_session *outside);
 
-/* ---- sessions of other processes
- * ----------------------------------------------------------------- */
+/* ---- sessions of other processes ---- */
 
-/* slots and arena_bytes: 0 = as much as the pool gives; more than that is cut, not refused.
- * Returns 0, KNIT_POOL_E_SESSIONS, _E_UID_SESSIONS, _E_MEMORY, _E_CLOSED, _E_WISH, -errno. */
-int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, uint32_t slots,
-    uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
-void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that was closed */
+/* slots and arena_bytes: 0 = as much as the pool offers; what is above that is cut and not refused.
+ * Returns 0, KNIT_POOL_E_SESSIONS, _E_UID_SESSIONS, _E_MEMORY, _E_CLOSED, _E_SIZE, -errno. */
+KNIT_MUST_CHECK int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer,
+    uint32_t slots, uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
+void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that is closed */
 
-/* The caller says that it has mapped and sealed what it was granted. Only now is the session
- * served; before, it counts against the limits and nobody looks at what its caller writes. Unknown
- * ids, and what was said before, are ignored. Returns 0, or KNIT_POOL_E_UNSEALED, -errno: it
+/* The caller reports that it has mapped and sealed what it was granted. From now on the session is
+ * served; before, it counts against the limits, and its request segment is not read. Ids that are
+ * unknown or were reported before are ignored. Returns 0, or KNIT_POOL_E_UNSEALED, -errno: it
  * cannot be served, and KNIT_POOL_SESSION_EVICTED follows. */
 int knit_pool_attached(struct knit_pool *pool, uint64_t id);
 
-/* The connection that was the session's lease has ended. Queued calls are dropped, running ones see
- * knit_aborted(); memory goes when the workers let go. Unknown ids are ignored. */
+/* The connection that the session depends on has ended. Queued calls are dropped, running ones see
+ * knit_aborted(); memory is freed when the workers have detached it. Unknown ids are ignored. */
 void knit_pool_detach(struct knit_pool *pool, uint64_t id);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a worker: by itself, by a task, or by the pool; and what follows.
  *
- * Order matters. The group is killed while its leader is a zombie, for then its number cannot
- * belong to anybody else. Outcomes are given only after the reap *and* after the control socket's
- * other end is closed: with a command prefix the worker may be a child of the process that was
- * reaped, and the kernel closes a process's descriptors only after its memory is gone, so nobody
- * writes replies any more. Only then siblings, callers and the successor are let at what it left.
+ * The order of the steps:
  *
- * A hard timeout must not hit the call after the one it is meant for. So the worker is stopped
- * first, looked at while it cannot move, and then either killed or continued.
+ *  1. The worker's process group is killed while its leader is a zombie. After the reap the kernel
+ *     may give the number to another group.
+ *  2. The leader is reaped.
+ *  3. The other end of the control socket is closed. With a command prefix the worker may be a
+ *     child of the process that was reaped, and live on; the kernel closes the descriptors of a
+ *     process after its memory is freed, so from here on no worker of this lane writes replies.
+ *  4. Calls that the worker had claimed get their outcomes (recovery.c), and the lane is vacant for
+ *     other workers, for callers, and for the replacement.
  */
 #include "fastpath/host/death.h"
 
@@ -23,7 +25,7 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/mark.h"
 
-#define FINALIZE_NS      1000000000u /* a socket that somebody else holds is waited for so long */
+#define FINALIZE_NS      1000000000u /* how long another holder of the control socket is awaited */
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
 #define QUARANTINE_AFTER 3u
@@ -64,8 +66,9 @@ static void describe_end(const struct knit_worker *worker, struct knit_sentence 
         (void)knit_sentence_say(ret_text, 0, "exited with status %d", worker->status);
 }
 
-/* ---- tasks that workers die in ---- */
+/* ---- quarantine ---- */
 
+/* A worker has died in the task, by its own fault. */
 static void record_crash(struct knit_pool *pool, uint32_t task)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
@@ -73,7 +76,7 @@ static void record_crash(struct knit_pool *pool, uint32_t task)
 
     if (mark == KNIT_MARK_QUARANTINED)
         return;
-    /* A worker sets it back to trusted when a call ends well: the deaths before do not count. */
+    /* A worker sets the mark to TRUSTED when a call of the task ends well: the row is broken. */
     if (mark == KNIT_MARK_TRUSTED)
         pool->task_deaths[task] = 0;
     if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
@@ -85,9 +88,9 @@ static void record_crash(struct knit_pool *pool, uint32_t task)
     knit_notices_add_event(&pool->notices, &event);
 }
 
-/* ---- burying ---- */
+/* ---- finalizing ---- */
 
-/* Recovery as LAYOUT.md has it. Returns how many calls the worker had. */
+/* Ends the calls that the worker had claimed, as LAYOUT.md says. Returns how many they were. */
 static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
 {
     struct knit_recovery_error error, special;
@@ -122,15 +125,15 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     return lost;
 }
 
-/* A worker that did some work before it died is replaced at once; one that did not, after a while
- * that doubles. What the pool itself has killed for a hard timeout says nothing about the worker.
- * */
+/* A worker that had finished a call is replaced at once. One that had not counts as an early death,
+ * and the delay doubles with each in a row. A worker that was killed for a hard timeout does not
+ * count: its task was slow, and the worker may be well. */
 static void schedule_replacement(
     struct knit_pool *pool, struct knit_worker *worker, bool has_worked, uint64_t now_ns)
 {
     uint64_t delay_ns = 0;
 
-    /* Also while others still start: the pool opens when all serve. */
+    /* While the pool opens too: it opens when all workers serve. */
     if (pool->phase >= KNIT_PHASE_STOPPING)
         return;
     if (has_worked)
@@ -142,7 +145,7 @@ static void schedule_replacement(
     worker->restart_at_ns = now_ns + (delay_ns < BACKOFF_MAX_NS ? delay_ns : BACKOFF_MAX_NS);
 }
 
-/* It never served. */
+/* The worker has ended before it served. */
 static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *worker)
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_REFUSED,
@@ -168,6 +171,7 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
             &pool->open_failure, 0, "worker startup failed: %.990s", worker->refusal.text);
 }
 
+/* The worker has served. `lost` calls got their outcome from the host; it ran `task` last. */
 static void finalize_serving(
     struct knit_pool *pool, struct knit_worker *worker, uint32_t lost, uint32_t task)
 {
@@ -194,7 +198,8 @@ static void finalize_serving(
     worker->deaths++;
     pool->deaths++;
     knit_notices_add_event(&pool->notices, &event);
-    /* From outside, by the kernel for want of memory, or by the pool: not the task's doing. */
+    /* SIGKILL comes from the pool, from the kernel when memory is short, or from an operator: the
+     * task is not to blame. */
     if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
         pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
         record_crash(pool, task);
@@ -208,13 +213,13 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     uint32_t task = knit_board_task(&pool->board, worker->lane);
     uint32_t lost = 0;
 
-    /* Its owner number was given away before it served: there may be words of it. */
+    /* The owner number is assigned before the worker serves, so claims may carry it. */
     if (worker->owner != 0) {
         lost = recover(pool, worker);
         KNIT_FAULT(DEATH_AFTER_RECOVERY);
         has_worked = calls - worker->calls_before > lost;
     }
-    /* No longer among those that are told things. */
+    /* knit_worker_flush() sends nothing to a worker in this step. */
     worker->step = KNIT_STEP_NONE;
     if (has_served)
         finalize_serving(pool, worker, lost, task);

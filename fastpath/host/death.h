@@ -7,12 +7,13 @@
 
 #include "fastpath/host/host.h"
 
-/* The worker's process has ended: kills its group and reaps it. False: not yet, because a debugger
- * still traces it. */
+/* Kills the group of a worker whose process has ended, and reaps it. False: a debugger still traces
+ * it, so it cannot be reaped yet. */
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
-/* Recovery, and a replacement if there is to be one. After knit_death_reap(), when nothing holds
- * the control socket any more. */
+/* Ends the worker's calls, reports its death, and schedules its replacement. After
+ * knit_death_reap(), when no process holds the control socket. */
 void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Whether workers die faster than they work; reports to the host when that changes. */
+/* Reports to the host when the answer of knit_death_is_degraded() changes. */
 void knit_death_update_degraded(struct knit_pool *pool);
+/* Whether workers of a lane die before they finish a call, again and again. */
 bool knit_death_is_degraded(const struct knit_pool *pool);

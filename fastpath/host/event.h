@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a pool reports to its host while it runs. */
+/* What a pool reports to its host while it runs.
+ *
+ * Threads: callbacks run on the dispatching thread; see pool.h.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -7,21 +10,21 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define KNIT_POOL_LINE_BYTES 4096u /* longest line of output that is handed on whole */
+#define KNIT_POOL_LINE_BYTES 4096u /* longest line of output that is reported whole */
 
 enum knit_pool_event_kind {
-    KNIT_POOL_WORKER_STARTED,   /* lane, pid; is_replacement */
+    KNIT_POOL_WORKER_STARTED,   /* lane, pid, is_replacement */
     KNIT_POOL_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
     KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
-    KNIT_POOL_WORKER_STOPPED,   /* lane, pid: left because it was told to */
-    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task: about to be killed; DIED follows */
+    KNIT_POOL_WORKER_STOPPED,   /* lane, pid: it left after STOP */
+    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task: it is killed; WORKER_DIED follows */
     KNIT_POOL_TASK_QUARANTINED, /* task */
-    KNIT_POOL_SESSION_EVICTED,  /* session, text: broke the protocol; end its connection */
-    KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, served no more. Once for each. */
-    KNIT_POOL_DEGRADED,         /* workers die faster than they work; is_degraded, or no longer */
-    KNIT_POOL_UNCONFINED,       /* text: what of the policy is not enforced. Once. */
-    KNIT_POOL_OUTPUT_DROPPED,   /* lost = lines that were not handed on, for want of memory */
-    KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once. */
+    KNIT_POOL_SESSION_EVICTED,  /* session, text: it broke the protocol; end its connection */
+    KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
+    KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
+    KNIT_POOL_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
+    KNIT_POOL_OUTPUT_DROPPED,   /* lost: lines of output that memory or room was lacking for */
+    KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once */
 };
 
 #define KNIT_POOL_TASK_NONE UINT32_MAX
@@ -32,17 +35,18 @@ struct knit_pool_event {
     bool is_degraded;
     uint32_t lane;
     pid_t pid;
-    int signal;    /* that killed it; 0 = it exited by itself */
+    int signal;    /* that ended it; 0 = it exited */
     int status;    /* its exit status */
-    uint32_t lost; /* calls it was running, answered in its place */
-    uint32_t task; /* id it was running, or KNIT_POOL_TASK_NONE */
+    uint32_t lost; /* calls that the host answered in its place */
+    uint32_t task; /* id of the one it ran, or KNIT_POOL_TASK_NONE */
     uint64_t session;
-    const char *text; /* one sentence without a stop, or ""; valid during the callback */
+    const char *text; /* a sentence without a full stop, or ""; valid during the callback */
 };
 
 struct knit_pool_callbacks {
-    /* One line a task printed (stdout and stderr are one stream), without its newline; the rest of
-     * a line longer than KNIT_POOL_LINE_BYTES is dropped and `truncated` set. Any bytes but \n. */
+    /* One line that a task printed, to stdout or stderr, without its newline. It may contain any
+     * bytes but \n. `truncated`: it was longer than KNIT_POOL_LINE_BYTES, and the rest is dropped.
+     * */
     void (*on_output)(
         void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
     void (*on_event)(void *arg, const struct knit_pool_event *event);

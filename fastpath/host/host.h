@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The structures inside of a pool, for the files of this folder and for tests.
  *
- * A worker's socket may be full, so nothing is ever queued for it: each session has, for each
- * worker, a link that says what the worker knows and what it must still be told. Whoever changes a
- * link calls knit_worker_flush(), which sends what can be sent; the rest goes when the socket
- * has room.
+ * A worker's control socket may be full, so messages are not queued for it. Each worker has a link
+ * for each session instead: what the worker has of it, and which message is due. A function that
+ * changes a link calls knit_worker_flush(), which sends what is due; the rest is sent when the
+ * socket has room.
  *
- * Threads: everything here is guarded by pool->mutex. What starts or stops processes runs on the
+ * Threads: everything here is guarded by pool->mutex. Processes are started and ended by the
  * dispatching thread alone.
  */
 #pragma once
@@ -24,8 +24,9 @@
 #include "fastpath/lane/segment.h"
 #include "proto/sentence.h"
 
+/* What a worker has of a session. DUE: the message is to be sent; SENT: its answer is awaited. */
 enum knit_link {
-    KNIT_LINK_NONE, /* the worker does not have it */
+    KNIT_LINK_NONE,
     KNIT_LINK_ATTACH_DUE,
     KNIT_LINK_ATTACH_SENT,
     KNIT_LINK_ATTACHED,
@@ -36,62 +37,72 @@ enum knit_link {
 /* A session, as the pool keeps it. */
 struct knit_host_session {
     uint64_t id;
-    uint32_t index; /* in pool->sessions, and in each worker's links */
-    bool is_foreign;
-    bool is_published; /* workers and host may look at its request segment */
+    uint32_t index;    /* in pool->sessions, and in each worker's links */
+    bool is_foreign;   /* its caller is another process */
+    bool is_published; /* workers and host may read its request segment */
     bool is_closing;
     bool is_evicted;
-    struct knit_pool_peer peer;
+    struct knit_pool_peer peer;         /* of a foreign one */
     struct knit_host_session_view view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
     int reply_fd;
-    int loop_bell_fd;        /* of the host's own: where the loop hears view.bell_fd */
-    bool is_damaged;         /* likewise: one worker after the other finds it so */
-    uint32_t damaged_serial; /* likewise: the first process that started after one did; 0 = none */
-    uint64_t damaged_ns;     /* likewise: when one did last */
-    uint64_t memory_bytes;
-    uint64_t abandoned_kill_ns;       /* closing: from when on its tasks may be killed; 0 = never */
-    struct knit_pool_session outside; /* of the host's own */
+    uint64_t memory_bytes;      /* counted against the pool's limit */
+    uint64_t abandoned_kill_ns; /* closing: its tasks may be killed from then on; 0 = never */
+
+    /* Of the host's own: */
+    struct knit_pool_session outside; /* what its thread has */
+    int loop_bell_fd;                 /* the end of view.bell_fd that its event loop polls */
+    bool is_damaged;                  /* one worker after the other finds it damaged */
+    uint32_t damaged_serial; /* of the first process started after a worker found it so; 0 = none */
+    uint64_t damaged_ns;     /* when a worker found it so last */
 };
 
 enum knit_worker_step {
-    KNIT_STEP_NONE,  /* no process */
-    KNIT_STEP_HELLO, /* these three: what is waited for */
-    KNIT_STEP_REGISTRY,
-    KNIT_STEP_READY,
+    KNIT_STEP_NONE,     /* no process */
+    KNIT_STEP_HELLO,    /* HELLO is awaited */
+    KNIT_STEP_REGISTRY, /* CONFINED and REGISTRY are awaited */
+    KNIT_STEP_READY,    /* READY is awaited */
     KNIT_STEP_SERVING,
-    KNIT_STEP_ENDED, /* reaped; something still holds its control socket */
+    KNIT_STEP_ENDED, /* reaped; another process still holds its control socket */
 };
 
+/* A lane's worker. What a process has is reset by knit_worker_start(). */
 struct knit_worker {
     uint32_t lane;
+    bool is_replacement; /* an earlier worker of the lane has served */
+    uint64_t deaths;
+    uint32_t early_deaths; /* in a row, each before a first finished call */
+
+    /* The process. */
     enum knit_worker_step step;
-    uint32_t serial;     /* of this process, in epoll's data */
-    bool is_replacement; /* a replacement */
+    uint32_t serial;             /* of all processes of the pool; in epoll's data */
+    struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
+    int signal, status;          /* how it ended */
+    uint32_t owner;              /* in claims; 0 until SERVE is sent */
+    uint64_t calls_before;       /* begun in this lane before this process */
+    uint64_t up_since_ns;        /* 0 = not up */
+    bool is_confined;            /* it has sent CONFINED */
     bool is_stopping;
     bool is_stop_sent;
-    bool wants_write;            /* epoll also watches for room in the socket */
-    bool has_closed_control;     /* its end of the control socket */
-    bool was_killed;             /* by the pool itself */
-    bool is_confined;            /* has said that it is, whatever that means */
-    struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
-    uint32_t owner;              /* 0 until it was told to serve */
-    int signal, status;
-    uint64_t calls_before; /* begun in this lane before this worker */
-    uint64_t deaths;
-    uint32_t early_deaths; /* in a row, before a first finished call */
-    uint64_t up_since_ns;
-    uint64_t kill_at_ns;     /* 0 = not; start-up or stop takes too long then */
-    uint64_t restart_at_ns;  /* 0 = not */
-    uint64_t finalize_at_ns; /* ENDED: wait no longer */
-    uint64_t flush_retry_ns; /* 0 = not; what it is to be told could not be sent: again then */
-    uint64_t reap_at_ns;     /* 0 = not; it has ended, and somebody else still traces it */
-    uint64_t halted_at_ns;   /* 0 = not; told to stand still then */
-    uint64_t hard_retry_ns;  /* it does not stand still yet: look again then */
-    uint64_t hard_session;   /* the call it was killed for; 0 = none */
+    bool wants_write;        /* epoll reports room in the control socket */
+    bool has_closed_control; /* its end of the control socket */
+    bool was_killed;         /* by the pool */
+
+    /* Times at which something is due; 0 = nothing is. */
+    uint64_t kill_at_ns;     /* start-up or stop takes too long */
+    uint64_t restart_at_ns;  /* a replacement is started */
+    uint64_t finalize_at_ns; /* ENDED: the control socket's other holder is not awaited longer */
+    uint64_t flush_retry_ns; /* the kernel could not send a message */
+    uint64_t reap_at_ns;     /* it has ended, and a debugger traced it */
+    uint64_t halted_at_ns;   /* when SIGSTOP was sent, to examine it */
+    uint64_t hard_retry_ns;  /* its hard timeout has passed, and it is not seen stopped yet */
+
+    /* The call that it was killed for. */
+    uint64_t hard_session; /* 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
+
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
     struct knit_output output;
@@ -110,39 +121,48 @@ struct knit_pool {
     pthread_mutex_t mutex;
     struct knit_pool_options options; /* without its strings and lists: see launch */
     struct knit_launch launch;
-    struct knit_confine_status confinement; /* what a worker said last */
-    bool unconfined_reported;
     enum knit_pool_phase phase;
     int epoll_fd;
     int timer_fd;
-    int board_fd;
-    int pool_fd;
+
+    /* Shared memory. */
+    int board_fd, pool_fd;
     struct knit_mapping board_map, pool_map;
     struct knit_board_view board;
     struct knit_pool_view shared;
+
+    /* Workers. */
     struct knit_worker *workers; /* [options.workers] */
-    struct knit_buffer announcement;
-    struct knit_registry *registry;
-    struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];
-    uint64_t next_session;
     uint32_t next_owner;
     uint32_t next_serial;
-    uint32_t hard_least_ms; /* shortest hard timeout there is; 0 = none */
-    uint64_t hard_scan_ns;
+    struct knit_registry *registry;
+    struct knit_buffer announcement;        /* the registry's bytes, to compare others with */
+    struct knit_confine_status confinement; /* as a worker reported it last */
+    bool unconfined_reported;
     uint64_t vacant_since_ns; /* no lane has a worker; 0 = one has */
-    uint64_t sweep_ns;
-    uint64_t deadline_ns; /* of the shutdown */
-    bool stop_now;        /* ... which waits for nothing that is queued */
+    uint64_t sweep_ns;        /* when queued calls are refused again meanwhile */
     bool was_degraded;
+    uint32_t hard_least_ms; /* the shortest hard timeout; 0 = none */
+    uint64_t hard_scan_ns;  /* when limits of running calls are read again */
+    uint8_t *task_deaths;   /* [tasks]: in a row, while the task is on probation */
+
+    /* Sessions. */
+    struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];
+    uint64_t next_session;
     uint64_t memory_bytes;
     uint64_t memory_max_bytes;
-    uint8_t *task_deaths; /* [tasks]: in a row, while the task is watched */
-    uint32_t quarantined;
-    uint64_t deaths, hard_timeouts, evicted, recovered;
-    struct knit_notices notices;
-    bool has_notices; /* among the notices, of another thread than the dispatching one */
-    uint64_t dropped_reported;
+
+    /* Opening and shutting down. */
     uint64_t open_by_ns;
     struct knit_sentence last_death;   /* while it opened */
     struct knit_sentence open_failure; /* "" = none */
+    uint64_t deadline_ns;              /* of the shutdown */
+    bool stop_now;                     /* the shutdown does not wait for queued calls */
+
+    /* Counters and notices. */
+    uint32_t quarantined;
+    uint64_t deaths, hard_timeouts, evicted, recovered;
+    struct knit_notices notices;
+    bool has_notices; /* another thread than the dispatching one added some */
+    uint64_t dropped_reported;
 };

@@ -18,7 +18,7 @@ static void free_list(const char *const *list)
     free((void *)list);
 }
 
-/* A copy of count strings and a NULL behind them, or NULL. */
+/* A copy of `count` strings with a NULL behind them; NULL when out of memory. */
 static const char *const *copy_list(const char *const *list, size_t count)
 {
     const char **copy = calloc(count + 1, sizeof(*copy));
@@ -42,7 +42,7 @@ static size_t list_length(const char *const *list)
     return count;
 }
 
-/* The text with its NUL; returns where the next one goes. */
+/* Copies the text with its NUL; returns where the next one goes. */
 static char *put_text(char *to, const char *text)
 {
     size_t size = strlen(text) + 1;
@@ -67,7 +67,7 @@ static char *put_list(char *to, const char *const *list)
     return to;
 }
 
-/* What START carries: the bootstrap text, the modules, the policy's paths, each with its NUL. */
+/* The bytes of START: the bootstrap text, the modules, the policy's paths, each with its NUL. */
 static int make_start_text(struct knit_launch *launch, const struct knit_pool_options *options)
 {
     const struct knit_confine_policy *confinement = &options->confinement;

@@ -9,12 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/host/options.h"
 
 struct knit_launch {
     const char **argv;       /* the prefix, then the worker's path; NULL-ended */
     const char *worker_path; /* the last of argv */
-    bool has_prefix;         /* the worker may be a child of the process that is started */
+    bool has_prefix;         /* the worker may be a child of the started process */
     const char *const *environment;
     char
         *start_text; /* bootstrap text, modules, paths to read, paths to write, each with its NUL */
@@ -22,6 +24,7 @@ struct knit_launch {
     uint32_t modules, read_paths, write_paths; /* how many of each in it */
 };
 
-/* Returns 0 or -ENOMEM; also then knit_launch_fini() frees what was copied. */
-int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options *options);
+/* Returns 0 or -ENOMEM; knit_launch_fini() is needed in both cases. */
+KNIT_MUST_CHECK int knit_launch_init(
+    struct knit_launch *launch, const struct knit_pool_options *options);
 void knit_launch_fini(struct knit_launch *launch);

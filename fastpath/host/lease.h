@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the holder of a session has: a thread of the host, or another process. */
+/* What the holder of a session gets: a thread of the host, or another process.
+ *
+ * Threads: a knit_pool_session is its thread's; the rest are values.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -9,22 +12,24 @@
 #include "fastpath/lane/layout.h"
 #include "fastpath/lane/session.h"
 
+/* For a thread of the host. */
 struct knit_pool_session {
     uint64_t id;
     struct knit_session *session; /* the caller's side, of the thread that opened it */
-    int bell_fd;                  /* to be polled; the session's bell_fd already */
-    struct knit_reply_view reply; /* outcomes held in arenas stay readable until close */
+    int bell_fd;                  /* readable when outcomes have come; the session has it too */
+    struct knit_reply_view reply; /* where outcomes lie; readable until close */
     struct knit_geometry geometry;
 };
 
+/* The process at the other end of a connection. */
 struct knit_pool_peer {
     uid_t uid;
     gid_t gid;
-    pid_t pid; /* for stats alone */
+    pid_t pid; /* for statistics only */
 };
 
-/* What `$/attach` hands over. The descriptors are the receiver's: send them, then
- * knit_pool_grant_close(). Their order on the wire is the one here. */
+/* What `$/attach` returns. The descriptors belong to the caller of knit_pool_attach(): it sends
+ * them, in the order of the fields, and calls knit_pool_grant_close(). */
 struct knit_pool_grant {
     uint64_t id;
     struct knit_geometry geometry;

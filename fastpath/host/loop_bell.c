@@ -10,9 +10,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* A pipe. Nobody shares an open file description of it: the host's loop has the end that is read,
- * the host one to notify with, and each worker gets another (knit_loop_bell_copy()). What a
- * task does to its own, as taking O_NONBLOCK off, is felt by nobody else. */
 int knit_loop_bell_open(struct knit_host_session *session)
 {
     int ends[2];

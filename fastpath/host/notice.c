@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A list in the order of what happened, lines of output and events alike: that a worker's last
- * words come before its death is worth more than a faster structure.
+/* One list for lines of output and for events, in the order in which they happened: the host learns
+ * a worker's last lines before its death.
  */
 #include "fastpath/host/notice.h"
 
@@ -9,7 +9,7 @@
 
 struct knit_notice {
     struct knit_notice *next;
-    struct knit_pool_event event; /* of a line: lane and pid alone */
+    struct knit_pool_event event; /* of a line: only lane and pid */
     bool is_line;
     bool is_truncated;
     size_t len;
@@ -54,13 +54,13 @@ void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool
     (void)add(notices, event, text, strlen(text));
 }
 
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *whose,
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *worker,
     const char *line, size_t len, bool truncated)
 {
     struct knit_notice *notice = NULL;
 
     if (notices->lines < KNIT_NOTICES_MAX)
-        notice = add(notices, whose, line, len);
+        notice = add(notices, worker, line, len);
     if (notice == NULL) {
         notices->dropped++;
         return;
@@ -70,11 +70,11 @@ void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_
     notices->lines++;
 }
 
-void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_taken)
+void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending)
 {
     uint64_t dropped = notices->dropped;
 
-    ret_taken->first = notices->first;
+    ret_pending->first = notices->first;
     knit_notices_init(notices);
     notices->dropped = dropped;
 }

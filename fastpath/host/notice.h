@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the pool has to tell its host, kept until the mutex is released: callbacks may call the
+/* Events and lines of output for the host, kept until the mutex is released: callbacks may call the
  * pool.
  *
- * Threads: whoever holds the pool's mutex adds; the dispatching thread takes and delivers.
- * Limits: KNIT_NOTICES_MAX lines of output wait at once, later ones are counted and dropped; events
- * are few (each needs a worker's or session's life) and always kept while there is memory.
+ * Threads: added under the pool's mutex by any thread; taken and delivered by the dispatching one.
+ * Limits: at most KNIT_NOTICES_MAX lines of output wait, later ones are counted and dropped. Events
+ * are few, since each belongs to the life of a worker or session, and have no limit.
  */
 #pragma once
 
@@ -21,19 +21,19 @@ struct knit_notice;
 struct knit_notices {
     struct knit_notice *first, **end;
     uint32_t lines;
-    uint64_t dropped; /* lines, for want of memory or room */
+    uint64_t dropped; /* lines that memory or room was lacking for */
 };
 
 void knit_notices_init(struct knit_notices *notices);
 void knit_notices_fini(struct knit_notices *notices);
 
-/* event->text is copied. */
+/* event->text is copied. An event that there is no memory for is lost. */
 void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool_event *event);
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *whose,
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *worker,
     const char *line, size_t len, bool truncated);
 
-/* Moves all that is there to *ret_taken, which must be empty. */
-void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_taken);
-/* Calls back for each and forgets it. */
+/* Moves all notices to *ret_pending, which must be empty. */
+void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending);
+/* Calls back for each and frees it. */
 void knit_notices_deliver(
     struct knit_notices *notices, const struct knit_pool_callbacks *callbacks);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Defaults and checks. Values that make no sense are refused and not corrected: whoever wrote them
- * learns it at the start, in one sentence that names the field.
+/* Defaults and checks. Values that make no sense are refused and not corrected: the host's
+ * user gets one sentence that names the field.
  */
 #include "fastpath/host/options.h"
 
@@ -29,7 +29,6 @@ void knit_pool_options_init(struct knit_pool_options *options)
     knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
 }
 
-/* 0, or KNIT_POOL_E_STARTUP and what is wrong. Names are those of the fields. */
 int knit_pool_options_check(const struct knit_pool_options *options, struct knit_sentence *ret_why)
 {
     if (options->worker_path == NULL || options->worker_path[0] != '/')

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/confine/confine.h"
 #include "fastpath/host/event.h"
 #include "fastpath/lane/layout.h"
@@ -58,4 +60,5 @@ struct knit_pool_options {
 void knit_pool_options_init(struct knit_pool_options *options);
 
 /* For knit_pool_open(): 0, or KNIT_POOL_E_STARTUP and which field is wrong. */
-int knit_pool_options_check(const struct knit_pool_options *options, struct knit_sentence *ret_why);
+KNIT_MUST_CHECK int knit_pool_options_check(
+    const struct knit_pool_options *options, struct knit_sentence *ret_why);

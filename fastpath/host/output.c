@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One buffer of the longest line; what arrives is copied into it up to the next newline. A line is
- * copied once, whether or not it came whole: prints are rare beside calls.
+/* One buffer of the longest line, into which bytes are copied up to the next newline. Whole lines
+ * are copied too: output is rare compared with calls.
  */
 #include "fastpath/host/output.h"
 
@@ -12,7 +12,7 @@ void knit_output_init(struct knit_output *output)
     output->is_truncated = false;
 }
 
-static void hand_on(struct knit_output *output, knit_output_line *on_line, void *arg)
+static void report_line(struct knit_output *output, knit_output_line *on_line, void *arg)
 {
     on_line(arg, output->line, output->len, output->is_truncated);
     knit_output_init(output);
@@ -25,15 +25,15 @@ void knit_output_feed(
         const char *newline = memchr(bytes, '\n', len);
         size_t piece = newline != NULL ? (size_t)(newline - bytes) : len;
         size_t room = sizeof(output->line) - output->len;
-        size_t kept = piece < room ? piece : room;
+        size_t copied = piece < room ? piece : room;
 
-        memcpy(output->line + output->len, bytes, kept);
-        output->len += kept;
-        if (kept < piece)
+        memcpy(output->line + output->len, bytes, copied);
+        output->len += copied;
+        if (copied < piece)
             output->is_truncated = true;
         if (newline == NULL)
             return;
-        hand_on(output, on_line, arg);
+        report_line(output, on_line, arg);
         bytes += piece + 1;
         len -= piece + 1;
     }
@@ -42,5 +42,5 @@ void knit_output_feed(
 void knit_output_end(struct knit_output *output, knit_output_line *on_line, void *arg)
 {
     if (output->len > 0)
-        hand_on(output, on_line, arg);
+        report_line(output, on_line, arg);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cuts what a worker prints into lines.
+/* Cuts the output of a worker into lines.
  *
  * Threads: one owner. Limits: lines of KNIT_POOL_LINE_BYTES; the rest of a longer one is dropped.
- * Security: any bytes may come, in any pieces.
+ * Security: input is any bytes, in pieces of any size.
  */
 #pragma once
 
@@ -23,5 +23,5 @@ void knit_output_init(struct knit_output *output);
 void knit_output_feed(struct knit_output *output, const char *bytes, size_t len,
     knit_output_line *on_line, void *arg);
 
-/* The stream has ended: hand on a last line that has no newline. */
+/* The stream has ended: reports a last line that has no newline. */
 void knit_output_end(struct knit_output *output, knit_output_line *on_line, void *arg);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool's public face: options in, descriptor and dispatch, shutdown, statistics.
+/* Opening, dispatch and closing.
  *
- * Everything that happens comes in through one epoll descriptor: the ends of processes, their
- * sockets and output, and one timer, set to whatever is due next. Dispatch fetches under the mutex
- * and calls back without it, so a callback may use the pool and a slow one holds up nobody's
- * attach.
+ * All events arrive through one epoll descriptor: ends of processes, their sockets and output, and
+ * one timer that is set to what is due next. Dispatch handles them under the mutex, which adds
+ * notices for the host, and calls back without it: a callback may use the pool, and a slow callback
+ * does not delay other threads.
  */
 #include "fastpath/host/pool.h"
 
@@ -29,7 +29,7 @@
 #define EVENTS_A_TURN 64
 #define TURNS         4
 
-static_assert(KNIT_POOL_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "one length of a line");
+static_assert(KNIT_POOL_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "lines of output have one length");
 static_assert(KNIT_POOL_SESSIONS_MAX == KNIT_LANE_SESSIONS_MAX, "what a worker can serve");
 
 /* ---- opening ---- */
@@ -73,7 +73,7 @@ static int make_loop(struct knit_pool *pool)
     if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
         int error = -errno;
 
-        /* Who waited for the end of workers, of which there are none, would wait for this timer. */
+        /* knit_pool_free() waits for the shutdown only if there is a timer that reports it. */
         (void)close(pool->timer_fd);
         pool->timer_fd = -1;
         return error;
@@ -123,21 +123,22 @@ static int make_workers(struct knit_pool *pool)
     return 0;
 }
 
+/* Calls back for all notices. */
 static void deliver(struct knit_pool *pool)
 {
-    struct knit_notices taken;
+    struct knit_notices pending;
     struct knit_pool_event dropped = {
         .kind = KNIT_POOL_OUTPUT_DROPPED, .task = KNIT_POOL_TASK_NONE};
 
-    knit_notices_init(&taken);
+    knit_notices_init(&pending);
     pthread_mutex_lock(&pool->mutex);
     dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_reported);
     if (dropped.lost != 0)
         knit_notices_add_event(&pool->notices, &dropped);
     pool->dropped_reported = pool->notices.dropped;
-    knit_notices_take(&pool->notices, &taken);
+    knit_notices_take(&pool->notices, &pending);
     pthread_mutex_unlock(&pool->mutex);
-    knit_notices_deliver(&taken, &pool->options.callbacks);
+    knit_notices_deliver(&pending, &pool->options.callbacks);
 }
 
 static bool all_serve(const struct knit_pool *pool)
@@ -149,8 +150,8 @@ static bool all_serve(const struct knit_pool *pool)
     return true;
 }
 
-/* Until all serve, one cannot, or the host gives up. Each worker has a time to start in; workers
- * that come up and die in turn have twice that time together. */
+/* Waits until all workers serve, one of them cannot start, or stop_fd is readable. Each worker has
+ * startup_ms; workers that start and die in turn have twice that time together. */
 static int start_all(struct knit_pool *pool)
 {
     struct pollfd poll_fds[2] = {
@@ -254,7 +255,7 @@ void knit_pool_dispatch(struct knit_pool *pool)
 
 void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns)
 {
-    /* 0 is a time that has passed, and no time in what the host keeps. */
+    /* 0 means a time in the past here, and "no deadline" in the structure. */
     if (deadline_ns == 0)
         deadline_ns = 1;
     pthread_mutex_lock(&pool->mutex);
@@ -330,7 +331,7 @@ struct knit_pool *knit_pool_free(struct knit_pool *pool)
     return NULL;
 }
 
-/* ---- looking at it ---- */
+/* ---- queries ---- */
 
 const struct knit_registry *knit_pool_registry(const struct knit_pool *pool)
 {

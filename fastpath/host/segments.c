@@ -27,7 +27,7 @@ static void write_header(struct knit_segment_header *header, enum knit_segment_k
         .geometry = *geometry};
 }
 
-/* The arenas' first bytes get their pages now, so that calls do not wait for them. */
+/* Allocates the first pages of the arenas now, so that calls do not wait for them. */
 static int allocate_ahead(const struct knit_pool_options *options,
     const struct knit_host_session *session, int request_fd)
 {
@@ -50,8 +50,6 @@ static int allocate_ahead(const struct knit_pool_options *options,
     return 0;
 }
 
-/* Both segments, made and mapped. *request_fd is the caller's; also on failure it must be
- * closed. */
 int knit_segments_make(const struct knit_pool_options *options, struct knit_host_session *session,
     const struct knit_geometry *geometry, int *request_fd)
 {
@@ -60,13 +58,13 @@ int knit_segments_make(const struct knit_pool_options *options, struct knit_host
     char name[32];
     int error;
 
-    /* By their names `knit check` finds them, which must not depend on what a caller can write. */
+    /* `knit check` finds segments by their names, since a caller can write over their headers. */
     (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)session->id);
     error = knit_segment_create_unsealed(name, request_bytes, request_fd);
 
     if (error == 0)
         error = knit_segment_reopen_readonly(*request_fd, &session->request_fd);
-    /* A worker could open the copy that it gets anew, by its number in /proc, to write. */
+    /* Without this a worker could reopen its read-only descriptor for writing, through /proc. */
     if (error == 0 && fchmod(*request_fd, 0400) != 0)
         error = -errno;
     (void)snprintf(name, sizeof(name), "knit-reply-%llu", (unsigned long long)session->id);
@@ -90,20 +88,18 @@ int knit_segments_make(const struct knit_pool_options *options, struct knit_host
         return error;
     if (!session->is_foreign)
         return knit_segment_seal(*request_fd);
-    /* A stranger's memory is read here and never written, and not yet. */
+    /* Until its caller has sealed it, host and workers do not map it: see attach.c. */
     knit_segment_unmap(&session->request);
     session->view.request = (struct knit_request_view){0};
     return 0;
 }
 
-/* What the session may make the pool's memory grow by. Reading a hole of the request segment fills
- * it, so all of it counts. */
 uint64_t knit_segments_cost(
     const struct knit_pool_options *options, const struct knit_geometry *geometry)
 {
     uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
     uint64_t budget = options->reply_budget_bytes;
-    /* What each lane may touch in any case. */
+    /* Each lane may use so much whatever the budget is. */
     uint64_t least = geometry->lanes * (options->call_max_bytes + KNIT_PAGE);
 
     if (budget != 0 && budget < least)

@@ -1,18 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions, on the host's side: make their segments, lend them to callers and workers, take them
- * back.
- *
- * The host keeps a mapping of its own, because it must be able to give outcomes when no worker can,
- * and descriptors to hand to replacements: the request segment only read-only, so that not even a
- * worker could write what is the caller's. It lets go of them when every worker has said that it
- * has.
- *
- * What a stranger can punch pages out of is not touched by anybody: a stranger's request segment is
- * mapped here, and workers are told of it, when its caller has sealed it and said so
- * (knit_pool_attached()). Until then the session only counts.
- *
- * A closed session goes on counting against its limits until then: who leaves long tasks behind and
- * comes back has not got rid of them.
+/* A closed session is freed when the last worker has answered DETACHED, or has ended: until then a
+ * task may use its memory. It counts against the limits of its user as long, so that a caller who
+ * leaves long tasks behind and comes back has not got rid of them.
  */
 #include "fastpath/host/session.h"
 
@@ -111,7 +100,6 @@ void knit_host_session_evict(
     knit_notices_add_event(&pool->notices, &event);
 }
 
-/* Everything about it is ready: the workers may have it. */
 void knit_host_session_publish(struct knit_pool *pool, struct knit_host_session *session)
 {
     session->is_published = true;
@@ -119,7 +107,7 @@ void knit_host_session_publish(struct knit_pool *pool, struct knit_host_session 
         struct knit_worker *worker = &pool->workers[i];
 
         if (worker->step != KNIT_STEP_SERVING)
-            continue; /* a worker that starts gets all sessions then */
+            continue; /* a worker gets all published sessions when it is ready */
         worker->links[session->index] = KNIT_LINK_ATTACH_DUE;
         knit_worker_flush(pool, worker);
         KNIT_FAULT(SESSION_AFTER_PUBLISH);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork() and exec() by hand: posix_spawn() can neither ask for the parent-death signal nor close
- * all other descriptors. Between the two the child may only do what is allowed in a signal handler,
- * because the host has threads. Signals are blocked across the fork, so that no handler of the
- * host's runs in the child.
+/* fork() and exec(), because posix_spawn() can neither set the parent-death signal nor close all
+ * other descriptors. Between the two the child makes async-signal-safe calls only: the host has
+ * threads, and one of them may have held a lock at the fork. Signals are blocked across the fork,
+ * so that no handler of the host's runs in the child.
  *
- * An exec that fails tells its errno over the control socket.
+ * When exec fails, the child sends its errno over the control socket.
  */
 #include "fastpath/host/spawn.h"
 
@@ -21,10 +21,10 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/fd.h"
 
-/* Where descriptors stay out of each other's way while they are moved into place. */
+/* Above the numbers that descriptors are moved to, so that none is overwritten meanwhile. */
 #define SAFE_FD 16
 
-enum { OURS = 0, THEIRS = 1 };
+enum { HOST_END = 0, WORKER_END = 1 };
 
 struct plumbing {
     int control[2];
@@ -34,10 +34,10 @@ struct plumbing {
 
 static void fini_plumbing(struct plumbing *plumbing)
 {
-    knit_fd_close(&plumbing->control[OURS]);
-    knit_fd_close(&plumbing->control[THEIRS]);
-    knit_fd_close(&plumbing->output[OURS]);
-    knit_fd_close(&plumbing->output[THEIRS]);
+    knit_fd_close(&plumbing->control[HOST_END]);
+    knit_fd_close(&plumbing->control[WORKER_END]);
+    knit_fd_close(&plumbing->output[HOST_END]);
+    knit_fd_close(&plumbing->output[WORKER_END]);
     knit_fd_close(&plumbing->null);
 }
 
@@ -45,7 +45,8 @@ static int init_plumbing(struct plumbing *plumbing)
 {
     *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, -1};
     plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    /* Both ends of the pipe are non-blocking: a task that prints loses lines rather than time. */
+    /* Non-blocking at both ends: a task that prints into a full pipe loses lines and does not wait.
+     * */
     if (plumbing->null < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
         pipe2(plumbing->output, O_CLOEXEC | O_NONBLOCK) != 0) {
@@ -57,7 +58,7 @@ static int init_plumbing(struct plumbing *plumbing)
     return 0;
 }
 
-/* In the child; async-signal-safe calls alone. */
+/* In the child. */
 static void reset_signals(void)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL};
@@ -69,15 +70,15 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* ret_control: where the control socket is, whatever else went wrong; KNIT_CONTROL_FD may be
- * somebody else's until all is in place. */
+/* Moves the child's descriptors to their numbers and closes all others. *ret_control is the control
+ * socket, on failure too: KNIT_CONTROL_FD may be another file until all are moved. */
 static int place_fds(const struct plumbing *plumbing, int *ret_control)
 {
-    int control = fcntl(plumbing->control[THEIRS], F_DUPFD, SAFE_FD);
-    int output = fcntl(plumbing->output[THEIRS], F_DUPFD, SAFE_FD);
+    int control = fcntl(plumbing->control[WORKER_END], F_DUPFD, SAFE_FD);
+    int output = fcntl(plumbing->output[WORKER_END], F_DUPFD, SAFE_FD);
     int null = fcntl(plumbing->null, F_DUPFD, SAFE_FD);
 
-    *ret_control = control >= 0 ? control : plumbing->control[THEIRS];
+    *ret_control = control >= 0 ? control : plumbing->control[WORKER_END];
     if (control < 0 || output < 0 || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
         dup2(output, 2) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
         return -1;
@@ -94,11 +95,11 @@ static _Noreturn void run_child(
     (void)setpgid(0, 0);
     reset_signals();
     if (place_fds(plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
-        /* The parent may have died before it could be told of. */
+        /* A parent that died before prctl() sends no signal. */
         if (getppid() != parent)
             _exit(127);
-        /* Only words without a path are searched for: execvpe() would hand a file that is no
-         * program to a shell. */
+        /* execvpe() starts a shell for a file that is no program, so it only gets names without a
+         * slash, which are looked up in PATH. */
         if (strchr(options->argv[0], '/') != NULL)
             (void)execve(options->argv[0], (char *const *)options->argv,
                 (char *const *)options->environment);
@@ -133,7 +134,7 @@ int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *re
         fini_plumbing(&plumbing);
         return error;
     }
-    /* The child does the same; whoever comes first, the group exists before anybody signals it. */
+    /* Parent and child both do this, so the group exists before either of them goes on. */
     (void)setpgid(pid, pid);
     pid_fd = pidfd_open(pid, 0);
     if (pid_fd < 0) {
@@ -145,9 +146,9 @@ int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *re
     }
     *ret_spawned = (struct knit_spawned){.pid = pid,
         .pid_fd = pid_fd,
-        .control_fd = plumbing.control[OURS],
-        .output_fd = plumbing.output[OURS]};
-    plumbing.control[OURS] = plumbing.output[OURS] = -1;
+        .control_fd = plumbing.control[HOST_END],
+        .output_fd = plumbing.output[HOST_END]};
+    plumbing.control[HOST_END] = plumbing.output[HOST_END] = -1;
     fini_plumbing(&plumbing);
     return 0;
 }

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Start one worker process.
+/* Starts one worker process.
  *
- * It is the leader of a process group of its own (a Ctrl-C at the host's terminal does not reach
- * it; what it starts can be ended with it), has the given environment and nothing else of the
- * host's: stdin is /dev/null, stdout and stderr are one pipe that never blocks its writer,
- * descriptor KNIT_CONTROL_FD is its end of the control socket, all others are closed.
+ * It leads a process group of its own: a Ctrl-C at the host's terminal does not reach it, and its
+ * children can be killed with it. It has the given environment and no descriptor of the host's:
+ * stdin is /dev/null, stdout and stderr are one pipe that never blocks its writer, KNIT_CONTROL_FD
+ * is its end of the control socket.
  *
- * Threads: the kernel ends the worker when the thread that called this ends.
+ * Threads: the kernel kills the worker when the thread that called knit_spawn() ends.
  */
 #pragma once
 
 #include <sys/types.h>
 
+#include <knitting/code.h>
+
 struct knit_spawn_options {
-    const char *const
-        *argv; /* NULL-ended; argv[0] is a path, or a name that is looked up in PATH */
+    const char *const *argv; /* NULL-ended; argv[0] is a path, or a name to look up in PATH */
     const char *const *environment;
 };
 
@@ -25,6 +26,7 @@ struct knit_spawned {
     int output_fd;  /* read end, non-blocking */
 };
 
-/* Returns 0 or -errno. That the program cannot be run comes later, as a KNIT_CONTROL_HELLO with an
- * error. */
-int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *ret_spawned);
+/* Returns 0 or -errno. When the program cannot be run, that is reported later, by
+ * KNIT_CONTROL_HELLO with an error. */
+KNIT_MUST_CHECK int knit_spawn(
+    const struct knit_spawn_options *options, struct knit_spawned *ret_spawned);

@@ -30,8 +30,7 @@ static int memfd_of(const char *name, const void *bytes, size_t len)
     return fd;
 }
 
-/* Start-up messages are sent blocking: the socket of a worker that has read nothing yet has room.
- * */
+/* The socket of a worker that has read nothing yet has room for the messages of its start. */
 static void send_message(
     struct knit_worker *worker, const struct knit_control_message *message, const int *fds)
 {
@@ -86,7 +85,8 @@ static void handle_hello(
     worker->step = KNIT_STEP_REGISTRY;
 }
 
-/* What it says cannot be checked, but it is said before any module is in that process. */
+/* The host cannot check what CONFINED reports, but no code of a module has run in the process yet.
+ * */
 static void handle_confined(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
@@ -107,7 +107,7 @@ static void handle_confined(
     pool->unconfined_reported = pool->unconfined_reported || message->text[0] != '\0';
 }
 
-/* The announcement's bytes. False: they cannot be had. */
+/* The announcement's bytes. False: they cannot be read, and the worker is refused. */
 static bool read_registry(struct knit_worker *worker, uint32_t len, int fd, struct knit_buffer *ret)
 {
     uint8_t *bytes;
@@ -161,33 +161,33 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
     worker->step = KNIT_STEP_READY;
 }
 
-/* The first worker's registry is the pool's; all others must say the same. */
+/* The first worker's registry becomes the pool's; all others must announce the same bytes. */
 static void handle_registry(
     struct knit_pool *pool, struct knit_worker *worker, uint32_t len, int fd)
 {
-    struct knit_buffer said;
+    struct knit_buffer announced;
     int error;
 
-    if (!read_registry(worker, len, fd, &said))
+    if (!read_registry(worker, len, fd, &announced))
         return;
     if (pool->registry == NULL) {
-        error = knit_registry_parse(knit_buffer_span(&said), &pool->registry);
+        error = knit_registry_parse(knit_buffer_span(&announced), &pool->registry);
         if (error != 0) {
-            knit_buffer_fini(&said);
+            knit_buffer_fini(&announced);
             knit_worker_refuse(worker, "its list of tasks is damaged");
             return;
         }
-        pool->announcement = said;
+        pool->announcement = announced;
         note_limits(pool, worker);
         if (knit_sentence_is_empty(&worker->refusal))
             serve(pool, worker);
         return;
     }
-    if (said.len != pool->announcement.len ||
-        memcmp(said.bytes, pool->announcement.bytes, said.len) != 0)
+    if (announced.len != pool->announcement.len ||
+        memcmp(announced.bytes, pool->announcement.bytes, announced.len) != 0)
         knit_worker_refuse(
             worker, "it has other tasks than the workers before it: a module was changed");
-    knit_buffer_fini(&said);
+    knit_buffer_fini(&announced);
     if (knit_sentence_is_empty(&worker->refusal))
         serve(pool, worker);
 }

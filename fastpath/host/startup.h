@@ -8,6 +8,6 @@
 #include "fastpath/control/control.h"
 #include "fastpath/host/host.h"
 
-/* False: the message does not belong to the worker's step. */
-bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
+/* Handles a message of a worker that starts. False: it does not belong to the worker's step. */
+KNIT_MUST_CHECK bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
     const struct knit_control_message *message, const int *fds);

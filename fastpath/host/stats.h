@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures of a pool and of its lanes. */
+/* Figures of a pool and of its lanes.
+ *
+ * Threads: any. Nothing blocks.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +14,8 @@
 struct knit_pool;
 
 enum knit_pool_lane_state {
-    KNIT_POOL_LANE_VACANT,   /* nobody: its worker died, the next is due */
-    KNIT_POOL_LANE_STARTING, /* loads modules */
+    KNIT_POOL_LANE_VACANT,   /* its worker has ended, and the next is not started yet */
+    KNIT_POOL_LANE_STARTING, /* its worker loads modules */
     KNIT_POOL_LANE_SERVING,
     KNIT_POOL_LANE_STOPPING,
 };
@@ -33,18 +36,18 @@ struct knit_pool_lane_stats {
 struct knit_pool_stats {
     uint32_t lanes;
     uint32_t lanes_serving;
-    bool is_degraded; /* a lane waits before it tries again, because its workers died at once */
+    bool is_degraded; /* workers of a lane die before they finish a call */
     uint32_t sessions;
     uint32_t foreign_sessions;
-    uint32_t closing_sessions; /* closed, but a worker has not let go yet */
+    uint32_t closing_sessions; /* closed, and still attached to a worker */
     uint64_t memory_bytes;     /* counted against memory_max_bytes */
     uint64_t deaths;
     uint64_t hard_timeouts;
     uint64_t evicted;
-    uint64_t recovered;                     /* calls that the host answered, for whatever reason */
+    uint64_t recovered;                     /* calls that the host answered in place of workers */
     uint32_t quarantined;                   /* tasks */
-    uint64_t output_dropped;                /* lines, for want of memory */
-    struct knit_confine_status confinement; /* of the worker that said so last */
+    uint64_t output_dropped;                /* lines of output */
+    struct knit_confine_status confinement; /* as a worker reported it last */
 };
 
 void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers while they live: start them, hear them, tell them things, hand on what they print.
+/* Events of the workers' descriptors: messages, output, ends of processes.
  *
- * A worker goes through the steps of enum knit_worker_step by its own messages; a message that
- * does not belong to its step, like anything else it does wrong, ends it: `why` is set, its group
- * is killed, and all the rest happens where its process ends (death.c). So there is one way out.
- *
- * epoll's data is source | lane | serial of the process: an event that was fetched before a worker
- * was replaced does not reach its successor.
+ * A worker goes through the steps of enum knit_worker_step by its own messages. A message that does
+ * not belong to its step refuses it, like any other violation: `refusal` is set, its group is
+ * killed, and everything else happens when the end of its process is reported (death.c). So a
+ * worker has one way out, however it fails.
  */
 #include "fastpath/host/supervisor.h"
 
@@ -25,16 +23,17 @@
 #include "fastpath/lane/fd.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
-#define OUTPUT_BYTES_LAST   (1u << 20) /* of a worker that is dead: more than a pipe holds */
+#define OUTPUT_BYTES_LAST   (1u << 20) /* of a dead worker: more than a pipe holds */
 #define MESSAGES_A_TURN     256
-#define CLOSED_NS           1000000000u  /* a worker may live so long without a control socket */
-#define DAMAGE_FORGOTTEN_NS 20000000000u /* longer than a replacement is ever kept back */
-#define REAP_RETRY_NS       10000000u    /* until a worker that is traced is reaped again */
+#define CLOSED_NS           1000000000u  /* until a worker without a control socket is killed */
+#define DAMAGE_FORGOTTEN_NS 20000000000u /* longer than any delay of a replacement */
+#define REAP_RETRY_NS       10000000u    /* until a zombie that a debugger traces is reaped again */
 
-/* ---- hearing ---- */
+/* ---- messages ---- */
 
-/* It is told to leave after the call that it runs; one that runs for long is not waited for. */
-static void replace(struct knit_pool *pool, struct knit_worker *worker, int error)
+/* The worker leaves after the call that it runs, or is killed stop_ms later; then it is replaced.
+ * */
+static void replace_worker(struct knit_pool *pool, struct knit_worker *worker, int error)
 {
     if (worker->is_stopping || !knit_sentence_is_empty(&worker->refusal))
         return;
@@ -42,10 +41,11 @@ static void replace(struct knit_pool *pool, struct knit_worker *worker, int erro
     knit_worker_stop(pool, worker, knit_clock_ns() + (uint64_t)pool->options.stop_ms * 1000000u);
 }
 
-/* Of the host's own session nothing can be wrong, but what a task of some worker wrote into it, or
- * into its own worker's memory. So this worker is replaced; and when its replacement finds it too,
- * all that will come would, and the host is told. A replacement finds it within moments, or within
- * seconds when it is kept back; what was found long ago was that worker's alone. */
+/* A worker reports a session of the host's own as damaged. The host did not do that: a task has
+ * written either into the session's memory or into the memory of its own worker. The worker is
+ * replaced. If a process that was started after the report finds the same, the session itself is
+ * damaged for every worker to come, and the host is notified. A replacement finds it within seconds
+ * at most, so a report older than DAMAGE_FORGOTTEN_NS counts as that worker's own damage. */
 static void handle_damage(struct knit_pool *pool, struct knit_worker *worker,
     struct knit_host_session *session, const char *text)
 {
@@ -80,16 +80,16 @@ static void handle_session(
         if (worker->links[session->index] == KNIT_LINK_DETACH_SENT)
             knit_host_session_unlink(pool, worker, session->index);
     } else if (message->session.error != 0) {
-        /* The host made it, so nothing is wrong with it: it is this worker that lacks something,
-         * and the next one may have it. */
-        replace(pool, worker, message->session.error);
+        /* The host has made the session, so the worker lacks something, memory or descriptors. Its
+         * replacement may have it. */
+        replace_worker(pool, worker, message->session.error);
         knit_host_session_unlink(pool, worker, session->index);
     } else if (worker->links[session->index] == KNIT_LINK_ATTACH_SENT) {
         worker->links[session->index] = KNIT_LINK_ATTACHED;
     }
 }
 
-/* A message of a worker that has started. False: it does not belong here. */
+/* A message of a worker that serves. False: it does not belong to that step. */
 static bool handle_serving(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
@@ -112,7 +112,8 @@ static void handle_message(struct knit_pool *pool, struct knit_worker *worker,
         knit_worker_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
-/* What is there, up to a bound: epoll tells of the rest. True: the other end is closed. */
+/* Handles what has arrived, up to a bound; epoll reports the rest. True: the other end is closed.
+ * */
 static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
@@ -143,30 +144,30 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
     return false;
 }
 
-/* ---- what tasks print ---- */
+/* ---- output of tasks ---- */
 
-struct printing {
+struct output_origin {
     struct knit_pool *pool;
-    struct knit_pool_event whose;
+    struct knit_pool_event worker; /* lane and pid */
 };
 
 static void on_line(void *arg, const char *line, size_t len, bool truncated)
 {
-    struct printing *printing = arg;
+    const struct output_origin *origin = arg;
 
-    knit_notices_add_line(&printing->pool->notices, &printing->whose, line, len, truncated);
+    knit_notices_add_line(&origin->pool->notices, &origin->worker, line, len, truncated);
 }
 
-/* At most so many bytes, so that a worker that prints without end does not hold up the others.
- * Last: there is no worker behind it any more, only what is left in the pipe. */
+/* Reads at most bytes_max, so that a worker that prints without end does not delay the others.
+ * is_last: the worker has ended, and what the pipe still holds is all there is. */
 static void handle_output(
-    struct knit_pool *pool, struct knit_worker *worker, size_t most, bool is_last)
+    struct knit_pool *pool, struct knit_worker *worker, size_t bytes_max, bool is_last)
 {
-    struct printing printing = {
+    struct output_origin origin = {
         pool, {.lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE}};
     char bytes[8192];
 
-    while (worker->process.output_fd >= 0 && most > 0) {
+    while (worker->process.output_fd >= 0 && bytes_max > 0) {
         ssize_t got = read(worker->process.output_fd, bytes, sizeof(bytes));
 
         if (got < 0 && errno == EINTR)
@@ -177,11 +178,11 @@ static void handle_output(
             is_last = true;
             break;
         }
-        knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &printing);
-        most -= (size_t)got < most ? (size_t)got : most;
+        knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &origin);
+        bytes_max -= (size_t)got < bytes_max ? (size_t)got : bytes_max;
     }
     if (is_last) {
-        knit_output_end(&worker->output, on_line, &printing);
+        knit_output_end(&worker->output, on_line, &origin);
         knit_worker_close_fd(pool, &worker->process.output_fd);
     }
 }
@@ -201,10 +202,12 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
 
 void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
-    /* Its last words first: of a process that was reaped nothing is believed. */
+    /* Messages that it sent before its end come first: after the reap handle_message() ignores all.
+     * */
     bool is_closed = handle_all(pool, worker);
 
-    /* Whoever runs a debugger on it may take his time; its descriptor stays readable meanwhile. */
+    /* While a debugger traces the zombie it cannot be reaped, and its pidfd stays readable: a timer
+     * tries again instead of epoll. */
     knit_worker_drop_interest(pool, worker->process.pid_fd);
     worker->reap_at_ns = 0;
     if (!knit_death_reap(worker, false, now_ns)) {
@@ -236,8 +239,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
         if (is_closed && worker->step == KNIT_STEP_ENDED) {
             knit_death_finalize(pool, worker, now_ns);
         } else if (is_closed) {
-            /* It is ending, and its process will be next; a worker that merely closed it is ended.
-             * */
+            /* Usually its process ends now. A worker that has only closed the socket is killed. */
             knit_worker_drop_interest(pool, worker->process.control_fd);
             worker->has_closed_control = true;
             if (worker->kill_at_ns == 0 || worker->kill_at_ns > now_ns + CLOSED_NS)

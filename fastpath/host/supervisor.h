@@ -7,9 +7,9 @@
 
 #include "fastpath/host/host.h"
 
-/* Starts a worker for the lane, now. When none can be started, that is a death like any other. */
+/* Starts a worker for the lane. If no process can be started, that counts as a death. */
 void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Something happened on a descriptor, named by epoll's data. */
+/* An event of a descriptor, which epoll's data names. */
 void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events);
 /* The worker's process has ended. */
 void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);

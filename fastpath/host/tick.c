@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the host does by the clock: start-ups and stops that take too long, replacements, burials,
- * hard timeouts, calls that nobody is left to take, and the steps of a shutdown.
+/* What the host does by the clock: it ends start-ups and stops that take too long, starts
+ * replacements, finalizes dead workers, enforces hard timeouts, refuses calls when no lane has a
+ * worker, and goes through the steps of a shutdown.
  *
- * One timer serves all of it: each turn of the host looks at what has come due and sets the timer
- * to what comes next, so that an idle pool without a hard timeout sets none.
+ * One timer serves all of it. After each dispatch it is set to what is due next, so an idle pool
+ * without a hard timeout sets none.
  */
 #include "fastpath/host/tick.h"
 
@@ -17,11 +18,12 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/state.h"
 
-#define NO_WORKER_NS     1000000000u /* without any worker for so long: calls are refused */
-#define SWEEP_NS         10000000u   /* how often the host looks for calls it has to refuse */
-#define DEGRADED_LOOK_NS 100000000u  /* how often it looks whether the crash loop is over */
-#define DRAIN_LOOK_NS    5000000u    /* how often it looks whether all calls are done */
+#define NO_WORKER_NS      1000000000u /* from the last worker's end until calls are refused */
+#define SWEEP_NS          10000000u   /* how often queued calls are refused meanwhile */
+#define DEGRADED_CHECK_NS 100000000u  /* how often a crash loop is checked for its end */
+#define DRAIN_CHECK_NS    5000000u    /* how often a drain is checked for its end */
 
+/* Ends all queued calls with this error. */
 static void refuse_queued(struct knit_pool *pool, enum knit_code code, const char *message)
 {
     struct knit_recovery_error error;
@@ -45,7 +47,7 @@ static bool all_idle(const struct knit_pool *pool)
     return true;
 }
 
-/* From here on nothing new is run. */
+/* From here on no call is started. */
 static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
 {
     uint64_t grace = now_ns + (uint64_t)pool->options.stop_ms * 1000000u;
@@ -155,7 +157,8 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
     tick_shutdown(pool, now_ns);
 }
 
-static void lower(uint64_t *due_ns, uint64_t other_ns)
+/* *due_ns becomes the earlier of the two; 0 = never. */
+static void bring_forward(uint64_t *due_ns, uint64_t other_ns)
 {
     if (other_ns != 0 && (*due_ns == 0 || other_ns < *due_ns))
         *due_ns = other_ns;
@@ -166,36 +169,36 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     uint64_t due_ns = 0;
 
     if (pool->has_notices)
-        lower(&due_ns, now_ns);
+        bring_forward(&due_ns, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
 
         if (worker->step != KNIT_STEP_NONE)
-            lower(&due_ns, worker->kill_at_ns);
+            bring_forward(&due_ns, worker->kill_at_ns);
         if (worker->step == KNIT_STEP_ENDED)
-            lower(&due_ns, worker->finalize_at_ns);
-        lower(&due_ns, worker->restart_at_ns);
-        lower(&due_ns, worker->reap_at_ns);
+            bring_forward(&due_ns, worker->finalize_at_ns);
+        bring_forward(&due_ns, worker->restart_at_ns);
+        bring_forward(&due_ns, worker->reap_at_ns);
         if (worker->step == KNIT_STEP_SERVING)
-            lower(&due_ns, worker->flush_retry_ns);
+            bring_forward(&due_ns, worker->flush_retry_ns);
         if (worker->step == KNIT_STEP_SERVING && worker->halted_at_ns != 0 && !worker->was_killed)
-            lower(&due_ns, worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS);
+            bring_forward(&due_ns, worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS);
     }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
-            lower(&due_ns, pool->sessions[i]->abandoned_kill_ns);
+            bring_forward(&due_ns, pool->sessions[i]->abandoned_kill_ns);
     }
     if (pool->phase == KNIT_PHASE_OPENING)
-        lower(&due_ns, pool->open_by_ns);
-    lower(&due_ns, pool->hard_scan_ns);
+        bring_forward(&due_ns, pool->open_by_ns);
+    bring_forward(&due_ns, pool->hard_scan_ns);
     if (pool->was_degraded)
-        lower(&due_ns, now_ns + DEGRADED_LOOK_NS);
+        bring_forward(&due_ns, now_ns + DEGRADED_CHECK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
-        lower(&due_ns, now_ns + SWEEP_NS);
+        bring_forward(&due_ns, now_ns + SWEEP_NS);
     if (pool->phase == KNIT_PHASE_DRAINING)
-        lower(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_LOOK_NS);
+        bring_forward(&due_ns, pool->stop_now ? now_ns : now_ns + DRAIN_CHECK_NS);
     if (pool->phase == KNIT_PHASE_STOPPING)
-        lower(&due_ns, now_ns + SWEEP_NS);
+        bring_forward(&due_ns, now_ns + SWEEP_NS);
     return due_ns;
 }
 
@@ -205,6 +208,6 @@ void knit_tick_arm(struct knit_pool *pool)
     struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
                                   .tv_nsec = (long)(due_ns % 1000000000u)}};
 
-    /* A time that has passed fires at once; 0 disarms. */
+    /* A time in the past fires at once; 0 disarms. */
     (void)timerfd_settime(pool->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }

@@ -19,32 +19,33 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 
-#define HALT_WAIT_NS      20000000u /* longer than it takes a processor to hear of a signal */
-#define HALT_AGAIN_NS     5000000u
-#define HALT_LOOKS        20 /* in one go, while the host waits */
-#define HALT_LOOK_NS      50000
-#define HARD_SCAN_MAX_NS  1000000000u
-#define HARD_SCAN_MIN_NS  1000000u
-#define ABANDONED_LOOK_NS 50000000u
+#define HALT_WAIT_NS       20000000u /* longer than a processor takes to notice a signal */
+#define HALT_RETRY_NS      5000000u
+#define HALT_POLLS         20 /* in a row, with a pause of HALT_POLL_NS between two */
+#define HALT_POLL_NS       50000
+#define HARD_SCAN_MAX_NS   1000000000u
+#define HARD_SCAN_MIN_NS   1000000u
+#define ABANDONED_RETRY_NS 50000000u
 
 enum halt {
-    HALT_SENT, /* it may still move: look again soon */
-    HALT_DONE, /* nothing of it runs in user space */
+    HALT_SENT, /* SIGSTOP is sent; code of it may still run */
+    HALT_DONE, /* no code of it runs in user space */
     HALT_OVER, /* it has ended */
 };
 
-/* Has the worker stand still, to be looked at. A process that waits in the kernel for what no
- * signal ends (a disk, a vfork's child) is never seen stopped; but with the signal pending it comes
- * back to user space no more, so after HALT_WAIT_NS the look is as good. */
+/* Stops the worker, so that its words can be read while it writes none. A process that sleeps
+ * uninterruptibly in the kernel (for a disk, for a vfork's child) is never reported as stopped. But
+ * with the signal pending it does not return to user space, so after HALT_WAIT_NS it counts as
+ * stopped. */
 static enum halt halt_worker(struct knit_worker *worker, uint64_t now_ns)
 {
-    const struct timespec pause = {.tv_nsec = HALT_LOOK_NS};
+    const struct timespec pause = {.tv_nsec = HALT_POLL_NS};
 
     if (worker->halted_at_ns == 0) {
         worker->halted_at_ns = now_ns;
         (void)kill(-worker->process.pid, SIGSTOP);
     }
-    for (int look = 0; look < HALT_LOOKS; look++) {
+    for (int i = 0; i < HALT_POLLS; i++) {
         siginfo_t info = {0};
 
         if (waitid(P_PIDFD, (id_t)worker->process.pid_fd, &info,
@@ -81,6 +82,8 @@ static struct knit_host_session *running_call(
     return session;
 }
 
+/* The limit of the worker's call has passed: kills the worker, unless the call has ended meanwhile.
+ * */
 static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     struct knit_pool_event event = {
@@ -91,7 +94,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
 
     switch (halt_worker(worker, now_ns)) {
     case HALT_SENT:
-        worker->hard_retry_ns = now_ns + HALT_AGAIN_NS;
+        worker->hard_retry_ns = now_ns + HALT_RETRY_NS;
         return;
     case HALT_OVER:
         worker->hard_retry_ns = now_ns + HALT_WAIT_NS;
@@ -121,7 +124,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
 
 static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 {
-    /* A call that begins right after a scan is seen by the next one before its time is up. */
+    /* With half the shortest timeout a call that begins after a scan is seen before its limit. */
     uint64_t period_ns = (uint64_t)pool->hard_least_ms * 1000000u / 2;
     uint64_t next_ns;
 
@@ -151,13 +154,14 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
     pool->hard_scan_ns = next_ns;
 }
 
-/* A worker that has not let go of a session which has been closed for abandoned_ms: its task does
- * not mind knit_aborted(), or it has nothing to do and does not hear. One that is busy with another
- * session's call lets go after that. When to look again. */
+/* The session has been closed for abandoned_ms, and workers still have it attached. A worker that
+ * runs a call of it is killed: the task ignores knit_aborted(). A worker that runs nothing is
+ * killed too, because it does not read its control socket. A worker that runs another session's
+ * call detaches after that call. Returns when to check again. */
 static uint64_t enforce_abandoned(
     struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
 {
-    uint64_t again_ns = now_ns + ABANDONED_LOOK_NS;
+    uint64_t next_ns = now_ns + ABANDONED_RETRY_NS;
 
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
@@ -170,7 +174,7 @@ static uint64_t enforce_abandoned(
             continue;
         if (running == 0) {
             (void)knit_sentence_say(
-                &worker->refusal, 0, "it has nothing to do and does not let go of a session");
+                &worker->refusal, 0, "it runs no call and does not detach a closed session");
             knit_worker_kill(worker);
             continue;
         }
@@ -178,7 +182,7 @@ static uint64_t enforce_abandoned(
             continue;
         switch (halt_worker(worker, now_ns)) {
         case HALT_SENT:
-            again_ns = now_ns + HALT_AGAIN_NS;
+            next_ns = now_ns + HALT_RETRY_NS;
             break;
         case HALT_DONE:
             if (running_call(pool, worker, &slot) == session)
@@ -192,7 +196,7 @@ static uint64_t enforce_abandoned(
         }
         KNIT_FAULT(TIMEOUT_AFTER_ABANDONED_KILL);
     }
-    return again_ns;
+    return next_ns;
 }
 
 void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
@@ -206,8 +210,8 @@ void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
             now_ns >= session->abandoned_kill_ns)
             session->abandoned_kill_ns = enforce_abandoned(pool, session, now_ns);
     }
-    /* Each of these kills what it has halted, or lets it go on. Still halted is one whose call
-     * ended before the signal had its effect, so that there is nothing left to look at. */
+    /* A worker can still be stopped here: its call ended before the signal took effect, so neither
+     * of the functions above looks at it again. */
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 

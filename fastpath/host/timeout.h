@@ -7,7 +7,8 @@
 
 #include "fastpath/host/host.h"
 
-/* A worker that was stopped to be examined is killed or continues after so long. */
+/* So long after SIGSTOP a worker has been killed or continued. */
 #define KNIT_TIMEOUT_HALT_MAX_NS 40000000u
 
+/* Kills workers whose time is up. */
 void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns);

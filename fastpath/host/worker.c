@@ -23,7 +23,7 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
-#define RETRY_NS 10000000u /* until it tries again what the kernel could not do */
+#define RETRY_NS 10000000u /* until a message is sent again for which the kernel lacked memory */
 
 static uint64_t epoll_data(enum knit_source source, const struct knit_worker *worker)
 {
@@ -43,8 +43,9 @@ void knit_worker_drop_interest(const struct knit_pool *pool, int fd)
         (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-/* A program that forks leaves copies of its descriptors to its children, and what is closed only
- * here stays in the epoll and is readable for ever. */
+/* epoll forgets a file when its last descriptor is closed. A child that the host's program has
+ * forked holds another, so the interest is removed here, or epoll would report the file for ever.
+ * */
 void knit_worker_close_fd(const struct knit_pool *pool, int *fd)
 {
     knit_worker_drop_interest(pool, *fd);
@@ -58,7 +59,7 @@ void knit_worker_kill(struct knit_worker *worker)
     if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
         return;
     worker->was_killed = true;
-    /* The group first: it is there as long as its leader is not reaped. */
+    /* The group exists until its leader is reaped, so its number is this worker's. */
     (void)kill(-worker->process.pid, SIGKILL);
     (void)kill(worker->process.pid, SIGKILL);
 }
@@ -127,16 +128,16 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     return false;
 }
 
-/* ---- telling a worker that serves ---- */
+/* ---- messages to a worker that serves ---- */
 
-/* Arguments of these are read where they lie. Root and the host's own uid could attach a debugger
- * to a worker anyway, so a copy would protect against nothing but accidents. */
+/* Arguments of a trusted session are read in place, without a copy. Root and the host's uid can
+ * attach a debugger to a worker, so a copy would protect it from their mistakes only. */
 static bool is_trusted(const struct knit_host_session *session)
 {
     return !session->is_foreign || session->peer.uid == 0 || session->peer.uid == geteuid();
 }
 
-/* Returns knit_control_send()'s. */
+/* Both return what knit_control_send() returns. */
 static int send_attach(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_host_session *session)
 {
@@ -215,7 +216,7 @@ void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
         error = send_stop(worker);
     want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
     worker->flush_retry_ns = error == KNIT_CONTROL_E_EXHAUSTED ? knit_clock_ns() + RETRY_NS : 0;
-    /* GONE: its end is near. */
+    /* CLOSED: the end of its process is reported next. */
     if (error < 0)
         knit_worker_refuse(worker, "its control socket failed: %s", strerror(-error));
 }
@@ -225,7 +226,7 @@ void knit_worker_stop(struct knit_pool *pool, struct knit_worker *worker, uint64
     if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
         return;
     if (worker->step != KNIT_STEP_SERVING) {
-        /* Still loading: there is nothing to wait for. */
+        /* Still loading: it runs no call that could be waited for. */
         worker->is_stopping = true;
         knit_worker_kill(worker);
         return;

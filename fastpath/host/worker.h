@@ -9,14 +9,16 @@
 
 enum knit_source { KNIT_SOURCE_TIMER, KNIT_SOURCE_PID, KNIT_SOURCE_CONTROL, KNIT_SOURCE_OUTPUT };
 
-/* Starts a process for the lane. False: there is none, and worker->refusal says why. */
-bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
-/* Send what is due; what cannot be sent now goes when the socket has room. */
+/* Starts a process for the lane. False: worker->refusal says why not. A process may exist even so,
+ * when its step is not NONE: it is to be killed and reaped. */
+KNIT_MUST_CHECK bool knit_worker_start(
+    struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
+/* Sends what is due; what does not fit into the socket is sent when it has room. */
 void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker);
-/* Tell the worker to leave; it is killed at the given time. */
+/* Sends STOP to a worker that serves, and kills it at the given time; kills one that starts. */
 void knit_worker_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns);
 void knit_worker_kill(struct knit_worker *worker);
-/* It cannot be used, for that reason: it is killed, and the rest happens when its process ends. */
+/* Kills a worker that cannot be used, for that reason; the rest happens when its process ends. */
 __attribute__((format(printf, 2, 3))) void knit_worker_refuse(
     struct knit_worker *worker, const char *format, ...);
 /* Takes the descriptor out of the epoll; closes it too. */
