@@ -198,6 +198,31 @@ void pools_wait(struct pools *pools, struct pools_outcome *outcome)
     assert_true(KNIT_WAIT_UNTIL(pools_turn(pools) && outcome->is_there, 20000));
 }
 
+void pools_add(struct pools *pools)
+{
+    struct pools_outcome sum = {0};
+
+    pools_start(pools, "add", "\x92\x02\x03", 3, &sum);
+    pools_wait(pools, &sum);
+    assert_int_equal(sum.code, 0);
+    assert_int_equal(sum.number, 5);
+}
+
+void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint32_t count)
+{
+    assert_true(
+        KNIT_WAIT_UNTIL(pools_turn(pools) && pools_count_events(pools, kind) >= count, 20000));
+}
+
+void pools_wait_sessions(struct pools *pools, uint32_t count)
+{
+    struct knit_pool_stats stats;
+
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(pools) && (knit_pool_stats(pools->pool, &stats), stats.sessions == count),
+        20000));
+}
+
 uint32_t pools_count_events(const struct pools *pools, enum knit_pool_event_kind kind)
 {
     uint32_t count = 0;

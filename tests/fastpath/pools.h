@@ -2,7 +2,7 @@
 /* Pools for tests: workers that are real processes with the tasks of module_tasks.c, one session,
  * a ledger.
  *
- * The test's one thread is host and caller at once: whoever waits here dispatches the pool
+ * The test's one thread is host and caller at once: what waits here dispatches the pool
  * meanwhile.
  */
 #pragma once
@@ -60,5 +60,12 @@ bool pools_turn(struct pools *pools);
 
 /* Waits for an outcome; fails the test when it does not come. */
 void pools_wait(struct pools *pools, struct pools_outcome *outcome);
+
+/* Makes a call and waits for its result, which must be right. */
+void pools_add(struct pools *pools);
+
+/* Waits until the pool has reported that event so often, or more often. */
+void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint32_t count);
+void pools_wait_sessions(struct pools *pools, uint32_t count);
 
 uint32_t pools_count_events(const struct pools *pools, enum knit_pool_event_kind kind);

@@ -82,7 +82,6 @@ static void a_session_is_looked_at_when_its_caller_says_so(void **state)
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     struct pools pools;
     struct guest guest = {.session = NULL};
-    struct pools_outcome sum = {0};
     uint32_t slots[2];
 
     (void)state;
@@ -93,9 +92,7 @@ static void a_session_is_looked_at_when_its_caller_says_so(void **state)
     assert_int_equal(fallocate(guest.grant.request_fd, punch, 0, KNIT_PAGE), 0);
     publish_count(&pools, &guest, 1, &slots[0]);
     kill_worker(&pools);
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     assert_false(is_mapped_by(worker_pid(&pools), guest.grant.id));
     assert_int_equal(atomic_load_explicit(&pools.ledger[1], memory_order_seq_cst), 0);
     assert_int_equal(knit_segment_seal(guest.grant.request_fd), 0);

@@ -31,15 +31,12 @@
 static void a_pool_starts_calls_and_stops(void **state)
 {
     struct pools pools;
-    struct pools_outcome sum = {0}, bytes = {0};
+    struct pools_outcome bytes = {0};
 
     (void)state;
     pools_init(&pools, 2);
     assert_int_equal(pools_open(&pools), 0);
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.code, 0);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     pools_start_number(&pools, "large", 5000, &bytes);
     pools_wait(&pools, &bytes);
     assert_int_equal(bytes.code, 0);
@@ -129,8 +126,8 @@ static void a_host_with_a_child_is_not_kept_awake_by_dead_workers(void **state)
     close(hold[0]);
     knit_pool_lane_stats(pools.pool, 0, &stats);
     assert_int_equal(kill(stats.pid, SIGKILL), 0);
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_STARTED) == 2, 20000));
+    pools_wait_events(&pools, KNIT_POOL_WORKER_STARTED, 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), 2);
     item = (struct pollfd){.fd = knit_pool_fd(pools.pool), .events = POLLIN};
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && poll(&item, 1, 0) == 0, 2000));
     close(hold[1]);
@@ -239,16 +236,13 @@ static void a_start_is_given_up_when_the_host_says_so(void **state)
 static void a_command_prefix_wraps_the_worker(void **state)
 {
     struct pools pools;
-    struct pools_outcome sum = {0};
     static const char *const nice_five[] = {"nice", "-n", "5", NULL};
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.prefix = nice_five;
     assert_int_equal(pools_open(&pools), 0);
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     pools_fini(&pools);
 }
 
@@ -307,7 +301,6 @@ static void grants_are_limited_and_come_back(void **state)
     struct pools pools;
     struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
     struct knit_pool_grant grants[4];
-    struct knit_pool_stats stats;
 
     (void)state;
     pools_init(&pools, 2);
@@ -329,8 +322,7 @@ static void grants_are_limited_and_come_back(void **state)
         knit_pool_detach(pools.pool, grants[i].id);
     }
     knit_pool_detach(pools.pool, 999);
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 10000));
+    pools_wait_sessions(&pools, 1);
     assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
     knit_pool_grant_close(&grants[0]);
     pools_fini(&pools);
@@ -370,13 +362,11 @@ static void a_granted_session_calls_over_its_own_mappings(void **state)
     pools_fini(&pools);
 }
 
-static void nonsense_in_its_memory_evicts_a_session_and_no_other(void **state)
+static void invalid_values_evict_the_session_that_wrote_them_alone(void **state)
 {
     struct pools pools;
     struct guest guest = {.session = NULL};
     struct knit_request_view request;
-    struct pools_outcome sum = {0};
-    uint32_t evicted = 0;
 
     (void)state;
     pools_init(&pools, 1);
@@ -384,12 +374,9 @@ static void nonsense_in_its_memory_evicts_a_session_and_no_other(void **state)
     guests_open(&pools, 7, &guest);
     knit_layout_request(&guest.grant.geometry, guest.request.base, &request);
     atomic_store_explicit(&request.ring[0].ctrl, knit_ctrl(1, 5000, 1), memory_order_release);
-    /* Something else wakes the worker, which then looks at all rings. */
+    /* Another call wakes the worker, which then looks at all rings. */
     assert_true(KNIT_WAIT_UNTIL(
-        (sum.is_there = false, pools_start(&pools, "add", "\x92\x02\x03", 3, &sum),
-            pools_wait(&pools, &sum), assert_int_equal(sum.number, 5),
-            evicted = pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), evicted == 1),
-        10000));
+        (pools_add(&pools), pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED) == 1), 10000));
     assert_true(knit_session_is_closed(guest.session));
     guests_close(&pools, &guest);
     pools_fini(&pools);
@@ -429,7 +416,6 @@ static void sessions_come_and_go_while_workers_die(void **state)
 {
     struct pools pools;
     struct visitors visitors[2] = {{.pools = &pools, .uid = 1}, {.pools = &pools, .uid = 2}};
-    struct knit_pool_stats stats;
     pthread_t threads[2];
 
     (void)state;
@@ -439,27 +425,22 @@ static void sessions_come_and_go_while_workers_die(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, visit, &visitors[i]), 0);
     for (uint32_t i = 0; i < 20; i++) {
         struct knit_pool_lane_stats lane;
-        struct pools_outcome sum = {0};
 
         /* Before the call: without any worker for a second it would be refused. */
         assert_true(
             KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, i % 2, &lane),
                                                       lane.state == KNIT_POOL_LANE_SERVING),
                 20000));
-        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-        pools_wait(&pools, &sum);
-        assert_int_equal(sum.number, 5);
+        pools_add(&pools);
         assert_int_equal(kill(lane.pid, SIGKILL), 0);
-        assert_true(KNIT_WAIT_UNTIL(
-            pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_DIED) > i, 20000));
+        pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, i + 1);
     }
     for (int i = 0; i < 2; i++) {
         atomic_store_explicit(&visitors[i].is_over, true, memory_order_relaxed);
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_true(visitors[i].visits > 1);
     }
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 20000));
+    pools_wait_sessions(&pools, 1);
     pools_fini(&pools);
 }
 
@@ -516,8 +497,8 @@ static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
     knit_pool_session_close(pools.pool, second);
     pools_wait(&pools, &sum);
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.sessions == 1), 10000));
+    pools_wait_sessions(&pools, 1);
+    knit_pool_stats(pools.pool, &stats);
     assert_int_equal(stats.deaths, 0);
     /* Does not. */
     assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
@@ -628,7 +609,7 @@ int main(void)
         cmocka_unit_test(what_tasks_print_arrives_by_lines),
         cmocka_unit_test(grants_are_limited_and_come_back),
         cmocka_unit_test(a_granted_session_calls_over_its_own_mappings),
-        cmocka_unit_test(nonsense_in_its_memory_evicts_a_session_and_no_other),
+        cmocka_unit_test(invalid_values_evict_the_session_that_wrote_them_alone),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(what_lanes_may_touch_in_any_case_is_counted),

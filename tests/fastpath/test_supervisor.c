@@ -122,21 +122,17 @@ static void a_killed_worker_loses_its_one_call(void **state)
 static void expect_death(const char *how, int signal, int status)
 {
     struct pools pools;
-    struct pools_outcome dead = {0}, sum = {0};
+    struct pools_outcome dead = {0};
 
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
+    pools_add(&pools);
     pools_start_text(&pools, "die", how, &dead);
     pools_wait(&pools, &dead);
     assert_int_equal(dead.code, KNIT_WORKER_DIED);
     assert_int_equal(dead.failure.signal, signal);
     assert_int_equal(dead.failure.started, KNIT_STARTED_YES);
-    sum.is_there = false;
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
     for (uint32_t i = 0; i < pools.event_count; i++) {
         if (pools.events[i].kind != KNIT_POOL_WORKER_DIED)
@@ -164,7 +160,6 @@ static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
 {
     struct pools pools;
     struct knit_pool_stats stats;
-    struct pools_outcome sum = {0};
 
     (void)state;
     pools_init(&pools, 1);
@@ -189,14 +184,10 @@ static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
         assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
     }
     /* Other tasks go on, and with them the worker is as good as any. */
-    for (int i = 0; i < 2; i++) {
-        sum.is_there = false;
-        pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-        pools_wait(&pools, &sum);
-        assert_int_equal(sum.number, 5);
-    }
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_DEGRADED) == 2, 10000));
+    pools_add(&pools);
+    pools_add(&pools);
+    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 2);
     pools_fini(&pools);
 }
 
@@ -323,16 +314,13 @@ static void a_stopped_worker_holds_up_nobody_else(void **state)
 static void a_worker_that_was_halted_for_nothing_goes_on(void **state)
 {
     struct pools pools;
-    struct pools_outcome sum = {0};
 
     (void)state;
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
     pools.pool->workers[0].halted_at_ns = knit_clock_ns();
     assert_int_equal(kill(pid_of(&pools, 0), SIGSTOP), 0);
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     assert_int_equal(pools.pool->workers[0].halted_at_ns, 0);
     pools_fini(&pools);
 }
@@ -361,8 +349,7 @@ static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(vo
     assert_int_equal(pools_open(&pools), 0);
     shift_claims(&pools, -2);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_WORKER_DIED) > 0, 10000));
+    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
     assert_non_null(strstr(pools.text, "damaged"));
     shift_claims(&pools, 2);
     pools_wait(&pools, &sum);
@@ -385,8 +372,7 @@ static void damage_that_two_workers_find_in_a_row_is_told(void **state)
     pools.pool->sessions[0]->damaged_ns = knit_clock_ns() - 60000000000u;
     shift_claims(&pools, -2);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && pools_count_events(&pools, KNIT_POOL_SESSION_DAMAGED) > 0, 20000));
+    pools_wait_events(&pools, KNIT_POOL_SESSION_DAMAGED, 1);
     assert_true(pools_count_events(&pools, KNIT_POOL_WORKER_DIED) >= 1);
     shift_claims(&pools, 2);
     pools_wait(&pools, &sum);
@@ -398,7 +384,7 @@ static void damage_that_two_workers_find_in_a_row_is_told(void **state)
 static void calls_are_refused_when_no_worker_comes_back(void **state)
 {
     struct pools pools;
-    struct pools_outcome refused = {0}, sum = {0};
+    struct pools_outcome refused = {0};
     char *worker;
     char away[256];
 
@@ -422,9 +408,7 @@ static void calls_are_refused_when_no_worker_comes_back(void **state)
     assert_non_null(strstr(pools.text, "cannot be run: No such file or directory"));
     assert_int_equal(rename(away, worker), 0);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 20000));
-    pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait(&pools, &sum);
-    assert_int_equal(sum.number, 5);
+    pools_add(&pools);
     free(worker);
     pools_fini(&pools);
 }
