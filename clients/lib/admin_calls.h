@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/span.h"
 #include "proto/tasks.h"
 
@@ -20,9 +22,9 @@ struct knit_handle;
 
 /* One request, answered. The result is borrowed from the handle, which is the caller's to drop.
  * Returns KNIT_OK, or the code of the error. */
-__attribute__((warn_unused_result)) int knit_admin_call(struct knit *k, const char *method,
-    struct knit_span params, uint64_t until_ns, struct knit_handle **ret_handle,
-    struct knit_span *ret_result, struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_admin_call(struct knit *k, const char *method, struct knit_span params,
+    uint64_t until_ns, struct knit_handle **ret_handle, struct knit_span *ret_result,
+    struct knit_error *ret_error);
 
 struct knit_admin_page {
     uint64_t after; /* last id seen; KNIT_TASKS_FIRST = none */
@@ -35,5 +37,5 @@ typedef int knit_admin_on_entry(
     const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error);
 
 /* Every task, in the order of ids. Blocks until until_ns. Returns KNIT_OK, or a code. */
-__attribute__((warn_unused_result)) int knit_admin_each_task(struct knit *k, uint64_t until_ns,
+KNIT_MUST_CHECK int knit_admin_each_task(struct knit *k, uint64_t until_ns,
     knit_admin_on_entry *on_entry, void *user, struct knit_error *ret_error);

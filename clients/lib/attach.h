@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 struct knit;
 struct knit_error;
 struct knit_lanes;
@@ -11,6 +13,5 @@ struct knit_open_options;
 
 /* The stream has said `$/hello`. Blocks until until_ns. The lanes use the session, which outlives
  * them. Returns KNIT_OK, or the code of an error. */
-__attribute__((warn_unused_result)) int knit_attach(struct knit *k,
-    const struct knit_open_options *options, uint64_t until_ns, struct knit_lanes **ret,
-    struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_attach(struct knit *k, const struct knit_open_options *options,
+    uint64_t until_ns, struct knit_lanes **ret, struct knit_error *ret_error);

@@ -39,12 +39,10 @@ static inline bool knit_client_is_ours(const struct knit *k)
 }
 
 /* Whether the session is this process's and lives. KNIT_OK, or the code, with *ret_error filled. */
-__attribute__((warn_unused_result)) int knit_client_check(
-    struct knit *k, struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_client_check(struct knit *k, struct knit_error *ret_error);
 
 /* The same for a function that waits, which no callback may. */
-__attribute__((warn_unused_result)) int knit_client_check_waiting(
-    struct knit *k, struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error);
 
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);

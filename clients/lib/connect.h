@@ -4,11 +4,13 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "clients/lib/url.h"
 
 struct knit_error;
 
 /* Tries every address of the host in turn until until_ns (CLOCK_MONOTONIC). Resolving the host's
  * name is not bounded by it. Returns KNIT_OK, or the code of an error. */
-__attribute__((warn_unused_result)) int knit_connect(
+KNIT_MUST_CHECK int knit_connect(
     const struct knit_url *url, uint64_t until_ns, int *ret_fd, struct knit_error *ret_error);

@@ -101,9 +101,9 @@ struct knit_handle *knit_handle_new(struct knit_handles *handles);
 
 /* Send the handle's call one way or the other. They return what knit_stream_start() and
  * knit_lanes_start() return. */
-__attribute__((warn_unused_result)) int knit_handle_start_on_stream(struct knit_handle *handle,
-    const char *method, struct knit_span params, const struct knit_options *options);
-__attribute__((warn_unused_result)) int knit_handle_start_on_lanes(
+KNIT_MUST_CHECK int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
+    struct knit_span params, const struct knit_options *options);
+KNIT_MUST_CHECK int knit_handle_start_on_lanes(
     struct knit_handle *handle, uint32_t task, struct knit_span params, uint64_t start_by_ns);
 
 /* Watch deadline_ns (0 = none) and start_by_ns. */

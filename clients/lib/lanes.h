@@ -59,14 +59,14 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours);
 /* ---- tasks ---- */
 
 /* Ask the source for the registry. Returns KNIT_OK, or the code of an error. */
-__attribute__((warn_unused_result)) int knit_lanes_fetch_registry(
+KNIT_MUST_CHECK int knit_lanes_fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
 
 /* A task by its name; the pointer is good until the next one is asked for. When the name is not
  * known, the registry is fetched again, which may take wait_ms. Returns KNIT_OK, KNIT_UNKNOWN_TASK,
  * or the code of what went wrong. */
-__attribute__((warn_unused_result)) int knit_lanes_find(struct knit_lanes *lanes, const char *task,
-    uint32_t wait_ms, const struct knit_registry_task **ret_task, struct knit_error *ret_error);
+KNIT_MUST_CHECK int knit_lanes_find(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
+    const struct knit_registry_task **ret_task, struct knit_error *ret_error);
 
 /* Look at the error of an answered call: it may say that the registry is out of date. */
 void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
@@ -77,7 +77,7 @@ uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 
 /* Publish a call of the task with that number, not to be started after start_by_ns (0 = no limit).
  * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DISCONNECTED. */
-__attribute__((warn_unused_result)) int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
+KNIT_MUST_CHECK int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
     struct knit_span params, uint64_t start_by_ns, void *user, uint32_t *ret_slot);
 
 /* Wake the workers that published calls need. */
@@ -118,8 +118,7 @@ bool knit_lanes_is_closed(const struct knit_lanes *lanes);
 
 /* Sleep until the slot's call (KNIT_SLOT_ANY: any call) is answered. until_ns: CLOCK_MONOTONIC.
  * Returns 0, KNIT_LANES_E_TIMEOUT, KNIT_LANES_E_CLOSED. May return 0 early. */
-__attribute__((warn_unused_result)) int knit_lanes_wait(
-    struct knit_lanes *lanes, uint32_t slot, uint64_t until_ns);
+KNIT_MUST_CHECK int knit_lanes_wait(struct knit_lanes *lanes, uint32_t slot, uint64_t until_ns);
 
 /* For event loops: the bell's descriptor, and whether it may be slept on now (false: something is
  * to be collected). Disarm after waking. */

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 struct knit_poll_fd {
     int epoll_fd; /* -1: not asked for yet */
     int timer_fd;
@@ -17,8 +19,7 @@ void knit_poll_fd_init(struct knit_poll_fd *poll_fd);
 void knit_poll_fd_fini(struct knit_poll_fd *poll_fd);
 
 /* stream_fd, bell_fd: -1 = there is none. Returns 0, also when it is open already, or -errno. */
-__attribute__((warn_unused_result)) int knit_poll_fd_open(
-    struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd);
+KNIT_MUST_CHECK int knit_poll_fd_open(struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd);
 
 static inline bool knit_poll_fd_is_open(const struct knit_poll_fd *poll_fd)
 {

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 
@@ -52,18 +54,18 @@ void knit_shapes_fini(struct knit_shapes *shapes);
 
 /* The shape of a signature; good until `replaced` rises. Returns 0, KNIT_SHAPE_E_SYNTAX,
  * -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_shapes_find(struct knit_shapes *shapes,
-    const char *signature, const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw);
+KNIT_MUST_CHECK int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
+    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw);
 
 /* Append the params array, taking the arguments from `values`.
  * Returns 0, KNIT_SHAPE_E_VALUE, or the buffer's error (KNIT_BUFFER_E_FULL becomes -E2BIG). */
-__attribute__((warn_unused_result)) int knit_shape_encode(const struct knit_shape *shape,
+KNIT_MUST_CHECK int knit_shape_encode(const struct knit_shape *shape,
     struct knit_shape_values *values, struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 
 /* Write a result through the pointers in `values`, which stand behind the arguments; unless it
  * returns 0, none is written. Runs of bytes point into `result`, or into copies that are added to
  * *copies.
  * Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_shape_decode(const struct knit_shape *shape,
-    struct knit_span result, struct knit_shape_values *values, struct knit_aligned_copy **copies,
+KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
+    struct knit_shape_values *values, struct knit_aligned_copy **copies,
     struct knit_shape_flaw *ret_flaw);

@@ -79,7 +79,7 @@ struct knit_stream {
 };
 
 /* Takes over the transport, even when it fails. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_stream_init(struct knit_stream *stream,
+KNIT_MUST_CHECK int knit_stream_init(struct knit_stream *stream,
     const struct knit_stream_callbacks *callbacks, const struct knit_transport *transport,
     uint32_t calls_max);
 void knit_stream_fini(struct knit_stream *stream);
@@ -95,12 +95,11 @@ static inline bool knit_stream_is_open(const struct knit_stream *stream)
 /* Append a request. options may be NULL. Returns KNIT_OK, KNIT_WOULD_BLOCK (no place is free, or
  * too much is unsent), or the code of an error: KNIT_TOO_LARGE, KNIT_DISCONNECTED, KNIT_INTERNAL.
  */
-__attribute__((warn_unused_result)) int knit_stream_start(struct knit_stream *stream,
-    const char *method, struct knit_span params, const struct knit_options *options, void *user,
-    uint32_t *ret_place);
+KNIT_MUST_CHECK int knit_stream_start(struct knit_stream *stream, const char *method,
+    struct knit_span params, const struct knit_options *options, void *user, uint32_t *ret_place);
 
 /* Append a notification. Returns KNIT_OK or KNIT_INTERNAL (out of memory). */
-__attribute__((warn_unused_result)) int knit_stream_notify(
+KNIT_MUST_CHECK int knit_stream_notify(
     struct knit_stream *stream, const char *name, struct knit_span params);
 
 /* Send as much as the transport takes now. */

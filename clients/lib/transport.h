@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 enum { KNIT_TRANSPORT_FDS_MAX = 4 };
 
 enum knit_transport_result {
@@ -60,13 +62,13 @@ void knit_transport_close_fds(struct knit_transport *transport);
 void knit_transport_wait(const struct knit_transport *transport, bool wants_write, int wait_ms);
 
 /* At most max bytes; the other side's end is END. */
-__attribute__((warn_unused_result)) static inline enum knit_transport_result knit_transport_receive(
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_receive(
     struct knit_transport *transport, void *room, size_t max, size_t *ret_len)
 {
     return transport->kind->receive(transport, room, max, ret_len);
 }
 
-__attribute__((warn_unused_result)) static inline enum knit_transport_result knit_transport_send(
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send(
     struct knit_transport *transport, const void *bytes, size_t len, size_t *ret_len)
 {
     return transport->kind->send(transport, bytes, len, ret_len);

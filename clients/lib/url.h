@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 enum {
     KNIT_URL_E_BAD = 1, /* ret_reason has the reason */
 };
@@ -20,5 +22,5 @@ struct knit_url {
 };
 
 /* ret_reason: static text, written with E_BAD. Returns 0, KNIT_URL_E_BAD. */
-__attribute__((warn_unused_result)) int knit_url_parse(
+KNIT_MUST_CHECK int knit_url_parse(
     const char *text, struct knit_url *ret_url, const char **ret_reason);

@@ -35,8 +35,7 @@ int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 
 /* Opens the session; on failure reports it. Returns the exit status. */
-__attribute__((warn_unused_result)) int knit_tool_open(
-    const struct knit_tool *tool, struct knit **ret);
+KNIT_MUST_CHECK int knit_tool_open(const struct knit_tool *tool, struct knit **ret);
 
 /* One line about the error on stderr. Returns the exit status that goes with its code. */
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error);
