@@ -4,7 +4,7 @@
  * that give_way.c is loaded into maps the file named by $KNIT_GROUND.
  *
  * A place is where a call comes from: a hash of its name and of the frames above it, relative to
- * the files they lie in. So a place is the same in each run, whatever threads do in between.
+ * the files they lie in. So a place is the same in each run, in any order of the threads.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 
 enum {
     KNIT_GROUND_MEMORY = 1,     /* allocations */
-    KNIT_GROUND_CALLS = 2,      /* calls of the system that want something */
+    KNIT_GROUND_CALLS = 2,      /* system calls that allocate something */
     KNIT_GROUND_INTERRUPTS = 4, /* calls that wait, ended by EINTR */
 };
 

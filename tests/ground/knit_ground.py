@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The book that give_way.c reads and writes (book.h says what stands in it), and lists of points to fail at.
+"""The book that give_way.c reads and writes (book.h describes it), and lists of points to fail at.
 
     book.record(CALLS)
     run_session(url, book=book)
@@ -34,59 +34,59 @@ HEAD = struct.Struct('=IIIIQIIIiI24s')
 STACK_AT, ENTRIES_AT, ENTRY = 68, 1608, struct.Struct('=Q24s')
 DEPTH = 10
 
-# Where a failure may cost nothing that anybody is told of, by the functions nearest to it, and why. Whatever else fails
-# without being told is wrong.
+# Where a failure may be left unreported, by the functions nearest to it, and why. Any other failure that is not reported
+# is wrong.
 NEAR = 4
 SILENT = {
-    # Made again, or made otherwise.
-    'knit_poll_fd_open': 'the caller is told by -1, and the session asks again',
+    # Tried again, or done in another way.
+    'knit_poll_fd_open': 'the caller gets -1, and the session tries again',
     'knit_bell_swallow': 'the bell stays readable and is read at the next turn',
     'receive': 'the kernel keeps the bytes; they are read at the next turn',
     'knit_control_receive': 'the same of a control message',
     'knit_control_send': 'the message stays in its queue and is sent later',
-    'knit_host_session_bell': 'the message that wanted the descriptor stays in its queue',
+    'knit_loop_bell_copy': 'the message that needs the descriptor stays in its queue',
     'on_readable': 'the connection waits to be accepted at the next turn',
-    'knit_output_flush': 'the output stays where it is until the socket is written to again',
-    'refer': 'what cannot be referred to is copied',
-    'wake_caller': 'the ring is lost, and whoever slept looks by himself within 50 ms',
-    'make_base': 'libevent takes another of its ways to wait',
+    'knit_output_flush': 'the output stays in its buffer until the socket is written to again',
+    'refer': 'bytes that cannot be referred to are copied',
+    'wake_caller': 'the wake-up is lost, and the caller looks by itself within 50 ms',
+    'make_base': 'libevent uses another of its backends',
     'new_base': 'the same',
-    'open_module': 'the dynamic linker does without what it would have remembered',
-    'connect_tcp': 'the C library does with less room for a name',
-    # Wished for, not needed.
+    'open_module': 'the dynamic linker works without its cache',
+    'connect_tcp': 'the C library uses a smaller buffer for a name',
+    # Useful, not needed.
     'connect_one': 'a connection without TCP_NODELAY is slower, not wrong',
     'prepare_tcp': 'the same on the other side',
-    'knit_endpoint_listen': 'the same of the one that listens',
-    'open_spare': 'without a spare descriptor those who come too many wait',
-    'maps_all': 'user numbers are taken to be translated, with which less is allowed',
-    # Told by other means.
-    'knit_connection_open': 'the connection is closed, which its other side sees; the harness asks again',
+    'knit_endpoint_listen': 'the same of the listening socket',
+    'open_spare': 'without a spare descriptor, connections over the limit wait',
+    'maps_all': 'user ids are assumed to be translated, which allows less',
+    # Reported by other means.
+    'knit_connection_open': 'the connection is closed, which its other side sees; the harness tries again',
     'knit_transport_credentials': 'the same',
     'make_output': 'the same',
     'knit_output_result': 'the same',
-    'write_line': 'a log that cannot be written to cannot tell that',
-    'put_head': 'the C library does without what it would have remembered of the time zone',
-    # Closed more narrowly.
-    'add_new_calls': 'a system call whose name cannot be had is refused like an unknown one',
+    'write_line': 'a log that cannot be written to cannot report that',
+    'put_head': 'the C library works without its cache of the time zone',
+    # More is denied.
+    'add_new_calls': 'a system call whose number is not found is refused like an unknown one',
     'grant': 'a system folder that cannot be opened is not granted',
     'grant_self': 'the same of the own folder in /proc',
-    # Room for speed, or what another time makes good.
-    'knit_ready_file_write': 'stdio writes without a buffer, asprintf takes less room at once',
-    'knit_socket_file_open': 'asprintf takes less room at once',
+    # Buffers for speed, or repaired at another time.
+    'knit_ready_file_write': 'stdio writes without a buffer, asprintf allocates less at once',
+    'knit_socket_file_open': 'asprintf allocates less at once',
     'read_line': 'stdio reads without a buffer',
     'knit_socket_file_close': 'a socket file that cannot be removed is found stale by the next start',
 }
-# Of functions whose name says too little: with one further out.
+# Functions whose name is not enough, with a function further out in the stack.
 SILENT_BELOW = {
-    ('grow', 'knit_buffer_append'): 'the words of an error that was wanted, told with fewer of them',
-    ('add', 'finalize_serving'): 'a notice that the log does without; the stats have the death',
-    ('add', 'knit_death_finalize'): 'the same, where that is a part of it',
+    ('grow', 'knit_buffer_append'): 'the text of an error that is reported anyway, with fewer words',
+    ('add', 'finalize_serving'): 'a notice that is missing in the log; the stats have the death',
+    ('add', 'knit_death_finalize'): 'the same, inlined',
     ('add', 'handle_ready'): 'the same of a worker that is ready',
     ('add', 'end_stop'): 'the same of the end of a pool',
     ('start', 'knit_service_run'): 'a ready file of an earlier run that cannot be removed is written over',
 }
 
-# What sanitizers write.
+# Reports of sanitizers.
 COMPLAINT = re.compile(r'(ERROR: (Address|Leak)Sanitizer|runtime error:|Assertion .* failed|terminated by signal).*')
 
 
@@ -101,7 +101,7 @@ class Book:
         self.memory = mmap.mmap(self.file.fileno(), 0)
 
     def environment(self, program):
-        """For a program of that name; others that inherit it are left alone."""
+        """For a program of that name; in others that inherit it nothing fails."""
         options = os.environ.get('ASAN_OPTIONS', '')
         return {'LD_PRELOAD': os.environ['KNIT_GIVE_WAY'], 'KNIT_GROUND': self.file.name,
                 'KNIT_GROUND_PROGRAM': program,
@@ -133,7 +133,7 @@ class Book:
         return points
 
     def failed(self):
-        """What failed, as a text of some lines; None when nothing did."""
+        """What failed, in some lines of text; None when nothing did."""
         pid, error, frames, name = self.head()[7:]
         if pid == 0:
             return None
@@ -145,7 +145,7 @@ class Book:
 
 
 class Points:
-    """Those to fail at: iterating gives them until the seconds are over."""
+    """Points to fail at: iteration yields them until the seconds are over."""
 
     def __init__(self, points, seconds):
         number = seed()
@@ -172,7 +172,7 @@ class Points:
 
 @functools.lru_cache(None)
 def functions_at(file, offset):
-    """The names of the functions there, the inlined ones first; none of a library that is not ours."""
+    """The names of the functions there, the inlined ones first; none for libraries of others."""
     path = next((os.environ[name] for name in PROGRAMS if os.path.basename(os.environ[name]).startswith(file)), None)
     if path is None:
         return ()
@@ -182,23 +182,23 @@ def functions_at(file, offset):
 
 
 def may_be_silent(failed):
-    """Whether it is allowed that nobody was told of that failure."""
+    """Whether that failure may be left unreported."""
     name, frames = failed.split(':')[0], []
     if os.strerror(errno.EINTR) in failed.splitlines()[0]:
-        # What was interrupted is done again.
+        # An interrupted call is repeated.
         return True
     for file, offset in re.findall(r'^    (.*)\+(0x[0-9a-f]+)$', failed, re.MULTILINE):
         frames += [function for function in functions_at(file, offset) if function not in (name, '_start', '??')]
     if not frames or frames[0] == 'main':
-        # The C library's own, before or beside us, and the session's printing.
+        # The C library's own calls, and the printing of session.c.
         return True
     return not SILENT.keys().isdisjoint(frames[:NEAR]) or any(
         frames[0] == near and far in frames for near, far in SILENT_BELOW)
 
 
 class Findings:
-    """Counts what became of the failures, tells each that was not survived or not told, and fails the test at its end if
-    there was one. Who told of what is known by names, so without binutils silence is counted alone."""
+    """Counts the failures, prints each that was not survived or not reported, and fails the test at its end if there was
+    one. Whether a failure may be unreported depends on function names, so without binutils that is not checked."""
 
     SHOWN = 20
 
@@ -208,17 +208,17 @@ class Findings:
         self.met = self.refused = self.wrong = 0
         self.has_names = shutil.which('addr2line') is not None
         if not self.has_names:
-            print('there is no addr2line: whether a failure may be silent is not looked at', flush=True)
+            print('there is no addr2line: whether a failure may be unreported is not checked', flush=True)
 
     def note(self, point, is_right, is_refused, story):
         failed = self.book.failed()
         self.met += failed is not None
         self.refused += failed is not None and is_refused and is_right
         if is_right and failed is not None and not is_refused and self.has_names and not may_be_silent(failed):
-            is_right, story = False, f'nobody was told of it\n{story}'
+            is_right, story = False, f'it was not reported\n{story}'
         if not is_right:
             self.wrong += 1
-            # At once: the long form takes long.
+            # At once, since the long form takes long.
             if self.wrong <= self.SHOWN:
                 print(f'point {point[0]}:{point[1]} {point[2]}\n{with_names(failed or "nothing failed")}\n{story}', flush=True)
 
@@ -229,7 +229,7 @@ class Findings:
         print(f'{self.title}: {self.met} failures, {self.refused} refused, {self.met - self.refused - self.wrong} '
               f'without a trace, {self.wrong} wrong', flush=True)
         if kind is None and self.wrong:
-            self.case.fail(f'{self.wrong} failures were not survived, or not told')
+            self.case.fail(f'{self.wrong} failures were not survived, or not reported')
 
 
 def run_session(url, *arguments, book=None):
@@ -244,7 +244,7 @@ PROGRAMS = ('KNIT_DAEMON', 'KNIT_WORKER', 'KNIT_GROUND_SESSION', 'KNIT_GROUND_LI
 
 
 def with_names(stack):
-    """The stack with the names of its functions, where binutils are there to tell them."""
+    """The stack with the names of its functions, if binutils are installed."""
     programs = [os.environ[name] for name in PROGRAMS]
     lines = []
     for line in stack.splitlines():
@@ -267,7 +267,7 @@ WRONG = (AssertionError, OSError, EOFError, KeyError, subprocess.TimeoutExpired)
 
 
 def has_workers(daemon, without=None):
-    """Whether all of them serve, none as that process. The question itself may be refused once."""
+    """Whether all workers serve, none of them as that process. The request itself may be refused once."""
     try:
         return all(lane['state'] == 'serving' and lane['pid'] != without for lane in daemon.stats()['lanes'])
     except (EOFError, OSError):
@@ -275,31 +275,31 @@ def has_workers(daemon, without=None):
 
 
 class Failing:
-    """A daemon for a while, and what it has to show for the failures in it."""
+    """A daemon in which something fails, and its log."""
 
     def __init__(self, book, **options):
-        self.book, self.seen, self.log, self.said = book, 0, '', ''
+        self.book, self.seen, self.log, self.whole_log = book, 0, '', ''
         self.daemon = Daemon(wait=False, **options)
 
-    def news(self):
-        """What came into its log since it was asked last."""
+    def new_lines(self):
+        """The lines of its log since the last call."""
         log = self.daemon.log()[self.seen:]
         self.seen += len(log)
         return log
 
     def reasons(self, log):
-        """The lines that say what failed, without what differs from one time to the next."""
+        """The lines that say what failed, without the numbers, which differ from run to run."""
         return {re.sub(r'[0-9]+', '0', line) for line in log.splitlines() if LOG_REASON.search(line)}
 
     def has_started(self):
-        """Whether it serves. If not, it must have said why, in one sentence."""
+        """Whether it serves. If not, its log must have the reason in one sentence."""
         daemon = self.daemon
         wait_until(lambda: os.path.exists(daemon.ready_file) or daemon.process.poll() is not None, 'a start', 3 * PATIENCE)
         if daemon.process.poll() is None:
             daemon.wait_ready()
             return True
-        says = [line for line in daemon.log().splitlines() if line.startswith('knittingd: ') and len(line) > 15]
-        assert daemon.process.returncode in (1, 2) and says, f'refused to start with {daemon.process.returncode}'
+        sentences = [line for line in daemon.log().splitlines() if line.startswith('knittingd: ') and len(line) > 15]
+        assert daemon.process.returncode in (1, 2) and sentences, f'refused to start with {daemon.process.returncode}'
         return False
 
     def all_works(self):
@@ -310,7 +310,7 @@ class Failing:
             assert status == 0, f'{url}: status {status}\n{output}'
 
     def end(self):
-        """Asks it to end, removes its folder."""
+        """Ends it and removes its folder."""
         self.book.disarm()
         try:
             status = self.daemon.end()
@@ -318,23 +318,23 @@ class Failing:
             assert complaint is None, complaint
             return status
         finally:
-            self.said = self.daemon.log()
-            self.log = self.said[-6000:]
+            self.whole_log = self.daemon.log()
+            self.log = self.whole_log[-6000:]
             shutil.rmtree(self.daemon.dir, ignore_errors=True)
 
 
 class Scenes(Case):
-    """What daemon and workers have in common. A test says with fresh() where the failures are."""
+    """What the tests of daemon and workers share. fresh() of a test decides where the failures are."""
 
     def fresh(self, book):
         raise NotImplementedError
 
     def begin(self, book):
-        """One in which nothing has failed yet."""
+        """A daemon in which nothing has failed yet."""
         failing = self.fresh(book)
-        self.assertTrue(failing.has_started(), failing.news())
+        self.assertTrue(failing.has_started(), failing.new_lines())
         failing.all_works()
-        failing.news()
+        failing.new_lines()
         return failing
 
     def starts_are_refused_with_a_sentence_or_succeed(self, title, seconds):
@@ -342,11 +342,11 @@ class Scenes(Case):
             book = findings.book
             book.record(KINDS)
             failing = self.fresh(book)
-            self.assertTrue(failing.has_started(), failing.news())
+            self.assertTrue(failing.has_started(), failing.new_lines())
             points = book.points()
             failing.all_works()
             failing.end()
-            usual = failing.reasons(failing.said)
+            usual = failing.reasons(failing.whole_log)
             for point in Points(points, seconds):
                 book.fail(KINDS, point)
                 failing, is_refused, why = self.fresh(book), False, ''
@@ -360,8 +360,8 @@ class Scenes(Case):
                 self.conclude(findings, failing, point, is_refused, why, usual)
 
     def conclude(self, findings, failing, point, is_refused, why, usual=frozenset()):
-        """The end of a daemon that was there for one point. One that was refused has ended before. What it says beyond
-        the usual is the telling of the failure."""
+        """The end of a daemon that was started for one point; one that refused to start has ended before. Lines of its log
+        beyond the usual ones report the failure."""
         ended = failing.daemon.process.poll() is not None
         try:
             status = failing.end()
@@ -369,11 +369,11 @@ class Scenes(Case):
                 why += f' ended with {status}'
         except WRONG as wrong:
             why += repr(wrong)
-        is_told = is_refused or not failing.reasons(failing.said) <= usual
-        findings.note(point, why == '', is_told, f'{why}\n{failing.log}')
+        is_reported = is_refused or not failing.reasons(failing.whole_log) <= usual
+        findings.note(point, why == '', is_reported, f'{why}\n{failing.log}')
 
     def scene(self, daemon):
-        """A session over each transport, then a worker is killed and replaced. What was refused."""
+        """A session over each transport, then a worker is killed and replaced. Returns what was refused."""
         refused, killed = '', None
         for url in daemon.urls:
             status, output = run_session(url)
@@ -392,7 +392,7 @@ class Scenes(Case):
         with Findings(self, title) as findings:
             book = findings.book
             failing = self.begin(book)
-            # A scene has deaths of its own, which the log tells, the first ones otherwise than those in a row.
+            # A scene has deaths of its own, which the log reports, the first ones in other words than those in a row.
             for _ in range(3):
                 self.scene(failing.daemon)
             book.record(KINDS)
@@ -402,20 +402,20 @@ class Scenes(Case):
             points = book.points()
             before = descriptors(failing.daemon.pid)
             usual = failing.reasons(failing.daemon.log())
-            failing.news()
+            failing.new_lines()
             for point in Points(points, seconds):
-                why, told = '', ''
+                why, refused = '', ''
                 book.fail(KINDS, point)
                 try:
-                    told = self.scene(failing.daemon)
+                    refused = self.scene(failing.daemon)
                     book.disarm()
                     failing.all_works()
                     wait_until(lambda: descriptors(failing.daemon.pid) <= before, f'{before} descriptors')
                 except WRONG as wrong:
                     why = repr(wrong)
-                news = failing.news()
-                is_told = told != '' or not failing.reasons(news) <= usual
-                findings.note(point, why == '', is_told, f'{why}\n{told}{news[-6000:]}')
+                lines = failing.new_lines()
+                is_reported = refused != '' or not failing.reasons(lines) <= usual
+                findings.note(point, why == '', is_reported, f'{why}\n{refused}{lines[-6000:]}')
                 if why != '':
                     self.conclude(findings, failing, ('the end after that', 0, ''), False, '')
                     failing = self.begin(book)

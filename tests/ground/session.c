@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One caller's whole session, for a machine on which something fails once: open, ask the pool, call
  * by type and raw, large payloads, a batch, an event loop, cancelling, a deadline, a task that
- * fails, one that takes its worker down, close.
+ * fails, one that kills its worker, close.
  *
  *     session URL            each step may fail; says which did, by which code
  *     session URL --strict   nothing may fail
  *
  * What may not happen in either form ends it with status 3: a wrong result, an error without a
  * name or a sentence, a step after the failed one that does not work on a fresh session, a
- * descriptor that is left. Of an outcome that does not come the test's own deadline tells.
+ * descriptor that is left. An outcome that does not come is found by the test's own deadline.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -51,7 +51,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void wrong(const char *fo
     exit(EXIT_WRONG);
 }
 
-/* By asking for each: opening a folder could fail. */
+/* By a call for each descriptor: opening a folder could fail. */
 static int count_descriptors(void)
 {
     int count = 0;
@@ -152,7 +152,7 @@ static int turn_a_loop(void)
     int left = 0, code = KNIT_OK;
     uint64_t until_ns = knit_deadline_in_ms(PATIENCE_MS);
 
-    /* Refused once, it may be had the next time. */
+    /* Refused once, it may succeed the next time. */
     if (knit_fd(k) < 0 && knit_fd(k) < 0)
         return knit_dispatch(k, &error);
     for (int i = 0; i < 5 && code == KNIT_OK; i++) {
@@ -164,7 +164,7 @@ static int turn_a_loop(void)
             left++;
         }
     }
-    /* Those that were started refer to what is on this stack: they are waited for. */
+    /* Calls that were started refer to this stack, so they are waited for. */
     while (left > 0) {
         struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
         struct knit_error mine = {0};
@@ -238,7 +238,7 @@ static int crash(void)
 
     if (code == KNIT_OK)
         wrong("a task survived its worker");
-    /* Who crashes often enough is not let in any more. */
+    /* A task that crashes often enough is quarantined. */
     return code == KNIT_WORKER_DIED || code == KNIT_QUARANTINED ? KNIT_OK : code;
 }
 
@@ -287,7 +287,7 @@ static const struct step {
 
 /* ---- the session ---- */
 
-/* A step did not do what it should: that must be told, and the machine fails only so often. */
+/* A step failed: that must be reported, and only one call fails. */
 static void note(const char *step, int code)
 {
     if (code < 100 || error.code != code || error.name == NULL || error.message[0] == '\0')

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon on a machine that fails once: while it starts, while it serves a session over each transport and loses a
-worker, and while it stops. What was not refused goes on, and the next caller finds everything as it should be.
+worker, and while it stops. What was not refused goes on, and for the next caller everything works.
 """
 
 import os
@@ -28,7 +28,7 @@ class Server(Scenes):
             failing.daemon.end()
             points = book.points()
             failing.end()
-            usual = failing.reasons(failing.said)
+            usual = failing.reasons(failing.whole_log)
             for point in Points(points, seconds=8):
                 failing, why = self.fresh(book), ''
                 self.assertTrue(failing.has_started())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers on a machine that fails once: while the first ones start, and while they serve a session over each transport,
-take sessions over and let them go, die and are replaced. One counter serves all workers, so one of them fails.
+attach and detach sessions, die and are replaced. One counter serves all workers, so one of them fails.
 """
 
 import os

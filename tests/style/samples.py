@@ -157,6 +157,10 @@ SAMPLES = {
         [{k: v for k, v in READMES.items() if 'proto' not in k},
          {**READMES, 'proto/README.md': lines(61, 'x\n')}],
         [READMES]),
+    'excused-function': (
+        [{'tests/ground/knit_ground.py': "SILENT = {\n    'knit_gone': 'it is tried again',\n}\n", **in_function('x++;')},
+         {'tests/ground/knit_ground.py': "BELOW = {\n    ('knit_a', 'knit_gone'): 'the same',\n}\n", **in_function('x++;')}],
+        [{'tests/ground/knit_ground.py': "SILENT = {\n    'knit_a': 'it is tried again',\n}\n", **in_function('x++;')}]),
     'undocumented-setting': (
         [{**TABLE, **CONF, 'server/knittingd.8.scd': '*--module-path* *--spin-us* modules spin_us\n'},
          {**TABLE, **CONF, 'server/knittingd.8.scd': '*--module* *--spin-us* modules\n'},
