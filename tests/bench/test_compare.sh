@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # compare.sh with pools made up here: one that works, a package that works, one that answers with something else, one that
-# is not there. The first two are in the table with a ratio, the others are skipped and beaten by nobody.
+# is not there. The first two are in the table with a ratio, the others are skipped and are in no ratio.
 set -euo pipefail
 
 build=$1
@@ -58,7 +58,7 @@ if grep -qE '"name": "(wrong|absent)"|^\| (wrong|absent).*x\*\*' "$out".json "$o
 fi
 cmp "$scratch/says" "$out".md
 if "$compare" --build "$build" --work "$scratch/work" --only nobody 2>"$scratch/says"; then
-  echo "a peer that nobody knows is taken"
+  echo "an unknown peer is accepted"
   exit 1
 fi
 expect "there is no peer nobody" "$scratch/says"

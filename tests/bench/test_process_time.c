@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Processor time of this process and of another: it passes for who works, and for nobody else. */
+/* Processor time of this process and of another: it passes for a process that works, and only for
+ * that. */
 #include "bench/process_time.h"
 
 #include <setjmp.h>

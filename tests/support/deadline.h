@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting in tests: for a condition, up to a deadline, never for a span of time.
+/* Waiting in tests: for a condition, up to a deadline, never for a fixed time.
  *
  *     assert_true(KNIT_WAIT_UNTIL(knit_ring_is_empty(&ring), 2000));
  *
- * The condition is looked at again and again with a short pause in between, so a test takes as long
- * as what it waits for and no longer. The bound is there to end a test that has already failed:
+ * The condition is evaluated repeatedly with a short pause in between, so a test takes as long as
+ * the event that it waits for and no longer. The bound only ends a test that has already failed:
  * make it ten times what a slow machine needs. $KNIT_TEST_SLOWDOWN multiplies every bound, for runs
  * under valgrind and sanitizers.
  */
@@ -19,8 +19,8 @@ uint64_t knit_deadline_now_ns(void);
 /* The instant that lies timeout_ms from now, stretched by $KNIT_TEST_SLOWDOWN. */
 uint64_t knit_deadline_in_ms(uint32_t timeout_ms);
 
-/* False once the instant has come; otherwise pauses for a moment first, so that whoever is waited
- * for gets the CPU. */
+/* False once the instant has come; otherwise pauses for a moment first, so that the process that is
+ * waited for gets the CPU. */
 bool knit_deadline_pause(uint64_t deadline_ns);
 
 /* Milliseconds left, 0 when none, for calls that take a timeout such as poll(). */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork and exec, with the output in a file rather than a pipe: nobody has to read along for the
- * program not to block, and the whole of it is there when a test fails.
+/* fork and exec, with the output in a file rather than a pipe: the program does not block when
+ * nothing reads it, and all of it is there when a test fails.
  *
- * Waiting for an end looks again and again, like all waiting here: waitpid() has no deadline, and
- * pidfds, which poll() has one for, are unknown to valgrind.
+ * Waiting for an end polls, like all waiting here: waitpid() has no deadline, and valgrind does not
+ * know pidfds, for which poll() has one.
  */
 #include "tests/support/process.h"
 
@@ -76,7 +76,7 @@ void knit_process_start(struct knit_process *ret_process, const char *dir, const
         give_up("fork");
     if (pid == 0)
         become(argv, output_fd, parent);
-    setpgid(pid, pid); /* here too: whoever comes first, the group is there when we go on */
+    setpgid(pid, pid); /* here too, so that the group exists before this returns */
     close(output_fd);
     *ret_process = (struct knit_process){.pid = pid, .output = path};
 }

@@ -8,9 +8,10 @@
  *     ...
  *     assert_int_equal(knit_process_stop(&daemon, SIGTERM, 5000), 0);
  *
- * A program is started as the leader of a process group of its own, so that a test's Ctrl-C and the
- * program's signals to its group do not meet. What a struct holds belongs to the thread that
- * started it. PR_SET_PDEATHSIG is bound to that thread as well: a program outlives it by nothing.
+ * A program is started as the leader of a process group of its own, so that a test's Ctrl-C does
+ * not reach it, and its signals to its group do not reach the test. What a struct holds belongs
+ * to the thread that started it. PR_SET_PDEATHSIG is bound to that thread as well: a program
+ * outlives it by nothing.
  */
 #pragma once
 

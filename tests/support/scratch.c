@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The folder is made by mkdtemp, so that tests which run side by side never meet, and removed by a
- * depth-first walk that does not follow links, so that a link which a test left behind costs the
- * link alone.
+/* The folder is made by mkdtemp, so that tests which run in parallel never share one, and removed
+ * by a depth-first walk that does not follow links, so that of a link which a test left behind
+ * only the link is removed.
  */
 #include "tests/support/scratch.h"
 

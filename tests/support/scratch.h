@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A folder of a test's own, with a fresh name, gone with all it holds when the test is done.
  *
- * Every path handed out is heap memory of the caller's. Nothing here returns failure: a test that
- * cannot have its folder cannot say anything, so it ends at once, with a line that says why.
+ * Every path handed out is heap memory of the caller's. Nothing here returns an error: a test
+ * without its folder cannot run, so it ends at once, with a line that says why.
  */
 #pragma once
 

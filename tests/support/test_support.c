@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tests' own tools, tried once: a helper that silently does nothing would make every test above
- * it pass. */
+/* Tests of the tests' own tools: a helper that silently does nothing would make every test that
+ * uses it pass. */
 #include "tests/support/deadline.h"
 #include "tests/support/process.h"
 #include "tests/support/random.h"

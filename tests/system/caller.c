@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A caller for system tests to start, look at and kill; it speaks any URL, through the library, and
- * calls the tasks of module_ledger.c.
+/* A caller that system tests start, watch and kill; it calls the tasks of module_ledger.c through
+ * the library, with any URL.
  *
  *     caller URL loop SEED               same() with values of all sizes, alone and in batches,
  *                                        until its input ends; compares, and prints how many
  *     caller URL calls GATE ID COUNT     hold(ID, GATE); after a line of input, ledger() of the
  *                                        COUNT ids behind it, all in flight at once
  *     caller URL hold GATE ID COUNT      COUNT times hold(), in flight at once
- *     caller URL abandon GATE ID COUNT   COUNT times hold(), deaf; after a line of input lets go of
- *                                        all of them; after another one COUNT more calls, as far as
- *                                        they can be started
+ *     caller URL abandon GATE ID COUNT   COUNT times hold(), which ignores its abort; after a line
+ *                                        of input frees all handles; after another one COUNT more
+ *                                        calls, as far as they can be started
  *     caller URL cancel GATE ID COUNT    as calls; after another line of input, cancels all of them
  *     caller URL expire GATE ID COUNT MS as calls, the COUNT with MS to live, and it ends when the
  *                                        last of those has
  *     caller URL tally ID COUNT          ledger() of COUNT ids from ID on, 64 in flight; lines for
- *                                        those that failed, in the end how many did not
+ *                                        those that failed, at the end the count of the others
  *     caller URL primes N MS             primes_below(N) with MS to live
  *
- * Lines are "ready NS" whenever calls are under way, NS being when they were begun, then
+ * Lines are "ready NS" each time calls are in flight, NS being when they were begun, then
  * "ID CODE STARTED RESULT NS" for each outcome: the error's code or 0, the process id of the worker
- * that ran it, and when the caller was told; times are CLOCK_MONOTONIC. Whatever goes wrong beyond
- * that is a line on stderr and exit status 1.
+ * that ran it, and when the caller got it; times are CLOCK_MONOTONIC. Any other failure is a line
+ * on stderr and exit status 1.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -162,7 +162,7 @@ struct plan {
     bool cancels, leaves_first;
 };
 
-/* One that holds a worker, and what is queued behind it. */
+/* One call that holds a worker, and the calls queued behind it. */
 static int calls(const struct plan *plan)
 {
     static struct knit_handle *handles[CALLS_MAX + 1];

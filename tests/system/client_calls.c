@@ -179,7 +179,7 @@ static void an_event_loop_gets_every_answer_and_then_rests(void **state)
     }
     assert_int_equal(tally.done, ROUNDS * BATCH);
     assert_int_equal(tally.sum, ROUNDS * (BATCH * (BATCH - 1) / 2 + BATCH));
-    /* Leftover wake-ups may come; an idle session must fall silent. */
+    /* Late wake-ups may come; then an idle session must have none. */
     for (int i = 0; i < 50 && quiet < 3; i++) {
         quiet = is_readable(fd, 10) ? 0 : quiet + 1;
         succeeds(knit_dispatch(k, &error));
@@ -212,7 +212,7 @@ static void occupy_workers(struct knit_handle **sleepers)
         succeeds(
             knit_start(k, NULL, &sleepers[i], &error, "sleep", "(int) -> nil", (int64_t)20000));
     succeeds(knit_flush(k, &error));
-    /* Either they run by now, or they are queued before whatever comes next. */
+    /* They run by now, or they are queued before all later calls. */
     assert_int_equal(knit_await(sleepers[0], 100, &error), KNIT_PENDING);
 }
 
@@ -245,7 +245,7 @@ static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
     succeeds(knit_start(k, &options, &late, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_start(k, NULL, &queued, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
     succeeds(knit_flush(k, &error));
-    /* While no worker has come to it. */
+    /* While no worker has claimed it. */
     assert_int_equal(knit_await(late, 5000, &error), KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     knit_free(late);
@@ -273,7 +273,7 @@ static void what_has_started_does_not_mind_the_limit_on_the_queue(void **state)
     assert_int_equal(
         knit_call_with(k, &options, &error, "sleep", "(int) -> nil", (int64_t)20000), KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_YES);
-    /* The worker learns of it. */
+    /* The worker sees the abort. */
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 
@@ -517,7 +517,7 @@ static void a_dead_daemon_is_noticed_at_once(void **state)
     assert_int_equal(knit_await(queued, 10000, &error), KNIT_DISCONNECTED);
     assert_int_not_equal(error.started, KNIT_STARTED_YES);
     assert_int_equal(knit_call(k, &error, "add", "()"), KNIT_DISCONNECTED);
-    /* An event loop learns it from its descriptor. */
+    /* An event loop sees it at its descriptor. */
     assert_true(is_readable(fd, 5000));
     assert_int_equal(knit_dispatch(other, &error), KNIT_DISCONNECTED);
     knit_close(other);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A library to preload: the clock of the day is off by as many seconds as stand in the file that
- * KNIT_CLOCK names, which the test changes while the program runs. The monotonic clock is left
- * alone, as it is when somebody sets a machine's clock. Setting the machine's own would upset
- * everything else that runs on it.
+/* A library to preload: the clock of the day is off by the number of seconds in the file that
+ * KNIT_CLOCK names, which the test changes while the program runs. The monotonic clock does not
+ * change, as when an administrator sets the clock. Setting the machine's own clock would disturb
+ * all other programs.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A task that tries what a confined worker must not do. attempt(what, text, number) gives 0 when it
- * worked, else the errno: so a test sees that a thing is closed in one profile and open in another.
- * What would do harm if it worked is asked for with arguments that no kernel accepts: where it is
- * open, it fails with another error than where it is closed.
+ * worked, else the errno: so a test sees that something is denied in one profile and allowed in
+ * another. What would do damage if it worked is tried with arguments that no kernel accepts:
+ * where it is allowed, it fails with another error than where it is denied.
  *
  * The constructor tries to read a file too: a module's code runs before any of its tasks.
  */
@@ -204,7 +204,7 @@ static int try_udp(const char *text, int64_t port)
     return connect_to(AF_INET, SOCK_DGRAM, 0, port);
 }
 
-/* A SYN with data, which no connect() asked for. */
+/* A SYN with data, without a connect(). */
 static int try_fast_open(const char *text, int64_t port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -318,7 +318,7 @@ static int set_option(int option, const void *value, socklen_t size, int64_t num
     return error;
 }
 
-/* Whoever closes such a socket last may wait for its peer, and that may be somebody else. */
+/* The process that closes such a socket last may wait for its peer, and may be another one. */
 static int try_linger(const char *text, int64_t number)
 {
     struct linger linger = {.l_onoff = 1, .l_linger = 600};
@@ -445,7 +445,7 @@ static int try_session(const char *text, int64_t number)
     return run_child(leave_group, text, number);
 }
 
-/* In a child: who traces lets go when it ends. */
+/* In a child: a tracer detaches when it ends. */
 static int seize(const char *text, int64_t pid)
 {
     (void)text;
@@ -620,7 +620,7 @@ static int try_x32(const char *text, int64_t number)
 #endif
 }
 
-/* ---- what must go on working ---- */
+/* ---- what must work ---- */
 
 static int try_fork(const char *text, int64_t number)
 {
@@ -707,7 +707,7 @@ KNIT_TASK(attempt, "attempt(what: str, text: str?, number: int?) -> int",
 }
 
 KNIT_TASK(
-    constructor, "constructor() -> int", .doc = "What reading gave when the module was opened.")
+    constructor, "constructor() -> int", .doc = "The result of reading when the module was opened.")
 {
     return knit_return_int(call, early);
 }
@@ -764,7 +764,7 @@ static bool send_many(int socket_fd, int fd)
 }
 
 KNIT_TASK(in_flight, "in_flight() -> int",
-    .doc = "Sends descriptors that nobody receives until there may be no more; the errno.")
+    .doc = "Sends descriptors that are never received, until the limit; the errno.")
 {
     int fds[2];
 

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tasks that write down that they ran, in a file outside of everything that is tested.
+/* Tasks that record that they ran, in a file that no tested program uses.
  *
  *     ledger(id)               counts in entry[id], returns the worker's process id
  *     carry(id, us, body)      the body, after counting and so many microseconds of work
  *     same(value)              the value itself, counts nothing
  *     twice(value)             the value itself, after reading it many times; ends the worker when
  *                              it was not the same each time
- *     hold(id, gate, deaf)     as ledger(), then waits until the test opens the gate, or until it
- *                              is aborted if it is not deaf
+ *     hold(id, gate, ignores)  as ledger(), then waits until the test opens the gate, or until it
+ *                              is aborted if it does not ignore that
  *
- * The file is the bootstrap text's: 64 gates, then for each id how often it ran and in which
+ * The bootstrap text names the file: 64 gates, then for each id how often it ran and in which
  * process last, all u32. It is mapped, so that what a killed worker had counted stays counted.
- * `hold` sleeps on its gate, so tests that need a busy worker need no span of time: they open the
- * gate when they have seen enough.
+ * `hold` sleeps on its gate, so tests that need a busy worker depend on no time span: they open
+ * the gate when they are done.
  */
 #include <knitting/task.h>
 
@@ -118,7 +118,7 @@ static uint64_t checksum(const volatile unsigned char *bytes, size_t len)
     return sum;
 }
 
-/* Death, because no caller can make it look like something else, as it could an error. */
+/* It dies, because no caller can hide that, as it could hide an error. */
 KNIT_TASK(twice, "twice(value: any) -> any",
     .doc = "The value itself, which stayed the same while it was read.")
 {
@@ -133,7 +133,7 @@ KNIT_TASK(twice, "twice(value: any) -> any",
     return knit_return_raw(call, value, len);
 }
 
-KNIT_TASK(hold, "hold(id: int, gate: int, deaf: bool?) -> int",
+KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
     .doc = "Counts that it ran, then waits for a gate.")
 {
     int64_t which = knit_arg_int(call, 1);

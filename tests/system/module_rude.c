@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks that behave as badly as code in a worker can without being malicious: each one is a bug
- * that real modules have. None of them gives an outcome unless it says so.
+ * that real modules have. None of them returns unless it says so.
  */
 #include <knitting/task.h>
 
@@ -16,9 +16,9 @@
 
 KNIT_MODULE("1.0");
 
-/* For ever, deaf to everything but SIGKILL; with a try to leave the worker's process group, which
- * is what the pool kills. A strict worker may not. */
-static int be_deaf(void)
+/* Runs forever and ignores all signals but SIGKILL. Tries to leave the worker's process group,
+ * which the pool kills; a strict worker may not leave it. */
+static int hang_forever(void)
 {
     sigset_t all;
 
@@ -59,30 +59,31 @@ KNIT_TASK(orphan, "orphan(die: bool) -> int",
     pid_t pid = fork();
 
     if (pid == 0)
-        return be_deaf();
+        return hang_forever();
     if (knit_arg_bool(call, 0))
         _exit(3);
     return knit_return_int(call, pid);
 }
 
-KNIT_TASK(hang, "hang() -> nil", .doc = "Deaf, with children, for ever.", .hard_timeout_ms = 200)
+KNIT_TASK(
+    hang, "hang() -> nil", .doc = "Hangs with children; ignores signals.", .hard_timeout_ms = 200)
 {
     for (int i = 0; i < 3; i++) {
         if (fork() == 0)
-            return be_deaf();
+            return hang_forever();
     }
-    return be_deaf();
+    return hang_forever();
 }
 
-KNIT_TASK(hold_out, "hold_out() -> nil", .doc = "Deaf, for ever, and without a hard timeout.")
+KNIT_TASK(hold_out, "hold_out() -> nil", .doc = "Hangs without a hard timeout; ignores signals.")
 {
-    return be_deaf();
+    return hang_forever();
 }
 
 KNIT_TASK(stand_still, "stand_still() -> nil", .doc = "Stops itself.", .hard_timeout_ms = 200)
 {
     raise(SIGSTOP);
-    return be_deaf();
+    return hang_forever();
 }
 
 static int fill_stack(int depth)
@@ -94,10 +95,10 @@ static int fill_stack(int depth)
 }
 
 KNIT_TASK(wait_for_child, "wait_for_child() -> nil",
-    .doc = "Waits in the kernel for a vforked child, which no signal but the last ends.",
+    .doc = "Waits in the kernel for a vforked child, which only SIGKILL ends.",
     .hard_timeout_ms = 200)
 {
-    /* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): that state is what is wanted. */
+    /* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): that state is intended. */
     if (vfork() == 0) {
         while (pause() != 0)
             ;
@@ -115,7 +116,7 @@ KNIT_TASK(nap, "nap(ms: int) -> int", .doc = "Waits so long; its process.")
     return knit_return_int(call, getpid());
 }
 
-KNIT_TASK(hoard, "hoard() -> int", .doc = "Takes memory until there is none; how much.")
+KNIT_TASK(hoard, "hoard() -> int", .doc = "Allocates memory until there is none; how much.")
 {
     int64_t bytes = 0;
 
@@ -130,8 +131,7 @@ KNIT_TASK(hoard, "hoard() -> int", .doc = "Takes memory until there is none; how
     return knit_return_int(call, bytes);
 }
 
-KNIT_TASK(let_block, "let_block() -> int",
-    .doc = "Has every descriptor block again, as code does that likes its own to; how many.")
+KNIT_TASK(let_block, "let_block() -> int", .doc = "Makes every descriptor blocking; how many.")
 {
     int64_t count = 0;
 
@@ -176,7 +176,7 @@ KNIT_TASK(chatter, "chatter(lines: int, wide: bool?) -> int",
     return knit_return_int(call, lines);
 }
 
-KNIT_TASK(wild_signals, "wild_signals() -> int", .doc = "Takes signals from whoever had them.")
+KNIT_TASK(wild_signals, "wild_signals() -> int", .doc = "Ignores all signals and sets an alarm.")
 {
     for (int number = 1; number < 32; number++)
         signal(number, SIG_IGN);
@@ -190,7 +190,7 @@ static void *do_nothing(void *unused)
     return NULL;
 }
 
-KNIT_TASK(threads, "threads(count: int) -> int", .doc = "Starts threads and forgets them.")
+KNIT_TASK(threads, "threads(count: int) -> int", .doc = "Starts threads and never joins them.")
 {
     int64_t started = 0;
     pthread_t thread;

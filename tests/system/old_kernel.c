@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a command as an older kernel would.
  *
- *     old_kernel landlock=ABI COMMAND...     Landlock says that it has that version
+ *     old_kernel landlock=ABI COMMAND...     Landlock reports that version
  *     old_kernel landlock=none COMMAND...    there is no Landlock
  *     old_kernel seccomp=none COMMAND...     no filter can be installed any more
  *
- * A filter answers for the kernel. A number as an answer takes a listener: a child of ours that
- * waits for the question, and ends with the command.
+ * A seccomp filter answers in place of the kernel. To answer with a number it needs a listener: a
+ * child that waits for the calls and ends with the command.
  */
 #include <errno.h>
 #include <linux/audit.h>

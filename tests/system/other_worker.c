@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker of another version, as far as it gets: it says hello and waits to be told to go away.
- * OTHER says in what it differs: 1 the product's version, 2 the layout of shared memory, 3 the
- * control protocol itself.
+/* The start of a worker of another version: it sends HELLO and waits until it is refused. OTHER
+ * says in what it differs: 1 the product's version, 2 the layout of shared memory, 3 the control
+ * protocol itself.
  */
 #include <stdio.h>
 
