@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/base/log.h"
 #include "server/config/confinement.h"
 
 /* What a value needs to be put in its place. */
@@ -376,7 +377,7 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
     const char *word = getenv("KNITTING_DEBUG");
     int r = 0;
 
-    settings->debug_bits = 0;
+    settings->debug_bits = settings->level == KNIT_LOG_DEBUG ? KNIT_DEBUG_ALL : 0;
     for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
         r = add_debug(
             settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);

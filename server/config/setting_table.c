@@ -170,7 +170,8 @@ const struct knit_setting knit_setting_table[] = {
         1024 * 1024 * GIB, NULL, "0", "BYTES", "Size to which a file may be written; 0 no limit."},
 
     {"log", "level", "log-level", KNIT_SETTING_CHOICE, AT(level), 0, 0, levels, "info", "LEVEL",
-        "Least important lines that are written: error, warning, info or debug."},
+        "Least important lines that are written: error, warning, info or debug, which is info and "
+        "all that log.debug can name."},
     {"log", "debug", NULL, KNIT_SETTING_LIST, AT(debug), 0, 8, NULL, NULL, "NAMESPACE...",
         "What to say more about: host, lane, signals, imports, lifecycle. $KNITTING_DEBUG "
         "adds to it."},

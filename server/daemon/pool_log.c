@@ -30,7 +30,7 @@ void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t l
     struct knit_pool_lane_stats stats;
 
     knit_pool_lane_stats(pool, lane, &stats);
-    knit_log(log, KNIT_LOG_INFO, "lane", KNIT_LOG_NUMBER("lane", lane),
+    knit_log(log, KNIT_LOG_DEBUG, "lane", KNIT_LOG_NUMBER("lane", lane),
         KNIT_LOG_NUMBER("calls", stats.calls), KNIT_LOG_NUMBER("stolen", stats.stolen),
         KNIT_LOG_NUMBER("parks", stats.parks), KNIT_LOG_NUMBER("deaths", stats.deaths));
 }
@@ -57,7 +57,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
     switch (event->kind) {
     case KNIT_POOL_WORKER_STARTED:
         if (event->is_replacement || debug_bits & KNIT_DEBUG_LIFECYCLE)
-            log_worker(log, KNIT_LOG_INFO,
+            log_worker(log, event->is_replacement ? KNIT_LOG_INFO : KNIT_LOG_DEBUG,
                 event->is_replacement ? "worker replaced" : "worker started", event);
         break;
     case KNIT_POOL_WORKER_DIED:
@@ -70,7 +70,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
         break;
     case KNIT_POOL_WORKER_STOPPED:
         if (debug_bits & KNIT_DEBUG_LIFECYCLE)
-            log_worker(log, KNIT_LOG_INFO, "worker stopped", event);
+            log_worker(log, KNIT_LOG_DEBUG, "worker stopped", event);
         break;
     case KNIT_POOL_HARD_TIMEOUT:
         knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",

@@ -209,7 +209,7 @@ static void on_signal(void *arg, int number)
     struct service *service = arg;
 
     if (service->settings->debug_bits & KNIT_DEBUG_SIGNALS)
-        knit_log(&service->log, KNIT_LOG_INFO, "signal", KNIT_LOG_NUMBER("number", number),
+        knit_log(&service->log, KNIT_LOG_DEBUG, "signal", KNIT_LOG_NUMBER("number", number),
             KNIT_LOG_TEXT("name", strsignal(number)));
     if (number == SIGCHLD) {
         if (getpid() == 1)
@@ -365,7 +365,7 @@ static int announce(struct service *service, const char *ready_file, struct knit
          i++) {
         const struct knit_registry_task *task = knit_registry_at(registry, i);
 
-        knit_log(&service->log, KNIT_LOG_INFO, "task", KNIT_LOG_NUMBER("id", task->id),
+        knit_log(&service->log, KNIT_LOG_DEBUG, "task", KNIT_LOG_NUMBER("id", task->id),
             KNIT_LOG_TEXT("signature", knit_signature_text(task->signature)));
     }
     knit_log(&service->log, KNIT_LOG_INFO, "ready", KNIT_LOG_TEXT("version", KNIT_VERSION),
@@ -456,6 +456,15 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
     return r;
 }
 
+/* Naming something in [log] debug is enough to have it written, unless less than the usual level is
+ * wanted. */
+static enum knit_log_level level_of(const struct knit_settings *settings)
+{
+    if (settings->level == KNIT_LOG_INFO && settings->debug_bits != 0)
+        return KNIT_LOG_DEBUG;
+    return (enum knit_log_level)settings->level;
+}
+
 int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
 {
@@ -467,7 +476,7 @@ int knit_service_run(
 
     (void)signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
-    knit_log_init(&service.log, STDERR_FILENO, (enum knit_log_level)settings->level);
+    knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     r = start(&service, ready_file, why);
     if (r == 0)
         (void)event_base_dispatch(service.base);

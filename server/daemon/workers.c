@@ -94,7 +94,7 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
         options.stop_fd = stop_fd;
         for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i] != NULL;
              i++)
-            knit_log(log, KNIT_LOG_INFO, "module", KNIT_LOG_TEXT("path", found.modules[i]));
+            knit_log(log, KNIT_LOG_DEBUG, "module", KNIT_LOG_TEXT("path", found.modules[i]));
         r = knit_pool_open(&options, ret_pool, why);
     }
     free_found(&found);

@@ -75,7 +75,7 @@ static void log_debug(const struct knit_connection *connection, const char *mess
         return;
     if (knit_transport_address(&connection->transport, address) != 0)
         (void)snprintf(address, sizeof(address), "gone");
-    knit_log(net->turn->log, KNIT_LOG_INFO, message, KNIT_LOG_NUMBER("loop", net->turn->loop),
+    knit_log(net->turn->log, KNIT_LOG_DEBUG, message, KNIT_LOG_NUMBER("loop", net->turn->loop),
         KNIT_LOG_NUMBER("fd", connection->transport.fd),
         KNIT_LOG_TEXT("kind", connection->transport.ops->name), KNIT_LOG_TEXT("peer", address),
         KNIT_LOG_NUMBER("calls", connection->caller.calls.count));

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "server/base/log.h"
 #include "server/config/command_line.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
@@ -443,6 +444,9 @@ static void debug_names_come_from_both_places(void **state)
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.debug_bits,
         KNIT_DEBUG_HOST | KNIT_DEBUG_LANE | KNIT_DEBUG_SIGNALS | KNIT_DEBUG_IMPORTS);
+    settings.level = KNIT_LOG_DEBUG;
+    assert_int_equal(knit_settings_resolve(&settings, &why), 0);
+    assert_int_equal(settings.debug_bits, KNIT_DEBUG_ALL);
     setenv("KNITTING_DEBUG", "host,hots", 1);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("$KNITTING_DEBUG: expected host, lane, signals, imports or lifecycle, not 'hots'");

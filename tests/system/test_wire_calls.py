@@ -493,7 +493,7 @@ class Process(Case):
             with daemon.tcp() as rpc:
                 self.assert_fails(WORKER_DIED, rpc.call, 'crash', 'abort')
             wait_until(lambda: 'worker died' in daemon.log(), 'the line about the death')
-            self.assertIn('msg=module', daemon.log())
+            self.assertIn('level=debug msg=module', daemon.log())
             wait_until(lambda: 'msg="connection closed" loop=0' in daemon.log(), 'the line about the connection')
             self.assertIn('signature="add(a: int, b: int) -> int"', daemon.log())
 
