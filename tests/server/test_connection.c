@@ -14,124 +14,101 @@
 
 #include "server/net/lookahead.h"
 #include "tests/server/turns.h"
-#include "tests/support/deadline.h"
 
 static const struct knit_method echo = {.name = {(const uint8_t *)"echo", 4}};
 
 static void a_message_may_come_byte_by_byte(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
     struct knit_buffer buffer;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
+    caller = turns_connect();
     knit_buffer_init(&buffer, 4096);
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(
             knit_message_put_request(&buffer, 70000 + i, &echo, knit_span("\x91\xa2hi", 4), NULL),
             0);
     for (size_t i = 0; i < buffer.len; i++) {
-        assert_int_equal(send(caller.fd, buffer.bytes + i, 1, 0), 1);
-        (void)turns_turn(&turns);
+        assert_int_equal(send(caller->fd, buffer.bytes + i, 1, 0), 1);
+        (void)turns_turn();
     }
-    turns_expect(&caller, 3);
-    assert_int_equal(caller.code, 0);
+    turns_expect(caller, 3);
+    assert_int_equal(caller->code, 0);
     /* What it had to keep is given back. */
-    assert_null(caller.connection->input.bytes);
+    assert_null(caller->connection->input.bytes);
     knit_buffer_fini(&buffer);
-    turns_leave(&caller);
-    turns_fini(&turns);
 }
 
 static void a_large_message_is_read_into_its_own_memory(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
     int small = 4096;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    (void)setsockopt(caller.connection->transport.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    caller = turns_connect();
+    (void)setsockopt(
+        caller->connection->transport.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     for (uint32_t i = 0; i < 4; i++) {
-        assert_true(turns_request(&caller, "room", 100000, i, 1, NULL));
-        turns_expect(&caller, i + 1);
-        assert_int_equal(caller.code, 0);
-        assert_true(caller.result_len >= 100000);
+        assert_true(turns_request(caller, "room", 100000, i, 1, NULL));
+        turns_expect(caller, i + 1);
+        assert_int_equal(caller->code, 0);
+        assert_true(caller->result_len >= 100000);
     }
-    assert_null(caller.connection->input.bytes);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_null(caller->connection->input.bytes);
 }
 
 static void calls_beyond_in_flight_max_wait_in_the_socket(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.in_flight_max = 4;
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "gate", 1, 1, 10, NULL));
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-    assert_int_equal(caller.connection->caller.calls.count, 4);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&caller, 10);
-    assert_int_equal(caller.connection->caller.pauses, 0);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 1, 10, NULL));
+    TURNS_UNTIL(caller->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
+    assert_int_equal(caller->connection->caller.calls.count, 4);
+    turns_open_gate();
+    turns_expect(caller, 10);
+    assert_int_equal(caller->connection->caller.pauses, 0);
 }
 
 /* Four times the limit is passed over; a message that is longer still ends the stream. */
 static void a_message_that_is_too_large_is_refused_and_the_next_one_served(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.message_max_bytes = 1000;
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "echo", 3000, 1, 1, NULL));
-    turns_expect(&caller, 1);
-    assert_int_equal(caller.msgid, 1);
-    assert_int_equal(caller.code, KNIT_TOO_LARGE);
-    assert_true(turns_request(&caller, "echo", 10, 2, 1, NULL));
-    turns_expect(&caller, 2);
-    assert_int_equal(caller.msgid, 2);
-    assert_int_equal(caller.code, 0);
-    assert_true(turns_request(&caller, "echo", 5000, 3, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
-    assert_int_equal(caller.msgid, 3);
-    assert_int_equal(caller.code, KNIT_TOO_LARGE);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    caller = turns_connect();
+    assert_true(turns_request(caller, "echo", 3000, 1, 1, NULL));
+    turns_expect(caller, 1);
+    assert_int_equal(caller->msgid, 1);
+    assert_int_equal(caller->code, KNIT_TOO_LARGE);
+    assert_true(turns_request(caller, "echo", 10, 2, 1, NULL));
+    turns_expect(caller, 2);
+    assert_int_equal(caller->msgid, 2);
+    assert_int_equal(caller->code, 0);
+    assert_true(turns_request(caller, "echo", 5000, 3, 1, NULL));
+    TURNS_UNTIL(!turns_read(caller));
+    assert_int_equal(caller->msgid, 3);
+    assert_int_equal(caller->code, KNIT_TOO_LARGE);
 }
 
 static void the_end_of_the_callers_stream_aborts_its_calls(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "gate", 1, 1, 3, NULL));
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && atomic_load_explicit(&turns.lanes.at_gate, memory_order_acquire) == 1,
-        10000));
-    assert_int_equal(shutdown(caller.fd, SHUT_WR), 0);
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 1, 3, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_int_equal(shutdown(caller->fd, SHUT_WR), 0);
     /* The gate stays shut: the running call ends because it sees its abort. */
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-    assert_false(turns_read(&caller));
-    assert_int_equal(caller.responses, 0);
+    TURNS_UNTIL(turns_is_idle());
+    assert_false(turns_read(caller));
+    assert_int_equal(caller->responses, 0);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
-    turns_leave(&caller);
-    turns_fini(&turns);
 }
 
 /* An orderly end (a reply is unread: else it is a reset, which is an error and not an end). */
@@ -139,29 +116,24 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
 {
     (void)state;
     for (int is_reset = 0; is_reset <= 1; is_reset++) {
-        struct turns turns;
-        struct turns_caller caller;
+        struct turns_caller *caller;
 
-        turns_init(&turns);
+        turns_restart();
         turns.settings.in_flight_max = 4;
-        turns_connect(&turns, &caller);
-        assert_true(turns_request(&caller, "echo", 1, 1, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+        caller = turns_connect();
+        assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+        TURNS_UNTIL(turns_is_idle());
         if (!is_reset)
-            turns_expect(&caller, 1);
-        assert_true(turns_request(&caller, "gate", 1, 2, 5, NULL));
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
+            turns_expect(caller, 1);
+        assert_true(turns_request(caller, "gate", 1, 2, 5, NULL));
+        TURNS_UNTIL(caller->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
         /* More to read than it looks ahead at is what makes it look for the end alone. */
-        turns_notify(&caller, "nobody", 8000);
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->input.len >= KNIT_LOOKAHEAD_BYTES, 10000));
-        turns_notify(&caller, "nobody", 1);
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && caller.connection->interest == KNIT_INTEREST_END, 10000));
-        turns_leave(&caller);
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-        turns_fini(&turns);
+        turns_notify(caller, "nobody", 8000);
+        TURNS_UNTIL(caller->connection->input.len >= KNIT_LOOKAHEAD_BYTES);
+        turns_notify(caller, "nobody", 1);
+        TURNS_UNTIL(caller->connection->interest == KNIT_INTEREST_END);
+        turns_leave(caller);
+        TURNS_UNTIL(turns_is_idle());
     }
 }
 
@@ -169,48 +141,36 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
 static void a_flood_of_messages_lets_others_have_their_turns(void **state)
 {
     const _Atomic uint64_t *dropped;
-    struct turns turns;
-    struct turns_caller flood, other;
+    struct turns_caller *flood, *other;
 
     (void)state;
-    turns_init(&turns);
     dropped = &turns.loop.turn.counters.notifications_dropped;
-    turns_connect(&turns, &flood);
-    turns_connect(&turns, &other);
-    turns_notify(&flood, "nobody", 5000);
-    assert_true(turns_request(&other, "$/ping", 1, 1, 1, NULL));
-    (void)turns_turn(&turns);
-    assert_true(turns_read(&other));
-    assert_int_equal(other.responses, 1);
+    flood = turns_connect();
+    other = turns_connect();
+    turns_notify(flood, "nobody", 5000);
+    assert_true(turns_request(other, "$/ping", 1, 1, 1, NULL));
+    (void)turns_turn();
+    assert_true(turns_read(other));
+    assert_int_equal(other->responses, 1);
     assert_in_range(knit_counter_read(dropped), 1, 4999);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && knit_counter_read(dropped) == 5000, 10000));
-    assert_null(flood.connection->input.bytes);
+    TURNS_UNTIL(knit_counter_read(dropped) == 5000);
+    assert_null(flood->connection->input.bytes);
     /* It is read again. */
-    assert_true(turns_request(&flood, "$/ping", 1, 1, 1, NULL));
-    turns_expect(&flood, 1);
-    turns_leave(&flood);
-    turns_leave(&other);
-    turns_fini(&turns);
+    assert_true(turns_request(flood, "$/ping", 1, 1, 1, NULL));
+    turns_expect(flood, 1);
 }
 
 static void a_question_that_wants_no_answer_gets_no_work(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    turns_notify(&caller, "$/ping", 1);
+    caller = turns_connect();
+    turns_notify(caller, "$/ping", 1);
     /* They would ask the pool, which is not there. */
-    turns_notify(&caller, "$/tasks", 1);
-    turns_notify(&caller, "$/stats", 1);
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) &&
-                            knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3,
-            10000));
-    turns_leave(&caller);
-    turns_fini(&turns);
+    turns_notify(caller, "$/tasks", 1);
+    turns_notify(caller, "$/stats", 1);
+    TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3);
 }
 
 enum { PART_BYTES = 300 * 1024 };
@@ -228,10 +188,9 @@ static void begin_message(struct turns_caller *caller)
         ssize_t n = send(caller->fd, zeros, sizeof(zeros), MSG_NOSIGNAL);
 
         sent += n > 0 ? (size_t)n : 0;
-        (void)turns_turn(caller->turns);
+        (void)turns_turn();
     }
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(caller->turns) && caller->connection->input.charged_bytes == 1 << 20, 10000));
+    TURNS_UNTIL(caller->connection->input.charged_bytes == 1 << 20);
 }
 
 /* Two messages that do not go on take all the room there is; a third one waits until one of them
@@ -240,76 +199,66 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
 {
     (void)state;
     for (int leaves = 0; leaves <= 1; leaves++) {
-        struct turns turns;
-        struct turns_caller first, second, third;
+        struct turns_caller *first, *second, *third;
 
-        turns_init(&turns);
+        turns_restart();
         turns.settings.input_max_bytes = 2 << 20;
-        turns_connect(&turns, &first);
-        turns_connect(&turns, &second);
-        turns_connect(&turns, &third);
-        begin_message(&first);
-        begin_message(&second);
-        assert_true(turns_request(&third, "echo", 150000, 1, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && third.connection->caller.pauses == KNIT_PAUSE_BUDGET, 10000));
+        first = turns_connect();
+        second = turns_connect();
+        third = turns_connect();
+        begin_message(first);
+        begin_message(second);
+        assert_true(turns_request(third, "echo", 150000, 1, 1, NULL));
+        TURNS_UNTIL(third->connection->caller.pauses == KNIT_PAUSE_BUDGET);
         assert_int_equal(turns.loop.net.inputs.charged_bytes, 2 << 20);
         if (leaves) {
-            turns_leave(&second);
+            turns_leave(second);
         } else {
-            first.connection->input.progress_ns -= UINT64_C(2000000000);
+            first->connection->input.progress_ns -= UINT64_C(2000000000);
             knit_inputs_sweep(&turns.loop.net);
         }
-        turns_expect(&third, 1);
-        assert_int_equal(third.code, 0);
+        turns_expect(third, 1);
+        assert_int_equal(third->code, 0);
         assert_int_equal(turns.loop.net.inputs.charged_bytes, 1 << 20);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !leaves);
-        turns_leave(&first);
+        turns_leave(first);
         if (!leaves)
-            turns_leave(&second);
-        turns_leave(&third);
+            turns_leave(second);
+        turns_leave(third);
         assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
         assert_true(TAILQ_EMPTY(&turns.loop.net.inputs.large));
-        turns_fini(&turns);
     }
 }
 
 /* After the last word the stream ends, and what the caller still sends does not reset it. */
 static void a_stream_without_boundaries_ends(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "echo", 10, 1, 1, NULL));
-    turns_expect(&caller, 1);
-    assert_int_equal(send(caller.fd, "\xc1\xc1\xc1", 3, 0), 3);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+    caller = turns_connect();
+    assert_true(turns_request(caller, "echo", 10, 1, 1, NULL));
+    turns_expect(caller, 1);
+    assert_int_equal(send(caller->fd, "\xc1\xc1\xc1", 3, 0), 3);
+    TURNS_UNTIL(!turns_read(caller));
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.messages_bad), 1);
-    assert_int_equal(send(caller.fd, "more", 4, MSG_NOSIGNAL), 4);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_int_equal(send(caller->fd, "more", 4, MSG_NOSIGNAL), 4);
 }
 
 static void a_msgid_twice_in_flight_ends_the_stream_and_the_calls(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
-    assert_true(turns_request(&caller, "echo", 1, 7, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
-    assert_int_equal(caller.responses, 1);
-    assert_int_equal(caller.code, KNIT_BAD_MESSAGE);
-    turns_leave(&caller);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-    turns_fini(&turns);
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 7, 1, NULL));
+    assert_true(turns_request(caller, "echo", 1, 7, 1, NULL));
+    TURNS_UNTIL(!turns_read(caller));
+    assert_int_equal(caller->responses, 1);
+    assert_int_equal(caller->code, KNIT_BAD_MESSAGE);
+    turns_leave(caller);
+    TURNS_UNTIL(turns_is_idle());
 }
 
 /* Also one that is refused before anybody looks at its method; and the call that has the msgid does
@@ -318,42 +267,37 @@ static void a_msgid_twice_in_flight_gets_one_response(void **state)
 {
     (void)state;
     for (size_t len = 1; len <= 3000; len += 2999) {
-        struct turns turns;
-        struct turns_caller caller;
+        struct turns_caller *caller;
 
-        turns_init(&turns);
+        turns_restart();
         turns.settings.message_max_bytes = 1000;
-        turns_connect(&turns, &caller);
-        assert_true(turns_request(&caller, "gate", 1, 7, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && atomic_load_explicit(&turns.lanes.at_gate,
-                                                              memory_order_acquire) == 1,
-            10000));
-        assert_true(turns_request(&caller, "gate", len, 7, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && !turns_read(&caller), 10000));
+        caller = turns_connect();
+        assert_true(turns_request(caller, "gate", 1, 7, 1, NULL));
+        TURNS_UNTIL(turns_is_at_gate());
+        assert_true(turns_request(caller, "gate", len, 7, 1, NULL));
+        TURNS_UNTIL(!turns_read(caller));
         /* The gate stays shut. */
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-        assert_int_equal(caller.responses, 1);
-        assert_int_equal(caller.code, KNIT_BAD_MESSAGE);
-        turns_leave(&caller);
-        turns_fini(&turns);
+        TURNS_UNTIL(turns_is_idle());
+        assert_int_equal(caller->responses, 1);
+        assert_int_equal(caller->code, KNIT_BAD_MESSAGE);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_message_may_come_byte_by_byte),
-        cmocka_unit_test(a_large_message_is_read_into_its_own_memory),
-        cmocka_unit_test(calls_beyond_in_flight_max_wait_in_the_socket),
-        cmocka_unit_test(a_message_that_is_too_large_is_refused_and_the_next_one_served),
-        cmocka_unit_test(the_end_of_the_callers_stream_aborts_its_calls),
-        cmocka_unit_test(a_peer_that_leaves_while_it_is_not_read_is_noticed),
-        cmocka_unit_test(a_flood_of_messages_lets_others_have_their_turns),
-        cmocka_unit_test(a_question_that_wants_no_answer_gets_no_work),
-        cmocka_unit_test(messages_that_never_end_do_not_keep_others_out),
-        cmocka_unit_test(a_stream_without_boundaries_ends),
-        cmocka_unit_test(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
-        cmocka_unit_test(a_msgid_twice_in_flight_gets_one_response),
+        TURNS_TEST(a_message_may_come_byte_by_byte),
+        TURNS_TEST(a_large_message_is_read_into_its_own_memory),
+        TURNS_TEST(calls_beyond_in_flight_max_wait_in_the_socket),
+        TURNS_TEST(a_message_that_is_too_large_is_refused_and_the_next_one_served),
+        TURNS_TEST(the_end_of_the_callers_stream_aborts_its_calls),
+        TURNS_TEST(a_peer_that_leaves_while_it_is_not_read_is_noticed),
+        TURNS_TEST(a_flood_of_messages_lets_others_have_their_turns),
+        TURNS_TEST(a_question_that_wants_no_answer_gets_no_work),
+        TURNS_TEST(messages_that_never_end_do_not_keep_others_out),
+        TURNS_TEST(a_stream_without_boundaries_ends),
+        TURNS_TEST(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
+        TURNS_TEST(a_msgid_twice_in_flight_gets_one_response),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

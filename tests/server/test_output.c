@@ -10,14 +10,13 @@
 #include <cmocka.h>
 
 #include "tests/server/turns.h"
-#include "tests/support/deadline.h"
 
 /* The loop's socket takes about this much before it is full. */
 /* Slots whose outcome lies in some connection's output. */
-static uint32_t pinned(const struct turns *turns)
+static uint32_t pinned(void)
 {
-    return TURNS_SLOTS - knit_session_slots_free(turns->session.session) -
-           turns->loop.router.outstanding;
+    return TURNS_SLOTS - knit_session_slots_free(turns.session.session) -
+           turns.loop.router.outstanding;
 }
 
 static void narrow(struct turns_caller *caller)
@@ -32,235 +31,206 @@ static void narrow(struct turns_caller *caller)
 static void a_slow_reader_is_not_read_until_it_reads(void **state)
 {
     enum { CALLS = 200 };
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
     uint32_t sent = 0;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.output_max_bytes = 64 * 1024;
-    turns_connect(&turns, &caller);
-    narrow(&caller);
-    while (!(caller.connection->caller.pauses & KNIT_PAUSE_OUTPUT)) {
+    caller = turns_connect();
+    narrow(caller);
+    while (!(caller->connection->caller.pauses & KNIT_PAUSE_OUTPUT)) {
         assert_true(sent < CALLS);
-        assert_true(turns_request(&caller, "echo", 4000, ++sent, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+        assert_true(turns_request(caller, "echo", 4000, ++sent, 1, NULL));
+        TURNS_UNTIL(turns_is_idle());
     }
     assert_true(sent >= 64 * 1024 / 4100);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.waits_for_reader), 1);
     /* A message more stays where it is. */
-    assert_true(turns_request(&caller, "echo", 10, ++sent, 1, NULL));
+    assert_true(turns_request(caller, "echo", 10, ++sent, 1, NULL));
     for (int i = 0; i < 20; i++)
-        (void)turns_turn(&turns);
-    assert_true(turns_is_idle(&turns));
-    assert_int_equal(caller.connection->caller.calls.count, 0);
-    turns_expect(&caller, sent);
-    assert_int_equal(caller.connection->caller.pauses, 0);
-    assert_int_equal(knit_output_waiting(caller.connection), 0);
-    turns_leave(&caller);
-    turns_fini(&turns);
+        (void)turns_turn();
+    assert_true(turns_is_idle());
+    assert_int_equal(caller->connection->caller.calls.count, 0);
+    turns_expect(caller, sent);
+    assert_int_equal(caller->connection->caller.pauses, 0);
+    assert_int_equal(knit_output_waiting(caller->connection), 0);
 }
 
 /* A large result is not copied: it keeps its slot and its block, which count as the connection's,
  * until its last byte has left. */
 static void large_results_stay_in_the_arena_until_they_are_written(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    narrow(&caller);
-    assert_true(turns_request(&caller, "room", 32 * 1024, 1, 4, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 4, 10000));
-    assert_int_equal(caller.connection->caller.account.slots, 4);
-    assert_int_equal(caller.connection->caller.calls.count, 0);
+    caller = turns_connect();
+    narrow(caller);
+    assert_true(turns_request(caller, "room", 32 * 1024, 1, 4, NULL));
+    TURNS_UNTIL(pinned() == 4);
+    assert_int_equal(caller->connection->caller.account.slots, 4);
+    assert_int_equal(caller->connection->caller.calls.count, 0);
     assert_int_equal(turns.loop.router.outstanding, 0);
-    turns_expect(&caller, 4);
-    assert_int_equal(pinned(&turns), 0);
+    turns_expect(caller, 4);
+    assert_int_equal(pinned(), 0);
     assert_int_equal(turns.loop.net.pinned_bytes, 0);
-    assert_int_equal(caller.connection->caller.account.slots, 0);
-    assert_int_equal(caller.connection->pinned_bytes, 0);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_int_equal(caller->connection->caller.account.slots, 0);
+    assert_int_equal(caller->connection->pinned_bytes, 0);
 }
 
 /* Beyond its share of the arena its results are copied. */
 static void one_reader_pins_an_eighth_of_the_arena(void **state)
 {
     enum { LEN = 128 * 1024, CALLS = 16 };
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.output_max_bytes = 16 << 20;
-    turns_connect(&turns, &caller);
-    narrow(&caller);
+    caller = turns_connect();
+    narrow(caller);
     for (uint32_t i = 0; i < CALLS; i++) {
-        assert_true(turns_request(&caller, "room", LEN, i, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && knit_output_waiting(caller.connection) > i * LEN, 10000));
+        assert_true(turns_request(caller, "room", LEN, i, 1, NULL));
+        TURNS_UNTIL(knit_output_waiting(caller->connection) > i * LEN);
     }
-    assert_true(caller.connection->pinned_bytes <= TURNS_ARENA_BYTES / 8);
-    assert_true(caller.connection->pinned_bytes > 0);
-    turns_expect(&caller, CALLS);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_true(caller->connection->pinned_bytes <= TURNS_ARENA_BYTES / 8);
+    assert_true(caller->connection->pinned_bytes > 0);
+    turns_expect(caller, CALLS);
 }
 
 /* One that leaves with all that unread gives everything back. */
 static void a_reader_that_leaves_gives_its_slots_back(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    narrow(&caller);
-    assert_true(turns_request(&caller, "room", 32 * 1024, 1, 6, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 6, 10000));
-    turns_leave(&caller);
-    assert_int_equal(pinned(&turns), 0);
-    assert_true(turns_is_idle(&turns));
-    turns_fini(&turns);
+    caller = turns_connect();
+    narrow(caller);
+    assert_true(turns_request(caller, "room", 32 * 1024, 1, 6, NULL));
+    TURNS_UNTIL(pinned() == 6);
+    turns_leave(caller);
+    assert_int_equal(pinned(), 0);
+    assert_true(turns_is_idle());
 }
 
 /* Who does not read gives way when the arena gets full, who reads does not. */
 static void readers_that_fill_the_arena_make_room(void **state)
 {
     enum { LEN = 128 * 1024, CALLS = 200 };
-    struct turns turns;
-    struct turns_caller deaf, slow;
+    struct turns_caller *deaf, *slow;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.output_max_bytes = 64 << 20;
-    turns_connect(&turns, &deaf);
-    turns_connect(&turns, &slow);
-    narrow(&deaf);
-    narrow(&slow);
-    assert_true(turns_request(&slow, "room", 64 * 1024, 1, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && pinned(&turns) == 1, 10000));
+    deaf = turns_connect();
+    slow = turns_connect();
+    narrow(deaf);
+    narrow(slow);
+    assert_true(turns_request(slow, "room", 64 * 1024, 1, 1, NULL));
+    TURNS_UNTIL(pinned() == 1);
     for (uint32_t i = 0; turns.loop.net.pinned_bytes <= TURNS_ARENA_BYTES / 2; i++) {
-        size_t waiting = knit_output_waiting(deaf.connection);
+        size_t waiting = knit_output_waiting(deaf->connection);
 
         assert_true(i < CALLS);
-        assert_true(turns_request(&deaf, "room", LEN, i, 1, NULL));
-        assert_true(KNIT_WAIT_UNTIL(
-            turns_turn(&turns) && knit_output_waiting(deaf.connection) > waiting, 10000));
+        assert_true(turns_request(deaf, "room", LEN, i, 1, NULL));
+        TURNS_UNTIL(knit_output_waiting(deaf->connection) > waiting);
     }
-    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
+    deaf->connection->moved_ns = slow->connection->moved_ns = turns.loop.turn.now_ns;
     knit_output_make_room(&turns.loop.net);
-    assert_false(deaf.connection->is_dead);
+    assert_false(deaf->connection->is_dead);
     /* The first that goes leaves room enough. */
-    deaf.connection->moved_ns -= 1000000000;
-    slow.connection->moved_ns -= 1000000000;
+    deaf->connection->moved_ns -= 1000000000;
+    slow->connection->moved_ns -= 1000000000;
     knit_output_make_room(&turns.loop.net);
-    assert_true(deaf.connection->is_dead);
-    assert_false(slow.connection->is_dead);
+    assert_true(deaf->connection->is_dead);
+    assert_false(slow->connection->is_dead);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.readers_dropped), 1);
-    turns_leave(&deaf);
-    assert_int_equal(pinned(&turns), 1);
-    turns_expect(&slow, 1);
-    turns_leave(&slow);
-    turns_fini(&turns);
+    turns_leave(deaf);
+    assert_int_equal(pinned(), 1);
+    turns_expect(slow, 1);
 }
 
-static uint64_t answered(struct turns *turns)
+static uint64_t answered(void)
 {
-    return knit_counter_read(&turns->loop.turn.counters.calls_answered);
+    return knit_counter_read(&turns.loop.turn.counters.calls_answered);
 }
 
 static void call_one(struct turns_caller *caller, const char *task, size_t len, uint32_t msgid)
 {
-    struct turns *turns = caller->turns;
-    uint64_t before = answered(turns);
+    uint64_t before = answered();
 
     assert_true(turns_request(caller, task, len, msgid, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(turns) && answered(turns) > before, 10000));
+    TURNS_UNTIL(answered() > before);
 }
 
 /* However many they are. Then results stay where they are, small ones too. */
 static void readers_together_have_so_much_copied(void **state)
 {
     enum { LEN = 15 * 1000, EACH = 4, CALLERS = 40, TOTAL = 1 << 20 };
-    struct turns turns;
-    struct turns_caller callers[CALLERS];
+    struct turns_caller *callers[CALLERS];
     int count = 0;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.output_total_max_bytes = TOTAL;
-    while (pinned(&turns) == 0) {
+    while (pinned() == 0) {
         assert_true(count < CALLERS);
-        turns_connect(&turns, &callers[count]);
-        narrow(&callers[count]);
+        callers[count] = turns_connect();
+        narrow(callers[count]);
         for (uint32_t i = 0; i < EACH; i++)
-            call_one(&callers[count], "room", LEN, i);
+            call_one(callers[count], "room", LEN, i);
         count++;
         assert_true(turns.loop.net.copied_bytes <= TOTAL);
     }
     assert_true(turns.loop.net.copied_bytes + 2 * LEN > TOTAL);
     while (count-- > 0) {
-        turns_expect(&callers[count], EACH);
-        turns_leave(&callers[count]);
+        turns_expect(callers[count], EACH);
+        turns_leave(callers[count]);
     }
     assert_int_equal(turns.loop.net.copied_bytes, 0);
-    assert_int_equal(pinned(&turns), 0);
-    turns_fini(&turns);
+    assert_int_equal(pinned(), 0);
 }
 
 /* Beyond half of that. Who reads nothing makes room; requests of who reads slowly wait. */
 static void readers_that_have_much_copied_make_room(void **state)
 {
     enum { LEN = 128 * 1024 };
-    struct turns turns;
-    struct turns_caller deaf, slow;
+    struct turns_caller *deaf, *slow;
     uint32_t sent = 0, asked;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.output_max_bytes = 64 << 20;
     turns.settings.output_total_max_bytes = 1 << 20;
-    turns_connect(&turns, &deaf);
-    turns_connect(&turns, &slow);
-    narrow(&deaf);
-    narrow(&slow);
+    deaf = turns_connect();
+    slow = turns_connect();
+    narrow(deaf);
+    narrow(slow);
     while (turns.loop.net.copied_bytes <= 1 << 19)
-        call_one(&deaf, "room", LEN, ++sent);
-    for (asked = 1; !(slow.connection->caller.pauses & KNIT_PAUSE_OUTPUT); asked++)
-        call_one(&slow, "echo", 4000, asked);
-    assert_in_range(knit_output_waiting(slow.connection), 64 * 1024, 80 * 1024);
-    deaf.connection->moved_ns = slow.connection->moved_ns = turns.loop.turn.now_ns;
+        call_one(deaf, "room", LEN, ++sent);
+    for (asked = 1; !(slow->connection->caller.pauses & KNIT_PAUSE_OUTPUT); asked++)
+        call_one(slow, "echo", 4000, asked);
+    assert_in_range(knit_output_waiting(slow->connection), 64 * 1024, 80 * 1024);
+    deaf->connection->moved_ns = slow->connection->moved_ns = turns.loop.turn.now_ns;
     knit_output_make_room(&turns.loop.net);
-    assert_false(deaf.connection->is_dead);
-    deaf.connection->moved_ns -= 1000000000;
-    slow.connection->moved_ns -= 1000000000;
+    assert_false(deaf->connection->is_dead);
+    deaf->connection->moved_ns -= 1000000000;
+    slow->connection->moved_ns -= 1000000000;
     knit_output_make_room(&turns.loop.net);
-    assert_true(deaf.connection->is_dead);
-    assert_false(slow.connection->is_dead);
-    turns_leave(&deaf);
-    assert_true(turns_request(&slow, "echo", 4000, asked, 1, NULL));
-    turns_expect(&slow, asked);
-    assert_int_equal(slow.connection->caller.pauses, 0);
+    assert_true(deaf->connection->is_dead);
+    assert_false(slow->connection->is_dead);
+    turns_leave(deaf);
+    assert_true(turns_request(slow, "echo", 4000, asked, 1, NULL));
+    turns_expect(slow, asked);
+    assert_int_equal(slow->connection->caller.pauses, 0);
     assert_int_equal(turns.loop.net.copied_bytes, 0);
-    turns_leave(&slow);
-    turns_fini(&turns);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_slow_reader_is_not_read_until_it_reads),
-        cmocka_unit_test(large_results_stay_in_the_arena_until_they_are_written),
-        cmocka_unit_test(one_reader_pins_an_eighth_of_the_arena),
-        cmocka_unit_test(readers_that_fill_the_arena_make_room),
-        cmocka_unit_test(a_reader_that_leaves_gives_its_slots_back),
-        cmocka_unit_test(readers_together_have_so_much_copied),
-        cmocka_unit_test(readers_that_have_much_copied_make_room),
+        TURNS_TEST(a_slow_reader_is_not_read_until_it_reads),
+        TURNS_TEST(large_results_stay_in_the_arena_until_they_are_written),
+        TURNS_TEST(one_reader_pins_an_eighth_of_the_arena),
+        TURNS_TEST(readers_that_fill_the_arena_make_room),
+        TURNS_TEST(a_reader_that_leaves_gives_its_slots_back),
+        TURNS_TEST(readers_together_have_so_much_copied),
+        TURNS_TEST(readers_that_have_much_copied_make_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,306 +12,247 @@
 #include <knitting/code.h>
 
 #include "tests/server/turns.h"
-#include "tests/support/deadline.h"
 
 enum { SHARE_ALONE = 40, RESERVE = TURNS_SLOTS / 16 };
 
-static void block(struct turns *turns, struct turns_caller *caller)
+static void block(struct turns_caller *caller)
 {
     assert_true(turns_request(caller, "gate", 1, 1000000, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(turns) && atomic_load_explicit(&turns->lanes.at_gate, memory_order_acquire) == 1,
-        10000));
+    TURNS_UNTIL(turns_is_at_gate());
 }
 
-static uint32_t slots_free(const struct turns *turns)
+static uint32_t slots_free(void)
 {
-    return knit_session_slots_free(turns->session.session);
+    return knit_session_slots_free(turns.session.session);
 }
 
 static void a_connection_has_a_share_of_the_slots(void **state)
 {
-    struct turns turns;
-    struct turns_caller greedy, second, modest;
+    struct turns_caller *greedy, *second, *modest;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &greedy);
-    turns_connect(&turns, &second);
-    turns_connect(&turns, &modest);
-    block(&turns, &greedy);
-    assert_true(turns_request(&greedy, "echo", 1, 1, 100, NULL));
-    assert_true(turns_request(&second, "echo", 1, 1, 100, NULL));
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) &&
-                                    greedy.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT &&
-                                    second.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT,
-        10000));
-    assert_true(greedy.connection->caller.calls.count <= SHARE_ALONE);
+    greedy = turns_connect();
+    second = turns_connect();
+    modest = turns_connect();
+    block(greedy);
+    assert_true(turns_request(greedy, "echo", 1, 1, 100, NULL));
+    assert_true(turns_request(second, "echo", 1, 1, 100, NULL));
+    TURNS_UNTIL(greedy->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT &&
+                second->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
+    assert_true(greedy->connection->caller.calls.count <= SHARE_ALONE);
     assert_int_equal(knit_share_alone(turns.loop.router.slots), SHARE_ALONE);
-    assert_true(slots_free(&turns) > RESERVE);
+    assert_true(slots_free() > RESERVE);
     assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
-    assert_true(turns_request(&modest, "echo", 1, 1, 1, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 1, 10000));
-    assert_int_equal(modest.connection->caller.pauses, 0);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&greedy, 101);
-    turns_expect(&second, 100);
-    turns_expect(&modest, 1);
-    turns_leave(&greedy);
-    turns_leave(&second);
-    turns_leave(&modest);
-    turns_fini(&turns);
+    assert_true(turns_request(modest, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(modest->connection->caller.calls.count == 1);
+    assert_int_equal(modest->connection->caller.pauses, 0);
+    turns_open_gate();
+    turns_expect(greedy, 101);
+    turns_expect(second, 100);
+    turns_expect(modest, 1);
 }
 
 static void notifications_count_in_the_share(void **state)
 {
-    struct turns turns;
-    struct turns_caller greedy, modest;
+    struct turns_caller *greedy, *modest;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &greedy);
-    turns_connect(&turns, &modest);
-    block(&turns, &modest);
-    turns_notify(&greedy, "echo", 200);
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && greedy.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-    assert_int_equal(greedy.connection->caller.calls.count, 0);
-    assert_true(greedy.connection->caller.account.slots <= SHARE_ALONE);
-    assert_true(slots_free(&turns) > RESERVE);
+    greedy = turns_connect();
+    modest = turns_connect();
+    block(modest);
+    turns_notify(greedy, "echo", 200);
+    TURNS_UNTIL(greedy->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
+    assert_int_equal(greedy->connection->caller.calls.count, 0);
+    assert_true(greedy->connection->caller.account.slots <= SHARE_ALONE);
+    assert_true(slots_free() > RESERVE);
     /* Gone, it leaves calls that nobody counts; they run all the same. */
-    turns_leave(&greedy);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&modest, 1);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-    turns_leave(&modest);
-    turns_fini(&turns);
+    turns_leave(greedy);
+    turns_open_gate();
+    turns_expect(modest, 1);
+    TURNS_UNTIL(turns_is_idle());
 }
 
 enum { LARGE = 128 * 1024, LARGE_MAX = TURNS_ARENA_BYTES / LARGE };
 
 static void a_connection_has_a_share_of_the_arena(void **state)
 {
-    struct turns turns;
-    struct turns_caller greedy, modest;
+    struct turns_caller *greedy, *modest;
     uint32_t sent = 0;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &greedy);
-    turns_connect(&turns, &modest);
-    while (greedy.connection->caller.pauses == 0) {
+    greedy = turns_connect();
+    modest = turns_connect();
+    while (greedy->connection->caller.pauses == 0) {
         assert_true(sent < LARGE_MAX);
-        assert_true(turns_request(&greedy, "gate", LARGE, ++sent, 1, NULL));
-        assert_true(
-            KNIT_WAIT_UNTIL(turns_turn(&turns) && (greedy.connection->caller.calls.count == sent ||
-                                                      greedy.connection->caller.pauses != 0),
-                10000));
+        assert_true(turns_request(greedy, "gate", LARGE, ++sent, 1, NULL));
+        TURNS_UNTIL(greedy->connection->caller.calls.count == sent ||
+                    greedy->connection->caller.pauses != 0);
     }
-    assert_int_equal(greedy.connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
-    assert_true(greedy.connection->caller.account.argument_bytes >= TURNS_ARENA_BYTES / 2);
-    assert_true(greedy.connection->caller.account.argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
-    assert_true(turns_request(&modest, "gate", LARGE, 1, 1, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 1, 10000));
+    assert_int_equal(greedy->connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_true(greedy->connection->caller.account.argument_bytes >= TURNS_ARENA_BYTES / 2);
+    assert_true(greedy->connection->caller.account.argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
+    assert_true(turns_request(modest, "gate", LARGE, 1, 1, NULL));
+    TURNS_UNTIL(modest->connection->caller.calls.count == 1);
     /* What is settled lies there still. */
-    knit_router_cancel(&greedy.connection->caller, 2);
-    assert_true(greedy.connection->caller.account.argument_bytes > LARGE * (sent - 2));
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&greedy, sent);
-    turns_expect(&modest, 1);
-    assert_int_equal(greedy.connection->caller.account.argument_bytes, 0);
+    knit_router_cancel(&greedy->connection->caller, 2);
+    assert_true(greedy->connection->caller.account.argument_bytes > LARGE * (sent - 2));
+    turns_open_gate();
+    turns_expect(greedy, sent);
+    turns_expect(modest, 1);
+    assert_int_equal(greedy->connection->caller.account.argument_bytes, 0);
     assert_int_equal(turns.loop.router.share.argument_bytes, 0);
-    turns_leave(&greedy);
-    turns_leave(&modest);
-    turns_fini(&turns);
 }
 
 static void small_calls_pass_those_that_wait_for_arena_space(void **state)
 {
     enum { CALLERS = LARGE_MAX + 4 };
-    static struct turns_caller callers[CALLERS];
-    struct turns turns;
-    struct turns_caller modest;
+    struct turns_caller *callers[CALLERS];
+    struct turns_caller *modest;
 
     (void)state;
-    turns_init(&turns);
     for (uint32_t i = 0; i < CALLERS; i++) {
-        turns_connect(&turns, &callers[i]);
-        assert_true(turns_request(&callers[i], "gate", LARGE, 1, 1, NULL));
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "gate", LARGE, 1, 1, NULL));
     }
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && callers[CALLERS - 1].connection->caller.pauses == KNIT_PAUSE_SLOT,
-        10000));
-    assert_true(slots_free(&turns) > 0);
-    turns_connect(&turns, &modest);
-    assert_true(turns_request(&modest, "gate", 1, 1, 10, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && modest.connection->caller.calls.count == 10, 10000));
-    assert_int_equal(modest.connection->caller.pauses, 0);
+    TURNS_UNTIL(callers[CALLERS - 1]->connection->caller.pauses == KNIT_PAUSE_SLOT);
+    assert_true(slots_free() > 0);
+    modest = turns_connect();
+    assert_true(turns_request(modest, "gate", 1, 1, 10, NULL));
+    TURNS_UNTIL(modest->connection->caller.calls.count == 10);
+    assert_int_equal(modest->connection->caller.pauses, 0);
     /* One as large waits behind them. */
-    assert_true(turns_request(&modest, "gate", LARGE, 11, 1, NULL));
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && modest.connection->caller.pauses == KNIT_PAUSE_SLOT, 10000));
+    assert_true(turns_request(modest, "gate", LARGE, 11, 1, NULL));
+    TURNS_UNTIL(modest->connection->caller.pauses == KNIT_PAUSE_SLOT);
     assert_ptr_equal(TAILQ_LAST(&turns.loop.router.share.waiting_arena, knit_share_queue),
-        &modest.connection->caller);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+        &modest->connection->caller);
+    turns_open_gate();
     for (uint32_t i = 0; i < CALLERS; i++)
-        turns_expect(&callers[i], 1);
-    turns_expect(&modest, 11);
+        turns_expect(callers[i], 1);
+    turns_expect(modest, 11);
     assert_int_equal(turns.loop.router.share.argument_bytes, 0);
-    for (uint32_t i = 0; i < CALLERS; i++)
-        turns_leave(&callers[i]);
-    turns_leave(&modest);
-    turns_fini(&turns);
 }
 
 /* With more connections than slots some wait, in turn, and all are served. */
 static void connections_without_any_slot_wait_for_one(void **state)
 {
     enum { CALLERS = TURNS_SLOTS + 20 };
-    static struct turns_caller callers[CALLERS];
-    struct turns turns;
+    struct turns_caller *callers[CALLERS];
     uint32_t waiting = 0;
 
     (void)state;
-    turns_init(&turns);
     for (uint32_t i = 0; i < CALLERS; i++) {
-        turns_connect(&turns, &callers[i]);
-        assert_true(turns_request(&callers[i], "gate", 1, 1, 1, NULL));
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "gate", 1, 1, 1, NULL));
     }
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && slots_free(&turns) == 0, 10000));
+    TURNS_UNTIL(slots_free() == 0);
     for (int i = 0; i < 20; i++)
-        (void)turns_turn(&turns);
+        (void)turns_turn();
     for (uint32_t i = 0; i < CALLERS; i++)
-        waiting += callers[i].connection->caller.pauses == KNIT_PAUSE_SLOT;
+        waiting += callers[i]->connection->caller.pauses == KNIT_PAUSE_SLOT;
     assert_int_equal(waiting, CALLERS - TURNS_SLOTS);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_open_gate();
     for (uint32_t i = 0; i < CALLERS; i++)
-        turns_expect(&callers[i], 1);
-    for (uint32_t i = 0; i < CALLERS; i++)
-        turns_leave(&callers[i]);
-    turns_fini(&turns);
+        turns_expect(callers[i], 1);
 }
 
 static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **state)
 {
     struct knit_options options = knit_options();
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    block(&turns, &caller);
+    caller = turns_connect();
+    block(caller);
     options.timeout_ns = 20000000;
-    assert_true(turns_request(&caller, "echo", 1, 1, 5, &options));
+    assert_true(turns_request(caller, "echo", 1, 1, 5, &options));
     options = knit_options();
     options.queue_ns = 20000000;
-    assert_true(turns_request(&caller, "echo", 1, 11, 5, &options));
-    turns_expect(&caller, 10);
-    assert_int_equal(caller.code, KNIT_TIMEOUT);
-    assert_int_equal(caller.connection->caller.calls.count, 1);
-    assert_int_equal(slots_free(&turns), TURNS_SLOTS - 11);
-    assert_int_equal(caller.connection->caller.account.slots, 11);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&caller, 11);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
+    assert_true(turns_request(caller, "echo", 1, 11, 5, &options));
+    turns_expect(caller, 10);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
+    assert_int_equal(caller->connection->caller.calls.count, 1);
+    assert_int_equal(slots_free(), TURNS_SLOTS - 11);
+    assert_int_equal(caller->connection->caller.account.slots, 11);
+    turns_open_gate();
+    turns_expect(caller, 11);
+    TURNS_UNTIL(turns_is_idle());
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
-    assert_int_equal(caller.connection->caller.account.slots, 0);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_int_equal(caller->connection->caller.account.slots, 0);
 }
 
 /* Neither a slot nor a place at the front is needed to run out of time. */
 static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
 {
     struct knit_options options = knit_options();
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    block(&turns, &caller);
-    assert_true(turns_request(&caller, "echo", 1, 1, 100, NULL));
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 100, NULL));
     options.timeout_ns = 20000000;
-    assert_true(turns_request(&caller, "echo", 1, 101, 5, &options));
+    assert_true(turns_request(caller, "echo", 1, 101, 5, &options));
     options = knit_options();
     options.queue_ns = 30000000;
-    assert_true(turns_request(&caller, "echo", 1, 106, 5, &options));
-    turns_expect(&caller, 10);
-    assert_int_equal(caller.code, KNIT_TIMEOUT);
-    assert_int_equal(caller.msgid, 110);
-    assert_int_equal(caller.connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_true(turns_request(caller, "echo", 1, 106, 5, &options));
+    turns_expect(caller, 10);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
+    assert_int_equal(caller->msgid, 110);
+    assert_int_equal(caller->connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_timed_out), 10);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&caller, 111);
-    assert_int_equal(caller.code, 0);
+    turns_open_gate();
+    turns_expect(caller, 111);
+    assert_int_equal(caller->code, 0);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_published), 101);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.requests), 111);
-    assert_null(caller.connection->lookahead);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_null(caller->connection->lookahead);
 }
 
 /* The one at the front gives way to what stands behind it. */
 static void the_first_that_waits_may_be_overdue(void **state)
 {
     enum { OTHERS = TURNS_SLOTS };
-    static struct turns_caller others[OTHERS];
+    struct turns_caller *others[OTHERS];
     struct knit_options options = knit_options();
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
     for (uint32_t i = 0; i < OTHERS; i++) {
-        turns_connect(&turns, &others[i]);
-        assert_true(turns_request(&others[i], "gate", 1, 1, 1, NULL));
+        others[i] = turns_connect();
+        assert_true(turns_request(others[i], "gate", 1, 1, 1, NULL));
     }
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && slots_free(&turns) == 0, 10000));
-    turns_connect(&turns, &caller);
+    TURNS_UNTIL(slots_free() == 0);
+    caller = turns_connect();
     options.timeout_ns = 20000000;
-    assert_true(turns_request(&caller, "echo", 1, 1, 1, &options));
-    assert_true(turns_request(&caller, "$/ping", 1, 2, 1, NULL));
-    turns_expect(&caller, 2);
-    assert_int_equal(caller.msgid, 2);
-    assert_int_equal(caller.connection->caller.pauses, 0);
+    assert_true(turns_request(caller, "echo", 1, 1, 1, &options));
+    assert_true(turns_request(caller, "$/ping", 1, 2, 1, NULL));
+    turns_expect(caller, 2);
+    assert_int_equal(caller->msgid, 2);
+    assert_int_equal(caller->connection->caller.pauses, 0);
     assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+    turns_open_gate();
     for (uint32_t i = 0; i < OTHERS; i++)
-        turns_expect(&others[i], 1);
-    for (uint32_t i = 0; i < OTHERS; i++)
-        turns_leave(&others[i]);
-    turns_leave(&caller);
-    turns_fini(&turns);
+        turns_expect(others[i], 1);
 }
 
 static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    block(&turns, &caller);
-    assert_true(turns_request(&caller, "echo", 1, 1, 1, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && caller.connection->caller.calls.count == 2, 10000));
-    knit_router_cancel(&caller.connection->caller, 1);
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(caller->connection->caller.calls.count == 2);
+    knit_router_cancel(&caller->connection->caller, 1);
     /* Nobody's: passed over. */
-    knit_router_cancel(&caller.connection->caller, 77);
-    turns_expect(&caller, 1);
-    assert_int_equal(caller.code, KNIT_CANCELLED);
+    knit_router_cancel(&caller->connection->caller, 77);
+    turns_expect(caller, 1);
+    assert_int_equal(caller->code, KNIT_CANCELLED);
     /* What runs is told, and answers itself. */
-    knit_router_cancel(&caller.connection->caller, 1000000);
-    turns_expect(&caller, 2);
-    assert_int_equal(caller.msgid, 1000000);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    knit_router_cancel(&caller->connection->caller, 1000000);
+    turns_expect(caller, 2);
+    assert_int_equal(caller->msgid, 1000000);
 }
 
 static void cancel(struct turns_caller *caller, uint8_t msgid)
@@ -325,122 +266,108 @@ static void cancel(struct turns_caller *caller, uint8_t msgid)
 /* Whether it was sent with the calls or later, for one in flight or one that waits. */
 static void a_cancel_does_not_wait_behind_what_waits(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    block(&turns, &caller);
-    assert_true(turns_request(&caller, "echo", 1, 1, 100, NULL));
-    cancel(&caller, 1);
-    cancel(&caller, 90);
-    cancel(&caller, 91);
-    turns_expect(&caller, 3);
-    assert_int_equal(caller.code, KNIT_CANCELLED);
-    assert_int_equal(caller.msgid, 91);
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) && caller.connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT, 10000));
-    cancel(&caller, 92);
-    turns_expect(&caller, 4);
-    assert_int_equal(caller.msgid, 92);
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 100, NULL));
+    cancel(caller, 1);
+    cancel(caller, 90);
+    cancel(caller, 91);
+    turns_expect(caller, 3);
+    assert_int_equal(caller->code, KNIT_CANCELLED);
+    assert_int_equal(caller->msgid, 91);
+    TURNS_UNTIL(caller->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
+    cancel(caller, 92);
+    turns_expect(caller, 4);
+    assert_int_equal(caller->msgid, 92);
     /* A number that stands behind it is another call's. */
-    cancel(&caller, 150);
-    assert_true(turns_request(&caller, "echo", 1, 150, 1, NULL));
+    cancel(caller, 150);
+    assert_true(turns_request(caller, "echo", 1, 150, 1, NULL));
     for (uint8_t msgid = 2; msgid < 90; msgid++)
-        cancel(&caller, msgid);
-    turns_expect(&caller, 92);
-    assert_int_equal(caller.msgid, 89);
+        cancel(caller, msgid);
+    turns_expect(caller, 92);
+    assert_int_equal(caller->msgid, 89);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_cancelled), 92);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&caller, 102);
-    assert_int_equal(caller.code, 0);
-    assert_int_equal(caller.msgid, 150);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    turns_open_gate();
+    turns_expect(caller, 102);
+    assert_int_equal(caller->code, 0);
+    assert_int_equal(caller->msgid, 150);
 }
 
 /* What its caller no longer waits for takes a slot of the connection's share all the same. */
 static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
 {
-    struct turns turns;
-    struct turns_caller greedy, modest;
+    struct turns_caller *greedy, *modest;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &greedy);
-    turns_connect(&turns, &modest);
-    block(&turns, &modest);
+    greedy = turns_connect();
+    modest = turns_connect();
+    block(modest);
     for (uint32_t i = 0; i < SHARE_ALONE; i++) {
-        assert_true(turns_request(&greedy, "echo", 1, i, 1, NULL));
-        (void)turns_turn(&turns);
-        knit_router_cancel(&greedy.connection->caller, i);
+        assert_true(turns_request(greedy, "echo", 1, i, 1, NULL));
+        (void)turns_turn();
+        knit_router_cancel(&greedy->connection->caller, i);
     }
-    assert_true(turns_request(&greedy, "echo", 1, 1000, 100, NULL));
-    assert_true(
-        KNIT_WAIT_UNTIL(turns_turn(&turns) && greedy.connection->caller.pauses != 0, 10000));
-    assert_true(greedy.connection->caller.account.slots <= SHARE_ALONE);
-    assert_true(slots_free(&turns) > RESERVE);
-    turns_expect(&greedy, SHARE_ALONE);
+    assert_true(turns_request(greedy, "echo", 1, 1000, 100, NULL));
+    TURNS_UNTIL(greedy->connection->caller.pauses != 0);
+    assert_true(greedy->connection->caller.account.slots <= SHARE_ALONE);
+    assert_true(slots_free() > RESERVE);
+    turns_expect(greedy, SHARE_ALONE);
     /* Gone, it pays no more. */
-    turns_leave(&greedy);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&modest, 1);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(&turns) && turns_is_idle(&turns), 10000));
-    turns_leave(&modest);
-    turns_fini(&turns);
+    turns_leave(greedy);
+    turns_open_gate();
+    turns_expect(modest, 1);
+    TURNS_UNTIL(turns_is_idle());
 }
 
 static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
 {
     struct knit_options options = knit_options();
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    turns_connect(&turns, &caller);
-    assert_true(turns_request(&caller, "ecco", 1, 1, 1, NULL));
-    turns_expect(&caller, 1);
-    assert_int_equal(caller.code, KNIT_UNKNOWN_TASK);
+    caller = turns_connect();
+    assert_true(turns_request(caller, "ecco", 1, 1, 1, NULL));
+    turns_expect(caller, 1);
+    assert_int_equal(caller->code, KNIT_UNKNOWN_TASK);
     turns.settings.call_max_bytes = 100;
-    assert_true(turns_request(&caller, "echo", 200, 2, 1, NULL));
-    turns_expect(&caller, 2);
-    assert_int_equal(caller.code, KNIT_TOO_LARGE);
+    assert_true(turns_request(caller, "echo", 200, 2, 1, NULL));
+    turns_expect(caller, 2);
+    assert_int_equal(caller->code, KNIT_TOO_LARGE);
     options.timeout_ns = 0;
-    assert_true(turns_request(&caller, "echo", 1, 3, 1, &options));
-    turns_expect(&caller, 3);
-    assert_int_equal(caller.code, KNIT_TIMEOUT);
+    assert_true(turns_request(caller, "echo", 1, 3, 1, &options));
+    turns_expect(caller, 3);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
     options = knit_options();
     options.epoch = 77;
-    assert_true(turns_request(&caller, "echo", 1, 4, 1, &options));
-    turns_expect(&caller, 4);
-    assert_int_equal(caller.code, KNIT_STALE_EPOCH);
+    assert_true(turns_request(caller, "echo", 1, 4, 1, &options));
+    turns_expect(caller, 4);
+    assert_int_equal(caller->code, KNIT_STALE_EPOCH);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_published), 0);
     turns.settings.queue_max = 1;
-    assert_true(turns_request(&caller, "gate", 1, 5, 2, NULL));
-    turns_expect(&caller, 5);
-    assert_int_equal(caller.code, KNIT_OVERLOADED);
-    assert_int_equal(caller.msgid, 6);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    assert_true(turns_request(caller, "gate", 1, 5, 2, NULL));
+    turns_expect(caller, 5);
+    assert_int_equal(caller->code, KNIT_OVERLOADED);
+    assert_int_equal(caller->msgid, 6);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_connection_has_a_share_of_the_slots),
-        cmocka_unit_test(notifications_count_in_the_share),
-        cmocka_unit_test(a_connection_has_a_share_of_the_arena),
-        cmocka_unit_test(small_calls_pass_those_that_wait_for_arena_space),
-        cmocka_unit_test(connections_without_any_slot_wait_for_one),
-        cmocka_unit_test(what_is_overdue_is_answered_while_its_slot_is_still_taken),
-        cmocka_unit_test(what_waits_for_a_slot_is_answered_at_its_deadline),
-        cmocka_unit_test(the_first_that_waits_may_be_overdue),
-        cmocka_unit_test(what_is_cancelled_in_the_queue_is_answered_at_once),
-        cmocka_unit_test(a_cancel_does_not_wait_behind_what_waits),
-        cmocka_unit_test(what_is_cancelled_counts_until_its_slot_is_free),
-        cmocka_unit_test(what_cannot_be_is_refused_and_takes_no_slot),
+        TURNS_TEST(a_connection_has_a_share_of_the_slots),
+        TURNS_TEST(notifications_count_in_the_share),
+        TURNS_TEST(a_connection_has_a_share_of_the_arena),
+        TURNS_TEST(small_calls_pass_those_that_wait_for_arena_space),
+        TURNS_TEST(connections_without_any_slot_wait_for_one),
+        TURNS_TEST(what_is_overdue_is_answered_while_its_slot_is_still_taken),
+        TURNS_TEST(what_waits_for_a_slot_is_answered_at_its_deadline),
+        TURNS_TEST(the_first_that_waits_may_be_overdue),
+        TURNS_TEST(what_is_cancelled_in_the_queue_is_answered_at_once),
+        TURNS_TEST(a_cancel_does_not_wait_behind_what_waits),
+        TURNS_TEST(what_is_cancelled_counts_until_its_slot_is_free),
+        TURNS_TEST(what_cannot_be_is_refused_and_takes_no_slot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,6 @@
 #include "server/net/lookahead.h"
 #include "server/net/transport.h"
 #include "tests/server/turns.h"
-#include "tests/support/deadline.h"
 
 /* ---- plain ---- */
 
@@ -178,85 +177,72 @@ static enum knit_transport_result receive_held(
 static struct knit_transport_ops holding_ops;
 
 /* A connection with such a transport, which hands out `most` bytes at a time. */
-static void connect_holding(struct turns *turns, struct turns_caller *caller, size_t most)
+static struct turns_caller *connect_holding(size_t most)
 {
-    turns_connect(turns, caller);
+    struct turns_caller *caller = turns_connect();
+
     holding_ops = *caller->connection->transport.ops;
     holding_ops.receive = receive_held;
     holding_ops.pending = pending;
     caller->connection->transport.ops = &holding_ops;
     memset(&held, 0, sizeof(held));
     held.most = most;
+    return caller;
 }
 
 static void what_a_transport_holds_is_read_without_an_event(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    connect_holding(&turns, &caller, 7);
-    assert_true(turns_request(&caller, "$/ping", 1, 1, 20, NULL));
-    turns_expect(&caller, 20);
+    caller = connect_holding(7);
+    assert_true(turns_request(caller, "$/ping", 1, 1, 20, NULL));
+    turns_expect(caller, 20);
     assert_int_equal(pending(NULL), 0);
-    turns_leave(&caller);
-    turns_fini(&turns);
 }
 
 /* Paused with bytes pending: they are read when the pause is over, and not before. */
 static void who_unpauses_with_pending_bytes_is_ready(void **state)
 {
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
 
     (void)state;
-    turns_init(&turns);
-    connect_holding(&turns, &caller, 64);
-    assert_true(turns_request(&caller, "$/ping", 1, 1, 2, NULL));
-    held.end = (size_t)recv(caller.connection->transport.fd, held.bytes, sizeof(held.bytes), 0);
-    knit_connection_pause(caller.connection, KNIT_PAUSE_OUTPUT);
-    (void)turns_turn(&turns);
+    caller = connect_holding(64);
+    assert_true(turns_request(caller, "$/ping", 1, 1, 2, NULL));
+    held.end = (size_t)recv(caller->connection->transport.fd, held.bytes, sizeof(held.bytes), 0);
+    knit_connection_pause(caller->connection, KNIT_PAUSE_OUTPUT);
+    (void)turns_turn();
     assert_int_equal(held.receives, 0);
-    knit_caller_unpause(&caller.connection->caller, KNIT_PAUSE_OUTPUT);
-    assert_true(caller.connection->lists & KNIT_IN_READY);
-    turns_expect(&caller, 2);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    knit_caller_unpause(&caller->connection->caller, KNIT_PAUSE_OUTPUT);
+    assert_true(caller->connection->lists & KNIT_IN_READY);
+    turns_expect(caller, 2);
 }
 
 /* The same when it has yielded to others, or waits for slots and looks ahead for a cancel. */
 static void who_yields_with_pending_bytes_is_ready(void **state)
 {
     const struct knit_method cancel = {.name = knit_span_text("$/cancel")};
-    struct turns turns;
-    struct turns_caller caller;
+    struct turns_caller *caller;
     struct knit_buffer buffer;
 
     (void)state;
-    turns_init(&turns);
     turns.settings.in_flight_max = 2;
-    connect_holding(&turns, &caller, 100);
-    turns_notify(&caller, "nobody", 3000);
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(&turns) &&
-            knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3000,
-        10000));
-    assert_true(turns_request(&caller, "gate", 1, 1, 10, NULL));
+    caller = connect_holding(100);
+    turns_notify(caller, "nobody", 3000);
+    TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3000);
+    assert_true(turns_request(caller, "gate", 1, 1, 10, NULL));
     knit_buffer_init(&buffer, 256);
     assert_int_equal(
         knit_message_put_request(&buffer, 100, &cancel, knit_span("\x91\x0a", 2), NULL), 0);
-    assert_int_equal(send(caller.fd, buffer.bytes, buffer.len, 0), (ssize_t)buffer.len);
+    assert_int_equal(send(caller->fd, buffer.bytes, buffer.len, 0), (ssize_t)buffer.len);
     knit_buffer_fini(&buffer);
     /* Call 10 waits behind others and is answered at once all the same. */
-    turns_expect(&caller, 1);
-    assert_int_equal(caller.msgid, 10);
-    assert_int_equal(caller.code, KNIT_CANCELLED);
+    turns_expect(caller, 1);
+    assert_int_equal(caller->msgid, 10);
+    assert_int_equal(caller->code, KNIT_CANCELLED);
     assert_int_equal(pending(NULL), 0);
-    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
-    turns_expect(&caller, 11);
-    turns_leave(&caller);
-    turns_fini(&turns);
+    turns_open_gate();
+    turns_expect(caller, 11);
 }
 
 int main(void)
@@ -265,9 +251,9 @@ int main(void)
         cmocka_unit_test(receiving_has_four_results),
         cmocka_unit_test(sending_tells_how_much_went),
         cmocka_unit_test(a_unix_socket_passes_descriptors_and_knows_its_peer),
-        cmocka_unit_test(what_a_transport_holds_is_read_without_an_event),
-        cmocka_unit_test(who_unpauses_with_pending_bytes_is_ready),
-        cmocka_unit_test(who_yields_with_pending_bytes_is_ready),
+        TURNS_TEST(what_a_transport_holds_is_read_without_an_event),
+        TURNS_TEST(who_unpauses_with_pending_bytes_is_ready),
+        TURNS_TEST(who_yields_with_pending_bytes_is_ready),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,9 +18,10 @@
 #include "proto/head.h"
 #include "proto/sentence.h"
 #include "proto/writer.h"
-#include "tests/support/deadline.h"
 
 enum { BYTES_MAX = 8 << 20 };
+
+struct turns turns;
 
 static struct knit_registry *make_registry(void)
 {
@@ -40,62 +41,96 @@ static struct knit_registry *make_registry(void)
     return registry;
 }
 
-void turns_init(struct turns *turns)
+static void init(void)
 {
-    struct knit_loop *loop = &turns->loop;
+    struct knit_loop *loop = &turns.loop;
     struct lanes_session *side;
     struct knit_sentence why;
 
-    memset(turns, 0, sizeof(*turns));
+    memset(&turns, 0, sizeof(turns));
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
-    lanes_init(&turns->lanes, 1, false, 20);
-    turns->lanes.report_settled = true;
-    side = lanes_add_session(&turns->lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
-    turns->registry = make_registry();
-    assert_int_equal(knit_settings_init(&turns->settings, &why), 0);
-    turns->settings.message_max_bytes = 1 << 20;
-    turns->settings.call_max_bytes = 1 << 19;
-    turns->settings.arena_bytes = TURNS_ARENA_BYTES;
-    turns->settings.slots = TURNS_SLOTS;
-    knit_log_init(&turns->log, STDERR_FILENO, KNIT_LOG_ERROR);
-    turns->loops = (struct knit_loops){
-        .settings = &turns->settings, .log = &turns->log, .count = 1, .items = loop};
-    turns->session = (struct knit_pool_session){.session = side->session,
+    lanes_init(&turns.lanes, 1, false, 20);
+    turns.lanes.report_settled = true;
+    side = lanes_add_session(&turns.lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
+    turns.registry = make_registry();
+    assert_int_equal(knit_settings_init(&turns.settings, &why), 0);
+    turns.settings.message_max_bytes = 1 << 20;
+    turns.settings.call_max_bytes = 1 << 19;
+    turns.settings.arena_bytes = TURNS_ARENA_BYTES;
+    turns.settings.slots = TURNS_SLOTS;
+    knit_log_init(&turns.log, STDERR_FILENO, KNIT_LOG_ERROR);
+    turns.loops = (struct knit_loops){
+        .settings = &turns.settings, .log = &turns.log, .count = 1, .items = loop};
+    turns.session = (struct knit_pool_session){.session = side->session,
         .reply = side->reply,
         .geometry = side->geometry,
         .bell_fd = side->bell_fd};
-    loop->all = &turns->loops;
-    loop->turn = (struct knit_turn){.settings = &turns->settings, .log = &turns->log};
-    loop->session = &turns->session;
+    loop->all = &turns.loops;
+    loop->turn = (struct knit_turn){.settings = &turns.settings, .log = &turns.log};
+    loop->session = &turns.session;
     loop->base = event_base_new();
     assert_non_null(loop->base);
     assert_int_equal(
-        knit_router_init(&loop->router, &loop->turn, loop->session, turns->registry), 0);
+        knit_router_init(&loop->router, &loop->turn, loop->session, turns.registry), 0);
     assert_int_equal(knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base), 0);
     knit_buffer_init(&loop->turn.scratch, 1 << 22);
-    lanes_start_worker(&turns->lanes, 0, 5);
+    lanes_start_worker(&turns.lanes, 0, 5);
 }
 
-void turns_fini(struct turns *turns)
+static void fini(void)
 {
-    struct knit_loop *loop = &turns->loop;
+    struct knit_loop *loop = &turns.loop;
 
-    atomic_store_explicit(&turns->lanes.gate, 1, memory_order_release);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(turns) && turns_is_idle(turns), 10000));
+    turns_open_gate();
+    TURNS_UNTIL(turns_is_idle());
     assert_true(TAILQ_EMPTY(&loop->net.connections));
-    lanes_fini(&turns->lanes);
+    lanes_fini(&turns.lanes);
     knit_net_fini(&loop->net);
     knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
-    knit_registry_free(turns->registry);
-    knit_log_fini(&turns->log);
-    knit_settings_fini(&turns->settings);
+    knit_registry_free(turns.registry);
+    knit_log_fini(&turns.log);
+    knit_settings_fini(&turns.settings);
 }
 
-bool turns_turn(struct turns *turns)
+int turns_setup(void **state)
 {
-    struct knit_loop *loop = &turns->loop;
+    (void)state;
+    init();
+    return 0;
+}
+
+int turns_teardown(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < turns.caller_count; i++) {
+        if (turns.callers[i].is_open)
+            turns_leave(&turns.callers[i]);
+    }
+    fini();
+    return 0;
+}
+
+void turns_restart(void)
+{
+    (void)turns_teardown(NULL);
+    init();
+}
+
+bool turns_is_at_gate(void)
+{
+    return atomic_load_explicit(&turns.lanes.at_gate, memory_order_acquire) == 1;
+}
+
+void turns_open_gate(void)
+{
+    atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
+}
+
+bool turns_turn(void)
+{
+    struct knit_loop *loop = &turns.loop;
 
     (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     knit_turn_tick(&loop->turn);
@@ -104,39 +139,41 @@ bool turns_turn(struct turns *turns)
     (void)knit_router_turn(&loop->router);
     knit_lookahead_scan(&loop->net);
     knit_net_flush(&loop->net);
-    /* As before a sleep: a worker that parked meanwhile is rung. */
-    (void)knit_session_arm(turns->session.session);
-    knit_session_disarm(turns->session.session);
+    /* As before a sleep: a worker that parked meanwhile is woken. */
+    (void)knit_session_arm(turns.session.session);
+    knit_session_disarm(turns.session.session);
     return true;
 }
 
-bool turns_is_idle(struct turns *turns)
+bool turns_is_idle(void)
 {
-    return knit_session_slots_free(turns->session.session) == TURNS_SLOTS;
+    return knit_session_slots_free(turns.session.session) == TURNS_SLOTS;
 }
 
 /* ---- callers ---- */
 
-void turns_connect(struct turns *turns, struct turns_caller *caller)
+struct turns_caller *turns_connect(void)
 {
+    struct turns_caller *caller = &turns.callers[turns.caller_count++];
     int fds[2];
 
-    *caller = (struct turns_caller){.turns = turns};
+    assert_true(turns.caller_count <= TURNS_CALLERS_MAX);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    assert_int_equal(
-        knit_connection_open(&turns->loop.net, knit_transport_plain(fds[0], false)), 0);
-    caller->connection = TAILQ_LAST(&turns->loop.net.connections, knit_connections);
+    assert_int_equal(knit_connection_open(&turns.loop.net, knit_transport_plain(fds[0], false)), 0);
+    caller->connection = TAILQ_LAST(&turns.loop.net.connections, knit_connections);
     caller->fd = fds[1];
+    caller->is_open = true;
     caller->bytes = malloc(BYTES_MAX);
     assert_non_null(caller->bytes);
     knit_scan_init(&caller->scan, NULL);
+    return caller;
 }
 
 static bool is_gone(const struct turns_caller *caller)
 {
     const struct knit_connection *connection;
 
-    TAILQ_FOREACH(connection, &caller->turns->loop.net.connections, in_all)
+    TAILQ_FOREACH(connection, &turns.loop.net.connections, in_all)
     if (connection == caller->connection)
         return false;
     return true;
@@ -145,7 +182,8 @@ static bool is_gone(const struct turns_caller *caller)
 void turns_leave(struct turns_caller *caller)
 {
     close(caller->fd);
-    assert_true(KNIT_WAIT_UNTIL(turns_turn(caller->turns) && is_gone(caller), 10000));
+    caller->is_open = false;
+    TURNS_UNTIL(is_gone(caller));
     free(caller->bytes);
 }
 
@@ -252,7 +290,6 @@ bool turns_read(struct turns_caller *caller)
 
 void turns_expect(struct turns_caller *caller, uint32_t responses)
 {
-    assert_true(KNIT_WAIT_UNTIL(
-        turns_turn(caller->turns) && turns_read(caller) && caller->responses >= responses, 10000));
+    TURNS_UNTIL(turns_read(caller) && caller->responses >= responses);
     assert_int_equal(caller->responses, responses);
 }

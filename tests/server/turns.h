@@ -2,6 +2,9 @@
 /* An event loop without its thread, for tests of what runs in it: connections are socketpairs,
  * turns are made by the test, the worker is a thread of it that knows the tasks of enum lanes_task
  * by their small names ("echo", "gate", "room", ...). A result is the array of the arguments.
+ *
+ * A test program has one such loop, `turns`, which TURNS_TEST() makes for each test. At its end
+ * every caller leaves, and nothing may be left in flight.
  */
 #pragma once
 
@@ -12,24 +15,16 @@
 #include "server/net/connection.h"
 #include "server/net/output.h"
 #include "tests/fastpath/lanes.h"
+#include "tests/support/deadline.h"
 
 #define TURNS_SLOTS       64u
 #define TURNS_ARENA_BYTES (4u << 20)
-
-struct turns {
-    struct lanes lanes;
-    struct knit_registry *registry;
-    struct knit_settings settings; /* may be changed before turns_connect() */
-    struct knit_log log;
-    struct knit_loops loops;
-    struct knit_pool_session session;
-    struct knit_loop loop;
-};
+#define TURNS_CALLERS_MAX (2 * TURNS_SLOTS)
 
 /* The caller's end of a connection. */
 struct turns_caller {
-    struct turns *turns;
     struct knit_connection *connection; /* the loop's end; gone once it is closed */
+    bool is_open;
     int fd;
     struct knit_scan scan;
     uint8_t *bytes; /* what came and is not consumed */
@@ -40,16 +35,41 @@ struct turns_caller {
     size_t result_len;
 };
 
-void turns_init(struct turns *turns);
-/* Opens the gate of LANES_GATE. All connections must have been closed with turns_leave(). */
-void turns_fini(struct turns *turns);
+struct turns {
+    struct lanes lanes;
+    struct knit_registry *registry;
+    struct knit_settings settings; /* may be changed before turns_connect() */
+    struct knit_log log;
+    struct knit_loops loops;
+    struct knit_pool_session session;
+    struct knit_loop loop;
+    struct turns_caller callers[TURNS_CALLERS_MAX];
+    uint32_t caller_count;
+};
+
+extern struct turns turns;
+
+/* The loop of one test. Its teardown opens the gate of LANES_GATE. */
+int turns_setup(void **state);
+int turns_teardown(void **state);
+#define TURNS_TEST(test) cmocka_unit_test_setup_teardown(test, turns_setup, turns_teardown)
+/* A new loop, for tests that go through several cases. */
+void turns_restart(void);
 
 /* One turn of the loop. Returns true, to stand in a condition. */
-bool turns_turn(struct turns *turns);
+bool turns_turn(void);
 
-void turns_connect(struct turns *turns, struct turns_caller *caller);
-/* Closes it, and makes turns until the loop has noticed. */
+/* Turns until the condition is true; fails the test when it does not come true. */
+#define TURNS_UNTIL(condition) assert_true(KNIT_WAIT_UNTIL(turns_turn() && (condition), 10000))
+
+/* Makes and keeps a caller until the end of the test, or until it leaves. */
+struct turns_caller *turns_connect(void);
+/* Closes its end, and makes turns until the loop has noticed. */
 void turns_leave(struct turns_caller *caller);
+
+/* Calls of the task "gate" wait until it is opened. */
+bool turns_is_at_gate(void);
+void turns_open_gate(void);
 
 /* Writes that many requests of the task with one bin of len bytes, msgids from first on. False
  * when the socket took only a part. */
@@ -57,11 +77,11 @@ bool turns_request(struct turns_caller *caller, const char *task, size_t len, ui
     uint32_t count, const struct knit_options *options);
 void turns_notify(struct turns_caller *caller, const char *task, uint32_t count);
 
-/* Reads what is there. False at the end of the stream. */
+/* Reads what has arrived. False at the end of the stream. */
 bool turns_read(struct turns_caller *caller);
 
 /* Turns and reading until so many responses have come in all; fails the test when they do not. */
 void turns_expect(struct turns_caller *caller, uint32_t responses);
 
-/* Nothing is in flight, and no slot is anybody's. */
-bool turns_is_idle(struct turns *turns);
+/* No call is in flight, and every slot is free. */
+bool turns_is_idle(void);
