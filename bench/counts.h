@@ -16,7 +16,8 @@
 #include <stdint.h>
 
 #include "fastpath/lane/session.h"
-#include "fastpath/worker/call.h"
+#include "fastpath/worker/runner.h"
+#include "fastpath/worker/task_api.h"
 #include "proto/span.h"
 
 enum {

@@ -30,7 +30,7 @@ static void load(struct knit_counts_lanes *lanes, const char *const *modules, ui
     struct knit_module_loading loading = {.paths = modules,
         .count = count,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
-        .api = knit_call_api()};
+        .api = knit_task_api()};
     struct knit_sentence why = {""};
 
     if (knit_modules_load(&loading, &lanes->modules, &why) != 0)

@@ -1,49 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One call inside a worker: from a claimed job's bytes to its outcome's bytes, and the functions of
- * struct knit_api that a task sees in between.
+/* The call that a worker runs, as runner, outcome and task API share it. It is what tasks hold as
+ * the opaque struct knit_call of the module ABI.
  *
- * A runner belongs to one worker and runs one call at a time, with buffers it keeps; a small call
- * allocates nothing. A result goes where it is read from: up to KNIT_INLINE_MAX bytes into the job
- * itself, larger ones straight into the lane's reply arena where there is room.
- *
- * Outcomes that arise here: STALE_EPOCH and UNKNOWN_TASK (not in this worker's registry),
- * QUARANTINED, BAD_ARGUMENT and TOO_DEEP (params against the signature), the task's result or
- * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature
- * says), and the refusals that the lane asks to have worded.
- *
- * Threads: the worker's main thread, but for what task.h says of knit_aborted() and
- * knit_now_ns().
- */
+ * Threads: the worker's main thread, except what task.h allows others. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <knitting/module.h>
 
+#include "fastpath/control/registry.h"
 #include "fastpath/lane/lane.h"
-#include "fastpath/worker/module.h"
+#include "proto/buffer.h"
+#include "proto/decoder.h"
+#include "proto/signature.h"
+#include "proto/span.h"
+#include "proto/writer.h"
 
-struct knit_runner;
-
-struct knit_runner_options {
-    const struct knit_modules *modules;
-    uint64_t result_max_bytes;
-    uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
-    struct knit_busy_line
-        *busy;                  /* the lane's, for what the host must know of a call; NULL = none */
-    struct knit_pool_view pool; /* its marks are read and lifted; all zero = there are none */
+/* Where an argument behind those in `args` was last found, so that a walk over all of them in order
+ * is not quadratic. */
+struct knit_call_place {
+    uint32_t index; /* 0 = none was found yet */
+    size_t off;
 };
 
-/* The table that is handed to modules. */
-const struct knit_api *knit_call_api(void);
-
-/* Returns 0 or -ENOMEM. */
-int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner);
-struct knit_runner *knit_runner_free(struct knit_runner *runner);
-
-/* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
-void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
-
-/* A knit_lane_run; arg is the runner. */
-void knit_runner_run(void *arg, struct knit_job *job);
+struct knit_call {
+    struct knit_job *job;
+    const struct knit_registry_task *task;
+    struct knit_lane *lane;       /* whose job it is; NULL: results never go into its arena */
+    struct knit_decoder *decoder; /* of argument values */
+    struct knit_buffer results;   /* that fit neither cell nor arena */
+    struct knit_buffer errors;    /* apart, so that a half built result is never in their way */
+    uint32_t arg_count;
+    bool is_settled;        /* it has an outcome */
+    bool is_placed;         /* room for a result was given to the task, which fills it */
+    int code;               /* of the error it ended with, or KNIT_OK */
+    size_t refused_bytes;   /* of a room that was too large; 0 = none was refused */
+    struct knit_span whole; /* the placed result, head included */
+    struct knit_writer writer;
+    struct knit_buffer fixed; /* over the job's body or over the lane's room */
+    struct knit_signature_args args;
+    struct knit_call_place *found; /* in the runner: getters have a const call */
+};

@@ -32,8 +32,9 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
-#include "fastpath/worker/call.h"
 #include "fastpath/worker/module.h"
+#include "fastpath/worker/runner.h"
+#include "fastpath/worker/task_api.h"
 
 #define START_BYTES_MAX (16u << 20)
 
@@ -218,7 +219,7 @@ static void load(struct worker *worker, uint32_t modules)
     struct knit_module_loading loading = {.paths = worker->paths,
         .count = modules,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
-        .api = knit_call_api(),
+        .api = knit_task_api(),
         .on_step = on_step};
     struct knit_bootstrap info = {
         .text = worker->start_text, .index = worker->index, .total = worker->lanes};

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include "fastpath/worker/call.h"
 #include "fastpath/worker/module.h"
+#include "fastpath/worker/runner.h"
+#include "fastpath/worker/task_api.h"
 
 #define GOOD TEST_MODULES "/module_tasks.so"
 
@@ -30,7 +31,7 @@ static int load(
     struct knit_module_loading loading = {.paths = paths,
         .count = (first != NULL) + (second != NULL),
         .epoch = 4,
-        .api = knit_call_api(),
+        .api = knit_task_api(),
         .on_step = on_step};
 
     steps[0] = '\0';

@@ -48,7 +48,7 @@ SAMPLES = {
          {'proto/a.c': HEAD + '/* #include "server/daemon/loop.h" */\n'}]),
     'room': (
         [including('fastpath/lane/a.c', '"fastpath/host/pool.h"'),
-         including('fastpath/host/a.c', '"fastpath/worker/call.h"'),
+         including('fastpath/host/a.c', '"fastpath/worker/runner.h"'),
          including('fastpath/confine/a.c', '"fastpath/lane/layout.h"'),
          including('fastpath/a.c', '"proto/span.h"'),
          including('server/rpc/a.c', '"server/net/connection.h"'),

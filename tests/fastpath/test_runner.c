@@ -8,7 +8,8 @@
 
 #include <cmocka.h>
 
-#include "fastpath/worker/call.h"
+#include "fastpath/worker/runner.h"
+#include "fastpath/worker/task_api.h"
 #include "proto/failure.h"
 #include "proto/writer.h"
 
@@ -27,7 +28,7 @@ static int setup(void **state)
 {
     static const char *const paths[] = {TEST_MODULES "/module_tasks.so"};
     struct knit_module_loading loading = {
-        .paths = paths, .count = 1, .epoch = 258, .api = knit_call_api()};
+        .paths = paths, .count = 1, .epoch = 258, .api = knit_task_api()};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct knit_runner_options options = {
         .result_max_bytes = RESULT_MAX, .pool = {.mark = fixture->marks}, .busy = &fixture->busy};

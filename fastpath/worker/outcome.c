@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors are encoded into a buffer of their own; when even that fails because there is no memory,
+ * the job's own body holds INTERNAL. */
+#include "fastpath/worker/outcome.h"
+
+#include <errno.h>
+
+int knit_outcome_settle_errors(struct knit_call *call, int code)
+{
+    struct knit_buffer *errors = &call->errors;
+
+    if (errors->error != 0) {
+        struct knit_failure failure = knit_failure(KNIT_INTERNAL, "out of memory");
+
+        code = KNIT_INTERNAL;
+        knit_buffer_init_fixed(&call->fixed, call->job->body, sizeof(call->job->body));
+        (void)knit_failure_put(&call->fixed, &failure, KNIT_FAILURE_COMPACT);
+        return knit_outcome_settle(
+            call, KNIT_STATUS_ERROR, call->fixed.bytes, call->fixed.len, code);
+    }
+    return knit_outcome_settle(call, KNIT_STATUS_ERROR, errors->bytes, errors->len, code);
+}
+
+int knit_outcome_fail_with(struct knit_call *call, const struct knit_failure *failure)
+{
+    knit_buffer_reset(&call->errors);
+    (void)knit_failure_put(&call->errors, failure, KNIT_FAILURE_COMPACT);
+    return knit_outcome_settle_errors(call, (int)failure->code);
+}
+
+int knit_outcome_fail(struct knit_call *call, enum knit_code code, const char *message)
+{
+    struct knit_failure failure = knit_failure(code, message);
+
+    return knit_outcome_fail_with(call, &failure);
+}
+
+int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual)
+{
+    struct knit_failure failure =
+        knit_failure(KNIT_RESULT_TOO_LARGE, "the result is larger than the pool allows");
+
+    failure.limit = call->job->result_max;
+    if (actual != 0)
+        failure.actual = actual;
+    return knit_outcome_fail_with(call, &failure);
+}
+
+struct knit_buffer *knit_outcome_open(struct knit_call *call, size_t size)
+{
+    struct knit_job *job = call->job;
+    void *room = NULL;
+
+    if (size <= sizeof(job->body)) {
+        knit_buffer_init_fixed(&call->fixed, job->body, sizeof(job->body));
+        return &call->fixed;
+    }
+    if (size > job->result_max)
+        return NULL;
+    if (call->lane != NULL)
+        room = knit_lane_room(call->lane, job, size);
+    if (room != NULL) {
+        knit_buffer_init_fixed(&call->fixed, room, size);
+        return &call->fixed;
+    }
+    knit_buffer_reset(&call->results);
+    call->results.max = job->result_max;
+    return &call->results;
+}
+
+int knit_outcome_fail_result(
+    struct knit_call *call, int error, const struct knit_signature_mismatch *why)
+{
+    char text[512];
+
+    if (error == KNIT_SIGNATURE_E_TOO_DEEP)
+        return knit_outcome_fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
+    (void)knit_signature_explain(why, true, text, sizeof(text));
+    return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
+}
+
+int knit_outcome_end(struct knit_call *call, struct knit_writer *writer)
+{
+    struct knit_buffer *buffer = writer->buffer;
+    int error = knit_writer_end(writer);
+
+    if (error == KNIT_WRITER_E_FULL)
+        return knit_outcome_fail_too_large(call, 0);
+    if (error == -ENOMEM)
+        return knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
+    if (error != 0)
+        return knit_outcome_fail(call, KNIT_BAD_RESULT, knit_writer_reason(error));
+    return knit_outcome_settle_result(call, buffer->bytes, buffer->len);
+}

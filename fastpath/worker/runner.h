@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One call inside a worker: from a claimed job's bytes to its outcome's bytes.
+ *
+ * A runner belongs to one worker and runs one call at a time, with buffers it keeps; a small call
+ * allocates nothing. A result goes where it is read from: up to KNIT_INLINE_MAX bytes into the job
+ * itself, larger ones straight into the lane's reply arena where there is room.
+ *
+ * Outcomes that arise here: STALE_EPOCH and UNKNOWN_TASK (not in this worker's registry),
+ * QUARANTINED, BAD_ARGUMENT and TOO_DEEP (params against the signature), the task's result or
+ * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature
+ * says), and the errors of calls that the lane refuses to start.
+ *
+ * Threads: the worker's main thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/lane/lane.h"
+#include "fastpath/worker/module.h"
+
+struct knit_runner;
+
+struct knit_runner_options {
+    const struct knit_modules *modules;
+    uint64_t result_max_bytes;
+    uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
+    struct knit_busy_line
+        *busy;                  /* the lane's, for what the host must know of a call; NULL = none */
+    struct knit_pool_view pool; /* its marks are read and lifted; all zero = there are none */
+};
+
+/* Returns 0 or -ENOMEM. */
+int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner);
+struct knit_runner *knit_runner_free(struct knit_runner *runner);
+
+/* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */
+void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
+
+/* A knit_lane_run; arg is the runner. */
+void knit_runner_run(void *arg, struct knit_job *job);

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Getters read heads only, because one walk over the params has checked them and found the
+ * arguments before the task began. A result is encoded by the function that gives it, in the place
+ * from which it is read where that is possible. */
+#include "fastpath/worker/task_api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "fastpath/lane/bell.h"
+#include "fastpath/worker/outcome.h"
+#include "proto/check.h"
+#include "proto/head.h"
+#include "proto/limits.h"
+#include "proto/pack.h"
+
+/* ---- outcomes ---- */
+
+static int return_nil(struct knit_call *call)
+{
+    return knit_outcome_head(call, knit_pack_nil, 0);
+}
+
+static int return_bool(struct knit_call *call, bool value)
+{
+    return knit_outcome_head(call, knit_pack_bool, value);
+}
+
+static int return_int(struct knit_call *call, int64_t value)
+{
+    return knit_outcome_head(call, knit_pack_int, (uint64_t)value);
+}
+
+static int return_uint(struct knit_call *call, uint64_t value)
+{
+    return knit_outcome_head(call, knit_pack_uint, value);
+}
+
+static int return_float(struct knit_call *call, double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return knit_outcome_head(call, knit_pack_float, bits);
+}
+
+/* Head and bytes, in the place from which the outcome will be read where that can be. */
+static int return_body(struct knit_call *call, knit_pack *pack, const void *bytes, size_t len)
+{
+    struct knit_buffer *buffer = NULL;
+    uint8_t head[KNIT_HEAD_BYTES_MAX], *place;
+    size_t size = 0;
+
+    if (call->is_settled)
+        return call->code;
+    if (len <= UINT32_MAX) {
+        size = pack(head, len);
+        buffer = knit_outcome_open(call, size + len);
+    }
+    if (buffer == NULL)
+        return knit_outcome_fail_too_large(call, len);
+    place = knit_buffer_reserve(buffer, size + len);
+    if (place == NULL)
+        return buffer->error == KNIT_BUFFER_E_FULL
+                   ? knit_outcome_fail_too_large(call, len)
+                   : knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
+    memcpy(place, head, size);
+    if (len > 0)
+        memcpy(place + size, bytes, len);
+    return knit_outcome_settle_result(call, place, size + len);
+}
+
+static int return_str(struct knit_call *call, const char *text, size_t len)
+{
+    return return_body(call, knit_pack_str, text, len);
+}
+
+static int return_bin(struct knit_call *call, const void *bytes, size_t len)
+{
+    return return_body(call, knit_pack_bin, bytes, len);
+}
+
+static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
+{
+    struct knit_buffer *buffer;
+
+    if (call->is_settled)
+        return call->code;
+    buffer = knit_outcome_open(call, len);
+    if (buffer == NULL)
+        return knit_outcome_fail_too_large(call, len);
+    knit_writer_init(&call->writer, buffer);
+    knit_writer_raw(&call->writer, msgpack, len);
+    return knit_outcome_end(call, &call->writer);
+}
+
+static void *return_bin_place(struct knit_call *call, size_t len)
+{
+    uint8_t head[KNIT_WRITER_BIN_HEAD_MAX];
+    struct knit_buffer *buffer = NULL;
+    size_t size;
+    uint8_t *bytes;
+
+    if (call->is_settled || call->is_placed)
+        return NULL;
+    if (len <= UINT32_MAX) {
+        size = knit_writer_bin_head(head, (uint32_t)len);
+        buffer = knit_outcome_open(call, size + len);
+    }
+    bytes = buffer != NULL ? knit_buffer_reserve(buffer, size + len) : NULL;
+    if (bytes == NULL) {
+        /* The task may still end in another way; if it does not, this is why. */
+        call->refused_bytes = len;
+        return NULL;
+    }
+    memcpy(bytes, head, size);
+    call->whole = knit_span(bytes, size + len);
+    call->is_placed = true;
+    return bytes + size;
+}
+
+static int fail_task(
+    struct knit_call *call, int64_t code, const char *message, const void *data, size_t data_len)
+{
+    struct knit_span value = knit_span(data, data != NULL ? data_len : 0);
+    struct knit_check_flaw flaw;
+
+    if (call->is_settled)
+        return call->code;
+    /* The data lies within the error's array, its details and its own map. */
+    if (data != NULL && knit_check_value(data, data_len, KNIT_DEPTH_MAX - 3, &flaw) != 0) {
+        char text[256];
+
+        (void)snprintf(text, sizeof(text),
+            "the task failed with %lld, and with data that is bad: %s", (long long)code,
+            flaw.reason);
+        return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
+    }
+    knit_buffer_reset(&call->errors);
+    (void)knit_failure_put_task(
+        &call->errors, code, knit_span_text(message != NULL ? message : ""), value);
+    if (call->errors.error == KNIT_BUFFER_E_FULL || call->errors.len > call->job->result_max)
+        return knit_outcome_fail_too_large(call, data_len);
+    return knit_outcome_settle_errors(call, KNIT_TASK_FAILED);
+}
+
+/* ---- results built piece by piece ---- */
+
+static struct knit_writer *writer(struct knit_call *call)
+{
+    call->writer.buffer = &call->results;
+    call->is_placed = false;
+    if (call->is_settled) {
+        /* The outcome may lie in that buffer: nothing is put any more. */
+        call->writer.error = KNIT_WRITER_E_SURPLUS;
+        return &call->writer;
+    }
+    knit_buffer_reset(&call->results);
+    call->results.max = call->job->result_max;
+    knit_writer_init(&call->writer, &call->results);
+    return &call->writer;
+}
+
+static int return_built(struct knit_call *call, struct knit_writer *built)
+{
+    if (call->is_settled)
+        return call->code;
+    if (built != &call->writer || built->buffer != &call->results)
+        return knit_outcome_fail(call, KNIT_BAD_RESULT, "the writer is not this call's");
+    return knit_outcome_end(call, built);
+}
+
+/* ---- arguments ---- */
+
+/* The bytes of an argument; absent when it was not given. */
+static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
+{
+    const uint8_t *params = call->job->payload;
+    uint32_t at = KNIT_SIGNATURE_PARAMS_MAX - 1;
+    size_t off, len;
+
+    if (index >= call->arg_count)
+        return knit_span(NULL, 0);
+    if (index < KNIT_SIGNATURE_PARAMS_MAX)
+        return knit_span(params + call->args.arg[index].off, call->args.arg[index].len);
+    off = call->args.arg[at].off;
+    if (call->found->index > at && call->found->index <= index) {
+        at = call->found->index;
+        off = call->found->off;
+    }
+    /* Passing over checked bytes cannot fail; were they changed after the check (a trusted caller's
+     * mistake), the argument is absent. */
+    for (;; at++) {
+        if (knit_check_skip(params + off, call->job->len - off, &len) != 0)
+            return knit_span(NULL, 0);
+        if (at == index)
+            break;
+        off += len;
+    }
+    call->found->index = index;
+    call->found->off = off;
+    return knit_span(params + off, len);
+}
+
+/* The heads of recorded arguments were kept by the check: they are not read again. */
+static bool read_arg(const struct knit_call *call, uint32_t index, struct knit_head *ret_head)
+{
+    struct knit_span arg;
+
+    if (index < call->arg_count && index < KNIT_SIGNATURE_PARAMS_MAX) {
+        *ret_head = call->args.arg[index].head;
+        return true;
+    }
+    arg = find_arg(call, index);
+    return arg.bytes != NULL && knit_head_read(arg.bytes, arg.len, ret_head) == 0;
+}
+
+static uint32_t arg_count(const struct knit_call *call)
+{
+    return call->arg_count;
+}
+
+static bool arg_bool(const struct knit_call *call, uint32_t index)
+{
+    struct knit_head head;
+
+    return read_arg(call, index, &head) && head.type == KNIT_HEAD_BOOL && head.value != 0;
+}
+
+static int64_t arg_int(const struct knit_call *call, uint32_t index)
+{
+    struct knit_head head;
+    int64_t value = 0;
+
+    if (read_arg(call, index, &head))
+        (void)knit_head_as_int(&head, &value);
+    return value;
+}
+
+static uint64_t arg_uint(const struct knit_call *call, uint32_t index)
+{
+    struct knit_head head;
+    uint64_t value = 0;
+
+    if (read_arg(call, index, &head))
+        (void)knit_head_as_uint(&head, &value);
+    return value;
+}
+
+static double arg_float(const struct knit_call *call, uint32_t index)
+{
+    struct knit_head head;
+    double value = 0;
+
+    if (read_arg(call, index, &head))
+        (void)knit_head_as_float(&head, &value);
+    return value;
+}
+
+static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_t *ret_len)
+{
+    struct knit_span arg = find_arg(call, index);
+    struct knit_head head;
+
+    *ret_len = 0;
+    if (arg.bytes == NULL || !read_arg(call, index, &head) || !knit_head_has_body(&head))
+        return NULL;
+    /* An argument that is read in place may have changed since the check. */
+    if (head.size > arg.len || head.value > arg.len - head.size)
+        return NULL;
+    *ret_len = head.value;
+    return arg.bytes + head.size;
+}
+
+static const void *arg_raw(const struct knit_call *call, uint32_t index, size_t *ret_len)
+{
+    struct knit_span arg =
+        index == UINT32_MAX ? knit_span(call->job->payload, call->job->len) : find_arg(call, index);
+
+    *ret_len = arg.len;
+    return arg.bytes;
+}
+
+static const struct knit_value *arg_value(struct knit_call *call, uint32_t index)
+{
+    struct knit_span arg = find_arg(call, index);
+
+    return arg.bytes != NULL ? knit_decoder_read(call->decoder, arg.bytes, arg.len) : NULL;
+}
+
+/* ---- the surroundings ---- */
+
+static bool aborted(const struct knit_call *call)
+{
+    const struct knit_lane *lane = call->lane;
+
+    return lane != NULL && knit_lane_aborted(lane, call->job);
+}
+
+static uint64_t now_ns(const struct knit_call *call)
+{
+    (void)call;
+    return knit_clock_ns();
+}
+
+static uint64_t deadline_ns(const struct knit_call *call)
+{
+    return call->job->deadline_ns;
+}
+
+/* The outcome of a task that saw its abort flag and stopped. */
+static int return_aborted(struct knit_call *call)
+{
+    bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
+    struct knit_failure failure = is_late
+                                      ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+                                      : knit_failure(KNIT_CANCELLED, "cancelled while it ran");
+
+    failure.started = KNIT_STARTED_YES;
+    return call->is_settled ? call->code : knit_outcome_fail_with(call, &failure);
+}
+
+/* ---- the table ---- */
+
+const struct knit_api *knit_task_api(void)
+{
+    static const struct knit_api api = {
+        .abi = KNIT_MODULE_ABI,
+        .size = sizeof(struct knit_api),
+        .arg_count = arg_count,
+        .arg_bool = arg_bool,
+        .arg_int = arg_int,
+        .arg_uint = arg_uint,
+        .arg_float = arg_float,
+        .arg_bytes = arg_bytes,
+        .arg_raw = arg_raw,
+        .arg_value = arg_value,
+        .value_type = knit_decoder_type,
+        .value_bool = knit_decoder_bool,
+        .value_int = knit_decoder_int,
+        .value_uint = knit_decoder_uint,
+        .value_float = knit_decoder_float,
+        .value_bytes = knit_decoder_bytes,
+        .value_count = knit_decoder_count,
+        .value_at = knit_decoder_at,
+        .value_key = knit_decoder_key,
+        .return_nil = return_nil,
+        .return_bool = return_bool,
+        .return_int = return_int,
+        .return_uint = return_uint,
+        .return_float = return_float,
+        .return_str = return_str,
+        .return_bin = return_bin,
+        .return_raw = return_raw,
+        .return_bin_place = return_bin_place,
+        .fail = fail_task,
+        .writer = writer,
+        .put_nil = knit_writer_nil,
+        .put_bool = knit_writer_bool,
+        .put_int = knit_writer_int,
+        .put_uint = knit_writer_uint,
+        .put_float = knit_writer_float,
+        .put_str = knit_writer_str,
+        .put_bin = knit_writer_bin,
+        .put_array = knit_writer_array,
+        .put_map = knit_writer_map,
+        .put_ext = knit_writer_ext,
+        .put_raw = knit_writer_raw,
+        .return_built = return_built,
+        .aborted = aborted,
+        .now_ns = now_ns,
+        .deadline_ns = deadline_ns,
+        .return_aborted = return_aborted,
+        .value_time = knit_decoder_time,
+        .put_time = knit_writer_time,
+    };
+
+    return &api;
+}
