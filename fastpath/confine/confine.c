@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The part of the policy that hosts need too: what makes sense, and what it is called. Enforcing
- * it is in confine_process.c, which needs libseccomp, so that only programs that confine something
- * link with that. */
+/* The part of the policy that hosts need too: its checks and names. Enforcing it is in
+ * confine_process.c, so that only programs that confine a process link with libseccomp.
+ */
 #include "fastpath/confine/confine.h"
 
 static const char *const names[KNIT_CONFINE_PROFILES] = {"unsafe", "strict", "custom"};

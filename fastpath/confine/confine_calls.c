@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* seccomp, through libseccomp. A worker may make the calls that are listed; any other fails with
- * EPERM, so that a task sees an error and not its end. A deny-list was rejected: each new kernel
- * brings calls that it would let through. What newer kernels have beyond our lists fails with
- * ENOSYS instead, as on an older kernel, because libraries fall back on that and not on EPERM.
+/* seccomp, through libseccomp. A worker may make the listed calls; any other fails with EPERM, so
+ * that a task gets an error and its worker lives. A list of denied calls was rejected: it lets
+ * through what the next kernel brings. Calls with numbers above our list fail with ENOSYS, as on an
+ * older kernel, because libraries fall back on other calls then, and not on EPERM.
  *
- * The calls that a worker makes while it serves are allowed whatever their arguments, so the kernel
- * answers for them out of a bitmap and runs no filter. The 32-bit and x32 ways into the kernel are
- * closed as a whole: their numbers differ.
+ * The calls that a worker makes while it serves are allowed whatever their arguments: the kernel
+ * answers for them from a bitmap and runs no filter. The 32-bit and x32 entries of the kernel are
+ * closed, because their call numbers differ.
  */
 #include "fastpath/confine/confine_private.h"
 
@@ -25,7 +25,8 @@
 
 #include <seccomp.h>
 
-/* Calls that every architecture has under one number, and the first that we cannot know. */
+/* From NUMBER_SHARED on calls have one number on every architecture; NUMBER_END is above all known.
+ * */
 enum { NUMBER_SHARED = 424, NUMBER_END = 512 };
 
 #define TCP       6
@@ -78,27 +79,27 @@ static const char *const always[] = {
     /* sockets that are there already */
     "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "getsockopt", "getsockname",
     "getpeername", "shutdown",
-    /* who and where we are */
+    /* the process and the system */
     "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "uname",
     "sysinfo", "getrandom", "getrlimit", "ugetrlimit", "setrlimit", "landlock_create_ruleset",
     "landlock_add_rule", "landlock_restrict_self", NULL};
 
-/* Landlock knows no right for reading these, so that files outside the policy would tell theirs.
- * Programs take it well that a file system has none. */
+/* Landlock has no right for reading attributes, so they could be read of files outside the policy.
+ * EOPNOTSUPP looks like a file system without attributes, which programs expect. */
 static const char *const attributes[] = {"getxattr", "lgetxattr", "fgetxattr", "listxattr",
     "llistxattr", "flistxattr", "getxattrat", "listxattrat", NULL};
 
-/* Newer than 424 and known to be wanted by nobody here: an honest EPERM. */
+/* Calls above NUMBER_SHARED that a worker does not need: EPERM instead of ENOSYS. */
 static const char *const refused_new[] = {"pidfd_send_signal", "io_uring_setup", "io_uring_enter",
     "io_uring_register", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick",
     "pidfd_open", "pidfd_getfd", "process_madvise", "process_mrelease", "mount_setattr",
     "quotactl_fd", NULL};
 
-/* What a daemon never does, nor its workers. Tracing it is still possible: these are calls that it
- * makes, not calls that are made on it. */
+/* Neither a daemon nor its workers make these calls. It can still be traced: that is a call of the
+ * tracer. */
 static const char *const refused_to_host[] = {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    "ptrace", /* their search for leaks is a tracer */
+    "ptrace", /* leak detection of sanitizers is a tracer */
 #endif
     "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "mount",
     "umount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "fsopen", "fsconfig",
@@ -112,7 +113,7 @@ static const char *const refused_to_host[] = {
     "fanotify_mark", "personality", "modify_ldt", "uselib", "migrate_pages", "move_pages", "mknod",
     "mknodat", NULL};
 
-/* The first error is kept and ends the building. */
+/* Rules are added until the first error, which is kept. */
 struct building {
     const struct knit_confine_plan *plan;
     scmp_filter_ctx filter;
@@ -127,7 +128,7 @@ static void add_number(struct building *building, uint32_t action, int number, u
     if (building->error != 0 || number == __NR_SCMP_ERROR)
         return;
     error = seccomp_rule_add_array(building->filter, action, number, count, compared);
-    /* EDOM: another architecture's call. */
+    /* EDOM: a call of another architecture. */
     if (error != 0 && error != -EDOM)
         building->error = error;
 }
@@ -143,7 +144,7 @@ static void allow(struct building *building, const char *name)
     add(building, SCMP_ACT_ALLOW, name, 0, NULL);
 }
 
-/* ... when that argument has that value. */
+/* Allows the call if the argument has the value. */
 static void allow_if(struct building *building, const char *name, unsigned argument, uint64_t value)
 {
     const struct scmp_arg_cmp compared = SCMP_CMP(argument, SCMP_CMP_EQ, value);
@@ -159,8 +160,8 @@ static void allow_if_masked(
     add(building, SCMP_ACT_ALLOW, name, 1, &compared);
 }
 
-/* ... when the argument, an int, is another. The kernel looks at 32 bits of it and a comparison at
- * 64, so it is compared bit by bit: two numbers differ where one of them does. */
+/* Allows the call if the argument, an int, has another value. The kernel uses 32 bits of it, and a
+ * filter compares 64, so there is one rule for each bit in which the two may differ. */
 static void allow_unless(
     struct building *building, const char *name, unsigned argument, uint32_t value)
 {
@@ -174,13 +175,13 @@ static void add_all(struct building *building, uint32_t action, const char *cons
         add(building, action, names[i], 0, NULL);
 }
 
-/* ---- what depends on arguments ---- */
+/* ---- calls that are allowed by their arguments ---- */
 
-/* A process or thread may be made, in the same namespaces and as a child of the worker's. clone3()
- * has its arguments in memory, where no filter sees them; ENOSYS sends the C library to clone(). */
+/* A worker may make threads and children, in its own namespaces. clone3() has its arguments in
+ * memory, which a filter cannot read; with ENOSYS the C library uses clone(). */
 static void add_processes(struct building *building)
 {
-    static const char *const of_itself[] = {
+    static const char *const self_only[] = {
         "prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"};
     const struct knit_confine_rules *rules = &building->plan->policy->rules;
     const uint64_t selves[] = {0, (uint64_t)getpid()};
@@ -191,10 +192,10 @@ static void add_processes(struct building *building)
         allow(building, "execve");
         allow(building, "execveat");
     }
-    /* Who is meant is the caller itself: by 0, or by the number of the thread that runs tasks. */
+    /* Only for the caller itself: 0, or the number of the thread that runs tasks. */
     for (size_t i = 0; i < 2; i++) {
-        for (size_t k = 0; k < sizeof(of_itself) / sizeof(*of_itself); k++)
-            allow_if(building, of_itself[k], 0, selves[i]);
+        for (size_t k = 0; k < sizeof(self_only) / sizeof(*self_only); k++)
+            allow_if(building, self_only[k], 0, selves[i]);
         add(building, SCMP_ACT_ALLOW, "setpriority", 2,
             (const struct scmp_arg_cmp[]){
                 SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS), SCMP_A1(SCMP_CMP_EQ, selves[i])});
@@ -202,8 +203,8 @@ static void add_processes(struct building *building)
     allow_if(building, "personality", 0, 0xffffffff);
 }
 
-/* Where Landlock keeps signals inside, they may go anywhere it lets them. Else only to the worker
- * itself and to its process group, which nobody can leave or join. */
+/* With a scope for signals Landlock decides. Without, signals may be sent to the worker and to its
+ * process group, which no process can leave or join. */
 static void add_signals(struct building *building)
 {
     static const char *const names[] = {
@@ -219,7 +220,7 @@ static void add_signals(struct building *building)
     allow_if(building, "kill", 0, 0);
 }
 
-/* Locks, flags and seals; no signals about a descriptor to others, no leases, no watching. */
+/* Locks, flags and seals. Not: signals to other processes, leases, notifications about files. */
 static void add_descriptor_controls(struct building *building)
 {
     static const uint64_t commands[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL,
@@ -247,16 +248,16 @@ static void add_prctl(struct building *building)
 
     for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
         allow_if(building, "prctl", 0, options[i]);
-    /* The worker itself does that, when its control thread has begun to look for the host's end. */
+    /* By the worker, when its control thread runs: see worker.c. */
     add(building, SCMP_ACT_ALLOW, "prctl", 2,
         (const struct scmp_arg_cmp[]){
             SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG), SCMP_A1(SCMP_CMP_EQ, SIGCONT)});
 }
 
-/* To read, to write, or both. The fourth mode needs no right of Landlock's and gives a descriptor
- * of any file, for ioctl() and the like. Before Landlock knows truncation it has to be closed here:
- * by path, and by opening for reading alone, which Landlock grants. openat2() has its flags in
- * memory; ENOSYS sends libraries to openat(). */
+/* Opening to read, to write, or both. The fourth access mode needs no right of Landlock, and gives
+ * a descriptor of any file, for ioctl() and the like. A Landlock without truncation needs it closed
+ * here: by path, and by O_TRUNC with O_RDONLY. openat2() has its flags in memory; with ENOSYS
+ * libraries use openat(). */
 static void add_opening(struct building *building)
 {
     static const uint64_t modes[] = {O_RDONLY, O_WRONLY, O_RDWR};
@@ -290,8 +291,8 @@ static void allow_socket(
             SCMP_A1(SCMP_CMP_MASKED_EQ, TYPE_MASK, type), SCMP_A2(SCMP_CMP_EQ, protocol)});
 }
 
-/* Sending may name an address, and with MSG_FASTOPEN that connects: where ports are told apart it
- * must not. Without TCP sockets there is nothing to connect. */
+/* Sending with an address and MSG_FASTOPEN connects without connect(), so it is closed if only some
+ * ports are open. Without TCP sockets it has no effect. */
 static void add_sending(struct building *building)
 {
     static const struct {
@@ -308,7 +309,7 @@ static void add_sending(struct building *building)
     }
 }
 
-/* Pairs of connected ends, which cannot be sent elsewhere; datagram pairs could. */
+/* Socket pairs stay connected to each other, but for datagram pairs, which are closed. */
 static void add_sockets(struct building *building)
 {
     static const uint64_t pair_types[] = {SOCK_STREAM, SOCK_SEQPACKET};
@@ -321,11 +322,11 @@ static void add_sockets(struct building *building)
         add(building, SCMP_ACT_ALLOW, "socketpair", 2,
             (const struct scmp_arg_cmp[]){SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
                 SCMP_A1(SCMP_CMP_MASKED_EQ, TYPE_MASK, pair_types[i])});
-    /* Who closes a socket that lingers waits for its peer; the host closes what tasks send it. */
+    /* close() of a socket with SO_LINGER waits for the peer; the host closes what tasks send it. */
     allow_unless(building, "setsockopt", 1, SOL_SOCKET);
     allow_unless(building, "setsockopt", 2, SO_LINGER);
     add_sending(building);
-    /* Protocols are named: Landlock knows TCP, and not what else makes streams. */
+    /* Protocols are listed: Landlock knows TCP, and no other protocol of streams. */
     for (size_t i = 0; i < 2; i++) {
         if (plan->may_tcp) {
             allow_socket(building, families[i], SOCK_STREAM, 0);
@@ -349,7 +350,7 @@ static void add_sockets(struct building *building)
     }
 }
 
-/* ---- the whole ---- */
+/* ---- the filter ---- */
 
 static bool is_among(const char *name, const char *const *names)
 {
@@ -360,8 +361,8 @@ static bool is_among(const char *name, const char *const *names)
     return false;
 }
 
-/* libseccomp of Debian 12 has no names for what came after Linux 5.17; the numbers are the same
- * everywhere. */
+/* libseccomp of Debian 12 has no names for calls after Linux 5.17, so known ones stand here by
+ * number. */
 static void add_new_calls(struct building *building)
 {
     static const int known[] = {451 /* cachestat */, 453 /* map_shadow_stack */,
@@ -384,7 +385,7 @@ static void add_new_calls(struct building *building)
     }
 }
 
-/* The sanitizers' runtimes stop and read their own process when they look for leaks. */
+/* Runtimes of sanitizers trace their own process to find leaks. */
 static void add_sanitizers(struct building *building)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -402,12 +403,12 @@ static int begin(struct building *building, uint32_t otherwise)
     building->filter = seccomp_init(otherwise);
     if (building->filter == NULL)
         return -ENOMEM;
-    /* Another architecture's way in: refused like any other call. */
+    /* Entries of another architecture. */
     error = seccomp_attr_set(building->filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(EPERM));
-    /* Kernels before 5.16 slow down who has a filter, unless it is asked that they do not. */
+    /* Otherwise kernels before 5.16 turn off speculation in a process with a filter. */
     if (error == 0)
         error = seccomp_attr_set(building->filter, SCMP_FLTATR_CTL_SSB, 1);
-    /* A tree of numbers instead of a row. */
+    /* A binary search of numbers instead of a linear one. */
     if (error == 0)
         error = seccomp_attr_set(building->filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     return error;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Landlock by its system calls: the C library of Debian 12 has no functions for them, and its
- * headers know the second of seven versions, so the newer constants stand here.
+/* Landlock by its system calls: the C library of Debian 12 has no functions for it, and its headers
+ * know the second of seven versions, so newer constants are defined here.
  *
- * A ruleset first says which rights it handles; all of them are then denied except where a rule
- * grants one. An older kernel is not asked for rights it does not know. Granting is by inode, found
- * by opening the path: what the path means later does not matter. Of what is granted to everybody a
- * missing path is skipped; of what the policy lists it is a mistake and refused.
+ * A ruleset first names the rights that it handles. All of them are denied then, except where a
+ * rule grants one. A kernel is only asked for rights that its version has. A rule belongs to an
+ * inode, found by opening the path, so the path may change its meaning later. A path that every
+ * worker is granted may be missing; one that the policy lists may not.
  */
 #include "fastpath/confine/confine_private.h"
 
@@ -29,7 +29,7 @@
 
 enum { NET_BIND_TCP = 1, NET_CONNECT_TCP = 2, SCOPE_ABSTRACT = 1, SCOPE_SIGNAL = 2, RULE_PORT = 2 };
 
-/* linux/landlock.h as of version 6; older kernels are given as much of it as they know. */
+/* As in linux/landlock.h of version 6; older kernels get the part that they know. */
 struct ruleset {
     uint64_t handled_fs;
     uint64_t handled_net;
@@ -52,7 +52,7 @@ struct port_rule {
 #define NEVER                                                                                      \
     ((uint64_t)LANDLOCK_ACCESS_FS_MAKE_CHAR | (uint64_t)LANDLOCK_ACCESS_FS_MAKE_BLOCK |            \
         (uint64_t)LANDLOCK_ACCESS_FS_IOCTL_DEV)
-/* What a rule for a file, not a folder, may carry. */
+/* Rights that a rule for a file, not a folder, may grant. */
 #define OF_FILES                                                                                   \
     (EXEC | (uint64_t)LANDLOCK_ACCESS_FS_READ_FILE | (uint64_t)LANDLOCK_ACCESS_FS_WRITE_FILE |     \
         (uint64_t)LANDLOCK_ACCESS_FS_TRUNCATE | (uint64_t)LANDLOCK_ACCESS_FS_IOCTL_DEV)
@@ -64,14 +64,14 @@ struct building {
     struct knit_sentence *why;
 };
 
-/* Where libraries, their data and programs lie, and what they expect to be able to read. The list
- * of users is not here, neither is /proc but for the worker's own folder. */
+/* Folders of libraries, their data and programs, and files that they read. /etc/passwd is not
+ * among them, and of /proc only the worker's own folder is granted. */
 static const char *const system_folders[] = {
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", NULL};
 static const char *const system_files[] = {"/etc/ld.so.cache", "/etc/ld.so.preload",
     "/etc/localtime", "/dev/zero", "/dev/random", "/dev/urandom", "/sys/devices/system/cpu", NULL};
 static const char *const system_sinks[] = {"/dev/null", "/dev/full", NULL};
-/* Who may use the network wants names, services and certificates. */
+/* Names, services and certificates, for workers that may use the network. */
 static const char *const network_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf",
     "/etc/nsswitch.conf", "/etc/services", "/etc/protocols", "/etc/gai.conf", "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf", NULL};
@@ -90,7 +90,7 @@ static int refuse(const struct building *building, const char *path, const char 
         building->why, KNIT_CONFINE_E_REFUSED, "%.500s: cannot be granted: %s", path, reason);
 }
 
-/* Takes the descriptor. */
+/* Closes the descriptor. */
 static int grant_fd(const struct building *building, int fd, const char *path, uint64_t rights)
 {
     struct landlock_path_beneath_attr rule = {.parent_fd = fd};
@@ -127,8 +127,8 @@ static int grant_all(
     return error;
 }
 
-/* The folder of a module: what belongs to it lies beside it. A module in the root folder opens
- * itself alone. */
+/* The folder of a module, since its libraries and data may lie there. Of a module in the root
+ * folder only the file is granted. */
 static int grant_module(const struct building *building, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -138,14 +138,14 @@ static int grant_module(const struct building *building, const char *path)
         return grant(building, path, READ, false);
     memcpy(folder, path, (size_t)(slash - path));
     folder[slash - path] = '\0';
-    /* One that is not there is for the loader to name. */
+    /* A missing folder is reported by the loader. */
     return grant(building, folder, READ, false);
 }
 
-/* The worker's own folder in /proc. Its inode lives as long as its directory entry, which the
- * kernel may drop and make anew when memory is short; a descriptor that stays open holds on to it.
- * Libraries want its maps, status and fd. It also tells what is mounted, and of every socket of the
- * machine who is connected to whom, which files of it cannot be kept out of: rules only add. */
+/* The worker's own folder in /proc: libraries read its maps, status and fd. A descriptor of it
+ * stays open, because the kernel may drop the inode when memory is short, and make another one that
+ * the rule does not cover. The folder also shows mounts and the sockets of the network namespace,
+ * and rules can only add, so these cannot be taken out. */
 static int grant_self(const struct building *building)
 {
     int fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -176,7 +176,7 @@ static int grant_files(const struct building *building)
     if (error == 0)
         error = grant_self(building);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    /* Their runtimes look at threads and limits. */
+    /* Their runtimes read threads and limits. */
     if (error == 0)
         error = grant(building, "/proc", READ, false);
 #endif

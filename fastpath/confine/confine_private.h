@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The steps of confining a process, for confine.c and nobody else: Landlock, which knows files,
- * TCP ports and scopes, and seccomp, which knows system calls and the numbers in their arguments.
+/* The two mechanisms, for confine_process.c: Landlock, which decides on files, TCP ports and
+ * scopes, and seccomp, which decides on system calls and the numbers in their arguments.
  *
- * One plan is made from the policy and from what Landlock of this kernel can do, and both follow
- * it: what Landlock does not know here is closed as a call, or named as missing.
+ * A plan is made from the policy and from the version of Landlock that the kernel has, and both
+ * follow it: what Landlock does not know here is closed as a system call, or reported as missing.
  */
 #pragma once
 
@@ -22,21 +22,23 @@ struct knit_confine_plan {
     const struct knit_confine_policy *policy;
     const char *const *modules;
     int abi;         /* of Landlock; 0 = none */
-    int abi_error;   /* errno that asking for it gave */
-    bool may_tcp;    /* make TCP sockets at all */
-    bool limits_tcp; /* Landlock has to tell ports apart */
+    int abi_error;   /* why there is none: errno */
+    bool may_tcp;    /* it may make TCP sockets */
+    bool limits_tcp; /* only some ports are open, which only Landlock can tell apart */
     bool may_connect;
     bool may_bind;
 };
 
-/* The ABI of this kernel's Landlock, or 0 and why. */
+/* The version of this kernel's Landlock, or 0 and its errno. */
 int knit_confine_files_abi(int *ret_error);
 
-/* Landlock: rules and domain. Returns 0, KNIT_CONFINE_E_REFUSED with a sentence, or -errno. */
-int knit_confine_files(const struct knit_confine_plan *plan, struct knit_sentence *ret_why);
+/* Makes the rules of Landlock and enforces them. Returns 0, KNIT_CONFINE_E_REFUSED with a sentence,
+ * or -errno. */
+KNIT_MUST_CHECK int knit_confine_files(
+    const struct knit_confine_plan *plan, struct knit_sentence *ret_why);
 
-/* seccomp: the calls a worker may make. Returns 0 or -errno. */
-int knit_confine_calls(const struct knit_confine_plan *plan);
+/* Restricts a worker to the system calls that it may make. Returns 0 or -errno. */
+KNIT_MUST_CHECK int knit_confine_calls(const struct knit_confine_plan *plan);
 
-/* seccomp: the calls a host does not make. */
-int knit_confine_calls_of_host(void);
+/* Closes the system calls that no host makes. Returns 0 or -errno. */
+KNIT_MUST_CHECK int knit_confine_calls_of_host(void);

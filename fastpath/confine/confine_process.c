@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order matters. Limits first: they need nothing (that of descriptors
- * comes when the worker has announced itself). Then no new privileges, which Landlock and
- * seccomp want; then files; then capabilities, which opening the listed paths may have needed; the
- * filter last, because it closes the calls of all the steps before.
+/* The order of the steps:
  *
- * Where the policy is required, whatever cannot be done refuses the start and names itself. Where
- * it is a default, each step goes as far as it can and what is missing is said.
+ *  1. Limits, which need no privilege. The limit of descriptors comes later, when the worker has
+ *     announced itself.
+ *  2. No new privileges, which Landlock and seccomp require.
+ *  3. Landlock.
+ *  4. Capabilities, which opening the listed paths in step 3 may have needed.
+ *  5. seccomp, which closes the system calls of all steps before.
+ *
+ * If the policy is required, a step that fails refuses the start. Otherwise each step does what it
+ * can, and what is missing is reported.
  */
 #include "fastpath/confine/confine_private.h"
 
@@ -26,7 +30,7 @@ static int limit(int resource, uint64_t value, const char *name, struct knit_sen
     if (getrlimit((unsigned)resource, &limit) != 0)
         return knit_sentence_append(
             why, KNIT_CONFINE_E_REFUSED, "no limit can be put on %s: %s", name, strerror(errno));
-    /* A host that is limited further itself stays so. */
+    /* A lower limit of the host stays. */
     if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > value)
         limit.rlim_max = value;
     limit.rlim_cur = limit.rlim_max;
@@ -36,8 +40,8 @@ static int limit(int resource, uint64_t value, const char *name, struct knit_sen
     return 0;
 }
 
-/* RLIMIT_DATA counts private memory; the shared arenas that calls lie in are not the task's, and
- * RLIMIT_AS would count them. The sanitizers' shadow is private and larger than any limit. */
+/* RLIMIT_DATA counts private memory. RLIMIT_AS would count the shared arenas of all sessions too.
+ * The shadow memory of sanitizers is private and larger than any limit. */
 static int apply_limits(const struct knit_confine_rules *rules, struct knit_sentence *why)
 {
     int error = 0;
@@ -52,8 +56,8 @@ static int apply_limits(const struct knit_confine_rules *rules, struct knit_sent
     return error;
 }
 
-/* Whoever is root keeps the name of it and owns root's files, no more. Failing to empty the
- * bounding set is no loss: without new privileges nothing can be taken out of it. */
+/* A root user keeps its uid and its files, and nothing else. A bounding set that cannot be emptied
+ * does no harm: with no_new_privs an exec gains nothing from it. */
 static int drop_capabilities(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -79,7 +83,7 @@ static void make_plan(const struct knit_confine_policy *policy, const char *cons
     plan.may_tcp = may_connect_tcp || may_listen_tcp;
     plan.may_connect = may_connect_tcp || has_others;
     plan.may_bind = may_listen_tcp || has_others;
-    /* The calls alone cannot do it where one call serves what is open and what is closed. */
+    /* seccomp cannot read ports, so it does not help where one call serves open and closed ones. */
     plan.limits_tcp = plan.may_tcp && ((plan.may_connect && !rules->connect.is_any) ||
                                           (plan.may_bind && !rules->listen.is_any));
     *ret_plan = plan;
@@ -94,8 +98,8 @@ static const char *reason_of(int error)
     return strerror(error);
 }
 
-/* Landlock, if there is any. Returns 0, or KNIT_CONFINE_E_REFUSED for what is wrong in the policy
- * itself; what the kernel lacks is said in `why`. */
+/* Landlock, if the kernel has it. Returns 0, or KNIT_CONFINE_E_REFUSED when the policy itself is
+ * wrong. What the kernel lacks is appended to `why`. */
 static int apply_files(const struct knit_confine_plan *plan, struct knit_confine_status *force,
     struct knit_sentence *why)
 {
