@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sendmsg() and recvmsg() with their ancillary data, once. The whole structure always travels:
- * these messages are rare, and one size leaves nothing to get wrong.
+/* sendmsg() and recvmsg() with ancillary data. The whole structure is sent whatever the type: these
+ * messages are rare, and with one size there is no length to check against a type.
  */
 #include "fastpath/control/control.h"
 
@@ -11,11 +11,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Surplus descriptors of a sender that lies must have room too, or the kernel drops some silently
- * and the count looks right. It sets MSG_CTRUNC beyond this. */
+/* More than any type has: a message with too many descriptors must arrive with too many, to be
+ * refused. Beyond this number the kernel drops some and sets MSG_CTRUNC. */
 #define RECEIVE_FDS_MAX 8
 
-static_assert(KNIT_CONTROL_FDS_MAX <= RECEIVE_FDS_MAX, "room for what is expected");
+static_assert(KNIT_CONTROL_FDS_MAX <= RECEIVE_FDS_MAX, "descriptors of each type fit");
 
 union ancillary {
     struct cmsghdr align;
@@ -70,8 +70,8 @@ int knit_control_send(
         return 0;
     if (errno == EAGAIN)
         return KNIT_CONTROL_E_AGAIN;
-    /* ETOOMANYREFS: too many descriptors of this user are on their way; once they arrive, there is
-     * room. */
+    /* ETOOMANYREFS: this user has too many descriptors in flight; it passes when they are received.
+     * */
     if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
         return KNIT_CONTROL_E_EXHAUSTED;
     if (errno == EPIPE || errno == ECONNRESET)
@@ -95,8 +95,8 @@ static uint32_t take_fds(struct msghdr *header, int fds[RECEIVE_FDS_MAX])
     return count;
 }
 
-/* 0 when the bytes and descriptors that came are a message. */
-static int judge(const struct knit_control_message *message, ssize_t len,
+/* 0 when the bytes and descriptors are a message. */
+static int check(const struct knit_control_message *message, ssize_t len,
     const struct msghdr *header, uint32_t fd_count)
 {
     if (len == 0)
@@ -109,7 +109,7 @@ static int judge(const struct knit_control_message *message, ssize_t len,
         return KNIT_CONTROL_E_BAD;
     if (message->type == 0 || message->type >= KNIT_CONTROL_TYPES)
         return KNIT_CONTROL_E_BAD;
-    /* Also what the kernel says of more than a message can have. */
+    /* The process has reached its limit of descriptors, or the message has more than any type. */
     if ((header->msg_flags & MSG_CTRUNC) != 0)
         return fd_count < knit_control_fds(message->type) ? KNIT_CONTROL_E_NO_FDS
                                                           : KNIT_CONTROL_E_BAD;
@@ -140,7 +140,7 @@ int knit_control_receive(int fd, struct knit_control_message *ret_message,
         return errno == ECONNRESET ? KNIT_CONTROL_E_CLOSED : -errno;
     }
     count = take_fds(&header, fds);
-    error = judge(&message, len, &header, count);
+    error = check(&message, len, &header, count);
     if (error != 0) {
         for (uint32_t i = 0; i < count; i++)
             (void)close(fds[i]);

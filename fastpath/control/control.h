@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What host and worker say to each other: fixed messages over a SOCK_SEQPACKET socketpair.
+/* Messages between host and worker: of one size, over a SOCK_SEQPACKET socketpair.
  *
- *     worker                                 host
- *     HELLO its versions               ->
- *                                      <-    START which modules, bootstrap text, lane, policy
- *     CONFINED what holds, or FAILED   ->
- *     LOADING what it is about to do   ->          (as often as it likes: names the culprit of a
- *     crash)
- *     REGISTRY its tasks, or FAILED    ->
- *                                      <-    SERVE owner, board, pool segment
- *     READY                            ->
- *                                      <-    ATTACH, DETACH, STOP
- *     ATTACHED, DETACHED, FAULT        ->
+ *     worker                               host
+ *     HELLO its versions             ->
+ *                                    <-    START lane, modules, bootstrap text, policy
+ *     CONFINED what is enforced      ->
+ *     LOADING its next step          ->          (any number: a crash is blamed on the last one)
+ *     REGISTRY its tasks             ->
+ *                                    <-    SERVE owner, board, pool segment
+ *     READY                          ->
+ *                                    <-    ATTACH, DETACH, STOP
+ *     ATTACHED, DETACHED, EVICTED    ->
  *
- * A message is one struct knit_control_message and exactly the descriptors its type calls for;
- * anything else is refused whole, its descriptors closed. End of file means that the other side is
- * gone: a worker then leaves at once.
+ * Instead of CONFINED, LOADING or REGISTRY a worker may send FAILED with a sentence.
+ *
+ * A message is one struct knit_control_message and exactly the descriptors that its type has.
+ * Anything else is refused as a whole, and its descriptors are closed. End of file means that the
+ * other side has closed its end; a worker then ends at once.
  *
  * Threads: any; one message is one system call.
- * Security: a worker runs foreign code, so the host believes nothing here but what it can check.
+ * Security: a worker runs foreign code, so the host checks what it can of a message and uses the
+ * rest for logs only.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include <knitting/code.h>
 
 #include "fastpath/confine/confine.h"
 #include "fastpath/lane/layout.h"
@@ -35,19 +39,19 @@
 #define KNIT_CONTROL_TEXT_SIZE 1024
 
 enum {
-    KNIT_CONTROL_E_AGAIN = 1,   /* nothing there, or no room now */
-    KNIT_CONTROL_E_CLOSED = 2,  /* the other side closed */
-    KNIT_CONTROL_E_VERSION = 3, /* it speaks another version of this */
-    KNIT_CONTROL_E_BAD = 4,     /* not a message, or not with these descriptors */
+    KNIT_CONTROL_E_AGAIN = 1,   /* no message has arrived, or there is no room in the socket */
+    KNIT_CONTROL_E_CLOSED = 2,  /* the other side has closed its end */
+    KNIT_CONTROL_E_VERSION = 3, /* the message is of another version */
+    KNIT_CONTROL_E_BAD = 4,     /* no message, or one with other descriptors than its type has */
     KNIT_CONTROL_E_EXHAUSTED =
-        5, /* the kernel is short of something; polling does not tell when not */
-    KNIT_CONTROL_E_NO_FDS = 6, /* a message, but there was no room for its descriptors here */
+        5, /* the kernel lacks memory; polling does not report when it has some */
+    KNIT_CONTROL_E_NO_FDS = 6, /* a message whose descriptors found no room in this process */
 };
 
 enum knit_control_type {
     KNIT_CONTROL_HELLO = 1, /* text: version of the product */
     KNIT_CONTROL_START,     /* fd: bootstrap text, modules, paths, each ended by NUL */
-    KNIT_CONTROL_CONFINED,  /* text: what of the policy is not enforced */
+    KNIT_CONTROL_CONFINED,  /* text: which part of the policy is not enforced, or "" */
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
     KNIT_CONTROL_REGISTRY,  /* fd: the announcement of registry.h */
     KNIT_CONTROL_FAILED,    /* text: why it cannot start */
@@ -57,14 +61,14 @@ enum knit_control_type {
     KNIT_CONTROL_ATTACHED, /* error */
     KNIT_CONTROL_DETACH,
     KNIT_CONTROL_DETACHED,
-    KNIT_CONTROL_EVICTED, /* text: what the session did */
+    KNIT_CONTROL_EVICTED, /* text: how the session broke the protocol */
     KNIT_CONTROL_STOP,
-    KNIT_CONTROL_TYPES, /* one more than there are */
+    KNIT_CONTROL_TYPES, /* one more than the last */
 };
 
 struct knit_control_hello {
     uint32_t layout_version;
-    int32_t error; /* errno of the exec that failed; then there is no worker */
+    int32_t error; /* errno of a failed exec: the process ends; else 0 */
 };
 
 struct knit_control_start {
@@ -72,7 +76,7 @@ struct knit_control_start {
     uint32_t lanes;
     uint32_t text_bytes; /* length of the start text */
     uint32_t modules;
-    uint32_t read_paths; /* of the policy, in the start text behind the modules */
+    uint32_t read_paths; /* of the policy; in the start text they follow the modules */
     uint32_t write_paths;
     struct knit_confine_rules rules;
 };
@@ -121,19 +125,20 @@ struct knit_control_message {
     char text[KNIT_CONTROL_TEXT_SIZE]; /* NUL-terminated after receive */
 };
 
-/* Zeroed but for its head. */
+/* Sets the head, and the rest to zero. */
 void knit_control_init(struct knit_control_message *message, enum knit_control_type type);
 
-/* How many descriptors travel with a message of this type. */
+/* How many descriptors a message of this type has. */
 uint32_t knit_control_fds(uint32_t type);
 
-/* fds: as many as the type calls for; stay the caller's. Async-signal-safe, so a forked child may
- * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_LATER, _E_GONE, -errno. */
+/* fds: as many as the type has; they stay the caller's. Async-signal-safe, so a forked child may
+ * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_EXHAUSTED, _E_CLOSED, -errno.
+ * */
 int knit_control_send(
     int fd, const struct knit_control_message *message, const int *fds, bool may_block);
 
-/* ret_fds has room for KNIT_CONTROL_FDS_MAX; those that came are the caller's, close-on-exec, the
- * rest is -1. Returns 0, E_AGAIN (only when !may_block), E_GONE, E_VERSION, E_BAD, -errno, or
- * E_NO_FDS with the message; but for 0 no descriptor is open. */
-int knit_control_receive(int fd, struct knit_control_message *ret_message,
+/* Descriptors of the message are the caller's and close-on-exec; the rest of ret_fds is -1. Returns
+ * 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_CLOSED, _E_VERSION, _E_BAD, -errno, or
+ * _E_NO_FDS with the message; but for 0 no descriptor is open. */
+KNIT_MUST_CHECK int knit_control_receive(int fd, struct knit_control_message *ret_message,
     int ret_fds[KNIT_CONTROL_FDS_MAX], bool may_block);

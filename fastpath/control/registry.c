@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One array in the order of ids, one open-addressed table of ids for the names. Tasks are never
- * removed, so a probe ends at the first empty place and the table holds no marks of the dead.
+/* One array in the order of ids, and one open-addressed hash table of ids for the names. Tasks are
+ * never removed, so a probe ends at the first empty entry, and there are no tombstones.
  *
- * The announcement is a fixed head, then for each task a fixed record and its texts, all in the
- * byte order of the machine: it never leaves it. Comparing two registries is comparing these bytes,
- * so nothing in them may depend on addresses or padding.
+ * The announcement is a head, then for each task a record and its texts, in the byte order of the
+ * machine, which it does not leave. Registries are compared by these bytes, so they contain neither
+ * addresses nor padding.
  */
 #include "fastpath/control/registry.h"
 
@@ -19,7 +19,7 @@
 
 #define ANNOUNCE_MAGIC   0x6765724bu /* "Kreg" */
 #define ANNOUNCE_VERSION 1u
-#define NOBODY           UINT32_MAX
+#define NO_ID            UINT32_MAX
 
 struct announce_head {
     uint32_t magic;
@@ -43,12 +43,12 @@ struct knit_registry {
     uint32_t epoch;
     uint32_t count;
     uint32_t capacity;
-    uint32_t places; /* of the table; a power of two, more than twice count */
+    uint32_t table_size; /* a power of two, more than twice count */
     struct knit_registry_task *tasks;
-    uint32_t *table; /* id or NOBODY */
+    uint32_t *table; /* ids, or NO_ID */
 };
 
-/* FNV-1a: names are short and come from the operator's own modules. */
+/* FNV-1a: names are short, and only modules of the operator choose them. */
 static uint32_t hash_name(const char *name, size_t len)
 {
     uint32_t hash = 2166136261u;
@@ -58,27 +58,27 @@ static uint32_t hash_name(const char *name, size_t len)
     return hash;
 }
 
-/* The place of the name, or the empty one where it belongs. */
-static uint32_t find_place(const struct knit_registry *registry, const char *name, size_t len)
+/* The entry of the name, or the empty one where it would be added. */
+static uint32_t find_entry(const struct knit_registry *registry, const char *name, size_t len)
 {
-    uint32_t place = hash_name(name, len) & (registry->places - 1);
+    uint32_t entry = hash_name(name, len) & (registry->table_size - 1);
 
-    for (;; place = (place + 1) & (registry->places - 1)) {
-        uint32_t id = registry->table[place];
+    for (;; entry = (entry + 1) & (registry->table_size - 1)) {
+        uint32_t id = registry->table[entry];
 
-        if (id == NOBODY)
-            return place;
+        if (id == NO_ID)
+            return entry;
         if (registry->tasks[id].name_len == len && memcmp(registry->tasks[id].name, name, len) == 0)
-            return place;
+            return entry;
     }
 }
 
 static int grow(struct knit_registry *registry)
 {
     uint32_t capacity = registry->capacity != 0 ? registry->capacity * 2 : 16;
-    uint32_t places = capacity * 4;
+    uint32_t table_size = capacity * 4;
     struct knit_registry_task *tasks;
-    uint32_t *table = malloc(places * sizeof(*table));
+    uint32_t *table = malloc(table_size * sizeof(*table));
 
     if (table == NULL)
         return -ENOMEM;
@@ -88,13 +88,13 @@ static int grow(struct knit_registry *registry)
         return -ENOMEM;
     }
     free(registry->table);
-    memset(table, 0xff, places * sizeof(*table));
+    memset(table, 0xff, table_size * sizeof(*table));
     registry->tasks = tasks;
     registry->table = table;
     registry->capacity = capacity;
-    registry->places = places;
+    registry->table_size = table_size;
     for (uint32_t id = 0; id < registry->count; id++)
-        table[find_place(registry, tasks[id].name, tasks[id].name_len)] = id;
+        table[find_entry(registry, tasks[id].name, tasks[id].name_len)] = id;
     return 0;
 }
 
@@ -131,10 +131,10 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
     size_t name_len = strlen(name);
     const char *doc = task->doc != NULL ? task->doc : "";
     size_t doc_len = knit_text_cut(doc, strlen(doc), KNIT_REGISTRY_DOC_BYTES_MAX);
-    uint32_t place = find_place(registry, name, name_len);
+    uint32_t entry = find_entry(registry, name, name_len);
     char *doc_copy;
 
-    if (registry->table[place] != NOBODY)
+    if (registry->table[entry] != NO_ID)
         return KNIT_REGISTRY_E_DUPLICATE;
     if (registry->count == KNIT_REGISTRY_TASKS_MAX)
         return KNIT_REGISTRY_E_FULL;
@@ -143,7 +143,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
 
         if (error != 0)
             return error;
-        place = find_place(registry, name, name_len);
+        entry = find_entry(registry, name, name_len);
     }
     doc_copy = strndup(doc, doc_len);
     if (doc_copy == NULL)
@@ -158,7 +158,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
         .hard_timeout_ms = task->hard_timeout_ms,
         .flags = task->flags,
     };
-    registry->table[place] = registry->count++;
+    registry->table[entry] = registry->count++;
     return 0;
 }
 
@@ -188,7 +188,7 @@ int knit_registry_put(const struct knit_registry *registry, struct knit_buffer *
     return buffer->error;
 }
 
-static bool cut(struct knit_span *rest, void *ret, size_t len)
+static bool read_bytes(struct knit_span *rest, void *ret, size_t len)
 {
     if (rest->len < len)
         return false;
@@ -198,7 +198,7 @@ static bool cut(struct knit_span *rest, void *ret, size_t len)
     return true;
 }
 
-/* One record. What the worker checked is checked again: it has run foreign code since. */
+/* One record. The worker has checked the same, but it has run foreign code since. */
 static int parse_task(struct knit_registry *registry, struct knit_span *rest)
 {
     struct announce_task record;
@@ -208,13 +208,13 @@ static int parse_task(struct knit_registry *registry, struct knit_span *rest)
     const char *text;
     int error;
 
-    if (!cut(rest, &record, sizeof(record)) || record.doc_len > KNIT_REGISTRY_DOC_BYTES_MAX ||
-        record.signature_len > rest->len)
+    if (!read_bytes(rest, &record, sizeof(record)) ||
+        record.doc_len > KNIT_REGISTRY_DOC_BYTES_MAX || record.signature_len > rest->len)
         return KNIT_REGISTRY_E_BAD;
     text = (const char *)rest->bytes;
     rest->bytes += record.signature_len;
     rest->len -= record.signature_len;
-    if (!cut(rest, doc, record.doc_len) || memchr(doc, '\0', record.doc_len) != NULL ||
+    if (!read_bytes(rest, doc, record.doc_len) || memchr(doc, '\0', record.doc_len) != NULL ||
         !knit_text_is_utf8(doc, record.doc_len))
         return KNIT_REGISTRY_E_BAD;
     doc[record.doc_len] = '\0';
@@ -236,7 +236,7 @@ int knit_registry_parse(struct knit_span bytes, struct knit_registry **ret_regis
     struct announce_head head;
     struct knit_registry *registry;
 
-    if (!cut(&bytes, &head, sizeof(head)) || head.magic != ANNOUNCE_MAGIC ||
+    if (!read_bytes(&bytes, &head, sizeof(head)) || head.magic != ANNOUNCE_MAGIC ||
         head.version != ANNOUNCE_VERSION)
         return KNIT_REGISTRY_E_BAD;
     registry = knit_registry_new(head.epoch);
@@ -258,7 +258,7 @@ int knit_registry_parse(struct knit_span bytes, struct knit_registry **ret_regis
     return 0;
 }
 
-/* ---- looking things up ---- */
+/* ---- look-ups ---- */
 
 uint32_t knit_registry_epoch(const struct knit_registry *registry)
 {
@@ -282,8 +282,8 @@ const struct knit_registry_task *knit_registry_find(
 
     if (len == 0 || len > KNIT_NAME_BYTES_MAX)
         return NULL;
-    id = registry->table[find_place(registry, name, len)];
-    return id != NOBODY ? &registry->tasks[id] : NULL;
+    id = registry->table[find_entry(registry, name, len)];
+    return id != NO_ID ? &registry->tasks[id] : NULL;
 }
 
 const struct knit_registry_task *knit_registry_nearest(

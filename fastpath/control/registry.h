@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tasks of a pool: id <-> name, signature, limits. Immutable once built.
+/* The tasks of a pool: id, name, signature, limits. Immutable once built.
  *
- * A worker builds one from its modules (module.h) and announces it to the host as one run of bytes;
- * the host builds its own from these. Ids are places in the table, and the table is in the order of
- * modules, then of names, so that all workers that loaded the same modules count alike. Two
- * registries are the same when their bytes are.
+ * A worker builds one from its modules (module.h) and announces it to the host as bytes, from which
+ * the host builds its own. Ids follow the order of modules, then of names, so all workers with the
+ * same modules assign the same ids. Two registries are equal when their bytes are.
  *
- * Threads: any number may read. Building is for one.
+ * Threads: any number may read; one builds.
  * Limits: 65,536 tasks (the id has 16 bits), names of 128 bytes, signatures of 4,096, docs of
- * 1,024. Security: announced bytes come from a process that runs foreign code: every length is
- * checked, names and signatures are parsed again.
+ * 1,024. Security: announced bytes come from a process that runs foreign code, so every length
+ * is checked, and names and signatures are parsed again.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <knitting/code.h>
 
 #include "proto/buffer.h"
 #include "proto/signature.h"
@@ -28,9 +29,9 @@
 #define KNIT_REGISTRY_NEAREST_MAX   4096u
 
 enum {
-    KNIT_REGISTRY_E_FULL = 1,      /* one task more than there are ids */
-    KNIT_REGISTRY_E_DUPLICATE = 2, /* a task of that name is there already */
-    KNIT_REGISTRY_E_BAD = 3,       /* bytes that are no registry, or one of another version */
+    KNIT_REGISTRY_E_FULL = 1,      /* more tasks than ids */
+    KNIT_REGISTRY_E_DUPLICATE = 2, /* the registry has a task of that name */
+    KNIT_REGISTRY_E_BAD = 3,       /* the bytes are no registry of this version */
 };
 
 struct knit_registry_task {
@@ -46,22 +47,24 @@ struct knit_registry_task {
 
 struct knit_registry;
 
-/* Empty, to be filled with knit_registry_add(). NULL when out of memory. */
+/* An empty registry. NULL when out of memory. */
 struct knit_registry *knit_registry_new(uint32_t epoch);
 struct knit_registry *knit_registry_free(struct knit_registry *registry);
 
-/* Adds a copy of the task under the next id. The name is the signature's, and the signature is
- * taken over on success: `id`, `name` and `signature` of `task` do not count. A doc that is too
- * long is cut. Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
-int knit_registry_add(struct knit_registry *registry, const struct knit_registry_task *task,
-    struct knit_signature *signature);
+/* Adds a copy of the task under the next id. Its name is the signature's, and on success the
+ * registry owns the signature; `id`, `name` and `signature` of `task` are ignored. A doc that is
+ * too long is cut. Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
+KNIT_MUST_CHECK int knit_registry_add(struct knit_registry *registry,
+    const struct knit_registry_task *task, struct knit_signature *signature);
 
 /* Append the announcement. Returns the buffer's error. */
-int knit_registry_put(const struct knit_registry *registry, struct knit_buffer *buffer);
+KNIT_MUST_CHECK int knit_registry_put(
+    const struct knit_registry *registry, struct knit_buffer *buffer);
 
-/* The reverse. Returns 0, KNIT_REGISTRY_E_BAD, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE,
- * -ENOMEM. */
-int knit_registry_parse(struct knit_span bytes, struct knit_registry **ret_registry);
+/* Builds a registry from an announcement. Returns 0, KNIT_REGISTRY_E_BAD, KNIT_REGISTRY_E_FULL,
+ * KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
+KNIT_MUST_CHECK int knit_registry_parse(
+    struct knit_span bytes, struct knit_registry **ret_registry);
 
 uint32_t knit_registry_epoch(const struct knit_registry *registry);
 uint32_t knit_registry_count(const struct knit_registry *registry);
@@ -72,8 +75,7 @@ const struct knit_registry_task *knit_registry_at(
 const struct knit_registry_task *knit_registry_find(
     const struct knit_registry *registry, const char *name, size_t len);
 
-/* The task whose name is most like `name`, for "unknown task" messages; NULL when none is near.
- * Looks at KNIT_REGISTRY_NEAREST_MAX tasks at most, so that a flood of misspelt calls stays cheap.
- * */
+/* The task whose name is nearest to `name`, for "unknown task" messages; NULL when none is near. At
+ * most KNIT_REGISTRY_NEAREST_MAX tasks are compared, so that many misspelt calls stay cheap. */
 const struct knit_registry_task *knit_registry_nearest(
     const struct knit_registry *registry, const char *name, size_t len);
