@@ -285,7 +285,7 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
     calls.task = knit_counts_task(lanes, "add");
     calls.params = knit_span("\x92\x07\xcd\x01\x00", 5);
     knit_counts_measure(phases_add, PHASES, 1, &calls);
-    for (size_t i = 0; i < sizeof(echoes) / sizeof(*echoes); i++) {
+    for (size_t i = 0; i < sizeof(echoes) / sizeof(echoes[0]); i++) {
         calls.task = knit_counts_task(lanes, echoes[i].task);
         calls.params = knit_counts_params(room, echoes[i].len);
         knit_counts_measure(echoes[i].phases, PHASES, 1, &calls);

@@ -94,6 +94,6 @@ void knit_counts_proto(void)
     knit_scan_init(&message.scan, NULL);
     if (knit_signature_parse(text, sizeof(text) - 1, &message.signature, NULL) != 0)
         knit_counts_fail("no signature");
-    knit_counts_measure(phases, sizeof(phases) / sizeof(*phases), 1, &message);
+    knit_counts_measure(phases, sizeof(phases) / sizeof(phases[0]), 1, &message);
     message.signature = knit_signature_free(message.signature);
 }

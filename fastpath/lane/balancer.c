@@ -24,7 +24,7 @@ static const struct {
 
 bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
 {
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(*NAMES); i++) {
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
         if (strcmp(name, NAMES[i].name) == 0) {
             *ret = NAMES[i].balancer;
             return true;
@@ -35,7 +35,7 @@ bool knit_balancer_parse(const char *name, enum knit_balancer *ret)
 
 const char *knit_balancer_name(enum knit_balancer balancer)
 {
-    for (size_t i = 0; i < sizeof(NAMES) / sizeof(*NAMES); i++) {
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
         if (NAMES[i].balancer == balancer)
             return NAMES[i].name;
     }

@@ -39,7 +39,7 @@ static const struct {
     {"help", WORD_HELP, NULL, "Print this."},
     {"version", WORD_VERSION, NULL, "Print the version."},
 };
-enum { WORDS = sizeof(words) / sizeof(*words) };
+enum { WORDS = sizeof(words) / sizeof(words[0]) };
 
 struct option {
     enum word word;

@@ -86,7 +86,7 @@ int knit_confinement_check(const struct knit_settings *settings, struct knit_sen
     struct knit_confine_ports ports;
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < sizeof(keys) / sizeof(*keys); i++) {
+    for (size_t i = 0; r == 0 && i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i].is_given && (settings->permission == PERMISSION_UNSAFE ||
                                     (settings->permission == PERMISSION_STRICT && keys[i].opens)))
             r = refuse_key(settings, keys[i].key, why);

@@ -76,7 +76,7 @@ static bool read_number(const char *text, int base, uint64_t *ret_value)
     value = strtoull(text, &end, base);
     if (errno != 0)
         return false;
-    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (strcmp(end, units[i].suffix) != 0)
             continue;
         if (base != 10 && i != 0)
@@ -361,7 +361,7 @@ static int add_debug(struct knit_settings *settings, const char *word, size_t le
         {"lifecycle", KNIT_DEBUG_LIFECYCLE},
     };
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
             settings->debug_bits |= names[i].bit;
             return 0;

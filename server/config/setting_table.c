@@ -197,14 +197,14 @@ static bool is_same_key(const char *key, const char *name)
 
 const struct knit_setting *knit_setting_successor(const char *section, const char *key)
 {
-    for (size_t i = 0; i < sizeof(renamed) / sizeof(*renamed); i++)
+    for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++)
         if ((section == NULL || strcmp(renamed[i].section, section) == 0) &&
             is_same_key(renamed[i].key, key))
             return knit_setting_by_key(renamed[i].section, renamed[i].successor);
     return NULL;
 }
 
-const size_t knit_setting_count = sizeof(knit_setting_table) / sizeof(*knit_setting_table);
-_Static_assert(sizeof(knit_setting_table) / sizeof(*knit_setting_table) <=
+const size_t knit_setting_count = sizeof(knit_setting_table) / sizeof(knit_setting_table[0]);
+_Static_assert(sizeof(knit_setting_table) / sizeof(knit_setting_table[0]) <=
                    sizeof((struct knit_settings *)0)->source,
     "every row needs a place for its source");

@@ -289,7 +289,7 @@ static void free_parts(struct knit_loop *loop)
     struct event **events[] = {
         &loop->inbox_event, &loop->bell_event, &loop->alarm_event, &loop->sweep_event};
 
-    for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (*events[i] != NULL)
             event_free(*events[i]);
         *events[i] = NULL;

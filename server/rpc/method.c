@@ -205,7 +205,7 @@ static const struct {
 
 void knit_method_handle(struct knit_caller *caller, const struct knit_message *message)
 {
-    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (knit_span_is(message->method.name, methods[i].name)) {
             if (message->kind == KNIT_MESSAGE_REQUEST || !methods[i].is_question)
                 methods[i].handle(caller, message);

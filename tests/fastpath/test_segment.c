@@ -190,7 +190,7 @@ static void bad_geometries_are_named(void **state)
     bad[7].request_arena_bytes = 4095;
     bad[8].reply_arena_bytes = KNIT_ARENA_MAX + 4096;
     assert_null(knit_geometry_check(&good));
-    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_non_null(knit_geometry_check(&bad[i]));
 }
 

@@ -84,7 +84,7 @@ static void unknown_names_are_refused(void **state)
     struct knit_sentence why;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         assert_int_equal(init(&access, names[i], NULL, &why), KNIT_ACCESS_E_REFUSED);
         assert_non_null(strstr(why.text, "attach_users"));
         assert_int_equal(init(&access, NULL, names[i], &why), KNIT_ACCESS_E_REFUSED);

@@ -24,9 +24,9 @@ static void addresses_are_numbers_with_a_port(void **state)
     struct knit_sentence why;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         assert_int_equal(knit_endpoint_parse(good[i], &endpoint, &why), 0);
-    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(knit_endpoint_parse(bad[i], &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
         assert_non_null(strstr(why.text, bad[i]));
     }
@@ -52,7 +52,7 @@ static void loopback_is_what_stays_on_this_machine(void **state)
     struct knit_sentence why;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_int_equal(knit_endpoint_parse(cases[i].text, &endpoint, &why), 0);
         assert_int_equal(knit_endpoint_is_loopback(&endpoint), cases[i].is_loopback);
     }

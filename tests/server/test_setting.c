@@ -105,7 +105,7 @@ static void every_number_takes_its_bounds_and_nothing_beyond(void **state)
             expect_why(text);
             knit_settings_fini(&settings);
         }
-        for (size_t w = 0; w < sizeof(wrong) / sizeof(*wrong); w++) {
+        for (size_t w = 0; w < sizeof(wrong) / sizeof(wrong[0]); w++) {
             struct knit_settings settings;
 
             init(&settings);
@@ -151,7 +151,7 @@ static void words_are_taken_from_their_set(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct knit_settings settings;
 
         init(&settings);
@@ -270,7 +270,7 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct knit_settings settings;
 
         init(&settings);
@@ -355,7 +355,7 @@ static void the_command_line_sets_what_the_file_did_not(void **state)
     (void)state;
     init(&settings);
     assert_int_equal(read_text(&settings, "[server]\nlisten = 127.0.0.1:7\n", 30), 0);
-    assert_int_equal(parse(sizeof(argv) / sizeof(*argv), argv, &settings, &line), 0);
+    assert_int_equal(parse(sizeof(argv) / sizeof(argv[0]), argv, &settings, &line), 0);
     assert_string_equal(line.config, "x.conf");
     assert_string_equal(line.ready_file, "r");
     assert_int_equal(line.command, KNIT_COMMAND_CHECK_CONFIG);
@@ -387,7 +387,7 @@ static void mistakes_on_the_command_line_are_named(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *argv[] = {"knittingd", cases[i].word, cases[i].next};
         struct knit_settings settings;
         struct knit_command_line line;

@@ -30,7 +30,7 @@ static struct knit_registry *make_registry(void)
         "spin(value: any) -> any", "gate(value: any) -> any", "room(value: any) -> any"};
     struct knit_registry *registry = knit_registry_new(KNIT_REGISTRY_EPOCH_FIRST);
 
-    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
+    for (size_t i = 0; i < sizeof(signatures) / sizeof(signatures[0]); i++) {
         struct knit_registry_task task = {.doc = ""};
         struct knit_signature *signature = NULL;
 

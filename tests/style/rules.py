@@ -295,6 +295,8 @@ def idiom(tree):
     for source in tree.c():
         for match in re.finditer(r'\bsizeof\b(?!\()', source.code):
             yield source.path, source.line_of(match.start()), 'sizeof takes parentheses: sizeof(x), sizeof(*x)'
+        for match in re.finditer(r'\bsizeof\(([^()]+)\) /\s+sizeof\(\*\1\)', source.code):
+            yield source.path, source.line_of(match.start()), f'the length of an array is sizeof({match[1]}) / sizeof({match[1]}[0])'
 
 
 @rule

@@ -116,8 +116,8 @@ SAMPLES = {
          ('sprintf', 'strcpy', 'strcat', 'atoi', 'atol', 'strtok', 'strncpy', 'alloca')],
         [in_function('snprintf(a, n, "sprintf(x)");', 'my_strcpy(a);', '/* atoi(x) */', 'api->gets(call);')]),
     'idiom': (
-        [in_function('x = sizeof y;'), in_function('x = sizeof *y->z;')],
-        [in_function('x = sizeof(y) / sizeof(*y->z);', '/* sizeof x */', 'a = "sizeof x";')]),
+        [in_function('x = sizeof y;'), in_function('x = sizeof *y->z;'), in_function('x = sizeof(y) / sizeof(*y);')],
+        [in_function('x = sizeof(y) / sizeof(*y->z) + sizeof(y) / sizeof(y[0]);', '/* sizeof x */', 'a = "sizeof x";')]),
     'atomics': (
         [in_function('x = atomic_load(&a);'), in_function('atomic_fetch_add(&a, 1);'),
          in_function('atomic_compare_exchange_strong(&a, &b, c);'), in_function('atomic_store (&a, 1);'),

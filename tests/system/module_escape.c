@@ -699,7 +699,7 @@ KNIT_TASK(attempt, "attempt(what: str, text: str?, number: int?) -> int",
     snprintf(what, sizeof(what), "%.*s", (int)len, said);
     said = knit_arg_bytes(call, 1, &len);
     snprintf(text, sizeof(text), "%.*s", said != NULL ? (int)len : 0, said != NULL ? said : "");
-    for (size_t i = 0; i < sizeof(attempts) / sizeof(*attempts); i++) {
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
         if (strcmp(attempts[i].what, what) == 0)
             return knit_return_int(call, attempts[i].try(text, knit_arg_int(call, 2)));
     }
@@ -754,7 +754,7 @@ static bool send_many(int socket_fd, int fd)
         .msg_controllen = sizeof(control)};
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 
-    for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         fds[i] = fd;
     head->cmsg_level = SOL_SOCKET;
     head->cmsg_type = SCM_RIGHTS;

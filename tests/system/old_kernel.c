@@ -46,7 +46,7 @@ static int install_for_landlock(uint32_t action, unsigned flags)
     struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(CREATE_RULESET, 3), LOAD(args[2]),
         SKIP_UNLESS(1 /* asks for the version */, 1), ANSWER(action), ANSWER(SECCOMP_RET_ALLOW)};
 
-    return install(lines, sizeof(lines) / sizeof(*lines), flags);
+    return install(lines, sizeof(lines) / sizeof(lines[0]), flags);
 }
 
 static int install_for_seccomp(void)
@@ -55,7 +55,7 @@ static int install_for_seccomp(void)
         ANSWER(SECCOMP_RET_ERRNO | ENOSYS), SKIP_UNLESS(SYS_prctl, 3), LOAD(args[0]),
         SKIP_UNLESS(SET_SECCOMP, 1), ANSWER(SECCOMP_RET_ERRNO | EINVAL), ANSWER(SECCOMP_RET_ALLOW)};
 
-    return install(lines, sizeof(lines) / sizeof(*lines), 0);
+    return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
 }
 
 static void answer(int listener, long version)

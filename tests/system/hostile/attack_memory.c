@@ -157,7 +157,7 @@ static struct wrong wrong_of(const struct knit_target *target, const struct knit
         {"all of the address space", ctrl, knit_meta(task, epoch, in_arena, UINT32_MAX), 0},
     };
 
-    *ret_last = number + 1 == sizeof(wrongs) / sizeof(*wrongs);
+    *ret_last = number + 1 == sizeof(wrongs) / sizeof(wrongs[0]);
     return wrongs[number];
 }
 
