@@ -120,7 +120,7 @@ void knit_handle_fail(
 void knit_handle_drop(struct knit_handle *handle);
 
 /* KNIT_OK and the result; KNIT_PENDING; or the error's code. */
-int knit_handle_outcome(
+KNIT_MUST_CHECK int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result);
 
 /* Give handles whose calls were answered through lanes their outcomes. */

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <knitting/code.h>
+
 #include "proto/buffer.h"
 #include "proto/span.h"
 #include "proto/writer.h"
@@ -26,4 +28,4 @@ int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
 
 /* One msgpack value as text on one line, or indented; for free(). The bytes are checked first.
  * Returns 0, KNIT_JSON_E_BAD (no value of the protocol), -ENOMEM. */
-int knit_json_write(struct knit_span value, bool is_indented, char **ret_text);
+KNIT_MUST_CHECK int knit_json_write(struct knit_span value, bool is_indented, char **ret_text);

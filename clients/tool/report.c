@@ -56,8 +56,9 @@ static char *data_text(const struct knit_error *error)
 {
     char *text = NULL;
 
-    if (error->data != NULL)
-        (void)knit_json_write(knit_span(error->data, error->data_len), false, &text);
+    if (error->data == NULL ||
+        knit_json_write(knit_span(error->data, error->data_len), false, &text) != 0)
+        return NULL;
     return text;
 }
 

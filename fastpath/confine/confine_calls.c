@@ -194,7 +194,7 @@ static void add_processes(struct building *building)
     }
     /* Only for the caller itself: 0, or the number of the thread that runs tasks. */
     for (size_t i = 0; i < 2; i++) {
-        for (size_t k = 0; k < sizeof(self_only) / sizeof(*self_only); k++)
+        for (size_t k = 0; k < sizeof(self_only) / sizeof(self_only[0]); k++)
             allow_if(building, self_only[k], 0, selves[i]);
         add(building, SCMP_ACT_ALLOW, "setpriority", 2,
             (const struct scmp_arg_cmp[]){
@@ -230,11 +230,11 @@ static void add_descriptor_controls(struct building *building)
     static const uint64_t requests[] = {
         TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCOUTQ};
 
-    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         allow_if(building, "fcntl", 1, commands[i]);
         allow_if(building, "fcntl64", 1, commands[i]);
     }
-    for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
         allow_if(building, "ioctl", 1, requests[i]);
 }
 
@@ -246,7 +246,7 @@ static void add_prctl(struct building *building)
         PR_SET_THP_DISABLE, PR_GET_THP_DISABLE, PR_GET_SPECULATION_CTRL,
         0x53564d41 /* PR_SET_VMA */};
 
-    for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         allow_if(building, "prctl", 0, options[i]);
     /* By the worker, when its control thread runs: see worker.c. */
     add(building, SCMP_ACT_ALLOW, "prctl", 2,
@@ -265,7 +265,7 @@ static void add_opening(struct building *building)
     bool knows_truncation = building->plan->abi >= KNIT_LANDLOCK_TRUNCATE;
 
     add(building, SCMP_ACT_ERRNO(ENOSYS), "openat2", 0, NULL);
-    for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         uint64_t truncating = modes[i] | O_TRUNC;
 
         allow_if_masked(building, "open", 1, mask, modes[i]);
@@ -301,7 +301,7 @@ static void add_sending(struct building *building)
     } calls[] = {{"sendto", 3}, {"sendmsg", 2}, {"sendmmsg", 3}};
     bool may_connect_all = !building->plan->may_tcp || building->plan->policy->rules.connect.is_any;
 
-    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         if (may_connect_all)
             allow(building, calls[i].name);
         else
@@ -377,7 +377,7 @@ static void add_new_calls(struct building *building)
         bool is_known = false;
 
         free(name);
-        for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
             is_known = is_known || known[i] == number;
         if (!is_done)
             add_number(

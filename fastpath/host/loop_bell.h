@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "fastpath/host/host.h"
 
 /* Returns 0 or -errno. */

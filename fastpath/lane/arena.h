@@ -20,6 +20,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 enum {
     KNIT_ARENA_E_FULL = 1,  /* no run of free bytes so long, or too many blocks: later perhaps */
     KNIT_ARENA_E_TAKEN = 2, /* adopt: overlaps a block, lies outside, is empty or not aligned */
@@ -37,7 +39,7 @@ int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret)
 struct knit_arena *knit_arena_free(struct knit_arena *arena); /* NULL ok; returns NULL */
 
 /* len: any, at least 1. Offsets are multiples of KNIT_ARENA_ALIGN. O(1). Returns 0 or E_FULL. */
-int knit_arena_alloc(struct knit_arena *arena, uint64_t len, uint64_t *ret_offset);
+KNIT_MUST_CHECK int knit_arena_alloc(struct knit_arena *arena, uint64_t len, uint64_t *ret_offset);
 
 /* offset: of a living block, which dies. O(1). */
 void knit_arena_release(struct knit_arena *arena, uint64_t offset);

@@ -16,6 +16,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/layout.h"
 
 #define KNIT_INSPECT_SENTENCE_BYTES 256u
@@ -48,7 +50,7 @@ struct knit_inspect_counts {
 };
 
 /* 0, or -ENOMEM. */
-int knit_inspect_session(const struct knit_inspect_session *session,
+KNIT_MUST_CHECK int knit_inspect_session(const struct knit_inspect_session *session,
     const struct knit_inspect_report *report, struct knit_inspect_counts *ret_counts);
 
 /* The pool's board; returns the number of findings. */

@@ -18,6 +18,8 @@
  */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/arena.h"
 #include "fastpath/lane/layout.h"
 
@@ -56,10 +58,11 @@ int knit_reply_arena_init(
 void knit_reply_arena_fini(struct knit_reply_arena *arena); /* also zeroed or half built */
 
 /* A block of len bytes, for which released ones are freed first. Returns 0 or KNIT_ARENA_E_FULL. */
-int knit_reply_arena_alloc(struct knit_reply_arena *arena, size_t len, uint64_t *ret_block);
+KNIT_MUST_CHECK int knit_reply_arena_alloc(
+    struct knit_reply_arena *arena, size_t len, uint64_t *ret_block);
 
 /* The same for a deferred reply: looks at no more than `most` blocks, UINT32_MAX = all. */
-int knit_reply_arena_alloc_swept(
+KNIT_MUST_CHECK int knit_reply_arena_alloc_swept(
     struct knit_reply_arena *arena, size_t len, uint32_t most, uint64_t *ret_block);
 
 /* An allocated block keeps its first len bytes. */

@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 enum {
     KNIT_SEGMENT_E_UNSEALED = 1, /* could shrink under us */
     KNIT_SEGMENT_E_SIZE = 2,     /* not the size its geometry asks for */
@@ -32,10 +34,10 @@ struct knit_mapping {
 };
 
 /* bytes: whole pages. The descriptor is close-on-exec and read-write. */
-int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd);
+KNIT_MUST_CHECK int knit_segment_create(const char *name, uint64_t bytes, int *ret_fd);
 
 /* The same, to be sealed by whoever will write. */
-int knit_segment_create_unsealed(const char *name, uint64_t bytes, int *ret_fd);
+KNIT_MUST_CHECK int knit_segment_create_unsealed(const char *name, uint64_t bytes, int *ret_fd);
 
 /* After one's own writable mapping; fd: read-write. Blocks while another holder punches. Returns 0
  * or -errno: a peer's descriptor may be of anything. */
@@ -43,7 +45,7 @@ int knit_segment_seal(int fd);
 bool knit_segment_is_sealed(int fd);
 
 /* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
-int knit_segment_reopen_readonly(int fd, int *ret_fd);
+KNIT_MUST_CHECK int knit_segment_reopen_readonly(int fd, int *ret_fd);
 
 /* Checks seals and size, then maps; not inherited by forked children, not in core dumps. Writable,
  * a loose one will do. */

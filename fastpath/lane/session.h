@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/layout.h"
 
@@ -84,14 +86,14 @@ struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok
  * the next knit_session_flush(), which every waiting or arming entry does by itself: so a batch
  * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED. On anything but 0 nothing
  * happened. */
-int knit_session_publish(
+KNIT_MUST_CHECK int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
 
 /* The same without copying: reserve room in the request arena, fill it, publish it with
  * call->payload set to that room and call->len at most what was reserved; or cancel. Writing there
  * after the publish changes what the task sees. */
-int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room);
-int knit_session_publish_reserved(
+KNIT_MUST_CHECK int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room);
+KNIT_MUST_CHECK int knit_session_publish_reserved(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
 void knit_session_unreserve(struct knit_session *session, void *room);
 

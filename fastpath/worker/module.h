@@ -37,8 +37,8 @@ struct knit_module_loading {
 };
 
 /* Returns 0, KNIT_MODULE_E_REFUSED with ret_why filled, -ENOMEM. */
-int knit_modules_load(const struct knit_module_loading *loading, struct knit_modules **ret_modules,
-    struct knit_sentence *ret_why);
+KNIT_MUST_CHECK int knit_modules_load(const struct knit_module_loading *loading,
+    struct knit_modules **ret_modules, struct knit_sentence *ret_why);
 struct knit_modules *knit_modules_free(struct knit_modules *modules);
 
 /* Run the hooks in the order of modules. Returns 0 or KNIT_MODULE_E_REFUSED. */

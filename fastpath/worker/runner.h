@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/lane.h"
 #include "fastpath/worker/module.h"
 
@@ -32,7 +34,8 @@ struct knit_runner_options {
 };
 
 /* Returns 0 or -ENOMEM. */
-int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner);
+KNIT_MUST_CHECK int knit_runner_new(
+    const struct knit_runner_options *options, struct knit_runner **ret_runner);
 struct knit_runner *knit_runner_free(struct knit_runner *runner);
 
 /* Whose jobs are run; NULL (as at first): results never go into an arena, nothing is aborted. */

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/host/pool.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
@@ -42,5 +44,4 @@ struct knit_stats {
 void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats);
 
 /* Appends the map of `$/stats`. Returns 0, KNIT_WRITER_E_*, -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_stats_put(
-    struct knit_buffer *buffer, const struct knit_stats *stats);
+KNIT_MUST_CHECK int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats);

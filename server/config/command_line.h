@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "server/config/setting.h"
 
 enum knit_command {
@@ -26,7 +28,7 @@ struct knit_command_line {
 /* What the words say besides settings, and whether each name is known; the values are looked at by
  * knit_command_line_apply(), so that the file can be read in between.
  * Returns 0 or KNIT_SETTING_E_REFUSED. */
-int knit_command_line_parse(
+KNIT_MUST_CHECK int knit_command_line_parse(
     int argc, char **argv, struct knit_command_line *ret_line, struct knit_sentence *why);
 
 /* Puts the values into settings. The words have passed knit_command_line_parse().

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/confine/confine.h"
 #include "proto/sentence.h"
 #include "server/config/setting.h"
@@ -19,6 +21,6 @@ int knit_confinement_check(const struct knit_settings *settings, struct knit_sen
 
 /* The policy, of settings that were checked. Paths are made real, so they have to be there.
  * Returns 0, KNIT_CONFINEMENT_E_REFUSED or -ENOMEM; free it in any case. */
-int knit_confinement_policy(const struct knit_settings *settings,
+KNIT_MUST_CHECK int knit_confinement_policy(const struct knit_settings *settings,
     struct knit_confine_policy *ret_policy, struct knit_sentence *why);
 void knit_confinement_policy_free(struct knit_confine_policy *policy);

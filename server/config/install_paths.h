@@ -4,6 +4,8 @@
 
 #include <limits.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
@@ -13,12 +15,12 @@ enum {
 
 /* The worker's program: `given` if it is not NULL, else as installed, else beside this program, as
  * in a folder that was copied. Returns 0 or KNIT_INSTALL_PATHS_E_REFUSED. */
-int knit_install_paths_find_worker(
+KNIT_MUST_CHECK int knit_install_paths_find_worker(
     const char *given, char ret_path[PATH_MAX], struct knit_sentence *why);
 
 /* The modules' real paths, ended by NULL. Free them with knit_install_paths_free() whatever is
  * returned. An empty list means all that are installed; the one word none means none.
  * Returns 0, KNIT_INSTALL_PATHS_E_REFUSED, -ENOMEM. */
-int knit_install_paths_find_modules(
+KNIT_MUST_CHECK int knit_install_paths_find_modules(
     const struct knit_list *modules, char ***ret_paths, struct knit_sentence *why);
 void knit_install_paths_free(char **paths);

@@ -12,6 +12,8 @@
 
 #include <event2/event.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 
 typedef void knit_signals_on_signal(void *arg, int number);
@@ -26,13 +28,12 @@ struct knit_signals {
 };
 
 /* Blocks them and opens stop_fd. Returns 0; or -errno with the sentence. */
-__attribute__((warn_unused_result)) int knit_signals_open(
-    struct knit_signals *signals, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_signals_open(struct knit_signals *signals, struct knit_sentence *why);
 
 /* From now on on_signal is called for each, also for what came since they were blocked.
  * Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_signals_start(struct knit_signals *signals,
-    struct event_base *base, knit_signals_on_signal *on_signal, void *arg);
+KNIT_MUST_CHECK int knit_signals_start(struct knit_signals *signals, struct event_base *base,
+    knit_signals_on_signal *on_signal, void *arg);
 
 /* Blocks them again: the parts are about to go. */
 void knit_signals_hold(void);

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "fastpath/host/pool.h"
 #include "proto/sentence.h"
 #include "server/config/setting.h"
@@ -13,12 +15,12 @@ struct knit_log;
 
 /* Whether program, modules and paths are there and the rules go together. Starts nothing.
  * Returns 0; or not 0 with the sentence. */
-__attribute__((warn_unused_result)) int knit_workers_check(
+KNIT_MUST_CHECK int knit_workers_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
 /* Gives up privileges that neither the daemon nor its workers need, then opens the pool, which may
  * take half a minute; it ends early when stop_fd becomes readable.
  * Returns 0; or not 0 with the sentence, KNIT_POOL_E_CLOSED after stop_fd. */
-__attribute__((warn_unused_result)) int knit_workers_start(const struct knit_settings *settings,
-    struct knit_log *log, const struct knit_pool_callbacks *callbacks, int stop_fd,
-    struct knit_pool **ret_pool, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
+    const struct knit_pool_callbacks *callbacks, int stop_fd, struct knit_pool **ret_pool,
+    struct knit_sentence *why);

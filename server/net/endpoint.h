@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 
 #define KNIT_ENDPOINT_TEXT_MAX 64
@@ -28,7 +30,7 @@ struct knit_endpoint {
 };
 
 /* Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
-int knit_endpoint_parse(
+KNIT_MUST_CHECK int knit_endpoint_parse(
     const char *text, struct knit_endpoint *ret_endpoint, struct knit_sentence *why);
 
 /* Whether only this machine can reach it. */
@@ -36,11 +38,11 @@ bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
 
 /* A non-blocking listening socket; connections wait in its backlog until they are accepted.
  * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
-int knit_endpoint_listen(
+KNIT_MUST_CHECK int knit_endpoint_listen(
     const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why);
 
 /* Where a bound socket really listens, as "host:port" with brackets round IPv6. 0 or -errno. */
-int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+KNIT_MUST_CHECK int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
 
 /* The same of the other end of a connection; "unix" of a unix socket. 0 or -errno. */
-int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+KNIT_MUST_CHECK int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);

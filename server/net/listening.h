@@ -12,6 +12,8 @@
 #include <event2/event.h>
 #include <stddef.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 #include "server/net/endpoint.h"
@@ -36,18 +38,17 @@ struct knit_listening {
 
 /* Whether the addresses can be read and may be listened on, and the group exists. Opens nothing.
  * Returns 0 or KNIT_LISTENING_E_REFUSED. */
-__attribute__((warn_unused_result)) int knit_listening_check(
+KNIT_MUST_CHECK int knit_listening_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
 /* listening: { .socket = {.fd = -1, .lock_fd = -1} }. Returns 0, KNIT_LISTENING_E_REFUSED, -errno,
  * always with a sentence; close it in any case. */
-__attribute__((warn_unused_result)) int knit_listening_open(struct knit_listening *listening,
+KNIT_MUST_CHECK int knit_listening_open(struct knit_listening *listening,
     const struct knit_settings *settings, struct knit_sentence *why);
 
 /* Begins to accept; the callbacks are those of listener.h. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_listening_start(struct knit_listening *listening,
-    struct event_base *base, knit_listener_on_accept *on_accept,
-    knit_listener_on_exhausted *on_exhausted, void *arg);
+KNIT_MUST_CHECK int knit_listening_start(struct knit_listening *listening, struct event_base *base,
+    knit_listener_on_accept *on_accept, knit_listener_on_exhausted *on_exhausted, void *arg);
 
 /* Accepts no more. */
 void knit_listening_stop(struct knit_listening *listening);

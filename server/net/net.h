@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include <knitting/code.h>
+
 #include "server/base/turn.h"
 #include "server/net/hangup.h"
 #include "server/net/input.h"
@@ -45,7 +47,7 @@ struct knit_net {
 };
 
 /* Returns 0 or -errno; then nothing is left. */
-__attribute__((warn_unused_result)) int knit_net_init(struct knit_net *net, struct knit_turn *turn,
+KNIT_MUST_CHECK int knit_net_init(struct knit_net *net, struct knit_turn *turn,
     struct knit_router *router, struct event_base *base);
 
 /* All connections are closed and freed. Before the base is freed. Accepts a zeroed one. */

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 
 enum {
@@ -27,7 +29,7 @@ struct knit_socket_file {
 /* What PATH is when none is given: /run/knitting/knitting.sock for root, else
  * $XDG_RUNTIME_DIR/knitting/knitting.sock. Creates that last folder and nothing else.
  * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
-int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
 
 /* group may be NULL. The file has its rights before a peer can connect.
  * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */

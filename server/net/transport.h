@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include <knitting/code.h>
+
 #include "proto/span.h"
 #include "server/net/endpoint.h"
 
@@ -65,11 +67,11 @@ struct knit_transport knit_transport_plain(int fd, bool is_unix);
 
 /* Who is at the other end of a unix socket, by the kernel's record of when it connected. Returns 0
  * or -errno. */
-int knit_transport_credentials(
+KNIT_MUST_CHECK int knit_transport_credentials(
     const struct knit_transport *transport, struct ucred *ret_credentials);
 
 /* The peer's address as "host:port", or "unix". Returns 0 or -errno. */
-int knit_transport_address(
+KNIT_MUST_CHECK int knit_transport_address(
     const struct knit_transport *transport, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
 
 static inline bool knit_transport_passes_descriptors(const struct knit_transport *transport)

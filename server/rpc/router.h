@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/message.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/share.h"
@@ -65,9 +67,8 @@ struct knit_router {
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_router_init(struct knit_router *router,
-    struct knit_turn *turn, struct knit_pool_session *session,
-    const struct knit_registry *registry);
+KNIT_MUST_CHECK int knit_router_init(struct knit_router *router, struct knit_turn *turn,
+    struct knit_pool_session *session, const struct knit_registry *registry);
 
 /* The pool is stopped and has answered all it could, so what is not answered now never will be:
  * those calls end in SHUTDOWN. There are none unless the session's memory was damaged. */

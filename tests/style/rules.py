@@ -299,6 +299,27 @@ def idiom(tree):
             yield source.path, source.line_of(match.start()), f'the length of an array is sizeof({match[1]}) / sizeof({match[1]}[0])'
 
 
+# Of a function whose callers may do without what it writes.
+OPTIONAL_RESULT = re.compile(r'\bret_(?:error|why|flaw|reason)\b')
+MAY_BE_IGNORED = {'knit_ping'}
+
+
+@rule
+def must_check(tree):
+    """Whoever ignores the status of a function that writes its results on success goes on with unset variables."""
+    for source in tree.named('.h'):
+        if EXEMPT.match(source.path):
+            continue
+        for match in re.finditer(r'^((?:[\w()",\s]*?))\bint (knit_\w+)\(([^;{]*)\);', source.code, re.M):
+            results = re.search(r'\bret_\w+', OPTIONAL_RESULT.sub('', match[3]))
+            if results and 'KNIT_MUST_CHECK' not in match[1] and match[2] not in MAY_BE_IGNORED:
+                yield source.path, source.line_of(match.start(2)), f'{match[2]}(): KNIT_MUST_CHECK is missing'
+    for source in tree.c():
+        if source.path != 'clients/include/knitting/code.h':
+            for match in re.finditer(r'\bwarn_unused_result\b', source.code):
+                yield source.path, source.line_of(match.start()), 'warn_unused_result is called KNIT_MUST_CHECK'
+
+
 @rule
 def atomics(tree):
     """Each access to shared memory names its order: C11's _explicit forms, nothing else."""

@@ -118,6 +118,13 @@ SAMPLES = {
     'idiom': (
         [in_function('x = sizeof y;'), in_function('x = sizeof *y->z;'), in_function('x = sizeof(y) / sizeof(*y);')],
         [in_function('x = sizeof(y) / sizeof(*y->z) + sizeof(y) / sizeof(y[0]);', '/* sizeof x */', 'a = "sizeof x";')]),
+    'must-check': (
+        [{'proto/a.h': HEAD + 'int knit_a(int a, struct knit_a **ret_a);\n'},
+         {'proto/a.h': HEAD + 'KNIT_MUST_CHECK int knit_b(int *ret_a);\nint knit_a(int a,\n    int *ret_a);\n'},
+         {'proto/a.h': HEAD + '__attribute__((warn_unused_result)) int knit_a(void);\n'}],
+        [{'proto/a.h': HEAD + 'KNIT_MUST_CHECK int knit_a(int a, struct knit_a **ret_a);\n'
+          'int knit_b(struct knit_error *ret_error);\nvoid knit_c(int *ret_a);\n/* int knit_d(int *ret_a); */\n'},
+         {'tests/a/b.h': HEAD + 'int knit_a(int *ret_a);\n'}]),
     'atomics': (
         [in_function('x = atomic_load(&a);'), in_function('atomic_fetch_add(&a, 1);'),
          in_function('atomic_compare_exchange_strong(&a, &b, c);'), in_function('atomic_store (&a, 1);'),
