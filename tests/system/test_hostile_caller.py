@@ -111,14 +111,14 @@ class Hostile(Case):
         self.attack('greed')
 
     def test_waiting_without_sleeping(self):
-        self.attack('liars')
+        self.attack('false_arms')
 
     def test_a_bell_that_is_never_read_or_shut(self):
         self.attack('full_bell')
 
     def test_notifying_without_calling(self):
         """The honest callers are stopped: a worker that has calls seldom sleeps, and is then not woken by the attack."""
-        self.attack('ringing', evicted=(1,), others=stopped)
+        self.attack('notifying', evicted=(1,), others=stopped)
 
     def test_moving_sleepers_to_another_futex(self):
         self.attack('requeue')

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The response to `$/attach` is small and comes with its descriptors in one piece, so one recvmsg()
- * gets it; whatever else comes first would be the daemon's fault and is said. */
+ * gets it. Anything else that came first would be a mistake of the daemon and ends the program. */
 #include "tests/system/hostile/attached.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ static int connect_to(const char *path)
     return fd;
 }
 
-static void ask(int fd, uint32_t slots, uint64_t arena_bytes)
+static void send_request(int fd, uint32_t slots, uint64_t arena_bytes)
 {
     uint8_t bytes[128];
     struct knit_buffer buffer;
@@ -108,7 +108,7 @@ static struct knit_item outcome_of(const uint8_t *bytes, size_t len, bool *ret_i
     return item;
 }
 
-/* Plain callers, who did not say `$/hello`, get "201 QUOTA: ..." */
+/* Callers that did not send `$/hello` get "201 QUOTA: ..." */
 static uint32_t code_of(const struct knit_item *error)
 {
     struct knit_span text;
@@ -144,8 +144,8 @@ static void map_all(struct knit_attached *attached)
     knit_layout_reply(geometry, attached->reply.base, &attached->out);
 }
 
-/* One try. Sessions that were closed count until all workers have let go of them, so a user's
- * quota may be full for a moment. */
+/* One try. Sessions that were closed count until all workers have unmapped them, so the quota of a
+ * user may be used up for a moment. */
 static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t arena_bytes)
 {
     uint8_t bytes[RESPONSE_MAX];
@@ -155,7 +155,7 @@ static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t ar
     bool is_error;
 
     attached->socket = connect_to(attached->target->path);
-    ask(attached->socket, slots, arena_bytes);
+    send_request(attached->socket, slots, arena_bytes);
     len = take_response(attached->socket, bytes, attached->fd, &fds);
     result = outcome_of(bytes, len, &is_error);
     if (is_error && code_of(&result) == KNIT_QUOTA) {
@@ -175,12 +175,12 @@ static bool try_open(struct knit_attached *attached, uint32_t slots, uint64_t ar
     return true;
 }
 
-void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_target *target,
+void knit_attached_open_unsealed(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes)
 {
     *attached = (struct knit_attached){.target = target};
     if (!KNIT_WAIT_UNTIL(try_open(attached, slots, arena_bytes), PATIENCE_MS)) {
-        fprintf(stderr, "hostile: sessions that were closed do not go\n");
+        fprintf(stderr, "hostile: sessions that were closed are not freed\n");
         exit(1);
     }
     map_all(attached);
@@ -190,7 +190,7 @@ void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_
         die("memory");
 }
 
-void knit_attached_say(const struct knit_attached *attached)
+void knit_attached_send_attached(const struct knit_attached *attached)
 {
     static const char bytes[] = "\x93\x02\xaa$/attached\x90";
 
@@ -201,10 +201,10 @@ void knit_attached_say(const struct knit_attached *attached)
 void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes)
 {
-    knit_attached_open_quiet(attached, target, slots, arena_bytes);
+    knit_attached_open_unsealed(attached, target, slots, arena_bytes);
     if (knit_segment_seal(attached->fd[REQUEST_FD]) != 0)
         die("sealing");
-    knit_attached_say(attached);
+    knit_attached_send_attached(attached);
 }
 
 void knit_attached_close(struct knit_attached *attached)
@@ -227,7 +227,7 @@ uint32_t knit_attached_refusal(const struct knit_target *target)
     size_t len, fds;
     bool is_error;
 
-    ask(socket, 0, 0);
+    send_request(socket, 0, 0);
     len = take_response(socket, bytes, given, &fds);
     error = outcome_of(bytes, len, &is_error);
     for (size_t i = 0; i < fds; i++)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session in shared memory as somebody sees it who attached by the raw protocol and keeps none of
- * its promises: all four descriptors and all three mappings lie open, and calls are written into
- * cells by hand. Nothing of the client library is used, so nothing of it can hold back.
+/* A session in shared memory without the client library: it attaches by the raw protocol, exposes
+ * all four descriptors and all three mappings, and writes calls into cells itself. So no check of
+ * the library stands in the way of an attack.
  *
- * What fails here without having been provoked ends the program with a line on stderr.
+ * A failure that no attack caused ends the program with a line on stderr.
  */
 #pragma once
 
@@ -16,7 +16,7 @@
 
 enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, ATTACHED_FDS };
 
-/* Whom to attach to, and what may be called there without harm. */
+/* The daemon to attach to, and a harmless task to call. */
 struct knit_target {
     const char *path; /* of the daemon's unix socket */
     uint32_t epoch;
@@ -36,14 +36,14 @@ struct knit_attached {
     uint64_t *gen;  /* of each slot, as published last */
 };
 
-/* Ends the program when the daemon does not want to. slots and arena_bytes: 0 = all there are. */
+/* Ends the program when the daemon refuses. slots and arena_bytes: 0 = the most there are. */
 void knit_attached_open(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes);
-/* The same, neither sealed nor said to be attached. */
-void knit_attached_open_quiet(struct knit_attached *attached, const struct knit_target *target,
+/* The same, without sealing the segment and without sending $/attached. */
+void knit_attached_open_unsealed(struct knit_attached *attached, const struct knit_target *target,
     uint32_t slots, uint64_t arena_bytes);
-/* Says that it is attached, whether that is so or not. */
-void knit_attached_say(const struct knit_attached *attached);
+/* Sends $/attached, sealed or not. */
+void knit_attached_send_attached(const struct knit_attached *attached);
 void knit_attached_close(struct knit_attached *attached);
 
 /* The daemon's error code for one more session, 0 if it gave one, which is closed again. */
@@ -57,31 +57,31 @@ bool knit_attached_ends(const struct knit_attached *attached, uint32_t timeout_m
 /* A free slot, or UINT32_MAX. */
 uint32_t knit_attached_free_slot(const struct knit_attached *attached);
 
-/* A call as an honest caller publishes it; wrong only in what `payload` holds. Up to INLINE bytes
- * go into the cell, more to `offset` of the arena. False: no slot is free. */
+/* A call as an honest caller publishes it; only the payload may be wrong. Up to KNIT_INLINE_MAX
+ * bytes go into the cell, more to `offset` of the arena. False: no slot is free. */
 bool knit_attached_call(
     struct knit_attached *attached, const void *payload, size_t len, uint64_t offset);
 /* The same, of a slot that is free. */
 void knit_attached_call_in(struct knit_attached *attached, uint32_t slot, const void *payload,
     size_t len, uint64_t offset);
 
-/* A cell at the ring's tail, of whatever words. */
+/* A cell at the ring's tail, of any words. */
 void knit_attached_put(
     struct knit_attached *attached, uint32_t lane, uint64_t ctrl, uint64_t meta, uint64_t body);
 
 /* The control word that belongs at the ring's tail for the next call of that slot. */
 uint64_t knit_attached_ctrl(const struct knit_attached *attached, uint32_t lane, uint32_t slot);
 
-/* Rings every lane, parked or not. */
+/* Notifies every lane, parked or not. */
 void knit_attached_notify(struct knit_attached *attached);
 
 /* Waits until every call made by knit_attached_call() is answered. */
 bool knit_attached_is_answered(const struct knit_attached *attached, uint32_t timeout_ms);
 
-/* How many are not. */
+/* How many are not answered. */
 uint32_t knit_attached_pending(const struct knit_attached *attached);
 
-/* What a slot's last call came to. */
+/* The outcome of a slot's last call. */
 struct knit_attached_outcome {
     bool is_result; /* else an error */
     bool in_arena;
@@ -89,9 +89,9 @@ struct knit_attached_outcome {
     size_t len;
 };
 
-/* False, with a line on stdout: what stands there lies outside of the segment. */
+/* False, with a line on stdout: the reply names bytes outside of the segment. */
 bool knit_attached_outcome(
     const struct knit_attached *attached, uint32_t slot, struct knit_attached_outcome *ret);
 
-/* Some calls as an honest caller makes them, here and now. False: they were not answered. */
+/* Makes some calls as an honest caller does. False: they were not answered. */
 bool knit_attached_is_served(struct knit_attached *attached);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller of another uid tries. Each attack opens and closes its own sessions, does no more
- * than its session's memory and descriptors allow it, and says on stdout what it did. Whether
- * anybody else was harmed is for the program to judge that started it.
+/* The attacks of a caller of another uid. Each opens and closes its own sessions, does only what
+ * its session's memory and descriptors allow, and prints on stdout what it did. The program that
+ * starts it checks whether others were affected.
  *
- * Returns false, with a line on stdout, when something was granted that must be refused, or an
- * offender was served on.
+ * Returns false, with a line on stdout, when something was granted that must be refused, or when
+ * an attacker was still served.
  */
 #pragma once
 
@@ -27,13 +27,13 @@ bool knit_attack_flipping(const struct knit_target *target, struct knit_random *
 bool knit_attack_greed(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_leave(const struct knit_target *target, struct knit_random *random);
 
-/* attack_bell.c: waiting without sleeping, ringing without calling. */
-bool knit_attack_liars(const struct knit_target *target, struct knit_random *random);
+/* attack_bell.c: waiting without sleeping, notifying without calling. */
+bool knit_attack_false_arms(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_full_bell(const struct knit_target *target, struct knit_random *random);
-bool knit_attack_ringing(const struct knit_target *target, struct knit_random *random);
+bool knit_attack_notifying(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_requeue(const struct knit_target *target, struct knit_random *random);
 
-/* attack_descriptor.c: the kernel's side of what was handed over. */
+/* attack_descriptor.c: what the kernel allows with the descriptors. */
 bool knit_attack_holes(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_punch(const struct knit_target *target, struct knit_random *random);
 bool knit_attack_rights(const struct knit_target *target, struct knit_random *random);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sleeping and waking. Whom workers wake is decided by a word in the caller's hand, and how by a
- * socket that the caller holds one end of: so arms that jump, a socket that is never read, or is
- * filled, or shut, and bells that ring for nothing.
+/* Sleeping and waking. Workers wake a caller by a word that the caller writes and by a socket of
+ * which the caller holds one end. So the attacks are arms that jump, a socket that is never
+ * read, or is filled, or shut, and notifications without calls.
  */
 #include "tests/system/hostile/attack.h"
 
@@ -26,38 +26,38 @@ static void call_and_notify(struct knit_attached *attached)
         knit_attached_notify(attached);
 }
 
-/* Says that it sleeps, with arms of all kinds, and never does. */
-bool knit_attack_liars(const struct knit_target *target, struct knit_random *random)
+/* Announces that it sleeps, with arms of all kinds, and never sleeps. */
+bool knit_attack_false_arms(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached;
-    uint64_t lies = 0, until_ns = knit_deadline_now_ns() + 1000000000u;
+    uint64_t count = 0, until_ns = knit_deadline_now_ns() + 1000000000u;
     bool is_over, is_answered;
-    uint32_t rung;
+    uint32_t notified;
 
     knit_attached_open(&attached, target, SLOTS, ARENA);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         static const uint32_t arms[] = {0, 1, 2, 3, UINT32_MAX, UINT32_MAX - 1, 1u << 31};
-        uint32_t lie = knit_random_chance(random, 2)
+        uint32_t arm = knit_random_chance(random, 2)
                            ? arms[knit_random_below(random, sizeof(arms) / sizeof(arms[0]))]
                            : (uint32_t)knit_random_u64(random);
 
-        atomic_store_explicit(attached.in.waiting, lie, memory_order_release);
+        atomic_store_explicit(attached.in.waiting, arm, memory_order_release);
         call_and_notify(&attached);
-        lies++;
+        count++;
     }
     is_over = knit_attached_is_over(&attached);
     is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
-    /* Without a lie that was believed nobody has been lied to. */
-    rung = atomic_load_explicit(attached.out.notified, memory_order_acquire);
-    printf("%llu lies, the last one believed is %u%s%s\n", (unsigned long long)lies, rung,
-        is_over ? ", the session was ended" : "",
+    /* If no worker raised `notified`, none has read a false arm and the attack was none. */
+    notified = atomic_load_explicit(attached.out.notified, memory_order_acquire);
+    printf("%llu false arms, the last one raised to is %u%s%s\n", (unsigned long long)count,
+        notified, is_over ? ", the session was ended" : "",
         is_answered ? "" : ", not all calls were answered");
     knit_attached_close(&attached);
-    return !is_over && is_answered && rung != 0;
+    return !is_over && is_answered && notified != 0;
 }
 
-/* Calls, each of them from a caller that says it sleeps on its bell; false: they were not answered.
- */
+/* Calls, for each of which the caller announces that it sleeps on its bell. False: they were not
+ * answered. */
 static bool call_asleep(struct knit_attached *attached, uint32_t *arm, uint32_t calls)
 {
     for (uint32_t i = 0; i < calls; i++) {
@@ -69,7 +69,7 @@ static bool call_asleep(struct knit_attached *attached, uint32_t *arm, uint32_t 
     return true;
 }
 
-/* Bytes that lie in the bell. */
+/* Bytes in the bell. */
 static int in_bell(const struct knit_attached *attached)
 {
     int bytes = 0;
@@ -77,7 +77,7 @@ static int in_bell(const struct knit_attached *attached)
     return ioctl(attached->fd[BELL_FD], FIONREAD, &bytes) == 0 ? bytes : 0;
 }
 
-/* Until many calls in a row have brought no byte more. */
+/* Calls until many of them in a row have added no byte. */
 static bool fill_bell(struct knit_attached *attached, uint32_t *arm)
 {
     uint64_t until_ns = knit_deadline_in_ms(PATIENCE_MS);
@@ -92,8 +92,8 @@ static bool fill_bell(struct knit_attached *attached, uint32_t *arm)
     return now > 0 && now == before;
 }
 
-/* Asks for a byte at each call and reads none, until there is no room for more; then shuts it. Both
- * with the other direction filled as well. */
+/* Asks for a byte at each call and reads none, until the socket is full; then shuts it. Both also
+ * with the other direction full. */
 bool knit_attack_full_bell(const struct knit_target *target, struct knit_random *random)
 {
     static char bytes[65536];
@@ -117,19 +117,19 @@ bool knit_attack_full_bell(const struct knit_target *target, struct knit_random 
     return fine;
 }
 
-/* How often that worker went to sleep: its word moves on when it does, and when it wakes. */
+/* How often that worker went to sleep: its park word changes when it does, and when it wakes. */
 static uint32_t sleeps_of(const struct knit_attached *attached, uint32_t lane)
 {
     return (atomic_load_explicit(&attached->lanes.park[lane].value, memory_order_relaxed) >> 2) / 2;
 }
 
-/* Rings all the time and calls nothing; the worker that it wakes and wakes, a thousand times in a
- * second, ends that. Where the machine is too busy for so many there is nothing to end. */
-bool knit_attack_ringing(const struct knit_target *target, struct knit_random *random)
+/* Notifies all the time and calls nothing. A worker that it wakes a thousand times in a second
+ * evicts the session. On a machine that is too busy for that many wake-ups it need not. */
+bool knit_attack_notifying(const struct knit_target *target, struct knit_random *random)
 {
     enum { SECONDS = 3, SLEEPS_A_SECOND = 1000 };
     struct knit_attached attached;
-    uint64_t rings = 0, until_ns = knit_deadline_in_ms(SECONDS * 1000);
+    uint64_t notifications = 0, until_ns = knit_deadline_in_ms(SECONDS * 1000);
     uint32_t before[KNIT_LANES_MAX], most = 0;
     bool is_over;
 
@@ -139,7 +139,7 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
         before[lane] = sleeps_of(&attached, lane);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         knit_attached_notify(&attached);
-        rings++;
+        notifications++;
     }
     is_over = knit_attached_is_over(&attached);
     for (uint32_t lane = 0; lane < attached.geometry.lanes; lane++) {
@@ -147,13 +147,13 @@ bool knit_attack_ringing(const struct knit_target *target, struct knit_random *r
 
         most = sleeps > most ? sleeps : most;
     }
-    printf("%llu rings, a worker slept %u times%s\n", (unsigned long long)rings, most,
-        is_over ? ", then the session was ended" : ", and the session is served on");
+    printf("%llu notifications, a worker slept %u times%s\n", (unsigned long long)notifications,
+        most, is_over ? ", then the session was ended" : ", and the session is still served");
     knit_attached_close(&attached);
     return is_over || most <= (SECONDS + 1) * SLEEPS_A_SECOND;
 }
 
-/* Takes sleepers from the words it can reach and hangs them on others. */
+/* Moves sleepers from the futexes that it can reach to another one. */
 bool knit_attack_requeue(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors: what the kernel lets their holder do beyond reading and writing, what it must
- * refuse, and descriptors that are sent where nobody expects any.
+ * refuse, and descriptors that are sent where none are expected.
  */
 #include "tests/system/hostile/attack.h"
 
@@ -27,8 +27,8 @@ static bool punch(const struct knit_attached *attached, off_t from, off_t bytes)
                bytes) == 0;
 }
 
-/* Takes pages from under everything before anybody looks there, and tries to when they do, by the
- * descriptor and by the mapping, while calls go on. */
+/* Frees all pages of the segment before the pool maps it, and tries to free pages after that, by
+ * the descriptor and by the mapping, while calls go on. */
 bool knit_attack_holes(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char params[3000] = {0x91, 0xc5, 2996 >> 8, 2996 & 0xff};
@@ -39,10 +39,10 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
     for (int session = 0; session < 10; session++) {
         uint64_t until_ns = knit_deadline_now_ns() + 150000000u;
 
-        knit_attached_open_quiet(&attached, target, SLOTS, ARENA);
+        knit_attached_open_unsealed(&attached, target, SLOTS, ARENA);
         fine = punch(&attached, 0, (off_t)attached.request.bytes) && fine;
         fine = knit_segment_seal(attached.fd[REQUEST_FD]) == 0 && fine;
-        knit_attached_say(&attached);
+        knit_attached_send_attached(&attached);
         while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
             off_t pages = (off_t)(attached.request.bytes / KNIT_PAGE);
             off_t from = (off_t)knit_random_below(random, (uint64_t)pages) * KNIT_PAGE;
@@ -65,8 +65,8 @@ bool knit_attack_holes(const struct knit_target *target, struct knit_random *ran
     return fine && tries > 0 && holes == 0 && ended == 0 && calls > 0;
 }
 
-/* Fills and empties all it was given, over and over, for a second. Each round keeps whoever would
- * look there asleep for as long as it takes. */
+/* Fills and empties the whole segment repeatedly for a second. A process that has a page fault
+ * there sleeps until the round is over. */
 static uint32_t fill_and_empty(const struct knit_attached *attached)
 {
     uint64_t until_ns = knit_deadline_now_ns() + 1000000000u;
@@ -80,8 +80,8 @@ static uint32_t fill_and_empty(const struct knit_attached *attached)
     return rounds;
 }
 
-/* Never says that it is attached; then says so, without the seal that matters. Its calls stay where
- * they are. */
+/* Does not send $/attached; in the second session it does, without F_SEAL_FUTURE_WRITE. Its calls
+ * are never claimed. */
 bool knit_attack_punch(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char params[] = {0x91, 0x07};
@@ -91,14 +91,14 @@ bool knit_attack_punch(const struct knit_target *target, struct knit_random *ran
 
     (void)random;
     for (int session = 0; session < 2; session++) {
-        knit_attached_open_quiet(&attached, target, 0, 0);
+        knit_attached_open_unsealed(&attached, target, 0, 0);
         fine = knit_attached_call(&attached, params, sizeof(params), 0) && fine;
         knit_attached_notify(&attached);
         rounds += fill_and_empty(&attached);
         fine = fine && !knit_attached_is_over(&attached);
         if (session == 1) {
             fine = fcntl(attached.fd[REQUEST_FD], F_ADD_SEALS, F_SEAL_SEAL) == 0 && fine;
-            knit_attached_say(&attached);
+            knit_attached_send_attached(&attached);
             rounds += fill_and_empty(&attached);
             fine = knit_attached_ends(&attached, PATIENCE_MS) && fine;
         }
@@ -109,10 +109,10 @@ bool knit_attack_punch(const struct knit_target *target, struct knit_random *ran
     return fine && rounds > 0;
 }
 
-/* ---- rights ---- */
+/* ---- access ---- */
 
-/* By the right that is missing, or by a descriptor that is read-only, and by nothing else: what
- * could not even be tried has not been refused. ftruncate() says EINVAL of such a descriptor. */
+/* Refused for lack of permission, or because the descriptor is read-only. Any other error means
+ * that the attempt was not made. For a read-only descriptor ftruncate() fails with EINVAL. */
 static bool refused(const char *what, bool worked)
 {
     bool is_right = errno == EPERM || errno == EACCES || errno == EBADF || errno == EINVAL;
@@ -167,7 +167,7 @@ static bool try_segment(const char *name, int fd, size_t bytes)
     return fine;
 }
 
-/* The processes themselves: another uid's. */
+/* Processes of another uid. */
 static bool try_process(const char *name, pid_t pid)
 {
     char path[64];
@@ -201,7 +201,7 @@ bool knit_attack_rights(const struct knit_target *target, struct knit_random *ra
     return fine;
 }
 
-/* ---- descriptors nobody asked for ---- */
+/* ---- unexpected descriptors ---- */
 
 static bool send_fds(int socket, const void *bytes, size_t len, int fd, size_t count)
 {
@@ -227,8 +227,8 @@ static bool send_fds(int socket, const void *bytes, size_t len, int fd, size_t c
     return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
 }
 
-/* Sent, or the session over: the daemon has to take what waits before the kernel lets more
- * descriptors be in flight. */
+/* False: not sent in time. The daemon has to receive waiting descriptors before the kernel allows
+ * more in flight. */
 static bool push(struct knit_attached *attached, const void *byte, size_t count)
 {
     int fd = attached->fd[REQUEST_FD];
@@ -236,7 +236,7 @@ static bool push(struct knit_attached *attached, const void *byte, size_t count)
     return KNIT_WAIT_UNTIL(send_fds(attached->socket, byte, 1, fd, count), PATIENCE_MS);
 }
 
-/* By a result, msgid 7's. */
+/* The result of msgid 7 has come. */
 static bool is_answered(const struct knit_attached *attached)
 {
     static const unsigned char pong[] = {0x94, 1, 7, 0xc0, 0xc0};
@@ -246,8 +246,8 @@ static bool is_answered(const struct knit_attached *attached)
            memcmp(bytes, pong, sizeof(pong)) == 0;
 }
 
-/* With each byte of a request as many as are expected elsewhere, one more, and as many as the
- * kernel takes; and on the bell, which nobody reads. The request is answered all the same. */
+/* Sends descriptors with each byte of a request: one, as many as an attach has, one more, and the
+ * most that the kernel allows; and on the bell, which is not read. The request must be answered. */
 bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char ping[] = {0x94, 0, 7, 0xa6, '$', '/', 'p', 'i', 'n', 'g', 0x90};
@@ -284,7 +284,7 @@ bool knit_attack_quota(const struct knit_target *target, struct knit_random *ran
     for (int i = 0; i < SESSIONS_OF_A_UID; i++)
         knit_attached_open(&attached[i], target, 0, 0);
     code = knit_attached_refusal(target);
-    /* A place that was left is one again. */
+    /* A session that ended makes room for another. */
     knit_attached_close(&attached[0]);
     knit_attached_open(&attached[0], target, 0, 0);
     is_served = knit_attached_is_served(&attached[0]);

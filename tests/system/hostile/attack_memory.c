@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values. The structured attacks know what each word means and are wrong in one thing at a time;
- * scribbling knows little and is wrong in many. Both go on under calls that are right, because a
- * check that is passed once and then not made again would stand up to anything less.
+/* Values. The structured attacks know what each word means and put in one mistake at a time;
+ * scribbling knows little and puts in many. Both run while correct calls are made, which would
+ * find a check that is made once and not again.
  */
 #include "tests/system/hostile/attack.h"
 
@@ -44,7 +44,7 @@ static bool call(struct knit_attached *attached, struct knit_random *random)
 
 /* ---- scribble ---- */
 
-/* Values that mean something somewhere: the ends, what stands there and a bit or step beside it. */
+/* Likely bad values: the ends of the range, the present value, and one bit or one step from it. */
 static uint64_t bad_value(struct knit_random *random, uint64_t now)
 {
     switch (knit_random_below(random, 8)) {
@@ -67,8 +67,8 @@ static uint64_t bad_value(struct knit_random *random, uint64_t now)
     }
 }
 
-/* A word somewhere before the arena three times in four, else anywhere; now and then one of the
- * cell that was published last. */
+/* Three times in four a word before the arena, else any word; sometimes one of the cell that was
+ * published last. */
 static void scribble_word(struct knit_attached *attached, struct knit_random *random)
 {
     size_t control = (size_t)(attached->in.arena - (unsigned char *)attached->request.base);
@@ -98,7 +98,7 @@ bool knit_attack_scribble(const struct knit_target *target, struct knit_random *
     while (done < wanted) {
         knit_attached_open(&attached, target, SLOTS, ARENA);
         sessions++;
-        /* A ring whose next cell lost its tag looks empty for ever: nothing more to see then. */
+        /* A ring whose next cell lost its tag looks empty forever: nothing more can happen. */
         for (uint32_t stuck = 0; stuck < ROUNDS_STUCK && !knit_attached_is_over(&attached);) {
             stuck = call(&attached, random) ? 0 : stuck + 1;
             for (uint64_t burst = knit_random_below(random, 16); burst > 0; burst--, done++)
@@ -115,15 +115,14 @@ bool knit_attack_scribble(const struct knit_target *target, struct knit_random *
 
 /* ---- cells ---- */
 
-/* What one wrong cell is made of. */
+/* The words of one wrong cell. */
 struct wrong {
     const char *what;
     uint64_t ctrl, meta, body;
 };
 
-/* Calls that are right, so that words are no longer those that the segments began with. Without
- * any, what lies behind the slots looks like a slot that was never used: nothing is wrong with it
- * but that it is none. */
+/* Correct calls, after which the words differ from those of a new segment. In a new one the memory
+ * behind the slots looks like an unused slot, so that only its number is wrong. */
 static bool make_right_calls(struct knit_attached *attached, struct knit_random *random)
 {
     for (int i = 0; i < 20; i++)
@@ -132,7 +131,7 @@ static bool make_right_calls(struct knit_attached *attached, struct knit_random 
     return knit_attached_is_answered(attached, PATIENCE_MS);
 }
 
-/* Number `number`, which is at most that of the last one. */
+/* The wrong cell of that number, which is at most that of the last one. */
 static struct wrong wrong_of(const struct knit_target *target, const struct knit_attached *attached,
     uint32_t number, bool *ret_last)
 {
@@ -164,7 +163,7 @@ static struct wrong wrong_of(const struct knit_target *target, const struct knit
 static bool try_wrong(
     const struct knit_target *target, struct knit_random *random, uint32_t number, bool *ret_last)
 {
-    enum { UNUSED = 2 }; /* the first of them go without calls before */
+    enum { UNUSED = 2 }; /* the first ones are tried on new segments */
     struct knit_attached attached;
     struct wrong wrong;
     bool ended;
@@ -179,7 +178,7 @@ static bool try_wrong(
     knit_attached_notify(&attached);
     ended = knit_attached_ends(&attached, PATIENCE_MS);
     if (!ended)
-        printf("%s: the session is served on\n", wrong.what);
+        printf("%s: the session is still served\n", wrong.what);
     knit_attached_close(&attached);
     return ended;
 }
@@ -197,16 +196,16 @@ bool knit_attack_cells(const struct knit_target *target, struct knit_random *ran
 
 /* ---- payloads ---- */
 
-/* What each slot was sent, and what came of it. */
+/* The payload of each slot, and counts of outcomes. */
 struct sent {
     unsigned char bytes[SLOTS][4096];
     size_t len[SLOTS];
-    uint64_t seen[SLOTS]; /* generation that was judged last */
+    uint64_t seen[SLOTS]; /* generation that was checked last */
     uint32_t results, errors;
 };
 
-/* A value where one was sent, that value, and an error where none was. */
-static bool judge(const struct knit_attached *attached, struct sent *sent, uint32_t slot)
+/* A valid argument must come back as it was sent; for any other an error must come. */
+static bool check_result(const struct knit_attached *attached, struct sent *sent, uint32_t slot)
 {
     const unsigned char *bytes = sent->bytes[slot];
     size_t len = sent->len[slot];
@@ -228,7 +227,7 @@ static bool judge(const struct knit_attached *attached, struct sent *sent, uint3
     return false;
 }
 
-static void make_nonsense(struct knit_random *random, struct sent *sent, uint32_t slot)
+static void make_payload(struct knit_random *random, struct sent *sent, uint32_t slot)
 {
     size_t len = knit_random_below(random, knit_random_chance(random, 8) ? 4096 : 120);
     unsigned char *bytes = sent->bytes[slot];
@@ -236,13 +235,13 @@ static void make_nonsense(struct knit_random *random, struct sent *sent, uint32_
     sent->len[slot] = len;
     knit_random_bytes(random, bytes, len);
     if (len > 0 && !knit_random_chance(random, 4))
-        bytes[0] = 0x91; /* an array of one, of whatever follows */
+        bytes[0] = 0x91; /* an array of one value, of the bytes that follow */
     if (len > 1 && knit_random_chance(random, 4))
         memset(bytes + 1, 0x91, len - 1); /* deep */
 }
 
-/* Bytes that are no arguments, in cells that are in order: each is answered, and nobody is
- * evicted, because an honest caller's user may send nonsense too. */
+/* Payloads that are no arguments, in correct cells: each is answered and the session is not
+ * evicted, because the user of an honest caller may send such bytes too. */
 bool knit_attack_payloads(const struct knit_target *target, struct knit_random *random)
 {
     static struct sent sent;
@@ -256,8 +255,8 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
         uint32_t slot = knit_attached_free_slot(&attached);
 
         if (slot != UINT32_MAX) {
-            fine = sent.seen[slot] == attached.gen[slot] || judge(&attached, &sent, slot);
-            make_nonsense(random, &sent, slot);
+            fine = sent.seen[slot] == attached.gen[slot] || check_result(&attached, &sent, slot);
+            make_payload(random, &sent, slot);
             knit_attached_call_in(&attached, slot, sent.bytes[slot], sent.len[slot],
                 knit_random_below(random, ARENA - 4096));
             calls++;
@@ -269,16 +268,16 @@ bool knit_attack_payloads(const struct knit_target *target, struct knit_random *
     is_answered = knit_attached_is_answered(&attached, PATIENCE_MS);
     is_over = knit_attached_is_over(&attached);
     for (uint32_t slot = 0; slot < SLOTS && fine && is_answered; slot++)
-        fine = sent.seen[slot] == attached.gen[slot] || judge(&attached, &sent, slot);
+        fine = sent.seen[slot] == attached.gen[slot] || check_result(&attached, &sent, slot);
     printf("%u payloads: %u results, %u errors%s%s\n", calls, sent.results, sent.errors,
         is_answered ? "" : ", not all answered", is_over ? ", the session was ended" : "");
     knit_attached_close(&attached);
     return fine && is_answered && !is_over && sent.results > 0 && sent.errors > 0;
 }
 
-/* ---- what changes while it is read ---- */
+/* ---- memory that changes while it is read ---- */
 
-/* What a slot that is answered gave back: not what was sent, so it was changed in between. */
+/* The slot's result differs from what was sent: the bytes were changed in time. */
 static bool was_changed(
     const struct knit_attached *attached, uint32_t slot, const unsigned char *sent, size_t len)
 {
@@ -288,7 +287,7 @@ static bool was_changed(
            outcome.is_result && (outcome.len != len || memcmp(outcome.bytes, sent, len) != 0);
 }
 
-/* The arguments' bytes. The task ends its worker when they differ from one reading to the next. */
+/* Changes the bytes of arguments. The task kills its worker when two reads of them differ. */
 bool knit_attack_changing(const struct knit_target *target, struct knit_random *random)
 {
     enum { LEN = 3000, AT = 4096 };
@@ -309,7 +308,7 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
             knit_attached_call_in(&attached, slot, bytes, len, AT);
             knit_attached_notify(&attached);
         }
-        /* The head seldom, because what is no argument any more reaches no task. */
+        /* The head is changed seldom, because bytes that are no argument do not reach the task. */
         for (int i = 0; i < 1000; i++, flips++) {
             size_t at = knit_random_chance(random, 1000) ? knit_random_below(random, 4)
                                                          : 4 + knit_random_below(random, LEN);
@@ -325,7 +324,7 @@ bool knit_attack_changing(const struct knit_target *target, struct knit_random *
     return !is_over && changed > 0;
 }
 
-/* Two arguments that stay as they are, of different lengths and bytes. */
+/* Two arguments that do not change, of different lengths and bytes. */
 enum { FLIP_SLOTS = 2, FLIP_GAP = 65536 };
 static const size_t flip_len[] = {900, 3000};
 static const unsigned char flip_byte[] = {0x5a, 0xa5};
@@ -334,7 +333,7 @@ struct flips {
     uint64_t cells, results, errors, sessions, ended;
 };
 
-/* One slot or both answered, and nobody at work for the other. */
+/* One slot is answered or both are, and no call runs. */
 static bool is_settled(const struct knit_attached *attached, const uint64_t *before)
 {
     bool is_any = false;
@@ -350,7 +349,7 @@ static bool is_settled(const struct knit_attached *attached, const uint64_t *bef
     return is_any;
 }
 
-/* One of the two arguments, whole, or an error for a length that goes with the other. */
+/* The result must be one of the two arguments, whole, or an error for the length of the other. */
 static bool is_legal(const struct knit_attached *attached, uint32_t slot, struct flips *flips)
 {
     struct knit_attached_outcome outcome;
@@ -375,7 +374,7 @@ static bool is_legal(const struct knit_attached *attached, uint32_t slot, struct
     return false;
 }
 
-/* One cell that is never the same for long, until it was taken or the session ended. */
+/* Changes one cell all the time, until its call is answered or the session ends. */
 static bool flip_cell(
     struct knit_attached *attached, struct knit_random *random, struct flips *flips)
 {
@@ -393,7 +392,7 @@ static bool flip_cell(
     const uint64_t metas[] = {knit_meta(task, epoch, KNIT_CELL_IN_ARENA, (uint32_t)flip_len[0] + 4),
         knit_meta(task, epoch, KNIT_CELL_IN_ARENA, (uint32_t)flip_len[1] + 4),
         knit_meta(task, epoch, KNIT_CELL_IN_ARENA, UINT32_MAX)};
-    /* The illegal offset lies in nobody's address space. */
+    /* The illegal offset lies outside of every address space. */
     const uint64_t bodies[] = {0, FLIP_GAP, UINT64_C(1) << 62};
     uint64_t until_ns = knit_deadline_now_ns() + PATIENCE_MS * UINT64_C(1000000);
     bool is_fine = true;
@@ -402,7 +401,7 @@ static bool flip_cell(
     knit_attached_notify(attached);
     while (!is_settled(attached, before) && !knit_attached_is_over(attached)) {
         for (int i = 0; i < 64; i++) {
-            /* What is illegal stands there until the next store, one word at a time. */
+            /* An illegal value stays until the next store, in one word at a time. */
             uint32_t which = (uint32_t)knit_random_below(random, 3);
             _Atomic uint64_t *word = which == 0   ? &cell->ctrl
                                      : which == 1 ? &cell->meta
@@ -414,7 +413,7 @@ static bool flip_cell(
             atomic_store_explicit(word, values[knit_random_below(random, 2)], memory_order_release);
         }
         if (knit_deadline_now_ns() > until_ns) {
-            printf("a cell that changes is not taken\n");
+            printf("a cell that changes is not claimed\n");
             return false;
         }
     }
@@ -431,7 +430,8 @@ static bool flip_cell(
     return is_fine;
 }
 
-/* The cells' words: legal, legal too, and for a moment not. What is taken is what was checked. */
+/* The words of cells change between two legal values and, for a moment, an illegal one. The values
+ * that are used must be those that were checked. */
 bool knit_attack_flipping(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached;
@@ -464,9 +464,9 @@ bool knit_attack_flipping(const struct knit_target *target, struct knit_random *
 
 enum { GREEDY_LEN = 200000 };
 
-/* Each slot once, since one that is used again lets go of what it held: three times what all lanes
- * together may hold for a session. */
-static void take_all(struct knit_attached *attached)
+/* Each slot once, since a second call releases the block of the first: together three times the
+ * bytes that all lanes may hold for a session. */
+static void fill_arenas(struct knit_attached *attached)
 {
     static const unsigned char head[] = {
         0x91, 0xc6, 0, GREEDY_LEN >> 16 & 0xff, GREEDY_LEN >> 8 & 0xff, GREEDY_LEN & 0xff};
@@ -486,7 +486,7 @@ static void take_all(struct knit_attached *attached)
     knit_attached_notify(attached);
 }
 
-/* In each lane a worker has a result that it finds no room for. */
+/* The worker of each lane has a deferred reply. */
 static bool is_blocked_on_arena(const struct knit_attached *attached)
 {
     for (uint32_t lane = 0; lane < attached->geometry.lanes; lane++) {
@@ -497,7 +497,7 @@ static bool is_blocked_on_arena(const struct knit_attached *attached)
     return true;
 }
 
-/* Bytes that lie there for us, those that we let go of too. */
+/* Bytes of results in the arenas, released ones too. */
 static uint64_t held(const struct knit_attached *attached, uint32_t *ret_results)
 {
     struct knit_attached_outcome outcome;
@@ -516,8 +516,8 @@ static uint64_t held(const struct knit_attached *attached, uint32_t *ret_results
     return sum;
 }
 
-/* Whatever is answered, over and over; true: that was all. */
-static bool let_go(struct knit_attached *attached)
+/* Releases all that is answered. True: all calls are answered. */
+static bool release_all(struct knit_attached *attached)
 {
     for (uint32_t slot = 0; slot < attached->geometry.slots; slot++) {
         uint64_t word = atomic_load_explicit(&attached->out.reply[slot].word, memory_order_acquire);
@@ -529,9 +529,9 @@ static bool let_go(struct knit_attached *attached)
     return knit_attached_pending(attached) == 0;
 }
 
-/* Takes large results and lets go of none, so that workers have no room for more. Meanwhile another
- * session, of the same user, is served by the same workers. The first time it lets go of all then,
- * and what was kept back and what was behind it comes; the second time it leaves. */
+/* Gets large results and releases none, so that the arenas are full. Meanwhile the same workers
+ * serve another session of the same user. In the first round it then releases all, and the
+ * deferred replies and the calls behind them are answered; in the second it leaves. */
 bool knit_attack_greed(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached, modest;
@@ -551,15 +551,15 @@ bool knit_attack_greed(const struct knit_target *target, struct knit_random *ran
         arena = attached.geometry.reply_arena_bytes;
         most = arena + lanes * (arena / 8 + KNIT_PAGE);
 
-        take_all(&attached);
+        fill_arenas(&attached);
         was_blocked_on_arena = KNIT_WAIT_UNTIL(is_blocked_on_arena(&attached), PATIENCE_MS);
         is_served = knit_attached_is_served(&modest);
         bytes = held(&attached, &results);
-        printf("%u of %u results kept, %llu MiB; %s, %s\n", results, slots,
+        printf("%u of %u results held, %llu MiB; %s, %s\n", results, slots,
             (unsigned long long)bytes >> 20, was_blocked_on_arena ? "no room" : "room for more",
-            is_served ? "others are served" : "nobody is served");
+            is_served ? "others are served" : "others are not served");
         fine = was_blocked_on_arena && is_served && results < slots && bytes <= most;
-        if (round == 0 && !KNIT_WAIT_UNTIL(let_go(&attached), PATIENCE_MS)) {
+        if (round == 0 && !KNIT_WAIT_UNTIL(release_all(&attached), PATIENCE_MS)) {
             printf("%u calls are not answered\n", knit_attached_pending(&attached));
             fine = false;
         }
@@ -572,8 +572,8 @@ bool knit_attack_greed(const struct knit_target *target, struct knit_random *ran
 
 /* ---- leaving ---- */
 
-/* Calls under way in all slots, and further ones as fast as they are answered. True: the session is
- * closed while they are. */
+/* Calls in all slots, and new ones as fast as they are answered. True: the session was closed
+ * meanwhile. */
 static bool call_until_closed(struct knit_attached *attached, struct knit_random *random)
 {
     uint64_t until_ns = knit_deadline_in_ms(PATIENCE_MS);
@@ -587,13 +587,13 @@ static bool call_until_closed(struct knit_attached *attached, struct knit_random
     return knit_deadline_now_ns() < until_ns;
 }
 
-/* Ends the connection that is its lease, keeps everything that is mapped and goes on as before. Its
- * slots must stay as they are then: nobody takes its calls but a worker that had looked at one
- * before. That workers had the time to is shown by another session, which they serve meanwhile. */
+/* Ends its connection, keeps everything mapped and goes on calling. Its calls must not be claimed
+ * after that, except one for each worker, which may have found it before. Another session, which
+ * the workers serve meanwhile, shows that they had the time. */
 bool knit_attack_leave(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached, modest;
-    uint32_t stayed = 0, taken_most = 0;
+    uint32_t stayed = 0, claimed_most = 0;
     bool fine = true;
 
     knit_attached_open(&modest, target, SLOTS, ARENA);
@@ -616,16 +616,16 @@ bool knit_attack_leave(const struct knit_target *target, struct knit_random *ran
             knit_attached_notify(&attached);
         }
         fine = knit_attached_is_served(&modest) && fine;
-        /* What is scribbled looks to nobody like a call. */
+        /* Scribbled words must not be claimed either. */
         stayed += later;
-        if (pending - later > taken_most)
-            taken_most = pending - later;
-        fine = fine && taken_most <= attached.geometry.lanes &&
+        if (pending - later > claimed_most)
+            claimed_most = pending - later;
+        fine = fine && claimed_most <= attached.geometry.lanes &&
                knit_attached_pending(&attached) == later;
         knit_attached_close(&attached);
     }
     knit_attached_close(&modest);
-    printf("20 sessions left%s; %u calls stayed, %u of a session were taken at most\n",
-        fine ? "" : ", not all of them closed at once", stayed, taken_most);
+    printf("20 sessions left%s; %u calls stayed, at most %u of a session were claimed\n",
+        fine ? "" : ", not all of them closed at once", stayed, claimed_most);
     return fine && stayed > 0;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A caller of another uid that keeps no promise: one attack on a running daemon.
+/* A caller of another uid that breaks the protocol: one attack on a running daemon.
  *
  *     hostile SOCKET UID EPOCH TASK ATTACK
  *
- * becomes UID first, which must not be root's or the daemon's: what those may do is another matter.
- * EPOCH and TASK are the registry's, TASK the number of twice(value: any) -> any for `changing` and
- * `flipping`, of same(value: any) -> any for the others. Exit status 0: the
- * daemon did what it should as far as this side can see; 1: it did not.
+ * becomes UID first, which must not be root's or the daemon's, since these may do more. EPOCH
+ * and TASK are the registry's, TASK the number of twice(value: any) -> any for `changing` and
+ * `flipping`, of same(value: any) -> any for the others. Exit status 0: the daemon behaved
+ * correctly as far as this side can see; 1: it did not.
  */
 #include <grp.h>
 #include <stdio.h>
@@ -24,9 +24,9 @@ static const struct knit_attack attacks[] = {
     {"flipping", knit_attack_flipping},
     {"greed", knit_attack_greed},
     {"leave", knit_attack_leave},
-    {"liars", knit_attack_liars},
+    {"false_arms", knit_attack_false_arms},
     {"full_bell", knit_attack_full_bell},
-    {"ringing", knit_attack_ringing},
+    {"notifying", knit_attack_notifying},
     {"requeue", knit_attack_requeue},
     {"holes", knit_attack_holes},
     {"punch", knit_attack_punch},
