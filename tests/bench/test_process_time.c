@@ -46,7 +46,7 @@ static void end(pid_t pid)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-static void own_work_takes_own_time(void **state)
+static void work_of_this_process_takes_its_time(void **state)
 {
     uint64_t before = knit_process_time_ns(0);
     (void)state;
@@ -54,7 +54,7 @@ static void own_work_takes_own_time(void **state)
     assert_true(work_until(before + WORK_NS) >= before + WORK_NS);
 }
 
-static void the_work_of_another_is_seen_from_here(void **state)
+static void the_time_of_another_process_is_read(void **state)
 {
     pid_t pid = child_that(true);
     bool grew;
@@ -68,7 +68,7 @@ static void the_work_of_another_is_seen_from_here(void **state)
     assert_true(both > own + WORK_NS);
 }
 
-static void who_sleeps_uses_none(void **state)
+static void a_sleeping_process_uses_none(void **state)
 {
     pid_t pid = child_that(false);
     uint64_t before, slept;
@@ -80,7 +80,7 @@ static void who_sleeps_uses_none(void **state)
     assert_true(slept < WORK_NS);
 }
 
-static void who_is_not_there_counts_for_nothing(void **state)
+static void a_process_that_has_ended_counts_as_zero(void **state)
 {
     pid_t pid = child_that(false);
     (void)state;
@@ -91,10 +91,10 @@ static void who_is_not_there_counts_for_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(own_work_takes_own_time),
-        cmocka_unit_test(the_work_of_another_is_seen_from_here),
-        cmocka_unit_test(who_sleeps_uses_none),
-        cmocka_unit_test(who_is_not_there_counts_for_nothing),
+        cmocka_unit_test(work_of_this_process_takes_its_time),
+        cmocka_unit_test(the_time_of_another_process_is_read),
+        cmocka_unit_test(a_sleeping_process_uses_none),
+        cmocka_unit_test(a_process_that_has_ended_counts_as_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -291,7 +291,7 @@ static const struct step {
 static void note(const char *step, int code)
 {
     if (code < 100 || error.code != code || error.name == NULL || error.message[0] == '\0')
-        wrong("%s: code %d, told as %d %s: \"%s\"", step, code, error.code,
+        wrong("%s: code %d, reported as %d %s: \"%s\"", step, code, error.code,
             error.name != NULL ? error.name : "-", error.message);
     (void)printf("refused %s: %d %s: %s\n", step, code, error.name, error.message);
     if (is_strict || ++refusals > REFUSALS_MAX)

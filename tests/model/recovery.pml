@@ -215,7 +215,7 @@ again:
 		:: VACANT(0) -> replace(0)
 		:: VACANT(1) -> replace(1)
 #ifdef MUTANT_ANSWER_BEFORE_REAP
-		/* A worker that was told to end, but has not. */
+		/* A worker that the host has asked to end, and that still runs. */
 		:: retries > 0 -> d_step { retries--; slots_read = 0 }; recover(owner_of[0])
 #endif
 		:: caller_dead && !closed -> closed = true

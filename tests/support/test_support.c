@@ -27,7 +27,7 @@ static int remove_dir(void **state)
     return 0;
 }
 
-static void a_folder_goes_with_all_it_holds(void **state)
+static void a_folder_is_removed_with_all_its_files(void **state)
 {
     char *dir = knit_scratch_new(), *copy = strdup(dir);
     char *file = knit_scratch_file(dir, "file", "a\0b", 3), *link = knit_scratch_path(dir, "link");
@@ -86,7 +86,7 @@ static void the_same_seed_gives_the_same_numbers(void **state)
     assert_true(knit_random_u64(&two) == 0xe220a8397b1dcdafu);
 }
 
-static void a_program_gives_its_status_and_its_output(void **state)
+static void status_and_output_of_a_program_are_returned(void **state)
 {
     char *output = NULL;
 
@@ -134,10 +134,10 @@ static void waiting_for_text_ends_with_the_program(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_folder_goes_with_all_it_holds),
+        cmocka_unit_test(a_folder_is_removed_with_all_its_files),
         cmocka_unit_test(waiting_ends_when_the_condition_holds_and_at_the_deadline),
         cmocka_unit_test(the_same_seed_gives_the_same_numbers),
-        cmocka_unit_test(a_program_gives_its_status_and_its_output),
+        cmocka_unit_test(status_and_output_of_a_program_are_returned),
         cmocka_unit_test(a_program_that_does_not_end_is_killed),
         cmocka_unit_test(waiting_for_text_ends_with_the_program),
     };

@@ -154,7 +154,7 @@ static bool is_readable(int fd, int wait_ms)
     return poll(&item, 1, wait_ms) == 1;
 }
 
-static void an_event_loop_gets_every_answer_and_then_rests(void **state)
+static void an_event_loop_gets_every_answer_and_then_no_wake_up(void **state)
 {
     enum { ROUNDS = 20, BATCH = 100 };
     struct tally tally = {0};
@@ -228,7 +228,7 @@ static void free_workers(struct knit_handle **sleepers)
     }
 }
 
-static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
+static void a_call_that_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *sleepers[2], *queued, *late;
@@ -258,7 +258,7 @@ static void what_expires_or_is_cancelled_in_the_queue_never_starts(void **state)
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 
-static void what_has_started_does_not_mind_the_limit_on_the_queue(void **state)
+static void the_queue_timeout_does_not_end_a_call_that_has_started(void **state)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
     struct knit_handle *running;
@@ -277,7 +277,7 @@ static void what_has_started_does_not_mind_the_limit_on_the_queue(void **state)
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 
-static void failures_are_told_the_same_everywhere(void **state)
+static void failures_are_the_same_over_every_transport(void **state)
 {
     (void)state;
     assert_int_equal(knit_call(k, &error, "fail", "(int, str, any)", (int64_t)-7, "on purpose",
@@ -324,7 +324,7 @@ static void a_crash_fails_its_call_alone(void **state)
     knit_free(crash);
 }
 
-static void a_full_session_says_so(void **state)
+static void a_full_session_refuses_to_block(void **state)
 {
     const struct knit_open_options options = {.slots = 4, .would_block = true};
     struct knit *session = open_with(&options);
@@ -375,7 +375,7 @@ static void results_stay_until_they_are_freed(void **state)
 }
 
 /* More results than a session has slots, and more bytes than its arenas have room. */
-static void results_may_all_be_deferred(void **state)
+static void all_results_may_be_held_at_once(void **state)
 {
     enum { SMALL = 2500, LARGE = 80, LARGE_BYTES = 1 << 20 };
     static struct knit_handle *handles[SMALL];
@@ -441,7 +441,7 @@ static void arguments_beyond_the_limit_are_refused(void **state)
     succeeds(knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum));
 }
 
-static void a_forked_child_leaves_the_session_alone(void **state)
+static void a_forked_child_does_not_affect_the_session(void **state)
 {
     static const uint8_t bytes[4096];
     struct knit_handle *handle, *done;
@@ -532,18 +532,18 @@ int main(int argc, char **argv)
         WITH_SESSION(the_senders_buffer_is_read_at_once),
         WITH_SESSION(typed_arrays_are_aligned),
         WITH_SESSION(more_calls_than_slots_are_all_answered),
-        WITH_SESSION(an_event_loop_gets_every_answer_and_then_rests),
+        WITH_SESSION(an_event_loop_gets_every_answer_and_then_no_wake_up),
         WITH_SESSION(a_running_call_times_out_at_its_deadline),
-        WITH_SESSION(what_expires_or_is_cancelled_in_the_queue_never_starts),
-        WITH_SESSION(what_has_started_does_not_mind_the_limit_on_the_queue),
-        WITH_SESSION(failures_are_told_the_same_everywhere),
+        WITH_SESSION(a_call_that_expires_or_is_cancelled_in_the_queue_never_starts),
+        WITH_SESSION(the_queue_timeout_does_not_end_a_call_that_has_started),
+        WITH_SESSION(failures_are_the_same_over_every_transport),
         WITH_SESSION(a_crash_fails_its_call_alone),
-        WITH_SESSION(a_full_session_says_so),
+        WITH_SESSION(a_full_session_refuses_to_block),
         WITH_SESSION(results_stay_until_they_are_freed),
-        WITH_SESSION(results_may_all_be_deferred),
+        WITH_SESSION(all_results_may_be_held_at_once),
         WITH_SESSION(handles_may_be_freed_in_flight),
         WITH_SESSION(arguments_beyond_the_limit_are_refused),
-        WITH_SESSION(a_forked_child_leaves_the_session_alone),
+        WITH_SESSION(a_forked_child_does_not_affect_the_session),
         WITH_SESSION(the_pool_answers_questions),
     };
     const struct CMUnitTest last_tests[] = {WITH_SESSION(a_dead_daemon_is_noticed_at_once)};

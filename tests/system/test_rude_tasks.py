@@ -40,13 +40,13 @@ class Family:
 
     def living(self):
         """Those that run now; all that were ever seen are remembered."""
-        everybody, before = processes(), -1
+        listed, before = processes(), -1
         while before != (before := len(self.pids)):
-            for pid, parent, group, session in everybody:
+            for pid, parent, group, session in listed:
                 if parent == self.pid or parent in self.pids or self.groups & {group, session}:
                     self.pids.add(pid)
                     self.groups |= {number for number in (group, session) if str(number) not in self.foreign}
-        return {one[0] for one in everybody if one[0] in self.pids}
+        return {one[0] for one in listed if one[0] in self.pids}
 
 
 class RudeTasks(Case):
