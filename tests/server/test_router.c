@@ -72,6 +72,27 @@ static void notifications_count_in_the_share(void **state)
     TURNS_UNTIL(turns_is_idle());
 }
 
+/* No caller takes their results, which are too long for a cell and lie in the arena. */
+static void results_of_notifications_free_their_slots(void **state)
+{
+    enum { CALLS = 2 * TURNS_SLOTS };
+    static const uint8_t params[3 + 200] = {0x91, 0xc4, 200};
+    const struct knit_method method = {.name = knit_span_text("echo")};
+    struct turns_caller *caller;
+    struct knit_buffer buffer;
+
+    (void)state;
+    caller = turns_connect();
+    knit_buffer_init(&buffer, CALLS * 256);
+    for (int i = 0; i < CALLS; i++)
+        assert_int_equal(
+            knit_message_put_notification(&buffer, &method, knit_span(params, sizeof(params))), 0);
+    assert_int_equal(send(caller->fd, buffer.bytes, buffer.len, 0), (ssize_t)buffer.len);
+    knit_buffer_fini(&buffer);
+    TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.calls_answered) == CALLS);
+    assert_true(turns_is_idle());
+}
+
 enum { LARGE = 128 * 1024, LARGE_MAX = TURNS_ARENA_BYTES / LARGE };
 
 static void a_connection_has_a_share_of_the_arena(void **state)
@@ -358,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_connection_has_a_share_of_the_slots),
         TURNS_TEST(notifications_count_in_the_share),
+        TURNS_TEST(results_of_notifications_free_their_slots),
         TURNS_TEST(a_connection_has_a_share_of_the_arena),
         TURNS_TEST(small_calls_pass_those_that_wait_for_arena_space),
         TURNS_TEST(connections_without_any_slot_wait_for_one),
