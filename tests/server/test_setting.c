@@ -21,12 +21,28 @@
 
 #define REFUSED KNIT_SETTING_E_REFUSED
 
+static struct knit_settings settings;
 static struct knit_sentence why;
 
-static void init(struct knit_settings *settings)
+static int setup(void **state)
 {
+    (void)state;
     why.text[0] = '\0';
-    assert_int_equal(knit_settings_init(settings, &why), 0);
+    return knit_settings_init(&settings, &why);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    knit_settings_fini(&settings);
+    return 0;
+}
+
+/* Defaults again, for tests that go through several cases. */
+static void restart(void)
+{
+    knit_settings_fini(&settings);
+    assert_int_equal(setup(NULL), 0);
 }
 
 static void expect_why(const char *part)
@@ -35,18 +51,18 @@ static void expect_why(const char *part)
         fail_msg("expected '%s' in '%s'", part, why.text);
 }
 
-static int set(struct knit_settings *settings, const struct knit_setting *row, const char *text)
+static int set(const struct knit_setting *row, const char *text)
 {
     const struct knit_setting_origin origin = {KNIT_SOURCE_COMMAND_LINE, NULL, 0};
 
-    return knit_setting_set(settings, row, &origin, text, &why);
+    return knit_setting_set(&settings, row, &origin, text, &why);
 }
 
-static int read_text(struct knit_settings *settings, const char *text, size_t len)
+static int read_text(const char *text, size_t len)
 {
     char *dir = knit_scratch_new();
     char *path = knit_scratch_file(dir, "k.conf", text, len);
-    int r = knit_settings_file_read(settings, path, &why);
+    int r = knit_settings_file_read(&settings, path, &why);
 
     free(path);
     knit_scratch_free(dir);
@@ -55,10 +71,7 @@ static int read_text(struct knit_settings *settings, const char *text, size_t le
 
 static void defaults_are_what_the_table_says(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
     assert_int_equal(settings.listen.count, 1);
     assert_string_equal(settings.listen.items[0], "127.0.0.1:5648");
     assert_int_equal(settings.socket_mode, 0660);
@@ -71,7 +84,7 @@ static void defaults_are_what_the_table_says(void **state)
     assert_int_equal(settings.input_max_bytes, 256 << 20);
     assert_true(settings.workers >= 2);
     assert_int_equal(settings.steal, 1);
-    knit_settings_fini(&settings);
+    /* Once more at the end of the test. */
     knit_settings_fini(&settings);
 }
 
@@ -88,44 +101,34 @@ static void every_number_takes_its_bounds_and_nothing_beyond(void **state)
         if (row->kind != KNIT_SETTING_NUMBER && row->kind != KNIT_SETTING_AUTO_NUMBER)
             continue;
         for (int e = 0; e < 2; e++) {
-            struct knit_settings settings;
             char text[32];
 
-            init(&settings);
+            restart();
             snprintf(text, sizeof(text), "%llu", (unsigned long long)ends[e]);
-            assert_int_equal(set(&settings, row, text), 0);
-            knit_settings_fini(&settings);
+            assert_int_equal(set(row, text), 0);
             if (e == 0 && ends[e] == 0)
                 continue;
-            init(&settings);
+            restart();
             snprintf(
                 text, sizeof(text), "%llu", (unsigned long long)(e ? ends[e] + 1 : ends[e] - 1));
-            assert_int_equal(set(&settings, row, text), REFUSED);
+            assert_int_equal(set(row, text), REFUSED);
             expect_why(row->key);
             expect_why(text);
-            knit_settings_fini(&settings);
         }
         for (size_t w = 0; w < sizeof(wrong) / sizeof(wrong[0]); w++) {
-            struct knit_settings settings;
-
-            init(&settings);
-            assert_int_equal(set(&settings, row, wrong[w]), REFUSED);
-            knit_settings_fini(&settings);
+            restart();
+            assert_int_equal(set(row, wrong[w]), REFUSED);
         }
     }
 }
 
 static void sizes_carry_units(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("pool", "arena_bytes"), "128MiB"), 0);
+    assert_int_equal(set(knit_setting_by_key("pool", "arena_bytes"), "128MiB"), 0);
     assert_int_equal(settings.arena_bytes, 128u << 20);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.call_max_bytes, 16u << 20);
-    knit_settings_fini(&settings);
 }
 
 static void words_are_taken_from_their_set(void **state)
@@ -152,62 +155,45 @@ static void words_are_taken_from_their_set(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct knit_settings settings;
-
-        init(&settings);
-        assert_int_equal(
-            set(&settings, knit_setting_by_key(cases[i].section, cases[i].key), cases[i].text),
+        restart();
+        assert_int_equal(set(knit_setting_by_key(cases[i].section, cases[i].key), cases[i].text),
             cases[i].result);
         if (cases[i].result == REFUSED)
             expect_why(cases[i].key);
-        knit_settings_fini(&settings);
     }
 }
 
 static void the_alias_of_a_balancer_is_the_balancer(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("pool", "balancer"), "roundRobin"), 0);
+    assert_int_equal(set(knit_setting_by_key("pool", "balancer"), "roundRobin"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.balancer, KNIT_BALANCER_CHOICE_ROUND_ROBIN);
     /* A balancer that was asked for is not undone by stealing. */
     assert_int_equal(settings.steal, 0);
-    knit_settings_fini(&settings);
 }
 
 static void what_does_not_go_together_is_refused(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("pool", "call_max_bytes"), "9MiB"), 0);
+    assert_int_equal(set(knit_setting_by_key("pool", "call_max_bytes"), "9MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("eighth");
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(
-        set(&settings, knit_setting_by_key("pool", "arena_initial_bytes"), "65MiB"), 0);
+    restart();
+    assert_int_equal(set(knit_setting_by_key("pool", "arena_initial_bytes"), "65MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("arena_initial_bytes");
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("server", "input_max_bytes"), "32MiB"), 0);
+    restart();
+    assert_int_equal(set(knit_setting_by_key("server", "input_max_bytes"), "32MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("input_max_bytes");
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(
-        set(&settings, knit_setting_by_key("server", "message_max_bytes"), "512MiB"), 0);
+    restart();
+    assert_int_equal(set(knit_setting_by_key("server", "message_max_bytes"), "512MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.input_max_bytes, UINT64_C(2) << 30);
-    knit_settings_fini(&settings);
 }
 
 static void a_file_is_read(void **state)
@@ -215,14 +201,12 @@ static void a_file_is_read(void **state)
     static const char text[] = "# a comment\n\n[server]\nlisten = 127.0.0.1:0 [::1]:0 ; why\r\n"
                                "listen = 127.0.0.2:9\n   \n"
                                "socket = run/x.sock\n[pool]\nmodules = /a.so b.so\nworkers=3";
-    struct knit_settings settings;
     char *dir = knit_scratch_new();
     char *path = knit_scratch_file(dir, "k.conf", text, sizeof(text) - 1);
     char *expected = knit_scratch_path(dir, "run/x.sock");
     char *module = knit_scratch_path(dir, "b.so");
 
     (void)state;
-    init(&settings);
     if (knit_settings_file_read(&settings, path, &why) != 0)
         fail_msg("%s", why.text);
     assert_int_equal(settings.listen.count, 3);
@@ -233,7 +217,6 @@ static void a_file_is_read(void **state)
     assert_string_equal(settings.modules.items[0], "/a.so");
     assert_string_equal(settings.modules.items[1], module);
     assert_int_equal(settings.workers, 3);
-    knit_settings_fini(&settings);
     free(module);
     free(expected);
     free(path);
@@ -271,40 +254,32 @@ static void mistakes_in_a_file_name_line_key_and_expectation(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct knit_settings settings;
-
-        init(&settings);
-        assert_int_equal(read_text(&settings, cases[i].text, strlen(cases[i].text)), REFUSED);
+        restart();
+        assert_int_equal(read_text(cases[i].text, strlen(cases[i].text)), REFUSED);
         expect_why(cases[i].where);
         expect_why(cases[i].what);
-        knit_settings_fini(&settings);
     }
 }
 
 static void long_lines_are_refused_and_the_longest_is_whole(void **state)
 {
-    struct knit_settings settings;
     char text[512] = "[pool]\nbootstrap = ";
     size_t head = strlen(text), line_head = head - strlen("[pool]\n");
     size_t fill = KNIT_SETTINGS_LINE_MAX - line_head;
 
     (void)state;
     memset(text + head, 'x', fill + 1);
-    init(&settings);
-    assert_int_equal(read_text(&settings, text, head + fill), 0);
+    assert_int_equal(read_text(text, head + fill), 0);
     assert_int_equal(strlen(settings.bootstrap), fill);
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(read_text(&settings, text, head + fill + 1), REFUSED);
+    restart();
+    assert_int_equal(read_text(text, head + fill + 1), REFUSED);
     expect_why(":2:");
     expect_why("longer than");
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(read_text(&settings, "[pool]\nwork\0ers = 1\n", 20), REFUSED);
+    restart();
+    assert_int_equal(read_text("[pool]\nwork\0ers = 1\n", 20), REFUSED);
     expect_why("NUL");
-    knit_settings_fini(&settings);
 }
 
 static void spaces_comments_and_marks_end_where_they_should(void **state)
@@ -314,34 +289,26 @@ static void spaces_comments_and_marks_end_where_they_should(void **state)
                                "workers\t:  7\r\n"
                                "bootstrap = a;b = c ; and a comment ; with another\n"
                                ";workers = 8\n#workers = 9\n";
-    struct knit_settings settings;
 
     (void)state;
-    init(&settings);
-    if (read_text(&settings, text, sizeof(text) - 1) != 0)
+    if (read_text(text, sizeof(text) - 1) != 0)
         fail_msg("%s", why.text);
     assert_int_equal(settings.workers, 7);
     assert_string_equal(settings.bootstrap, "a;b = c");
-    knit_settings_fini(&settings);
 }
 
 static void a_file_that_is_not_there_is_named(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
     assert_int_equal(knit_settings_file_read(&settings, "/nonexistent/k.conf", &why), REFUSED);
     expect_why("/nonexistent/k.conf");
-    knit_settings_fini(&settings);
 }
 
-static int parse(
-    int argc, const char **argv, struct knit_settings *settings, struct knit_command_line *line)
+static int parse(int argc, const char **argv, struct knit_command_line *line)
 {
     int r = knit_command_line_parse(argc, (char **)(uintptr_t)argv, line, &why);
 
-    return r ? r : knit_command_line_apply(argc, (char **)(uintptr_t)argv, settings, &why);
+    return r ? r : knit_command_line_apply(argc, (char **)(uintptr_t)argv, &settings, &why);
 }
 
 static void the_command_line_sets_what_the_file_did_not(void **state)
@@ -349,13 +316,11 @@ static void the_command_line_sets_what_the_file_did_not(void **state)
     const char *argv[] = {"knittingd", "--config", "x.conf", "--listen=127.0.0.1:1", "--listen",
         "none", "--module", "a.so", "--threads-io=2", "--ready-file=r",
         "--allow-remote-without-authentication", "--check-config"};
-    struct knit_settings settings;
     struct knit_command_line line;
 
     (void)state;
-    init(&settings);
-    assert_int_equal(read_text(&settings, "[server]\nlisten = 127.0.0.1:7\n", 30), 0);
-    assert_int_equal(parse(sizeof(argv) / sizeof(argv[0]), argv, &settings, &line), 0);
+    assert_int_equal(read_text("[server]\nlisten = 127.0.0.1:7\n", 30), 0);
+    assert_int_equal(parse(sizeof(argv) / sizeof(argv[0]), argv, &line), 0);
     assert_string_equal(line.config, "x.conf");
     assert_string_equal(line.ready_file, "r");
     assert_int_equal(line.command, KNIT_COMMAND_CHECK_CONFIG);
@@ -364,7 +329,6 @@ static void the_command_line_sets_what_the_file_did_not(void **state)
     assert_int_equal(settings.threads_io, 2);
     assert_string_equal(settings.modules.items[0], "a.so");
     assert_int_equal(settings.allow_remote_without_authentication, 1);
-    knit_settings_fini(&settings);
 }
 
 static void mistakes_on_the_command_line_are_named(void **state)
@@ -389,13 +353,11 @@ static void mistakes_on_the_command_line_are_named(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *argv[] = {"knittingd", cases[i].word, cases[i].next};
-        struct knit_settings settings;
         struct knit_command_line line;
 
-        init(&settings);
-        assert_int_equal(parse(cases[i].next != NULL ? 3 : 2, argv, &settings, &line), REFUSED);
+        restart();
+        assert_int_equal(parse(cases[i].next != NULL ? 3 : 2, argv, &line), REFUSED);
         expect_why(cases[i].what);
-        knit_settings_fini(&settings);
     }
 }
 
@@ -435,12 +397,10 @@ static void a_sentence_that_does_not_fit_is_cut(void **state)
 static void debug_names_come_from_both_places(void **state)
 {
     const struct knit_setting *debug = knit_setting_by_key("log", "debug");
-    struct knit_settings settings;
 
     (void)state;
-    init(&settings);
     setenv("KNITTING_DEBUG", " signals,imports", 1);
-    assert_int_equal(set(&settings, debug, "host, lane"), 0);
+    assert_int_equal(set(debug, "host, lane"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.debug_bits,
         KNIT_DEBUG_HOST | KNIT_DEBUG_LANE | KNIT_DEBUG_SIGNALS | KNIT_DEBUG_IMPORTS);
@@ -451,38 +411,29 @@ static void debug_names_come_from_both_places(void **state)
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("$KNITTING_DEBUG: expected host, lane, signals, imports or lifecycle, not 'hots'");
     unsetenv("KNITTING_DEBUG");
-    knit_settings_fini(&settings);
 
-    init(&settings);
-    assert_int_equal(set(&settings, debug, "lifecycles"), 0);
+    restart();
+    assert_int_equal(set(debug, "lifecycles"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
     expect_why("log.debug: expected host");
-    knit_settings_fini(&settings);
 }
 
 static void a_folder_is_no_file(void **state)
 {
     char *dir = knit_scratch_new();
-    struct knit_settings settings;
 
     (void)state;
-    init(&settings);
     assert_int_equal(knit_settings_file_read(&settings, dir, &why), REFUSED);
     expect_why(dir);
     expect_why("cannot read further");
-    knit_settings_fini(&settings);
     knit_scratch_free(dir);
 }
 
 static void a_mode_has_no_unit(void **state)
 {
-    struct knit_settings settings;
-
     (void)state;
-    init(&settings);
-    assert_int_equal(set(&settings, knit_setting_by_key("server", "socket_mode"), "1KiB"), REFUSED);
+    assert_int_equal(set(knit_setting_by_key("server", "socket_mode"), "1KiB"), REFUSED);
     expect_why("octal");
-    knit_settings_fini(&settings);
 }
 
 /* What `print` writes to stdout, for free(). */
@@ -508,14 +459,11 @@ static char *printed(int (*print)(void))
 static void the_sample_sets_everything_when_it_is_no_comment(void **state)
 {
     char *sample = printed(knit_command_line_print_sample), *line = sample;
-    struct knit_settings settings;
 
     (void)state;
-    init(&settings);
-    assert_int_equal(read_text(&settings, sample, strlen(sample)), 0);
+    assert_int_equal(read_text(sample, strlen(sample)), 0);
     for (size_t i = 0; i < knit_setting_count; i++)
         assert_int_equal(settings.source[i], KNIT_SOURCE_DEFAULT);
-    knit_settings_fini(&settings);
 
     /* Comments begin with a blank, settings do not. */
     while ((line = strstr(line, "\n#")) != NULL) {
@@ -523,13 +471,12 @@ static void the_sample_sets_everything_when_it_is_no_comment(void **state)
             memmove(line + 1, line + 2, strlen(line + 2) + 1);
         line++;
     }
-    init(&settings);
-    if (read_text(&settings, sample, strlen(sample)) != 0)
+    restart();
+    if (read_text(sample, strlen(sample)) != 0)
         fail_msg("%s", why.text);
     for (size_t i = 0; i < knit_setting_count; i++)
         assert_int_equal(settings.source[i], KNIT_SOURCE_FILE);
     assert_int_equal(settings.socket_mode, 0660);
-    knit_settings_fini(&settings);
     free(sample);
 }
 
@@ -549,28 +496,30 @@ static void help_names_every_setting(void **state)
     free(help);
 }
 
+#define WITH_DEFAULTS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_what_the_table_says),
-        cmocka_unit_test(every_number_takes_its_bounds_and_nothing_beyond),
-        cmocka_unit_test(sizes_carry_units),
-        cmocka_unit_test(words_are_taken_from_their_set),
-        cmocka_unit_test(the_alias_of_a_balancer_is_the_balancer),
-        cmocka_unit_test(what_does_not_go_together_is_refused),
-        cmocka_unit_test(a_file_is_read),
-        cmocka_unit_test(mistakes_in_a_file_name_line_key_and_expectation),
-        cmocka_unit_test(long_lines_are_refused_and_the_longest_is_whole),
-        cmocka_unit_test(spaces_comments_and_marks_end_where_they_should),
-        cmocka_unit_test(a_file_that_is_not_there_is_named),
-        cmocka_unit_test(the_command_line_sets_what_the_file_did_not),
-        cmocka_unit_test(mistakes_on_the_command_line_are_named),
+        WITH_DEFAULTS(defaults_are_what_the_table_says),
+        WITH_DEFAULTS(every_number_takes_its_bounds_and_nothing_beyond),
+        WITH_DEFAULTS(sizes_carry_units),
+        WITH_DEFAULTS(words_are_taken_from_their_set),
+        WITH_DEFAULTS(the_alias_of_a_balancer_is_the_balancer),
+        WITH_DEFAULTS(what_does_not_go_together_is_refused),
+        WITH_DEFAULTS(a_file_is_read),
+        WITH_DEFAULTS(mistakes_in_a_file_name_line_key_and_expectation),
+        WITH_DEFAULTS(long_lines_are_refused_and_the_longest_is_whole),
+        WITH_DEFAULTS(spaces_comments_and_marks_end_where_they_should),
+        WITH_DEFAULTS(a_file_that_is_not_there_is_named),
+        WITH_DEFAULTS(the_command_line_sets_what_the_file_did_not),
+        WITH_DEFAULTS(mistakes_on_the_command_line_are_named),
         cmocka_unit_test(names_are_unique_and_lead_back_to_their_row),
         cmocka_unit_test(a_sentence_that_does_not_fit_is_cut),
-        cmocka_unit_test(debug_names_come_from_both_places),
-        cmocka_unit_test(a_folder_is_no_file),
-        cmocka_unit_test(a_mode_has_no_unit),
-        cmocka_unit_test(the_sample_sets_everything_when_it_is_no_comment),
+        WITH_DEFAULTS(debug_names_come_from_both_places),
+        WITH_DEFAULTS(a_folder_is_no_file),
+        WITH_DEFAULTS(a_mode_has_no_unit),
+        WITH_DEFAULTS(the_sample_sets_everything_when_it_is_no_comment),
         cmocka_unit_test(help_names_every_setting),
     };
 
