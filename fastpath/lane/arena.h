@@ -35,7 +35,7 @@ struct knit_arena;
  * blocks_max  how many blocks live at most, below 2^31
  *
  * Returns 0 or -ENOMEM. */
-int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret);
+KNIT_MUST_CHECK int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret);
 struct knit_arena *knit_arena_free(struct knit_arena *arena); /* NULL ok; returns NULL */
 
 /* len: any, at least 1. Offsets are multiples of KNIT_ARENA_ALIGN. O(1). Returns 0 or E_FULL. */
@@ -50,7 +50,7 @@ void knit_arena_shrink(struct knit_arena *arena, uint64_t offset, uint64_t len);
 /* A block that lives already, as found in shared memory after a crash; any numbers may be asked
  * for. O(1) when blocks are adopted in rising order, else O(blocks). Returns 0, E_TAKEN, or E_FULL
  * when blocks_max live. */
-int knit_arena_adopt(struct knit_arena *arena, uint64_t offset, uint64_t len);
+KNIT_MUST_CHECK int knit_arena_adopt(struct knit_arena *arena, uint64_t offset, uint64_t len);
 
 /* From now on blocks end below max_bytes, except where memory was handed out before. */
 void knit_arena_limit(struct knit_arena *arena, uint64_t max_bytes);

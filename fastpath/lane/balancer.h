@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/layout.h"
 
 enum knit_balancer {
@@ -32,7 +34,7 @@ enum knit_balancer {
 
 /* "roundRobin" (and its alias "robinRound"), "firstIdle", "randomLane", "firstIdleOrRandom". False:
  * unknown. */
-bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
+KNIT_MUST_CHECK bool knit_balancer_parse(const char *name, enum knit_balancer *ret);
 const char *knit_balancer_name(enum knit_balancer balancer);
 
 struct knit_balance {
@@ -46,8 +48,8 @@ struct knit_balance {
 };
 
 /* steal: the pool's workers steal. board: copied; its mapping is borrowed. Returns 0 or -ENOMEM. */
-int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, bool steal,
-    uint32_t lanes, const struct knit_board_view *board, uint64_t seed);
+KNIT_MUST_CHECK int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind,
+    bool steal, uint32_t lanes, const struct knit_board_view *board, uint64_t seed);
 void knit_balance_fini(struct knit_balance *balance);
 
 /* queued: [lanes], this caller's calls on each. */

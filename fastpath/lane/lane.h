@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/layout.h"
 
 enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
@@ -95,7 +97,7 @@ struct knit_lane_session {
 
 struct knit_lane;
 
-int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret);
+KNIT_MUST_CHECK int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret);
 struct knit_lane *knit_lane_free(struct knit_lane *lane);
 
 /* One turn. Returns RUNNING, or STOPPED after knit_lane_stop() (or when the park words say so). May
@@ -105,12 +107,13 @@ int knit_lane_turn(struct knit_lane *lane);
 /* Hand a session over; served from the next turn on. Rebuilds the reply arena's metadata from the
  * answered replies that name blocks, so a replacement takes over where a dead worker stopped.
  * -ENOMEM, or -ENOSPC over SESSIONS_MAX. */
-int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *session);
+KNIT_MUST_CHECK int knit_lane_attach(
+    struct knit_lane *lane, const struct knit_lane_session *session);
 
 /* Stop serving a session, now or at the next turn: a job of it that runs now ends first (and sees
  * knit_lane_aborted() once the host has closed the session). options.on_detached says when. From
  * another thread. Unknown ids are acknowledged too. 0 or -ENOMEM. */
-int knit_lane_detach(struct knit_lane *lane, uint64_t session);
+KNIT_MUST_CHECK int knit_lane_detach(struct knit_lane *lane, uint64_t session);
 
 /* Ask the worker to leave after the job it runs; wakes it. From another thread. */
 void knit_lane_stop(struct knit_lane *lane);

@@ -11,6 +11,8 @@
 
 #include <pthread.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
@@ -101,7 +103,7 @@ enum knit_lane_where {
 
 /* The first READY call of that ring. False: it has none, or the session was evicted for a bad
  * cell. */
-bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
+KNIT_MUST_CHECK bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, struct knit_ready_call *ret);
 
 /* Claims the call that was found, runs it, answers it. False: another owner was first. */

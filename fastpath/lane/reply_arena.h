@@ -53,7 +53,7 @@ struct knit_reply_arena_options {
 
 /* Takes over the blocks that answered replies name and that are not released: those of the worker
  * that served the lane before. Returns 0 or -ENOMEM. */
-int knit_reply_arena_init(
+KNIT_MUST_CHECK int knit_reply_arena_init(
     struct knit_reply_arena *arena, const struct knit_reply_arena_options *options);
 void knit_reply_arena_fini(struct knit_reply_arena *arena); /* also zeroed or half built */
 

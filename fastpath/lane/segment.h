@@ -41,13 +41,14 @@ KNIT_MUST_CHECK int knit_segment_create_unsealed(const char *name, uint64_t byte
 
 /* After one's own writable mapping; fd: read-write. Blocks while another holder punches. Returns 0
  * or -errno: a peer's descriptor may be of anything. */
-int knit_segment_seal(int fd);
-bool knit_segment_is_sealed(int fd);
+KNIT_MUST_CHECK int knit_segment_seal(int fd);
+KNIT_MUST_CHECK bool knit_segment_is_sealed(int fd);
 
 /* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
 KNIT_MUST_CHECK int knit_segment_reopen_readonly(int fd, int *ret_fd);
 
 /* Checks seals and size, then maps; not inherited by forked children, not in core dumps. Writable,
  * a loose one will do. */
-int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret);
+KNIT_MUST_CHECK int knit_segment_map(
+    int fd, uint64_t bytes, bool writable, struct knit_mapping *ret);
 void knit_segment_unmap(struct knit_mapping *mapping);

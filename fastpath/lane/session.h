@@ -77,9 +77,10 @@ struct knit_session;
 /* geometry has passed knit_geometry_check() and the views lie in mappings of its size. `request` is
  * mapped writable. Picks up generations from the reply segment, so that a session may be opened on
  * segments in use before. Returns 0 or -ENOMEM. */
-int knit_session_new(const struct knit_geometry *geometry, const struct knit_request_view *request,
-    const struct knit_reply_view *reply, const struct knit_board_view *board,
-    const struct knit_session_options *options, struct knit_session **ret);
+KNIT_MUST_CHECK int knit_session_new(const struct knit_geometry *geometry,
+    const struct knit_request_view *request, const struct knit_reply_view *reply,
+    const struct knit_board_view *board, const struct knit_session_options *options,
+    struct knit_session **ret);
 struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok; returns NULL */
 
 /* Publish one call. The worker may start it at once if it is awake; a parked one is only woken by
@@ -109,7 +110,7 @@ size_t knit_session_collect(
 
 /* The outcome of one slot's call if it is answered: one load when it is not. True once for each
  * call. */
-bool knit_session_collect_slot(
+KNIT_MUST_CHECK bool knit_session_collect_slot(
     struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret);
 
 /* Release a held outcome: its payload may not be read any more, and the slot is free. */
@@ -128,7 +129,8 @@ bool knit_session_has_started(const struct knit_session *session, uint32_t slot)
  * drops the answer when it comes; the slot is in use until then. With report_settled a collect then
  * gives an outcome of which only `slot` is valid. ret_started: KNIT_STARTED_NO guarantees that the
  * call never runs. False: it is answered already; collect it instead. */
-bool knit_session_settle(struct knit_session *session, uint32_t slot, int *ret_started);
+KNIT_MUST_CHECK bool knit_session_settle(
+    struct knit_session *session, uint32_t slot, int *ret_started);
 
 /* Block until the slot's call (or, with KNIT_SLOT_ANY, any call) is answered: spins, then sleeps.
  * until_ns: CLOCK_MONOTONIC. Callers with a control socket pass at most 50 ms and look at it

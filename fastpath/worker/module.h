@@ -42,7 +42,7 @@ KNIT_MUST_CHECK int knit_modules_load(const struct knit_module_loading *loading,
 struct knit_modules *knit_modules_free(struct knit_modules *modules);
 
 /* Run the hooks in the order of modules. Returns 0 or KNIT_MODULE_E_REFUSED. */
-int knit_modules_bootstrap(
+KNIT_MUST_CHECK int knit_modules_bootstrap(
     struct knit_modules *modules, const struct knit_bootstrap *info, struct knit_sentence *ret_why);
 
 const struct knit_registry *knit_modules_registry(const struct knit_modules *modules);

@@ -127,7 +127,8 @@ static void obey(struct pools *pools, char letter, uint64_t session, enum knit_f
     } else if (letter == BY_DETACH) {
         knit_pool_detach(pools->pool, session);
     } else if (letter == BY_ATTACH && knit_pool_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
-        (void)knit_segment_seal(grant.request_fd);
+        if (knit_segment_seal(grant.request_fd) != 0)
+            _exit(4);
         (void)knit_pool_attached(pools->pool, grant.id);
     }
 }

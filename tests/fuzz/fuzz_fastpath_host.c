@@ -545,7 +545,7 @@ static void step_caller(uint8_t what)
         knit_session_abort(scene.session[0], slot);
         break;
     default:
-        (void)knit_session_settle(scene.session[0], slot, &started);
+        (void)!knit_session_settle(scene.session[0], slot, &started);
         break;
     }
 }
@@ -557,7 +557,7 @@ static void step_worker(uint32_t lane, uint8_t what)
     else if (what == 0)
         recover(lane);
     else if (what == 1)
-        knit_lane_detach(scene.worker[lane], LIAR);
+        (void)!knit_lane_detach(scene.worker[lane], LIAR);
     else
         knit_lane_wake(scene.worker[lane]);
     if (what == 1 && scene.has_lied)
