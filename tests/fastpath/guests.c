@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See guests.h. Mapping and telling are apart, because a test may want to look at what lies
- * between: a session that counts and that nobody reads. */
+/* See guests.h. Mapping and reporting are two functions, because between them the session is
+ * counted and not read, which tests check.
+ */
 #include "tests/fastpath/guests.h"
 
 #include <setjmp.h>

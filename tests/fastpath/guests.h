@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Callers of other uids, in the test's own process: what the client library does with a grant. */
+/* Callers of other uids, inside the test's process. They do with a grant what the client library
+ * does.
+ */
 #pragma once
 
 #include <sys/types.h>
@@ -14,8 +16,8 @@ struct guest {
     struct knit_session *session;
 };
 
-/* Mapped, but the pool has not been told. */
+/* Attaches and maps the segments, without a report to the pool. */
 void guests_map(struct pools *pools, uid_t uid, struct guest *guest);
-/* That, sealed and told. */
+/* The same, and seals the request segment and reports it. */
 void guests_open(struct pools *pools, uid_t uid, struct guest *guest);
 void guests_close(struct pools *pools, struct guest *guest);

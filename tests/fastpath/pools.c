@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See pools.h. Programs of the build are named by macros, so that an installed pool is never
- * meant. */
+/* See pools.h. Macros name the programs of this build, so an installed worker is never started.
+ */
 #include "tests/fastpath/pools.h"
 
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include "tests/support/deadline.h"
 #include "tests/support/scratch.h"
 
-/* Sanitizers in the worker leave signals to the tests, which are about them. */
+/* Sanitizers in workers do not handle signals, because tests check how workers die of them. */
 #define LEAVE_SIGNALS "handle_segv=0:handle_abort=0:use_sigaltstack=0"
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "KNIT_TEST=yes",
     "ASAN_OPTIONS=detect_leaks=0:" LEAVE_SIGNALS, "TSAN_OPTIONS=" LEAVE_SIGNALS, NULL};
@@ -182,7 +182,8 @@ bool pools_turn(struct pools *pools)
     size_t count;
 
     knit_pool_dispatch(pools->pool);
-    /* As a loop does before it sleeps: whoever parked meanwhile is rung for what is not claimed. */
+    /* Like a loop before it sleeps: workers that have parked are woken for calls not claimed yet.
+     * */
     (void)knit_session_arm(pools->session->session);
     knit_session_disarm(pools->session->session);
     do {

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pools for tests: workers that are real processes with the tasks of module_tasks.c, one session,
- * a ledger.
+/* Pools for tests: real worker processes with the tasks of module_tasks.c, one session, a ledger.
  *
- * The test's one thread is host and caller at once: what waits here dispatches the pool
- * meanwhile.
+ * The test's one thread is host and caller at once, so functions that wait also dispatch the pool.
  */
 #pragma once
 
@@ -31,7 +29,7 @@ struct pools {
     char output[8192]; /* of all workers, a line each */
 };
 
-/* What became of a call. */
+/* The outcome of a call. */
 struct pools_outcome {
     bool is_there;
     uint32_t code;  /* 0 = a result */
@@ -42,29 +40,29 @@ struct pools_outcome {
 };
 
 void pools_init(struct pools *pools, uint32_t workers);
-/* Also done by pools_open(), where it was not before. */
+/* pools_open() does it too if the test has not. */
 void pools_make_ledger(struct pools *pools);
-/* knit_pool_open() and a session; returns the former's. */
+/* Opens the pool and a session; returns what knit_pool_open() returned. */
 int pools_open(struct pools *pools);
 void pools_fini(struct pools *pools);
 
-/* Starts a call with the params' msgpack; user is handed back with its outcome. */
+/* Starts a call with params in msgpack; `user` comes back with its outcome. */
 void pools_start(struct pools *pools, const char *task, const void *params, size_t len, void *user);
 void pools_start_number(struct pools *pools, const char *task, int64_t number, void *user);
 void pools_start_text(struct pools *pools, const char *task, const char *text, void *user);
 void pools_start_empty(struct pools *pools, const char *task, void *user);
 
-/* One look: collects into the struct pools_outcome that `user` was, and dispatches. Returns true,
- * so that it may stand in a condition. */
+/* Collects outcomes once, each into the struct pools_outcome that `user` points to, and dispatches.
+ * Returns true, so that it may stand in a condition. */
 bool pools_turn(struct pools *pools);
 
-/* Waits for an outcome; fails the test when it does not come. */
+/* Waits for the outcome; fails the test after a while. */
 void pools_wait(struct pools *pools, struct pools_outcome *outcome);
 
-/* Makes a call and waits for its result, which must be right. */
+/* Makes a call of add() and checks its result. */
 void pools_add(struct pools *pools);
 
-/* Waits until the pool has reported that event so often, or more often. */
+/* Waits until the pool has reported at least so many events of that kind. */
 void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint32_t count);
 void pools_wait_sessions(struct pools *pools, uint32_t count);
 

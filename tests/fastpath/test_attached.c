@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session between its grant and the word of its caller that it is attached: nobody looks at it,
- * and nobody is held up by it. */
+/* A session between its grant and knit_pool_attached(): neither host nor workers map its request
+ * segment, and it delays nothing.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -75,9 +76,9 @@ static bool is_answered(struct pools *pools, struct guest *guest, uint32_t slot)
            outcome.status == KNIT_STATUS_RESULT;
 }
 
-/* Its caller may punch as it likes: nobody has its memory mapped, whatever happens meanwhile. What
- * it had called before is served when it has said that it is attached, and by whom comes later. */
-static void a_session_is_looked_at_when_its_caller_says_so(void **state)
+/* Before the report its caller can punch holes: no worker has the segment mapped, not even one that
+ * starts meanwhile. Calls from before the report are served after it, by later workers too. */
+static void a_session_is_mapped_when_its_caller_reports_it_attached(void **state)
 {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     struct pools pools;
@@ -110,7 +111,7 @@ static void a_session_is_looked_at_when_its_caller_says_so(void **state)
     pools_fini(&pools);
 }
 
-/* Once: what it does after that does not help it. Whoever hosts the pool hears of it at once. */
+/* A later seal does not bring the session back. The host is notified at once. */
 static void a_session_that_is_not_sealed_is_evicted(void **state)
 {
     struct pools pools;
@@ -140,7 +141,7 @@ static void a_session_that_is_not_sealed_is_evicted(void **state)
     pools_fini(&pools);
 }
 
-static void a_session_that_is_not_attached_holds_up_no_end(void **state)
+static void a_session_that_is_not_attached_does_not_delay_a_shutdown(void **state)
 {
     struct pools pools;
     struct guest guest = {.session = NULL};
@@ -161,9 +162,9 @@ static void a_session_that_is_not_attached_holds_up_no_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_session_is_looked_at_when_its_caller_says_so),
+        cmocka_unit_test(a_session_is_mapped_when_its_caller_reports_it_attached),
         cmocka_unit_test(a_session_that_is_not_sealed_is_evicted),
-        cmocka_unit_test(a_session_that_is_not_attached_holds_up_no_end),
+        cmocka_unit_test(a_session_that_is_not_attached_does_not_delay_a_shutdown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

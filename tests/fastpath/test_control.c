@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control socket: messages with their descriptors both ways, and everything that is no
- * message. */
+/* The control socket: messages with their descriptors, and what is not a message.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -66,7 +66,7 @@ static void every_type_arrives_with_its_descriptors(void **state)
     close_pair(pair);
 }
 
-static void an_empty_a_full_and_a_closed_socket_are_told_apart(void **state)
+static void empty_full_and_closed_sockets_give_different_results(void **state)
 {
     struct knit_control_message message;
     int pair[2], fds[KNIT_CONTROL_FDS_MAX], error;
@@ -88,7 +88,7 @@ static void an_empty_a_full_and_a_closed_socket_are_told_apart(void **state)
     close(pair[1]);
 }
 
-/* Sends any bytes with any number of descriptors. */
+/* Sends these bytes with so many descriptors. */
 static void send_raw(int fd, const void *bytes, size_t len, uint32_t count)
 {
     union {
@@ -123,7 +123,7 @@ static void expect(int pair[2], const void *bytes, size_t len, uint32_t count, i
     assert_int_equal(count_descriptors(), before);
 }
 
-static void what_is_no_message_is_refused_and_leaves_no_descriptor(void **state)
+static void anything_but_a_message_is_refused_and_its_descriptors_closed(void **state)
 {
     struct knit_control_message message;
     char longer[sizeof(message) + 1] = {0};
@@ -149,7 +149,7 @@ static void what_is_no_message_is_refused_and_leaves_no_descriptor(void **state)
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.version++;
     expect(pair, &message, sizeof(message), 0, KNIT_CONTROL_E_VERSION);
-    /* Another version may be of another size. */
+    /* A message of another version may have another size. */
     expect(pair, &message, 100, 1, KNIT_CONTROL_E_VERSION);
     close_pair(pair);
 }
@@ -158,8 +158,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_arrives_with_its_descriptors),
-        cmocka_unit_test(an_empty_a_full_and_a_closed_socket_are_told_apart),
-        cmocka_unit_test(what_is_no_message_is_refused_and_leaves_no_descriptor),
+        cmocka_unit_test(empty_full_and_closed_sockets_give_different_results),
+        cmocka_unit_test(anything_but_a_message_is_refused_and_its_descriptors_closed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

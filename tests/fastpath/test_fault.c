@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host dies at every one of its fault points: workers go with it, and its caller ends every
- * call with one outcome whose `started` is true.
+/* The host dies at each of its fault points: its workers end too, and its caller ends each call
+ * with one outcome whose `started` is correct.
  *
- * Method: the host is a child of this test, told by KNIT_FAULT where to kill itself; the test is a
- * caller of another process with the granted descriptors alone. With a call that runs in each
- * worker and others queued it does what leads to the point, waits for the host's end, and then
- * compares what it can still collect or settle with the ledger of what ran. Processes that lose
- * their parent become children of this test, so it sees whether one is left. Built with a fastpath
- * of its own that has the points.
+ * Method: the host is a child of this test and kills itself at the point that KNIT_FAULT names. The
+ * test is a caller of another process, which has only the granted descriptors. With a running call
+ * in each worker and others queued it causes the point to be reached, waits for the host's end, and
+ * compares the outcomes that it can still collect or settle with a ledger of runs. Processes whose
+ * parent ends become children of this test, so it sees whether one is left. The test is built with
+ * its own copy of fastpath, which has the points.
  */
 #include <errno.h>
 #include <poll.h>
@@ -32,22 +32,24 @@
 #include "tests/fastpath/pools.h"
 #include "tests/support/deadline.h"
 
-#define WORKERS 2u
-#define CALLS   20u
-#define HARD_MS 300u
-#define GONE_MS 50u
+#define WORKERS      2u
+#define CALLS        20u
+#define HARD_MS      300u
+#define ABANDONED_MS 50u
 
-/* What leads to a point. The value is the letter that asks the host for it, if it has to do it. */
+/* What causes a point to be reached. The value is the letter by which the host is asked to do it.
+ * */
 enum cause {
     BY_DEATH = 0, /* a worker is killed */
     BY_HARD_TIMEOUT = 'H',
     BY_SHUTDOWN = 'S',
     BY_ATTACH = 'A',
     BY_DETACH = 'D',
-    BY_LIE = 'L', /* a worker is killed, and its successor finds nonsense in the ring */
+    BY_INVALID_CELL =
+        'L', /* a worker is killed, and its replacement reads an invalid value in the ring */
 };
 
-/* Said by the caller when it has mapped and sealed its session: the point counts from then. */
+/* The caller sends it when it has mapped and sealed its session; the point is armed from then. */
 #define ATTACHED 'M'
 
 static const enum cause causes[KNIT_FAULT_COUNT] = {
@@ -59,14 +61,14 @@ static const enum cause causes[KNIT_FAULT_COUNT] = {
     [KNIT_FAULT_SESSION_AFTER_CLOSED] = BY_DETACH,
     [KNIT_FAULT_SESSION_AFTER_DETACH] = BY_DETACH,
     [KNIT_FAULT_SESSION_BEFORE_FREE] = BY_DETACH,
-    [KNIT_FAULT_SESSION_AFTER_EVICT] = BY_LIE,
+    [KNIT_FAULT_SESSION_AFTER_EVICT] = BY_INVALID_CELL,
     [KNIT_FAULT_SHUTDOWN_AFTER_CLOSED] = BY_SHUTDOWN,
     [KNIT_FAULT_SHUTDOWN_AFTER_STOP] = BY_SHUTDOWN,
     [KNIT_FAULT_RECOVERY_AFTER_CLAIM] = BY_SHUTDOWN,
     [KNIT_FAULT_SHUTDOWN_BEFORE_STOPPED] = BY_SHUTDOWN,
 };
 
-/* What the host sends: the grant with its descriptors, and who the workers are. */
+/* What the host sends: the grant with its descriptors, and the pids of the workers. */
 struct invitation {
     struct knit_pool_grant grant;
     pid_t workers[WORKERS];
@@ -142,7 +144,7 @@ static _Noreturn void be_host(
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     pools->options.hard_timeout_ms = cause == BY_HARD_TIMEOUT ? HARD_MS : 0;
-    pools->options.abandoned_ms = GONE_MS;
+    pools->options.abandoned_ms = ABANDONED_MS;
     if (pools_open(pools) != 0 ||
         knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
         _exit(2);
@@ -248,8 +250,8 @@ static void collect(struct guest *guest)
     }
 }
 
-/* The first cell of lane 0 that was never written names a slot that there is not. */
-static void lie(struct guest *guest)
+/* Publishes a slot that does not exist, in the first cell of lane 0 that was never written. */
+static void write_invalid_cell(struct guest *guest)
 {
     const struct knit_geometry *geometry = &guest->invitation.grant.geometry;
     uint64_t q = 0;
@@ -268,8 +270,8 @@ static bool no_child_is_left(void)
     return waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD;
 }
 
-/* Every call has one outcome, and what it says about `started` agrees with the ledger. */
-static void judge(struct pools *pools, struct guest *guest)
+/* Each call has one outcome, and its `started` agrees with the ledger. */
+static void check_outcomes(struct pools *pools, struct guest *guest)
 {
     for (uint32_t i = 0; i < CALLS; i++) {
         uint64_t runs = atomic_load_explicit(&pools->ledger[i + 1], memory_order_seq_cst);
@@ -291,40 +293,41 @@ static void judge(struct pools *pools, struct guest *guest)
 
 static bool both_run(struct pools *pools, struct guest *guest)
 {
-    /* As whoever sleeps does: rings for what is not claimed yet. */
+    /* Like a caller before it sleeps: wakes workers for calls that are not claimed yet. */
     (void)knit_session_arm(guest->session);
     knit_session_disarm(guest->session);
     return atomic_load_explicit(&pools->ledger[1], memory_order_seq_cst) == 1 &&
            atomic_load_explicit(&pools->ledger[2], memory_order_seq_cst) == 1;
 }
 
-/* Asleep meanwhile, so that there is somebody to wake. Was it not asleep just then, the host went
- * on; a second death gives it another chance. */
+/* The caller sleeps meanwhile, because some points are only reached when a sleeping caller is
+ * woken. If it is not asleep at that moment, the host passes the point; a second death repeats it.
+ * */
 static int wait_for_end(pid_t host, struct guest *guest)
 {
-    uint64_t until_ns = knit_deadline_in_ms(20000), again_ns = knit_clock_ns() + 2000000000u;
+    uint64_t until_ns = knit_deadline_in_ms(20000), repeat_ns = knit_clock_ns() + 2000000000u;
     int status;
 
     while (waitpid(host, &status, WNOHANG) == 0) {
-        /* A host that never comes to the point ends by another signal than at one. */
+        /* A host that does not reach the point ends by another signal than at a point. */
         if (knit_clock_ns() >= until_ns)
             (void)kill(host, SIGTERM);
         (void)knit_session_wait(guest->session, guest->slots[1], knit_clock_ns() + 50000000u);
-        if (knit_clock_ns() >= again_ns) {
-            again_ns = UINT64_MAX;
+        if (knit_clock_ns() >= repeat_ns) {
+            repeat_ns = UINT64_MAX;
             (void)kill(guest->invitation.workers[1], SIGKILL);
         }
     }
     return status;
 }
 
-static void cause_it(struct guest *guest, enum cause cause, int fd)
+static void cause_point(struct guest *guest, enum cause cause, int fd)
 {
     const char letter = (char)cause;
 
-    if (cause == BY_LIE)
-        lie(guest);
-    if (cause == BY_DEATH || cause == BY_LIE)
+    if (cause == BY_INVALID_CELL)
+        write_invalid_cell(guest);
+    if (cause == BY_DEATH || cause == BY_INVALID_CELL)
         assert_int_equal(kill(guest->invitation.workers[0], SIGKILL), 0);
     else
         assert_int_equal(write(fd, &letter, 1), 1);
@@ -353,12 +356,12 @@ static void die_at(enum knit_fault_point point, enum cause cause)
     assert_true(KNIT_WAIT_UNTIL(both_run(&pools, &guest), 10000));
     for (uint32_t i = WORKERS; i < CALLS; i++)
         publish(&guest, i, guest.invitation.count);
-    cause_it(&guest, cause, pair[0]);
+    cause_point(&guest, cause, pair[0]);
     status = wait_for_end(host, &guest);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     /* Each worker ends by itself within a second of its host. */
     assert_true(KNIT_WAIT_UNTIL(no_child_is_left(), 1000));
-    judge(&pools, &guest);
+    check_outcomes(&pools, &guest);
     guest.session = knit_session_free(guest.session);
     knit_segment_unmap(&guest.request);
     knit_segment_unmap(&guest.reply);
@@ -375,7 +378,7 @@ static void the_host_dies_at_each_point(void **state)
         die_at((enum knit_fault_point)point, causes[point]);
 }
 
-static void the_host_dies_while_it_refuses_what_is_queued(void **state)
+static void the_host_dies_while_it_refuses_queued_calls(void **state)
 {
     (void)state;
     die_at(KNIT_FAULT_RECOVERY_AFTER_ANSWER, BY_SHUTDOWN);
@@ -385,7 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_host_dies_at_each_point),
-        cmocka_unit_test(the_host_dies_while_it_refuses_what_is_queued),
+        cmocka_unit_test(the_host_dies_while_it_refuses_queued_calls),
     };
 
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting output into lines: every split of a text gives the same lines; long lines are cut once.
- * */
+/* Output is cut into lines: each split of a text into pieces gives the same lines, and the rest of
+ * a long line is dropped once.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +29,7 @@ static void on_line(void *arg, const char *line, size_t len, bool truncated)
     lines->truncated += truncated;
 }
 
-static void lines_are_the_same_however_they_arrive(void **state)
+static void lines_do_not_depend_on_how_bytes_arrive(void **state)
 {
     static const char text[] = "one\n\ntwo words\nthree\0four\nlast";
     static const char expected[] = "one||two words|three\0four|last|";
@@ -65,7 +66,7 @@ static void a_long_line_is_cut_and_the_next_one_whole(void **state)
     assert_int_equal(lines.truncated, 1);
     assert_int_equal(lines.len, KNIT_OUTPUT_LINE_BYTES + 1 + 6);
     assert_memory_equal(lines.text + KNIT_OUTPUT_LINE_BYTES, "|short|", 7);
-    /* Exactly as long as may be. */
+    /* A line of exactly the longest length. */
     lines = (struct lines){.len = 0};
     for (size_t i = 0; i < KNIT_OUTPUT_LINE_BYTES; i++)
         knit_output_feed(&output, "y", 1, on_line, &lines);
@@ -76,7 +77,7 @@ static void a_long_line_is_cut_and_the_next_one_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines_are_the_same_however_they_arrive),
+        cmocka_unit_test(lines_do_not_depend_on_how_bytes_arrive),
         cmocka_unit_test(a_long_line_is_cut_and_the_next_one_whole),
     };
 

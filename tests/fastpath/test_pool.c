@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pools with real worker processes: starting and refusing, calls, death in every manner, limits of
- * time, closing.
+/* Pools with real worker processes: start and refusal, calls, output, sessions of other processes,
+ * shutdown.
  *
- * Method: the ledger counts each run of each call, so "once" and "not at all" are numbers; what
- * the host was told is read off the events. Bounds in time are ten times what is meant.
+ * Method: a ledger in shared memory counts the runs of each call, so "once" and "never" are numbers
+ * to compare. Events are compared as text. Bounds of time are ten times the expected time.
  */
 #include <errno.h>
 #include <poll.h>
@@ -87,7 +87,7 @@ static void a_bad_module_is_refused_with_one_sentence(void **state)
     expect_refusal(TEST_WORKER, TEST_WORKER);
 }
 
-static void a_start_in_which_no_worker_stays_ends(void **state)
+static void open_fails_when_workers_keep_dying(void **state)
 {
     struct pools pools;
     uint64_t until_ns = knit_deadline_in_ms(20000);
@@ -104,8 +104,8 @@ static void a_start_in_which_no_worker_stays_ends(void **state)
     pools_fini(&pools);
 }
 
-/* As a program does that has pools and children: what the child still holds is not heard of. */
-static void a_host_with_a_child_is_not_kept_awake_by_dead_workers(void **state)
+/* A forked child keeps copies of the pool's descriptors open; the dead worker's are no events. */
+static void descriptors_in_a_forked_child_cause_no_events(void **state)
 {
     struct pools pools;
     struct knit_pool_lane_stats stats;
@@ -135,7 +135,7 @@ static void a_host_with_a_child_is_not_kept_awake_by_dead_workers(void **state)
     pools_fini(&pools);
 }
 
-static void a_shutdown_by_a_time_long_past_is_one_at_once(void **state)
+static void a_deadline_in_the_past_stops_the_pool_at_once(void **state)
 {
     struct pools pools;
     struct pools_outcome outcome = {0};
@@ -203,7 +203,7 @@ static void a_wrong_option_is_named(void **state)
     expect_wrong_option(&pools, "/nowhere/ledger: No such file or directory");
 }
 
-static void a_worker_that_does_not_come_up_is_given_up(void **state)
+static void a_worker_that_does_not_start_in_time_fails_the_open(void **state)
 {
     struct pools pools;
     static const char *const sleeper[] = {"sh", "-c", "exec sleep 600", NULL};
@@ -215,7 +215,7 @@ static void a_worker_that_does_not_come_up_is_given_up(void **state)
     expect_wrong_option(&pools, "took longer than 100 ms");
 }
 
-static void a_start_is_given_up_when_the_host_says_so(void **state)
+static void open_ends_when_stop_fd_is_readable(void **state)
 {
     struct pools pools;
     int pipe_fds[2];
@@ -246,7 +246,7 @@ static void a_command_prefix_wraps_the_worker(void **state)
     pools_fini(&pools);
 }
 
-static void workers_have_nothing_of_the_host(void **state)
+static void workers_inherit_no_environment_and_no_descriptors(void **state)
 {
     struct pools pools;
     struct pools_outcome count = {0}, host = {0}, given = {0}, where = {0};
@@ -276,9 +276,9 @@ static void workers_have_nothing_of_the_host(void **state)
     pools_fini(&pools);
 }
 
-/* ---- what tasks print ---- */
+/* ---- output of tasks ---- */
 
-static void what_tasks_print_arrives_by_lines(void **state)
+static void output_of_tasks_is_reported_by_lines(void **state)
 {
     struct pools pools;
     struct pools_outcome first = {0}, second = {0};
@@ -296,7 +296,7 @@ static void what_tasks_print_arrives_by_lines(void **state)
 
 /* ---- sessions of other processes ---- */
 
-static void grants_are_limited_and_come_back(void **state)
+static void limits_of_sessions_hold_until_they_are_freed(void **state)
 {
     struct pools pools;
     struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
@@ -362,7 +362,7 @@ static void a_granted_session_calls_over_its_own_mappings(void **state)
     pools_fini(&pools);
 }
 
-static void invalid_values_evict_the_session_that_wrote_them_alone(void **state)
+static void invalid_values_evict_only_the_session_that_wrote_them(void **state)
 {
     struct pools pools;
     struct guest guest = {.session = NULL};
@@ -374,7 +374,7 @@ static void invalid_values_evict_the_session_that_wrote_them_alone(void **state)
     guests_open(&pools, 7, &guest);
     knit_layout_request(&guest.grant.geometry, guest.request.base, &request);
     atomic_store_explicit(&request.ring[0].ctrl, knit_ctrl(1, 5000, 1), memory_order_release);
-    /* Another call wakes the worker, which then looks at all rings. */
+    /* Another call wakes the worker, which then reads all rings. */
     assert_true(KNIT_WAIT_UNTIL(
         (pools_add(&pools), pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED) == 1), 10000));
     assert_true(knit_session_is_closed(guest.session));
@@ -400,7 +400,7 @@ static void *visit(void *arg)
 
         if (knit_pool_attach(visitors->pools->pool, &peer, 64, 0, &grant) != 0)
             continue;
-        /* Every other one leaves before it was served. */
+        /* Every other session is detached before it is served. */
         if (visitors->visits % 2 == 0 &&
             (knit_segment_seal(grant.request_fd) != 0 ||
                 knit_pool_attached(visitors->pools->pool, grant.id) != 0))
@@ -426,7 +426,7 @@ static void sessions_come_and_go_while_workers_die(void **state)
     for (uint32_t i = 0; i < 20; i++) {
         struct knit_pool_lane_stats lane;
 
-        /* Before the call: without any worker for a second it would be refused. */
+        /* The call would be refused after a second in which no lane has a worker. */
         assert_true(
             KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, i % 2, &lane),
                                                       lane.state == KNIT_POOL_LANE_SERVING),
@@ -461,8 +461,8 @@ static void memory_is_limited(void **state)
     pools_fini(&pools);
 }
 
-/* Each lane may keep one largest outcome, however small the budget of all of them. */
-static void what_lanes_may_touch_in_any_case_is_counted(void **state)
+/* Each lane may keep one outcome of the largest size, even beyond the reply budget. */
+static void the_least_memory_of_each_lane_is_counted(void **state)
 {
     struct pools pools;
     struct knit_pool_stats stats;
@@ -476,7 +476,7 @@ static void what_lanes_may_touch_in_any_case_is_counted(void **state)
     pools_fini(&pools);
 }
 
-static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
+static void a_task_of_a_closed_session_sees_the_abort_and_is_then_killed(void **state)
 {
     struct pools pools;
     struct pools_outcome ignored = {0}, sum = {0};
@@ -489,7 +489,7 @@ static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
     pools.options.abandoned_ms = 100;
     assert_int_equal(pools_open(&pools), 0);
     assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
-    /* Minds the abort. */
+    /* This task returns when it sees the abort. */
     first = pools.session;
     pools.session = second;
     pools_start_empty(&pools, "wait_abort", &ignored);
@@ -500,7 +500,7 @@ static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
     pools_wait_sessions(&pools, 1);
     knit_pool_stats(pools.pool, &stats);
     assert_int_equal(stats.deaths, 0);
-    /* Does not. */
+    /* This one ignores it. */
     assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
     pools.session = second;
     pools_start_number(&pools, "hold", 7, &ignored);
@@ -514,9 +514,9 @@ static void a_task_of_a_closed_session_is_told_and_then_ended(void **state)
     pools_fini(&pools);
 }
 
-/* ---- closing ---- */
+/* ---- shutdown ---- */
 
-static void draining_lets_all_calls_end(void **state)
+static void a_drain_runs_all_calls_to_their_end(void **state)
 {
     struct pools pools;
     struct pools_outcome outcomes[32] = {0};
@@ -545,7 +545,7 @@ static void draining_lets_all_calls_end(void **state)
     pools_fini(&pools);
 }
 
-static void closing_at_once_ends_calls_in_shutdown(void **state)
+static void a_shutdown_without_drain_fails_queued_calls(void **state)
 {
     struct pools pools;
     struct pools_outcome running = {0}, queued[8] = {0};
@@ -575,7 +575,7 @@ static void closing_at_once_ends_calls_in_shutdown(void **state)
     pools_fini(&pools);
 }
 
-static void a_task_that_minds_the_abort_ends_before_the_deadline(void **state)
+static void a_task_that_polls_the_abort_ends_before_the_deadline(void **state)
 {
     struct pools pools;
     struct pools_outcome running = {0};
@@ -598,25 +598,25 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_starts_calls_and_stops),
         cmocka_unit_test(a_bad_module_is_refused_with_one_sentence),
-        cmocka_unit_test(a_start_in_which_no_worker_stays_ends),
-        cmocka_unit_test(a_host_with_a_child_is_not_kept_awake_by_dead_workers),
-        cmocka_unit_test(a_shutdown_by_a_time_long_past_is_one_at_once),
+        cmocka_unit_test(open_fails_when_workers_keep_dying),
+        cmocka_unit_test(descriptors_in_a_forked_child_cause_no_events),
+        cmocka_unit_test(a_deadline_in_the_past_stops_the_pool_at_once),
         cmocka_unit_test(a_wrong_option_is_named),
-        cmocka_unit_test(a_worker_that_does_not_come_up_is_given_up),
-        cmocka_unit_test(a_start_is_given_up_when_the_host_says_so),
+        cmocka_unit_test(a_worker_that_does_not_start_in_time_fails_the_open),
+        cmocka_unit_test(open_ends_when_stop_fd_is_readable),
         cmocka_unit_test(a_command_prefix_wraps_the_worker),
-        cmocka_unit_test(workers_have_nothing_of_the_host),
-        cmocka_unit_test(what_tasks_print_arrives_by_lines),
-        cmocka_unit_test(grants_are_limited_and_come_back),
+        cmocka_unit_test(workers_inherit_no_environment_and_no_descriptors),
+        cmocka_unit_test(output_of_tasks_is_reported_by_lines),
+        cmocka_unit_test(limits_of_sessions_hold_until_they_are_freed),
         cmocka_unit_test(a_granted_session_calls_over_its_own_mappings),
-        cmocka_unit_test(invalid_values_evict_the_session_that_wrote_them_alone),
+        cmocka_unit_test(invalid_values_evict_only_the_session_that_wrote_them),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
-        cmocka_unit_test(what_lanes_may_touch_in_any_case_is_counted),
-        cmocka_unit_test(a_task_of_a_closed_session_is_told_and_then_ended),
-        cmocka_unit_test(draining_lets_all_calls_end),
-        cmocka_unit_test(closing_at_once_ends_calls_in_shutdown),
-        cmocka_unit_test(a_task_that_minds_the_abort_ends_before_the_deadline),
+        cmocka_unit_test(the_least_memory_of_each_lane_is_counted),
+        cmocka_unit_test(a_task_of_a_closed_session_sees_the_abort_and_is_then_killed),
+        cmocka_unit_test(a_drain_runs_all_calls_to_their_end),
+        cmocka_unit_test(a_shutdown_without_drain_fails_queued_calls),
+        cmocka_unit_test(a_task_that_polls_the_abort_ends_before_the_deadline),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

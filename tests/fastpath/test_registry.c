@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of tasks: ids in the order they came, names found among many, announcements both ways
- * and cut or spoilt anywhere, the limit of 65,536, the nearest name.
+/* The table of tasks: ids in the order of addition, names among many, announcements written, read,
+ * cut and damaged at each byte, the limit of 65,536, the nearest name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,7 +57,7 @@ static void tasks_are_found_by_name_and_by_id(void **state)
     assert_null(knit_registry_free(NULL));
 }
 
-static void there_are_65536_and_not_one_more(void **state)
+static void at_most_65536_tasks_are_added(void **state)
 {
     struct knit_registry *registry = knit_registry_new(1);
     char text[64];
@@ -84,7 +84,7 @@ static struct knit_registry *make_three(void)
     return registry;
 }
 
-static void an_announcement_says_everything(void **state)
+static void an_announcement_contains_every_task_and_field(void **state)
 {
     struct knit_registry *registry = make_three(), *parsed = NULL;
     struct knit_buffer first, second;
@@ -120,7 +120,7 @@ static void a_damaged_announcement_is_refused(void **state)
     knit_buffer_init(&buffer, KNIT_REGISTRY_BYTES_MAX);
     assert_int_equal(knit_registry_put(registry, &buffer), 0);
     for (size_t len = 0; len < buffer.len; len++) {
-        /* Exactly as long as it says, so that the sanitizers see a byte too far. */
+        /* In memory of exactly its length, so that sanitizers see a read beyond it. */
         copy = malloc(len != 0 ? len : 1);
         assert_non_null(copy);
         memcpy(copy, buffer.bytes, len);
@@ -152,7 +152,7 @@ static const char *nearest(const struct knit_registry *registry, const char *nam
     return task != NULL ? task->name : "(none)";
 }
 
-static void the_nearest_name_is_told_when_one_is_near(void **state)
+static void a_near_name_is_suggested(void **state)
 {
     struct knit_registry *registry = make_three();
 
@@ -169,10 +169,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_are_found_by_name_and_by_id),
-        cmocka_unit_test(there_are_65536_and_not_one_more),
-        cmocka_unit_test(an_announcement_says_everything),
+        cmocka_unit_test(at_most_65536_tasks_are_added),
+        cmocka_unit_test(an_announcement_contains_every_task_and_field),
         cmocka_unit_test(a_damaged_announcement_is_refused),
-        cmocka_unit_test(the_nearest_name_is_told_when_one_is_near),
+        cmocka_unit_test(a_near_name_is_suggested),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A child that cannot put its descriptors in place says so to its host, and to nobody else. Method:
- * a limit below the numbers that it moves them through, and a stranger's socket where its own
- * control socket would be. */
+/* A child that cannot move its descriptors to their numbers reports it to its host, and only there.
+ * Method: the limit of descriptors is below the numbers that it uses meanwhile, and another socket
+ * has the number that its control socket would get.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -17,19 +18,19 @@
 #include "fastpath/control/control.h"
 #include "fastpath/host/spawn.h"
 
-static void what_a_child_lacks_is_told_to_its_host(void **state)
+static void a_failed_start_is_reported_to_the_host_alone(void **state)
 {
     const char *const argv[] = {"/bin/true", NULL}, *const environment[] = {NULL};
     const struct knit_spawn_options options = {.argv = argv, .environment = environment};
     struct knit_spawned child;
     struct knit_control_message message;
     struct rlimit limit, low;
-    int stranger[2], fds[KNIT_CONTROL_FDS_MAX], byte;
+    int other[2], fds[KNIT_CONTROL_FDS_MAX], byte;
 
     (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, stranger), 0);
-    if (stranger[0] != KNIT_CONTROL_FD)
-        assert_int_equal(dup2(stranger[0], KNIT_CONTROL_FD), KNIT_CONTROL_FD);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, other), 0);
+    if (other[0] != KNIT_CONTROL_FD)
+        assert_int_equal(dup2(other[0], KNIT_CONTROL_FD), KNIT_CONTROL_FD);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     low = (struct rlimit){.rlim_cur = 16, .rlim_max = limit.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
@@ -39,14 +40,14 @@ static void what_a_child_lacks_is_told_to_its_host(void **state)
     assert_int_equal(message.type, KNIT_CONTROL_HELLO);
     assert_int_equal(message.hello.error, EINVAL);
     assert_int_equal(waitpid(child.pid, NULL, 0), child.pid);
-    assert_int_equal(recv(stranger[1], &byte, 1, 0), -1);
+    assert_int_equal(recv(other[1], &byte, 1, 0), -1);
     assert_int_equal(errno, EAGAIN);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_a_child_lacks_is_told_to_its_host),
+        cmocka_unit_test(a_failed_start_is_reported_to_the_host_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

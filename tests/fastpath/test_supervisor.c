@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers that die, hang, stand still or are killed: what becomes of their calls, of the others',
- * and of the lane.
+/* Workers that die, hang, are stopped or are killed: the outcomes of their calls and of other
+ * calls, and what happens to the lane.
  *
- * Method: real processes and real signals. The ledger counts runs, so "the others ran once each"
- * is a comparison of numbers. Times are bounded ten times above the goal and printed, for whoever
- * wants the figure.
+ * Method: real processes and real signals. A ledger counts runs, so "all others ran once" is a
+ * comparison of numbers. Times are printed, and bounded at ten times the goal.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +59,7 @@ static bool all_serve(struct pools *pools)
     return stats.lanes_serving == stats.lanes;
 }
 
-/* In which lane a call runs. */
+/* The lane that runs a call. */
 static uint32_t busy_lane(struct pools *pools)
 {
     struct knit_pool_lane_stats stats;
@@ -78,7 +77,7 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
 {
     struct pools pools;
     struct pools_outcome running = {0}, queued[32] = {0};
-    uint64_t killed_ns, told_ns;
+    uint64_t killed_ns, reported_ns;
     pid_t victim;
 
     pools_init(&pools, workers);
@@ -86,14 +85,14 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
     assert_int_equal(pools_open(&pools), 0);
     pools_start_number(&pools, "hold", 1, &running);
     assert_true(KNIT_WAIT_UNTIL(runs(&pools, 1) == 1, 10000));
-    /* Before others are busy too. */
+    /* While only one lane is busy. */
     victim = pid_of(&pools, busy_lane(&pools));
     for (int i = 0; i < 32; i++)
         pools_start_number(&pools, "count", i + 2, &queued[i]);
     killed_ns = knit_clock_ns();
     assert_int_equal(kill(victim, SIGKILL), 0);
     pools_wait(&pools, &running);
-    told_ns = knit_clock_ns();
+    reported_ns = knit_clock_ns();
     assert_int_equal(running.code, KNIT_WORKER_DIED);
     assert_int_equal(running.failure.started, KNIT_STARTED_YES);
     assert_int_equal(running.failure.signal, SIGKILL);
@@ -104,14 +103,14 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
     }
     assert_int_equal(runs(&pools, 1), 1);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
-    print_message("told after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, told_ns),
+    print_message("told after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, reported_ns),
         ms(killed_ns, knit_clock_ns()));
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), workers + 1);
     pools_fini(&pools);
 }
 
-static void a_killed_worker_loses_its_one_call(void **state)
+static void a_killed_worker_fails_only_the_call_that_it_ran(void **state)
 {
     (void)state;
     kill_with_one_running_and_many_queued(1, true);
@@ -146,7 +145,7 @@ static void expect_death(const char *how, int signal, int status)
     pools_fini(&pools);
 }
 
-static void every_manner_of_death_is_told_and_mended(void **state)
+static void every_kind_of_death_is_reported_and_the_worker_replaced(void **state)
 {
     (void)state;
     expect_death("exit", 0, 3);
@@ -156,7 +155,7 @@ static void every_manner_of_death_is_told_and_mended(void **state)
     expect_death("kill", SIGKILL, 0);
 }
 
-static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
+static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **state)
 {
     struct pools pools;
     struct knit_pool_stats stats;
@@ -183,7 +182,7 @@ static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
         assert_int_equal(refused.code, KNIT_QUARANTINED);
         assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
     }
-    /* Other tasks go on, and with them the worker is as good as any. */
+    /* Calls of other tasks still run, and end the crash loop. */
     pools_add(&pools);
     pools_add(&pools);
     pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
@@ -191,7 +190,7 @@ static void a_crash_loop_is_slowed_down_and_the_task_quarantined(void **state)
     pools_fini(&pools);
 }
 
-static void a_task_that_works_in_between_is_not_quarantined(void **state)
+static void a_task_with_good_calls_between_crashes_is_not_quarantined(void **state)
 {
     struct pools pools;
 
@@ -209,7 +208,7 @@ static void a_task_that_works_in_between_is_not_quarantined(void **state)
         assert_int_equal(alive.code, 0);
         pools_turn(&pools);
     }
-    /* Killed from outside, any number of times, is nobody's fault. */
+    /* A worker that is killed from outside does not count against its task. */
     for (int i = 0; i < 4; i++) {
         struct pools_outcome dead = {0};
 
@@ -221,9 +220,9 @@ static void a_task_that_works_in_between_is_not_quarantined(void **state)
     pools_fini(&pools);
 }
 
-/* ---- limits of time ---- */
+/* ---- hard timeouts ---- */
 
-static void a_hung_task_is_ended_and_only_that(void **state)
+static void a_hung_task_is_killed_and_no_other(void **state)
 {
     struct pools pools;
     struct pools_outcome hung = {0}, after[8] = {0};
@@ -240,7 +239,7 @@ static void a_hung_task_is_ended_and_only_that(void **state)
         pools_start_number(&pools, "count", i + 1, &after[i]);
     pools_wait(&pools, &hung);
     took_ns = knit_clock_ns() - start_ns;
-    print_message("hard timeout of 200 ms: told after %.1f ms\n", ms(0, took_ns));
+    print_message("hard timeout of 200 ms: reported after %.1f ms\n", ms(0, took_ns));
     assert_int_equal(hung.code, KNIT_HARD_TIMEOUT);
     assert_int_equal(hung.failure.started, KNIT_STARTED_YES);
     assert_int_equal(hung.failure.limit, 200);
@@ -252,12 +251,12 @@ static void a_hung_task_is_ended_and_only_that(void **state)
     }
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 1);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
-    /* Nor is there a child left. */
+    /* The children of the worker are killed too. */
     assert_true(KNIT_WAIT_UNTIL(kill(-group, 0) != 0 && errno == ESRCH, 5000));
     pools_fini(&pools);
 }
 
-static void short_calls_in_a_row_are_no_long_one(void **state)
+static void short_calls_in_a_row_do_not_reach_the_hard_timeout(void **state)
 {
     struct pools pools;
     uint64_t until_ns;
@@ -281,7 +280,7 @@ static void short_calls_in_a_row_are_no_long_one(void **state)
     pools_fini(&pools);
 }
 
-static void a_stopped_worker_holds_up_nobody_else(void **state)
+static void a_stopped_worker_does_not_delay_other_workers(void **state)
 {
     struct pools pools;
     struct pools_outcome running = {0}, others[16] = {0};
@@ -308,10 +307,8 @@ static void a_stopped_worker_holds_up_nobody_else(void **state)
     pools_fini(&pools);
 }
 
-/* ---- no worker at all ---- */
-
-/* As it stands when a call ended between the signal and the look. */
-static void a_worker_that_was_halted_for_nothing_goes_on(void **state)
+/* The state after a call that ended between SIGSTOP and the host's check. */
+static void a_worker_stopped_after_its_call_ended_continues(void **state)
 {
     struct pools pools;
 
@@ -325,7 +322,9 @@ static void a_worker_that_was_halted_for_nothing_goes_on(void **state)
     pools_fini(&pools);
 }
 
-/* Claims of generations to come, as a task that writes where it should not may leave them. */
+/* ---- damaged sessions ---- */
+
+/* Claims of wrong generations, as a task may leave them that writes to wild addresses. */
 static void shift_claims(struct pools *pools, int64_t by)
 {
     for (uint32_t slot = 0; slot < pools->session->geometry.slots; slot++) {
@@ -339,7 +338,7 @@ static void shift_claims(struct pools *pools, int64_t by)
     }
 }
 
-static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(void **state)
+static void a_worker_that_damaged_the_hosts_session_is_replaced(void **state)
 {
     struct pools pools;
     struct pools_outcome sum = {0};
@@ -358,8 +357,9 @@ static void damage_to_the_pools_own_session_costs_workers_and_not_the_session(vo
     pools_fini(&pools);
 }
 
-/* A worker may be what is damaged; when its replacement finds the same, it is the session. */
-static void damage_that_two_workers_find_in_a_row_is_told(void **state)
+/* When the replacement of a worker finds the same damage, the session is damaged, not the worker.
+ * */
+static void damage_found_by_two_workers_in_a_row_is_reported(void **state)
 {
     struct pools pools;
     struct pools_outcome sum = {0};
@@ -367,7 +367,7 @@ static void damage_that_two_workers_find_in_a_row_is_told(void **state)
     (void)state;
     pools_init(&pools, 2);
     assert_int_equal(pools_open(&pools), 0);
-    /* One that was found a minute ago has nothing to do with it. */
+    /* A report of a minute ago does not count. */
     pools.pool->sessions[0]->damaged_serial = 1;
     pools.pool->sessions[0]->damaged_ns = knit_clock_ns() - 60000000000u;
     shift_claims(&pools, -2);
@@ -381,7 +381,9 @@ static void damage_that_two_workers_find_in_a_row_is_told(void **state)
     pools_fini(&pools);
 }
 
-static void calls_are_refused_when_no_worker_comes_back(void **state)
+/* ---- no worker at all ---- */
+
+static void calls_are_refused_when_no_worker_can_be_started(void **state)
 {
     struct pools pools;
     struct pools_outcome refused = {0};
@@ -390,7 +392,7 @@ static void calls_are_refused_when_no_worker_comes_back(void **state)
 
     (void)state;
     pools_init(&pools, 1);
-    /* A copy that can be taken away. */
+    /* A link that can be moved away. */
     worker = malloc(256);
     assert_non_null(worker);
     (void)snprintf(worker, 256, "%s/worker", pools.dir);
@@ -413,7 +415,7 @@ static void calls_are_refused_when_no_worker_comes_back(void **state)
     pools_fini(&pools);
 }
 
-static void killing_at_random_loses_nothing_else(void **state)
+static void random_kills_fail_only_the_calls_of_killed_workers(void **state)
 {
     struct pools pools;
     uint32_t died = 0;
@@ -454,7 +456,7 @@ static void killing_at_random_loses_nothing_else(void **state)
         run += runs(&pools, i);
     print_message("%llu calls, %u died with their worker, %u workers killed\n",
         (unsigned long long)total, died, pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
-    /* A call that died may or may not have got to its count; all others did exactly once. */
+    /* A call that failed with its worker has run once or not at all; all others have run once. */
     assert_true(run <= total && run >= total - died);
     assert_true(died <= pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
     pools_fini(&pools);
@@ -463,22 +465,22 @@ static void killing_at_random_loses_nothing_else(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_killed_worker_loses_its_one_call),
-        cmocka_unit_test(every_manner_of_death_is_told_and_mended),
-        cmocka_unit_test(a_crash_loop_is_slowed_down_and_the_task_quarantined),
-        cmocka_unit_test(a_task_that_works_in_between_is_not_quarantined),
-        cmocka_unit_test(a_hung_task_is_ended_and_only_that),
-        cmocka_unit_test(short_calls_in_a_row_are_no_long_one),
-        cmocka_unit_test(a_stopped_worker_holds_up_nobody_else),
-        cmocka_unit_test(a_worker_that_was_halted_for_nothing_goes_on),
-        cmocka_unit_test(damage_to_the_pools_own_session_costs_workers_and_not_the_session),
-        cmocka_unit_test(damage_that_two_workers_find_in_a_row_is_told),
-        cmocka_unit_test(calls_are_refused_when_no_worker_comes_back),
-        cmocka_unit_test(killing_at_random_loses_nothing_else),
+        cmocka_unit_test(a_killed_worker_fails_only_the_call_that_it_ran),
+        cmocka_unit_test(every_kind_of_death_is_reported_and_the_worker_replaced),
+        cmocka_unit_test(a_crash_loop_delays_replacements_and_quarantines_the_task),
+        cmocka_unit_test(a_task_with_good_calls_between_crashes_is_not_quarantined),
+        cmocka_unit_test(a_hung_task_is_killed_and_no_other),
+        cmocka_unit_test(short_calls_in_a_row_do_not_reach_the_hard_timeout),
+        cmocka_unit_test(a_stopped_worker_does_not_delay_other_workers),
+        cmocka_unit_test(a_worker_stopped_after_its_call_ended_continues),
+        cmocka_unit_test(a_worker_that_damaged_the_hosts_session_is_replaced),
+        cmocka_unit_test(damage_found_by_two_workers_in_a_row_is_reported),
+        cmocka_unit_test(calls_are_refused_when_no_worker_can_be_started),
+        cmocka_unit_test(random_kills_fail_only_the_calls_of_killed_workers),
     };
     struct rlimit no_core = {0, 0};
 
-    /* Workers that die on purpose need not leave their memory behind. */
+    /* Workers die on purpose here: no core dumps. */
     (void)setrlimit(RLIMIT_CORE, &no_core);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
