@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# That check-hardening.sh can fail: a file without each protection must be named for it.  check-hardening-test.sh CC...
+# check-hardening.sh must fail: for each protection a file without it must be named.  check-hardening-test.sh CC...
 set -euo pipefail
 check=$(dirname "$0")/check-hardening.sh
 dir=$(mktemp -d)
@@ -22,7 +22,7 @@ C
 good=(-O2 -fPIE -pie -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now,-z,noexecstack)
 if [ "$(uname -m)" = x86_64 ]; then good+=(-fcf-protection=full); fi
 
-# expect WORDS FLAG...: the program built with these flags added is refused with these words.
+# expect WORDS FLAG...: the program built with these flags added is refused with this text.
 expect()
 {
   local words=$1 output

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Looks at built files and says which protection each lacks:  deploy/check-hardening.sh [--no-fortify] FILE...
+# Checks built files and prints which protection each lacks:  deploy/check-hardening.sh [--no-fortify] FILE...
 #
-# Flags in a build file are an intention; what counts is what the linker wrote. Checked: position-independent, full RELRO
+# Flags in a build file may have no effect, so the linked files are checked. Checked: position-independent, full RELRO
 # (relocations read-only and all bound at start), no executable stack, no text relocations, stack protector, FORTIFY, and on
-# x86-64 that functions begin with the landing mark of -fcf-protection. The note which would switch that on for a process is
-# not looked for: the start files of the C library drop it.
+# x86-64 that functions begin with the landing mark of -fcf-protection. The note that would switch that on for a process is
+# not checked: the start files of the C library drop it.
 set -euo pipefail
 export LC_ALL=C
 
@@ -18,14 +18,14 @@ fi
 
 failures=0
 
-# lacks FILE WHAT: counts and says it.
+# lacks FILE WHAT: counts and prints it.
 lacks()
 {
   echo "$1: $2"
   failures=$((failures + 1))
 }
 
-# Each output is taken whole into a variable: grep -q would end the pipe early, which pipefail takes for a failure.
+# Each output is read as a whole into a variable: grep -q would end the pipe early, which pipefail reports as a failure.
 check()
 {
   local file=$1 header segments dynamic symbols code

@@ -9,7 +9,7 @@ build=$1 sysroot=$(realpath -m "$1.sysroot")
 . deploy/packages.sh
 
 if [ ! -d "$sysroot/usr/include" ]; then
-  # What is built with, less what runs on the machine that builds.
+  # The packages for building, without those that run on the building machine.
   libraries=$(printf '%s\n' "${PACKAGES_BUILD[@]}" | grep -- '-dev$' | paste -sd,)
   mmdebstrap --quiet --variant=extract --arch=arm64 --include="$libraries" bookworm "$sysroot" </dev/null
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# That what is installed is whole, and that the README is right: installs into a folder of its own, builds the module and the
-# caller that README.md shows with what lies there, starts the installed daemon with them and calls it.
+# The installation is complete and the README is correct: installs into a folder of its own, builds the module and the caller
+# of README.md with the installed files, starts the installed daemon with them and calls it.
 #   install-test.sh BUILD-DIR CC...
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,7 +24,7 @@ trap 'echo "line $LINENO did not work" >&2; cat "$dir/log" >&2 || true' ERR
 
 meson install -C "$build" --no-rebuild --destdir "$dir/root" >"$dir/install.log"
 
-# installed NAME: where the file of that name has come to lie; a failure when it has not.
+# installed NAME: the path of the installed file of that name; fails if there is none.
 installed()
 {
   local found
@@ -41,7 +41,7 @@ pkgconfig=$(dirname "$(installed knitting.pc)")
 LD_LIBRARY_PATH=$(dirname "$(installed libknitting.so)")
 export LD_LIBRARY_PATH PKG_CONFIG_PATH=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
 
-# The blocks of C in the README, in their order: the module, then the caller, which is the inside of a function.
+# The blocks of C in the README, in their order: the module, then the caller, which is the body of a function.
 awk -v dir="$dir" '/^```c$/ { n++; on = 1; next } /^```/ { on = 0 } on { print > (dir "/block" n) }' "$source/README.md"
 cp "$dir/block1" "$dir/add.c"
 {
@@ -53,7 +53,7 @@ cp "$dir/block1" "$dir/add.c"
 } >"$dir/caller.c"
 read -ra cflags < <(pkg-config --cflags knitting)
 read -ra libs < <(pkg-config --libs knitting)
-# A module links nothing of ours, which -z defs proves.
+# A module links with no library of ours: -z defs would report what is missing.
 "${cc[@]}" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
 "${cc[@]}" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
 

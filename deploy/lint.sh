@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Static looks at the sources of a configured build:  deploy/lint.sh clang-tidy|cppcheck BUILD-DIR
-# What each looks for is in .clang-tidy, or below beside its call.
+# Static analysis of the sources of a configured build:  deploy/lint.sh clang-tidy|cppcheck BUILD-DIR
+# Its checks are in .clang-tidy, or below beside the call.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# = 2 ] || { sed -n 's/^# //p' "$0" | sed -n 2,3p >&2; exit 2; }
 
-# The C files that the build compiles, those of tests left out: their macros confuse more than they show.
+# The C files that the build compiles, without tests, whose macros cause false reports.
 sources()
 {
   python3 - "$1" <<'PYTHON'
@@ -28,8 +28,8 @@ case $1 in
       xargs -0 -n 4 -P "$(nproc)" clang-tidy --quiet --warnings-as-errors='*' -p "$2" 2>/dev/null
     ;;
   cppcheck)
-    # The include path is the root alone: what the system's headers say is not looked at, but for that one of macros which
-    # declare structures.
+    # The include path is the root only: headers of the system are not read, except one with macros that declare
+    # structures.
     queue=$(echo '#include <sys/queue.h>' | cc -E -M -x c - | grep -o '/[^ ]*queue\.h')
     cppcheck --quiet --include="$queue" --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
       --suppress=missingIncludeSystem --suppress=unknownMacro -I . -I clients/include "${files[@]}"

@@ -1,34 +1,34 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Which Debian packages Knitting needs, and how the missing ones are installed. Read by deploy/quickstart.sh and
+# The Debian packages that Knitting needs, and how the missing ones are installed. Read by deploy/quickstart.sh and
 # tests/run.sh (`. deploy/packages.sh`), so that there is one list.
-# shellcheck disable=SC2034 # the lists are used by those two
+# shellcheck disable=SC2034 # those two use the lists
 
 # To build everything that is installed, and its man pages.
 PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config libevent-dev libmsgpack-dev libssl-dev libjson-c-dev
   libseccomp-dev libcmocka-dev scdoc)
 
-# To run what the quickstart shows: Debian's Python with Debian's msgpack is the plain client from another language.
+# To run the quickstart: Debian's Python with Debian's msgpack is its client from another language.
 PACKAGES_QUICKSTART=(python3 python3-msgpack)
 
 # To run the tests: clang-format for the layout, C++ for the headers, Neovim as a foreign client, Spin for the models,
 # valgrind to count instructions.
 PACKAGES_TEST=("${PACKAGES_QUICKSTART[@]}" clang-format g++ git python3-pynvim neovim spin valgrind)
 
-# What `tests/run.sh --all` adds.
+# `tests/run.sh --all` needs these too.
 PACKAGES_ALL=(clang clang-tidy libclang-rt-14-dev cppcheck gcc-aarch64-linux-gnu mmdebstrap)
 
-# Prints those of the packages named that are not installed.
+# Prints those of the named packages that are not installed.
 packages_missing()
 {
   local package
   for package in "$@"; do
-    # The status query knows a removed package too, hence the look at the word.
+    # The query also knows removed packages, so the status itself is compared.
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
   done
 }
 
-# packages_need MAY_INSTALL PACKAGE...: installs what is missing, or says what is and fails. MAY_INSTALL is yes or no.
+# packages_need MAY_INSTALL PACKAGE...: installs missing packages, or names them and fails. MAY_INSTALL is yes or no.
 packages_need()
 {
   local may_install=$1 missing as_root=()
@@ -51,13 +51,13 @@ packages_need()
     as_root=(sudo)
   fi
   echo "Installing from Debian's packages: ${missing[*]}"
-  # The lists are missing on a fresh image, or name versions that have gone.
+  # The lists are missing on a fresh image, or name versions that no longer exist.
   packages_apt install -y --no-install-recommends "${missing[@]}" 2>/dev/null && return 0
   echo "Refreshing the lists of packages first"
   packages_apt update && packages_apt install -y --no-install-recommends "${missing[@]}"
 }
 
-# Quiet unless it fails.
+# Prints nothing unless it fails.
 packages_apt()
 {
   local log

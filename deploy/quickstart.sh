@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Knitting at work, from nothing: builds it, starts a daemon on private addresses, runs real tasks on real files over every
-# way there is to call it, compares the answers with what the system's own tools say, and stops it again. Nothing outside the
-# build folder and one folder under $TMPDIR is written. The exit status is 0 when every check held.
+# Knitting from source to result: builds it, starts a daemon on private addresses, runs real tasks on real files over each path
+# by which it can be called, compares the answers with the system's own tools, and stops it. Writes only into the build folder
+# and one folder under $TMPDIR. The exit status is 0 when every check held.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-# Debian's own Python is the one that has Debian's msgpack.
+# Debian's Python is the one with Debian's msgpack.
 export PATH=/usr/bin:/bin:$PATH
 . deploy/packages.sh
 packages_need "$install" "${PACKAGES_BUILD[@]}" "${PACKAGES_QUICKSTART[@]}"
@@ -40,7 +40,7 @@ say()
   printf '\n-- %s\n' "$*"
 }
 
-# What is shown here, not the tests.
+# Only what is used here, without the tests.
 targets=(server/knittingd fastpath/knitting-worker clients/tool/knit clients/examples/example.so
   clients/examples/batched bench/knit-bench)
 
@@ -69,7 +69,7 @@ held()
   fi
 }
 
-# stats EXPRESSION: something out of what `knit stats` prints, called s.
+# stats EXPRESSION: prints the expression; s is the output of `knit stats`.
 stats()
 {
   "$knit" stats | python3 -c "import json, sys; s = json.load(sys.stdin); print($1)"
@@ -134,10 +134,10 @@ done
 # ---- Real files ----
 
 say 'sha256 of files of this system, compared with sha256sum'
-# One of each size that is treated differently on the way: carried in a cell, in an arena, in many reads.
+# One of each size that takes another path: in a cell, in an arena, in many reads.
 files=(/etc/hostname /etc/passwd)
 for size in -8k -200k +1024k; do
-  # Its largest file that is not too large for one call.
+  # Its largest file that fits one call.
   files+=("$({ find -L /usr/bin /usr/lib -maxdepth 2 -type f -readable -size "$size" -printf '%s %p\n' 2>/dev/null || true; } |
     sort -n | awk '$1 < 8000000 { file = $2 } END { print file }')")
 done
