@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One fenced block of PROTOCOL.md, line by line: each of its lines is a vector; empty ones and
- * those that begin with # are passed over. A block that is missing or nearly empty ends the test,
+ * those that begin with # are skipped. A block that is missing or nearly empty ends the test,
  * so that vectors cannot be lost by editing.
  */
 #pragma once
@@ -15,7 +15,7 @@ struct knit_block {
     unsigned count;
 };
 
-/* specification: the text of PROTOCOL.md. name: the word behind the fence. */
+/* specification: the text of PROTOCOL.md. name: what stands behind the fence. */
 void knit_block_open(struct knit_block *block, const char *specification, const char *name);
 
 /* false: there are no more lines. */

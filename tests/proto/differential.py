@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random values against Python's msgpack: what it packs must come back from the codec byte for byte; what has another form
-than it packs must come back in any that it unpacks to the same value; what it packs and somebody damaged must never be
-accepted as something else.
+"""Random values against Python's msgpack. What it packs must come back from the codec byte for byte; a value in a form that it
+does not write must come back in a form that it unpacks to the same value; damaged bytes must never be accepted as another value
+than it unpacks.
 
 usage: differential.py RECODE_PROGRAM. The seed is printed; KNIT_TEST_SEED repeats a run.
 """

@@ -2,7 +2,7 @@
 /* The notation in which PROTOCOL.md writes values, read and printed.
  *
  * Reading goes through knit_writer, printing through knit_decoder, so a vector that survives both
- * ways has been through both halves of the codec. Mistakes in a notation end the test.
+ * ways has been through both halves of the codec. A mistake in the notation fails the test.
  */
 #pragma once
 

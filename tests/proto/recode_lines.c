@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads values as lines of hex, writes each back as it comes out of decoder and writer, or the word
- * "refused". The other end is differential.py.
+/* Reads values as lines of hex, writes each back as it comes out of decoder and writer, or
+ * "refused". differential.py writes the lines and compares.
  */
 #include <setjmp.h>
 #include <stdarg.h>

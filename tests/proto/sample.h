@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random values and messages, made with msgpack-c alone, so that what is tested against them was
- * not made by what is tested.
+/* Random values and messages, made with msgpack-c alone, so that the code under test has no part in
+ * its own input.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Growth, the cap, and every way in which memory is not to be had. */
+/* Growth, the cap, and every way in which memory can be refused. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scanner must not depend on how its bytes arrive: whatever is tested here is fed whole, cut in
- * two at every point, and byte by byte, and must end the same way at the same byte. What is right
- * is said by literal expectations, and for random messages by the plain walk of proto/walk.h.
+/* The result of a scan must not depend on how the bytes arrive: all input here is fed whole, cut in
+ * two at every point, and byte by byte, and must end the same way at the same byte. Expectations
+ * are literal; for random messages they come from the plain walk of proto/walk.h.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,7 +39,7 @@ static void repeat(struct knit_buffer *buffer, uint8_t byte, size_t count)
         put(buffer, &byte, 1);
 }
 
-/* Feed in pieces of `piece` bytes; gives how it ended and how many bytes that took. */
+/* Feed in pieces of `piece` bytes; returns the result, and how many bytes that took. */
 static int feed_pieces(
     struct knit_scan *scan, const uint8_t *bytes, size_t len, size_t piece, size_t *ret_used)
 {
@@ -68,7 +68,7 @@ static void assert_same(const struct knit_scan *a, const struct knit_scan *b)
     assert_memory_equal(a->element, b->element, sizeof(a->element));
 }
 
-/* However the bytes are cut, the same must come out. The result of feeding them whole. */
+/* Checks that every way to cut the bytes gives the same result, and returns it. */
 static int feed_every_way(
     const struct knit_scan_limits *limits, const struct knit_buffer *bytes, struct knit_scan *whole)
 {
@@ -372,7 +372,7 @@ static void nesting_cannot_hide_in_ext_types(void **state)
     assert_int_equal(nest_ext(38, "\x81\x01", 2, 32), KNIT_SCAN_E_REFUSED);
     assert_int_equal(nest_ext(41, "", 0, 31), KNIT_SCAN_E_DONE);
     assert_int_equal(nest_ext(41, "", 0, 32), KNIT_SCAN_E_REFUSED);
-    /* What is not opened does not count. */
+    /* An ext whose body is no msgpack does not count. */
     assert_int_equal(nest_ext(37, "", 0, 40), KNIT_SCAN_E_DONE);
 }
 
@@ -381,13 +381,13 @@ static void broken_content_of_an_ext_does_not_lose_the_stream(void **state)
     static const char *const bodies[] = {
         "d4 22 c1",          /* not msgpack */
         "d5 22 92 01",       /* announces more than there is */
-        "c7 03 22 91 92 01", /* likewise, one level down */
+        "c7 03 22 91 92 01", /* the same, one level down */
         "d6 22 93 cd 01 02", /* used up before its last values */
         "c7 03 22 91 cd 01", /* a number cut off by the end */
-        "c7 03 22 91 a5 61", /* a str likewise */
+        "c7 03 22 91 a5 61", /* the same of a str */
         "c7 03 22 91 01 02", /* more than it should hold */
         "d5 22 01 02",       /* not the container it should be */
-        "d5 26 90 01",       /* likewise */
+        "d5 26 90 01",       /* the same of a map */
         "d5 22 dc 00",       /* cut off within the container's head */
         "c7 00 22",          /* empty */
         "c7 00 29", "d4 29 c1", "d5 29 c7 05",
@@ -509,13 +509,13 @@ static void a_refused_message_is_followed_through_anything(void **state)
     struct knit_scan scan;
 
     (void)state;
-    /* Too deep, then maps, arrays, bodies and an ext, all passed over. */
+    /* Too deep, then maps, arrays, bodies and an ext, all skipped. */
     assert_int_equal(
         feed_hex(&limits,
             "94 00 09 a1 74 94 91 91 81 01 92 02 a1 78 c4 01 ff d4 22 c1 df 00000001 01 02", &scan),
         KNIT_SCAN_E_REFUSED);
     assert_int_equal(scan.refused, KNIT_TOO_DEEP);
-    /* And yet 0xc1 ends it. */
+    /* But 0xc1 ends the stream. */
     assert_int_equal(feed_hex(&limits, "94 00 09 a1 74 91 91 91 c1", &scan), KNIT_SCAN_E_BAD);
     assert_int_equal(scan.refused, KNIT_BAD_MESSAGE);
 }
