@@ -39,7 +39,7 @@ static inline void knit_turn_tick(struct knit_turn *turn)
 
 /* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
  * fill a disk. */
-bool knit_turn_may_warn(struct knit_turn *turn);
+__attribute__((warn_unused_result)) bool knit_turn_may_warn(struct knit_turn *turn);
 
 /* The second is over: logs how many lines were left out. */
 void knit_turn_end_second(struct knit_turn *turn);

@@ -11,5 +11,5 @@
  *
  * Returns 0, KNIT_SETTING_E_REFUSED with a sentence that begins with file:line, or -ENOMEM.
  */
-int knit_settings_file_read(
+__attribute__((warn_unused_result)) int knit_settings_file_read(
     struct knit_settings *settings, const char *path, struct knit_sentence *why);

@@ -75,10 +75,12 @@ struct knit_loop {
 
 /* Opens the session and starts the thread. `loop` is zeroed memory in all->items.
  * Returns 0 or -errno, KNIT_POOL_E_* as knit_pool_session_open() has them; then nothing is left. */
-int knit_loop_start(struct knit_loop *loop, const struct knit_loops *all, uint32_t index);
+__attribute__((warn_unused_result)) int knit_loop_start(
+    struct knit_loop *loop, const struct knit_loops *all, uint32_t index);
 
 /* Waits for the thread, which ends after FINISH. Accepts one that never started. */
 void knit_loop_join(struct knit_loop *loop);
 
 /* From any thread. False when its mailbox is full. */
-bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message);
+__attribute__((warn_unused_result)) bool knit_loop_send(
+    struct knit_loop *loop, struct knit_mailbox_message message);

@@ -33,7 +33,7 @@ struct knit_mailbox {
 };
 
 /* Returns 0 or -errno. */
-int knit_mailbox_open(struct knit_mailbox *mailbox);
+__attribute__((warn_unused_result)) int knit_mailbox_open(struct knit_mailbox *mailbox);
 
 /* Closes descriptors that are still in messages. Accepts a closed one. */
 void knit_mailbox_close(struct knit_mailbox *mailbox);
@@ -42,4 +42,5 @@ void knit_mailbox_close(struct knit_mailbox *mailbox);
 bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message message);
 
 /* False when there is none. */
-bool knit_mailbox_receive(struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message);
+__attribute__((warn_unused_result)) bool knit_mailbox_receive(
+    struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message);

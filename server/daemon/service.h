@@ -17,7 +17,8 @@
 
 /* Looks at everything that can be wrong with settings and what they name, starts nothing.
  * Returns 0; or not 0 with the sentence. */
-int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why);
+__attribute__((warn_unused_result)) int knit_service_check(
+    const struct knit_settings *settings, struct knit_sentence *why);
 
 /* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
  * ends what the first left running.
@@ -25,5 +26,5 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
  * ready_file  NULL = none
  *
  * Returns 0; or not 0 with the sentence that says why it did not start, or ended by itself. */
-int knit_service_run(
+__attribute__((warn_unused_result)) int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);

@@ -485,7 +485,7 @@ static enum knit_transport_result receive(
     struct knit_connection *connection, void *room, size_t size, size_t *ret_len)
 {
     enum knit_transport_result result =
-        connection->transport.ops->receive(&connection->transport, room, size, ret_len);
+        knit_transport_receive(&connection->transport, room, size, ret_len);
 
     if (result == KNIT_TRANSPORT_OK) {
         knit_turn_tick(connection->net->turn);

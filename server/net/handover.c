@@ -65,7 +65,7 @@ void knit_handover_send(struct knit_connection *connection)
         grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd};
     struct knit_span response = knit_span(handover->response, handover->response_len);
     size_t sent;
-    enum knit_transport_result result = connection->transport.ops->send_descriptors(
+    enum knit_transport_result result = knit_transport_send_descriptors(
         &connection->transport, response, fds, KNIT_POOL_GRANT_FDS, &sent);
 
     if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)

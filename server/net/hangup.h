@@ -21,7 +21,8 @@ struct knit_hangup_monitor {
 };
 
 /* Returns 0 or -errno; then nothing is left. */
-int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *base);
+__attribute__((warn_unused_result)) int knit_hangup_open(
+    struct knit_hangup_monitor *hangups, struct event_base *base);
 
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
 void knit_hangup_close(struct knit_hangup_monitor *hangups);
@@ -29,7 +30,7 @@ void knit_hangup_close(struct knit_hangup_monitor *hangups);
 /* Reports the peer's end and errors; without has_end, errors alone, which include that both
  * directions have ended. knit_connection_on_hangup() is called again in each turn until the
  * connection is removed. Returns 0 or -errno. */
-int knit_hangup_add(
+__attribute__((warn_unused_result)) int knit_hangup_add(
     struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end);
 
 /* The connection must have been added. */

@@ -55,10 +55,11 @@ size_t knit_input_room(const struct knit_connection *connection, size_t wanted);
 
 /* Makes room for at least one byte more; input is read in place from now on. Returns 0, -ENOMEM,
  * KNIT_INPUT_E_LATER. */
-int knit_input_grow(struct knit_connection *connection);
+__attribute__((warn_unused_result)) int knit_input_grow(struct knit_connection *connection);
 
 /* What is left over in the shared buffer is copied to the connection. Returns 0 or -ENOMEM. */
-int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, size_t len);
+__attribute__((warn_unused_result)) int knit_input_keep(
+    struct knit_connection *connection, const uint8_t *bytes, size_t len);
 
 void knit_input_drop_front(struct knit_connection *connection, size_t len);
 

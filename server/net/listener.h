@@ -30,7 +30,8 @@ struct knit_listener {
 };
 
 /* Fill in fd, is_unix and the callbacks, then start. Returns 0 or -ENOMEM. */
-int knit_listener_start(struct knit_listener *listener, struct event_base *base);
+__attribute__((warn_unused_result)) int knit_listener_start(
+    struct knit_listener *listener, struct event_base *base);
 
 /* Accepts no more; fd stays open. Accepts one that never started. */
 void knit_listener_stop(struct knit_listener *listener);

@@ -303,8 +303,8 @@ void knit_output_flush(struct knit_connection *connection)
 
     if (connection->is_dead)
         return;
-    if (waiting > 0 && connection->transport.ops->send(&connection->transport, connection->output,
-                           &sent) == KNIT_TRANSPORT_BROKEN) {
+    if (waiting > 0 && knit_transport_send(&connection->transport, connection->output, &sent) ==
+                           KNIT_TRANSPORT_BROKEN) {
         knit_connection_close(connection);
         return;
     }

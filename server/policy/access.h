@@ -30,10 +30,10 @@ struct knit_access {
 };
 
 /* Returns 0, KNIT_ACCESS_E_REFUSED (a name that is not known), -ENOMEM. */
-int knit_access_init(
+__attribute__((warn_unused_result)) int knit_access_init(
     struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why);
 void knit_access_fini(struct knit_access *access);
 
 /* Root, the daemon's own user, a listed user, or a member of a listed group. */
-bool knit_access_may_attach(
+__attribute__((warn_unused_result)) bool knit_access_may_attach(
     const struct knit_access *access, const struct knit_principal *principal);

@@ -28,9 +28,11 @@ struct knit_in_flight {
 void knit_in_flight_fini(struct knit_in_flight *table);
 
 /* msgid must not be in it. Returns 0 or -ENOMEM. */
-int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
+__attribute__((warn_unused_result)) int knit_in_flight_add(
+    struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
 
-bool knit_in_flight_find(const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot);
+__attribute__((warn_unused_result)) bool knit_in_flight_find(
+    const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot);
 
 /* False when it was not in it. */
 bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid);
