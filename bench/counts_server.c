@@ -55,7 +55,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     if (loop->base == NULL ||
         knit_router_init(&loop->router, &loop->turn, loop->session,
             knit_modules_registry(lanes->modules)) != 0 ||
-        knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base) != 0)
+        knit_connections_init(&loop->net, &loop->turn, &loop->router, loop->base) != 0)
         knit_counts_fail("no event loop");
     knit_buffer_init(&loop->turn.scratch, 1 << 20);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0 ||
@@ -71,7 +71,7 @@ static void stop(struct server *server)
 
     knit_connection_close(connection);
     knit_connection_free(connection);
-    knit_net_fini(&loop->net);
+    knit_connections_fini(&loop->net);
     knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
@@ -129,7 +129,7 @@ static void reply(void *arg)
 
     if (knit_router_turn(&loop->router) != server->depth)
         knit_counts_fail("outcomes are missing");
-    knit_net_flush(&loop->net);
+    knit_connections_flush(&loop->net);
 }
 
 static void receive_responses(void *arg)

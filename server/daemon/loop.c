@@ -23,6 +23,7 @@
 #include "fastpath/lane/fd.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
+#include "server/net/lookahead.h"
 
 enum {
     SHORT_SLEEP_NS = 80 * 1000, /* two wake-ups: polling a little longer would have saved it */
@@ -54,7 +55,7 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
     (void)fd, (void)events;
     knit_turn_tick(&loop->turn);
     knit_turn_end_second(&loop->turn);
-    knit_net_sweep(&loop->net);
+    knit_connections_sweep(&loop->net);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -65,7 +66,7 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
         return;
     loop->state = KNIT_LOOP_DRAINING;
     loop->router.is_draining = true;
-    knit_net_drain(&loop->net, drain_ms);
+    knit_connections_drain(&loop->net, drain_ms);
     (void)knit_mailbox_send(
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
 }
@@ -91,7 +92,7 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
             loop->end_ns = knit_clock_ns() + FINISH_MS * UINT64_C(1000000);
             break;
         case KNIT_MAILBOX_EVICTED:
-            knit_net_end_session(&loop->net, message.value);
+            knit_connections_end_session(&loop->net, message.value);
             break;
         case KNIT_MAILBOX_DRAINS:
         case KNIT_MAILBOX_FINISHED:
@@ -128,14 +129,14 @@ static void turn(struct knit_loop *loop)
 
     loop->turn.had_events = false;
     knit_turn_tick(&loop->turn);
-    knit_net_resume_ready(&loop->net);
+    knit_connections_resume_ready(&loop->net);
     knit_lookahead_expire(&loop->net);
     if (knit_router_turn(&loop->router) > 0)
         loop->idle_turns = 0;
     else
         loop->idle_turns = was_idle ? loop->idle_turns + 1 : 1;
     knit_lookahead_scan(&loop->net);
-    knit_net_flush(&loop->net);
+    knit_connections_flush(&loop->net);
     if (loop->turn.needs_sweep)
         schedule_sweep(loop);
 }
@@ -203,7 +204,8 @@ static void wait_for_events(struct knit_loop *loop)
 {
     bool is_outstanding = loop->router.outstanding > 0;
 
-    if (knit_net_has_work(&loop->net) || (is_outstanding && loop->idle_turns < loop->poll_turns))
+    if (knit_connections_has_work(&loop->net) ||
+        (is_outstanding && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)
         sleep_armed(loop);
@@ -221,8 +223,8 @@ static bool is_finished(const struct knit_loop *loop)
         return false;
     if (loop->turn.now_ns >= loop->end_ns)
         return true;
-    return loop->router.outstanding == 0 && !knit_net_has_work(&loop->net) &&
-           !knit_net_has_output(&loop->net);
+    return loop->router.outstanding == 0 && !knit_connections_has_work(&loop->net) &&
+           !knit_connections_has_output(&loop->net);
 }
 
 static void close_session(struct knit_loop *loop)
@@ -240,8 +242,8 @@ static void *run(void *arg)
         turn(loop);
     }
     knit_router_give_up(&loop->router);
-    knit_net_flush(&loop->net);
-    knit_net_close_all(&loop->net);
+    knit_connections_flush(&loop->net);
+    knit_connections_close_all(&loop->net);
     close_session(loop);
     loop->state = KNIT_LOOP_ENDED;
     (void)knit_mailbox_send(loop->all->outbox,
@@ -294,7 +296,7 @@ static void free_parts(struct knit_loop *loop)
             event_free(*events[i]);
         *events[i] = NULL;
     }
-    knit_net_fini(&loop->net);
+    knit_connections_fini(&loop->net);
     if (loop->base != NULL)
         event_base_free(loop->base);
     loop->base = NULL;
@@ -336,7 +338,7 @@ static int make_parts(struct knit_loop *loop)
         return -ENOMEM;
     r = open_session(loop);
     if (r == 0)
-        r = knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base);
+        r = knit_connections_init(&loop->net, &loop->turn, &loop->router, loop->base);
     return r != 0 ? r : make_events(loop);
 }
 

@@ -28,7 +28,7 @@
 #include "server/admin/stats.h"
 #include "server/base/turn.h"
 #include "server/daemon/mailbox.h"
-#include "server/net/net.h"
+#include "server/net/connections.h"
 #include "server/rpc/router.h"
 
 enum knit_loop_state {

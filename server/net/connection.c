@@ -20,8 +20,8 @@
 #include "server/config/setting.h"
 #include "server/net/handover.h"
 #include "server/net/hangup.h"
+#include "server/net/input.h"
 #include "server/net/lookahead.h"
-#include "server/net/net.h"
 #include "server/net/output.h"
 #include "server/rpc/attach.h"
 #include "server/rpc/method.h"
@@ -53,12 +53,13 @@ static void set_interest(struct knit_connection *connection, enum knit_interest 
     if (connection->interest == KNIT_INTEREST_INPUT)
         (void)event_del(&connection->input_event);
     else if (connection->interest != KNIT_INTEREST_NOTHING)
-        knit_hangup_remove(&net->hangups, connection);
+        knit_hangup_remove(&net->hangups, connection->transport.fd);
     connection->interest = KNIT_INTEREST_NOTHING;
     if (wanted == KNIT_INTEREST_INPUT)
         r = event_add(&connection->input_event, NULL);
     else if (wanted != KNIT_INTEREST_NOTHING)
-        r = knit_hangup_add(&net->hangups, connection, wanted == KNIT_INTEREST_END);
+        r = knit_hangup_add(
+            &net->hangups, connection->transport.fd, connection, wanted == KNIT_INTEREST_END);
     /* Without an event it would never be closed. */
     if (r < 0)
         knit_connection_close(connection);
@@ -119,7 +120,12 @@ static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit
 static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
     struct knit_pool_grant *grant)
 {
-    return knit_handover_begin(connection_of(caller), msgid, response, grant);
+    struct knit_connection *connection = connection_of(caller);
+    int r = knit_handover_begin(connection, msgid, response, grant);
+
+    if (r == 0)
+        knit_connection_flush(connection);
+    return r;
 }
 
 static void ready(struct knit_caller *caller)
@@ -264,7 +270,8 @@ static bool may_read_pending(const struct knit_connection *connection)
     return connection->is_lingering || connection->caller.pauses == 0 || looks_ahead(connection);
 }
 
-void knit_connection_linger(struct knit_connection *connection)
+/* The output of a closing one has gone: shuts the sending side and waits for the peer's end. */
+static void linger(struct knit_connection *connection)
 {
     if (connection->is_lingering || connection->is_dead)
         return;
@@ -276,9 +283,14 @@ void knit_connection_linger(struct knit_connection *connection)
         knit_net_add_ready(connection);
 }
 
-void knit_connection_pause(struct knit_connection *connection, uint8_t reason)
+void knit_connection_flush(struct knit_connection *connection)
 {
-    connection->caller.pauses |= reason;
+    if (connection->is_dead || knit_output_flush(connection) != KNIT_OUTPUT_EMPTY)
+        return;
+    if (connection->caller.pauses & KNIT_PAUSE_CLOSING)
+        linger(connection);
+    else if (connection->handover != NULL)
+        knit_handover_send(connection);
 }
 
 void knit_connection_send_goaway(struct knit_connection *connection, uint64_t drain_ms)
@@ -395,7 +407,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
     const char *reason;
 
     if (knit_output_waiting(connection) > knit_output_limit(connection)) {
-        knit_output_flush(connection);
+        knit_connection_flush(connection);
         if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_OUTPUT)
             return false;
     }
@@ -413,7 +425,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 /* The connection goes on in the next turn, with the input it holds. */
 static void yield(struct knit_connection *connection)
 {
-    knit_connection_pause(connection, KNIT_PAUSE_TURN);
+    knit_net_pause(connection, KNIT_PAUSE_TURN);
     knit_net_add_ready(connection);
 }
 
@@ -636,8 +648,11 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     read_input(connection);
 }
 
-void knit_connection_on_hangup(struct knit_connection *connection, bool is_broken)
+/* The peer has gone while the connection was not read. */
+void knit_connection_on_hangup(void *arg, bool is_broken)
 {
+    struct knit_connection *connection = arg;
+
     connection->net->turn->had_events = true;
     if (is_broken)
         knit_connection_close(connection);
@@ -651,7 +666,7 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     connection->net->turn->had_events = true;
-    knit_output_flush(connection);
+    knit_connection_flush(connection);
 }
 
 void knit_connection_resume(struct knit_connection *connection)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "fastpath/host/pool.h"
-#include "server/net/connection.h"
+#include "server/net/net.h"
 #include "server/net/output.h"
 #include "server/rpc/attach.h"
 
@@ -31,8 +31,7 @@ int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
     handover->response_len = response.len;
     memcpy(handover->response, response.bytes, response.len);
     connection->handover = handover;
-    knit_connection_pause(connection, KNIT_PAUSE_HANDOVER);
-    knit_output_flush(connection);
+    knit_net_pause(connection, KNIT_PAUSE_HANDOVER);
     return 0;
 }
 
@@ -71,7 +70,7 @@ void knit_handover_send(struct knit_connection *connection)
     if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)
         return;
     if (result != KNIT_TRANSPORT_OK && result != KNIT_TRANSPORT_CROWDED) {
-        knit_connection_close(connection);
+        knit_net_end(connection);
         return;
     }
     (void)event_del(&connection->output_event);

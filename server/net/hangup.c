@@ -7,26 +7,28 @@
 #include <sys/epoll.h>
 
 #include "fastpath/lane/fd.h"
-#include "server/net/connection.h"
 
 enum { EVENTS_A_READ = 64 };
 
 static void on_readable(evutil_socket_t fd, short events, void *arg)
 {
+    const struct knit_hangup_monitor *hangups = arg;
     struct epoll_event seen[EVENTS_A_READ];
     int count = epoll_wait(fd, seen, EVENTS_A_READ, 0);
 
-    (void)events, (void)arg;
+    (void)events;
     for (int i = 0; i < count; i++)
-        knit_connection_on_hangup(seen[i].data.ptr, (seen[i].events & (EPOLLERR | EPOLLHUP)) != 0);
+        hangups->on_hangup(seen[i].data.ptr, (seen[i].events & (EPOLLERR | EPOLLHUP)) != 0);
 }
 
-int knit_hangup_open(struct knit_hangup_monitor *hangups, struct event_base *base)
+int knit_hangup_open(
+    struct knit_hangup_monitor *hangups, struct event_base *base, knit_hangup_on_hangup *on_hangup)
 {
+    hangups->on_hangup = on_hangup;
     hangups->fd = epoll_create1(EPOLL_CLOEXEC);
     if (hangups->fd < 0)
         return -errno;
-    hangups->event = event_new(base, hangups->fd, EV_READ | EV_PERSIST, on_readable, NULL);
+    hangups->event = event_new(base, hangups->fd, EV_READ | EV_PERSIST, on_readable, hangups);
     if (hangups->event == NULL || event_add(hangups->event, NULL) < 0) {
         knit_hangup_close(hangups);
         return -ENOMEM;
@@ -42,19 +44,16 @@ void knit_hangup_close(struct knit_hangup_monitor *hangups)
     knit_fd_close(&hangups->fd);
 }
 
-int knit_hangup_add(
-    struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end)
+int knit_hangup_add(struct knit_hangup_monitor *hangups, int fd, void *arg, bool has_end)
 {
-    struct epoll_event wanted = {.events = has_end ? EPOLLRDHUP : 0, .data.ptr = connection};
+    struct epoll_event wanted = {.events = has_end ? EPOLLRDHUP : 0, .data.ptr = arg};
 
-    return epoll_ctl(hangups->fd, EPOLL_CTL_ADD, connection->transport.fd, &wanted) < 0 ? -errno
-                                                                                        : 0;
+    return epoll_ctl(hangups->fd, EPOLL_CTL_ADD, fd, &wanted) < 0 ? -errno : 0;
 }
 
-void knit_hangup_remove(
-    struct knit_hangup_monitor *hangups, const struct knit_connection *connection)
+void knit_hangup_remove(struct knit_hangup_monitor *hangups, int fd)
 {
     struct epoll_event unused;
 
-    (void)epoll_ctl(hangups->fd, EPOLL_CTL_DEL, connection->transport.fd, &unused);
+    (void)epoll_ctl(hangups->fd, EPOLL_CTL_DEL, fd, &unused);
 }

@@ -13,26 +13,27 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
-struct knit_connection;
+/* `arg` of knit_hangup_add(). With is_broken, nothing can be written any more either. */
+typedef void knit_hangup_on_hangup(void *arg, bool is_broken);
 
 struct knit_hangup_monitor {
     int fd;
     struct event *event;
+    knit_hangup_on_hangup *on_hangup;
 };
 
 /* Returns 0 or -errno; then nothing is left. */
 __attribute__((warn_unused_result)) int knit_hangup_open(
-    struct knit_hangup_monitor *hangups, struct event_base *base);
+    struct knit_hangup_monitor *hangups, struct event_base *base, knit_hangup_on_hangup *on_hangup);
 
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
 void knit_hangup_close(struct knit_hangup_monitor *hangups);
 
 /* Reports the peer's end and errors; without has_end, errors alone, which include that both
- * directions have ended. knit_connection_on_hangup() is called again in each turn until the
- * connection is removed. Returns 0 or -errno. */
+ * directions have ended. on_hangup(arg) is called again in each turn until fd is removed. Returns 0
+ * or -errno. */
 __attribute__((warn_unused_result)) int knit_hangup_add(
-    struct knit_hangup_monitor *hangups, struct knit_connection *connection, bool has_end);
+    struct knit_hangup_monitor *hangups, int fd, void *arg, bool has_end);
 
-/* The connection must have been added. */
-void knit_hangup_remove(
-    struct knit_hangup_monitor *hangups, const struct knit_connection *connection);
+/* fd must have been added. */
+void knit_hangup_remove(struct knit_hangup_monitor *hangups, int fd);

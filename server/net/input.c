@@ -15,7 +15,6 @@
 
 #include "server/base/log.h"
 #include "server/config/setting.h"
-#include "server/net/connection.h"
 #include "server/net/net.h"
 
 enum {
@@ -118,7 +117,7 @@ static void close_silent(struct knit_connection *connection)
             KNIT_LOG_NUMBER(
                 "silent_ms", (net->turn->now_ns - connection->input.progress_ns) / 1000000),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
-    knit_connection_close(connection);
+    knit_net_end(connection);
 }
 
 static int make_room(struct knit_connection *connection, size_t bytes)
@@ -134,7 +133,7 @@ static int make_room(struct knit_connection *connection, size_t bytes)
             KNIT_COUNT(net->turn, waits_for_room);
             TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
             connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
-            knit_connection_pause(connection, KNIT_PAUSE_BUDGET);
+            knit_net_pause(connection, KNIT_PAUSE_BUDGET);
             net->turn->needs_sweep = true;
             return KNIT_INPUT_E_LATER;
         }

@@ -14,9 +14,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 struct knit_connection;
+struct knit_inputs;
 struct knit_net;
 
 enum {
@@ -27,21 +27,6 @@ enum {
  * keeps small messages in the shared buffer; beyond it the message is long and read in place. */
 #define KNIT_INPUT_COPIED_MAX (16u * 1024)
 #define KNIT_INPUT_FREE_BYTES (2 * KNIT_INPUT_COPIED_MAX)
-
-struct knit_input {
-    uint8_t *bytes; /* NULL when len is 0 */
-    size_t len;
-    size_t capacity;
-    size_t charged_bytes;
-    uint64_t progress_ns;  /* while charged: when PROGRESS_BYTES had come last, ... */
-    size_t progress_bytes; /* ... and what came since then */
-};
-
-struct knit_inputs {
-    size_t charged_bytes;
-    TAILQ_HEAD(, knit_connection) large;              /* those charged, the longest silent first */
-    TAILQ_HEAD(, knit_connection) waiting_for_budget; /* in the order in which they began to wait */
-};
 
 void knit_inputs_init(struct knit_inputs *inputs);
 

@@ -13,7 +13,6 @@
 
 #include "proto/message.h"
 #include "server/config/setting.h"
-#include "server/net/connection.h"
 #include "server/net/net.h"
 #include "server/rpc/method.h"
 #include "server/rpc/router.h"

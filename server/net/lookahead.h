@@ -19,19 +19,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #define KNIT_LOOKAHEAD_BYTES (64u * 1024)
 
 struct knit_connection;
-struct knit_lookahead;
+struct knit_lookaheads;
 struct knit_net;
-
-/* Connections of a loop that have a lookahead; those with new input first. */
-struct knit_lookaheads {
-    TAILQ_HEAD(, knit_connection) connections;
-    uint64_t next_ns; /* no deadline in them is earlier; UINT64_MAX = none */
-};
 
 void knit_lookaheads_init(struct knit_lookaheads *lookaheads);
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the connections of one event loop share: the lists they stand in, the budget of their input,
- * what their output holds, the buffer they read into.
+/* What a connection consists of, and what the connections of one event loop share: the lists they
+ * stand in, the budget of their input, what their output holds, the buffer they read into.
+ *
+ * The parts of a connection (input.h, lookahead.h, output.h, handover.h) work on this state and do
+ * not know connection.h, which puts them together. A part that cannot go on ends the connection by
+ * knit_net_end().
  *
  * Connections are freed at the end of a turn only (`dead`), so that no code further up the stack
  * finds its own connection gone.
@@ -10,35 +14,60 @@
 #pragma once
 
 #include <event2/event.h>
+#include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <knitting/code.h>
-
+#include "proto/scan.h"
 #include "server/base/turn.h"
 #include "server/net/hangup.h"
-#include "server/net/input.h"
-#include "server/net/lookahead.h"
+#include "server/net/transport.h"
+#include "server/rpc/caller.h"
 
+struct evbuffer;
 struct knit_connection;
+struct knit_handover;
+struct knit_lookahead;
 struct knit_router;
-TAILQ_HEAD(knit_connections, knit_connection);
+TAILQ_HEAD(knit_connection_list, knit_connection);
 
 #define KNIT_NET_READ_BUFFER_BYTES (256u * 1024)
+
+struct knit_input {
+    uint8_t *bytes; /* NULL when len is 0 */
+    size_t len;
+    size_t capacity;
+    size_t charged_bytes;
+    uint64_t progress_ns;  /* while charged: when PROGRESS_BYTES had come last, ... */
+    size_t progress_bytes; /* ... and what came since then */
+};
+
+struct knit_inputs {
+    size_t charged_bytes;
+    struct knit_connection_list large;              /* those charged, the longest silent first */
+    struct knit_connection_list waiting_for_budget; /* in the order in which they began to wait */
+};
+
+/* Connections of a loop that have a lookahead; those with new input first. */
+struct knit_lookaheads {
+    struct knit_connection_list connections;
+    uint64_t next_ns; /* no deadline in them is earlier; UINT64_MAX = none */
+};
 
 struct knit_net {
     struct knit_turn *turn;
     struct knit_router *router;
     struct event_base *base; /* borrowed */
     struct knit_hangup_monitor hangups;
-    struct knit_connections connections;
-    struct knit_connections dirty;   /* have output to write at the end of the turn */
-    struct knit_connections ready;   /* may go on with bytes that no event reports */
-    struct knit_connections stalled; /* a slow reader, or closing: the sweep looks for progress */
-    struct knit_connections idle;    /* all, longest idle first; with idle_timeout_s alone */
-    struct knit_connections dead;
+    struct knit_connection_list connections;
+    struct knit_connection_list dirty; /* have output to write at the end of the turn */
+    struct knit_connection_list ready; /* may go on with bytes that no event reports */
+    struct knit_connection_list
+        stalled;                      /* a slow reader, or closing: the sweep looks for progress */
+    struct knit_connection_list idle; /* all, longest idle first; with idle_timeout_s alone */
+    struct knit_connection_list dead;
     struct knit_inputs inputs;
     struct knit_lookaheads lookaheads;
     size_t copied_bytes; /* of all outputs, what does not lie in the reply arena */
@@ -46,40 +75,106 @@ struct knit_net {
     uint8_t *read_buffer;
 };
 
-/* Returns 0 or -errno; then nothing is left. */
-KNIT_MUST_CHECK int knit_net_init(struct knit_net *net, struct knit_turn *turn,
-    struct knit_router *router, struct event_base *base);
+/* Its own reasons for not being read, beside those of caller.h. */
+enum {
+    KNIT_PAUSE_OUTPUT = KNIT_PAUSE_OWN, /* its peer does not read its replies */
+    KNIT_PAUSE_HANDOVER = 8,            /* descriptors wait until the output is empty */
+    KNIT_PAUSE_CLOSING = 16,            /* for good */
+    KNIT_PAUSE_TURN = 32,               /* has done enough for now: others have their turn first */
+    KNIT_PAUSE_BUDGET = 64,             /* there is no room for more of its input */
+};
 
-/* All connections are closed and freed. Before the base is freed. Accepts a zeroed one. */
-void knit_net_fini(struct knit_net *net);
+/* Which events it waits for. */
+enum knit_interest {
+    KNIT_INTEREST_NOTHING,
+    KNIT_INTEREST_INPUT,
+    KNIT_INTEREST_ERROR, /* what is left after the end */
+    KNIT_INTEREST_END,   /* and for errors: it is not read */
+};
+
+/* Which lists of struct knit_net, besides `connections`, it is in. */
+enum {
+    KNIT_IN_DIRTY = 1,
+    KNIT_IN_READY = 2,
+    KNIT_IN_STALLED = 4,
+    KNIT_IN_IDLE = 8,
+    KNIT_IN_LOOKAHEAD = 16,
+    KNIT_IN_LARGE = 32, /* of `inputs` */
+    KNIT_IN_WAITING_FOR_BUDGET = 64,
+};
+
+struct knit_connection {
+    struct knit_caller caller;
+    TAILQ_ENTRY(knit_connection) in_all; /* or in `dead` */
+    TAILQ_ENTRY(knit_connection) in_dirty;
+    TAILQ_ENTRY(knit_connection) in_ready;
+    TAILQ_ENTRY(knit_connection) in_stalled;
+    TAILQ_ENTRY(knit_connection) in_idle;
+    TAILQ_ENTRY(knit_connection) in_lookahead;
+    TAILQ_ENTRY(knit_connection) in_large;
+    TAILQ_ENTRY(knit_connection) in_waiting_for_budget;
+    struct knit_net *net;
+    struct knit_transport transport;
+    uint16_t lists; /* KNIT_IN_* */
+    bool is_dead;
+    enum knit_interest interest;
+    bool is_lingering; /* all is sent and the sending side shut: waits for the peer's end */
+    bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
+    bool has_goaway;
+
+    struct event input_event;
+    struct event output_event; /* pending while the socket takes no more */
+    struct knit_scan scan;
+    size_t fed; /* bytes of the message at the front that the scanner has seen */
+    struct knit_input input;
+    uint64_t received_ns;             /* when input last came */
+    struct knit_lookahead *lookahead; /* what of it waits for a slot, or NULL */
+
+    struct evbuffer *output; /* NULL until the first reply */
+    size_t pinned_bytes;     /* of it, lying in the reply arena */
+    size_t copied_bytes;     /* the others that waited when it was last written */
+    uint64_t progress_ns;    /* when output last moved far enough, or began to wait */
+    uint64_t moved_ns;       /* when more than a trickle of it last left, or it began to wait */
+    uint32_t moved_bytes;    /* that left since then */
+    uint64_t activity_ns;    /* when more than a trickle last came or went */
+
+    struct knit_handover *handover; /* a reply with descriptors that waits, or NULL */
+};
 
 /* Put a connection onto a list, unless it is in it already. */
-void knit_net_add_dirty(struct knit_connection *connection);
-void knit_net_add_ready(struct knit_connection *connection);
-void knit_net_add_stalled(struct knit_connection *connection);
-
-/* Connections that are ready go on. */
-void knit_net_resume_ready(struct knit_net *net);
-
-/* Writes the output of the turn and frees what was closed. */
-void knit_net_flush(struct knit_net *net);
-
-/* Whether connections have something to do that no event reports. */
-static inline bool knit_net_has_work(const struct knit_net *net)
+static inline void knit_net_add_dirty(struct knit_connection *connection)
 {
-    return !TAILQ_EMPTY(&net->ready) || !TAILQ_EMPTY(&net->dirty);
+    if (connection->lists & KNIT_IN_DIRTY)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->dirty, connection, in_dirty);
+    connection->lists |= KNIT_IN_DIRTY;
 }
 
-/* Whether some output has not been written yet. */
-bool knit_net_has_output(const struct knit_net *net);
+static inline void knit_net_add_ready(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_READY)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->ready, connection, in_ready);
+    connection->lists |= KNIT_IN_READY;
+}
 
-/* Once a second, while turn->needs_sweep asks for it: ends connections that make no progress. */
-void knit_net_sweep(struct knit_net *net);
+static inline void knit_net_add_stalled(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_STALLED)
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->stalled, connection, in_stalled);
+    connection->lists |= KNIT_IN_STALLED;
+    connection->net->turn->needs_sweep = true;
+}
 
-/* No more calls are taken: `$/goaway` to connections that said `$/hello`. */
-void knit_net_drain(struct knit_net *net, uint64_t drain_ms);
+/* Adds one of its own reasons for not being read; knit_caller_unpause() takes it away. */
+static inline void knit_net_pause(struct knit_connection *connection, uint8_t reason)
+{
+    connection->caller.pauses |= reason;
+}
 
-/* The session is evicted: ends the connection that is its lease. */
-void knit_net_end_session(struct knit_net *net, uint64_t session_id);
-
-void knit_net_close_all(struct knit_net *net);
+/* Ends the connection now, see knit_connection_close(). */
+static inline void knit_net_end(struct knit_connection *connection)
+{
+    connection->caller.ops->close(&connection->caller);
+}

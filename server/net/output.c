@@ -14,8 +14,6 @@
 #include "proto/message.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
-#include "server/net/connection.h"
-#include "server/net/handover.h"
 #include "server/net/net.h"
 #include "server/rpc/router.h"
 
@@ -96,7 +94,7 @@ static void append(struct knit_connection *connection, const void *bytes, size_t
     if (connection->is_dead)
         return;
     if (make_output(connection) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
-        knit_connection_close(connection);
+        knit_net_end(connection);
         return;
     }
     mark_dirty(connection);
@@ -113,7 +111,7 @@ static void append_scratch(struct knit_connection *connection)
     struct knit_buffer *scratch = &connection->net->turn->scratch;
 
     if (scratch->error != 0)
-        knit_connection_close(connection);
+        knit_net_end(connection);
     else
         append(connection, scratch->bytes, scratch->len);
     knit_buffer_reset(scratch);
@@ -201,7 +199,7 @@ static void convert_error(
     if (outcome->held) {
         copy = malloc(outcome->len + 1);
         if (copy == NULL) {
-            knit_connection_close(connection);
+            knit_net_end(connection);
             return;
         }
         bytes = memcpy(copy, outcome->payload, outcome->len);
@@ -247,14 +245,10 @@ static void on_empty(struct knit_connection *connection)
 {
     if (connection->lists & KNIT_IN_STALLED)
         (void)event_del(&connection->output_event);
-    if (connection->caller.pauses & KNIT_PAUSE_CLOSING) {
-        knit_connection_linger(connection);
+    if (connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return;
-    }
     leave_stalled(connection);
     knit_caller_unpause(&connection->caller, KNIT_PAUSE_OUTPUT);
-    if (connection->handover != NULL)
-        knit_handover_send(connection);
 }
 
 static void on_full(struct knit_connection *connection, size_t waiting)
@@ -263,7 +257,7 @@ static void on_full(struct knit_connection *connection, size_t waiting)
     size_t max = knit_output_limit(connection);
 
     if (event_add(&connection->output_event, NULL) < 0) {
-        knit_connection_close(connection);
+        knit_net_end(connection);
         return;
     }
     if (!(connection->lists & KNIT_IN_STALLED)) {
@@ -274,7 +268,7 @@ static void on_full(struct knit_connection *connection, size_t waiting)
     }
     if (waiting > max && !(connection->caller.pauses & KNIT_PAUSE_OUTPUT)) {
         KNIT_COUNT(net->turn, waits_for_reader);
-        knit_connection_pause(connection, KNIT_PAUSE_OUTPUT);
+        knit_net_pause(connection, KNIT_PAUSE_OUTPUT);
     } else if (waiting <= max / 2) {
         knit_caller_unpause(&connection->caller, KNIT_PAUSE_OUTPUT);
     }
@@ -296,17 +290,15 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
     connection->moved_ns = connection->net->turn->now_ns;
 }
 
-void knit_output_flush(struct knit_connection *connection)
+enum knit_output_result knit_output_flush(struct knit_connection *connection)
 {
     struct knit_net *net = connection->net;
     size_t waiting = knit_output_waiting(connection), sent = 0;
 
-    if (connection->is_dead)
-        return;
     if (waiting > 0 && knit_transport_send(&connection->transport, connection->output, &sent) ==
                            KNIT_TRANSPORT_BROKEN) {
-        knit_connection_close(connection);
-        return;
+        knit_net_end(connection);
+        return KNIT_OUTPUT_ENDED;
     }
     waiting -= sent;
     charge_copied(connection, copied_of(connection, waiting));
@@ -317,10 +309,12 @@ void knit_output_flush(struct knit_connection *connection)
         if (!pins_too_much(connection))
             connection->progress_ns = net->turn->now_ns;
     }
-    if (waiting == 0)
-        on_empty(connection);
-    else
+    if (waiting > 0) {
         on_full(connection, waiting);
+        return KNIT_OUTPUT_WAITS;
+    }
+    on_empty(connection);
+    return KNIT_OUTPUT_EMPTY;
 }
 
 /* ---- making room --------------------------------------------------------------------------- */
@@ -334,7 +328,7 @@ void knit_output_drop_reader(struct knit_connection *connection)
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
-    knit_connection_close(connection);
+    knit_net_end(connection);
 }
 
 typedef size_t held_bytes(const struct knit_connection *connection);

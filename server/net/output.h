@@ -32,6 +32,12 @@ struct knit_connection;
 struct knit_net;
 struct knit_session_outcome;
 
+enum knit_output_result {
+    KNIT_OUTPUT_EMPTY,
+    KNIT_OUTPUT_WAITS, /* for the socket to take more; an event follows */
+    KNIT_OUTPUT_ENDED,
+};
+
 void knit_output_result(
     struct knit_connection *connection, uint32_t msgid, struct knit_span result);
 void knit_output_failure(
@@ -60,5 +66,6 @@ void knit_output_drop_reader(struct knit_connection *connection);
  */
 void knit_output_uncharge(struct knit_connection *connection);
 
-/* Writes as much as the socket takes in one go. */
-void knit_output_flush(struct knit_connection *connection);
+/* Writes as much as the peer takes in one go. Ended: the connection is closed now. */
+__attribute__((warn_unused_result)) enum knit_output_result knit_output_flush(
+    struct knit_connection *connection);

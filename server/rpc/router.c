@@ -21,7 +21,6 @@
 
 #include "fastpath/host/pool.h"
 #include "server/config/setting.h"
-#include "server/rpc/method.h"
 
 enum {
     COLLECT_BATCH = 64,
@@ -191,8 +190,7 @@ uint64_t knit_router_deadline(
     uint64_t deadline_ns, queue_deadline_ns;
     const char *reason;
 
-    if (message->kind != KNIT_MESSAGE_REQUEST || knit_method_is_ours(message) ||
-        knit_options_decode(message->options, &options, &reason) != 0)
+    if (knit_options_decode(message->options, &options, &reason) != 0)
         return UINT64_MAX;
     task = find_task(router->registry, &message->method);
     if (task == NULL)

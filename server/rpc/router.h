@@ -82,8 +82,8 @@ void knit_router_fini(struct knit_router *router);
 __attribute__((warn_unused_result)) bool knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
-/* When a request that was read at since_ns is overdue unless it has started; UINT64_MAX = never, or
- * it is none that may become a call. */
+/* When a request of a task that was read at since_ns is overdue unless it has started; UINT64_MAX =
+ * never, or it will be refused. */
 uint64_t knit_router_deadline(
     const struct knit_router *router, const struct knit_message *message, uint64_t since_ns);
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
+#include "server/net/input.h"
 #include "server/net/lookahead.h"
 #include "tests/server/turns.h"
 

@@ -210,7 +210,7 @@ static void who_unpauses_with_pending_bytes_is_ready(void **state)
     caller = connect_holding(64);
     assert_true(turns_request(caller, "$/ping", 1, 1, 2, NULL));
     held.end = (size_t)recv(caller->connection->transport.fd, held.bytes, sizeof(held.bytes), 0);
-    knit_connection_pause(caller->connection, KNIT_PAUSE_OUTPUT);
+    knit_net_pause(caller->connection, KNIT_PAUSE_OUTPUT);
     (void)turns_turn();
     assert_int_equal(held.receives, 0);
     knit_caller_unpause(&caller->connection->caller, KNIT_PAUSE_OUTPUT);

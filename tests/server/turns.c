@@ -18,6 +18,7 @@
 #include "proto/head.h"
 #include "proto/sentence.h"
 #include "proto/writer.h"
+#include "server/net/lookahead.h"
 
 enum { BYTES_MAX = 8 << 20 };
 
@@ -72,7 +73,7 @@ static void init(void)
     assert_non_null(loop->base);
     assert_int_equal(
         knit_router_init(&loop->router, &loop->turn, loop->session, turns.registry), 0);
-    assert_int_equal(knit_net_init(&loop->net, &loop->turn, &loop->router, loop->base), 0);
+    assert_int_equal(knit_connections_init(&loop->net, &loop->turn, &loop->router, loop->base), 0);
     knit_buffer_init(&loop->turn.scratch, 1 << 22);
     lanes_start_worker(&turns.lanes, 0, 5);
 }
@@ -85,7 +86,7 @@ static void fini(void)
     TURNS_UNTIL(turns_is_idle());
     assert_true(TAILQ_EMPTY(&loop->net.connections));
     lanes_fini(&turns.lanes);
-    knit_net_fini(&loop->net);
+    knit_connections_fini(&loop->net);
     knit_router_fini(&loop->router);
     event_base_free(loop->base);
     knit_buffer_fini(&loop->turn.scratch);
@@ -134,11 +135,11 @@ bool turns_turn(void)
 
     (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     knit_turn_tick(&loop->turn);
-    knit_net_resume_ready(&loop->net);
+    knit_connections_resume_ready(&loop->net);
     knit_lookahead_expire(&loop->net);
     (void)knit_router_turn(&loop->router);
     knit_lookahead_scan(&loop->net);
-    knit_net_flush(&loop->net);
+    knit_connections_flush(&loop->net);
     /* As before a sleep: a worker that parked meanwhile is woken. */
     (void)knit_session_arm(turns.session.session);
     knit_session_disarm(turns.session.session);
@@ -160,7 +161,7 @@ struct turns_caller *turns_connect(void)
     assert_true(turns.caller_count <= TURNS_CALLERS_MAX);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     assert_int_equal(knit_connection_open(&turns.loop.net, knit_transport_plain(fds[0], false)), 0);
-    caller->connection = TAILQ_LAST(&turns.loop.net.connections, knit_connections);
+    caller->connection = TAILQ_LAST(&turns.loop.net.connections, knit_connection_list);
     caller->fd = fds[1];
     caller->is_open = true;
     caller->bytes = malloc(BYTES_MAX);

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of a turn, and of the sweep, that concern connections. */
-#include "server/net/net.h"
+#include "server/net/connections.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "server/config/setting.h"
 #include "server/net/connection.h"
+#include "server/net/hangup.h"
+#include "server/net/input.h"
+#include "server/net/lookahead.h"
 #include "server/net/output.h"
 
 enum { LINGER_S = 2 }; /* for the peer of a closed connection to end its side */
 
-int knit_net_init(struct knit_net *net, struct knit_turn *turn, struct knit_router *router,
+int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct knit_router *router,
     struct event_base *base)
 {
     int r;
@@ -25,18 +28,18 @@ int knit_net_init(struct knit_net *net, struct knit_turn *turn, struct knit_rout
     TAILQ_INIT(&net->dead);
     knit_inputs_init(&net->inputs);
     knit_lookaheads_init(&net->lookaheads);
-    r = knit_hangup_open(&net->hangups, base);
+    r = knit_hangup_open(&net->hangups, base, knit_connection_on_hangup);
     if (r != 0)
         return r;
     net->read_buffer = malloc(KNIT_NET_READ_BUFFER_BYTES);
     if (net->read_buffer == NULL) {
-        knit_net_fini(net);
+        knit_connections_fini(net);
         return -ENOMEM;
     }
     return 0;
 }
 
-void knit_net_fini(struct knit_net *net)
+void knit_connections_fini(struct knit_net *net)
 {
     if (net->base == NULL)
         return;
@@ -46,36 +49,11 @@ void knit_net_fini(struct knit_net *net)
     net->base = NULL;
 }
 
-void knit_net_add_dirty(struct knit_connection *connection)
-{
-    if (connection->lists & KNIT_IN_DIRTY)
-        return;
-    TAILQ_INSERT_TAIL(&connection->net->dirty, connection, in_dirty);
-    connection->lists |= KNIT_IN_DIRTY;
-}
-
-void knit_net_add_ready(struct knit_connection *connection)
-{
-    if (connection->lists & KNIT_IN_READY)
-        return;
-    TAILQ_INSERT_TAIL(&connection->net->ready, connection, in_ready);
-    connection->lists |= KNIT_IN_READY;
-}
-
-void knit_net_add_stalled(struct knit_connection *connection)
-{
-    if (connection->lists & KNIT_IN_STALLED)
-        return;
-    TAILQ_INSERT_TAIL(&connection->net->stalled, connection, in_stalled);
-    connection->lists |= KNIT_IN_STALLED;
-    connection->net->turn->needs_sweep = true;
-}
-
 /* ---- turns --------------------------------------------------------------------------------- */
 
-void knit_net_resume_ready(struct knit_net *net)
+void knit_connections_resume_ready(struct knit_net *net)
 {
-    struct knit_connections ready = TAILQ_HEAD_INITIALIZER(ready);
+    struct knit_connection_list ready = TAILQ_HEAD_INITIALIZER(ready);
     struct knit_connection *connection;
 
     /* Those that become ready meanwhile wait for the next turn. */
@@ -97,19 +75,19 @@ static void free_dead(struct knit_net *net)
     }
 }
 
-void knit_net_flush(struct knit_net *net)
+void knit_connections_flush(struct knit_net *net)
 {
     struct knit_connection *connection;
 
     while ((connection = TAILQ_FIRST(&net->dirty)) != NULL) {
         TAILQ_REMOVE(&net->dirty, connection, in_dirty);
         connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
-        knit_output_flush(connection);
+        knit_connection_flush(connection);
     }
     free_dead(net);
 }
 
-bool knit_net_has_output(const struct knit_net *net)
+bool knit_connections_has_output(const struct knit_net *net)
 {
     const struct knit_connection *connection;
 
@@ -154,7 +132,7 @@ static void sweep_idle(struct knit_net *net)
     }
 }
 
-void knit_net_sweep(struct knit_net *net)
+void knit_connections_sweep(struct knit_net *net)
 {
     sweep_stalled(net);
     knit_inputs_sweep(net);
@@ -168,7 +146,7 @@ void knit_net_sweep(struct knit_net *net)
 
 /* ---- ends ---------------------------------------------------------------------------------- */
 
-void knit_net_drain(struct knit_net *net, uint64_t drain_ms)
+void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
 {
     struct knit_connection *connection;
 
@@ -176,7 +154,7 @@ void knit_net_drain(struct knit_net *net, uint64_t drain_ms)
     knit_connection_send_goaway(connection, drain_ms);
 }
 
-void knit_net_end_session(struct knit_net *net, uint64_t session_id)
+void knit_connections_end_session(struct knit_net *net, uint64_t session_id)
 {
     struct knit_connection *connection, *next;
 
@@ -187,7 +165,7 @@ void knit_net_end_session(struct knit_net *net, uint64_t session_id)
     }
 }
 
-void knit_net_close_all(struct knit_net *net)
+void knit_connections_close_all(struct knit_net *net)
 {
     struct knit_connection *connection;
 

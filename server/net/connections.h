@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All connections of an event loop: their part of a turn, and of the sweep once a second.
+ *
+ * Threads: its loop's.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/net/net.h"
+
+/* Returns 0 or -errno; then nothing is left. */
+__attribute__((warn_unused_result)) int knit_connections_init(struct knit_net *net,
+    struct knit_turn *turn, struct knit_router *router, struct event_base *base);
+
+/* All connections are closed and freed. Before the base is freed. Accepts a zeroed one. */
+void knit_connections_fini(struct knit_net *net);
+
+/* Connections that are ready go on. */
+void knit_connections_resume_ready(struct knit_net *net);
+
+/* Writes the output of the turn and frees what was closed. */
+void knit_connections_flush(struct knit_net *net);
+
+/* Whether connections have something to do that no event reports. */
+static inline bool knit_connections_has_work(const struct knit_net *net)
+{
+    return !TAILQ_EMPTY(&net->ready) || !TAILQ_EMPTY(&net->dirty);
+}
+
+/* Whether some output has not been written yet. */
+bool knit_connections_has_output(const struct knit_net *net);
+
+/* Once a second, while turn->needs_sweep asks for it: ends connections that make no progress. */
+void knit_connections_sweep(struct knit_net *net);
+
+/* No more calls are taken: `$/goaway` to connections that said `$/hello`. */
+void knit_connections_drain(struct knit_net *net, uint64_t drain_ms);
+
+/* The session is evicted: ends the connection that is its lease. */
+void knit_connections_end_session(struct knit_net *net, uint64_t session_id);
+
+void knit_connections_close_all(struct knit_net *net);
