@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/lane/bell.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
@@ -39,7 +41,7 @@ static inline void knit_turn_tick(struct knit_turn *turn)
 
 /* Whether a line about a peer's misbehaviour may be logged: a few a second, so that no peer can
  * fill a disk. */
-__attribute__((warn_unused_result)) bool knit_turn_may_warn(struct knit_turn *turn);
+KNIT_MUST_CHECK bool knit_turn_may_warn(struct knit_turn *turn);
 
 /* The second is over: logs how many lines were left out. */
 void knit_turn_end_second(struct knit_turn *turn);

@@ -33,9 +33,9 @@ KNIT_MUST_CHECK int knit_command_line_parse(
 
 /* Puts the values into settings. The words have passed knit_command_line_parse().
  * Returns 0, KNIT_SETTING_E_REFUSED or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_command_line_apply(
+KNIT_MUST_CHECK int knit_command_line_apply(
     int argc, char **argv, struct knit_settings *settings, struct knit_sentence *why);
 
 /* --help and --sample-config, to stdout. Return 0, or -errno when it cannot be written. */
-__attribute__((warn_unused_result)) int knit_command_line_print_help(void);
-__attribute__((warn_unused_result)) int knit_command_line_print_sample(void);
+KNIT_MUST_CHECK int knit_command_line_print_help(void);
+KNIT_MUST_CHECK int knit_command_line_print_sample(void);

@@ -17,7 +17,7 @@ enum {
 
 /* Whether the settings go together: ports are ports, and nothing is opened that `permission`
  * closes. Returns 0 or KNIT_CONFINEMENT_E_REFUSED. */
-__attribute__((warn_unused_result)) int knit_confinement_check(
+KNIT_MUST_CHECK int knit_confinement_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
 /* The policy, of settings that were checked. Paths are made real, so they have to be there.

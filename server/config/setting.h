@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 
 enum {
@@ -155,8 +157,7 @@ extern const struct knit_setting knit_setting_table[];
 extern const size_t knit_setting_count;
 
 /* Sets every default. */
-__attribute__((warn_unused_result)) int knit_settings_init(
-    struct knit_settings *settings, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why);
 void knit_settings_fini(struct knit_settings *settings);
 
 /* The row of a key or of a long name, or NULL. */
@@ -172,10 +173,10 @@ void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_
 
 /* Sets one setting from text. Returns 0, KNIT_SETTING_E_REFUSED with a sentence that names key and
  * expectation, or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_setting_set(struct knit_settings *settings,
+KNIT_MUST_CHECK int knit_setting_set(struct knit_settings *settings,
     const struct knit_setting *setting, const struct knit_setting_origin *origin, const char *text,
     struct knit_sentence *why);
 
 /* Replaces `auto` by figures and refuses settings that do not go together. */
-__attribute__((warn_unused_result)) int knit_settings_resolve(
+KNIT_MUST_CHECK int knit_settings_resolve(
     struct knit_settings *settings, struct knit_sentence *why);

@@ -2,6 +2,8 @@
 /* Settings from a file: `[section]`, `key = value`, comments with # or ;. */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "server/config/setting.h"
 
 /* Longest line of the file, its end not counted. */
@@ -11,5 +13,5 @@
  *
  * Returns 0, KNIT_SETTING_E_REFUSED with a sentence that begins with file:line, or -ENOMEM.
  */
-__attribute__((warn_unused_result)) int knit_settings_file_read(
+KNIT_MUST_CHECK int knit_settings_file_read(
     struct knit_settings *settings, const char *path, struct knit_sentence *why);

@@ -24,6 +24,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "fastpath/host/pool.h"
 #include "server/admin/stats.h"
 #include "server/base/turn.h"
@@ -75,12 +77,11 @@ struct knit_loop {
 
 /* Opens the session and starts the thread. `loop` is zeroed memory in all->items.
  * Returns 0 or -errno, KNIT_POOL_E_* as knit_pool_session_open() has them; then nothing is left. */
-__attribute__((warn_unused_result)) int knit_loop_start(
+KNIT_MUST_CHECK int knit_loop_start(
     struct knit_loop *loop, const struct knit_loops *all, uint32_t index);
 
 /* Waits for the thread, which ends after FINISH. Accepts one that never started. */
 void knit_loop_join(struct knit_loop *loop);
 
 /* From any thread. False when its mailbox is full. */
-__attribute__((warn_unused_result)) bool knit_loop_send(
-    struct knit_loop *loop, struct knit_mailbox_message message);
+KNIT_MUST_CHECK bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message);

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 enum knit_mailbox_kind {
     /* To an event loop. */
     KNIT_MAILBOX_CONNECTION, /* fd, value = it is a unix socket; the loop owns fd now */
@@ -33,7 +35,7 @@ struct knit_mailbox {
 };
 
 /* Returns 0 or -errno. */
-__attribute__((warn_unused_result)) int knit_mailbox_open(struct knit_mailbox *mailbox);
+KNIT_MUST_CHECK int knit_mailbox_open(struct knit_mailbox *mailbox);
 
 /* Closes descriptors that are still in messages. Accepts a closed one. */
 void knit_mailbox_close(struct knit_mailbox *mailbox);
@@ -42,5 +44,5 @@ void knit_mailbox_close(struct knit_mailbox *mailbox);
 bool knit_mailbox_send(struct knit_mailbox *mailbox, struct knit_mailbox_message message);
 
 /* False when there is none. */
-__attribute__((warn_unused_result)) bool knit_mailbox_receive(
+KNIT_MUST_CHECK bool knit_mailbox_receive(
     struct knit_mailbox *mailbox, struct knit_mailbox_message *ret_message);

@@ -12,6 +12,8 @@
 
 #include <stddef.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 
 enum {
@@ -20,6 +22,5 @@ enum {
 
 /* addresses: "host:port"; socket_path NULL = none.
  * Returns 0, KNIT_READY_FILE_E_REFUSED, -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_ready_file_write(const char *path,
-    const char (*addresses)[64], size_t address_count, const char *socket_path,
-    struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_ready_file_write(const char *path, const char (*addresses)[64],
+    size_t address_count, const char *socket_path, struct knit_sentence *why);

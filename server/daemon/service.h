@@ -12,12 +12,14 @@
  */
 #pragma once
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
 /* Looks at everything that can be wrong with settings and what they name, starts nothing.
  * Returns 0; or not 0 with the sentence. */
-__attribute__((warn_unused_result)) int knit_service_check(
+KNIT_MUST_CHECK int knit_service_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
 /* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
@@ -26,5 +28,5 @@ __attribute__((warn_unused_result)) int knit_service_check(
  * ready_file  NULL = none
  *
  * Returns 0; or not 0 with the sentence that says why it did not start, or ended by itself. */
-__attribute__((warn_unused_result)) int knit_service_run(
+KNIT_MUST_CHECK int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);

@@ -9,11 +9,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "server/net/net.h"
 
 /* Returns 0 or -errno; then nothing is left. */
-__attribute__((warn_unused_result)) int knit_connections_init(struct knit_net *net,
-    struct knit_turn *turn, struct knit_router *router, struct event_base *base);
+KNIT_MUST_CHECK int knit_connections_init(struct knit_net *net, struct knit_turn *turn,
+    struct knit_router *router, struct event_base *base);
 
 /* All connections are closed and freed. Before the base is freed. Accepts a zeroed one. */
 void knit_connections_fini(struct knit_net *net);

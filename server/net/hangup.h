@@ -13,6 +13,8 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
+#include <knitting/code.h>
+
 /* `arg` of knit_hangup_add(). With is_broken, nothing can be written any more either. */
 typedef void knit_hangup_on_hangup(void *arg, bool is_broken);
 
@@ -23,7 +25,7 @@ struct knit_hangup_monitor {
 };
 
 /* Returns 0 or -errno; then nothing is left. */
-__attribute__((warn_unused_result)) int knit_hangup_open(
+KNIT_MUST_CHECK int knit_hangup_open(
     struct knit_hangup_monitor *hangups, struct event_base *base, knit_hangup_on_hangup *on_hangup);
 
 /* Before the base is freed. Accepts one of { .fd = -1 }. */
@@ -32,7 +34,7 @@ void knit_hangup_close(struct knit_hangup_monitor *hangups);
 /* Reports the peer's end and errors; without has_end, errors alone, which include that both
  * directions have ended. on_hangup(arg) is called again in each turn until fd is removed. Returns 0
  * or -errno. */
-__attribute__((warn_unused_result)) int knit_hangup_add(
+KNIT_MUST_CHECK int knit_hangup_add(
     struct knit_hangup_monitor *hangups, int fd, void *arg, bool has_end);
 
 /* fd must have been added. */

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 struct knit_connection;
 struct knit_inputs;
 struct knit_net;
@@ -40,10 +42,10 @@ size_t knit_input_room(const struct knit_connection *connection, size_t wanted);
 
 /* Makes room for at least one byte more; input is read in place from now on. Returns 0, -ENOMEM,
  * KNIT_INPUT_E_LATER. */
-__attribute__((warn_unused_result)) int knit_input_grow(struct knit_connection *connection);
+KNIT_MUST_CHECK int knit_input_grow(struct knit_connection *connection);
 
 /* What is left over in the shared buffer is copied to the connection. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_input_keep(
+KNIT_MUST_CHECK int knit_input_keep(
     struct knit_connection *connection, const uint8_t *bytes, size_t len);
 
 void knit_input_drop_front(struct knit_connection *connection, size_t len);

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 /* The callee owns fd, which is non-blocking and close-on-exec. */
 typedef void knit_listener_on_accept(void *arg, int fd, bool is_unix);
 /* Descriptors or memory ran out: connections are being turned away. */
@@ -30,8 +32,7 @@ struct knit_listener {
 };
 
 /* Fill in fd, is_unix and the callbacks, then start. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_listener_start(
-    struct knit_listener *listener, struct event_base *base);
+KNIT_MUST_CHECK int knit_listener_start(struct knit_listener *listener, struct event_base *base);
 
 /* Accepts no more; fd stays open. Accepts one that never started. */
 void knit_listener_stop(struct knit_listener *listener);

@@ -25,6 +25,8 @@
 
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 #include "proto/failure.h"
 #include "proto/span.h"
 
@@ -67,5 +69,4 @@ void knit_output_drop_reader(struct knit_connection *connection);
 void knit_output_uncharge(struct knit_connection *connection);
 
 /* Writes as much as the peer takes in one go. Ended: the connection is closed now. */
-__attribute__((warn_unused_result)) enum knit_output_result knit_output_flush(
-    struct knit_connection *connection);
+KNIT_MUST_CHECK enum knit_output_result knit_output_flush(struct knit_connection *connection);

@@ -33,12 +33,11 @@ KNIT_MUST_CHECK int knit_socket_file_usual_path(char **ret_path, struct knit_sen
 
 /* group may be NULL. The file has its rights before a peer can connect.
  * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */
-__attribute__((warn_unused_result)) int knit_socket_file_open(struct knit_socket_file *file,
-    const char *path, uint32_t mode, const char *group, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_socket_file_open(struct knit_socket_file *file, const char *path,
+    uint32_t mode, const char *group, struct knit_sentence *why);
 
 /* Whether there is such a group. Returns 0 or KNIT_SOCKET_FILE_E_REFUSED. */
-__attribute__((warn_unused_result)) int knit_socket_file_check_group(
-    const char *group, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_socket_file_check_group(const char *group, struct knit_sentence *why);
 
 /* Removes both files. Accepts a zeroed or closed one. */
 void knit_socket_file_close(struct knit_socket_file *file);

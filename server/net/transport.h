@@ -67,28 +67,28 @@ struct knit_transport knit_transport_plain(int fd, bool is_unix);
 
 /* Who is at the other end of a unix socket, by the kernel's record of when it connected. Returns 0
  * or -errno. */
-__attribute__((warn_unused_result)) int knit_transport_credentials(
+KNIT_MUST_CHECK int knit_transport_credentials(
     const struct knit_transport *transport, struct ucred *ret_credentials);
 
 /* The peer's address as "host:port", or "unix". Returns 0 or -errno. */
-__attribute__((warn_unused_result)) int knit_transport_address(
+KNIT_MUST_CHECK int knit_transport_address(
     const struct knit_transport *transport, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
 
-__attribute__((warn_unused_result)) static inline enum knit_transport_result knit_transport_receive(
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_receive(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
 {
     return transport->ops->receive(transport, room, size, ret_len);
 }
 
-__attribute__((warn_unused_result)) static inline enum knit_transport_result knit_transport_send(
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send(
     struct knit_transport *transport, struct evbuffer *output, size_t *ret_len)
 {
     return transport->ops->send(transport, output, ret_len);
 }
 
-__attribute__((warn_unused_result)) static inline enum knit_transport_result
-knit_transport_send_descriptors(struct knit_transport *transport, struct knit_span bytes,
-    const int *fds, size_t count, size_t *ret_len)
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send_descriptors(
+    struct knit_transport *transport, struct knit_span bytes, const int *fds, size_t count,
+    size_t *ret_len)
 {
     return transport->ops->send_descriptors(transport, bytes, fds, count, ret_len);
 }

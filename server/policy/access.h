@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include <knitting/code.h>
+
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 #include "server/policy/principal.h"
@@ -30,10 +32,10 @@ struct knit_access {
 };
 
 /* Returns 0, KNIT_ACCESS_E_REFUSED (a name that is not known), -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_access_init(
+KNIT_MUST_CHECK int knit_access_init(
     struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why);
 void knit_access_fini(struct knit_access *access);
 
 /* Root, the daemon's own user, a listed user, or a member of a listed group. */
-__attribute__((warn_unused_result)) bool knit_access_may_attach(
+KNIT_MUST_CHECK bool knit_access_may_attach(
     const struct knit_access *access, const struct knit_principal *principal);

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <knitting/code.h>
+
 struct knit_in_flight_entry {
     uint32_t msgid;
     uint32_t slot_plus_one; /* 0 = free */
@@ -28,10 +30,9 @@ struct knit_in_flight {
 void knit_in_flight_fini(struct knit_in_flight *table);
 
 /* msgid must not be in it. Returns 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int knit_in_flight_add(
-    struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
+KNIT_MUST_CHECK int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
 
-__attribute__((warn_unused_result)) bool knit_in_flight_find(
+KNIT_MUST_CHECK bool knit_in_flight_find(
     const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot);
 
 /* False when it was not in it. */

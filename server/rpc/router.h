@@ -79,7 +79,7 @@ void knit_router_fini(struct knit_router *router);
 
 /* Publishes or refuses. since_ns: when the message was read. False: there is no room; the caller is
  * paused and brings the message again when it is resumed. */
-__attribute__((warn_unused_result)) bool knit_router_call(
+KNIT_MUST_CHECK bool knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
 /* When a request of a task that was read at since_ns is overdue unless it has started; UINT64_MAX =
