@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Puts a call of steps.c before every atomic access, fence and futex call of what is compiled with
- * it. meson.build includes it before everything else of a fastpath of its own.
+/* Puts a call of steps.c before every atomic access, fence and futex call of the sources that are
+ * compiled with it. meson.build includes it before everything else, in a second build of fastpath.
  *
- * A store may be kept back, as a processor keeps it in its store buffer; whoever stored it sees it
- * all the same. What holds for plain x86 stores holds here for every order but seq_cst.
+ * A store may stay in its party's store buffer, as on a processor: the party itself sees it, the
+ * others do not yet. What holds for plain x86 stores holds here for every order but seq_cst.
  */
 #pragma once
 
@@ -44,7 +44,7 @@
         STEPS_PLAIN(p) steps_stored = (value);                                                     \
         steps_pass();                                                                              \
         if ((order) == memory_order_seq_cst ||                                                     \
-            !steps_keep(STEPS_AT(p), &steps_stored, sizeof(steps_stored))) {                       \
+            !steps_buffer(STEPS_AT(p), &steps_stored, sizeof(steps_stored))) {                     \
             steps_drain();                                                                         \
             STEPS_CALL(__atomic_store_n, STEPS_AT(p), steps_stored, (order));                      \
         }                                                                                          \

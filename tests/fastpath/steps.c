@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See steps.h. Only one act is ever stalled; what the others do meanwhile is not counted. The
- * kernel's part of a futex is a comparison and a list of who sleeps on what. */
+/* See steps.h. One act is stalled at a time; what the others do meanwhile is not counted. A futex
+ * is a comparison and a list of the words that each party sleeps on. */
 #include "tests/fastpath/steps.h"
 
 #include <errno.h>
@@ -13,9 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { WORDS = 8, KEPT = 64, NOBODY = STEPS_PARTIES };
+enum { WORDS = 8, BUFFER_MAX = 64, NO_PARTY = STEPS_PARTIES };
 
-struct kept {
+struct buffered_store {
     void *at;
     size_t size;
     union {
@@ -29,8 +29,8 @@ struct party {
     const void *words[WORDS]; /* that it sleeps on */
     uint32_t count;
     bool is_asleep;
-    struct kept kept[KEPT]; /* stores that nobody else sees yet, oldest first */
-    uint32_t kept_count;
+    struct buffered_store stores[BUFFER_MAX]; /* that no other party sees yet, oldest first */
+    uint32_t store_count;
 };
 
 /* A word that was woken, and its value then. */
@@ -59,7 +59,7 @@ void steps_init(steps_act *on_step, void *arg)
     steps.was_stalled = was_stalled;
     steps.on_step = on_step;
     steps.on_step_arg = arg;
-    steps.now = NOBODY;
+    steps.now = NO_PARTY;
 }
 
 void steps_be_lazy(bool lazy)
@@ -94,7 +94,7 @@ void steps_pass(void)
 
     if (steps.on_step != NULL)
         steps.on_step(steps.on_step_arg);
-    if (steps.meanwhile == NULL || steps.now == NOBODY || steps.count++ != steps.at)
+    if (steps.meanwhile == NULL || steps.now == NO_PARTY || steps.count++ != steps.at)
         return;
     meanwhile = steps.meanwhile;
     steps.meanwhile = NULL;
@@ -119,66 +119,67 @@ bool steps_as(unsigned party, steps_act *act, void *arg)
     }
     steps.now = outer;
     steps.sleep = outer_sleep;
-    if (outer == NOBODY)
+    if (outer == NO_PARTY)
         steps.meanwhile = NULL;
     return is_through;
 }
 
-/* ---- stores that are kept back ---- */
+/* ---- store buffers ---- */
 
 bool steps_forward(const void *at, void *ret_value, size_t size)
 {
     const struct party *party;
 
-    if (steps.now == NOBODY)
+    if (steps.now == NO_PARTY)
         return false;
     party = &steps.parties[steps.now];
-    for (uint32_t i = party->kept_count; i > 0; i--) {
-        if (party->kept[i - 1].at != at)
+    for (uint32_t i = party->store_count; i > 0; i--) {
+        if (party->stores[i - 1].at != at)
             continue;
-        memcpy(ret_value, &party->kept[i - 1].value, size);
+        memcpy(ret_value, &party->stores[i - 1].value, size);
         return true;
     }
     return false;
 }
 
 /* seq_cst: nothing here is about a weaker order. */
-static void let_go(struct party *party)
+static void write_oldest(struct party *party)
 {
-    struct kept *kept = &party->kept[0];
-    if (kept->size == 8)
+    struct buffered_store *store = &party->stores[0];
+    if (store->size == 8)
         atomic_store_explicit(
-            (_Atomic uint64_t *)kept->at, kept->value.eight, memory_order_seq_cst);
-    else if (kept->size == 4)
-        atomic_store_explicit((_Atomic uint32_t *)kept->at, kept->value.four, memory_order_seq_cst);
+            (_Atomic uint64_t *)store->at, store->value.eight, memory_order_seq_cst);
+    else if (store->size == 4)
+        atomic_store_explicit(
+            (_Atomic uint32_t *)store->at, store->value.four, memory_order_seq_cst);
     else
-        atomic_store_explicit((_Atomic uint8_t *)kept->at, kept->value.one, memory_order_seq_cst);
-    memmove(kept, kept + 1, --party->kept_count * sizeof(*kept));
+        atomic_store_explicit((_Atomic uint8_t *)store->at, store->value.one, memory_order_seq_cst);
+    memmove(store, store + 1, --party->store_count * sizeof(*store));
 }
 
-bool steps_keep(void *at, const void *value, size_t size)
+bool steps_buffer(void *at, const void *value, size_t size)
 {
     struct party *party;
-    struct kept *kept;
+    struct buffered_store *store;
 
-    if (!steps.is_lazy || steps.now == NOBODY || (size != 8 && size != 4 && size != 1))
+    if (!steps.is_lazy || steps.now == NO_PARTY || (size != 8 && size != 4 && size != 1))
         return false;
     party = &steps.parties[steps.now];
-    if (party->kept_count == KEPT)
-        let_go(party);
-    kept = &party->kept[party->kept_count++];
-    kept->at = at;
-    kept->size = size;
-    memcpy(&kept->value, value, size);
+    if (party->store_count == BUFFER_MAX)
+        write_oldest(party);
+    store = &party->stores[party->store_count++];
+    store->at = at;
+    store->size = size;
+    memcpy(&store->value, value, size);
     return true;
 }
 
 void steps_drain(void)
 {
-    if (steps.now == NOBODY)
+    if (steps.now == NO_PARTY)
         return;
-    while (steps.parties[steps.now].kept_count > 0)
-        let_go(&steps.parties[steps.now]);
+    while (steps.parties[steps.now].store_count > 0)
+        write_oldest(&steps.parties[steps.now]);
 }
 
 /* ---- sleeping ---- */
@@ -191,7 +192,7 @@ bool steps_is_asleep(unsigned party)
 /* The words are the party's, and they have the values that it sleeps on. */
 static long fall_asleep(void)
 {
-    /* Outside of an act nobody is there to wake it. */
+    /* Outside of an act no other party runs to wake it. */
     if (steps.sleep == NULL) {
         errno = ETIMEDOUT;
         return -1;
@@ -208,8 +209,8 @@ static uint32_t value_of(const void *word)
 
 static long wait_many(const struct futex_waitv *words, uint32_t count)
 {
-    static struct party nobody;
-    struct party *party = steps.now != NOBODY ? &steps.parties[steps.now] : &nobody;
+    static struct party no_party;
+    struct party *party = steps.now != NO_PARTY ? &steps.parties[steps.now] : &no_party;
     party->count = 0;
     for (uint32_t i = 0; i < count; i++) {
         const void *word = (const void *)(uintptr_t)words[i].uaddr; /* NOLINT: as the kernel */

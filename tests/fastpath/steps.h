@@ -54,6 +54,6 @@ uint32_t steps_vain_wakes(void);
  * back; for a store, whether it is; and with what drains a store buffer. */
 void steps_pass(void);
 bool steps_forward(const void *at, void *ret_value, size_t size);
-bool steps_keep(void *at, const void *value, size_t size);
+bool steps_buffer(void *at, const void *value, size_t size);
 void steps_drain(void);
 long steps_syscall(long number, ...);
