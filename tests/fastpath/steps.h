@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parties of the lane protocol on one thread, each of which can be stalled before any of its atomic
- * accesses while the others go on: what takes luck between threads happens here every time.
+ * accesses while the others go on: an order that threads reach by chance happens here every time.
  *
- * A test counts through the accesses of one act:
+ * A test counts through the accesses of one act, as world_play() of steps_world.h does:
  *
  *     do {
  *         ... begin anew ...
  *         steps_stall(at, the_others, world);
  *         (void)steps_as(0, an_act, world);
- *         (void)steps_as(1, the_others, world);   // they come in the end too
- *         ... look ...
+ *         (void)steps_as(1, the_others, world);   // they act at the end too
+ *         ... check ...
  *     } while (steps_was_stalled() && at++ < LIMIT);
  *
- * Sleeping on a futex ends an act where it stands: the party counts as asleep until somebody wakes
+ * A sleep on a futex ends an act at that place: the party counts as asleep until another one wakes
  * one of the words that it sleeps on. Nothing here takes time.
  *
  * With steps_be_lazy() stores become visible to others as late as x86 allows: at the party's next
@@ -35,8 +35,8 @@ void steps_init(steps_act *on_step, void *arg);
 void steps_be_lazy(bool lazy);
 
 /* Before its access number `at`, counted from 0, the party whose act begins next is stalled, and
- * `meanwhile` is called. There is one more place to be stalled at: asleep, or at the act's end
- * while its last stores are still kept back. */
+ * `meanwhile` is called. The last place to be stalled at is asleep, or at the act's end while its
+ * last stores are still in the store buffer. */
 void steps_stall(uint64_t at, steps_act *meanwhile, void *arg);
 /* From within `meanwhile`: stall the same party once more, `more` accesses later. */
 void steps_stall_again(uint64_t more, steps_act *meanwhile, void *arg);
@@ -46,12 +46,12 @@ bool steps_was_stalled(void);
 bool steps_as(unsigned party, steps_act *act, void *arg);
 bool steps_is_asleep(unsigned party);
 
-/* Wakes of a word that has not changed since the wake before: who is about to sleep on it does, and
- * is not woken any more. */
+/* Wakes of a word that has not changed since the wake before: a party that is about to sleep on it
+ * sleeps, and is not woken any more. */
 uint32_t steps_vain_wakes(void);
 
-/* What stepped.h calls: before each access; for a load, whether the party itself has a store kept
- * back; for a store, whether it is; and with what drains a store buffer. */
+/* What stepped.h calls: before each access; for a load, which the party's own store buffer may
+ * answer; for a store, which may stay there; and for an operation that empties the buffer. */
 void steps_pass(void);
 bool steps_forward(const void *at, void *ret_value, size_t size);
 bool steps_buffer(void *at, const void *value, size_t size);

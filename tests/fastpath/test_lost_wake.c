@@ -523,7 +523,7 @@ static void one_call_is_ready(void)
 
 static void session_has_left(void)
 {
-    /* Told before the task began, the worker detached before the task ended. */
+    /* Asked before the task began, the worker detached before the task ended. */
     if (steps_was_stalled() && !had_run)
         assert_int_equal(atomic_load_explicit(&world.lanes.detached, memory_order_relaxed), 1);
     assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);

@@ -36,7 +36,7 @@ static void a_message_may_come_byte_by_byte(void **state)
     }
     turns_expect(caller, 3);
     assert_int_equal(caller->code, 0);
-    /* What it had to keep is given back. */
+    /* Its input buffer is freed. */
     assert_null(caller->connection->input.bytes);
     knit_buffer_fini(&buffer);
 }
@@ -74,7 +74,7 @@ static void calls_beyond_in_flight_max_wait_in_the_socket(void **state)
     assert_int_equal(caller->connection->caller.pauses, 0);
 }
 
-/* Four times the limit is passed over; a message that is longer still ends the stream. */
+/* Up to four times the limit a message is skipped; a longer one ends the stream. */
 static void a_message_that_is_too_large_is_refused_and_the_next_one_served(void **state)
 {
     struct turns_caller *caller;
@@ -112,7 +112,7 @@ static void the_end_of_the_callers_stream_aborts_its_calls(void **state)
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
 }
 
-/* An orderly end (a reply is unread: else it is a reset, which is an error and not an end). */
+/* An orderly end; with an unread reply in the socket it is a reset, which is an error. */
 static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
 {
     (void)state;
@@ -128,7 +128,7 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
             turns_expect(caller, 1);
         assert_true(turns_request(caller, "gate", 1, 2, 5, NULL));
         TURNS_UNTIL(caller->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
-        /* More to read than it looks ahead at is what makes it look for the end alone. */
+        /* With more to read than it looks ahead, it waits for the end of the stream alone. */
         turns_notify(caller, "nobody", 8000);
         TURNS_UNTIL(caller->connection->input.len >= KNIT_LOOKAHEAD_BYTES);
         turns_notify(caller, "nobody", 1);
@@ -138,7 +138,7 @@ static void a_peer_that_leaves_while_it_is_not_read_is_noticed(void **state)
     }
 }
 
-/* One write of thousands of messages is no turn in which everybody else waits. */
+/* One write of thousands of messages does not keep the others waiting for a whole turn. */
 static void a_flood_of_messages_lets_others_have_their_turns(void **state)
 {
     const _Atomic uint64_t *dropped;
@@ -168,7 +168,7 @@ static void a_question_that_wants_no_answer_gets_no_work(void **state)
     (void)state;
     caller = turns_connect();
     turns_notify(caller, "$/ping", 1);
-    /* They would ask the pool, which is not there. */
+    /* These would ask the pool, which does not exist here. */
     turns_notify(caller, "$/tasks", 1);
     turns_notify(caller, "$/stats", 1);
     TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3);
@@ -176,7 +176,7 @@ static void a_question_that_wants_no_answer_gets_no_work(void **state)
 
 enum { PART_BYTES = 300 * 1024 };
 
-/* The first PART_BYTES of a message of 900,000: it is charged with the longest, 1 MiB. */
+/* The first PART_BYTES of a message of 900,000; the longest, 1 MiB, is charged for it. */
 static void begin_message(struct turns_caller *caller)
 {
     static const uint8_t head[] = {
@@ -194,8 +194,8 @@ static void begin_message(struct turns_caller *caller)
     TURNS_UNTIL(caller->connection->input.charged_bytes == 1 << 20);
 }
 
-/* Two messages that do not go on take all the room there is; a third one waits until one of them
- * has been silent for a while, or its caller leaves. */
+/* Two messages that do not go on take all of the budget; a third one waits until one of them has
+ * made no progress for a while, or its caller leaves. */
 static void messages_that_never_end_do_not_keep_others_out(void **state)
 {
     (void)state;
@@ -232,7 +232,7 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
     }
 }
 
-/* After the last word the stream ends, and what the caller still sends does not reset it. */
+/* The stream ends after the last answer, and what the caller still sends does not reset it. */
 static void a_stream_without_boundaries_ends(void **state)
 {
     struct turns_caller *caller;
@@ -262,7 +262,7 @@ static void a_msgid_twice_in_flight_ends_the_stream_and_the_calls(void **state)
     TURNS_UNTIL(turns_is_idle());
 }
 
-/* Also one that is refused before anybody looks at its method; and the call that has the msgid does
+/* Also a request that is refused before its method is read; and the call that has the msgid does
  * not answer after the error. */
 static void a_msgid_twice_in_flight_gets_one_response(void **state)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Readers that are slow, or do not read at all: whose memory that costs, and that nobody loses a
- * reply. On a loop whose turns the test makes (turns.h).
+/* Readers that are slow, or do not read at all: whose memory that costs, and that no reply is lost.
+ * On a loop whose turns the test makes (turns.h).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,6 @@
 
 #include "tests/server/turns.h"
 
-/* The loop's socket takes about this much before it is full. */
 /* Slots whose outcome lies in some connection's output. */
 static uint32_t pinned(void)
 {
@@ -45,7 +44,7 @@ static void a_slow_reader_is_not_read_until_it_reads(void **state)
     }
     assert_true(sent >= 64 * 1024 / 4100);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.waits_for_reader), 1);
-    /* A message more stays where it is. */
+    /* One more message stays in the socket. */
     assert_true(turns_request(caller, "echo", 10, ++sent, 1, NULL));
     for (int i = 0; i < 20; i++)
         (void)turns_turn();
@@ -96,7 +95,6 @@ static void one_reader_pins_an_eighth_of_the_arena(void **state)
     turns_expect(caller, CALLS);
 }
 
-/* One that leaves with all that unread gives everything back. */
 static void a_reader_that_leaves_gives_its_slots_back(void **state)
 {
     struct turns_caller *caller;
@@ -111,7 +109,7 @@ static void a_reader_that_leaves_gives_its_slots_back(void **state)
     assert_true(turns_is_idle());
 }
 
-/* Who does not read gives way when the arena gets full, who reads does not. */
+/* A reader that does not read is dropped when the arena gets full, one that reads is not. */
 static void readers_that_fill_the_arena_make_room(void **state)
 {
     enum { LEN = 128 * 1024, CALLS = 200 };
@@ -135,7 +133,7 @@ static void readers_that_fill_the_arena_make_room(void **state)
     deaf->connection->moved_ns = slow->connection->moved_ns = turns.loop.turn.now_ns;
     knit_output_make_room(&turns.loop.net);
     assert_false(deaf->connection->is_dead);
-    /* The first that goes leaves room enough. */
+    /* Dropping the first one frees enough. */
     deaf->connection->moved_ns -= 1000000000;
     slow->connection->moved_ns -= 1000000000;
     knit_output_make_room(&turns.loop.net);
@@ -160,7 +158,7 @@ static void call_one(struct turns_caller *caller, const char *task, size_t len, 
     TURNS_UNTIL(answered() > before);
 }
 
-/* However many they are. Then results stay where they are, small ones too. */
+/* The limit is for all readers together; beyond it also small results stay in the arena. */
 static void readers_together_have_so_much_copied(void **state)
 {
     enum { LEN = 15 * 1000, EACH = 4, CALLERS = 40, TOTAL = 1 << 20 };
@@ -187,7 +185,7 @@ static void readers_together_have_so_much_copied(void **state)
     assert_int_equal(pinned(), 0);
 }
 
-/* Beyond half of that. Who reads nothing makes room; requests of who reads slowly wait. */
+/* Beyond half of that a reader that reads nothing is dropped; the requests of a slow one wait. */
 static void readers_that_have_much_copied_make_room(void **state)
 {
     enum { LEN = 128 * 1024 };

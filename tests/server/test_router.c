@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a message to a slot and back: shares of the slots, waiting for one, deadlines, cancelling,
- * callers that go. On a loop whose turns the test makes (turns.h); a worker that stands at the gate
- * keeps what is queued.
+ * callers that leave. On a loop whose turns the test makes (turns.h); while the worker waits at the
+ * gate, all other calls stay queued.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,7 +65,7 @@ static void notifications_count_in_the_share(void **state)
     assert_int_equal(greedy->connection->caller.calls.count, 0);
     assert_true(greedy->connection->caller.account.slots <= SHARE_ALONE);
     assert_true(slots_free() > RESERVE);
-    /* Gone, it leaves calls that nobody counts; they run all the same. */
+    /* Its calls are charged to no caller after it has left, and they run. */
     turns_leave(greedy);
     turns_open_gate();
     turns_expect(modest, 1);
@@ -114,7 +114,7 @@ static void a_connection_has_a_share_of_the_arena(void **state)
     assert_true(greedy->connection->caller.account.argument_bytes <= TURNS_ARENA_BYTES / 4 * 3);
     assert_true(turns_request(modest, "gate", LARGE, 1, 1, NULL));
     TURNS_UNTIL(modest->connection->caller.calls.count == 1);
-    /* What is settled lies there still. */
+    /* A settled call keeps its room in the arena. */
     knit_router_cancel(&greedy->connection->caller, 2);
     assert_true(greedy->connection->caller.account.argument_bytes > LARGE * (sent - 2));
     turns_open_gate();
@@ -141,7 +141,7 @@ static void small_calls_pass_those_that_wait_for_arena_space(void **state)
     assert_true(turns_request(modest, "gate", 1, 1, 10, NULL));
     TURNS_UNTIL(modest->connection->caller.calls.count == 10);
     assert_int_equal(modest->connection->caller.pauses, 0);
-    /* One as large waits behind them. */
+    /* A large one waits behind the others. */
     assert_true(turns_request(modest, "gate", LARGE, 11, 1, NULL));
     TURNS_UNTIL(modest->connection->caller.pauses == KNIT_PAUSE_SLOT);
     assert_ptr_equal(TAILQ_LAST(&turns.loop.router.share.waiting_arena, knit_share_queue),
@@ -201,7 +201,7 @@ static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **sta
     assert_int_equal(caller->connection->caller.account.slots, 0);
 }
 
-/* Neither a slot nor a place at the front is needed to run out of time. */
+/* A deadline passes also without a slot, and behind others. */
 static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
 {
     struct knit_options options = knit_options();
@@ -229,7 +229,7 @@ static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
     assert_null(caller->connection->lookahead);
 }
 
-/* The one at the front gives way to what stands behind it. */
+/* The request behind it is then handled. */
 static void the_first_that_waits_may_be_overdue(void **state)
 {
     enum { OTHERS = TURNS_SLOTS };
@@ -266,11 +266,11 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
     TURNS_UNTIL(caller->connection->caller.calls.count == 2);
     knit_router_cancel(&caller->connection->caller, 1);
-    /* Nobody's: passed over. */
+    /* No call has that number, so nothing happens. */
     knit_router_cancel(&caller->connection->caller, 77);
     turns_expect(caller, 1);
     assert_int_equal(caller->code, KNIT_CANCELLED);
-    /* What runs is told, and answers itself. */
+    /* A call that runs sees the abort, and answers itself. */
     knit_router_cancel(&caller->connection->caller, 1000000);
     turns_expect(caller, 2);
     assert_int_equal(caller->msgid, 1000000);
@@ -284,7 +284,7 @@ static void cancel(struct turns_caller *caller, uint8_t msgid)
     assert_int_equal(send(caller->fd, message, sizeof(message), MSG_NOSIGNAL), sizeof(message));
 }
 
-/* Whether it was sent with the calls or later, for one in flight or one that waits. */
+/* Sent with the calls or later, for a call in flight or one that waits. */
 static void a_cancel_does_not_wait_behind_what_waits(void **state)
 {
     struct turns_caller *caller;
@@ -303,7 +303,7 @@ static void a_cancel_does_not_wait_behind_what_waits(void **state)
     cancel(caller, 92);
     turns_expect(caller, 4);
     assert_int_equal(caller->msgid, 92);
-    /* A number that stands behind it is another call's. */
+    /* A call behind it may have the same number, and is another one. */
     cancel(caller, 150);
     assert_true(turns_request(caller, "echo", 1, 150, 1, NULL));
     for (uint8_t msgid = 2; msgid < 90; msgid++)
@@ -317,7 +317,7 @@ static void a_cancel_does_not_wait_behind_what_waits(void **state)
     assert_int_equal(caller->msgid, 150);
 }
 
-/* What its caller no longer waits for takes a slot of the connection's share all the same. */
+/* Until it is answered it occupies a slot of the connection's share. */
 static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
 {
     struct turns_caller *greedy, *modest;
@@ -336,7 +336,7 @@ static void what_is_cancelled_counts_until_its_slot_is_free(void **state)
     assert_true(greedy->connection->caller.account.slots <= SHARE_ALONE);
     assert_true(slots_free() > RESERVE);
     turns_expect(greedy, SHARE_ALONE);
-    /* Gone, it pays no more. */
+    /* After it has left nothing is charged to it. */
     turns_leave(greedy);
     turns_open_gate();
     turns_expect(modest, 1);
