@@ -7,11 +7,11 @@
  * find one. The wanted class itself may hold both, so its first block is tried before (calls of one
  * size find each other's blocks that way) and a few more when all else failed.
  *
- * What differs from the paper, and why:
+ * The differences from the paper:
  *
  *   - Headers lie in a table instead of in front of the blocks, because the blocks lie in memory
- *     that others write or read. A small hash leads from an offset to its entry. Hash chains and
- *     class lists share a field: a block is either in use or listed.
+ *     that other processes write or read. A small hash leads from an offset to its entry. Hash
+ *     chains and class lists share a field: a block is either in use or listed.
  *   - The end of the arena is not a listed block. It is taken only when no listed block fits, and
  *     a released topmost block falls back to it. So addresses stay low, pages that were touched
  *     are used again before new ones, and a sparse arena stays sparse.
@@ -254,7 +254,7 @@ static void join_above(struct knit_arena *arena, uint32_t entry)
     entry_give(arena, gone);
 }
 
-/* Make a block that is neither in use nor listed part of the free memory around it. */
+/* Joins a block that is neither in use nor listed with the free memory around it. */
 static void settle(struct knit_arena *arena, uint32_t entry)
 {
     uint32_t below = arena->blocks[entry].below, above = arena->blocks[entry].above;
@@ -287,7 +287,7 @@ static void cut(struct knit_arena *arena, uint32_t entry, uint64_t units)
         return;
     block->units = units;
     if (is_free(arena, block->above)) {
-        /* Grown in place: the table may have no entry left to hold the rest for a moment. */
+        /* Grown in place, because the table may have no entry left for the rest. */
         uint32_t above = block->above;
         unlist(arena, above);
         arena->blocks[above].at -= rest;
@@ -323,7 +323,7 @@ int knit_arena_alloc(struct knit_arena *arena, uint64_t len, uint64_t *ret_offse
     if (entry == NONE)
         entry = first_above(arena, row, column);
     if (entry == NONE) {
-        /* A limit set below what was handed out before does not take that back. */
+        /* A limit below what was allocated before does not take that back. */
         uint64_t end = arena->limit > arena->touched ? arena->limit : arena->touched;
         if (units <= end - arena->top) {
             entry = insert(arena, arena->top, units, arena->topmost);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sleep and wake: futexes, the one fence, the clock and the spin's pause.
  *
- * Whoever sleeps: announces it, fences, looks again, and sleeps on the value the bell had before
- * the announcement. Whoever wakes: publishes, fences, reads the announcement, changes the bell,
- * wakes. The two fences forbid the one reordering that even x86 allows, a load overtaking an older
- * store of another word: without either of them both sides can miss each other and the sleeper
- * sleeps on with work waiting. tests/model/park.pml and wait.pml show it.
+ * The sleeper announces its sleep, fences, looks again, and sleeps on the value that the bell had
+ * before the announcement. The waker publishes, fences, reads the announcement, changes the bell,
+ * wakes. The two fences forbid the one reordering that even x86 allows, of a load before an older
+ * store of another word. Without either of them the sides can miss each other, and the sleeper does
+ * not see the work (tests/model/park.pml and wait.pml).
  *
- * The futexes here are shared ones (no PRIVATE flag): the words lie in memory of several processes,
- * and waiting works on read-only mappings too.
+ * The futexes are shared ones (no PRIVATE flag), because the words lie in memory of several
+ * processes. Waiting works on read-only mappings too.
  *
  * Threads: any. knit_bell_wait() and _wait_many() block.
  */
@@ -45,8 +45,8 @@ static inline uint64_t knit_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* The full fence of both protocols above. ThreadSanitizer does not know fences; a locked operation
- * on a word of the thread's own is one as well, and it does know that. */
+/* The full fence of both sides. ThreadSanitizer does not know fences, but it does know a locked
+ * operation on a word of the thread's own, which is a full fence as well. */
 static inline void knit_bell_fence(void)
 {
 #if KNIT_BELL_TSAN
@@ -57,7 +57,7 @@ static inline void knit_bell_fence(void)
 #endif
 }
 
-/* Let the other hyperthread and the memory bus breathe for one look. */
+/* Between two looks of a spin: leaves the core to its other hyperthread for a moment. */
 static inline void knit_bell_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -85,10 +85,11 @@ static inline void knit_bell_wake(const _Atomic uint32_t *word, int count)
     (void)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-/* Rings an event loop: one byte. A full bell is ringing already, and of one whose other end is
- * closed nobody waits. A socket never blocks. A pipe must be an open file description of the
- * ringer's own that does not block: O_NONBLOCK belongs to the description, so whoever shares it can
- * take it away, and a task of one worker would stop the others and the host. */
+/* Notifies an event loop: one byte. An error does not matter: a full bell is readable already, and
+ * one whose other end is closed has no sleeper. A socket is written without blocking. A pipe must
+ * be an open file description of this process's own, with O_NONBLOCK set: the flag belongs to the
+ * description, so another process that shared it could clear it, and a task of one worker would
+ * block the others and the host. */
 static inline void knit_bell_notify(int fd, bool is_pipe)
 {
     if (fd >= 0 && is_pipe)
@@ -97,9 +98,9 @@ static inline void knit_bell_notify(int fd, bool is_pipe)
         (void)send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* Takes out of a bell what rang it, to be heard again. There is at most a byte for each arm; who
- * writes without end finds an end here. Whether a stranger's socket blocks is not asked, and a pipe
- * must be one that does not. */
+/* Reads all bytes from a bell, so that it can become readable again. There is at most a byte for
+ * each arm; the number of reads is bounded against a peer that writes more. A socket is read
+ * without blocking, whatever its flags; a pipe must have O_NONBLOCK set. */
 static inline void knit_bell_swallow(int fd, bool is_pipe)
 {
     unsigned char swallowed[64];
@@ -128,14 +129,14 @@ static inline struct futex_waitv knit_bell_word(const _Atomic uint32_t *word, ui
         .val = value, .uaddr = (uint64_t)(uintptr_t)word, .flags = FUTEX_32};
 }
 
-/* A spin budget that learns whether spinning pays. It pays when what was waited for came during the
- * spin. With more runnable threads than cores it never does, and then costs the whole time slice
- * that the other side needed: so each spin in vain halves the budget, each that paid doubles it,
- * and now and then the full one is tried again. */
+/* A spin budget that adapts. A spin succeeds when what is waited for comes during it. With more
+ * runnable threads than cores it never does, and uses up the time slice that the other side needs:
+ * so a spin that failed halves the budget, one that succeeded doubles it, and after
+ * KNIT_SPIN_RETRY failures the full budget is tried again. */
 struct knit_spin {
     uint32_t max_ns;
     uint32_t now_ns;
-    uint32_t vain; /* sleeps since the last full try */
+    uint32_t failed; /* spins since the last full one */
 };
 
 #define KNIT_SPIN_RETRY    64u /* sleeps between two full tries */
@@ -145,7 +146,7 @@ static inline void knit_spin_init(struct knit_spin *spin, uint32_t max_us)
 {
     spin->max_ns = max_us > 1000000 ? 1000000000u : max_us * 1000;
     spin->now_ns = spin->max_ns;
-    spin->vain = 0;
+    spin->failed = 0;
 }
 
 static inline void knit_spin_paid(struct knit_spin *spin)
@@ -153,14 +154,14 @@ static inline void knit_spin_paid(struct knit_spin *spin)
     spin->now_ns = spin->now_ns >= spin->max_ns / 2 ? spin->max_ns : spin->now_ns * 2;
 }
 
-/* True when the full budget is up again. */
+/* True: the budget is the full one again. */
 static inline bool knit_spin_failed(struct knit_spin *spin)
 {
     spin->now_ns /= 2;
     if (spin->now_ns < KNIT_SPIN_LEAST_NS)
         spin->now_ns = 0;
-    if (++spin->vain >= KNIT_SPIN_RETRY) {
-        spin->vain = 0;
+    if (++spin->failed >= KNIT_SPIN_RETRY) {
+        spin->failed = 0;
         spin->now_ns = spin->max_ns;
         return true;
     }

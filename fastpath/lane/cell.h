@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes into and out of the body of a cell, word by word, as both sides of a lane do it.
+/* Bytes into and out of the body of a cell, word by word, for both sides of a lane.
  *
- * A body is an array of atomic words so that a reader who comes too late loads something whole, and
- * because memcpy() on memory that another process writes is no access the language knows. All of it
- * is relaxed: the cell's last word publishes the rest.
+ * A body is an array of atomic words, so that a reader which comes too late loads whole words, and
+ * because memcpy() of memory that another process writes is a data race in C. All accesses are
+ * relaxed: the cell's last word publishes the rest.
  *
  * Threads: pure functions.
  */
@@ -15,8 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The last 1 to 7 bytes of a body as the word they make, zeros behind them. Loads overlap instead
- * of going byte by byte: which of them overlap does not matter, they bring the same bytes. */
+/* The last 1 to 7 bytes of a body as a word, zeros behind them. The loads overlap, which does no
+ * harm as they bring the same bytes, and are fewer than one a byte. */
 static inline uint64_t knit_cell_tail(const unsigned char *from, size_t len)
 {
     if (len >= 4) {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Named points at which a test can make the host die: KNIT_FAULT(RECOVERY_BEFORE_VACANT).
  *
- * They stand before and after each step that others can see of what the host does about a death, a
- * hard timeout, a session that comes, goes or lies, and a shutdown. All names are in one list, so
- * a point that is not in it does not compile, and the test that goes through the list fails at a
- * name which no code comes to.
+ * They stand before and after each step that other processes can see when the host handles a death,
+ * a hard timeout, a session that comes, goes or is evicted, and a shutdown. All names are in one
+ * list: a point that is not in it does not compile, and the test that goes through the list fails
+ * at a name that is never reached.
  *
- * In programs nothing of this is left. Tests build the folder a second time with KNIT_FAULT_POINTS
+ * The programs contain none of it. Tests build the folder a second time with KNIT_FAULT_POINTS
  * defined; then a process with KNIT_FAULT=RECOVERY_BEFORE_VACANT in its environment kills itself
- * when it comes to that point.
+ * when it reaches that point.
  */
 #pragma once
 

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rules of LAYOUT.md, each as a question to the memory.
+/* The rules of LAYOUT.md, each as a check of the memory.
  *
  * Slots: a call is claimed before it is answered, so claim and answer are of one generation or one
  * apart; while apart, the owner is a worker on the board. Caller and pool take turns at a slot, so
  * neither abort nor release runs ahead of what was answered. Blocks that are named and not released
  * do not overlap.
  *
- * Rings: every cell bears the lap of the last position that can have been published there, and the
- * published positions behind `taken` are claimed, the ones from `taken` on stand without a gap and
- * are claimed in their order. Whatever breaks that is a call that nobody will find.
+ * Rings: every cell bears the lap of the last position that can have been published there. The
+ * published positions before `head` are claimed; those from `head` on have no gap and are claimed
+ * in their order. A call that breaks this is never found by a cursor.
  *
- * Nothing here is published to anybody, so the only order that matters is that of our own loads:
- * what may only follow is loaded last (a reply after its release, `taken` after a claim).
- */
+ * The inspector publishes nothing, so only the order of its own loads matters: a word that follows
+ * another one is loaded after it (a reply after its release, `head` after a claim). */
 #include "fastpath/lane/inspect.h"
 
 #include <errno.h>
@@ -30,7 +29,7 @@
 /* A block that an answer names. */
 struct block {
     uint64_t begin, end;
-    uint64_t word; /* of the reply that names it, and our sign that nothing has moved */
+    uint64_t word; /* of the reply that names it; unchanged: the block is still the same */
     uint32_t lane, slot;
 };
 
@@ -53,7 +52,7 @@ static uint32_t load32(const _Atomic uint32_t *word)
     return atomic_load_explicit(word, memory_order_acquire);
 }
 
-__attribute__((format(printf, 3, 0))) static void say(
+__attribute__((format(printf, 3, 0))) static void report_finding(
     const struct knit_inspect_report *report, uint32_t *findings, const char *format, va_list args)
 {
     char sentence[KNIT_INSPECT_SENTENCE_BYTES];
@@ -69,7 +68,7 @@ __attribute__((format(printf, 2, 3))) static void found(struct look *look, const
     va_list args;
 
     va_start(args, format);
-    say(look->report, &look->counts.findings, format, args);
+    report_finding(look->report, &look->counts.findings, format, args);
     va_end(args);
 }
 
@@ -81,13 +80,13 @@ struct words {
     uint64_t abort, released, claim, word, meta, block;
 };
 
-/* False: the slot is in use faster than it can be read, so it is not stuck. */
+/* False: the slot changes faster than it can be read, so it is not stuck. */
 static bool read_slot(const struct knit_inspect_session *in, uint32_t slot, struct words *ret)
 {
     const struct knit_reply_cell *cell = &in->reply.reply[slot];
 
     for (int i = 0; i < READS; i++) {
-        /* The caller's words first: they only follow the pool's. */
+        /* The caller's words first, because they follow the pool's. */
         ret->abort = load64(&in->request.abort[slot]);
         ret->released = load64(&in->request.released[slot]);
         ret->claim = load64(&in->reply.claim[slot]);
@@ -136,7 +135,7 @@ static void check_owner(struct look *look, uint32_t slot, const struct words *wo
             (ull)knit_claim_gen(words->claim), wrong, owner);
 }
 
-/* The answer that lies in the slot, whether collected or not. */
+/* The answer in the slot, collected or not. */
 static void check_answer(struct look *look, uint32_t slot, const struct words *words)
 {
     const struct knit_geometry *geometry = &look->in->geometry;
@@ -351,7 +350,7 @@ static void check_published(struct ring *ring, uint64_t q, uint64_t ctrl)
     }
 }
 
-/* A cell in which position q is not published yet, and `end` before it neither. */
+/* A cell behind the published run, which ends at `end`. */
 static void check_behind(const struct ring *ring, uint64_t q, uint64_t end)
 {
     struct look *look = ring->look;
@@ -406,7 +405,8 @@ static void check_completions(struct look *look, uint32_t lane)
     const _Atomic uint32_t *ring = look->in->reply.completions + (size_t)lane * count;
     const uint64_t tail = load64(&look->in->reply.lane[lane].completion_tail);
 
-    /* Entries are written before the tail moves, and who writes may die between, more than once. */
+    /* An entry is written before the tail moves; a worker may die in between, and its replacement
+     * too. */
     uint32_t ahead = 0;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -416,7 +416,7 @@ static void check_completions(struct look *look, uint32_t lane)
         bool is_fine = bears_lap == lap || (i == ahead && bears_lap == (uint16_t)(lap + 1));
 
         if (load64(&look->in->reply.lane[lane].completion_tail) != tail)
-            return; /* it moves, so it is not stuck */
+            return; /* it changes, so it is not stuck */
         ahead += is_fine && bears_lap != lap;
         if (!is_fine)
             found(look, "lane %u, completion %llu: bears lap %u instead of %u", lane, (ull)position,
@@ -427,7 +427,7 @@ static void check_completions(struct look *look, uint32_t lane)
     }
 }
 
-/* `starved` says that the lane's worker has finished a call and could not answer it. */
+/* blocked_on_arena means that the lane's worker has finished a call and could not answer it. */
 static void check_blocked_on_arena(struct look *look, uint32_t lane)
 {
     const struct knit_inspect_session *in = look->in;
@@ -474,7 +474,7 @@ static void check_lines(struct look *look)
     look->counts.state = (enum knit_session_state)state;
     if (state > KNIT_STATE_EVICTED)
         found(look, "the session's state is %u", state);
-    /* 1: an armed sleep without a number. */
+    /* 1: a sleep on the futex without an arm. */
     if (waiting == 1)
         found(look, "the caller waits without saying for what");
     else if (waiting != 0 && (int32_t)(notified - waiting) > 0)
@@ -526,7 +526,7 @@ __attribute__((format(printf, 2, 3))) static void board_found(
     va_list args;
 
     va_start(args, format);
-    say(look->report, &look->findings, format, args);
+    report_finding(look->report, &look->findings, format, args);
     va_end(args);
 }
 
@@ -538,7 +538,7 @@ static void check_lane(struct board_look *look, uint32_t lane)
     const uint64_t running = load64(&busy->running);
 
     if (load32(place) != park)
-        return; /* it moves, so it is not stuck */
+        return; /* it changes, so it is not stuck */
     if (knit_park_state(park) > KNIT_PARK_PARKED) {
         board_found(look, "lane %u: its park word is %#x", lane, park);
         return;
@@ -581,7 +581,7 @@ struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, 
         .task = knit_board_task(board, lane)};
 }
 
-/* ---- heads ---- */
+/* ---- headers ---- */
 
 const char *knit_inspect_head(
     const struct knit_segment_header *header, enum knit_segment_kind kind, uint64_t bytes)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks through a session's memory and names everything that the lane protocol forbids.
+/* Checks a session's memory against the lane protocol and reports every violation as a sentence.
  *
- * For tests, which look after every crash they cause, and for an operator with a wedged pool (`knit
- * check`). It only reads, and it reads what strangers wrote: each word is loaded once into a local,
- * loops are bounded by the geometry, and no number found there is used as a place before it was
- * checked. The arenas are not touched, so looking fills no holes of a sparse segment there.
+ * Tests inspect after each crash that they cause, and an operator inspects a pool that hangs (`knit
+ * check`). The inspector only reads, and what it reads is hostile: each word is loaded once into a
+ * local, loops are bounded by the geometry, and no number found there is used as an offset before
+ * it was checked. Arenas are not read, so no page of a sparse segment is allocated.
  *
- * A pool that works may be looked at. Words that belong together are then read again, and what
- * moved meanwhile is not reported; still a look may catch a step half done, such as a recovery. So
- * what counts in a live pool is a sentence that comes again at the next look.
+ * A pool may run meanwhile. Words that belong together are read again, and what changed in between
+ * is not reported. An inspection may still see a step half done, such as a recovery: in a live
+ * pool only a sentence that the next inspection repeats is a finding.
  *
- * Threads: any; one look is one thread's.
+ * Threads: any; one inspection runs on one thread.
  */
 #pragma once
 
@@ -21,7 +21,7 @@
 #include "fastpath/lane/layout.h"
 
 #define KNIT_INSPECT_SENTENCE_BYTES 256u
-#define KNIT_INSPECT_FINDINGS_MAX   64u /* said of one session; what is over is only counted */
+#define KNIT_INSPECT_FINDINGS_MAX   64u /* reported of one session; more are only counted */
 
 /* One broken rule: "slot 3: generation 9 is claimed and 5 is answered". */
 typedef void knit_inspect_finding(void *arg, const char *sentence);
@@ -57,16 +57,16 @@ KNIT_MUST_CHECK int knit_inspect_session(const struct knit_inspect_session *sess
 uint32_t knit_inspect_board(
     const struct knit_board_view *board, uint32_t lanes, const struct knit_inspect_report *report);
 
-/* What a lane is doing at this moment. */
+/* What a lane does at this moment. */
 struct knit_inspect_lane {
     const char *state; /* "vacant", "awake", "parked", "in no state" */
-    uint64_t session;  /* id, of the call that runs; 0 = none runs */
+    uint64_t session;  /* id, of the call that runs; 0 = no call runs */
     uint32_t slot, task;
 };
 
 struct knit_inspect_lane knit_inspect_lane(const struct knit_board_view *board, uint32_t lane);
 
-/* A private copy of a segment's head: NULL, or the sentence that says why the segment cannot be
- * looked through. For a session's segments a NULL means that the geometry is usable. */
+/* header: a private copy. NULL, or the sentence that says why the segment cannot be inspected. For
+ * a session's segments NULL means that the geometry is usable. */
 const char *knit_inspect_head(
     const struct knit_segment_header *header, enum knit_segment_kind kind, uint64_t bytes);

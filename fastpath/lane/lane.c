@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker's turns: serve the home rings, steal, spin, park; and sessions coming and going.
+/* A worker's turns: serve the home rings, steal, spin, park.
  *
- * Order of preference. What lies in the home rings comes first, one call of each session in turn.
- * With nothing there the worker looks, every KNIT_STEAL_AFTER_NS and not more often (a look drags
- * the line of a busy ring over here), into other lanes' rings: a lane without a worker is emptied
- * at once, a call of a living worker's only when it stood unclaimed through two such looks. Whether
- * that worker is busy, stopped or swamped does not matter and is not asked: the claim word is the
- * truth, and a busy flag can be stale in just the moment that counts.
+ * Order of preference. The home rings come first, one call of each session in turn. When they are
+ * empty, the worker reads other lanes' rings, once in KNIT_STEAL_AFTER_NS and not more often,
+ * because each read moves a cache line away from a busy worker. A lane without a worker is emptied
+ * at once; a call of a living worker is stolen only if it was READY at two such looks. It does not
+ * matter whether that worker is busy, stopped or overloaded: the claim word decides, and a busy
+ * flag would be stale in exactly this moment.
  *
  * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep
- * on the bells' old values. A READY call in another lane keeps us from sleeping until it was
- * claimed or stood long enough to be stolen: if it is claimed meanwhile, that claim came after our
- * announcement, so the claimer sees us parked and rings us for what lies behind. park.pml proves
- * that without a timeout nobody sleeps while there is work.
+ * on the bells' old values. A READY call in another lane keeps the worker awake until it was
+ * claimed or may be stolen: a claim in between came after the announcement, so the claimer sees
+ * this worker parked and notifies it for the calls behind. tests/model/park.pml shows without any
+ * timeout that no worker sleeps while there is work.
  *
- * Edges: W1, the two fences around the announcement, with session.c's flush and release and with
- * wake_sibling's. H1 and H2, of sessions that come and go during a long call, between
- * knit_lane_leave(), visit() and knit_lane_return() alone (visit.pml).
+ * Edges:
+ *   W1 wake  the fence behind the announcement of a park; with the fences of the session's flush
+ *            and release, and of knit_lane_wake_sibling()
+ *   W3 bell  lane_bell and bell acquire, before the announcement; with the release of whoever
+ *            changes them
  */
 #include "fastpath/lane/lane.h"
 
@@ -29,23 +31,22 @@
 #include "fastpath/lane/wake.h"
 
 #define TURN_ANSWERS        16u
-#define RECLAIM_TURN        16u      /* blocks looked at in a turn for the sake of a kept result */
-#define SCAN_TURNS          64u      /* of short calls, between two looks at the clock */
-#define SCAN_NS             1000000u /* at most so long nobody looks into others' rings */
-#define STEAL_RINGS         64u      /* looked at in one scan while spinning; before parking, all */
-#define TIGHT_SPIN_NS       2000u    /* after so long a pause of pause_ns lies between two looks */
-#define WAKES_JUDGED        1000u    /* of one session in a second */
-#define WAKES_PER_CALL_MAX  32u
-#define LOOKS_WHILE_PARKING 64u
+#define SWEEP_TURN          16u      /* blocks looked at in a turn to send a deferred reply */
+#define SCAN_TURNS          64u      /* of short calls, between two reads of the clock */
+#define SCAN_NS             1000000u /* longest time between two scans of other lanes' rings */
+#define STEAL_RINGS         64u      /* read in one scan while spinning; before parking, all are */
+#define TIGHT_SPIN_NS       2000u    /* then pause_ns lie between two looks of a spin */
+#define WAKES_JUDGED        1000u    /* by one session's bell in a second: beyond it is judged */
+#define WAKES_PER_CALL_MAX  32u      /* on average */
+#define LOOKS_WHILE_PARKING 64u      /* at calls in other lanes that may not be stolen yet */
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Our park word moves on. seq_cst by the fence: what we look at next is not older than the
- * announcement. */
+/* The park word's next value. What is loaded after this is not older than the announcement. */
 static void announce(struct knit_lane *lane, uint32_t state)
 {
     lane->park = knit_park_next(lane->park, state);
-    /* release: a caller that sees PARKED sees that all before was done. */
+    /* release: a caller that sees PARKED sees what this worker did before. */
     atomic_store_explicit(
         &lane->options.board.park[lane->options.index].value, lane->park, memory_order_release);
     knit_bell_fence(); /* W1 */
@@ -111,7 +112,7 @@ void knit_lane_stop(struct knit_lane *lane)
 static bool serve_one(struct knit_lane *lane, struct knit_worker_session *session)
 {
     if (session->deferred.any)
-        return knit_lane_send_deferred(lane, session, RECLAIM_TURN);
+        return knit_lane_send_deferred(lane, session, SWEEP_TURN);
     if (knit_worker_session_is_shut(session))
         return false;
     struct knit_ready_call found;
@@ -120,9 +121,10 @@ static bool serve_one(struct knit_lane *lane, struct knit_worker_session *sessio
     return knit_lane_call(lane, session, session->home, &found);
 }
 
-/* Up to TURN_ANSWERS calls, one of each session in turn. All sessions are looked at once; then only
- * those go on that had a call, so that idle ones cost a look a turn and not a look a call. A call
- * that was not short ends the turn, since others may have come meanwhile, and sessions gone. */
+/* Up to TURN_ANSWERS calls, one of each session in turn. The first round looks at all sessions, the
+ * next ones only at those that had a call: an idle session costs one look a turn and not one a
+ * call. A call that was not short ends the turn, because sessions may have come or gone during
+ * it. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
     struct knit_worker_session *busy[TURN_ANSWERS];
@@ -166,8 +168,8 @@ static bool home_has_work(struct knit_lane *lane)
 
 enum stealable { STEAL_NOTHING, STEAL_LATER, STEAL_NOW };
 
-/* Is there a call in that ring that this worker may take? LATER: not yet, it has to stand a
- * while. */
+/* Whether that ring has a call that this worker may claim. LATER: it has one that is not READY for
+ * long enough yet. */
 static enum stealable may_steal(struct knit_lane *lane, struct knit_worker_session *session,
     uint32_t from, uint64_t now, struct knit_ready_call *ret)
 {
@@ -187,9 +189,9 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_worker_sessi
     return now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? STEAL_NOW : STEAL_LATER;
 }
 
-/* Looks into at most `rings` rings of other lanes, going on where the last scan ended. On STEAL_NOW
- * one call has been taken and answered when `take` is set; the next scan begins behind it, so that
- * nobody who keeps a ring full has the others wait. */
+/* Reads at most `rings` rings of other lanes, from where the last scan ended. With `take`, a call
+ * that may be stolen is claimed and answered before STEAL_NOW is returned, and the next scan begins
+ * behind its ring: a ring that is always full does not delay the others. */
 static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
     const uint32_t lanes = lane->options.lanes;
@@ -240,8 +242,8 @@ static bool send_any_deferred(struct knit_lane *lane, uint32_t most)
 
 /* ---- parking -------------------------------------------------------------------------------- */
 
-/* The last looks of a worker that has announced its sleep. True: there is, or soon will be,
- * something to do. */
+/* The last looks of a worker that has announced its sleep. True: there is something to do, or soon
+ * will be. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
     if (has_requests(lane) || home_has_work(lane) || send_any_deferred(lane, UINT32_MAX))
@@ -268,10 +270,11 @@ static uint64_t calls_consumed(
     return sum;
 }
 
-/* A session that rings much and calls little is up to no good. One ring for nothing proves
- * nothing: a sibling may have stolen the call before this worker had its core again. So what counts
- * is the session's rings in a second against its calls that anybody took in that second. A ring is
- * a bell that changed, and also a wake-up of a bell that did not, which only a liar sends. */
+/* Evicts a session that wakes this worker often and calls rarely. A single wake-up without a call
+ * proves nothing: a sibling may have stolen the call before this worker was scheduled. So the
+ * session's wake-ups in a second are compared with its calls that any worker claimed in that
+ * second. A wake-up is a bell that changed, or the wake of a bell that did not, which no correct
+ * caller sends. */
 static void judge_wakes(struct knit_lane *lane, int woken)
 {
     uint64_t now = knit_clock_ns();
@@ -281,7 +284,8 @@ static void judge_wakes(struct knit_lane *lane, int woken)
             &session->in.request.bell[lane->options.index], memory_order_relaxed);
         bool was_notified =
             bell != session->bell_seen || (woken > 0 && woken == session->bell_word);
-        /* One that waits for room rings with each release, and nothing of it is claimed. */
+        /* While a reply is deferred, the caller notifies with each release, and none of its calls
+         * is claimed. */
         if (!was_notified || session->is_evicted || session->deferred.any)
             continue;
         if (now - session->wakes_since_ns > 1000000000u) {
@@ -303,7 +307,7 @@ static void park(struct knit_lane *lane)
     struct futex_waitv words[KNIT_BELL_WORDS_MAX];
     _Atomic uint32_t *own = &lane->options.pool.lane_bell[lane->options.index].value;
     uint32_t count = 0;
-    /* Values from before the announcement: whoever rings after it changes them. */
+    /* Values from before the announcement: a waker changes them after it. */
     words[count++] = knit_bell_word(own, atomic_load_explicit(own, memory_order_acquire));
     for (uint32_t i = 0; i < lane->session_count; i++) {
         struct knit_worker_session *session = lane->sessions[i];
@@ -322,12 +326,12 @@ static void park(struct knit_lane *lane)
         judge_wakes(lane, knit_bell_wait_many(words, count, until));
     }
     announce(lane, KNIT_PARK_AWAKE);
-    knit_lane_wake_callers(lane); /* of kept results that went out */
+    knit_lane_wake_callers(lane); /* of deferred replies that were sent */
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */
 
-/* While there is nothing to do, the lines written next come here. */
+/* Fetches the lines of the next answer into this core's cache while there is nothing to do. */
 static void prefetch_answer(const struct knit_lane *lane)
 {
     if (lane->session_count == 0)
@@ -341,11 +345,11 @@ static void prefetch_answer(const struct knit_lane *lane)
     __builtin_prefetch(&session->in.reply.claim[slot], 1, 3);
 }
 
-/* A woken thread stays on the core it slept on when the kernel knows of no shared cache to look for
- * another in, as on many virtual machines. A caller and a worker that once met on one core then
- * stay there: neither's spinning ever pays, each call costs a switch, and the other cores idle. So
- * a worker whose spinning has long been in vain moves off its core, within what it was allowed,
- * before it tries the full spin again. */
+/* When the kernel knows of no shared cache, as on many virtual machines, a woken thread stays on
+ * the core it slept on. A caller and a worker that meet on one core then stay there: no spin of
+ * either succeeds, each call costs a context switch, and other cores are idle. So a worker whose
+ * spins have failed for long moves to another core of those it is allowed, before it spins fully
+ * again. */
 static void step_aside(void)
 {
     cpu_set_t allowed, others;
@@ -360,14 +364,14 @@ static void step_aside(void)
         (void)sched_setaffinity(0, sizeof(allowed), &allowed);
 }
 
-/* Nothing in the home rings: spin, steal, and in the end park. */
+/* The home rings are empty: spin, steal, and in the end park. */
 static void idle(struct knit_lane *lane)
 {
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
     prefetch_answer(lane);
     uint64_t start = knit_clock_ns();
     uint64_t steal_at = start;
-    /* Where spinning has not paid for long, a caller may be waiting for this very core. */
+    /* When no spin has succeeded for long, a caller may be waiting for this core. */
     const int looks = lane->spin.now_ns == 0 ? 1 : 16;
     for (;;) {
         for (int i = 0; i < looks; i++) {
@@ -380,7 +384,7 @@ static void idle(struct knit_lane *lane)
         uint64_t now = knit_clock_ns();
         if (has_requests(lane))
             return;
-        if (send_any_deferred(lane, RECLAIM_TURN)) {
+        if (send_any_deferred(lane, SWEEP_TURN)) {
             knit_lane_wake_callers(lane);
             return;
         }
@@ -404,9 +408,9 @@ static void idle(struct knit_lane *lane)
         step_aside();
 }
 
-/* A worker that always finds something at home looks into the other rings now and then all the
- * same: what lies in a lane without a worker, or behind a long call, would wait for as long as
- * somebody keeps all others busy. */
+/* A worker whose home rings are never empty still scans the other rings from time to time: a call
+ * in a lane without a worker, or behind a long call, would otherwise wait as long as callers keep
+ * all other workers busy. */
 static void help_others(struct knit_lane *lane)
 {
     uint64_t now = knit_clock_ns();
@@ -421,7 +425,7 @@ static void help_others(struct knit_lane *lane)
 int knit_lane_turn(struct knit_lane *lane)
 {
     if (atomic_load_explicit(&lane->has_handover, memory_order_acquire)) {
-        /* Nobody is left among those to be woken who may go now. */
+        /* Before sessions go: `answered` must not name one of them. */
         knit_lane_wake_callers(lane);
         knit_lane_apply_handovers(lane);
     }

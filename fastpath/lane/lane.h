@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker's side of the lanes: take calls one at a time, run them, answer, steal, wake callers,
+/* The worker's side of the lanes: claim calls one at a time, run them, answer, steal, wake callers,
  * park.
  *
  * A struct knit_lane belongs to one worker (process or thread) and serves one lane of every session
  * it was given. It trusts nothing in a request segment: every word is loaded once and checked
- * against private numbers; a session whose memory breaks the protocol is evicted and no longer
- * served, and nobody else notices.
+ * against private numbers. A session whose memory breaks the protocol is evicted: it is not served
+ * any more, and the other sessions go on.
  *
  * The loop of a worker is
  *
  *     while (knit_lane_turn(lane) != KNIT_LANE_STOPPED)
  *         ;
  *
- * where a turn serves what is there, steals when there is nothing, and spins, parks and wakes when
- * there is nothing to steal either. Sessions come and go between turns, and while a call runs that
- * is not short, through knit_lane_attach()/_detach() from a second thread.
+ * where a turn serves the home rings, steals when they are empty, and spins and parks when there is
+ * nothing to steal either. Sessions come and go between turns, and during a call that is not short,
+ * through knit_lane_attach()/_detach() from a second thread.
  *
  * Threads: knit_lane_turn() and the answering functions on the worker's thread alone; attach,
  * detach, stop, wake from any one other thread (a mutex guards what is handed over).
@@ -43,10 +43,10 @@ struct knit_job {
     const void *payload; /* private copy, or in place when the session is trusted */
     size_t len;
     size_t result_max; /* longest outcome this session can be given */
-    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error, not
-     * started. */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error; the call
+     * is not started. */
     int refusal;
-    bool was_refused; /* the runner sets it: the task itself did not run */
+    bool was_refused; /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
     uint32_t status;
@@ -55,8 +55,8 @@ struct knit_job {
     _Alignas(8) unsigned char body[KNIT_INLINE_MAX];
 };
 
-/* Runs one job, or words its refusal, and fills in the outcome. Never called again before it
- * returned. */
+/* Runs one job, or makes the error of its refusal, and fills in the outcome. Not called again
+ * before it returned. */
 typedef void knit_lane_run(void *arg, struct knit_job *job);
 
 struct knit_lane_options {
@@ -68,16 +68,16 @@ struct knit_lane_options {
     bool steal;
     uint32_t spin_us;            /* longest spin before parking; adapts below that; 0 = none */
     uint32_t pause_ns;           /* of one pause in a spin; 0 = none */
-    uint32_t park_ms;            /* belt: longest sleep; 0 = no limit */
+    uint32_t park_ms;            /* longest sleep; 0 = no limit. The protocol needs none. */
     uint64_t result_max_bytes;   /* one outcome; 0 = a lane's whole reply arena */
     uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
     knit_lane_run *run;
     void *run_arg;
-    /* On the worker's thread, between jobs. This session broke the protocol; no more is served of
-     * it. */
+    /* On the worker's thread, between jobs: this session broke the protocol and is not served any
+     * more. */
     void (*on_evict)(void *arg, uint64_t session, const char *reason);
-    /* After knit_lane_detach(), on either thread: no pointer into this session is used any more;
-     * unmap and acknowledge. */
+    /* After knit_lane_detach(), on either thread: the lane uses no pointer into this session any
+     * more; unmap it and acknowledge. */
     void (*on_detached)(void *arg, uint64_t session);
     void *event_arg; /* of both */
 };
@@ -90,8 +90,8 @@ struct knit_lane_session {
     int bell_fd; /* to wake an event loop: see knit_bell_notify(); borrowed; -1 = none */
     bool bell_is_pipe;
     bool trusted; /* arguments are read in place */
-    /* Arena bytes that all lanes' replies together may touch; each lane may always touch as much as
-     * one outcome needs, so that no lane waits for another's memory. 0 = no limit. */
+    /* Arena bytes that the replies of all lanes together may touch, see reply_arena.h. 0 = no
+     * limit. */
     uint64_t reply_budget_bytes;
 };
 
@@ -100,22 +100,22 @@ struct knit_lane;
 KNIT_MUST_CHECK int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret);
 struct knit_lane *knit_lane_free(struct knit_lane *lane);
 
-/* One turn. Returns RUNNING, or STOPPED after knit_lane_stop() (or when the park words say so). May
- * sleep. */
+/* One turn. Returns RUNNING, or STOPPED after knit_lane_stop(). May sleep. */
 int knit_lane_turn(struct knit_lane *lane);
 
-/* Hand a session over; served from the next turn on. Rebuilds the reply arena's metadata from the
- * answered replies that name blocks, so a replacement takes over where a dead worker stopped.
- * -ENOMEM, or -ENOSPC over SESSIONS_MAX. */
+/* Hand a session over; it is served from the next turn on. The blocks that answered replies name
+ * stay in use, so a replacement continues where a dead worker stopped. Returns 0, -ENOMEM, or
+ * -ENOSPC above KNIT_LANE_SESSIONS_MAX. From another thread. */
 KNIT_MUST_CHECK int knit_lane_attach(
     struct knit_lane *lane, const struct knit_lane_session *session);
 
 /* Stop serving a session, now or at the next turn: a job of it that runs now ends first (and sees
- * knit_lane_aborted() once the host has closed the session). options.on_detached says when. From
- * another thread. Unknown ids are acknowledged too. 0 or -ENOMEM. */
+ * knit_lane_aborted() once the host has closed the session). options.on_detached is called when it
+ * is done, for unknown ids too. Returns 0 or -ENOMEM. From another thread. */
 KNIT_MUST_CHECK int knit_lane_detach(struct knit_lane *lane, uint64_t session);
 
-/* Ask the worker to leave after the job it runs; wakes it. From another thread. */
+/* The worker's next turn returns STOPPED, after the job that runs; wakes it. From another
+ * thread. */
 void knit_lane_stop(struct knit_lane *lane);
 /* Make a sleeping worker look again. From another thread. */
 void knit_lane_wake(struct knit_lane *lane);
@@ -124,7 +124,7 @@ void knit_lane_wake(struct knit_lane *lane);
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
 
 /* Only while `job` runs: room of len bytes for its outcome in the reply arena, so that large
- * results are written once. NULL when over the limit or when there is no room just now (then use
- * private memory; the lane copies when it can). At most one room a job; asking again gives up the
- * former. Set job->result to it (or into it) to use it. */
+ * results are written once. NULL above the limit or when there is no room now: then use private
+ * memory, and the lane copies when there is room. One room a job; a second call frees the first
+ * room. Set job->result to it, or into it, to use it. */
 void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len);

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The truth is in two words a call: claim says who has it, reply says whether it was answered. So a
- * dead worker's calls are found by looking at all claims, and nothing of what the worker kept
- * beside them (news, cursors, its arena's books) is needed or believed.
+/* The claim word names a call's owner, the reply word whether the call is answered. So the calls of
+ * a dead worker are found by reading all claims, and whatever else the worker kept (completions,
+ * cursors, its arena's metadata) is neither needed nor trusted.
  *
- * Edges (names as in lane_call.c and session.c): A1 answer, C1 claim, P1 publish, T1 taken, W2
- * fence between answering and the look whether the caller sleeps; V1, the fence between VACANT and
- * the bells, with the fence of a sibling between announcing its park and looking for vacant lanes.
- */
+ * Edges, beside those of cursor.h and wake.h:
+ *   A1 answer  word release  with the session's word acquire: the outcome's bytes
+ *   V1 vacate  fence between VACANT and the bells; with the sibling's fence between its park word
+ *              and its look at vacant lanes */
 #include "fastpath/lane/recovery.h"
 
 #include <string.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/wake.h"
@@ -58,7 +59,8 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
     KNIT_FAULT(RECOVERY_AFTER_BELLS);
 }
 
-/* Nobody looks at the requests of a session that is not published, and it has called nothing. */
+/* A session whose request segment is not sealed has no request view here: its calls are not
+ * read. */
 static bool has_requests(const struct knit_host_session_view *session)
 {
     return session->request.header != NULL;
@@ -90,13 +92,8 @@ static void answer(const struct knit_host_session_view *session, uint32_t slot, 
 {
     struct knit_reply_cell *cell = &session->reply.reply[slot];
 
-    /* relaxed: A1 publishes them. */
-    for (uint32_t i = 0; i < KNIT_CELL_WORDS; i++) {
-        uint64_t word;
-
-        memcpy(&word, error->bytes + 8 * i, 8);
-        atomic_store_explicit(&cell->body[i], word, memory_order_relaxed);
-    }
+    /* relaxed: A1 publishes these stores. */
+    knit_cell_store(cell->body, error->bytes, error->len);
     atomic_store_explicit(&cell->meta, knit_meta(lane, 0, 0, error->len), memory_order_relaxed);
     KNIT_FAULT(RECOVERY_BEFORE_ANSWER);
     /* A1, release: the one outcome. */
@@ -104,9 +101,10 @@ static void answer(const struct knit_host_session_view *session, uint32_t slot, 
     KNIT_FAULT(RECOVERY_AFTER_ANSWER);
 }
 
-/* Is the slot's call claimed by this owner and not answered? The claim is loaded first, and the
- * answer must be exactly one behind it: an owner that had answered may see its slot used again
- * between the two loads, and then the answer is ahead. One behind is stable: only we move it. */
+/* Whether the slot's call is claimed by this owner and not answered. The claim is loaded first, and
+ * the answer must be exactly one generation behind: between the two loads an answered slot may be
+ * used again, and then the answer is ahead. One behind is stable, because only the host moves
+ * it. */
 static bool is_held(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner, uint64_t *ret_gen)
 {
@@ -151,7 +149,7 @@ uint32_t knit_recovery_answer(
             slot == death->special_slot ? death->special : death->error);
         count++;
     }
-    /* The result it kept back is gone with it. */
+    /* Its deferred reply is lost with it. */
     atomic_store_explicit(
         &session->reply.lane[death->lane].blocked_on_arena, 0, memory_order_relaxed);
     knit_recovery_wake(session);
