@@ -226,6 +226,7 @@ void lanes_stop_worker(struct lanes *lanes, uint32_t index)
 
 void lanes_fini(struct lanes *lanes)
 {
+    atomic_store_explicit(&lanes->gate, 1, memory_order_release);
     for (uint32_t i = 0; i < lanes->lanes; i++)
         lanes_stop_worker(lanes, i);
     for (uint32_t i = 0; i < lanes->sessions; i++) {
@@ -238,4 +239,5 @@ void lanes_fini(struct lanes *lanes)
     }
     knit_segment_unmap(&lanes->board_mapping);
     knit_segment_unmap(&lanes->pool_mapping);
+    lanes->lanes = lanes->sessions = 0;
 }

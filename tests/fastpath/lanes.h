@@ -70,4 +70,5 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
 /* The same on a thread of its own. */
 void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
 void lanes_stop_worker(struct lanes *lanes, uint32_t index);
+/* Opens the gate and stops the workers. Also for lanes that have ended or never began. */
 void lanes_fini(struct lanes *lanes);

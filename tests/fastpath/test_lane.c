@@ -22,6 +22,15 @@
 #define RESULT     60000u
 #define BUDGET     ((uint64_t)1 << 20)
 
+static struct lanes lanes;
+
+static int teardown(void **state)
+{
+    (void)state;
+    lanes_fini(&lanes);
+    return 0;
+}
+
 static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
 {
     return (struct knit_session_call){
@@ -39,7 +48,6 @@ static uint32_t publish(struct knit_session *session, const struct knit_session_
 
 static void a_call_that_is_not_short_ends_the_turn(void **state)
 {
-    struct lanes lanes;
     struct knit_session *greedy, *modest;
     uint32_t us, slot;
     struct knit_session_call spin, echo;
@@ -70,7 +78,6 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
         (void)knit_lane_turn(lanes.worker[0]);
     assert_true(knit_session_collect_slot(modest, slot, &outcomes[0]));
     assert_true(knit_session_in_flight(greedy) >= 6);
-    lanes_fini(&lanes);
 }
 
 struct flood {
@@ -96,16 +103,15 @@ static void *keep_busy(void *arg)
     return NULL;
 }
 
-static uint64_t calls_of(const struct lanes *lanes)
+static uint64_t calls_of(void)
 {
-    return atomic_load_explicit(&lanes->board.busy[0].calls, memory_order_relaxed);
+    return atomic_load_explicit(&lanes.board.busy[0].calls, memory_order_relaxed);
 }
 
 /* While a lane is kept full, the one worker there is comes by each call in the lane without one. */
 static void take_beside_a_flood(uint32_t flooded_lane)
 {
     enum { CALLS = 40, BETWEEN = 50 };
-    struct lanes lanes;
     struct flood flood;
     struct knit_session_call echo;
     uint64_t between;
@@ -118,22 +124,21 @@ static void take_beside_a_flood(uint32_t flooded_lane)
     other = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     assert_int_equal(pthread_create(&thread, NULL, keep_busy, &flood), 0);
-    assert_true(KNIT_WAIT_UNTIL(calls_of(&lanes) > 300, 20000));
+    assert_true(KNIT_WAIT_UNTIL(calls_of() > 300, 20000));
     echo = call_of(LANES_ECHO, "x", 1);
     echo.lane = 1;
     between = 0;
     for (int i = 0; i < CALLS; i++) {
-        uint64_t before = calls_of(&lanes);
+        uint64_t before = calls_of();
         uint32_t slot = publish(other, &echo);
         knit_session_flush(other);
         assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(other, slot, &outcome), 5000));
-        between += calls_of(&lanes) - before;
+        between += calls_of() - before;
     }
     /* In the mean: this thread may be kept from looking for a while. */
     assert_true(between <= (uint64_t)CALLS * BETWEEN);
     atomic_store_explicit(&flood.is_over, true, memory_order_relaxed);
     pthread_join(thread, NULL);
-    lanes_fini(&lanes);
 }
 
 static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
@@ -155,20 +160,19 @@ static void skip_where_workers_cannot_sleep(void)
         skip();
 }
 
-static bool is_parked(const struct lanes *lanes, uint32_t index)
+static bool is_parked(uint32_t index)
 {
     return knit_park_state(atomic_load_explicit(
-               &lanes->board.park[index].value, memory_order_relaxed)) == KNIT_PARK_PARKED;
+               &lanes.board.park[index].value, memory_order_relaxed)) == KNIT_PARK_PARKED;
 }
 
-static uint32_t at_gate(const struct lanes *lanes)
+static uint32_t at_gate(void)
 {
-    return atomic_load_explicit(&lanes->at_gate, memory_order_seq_cst);
+    return atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst);
 }
 
 static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
     struct knit_session_outcome outcomes[2];
@@ -180,17 +184,16 @@ static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(vo
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
     gate.lane = 2;
-    assert_true(KNIT_WAIT_UNTIL(is_parked(&lanes, 0) && is_parked(&lanes, 1), 20000));
+    assert_true(KNIT_WAIT_UNTIL(is_parked(0) && is_parked(1), 20000));
     /* One flush rings one worker, with stealing off too; its call does not end. */
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
-    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == 2, 20000));
+    assert_true(KNIT_WAIT_UNTIL(at_gate() == 2, 20000));
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     assert_true(KNIT_WAIT_UNTIL(
         knit_session_collect(session, outcomes, 2) == 0 && knit_session_in_flight(session) == 0,
         20000));
-    lanes_fini(&lanes);
 }
 
 /* A task that was always short does not end: its worker rang nobody before it began. Whoever waits
@@ -198,7 +201,6 @@ static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(vo
 static void who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
 {
     enum { LEARN = 64 };
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call gate;
     struct knit_session_outcome outcome;
@@ -219,20 +221,19 @@ static void who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker(void
         assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(session, slot, &outcome), 20000));
     }
     atomic_store_explicit(&lanes.gate, 0, memory_order_release);
-    assert_true(KNIT_WAIT_UNTIL(is_parked(&lanes, 0) && is_parked(&lanes, 1), 20000));
+    assert_true(KNIT_WAIT_UNTIL(is_parked(0) && is_parked(1), 20000));
     gate.lane = 2;
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
     /* Where the machine is so slow that the task was never short, its worker has rung already. */
-    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) > LEARN, 20000));
+    assert_true(KNIT_WAIT_UNTIL(at_gate() > LEARN, 20000));
     (void)knit_session_arm(session);
-    assert_true(KNIT_WAIT_UNTIL(at_gate(&lanes) == LEARN + 2, 20000));
+    assert_true(KNIT_WAIT_UNTIL(at_gate() == LEARN + 2, 20000));
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     assert_true(KNIT_WAIT_UNTIL(
         knit_session_collect(session, &outcome, 1) == 0 && knit_session_in_flight(session) == 0,
         20000));
-    lanes_fini(&lanes);
 }
 
 /* ---- sessions that leave ---- */
@@ -316,7 +317,6 @@ static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void *
 /* Its own worker may be just about to take it. */
 static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     uint32_t slot;
@@ -333,12 +333,10 @@ static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
     assert_false(knit_session_collect_slot(session, slot, &outcome));
     (void)knit_lane_turn(lanes.worker[1]);
     assert_true(knit_session_collect_slot(session, slot, &outcome));
-    lanes_fini(&lanes);
 }
 
 static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side;
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     struct knit_lane *lane;
@@ -363,7 +361,6 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
     atomic_store_explicit(state_of, KNIT_STATE_CLOSED, memory_order_relaxed);
     assert_true(knit_lane_aborted(lane, &lane->job));
     lane->current = NULL;
-    lanes_fini(&lanes);
 }
 
 /* ---- news ---- */
@@ -371,7 +368,6 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 /* As many as it takes for the laps of news to come round unread. */
 static void completions_are_read_after_any_number_of_calls_collected_by_slot(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
@@ -388,7 +384,6 @@ static void completions_are_read_after_any_number_of_calls_collected_by_slot(voi
     (void)publish(session, &echo);
     (void)knit_lane_turn(lanes.worker[0]);
     assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
-    lanes_fini(&lanes);
 }
 
 /* ---- blocks ---- */
@@ -555,7 +550,6 @@ static void refusals_say_nothing_of_how_long_a_task_takes(void **state)
 /* A worker looks at a few blocks a turn, and comes round. */
 static void one_release_among_many_blocks_is_found(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session, *other;
     static unsigned char bytes[600];
     struct knit_session_call call, short_call;
@@ -585,14 +579,12 @@ static void one_release_among_many_blocks_is_found(void **state)
             (void)knit_lane_turn(lanes.worker[0]);
         }
     }
-    lanes_fini(&lanes);
 }
 
 /* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between.
  */
 static void who_releases_while_blocked_is_not_evicted(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side;
     static unsigned char bytes[900000];
     static uint32_t slots[1500];
@@ -627,27 +619,28 @@ static void who_releases_while_blocked_is_not_evicted(void **state)
     }
     assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(side->session, large, &outcome), 20000));
     assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_relaxed), 0);
-    lanes_fini(&lanes);
 }
+
+#define WITH_LANES(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_call_that_is_not_short_ends_the_turn),
-        cmocka_unit_test(a_busy_worker_takes_what_lies_in_a_lane_without_one),
-        cmocka_unit_test(nobody_fills_a_lane_without_a_worker_for_himself),
-        cmocka_unit_test(who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind),
-        cmocka_unit_test(who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker),
+        WITH_LANES(a_call_that_is_not_short_ends_the_turn),
+        WITH_LANES(a_busy_worker_takes_what_lies_in_a_lane_without_one),
+        WITH_LANES(nobody_fills_a_lane_without_a_worker_for_himself),
+        WITH_LANES(who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind),
+        WITH_LANES(who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker),
         cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
-        cmocka_unit_test(a_living_workers_call_is_stolen_at_the_second_look),
-        cmocka_unit_test(a_job_is_aborted_by_its_caller_and_with_its_session),
-        cmocka_unit_test(completions_are_read_after_any_number_of_calls_collected_by_slot),
+        WITH_LANES(a_living_workers_call_is_stolen_at_the_second_look),
+        WITH_LANES(a_job_is_aborted_by_its_caller_and_with_its_session),
+        WITH_LANES(completions_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
         cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),
         cmocka_unit_test(an_argument_over_the_limit_evicts),
         cmocka_unit_test(refusals_say_nothing_of_how_long_a_task_takes),
-        cmocka_unit_test(one_release_among_many_blocks_is_found),
-        cmocka_unit_test(who_releases_while_blocked_is_not_evicted),
+        WITH_LANES(one_release_among_many_blocks_is_found),
+        WITH_LANES(who_releases_while_blocked_is_not_evicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,15 @@
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
 
+static struct lanes lanes;
+
+static int teardown(void **state)
+{
+    (void)state;
+    lanes_fini(&lanes);
+    return 0;
+}
+
 static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
 {
     return (struct knit_session_call){
@@ -36,22 +45,21 @@ static void wait_for(struct knit_session *session, uint32_t slot, struct knit_se
     }
 }
 
-static struct knit_session *with_one_lane(struct lanes *lanes, uint32_t slots, uint64_t arena_bytes)
+static struct knit_session *with_one_lane(uint32_t slots, uint64_t arena_bytes)
 {
-    lanes_init(lanes, 1, false, 0);
-    return lanes_add_session(lanes, slots, arena_bytes, 0)->session;
+    lanes_init(&lanes, 1, false, 0);
+    return lanes_add_session(&lanes, slots, arena_bytes, 0)->session;
 }
 
 static void one_call_is_answered_by_a_turn(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
     uint32_t slot;
     struct knit_session_outcome outcome;
 
     (void)state;
-    session = with_one_lane(&lanes, 4, 65536);
+    session = with_one_lane(4, 65536);
     lanes_add_worker(&lanes, 0, 5);
     call.user = &lanes;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
@@ -66,19 +74,17 @@ static void one_call_is_answered_by_a_turn(void **state)
     assert_false(outcome.held);
     assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
     assert_int_equal(knit_session_in_flight(session), 0);
-    lanes_fini(&lanes);
 }
 
 static void a_call_has_started_once_a_worker_claims_it(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
     (void)state;
-    session = with_one_lane(&lanes, 1, 65536);
+    session = with_one_lane(1, 65536);
     lanes_add_worker(&lanes, 0, 5);
     /* In the second round the slot's claim word still bears the first call's claim. */
     for (int round = 0; round < 2; round++) {
@@ -88,12 +94,10 @@ static void a_call_has_started_once_a_worker_claims_it(void **state)
         assert_true(knit_session_has_started(session, slot));
         assert_true(knit_session_collect_slot(session, slot, &outcome));
     }
-    lanes_fini(&lanes);
 }
 
 static void slots_run_out_and_come_back(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcomes[8];
@@ -114,19 +118,17 @@ static void slots_run_out_and_come_back(void **state)
         }
         assert_int_equal(knit_session_in_flight(session), 0);
     }
-    lanes_fini(&lanes);
 }
 
 static void large_arguments_and_results_use_blocks_and_give_them_back(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     static unsigned char bytes[200000];
     struct knit_session_call call;
     uint32_t slot;
 
     (void)state;
-    session = with_one_lane(&lanes, 8, 1 << 20);
+    session = with_one_lane(8, 1 << 20);
     lanes_start_worker(&lanes, 0, 5);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(i * 7);
@@ -147,12 +149,10 @@ static void large_arguments_and_results_use_blocks_and_give_them_back(void **sta
     }
     call = call_of(LANES_ECHO, bytes, (1 << 20) + 1);
     assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_TOO_LARGE);
-    lanes_fini(&lanes);
 }
 
 static void a_full_reply_arena_keeps_the_result_until_something_is_released(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     static unsigned char bytes[30000];
     uint32_t slots[2], third;
@@ -160,7 +160,7 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     struct knit_session_call call;
 
     (void)state;
-    session = with_one_lane(&lanes, 8, 65536);
+    session = with_one_lane(8, 65536);
     lanes_start_worker(&lanes, 0, 5);
     call = call_of(LANES_ECHO, bytes, sizeof(bytes));
     for (int i = 0; i < 2; i++) {
@@ -180,14 +180,12 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, third);
     knit_session_release(session, slots[1]);
-    lanes_fini(&lanes);
 }
 
 /* A released block is free even when its worker has not looked since, and the slot's later calls
  * went to another lane, which releases other generations. */
 static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     static unsigned char bytes[30000];
     uint32_t slot;
@@ -216,14 +214,12 @@ static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void 
     wait_for(session, slot, &outcome);
     assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, slot);
-    lanes_fini(&lanes);
 }
 
 /* Many calls with checked bodies; every one executed once, every outcome its own. */
 static void hammer(
     uint32_t lane_count, uint32_t slots, uint64_t start, uint32_t spin_us, uint32_t calls)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_random random;
     uint32_t published, collected;
@@ -312,7 +308,6 @@ static void rings_and_generations_wrap(void **state)
 
 static void a_call_behind_a_long_one_is_stolen(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call gate, echo;
     uint32_t gated, slots[8];
@@ -338,12 +333,10 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     knit_bell_wake(&lanes.gate, 10);
     wait_for(session, gated, &outcome);
-    lanes_fini(&lanes);
 }
 
 static void a_queued_call_that_is_settled_never_runs(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     _Atomic uint32_t executions[4] = {0};
     uint32_t index, slot;
@@ -352,7 +345,7 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
     struct knit_session_call call;
 
     (void)state;
-    session = with_one_lane(&lanes, 4, 65536);
+    session = with_one_lane(4, 65536);
     lanes_add_worker(&lanes, 0, 5);
     lanes.executions_count = 4;
     lanes.executions = executions;
@@ -376,12 +369,10 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
     memcpy(&code, outcome.payload, sizeof(code));
     assert_int_equal(code, KNIT_TIMEOUT);
     assert_int_equal(atomic_load_explicit(&executions[1], memory_order_relaxed), 0);
-    lanes_fini(&lanes);
 }
 
 static void an_event_loop_is_woken_through_its_descriptor(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session *session;
@@ -405,7 +396,6 @@ static void an_event_loop_is_woken_through_its_descriptor(void **state)
             knit_session_disarm(session);
         }
     }
-    lanes_fini(&lanes);
 }
 
 /* What no honest caller writes: only that session is evicted, and the other goes on. */
@@ -413,7 +403,6 @@ static void a_lying_session_is_evicted_alone(void **state)
 {
     (void)state;
     for (int lie = 0; lie < 5; lie++) {
-        struct lanes lanes;
         struct lanes_session *liar;
         struct knit_request_cell *cell;
         uint64_t gen;
@@ -473,7 +462,6 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
     if (getenv("KNIT_TEST_SLOWDOWN") != NULL)
         skip();
     for (enum ringing how = 0; how < RINGS; how++) {
-        struct lanes lanes;
         struct lanes_session *side;
         uint64_t until;
         lanes_init(&lanes, 1, false, 0);
@@ -496,7 +484,6 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
  * has read is not written again. */
 static void a_replacement_goes_on_behind_the_last_completion(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
@@ -519,7 +506,6 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
         said = atomic_load_explicit(tail, memory_order_relaxed);
         atomic_store_explicit(tail, owner < 8 ? said - 1 : 2, memory_order_relaxed);
     }
-    lanes_fini(&lanes);
 }
 
 /* Whoever holds the socket's other end decides whether it blocks and how much is in it. */
@@ -528,7 +514,6 @@ static void a_bell_of_a_stranger_holds_up_nobody(void **state)
     static const char bytes[100000];
     struct lanes_session *side;
     struct knit_session_options options;
-    struct lanes lanes;
     struct knit_session *session;
     int pair[2];
 
@@ -548,21 +533,19 @@ static void a_bell_of_a_stranger_holds_up_nobody(void **state)
     (void)knit_session_free(session);
     close(pair[0]);
     close(pair[1]);
-    lanes_fini(&lanes);
 }
 
 /* What was collected by slot leaves news unread: with nothing in flight they are nothing to wake up
  * for. */
 static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
     (void)state;
-    session = with_one_lane(&lanes, 8, 65536);
+    session = with_one_lane(8, 65536);
     lanes_add_worker(&lanes, 0, 5);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
@@ -573,13 +556,11 @@ static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
     assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
     assert_false(knit_session_arm(session));
     assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
-    lanes_fini(&lanes);
 }
 
 /* Two of three, and one that came meanwhile, while the worker is in a call of the third. */
 static void sessions_leave_while_a_long_call_runs(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side[4];
     struct knit_lane_session in;
     struct knit_session_call call = call_of(LANES_GATE, "x", 1);
@@ -622,12 +603,10 @@ static void sessions_leave_while_a_long_call_runs(void **state)
     knit_bell_wake(&lanes.gate, 1);
     assert_true(
         KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.detached, memory_order_seq_cst) == 4, 20000));
-    lanes_fini(&lanes);
 }
 
 static void a_replacement_rebuilds_the_arena(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     static unsigned char bytes[312 * KNIT_ARENA_ALIGN];
     uint32_t slots[3];
@@ -636,7 +615,7 @@ static void a_replacement_rebuilds_the_arena(void **state)
     struct knit_session_call call;
 
     (void)state;
-    session = with_one_lane(&lanes, 8, 65536);
+    session = with_one_lane(8, 65536);
     lanes_start_worker(&lanes, 0, 5);
     /* Whole units, so that what a task skipped of its room is one more. */
     memset(bytes, 7, sizeof(bytes));
@@ -656,7 +635,6 @@ static void a_replacement_rebuilds_the_arena(void **state)
     assert_int_equal(((const unsigned char *)held[2].payload)[0], 7);
     assert_int_equal(((const unsigned char *)outcome.payload)[0], 9);
     assert_ptr_equal(outcome.payload, (const unsigned char *)held[1].payload - LANES_ROOM_SKIPS);
-    lanes_fini(&lanes);
 }
 
 /* What no honest pool writes: the call is broken, and nothing outside the segment is read. */
@@ -686,7 +664,6 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
     struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_reply_cell *cell;
-    struct lanes lanes;
 
     (void)state;
     lanes_init(&lanes, 2, false, 0);
@@ -708,12 +685,10 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
         if (outcome.held)
             knit_session_release(side->session, slot);
     }
-    lanes_fini(&lanes);
 }
 
 static void nothing_is_published_to_a_session_that_is_closed(void **state)
 {
-    struct lanes lanes;
     struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     uint32_t slot;
@@ -732,12 +707,10 @@ static void nothing_is_published_to_a_session_that_is_closed(void **state)
         knit_session_publish_reserved(side->session, &call, &slot), KNIT_SESSION_E_CLOSED);
     knit_session_unreserve(side->session, room);
     assert_int_equal(knit_session_slots_free(side->session), 4);
-    lanes_fini(&lanes);
 }
 
 static void the_end_of_a_settled_call_is_reported_on_request(void **state)
 {
-    struct lanes lanes;
     struct knit_session *session;
     uint32_t slot;
     int started;
@@ -760,34 +733,35 @@ static void the_end_of_a_settled_call_is_reported_on_request(void **state)
     assert_false(outcome.held);
     assert_int_equal(knit_session_slots_free(session), 4);
     assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
-    lanes_fini(&lanes);
 }
+
+#define WITH_LANES(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_call_is_answered_by_a_turn),
-        cmocka_unit_test(a_call_has_started_once_a_worker_claims_it),
-        cmocka_unit_test(slots_run_out_and_come_back),
-        cmocka_unit_test(large_arguments_and_results_use_blocks_and_give_them_back),
-        cmocka_unit_test(a_full_reply_arena_keeps_the_result_until_something_is_released),
-        cmocka_unit_test(blocks_are_found_again_after_their_slots_moved_to_another_lane),
+        WITH_LANES(one_call_is_answered_by_a_turn),
+        WITH_LANES(a_call_has_started_once_a_worker_claims_it),
+        WITH_LANES(slots_run_out_and_come_back),
+        WITH_LANES(large_arguments_and_results_use_blocks_and_give_them_back),
+        WITH_LANES(a_full_reply_arena_keeps_the_result_until_something_is_released),
+        WITH_LANES(blocks_are_found_again_after_their_slots_moved_to_another_lane),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_spin),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_park_at_once),
         cmocka_unit_test(rings_and_generations_wrap),
-        cmocka_unit_test(a_call_behind_a_long_one_is_stolen),
-        cmocka_unit_test(a_queued_call_that_is_settled_never_runs),
-        cmocka_unit_test(the_end_of_a_settled_call_is_reported_on_request),
-        cmocka_unit_test(an_event_loop_is_woken_through_its_descriptor),
-        cmocka_unit_test(an_answer_outside_of_its_arena_is_broken),
-        cmocka_unit_test(nothing_is_published_to_a_session_that_is_closed),
+        WITH_LANES(a_call_behind_a_long_one_is_stolen),
+        WITH_LANES(a_queued_call_that_is_settled_never_runs),
+        WITH_LANES(the_end_of_a_settled_call_is_reported_on_request),
+        WITH_LANES(an_event_loop_is_woken_through_its_descriptor),
+        WITH_LANES(an_answer_outside_of_its_arena_is_broken),
+        WITH_LANES(nothing_is_published_to_a_session_that_is_closed),
         cmocka_unit_test(a_lying_session_is_evicted_alone),
         cmocka_unit_test(a_session_that_notifies_for_nothing_is_evicted),
-        cmocka_unit_test(a_replacement_goes_on_behind_the_last_completion),
-        cmocka_unit_test(an_event_loop_with_nothing_in_flight_sleeps),
-        cmocka_unit_test(a_bell_of_a_stranger_holds_up_nobody),
-        cmocka_unit_test(sessions_leave_while_a_long_call_runs),
-        cmocka_unit_test(a_replacement_rebuilds_the_arena),
+        WITH_LANES(a_replacement_goes_on_behind_the_last_completion),
+        WITH_LANES(an_event_loop_with_nothing_in_flight_sleeps),
+        WITH_LANES(a_bell_of_a_stranger_holds_up_nobody),
+        WITH_LANES(sessions_leave_while_a_long_call_runs),
+        WITH_LANES(a_replacement_rebuilds_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
