@@ -19,10 +19,11 @@
 #include <knitting/code.h>
 
 #include "proto/buffer.h"
+#include "proto/limits.h"
 #include "proto/signature.h"
 #include "proto/span.h"
 
-#define KNIT_REGISTRY_TASKS_MAX     65536u
+#define KNIT_REGISTRY_TASKS_MAX     ((uint32_t)KNIT_TASKS_MAX)
 #define KNIT_REGISTRY_DOC_BYTES_MAX 1024u
 #define KNIT_REGISTRY_BYTES_MAX     (64u << 20) /* of an announcement */
 #define KNIT_REGISTRY_EPOCH_FIRST   1u
