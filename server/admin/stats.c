@@ -12,18 +12,6 @@
 #include "proto/writer.h"
 #include "server/base/log.h"
 
-static void put_uint(struct knit_writer *writer, const char *key, uint64_t value)
-{
-    knit_writer_text(writer, key);
-    knit_writer_uint(writer, value);
-}
-
-static void put_bool(struct knit_writer *writer, const char *key, bool value)
-{
-    knit_writer_text(writer, key);
-    knit_writer_bool(writer, value);
-}
-
 static void put_loops(
     struct knit_writer *writer, uint32_t count, const struct knit_counter_values *counters)
 {
@@ -33,8 +21,8 @@ static void put_loops(
 
     knit_writer_text(writer, "loops");
     knit_writer_map(writer, COUNTERS + 1);
-    put_uint(writer, "count", count);
-#define KNIT_COUNTER_PUT(name) put_uint(writer, #name, counters->name);
+    knit_writer_member_uint(writer, "count", count);
+#define KNIT_COUNTER_PUT(name) knit_writer_member_uint(writer, #name, counters->name);
     KNIT_COUNTERS(KNIT_COUNTER_PUT)
 #undef KNIT_COUNTER_PUT
 }
@@ -49,31 +37,32 @@ static void put_confinement(struct knit_writer *writer, const struct knit_confin
     knit_writer_map(writer, 7);
     knit_writer_text(writer, "permission");
     knit_writer_text(writer, name != NULL ? name : "");
-    put_uint(writer, "landlock_abi", (uint64_t)(force->landlock_abi > 0 ? force->landlock_abi : 0));
-    put_bool(writer, "privileges", force->parts & KNIT_CONFINE_PRIVILEGES);
-    put_bool(writer, "files", force->parts & KNIT_CONFINE_FILES);
-    put_bool(writer, "ports", force->parts & KNIT_CONFINE_PORTS);
-    put_bool(writer, "scopes", force->parts & KNIT_CONFINE_SCOPES);
-    put_bool(writer, "calls", force->parts & KNIT_CONFINE_CALLS);
+    knit_writer_member_uint(
+        writer, "landlock_abi", (uint64_t)(force->landlock_abi > 0 ? force->landlock_abi : 0));
+    knit_writer_member_bool(writer, "privileges", force->parts & KNIT_CONFINE_PRIVILEGES);
+    knit_writer_member_bool(writer, "files", force->parts & KNIT_CONFINE_FILES);
+    knit_writer_member_bool(writer, "ports", force->parts & KNIT_CONFINE_PORTS);
+    knit_writer_member_bool(writer, "scopes", force->parts & KNIT_CONFINE_SCOPES);
+    knit_writer_member_bool(writer, "calls", force->parts & KNIT_CONFINE_CALLS);
 }
 
 static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *stats)
 {
     knit_writer_text(writer, "pool");
     knit_writer_map(writer, 14);
-    put_uint(writer, "lanes", stats->lanes);
-    put_uint(writer, "lanes_serving", stats->lanes_serving);
-    put_bool(writer, "is_degraded", stats->is_degraded);
-    put_uint(writer, "sessions", stats->sessions);
-    put_uint(writer, "foreign_sessions", stats->foreign_sessions);
-    put_uint(writer, "closing_sessions", stats->closing_sessions);
-    put_uint(writer, "memory_bytes", stats->memory_bytes);
-    put_uint(writer, "deaths", stats->deaths);
-    put_uint(writer, "hard_timeouts", stats->hard_timeouts);
-    put_uint(writer, "condemned", stats->evicted);
-    put_uint(writer, "recovered", stats->recovered);
-    put_uint(writer, "quarantined", stats->quarantined);
-    put_uint(writer, "output_dropped", stats->output_dropped);
+    knit_writer_member_uint(writer, "lanes", stats->lanes);
+    knit_writer_member_uint(writer, "lanes_serving", stats->lanes_serving);
+    knit_writer_member_bool(writer, "is_degraded", stats->is_degraded);
+    knit_writer_member_uint(writer, "sessions", stats->sessions);
+    knit_writer_member_uint(writer, "foreign_sessions", stats->foreign_sessions);
+    knit_writer_member_uint(writer, "closing_sessions", stats->closing_sessions);
+    knit_writer_member_uint(writer, "memory_bytes", stats->memory_bytes);
+    knit_writer_member_uint(writer, "deaths", stats->deaths);
+    knit_writer_member_uint(writer, "hard_timeouts", stats->hard_timeouts);
+    knit_writer_member_uint(writer, "condemned", stats->evicted);
+    knit_writer_member_uint(writer, "recovered", stats->recovered);
+    knit_writer_member_uint(writer, "quarantined", stats->quarantined);
+    knit_writer_member_uint(writer, "output_dropped", stats->output_dropped);
     put_confinement(writer, &stats->confinement);
 }
 
@@ -87,14 +76,14 @@ static void put_lane(struct knit_writer *writer, const struct knit_pool_lane_sta
     knit_writer_map(writer, 9);
     knit_writer_text(writer, "state");
     knit_writer_text(writer, states[stats->state]);
-    put_uint(writer, "pid", (uint64_t)stats->pid);
-    put_bool(writer, "is_parked", stats->is_parked);
-    put_bool(writer, "is_running", stats->is_running);
-    put_uint(writer, "calls", stats->calls);
-    put_uint(writer, "stolen", stats->stolen);
-    put_uint(writer, "parks", stats->parks);
-    put_uint(writer, "busy_ns", stats->busy_ns);
-    put_uint(writer, "deaths", stats->deaths);
+    knit_writer_member_uint(writer, "pid", (uint64_t)stats->pid);
+    knit_writer_member_bool(writer, "is_parked", stats->is_parked);
+    knit_writer_member_bool(writer, "is_running", stats->is_running);
+    knit_writer_member_uint(writer, "calls", stats->calls);
+    knit_writer_member_uint(writer, "stolen", stats->stolen);
+    knit_writer_member_uint(writer, "parks", stats->parks);
+    knit_writer_member_uint(writer, "busy_ns", stats->busy_ns);
+    knit_writer_member_uint(writer, "deaths", stats->deaths);
 }
 
 void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats)
@@ -122,10 +111,10 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     knit_writer_map(&writer, 8);
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, stats->version);
-    put_uint(&writer, "pid", (uint64_t)stats->pid);
-    put_uint(&writer, "uptime_ms", stats->uptime_ms);
-    put_uint(&writer, "connections", stats->connections);
-    put_uint(&writer, "log_dropped", stats->log_dropped);
+    knit_writer_member_uint(&writer, "pid", (uint64_t)stats->pid);
+    knit_writer_member_uint(&writer, "uptime_ms", stats->uptime_ms);
+    knit_writer_member_uint(&writer, "connections", stats->connections);
+    knit_writer_member_uint(&writer, "log_dropped", stats->log_dropped);
     put_loops(&writer, stats->loops, &stats->counters);
     put_pool(&writer, &stats->pool);
     knit_writer_text(&writer, "lanes");
