@@ -180,7 +180,8 @@ def own_header_first(tree):
 
 # ---- Sizes -----------------------------------------------------------------------------------------------------------
 
-FILE_LINES = {'.c': 800, '.h': 300}
+FILE_LINES = {'.c': 700, '.h': 300}
+TEST_FILE_LINES = {'.c': 800, '.h': 300}
 FUNCTION_LINES = 70
 PARAMETERS = 6
 COLUMNS = 100
@@ -190,7 +191,8 @@ def sizes(tree):
     """(key, actual, limit, path, line, text); what is over its limit must stand in exceptions.txt."""
     for source in tree.c():
         path, count = source.path, len(source.lines)
-        yield f'file {path}', count, FILE_LINES[path[-2:]], path, 1, f'{count} lines'
+        limits = TEST_FILE_LINES if path.startswith('tests/') else FILE_LINES
+        yield f'file {path}', count, limits[path[-2:]], path, 1, f'{count} lines'
         widest, at = max(((len(text), n) for n, text in enumerate(source.lines, 1)), default=(0, 1))
         yield f'columns {path}', widest, COLUMNS, path, at, f'{widest} columns'
         for function in source.functions:

@@ -81,7 +81,8 @@ SAMPLES = {
         [{**including('proto/a.c', '"proto/a.h"', '<stdint.h>'), 'proto/a.h': HEAD},
          {**including('clients/examples/a.c', '"a.h"', '<stdint.h>'), 'clients/examples/a.h': HEAD}]),
     'size': (
-        [{'server/a.c': HEAD + lines(798, '\n')},
+        [{'server/a.c': HEAD + lines(698, '\n')},
+         {'tests/server/a.c': HEAD + lines(798, '\n')},
          {'server/a.h': HEAD + lines(298, '\n')},
          LONG,
          {'server/a.c': HEAD + 'struct knit_a *knit_a(int x)\n{\n' + lines(70) + '}\n'},
@@ -98,6 +99,8 @@ SAMPLES = {
          {'server/a.c': HEAD + 'struct knit_a {\n' + lines(90, '    int (*f)(void);\n') + '};\n'},
          {'server/a.c': HEAD + 'int knit_a(int a, int b, int c, int d, int e, int f, int *ret_g, int **ret_h)\n{\n}\n'},
          {'server/a.c': HEAD + 'int knit_a(void)\n{\n    char c = \'{\';\n}\n\n' * 20},
+         {'server/a.c': HEAD + lines(697, '\n')},
+         {'tests/server/a.c': HEAD + lines(797, '\n')},
          {'server/a.c': HEAD + '#define A(x) \\\n' + '    do { \\\n' + lines(80, '    (x)++; \\\n') + '} while (0)\n'}]),
     'spdx': (
         [{'server/a.c': 'int a;\n'}, {'server/a.py': 'pass\n'}, {'server/a.sh': '#!/bin/sh\n:\n'},
