@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Blocks of an arena: offsets into shared memory, handed out and taken back.
+/* Blocks of an arena: offsets into shared memory, allocated and released.
  *
  * The arena itself is never touched here: all metadata of the allocator lies in private memory, so
  * that a peer which overwrites the arena damages bytes but no metadata. The caller has one for its

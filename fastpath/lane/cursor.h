@@ -3,8 +3,8 @@
  * steals, what the host does when it refuses calls, and what the inspector reads.
  *
  * Everything in a request segment is hostile: ctrl is loaded once and taken apart, the cell is
- * copied before the claim and never read again, lengths and offsets are checked in the copy by
- * whoever uses them.
+ * copied before the claim and never read again, lengths and offsets are checked in the copy before
+ * their use.
  *
  * Why the cell is copied before the claim: after it, a caller that has read its answer may use the
  * cell again. Why reply.word is loaded before claim: in the other order, a call that another worker

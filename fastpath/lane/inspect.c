@@ -122,7 +122,7 @@ static void check_owner(struct look *look, uint32_t slot, const struct words *wo
     const char *wrong = NULL;
 
     if (owner == KNIT_OWNER_NONE)
-        wrong = "nobody";
+        wrong = "no owner";
     else if (owner == KNIT_OWNER_HOST)
         wrong = "the host, which has not answered it";
     else if (lane == NO_LANE)
@@ -198,7 +198,7 @@ static void check_slot(struct look *look, uint32_t slot)
             (ull)answered);
     } else {
         if (words.claim != 0 && knit_claim_owner(words.claim) == KNIT_OWNER_NONE)
-            found(look, "slot %u: generation %llu was claimed by nobody", slot, (ull)claimed);
+            found(look, "slot %u: generation %llu was claimed by no owner", slot, (ull)claimed);
         check_answer(look, slot, &words);
     }
 }
@@ -303,7 +303,7 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
 static void check_claimed(const struct ring *ring, uint64_t q)
 {
     struct look *look = ring->look;
-    /* Loaded after the claim: whoever claimed had raised it before. */
+    /* Loaded after the claim, because a claimer raises it before. */
     uint64_t head = load64(ring->cursor.head);
 
     if ((int64_t)(q + 1 - head) > (int64_t)KNIT_HEAD_LAG_MAX)

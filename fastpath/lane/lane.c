@@ -17,8 +17,8 @@
  * Edges:
  *   W1 wake  the fence behind the announcement of a park; with the fences of the session's flush
  *            and release, and of knit_lane_wake_sibling()
- *   W3 bell  lane_bell and bell acquire, before the announcement; with the release of whoever
- *            changes them
+ *   W3 bell  lane_bell and bell acquire, before the announcement; with the release of the
+ *            side that changes them
  */
 #include "fastpath/lane/lane.h"
 

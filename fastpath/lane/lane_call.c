@@ -126,7 +126,7 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     if (lane->options.result_max_bytes != 0 && lane->options.result_max_bytes < most)
         most = lane->options.result_max_bytes;
     job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
-    /* S1, seq_cst: after our claim. */
+    /* S1, seq_cst: after the claim. */
     if (atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst) ==
             job->gen ||
         !knit_state_is_open(&session->in.reply)) {

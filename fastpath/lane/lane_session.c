@@ -104,7 +104,7 @@ static void take_out(struct knit_lane *lane, uint64_t id)
  * call has ended. */
 void knit_lane_apply_handovers(struct knit_lane *lane)
 {
-    struct knit_handover *kept = NULL;
+    struct knit_handover *postponed = NULL;
     pthread_mutex_lock(&lane->mutex);
     struct knit_handover *list = lane->handovers;
     lane->handovers = NULL;
@@ -117,16 +117,16 @@ void knit_lane_apply_handovers(struct knit_lane *lane)
         if (handover->in != NULL) {
             lane->sessions[lane->session_count++] = handover->in;
         } else if (lane->current != NULL && lane->current->in.id == handover->id) {
-            kept = handover;
+            postponed = handover;
             continue;
         } else {
             take_out(lane, handover->id);
         }
         free(handover);
     }
-    if (kept != NULL) {
+    if (postponed != NULL) {
         pthread_mutex_lock(&lane->mutex);
-        hand_over(lane, kept);
+        hand_over(lane, postponed);
         pthread_mutex_unlock(&lane->mutex);
     }
 }

@@ -8,8 +8,8 @@
  *   A1 answer      word acquire        with the owner's word release: the outcome's bytes
  *   N1 completion  completion acquire  with the worker's completion release: the word it names is
  *                  visible
- *   R1 release     released release    with the worker's acquire: our reads of the block came
- *                  before
+ *   R1 release     released release    with the worker's acquire: the session's reads of the block
+ *                  came before
  */
 #include "fastpath/lane/session_private.h"
 
@@ -26,7 +26,7 @@ static __attribute__((noinline)) void release_argument(
 
 static void release_block(struct knit_session *session, uint32_t index, uint32_t lane)
 {
-    /* R1, release: our reads of the block come before the worker uses it again. */
+    /* R1, release: the reads of the block come before the worker uses it again. */
     atomic_store_explicit(
         &session->request.released[index], session->slots[index].gen, memory_order_release);
     /* W1: `released` is stored before blocked_on_arena and park are loaded. */

@@ -3,8 +3,8 @@
  * a lane waits for room in its arena.
  *
  * Edges:
- *   E1 state  release, in knit_state_write(), with the acquire of knit_state_read(): whoever
- *             sees the session closed sees what the host answered before
+ *   E1 state  release, in knit_state_write(), with the acquire of knit_state_read(): a
+ *             side that sees the session closed sees what the host answered before
  *
  * Threads: any. Nothing blocks.
  */

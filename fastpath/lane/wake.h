@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Waking the two kinds of sleepers: a caller that waits for answers, a worker that is parked.
  *
- * A caller announces its sleep in `waiting`; whoever answered raises `notified` to that number and
- * sends the wake-up. `notified` is raised and never lowered nor exchanged, so two workers that
- * answer two sleeps cannot undo each other. bell.h says why both sides fence.
+ * A caller announces its sleep in `waiting`; the worker or host that answered raises `notified` to
+ * that number and sends the wake-up. `notified` is raised and never lowered nor exchanged, so two
+ * workers that answer two sleeps cannot undo each other. bell.h says why both sides fence.
  *
  * Edges:
  *   W2 sleep  fence between the answer and the load of `waiting`, here, with the session's fence
  *             between `waiting` and its look at the replies
  *   W3 bell   lane_bell changed, release, with the parking worker's acquire: what was done before
  *
- * Threads: any. Nothing blocks.
- * Security: `waiting` is the caller's to write; the most it gains is to be woken itself.
- */
+ * Threads: any. Nothing blocks. Security: `waiting` is the caller's to write; the most it gains is
+ * to be woken itself. */
 #pragma once
 
 #include "fastpath/lane/bell.h"

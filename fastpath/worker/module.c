@@ -2,10 +2,9 @@
 /* RTLD_NOW makes an unresolved symbol a refusal at the start instead of a crash at the first call;
  * RTLD_LOCAL lets two modules have functions of one name.
  *
- * What a module says about itself is copied with its own sizes (`task_size`) into structures of
- * this worker's, zeroed where the module is older. Nothing in it is trusted further than any code
- * that runs in this process has to be; the checks are there to name mistakes.
- */
+ * A module's declarations are copied with its own sizes (`task_size`) into this worker's
+ * structures, zeroed where the module is older. They need no more trust than all code that runs in
+ * this process; the checks are there to name mistakes. */
 #include "fastpath/worker/module.h"
 
 #include <dlfcn.h>
@@ -14,7 +13,7 @@
 #include <string.h>
 
 #define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
-/* Up to where the first version of each structure reached; nobody has a smaller one. */
+/* The size of each structure in its first version; there is no smaller one. */
 #define MODULE_SIZE_MIN (offsetof(struct knit_module, bootstrap) + sizeof(void *))
 #define TASK_SIZE_MIN   (offsetof(struct knit_task, flags) + sizeof(uint32_t))
 #define TASK_SIZE_MAX   4096u
@@ -61,7 +60,7 @@ static int open_module(
     if (handle == NULL) {
         const char *said = dlerror();
 
-        /* The loader mostly names the file itself. */
+        /* The loader's message mostly begins with the file. */
         if (said != NULL && strncmp(said, path, strlen(path)) == 0)
             return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s", said);
         return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path,

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules in a worker: load, check, number their tasks, run their hooks.
  *
- * Every refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Ids are given
- * in the order of modules and, within a module, of names, so that they do not depend on how a
- * linker orders sections.
+ * Each refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Tasks are
+ * numbered in the order of modules and, within a module, of names, so that ids do not depend on the
+ * order in which a linker puts sections.
  *
- * Threads: loading and hooks are for one thread; afterwards nothing changes. Loaded modules are
- * never unloaded: what they started (threads, handlers) could still run.
- */
+ * Threads: one thread loads and runs hooks; afterwards all is read-only. Modules are never
+ * unloaded, because threads and handlers that they started could still run. */
 #pragma once
 
 #include <stddef.h>
@@ -19,12 +18,12 @@
 #include "proto/sentence.h"
 
 enum {
-    KNIT_MODULE_E_REFUSED = 1, /* the sentence says which and why */
+    KNIT_MODULE_E_REFUSED = 1, /* the sentence names module and reason */
 };
 
 struct knit_modules;
 
-/* Told before each step that runs a module's own code: "loading /a/b.so". May be NULL. */
+/* Called before each step that runs a module's own code: "loading /a/b.so". May be NULL. */
 typedef void knit_module_step(void *arg, const char *text);
 
 struct knit_module_loading {

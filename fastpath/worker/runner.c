@@ -202,7 +202,7 @@ void knit_runner_run(void *arg, struct knit_job *job)
     runner->found.index = 0;
     if (runner->result_max_bytes < job->result_max)
         job->result_max = runner->result_max_bytes;
-    /* The outcome of the call before this one has been copied by now. */
+    /* The outcome of the last call has been copied by now. */
     trim(&call->results);
     trim(&call->errors);
     knit_decoder_reset(call->decoder);

@@ -109,7 +109,7 @@ static void *return_bin_place(struct knit_call *call, size_t len)
     }
     bytes = buffer != NULL ? knit_buffer_reserve(buffer, size + len) : NULL;
     if (bytes == NULL) {
-        /* The task may still end in another way; if it does not, this is why. */
+        /* If the task gives no other outcome, the call ends with RESULT_TOO_LARGE. */
         call->refused_bytes = len;
         return NULL;
     }
@@ -151,7 +151,7 @@ static struct knit_writer *writer(struct knit_call *call)
     call->writer.buffer = &call->results;
     call->is_placed = false;
     if (call->is_settled) {
-        /* The outcome may lie in that buffer: nothing is put any more. */
+        /* The outcome may lie in that buffer, so the writer refuses everything. */
         call->writer.error = KNIT_WRITER_E_SURPLUS;
         return &call->writer;
     }
@@ -188,8 +188,8 @@ static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
         at = call->found->index;
         off = call->found->off;
     }
-    /* Passing over checked bytes cannot fail; were they changed after the check (a trusted caller's
-     * mistake), the argument is absent. */
+    /* Checked bytes can be skipped. If a trusted caller changed them after the check, the argument
+     * is absent. */
     for (;; at++) {
         if (knit_check_skip(params + off, call->job->len - off, &len) != 0)
             return knit_span(NULL, 0);
@@ -202,7 +202,7 @@ static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
     return knit_span(params + off, len);
 }
 
-/* The heads of recorded arguments were kept by the check: they are not read again. */
+/* The check has kept the heads of the first arguments, so they are not read again. */
 static bool read_arg(const struct knit_call *call, uint32_t index, struct knit_head *ret_head)
 {
     struct knit_span arg;
@@ -288,7 +288,7 @@ static const struct knit_value *arg_value(struct knit_call *call, uint32_t index
     return arg.bytes != NULL ? knit_decoder_read(call->decoder, arg.bytes, arg.len) : NULL;
 }
 
-/* ---- the surroundings ---- */
+/* ---- abort, clock, deadline ---- */
 
 static bool aborted(const struct knit_call *call)
 {

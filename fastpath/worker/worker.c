@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The program knitting-worker: loads modules, then serves one lane until it is told to stop.
  *
- * It is started by a pool's supervisor and talks to it over descriptor KNIT_CONTROL_FD (control.h).
- * The start is sequential: hello, confine, load, bootstrap, announce, serve. Then there are two
- * threads. The main one runs turns of the lane, and with them the tasks. The other serves the
- * control socket, so that a session can be attached while a task runs for minutes; it touches the
- * lane only through the functions that lane.h gives to a second thread, and it blocks all signals,
- * so that handlers which tasks install run where tasks run.
+ * It is started by a pool's supervisor and exchanges messages with it over descriptor
+ * KNIT_CONTROL_FD (control.h). The start is sequential: hello, confine, load, bootstrap, announce,
+ * serve. Then there are two threads. The main one runs turns of the lane, and with them the tasks.
+ * The other one serves the control socket, so that a session can be attached while a task runs for
+ * minutes. It uses only the functions that lane.h allows a second thread, and it blocks all
+ * signals, so that handlers which tasks install run on the thread that runs tasks.
  *
- * A mapping belongs to the lane from attach to on_detached; then it is unmapped and the host is
- * told. When the host is gone there is nobody to serve, and whatever the task was doing is ended
- * with the worker and its process group: by the control thread, or by the kernel while there is
- * none.
+ * A mapping belongs to the lane from attach to on_detached; then it is unmapped and the host gets a
+ * message. When the host is gone, the worker ends itself and its process group, also during a task:
+ * by the control thread, or by the kernel as long as there is no such thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,17 +67,17 @@ struct worker {
     struct attached attached[KNIT_LANE_SESSIONS_MAX];
 };
 
-/* ---- telling the host ---- */
+/* ---- messages to the host ---- */
 
 static _Noreturn void leave(void)
 {
-    /* Children that tasks started are in the group, and so are we. */
+    /* The group holds this process and the children that tasks started. */
     if (getpgrp() == getpid())
         (void)kill(0, SIGKILL);
     _exit(0);
 }
 
-static void tell(const struct knit_control_message *message, const int *fds)
+static void send_message(const struct knit_control_message *message, const int *fds)
 {
     if (knit_control_send(KNIT_CONTROL_FD, message, fds, true) != 0)
         leave();
@@ -90,7 +89,7 @@ static void send_text(enum knit_control_type type, const char *text)
 
     knit_control_init(&message, type);
     (void)snprintf(message.text, sizeof(message.text), "%s", text);
-    tell(&message, NULL);
+    send_message(&message, NULL);
 }
 
 __attribute__((format(printf, 1, 2))) static _Noreturn void give_up(const char *format, ...)
@@ -119,7 +118,7 @@ static void send_session(enum knit_control_type type, uint64_t id, int error, co
     message.session.session = id;
     message.session.error = error;
     (void)snprintf(message.text, sizeof(message.text), "%s", text);
-    tell(&message, NULL);
+    send_message(&message, NULL);
 }
 
 /* ---- starting ---- */
@@ -137,14 +136,14 @@ static void expect(
         give_up("the pool sent what knitting-worker %s did not expect", KNIT_VERSION);
 }
 
-static void say_hello(void)
+static void send_hello(void)
 {
     struct knit_control_message message;
 
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.hello.layout_version = KNIT_LAYOUT_VERSION;
     (void)snprintf(message.text, sizeof(message.text), "%s", KNIT_VERSION);
-    tell(&message, NULL);
+    send_message(&message, NULL);
 }
 
 /* The next `count` strings of the start text, with a NULL behind them. */
@@ -160,13 +159,12 @@ static const char **read_row(char **next, const char *end, const char **row, uin
     return row + 1;
 }
 
-/* The bootstrap text, the modules' paths and those of the policy, one after the other, each with
- * its NUL. */
-static void read_start(struct worker *worker, const struct knit_control_start *said, int fd,
+/* The start text: bootstrap text, paths of modules, paths of the policy, each with its NUL. */
+static void read_start(struct worker *worker, const struct knit_control_start *start, int fd,
     struct knit_confine_policy *ret_policy)
 {
-    size_t bytes = said->text_bytes;
-    size_t rows = (size_t)said->modules + said->read_paths + said->write_paths;
+    size_t bytes = start->text_bytes;
+    size_t rows = (size_t)start->modules + start->read_paths + start->write_paths;
     const char **row;
     char *next, *end;
 
@@ -182,15 +180,15 @@ static void read_start(struct worker *worker, const struct knit_control_start *s
     (void)close(fd);
     end = worker->start_text + bytes;
     next = worker->start_text + strlen(worker->start_text) + 1;
-    ret_policy->rules = said->rules;
-    row = read_row(&next, end, worker->paths, said->modules);
+    ret_policy->rules = start->rules;
+    row = read_row(&next, end, worker->paths, start->modules);
     ret_policy->read = row;
-    row = read_row(&next, end, row, said->read_paths);
+    row = read_row(&next, end, row, start->read_paths);
     ret_policy->write = row;
-    (void)read_row(&next, end, row, said->write_paths);
+    (void)read_row(&next, end, row, start->write_paths);
 }
 
-/* Before anything of a module is mapped, and while there is one thread. */
+/* Before any module is mapped, and while there is one thread. */
 static void confine(const struct worker *worker, const struct knit_confine_policy *policy)
 {
     struct knit_control_message message;
@@ -203,7 +201,7 @@ static void confine(const struct worker *worker, const struct knit_confine_polic
         give_up("permission %s cannot be enforced: %s", knit_confine_name(policy->rules.profile),
             missing.text);
     (void)snprintf(message.text, sizeof(message.text), "%s", missing.text);
-    tell(&message, NULL);
+    send_message(&message, NULL);
 }
 
 static void limit_files(const struct knit_confine_rules *rules)
@@ -254,7 +252,7 @@ static void announce(struct worker *worker)
     }
     knit_control_init(&message, KNIT_CONTROL_REGISTRY);
     message.registry.bytes = (uint32_t)buffer.len;
-    tell(&message, &fd);
+    send_message(&message, &fd);
     (void)close(fd);
     knit_buffer_fini(&buffer);
 }
@@ -270,7 +268,7 @@ static void release(struct attached *attached)
     attached->id = 0;
 }
 
-/* On either thread, when nothing points into the session any more. */
+/* On either thread, when the lane uses no pointer into the session any more. */
 static void on_detached(void *arg, uint64_t id)
 {
     struct worker *worker = arg;
@@ -290,37 +288,37 @@ static void on_evict(void *arg, uint64_t id, const char *reason)
     send_session(KNIT_CONTROL_EVICTED, id, 0, reason);
 }
 
-static int map_session(const struct knit_control_attach *said, const int *fds,
+static int map_session(const struct knit_control_attach *request, const int *fds,
     struct attached *attached, struct knit_lane_session *ret_session)
 {
     int error;
 
-    if (knit_geometry_check(&said->geometry) != NULL || said->session == 0)
+    if (knit_geometry_check(&request->geometry) != NULL || request->session == 0)
         return -EINVAL;
     error = knit_segment_map(
-        fds[0], knit_layout_request_bytes(&said->geometry), false, &attached->request);
+        fds[0], knit_layout_request_bytes(&request->geometry), false, &attached->request);
     if (error == 0)
         error = knit_segment_map(
-            fds[1], knit_layout_reply_bytes(&said->geometry), true, &attached->reply);
+            fds[1], knit_layout_reply_bytes(&request->geometry), true, &attached->reply);
     if (error != 0)
         return error < 0 ? error : -EINVAL;
-    *ret_session = (struct knit_lane_session){.id = said->session,
-        .geometry = said->geometry,
+    *ret_session = (struct knit_lane_session){.id = request->session,
+        .geometry = request->geometry,
         .bell_fd = fds[2],
-        .bell_is_pipe = said->bell_is_pipe != 0,
-        .trusted = said->is_trusted != 0,
-        .reply_budget_bytes = said->reply_budget_bytes};
-    knit_layout_request(&said->geometry, attached->request.base, &ret_session->request);
-    knit_layout_reply(&said->geometry, attached->reply.base, &ret_session->reply);
+        .bell_is_pipe = request->bell_is_pipe != 0,
+        .trusted = request->is_trusted != 0,
+        .reply_budget_bytes = request->reply_budget_bytes};
+    knit_layout_request(&request->geometry, attached->request.base, &ret_session->request);
+    knit_layout_reply(&request->geometry, attached->reply.base, &ret_session->reply);
     return 0;
 }
 
-static void attach(struct worker *worker, const struct knit_control_attach *said, const int *fds)
+static void attach(struct worker *worker, const struct knit_control_attach *request, const int *fds)
 {
     struct attached attached = {.bell_fd = fds[2]};
     struct knit_lane_session session;
     struct attached *place = NULL;
-    int error = map_session(said, fds, &attached, &session);
+    int error = map_session(request, fds, &attached, &session);
 
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -331,9 +329,9 @@ static void attach(struct worker *worker, const struct knit_control_attach *said
     }
     if (error == 0 && place == NULL)
         error = -ENOSPC;
-    /* Entered first: on_detached may come as soon as the lane has it. */
+    /* Entered first, because on_detached may be called as soon as the lane has the session. */
     if (error == 0) {
-        attached.id = said->session;
+        attached.id = request->session;
         *place = attached;
     }
     pthread_mutex_unlock(&worker->mutex);
@@ -347,7 +345,7 @@ static void attach(struct worker *worker, const struct knit_control_attach *said
     } else {
         release(&attached);
     }
-    send_session(KNIT_CONTROL_ATTACHED, said->session, -error, "");
+    send_session(KNIT_CONTROL_ATTACHED, request->session, -error, "");
 }
 
 /* ---- the control thread ---- */
@@ -363,11 +361,12 @@ static void *serve_control(void *arg)
         int error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
 
         if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
-            /* A task has used up this process's. Its call may go on; the host will see to it. */
+            /* A task has used all descriptors of this process. Its call goes on; the host handles
+             * the failed attach. */
             send_session(KNIT_CONTROL_ATTACHED, message.attach.session, EMFILE, "");
             continue;
         }
-        /* A host that is gone, or that talks nonsense, is none. */
+        /* The host is gone, or broke the protocol. */
         if (error != 0)
             leave();
         switch ((enum knit_control_type)message.type) {
@@ -375,9 +374,9 @@ static void *serve_control(void *arg)
             attach(worker, &message.attach, fds);
             break;
         case KNIT_CONTROL_DETACH:
-            /* The host waits for the answer, and with it the session's memory. */
+            /* The host keeps the session's memory until the answer. */
             if (knit_lane_detach(worker->lane, message.session.session) != 0) {
-                (void)fprintf(stderr, "knitting-worker: no memory to let a session go\n");
+                (void)fprintf(stderr, "knitting-worker: no memory to detach a session\n");
                 leave();
             }
             break;
@@ -420,20 +419,20 @@ static void start_control(struct worker *worker)
 
 /* ---- serving ---- */
 
-static void prepare(struct worker *worker, const struct knit_control_serve *said, const int *fds)
+static void prepare(struct worker *worker, const struct knit_control_serve *serve, const int *fds)
 {
     struct knit_runner_options runner = {.modules = worker->modules,
-        .result_max_bytes = said->result_max_bytes,
-        .hard_timeout_ms = said->hard_timeout_ms};
+        .result_max_bytes = serve->result_max_bytes,
+        .hard_timeout_ms = serve->hard_timeout_ms};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
-        .owner = said->owner,
-        .steal = said->steal != 0,
-        .spin_us = said->spin_us,
-        .pause_ns = said->pause_ns,
-        .park_ms = said->park_ms,
-        .result_max_bytes = said->result_max_bytes,
-        .argument_max_bytes = said->result_max_bytes,
+        .owner = serve->owner,
+        .steal = serve->steal != 0,
+        .spin_us = serve->spin_us,
+        .pause_ns = serve->pause_ns,
+        .park_ms = serve->park_ms,
+        .result_max_bytes = serve->result_max_bytes,
+        .argument_max_bytes = serve->result_max_bytes,
         .run = knit_runner_run,
         .on_evict = on_evict,
         .on_detached = on_detached,
@@ -457,8 +456,8 @@ static void prepare(struct worker *worker, const struct knit_control_serve *said
     knit_runner_set_lane(worker->runner, worker->lane);
 }
 
-/* A task ended the thread it ran on. The other thread would keep the process alive, and the lane
- * would look served for ever. */
+/* A task ended the thread it ran on. The control thread would keep the process alive, and the lane
+ * would look served although no thread runs its turns. */
 static void on_thread_end(void *unused)
 {
     (void)unused;
@@ -474,7 +473,7 @@ static void serve(struct worker *worker)
     pthread_cleanup_pop(0);
 }
 
-/* False: this is no control socket, so nobody who knows what this program is for started it. */
+/* False: the descriptor is no control socket, so the program was started by hand. */
 static bool take_control(void)
 {
     int type = 0;
@@ -502,11 +501,11 @@ int main(int argc, char **argv)
     }
     /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
     (void)sigaction(SIGPIPE, &ignore, NULL);
-    /* The kernel sends it to a worker that stands still when its host dies, and it would end us
-     * without our children. */
+    /* The kernel sends SIGHUP to a stopped worker when its host dies; it would end this process
+     * without the children that tasks started. */
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    say_hello();
+    send_hello();
     expect(KNIT_CONTROL_START, &message, fds);
     worker.index = message.start.lane;
     worker.lanes = message.start.lanes;
@@ -520,8 +519,9 @@ int main(int argc, char **argv)
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
     start_control(&worker);
-    /* From here on the end of the control socket ends us, and our children with us. The signal that
-     * came with the start would spare them; this one makes us go on if we stand still. */
+    /* From here on the end of the control socket ends the worker and its process group. The death
+     * signal of the start would spare the children; this one continues a stopped worker, so that it
+     * reads the end of the socket. */
     (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
     send_text(KNIT_CONTROL_READY, "");
     serve(&worker);
