@@ -144,13 +144,12 @@ static uint64_t files_of(const struct knit_settings *settings)
 int knit_confinement_policy(const struct knit_settings *settings,
     struct knit_confine_policy *ret_policy, struct knit_sentence *why)
 {
-    const struct knit_setting *permission = knit_setting_by_key("worker", "permission");
     struct knit_confine_rules *rules = &ret_policy->rules;
     int r;
 
     *ret_policy = (struct knit_confine_policy){0};
     *rules = (struct knit_confine_rules){.profile = profiles[settings->permission],
-        .is_required = settings->source[permission - knit_setting_table] != KNIT_SOURCE_DEFAULT,
+        .is_required = knit_setting_is_given(settings, "worker", "permission"),
         .may_exec = settings->exec_programs != 0,
         .may_udp = settings->udp_sockets != 0,
         .may_unix = settings->unix_sockets != 0,

@@ -177,6 +177,6 @@ KNIT_MUST_CHECK int knit_setting_set(struct knit_settings *settings,
     const struct knit_setting *setting, const struct knit_setting_origin *origin, const char *text,
     struct knit_sentence *why);
 
-/* Replaces `auto` by figures and refuses settings that do not go together. */
-KNIT_MUST_CHECK int knit_settings_resolve(
-    struct knit_settings *settings, struct knit_sentence *why);
+/* Whether the file or the command line has set it. The row must be there. */
+bool knit_setting_is_given(
+    const struct knit_settings *settings, const char *section, const char *key);

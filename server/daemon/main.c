@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "server/config/command_line.h"
+#include "server/config/resolve.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
 #include "server/daemon/service.h"

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "server/config/command_line.h"
+#include "server/config/resolve.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
 #include "server/net/endpoint.h"

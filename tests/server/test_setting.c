@@ -15,6 +15,7 @@
 
 #include "server/base/log.h"
 #include "server/config/command_line.h"
+#include "server/config/resolve.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
 #include "tests/support/scratch.h"

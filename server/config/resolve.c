@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rules that tie several settings together, in the order in which one follows from another.
+ * They run once, when every place has been read.
+ */
+#include "server/config/resolve.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/base/log.h"
+#include "server/config/confinement.h"
+
+static uint64_t processors(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count < 1 ? 1 : (uint64_t)count;
+}
+
+static uint64_t within(uint64_t value, uint64_t min, uint64_t max)
+{
+    return value < min ? min : value > max ? max : value;
+}
+
+/* One word of [log] debug or of $KNITTING_DEBUG. */
+static int add_debug(struct knit_settings *settings, const char *word, size_t len,
+    const char *where, struct knit_sentence *why)
+{
+    static const struct {
+        const char *name;
+        enum knit_debug bit;
+    } names[] = {
+        {"host", KNIT_DEBUG_HOST},
+        {"lane", KNIT_DEBUG_LANE},
+        {"signals", KNIT_DEBUG_SIGNALS},
+        {"imports", KNIT_DEBUG_IMPORTS},
+        {"lifecycle", KNIT_DEBUG_LIFECYCLE},
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strlen(names[i].name) == len && memcmp(names[i].name, word, len) == 0) {
+            settings->debug_bits |= names[i].bit;
+            return 0;
+        }
+    }
+    return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        "%s: expected host, lane, signals, imports or lifecycle, not '%.*s'", where, (int)len,
+        word);
+}
+
+static int resolve_debug(struct knit_settings *settings, struct knit_sentence *why)
+{
+    const char *word = getenv("KNITTING_DEBUG");
+    int r = 0;
+
+    settings->debug_bits = settings->level == KNIT_LOG_DEBUG ? KNIT_DEBUG_ALL : 0;
+    for (size_t i = 0; r == 0 && i < settings->debug.count; i++)
+        r = add_debug(
+            settings, settings->debug.items[i], strlen(settings->debug.items[i]), "log.debug", why);
+    for (word = word != NULL ? word : ""; r == 0 && *(word += strspn(word, " ,")) != '\0';
+         word += strcspn(word, " ,"))
+        r = add_debug(settings, word, strcspn(word, " ,"), "$KNITTING_DEBUG", why);
+    return r;
+}
+
+int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
+{
+    static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
+    uint64_t eighth = settings->arena_bytes / 8;
+
+    if (settings->workers == KNIT_AUTO)
+        settings->workers = within(processors(), 2, 256);
+    if (settings->threads_io == KNIT_AUTO)
+        settings->threads_io = within(processors() / 4, 1, 64);
+    if (settings->call_max_bytes == KNIT_AUTO)
+        settings->call_max_bytes = eighth;
+    if (settings->message_max_bytes == KNIT_AUTO)
+        settings->message_max_bytes = settings->call_max_bytes + message_overhead;
+    if (settings->input_max_bytes == KNIT_AUTO)
+        settings->input_max_bytes =
+            within(4 * settings->message_max_bytes, input_preset_bytes, UINT64_MAX);
+    if (settings->balancer > KNIT_BALANCER_CHOICE_FIRST_IDLE_OR_RANDOM)
+        settings->balancer = KNIT_BALANCER_CHOICE_ROUND_ROBIN;
+    if (settings->steal == KNIT_AUTO)
+        settings->steal =
+            settings->workers > 1 && !knit_setting_is_given(settings, "pool", "balancer");
+
+    if (settings->call_max_bytes > eighth)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "pool.call_max_bytes: expected at most %llu, an eighth of arena_bytes, not "
+            "%llu",
+            (unsigned long long)eighth, (unsigned long long)settings->call_max_bytes);
+    if (settings->input_max_bytes < 4 * settings->message_max_bytes)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
+            "%llu",
+            4 * (unsigned long long)settings->message_max_bytes,
+            (unsigned long long)settings->input_max_bytes);
+    if (settings->arena_initial_bytes > settings->arena_bytes)
+        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+            "pool.arena_initial_bytes: expected at most arena_bytes, %llu, not %llu",
+            (unsigned long long)settings->arena_bytes,
+            (unsigned long long)settings->arena_initial_bytes);
+    if (knit_confinement_check(settings, why) != 0)
+        return KNIT_SETTING_E_REFUSED;
+    return resolve_debug(settings, why);
+}
