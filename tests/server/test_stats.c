@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Statistics as they are written: the keys, all of them and in their order, and the value of each.
+ * The keys are a promise to those who read `$/stats`.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/buffer.h"
+#include "proto/walk.h"
+#include "server/admin/stats.h"
+
+static struct knit_span value_of(struct knit_span map, const char *key)
+{
+    struct knit_item item;
+
+    assert_int_equal(knit_walk_find(map, key, &item), 0);
+    return item.raw;
+}
+
+static uint64_t number_of(struct knit_span map, const char *key)
+{
+    struct knit_item item;
+    uint64_t value = 0;
+
+    assert_int_equal(knit_walk_find(map, key, &item), 0);
+    assert_true(knit_item_uint(&item, &value));
+    return value;
+}
+
+/* The map has these keys, separated by a blank, and no others. */
+static void expect_keys(struct knit_span map, const char *keys)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+
+    assert_int_equal(knit_walk_map(&walk, map), 0);
+    while (*keys != '\0') {
+        size_t len = strcspn(keys, " ");
+
+        assert_int_equal(knit_walk_next(&walk, &item), 0);
+        assert_int_equal(item.key.len, len);
+        assert_memory_equal(item.key.bytes, keys, len);
+        keys += len + (keys[len] == ' ');
+    }
+    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+}
+
+static void every_number_stands_under_its_key(void **state)
+{
+    static struct knit_stats stats = {.version = "1.2.3",
+        .pid = 11,
+        .uptime_ms = 12,
+        .connections = 13,
+        .log_dropped = 14,
+        .loops = 2,
+        .counters = {.connections_accepted = 21, .calls_published = 22, .sleeps = 23},
+        .pool = {.lanes = 1,
+            .lanes_serving = 1,
+            .is_degraded = true,
+            .sessions = 31,
+            .evicted = 32,
+            .confinement = {.landlock_abi = -1}},
+        .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}}};
+    struct knit_buffer buffer;
+    struct knit_span all, loops, pool, lane;
+    struct knit_walk walk;
+    struct knit_item item;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1 << 16);
+    assert_int_equal(knit_stats_put(&buffer, &stats), 0);
+    all = knit_buffer_span(&buffer);
+    expect_keys(all, "version pid uptime_ms connections log_dropped loops pool lanes");
+    assert_int_equal(number_of(all, "pid"), 11);
+    assert_int_equal(number_of(all, "uptime_ms"), 12);
+    assert_int_equal(number_of(all, "connections"), 13);
+    assert_int_equal(number_of(all, "log_dropped"), 14);
+
+    loops = value_of(all, "loops");
+    expect_keys(loops,
+        "count connections_accepted connections_closed bytes_in bytes_out requests notifications "
+        "notifications_dropped messages_bad calls_published calls_answered calls_failed "
+        "calls_timed_out calls_cancelled calls_overloaded waits_for_slot waits_for_reader "
+        "waits_for_room readers_dropped inputs_dropped sleeps");
+    assert_int_equal(number_of(loops, "count"), 2);
+    assert_int_equal(number_of(loops, "connections_accepted"), 21);
+    assert_int_equal(number_of(loops, "calls_published"), 22);
+    assert_int_equal(number_of(loops, "sleeps"), 23);
+
+    pool = value_of(all, "pool");
+    expect_keys(pool,
+        "lanes lanes_serving is_degraded sessions foreign_sessions closing_sessions memory_bytes "
+        "deaths hard_timeouts condemned recovered quarantined output_dropped confinement");
+    assert_int_equal(number_of(pool, "sessions"), 31);
+    assert_int_equal(number_of(pool, "condemned"), 32);
+    assert_int_equal(*(const uint8_t *)value_of(pool, "is_degraded").bytes, 0xc3);
+    expect_keys(value_of(pool, "confinement"),
+        "permission landlock_abi privileges files ports scopes calls");
+    assert_int_equal(number_of(value_of(pool, "confinement"), "landlock_abi"), 0);
+
+    assert_int_equal(knit_walk_array(&walk, value_of(all, "lanes")), 0);
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    lane = item.raw;
+    expect_keys(lane, "state pid is_parked is_running calls stolen parks busy_ns deaths");
+    assert_int_equal(number_of(lane, "pid"), 41);
+    assert_int_equal(number_of(lane, "calls"), 42);
+    assert_int_equal(number_of(lane, "busy_ns"), 43);
+    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+    knit_buffer_fini(&buffer);
+}
+
+static void counters_of_loops_are_added_up(void **state)
+{
+    static struct knit_counters first, second;
+    struct knit_counter_values sum = {0};
+
+    (void)state;
+    knit_counter_add(&first.connections_accepted, 5);
+    knit_counter_add(&second.connections_accepted, 7);
+    knit_counter_add(&second.connections_closed, 4);
+    knit_counter_add(&first.sleeps, 1);
+    knit_counters_sum(&sum, &first);
+    knit_counters_sum(&sum, &second);
+    assert_int_equal(sum.connections_accepted, 12);
+    assert_int_equal(sum.sleeps, 1);
+    assert_int_equal(knit_counters_open_connections(&sum), 8);
+    /* Another thread may have counted the end of one between the two readings. */
+    sum.connections_closed = 13;
+    assert_int_equal(knit_counters_open_connections(&sum), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_number_stands_under_its_key),
+        cmocka_unit_test(counters_of_loops_are_added_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
