@@ -7,9 +7,9 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 
 #include "fastpath/lane/fd.h"
+#include "fastpath/lane/timer.h"
 
 void knit_poll_fd_init(struct knit_poll_fd *poll_fd)
 {
@@ -37,7 +37,7 @@ int knit_poll_fd_open(struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd)
     if (knit_poll_fd_is_open(poll_fd))
         return 0;
     poll_fd->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    poll_fd->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    poll_fd->timer_fd = knit_timer_open();
     if (poll_fd->epoll_fd < 0 || poll_fd->timer_fd < 0)
         r = -errno;
     if (r == 0)
@@ -53,20 +53,12 @@ int knit_poll_fd_open(struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd)
 
 static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns)
 {
-    struct itimerspec time = {0};
-
     /* A timer that expires too early costs one turn that finds nothing; setting it again at every
        turn costs a system call each. */
     if (poll_fd->timer_ns > now_ns && poll_fd->timer_ns <= at_ns)
         return;
     poll_fd->timer_ns = at_ns;
-    if (at_ns != UINT64_MAX) {
-        time.it_value.tv_sec = (time_t)(at_ns / 1000000000);
-        time.it_value.tv_nsec = (long)(at_ns % 1000000000);
-        if (at_ns == 0)
-            time.it_value.tv_nsec = 1;
-    }
-    (void)timerfd_settime(poll_fd->timer_fd, TFD_TIMER_ABSTIME, &time, NULL);
+    knit_timer_arm(poll_fd->timer_fd, at_ns == UINT64_MAX ? 0 : at_ns == 0 ? 1 : at_ns);
 }
 
 /* A closed descriptor leaves the epoll instance by itself. */

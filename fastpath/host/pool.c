@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "fastpath/host/host.h"
@@ -25,6 +24,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/timer.h"
 
 #define EVENTS_A_TURN 64
 #define TURNS         4
@@ -67,7 +67,7 @@ static int make_loop(struct knit_pool *pool)
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)KNIT_SOURCE_TIMER << 56};
 
     pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    pool->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    pool->timer_fd = knit_timer_open();
     if (pool->epoll_fd < 0 || pool->timer_fd < 0)
         return -errno;
     if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {

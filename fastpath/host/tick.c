@@ -8,8 +8,6 @@
  */
 #include "fastpath/host/tick.h"
 
-#include <sys/timerfd.h>
-
 #include "fastpath/host/death.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
@@ -17,6 +15,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/state.h"
+#include "fastpath/lane/timer.h"
 
 #define NO_WORKER_NS      1000000000u /* from the last worker's end until calls are refused */
 #define SWEEP_NS          10000000u   /* how often queued calls are refused meanwhile */
@@ -204,10 +203,5 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
 
 void knit_tick_arm(struct knit_pool *pool)
 {
-    uint64_t due_ns = next_due(pool, knit_clock_ns());
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000u),
-                                  .tv_nsec = (long)(due_ns % 1000000000u)}};
-
-    /* A time in the past fires at once; 0 disarms. */
-    (void)timerfd_settime(pool->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    knit_timer_arm(pool->timer_fd, next_due(pool, knit_clock_ns()));
 }

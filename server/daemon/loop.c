@@ -17,10 +17,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "fastpath/lane/fd.h"
+#include "fastpath/lane/timer.h"
 #include "server/config/setting.h"
 #include "server/net/connection.h"
 #include "server/net/lookahead.h"
@@ -159,12 +159,9 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
 
 static void set_alarm(struct knit_loop *loop, uint64_t until_ns)
 {
-    struct itimerspec when = {
-        .it_value = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)}};
-
     if (until_ns >= loop->alarm_ns)
         return;
-    (void)timerfd_settime(loop->alarm_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    knit_timer_arm(loop->alarm_fd, until_ns);
     loop->alarm_ns = until_ns;
 }
 
@@ -274,7 +271,7 @@ static int make_events(struct knit_loop *loop)
         event_new(loop->base, loop->inbox.read_fd, EV_READ | EV_PERSIST, on_inbox, loop);
     loop->bell_event =
         event_new(loop->base, loop->session->bell_fd, EV_READ | EV_PERSIST, on_bell, loop);
-    loop->alarm_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    loop->alarm_fd = knit_timer_open();
     if (loop->alarm_fd < 0)
         return -errno;
     loop->alarm_event = event_new(loop->base, loop->alarm_fd, EV_READ | EV_PERSIST, on_alarm, loop);
