@@ -27,8 +27,8 @@ static void put_loops(
 #undef KNIT_COUNTER_PUT
 }
 
-/* What the workers said holds. Ports that Landlock does not know are closed with all sockets,
- * unless the start was refused. */
+/* What the workers have in force. Where Landlock does not know ports, all sockets are closed
+ * instead, unless the start was refused. */
 static void put_confinement(struct knit_writer *writer, const struct knit_confine_status *force)
 {
     const char *name = knit_confine_name(force->profile);

@@ -25,8 +25,8 @@ struct knit_command_line {
     const char *ready_file; /* NULL = none */
 };
 
-/* What the words say besides settings, and whether each name is known; the values are looked at by
- * knit_command_line_apply(), so that the file can be read in between.
+/* What is not a setting, and whether each name is known. knit_command_line_apply() reads the values
+ * of settings later, so that the file can be read in between.
  * Returns 0 or KNIT_SETTING_E_REFUSED. */
 KNIT_MUST_CHECK int knit_command_line_parse(
     int argc, char **argv, struct knit_command_line *ret_line, struct knit_sentence *why);

@@ -7,7 +7,7 @@
  * table and nothing else, so a setting cannot exist in one of them and be missing in another.
  *
  * A value comes from one of three places: the default, the file, the command line, later ones
- * winning. A list that is given in one place replaces what an earlier place said; within one place
+ * winning. A list that is given in one place replaces that of an earlier place; within one place
  * it grows. A single value given twice in one place is a mistake and refused.
  *
  * Threads: filled before the first thread starts, constant afterwards.

@@ -21,7 +21,7 @@ void knit_pool_log_output(
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
     const struct knit_pool_event *event, uint32_t *evicted);
 
-/* The second is over: says how many lines it left out. */
+/* The second is over: logs how many lines were left out. */
 void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted);
 
 /* What a lane has done so far. */

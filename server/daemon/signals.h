@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon's signals: SIGTERM and SIGINT ask it to end, SIGCHLD tells of children, SIGHUP asks
+/* The daemon's signals: SIGTERM and SIGINT ask it to end, SIGCHLD reports children, SIGHUP asks
  * for nothing yet.
  *
  * While the parts start and while they go these are blocked, since in the default way they would

@@ -242,7 +242,8 @@ void knit_connection_free(struct knit_connection *connection)
     free(connection);
 }
 
-void knit_connection_close_soon(struct knit_connection *connection)
+/* Ends it after its output has gone; nothing more is read. */
+static void close_soon(struct knit_connection *connection)
 {
     if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return;
@@ -329,7 +330,7 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
 
         knit_output_failure(connection, connection->scan.msgid, &failure);
     }
-    knit_connection_close_soon(connection);
+    close_soon(connection);
 }
 
 /* The error is the one response of that msgid: the call is aborted and not answered. */
@@ -597,7 +598,7 @@ static void end_of_input(struct knit_connection *connection)
     knit_router_forget(&connection->caller);
     knit_handover_drop(connection);
     knit_attach_end(&connection->caller);
-    knit_connection_close_soon(connection);
+    close_soon(connection);
     set_interest(connection, KNIT_INTEREST_ERROR);
 }
 

@@ -35,9 +35,6 @@ void knit_connection_close(struct knit_connection *connection);
 /* Frees a closed one. */
 void knit_connection_free(struct knit_connection *connection);
 
-/* Ends it after its output has gone; reads nothing more. */
-void knit_connection_close_soon(struct knit_connection *connection);
-
 /* Writes what the peer takes in one go, then does what waited for the output to be empty. */
 void knit_connection_flush(struct knit_connection *connection);
 

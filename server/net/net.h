@@ -64,8 +64,8 @@ struct knit_net {
     struct knit_connection_list connections;
     struct knit_connection_list dirty; /* have output to write at the end of the turn */
     struct knit_connection_list ready; /* may go on with bytes that no event reports */
-    struct knit_connection_list
-        stalled;                      /* a slow reader, or closing: the sweep looks for progress */
+    /* A slow reader, or closing: the sweep checks that it makes progress. */
+    struct knit_connection_list stalled;
     struct knit_connection_list idle; /* all, longest idle first; with idle_timeout_s alone */
     struct knit_connection_list dead;
     struct knit_inputs inputs;

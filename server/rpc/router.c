@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What becomes of a call, and what its caller is told:
+/* What becomes of a call, and what its caller gets:
  *
- *     waits          in its caller: see lookahead.h for callers
+ *     waits          in its caller, which a connection does as lookahead.h says
  *     published      a record, charged to the caller; requests also stand in the caller's table
  *     answered       outcome, record and charge gone
  *     deadline       TIMEOUT, table entry gone; record and charge stay until answered
@@ -462,7 +462,7 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid)
     if (!knit_in_flight_find(&caller->calls, msgid, &slot))
         return false;
     KNIT_COUNT(caller->turn, calls_cancelled);
-    /* What has not started will not start, so its caller need not wait for a worker to say so. */
+    /* A call that has not started will not start, so its caller need not wait for a worker. */
     if (knit_session_has_started(session_of(router), slot) ||
         !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
         knit_session_abort(session_of(router), slot);
