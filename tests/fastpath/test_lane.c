@@ -141,13 +141,13 @@ static void take_beside_a_flood(uint32_t flooded_lane)
     pthread_join(thread, NULL);
 }
 
-static void a_busy_worker_takes_what_lies_in_a_lane_without_one(void **state)
+static void a_busy_worker_takes_calls_of_a_vacant_lane(void **state)
 {
     (void)state;
     take_beside_a_flood(0);
 }
 
-static void nobody_fills_a_lane_without_a_worker_for_himself(void **state)
+static void no_caller_fills_a_vacant_lane_for_itself(void **state)
 {
     (void)state;
     take_beside_a_flood(1);
@@ -171,7 +171,7 @@ static uint32_t at_gate(void)
     return atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst);
 }
 
-static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(void **state)
+static void a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_call(void **state)
 {
     struct knit_session *session;
     struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
@@ -198,7 +198,7 @@ static void who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind(vo
 
 /* A task that was always short does not end: its worker rang nobody before it began. Whoever waits
  * for what lies behind does. */
-static void who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker(void **state)
+static void a_caller_that_waits_wakes_a_worker_for_a_vacant_lane(void **state)
 {
     enum { LEARN = 64 };
     struct knit_session *session;
@@ -244,7 +244,7 @@ struct leaving {
     struct lanes lanes;
     pthread_t thread;
     _Atomic uint32_t gone;
-    _Atomic bool is_told; /* that the last session leaves */
+    _Atomic bool is_detached; /* that the last session leaves */
 };
 
 static void leave_at_eviction(void *arg, uint64_t session, const char *reason)
@@ -257,7 +257,7 @@ static void *send_last(void *arg)
 {
     struct leaving *leaving = arg;
     assert_int_equal(knit_lane_detach(leaving->lanes.worker[0], LAST), 0);
-    atomic_store_explicit(&leaving->is_told, true, memory_order_release);
+    atomic_store_explicit(&leaving->is_detached, true, memory_order_release);
     return NULL;
 }
 
@@ -269,7 +269,7 @@ static void go(void *arg, uint64_t session)
     if (session != LEAVER)
         return;
     assert_int_equal(pthread_create(&leaving->thread, NULL, send_last, leaving), 0);
-    (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->is_told, memory_order_acquire), 50);
+    (void)KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->is_detached, memory_order_acquire), 50);
 }
 
 static void run_until_both_are_gone(void *arg, struct knit_job *job)
@@ -281,7 +281,7 @@ static void run_until_both_are_gone(void *arg, struct knit_job *job)
         KNIT_WAIT_UNTIL(atomic_load_explicit(&leaving->gone, memory_order_seq_cst) == 2, 20000));
 }
 
-static void who_leaves_while_another_is_let_go_need_not_wait_for_the_call(void **state)
+static void a_session_leaves_while_another_is_detached_before_the_call_ends(void **state)
 {
     struct leaving leaving;
     struct knit_session *leaver, *caller;
@@ -526,7 +526,7 @@ static void an_argument_over_the_limit_evicts(void **state)
     fini_budget(&budget);
 }
 
-static void refusals_say_nothing_of_how_long_a_task_takes(void **state)
+static void refusals_do_not_count_in_the_time_of_a_task(void **state)
 {
     struct budget budget;
     struct knit_session_call call = call_of(0, "x", 1);
@@ -583,7 +583,7 @@ static void one_release_among_many_blocks_is_found(void **state)
 
 /* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between.
  */
-static void who_releases_while_blocked_is_not_evicted(void **state)
+static void a_caller_that_releases_while_blocked_is_not_evicted(void **state)
 {
     struct lanes_session *side;
     static unsigned char bytes[900000];
@@ -627,20 +627,20 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_LANES(a_call_that_is_not_short_ends_the_turn),
-        WITH_LANES(a_busy_worker_takes_what_lies_in_a_lane_without_one),
-        WITH_LANES(nobody_fills_a_lane_without_a_worker_for_himself),
-        WITH_LANES(who_takes_from_a_lane_without_a_worker_wakes_for_what_lies_behind),
-        WITH_LANES(who_waits_wakes_for_what_lies_behind_in_a_lane_without_a_worker),
-        cmocka_unit_test(who_leaves_while_another_is_let_go_need_not_wait_for_the_call),
+        WITH_LANES(a_busy_worker_takes_calls_of_a_vacant_lane),
+        WITH_LANES(no_caller_fills_a_vacant_lane_for_itself),
+        WITH_LANES(a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_call),
+        WITH_LANES(a_caller_that_waits_wakes_a_worker_for_a_vacant_lane),
+        cmocka_unit_test(a_session_leaves_while_another_is_detached_before_the_call_ends),
         WITH_LANES(a_living_workers_call_is_stolen_at_the_second_look),
         WITH_LANES(a_job_is_aborted_by_its_caller_and_with_its_session),
         WITH_LANES(completions_are_read_after_any_number_of_calls_collected_by_slot),
         cmocka_unit_test(lanes_together_stay_within_the_budget),
         cmocka_unit_test(what_a_dead_worker_touched_is_still_counted),
         cmocka_unit_test(an_argument_over_the_limit_evicts),
-        cmocka_unit_test(refusals_say_nothing_of_how_long_a_task_takes),
+        cmocka_unit_test(refusals_do_not_count_in_the_time_of_a_task),
         WITH_LANES(one_release_among_many_blocks_is_found),
-        WITH_LANES(who_releases_while_blocked_is_not_evicted),
+        WITH_LANES(a_caller_that_releases_while_blocked_is_not_evicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
