@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker's turns when some callers ask for much: nobody else waits for that, nobody honest is
- * evicted, and memory stays within its budget. Method: workers driven by hand, a turn at a time,
- * where an order is asked for; threads where a wake-up is. */
+/* A worker's turns when some callers publish many calls: the others do not wait for them, no honest
+ * session is evicted, and memory stays within its budget. Method: workers driven by hand, a turn at
+ * a time, where the order matters; threads where a wake-up matters. */
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -61,7 +61,7 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
     us = 100;
     spin = call_of(LANES_SPIN, &us, sizeof(us));
     echo = call_of(LANES_ECHO, "x", 1);
-    /* So that it is known how long they take. */
+    /* The worker learns how long they take. */
     (void)publish(greedy, &spin);
     (void)publish(greedy, &echo);
     while (knit_session_in_flight(greedy) > 0) {
@@ -72,7 +72,7 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
         (void)publish(greedy, &spin);
     assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
     assert_int_equal(knit_session_collect(greedy, outcomes, 16), 1);
-    /* Who comes now is next, or next but one. */
+    /* A call that is published now is the next to run, or the next but one. */
     slot = publish(modest, &echo);
     for (int i = 0; i < 2; i++)
         (void)knit_lane_turn(lanes.worker[0]);
@@ -108,7 +108,7 @@ static uint64_t calls_of(void)
     return atomic_load_explicit(&lanes.board.busy[0].calls, memory_order_relaxed);
 }
 
-/* While a lane is kept full, the one worker there is comes by each call in the lane without one. */
+/* While a lane is kept full, the only worker still takes every call of the vacant lane. */
 static void take_beside_a_flood(uint32_t flooded_lane)
 {
     enum { CALLS = 40, BETWEEN = 50 };
@@ -135,7 +135,7 @@ static void take_beside_a_flood(uint32_t flooded_lane)
         assert_true(KNIT_WAIT_UNTIL(knit_session_collect_slot(other, slot, &outcome), 5000));
         between += calls_of() - before;
     }
-    /* In the mean: this thread may be kept from looking for a while. */
+    /* On average: this thread may not be scheduled for a while. */
     assert_true(between <= (uint64_t)CALLS * BETWEEN);
     atomic_store_explicit(&flood.is_over, true, memory_order_relaxed);
     pthread_join(thread, NULL);
@@ -185,7 +185,7 @@ static void a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_ca
     lanes_start_worker(&lanes, 1, 6);
     gate.lane = 2;
     assert_true(KNIT_WAIT_UNTIL(is_parked(0) && is_parked(1), 20000));
-    /* One flush rings one worker, with stealing off too; its call does not end. */
+    /* One flush wakes one worker, also without stealing; its call does not end. */
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
@@ -196,8 +196,8 @@ static void a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_ca
         20000));
 }
 
-/* A task that was always short does not end: its worker rang nobody before it began. Whoever waits
- * for what lies behind does. */
+/* A task that was always short does not end: its worker woke no other before it began. The caller
+ * does when it waits for the call behind it. */
 static void a_caller_that_waits_wakes_a_worker_for_a_vacant_lane(void **state)
 {
     enum { LEARN = 64 };
@@ -226,7 +226,7 @@ static void a_caller_that_waits_wakes_a_worker_for_a_vacant_lane(void **state)
     (void)publish(session, &gate);
     (void)publish(session, &gate);
     knit_session_flush(session);
-    /* Where the machine is so slow that the task was never short, its worker has rung already. */
+    /* On a machine so slow that the task was never short, its worker has woken another already. */
     assert_true(KNIT_WAIT_UNTIL(at_gate() > LEARN, 20000));
     (void)knit_session_arm(session);
     assert_true(KNIT_WAIT_UNTIL(at_gate() == LEARN + 2, 20000));
@@ -261,7 +261,7 @@ static void *send_last(void *arg)
     return NULL;
 }
 
-/* The worker's thread is still among the sessions, with a list that ends with the leaver. */
+/* The worker's thread is still walking its sessions, in a list that ends with the leaver. */
 static void go(void *arg, uint64_t session)
 {
     struct leaving *leaving = arg;
@@ -305,7 +305,7 @@ static void a_session_leaves_while_another_is_detached_before_the_call_ends(void
     options->run_arg = options->event_arg = &leaving;
     wrong = call_of(0, "xx", 2);
     right = call_of(0, "x", 1);
-    /* It is evicted, and leaves, after the turn has begun and before the call does. */
+    /* It is evicted, and leaves, after the turn and before the call have begun. */
     (void)publish(leaver, &wrong);
     slot = publish(caller, &right);
     assert_int_equal(knit_lane_turn(leaving.lanes.worker[0]), KNIT_LANE_RUNNING);
@@ -314,7 +314,7 @@ static void a_session_leaves_while_another_is_detached_before_the_call_ends(void
     lanes_fini(&leaving.lanes);
 }
 
-/* Its own worker may be just about to take it. */
+/* At the first look the lane's own worker may be about to take the call. */
 static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
 {
     struct knit_session *session;
@@ -351,7 +351,7 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
     (void)knit_lane_turn(lanes.worker[0]);
     lane = lanes.worker[0];
     state_of = &side->reply.state->state;
-    /* As if it ran still. */
+    /* The job counts as running. */
     lane->current = lane->sessions[0];
     assert_false(knit_lane_aborted(lane, &lane->job));
     knit_session_abort(side->session, slot);
@@ -363,9 +363,9 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
     lane->current = NULL;
 }
 
-/* ---- news ---- */
+/* ---- completions ---- */
 
-/* As many as it takes for the laps of news to come round unread. */
+/* Enough for the lap numbers of unread completions to wrap. */
 static void completions_are_read_after_any_number_of_calls_collected_by_slot(void **state)
 {
     struct knit_session *session;
@@ -388,7 +388,7 @@ static void completions_are_read_after_any_number_of_calls_collected_by_slot(voi
 
 /* ---- blocks ---- */
 
-/* Workers with a budget and results of one length, of which the harness knows nothing. */
+/* Workers with a budget and results of one length, which lanes.c does not know. */
 struct budget {
     struct lanes lanes;
     struct knit_session *session;
@@ -519,7 +519,7 @@ static void an_argument_over_the_limit_evicts(void **state)
     call = call_of(0, bytes, sizeof(bytes));
     init_budget(&budget, 1);
     (void)publish(budget.session, &call);
-    /* Evicted, it has nothing left to do and sleeps. */
+    /* After the eviction it has nothing to do, and sleeps. */
     budget.worker[0]->options.park_ms = 1;
     (void)knit_lane_turn(budget.worker[0]);
     assert_int_equal(atomic_load_explicit(&budget.evictions, memory_order_relaxed), 1);
@@ -547,7 +547,7 @@ static void refusals_do_not_count_in_the_time_of_a_task(void **state)
     fini_budget(&budget);
 }
 
-/* A worker looks at a few blocks a turn, and comes round. */
+/* A worker checks a few blocks a turn, and reaches all of them in turn. */
 static void one_release_among_many_blocks_is_found(void **state)
 {
     struct knit_session *session, *other;
@@ -573,7 +573,7 @@ static void one_release_among_many_blocks_is_found(void **state)
     for (uint32_t turn = 0; !knit_session_collect_slot(session, slots[count], &outcome); turn++) {
         assert_true(turn < 16);
         slot = publish(other, &short_call);
-        /* A slow machine ends a turn before it comes to this one. */
+        /* On a slow machine a turn ends before it reaches this session. */
         for (int i = 0; !knit_session_collect_slot(other, slot, &outcome); i++) {
             assert_true(i < 3);
             (void)knit_lane_turn(lanes.worker[0]);
@@ -581,8 +581,8 @@ static void one_release_among_many_blocks_is_found(void **state)
     }
 }
 
-/* It rings with each release, and the worker, which claims nothing of it meanwhile, parks between.
- */
+/* It notifies with each release, and the worker, which claims no call of it meanwhile, parks in
+ * between. */
 static void a_caller_that_releases_while_blocked_is_not_evicted(void **state)
 {
     struct lanes_session *side;

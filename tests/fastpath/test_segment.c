@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Segments and layout. Goal: nobody can shrink, grow or re-open what was handed out, and sizes and
- * pointers agree. Method: try it, the re-opening as another uid when the test runs as root. */
+/* Segments and layout. Goal: no process can shrink, grow or re-open a descriptor that was passed to
+ * it, and sizes and pointers agree. Method: try it, as another uid when the test runs as root. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -56,7 +56,7 @@ static void short_and_unsealed_ones_are_refused(void **state)
     assert_null(mapping.base);
 }
 
-/* A stranger's: what its writer has mapped goes on storing, and no page can be taken out. */
+/* Of another process: its writer's mapping goes on storing, and no page can be removed. */
 static void an_unsealed_one_is_sealed_by_its_writer(void **state)
 {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The lane protocol from both ends. Goal: every outcome comes exactly once and belongs to its call,
- * whoever ran it. Method: echo of sequence-numbered, checksummed bodies and an execution counter
- * for each call, over tiny rings that wrap often, over generations and tags that wrap, with workers
- * that park at once, steal, come and go. */
+ * whichever worker ran it. Method: echo of sequence-numbered, checksummed bodies and an execution
+ * counter for each call, over tiny rings that wrap often, over generations and tags that wrap, with
+ * workers that park at once, steal, start and stop. */
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -86,7 +86,7 @@ static void a_call_has_started_once_a_worker_claims_it(void **state)
     (void)state;
     session = with_one_lane(1, 65536);
     lanes_add_worker(&lanes, 0, 5);
-    /* In the second round the slot's claim word still bears the first call's claim. */
+    /* In the second round the slot's claim word still holds the first call's claim. */
     for (int round = 0; round < 2; round++) {
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
         assert_false(knit_session_has_started(session, slot));
@@ -182,8 +182,8 @@ static void a_full_reply_arena_keeps_the_result_until_something_is_released(void
     knit_session_release(session, slots[1]);
 }
 
-/* A released block is free even when its worker has not looked since, and the slot's later calls
- * went to another lane, which releases other generations. */
+/* A released block is free also when its worker has not checked it since, and the slot's later
+ * calls went to another lane, which releases other generations. */
 static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void **state)
 {
     struct knit_session *session;
@@ -216,7 +216,7 @@ static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void 
     knit_session_release(session, slot);
 }
 
-/* Many calls with checked bodies; every one executed once, every outcome its own. */
+/* Many calls with checked bodies: each is executed once and has its own outcome. */
 static void hammer(
     uint32_t lane_count, uint32_t slots, uint64_t start, uint32_t spin_us, uint32_t calls)
 {
@@ -398,7 +398,7 @@ static void an_event_loop_is_woken_through_its_descriptor(void **state)
     }
 }
 
-/* What no honest caller writes: only that session is evicted, and the other goes on. */
+/* Values that no honest caller writes: only their session is evicted, and the other goes on. */
 static void a_lying_session_is_evicted_alone(void **state)
 {
     (void)state;
@@ -453,12 +453,12 @@ static void ring(struct lanes_session *side, enum ringing how)
     knit_bell_wake(&side->request.bell[0], 1);
 }
 
-/* A bell that rings all the time without a call evicts, whether or not it changes; the same
- * number of rings with calls does not. */
+/* Notifying all the time without a call evicts, whether or not the bell changes; notifying as often
+ * with calls does not. */
 static void a_session_that_notifies_for_nothing_is_evicted(void **state)
 {
     (void)state;
-    /* It is about a rate in real time, which valgrind and ThreadSanitizer do not reach. */
+    /* The limit is a rate in real time, which valgrind and ThreadSanitizer do not reach. */
     if (getenv("KNIT_TEST_SLOWDOWN") != NULL)
         skip();
     for (enum ringing how = 0; how < RINGS; how++) {
@@ -480,8 +480,8 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
     }
 }
 
-/* Its predecessor died after it had written a news entry and before it had said so: what the caller
- * has read is not written again. */
+/* Its predecessor died after it had written a completion and before it had raised the tail: the
+ * position that the caller has read is not written again. */
 static void a_replacement_goes_on_behind_the_last_completion(void **state)
 {
     struct lanes_session *side;
@@ -492,7 +492,7 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
     (void)state;
     lanes_init(&lanes, 1, false, 0);
     side = lanes_add_session(&lanes, 8, 65536, 0);
-    /* The last three have said nothing at all. */
+    /* The last three have not raised the tail at all. */
     for (uint32_t owner = 5; owner < 11; owner++) {
         _Atomic uint64_t *tail;
         uint64_t said;
@@ -508,7 +508,7 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
     }
 }
 
-/* Whoever holds the socket's other end decides whether it blocks and how much is in it. */
+/* The process at the socket's other end decides whether it blocks and how much is in it. */
 static void a_bell_of_a_stranger_holds_up_nobody(void **state)
 {
     static const char bytes[100000];
@@ -535,8 +535,8 @@ static void a_bell_of_a_stranger_holds_up_nobody(void **state)
     close(pair[1]);
 }
 
-/* What was collected by slot leaves news unread: with nothing in flight they are nothing to wake up
- * for. */
+/* Calls that are collected by slot leave completions unread; with no call in flight these do not
+ * keep the loop awake. */
 static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
 {
     struct knit_session *session;
@@ -558,7 +558,7 @@ static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
     assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
 }
 
-/* Two of three, and one that came meanwhile, while the worker is in a call of the third. */
+/* Two of three, and one that was attached meanwhile, while the worker runs a call of the third. */
 static void sessions_leave_while_a_long_call_runs(void **state)
 {
     struct lanes_session *side[4];
@@ -587,7 +587,7 @@ static void sessions_leave_while_a_long_call_runs(void **state)
     for (uint64_t id = 4; id > 1; id--)
         assert_int_equal(knit_lane_detach(lanes.worker[0], id == 3 ? 1 : id), 0);
     assert_int_equal(atomic_load_explicit(&lanes.detached, memory_order_seq_cst), 3);
-    /* The third stays as long as its call, and is served on. */
+    /* The third stays until its call has ended, and is served further. */
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     knit_bell_wake(&lanes.gate, 1);
     for (int i = 0; i < 2; i++)
@@ -617,7 +617,7 @@ static void a_replacement_rebuilds_the_arena(void **state)
     (void)state;
     session = with_one_lane(8, 65536);
     lanes_start_worker(&lanes, 0, 5);
-    /* Whole units, so that what a task skipped of its room is one more. */
+    /* Whole units, so that what a task skips of its room is one more unit. */
     memset(bytes, 7, sizeof(bytes));
     call = call_of(LANES_ROOM, bytes, sizeof(bytes));
     for (int i = 0; i < 3; i++) {
@@ -637,7 +637,7 @@ static void a_replacement_rebuilds_the_arena(void **state)
     assert_ptr_equal(outcome.payload, (const unsigned char *)held[1].payload - LANES_ROOM_SKIPS);
 }
 
-/* What no honest pool writes: the call is broken, and nothing outside the segment is read. */
+/* Values that no honest pool writes: the call is broken, and no byte of other memory is read. */
 static void an_answer_outside_of_its_arena_is_broken(void **state)
 {
     const struct {
