@@ -194,7 +194,7 @@ static void bad_geometries_are_named(void **state)
         assert_non_null(knit_geometry_check(&bad[i]));
 }
 
-static void words_take_apart_what_they_put_together(void **state)
+static void words_are_split_into_what_they_were_made_of(void **state)
 {
     uint64_t ctrl, word, meta;
 
@@ -227,7 +227,7 @@ int main(void)
         cmocka_unit_test(the_read_only_descriptor_cannot_write),
         cmocka_unit_test(sizes_hold_all_pointers),
         cmocka_unit_test(bad_geometries_are_named),
-        cmocka_unit_test(words_take_apart_what_they_put_together),
+        cmocka_unit_test(words_are_split_into_what_they_were_made_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,7 +151,7 @@ static void large_arguments_and_results_use_blocks_and_give_them_back(void **sta
     assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_TOO_LARGE);
 }
 
-static void a_full_reply_arena_keeps_the_result_until_something_is_released(void **state)
+static void a_full_reply_arena_defers_the_result_until_a_block_is_released(void **state)
 {
     struct knit_session *session;
     static unsigned char bytes[30000];
@@ -436,19 +436,19 @@ static void a_lying_session_is_evicted_alone(void **state)
     }
 }
 
-enum ringing { RINGS_CHANGE, RINGS_WAKE, RINGS_CALL, RINGS };
+enum notifying { NOTIFY_CHANGE, NOTIFY_WAKE, NOTIFY_CALL, NOTIFIES };
 
-static void ring(struct lanes_session *side, enum ringing how)
+static void notify(struct lanes_session *side, enum notifying how)
 {
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
-    if (how == RINGS_CALL) {
+    if (how == NOTIFY_CALL) {
         assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
         wait_for(side->session, slot, &outcome);
         return;
     }
-    if (how == RINGS_CHANGE)
+    if (how == NOTIFY_CHANGE)
         atomic_fetch_add_explicit(&side->request.bell[0], 1, memory_order_release);
     knit_bell_wake(&side->request.bell[0], 1);
 }
@@ -461,21 +461,21 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
     /* The limit is a rate in real time, which valgrind and ThreadSanitizer do not reach. */
     if (getenv("KNIT_TEST_SLOWDOWN") != NULL)
         skip();
-    for (enum ringing how = 0; how < RINGS; how++) {
+    for (enum notifying how = 0; how < NOTIFIES; how++) {
         struct lanes_session *side;
         uint64_t until;
         lanes_init(&lanes, 1, false, 0);
         side = lanes_add_session(&lanes, 4, 65536, 0);
         lanes_start_worker(&lanes, 0, 5);
         until = knit_deadline_in_ms(20000);
-        for (uint32_t i = 0; how != RINGS_CALL || i < 20000; i++) {
+        for (uint32_t i = 0; how != NOTIFY_CALL || i < 20000; i++) {
             if (atomic_load_explicit(&lanes.evictions, memory_order_acquire) != 0)
                 break;
             assert_true(knit_clock_ns() < until);
-            ring(side, how);
+            notify(side, how);
         }
         assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_acquire),
-            how == RINGS_CALL ? 0 : 1);
+            how == NOTIFY_CALL ? 0 : 1);
         lanes_fini(&lanes);
     }
 }
@@ -495,7 +495,7 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
     /* The last three have not raised the tail at all. */
     for (uint32_t owner = 5; owner < 11; owner++) {
         _Atomic uint64_t *tail;
-        uint64_t said;
+        uint64_t posted;
 
         lanes_add_worker(&lanes, 0, owner);
         assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
@@ -503,13 +503,13 @@ static void a_replacement_goes_on_behind_the_last_completion(void **state)
         assert_int_equal(knit_session_collect(side->session, &outcome, 1), 1);
         lanes_stop_worker(&lanes, 0);
         tail = &side->reply.lane[0].completion_tail;
-        said = atomic_load_explicit(tail, memory_order_relaxed);
-        atomic_store_explicit(tail, owner < 8 ? said - 1 : 2, memory_order_relaxed);
+        posted = atomic_load_explicit(tail, memory_order_relaxed);
+        atomic_store_explicit(tail, owner < 8 ? posted - 1 : 2, memory_order_relaxed);
     }
 }
 
 /* The process at the socket's other end decides whether it blocks and how much is in it. */
-static void a_bell_of_a_stranger_holds_up_nobody(void **state)
+static void a_full_bell_of_another_process_blocks_no_worker(void **state)
 {
     static const char bytes[100000];
     struct lanes_session *side;
@@ -744,7 +744,7 @@ int main(void)
         WITH_LANES(a_call_has_started_once_a_worker_claims_it),
         WITH_LANES(slots_run_out_and_come_back),
         WITH_LANES(large_arguments_and_results_use_blocks_and_give_them_back),
-        WITH_LANES(a_full_reply_arena_keeps_the_result_until_something_is_released),
+        WITH_LANES(a_full_reply_arena_defers_the_result_until_a_block_is_released),
         WITH_LANES(blocks_are_found_again_after_their_slots_moved_to_another_lane),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_spin),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_park_at_once),
@@ -759,7 +759,7 @@ int main(void)
         cmocka_unit_test(a_session_that_notifies_for_nothing_is_evicted),
         WITH_LANES(a_replacement_goes_on_behind_the_last_completion),
         WITH_LANES(an_event_loop_with_nothing_in_flight_sleeps),
-        WITH_LANES(a_bell_of_a_stranger_holds_up_nobody),
+        WITH_LANES(a_full_bell_of_another_process_blocks_no_worker),
         WITH_LANES(sessions_leave_while_a_long_call_runs),
         WITH_LANES(a_replacement_rebuilds_the_arena),
     };
