@@ -97,9 +97,11 @@ struct knit *knit_close(struct knit *k);
 /* ---- Calls ----
  *
  * A signature string defines how C values become the task's arguments, and its result C values:
- * "(int, str, bin) -> int". Names of parameters may be given, "(a: int)", and are ignored. Behind
- * it stand first the arguments, then one pointer for each result, any of which may be NULL (the
- * result is checked and dropped):
+ * "(int, str, bin) -> int". Names of parameters may be given, "(a: int)", and are ignored; several
+ * results stand in parentheses, "-> (int, str)"; without an arrow the result is dropped unchecked.
+ * The grammar is that of calls in PROTOCOL.md: at most 64 parameters and 16 results, blanks and
+ * tabs between the parts. Behind it stand first the arguments, then one pointer for each result,
+ * any of which may be NULL (the result is checked and dropped):
  *
  *     type          argument                                  result
  *     nil           (none)                                    (none)
@@ -118,8 +120,8 @@ struct knit *knit_close(struct knit *k);
  *
  * `type?` as an argument is a pointer to the scalar, or the same pointer and size as without `?`;
  * NULL sends nil. `type?` as a result has one more pointer, bool *, before the others, which are
- * not written if it becomes false. A result of another type than the signature names is
- * KNIT_BAD_RESULT. Mind the widths: a plain 2 is an int, not an int64_t. What was passed in has
+ * not written if it becomes false. `nil?` is nil. A result of another type than the signature names
+ * is KNIT_BAD_RESULT. Mind the widths: a plain 2 is an int, not an int64_t. What was passed in has
  * been read when the function returns.
  */
 struct knit_time {
