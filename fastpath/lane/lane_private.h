@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lane*.c share: the private memory of a worker's lane and of its sessions.
  *
- *   lane.c          turns: serve the home rings, steal, spin, park
+ *   lane_turn.c     turns: serve the home rings, steal, spin, park
  *   lane_session.c  sessions that come and go
  *   lane_call.c     one call: find, claim, run
  *   lane_reply.c    its answer, or its deferred reply

@@ -5,7 +5,7 @@
  *   P1 publish  ctrl release  with the acquire of knit_cursor_ctrl(): the cell's body, the
  *               argument's bytes
  *   W1 wake     fence between publish and the load of park; with the fence between announcing a
- *               park and the last looks (lane.c)
+ *               park and the last looks (lane_turn.c)
  */
 #include "fastpath/lane/session_private.h"
 

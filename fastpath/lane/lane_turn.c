@@ -20,14 +20,14 @@
  *   W3 bell  lane_bell and bell acquire, before the announcement; with the release of the
  *            side that changes them
  */
-#include "fastpath/lane/lane.h"
+#include "fastpath/lane/lane_private.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fastpath/lane/board.h"
-#include "fastpath/lane/lane_private.h"
 #include "fastpath/lane/wake.h"
 
 #define TURN_ANSWERS        16u
