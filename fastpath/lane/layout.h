@@ -195,17 +195,6 @@ struct knit_reply_view {
     unsigned char *arena;                /* [lanes][reply_arena_bytes] */
 };
 
-/* Whether a lane's worker defers a reply until the caller has released blocks of its arena. */
-static inline bool knit_reply_is_blocked(const struct knit_reply_view *view, uint32_t lanes)
-{
-    for (uint32_t i = 0; i < lanes; i++) {
-        /* relaxed: nothing is read because of it, and what is missed now is there the next time. */
-        if (atomic_load_explicit(&view->lane[i].blocked_on_arena, memory_order_relaxed) != 0)
-            return true;
-    }
-    return false;
-}
-
 struct knit_board_view {
     struct knit_segment_header *header;
     struct knit_line32 *park;    /* [lanes] */

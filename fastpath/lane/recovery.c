@@ -126,16 +126,6 @@ bool knit_recovery_holds(
     return is_held(session, slot, owner, &gen);
 }
 
-uint32_t knit_recovery_count(const struct knit_host_session_view *session, uint32_t owner)
-{
-    uint32_t count = 0;
-    uint64_t gen;
-
-    for (uint32_t slot = 0; slot < session->geometry.slots; slot++)
-        count += is_held(session, slot, owner, &gen);
-    return count;
-}
-
 uint32_t knit_recovery_answer(
     const struct knit_host_session_view *session, const struct knit_recovery_death *death)
 {

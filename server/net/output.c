@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/state.h"
 #include "proto/message.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
@@ -364,7 +365,7 @@ static void make_room_in_arena(struct knit_net *net)
 
     /* A worker can be blocked with little pinned, where what is pinned lies badly. */
     if (pinned <= most && pinned > 0 &&
-        knit_reply_is_blocked(&session->reply, session->geometry.lanes))
+        knit_state_is_blocked_on_arena(&session->reply, session->geometry.lanes))
         most = pinned > part ? pinned - part : 0;
     /* Its blocks come back at the end of the turn, so they are counted here. */
     while (pinned > most && (worst = find_worst(net, pinned_by)) != NULL) {
