@@ -128,20 +128,22 @@ const struct knit_setting knit_setting_table[] = {
         "can."},
     {"worker", "read_paths", NULL, KNIT_SETTING_PATH_LIST, AT(read_paths), 0, 256, NULL, NULL,
         "PATH...",
-        "Files and folders tasks may read; may be given several times. Who replaces a file by "
-        "renaming another gives the folder: the new file is not the one that was opened up."},
+        "Files and folders tasks may read; may be given several times. For a file that is replaced "
+        "by renaming another one, give its folder: the new file is not the one that was opened "
+        "up."},
     {"worker", "write_paths", NULL, KNIT_SETTING_PATH_LIST, AT(write_paths), 0, 256, NULL, NULL,
         "PATH...",
-        "Files and folders tasks may read, write, make and remove, likewise; needs permission "
-        "custom."},
+        "Files and folders tasks may read, write, make and remove; may be given several times; "
+        "needs permission custom."},
     {"worker", "connect_ports", NULL, KNIT_SETTING_LIST, AT(connect_ports), 0, 64, NULL, NULL,
         "PORT...",
         "TCP ports tasks may connect to, or the word any; needs permission custom, and Linux 6.7 "
         "unless it is any (with udp_sockets or unix_sockets on: unless both lists of ports are)."},
     {"worker", "listen_ports", NULL, KNIT_SETTING_LIST, AT(listen_ports), 0, 64, NULL, NULL,
         "PORT...",
-        "TCP ports tasks may listen on, likewise. Given, tasks may also listen on whatever port "
-        "the kernel picks for a socket that names none."},
+        "TCP ports tasks may listen on, or the word any; needs the same as connect_ports. If it is "
+        "given, tasks may also listen on a port that the kernel picks for a socket that names "
+        "none."},
     {"worker", "udp_sockets", NULL, KNIT_SETTING_SWITCH, AT(udp_sockets), 0, 1, NULL, "off",
         "on|off",
         "Whether tasks may send and receive datagrams, name lookups among them; needs permission "

@@ -108,7 +108,7 @@ static void on_bell(evutil_socket_t fd, short events, void *arg)
     struct knit_loop *loop = arg;
 
     (void)fd, (void)events;
-    /* A bell that rang late must not go on waking a loop that has nothing in flight. */
+    /* A late notification must not go on waking a loop that has nothing in flight. */
     knit_session_disarm(loop->session->session);
 }
 

@@ -15,7 +15,7 @@ struct knit_pool_event;
 void knit_pool_log_output(
     struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
 
-/* debug_bits: enum knit_debug. pool may be NULL while it opens. `condemned` counts the sessions
+/* debug_bits: enum knit_debug. pool may be NULL while it opens. `evicted` counts the sessions
  * evicted in this second: callers bring that about at will, so a few lines a second are written.
  */
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,

@@ -399,8 +399,8 @@ static int start(struct service *service, const char *ready_file, struct knit_se
         r = make_base(service, why);
     if (r == 0)
         r = knit_listening_open(&service->listening, service->settings, why);
-    /* A ready file of a daemon that ended must not be taken for this one's. It is none that runs,
-     * for its sockets are open here. */
+    /* A ready file that a daemon left behind must not announce this one. That daemon does not run,
+     * since its sockets could be opened. */
     if (r == 0 && ready_file != NULL)
         (void)unlink(ready_file);
     if (r == 0)

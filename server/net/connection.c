@@ -489,7 +489,7 @@ static size_t consume(struct knit_connection *connection, const uint8_t *bytes, 
 static void end_without_memory(struct knit_connection *connection)
 {
     if (knit_turn_may_warn(connection->net->turn))
-        knit_log(connection->net->turn->log, KNIT_LOG_ERROR, "connection closed for want of memory",
+        knit_log(connection->net->turn->log, KNIT_LOG_ERROR, "connection closed: out of memory",
             KNIT_LOG_NUMBER("fd", connection->transport.fd));
     knit_connection_close(connection);
 }

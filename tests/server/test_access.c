@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may attach: root, the daemon's own user, listed users, members of listed groups, and nobody
- * else; names that are not known refuse the start. */
+/* Who may attach: root, the daemon's own user, listed users, members of listed groups, and no
+ * others; names that are not known refuse the start. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Letters arrive whole and in order, a full mailbox says so, and descriptors do not leak. */
+/* Messages arrive whole and in order, a full mailbox refuses, and descriptors do not leak. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hints for misspelt names: given to whoever mistypes, not to a flood. */
+/* Suggestions for misspelt names: given for single mistakes, not for a flood of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
