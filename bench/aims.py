@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What Knitting wants to cost, and what it costs: each figure beside the floor that was measured in turns with it.
+"""The aims of Knitting's cost and its figures, each with the floor that is measured in turns with it.
 
-A ratio says how many times the floor's time, or processor time, a call takes; of what is counted by the second it is the
-floor's rate divided by ours. An aim is the largest ratio that is good enough. METHOD.md says what the floors are.
+A ratio is the time, or processor time, of a call divided by the floor's; for rates it is the floor's rate divided by ours.
+An aim is the largest ratio that is good enough. The floors are described in METHOD.md.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections import namedtuple
 import measure
 
 # by: span (median of one call), rate (calls a second), or cpu (processor time a call, of all processes). The caller has one
-# core and the daemon with its worker the other, as the two sides of every floor do, or one core is all there is.
+# core and the daemon with its worker the other, like the two sides of a floor, unless there is only one core.
 Row = namedtuple('Row', 'what by floor case aim')
 
 ROWS = (
@@ -45,7 +45,7 @@ LANES = (
 )
 IN_PLACE_AIM = 1.1
 
-# What the library adds to the bare lane with the same bytes.
+# The library compared with the bare lane and the same bytes.
 BESIDE_LANES = (('shm, 64 KiB, one at a time', 65536, 1.2), ('shm, 1 MiB, one at a time', 1048576, 1.2))
 
 IDLE_WORKERS, IDLE_SECONDS, IDLE_AIM_PERCENT = 8, 10, 0.1
@@ -108,9 +108,9 @@ def clock_of(pid):
 
 
 def idle(bench):
-    """The share of a core that a daemon and its workers use up when nobody calls."""
+    """The share of a core that a daemon and its workers use without calls."""
     daemon = bench.daemon('idle', workers=IDLE_WORKERS)
-    time.sleep(0.1 if bench.args.quick else 1)  # what starting leaves behind is not what is asked
+    time.sleep(0.1 if bench.args.quick else 1)  # until the work of the start has ended
     pids = daemon.pids()
     if len(pids) != 1 + IDLE_WORKERS or time.clock_gettime_ns(clock_of(os.getpid())) == 0:
         sys.exit('the processor time of the idle daemon cannot be had')

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit-bench: load on a pool, by any URL, and what became of it.
+/* knit-bench: load on a pool, by any URL, and its figures.
  *
  * One case is described by options; many by a file with the options of one case on each line.
- * Several cases are measured in rounds, each once a round, in turns, so that whatever disturbs the
- * machine for a while disturbs all of them; the figures are medians of the rounds.
+ * Several cases are measured in rounds, each once a round, in turns, so that a disturbance of the
+ * machine affects all of them; the figures are medians of the rounds.
  *
- * A case whose URL is floor:tcp, floor:unix, floor:memory, floor:line or floor:futex is no pool but
- * that floor (floor.h) with the same bytes, connections, depth, pause and core. The cases behind
- * it, up to the next floor, are given as multiples of it. A case with --base is such a floor too.
+ * A case whose URL is floor:tcp, floor:unix, floor:memory, floor:line or floor:futex is that floor
+ * (floor.h) with the same bytes, connections, depth, pause and core. The cases after it, up to the
+ * next floor, are given as multiples of it. A case with --base is such a floor too.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -40,14 +40,14 @@ static const double percents[] = {50, 90, 99, 99.9, 99.99, 100};
 
 struct scenario {
     const char *url, *task, *label;
-    char *line; /* of the list of cases; what the words above lie in */
+    char *line; /* of the list of cases; the words above point into it */
     struct knit_load load;
     struct knit_mix mix;
     struct knit_samples rate, span[PERCENTILES];
     struct knit_samples rate_ratio, span_ratio; /* to the floor or base before it */
     struct knit_samples cpu, cpu_ratio;
     pid_t pids[PIDS_MAX];
-    bool is_base; /* a pool that the cases behind it are multiples of, as of a floor */
+    bool is_base; /* a pool of which the next cases are multiples, as of a floor */
     uint64_t calls, errors;
     char first_error[KNIT_LOAD_TEXT_MAX];
 };
@@ -154,7 +154,7 @@ static bool measure_load(struct scenario *scenario, const struct scenario *floor
     add_figures(scenario, &figures.spans, (double)figures.calls / figures.seconds);
     knit_samples_add(&scenario->cpu, figures.cpu_ns);
     if (floor != NULL) {
-        /* So few calls fall into a round with pauses that a median of rows would be one row. */
+        /* A round with pauses has so few calls that a median of rows would be one row. */
         double span = last(&scenario->span[scenario->load.pause_ns > 0 ? P50 : TYPICAL]);
         if (scenario->load.batch > 0)
             span /= scenario->load.batch;
@@ -166,7 +166,7 @@ static bool measure_load(struct scenario *scenario, const struct scenario *floor
     return true;
 }
 
-/* Floors pin the thread they run on, which the loads' threads would inherit: undone behind each. */
+/* Floors pin their thread, and threads of loads would inherit that: it is undone after each. */
 static bool measure_all(const struct settings *settings, struct scenario *scenarios, uint32_t count)
 {
     int cpus[64];
@@ -224,7 +224,7 @@ static void report_case(
         snprintf(how, sizeof(how), "%ux%u", load->connections, load->depth);
     knit_report_text(report, "conns x depth", how);
     knit_report_number(report, "calls/s", knit_samples_median(&scenario->rate));
-    /* Where the rate is given, not found, it is the span that tells how much the rounds differ. */
+    /* If the rate is given, the span shows how much the rounds differ. */
     is_paced = load->pause_ns > 0 || load->rate > 0;
     knit_report_number(
         report, "spread_%", knit_samples_spread(is_paced ? &scenario->span[P50] : &scenario->rate));
@@ -503,7 +503,7 @@ static bool complete(struct scenario *scenario, const struct settings *settings)
     return true;
 }
 
-/* Words of a line are divided by blanks; "#" begins a comment. The line's copy stays. */
+/* Words of a line are separated by blanks; "#" begins a comment. The copy of the line is kept. */
 static int split(char *line, char **words)
 {
     static char program[] = "knit-bench";

@@ -2,8 +2,8 @@
 /* knit-counts: runs the phases that counts.h describes and prints what allocates; counts.py runs it
  * under callgrind and compares.
  *
- * malloc and its kin, and the clock, are defined here and so replace the system's for libraries
- * too: what libevent allocates for a call counts as well.
+ * malloc, its relatives and the clock are defined here, and replace the system's in libraries too:
+ * what libevent allocates for a call is counted as well.
  */
 #include "bench/counts.h"
 
@@ -20,7 +20,7 @@ enum { WARM_ROUNDS = 4, CLOCK_STEP_NS = 25, PHASES_MAX = 8 };
 
 static uint64_t allocations;
 
-/* The system's own names for what is replaced. */
+/* The system's names of the replaced functions. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *bytes, size_t size);
@@ -103,7 +103,7 @@ struct knit_span knit_counts_params(unsigned char *room, uint32_t len)
     return knit_span(room, head + len);
 }
 
-/* A pool of its own, since what is measured is how many tasks or lanes it has. */
+/* With a pool of its own, since the number of tasks or lanes is what is measured. */
 static void measure_pool(const char *const *modules, uint32_t count, uint32_t lanes_count,
     void (*measure)(struct knit_counts_lanes *lanes))
 {

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of a call take in instructions and allocations.
+/* Instructions and allocations of the parts of a call.
  *
  * A phase is one part of a call, done many times in a row by one function whose name begins with
- * counted_. Callgrind collects inside those functions only (see counts.py), so getting ready,
- * warming up and checking cost nothing. Allocations are counted around them by the program itself,
- * which is why it can also run alone.
+ * counted_. Callgrind collects inside those functions only (see counts.py), so preparation, warm-up
+ * and checks are not counted. The program itself counts allocations, so it can also run alone.
  *
- * The clock of this program is its own and moves by a fixed step with each look: what depends on
- * measured time goes the same way each run, and figures repeat to the instruction. System calls
- * count for what they cost in user mode.
+ * The program has a clock of its own that advances by a fixed step each time it is read. So code
+ * that depends on time takes the same path in each run, and figures repeat to the instruction.
+ * System calls are counted by their cost in user mode.
  */
 #pragma once
 
@@ -40,9 +39,9 @@ enum {
 
 struct knit_counts_phase {
     const char *name;
-    void (*counted)(void *arg); /* NULL: something between two phases that does not count */
-    void (*body)(void *arg);    /* the same outside of what is collected */
-    uint32_t calls;             /* that one run of it is for */
+    void (*counted)(void *arg); /* NULL: work between two phases that is not counted */
+    void (*body)(void *arg);    /* the same, outside of the collected functions */
+    uint32_t calls;             /* of one run */
 };
 
 #define KNIT_COUNTS_PHASE(name, body, calls)                                                       \
@@ -54,13 +53,13 @@ struct knit_counts_phase {
         NULL, NULL, body, 0                                                                        \
     }
 
-/* Runs the phases one after the other, some rounds to warm up, then `rounds` that count, and prints
- * "name calls allocations" for each. */
+/* Runs the phases one after the other, some rounds to warm up, then `rounds` counted ones, and
+ * prints "name calls allocations" for each. */
 void knit_counts_measure(
     const struct knit_counts_phase *phases, size_t count, uint32_t rounds, void *arg);
 
 /* A session and a worker's lane, the first of so many, in one process over memory that is mapped
- * once. Turns are made by hand, so nobody sleeps and nobody is faster than another; tasks run as
+ * once. The program runs the turns of all sides itself, so none sleeps or is ahead; tasks run as
  * they do in a worker. */
 struct knit_counts_lanes {
     struct knit_geometry geometry;
@@ -89,8 +88,8 @@ void knit_counts_calls(struct knit_counts_lanes *lanes);
 void knit_counts_proto(void);
 void knit_counts_server(struct knit_counts_lanes *lanes);
 void knit_counts_server_tasks(struct knit_counts_lanes *lanes); /* with a registry of 10,000 */
-void knit_counts_more_lanes(struct knit_counts_lanes *lanes);   /* as many as it was given */
+void knit_counts_more_lanes(struct knit_counts_lanes *lanes);   /* as many as lanes->geometry has */
 void knit_counts_sessions(struct knit_counts_lanes *lanes);     /* last: its idle sessions stay */
 
-/* It does not do what it should count. */
+/* Ends the program: it does not do what it should count. */
 _Noreturn void knit_counts_fail(const char *what);

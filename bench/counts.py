@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of a call take in instructions and allocations, against what counts.txt says.
+"""Instructions and allocations of the parts of a call, compared with counts.txt.
 
-knit-counts does each part many times in a function of its own; callgrind collects inside those functions alone. A figure
-that grew by more than 5 % fails until counts.txt says so too, in the same commit: then somebody has looked at it.
+knit-counts does each part many times in a function of its own; callgrind collects inside those functions only. A figure
+that grew by more than 5 % fails until counts.txt is changed in the same commit, by intent.
 Allocations may not grow at all.
 
 Figures hold for one compiler and optimisation, which the file names; elsewhere instructions are not compared, and the
-test is skipped (77). The dynamic linker picks memcpy() and its kin by processor, so all are told to take the plain ones.
+test is skipped (77). The dynamic linker chooses memcpy() and its relatives by processor, so it is set to the plain ones.
 """
 
 import argparse
@@ -85,7 +85,7 @@ HEAD = '''# SPDX-License-Identifier: Apache-2.0
 
 
 def read(path):
-    """What they were built by, and {phase: (instructions, allocations)}."""
+    """The compiler that built them, and {phase: (instructions, allocations)}."""
     built, figures = None, {}
     with open(path, encoding='utf-8') as file:
         for line in file:

@@ -87,7 +87,7 @@ void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *
     lanes->sessions = 1;
 }
 
-/* Sessions whose callers do nothing; the lane takes them up at its next turn. */
+/* Sessions whose callers do nothing; the lane adds them in its next turn. */
 static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
 {
     struct knit_lane_session session = {.geometry = {.version = KNIT_LAYOUT_VERSION,
@@ -109,7 +109,7 @@ static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
     }
 }
 
-/* The mappings go with the process. */
+/* The mappings end with the process. */
 void knit_counts_lanes_fini(struct knit_counts_lanes *lanes)
 {
     lanes->session = knit_session_free(lanes->session);
@@ -118,7 +118,7 @@ void knit_counts_lanes_fini(struct knit_counts_lanes *lanes)
     lanes->modules = knit_modules_free(lanes->modules);
 }
 
-/* One turn more would sleep until somebody calls. */
+/* One turn more would sleep until the next call. */
 void knit_counts_lanes_turn(struct knit_counts_lanes *lanes, uint32_t calls)
 {
     for (uint32_t done = 0; done < calls; done += KNIT_COUNTS_TURN)
@@ -198,7 +198,7 @@ static void collect(void *arg)
         knit_counts_fail("outcomes are missing");
 }
 
-/* As a caller who waits for each call: published, served in a turn of its own, read by its slot. */
+/* A caller that waits for each call: published, served in a turn of its own, read by its slot. */
 static void single(void *arg)
 {
     struct calls *calls = arg;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The protocol's part of knit-counts: one request of echo:64, looked at and written again and
- * again. */
+/* The protocol's part of knit-counts: one request of echo:64, read and written again and again. */
 #include "bench/counts.h"
 
 #include "proto/message.h"

@@ -2,8 +2,8 @@
 /* The daemon's part of knit-counts: from a readable socket into the lanes ("route"), and from the
  * lanes into the socket ("reply"), with so many requests in one read.
  *
- * An event loop is put together here around the session that the other phases use; its turns are
- * made by hand, in the two parts that loop.h names. libevent's share is in the figures.
+ * An event loop is made here for the session that the other phases use; the program runs its turns
+ * itself, in the two parts that loop.h names. libevent's share is included.
  */
 #include <stdlib.h>
 #include <sys/socket.h>

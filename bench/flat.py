@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a call costs the same however many there are of everything else: sessions, connections, tasks, workers.
 
-Each group begins with the fewest; the ratio says how many times its span a single call takes with more, measured in turns
-with it. What is more does nothing meanwhile: idle sessions and connections, tasks that nobody calls, workers that sleep.
+Each group begins with the fewest; the ratio is the span of a single call with more of them divided by its span, measured in
+turns. The others are idle: sessions and connections without calls, tasks that are not called, workers that sleep.
 """
 
 import argparse
@@ -19,7 +19,7 @@ CONNECTIONS = (1, 100, 1000, 10000)
 WORKERS = (1, 2, 4, 16)
 FILES_BESIDE = 100  # what bench and daemon need besides a descriptor for each connection
 
-# Largest ratio that is good enough: what is within it is noise.
+# The largest ratio that is good enough: smaller differences are noise.
 AIM = 1.25
 
 Row = namedtuple('Row', 'group count case')
@@ -39,7 +39,7 @@ def connections(daemon):
 
 
 def tasks(bench, few):
-    """The task that is called stands behind the ten thousand."""
+    """The called task comes after the ten thousand."""
     many = bench.daemon('many', modules=[os.path.join(bench.args.build, 'bench/bench-tasks-many.so')])
     return [Row(f'{scheme}: tasks', count, f'--url {daemon.url(scheme)} empty')
             for scheme in ('shm', 'knit') for count, daemon in (('few', few), ('10000 more', many))]

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Floors: what the machine itself charges for the things a call is made of.
+/* Floors: the cost of the machine's own operations that a call is made of.
  *
  * Each measures for about `ms` milliseconds with the caller's side on one core and the other side,
  * a forked child, on another (or the same). They share no code with what is compared to them. All
- * return 0 or -errno; `is_quick` looks at every byte that came back, and a wrong one is -EBADMSG.
+ * return 0 or -errno; with `is_quick` every byte that came back is checked: -EBADMSG if one is
+ * wrong.
  *
  * Threads: none may run besides the caller's.
  */
@@ -25,7 +26,7 @@ struct knit_floor_setting {
 };
 
 struct knit_floor_figure {
-    double typical_ns; /* of one operation, there and back where it has a back */
+    double typical_ns; /* of one operation, with the way back if it has one */
     double p99_ns;     /* 0: not known */
     double per_second;
     double cpu_ns; /* of all cores, both sides, for one operation; 0: not known */
@@ -40,7 +41,7 @@ int knit_floor_copy(const struct knit_floor_setting *setting, struct knit_floor_
 /* Wake a process that sleeps on a futex, and be woken by it. */
 int knit_floor_futex(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
 
-/* Bytes to a server that sends them back, epoll on both sides, nothing looked at. */
+/* Bytes to a server that sends them back; epoll on both sides, contents are not read. */
 int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
 
 /* Bytes to another process and back through shared memory, both spinning. typical_ns is a message's

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* In cache: the same two buffers again and again. Out of it: a walk through far more memory than
- * any cache has, in an order that is not the prefetcher's favourite but still by whole messages. */
+ * any cache has, in an order that prefetchers do not expect, by whole messages. */
 #include "bench/floor.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@ static void measure(const struct knit_floor_setting *setting, unsigned char *mem
         for (int i = 0; i < 16; i++) {
             uint64_t begin = knit_ticks_now();
             memcpy(to + at * setting->bytes, from + at * setting->bytes, setting->bytes);
-            /* Without it the compiler may see that nobody reads the copy. */
+            /* Without it the compiler may drop the copy, which is not read. */
             __asm__ volatile("" : : "r"(to) : "memory");
             knit_typical_record(typical, knit_ticks_now() - begin);
             at = (at + STEP) % slots;

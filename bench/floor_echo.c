@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The least a client and a server on sockets can do: one epoll loop each, one read and one write a
- * turn, whatever has gathered. What is bare is the protocol: bytes have no meaning, a message is so
- * many of them.
+/* The least that a client and a server on sockets can do: one epoll loop each, one read and one
+ * write a turn for all that has arrived. There is no protocol: a message is a number of bytes.
  *
- * Neither side blocks in write(). The server stops reading a connection whose bytes it could not
- * get rid of; the client always reads. So they cannot wait for each other.
+ * Neither side blocks in write(). The server stops reading a connection while it cannot write to
+ * it; the client always reads. So they cannot wait for each other.
  */
 #include "bench/floor.h"
 
@@ -46,7 +45,7 @@ static void no_delay(int fd)
 
 struct peer {
     int fd;
-    size_t pending, at; /* bytes of `buffer` that the socket did not take yet */
+    size_t pending, at; /* bytes of `buffer` that are not written yet */
     unsigned char buffer[BUFFER];
 };
 
@@ -56,7 +55,7 @@ static void peer_close(struct peer *peer)
     free(peer);
 }
 
-/* False: the connection is gone. */
+/* False: the connection has ended. */
 static bool peer_send(struct peer *peer)
 {
     while (peer->pending > 0) {
@@ -128,7 +127,7 @@ struct line {
     bool is_stuck;
     uint64_t unsent, sent;      /* bytes */
     uint64_t received;          /* bytes */
-    uint64_t *begun;            /* [depth]: when the messages in flight were put down */
+    uint64_t *begun;            /* [depth]: when the messages in flight were begun */
     uint64_t started, finished; /* messages */
 };
 
@@ -287,7 +286,7 @@ static int measure(const struct knit_floor_setting *setting, const struct sockad
 
 /* ---- both ------------------------------------------------------------------------------------ */
 
-/* An abstract unix address needs no file and goes with the socket. */
+/* An abstract unix address needs no file and ends with the socket. */
 static int listen_on(bool is_unix, struct sockaddr_storage *ret_address, socklen_t *ret_len)
 {
     struct sockaddr_un local = {.sun_family = AF_UNIX};

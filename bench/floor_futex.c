@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two words, one for each direction. Nobody spins: each side changes the other's word, wakes it,
+/* Two words, one for each direction, without a spin: each side changes the other's word, wakes it,
  * and sleeps on its own. */
 #include "bench/floor.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A line serves both directions, and each turn moves it once. Trips go through the lines of a page
  * in turn: how far a line is from both cores depends on its address, by half and more on processors
- * whose cache is spread over a mesh, and a call uses many addresses. Nobody pauses in the spin: a
- * pause saves power and costs the time that is measured here. */
+ * whose cache is spread over a mesh, and a call uses many addresses. The spin has no pause: a pause
+ * saves power and costs the time that is measured here. */
 #include "bench/floor_line.h"
 
 #include <errno.h>
@@ -86,7 +86,7 @@ void knit_floor_line_fini(struct knit_floor_line *line)
         return;
     close(line->order_fd);
     if (line->pid > 0) {
-        /* Other children may hold a copy of the pipe's end: closing it need not end this one. */
+        /* Other children may hold a copy of the pipe's end, so closing it may not end this one. */
         (void)kill(line->pid, SIGKILL);
         (void)waitpid(line->pid, NULL, 0);
     }

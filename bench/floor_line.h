@@ -2,10 +2,10 @@
 /* The floor under every call through memory: one cache line to another process and back.
  *
  * Two processes on two cores take turns in writing a word and spin until the other's value shows
- * up. Nothing that waits for an answer from another core can be faster on that machine, so other
- * figures are given as multiples of this one, measured in the same run and in turns with them.
+ * up. No answer from another core can come faster on that machine, so other figures are given as
+ * multiples of this one, measured in the same run and in turns with them.
  *
- * The partner sleeps in read() between measurements and takes nobody's core.
+ * Between measurements the partner sleeps in read() and uses no core.
  *
  * Threads: one at a time.
  */
@@ -24,7 +24,7 @@ struct knit_floor_line {
     pid_t pid;
 };
 
-/* Forks the partner, who runs on partner_cpu: call it before threads are started. Whoever measures
+/* Forks the partner, which runs on partner_cpu; before threads are started. The measuring thread
  * pins itself. Returns 0 or -errno. */
 int knit_floor_line_init(struct knit_floor_line *line, int partner_cpu);
 void knit_floor_line_fini(struct knit_floor_line *line);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bare echo through shared memory: arguments are copied in, copied over by the other process, and
- * copied out, as nobody does less who calls by value. Two counters, one for each direction, are all
- * there is beside the bytes; both sides spin. */
+/* A bare echo through shared memory: arguments are copied in, copied by the other process, and
+ * copied out, which is the least for a call by value. Beside the bytes there are two counters, one
+ * for each direction; both sides spin. */
 #include "bench/floor.h"
 
 #include <errno.h>
@@ -50,7 +50,7 @@ static void answer(const struct memory *memory, int cpu)
     }
 }
 
-/* False: an answer is not its argument. */
+/* False: an answer differs from its argument. */
 static bool take(const struct memory *memory, unsigned char *result, const unsigned char *argument,
     uint64_t number, bool is_quick)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A ring with one writer and one reader, each with a private copy of the other's position that it
- * renews only when it must: the ordinary fast ring. Cells are a line; the first word is the cell's
+ * reloads only when it must: the usual fast ring. Cells are a line; the first word is the cell's
  * number, so a reader that sees an old cell notices. */
 #include "bench/floor.h"
 
@@ -25,7 +25,7 @@ struct ring {
     _Alignas(LINE) uint64_t cells[CELLS][LINE / 8];
 };
 
-/* The reader copies each cell, as whoever wants the bytes must. */
+/* The reader copies each cell, as a consumer of the bytes has to. */
 static void read_all(struct ring *ring, uint32_t batch)
 {
     uint64_t at = 0, end = 0, copy[LINE / 8];

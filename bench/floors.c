@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit-floors: what this machine charges for a cache line, a copy, a wake-up and a socket.
+/* knit-floors: the cost of a cache line, a copy, a wake-up and a socket on this machine.
  *
- * Every floor is measured once a round; printed are medians and spread over the rounds.
+ * Every floor is measured once a round; medians and spread over the rounds are printed.
  */
 #include <getopt.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* A histogram of spans, exact to better than one part in a hundred at any size.
  *
  * Log-linear: values below 128 have a bucket each, every doubling above that has 128 equal ones. So
- * a bucket is never wider than 1/128 of what it holds, all of uint64_t fits in 58 KiB, and
+ * a bucket is never wider than 1/128 of its values, all of uint64_t fits in 58 KiB, and
  * recording is a bit scan and an increment.
  *
  * Threads: one histogram belongs to one thread; merge them afterwards.

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit-lane-bench: what the lanes themselves cost, without encoding, library or daemon.
+/* knit-lane-bench: the cost of the lanes themselves, without encoding, library or daemon.
  *
  * One caller, one worker, each on its core. A case is a worker (thread or process), a task (empty,
  * echo), a size and a batch: "single" publishes one call and waits for its slot, a batch of n
- * publishes n and then collects n. Arguments are copied in, results copied out, both looked at. In
- * the cases "in place" the caller writes its argument where a trusting worker reads it: nothing of
- * it is copied, so their cost should not depend on its length.
+ * publishes n and then collects n. Arguments are copied in, results copied out, both read. In the
+ * cases "in place" the caller writes its argument where a worker that trusts it reads it: it is not
+ * copied, so the cost should not depend on its length.
  *
  * Cases are measured in rounds: each round measures every case once for some milliseconds, and the
- * cache-line floor right before it. So what disturbs the machine for a while disturbs all alike,
- * and the ratio to the floor is one of neighbours. Printed are medians of the rounds and their
- * spread; "typical" is a call's span as typical.h has it, in a batch divided by the batch's size.
- * METHOD.md says more.
+ * cache-line floor right before it. So a disturbance of the machine affects all equally, and floor
+ * and case of a ratio are neighbours in time. Medians of the rounds and their spread are printed;
+ * "typical" is a call's span (typical.h), in a batch divided by the batch's size. See METHOD.md.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -45,7 +44,7 @@ struct settings {
     int cpu;
     int cpus[64];
     uint32_t cpus_count;
-    bool floats; /* nobody is pinned, except while the floor is measured */
+    bool floats; /* no thread is pinned, except while the floor is measured */
     uint32_t rounds, ms;
     bool with_thread, with_process, is_quick;
     const char *only; /* part of the names of the cases to run */
@@ -331,7 +330,7 @@ static int bench_of(const struct scenario *scenario)
     return strcmp(scenario->worker, "process") == 0 ? PROCESS : THREAD;
 }
 
-/* All pools live through the whole run: whose turn it is not is parked. */
+/* All pools live through the whole run; those not measured are parked. */
 static int run_all(
     const struct settings *settings, struct bench benches[BENCHES], struct knit_floor_line *line)
 {
@@ -404,7 +403,7 @@ static int run(const struct settings *settings)
         error = open_bench(&benches[TRUSTED], settings, TRUSTED);
     if (error == 0 && settings->with_thread)
         error = open_bench(&benches[THREAD], settings, THREAD);
-    /* The thread is not to inherit the caller's core. */
+    /* The thread must not inherit the caller's core. */
     if (!settings->floats)
         (void)knit_machine_pin(settings->cpu);
     if (error == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Four segments, made and mapped as a host would, minus the control socket that would carry their
- * descriptors: a forked worker inherits them. */
+/* Four segments, made and mapped as a host does, without a control socket: a forked worker inherits
+ * their descriptors. */
 #include "bench/lane_pool.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ struct knit_lane_pool {
     pthread_t thread;
     bool has_thread;
     bool leaving;           /* the worker's own */
-    struct knit_lane *lane; /* likewise */
+    struct knit_lane *lane; /* the worker's own */
 };
 
 static void run(void *arg, struct knit_job *job)
@@ -201,8 +201,8 @@ int knit_lane_pool_new(const struct knit_lane_pool_options *options, struct knit
     return 0;
 }
 
-/* A worker that does not answer is killed if it is a process; a thread can only be left behind, and
- * with it what it works on: then false. */
+/* A worker that does not answer is killed if it is a process. False: it is a thread, which is left
+ * running with its memory. */
 static bool end_worker(struct knit_lane_pool *pool)
 {
     uint32_t slot;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pool of one lane with nothing around it: one session, one worker, and tasks that take and give
- * bytes as they are. What is measured through it is the lane and nothing else: no encoding, no
- * registry, no supervisor.
+/* A pool of one lane and nothing else: one session, one worker, and tasks of plain bytes. It
+ * measures the lane alone, without encoding, registry or supervisor.
  *
  * The worker is a thread of this process, or a forked child that maps the same memory for itself,
  * the caller's segment read-only as real workers do.
  *
- * Threads: the session belongs to whoever opened the pool.
+ * Threads: the session belongs to the thread that opened the pool.
  */
 #pragma once
 
@@ -17,7 +16,7 @@
 #include "fastpath/lane/session.h"
 
 enum knit_lane_pool_task {
-    KNIT_LANE_POOL_EMPTY, /* no argument is looked at, the result is one byte */
+    KNIT_LANE_POOL_EMPTY, /* the argument is not read, the result is one byte */
     KNIT_LANE_POOL_ECHO,  /* the argument, copied once */
     KNIT_LANE_POOL_LOOK,  /* the argument's first 8 bytes */
     KNIT_LANE_POOL_LEAVE, /* as EMPTY, and the worker ends */
@@ -44,5 +43,5 @@ struct knit_lane_pool *knit_lane_pool_free(struct knit_lane_pool *pool);
 
 struct knit_session *knit_lane_pool_session(struct knit_lane_pool *pool);
 
-/* NULL, or why the worker evicted the session (thread worker alone). */
+/* NULL, or why the worker evicted the session (only of a thread). */
 const char *knit_lane_pool_eviction(const struct knit_lane_pool *pool);

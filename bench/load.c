@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads open their connections first, meet at a barrier, and then begin together: connecting is
- * not what is measured. Each decides by its own clock which outcomes count. */
+ * not measured. Each decides by its own clock which outcomes count. */
 #include "bench/load.h"
 
 #include <pthread.h>
@@ -61,7 +61,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* A line that writes over itself, once a second, until the thread ends. */
+/* Rewrites one line of the terminal each second, until the thread ends. */
 static void watch(struct member *members, uint32_t threads, pthread_t id)
 {
     struct timespec until;
@@ -134,7 +134,7 @@ static void prepare(struct member *member, struct crew *crew, uint32_t index)
         load->count > 0 ? share(load->count, load->threads, index) : UINT64_MAX;
 }
 
-/* Whoever waits at the barrier for a thread that cannot be started waits for ever: the end. */
+/* Threads at the barrier would wait for ever for one that cannot be started: the program ends. */
 static void start(struct member *members, struct crew *crew)
 {
     for (uint32_t i = 0; i < crew->load->threads; i++) {

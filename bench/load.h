@@ -5,8 +5,8 @@
  * server that stalls for a second delays few calls by it: it shows what a pool can carry.
  *
  * Open loop (rate > 0): calls are due at even distances whatever happens to those before them, and
- * latency counts from when a call was due, not from when it could be sent. It shows what callers
- * feel who do not wait for each other.
+ * latency counts from when a call was due, not from when it could be sent. It shows the latency of
+ * callers that do not wait for each other.
  *
  * In batches (batch > 0): so many calls are started, sent at once, and awaited, again and again, on
  * each connection; a span is then a whole batch's.
@@ -35,10 +35,10 @@ struct knit_load {
     int cpu;           /* of the first thread, the next ones follow; -1 = anywhere */
     uint64_t pause_ns; /* one connection, one call at a time: asleep before each */
     uint32_t idle;     /* more connections, which do nothing */
-    const pid_t *pids; /* whose processor time counts beside the caller's own */
+    const pid_t *pids; /* whose processor time is added to the caller's */
     uint32_t pids_count;
     bool no_spin;
-    bool is_whole;       /* look at every byte of a result */
+    bool is_whole;       /* check every byte of a result */
     bool shows_progress; /* a line a second on stderr */
 };
 
@@ -50,5 +50,5 @@ struct knit_load_figures {
     char first_error[KNIT_LOAD_TEXT_MAX];
 };
 
-/* False: it could not be run at all, ret->first_error says why. Calls that fail are counted. */
+/* False: it could not be run, and ret->first_error says why. Failed calls are counted. */
 bool knit_load_run(const struct knit_load *load, struct knit_load_figures *ret);

@@ -25,11 +25,11 @@ struct poll {
     bool is_open;       /* open loop */
     uint64_t first;     /* ticks of call 0 */
     double interval;    /* ticks between calls */
-    bool is_full;       /* open loop: what is due has no room before an answer comes */
-    uint32_t next_link; /* open loop: who gets the next call */
+    bool is_full;       /* open loop: there is no room for calls that are due */
+    uint32_t next_link; /* open loop: the connection of the next call */
 };
 
-/* Outcomes are read in the callback; what follows from them is started after the dispatch. */
+/* Outcomes are read in the callback; the next calls are started after the dispatch. */
 static void on_done(struct knit_handle *handle, void *user)
 {
     struct knit_load_call *call = user;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all drivers share, and the two simple ones. */
+/* Functions of all drivers, and the two simple drivers. */
 #include "bench/load_thread.h"
 
 #include <stdio.h>
@@ -69,11 +69,11 @@ void knit_load_count_error(struct knit_load_thread *thread, const char *what)
 
 void knit_load_record(struct knit_load_thread *thread, uint64_t begin, uint64_t end, uint64_t calls)
 {
-    /* One writer: a plain increment would do but for who reads it meanwhile. */
+    /* One writer, so it needs no locked increment; another thread reads it. */
     uint64_t finished = atomic_load_explicit(&thread->finished, memory_order_relaxed) + calls;
     uint64_t at;
     atomic_store_explicit(&thread->finished, finished, memory_order_relaxed);
-    /* Open loop: what was due while it was measured counts, however late it came. */
+    /* Open loop: calls that were due in the measured time count, however late their outcome. */
     at = thread->load->rate > 0 ? begin : end;
     if (at < thread->from || at >= thread->to)
         return;

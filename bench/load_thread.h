@@ -45,13 +45,13 @@ struct knit_load_thread {
     uint64_t next_number;      /* of the next call; also how many were started */
     uint64_t from, to;         /* ticks between which outcomes count */
     uint64_t count_max;        /* calls to start, UINT64_MAX = until `to` */
-    bool closing;              /* outcomes that still come are nobody's */
+    bool closing;              /* further outcomes are dropped */
     _Atomic uint64_t finished; /* for the progress line */
     struct knit_error error;   /* the last one */
     struct knit_load_figures figures;
 };
 
-/* Opens the thread's connections. False: figures.first_error says why not. */
+/* Opens the thread's connections. False: see figures.first_error. */
 bool knit_load_thread_open(struct knit_load_thread *thread);
 void knit_load_thread_close(struct knit_load_thread *thread);
 
@@ -60,11 +60,11 @@ void knit_load_thread_run(struct knit_load_thread *thread);
 
 /* ---- for the drivers ------------------------------------------------------------------------- */
 
-/* Write the next call down; begin = when its span begins. KNIT_OK, KNIT_WOULD_BLOCK, or the code of
+/* Starts the next call; begin = when its span begins. KNIT_OK, KNIT_WOULD_BLOCK, or the code of
  * an error, which was counted. */
 int knit_load_start(struct knit_load_thread *thread, struct knit_load_call *call, uint64_t begin);
 
-/* Look at an outcome and count it; error = what knit_await() said. The handle is freed. */
+/* Checks an outcome and counts it; error = what knit_await() returned. Frees the handle. */
 void knit_load_finish(struct knit_load_thread *thread, struct knit_load_call *call, int error);
 
 void knit_load_record(

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a measurement runs: which cores, and what machine to name beside the figures. */
+/* Where a measurement runs: its cores, and the name of the machine for the report. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,10 +8,10 @@
 /* The cores this process may run on, at most max of them; returns how many. */
 uint32_t knit_machine_cpus(int *cpus, uint32_t max);
 
-/* Two cores for two sides: two different ones where there are, else the same one twice. */
+/* Two cores for two sides; the same twice if there is only one. */
 void knit_machine_pair(int *ret_first, int *ret_second);
 
-/* Bind the calling thread to one core. False when the system refuses; measurements then float. */
+/* Bind the calling thread to one core. False when the system refuses; then it is not bound. */
 bool knit_machine_pin(int cpu);
 
 /* Let it run on any of these. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What aims.py and flat.py share: daemons to measure, the programs that measure, and tables of what came out.
 
-Everything is told to knit-bench as one list of cases, which it measures in turns; here is only what goes around it."""
+knit-bench gets all cases as one list and measures them in turns; the rest is done here."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ MARKDOWN_COLUMNS = 128
 
 
 class Daemon:
-    """A daemon as every figure is measured with: one event loop, one worker unless told otherwise."""
+    """A daemon for all figures: one event loop, and one worker by default."""
 
     def __init__(self, build, scratch, name, *options, cpu=None, modules=(), workers=1):
         self.ready = os.path.join(scratch, name + '.ready')

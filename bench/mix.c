@@ -11,7 +11,7 @@
 
 enum { BIN_MAX = 1 << 30, HEAD = 64 };
 
-/* Only so many bytes of a result are looked at while it is measured. */
+/* While it is measured, only so many bytes of a result are checked. */
 enum { LOOK_AT = 64 };
 
 struct parser {
@@ -46,7 +46,7 @@ static bool encode(struct parser *parser, struct knit_mix_task *task, const int6
         knit_buffer_fini(&buffer);
         return wrong(parser, "out of memory for an argument");
     }
-    task->params = buffer.bytes; /* ours now */
+    task->params = buffer.bytes; /* owned by the task now */
     task->len = buffer.len;
     task->body = bytes >= 0 ? buffer.len - (size_t)bytes : 0;
     task->echoes = bytes >= 0 && strcmp(task->name, "echo") == 0;
@@ -203,7 +203,7 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
     size_t head, from, look;
     if (!at->echoes)
         return len > 0;
-    /* The argument is the array's only element, one byte behind its head. */
+    /* The argument is the array's only element, one byte after its head. */
     if (len != at->len - 1)
         return false;
     head = at->body - 1;

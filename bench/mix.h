@@ -7,8 +7,8 @@
  *     echo:64*9,sleep(1)*1
  *                       a mix: nine in ten calls are the first
  *
- * Each call of a bin bears its number in the first eight bytes (if there are so many), so an answer
- * that belongs to another call is noticed.
+ * Each bin has its call's number in the first eight bytes (if it is as long), so an answer of
+ * another call is noticed.
  *
  * Threads: built once; then every thread has a struct knit_mix_argument of its own.
  */
@@ -35,7 +35,7 @@ struct knit_mix {
     const char *flaw; /* when parsing failed: static text */
 };
 
-/* False: mix->flaw says what is wrong with the text. */
+/* False: mix->flaw names the error in the text. */
 bool knit_mix_init(struct knit_mix *mix, const char *text);
 void knit_mix_fini(struct knit_mix *mix);
 
@@ -53,10 +53,10 @@ void knit_mix_argument_fini(struct knit_mix_argument *argument);
 /* The task of the next call, by weight. */
 uint32_t knit_mix_choose(struct knit_mix_argument *argument);
 
-/* The params of call `number`, good until the next call of this function. */
+/* The params of call `number`, valid until the next call of this function. */
 const void *knit_mix_params(
     struct knit_mix_argument *argument, uint32_t task, uint64_t number, size_t *ret_len);
 
-/* Whether that is what call `number` had to return. `whole`: look at every byte. */
+/* Whether that is what call `number` had to return. `whole`: check every byte. */
 bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uint64_t number,
     const void *result, size_t len, bool whole);

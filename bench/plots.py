@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what knit-bench --percentiles --format=json says: latency by percentile of single calls, and throughput by the
+"""Draws the output of knit-bench --percentiles --format=json: latency by percentile of single calls, and throughput by the
 calls in flight on one connection. One line for each path."""
 
 import json

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Processor time of processes, to the nanosecond: what getrusage() and /proc/PID/stat say comes in
- * ticks of ten milliseconds, which an idle daemon does not use up in a minute.
+/* Processor time of processes, to the nanosecond. getrusage() and /proc/PID/stat count in ticks of
+ * ten milliseconds, more than an idle daemon uses in a minute.
  *
  * Threads: any.
  */
@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 /* User and system time of all threads of that process, dead ones included; 0 = the calling one. A
- * process that is not there counts for nothing. */
+ * process that does not exist has 0. */
 uint64_t knit_process_time_ns(pid_t pid);
 
 /* All of these, and the calling process. */

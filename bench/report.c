@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cells are kept as text: what is printed is what was rounded once, in each of the formats. */
+/* Cells are kept as text, so that all formats print the same rounded figures. */
 #include "bench/report.h"
 
 #include <math.h>
@@ -82,7 +82,7 @@ void knit_report_text(struct knit_report *report, const char *column, const char
     snprintf(ret->text, sizeof(ret->text), "%s", text);
 }
 
-/* Four digits are more than any of these figures is worth; whole numbers from a thousand on. */
+/* No figure is exact to four digits; whole numbers from a thousand on. */
 void knit_report_number(struct knit_report *report, const char *column, double number)
 {
     struct cell *ret = cell(report, column);
@@ -107,7 +107,7 @@ static void print_table(const struct knit_report *report, FILE *file)
         for (uint32_t c = 0; c < report->columns; c++) {
             const struct cell *at = r == 0 ? NULL : &report->row[r - 1].cells[c];
             const char *text = at == NULL ? report->names[c] : at->is_there ? at->text : "-";
-            /* The first column is what a row is about; the rest lines up on the right. */
+            /* The first column names the row; the others are aligned to the right. */
             fprintf(file, c == 0 ? "%-*s" : "  %*s", width[c], text);
         }
         fputc('\n', file);

@@ -2,11 +2,10 @@
 /* Figures as a table for people, or as JSON or CSV for programs.
  *
  * A report is rows; a row is named cells. Columns are all names that any row has, in the order in
- * which they first came up; a row without one shows "-". Rows are printed at the end, so that
- * columns can be as wide as what stands in them.
+ * which they first occur; a row without one shows "-". Rows are printed at the end, when the widths
+ * of columns are known.
  *
- * Threads: one at a time. Running out of memory ends the program: there is nothing to report
- * without it.
+ * Threads: one at a time. Without memory the program ends.
  */
 #pragma once
 
@@ -26,8 +25,8 @@ void knit_report_row(struct knit_report *report);
 void knit_report_text(struct knit_report *report, const char *column, const char *text);
 void knit_report_number(struct knit_report *report, const char *column, double number);
 
-/* The title and the machine stand above a table, and in JSON's "title" and "machine"; CSV has the
- * rows alone. */
+/* Title and machine are printed above a table, and as "title" and "machine" of JSON; CSV has only
+ * the rows. */
 void knit_report_print(
     const struct knit_report *report, enum knit_report_format format, FILE *file);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Measures what the project says of its speed, and writes it down: the files in results/, and their part of the README.
+# Measures the speed that the project claims, and writes the files in results/ and their part of the README.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

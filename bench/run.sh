@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Prints what a call costs on this machine: floors, bare lanes, calls over each path, what of it is aimed at, and whether it
-# stays the same with more of everything.
+# Prints the cost of a call on this machine: floors, bare lanes, calls over each path, the aims, and whether it stays the same
+# with more sessions, connections, tasks and workers.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -39,7 +39,7 @@ scratch=$(mktemp -d)
 . "$here/daemon.sh"
 trap finish EXIT
 
-# Each floor stands before what is measured against it.
+# Each floor comes before the cases that are compared with it.
 cases()
 {
   local shm task batch path target connections depth

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The same figure measured several times: its median, and how far apart the measurements lay.
+/* A figure that is measured several times: its median and its spread.
  *
  * Spread is half the distance between the quartiles, in percent of the median: one disturbed round
  * moves neither.

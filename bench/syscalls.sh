@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Counts system calls and switches for a thousand calls, by who makes them.
+# Counts system calls and context switches of caller, daemon and worker for a thousand calls.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -33,7 +33,7 @@ scratch=$(mktemp -d)
 . "$here/daemon.sh"
 trap finish EXIT
 
-# All that anybody here calls on the way of a call. What is in the total and not among them is "other".
+# All system calls on the path of a call. Others in the total are "other".
 names='epoll_wait epoll_pwait epoll_pwait2 epoll_ctl futex futex_waitv ppoll poll read readv recvfrom recvmsg sendmsg
 sendto timerfd_settime write writev'
 events=raw_syscalls:sys_enter,context-switches

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ten thousand tasks that nobody calls: what a registry of that size costs those who call others.
+/* Ten thousand tasks that are not called: they show what a registry of that size costs other calls.
  * The preprocessor counts, since names have to be literals. */
 #include <knitting/task.h>
 
@@ -10,7 +10,7 @@ static int fill(struct knit_call *call)
     return knit_return_int(call, knit_arg_int(call, 0));
 }
 
-/* As KNIT_TASK() does it, but with one function for all: ten thousand take a compiler long. */
+/* Like KNIT_TASK(), with one function for all: ten thousand functions compile slowly. */
 #define ONE(n)                                                                                     \
     static const struct knit_task task_##n = {.name = "filler_" #n,                                \
         .signature = "filler_" #n "(number: int, text: str?) -> int",                              \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Spans go to one histogram one by one and to another by rows of sixteen; a last row that was not
- * filled counts for nothing. */
+/* Spans go to one histogram one by one and to another by rows of sixteen; a last row that is not
+ * full is dropped. */
 #include "bench/typical.h"
 
 #include "bench/ticks.h"
@@ -26,7 +26,7 @@ void knit_typical_record(struct knit_typical *typical, uint64_t ticks)
 
 double knit_typical_ns(const struct knit_typical *typical)
 {
-    /* Too few spans for a row: the clock's own steps are the best there is. */
+    /* Too few spans for a row: as exact as the steps of the clock. */
     if (typical->rows.count == 0)
         return knit_typical_percentile_ns(typical, 50);
     return knit_ticks_to_ns((double)knit_histogram_percentile(&typical->rows, 50)) /
