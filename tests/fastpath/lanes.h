@@ -36,7 +36,7 @@ struct lanes_session {
     struct knit_reply_view reply;
     struct knit_session *session;
     int bell_fd;     /* what the caller polls */
-    int bell_end_fd; /* what workers ring */
+    int bell_end_fd; /* what workers notify */
 };
 
 struct lanes {

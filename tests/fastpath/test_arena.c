@@ -191,7 +191,7 @@ static void random_use_agrees_with_the_model(void **state)
 }
 
 /* What a replacement does: it adopts, in any order, what its predecessor had, and goes on. */
-static void a_rebuilt_arena_goes_on_where_the_old_one_was(void **state)
+static void a_rebuilt_arena_continues_where_the_old_one_was(void **state)
 {
     enum { UNITS = 2048, MAX = 200 };
     struct knit_random random;
@@ -271,7 +271,7 @@ static void adopt_refuses_every_hostile_range(void **state)
     knit_arena_free(arena);
 }
 
-static void it_is_full_at_the_last_byte_and_at_the_last_block(void **state)
+static void an_arena_is_full_at_its_last_byte_and_at_its_last_block(void **state)
 {
     struct knit_arena *arena;
     uint64_t offset;
@@ -305,7 +305,7 @@ static void it_is_full_at_the_last_byte_and_at_the_last_block(void **state)
     assert_null(knit_arena_free(NULL));
 }
 
-static void the_largest_arena_can_be_handed_out_whole_and_in_halves(void **state)
+static void the_largest_arena_can_be_allocated_whole_and_in_halves(void **state)
 {
     struct knit_arena *arena;
     uint64_t low, high;
@@ -322,7 +322,7 @@ static void the_largest_arena_can_be_handed_out_whole_and_in_halves(void **state
 }
 
 /* Memory that was used once is used again before memory that would need fresh pages. */
-static void touched_memory_comes_first(void **state)
+static void touched_memory_is_allocated_first(void **state)
 {
     struct knit_arena *arena;
     uint64_t first, second, third, offset;
@@ -348,7 +348,7 @@ static void touched_memory_comes_first(void **state)
     knit_arena_free(arena);
 }
 
-static void a_limit_spares_pages_that_were_never_touched(void **state)
+static void a_limit_keeps_untouched_pages_untouched(void **state)
 {
     struct knit_arena *arena;
     uint64_t low, high, offset;
@@ -373,12 +373,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_use_agrees_with_the_model),
-        cmocka_unit_test(a_rebuilt_arena_goes_on_where_the_old_one_was),
+        cmocka_unit_test(a_rebuilt_arena_continues_where_the_old_one_was),
         cmocka_unit_test(adopt_refuses_every_hostile_range),
-        cmocka_unit_test(it_is_full_at_the_last_byte_and_at_the_last_block),
-        cmocka_unit_test(the_largest_arena_can_be_handed_out_whole_and_in_halves),
-        cmocka_unit_test(touched_memory_comes_first),
-        cmocka_unit_test(a_limit_spares_pages_that_were_never_touched),
+        cmocka_unit_test(an_arena_is_full_at_its_last_byte_and_at_its_last_block),
+        cmocka_unit_test(the_largest_arena_can_be_allocated_whole_and_in_halves),
+        cmocka_unit_test(touched_memory_is_allocated_first),
+        cmocka_unit_test(a_limit_keeps_untouched_pages_untouched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ static void names_are_known_with_their_alias(void **state)
     assert_false(knit_balancer_parse("", &balancer));
 }
 
-static void round_robin_has_a_cursor_for_each_task(void **state)
+static void round_robin_goes_round_for_each_task(void **state)
 {
     struct knit_balance balance;
 
@@ -103,7 +103,7 @@ static void many_calls_stay_on_two_cores(void **state)
     knit_balance_fini(&balance);
 }
 
-static void only_where_workers_steal(void **state)
+static void round_robin_alone_prefers_a_warm_lane(void **state)
 {
     struct knit_board_view board;
     struct knit_balance balance;
@@ -175,7 +175,7 @@ static void random_gives_every_lane_its_share(void **state)
     }
 }
 
-static void one_lane_is_always_chosen(void **state)
+static void a_pool_of_one_lane_has_no_choice(void **state)
 {
     (void)state;
     for (int kind = 0; kind < 4; kind++) {
@@ -190,14 +190,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_with_their_alias),
-        cmocka_unit_test(round_robin_has_a_cursor_for_each_task),
+        cmocka_unit_test(round_robin_goes_round_for_each_task),
         cmocka_unit_test(many_calls_stay_on_two_cores),
-        cmocka_unit_test(only_where_workers_steal),
+        cmocka_unit_test(round_robin_alone_prefers_a_warm_lane),
         cmocka_unit_test(one_call_at_a_time_stays_with_a_worker_that_is_awake),
         cmocka_unit_test(lanes_without_a_worker_are_passed_over),
         cmocka_unit_test(first_idle_takes_the_first_lane_without_work),
         cmocka_unit_test(random_gives_every_lane_its_share),
-        cmocka_unit_test(one_lane_is_always_chosen),
+        cmocka_unit_test(a_pool_of_one_lane_has_no_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -384,7 +384,7 @@ static void each_damage_is_named(void **state)
     }
 }
 
-static void numbers_may_wrap(void **state)
+static void wrapped_numbers_are_no_damage(void **state)
 {
     static const uint64_t starts[] = {
         1023 * 32 - 2, (1ull << 32) - 2, (1ull << 40) - 1, UINT64_MAX - 1, UINT64_MAX};
@@ -399,7 +399,7 @@ static void numbers_may_wrap(void **state)
 }
 
 /* Whatever stands there, the look ends and reads nothing that is not the segment's. */
-static void noise_is_borne(void **state)
+static void random_memory_is_inspected_without_a_crash(void **state)
 {
     struct fixture fixture;
     struct knit_random random;
@@ -429,7 +429,7 @@ static void noise_is_borne(void **state)
 }
 
 /* While calls run, nothing is said twice. */
-static void a_pool_at_work_has_nothing_broken(void **state)
+static void a_running_pool_has_no_findings(void **state)
 {
     struct fixture fixture = {0};
     struct lanes *lanes = &fixture.lanes;
@@ -496,7 +496,7 @@ static void a_lane_says_what_it_does(void **state)
     lanes_fini(&fixture.lanes);
 }
 
-static void a_segment_says_what_it_is(void **state)
+static void a_segment_header_is_checked(void **state)
 {
     struct knit_segment_header head = {.magic = KNIT_LAYOUT_MAGIC,
         .version = KNIT_LAYOUT_VERSION,
@@ -536,11 +536,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_damage_is_named),
-        cmocka_unit_test(numbers_may_wrap),
-        cmocka_unit_test(noise_is_borne),
-        cmocka_unit_test(a_pool_at_work_has_nothing_broken),
+        cmocka_unit_test(wrapped_numbers_are_no_damage),
+        cmocka_unit_test(random_memory_is_inspected_without_a_crash),
+        cmocka_unit_test(a_running_pool_has_no_findings),
         cmocka_unit_test(a_lane_says_what_it_does),
-        cmocka_unit_test(a_segment_says_what_it_is),
+        cmocka_unit_test(a_segment_header_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,13 +141,13 @@ static void take_beside_a_flood(uint32_t flooded_lane)
     pthread_join(thread, NULL);
 }
 
-static void a_busy_worker_takes_calls_of_a_vacant_lane(void **state)
+static void a_busy_worker_claims_calls_of_a_vacant_lane(void **state)
 {
     (void)state;
     take_beside_a_flood(0);
 }
 
-static void no_caller_fills_a_vacant_lane_for_itself(void **state)
+static void a_full_ring_in_a_vacant_lane_does_not_delay_other_callers(void **state)
 {
     (void)state;
     take_beside_a_flood(1);
@@ -171,7 +171,7 @@ static uint32_t at_gate(void)
     return atomic_load_explicit(&lanes.at_gate, memory_order_seq_cst);
 }
 
-static void a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_call(void **state)
+static void a_worker_that_claims_in_a_vacant_lane_wakes_another_for_the_next_call(void **state)
 {
     struct knit_session *session;
     struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
@@ -627,9 +627,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_LANES(a_call_that_is_not_short_ends_the_turn),
-        WITH_LANES(a_busy_worker_takes_calls_of_a_vacant_lane),
-        WITH_LANES(no_caller_fills_a_vacant_lane_for_itself),
-        WITH_LANES(a_worker_that_takes_from_a_vacant_lane_wakes_another_for_the_next_call),
+        WITH_LANES(a_busy_worker_claims_calls_of_a_vacant_lane),
+        WITH_LANES(a_full_ring_in_a_vacant_lane_does_not_delay_other_callers),
+        WITH_LANES(a_worker_that_claims_in_a_vacant_lane_wakes_another_for_the_next_call),
         WITH_LANES(a_caller_that_waits_wakes_a_worker_for_a_vacant_lane),
         cmocka_unit_test(a_session_leaves_while_another_is_detached_before_the_call_ends),
         WITH_LANES(a_living_workers_call_is_stolen_at_the_second_look),

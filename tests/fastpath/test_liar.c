@@ -188,7 +188,7 @@ static void an_argument_lies_within_the_arena_to_the_last_byte(void **state)
 /* ---- arguments ---- */
 
 /* lanes.c trusts every other session, beginning with the first. */
-static void a_strangers_argument_is_copied_out_of_its_arena(void **state)
+static void an_untrusted_argument_is_copied_before_it_is_read(void **state)
 {
     struct lanes lanes;
     struct lanes_session *sides[2];
@@ -225,7 +225,7 @@ int main(void)
         cmocka_unit_test(a_slot_is_not_claimed_before_its_last_call_is_answered),
         cmocka_unit_test(unknown_flags_evict),
         cmocka_unit_test(an_argument_lies_within_the_arena_to_the_last_byte),
-        cmocka_unit_test(a_strangers_argument_is_copied_out_of_its_arena),
+        cmocka_unit_test(an_untrusted_argument_is_copied_before_it_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

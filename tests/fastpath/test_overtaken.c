@@ -253,7 +253,7 @@ static void an_abort_affects_its_own_call_alone(void **state)
     give_up(caller_aborts);
 }
 
-static void everything_settled_is_taken_back(void **state)
+static void slots_and_blocks_of_settled_calls_become_free(void **state)
 {
     struct world_shape shape = {.slots = WORLD_SLOTS, .arena_bytes = 8192, .steal = true};
     (void)state;
@@ -297,7 +297,7 @@ static void arena_has_room_for_two(void)
 }
 
 /* Whenever the call is settled while it runs, its result takes room in an arena. */
-static void a_settled_calls_result_gives_its_room_back(void **state)
+static void the_result_of_a_settled_call_releases_its_block(void **state)
 {
     (void)state;
     how_caller_gives_up = caller_settles;
@@ -353,7 +353,7 @@ static void what_was_not_claimed_has_failed(void)
     world_ends(&world);
 }
 
-static void what_is_claimed_of_a_closed_session_is_not_run(void **state)
+static void a_call_claimed_after_the_close_does_not_run(void **state)
 {
     (void)state;
     world_play(&world, &(struct world_scene){.shape = not_stealing,
@@ -431,7 +431,7 @@ static void host_frees_its_slot(void)
 }
 
 /* No caller waits for its outcome, but it occupies a slot until it is answered. */
-static void what_was_settled_is_taken_back_from_the_dead(void **state)
+static void slots_settled_before_a_death_become_free(void **state)
 {
     struct world_scene scenes[] = {
         {.party = WORLD_CALLER, .act = caller_settles, .meanwhile = host_recovers},
@@ -451,7 +451,7 @@ static void what_was_settled_is_taken_back_from_the_dead(void **state)
 }
 
 /* Whichever answer the slot held before. */
-static void an_answer_of_the_host_lies_in_its_cell(void **state)
+static void an_answer_of_the_host_names_no_block(void **state)
 {
     struct world_shape shape = {.slots = 1, .arena_bytes = ARENA};
     struct knit_session_outcome outcome;
@@ -500,7 +500,7 @@ static void a_call_is_run_or_refused_and_not_both(void **state)
 }
 
 /* A walk that is longer than the head may lag, with calls at its end. */
-static void refusals_keep_up_with_the_ring(void **state)
+static void a_refusal_raises_the_head_over_a_long_run(void **state)
 {
     (void)state;
     for (uint32_t lag = 0; lag < 2 * KNIT_HEAD_LAG_MAX; lag++) {
@@ -584,7 +584,7 @@ static void later_results_keep_off_what_is_held(void)
 
 /* A slot moves to the other lane meanwhile; the offset of its new block, read as one in lane 0's
  * arena, lies in the middle of a block that is held. */
-static void a_replacement_keeps_off_what_is_held(void **state)
+static void a_replacement_does_not_overwrite_held_results(void **state)
 {
     (void)state;
     world_play(&world, &(struct world_scene){.shape = {.slots = 3, .arena_bytes = 16384},
@@ -596,7 +596,7 @@ static void a_replacement_keeps_off_what_is_held(void **state)
 }
 
 /* A block of another lane's arena is not its own, though the offsets are equal. */
-static void a_replacement_takes_its_own_blocks_alone(void **state)
+static void a_replacement_adopts_only_its_own_blocks(void **state)
 {
     struct knit_session_outcome both[2];
     unsigned char before[3000];
@@ -633,17 +633,17 @@ int main(void)
         cmocka_unit_test(a_caller_that_collects_misses_nothing_that_is_answered_meanwhile),
         cmocka_unit_test(what_is_settled_as_not_started_never_runs),
         cmocka_unit_test(an_abort_affects_its_own_call_alone),
-        cmocka_unit_test(everything_settled_is_taken_back),
-        cmocka_unit_test(a_settled_calls_result_gives_its_room_back),
+        cmocka_unit_test(slots_and_blocks_of_settled_calls_become_free),
+        cmocka_unit_test(the_result_of_a_settled_call_releases_its_block),
         cmocka_unit_test(a_settled_calls_argument_stays_until_it_is_answered),
-        cmocka_unit_test(what_is_claimed_of_a_closed_session_is_not_run),
+        cmocka_unit_test(a_call_claimed_after_the_close_does_not_run),
         cmocka_unit_test(a_dead_workers_calls_are_answered_once_while_slots_are_used_again),
-        cmocka_unit_test(what_was_settled_is_taken_back_from_the_dead),
-        cmocka_unit_test(an_answer_of_the_host_lies_in_its_cell),
+        cmocka_unit_test(slots_settled_before_a_death_become_free),
+        cmocka_unit_test(an_answer_of_the_host_names_no_block),
         cmocka_unit_test(a_call_is_run_or_refused_and_not_both),
-        cmocka_unit_test(refusals_keep_up_with_the_ring),
-        cmocka_unit_test(a_replacement_keeps_off_what_is_held),
-        cmocka_unit_test(a_replacement_takes_its_own_blocks_alone),
+        cmocka_unit_test(a_refusal_raises_the_head_over_a_long_run),
+        cmocka_unit_test(a_replacement_does_not_overwrite_held_results),
+        cmocka_unit_test(a_replacement_adopts_only_its_own_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

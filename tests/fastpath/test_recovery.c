@@ -147,7 +147,7 @@ static void every_slot_is_looked_at(void **state)
 }
 
 /* The worker had answered before it died, and the slot was used again before recovery read it. */
-static void an_answer_is_never_put_back(void **state)
+static void an_answer_is_never_replaced(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t slot = publish(fixture, 0);
@@ -174,7 +174,7 @@ static void one_call_gets_the_special_error(void **state)
     assert_int_equal(collect(fixture, second), KNIT_HARD_TIMEOUT);
 }
 
-static void a_dead_worker_blocks_on_no_arena(void **state)
+static void recovery_clears_blocked_on_arena(void **state)
 {
     struct fixture *fixture = *state;
     _Atomic uint32_t *blocked = &fixture->view.reply.lane[0].blocked_on_arena;
@@ -263,9 +263,9 @@ int main(void)
         cmocka_unit_test(an_error_of_any_length_fits_a_cell),
         WITH_FIXTURE(only_a_dead_workers_calls_are_answered),
         WITH_FIXTURE(every_slot_is_looked_at),
-        WITH_FIXTURE(an_answer_is_never_put_back),
+        WITH_FIXTURE(an_answer_is_never_replaced),
         WITH_FIXTURE(one_call_gets_the_special_error),
-        WITH_FIXTURE(a_dead_worker_blocks_on_no_arena),
+        WITH_FIXTURE(recovery_clears_blocked_on_arena),
         WITH_FIXTURE(queued_calls_are_refused_and_claimed_ones_are_not),
         WITH_FIXTURE(invalid_cells_in_a_ring_end_the_walk),
         WITH_FIXTURE(a_vacant_lane_is_announced_once),

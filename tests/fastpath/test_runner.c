@@ -153,7 +153,7 @@ static void nesting_is_limited_both_ways(void **state)
     assert_int_equal(run(fixture, "echo", params, 34), KNIT_TOO_DEEP);
 }
 
-static void results_are_held_to_the_signature(void **state)
+static void results_are_checked_against_the_signature(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -219,7 +219,7 @@ static void other_epochs_and_unknown_tasks_are_not_started(void **state)
     assert_int_equal(fixture->failure.started, KNIT_STARTED_NO);
 }
 
-static void the_lanes_refusals_are_worded(void **state)
+static void calls_refused_by_the_lane_get_their_errors(void **state)
 {
     struct fixture *fixture = *state;
     static const int codes[] = {KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_INTERNAL};
@@ -242,7 +242,7 @@ static void the_lanes_refusals_are_worded(void **state)
     }
 }
 
-static void marks_are_minded(void **state)
+static void a_good_call_lifts_probation_and_a_quarantined_task_does_not_run(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t add = id_of(fixture, "add");
@@ -271,12 +271,12 @@ int main(void)
         WITH_FIXTURE(large_results_are_whole_up_to_the_limit),
         WITH_FIXTURE(wrong_arguments_are_named_and_nothing_runs),
         WITH_FIXTURE(nesting_is_limited_both_ways),
-        WITH_FIXTURE(results_are_held_to_the_signature),
+        WITH_FIXTURE(results_are_checked_against_the_signature),
         WITH_FIXTURE(a_task_fails_with_code_message_and_data),
         WITH_FIXTURE(any_number_of_arguments_can_be_read),
         WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),
-        WITH_FIXTURE(the_lanes_refusals_are_worded),
-        WITH_FIXTURE(marks_are_minded),
+        WITH_FIXTURE(calls_refused_by_the_lane_get_their_errors),
+        WITH_FIXTURE(a_good_call_lifts_probation_and_a_quarantined_task_does_not_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

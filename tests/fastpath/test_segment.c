@@ -35,7 +35,7 @@ static void a_segment_keeps_its_size(void **state)
     close(fd);
 }
 
-static void short_and_unsealed_ones_are_refused(void **state)
+static void short_and_unsealed_segments_are_refused(void **state)
 {
     struct knit_mapping mapping;
     int fd;
@@ -57,7 +57,7 @@ static void short_and_unsealed_ones_are_refused(void **state)
 }
 
 /* Of another process: its writer's mapping goes on storing, and no page can be removed. */
-static void an_unsealed_one_is_sealed_by_its_writer(void **state)
+static void an_unsealed_segment_is_sealed_by_its_writer(void **state)
 {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     struct knit_mapping writer, reader;
@@ -194,7 +194,7 @@ static void bad_geometries_are_named(void **state)
         assert_non_null(knit_geometry_check(&bad[i]));
 }
 
-static void words_are_split_into_what_they_were_made_of(void **state)
+static void packed_words_are_split_into_their_parts(void **state)
 {
     uint64_t ctrl, word, meta;
 
@@ -222,12 +222,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_keeps_its_size),
-        cmocka_unit_test(short_and_unsealed_ones_are_refused),
-        cmocka_unit_test(an_unsealed_one_is_sealed_by_its_writer),
+        cmocka_unit_test(short_and_unsealed_segments_are_refused),
+        cmocka_unit_test(an_unsealed_segment_is_sealed_by_its_writer),
         cmocka_unit_test(the_read_only_descriptor_cannot_write),
         cmocka_unit_test(sizes_hold_all_pointers),
         cmocka_unit_test(bad_geometries_are_named),
-        cmocka_unit_test(words_are_split_into_what_they_were_made_of),
+        cmocka_unit_test(packed_words_are_split_into_their_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

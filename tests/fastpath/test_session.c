@@ -96,7 +96,7 @@ static void a_call_has_started_once_a_worker_claims_it(void **state)
     }
 }
 
-static void slots_run_out_and_come_back(void **state)
+static void a_session_is_full_until_slots_are_free(void **state)
 {
     struct knit_session *session;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
@@ -120,7 +120,7 @@ static void slots_run_out_and_come_back(void **state)
     }
 }
 
-static void large_arguments_and_results_use_blocks_and_give_them_back(void **state)
+static void large_arguments_and_results_use_blocks_and_release_them(void **state)
 {
     struct knit_session *session;
     static unsigned char bytes[200000];
@@ -399,7 +399,7 @@ static void an_event_loop_is_woken_through_its_descriptor(void **state)
 }
 
 /* Values that no honest caller writes: only their session is evicted, and the other goes on. */
-static void a_lying_session_is_evicted_alone(void **state)
+static void a_session_that_breaks_the_protocol_is_evicted_alone(void **state)
 {
     (void)state;
     for (int lie = 0; lie < 5; lie++) {
@@ -482,7 +482,7 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
 
 /* Its predecessor died after it had written a completion and before it had raised the tail: the
  * position that the caller has read is not written again. */
-static void a_replacement_goes_on_behind_the_last_completion(void **state)
+static void a_replacement_continues_behind_the_last_completion(void **state)
 {
     struct lanes_session *side;
     struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
@@ -742,8 +742,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_LANES(one_call_is_answered_by_a_turn),
         WITH_LANES(a_call_has_started_once_a_worker_claims_it),
-        WITH_LANES(slots_run_out_and_come_back),
-        WITH_LANES(large_arguments_and_results_use_blocks_and_give_them_back),
+        WITH_LANES(a_session_is_full_until_slots_are_free),
+        WITH_LANES(large_arguments_and_results_use_blocks_and_release_them),
         WITH_LANES(a_full_reply_arena_defers_the_result_until_a_block_is_released),
         WITH_LANES(blocks_are_found_again_after_their_slots_moved_to_another_lane),
         cmocka_unit_test(calls_are_executed_once_with_workers_that_spin),
@@ -755,9 +755,9 @@ int main(void)
         WITH_LANES(an_event_loop_is_woken_through_its_descriptor),
         WITH_LANES(an_answer_outside_of_its_arena_is_broken),
         WITH_LANES(nothing_is_published_to_a_session_that_is_closed),
-        cmocka_unit_test(a_lying_session_is_evicted_alone),
+        cmocka_unit_test(a_session_that_breaks_the_protocol_is_evicted_alone),
         cmocka_unit_test(a_session_that_notifies_for_nothing_is_evicted),
-        WITH_LANES(a_replacement_goes_on_behind_the_last_completion),
+        WITH_LANES(a_replacement_continues_behind_the_last_completion),
         WITH_LANES(an_event_loop_with_nothing_in_flight_sleeps),
         WITH_LANES(a_full_bell_of_another_process_blocks_no_worker),
         WITH_LANES(sessions_leave_while_a_long_call_runs),
