@@ -122,6 +122,15 @@ static inline bool knit_cursor_peek(struct knit_cursor *cursor)
     return knit_cursor_is_published(cursor, cursor->q, ctrl);
 }
 
+/* Whether the cell at the cursor still bears what it bore when it was copied. */
+static inline bool knit_cursor_is_unchanged(const struct knit_cursor *cursor, uint64_t ctrl)
+{
+    /* The copy's loads are relaxed: on weakly ordered processors only a fence keeps them before
+     * this second load of ctrl. Cells that need it are rare, so its cost does not matter. */
+    knit_bell_fence();
+    return knit_cursor_ctrl(cursor, cursor->q) == ctrl;
+}
+
 /* The state of the call that a published cell names; its slot is within the geometry. ret_claim:
  * the claim word as it was loaded, which a claim must replace. */
 static inline enum knit_cell_state knit_cursor_state(

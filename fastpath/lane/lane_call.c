@@ -71,7 +71,7 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
         if (wrong == NULL)
             return true;
         /* A cell that has changed was read too late: it is read again. */
-        if (knit_cursor_ctrl(cursor, cursor->q) == ret->ctrl) {
+        if (knit_cursor_is_unchanged(cursor, ret->ctrl)) {
             knit_lane_evict(lane, session, wrong);
             return false;
         }

@@ -103,7 +103,8 @@ static uint32_t turned;
 
 static void turns_the_cell_over(void *arg)
 {
-    write_ctrl(0, 1, world.side->geometry.slots + turned % 2);
+    /* Another slot that does not exist each time: no two loads return the same. */
+    write_ctrl(0, 1, world.side->geometry.slots + turned);
     /* A turn looks at every cell of a ring once, with fewer than ten accesses. */
     assert_true(++turned < 10 * world.side->geometry.cells);
     steps_stall_again(0, turns_the_cell_over, arg);
