@@ -5,7 +5,7 @@
  *     HELLO its versions             ->
  *                                    <-    START lane, modules, bootstrap text, policy
  *     CONFINED what is enforced      ->
- *     LOADING its next step          ->          (any number: a crash is blamed on the last one)
+ *     LOADING its next step          ->          (any number; a crash is reported with the last)
  *     REGISTRY its tasks             ->
  *                                    <-    SERVE owner, board, pool segment
  *     READY                          ->

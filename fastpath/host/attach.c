@@ -4,8 +4,8 @@
  *
  * The limits of sessions_max, uid_sessions_max and memory_max_bytes are checked before anything is
  * allocated. A session of another process is only counted at first: its caller can still punch
- * pages out of the request segment, which would kill a reader with SIGBUS, so host and workers map
- * it when the caller has sealed it (knit_pool_attached()).
+ * pages out of the request segment, and readers sleep while the kernel frees them (segment.h). So
+ * host and workers map it when the caller has sealed it (knit_pool_attached()).
  */
 #include "fastpath/host/attach.h"
 

@@ -2,9 +2,9 @@
 /* The words of the board: what each lane does, as its worker writes it and as host, callers and
  * tools read it.
  *
- * The worker writes them without a lock, so what is read may be out of date at once. Every access
- * is relaxed but one: the words are counts and hints, and no address is computed from them. To
- * decide about one call the host stops the worker first (death.c); a stopped or dead worker writes
+ * The worker writes them without a lock, so what is read may be out of date at once. Accesses here
+ * are relaxed: the words are counts and hints, and no address is computed from them. To decide
+ * about one call the host stops the worker first (timeout.c); a stopped or dead worker writes
  * nothing, so relaxed loads then give its last values. The exception is the limit of the running
  * call:
  *
@@ -86,6 +86,7 @@ static inline void knit_board_lift_limit(struct knit_busy_line *busy)
 {
     /* relaxed: only this worker writes the word. Most calls have no limit and store nothing. */
     if (atomic_load_explicit(&busy->hard_ns, memory_order_relaxed) != 0)
+        /* L1, release. */
         atomic_store_explicit(&busy->hard_ns, 0, memory_order_release);
 }
 

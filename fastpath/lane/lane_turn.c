@@ -15,10 +15,12 @@
  * timeout that no worker sleeps while there is work.
  *
  * Edges:
- *   W1 wake  the fence behind the announcement of a park; with the fences of the session's flush
- *            and release, and of knit_lane_wake_sibling()
- *   W3 bell  lane_bell and bell acquire, before the announcement; with the release of the
- *            side that changes them
+ *   W1 wake    the fence behind the announcement of a park; with the fences of the session's flush
+ *              and release, and of knit_lane_wake_sibling()
+ *   V1 vacate  the same fence, before the look at vacant lanes; with the host's, between VACANT and
+ *              the bells (recovery.c)
+ *   W3 bell    lane_bell and bell acquire, before the announcement; with the release of the side
+ *              that changes them (wake.h, session_publish.c)
  */
 #include "fastpath/lane/lane_private.h"
 

@@ -6,6 +6,7 @@
  *               argument's bytes
  *   W1 wake     fence between publish and the load of park; with the fence between announcing a
  *               park and the last looks (lane_turn.c)
+ *   W3 bell     bell changed, release, with the parking worker's acquire: what was published
  */
 #include "fastpath/lane/session_private.h"
 
@@ -147,7 +148,7 @@ bool knit_session_wake_lane(struct knit_session *session, uint32_t index)
     if (knit_park_state(park) != KNIT_PARK_PARKED || lane->park_notified == park)
         return false;
     lane->park_notified = park;
-    /* release: a worker that sees the changed bell sees what was published. */
+    /* W3, release: a worker that sees the changed bell sees what was published. */
     atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
     knit_bell_wake(&session->request.bell[index], 1);
     session->counters.wakes++;
