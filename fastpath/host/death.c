@@ -198,8 +198,8 @@ static void finalize_serving(
     worker->deaths++;
     pool->deaths++;
     knit_notices_add_event(&pool->notices, &event);
-    /* SIGKILL comes from the pool, from the kernel when memory is short, or from an operator: the
-     * task is not to blame. */
+    /* SIGKILL comes from the pool, from the kernel when memory is short, or from an operator: not
+     * from the task. */
     if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
         pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
         record_crash(pool, task);

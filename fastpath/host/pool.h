@@ -14,10 +14,11 @@
  *
  * Threads: every function may be called from any thread; one mutex guards the pool. But one thread
  * dispatches: the one that opened the pool. It must live as long as the pool, because the kernel
- * kills workers when the thread that started them ends. Callbacks run on that thread, inside
- * knit_pool_open(), _dispatch(), _wait_stopped() and _free(), without the mutex; they may call all
- * functions but those four. Only knit_pool_open() and knit_pool_wait_stopped() block, both for a
- * bounded time; dispatch may take some milliseconds when a worker is stopped for its hard timeout.
+ * kills a worker that is not ready yet when the thread that started it ends. Callbacks run on that
+ * thread, inside knit_pool_open(), _dispatch(), _wait_stopped() and _free(), without the mutex;
+ * they may call all functions but those four. Of these only knit_pool_dispatch() does not block,
+ * and the others do so for a bounded time; dispatch may take some milliseconds when a worker is
+ * stopped for its hard timeout.
  *
  * Signals: the pool reaps its own children by pidfd. A host that reaps children itself asks
  * knit_pool_owns_pid() first; SIGCHLD must not be ignored (SIG_IGN or SA_NOCLDWAIT).
