@@ -90,8 +90,7 @@ struct knit_confine_status {
 /* No limits, nothing listed. */
 void knit_confine_rules_init(struct knit_confine_rules *rules, enum knit_confine_profile profile);
 
-/* Checks the policy by itself, without a look at the kernel. Returns 0 or KNIT_CONFINE_E_REFUSED.
- * */
+/* Checks the policy by itself, not the kernel. Returns 0 or KNIT_CONFINE_E_REFUSED. */
 KNIT_MUST_CHECK int knit_confine_check(
     const struct knit_confine_policy *policy, struct knit_sentence *ret_why);
 

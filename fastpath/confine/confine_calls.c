@@ -25,8 +25,7 @@
 
 #include <seccomp.h>
 
-/* From NUMBER_SHARED on calls have one number on every architecture; NUMBER_END is above all known.
- * */
+/* From NUMBER_SHARED on all architectures have the same numbers; none known reaches NUMBER_END. */
 enum { NUMBER_SHARED = 424, NUMBER_END = 512 };
 
 #define TCP       6

@@ -70,8 +70,7 @@ int knit_control_send(
         return 0;
     if (errno == EAGAIN)
         return KNIT_CONTROL_E_AGAIN;
-    /* ETOOMANYREFS: this user has too many descriptors in flight; it passes when they are received.
-     * */
+    /* ETOOMANYREFS: this user has too many descriptors in flight, until some are received. */
     if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
         return KNIT_CONTROL_E_EXHAUSTED;
     if (errno == EPIPE || errno == ECONNRESET)

@@ -132,8 +132,7 @@ void knit_control_init(struct knit_control_message *message, enum knit_control_t
 uint32_t knit_control_fds(uint32_t type);
 
 /* fds: as many as the type has; they stay the caller's. Async-signal-safe, so a forked child may
- * use it. Returns 0, KNIT_CONTROL_E_AGAIN (only when !may_block), _E_EXHAUSTED, _E_CLOSED, -errno.
- * */
+ * use it. Returns 0, KNIT_CONTROL_E_AGAIN (if !may_block), _E_EXHAUSTED, _E_CLOSED, -errno. */
 int knit_control_send(
     int fd, const struct knit_control_message *message, const int *fds, bool may_block);
 

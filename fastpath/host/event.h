@@ -45,8 +45,7 @@ struct knit_pool_event {
 
 struct knit_pool_callbacks {
     /* One line that a task printed, to stdout or stderr, without its newline. It may contain any
-     * bytes but \n. `truncated`: it was longer than KNIT_POOL_LINE_BYTES, and the rest is dropped.
-     * */
+     * bytes but \n. `truncated`: it was longer than KNIT_POOL_LINE_BYTES; the rest is dropped. */
     void (*on_output)(
         void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
     void (*on_event)(void *arg, const struct knit_pool_event *event);

@@ -74,8 +74,7 @@ static int make_loop(struct knit_pool *pool)
         int error = -errno;
 
         /* knit_pool_free() waits for the shutdown only if there is a timer that reports it. */
-        (void)close(pool->timer_fd);
-        pool->timer_fd = -1;
+        knit_fd_close(&pool->timer_fd);
         return error;
     }
     return 0;

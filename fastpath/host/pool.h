@@ -66,8 +66,7 @@ void knit_pool_dispatch(struct knit_pool *pool);
 void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns);
 bool knit_pool_is_stopped(const struct knit_pool *pool);
 
-/* Dispatches until the pool is stopped; for hosts without an event loop, after the shutdown began.
- * */
+/* Dispatches until the pool is stopped, after its shutdown; for hosts without an event loop. */
 void knit_pool_wait_stopped(struct knit_pool *pool);
 
 /* The tasks that the workers announced; lives as long as the pool. */

@@ -45,8 +45,7 @@ static int init_plumbing(struct plumbing *plumbing)
 {
     *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, -1};
     plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    /* Non-blocking at both ends: a task that prints into a full pipe loses lines and does not wait.
-     * */
+    /* Non-blocking at both ends: a task that prints into a full pipe loses lines, and runs on. */
     if (plumbing->null < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
         pipe2(plumbing->output, O_CLOEXEC | O_NONBLOCK) != 0) {

@@ -85,8 +85,7 @@ static void handle_hello(
     worker->step = KNIT_STEP_REGISTRY;
 }
 
-/* The host cannot check what CONFINED reports, but no code of a module has run in the process yet.
- * */
+/* The host cannot check what CONFINED reports, but no module has run in the process yet. */
 static void handle_confined(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {

@@ -31,8 +31,7 @@
 
 /* ---- messages ---- */
 
-/* The worker leaves after the call that it runs, or is killed stop_ms later; then it is replaced.
- * */
+/* The worker leaves after its running call, or is killed after stop_ms; then it is replaced. */
 static void replace_worker(struct knit_pool *pool, struct knit_worker *worker, int error)
 {
     if (worker->is_stopping || !knit_sentence_is_empty(&worker->refusal))
@@ -112,8 +111,7 @@ static void handle_message(struct knit_pool *pool, struct knit_worker *worker,
         knit_worker_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
-/* Handles what has arrived, up to a bound; epoll reports the rest. True: the other end is closed.
- * */
+/* Handles a bounded number of messages; epoll reports the rest. True: the other end is closed. */
 static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
@@ -202,8 +200,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
 
 void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
-    /* Messages that it sent before its end come first: after the reap handle_message() ignores all.
-     * */
+    /* Messages that it has sent come first: after the reap handle_message() ignores all. */
     bool is_closed = handle_all(pool, worker);
 
     /* While a debugger traces the zombie it cannot be reaped, and its pidfd stays readable: a timer

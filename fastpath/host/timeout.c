@@ -82,8 +82,7 @@ static struct knit_host_session *running_call(
     return session;
 }
 
-/* The limit of the worker's call has passed: kills the worker, unless the call has ended meanwhile.
- * */
+/* The limit of a call has passed: kills its worker, unless the call has ended meanwhile. */
 static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     struct knit_pool_event event = {

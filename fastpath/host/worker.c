@@ -44,8 +44,7 @@ void knit_worker_drop_interest(const struct knit_pool *pool, int fd)
 }
 
 /* epoll forgets a file when its last descriptor is closed. A child that the host's program has
- * forked holds another, so the interest is removed here, or epoll would report the file for ever.
- * */
+ * forked holds another, so the interest is removed here, or epoll reports the file for ever. */
 void knit_worker_close_fd(const struct knit_pool *pool, int *fd)
 {
     knit_worker_drop_interest(pool, *fd);

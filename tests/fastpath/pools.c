@@ -182,8 +182,7 @@ bool pools_turn(struct pools *pools)
     size_t count;
 
     knit_pool_dispatch(pools->pool);
-    /* Like a loop before it sleeps: workers that have parked are woken for calls not claimed yet.
-     * */
+    /* Like a loop before it sleeps: parked workers are woken for calls not claimed yet. */
     (void)knit_session_arm(pools->session->session);
     knit_session_disarm(pools->session->session);
     do {

@@ -37,8 +37,7 @@
 #define HARD_MS      300u
 #define ABANDONED_MS 50u
 
-/* What causes a point to be reached. The value is the letter by which the host is asked to do it.
- * */
+/* What causes a point to be reached. The value is the letter that asks the host for it. */
 enum cause {
     BY_DEATH = 0, /* a worker is killed */
     BY_HARD_TIMEOUT = 'H',
@@ -301,8 +300,7 @@ static bool both_run(struct pools *pools, struct guest *guest)
 }
 
 /* The caller sleeps meanwhile, because some points are only reached when a sleeping caller is
- * woken. If it is not asleep at that moment, the host passes the point; a second death repeats it.
- * */
+ * woken. If it is awake at that moment, the host passes the point; a second death repeats it. */
 static int wait_for_end(pid_t host, struct guest *guest)
 {
     uint64_t until_ns = knit_deadline_in_ms(20000), repeat_ns = knit_clock_ns() + 2000000000u;

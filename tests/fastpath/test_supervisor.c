@@ -357,8 +357,7 @@ static void a_worker_that_damaged_the_hosts_session_is_replaced(void **state)
     pools_fini(&pools);
 }
 
-/* When the replacement of a worker finds the same damage, the session is damaged, not the worker.
- * */
+/* When the replacement of a worker finds the same damage, the session itself is damaged. */
 static void damage_found_by_two_workers_in_a_row_is_reported(void **state)
 {
     struct pools pools;
