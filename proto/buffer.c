@@ -55,7 +55,7 @@ static int grow(struct knit_buffer *buffer, size_t len)
     if (capacity > buffer->max)
         capacity = buffer->max;
     bytes = realloc(buffer->bytes, capacity);
-    if (!bytes)
+    if (bytes == NULL)
         return -ENOMEM;
     buffer->bytes = bytes;
     buffer->capacity = capacity;
@@ -66,7 +66,7 @@ uint8_t *knit_buffer_reserve_growing(struct knit_buffer *buffer, size_t len)
 {
     if (buffer->error)
         return NULL;
-    if (len > buffer->capacity - buffer->len || !buffer->bytes) {
+    if (len > buffer->capacity - buffer->len || buffer->bytes == NULL) {
         buffer->error = buffer->is_fixed ? KNIT_BUFFER_E_FULL : grow(buffer, len);
         if (buffer->error)
             return NULL;
@@ -81,7 +81,7 @@ int knit_buffer_append_growing(struct knit_buffer *buffer, const void *bytes, si
     if (len == 0)
         return buffer->error;
     to = knit_buffer_reserve(buffer, len);
-    if (to) {
+    if (to != NULL) {
         memcpy(to, bytes, len);
         buffer->len += len;
     }

@@ -50,7 +50,7 @@ struct check {
 static int fail(
     const struct check *check, int error, const uint8_t *where, const char *reason, int ext)
 {
-    if (check->flaw)
+    if (check->flaw != NULL)
         *check->flaw = (struct knit_check_flaw){(size_t)(where - check->start), reason, ext};
     return error;
 }
@@ -218,7 +218,7 @@ static int on_ext(struct check *check, int code, size_t len, const uint8_t *wher
         code == KNIT_EXT_ENVELOPE)
         return open_ext(check, code, where, check->at + len);
     flaw = leaf_flaw(code, check->at, len);
-    if (flaw)
+    if (flaw != NULL)
         return fail(check, KNIT_CHECK_E_EXT, where, flaw, code);
     check->at += len;
     return 0;
@@ -420,7 +420,7 @@ int knit_check_value(
     int r = knit_check_front(bytes, len, depth, &used, ret_flaw);
 
     if (r == 0 && used != len) {
-        if (ret_flaw)
+        if (ret_flaw != NULL)
             *ret_flaw = (struct knit_check_flaw){used, "there are bytes behind the value", 0};
         return KNIT_CHECK_E_BAD;
     }

@@ -36,7 +36,7 @@ struct knit_decoder *knit_decoder_new(void)
 {
     struct knit_decoder *decoder = calloc(1, sizeof(*decoder));
 
-    if (decoder && !msgpack_zone_init(&decoder->zone, ZONE_BYTES)) {
+    if (decoder != NULL && !msgpack_zone_init(&decoder->zone, ZONE_BYTES)) {
         free(decoder);
         return NULL;
     }
@@ -45,7 +45,7 @@ struct knit_decoder *knit_decoder_new(void)
 
 struct knit_decoder *knit_decoder_free(struct knit_decoder *decoder)
 {
-    if (decoder) {
+    if (decoder != NULL) {
         msgpack_zone_destroy(&decoder->zone);
         free(decoder);
     }
@@ -66,7 +66,7 @@ const struct knit_value *knit_decoder_read(
     size_t used = 0;
 
     decoder->is_used = true;
-    if (!object)
+    if (object == NULL)
         return NULL;
     if (msgpack_unpack(bytes, len, &used, &decoder->zone, object) != MSGPACK_UNPACK_SUCCESS)
         return NULL;
@@ -79,7 +79,7 @@ const struct knit_value *knit_decoder_open(
     const msgpack_object *object = object_of(value);
     size_t len;
 
-    if (!object || object->type != MSGPACK_OBJECT_EXT)
+    if (object == NULL || object->type != MSGPACK_OBJECT_EXT)
         return NULL;
     len = object->via.ext.size;
     switch (object->via.ext.type) {
@@ -102,7 +102,7 @@ struct knit_span knit_decoder_rest(const struct knit_value *value)
     const msgpack_object *object = object_of(value);
     size_t len;
 
-    if (!object || object->type != MSGPACK_OBJECT_EXT ||
+    if (object == NULL || object->type != MSGPACK_OBJECT_EXT ||
         object->via.ext.type != KNIT_EXT_ENVELOPE ||
         knit_check_skip(object->via.ext.ptr, object->via.ext.size, &len))
         return (struct knit_span){0};
@@ -113,7 +113,7 @@ enum knit_type knit_decoder_type(const struct knit_value *value)
 {
     const msgpack_object *object = object_of(value);
 
-    if (!object)
+    if (object == NULL)
         return KNIT_TYPE_NIL;
     switch (object->type) {
     case MSGPACK_OBJECT_BOOLEAN:
@@ -155,7 +155,7 @@ uint64_t knit_decoder_uint(const struct knit_value *value)
 {
     const msgpack_object *object = object_of(value);
 
-    return object && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
+    return object != NULL && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
 }
 
 double knit_decoder_float(const struct knit_value *value)
@@ -177,19 +177,19 @@ const void *knit_decoder_bytes(const struct knit_value *value, size_t *ret_len, 
     size_t len = 0;
     int ext = 0;
 
-    if (object && object->type == MSGPACK_OBJECT_STR) {
+    if (object != NULL && object->type == MSGPACK_OBJECT_STR) {
         bytes = object->via.str.ptr;
         len = object->via.str.size;
-    } else if (object && object->type == MSGPACK_OBJECT_BIN) {
+    } else if (object != NULL && object->type == MSGPACK_OBJECT_BIN) {
         bytes = object->via.bin.ptr;
         len = object->via.bin.size;
-    } else if (object && object->type == MSGPACK_OBJECT_EXT) {
+    } else if (object != NULL && object->type == MSGPACK_OBJECT_EXT) {
         bytes = object->via.ext.ptr;
         len = object->via.ext.size;
         ext = (int)object->via.ext.type;
     }
     *ret_len = len;
-    if (ret_ext)
+    if (ret_ext != NULL)
         *ret_ext = ext;
     return bytes;
 }
@@ -198,9 +198,9 @@ uint32_t knit_decoder_count(const struct knit_value *value)
 {
     const msgpack_object *object = object_of(value);
 
-    if (object && object->type == MSGPACK_OBJECT_ARRAY)
+    if (object != NULL && object->type == MSGPACK_OBJECT_ARRAY)
         return object->via.array.size;
-    return object && object->type == MSGPACK_OBJECT_MAP ? object->via.map.size : 0;
+    return object != NULL && object->type == MSGPACK_OBJECT_MAP ? object->via.map.size : 0;
 }
 
 const struct knit_value *knit_decoder_at(const struct knit_value *value, uint32_t index)

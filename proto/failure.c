@@ -141,7 +141,7 @@ static void put_static(struct knit_writer *writer, const char *key, const char *
 
 static void put_span(struct knit_writer *writer, const char *key, struct knit_span text)
 {
-    if (!text.bytes)
+    if (text.bytes == NULL)
         return;
     knit_writer_text(writer, key);
     put_text(writer, text);
@@ -149,7 +149,7 @@ static void put_span(struct knit_writer *writer, const char *key, struct knit_sp
 
 static void put_raw(struct knit_writer *writer, const char *key, struct knit_span raw)
 {
-    if (!raw.bytes)
+    if (raw.bytes == NULL)
         return;
     knit_writer_text(writer, key);
     knit_writer_raw(writer, raw.bytes, raw.len);
@@ -188,7 +188,7 @@ static uint32_t count_details(const struct knit_failure *failure, const struct w
 static void put_name(struct knit_writer *writer, const struct knit_failure *failure)
 {
     knit_writer_text(writer, "name");
-    if (failure->name.bytes && find(failure->code)->code == 0)
+    if (failure->name.bytes != NULL && find(failure->code)->code == 0)
         put_text(writer, failure->name);
     else
         knit_writer_text(writer, knit_failure_name(failure->code));
@@ -249,7 +249,7 @@ int knit_failure_put(
     struct knit_failure whole = *failure;
     int before = buffer->error, r;
 
-    if (!whole.message.bytes)
+    if (whole.message.bytes == NULL)
         whole.message = knit_span_text("");
     if (form == KNIT_FAILURE_PLAIN)
         return put_plain(buffer, &whole);
@@ -390,7 +390,7 @@ static int put_task(
     put_text(&writer, message);
     knit_writer_map(&writer, 1);
     knit_writer_text(&writer, "data");
-    knit_writer_map(&writer, value.bytes ? 2 : 1);
+    knit_writer_map(&writer, value.bytes != NULL ? 2 : 1);
     knit_writer_text(&writer, "code");
     knit_writer_int(&writer, task_code);
     put_raw(&writer, "value", value);
@@ -402,7 +402,7 @@ int knit_failure_put_task(
 {
     int before = buffer->error, r;
 
-    if (!message.bytes)
+    if (message.bytes == NULL)
         message = knit_span_text("");
     r = put_task(buffer, task_code, message, value);
     if (r == -EINVAL && before == 0) {
@@ -418,7 +418,7 @@ bool knit_failure_task_data(
     struct knit_item code, value;
     int64_t number;
 
-    if (!failure->data.bytes || knit_walk_find(failure->data, "code", &code) ||
+    if (failure->data.bytes == NULL || knit_walk_find(failure->data, "code", &code) ||
         !knit_head_as_int(&code.head, &number))
         return false;
     *ret_code = number;

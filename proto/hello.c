@@ -57,7 +57,7 @@ int knit_hello_put(struct knit_buffer *buffer, const struct knit_hello *hello)
     knit_writer_map(&writer, 1u + (hello->version.bytes != NULL) + (hello->token.bytes != NULL));
     knit_writer_member_str(&writer, "name", hello->name);
     knit_writer_member_str(&writer, "version", hello->version);
-    if (hello->token.bytes) {
+    if (hello->token.bytes != NULL) {
         knit_writer_text(&writer, "token");
         knit_writer_bin(&writer, hello->token.bytes, hello->token.len);
     }
@@ -75,7 +75,7 @@ int knit_hello_decode(
 
     if (r)
         return r;
-    if (!map.bytes || knit_walk_map(&walk, map))
+    if (map.bytes == NULL || knit_walk_map(&walk, map))
         return bad(ret_reason, "params must hold one map");
     while (knit_walk_next(&walk, &item) == 0) {
         if (knit_span_is(item.key, "name") && !knit_item_utf8(&item, &hello.name))
@@ -85,7 +85,7 @@ int knit_hello_decode(
         if (knit_span_is(item.key, "token") && !read_bytes(&item, &hello.token))
             return bad(ret_reason, "token must be a str or bin");
     }
-    if (!hello.name.bytes)
+    if (hello.name.bytes == NULL)
         return bad(ret_reason, "name is missing");
     *ret_hello = hello;
     return 0;
@@ -189,11 +189,11 @@ int knit_hello_reply_decode(
 
     if (knit_walk_map(&walk, result))
         return bad(ret_reason, "the answer must be a map");
-    while (!flaw && (r = knit_walk_next(&walk, &item)) == 0)
+    while (flaw == NULL && (r = knit_walk_next(&walk, &item)) == 0)
         flaw = read_reply_member(&item, &reply);
-    if (flaw)
+    if (flaw != NULL)
         return bad(ret_reason, flaw);
-    if (r != KNIT_WALK_E_END || !reply.server.bytes || reply.protocol == 0)
+    if (r != KNIT_WALK_E_END || reply.server.bytes == NULL || reply.protocol == 0)
         return bad(ret_reason, "the answer lacks server or protocol");
     *ret_reply = reply;
     return 0;

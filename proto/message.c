@@ -122,7 +122,7 @@ static void put_method(struct knit_buffer *buffer, const struct knit_method *met
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    if (method->name.bytes)
+    if (method->name.bytes != NULL)
         knit_writer_str(&writer, (const char *)method->name.bytes, method->name.len);
     else
         knit_writer_uint(&writer, method->id);
@@ -152,7 +152,7 @@ int knit_message_put_request_head(
 int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_method *method, struct knit_span params, const struct knit_options *options)
 {
-    bool with_options = options && !knit_options_is_empty(options);
+    bool with_options = options != NULL && !knit_options_is_empty(options);
     size_t start = buffer->len;
 
     knit_message_put_request_head(buffer, msgid, method, with_options);

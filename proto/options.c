@@ -147,7 +147,7 @@ int knit_options_decode(
     struct knit_item item;
     int r;
 
-    if (!map.bytes) {
+    if (map.bytes == NULL) {
         *ret_options = options;
         return 0;
     }
@@ -157,7 +157,7 @@ int knit_options_decode(
         if (r)
             break;
         option = find(item.key);
-        if (!option || item.head.type == KNIT_HEAD_NIL)
+        if (option == NULL || item.head.type == KNIT_HEAD_NIL)
             continue;
         if (!read_option(option, &item, &options)) {
             *ret_reason = option->reason;
@@ -218,13 +218,13 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
         knit_writer_bool(&writer, true);
     }
     put_uint(&writer, "keep", options->keep, 0);
-    if (options->key.bytes) {
+    if (options->key.bytes != NULL) {
         knit_writer_text(&writer, "key");
         knit_writer_bin(&writer, options->key.bytes, options->key.len);
     }
     put_uint(&writer, "priority", options->priority, 0);
     put_uint(&writer, "affinity", options->affinity, KNIT_OPTION_NONE);
-    if (options->trace.bytes) {
+    if (options->trace.bytes != NULL) {
         knit_writer_text(&writer, "trace");
         knit_writer_str(&writer, (const char *)options->trace.bytes, options->trace.len);
     }

@@ -38,7 +38,7 @@ void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits 
 {
     struct knit_scan_limits use = {0};
 
-    if (limits)
+    if (limits != NULL)
         use = *limits;
     if (use.message_bytes == 0)
         use.message_bytes = KNIT_MESSAGE_BYTES_DEFAULT;

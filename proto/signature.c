@@ -95,7 +95,7 @@ static inline size_t check_plain(const struct knit_signature_type *type, const u
     size_t size;
 
     if (knit_head_read(at, len, ret_head) != 0 || ret_head->type > KNIT_HEAD_BIN ||
-        (type && !fits_head(type, ret_head)))
+        (type != NULL && !fits_head(type, ret_head)))
         return 0;
     size = ret_head->size;
     if (ret_head->type < KNIT_HEAD_STR)
@@ -120,7 +120,7 @@ static int check_value(const struct knit_signature_type *type, struct place *pla
     /* If a caller breaks the rule and changes the bytes meanwhile, the head may be gone. */
     if (knit_head_read(place->at, place->len, &place->head) != 0)
         place->head = (struct knit_head){.size = 1};
-    if (!type || fits(type, place, *ret_size))
+    if (type == NULL || fits(type, place, *ret_size))
         return 0;
     why->expected = type->text;
     why->actual = actual_name(type, place);
@@ -134,7 +134,7 @@ static int check_count(const struct knit_signature *signature, const struct knit
 {
     uint32_t given = (uint32_t)head->value, min, max;
 
-    if (!signature)
+    if (signature == NULL)
         return 0;
     min = signature->required;
     max = signature->has_rest ? UINT32_MAX : signature->param_count;
@@ -155,7 +155,7 @@ static int check_count(const struct knit_signature *signature, const struct knit
 static const struct knit_signature_type *type_of(
     const struct knit_signature *signature, uint32_t index)
 {
-    if (!signature)
+    if (signature == NULL)
         return NULL;
     return &signature->type[index < signature->param_count ? index : signature->param_count - 1];
 }
@@ -180,11 +180,11 @@ static int check_elements(const struct knit_signature *signature, struct knit_sp
             r = check_value(type, &place, at, &size, why);
             if (r) {
                 why->index = i;
-                why->param = type ? type->name : NULL;
+                why->param = type != NULL ? type->name : NULL;
                 return r;
             }
         }
-        if (args && i < KNIT_SIGNATURE_PARAMS_MAX) {
+        if (args != NULL && i < KNIT_SIGNATURE_PARAMS_MAX) {
             args->arg[i].off = (uint32_t)at;
             args->arg[i].len = (uint32_t)size;
             args->arg[i].head = place.head;
@@ -204,7 +204,7 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
 {
     struct knit_signature_mismatch own;
     /* cppcheck-suppress uninitvar ; its address alone is taken */
-    struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
+    struct knit_signature_mismatch *why = ret_why != NULL ? ret_why : &own;
     struct knit_head head;
     int r;
 
@@ -216,7 +216,7 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     r = check_count(signature, &head, why);
     if (r)
         return r;
-    if (ret_args)
+    if (ret_args != NULL)
         ret_args->count = (uint32_t)head.value;
     return check_elements(signature, knit_span(params, len), &head, ret_args, why);
 }
@@ -229,7 +229,7 @@ static __attribute__((noinline)) int check_results(const struct knit_signature *
     struct place place = {.at = result, .len = len, .depth = KNIT_DEPTH_MAX};
     struct knit_signature_mismatch own;
     /* cppcheck-suppress uninitvar ; its address alone is taken */
-    struct knit_signature_mismatch *why = ret_why ? ret_why : &own;
+    struct knit_signature_mismatch *why = ret_why != NULL ? ret_why : &own;
     uint32_t i, count = signature->result_count;
     size_t at = 0, size;
     int r;
@@ -292,20 +292,20 @@ size_t knit_signature_explain(
     const char *what = is_result ? "result" : "argument";
     int len;
 
-    if (why->param)
+    if (why->param != NULL)
         snprintf(place, sizeof(place), "%s %u (%s)", what, why->index + 1, why->param);
     else
         snprintf(place, sizeof(place), "%s %u", what, why->index + 1);
     explain_count(why, count, sizeof(count));
     if (why->ext)
         snprintf(ext, sizeof(ext), " (ext %d)", why->ext);
-    if (why->reason)
+    if (why->reason != NULL)
         len =
             snprintf(ret_text, size, "%s: %s%s, at byte %zu", place, why->reason, ext, why->offset);
-    else if (why->expected && why->max)
+    else if (why->expected != NULL && why->max)
         len = snprintf(ret_text, size, "%s is missing: expected %s; the task takes %s, got %u",
             place, why->expected, count, why->given);
-    else if (why->expected)
+    else if (why->expected != NULL)
         len =
             snprintf(ret_text, size, "%s: expected %s, got %s", place, why->expected, why->actual);
     else

@@ -60,7 +60,7 @@ bool knit_signature_is_name(const char *name, size_t len)
     if (len == 0 || len > KNIT_NAME_BYTES_MAX)
         return false;
     for (i = 0; i < len; i++) {
-        if (!is_letter(name[i]) && !is_digit(name[i]) && !memchr("_.-", name[i], 3))
+        if (!is_letter(name[i]) && !is_digit(name[i]) && memchr("_.-", name[i], 3) == NULL)
             return false;
     }
     return true;
@@ -116,7 +116,7 @@ static struct knit_span take_name(struct parser *parser, const char *others)
     while (parser->at < parser->len) {
         char c = parser->text[parser->at];
 
-        if (!is_letter(c) && !is_digit(c) && !(c && strchr(others, c)))
+        if (!is_letter(c) && !is_digit(c) && !(c && strchr(others, c) != NULL))
             break;
         parser->at++;
     }
@@ -138,7 +138,7 @@ static bool parse_type(struct parser *parser, struct parsed_type *ret_type)
     const struct knit_type_row *row =
         knit_types_find((const char *)name.bytes, name.len, is_typed_array);
 
-    if (!row) {
+    if (row == NULL) {
         parser->at = (size_t)((const char *)name.bytes - parser->text);
         return fail(parser, name.len ? "unknown type" : "a type is missing");
     }
@@ -298,7 +298,7 @@ static struct knit_signature *pack(const struct parser *parser)
         size += parser->type[i].name.len + 1 + parser->type[i].text_len + 1;
     size += parser->name.len + 1 + parser->canonical_len + 1;
     signature = calloc(1, size);
-    if (!signature)
+    if (signature == NULL)
         return NULL;
     signature->param_count = parser->param_count;
     signature->result_count = parser->result_count;
@@ -308,7 +308,7 @@ static struct knit_signature *pack(const struct parser *parser)
         const struct parsed_type *from = &parser->type[i];
 
         signature->type[i] = from->type;
-        if (from->name.bytes)
+        if (from->name.bytes != NULL)
             signature->type[i].name = put_text(&at, from->name.bytes, from->name.len);
         signature->type[i].text = put_text(&at, from->text, from->text_len);
         if (i < parser->param_count && !from->type.is_optional &&
@@ -327,17 +327,17 @@ static int parse_text(const char *text, size_t len, bool is_call,
     struct knit_signature *signature = NULL;
     int r = 0;
 
-    if (!parser)
+    if (parser == NULL)
         return -ENOMEM;
     parser->text = text;
     parser->len = len;
     parser->is_call = is_call;
     if (parse(parser)) {
         signature = pack(parser);
-        if (!signature)
+        if (signature == NULL)
             r = -ENOMEM;
     } else {
-        if (ret_flaw)
+        if (ret_flaw != NULL)
             *ret_flaw = (struct knit_signature_flaw){parser->at, parser->flaw};
         r = KNIT_SIGNATURE_E_SYNTAX;
     }

@@ -22,12 +22,12 @@ static inline struct knit_span knit_span(const void *bytes, size_t len)
 /* Of a NUL-terminated text; NULL gives an absent span. */
 static inline struct knit_span knit_span_text(const char *text)
 {
-    return (struct knit_span){(const uint8_t *)text, text ? strlen(text) : 0};
+    return (struct knit_span){(const uint8_t *)text, text != NULL ? strlen(text) : 0};
 }
 
 static inline bool knit_span_is(struct knit_span span, const char *text)
 {
     size_t len = strlen(text);
 
-    return span.bytes && span.len == len && memcmp(span.bytes, text, len) == 0;
+    return span.bytes != NULL && span.len == len && memcmp(span.bytes, text, len) == 0;
 }

@@ -123,7 +123,7 @@ int knit_tasks_page_decode(
         if (knit_span_is(item.key, "tasks"))
             page.tasks = item.raw;
     }
-    if (r != KNIT_WALK_E_END || !page.tasks.bytes || knit_walk_array(&walk, page.tasks))
+    if (r != KNIT_WALK_E_END || page.tasks.bytes == NULL || knit_walk_array(&walk, page.tasks))
         return bad(ret_reason, "a page must hold an array of tasks");
     *ret_page = page;
     return 0;
@@ -160,12 +160,12 @@ int knit_task_entry_decode(
 
     if (knit_walk_map(&walk, map))
         return bad(ret_reason, "a task must be a map");
-    while (!flaw && (r = knit_walk_next(&walk, &item)) == 0)
+    while (flaw == NULL && (r = knit_walk_next(&walk, &item)) == 0)
         flaw = read_member(&item, &entry);
-    if (flaw)
+    if (flaw != NULL)
         return bad(ret_reason, flaw);
-    if (r != KNIT_WALK_E_END || entry.id == UINT64_MAX || !entry.name.bytes ||
-        !entry.signature.bytes)
+    if (r != KNIT_WALK_E_END || entry.id == UINT64_MAX || entry.name.bytes == NULL ||
+        entry.signature.bytes == NULL)
         return bad(ret_reason, "a task lacks id, name or signature");
     *ret_entry = entry;
     return 0;

@@ -137,7 +137,7 @@ void knit_writer_bin(struct knit_writer *writer, const void *bytes, size_t len)
 {
     void *place = knit_writer_bin_place(writer, len);
 
-    if (place && len > 0)
+    if (place != NULL && len > 0)
         memcpy(place, bytes, len);
 }
 
@@ -153,7 +153,7 @@ void *knit_writer_bin_place(struct knit_writer *writer, size_t len)
     } else {
         put_head(writer, knit_pack_bin, len);
         place = knit_buffer_reserve(buffer, len);
-        if (place)
+        if (place != NULL)
             buffer->len += len;
     }
     end(writer);
@@ -268,7 +268,7 @@ void knit_writer_member_uint(struct knit_writer *writer, const char *key, uint64
 
 void knit_writer_member_str(struct knit_writer *writer, const char *key, struct knit_span text)
 {
-    if (!text.bytes)
+    if (text.bytes == NULL)
         return;
     knit_writer_text(writer, key);
     knit_writer_str(writer, (const char *)text.bytes, text.len);

@@ -19,7 +19,7 @@ void knit_block_open(struct knit_block *block, const char *specification, const 
 
     snprintf(fence, sizeof(fence), "\n```%s\n", name);
     start = strstr(specification, fence);
-    if (!start)
+    if (start == NULL)
         fail_msg("PROTOCOL.md has no block ```%s", name);
     start += strlen(fence);
     end = strstr(start, "\n```");
@@ -32,8 +32,8 @@ bool knit_block_next(struct knit_block *block)
 {
     do {
         block->line = strsep(&block->next, "\n");
-    } while (block->line && (block->line[0] == '#' || block->line[0] == 0));
-    if (block->line)
+    } while (block->line != NULL && (block->line[0] == '#' || block->line[0] == 0));
+    if (block->line != NULL)
         block->count++;
     return block->line != NULL;
 }
@@ -48,7 +48,7 @@ void knit_block_close(struct knit_block *block)
 char knit_block_split(char *line, const char *operators, char **ret_right)
 {
     for (char *at = line; *at; at++) {
-        if (at[0] == ' ' && at[1] && strchr(operators, at[1]) && at[2] == ' ') {
+        if (at[0] == ' ' && at[1] && strchr(operators, at[1]) != NULL && at[2] == ' ') {
             char op = at[1];
 
             *ret_right = at + 3;

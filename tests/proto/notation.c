@@ -91,7 +91,7 @@ static void read_text(const char **at, struct knit_writer *writer)
         assert_int_equal(knit_buffer_append(&text, &c, 1), 0);
     }
     (*at)++;
-    if (writer)
+    if (writer != NULL)
         knit_writer_str(writer, (const char *)text.bytes, text.len);
     knit_buffer_fini(&text);
 }
@@ -106,11 +106,11 @@ static void read_number(const char **at, struct knit_writer *writer)
 
     if (float_end == *at)
         fail_msg("notation: a value expected at '%s'", *at);
-    if (writer && float_end > int_end)
+    if (writer != NULL && float_end > int_end)
         knit_writer_float(writer, number);
-    else if (writer && is_negative)
+    else if (writer != NULL && is_negative)
         knit_writer_int(writer, (int64_t)word);
-    else if (writer)
+    else if (writer != NULL)
         knit_writer_uint(writer, word);
     *at = float_end;
 }
@@ -137,9 +137,9 @@ static void read_container(const char **at, struct knit_writer *writer, bool is_
     const char *ahead = *at;
     uint32_t count = read_elements(&ahead, NULL, is_map);
 
-    if (writer && is_map)
+    if (writer != NULL && is_map)
         knit_writer_map(writer, count);
-    else if (writer)
+    else if (writer != NULL)
         knit_writer_array(writer, count);
     read_elements(at, writer, is_map);
 }
@@ -172,8 +172,8 @@ static void read_ext(const char **at, struct knit_writer *writer, int code)
         }
     }
     need(at, ")");
-    if (writer)
-        knit_writer_ext(writer, code, body.bytes ? body.bytes : (uint8_t *)"", body.len);
+    if (writer != NULL)
+        knit_writer_ext(writer, code, body.bytes != NULL ? body.bytes : (uint8_t *)"", body.len);
     knit_buffer_fini(&body);
 }
 
@@ -185,7 +185,7 @@ static void read_time(const char **at, struct knit_writer *writer)
     need(at, ",");
     nanoseconds = (uint32_t)read_int(at);
     need(at, ")");
-    if (writer)
+    if (writer != NULL)
         knit_writer_time(writer, seconds, nanoseconds);
 }
 
@@ -211,13 +211,13 @@ static bool read_named(const char **at, struct knit_writer *writer)
 static bool read_word(const char **at, struct knit_writer *writer)
 {
     if (take(at, "nil")) {
-        if (writer)
+        if (writer != NULL)
             knit_writer_nil(writer);
     } else if (take(at, "true")) {
-        if (writer)
+        if (writer != NULL)
             knit_writer_bool(writer, true);
     } else if (take(at, "false")) {
-        if (writer)
+        if (writer != NULL)
             knit_writer_bool(writer, false);
     } else {
         return false;
@@ -231,7 +231,7 @@ static void read_bin(const char **at, struct knit_writer *writer)
 
     knit_buffer_init(&bytes, BUFFER_MAX);
     read_hex(at, &bytes);
-    if (writer)
+    if (writer != NULL)
         knit_writer_bin(writer, bytes.bytes, bytes.len);
     knit_buffer_fini(&bytes);
 }
@@ -314,7 +314,7 @@ static void print_float(struct printer *printer, double number)
             break;
     }
     fputs(text, printer->to);
-    if (!strpbrk(text, ".einf"))
+    if (strpbrk(text, ".einf") == NULL)
         fputs(".0", printer->to);
 }
 
@@ -329,14 +329,14 @@ static void print_ext(struct printer *printer, const struct knit_value *value)
     int code;
 
     body = knit_decoder_bytes(value, &len, &code);
-    if (inner) {
+    if (inner != NULL) {
         fprintf(printer->to, "%s(", names[code - KNIT_EXT_SET]);
         print_value(printer, inner);
     } else {
         fprintf(printer->to, "ext(%d, ", code);
         print_hex(printer, body, len);
     }
-    if (rest.bytes) {
+    if (rest.bytes != NULL) {
         fputs(", ", printer->to);
         print_hex(printer, rest.bytes, rest.len);
     }

@@ -45,7 +45,7 @@ static void put_ext(
     int code;
 
     bytes = knit_decoder_bytes(value, &len, &code);
-    if (!inner) {
+    if (inner == NULL) {
         knit_writer_ext(writer, code, bytes, len);
         return;
     }

@@ -423,14 +423,14 @@ static void calls_and_tasks_are_judged_alike(void **state)
             assert_null(task);
         if (knit_signature_parse_call(draft.text, draft.len, &call, NULL))
             assert_null(call);
-        if (task && !call && !strstr(draft.text, "..."))
+        if (task != NULL && call == NULL && strstr(draft.text, "...") == NULL)
             fail_msg("a task's signature, but no call's: %s", draft.text);
-        if (task && call)
+        if (task != NULL && call != NULL)
             assert_string_equal(knit_signature_text(task), knit_signature_text(call));
         tasks += task != NULL;
         calls += call != NULL;
         task = knit_signature_free(task);
-        if (call) {
+        if (call != NULL) {
             complete(call, &draft);
             if (knit_signature_parse(draft.text, draft.len, &task, NULL))
                 fail_msg("a call's signature, but no task's: %s", draft.text);

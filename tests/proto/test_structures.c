@@ -157,8 +157,8 @@ static void check_goaway(struct knit_span value, const char *expected, bool is_g
         assert_int_equal(knit_goaway_put(&params, &goaway), 0);
         assert_int_equal(knit_goaway_decode(knit_buffer_span(&params), &goaway, &reason), 0);
         snprintf(text, sizeof(text), "%" PRIu64 "%s%.*s", goaway.drain_ms,
-            goaway.reason.bytes ? " " : "", (int)goaway.reason.len,
-            goaway.reason.bytes ? (const char *)goaway.reason.bytes : "");
+            goaway.reason.bytes != NULL ? " " : "", (int)goaway.reason.len,
+            goaway.reason.bytes != NULL ? (const char *)goaway.reason.bytes : "");
         reason = text;
     }
     assert_string_equal(reason, expected);
@@ -249,7 +249,7 @@ int main(int argc, char **argv)
     int failed;
 
     specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
-    if (!specification) {
+    if (specification == NULL) {
         fprintf(stderr, "usage: test_structures PROTOCOL.md\n");
         return 2;
     }

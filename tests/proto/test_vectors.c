@@ -30,7 +30,7 @@ static char *specification;
 
 static void assert_contains(const char *text, const char *part)
 {
-    if (!strstr(text, part))
+    if (strstr(text, part) == NULL)
         fail_msg("'%s' does not contain '%s'", text, part);
 }
 
@@ -104,7 +104,7 @@ static void malformed_values_are_refused_with_a_reason(void **state)
 
 static void print_method(FILE *to, const struct knit_method *method)
 {
-    if (method->name.bytes)
+    if (method->name.bytes != NULL)
         fprintf(to, "\"%.*s\"", (int)method->name.len, method->name.bytes);
     else
         fprintf(to, "%" PRIu64, method->id);
@@ -126,8 +126,8 @@ static char *describe(const struct knit_message *message)
 
     if (message->kind == KNIT_MESSAGE_RESPONSE) {
         fprintf(to, "response %" PRIu32 " %s", message->msgid,
-            message->error.bytes ? "error" : "result");
-        print_raw(to, message->error.bytes ? message->error : message->result);
+            message->error.bytes != NULL ? "error" : "result");
+        print_raw(to, message->error.bytes != NULL ? message->error : message->result);
     } else {
         if (message->kind == KNIT_MESSAGE_REQUEST)
             fprintf(to, "request %" PRIu32 " ", message->msgid);
@@ -135,7 +135,7 @@ static char *describe(const struct knit_message *message)
             fprintf(to, "notification ");
         print_method(to, &message->method);
         print_raw(to, message->params);
-        if (message->options.bytes)
+        if (message->options.bytes != NULL)
             print_raw(to, message->options);
     }
     fclose(to);
@@ -149,7 +149,7 @@ static int write_again(const struct knit_message *message, struct knit_buffer *b
 
     if (message->kind == KNIT_MESSAGE_NOTIFICATION)
         return knit_message_put_notification(buffer, &message->method, message->params);
-    if (message->kind == KNIT_MESSAGE_RESPONSE && message->error.bytes) {
+    if (message->kind == KNIT_MESSAGE_RESPONSE && message->error.bytes != NULL) {
         struct knit_failure failure;
 
         assert_int_equal(knit_failure_decode(message->error, &failure), 0);
@@ -201,7 +201,7 @@ static void refuse_message(const struct knit_buffer *bytes, const char *expected
             knit_message_parse(bytes->bytes, used, &scan, &message, &reason), KNIT_MESSAGE_E_BAD);
     else
         assert_int_equal(r, KNIT_SCAN_E_BAD);
-    assert_contains(reason ? reason : scan.reason, expected);
+    assert_contains(reason != NULL ? reason : scan.reason, expected);
 }
 
 static void messages_are_read_and_written_as_specified(void **state)
@@ -252,11 +252,11 @@ static char *describe_options(const struct knit_options *options)
         if (numbers[i].value != numbers[i].none)
             fprintf(to, "%s %" PRIu64, numbers[i].name, numbers[i].value);
     }
-    if (options->key.bytes)
+    if (options->key.bytes != NULL)
         fputs("key ", to);
     for (i = 0; i < options->key.len; i++)
         fprintf(to, "%02x", options->key.bytes[i]);
-    if (options->trace.bytes)
+    if (options->trace.bytes != NULL)
         fprintf(to, "trace %.*s", (int)options->trace.len, options->trace.bytes);
     fclose(to);
     return text;
@@ -354,7 +354,7 @@ static void errors_change_between_their_forms_as_specified(void **state)
 static void print_spans(FILE *to, const struct knit_span *spans, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (spans[i].bytes)
+        if (spans[i].bytes != NULL)
             fprintf(to, " %.*s", (int)spans[i].len, spans[i].bytes);
     }
 }
@@ -374,9 +374,9 @@ static char *describe_hello(const struct knit_hello *hello)
     FILE *to = open_memstream(&text, &len);
 
     fprintf(to, "name %.*s", (int)hello->name.len, hello->name.bytes);
-    if (hello->version.bytes)
+    if (hello->version.bytes != NULL)
         fprintf(to, " version %.*s", (int)hello->version.len, hello->version.bytes);
-    if (hello->token.bytes)
+    if (hello->token.bytes != NULL)
         fputs(" token ", to);
     for (size_t i = 0; i < hello->token.len; i++)
         fprintf(to, "%02x", hello->token.bytes[i]);
@@ -437,7 +437,7 @@ static void check_reply(struct knit_span result, const char *expected, bool is_g
         assert_string_equal(reason, expected);
         return;
     }
-    if (!reply.version.bytes)
+    if (reply.version.bytes == NULL)
         reply.version = knit_span_text("");
     knit_buffer_init(&again, BUFFER_MAX);
     assert_int_equal(knit_hello_reply_put(&again, &reply), 0);
@@ -604,7 +604,7 @@ int main(int argc, char **argv)
     int failed;
 
     specification = argc == 2 ? knit_scratch_read(argv[1], NULL) : NULL;
-    if (!specification) {
+    if (specification == NULL) {
         fprintf(stderr, "usage: test_vectors PROTOCOL.md\n");
         return 2;
     }

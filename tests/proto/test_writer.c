@@ -181,7 +181,7 @@ static void put_all(struct knit_writer *writer)
     knit_writer_str(writer, "text", 4);
     knit_writer_bin(writer, "bin", 3);
     place = knit_writer_bin_place(writer, 300);
-    if (place)
+    if (place != NULL)
         memset(place, 'p', 300);
     knit_writer_map(writer, 1);
     knit_writer_text(writer, "key");

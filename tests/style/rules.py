@@ -9,6 +9,8 @@ import json
 import os
 import re
 
+import pointers
+
 RULES = {}
 
 
@@ -299,6 +301,11 @@ def idiom(tree):
             yield source.path, source.line_of(match.start()), 'sizeof takes parentheses: sizeof(x), sizeof(*x)'
         for match in re.finditer(r'\bsizeof\(([^()]+)\) /\s+sizeof\(\*\1\)', source.code):
             yield source.path, source.line_of(match.start()), f'the length of an array is sizeof({match[1]}) / sizeof({match[1]}[0])'
+    fields = pointers.members(tree.c())
+    for source in tree.c():
+        for begin, end, is_negated in pointers.tests(source, fields):
+            name, sign = source.code[begin:end], '==' if is_negated else '!='
+            yield source.path, source.line_of(begin), f'a pointer is compared with NULL: {name} {sign} NULL'
 
 
 # Of a function whose callers may do without what it writes.

@@ -119,8 +119,18 @@ SAMPLES = {
          ('sprintf', 'strcpy', 'strcat', 'atoi', 'atol', 'strtok', 'strncpy', 'alloca')],
         [in_function('snprintf(a, n, "sprintf(x)");', 'my_strcpy(a);', '/* atoi(x) */', 'api->gets(call);')]),
     'idiom': (
-        [in_function('x = sizeof y;'), in_function('x = sizeof *y->z;'), in_function('x = sizeof(y) / sizeof(*y);')],
-        [in_function('x = sizeof(y) / sizeof(*y->z) + sizeof(y) / sizeof(y[0]);', '/* sizeof x */', 'a = "sizeof x";')]),
+        [in_function('x = sizeof y;'), in_function('x = sizeof *y->z;'), in_function('x = sizeof(y) / sizeof(*y);'),
+         in_function('char *p = x;', 'if (!p)', '    return 1;'),
+         in_function('const struct knit_a *p, *q = x;', 'return p && q->b;'),
+         in_function('char **p = x;', 'while (*p)', '    p++;'),
+         {'server/a.c': HEAD + 'struct knit_a {\n    int b;\n    char *c;\n};\nint knit_a(struct knit_a *a)\n{\n'
+          '    return a->c ? 1 : 0;\n}\n'},
+         {'server/a.c': HEAD + 'int knit_a(int b, char *c)\n{\n    return b == 1 && !c;\n}\n'}],
+        [in_function('char *p = x, c = *p;', 'if (p == NULL || !*p || c || !strlen(p) || !(p - x))', '    return p != x;'),
+         in_function('bool p = x;', 'if (!p && x->p)', '    return 1;'),
+         {'server/a.c': HEAD + 'struct knit_a {\n    char *b;\n};\nstruct knit_c {\n    int b;\n};\nint knit_a(struct knit_c *c)\n'
+          '{\n    return c->b && !c->b;\n}\n'},
+         in_function('x = sizeof(y) / sizeof(*y->z) + sizeof(y) / sizeof(y[0]);', '/* sizeof x */', 'a = "sizeof x";')]),
     'must-check': (
         [{'proto/a.h': HEAD + 'int knit_a(int a, struct knit_a **ret_a);\n'},
          {'proto/a.h': HEAD + 'KNIT_MUST_CHECK int knit_b(int *ret_a);\nint knit_a(int a,\n    int *ret_a);\n'},
