@@ -67,12 +67,15 @@ static uint64_t to_units(uint64_t len)
 
 int knit_arena_new(uint64_t bytes, uint32_t blocks_max, struct knit_arena **ret)
 {
+    uint32_t bucket_bits;
+    struct knit_arena *arena;
+
     assert(bytes <= KNIT_ARENA_MAX && blocks_max < USED / 2);
-    uint32_t bucket_bits = 4;
+    bucket_bits = 4;
     while ((1ull << bucket_bits) < blocks_max)
         bucket_bits++;
 
-    struct knit_arena *arena = calloc(1, sizeof(*arena));
+    arena = calloc(1, sizeof(*arena));
     if (arena == NULL)
         return -ENOMEM;
     arena->buckets = calloc((size_t)1 << bucket_bits, sizeof(*arena->buckets));
@@ -153,22 +156,24 @@ static bool is_free(const struct knit_arena *arena, uint32_t entry)
 
 static void class_of(uint64_t units, uint32_t *ret_row, uint32_t *ret_column)
 {
+    uint32_t bit;
+
     if (units < COLUMNS) {
         *ret_row = 0;
         *ret_column = (uint32_t)units;
         return;
     }
-    uint32_t bit = 63 - (uint32_t)__builtin_clzll(units);
+    bit = 63 - (uint32_t)__builtin_clzll(units);
     *ret_row = bit - COLUMN_BITS + 1;
     *ret_column = (uint32_t)(units >> (bit - COLUMN_BITS)) & (COLUMNS - 1);
 }
 
 static void list(struct knit_arena *arena, uint32_t entry)
 {
-    uint32_t row, column;
+    uint32_t row, column, *head;
     struct block *block = &arena->blocks[entry];
     class_of(block->units, &row, &column);
-    uint32_t *head = &arena->heads[row][column];
+    head = &arena->heads[row][column];
     block->previous = NONE;
     block->next = *head;
     if (*head != NONE)
@@ -181,13 +186,13 @@ static void list(struct knit_arena *arena, uint32_t entry)
 static void unlist(struct knit_arena *arena, uint32_t entry)
 {
     struct block *block = &arena->blocks[entry];
+    uint32_t row, column;
     if (block->next != NONE)
         arena->blocks[block->next].previous = block->previous;
     if (block->previous != NONE) {
         arena->blocks[block->previous].next = block->next;
         return;
     }
-    uint32_t row, column;
     class_of(block->units, &row, &column);
     arena->heads[row][column] = block->next;
     if (block->next == NONE)
@@ -311,15 +316,17 @@ static void extend(struct knit_arena *arena, uint64_t top)
 
 int knit_arena_alloc(struct knit_arena *arena, uint64_t len, uint64_t *ret_offset)
 {
+    uint64_t units;
+    uint32_t row, column, wanted, entry;
+
     assert(len > 0);
-    uint64_t units = to_units(len);
+    units = to_units(len);
     if (arena->live == arena->live_max || units > arena->units)
         return KNIT_ARENA_E_FULL;
 
-    uint32_t row, column;
     class_of(units, &row, &column);
-    uint32_t wanted = arena->heads[row][column];
-    uint32_t entry = first_that_fits(arena, wanted, units, 1);
+    wanted = arena->heads[row][column];
+    entry = first_that_fits(arena, wanted, units, 1);
     if (entry == NONE)
         entry = first_above(arena, row, column);
     if (entry == NONE) {
@@ -345,9 +352,11 @@ int knit_arena_alloc(struct knit_arena *arena, uint64_t len, uint64_t *ret_offse
 
 void knit_arena_release(struct knit_arena *arena, uint64_t offset)
 {
+    uint32_t *link, entry;
+
     assert(offset % KNIT_ARENA_ALIGN == 0);
-    uint32_t *link = find_used(arena, offset / KNIT_ARENA_ALIGN);
-    uint32_t entry = *link;
+    link = find_used(arena, offset / KNIT_ARENA_ALIGN);
+    entry = *link;
     assert(entry != NONE);
     *link = arena->blocks[entry].next;
     arena->live--;
@@ -356,8 +365,10 @@ void knit_arena_release(struct knit_arena *arena, uint64_t offset)
 
 void knit_arena_shrink(struct knit_arena *arena, uint64_t offset, uint64_t len)
 {
+    uint32_t entry;
+
     assert(offset % KNIT_ARENA_ALIGN == 0 && len > 0);
-    uint32_t entry = *find_used(arena, offset / KNIT_ARENA_ALIGN);
+    entry = *find_used(arena, offset / KNIT_ARENA_ALIGN);
     assert(entry != NONE && to_units(len) <= arena->blocks[entry].units);
     cut(arena, entry, to_units(len));
 }
@@ -377,16 +388,18 @@ static uint32_t holder(const struct knit_arena *arena, uint64_t at)
 int knit_arena_adopt(struct knit_arena *arena, uint64_t offset, uint64_t len)
 {
     uint64_t at = offset / KNIT_ARENA_ALIGN, units = to_units(len), top = arena->top;
+    uint32_t entry;
     if (offset % KNIT_ARENA_ALIGN != 0 || units == 0 || units > arena->units ||
         at > arena->units - units)
         return KNIT_ARENA_E_TAKEN;
 
-    uint32_t entry;
     if (at >= top) {
+        uint32_t gap;
+
         if (arena->live == arena->live_max)
             return KNIT_ARENA_E_FULL;
         /* Listed only after the block above it is there: the topmost block is never a free one. */
-        uint32_t gap = at > top ? insert(arena, top, at - top, arena->topmost) : NONE;
+        gap = at > top ? insert(arena, top, at - top, arena->topmost) : NONE;
         entry = insert(arena, at, units, arena->topmost);
         if (gap != NONE)
             list(arena, gap);

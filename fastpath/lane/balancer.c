@@ -94,10 +94,12 @@ static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
  * lanes is below 2^-24. */
 static uint32_t random_lane(struct knit_balance *balance)
 {
+    uint64_t high;
+
     balance->random ^= balance->random >> 12;
     balance->random ^= balance->random << 25;
     balance->random ^= balance->random >> 27;
-    uint64_t high = balance->random * 0x2545f4914f6cdd1du >> 32;
+    high = balance->random * 0x2545f4914f6cdd1du >> 32;
     return next_alive(balance, (uint32_t)(high * balance->lanes >> 32));
 }
 
@@ -114,12 +116,14 @@ static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *q
 
 uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
+    uint32_t lane;
+
     if (balance->lanes == 1)
         return 0;
     if (queued[balance->warm] < balance->warm_max &&
         knit_board_park_state(&balance->board, balance->warm) == KNIT_PARK_AWAKE)
         return balance->warm;
-    uint32_t lane = UINT32_MAX;
+    lane = UINT32_MAX;
     switch (balance->kind) {
     case KNIT_BALANCER_RANDOM:
         return random_lane(balance);

@@ -19,15 +19,16 @@
  * harm as they bring the same bytes, and are fewer than one a byte. */
 static inline uint64_t knit_cell_tail(const unsigned char *from, size_t len)
 {
+    size_t middle = len / 2, end = len - 1;
+
     if (len >= 4) {
         uint32_t first, last;
         memcpy(&first, from, 4);
         memcpy(&last, from + len - 4, 4);
         return htole64(le32toh(first) | (uint64_t)le32toh(last) << (8 * (len - 4)));
     }
-    size_t middle = len / 2, last = len - 1;
     return htole64(
-        from[0] | (uint64_t)from[middle] << (8 * middle) | (uint64_t)from[last] << (8 * last));
+        from[0] | (uint64_t)from[middle] << (8 * middle) | (uint64_t)from[end] << (8 * end));
 }
 
 /* len: at most KNIT_INLINE_MAX. */

@@ -113,10 +113,13 @@ static inline void knit_cursor_catch_up(struct knit_cursor *cursor)
 /* Whether a cell is published at the front of the ring, claimed or not. One or two loads. */
 static inline bool knit_cursor_peek(struct knit_cursor *cursor)
 {
+    const struct knit_request_cell *cell;
+    uint64_t ctrl;
+
     knit_cursor_catch_up(cursor);
-    const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
+    cell = knit_cursor_cell(cursor, cursor->q);
     /* relaxed: it is loaded again before the call is read. */
-    uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
     /* A longer body's second line is written before the first, so both travel at once. */
     __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
     return knit_cursor_is_published(cursor, cursor->q, ctrl);
@@ -154,11 +157,14 @@ static inline enum knit_cell_state knit_cursor_state(
 static inline void knit_cursor_copy(
     const struct knit_request_cell *cell, struct knit_ready_call *ret_call)
 {
+    uint32_t len;
+    bool is_in_arena;
+
     /* relaxed: P1 made these visible; the claim decides whether they still belong to ctrl. */
     ret_call->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
     ret_call->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
-    const uint32_t len = knit_meta_len(ret_call->meta);
-    const bool is_in_arena = (knit_meta_flags(ret_call->meta) & KNIT_CELL_IN_ARENA) != 0;
+    len = knit_meta_len(ret_call->meta);
+    is_in_arena = (knit_meta_flags(ret_call->meta) & KNIT_CELL_IN_ARENA) != 0;
     knit_cell_load(ret_call->body, cell->body, len > KNIT_INLINE_MAX || is_in_arena ? 1 : len);
 }
 

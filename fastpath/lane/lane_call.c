@@ -32,14 +32,15 @@ static const char *check_ready(const struct knit_worker_session *session,
     const struct knit_ready_call *ready, uint64_t argument_max)
 {
     uint64_t len = knit_meta_len(ready->meta);
+    uint64_t arena, offset;
     if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_IN_ARENA) != 0)
         return "unknown flags in a request cell";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
     if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) == 0)
         return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
-    uint64_t arena = session->in.geometry.request_arena_bytes;
-    uint64_t offset = ready->body[0];
+    arena = session->in.geometry.request_arena_bytes;
+    offset = ready->body[0];
     if (offset > arena || len > arena - offset)
         return "an argument outside the request arena";
     return NULL;
@@ -109,6 +110,8 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
 static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     const struct knit_ready_call *ready, struct knit_job *job)
 {
+    uint64_t most;
+
     job->session = session->in.id;
     job->slot = knit_ctrl_slot(ready->ctrl);
     job->gen = knit_ctrl_gen(ready->ctrl);
@@ -122,7 +125,7 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     job->status = KNIT_STATUS_RESULT;
     job->result = job->body;
     job->result_len = 0;
-    uint64_t most = session->in.geometry.reply_arena_bytes;
+    most = session->in.geometry.reply_arena_bytes;
     if (lane->options.result_max_bytes != 0 && lane->options.result_max_bytes < most)
         most = lane->options.result_max_bytes;
     job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
@@ -151,13 +154,14 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
 static void run(struct knit_lane *lane, struct knit_job *job)
 {
     uint32_t *mean = &lane->mean_ns[job->task & 0xffff];
+    uint64_t start, took;
     if (job->refusal != 0 || (*mean != 0 && *mean < KNIT_SHORT_NS / 2 && lane->calls % 16 != 0)) {
         lane->options.run(lane->options.run_arg, job);
         return;
     }
-    uint64_t start = knit_clock_ns();
+    start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
-    uint64_t took = knit_clock_ns() - start;
+    took = knit_clock_ns() - start;
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
     /* A refused call did not run the task. */
     if (job->was_refused)
@@ -173,10 +177,13 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, const struct knit_ready_call *ready)
 {
     uint32_t slot = knit_ctrl_slot(ready->ctrl);
+    struct knit_job *job;
+    uint32_t mean;
+    bool is_short;
     if (!knit_cursor_claim(cursor, ready, lane->options.owner))
         return false;
     cursor->stood_ns = 0;
-    struct knit_job *job = &lane->job;
+    job = &lane->job;
     lane->current = session;
     lane->room = KNIT_NO_BLOCK;
     prepare(lane, session, ready, job);
@@ -185,13 +192,15 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
         &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);
-    uint32_t mean = lane->mean_ns[job->task & 0xffff];
-    bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
+    mean = lane->mean_ns[job->task & 0xffff];
+    is_short = mean != 0 && mean <= KNIT_SHORT_NS;
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
+        bool may_help;
+
         knit_lane_wake_callers(lane);
-        bool may_help = lane->options.steal || knit_board_is_vacant(&lane->options.board,
-                                                   (uint32_t)(cursor - session->cursor));
+        may_help = lane->options.steal ||
+                   knit_board_is_vacant(&lane->options.board, (uint32_t)(cursor - session->cursor));
         if (may_help && knit_cursor_peek(cursor))
             knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);

@@ -127,6 +127,8 @@ static inline void knit_lane_write_answer(struct knit_lane *lane,
     const size_t len = answer->len;
     struct knit_reply_cell *cell = &session->in.reply.reply[slot];
     uint32_t flags = 0;
+    uint32_t cells;
+    uint64_t position;
     /* relaxed: A1 publishes these stores. */
     if (block != KNIT_NO_BLOCK) {
         flags = KNIT_CELL_IN_ARENA;
@@ -140,8 +142,8 @@ static inline void knit_lane_write_answer(struct knit_lane *lane,
     atomic_store_explicit(
         &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
 
-    const uint32_t cells = session->in.geometry.cells;
-    uint64_t position = session->completion_tail++;
+    cells = session->in.geometry.cells;
+    position = session->completion_tail++;
     /* N1 completion, release. */
     atomic_store_explicit(
         &session->in.reply

@@ -56,12 +56,13 @@ bool knit_lane_send_deferred(
 {
     struct knit_deferred_reply *deferred = &session->deferred;
     uint64_t block;
+    struct knit_lane_answer answer;
     if (knit_reply_arena_alloc_swept(&session->arena, deferred->len, most, &block) != 0)
         return false;
     memcpy(knit_reply_arena_base(&session->arena) + block, deferred->bytes, deferred->len);
     knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
-    struct knit_lane_answer answer = {
-        deferred->slot, deferred->status, deferred->gen, deferred->len};
+    answer =
+        (struct knit_lane_answer){deferred->slot, deferred->status, deferred->gen, deferred->len};
     knit_lane_write_answer(lane, session, &answer, NULL, block);
     atomic_store_explicit(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
@@ -76,6 +77,7 @@ void knit_lane_answer_large(
     uint64_t block = KNIT_NO_BLOCK;
     unsigned char *base = knit_reply_arena_base(&session->arena);
     const unsigned char *result = job->result;
+    struct knit_lane_answer answer;
     if (lane->room != KNIT_NO_BLOCK && result >= base + lane->room &&
         result < base + session->in.geometry.reply_arena_bytes) {
         uint64_t skipped = (uint64_t)(result - base) - lane->room;
@@ -93,6 +95,6 @@ void knit_lane_answer_large(
         job->refusal = KNIT_INTERNAL;
         lane->options.run(lane->options.run_arg, job);
     }
-    struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
     knit_lane_write_answer(lane, session, &answer, job->result, block);
 }

@@ -48,10 +48,11 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
     struct knit_worker_session **ret)
 {
     struct knit_worker_session *session = calloc(1, sizeof(*session));
+    struct knit_reply_arena_options options;
     if (session == NULL)
         return -ENOMEM;
     session->in = *source;
-    const struct knit_reply_arena_options options = {.geometry = &session->in.geometry,
+    options = (struct knit_reply_arena_options){.geometry = &session->in.geometry,
         .request = &session->in.request,
         .reply = &session->in.reply,
         .lane = lane->options.index,
@@ -105,8 +106,9 @@ static void take_out(struct knit_lane *lane, uint64_t id)
 void knit_lane_apply_handovers(struct knit_lane *lane)
 {
     struct knit_handover *postponed = NULL;
+    struct knit_handover *list;
     pthread_mutex_lock(&lane->mutex);
-    struct knit_handover *list = lane->handovers;
+    list = lane->handovers;
     lane->handovers = NULL;
     lane->handovers_end = &lane->handovers;
     atomic_store_explicit(&lane->has_handover, false, memory_order_relaxed);
@@ -176,16 +178,18 @@ int knit_lane_attach(struct knit_lane *lane, const struct knit_lane_session *sou
 {
     struct knit_worker_session *session;
     int error = session_new(lane, source, &session);
+    struct knit_handover *handover;
+    bool is_full;
     if (error != 0)
         return error;
-    struct knit_handover *handover = calloc(1, sizeof(*handover));
+    handover = calloc(1, sizeof(*handover));
     if (handover == NULL) {
         (void)knit_worker_session_free(session);
         return -ENOMEM;
     }
     handover->in = session;
     pthread_mutex_lock(&lane->mutex);
-    bool is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
+    is_full = lane->attached >= KNIT_LANE_SESSIONS_MAX;
     if (!is_full) {
         lane->attached++;
         hand_over(lane, handover);

@@ -113,11 +113,12 @@ void knit_lane_stop(struct knit_lane *lane)
 
 static bool serve_one(struct knit_lane *lane, struct knit_worker_session *session)
 {
+    struct knit_ready_call found;
+
     if (session->deferred.any)
         return knit_lane_send_deferred(lane, session, SWEEP_TURN);
     if (knit_worker_session_is_shut(session))
         return false;
-    struct knit_ready_call found;
     if (!knit_lane_find(lane, session, session->home, &found))
         return false;
     return knit_lane_call(lane, session, session->home, &found);
@@ -132,10 +133,13 @@ static uint32_t serve_home(struct knit_lane *lane)
     struct knit_worker_session *busy[TURN_ANSWERS];
     uint32_t answers = 0, count = 0;
     for (uint32_t i = 0; i < lane->session_count && answers < TURN_ANSWERS; i++) {
+        struct knit_worker_session *session;
+        bool has_something;
+
         if (lane->turn_from >= lane->session_count)
             lane->turn_from = 0;
-        struct knit_worker_session *session = lane->sessions[lane->turn_from++];
-        bool has_something = knit_cursor_peek(session->home) || session->deferred.any;
+        session = lane->sessions[lane->turn_from++];
+        has_something = knit_cursor_peek(session->home) || session->deferred.any;
         if (!has_something || !serve_one(lane, session))
             continue;
         busy[count++] = session;
@@ -199,19 +203,24 @@ static enum stealable scan_others(struct knit_lane *lane, uint32_t rings, bool t
     const uint32_t lanes = lane->options.lanes;
     const uint32_t all = lane->session_count * lanes;
     enum stealable best = STEAL_NOTHING;
+    uint64_t now;
     if (lanes == 1 || all == 0)
         return best;
-    uint64_t now = knit_clock_ns();
+    now = knit_clock_ns();
     for (uint32_t i = 0; i < rings && i < all; i++) {
+        struct knit_worker_session *session;
+        enum stealable got;
+        uint32_t from;
+        struct knit_ready_call found;
+
         if (lane->steal_from >= all)
             lane->steal_from = 0;
-        struct knit_worker_session *session = lane->sessions[lane->steal_from / lanes];
-        uint32_t from = lane->steal_from % lanes;
-        struct knit_ready_call found;
+        session = lane->sessions[lane->steal_from / lanes];
+        from = lane->steal_from % lanes;
         lane->steal_from++;
         if (from == lane->options.index || knit_worker_session_is_shut(session))
             continue;
-        enum stealable got = may_steal(lane, session, from, now, &found);
+        got = may_steal(lane, session, from, now, &found);
         if (got == STEAL_NOW) {
             if (!take)
                 lane->steal_from--;
@@ -252,11 +261,12 @@ static bool must_not_sleep(struct knit_lane *lane)
         return true;
     for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
         enum stealable got = scan_others(lane, UINT32_MAX, false);
+        uint64_t until;
         if (got == STEAL_NOTHING)
             return false;
         if (got == STEAL_NOW || home_has_work(lane))
             return true;
-        uint64_t until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
+        until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
         while (knit_clock_ns() < until)
             knit_bell_pause();
     }
@@ -286,6 +296,7 @@ static void judge_wakes(struct knit_lane *lane, int woken)
             &session->in.request.bell[lane->options.index], memory_order_relaxed);
         bool was_notified =
             bell != session->bell_seen || (woken > 0 && woken == session->bell_word);
+        uint64_t calls;
         /* While a reply is deferred, the caller notifies with each release, and none of its calls
          * is claimed. */
         if (!was_notified || session->is_evicted || session->deferred.any)
@@ -297,7 +308,7 @@ static void judge_wakes(struct knit_lane *lane, int woken)
         }
         if (++session->wakes <= WAKES_JUDGED)
             continue;
-        uint64_t calls = calls_consumed(lane, session) - session->wakes_consumed;
+        calls = calls_consumed(lane, session) - session->wakes_consumed;
         if (calls < WAKES_JUDGED / WAKES_PER_CALL_MAX)
             knit_lane_evict(lane, session, "rings the bell without calling");
         session->wakes_since_ns = 0;
@@ -321,10 +332,12 @@ static void park(struct knit_lane *lane)
     }
     announce(lane, KNIT_PARK_PARKED);
     if (!must_not_sleep(lane)) {
+        uint64_t until;
+
         knit_board_count(&lane->busy->parks, 1);
-        uint64_t until = lane->options.park_ms != 0
-                             ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
-                             : 0;
+        until = lane->options.park_ms != 0
+                    ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
+                    : 0;
         judge_wakes(lane, knit_bell_wait_many(words, count, until));
     }
     announce(lane, KNIT_PARK_AWAKE);
@@ -336,10 +349,13 @@ static void park(struct knit_lane *lane)
 /* Fetches the lines of the next answer into this core's cache while there is nothing to do. */
 static void prefetch_answer(const struct knit_lane *lane)
 {
+    const struct knit_worker_session *session;
+    uint32_t slot;
+
     if (lane->session_count == 0)
         return;
-    const struct knit_worker_session *session = lane->sessions[0];
-    uint32_t slot = session->last_slot + session->slot_step;
+    session = lane->sessions[0];
+    slot = session->last_slot + session->slot_step;
     if (slot >= session->in.geometry.slots)
         slot = 0;
     __builtin_prefetch(&session->in.reply.reply[slot], 1, 3);
@@ -369,13 +385,19 @@ static void step_aside(void)
 /* The home rings are empty: spin, steal, and in the end park. */
 static void idle(struct knit_lane *lane)
 {
+    uint64_t start, steal_at;
+    bool tries_again;
+    int looks;
+
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
     prefetch_answer(lane);
-    uint64_t start = knit_clock_ns();
-    uint64_t steal_at = start;
+    start = knit_clock_ns();
+    steal_at = start;
     /* When no spin has succeeded for long, a caller may be waiting for this core. */
-    const int looks = lane->spin.now_ns == 0 ? 1 : 16;
+    looks = lane->spin.now_ns == 0 ? 1 : 16;
     for (;;) {
+        uint64_t now;
+
         for (int i = 0; i < looks; i++) {
             if (home_has_work(lane)) {
                 knit_spin_paid(&lane->spin);
@@ -383,7 +405,7 @@ static void idle(struct knit_lane *lane)
             }
             knit_bell_pause();
         }
-        uint64_t now = knit_clock_ns();
+        now = knit_clock_ns();
         if (has_requests(lane))
             return;
         if (send_any_deferred(lane, SWEEP_TURN)) {
@@ -404,7 +426,7 @@ static void idle(struct knit_lane *lane)
                 knit_bell_pause();
         }
     }
-    bool tries_again = knit_spin_failed(&lane->spin);
+    tries_again = knit_spin_failed(&lane->spin);
     park(lane);
     if (tries_again)
         step_aside();

@@ -13,8 +13,10 @@ struct cursor {
 
 static void *place(struct cursor *cursor, uint64_t bytes, uint64_t align)
 {
+    void *at;
+
     cursor->off = (cursor->off + align - 1) / align * align;
-    void *at = (void *)(cursor->base + cursor->off);
+    at = (void *)(cursor->base + cursor->off);
     cursor->off += bytes;
     return at;
 }

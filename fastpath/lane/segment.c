@@ -52,8 +52,9 @@ bool knit_segment_is_sealed(int fd)
 int knit_segment_reopen_readonly(int fd, int *ret_fd)
 {
     char path[64];
+    int copy;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int copy = open(path, O_RDONLY | O_CLOEXEC);
+    copy = open(path, O_RDONLY | O_CLOEXEC);
     if (copy < 0)
         return -errno;
     *ret_fd = copy;
@@ -64,17 +65,17 @@ int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping 
 {
     const int wanted = writable ? SIZE_SEALS : SIZE_SEALS | F_SEAL_SEAL;
     int seals = fcntl(fd, F_GET_SEALS);
+    struct stat status;
+    void *base;
     if (seals < 0)
         return -errno;
     if ((seals & wanted) != wanted)
         return KNIT_SEGMENT_E_UNSEALED;
-    struct stat status;
     if (fstat(fd, &status) < 0)
         return -errno;
     if (status.st_size < 0 || (uint64_t)status.st_size != bytes)
         return KNIT_SEGMENT_E_SIZE;
-    void *base =
-        mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    base = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return -errno;
     if (madvise(base, bytes, MADV_DONTFORK) < 0 || madvise(base, bytes, MADV_DONTDUMP) < 0) {

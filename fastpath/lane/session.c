@@ -53,6 +53,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     const struct knit_session_options *options, struct knit_session **ret)
 {
     struct knit_session *session = calloc(1, sizeof(*session));
+    int error;
     if (session == NULL)
         return -ENOMEM;
     session->geometry = *geometry;
@@ -68,7 +69,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->slots = calloc(geometry->slots, sizeof(*session->slots));
     session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));
     session->queued = calloc(geometry->lanes, sizeof(*session->queued));
-    int error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
+    error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
     if (error == 0)
         error = knit_balance_init(&session->balance, options->balancer, options->steal,
             geometry->lanes, board, options->random_seed);

@@ -160,6 +160,7 @@ static size_t collect_completions(
     for (uint32_t step = 0; step < cells && count < max; step++) {
         uint32_t entry;
         const int lead = knit_session_next_completion(session, lane, &entry);
+        uint32_t slot;
         if (lead < 0)
             break;
         if (lead > 0) {
@@ -169,7 +170,7 @@ static size_t collect_completions(
             break;
         }
         lane->completion_next++;
-        uint32_t slot = knit_completion_slot(entry);
+        slot = knit_completion_slot(entry);
         if (slot < session->geometry.slots && knit_session_is_pending(session, slot) &&
             knit_session_is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
             count++;
@@ -206,13 +207,16 @@ static void note_rescan(struct knit_session *session)
 size_t knit_session_collect(
     struct knit_session *session, struct knit_session_outcome *outcomes, size_t max)
 {
+    size_t count;
+    uint32_t lanes;
+
     note_rescan(session);
     if (session->in_flight + session->zombies == 0) {
         session->scan_from = KNIT_NO_SLOT;
         return 0;
     }
-    size_t count = 0;
-    const uint32_t lanes = session->geometry.lanes;
+    count = 0;
+    lanes = session->geometry.lanes;
     for (uint32_t i = 0; i < lanes && count < max; i++) {
         uint32_t lane = session->completion_lane;
         count += collect_completions(session, lane, outcomes + count, max - count);
@@ -226,8 +230,10 @@ size_t knit_session_collect(
 
 void knit_session_release(struct knit_session *session, uint32_t index)
 {
+    uint32_t lane;
+
     assert(session->slots[index].state == KNIT_SLOT_HELD);
-    uint32_t lane = session->slots[index].block_lane;
+    lane = session->slots[index].block_lane;
     release_block(session, index, lane);
     knit_session_free_push(session, index, lane);
 }

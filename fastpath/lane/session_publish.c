@@ -22,9 +22,11 @@
  * are in its worker's cache. */
 static uint32_t free_pop(struct knit_session *session, struct knit_session_lane *lane)
 {
+    uint32_t index;
+
     while (lane->free_head == KNIT_NO_SLOT)
         lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
-    uint32_t index = lane->free_head;
+    index = lane->free_head;
     lane->free_head = session->slots[index].next;
     session->free--;
     return index;
@@ -47,6 +49,8 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
 {
     struct knit_request_cell *cell = knit_session_next_cell(session, lane);
     uint32_t flags = 0;
+    uint32_t index;
+    struct knit_session_slot *slot;
     /* relaxed: P1 publishes these stores. */
     if (block != KNIT_NO_BLOCK) {
         flags = KNIT_CELL_IN_ARENA;
@@ -58,8 +62,8 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
     atomic_store_explicit(&cell->meta,
         knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
 
-    uint32_t index = free_pop(session, lane);
-    struct knit_session_slot *slot = &session->slots[index];
+    index = free_pop(session, lane);
+    slot = &session->slots[index];
     slot->gen = knit_gen_next(slot->gen);
     slot->user = call->user;
     slot->block = block;
@@ -111,11 +115,12 @@ int knit_session_publish(
 
 int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room)
 {
+    uint64_t block;
+
     if (!knit_state_is_open(&session->reply))
         return KNIT_SESSION_E_CLOSED;
     if (len > session->options.argument_max_bytes)
         return KNIT_SESSION_E_TOO_LARGE;
-    uint64_t block;
     if (knit_arena_alloc(session->arena, len > 0 ? len : 1, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     *ret_room = session->request.arena + block;
@@ -125,11 +130,13 @@ int knit_session_reserve(struct knit_session *session, size_t len, void **ret_ro
 int knit_session_publish_reserved(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
+    uint64_t block;
+
     if (!knit_state_is_open(&session->reply))
         return KNIT_SESSION_E_CLOSED;
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
-    uint64_t block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
+    block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
     return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
 }
 
@@ -177,11 +184,14 @@ static bool needs_thief(struct knit_session *session, uint32_t index)
 
 void knit_session_flush(struct knit_session *session)
 {
+    bool is_thief_needed;
+    uint32_t from;
+
     if (session->dirty == 0)
         return;
     knit_bell_fence(); /* W1 */
-    bool is_thief_needed = false;
-    uint32_t from = session->dirty == 1 ? session->dirty_lane : 0;
+    is_thief_needed = false;
+    from = session->dirty == 1 ? session->dirty_lane : 0;
     for (uint32_t i = from; i < session->geometry.lanes && session->dirty > 0; i++) {
         if (!session->lanes[i].is_dirty)
             continue;
@@ -200,12 +210,13 @@ void knit_session_wake_for_unclaimed(struct knit_session *session)
         return;
     for (uint32_t i = 0; i < session->geometry.lanes; i++) {
         uint32_t slot = session->lanes[i].last_slot;
+        uint64_t claim;
         if (session->queued[i] == 0 || slot == KNIT_NO_SLOT)
             continue;
         if (!session->options.steal && !knit_board_is_vacant(&session->board, i))
             continue;
         /* relaxed: a hint. A claim that is missed costs one wake-up. */
-        uint64_t claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
+        claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
         if (knit_claim_gen(claim) != session->slots[slot].gen && wake_other(session, i))
             return;
     }

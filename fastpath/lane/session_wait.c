@@ -49,6 +49,7 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
 {
     /* Few when no spin has succeeded for long: the worker may need this core. */
     const int looks = session->spin.now_ns == 0 ? 2 : 64;
+    uint64_t until;
     for (int i = 0; i < looks; i++) {
         if (is_ready(session, index))
             return true;
@@ -57,7 +58,7 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
     }
     if (session->spin.now_ns == 0)
         return false;
-    const uint64_t until = knit_clock_ns() + session->spin.now_ns;
+    until = knit_clock_ns() + session->spin.now_ns;
     do {
         for (int i = 0; i < 32; i++) {
             if (is_ready(session, index)) {
@@ -91,14 +92,17 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
     if (spin_until_ready(session, index))
         return 0;
     for (;;) {
+        uint32_t notified;
+        int got;
+
         knit_session_wake_for_unclaimed(session);
         /* Loaded before the announcement: a waker changes it after having read that. */
-        uint32_t notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
+        notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
         if (!announce(session, index, 1))
             break;
         (void)knit_spin_failed(&session->spin);
         session->counters.sleeps++;
-        int got = knit_bell_wait(session->reply.notified, notified, until_ns);
+        got = knit_bell_wait(session->reply.notified, notified, until_ns);
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
         if (is_ready(session, index))
             break;

@@ -170,6 +170,7 @@ static void put_version_alone(uint64_t version)
 static void answer_attach(const struct knit_message *message)
 {
     struct knit_geometry *geometry = &fake.geometry;
+    struct knit_attach_reply reply;
 
     if (!fake.attaches)
         return;
@@ -183,7 +184,7 @@ static void answer_attach(const struct knit_message *message)
         .reply_arena_bytes = 1 << 20,
     };
     make_fds();
-    const struct knit_attach_reply reply = {
+    reply = (struct knit_attach_reply){
         .layout = geometry->version + fake.attach.more_version,
         .lanes = geometry->lanes,
         .slots = geometry->slots,

@@ -569,10 +569,11 @@ static void a_call_that_cannot_start_leaves_no_callback_behind(void **state)
     for (int is_blocking = 0; is_blocking < 2; is_blocking++) {
         static struct record done[2];
         struct knit_handle *handle;
+        struct pollfd item;
 
         memset(done, 0, sizeof(done));
         open_session(&options);
-        struct pollfd item = {.fd = knit_fd(k), .events = POLLIN};
+        item = (struct pollfd){.fd = knit_fd(k), .events = POLLIN};
 
         for (int i = 0; i < 2; i++) {
             assert_int_equal(knit_start(k, NULL, &handle, &error, "never", "()"), KNIT_OK);
