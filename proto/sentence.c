@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int knit_sentence_say(struct knit_sentence *sentence, int code, const char *format, ...)
+int knit_sentence_set(struct knit_sentence *sentence, int code, const char *format, ...)
 {
     va_list arguments;
 

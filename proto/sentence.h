@@ -22,7 +22,7 @@ static inline bool knit_sentence_is_empty(const struct knit_sentence *sentence)
 }
 
 /* Fill the sentence; returns `code`, so that refusing is one statement. */
-__attribute__((format(printf, 3, 4))) int knit_sentence_say(
+__attribute__((format(printf, 3, 4))) int knit_sentence_set(
     struct knit_sentence *sentence, int code, const char *format, ...);
 
 /* The same behind what the sentence says already, with "; " between the two. */

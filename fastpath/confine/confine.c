@@ -26,11 +26,11 @@ static int check_paths(const char *const *paths, struct knit_sentence *ret_why)
 
     for (; paths != NULL && paths[count] != NULL; count++) {
         if (paths[count][0] != '/')
-            return knit_sentence_say(
+            return knit_sentence_set(
                 ret_why, KNIT_CONFINE_E_REFUSED, "%.500s: must be an absolute path", paths[count]);
     }
     if (count > KNIT_CONFINE_PATHS_MAX)
-        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_CONFINE_E_REFUSED,
             "%u paths, at most %u are possible", count, KNIT_CONFINE_PATHS_MAX);
     return 0;
 }
@@ -42,11 +42,11 @@ int knit_confine_check(const struct knit_confine_policy *policy, struct knit_sen
 
     ret_why->text[0] = '\0';
     if (knit_confine_name(rules->profile) == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             ret_why, KNIT_CONFINE_E_REFUSED, "profile %u is not one", rules->profile);
     if (rules->connect.count > KNIT_CONFINE_PORTS_MAX ||
         rules->listen.count > KNIT_CONFINE_PORTS_MAX)
-        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED, "at most %u ports are possible",
+        return knit_sentence_set(ret_why, KNIT_CONFINE_E_REFUSED, "at most %u ports are possible",
             KNIT_CONFINE_PORTS_MAX);
     error = check_paths(policy->read, ret_why);
     if (error == 0)
@@ -57,7 +57,7 @@ int knit_confine_check(const struct knit_confine_policy *policy, struct knit_sen
         (rules->may_exec || rules->may_udp || rules->may_unix ||
             knit_confine_has_ports(&rules->connect) || knit_confine_has_ports(&rules->listen) ||
             (policy->write != NULL && policy->write[0] != NULL)))
-        return knit_sentence_say(ret_why, KNIT_CONFINE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_CONFINE_E_REFUSED,
             "strict opens nothing but paths to read; what opens more needs custom");
     return 0;
 }

@@ -86,7 +86,7 @@ int knit_confine_files_abi(int *ret_error)
 
 static int refuse(const struct building *building, const char *path, const char *reason)
 {
-    return knit_sentence_say(
+    return knit_sentence_set(
         building->why, KNIT_CONFINE_E_REFUSED, "%.500s: cannot be granted: %s", path, reason);
 }
 

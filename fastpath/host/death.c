@@ -60,10 +60,10 @@ static void describe_end(const struct knit_worker *worker, struct knit_sentence 
     const char *name = worker->signal != 0 ? sigabbrev_np(worker->signal) : NULL;
 
     if (worker->signal != 0)
-        (void)knit_sentence_say(
+        (void)knit_sentence_set(
             ret_text, 0, "killed by signal %d (SIG%s)", worker->signal, name != NULL ? name : "?");
     else
-        (void)knit_sentence_say(ret_text, 0, "exited with status %d", worker->status);
+        (void)knit_sentence_set(ret_text, 0, "exited with status %d", worker->status);
 }
 
 /* ---- quarantine ---- */
@@ -100,7 +100,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     struct knit_sentence text, end;
 
     describe_end(worker, &end);
-    (void)knit_sentence_say(
+    (void)knit_sentence_set(
         &text, 0, "the worker %s%s", worker->signal != 0 ? "was " : "", end.text);
     if (pool->phase == KNIT_PHASE_STOPPING)
         knit_recovery_make_error(
@@ -161,13 +161,13 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
         struct knit_sentence end;
 
         describe_end(worker, &end);
-        (void)knit_sentence_say(&worker->refusal, 0, "the worker %s%s while %.900s",
+        (void)knit_sentence_set(&worker->refusal, 0, "the worker %s%s while %.900s",
             worker->signal != 0 ? "was " : "", end.text, worker->start_step.text);
     }
     if (pool->phase != KNIT_PHASE_OPENING && !worker->is_stopping)
         knit_notices_add_event(&pool->notices, &event);
     else if (pool->phase == KNIT_PHASE_OPENING && knit_sentence_is_empty(&pool->open_failure))
-        (void)knit_sentence_say(
+        (void)knit_sentence_set(
             &pool->open_failure, 0, "worker startup failed: %.990s", worker->refusal.text);
 }
 

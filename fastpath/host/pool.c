@@ -195,7 +195,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error == 0)
         error = make_loop(pool);
     if (error != 0) {
-        (void)knit_sentence_say(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
+        (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
         knit_pool_free(pool);
         return error;
     }
@@ -206,7 +206,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
         if (!knit_sentence_is_empty(&pool->open_failure))
             *ret_why = pool->open_failure;
         else
-            (void)knit_sentence_say(ret_why, 0, "%s", knit_pool_reason(error));
+            (void)knit_sentence_set(ret_why, 0, "%s", knit_pool_reason(error));
         knit_pool_free(pool);
         return error;
     }

@@ -225,7 +225,7 @@ bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
     if (message->type == KNIT_CONTROL_HELLO && worker->step == KNIT_STEP_HELLO)
         handle_hello(pool, worker, message);
     else if (message->type == KNIT_CONTROL_LOADING && is_starting)
-        (void)knit_sentence_say(&worker->start_step, 0, "%s", message->text);
+        (void)knit_sentence_set(&worker->start_step, 0, "%s", message->text);
     else if (message->type == KNIT_CONTROL_FAILED && is_starting)
         knit_worker_refuse(worker, "%s", message->text);
     else if (message->type == KNIT_CONTROL_CONFINED && worker->step == KNIT_STEP_REGISTRY &&

@@ -36,7 +36,7 @@ static void replace_worker(struct knit_pool *pool, struct knit_worker *worker, i
 {
     if (worker->is_stopping || !knit_sentence_is_empty(&worker->refusal))
         return;
-    (void)knit_sentence_say(&worker->refusal, 0, "it cannot attach a session: %s", strerror(error));
+    (void)knit_sentence_set(&worker->refusal, 0, "it cannot attach a session: %s", strerror(error));
     knit_worker_stop(pool, worker, knit_clock_ns() + (uint64_t)pool->options.stop_ms * 1000000u);
 }
 

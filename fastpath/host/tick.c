@@ -148,7 +148,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
     knit_death_update_degraded(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
         knit_sentence_is_empty(&pool->open_failure))
-        (void)knit_sentence_say(&pool->open_failure, 0,
+        (void)knit_sentence_set(&pool->open_failure, 0,
             "worker startup failed: after %u ms not all serve at once; the last death: %.900s",
             2 * pool->options.startup_ms, pool->last_death.text);
     if (pool->phase == KNIT_PHASE_OPEN)

@@ -172,7 +172,7 @@ static uint64_t enforce_abandoned(
             worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
         if (running == 0) {
-            (void)knit_sentence_say(
+            (void)knit_sentence_set(
                 &worker->refusal, 0, "it runs no call and does not detach a closed session");
             knit_worker_kill(worker);
             continue;

@@ -104,7 +104,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     worker->restart_at_ns = worker->finalize_at_ns = worker->flush_retry_ns = 0;
     worker->reap_at_ns = worker->halted_at_ns = 0;
     worker->refusal.text[0] = '\0';
-    (void)knit_sentence_say(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
+    (void)knit_sentence_set(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     error = knit_spawn(&options, &worker->process);
@@ -123,7 +123,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
             pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
     if (error == 0)
         return true;
-    (void)knit_sentence_say(&worker->refusal, 0, "no process can be started: %s", strerror(-error));
+    (void)knit_sentence_set(&worker->refusal, 0, "no process can be started: %s", strerror(-error));
     return false;
 }
 

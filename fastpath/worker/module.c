@@ -62,21 +62,21 @@ static int open_module(
 
         /* The loader's message mostly begins with the file. */
         if (said != NULL && strncmp(said, path, strlen(path)) == 0)
-            return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s", said);
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path,
+            return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s", said);
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path,
             said != NULL ? said : "cannot be loaded");
     }
     module = dlsym(handle, "knit_module");
     if (module == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             ret_why, KNIT_MODULE_E_REFUSED, "%s: is no module: it has no KNIT_MODULE()", path);
     if (module->abi != KNIT_MODULE_ABI)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: was built for module ABI %u, this worker has %u", path, module->abi,
             KNIT_MODULE_ABI);
     if (module->size < MODULE_SIZE_MIN || module->task_size < TASK_SIZE_MIN ||
         module->task_size > TASK_SIZE_MAX || module->api == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             ret_why, KNIT_MODULE_E_REFUSED, "%s: its declaration is damaged", path);
     *ret_module = module;
     return 0;
@@ -91,28 +91,28 @@ static int check_task(const char *path, const struct knit_task *task, struct kni
     int error;
 
     if (!knit_signature_is_name(task->name, strlen(task->name)))
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task \"%.128s\": a name is 1 to 128 letters, digits, '_', '.', '-'", path,
             task->name);
     if (task->run == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             ret_why, KNIT_MODULE_E_REFUSED, "%s: task %s: has no function", path, task->name);
     if ((task->flags & ~FLAGS_KNOWN) != 0)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task %s: flags 0x%x are of a later version", path, task->name,
             task->flags & ~FLAGS_KNOWN);
     if (task->signature == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             ret_why, KNIT_MODULE_E_REFUSED, "%s: task %s: has no signature", path, task->name);
     error = knit_signature_parse(task->signature, strlen(task->signature), &signature, &flaw);
     if (error < 0)
         return error;
     if (error != 0)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task %s: signature \"%.200s\": %s at byte %zu", path, task->name, task->signature,
             flaw.reason, flaw.offset);
     if (strcmp(knit_signature_name(signature), task->name) != 0) {
-        error = knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        error = knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task %s: its signature names it %s", path, task->name,
             knit_signature_name(signature));
         knit_signature_free(signature);
@@ -169,11 +169,11 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
         /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a task that is found has a run. */
         const char *other_path = modules->paths[modules->module_of_run[other]];
 
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task %s: %s has a task of that name already", path, task.name, other_path);
     }
     if (error == KNIT_REGISTRY_E_FULL)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: task %s: one more than the %u tasks a pool can have", path, task.name,
             KNIT_REGISTRY_TASKS_MAX);
     if (error != 0)
@@ -194,10 +194,10 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct knit_
 
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_module() never gives none. */
     if (module->tasks == NULL || module->tasks_end <= module->tasks)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "%s: has no tasks", path);
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: has no tasks", path);
     count = (size_t)(module->tasks_end - module->tasks);
     if (count > KNIT_REGISTRY_TASKS_MAX)
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: has %zu tasks, a pool can have %u", path, count, KNIT_REGISTRY_TASKS_MAX);
     tasks = malloc(count * sizeof(*tasks));
     if (tasks == NULL)
@@ -205,7 +205,7 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct knit_
     memcpy(tasks, module->tasks, count * sizeof(*tasks));
     for (size_t i = 0; i < count && error == 0; i++) {
         if (tasks[i] == NULL || tasks[i]->name == NULL)
-            error = knit_sentence_say(
+            error = knit_sentence_set(
                 ret_why, KNIT_MODULE_E_REFUSED, "%s: one of its tasks has no name", path);
     }
     if (error == 0) {
@@ -222,7 +222,7 @@ static void report_step(const struct knit_module_loading *loading, const char *p
 {
     struct knit_sentence step;
 
-    (void)knit_sentence_say(&step, 0, "loading %s", path);
+    (void)knit_sentence_set(&step, 0, "loading %s", path);
     if (loading->on_step != NULL)
         loading->on_step(loading->arg, step.text);
 }
@@ -257,7 +257,7 @@ int knit_modules_load(const struct knit_module_loading *loading, struct knit_mod
         return -ENOMEM;
     if (loading->count == 0) {
         knit_modules_free(modules);
-        return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED, "no modules are named");
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "no modules are named");
     }
     modules->count = loading->count;
     modules->registry = knit_registry_new(loading->epoch);
@@ -285,7 +285,7 @@ int knit_modules_bootstrap(
         error = modules->modules[i]->bootstrap(info, message, sizeof(message));
         message[sizeof(message) - 1] = '\0';
         if (error != 0)
-            return knit_sentence_say(ret_why, KNIT_MODULE_E_REFUSED,
+            return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
                 "%s: its bootstrap hook failed with %d%s%s", modules->paths[i], error,
                 message[0] != '\0' ? ": " : "", message);
     }

@@ -63,7 +63,7 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
     successor = knit_setting_successor(NULL, given);
     if (successor != NULL) {
         knit_setting_name(successor, found, sizeof(found));
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "the option --%s is called --%s now", given, found);
     }
     knit_nearest_init(&nearest, name, name_len);
@@ -78,9 +78,9 @@ static int refuse_unknown(const char *name, size_t name_len, struct knit_sentenc
             memcpy(found, own, sizeof(found));
     }
     if (found[0] != '\0')
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "unknown option --%s; the nearest is --%s", given, found);
-    return knit_sentence_say(
+    return knit_sentence_set(
         why, KNIT_SETTING_E_REFUSED, "unknown option --%s; --help lists the ones there are", given);
 }
 
@@ -118,7 +118,7 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
     if (strcmp(word, "-h") == 0)
         word = "--help", name = word + 2;
     if (strncmp(word, "--", 2) != 0 || word[2] == '\0')
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "expected an option that begins with --, not '%s'", word);
     equals = strchr(name, '=');
     name_len = equals != NULL ? (size_t)(equals - name) : strlen(name);
@@ -127,7 +127,7 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
         return r;
     if (equals != NULL) {
         if (may_stand_alone(ret_option) && ret_option->word != WORD_SETTING)
-            return knit_sentence_say(
+            return knit_sentence_set(
                 why, KNIT_SETTING_E_REFUSED, "--%.*s takes no value", (int)name_len, name);
         ret_option->value = equals + 1;
     } else if (may_stand_alone(ret_option)) {
@@ -135,7 +135,7 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
     } else if (walk->next < walk->argc) {
         ret_option->value = walk->argv[walk->next++];
     } else {
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "--%.*s needs a value", (int)name_len, name);
     }
     return 0;

@@ -35,9 +35,9 @@ static int refuse_key(
     const struct knit_settings *settings, const char *key, struct knit_sentence *why)
 {
     if (settings->permission == PERMISSION_STRICT)
-        return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
+        return knit_sentence_set(why, KNIT_CONFINEMENT_E_REFUSED,
             "worker.%s: opens what worker.permission strict closes; say custom to use it", key);
-    return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
+    return knit_sentence_set(why, KNIT_CONFINEMENT_E_REFUSED,
         "worker.%s: means nothing with worker.permission unsafe, which closes nothing", key);
 }
 
@@ -57,10 +57,10 @@ static int read_ports(const struct knit_list *list, const char *key,
             continue;
         }
         if (word[0] < '0' || word[0] > '9' || *end != '\0' || port == 0 || port > UINT16_MAX)
-            return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
+            return knit_sentence_set(why, KNIT_CONFINEMENT_E_REFUSED,
                 "worker.%s: expected ports from 1 to 65535 or any, not '%s'", key, word);
         if (ports.count == KNIT_CONFINE_PORTS_MAX)
-            return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
+            return knit_sentence_set(why, KNIT_CONFINEMENT_E_REFUSED,
                 "worker.%s: expected at most %u ports", key, KNIT_CONFINE_PORTS_MAX);
         ports.port[ports.count++] = (uint16_t)port;
     }
@@ -116,7 +116,7 @@ static int real_paths(const struct knit_list *list, const char *key, const char 
     for (size_t i = 0; i < list->count; i++) {
         paths[i] = realpath(list->items[i], NULL);
         if (paths[i] == NULL)
-            return knit_sentence_say(why, KNIT_CONFINEMENT_E_REFUSED,
+            return knit_sentence_set(why, KNIT_CONFINEMENT_E_REFUSED,
                 "worker.%s: cannot find %s: %s", key, list->items[i], strerror(errno));
     }
     return 0;

@@ -14,7 +14,7 @@
 
 static int refuse_memory(struct knit_sentence *why)
 {
-    return knit_sentence_say(why, -ENOMEM, "out of memory");
+    return knit_sentence_set(why, -ENOMEM, "out of memory");
 }
 
 int knit_install_paths_find_worker(
@@ -26,7 +26,7 @@ int knit_install_paths_find_worker(
 
     if (given != NULL) {
         if (realpath(given, ret_path) == NULL)
-            return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
+            return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the worker program %s: %s", given, strerror(errno));
         return 0;
     }
@@ -44,7 +44,7 @@ int knit_install_paths_find_worker(
         if (len < PATH_MAX && access(ret_path, X_OK) == 0)
             return 0;
     }
-    return knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
+    return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
         "cannot find the worker program: it is neither " KNIT_WORKER
         " nor beside knittingd; say where with --worker-program");
 }
@@ -94,7 +94,7 @@ int knit_install_paths_find_modules(
             break;
         paths[i] = realpath(modules->items[i], NULL);
         if (paths[i] == NULL)
-            r = knit_sentence_say(why, KNIT_INSTALL_PATHS_E_REFUSED,
+            r = knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the module %s: %s", modules->items[i], strerror(errno));
     }
     *ret_paths = paths;

@@ -44,7 +44,7 @@ static int add_debug(struct knit_settings *settings, const char *word, size_t le
             return 0;
         }
     }
-    return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+    return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
         "%s: expected host, lane, signals, imports or lifecycle, not '%.*s'", where, (int)len,
         word);
 }
@@ -87,18 +87,18 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             settings->workers > 1 && !knit_setting_is_given(settings, "pool", "balancer");
 
     if (settings->call_max_bytes > eighth)
-        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
             "pool.call_max_bytes: expected at most %llu, an eighth of arena_bytes, not "
             "%llu",
             (unsigned long long)eighth, (unsigned long long)settings->call_max_bytes);
     if (settings->input_max_bytes < 4 * settings->message_max_bytes)
-        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
             "server.input_max_bytes: expected at least four times message_max_bytes, %llu, not "
             "%llu",
             4 * (unsigned long long)settings->message_max_bytes,
             (unsigned long long)settings->input_max_bytes);
     if (settings->arena_initial_bytes > settings->arena_bytes)
-        return knit_sentence_say(why, KNIT_SETTING_E_REFUSED,
+        return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
             "pool.arena_initial_bytes: expected at most arena_bytes, %llu, not %llu",
             (unsigned long long)settings->arena_bytes,
             (unsigned long long)settings->arena_initial_bytes);

@@ -49,7 +49,7 @@ static void list_clear(struct knit_list *list)
 
 static int refuse(const struct assignment *to, const char *expected)
 {
-    return knit_sentence_say(to->why, KNIT_SETTING_E_REFUSED, "%s.%s: expected %s, not '%s'",
+    return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED, "%s.%s: expected %s, not '%s'",
         to->setting->section, to->setting->key, expected, to->text);
 }
 
@@ -202,7 +202,7 @@ static int set_list(const struct assignment *to)
         size_t len = strcspn(word, " \t,");
 
         if (list->count == setting->max)
-            return knit_sentence_say(to->why, KNIT_SETTING_E_REFUSED,
+            return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
                 "%s.%s: expected at most %llu, '%s' is one more", setting->section, setting->key,
                 (unsigned long long)setting->max, word);
         if (list_append(list, new_path(folder, word, len)) < 0)
@@ -248,9 +248,9 @@ int knit_setting_set(struct knit_settings *settings, const struct knit_setting *
 
     if (again && !is_list(setting)) {
         if (source == KNIT_SOURCE_FILE)
-            return knit_sentence_say(why, KNIT_SETTING_E_REFUSED, "%s.%s is set already on line %u",
+            return knit_sentence_set(why, KNIT_SETTING_E_REFUSED, "%s.%s is set already on line %u",
                 setting->section, setting->key, settings->line[row]);
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "%s.%s is given twice", setting->section, setting->key);
     }
     if (!again && is_list(setting))

@@ -39,7 +39,7 @@ __attribute__((format(printf, 2, 3))) static void refuse(
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    reading->result = knit_sentence_say(
+    reading->result = knit_sentence_set(
         reading->why, KNIT_SETTING_E_REFUSED, "%s:%u: %s", reading->path, reading->line, text);
 }
 
@@ -162,7 +162,7 @@ int knit_settings_file_read(
     reading.folder = copy != NULL ? dirname(copy) : NULL;
     reading.file = copy != NULL ? fopen(path, "re") : NULL;
     if (reading.file == NULL) {
-        reading.result = knit_sentence_say(
+        reading.result = knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "cannot open %s: %s", path, strerror(errno));
     } else {
         while (reading.result == 0 && read_line(&reading))

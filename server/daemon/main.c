@@ -26,7 +26,7 @@ static const char usual_config[] = KNIT_SYSCONFDIR "/knittingd.conf";
 static int refuse(int status, int error, struct knit_sentence *why)
 {
     if (why->text[0] == '\0')
-        knit_sentence_say(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
+        knit_sentence_set(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
     (void)fprintf(stderr, "knittingd: %s\n", why->text);
     return status;
 }

@@ -33,7 +33,7 @@ int knit_ready_file_write(const char *path, const char (*addresses)[64], size_t 
         is_written = fclose(file) != EOF && is_written;
     }
     if (!is_written || rename(other, path) < 0) {
-        r = knit_sentence_say(why, KNIT_READY_FILE_E_REFUSED, "cannot write the ready file %s: %s",
+        r = knit_sentence_set(why, KNIT_READY_FILE_E_REFUSED, "cannot write the ready file %s: %s",
             path, strerror(errno));
         (void)unlink(other);
     }

@@ -68,7 +68,7 @@ struct service {
 
 static int refuse_memory(struct knit_sentence *why)
 {
-    return knit_sentence_say(why, -ENOMEM, "out of memory");
+    return knit_sentence_set(why, -ENOMEM, "out of memory");
 }
 
 /* ---- connections --------------------------------------------------------------------------- */
@@ -310,7 +310,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
         int r = knit_loop_start(&service->loops.items[i], &service->loops, i);
 
         if (r != 0)
-            return knit_sentence_say(why, r, "cannot start event loop %u: %s", i,
+            return knit_sentence_set(why, r, "cannot start event loop %u: %s", i,
                 r > 0 ? knit_pool_reason(r) : strerror(-r));
         service->loops.stats.counters[i] = &service->loops.items[i].turn.counters;
         service->loops.stats.loops = i + 1;
@@ -337,7 +337,7 @@ static int make_base(struct service *service, struct knit_sentence *why)
     int r = knit_mailbox_open(&service->outbox);
 
     if (r != 0)
-        return knit_sentence_say(why, r, "cannot create a pipe: %s", strerror(-r));
+        return knit_sentence_set(why, r, "cannot create a pipe: %s", strerror(-r));
     service->base = event_base_new();
     if (service->base == NULL)
         return refuse_memory(why);
@@ -485,7 +485,7 @@ int knit_service_run(
     if (r == 0)
         knit_log(&service.log, KNIT_LOG_INFO, "stopped");
     if (r == 0 && service.is_damaged)
-        r = knit_sentence_say(why, 1, "ended because its shared memory was damaged");
+        r = knit_sentence_set(why, 1, "ended because its shared memory was damaged");
     stop(&service);
     knit_log_fini(&service.log);
     return r;

@@ -28,7 +28,7 @@ int knit_signals_open(struct knit_signals *signals, struct knit_sentence *why)
     signals->stop_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return signals->stop_fd >= 0
                ? 0
-               : knit_sentence_say(why, -errno, "cannot watch for signals: %s", strerror(errno));
+               : knit_sentence_set(why, -errno, "cannot watch for signals: %s", strerror(errno));
 }
 
 static void on_event(evutil_socket_t number, short events, void *arg)

@@ -39,7 +39,7 @@ int knit_endpoint_parse(
     uint16_t port = 0;
 
     if (colon == NULL || host_len == 0 || host_len >= sizeof(host) || !read_port(colon + 1, &port))
-        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
+        return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
             "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
     memcpy(host, text, host_len);
     host[host_len] = '\0';
@@ -56,7 +56,7 @@ int knit_endpoint_parse(
         endpoint.address_len = sizeof(*v4);
     }
     if (endpoint.address_len == 0)
-        return knit_sentence_say(why, KNIT_ENDPOINT_E_REFUSED,
+        return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
             "server.listen: expected the number of an address, as in 127.0.0.1:5648 or "
             "[::1]:5648, not '%s'",
             text);
@@ -103,7 +103,7 @@ int knit_endpoint_listen(
     fd = socket(
         endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s", name, strerror(errno));
     /* Connections of a former daemon in TIME_WAIT must not keep the next one from starting. A port
      * that another program listens on stays refused. */
@@ -115,7 +115,7 @@ int knit_endpoint_listen(
             errno == EADDRINUSE
                 ? "; another program listens there, choose another address with --listen"
                 : "";
-        int r = knit_sentence_say(
+        int r = knit_sentence_set(
             why, KNIT_ENDPOINT_E_REFUSED, "cannot listen on %s: %s%s", name, strerror(errno), hint);
 
         (void)close(fd);

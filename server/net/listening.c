@@ -20,7 +20,7 @@ static int read_endpoint(const struct knit_settings *settings, const char *text,
 
     if (r == 0 && !knit_endpoint_is_loopback(ret_endpoint) &&
         !settings->allow_remote_without_authentication)
-        return knit_sentence_say(why, KNIT_LISTENING_E_REFUSED,
+        return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
             "server.listen: other machines can reach %s and there is no authentication; if anybody "
             "who reaches it may run every task, say --allow-remote-without-authentication",
             text);
@@ -56,7 +56,7 @@ static int open_tcp(struct knit_listening *listening, const struct knit_settings
         return r;
     listening->tcp_count++;
     r = knit_endpoint_name(listening->tcp_fds[at], listening->tcp_names[at]);
-    return r == 0 ? 0 : knit_sentence_say(why, r, "listen %s: %s", text, strerror(-r));
+    return r == 0 ? 0 : knit_sentence_set(why, r, "listen %s: %s", text, strerror(-r));
 }
 
 static int open_unix(struct knit_listening *listening, const struct knit_settings *settings,
@@ -74,7 +74,7 @@ static int open_unix(struct knit_listening *listening, const struct knit_setting
             settings->socket != NULL ? settings->socket : usual, (uint32_t)settings->socket_mode,
             settings->socket_group, why);
     free(usual);
-    return r < 0 ? knit_sentence_say(why, -ENOMEM, "out of memory") : r;
+    return r < 0 ? knit_sentence_set(why, -ENOMEM, "out of memory") : r;
 }
 
 int knit_listening_open(struct knit_listening *listening, const struct knit_settings *settings,
@@ -85,7 +85,7 @@ int knit_listening_open(struct knit_listening *listening, const struct knit_sett
     for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
         r = open_tcp(listening, settings, settings->listen.items[i], why);
     if (r == 0 && listening->tcp_count == 0 && listening->socket.fd < 0)
-        return knit_sentence_say(why, KNIT_LISTENING_E_REFUSED,
+        return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
             "nothing to listen on: both server.listen and server.socket are none");
     return r;
 }

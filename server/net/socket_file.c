@@ -27,13 +27,13 @@ int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
     char *path;
 
     if (base == NULL || base[0] != '/')
-        return knit_sentence_say(why, REFUSED,
+        return knit_sentence_set(why, REFUSED,
             "there is no usual place for the unix socket because $XDG_RUNTIME_DIR is not set; "
             "name one with --socket PATH, or none with --socket none");
     if (asprintf(&path, "%s/knitting", base) < 0)
         return -ENOMEM;
     if (mkdir(path, mode) < 0 && errno != EEXIST) {
-        int r = knit_sentence_say(why, REFUSED,
+        int r = knit_sentence_set(why, REFUSED,
             "cannot create %s for the unix socket: %s; name another place with --socket PATH, or "
             "none with --socket none",
             path, strerror(errno));
@@ -63,14 +63,14 @@ static int take_lock(struct knit_socket_file *file, struct knit_sentence *why)
         int fd = open(file->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
-            return knit_sentence_say(why, REFUSED,
+            return knit_sentence_set(why, REFUSED,
                 "cannot open %s: %s; choose another place with "
                 "--socket",
                 file->lock_path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-            int r = errno == EWOULDBLOCK ? knit_sentence_say(why, REFUSED,
+            int r = errno == EWOULDBLOCK ? knit_sentence_set(why, REFUSED,
                                                "%s is served by another knittingd", file->path)
-                                         : knit_sentence_say(why, REFUSED, "cannot lock %s: %s",
+                                         : knit_sentence_set(why, REFUSED, "cannot lock %s: %s",
                                                file->lock_path, strerror(errno));
 
             (void)close(fd);
@@ -82,7 +82,7 @@ static int take_lock(struct knit_socket_file *file, struct knit_sentence *why)
         }
         (void)close(fd);
     }
-    return knit_sentence_say(
+    return knit_sentence_set(
         why, REFUSED, "cannot lock %s: it is replaced all the time", file->lock_path);
 }
 
@@ -94,7 +94,7 @@ static int fill_address(
     size_t len = strlen(path);
 
     if (len >= sizeof(address.sun_path))
-        return knit_sentence_say(why, REFUSED,
+        return knit_sentence_set(why, REFUSED,
             "the path of a unix socket has at most %zu bytes, %s has %zu",
             sizeof(address.sun_path) - 1, path, len);
     memcpy(address.sun_path, path, len + 1);
@@ -111,14 +111,14 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
 
     if (lstat(file->path, &status) < 0)
         return errno == ENOENT ? 0
-                               : knit_sentence_say(why, REFUSED, "cannot look at %s: %s",
+                               : knit_sentence_set(why, REFUSED, "cannot look at %s: %s",
                                      file->path, strerror(errno));
     if (!S_ISSOCK(status.st_mode))
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, REFUSED, "%s is there already and is not a socket", file->path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
+        return knit_sentence_set(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
     r = connect(fd, (const struct sockaddr *)address, sizeof(*address));
     if (r < 0)
         r = errno;
@@ -126,9 +126,9 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
     /* EAGAIN: the backlog of a server is full. Only a refused connection proves that none is
      * there. */
     if (r != ECONNREFUSED && r != ENOENT)
-        return knit_sentence_say(why, REFUSED, "%s is served by another program", file->path);
+        return knit_sentence_set(why, REFUSED, "%s is served by another program", file->path);
     if (unlink(file->path) < 0 && errno != ENOENT)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, REFUSED, "cannot remove the stale %s: %s", file->path, strerror(errno));
     return 0;
 }
@@ -138,7 +138,7 @@ static int find_group(const char *group, gid_t *ret_gid, struct knit_sentence *w
     const struct group *entry = getgrnam(group);
 
     if (entry == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, REFUSED, "server.socket_group: there is no group '%s'", group);
     *ret_gid = entry->gr_gid;
     return 0;
@@ -161,11 +161,11 @@ static int set_rights(const char *path, uint32_t mode, const char *group, struct
         if (r != 0)
             return r;
         if (chown(path, (uid_t)-1, gid) < 0)
-            return knit_sentence_say(
+            return knit_sentence_set(
                 why, REFUSED, "cannot give %s to the group %s: %s", path, group, strerror(errno));
     }
     if (chmod(path, (mode_t)mode) < 0)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, REFUSED, "cannot set the mode of %s: %s", path, strerror(errno));
     return 0;
 }
@@ -178,12 +178,12 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
 
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return knit_sentence_say(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
+        return knit_sentence_set(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
     before = umask(0777);
     r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
     (void)umask(before);
     if (r < 0) {
-        r = knit_sentence_say(
+        r = knit_sentence_set(
             why, REFUSED, "cannot create the socket %s: %s", file->path, strerror(errno));
         (void)close(fd);
         return r;
@@ -191,7 +191,7 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
     file->fd = fd;
     r = set_rights(file->path, mode, group, why);
     if (r == 0 && listen(fd, SOMAXCONN) < 0)
-        r = knit_sentence_say(why, REFUSED, "cannot listen on %s: %s", file->path, strerror(errno));
+        r = knit_sentence_set(why, REFUSED, "cannot listen on %s: %s", file->path, strerror(errno));
     return r;
 }
 

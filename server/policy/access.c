@@ -35,7 +35,7 @@ static int find_user(const char *name, uid_t *ret_uid, struct knit_sentence *why
         return 0;
     entry = getpwnam(name);
     if (entry == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_ACCESS_E_REFUSED, "server.attach_users: there is no user '%s'", name);
     *ret_uid = entry->pw_uid;
     return 0;
@@ -49,7 +49,7 @@ static int find_group(const char *name, gid_t *ret_gid, struct knit_sentence *wh
         return 0;
     entry = getgrnam(name);
     if (entry == NULL)
-        return knit_sentence_say(
+        return knit_sentence_set(
             why, KNIT_ACCESS_E_REFUSED, "server.attach_groups: there is no group '%s'", name);
     *ret_gid = entry->gr_gid;
     return 0;

@@ -385,7 +385,7 @@ static void a_sentence_that_does_not_fit_is_cut(void **state)
     (void)state;
     memset(text, 'x', sizeof(text));
     text[sizeof(text) - 1] = '\0';
-    assert_int_equal(knit_sentence_say(&sentence, 7, "%s", text), 7);
+    assert_int_equal(knit_sentence_set(&sentence, 7, "%s", text), 7);
     assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
     knit_sentence_prefix(&sentence, "here");
     assert_int_equal(strlen(sentence.text), KNIT_SENTENCE_MAX - 1);
