@@ -41,12 +41,12 @@ KNIT_TASK_AS(wrong_again, "wrong", "wrong() -> int")
 {
     return knit_return_int(call, 1);
 }
-#elif BAD == 7  /* a symbol that nobody has */
-extern int knit_test_nobody_has_this(void);
+#elif BAD == 7  /* a symbol that no library has */
+extern int knit_test_no_library_has_this(void);
 KNIT_MODULE("1.0");
 KNIT_TASK(wrong, "wrong() -> int")
 {
-    return knit_return_int(call, knit_test_nobody_has_this());
+    return knit_return_int(call, knit_test_no_library_has_this());
 }
 #elif BAD == 8  /* a hook that fails */
 static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)

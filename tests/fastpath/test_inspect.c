@@ -179,7 +179,7 @@ DAMAGE(blocks_that_overlap)
         LOAD(&f->reply->reply[f->slot[HELD_TOO]].block) + 299);
     STORE(&f->reply->lane[0].touched, 65536);
 }
-DAMAGE(a_block_nobody_allocated)
+DAMAGE(a_block_that_was_not_allocated)
 {
     STORE(&f->reply->lane[0].touched, 64);
 }
@@ -272,7 +272,7 @@ DAMAGE(a_bell_ahead)
 {
     STORE(&f->request->bell[0], 100 << 2 | KNIT_PARK_PARKED);
 }
-DAMAGE(a_bell_for_nobody)
+DAMAGE(a_bell_for_an_awake_worker)
 {
     STORE(&f->request->bell[0], LOAD(&f->lanes.board.park[0].value));
 }
@@ -328,7 +328,8 @@ static const struct {
     {a_block_outside, "slot %u: its answer's block, 200 bytes at 65337, is outside", HELD},
     {a_block_far_outside, "slot %u: its answer's block, 200 bytes at 184467440737", HELD},
     {blocks_that_overlap, "their answers' blocks overlap in the arena of lane 0", HELD},
-    {a_block_nobody_allocated, "slot %u: its answer's block ends at 200, lane 0 used 64", HELD},
+    {a_block_that_was_not_allocated, "slot %u: its answer's block ends at 200, lane 0 used 64",
+        HELD},
     {a_release_ahead, "slot %u: generation 2 is released and 0 is answered", FREE},
     {a_release_that_is_no_generation, "slot %u: generation 1099511627776 is released", FREE},
     {an_abort_ahead, "slot %u: generation 3 is aborted and 1 is answered", INLINE},
@@ -351,7 +352,7 @@ static const struct {
     {blocked_for_nothing, "lane 0: blocked on its arena, though its worker defers no reply", 0},
     {blocked_twice, "lane 0: blocked_on_arena is 2", 0},
     {a_bell_ahead, "lane 0: the bell names a park to come", 0},
-    {a_bell_for_nobody, "lane 0: the bell names a park of a worker that is not parked", 0},
+    {a_bell_for_an_awake_worker, "lane 0: the bell names a park of a worker that is not parked", 0},
     {a_state_that_is_none, "the session's state is 3", 0},
     {a_wake_ahead, "the caller was woken from a sleep to come", 0},
     {waiting_for_nothing, "the caller waits without saying for what", 0},

@@ -74,7 +74,8 @@ static void a_bad_module_is_refused_with_one_sentence(void **state)
     expect_refusal(
         TEST_MODULES "/module_bad_5.so", "task wrong: flags 0x100000 are of a later version");
     expect_refusal(TEST_MODULES "/module_bad_6.so", "has a task of that name already");
-    expect_refusal(TEST_MODULES "/module_bad_7.so", "undefined symbol: knit_test_nobody_has_this");
+    expect_refusal(
+        TEST_MODULES "/module_bad_7.so", "undefined symbol: knit_test_no_library_has_this");
     expect_refusal(
         TEST_MODULES "/module_bad_8.so", "its bootstrap hook failed with 5: no database today");
     expect_refusal(TEST_MODULES "/module_bad_9.so", "is no module: it has no KNIT_MODULE()");

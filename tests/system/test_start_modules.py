@@ -22,7 +22,7 @@ BAD = {
     4: 'its signature names it right',
     5: 'flags 0x100000 are of a later version',
     6: 'has a task of that name already',
-    7: 'undefined symbol: knit_test_nobody_has_this',
+    7: 'undefined symbol: knit_test_no_library_has_this',
     8: 'its bootstrap hook failed with 5: no database today',
     9: 'is no module',
     10: 'killed by signal 6',
