@@ -5,7 +5,7 @@
  * nothing then.
  *
  * epoll's data is source | lane | serial of the process: an event that was fetched before a worker
- * was replaced is not taken for one of its successor.
+ * was replaced is not taken for one of the replacement.
  */
 #include "fastpath/host/worker.h"
 

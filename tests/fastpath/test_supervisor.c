@@ -103,7 +103,7 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
     }
     assert_int_equal(runs(&pools, 1), 1);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
-    print_message("told after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, reported_ns),
+    print_message("reported after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, reported_ns),
         ms(killed_ns, knit_clock_ns()));
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), workers + 1);
