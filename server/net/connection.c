@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading, dispatching, pausing, ending.
- *
- * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
- * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
- * the scanner refuses before it is whole (too large, too deep) is not kept: its bytes are scanned
- * and dropped, and its msgid, which the scanner remembers, gets the error at its end.
+/* Opening, being a caller, reading, closing. The parts below it do the rest: dispatch.h what was
+ * read, output.h and sending.h what is written.
  */
 #include "server/net/connection.h"
 
@@ -14,58 +10,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/goaway.h"
-#include "proto/message.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
+#include "server/net/dispatch.h"
 #include "server/net/handover.h"
-#include "server/net/hangup.h"
 #include "server/net/input.h"
+#include "server/net/interest.h"
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
+#include "server/net/sending.h"
 #include "server/rpc/attach.h"
-#include "server/rpc/method.h"
 #include "server/rpc/router.h"
 
-enum {
-    /* Of one message, before they count as traffic. */
-    TRICKLE_BYTES = 4096,
-    /* What a connection may do at a time while others wait. Some messages cost ten thousand times
-     * what others do, so the clock is read as well, after every few of them. */
-    MESSAGES_A_TURN = 1024,
-    MESSAGES_A_LOOK = 8,
-    TURN_NS = 1000 * 1000,
-};
-
-static bool may_dispatch(const struct knit_connection *connection)
-{
-    return connection->caller.pauses == 0 && !connection->is_dead;
-}
+/* Of one message, before they count as traffic. */
+enum { TRICKLE_BYTES = 4096 };
 
 static void on_input(evutil_socket_t fd, short events, void *arg);
 static void on_output(evutil_socket_t fd, short events, void *arg);
-
-static void set_interest(struct knit_connection *connection, enum knit_interest wanted)
-{
-    struct knit_net *net = connection->net;
-    int r = 0;
-
-    if (connection->interest == KNIT_INTEREST_INPUT)
-        (void)event_del(&connection->input_event);
-    else if (connection->interest != KNIT_INTEREST_NOTHING)
-        knit_hangup_remove(&net->hangups, connection->transport.fd);
-    connection->interest = KNIT_INTEREST_NOTHING;
-    if (wanted == KNIT_INTEREST_INPUT)
-        r = event_add(&connection->input_event, NULL);
-    else if (wanted != KNIT_INTEREST_NOTHING)
-        r = knit_hangup_add(
-            &net->hangups, connection->transport.fd, connection, wanted == KNIT_INTEREST_END);
-    /* Without an event it would never be closed. */
-    if (r < 0)
-        knit_connection_close(connection);
-    else
-        connection->interest = wanted;
-}
 
 static void log_debug(const struct knit_connection *connection, const char *message)
 {
@@ -124,7 +85,7 @@ static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_spa
     int r = knit_handover_begin(connection, msgid, response, grant);
 
     if (r == 0)
-        knit_connection_flush(connection);
+        knit_sending_flush(connection);
     return r;
 }
 
@@ -191,7 +152,7 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
     }
     KNIT_COUNT(net->turn, connections_accepted);
     log_debug(connection, "connection opened");
-    set_interest(connection, KNIT_INTEREST_INPUT);
+    knit_interest_set(connection, KNIT_INTEREST_INPUT);
     return 0;
 }
 
@@ -223,7 +184,7 @@ void knit_connection_close(struct knit_connection *connection)
     knit_router_forget(&connection->caller);
     knit_handover_drop(connection);
     knit_attach_end(&connection->caller);
-    set_interest(connection, KNIT_INTEREST_NOTHING);
+    knit_interest_set(connection, KNIT_INTEREST_NOTHING);
     (void)event_del(&connection->output_event);
     connection->transport.ops->close(&connection->transport);
     knit_input_uncharge(connection);
@@ -242,19 +203,6 @@ void knit_connection_free(struct knit_connection *connection)
     free(connection);
 }
 
-/* Ends it after its output has gone; nothing more is read. */
-static void close_soon(struct knit_connection *connection)
-{
-    if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
-        return;
-    connection->caller.pauses |= KNIT_PAUSE_CLOSING;
-    connection->progress_ns = connection->net->turn->now_ns;
-    knit_input_free(connection);
-    knit_lookahead_forget(connection);
-    knit_net_add_stalled(connection);
-    knit_net_add_dirty(connection);
-}
-
 /* It waits for slots alone, and further input may be a `$/cancel`. */
 static bool looks_ahead(const struct knit_connection *connection)
 {
@@ -269,219 +217,6 @@ static bool may_read_pending(const struct knit_connection *connection)
     if (knit_transport_pending(&connection->transport) == 0 || connection->is_dead)
         return false;
     return connection->is_lingering || connection->caller.pauses == 0 || looks_ahead(connection);
-}
-
-/* The output of a closing one has gone: shuts the sending side and waits for the peer's end. */
-static void linger(struct knit_connection *connection)
-{
-    if (connection->is_lingering || connection->is_dead)
-        return;
-    connection->is_lingering = true;
-    connection->progress_ns = connection->net->turn->now_ns;
-    connection->transport.ops->shut_down(&connection->transport);
-    set_interest(connection, KNIT_INTEREST_INPUT);
-    if (may_read_pending(connection))
-        knit_net_add_ready(connection);
-}
-
-void knit_connection_flush(struct knit_connection *connection)
-{
-    if (connection->is_dead || knit_output_flush(connection) != KNIT_OUTPUT_EMPTY)
-        return;
-    if (connection->caller.pauses & KNIT_PAUSE_CLOSING)
-        linger(connection);
-    else if (connection->handover != NULL)
-        knit_handover_send(connection);
-}
-
-void knit_connection_send_goaway(struct knit_connection *connection, uint64_t drain_ms)
-{
-    const struct knit_method method = {.name = knit_span_text("$/goaway")};
-    const struct knit_goaway goaway = {knit_span_text("the server is shutting down"), drain_ms};
-    struct knit_buffer *scratch = &connection->net->turn->scratch;
-    struct knit_buffer params;
-    uint8_t memory[128];
-
-    if (connection->caller.form != KNIT_FAILURE_FULL || connection->has_goaway ||
-        connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
-        return;
-    connection->has_goaway = true;
-    knit_buffer_init_fixed(&params, memory, sizeof(memory));
-    knit_buffer_reset(scratch);
-    if (knit_goaway_put(&params, &goaway) == 0 &&
-        knit_message_put_notification(scratch, &method, knit_buffer_span(&params)) == 0)
-        knit_output_message(connection, knit_buffer_span(scratch));
-}
-
-/* ---- messages ------------------------------------------------------------------------------ */
-
-/* The stream has no boundaries any more, or its sender does not keep to the protocol. */
-static void end_bad_stream(struct knit_connection *connection, uint32_t code, const char *reason)
-{
-    struct knit_net *net = connection->net;
-
-    KNIT_COUNT(net->turn, messages_bad);
-    if (knit_turn_may_warn(net->turn))
-        knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
-            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
-            KNIT_LOG_NUMBER("fd", connection->transport.fd));
-    if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
-        struct knit_failure failure = knit_failure(code, reason);
-
-        knit_output_failure(connection, connection->scan.msgid, &failure);
-    }
-    close_soon(connection);
-}
-
-/* The error is the one response of that msgid: the call is aborted and not answered. */
-static void end_for_msgid(struct knit_connection *connection)
-{
-    knit_router_forget(&connection->caller);
-    end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
-}
-
-/* Well-formed, but beyond a limit. */
-static void refuse_message(struct knit_connection *connection)
-{
-    const struct knit_scan *scan = &connection->scan;
-    const char *text =
-        scan->refused == KNIT_TOO_DEEP ? "the message nests too deep" : "the message is too large";
-    struct knit_failure failure = knit_failure(scan->refused, text);
-
-    uint32_t slot;
-
-    if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
-        knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
-        end_for_msgid(connection);
-        return;
-    }
-    KNIT_COUNT(connection->net->turn, messages_bad);
-    if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
-        return;
-    if (scan->refused == KNIT_TOO_LARGE) {
-        failure.limit = connection->net->turn->settings->message_max_bytes;
-        failure.actual = scan->used;
-    } else {
-        failure.limit = KNIT_DEPTH_MAX;
-    }
-    knit_output_failure(connection, scan->msgid, &failure);
-}
-
-/* When the message at the front was read. */
-static uint64_t since_ns(const struct knit_connection *connection)
-{
-    return connection->lookahead != NULL ? knit_lookahead_since_ns(connection)
-                                         : connection->received_ns;
-}
-
-/* False: the message must be brought again later. */
-static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
-{
-    struct knit_caller *caller = &connection->caller;
-    uint32_t slot;
-
-    if (message->kind == KNIT_MESSAGE_RESPONSE) {
-        end_bad_stream(connection, KNIT_BAD_MESSAGE, "a response was sent to the server");
-        return true;
-    }
-    if (message->kind == KNIT_MESSAGE_REQUEST &&
-        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
-        end_for_msgid(connection);
-        return true;
-    }
-    if (knit_method_is_ours(message)) {
-        knit_method_handle(caller, message);
-        if (caller->router->is_draining)
-            knit_connection_send_goaway(connection, 0);
-        return true;
-    }
-    if (knit_router_call(caller, message, since_ns(connection)))
-        return true;
-    knit_lookahead_begin(connection);
-    return false;
-}
-
-/* The message at the front is whole. False: it must be brought again later. */
-static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
-{
-    struct knit_message message;
-    const char *reason;
-
-    if (knit_output_waiting(connection) > knit_output_limit(connection)) {
-        knit_connection_flush(connection);
-        if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_OUTPUT)
-            return false;
-    }
-    if (connection->scan.refused != 0) {
-        refuse_message(connection);
-        return true;
-    }
-    if (knit_message_parse(bytes, connection->fed, &connection->scan, &message, &reason) != 0) {
-        end_bad_stream(connection, KNIT_BAD_MESSAGE, reason);
-        return true;
-    }
-    return dispatch_parsed(connection, &message);
-}
-
-/* The connection goes on in the next turn, with the input it holds. */
-static void yield(struct knit_connection *connection)
-{
-    knit_net_pause(connection, KNIT_PAUSE_TURN);
-    knit_net_add_ready(connection);
-}
-
-static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
-{
-    if (messages % MESSAGES_A_LOOK != 0)
-        return;
-    if (messages >= MESSAGES_A_TURN || knit_clock_ns() >= until_ns)
-        yield(connection);
-}
-
-/* Feeds and dispatches what there is; `bytes` begins with the message at the front. Returns how
- * many of them are done with. */
-static size_t consume(struct knit_connection *connection, const uint8_t *bytes, size_t len)
-{
-    struct knit_scan *scan = &connection->scan;
-    uint64_t until_ns = knit_clock_ns() + TURN_NS;
-    uint32_t messages = 0;
-    size_t begin = 0;
-
-    while (may_dispatch(connection)) {
-        if (!connection->has_message) {
-            const uint8_t *rest = bytes + begin + connection->fed;
-            size_t rest_len = len - begin - connection->fed, used;
-            int r;
-
-            if (rest_len == 0)
-                break;
-            r = knit_scan_feed(scan, rest, rest_len, &used);
-            connection->fed += used;
-            if (r == KNIT_SCAN_E_BAD) {
-                end_bad_stream(connection, scan->refused, scan->reason);
-                return len;
-            }
-            if (r == 0) {
-                if (scan->refused != 0) {
-                    begin = len;
-                    connection->fed = 0;
-                }
-                break;
-            }
-            connection->has_message = true;
-        }
-        if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
-            !dispatch(connection, bytes + begin))
-            break;
-        if (connection->lookahead != NULL)
-            knit_lookahead_pop(connection);
-        begin += connection->fed;
-        connection->fed = 0;
-        connection->has_message = false;
-        knit_scan_reset(scan);
-        yield_in_time(connection, ++messages, until_ns);
-    }
-    return begin;
 }
 
 /* ---- input --------------------------------------------------------------------------------- */
@@ -522,7 +257,7 @@ static enum knit_transport_result read_shared(struct knit_connection *connection
     if (before > 0)
         memcpy(buffer, input->bytes, before);
     len = before + *ret_len;
-    done = consume(connection, buffer, len);
+    done = knit_dispatch_input(connection, buffer, len);
     if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return result;
     if (knit_input_keep(connection, buffer + done, len - done) != 0)
@@ -547,7 +282,7 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
     if (result != KNIT_TRANSPORT_OK)
         return result;
     input->len += *ret_len;
-    done = consume(connection, input->bytes, input->len);
+    done = knit_dispatch_input(connection, input->bytes, input->len);
     if (!connection->is_dead && !(connection->caller.pauses & KNIT_PAUSE_CLOSING))
         knit_input_drop_front(connection, done);
     return result;
@@ -598,8 +333,8 @@ static void end_of_input(struct knit_connection *connection)
     knit_router_forget(&connection->caller);
     knit_handover_drop(connection);
     knit_attach_end(&connection->caller);
-    close_soon(connection);
-    set_interest(connection, KNIT_INTEREST_ERROR);
+    knit_sending_close(connection);
+    knit_interest_set(connection, KNIT_INTEREST_ERROR);
 }
 
 /* Reads once. */
@@ -633,7 +368,7 @@ static void read_input(struct knit_connection *connection)
         read_messages(connection);
     } else if (connection->caller.pauses != KNIT_PAUSE_TURN) {
         /* Only now does the pause cost system calls; most are over before more input comes. */
-        set_interest(connection, KNIT_INTEREST_END);
+        knit_interest_set(connection, KNIT_INTEREST_END);
         return;
     }
     if (may_read_pending(connection))
@@ -667,7 +402,7 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     connection->net->turn->had_events = true;
-    knit_connection_flush(connection);
+    knit_sending_flush(connection);
 }
 
 void knit_connection_resume(struct knit_connection *connection)
@@ -676,16 +411,16 @@ void knit_connection_resume(struct knit_connection *connection)
     size_t done;
 
     connection->caller.pauses &= (uint8_t)~KNIT_PAUSE_TURN;
-    if (may_dispatch(connection)) {
+    if (knit_dispatch_may(connection)) {
         touch(connection);
         if (input->len > 0) {
-            done = consume(connection, input->bytes, input->len);
+            done = knit_dispatch_input(connection, input->bytes, input->len);
             if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
                 return;
             knit_input_drop_front(connection, done);
         }
         if (connection->caller.pauses == 0 && connection->interest != KNIT_INTEREST_INPUT)
-            set_interest(connection, KNIT_INTEREST_INPUT);
+            knit_interest_set(connection, KNIT_INTEREST_INPUT);
     }
     if (may_read_pending(connection))
         read_input(connection);

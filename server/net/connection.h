@@ -35,14 +35,8 @@ void knit_connection_close(struct knit_connection *connection);
 /* Frees a closed one. */
 void knit_connection_free(struct knit_connection *connection);
 
-/* Writes what the peer takes in one go, then does what waited for the output to be empty. */
-void knit_connection_flush(struct knit_connection *connection);
-
 /* Goes on with the input it holds, in a turn of its own. */
 void knit_connection_resume(struct knit_connection *connection);
 
 /* A knit_hangup_on_hangup(). */
 void knit_connection_on_hangup(void *arg, bool is_broken);
-
-/* `$/goaway`, once, if the caller said `$/hello`. */
-void knit_connection_send_goaway(struct knit_connection *connection, uint64_t drain_ms);

@@ -11,6 +11,7 @@
 #include "server/net/input.h"
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
+#include "server/net/sending.h"
 
 enum { LINGER_S = 2 }; /* for the peer of a closed connection to end its side */
 
@@ -82,7 +83,7 @@ void knit_connections_flush(struct knit_net *net)
     while ((connection = TAILQ_FIRST(&net->dirty)) != NULL) {
         TAILQ_REMOVE(&net->dirty, connection, in_dirty);
         connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
-        knit_connection_flush(connection);
+        knit_sending_flush(connection);
     }
     free_dead(net);
 }
@@ -151,7 +152,7 @@ void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
     struct knit_connection *connection;
 
     TAILQ_FOREACH(connection, &net->connections, in_all)
-    knit_connection_send_goaway(connection, drain_ms);
+    knit_sending_goaway(connection, drain_ms);
 }
 
 void knit_connections_end_session(struct knit_net *net, uint64_t session_id)

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
+ * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
+ * the scanner refuses before it is whole (too large, too deep) is not kept: its bytes are scanned
+ * and dropped, and its msgid, which the scanner remembers, gets the error at its end.
+ */
+#include "server/net/dispatch.h"
+
+#include "proto/message.h"
+#include "server/base/log.h"
+#include "server/config/setting.h"
+#include "server/net/lookahead.h"
+#include "server/net/output.h"
+#include "server/net/sending.h"
+#include "server/rpc/method.h"
+#include "server/rpc/router.h"
+
+enum {
+    /* What a connection may do at a time while others wait. Some messages cost ten thousand times
+     * what others do, so the clock is read as well, after every few of them. */
+    MESSAGES_A_TURN = 1024,
+    MESSAGES_A_LOOK = 8,
+    TURN_NS = 1000 * 1000,
+};
+
+/* The stream has no boundaries any more, or its sender does not keep to the protocol. */
+static void end_bad_stream(struct knit_connection *connection, uint32_t code, const char *reason)
+{
+    struct knit_net *net = connection->net;
+
+    KNIT_COUNT(net->turn, messages_bad);
+    if (knit_turn_may_warn(net->turn))
+        knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
+            KNIT_LOG_NUMBER("fd", connection->transport.fd));
+    if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
+        struct knit_failure failure = knit_failure(code, reason);
+
+        knit_output_failure(connection, connection->scan.msgid, &failure);
+    }
+    knit_sending_close(connection);
+}
+
+/* The error is the one response of that msgid: the call is aborted and not answered. */
+static void end_for_msgid(struct knit_connection *connection)
+{
+    knit_router_forget(&connection->caller);
+    end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
+}
+
+/* Well-formed, but beyond a limit. */
+static void refuse_message(struct knit_connection *connection)
+{
+    const struct knit_scan *scan = &connection->scan;
+    const char *text =
+        scan->refused == KNIT_TOO_DEEP ? "the message nests too deep" : "the message is too large";
+    struct knit_failure failure = knit_failure(scan->refused, text);
+
+    uint32_t slot;
+
+    if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
+        knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
+        end_for_msgid(connection);
+        return;
+    }
+    KNIT_COUNT(connection->net->turn, messages_bad);
+    if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
+        return;
+    if (scan->refused == KNIT_TOO_LARGE) {
+        failure.limit = connection->net->turn->settings->message_max_bytes;
+        failure.actual = scan->used;
+    } else {
+        failure.limit = KNIT_DEPTH_MAX;
+    }
+    knit_output_failure(connection, scan->msgid, &failure);
+}
+
+/* When the message at the front was read. */
+static uint64_t since_ns(const struct knit_connection *connection)
+{
+    return connection->lookahead != NULL ? knit_lookahead_since_ns(connection)
+                                         : connection->received_ns;
+}
+
+/* False: the message must be brought again later. */
+static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_caller *caller = &connection->caller;
+    uint32_t slot;
+
+    if (message->kind == KNIT_MESSAGE_RESPONSE) {
+        end_bad_stream(connection, KNIT_BAD_MESSAGE, "a response was sent to the server");
+        return true;
+    }
+    if (message->kind == KNIT_MESSAGE_REQUEST &&
+        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
+        end_for_msgid(connection);
+        return true;
+    }
+    if (knit_method_is_ours(message)) {
+        knit_method_handle(caller, message);
+        if (caller->router->is_draining)
+            knit_sending_goaway(connection, 0);
+        return true;
+    }
+    if (knit_router_call(caller, message, since_ns(connection)))
+        return true;
+    knit_lookahead_begin(connection);
+    return false;
+}
+
+/* The message at the front is whole. False: it must be brought again later. */
+static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
+{
+    struct knit_message message;
+    const char *reason;
+
+    if (knit_output_waiting(connection) > knit_output_limit(connection)) {
+        knit_sending_flush(connection);
+        if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_OUTPUT)
+            return false;
+    }
+    if (connection->scan.refused != 0) {
+        refuse_message(connection);
+        return true;
+    }
+    if (knit_message_parse(bytes, connection->fed, &connection->scan, &message, &reason) != 0) {
+        end_bad_stream(connection, KNIT_BAD_MESSAGE, reason);
+        return true;
+    }
+    return dispatch_parsed(connection, &message);
+}
+
+/* The connection goes on in the next turn, with the input it holds. */
+static void yield(struct knit_connection *connection)
+{
+    knit_net_pause(connection, KNIT_PAUSE_TURN);
+    knit_net_add_ready(connection);
+}
+
+static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
+{
+    if (messages % MESSAGES_A_LOOK != 0)
+        return;
+    if (messages >= MESSAGES_A_TURN || knit_clock_ns() >= until_ns)
+        yield(connection);
+}
+
+size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *bytes, size_t len)
+{
+    struct knit_scan *scan = &connection->scan;
+    uint64_t until_ns = knit_clock_ns() + TURN_NS;
+    uint32_t messages = 0;
+    size_t begin = 0;
+
+    while (knit_dispatch_may(connection)) {
+        if (!connection->has_message) {
+            const uint8_t *rest = bytes + begin + connection->fed;
+            size_t rest_len = len - begin - connection->fed, used;
+            int r;
+
+            if (rest_len == 0)
+                break;
+            r = knit_scan_feed(scan, rest, rest_len, &used);
+            connection->fed += used;
+            if (r == KNIT_SCAN_E_BAD) {
+                end_bad_stream(connection, scan->refused, scan->reason);
+                return len;
+            }
+            if (r == 0) {
+                if (scan->refused != 0) {
+                    begin = len;
+                    connection->fed = 0;
+                }
+                break;
+            }
+            connection->has_message = true;
+        }
+        if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
+            !dispatch(connection, bytes + begin))
+            break;
+        if (connection->lookahead != NULL)
+            knit_lookahead_pop(connection);
+        begin += connection->fed;
+        connection->fed = 0;
+        connection->has_message = false;
+        knit_scan_reset(scan);
+        yield_in_time(connection, ++messages, until_ns);
+    }
+    return begin;
+}
