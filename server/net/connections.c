@@ -54,13 +54,15 @@ void knit_connections_fini(struct knit_net *net)
 
 void knit_connections_resume_ready(struct knit_net *net)
 {
-    struct knit_connection_list ready = TAILQ_HEAD_INITIALIZER(ready);
     struct knit_connection *connection;
+    size_t count = 0;
 
-    /* Those that become ready meanwhile wait for the next turn. */
-    TAILQ_CONCAT(&ready, &net->ready, in_ready);
-    while ((connection = TAILQ_FIRST(&ready)) != NULL) {
-        TAILQ_REMOVE(&ready, connection, in_ready);
+    /* Those that become ready meanwhile wait for the next turn. They all stay in one list, since a
+     * connection that goes on may close others, which leave it. */
+    TAILQ_FOREACH(connection, &net->ready, in_ready)
+    count++;
+    for (; count > 0 && (connection = TAILQ_FIRST(&net->ready)) != NULL; count--) {
+        TAILQ_REMOVE(&net->ready, connection, in_ready);
         connection->lists &= (uint16_t)~KNIT_IN_READY;
         knit_connection_resume(connection);
     }

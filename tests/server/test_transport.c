@@ -245,6 +245,43 @@ static void who_yields_with_pending_bytes_is_ready(void **state)
     turns_expect(caller, 11);
 }
 
+/* It goes on with bytes pending, needs the budget of a silent connection, and so ends that one,
+ * which is ready as well: the list of those that are ready stays whole. */
+static void who_goes_on_may_end_another_that_is_ready(void **state)
+{
+    static const uint8_t head[] = {
+        0x94, 0, 1, 0xa4, 'e', 'c', 'h', 'o', 0x91, 0xc6, 0, 0x0d, 0xbb, 0xa0};
+    static const uint8_t zeros[16 * 1024];
+    struct turns_caller *caller, *silent, *other;
+    struct knit_connection_list *ready = &turns.loop.net.ready;
+    struct knit_connection *last;
+
+    (void)state;
+    turns.settings.input_max_bytes = turns.settings.message_max_bytes;
+    other = turns_connect();
+    silent = turns_connect();
+    assert_int_equal(send(silent->fd, head, sizeof(head), 0), sizeof(head));
+    TURNS_UNTIL(send(silent->fd, zeros, sizeof(zeros), MSG_NOSIGNAL) != 0 &&
+                silent->connection->input.charged_bytes > 0);
+    caller = connect_holding(64 * 1024);
+    assert_true(turns_request(caller, "echo", 100000, 1, 1, NULL));
+    held.end = (size_t)recv(caller->connection->transport.fd, held.bytes, sizeof(held.bytes), 0);
+    assert_true(held.end > 100000);
+    knit_net_add_ready(caller->connection);
+    while (knit_counter_read(&turns.loop.turn.counters.inputs_dropped) == 0) {
+        assert_true(caller->connection->lists & KNIT_IN_READY);
+        silent->connection->input.progress_ns = 0;
+        knit_net_add_ready(silent->connection);
+        knit_turn_tick(&turns.loop.turn);
+        knit_connections_resume_ready(&turns.loop.net);
+    }
+    knit_net_add_ready(other->connection);
+    for (last = TAILQ_FIRST(ready); last != NULL && TAILQ_NEXT(last, in_ready) != NULL;)
+        last = TAILQ_NEXT(last, in_ready);
+    assert_ptr_equal(last, other->connection);
+    turns_expect(caller, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +291,7 @@ int main(void)
         TURNS_TEST(what_a_transport_holds_is_read_without_an_event),
         TURNS_TEST(who_unpauses_with_pending_bytes_is_ready),
         TURNS_TEST(who_yields_with_pending_bytes_is_ready),
+        TURNS_TEST(who_goes_on_may_end_another_that_is_ready),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
