@@ -29,7 +29,6 @@ enum {
     SHORT_SLEEP_NS = 80 * 1000, /* two wake-ups: polling a little longer would have saved it */
     POLL_TURNS_MIN = 8,
     FINISH_MS = 1000, /* for the last replies to leave */
-    LINGER_S = 2,     /* for the peer of a closed connection to end its side */
     SCRATCH_MAX = 64 * 1024 * 1024,
 };
 
