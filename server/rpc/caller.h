@@ -5,6 +5,10 @@
  * A caller brings a message with knit_router_call(). When there is no slot for it the router pauses
  * the caller; the caller keeps the message and brings it again when it is resumed.
  *
+ * A caller may end at any time, also inside one of its own functions: it calls knit_router_forget()
+ * and knit_attach_end(). Its memory must stay until the turn is over, since the code that called it
+ * still reads it, and until the last `held` outcome is released.
+ *
  * Threads: its loop's.
  */
 #pragma once
