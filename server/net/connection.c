@@ -50,7 +50,8 @@ static struct knit_principal principal_of(const struct knit_transport *transport
 
     if (!knit_transport_passes_descriptors(transport) ||
         knit_transport_credentials(transport, &credentials) != 0)
-        return (struct knit_principal){.kind = KNIT_PRINCIPAL_ANONYMOUS, .fd = -1};
+        return (struct knit_principal){
+            .kind = KNIT_PRINCIPAL_ANONYMOUS, .uid = (uid_t)-1, .gid = (gid_t)-1, .fd = -1};
     return (struct knit_principal){
         KNIT_PRINCIPAL_LOCAL, credentials.uid, credentials.gid, credentials.pid, transport->fd};
 }

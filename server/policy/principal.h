@@ -19,7 +19,7 @@ enum knit_principal_kind {
 
 struct knit_principal {
     enum knit_principal_kind kind;
-    /* Of a local one. */
+    /* Of a local one. An anonymous one has -1, which is the id of no user and no group. */
     uid_t uid;
     gid_t gid;
     pid_t pid; /* for people; never a key, it may be another process by now */
