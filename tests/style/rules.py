@@ -433,6 +433,34 @@ def cited_texts(tree):
                     yield source.path, source.line_of(match.start()), f'{match[1]} is not in the tree'
 
 
+GUIDES = ('ARCHITECTURE.md', 'HACKING.md')
+
+
+@rule
+def cited_names(tree):
+    """What the guides send a reader to is there: each file, and each function, in a file that its sentence names.
+
+    A sentence ends at a full stop or at an item of a list. Where it names no C file, the function may be anywhere.
+    """
+    defined = {source.path: {function.name for function in source.functions} for source in tree.c()}
+    anywhere = set().union(*defined.values()) if defined else set()
+    tasks = {f'{name}_run' for source in tree.c() for name in re.findall(r'\bKNIT_TASK\((\w+)', source.text)}
+    for guide in (tree.by_path[path] for path in GUIDES if path in tree.by_path):
+        begin = 0
+        for part in re.split(r'(?<=[.;])\s|\n(?=- |\d+\. |\||\n)', guide.text):
+            at = guide.text.index(part, begin)
+            begin = at + len(part)
+            paths = [path for path in re.findall(r'`((?:[\w.-]+/)+[\w.-]+\.\w+)', part) if not path.startswith('build/')]
+            for path in paths:
+                if path not in tree.by_path:
+                    yield guide.path, guide.line_of(at), f'{path} is not in the tree'
+            files = [path for path in paths if path in defined]
+            known = set().union(*(defined[path] for path in files)) if files else anywhere
+            for name in re.findall(r'`(\w+)\(\)', part):
+                if name not in known | tasks:
+                    yield guide.path, guide.line_of(at), f'{name}() is not defined in {", ".join(files) or "the tree"}'
+
+
 # ---- Folders and tests -----------------------------------------------------------------------------------------------
 
 FOLDERS = ('proto', 'fastpath', 'clients', 'server', 'tests', 'bench', 'deploy')

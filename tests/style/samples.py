@@ -173,6 +173,14 @@ SAMPLES = {
          {'server/a.c': HEAD + '/* NOWHERE.md */\n'}],
         [{'server/a.c': HEAD + '/* See proto/HERE.md, https://example.org/x/spec.md. */\n', 'proto/HERE.md': 'See [that](../server/a.c), '
           '[folder](../server/), [far](https://example.org/x).\n'}]),
+    'cited-names': (
+        [{'ARCHITECTURE.md': 'See `server/gone.c`.\n'},
+         {'HACKING.md': 'See `knit_b()`.\n', **in_function('x++;')},
+         {'HACKING.md': 'See `server/b.c`: `knit_a()`.\n', **in_function('x++;'), 'server/b.c': HEAD},
+         {'ARCHITECTURE.md': '- `server/a.c`: `knit_a()`\n- `server/b.c`: `knit_a()`\n', **in_function('x++;'), 'server/b.c': HEAD}],
+        [{'ARCHITECTURE.md': '- `server/a.c`: `knit_a()`\n- `server/b.c`. Then `knit_a()` and `build/server/x.so`.\n',
+          **in_function('x++;'), 'server/b.c': HEAD},
+         {'README.md': '`server/gone.c`: `knit_gone()`\n'}]),
     'readme': (
         [{k: v for k, v in READMES.items() if 'proto' not in k},
          {**READMES, 'proto/README.md': lines(61, 'x\n')}],
