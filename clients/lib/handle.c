@@ -250,7 +250,7 @@ static void finish(struct knit_handle *handle, const struct knit_session_outcome
             memcpy(handle->answer.body, payload.bytes, payload.len);
         payload.bytes = (const uint8_t *)handle->answer.body;
         finish_in_place(handle, is_error, payload, false);
-    } else if (knit_lanes_may_hold(lanes, outcome->len)) {
+    } else if (knit_lanes_try_hold(lanes, outcome->len)) {
         finish_in_place(handle, is_error, payload, true);
     } else {
         finish_copied(handle, is_error, payload);

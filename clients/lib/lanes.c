@@ -186,7 +186,7 @@ bool knit_lanes_collect_slot(
     return knit_session_collect_slot(lanes->session, slot, ret);
 }
 
-bool knit_lanes_may_hold(struct knit_lanes *lanes, size_t len)
+bool knit_lanes_try_hold(struct knit_lanes *lanes, size_t len)
 {
     if (lanes->held >= lanes->options.slots / HELD_PART ||
         len > lanes->options.reply_arena_bytes / HELD_PART - lanes->held_bytes)

@@ -84,7 +84,7 @@ KNIT_MUST_CHECK int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
 void knit_lanes_flush(struct knit_lanes *lanes);
 
 /* Outcomes that have come, at most max; returns how many. A `held` payload lies in a lane's memory
- * and is given back: after it was copied by knit_lanes_release(), or, if knit_lanes_may_hold()
+ * and is given back: after it was copied by knit_lanes_release(), or, if knit_lanes_try_hold()
  * allows to read it in place, at last by knit_lanes_release_held(). */
 size_t knit_lanes_collect(
     struct knit_lanes *lanes, struct knit_session_outcome *outcomes, size_t max);
@@ -95,7 +95,7 @@ bool knit_lanes_collect_slot(
 
 /* Whether a held payload of that length may be read in place for as long as its user likes. True
  * counts it as held. */
-bool knit_lanes_may_hold(struct knit_lanes *lanes, size_t len);
+bool knit_lanes_try_hold(struct knit_lanes *lanes, size_t len);
 void knit_lanes_release_held(struct knit_lanes *lanes, uint32_t slot, size_t len);
 void knit_lanes_release(struct knit_lanes *lanes, uint32_t slot);
 

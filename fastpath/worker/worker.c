@@ -206,7 +206,7 @@ static void confine(const struct worker *worker, const struct knit_confine_polic
 
 static void limit_files(const struct knit_confine_rules *rules)
 {
-    struct knit_sentence why;
+    struct knit_sentence why = {""};
 
     if (knit_confine_limit_files(rules, &why) != 0)
         give_up("%s", why.text);
@@ -221,7 +221,7 @@ static void load(struct worker *worker, uint32_t modules)
         .on_step = on_step};
     struct knit_bootstrap info = {
         .text = worker->start_text, .index = worker->index, .total = worker->lanes};
-    struct knit_sentence why;
+    struct knit_sentence why = {""};
     int error = knit_modules_load(&loading, &worker->modules, &why);
 
     if (error == 0) {
