@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a test and the programs under it share: which call is to fail, and which ones there were.
- * The test writes it as a file and reads it back, test_ground.py knows the offsets; each program
+ * The test writes it as a file and reads it back, knit_ground.py knows the offsets; each program
  * that give_way.c is loaded into maps the file named by $KNIT_GROUND.
  *
  * A place is where a call comes from: a hash of its name and of the frames above it, relative to
