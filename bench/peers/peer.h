@@ -50,7 +50,7 @@ void peer_fork(void (*serve)(void));
 void peer_tell(const char *line);
 void peer_hear(char line[PEER_TEXT_MAX]);
 
-/* A port on the loopback interface that nobody listens at just now. */
+/* A port on the loopback interface at which no process listens at present. */
 uint16_t peer_free_port(void);
 
 /* Starts argv[0] and waits until it accepts connections at that port. */

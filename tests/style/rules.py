@@ -315,7 +315,7 @@ MAY_BE_IGNORED = {'knit_ping'}
 
 @rule
 def must_check(tree):
-    """Whoever ignores the status of a function that writes its results on success goes on with unset variables."""
+    """A caller that ignores the status of a function that writes its results on success uses unset variables."""
     for source in tree.named('.h'):
         if EXEMPT.match(source.path):
             continue
