@@ -57,16 +57,19 @@ static int init_plumbing(struct plumbing *plumbing)
     return 0;
 }
 
-/* In the child. */
+/* In the child. What asks the host to end may be sent to all processes of a service at once. It stays
+ * blocked until the worker has handlers that disregard it: workers leave when the host says so. */
 static void reset_signals(void)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL};
-    sigset_t none;
+    sigset_t asks_to_end;
 
     for (int i = 1; i < NSIG; i++)
         (void)sigaction(i, &standard, NULL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigemptyset(&asks_to_end);
+    (void)sigaddset(&asks_to_end, SIGTERM);
+    (void)sigaddset(&asks_to_end, SIGINT);
+    (void)sigprocmask(SIG_SETMASK, &asks_to_end, NULL);
 }
 
 /* Moves the child's descriptors to their numbers and closes all others. *ret_control is the control

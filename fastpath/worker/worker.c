@@ -483,10 +483,37 @@ static bool take_control(void)
            type == SOCK_SEQPACKET && fcntl(KNIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+static void on_disregarded(int number)
+{
+    (void)number;
+}
+
+/* Whoever ends a service signals all its processes, and a terminal its whole job: the host drains,
+ * and its workers leave when it says so. A file that reaches the limit of file sizes is an error of
+ * the task's write. Handlers and not SIG_IGN, which programs that a task starts would inherit. */
+static void set_signals(void)
+{
+    static const int disregarded[] = {SIGTERM, SIGINT, SIGXFSZ};
+    struct sigaction nothing = {.sa_handler = on_disregarded, .sa_flags = SA_RESTART};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(disregarded) / sizeof(disregarded[0]); i++) {
+        (void)sigaction(disregarded[i], &nothing, NULL);
+        (void)sigaddset(&set, disregarded[i]);
+    }
+    (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+    /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    /* The kernel sends SIGHUP to a stopped worker when its host dies; it would end this process
+     * without the children that tasks started. */
+    (void)sigaction(SIGHUP, &ignore, NULL);
+}
+
 int main(int argc, char **argv)
 {
     static struct worker worker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct knit_control_message message;
     struct knit_confine_policy policy;
     int fds[KNIT_CONTROL_FDS_MAX];
@@ -499,11 +526,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "knitting-worker: is started by knittingd, not by hand\n");
         return 2;
     }
-    /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
-    (void)sigaction(SIGPIPE, &ignore, NULL);
-    /* The kernel sends SIGHUP to a stopped worker when its host dies; it would end this process
-     * without the children that tasks started. */
-    (void)sigaction(SIGHUP, &ignore, NULL);
+    set_signals();
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     send_hello();
     expect(KNIT_CONTROL_START, &message, fds);

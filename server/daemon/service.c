@@ -474,7 +474,7 @@ int knit_service_run(
         .signals = {.stop_fd = -1}};
     int r;
 
-    (void)signal(SIGPIPE, SIG_IGN);
+    knit_signals_disarm();
     raise_descriptor_limit();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     r = start(&service, ready_file, why);

@@ -10,6 +10,24 @@
 
 #include "fastpath/lane/fd.h"
 
+static void on_unasked(int number)
+{
+    (void)number;
+}
+
+void knit_signals_disarm(void)
+{
+    static const int numbers[] = {SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGPOLL,
+        SIGPWR, SIGSTKFLT, SIGXCPU, SIGXFSZ};
+    struct sigaction nothing = {.sa_handler = on_unasked, .sa_flags = SA_RESTART};
+
+    (void)sigemptyset(&nothing.sa_mask);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        (void)sigaction(numbers[i], &nothing, NULL);
+    for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
+        (void)sigaction(number, &nothing, NULL);
+}
+
 static void block(sigset_t *ret_set)
 {
     (void)sigemptyset(ret_set);

@@ -2,7 +2,11 @@
 /* The daemon's signals: SIGTERM and SIGINT ask it to end, SIGCHLD reports children, SIGHUP asks
  * for nothing yet.
  *
- * While the parts start and while they go these are blocked, since in the default way they would
+ * All others whose default is to end a process, but which the kernel or a stranger may send without
+ * anything being wrong, have a handler that does nothing: a write beyond a limit of file sizes then
+ * fails like any other. They are not ignored, because that would last in programs that are started.
+ *
+ * While the parts start and while they go the first three are blocked, since in the default way they would
  * end the daemon and leave its socket file behind. A start may take half a minute, so meanwhile a
  * descriptor is readable when the daemon is asked to end.
  *
@@ -26,6 +30,9 @@ struct knit_signals {
     knit_signals_on_signal *on_signal;
     void *arg;
 };
+
+/* Before anything else: signals that nobody asked for do nothing from now on. */
+void knit_signals_disarm(void);
 
 /* Blocks them and opens stop_fd. Returns 0; or -errno with the sentence. */
 KNIT_MUST_CHECK int knit_signals_open(struct knit_signals *signals, struct knit_sentence *why);
