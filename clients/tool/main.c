@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "clients/tool/tool.h"
+#include "fastpath/lane/fd.h"
 
 static const char help[] =
     "Usage: knit [OPTION...] COMMAND [ARGUMENT...]\n"
@@ -138,8 +139,10 @@ int main(int argc, char **argv)
 {
     struct knit_tool tool = {.timeout_ms = -1};
     bool has_ended = false;
-    int status = read_options(&tool, argc, argv, &has_ended);
+    int status = KNIT_TOOL_OUTPUT;
 
+    if (knit_fd_reserve_standard() == 0)
+        status = read_options(&tool, argc, argv, &has_ended);
     if (status != KNIT_TOOL_OK || has_ended)
         return status;
     argc -= optind;

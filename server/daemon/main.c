@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/lane/fd.h"
 #include "server/config/command_line.h"
 #include "server/config/resolve.h"
 #include "server/config/setting.h"
@@ -73,8 +74,11 @@ int main(int argc, char **argv)
 {
     struct knit_command_line line;
     struct knit_sentence why = {""};
-    int r = knit_command_line_parse(argc, argv, &line, &why);
+    int r = knit_fd_reserve_standard();
 
+    if (r != 0)
+        return EXIT_START;
+    r = knit_command_line_parse(argc, argv, &line, &why);
     if (r != 0)
         return refuse(EXIT_SETTINGS, r, &why);
     switch (line.command) {

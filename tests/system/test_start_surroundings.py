@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import tempfile
+import unittest.mock
 
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 from knit_witness import LedgerDaemon, is_alive
@@ -14,14 +15,6 @@ from knit_witness import LedgerDaemon, is_alive
 UNASKED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
            signal.SIGXFSZ, signal.SIGXCPU, signal.SIGPIPE, signal.SIGRTMIN, signal.SIGRTMAX]
 FILE_BYTES = 256 * 1024
-
-
-def closed(*numbers):
-    """To be called in a child before exec."""
-    def close():
-        for number in numbers:
-            os.close(number)
-    return close
 
 
 class Signals(Case):
@@ -68,6 +61,29 @@ class Signals(Case):
             self.assertIn('knittingd: ', done.stderr)
             self.assertIn('File too large', done.stderr)
             self.assertEqual(os.listdir(folder), [])
+
+
+class Descriptors(Case):
+    def test_a_daemon_without_standard_descriptors_serves_and_ends(self):
+        """None of its own descriptors gets the number of one, or its log would go into what it lives on."""
+        with tempfile.NamedTemporaryFile('w', prefix='knit-', delete=False) as script:
+            script.write(f'#!/bin/sh\nexec "{os.environ["KNIT_DAEMON"]}" "$@" <&- >&- 2>&-\n')
+        self.addCleanup(os.unlink, script.name)
+        os.chmod(script.name, 0o755)
+        with unittest.mock.patch.dict(os.environ, KNIT_DAEMON=script.name), Daemon() as daemon, daemon.unix() as rpc:
+            self.assertEqual(rpc.call('echo', 1), 1)
+            self.assertEqual({os.readlink(f'/proc/{daemon.pid}/fd/{number}') for number in range(3)}, {'/'})
+
+    def test_the_tool_without_standard_descriptors_says_that_it_could_not_print(self):
+        with Daemon() as daemon:
+            for words, status in (('>&-', 7), ('<&- >&- 2>&-', 7), ('2>&-', 0), ('<&-', 0)):
+                with self.subTest(words):
+                    done = subprocess.run(['sh', '-c', f'exec "$0" "$@" {words}', os.environ['KNIT_TOOL'], '-u',
+                                           f'unix://{daemon.socket}', 'call', 'echo', '[7]'],
+                                          capture_output=True, text=True, timeout=3 * PATIENCE)
+                    self.assertEqual(done.returncode, status, done.stderr)
+                    self.assertEqual(done.stdout, '[7]\n' if status == 0 else '')
+                    self.assertEqual('Bad file descriptor' in done.stderr, words == '>&-')
 
 
 if __name__ == '__main__':
