@@ -173,6 +173,7 @@ static int set_rights(const char *path, uint32_t mode, const char *group, struct
 static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_un *address,
     uint32_t mode, const char *group, struct knit_sentence *why)
 {
+    struct stat status;
     mode_t before;
     int fd, r;
 
@@ -182,13 +183,15 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
     before = umask(0777);
     r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
     (void)umask(before);
-    if (r < 0) {
+    if (r < 0 || lstat(file->path, &status) < 0) {
         r = knit_sentence_set(
             why, REFUSED, "cannot create the socket %s: %s", file->path, strerror(errno));
         (void)close(fd);
         return r;
     }
     file->fd = fd;
+    file->device = status.st_dev;
+    file->inode = status.st_ino;
     r = set_rights(file->path, mode, group, why);
     if (r == 0 && listen(fd, SOMAXCONN) < 0)
         r = knit_sentence_set(why, REFUSED, "cannot listen on %s: %s", file->path, strerror(errno));
@@ -236,14 +239,25 @@ int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint3
     return r;
 }
 
+/* The socket holds its inode, so no other file has that number while it is open. */
+static bool is_own_socket(const struct knit_socket_file *file)
+{
+    struct stat named;
+
+    return lstat(file->path, &named) == 0 && named.st_dev == file->device &&
+           named.st_ino == file->inode;
+}
+
 void knit_socket_file_close(struct knit_socket_file *file)
 {
     if (file->path != NULL && file->fd >= 0) {
-        (void)unlink(file->path);
+        if (is_own_socket(file))
+            (void)unlink(file->path);
         (void)close(file->fd);
     }
     if (file->path != NULL && file->lock_fd >= 0) {
-        (void)unlink(file->lock_path);
+        if (is_named(file->lock_fd, file->lock_path))
+            (void)unlink(file->lock_path);
         (void)close(file->lock_fd);
     }
     free(file->path);

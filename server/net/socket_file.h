@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <knitting/code.h>
 
@@ -24,6 +25,8 @@ struct knit_socket_file {
     char *lock_path;
     int lock_fd;
     int fd; /* non-blocking, listening */
+    dev_t device; /* of the socket's file, and its inode */
+    ino_t inode;
 };
 
 /* What PATH is when none is given: /run/knitting/knitting.sock for root, else
@@ -39,5 +42,5 @@ KNIT_MUST_CHECK int knit_socket_file_open(struct knit_socket_file *file, const c
 /* Whether there is such a group. Returns 0 or KNIT_SOCKET_FILE_E_REFUSED. */
 KNIT_MUST_CHECK int knit_socket_file_check_group(const char *group, struct knit_sentence *why);
 
-/* Removes both files. Accepts a zeroed or closed one. */
+/* Removes both files, unless others lie in their places by now. Accepts a zeroed or closed one. */
 void knit_socket_file_close(struct knit_socket_file *file);

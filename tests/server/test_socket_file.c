@@ -124,6 +124,31 @@ static void what_a_dead_daemon_left_is_replaced(void **state)
     free(lock);
 }
 
+/* Somebody has removed the files of a daemon that serves, and another one has made its own. */
+static void a_successors_files_stay(void **state)
+{
+    struct place *place = *state;
+    struct knit_socket_file first, second;
+    struct knit_sentence why;
+    char *lock = knit_scratch_path(place->dir, "k.sock.lock");
+    int fd;
+
+    assert_int_equal(knit_socket_file_open(&first, place->path, 0600, NULL, &why), 0);
+    assert_int_equal(unlink(place->path), 0);
+    assert_int_equal(unlink(lock), 0);
+    assert_int_equal(knit_socket_file_open(&second, place->path, 0600, NULL, &why), 0);
+    knit_socket_file_close(&first);
+    fd = connect_to(place->path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(knit_socket_file_open(&first, place->path, 0600, NULL, &why), REFUSED);
+    assert_non_null(strstr(why.text, "another knittingd"));
+    knit_socket_file_close(&second);
+    assert_int_equal(access(place->path, F_OK), -1);
+    assert_int_equal(access(lock, F_OK), -1);
+    free(lock);
+}
+
 static void what_is_not_a_socket_stays(void **state)
 {
     struct place *place = *state;
@@ -181,6 +206,7 @@ int main(void)
         TEST(it_listens_with_its_mode_and_leaves_nothing),
         TEST(the_second_is_refused_and_harms_nothing),
         TEST(what_a_dead_daemon_left_is_replaced),
+        TEST(a_successors_files_stay),
         TEST(what_is_not_a_socket_stays),
         TEST(a_relative_path_is_told_in_full),
         TEST(the_usual_folder_is_made_and_no_other),
