@@ -57,8 +57,9 @@ static int init_plumbing(struct plumbing *plumbing)
     return 0;
 }
 
-/* In the child. What asks the host to end may be sent to all processes of a service at once. It stays
- * blocked until the worker has handlers that disregard it: workers leave when the host says so. */
+/* In the child. What asks the host to end may be sent to all processes of a service at once. It
+ * stays blocked until the worker has handlers that disregard it: workers leave when the host says
+ * so. */
 static void reset_signals(void)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL};

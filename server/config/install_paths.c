@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -15,6 +16,13 @@
 static int refuse_memory(struct knit_sentence *why)
 {
     return knit_sentence_set(why, -ENOMEM, "out of memory");
+}
+
+static bool is_regular(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 int knit_install_paths_find_worker(
@@ -28,6 +36,9 @@ int knit_install_paths_find_worker(
         if (realpath(given, ret_path) == NULL)
             return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot find the worker program %s: %s", given, strerror(errno));
+        if (!is_regular(ret_path) || access(ret_path, X_OK) < 0)
+            return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+                "cannot run the worker program %s: it is no regular file or not executable", given);
         return 0;
     }
     if (access(KNIT_WORKER, X_OK) == 0) {
@@ -75,7 +86,22 @@ static int list_installed_modules(char ***ret_paths, struct knit_sentence *why)
     if (count >= 0)
         free(entries);
     *ret_paths = paths;
+    if (r == 0 && count <= 0)
+        return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+            "pool.modules: no modules are named and " KNIT_MODULEDIR
+            " has none; name some with --module PATH");
     return r;
+}
+
+static int refuse_missing(const char *name, int error, struct knit_sentence *why)
+{
+    if (strcmp(name, "none") == 0)
+        return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+            "pool.modules: a pool without modules has no tasks; none is not possible here, a "
+            "module "
+            "of that name is ./none");
+    return knit_sentence_set(
+        why, KNIT_INSTALL_PATHS_E_REFUSED, "cannot find the module %s: %s", name, strerror(error));
 }
 
 int knit_install_paths_find_modules(
@@ -90,12 +116,15 @@ int knit_install_paths_find_modules(
     if (paths == NULL)
         return refuse_memory(why);
     for (size_t i = 0; r == 0 && i < modules->count; i++) {
-        if (modules->count == 1 && strcmp(modules->items[i], "none") == 0)
-            break;
         paths[i] = realpath(modules->items[i], NULL);
         if (paths[i] == NULL)
+            r = refuse_missing(modules->items[i], errno, why);
+        else if (access(paths[i], R_OK) < 0)
             r = knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
-                "cannot find the module %s: %s", modules->items[i], strerror(errno));
+                "cannot read the module %s: %s", modules->items[i], strerror(errno));
+        else if (!is_regular(paths[i]))
+            r = knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+                "cannot load the module %s: it is no regular file", modules->items[i]);
     }
     *ret_paths = paths;
     return r;

@@ -148,6 +148,25 @@ static int set_choice(const struct assignment *to)
     return refuse(to, expected);
 }
 
+/* Nothing takes quotation marks off a value, and nothing replaces ~. A path that begins with one of
+ * them is meant otherwise than it would be taken. */
+static int check_path(const struct assignment *to, const char *path)
+{
+    bool is_path =
+        to->setting->kind == KNIT_SETTING_PATH || to->setting->kind == KNIT_SETTING_PATH_LIST;
+
+    if (is_path && (path[0] == '"' || path[0] == '\''))
+        return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
+            "%s.%s: a quotation mark belongs to the value, it is not taken off; not %s",
+            to->setting->section, to->setting->key, to->text);
+    if (is_path && path[0] == '~')
+        return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
+            "%s.%s: ~ stands for itself and for no folder; write the folder, or ./%s if that is "
+            "meant",
+            to->setting->section, to->setting->key, to->text);
+    return 0;
+}
+
 /* Returns NULL when out of memory. */
 static char *new_path(const char *folder, const char *path, size_t path_len)
 {
@@ -168,6 +187,8 @@ static int set_text(const struct assignment *to)
 
     if (to->text[0] == '\0')
         return refuse(to, "some text");
+    if (check_path(to, to->text) != 0)
+        return KNIT_SETTING_E_REFUSED;
     copy = new_path(folder, to->text, strlen(to->text));
     if (copy == NULL)
         return -ENOMEM;
@@ -205,6 +226,8 @@ static int set_list(const struct assignment *to)
             return knit_sentence_set(to->why, KNIT_SETTING_E_REFUSED,
                 "%s.%s: expected at most %llu, '%s' is one more", setting->section, setting->key,
                 (unsigned long long)setting->max, word);
+        if (check_path(to, word) != 0)
+            return KNIT_SETTING_E_REFUSED;
         if (list_append(list, new_path(folder, word, len)) < 0)
             return -ENOMEM;
         word += len;

@@ -83,7 +83,7 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "modules", "module", KNIT_SETTING_PATH_LIST, AT(modules), 0, 256, NULL, NULL,
         "PATH...",
         "Task modules (shared objects) to load; may be given several times. Left out, all in the "
-        "installation's knitting/modules folder; the word none loads none."},
+        "installation's knitting/modules folder."},
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
         "Worker processes; auto is one for every processor, at least 2."},
     {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "roundRobin",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* knittingd: from the command line to the running service, and every refusal as one line.
  *
- * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong.
+ * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong. What the settings
+ * say and name is looked at by one function, before a start and by --check-config, so that both
+ * refuse the same with the same status.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -53,18 +55,18 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
 {
     struct knit_settings settings;
     struct knit_sentence why = {""};
-    int status = EXIT_SETTINGS;
+    int status;
     int r = knit_settings_init(&settings, &why);
 
     if (r != 0)
         return refuse(EXIT_SETTINGS, r, &why);
     r = read_settings(argc, argv, line, &settings, &why);
-    if (r == 0 && line->command == KNIT_COMMAND_CHECK_CONFIG) {
-        r = knit_service_check(&settings, &why);
-    } else if (r == 0) {
-        status = EXIT_START;
+    if (r == 0)
+        r = knit_service_check(&settings, line->ready_file, &why);
+    /* Below 0 it is the system that refuses. */
+    status = r > 0 ? EXIT_SETTINGS : EXIT_START;
+    if (r == 0 && line->command == KNIT_COMMAND_RUN)
         r = knit_service_run(&settings, line->ready_file, &why);
-    }
     status = r != 0 ? refuse(status, r, &why) : 0;
     knit_settings_fini(&settings);
     return status;

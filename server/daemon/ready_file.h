@@ -6,7 +6,11 @@
  *     url=shm:///run/knitting/knitting.sock
  *     pid=4711
  *
- * The file appears whole or not at all: it is written under another name and renamed.
+ * The file appears whole or not at all: it is written under another name and renamed. It goes when
+ * the daemon begins to drain.
+ *
+ * What lies there already is replaced only if it is a ready file, of a daemon that ended without
+ * removing it, or empty. A device, a link or a file with other content is refused and stays.
  */
 #pragma once
 
@@ -20,7 +24,24 @@ enum {
     KNIT_READY_FILE_E_REFUSED = 1, /* the sentence says why */
 };
 
+struct knit_ready_file {
+    const char *path; /* borrowed; NULL = none is wanted */
+    int fd;           /* of what was written, so that no other file gets its inode; -1 = nothing */
+};
+
+/* Whether a ready file may and can come to be there. path: NULL = none is wanted.
+ * Returns 0, KNIT_READY_FILE_E_REFUSED, -ENOMEM. */
+KNIT_MUST_CHECK int knit_ready_file_check(const char *path, struct knit_sentence *why);
+
+/* Removes a stale one, which must not announce this daemon.
+ * Returns 0 or KNIT_READY_FILE_E_REFUSED. */
+KNIT_MUST_CHECK int knit_ready_file_clear(
+    const struct knit_ready_file *file, struct knit_sentence *why);
+
 /* addresses: "host:port"; socket_path NULL = none.
  * Returns 0, KNIT_READY_FILE_E_REFUSED, -ENOMEM. */
-KNIT_MUST_CHECK int knit_ready_file_write(const char *path, const char (*addresses)[64],
+KNIT_MUST_CHECK int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[64],
     size_t address_count, const char *socket_path, struct knit_sentence *why);
+
+/* Removes the file that was written, unless another one has taken its place. */
+void knit_ready_file_remove(struct knit_ready_file *file);

@@ -44,6 +44,7 @@ struct service {
     const struct knit_settings *settings;
     struct knit_log log;
     struct knit_access access;
+    struct knit_ready_file ready;
     enum service_state state;
 
     struct event_base *base;
@@ -150,6 +151,7 @@ static void begin_drain(struct service *service)
     knit_log(
         &service->log, KNIT_LOG_INFO, "draining", KNIT_LOG_NUMBER("drain_ms", settings->drain_ms));
     service->state = REFUSING;
+    knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_listening_close(&service->listening);
     send_to_all(service, KNIT_MAILBOX_DRAIN, settings->drain_ms);
@@ -350,7 +352,7 @@ static int make_base(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
-static int announce(struct service *service, const char *ready_file, struct knit_sentence *why)
+static int announce(struct service *service, struct knit_sentence *why)
 {
     const struct knit_registry *registry = knit_pool_registry(service->pool);
 
@@ -372,9 +374,7 @@ static int announce(struct service *service, const char *ready_file, struct knit
         KNIT_LOG_NUMBER("pid", getpid()), KNIT_LOG_NUMBER("tasks", knit_registry_count(registry)),
         KNIT_LOG_NUMBER("workers", knit_pool_lanes(service->pool)),
         KNIT_LOG_NUMBER("threads_io", service->loops.count));
-    if (ready_file == NULL)
-        return 0;
-    return knit_ready_file_write(ready_file, (const char(*)[64])service->listening.tcp_names,
+    return knit_ready_file_write(&service->ready, (const char(*)[64])service->listening.tcp_names,
         service->listening.tcp_count, service->listening.socket.path, why);
 }
 
@@ -389,7 +389,7 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int start(struct service *service, const char *ready_file, struct knit_sentence *why)
+static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_access_init(&service->access, service->settings, why);
 
@@ -401,8 +401,8 @@ static int start(struct service *service, const char *ready_file, struct knit_se
         r = knit_listening_open(&service->listening, service->settings, why);
     /* A ready file that a daemon left behind must not announce this one. That daemon does not run,
      * since its sockets could be opened. */
-    if (r == 0 && ready_file != NULL)
-        (void)unlink(ready_file);
+    if (r == 0)
+        r = knit_ready_file_clear(&service->ready, why);
     if (r == 0)
         r = start_pool(service, why);
     if (r == 0)
@@ -411,7 +411,7 @@ static int start(struct service *service, const char *ready_file, struct knit_se
                       knit_listening_start(&service->listening, service->base, on_accept,
                           on_exhausted, service) != 0))
         r = refuse_memory(why);
-    return r == 0 ? announce(service, ready_file, why) : r;
+    return r == 0 ? announce(service, why) : r;
 }
 
 static void free_event(struct event **event)
@@ -424,6 +424,7 @@ static void free_event(struct event **event)
 static void stop(struct service *service)
 {
     knit_signals_hold();
+    knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     stop_loops(service);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
@@ -443,7 +444,8 @@ static void stop(struct service *service)
     knit_access_fini(&service->access);
 }
 
-int knit_service_check(const struct knit_settings *settings, struct knit_sentence *why)
+int knit_service_check(
+    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
 {
     struct knit_access access = {0};
     int r = knit_access_init(&access, settings, why);
@@ -452,6 +454,8 @@ int knit_service_check(const struct knit_settings *settings, struct knit_sentenc
         r = knit_listening_check(settings, why);
     if (r == 0)
         r = knit_workers_check(settings, why);
+    if (r == 0)
+        r = knit_ready_file_check(ready_file, why);
     knit_access_fini(&access);
     return r;
 }
@@ -469,6 +473,7 @@ int knit_service_run(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
 {
     struct service service = {.settings = settings,
+        .ready = {.path = ready_file, .fd = -1},
         .outbox = {-1, -1},
         .listening = {.socket = {.fd = -1, .lock_fd = -1}},
         .signals = {.stop_fd = -1}};
@@ -477,7 +482,7 @@ int knit_service_run(
     knit_signals_disarm();
     raise_descriptor_limit();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
-    r = start(&service, ready_file, why);
+    r = start(&service, why);
     if (r == 0)
         (void)event_base_dispatch(service.base);
     if (service.is_given_up)

@@ -17,10 +17,12 @@
 #include "proto/sentence.h"
 #include "server/config/setting.h"
 
-/* Looks at everything that can be wrong with settings and what they name, starts nothing.
- * Returns 0; or not 0 with the sentence. */
+/* Looks at everything that can be wrong with settings and what they name, starts nothing. What a
+ * daemon that runs holds meanwhile, its ports and its socket, is not wrong here.
+ * ready_file: NULL = none. Returns 0; above 0 the settings are wrong, below 0 the system refuses;
+ * both with the sentence. */
 KNIT_MUST_CHECK int knit_service_check(
-    const struct knit_settings *settings, struct knit_sentence *why);
+    const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why);
 
 /* Serves until SIGTERM or SIGINT has been obeyed, which ends a start as well. A second one of them
  * ends what the first left running.

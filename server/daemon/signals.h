@@ -6,9 +6,9 @@
  * anything being wrong, have a handler that does nothing: a write beyond a limit of file sizes then
  * fails like any other. They are not ignored, because that would last in programs that are started.
  *
- * While the parts start and while they go the first three are blocked, since in the default way they would
- * end the daemon and leave its socket file behind. A start may take half a minute, so meanwhile a
- * descriptor is readable when the daemon is asked to end.
+ * While the parts start and while they go SIGTERM, SIGINT and SIGHUP are blocked, since in the
+ * default way they would end the daemon and leave its socket file behind. A start may take half a
+ * minute, so meanwhile a descriptor is readable when the daemon is asked to end.
  *
  * Threads: the main thread's.
  */

@@ -91,6 +91,23 @@ static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_E
     }
 }
 
+int knit_endpoint_try(const struct knit_endpoint *endpoint, struct knit_sentence *why)
+{
+    char name[KNIT_ENDPOINT_TEXT_MAX];
+    int fd = socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    int on = 1, r = fd >= 0 ? 0 : -errno;
+
+    name_of(&endpoint->address, name);
+    /* So that the trial does not disturb a daemon that is about to listen there. */
+    if (r == 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+        bind(fd, (const struct sockaddr *)&endpoint->address, endpoint->address_len) < 0 &&
+        errno != EADDRINUSE)
+        r = -errno;
+    if (fd >= 0)
+        (void)close(fd);
+    return r == 0 ? 0 : knit_sentence_set(why, r, "cannot listen on %s: %s", name, strerror(-r));
+}
+
 int knit_endpoint_listen(
     const struct knit_endpoint *endpoint, int *ret_fd, struct knit_sentence *why)
 {

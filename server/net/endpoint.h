@@ -36,6 +36,11 @@ KNIT_MUST_CHECK int knit_endpoint_parse(
 /* Whether only this machine can reach it. */
 bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
 
+/* Whether this machine has the address and this process may bind the port. Another program may
+ * listen there. Returns 0, or -errno with the sentence. */
+KNIT_MUST_CHECK int knit_endpoint_try(
+    const struct knit_endpoint *endpoint, struct knit_sentence *why);
+
 /* A non-blocking listening socket; connections wait in its backlog until they are accepted.
  * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
 KNIT_MUST_CHECK int knit_endpoint_listen(

@@ -27,17 +27,34 @@ static int read_endpoint(const struct knit_settings *settings, const char *text,
     return r;
 }
 
+static int refuse_nothing(struct knit_sentence *why)
+{
+    return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
+        "nothing to listen on: both server.listen and server.socket are none");
+}
+
 int knit_listening_check(const struct knit_settings *settings, struct knit_sentence *why)
 {
+    bool has_socket = settings->socket == NULL || !is_none(settings->socket);
     struct knit_endpoint endpoint;
+    size_t count = has_socket;
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
-        if (!is_none(settings->listen.items[i]))
-            r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
+    for (size_t i = 0; r == 0 && i < settings->listen.count; i++) {
+        if (is_none(settings->listen.items[i]))
+            continue;
+        r = read_endpoint(settings, settings->listen.items[i], &endpoint, why);
+        if (r == 0)
+            r = knit_endpoint_try(&endpoint, why);
+        count++;
+    }
     if (r == 0 && settings->socket_group != NULL)
         r = knit_socket_file_check_group(settings->socket_group, why);
-    return r;
+    if (r == 0 && has_socket)
+        r = knit_socket_file_check(settings->socket, why);
+    if (r == 0 && count == 0)
+        return refuse_nothing(why);
+    return r == -ENOMEM ? knit_sentence_set(why, r, "out of memory") : r;
 }
 
 static int open_tcp(struct knit_listening *listening, const struct knit_settings *settings,
@@ -85,8 +102,7 @@ int knit_listening_open(struct knit_listening *listening, const struct knit_sett
     for (size_t i = 0; r == 0 && i < settings->listen.count; i++)
         r = open_tcp(listening, settings, settings->listen.items[i], why);
     if (r == 0 && listening->tcp_count == 0 && listening->socket.fd < 0)
-        return knit_sentence_set(why, KNIT_LISTENING_E_REFUSED,
-            "nothing to listen on: both server.listen and server.socket are none");
+        return refuse_nothing(why);
     return r;
 }
 

@@ -36,8 +36,9 @@ struct knit_listening {
     size_t listener_count;
 };
 
-/* Whether the addresses can be read and may be listened on, and the group exists. Opens nothing.
- * Returns 0 or KNIT_LISTENING_E_REFUSED. */
+/* Whether there is something to listen on, the addresses can be read and may be listened on, the
+ * socket's file can be made, and its group exists. What another program holds is not refused here.
+ * Returns 0, KNIT_LISTENING_E_REFUSED, or -errno of what the system refuses; with a sentence. */
 KNIT_MUST_CHECK int knit_listening_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 

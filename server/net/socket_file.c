@@ -18,34 +18,41 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "server/config/folder.h"
+
 #define REFUSED KNIT_SOCKET_FILE_E_REFUSED
 
-int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
+/* The folder of the usual place, which may be missing. */
+static int find_usual_folder(char **ret_path, struct knit_sentence *why)
 {
     const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
-    mode_t mode = geteuid() == 0 ? 0755 : 0700;
-    char *path;
 
     if (base == NULL || base[0] != '/')
         return knit_sentence_set(why, REFUSED,
             "there is no usual place for the unix socket because $XDG_RUNTIME_DIR is not set; "
             "name one with --socket PATH, or none with --socket none");
-    if (asprintf(&path, "%s/knitting", base) < 0)
-        return -ENOMEM;
-    if (mkdir(path, mode) < 0 && errno != EEXIST) {
-        int r = knit_sentence_set(why, REFUSED,
+    return asprintf(ret_path, "%s/knitting", base) < 0 ? -ENOMEM : 0;
+}
+
+int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
+{
+    mode_t mode = geteuid() == 0 ? 0755 : 0700;
+    char *folder, *path;
+    int r = find_usual_folder(&folder, why);
+
+    if (r != 0)
+        return r;
+    if (mkdir(folder, mode) < 0 && errno != EEXIST)
+        r = knit_sentence_set(why, REFUSED,
             "cannot create %s for the unix socket: %s; name another place with --socket PATH, or "
             "none with --socket none",
-            path, strerror(errno));
-
-        free(path);
-        return r;
-    }
-    free(path);
-    if (asprintf(&path, "%s/knitting/knitting.sock", base) < 0)
-        return -ENOMEM;
-    *ret_path = path;
-    return 0;
+            folder, strerror(errno));
+    else if (asprintf(&path, "%s/knitting.sock", folder) < 0)
+        r = -ENOMEM;
+    else
+        *ret_path = path;
+    free(folder);
+    return r;
 }
 
 /* Whether the lock's name still leads to the file that is locked. */
@@ -102,6 +109,11 @@ static int fill_address(
     return 0;
 }
 
+static int refuse_other_file(const char *path, struct knit_sentence *why)
+{
+    return knit_sentence_set(why, REFUSED, "%s is there already and is not a socket", path);
+}
+
 /* Removes the socket file of a daemon that has ended. The lock is held. */
 static int remove_stale(const struct knit_socket_file *file, const struct sockaddr_un *address,
     struct knit_sentence *why)
@@ -114,8 +126,7 @@ static int remove_stale(const struct knit_socket_file *file, const struct sockad
                                : knit_sentence_set(why, REFUSED, "cannot look at %s: %s",
                                      file->path, strerror(errno));
     if (!S_ISSOCK(status.st_mode))
-        return knit_sentence_set(
-            why, REFUSED, "%s is there already and is not a socket", file->path);
+        return refuse_other_file(file->path, why);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return knit_sentence_set(why, REFUSED, "cannot create a unix socket: %s", strerror(errno));
@@ -212,6 +223,50 @@ static char *new_absolute(const char *path)
         absolute = NULL;
     free(folder);
     return absolute;
+}
+
+static int check_path(const char *path, struct knit_sentence *why)
+{
+    struct sockaddr_un address;
+    struct stat status;
+    int r = fill_address(path, &address, why);
+
+    if (r == 0)
+        r = knit_folder_check(path, why);
+    if (r == 0 && lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode))
+        r = refuse_other_file(path, why);
+    return r;
+}
+
+static int check_usual_place(struct knit_sentence *why)
+{
+    char *folder, *path = NULL;
+    int r = find_usual_folder(&folder, why);
+
+    if (r != 0)
+        return r;
+    if (access(folder, F_OK) < 0)
+        r = knit_folder_check(folder, why);
+    else if (asprintf(&path, "%s/knitting.sock", folder) < 0)
+        path = NULL, r = -ENOMEM;
+    else
+        r = check_path(path, why);
+    free(path);
+    free(folder);
+    return r;
+}
+
+int knit_socket_file_check(const char *path, struct knit_sentence *why)
+{
+    char *absolute;
+    int r;
+
+    if (path == NULL)
+        return check_usual_place(why);
+    absolute = new_absolute(path);
+    r = absolute != NULL ? check_path(absolute, why) : -ENOMEM;
+    free(absolute);
+    return r;
 }
 
 int knit_socket_file_open(struct knit_socket_file *file, const char *path, uint32_t mode,

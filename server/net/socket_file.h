@@ -24,7 +24,7 @@ struct knit_socket_file {
     char *path; /* absolute; NULL = closed */
     char *lock_path;
     int lock_fd;
-    int fd; /* non-blocking, listening */
+    int fd;       /* non-blocking, listening */
     dev_t device; /* of the socket's file, and its inode */
     ino_t inode;
 };
@@ -33,6 +33,10 @@ struct knit_socket_file {
  * $XDG_RUNTIME_DIR/knitting/knitting.sock. Creates that last folder and nothing else.
  * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
 KNIT_MUST_CHECK int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
+
+/* Whether a socket can be made there, whoever serves it now; NULL: in the usual place. Makes
+ * nothing. Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
+KNIT_MUST_CHECK int knit_socket_file_check(const char *path, struct knit_sentence *why);
 
 /* group may be NULL. The file has its rights before a peer can connect.
  * Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. Not for programs with threads: sets the umask. */

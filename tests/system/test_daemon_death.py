@@ -219,7 +219,8 @@ class DaemonDeath(Case):
                 second.ledger.wait_for(10)
                 caller.go_on()
                 third = subprocess.run([os.environ['KNIT_DAEMON'], '--listen=none', f'--socket={first.socket}',
-                                        '--worker-program', os.environ['KNIT_WORKER']],
+                                        '--worker-program', os.environ['KNIT_WORKER'],
+                                        '--module', os.environ['KNIT_LEDGER']],
                                        capture_output=True, text=True, timeout=30)
                 self.assertEqual(third.returncode, 1)
                 self.assertIn(first.socket, third.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules and workers that a daemon must not start with: one sentence that names the cause, exit status 1, no process
+"""Modules and workers that a daemon must not start with: one sentence that names the cause, exit status 1 or 2, no process
 and no file left. The same for a start that a signal ends.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 from knit_harness import PATIENCE, Case, main, wait_until
 from knit_witness import is_alive
 
-START = 1
+START, SETTINGS = 1, 2
 
 # The number of a module in tests/fastpath/module_bad.c, and what the sentence says about it.
 BAD = {
@@ -36,7 +36,7 @@ class StartModules(Case):
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
 
-    def refused(self, part, *arguments, worker=None):
+    def refused(self, part, *arguments, worker=None, status=START):
         ready = os.path.join(self.dir, 'ready')
         process = subprocess.Popen(
             [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--ready-file', ready,
@@ -49,7 +49,7 @@ class StartModules(Case):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        self.assertEqual(process.returncode, START, stderr)
+        self.assertEqual(process.returncode, status, stderr)
         sentences = [line for line in stderr.splitlines() if line.startswith('knittingd: ')]
         self.assertEqual(len(sentences), 1, stderr)
         self.assertIn(part, sentences[0])
@@ -70,7 +70,7 @@ class StartModules(Case):
         if os.access(path, os.R_OK):
             os.unlink(path)
             os.mkdir(path)
-        self.assertIn(path, self.refused('secret.so', '--module', path))
+        self.assertIn(path, self.refused('secret.so', '--module', path, status=SETTINGS))
 
     def test_workers_of_another_version(self):
         version = subprocess.run([os.environ['KNIT_DAEMON'], '--version'], capture_output=True, text=True,
@@ -91,7 +91,7 @@ class StartModules(Case):
         path = os.path.join(self.dir, 'worker')
         with open(path, 'w') as file:
             file.write('no program')
-        self.assertIn(path, self.refused('worker', worker=path))
+        self.assertIn(path, self.refused('worker', worker=path, status=SETTINGS))
         os.chmod(path, 0o755)
         self.assertIn(path, self.refused('worker', worker=path))
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon and a tool in rude surroundings: signals that nobody asked for, standard descriptors that are closed, limits."""
+"""A daemon and a tool in rude surroundings: signals that nobody asked for, standard descriptors that are closed,
+limits, files that stand in the way."""
 
 import os
 import resource
+import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import unittest.mock
@@ -14,6 +17,7 @@ from knit_witness import LedgerDaemon, is_alive
 # What ends a process that has not said otherwise, and means nothing here.
 UNASKED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
            signal.SIGXFSZ, signal.SIGXCPU, signal.SIGPIPE, signal.SIGRTMIN, signal.SIGRTMAX]
+START, SETTINGS = 1, 2
 FILE_BYTES = 256 * 1024
 
 
@@ -57,7 +61,7 @@ class Signals(Case):
                 [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=2',
                  '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE']],
                 preexec_fn=limit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
-            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertEqual(done.returncode, START, done.stderr)
             self.assertIn('knittingd: ', done.stderr)
             self.assertIn('File too large', done.stderr)
             self.assertEqual(os.listdir(folder), [])
@@ -84,6 +88,76 @@ class Descriptors(Case):
                     self.assertEqual(done.returncode, status, done.stderr)
                     self.assertEqual(done.stdout, '[7]\n' if status == 0 else '')
                     self.assertEqual('Bad file descriptor' in done.stderr, words == '>&-')
+
+
+class ReadyFile(Case):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='knit-')
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        self.path = os.path.join(self.dir, 'ready')
+
+    def assert_refused_and_kept(self, part):
+        before = os.lstat(self.path)
+        done = subprocess.run(
+            [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--workers=1',
+             '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
+             '--ready-file', self.path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
+        self.assertEqual(done.returncode, SETTINGS, done.stderr)
+        self.assertIn(part, done.stderr)
+        self.assertIn(self.path, done.stderr)
+        after = os.lstat(self.path)
+        self.assertEqual((before.st_ino, before.st_mode, before.st_mtime_ns), (after.st_ino, after.st_mode, after.st_mtime_ns))
+        self.assertEqual(os.listdir(self.dir), ['ready'])
+
+    def test_what_is_no_regular_file_is_refused_and_stays(self):
+        os.mkfifo(self.path)
+        self.assert_refused_and_kept('no regular file')
+        os.unlink(self.path)
+        os.symlink('/dev/null', self.path)
+        self.assert_refused_and_kept('no regular file')
+        os.unlink(self.path)
+        os.mkdir(self.path)
+        self.assert_refused_and_kept('no regular file')
+        os.rmdir(self.path)
+        if os.geteuid() == 0:
+            os.mknod(self.path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            self.assert_refused_and_kept('no regular file')
+
+    def test_a_file_of_somebody_else_is_refused_and_stays(self):
+        with open(self.path, 'w') as file:
+            file.write('precious\n')
+        self.assert_refused_and_kept('no ready file')
+
+    def test_a_stale_one_and_an_empty_one_are_replaced(self):
+        for text in ('url=unix:///nowhere\npid=1\n', ''):
+            with open(self.path, 'w') as file:
+                file.write(text)
+            with Daemon(f'--ready-file={self.path}', wait=False) as daemon:
+                wait_until(lambda: f'pid={daemon.pid}\n' in self.content(), 'the ready file')
+
+    def content(self):
+        try:
+            with open(self.path) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ''
+
+    def test_it_goes_when_the_daemon_begins_to_drain(self):
+        with LedgerDaemon() as daemon, daemon.unix() as rpc:
+            running = rpc.request('hold', 1, 1)
+            daemon.ledger.wait_for(1)
+            daemon.send_signal(signal.SIGTERM)
+            wait_until(lambda: not os.path.exists(daemon.ready_file), 'the ready file to go')
+            self.assertIsNone(daemon.process.poll())
+            daemon.ledger.open_gate(1)
+            self.assertGreater(rpc.result(running), 0)
+
+    def test_one_that_took_its_place_stays(self):
+        with Daemon() as daemon:
+            os.unlink(daemon.ready_file)
+            other = daemon.write('ready', "somebody else's\n")
+            self.assertEqual(daemon.end(), 0)
+            self.assertTrue(os.path.exists(other))
 
 
 if __name__ == '__main__':

@@ -366,7 +366,7 @@ class Ending(Case):
             self.assertEqual(plain.notifications, [])
             self.assertEqual(daemon.wait(), 0)
             self.assertFalse(os.path.exists(daemon.socket))
-            self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'log', 'ready'])
+            self.assertEqual(sorted(os.listdir(daemon.dir)), ['k.conf', 'log'])
             known.close()
             plain.close()
 

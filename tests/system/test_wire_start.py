@@ -11,6 +11,7 @@ import tempfile
 from knit_harness import Case, Daemon, main
 
 START, SETTINGS = 1, 2
+PROGRAMS = '--worker-program', os.environ.get('KNIT_WORKER'), '--module', os.environ.get('KNIT_MODULE')
 
 
 def run(*arguments, **environment):
@@ -44,7 +45,7 @@ class Words(Case):
             path = os.path.join(folder, 'k.conf')
             with open(path, 'w') as file:
                 file.write(run('--sample-config').stdout)
-            done = run('--config', path, '--check-config', '--worker-program', os.environ['KNIT_WORKER'])
+            done = run('--config', path, '--check-config', *PROGRAMS, '--socket=none')
             self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
 
 
@@ -64,13 +65,20 @@ class Refused(Case):
         for part in parts:
             self.assertIn(part, lines[0])
 
-    def start(self, status, parts, *arguments):
+    def words(self, arguments):
         usual = {'worker-program': os.environ['KNIT_WORKER'], 'module': os.environ['KNIT_MODULE'],
                  'workers': '1', 'socket': self.socket, 'listen': '127.0.0.1:0'}
-        words = [f'--{name}={value}' for name, value in usual.items()
-                 if not any(word.startswith(f'--{name}=') for word in arguments)]
-        self.assert_refused(status, parts, *words, *arguments)
+        return [f'--{name}={value}' for name, value in usual.items()
+                if not any(word.startswith(f'--{name}=') for word in arguments)] + list(arguments)
+
+    def start(self, status, parts, *arguments):
+        self.assert_refused(status, parts, *self.words(arguments))
         self.assertEqual([n for n in os.listdir(self.dir) if n.startswith('k.sock')], [])
+
+    def both(self, parts, *arguments, status=SETTINGS):
+        """The start and --check-config refuse it with the same status and the same sentence."""
+        self.start(status, parts, *arguments)
+        self.start(status, parts, *arguments, '--check-config')
 
     def test_settings(self):
         path = os.path.join(self.dir, 'k.conf')
@@ -83,60 +91,79 @@ class Refused(Case):
                 self.assert_refused(SETTINGS, [part], '--config', path, *check)
         self.assert_refused(SETTINGS, ['cannot open', '/nowhere'], '--config', '/nowhere')
         self.assert_refused(SETTINGS, ['--lisen', '--listen'], '--lisen=x')
-        for option, parts in (('--listen=0.0.0.0:1', ['--allow-remote']), ('--module=/nowhere.so', ['/nowhere.so']),
-                              ('--attach-users=nobody-of-that-name', ['no user']),
-                              ('--socket-group=nobody-of-that-name', ['no group'])):
-            self.assert_refused(SETTINGS, parts, '--check-config', option, '--worker-program', os.environ['KNIT_WORKER'])
         self.assert_refused(SETTINGS, ['$KNITTING_DEBUG', 'lifecycle'], '--check-config', KNITTING_DEBUG='everything')
 
+    def test_what_is_right_passes_the_check(self):
+        done = run(*self.words(('--check-config',)))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, '', ''))
+
     def test_addresses(self):
-        self.start(START, ['expected ADDRESS:PORT', "'localhost'"], '--listen=localhost')
-        self.start(START, ['number of an address', "'localhost:1'"], '--listen=localhost:1')
-        self.start(START, ["'127.0.0.1:65536'"], '--listen=127.0.0.1:65536')
-        self.start(START, ['0.0.0.0:0', '--allow-remote-without-authentication'], '--listen=0.0.0.0:0')
-        self.start(START, ['[::]:0', '--allow-remote-without-authentication'], '--listen=[::]:0')
-        self.start(START, ['nothing to listen on'], '--listen=none', '--socket=none')
+        self.both(['expected ADDRESS:PORT', "'localhost'"], '--listen=localhost')
+        self.both(['number of an address', "'localhost:1'"], '--listen=localhost:1')
+        self.both(["'127.0.0.1:65536'"], '--listen=127.0.0.1:65536')
+        self.both(['0.0.0.0:0', '--allow-remote-without-authentication'], '--listen=0.0.0.0:0')
+        self.both(['[::]:0', '--allow-remote-without-authentication'], '--listen=[::]:0')
+        self.both(['nothing to listen on'], '--listen=none', '--socket=none')
+
+    def test_an_address_that_this_machine_does_not_have(self):
+        """The system refuses it, so the exit status is not that of wrong settings."""
+        self.both(['192.0.2.1:1', 'annot assign'], '--listen=192.0.2.1:1', '--allow-remote-without-authentication',
+                  status=START)
 
     def test_a_port_in_use(self):
+        """A check says nothing of it: the daemon that is to be restarted holds it."""
         with socket.create_server(('127.0.0.1', 0)) as server:
             port = server.getsockname()[1]
             self.start(START, [f'127.0.0.1:{port}', 'in use'], f'--listen=127.0.0.1:{port}')
+            done = run(*self.words((f'--listen=127.0.0.1:{port}', '--check-config')))
+            self.assertEqual((done.returncode, done.stderr), (0, ''))
 
     def test_modules_and_workers(self):
-        self.start(START, ['/nowhere.so'], '--module=/nowhere.so')
-        self.start(START, ['/nowhere', 'worker program'], '--worker-program=/nowhere')
+        self.both(['/nowhere.so'], '--module=/nowhere.so')
+        self.both([self.dir, 'no regular file'], f'--module={self.dir}')
+        self.both(['pool.modules', 'none'], '--module=none')
+        self.both(['/nowhere', 'worker program'], '--worker-program=/nowhere')
+        self.both([self.dir, 'worker program'], f'--worker-program={self.dir}')
         text = os.path.join(self.dir, 'text.so')
         with open(text, 'w') as file:
             file.write('not a shared object')
+        self.both([text, 'not executable'], f'--worker-program={text}')
         self.start(START, ['worker startup failed', text], f'--module={text}')
         self.start(START, ['worker'], '--worker-program=/bin/true')
 
     def test_users_and_groups(self):
-        self.start(START, ['attach_users', 'no user', 'nobody-of-that-name'], '--attach-users=nobody-of-that-name')
-        self.start(START, ['attach_groups', 'no group'], '--attach-groups=nobody-of-that-name')
-        self.start(START, ['socket_group', 'no group'], '--socket-group=nobody-of-that-name')
+        self.both(['attach_users', 'no user', 'nobody-of-that-name'], '--attach-users=nobody-of-that-name')
+        self.both(['attach_groups', 'no group'], '--attach-groups=nobody-of-that-name')
+        self.both(['socket_group', 'no group'], '--socket-group=nobody-of-that-name')
 
-    def test_socket_paths(self):
-        self.start(START, ['at most 107 bytes'], '--socket=/tmp/' + 'x' * 120)
-        self.start(START, ['/nowhere/k.sock.lock'], '--socket=/nowhere/k.sock')
+    def test_paths(self):
+        self.both(['at most 107 bytes', '125'], '--socket=/tmp/' + 'x' * 120)
+        self.both(['/nowhere', 'No such file'], '--socket=/nowhere/k.sock')
+        self.both(['/nowhere', 'read_paths'], '--read-paths=/nowhere')
+        self.both(['/nowhere', 'No such file'], '--ready-file=/nowhere/ready')
         with open(os.path.join(self.dir, 'file'), 'w'):
             pass
-        self.start(START, ['not a socket'], f'--socket={self.dir}/file')
+        self.both(['not a socket'], f'--socket={self.dir}/file')
+        self.both([f'{self.dir}/file', 'Not a directory'], f'--socket={self.dir}/file/k.sock')
         self.assertTrue(os.path.exists(os.path.join(self.dir, 'file')))
+
+    def test_quotation_marks_and_tildes_are_refused_in_paths(self):
+        for option in ('socket', 'module', 'worker-program', 'read-paths'):
+            for value in ('"/tmp/x"', "'/tmp/x'"):
+                self.both(['quotation mark', value], f'--{option}={value}')
+            self.both(['~', './~/x'], f'--{option}=~/x')
 
     def test_without_a_default_path_the_error_names_the_socket_setting(self):
         if os.geteuid() == 0:
             self.skipTest('root has /run')
-        self.assert_refused(START, ['--socket'], '--listen=127.0.0.1:0', XDG_RUNTIME_DIR='')
-
-    def test_a_ready_file_that_cannot_be_written(self):
-        self.start(START, ['/nowhere/ready'], '--ready-file=/nowhere/ready')
+        for check in ((), ('--check-config',)):
+            self.assert_refused(SETTINGS, ['--socket'], '--listen=127.0.0.1:0', XDG_RUNTIME_DIR='', *check)
 
 
 class Twice(Case):
     def test_the_second_daemon_on_a_socket_is_refused_and_harms_nothing(self):
         with Daemon() as first:
-            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={first.socket}',
+            done = run(*PROGRAMS, '--listen=none', f'--socket={first.socket}',
                        f'--ready-file={first.ready_file}')
             self.assertEqual(done.returncode, START)
             self.assertIn('served by another knittingd', done.stderr)
@@ -146,7 +173,7 @@ class Twice(Case):
 
     def test_the_second_daemon_on_a_port_is_refused(self):
         with Daemon() as first:
-            done = run('--worker-program', os.environ['KNIT_WORKER'], '--socket=none',
+            done = run(*PROGRAMS, '--socket=none',
                        f'--listen=127.0.0.1:{first.port}')
             self.assertEqual(done.returncode, START)
             self.assertIn('in use', done.stderr)
@@ -167,7 +194,7 @@ class Twice(Case):
             path = os.path.join(folder, 'k.sock')
             server.bind(path)
             server.listen()
-            done = run('--worker-program', os.environ['KNIT_WORKER'], '--listen=none', f'--socket={path}')
+            done = run(*PROGRAMS, '--listen=none', f'--socket={path}')
             self.assertEqual(done.returncode, START)
             self.assertIn('served by another program', done.stderr)
             self.assertTrue(os.path.exists(path))
