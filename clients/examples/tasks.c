@@ -72,8 +72,7 @@ KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     .doc = "The most frequent words of a text (str or bin) and how often each occurs; 10 of them.")
 {
     const struct knit_value *value = knit_arg_value(call, 0);
-    int64_t top =
-        knit_arg_count(call) > 1 && knit_arg_int(call, 1) > 0 ? knit_arg_int(call, 1) : 10;
+    int64_t top = knit_arg_is_nil(call, 1) ? 10 : knit_arg_int(call, 1);
     struct word_table table;
     struct knit_writer *writer;
     const char *text;
@@ -82,6 +81,8 @@ KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     if (value == NULL ||
         (knit_value_type(value) != KNIT_TYPE_STR && knit_value_type(value) != KNIT_TYPE_BIN))
         return knit_fail(call, BAD_VALUE, "the text must be str or bin");
+    if (top < 0)
+        return knit_fail(call, BAD_VALUE, "top must not be negative");
     text = (const char *)knit_value_bytes(value, &len, NULL);
     if (word_table_init(&table, text, len) != 0)
         return knit_fail(call, NO_MEMORY, "not enough memory to count");
@@ -152,7 +153,7 @@ KNIT_TASK(fail, "fail(code: int?, message: str?, data: any?) -> nil",
     size_t message_len = 0, data_len = 0;
     const char *message = (const char *)knit_arg_bytes(call, 1, &message_len);
     const void *data = knit_arg_raw(call, 2, &data_len);
-    int64_t code = knit_arg_count(call) > 0 ? knit_arg_int(call, 0) : 42;
+    int64_t code = knit_arg_is_nil(call, 0) ? 42 : knit_arg_int(call, 0);
     char text[256];
 
     if (message == NULL)

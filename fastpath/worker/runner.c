@@ -9,6 +9,7 @@
 #include "fastpath/worker/runner.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "fastpath/lane/bell.h"
@@ -142,15 +143,26 @@ static bool admit(const struct knit_runner *runner, struct knit_call *call)
     return true;
 }
 
-/* The task has returned. If it gave no outcome, the result is what it placed, or nil. */
-static void finish(struct knit_call *call)
+static __attribute__((cold, noinline)) void fail_returned(struct knit_call *call, int returned)
+{
+    char text[96];
+
+    (void)snprintf(text, sizeof(text), "the task returned %d and gave no outcome", returned);
+    (void)knit_outcome_fail(call, KNIT_BAD_RESULT, text);
+}
+
+/* The task has returned. If it gave no outcome and returned 0, the result is what it placed, or
+ * nil. */
+static void finish(struct knit_call *call, int returned)
 {
     if (call->is_settled)
         return;
-    if (call->is_placed)
-        (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len);
-    else if (call->refused_bytes != 0)
+    if (call->refused_bytes != 0 && !call->is_placed)
         (void)knit_outcome_fail_too_large(call, call->refused_bytes);
+    else if (returned != 0)
+        fail_returned(call, returned);
+    else if (call->is_placed)
+        (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len);
     else
         (void)knit_outcome_head(call, knit_pack_nil, 0);
 }
@@ -168,11 +180,12 @@ static void announce(struct knit_runner *runner, const struct knit_registry_task
 static void run_task(struct knit_runner *runner, struct knit_call *call)
 {
     const struct knit_registry_task *task = call->task;
+    int returned;
 
     if (runner->busy != NULL)
         announce(runner, task);
-    (void)knit_modules_run(runner->modules, task->id)(call);
-    finish(call);
+    returned = knit_modules_run(runner->modules, task->id)(call);
+    finish(call, returned);
     if (runner->busy != NULL)
         knit_board_lift_limit(runner->busy);
     if (runner->pool.mark != NULL)

@@ -7,8 +7,8 @@
  *
  * Outcomes that arise here: STALE_EPOCH and UNKNOWN_TASK (not in this worker's registry),
  * QUARANTINED, BAD_ARGUMENT and TOO_DEEP (params against the signature), the task's result or
- * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed or not what the signature
- * says), and the errors of calls that the lane refuses to start.
+ * TASK_FAILED, RESULT_TOO_LARGE, BAD_RESULT (incomplete, malformed, not what the signature says, or
+ * a number returned without an outcome), and the errors of calls that the lane refuses to start.
  *
  * Threads: the worker's main thread.
  */

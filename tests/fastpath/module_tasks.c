@@ -204,6 +204,27 @@ KNIT_TASK(silent, "silent() -> nil")
     return 0;
 }
 
+KNIT_TASK(only_returns, "only_returns(value: int) -> int?",
+    .doc = "Returns a number and gives no outcome.")
+{
+    return (int)knit_arg_int(call, 0);
+}
+
+KNIT_TASK(fill_and_return, "fill_and_return(bytes: int, value: int) -> bin")
+{
+    size_t len = (size_t)knit_arg_int(call, 0);
+    void *place = knit_return_bin_place(call, len);
+
+    if (place != NULL)
+        memset(place, 0, len);
+    return (int)knit_arg_int(call, 1);
+}
+
+KNIT_TASK(is_nil, "is_nil(index: int, rest: any...) -> bool")
+{
+    return knit_return_bool(call, knit_arg_is_nil(call, (uint32_t)knit_arg_int(call, 0)));
+}
+
 KNIT_TASK(sum, "sum(rest: int...) -> int")
 {
     int64_t sum = 0;

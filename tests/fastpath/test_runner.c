@@ -164,6 +164,51 @@ static void results_are_checked_against_the_signature(void **state)
     assert_true(message_has(fixture, "fewer elements"));
 }
 
+static void a_number_returned_without_an_outcome_is_no_success(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(RUN(fixture, "only_returns", "\x91\x05"), KNIT_BAD_RESULT);
+    assert_true(message_has(fixture, "returned 5"));
+    assert_int_equal(fixture->failure.started, KNIT_STARTED_YES);
+    assert_int_equal(RUN(fixture, "only_returns", "\x91\xff"), KNIT_BAD_RESULT);
+    assert_true(message_has(fixture, "returned -1"));
+    assert_int_equal(RUN(fixture, "only_returns", "\x91\x00"), 0);
+    assert_memory_equal(fixture->job.result, "\xc0", 1);
+    /* A room that was filled is an outcome of a task that returns 0 only. */
+    assert_int_equal(RUN(fixture, "fill_and_return", "\x92\x03\x00"), 0);
+    assert_memory_equal(fixture->job.result, "\xc4\x03\x00\x00\x00", 5);
+    assert_int_equal(RUN(fixture, "fill_and_return", "\x92\x03\x05"), KNIT_BAD_RESULT);
+    assert_int_equal(
+        RUN(fixture, "fill_and_return", "\x92\xce\x00\x01\x86\xa0\x05"), KNIT_RESULT_TOO_LARGE);
+    /* With an outcome the number says nothing more. */
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+}
+
+static void nil_and_absent_arguments_differ_from_zero(void **state)
+{
+    struct fixture *fixture = *state;
+    unsigned char params[24] = {0xdc, 0x00, 0x15, 20};
+
+    assert_int_equal(RUN(fixture, "is_nil", "\x92\x01\xc0"), 0);
+    assert_memory_equal(fixture->job.result, "\xc3", 1);
+    assert_int_equal(RUN(fixture, "is_nil", "\x91\x01"), 0);
+    assert_memory_equal(fixture->job.result, "\xc3", 1);
+    assert_int_equal(RUN(fixture, "is_nil", "\x92\x01\x00"), 0);
+    assert_memory_equal(fixture->job.result, "\xc2", 1);
+    assert_int_equal(RUN(fixture, "is_nil", "\x92\x01\xa0"), 0);
+    assert_memory_equal(fixture->job.result, "\xc2", 1);
+    assert_int_equal(RUN(fixture, "is_nil", "\x92\xce\xff\xff\xff\xff\x00"), 0);
+    assert_memory_equal(fixture->job.result, "\xc3", 1);
+    /* The last of 21, behind those that the check has found. */
+    params[23] = 0xc0;
+    assert_int_equal(run(fixture, "is_nil", params, sizeof(params)), 0);
+    assert_memory_equal(fixture->job.result, "\xc3", 1);
+    params[23] = 0x00;
+    assert_int_equal(run(fixture, "is_nil", params, sizeof(params)), 0);
+    assert_memory_equal(fixture->job.result, "\xc2", 1);
+}
+
 static void a_task_fails_with_code_message_and_data(void **state)
 {
     struct fixture *fixture = *state;
@@ -272,6 +317,8 @@ int main(void)
         WITH_FIXTURE(wrong_arguments_are_named_and_nothing_runs),
         WITH_FIXTURE(nesting_is_limited_both_ways),
         WITH_FIXTURE(results_are_checked_against_the_signature),
+        WITH_FIXTURE(a_number_returned_without_an_outcome_is_no_success),
+        WITH_FIXTURE(nil_and_absent_arguments_differ_from_zero),
         WITH_FIXTURE(a_task_fails_with_code_message_and_data),
         WITH_FIXTURE(any_number_of_arguments_can_be_read),
         WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),

@@ -86,6 +86,16 @@ class Calls(DaemonCase):
             self.assertEqual(error.details['origin'], 'task')
             self.assertEqual(error.details['data']['code'], 7)
 
+    def test_nil_stands_for_an_argument_that_was_left_out_and_zero_does_not(self):
+        for rpc in self.both():
+            rpc.hello()
+            for arguments, code in ((), 42), ((None,), 42), ((0,), 0):
+                error = self.assert_fails(TASK_FAILED, rpc.call, 'fail', *arguments)
+                self.assertEqual(error.details['data']['code'], code)
+            for arguments, words in ((), 2), ((None,), 2), ((0,), 0), ((1,), 1):
+                self.assertEqual(len(rpc.call('word_count', 'wool wool yarn', *arguments)), words)
+            self.assert_fails(TASK_FAILED, rpc.call, 'word_count', 'wool', -1)
+
     def test_a_crash_fails_its_own_call_alone(self):
         for rpc in self.both():
             rpc.hello()

@@ -21,8 +21,9 @@
  *
  * The worker has checked the arguments against the signature before the function runs, so the
  * getters cannot fail for a parameter of the type they name. A task gives its outcome by calling
- * one knit_return_* or knit_fail* and returning what that returned; a task that returns without one
- * ends with nil. The first outcome counts, later ones are ignored.
+ * one knit_return_* or knit_fail* and returning what that returned. The first outcome counts, later
+ * ones are ignored. A task that returns 0 without an outcome ends with nil, where its signature
+ * allows nil; one that returns another number without an outcome ends with BAD_RESULT.
  *
  * Threads: a task runs on its worker's one thread; every function here may be called from that
  * thread, while the task runs, and from nowhere else, knit_aborted() and knit_now_ns() excepted,
@@ -76,6 +77,16 @@ extern const struct knit_task *const __stop_knit_tasks[]
 static inline uint32_t knit_arg_count(const struct knit_call *call)
 {
     return knit_api->arg_count(call);
+}
+
+/* True for nil and past the last argument given, where knit_arg_int() and its like return 0. */
+static inline bool knit_arg_is_nil(const struct knit_call *call, uint32_t index)
+{
+    size_t len;
+    /* Made of a function that each worker has: the module loads in workers of every version. */
+    const unsigned char *bytes = (const unsigned char *)knit_api->arg_raw(call, index, &len);
+
+    return index == UINT32_MAX || bytes == NULL || len == 0 || bytes[0] == 0xc0;
 }
 
 static inline bool knit_arg_bool(const struct knit_call *call, uint32_t index)
