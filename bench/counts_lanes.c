@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "fastpath/worker/float_state.h"
 #include "fastpath/worker/module.h"
 
 enum { SLOTS = KNIT_SLOTS_DEFAULT, ARENA_BYTES = 16 << 20, SESSION_ID = 1, OWNER = 2 };
@@ -263,6 +264,23 @@ SESSIONS(64)
 LANES(2)
 LANES(16)
 
+/* What the worker does after each task. Unrolled, so that the loop itself hardly counts. */
+static void restore_float(void *arg)
+{
+    (void)arg;
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i += 16) {
+#define FOUR knit_float_restore(), knit_float_restore(), knit_float_restore(), knit_float_restore()
+        FOUR, FOUR, FOUR, FOUR;
+#undef FOUR
+    }
+}
+
+KNIT_COUNTED(restore_float, restore_float)
+
+static const struct knit_counts_phase phases_float[] = {
+    KNIT_COUNTS_PHASE(restore_float, restore_float, KNIT_COUNTS_BATCH),
+};
+
 enum { PHASES = 4 };
 
 void knit_counts_calls(struct knit_counts_lanes *lanes)
@@ -282,6 +300,7 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
     calls.task = knit_counts_task(lanes, "empty");
     calls.params = knit_span("\x90", 1);
     knit_counts_measure(phases_empty, PHASES, 1, &calls);
+    knit_counts_measure(phases_float, 1, 1, NULL);
     calls.task = knit_counts_task(lanes, "add");
     calls.params = knit_span("\x92\x07\xcd\x01\x00", 5);
     knit_counts_measure(phases_add, PHASES, 1, &calls);

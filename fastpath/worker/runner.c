@@ -15,6 +15,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/mark.h"
+#include "fastpath/worker/float_state.h"
 #include "fastpath/worker/outcome.h"
 #include "proto/limits.h"
 #include "proto/pack.h"
@@ -185,6 +186,7 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
     if (runner->busy != NULL)
         announce(runner, task);
     returned = knit_modules_run(runner->modules, task->id)(call);
+    knit_float_restore();
     finish(call, returned);
     if (runner->busy != NULL)
         knit_board_lift_limit(runner->busy);

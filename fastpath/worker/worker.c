@@ -31,6 +31,7 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
+#include "fastpath/worker/float_state.h"
 #include "fastpath/worker/module.h"
 #include "fastpath/worker/runner.h"
 #include "fastpath/worker/task_api.h"
@@ -467,6 +468,8 @@ static void on_thread_end(void *unused)
 
 static void serve(struct worker *worker)
 {
+    /* As constructors of modules left it: those of -ffast-math switch denormals off. */
+    knit_float_restore();
     pthread_cleanup_push(on_thread_end, NULL);
     while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)
         ;

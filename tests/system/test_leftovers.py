@@ -2,6 +2,7 @@
 """What a task cannot change for the calls after it, nor the worker for the task: module_leftovers.c tries."""
 
 import os
+import platform
 import subprocess
 import unittest
 
@@ -29,6 +30,28 @@ class OwnLibraries(Case):
         self.assertEqual([name for name in needed if not name.startswith(('libc.', 'libm.', 'ld-'))], [])
         defined = [line.split()[-1] for line in lines_of('nm', '-D', '--defined-only', os.environ['KNIT_WORKER'])]
         self.assertEqual([name for name in defined if '@GLIBC' not in name], [])
+
+
+class Leftovers(Case):
+    def leaves_nothing(self, rpc, *things):
+        before = rpc.call('state')
+        for thing in things:
+            with self.subTest(thing):
+                rpc.call('spoil', thing)
+                self.assertEqual(rpc.call('state'), before)
+
+    def test_the_floating_point_unit_is_as_before(self):
+        x86 = ['flush', 'precision', 'registers'] if platform.machine() == 'x86_64' else []
+        with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
+            self.leaves_nothing(rpc, 'rounding', 'traps', 'exceptions', *x86)
+
+    def test_a_module_linked_with_fast_math_changes_no_numbers_of_another(self):
+        with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
+            before = rpc.call('state')[1:]
+        with Daemon('--module', os.environ['KNIT_FAST'], module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
+            self.assertEqual(rpc.call('state')[1:], before)
+            rpc.call('fast')
+            self.assertEqual(rpc.call('state')[1:], before)
 
 
 main()
