@@ -30,12 +30,15 @@ struct knit_runner {
     uint32_t hard_timeout_ms;
     struct knit_busy_line *busy;
     struct knit_pool_view pool;
+    const _Atomic uint32_t *leftovers;
+    void (*undo_leftovers)(void);
     struct knit_call_place found;
     struct knit_call call; /* its buffers and its decoder stay from call to call */
 };
 
 int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner)
 {
+    static const _Atomic uint32_t none;
     struct knit_runner *runner = calloc(1, sizeof(*runner));
 
     if (runner == NULL)
@@ -46,6 +49,8 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->hard_timeout_ms = options->hard_timeout_ms;
     runner->busy = options->busy;
     runner->pool = options->pool;
+    runner->leftovers = options->leftovers != NULL ? options->leftovers : &none;
+    runner->undo_leftovers = options->undo_leftovers;
     runner->call.found = &runner->found;
     runner->call.decoder = knit_decoder_new();
     if (runner->call.decoder == NULL) {
@@ -187,6 +192,9 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
         announce(runner, task);
     returned = knit_modules_run(runner->modules, task->id)(call);
     knit_float_restore();
+    /* relaxed: the task's own thread has set it, or it does not matter when it is seen. */
+    if (atomic_load_explicit(runner->leftovers, memory_order_relaxed) != 0)
+        runner->undo_leftovers();
     finish(call, returned);
     if (runner->busy != NULL)
         knit_board_lift_limit(runner->busy);

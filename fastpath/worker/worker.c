@@ -32,6 +32,7 @@
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/worker/float_state.h"
+#include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
 #include "fastpath/worker/runner.h"
 #include "fastpath/worker/task_api.h"
@@ -424,7 +425,9 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
 {
     struct knit_runner_options runner = {.modules = worker->modules,
         .result_max_bytes = serve->result_max_bytes,
-        .hard_timeout_ms = serve->hard_timeout_ms};
+        .hard_timeout_ms = serve->hard_timeout_ms,
+        .leftovers = knit_leftovers_touched(),
+        .undo_leftovers = knit_leftovers_undo};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
         .owner = serve->owner,
@@ -470,6 +473,7 @@ static void serve(struct worker *worker)
 {
     /* As constructors of modules left it: those of -ffast-math switch denormals off. */
     knit_float_restore();
+    knit_leftovers_begin();
     pthread_cleanup_push(on_thread_end, NULL);
     while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)
         ;

@@ -5,7 +5,15 @@
 
 #include <fenv.h>
 #include <float.h>
+#include <locale.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 KNIT_MODULE("1.0");
@@ -32,12 +40,69 @@ KNIT_TASK(owns, "owns() -> bool", .doc = "Whether its calls reach its own functi
 
 /* ---- what it leaves behind ---- */
 
+#define IS(text) (len == sizeof(text) - 1 && memcmp(what, text, sizeof(text) - 1) == 0)
+
+static void leave_timer(void)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+    struct itimerspec soon = {.it_value.tv_nsec = 20000000};
+    timer_t timer;
+
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+        (void)timer_settime(timer, 0, &soon, NULL);
+}
+
+static bool spoil_process(const char *what, size_t len)
+{
+    struct itimerval soon = {.it_value.tv_usec = 20000};
+    cpu_set_t one;
+    sigset_t all;
+
+    if (IS("alarm")) {
+        (void)setitimer(ITIMER_REAL, &soon, NULL);
+    } else if (IS("pending alarm")) {
+        (void)sigfillset(&all);
+        (void)sigprocmask(SIG_BLOCK, &all, NULL);
+        (void)raise(SIGALRM);
+        (void)alarm(100);
+    } else if (IS("timer")) {
+        leave_timer();
+    } else if (IS("mask")) {
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_BLOCK, &all, NULL);
+    } else if (IS("pipe")) {
+        (void)signal(SIGPIPE, SIG_DFL);
+    } else if (IS("hangup")) {
+        (void)sigaction(SIGHUP, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    } else if (IS("locale")) {
+        (void)setlocale(LC_ALL, "C.UTF-8");
+    } else if (IS("thread locale")) {
+        (void)uselocale(newlocale(LC_ALL_MASK, "C.UTF-8", (locale_t)0));
+    } else if (IS("folder")) {
+        (void)!chdir("/usr");
+    } else if (IS("umask")) {
+        (void)umask(0);
+    } else if (IS("affinity")) {
+        CPU_ZERO(&one);
+        CPU_SET(sched_getcpu(), &one);
+        (void)sched_setaffinity(0, sizeof(one), &one);
+    } else if (IS("nice")) {
+        (void)!nice(5);
+    } else if (IS("priority")) {
+        (void)setpriority(PRIO_PROCESS, 0, 5);
+    } else if (IS("scheduler")) {
+        (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+    } else {
+        return false;
+    }
+    return true;
+}
+
 KNIT_TASK(spoil, "spoil(what: str) -> nil", .doc = "Leaves the process other than it found it.")
 {
     size_t len;
     const char *what = knit_arg_bytes(call, 0, &len);
 
-#define IS(text) (len == sizeof(text) - 1 && memcmp(what, text, sizeof(text) - 1) == 0)
     if (IS("rounding"))
         (void)fesetround(FE_UPWARD);
     else if (IS("traps"))
@@ -52,12 +117,45 @@ KNIT_TASK(spoil, "spoil(what: str) -> nil", .doc = "Leaves the process other tha
     else if (IS("registers"))
         __asm__ volatile("fld1\n\tfld1");
 #endif
-    else
+    else if (!spoil_process(what, len))
         return knit_fail(call, 1, "no such thing to spoil");
     return knit_return_nil(call);
 }
 
-/* What a task finds of the process. */
+/* Also what it finds a while later. */
+KNIT_TASK(process, "process(nap_ms: int) -> array")
+{
+    struct timespec nap = {.tv_nsec = knit_arg_int(call, 0) * 1000000};
+    static const int signals[] = {SIGPIPE, SIGHUP, SIGSEGV, SIGTERM};
+    struct knit_writer *writer = knit_writer(call);
+    char folder[4096] = "", *locale = setlocale(LC_ALL, NULL);
+    struct sigaction action;
+    cpu_set_t processors;
+    mode_t mask = umask(077);
+    sigset_t blocked;
+
+    (void)nanosleep(&nap, NULL);
+    (void)sigprocmask(SIG_SETMASK, NULL, &blocked);
+    (void)!getcwd(folder, sizeof(folder));
+    (void)sched_getaffinity(0, sizeof(processors), &processors);
+    knit_put_array(writer, 13);
+    knit_put_int(writer, getpid());
+    knit_put_str(writer, folder, strlen(folder));
+    knit_put_str(writer, locale, strlen(locale));
+    knit_put_bool(writer, uselocale((locale_t)0) == LC_GLOBAL_LOCALE);
+    knit_put_int(writer, mask);
+    knit_put_int(writer, CPU_COUNT(&processors));
+    knit_put_int(writer, getpriority(PRIO_PROCESS, 0));
+    knit_put_int(writer, sched_getscheduler(0));
+    knit_put_bool(writer, sigismember(&blocked, SIGUSR1) == 1);
+    for (int i = 0; i < 4; i++) {
+        (void)sigaction(signals[i], NULL, &action);
+        knit_put_bool(writer, action.sa_handler == SIG_DFL);
+    }
+    return knit_return_built(call, writer);
+}
+
+/* What a task finds of the floating-point unit. */
 KNIT_TASK(state, "state() -> array")
 {
     volatile double least = DBL_MIN, one = 1, three = 3, zero = 0;

@@ -3,6 +3,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import unittest
 
@@ -24,26 +25,36 @@ class OwnLibraries(Case):
             self.assertIs(rpc.call('owns'), True)
 
     @unittest.skipIf(SANITIZED, 'a sanitizer brings its own names')
-    def test_the_worker_offers_no_names_but_the_c_librarys(self):
+    def test_the_worker_offers_no_names_but_those_of_leftovers(self):
+        with open(os.path.join(os.environ['KNIT_SOURCE'], 'fastpath/worker/leftovers.c'), encoding='utf-8') as file:
+            watched = re.findall(r'^ +X\((\w+)\)', file.read(), re.M)
         needed = [line.split('[')[1].rstrip(']') for line in lines_of('readelf', '-Wd', os.environ['KNIT_WORKER'])
                   if '(NEEDED)' in line]
         self.assertEqual([name for name in needed if not name.startswith(('libc.', 'libm.', 'ld-'))], [])
         defined = [line.split()[-1] for line in lines_of('nm', '-D', '--defined-only', os.environ['KNIT_WORKER'])]
-        self.assertEqual([name for name in defined if '@GLIBC' not in name], [])
+        self.assertEqual(sorted(name for name in defined if '@GLIBC' not in name), sorted(watched))
 
 
 class Leftovers(Case):
-    def leaves_nothing(self, rpc, *things):
-        before = rpc.call('state')
+    def leaves_nothing(self, rpc, look, *things):
+        before = rpc.call(*look)
         for thing in things:
             with self.subTest(thing):
                 rpc.call('spoil', thing)
-                self.assertEqual(rpc.call('state'), before)
+                self.assertEqual(rpc.call(*look), before)
 
     def test_the_floating_point_unit_is_as_before(self):
         x86 = ['flush', 'precision', 'registers'] if platform.machine() == 'x86_64' else []
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
-            self.leaves_nothing(rpc, 'rounding', 'traps', 'exceptions', *x86)
+            self.leaves_nothing(rpc, ['state'], 'rounding', 'traps', 'exceptions', *x86)
+
+    @unittest.skipIf(SANITIZED, 'a sanitizer has functions of these names already')
+    def test_the_process_is_as_before(self):
+        with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
+            self.leaves_nothing(rpc, ['process', 0], 'mask', 'pipe', 'hangup', 'locale', 'thread locale', 'folder', 'umask',
+                                'affinity', 'nice', 'priority', 'scheduler', 'pending alarm')
+            # Longer than the alarms that were left.
+            self.leaves_nothing(rpc, ['process', 60], 'alarm', 'timer')
 
     def test_a_module_linked_with_fast_math_changes_no_numbers_of_another(self):
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
