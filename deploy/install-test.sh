@@ -33,13 +33,22 @@ installed()
   echo "$found"
 }
 
-for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 example.so; do
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 tasks.c caller.py; do
   installed "$name" >/dev/null
 done
+# Examples are documentation: the daemon's default folder of modules is the user's own.
+if find "$dir/root" -path '*/knitting/modules/*' -print | grep .; then
+  echo 'a module is installed where the daemon loads every module' >&2
+  exit 1
+fi
 knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
 pkgconfig=$(dirname "$(installed knitting.pc)")
-LD_LIBRARY_PATH=$(dirname "$(installed libknitting.so)")
-export LD_LIBRARY_PATH PKG_CONFIG_PATH=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
+# Nothing but what is installed here: whoever compiles against the library needs no other library's headers.
+export PKG_CONFIG_LIBDIR=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
+# The loader's cache, which `ldconfig` makes, belongs to the machine. The README's caller is told where the library is by this
+# instead; the tool must start as it is.
+libdir=$(dirname "$(installed libknitting.so)")
+unset LD_LIBRARY_PATH
 
 # The blocks of C in the README, in their order: the module, then the caller, which is the body of a function.
 awk -v dir="$dir" '/^```c$/ { n++; on = 1; next } /^```/ { on = 0 } on { print > (dir "/block" n) }' "$source/README.md"
@@ -57,7 +66,13 @@ read -ra libs < <(pkg-config --libs knitting)
 "${cc[@]}" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
 "${cc[@]}" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
 
-"$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --check-config
+"$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --module "$dir/add.so" \
+  --check-config
+if "$knittingd" --config /dev/null --worker-program "$worker" --listen none --socket "$dir/socket" 2>"$dir/log"; then
+  echo 'a daemon without a module has started' >&2
+  exit 1
+fi
+grep -q 'no modules are named' "$dir/log"
 "$knittingd" --config /dev/null --listen 127.0.0.1:0 --socket "$dir/socket" --module "$dir/add.so" \
   --worker-program "$worker" --ready-file "$dir/ready" </dev/null >"$dir/log" 2>&1 &
 daemon=$!
@@ -67,7 +82,7 @@ for _ in $(seq 400); do
 done
 while read -r url; do
   [ "$("$knit" -u "$url" call add 2 3)" = 5 ]
-  [ "$("$dir/caller" "$url")" = 5 ]
+  [ "$(LD_LIBRARY_PATH=$libdir "$dir/caller" "$url")" = 5 ]
 done < <(sed -n 's/^url=//p' "$dir/ready")
 kill "$daemon"
 wait "$daemon"

@@ -98,7 +98,7 @@ def environment(folder, daemon):
     return {
         **os.environ,
         'PATH': folder.programs + ':' + os.environ['PATH'],
-        'PKG_CONFIG_PATH': os.path.join(BUILD, 'meson-uninstalled'),
+        'PKG_CONFIG_PATH': os.path.join(BUILD, 'clients'),
         'LD_LIBRARY_PATH': os.path.join(BUILD, 'clients'),
         **({'KNITTING_URL': 'shm://' + daemon.socket} if daemon is not None else {}),
     }
@@ -117,7 +117,7 @@ def run(command, folder, daemon):
 
 def flags_of_package(*options):
     said = subprocess.run(['pkg-config', *options, 'knitting'], check=True, capture_output=True, text=True,
-                          env={**os.environ, 'PKG_CONFIG_PATH': os.path.join(BUILD, 'meson-uninstalled')})
+                          env={**os.environ, 'PKG_CONFIG_PATH': os.path.join(BUILD, 'clients')})
     return shlex.split(said.stdout)
 
 
@@ -171,12 +171,14 @@ def run_shell(folder, text):
 
 def run_ini(folder, text):
     group = grp.getgrgid(os.getgid()).gr_name
-    for module in re.findall(r'\S+\.so', text):
+    modules = re.findall(r'\S+\.so', text)
+    for module in modules:
         os.makedirs(os.path.dirname(os.path.join(folder.path, module)), exist_ok=True)
         shutil.copy(os.environ['KNIT_MODULE'], os.path.join(folder.path, module))
     path = folder.file('knittingd.conf', re.sub(r'^(attach_groups = )knitting$', r'\g<1>' + group, text, flags=re.M))
     done = run([os.environ['KNIT_DAEMON'], '--check-config', '--config', path,
-                '--worker-program', os.environ['KNIT_WORKER']], folder, None)
+                '--worker-program', os.environ['KNIT_WORKER'],
+                *([] if modules else ['--module', os.environ['KNIT_MODULE']])], folder, None)
     demand(done.returncode == 0, done, 'it is refused')
 
 
