@@ -67,7 +67,7 @@ read -ra libs < <(pkg-config --libs knitting)
 "${cc[@]}" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
 
 "$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --module "$dir/add.so" \
-  --check-config
+  --socket "$dir/socket" --check-config
 if "$knittingd" --config /dev/null --worker-program "$worker" --listen none --socket "$dir/socket" 2>"$dir/log"; then
   echo 'a daemon without a module has started' >&2
   exit 1

@@ -19,6 +19,8 @@ static int parse_port(const char *text, struct knit_url *url, const char **ret_r
 {
     unsigned long port = 0;
 
+    if (strchr(text, '/') != NULL)
+        return bad(ret_reason, "behind the host only :PORT may stand, and no path");
     if (text[strspn(text, "0123456789")] == '\0' && strlen(text) < sizeof(url->port))
         port = strtoul(text, NULL, 10);
     if (port < 1 || port > 65535)
@@ -52,7 +54,7 @@ static int parse_authority(const char *text, struct knit_url *url, const char **
         return parse_port("5648", url, ret_reason);
     if (end[0] == ':')
         return parse_port(end + 1, url, ret_reason);
-    return bad(ret_reason, "behind the host only :PORT may stand");
+    return bad(ret_reason, "behind the host only :PORT may stand, and no path");
 }
 
 static int parse_path(const char *text, struct knit_url *url, const char **ret_reason)

@@ -17,7 +17,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
     KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
     KNIT_POOL_WORKER_STOPPED,   /* lane, pid: it left after STOP */
-    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task: it is killed; WORKER_DIED follows */
+    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
     KNIT_POOL_TASK_QUARANTINED, /* task */
     KNIT_POOL_SESSION_EVICTED,  /* session, text: it broke the protocol; end its connection */
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
@@ -35,10 +35,11 @@ struct knit_pool_event {
     bool is_degraded;
     uint32_t lane;
     pid_t pid;
-    int signal;    /* that ended it; 0 = it exited */
-    int status;    /* its exit status */
-    uint32_t lost; /* calls that the host answered in its place */
-    uint32_t task; /* id of the one it ran, or KNIT_POOL_TASK_NONE */
+    int signal;        /* that ended it; 0 = it exited */
+    int status;        /* its exit status */
+    uint32_t lost;     /* calls that the host answered in its place */
+    uint32_t task;     /* id of the one it ran, or KNIT_POOL_TASK_NONE */
+    uint32_t limit_ms; /* the hard timeout that passed */
     uint64_t session;
     const char *text; /* a sentence without a full stop, or ""; valid during the callback */
 };

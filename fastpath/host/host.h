@@ -102,6 +102,7 @@ struct knit_worker {
     uint64_t hard_session; /* 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
+    const struct knit_registry_task *hard_task; /* that it ran, NULL = not known */
 
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */

@@ -2,6 +2,11 @@
 /* A switch over the codes; an error below 0 is -errno and gets a sentence that names no cause. */
 #include "fastpath/host/reason.h"
 
+#include <assert.h>
+#include <stdint.h>
+
+#include "fastpath/lane/layout.h"
+
 const char *knit_pool_reason(int error)
 {
     switch (error) {
@@ -16,7 +21,9 @@ const char *knit_pool_reason(int error)
     case KNIT_POOL_E_CLOSED:
         return "the pool is shut down";
     case KNIT_POOL_E_SIZE:
-        return "the pool offers no session of that size";
+        static_assert(KNIT_SLOTS_MAX == 16368 && KNIT_ARENA_MAX == UINT64_C(1) << 40,
+            "the sentence has the numbers");
+        return "the pool offers no session of that size: 1 to 16368 slots, an arena of up to 1 TiB";
     case KNIT_POOL_E_UNSEALED:
         return "its request segment lacks the seals that keep its pages in place";
     default:

@@ -115,6 +115,8 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     worker->hard_session = session->id;
     worker->hard_ms = task != NULL && task->hard_timeout_ms != 0 ? task->hard_timeout_ms
                                                                  : pool->options.hard_timeout_ms;
+    worker->hard_task = task;
+    event.limit_ms = worker->hard_ms;
     pool->hard_timeouts++;
     knit_notices_add_event(&pool->notices, &event);
     knit_worker_kill(worker);

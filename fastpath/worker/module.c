@@ -218,11 +218,12 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct knit_
     return error;
 }
 
-static void report_step(const struct knit_module_loading *loading, const char *path)
+static void report_step(
+    const struct knit_module_loading *loading, const char *what, const char *path)
 {
     struct knit_sentence step;
 
-    (void)knit_sentence_set(&step, 0, "loading %s", path);
+    (void)knit_sentence_set(&step, 0, "%s %s", what, path);
     if (loading->on_step != NULL)
         loading->on_step(loading->arg, step.text);
 }
@@ -236,7 +237,7 @@ static int load_all(const struct knit_module_loading *loading, struct knit_modul
         modules->paths[i] = strdup(loading->paths[i]);
         if (modules->paths[i] == NULL)
             return -ENOMEM;
-        report_step(loading, modules->paths[i]);
+        report_step(loading, "loading", modules->paths[i]);
         error = open_module(modules->paths[i], ret_why, &modules->modules[i]);
         if (error == 0)
             error = add_module(modules, i, ret_why);
@@ -273,8 +274,8 @@ int knit_modules_load(const struct knit_module_loading *loading, struct knit_mod
     return 0;
 }
 
-int knit_modules_bootstrap(
-    struct knit_modules *modules, const struct knit_bootstrap *info, struct knit_sentence *ret_why)
+int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_bootstrap *info,
+    const struct knit_module_loading *loading, struct knit_sentence *ret_why)
 {
     for (uint32_t i = 0; i < modules->count; i++) {
         char message[512] = "";
@@ -282,6 +283,7 @@ int knit_modules_bootstrap(
 
         if (modules->modules[i]->bootstrap == NULL)
             continue;
+        report_step(loading, "running the bootstrap hook of", modules->paths[i]);
         error = modules->modules[i]->bootstrap(info, message, sizeof(message));
         message[sizeof(message) - 1] = '\0';
         if (error != 0)

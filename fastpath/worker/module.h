@@ -40,9 +40,11 @@ KNIT_MUST_CHECK int knit_modules_load(const struct knit_module_loading *loading,
     struct knit_modules **ret_modules, struct knit_sentence *ret_why);
 struct knit_modules *knit_modules_free(struct knit_modules *modules);
 
-/* Run the hooks in the order of modules. Returns 0 or KNIT_MODULE_E_REFUSED. */
-KNIT_MUST_CHECK int knit_modules_bootstrap(
-    struct knit_modules *modules, const struct knit_bootstrap *info, struct knit_sentence *ret_why);
+/* Run the hooks in the order of modules; of `loading`, on_step is told before each. Returns 0 or
+ * KNIT_MODULE_E_REFUSED. */
+KNIT_MUST_CHECK int knit_modules_bootstrap(struct knit_modules *modules,
+    const struct knit_bootstrap *info, const struct knit_module_loading *loading,
+    struct knit_sentence *ret_why);
 
 const struct knit_registry *knit_modules_registry(const struct knit_modules *modules);
 

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#include "proto/sentence.h"
+
 int knit_outcome_settle_errors(struct knit_call *call, int code)
 {
     struct knit_buffer *errors = &call->errors;
@@ -37,10 +39,20 @@ int knit_outcome_fail(struct knit_call *call, enum knit_code code, const char *m
 
 int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual)
 {
-    struct knit_failure failure =
-        knit_failure(KNIT_RESULT_TOO_LARGE, "the result is larger than the pool allows");
+    struct knit_failure failure;
+    struct knit_sentence text;
+    uint64_t limit = call->job->result_max;
 
-    failure.limit = call->job->result_max;
+    if (actual != 0)
+        (void)knit_sentence_set(&text, 0,
+            "the result is larger than the pool allows: %llu bytes, at most %llu",
+            (unsigned long long)actual, (unsigned long long)limit);
+    else
+        (void)knit_sentence_set(&text, 0,
+            "the result is larger than the pool allows: at most %llu bytes",
+            (unsigned long long)limit);
+    failure = knit_failure(KNIT_RESULT_TOO_LARGE, text.text);
+    failure.limit = limit;
     if (actual != 0)
         failure.actual = actual;
     return knit_outcome_fail_with(call, &failure);

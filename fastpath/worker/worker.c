@@ -226,10 +226,8 @@ static void load(struct worker *worker, uint32_t modules)
     struct knit_sentence why = {""};
     int error = knit_modules_load(&loading, &worker->modules, &why);
 
-    if (error == 0) {
-        on_step(NULL, "running bootstrap hooks");
-        error = knit_modules_bootstrap(worker->modules, &info, &why);
-    }
+    if (error == 0)
+        error = knit_modules_bootstrap(worker->modules, &info, &loading, &why);
     if (error > 0)
         give_up("%s", why.text);
     if (error < 0)

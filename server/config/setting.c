@@ -83,6 +83,19 @@ static bool read_number(const char *text, int base, uint64_t *ret_value)
     return false;
 }
 
+/* 1G, 1GB, 4k and the like, which elsewhere mean powers of 1000 or of 1024: what was meant is not
+ * guessed. */
+static bool has_other_unit(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    const char *unit = text + digits + strspn(text + digits, " ");
+    bool is_known =
+        strcmp(unit, "KiB") == 0 || strcmp(unit, "MiB") == 0 || strcmp(unit, "GiB") == 0;
+
+    return digits > 0 && *unit != '\0' && strspn(unit, "kKmMgGtTiIbB") == strlen(unit) &&
+           (!is_known || unit != text + digits);
+}
+
 static int set_number(const struct assignment *to)
 {
     const struct knit_setting *setting = to->setting;
@@ -95,6 +108,8 @@ static int set_number(const struct assignment *to)
         *place = KNIT_AUTO;
         return 0;
     }
+    if (has_other_unit(to->text))
+        return refuse(to, "a number alone, or with KiB, MiB or GiB right behind it, as in 64MiB");
     if (!read_number(to->text, 10, &value) || value < setting->min || value > setting->max) {
         (void)snprintf(expected, sizeof(expected), "a number from %llu to %llu%s",
             (unsigned long long)setting->min, (unsigned long long)setting->max,

@@ -38,8 +38,11 @@ void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t l
 static void log_worker(struct knit_log *log, enum knit_log_level level, const char *message,
     const struct knit_pool_event *event)
 {
-    knit_log(log, level, message, KNIT_LOG_NUMBER("lane", event->lane),
-        KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("reason", event->text));
+    const char *reason = event->text != NULL ? event->text : "";
+    const struct knit_log_field fields[] = {{NULL}, KNIT_LOG_NUMBER("lane", event->lane),
+        KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("reason", reason)};
+
+    knit_log_write(log, level, message, fields, reason[0] != '\0' ? 3 : 2);
 }
 
 static void log_death(
@@ -75,7 +78,8 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
     case KNIT_POOL_HARD_TIMEOUT:
         knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
             KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
-            KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+            KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+            KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms));
         break;
     case KNIT_POOL_TASK_QUARANTINED:
         knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",

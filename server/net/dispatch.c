@@ -7,6 +7,7 @@
 #include "server/net/dispatch.h"
 
 #include "proto/message.h"
+#include "proto/sentence.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
 #include "server/net/lookahead.h"
@@ -52,10 +53,9 @@ static void end_for_msgid(struct knit_connection *connection)
 static void refuse_message(struct knit_connection *connection)
 {
     const struct knit_scan *scan = &connection->scan;
-    const char *text =
-        scan->refused == KNIT_TOO_DEEP ? "the message nests too deep" : "the message is too large";
-    struct knit_failure failure = knit_failure(scan->refused, text);
-
+    uint64_t limit = connection->net->turn->settings->message_max_bytes;
+    struct knit_failure failure;
+    struct knit_sentence text;
     uint32_t slot;
 
     if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
@@ -66,8 +66,16 @@ static void refuse_message(struct knit_connection *connection)
     KNIT_COUNT(connection->net->turn, messages_bad);
     if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
         return;
+    if (scan->refused == KNIT_TOO_LARGE)
+        (void)knit_sentence_set(&text, 0,
+            "the message is too large: %llu bytes, at most %llu (server.message_max_bytes)",
+            (unsigned long long)scan->used, (unsigned long long)limit);
+    else
+        (void)knit_sentence_set(
+            &text, 0, "the message nests too deep: at most %u levels", KNIT_DEPTH_MAX);
+    failure = knit_failure(scan->refused, text.text);
     if (scan->refused == KNIT_TOO_LARGE) {
-        failure.limit = connection->net->turn->settings->message_max_bytes;
+        failure.limit = limit;
         failure.actual = scan->used;
     } else {
         failure.limit = KNIT_DEPTH_MAX;

@@ -12,19 +12,27 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool read_port(const char *text, uint16_t *ret_port)
+enum port {
+    PORT_READ,
+    PORT_NO_NUMBER,
+    PORT_OUT_OF_RANGE,
+};
+
+static enum port read_port(const char *text, uint16_t *ret_port)
 {
     unsigned long port = 0;
+    size_t digits = strspn(text, "0123456789");
 
-    if (*text == '\0' || strlen(text) > 5)
-        return false;
-    for (; *text; text++) {
-        if (*text < '0' || *text > '9')
-            return false;
+    if (digits == 0 || text[digits] != '\0')
+        return PORT_NO_NUMBER;
+    if (digits > 5)
+        return PORT_OUT_OF_RANGE;
+    for (; *text; text++)
         port = port * 10 + (unsigned long)(*text - '0');
-    }
+    if (port > UINT16_MAX)
+        return PORT_OUT_OF_RANGE;
     *ret_port = (uint16_t)port;
-    return port <= UINT16_MAX;
+    return PORT_READ;
 }
 
 int knit_endpoint_parse(
@@ -37,8 +45,12 @@ int knit_endpoint_parse(
     size_t host_len = colon != NULL ? (size_t)(colon - text) : 0;
     char host[INET6_ADDRSTRLEN + 2];
     uint16_t port = 0;
+    enum port read = colon != NULL ? read_port(colon + 1, &port) : PORT_NO_NUMBER;
 
-    if (colon == NULL || host_len == 0 || host_len >= sizeof(host) || !read_port(colon + 1, &port))
+    if (read == PORT_OUT_OF_RANGE)
+        return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
+            "server.listen: expected a port from 0 to 65535, not '%s'", text);
+    if (read == PORT_NO_NUMBER || host_len == 0 || host_len >= sizeof(host))
         return knit_sentence_set(why, KNIT_ENDPOINT_E_REFUSED,
             "server.listen: expected ADDRESS:PORT or [ADDRESS]:PORT, not '%s'", text);
     memcpy(host, text, host_len);
@@ -74,6 +86,16 @@ bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint)
     if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
         return v6->sin6_addr.s6_addr[12] == 127;
     return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+bool knit_endpoint_is_same(const struct knit_endpoint *a, const struct knit_endpoint *b)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->address;
+    bool takes_any = (a->address.ss_family == AF_INET ? v4->sin_port : v6->sin6_port) == 0;
+
+    return !takes_any && a->address_len == b->address_len &&
+           memcmp(&a->address, &b->address, a->address_len) == 0;
 }
 
 static void name_of(const struct sockaddr_storage *address, char ret_text[KNIT_ENDPOINT_TEXT_MAX])

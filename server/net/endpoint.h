@@ -41,6 +41,9 @@ bool knit_endpoint_is_loopback(const struct knit_endpoint *endpoint);
 KNIT_MUST_CHECK int knit_endpoint_try(
     const struct knit_endpoint *endpoint, struct knit_sentence *why);
 
+/* Whether both are one address and port. Port 0 is another one each time. */
+bool knit_endpoint_is_same(const struct knit_endpoint *a, const struct knit_endpoint *b);
+
 /* A non-blocking listening socket; connections wait in its backlog until they are accepted.
  * Returns 0 or KNIT_ENDPOINT_E_REFUSED. */
 KNIT_MUST_CHECK int knit_endpoint_listen(

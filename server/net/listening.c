@@ -12,6 +12,22 @@ static bool is_none(const char *word)
     return strcmp(word, "none") == 0;
 }
 
+/* Whether an address before this one is the same: refused by name, because what the system says to
+ * the second one is that another program has it. */
+static bool is_repeated(
+    const struct knit_settings *settings, const char *text, const struct knit_endpoint *endpoint)
+{
+    struct knit_endpoint other;
+    struct knit_sentence ignored;
+
+    for (size_t i = 0; i < settings->listen.count && settings->listen.items[i] != text; i++)
+        if (!is_none(settings->listen.items[i]) &&
+            knit_endpoint_parse(settings->listen.items[i], &other, &ignored) == 0 &&
+            knit_endpoint_is_same(endpoint, &other))
+            return true;
+    return false;
+}
+
 /* The address, if it may be listened on. */
 static int read_endpoint(const struct knit_settings *settings, const char *text,
     struct knit_endpoint *ret_endpoint, struct knit_sentence *why)
@@ -24,6 +40,9 @@ static int read_endpoint(const struct knit_settings *settings, const char *text,
             "server.listen: other machines can reach %s and there is no authentication; if anybody "
             "who reaches it may run every task, say --allow-remote-without-authentication",
             text);
+    if (r == 0 && is_repeated(settings, text, ret_endpoint))
+        return knit_sentence_set(
+            why, KNIT_LISTENING_E_REFUSED, "server.listen: %s is given twice", text);
     return r;
 }
 

@@ -27,6 +27,11 @@ static int find_usual_folder(char **ret_path, struct knit_sentence *why)
 {
     const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
 
+    if (base != NULL && base[0] != '\0' && base[0] != '/')
+        return knit_sentence_set(why, REFUSED,
+            "$XDG_RUNTIME_DIR is '%s', which is no absolute path, so there is no usual place for "
+            "the unix socket; name one with --socket PATH, or none with --socket none",
+            base);
     if (base == NULL || base[0] != '/')
         return knit_sentence_set(why, REFUSED,
             "there is no usual place for the unix socket because $XDG_RUNTIME_DIR is not set; "

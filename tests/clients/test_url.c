@@ -89,6 +89,7 @@ static void mistakes_are_named(void **state)
         {"knit://h:5x", "port"},
         {"knit://h:-5", "port"},
         {"knit://h/path", "only :PORT"},
+        {"knit://h:1/x", "no path"},
         {"unix://relative", "absolute"},
         {"shm://", "absolute"},
     };

@@ -65,13 +65,15 @@ static void a_hook_sees_the_text_and_may_refuse(void **state)
 {
     struct knit_modules *modules;
     struct knit_bootstrap info = {.text = "", .index = 2, .total = 5};
+    const struct knit_module_loading loading = {.on_step = on_step};
     struct knit_sentence why;
 
     (void)state;
     assert_int_equal(load(GOOD, NULL, &modules, &why), 0);
-    assert_int_equal(knit_modules_bootstrap(modules, &info, &why), 0);
+    assert_int_equal(knit_modules_bootstrap(modules, &info, &loading, &why), 0);
+    assert_string_equal(steps, "loading " GOOD "\nrunning the bootstrap hook of " GOOD "\n");
     info.text = "/nowhere/at/all";
-    assert_int_equal(knit_modules_bootstrap(modules, &info, &why), KNIT_MODULE_E_REFUSED);
+    assert_int_equal(knit_modules_bootstrap(modules, &info, &loading, &why), KNIT_MODULE_E_REFUSED);
     assert_string_equal(why.text,
         GOOD ": its bootstrap hook failed with 1: /nowhere/at/all: No such "
              "file or directory");

@@ -224,6 +224,7 @@ static void a_task_with_good_calls_between_crashes_is_not_quarantined(void **sta
 
 static void a_hung_task_is_killed_and_no_other(void **state)
 {
+    static const char sentence[] = "the task hang ran longer than its hard timeout of 200 ms";
     struct pools pools;
     struct pools_outcome hung = {0}, after[8] = {0};
     uint64_t start_ns, took_ns;
@@ -243,6 +244,8 @@ static void a_hung_task_is_killed_and_no_other(void **state)
     assert_int_equal(hung.code, KNIT_HARD_TIMEOUT);
     assert_int_equal(hung.failure.started, KNIT_STARTED_YES);
     assert_int_equal(hung.failure.limit, 200);
+    assert_non_null(
+        memmem(hung.failure.message.bytes, hung.failure.message.len, sentence, strlen(sentence)));
     assert_true(took_ns >= 199000000u && took_ns < 2000000000u);
     for (int i = 0; i < 8; i++) {
         pools_wait(&pools, &after[i]);

@@ -32,6 +32,39 @@ static void addresses_are_numbers_with_a_port(void **state)
     }
 }
 
+static void a_port_out_of_range_is_named_as_such(void **state)
+{
+    static const char *const far[] = {
+        "127.0.0.1:65536", "[::1]:70000", "127.0.0.1:99999999999999999999"};
+    struct knit_endpoint endpoint;
+    struct knit_sentence why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
+        assert_int_equal(knit_endpoint_parse(far[i], &endpoint, &why), KNIT_ENDPOINT_E_REFUSED);
+        assert_non_null(strstr(why.text, "expected a port from 0 to 65535"));
+    }
+}
+
+static void the_same_address_twice_is_seen_whatever_its_spelling(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool is_same;
+    } cases[] = {{"127.0.0.1:5", "127.0.0.1:05", true}, {"[::1]:5", "[0:0::1]:5", true},
+        {"127.0.0.1:5", "127.0.0.2:5", false}, {"127.0.0.1:5", "127.0.0.1:6", false},
+        {"127.0.0.1:0", "127.0.0.1:0", false}, {"0.0.0.0:5", "[::]:5", false}};
+    struct knit_endpoint a, b;
+    struct knit_sentence why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(knit_endpoint_parse(cases[i].a, &a, &why), 0);
+        assert_int_equal(knit_endpoint_parse(cases[i].b, &b, &why), 0);
+        assert_int_equal(knit_endpoint_is_same(&a, &b), cases[i].is_same);
+    }
+}
+
 static void loopback_is_what_stays_on_this_machine(void **state)
 {
     static const struct {
@@ -83,6 +116,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_numbers_with_a_port),
+        cmocka_unit_test(a_port_out_of_range_is_named_as_such),
+        cmocka_unit_test(the_same_address_twice_is_seen_whatever_its_spelling),
         cmocka_unit_test(loopback_is_what_stays_on_this_machine),
         cmocka_unit_test(a_port_has_one_listener),
     };

@@ -54,10 +54,38 @@ static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
     close(fds[1]);
 }
 
+static void a_replaced_worker_is_logged_without_an_empty_reason(void **state)
+{
+    const struct knit_pool_event started = {
+        .kind = KNIT_POOL_WORKER_STARTED, .is_replacement = true, .lane = 1, .pid = 9, .text = ""};
+    const struct knit_pool_event hung = {.kind = KNIT_POOL_HARD_TIMEOUT,
+        .lane = 1,
+        .pid = 9,
+        .limit_ms = 250,
+        .task = KNIT_POOL_TASK_NONE};
+    char text[4096] = "";
+    uint32_t evicted = 0;
+    struct knit_log log;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    knit_log_init(&log, fds[1], KNIT_LOG_INFO);
+    knit_pool_log_event(&log, NULL, 0, &started, &evicted);
+    knit_pool_log_event(&log, NULL, 0, &hung, &evicted);
+    assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
+    assert_non_null(strstr(text, "msg=\"worker replaced\" lane=1 pid=9\n"));
+    assert_non_null(strstr(text, "hard_timeout_ms=250\n"));
+    knit_log_fini(&log);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evicted_sessions_get_some_lines_a_second_and_a_count),
+        cmocka_unit_test(a_replaced_worker_is_logged_without_an_empty_reason),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

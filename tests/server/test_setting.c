@@ -89,6 +89,19 @@ static void defaults_are_what_the_table_says(void **state)
     knit_settings_fini(&settings);
 }
 
+static void another_unit_is_answered_with_the_ones_there_are(void **state)
+{
+    static const char *const wrong[] = {"1G", "1GB", "64k", "1 GiB", "1gib", "2TiB"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(
+            set(knit_setting_by_key("pool", "arena_bytes"), wrong[i]), KNIT_SETTING_E_REFUSED);
+        assert_non_null(strstr(why.text, "with KiB, MiB or GiB right behind it, as in 64MiB"));
+        assert_non_null(strstr(why.text, wrong[i]));
+    }
+}
+
 static void every_number_takes_its_bounds_and_nothing_beyond(void **state)
 {
     static const char *const wrong[] = {"", " ", "-1", "+1", "1 ", "0x10", "1e3", "1.5", "ten",
@@ -503,6 +516,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_DEFAULTS(defaults_are_what_the_table_says),
+        WITH_DEFAULTS(another_unit_is_answered_with_the_ones_there_are),
         WITH_DEFAULTS(every_number_takes_its_bounds_and_nothing_beyond),
         WITH_DEFAULTS(sizes_carry_units),
         WITH_DEFAULTS(words_are_taken_from_their_set),

@@ -28,6 +28,7 @@ BAD = {
     10: 'killed by signal 6',
     11: 'has a task of that name already',
     12: 'a name is 1 to 128',
+    14: 'was killed by signal 6 (SIGABRT) while running the bootstrap hook of ',
 }
 
 
