@@ -90,12 +90,20 @@ static void record_crash(struct knit_pool *pool, uint32_t task)
 
 /* ---- finalizing ---- */
 
-static void make_hard_error(const struct knit_worker *worker, struct knit_recovery_error *ret)
+/* Of the call for which the pool has killed the worker. */
+static void make_killed_error(const struct knit_worker *worker, struct knit_recovery_error *ret)
 {
+    const char *name = worker->hard_task != NULL ? worker->hard_task->name : "";
     struct knit_sentence text;
 
+    if (worker->has_ignored_abort) {
+        (void)knit_sentence_set(
+            &text, 0, "the task %.128s did not stop, and its worker was killed", name);
+        knit_recovery_make_error(ret, KNIT_CANCELLED, KNIT_STARTED_YES, text.text, 0, 0);
+        return;
+    }
     (void)knit_sentence_set(&text, 0, "the task %.128s ran longer than its hard timeout of %u ms",
-        worker->hard_task != NULL ? worker->hard_task->name : "", worker->hard_ms);
+        name, worker->hard_ms);
     knit_recovery_make_error(
         ret, KNIT_HARD_TIMEOUT, KNIT_STARTED_YES, text.text, 0, worker->hard_ms);
 }
@@ -118,7 +126,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     else
         knit_recovery_make_error(
             &error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text.text, worker->signal, 0);
-    make_hard_error(worker, &special);
+    make_killed_error(worker, &special);
     knit_recovery_vacate(&pool->board, &pool->shared, pool->options.workers, worker->lane);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];

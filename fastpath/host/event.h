@@ -18,6 +18,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
     KNIT_POOL_WORKER_STOPPED,   /* lane, pid: it left after STOP */
     KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
+    KNIT_POOL_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
     KNIT_POOL_TASK_QUARANTINED, /* task */
     KNIT_POOL_SESSION_EVICTED,  /* session, text: it broke the protocol; end its connection */
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
@@ -40,6 +41,7 @@ struct knit_pool_event {
     uint32_t lost;     /* calls that the host answered in its place */
     uint32_t task;     /* id of the one it ran, or KNIT_POOL_TASK_NONE */
     uint32_t limit_ms; /* the hard timeout that passed */
+    uint64_t age_ms;   /* of its running call */
     uint64_t session;
     const char *text; /* a sentence without a full stop, or ""; valid during the callback */
 };

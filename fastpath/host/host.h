@@ -67,6 +67,17 @@ enum knit_worker_step {
     KNIT_STEP_ENDED, /* reaped; another process still holds its control socket */
 };
 
+/* What the host has seen of the call that a lane runs (watch.h). */
+struct knit_watch {
+    uint64_t session; /* its place; 0 = none runs */
+    uint32_t slot;
+    uint64_t calls;      /* begun in the lane, itself included */
+    uint64_t age_ns;     /* since it was first seen */
+    uint64_t ignored_ns; /* since it was first seen that nobody waits for it */
+    bool is_given_up;    /* nobody waited at the last look */
+    bool is_reported;    /* as slow */
+};
+
 /* A lane's worker. What a process has is reset by knit_worker_start(). */
 struct knit_worker {
     uint32_t lane;
@@ -98,11 +109,17 @@ struct knit_worker {
     uint64_t halted_at_ns;   /* when SIGSTOP was sent, to examine it */
     uint64_t hard_retry_ns;  /* its hard timeout has passed, and it is not seen stopped yet */
 
+    struct knit_watch watch;
+    uint64_t abort_retry_ns; /* it ignores an abort, and is not seen stopped yet; 0 = it does not */
+    uint64_t hard_seen_ns;   /* the limit of its running call, as it was seen last */
+    uint64_t hard_stood_ns;  /* pool->stood_ns before that limit was seen */
+
     /* The call that it was killed for. */
     uint64_t hard_session; /* 0 = none */
     uint32_t hard_slot;
     uint32_t hard_ms;
     const struct knit_registry_task *hard_task; /* that it ran, NULL = not known */
+    bool has_ignored_abort; /* and not a hard timeout: nobody waited for the call */
 
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
@@ -145,7 +162,13 @@ struct knit_pool {
     bool was_degraded;
     uint32_t hard_least_ms; /* the shortest hard timeout; 0 = none */
     uint64_t hard_scan_ns;  /* when limits of running calls are read again */
-    uint8_t *task_deaths;   /* [tasks]: in a row, while the task is on probation */
+    uint64_t hard_stood_ns; /* stood_ns at that time */
+    uint64_t due_ns;        /* what the timer is armed for; 0 = nothing */
+    uint64_t stood_ns;      /* by how much it was late, all in all */
+    uint64_t watch_due_ns;  /* when running calls are looked at again; 0 = never */
+    uint64_t watched_ns;    /* when they were */
+    uint64_t watched_stood_ns;
+    uint8_t *task_deaths; /* [tasks]: in a row, while the task is on probation */
 
     /* Sessions. */
     struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];

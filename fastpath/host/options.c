@@ -21,6 +21,8 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .reply_budget_bytes = KNIT_ARENA_DEFAULT,
         .sessions_max = 120,
         .uid_sessions_max = 8,
+        .abort_grace_ms = 10000,
+        .slow_call_ms = 30000,
         .startup_ms = 30000,
         .stop_fd = -1,
         .stop_ms = 5000,

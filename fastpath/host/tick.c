@@ -11,6 +11,7 @@
 #include "fastpath/host/death.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
+#include "fastpath/host/watch.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
@@ -122,6 +123,7 @@ static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
 
 void knit_tick(struct knit_pool *pool, uint64_t now_ns)
 {
+    knit_watch_note_delay(pool, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
@@ -144,6 +146,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
     }
+    knit_watch_running(pool, now_ns);
     knit_timeout_enforce(pool, now_ns);
     knit_death_update_degraded(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
@@ -180,6 +183,8 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
         bring_forward(&due_ns, worker->reap_at_ns);
         if (worker->step == KNIT_STEP_SERVING)
             bring_forward(&due_ns, worker->flush_retry_ns);
+        if (worker->step == KNIT_STEP_SERVING && !worker->was_killed)
+            bring_forward(&due_ns, worker->abort_retry_ns);
         if (worker->step == KNIT_STEP_SERVING && worker->halted_at_ns != 0 && !worker->was_killed)
             bring_forward(&due_ns, worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS);
     }
@@ -190,6 +195,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     if (pool->phase == KNIT_PHASE_OPENING)
         bring_forward(&due_ns, pool->open_by_ns);
     bring_forward(&due_ns, pool->hard_scan_ns);
+    bring_forward(&due_ns, pool->watch_due_ns);
     if (pool->was_degraded)
         bring_forward(&due_ns, now_ns + DEGRADED_CHECK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)
@@ -203,5 +209,6 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
 
 void knit_tick_arm(struct knit_pool *pool)
 {
-    knit_timer_arm(pool->timer_fd, next_due(pool, knit_clock_ns()));
+    pool->due_ns = next_due(pool, knit_clock_ns());
+    knit_timer_arm(pool->timer_fd, pool->due_ns);
 }

@@ -4,8 +4,9 @@
  * and then it is killed or continued. Killing at once was rejected: the call could have ended just
  * before, and an innocent one would be lost.
  *
- * A task whose session has been closed for abandoned_ms is killed in the same way, or its session's
- * memory would never be freed.
+ * A task that goes on although nobody has waited for abort_grace_ms (watch.h), or whose session has
+ * been closed for abandoned_ms, is killed in the same way: it would hold its worker, and its
+ * session's memory, for ever.
  */
 #include "fastpath/host/timeout.h"
 
@@ -13,7 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "fastpath/host/session.h"
+#include "fastpath/host/watch.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
@@ -25,6 +26,7 @@
 #define HALT_POLL_NS       50000
 #define HARD_SCAN_MAX_NS   1000000000u
 #define HARD_SCAN_MIN_NS   1000000u
+#define HARD_BUSY_MAX_NS   100000000u /* between two scans while a call with a limit runs */
 #define ABANDONED_RETRY_NS 50000000u
 
 enum halt {
@@ -68,18 +70,16 @@ static void resume_worker(struct knit_worker *worker)
     (void)kill(-worker->process.pid, SIGCONT);
 }
 
-/* The session and slot of the call that the stopped worker runs; NULL when it has answered it. */
-static struct knit_host_session *running_call(
-    struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
+/* When the call with this limit, which its worker has announced, has to be over: time in which the
+ * machine stood still is added. At the first sight of a limit it is not known whether the call
+ * began before such a time or after; it gets that time. */
+static uint64_t limit_of(struct knit_pool *pool, struct knit_worker *worker, uint64_t hard_ns)
 {
-    struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
-    struct knit_host_session *session = knit_host_session_find(pool, running.session);
-
-    if (session == NULL || running.slot >= session->view.geometry.slots ||
-        !knit_recovery_holds(&session->view, running.slot, worker->owner))
-        return NULL;
-    *ret_slot = running.slot;
-    return session;
+    if (hard_ns != worker->hard_seen_ns) {
+        worker->hard_seen_ns = hard_ns;
+        worker->hard_stood_ns = pool->hard_stood_ns;
+    }
+    return hard_ns != 0 ? hard_ns + (pool->stood_ns - worker->hard_stood_ns) : 0;
 }
 
 /* The limit of a call has passed: kills its worker, unless the call has ended meanwhile. */
@@ -103,9 +103,9 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
         break;
     }
     KNIT_FAULT(TIMEOUT_AFTER_HALT);
-    hard_ns = knit_board_hard_ns(&pool->board, worker->lane);
-    session =
-        hard_ns != 0 && hard_ns <= now_ns ? running_call(pool, worker, &worker->hard_slot) : NULL;
+    hard_ns = limit_of(pool, worker, knit_board_hard_ns(&pool->board, worker->lane));
+    session = hard_ns != 0 && hard_ns <= now_ns ? knit_watch_call(pool, worker, &worker->hard_slot)
+                                                : NULL;
     if (session == NULL) {
         resume_worker(worker);
         return;
@@ -125,8 +125,9 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
 
 static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 {
-    /* With half the shortest timeout a call that begins after a scan is seen before its limit. */
-    uint64_t period_ns = (uint64_t)pool->hard_least_ms * 1000000u / 2;
+    /* A call that begins after a scan is seen long before its limit, and a time in which the
+     * machine stood still is known to within a period. */
+    uint64_t period_ns = (uint64_t)pool->hard_least_ms * 1000000u / 8;
     uint64_t next_ns;
 
     if (period_ns > HARD_SCAN_MAX_NS)
@@ -140,9 +141,11 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 
         if (worker->step != KNIT_STEP_SERVING || worker->was_killed)
             continue;
-        hard_ns = knit_board_hard_ns(&pool->board, i);
+        hard_ns = limit_of(pool, worker, knit_board_hard_ns(&pool->board, i));
         if (hard_ns == 0)
             continue;
+        if (next_ns > now_ns + HARD_BUSY_MAX_NS)
+            next_ns = now_ns + HARD_BUSY_MAX_NS;
         if (hard_ns < worker->hard_retry_ns)
             hard_ns = worker->hard_retry_ns;
         if (hard_ns <= now_ns) {
@@ -153,6 +156,41 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
             next_ns = hard_ns;
     }
     pool->hard_scan_ns = next_ns;
+    pool->hard_stood_ns = pool->stood_ns;
+}
+
+/* The worker's task ignores that nobody waits: kills it, unless the call has ended meanwhile. */
+static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+{
+    const struct knit_registry_task *task =
+        knit_registry_at(pool->registry, knit_board_task(&pool->board, worker->lane));
+    const struct knit_host_session *session;
+
+    worker->abort_retry_ns = now_ns + HALT_RETRY_NS;
+    switch (halt_worker(worker, now_ns)) {
+    case HALT_SENT:
+    case HALT_OVER:
+        return;
+    case HALT_DONE:
+    default:
+        break;
+    }
+    session = knit_watch_is_given_up(pool, worker)
+                  ? knit_watch_call(pool, worker, &worker->hard_slot)
+                  : NULL;
+    if (session == NULL) {
+        worker->watch = (struct knit_watch){0};
+        worker->abort_retry_ns = 0;
+        resume_worker(worker);
+        return;
+    }
+    worker->hard_session = session->id;
+    worker->hard_task = task;
+    worker->has_ignored_abort = true;
+    (void)knit_sentence_set(&worker->refusal, 0,
+        "its task %s went on for %u ms when nobody waited any more, and was killed",
+        task != NULL ? task->name : "?", pool->options.abort_grace_ms);
+    knit_worker_kill(worker);
 }
 
 /* The session has been closed for abandoned_ms, and workers still have it attached. A worker that
@@ -186,7 +224,7 @@ static uint64_t enforce_abandoned(
             next_ns = now_ns + HALT_RETRY_NS;
             break;
         case HALT_DONE:
-            if (running_call(pool, worker, &slot) == session)
+            if (knit_watch_call(pool, worker, &slot) == session)
                 knit_worker_kill(worker);
             else
                 resume_worker(worker);
@@ -204,6 +242,13 @@ void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
 {
     if (pool->hard_least_ms != 0 && now_ns >= pool->hard_scan_ns)
         scan_hard(pool, now_ns);
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        struct knit_worker *worker = &pool->workers[i];
+
+        if (worker->step == KNIT_STEP_SERVING && !worker->was_killed &&
+            now_ns >= worker->abort_retry_ns && knit_watch_is_overdue(pool, worker))
+            enforce_abort(pool, worker, now_ns);
+    }
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
         struct knit_host_session *session = pool->sessions[i];
 

@@ -126,6 +126,16 @@ bool knit_recovery_holds(
     return is_held(session, slot, owner, &gen);
 }
 
+bool knit_recovery_is_aborted(
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner)
+{
+    uint64_t gen;
+
+    /* relaxed: the caller may store it at any time; the host looks again. */
+    return has_requests(session) && is_held(session, slot, owner, &gen) &&
+           atomic_load_explicit(&session->request.abort[slot], memory_order_relaxed) == gen;
+}
+
 uint32_t knit_recovery_answer(
     const struct knit_host_session_view *session, const struct knit_recovery_death *death)
 {

@@ -62,6 +62,10 @@ uint32_t knit_recovery_answer(
 bool knit_recovery_holds(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
 
+/* Whether it holds the call so, and the caller asks that it stop. */
+bool knit_recovery_is_aborted(
+    const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
+
 /* The host claims every queued call of the session and answers it with this error. Returns how
  * many; wakes the caller when there were some. Workers may claim at the same time. */
 uint32_t knit_recovery_refuse(

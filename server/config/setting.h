@@ -110,6 +110,8 @@ struct knit_settings {
     uint64_t arena_bytes;
     uint64_t call_max_bytes;
     uint64_t hard_timeout_ms;
+    uint64_t abort_grace_ms;
+    uint64_t slow_call_ms;
     char *bootstrap;
     char *worker_program;
     /* [worker] */

@@ -108,6 +108,13 @@ const struct knit_setting knit_setting_table[] = {
         "eighth."},
     {"pool", "hard_timeout_ms", NULL, KNIT_SETTING_NUMBER, AT(hard_timeout_ms), OFF, DAY_S * 1000,
         NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},
+    {"pool", "abort_grace_ms", NULL, KNIT_SETTING_NUMBER, AT(abort_grace_ms), OFF, DAY_S * 1000,
+        NULL, "10000", "MS",
+        "When nobody waits for a call any more (cancelled, timed out, caller gone) and its task "
+        "has not stopped for this long, its worker is killed and replaced; 0 never."},
+    {"pool", "slow_call_ms", NULL, KNIT_SETTING_NUMBER, AT(slow_call_ms), OFF, DAY_S * 1000, NULL,
+        "30000", "MS",
+        "A call that runs longer is logged once, with task, worker and age; 0 none."},
     {"pool", "bootstrap", NULL, KNIT_SETTING_TEXT, AT(bootstrap), 0, 0, NULL, NULL, "TEXT",
         "Text handed to the modules' bootstrap hooks."},
     {"pool", "worker_program", NULL, KNIT_SETTING_PATH, AT(worker_program), 0, 0, NULL, NULL,

@@ -81,6 +81,11 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             KNIT_LOG_TEXT("task", task_name(pool, event->task)),
             KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms));
         break;
+    case KNIT_POOL_TASK_SLOW:
+        knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
+            KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+            KNIT_LOG_NUMBER("age_ms", event->age_ms));
+        break;
     case KNIT_POOL_TASK_QUARANTINED:
         knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",
             KNIT_LOG_TEXT("task", task_name(pool, event->task)));

@@ -76,6 +76,8 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     if (options->reply_budget_bytes < settings->arena_bytes)
         options->reply_budget_bytes = settings->arena_bytes;
     options->hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
+    options->abort_grace_ms = (uint32_t)settings->abort_grace_ms;
+    options->slow_call_ms = (uint32_t)settings->slow_call_ms;
     options->confinement = found->confinement;
 }
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host sees of the calls that run: for how long, and whether anybody still waits for them.
+ *
+ * Threads: under the pool's mutex, on the dispatching thread.
+ */
+#pragma once
+
+#include "fastpath/host/host.h"
+
+/* The timer that was armed for pool->due_ns has led to this tick. What it is late by is time in
+ * which the machine stood still: it is added to pool->stood_ns, and to the times of the pool that
+ * somebody else has to meet. */
+void knit_watch_note_delay(struct knit_pool *pool, uint64_t now_ns);
+
+/* Looks at all running calls when that is due. Reports those that have run for slow_call_ms. */
+void knit_watch_running(struct knit_pool *pool, uint64_t now_ns);
+
+/* Whether the worker has ignored the abort of its running call for abort_grace_ms. */
+bool knit_watch_is_overdue(const struct knit_pool *pool, const struct knit_worker *worker);
+
+/* Whether the worker still runs the call that was watched last, and nobody waits for it. */
+bool knit_watch_is_given_up(struct knit_pool *pool, const struct knit_worker *worker);
+
+/* The session of the call that the worker runs, by its claim; NULL when it has answered it. */
+struct knit_host_session *knit_watch_call(
+    struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot);

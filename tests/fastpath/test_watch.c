@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks that go on when nobody waits for them, calls that run for long, and time in which the
+ * machine stood still.
+ *
+ * Method: as test_supervisor.c. A freeze is made of what it is: all workers are stopped, and the
+ * host does not dispatch meanwhile.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fastpath/host/host.h"
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
+#include "tests/fastpath/pools.h"
+#include "tests/support/deadline.h"
+
+static uint64_t runs(const struct pools *pools, uint32_t id)
+{
+    return atomic_load_explicit(&pools->ledger[id], memory_order_seq_cst);
+}
+
+static pid_t pid_of(struct pools *pools, uint32_t lane)
+{
+    struct knit_pool_lane_stats stats;
+
+    knit_pool_lane_stats(pools->pool, lane, &stats);
+    return stats.pid;
+}
+
+/* Of the call that lane 0 runs; waits until it runs one. */
+static uint32_t running_slot(struct pools *pools)
+{
+    struct knit_board_running running;
+
+    assert_true(KNIT_WAIT_UNTIL(
+        (running = knit_board_running(&pools->pool->board, 0), running.session != 0), 10000));
+    return running.slot;
+}
+
+/* Starts hold(id), which ends when the gate opens, and waits until it runs. */
+static void start_hold(struct pools *pools, int64_t id, struct pools_outcome *outcome)
+{
+    pools_start_number(pools, "hold", id, outcome);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(pools) && runs(pools, (uint32_t)id) == 1, 10000));
+}
+
+/* Dispatches meanwhile. */
+static void turn_for(struct pools *pools, uint64_t ns)
+{
+    uint64_t until_ns = knit_clock_ns() + ns;
+
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(pools) && knit_clock_ns() >= until_ns, 60000));
+}
+
+static void a_task_that_ignores_its_abort_is_killed_after_the_grace(void **state)
+{
+    struct pools pools;
+    struct pools_outcome held = {0}, after = {0};
+    uint64_t aborted_ns, took_ns;
+    pid_t before;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.abort_grace_ms = 200;
+    assert_int_equal(pools_open(&pools), 0);
+    before = pid_of(&pools, 0);
+    start_hold(&pools, 1, &held);
+    pools_start_number(&pools, "count", 2, &after);
+    aborted_ns = knit_clock_ns();
+    knit_session_abort(pools.session->session, running_slot(&pools));
+    pools_wait(&pools, &held);
+    took_ns = knit_clock_ns() - aborted_ns;
+    print_message("abort ignored, grace 200 ms: ended after %.1f ms\n", (double)took_ns / 1e6);
+    assert_true(took_ns >= 199000000u && took_ns < 3000000000u);
+    assert_int_equal(held.code, KNIT_CANCELLED);
+    assert_int_equal(held.failure.started, KNIT_STARTED_YES);
+    pools_wait(&pools, &after);
+    assert_int_equal(after.code, 0);
+    assert_true(pid_of(&pools, 0) != before);
+    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    assert_non_null(strstr(pools.text, "its task hold went on for 200 ms"));
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+    pools_fini(&pools);
+}
+
+/* Somebody waits for the one; the other stops in time. */
+static void no_other_task_is_killed_for_the_grace(void **state)
+{
+    struct pools pools;
+    struct pools_outcome held = {0}, stopped = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.abort_grace_ms = 50;
+    assert_int_equal(pools_open(&pools), 0);
+    start_hold(&pools, 1, &held);
+    turn_for(&pools, 400000000u);
+    assert_false(held.is_there);
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    pools_wait(&pools, &held);
+    assert_int_equal(held.code, 0);
+    pools_start_empty(&pools, "wait_abort", &stopped);
+    knit_session_abort(pools.session->session, running_slot(&pools));
+    pools_wait(&pools, &stopped);
+    assert_int_equal(stopped.code, 0);
+    turn_for(&pools, 200000000u);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    pools_fini(&pools);
+}
+
+static void a_task_of_a_closed_session_has_the_same_grace(void **state)
+{
+    struct pools pools;
+    struct pools_outcome ignored = {0}, after = {0};
+    struct knit_session_options options = {.spin_us = 0};
+    struct knit_pool_session *first, *second;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.abort_grace_ms = 100;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    first = pools.session;
+    pools.session = second;
+    start_hold(&pools, 1, &ignored);
+    pools.session = first;
+    knit_pool_session_close(pools.pool, second);
+    pools_start_number(&pools, "count", 2, &after);
+    pools_wait(&pools, &after);
+    assert_int_equal(after.code, 0);
+    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    pools_wait_sessions(&pools, 1);
+    pools_fini(&pools);
+}
+
+static void a_slow_call_is_reported_once(void **state)
+{
+    struct pools pools;
+    struct pools_outcome held = {0};
+
+    (void)state;
+    pools_init(&pools, 2);
+    pools.options.slow_call_ms = 50;
+    assert_int_equal(pools_open(&pools), 0);
+    start_hold(&pools, 1, &held);
+    pools_wait_events(&pools, KNIT_POOL_TASK_SLOW, 1);
+    turn_for(&pools, 200000000u);
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    pools_wait(&pools, &held);
+    assert_int_equal(held.code, 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 1);
+    for (uint32_t i = 0; i < pools.event_count; i++) {
+        const struct knit_pool_event *event = &pools.events[i];
+
+        if (event->kind != KNIT_POOL_TASK_SLOW)
+            continue;
+        assert_true(event->age_ms >= 50 && event->pid == pid_of(&pools, event->lane));
+        assert_string_equal(
+            knit_registry_at(knit_pool_registry(pools.pool), event->task)->name, "hold");
+    }
+    pools_fini(&pools);
+}
+
+/* All processes are stopped for so long: the host's one does not run either. */
+static void freeze(struct pools *pools, uint64_t ns)
+{
+    uint64_t until_ns = knit_clock_ns() + ns;
+
+    for (uint32_t i = 0; i < pools->pool->options.workers; i++)
+        assert_int_equal(kill(pid_of(pools, i), SIGSTOP), 0);
+    assert_true(KNIT_WAIT_UNTIL(knit_clock_ns() >= until_ns, 60000));
+    for (uint32_t i = 0; i < pools->pool->options.workers; i++)
+        assert_int_equal(kill(pid_of(pools, i), SIGCONT), 0);
+}
+
+static void time_in_which_the_machine_stood_still_does_not_count(void **state)
+{
+    struct pools pools;
+    struct pools_outcome held[3] = {0}, hung = {0};
+    uint64_t start_ns;
+
+    (void)state;
+    pools_init(&pools, 3);
+    pools.options.hard_timeout_ms = 800;
+    pools.options.slow_call_ms = 800;
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 3; i++)
+        start_hold(&pools, i + 1, &held[i]);
+    turn_for(&pools, 150000000u);
+    freeze(&pools, 2000000000u);
+    turn_for(&pools, 150000000u);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 0);
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    for (int i = 0; i < 3; i++) {
+        pools_wait(&pools, &held[i]);
+        assert_int_equal(held[i].code, 0);
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 0);
+    /* The limit of a later call is not longer for it. */
+    atomic_store_explicit(&pools.ledger[0], 0, memory_order_seq_cst);
+    start_ns = knit_clock_ns();
+    start_hold(&pools, 4, &hung);
+    pools_wait(&pools, &hung);
+    assert_int_equal(hung.code, KNIT_HARD_TIMEOUT);
+    assert_true(knit_clock_ns() - start_ns < 2000000000u);
+    pools_fini(&pools);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_task_that_ignores_its_abort_is_killed_after_the_grace),
+        cmocka_unit_test(no_other_task_is_killed_for_the_grace),
+        cmocka_unit_test(a_task_of_a_closed_session_has_the_same_grace),
+        cmocka_unit_test(a_slow_call_is_reported_once),
+        cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
