@@ -41,6 +41,10 @@ if find "$dir/root" -path '*/knitting/modules/*' -print | grep .; then
   echo 'a module is installed where the daemon loads every module' >&2
   exit 1
 fi
+unit=$(installed knittingd.service)
+for line in Type=notify RestartPreventExitStatus=2 'ExecStart=[^ ]*/bin/knittingd' RuntimeDirectory=knitting; do
+  grep -qx "$line" "$unit" || { echo "the unit lacks $line" >&2; exit 1; }
+done
 knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
 pkgconfig=$(dirname "$(installed knitting.pc)")
 # Nothing but what is installed here: whoever compiles against the library needs no other library's headers.

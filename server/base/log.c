@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,12 +22,26 @@
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
+/* What the journal takes off the front of a line and keeps as its priority (sd-daemon(3)). */
+static const char *const level_prefixes[] = {"<3>", "<4>", "<6>", "<7>"};
+
+bool knit_log_is_journal(int fd)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat status;
+    char rest;
+
+    return stream != NULL && sscanf(stream, "%llu:%llu%c", &device, &inode, &rest) == 2 &&
+           fstat(fd, &status) == 0 && status.st_dev == device && status.st_ino == inode;
+}
+
 void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level)
 {
     struct stat status;
     char path[32];
 
-    *log = (struct knit_log){.fd = fd, .level = level};
+    *log = (struct knit_log){.fd = fd, .level = level, .is_journal = knit_log_is_journal(fd)};
     (void)pthread_mutex_init(&log->mutex, NULL);
     if (fstat(fd, &status) < 0 || S_ISREG(status.st_mode))
         return;
@@ -119,13 +134,16 @@ static void put_number(struct line *line, uint64_t number)
     put(line, digits, (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number));
 }
 
-static void put_head(struct line *line, enum knit_log_level level, const char *message)
+static void put_head(
+    struct line *line, const struct knit_log *log, enum knit_log_level level, const char *message)
 {
     struct timespec now;
     struct tm parts;
     char text[64];
     size_t len;
 
+    if (log->is_journal)
+        put_text(line, level_prefixes[level]);
     (void)clock_gettime(CLOCK_REALTIME, &now);
     (void)gmtime_r(&now.tv_sec, &parts);
     len = strftime(text, sizeof(text), "ts=%Y-%m-%dT%H:%M:%S", &parts);
@@ -176,7 +194,7 @@ static bool report_dropped(struct knit_log *log)
 {
     struct line line = {.len = 0};
 
-    put_head(&line, KNIT_LOG_WARNING, "log lines were dropped");
+    put_head(&line, log, KNIT_LOG_WARNING, "log lines were dropped");
     put_text(&line, " lines=");
     put_number(&line, log->dropped_unreported);
     if (!write_line(log, &line))
@@ -193,7 +211,7 @@ void knit_log_write(struct knit_log *log, enum knit_log_level level, const char 
     if (!knit_log_is_on(log, level))
         return;
     line.len = 0;
-    put_head(&line, level, message);
+    put_head(&line, log, level, message);
     for (size_t i = 1; i <= count; i++) {
         put(&line, " ", 1);
         put_text(&line, fields[i].key);

@@ -6,6 +6,9 @@
  * Writing never blocks. A line that cannot be written (the reader is slow or gone, the disk is
  * full) is dropped and counted. When lines get through again, one line tells the count.
  *
+ * Where stderr is the journal's own stream each line begins with its priority, <3> to <7>, which
+ * the journal takes off: a worker that died is a warning there.
+ *
  * Threads: any; a mutex is held for the length of one non-blocking write.
  */
 #pragma once
@@ -30,8 +33,9 @@ struct knit_log {
     int fd;
     bool owns_fd;
     bool is_socket;
-    bool must_poll; /* the descriptor may block: ask before writing */
-    bool is_torn;   /* the last line was written in part */
+    bool must_poll;  /* the descriptor may block: ask before writing */
+    bool is_journal; /* each line begins with its priority */
+    bool is_torn;    /* the last line was written in part */
     enum knit_log_level level;
     _Atomic uint64_t dropped; /* lines, since the start */
     uint64_t dropped_unreported;
@@ -63,6 +67,10 @@ struct knit_log_field {
  * because O_NONBLOCK on a shared descriptor would change it for the shell too. */
 void knit_log_init(struct knit_log *log, int fd, enum knit_log_level level);
 void knit_log_fini(struct knit_log *log);
+
+/* Whether the file is the stream that the journal gave this process ($JOURNAL_STREAM), and not one
+ * to which the descriptor was directed since. */
+bool knit_log_is_journal(int fd);
 
 /* Lines that could not be written. Any thread. */
 static inline uint64_t knit_log_dropped(const struct knit_log *log)

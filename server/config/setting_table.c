@@ -27,7 +27,9 @@ const struct knit_setting knit_setting_table[] = {
         "switches TCP off. May be given several times."},
     {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
         "Unix socket to listen on; the word none switches it off. Left out, it is "
-        "/run/knitting/knitting.sock for root, else $XDG_RUNTIME_DIR/knitting/knitting.sock."},
+        "$RUNTIME_DIRECTORY/knitting.sock where systemd has set that, else "
+        "/run/knitting/knitting.sock for root and $XDG_RUNTIME_DIR/knitting/knitting.sock for "
+        "others."},
     {"server", "socket_mode", NULL, KNIT_SETTING_MODE, AT(socket_mode), 0, 0777, NULL, "0660",
         "OCTAL", "Who may connect to the unix socket, as a file mode."},
     {"server", "socket_group", NULL, KNIT_SETTING_TEXT, AT(socket_group), 0, 0, NULL, NULL, "GROUP",

@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "fastpath/lane/fd.h"
+#include "server/base/log.h"
 #include "server/config/command_line.h"
 #include "server/config/resolve.h"
 #include "server/config/setting.h"
@@ -30,7 +31,8 @@ static int refuse(int status, int error, struct knit_sentence *why)
 {
     if (why->text[0] == '\0')
         knit_sentence_set(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
-    (void)fprintf(stderr, "knittingd: %s\n", why->text);
+    (void)fprintf(
+        stderr, "%sknittingd: %s\n", knit_log_is_journal(STDERR_FILENO) ? "<3>" : "", why->text);
     return status;
 }
 

@@ -26,6 +26,7 @@
 #include "server/base/log.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
+#include "server/daemon/notify.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
 #include "server/daemon/signals.h"
@@ -151,6 +152,7 @@ static void begin_drain(struct service *service)
     knit_log(
         &service->log, KNIT_LOG_INFO, "draining", KNIT_LOG_NUMBER("drain_ms", settings->drain_ms));
     service->state = REFUSING;
+    knit_notify("STOPPING=1");
     knit_ready_file_remove(&service->ready);
     knit_listening_stop(&service->listening);
     knit_listening_close(&service->listening);
@@ -483,8 +485,10 @@ int knit_service_run(
     raise_descriptor_limit();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     r = start(&service, why);
-    if (r == 0)
+    if (r == 0) {
+        knit_notify("READY=1");
         (void)event_base_dispatch(service.base);
+    }
     if (service.is_given_up)
         r = 0;
     if (r == 0)

@@ -25,8 +25,12 @@
 /* The folder of the usual place, which may be missing. */
 static int find_usual_folder(char **ret_path, struct knit_sentence *why)
 {
+    const char *service = getenv("RUNTIME_DIRECTORY");
     const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
 
+    /* Made by systemd, for this service alone; of several the first. */
+    if (service != NULL && service[0] == '/')
+        return asprintf(ret_path, "%.*s", (int)strcspn(service, ":"), service) < 0 ? -ENOMEM : 0;
     if (base != NULL && base[0] != '\0' && base[0] != '/')
         return knit_sentence_set(why, REFUSED,
             "$XDG_RUNTIME_DIR is '%s', which is no absolute path, so there is no usual place for "

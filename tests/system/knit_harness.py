@@ -168,7 +168,7 @@ class Daemon:
     """A running knittingd. Options as on its command line, without the dashes, '_' for '-'."""
 
     def __init__(self, *arguments, config=None, workers=2, module=None, wait=True, environment=None,
-                 worker=None, listen='127.0.0.1:0', log_fd=None, **options):
+                 worker=None, listen='127.0.0.1:0', log_fd=None, omit_socket=False, **options):
         """Its log goes to log_fd where that is given, and log() is what workers print to stdout."""
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.socket = os.path.join(self.dir, 'k.sock')
@@ -179,7 +179,7 @@ class Daemon:
                    '--ready-file', self.ready_file, '--listen', listen,
                    '--worker-program', worker or os.environ['KNIT_WORKER'],
                    '--module', module or os.environ['KNIT_MODULE']]
-        if 'socket' not in options:
+        if 'socket' not in options and not omit_socket:
             options['socket'] = self.socket
         options['workers'] = workers
         for name, value in options.items():

@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 
@@ -17,8 +19,8 @@ class Sentences(Case):
         self.dir = tempfile.mkdtemp(prefix='knit-')
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
 
-    def refused(self, part, *arguments, socket=True, user=None, **environment):
-        place = [f'--socket={self.dir}/k.sock'] if socket else []
+    def refused(self, part, *arguments, has_socket=True, user=None, **environment):
+        place = [f'--socket={self.dir}/k.sock'] if has_socket else []
         done = subprocess.run(
             [os.environ['KNIT_DAEMON'], '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
              '--workers=1', *place, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -45,8 +47,48 @@ class Sentences(Case):
 
     def test_a_relative_runtime_folder(self):
         """Root's usual place is another one, so root tries it as somebody else."""
-        self.refused("$XDG_RUNTIME_DIR is 'run/me', which is no absolute path", '--listen=127.0.0.1:0', socket=False, user=NOBODY,
+        self.refused("$XDG_RUNTIME_DIR is 'run/me', which is no absolute path", '--listen=127.0.0.1:0', has_socket=False, user=NOBODY,
                      XDG_RUNTIME_DIR='run/me')
+
+
+class Service(Case):
+    """As a service manager starts it."""
+
+    def test_it_says_when_it_serves_and_when_it_drains(self):
+        for abstract in False, True:
+            with self.subTest(abstract), tempfile.TemporaryDirectory() as folder, \
+                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                path = os.path.join(folder, 'notify')
+                manager.bind('\0' + path if abstract else path)
+                manager.settimeout(PATIENCE)
+                with Daemon(environment={'NOTIFY_SOCKET': ('@' if abstract else '') + path}) as daemon:
+                    self.assertEqual(manager.recv(100), b'READY=1')
+                    self.assertTrue(os.path.exists(daemon.ready_file))
+                    daemon.send_signal(signal.SIGTERM)
+                    self.assertEqual(manager.recv(100), b'STOPPING=1')
+                    daemon.wait()
+
+    def test_the_socket_is_in_the_folder_of_the_service(self):
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other, \
+                Daemon(omit_socket=True, environment={'RUNTIME_DIRECTORY': f'{folder}:{other}'}) as daemon:
+            self.assertIn(f'unix://{folder}/knitting.sock', daemon.urls)
+
+    def test_lines_carry_their_priority_in_the_journal_alone(self):
+        for names_it in True, False:
+            reader, writer = os.pipe()
+            status = os.fstat(writer)
+            stream = f'{status.st_dev}:{status.st_ino + (not names_it)}'
+            with self.subTest(names_it), open(reader, 'rb') as lines:
+                with Daemon(workers=1, log_fd=writer, environment={'JOURNAL_STREAM': stream}) as daemon:
+                    os.close(writer)
+                    with daemon.tcp() as rpc:
+                        self.assert_fails(400, rpc.call, 'crash', 'abort')
+                text = lines.read().decode()
+                self.assertEqual(all(line[:3] in ('<3>', '<4>', '<6>') for line in text.splitlines()), names_it, text)
+                self.assertEqual('<4>ts=' in text, names_it, text)
+                if names_it:
+                    died, = (line for line in text.splitlines() if 'worker died' in line)
+                    self.assertEqual(died[:3], '<4>')
 
 
 class Log(Case):
