@@ -25,6 +25,7 @@ static void start_from_segments(struct knit_session *session)
                 .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
                 .index = i,
                 .last_slot = KNIT_NO_SLOT,
+                .flushed_slot = KNIT_NO_SLOT,
                 .free_head = KNIT_NO_SLOT,
                 .free_tail = KNIT_NO_SLOT};
         /* acquire: with the release of the side that used the segment before. */

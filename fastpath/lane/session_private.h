@@ -45,6 +45,8 @@ struct knit_session_lane {
     uint32_t index;
     uint32_t park_notified;        /* park word last notified */
     uint32_t last_slot;            /* published last */
+    uint32_t flushed_slot;         /* published last before the last flush, */
+    uint64_t flushed_gen;          /* in its generation */
     uint32_t free_head, free_tail; /* free slots that this lane answered last */
     bool is_dirty;                 /* published to since the last flush */
 };

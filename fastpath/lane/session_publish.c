@@ -17,6 +17,8 @@
 
 /* When calls queue up behind a long task, one flush of so many wakes a second worker. */
 #define CROWDED_FLUSHES 16u
+/* A call that goes on for so long is not over before another worker could be awake. */
+#define WATCH_NS 2000u
 
 /* A free slot; there is one. Those that `lane` answered last come first, because their reply cells
  * are in its worker's cache. */
@@ -173,12 +175,66 @@ static bool wake_other(struct knit_session *session, uint32_t except)
     return false;
 }
 
-/* The lane's own worker will not claim these calls soon, so another one should steal them. */
-static bool needs_thief(struct knit_session *session, uint32_t index)
+static bool has_begun(const struct knit_session *session, uint32_t slot)
 {
+    return slot < session->geometry.slots && knit_session_is_pending(session, slot) &&
+           knit_session_has_started(session, slot);
+}
+
+static bool goes_on(const struct knit_session *session, uint32_t slot)
+{
+    uint64_t until_ns;
+
+    if (knit_session_is_answered(session, slot))
+        return false;
+    until_ns = knit_clock_ns() + WATCH_NS;
+    do {
+        for (int i = 0; i < 8; i++) {
+            knit_bell_pause();
+            if (knit_session_is_answered(session, slot))
+                return false;
+        }
+    } while (knit_clock_ns() < until_ns);
+    return true;
+}
+
+/* The slot of the call behind which a flush has queued its own, if it was claimed before them; or
+ * none. Whoever claims a call looks behind it: so while the call flushed last before them (slot
+ * `before` in its generation) is unclaimed, they need nothing, and the fence W1 decides whether its
+ * claim is seen here or they are seen there. Once it is over, the lane's worker has come past it,
+ * or a thief has run it, and then the board says what the worker runs. */
+static uint32_t own_call_ahead(
+    const struct knit_session *session, uint32_t index, uint32_t before, uint64_t gen)
+{
+    uint32_t ahead = before;
+
+    if (before == KNIT_NO_SLOT)
+        return KNIT_NO_SLOT;
+    if (!knit_session_is_pending(session, before) || session->slots[before].gen != gen) {
+        ahead = knit_board_running(&session->board, index).slot;
+    } else if (knit_session_is_answered(session, before)) {
+        /* relaxed: a hint, which A1 made visible. */
+        uint64_t meta =
+            atomic_load_explicit(&session->reply.reply[before].meta, memory_order_relaxed);
+        if (knit_meta_lane(meta) == index)
+            return KNIT_NO_SLOT;
+        ahead = knit_board_running(&session->board, index).slot;
+    }
+    return has_begun(session, ahead) ? ahead : KNIT_NO_SLOT;
+}
+
+/* The lane's own worker will not claim what was published there soon, so another one should steal
+ * it. That calls of other sessions are long is not known here. */
+static bool needs_thief(struct knit_session *session, uint32_t index, uint32_t before, uint64_t gen)
+{
+    uint32_t ahead;
+
     if (knit_board_is_vacant(&session->board, index))
         return true;
-    return session->options.steal && session->queued[index] >= 2 &&
+    if (!session->options.steal || session->geometry.lanes == 1 || session->queued[index] < 2)
+        return false;
+    ahead = own_call_ahead(session, index, before, gen);
+    return (ahead != KNIT_NO_SLOT && goes_on(session, ahead)) ||
            ++session->crowded_flushes % CROWDED_FLUSHES == 0;
 }
 
@@ -193,11 +249,17 @@ void knit_session_flush(struct knit_session *session)
     is_thief_needed = false;
     from = session->dirty == 1 ? session->dirty_lane : 0;
     for (uint32_t i = from; i < session->geometry.lanes && session->dirty > 0; i++) {
-        if (!session->lanes[i].is_dirty)
+        struct knit_session_lane *lane = &session->lanes[i];
+        uint32_t before = lane->flushed_slot;
+        uint64_t gen = lane->flushed_gen;
+
+        if (!lane->is_dirty)
             continue;
-        session->lanes[i].is_dirty = false;
+        lane->flushed_slot = lane->last_slot;
+        lane->flushed_gen = session->slots[lane->last_slot].gen;
+        lane->is_dirty = false;
         session->dirty--;
-        if (!knit_session_wake_lane(session, i) && needs_thief(session, i))
+        if (!knit_session_wake_lane(session, i) && needs_thief(session, i, before, gen))
             is_thief_needed = true;
     }
     if (is_thief_needed)

@@ -338,7 +338,7 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
 static void a_queued_call_that_is_settled_never_runs(void **state)
 {
     struct knit_session *session;
-    _Atomic uint32_t executions[4] = {0};
+    static _Atomic uint32_t executions[4];
     uint32_t index, slot;
     struct knit_session_outcome outcome;
     int code, started;
