@@ -28,6 +28,7 @@ enum {
     KNIT_PRIORITY_MAX = 2,   /* option `priority` */
     KNIT_TASKS_MAX = 65536,
     KNIT_TASKS_PAGE_DEFAULT = 256,
+    KNIT_TASKS_PAGE_MAX = 1024,
 };
 
 /* Version of the protocol, as the answer to `$/hello` gives it. */

@@ -55,8 +55,10 @@ int knit_tasks_query_decode(
     }
     if (r != KNIT_WALK_E_END)
         return bad(ret_reason, "params must hold one map, or nothing");
-    if (query.limit == 0 || query.limit > KNIT_TASKS_MAX)
+    if (query.limit == 0)
         query.limit = KNIT_TASKS_PAGE_DEFAULT;
+    if (query.limit > KNIT_TASKS_PAGE_MAX)
+        query.limit = KNIT_TASKS_PAGE_MAX;
     *ret_query = query;
     return 0;
 }

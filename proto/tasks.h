@@ -25,7 +25,8 @@ enum {
 /* `$/tasks` -> [{after?, limit?}] or [] */
 struct knit_tasks_query {
     uint64_t after; /* id of the task behind which the page begins; KNIT_TASKS_FIRST = none */
-    uint64_t limit; /* 0 = KNIT_TASKS_PAGE_DEFAULT; decoding puts that in */
+    uint64_t limit; /* 0 = KNIT_TASKS_PAGE_DEFAULT; decoding puts that in, and
+                       KNIT_TASKS_PAGE_MAX for more than that */
 };
 
 /* -> `$/tasks` */

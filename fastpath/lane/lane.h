@@ -122,6 +122,8 @@ void knit_lane_wake(struct knit_lane *lane);
 
 /* Only while `job` runs: has its caller given up, has its session closed? One or two loads. */
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job);
+/* The first of the two alone. */
+bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job);
 
 /* Only while `job` runs: room of len bytes for its outcome in the reply arena, so that large
  * results are written once. NULL above the limit or when there is no room now: then use private

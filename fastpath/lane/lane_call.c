@@ -82,13 +82,16 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
 
 /* ---- running ---- */
 
+bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job)
+{
+    /* acquire: the flag publishes nothing; it only must not be loaded early. */
+    return atomic_load_explicit(
+               &lane->current->in.request.abort[job->slot], memory_order_acquire) == job->gen;
+}
+
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
-    const struct knit_worker_session *session = lane->current;
-    /* acquire: the flag publishes nothing; it only must not be loaded early. */
-    return atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_acquire) ==
-               job->gen ||
-           !knit_state_is_open(&session->in.reply);
+    return knit_lane_cancelled(lane, job) || !knit_state_is_open(&lane->current->in.reply);
 }
 
 /* Arguments of untrusted sessions are copied, because they could change while the task reads

@@ -308,13 +308,17 @@ static uint64_t deadline_ns(const struct knit_call *call)
     return call->job->deadline_ns;
 }
 
-/* The outcome of a task that saw its abort flag and stopped. */
+/* The outcome of a task that saw its abort flag and stopped. Nobody reads that of a call whose own
+ * caller has closed its session, so a session that is closed means the end of the pool. */
 static int return_aborted(struct knit_call *call)
 {
     bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
-    struct knit_failure failure = is_late
-                                      ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
-                                      : knit_failure(KNIT_CANCELLED, "cancelled while it ran");
+    bool is_cancelled = call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
+                        !knit_lane_aborted(call->lane, call->job);
+    struct knit_failure failure =
+        is_late        ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+        : is_cancelled ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
+                       : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
 
     failure.started = KNIT_STARTED_YES;
     return call->is_settled ? call->code : knit_outcome_fail_with(call, &failure);

@@ -139,8 +139,6 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
     if (first > count)
         first = count;
     page = count - first;
-    if (query.limit == 0 || query.limit > KNIT_TASKS_PAGE_DEFAULT)
-        query.limit = KNIT_TASKS_PAGE_DEFAULT;
     if (page > query.limit)
         page = query.limit;
     knit_buffer_reset(scratch);

@@ -115,10 +115,14 @@ static void refuse_unknown(struct knit_caller *caller, const struct knit_message
 
 static void refuse_too_large(struct knit_caller *caller, const struct knit_message *message)
 {
-    struct knit_failure failure =
-        knit_failure(KNIT_TOO_LARGE, "the arguments are larger than a call may carry");
+    uint64_t limit = caller->turn->settings->call_max_bytes;
+    struct knit_failure failure;
+    char text[96];
 
-    failure.limit = caller->turn->settings->call_max_bytes;
+    (void)snprintf(text, sizeof(text), "the arguments are %zu bytes, %llu are allowed",
+        message->params.len, (unsigned long long)limit);
+    failure = knit_failure(KNIT_TOO_LARGE, text);
+    failure.limit = limit;
     failure.actual = message->params.len;
     refuse(caller, message, &failure);
 }

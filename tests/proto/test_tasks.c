@@ -37,7 +37,7 @@ static int decode_query(const char *text, struct knit_tasks_query *ret_query)
 static void queries_have_defaults_for_all_that_is_left_out(void **state)
 {
     static const char *const texts[] = {"[]", "[{}]", "[{\"after\": nil, \"limit\": nil}]",
-        "[{\"limit\": 0}]", "[{\"limit\": 65537}]"};
+        "[{\"limit\": 0}]"};
     struct knit_tasks_query query;
 
     (void)state;
@@ -49,6 +49,10 @@ static void queries_have_defaults_for_all_that_is_left_out(void **state)
     assert_int_equal(decode_query("[{\"after\": 7, \"limit\": 2}]", &query), 0);
     assert_int_equal(query.after, 7);
     assert_int_equal(query.limit, 2);
+    assert_int_equal(decode_query("[{\"limit\": 257}]", &query), 0);
+    assert_int_equal(query.limit, 257);
+    assert_int_equal(decode_query("[{\"limit\": 18446744073709551615}]", &query), 0);
+    assert_int_equal(query.limit, KNIT_TASKS_PAGE_MAX);
 }
 
 static void queries_of_another_shape_are_refused(void **state)

@@ -205,6 +205,7 @@ class Protocol(DaemonCase):
             error = self.assert_fails(TOO_LARGE, rpc.call, '$/ping', 'x' * 70000)
             self.assertEqual(error.details['limit'], 65536)
             self.assertGreater(error.details['actual'], 70000)
+            self.assertIn(f"{error.details['actual']} bytes, at most 65536", error.text)
             self.assert_fails(TOO_LARGE, rpc.call, '$/ping', [1] * 70000)
             self.assertEqual(rpc.call('$/ping', 1), 1)
         with self.daemon.tcp() as rpc:

@@ -182,8 +182,8 @@ static inline int knit_fail_data(
     return knit_api->fail(call, code, message, data, data_len);
 }
 
-/* For a task that stops because knit_aborted() returned true: the call ends with CANCELLED or
- * TIMEOUT. */
+/* For a task that stops because knit_aborted() returned true: the call ends with CANCELLED,
+ * TIMEOUT or, when the pool is shut down, SHUTDOWN. */
 static inline int knit_return_aborted(struct knit_call *call)
 {
     return knit_api->return_aborted(call);
