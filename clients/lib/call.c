@@ -16,6 +16,7 @@
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/limits.h"
+#include "proto/text.h"
 
 /* A call that is being started: what the caller gave, and what choose_way() adds. */
 struct start {
@@ -32,13 +33,15 @@ struct start {
 
 /* ---- starting ---- */
 
-static int refuse_large(struct knit_error *ret_error, struct knit_span params, uint64_t limit)
+static int refuse_large(
+    struct knit_error *ret_error, const char *what, uint64_t bytes, uint64_t limit)
 {
     knit_error_make(ret_error, KNIT_TOO_LARGE, KNIT_STARTED_NO,
-        "the arguments are %zu bytes, %llu are allowed", params.len, (unsigned long long)limit);
+        "the %s %llu bytes, %llu are allowed", what, (unsigned long long)bytes,
+        (unsigned long long)limit);
     if (ret_error != NULL) {
         ret_error->limit = (int64_t)limit;
-        ret_error->actual = (int64_t)params.len;
+        ret_error->actual = (int64_t)bytes;
     }
     return KNIT_TOO_LARGE;
 }
@@ -76,14 +79,22 @@ static inline int try_start(struct knit_handle *handle, const struct start *star
 static int explain(
     struct knit *k, int code, const struct start *start, struct knit_error *ret_error)
 {
+    const struct knit_stream *stream = &k->handles.stream;
+
+    if (code == KNIT_TOO_LARGE && start->is_by_lanes)
+        return refuse_large(ret_error, "arguments are", start->params.len,
+            knit_lanes_argument_max(k->handles.lanes));
     if (code == KNIT_TOO_LARGE)
-        return refuse_large(ret_error, start->params,
-            start->is_by_lanes ? knit_lanes_argument_max(k->handles.lanes)
-                               : k->handles.stream.request_max);
+        return refuse_large(ret_error, "message is", stream->refused_bytes, stream->request_max);
+    if (code == KNIT_DRAINING)
+        return knit_error_make(ret_error, code, KNIT_STARTED_NO, "the server is shutting down");
     if (code == KNIT_DISCONNECTED)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
             !knit_handles_has_lease(&k->handles) ? k->handles.stream.reason
                                                  : "the pool has closed this session");
+    if (!knit_text_is_utf8(start->task, strlen(start->task)))
+        return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
+            "there is no task '%s': names of tasks are UTF-8", start->task);
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 

@@ -164,6 +164,8 @@ int knit_lanes_start(struct knit_lanes *lanes, uint32_t task, struct knit_span p
         return KNIT_TOO_LARGE;
     case KNIT_SESSION_E_CLOSED:
         return KNIT_DISCONNECTED;
+    case KNIT_SESSION_E_DRAINING:
+        return KNIT_DRAINING;
     default:
         return KNIT_WOULD_BLOCK;
     }

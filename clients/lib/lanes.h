@@ -76,7 +76,7 @@ void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
 uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 
 /* Publish a call of the task with that number, not to be started after start_by_ns (0 = no limit).
- * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DISCONNECTED. */
+ * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DRAINING, KNIT_DISCONNECTED. */
 KNIT_MUST_CHECK int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
     struct knit_span params, uint64_t start_by_ns, void *user, uint32_t *ret_slot);
 

@@ -357,6 +357,8 @@ static const char *state_name(const struct checked_session *session)
     switch (session->counts.state) {
     case KNIT_STATE_OPEN:
         return "open";
+    case KNIT_STATE_DRAINING:
+        return "draining";
     case KNIT_STATE_CLOSED:
         return "closed";
     case KNIT_STATE_EVICTED:

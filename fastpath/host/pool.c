@@ -24,6 +24,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/state.h"
 #include "fastpath/lane/timer.h"
 
 #define EVENTS_A_TURN 64
@@ -252,6 +253,18 @@ void knit_pool_dispatch(struct knit_pool *pool)
 
 /* ---- closing ---- */
 
+/* Callers in other processes learn by their sessions' memory that nothing more is taken; the host's
+ * own loops know. */
+static void refuse_new_calls(struct knit_pool *pool)
+{
+    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        const struct knit_host_session *session = pool->sessions[i];
+
+        if (session != NULL && session->is_foreign && !session->is_closing && !session->is_evicted)
+            knit_state_write(&session->view.reply, KNIT_STATE_DRAINING);
+    }
+}
+
 void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns)
 {
     /* 0 means a time in the past here, and "no deadline" in the structure. */
@@ -261,6 +274,7 @@ void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns
     if (pool->phase == KNIT_PHASE_OPEN || pool->phase == KNIT_PHASE_OPENING) {
         pool->phase = KNIT_PHASE_DRAINING;
         pool->deadline_ns = deadline_ns;
+        refuse_new_calls(pool);
     } else if (deadline_ns < pool->deadline_ns) {
         pool->deadline_ns = deadline_ns;
     }

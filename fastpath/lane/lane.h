@@ -43,8 +43,8 @@ struct knit_job {
     const void *payload; /* private copy, or in place when the session is trusted */
     size_t len;
     size_t result_max; /* longest outcome this session can be given */
-    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT or KNIT_INTERNAL: fill in that error; the call
-     * is not started. */
+    /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
+     * error; the call is not started. */
     int refusal;
     bool was_refused; /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by

@@ -91,7 +91,8 @@ bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *jo
 
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
 {
-    return knit_lane_cancelled(lane, job) || !knit_state_is_open(&lane->current->in.reply);
+    return knit_lane_cancelled(lane, job) ||
+           !knit_state_is_served(knit_state_read(&lane->current->in.reply));
 }
 
 /* Arguments of untrusted sessions are copied, because they could change while the task reads
@@ -134,9 +135,12 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
     /* S1, seq_cst: after the claim. */
     if (atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst) ==
-            job->gen ||
-        !knit_state_is_open(&session->in.reply)) {
+        job->gen) {
         job->refusal = KNIT_CANCELLED;
+        return;
+    }
+    if (!knit_state_is_served(knit_state_read(&session->in.reply))) {
+        job->refusal = KNIT_SHUTDOWN;
         return;
     }
     if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns) {

@@ -18,6 +18,7 @@
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/reply_arena.h"
+#include "fastpath/lane/state.h"
 
 /* A call that was READY for so long while this worker was idle may be stolen from a living worker.
  * Longer than the time between two claims with short tasks, far below what a person or a deadline
@@ -201,9 +202,9 @@ void knit_lane_evict(
 /* Nothing may be claimed of it. */
 static inline bool knit_worker_session_is_shut(const struct knit_worker_session *session)
 {
-    /* relaxed: a call that is claimed at the moment of the close is answered CANCELLED, because
+    /* relaxed: a call that is claimed at the moment of the close is answered SHUTDOWN, because
      * prepare() loads the state again. */
     return session->is_evicted || session->deferred.any ||
-           atomic_load_explicit(&session->in.reply.state->state, memory_order_relaxed) !=
-               KNIT_STATE_OPEN;
+           !knit_state_is_served((enum knit_session_state)atomic_load_explicit(
+               &session->in.reply.state->state, memory_order_relaxed));
 }

@@ -27,7 +27,7 @@
 
 #include "fastpath/lane/words.h"
 
-#define KNIT_LAYOUT_VERSION 1u
+#define KNIT_LAYOUT_VERSION 2u
 #define KNIT_LAYOUT_MAGIC   0x676e697474696e6bull /* "knitting" */
 
 #define KNIT_LINE         64u
@@ -111,8 +111,9 @@ struct knit_state_line {
 
 enum knit_session_state {
     KNIT_STATE_OPEN = 0,
-    KNIT_STATE_CLOSED = 1,  /* the caller left or the pool closes: nothing more is claimed */
-    KNIT_STATE_EVICTED = 2, /* its request memory broke the protocol: nothing more is claimed */
+    KNIT_STATE_DRAINING = 1, /* nothing more is published; what is published is served */
+    KNIT_STATE_CLOSED = 2,   /* the caller left or the pool closes: nothing more is claimed */
+    KNIT_STATE_EVICTED = 3,  /* its request memory broke the protocol: nothing more is claimed */
 };
 
 /* Reply segment: a lane's own words for one session. A replacement worker continues with them. */

@@ -100,7 +100,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
 
 bool knit_session_is_closed(const struct knit_session *session)
 {
-    return !knit_state_is_open(&session->reply);
+    return !knit_state_is_served(knit_state_read(&session->reply));
 }
 
 /* ---- abort and settle ----------------------------------------------------------------------- */

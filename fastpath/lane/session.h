@@ -30,6 +30,7 @@ enum {
     KNIT_SESSION_E_TOO_LARGE = 3,  /* the argument is over the session's limit for one call */
     KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or evicted the session */
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
+    KNIT_SESSION_E_DRAINING = 6,   /* the pool is being shut down: it serves what is published */
 };
 
 #define KNIT_LANE_ANY UINT32_MAX
@@ -85,8 +86,8 @@ struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok
 
 /* Publish one call. The worker may start it at once if it is awake; a parked one is only woken by
  * the next knit_session_flush(), which every waiting or arming entry does by itself: so a batch
- * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED. On anything but 0 nothing
- * happened. */
+ * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED, E_DRAINING. On anything
+ * but 0 nothing happened. */
 KNIT_MUST_CHECK int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
 

@@ -103,11 +103,16 @@ static __attribute__((noinline)) int publish_large(
     return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
 }
 
+static __attribute__((cold, noinline)) int why_not_open(const struct knit_session *session)
+{
+    return knit_session_is_closed(session) ? KNIT_SESSION_E_CLOSED : KNIT_SESSION_E_DRAINING;
+}
+
 int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
     if (!knit_state_is_open(&session->reply))
-        return KNIT_SESSION_E_CLOSED;
+        return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
     if (call->len > KNIT_INLINE_MAX)
@@ -120,7 +125,7 @@ int knit_session_reserve(struct knit_session *session, size_t len, void **ret_ro
     uint64_t block;
 
     if (!knit_state_is_open(&session->reply))
-        return KNIT_SESSION_E_CLOSED;
+        return why_not_open(session);
     if (len > session->options.argument_max_bytes)
         return KNIT_SESSION_E_TOO_LARGE;
     if (knit_arena_alloc(session->arena, len > 0 ? len : 1, &block) != 0)
@@ -135,7 +140,7 @@ int knit_session_publish_reserved(
     uint64_t block;
 
     if (!knit_state_is_open(&session->reply))
-        return KNIT_SESSION_E_CLOSED;
+        return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);

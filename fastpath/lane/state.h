@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state of a session, in its reply segment: open, closed or evicted, and whether the worker of
- * a lane waits for room in its arena.
+/* The state of a session, in its reply segment: open, draining, closed or evicted, and whether the
+ * worker of a lane waits for room in its arena.
  *
  * Edges:
  *   E1 state  release, in knit_state_write(), with the acquire of knit_state_read(): a
@@ -19,9 +19,16 @@ static inline enum knit_session_state knit_state_read(const struct knit_reply_vi
         &reply->state->state, memory_order_acquire);
 }
 
+/* Its caller may publish. */
 static inline bool knit_state_is_open(const struct knit_reply_view *reply)
 {
     return knit_state_read(reply) == KNIT_STATE_OPEN;
+}
+
+/* Calls that are published may be claimed. */
+static inline bool knit_state_is_served(enum knit_session_state state)
+{
+    return state <= KNIT_STATE_DRAINING;
 }
 
 /* By the host. Workers see it before their next claim and in knit_aborted(). */

@@ -285,6 +285,8 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
     }
     if (r == KNIT_SESSION_E_TOO_LARGE) {
         refuse_too_large(caller, message);
+    } else if (r == KNIT_SESSION_E_DRAINING) {
+        refuse_code(caller, message, KNIT_DRAINING, "the server is shutting down");
     } else if (r == KNIT_SESSION_E_CLOSED) {
         refuse_code(caller, message, KNIT_SHUTDOWN, "the pool is shut down");
     } else if (r != 0) {

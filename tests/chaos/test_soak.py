@@ -73,7 +73,7 @@ class Soak(Case):
                 rpc.call('same', 'x' * 100)
         for i in range(SESSIONS):
             with daemon.unix() as rpc:
-                rpc.call('$/attach', {'version': 1})
+                rpc.call('$/attach', {'version': 2})
             if i % 8 == 7:
                 daemon.wait_for_quiet()
 

@@ -278,7 +278,7 @@ DAMAGE(a_bell_for_an_awake_worker)
 }
 DAMAGE(a_state_that_is_none)
 {
-    STORE(&f->reply->state->state, 3);
+    STORE(&f->reply->state->state, 4);
 }
 DAMAGE(a_wake_ahead)
 {
@@ -353,7 +353,7 @@ static const struct {
     {blocked_twice, "lane 0: blocked_on_arena is 2", 0},
     {a_bell_ahead, "lane 0: the bell names a park to come", 0},
     {a_bell_for_an_awake_worker, "lane 0: the bell names a park of a worker that is not parked", 0},
-    {a_state_that_is_none, "the session's state is 3", 0},
+    {a_state_that_is_none, "the session's state is 4", 0},
     {a_wake_ahead, "the caller was woken from a sleep to come", 0},
     {waiting_for_nothing, "the caller waits without saying for what", 0},
     {a_park_word_that_is_none, "lane 0: its park word is 0x13", 0},

@@ -5,6 +5,7 @@
  *
  *     client_calls URL              all cases but the next
  *     client_calls URL --die PID    kills the daemon PID while calls are in flight
+ *     client_calls URL --drain PID  has it drain
  */
 #include <poll.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -277,6 +279,20 @@ static void the_queue_timeout_does_not_end_a_call_that_has_started(void **state)
     succeeds(knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)2));
 }
 
+/* Of an echo of a bin of that many bytes. */
+static void is_refused_with_numbers(size_t len)
+{
+    uint8_t *bytes = calloc(1, len);
+    char numbers[80];
+
+    assert_int_equal(knit_call(k, &error, "echo", "(bin)", bytes, len), KNIT_TOO_LARGE);
+    assert_true(error.actual > error.limit);
+    (void)snprintf(numbers, sizeof(numbers), "%lld bytes, %lld are allowed",
+        (long long)error.actual, (long long)error.limit);
+    assert_non_null(strstr(error.message, numbers));
+    free(bytes);
+}
+
 static void failures_are_the_same_over_every_transport(void **state)
 {
     (void)state;
@@ -293,12 +309,19 @@ static void failures_are_the_same_over_every_transport(void **state)
     assert_int_equal(knit_call(k, &error, "ad", "()"), KNIT_UNKNOWN_TASK);
     assert_non_null(strstr(error.message, "'add'"));
     assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_false(error.retryable);
+    assert_int_equal(knit_call(k, &error, "ad\xff", "()"), KNIT_UNKNOWN_TASK);
+    assert_non_null(strstr(error.message, "there is no task 'ad?'"));
+    assert_false(error.retryable);
     assert_int_equal(knit_call(k, &error, "add", "(int, str)", (int64_t)1, "x"), KNIT_BAD_ARGUMENT);
     assert_non_null(strstr(error.message, "argument 2 (b): expected int, got str"));
     assert_int_equal(knit_call(k, &error, "add", "(int)", (int64_t)1), KNIT_BAD_ARGUMENT);
     assert_int_equal(
         knit_call(k, &error, "add", "(int, int)", INT64_MAX, (int64_t)1), KNIT_TASK_FAILED);
     assert_string_equal(error.message, "the sum does not fit 64 bits");
+    is_refused_with_numbers(8 << 20);           /* by the library's lanes, or by the daemon */
+    is_refused_with_numbers((8 << 20) + 65536); /* by the library, since hello said so */
+    is_refused_with_numbers((8 << 20) + 65530); /* the message is too long by its head */
 }
 
 static void a_crash_fails_its_call_alone(void **state)
@@ -523,6 +546,25 @@ static void a_dead_daemon_is_noticed_at_once(void **state)
     knit_close(other);
 }
 
+static bool is_draining(void)
+{
+    return knit_call(k, &error, "add", "(int, int)", (int64_t)1, (int64_t)1) == KNIT_DRAINING;
+}
+
+static void a_drain_refuses_new_calls_and_ends_the_others(void **state)
+{
+    struct knit_handle *sleeper;
+
+    (void)state;
+    succeeds(knit_start(k, NULL, &sleeper, &error, "sleep", "(int) -> nil", (int64_t)300));
+    succeeds(knit_flush(k, &error));
+    assert_int_equal(kill(daemon_pid, SIGTERM), 0);
+    assert_true(KNIT_WAIT_UNTIL(is_draining(), 10000));
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_true(error.retryable);
+    succeeds(knit_await(sleeper, 10000, &error));
+}
+
 #define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
@@ -546,14 +588,18 @@ int main(int argc, char **argv)
         WITH_SESSION(a_forked_child_does_not_affect_the_session),
         WITH_SESSION(the_pool_answers_questions),
     };
+    const struct CMUnitTest drain_tests[] = {
+        WITH_SESSION(a_drain_refuses_new_calls_and_ends_the_others)};
     const struct CMUnitTest last_tests[] = {WITH_SESSION(a_dead_daemon_is_noticed_at_once)};
 
     if (argc < 2)
         return 2;
     url = argv[1];
-    if (argc == 4) {
+    if (argc == 4)
         daemon_pid = (pid_t)strtol(argv[3], NULL, 10);
+    if (argc == 4 && strcmp(argv[2], "--drain") == 0)
+        return cmocka_run_group_tests_name("client_calls --drain", drain_tests, NULL, NULL);
+    if (argc == 4)
         return cmocka_run_group_tests_name("client_calls --die", last_tests, NULL, NULL);
-    }
     return cmocka_run_group_tests_name("client_calls", tests, NULL, NULL);
 }

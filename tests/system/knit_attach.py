@@ -14,7 +14,7 @@ import socket
 from knit_harness import RpcError
 
 BOARD, REQUEST, REPLY, BELL = range(4)
-LAYOUT = 1
+LAYOUT = 2
 F_GET_SEALS = 1034
 F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 

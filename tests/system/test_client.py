@@ -47,6 +47,12 @@ class Client(Shared):
                 self.succeed(CALLS, daemon.urls[scheme], '--die', str(daemon.pid))
                 daemon.wait()
 
+    def test_a_drain_refuses_new_calls_and_ends_the_others(self):
+        for scheme in 0, 1, 2:
+            with Daemon() as daemon, self.subTest(daemon.urls[scheme]):
+                self.succeed(CALLS, daemon.urls[scheme], '--drain', str(daemon.pid))
+                daemon.wait()
+
     def test_nothing_is_left_when_callers_have_gone(self):
         with Daemon() as daemon:
             self.succeed(os.path.join(EXAMPLES, 'blocking'), daemon.urls[2], '1', '2')

@@ -245,7 +245,7 @@ class Confinement(Outside):
             wait_until(lambda: all(lane['state'] == 'serving' and lane['pid'] != quiet for lane in daemon.stats()['lanes']),
                        'a worker in its place')
             with daemon.unix() as other:
-                self.assertEqual(other.call('$/attach', {'version': 1})['layout'], 1)
+                self.assertEqual(other.call('$/attach', {'version': 2})['layout'], 2)
                 for _ in range(20):
                     self.assertEqual(other.call('attempt', 'list', '/usr', 0), 0)
 

@@ -454,7 +454,7 @@ class Ending(Case):
             error = self.assert_fails(DRAINING, rpc.call, 'add', 1, 2)
             self.assertEqual(error.details['started'], 'no')
             self.assertEqual(rpc.call('$/ping', 1), 1)
-            self.assert_fails(DRAINING, other.call, '$/attach', {'version': 1})
+            self.assert_fails(DRAINING, other.call, '$/attach', {'version': 2})
             # A caller that says hello late gets $/goaway at once.
             other.hello()
             self.assertTrue(other.notifications or other.receive())

@@ -297,7 +297,7 @@ class Protocol(DaemonCase):
 
     def test_attach_is_refused_over_tcp(self):
         with self.daemon.tcp() as rpc:
-            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 1})
+            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 2})
 
     def test_errors_of_attach_name_the_mistake(self):
         with self.daemon.unix() as rpc:
