@@ -317,6 +317,9 @@ int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     attachment->k = k;
     code = ask_for_segments(attachment, options, until_ns, ret_error);
+    /* A daemon that grants what cannot be used will do so again. */
+    if (code == KNIT_DISCONNECTED && knit_handles_has_lease(&k->handles))
+        knit_error_set_lasting(ret_error);
     if (code == KNIT_OK) {
         bell_fd = transport->fds[BELL_FD];
         transport->fds[BELL_FD] = -1;

@@ -76,8 +76,11 @@ static int refuse(struct knit_error *ret_error, const char *where, int r)
                : r == -EACCES || r == -EPERM ? KNIT_DENIED
                                              : KNIT_DISCONNECTED;
 
-    return knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
+    knit_error_make(ret_error, code, KNIT_STARTED_NO, "cannot connect to %s: %s%s", where,
         strerror(-r), suggestion);
+    if (ret_error != NULL)
+        ret_error->retryable = code != KNIT_DENIED; /* nothing was sent */
+    return code;
 }
 
 static int connect_tcp(

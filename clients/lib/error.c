@@ -42,6 +42,23 @@ static void begin(struct knit_error *error, int code)
     error->actual = -1;
 }
 
+/* Beside what the code says: an error of the path says nothing of the call. */
+static bool may_be_made_again(int code)
+{
+    return code == KNIT_DISCONNECTED || code == KNIT_INTERNAL ||
+           knit_failure_is_retryable((uint32_t)code);
+}
+
+/* Names and paths in a message are their caller's, and need not be UTF-8; and where the room ends,
+ * a character may be cut in two. */
+static void make_text(char *text)
+{
+    size_t len = strlen(text);
+
+    for (size_t at = 0; (at += knit_text_valid(text + at, len - at)) < len; at++)
+        text[at] = '?';
+}
+
 int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
     const char *format, va_list args)
 {
@@ -50,8 +67,9 @@ int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started s
     begin(ret_error, code);
     ret_error->started = started;
     ret_error->origin = KNIT_ORIGIN_CLIENT;
-    ret_error->retryable = started == KNIT_STARTED_NO && knit_failure_is_retryable((uint32_t)code);
+    ret_error->retryable = started == KNIT_STARTED_NO && may_be_made_again(code);
     vsnprintf(ret_error->message, sizeof(ret_error->message), format, args);
+    make_text(ret_error->message);
     return code;
 }
 
@@ -73,6 +91,13 @@ static void copy_text(char *to, size_t size, struct knit_span text)
     if (len > 0)
         memcpy(to, text.bytes, len);
     to[len] = '\0';
+    make_text(to);
+}
+
+void knit_error_set_lasting(struct knit_error *error)
+{
+    if (error != NULL)
+        error->retryable = false;
 }
 
 static int64_t number(uint64_t value)

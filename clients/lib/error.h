@@ -15,6 +15,9 @@ int knit_error_make(struct knit_error *ret_error, int code, enum knit_started st
 int knit_error_vmake(struct knit_error *ret_error, int code, enum knit_started started,
     const char *format, va_list args) __attribute__((format(printf, 4, 0)));
 
+/* What is wrong stays wrong: the same call fails again. NULL is allowed. */
+void knit_error_set_lasting(struct knit_error *error);
+
 /* Read an error that came. `copy` receives its bytes; what ret_error->data and ->details point to
  * lies there until the next error is read into it. Returns the error's code. */
 int knit_error_read(struct knit_buffer *copy, struct knit_span error, struct knit_error *ret_error);

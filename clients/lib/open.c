@@ -106,7 +106,7 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
     knit_buffer_init(&params, PAGE_BYTES);
     if (knit_hello_put(&params, &hello) != 0)
         code = knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "the name for the daemon's logs is too long");
+            "the name for the daemon's logs is too long, or no UTF-8");
     else
         code = knit_admin_call(
             k, "$/hello", knit_buffer_span(&params), until_ns, &handle, &result, ret_error);
@@ -114,18 +114,21 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
     if (code != KNIT_OK)
         return code;
 
-    if (knit_hello_reply_decode(result, &reply, &reason) != 0)
+    if (knit_hello_reply_decode(result, &reply, &reason) != 0) {
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the server answered $/hello with something else: %s", reason);
-    else if (reply.protocol != KNIT_PROTOCOL_VERSION)
+        knit_error_set_lasting(ret_error);
+    } else if (reply.protocol != KNIT_PROTOCOL_VERSION) {
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the server (%.*s %.*s) speaks version %llu of the protocol, this library (%s) "
             "version %u",
             (int)reply.server.len, (const char *)reply.server.bytes, (int)reply.version.len,
             (const char *)reply.version.bytes, (unsigned long long)reply.protocol, KNIT_VERSION,
             KNIT_PROTOCOL_VERSION);
-    else
+        knit_error_set_lasting(ret_error);
+    } else {
         knit_stream_set_limits(&k->handles.stream, reply.message_bytes, reply.in_flight);
+    }
     knit_handle_drop(handle);
     return code;
 }

@@ -125,6 +125,7 @@ int knit_stream_start(struct knit_stream *stream, const char *method, struct kni
 
     if (!knit_stream_is_open(stream))
         return KNIT_DISCONNECTED;
+    stream->refused_bytes = params.len;
     if (params.len > stream->request_max)
         return KNIT_TOO_LARGE;
     if (stream->places_taken >= limit || len - stream->out_sent > KNIT_STREAM_OUT_MAX)
@@ -133,6 +134,7 @@ int knit_stream_start(struct knit_stream *stream, const char *method, struct kni
     index = take_place(stream, user);
     r = knit_message_put_request(&stream->out, msgid_of(stream, index), &name, params, options);
     if (r != 0 || stream->out.len - len > stream->request_max) {
+        stream->refused_bytes = stream->out.len - len;
         leave_place(stream, index);
         stream->out.len = len;
         stream->out.error = 0;

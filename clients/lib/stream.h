@@ -76,6 +76,8 @@ struct knit_stream {
     uint32_t first_free;
 
     uint64_t request_max; /* bytes, as the server announced */
+    uint64_t
+        refused_bytes; /* of the request that was last refused as TOO_LARGE, as far as counted */
 };
 
 /* Takes over the transport, even when it fails. Returns 0 or -ENOMEM. */

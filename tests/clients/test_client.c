@@ -66,6 +66,10 @@ static void opening_fails_with_a_sentence(void **state)
     assert_null(session);
     assert_non_null(strstr(error.message, "knittingd"));
     assert_string_equal(error.name, "DISCONNECTED");
+    assert_true(error.retryable); /* nothing was sent */
+    assert_int_equal(knit_open("unix:///\xff\xfe", NULL, &session, &error), KNIT_DISCONNECTED);
+    assert_string_equal(error.message,
+        "cannot connect to /??: No such file or directory (is knittingd running there?)");
     assert_int_equal(knit_open("knit://127.0.0.1:1", NULL, &session, NULL), KNIT_DISCONNECTED);
     assert_null(session);
     assert_null(knit_close(NULL));
@@ -77,6 +81,7 @@ static void another_protocol_is_refused(void **state)
     fake.protocol = 7;
     assert_int_equal(knit_open(fake.url, NULL, &k, &error), KNIT_DISCONNECTED);
     assert_non_null(strstr(error.message, "version 7"));
+    assert_false(error.retryable);
 }
 
 static void a_deaf_server_times_out(void **state)
@@ -346,6 +351,9 @@ static void what_was_never_sent_was_not_started(void **state)
         (void)knit_dispatch(k, NULL);
     assert_int_equal(error.code, KNIT_DISCONNECTED);
     assert_int_not_equal(error.started, KNIT_STARTED_YES);
+    assert_int_equal(error.retryable, error.started == KNIT_STARTED_NO);
+    assert_int_equal(knit_call(k, &error, "echo", "()"), KNIT_DISCONNECTED);
+    assert_true(error.retryable);
 }
 
 static void garbage_ends_the_session(void **state)

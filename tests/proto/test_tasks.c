@@ -36,8 +36,8 @@ static int decode_query(const char *text, struct knit_tasks_query *ret_query)
 
 static void queries_have_defaults_for_all_that_is_left_out(void **state)
 {
-    static const char *const texts[] = {"[]", "[{}]", "[{\"after\": nil, \"limit\": nil}]",
-        "[{\"limit\": 0}]"};
+    static const char *const texts[] = {
+        "[]", "[{}]", "[{\"after\": nil, \"limit\": nil}]", "[{\"limit\": 0}]"};
     struct knit_tasks_query query;
 
     (void)state;

@@ -27,7 +27,8 @@ struct knit_error {
     const char *name; /* "TASK_FAILED", never freed */
     enum knit_started started;
     enum knit_origin origin;
-    bool retryable;         /* the same call may succeed when it is made again */
+    bool retryable;         /* the same call may succeed when it is made again; on another session
+                               where this one is lost, if the call was not sent */
     int lane;               /* -1: unknown */
     int signal;             /* that killed the worker; 0: none, or unknown */
     int64_t retry_after_ms; /* -1: unknown, as are the two below */
