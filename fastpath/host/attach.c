@@ -31,6 +31,14 @@ struct admission {
     int request_fd; /* read-write, for the caller */
 };
 
+/* One user alone does not take all. */
+static uint32_t sessions_kept(const struct knit_pool_options *options)
+{
+    uint32_t quarter = options->sessions_max / 4;
+
+    return options->sessions_kept < quarter ? options->sessions_kept : quarter;
+}
+
 /* Checks the limits. Returns 0 and a free index, or a code of reason.h. */
 static int admit(const struct knit_pool *pool, const struct admission *admission,
     uint64_t memory_bytes, uint32_t *ret_index)
@@ -60,6 +68,8 @@ static int admit(const struct knit_pool *pool, const struct admission *admission
         return KNIT_POOL_E_SESSIONS;
     if (same_uid >= pool->options.uid_sessions_max)
         return KNIT_POOL_E_UID_SESSIONS;
+    if (same_uid > 0 && foreign >= pool->options.sessions_max - sessions_kept(&pool->options))
+        return KNIT_POOL_E_SESSIONS_KEPT;
     if (memory_bytes > pool->memory_max_bytes ||
         pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
         return KNIT_POOL_E_MEMORY;

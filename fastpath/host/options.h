@@ -44,7 +44,8 @@ struct knit_pool_options {
     uint64_t reply_budget_bytes;  /* of all reply arenas of a session together; 64 MiB */
     uint64_t memory_max_bytes;    /* of all sessions, counted; 0 = half of the RAM */
     uint32_t sessions_max;        /* of other processes; 120 */
-    uint32_t uid_sessions_max;    /* of one uid; 8 */
+    uint32_t uid_sessions_max;    /* of one uid; 64 */
+    uint32_t sessions_kept;       /* for uids that have none, at most a quarter of all; 16 */
 
     /* Times. */
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */

@@ -356,6 +356,11 @@ uint32_t knit_pool_lanes(const struct knit_pool *pool)
     return pool->options.workers;
 }
 
+uint32_t knit_pool_sessions_max(const struct knit_pool *pool)
+{
+    return pool->options.sessions_max;
+}
+
 bool knit_pool_owns_pid(struct knit_pool *pool, pid_t pid)
 {
     bool is_ours = false;

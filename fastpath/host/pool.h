@@ -73,6 +73,7 @@ void knit_pool_wait_stopped(struct knit_pool *pool);
 const struct knit_registry *knit_pool_registry(const struct knit_pool *pool);
 
 uint32_t knit_pool_lanes(const struct knit_pool *pool);
+uint32_t knit_pool_sessions_max(const struct knit_pool *pool); /* of other processes */
 
 /* Whether the process is a worker of the pool, to be reaped by the pool and not by the host. */
 bool knit_pool_owns_pid(struct knit_pool *pool, pid_t pid);

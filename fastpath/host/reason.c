@@ -16,6 +16,8 @@ const char *knit_pool_reason(int error)
         return "all sessions of the pool are taken";
     case KNIT_POOL_E_UID_SESSIONS:
         return "this user has all the sessions it may have";
+    case KNIT_POOL_E_SESSIONS_KEPT:
+        return "the pool's last sessions are kept for users who have none";
     case KNIT_POOL_E_MEMORY:
         return "the pool's sessions may not take more memory";
     case KNIT_POOL_E_CLOSED:

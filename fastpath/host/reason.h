@@ -13,6 +13,7 @@ enum {
     KNIT_POOL_E_CLOSED = 5,       /* the pool is shut down, or shutting down */
     KNIT_POOL_E_SIZE = 6,         /* slots or arena outside what the pool offers */
     KNIT_POOL_E_UNSEALED = 7, /* its caller could still punch pages out of its request segment */
+    KNIT_POOL_E_SESSIONS_KEPT = 8, /* what is left is kept for uids that have none */
 };
 
 /* A sentence without a full stop; for an error below 0 it names no cause. */

@@ -6,17 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/base/log.h"
 #include "server/config/confinement.h"
-
-static uint64_t processors(void)
-{
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return count < 1 ? 1 : (uint64_t)count;
-}
+#include "server/config/machine.h"
 
 static uint64_t within(uint64_t value, uint64_t min, uint64_t max)
 {
@@ -70,9 +63,9 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     uint64_t eighth = settings->arena_bytes / 8;
 
     if (settings->workers == KNIT_AUTO)
-        settings->workers = within(processors(), 2, 256);
+        settings->workers = within(knit_machine_processors(""), 2, 256);
     if (settings->threads_io == KNIT_AUTO)
-        settings->threads_io = within(processors() / 4, 1, 64);
+        settings->threads_io = within(knit_machine_processors("") / 4, 1, 64);
     if (settings->call_max_bytes == KNIT_AUTO)
         settings->call_max_bytes = eighth;
     if (settings->message_max_bytes == KNIT_AUTO)

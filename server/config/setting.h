@@ -104,6 +104,7 @@ struct knit_settings {
     uint64_t workers;
     uint64_t balancer;
     uint64_t steal;
+    uint64_t sessions_per_user;
     uint64_t slots;
     uint64_t queue_max;
     uint64_t arena_initial_bytes;

@@ -44,9 +44,14 @@ const struct knit_setting knit_setting_table[] = {
         "Listen on addresses other machines can reach although anybody who reaches them may then "
         "run every task."},
     {"server", "threads_io", NULL, KNIT_SETTING_AUTO_NUMBER, AT(threads_io), 1, 64, NULL, "auto",
-        "COUNT", "Event loops that serve connections; auto is one for every four processors."},
+        "COUNT",
+        "Event loops that serve connections; auto is one for every four processors that the daemon "
+        "may use."},
     {"server", "max_connections", NULL, KNIT_SETTING_NUMBER, AT(max_connections), 1, 1000000, NULL,
-        "16384", "COUNT", "Connections served at once; further ones are closed at once."},
+        "16384", "COUNT",
+        "Connections served at once; further ones are closed at once. Fewer if the limit of open "
+        "files (ulimit -n) leaves fewer when workers and sessions have what they need, which is "
+        "said at start. One in 16, 64 at most, is kept for the unix socket."},
     {"server", "message_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(message_max_bytes), 4 * KIB,
         GIB - 1, NULL, "auto", "BYTES",
         "Longest message taken from a connection; auto is call_max_bytes and 64 KiB more."},
@@ -87,7 +92,9 @@ const struct knit_setting knit_setting_table[] = {
         "Task modules (shared objects) to load; may be given several times. Left out, all in the "
         "installation's knitting/modules folder."},
     {"pool", "workers", NULL, KNIT_SETTING_AUTO_NUMBER, AT(workers), 1, 256, NULL, "auto", "COUNT",
-        "Worker processes; auto is one for every processor, at least 2."},
+        "Worker processes; auto is one for every processor that the daemon may use, by its "
+        "affinity "
+        "and the quota of its control group, at least 2."},
     {"pool", "balancer", NULL, KNIT_SETTING_CHOICE, AT(balancer), 0, 0, balancers, "roundRobin",
         "NAME",
         "How a lane is chosen for a call; with steal on, roundRobin prefers a worker that is "
@@ -95,6 +102,11 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "steal", NULL, KNIT_SETTING_AUTO_SWITCH, AT(steal), 0, 1, NULL, "auto", "on|off|auto",
         "Whether idle workers take calls queued for others; auto is on unless a balancer is "
         "named."},
+    {"pool", "sessions_per_user", NULL, KNIT_SETTING_NUMBER, AT(sessions_per_user), 1, 120, NULL,
+        "64", "COUNT",
+        "Sessions over shared memory that one user's processes may have at once. There are 120 for "
+        "all, fewer where the limit of open files is low; the last 16, a quarter at most, are kept "
+        "for users who have none."},
     {"pool", "slots", NULL, KNIT_SETTING_NUMBER, AT(slots), 16, 16368, NULL, "1008", "COUNT",
         "Calls each event loop may have in the lanes at once."},
     {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",

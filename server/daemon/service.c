@@ -16,7 +16,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +23,7 @@
 #include "config.h"
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
+#include "server/daemon/descriptors.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
 #include "server/daemon/notify.h"
@@ -58,6 +58,7 @@ struct service {
 
     struct knit_listening listening;
     time_t warned_at; /* second */
+    struct knit_descriptors descriptors;
 
     struct knit_pool *pool;
     struct knit_loops loops;
@@ -103,8 +104,8 @@ static void on_accept(void *arg, int fd, bool is_unix)
             chosen = i;
         }
     }
-    if (total >= service->settings->max_connections) {
-        warn(service, "connection turned away", "max_connections are open");
+    if (total >= (is_unix ? service->descriptors.connections_max : service->descriptors.tcp_max)) {
+        warn(service, "connection turned away", "as many connections as are served are open");
         (void)close(fd);
         return;
     }
@@ -280,10 +281,12 @@ static void on_pool(evutil_socket_t fd, short events, void *arg)
 
 static int start_pool(struct service *service, struct knit_sentence *why)
 {
-    const struct knit_pool_callbacks callbacks = {
-        .on_output = on_output, .on_event = on_pool_event, .arg = service};
-    int r = knit_workers_start(service->settings, &service->log, &callbacks,
-        service->signals.stop_fd, &service->pool, why);
+    const struct knit_workers_surroundings surroundings = {
+        .callbacks = {.on_output = on_output, .on_event = on_pool_event, .arg = service},
+        .stop_fd = service->signals.stop_fd,
+        .sessions_max = service->descriptors.sessions_max};
+    int r =
+        knit_workers_start(service->settings, &service->log, &surroundings, &service->pool, why);
 
     service->is_given_up = r == KNIT_POOL_E_CLOSED;
     if (r != 0)
@@ -354,6 +357,21 @@ static int make_base(struct service *service, struct knit_sentence *why)
     return 0;
 }
 
+/* Only a number that somebody has asked for is missed. */
+static void announce_descriptors(struct service *service)
+{
+    const struct knit_descriptors *descriptors = &service->descriptors;
+    bool is_given = knit_setting_is_given(service->settings, "server", "max_connections");
+
+    if (descriptors->connections_max < service->settings->max_connections)
+        knit_log(&service->log, is_given ? KNIT_LOG_WARNING : KNIT_LOG_INFO,
+            "fewer connections than max_connections",
+            KNIT_LOG_NUMBER("connections", descriptors->connections_max),
+            KNIT_LOG_NUMBER("max_connections", service->settings->max_connections),
+            KNIT_LOG_NUMBER("sessions", descriptors->sessions_max),
+            KNIT_LOG_NUMBER("files", descriptors->files));
+}
+
 static int announce(struct service *service, struct knit_sentence *why)
 {
     const struct knit_registry *registry = knit_pool_registry(service->pool);
@@ -364,6 +382,7 @@ static int announce(struct service *service, struct knit_sentence *why)
     if (service->listening.socket.fd >= 0)
         knit_log(&service->log, KNIT_LOG_INFO, "listening",
             KNIT_LOG_TEXT("socket", service->listening.socket.path));
+    announce_descriptors(service);
     for (uint32_t i = 0;
          service->settings->debug_bits & KNIT_DEBUG_IMPORTS && i < knit_registry_count(registry);
          i++) {
@@ -380,21 +399,12 @@ static int announce(struct service *service, struct knit_sentence *why)
         service->listening.tcp_count, service->listening.socket.path, why);
 }
 
-/* Every connection is a descriptor, and 1,024 are soon too few. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_access_init(&service->access, service->settings, why);
 
+    if (r == 0)
+        r = knit_descriptors_deal(service->settings, &service->descriptors, why);
     if (r == 0)
         r = knit_signals_open(&service->signals, why);
     if (r == 0)
@@ -450,6 +460,7 @@ int knit_service_check(
     const struct knit_settings *settings, const char *ready_file, struct knit_sentence *why)
 {
     struct knit_access access = {0};
+    struct knit_descriptors descriptors;
     int r = knit_access_init(&access, settings, why);
 
     if (r == 0)
@@ -458,6 +469,9 @@ int knit_service_check(
         r = knit_workers_check(settings, why);
     if (r == 0)
         r = knit_ready_file_check(ready_file, why);
+    knit_descriptors_raise();
+    if (r == 0)
+        r = knit_descriptors_deal(settings, &descriptors, why);
     knit_access_fini(&access);
     return r;
 }
@@ -482,7 +496,7 @@ int knit_service_run(
     int r;
 
     knit_signals_disarm();
-    raise_descriptor_limit();
+    knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     r = start(&service, why);
     if (r == 0) {

@@ -69,6 +69,7 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     options->spin_us = (uint32_t)settings->spin_us;
     options->pause_ns = (uint32_t)settings->pause_ns;
     options->park_ms = (uint32_t)settings->park_ms;
+    options->uid_sessions_max = (uint32_t)settings->sessions_per_user;
     options->slots = (uint32_t)settings->slots;
     options->arena_initial_bytes = settings->arena_initial_bytes;
     options->arena_bytes = settings->arena_bytes;
@@ -82,7 +83,7 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
 }
 
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
-    const struct knit_pool_callbacks *callbacks, int stop_fd, struct knit_pool **ret_pool,
+    const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
     struct knit_sentence *why)
 {
     struct found found = {.modules = NULL};
@@ -92,8 +93,9 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
     if (r == 0) {
         drop_privileges(log, (enum knit_confine_profile)found.confinement.rules.profile);
         fill_options(&options, settings, &found);
-        options.callbacks = *callbacks;
-        options.stop_fd = stop_fd;
+        options.callbacks = surroundings->callbacks;
+        options.stop_fd = surroundings->stop_fd;
+        options.sessions_max = surroundings->sessions_max;
         for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i] != NULL;
              i++)
             knit_log(log, KNIT_LOG_DEBUG, "module", KNIT_LOG_TEXT("path", found.modules[i]));

@@ -13,6 +13,13 @@
 
 struct knit_log;
 
+/* What a start needs besides the settings. */
+struct knit_workers_surroundings {
+    struct knit_pool_callbacks callbacks;
+    int stop_fd;
+    uint32_t sessions_max; /* of other processes */
+};
+
 /* Whether program, modules and paths are there and the rules go together. Starts nothing.
  * Returns 0; or not 0 with the sentence. */
 KNIT_MUST_CHECK int knit_workers_check(
@@ -22,5 +29,5 @@ KNIT_MUST_CHECK int knit_workers_check(
  * take half a minute; it ends early when stop_fd becomes readable.
  * Returns 0; or not 0 with the sentence, KNIT_POOL_E_CLOSED after stop_fd. */
 KNIT_MUST_CHECK int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
-    const struct knit_pool_callbacks *callbacks, int stop_fd, struct knit_pool **ret_pool,
+    const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
     struct knit_sentence *why);

@@ -5,6 +5,7 @@
 #include "server/rpc/attach.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fastpath/host/pool.h"
@@ -53,11 +54,29 @@ static uint32_t code_of(int error)
         return KNIT_BAD_ARGUMENT;
     case KNIT_POOL_E_SESSIONS:
     case KNIT_POOL_E_UID_SESSIONS:
+    case KNIT_POOL_E_SESSIONS_KEPT:
     case KNIT_POOL_E_MEMORY:
         return KNIT_QUOTA;
     default:
         return KNIT_INTERNAL;
     }
+}
+
+/* A limit is named with its number and its setting. */
+static void refuse(struct knit_caller *caller, uint32_t msgid, int error)
+{
+    const char *reason = error > 0 ? knit_pool_reason(error) : strerror(-error);
+    char text[160];
+
+    if (error == KNIT_POOL_E_UID_SESSIONS)
+        (void)snprintf(text, sizeof(text), "%s: %llu, by sessions_per_user", reason,
+            (unsigned long long)caller->turn->settings->sessions_per_user);
+    else if (error == KNIT_POOL_E_SESSIONS || error == KNIT_POOL_E_SESSIONS_KEPT)
+        (void)snprintf(text, sizeof(text), "%s: there are %u for all", reason,
+            knit_pool_sessions_max(caller->router->backend->pool));
+    else
+        (void)snprintf(text, sizeof(text), "%s", reason);
+    knit_caller_refuse(caller, msgid, code_of(error), text);
 }
 
 /* NULL when the caller may attach. */
@@ -85,7 +104,7 @@ static void attach(
         knit_pool_attach(caller->router->backend->pool, &peer, slots, request->arena_bytes, &grant);
 
     if (r != 0) {
-        knit_caller_refuse(caller, msgid, code_of(r), r > 0 ? knit_pool_reason(r) : strerror(-r));
+        refuse(caller, msgid, r);
         return;
     }
     caller->session_id = grant.id;

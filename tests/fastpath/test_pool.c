@@ -329,6 +329,31 @@ static void limits_of_sessions_hold_until_they_are_freed(void **state)
     pools_fini(&pools);
 }
 
+static void the_last_sessions_are_kept_for_those_who_have_none(void **state)
+{
+    struct pools pools;
+    struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
+    struct knit_pool_grant grants[8];
+
+    (void)state;
+    pools_init(&pools, 2);
+    pools.options.sessions_max = 8;
+    pools.options.sessions_kept = 2;
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[i]), 0);
+    assert_int_equal(
+        knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[6]), KNIT_POOL_E_SESSIONS_KEPT);
+    assert_int_equal(knit_pool_attach(pools.pool, &other, 10, 100000, &grants[6]), 0);
+    assert_int_equal(
+        knit_pool_attach(pools.pool, &other, 10, 100000, &grants[7]), KNIT_POOL_E_SESSIONS_KEPT);
+    for (int i = 0; i < 7; i++) {
+        knit_pool_grant_close(&grants[i]);
+        knit_pool_detach(pools.pool, grants[i].id);
+    }
+    pools_fini(&pools);
+}
+
 static void a_granted_session_calls_over_its_own_mappings(void **state)
 {
     struct pools pools;
@@ -609,6 +634,7 @@ int main(void)
         cmocka_unit_test(workers_inherit_no_environment_and_no_descriptors),
         cmocka_unit_test(output_of_tasks_is_reported_by_lines),
         cmocka_unit_test(limits_of_sessions_hold_until_they_are_freed),
+        cmocka_unit_test(the_last_sessions_are_kept_for_those_who_have_none),
         cmocka_unit_test(a_granted_session_calls_over_its_own_mappings),
         cmocka_unit_test(invalid_values_evict_only_the_session_that_wrote_them),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
