@@ -18,6 +18,11 @@
  * caller asks whether it notified this PARKED word before: one flag, `notified_park`, which a new PARKED word clears.
  * So the epochs need no bound.
  *
+ * With -DVIA_HOST workers sleep on lane_bell alone. A caller that finds one PARKED stores its bell as always, then adds
+ * to an eventfd; the host, a process between, takes the event and compares park and bell of each lane. A write to the
+ * eventfd is a system call and drains. Two more words are reduced: `bell_named`, the caller's bell is the PARKED word
+ * that memory holds, and `relayed`, the host has relayed that word; a new park word clears both.
+ *
  * Checked: 7 no worker sleeps while there is a READY call of which no party will notify it, and with it 6: otherwise
  * the model ends while the caller waits, which Spin reports.
  */
@@ -61,6 +66,14 @@ byte buffered[L + 1];
 bool moved[L];         /* bell or lane_bell changed since the worker loaded them */
 bool notified_park[L]; /* the caller notified the PARKED word that memory holds */
 
+#ifdef VIA_HOST
+bool bell_named[L];
+bool relayed[L];
+bool asked;        /* the caller wrote to the eventfd, and the host has not taken it */
+byte look_lane;    /* between the two loads of the host's look at a lane */
+bool look_parked;
+#endif
+
 byte claimed[L]; /* written by locked operations only */
 
 /* The wait queues of the kernel, one a lane. */
@@ -73,11 +86,35 @@ bool runs[L];    /* that call runs, and the worker has notified its sibling of t
 bool dead[L], stopped[L];
 bool over;
 
+#ifdef VIA_HOST
+/* Memory gets another park word. What named the old one, a bell in the caller's store buffer too, names none now. */
+inline new_park(l)
+{
+	bell_named[l] = false;
+#ifndef MUTANT_RELAYED_KEPT
+	relayed[l] = false;
+#endif
+	look_parked = (look_lane == (l) -> false : look_parked);
+	buffered_value[CALLER * DEPTH] =
+		(buffered_word[CALLER * DEPTH] == BELL(l) -> 0 : buffered_value[CALLER * DEPTH]);
+	buffered_value[CALLER * DEPTH + 1] =
+		(buffered_word[CALLER * DEPTH + 1] == BELL(l) -> 0 : buffered_value[CALLER * DEPTH + 1])
+}
+#endif
+
 inline drain_one(p)
 {
 	if
+#ifdef VIA_HOST
+	:: IS_BELL(buffered_word[(p) * DEPTH]) ->
+		bell_named[LANE_OF(buffered_word[(p) * DEPTH])] = buffered_value[(p) * DEPTH]
+#else
 	:: IS_BELL(buffered_word[(p) * DEPTH]) -> moved[LANE_OF(buffered_word[(p) * DEPTH])] = true
+#endif
 	:: IS_PARK(buffered_word[(p) * DEPTH]) ->
+#ifdef VIA_HOST
+		new_park(LANE_OF(buffered_word[(p) * DEPTH]));
+#endif
 #ifndef MUTANT_NOTIFIED_PARK_KEPT
 		notified_park[LANE_OF(buffered_word[(p) * DEPTH])] = false;
 #endif
@@ -159,12 +196,23 @@ inline wake_lane(l)
 	};
 	if
 	:: woke ->
+#ifdef VIA_HOST
+		/* notified_park: the word that was read is still in memory, so that the bell names it. */
+#ifdef MUTANT_ASK_BEFORE_BELL
+		d_step { drain(CALLER); asked = true };
+		d_step { store(CALLER, BELL(l), notified_park[l]) }
+#else
+		d_step { store(CALLER, BELL(l), notified_park[l]) };
+		d_step { drain(CALLER); asked = true }
+#endif
+#else
 #ifdef MUTANT_WAKE_BEFORE_BELL
 		d_step { drain(CALLER); asleep[l] = false };
 		d_step { store(CALLER, BELL(l), 0) }
 #else
 		d_step { store(CALLER, BELL(l), 0) };
 		d_step { drain(CALLER); asleep[l] = false }
+#endif
 #endif
 	:: else
 	fi
@@ -294,6 +342,46 @@ proctype caller()
 	atomic { last = 0; over = true }
 }
 
+#ifdef VIA_HOST
+/* One event, then a look at each lane. Between its two loads the lane may get another park word. */
+proctype host()
+{
+	byte l;
+
+end:
+	do
+#ifdef MUTANT_EVENT_TAKEN_LAST
+	:: asked ->
+#else
+	:: d_step { asked -> asked = false };
+#endif
+		do
+		:: l < L ->
+			d_step { look_lane = l; look_parked = (mem[PARK(l)] == PARKED) };
+			d_step {
+				if
+				:: look_parked && bell_named[l] && !relayed[l] ->
+					relayed[l] = true;
+					notify_lane_bell(l);
+#ifdef MUTANT_ONE_LANE_AN_EVENT
+					l = L - 1;
+#endif
+				:: else
+				fi;
+				l++;
+				look_lane = 0;
+				look_parked = false
+			}
+		:: else -> break
+		od;
+#ifdef MUTANT_EVENT_TAKEN_LAST
+		asked = false;
+#endif
+		l = 0
+	od
+}
+#endif
+
 /* READY -> CLAIMED -> ANSWERED, of a call of lane l. */
 inline serve(l)
 {
@@ -378,7 +466,12 @@ again:
 	:: dead[me] ->
 		/* Reaped. The host makes its lane VACANT, then answers what it had claimed. */
 		d_step { drain(me); asleep[me] = false };
-		mem[PARK(me)] = VACANT;
+		d_step {
+			mem[PARK(me)] = VACANT;
+#ifdef VIA_HOST
+			new_park(me)
+#endif
+		};
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
 		d_step { notify_lane_bell(1 - me) };
 #endif
@@ -426,6 +519,9 @@ init {
 		run caller();
 		run worker(0);
 		run worker(1);
+#ifdef VIA_HOST
+		run host();
+#endif
 		run buffers();
 		run fate()
 	}

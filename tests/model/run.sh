@@ -26,6 +26,11 @@ park -DDEATHS=1 -DNO_STEAL -DREPLACE
 park -DP=1 -DSTOPS=1
 park -DTHIRD -DHANGS=1 -DP=3
 park -DTHIRD -DHANGS=1 -DNO_STEAL
+park -DVIA_HOST -DNO_STEAL
+park -DVIA_HOST -DNO_STEAL -DSPREAD
+park -DVIA_HOST -DP=1 -DDEATHS=1
+park -DVIA_HOST -DDEATHS=1 -DNO_STEAL -DREPLACE
+park -DVIA_HOST -DP=1 -DSTOPS=1
 wait -DN=3
 wait -DN=2 -DLOOP -DLAPS=1
 wait -DN=2 -DDEATHS=1
@@ -55,6 +60,9 @@ park -DSTOPS=1 -DSPREAD
 park -DDEATHS=1 -DREPLACE -DSPREAD
 park -DDEATHS=2 -DREPLACE -DNO_STEAL
 park -DP=3 -DSPREAD
+park -DVIA_HOST -DSPREAD
+park -DVIA_HOST -DDEATHS=1 -DREPLACE
+park -DVIA_HOST -DTHIRD -DHANGS=1 -DNO_STEAL
 park -DP=3 -DDEATHS=1 -DHANGS=1 -DREPLACE
 wait -DN=4
 wait -DN=3 -DLOOP
@@ -97,6 +105,13 @@ park PARK_CHECKS_VACANT_ONLY -DHANGS=1: invalid end state
 park WAIT_WAKES_ANY -DHANGS=1: invalid end state
 park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DP=3: invalid end state
 park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DNO_STEAL: invalid end state
+park FLUSH_NO_FENCE -DVIA_HOST -DNO_STEAL: invalid end state
+park PARK_NO_FENCE -DVIA_HOST -DNO_STEAL: invalid end state
+park BELL_AFTER_ANNOUNCEMENT -DVIA_HOST -DNO_STEAL: invalid end state
+park ASK_BEFORE_BELL -DVIA_HOST -DNO_STEAL: invalid end state
+park EVENT_TAKEN_LAST -DVIA_HOST -DNO_STEAL: invalid end state
+park ONE_LANE_AN_EVENT -DVIA_HOST -DNO_STEAL -DSPREAD: invalid end state
+park RELAYED_KEPT -DVIA_HOST -DNO_STEAL: invalid end state
 wait ANSWER_NO_FENCE -DN=2: invalid end state
 wait WAIT_NO_FENCE -DN=2: invalid end state
 wait NOTIFIED_LOADED_LATE -DN=2: invalid end state
