@@ -93,9 +93,10 @@ int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_r
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, COUNT(reply_fields) + 1);
+    knit_writer_map(&writer, COUNT(reply_fields) + 2);
     put_fields(&writer, reply, reply_fields, COUNT(reply_fields));
     knit_writer_member_bool(&writer, "steal", reply->steal);
+    knit_writer_member_bool(&writer, "asks_host", reply->asks_host);
     return knit_writer_commit(&writer);
 }
 
@@ -112,5 +113,7 @@ void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply 
     }
     if (knit_walk_find(result, "steal", &item) == 0)
         (void)knit_item_bool(&item, &reply.steal);
+    if (knit_walk_find(result, "asks_host", &item) == 0)
+        (void)knit_item_bool(&item, &reply.asks_host);
     *ret_reply = reply;
 }

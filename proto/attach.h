@@ -42,6 +42,7 @@ struct knit_attach_reply {
     uint64_t reply_arena_bytes;
     uint64_t call_max_bytes; /* the most that one call's arguments may take */
     bool steal;              /* idle workers take calls from other lanes */
+    bool asks_host;          /* parked workers are woken through one more descriptor */
 };
 
 /* The params array. Returns the buffer's error. */
@@ -55,5 +56,5 @@ KNIT_MUST_CHECK int knit_attach_request_decode(
 int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_reply *reply);
 
 /* Never fails, because an answer of another layout must be recognised before its other members are
- * judged: a number that cannot be used is KNIT_ATTACH_UNUSABLE, and `steal` is false then. */
+ * judged: a number that cannot be used is KNIT_ATTACH_UNUSABLE, and a flag is false then. */
 void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply *ret_reply);

@@ -9,9 +9,12 @@
  */
 #include "clients/lib/attach.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clients/lib/admin_calls.h"
@@ -26,7 +29,7 @@
 #include "proto/tasks.h"
 
 /* In the order in which the daemon sends them. */
-enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, FDS };
+enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, HOST_FD, FDS };
 
 enum { SPIN_US_DEFAULT = 50 };
 
@@ -37,6 +40,7 @@ struct attachment {
     struct knit_mapping board, request, reply;
     uint64_t argument_max;
     bool steal;
+    bool asks_host; /* HOST_FD comes too */
 };
 
 /* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
@@ -83,6 +87,7 @@ static int read_grant(
             "the daemon's answer to $/attach: %s", wrong);
     attachment->argument_max = reply.call_max_bytes;
     attachment->steal = reply.steal;
+    attachment->asks_host = reply.asks_host;
     return KNIT_OK;
 }
 
@@ -143,9 +148,23 @@ static bool is_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
 }
 
+/* An eventfd lies in the file system that has no files but such. A write to any of these ends at
+ * once, while O_NONBLOCK is set or the counter has room; only the daemon could change both. */
+static bool is_eventfd(int fd)
+{
+    struct stat given, own;
+    int like = eventfd(0, EFD_CLOEXEC);
+    bool is_one = like >= 0 && fstat(like, &own) == 0 && fstat(fd, &given) == 0 &&
+                  given.st_dev == own.st_dev && (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+
+    if (like >= 0)
+        (void)close(like);
+    return is_one;
+}
+
 static int open_session(const struct attachment *attachment,
-    const struct knit_open_options *options, int bell_fd, struct knit_session **ret,
-    struct knit_error *ret_error)
+    const struct knit_open_options *options, const struct knit_lanes_options *lanes,
+    struct knit_session **ret, struct knit_error *ret_error)
 {
     const struct knit_geometry *geometry = &attachment->geometry;
     struct knit_session_options session = {
@@ -154,8 +173,10 @@ static int open_session(const struct attachment *attachment,
         .spin_us = options->no_spin        ? 0
                    : options->spin_us != 0 ? options->spin_us
                                            : SPIN_US_DEFAULT,
-        .bell_fd = bell_fd,
+        .bell_fd = lanes->bell_fd,
         .bell_is_socket = true,
+        .asks_host = attachment->asks_host,
+        .host_fd = lanes->host_fd,
     };
     struct knit_request_view request;
     struct knit_reply_view reply;
@@ -253,6 +274,7 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
     struct knit_buffer params;
     struct knit_handle *handle;
     struct knit_span result;
+    uint32_t wanted;
     int code;
 
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
@@ -263,33 +285,46 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
     transport->wants_fds = false;
     if (code != KNIT_OK)
         return code;
-    if (transport->fds_count != FDS)
-        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
-            "the daemon sent %u descriptors instead of %d", transport->fds_count, FDS);
-    else
-        code = read_grant(result, attachment, ret_error);
+    code = read_grant(result, attachment, ret_error);
     knit_handle_drop(handle);
+    wanted = attachment->asks_host ? FDS : FDS - 1;
+    if (code == KNIT_OK && transport->fds_count != wanted)
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon sent %u descriptors instead of %u", transport->fds_count, wanted);
     if (code == KNIT_OK)
         code = map_segments(attachment, transport->fds, ret_error);
     if (code == KNIT_OK && !is_socket(transport->fds[BELL_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's bell cannot be used: it is no socket");
+    if (code == KNIT_OK && attachment->asks_host && !is_eventfd(transport->fds[HOST_FD]))
+        code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+            "the daemon's descriptor for wake-ups cannot be used: it is no eventfd");
     return code;
 }
 
-/* Takes over attachment and bell_fd, even when it fails. */
-static int make_lanes(struct attachment *attachment, const struct knit_open_options *options,
-    int bell_fd, struct knit_lanes **ret, struct knit_error *ret_error)
+static int take_fd(struct knit_transport *transport, int index)
 {
+    int fd = transport->fds[index];
+
+    transport->fds[index] = -1;
+    return fd;
+}
+
+/* Takes over attachment and the descriptors that the session uses, even when it fails. */
+static int make_lanes(struct attachment *attachment, const struct knit_open_options *options,
+    struct knit_lanes **ret, struct knit_error *ret_error)
+{
+    struct knit_transport *transport = &attachment->k->handles.stream.transport;
     struct knit_lanes_options lanes = {
         .source = &attach_source,
         .arg = attachment,
-        .bell_fd = bell_fd,
+        .bell_fd = take_fd(transport, BELL_FD),
+        .host_fd = attachment->asks_host ? take_fd(transport, HOST_FD) : -1,
         .slots = attachment->geometry.slots,
         .reply_arena_bytes = attachment->geometry.reply_arena_bytes,
         .argument_max = attachment->argument_max,
     };
-    int code = open_session(attachment, options, bell_fd, &lanes.session, ret_error);
+    int code = open_session(attachment, options, &lanes, &lanes.session, ret_error);
 
     if (code == KNIT_OK) {
         *ret = knit_lanes_new(&lanes);
@@ -299,7 +334,8 @@ static int make_lanes(struct attachment *attachment, const struct knit_open_opti
         code = knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     }
-    knit_fd_close(&bell_fd);
+    knit_fd_close(&lanes.bell_fd);
+    knit_fd_close(&lanes.host_fd);
     free_attachment(attachment, true);
     return code;
 }
@@ -310,7 +346,7 @@ int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_
     struct knit_transport *transport = &k->handles.stream.transport;
     struct attachment *attachment = calloc(1, sizeof(*attachment));
     struct knit_lanes *lanes = NULL;
-    int code, bell_fd;
+    int code;
 
     if (attachment == NULL)
         return knit_error_make(
@@ -320,13 +356,10 @@ int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_
     /* A daemon that grants what cannot be used will do so again. */
     if (code == KNIT_DISCONNECTED && knit_handles_has_lease(&k->handles))
         knit_error_set_lasting(ret_error);
-    if (code == KNIT_OK) {
-        bell_fd = transport->fds[BELL_FD];
-        transport->fds[BELL_FD] = -1;
-        code = make_lanes(attachment, options, bell_fd, &lanes, ret_error);
-    } else {
+    if (code == KNIT_OK)
+        code = make_lanes(attachment, options, &lanes, ret_error);
+    else
         free_attachment(attachment, true);
-    }
     if (code == KNIT_OK)
         code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
     knit_transport_close_fds(transport);

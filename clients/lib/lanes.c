@@ -58,6 +58,7 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours)
     (void)knit_session_free(lanes->session);
     (void)knit_registry_free(lanes->registry);
     knit_fd_close(&lanes->options.bell_fd);
+    knit_fd_close(&lanes->options.host_fd);
     lanes->options.source->free(lanes->options.arg, is_ours);
     free(lanes);
     return NULL;

@@ -45,12 +45,13 @@ struct knit_lanes_options {
     void *arg; /* of the source's functions */
     struct knit_session *session;
     int bell_fd;                /* readable when an armed session is woken */
+    int host_fd;                /* of the session's option asks_host, or -1 */
     uint32_t slots;             /* of the session */
     uint64_t reply_arena_bytes; /* of one lane */
     uint64_t argument_max;      /* the most one call's arguments may take */
 };
 
-/* Takes over session, bell_fd and arg when it succeeds. NULL: out of memory. */
+/* Takes over session, both descriptors and arg when it succeeds. NULL: out of memory. */
 struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options);
 
 /* NULL is allowed; returns NULL. */

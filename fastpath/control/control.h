@@ -33,7 +33,7 @@
 #include "fastpath/lane/layout.h"
 
 #define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
-#define KNIT_CONTROL_VERSION   3u
+#define KNIT_CONTROL_VERSION   4u
 #define KNIT_CONTROL_FD        3 /* of the worker's end */
 #define KNIT_CONTROL_FDS_MAX   3
 #define KNIT_CONTROL_TEXT_SIZE 1024
@@ -81,6 +81,12 @@ struct knit_control_start {
     struct knit_confine_rules rules;
 };
 
+struct knit_control_confined {
+    struct knit_confine_status force;
+    int32_t wait_error; /* errno with which futex_waitv is refused to it; 0 = it is not */
+    uint32_t reserved;
+};
+
 struct knit_control_registry {
     uint32_t bytes;
 };
@@ -116,7 +122,7 @@ struct knit_control_message {
     union {
         struct knit_control_hello hello;
         struct knit_control_start start;
-        struct knit_confine_status confined;
+        struct knit_control_confined confined;
         struct knit_control_registry registry;
         struct knit_control_serve serve;
         struct knit_control_attach attach;

@@ -16,6 +16,7 @@
 #include "fastpath/host/host.h"
 #include "fastpath/host/loop_bell.h"
 #include "fastpath/host/reason.h"
+#include "fastpath/host/relay.h"
 #include "fastpath/host/segments.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/tick.h"
@@ -94,11 +95,12 @@ static int add(
     session->is_foreign = admission->is_foreign;
     session->peer = admission->peer;
     session->request_fd = session->reply_fd = session->view.bell_fd = session->loop_bell_fd = -1;
+    session->relay_fd = -1;
     session->memory_bytes = memory_bytes;
     error =
         knit_segments_make(&pool->options, session, &admission->geometry, &admission->request_fd);
     if (error != 0) {
-        knit_host_session_fini(session);
+        knit_host_session_fini(pool, session);
         return error;
     }
     KNIT_FAULT(SESSION_AFTER_SEGMENTS);
@@ -124,6 +126,7 @@ static int open_own(struct knit_pool *pool, struct admission *admission,
     own.bell_fd = session->loop_bell_fd;
     own.steal = pool->options.steal;
     own.argument_max_bytes = pool->options.call_max_bytes;
+    own.pool = pool->wait_error != 0 ? &pool->shared : NULL;
     if (error == 0)
         error = knit_session_new(&session->view.geometry, &session->view.request,
             &session->view.reply, &pool->board, &own, &session->outside.session);
@@ -191,6 +194,8 @@ static int grant(struct knit_pool *pool, struct admission *admission, struct kni
         error = knit_segment_reopen_readonly(pool->board_fd, &grant->board_fd);
     if (error == 0)
         error = knit_segment_reopen_readonly(session->reply_fd, &grant->reply_fd);
+    if (error == 0)
+        error = knit_relay_open(pool, session, &grant->host_fd);
     if (error != 0) {
         knit_host_session_free(pool, session);
         return error;
@@ -201,6 +206,7 @@ static int grant(struct knit_pool *pool, struct admission *admission, struct kni
     if (grant->call_max_bytes > admission->geometry.request_arena_bytes)
         grant->call_max_bytes = admission->geometry.request_arena_bytes;
     grant->steal = pool->options.steal;
+    grant->asks_host = grant->host_fd >= 0;
     grant->request_fd = admission->request_fd;
     admission->request_fd = -1;
     return 0;
@@ -211,7 +217,8 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
 {
     const struct knit_pool_options *options = &pool->options;
     struct admission admission = {.is_foreign = true, .peer = *peer, .request_fd = -1};
-    struct knit_pool_grant made = {.board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1};
+    struct knit_pool_grant made = {
+        .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1, .host_fd = -1};
     int error;
 
     if (slots == 0 || slots > options->slots)
@@ -261,6 +268,7 @@ void knit_pool_grant_close(struct knit_pool_grant *grant)
     knit_fd_close(&grant->request_fd);
     knit_fd_close(&grant->reply_fd);
     knit_fd_close(&grant->bell_fd);
+    knit_fd_close(&grant->host_fd);
 }
 
 void knit_pool_detach(struct knit_pool *pool, uint64_t id)

@@ -24,6 +24,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
     KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
     KNIT_POOL_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
+    KNIT_POOL_RELAYING,         /* status, text: why futex_waitv is refused to workers. Once */
     KNIT_POOL_OUTPUT_DROPPED,   /* lost: lines of output that memory or room was lacking for */
     KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once */
 };

@@ -50,6 +50,11 @@ struct knit_host_session {
     uint64_t memory_bytes;      /* counted against the pool's limit */
     uint64_t abandoned_kill_ns; /* closing: its tasks may be killed from then on; 0 = never */
 
+    /* Of a foreign one in a pool that relays (relay.h); relay_fd is -1 otherwise. */
+    int relay_fd;
+    uint32_t relay_events, relay_epochs; /* since relay_since_ns: events; the lanes' epochs then */
+    uint64_t relay_since_ns;
+
     /* Of the host's own: */
     struct knit_pool_session outside; /* what its thread has */
     int loop_bell_fd;                 /* the end of view.bell_fd that its event loop polls */
@@ -81,7 +86,8 @@ struct knit_watch {
 /* A lane's worker. What a process has is reset by knit_worker_start(). */
 struct knit_worker {
     uint32_t lane;
-    bool is_replacement; /* an earlier worker of the lane has served */
+    uint32_t park_relayed; /* park word of the lane relayed last */
+    bool is_replacement;   /* an earlier worker of the lane has served */
     uint64_t deaths;
     uint32_t early_deaths; /* in a row, each before a first finished call */
 
@@ -148,6 +154,7 @@ struct knit_pool {
     struct knit_mapping board_map, pool_map;
     struct knit_board_view board;
     struct knit_pool_view shared;
+    int wait_error; /* of a worker's futex_waitv: wake-ups are relayed; 0 = they are not */
 
     /* Workers. */
     struct knit_worker *workers; /* [options.workers] */
@@ -185,7 +192,7 @@ struct knit_pool {
 
     /* Counters and notices. */
     uint32_t quarantined;
-    uint64_t deaths, hard_timeouts, evicted, recovered;
+    uint64_t deaths, hard_timeouts, evicted, recovered, relayed;
     struct knit_notices notices;
     bool has_notices; /* another thread than the dispatching one added some */
     uint64_t dropped_reported;

@@ -35,10 +35,12 @@ struct knit_pool_grant {
     struct knit_geometry geometry;
     uint64_t call_max_bytes; /* of one argument */
     bool steal;
+    bool asks_host; /* workers are parked where callers cannot wake them */
     int board_fd;   /* read-only */
     int request_fd; /* read-write; to be sealed, see segment.h */
     int reply_fd;   /* read-only */
     int bell_fd;    /* the caller's end of a stream socketpair */
+    int host_fd;    /* with asks_host: an eventfd, see relay.h; else -1 and not sent */
 };
 
-enum { KNIT_POOL_GRANT_FDS = 4 };
+enum { KNIT_POOL_GRANT_FDS = 5 }; /* at most */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "fastpath/host/host.h"
+#include "fastpath/host/relay.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/tick.h"
@@ -228,6 +229,8 @@ static void handle(struct knit_pool *pool, const struct epoll_event *event)
 
     if (event->data.u64 >> 56 == KNIT_SOURCE_TIMER)
         (void)!read(pool->timer_fd, &expirations, sizeof(expirations));
+    else if (event->data.u64 >> 56 == KNIT_SOURCE_RELAY)
+        knit_relay_event(pool, event->data.u64 & ~(UINT64_MAX << 56), knit_clock_ns());
     else
         knit_supervisor_event(pool, event->data.u64, event->events);
 }

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "fastpath/host/relay.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
@@ -21,8 +22,9 @@ struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_
     return NULL;
 }
 
-void knit_host_session_fini(struct knit_host_session *session)
+void knit_host_session_fini(const struct knit_pool *pool, struct knit_host_session *session)
 {
+    knit_relay_close(pool, session);
     knit_segment_unmap(&session->request);
     knit_segment_unmap(&session->reply);
     knit_fd_close(&session->request_fd);
@@ -36,7 +38,7 @@ void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *se
 {
     pool->sessions[session->index] = NULL;
     pool->memory_bytes -= session->memory_bytes;
-    knit_host_session_fini(session);
+    knit_host_session_fini(pool, session);
 }
 
 static void free_if_detached(struct knit_pool *pool, struct knit_host_session *session)
@@ -64,6 +66,7 @@ void knit_host_session_close(
     if (session->is_closing)
         return;
     session->is_closing = true;
+    knit_relay_close(pool, session);
     if (pool->options.abandoned_ms != 0)
         session->abandoned_kill_ns = now_ns + (uint64_t)pool->options.abandoned_ms * 1000000u;
     knit_state_write(&session->view.reply, KNIT_STATE_CLOSED);
@@ -93,6 +96,7 @@ void knit_host_session_evict(
     if (session->is_evicted || session->is_closing)
         return;
     session->is_evicted = true;
+    knit_relay_close(pool, session);
     pool->evicted++;
     knit_state_write(&session->view.reply, KNIT_STATE_EVICTED);
     KNIT_FAULT(SESSION_AFTER_EVICT);

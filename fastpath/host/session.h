@@ -21,4 +21,4 @@ void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker
 /* Frees it whatever its links say: all workers have ended, or none has it. */
 void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session);
 /* The same for one that the pool does not list. */
-void knit_host_session_fini(struct knit_host_session *session);
+void knit_host_session_fini(const struct knit_pool *pool, struct knit_host_session *session);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fastpath/host/relay.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
@@ -95,12 +96,19 @@ static void handle_confined(
         .task = KNIT_POOL_TASK_NONE,
         .text = message->text};
 
-    if (message->confined.profile != pool->options.confinement.rules.profile) {
+    if (message->confined.force.profile != pool->options.confinement.rules.profile) {
         knit_worker_refuse(worker, "it is confined in another way than it was told");
         return;
     }
+    if (!knit_relay_begin(pool, worker, message->confined.wait_error)) {
+        knit_worker_refuse(worker,
+            "futex_waitv is refused to it (%s), and was not to the workers that the pool began "
+            "with: it could not sleep",
+            strerror(message->confined.wait_error));
+        return;
+    }
     worker->is_confined = true;
-    pool->confinement = message->confined;
+    pool->confinement = message->confined.force;
     if (message->text[0] != '\0' && !pool->unconfined_reported)
         knit_notices_add_event(&pool->notices, &event);
     pool->unconfined_reported = pool->unconfined_reported || message->text[0] != '\0';

@@ -31,6 +31,8 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     stats.evicted = pool->evicted;
     stats.recovered = pool->recovered;
     stats.confinement = pool->confinement;
+    stats.wait_error = pool->wait_error;
+    stats.relayed = pool->relayed;
     stats.output_dropped = pool->notices.dropped;
     pthread_mutex_unlock(&pool->mutex);
     *ret_stats = stats;

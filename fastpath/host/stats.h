@@ -48,6 +48,8 @@ struct knit_pool_stats {
     uint32_t quarantined;                   /* tasks */
     uint64_t output_dropped;                /* lines of output */
     struct knit_confine_status confinement; /* as a worker reported it last */
+    int wait_error;   /* errno of futex_waitv in workers, so that wake-ups are relayed; 0 = none */
+    uint64_t relayed; /* wake-ups of workers by the host in place of callers */
 };
 
 void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);

@@ -7,7 +7,13 @@
 
 #include "fastpath/host/host.h"
 
-enum knit_source { KNIT_SOURCE_TIMER, KNIT_SOURCE_PID, KNIT_SOURCE_CONTROL, KNIT_SOURCE_OUTPUT };
+enum knit_source {
+    KNIT_SOURCE_TIMER,
+    KNIT_SOURCE_PID,
+    KNIT_SOURCE_CONTROL,
+    KNIT_SOURCE_OUTPUT,
+    KNIT_SOURCE_RELAY, /* epoll's data: the id of a session */
+};
 
 /* Starts a process for the lane. False: worker->refusal says why not. A process may exist even so,
  * when its step is not NONE: it is to be killed and reaped. */

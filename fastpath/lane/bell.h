@@ -122,6 +122,27 @@ static inline int knit_bell_wait_many(
     return got < 0 ? -1 : (int)got;
 }
 
+/* 0, or the errno with which knit_bell_wait_many() is refused to this process: ENOSYS before Linux
+ * 5.16, EPERM or ENOSYS by a container's filter. A word with another value is never slept on. */
+static inline int knit_bell_why_not_many(void)
+{
+    static const _Atomic uint32_t word = 1;
+    const struct futex_waitv differs = {
+        .val = 0, .uaddr = (uint64_t)(uintptr_t)&word, .flags = FUTEX_32};
+    long got = syscall(SYS_futex_waitv, &differs, 1u, 0u, NULL, CLOCK_MONOTONIC);
+
+    return got < 0 && errno != EAGAIN ? errno : 0;
+}
+
+/* By a caller, through an eventfd of the host. An error does not matter: the host has not handled
+ * what is in the counter then. */
+static inline void knit_bell_ask_host(int fd)
+{
+    const uint64_t one = 1;
+
+    (void)!write(fd, &one, sizeof(one));
+}
+
 /* One word of knit_bell_wait_many(). */
 static inline struct futex_waitv knit_bell_word(const _Atomic uint32_t *word, uint32_t value)
 {

@@ -66,9 +66,11 @@ struct knit_lane_options {
     struct knit_board_view board;
     struct knit_pool_view pool;
     bool steal;
-    uint32_t spin_us;            /* longest spin before parking; adapts below that; 0 = none */
-    uint32_t pause_ns;           /* of one pause in a spin; 0 = none */
-    uint32_t park_ms;            /* longest sleep; 0 = no limit. The protocol needs none. */
+    uint32_t spin_us;  /* longest spin before parking; adapts below that; 0 = none */
+    uint32_t pause_ns; /* of one pause in a spin; 0 = none */
+    uint32_t park_ms;  /* longest sleep; 0 = no limit. The protocol needs none. */
+    bool has_one_bell; /* it can sleep on one word only: the lane's bell, which the host notifies in
+                          the callers' place */
     uint64_t result_max_bytes;   /* one outcome; 0 = a lane's whole reply arena */
     uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
     knit_lane_run *run;

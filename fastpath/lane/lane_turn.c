@@ -315,6 +315,21 @@ static void judge_wakes(struct knit_lane *lane, int woken)
     }
 }
 
+/* Sleeps while all words, of which the first is the lane's own, have these values. Returns which
+ * word was woken, or -1. */
+static int sleep_on(const struct knit_lane *lane, const struct futex_waitv *words, uint32_t count)
+{
+    const uint64_t until = lane->options.park_ms != 0
+                               ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
+                               : 0;
+
+    if (!lane->options.has_one_bell)
+        return knit_bell_wait_many(words, count, until);
+    (void)knit_bell_wait(
+        &lane->options.pool.lane_bell[lane->options.index].value, (uint32_t)words[0].val, until);
+    return -1;
+}
+
 static void park(struct knit_lane *lane)
 {
     struct futex_waitv words[KNIT_BELL_WORDS_MAX];
@@ -332,13 +347,8 @@ static void park(struct knit_lane *lane)
     }
     announce(lane, KNIT_PARK_PARKED);
     if (!must_not_sleep(lane)) {
-        uint64_t until;
-
         knit_board_count(&lane->busy->parks, 1);
-        until = lane->options.park_ms != 0
-                    ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
-                    : 0;
-        judge_wakes(lane, knit_bell_wait_many(words, count, until));
+        judge_wakes(lane, sleep_on(lane, words, count));
     }
     announce(lane, KNIT_PARK_AWAKE);
     knit_lane_wake_callers(lane); /* of deferred replies that were sent */

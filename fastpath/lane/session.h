@@ -45,6 +45,11 @@ struct knit_session_options {
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
     bool report_settled; /* a collect reports when the slots of settled calls are free */
     bool bell_is_socket; /* else a pipe that only this session reads and that does not block */
+    /* How a parked worker is woken, in a pool whose workers cannot sleep on the sessions' bells
+     * (LAYOUT.md, "Without futex_waitv"). Both unset: by this session's bell. */
+    bool asks_host; /* by the host, asked through host_fd: an eventfd; borrowed */
+    int host_fd;
+    const struct knit_pool_view *pool; /* in the host itself: by the lane's bell; borrowed */
 };
 
 struct knit_session_call {

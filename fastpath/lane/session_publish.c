@@ -14,6 +14,7 @@
 
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
+#include "fastpath/lane/wake.h"
 
 /* When calls queue up behind a long task, one flush of so many wakes a second worker. */
 #define CROWDED_FLUSHES 16u
@@ -162,10 +163,17 @@ bool knit_session_wake_lane(struct knit_session *session, uint32_t index)
     if (knit_park_state(park) != KNIT_PARK_PARKED || lane->park_notified == park)
         return false;
     lane->park_notified = park;
-    /* W3, release: a worker that sees the changed bell sees what was published. */
-    atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
-    knit_bell_wake(&session->request.bell[index], 1);
     session->counters.wakes++;
+    if (session->options.pool != NULL) {
+        knit_wake_worker(session->options.pool, index);
+        return true;
+    }
+    /* W3, release: a worker, or the host, that sees the changed bell sees what was published. */
+    atomic_store_explicit(&session->request.bell[index], park, memory_order_release);
+    if (session->options.asks_host)
+        knit_bell_ask_host(session->options.host_fd);
+    else
+        knit_bell_wake(&session->request.bell[index], 1);
     return true;
 }
 

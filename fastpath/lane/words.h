@@ -148,6 +148,11 @@ static inline uint32_t knit_park_state(uint32_t park)
     return park & 3;
 }
 
+static inline uint32_t knit_park_epoch(uint32_t park)
+{
+    return park >> 2;
+}
+
 /* The park word that follows `park`, in the given state. It wraps after 2^30 parks, which does no
  * harm: readers compare it for equality alone. */
 static inline uint32_t knit_park_next(uint32_t park, uint32_t state)

@@ -29,6 +29,7 @@
 #include "config.h"
 #include "fastpath/confine/confine.h"
 #include "fastpath/control/control.h"
+#include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/worker/float_state.h"
@@ -65,6 +66,7 @@ struct worker {
     struct knit_runner *runner;
     struct knit_lane *lane;
     struct knit_mapping board, pool;
+    int wait_error;        /* with which futex_waitv is refused; 0 = it is not */
     pthread_mutex_t mutex; /* guards attached */
     struct attached attached[KNIT_LANE_SESSIONS_MAX];
 };
@@ -191,18 +193,19 @@ static void read_start(struct worker *worker, const struct knit_control_start *s
 }
 
 /* Before any module is mapped, and while there is one thread. */
-static void confine(const struct worker *worker, const struct knit_confine_policy *policy)
+static void confine(struct worker *worker, const struct knit_confine_policy *policy)
 {
     struct knit_control_message message;
     struct knit_sentence missing;
     int error;
 
     knit_control_init(&message, KNIT_CONTROL_CONFINED);
-    error = knit_confine_apply(policy, worker->paths, &message.confined, &missing);
+    error = knit_confine_apply(policy, worker->paths, &message.confined.force, &missing);
     if (error != 0)
         give_up("permission %s cannot be enforced: %s", knit_confine_name(policy->rules.profile),
             missing.text);
     (void)snprintf(message.text, sizeof(message.text), "%s", missing.text);
+    worker->wait_error = message.confined.wait_error = knit_bell_why_not_many();
     send_message(&message, NULL);
 }
 
@@ -433,6 +436,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .spin_us = serve->spin_us,
         .pause_ns = serve->pause_ns,
         .park_ms = serve->park_ms,
+        .has_one_bell = worker->wait_error != 0,
         .result_max_bytes = serve->result_max_bytes,
         .argument_max_bytes = serve->result_max_bytes,
         .run = knit_runner_run,

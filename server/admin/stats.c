@@ -5,6 +5,7 @@
 #include "server/admin/stats.h"
 
 #include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -48,8 +49,10 @@ static void put_confinement(struct knit_writer *writer, const struct knit_confin
 
 static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *stats)
 {
+    const char *wait = stats->wait_error != 0 ? strerrorname_np(stats->wait_error) : "ok";
+
     knit_writer_text(writer, "pool");
-    knit_writer_map(writer, 14);
+    knit_writer_map(writer, 17);
     knit_writer_member_uint(writer, "lanes", stats->lanes);
     knit_writer_member_uint(writer, "lanes_serving", stats->lanes_serving);
     knit_writer_member_bool(writer, "is_degraded", stats->is_degraded);
@@ -63,6 +66,11 @@ static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *s
     knit_writer_member_uint(writer, "recovered", stats->recovered);
     knit_writer_member_uint(writer, "quarantined", stats->quarantined);
     knit_writer_member_uint(writer, "output_dropped", stats->output_dropped);
+    knit_writer_text(writer, "wake_mode");
+    knit_writer_text(writer, stats->wait_error != 0 ? "relayed" : "direct");
+    knit_writer_text(writer, "futex_waitv");
+    knit_writer_text(writer, wait);
+    knit_writer_member_uint(writer, "wakes_relayed", stats->relayed);
     put_confinement(writer, &stats->confinement);
 }
 

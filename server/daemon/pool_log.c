@@ -54,6 +54,14 @@ static void log_death(
         KNIT_LOG_TEXT("task", task_name(pool, event->task)));
 }
 
+static void log_relaying(struct knit_log *log, const struct knit_pool_event *event)
+{
+    knit_log(log, KNIT_LOG_WARNING,
+        "futex_waitv is refused to workers: the daemon wakes them in place of callers over shared "
+        "memory, which is slower; Linux before 5.16 and filters of containers refuse it",
+        KNIT_LOG_TEXT("reason", event->text));
+}
+
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
     const struct knit_pool_event *event, uint32_t *evicted)
 {
@@ -108,6 +116,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
     case KNIT_POOL_UNCONFINED:
         knit_log(log, KNIT_LOG_WARNING, "workers are not confined in full",
             KNIT_LOG_TEXT("reason", event->text));
+        break;
+    case KNIT_POOL_RELAYING:
+        log_relaying(log, event);
         break;
     case KNIT_POOL_OUTPUT_DROPPED:
         knit_log(log, KNIT_LOG_WARNING, "task output was dropped",

@@ -61,11 +61,12 @@ void knit_handover_send(struct knit_connection *connection)
     const struct knit_handover *handover = connection->handover;
     const struct knit_pool_grant *grant = &handover->grant;
     const int fds[KNIT_POOL_GRANT_FDS] = {
-        grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd};
+        grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd, grant->host_fd};
+    const uint32_t count = grant->asks_host ? KNIT_POOL_GRANT_FDS : KNIT_POOL_GRANT_FDS - 1;
     struct knit_span response = knit_span(handover->response, handover->response_len);
     size_t sent;
-    enum knit_transport_result result = knit_transport_send_descriptors(
-        &connection->transport, response, fds, KNIT_POOL_GRANT_FDS, &sent);
+    enum knit_transport_result result =
+        knit_transport_send_descriptors(&connection->transport, response, fds, count, &sent);
 
     if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)
         return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Policy is asked before anything is made, here and nowhere else. With the reply go, in this order:
- * board (read-only), request segment, reply segment (read-only), bell.
+ * board (read-only), request segment, reply segment (read-only), bell; with asks_host an eventfd.
  */
 #include "server/rpc/attach.h"
 
@@ -38,6 +38,7 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
         .reply_arena_bytes = grant->geometry.reply_arena_bytes,
         .call_max_bytes = grant->call_max_bytes,
         .steal = grant->steal,
+        .asks_host = grant->asks_host,
     };
 
     (void)knit_message_put_response_head(response, msgid);

@@ -125,11 +125,16 @@ static int make_fd(enum knit_fake_fd kind, uint64_t bytes)
         break;
     case KNIT_FAKE_BELL:
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        if (fake.bell_fd >= 0)
+            close(fake.bell_fd);
         fake.bell_fd = pair[0];
         fd = pair[1];
         break;
     case KNIT_FAKE_EVENTFD:
         fd = eventfd(0, EFD_CLOEXEC);
+        break;
+    case KNIT_FAKE_HOST:
+        fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         break;
     }
     return fd;
@@ -151,7 +156,8 @@ static void make_fds(void)
     if (how->fds[2] == KNIT_FAKE_RIGHT && how->missing_bytes == 0)
         assert_int_equal(knit_segment_map(fake.fds[2], bytes[2], true, &fake.reply), 0);
     for (fake.fds_count = 4; fake.fds_count < 4 + how->more_fds; fake.fds_count++)
-        fake.fds[fake.fds_count] = make_fd(KNIT_FAKE_EVENTFD, 0);
+        fake.fds[fake.fds_count] =
+            make_fd(how->host != KNIT_FAKE_RIGHT ? how->host : KNIT_FAKE_HOST, 0);
     while (fake.fds_count > 4 + how->more_fds)
         close(fake.fds[--fake.fds_count]);
 }
@@ -193,6 +199,7 @@ static void answer_attach(const struct knit_message *message)
         .reply_arena_bytes = geometry->reply_arena_bytes,
         .call_max_bytes = 1 << 17,
         .steal = true,
+        .asks_host = fake.attach.asks_host,
     };
     knit_message_put_response_head(&fake.out, message->msgid);
     if (fake.attach.lacks_keys)

@@ -38,12 +38,15 @@ enum knit_fake_fd {
     KNIT_FAKE_RESIZABLE, /* a memfd without a seal */
     KNIT_FAKE_BELL,
     KNIT_FAKE_EVENTFD,
+    KNIT_FAKE_HOST, /* an eventfd that does not block */
 };
 
 /* What is wrong with the answer to `$/attach`; all zero: nothing. */
 struct knit_fake_attach {
     enum knit_fake_fd fds[4]; /* board, requests, replies, bell */
     int more_fds;             /* than four */
+    enum knit_fake_fd host;   /* the fifth, where it comes */
+    bool asks_host;           /* it says that the fifth comes */
     uint64_t missing_bytes;   /* of each segment */
     uint64_t more_version;    /* than the layout's */
     uint64_t cells;           /* said; 0 = the right ones */

@@ -63,6 +63,12 @@ static void a_daemon_that_lies_is_refused(void **state)
         {{.missing_bytes = KNIT_PAGE}, "another size"},
         {{.fds = {KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD}}, "cannot be used"},
         {{.fds = {[3] = KNIT_FAKE_EVENTFD}}, "no socket"},
+        {{.more_fds = 1}, "5 descriptors instead of 4"},
+        {{.asks_host = true}, "4 descriptors instead of 5"},
+        {{.asks_host = true, .more_fds = 2}, "descriptors"},
+        {{.asks_host = true, .more_fds = 1, .host = KNIT_FAKE_BELL}, "no eventfd"},
+        {{.asks_host = true, .more_fds = 1, .host = KNIT_FAKE_SEALED}, "no eventfd"},
+        {{.asks_host = true, .more_fds = 1, .host = KNIT_FAKE_EVENTFD}, "no eventfd"},
         {{.more_version = 1}, "memory has layout"},
         {{.cells = 3}, "$/attach"},
         {{.lacks_keys = true}, "lacks"},
@@ -102,6 +108,16 @@ static void an_honest_daemon_is_accepted(void **state)
     assert_int_equal(knit_call_with(k, &options, &error, "a", "(int) -> int", (int64_t)1, &number),
         KNIT_TIMEOUT);
     assert_int_equal(error.started, KNIT_STARTED_NO);
+    assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
+}
+
+static void a_daemon_that_wakes_workers_itself_is_accepted(void **state)
+{
+    (void)state;
+    fake.attaches = true;
+    fake.attach = (struct knit_fake_attach){.asks_host = true, .more_fds = 1};
+    assert_int_equal(open_lanes(), KNIT_OK);
+    assert_true(fake.is_attached);
     assert_int_equal(knit_ping(k, &error, NULL), KNIT_OK);
 }
 
@@ -207,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_FAKE(a_daemon_that_lies_is_refused),
         WITH_FAKE(an_honest_daemon_is_accepted),
+        WITH_FAKE(a_daemon_that_wakes_workers_itself_is_accepted),
         WITH_FAKE(an_event_loop_finds_answers_without_a_notification),
         WITH_FAKE(short_waits_notice_a_dead_daemon),
         WITH_FAKE(waiting_among_deadlines_notices_a_dead_daemon),

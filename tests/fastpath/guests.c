@@ -35,6 +35,8 @@ void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
     options.steal = guest->grant.steal;
     options.argument_max_bytes = guest->grant.call_max_bytes;
     options.bell_fd = guest->grant.bell_fd;
+    options.asks_host = guest->grant.asks_host;
+    options.host_fd = guest->grant.host_fd;
     assert_int_equal(
         knit_session_new(geometry, &request, &reply, &board, &options, &guest->session), 0);
 }

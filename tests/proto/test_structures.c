@@ -72,6 +72,7 @@ static void print_attach_reply(FILE *to, const struct knit_attach_reply *reply)
             fprintf(to, i > 0 ? " %" PRIu64 : "%" PRIu64, numbers[i]);
     }
     fputs(reply->steal ? " steal" : "", to);
+    fputs(reply->asks_host ? " asks_host" : "", to);
 }
 
 static void check_attach_reply(struct knit_span result, const char *expected)

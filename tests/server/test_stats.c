@@ -2,6 +2,7 @@
 /* Statistics as they are written: the keys, all of them and in their order, and the value of each.
  * The keys are a promise to those who read `$/stats`.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -49,6 +50,15 @@ static void expect_keys(struct knit_span map, const char *keys)
     assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
 }
 
+static void expect_text(struct knit_span map, const char *key, const char *text)
+{
+    struct knit_span raw = value_of(map, key);
+
+    assert_int_equal(raw.len, 1 + strlen(text));
+    assert_int_equal(raw.bytes[0], 0xa0 | strlen(text));
+    assert_memory_equal(raw.bytes + 1, text, strlen(text));
+}
+
 static void every_number_stands_under_its_key(void **state)
 {
     static struct knit_stats stats = {.version = "1.2.3",
@@ -63,6 +73,8 @@ static void every_number_stands_under_its_key(void **state)
             .is_degraded = true,
             .sessions = 31,
             .evicted = 32,
+            .wait_error = EPERM,
+            .relayed = 33,
             .confinement = {.landlock_abi = -1}},
         .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}}};
     struct knit_buffer buffer;
@@ -94,7 +106,11 @@ static void every_number_stands_under_its_key(void **state)
     pool = value_of(all, "pool");
     expect_keys(pool,
         "lanes lanes_serving is_degraded sessions foreign_sessions closing_sessions memory_bytes "
-        "deaths hard_timeouts condemned recovered quarantined output_dropped confinement");
+        "deaths hard_timeouts condemned recovered quarantined output_dropped wake_mode "
+        "futex_waitv wakes_relayed confinement");
+    expect_text(pool, "wake_mode", "relayed");
+    expect_text(pool, "futex_waitv", "EPERM");
+    assert_int_equal(number_of(pool, "wakes_relayed"), 33);
     assert_int_equal(number_of(pool, "sessions"), 31);
     assert_int_equal(number_of(pool, "condemned"), 32);
     assert_int_equal(*(const uint8_t *)value_of(pool, "is_degraded").bytes, 0xc3);

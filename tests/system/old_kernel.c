@@ -4,6 +4,7 @@
  *     old_kernel landlock=ABI COMMAND...     Landlock reports that version
  *     old_kernel landlock=none COMMAND...    there is no Landlock
  *     old_kernel seccomp=none COMMAND...     no filter can be installed any more
+ *     old_kernel futex_waitv=NAME COMMAND... futex_waitv fails with EPERM or ENOSYS
  *
  * A seccomp filter answers in place of the kernel. To answer with a number it needs a listener: a
  * child that waits for the calls and ends with the command.
@@ -58,6 +59,17 @@ static int install_for_seccomp(void)
     return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
 }
 
+/* Linux before 5.16 has no such call; filters of containers that do not know it refuse it either
+ * way. */
+static int install_for_waits(const char *name)
+{
+    unsigned error = strcmp(name, "EPERM") == 0 ? EPERM : ENOSYS;
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(SYS_futex_waitv, 1),
+        ANSWER(SECCOMP_RET_ERRNO | error), ANSWER(SECCOMP_RET_ALLOW)};
+
+    return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
+}
+
 static void answer(int listener, long version)
 {
     struct seccomp_notif question;
@@ -98,6 +110,8 @@ int main(int argc, char **argv)
         error = install_for_landlock(SECCOMP_RET_ERRNO | ENOSYS, 0);
     else if (strcmp(argv[1], "seccomp=none") == 0)
         error = install_for_seccomp();
+    else if (strncmp(argv[1], "futex_waitv=", 12) == 0)
+        error = install_for_waits(argv[1] + 12);
     else if (strncmp(argv[1], "landlock=", 9) == 0)
         error = install_version(strtol(argv[1] + 9, NULL, 10));
     if (error != 0) {
