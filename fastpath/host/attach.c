@@ -188,6 +188,10 @@ static int grant(struct knit_pool *pool, struct admission *admission, struct kni
         return error;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         error = -errno;
+    /* Nothing is read from the caller. What it sent would be closed with this end, and the last
+     * close of a socket that it passes may sleep. It cannot take this back. */
+    if (error == 0 && shutdown(pair[0], SHUT_RD) != 0)
+        error = -errno;
     session->view.bell_fd = pair[0];
     grant->bell_fd = pair[1];
     if (error == 0)

@@ -20,6 +20,11 @@
 
 #include "server/config/folder.h"
 
+/* Linux 6.16; younger than the headers. */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
 #define REFUSED KNIT_SOCKET_FILE_E_REFUSED
 
 /* The folder of the usual place, which may be missing. */
@@ -190,6 +195,16 @@ static int set_rights(const char *path, uint32_t mode, const char *group, struct
     return 0;
 }
 
+/* Connections inherit it. A peer that sends a descriptor gets EPERM, and the daemon never closes a
+ * stranger's socket, whose last close may sleep: in the thread that receives, even when it left no
+ * room for descriptors. Before Linux 6.16 there is no such option. */
+static void refuse_descriptors(int fd)
+{
+    int off = 0;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+}
+
 static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_un *address,
     uint32_t mode, const char *group, struct knit_sentence *why)
 {
@@ -210,6 +225,7 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
         return r;
     }
     file->fd = fd;
+    refuse_descriptors(fd);
     file->device = status.st_dev;
     file->inode = status.st_ino;
     r = set_rights(file->path, mode, group, why);

@@ -35,7 +35,7 @@ def hostile_program(daemon, epoch, task, name, **options):
 class Hostile(Case):
     def attack(self, name, evicted=(0,), task='same', others=contextlib.nullcontext):
         """evicted: how many sessions may be; others: a context in which each honest caller is meanwhile."""
-        with LedgerDaemon(socket_mode='0666', attach_users='nobody') as daemon:
+        with LedgerDaemon(socket_mode='0666', attach_users='nobody', sessions_per_user=8) as daemon:
             os.chmod(daemon.dir, 0o755)
             with daemon.unix() as rpc:
                 tasks = rpc.call('$/tasks')
@@ -147,7 +147,7 @@ class WhileWorkersDie(Case):
 
     def attack(self, name, calls=60000):
         number = random.Random(seed())
-        with LedgerDaemon(socket_mode='0666', attach_users='nobody', workers=3) as daemon:
+        with LedgerDaemon(socket_mode='0666', attach_users='nobody', sessions_per_user=8, workers=3) as daemon:
             os.chmod(daemon.dir, 0o755)
             with daemon.unix() as rpc:
                 tasks = rpc.call('$/tasks')

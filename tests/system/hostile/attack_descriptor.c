@@ -227,13 +227,18 @@ static bool send_fds(int socket, const void *bytes, size_t len, int fd, size_t c
     return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
 }
 
-/* False: not sent in time. The daemon has to receive waiting descriptors before the kernel allows
- * more in flight. */
+/* The byte with that many descriptors, or alone where the daemon takes none (Linux 6.16). */
+static bool send_byte(struct knit_attached *attached, const void *byte, size_t count)
+{
+    return send_fds(attached->socket, byte, 1, attached->fd[REQUEST_FD], count) ||
+           (errno == EPERM && send(attached->socket, byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1);
+}
+
+/* False: not sent in time. Without EPERM the daemon has to receive waiting descriptors before the
+ * kernel allows more in flight. */
 static bool push(struct knit_attached *attached, const void *byte, size_t count)
 {
-    int fd = attached->fd[REQUEST_FD];
-
-    return KNIT_WAIT_UNTIL(send_fds(attached->socket, byte, 1, fd, count), PATIENCE_MS);
+    return KNIT_WAIT_UNTIL(send_byte(attached, byte, count), PATIENCE_MS);
 }
 
 /* The result of msgid 7 has come. */
@@ -247,7 +252,7 @@ static bool is_answered(const struct knit_attached *attached)
 }
 
 /* Sends descriptors with each byte of a request: one, as many as an attach has, one more, and the
- * most that the kernel allows; and on the bell, which is not read. The request must be answered. */
+ * most that the kernel allows; and on the bell, which takes none. The request must be answered. */
 bool knit_attack_surplus(const struct knit_target *target, struct knit_random *random)
 {
     static const unsigned char ping[] = {0x94, 0, 7, 0xa6, '$', '/', 'p', 'i', 'n', 'g', 0x90};
@@ -269,7 +274,7 @@ bool knit_attack_surplus(const struct knit_target *target, struct knit_random *r
     printf("%u requests with descriptors were answered, %u sent on the bell%s\n", answered, on_bell,
         fine ? "" : ", and then no more");
     knit_attached_close(&attached);
-    return fine && on_bell == 8;
+    return fine && on_bell == 0;
 }
 
 /* ---- quota ---- */
