@@ -140,12 +140,13 @@ static int seal(struct attachment *attachment, int request_fd, struct knit_error
     return KNIT_OK;
 }
 
-static bool is_socket(int fd)
+/* Of a socket of another kind the last close could wait. */
+static bool is_unix_socket(int fd)
 {
-    int type;
-    socklen_t size = sizeof(type);
+    int domain = 0;
+    socklen_t size = sizeof(domain);
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
 }
 
 /* An eventfd lies in the file system that has no files but such. A write to any of these ends at
@@ -279,10 +280,10 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
 
     knit_buffer_init_fixed(&params, bytes, sizeof(bytes));
     (void)knit_attach_request_put(&params, &request);
-    transport->wants_fds = true;
+    knit_transport_want_fds(transport, true);
     code = knit_admin_call(attachment->k, "$/attach", knit_buffer_span(&params), until_ns, &handle,
         &result, ret_error);
-    transport->wants_fds = false;
+    knit_transport_want_fds(transport, false);
     if (code != KNIT_OK)
         return code;
     code = read_grant(result, attachment, ret_error);
@@ -293,9 +294,9 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
             "the daemon sent %u descriptors instead of %u", transport->fds_count, wanted);
     if (code == KNIT_OK)
         code = map_segments(attachment, transport->fds, ret_error);
-    if (code == KNIT_OK && !is_socket(transport->fds[BELL_FD]))
+    if (code == KNIT_OK && !is_unix_socket(transport->fds[BELL_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
-            "the daemon's bell cannot be used: it is no socket");
+            "the daemon's bell cannot be used: it is no unix socket");
     if (code == KNIT_OK && attachment->asks_host && !is_eventfd(transport->fds[HOST_FD]))
         code = knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "the daemon's descriptor for wake-ups cannot be used: it is no eventfd");

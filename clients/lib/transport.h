@@ -35,6 +35,7 @@ struct knit_transport {
     /* Descriptors that came with received bytes, in order. They are kept only while wants_fds is
      * set, until knit_transport_close_fds(); one that is taken out is replaced by -1. */
     bool wants_fds;
+    bool may_bring_fds; /* a unix socket */
     uint32_t fds_count;
     int fds[KNIT_TRANSPORT_FDS_MAX];
 };
@@ -54,7 +55,10 @@ void knit_transport_init_plain(struct knit_transport *transport, int fd);
 /* Closes the connection's descriptor, if it is open. */
 void knit_transport_close(struct knit_transport *transport);
 
-/* Closes the descriptors that came and were not taken out. */
+/* Sets wants_fds, and has the kernel refuse descriptors at other times where it can. */
+void knit_transport_want_fds(struct knit_transport *transport, bool wants_fds);
+
+/* Closes the descriptors that came and were not taken out. Does not wait, whatever they are. */
 void knit_transport_close_fds(struct knit_transport *transport);
 
 /* Sleeps until the descriptor is readable (or, with wants_write, writable) or wait_ms have passed

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plain kind: one system call for each operation, repeated only when a signal interrupts it.
  * What every kind needs of its descriptor (closing, waiting) is here as well.
+ *
+ * Descriptors that a daemon sends: the last close of a socket with SO_LINGER and unsent data sleeps
+ * for as long as its sender has chosen, in whichever thread it happens. So none is sent here but
+ * when descriptors are wanted (SO_PASSRIGHTS, Linux 6.16). Those that come all the same are
+ * received with room for as many as one message can carry, or the kernel would close them; and
+ * SO_LINGER is taken from them before they are closed.
  */
 #include "clients/lib/transport.h"
 
@@ -11,10 +17,28 @@
 
 #include "fastpath/lane/fd.h"
 
-/* Descriptors beyond the room are closed. A truncated control message has lost some of them, and
- * then none is kept. */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+enum { MESSAGE_FDS_MAX = 253 }; /* SCM_MAX_FD of the kernel */
+
+static void close_received(int *fd)
+{
+    static const struct linger none;
+
+    /* ENOTSOCK of all others, whose close does not wait. */
+    if (*fd >= 0)
+        (void)setsockopt(*fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    knit_fd_close(fd);
+}
+
+/* Descriptors that are not wanted are closed. Of more than there is room for, and of a truncated
+ * control message, which has lost some, none is kept. */
 static void take_fds(struct knit_transport *transport, struct msghdr *header)
 {
+    bool is_kept = (header->msg_flags & MSG_CTRUNC) == 0;
+
     for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL;
          part = CMSG_NXTHDR(header, part)) {
         size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -25,27 +49,28 @@ static void take_fds(struct knit_transport *transport, struct msghdr *header)
             int fd;
 
             memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-            if (transport->fds_count == KNIT_TRANSPORT_FDS_MAX)
-                knit_fd_close(&fd);
-            else
+            if (transport->wants_fds && transport->fds_count < KNIT_TRANSPORT_FDS_MAX) {
                 transport->fds[transport->fds_count++] = fd;
+                continue;
+            }
+            close_received(&fd);
+            is_kept = false;
         }
     }
-    if ((header->msg_flags & MSG_CTRUNC) != 0)
+    if (!is_kept)
         knit_transport_close_fds(transport);
 }
 
 static enum knit_transport_result plain_receive(
     struct knit_transport *transport, void *room, size_t max, size_t *ret_len)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(KNIT_TRANSPORT_FDS_MAX * sizeof(int))];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(MESSAGE_FDS_MAX * sizeof(int))];
     struct iovec span = {room, max};
     struct msghdr header = {.msg_iov = &span, .msg_iovlen = 1};
     ssize_t n;
 
     do {
-        /* Without room for control messages the kernel closes the descriptors that come. */
-        if (transport->wants_fds) {
+        if (transport->may_bring_fds) {
             header.msg_control = control;
             header.msg_controllen = sizeof(control);
         }
@@ -57,7 +82,7 @@ static enum knit_transport_result plain_receive(
         transport->error = errno;
         return KNIT_TRANSPORT_BROKEN;
     }
-    if (transport->wants_fds)
+    if (transport->may_bring_fds)
         take_fds(transport, &header);
     *ret_len = (size_t)n;
     return n > 0 ? KNIT_TRANSPORT_OK : KNIT_TRANSPORT_END;
@@ -92,6 +117,14 @@ static void plain_shut_down(struct knit_transport *transport)
     (void)shutdown(transport->fd, SHUT_RDWR);
 }
 
+static bool is_unix(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof(domain);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
 void knit_transport_init_plain(struct knit_transport *transport, int fd)
 {
     static const struct knit_transport_kind plain = {
@@ -101,7 +134,17 @@ void knit_transport_init_plain(struct knit_transport *transport, int fd)
         .shut_down = plain_shut_down,
     };
 
-    *transport = (struct knit_transport){.kind = &plain, .fd = fd};
+    *transport = (struct knit_transport){.kind = &plain, .fd = fd, .may_bring_fds = is_unix(fd)};
+    knit_transport_want_fds(transport, false);
+}
+
+void knit_transport_want_fds(struct knit_transport *transport, bool wants_fds)
+{
+    int pass = wants_fds;
+
+    transport->wants_fds = wants_fds;
+    if (transport->may_bring_fds)
+        (void)setsockopt(transport->fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass));
 }
 
 void knit_transport_close(struct knit_transport *transport)
@@ -112,7 +155,7 @@ void knit_transport_close(struct knit_transport *transport)
 void knit_transport_close_fds(struct knit_transport *transport)
 {
     for (uint32_t i = 0; i < transport->fds_count; i++)
-        knit_fd_close(&transport->fds[i]);
+        close_received(&transport->fds[i]);
     transport->fds_count = 0;
 }
 

@@ -62,7 +62,7 @@ static void a_daemon_that_lies_is_refused(void **state)
         {{.fds = {[2] = KNIT_FAKE_UNSEALED}}, "reply segment cannot be used: it is not sealed"},
         {{.missing_bytes = KNIT_PAGE}, "another size"},
         {{.fds = {KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD, KNIT_FAKE_EVENTFD}}, "cannot be used"},
-        {{.fds = {[3] = KNIT_FAKE_EVENTFD}}, "no socket"},
+        {{.fds = {[3] = KNIT_FAKE_EVENTFD}}, "no unix socket"},
         {{.more_fds = 1}, "5 descriptors instead of 4"},
         {{.asks_host = true}, "4 descriptors instead of 5"},
         {{.asks_host = true, .more_fds = 2}, "descriptors"},

@@ -4,6 +4,7 @@
  * what the next operations answer; and the plain kind on a socket pair.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,12 @@
 #include <cmocka.h>
 
 #include "clients/lib/client.h"
+#include "fastpath/lane/bell.h"
+#include "tests/support/deadline.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 /* [1, msgid 1 << KNIT_STREAM_PLACE_BITS, nil, 7]: the answer to the first request of place 0. */
 static const uint8_t answer[] = {0x94, 0x01, 0xcd, 0x40, 0x00, 0xc0, 0x07};
@@ -237,6 +244,102 @@ static void a_socket_gives_bytes_then_its_end(void **state)
     assert_int_equal(transport->error, EPIPE);
 }
 
+enum { LINGER_S = 5 };
+
+/* A socket whose last close waits for LINGER_S: nobody reads what it has sent. */
+static int open_lingering(int *ret_peer_fd)
+{
+    const struct linger linger = {1, LINGER_S};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    static char bytes[65536];
+    int listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(listen_fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(listen_fd, 1), 0);
+    assert_int_equal(getsockname(listen_fd, (struct sockaddr *)&address, &size), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
+    *ret_peer_fd = accept(listen_fd, NULL, NULL);
+    assert_true(*ret_peer_fd >= 0);
+    close(listen_fd);
+    while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+        ;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+    return fd;
+}
+
+/* count copies of fd with one byte. Returns what sendmsg() does. */
+static ssize_t send_fds(int fd, int count)
+{
+    static _Alignas(struct cmsghdr) char control[CMSG_SPACE(253 * sizeof(int))];
+    char byte = 'x';
+    struct iovec part = {&byte, 1};
+    struct msghdr header = {.msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = CMSG_SPACE((size_t)count * sizeof(int))};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&header);
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+    for (int i = 0; i < count; i++)
+        memcpy(CMSG_DATA(head) + (size_t)i * sizeof(int), &fd, sizeof(fd));
+    return sendmsg(other_fd, &header, MSG_NOSIGNAL);
+}
+
+/* Those that are wanted, beyond the room for them, and those that are not. */
+static void descriptors_that_linger_make_nobody_wait(void **state)
+{
+    static const struct {
+        bool wants_fds;
+        int count;
+    } cases[] = {{true, 1}, {true, 9}, {false, 1}, {false, 253}};
+    struct knit_transport *transport = &stream()->transport;
+    const int pass = 1;
+    char room[8];
+    size_t len;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t by_ns = knit_deadline_in_ms(LINGER_S * 1000 / 2);
+        int peer_fd, fd = open_lingering(&peer_fd);
+
+        knit_transport_want_fds(transport, cases[i].wants_fds);
+        /* As before Linux 6.16. */
+        (void)setsockopt(transport->fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass));
+        assert_int_equal(send_fds(fd, cases[i].count), 1);
+        close(fd);
+        assert_int_equal(
+            knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_OK);
+        knit_transport_close_fds(transport);
+        assert_true(knit_clock_ns() < by_ns);
+        close(peer_fd);
+    }
+}
+
+static void descriptors_are_refused_when_none_is_wanted(void **state)
+{
+    struct knit_transport *transport = &stream()->transport;
+    const int pass = 1;
+    char room[8];
+    size_t len;
+
+    (void)state;
+    if (setsockopt(transport->fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass)) < 0)
+        skip();
+    knit_transport_want_fds(transport, false);
+    assert_int_equal(send_fds(other_fd, 1), -1);
+    assert_int_equal(errno, EPERM);
+    knit_transport_want_fds(transport, true);
+    assert_int_equal(send_fds(other_fd, 1), 1);
+    assert_int_equal(
+        knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_OK);
+    assert_int_equal(transport->fds_count, 1);
+    knit_transport_close_fds(transport);
+}
+
 #define SCRIPTED(test) cmocka_unit_test_setup_teardown(test, begin_scripted, end)
 
 int main(void)
@@ -248,6 +351,8 @@ int main(void)
         SCRIPTED(no_sleep_while_bytes_are_held),
         SCRIPTED(its_end_ends_the_stream),
         cmocka_unit_test_setup_teardown(a_socket_gives_bytes_then_its_end, begin, end),
+        cmocka_unit_test_setup_teardown(descriptors_that_linger_make_nobody_wait, begin, end),
+        cmocka_unit_test_setup_teardown(descriptors_are_refused_when_none_is_wanted, begin, end),
     };
 
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
