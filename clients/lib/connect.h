@@ -10,7 +10,7 @@
 
 struct knit_error;
 
-/* Tries every address of the host in turn until until_ns (CLOCK_MONOTONIC). Resolving the host's
- * name is not bounded by it. Returns KNIT_OK, or the code of an error. */
+/* Looks up the host and tries its addresses until until_ns (CLOCK_MONOTONIC). Returns KNIT_OK, or
+ * the code of an error. */
 KNIT_MUST_CHECK int knit_connect(
     const struct knit_url *url, uint64_t until_ns, int *ret_fd, struct knit_error *ret_error);

@@ -56,7 +56,8 @@ ROOMS = {
 LAYERS = {
     'clients/lib': [
         {'error', 'poll_fd', 'shape', 'transport', 'url'},
-        {'connect', 'lanes', 'stream', 'transport_plain'},
+        {'lanes', 'resolve', 'stream', 'transport_plain'},
+        {'connect'},
         {'handle'},
         {'client'},
         {'call'},

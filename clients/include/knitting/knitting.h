@@ -27,10 +27,12 @@
  * KNIT_MUST_CHECK; all others may be called for their effect alone. What the library itself finds
  * wrong has the origin KNIT_ORIGIN_CLIENT.
  *
- * Threads: a session belongs to one thread at a time. The library starts no thread, keeps no global
- * state, installs no signal handler, raises no SIGPIPE and logs nothing. After fork() a session is
- * the parent's: in the child every function on it fails with KNIT_DISCONNECTED, and knit_close()
- * there only frees the child's memory.
+ * Threads: a session belongs to one thread at a time. The library keeps no global state, installs
+ * no signal handler, raises no SIGPIPE and logs nothing. It starts one thread, in knit_open() of a
+ * knit:// URL with a name: that looks up the name with all signals blocked, and ends by itself if
+ * connect_ms is over first; numeric addresses, unix:// and shm:// start none. After fork() a
+ * session is the parent's: in the child every function on it fails with KNIT_DISCONNECTED, and
+ * knit_close() there only frees the child's memory.
  *
  * Batches: starting a call queues it. knit_flush() and every function that waits or dispatches send
  * all that is queued together: start many, flush once.
@@ -81,7 +83,8 @@ struct knit_open_options {
     uint64_t reserved[4];
 };
 
-/* Connect, and agree on versions and limits. Blocks, for at most connect_ms. On failure *ret is
+/* Connect, and agree on versions and limits. Blocks, for at most connect_ms, in which a host's name
+ * is looked up and its addresses are tried, side by side where one is slow. On failure *ret is
  * NULL, so that a knit_close() at the end needs no condition.
  * Fails with KNIT_BAD_ARGUMENT (the URL), KNIT_DISCONNECTED (no server listens there, or what
  * listens does not speak this version of the protocol), KNIT_DENIED, KNIT_QUOTA, KNIT_TIMEOUT,
