@@ -24,11 +24,12 @@ struct knit_settings;
 struct knit_turn {
     const struct knit_settings *settings;
     struct knit_log *log;
-    uint32_t loop;     /* the loop's number, for the log */
-    uint64_t now_ns;   /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
-    bool had_events;   /* a module sets it when an event came: the loop does not sleep yet */
-    bool needs_sweep;  /* a module sets it when something must be checked once a second */
-    uint32_t warnings; /* about peers, logged in this second */
+    uint32_t loop;   /* the loop's number, for the log */
+    uint64_t now_ns; /* CLOCK_MONOTONIC, when input came last or the turn's second half began */
+    uint64_t input_until_ns; /* what of the turn is for input ends; 0 = none has come */
+    bool had_events;         /* a module sets it when an event came: the loop does not sleep yet */
+    bool needs_sweep;        /* a module sets it when something must be checked once a second */
+    uint32_t warnings;       /* about peers, logged in this second */
     struct knit_buffer scratch; /* for the message that is encoded just now */
     struct knit_counters counters;
 };

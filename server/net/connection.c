@@ -163,8 +163,7 @@ static void leave_lists(struct knit_connection *connection)
 
     if (connection->lists & KNIT_IN_DIRTY)
         TAILQ_REMOVE(&net->dirty, connection, in_dirty);
-    if (connection->lists & KNIT_IN_READY)
-        TAILQ_REMOVE(&net->ready, connection, in_ready);
+    knit_net_leave_ready(connection);
     if (connection->lists & KNIT_IN_STALLED)
         TAILQ_REMOVE(&net->stalled, connection, in_stalled);
     if (connection->lists & KNIT_IN_IDLE)
@@ -237,7 +236,7 @@ static enum knit_transport_result receive(
         knit_transport_receive(&connection->transport, room, size, ret_len);
 
     if (result == KNIT_TRANSPORT_OK) {
-        knit_turn_tick(connection->net->turn);
+        knit_net_begin_input(connection->net);
         connection->received_ns = connection->net->turn->now_ns;
         knit_counter_add(&connection->net->turn->counters.bytes_in, *ret_len);
     }
@@ -271,7 +270,7 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
 {
     struct knit_input *input = &connection->input;
     enum knit_transport_result result;
-    size_t done;
+    size_t done, room;
     int r = knit_input_grow(connection);
 
     if (r != 0) {
@@ -279,7 +278,9 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
             end_without_memory(connection);
         return KNIT_TRANSPORT_WANT_READ;
     }
-    result = receive(connection, input->bytes + input->len, input->capacity - input->len, ret_len);
+    room = input->capacity - input->len;
+    result = receive(connection, input->bytes + input->len,
+        room < KNIT_NET_READ_BUFFER_BYTES ? room : KNIT_NET_READ_BUFFER_BYTES, ret_len);
     if (result != KNIT_TRANSPORT_OK)
         return result;
     input->len += *ret_len;
@@ -338,6 +339,14 @@ static void end_of_input(struct knit_connection *connection)
     knit_interest_set(connection, KNIT_INTEREST_ERROR);
 }
 
+/* It is given no more time, and its input, in this turn: it goes on when the others have had
+ * theirs. */
+static void wait_in_backlog(struct knit_connection *connection)
+{
+    connection->is_backlogged = true;
+    knit_net_add_ready(connection);
+}
+
 /* Reads once. */
 static void read_messages(struct knit_connection *connection)
 {
@@ -357,6 +366,10 @@ static void read_messages(struct knit_connection *connection)
         knit_input_touch(connection, len);
         if (is_traffic(connection, used_before, len))
             touch(connection);
+        /* There may be more in its socket. */
+        if (len >= KNIT_INPUT_COPIED_MAX && connection->caller.pauses == 0 &&
+            knit_net_is_crowded(connection->net))
+            wait_in_backlog(connection);
     }
 }
 
@@ -379,10 +392,26 @@ static void read_input(struct knit_connection *connection)
 static void on_input(evutil_socket_t fd, short events, void *arg)
 {
     struct knit_connection *connection = arg;
+    bool is_late;
 
     (void)fd, (void)events;
     connection->net->turn->had_events = true;
-    read_input(connection);
+    if (connection->is_backlogged || connection->lists & KNIT_IN_FRESH)
+        return;
+    is_late = knit_net_is_turn_spent(connection->net) || !TAILQ_EMPTY(&connection->net->fresh);
+    if (!is_late)
+        read_input(connection);
+    else if (connection->caller.pauses == 0)
+        knit_net_add_fresh(connection);
+    else if (!connection->is_lingering)
+        read_input(connection);
+}
+
+void knit_connection_read(struct knit_connection *connection)
+{
+    if (!connection->is_dead && connection->caller.pauses == 0 &&
+        !(connection->lists & KNIT_IN_READY))
+        read_input(connection);
 }
 
 /* The peer has gone while the connection was not read. */
@@ -415,6 +444,7 @@ void knit_connection_resume(struct knit_connection *connection)
     if (knit_dispatch_may(connection)) {
         touch(connection);
         if (input->len > 0) {
+            knit_net_begin_input(connection->net);
             done = knit_dispatch_input(connection, input->bytes, input->len);
             if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
                 return;

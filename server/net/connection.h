@@ -38,5 +38,8 @@ void knit_connection_free(struct knit_connection *connection);
 /* Goes on with the input it holds, in a turn of its own. */
 void knit_connection_resume(struct knit_connection *connection);
 
+/* Reads on if nothing keeps it from that: there may be input that no event of this turn reports. */
+void knit_connection_read(struct knit_connection *connection);
+
 /* A knit_hangup_on_hangup(). */
 void knit_connection_on_hangup(void *arg, bool is_broken);

@@ -23,12 +23,14 @@ int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct k
     *net = (struct knit_net){.turn = turn, .router = router, .base = base};
     TAILQ_INIT(&net->connections);
     TAILQ_INIT(&net->dirty);
+    TAILQ_INIT(&net->fresh);
     TAILQ_INIT(&net->ready);
     TAILQ_INIT(&net->stalled);
     TAILQ_INIT(&net->idle);
     TAILQ_INIT(&net->dead);
     knit_inputs_init(&net->inputs);
     knit_lookaheads_init(&net->lookaheads);
+    net->slice_ns = KNIT_NET_FRESH_SLICE_NS;
     r = knit_hangup_open(&net->hangups, base, knit_connection_on_hangup);
     if (r != 0)
         return r;
@@ -52,19 +54,41 @@ void knit_connections_fini(struct knit_net *net)
 
 /* ---- turns --------------------------------------------------------------------------------- */
 
+static void read_fresh(struct knit_net *net)
+{
+    struct knit_connection *connection;
+
+    while (!knit_net_is_turn_spent(net) && (connection = TAILQ_FIRST(&net->fresh)) != NULL) {
+        knit_net_leave_ready(connection);
+        knit_connection_resume(connection);
+        knit_connection_read(connection);
+        knit_turn_tick(net->turn);
+    }
+}
+
 void knit_connections_resume_ready(struct knit_net *net)
 {
     struct knit_connection *connection;
     size_t count = 0;
 
+    net->slice_ns = KNIT_NET_FRESH_SLICE_NS;
+    read_fresh(net);
+    net->slice_ns = KNIT_NET_SLICE_NS;
     /* Those that become ready meanwhile wait for the next turn. They all stay in one list, since a
-     * connection that goes on may close others, which leave it. */
+     * connection that goes on may close others, which leave it. The first one goes on whatever time
+     * it is, so none waits for ever. */
     TAILQ_FOREACH(connection, &net->ready, in_ready)
     count++;
     for (; count > 0 && (connection = TAILQ_FIRST(&net->ready)) != NULL; count--) {
-        TAILQ_REMOVE(&net->ready, connection, in_ready);
-        connection->lists &= (uint16_t)~KNIT_IN_READY;
+        bool is_backlogged = connection->is_backlogged;
+
+        knit_net_leave_ready(connection);
         knit_connection_resume(connection);
+        if (is_backlogged)
+            knit_connection_read(connection);
+        knit_turn_tick(net->turn);
+        if (knit_net_is_turn_spent(net))
+            break;
     }
 }
 
@@ -88,6 +112,8 @@ void knit_connections_flush(struct knit_net *net)
         knit_sending_flush(connection);
     }
     free_dead(net);
+    net->turn->input_until_ns = 0;
+    net->slice_ns = KNIT_NET_FRESH_SLICE_NS;
 }
 
 bool knit_connections_has_output(const struct knit_net *net)

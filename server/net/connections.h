@@ -20,7 +20,7 @@ KNIT_MUST_CHECK int knit_connections_init(struct knit_net *net, struct knit_turn
 /* All connections are closed and freed. Before the base is freed. Accepts a zeroed one. */
 void knit_connections_fini(struct knit_net *net);
 
-/* Connections that are ready go on. */
+/* Connections that are fresh or ready go on, for as long as the turn has time for input. */
 void knit_connections_resume_ready(struct knit_net *net);
 
 /* Writes the output of the turn and frees what was closed. */
@@ -29,7 +29,7 @@ void knit_connections_flush(struct knit_net *net);
 /* Whether connections have something to do that no event reports. */
 static inline bool knit_connections_has_work(const struct knit_net *net)
 {
-    return !TAILQ_EMPTY(&net->ready) || !TAILQ_EMPTY(&net->dirty);
+    return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty);
 }
 
 /* Whether some output has not been written yet. */

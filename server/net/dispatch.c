@@ -17,11 +17,11 @@
 #include "server/rpc/router.h"
 
 enum {
-    /* What a connection may do at a time while others wait. Some messages cost ten thousand times
-     * what others do, so the clock is read as well, after every few of them. */
-    MESSAGES_A_TURN = 1024,
-    MESSAGES_A_LOOK = 8,
-    TURN_NS = 1000 * 1000,
+    /* Some messages cost ten thousand times what others do, so what a connection may do at a time
+     * is measured by the clock, which is read after every few of them; a long one counts as many.
+     */
+    WORK_A_LOOK = 8,
+    WORK_BYTES = 1024,
 };
 
 /* The stream has no boundaries any more, or its sender does not keep to the protocol. */
@@ -139,27 +139,43 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
     return dispatch_parsed(connection, &message);
 }
 
-/* The connection goes on in the next turn, with the input it holds. */
+/* When the connection has had its time. What is left of the turn is for all; one connection gets
+ * all of it if no other waits. */
+static uint64_t slice_end_ns(const struct knit_net *net)
+{
+    uint64_t end_ns = net->turn->now_ns + net->slice_ns;
+
+    if (net->turn->input_until_ns > end_ns && !knit_net_is_crowded(net))
+        end_ns = net->turn->input_until_ns;
+    return end_ns;
+}
+
+/* The connection goes on later, with the input it holds. */
 static void yield(struct knit_connection *connection)
 {
     knit_net_pause(connection, KNIT_PAUSE_TURN);
+    connection->is_backlogged = true;
     knit_net_add_ready(connection);
 }
 
-static void yield_in_time(struct knit_connection *connection, uint32_t messages, uint64_t until_ns)
+/* The work since the clock was last looked at; it grows by what was done just now. */
+static void yield_in_time(
+    struct knit_connection *connection, size_t bytes, uint64_t until_ns, size_t *work)
 {
-    if (messages % MESSAGES_A_LOOK != 0)
+    *work += 1 + bytes / WORK_BYTES;
+    if (*work < WORK_A_LOOK)
         return;
-    if (messages >= MESSAGES_A_TURN || knit_clock_ns() >= until_ns)
+    *work = 0;
+    knit_turn_tick(connection->net->turn);
+    if (connection->net->turn->now_ns >= until_ns)
         yield(connection);
 }
 
 size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
     struct knit_scan *scan = &connection->scan;
-    uint64_t until_ns = knit_clock_ns() + TURN_NS;
-    uint32_t messages = 0;
-    size_t begin = 0;
+    uint64_t until_ns = slice_end_ns(connection->net);
+    size_t begin = 0, work = 0, done;
 
     while (knit_dispatch_may(connection)) {
         if (!connection->has_message) {
@@ -189,11 +205,12 @@ size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *by
             break;
         if (connection->lookahead != NULL)
             knit_lookahead_pop(connection);
-        begin += connection->fed;
+        done = connection->fed;
+        begin += done;
         connection->fed = 0;
         connection->has_message = false;
         knit_scan_reset(scan);
-        yield_in_time(connection, ++messages, until_ns);
+        yield_in_time(connection, done, until_ns, &work);
     }
     return begin;
 }

@@ -151,8 +151,9 @@ size_t knit_input_room(const struct knit_connection *connection, size_t wanted)
 {
     const struct knit_net *net = connection->net;
 
-    if (net->inputs.charged_bytes <= net->turn->settings->input_max_bytes / 2 ||
-        wanted <= KNIT_INPUT_COPIED_MAX)
+    if (wanted <= KNIT_INPUT_COPIED_MAX ||
+        (net->inputs.charged_bytes <= net->turn->settings->input_max_bytes / 2 &&
+            !knit_net_is_crowded(net)))
         return wanted;
     return KNIT_INPUT_COPIED_MAX;
 }

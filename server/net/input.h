@@ -37,7 +37,8 @@ void knit_inputs_init(struct knit_inputs *inputs);
  */
 void knit_inputs_sweep(struct knit_net *net);
 
-/* How much may be read for knit_input_keep(), which cannot refuse: less when budget is short. */
+/* How much may be read for knit_input_keep(), which cannot refuse: less when budget is short, or
+ * time, since what a connection has no time for is kept. */
 size_t knit_input_room(const struct knit_connection *connection, size_t wanted);
 
 /* Makes room for at least one byte more; input is read in place from now on. Returns 0, -ENOMEM,

@@ -35,6 +35,12 @@ TAILQ_HEAD(knit_connection_list, knit_connection);
 
 #define KNIT_NET_READ_BUFFER_BYTES (256u * 1024)
 
+/* For one connection's input while others wait: a quiet one's few messages need no more than the
+ * first; those that have more input than that go on by turns. */
+#define KNIT_NET_FRESH_SLICE_NS 25000u
+#define KNIT_NET_SLICE_NS       100000u
+#define KNIT_NET_TURN_NS        1000000u /* of a turn for the input of all */
+
 struct knit_input {
     uint8_t *bytes; /* NULL when len is 0 */
     size_t len;
@@ -63,6 +69,7 @@ struct knit_net {
     struct knit_hangup_monitor hangups;
     struct knit_connection_list connections;
     struct knit_connection_list dirty; /* have output to write at the end of the turn */
+    struct knit_connection_list fresh; /* input has come, they had none: go before the ready */
     struct knit_connection_list ready; /* may go on with bytes that no event reports */
     /* A slow reader, or closing: the sweep checks that it makes progress. */
     struct knit_connection_list stalled;
@@ -73,6 +80,7 @@ struct knit_net {
     size_t copied_bytes; /* of all outputs, what does not lie in the reply arena */
     size_t pinned_bytes; /* of all outputs, what does */
     uint8_t *read_buffer;
+    uint32_t slice_ns; /* for the connection that is served just now, while others wait */
 };
 
 /* Its own reasons for not being read, beside those of caller.h. */
@@ -101,13 +109,14 @@ enum {
     KNIT_IN_LOOKAHEAD = 16,
     KNIT_IN_LARGE = 32, /* of `inputs` */
     KNIT_IN_WAITING_FOR_BUDGET = 64,
+    KNIT_IN_FRESH = 128, /* and not in `ready` */
 };
 
 struct knit_connection {
     struct knit_caller caller;
     TAILQ_ENTRY(knit_connection) in_all; /* or in `dead` */
     TAILQ_ENTRY(knit_connection) in_dirty;
-    TAILQ_ENTRY(knit_connection) in_ready;
+    TAILQ_ENTRY(knit_connection) in_ready; /* or in `fresh` */
     TAILQ_ENTRY(knit_connection) in_stalled;
     TAILQ_ENTRY(knit_connection) in_idle;
     TAILQ_ENTRY(knit_connection) in_lookahead;
@@ -121,6 +130,7 @@ struct knit_connection {
     bool is_lingering; /* all is sent and the sending side shut: waits for the peer's end */
     bool has_message;  /* a whole one stands at the front of the input and is not dispatched */
     bool has_goaway;
+    bool is_backlogged; /* has more input than it was given time for; in `ready` */
 
     struct event input_event;
     struct event output_event; /* pending while the socket takes no more */
@@ -152,10 +162,48 @@ static inline void knit_net_add_dirty(struct knit_connection *connection)
 
 static inline void knit_net_add_ready(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_READY)
+    if (connection->lists & (KNIT_IN_READY | KNIT_IN_FRESH))
         return;
     TAILQ_INSERT_TAIL(&connection->net->ready, connection, in_ready);
     connection->lists |= KNIT_IN_READY;
+}
+
+static inline void knit_net_add_fresh(struct knit_connection *connection)
+{
+    if (connection->lists & (KNIT_IN_READY | KNIT_IN_FRESH))
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->fresh, connection, in_ready);
+    connection->lists |= KNIT_IN_FRESH;
+}
+
+static inline void knit_net_leave_ready(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_READY)
+        TAILQ_REMOVE(&connection->net->ready, connection, in_ready);
+    if (connection->lists & KNIT_IN_FRESH)
+        TAILQ_REMOVE(&connection->net->fresh, connection, in_ready);
+    connection->lists &= (uint16_t) ~(KNIT_IN_READY | KNIT_IN_FRESH);
+    connection->is_backlogged = false;
+}
+
+/* Whether connections wait for time to go on with their input. */
+static inline bool knit_net_is_crowded(const struct knit_net *net)
+{
+    return !TAILQ_EMPTY(&net->fresh) || !TAILQ_EMPTY(&net->ready);
+}
+
+/* Input has come or is gone on with. */
+static inline void knit_net_begin_input(const struct knit_net *net)
+{
+    knit_turn_tick(net->turn);
+    if (net->turn->input_until_ns == 0)
+        net->turn->input_until_ns = net->turn->now_ns + KNIT_NET_TURN_NS;
+}
+
+/* Whether the turn has no time left for input. */
+static inline bool knit_net_is_turn_spent(const struct knit_net *net)
+{
+    return net->turn->input_until_ns != 0 && net->turn->now_ns >= net->turn->input_until_ns;
 }
 
 static inline void knit_net_add_stalled(struct knit_connection *connection)
