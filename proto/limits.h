@@ -18,6 +18,11 @@ enum {
     KNIT_MESSAGE_BYTES_MAX = 1024 * 1024 * 1024 - 1,
     KNIT_MESSAGE_SKIP_FACTOR = 4,
 
+    /* What a server decodes itself, in the thread that serves all its connections. */
+    KNIT_METHOD_PARAMS_BYTES_MAX = 64 * 1024, /* params of a method that begins with "$/" */
+    KNIT_OPTIONS_BYTES_MAX = 4 * 1024,
+    KNIT_OPTIONS_PAIRS_MAX = 32,
+
     KNIT_NAME_BYTES_MAX = 128,           /* of a task, and of a method */
     KNIT_ERROR_MESSAGE_BYTES_MAX = 4096, /* longer ones are cut, with a mark */
     KNIT_SIGNATURE_BYTES_MAX = 4096,

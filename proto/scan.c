@@ -90,6 +90,12 @@ static uint64_t values_of(const struct knit_head *head)
     return head->type == KNIT_HEAD_MAP ? head->value * 2 : 0;
 }
 
+/* Of requests and notifications. */
+static unsigned params_index(unsigned kind)
+{
+    return kind == 2 ? 2 : 3;
+}
+
 /* Continue without nesting: the next head begins at `position`; `at` is the present position. */
 static int follow(struct knit_scan *scan, uint64_t at, uint64_t position)
 {
@@ -101,10 +107,11 @@ static int follow(struct knit_scan *scan, uint64_t at, uint64_t position)
     return 0;
 }
 
-static int refuse(
-    struct knit_scan *scan, enum knit_code code, const char *reason, uint64_t at, uint64_t position)
+static int refuse(struct knit_scan *scan, enum knit_code code, uint32_t limit, const char *reason,
+    uint64_t at, uint64_t position)
 {
     scan->refused = code;
+    scan->exceeded = limit;
     scan->reason = reason;
     return follow(scan, at, position);
 }
@@ -152,7 +159,7 @@ static int open_frame(
     struct knit_scan *scan, uint64_t at, uint64_t left, uint32_t end, enum frame_kind kind)
 {
     if (scan->top >= scan->limits.depth)
-        return refuse(scan, KNIT_TOO_DEEP, "containers are nested too deep", at,
+        return refuse(scan, KNIT_TOO_DEEP, scan->limits.depth, "containers are nested too deep", at,
             end == NO_END ? at : scan->outer_end);
     scan->top++;
     scan->frame[scan->top] =
@@ -200,6 +207,24 @@ static bool ext_holds_msgpack(int8_t code)
            code == KNIT_EXT_ENVELOPE;
 }
 
+/* The value that begins here exceeds scan->most. */
+static int refuse_large(struct knit_scan *scan, uint64_t at, uint64_t position)
+{
+    unsigned index = scan->count - scan->frame[0].left - (scan->top > 0);
+
+    if (scan->most == scan->limits.message_bytes)
+        return refuse(scan, KNIT_TOO_LARGE, scan->limits.message_bytes,
+            "the message is larger than the limit", at, position);
+    if (index == params_index(scan->kind))
+        return refuse(scan, KNIT_TOO_LARGE, KNIT_METHOD_PARAMS_BYTES_MAX,
+            "the params of this method are too large", at, position);
+    if (scan->most == scan->element[index])
+        return refuse(scan, KNIT_TOO_LARGE, KNIT_OPTIONS_PAIRS_MAX,
+            "the options hold too many pairs", at, position);
+    return refuse(
+        scan, KNIT_TOO_LARGE, KNIT_OPTIONS_BYTES_MAX, "the options are too large", at, position);
+}
+
 /* Any value within the message. */
 static int on_value(struct knit_scan *scan, const struct knit_head *head, uint64_t at)
 {
@@ -208,9 +233,8 @@ static int on_value(struct knit_scan *scan, const struct knit_head *head, uint64
 
     if (frame->end == NO_END) {
         scan->pending += values - 1;
-        if (at + body + scan->pending > scan->limits.message_bytes)
-            return refuse(
-                scan, KNIT_TOO_LARGE, "the message is larger than the limit", at, at + body);
+        if (at + body + scan->pending > scan->most)
+            return refuse_large(scan, at, at + body);
     } else if (body > frame->end - at || values > frame->end - at) {
         abandon_ext(scan, at);
         return 0;
@@ -233,8 +257,34 @@ static int on_message(struct knit_scan *scan, const struct knit_head *head)
         return lose(scan, KNIT_BAD_MESSAGE, "a message has three to five elements");
     scan->count = (uint8_t)head->value;
     scan->pending = scan->count;
+    scan->most = scan->limits.message_bytes;
     scan->frame[0] = (struct knit_scan_frame){.left = scan->count, .end = NO_END, .kind = PLAIN};
     return 0;
+}
+
+/* How far the element that begins at `start` may reach, with a byte for each element behind it. */
+static void bound_part(
+    struct knit_scan *scan, const struct knit_head *head, uint32_t start, unsigned index)
+{
+    unsigned params = params_index(scan->kind);
+    uint64_t most = start + (uint64_t)scan->count - index - 1;
+
+    scan->most = scan->limits.message_bytes;
+    if (!scan->limits.bounds_parts || scan->kind == 1 || index + 1 < params)
+        return;
+    if (index + 1 == params) {
+        if ((head->type == KNIT_HEAD_STR || head->type == KNIT_HEAD_BIN) && head->value >= 2)
+            scan->prefix_left = 2;
+        return;
+    }
+    if (index == params && scan->prefix < 2)
+        return;
+    if (index > params && head->type == KNIT_HEAD_MAP && head->value > KNIT_OPTIONS_PAIRS_MAX)
+        most = start;
+    else
+        most += index == params ? KNIT_METHOD_PARAMS_BYTES_MAX : KNIT_OPTIONS_BYTES_MAX;
+    if (most < scan->most)
+        scan->most = (uint32_t)most;
 }
 
 /* The scanner's rules for an element of the message itself. */
@@ -257,6 +307,7 @@ static int on_element(struct knit_scan *scan, const struct knit_head *head, uint
         scan->msgid = (uint32_t)head->value;
         scan->has_msgid = true;
     }
+    bound_part(scan, head, start, index);
     return 0;
 }
 
@@ -321,12 +372,16 @@ static int take_head(struct knit_scan *scan, const uint8_t *bytes, size_t len, s
 }
 
 /* Skip bytes of a body; returns how many. */
-static size_t pass_over(struct knit_scan *scan, size_t len)
+static size_t pass_over(struct knit_scan *scan, const uint8_t *bytes, size_t len)
 {
+    static const uint8_t prefix[] = {'$', '/'};
     uint32_t count = scan->skip;
 
     if (count > len)
         count = (uint32_t)len;
+    for (uint32_t i = 0; i < count && scan->prefix_left > 0; i++, scan->prefix_left--)
+        if (bytes[i] == prefix[sizeof(prefix) - scan->prefix_left])
+            scan->prefix++;
     scan->skip -= count;
     scan->used += count;
     return count;
@@ -361,6 +416,15 @@ static size_t flat_len(const uint8_t *bytes, size_t len)
     return at;
 }
 
+/* Whether element `index` may be larger than its limit: then the state machine looks. */
+static bool exceeds_part(const struct knit_scan *scan, unsigned kind, unsigned index, size_t len)
+{
+    unsigned params = params_index(kind);
+
+    return len > KNIT_OPTIONS_BYTES_MAX && scan->limits.bounds_parts && kind != 1 &&
+           (index > params || (index == params && len > KNIT_METHOD_PARAMS_BYTES_MAX));
+}
+
 /* A whole message of flat elements; it is done then. False: it is something else, or beyond a
  * limit, and nothing was changed. */
 static bool take_flat(struct knit_scan *scan, const uint8_t *bytes, size_t len)
@@ -385,7 +449,7 @@ static bool take_flat(struct knit_scan *scan, const uint8_t *bytes, size_t len)
         } else {
             used = flat_len(bytes + at, len - at);
         }
-        if (used == 0)
+        if (used == 0 || exceeds_part(scan, kind, i, used))
             return false;
         at += used;
         if (at > scan->limits.message_bytes)
@@ -414,7 +478,7 @@ int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t
     }
     while (r == 0 && scan->state != LOST) {
         if (scan->skip > 0)
-            at += pass_over(scan, len - at);
+            at += pass_over(scan, from + at, len - at);
         if (scan->skip == 0 && scan->state == WHOLE)
             break;
         if (at == len)

@@ -8,6 +8,10 @@
  * The content of a str or ext (UTF-8, the rules of each ext type) is checked later, by
  * proto/check.h.
  *
+ * A server decodes options, and the params of its own methods, in its loop. So they have limits of
+ * their own, and what they announce must keep those as it must keep that of the message. To know
+ * such a method the scanner looks at the first two bytes of its name.
+ *
  * A message that is too large or too deep is still followed to its end, up to `skip_bytes`, so that
  * it can be refused by its msgid while the connection lives. Its nesting is not tracked: a count of
  * the values still to come is enough to find the end. What knit_scan_feed() returns:
@@ -49,6 +53,7 @@ struct knit_scan_limits {
     uint32_t message_bytes; /* 0 = KNIT_MESSAGE_BYTES_DEFAULT; at most KNIT_MESSAGE_BYTES_MAX */
     uint32_t skip_bytes;    /* 0 = KNIT_MESSAGE_SKIP_FACTOR times message_bytes */
     uint32_t depth;         /* 0 = KNIT_DEPTH_MAX */
+    bool bounds_parts;      /* options and params have the limits of proto/limits.h */
 };
 
 /* One open container, or the header of an envelope. */
@@ -67,6 +72,7 @@ struct knit_scan {
     bool has_msgid; /* msgid is known (requests and responses) */
     uint32_t msgid;
     uint32_t refused;   /* enum knit_code, or 0 */
+    uint32_t exceeded;  /* the limit that it exceeds, if it is refused */
     const char *reason; /* why, static text, or NULL */
 
     /* Used by the scanner alone. */
@@ -75,9 +81,12 @@ struct knit_scan {
     uint32_t skip;       /* bytes still to skip unread */
     uint32_t outer_end;  /* where the outermost ext that is open ends */
     uint32_t expect_end; /* where the ext whose inner container comes next ends */
+    uint32_t most;       /* position plus `pending` must not exceed it in this element */
     uint8_t expect;      /* that ext's code, 0 = none */
     uint8_t state;
-    uint8_t top; /* the innermost frame; 0 is the message itself */
+    uint8_t top;         /* the innermost frame; 0 is the message itself */
+    uint8_t prefix;      /* bytes of "$/" that the method's name begins with */
+    uint8_t prefix_left; /* bytes of the name still to compare with it */
     uint8_t partial_len;
     uint8_t partial[KNIT_HEAD_BYTES_MAX]; /* a head that arrives in pieces */
     struct knit_scan_frame frame[KNIT_DEPTH_MAX + 1];

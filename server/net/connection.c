@@ -121,7 +121,7 @@ static const struct knit_caller_ops caller_ops = {.deliver = deliver,
 int knit_connection_open(struct knit_net *net, struct knit_transport transport)
 {
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)net->turn->settings->message_max_bytes};
+        .message_bytes = (uint32_t)net->turn->settings->message_max_bytes, .bounds_parts = true};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
     if (connection == NULL) {

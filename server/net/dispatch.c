@@ -22,6 +22,13 @@ enum {
      */
     WORK_A_LOOK = 8,
     WORK_BYTES = 1024,
+    SCAN_BYTES = 8 * 1024, /* in one go: some 0.1 ms if each byte is a value */
+};
+
+/* Of one knit_dispatch_input(). */
+struct pace {
+    uint64_t until_ns;
+    size_t work; /* since the clock was last looked at */
 };
 
 /* The stream has no boundaries any more, or its sender does not keep to the protocol. */
@@ -53,9 +60,9 @@ static void end_for_msgid(struct knit_connection *connection)
 static void refuse_message(struct knit_connection *connection)
 {
     const struct knit_scan *scan = &connection->scan;
-    uint64_t limit = connection->net->turn->settings->message_max_bytes;
     struct knit_failure failure;
     struct knit_sentence text;
+    bool is_message;
     uint32_t slot;
 
     if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
@@ -66,20 +73,20 @@ static void refuse_message(struct knit_connection *connection)
     KNIT_COUNT(connection->net->turn, messages_bad);
     if (scan->kind != KNIT_MESSAGE_REQUEST || !scan->has_msgid)
         return;
-    if (scan->refused == KNIT_TOO_LARGE)
+    is_message = scan->refused == KNIT_TOO_LARGE && scan->exceeded == scan->limits.message_bytes;
+    if (is_message)
         (void)knit_sentence_set(&text, 0,
             "the message is too large: %llu bytes, at most %llu (server.message_max_bytes)",
-            (unsigned long long)scan->used, (unsigned long long)limit);
+            (unsigned long long)scan->used, (unsigned long long)scan->exceeded);
+    else if (scan->refused == KNIT_TOO_LARGE)
+        (void)knit_sentence_set(&text, 0, "%s: at most %u", scan->reason, scan->exceeded);
     else
         (void)knit_sentence_set(
-            &text, 0, "the message nests too deep: at most %u levels", KNIT_DEPTH_MAX);
+            &text, 0, "the message nests too deep: at most %u levels", scan->exceeded);
     failure = knit_failure(scan->refused, text.text);
-    if (scan->refused == KNIT_TOO_LARGE) {
-        failure.limit = limit;
+    failure.limit = scan->exceeded;
+    if (is_message)
         failure.actual = scan->used;
-    } else {
-        failure.limit = KNIT_DEPTH_MAX;
-    }
     knit_output_failure(connection, scan->msgid, &failure);
 }
 
@@ -158,48 +165,56 @@ static void yield(struct knit_connection *connection)
     knit_net_add_ready(connection);
 }
 
-/* The work since the clock was last looked at; it grows by what was done just now. */
-static void yield_in_time(
-    struct knit_connection *connection, size_t bytes, uint64_t until_ns, size_t *work)
+/* Some work was done: is it time? */
+static void yield_in_time(struct knit_connection *connection, size_t bytes, struct pace *pace)
 {
-    *work += 1 + bytes / WORK_BYTES;
-    if (*work < WORK_A_LOOK)
+    pace->work += 1 + bytes / WORK_BYTES;
+    if (pace->work < WORK_A_LOOK)
         return;
-    *work = 0;
+    pace->work = 0;
     knit_turn_tick(connection->net->turn);
-    if (connection->net->turn->now_ns >= until_ns)
+    if (connection->net->turn->now_ns >= pace->until_ns)
         yield(connection);
+}
+
+/* Scans on in the message at the front, which begins at *begin. False: it is not whole, and there
+ * is no more of it or no more time. */
+static bool scan_front(struct knit_connection *connection, const uint8_t *bytes, size_t len,
+    size_t *begin, struct pace *pace)
+{
+    struct knit_scan *scan = &connection->scan;
+
+    while (!connection->has_message && knit_dispatch_may(connection)) {
+        size_t at = *begin + connection->fed, used;
+        int r;
+
+        if (at == len)
+            return false;
+        r = knit_scan_feed(scan, bytes + at, len - at < SCAN_BYTES ? len - at : SCAN_BYTES, &used);
+        connection->fed += used;
+        if (r == KNIT_SCAN_E_BAD) {
+            end_bad_stream(connection, scan->refused, scan->reason);
+            *begin = len;
+            return false;
+        }
+        connection->has_message = r != 0;
+        if (r != 0)
+            break;
+        if (scan->refused != 0) {
+            *begin += connection->fed;
+            connection->fed = 0;
+        }
+        yield_in_time(connection, used, pace);
+    }
+    return connection->has_message;
 }
 
 size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
-    struct knit_scan *scan = &connection->scan;
-    uint64_t until_ns = slice_end_ns(connection->net);
-    size_t begin = 0, work = 0, done;
+    struct pace pace = {.until_ns = slice_end_ns(connection->net)};
+    size_t begin = 0, done;
 
-    while (knit_dispatch_may(connection)) {
-        if (!connection->has_message) {
-            const uint8_t *rest = bytes + begin + connection->fed;
-            size_t rest_len = len - begin - connection->fed, used;
-            int r;
-
-            if (rest_len == 0)
-                break;
-            r = knit_scan_feed(scan, rest, rest_len, &used);
-            connection->fed += used;
-            if (r == KNIT_SCAN_E_BAD) {
-                end_bad_stream(connection, scan->refused, scan->reason);
-                return len;
-            }
-            if (r == 0) {
-                if (scan->refused != 0) {
-                    begin = len;
-                    connection->fed = 0;
-                }
-                break;
-            }
-            connection->has_message = true;
-        }
+    while (knit_dispatch_may(connection) && scan_front(connection, bytes, len, &begin, &pace)) {
         if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
             !dispatch(connection, bytes + begin))
             break;
@@ -209,8 +224,8 @@ size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *by
         begin += done;
         connection->fed = 0;
         connection->has_message = false;
-        knit_scan_reset(scan);
-        yield_in_time(connection, done, until_ns, &work);
+        knit_scan_reset(&connection->scan);
+        yield_in_time(connection, done, &pace);
     }
     return begin;
 }

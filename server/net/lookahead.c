@@ -59,7 +59,8 @@ void knit_lookahead_begin(struct knit_connection *connection)
 {
     struct knit_lookaheads *lookaheads = &connection->net->lookaheads;
     struct knit_scan_limits limits = {
-        .message_bytes = (uint32_t)connection->net->turn->settings->message_max_bytes};
+        .message_bytes = (uint32_t)connection->net->turn->settings->message_max_bytes,
+        .bounds_parts = true};
 
     if (connection->is_dead)
         return;

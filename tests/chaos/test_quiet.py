@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import selectors
 import socket
+import struct
 import time
 
 import msgpack
@@ -14,14 +15,14 @@ import msgpack
 from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 
 GOAL_MS, BOUND = 5, 10
-PINGS = 400
+PINGS, TRIES = 400, 3
 
 
 def request(msgid, method, params, *options):
     return msgpack.packb([0, msgid, method, params, *options])
 
 
-def press(port, blobs, stop):
+def press(port, blobs):
     """Sends its blob on each connection again and again, and reads what comes."""
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         def connect(blob):
@@ -31,8 +32,8 @@ def press(port, blobs, stop):
 
         for blob in blobs:
             connect(blob)
-        while not stop.is_set():
-            for key, events in selector.select(0.1):
+        while True:
+            for key, events in selector.select():
                 try:
                     if events & selectors.EVENT_READ and not key.fileobj.recv(1 << 20):
                         raise ConnectionError
@@ -49,32 +50,49 @@ def press(port, blobs, stop):
 
 
 class Quiet(Case):
+    def measure(self, quiet):
+        """The median and the p99 of its waits, in ms."""
+        waits = []
+        for i in range(PINGS):
+            begun = time.monotonic()
+            self.assertEqual(quiet.call('$/ping', i), i)
+            waits.append((time.monotonic() - begun) * 1000)
+        waits.sort()
+        return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+
     def wait_beside(self, name, blobs, attack=press, **settings):
-        """The waits of the quiet one, sorted, in ms."""
+        """An attack shows each time; that the machine was busy does not."""
         context = multiprocessing.get_context('fork')
         with Daemon(workers=1, threads_io=1, **settings) as daemon, daemon.tcp() as quiet:
-            stop = context.Event()
-            attacker = context.Process(target=attack, args=(daemon.port, blobs, stop), daemon=True)
+            attacker = context.Process(target=attack, args=(daemon.port, blobs), daemon=True)
             before = daemon.stats()['loops']['bytes_in']
             attacker.start()
             try:
-                wait_until(lambda: daemon.stats()['loops']['bytes_in'] > before + (1 << 20), 'the attack to begin', 60 * SLOWDOWN)
-                waits = []
-                for i in range(PINGS):
-                    begun = time.monotonic()
-                    self.assertEqual(quiet.call('$/ping', i), i)
-                    waits.append((time.monotonic() - begun) * 1000)
-                self.assertTrue(attacker.is_alive(), 'the attack has ended')
+                wait_until(lambda: daemon.stats()['loops']['bytes_in'] > before + (1 << 20), 'the attack to begin')
+                for _ in range(TRIES):
+                    p50, p99 = self.measure(quiet)
+                    print(f'quiet: beside {name}: p50 {p50:.2f} ms, p99 {p99:.2f}')
+                    self.assertTrue(attacker.is_alive(), 'the attack has ended')
+                    if p99 < GOAL_MS * BOUND * SLOWDOWN:
+                        return
             finally:
-                stop.set()
+                attacker.kill()
                 attacker.join()
-        waits.sort()
-        p99 = waits[len(waits) * 99 // 100]
-        print(f'quiet: beside {name}: p50 {waits[len(waits) // 2]:.2f} ms, p99 {p99:.2f}, worst {waits[-1]:.2f}')
-        self.assertLess(p99, GOAL_MS * BOUND * SLOWDOWN, f'beside {name}')
+        self.fail(f'beside {name}: the p99 was above {GOAL_MS * BOUND} ms each time')
 
     def test_floods_of_many_connections(self):
         self.wait_beside('200 floods of $/ping', [request(1, '$/ping', []) * 20000] * 200)
+
+    def test_messages_that_are_costly(self):
+        millions = 4000000
+        ints, pairs = b'\xdd' + struct.pack('>I', 2 * millions) + bytes(2 * millions), \
+            b'\xdf' + struct.pack('>I', millions) + bytes(2 * millions)
+        for name, blob in (('options of 4 M pairs', b'\x95\x00\x01\xa4echo\x90' + pairs),
+                           ('$/hello with 4 M pairs', b'\x94\x00\x01\xa7$/hello\x91' + pairs),
+                           ('$/ping with 8 M integers', b'\x94\x00\x01\xa6$/ping' + ints),
+                           ('echo of 8 M integers', b'\x94\x00\x01\xa4echo\x91' + ints)):
+            with self.subTest(name):
+                self.wait_beside(name, [blob] * 4)
 
 
 if __name__ == '__main__':

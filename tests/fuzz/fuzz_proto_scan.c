@@ -45,8 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (len == 0)
         return 0;
     piece = 1 + (bytes[0] & 7);
-    limits = (struct knit_scan_limits){
-        .message_bytes = bytes[0] & 8 ? 40 : 0, .depth = 1 + (bytes[0] >> 4)};
+    limits = (struct knit_scan_limits){.message_bytes = bytes[0] & 8 ? 40 : 0,
+        .depth = 1 + (bytes[0] >> 4),
+        .bounds_parts = !(bytes[0] & 8)};
     knit_scan_init(&whole, &limits);
     knit_scan_init(&pieces, &limits);
     bytes++;

@@ -64,6 +64,7 @@ static void assert_same(const struct knit_scan *a, const struct knit_scan *b)
     assert_int_equal(a->has_msgid, b->has_msgid);
     assert_int_equal(a->msgid, b->msgid);
     assert_int_equal(a->refused, b->refused);
+    assert_int_equal(a->exceeded, b->exceeded);
     assert_ptr_equal(a->reason, b->reason);
     assert_memory_equal(a->element, b->element, sizeof(a->element));
 }
@@ -558,6 +559,63 @@ static void limits_are_put_within_their_bounds(void **state)
     assert_int_equal(scan.limits.skip_bytes, 100);
 }
 
+/* A message that begins so, then `count` bytes of the value 0xc0, then the rest. */
+static void part_ends(
+    const char *begin, size_t count, const char *rest, uint32_t exceeded, bool bounds_parts)
+{
+    const struct knit_scan_limits limits = {.bounds_parts = bounds_parts};
+    struct knit_buffer bytes, end;
+    struct knit_scan scan;
+
+    encode_hex(begin, &bytes);
+    repeat(&bytes, 0xc0, count);
+    encode_hex(rest, &end);
+    put(&bytes, end.bytes, end.len);
+    assert_int_equal(feed_every_way(&limits, &bytes, &scan),
+        exceeded != 0 ? KNIT_SCAN_E_REFUSED : KNIT_SCAN_E_DONE);
+    assert_int_equal(scan.exceeded, exceeded);
+    assert_int_equal(scan.refused, exceeded != 0 ? KNIT_TOO_LARGE : 0);
+    assert_int_equal(scan.used, bytes.len);
+    knit_buffer_fini(&end);
+    knit_buffer_fini(&bytes);
+}
+
+static void params_of_the_protocols_methods_are_bounded(void **state)
+{
+    (void)state;
+    /* "$/x" with a bin, by request, and by notification; a byte more, also before options. */
+    part_ends("94 00 09 a3 242f78 91 c5 fffc", 65532, "", 0, true);
+    part_ends("94 00 09 a3 242f78 91 c5 fffd", 65533, "", 65536, true);
+    part_ends("93 02 a2 242f 91 c5 fffd", 65533, "", 65536, true);
+    part_ends("95 00 09 c4 03 242f78 91 c5 fffc", 65532, "80", 0, true);
+    part_ends("95 00 09 a3 242f78 91 c5 fffd", 65533, "80", 65536, true);
+    /* Values instead of a body. */
+    part_ends("94 00 09 a2 242f dc fffd", 65533, "", 0, true);
+    part_ends("94 00 09 a2 242f dd 00010000", 65536, "", 65536, true);
+    part_ends("94 00 09 a2 242f 91 dc fffd", 65533, "", 65536, true);
+    /* Tasks, numbers and callers' own limits. */
+    part_ends("94 00 09 a2 2478 91 c5 fffd", 65533, "", 0, true);
+    part_ends("94 00 09 a1 24 91 c5 fffd", 65533, "", 0, true);
+    part_ends("94 00 09 07 91 c5 fffd", 65533, "", 0, true);
+    part_ends("94 00 09 a3 242f78 91 c5 fffd", 65533, "", 0, false);
+    part_ends("94 01 09 c0 c5 fffd", 65533, "", 0, true);
+}
+
+static void options_are_bounded(void **state)
+{
+    (void)state;
+    part_ends("95 00 09 a1 74 90 81 a1 78 c5 0ffa", 4090, "", 0, true);
+    part_ends("95 00 09 a1 74 90 81 a1 78 c5 0ffb", 4091, "", 4096, true);
+    part_ends("95 00 09 a1 74 90 81 a1 78 dc 0ffb", 4091, "", 4096, true);
+    part_ends("95 00 09 a1 74 90 de 0020", 64, "", 0, true);
+    part_ends("95 00 09 a1 74 90 de 0021", 66, "", 32, true);
+    part_ends("95 00 09 a1 74 90 81 c0 de 0021", 66, "", 0, true);
+    part_ends("95 00 09 a1 74 90 de 0021", 66, "", 0, false);
+    /* What is no map is refused for that later. */
+    part_ends("95 00 09 a1 74 90 c5 0ffd", 4093, "", 0, true);
+    part_ends("95 00 09 a1 74 90 c5 0ffe", 4094, "", 4096, true);
+}
+
 static void a_lost_stream_stays_lost(void **state)
 {
     struct knit_scan scan;
@@ -595,6 +653,8 @@ int main(void)
         cmocka_unit_test(a_refused_message_is_followed_through_anything),
         cmocka_unit_test(too_deep_inside_an_ext_goes_on_behind_it),
         cmocka_unit_test(limits_are_put_within_their_bounds),
+        cmocka_unit_test(params_of_the_protocols_methods_are_bounded),
+        cmocka_unit_test(options_are_bounded),
         cmocka_unit_test(a_lost_stream_stays_lost),
     };
 

@@ -225,6 +225,32 @@ static void messages_are_read_and_written_as_specified(void **state)
     knit_block_close(&block);
 }
 
+static void limits_are_kept_as_specified(void **state)
+{
+    const struct knit_scan_limits limits = {.bounds_parts = true};
+    struct knit_buffer bytes;
+    struct knit_block block;
+    struct knit_scan scan;
+    size_t used;
+    char *text;
+
+    (void)state;
+    knit_block_open(&block, specification, "limits");
+    while (knit_block_next(&block)) {
+        assert_int_equal(knit_block_split(block.line, "!", &text), '!');
+        encode_hex(block.line, &bytes);
+        knit_scan_init(&scan, &limits);
+        /* Refused before it is whole. */
+        assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len - 1, &used), 0);
+        assert_int_equal(scan.refused, 0);
+        assert_int_equal(knit_scan_feed(&scan, bytes.bytes + used, 1, &used), 0);
+        assert_int_equal(scan.refused, KNIT_TOO_LARGE);
+        assert_contains(scan.reason, text);
+        knit_buffer_fini(&bytes);
+    }
+    knit_block_close(&block);
+}
+
 /* ---- Options ---- */
 
 static char *describe_options(const struct knit_options *options)
@@ -593,6 +619,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(values_are_read_and_written_as_specified),
         cmocka_unit_test(malformed_values_are_refused_with_a_reason),
         cmocka_unit_test(messages_are_read_and_written_as_specified),
+        cmocka_unit_test(limits_are_kept_as_specified),
         cmocka_unit_test(options_are_read_as_specified),
         cmocka_unit_test(errors_change_between_their_forms_as_specified),
         cmocka_unit_test(hello_is_read_and_written_as_specified),

@@ -191,11 +191,13 @@ class Attach(DaemonCase):
             data = b'x' * 3000000
             before = [rpc.request('echo', data)]
             wait_until(lambda: self.daemon.stats()['loops']['calls_answered'] > 0, 'the answer')
-            before.append(rpc.request('$/ping', data))
+            pings = [rpc.request('$/ping', data[:60000]) for _ in range(10)]
             _, fds = grant(rpc)
             self.assertEqual(len(fds), 4)
             for msgid in before:
                 self.assertEqual(rpc.result(msgid), data)
+            for msgid in pings:
+                self.assertEqual(rpc.result(msgid), data[:60000])
             self.assertEqual(rpc.call('add', 1, 2), 3)
             for fd in fds:
                 os.close(fd)
@@ -204,7 +206,8 @@ class Attach(DaemonCase):
         for i in range(20):
             rpc = self.daemon.unix()
             if i % 2:
-                rpc.request('$/ping', b'x' * 3000000)
+                for _ in range(50):
+                    rpc.request('$/ping', b'x' * 60000)
             rpc.send(msgpack.packb([0, 9, '$/attach', [{'version': LAYOUT}]]))
             rpc.close()
         wait_until(lambda: self.sessions() == 0, 'the sessions to end')

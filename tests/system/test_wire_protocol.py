@@ -270,6 +270,19 @@ class Protocol(DaemonCase):
                 rpc.is_closed_by_peer()
         self.assert_alive()
 
+    def test_options_and_params_of_methods_have_limits(self):
+        """The connection lives, and the error names the limit."""
+        with Daemon() as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            for limit, method, params, options in ((65536, '$/ping', ['x' * 65533], None), (65536, '$/hello', [[1] * 65533], None),
+                                                   (32, 'echo', [1], dict.fromkeys(range(33))),
+                                                   (4096, 'echo', [1], {'trace': 'x' * 4090})):
+                error = self.assert_fails(TOO_LARGE, rpc.call, method, *params, options=options)
+                self.assertEqual(error.details['limit'], limit)
+                self.assertIn(str(limit), error.text)
+            self.assertEqual(rpc.call('$/ping', 'x' * 65532), 'x' * 65532)
+            self.assertEqual(rpc.call('echo', 'x' * 70000, options=dict.fromkeys(range(32))), 'x' * 70000)
+
     def test_a_half_closed_connection_gets_its_answers(self):
         for rpc in self.both():
             rpc.send(msgpack.packb([0, 1, '$/ping', ['last']]))
@@ -279,18 +292,19 @@ class Protocol(DaemonCase):
 
     def test_a_half_closed_connection_gets_long_answers_whole(self):
         """More than the socket holds, and with the connection paused for it or for its calls."""
+        size = 60000
         with Daemon(workers=1, in_flight_max=1) as daemon:
             for name, connect in daemon.transports():
-                for size, calls in ((1000000, 0), (6000000, 0), (1000000, 2)):
-                    with self.subTest(name, size=size, calls=calls), connect() as rpc:
+                for pings, calls in ((16, 0), (60, 0), (16, 2)):
+                    with self.subTest(name, pings=pings, calls=calls), connect() as rpc:
                         rpc.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-                        rpc.send(msgpack.packb([0, 1, '$/ping', ['x' * size]]))
+                        rpc.send(b''.join(msgpack.packb([0, i, '$/ping', ['x' * size]]) for i in range(pings)))
                         for i in range(calls):
-                            rpc.send(msgpack.packb([0, 2 + i, 'sleep', [60000]]))
+                            rpc.send(msgpack.packb([0, pings + i, 'sleep', [60000]]))
                         rpc.sock.shutdown(socket.SHUT_WR)
                         self.assertTrue(rpc.is_closed_by_peer())
                         self.assertEqual({msgid: len(result) for msgid, (_, result) in rpc.responses.items()},
-                                         {1: size})
+                                         dict.fromkeys(range(pings), size))
                         wait_until(lambda: daemon.stats()['connections'] == 1, 'the connection to be closed')
                         with connect() as other:
                             self.assertIsNone(other.call('sleep', 1))
@@ -408,7 +422,7 @@ class Connections(Case):
 
     def test_incomplete_messages_do_not_use_up_all_memory(self):
         size = 900000
-        part = b'\x94\x00\x01\xa6$/ping\x91\xdb' + size.to_bytes(4, 'big') + b'x' * (size - 100000)
+        part = b'\x94\x00\x01\xa4echo\x91\xdb' + size.to_bytes(4, 'big') + b'x' * (size - 100000)
 
         def begin(rpc):
             try:
@@ -424,7 +438,7 @@ class Connections(Case):
                 for sender in senders:
                     sender.start()
                 with daemon.tcp() as rpc:
-                    self.assertEqual(rpc.call('$/ping', 'y' * size), 'y' * size)
+                    self.assertEqual(rpc.call('echo', 'y' * size), 'y' * size)
                 self.assertLess(daemon.memory_kb() - before, 10 * 1024)
                 for rpc in begun:
                     rpc.sock.shutdown(socket.SHUT_RDWR)
@@ -434,7 +448,7 @@ class Connections(Case):
                 loops = rpc.call('$/stats')['loops']
                 self.assertGreater(loops['inputs_dropped'], 0)
                 self.assertGreater(loops['waits_for_room'], 0)
-                self.assertEqual(rpc.call('$/ping', 'y' * size), 'y' * size)
+                self.assertEqual(rpc.call('echo', 'y' * size), 'y' * size)
 
     def test_connections_are_dealt_to_all_loops(self):
         with Daemon(threads_io=3) as daemon:
