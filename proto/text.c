@@ -76,3 +76,26 @@ size_t knit_text_cut(const void *bytes, size_t len, size_t max)
     }
     return max;
 }
+
+size_t knit_text_hidden(const void *bytes, size_t len, uint32_t *ret_code)
+{
+    const uint8_t *text = bytes;
+    uint32_t code;
+
+    if (len >= 2 && (text[0] == 0xc2 || text[0] == 0xd8) && (text[1] & 0xc0) == 0x80) {
+        code = (uint32_t)(text[0] & 0x1f) << 6 | (text[1] & 0x3fu);
+        if (code > 0x9f && code != 0x61c)
+            return 0;
+        *ret_code = code;
+        return 2;
+    }
+    if (len < 3 || text[0] != 0xe2 || (text[1] != 0x80 && text[1] != 0x81) ||
+        (text[2] & 0xc0) != 0x80)
+        return 0;
+    code = 0x2000 | (uint32_t)(text[1] & 0x3f) << 6 | (text[2] & 0x3fu);
+    if (code != 0x200e && code != 0x200f && (code < 0x2028 || code > 0x202e) &&
+        (code < 0x2066 || code > 0x2069))
+        return 0;
+    *ret_code = code;
+    return 3;
+}

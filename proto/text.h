@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* How many bytes at the front are well-formed UTF-8 as Unicode has it: no overlong forms, no
  * surrogates, nothing above U+10FFFF. NUL is allowed. */
@@ -17,3 +18,8 @@ static inline bool knit_text_is_utf8(const void *bytes, size_t len)
 /* The longest length of at most max bytes that does not cut a character in two. For text that is
  * not UTF-8, some length of at most max. */
 size_t knit_text_cut(const void *bytes, size_t len, size_t max);
+
+/* The length of a character at the front that would change how a terminal shows the rest, or where
+ * a reader sees a line end: U+0080 to U+009F, U+2028 and U+2029, marks of writing direction. 0 =
+ * there is none. Those of ASCII are for the caller to see. */
+size_t knit_text_hidden(const void *bytes, size_t len, uint32_t *ret_code);

@@ -192,7 +192,7 @@ static int print_result(const struct knit_tool *tool, struct knit_span result)
     if (knit_json_write(result, false, &text) != 0)
         return report_own(
             tool, KNIT_BAD_RESULT, KNIT_STARTED_YES, "the result cannot be written as JSON", "");
-    puts(text);
+    knit_tool_put_json(text);
     free(text);
     return knit_tool_finish(tool);
 }

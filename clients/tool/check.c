@@ -464,8 +464,7 @@ static void print_json(const struct check *check)
         json_object_array_add(sessions, object);
     }
     json_object_object_add(all, "sessions", sessions);
-    puts(json_object_to_json_string_ext(
-        all, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    knit_tool_put_object(all);
     json_object_put(all);
 }
 

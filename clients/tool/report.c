@@ -14,24 +14,67 @@
 
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
+#include "proto/text.h"
 
-/* U+0080 to U+009F are control characters too, which UTF-8 writes as two bytes. */
+/* What a terminal would obey, as escapes; in JSON with a newline as it is, which stands between
+ * members alone. */
+static void put_escaped(FILE *file, const char *text, bool is_json)
+{
+    size_t len = strlen(text), plain = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        uint32_t code;
+        size_t hidden = byte > 127 ? knit_text_hidden(text + i, len - i, &code) : 0;
+        bool is_plain = hidden == 0 && byte != 127 && (byte >= 32 || (is_json && byte == '\n'));
+
+        if (is_plain)
+            continue;
+        (void)fwrite(text + plain, 1, i - plain, file);
+        if (hidden != 0) {
+            fprintf(file, "\\u%04x", code);
+            i += hidden - 1;
+        } else if (byte == '\n') {
+            fputs("\\n", file);
+        } else {
+            fprintf(file, is_json ? "\\u%04x" : "\\x%02x", byte);
+        }
+        plain = i + 1;
+    }
+    (void)fwrite(text + plain, 1, len - plain, file);
+}
+
 static void put_line(const char *text)
 {
-    for (; *text != '\0'; text++) {
-        unsigned char byte = (unsigned char)*text, next = (unsigned char)text[1];
+    put_escaped(stderr, text, false);
+}
 
-        if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) {
-            fprintf(stderr, "\\u%04x", next);
-            text++;
-        } else if (byte == '\n') {
-            fputs("\\n", stderr);
-        } else if (byte < 32 || byte == 127) {
-            fprintf(stderr, "\\x%02x", byte);
-        } else {
-            fputc(byte, stderr);
-        }
-    }
+void knit_tool_put_text(const char *text)
+{
+    put_escaped(stdout, text, false);
+}
+
+void knit_tool_put_json(const char *text)
+{
+    put_escaped(stdout, text, true);
+    fputc('\n', stdout);
+}
+
+/* Takes the object. */
+static void put_error(struct json_object *object)
+{
+    put_escaped(stderr,
+        json_object_to_json_string_ext(
+            object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
+        true);
+    fputc('\n', stderr);
+    json_object_put(object);
+}
+
+void knit_tool_put_object(struct json_object *object)
+{
+    knit_tool_put_json(json_object_to_json_string_ext(
+        object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 static int status_of(int code)
@@ -118,10 +161,7 @@ static void report_json(const struct knit_error *error)
         add_number(object, "task_code", error->task_code, INT64_MIN);
     if (data != NULL)
         json_object_object_add(object, "data", json_tokener_parse(data));
-    fprintf(stderr, "%s\n",
-        json_object_to_json_string_ext(
-            object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(object);
+    put_error(object);
     free(data);
 }
 
@@ -149,10 +189,7 @@ static void print_own(const struct knit_tool *tool, const char *name, const char
     json_object_object_add(object, "message", json_object_new_string(message));
     json_object_object_add(object, "started", json_object_new_string("no"));
     json_object_object_add(object, "origin", json_object_new_string("client"));
-    fprintf(stderr, "%s\n",
-        json_object_to_json_string_ext(
-            object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(object);
+    put_error(object);
 }
 
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)

@@ -17,9 +17,12 @@ static int refuse_arguments(const struct knit_tool *tool, const char *command, i
 static void print_task(const struct knit_task_info *info, void *user)
 {
     (void)user;
-    printf("%s\n", info->signature);
-    if (info->doc[0] != '\0')
-        printf("    %s\n", info->doc);
+    knit_tool_put_text(info->signature);
+    if (info->doc[0] != '\0') {
+        printf("\n    ");
+        knit_tool_put_text(info->doc);
+    }
+    putchar('\n');
     if (info->timeout_ms >= 0)
         printf("    Limited to %g ms.\n", info->timeout_ms);
 }
@@ -56,8 +59,7 @@ int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)
         status = knit_tool_report(tool, &error);
     } else {
         if (tool->is_json)
-            puts(json_object_to_json_string_ext(
-                array, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+            knit_tool_put_object(array);
         status = knit_tool_finish(tool);
     }
     json_object_put(array);
@@ -109,7 +111,7 @@ int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv)
     } else if (knit_json_write(knit_span(map, len), !tool->is_json, &text) != 0) {
         status = knit_tool_usage(tool, "not enough memory");
     } else {
-        puts(text);
+        knit_tool_put_json(text);
         free(text);
         status = knit_tool_finish(tool);
     }

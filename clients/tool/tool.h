@@ -19,6 +19,8 @@ enum {
     KNIT_TOOL_CANCELLED = 130, /* by Ctrl-C */
 };
 
+struct json_object;
+
 struct knit_tool {
     const char *url;
     double timeout_ms; /* negative: none */
@@ -43,6 +45,12 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
 /* One line about a mistake on the command line. Returns KNIT_TOOL_USAGE. */
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Writes to stdout what others wrote, with escapes in place of what a terminal would obey; JSON stays
+ * the same JSON, and a newline follows it. */
+void knit_tool_put_text(const char *text);
+void knit_tool_put_json(const char *text);
+void knit_tool_put_object(struct json_object *object);
 
 /* Flushes stdout. Returns KNIT_TOOL_OK, or reports a failed write and returns KNIT_TOOL_OUTPUT. */
 int knit_tool_finish(const struct knit_tool *tool);

@@ -92,11 +92,12 @@ static void put_text(struct line *line, const char *text)
 }
 
 /* Bare where logfmt allows it, quoted with escapes otherwise; bytes beyond ASCII stay as they are
- * if all of it is UTF-8. A value is cut rather than the fields behind it. */
+ * if all of it is UTF-8, except what a terminal obeys. A value is cut rather than the fields behind it. */
 static void put_value(struct line *line, const char *text, size_t len)
 {
     enum { VALUE_MAX = 2048 };
     bool is_cut = len > VALUE_MAX, is_bare = len > 0, is_utf8;
+    uint32_t code = 0;
 
     if (is_cut)
         len = knit_text_cut(text, len, VALUE_MAX);
@@ -111,9 +112,14 @@ static void put_value(struct line *line, const char *text, size_t len)
     put(line, "\"", 1);
     for (size_t i = 0; i < len && room(line) > 8; i++) {
         unsigned char c = (unsigned char)text[i];
-        char escape[5];
+        size_t hidden = c > 0x7f && is_utf8 ? knit_text_hidden(text + i, len - i, &code) : 0;
+        char escape[8];
 
-        if (c == '"' || c == '\\') {
+        if (hidden != 0) {
+            (void)snprintf(escape, sizeof(escape), "\\u%04x", code & 0xffff);
+            put(line, escape, 6);
+            i += hidden - 1;
+        } else if (c == '"' || c == '\\') {
             put(line, (const char[]){'\\', (char)c}, 2);
         } else if (c == '\n') {
             put(line, "\\n", 2);

@@ -110,6 +110,42 @@ static void a_cut_falls_between_characters(void **state)
     assert_int_equal(knit_text_cut("\x80\x80\x80", 3, 2), 2);
 }
 
+static void what_a_terminal_obeys_is_found_and_nothing_else(void **state)
+{
+    static const uint32_t hidden[] = {0x80, 0x85, 0x9b, 0x9f, 0x61c, 0x200e, 0x200f, 0x2028, 0x2029,
+        0x202a, 0x202e, 0x2066, 0x2069};
+    size_t found = 0;
+
+    (void)state;
+    for (uint32_t code = 0x80; code < 0x10000; code++) {
+        uint8_t text[3] = {(uint8_t)(0xe0 | code >> 12), (uint8_t)(0x80 | (code >> 6 & 0x3f)),
+            (uint8_t)(0x80 | (code & 0x3f))};
+        size_t len = code < 0x800 ? 2 : 3, got;
+        uint32_t is = 0;
+
+        if (len == 2) {
+            text[0] = (uint8_t)(0xc0 | code >> 6);
+            text[1] = (uint8_t)(0x80 | (code & 0x3f));
+        }
+        got = knit_text_hidden(text, len, &is);
+        assert_true(got == 0 || (got == len && is == code));
+        assert_int_equal(knit_text_hidden(text, len - 1, &is), 0);
+        found += got != 0;
+    }
+    for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++) {
+        uint32_t code = hidden[i], is;
+        uint8_t text[3] = {(uint8_t)(0xe0 | code >> 12), (uint8_t)(0x80 | (code >> 6 & 0x3f)),
+            (uint8_t)(0x80 | (code & 0x3f))};
+
+        if (code < 0x800) {
+            text[0] = (uint8_t)(0xc0 | code >> 6);
+            text[1] = text[2];
+        }
+        assert_true(knit_text_hidden(text, 3, &is) != 0);
+    }
+    assert_int_equal(found, 32 + 1 + 2 + 7 + 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +154,7 @@ int main(void)
         cmocka_unit_test(two_bytes_are_well_formed_only_as_they_should),
         cmocka_unit_test(the_length_says_where_it_ceases_to_be_text),
         cmocka_unit_test(a_cut_falls_between_characters),
+        cmocka_unit_test(what_a_terminal_obeys_is_found_and_nothing_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,13 +38,13 @@ static void a_line_is_logfmt(void **state)
     knit_log(&log, KNIT_LOG_INFO, "two words", KNIT_LOG_TEXT("a", "plain"),
         KNIT_LOG_TEXT("b", "with \"quotes\"\n\\ and \x01"), KNIT_LOG_NUMBER("c", 42),
         KNIT_LOG_TEXT("d", ""), KNIT_LOG_BYTES("e", "xyz", 2), KNIT_LOG_TEXT("f", "\xc3\xa9"),
-        KNIT_LOG_TEXT("g", "\xc3"));
+        KNIT_LOG_TEXT("g", "\xc3"), KNIT_LOG_TEXT("h", "\xc2\x9b\xe2\x80\xa8\xe2\x80\xae"));
     take(fds[0], text, sizeof(text));
     assert_memory_equal(text, "ts=2", 4);
     assert_non_null(
         strstr(text, "Z level=info msg=\"two words\" a=plain "
                      "b=\"with \\\"quotes\\\"\\n\\\\ and \\x01\" c=42 d=\"\" e=xy f=\"\xc3\xa9\" "
-                     "g=\"\\xc3\"\n"));
+                     "g=\"\\xc3\" h=\"\\u009b\\u2028\\u202e\"\n"));
     assert_null(strstr(text, "not written"));
     /* The descriptor that others share is not made non-blocking behind their backs. */
     assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK);

@@ -87,6 +87,17 @@ class Tool(DaemonCase):
         error = self.knit('call', 'fail', '7', '"\\u001b[2J \\u009b2J \\u0085 \\u00a0\u00e4"', '"\\u0080"', status=FAILED)
         self.assertEqual(error.stderr, 'knit: TASK_FAILED: \\x1b[2J \\u009b2J \\u0085 \u00a0\u00e4 (code 7), data "\\u0080"\n')
 
+    def test_what_a_terminal_obeys_is_printed_as_an_escape(self):
+        text = '"\u009b2J\u2028\u202e\u2066\u007f\u200fa\u00e4"'
+        shown = '"\\u009b2J\\u2028\\u202e\\u2066\\u007f\\u200fa\u00e4"'
+        for url in self.every_url():
+            self.assertEqual(self.value('echo', text, url=url), shown)
+        self.assertEqual(json.loads(self.value('echo', text)), json.loads(text))
+        error = self.knit('--json', 'call', 'fail', '7', text, status=FAILED).stderr
+        self.assertIn(shown, error)
+        self.assertEqual(json.loads(error)['message'], json.loads(text))
+        self.assertEqual(self.knit('--raw', 'call', 'echo', text).stdout, json.loads(text))
+
     def test_exit_statuses(self):
         for url in self.every_url():
             self.knit('call', 'nosuch', url=url, status=REFUSED)
