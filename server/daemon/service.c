@@ -14,6 +14,7 @@
 #include <event2/event.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -31,6 +32,7 @@
 #include "server/daemon/ready_file.h"
 #include "server/daemon/signals.h"
 #include "server/daemon/workers.h"
+#include "server/net/endpoint.h"
 #include "server/net/listening.h"
 #include "server/policy/access.h"
 
@@ -77,14 +79,19 @@ static int refuse_memory(struct knit_sentence *why)
 /* ---- connections --------------------------------------------------------------------------- */
 
 /* At most once a second, whatever comes in. */
-static void warn(struct service *service, const char *message, const char *reason)
+static void warn(struct service *service, const char *message, const char *reason, int fd)
 {
+    char peer[KNIT_ENDPOINT_TEXT_MAX];
+
     time_t now = (time_t)(knit_clock_ns() / 1000000000);
 
     if (now == service->warned_at)
         return;
     service->warned_at = now;
-    knit_log(&service->log, KNIT_LOG_WARNING, message, KNIT_LOG_TEXT("reason", reason));
+    if (fd < 0 || knit_endpoint_peer_name(fd, peer) != 0)
+        (void)snprintf(peer, sizeof(peer), fd < 0 ? "any" : "gone");
+    knit_log(&service->log, KNIT_LOG_WARNING, message, KNIT_LOG_TEXT("reason", reason),
+        KNIT_LOG_TEXT("peer", peer));
 }
 
 static void on_accept(void *arg, int fd, bool is_unix)
@@ -105,13 +112,13 @@ static void on_accept(void *arg, int fd, bool is_unix)
         }
     }
     if (total >= (is_unix ? service->descriptors.connections_max : service->descriptors.tcp_max)) {
-        warn(service, "connection turned away", "as many connections as are served are open");
+        warn(service, "connection turned away", "as many connections as are served are open", fd);
         (void)close(fd);
         return;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
             (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
-        warn(service, "connection turned away", "its event loop does not keep up");
+        warn(service, "connection turned away", "its event loop does not keep up", fd);
         (void)close(fd);
         return;
     }
@@ -120,7 +127,7 @@ static void on_accept(void *arg, int fd, bool is_unix)
 
 static void on_exhausted(void *arg, int error)
 {
-    warn(arg, "connections are turned away", strerror(error));
+    warn(arg, "connections are turned away", strerror(error), -1);
 }
 
 /* ---- messages and the end ------------------------------------------------------------------- */

@@ -31,15 +31,13 @@ static void on_output(evutil_socket_t fd, short events, void *arg);
 static void log_debug(const struct knit_connection *connection, const char *message)
 {
     const struct knit_net *net = connection->net;
-    char address[KNIT_ENDPOINT_TEXT_MAX];
 
     if (!(net->turn->settings->debug_bits & KNIT_DEBUG_HOST))
         return;
-    if (knit_transport_address(&connection->transport, address) != 0)
-        (void)snprintf(address, sizeof(address), "gone");
     knit_log(net->turn->log, KNIT_LOG_DEBUG, message, KNIT_LOG_NUMBER("loop", net->turn->loop),
         KNIT_LOG_NUMBER("fd", connection->transport.fd),
-        KNIT_LOG_TEXT("kind", connection->transport.ops->name), KNIT_LOG_TEXT("peer", address),
+        KNIT_LOG_TEXT("kind", connection->transport.ops->name),
+        KNIT_LOG_CALLER(&connection->caller),
         KNIT_LOG_NUMBER("calls", connection->caller.calls.count));
 }
 
@@ -139,6 +137,9 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         .principal = principal_of(&transport),
         .form = KNIT_FAILURE_PLAIN,
         .takes_descriptors = knit_transport_passes_descriptors(&transport)};
+    /* Now: a peer that resets the connection has no name afterwards. */
+    if (knit_transport_address(&transport, connection->caller.peer) != 0)
+        (void)snprintf(connection->caller.peer, sizeof(connection->caller.peer), "gone");
     connection->activity_ns = net->turn->now_ns;
     knit_scan_init(&connection->scan, &limits);
     (void)event_assign(&connection->input_event, net->base, transport.fd, EV_READ | EV_PERSIST,
@@ -225,7 +226,7 @@ static void end_without_memory(struct knit_connection *connection)
 {
     if (knit_turn_may_warn(connection->net->turn))
         knit_log(connection->net->turn->log, KNIT_LOG_ERROR, "connection closed: out of memory",
-            KNIT_LOG_NUMBER("fd", connection->transport.fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
     knit_connection_close(connection);
 }
 

@@ -40,7 +40,7 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
     if (knit_turn_may_warn(net->turn))
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
-            KNIT_LOG_NUMBER("fd", connection->transport.fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
     if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
         struct knit_failure failure = knit_failure(code, reason);
 

@@ -179,12 +179,18 @@ int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof(address);
+    struct ucred credentials;
 
     if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
         return -errno;
-    if (address.ss_family == AF_UNIX)
-        (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "unix");
-    else
+    if (address.ss_family != AF_UNIX) {
         name_of(&address, ret_text);
+        return 0;
+    }
+    len = sizeof(credentials);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return -errno;
+    (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "uid:%u,pid:%d", (unsigned)credentials.uid,
+        (int)credentials.pid);
     return 0;
 }

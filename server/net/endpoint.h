@@ -52,5 +52,5 @@ KNIT_MUST_CHECK int knit_endpoint_listen(
 /* Where a bound socket really listens, as "host:port" with brackets round IPv6. 0 or -errno. */
 KNIT_MUST_CHECK int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
 
-/* The same of the other end of a connection; "unix" of a unix socket. 0 or -errno. */
+/* The same of the other end of a connection; "uid:U,pid:P" of a unix socket. 0 or -errno. */
 KNIT_MUST_CHECK int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);

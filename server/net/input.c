@@ -116,7 +116,7 @@ static void close_silent(struct knit_connection *connection)
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(
                 "silent_ms", (net->turn->now_ns - connection->input.progress_ns) / 1000000),
-            KNIT_LOG_NUMBER("fd", connection->transport.fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
     knit_net_end(connection);
 }
 

@@ -328,7 +328,7 @@ void knit_output_drop_reader(struct knit_connection *connection)
     if (knit_turn_may_warn(net->turn))
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed: its peer does not read",
             KNIT_LOG_NUMBER("waiting_bytes", knit_output_waiting(connection)),
-            KNIT_LOG_NUMBER("fd", connection->transport.fd));
+            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
     knit_net_end(connection);
 }
 

@@ -70,7 +70,7 @@ struct knit_transport knit_transport_plain(int fd, bool is_unix);
 KNIT_MUST_CHECK int knit_transport_credentials(
     const struct knit_transport *transport, struct ucred *ret_credentials);
 
-/* The peer's address as "host:port", or "unix". Returns 0 or -errno. */
+/* The peer's address as "host:port", or "uid:U,pid:P". Returns 0 or -errno. */
 KNIT_MUST_CHECK int knit_transport_address(
     const struct knit_transport *transport, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
 

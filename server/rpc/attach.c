@@ -63,8 +63,16 @@ static uint32_t code_of(int error)
     }
 }
 
+static void refuse(struct knit_caller *caller, uint32_t msgid, uint32_t code, const char *reason)
+{
+    if (knit_turn_may_warn(caller->turn))
+        knit_log(caller->turn->log, KNIT_LOG_WARNING, "attach refused",
+            KNIT_LOG_TEXT("reason", reason), KNIT_LOG_CALLER(caller));
+    knit_caller_refuse(caller, msgid, code, reason);
+}
+
 /* A limit is named with its number and its setting. */
-static void refuse(struct knit_caller *caller, uint32_t msgid, int error)
+static void refuse_pool(struct knit_caller *caller, uint32_t msgid, int error)
 {
     const char *reason = error > 0 ? knit_pool_reason(error) : strerror(-error);
     char text[160];
@@ -77,7 +85,7 @@ static void refuse(struct knit_caller *caller, uint32_t msgid, int error)
             knit_pool_sessions_max(caller->router->backend->pool));
     else
         (void)snprintf(text, sizeof(text), "%s", reason);
-    knit_caller_refuse(caller, msgid, code_of(error), text);
+    refuse(caller, msgid, code_of(error), text);
 }
 
 /* NULL when the caller may attach. */
@@ -105,7 +113,7 @@ static void attach(
         knit_pool_attach(caller->router->backend->pool, &peer, slots, request->arena_bytes, &grant);
 
     if (r != 0) {
-        refuse(caller, msgid, r);
+        refuse_pool(caller, msgid, r);
         return;
     }
     caller->session_id = grant.id;
@@ -116,7 +124,7 @@ static void attach(
     if (r != 0) {
         knit_pool_grant_close(&grant);
         knit_attach_end(caller);
-        knit_caller_refuse(caller, msgid, KNIT_INTERNAL, "out of memory");
+        refuse(caller, msgid, KNIT_INTERNAL, "out of memory");
     }
 }
 
@@ -131,12 +139,12 @@ void knit_attach_handle(struct knit_caller *caller, const struct knit_message *m
     }
     reason = why_not(caller);
     if (reason != NULL) {
-        knit_caller_refuse(caller, message->msgid, KNIT_DENIED, reason);
+        refuse(caller, message->msgid, KNIT_DENIED, reason);
         return;
     }
     reason = read_request(message->params, &request);
     if (reason != NULL)
-        knit_caller_refuse(caller, message->msgid, KNIT_BAD_ARGUMENT, reason);
+        refuse(caller, message->msgid, KNIT_BAD_ARGUMENT, reason);
     else
         attach(caller, message->msgid, &request);
 }

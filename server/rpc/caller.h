@@ -19,6 +19,7 @@
 
 #include "proto/failure.h"
 #include "proto/span.h"
+#include "server/base/log.h"
 #include "server/base/turn.h"
 #include "server/policy/principal.h"
 #include "server/rpc/in_flight.h"
@@ -68,8 +69,15 @@ struct knit_caller {
     uint8_t pauses;      /* KNIT_PAUSE_* */
     uint8_t waiting_in;  /* enum knit_share_queue_kind */
     uint64_t session_id; /* what it attached; 0 = none */
+    char peer[64];       /* its address, or uid and pid, for the log */
+    char name[32];       /* said in $/hello, cut; "" = nothing yet */
     TAILQ_ENTRY(knit_caller) in_waiting;
 };
+
+/* Who it is: stands in each line of the log about it. */
+#define KNIT_LOG_CALLER(caller)                                                                    \
+    KNIT_LOG_TEXT("peer", (caller)->peer),                                                         \
+        KNIT_LOG_TEXT("name", (caller)->name[0] != '\0' ? (caller)->name : "none")
 
 static inline void knit_caller_refuse(
     struct knit_caller *caller, uint32_t msgid, uint32_t code, const char *text)

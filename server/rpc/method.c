@@ -4,6 +4,7 @@
  */
 #include "server/rpc/method.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "config.h"
@@ -13,6 +14,7 @@
 #include "proto/head.h"
 #include "proto/hello.h"
 #include "proto/tasks.h"
+#include "proto/text.h"
 #include "proto/walk.h"
 #include "server/admin/stats.h"
 #include "server/config/setting.h"
@@ -84,6 +86,9 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     if (caller->takes_descriptors)
         reply.feature[reply.feature_count++] = knit_span_text("attach");
     caller->form = KNIT_FAILURE_FULL;
+    (void)snprintf(caller->name, sizeof(caller->name), "%.*s",
+        (int)knit_text_cut(hello.name.bytes, hello.name.len, sizeof(caller->name) - 1),
+        (const char *)hello.name.bytes);
     knit_buffer_reset(scratch);
     if (knit_hello_reply_put(scratch, &reply) != 0)
         caller->ops->close(caller);

@@ -92,6 +92,31 @@ class Service(Case):
 
 
 class Log(Case):
+    def line_with(self, daemon, text):
+        return wait_until(lambda: next((line for line in daemon.log().splitlines() if text in line), None), text)
+
+    def test_a_line_about_a_connection_says_whose_it_is(self):
+        with Daemon(workers=1) as daemon:
+            with daemon.tcp() as rpc:
+                port = rpc.sock.getsockname()[1]
+                rpc.call('$/hello', {'name': 'a \u202e caller whose name is longer than it should be', 'version': '0'})
+                rpc.send(b'\xc1')
+                rpc.is_closed_by_peer()
+            line = self.line_with(daemon, 'closed for a bad message')
+            self.assertIn(f' peer=127.0.0.1:{port} name="a \\u202e caller', line)
+            with daemon.unix() as rpc:
+                rpc.send(b'\xc1')
+                rpc.is_closed_by_peer()
+            self.line_with(daemon, f' peer=uid:{os.getuid()},pid:{os.getpid()} name=none')
+
+    def test_a_refused_attach_is_logged(self):
+        with Daemon(workers=1) as daemon, daemon.tcp() as rpc:
+            self.assert_fails(301, rpc.call, '$/attach', {'layout': 1})
+            line = self.line_with(daemon, 'attach refused')
+            self.assertIn('level=warning', line)
+            self.assertIn('reason="$/attach works on a unix socket alone', line)
+            self.assertIn(' peer=127.0.0.1:', line)
+
     def test_a_replaced_worker_has_no_empty_reason(self):
         with Daemon(workers=1) as daemon, daemon.tcp() as rpc:
             self.assert_fails(400, rpc.call, 'crash', 'abort')
