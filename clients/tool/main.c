@@ -34,7 +34,7 @@ static const char help[] =
     "\n"
     "Options, before TASK:\n"
     "  -u, --url URL     knit://HOST[:PORT], unix:///PATH or shm:///PATH; default: $KNITTING_URL,\n"
-    "                    else the default socket of the daemon by shm://\n"
+    "                    else the default socket of the daemon by unix://\n"
     "  -t, --timeout MS  give the call that many milliseconds; 0 has expired already\n"
     "      --raw         print the bytes of a str or bin as they are, anything else as msgpack\n"
     "      --json        print errors, tasks, ping and check as JSON as well\n"
@@ -66,7 +66,8 @@ static const struct {
     {"check", knit_tool_check},
 };
 
-/* The socket of a daemon that the user runs is tried before that of the system's. */
+/* The socket of a daemon that the user runs is tried before that of the system's. Over the socket
+ * itself: to attach takes longer than one call saves. */
 static const char *default_url(void)
 {
     static char url[256];
@@ -75,11 +76,11 @@ static const char *default_url(void)
     if (given != NULL && given[0] != '\0')
         return given;
     if (geteuid() != 0 && runtime != NULL && runtime[0] == '/') {
-        snprintf(url, sizeof(url), "shm://%s/knitting/knitting.sock", runtime);
-        if (access(url + strlen("shm://"), F_OK) == 0)
+        snprintf(url, sizeof(url), "unix://%s/knitting/knitting.sock", runtime);
+        if (access(url + strlen("unix://"), F_OK) == 0)
             return url;
     }
-    return "shm:///run/knitting/knitting.sock";
+    return "unix:///run/knitting/knitting.sock";
 }
 
 static int read_timeout(struct knit_tool *tool, const char *text)

@@ -4,6 +4,7 @@
  */
 #include "server/config/resolve.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,24 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
     return r;
 }
 
+/* As a service the daemon has a folder of its own for its socket, whose mode and group say who may
+ * call. On a loopback address every user of the machine may, which whoever wants it can say. */
+static int resolve_listen(struct knit_settings *settings)
+{
+    const char *folder = getenv("RUNTIME_DIRECTORY");
+    char *none;
+
+    if (folder == NULL || folder[0] != '/' || settings->listen.count != 1 ||
+        knit_setting_is_given(settings, "server", "listen"))
+        return 0;
+    none = strdup("none");
+    if (none == NULL)
+        return -ENOMEM;
+    free(settings->listen.items[0]);
+    settings->listen.items[0] = none;
+    return 0;
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
@@ -97,5 +116,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
+    if (resolve_listen(settings) != 0)
+        return knit_sentence_set(why, -ENOMEM, "out of memory");
     return resolve_debug(settings, why);
 }

@@ -24,7 +24,8 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "listen", NULL, KNIT_SETTING_LIST, AT(listen), 0, 16, NULL, "127.0.0.1:5648",
         "ADDRESS:PORT",
         "TCP address to listen on, [ADDRESS]:PORT for IPv6; port 0 takes a free one; the word none "
-        "switches TCP off. May be given several times."},
+        "switches TCP off. May be given several times. Left out in a systemd unit with a "
+        "RuntimeDirectory, none."},
     {"server", "socket", NULL, KNIT_SETTING_PATH, AT(socket), 0, 0, NULL, NULL, "PATH",
         "Unix socket to listen on; the word none switches it off. Left out, it is "
         "$RUNTIME_DIRECTORY/knitting.sock where systemd has set that, else "
@@ -36,9 +37,10 @@ const struct knit_setting knit_setting_table[] = {
         "Group that the unix socket belongs to; left out, the daemon's own."},
     {"server", "attach_users", NULL, KNIT_SETTING_LIST, AT(attach_users), 0, 64, NULL, NULL,
         "USER...",
-        "Users who may call through shared memory besides root and the daemon's own user."},
+        "Users who may call through shared memory, besides root and the daemon's own user. "
+        "Left out, as attach_groups is, whoever may connect to the unix socket may."},
     {"server", "attach_groups", NULL, KNIT_SETTING_LIST, AT(attach_groups), 0, 64, NULL, NULL,
-        "GROUP...", "Groups whose members may call through shared memory."},
+        "GROUP...", "Groups whose members may call through shared memory, as attach_users says."},
     {"server", "allow_remote_without_authentication", NULL, KNIT_SETTING_SWITCH,
         AT(allow_remote_without_authentication), 0, 1, NULL, "off", "on|off",
         "Listen on addresses other machines can reach although anybody who reaches them may then "

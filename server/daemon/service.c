@@ -379,16 +379,39 @@ static void announce_descriptors(struct service *service)
             KNIT_LOG_NUMBER("files", descriptors->files));
 }
 
+/* Who may call through what: the first lines of the log. */
+static void announce_addresses(struct service *service)
+{
+    const struct knit_settings *settings = service->settings;
+    char mode[16];
+
+    for (size_t i = 0; i < service->listening.tcp_count; i++) {
+        const char *name = service->listening.tcp_names[i];
+        bool is_loopback = strncmp(name, "127.", 4) == 0 || strncmp(name, "[::1]", 5) == 0;
+
+        knit_log(&service->log, KNIT_LOG_INFO, "listening", KNIT_LOG_TEXT("address", name),
+            KNIT_LOG_TEXT("callers",
+                is_loopback ? "every user of this machine" : "everybody who reaches the address"));
+    }
+    if (service->listening.socket.fd < 0)
+        return;
+    (void)snprintf(mode, sizeof(mode), "%04o", (unsigned)settings->socket_mode);
+    knit_log(&service->log, KNIT_LOG_INFO, "listening",
+        KNIT_LOG_TEXT("socket", service->listening.socket.path),
+        KNIT_LOG_TEXT("callers", "whom socket_mode and socket_group admit"),
+        KNIT_LOG_TEXT("socket_mode", mode),
+        KNIT_LOG_TEXT("socket_group",
+            settings->socket_group != NULL ? settings->socket_group : "the daemon's own"),
+        KNIT_LOG_TEXT("attaching", settings->attach_users.count + settings->attach_groups.count > 0
+                                       ? "attach_users and attach_groups"
+                                       : "all of them"));
+}
+
 static int announce(struct service *service, struct knit_sentence *why)
 {
     const struct knit_registry *registry = knit_pool_registry(service->pool);
 
-    for (size_t i = 0; i < service->listening.tcp_count; i++)
-        knit_log(&service->log, KNIT_LOG_INFO, "listening",
-            KNIT_LOG_TEXT("address", service->listening.tcp_names[i]));
-    if (service->listening.socket.fd >= 0)
-        knit_log(&service->log, KNIT_LOG_INFO, "listening",
-            KNIT_LOG_TEXT("socket", service->listening.socket.path));
+    announce_addresses(service);
     announce_descriptors(service);
     for (uint32_t i = 0;
          service->settings->debug_bits & KNIT_DEBUG_IMPORTS && i < knit_registry_count(registry);

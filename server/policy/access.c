@@ -138,6 +138,8 @@ bool knit_access_may_attach(
 
     if (principal->kind != KNIT_PRINCIPAL_LOCAL)
         return false;
+    if (access->uid_count == 0 && access->gid_count == 0)
+        return true;
     if (principal->uid == 0 || (is_known && principal->uid == access->own_uid))
         return true;
     for (size_t i = 0; i < access->uid_count && is_known; i++)

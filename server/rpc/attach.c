@@ -96,8 +96,8 @@ static const char *why_not(const struct knit_caller *caller)
     if (caller->session_id != 0)
         return "$/attach: this connection has a session already";
     if (!knit_access_may_attach(caller->router->backend->access, &caller->principal))
-        return "$/attach: this user may not call through shared memory; see attach_users and "
-               "attach_groups of the daemon's configuration";
+        return "$/attach: server.attach_users and server.attach_groups of the daemon let others "
+               "call through shared memory, not this user; unix:// is open to it";
     return NULL;
 }
 

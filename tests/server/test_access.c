@@ -30,7 +30,7 @@ static bool may(const struct knit_access *access, uid_t uid, gid_t gid)
     return knit_access_may_attach(access, &principal);
 }
 
-static void without_lists_it_is_root_and_oneself(void **state)
+static void without_lists_it_is_whoever_the_socket_admits(void **state)
 {
     struct knit_access access;
     struct knit_sentence why;
@@ -39,8 +39,7 @@ static void without_lists_it_is_root_and_oneself(void **state)
     assert_int_equal(init(&access, NULL, NULL, &why), 0);
     assert_true(may(&access, 0, 4242));
     assert_true(may(&access, geteuid(), 4242));
-    assert_false(may(&access, 4242, 0));
-    assert_false(may(&access, (uid_t)-1, (gid_t)-1));
+    assert_true(may(&access, 4242, 4242));
     knit_access_fini(&access);
     knit_access_fini(&access);
 }
@@ -54,6 +53,9 @@ static void lists_add_users_and_groups(void **state)
     assert_int_equal(init(&access, "4242", "4343", &why), 0);
     assert_true(may(&access, 4242, 1));
     assert_true(may(&access, 1, 4343));
+    assert_true(may(&access, 0, 1));
+    assert_true(may(&access, geteuid(), 1));
+    assert_false(may(&access, (uid_t)-1, (gid_t)-1));
     assert_false(may(&access, 4343, 4242));
     knit_access_fini(&access);
     assert_int_equal(init(&access, "root", "root", &why), 0);
@@ -133,7 +135,7 @@ static void one_who_is_anonymous_may_call_and_not_attach(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_lists_it_is_root_and_oneself),
+        cmocka_unit_test(without_lists_it_is_whoever_the_socket_admits),
         cmocka_unit_test(lists_add_users_and_groups),
         cmocka_unit_test(a_stranger_is_nobody_we_listed),
         cmocka_unit_test(unknown_names_are_refused),

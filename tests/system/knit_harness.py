@@ -176,7 +176,7 @@ class Daemon:
         self.log_path = os.path.join(self.dir, 'log')
         self.urls, self.expected_status = [], 0
         command = [os.environ['KNIT_DAEMON'], '--config', self.write('k.conf', config or ''),
-                   '--ready-file', self.ready_file, '--listen', listen,
+                   '--ready-file', self.ready_file, *(['--listen', listen] if listen is not None else []),
                    '--worker-program', worker or os.environ['KNIT_WORKER'],
                    '--module', module or os.environ['KNIT_MODULE']]
         if 'socket' not in options and not omit_socket:

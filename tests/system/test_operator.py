@@ -73,6 +73,22 @@ class Service(Case):
                 Daemon(omit_socket=True, environment={'RUNTIME_DIRECTORY': f'{folder}:{other}'}) as daemon:
             self.assertIn(f'unix://{folder}/knitting.sock', daemon.urls)
 
+    def test_a_service_has_its_socket_alone_unless_told_otherwise(self):
+        with tempfile.TemporaryDirectory() as folder:
+            service = {'RUNTIME_DIRECTORY': folder}
+            with Daemon(omit_socket=True, listen=None, environment=service) as daemon:
+                self.assertEqual([url.split(':')[0] for url in daemon.urls], ['unix', 'shm'])
+            with Daemon(omit_socket=True, environment=service) as daemon:
+                self.assertEqual([url.split(':')[0] for url in daemon.urls], ['knit', 'unix', 'shm'])
+
+    def test_the_first_lines_say_who_may_call_through_what(self):
+        with Daemon(socket_mode='0666') as daemon:
+            lines = daemon.log().splitlines()
+        self.assertIn('callers="every user of this machine"', lines[0])
+        self.assertIn('socket_mode=0666 socket_group="the daemon\'s own" attaching="all of them"', lines[1])
+        with Daemon(attach_users='root') as daemon:
+            self.assertIn('attaching="attach_users and attach_groups"', daemon.log().splitlines()[1])
+
     def test_lines_carry_their_priority_in_the_journal_alone(self):
         for names_it in True, False:
             reader, writer = os.pipe()

@@ -280,8 +280,8 @@ class Strangers(Case):
             child.join()
             return code
 
-    def test_other_users_are_refused_unless_listed(self):
-        self.assertEqual(self.code_for_nobody(), DENIED)
+    def test_other_users_may_attach_unless_others_are_listed(self):
+        self.assertEqual(self.code_for_nobody(), 0)
         self.assertEqual(self.code_for_nobody(attach_users='daemon'), DENIED)
         self.assertEqual(self.code_for_nobody(attach_users='nobody'), 0)
 
