@@ -46,8 +46,8 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Writes to stdout what others wrote, with escapes in place of what a terminal would obey; JSON stays
- * the same JSON, and a newline follows it. */
+/* Writes to stdout what others wrote, with escapes in place of what a terminal would obey; JSON
+ * stays the same JSON, and a newline follows it. */
 void knit_tool_put_text(const char *text);
 void knit_tool_put_json(const char *text);
 void knit_tool_put_object(struct json_object *object);

@@ -92,7 +92,8 @@ static void put_text(struct line *line, const char *text)
 }
 
 /* Bare where logfmt allows it, quoted with escapes otherwise; bytes beyond ASCII stay as they are
- * if all of it is UTF-8, except what a terminal obeys. A value is cut rather than the fields behind it. */
+ * if all of it is UTF-8, except what a terminal obeys. A value is cut rather than the fields
+ * behind it. */
 static void put_value(struct line *line, const char *text, size_t len)
 {
     enum { VALUE_MAX = 2048 };
