@@ -12,6 +12,9 @@
  *         ... why.text: "worker startup failed: ..."
  *     poll knit_pool_fd(pool) for reading; when it is readable: knit_pool_dispatch(pool);
  *
+ * Where workers are refused futex_waitv, callers of other processes wake parked workers through
+ * dispatch (relay.h): a host that dispatches late delays their calls.
+ *
  * Threads: every function may be called from any thread; one mutex guards the pool. But one thread
  * dispatches: the one that opened the pool. It must live as long as the pool, because the kernel
  * kills a worker that is not ready yet when the thread that started it ends. Callbacks run on that
