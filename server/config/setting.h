@@ -91,6 +91,7 @@ struct knit_settings {
     uint64_t max_connections;
     uint64_t message_max_bytes;
     uint64_t input_max_bytes;
+    uint64_t message_max_s;
     uint64_t in_flight_max;
     uint64_t output_max_bytes;
     uint64_t output_total_max_bytes;

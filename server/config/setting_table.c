@@ -60,10 +60,14 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "input_max_bytes", NULL, KNIT_SETTING_AUTO_NUMBER, AT(input_max_bytes), MIB,
         1024 * GIB, NULL, "auto", "BYTES",
         "Input that each event loop holds for its connections, of messages that are not whole or "
-        "must wait. When it is used up, connections that hold some and have sent next to "
-        "nothing for a second are closed; without such, others are not read. Auto is 256 MiB, or "
+        "must wait. When it is used up, connections are closed that hold some and have sent "
+        "less than 64 KiB, or than a sixteenth of what they may hold, for a second; without such, "
+        "others are not read. Auto is 256 MiB, or "
         "four of the "
         "longest messages if that is more."},
+    {"server", "message_max_s", NULL, KNIT_SETTING_NUMBER, AT(message_max_s), 1, DAY_S, NULL, "120",
+        "SECONDS",
+        "A connection is closed whose message, of more than 32 KiB, is not whole after this."},
     {"server", "in_flight_max", NULL, KNIT_SETTING_NUMBER, AT(in_flight_max), 1, 16384, NULL,
         "1024", "COUNT",
         "Calls one connection may have in flight before its next ones wait; never more than its "

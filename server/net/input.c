@@ -19,9 +19,11 @@
 
 enum {
     OWN_MIN = 64 * 1024,
-    /* A connection that sends less than PROGRESS_BYTES in SILENT_NS is silent. */
+    /* A connection is silent that sends less in SILENT_NS than this, and than this part of what it
+     * is charged with. */
     SILENT_NS = 1000 * 1000 * 1000,
     PROGRESS_BYTES = 64 * 1024,
+    PROGRESS_PART = 16,
     WOKEN_A_SWEEP = 64,
 };
 
@@ -30,6 +32,14 @@ void knit_inputs_init(struct knit_inputs *inputs)
     inputs->charged_bytes = 0;
     TAILQ_INIT(&inputs->large);
     TAILQ_INIT(&inputs->waiting_for_budget);
+}
+
+/* What must come before it counts as progress. */
+static size_t progress_bytes(const struct knit_input *input)
+{
+    size_t part = input->charged_bytes / PROGRESS_PART;
+
+    return part > PROGRESS_BYTES ? part : PROGRESS_BYTES;
 }
 
 static void enter(struct knit_connection *connection)
@@ -62,7 +72,8 @@ static void wake(struct knit_net *net, unsigned count)
 
     while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget)) != NULL) {
         leave_waiting_for_budget(connection);
-        knit_input_touch(connection, PROGRESS_BYTES);
+        connection->input.began_ns = net->turn->now_ns;
+        knit_input_touch(connection, progress_bytes(&connection->input));
         knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
     }
 }
@@ -80,12 +91,21 @@ static void charge(struct knit_connection *connection, size_t bytes)
 
     input->charged_bytes = bytes;
     net->inputs.charged_bytes += bytes - before;
-    if (bytes > 0 && !(connection->lists & KNIT_IN_LARGE))
+    if (bytes > 0 && !(connection->lists & KNIT_IN_LARGE)) {
+        input->began_ns = net->turn->now_ns;
+        net->turn->needs_sweep = true;
         enter(connection);
-    else if (bytes == 0)
+    } else if (bytes == 0) {
         leave(connection);
+    }
     if (bytes < before)
         wake(net, 1);
+}
+
+/* The daemon itself does not read it just now. */
+static bool is_held_up(const struct knit_connection *connection)
+{
+    return connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET);
 }
 
 /* A connection to close so that another one gets its budget, or NULL. */
@@ -98,21 +118,19 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
     {
         if (net->turn->now_ns - connection->input.progress_ns < SILENT_NS)
             return NULL;
-        if (connection != other &&
-            !(connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET)))
+        if (connection != other && !is_held_up(connection))
             return connection;
     }
     return NULL;
 }
 
-static void close_silent(struct knit_connection *connection)
+static void drop(struct knit_connection *connection, const char *message)
 {
     struct knit_net *net = connection->net;
 
     KNIT_COUNT(net->turn, inputs_dropped);
     if (knit_turn_may_warn(net->turn))
-        knit_log(net->turn->log, KNIT_LOG_WARNING,
-            "connection closed: others need the room its input takes",
+        knit_log(net->turn->log, KNIT_LOG_WARNING, message,
             KNIT_LOG_NUMBER("bytes", connection->input.charged_bytes),
             KNIT_LOG_NUMBER(
                 "silent_ms", (net->turn->now_ns - connection->input.progress_ns) / 1000000),
@@ -137,13 +155,29 @@ static int make_room(struct knit_connection *connection, size_t bytes)
             net->turn->needs_sweep = true;
             return KNIT_INPUT_E_LATER;
         }
-        close_silent(silent);
+        drop(silent, "connection closed: others need the room its input takes");
     }
     return 0;
 }
 
+/* Messages that are not whole after message_max_s, whatever their rate: many that trickle would
+ * otherwise keep the budget for ever. */
+static void close_overdue(struct knit_net *net)
+{
+    uint64_t most_ns = net->turn->settings->message_max_s * UINT64_C(1000000000);
+    struct knit_connection *connection, *next;
+
+    for (connection = TAILQ_FIRST(&net->inputs.large); connection != NULL; connection = next) {
+        next = TAILQ_NEXT(connection, in_large);
+        if (!connection->has_message && !is_held_up(connection) &&
+            net->turn->now_ns - connection->input.began_ns >= most_ns)
+            drop(connection, "connection closed: its message took too long");
+    }
+}
+
 void knit_inputs_sweep(struct knit_net *net)
 {
+    close_overdue(net);
     wake(net, WOKEN_A_SWEEP);
 }
 
@@ -212,6 +246,8 @@ void knit_input_drop_front(struct knit_connection *connection, size_t len)
     struct knit_input *input = &connection->input;
 
     input->len -= len;
+    if (len > 0)
+        input->began_ns = connection->net->turn->now_ns;
     if (input->len == 0) {
         knit_input_free(connection);
         return;
@@ -226,7 +262,8 @@ void knit_input_drop_front(struct knit_connection *connection, size_t len)
 void knit_input_touch(struct knit_connection *connection, size_t len)
 {
     connection->input.progress_bytes += len;
-    if (!(connection->lists & KNIT_IN_LARGE) || connection->input.progress_bytes < PROGRESS_BYTES)
+    if (!(connection->lists & KNIT_IN_LARGE) ||
+        connection->input.progress_bytes < progress_bytes(&connection->input))
         return;
     leave(connection);
     enter(connection);

@@ -5,8 +5,11 @@
  * the budget of its loop, input_max_bytes for all connections: without it some hundred connections
  * that begin a large message and never end it would hold gigabytes. A connection that finds no
  * budget left is not read until there is some. To make room, connections are closed that are
- * charged and have sent next to nothing for a second, the longest silent first; those that the
- * daemon itself does not read, because they wait for their turn, are not closed.
+ * charged and have sent little for a second, 64 KiB or a sixteenth of their charge, the longest
+ * silent first; those that the daemon itself does not read, because they wait for their turn, are
+ * not closed. A message that is not whole after message_max_s ends its connection in any case, so a
+ * trickle that is just fast enough holds its charge that long. None can hold more than a quarter of
+ * the budget, since the budget is four of the longest messages at least.
  *
  * Threads: its loop's.
  */

@@ -46,7 +46,8 @@ struct knit_input {
     size_t len;
     size_t capacity;
     size_t charged_bytes;
-    uint64_t progress_ns;  /* while charged: when PROGRESS_BYTES had come last, ... */
+    uint64_t began_ns; /* while charged: when the message at the front was begun, at the latest */
+    uint64_t progress_ns;  /* while charged: when enough of it had come last, ... */
     size_t progress_bytes; /* ... and what came since then */
 };
 

@@ -192,7 +192,7 @@ static void begin_message(struct turns_caller *caller)
         sent += n > 0 ? (size_t)n : 0;
         (void)turns_turn();
     }
-    TURNS_UNTIL(caller->connection->input.charged_bytes == 1 << 20);
+    TURNS_UNTIL(caller->connection->input.charged_bytes == turns.settings.message_max_bytes);
 }
 
 /* Two messages that do not go on take all of the budget; a third one waits until one of them has
@@ -231,6 +231,69 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
         assert_true(TAILQ_EMPTY(&turns.loop.net.inputs.large));
     }
+}
+
+/* More of a message that was begun, two seconds after what came last. */
+static void trickle(struct turns_caller *caller, size_t len)
+{
+    static const uint8_t zeros[16 * 1024];
+    size_t sent = 0;
+
+    caller->connection->input.progress_ns -= UINT64_C(2000000000);
+    caller->connection->input.progress_bytes = 0;
+    while (sent < len) {
+        ssize_t n = send(caller->fd, zeros, sizeof(zeros), MSG_NOSIGNAL);
+
+        sent += n > 0 ? (size_t)n : 0;
+        (void)turns_turn();
+    }
+}
+
+/* The rate that keeps a place is a sixteenth of what is charged: one that sends 64 KiB a second and
+ * is charged with 4 MiB gives way. */
+static void a_trickle_that_is_charged_for_much_gives_way(void **state)
+{
+    (void)state;
+    for (int is_fast = 0; is_fast <= 1; is_fast++) {
+        struct turns_caller *callers[2], *other;
+
+        turns_restart();
+        turns.settings.message_max_bytes = 4 << 20;
+        turns.settings.input_max_bytes = 8 << 20;
+        for (size_t i = 0; i < 2; i++) {
+            callers[i] = turns_connect();
+            begin_message(callers[i]);
+            trickle(callers[i], is_fast ? 272 * 1024 : 80 * 1024);
+        }
+        other = turns_connect();
+        assert_true(turns_request(other, "echo", 150000, 1, 1, NULL));
+        if (is_fast)
+            TURNS_UNTIL(other->connection->caller.pauses == KNIT_PAUSE_BUDGET);
+        else
+            turns_expect(other, 1);
+        assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !is_fast);
+    }
+}
+
+static void a_message_must_be_whole_within_message_max_s(void **state)
+{
+    struct turns_caller *caller;
+    uint64_t most_ns;
+
+    (void)state;
+    most_ns = turns.settings.message_max_s * UINT64_C(1000000000);
+    assert_int_equal(most_ns, UINT64_C(120000000000));
+    caller = turns_connect();
+    begin_message(caller);
+    assert_true(turns.loop.turn.needs_sweep);
+    caller->connection->input.began_ns -= most_ns - UINT64_C(60000000000);
+    knit_connections_sweep(&turns.loop.net);
+    assert_true(turns_read(caller));
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), 0);
+    caller->connection->input.began_ns -= UINT64_C(60000000000);
+    knit_connections_sweep(&turns.loop.net);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), 1);
+    TURNS_UNTIL(!turns_read(caller));
 }
 
 /* The stream ends after the last answer, and what the caller still sends does not reset it. */
@@ -297,6 +360,8 @@ int main(void)
         TURNS_TEST(a_flood_of_messages_lets_others_have_their_turns),
         TURNS_TEST(a_question_that_wants_no_answer_gets_no_work),
         TURNS_TEST(messages_that_never_end_do_not_keep_others_out),
+        TURNS_TEST(a_trickle_that_is_charged_for_much_gives_way),
+        TURNS_TEST(a_message_must_be_whole_within_message_max_s),
         TURNS_TEST(a_stream_without_boundaries_ends),
         TURNS_TEST(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
         TURNS_TEST(a_msgid_twice_in_flight_gets_one_response),
