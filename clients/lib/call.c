@@ -28,7 +28,7 @@ struct start {
     bool is_by_lanes;
     uint32_t task_id;    /* through lanes */
     uint64_t timeout_ns; /* KNIT_OPTION_NONE = none, also of the next */
-    uint64_t queue_ns;
+    uint64_t queue_ns;   /* 0: it is started at once or not at all */
 };
 
 /* ---- starting ---- */
@@ -64,16 +64,9 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct start *start)
 {
-    uint64_t start_by_ns = handle->deadline_ns;
-
     if (!start->is_by_lanes)
         return start_on_stream(handle, start);
-    /* A cell has one deadline, the last moment to start at, so it gets the earlier of the two. The
-       session checks both as well: it need not wait until a worker reaches the cell. */
-    if (handle->start_by_ns != UINT64_MAX &&
-        (start_by_ns == 0 || handle->start_by_ns < start_by_ns))
-        start_by_ns = handle->start_by_ns;
-    return knit_handle_start_on_lanes(handle, start->task_id, start->params, start_by_ns);
+    return knit_handle_start_on_lanes(handle, start->task_id, start->params, start->queue_ns == 0);
 }
 
 static int explain(
@@ -170,16 +163,21 @@ static int begin_call(
     if (start->timeout_ns < UINT64_MAX - now_ns)
         handle->deadline_ns = now_ns + start->timeout_ns;
     if (start->is_by_lanes && start->queue_ns < UINT64_MAX - now_ns)
-        handle->start_by_ns = now_ns + start->queue_ns;
+        handle->start_by_ns = now_ns + (start->queue_ns != 0 ? start->queue_ns : KNIT_AT_ONCE_NS);
 
     code = start->timeout_ns == 0 ? KNIT_TIMEOUT : try_start(handle, start);
+    if (code == KNIT_WOULD_BLOCK && start->queue_ns == 0)
+        code = KNIT_OVERLOADED;
     if (code == KNIT_WOULD_BLOCK)
         code = wait_and_start(handle, start);
-    if (code != KNIT_OK && code != KNIT_TIMEOUT) {
+    if (code != KNIT_OK && code != KNIT_TIMEOUT && code != KNIT_OVERLOADED) {
         knit_handle_drop(handle);
         return code == KNIT_WOULD_BLOCK ? code : explain(k, code, start, ret_error);
     }
-    if (code == KNIT_TIMEOUT)
+    if (code == KNIT_OVERLOADED)
+        knit_handle_fail(
+            handle, code, KNIT_STARTED_NO, "no worker is free to start the call at once");
+    else if (code == KNIT_TIMEOUT)
         knit_handle_fail(
             handle, code, KNIT_STARTED_NO, "the call's timeout had passed before it began");
     else if (handle->deadline_ns != 0 || handle->start_by_ns != UINT64_MAX)

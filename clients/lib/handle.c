@@ -102,10 +102,23 @@ int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
 }
 
 int knit_handle_start_on_lanes(
-    struct knit_handle *handle, uint32_t task, struct knit_span params, uint64_t start_by_ns)
+    struct knit_handle *handle, uint32_t task, struct knit_span params, bool at_once)
 {
-    int code =
-        knit_lanes_start(handle->handles->lanes, task, params, start_by_ns, handle, &handle->slot);
+    struct knit_session_call call = {.task = task,
+        .deadline_ns = handle->deadline_ns,
+        .payload = params.bytes,
+        .len = params.len,
+        .user = handle};
+    int code;
+
+    /* A cell has one deadline, so it gets the earlier of the two. The session checks both as well:
+       it need not wait until a worker reaches the cell. */
+    if (handle->start_by_ns != UINT64_MAX &&
+        (call.deadline_ns == 0 || handle->start_by_ns < call.deadline_ns)) {
+        call.deadline_ns = handle->start_by_ns;
+        call.flags = KNIT_CELL_START_BY;
+    }
+    code = knit_lanes_start(handle->handles->lanes, &call, at_once, &handle->slot);
 
     if (code == KNIT_OK)
         handle->via = KNIT_VIA_LANES;
@@ -358,11 +371,11 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
 
     if (handle->via == KNIT_VIA_LANES) {
         if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
-            reason = "the call waited in the queue for as long as it may";
-            if (knit_lanes_has_started(lanes, handle->slot)) {
-                handle->start_by_ns = UINT64_MAX;
-                return;
-            }
+            handle->start_by_ns = UINT64_MAX;
+            if (knit_lanes_withdraw(lanes, handle->slot))
+                knit_handle_fail(handle, KNIT_TIMEOUT, KNIT_STARTED_NO,
+                    "the call waited in the queue for as long as it may");
+            return;
         }
         if (knit_lanes_settle(lanes, handle->slot, &started))
             knit_handle_fail(handle, KNIT_TIMEOUT, started, reason);

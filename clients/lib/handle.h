@@ -104,7 +104,7 @@ struct knit_handle *knit_handle_new(struct knit_handles *handles);
 KNIT_MUST_CHECK int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
     struct knit_span params, const struct knit_options *options);
 KNIT_MUST_CHECK int knit_handle_start_on_lanes(
-    struct knit_handle *handle, uint32_t task, struct knit_span params, uint64_t start_by_ns);
+    struct knit_handle *handle, uint32_t task, struct knit_span params, bool at_once);
 
 /* Watch deadline_ns (0 = none) and start_by_ns. */
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);

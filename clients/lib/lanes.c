@@ -145,22 +145,22 @@ uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes)
     return lanes->options.argument_max;
 }
 
-int knit_lanes_start(struct knit_lanes *lanes, uint32_t task, struct knit_span params,
-    uint64_t start_by_ns, void *user, uint32_t *ret_slot)
+int knit_lanes_start(
+    struct knit_lanes *lanes, struct knit_session_call *call, bool at_once, uint32_t *ret_slot)
 {
-    const struct knit_session_call call = {
-        .task = task,
-        .epoch = knit_registry_epoch(lanes->registry),
-        .deadline_ns = start_by_ns,
-        .lane = KNIT_LANE_ANY,
-        .payload = params.bytes,
-        .len = params.len,
-        .user = user,
-    };
+    int r;
 
-    switch (knit_session_publish(lanes->session, &call, ret_slot)) {
+    call->epoch = knit_registry_epoch(lanes->registry);
+    call->lane = KNIT_LANE_ANY;
+    r = at_once ? knit_session_publish_at_once(lanes->session, call, ret_slot)
+                : knit_session_publish(lanes->session, call, ret_slot);
+    switch (r) {
     case 0:
+        if (at_once)
+            knit_session_flush(lanes->session);
         return KNIT_OK;
+    case KNIT_SESSION_E_BUSY:
+        return KNIT_OVERLOADED;
     case KNIT_SESSION_E_TOO_LARGE:
         return KNIT_TOO_LARGE;
     case KNIT_SESSION_E_CLOSED:
@@ -216,9 +216,9 @@ void knit_lanes_cancel(struct knit_lanes *lanes, uint32_t slot)
     knit_session_abort(lanes->session, slot);
 }
 
-bool knit_lanes_has_started(const struct knit_lanes *lanes, uint32_t slot)
+bool knit_lanes_withdraw(struct knit_lanes *lanes, uint32_t slot)
 {
-    return knit_session_has_started(lanes->session, slot);
+    return knit_session_withdraw(lanes->session, slot);
 }
 
 bool knit_lanes_settle(struct knit_lanes *lanes, uint32_t slot, enum knit_started *ret_started)

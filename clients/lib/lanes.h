@@ -76,10 +76,11 @@ void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
 
 uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 
-/* Publish a call of the task with that number, not to be started after start_by_ns (0 = no limit).
- * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_TOO_LARGE, KNIT_DRAINING, KNIT_DISCONNECTED. */
-KNIT_MUST_CHECK int knit_lanes_start(struct knit_lanes *lanes, uint32_t task,
-    struct knit_span params, uint64_t start_by_ns, void *user, uint32_t *ret_slot);
+/* Publish a call; epoch and lane are filled in here. at_once: only to a worker that is idle.
+ * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_OVERLOADED (none is), KNIT_TOO_LARGE, KNIT_DRAINING,
+ * KNIT_DISCONNECTED. */
+KNIT_MUST_CHECK int knit_lanes_start(
+    struct knit_lanes *lanes, struct knit_session_call *call, bool at_once, uint32_t *ret_slot);
 
 /* Wake the workers that published calls need. */
 void knit_lanes_flush(struct knit_lanes *lanes);
@@ -103,8 +104,8 @@ void knit_lanes_release(struct knit_lanes *lanes, uint32_t slot);
 /* Ask the worker to stop the call; its outcome still comes. */
 void knit_lanes_cancel(struct knit_lanes *lanes, uint32_t slot);
 
-/* Whether a worker has claimed the slot's call, which has not been collected. */
-bool knit_lanes_has_started(const struct knit_lanes *lanes, uint32_t slot);
+/* End the call if no worker has claimed it: true, and it never runs. Else nothing ends. */
+bool knit_lanes_withdraw(struct knit_lanes *lanes, uint32_t slot);
 
 /* End the call before it is answered: it is cancelled and its answer will be dropped. False: it had
  * been answered, collect that instead. */

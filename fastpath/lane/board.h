@@ -54,6 +54,12 @@ static inline bool knit_board_is_running(const struct knit_board_view *board, ui
     return atomic_load_explicit(&board->busy[lane].running, memory_order_relaxed) != 0;
 }
 
+/* The worker that serves the lane, or served it last. */
+static inline uint32_t knit_board_owner(const struct knit_board_view *board, uint32_t lane)
+{
+    return atomic_load_explicit(&board->busy[lane].owner, memory_order_relaxed);
+}
+
 /* When the running call must be over, on CLOCK_MONOTONIC; 0 = it has no hard limit. */
 static inline uint64_t knit_board_hard_ns(const struct knit_board_view *board, uint32_t lane)
 {

@@ -178,7 +178,7 @@ static void check_answer(struct look *look, uint32_t slot, const struct words *w
 static void check_slot(struct look *look, uint32_t slot)
 {
     struct words words;
-    uint64_t claimed, answered;
+    uint64_t claimed, answered, aborted;
 
     if (!read_slot(look->in, slot, &words))
         return;
@@ -187,9 +187,10 @@ static void check_slot(struct look *look, uint32_t slot)
     if (words.released > KNIT_GEN_MASK || knit_gen_diff(words.released, answered) > 0)
         found(look, "slot %u: generation %llu is released and %llu is answered", slot,
             (ull)words.released, (ull)answered);
-    if (words.abort > KNIT_GEN_MASK || knit_gen_diff(words.abort, answered) > 1)
-        found(look, "slot %u: generation %llu is aborted and %llu is answered", slot,
-            (ull)words.abort, (ull)answered);
+    aborted = words.abort & ~KNIT_ABORT_IF_QUEUED;
+    if (aborted > KNIT_GEN_MASK || knit_gen_diff(aborted, answered) > 1)
+        found(look, "slot %u: generation %llu is aborted and %llu is answered", slot, (ull)aborted,
+            (ull)answered);
     if (is_claimed(&words)) {
         look->counts.running++;
         check_owner(look, slot, &words);
@@ -289,7 +290,7 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
     if (!ring->has_ready)
         ring->ready = q;
     ring->has_ready = true;
-    if ((flags & ~KNIT_CELL_IN_ARENA) != 0)
+    if ((flags & ~(KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY)) != 0)
         found(look, "lane %u, position %llu: flags %#x", ring->lane, (ull)q, flags);
     else if (!is_block && len > KNIT_INLINE_MAX)
         found(look, "lane %u, position %llu: %llu bytes in a cell that holds %u", ring->lane,

@@ -33,7 +33,7 @@ static const char *check_ready(const struct knit_worker_session *session,
 {
     uint64_t len = knit_meta_len(ready->meta);
     uint64_t arena, offset;
-    if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_IN_ARENA) != 0)
+    if ((knit_meta_flags(ready->meta) & ~(KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY)) != 0)
         return "unknown flags in a request cell";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
@@ -84,7 +84,8 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
 
 bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *job)
 {
-    /* acquire: the flag publishes nothing; it only must not be loaded early. */
+    /* acquire: the flag publishes nothing; it only must not be loaded early. With IF_QUEUED it is
+     * no generation: that kind does not end what runs. */
     return atomic_load_explicit(
                &lane->current->in.request.abort[job->slot], memory_order_acquire) == job->gen;
 }
@@ -114,7 +115,7 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
 static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     const struct knit_ready_call *ready, struct knit_job *job)
 {
-    uint64_t most;
+    uint64_t most, abort;
 
     job->session = session->in.id;
     job->slot = knit_ctrl_slot(ready->ctrl);
@@ -134,18 +135,22 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
         most = lane->options.result_max_bytes;
     job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
     /* S1, seq_cst: after the claim. */
-    if (atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst) ==
-        job->gen) {
-        job->refusal = KNIT_CANCELLED;
+    abort = atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst);
+    if (knit_abort_refuses(abort, job->gen)) {
+        job->refusal = abort == job->gen ? KNIT_CANCELLED : KNIT_TIMEOUT;
         return;
     }
     if (!knit_state_is_served(knit_state_read(&session->in.reply))) {
         job->refusal = KNIT_SHUTDOWN;
         return;
     }
-    if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns) {
-        job->refusal = KNIT_TIMEOUT;
-        return;
+    if (job->deadline_ns != 0) {
+        if (knit_clock_ns() >= job->deadline_ns) {
+            job->refusal = KNIT_TIMEOUT;
+            return;
+        }
+        if ((knit_meta_flags(ready->meta) & KNIT_CELL_START_BY) != 0)
+            job->deadline_ns = 0;
     }
     if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) != 0) {
         job->payload = session->in.request.arena + ready->body[0];

@@ -175,7 +175,7 @@ struct knit_request_view {
     struct knit_segment_header *header;
     _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
     _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
-    _Atomic uint64_t *abort;        /* [slots]; generation to abort */
+    _Atomic uint64_t *abort;        /* [slots]; generation to abort, perhaps only if queued */
     _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
     struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
     struct knit_request_cell *ring; /* [lanes][cells] */

@@ -57,6 +57,7 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     int error;
     if (session == NULL)
         return -ENOMEM;
+    session->id = reply->header->session;
     session->geometry = *geometry;
     session->request = *request;
     session->reply = *reply;
@@ -122,18 +123,55 @@ bool knit_session_has_started(const struct knit_session *session, uint32_t index
     return knit_claim_gen(claim) == session->slots[index].gen;
 }
 
-bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_started)
+static void bury(struct knit_session *session, uint32_t index)
 {
     struct knit_session_slot *slot = &session->slots[index];
-    if (slot->state != KNIT_SLOT_IN_FLIGHT || knit_session_is_answered(session, index))
-        return false;
-    knit_session_abort(session, index);
-    *ret_started = knit_session_has_started(session, index) ? KNIT_STARTED_YES : KNIT_STARTED_NO;
+
     slot->state = KNIT_SLOT_ZOMBIE;
     slot->user = NULL;
     session->in_flight--;
     session->zombies++;
+}
+
+bool knit_session_settle(struct knit_session *session, uint32_t index, int *ret_started)
+{
+    if (session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
+        knit_session_is_answered(session, index))
+        return false;
+    knit_session_abort(session, index);
+    *ret_started = knit_session_has_started(session, index) ? KNIT_STARTED_YES : KNIT_STARTED_NO;
+    bury(session, index);
     return true;
+}
+
+/* The abort is stored. What is answered by now was claimed. */
+static bool bury_if_queued(struct knit_session *session, uint32_t index)
+{
+    if (session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
+        knit_session_has_started(session, index))
+        return false;
+    bury(session, index);
+    return true;
+}
+
+bool knit_session_withdraw(struct knit_session *session, uint32_t index)
+{
+    _Atomic uint64_t *abort = &session->request.abort[index];
+    uint64_t gen = session->slots[index].gen;
+
+    if (!knit_session_is_pending(session, index))
+        return false;
+    /* relaxed: this session alone writes the word. A call that was aborted stays aborted. */
+    if (atomic_load_explicit(abort, memory_order_relaxed) != gen)
+        /* S1: seq_cst against the claim, see settle. */
+        atomic_store_explicit(abort, gen | KNIT_ABORT_IF_QUEUED, memory_order_seq_cst);
+    return bury_if_queued(session, index);
+}
+
+bool knit_session_cancel(struct knit_session *session, uint32_t index)
+{
+    knit_session_abort(session, index);
+    return bury_if_queued(session, index);
 }
 
 /* ---- counts --------------------------------------------------------------------------------- */

@@ -31,6 +31,7 @@ enum {
     KNIT_SESSION_E_CLOSED = 4,     /* the pool closed or evicted the session */
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
     KNIT_SESSION_E_DRAINING = 6,   /* the pool is being shut down: it serves what is published */
+    KNIT_SESSION_E_BUSY = 7,       /* knit_session_publish_at_once(): no lane is idle */
 };
 
 #define KNIT_LANE_ANY UINT32_MAX
@@ -52,9 +53,13 @@ struct knit_session_options {
     const struct knit_pool_view *pool; /* in the host itself: by the lane's bell; borrowed */
 };
 
+/* For what knit_session_publish_at_once() published and no worker has claimed by then. */
+#define KNIT_AT_ONCE_NS 2000000u
+
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
+    uint32_t flags;       /* KNIT_CELL_START_BY or 0 */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
     uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
     const void *payload;  /* the params array's msgpack; copied before return */
@@ -96,6 +101,12 @@ struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok
 KNIT_MUST_CHECK int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
 
+/* The same, to a lane that is idle: the board shows its worker serving and running no call, and
+ * none of this session's calls is queued there. E_BUSY: there is none, or call->lane is not.
+ * Whether the worker claims it at once is not sure; see knit_session_withdraw(). */
+KNIT_MUST_CHECK int knit_session_publish_at_once(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
+
 /* The same without copying: reserve room in the request arena, fill it, publish it with
  * call->payload set to that room and call->len at most what was reserved; or cancel. Writing there
  * after the publish changes what the task sees. */
@@ -130,6 +141,15 @@ void knit_session_abort(struct knit_session *session, uint32_t slot);
  * call has started. False may be out of date when it is returned; only after
  * knit_session_settle() does it stay false. */
 bool knit_session_has_started(const struct knit_session *session, uint32_t slot);
+
+/* End the call for its user if no worker has claimed it: true, and then it never runs; the rest is
+ * as with knit_session_settle(). False: it goes on. It runs, or is answered, or is refused with
+ * TIMEOUT in this very moment; its outcome comes, and a later abort or settle has its effect. */
+KNIT_MUST_CHECK bool knit_session_withdraw(struct knit_session *session, uint32_t slot);
+
+/* The same with knit_session_abort(): what is not claimed is settled and never runs, what runs sees
+ * its abort. */
+KNIT_MUST_CHECK bool knit_session_cancel(struct knit_session *session, uint32_t slot);
 
 /* End the call for its user before the answer (deadline passed, abort with a reason): aborts it and
  * drops the answer when it comes; the slot is in use until then. With report_settled a collect then

@@ -52,6 +52,7 @@ struct knit_session_lane {
 };
 
 struct knit_session {
+    uint64_t id; /* as the board names it */
     struct knit_geometry geometry;
     struct knit_request_view request;
     struct knit_reply_view reply;

@@ -51,12 +51,12 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
     const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
 {
     struct knit_request_cell *cell = knit_session_next_cell(session, lane);
-    uint32_t flags = 0;
+    uint32_t flags = call->flags;
     uint32_t index;
     struct knit_session_slot *slot;
     /* relaxed: P1 publishes these stores. */
     if (block != KNIT_NO_BLOCK) {
-        flags = KNIT_CELL_IN_ARENA;
+        flags |= KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
     } else {
         knit_cell_store(cell->body, call->payload, call->len);
@@ -119,6 +119,70 @@ int knit_session_publish(
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, call, ret_slot);
     return publish_cell(session, choose_lane(session, call), call, KNIT_NO_BLOCK, ret_slot);
+}
+
+/* No call of this session that was published to the lane is queued there, or run by its worker.
+ * Claims follow the ring, so the call published last tells it of all; one that was claimed by
+ * another worker does not count. */
+static bool has_no_call_of_ours(const struct knit_session *session, uint32_t lane)
+{
+    const uint32_t index = session->lanes[lane].last_slot;
+    const struct knit_session_slot *slot;
+    uint64_t claim;
+
+    if (index == KNIT_NO_SLOT || !knit_session_is_pending(session, index) ||
+        session->slots[index].lane != lane || knit_session_is_answered(session, index))
+        return true;
+    slot = &session->slots[index];
+    /* relaxed: a hint, like all that a balancer reads. */
+    claim = atomic_load_explicit(&session->reply.claim[index], memory_order_relaxed);
+    return knit_claim_gen(claim) == slot->gen &&
+           knit_claim_owner(claim) != knit_board_owner(&session->board, lane);
+}
+
+static bool is_idle(const struct knit_session *session, uint32_t lane)
+{
+    struct knit_board_running running;
+
+    if (knit_board_is_vacant(&session->board, lane) || !has_no_call_of_ours(session, lane))
+        return false;
+    running = knit_board_running(&session->board, lane);
+    if (running.session == 0)
+        return true;
+    /* The word stays until the worker has found its rings empty. A call of this session that is
+     * answered does not run any more. */
+    return running.session == session->id && running.slot < session->geometry.slots &&
+           (!knit_session_is_pending(session, running.slot) ||
+               knit_session_is_answered(session, running.slot));
+}
+
+/* The lane that answered last comes first: its worker is most likely awake. */
+static uint32_t find_idle(const struct knit_session *session)
+{
+    const uint32_t lanes = session->geometry.lanes;
+
+    for (uint32_t i = 0; i < lanes; i++) {
+        uint32_t lane = (session->balance.warm + i) % lanes; /* NOLINT: there are lanes. */
+
+        if (is_idle(session, lane))
+            return lane;
+    }
+    return KNIT_LANE_ANY;
+}
+
+int knit_session_publish_at_once(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    struct knit_session_call at = *call;
+
+    if (call->lane == KNIT_LANE_ANY)
+        at.lane = find_idle(session);
+    else if (!is_idle(session, call->lane % session->geometry.lanes))
+        at.lane = KNIT_LANE_ANY;
+    /* One that is not open is refused for that. */
+    if (at.lane == KNIT_LANE_ANY && knit_state_is_open(&session->reply))
+        return KNIT_SESSION_E_BUSY;
+    return knit_session_publish(session, &at, ret_slot);
 }
 
 int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room)

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define KNIT_GEN_BITS 40
@@ -96,6 +97,16 @@ static inline uint32_t knit_word_flags(uint64_t word)
     return (uint32_t)word & 0xffff;
 }
 
+/* abort = gen40, or gen40 | this bit. With the bit the call is refused if it has not started, and
+ * one that runs goes on. */
+#define KNIT_ABORT_IF_QUEUED (1ull << 63)
+
+/* A worker that has claimed generation gen must not start it. */
+static inline bool knit_abort_refuses(uint64_t abort, uint64_t gen)
+{
+    return (abort & ~KNIT_ABORT_IF_QUEUED) == gen;
+}
+
 /* status of a reply: the payload is the result's msgpack, or a compact error's
  * (proto/failure.h). */
 enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
@@ -106,6 +117,9 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 
 /* flags of a request cell and of a reply word: the payload lies in an arena block. */
 #define KNIT_CELL_IN_ARENA 1u
+
+/* flags of a request cell: its deadline is the last moment to start at and nothing to the task. */
+#define KNIT_CELL_START_BY 2u
 
 /* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
  * len32 */

@@ -289,6 +289,11 @@ static void expire(struct knit_connection *connection)
             lower(&lookahead->next_ns, entry->deadline_ns);
             continue;
         }
+        if (entry->deadline_ns == 0) {
+            settle(connection, entry, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
+            KNIT_COUNT(connection->net->turn, calls_overloaded);
+            continue;
+        }
         settle(connection, entry, KNIT_TIMEOUT, "the call waited for a slot for as long as it may");
         KNIT_COUNT(connection->net->turn, calls_timed_out);
     }

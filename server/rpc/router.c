@@ -140,6 +140,13 @@ static void refuse_overloaded(struct knit_caller *caller, const struct knit_mess
     refuse(caller, message, &failure);
 }
 
+/* It may not wait at all, and would have to. */
+static void refuse_waiting(struct knit_caller *caller, const struct knit_message *message)
+{
+    KNIT_COUNT(caller->turn, calls_overloaded);
+    refuse_code(caller, message, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
+}
+
 static void refuse_overdue(
     struct knit_caller *caller, const struct knit_message *message, const char *text)
 {
@@ -179,9 +186,18 @@ static uint64_t deadline_of(
     return span_ns == KNIT_OPTION_NONE ? UINT64_MAX : deadline_after(since_ns, span_ns);
 }
 
-/* It must have started by then. */
+/* It is started at once or not at all. */
+static bool must_not_wait(const struct knit_options *options)
+{
+    return options->queue_ns == 0;
+}
+
+/* It must have started by then. One that must not wait is published when a worker is free, which
+ * gets a moment to claim it. */
 static uint64_t queue_deadline_of(const struct knit_options *options, uint64_t since_ns)
 {
+    if (must_not_wait(options))
+        return deadline_after(knit_clock_ns(), KNIT_AT_ONCE_NS);
     return options->queue_ns == KNIT_OPTION_NONE ? UINT64_MAX
                                                  : deadline_after(since_ns, options->queue_ns);
 }
@@ -199,6 +215,8 @@ uint64_t knit_router_deadline(
     task = find_task(router->registry, &message->method);
     if (task == NULL)
         return UINT64_MAX;
+    if (must_not_wait(&options))
+        return 0;
     deadline_ns = deadline_of(task, &options, since_ns);
     queue_deadline_ns = queue_deadline_of(&options, since_ns);
     return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
@@ -271,14 +289,18 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
     uint32_t slot;
     int r;
 
-    /* A request that was just read may have a `queue` of 0: it has not waited yet. */
     if (record.deadline_ns <= caller->turn->now_ns ||
         record.queue_deadline_ns < caller->turn->now_ns) {
         refuse_overdue(caller, message, "the call waited for a slot for as long as it may");
         return true;
     }
-    r = knit_session_publish(session_of(router), &call, &slot);
-    if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL) {
+    r = must_not_wait(options) ? knit_session_publish_at_once(session_of(router), &call, &slot)
+                               : knit_session_publish(session_of(router), &call, &slot);
+    if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL || r == KNIT_SESSION_E_BUSY) {
+        if (must_not_wait(options)) {
+            refuse_waiting(caller, message);
+            return true;
+        }
         knit_share_wait(&router->share, caller,
             r == KNIT_SESSION_E_FULL ? KNIT_SHARE_WAITING_SLOT : KNIT_SHARE_WAITING_ARENA);
         return false;
@@ -293,6 +315,8 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
         refuse_code(caller, message, KNIT_INTERNAL, "the call could not be published");
     } else {
         remember(caller, message, &record, slot);
+        if (must_not_wait(options))
+            knit_session_flush(session_of(router));
         KNIT_COUNT(caller->turn, calls_published);
     }
     return true;
@@ -352,12 +376,18 @@ static bool route(struct knit_caller *caller, const struct knit_message *message
         refuse_overloaded(caller, message);
         return true;
     }
+    queue = knit_share_must_wait(&router->share, caller, argument_bytes);
+    if (must_not_wait(&options) &&
+        (queue != KNIT_SHARE_NOT_WAITING ||
+            !knit_share_admits(&router->share, &caller->account, argument_bytes))) {
+        refuse_waiting(caller, message);
+        return true;
+    }
     if (!knit_share_admits(&router->share, &caller->account, argument_bytes)) {
         caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
         KNIT_COUNT(caller->turn, waits_for_slot);
         return false;
     }
-    queue = knit_share_must_wait(&router->share, caller, argument_bytes);
     if (queue != KNIT_SHARE_NOT_WAITING) {
         knit_share_wait(&router->share, caller, queue);
         return false;
@@ -373,6 +403,10 @@ bool knit_router_call(
         return true;
     }
     if (caller->calls.count >= caller->turn->settings->in_flight_max) {
+        if (knit_router_deadline(caller->router, message, since_ns) == 0) {
+            refuse_waiting(caller, message);
+            return true;
+        }
         caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
         return false;
     }
@@ -426,23 +460,18 @@ static void detach_caller(struct knit_record *record)
     knit_caller_unpause(caller, KNIT_PAUSE_IN_FLIGHT);
 }
 
-/* Gives the call its outcome now, unless it has been answered in this very moment: then that is its
- * outcome. Returns whether it did. */
-static bool settle(struct knit_router *router, uint32_t slot, uint32_t code, const char *text)
+/* The call is settled: its outcome is given now. */
+static void finish_early(
+    struct knit_router *router, uint32_t slot, struct knit_failure *failure, int started)
 {
     struct knit_record *record = &router->records[slot];
     struct knit_caller *caller = record->caller;
-    struct knit_failure failure = knit_failure(code, text);
     uint32_t msgid = record->msgid;
-    int started;
 
-    if (!knit_session_settle(session_of(router), slot, &started))
-        return false;
-    failure.started = (enum knit_started)started;
+    failure->started = (enum knit_started)started;
     detach_caller(record);
     record->is_settled = true;
-    caller->ops->refuse(caller, msgid, &failure);
-    return true;
+    caller->ops->refuse(caller, msgid, failure);
 }
 
 void knit_router_give_up(struct knit_router *router)
@@ -469,16 +498,38 @@ bool knit_router_cancel(struct knit_caller *caller, uint32_t msgid)
         return false;
     KNIT_COUNT(caller->turn, calls_cancelled);
     /* A call that has not started will not start, so its caller need not wait for a worker. */
-    if (knit_session_has_started(session_of(router), slot) ||
-        !settle(router, slot, KNIT_CANCELLED, "the call was cancelled by its caller"))
-        knit_session_abort(session_of(router), slot);
+    if (knit_session_cancel(session_of(router), slot)) {
+        struct knit_failure failure =
+            knit_failure(KNIT_CANCELLED, "the call was cancelled by its caller");
+
+        finish_early(router, slot, &failure, KNIT_STARTED_NO);
+    }
     return true;
 }
 
-static void time_out(struct knit_router *router, uint32_t slot, const char *text)
+/* Unless it has been answered in this very moment: then that is its outcome. */
+static void time_out(struct knit_router *router, uint32_t slot)
 {
-    if (settle(router, slot, KNIT_TIMEOUT, text))
-        KNIT_COUNT(router->turn, calls_timed_out);
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, "the call's timeout has passed");
+    int started;
+
+    if (!knit_session_settle(session_of(router), slot, &started))
+        return;
+    finish_early(router, slot, &failure, started);
+    KNIT_COUNT(router->turn, calls_timed_out);
+}
+
+/* Its time in the queue is over: what has started goes on. */
+static void time_out_queued(struct knit_router *router, uint32_t slot)
+{
+    struct knit_failure failure =
+        knit_failure(KNIT_TIMEOUT, "the call waited in the queue for as long as it may");
+
+    router->records[slot].queue_deadline_ns = UINT64_MAX;
+    if (!knit_session_withdraw(session_of(router), slot))
+        return;
+    finish_early(router, slot, &failure, KNIT_STARTED_NO);
+    KNIT_COUNT(router->turn, calls_timed_out);
 }
 
 static void expire(struct knit_router *router)
@@ -493,13 +544,10 @@ static void expire(struct knit_router *router)
 
         if (record->caller == NULL)
             continue;
-        if (record->queue_deadline_ns != UINT64_MAX &&
-            knit_session_has_started(session_of(router), slot))
-            record->queue_deadline_ns = UINT64_MAX;
         if (record->deadline_ns <= now_ns)
-            time_out(router, slot, "the call's timeout has passed");
+            time_out(router, slot);
         else if (record->queue_deadline_ns <= now_ns)
-            time_out(router, slot, "the call waited in the queue for as long as it may");
+            time_out_queued(router, slot);
         if (record->caller != NULL)
             lower_next(router, record);
     }

@@ -26,6 +26,9 @@
 #include "server/rpc/share.h"
 #include "server/rpc/suggest.h"
 
+/* The text of OVERLOADED for a call that is started at once or not at all. */
+#define KNIT_ROUTER_NO_WORKER_FREE "no worker is free to start the call at once"
+
 struct knit_access;
 struct knit_pool;
 struct knit_pool_session;
@@ -82,8 +85,8 @@ void knit_router_fini(struct knit_router *router);
 KNIT_MUST_CHECK bool knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
-/* When a request of a task that was read at since_ns is overdue unless it has started; UINT64_MAX =
- * never, or it will be refused. */
+/* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may
+ * not wait at all; UINT64_MAX = never, or it will be refused. */
 uint64_t knit_router_deadline(
     const struct knit_router *router, const struct knit_message *message, uint64_t since_ns);
 

@@ -51,6 +51,7 @@ struct lanes_session *lanes_add_session(
     map_new(knit_layout_reply_bytes(&session->geometry), &session->reply_mapping);
     knit_layout_request(&session->geometry, session->request_mapping.base, &session->request);
     knit_layout_reply(&session->geometry, session->reply_mapping.base, &session->reply);
+    session->reply.header->session = lanes->sessions;
     for (uint32_t i = 0; i < lanes->lanes; i++) {
         atomic_store_explicit(&session->reply.head[i].value, start, memory_order_relaxed);
         atomic_store_explicit(&session->reply.lane[i].completion_tail, start, memory_order_relaxed);

@@ -87,6 +87,7 @@ static void setup(struct fixture *fixture, uint64_t start)
             (void)knit_lane_turn(fixture->lanes.worker[0]);
     fixture->slot[CLAIMED] = publish(fixture, 1, 200);
     fixture->slot[QUEUED] = publish(fixture, 1, 200);
+    assert_true(knit_session_withdraw(fixture->session->session, fixture->slot[QUEUED]));
     fixture->slot[QUEUED_TOO] = publish(fixture, 1, 20);
     for (slot = 0; slot < 10; slot++) {
         if (slot != fixture->slot[CLAIMED] && slot != fixture->slot[QUEUED] &&
@@ -195,6 +196,14 @@ DAMAGE(an_abort_ahead)
 {
     STORE(&f->request->abort[f->slot[INLINE]], 3);
 }
+DAMAGE(an_abort_if_queued_ahead)
+{
+    STORE(&f->request->abort[f->slot[INLINE]], 3 | KNIT_ABORT_IF_QUEUED);
+}
+DAMAGE(an_abort_of_no_kind)
+{
+    STORE(&f->request->abort[f->slot[INLINE]], 1 | 1ull << 62);
+}
 DAMAGE(a_slot_that_is_none)
 {
     STORE(&cell_of(f, 1, 2)->ctrl, knit_ctrl(1, 10, 1));
@@ -209,7 +218,7 @@ DAMAGE(a_slot_queued_twice)
 }
 DAMAGE(flags_of_a_request)
 {
-    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 2, 20));
+    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 8, 20));
 }
 DAMAGE(a_long_argument_in_a_cell)
 {
@@ -333,11 +342,13 @@ static const struct {
     {a_release_ahead, "slot %u: generation 2 is released and 0 is answered", FREE},
     {a_release_that_is_no_generation, "slot %u: generation 1099511627776 is released", FREE},
     {an_abort_ahead, "slot %u: generation 3 is aborted and 1 is answered", INLINE},
+    {an_abort_if_queued_ahead, "slot %u: generation 3 is aborted and 1 is answered", INLINE},
+    {an_abort_of_no_kind, "slot %u: generation 4611686018427387905 is aborted", INLINE},
     {a_slot_that_is_none, "lane 1, position 2: slot 10 of 10", 0},
     {a_generation_that_skips, "lane 1, position 2: generation 2 of slot %u, which has skipped",
         QUEUED_TOO},
     {a_slot_queued_twice, "lane 1, position 2: slot %u is queued twice", QUEUED},
-    {flags_of_a_request, "lane 1, position 2: flags 0x2", 0},
+    {flags_of_a_request, "lane 1, position 2: flags 0x8", 0},
     {a_long_argument_in_a_cell, "lane 1, position 2: 105 bytes in a cell", 0},
     {an_argument_outside, "lane 1, position 1: its argument, 200 bytes at 65337, is outside", 0},
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},

@@ -354,7 +354,12 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
     /* The job counts as running. */
     lane->current = lane->sessions[0];
     assert_false(knit_lane_aborted(lane, &lane->job));
+    /* The end of its time in the queue is none to a job that runs, and undoes no abort. */
+    assert_false(knit_session_withdraw(side->session, slot));
+    assert_false(knit_lane_aborted(lane, &lane->job));
     knit_session_abort(side->session, slot);
+    assert_true(knit_lane_aborted(lane, &lane->job));
+    assert_false(knit_session_withdraw(side->session, slot));
     assert_true(knit_lane_aborted(lane, &lane->job));
     lane->job.gen++;
     assert_false(knit_lane_aborted(lane, &lane->job));

@@ -198,6 +198,30 @@ static void caller_aborts(void *arg)
     knit_session_abort(in->session, in->call[0].slot);
 }
 
+/* The call's time in the queue is over. What is not settled may still be refused, if its worker had
+ * claimed it and not started it. */
+static void caller_withdraws(void *arg)
+{
+    struct world *in = arg;
+    struct world_call *call = &in->call[0];
+    if (call->is_over)
+        return;
+    call->is_settled = knit_session_withdraw(in->session, call->slot);
+    call->started = KNIT_STARTED_NO;
+    call->may_fail = !call->is_settled;
+}
+
+static void caller_cancels(void *arg)
+{
+    struct world *in = arg;
+    struct world_call *call = &in->call[0];
+    if (call->is_over)
+        return;
+    call->is_settled = knit_session_cancel(in->session, call->slot);
+    call->started = KNIT_STARTED_NO;
+    call->may_fail = !call->is_settled;
+}
+
 static steps_act *how_caller_gives_up;
 
 static void caller_gives_up(void *arg)
@@ -245,6 +269,13 @@ static void what_is_settled_as_not_started_never_runs(void **state)
 {
     (void)state;
     give_up(caller_settles);
+}
+
+static void what_is_withdrawn_never_runs_and_what_has_started_goes_on(void **state)
+{
+    (void)state;
+    give_up(caller_withdraws);
+    give_up(caller_cancels);
 }
 
 static void an_abort_affects_its_own_call_alone(void **state)
@@ -632,6 +663,7 @@ int main(void)
         cmocka_unit_test(a_call_is_seen_whole_or_not_at_all),
         cmocka_unit_test(a_caller_that_collects_misses_nothing_that_is_answered_meanwhile),
         cmocka_unit_test(what_is_settled_as_not_started_never_runs),
+        cmocka_unit_test(what_is_withdrawn_never_runs_and_what_has_started_goes_on),
         cmocka_unit_test(an_abort_affects_its_own_call_alone),
         cmocka_unit_test(slots_and_blocks_of_settled_calls_become_free),
         cmocka_unit_test(the_result_of_a_settled_call_releases_its_block),

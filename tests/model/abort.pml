@@ -5,15 +5,18 @@
  * One slot, used for G calls one after the other, and two claimers (worker and thief). At any moment the caller may
  * set the abort flag, or settle: give the call an outcome of its own (deadline, abort with reason), which is "not
  * started" only if that is certain. The slot of a settled call is a zombie until it is ANSWERED; that answer is
- * dropped. `fate` kills a claimer between any two steps. The host answers what it had claimed, whether or not it was
- * settled, and the other one goes on.
+ * dropped. When the call's time in the queue is over, the caller stores the flag with the bit IF_QUEUED, which refuses
+ * the call if it has not started and does nothing to one that runs; it settles only a call that is not claimed.
+ * `fate` kills a claimer between any two steps. The host answers what it had claimed, whether or not it was settled,
+ * and the other one goes on.
  *
  * Whether "not started" is certain depends on an order between the caller's store to `abort` and its load of `claim`
  * on one side, the claim and the claimer's load of `abort` on the other. So `abort` and `ctrl` go through the
  * caller's store buffer (see park.pml); the claim is a locked operation.
  *
  * Checked: 1 at most one run; 8 a call that was settled as not started never runs; each call gets one outcome; a call
- * that was not aborted is not cancelled, so an old flag does not affect the next call of the slot; 5 no honest
+ * that was not aborted is not cancelled, so an old flag does not affect the next call of the slot; 13 a call that runs
+ * sees its abort flag if and only if it was aborted, and the end of its time in the queue is no abort; 5 no honest
  * session is evicted.
  */
 
@@ -29,6 +32,7 @@
 /* Words in the caller's buffer. Generations are counted from 1; a ring cell per generation. */
 #define ABORT 0
 #define CTRL(g) (g)
+#define IF_QUEUED 128 /* the bit in `abort` */
 byte mem[G + 1];
 byte buffered_word[DEPTH], buffered_value[DEPTH];
 byte buffered;
@@ -38,7 +42,7 @@ byte claim_owner;
 bool dead[W], over;
 
 /* Read by the checks only. */
-bool ran[G + 1], aborted[G + 1], not_started[G + 1], started[G + 1];
+bool ran[G + 1], aborted[G + 1], overdue[G + 1], not_started[G + 1], started[G + 1];
 
 inline drain_one()
 {
@@ -96,6 +100,44 @@ inline set_abort()
 	}
 }
 
+/* abort = g | IF_QUEUED, seq_cst. An abort that was stored before stays. */
+inline set_overdue()
+{
+	d_step {
+#ifndef MUTANT_OVERDUE_OVER_ABORT
+		if
+		:: !aborted[g] -> store(ABORT, g + IF_QUEUED)
+		:: else
+		fi;
+#else
+		store(ABORT, g + IF_QUEUED);
+#endif
+		overdue[g] = true;
+		drain()
+	}
+}
+
+/* The call's time in the queue is over: store abort, then load claim. Only what is not claimed is settled. */
+inline withdraw()
+{
+#ifdef MUTANT_OVERDUE_LOADS_FIRST
+	seen = claim;
+	set_overdue();
+#else
+	set_overdue();
+	seen = claim;
+#endif
+	if
+	:: seen != g -> d_step { assert(!ran[g]); not_started[g] = true; settled = true }
+#ifdef MUTANT_OVERDUE_SETTLES_STARTED
+	:: seen == g -> d_step { started[g] = true; settled = true; assert(!ran[g]) }
+#else
+	:: seen == g
+#endif
+	fi;
+	seen = 0
+}
+
 proctype caller()
 {
 	byte g, seen;
@@ -113,6 +155,9 @@ proctype caller()
 			/* collect; or drop the answer of a zombie */
 			break
 		:: !aborted[g] && !settled -> set_abort()
+#ifdef QUEUE
+		:: !overdue[g] && !settled && reply != g -> withdraw()
+#endif
 		:: !settled && reply != g ->
 			/* settle: store abort, then load claim. An answer that comes meanwhile is dropped. */
 			set_abort();
@@ -144,7 +189,16 @@ proctype caller()
 #ifdef MUTANT_ABORT_A_FLAG
 #define ABORTED(flag) (flag != 0)
 #else
-#define ABORTED(flag) (flag == q)
+#define ABORTED(flag) (flag == q || flag == q + IF_QUEUED)
+#endif
+
+/* knit_aborted() */
+#ifdef MUTANT_ABORT_A_FLAG
+#define SEEN_BY_TASK(flag) aborted[q] /* that mistake shows at the claim */
+#elif defined(MUTANT_BIT_IGNORED)
+#define SEEN_BY_TASK(flag) (flag == q || flag == q + IF_QUEUED)
+#else
+#define SEEN_BY_TASK(flag) (flag == q)
 #endif
 
 /* q is both the ring position and the generation, as there is one slot. */
@@ -173,9 +227,11 @@ proctype claimer(byte me)
 					flag = mem[ABORT];
 #endif
 					if
-					:: ABORTED(flag) -> assert(aborted[q])
+					:: ABORTED(flag) -> assert(aborted[q] || overdue[q])
 					:: !ABORTED(flag) ->
-						d_step { assert(!ran[q]); assert(!not_started[q]); ran[q] = true }
+						d_step { assert(!ran[q]); assert(!not_started[q]); ran[q] = true };
+						/* The task looks whether it is aborted, once, at any moment of its run. */
+						d_step { assert(buffered > 0 || SEEN_BY_TASK(mem[ABORT]) == aborted[q]) }
 					fi;
 					/* CLAIMED -> ANSWERED */
 #ifdef MUTANT_CLAIMED_CALLED_STARTED

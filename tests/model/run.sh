@@ -36,7 +36,9 @@ wait -DN=2 -DLOOP -DLAPS=1
 wait -DN=2 -DDEATHS=1
 wait -DN=2 -DDEATHS=1 -DLOOP
 abort -DG=3
+abort -DG=2 -DQUEUE
 abort -DG=2 -DDEATHS=1
+abort -DG=1 -DDEATHS=1 -DQUEUE
 recovery -DN=3 -DDEATHS=1
 recovery -DN=2 -DDEATHS=2 -DRETRIES=0
 recovery -DN=2 -DDEATHS=0 -DSHUTDOWN
@@ -69,7 +71,9 @@ wait -DN=3 -DLOOP
 wait -DN=3 -DDEATHS=1
 wait -DN=3 -DDEATHS=1 -DLOOP
 abort -DG=5
+abort -DG=3 -DQUEUE
 abort -DG=4 -DDEATHS=1
+abort -DG=2 -DDEATHS=1 -DQUEUE
 recovery -DN=3 -DDEATHS=2 -DRETRIES=2
 recovery -DN=3 -DRETRIES=0 -DSHUTDOWN
 recovery -DN=3 -DCALLER_DIES
@@ -125,9 +129,13 @@ wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1: invalid end state
 wait RECOVERY_WAKES_NONE -DN=2 -DDEATHS=1: invalid end state
 wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP: invalid end state
 wait RESCAN_NOT_READ -DN=2 -DDEATHS=1 -DLOOP: invalid end state
-abort ABORT_A_FLAG -DG=2: aborted[q]
+abort ABORT_A_FLAG -DG=2: aborted[q]||overdue[q]
 abort ABORT_LOADED_BEFORE_CLAIM -DG=2: !(ran[g])
 abort SETTLE_NO_FENCE -DG=2: !(ran[g])
+abort OVERDUE_LOADS_FIRST -DG=1 -DQUEUE: !(ran[g])
+abort OVERDUE_SETTLES_STARTED -DG=1 -DQUEUE: !(ran[g])
+abort OVERDUE_OVER_ABORT -DG=1 -DQUEUE: ==aborted[q]
+abort BIT_IGNORED -DG=1 -DQUEUE: ==aborted[q]
 abort ZOMBIE_REUSED -DG=2: reply==(g-1)
 abort CLAIMED_CALLED_STARTED -DG=2: !(started[q])||ran[q]
 abort DEAD_CALLED_NOT_STARTED -DG=2 -DDEATHS=1: !(ran[g])

@@ -229,6 +229,56 @@ static void what_waits_for_a_slot_is_answered_at_its_deadline(void **state)
     assert_null(caller->connection->lookahead);
 }
 
+/* What has started goes on. */
+static void the_end_of_the_time_in_the_queue_ends_no_running_call(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    options.queue_ns = 100000000;
+    assert_true(turns_request(caller, "gate", 1, 1, 1, &options));
+    TURNS_UNTIL(turns_is_at_gate());
+    TURNS_UNTIL(turns.loop.router.next_ns == UINT64_MAX);
+    assert_int_equal(caller->connection->caller.calls.count, 1);
+    turns_open_gate();
+    turns_expect(caller, 1);
+    assert_int_equal(caller->code, 0);
+}
+
+/* With a queue of 0 a call is started at once or refused, also where others wait. */
+static void what_must_start_at_once_waits_for_nothing(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    options.queue_ns = 0;
+    /* The worker is a thread: it may not have been scheduled in time. */
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_true(turns_request(caller, "echo", 1, i, 1, &options));
+        turns_expect(caller, i + 1);
+        assert_true(caller->code == 0 || caller->code == KNIT_TIMEOUT);
+        TURNS_UNTIL(turns_is_idle());
+    }
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 101, 1, &options));
+    turns_expect(caller, 21);
+    assert_int_equal(caller->code, KNIT_OVERLOADED);
+    /* Behind what waits for a slot, too. */
+    assert_true(turns_request(caller, "echo", 1, 200, 100, NULL));
+    assert_true(turns_request(caller, "echo", 1, 102, 1, &options));
+    turns_expect(caller, 22);
+    assert_int_equal(caller->code, KNIT_OVERLOADED);
+    assert_int_equal(caller->msgid, 102);
+    assert_int_equal(caller->connection->caller.pauses, KNIT_PAUSE_IN_FLIGHT);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_overloaded), 2);
+    turns_open_gate();
+    turns_expect(caller, 123);
+}
+
 /* The request behind it is then handled. */
 static void the_first_that_waits_may_be_overdue(void **state)
 {
@@ -385,6 +435,8 @@ int main(void)
         TURNS_TEST(connections_without_any_slot_wait_for_one),
         TURNS_TEST(what_is_overdue_is_answered_while_its_slot_is_still_taken),
         TURNS_TEST(what_waits_for_a_slot_is_answered_at_its_deadline),
+        TURNS_TEST(the_end_of_the_time_in_the_queue_ends_no_running_call),
+        TURNS_TEST(what_must_start_at_once_waits_for_nothing),
         TURNS_TEST(the_first_that_waits_may_be_overdue),
         TURNS_TEST(what_is_cancelled_in_the_queue_is_answered_at_once),
         TURNS_TEST(a_cancel_does_not_wait_behind_what_waits),

@@ -293,6 +293,42 @@ static void is_refused_with_numbers(size_t len)
     free(bytes);
 }
 
+/* A queue of 0: started at once or refused. Twenty calls one after the other each find the worker
+ * idle that has just answered; it may not be scheduled within 2 ms. */
+static void a_call_that_may_not_queue_is_started_at_once_or_refused(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *sleepers[2];
+    int code, started = 0;
+    int64_t sum;
+
+    (void)state;
+    options.queue_ms = 0;
+    for (int i = 0; i < 20; i++) {
+        code = knit_call_with(
+            k, &options, &error, "add", "(int, int) -> int", (int64_t)1, (int64_t)2, &sum);
+        assert_true(code == KNIT_OK || code == KNIT_TIMEOUT);
+        started += code == KNIT_OK;
+        if (code == KNIT_TIMEOUT)
+            assert_int_equal(error.started, KNIT_STARTED_NO);
+    }
+    assert_true(started > 0);
+    occupy_workers(sleepers);
+    /* Both may have been queued in one lane, until the other worker steals. */
+    assert_true(KNIT_WAIT_UNTIL(knit_call_with(k, &options, &error, "add", "(int, int)", (int64_t)1,
+                                    (int64_t)2) == KNIT_OVERLOADED,
+        10000));
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(
+            knit_call_with(k, &options, &error, "add", "(int, int)", (int64_t)1, (int64_t)2),
+            KNIT_OVERLOADED);
+        assert_int_equal(error.started, KNIT_STARTED_NO);
+        assert_true(error.retryable);
+        assert_string_equal(error.message, "no worker is free to start the call at once");
+    }
+    free_workers(sleepers);
+}
+
 static void failures_are_the_same_over_every_transport(void **state)
 {
     (void)state;
@@ -578,6 +614,7 @@ int main(int argc, char **argv)
         WITH_SESSION(a_running_call_times_out_at_its_deadline),
         WITH_SESSION(a_call_that_expires_or_is_cancelled_in_the_queue_never_starts),
         WITH_SESSION(the_queue_timeout_does_not_end_a_call_that_has_started),
+        WITH_SESSION(a_call_that_may_not_queue_is_started_at_once_or_refused),
         WITH_SESSION(failures_are_the_same_over_every_transport),
         WITH_SESSION(a_crash_fails_its_call_alone),
         WITH_SESSION(a_full_session_refuses_to_block),

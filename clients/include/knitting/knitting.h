@@ -136,8 +136,9 @@ struct knit_time {
 struct knit_call_options {
     double timeout_ms; /* from now to the outcome, queueing included; 0 = expired already; negative
                           or NaN = none */
-    double queue_ms;   /* of that, how long it may wait before it starts; negative or NaN = no such
-                          limit */
+    double queue_ms;   /* of that, how long it may wait before it starts, which never ends a call
+                          that has started; 0 = not at all: OVERLOADED unless a worker is idle;
+                          negative or NaN = no such limit */
     uint64_t reserved[4];
 };
 /* clang-format off */
