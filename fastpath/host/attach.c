@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "fastpath/host/departed.h"
 #include "fastpath/host/host.h"
 #include "fastpath/host/loop_bell.h"
 #include "fastpath/host/reason.h"
@@ -40,11 +41,13 @@ static uint32_t sessions_kept(const struct knit_pool_options *options)
     return options->sessions_kept < quarter ? options->sessions_kept : quarter;
 }
 
-/* Checks the limits. Returns 0 and a free index, or a code of reason.h. */
-static int admit(const struct knit_pool *pool, const struct admission *admission,
+/* Checks the limits. A session that has departed counts until its caller has let go. Returns 0 and
+ * a free index, or a code of reason.h. */
+static int check_limits(const struct knit_pool *pool, const struct admission *admission,
     uint64_t memory_bytes, uint32_t *ret_index)
 {
-    uint32_t free_index = KNIT_POOL_SESSIONS_MAX, foreign = 0, same_uid = 0;
+    uint32_t free_index = KNIT_POOL_SESSIONS_MAX, foreign = pool->departed_count;
+    uint32_t same_uid = knit_departed_count(pool, admission->peer.uid);
 
     if (pool->phase != KNIT_PHASE_OPEN)
         return KNIT_POOL_E_CLOSED;
@@ -75,6 +78,18 @@ static int admit(const struct knit_pool *pool, const struct admission *admission
         pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
         return KNIT_POOL_E_MEMORY;
     return 0;
+}
+
+static int admit(struct knit_pool *pool, const struct admission *admission, uint64_t memory_bytes,
+    uint32_t *ret_index)
+{
+    int error = check_limits(pool, admission, memory_bytes, ret_index);
+
+    if (error == 0 || pool->departed_count == 0)
+        return error;
+    /* Some of it may be gone since the last look. */
+    knit_departed_look(pool, knit_clock_ns());
+    return check_limits(pool, admission, memory_bytes, ret_index);
 }
 
 static int add(

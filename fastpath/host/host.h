@@ -72,6 +72,17 @@ enum knit_worker_step {
     KNIT_STEP_ENDED, /* reaped; another process still holds its control socket */
 };
 
+/* What is left of a session that has ended (departed.h). */
+struct knit_departed {
+    uid_t uid;
+    int request_fd, reply_fd; /* read-only; -1 = nobody else has the segment */
+    int results_fd;           /* the reply segment again, read-write; -1 = they were taken back */
+    uint64_t results_at;      /* where in it, and how many bytes */
+    uint64_t results_bytes;
+    uint64_t take_back_ns; /* when */
+    uint64_t bytes;        /* counted in pool->memory_bytes */
+};
+
 /* What the host has seen of the call that a lane runs (watch.h). */
 struct knit_watch {
     uint64_t session; /* its place; 0 = none runs */
@@ -182,6 +193,10 @@ struct knit_pool {
     uint64_t next_session;
     uint64_t memory_bytes;
     uint64_t memory_max_bytes;
+    struct knit_departed departed[KNIT_POOL_SESSIONS_MAX];
+    uint32_t departed_count;
+    uint64_t departed_due_ns;  /* when they are counted again; 0 = there are none */
+    uint64_t departed_wait_ns; /* from one look to the next */
 
     /* Opening and shutting down. */
     uint64_t open_by_ns;

@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "fastpath/host/departed.h"
 #include "fastpath/host/host.h"
 #include "fastpath/host/relay.h"
 #include "fastpath/host/session.h"
@@ -319,6 +320,7 @@ static void free_parts(struct knit_pool *pool)
         if (pool->sessions[i] != NULL)
             knit_host_session_free(pool, pool->sessions[i]);
     }
+    knit_departed_fini(pool);
     free(pool->workers);
     knit_registry_free(pool->registry);
     knit_buffer_fini(&pool->announcement);

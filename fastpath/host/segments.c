@@ -3,7 +3,8 @@
  * descriptors to send to replacements. Workers get the request segment read-only: they cannot
  * change what a caller has written.
  *
- * The memory of a session is counted when it is made and not when it is used: the request segment
+ * The memory of a session is counted when it is made and not when it is used (what a caller keeps
+ * after its session has ended is counted by departed.c): the request segment
  * as a whole, since reading a hole of it allocates a page, and of the reply arenas what the reply
  * budget lets workers touch.
  */
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "fastpath/host/reason.h"
+#include "fastpath/lane/fd.h"
 
 static void write_header(struct knit_segment_header *header, enum knit_segment_kind kind,
     uint64_t bytes, uint64_t session, const struct knit_geometry *geometry)
@@ -56,14 +58,16 @@ int knit_segments_make(const struct knit_pool_options *options, struct knit_host
     uint64_t request_bytes = knit_layout_request_bytes(geometry);
     uint64_t reply_bytes = knit_layout_reply_bytes(geometry);
     char name[32];
-    int error;
+    int error, made = -1;
 
     /* `knit check` finds segments by their names, since a caller can write over their headers. */
     (void)snprintf(name, sizeof(name), "knit-request-%llu", (unsigned long long)session->id);
-    error = knit_segment_create_unsealed(name, request_bytes, request_fd);
-
+    error = knit_segment_create_unsealed(name, request_bytes, &made);
     if (error == 0)
-        error = knit_segment_reopen_readonly(*request_fd, &session->request_fd);
+        error = knit_segment_reopen_readonly(made, &session->request_fd);
+    if (error == 0)
+        error = knit_segment_reopen(made, request_fd);
+    knit_fd_close(&made);
     /* Without this a worker could reopen its read-only descriptor for writing, through /proc. */
     if (error == 0 && fchmod(*request_fd, 0400) != 0)
         error = -errno;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A closed session is freed when the last worker has answered DETACHED, or has ended: until then a
  * task may use its memory. It counts against the limits of its user as long, so that a caller who
- * leaves long tasks behind and comes back has not got rid of them.
+ * leaves long tasks behind and comes back has not got rid of them. What its caller keeps of the
+ * memory counts on (departed.h).
  */
 #include "fastpath/host/session.h"
 
 #include <stdlib.h>
 
+#include "fastpath/host/departed.h"
 #include "fastpath/host/relay.h"
 #include "fastpath/host/worker.h"
+#include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/state.h"
@@ -43,6 +46,8 @@ void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *se
 
 static void free_if_detached(struct knit_pool *pool, struct knit_host_session *session)
 {
+    uint64_t now_ns;
+
     if (!session->is_closing)
         return;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
@@ -50,7 +55,11 @@ static void free_if_detached(struct knit_pool *pool, struct knit_host_session *s
             return;
     }
     KNIT_FAULT(SESSION_BEFORE_FREE);
+    now_ns = knit_clock_ns();
+    if (session->is_foreign)
+        knit_departed_add(pool, session, now_ns);
     knit_host_session_free(pool, session);
+    knit_departed_look(pool, now_ns);
 }
 
 void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index)

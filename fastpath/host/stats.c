@@ -23,6 +23,7 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
         stats.foreign_sessions += session->is_foreign;
         stats.closing_sessions += session->is_closing;
     }
+    stats.closing_sessions += pool->departed_count;
     stats.quarantined = pool->quarantined;
     stats.is_degraded = knit_death_is_degraded(pool);
     stats.memory_bytes = pool->memory_bytes;

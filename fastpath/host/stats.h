@@ -39,7 +39,7 @@ struct knit_pool_stats {
     bool is_degraded; /* workers of a lane die before they finish a call */
     uint32_t sessions;
     uint32_t foreign_sessions;
-    uint32_t closing_sessions; /* closed, and still attached to a worker */
+    uint32_t closing_sessions; /* closed, and still held by a worker or by their callers */
     uint64_t memory_bytes;     /* counted against memory_max_bytes */
     uint64_t deaths;
     uint64_t hard_timeouts;

@@ -9,6 +9,7 @@
 #include "fastpath/host/tick.h"
 
 #include "fastpath/host/death.h"
+#include "fastpath/host/departed.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
 #include "fastpath/host/watch.h"
@@ -146,6 +147,8 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
     }
+    if (pool->departed_due_ns != 0 && now_ns >= pool->departed_due_ns)
+        knit_departed_look(pool, now_ns);
     knit_watch_running(pool, now_ns);
     knit_timeout_enforce(pool, now_ns);
     knit_death_update_degraded(pool);
@@ -196,6 +199,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
         bring_forward(&due_ns, pool->open_by_ns);
     bring_forward(&due_ns, pool->hard_scan_ns);
     bring_forward(&due_ns, pool->watch_due_ns);
+    bring_forward(&due_ns, pool->departed_due_ns);
     if (pool->was_degraded)
         bring_forward(&due_ns, now_ns + DEGRADED_CHECK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)

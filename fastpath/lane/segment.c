@@ -49,16 +49,26 @@ bool knit_segment_is_sealed(int fd)
     return seals >= 0 && (seals & (SIZE_SEALS | LAST_SEALS)) == (SIZE_SEALS | LAST_SEALS);
 }
 
-int knit_segment_reopen_readonly(int fd, int *ret_fd)
+static int reopen(int fd, int flags, int *ret_fd)
 {
     char path[64];
     int copy;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    copy = open(path, O_RDONLY | O_CLOEXEC);
+    copy = open(path, flags | O_CLOEXEC);
     if (copy < 0)
         return -errno;
     *ret_fd = copy;
     return 0;
+}
+
+int knit_segment_reopen_readonly(int fd, int *ret_fd)
+{
+    return reopen(fd, O_RDONLY, ret_fd);
+}
+
+int knit_segment_reopen(int fd, int *ret_fd)
+{
+    return reopen(fd, O_RDWR, ret_fd);
 }
 
 int knit_segment_map(int fd, uint64_t bytes, bool writable, struct knit_mapping *ret)

@@ -46,6 +46,10 @@ KNIT_MUST_CHECK bool knit_segment_is_sealed(int fd);
 
 /* A second descriptor of the same memory through which nothing can be written. Needs /proc. */
 KNIT_MUST_CHECK int knit_segment_reopen_readonly(int fd, int *ret_fd);
+/* The same, read-write; fd: read-write, its file's mode allows it. The kernel counts descriptors
+ * that were opened in this way, and not the one of memfd_create(): host/departed.c asks for the
+ * count. */
+KNIT_MUST_CHECK int knit_segment_reopen(int fd, int *ret_fd);
 
 /* Checks seals and size, then maps; not inherited by forked children, not in core dumps. A segment
  * that is not sealed yet can be mapped writable only. */

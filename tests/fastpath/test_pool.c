@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -487,6 +488,100 @@ static void memory_is_limited(void **state)
     pools_fini(&pools);
 }
 
+static uint64_t memory_of(struct pools *pools)
+{
+    struct knit_pool_stats stats;
+
+    knit_pool_stats(pools->pool, &stats);
+    return stats.memory_bytes;
+}
+
+static uint64_t blocks_bytes(int fd)
+{
+    struct stat status;
+
+    assert_int_equal(fstat(fd, &status), 0);
+    return (uint64_t)status.st_blocks * 512;
+}
+
+/* Has a worker write so many results of half a MiB, none of which is released. */
+static void have_results_written(struct pools *pools, struct guest *guest, int count)
+{
+    static unsigned char params[(512 << 10) + 6] = {0x91, 0xc6, 0, 8, 0, 0};
+    const struct knit_registry *registry = knit_pool_registry(pools->pool);
+    struct knit_session_call call = {.lane = KNIT_LANE_ANY,
+        .task = knit_registry_find(registry, "echo", 4)->id,
+        .epoch = knit_registry_epoch(registry),
+        .payload = params,
+        .len = sizeof(params)};
+
+    for (int i = 0; i < count; i++) {
+        struct knit_session_outcome outcome;
+        uint32_t slot;
+
+        assert_int_equal(knit_session_publish(guest->session, &call, &slot), 0);
+        assert_int_equal(
+            knit_session_wait(guest->session, slot, knit_clock_ns() + 10000000000u), 0);
+        assert_true(knit_session_collect_slot(guest->session, slot, &outcome));
+        assert_int_equal(outcome.status, KNIT_STATUS_RESULT);
+    }
+}
+
+/* The attack: attach, have results written, close, keep everything, attach again. */
+static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
+{
+    struct pools pools;
+    struct guest guests[2] = {{.session = NULL}};
+    struct knit_pool_peer peer = {.uid = 7}, other = {.uid = 8};
+    struct knit_pool_grant grant;
+    const volatile unsigned char *reply;
+    uint64_t before, held, again = 0;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.uid_sessions_max = 2;
+    assert_int_equal(pools_open(&pools), 0);
+    before = memory_of(&pools);
+    for (int i = 0; i < 2; i++) {
+        guests_open(&pools, 7, &guests[i]);
+        have_results_written(&pools, &guests[i], 10);
+        assert_true(blocks_bytes(guests[i].grant.reply_fd) > 5u << 20);
+        knit_pool_detach(pools.pool, guests[i].grant.id);
+        pools_wait_sessions(&pools, 1);
+        assert_true(memory_of(&pools) - before > 5u << 20);
+        /* What workers wrote is taken back, although its caller keeps all it has. */
+        assert_true(KNIT_WAIT_UNTIL(
+            pools_turn(&pools) && blocks_bytes(guests[i].grant.reply_fd) < 1u << 20, 10000));
+    }
+    held = memory_of(&pools) - before;
+    assert_true(held > 0 && held < 30u << 20);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_UID_SESSIONS);
+    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grant), 0);
+    knit_pool_grant_close(&grant);
+    knit_pool_detach(pools.pool, grant.id);
+    pools_wait_sessions(&pools, 1);
+    /* A kept mapping that is read gets pages again, and they are counted. */
+    reply = guests[0].reply.base;
+    for (size_t i = 0; i < guests[0].reply.bytes; i += KNIT_PAGE)
+        (void)reply[i];
+    assert_true(blocks_bytes(guests[0].grant.reply_fd) > 5u << 20);
+    assert_true(KNIT_WAIT_UNTIL(
+        pools_turn(&pools) && (again = memory_of(&pools) - before) > held + (5u << 20), 10000));
+    print_message("departed twice: %.1f MiB held, %.1f MiB when one reads its mapping\n",
+        (double)held / 1048576, (double)again / 1048576);
+    /* A mapping alone holds it as well. */
+    knit_pool_grant_close(&guests[0].grant);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_UID_SESSIONS);
+    for (int i = 0; i < 2; i++)
+        guests_close(&pools, &guests[i]);
+    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), 0);
+    knit_pool_grant_close(&grant);
+    knit_pool_detach(pools.pool, grant.id);
+    pools_wait_sessions(&pools, 1);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && memory_of(&pools) == before, 10000));
+    pools_fini(&pools);
+}
+
 /* Each lane may keep one outcome of the largest size, even beyond the reply budget. */
 static void the_least_memory_of_each_lane_is_counted(void **state)
 {
@@ -639,6 +734,7 @@ int main(void)
         cmocka_unit_test(invalid_values_evict_only_the_session_that_wrote_them),
         cmocka_unit_test(sessions_come_and_go_while_workers_die),
         cmocka_unit_test(memory_is_limited),
+        cmocka_unit_test(memory_counts_until_its_caller_has_let_go_of_it),
         cmocka_unit_test(the_least_memory_of_each_lane_is_counted),
         cmocka_unit_test(a_task_of_a_closed_session_sees_the_abort_and_is_then_killed),
         cmocka_unit_test(a_drain_runs_all_calls_to_their_end),

@@ -189,7 +189,7 @@ class HostileDaemon(DaemonCase):
                          ({k: v for k, v in result.items() if k != key}, fds), lacks)
         for key, why in nothing.items():
             self.refused(f'{key} = 0', with_value(key, 0), why)
-        self.refused('another layout', with_value('layout', 2), 'same version')
+        self.refused('another layout', with_value('layout', 200), 'same version')
         for key in ('request_arena', 'reply_arena'):
             self.refused(f'part of a page of {key}', lambda result, fds, key=key: ({**result, key: result[key] + 1}, fds),
                          'not in whole pages')
