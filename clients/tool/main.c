@@ -22,7 +22,10 @@ static const char help[] =
     "Commands:\n"
     "  call TASK [ARGUMENT...]  call a task and print its result as JSON\n"
     "  tasks                    list the tasks with their signatures\n"
-    "  ping                     see whether the daemon answers, and how fast\n"
+    "  ping                     see whether the daemon answers and a worker can serve, and how "
+    "fast\n"
+    "  health                   the same for probes: exit status 0 ready, 1 degraded, 2 not "
+    "reachable\n"
     "  stats                    print the daemon's counters\n"
     "  check PID                look through a daemon's memory for what is broken\n"
     "\n"
@@ -37,7 +40,7 @@ static const char help[] =
     "                    else the default socket of the daemon by unix://\n"
     "  -t, --timeout MS  give the call that many milliseconds; 0 has expired already\n"
     "      --raw         print the bytes of a str or bin as they are, anything else as msgpack\n"
-    "      --json        print errors, tasks, ping and check as JSON as well\n"
+    "      --json        print errors, tasks, ping, health and check as JSON as well\n"
     "  -h, --help        print this and end\n"
     "  -V, --version     print the version and end\n"
     "\n"
@@ -62,6 +65,7 @@ static const struct {
     {"call", knit_tool_call},
     {"tasks", knit_tool_tasks},
     {"ping", knit_tool_ping},
+    {"health", knit_tool_health},
     {"stats", knit_tool_stats},
     {"check", knit_tool_check},
 };
@@ -150,7 +154,7 @@ int main(int argc, char **argv)
     argv += optind;
     if (argc == 0)
         return knit_tool_usage(
-            &tool, "which command? call, tasks, ping, stats or check; see knit --help");
+            &tool, "which command? call, tasks, ping, health, stats or check; see knit --help");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(argv[0], commands[i].name) != 0)
             continue;
@@ -162,6 +166,7 @@ int main(int argc, char **argv)
         return commands[i].run(&tool, argc - optind, argv + optind);
     }
     return knit_tool_usage(&tool,
-        "unknown command \"%s\"; there are call, tasks, ping, stats and check, see knit --help",
+        "unknown command \"%s\"; there are call, tasks, ping, health, stats and check, see knit "
+        "--help",
         argv[0]);
 }

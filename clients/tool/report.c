@@ -204,6 +204,12 @@ int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     return KNIT_TOOL_USAGE;
 }
 
+int knit_tool_refuse(const struct knit_tool *tool, const char *message)
+{
+    print_own(tool, "UNAVAILABLE", message);
+    return KNIT_TOOL_REFUSED;
+}
+
 int knit_tool_finish(const struct knit_tool *tool)
 {
     char message[256];

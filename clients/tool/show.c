@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit tasks, knit ping, knit stats. */
+/* knit tasks and knit stats: what the daemon has and what it counted. JSON is made by json-c; that
+ * of the counters, which come as one msgpack value, by the functions that write results. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,28 +64,6 @@ int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)
         status = knit_tool_finish(tool);
     }
     json_object_put(array);
-    knit_close(k);
-    return status;
-}
-
-int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv)
-{
-    struct knit_error error;
-    struct knit *k;
-    uint64_t ns;
-    int status = refuse_arguments(tool, "ping", argc);
-
-    (void)argv;
-    if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, &k);
-    if (status != KNIT_TOOL_OK)
-        return status;
-    if (knit_ping(k, &error, &ns) != KNIT_OK) {
-        status = knit_tool_report(tool, &error);
-    } else {
-        printf(tool->is_json ? "{\"ms\":%.3f}\n" : "answered in %.3f ms\n", (double)ns / 1e6);
-        status = knit_tool_finish(tool);
-    }
     knit_close(k);
     return status;
 }

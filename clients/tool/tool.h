@@ -32,6 +32,7 @@ struct knit_tool {
 /* Each runs one command; argv begins with its name. Returns the exit status. */
 int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
@@ -45,6 +46,9 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
 /* One line about a mistake on the command line. Returns KNIT_TOOL_USAGE. */
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* One line saying that the pool would not serve a call. Returns KNIT_TOOL_REFUSED. */
+int knit_tool_refuse(const struct knit_tool *tool, const char *message);
 
 /* Writes to stdout what others wrote, with escapes in place of what a terminal would obey; JSON
  * stays the same JSON, and a newline follows it. */

@@ -147,6 +147,30 @@ class Tool(DaemonCase):
             self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
             self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
 
+    def test_a_probe_tells_three_states_apart(self):
+        for url in self.every_url():
+            self.assertRegex(self.knit('health', url=url).stdout, '^ready: 2 workers, 2 of them serve, ')
+            shown = json.loads(self.knit('--json', 'health', url=url).stdout)
+            self.assertEqual((shown['status'], shown['lanes_serving'], shown['is_degraded']), ('ready', 2, False))
+        self.knit('health', url='unix:///nonexistent/socket', status=2)
+        done = subprocess.run([KNIT, '-u', 'unix:///nonexistent/socket', '--json', 'health'], capture_output=True,
+                              text=True, timeout=PATIENCE)
+        self.assertEqual((done.returncode, json.loads(done.stdout)['status'], done.stderr), (2, 'unreachable', ''))
+
+    def test_without_a_worker_ping_fails_and_health_is_degraded(self):
+        """The pause before a worker is replaced doubles with each that has died early."""
+        with Daemon(workers=1) as daemon:
+            for _ in range(8):
+                lane = wait_until(lambda: next((lane for lane in daemon.stats()['lanes'] if lane['state'] == 'serving'),
+                                               None), 'a worker')
+                os.kill(lane['pid'], signal.SIGKILL)
+                wait_until(lambda: daemon.stats()['lanes'][0]['pid'] != lane['pid'], 'its end')
+            for url in daemon.urls[:2]:
+                self.assertIn('no worker of it can serve', self.knit('ping', url=url, status=REFUSED).stderr)
+                done = subprocess.run([KNIT, '-u', url, '--json', 'health'], capture_output=True, text=True,
+                                      timeout=PATIENCE)
+                self.assertEqual((done.returncode, json.loads(done.stdout)['status']), (1, 'degraded'), done.stderr)
+
     def test_running_out_of_descriptors_is_reported(self):
         for url in self.every_url():
             sentences = ''
