@@ -189,9 +189,10 @@ static int show_entry(
 
         /* As in every callback, waiting and closing are refused here: both would free the page that
            is being read. */
+        __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = visit->k;
+
         visit->k->is_calling_back = true;
         visit->on_task(&info, visit->user);
-        visit->k->is_calling_back = false;
     }
     free(name);
     free(signature);

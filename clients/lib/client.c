@@ -162,9 +162,11 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
 void knit_client_call_back(struct knit *k)
 {
     struct knit_handle *handle;
+    __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = NULL;
 
     if (k->is_calling_back)
         return;
+    calling = k;
     k->is_calling_back = true;
     while ((handle = TAILQ_FIRST(&k->handles.ready)) != NULL) {
         void (*on_done)(struct knit_handle *, void *) = handle->on_done;
@@ -174,7 +176,6 @@ void knit_client_call_back(struct knit *k)
         handle->on_done = NULL;
         on_done(handle, handle->user);
     }
-    k->is_calling_back = false;
 }
 
 /* ---- event loops ---- */

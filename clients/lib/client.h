@@ -32,6 +32,14 @@ struct knit {
     struct knit_buffer params; /* scratch: the arguments of the call that starts */
 };
 
+/* Ends what `is_calling_back` says, also when an exception or the end of its thread leaves the
+ * callback: for a variable with __attribute__((cleanup)), NULL = it was not begun. */
+static inline void knit_client_end_calling(struct knit **calling)
+{
+    if (*calling != NULL)
+        (*calling)->is_calling_back = false;
+}
+
 /* One load, no system call. False in a forked child. */
 static inline bool knit_client_is_ours(const struct knit *k)
 {

@@ -4,6 +4,7 @@
  * is provoked. */
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -613,6 +614,64 @@ static void closing_runs_the_callbacks_that_are_left(void **state)
     assert_int_equal(done.code, KNIT_DISCONNECTED);
 }
 
+static void leave_thread(struct knit_handle *handle, void *user)
+{
+    (void)handle;
+    (void)user;
+    pthread_exit(NULL); /* unwinds the stack, as an exception does */
+}
+
+static void leave_thread_at_task(const struct knit_task_info *info, void *user)
+{
+    (void)info;
+    (void)user;
+    pthread_exit(NULL);
+}
+
+static void *dispatch_once(void *arg)
+{
+    bool *has_returned = arg;
+
+    while (knit_dispatch(k, NULL) == KNIT_OK)
+        ;
+    *has_returned = true;
+    return NULL;
+}
+
+static void *ask_for_tasks(void *arg)
+{
+    bool *has_returned = arg;
+
+    (void)knit_tasks(k, NULL, leave_thread_at_task, NULL);
+    *has_returned = true;
+    return NULL;
+}
+
+static void a_callback_that_is_left_by_unwinding_leaves_the_session_usable(void **state)
+{
+    void *(*const runs[])(void *) = {dispatch_once, ask_for_tasks};
+    bool has_returned = false;
+    struct knit_handle *left, *due;
+    struct record done = {0};
+
+    (void)state;
+    assert_int_equal(knit_start(k, NULL, &left, &error, "echo", "()"), KNIT_OK);
+    assert_int_equal(knit_start(k, NULL, &due, &error, "echo", "()"), KNIT_OK);
+    knit_on_done(left, leave_thread, NULL);
+    knit_on_done(due, on_done, &done);
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, runs[i], &has_returned), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_false(has_returned);
+        assert_int_equal(knit_call(k, &error, "echo", "(int) -> int", (int64_t)1, NULL), KNIT_OK);
+        assert_int_equal(done.calls, 1);
+    }
+    knit_free(left);
+    knit_free(due);
+}
+
 static void a_deaf_server_fills_the_buffer_and_nothing_breaks(void **state)
 {
     const struct knit_open_options options = {.would_block = true};
@@ -706,6 +765,7 @@ int main(void)
         WITH_SESSION(an_event_loop_needs_one_descriptor),
         WITH_SERVER(a_call_that_cannot_start_leaves_no_callback_behind),
         WITH_SESSION(closing_runs_the_callbacks_that_are_left),
+        WITH_SESSION(a_callback_that_is_left_by_unwinding_leaves_the_session_usable),
         WITH_SERVER(a_deaf_server_fills_the_buffer_and_nothing_breaks),
         WITH_SESSION(tasks_ping_and_stats_ask_the_pool),
         WITH_SESSION(a_callback_for_tasks_may_not_close),
