@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <knitting/knitting.h>
 
@@ -18,7 +19,8 @@
 #include "proto/buffer.h"
 
 struct knit {
-    uint8_t *alive; /* a page that fork() clears: 0 in a child */
+    LIST_ENTRY(knit) in_process; /* forks.c */
+    uint8_t *alive;              /* a page that fork() clears: 0 in a child */
     bool would_block;
     bool is_calling_back;
     uint32_t admin_ms; /* how long a call of the protocol's own methods may take */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a session: connect, agree by `$/hello`, attach for shm://.
  *
- * fork(): one page of each session is marked MADV_WIPEONFORK, so a single load tells a child that
- * the session is not its own, without a system call in every call.
+ * fork(): the child's copy of the connection is closed (forks.c). One page of each session is
+ * marked MADV_WIPEONFORK, so a single load tells a child that the session is not its own, without a
+ * system call in every call.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -13,6 +14,7 @@
 #include "clients/lib/client.h"
 #include "clients/lib/connect.h"
 #include "clients/lib/error.h"
+#include "clients/lib/forks.h"
 #include "clients/lib/url.h"
 #include "config.h"
 #include "fastpath/lane/bell.h"
@@ -33,6 +35,7 @@ static void free_client(struct knit *k)
 {
     bool is_ours = k->alive != NULL && knit_client_is_ours(k);
 
+    knit_forks_remove(k);
     k->handles.lanes = knit_lanes_free(k->handles.lanes, is_ours);
     knit_poll_fd_fini(&k->poll_fd);
     knit_stream_fini(&k->handles.stream);
@@ -86,6 +89,7 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
         free_client(k);
         return NULL;
     }
+    knit_forks_add(k);
     return k;
 }
 

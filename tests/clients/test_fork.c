@@ -119,6 +119,35 @@ static void a_child_does_not_keep_a_closed_session_alive(void **state)
     close(release[0]);
 }
 
+/* The parent ends without a word, and its child lives on. */
+static void a_child_does_not_keep_the_session_of_a_dead_parent(void **state)
+{
+    const struct knit_open_options options = {.connect_ms = 10000};
+    int release[2];
+    pid_t parent;
+    char byte;
+
+    (void)state;
+    k = knit_close(k);
+    assert_int_equal(pipe(release), 0);
+    parent = fork();
+    if (parent == 0) {
+        struct knit *own;
+
+        close(release[1]);
+        if (knit_open(fake.url, &options, &own, NULL) != KNIT_OK)
+            _exit(1);
+        if (fork() == 0)
+            _exit(read(release[0], &byte, 1) == 0 ? 0 : 1);
+        _exit(0);
+    }
+    assert_int_equal(status_of(parent), 0);
+    k = knit_fake_open(&options);
+    assert_int_equal(write(release[1], "x", 1), 1); /* the child has lived until now */
+    close(release[1]);
+    close(release[0]);
+}
+
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -127,6 +156,7 @@ int main(void)
         WITH_FAKE(a_forked_child_is_refused_and_harms_no_session),
         WITH_FAKE(a_child_does_not_get_outcomes_that_were_collected),
         WITH_FAKE(a_child_does_not_keep_a_closed_session_alive),
+        WITH_FAKE(a_child_does_not_keep_the_session_of_a_dead_parent),
     };
 
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);

@@ -60,7 +60,7 @@ LAYERS = {
         {'connect'},
         {'handle'},
         {'client'},
-        {'call'},
+        {'call', 'forks'},
         {'admin_calls'},
         {'attach'},
         {'open'},

@@ -27,12 +27,14 @@
  * KNIT_MUST_CHECK; all others may be called for their effect alone. What the library itself finds
  * wrong has the origin KNIT_ORIGIN_CLIENT.
  *
- * Threads: a session belongs to one thread at a time. The library keeps no global state, installs
- * no signal handler, raises no SIGPIPE and logs nothing. It starts one thread, in knit_open() of a
- * knit:// URL with a name: that looks up the name with all signals blocked, and ends by itself if
- * connect_ms is over first; numeric addresses, unix:// and shm:// start none. After fork() a
- * session is the parent's: in the child every function on it fails with KNIT_DISCONNECTED, and
- * knit_close() there only frees the child's memory.
+ * Threads: a session belongs to one thread at a time. The library keeps no global state but the
+ * list of its sessions, installs no signal handler, raises no SIGPIPE and logs nothing. It starts
+ * one thread, in knit_open() of a knit:// URL with a name: that looks up the name with all signals
+ * blocked, and ends by itself if connect_ms is over first; numeric addresses, unix:// and shm://
+ * start none. After fork() a session is the parent's: in the child every function on it fails with
+ * KNIT_DISCONNECTED, and knit_close() there only frees the child's memory. The child's copy of the
+ * connection is closed by fork(), so a child that lives on does not keep the session of a parent
+ * that is gone.
  *
  * Batches: starting a call queues it. knit_flush() and every function that waits or dispatches send
  * all that is queued together: start many, flush once.

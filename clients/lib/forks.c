@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection of a session is its lease: the daemon learns by its end that the caller is gone.
+ * A forked child has the descriptor too, and close-on-exec does not help where it runs no other
+ * program: a child that lives on would keep the session of a parent that is dead, with its memory
+ * and its calls. The kernel has no close-on-fork, so the child closes it in the handler that fork()
+ * runs. What a process makes without fork() (vfork(), clone() by hand) runs another program soon.
+ */
+#include "clients/lib/forks.h"
+
+#include <pthread.h>
+
+#include "clients/lib/client.h"
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static LIST_HEAD(, knit) sessions = LIST_HEAD_INITIALIZER(sessions);
+
+static void prepare(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void in_parent(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+static void in_child(void)
+{
+    struct knit *k;
+
+    LIST_FOREACH(k, &sessions, in_process)
+    knit_transport_close(&k->handles.stream.transport);
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Without memory for the handlers, children keep what they inherit. */
+static void install(void)
+{
+    (void)pthread_atfork(prepare, in_parent, in_child);
+}
+
+void knit_forks_add(struct knit *k)
+{
+    (void)pthread_once(&once, install);
+    pthread_mutex_lock(&mutex);
+    LIST_INSERT_HEAD(&sessions, k, in_process);
+    pthread_mutex_unlock(&mutex);
+}
+
+void knit_forks_remove(struct knit *k)
+{
+    if (k->in_process.le_prev == NULL)
+        return;
+    pthread_mutex_lock(&mutex);
+    LIST_REMOVE(k, in_process);
+    pthread_mutex_unlock(&mutex);
+}
