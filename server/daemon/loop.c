@@ -146,9 +146,10 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
 {
     uint64_t until_ns = loop->router.next_ns, now_ns = knit_clock_ns();
     uint64_t backoff_ns = loop->turn.settings->max_backoff_ms * UINT64_C(1000000);
+    uint64_t ahead_ns = knit_lookaheads_next_ns(&loop->net.lookaheads);
 
-    if (loop->net.lookaheads.next_ns < until_ns)
-        until_ns = loop->net.lookaheads.next_ns;
+    if (ahead_ns < until_ns)
+        until_ns = ahead_ns;
     if (is_outstanding && now_ns + backoff_ns < until_ns)
         until_ns = now_ns + backoff_ns;
     if (loop->state == KNIT_LOOP_FINISHING && loop->end_ns < until_ns)

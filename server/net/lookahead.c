@@ -4,7 +4,9 @@
  * offsets, which count from the front, move with it.
  *
  * Deadlines are rounded up to multiples of GRAIN_NS: otherwise a caller whose timeouts differ by a
- * microsecond each would cause one pass over all entries for each of them.
+ * microsecond each would cause one pass over all entries for each of them. And a pass is followed
+ * by a rest of REST_FACTOR times what it took, so passes take a sixteenth of the loop's time at
+ * most, however many connections have however many entries; timeouts are noticed later then.
  */
 #include "server/net/lookahead.h"
 
@@ -19,8 +21,9 @@
 
 enum {
     ENTRIES_MIN = 64,
-    ENTRIES_MAX = 4096,
+    ENTRIES_MAX = 1024, /* so they take what a connection may hold uncharged, see input.h */
     GRAIN_NS = 4000000,
+    REST_FACTOR = 16,
 };
 
 enum entry_state { ENTRY_OTHER, ENTRY_CALL, ENTRY_SETTLED };
@@ -53,6 +56,7 @@ void knit_lookaheads_init(struct knit_lookaheads *lookaheads)
 {
     TAILQ_INIT(&lookaheads->connections);
     lookaheads->next_ns = UINT64_MAX;
+    lookaheads->rest_until_ns = 0;
 }
 
 void knit_lookahead_begin(struct knit_connection *connection)
@@ -134,7 +138,7 @@ static bool make_room(struct knit_lookahead *lookahead)
 
     if (lookahead->end < lookahead->capacity)
         return true;
-    if (count <= lookahead->capacity / 2 && count > 0) {
+    if (count > 0 && (count <= lookahead->capacity / 2 || lookahead->capacity >= ENTRIES_MAX)) {
         memmove(lookahead->entries, lookahead->entries + lookahead->first,
             count * sizeof(*lookahead->entries));
         lookahead->first = 0;
@@ -301,13 +305,21 @@ static void expire(struct knit_connection *connection)
         knit_router_stop_waiting(&connection->caller);
 }
 
+uint64_t knit_lookaheads_next_ns(const struct knit_lookaheads *lookaheads)
+{
+    return lookaheads->next_ns > lookaheads->rest_until_ns ? lookaheads->next_ns
+                                                           : lookaheads->rest_until_ns;
+}
+
 void knit_lookahead_expire(struct knit_net *net)
 {
     struct knit_lookaheads *lookaheads = &net->lookaheads;
     struct knit_connection *connection, *next;
+    uint64_t began_ns, ended_ns;
 
-    if (net->turn->now_ns < lookaheads->next_ns)
+    if (net->turn->now_ns < knit_lookaheads_next_ns(lookaheads))
         return;
+    began_ns = knit_clock_ns();
     lookaheads->next_ns = UINT64_MAX;
     for (connection = TAILQ_FIRST(&lookaheads->connections); connection != NULL;
          connection = next) {
@@ -316,4 +328,6 @@ void knit_lookahead_expire(struct knit_net *net)
             expire(connection);
         lower_next(lookaheads, connection->lookahead);
     }
+    ended_ns = knit_clock_ns();
+    lookaheads->rest_until_ns = ended_ns + REST_FACTOR * (ended_ns - began_ns);
 }

@@ -12,7 +12,7 @@
  * and costs other connections nothing.
  *
  * Threads: its loop's.
- * Limits: some thousand messages of a connection; those behind them enter when they come nearer,
+ * Limits: a thousand messages of a connection; those behind them enter when they come nearer,
  * and are never started late either, for their time counts from when they were read.
  */
 #pragma once
@@ -45,6 +45,9 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection);
 /* Off the list; the memory stays until knit_lookahead_free(). */
 void knit_lookahead_forget(struct knit_connection *connection);
 void knit_lookahead_free(struct knit_connection *connection);
+
+/* When knit_lookahead_expire() has something to do, at the earliest. */
+uint64_t knit_lookaheads_next_ns(const struct knit_lookaheads *lookaheads);
 
 /* Answers what is overdue. In a turn, before callers that wait are resumed. */
 void knit_lookahead_expire(struct knit_net *net);

@@ -60,7 +60,8 @@ struct knit_inputs {
 /* Connections of a loop that have a lookahead; those with new input first. */
 struct knit_lookaheads {
     struct knit_connection_list connections;
-    uint64_t next_ns; /* no deadline in them is earlier; UINT64_MAX = none */
+    uint64_t next_ns;       /* no deadline in them is earlier; UINT64_MAX = none */
+    uint64_t rest_until_ns; /* they are not looked at before */
 };
 
 struct knit_net {

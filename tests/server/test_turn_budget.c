@@ -9,8 +9,10 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <knitting/code.h>
 
 #include "proto/writer.h"
+#include "server/net/lookahead.h"
 #include "tests/server/turns.h"
 
 enum {
@@ -126,11 +128,44 @@ static void a_quiet_connection_goes_before_those_that_flood(void **state)
     assert_false(knit_net_is_crowded(&turns.loop.net));
 }
 
+/* Calls that wait and time out one after the other cause one pass after the other over all that
+ * wait; what passes take of the loop's time is bounded by the rest behind each. */
+static void passes_over_what_waits_leave_time_for_the_rest(void **state)
+{
+    struct knit_lookaheads *lookaheads = &turns.loop.net.lookaheads;
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+
+    (void)state;
+    turns.settings.in_flight_max = 1;
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    options.timeout_ns = 1000000;
+    assert_true(turns_request(caller, "gate", 1, 2, 1, &options));
+    turns_expect(caller, 1);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
+    assert_true(lookaheads->rest_until_ns > 0);
+    /* Nothing is looked at before, and nothing wakes the loop for it. */
+    lookaheads->rest_until_ns = UINT64_MAX - 1;
+    assert_true(turns_request(caller, "gate", 1, 3, 1, &options));
+    TURNS_UNTIL(lookaheads->next_ns < turns.loop.turn.now_ns);
+    for (unsigned i = 0; i < 100; i++)
+        (void)turns_turn();
+    assert_true(turns_read(caller));
+    assert_int_equal(caller->responses, 1);
+    assert_true(knit_lookaheads_next_ns(lookaheads) == UINT64_MAX - 1);
+    lookaheads->rest_until_ns = 0;
+    turns_expect(caller, 2);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_turn_is_as_short_for_many_floods_as_for_one),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
+        TURNS_TEST(passes_over_what_waits_leave_time_for_the_rest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
