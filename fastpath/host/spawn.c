@@ -73,6 +73,27 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &asks_to_end, NULL);
 }
 
+/* In the child. When memory is short the kernel shall end a worker, which is replaced, and not the
+ * host. A host that goes as easily itself is left as it is. */
+static void offer_to_oom_killer(void)
+{
+    static const char likely[] = "500";
+    char own[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    /* "-1000" to "1000", compared as text: what has four digits or begins with 5 to 9 and has three
+     * is no less. */
+    if (read(fd, own, sizeof(own) - 1) > 0) {
+        size_t digits = strspn(own, "0123456789");
+
+        if (digits < 3 || (digits == 3 && own[0] < likely[0]))
+            (void)!write(fd, likely, sizeof(likely) - 1);
+    }
+    (void)close(fd);
+}
+
 /* Moves the child's descriptors to their numbers and closes all others. *ret_control is the control
  * socket, on failure too: KNIT_CONTROL_FD may be another file until all are moved. */
 static int place_fds(const struct plumbing *plumbing, int *ret_control)
@@ -97,6 +118,7 @@ static _Noreturn void run_child(
 
     (void)setpgid(0, 0);
     reset_signals();
+    offer_to_oom_killer();
     if (place_fds(plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
         /* A parent that died before prctl() sends no signal. */
         if (getppid() != parent)

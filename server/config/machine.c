@@ -3,6 +3,7 @@
  * control group as the root of the hierarchy, where the files of a limited group then lie. */
 #include "server/config/machine.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -108,4 +109,20 @@ uint64_t knit_machine_processors(const char *root)
 uint64_t knit_machine_memory_max(const char *root)
 {
     return least_of(root, "memory.max", read_bytes);
+}
+
+int knit_machine_check(struct knit_sentence *why)
+{
+    if (access("/proc/self/fd", X_OK) < 0)
+        return knit_sentence_set(why, -errno,
+            "cannot look into /proc/self/fd: %s; /proc has to be mounted, memory is handed to "
+            "workers and callers through it",
+            strerror(errno));
+    /* Closes nothing: there is no such descriptor. */
+    if (close_range(~0u, ~0u, 0) < 0)
+        return knit_sentence_set(why, -errno,
+            "cannot call close_range: %s; workers start with it, Linux 5.9 has it, and a filter of "
+            "a container must let it pass",
+            strerror(errno));
+    return 0;
 }

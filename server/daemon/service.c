@@ -24,6 +24,7 @@
 #include "config.h"
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
+#include "server/config/machine.h"
 #include "server/daemon/descriptors.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
@@ -491,8 +492,10 @@ int knit_service_check(
 {
     struct knit_access access = {0};
     struct knit_descriptors descriptors;
-    int r = knit_access_init(&access, settings, why);
+    int r = knit_machine_check(why);
 
+    if (r == 0)
+        r = knit_access_init(&access, settings, why);
     if (r == 0)
         r = knit_listening_check(settings, why);
     if (r == 0)

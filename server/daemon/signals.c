@@ -19,11 +19,14 @@ void knit_signals_disarm(void)
 {
     static const int numbers[] = {SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGPROF, SIGPOLL,
         SIGPWR, SIGSTKFLT, SIGXCPU, SIGXFSZ};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct sigaction nothing = {.sa_handler = on_unasked, .sa_flags = SA_RESTART};
 
     (void)sigemptyset(&nothing.sa_mask);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         (void)sigaction(numbers[i], &nothing, NULL);
+    /* A handler would not do: a write to the terminal would be tried again for ever. */
+    (void)sigaction(SIGTTOU, &ignore, NULL);
     for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
         (void)sigaction(number, &nothing, NULL);
 }

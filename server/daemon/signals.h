@@ -4,7 +4,8 @@
  *
  * All others whose default is to end a process, but which the kernel or a stranger may send without
  * anything being wrong, have a handler that does nothing: a write beyond a limit of file sizes then
- * fails like any other. They are not ignored, because that would last in programs that are started.
+ * fails like any other. A job in the background writes its log to its terminal (SIGTTOU). The
+ * others are not ignored, because that would last in programs that are started.
  *
  * While the parts start and while they go SIGTERM, SIGINT and SIGHUP are blocked, since in the
  * default way they would end the daemon and leave its socket file behind. A start may take half a

@@ -5,6 +5,7 @@
  *     old_kernel landlock=none COMMAND...    there is no Landlock
  *     old_kernel seccomp=none COMMAND...     no filter can be installed any more
  *     old_kernel futex_waitv=NAME COMMAND... futex_waitv fails with EPERM or ENOSYS
+ *     old_kernel close_range=NAME COMMAND... so does close_range
  *
  * A seccomp filter answers in place of the kernel. To answer with a number it needs a listener: a
  * child that waits for the calls and ends with the command.
@@ -59,13 +60,13 @@ static int install_for_seccomp(void)
     return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
 }
 
-/* Linux before 5.16 has no such call; filters of containers that do not know it refuse it either
- * way. */
-static int install_for_waits(const char *name)
+/* Linux before 5.16 has no futex_waitv, before 5.9 no close_range; filters of containers that do
+ * not know a call refuse it either way. */
+static int install_refusal(unsigned call, const char *name)
 {
     unsigned error = strcmp(name, "EPERM") == 0 ? EPERM : ENOSYS;
-    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(SYS_futex_waitv, 1),
-        ANSWER(SECCOMP_RET_ERRNO | error), ANSWER(SECCOMP_RET_ALLOW)};
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(call, 1), ANSWER(SECCOMP_RET_ERRNO | error),
+        ANSWER(SECCOMP_RET_ALLOW)};
 
     return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
 }
@@ -111,7 +112,9 @@ int main(int argc, char **argv)
     else if (strcmp(argv[1], "seccomp=none") == 0)
         error = install_for_seccomp();
     else if (strncmp(argv[1], "futex_waitv=", 12) == 0)
-        error = install_for_waits(argv[1] + 12);
+        error = install_refusal(SYS_futex_waitv, argv[1] + 12);
+    else if (strncmp(argv[1], "close_range=", 12) == 0)
+        error = install_refusal(SYS_close_range, argv[1] + 12);
     else if (strncmp(argv[1], "landlock=", 9) == 0)
         error = install_version(strtol(argv[1] + 9, NULL, 10));
     if (error != 0) {

@@ -2,13 +2,16 @@
 """A daemon and a tool in rude surroundings: signals that nobody asked for, standard descriptors that are closed,
 limits, files that stand in the way."""
 
+import contextlib
 import os
+import pty
 import resource
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import termios
 import unittest.mock
 
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
@@ -158,6 +161,63 @@ class ReadyFile(Case):
             other = daemon.write('ready', "somebody else's\n")
             self.assertEqual(daemon.end(), 0)
             self.assertTrue(os.path.exists(other))
+
+
+class Machine(Case):
+    def refused(self, command, parts):
+        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+            for check in ((), ('--check-config',)):
+                done = subprocess.run(
+                    [*command, os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=1',
+                     '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'], *check],
+                    stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
+                self.assertEqual(done.returncode, START, done.stderr)
+                for part in parts:
+                    self.assertIn(part, done.stderr)
+
+    def test_without_proc(self):
+        hide = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$0" "$@"']
+        if subprocess.run([*hide, 'true'], capture_output=True, timeout=30).returncode != 0:
+            self.skipTest('/proc cannot be hidden here')
+        self.refused(hide, ['/proc has to be mounted'])
+
+    def test_without_close_range(self):
+        for name in 'ENOSYS', 'EPERM':
+            self.refused([os.environ['KNIT_OLD_KERNEL'], f'close_range={name}'], ['close_range', 'Linux 5.9'])
+
+    def test_a_worker_goes_first_when_memory_is_short(self):
+        def score(pid):
+            with open(f'/proc/{pid}/oom_score_adj') as file:
+                return int(file.read())
+        with LedgerDaemon() as daemon:
+            self.assertEqual({score(pid) for pid in daemon.workers()}, {500})
+            self.assertEqual(score(daemon.pid), score(os.getpid()))
+
+    def test_a_terminal_that_stops_writers_in_the_background_stops_no_daemon(self):
+        """stty tostop, and the daemon's log goes to that terminal."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            try:
+                attributes = termios.tcgetattr(0)
+                attributes[3] |= termios.TOSTOP
+                termios.tcsetattr(0, termios.TCSANOW, attributes)
+                with open('/dev/tty', 'wb', buffering=0) as tty, \
+                        unittest.mock.patch.object(subprocess, 'Popen', self.in_background(subprocess.Popen)), \
+                        Daemon(log_fd=tty.fileno()) as daemon, daemon.unix() as rpc:
+                    os._exit(0 if rpc.call('echo', 7) == 7 and daemon.end() == 0 else 2)
+            finally:
+                os._exit(1)
+        said = b''
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 65536):
+                said += part
+        os.close(terminal)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, said)
+        self.assertIn(b'msg=ready', said)
+
+    @staticmethod
+    def in_background(popen):
+        return lambda *arguments, **options: popen(*arguments, preexec_fn=lambda: os.setpgid(0, 0), **options)
 
 
 if __name__ == '__main__':
