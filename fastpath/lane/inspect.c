@@ -290,7 +290,7 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
     if (!ring->has_ready)
         ring->ready = q;
     ring->has_ready = true;
-    if ((flags & ~(KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY)) != 0)
+    if ((flags & ~KNIT_CELL_FLAGS) != 0)
         found(look, "lane %u, position %llu: flags %#x", ring->lane, (ull)q, flags);
     else if (!is_block && len > KNIT_INLINE_MAX)
         found(look, "lane %u, position %llu: %llu bytes in a cell that holds %u", ring->lane,

@@ -33,7 +33,7 @@ static const char *check_ready(const struct knit_worker_session *session,
 {
     uint64_t len = knit_meta_len(ready->meta);
     uint64_t arena, offset;
-    if ((knit_meta_flags(ready->meta) & ~(KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY)) != 0)
+    if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_FLAGS) != 0)
         return "unknown flags in a request cell";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";

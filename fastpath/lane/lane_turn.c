@@ -187,6 +187,11 @@ static enum stealable may_steal(struct knit_lane *lane, struct knit_worker_sessi
     }
     if (vacant)
         return STEAL_NOW;
+    /* Like an empty ring: its worker lives, and claims what is behind it or wakes a sibling. */
+    if ((knit_meta_flags(ret->meta) & KNIT_CELL_PINNED) != 0) {
+        cursor->stood_ns = 0;
+        return STEAL_NOTHING;
+    }
     if (cursor->stood_ns == 0 || cursor->stood_q != cursor->q) {
         cursor->stood_q = cursor->q;
         cursor->stood_ns = now;

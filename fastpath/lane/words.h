@@ -121,6 +121,11 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 /* flags of a request cell: its deadline is the last moment to start at and nothing to the task. */
 #define KNIT_CELL_START_BY 2u
 
+/* The same: while its lane has a worker, no other one claims it. */
+#define KNIT_CELL_PINNED 4u
+
+#define KNIT_CELL_FLAGS (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED)
+
 /* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
  * len32 */
 static inline uint64_t knit_meta(uint32_t task, uint32_t epoch, uint32_t flags, uint32_t len)

@@ -283,6 +283,7 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
     struct knit_session_call call = {.task = task->id,
         .epoch = knit_registry_epoch(router->registry),
         .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
+        .flags = options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0,
         .lane = lane_for(options),
         .payload = message->params.bytes,
         .len = message->params.len};

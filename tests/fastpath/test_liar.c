@@ -143,7 +143,7 @@ static void a_slot_is_not_claimed_before_its_last_call_is_answered(void **state)
 static void unknown_flags_evict(void **state)
 {
     (void)state;
-    for (uint32_t flag = 2 * KNIT_CELL_START_BY; flag < 0x100; flag <<= 1) {
+    for (uint32_t flag = KNIT_CELL_FLAGS + 1; flag < 0x100; flag <<= 1) {
         world_init(&world, &shape);
         atomic_store_explicit(
             &cell_at(0)->meta, knit_meta(LANES_ECHO, 0, flag, 1), memory_order_relaxed);

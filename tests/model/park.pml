@@ -23,6 +23,8 @@
  * eventfd is a system call and drains. Two more words are reduced: `bell_named`, the caller's bell is the PARKED word
  * that memory holds, and `relayed`, the host has relayed that word; a new park word clears both.
  *
+ * With -DPINNED calls may be pinned to their lane.
+ *
  * Checked: 7 no worker sleeps while there is a READY call of which no party will notify it, and with it 6: otherwise
  * the model ends while the caller waits, which Spin reports.
  */
@@ -75,6 +77,9 @@ bool look_parked;
 #endif
 
 byte claimed[L]; /* written by locked operations only */
+#ifdef PINNED
+bool pinned[L * (P + 1)]; /* of the call at each position; published with it */
+#endif
 
 /* The wait queues of the kernel, one a lane. */
 bool asleep[L];
@@ -176,6 +181,16 @@ end:
 #define OF_VACANT(l) (READY(l) && mem[PARK(l)] == VACANT)
 #ifdef NO_STEAL
 #define MAY_CLAIM(l) OF_VACANT(l)
+#elif defined(PINNED)
+/* The first READY call of a ring is pinned: another worker takes the ring for empty while its lane has a worker. */
+#define PINNED_HEAD(l) pinned[(l) * (P + 1) + claimed[l]]
+#ifdef MUTANT_PINNED_STOLEN
+#define MAY_CLAIM(l) READY(l)
+#elif defined(MUTANT_PINNED_LEFT_IN_VACANT)
+#define MAY_CLAIM(l) (READY(l) && !PINNED_HEAD(l))
+#else
+#define MAY_CLAIM(l) (OF_VACANT(l) || (READY(l) && !PINNED_HEAD(l)))
+#endif
 #else
 #define MAY_CLAIM(l) READY(l)
 #endif
@@ -232,6 +247,12 @@ inline wake_other()
 /* FREE -> READY */
 inline publish(l)
 {
+#ifdef PINNED
+	if
+	:: pinned[(l) * (P + 1) + sent[l]] = true
+	:: true
+	fi;
+#endif
 	d_step { store(CALLER, PUB(l), sent[l] + 1); sent[l]++; dirty[l] = true; left-- }
 }
 
@@ -387,8 +408,16 @@ inline serve(l)
 {
 	/* The claim is a locked operation: it drains. */
 	if
+#ifdef PINNED
+	/* The call that was found is claimed, and none behind it. */
+	:: d_step { READY(l) && (l == me || MAY_CLAIM(l)) -> drain(me);
+		assert(l == me || !PINNED_HEAD(l) || mem[PARK(l)] == VACANT);
+		claimed[l]++; busy[me] = true }
+	:: !READY(l) || (l != me && !MAY_CLAIM(l)) -> goto again
+#else
 	:: d_step { READY(l) -> drain(me); claimed[l]++; busy[me] = true }
 	:: !READY(l) -> goto again
+#endif
 	fi;
 	/* There is a READY call behind it that the sibling may claim, and the sibling is PARKED: wake it. */
 	d_step {
