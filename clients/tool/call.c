@@ -19,6 +19,7 @@
 #include "clients/tool/json.h"
 #include "clients/tool/tool.h"
 #include "proto/limits.h"
+#include "proto/text.h"
 #include "proto/walk.h"
 
 enum {
@@ -44,9 +45,46 @@ static int read_all(int fd, struct knit_buffer *buffer)
     }
 }
 
-/* The bytes of a file, or of standard input when path is NULL, as one bin. */
-static int put_file(const struct knit_tool *tool, const char *path, struct knit_writer *writer)
+/* What the bytes of a file become. */
+enum file_kind {
+    FILE_BIN,
+    FILE_TEXT,
+    FILE_JSON,
+};
+
+/* One value of the content. Returns an exit status. */
+static int put_content(const struct knit_tool *tool, const char *path, enum file_kind kind,
+    struct knit_buffer *content, struct knit_writer *writer)
 {
+    char reason[KNIT_JSON_REASON_BYTES];
+    uint8_t *end;
+    int r;
+
+    if (kind == FILE_BIN) {
+        knit_writer_bin(writer, content->bytes, content->len);
+        return KNIT_TOOL_OK;
+    }
+    if (kind == FILE_TEXT) {
+        if (!knit_text_is_utf8(content->bytes, content->len))
+            return knit_tool_usage(tool, "%s is no UTF-8; @%s sends its bytes", path, path);
+        knit_writer_str(writer, (const char *)content->bytes, content->len);
+        return KNIT_TOOL_OK;
+    }
+    end = knit_buffer_reserve(content, 1);
+    if (end == NULL)
+        return knit_tool_usage(tool, "%s is too large", path);
+    *end = '\0';
+    r = knit_json_read((const char *)content->bytes, content->len, writer, reason);
+    if (r == KNIT_JSON_E_BAD)
+        return knit_tool_usage(tool, "%s is no JSON: %s", path, reason);
+    return r == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "not enough memory");
+}
+
+/* A file, or standard input when path is NULL, as one value. */
+static int put_file(
+    const struct knit_tool *tool, const char *path, enum file_kind kind, struct knit_writer *writer)
+{
+    int status = KNIT_TOOL_OK;
     struct knit_buffer content;
     int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     int r = fd < 0 ? -errno : 0;
@@ -55,12 +93,12 @@ static int put_file(const struct knit_tool *tool, const char *path, struct knit_
     if (r == 0)
         r = read_all(fd, &content);
     if (r == 0)
-        knit_writer_bin(writer, content.bytes, content.len);
+        status = put_content(tool, path, kind, &content, writer);
     if (path != NULL && fd >= 0)
         close(fd);
     knit_buffer_fini(&content);
     if (r == 0)
-        return KNIT_TOOL_OK;
+        return status;
     return knit_tool_usage(
         tool, "cannot read %s: %s", path != NULL ? path : "standard input", strerror(-r));
 }
@@ -87,10 +125,14 @@ static int put_argument(
     char reason[KNIT_JSON_REASON_BYTES];
     int r;
 
+    if (strncmp(argument, "@text:", 6) == 0)
+        return put_file(tool, argument + 6, FILE_TEXT, writer);
+    if (strncmp(argument, "@json:", 6) == 0)
+        return put_file(tool, argument + 6, FILE_JSON, writer);
     if (argument[0] == '@')
-        return put_file(tool, argument + 1, writer);
+        return put_file(tool, argument + 1, FILE_BIN, writer);
     if (strcmp(argument, "-") == 0)
-        return put_file(tool, NULL, writer);
+        return put_file(tool, NULL, FILE_BIN, writer);
     r = knit_json_read(argument, strlen(argument), writer, reason);
     if (r == KNIT_JSON_E_BAD)
         return refuse_argument(tool, index, argument, reason);

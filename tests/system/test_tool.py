@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
 import time
 
 from knit_harness import PATIENCE, Daemon, DaemonCase, main, wait_until
@@ -54,6 +55,19 @@ class Tool(DaemonCase):
                              f'"{hashlib.sha256(b"abc").hexdigest()}"')
             self.assertEqual(self.value('sha256', '@/dev/null', url=url), f'"{hashlib.sha256(b"").hexdigest()}"')
         self.assertIn('cannot read /nonexistent', self.knit('call', 'sha256', '@/nonexistent', status=USAGE).stderr)
+
+    def test_files_are_text_or_json_where_that_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'file')
+            with open(path, 'w') as file:
+                file.write('["t\u00e4xt", {"a": 1}]')
+            self.assertEqual(self.value('echo', '@text:' + path), '"[\\"t\u00e4xt\\", {\\"a\\": 1}]"')
+            self.assertEqual(self.value('echo', '@json:' + path), '["t\u00e4xt",{"a":1}]')
+            with open(path, 'wb') as file:
+                file.write(b'\xff')
+            self.assertIn('is no UTF-8', self.knit('call', 'echo', '@text:' + path, status=USAGE).stderr)
+            self.assertIn('is no JSON', self.knit('call', 'echo', '@json:' + path, status=USAGE).stderr)
+            self.assertIn('cannot read', self.knit('call', 'echo', '@json:' + path + 'x', status=USAGE).stderr)
 
     def test_raw_output(self):
         self.assertEqual(self.knit('--raw', 'call', 'echo', '"t\u00e4xt"').stdout, 't\u00e4xt')
