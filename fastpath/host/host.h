@@ -195,6 +195,7 @@ struct knit_pool {
     uint64_t memory_max_bytes;
     struct knit_departed departed[KNIT_POOL_SESSIONS_MAX];
     uint32_t departed_count;
+    uint32_t sweeps;           /* in a row that found orphans alive (orphans.h) */
     uint64_t departed_due_ns;  /* when they are counted again; 0 = there are none */
     uint64_t departed_wait_ns; /* from one look to the next */
 

@@ -55,6 +55,10 @@ struct knit_pool_options {
     uint32_t stop_ms;         /* from STOP until a worker is killed; 5,000 */
     uint32_t abandoned_ms; /* until a task is killed whose session is closed; 60,000; 0 = never */
 
+    /* The process has no children but the workers and, as their subreaper, what they leave behind:
+     * the latter is killed before a lane is used again, and at the end; false. */
+    bool kill_orphans;
+
     int stop_fd; /* readable: knit_pool_open() ends with E_CLOSED; borrowed; -1 = none */
     struct knit_confine_policy confinement; /* unsafe: a program's own modules in its own pool */
     struct knit_pool_callbacks callbacks;   /* members may be NULL */

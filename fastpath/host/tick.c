@@ -10,6 +10,7 @@
 
 #include "fastpath/host/death.h"
 #include "fastpath/host/departed.h"
+#include "fastpath/host/orphans.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
 #include "fastpath/host/watch.h"
@@ -21,8 +22,9 @@
 
 #define NO_WORKER_NS      1000000000u /* from the last worker's end until calls are refused */
 #define SWEEP_NS          10000000u   /* how often queued calls are refused meanwhile */
-#define DEGRADED_CHECK_NS 100000000u  /* how often a crash loop is checked for its end */
-#define DRAIN_CHECK_NS    5000000u    /* how often a drain is checked for its end */
+#define SWEEPS_MAX        100u
+#define DEGRADED_CHECK_NS 100000000u /* how often a crash loop is checked for its end */
+#define DRAIN_CHECK_NS    5000000u   /* how often a drain is checked for its end */
 
 /* Ends all queued calls with this error. */
 static void refuse_queued(struct knit_pool *pool, enum knit_code code, const char *message)
@@ -92,6 +94,17 @@ static void end_stop(struct knit_pool *pool)
     knit_notices_add_event(&pool->notices, &event);
 }
 
+/* What dead workers left behind is being killed. A process that the kernel does not let go of is
+ * not awaited for ever. */
+static bool has_orphans(struct knit_pool *pool)
+{
+    if (knit_orphans_kill(pool) == 0 || ++pool->sweeps > SWEEPS_MAX) {
+        pool->sweeps = 0;
+        return false;
+    }
+    return true;
+}
+
 static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
 {
     if (pool->phase == KNIT_PHASE_DRAINING &&
@@ -100,7 +113,7 @@ static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
     if (pool->phase != KNIT_PHASE_STOPPING)
         return;
     refuse_queued(pool, KNIT_SHUTDOWN, "the pool is shut down");
-    if (!has_workers(pool))
+    if (!has_workers(pool) && !has_orphans(pool))
         end_stop(pool);
 }
 
@@ -142,8 +155,12 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
                     pool->options.startup_ms, worker->start_step.text);
             knit_worker_kill(worker);
         }
-        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns)
-            knit_supervisor_start(pool, worker, now_ns);
+        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns) {
+            if (has_orphans(pool))
+                worker->restart_at_ns = now_ns + SWEEP_NS;
+            else
+                knit_supervisor_start(pool, worker, now_ns);
+        }
         if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
     }

@@ -197,8 +197,9 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
 
 /* ---- signals ------------------------------------------------------------------------------- */
 
-/* As process 1 the daemon inherits orphans. The pool reaps its own children: if the daemon reaped
- * them, the pool would take another process with the same pid for a worker. */
+/* As process 1, and as subreaper of unsafe workers, the daemon inherits orphans. The pool reaps its
+ * own children: if the daemon reaped them, the pool would take another process with the same pid
+ * for a worker. */
 static void reap_orphans(struct service *service)
 {
     for (;;) {
@@ -225,8 +226,7 @@ static void on_signal(void *arg, int number)
         knit_log(&service->log, KNIT_LOG_DEBUG, "signal", KNIT_LOG_NUMBER("number", number),
             KNIT_LOG_TEXT("name", strsignal(number)));
     if (number == SIGCHLD) {
-        if (getpid() == 1)
-            reap_orphans(service);
+        reap_orphans(service);
     } else if (number == SIGHUP) {
         knit_log(&service->log, KNIT_LOG_WARNING,
             "SIGHUP does nothing: settings are read at start alone");

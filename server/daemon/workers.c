@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "server/base/log.h"
 #include "server/config/confinement.h"
@@ -80,6 +81,9 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     options->abort_grace_ms = (uint32_t)settings->abort_grace_ms;
     options->slow_call_ms = (uint32_t)settings->slow_call_ms;
     options->confinement = found->confinement;
+    /* Others cannot leave their worker's process group, which dies with it. */
+    options->kill_orphans = found->confinement.rules.profile == KNIT_CONFINE_UNSAFE &&
+                            prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 }
 
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,

@@ -129,6 +129,19 @@ class RudeTasks(Case):
     def test_a_child_that_stays_when_its_parent_dies(self):
         self.dies(WORKER_DIED, 'orphan', True)
 
+    def test_children_that_left_the_process_group(self):
+        """A task that may do anything has a child in a session of its own, which holds what it inherited."""
+        with Daemon('--permission=unsafe', module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            child = rpc.call('orphan', False)
+            wait_until(lambda: os.getsid(child) == child, 'it to leave')
+            self.assert_fails(WORKER_DIED, rpc.call, 'leave', 3)
+            wait_until(lambda: not is_alive(child), 'it to go with its worker')
+            self.assertEqual(rpc.call('same', 1), 1)
+            child = rpc.call('orphan', False)
+            wait_until(lambda: os.getsid(child) == child, 'the next one to leave')
+        self.assertFalse(is_alive(child))
+
     def test_a_task_that_hangs_with_children(self):
         error = self.dies(HARD_TIMEOUT, 'hang')
         self.assertEqual(error.details.get('limit'), 200)
