@@ -66,7 +66,7 @@ class Peers(Case):
 
     def test_idle_connections(self):
         with contextlib.ExitStack() as stack:
-            daemon = stack.enter_context(Daemon(max_connections=IDLE + 100))
+            daemon = stack.enter_context(Daemon(max_connections=IDLE + 200))
             for _ in range(50):
                 stack.enter_context(daemon.tcp()).call('$/ping')
             before = pages_kb(daemon.pid)

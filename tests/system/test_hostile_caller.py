@@ -201,7 +201,7 @@ class WhileWorkersDie(Case):
 
 class Uninvited(Case):
     def test_a_user_that_is_not_listed_may_not_attach(self):
-        with LedgerDaemon(socket_mode='0666') as daemon:
+        with LedgerDaemon(socket_mode='0666', attach_users='root') as daemon:
             os.chmod(daemon.dir, 0o755)
             nobody = pwd.getpwnam('nobody').pw_uid
             done = subprocess.run([os.environ['KNIT_HOSTILE'], daemon.socket, str(nobody), '1', '0', 'rights'],
