@@ -227,7 +227,7 @@ static void on_signal(void *arg, int number)
             KNIT_LOG_TEXT("name", strsignal(number)));
     if (number == SIGCHLD) {
         reap_orphans(service);
-        /* The pool may have been dispatched there to its end, after which nothing wakes on_pool(). */
+        /* The pool may have come to its end there, after which nothing wakes on_pool(). */
         end_if_stopped(service);
     } else if (number == SIGHUP) {
         knit_log(&service->log, KNIT_LOG_WARNING,

@@ -126,6 +126,9 @@ static int look_up(void **ret_stack)
     return frames;
 }
 
+/* Where the program has libseccomp in itself: offsets from its start, the second one behind it. */
+static uintptr_t left_out_from, left_out_to;
+
 /* Whether the call is not counted: one that the C library or a sanitizer makes for itself, as when
  * a thread begins, where they give up the process; and those of libseccomp, which (2.5.4) crashes
  * or never ends when it cannot have memory for the program it writes. */
@@ -139,7 +142,9 @@ static bool is_left_out(void *const *stack, int frames)
         const char *slash = strrchr(path, '/');
         const char *file = slash != NULL ? slash + 1 : path;
 
-        if (strncmp(file, "libseccomp.", 11) == 0)
+        if (strncmp(file, "libseccomp.", 11) == 0 ||
+            (path == program_invocation_short_name && offset >= left_out_from &&
+                offset < left_out_to))
             return true;
         is_ours = is_ours || (strncmp(file, "libc.", 5) != 0 && strncmp(file, "libasan.", 8) != 0 &&
                                  strncmp(file, "ld-linux", 8) != 0);
@@ -198,13 +203,19 @@ __attribute__((noinline)) static bool gives_way(uint32_t kind, const char *name,
 __attribute__((constructor)) static void open_book(void)
 {
     const char *path = getenv("KNIT_GROUND"), *program = getenv("KNIT_GROUND_PROGRAM");
+    const char *left_out = getenv("KNIT_GROUND_LEFT_OUT");
     void *stack[1], *memory;
+    char *end;
     int fd;
 
     /* The first one loads libgcc_s. */
     (void)backtrace(stack, 1);
     if (path == NULL || (program != NULL && strcmp(program, program_invocation_short_name) != 0))
         return;
+    if (left_out != NULL) {
+        left_out_from = (uintptr_t)strtoull(left_out, &end, 16);
+        left_out_to = *end == '-' ? (uintptr_t)strtoull(end + 1, NULL, 16) : 0;
+    }
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return;

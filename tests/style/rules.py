@@ -521,7 +521,7 @@ def excused_function(tree):
     names = {name for s in tree.c() if not EXEMPT.match(s.path) for name in re.findall(r'\b(\w+)\(', s.code)}
     for match in EXCUSE.finditer(table.text):
         for name in filter(None, match.groups()):
-            if name not in names:
+            if name.removesuffix('64') not in names:  # open() is open64() in the C library
                 yield table.path, table.line_of(match.start()), f'there is no function {name}()'
 
 

@@ -172,7 +172,7 @@ class HostileDaemon(DaemonCase):
         self.refused('request to be read alone', with_fd(REQUEST, lambda fd: os.open(f'/proc/self/fd/{fd}', os.O_RDONLY)),
                      "the daemon's request segment cannot be used: mapping it failed")
         self.refused('a bell that is a device', with_fd(BELL, lambda fd: os.open('/dev/zero', os.O_RDWR)),
-                     "the daemon's bell cannot be used: it is no socket")
+                     "the daemon's bell cannot be used: it is no unix socket")
         self.refused('in another order', lambda result, fds: (result, fds[::-1]), 'segment cannot be used')
 
     def test_shapes(self):
