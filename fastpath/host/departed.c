@@ -68,11 +68,8 @@ static bool look_at(struct knit_pool *pool, struct knit_departed *departed, uint
 {
     pool->memory_bytes -= departed->bytes;
     departed->bytes = 0;
-    if (!is_held(departed->request_fd))
-        knit_fd_close(&departed->request_fd);
-    if (!is_held(departed->reply_fd))
-        knit_fd_close(&departed->reply_fd);
-    if (departed->request_fd < 0 && departed->reply_fd < 0) {
+    /* Both go at once: an inspector of the pool finds a session whole or not at all. */
+    if (!is_held(departed->request_fd) && !is_held(departed->reply_fd)) {
         close_all(departed);
         return false;
     }
