@@ -47,7 +47,7 @@ for line in Type=notify RestartPreventExitStatus=2 'ExecStart=[^ ]*/bin/knitting
 done
 knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
 pkgconfig=$(dirname "$(installed knitting.pc)")
-# Nothing but what is installed here: whoever compiles against the library needs no other library's headers.
+# Nothing but what is installed here: a program that compiles against the library needs no other's headers.
 export PKG_CONFIG_LIBDIR=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
 # The loader's cache, which `ldconfig` makes, belongs to the machine. The README's caller is told where the library is by this
 # instead; the tool must start as it is.

@@ -41,8 +41,8 @@ static uint32_t sessions_kept(const struct knit_pool_options *options)
     return options->sessions_kept < quarter ? options->sessions_kept : quarter;
 }
 
-/* Checks the limits. A session that has departed counts until its caller has let go. Returns 0 and
- * a free index, or a code of reason.h. */
+/* Checks the limits. A session that has departed counts until its caller has unmapped it. Returns 0
+ * and a free index, or a code of reason.h. */
 static int check_limits(const struct knit_pool *pool, const struct admission *admission,
     uint64_t memory_bytes, uint32_t *ret_index)
 {

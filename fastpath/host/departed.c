@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A caller may end its connection, keep descriptors and mappings, and attach again. What workers
- * wrote for it was charged to their memory cgroup, and stays charged there as long as anybody has
+ * wrote for it was charged to their memory cgroup, and stays charged there as long as a process has
  * the segment. So the pages of its results are taken back after a second, in which a caller whose
  * connection was ended by somebody else may still read what it has: the reply segment is the pool's
  * own, and no caller can prevent it. The request segment is sealed against that, and pages of the
- * reply segment come back when a kept mapping is read. Both are counted once a second until nobody
- * has them, and until then the session counts as one of its uid.
+ * reply segment come back when a kept mapping is read. Both are counted once a second until no
+ * process has them, and until then the session counts as one of its uid.
  *
- * Whether anybody has a segment is asked by a lease: the kernel grants a write lease of a file if
+ * Whether a process has a segment is asked by a lease: the kernel grants a write lease of a file if
  * no other open description of it exists; a mapping keeps its description. It sees only those that
  * were opened by path, which is why a caller gets descriptors that were reopened (segments.c).
  * Blocks alone do not tell: the descriptor that is kept to look at them keeps them too.
@@ -22,7 +22,7 @@
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/segment.h"
 
-#define LOOK_FIRST_NS 10000000u /* callers let go at once, as a rule */
+#define LOOK_FIRST_NS 10000000u /* most callers unmap at once */
 #define LOOK_NS       1000000000u
 #define BLOCK_BYTES   512u /* of st_blocks, whatever the file system */
 

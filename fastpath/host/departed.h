@@ -7,14 +7,14 @@
 
 #include "fastpath/host/host.h"
 
-/* The last worker has let go of the session, which another process had attached: keeps descriptors
+/* The last worker has detached the session, which another process had attached: keeps descriptors
  * for as long as its caller has the segments. knit_departed_look() is due when the host's own
  * descriptors of it are closed. */
 void knit_departed_add(
     struct knit_pool *pool, const struct knit_host_session *session, uint64_t now_ns);
 
 /* Counts again what they hold, takes results back that are due, and forgets sessions whose
- * segments nobody else has. */
+ * segments no other process has. */
 void knit_departed_look(struct knit_pool *pool, uint64_t now_ns);
 
 /* How many sessions of the uid have departed. */

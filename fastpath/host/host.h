@@ -75,7 +75,7 @@ enum knit_worker_step {
 /* What is left of a session that has ended (departed.h). */
 struct knit_departed {
     uid_t uid;
-    int request_fd, reply_fd; /* read-only; -1 = nobody else has the segment */
+    int request_fd, reply_fd; /* read-only; -1 = no other process has the segment */
     int results_fd;           /* the reply segment again, read-write; -1 = they were taken back */
     uint64_t results_at;      /* where in it, and how many bytes */
     uint64_t results_bytes;
@@ -89,8 +89,8 @@ struct knit_watch {
     uint32_t slot;
     uint64_t calls;      /* begun in the lane, itself included */
     uint64_t age_ns;     /* since it was first seen */
-    uint64_t ignored_ns; /* since it was first seen that nobody waits for it */
-    bool is_given_up;    /* nobody waited at the last look */
+    uint64_t ignored_ns; /* since the look that first found no caller waiting for it */
+    bool is_given_up;    /* no caller waited at the last look */
     bool is_reported;    /* as slow */
 };
 
@@ -136,7 +136,7 @@ struct knit_worker {
     uint32_t hard_slot;
     uint32_t hard_ms;
     const struct knit_registry_task *hard_task; /* that it ran, NULL = not known */
-    bool has_ignored_abort; /* and not a hard timeout: nobody waited for the call */
+    bool has_ignored_abort; /* and not a hard timeout: no caller waited for the call */
 
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */

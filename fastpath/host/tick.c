@@ -94,7 +94,7 @@ static void end_stop(struct knit_pool *pool)
     knit_notices_add_event(&pool->notices, &event);
 }
 
-/* What dead workers left behind is being killed. A process that the kernel does not let go of is
+/* What dead workers left behind is being killed. A process that the kernel does not end is
  * not awaited for ever. */
 static bool has_orphans(struct knit_pool *pool)
 {

@@ -4,8 +4,8 @@
  * and then it is killed or continued. Killing at once was rejected: the call could have ended just
  * before, and an innocent one would be lost.
  *
- * A task that goes on although nobody has waited for abort_grace_ms (watch.h), or whose session has
- * been closed for abandoned_ms, is killed in the same way: it would hold its worker, and its
+ * A task that goes on although no caller has waited for abort_grace_ms (watch.h), or whose session
+ * has been closed for abandoned_ms, is killed in the same way: it would hold its worker, and its
  * session's memory, for ever.
  */
 #include "fastpath/host/timeout.h"
@@ -159,7 +159,7 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
     pool->hard_stood_ns = pool->stood_ns;
 }
 
-/* The worker's task ignores that nobody waits: kills it, unless the call has ended meanwhile. */
+/* The worker's task ignores that no caller waits: kills it, unless the call has ended meanwhile. */
 static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     const struct knit_registry_task *task =

@@ -4,9 +4,9 @@
  * place and by how many calls its lane had begun. Its age counts from the first look that found it.
  *
  * Time passes for a call only while the host's own timer is punctual. A timer that is late means
- * that the host did not run: it was stopped, its cgroup frozen, the machine suspended. Nobody can
- * tell whether the task ran meanwhile, and usually it did not. Processor time was rejected as a
- * measure: a task that sleeps uses none and may hang all the same.
+ * that the host did not run: it was stopped, its cgroup frozen, the machine suspended. The host
+ * cannot tell whether the task ran meanwhile, and usually it did not. Processor time was rejected
+ * as a measure: a task that sleeps uses none and may hang all the same.
  */
 #include "fastpath/host/watch.h"
 

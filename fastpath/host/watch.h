@@ -18,7 +18,7 @@ void knit_watch_running(struct knit_pool *pool, uint64_t now_ns);
 /* Whether the worker has ignored the abort of its running call for abort_grace_ms. */
 bool knit_watch_is_overdue(const struct knit_pool *pool, const struct knit_worker *worker);
 
-/* Whether the worker still runs the call that was watched last, and nobody waits for it. */
+/* Whether the worker still runs the call that was watched last, and no caller waits for it. */
 bool knit_watch_is_given_up(struct knit_pool *pool, const struct knit_worker *worker);
 
 /* The session of the call that the worker runs, by its claim; NULL when it has answered it. */

@@ -276,10 +276,10 @@ static bool goes_on(const struct knit_session *session, uint32_t slot)
 }
 
 /* The slot of the call behind which a flush has queued its own, if it was claimed before them; or
- * none. Whoever claims a call looks behind it: so while the call flushed last before them (slot
- * `before` in its generation) is unclaimed, they need nothing, and the fence W1 decides whether its
- * claim is seen here or they are seen there. Once it is over, the lane's worker has come past it,
- * or a thief has run it, and then the board says what the worker runs. */
+ * none. A worker that claims a call looks behind it: so while the call flushed last before them
+ * (slot `before` in its generation) is unclaimed, they need nothing, and the fence W1 decides
+ * whether its claim is seen here or they are seen there. Once it is over, the lane's worker has
+ * come past it, or a thief has run it, and then the board says what the worker runs. */
 static uint32_t own_call_ahead(
     const struct knit_session *session, uint32_t index, uint32_t before, uint64_t gen)
 {

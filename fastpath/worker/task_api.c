@@ -308,8 +308,8 @@ static uint64_t deadline_ns(const struct knit_call *call)
     return call->job->deadline_ns;
 }
 
-/* The outcome of a task that saw its abort flag and stopped. Nobody reads that of a call whose own
- * caller has closed its session, so a session that is closed means the end of the pool. */
+/* The outcome of a task that saw its abort flag and stopped. No caller reads that of a call whose
+ * own caller has closed its session, so a session that is closed means the end of the pool. */
 static int return_aborted(struct knit_call *call)
 {
     bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);

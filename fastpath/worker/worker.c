@@ -497,9 +497,10 @@ static void on_disregarded(int number)
     (void)number;
 }
 
-/* Whoever ends a service signals all its processes, and a terminal its whole job: the host drains,
- * and its workers leave when it says so. A file that reaches the limit of file sizes is an error of
- * the task's write. Handlers and not SIG_IGN, which programs that a task starts would inherit. */
+/* A service manager signals all processes of a service, and a terminal its whole job: the host
+ * drains, and its workers leave when it says so. A file that reaches the limit of file sizes is an
+ * error of the task's write. Handlers and not SIG_IGN, which programs that a task starts would
+ * inherit. */
 static void set_signals(void)
 {
     static const int disregarded[] = {SIGTERM, SIGINT, SIGXFSZ};

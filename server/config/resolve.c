@@ -59,7 +59,7 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
 }
 
 /* As a service the daemon has a folder of its own for its socket, whose mode and group say who may
- * call. On a loopback address every user of the machine may, which whoever wants it can say. */
+ * call. On a loopback address every user of the machine may, which has to be asked for. */
 static int resolve_listen(struct knit_settings *settings)
 {
     const char *folder = getenv("RUNTIME_DIRECTORY");

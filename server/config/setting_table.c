@@ -38,7 +38,7 @@ const struct knit_setting knit_setting_table[] = {
     {"server", "attach_users", NULL, KNIT_SETTING_LIST, AT(attach_users), 0, 64, NULL, NULL,
         "USER...",
         "Users who may call through shared memory, besides root and the daemon's own user. "
-        "Left out, as attach_groups is, whoever may connect to the unix socket may."},
+        "Left out, as attach_groups is, all who may connect to the unix socket may."},
     {"server", "attach_groups", NULL, KNIT_SETTING_LIST, AT(attach_groups), 0, 64, NULL, NULL,
         "GROUP...", "Groups whose members may call through shared memory, as attach_users says."},
     {"server", "allow_remote_without_authentication", NULL, KNIT_SETTING_SWITCH,
@@ -130,7 +130,7 @@ const struct knit_setting knit_setting_table[] = {
         NULL, "0", "MS", "A task that runs longer has its worker killed and replaced; 0 never."},
     {"pool", "abort_grace_ms", NULL, KNIT_SETTING_NUMBER, AT(abort_grace_ms), OFF, DAY_S * 1000,
         NULL, "10000", "MS",
-        "When nobody waits for a call any more (cancelled, timed out, caller gone) and its task "
+        "When no caller waits for a call any more (cancelled, timed out, caller gone) and its task "
         "has not stopped for this long, its worker is killed and replaced; 0 never."},
     {"pool", "slow_call_ms", NULL, KNIT_SETTING_NUMBER, AT(slow_call_ms), OFF, DAY_S * 1000, NULL,
         "30000", "MS",

@@ -7,8 +7,8 @@
  *
  *     files = reserve (fixed, loops, workers) + sessions + connections
  *
- * Some connections are kept for the unix socket, so that whoever fills all that TCP may have does
- * not keep out the operator of the machine.
+ * Some connections are kept for the unix socket, so that a caller who fills all that TCP may have
+ * does not keep out the operator of the machine.
  */
 #pragma once
 

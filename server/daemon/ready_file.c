@@ -79,7 +79,8 @@ int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_senten
     if (file->path == NULL)
         return 0;
     r = look(file->path, &there, why);
-    /* Whoever made an empty one may hold it open; it announces nothing, and stays until the end. */
+    /* A process that made an empty one may hold it open; it announces nothing, and stays until the
+     * end. */
     if (r == 0 && there.st_ino != 0 && there.st_size != 0 && is_named(file->path, &there))
         (void)unlink(file->path);
     return r;

@@ -32,7 +32,7 @@ struct knit_signals {
     void *arg;
 };
 
-/* Before anything else: signals that nobody asked for do nothing from now on. */
+/* Before anything else: signals that the daemon has no use for do nothing from now on. */
 void knit_signals_disarm(void);
 
 /* Blocks them and opens stop_fd. Returns 0; or -errno with the sentence. */

@@ -34,8 +34,8 @@ struct knit_socket_file {
  * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
 KNIT_MUST_CHECK int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
 
-/* Whether a socket can be made there, whoever serves it now; NULL: in the usual place. Makes
- * nothing. Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
+/* Whether a socket can be made there, whichever process serves it now; NULL: in the usual place.
+ * Makes nothing. Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
 KNIT_MUST_CHECK int knit_socket_file_check(const char *path, struct knit_sentence *why);
 
 /* group may be NULL. The file has its rights before a peer can connect.

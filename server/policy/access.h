@@ -36,7 +36,7 @@ KNIT_MUST_CHECK int knit_access_init(
     struct knit_access *access, const struct knit_settings *settings, struct knit_sentence *why);
 void knit_access_fini(struct knit_access *access);
 
-/* Without lists every local one: whoever the socket admits. With them root, the daemon's own user,
+/* Without lists every local one that the socket admits. With them root, the daemon's own user,
  * a listed user, or a member of a listed group. */
 KNIT_MUST_CHECK bool knit_access_may_attach(
     const struct knit_access *access, const struct knit_principal *principal);

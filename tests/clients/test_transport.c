@@ -246,7 +246,7 @@ static void a_socket_gives_bytes_then_its_end(void **state)
 
 enum { LINGER_S = 5 };
 
-/* A socket whose last close waits for LINGER_S: nobody reads what it has sent. */
+/* A socket whose last close waits for LINGER_S: what it has sent is not read. */
 static int open_lingering(int *ret_peer_fd)
 {
     const struct linger linger = {1, LINGER_S};

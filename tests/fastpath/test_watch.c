@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tasks that go on when nobody waits for them, calls that run for long, and time in which the
+/* Tasks that go on when no caller waits for them, calls that run for long, and time in which the
  * machine stood still.
  *
  * Method: as test_supervisor.c. A freeze is made of what it is: all workers are stopped, and the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What whoever runs the daemon is told: sentences that name the cause, and log lines that say who, in which task, how long."""
+"""What an operator is told: sentences that name the cause, and log lines that say who, in which task, how long."""
 
 import os
 import shutil

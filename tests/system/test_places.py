@@ -73,7 +73,7 @@ class Descriptors(Case):
 class Sessions(Case):
     def test_a_users_parallel_calls_of_the_tool_all_succeed(self):
         with Daemon() as daemon:
-            # Sessions that end count until every worker has let go of them, so fewer run than there are places.
+            # Sessions that end count until every worker has detached them, so fewer run than there are places.
             script = (f'for i in $(seq 20); do (for j in $(seq 10); do "$0" -u shm://{daemon.socket} call echo 1 || '
                       'echo failed; done) & done; wait')
             done = subprocess.run(['sh', '-c', script, os.environ['KNIT_TOOL']], capture_output=True, text=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon and a tool in rude surroundings: signals that nobody asked for, standard descriptors that are closed,
+"""A daemon and a tool in rude surroundings: signals that have no use here, standard descriptors that are closed,
 limits, files that stand in the way."""
 
 import contextlib
