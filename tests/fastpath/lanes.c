@@ -14,6 +14,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane_private.h"
+#include "tests/support/deadline.h"
 
 static void map_new(uint64_t bytes, struct knit_mapping *ret)
 {
@@ -241,4 +242,20 @@ void lanes_fini(struct lanes *lanes)
     knit_segment_unmap(&lanes->board_mapping);
     knit_segment_unmap(&lanes->pool_mapping);
     lanes->lanes = lanes->sessions = 0;
+}
+
+struct knit_session_call lanes_call(uint32_t task, const void *payload, size_t len)
+{
+    return (struct knit_session_call){
+        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
+}
+
+void lanes_wait_for(
+    struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret_outcome)
+{
+    uint64_t until = knit_deadline_in_ms(20000);
+    while (!knit_session_collect_slot(session, slot, ret_outcome)) {
+        assert_true(knit_clock_ns() < until);
+        (void)knit_session_wait(session, slot, until);
+    }
 }

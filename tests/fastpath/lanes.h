@@ -72,3 +72,10 @@ void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
 void lanes_stop_worker(struct lanes *lanes, uint32_t index);
 /* Opens the gate and stops the workers. Also for lanes that have ended or never began. */
 void lanes_fini(struct lanes *lanes);
+
+/* A call of that task, for any lane. */
+struct knit_session_call lanes_call(uint32_t task, const void *payload, size_t len);
+
+/* Waits for the outcome of that slot's call, and fails the test when none comes. */
+void lanes_wait_for(
+    struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret_outcome);

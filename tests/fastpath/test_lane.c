@@ -33,12 +33,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
-{
-    return (struct knit_session_call){
-        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
-}
-
 static uint32_t publish(struct knit_session *session, const struct knit_session_call *call)
 {
     uint32_t slot;
@@ -61,8 +55,8 @@ static void a_call_that_is_not_short_ends_the_turn(void **state)
     modest = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     us = 100;
-    spin = call_of(LANES_SPIN, &us, sizeof(us));
-    echo = call_of(LANES_ECHO, "x", 1);
+    spin = lanes_call(LANES_SPIN, &us, sizeof(us));
+    echo = lanes_call(LANES_ECHO, "x", 1);
     /* The worker learns how long they take. */
     (void)publish(greedy, &spin);
     (void)publish(greedy, &echo);
@@ -92,7 +86,7 @@ static void *keep_busy(void *arg)
 {
     struct flood *flood = arg;
     const uint32_t us = 100;
-    struct knit_session_call spin = call_of(LANES_SPIN, &us, sizeof(us));
+    struct knit_session_call spin = lanes_call(LANES_SPIN, &us, sizeof(us));
     struct knit_session_outcome outcomes[64];
     uint32_t slot;
     spin.lane = flood->lane;
@@ -127,7 +121,7 @@ static void take_beside_a_flood(uint32_t flooded_lane)
     lanes_start_worker(&lanes, 0, 5);
     assert_int_equal(pthread_create(&thread, NULL, keep_busy, &flood), 0);
     assert_true(KNIT_WAIT_UNTIL(calls_of() > 300, 20000));
-    echo = call_of(LANES_ECHO, "x", 1);
+    echo = lanes_call(LANES_ECHO, "x", 1);
     echo.lane = 1;
     between = 0;
     for (int i = 0; i < CALLS; i++) {
@@ -176,7 +170,7 @@ static uint32_t at_gate(void)
 static void a_worker_that_claims_in_a_vacant_lane_wakes_another_for_the_next_call(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call gate = call_of(LANES_GATE, "x", 1);
+    struct knit_session_call gate = lanes_call(LANES_GATE, "x", 1);
     struct knit_session_outcome outcomes[2];
 
     (void)state;
@@ -212,7 +206,7 @@ static void a_caller_that_waits_wakes_a_worker_for_a_vacant_lane(void **state)
     session = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
-    gate = call_of(LANES_GATE, "x", 1);
+    gate = lanes_call(LANES_GATE, "x", 1);
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     for (uint32_t i = 0; i < LEARN; i++) {
         uint32_t slot;
@@ -305,8 +299,8 @@ static void a_session_leaves_while_another_is_detached_before_the_call_ends(void
     options->on_evict = leave_at_eviction;
     options->on_detached = go;
     options->run_arg = options->event_arg = &leaving;
-    wrong = call_of(0, "xx", 2);
-    right = call_of(0, "x", 1);
+    wrong = lanes_call(0, "xx", 2);
+    right = lanes_call(0, "x", 1);
     /* It is evicted, and leaves, after the turn and before the call have begun. */
     (void)publish(leaver, &wrong);
     slot = publish(caller, &right);
@@ -320,7 +314,7 @@ static void a_session_leaves_while_another_is_detached_before_the_call_ends(void
 static void a_living_workers_call_is_stolen_at_the_second_look(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call echo = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot;
     struct knit_session_outcome outcome;
 
@@ -342,7 +336,7 @@ static void a_pinned_call_is_claimed_by_its_own_worker(void **state)
 {
     struct knit_session_outcome outcome;
     struct knit_session *session;
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call echo = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot, free_slot;
 
     (void)state;
@@ -378,7 +372,7 @@ static void a_pinned_call_is_claimed_by_its_own_worker(void **state)
 static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 {
     struct lanes_session *side;
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call echo = lanes_call(LANES_ECHO, "x", 1);
     struct knit_lane *lane;
     uint32_t slot;
     _Atomic uint32_t *state_of;
@@ -414,7 +408,7 @@ static void a_job_is_aborted_by_its_caller_and_with_its_session(void **state)
 static void completions_are_read_after_any_number_of_calls_collected_by_slot(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call echo = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call echo = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
 
     (void)state;
@@ -501,7 +495,7 @@ static void fini_budget(struct budget *budget)
 /* One more result in that lane, which is held; false: there was no room. */
 static bool hold_one(struct budget *budget, uint32_t lane, uint32_t *ret_slot)
 {
-    struct knit_session_call call = call_of(0, "x", 1);
+    struct knit_session_call call = lanes_call(0, "x", 1);
     struct knit_session_outcome outcome;
     call.lane = lane;
     *ret_slot = publish(budget->session, &call);
@@ -561,7 +555,7 @@ static void an_argument_over_the_limit_evicts(void **state)
     struct knit_session_call call;
 
     (void)state;
-    call = call_of(0, bytes, sizeof(bytes));
+    call = lanes_call(0, bytes, sizeof(bytes));
     init_budget(&budget, 1);
     (void)publish(budget.session, &call);
     /* After the eviction it has nothing to do, and sleeps. */
@@ -574,7 +568,7 @@ static void an_argument_over_the_limit_evicts(void **state)
 static void refusals_do_not_count_in_the_time_of_a_task(void **state)
 {
     struct budget budget;
-    struct knit_session_call call = call_of(0, "x", 1);
+    struct knit_session_call call = lanes_call(0, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
@@ -606,8 +600,8 @@ static void one_release_among_many_blocks_is_found(void **state)
     session = lanes_add_session(&lanes, 128, 65536, 0)->session;
     other = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
-    call = call_of(LANES_ECHO, bytes, sizeof(bytes));
-    short_call = call_of(LANES_ECHO, "x", 1);
+    call = lanes_call(LANES_ECHO, bytes, sizeof(bytes));
+    short_call = lanes_call(LANES_ECHO, "x", 1);
     count = 0;
     do {
         slots[count] = publish(session, &call);
@@ -640,7 +634,7 @@ static void a_caller_that_releases_while_blocked_is_not_evicted(void **state)
     (void)state;
     lanes_init(&lanes, 1, false, 0);
     side = lanes_add_session(&lanes, 1600, 1 << 20, 0);
-    call = call_of(LANES_ECHO, bytes, 256);
+    call = lanes_call(LANES_ECHO, bytes, 256);
     lanes_start_worker(&lanes, 0, 5);
     for (int i = 0; i < 1500; i++) {
         slots[i] = publish(side->session, &call);

@@ -30,21 +30,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
-{
-    return (struct knit_session_call){
-        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
-}
-
-static void wait_for(struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret)
-{
-    uint64_t until = knit_deadline_in_ms(20000);
-    while (!knit_session_collect_slot(session, slot, ret)) {
-        assert_true(knit_clock_ns() < until);
-        (void)knit_session_wait(session, slot, until);
-    }
-}
-
 static struct knit_session *with_one_lane(uint32_t slots, uint64_t arena_bytes)
 {
     lanes_init(&lanes, 1, false, 0);
@@ -54,7 +39,7 @@ static struct knit_session *with_one_lane(uint32_t slots, uint64_t arena_bytes)
 static void one_call_is_answered_by_a_turn(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "hello", 5);
     uint32_t slot;
     struct knit_session_outcome outcome;
 
@@ -79,7 +64,7 @@ static void one_call_is_answered_by_a_turn(void **state)
 static void a_call_has_started_once_a_worker_claims_it(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "hello", 5);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "hello", 5);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
@@ -99,7 +84,7 @@ static void a_call_has_started_once_a_worker_claims_it(void **state)
 static void a_session_is_full_until_slots_are_free(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcomes[8];
     uint32_t slot;
 
@@ -138,16 +123,16 @@ static void large_arguments_and_results_use_blocks_and_release_them(void **state
                                   : sizeof(bytes);
         struct knit_session_outcome outcome;
 
-        call = call_of(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
+        call = lanes_call(i % 2 == 0 ? LANES_ECHO : LANES_ROOM, bytes, len);
         assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-        wait_for(session, slot, &outcome);
+        lanes_wait_for(session, slot, &outcome);
         assert_int_equal(outcome.len, len);
         assert_int_equal(outcome.held, len > KNIT_INLINE_MAX);
         assert_memory_equal(outcome.payload, bytes, len);
         if (outcome.held)
             knit_session_release(session, slot);
     }
-    call = call_of(LANES_ECHO, bytes, (1 << 20) + 1);
+    call = lanes_call(LANES_ECHO, bytes, (1 << 20) + 1);
     assert_int_equal(knit_session_publish(session, &call, &slot), KNIT_SESSION_E_TOO_LARGE);
 }
 
@@ -162,10 +147,10 @@ static void a_full_reply_arena_defers_the_result_until_a_block_is_released(void 
     (void)state;
     session = with_one_lane(8, 65536);
     lanes_start_worker(&lanes, 0, 5);
-    call = call_of(LANES_ECHO, bytes, sizeof(bytes));
+    call = lanes_call(LANES_ECHO, bytes, sizeof(bytes));
     for (int i = 0; i < 2; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
-        wait_for(session, slots[i], &outcome);
+        lanes_wait_for(session, slots[i], &outcome);
         assert_true(outcome.held);
     }
     assert_int_equal(knit_session_publish(session, &call, &third), 0);
@@ -176,7 +161,7 @@ static void a_full_reply_arena_defers_the_result_until_a_block_is_released(void 
             10000));
     assert_false(knit_session_collect_slot(session, third, &outcome));
     knit_session_release(session, slots[0]);
-    wait_for(session, third, &outcome);
+    lanes_wait_for(session, third, &outcome);
     assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, third);
     knit_session_release(session, slots[1]);
@@ -197,21 +182,21 @@ static void blocks_are_found_again_after_their_slots_moved_to_another_lane(void 
     session = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
-    call = call_of(LANES_ECHO, bytes, 15000);
+    call = lanes_call(LANES_ECHO, bytes, 15000);
     for (uint32_t lane = 0; lane < 2; lane++) {
         uint32_t slots[4];
         call.lane = lane;
         for (int i = 0; i < 4; i++)
             assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
         for (int i = 0; i < 4; i++)
-            wait_for(session, slots[i], &outcome);
+            lanes_wait_for(session, slots[i], &outcome);
         for (int i = 0; i < 4; i++)
             knit_session_release(session, slots[i]);
     }
     call.lane = 0;
     call.len = sizeof(bytes);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-    wait_for(session, slot, &outcome);
+    lanes_wait_for(session, slot, &outcome);
     assert_int_equal(outcome.len, sizeof(bytes));
     knit_session_release(session, slot);
 }
@@ -249,7 +234,7 @@ static void hammer(
             uint32_t slot;
             memcpy(body, &published, 4);
             memset(body + 4, (int)(published * 31 & 0xff), len - 4);
-            call = call_of(LANES_COUNT, body, len);
+            call = lanes_call(LANES_COUNT, body, len);
             call.user = (void *)(uintptr_t)published;
             if (knit_session_publish(session, &call, &slot) != 0)
                 break;
@@ -318,8 +303,8 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
     session = lanes_add_session(&lanes, 16, 65536, 0)->session;
     lanes_start_worker(&lanes, 0, 5);
     lanes_start_worker(&lanes, 1, 6);
-    gate = call_of(LANES_GATE, "g", 1);
-    echo = call_of(LANES_ECHO, "e", 1);
+    gate = lanes_call(LANES_GATE, "g", 1);
+    echo = lanes_call(LANES_ECHO, "e", 1);
     gate.lane = echo.lane = 0;
     assert_int_equal(knit_session_publish(session, &gate, &gated), 0);
     knit_session_flush(session);
@@ -328,11 +313,11 @@ static void a_call_behind_a_long_one_is_stolen(void **state)
     for (int i = 0; i < 8; i++)
         assert_int_equal(knit_session_publish(session, &echo, &slots[i]), 0);
     for (int i = 0; i < 8; i++)
-        wait_for(session, slots[i], &outcome);
+        lanes_wait_for(session, slots[i], &outcome);
     assert_false(knit_session_collect_slot(session, gated, &outcome));
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     knit_bell_wake(&lanes.gate, 10);
-    wait_for(session, gated, &outcome);
+    lanes_wait_for(session, gated, &outcome);
 }
 
 static void a_queued_call_that_is_settled_never_runs(void **state)
@@ -351,7 +336,7 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
     lanes.executions = executions;
     index = 1;
     started = -1;
-    call = call_of(LANES_COUNT, &index, 4);
+    call = lanes_call(LANES_COUNT, &index, 4);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_true(knit_session_settle(session, slot, &started));
     assert_int_equal(started, KNIT_STARTED_NO);
@@ -374,7 +359,7 @@ static void a_queued_call_that_is_settled_never_runs(void **state)
 static void an_event_loop_is_woken_through_its_descriptor(void **state)
 {
     struct lanes_session *side;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session *session;
 
     (void)state;
@@ -424,7 +409,7 @@ static void a_session_that_breaks_the_protocol_is_evicted_alone(void **state)
         gen = lie == 1 ? 2 : lie == 2 ? KNIT_GEN_MASK / 2 : 1;
         atomic_store_explicit(
             &cell->ctrl, knit_ctrl(gen, lie == 0 ? 4 : 0, 1), memory_order_release);
-        call = call_of(LANES_ECHO, "x", 1);
+        call = lanes_call(LANES_ECHO, "x", 1);
         assert_int_equal(knit_session_publish(honest, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);
         assert_true(knit_session_collect_slot(honest, slot, &outcome));
@@ -440,12 +425,12 @@ enum notifying { NOTIFY_CHANGE, NOTIFY_WAKE, NOTIFY_CALL, NOTIFIES };
 
 static void notify(struct lanes_session *side, enum notifying how)
 {
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
     if (how == NOTIFY_CALL) {
         assert_int_equal(knit_session_publish(side->session, &call, &slot), 0);
-        wait_for(side->session, slot, &outcome);
+        lanes_wait_for(side->session, slot, &outcome);
         return;
     }
     if (how == NOTIFY_CHANGE)
@@ -485,7 +470,7 @@ static void a_session_that_notifies_for_nothing_is_evicted(void **state)
 static void a_replacement_continues_behind_the_last_completion(void **state)
 {
     struct lanes_session *side;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
@@ -540,7 +525,7 @@ static void a_full_bell_of_another_process_blocks_no_worker(void **state)
 static void an_event_loop_with_nothing_in_flight_sleeps(void **state)
 {
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slot;
 
@@ -563,7 +548,7 @@ static void sessions_leave_while_a_long_call_runs(void **state)
 {
     struct lanes_session *side[4];
     struct knit_lane_session in;
-    struct knit_session_call call = call_of(LANES_GATE, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_GATE, "x", 1);
     struct knit_session_outcome outcome;
     uint32_t slots[2], late;
 
@@ -591,7 +576,7 @@ static void sessions_leave_while_a_long_call_runs(void **state)
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
     knit_bell_wake(&lanes.gate, 1);
     for (int i = 0; i < 2; i++)
-        wait_for(side[2]->session, slots[i], &outcome);
+        lanes_wait_for(side[2]->session, slots[i], &outcome);
     atomic_store_explicit(&lanes.gate, 0, memory_order_release);
     assert_int_equal(knit_session_publish(side[2]->session, &call, &late), 0);
     knit_session_flush(side[2]->session);
@@ -619,10 +604,10 @@ static void a_replacement_rebuilds_the_arena(void **state)
     lanes_start_worker(&lanes, 0, 5);
     /* Whole units, so that what a task skips of its room is one more unit. */
     memset(bytes, 7, sizeof(bytes));
-    call = call_of(LANES_ROOM, bytes, sizeof(bytes));
+    call = lanes_call(LANES_ROOM, bytes, sizeof(bytes));
     for (int i = 0; i < 3; i++) {
         assert_int_equal(knit_session_publish(session, &call, &slots[i]), 0);
-        wait_for(session, slots[i], &held[i]);
+        lanes_wait_for(session, slots[i], &held[i]);
     }
     knit_session_release(session, slots[1]);
     lanes_stop_worker(&lanes, 0);
@@ -630,7 +615,7 @@ static void a_replacement_rebuilds_the_arena(void **state)
     memset(bytes, 9, sizeof(bytes));
     call.task = LANES_ECHO;
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
-    wait_for(session, slot, &outcome);
+    lanes_wait_for(session, slot, &outcome);
     assert_int_equal(((const unsigned char *)held[0].payload)[sizeof(bytes) - 1], 7);
     assert_int_equal(((const unsigned char *)held[2].payload)[0], 7);
     assert_int_equal(((const unsigned char *)outcome.payload)[0], 9);
@@ -662,7 +647,7 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
         {1, KNIT_CELL_IN_ARENA, UINT64_MAX, 1, false},
     };
     struct lanes_session *side;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_reply_cell *cell;
 
     (void)state;
@@ -690,7 +675,7 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
 static void nothing_is_published_to_a_session_that_is_closed(void **state)
 {
     struct lanes_session *side;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot;
     void *room, *late;
 
@@ -714,7 +699,7 @@ static void the_end_of_a_settled_call_is_reported_on_request(void **state)
     struct knit_session *session;
     uint32_t slot;
     int started;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     struct knit_session_outcome outcome;
 
     (void)state;

@@ -24,21 +24,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct knit_session_call call_of(uint32_t task, const void *payload, size_t len)
-{
-    return (struct knit_session_call){
-        .task = task, .lane = KNIT_LANE_ANY, .payload = payload, .len = len};
-}
-
-static void wait_for(struct knit_session *session, uint32_t slot, struct knit_session_outcome *ret)
-{
-    uint64_t until = knit_deadline_in_ms(20000);
-    while (!knit_session_collect_slot(session, slot, ret)) {
-        assert_true(knit_clock_ns() < until);
-        (void)knit_session_wait(session, slot, until);
-    }
-}
-
 static struct knit_session *with_one_lane(uint32_t slots, uint64_t arena_bytes)
 {
     lanes_init(&lanes, 1, false, 0);
@@ -58,7 +43,7 @@ static void the_end_of_the_time_in_the_queue_ends_no_call_that_has_started(void 
 {
     struct knit_session_outcome outcome;
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_GATE, NULL, 0);
+    struct knit_session_call call = lanes_call(LANES_GATE, NULL, 0);
     _Atomic uint32_t executions[4] = {0};
     uint32_t running, queued, index = 1;
 
@@ -71,7 +56,7 @@ static void the_end_of_the_time_in_the_queue_ends_no_call_that_has_started(void 
     knit_session_flush(session);
     assert_true(
         KNIT_WAIT_UNTIL(atomic_load_explicit(&lanes.at_gate, memory_order_acquire) == 1, 10000));
-    call = call_of(LANES_COUNT, &index, 4);
+    call = lanes_call(LANES_COUNT, &index, 4);
     assert_int_equal(knit_session_publish(session, &call, &queued), 0);
     assert_false(knit_session_withdraw(session, running));
     assert_true(knit_session_withdraw(session, queued));
@@ -81,7 +66,7 @@ static void the_end_of_the_time_in_the_queue_ends_no_call_that_has_started(void 
     assert_int_equal(
         knit_session_wait(session, running, knit_clock_ns() + 20000000), KNIT_SESSION_E_TIMEOUT);
     atomic_store_explicit(&lanes.gate, 1, memory_order_release);
-    wait_for(session, running, &outcome);
+    lanes_wait_for(session, running, &outcome);
     assert_int_equal(outcome.status, KNIT_STATUS_RESULT);
     while (knit_session_slots_free(session) < 4)
         (void)knit_session_collect(session, &outcome, 1);
@@ -93,7 +78,7 @@ static void a_call_that_is_claimed_and_overdue_is_refused_by_its_worker(void **s
 {
     struct knit_session_outcome outcome;
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot;
 
     (void)state;
@@ -117,7 +102,7 @@ static void the_last_moment_to_start_at_is_no_deadline_of_the_task(void **state)
 {
     struct knit_session_outcome outcome;
     struct knit_session *session;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot;
 
     (void)state;
@@ -144,7 +129,7 @@ static void what_must_start_at_once_goes_to_an_idle_lane_or_nowhere(void **state
 {
     struct knit_session_outcome outcome;
     struct knit_session *session, *other;
-    struct knit_session_call call = call_of(LANES_ECHO, "x", 1);
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
     uint32_t slot, more;
 
     (void)state;
