@@ -114,6 +114,7 @@ struct knit_settings {
     uint64_t hard_timeout_ms;
     uint64_t abort_grace_ms;
     uint64_t slow_call_ms;
+    uint64_t notification_max_ms;
     char *bootstrap;
     char *worker_program;
     /* [worker] */

@@ -135,6 +135,10 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "slow_call_ms", NULL, KNIT_SETTING_NUMBER, AT(slow_call_ms), OFF, DAY_S * 1000, NULL,
         "30000", "MS",
         "A call that runs longer is logged once, with task, worker and age; 0 none."},
+    {"pool", "notification_max_ms", NULL, KNIT_SETTING_NUMBER, AT(notification_max_ms), OFF,
+        DAY_S * 1000, NULL, "60000", "MS",
+        "How long a task that was called by notification may go on after its caller has gone; "
+        "then it is aborted; 0 without limit."},
     {"pool", "bootstrap", NULL, KNIT_SETTING_TEXT, AT(bootstrap), 0, 0, NULL, NULL, "TEXT",
         "Text handed to the modules' bootstrap hooks."},
     {"pool", "worker_program", NULL, KNIT_SETTING_PATH, AT(worker_program), 0, 0, NULL, NULL,

@@ -11,7 +11,8 @@
  *     caller gone    abort flag; the record, charged to no caller, until answered
  *
  * A task called by notification has a record for which no caller waits, and no abort flag when its
- * caller goes: a notification does not say that its caller stays.
+ * caller goes: a notification does not say that its caller stays. The flag follows when its caller
+ * has been gone for notification_max_ms.
  */
 #include "server/rpc/router.h"
 
@@ -249,6 +250,12 @@ static void lower_next(struct knit_router *router, const struct knit_record *rec
         router->next_ns = record->queue_deadline_ns;
 }
 
+static void lower_to_abort(struct knit_router *router, const struct knit_record *record)
+{
+    if (record->abort_ns != 0 && record->abort_ns < router->next_ns)
+        router->next_ns = record->abort_ns;
+}
+
 /* The call is published. Without memory for a request's entry it is aborted and its caller
  * ended. */
 static void remember(struct knit_caller *caller, const struct knit_message *message,
@@ -433,6 +440,7 @@ static void give_back_arguments(struct knit_router *router, const struct knit_re
 void knit_router_forget(struct knit_caller *caller)
 {
     struct knit_router *router = caller->router;
+    uint64_t max_ms = caller->turn->settings->notification_max_ms;
 
     knit_share_leave(&router->share, caller);
     /* What is left of the account are outcomes that the caller has not released yet. */
@@ -443,6 +451,9 @@ void knit_router_forget(struct knit_caller *caller)
             continue;
         if (record->caller != NULL)
             knit_session_abort(session_of(router), slot);
+        else if (max_ms != 0)
+            record->abort_ns = deadline_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
+        lower_to_abort(router, record);
         record->caller = NULL;
         record->charged_to = NULL;
         caller->account.slots--;
@@ -533,6 +544,18 @@ static void time_out_queued(struct knit_router *router, uint32_t slot)
     KNIT_COUNT(router->turn, calls_timed_out);
 }
 
+/* No caller waits for it. */
+static void abandon(struct knit_router *router, uint32_t slot)
+{
+    struct knit_record *record = &router->records[slot];
+
+    if (record->abort_ns != 0 && record->abort_ns <= router->turn->now_ns) {
+        record->abort_ns = 0;
+        knit_session_abort(session_of(router), slot);
+    }
+    lower_to_abort(router, record);
+}
+
 static void expire(struct knit_router *router)
 {
     uint64_t now_ns = router->turn->now_ns;
@@ -543,8 +566,10 @@ static void expire(struct knit_router *router)
     for (uint32_t slot = 0; slot < router->slots; slot++) {
         struct knit_record *record = &router->records[slot];
 
-        if (record->caller == NULL)
+        if (record->caller == NULL) {
+            abandon(router, slot);
             continue;
+        }
         if (record->deadline_ns <= now_ns)
             time_out(router, slot);
         else if (record->queue_deadline_ns <= now_ns)
@@ -564,6 +589,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
     router->outstanding--;
     give_back_arguments(router, record);
     record->charged_to = NULL;
+    record->abort_ns = 0;
     /* A settled one was counted when it was settled. */
     if (!record->is_settled && outcome->status == KNIT_STATUS_RESULT)
         KNIT_COUNT(router->turn, calls_answered);

@@ -40,6 +40,7 @@ struct knit_record {
     struct knit_caller *charged_to; /* NULL = it has gone, or there is no call in the slot */
     uint64_t deadline_ns;           /* UINT64_MAX = none */
     uint64_t queue_deadline_ns;     /* it must have started by then; UINT64_MAX = none */
+    uint64_t abort_ns;              /* its caller has gone: it is aborted then; 0 = never */
     uint32_t msgid;
     uint32_t task;
     uint32_t argument_bytes; /* in the request arena */

@@ -72,6 +72,31 @@ static void notifications_count_in_the_share(void **state)
     TURNS_UNTIL(turns_is_idle());
 }
 
+/* One runs, one is queued behind it, and no worker is left for others until both have ended. */
+static void notifications_end_some_time_after_their_caller_has_gone(void **state)
+{
+    enum { MAX_MS = 50 };
+    struct turns_caller *caller, *other;
+    uint64_t until_ns = knit_clock_ns() + 4 * MAX_MS * UINT64_C(1000000);
+
+    (void)state;
+    turns.settings.notification_max_ms = MAX_MS;
+    caller = turns_connect();
+    other = turns_connect();
+    turns_notify(caller, "gate", 2);
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_true(turns_request(other, "echo", 1, 1, 1, NULL));
+    /* Its caller is there: it may go on. */
+    TURNS_UNTIL(knit_clock_ns() >= until_ns);
+    assert_int_equal(other->responses, 0);
+    assert_int_equal(caller->connection->caller.account.slots, 2);
+    until_ns = knit_clock_ns() + MAX_MS * UINT64_C(1000000);
+    turns_leave(caller);
+    turns_expect(other, 1);
+    assert_true(knit_clock_ns() >= until_ns);
+    TURNS_UNTIL(turns_is_idle());
+}
+
 /* No caller takes their results, which are too long for a cell and lie in the arena. */
 static void results_of_notifications_free_their_slots(void **state)
 {
@@ -429,6 +454,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_connection_has_a_share_of_the_slots),
         TURNS_TEST(notifications_count_in_the_share),
+        TURNS_TEST(notifications_end_some_time_after_their_caller_has_gone),
         TURNS_TEST(results_of_notifications_free_their_slots),
         TURNS_TEST(a_connection_has_a_share_of_the_arena),
         TURNS_TEST(small_calls_pass_those_that_wait_for_arena_space),
