@@ -12,27 +12,93 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef uint64_t read_limit(FILE *file);
+/* A limit as one version of the hierarchies has it. */
+struct limit {
+    const char *controller; /* whose hierarchy it is in version 1; NULL = of version 2 */
+    uint64_t (*read)(const char *folder);
+};
+
+/* The numbers that a file begins with; returns how many of `count` there are. */
+static int read_numbers(const char *folder, const char *name, long long *ret_numbers, int count)
+{
+    char path[2 * PATH_MAX + 64];
+    int found = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    while (found < count && fscanf(file, "%lld", &ret_numbers[found]) == 1)
+        found++;
+    (void)fclose(file);
+    return found;
+}
+
+static uint64_t processors_of(long long quota, long long period)
+{
+    if (quota < 0 || period <= 0)
+        return UINT64_MAX;
+    return (uint64_t)(quota / period + (quota % period != 0));
+}
 
 /* "QUOTA PERIOD", or "max PERIOD". */
-static uint64_t read_quota(FILE *file)
+static uint64_t read_quota(const char *folder)
 {
-    unsigned long long quota, period;
+    long long numbers[2];
 
-    if (fscanf(file, "%llu %llu", &quota, &period) != 2 || period == 0)
+    if (read_numbers(folder, "cpu.max", numbers, 2) != 2)
         return UINT64_MAX;
-    return quota / period + (quota % period != 0);
+    return processors_of(numbers[0], numbers[1]);
 }
 
-static uint64_t read_bytes(FILE *file)
+static uint64_t read_quota_1(const char *folder)
 {
-    unsigned long long bytes;
+    long long quota, period;
 
-    return fscanf(file, "%llu", &bytes) == 1 ? bytes : UINT64_MAX;
+    if (read_numbers(folder, "cpu.cfs_quota_us", &quota, 1) != 1 ||
+        read_numbers(folder, "cpu.cfs_period_us", &period, 1) != 1)
+        return UINT64_MAX;
+    return processors_of(quota, period);
 }
 
-/* The group's path below the mount, without a slash at its end. */
-static bool find_group(const char *root, char ret_group[PATH_MAX])
+static uint64_t read_bytes(const char *folder)
+{
+    long long bytes;
+
+    return read_numbers(folder, "memory.max", &bytes, 1) == 1 && bytes >= 0 ? (uint64_t)bytes
+                                                                            : UINT64_MAX;
+}
+
+/* No limit is the largest number of whole pages there. */
+static uint64_t read_bytes_1(const char *folder)
+{
+    long long bytes;
+
+    if (read_numbers(folder, "memory.limit_in_bytes", &bytes, 1) != 1 || bytes < 0 ||
+        bytes > LLONG_MAX - (1 << 20))
+        return UINT64_MAX;
+    return (uint64_t)bytes;
+}
+
+/* Whether a line "NUMBER:CONTROLLER,...:/GROUP" is about the hierarchy. */
+static bool is_of(const char *line, const char *controller)
+{
+    const char *word = strchr(line, ':'), *end = word != NULL ? strchr(word + 1, ':') : NULL;
+
+    if (end == NULL || end[1] != '/')
+        return false;
+    if (controller == NULL)
+        return strncmp(line, "0::", 3) == 0;
+    for (word++; word < end; word += strcspn(word, ",:") + 1)
+        if (strcspn(word, ",:") == strlen(controller) &&
+            strncmp(word, controller, strlen(controller)) == 0)
+            return true;
+    return false;
+}
+
+/* The group's path below the mount. */
+static bool find_group(const char *root, const char *controller, char ret_group[PATH_MAX])
 {
     char path[PATH_MAX], line[PATH_MAX];
     bool is_found = false;
@@ -41,44 +107,49 @@ static bool find_group(const char *root, char ret_group[PATH_MAX])
     (void)snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
     file = fopen(path, "re");
     while (file != NULL && !is_found && fgets(line, sizeof(line), file) != NULL) {
-        is_found = strncmp(line, "0::/", 4) == 0;
+        is_found = is_of(line, controller);
         line[strcspn(line, "\n")] = '\0';
     }
     if (file != NULL)
         (void)fclose(file);
     if (is_found)
-        memcpy(ret_group, line + 3, strlen(line + 3) + 1);
+        (void)snprintf(ret_group, PATH_MAX, "%s", strchr(strchr(line, ':') + 1, ':') + 1);
     return is_found;
 }
 
-/* The least of what `name` says in the group and in those above it. */
-static uint64_t least_of(const char *root, const char *name, read_limit *read)
+/* The least of what the group and those above it say. */
+static uint64_t least_of(const char *root, const struct limit *limit)
 {
-    char group[PATH_MAX], path[2 * PATH_MAX];
+    const char *controller = limit->controller != NULL ? limit->controller : "";
+    char group[PATH_MAX], folder[2 * PATH_MAX];
     uint64_t least = UINT64_MAX;
     char *slash;
 
-    if (!find_group(root, group))
+    if (!find_group(root, limit->controller, group))
         return UINT64_MAX;
     do {
-        uint64_t own = UINT64_MAX;
-        FILE *file;
+        uint64_t own;
 
         slash = strrchr(group, '/');
         if (slash != NULL && slash[1] == '\0')
             *slash = '\0';
-        (void)snprintf(path, sizeof(path), "%s/sys/fs/cgroup%s/%s", root, group, name);
-        file = fopen(path, "re");
-        if (file != NULL) {
-            own = read(file);
-            (void)fclose(file);
-        }
+        (void)snprintf(folder, sizeof(folder), "%s/sys/fs/cgroup%s%s%s", root,
+            controller[0] != '\0' ? "/" : "", controller, group);
+        own = limit->read(folder);
         least = own < least ? own : least;
         slash = strrchr(group, '/');
         if (slash != NULL)
             *slash = '\0';
     } while (slash != NULL);
     return least;
+}
+
+static uint64_t least_of_both(
+    const char *root, const struct limit *limit, const struct limit *older)
+{
+    uint64_t least = least_of(root, limit), other = least_of(root, older);
+
+    return least < other ? least : other;
 }
 
 static uint64_t by_affinity(void)
@@ -99,7 +170,8 @@ static uint64_t by_affinity(void)
 
 uint64_t knit_machine_processors(const char *root)
 {
-    uint64_t quota = least_of(root, "cpu.max", read_quota);
+    static const struct limit quotas[] = {{NULL, read_quota}, {"cpu", read_quota_1}};
+    uint64_t quota = least_of_both(root, &quotas[0], &quotas[1]);
     uint64_t count = by_affinity();
 
     count = quota < count ? quota : count;
@@ -108,7 +180,9 @@ uint64_t knit_machine_processors(const char *root)
 
 uint64_t knit_machine_memory_max(const char *root)
 {
-    return least_of(root, "memory.max", read_bytes);
+    static const struct limit limits[] = {{NULL, read_bytes}, {"memory", read_bytes_1}};
+
+    return least_of_both(root, &limits[0], &limits[1]);
 }
 
 int knit_machine_check(struct knit_sentence *why)

@@ -2,8 +2,8 @@
 /* How much of the machine this process may use: a container or a service manager may give it less
  * than there is.
  *
- * Each function takes where /proc and /sys lie: "" for the real ones. Only the unified hierarchy of
- * control groups (version 2) is looked at.
+ * Each function takes where /proc and /sys lie: "" for the real ones. Both versions of control
+ * groups are looked at.
  */
 #pragma once
 

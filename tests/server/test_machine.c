@@ -19,7 +19,8 @@
 static int set_up(void **state)
 {
     static const char *const folders[] = {"proc", "proc/self", "sys", "sys/fs", "sys/fs/cgroup",
-        "sys/fs/cgroup/outer", "sys/fs/cgroup/outer/inner"};
+        "sys/fs/cgroup/outer", "sys/fs/cgroup/outer/inner", "sys/fs/cgroup/cpu",
+        "sys/fs/cgroup/cpu/outer", "sys/fs/cgroup/memory", "sys/fs/cgroup/memory/outer"};
     char *root = knit_scratch_new();
 
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
@@ -84,6 +85,21 @@ static void the_tightest_group_counts(void **state)
     assert_int_equal(knit_machine_memory_max(root), 1048576);
 }
 
+static void groups_of_version_1_count_too(void **state)
+{
+    const char *root = *state;
+
+    put(root, "proc/self/cgroup", "5:memory:/outer\n4:cpu,cpuacct:/outer\n0::/\n");
+    put(root, "sys/fs/cgroup/cpu/outer/cpu.cfs_quota_us", "-1\n");
+    put(root, "sys/fs/cgroup/cpu/outer/cpu.cfs_period_us", "100000\n");
+    put(root, "sys/fs/cgroup/memory/outer/memory.limit_in_bytes", "9223372036854771712\n");
+    assert_true(knit_machine_memory_max(root) == UINT64_MAX);
+    put(root, "sys/fs/cgroup/memory/outer/memory.limit_in_bytes", "629145600\n");
+    assert_int_equal(knit_machine_memory_max(root), 629145600);
+    put(root, "sys/fs/cgroup/cpu/outer/cpu.cfs_quota_us", "40000\n");
+    assert_int_equal(knit_machine_processors(root), 1);
+}
+
 static void a_container_is_limited_at_its_root(void **state)
 {
     const char *root = *state;
@@ -117,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_affinity_counts_where_no_group_limits),
         TEST(the_tightest_group_counts),
+        TEST(groups_of_version_1_count_too),
         TEST(a_container_is_limited_at_its_root),
         TEST(files_that_make_no_sense_limit_nothing),
     };
