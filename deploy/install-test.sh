@@ -45,6 +45,10 @@ unit=$(installed knittingd.service)
 for line in Type=notify RestartPreventExitStatus=2 'ExecStart=[^ ]*/bin/knittingd' RuntimeDirectory=knitting; do
   grep -qx "$line" "$unit" || { echo "the unit lacks $line" >&2; exit 1; }
 done
+# Whoever names the settings file names the one that is read.
+usual=$("$(installed knittingd)" --help | grep -o '/[^ ]*/knittingd\.conf')
+grep -q "is in $usual," "$unit" || { echo "the unit does not name $usual" >&2; exit 1; }
+[ "$usual" != /usr/local/etc/knitting/knittingd.conf ] || grep -q '`/usr/local/etc/knitting`' "$source/README.md"
 knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
 pkgconfig=$(dirname "$(installed knitting.pc)")
 # Nothing but what is installed here: a program that compiles against the library needs no other's headers.

@@ -19,6 +19,7 @@
 #include "fastpath/host/departed.h"
 #include "fastpath/host/host.h"
 #include "fastpath/host/relay.h"
+#include "fastpath/host/segments.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/tick.h"
@@ -88,6 +89,26 @@ static uint64_t half_of_memory(void)
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
 
     return pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : UINT64_MAX;
+}
+
+static uint64_t memory_max(const struct knit_pool_options *options)
+{
+    return options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
+}
+
+uint64_t knit_pool_memory_bytes(const struct knit_pool_options *options, uint32_t own_count)
+{
+    struct knit_geometry geometry;
+    uint64_t cost, own, all, most = memory_max(options);
+
+    if (knit_segments_geometry(options, options->slots, options->arena_bytes, &geometry) != 0)
+        return most;
+    cost = knit_segments_cost(options, &geometry);
+    own = own_count * cost;
+    all = own + options->sessions_max * cost;
+    /* The host's own are never refused. */
+    most = most < own ? own : most;
+    return all < most ? all : most;
 }
 
 static int take_options(struct knit_pool *pool, const struct knit_pool_options *options)
@@ -202,8 +223,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
         knit_pool_free(pool);
         return error;
     }
-    pool->memory_max_bytes =
-        options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
+    pool->memory_max_bytes = memory_max(options);
     error = start_all(pool);
     if (error != 0) {
         if (!knit_sentence_is_empty(&pool->open_failure))

@@ -58,6 +58,10 @@ struct knit_pool *knit_pool_free(struct knit_pool *pool);
  * dispatch, timers included. Owned by the pool. */
 int knit_pool_fd(const struct knit_pool *pool);
 
+/* The most shared memory that the sessions of such a pool take together; own_count of them are the
+ * host's own. */
+uint64_t knit_pool_memory_bytes(const struct knit_pool_options *options, uint32_t own_count);
+
 /* Handles what has arrived or come due; does not wait. */
 void knit_pool_dispatch(struct knit_pool *pool);
 

@@ -17,6 +17,7 @@ enum word {
     WORD_CONFIG,
     WORD_READY_FILE,
     WORD_CHECK_CONFIG,
+    WORD_PRINT_CONFIG,
     WORD_HELP,
     WORD_VERSION,
     WORD_SAMPLE_CONFIG,
@@ -35,6 +36,8 @@ static const struct {
         "Write FILE once calls are served: one url=... for each way to call, and pid=..."},
     {"check-config", WORD_CHECK_CONFIG, NULL,
         "Read all settings, look at what they name, say what is wrong, and leave."},
+    {"print-config", WORD_PRINT_CONFIG, NULL,
+        "Print each setting's value and where it comes from, and what follows from them here."},
     {"sample-config", WORD_SAMPLE_CONFIG, NULL, "Print a file with every setting's default."},
     {"help", WORD_HELP, NULL, "Print this."},
     {"version", WORD_VERSION, NULL, "Print the version."},
@@ -145,6 +148,7 @@ int knit_command_line_parse(
     int argc, char **argv, struct knit_command_line *ret_line, struct knit_sentence *why)
 {
     static const enum knit_command commands[] = {[WORD_CHECK_CONFIG] = KNIT_COMMAND_CHECK_CONFIG,
+        [WORD_PRINT_CONFIG] = KNIT_COMMAND_PRINT_CONFIG,
         [WORD_HELP] = KNIT_COMMAND_HELP,
         [WORD_VERSION] = KNIT_COMMAND_VERSION,
         [WORD_SAMPLE_CONFIG] = KNIT_COMMAND_SAMPLE_CONFIG};

@@ -98,6 +98,27 @@ int knit_confinement_check(const struct knit_settings *settings, struct knit_sen
     return r;
 }
 
+/* Descriptors that were sent and not yet received count for the whole uid, against the limit of the
+ * process that sends the next one. Workers reach their lower limit long before the daemon reaches
+ * its own, so that the daemon can always send what callers and workers need. */
+static uint64_t files_max_preset(void)
+{
+    struct rlimit limit;
+    uint64_t quarter =
+        getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max / FILES_PART : FILES_LEAST;
+
+    return quarter < FILES_LEAST ? FILES_LEAST : quarter > FILES_MOST ? FILES_MOST : quarter;
+}
+
+void knit_confinement_resolve(struct knit_settings *settings)
+{
+    if (settings->files_max == KNIT_AUTO)
+        settings->files_max = files_max_preset();
+    /* KNIT_AUTO and no limit are one value, which is what `unsafe` wants. */
+    if (settings->core_max_bytes == KNIT_AUTO && settings->permission != PERMISSION_UNSAFE)
+        settings->core_max_bytes = 0;
+}
+
 static void free_paths(const char *const *paths)
 {
     for (size_t i = 0; paths != NULL && paths[i] != NULL; i++)
@@ -127,20 +148,6 @@ static uint64_t limit_of(uint64_t value)
     return value != 0 ? value : KNIT_CONFINE_NO_LIMIT;
 }
 
-/* Descriptors that were sent and not yet received count for the whole uid, against the limit of the
- * process that sends the next one. Workers reach their lower limit long before the daemon reaches
- * its own, so that the daemon can always send what callers and workers need. */
-static uint64_t files_of(const struct knit_settings *settings)
-{
-    struct rlimit limit;
-    uint64_t quarter;
-
-    if (settings->files_max != KNIT_AUTO)
-        return limit_of(settings->files_max);
-    quarter = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max / FILES_PART : 0;
-    return quarter < FILES_LEAST ? FILES_LEAST : quarter > FILES_MOST ? FILES_MOST : quarter;
-}
-
 int knit_confinement_policy(const struct knit_settings *settings,
     struct knit_confine_policy *ret_policy, struct knit_sentence *why)
 {
@@ -154,12 +161,9 @@ int knit_confinement_policy(const struct knit_settings *settings,
         .may_udp = settings->udp_sockets != 0,
         .may_unix = settings->unix_sockets != 0,
         .memory_max_bytes = limit_of(settings->memory_max_bytes),
-        .files_max = files_of(settings),
+        .files_max = limit_of(settings->files_max),
         .core_max_bytes = settings->core_max_bytes,
         .file_max_bytes = limit_of(settings->file_max_bytes)};
-    /* KNIT_AUTO and no limit are one value, which is what `unsafe` wants. */
-    if (settings->core_max_bytes == KNIT_AUTO && settings->permission != PERMISSION_UNSAFE)
-        rules->core_max_bytes = 0;
     r = read_ports(&settings->connect_ports, "connect_ports", &rules->connect, why);
     if (r == 0)
         r = read_ports(&settings->listen_ports, "listen_ports", &rules->listen, why);

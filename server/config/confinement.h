@@ -20,6 +20,9 @@ enum {
 KNIT_MUST_CHECK int knit_confinement_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
+/* Replaces `auto` by figures. What stays KNIT_AUTO is no limit. */
+void knit_confinement_resolve(struct knit_settings *settings);
+
 /* The policy, of settings that were checked. Paths are made real, so they have to be there.
  * Returns 0, KNIT_CONFINEMENT_E_REFUSED or -ENOMEM; free it in any case. */
 KNIT_MUST_CHECK int knit_confinement_policy(const struct knit_settings *settings,

@@ -60,26 +60,22 @@ static int resolve_debug(struct knit_settings *settings, struct knit_sentence *w
 
 /* As a service the daemon has a folder of its own for its socket, whose mode and group say who may
  * call. On a loopback address every user of the machine may, which has to be asked for. */
-static int resolve_listen(struct knit_settings *settings)
+static int resolve_listen(struct knit_settings *settings, struct knit_sentence *why)
 {
+    const struct knit_setting_origin origin = {KNIT_SOURCE_ENVIRONMENT, NULL, 0};
     const char *folder = getenv("RUNTIME_DIRECTORY");
-    char *none;
 
-    if (folder == NULL || folder[0] != '/' || settings->listen.count != 1 ||
-        knit_setting_is_given(settings, "server", "listen"))
+    if (folder == NULL || folder[0] != '/' || knit_setting_is_given(settings, "server", "listen"))
         return 0;
-    none = strdup("none");
-    if (none == NULL)
-        return -ENOMEM;
-    free(settings->listen.items[0]);
-    settings->listen.items[0] = none;
-    return 0;
+    return knit_setting_set(
+        settings, knit_setting_by_key("server", "listen"), &origin, "none", why);
 }
 
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
     uint64_t eighth = settings->arena_bytes / 8;
+    int r;
 
     if (settings->workers == KNIT_AUTO)
         settings->workers = within(knit_machine_processors(""), 2, 256);
@@ -97,6 +93,7 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
     if (settings->steal == KNIT_AUTO)
         settings->steal =
             settings->workers > 1 && !knit_setting_is_given(settings, "pool", "balancer");
+    knit_confinement_resolve(settings);
 
     if (settings->call_max_bytes > eighth)
         return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
@@ -116,7 +113,6 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
         return KNIT_SETTING_E_REFUSED;
-    if (resolve_listen(settings) != 0)
-        return knit_sentence_set(why, -ENOMEM, "out of memory");
-    return resolve_debug(settings, why);
+    r = resolve_listen(settings, why);
+    return r == 0 ? resolve_debug(settings, why) : r;
 }

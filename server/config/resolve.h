@@ -7,6 +7,6 @@
 #include "server/config/setting.h"
 
 /* Replaces `auto` by figures and refuses settings that do not go together.
- * Returns 0 or KNIT_SETTING_E_REFUSED. */
+ * Returns 0, KNIT_SETTING_E_REFUSED or -ENOMEM. */
 KNIT_MUST_CHECK int knit_settings_resolve(
     struct knit_settings *settings, struct knit_sentence *why);

@@ -297,6 +297,7 @@ int knit_setting_set(struct knit_settings *settings, const struct knit_setting *
     if (r == 0) {
         settings->source[row] = (uint8_t)source;
         settings->line[row] = origin->line;
+        settings->is_auto[row] = strcmp(text, "auto") == 0;
     }
     return r;
 }

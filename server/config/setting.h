@@ -6,9 +6,10 @@
  * the command line, --help, the sample file and the test that checks the man page all read this
  * table and nothing else, so a setting cannot exist in one of them and be missing in another.
  *
- * A value comes from one of three places: the default, the file, the command line, later ones
- * winning. A list that is given in one place replaces that of an earlier place; within one place
- * it grows. A single value given twice in one place is a mistake and refused.
+ * A value comes from one of these places, later ones winning: the default, the file, the command
+ * line; the environment instead of a default. A list that is given in one place replaces that of
+ * an earlier place; within one place it grows. A single value given twice in one place is a mistake
+ * and refused.
  *
  * Threads: filled before the first thread starts, constant afterwards.
  */
@@ -46,6 +47,7 @@ enum knit_setting_source {
     KNIT_SOURCE_DEFAULT,
     KNIT_SOURCE_FILE,
     KNIT_SOURCE_COMMAND_LINE,
+    KNIT_SOURCE_ENVIRONMENT, /* $RUNTIME_DIRECTORY */
 };
 
 /* Where a value comes from. */
@@ -139,9 +141,11 @@ struct knit_settings {
     unsigned debug_bits; /* enum knit_debug, all of them with level debug; by
                             knit_settings_resolve() */
 
-    /* Where each row's value came from and, for the file, on which line. */
+    /* Where each row's value came from and, for the file, on which line; whether it was `auto`. */
     uint8_t source[64];
     unsigned line[64];
+    bool is_auto[64];
+    const char *file; /* that was read, or NULL; borrowed */
 };
 
 struct knit_setting {
@@ -182,6 +186,6 @@ KNIT_MUST_CHECK int knit_setting_set(struct knit_settings *settings,
     const struct knit_setting *setting, const struct knit_setting_origin *origin, const char *text,
     struct knit_sentence *why);
 
-/* Whether the file or the command line has set it. The row must be there. */
+/* Whether something but the default has set it. The row must be there. */
 bool knit_setting_is_given(
     const struct knit_settings *settings, const char *section, const char *key);

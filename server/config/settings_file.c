@@ -161,6 +161,7 @@ int knit_settings_file_read(
     /* Relative paths in the file start at the folder it really lies in. */
     reading.folder = copy != NULL ? dirname(copy) : NULL;
     reading.file = copy != NULL ? fopen(path, "re") : NULL;
+    settings->file = path;
     if (reading.file == NULL) {
         reading.result = knit_sentence_set(
             why, KNIT_SETTING_E_REFUSED, "cannot open %s: %s", path, strerror(errno));

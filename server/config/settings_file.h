@@ -9,7 +9,7 @@
 /* Longest line of the file, its end not counted. */
 #define KNIT_SETTINGS_LINE_MAX 197
 
-/* Reads a whole file into settings. The first mistake ends it.
+/* Reads a whole file into settings. The first mistake ends it. path is borrowed for their life.
  *
  * Returns 0, KNIT_SETTING_E_REFUSED with a sentence that begins with file:line, or -ENOMEM.
  */

@@ -17,6 +17,7 @@
 #include "server/config/resolve.h"
 #include "server/config/setting.h"
 #include "server/config/settings_file.h"
+#include "server/daemon/print_config.h"
 #include "server/daemon/service.h"
 
 enum {
@@ -63,6 +64,11 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
     if (r != 0)
         return refuse(EXIT_SETTINGS, r, &why);
     r = read_settings(argc, argv, line, &settings, &why);
+    if (r == 0 && line->command == KNIT_COMMAND_PRINT_CONFIG) {
+        status = knit_print_config(&settings, usual_config) == 0 ? 0 : EXIT_START;
+        knit_settings_fini(&settings);
+        return status;
+    }
     if (r == 0)
         r = knit_service_check(&settings, line->ready_file, &why);
     /* Below 0 it is the system that refuses. */
@@ -94,6 +100,7 @@ int main(int argc, char **argv)
         return printf("knittingd %s\n", KNIT_VERSION) > 0 && fflush(stdout) == 0 ? 0 : EXIT_START;
     case KNIT_COMMAND_RUN:
     case KNIT_COMMAND_CHECK_CONFIG:
+    case KNIT_COMMAND_PRINT_CONFIG:
         break;
     }
     return run(argc, argv, &line);

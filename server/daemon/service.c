@@ -28,6 +28,7 @@
 #include "server/daemon/descriptors.h"
 #include "server/daemon/loop.h"
 #include "server/daemon/mailbox.h"
+#include "server/daemon/memory.h"
 #include "server/daemon/notify.h"
 #include "server/daemon/pool_log.h"
 #include "server/daemon/ready_file.h"
@@ -410,12 +411,38 @@ static void announce_addresses(struct service *service)
                                        : "all of them"));
 }
 
+/* Each limit is finite, and together they may be more than there is. */
+static void announce_memory(struct service *service)
+{
+    char sessions[KNIT_MEMORY_TEXT_MAX], loops[KNIT_MEMORY_TEXT_MAX], workers[KNIT_MEMORY_TEXT_MAX];
+    char sum[KNIT_MEMORY_TEXT_MAX], limit[KNIT_MEMORY_TEXT_MAX];
+    struct knit_memory memory;
+    bool is_too_much;
+
+    knit_memory_add_up(service->settings, service->descriptors.sessions_max, &memory);
+    is_too_much = memory.sum_bytes > memory.limit_bytes;
+    knit_memory_text(memory.sessions_bytes, sessions);
+    knit_memory_text(memory.loops_bytes, loops);
+    knit_memory_text(memory.workers_bytes != 0 ? memory.workers_bytes : UINT64_MAX, workers);
+    knit_memory_text(memory.sum_bytes, sum);
+    knit_memory_text(memory.limit_bytes, limit);
+    knit_log(&service->log, is_too_much ? KNIT_LOG_WARNING : KNIT_LOG_INFO,
+        is_too_much ? "the settings allow more memory than the control group"
+                    : "memory that the settings allow",
+        KNIT_LOG_TEXT("sessions", sessions), KNIT_LOG_TEXT("loops", loops),
+        KNIT_LOG_TEXT("workers", workers), KNIT_LOG_TEXT("sum", sum),
+        KNIT_LOG_TEXT("control_group", limit));
+}
+
 static int announce(struct service *service, struct knit_sentence *why)
 {
     const struct knit_registry *registry = knit_pool_registry(service->pool);
 
     announce_addresses(service);
     announce_descriptors(service);
+    announce_memory(service);
+    knit_log(&service->log, KNIT_LOG_INFO, "settings",
+        KNIT_LOG_TEXT("file", service->settings->file != NULL ? service->settings->file : "none"));
     for (uint32_t i = 0;
          service->settings->debug_bits & KNIT_DEBUG_IMPORTS && i < knit_registry_count(registry);
          i++) {

@@ -56,14 +56,9 @@ static void drop_privileges(struct knit_log *log, enum knit_confine_profile prof
             KNIT_LOG_TEXT("reason", strerror(-r)));
 }
 
-static void fill_options(struct knit_pool_options *options, const struct knit_settings *settings,
-    const struct found *found)
+static void fill_options(struct knit_pool_options *options, const struct knit_settings *settings)
 {
     knit_pool_options_init(options);
-    options->worker_path = found->worker;
-    options->modules = (const char *const *)found->modules;
-    while (found->modules[options->module_count] != NULL)
-        options->module_count++;
     options->bootstrap = settings->bootstrap != NULL ? settings->bootstrap : "";
     options->workers = (uint32_t)settings->workers;
     options->steal = settings->steal != 0;
@@ -80,10 +75,27 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     options->hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
     options->abort_grace_ms = (uint32_t)settings->abort_grace_ms;
     options->slow_call_ms = (uint32_t)settings->slow_call_ms;
+}
+
+static void fill_found(struct knit_pool_options *options, const struct found *found)
+{
+    options->worker_path = found->worker;
+    options->modules = (const char *const *)found->modules;
+    while (found->modules[options->module_count] != NULL)
+        options->module_count++;
     options->confinement = found->confinement;
     /* Others cannot leave their worker's process group, which dies with it. */
     options->kill_orphans = found->confinement.rules.profile == KNIT_CONFINE_UNSAFE &&
                             prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_t sessions_max)
+{
+    struct knit_pool_options options;
+
+    fill_options(&options, settings);
+    options.sessions_max = sessions_max;
+    return knit_pool_memory_bytes(&options, (uint32_t)settings->threads_io);
 }
 
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
@@ -96,7 +108,8 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
 
     if (r == 0) {
         drop_privileges(log, (enum knit_confine_profile)found.confinement.rules.profile);
-        fill_options(&options, settings, &found);
+        fill_options(&options, settings);
+        fill_found(&options, &found);
         options.callbacks = surroundings->callbacks;
         options.stop_fd = surroundings->stop_fd;
         options.sessions_max = surroundings->sessions_max;

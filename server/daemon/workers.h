@@ -25,6 +25,10 @@ struct knit_workers_surroundings {
 KNIT_MUST_CHECK int knit_workers_check(
     const struct knit_settings *settings, struct knit_sentence *why);
 
+/* The most shared memory that a pool of these settings takes, with so many sessions of other
+ * processes. */
+uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_t sessions_max);
+
 /* Gives up privileges that neither the daemon nor its workers need, then opens the pool, which may
  * take half a minute; it ends early when stop_fd becomes readable.
  * Returns 0; or not 0 with the sentence, KNIT_POOL_E_CLOSED after stop_fd. */

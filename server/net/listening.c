@@ -104,7 +104,7 @@ static int open_unix(struct knit_listening *listening, const struct knit_setting
     if (settings->socket != NULL && is_none(settings->socket))
         return 0;
     if (settings->socket == NULL)
-        r = knit_socket_file_usual_path(&usual, why);
+        r = knit_socket_file_usual_path(true, &usual, why);
     if (r == 0)
         r = knit_socket_file_open(&listening->socket,
             settings->socket != NULL ? settings->socket : usual, (uint32_t)settings->socket_mode,

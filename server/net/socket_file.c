@@ -27,14 +27,23 @@
 
 #define REFUSED KNIT_SOCKET_FILE_E_REFUSED
 
+const char *knit_socket_file_usual_variable(void)
+{
+    const char *service = getenv("RUNTIME_DIRECTORY");
+
+    if (service != NULL && service[0] == '/')
+        return "RUNTIME_DIRECTORY";
+    return geteuid() == 0 ? NULL : "XDG_RUNTIME_DIR";
+}
+
 /* The folder of the usual place, which may be missing. */
 static int find_usual_folder(char **ret_path, struct knit_sentence *why)
 {
-    const char *service = getenv("RUNTIME_DIRECTORY");
-    const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+    const char *variable = knit_socket_file_usual_variable();
+    const char *base = variable != NULL ? getenv(variable) : "/run", *service = base;
 
     /* Made by systemd, for this service alone; of several the first. */
-    if (service != NULL && service[0] == '/')
+    if (variable != NULL && strcmp(variable, "RUNTIME_DIRECTORY") == 0)
         return asprintf(ret_path, "%.*s", (int)strcspn(service, ":"), service) < 0 ? -ENOMEM : 0;
     if (base != NULL && base[0] != '\0' && base[0] != '/')
         return knit_sentence_set(why, REFUSED,
@@ -48,7 +57,7 @@ static int find_usual_folder(char **ret_path, struct knit_sentence *why)
     return asprintf(ret_path, "%s/knitting", base) < 0 ? -ENOMEM : 0;
 }
 
-int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
+int knit_socket_file_usual_path(bool makes_folder, char **ret_path, struct knit_sentence *why)
 {
     mode_t mode = geteuid() == 0 ? 0755 : 0700;
     char *folder, *path;
@@ -56,7 +65,7 @@ int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why)
 
     if (r != 0)
         return r;
-    if (mkdir(folder, mode) < 0 && errno != EEXIST)
+    if (makes_folder && mkdir(folder, mode) < 0 && errno != EEXIST)
         r = knit_sentence_set(why, REFUSED,
             "cannot create %s for the unix socket: %s; name another place with --socket PATH, or "
             "none with --socket none",

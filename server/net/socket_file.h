@@ -30,9 +30,14 @@ struct knit_socket_file {
 };
 
 /* What PATH is when none is given: /run/knitting/knitting.sock for root, else
- * $XDG_RUNTIME_DIR/knitting/knitting.sock. Creates that last folder and nothing else.
+ * $XDG_RUNTIME_DIR/knitting/knitting.sock; in a service's own folder, where systemd made one.
+ * makes_folder: creates that last folder, and nothing else.
  * Returns 0 with a path to be freed, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */
-KNIT_MUST_CHECK int knit_socket_file_usual_path(char **ret_path, struct knit_sentence *why);
+KNIT_MUST_CHECK int knit_socket_file_usual_path(
+    bool makes_folder, char **ret_path, struct knit_sentence *why);
+
+/* The variable of the environment that this follows from, or NULL. */
+const char *knit_socket_file_usual_variable(void);
 
 /* Whether a socket can be made there, whichever process serves it now; NULL: in the usual place.
  * Makes nothing. Returns 0, KNIT_SOCKET_FILE_E_REFUSED, -ENOMEM. */

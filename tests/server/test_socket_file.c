@@ -185,16 +185,16 @@ static void the_usual_folder_is_made_and_no_other(void **state)
     if (geteuid() == 0)
         skip(); /* root's usual place is the system's own */
     setenv("XDG_RUNTIME_DIR", place->dir, 1);
-    assert_int_equal(knit_socket_file_usual_path(&path, &why), 0);
+    assert_int_equal(knit_socket_file_usual_path(true, &path, &why), 0);
     assert_non_null(strstr(path, "/knitting/knitting.sock"));
     free(path);
     missing = knit_scratch_path(place->dir, "not/there");
     setenv("XDG_RUNTIME_DIR", missing, 1);
-    assert_int_equal(knit_socket_file_usual_path(&path, &why), REFUSED);
+    assert_int_equal(knit_socket_file_usual_path(true, &path, &why), REFUSED);
     assert_non_null(strstr(why.text, "--socket"));
     free(missing);
     unsetenv("XDG_RUNTIME_DIR");
-    assert_int_equal(knit_socket_file_usual_path(&path, &why), REFUSED);
+    assert_int_equal(knit_socket_file_usual_path(true, &path, &why), REFUSED);
     assert_non_null(strstr(why.text, "--socket"));
 }
 

@@ -2,11 +2,13 @@
 """What an operator is told: sentences that name the cause, and log lines that say who, in which task, how long."""
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import unittest.mock
 
 from knit_harness import PATIENCE, Case, Daemon, main, wait_until
 
@@ -49,6 +51,117 @@ class Sentences(Case):
         """Root's usual place is another one, so root tries it as somebody else."""
         self.refused("$XDG_RUNTIME_DIR is 'run/me', which is no absolute path", '--listen=127.0.0.1:0', has_socket=False, user=NOBODY,
                      XDG_RUNTIME_DIR='run/me')
+
+
+class Settings(Case):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='knit-')
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+
+    def printed(self, *arguments, **environment):
+        done = subprocess.run([os.environ['KNIT_DAEMON'], '--print-config', *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=3 * PATIENCE, cwd=self.dir, env={**os.environ, **environment})
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        return done.stdout
+
+    def values(self, text):
+        """Of each key its values, and of each value where it comes from."""
+        pairs = [re.fullmatch(r'(#?\w+) =(?: (.*?))? +; (.*)', line) for line in text.splitlines() if ' ; ' in line]
+        self.assertNotIn(None, pairs, text)
+        found = {}
+        for pair in pairs:
+            found.setdefault(pair[1], []).append((pair[2] or '', pair[3]))
+        return found
+
+    def write(self, text):
+        path = os.path.join(self.dir, 'k.conf')
+        with open(path, 'w') as file:
+            file.write(text)
+        return path
+
+    def test_each_value_with_its_origin(self):
+        path = self.write('[pool]\nworkers = 3\nmodules = a.so b.so\n[worker]\nfiles_max = auto\n')
+        text = self.printed('--config', path, '--slots=32', '--worker-program=here', RUNTIME_DIRECTORY=self.dir, KNITTING_DEBUG='host')
+        found = self.values(text)
+        self.assertIn(f'# Settings file: {path}\n', text)
+        self.assertEqual(found['workers'], [('3', f'{path}:2')])
+        self.assertEqual(found['modules'], [(f'{self.dir}/a.so', f'{path}:3'), (f'{self.dir}/b.so', f'{path}:3')])
+        self.assertEqual(found['slots'], [('32', 'command line')])
+        self.assertEqual(found['worker_program'], [(f'{self.dir}/here', 'command line')])
+        self.assertEqual(found['listen'], [('none', 'environment, RUNTIME_DIRECTORY')])
+        self.assertEqual(found['socket'], [(f'{self.dir}/knitting.sock', 'default, by $RUNTIME_DIRECTORY')])
+        self.assertEqual(found['debug'], [('host', 'environment, KNITTING_DEBUG')])
+        self.assertEqual(found['arena_bytes'], [('64MiB', 'default')])
+        self.assertEqual(found['call_max_bytes'], [('8MiB', 'default, auto')])
+        self.assertEqual(found['socket_mode'], [('0660', 'default')])
+        self.assertEqual(found['#bootstrap'], [('', 'default, not set')])
+        self.assertRegex(found['files_max'][0][0], r'^\d+$')
+        self.assertEqual(found['files_max'][0][1], f'{path}:5, auto')
+        listed = subprocess.run([os.environ['KNIT_DAEMON'], '--sample-config'], capture_output=True, text=True, check=True, timeout=30)
+        self.assertEqual({key.lstrip('#') for key in found}, set(re.findall(r'^#(\w+) = ', listed.stdout, re.M)))
+
+    def test_what_is_printed_is_a_settings_file_that_sets_the_same(self):
+        path = self.write(self.printed('--workers=2', '--attach-users=root', '--drain-ms=7', '--socket=k.sock', '--listen=127.0.0.1:0'))
+        again = self.values(self.printed('--config', path))
+        for key, value in (('workers', '2'), ('attach_users', 'root'), ('drain_ms', '7'), ('socket', f'{self.dir}/k.sock'),
+                           ('listen', '127.0.0.1:0'), ('balancer', 'roundRobin')):
+            self.assertEqual([pair[0] for pair in again[key]], [value])
+            self.assertTrue(again[key][0][1].startswith(path), again[key])
+
+    def test_the_file_that_is_read_without_being_named(self):
+        """Everybody who names it names the same one."""
+        usual = re.search(r'from\s+(/\S+/knittingd.conf)', subprocess.run(
+            [os.environ['KNIT_DAEMON'], '--help'], capture_output=True, text=True, check=True, timeout=30).stdout)[1]
+        if os.path.exists(usual):
+            self.assertIn(f'# Settings file: {usual}\n', self.printed())
+        else:
+            self.assertIn(f'# Settings file: none; {usual} is not there.\n', self.printed())
+
+    def test_the_log_names_the_file(self):
+        with Daemon(config='[pool]\nworkers = 1\n') as daemon:
+            self.assertRegex(daemon.log(), r'msg=settings file=/\S+\n')
+        with Daemon('--config=/dev/null', workers=1) as daemon:
+            self.assertIn('msg=settings file=/dev/null\n', daemon.log())
+
+
+class Memory(Case):
+    def test_the_first_lines_say_how_much_the_settings_allow(self):
+        with Daemon(workers=1, threads_io=1, arena_bytes='1MiB', input_max_bytes='16MiB', output_total_max_bytes='16MiB',
+                    memory_max_bytes='1GiB') as daemon:
+            line, = (line for line in daemon.log().splitlines() if 'settings allow' in line)
+        self.assertIn(' loops="32.0 MiB" workers="1.0 GiB" sum="', line)
+        self.assertRegex(line, 'sessions="[1-9][0-9]*.[0-9] MiB"')
+        self.assertEqual('level=warning' in line, 'more memory than the control group' in line)
+
+    @staticmethod
+    def new_group():
+        """Its folder and the file of its limit, in either version."""
+        with open('/proc/self/cgroup') as file:
+            own = {names: group for _, names, group in (line.rstrip('\n').split(':', 2) for line in file)}
+        if 'memory' in own:
+            return f'/sys/fs/cgroup/memory{own["memory"]}/knit-{os.getpid()}', 'memory.limit_in_bytes'
+        return f'/sys/fs/cgroup{own.get("", "/nowhere")}/knit-{os.getpid()}', 'memory.max'
+
+    def test_a_control_group_that_allows_less_is_warned_of(self):
+        folder, limit = self.new_group()
+        try:
+            os.mkdir(folder)
+            self.addCleanup(os.rmdir, folder)
+            with open(f'{folder}/{limit}', 'w') as file:
+                file.write(str(600 << 20))
+        except OSError as why:
+            self.skipTest(f'no control group with a limit of memory can be made here: {why}')
+        script = f'echo $$ >{folder}/cgroup.procs && exec "$0" --print-config'
+        done = subprocess.run(['sh', '-c', script, os.environ['KNIT_DAEMON']], capture_output=True, text=True, check=True, timeout=30)
+        self.assertIn('the control group allows: 600.0 MiB', done.stdout)
+        popen = subprocess.Popen
+
+        def inside(command, **options):
+            return popen(['sh', '-c', f'echo $$ >{folder}/cgroup.procs && exec "$0" "$@"', *command], **options)
+        with unittest.mock.patch.object(subprocess, 'Popen', inside), Daemon(workers=1) as daemon:
+            line, = (line for line in daemon.log().splitlines() if 'the settings allow more memory than the control group' in line)
+            self.assertIn('level=warning', line)
+            self.assertIn('control_group="600.0 MiB"', line)
 
 
 class Service(Case):

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sums stay below 2^64: the ranges of the settings see to that (64 loops with a TiB each). */
+#include "server/daemon/memory.h"
+
+#include <stdio.h>
+
+#include "server/config/machine.h"
+#include "server/daemon/workers.h"
+
+void knit_memory_add_up(
+    const struct knit_settings *settings, uint32_t sessions_max, struct knit_memory *ret_memory)
+{
+    struct knit_memory memory = {
+        .sessions_bytes = knit_workers_memory_bytes(settings, sessions_max),
+        .loops_bytes =
+            settings->threads_io * (settings->input_max_bytes + settings->output_total_max_bytes),
+        .workers_bytes = settings->workers * settings->memory_max_bytes,
+        .limit_bytes = knit_machine_memory_max(""),
+    };
+
+    memory.sum_bytes = memory.sessions_bytes + memory.loops_bytes + memory.workers_bytes;
+    *ret_memory = memory;
+}
+
+void knit_memory_text(uint64_t bytes, char ret_text[KNIT_MEMORY_TEXT_MAX])
+{
+    static const char *const units[] = {"MiB", "GiB", "TiB", "PiB", "EiB"};
+    double number = (double)bytes / (1 << 20);
+    size_t unit = 0;
+
+    while (number >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        number /= 1024;
+        unit++;
+    }
+    if (bytes == UINT64_MAX)
+        (void)snprintf(ret_text, KNIT_MEMORY_TEXT_MAX, "no limit");
+    else
+        (void)snprintf(ret_text, KNIT_MEMORY_TEXT_MAX, "%.1f %s", number, units[unit]);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The most memory that the daemon takes if callers use all that its settings allow, and what its
+ * control group lets it have. What modules take in the workers counts where a limit bounds it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/config/setting.h"
+
+struct knit_memory {
+    uint64_t sessions_bytes; /* shared with callers */
+    uint64_t loops_bytes;    /* input and output that waits */
+    uint64_t workers_bytes;  /* 0 = each may take what it likes */
+    uint64_t sum_bytes;
+    uint64_t limit_bytes; /* of the control group; UINT64_MAX = none */
+};
+
+/* sessions_max: of other processes. */
+void knit_memory_add_up(
+    const struct knit_settings *settings, uint32_t sessions_max, struct knit_memory *ret_memory);
+
+/* A number of bytes for people, "64.0 GiB" or "no limit" where it is UINT64_MAX. */
+enum { KNIT_MEMORY_TEXT_MAX = 32 };
+void knit_memory_text(uint64_t bytes, char ret_text[KNIT_MEMORY_TEXT_MAX]);
