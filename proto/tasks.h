@@ -43,6 +43,9 @@ struct knit_task_entry {
     struct knit_span doc; /* may be absent */
     uint64_t timeout_ms;  /* 0 = none */
     uint64_t flags;       /* KNIT_TASK_* of <knitting/task.h> */
+    uint64_t deaths;      /* workers that it took down by its own fault */
+    uint64_t signal;      /* of the last of them; 0 = it exited */
+    bool is_quarantined;
 };
 
 int knit_tasks_query_put(struct knit_buffer *buffer, const struct knit_tasks_query *query);

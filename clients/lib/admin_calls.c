@@ -3,6 +3,7 @@
  * answer. They find room when calls have none (KNIT_STREAM_PLACES_SPARE). */
 #include "clients/lib/admin_calls.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,9 @@
 #include "proto/limits.h"
 #include "proto/tasks.h"
 #include "proto/walk.h"
+#include "proto/writer.h"
+
+#define NAME_BYTES_MAX 4096u /* a name is shorter; the server says what is wrong with it */
 
 static const uint8_t no_params[] = {0x90};
 static const uint8_t one_nil[] = {0x91, 0xc0};
@@ -87,6 +91,36 @@ int knit_stats(struct knit *k, struct knit_error *ret_error, const void **ret_ma
         *ret_map = result.bytes;
         *ret_len = result.len;
     }
+    knit_client_end_turn(k);
+    return code;
+}
+
+int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted)
+{
+    static const uint8_t truth[] = {0xc3};
+    struct knit_handle *handle;
+    struct knit_buffer params;
+    struct knit_writer writer;
+    struct knit_span result;
+    int code = knit_client_check_waiting(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    knit_buffer_init(&params, NAME_BYTES_MAX);
+    knit_writer_init(&writer, &params);
+    knit_writer_array(&writer, 1);
+    knit_writer_text(&writer, task);
+    if (knit_writer_end(&writer) != 0)
+        code = knit_error_make(
+            ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task of that name");
+    else
+        code = knit_admin_call(
+            k, "$/lift", knit_buffer_span(&params), admin_until_ns(k), &handle, &result, ret_error);
+    if (code == KNIT_OK) {
+        *ret_lifted = result.len == sizeof(truth) && memcmp(result.bytes, truth, result.len) == 0;
+        knit_handle_drop(handle);
+    }
+    knit_buffer_fini(&params);
     knit_client_end_turn(k);
     return code;
 }
@@ -185,6 +219,9 @@ static int show_entry(
             .doc = doc,
             .timeout_ms = entry->timeout_ms != 0 ? (double)entry->timeout_ms : -1,
             .flags = (uint32_t)entry->flags,
+            .deaths = entry->deaths,
+            .last_signal = entry->signal <= INT_MAX ? (int)entry->signal : 0,
+            .quarantined = entry->is_quarantined,
         };
 
         /* As in every callback, waiting and closing are refused here: both would free the page that

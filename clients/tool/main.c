@@ -27,6 +27,7 @@ static const char help[] =
     "  health                   the same for probes: exit status 0 ready, 1 degraded, 2 not "
     "reachable\n"
     "  stats                    print the daemon's counters\n"
+    "  lift TASK                serve a quarantined task again; for root and the daemon's user\n"
     "  check PID                look through a daemon's memory for what is broken\n"
     "\n"
     "An ARGUMENT is JSON. @FILE sends the bytes of a file, - those of standard input;\n"
@@ -68,6 +69,7 @@ static const struct {
     {"ping", knit_tool_ping},
     {"health", knit_tool_health},
     {"stats", knit_tool_stats},
+    {"lift", knit_tool_lift},
     {"check", knit_tool_check},
 };
 
@@ -154,8 +156,8 @@ int main(int argc, char **argv)
     argc -= optind;
     argv += optind;
     if (argc == 0)
-        return knit_tool_usage(
-            &tool, "which command? call, tasks, ping, health, stats or check; see knit --help");
+        return knit_tool_usage(&tool,
+            "which command? call, tasks, ping, health, stats, lift or check; see knit --help");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(argv[0], commands[i].name) != 0)
             continue;
@@ -167,7 +169,8 @@ int main(int argc, char **argv)
         return commands[i].run(&tool, argc - optind, argv + optind);
     }
     return knit_tool_usage(&tool,
-        "unknown command \"%s\"; there are call, tasks, ping, health, stats and check, see knit "
+        "unknown command \"%s\"; there are call, tasks, ping, health, stats, lift and check, see "
+        "knit "
         "--help",
         argv[0]);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* knit tasks and knit stats: what the daemon has and what it counted. JSON is made by json-c; that
- * of the counters, which come as one msgpack value, by the functions that write results. */
+/* knit tasks, knit lift and knit stats: what the daemon has and what it counted. JSON is made by
+ * json-c; that of the counters, which come as one msgpack value, by the functions that write
+ * results. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,14 @@ static void print_task(const struct knit_task_info *info, void *user)
     putchar('\n');
     if (info->timeout_ms >= 0)
         printf("    Limited to %g ms.\n", info->timeout_ms);
+    if (info->deaths != 0) {
+        const char *name = sigabbrev_np(info->last_signal);
+
+        printf("    %sWorkers that it took down: %llu, the last by %s%s.\n",
+            info->quarantined ? "Quarantined. " : "", (unsigned long long)info->deaths,
+            info->last_signal != 0 ? "SIG" : "",
+            info->last_signal == 0 ? "exit" : (name != NULL ? name : "?"));
+    }
 }
 
 static void gather_task(const struct knit_task_info *info, void *user)
@@ -39,6 +48,9 @@ static void gather_task(const struct knit_task_info *info, void *user)
     json_object_object_add(task, "timeout_ms",
         info->timeout_ms >= 0 ? json_object_new_int64((int64_t)info->timeout_ms) : NULL);
     json_object_object_add(task, "flags", json_object_new_int64(info->flags));
+    json_object_object_add(task, "deaths", json_object_new_int64((int64_t)info->deaths));
+    json_object_object_add(task, "last_signal", json_object_new_int(info->last_signal));
+    json_object_object_add(task, "quarantined", json_object_new_boolean(info->quarantined));
     json_object_array_add(user, task);
 }
 
@@ -64,6 +76,31 @@ int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)
         status = knit_tool_finish(tool);
     }
     json_object_put(array);
+    knit_close(k);
+    return status;
+}
+
+int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv)
+{
+    struct knit_error error;
+    struct knit *k;
+    bool lifted;
+    int status = argc == 1 ? KNIT_TOOL_OK
+                           : knit_tool_usage(tool, "lift takes the name of a quarantined task");
+
+    if (status == KNIT_TOOL_OK)
+        status = knit_tool_open(tool, &k);
+    if (status != KNIT_TOOL_OK)
+        return status;
+    if (knit_lift(k, &error, argv[0], &lifted) != KNIT_OK) {
+        status = knit_tool_report(tool, &error);
+    } else {
+        if (tool->is_json)
+            printf("{\"lifted\":%s}\n", lifted ? "true" : "false");
+        else
+            puts(lifted ? "served again" : "it was not quarantined");
+        status = knit_tool_finish(tool);
+    }
     knit_close(k);
     return status;
 }

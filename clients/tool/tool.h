@@ -34,6 +34,7 @@ int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 

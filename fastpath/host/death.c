@@ -19,16 +19,15 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "fastpath/host/quarantine.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
-#include "fastpath/lane/mark.h"
 
 #define FINALIZE_NS      1000000000u /* how long another holder of the control socket is awaited */
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
-#define QUARANTINE_AFTER 3u
 
 /* ---- reaping ---- */
 
@@ -64,28 +63,6 @@ static void describe_end(const struct knit_worker *worker, struct knit_sentence 
             ret_text, 0, "killed by signal %d (SIG%s)", worker->signal, name != NULL ? name : "?");
     else
         (void)knit_sentence_set(ret_text, 0, "exited with status %d", worker->status);
-}
-
-/* ---- quarantine ---- */
-
-/* A worker has died in the task, by its own fault. */
-static void record_crash(struct knit_pool *pool, uint32_t task)
-{
-    struct knit_pool_event event = {.kind = KNIT_POOL_TASK_QUARANTINED, .task = task};
-    enum knit_mark mark = knit_mark_read(&pool->shared, task);
-
-    if (mark == KNIT_MARK_QUARANTINED)
-        return;
-    /* A worker sets the mark to TRUSTED when a call of the task ends well: the row is broken. */
-    if (mark == KNIT_MARK_TRUSTED)
-        pool->task_deaths[task] = 0;
-    if (++pool->task_deaths[task] < QUARANTINE_AFTER) {
-        knit_mark_write(&pool->shared, task, KNIT_MARK_PROBATION);
-        return;
-    }
-    knit_mark_write(&pool->shared, task, KNIT_MARK_QUARANTINED);
-    pool->quarantined++;
-    knit_notices_add_event(&pool->notices, &event);
 }
 
 /* ---- finalizing ---- */
@@ -189,9 +166,10 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
 }
 
 /* The worker has served. `lost` calls got their outcome from the host; it ran `task` last. */
-static void finalize_serving(
-    struct knit_pool *pool, struct knit_worker *worker, uint32_t lost, uint32_t task)
+static void finalize_serving(struct knit_pool *pool, struct knit_worker *worker, uint32_t lost,
+    uint32_t task, uint64_t now_ns)
 {
+    struct knit_quarantine_cause cause = knit_quarantine_cause(pool, worker);
     struct knit_sentence text;
     struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_DIED,
         .lane = worker->lane,
@@ -203,6 +181,9 @@ static void finalize_serving(
         .text = text.text};
 
     describe_end(worker, &text);
+    if (cause.has_note)
+        (void)knit_sentence_append(&text, 0, "si_code %d, address 0x%llx", cause.note.code,
+            (unsigned long long)cause.note.address);
     if (worker->is_stopping && lost == 0 && knit_sentence_is_empty(&worker->refusal)) {
         event.kind = KNIT_POOL_WORKER_STOPPED;
         knit_notices_add_event(&pool->notices, &event);
@@ -215,11 +196,8 @@ static void finalize_serving(
     worker->deaths++;
     pool->deaths++;
     knit_notices_add_event(&pool->notices, &event);
-    /* SIGKILL comes from the pool, from the kernel when memory is short, or from an operator: not
-     * from the task. */
-    if (lost != 0 && worker->signal != SIGKILL && !worker->was_killed &&
-        pool->task_deaths != NULL && task < knit_registry_count(pool->registry))
-        record_crash(pool, task);
+    if (lost != 0 && cause.is_own)
+        knit_quarantine_count(pool, task, worker->signal, now_ns);
 }
 
 void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
@@ -239,7 +217,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     /* knit_worker_flush() sends nothing to a worker in this step. */
     worker->step = KNIT_STEP_NONE;
     if (has_served)
-        finalize_serving(pool, worker, lost, task);
+        finalize_serving(pool, worker, lost, task, now_ns);
     else
         finalize_failed_start(pool, worker);
     for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {

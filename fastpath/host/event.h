@@ -19,7 +19,8 @@ enum knit_pool_event_kind {
     KNIT_POOL_WORKER_STOPPED,   /* lane, pid: it left after STOP */
     KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
     KNIT_POOL_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
-    KNIT_POOL_TASK_QUARANTINED, /* task */
+    KNIT_POOL_TASK_QUARANTINED, /* task, signal of the last death */
+    KNIT_POOL_TASK_LIFTED,      /* task: it is served again */
     KNIT_POOL_SESSION_EVICTED,  /* session, text: it broke the protocol; end its connection */
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
     KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */

@@ -144,6 +144,14 @@ struct knit_worker {
     uint8_t links[KNIT_POOL_SESSIONS_MAX]; /* enum knit_link */
 };
 
+/* The workers that a task took down (quarantine.c). */
+struct knit_task_deaths {
+    uint64_t empty_ns; /* when its bucket is empty, CLOCK_MONOTONIC */
+    uint64_t count;
+    int signal; /* of the last one; 0 = the worker exited */
+    bool is_quarantined;
+};
+
 enum knit_pool_phase {
     KNIT_PHASE_OPENING,
     KNIT_PHASE_OPEN,
@@ -186,7 +194,8 @@ struct knit_pool {
     uint64_t watch_due_ns;  /* when running calls are looked at again; 0 = never */
     uint64_t watched_ns;    /* when they were */
     uint64_t watched_stood_ns;
-    uint8_t *task_deaths; /* [tasks]: in a row, while the task is on probation */
+    struct knit_task_deaths *task_deaths; /* [tasks]; NULL before they are announced */
+    uint64_t quarantine_due_ns;           /* when a task may be served again; 0 = none waits */
 
     /* Sessions. */
     struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];

@@ -24,6 +24,7 @@ void knit_pool_options_init(struct knit_pool_options *options)
         .sessions_kept = 16,
         .abort_grace_ms = 10000,
         .slow_call_ms = 30000,
+        .deaths_per_minute = 10,
         .startup_ms = 30000,
         .stop_fd = -1,
         .stop_ms = 5000,
@@ -70,5 +71,9 @@ int knit_pool_options_check(const struct knit_pool_options *options, struct knit
         return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
             "sessions_max is %u, at most %u are possible", options->sessions_max,
             KNIT_POOL_SESSIONS_MAX);
+    if (options->deaths_per_minute > KNIT_POOL_DEATHS_MAX)
+        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+            "deaths_per_minute is %u, at most %u are possible", options->deaths_per_minute,
+            KNIT_POOL_DEATHS_MAX);
     return knit_confine_check(&options->confinement, ret_why) == 0 ? 0 : KNIT_POOL_E_STARTUP;
 }

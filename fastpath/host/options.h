@@ -17,6 +17,7 @@
 #include "proto/sentence.h"
 
 #define KNIT_POOL_WORKERS_MAX  KNIT_LANES_MAX
+#define KNIT_POOL_DEATHS_MAX   10000u
 #define KNIT_POOL_MODULES_MAX  1024u
 #define KNIT_POOL_SESSIONS_MAX 124u /* of both kinds: what a parked worker can listen to */
 
@@ -46,6 +47,10 @@ struct knit_pool_options {
     uint32_t sessions_max;        /* of other processes; 120 */
     uint32_t uid_sessions_max;    /* of one uid; 64 */
     uint32_t sessions_kept;       /* for uids that have none, at most a quarter of all; 16 */
+
+    /* Workers that one task may take down by its own fault in a minute before it is quarantined;
+     * 0 = no limit; 10 */
+    uint32_t deaths_per_minute;
 
     /* Times. */
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */

@@ -38,6 +38,7 @@
 #include "fastpath/host/attach.h"
 #include "fastpath/host/event.h"
 #include "fastpath/host/options.h"
+#include "fastpath/host/quarantine.h"
 #include "fastpath/host/reason.h"
 #include "fastpath/host/stats.h"
 #include "proto/sentence.h"

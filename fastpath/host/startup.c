@@ -141,7 +141,7 @@ static void note_limits(struct knit_pool *pool, struct knit_worker *worker)
             least = own;
     }
     pool->hard_least_ms = least;
-    pool->task_deaths = calloc(knit_registry_count(pool->registry), 1);
+    pool->task_deaths = calloc(knit_registry_count(pool->registry), sizeof(*pool->task_deaths));
     if (pool->task_deaths == NULL)
         knit_worker_refuse(worker, "out of memory");
 }

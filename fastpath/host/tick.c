@@ -11,6 +11,7 @@
 #include "fastpath/host/death.h"
 #include "fastpath/host/departed.h"
 #include "fastpath/host/orphans.h"
+#include "fastpath/host/quarantine.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/timeout.h"
 #include "fastpath/host/watch.h"
@@ -168,6 +169,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         knit_departed_look(pool, now_ns);
     knit_watch_running(pool, now_ns);
     knit_timeout_enforce(pool, now_ns);
+    knit_quarantine_tick(pool, now_ns);
     knit_death_update_degraded(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
         knit_sentence_is_empty(&pool->open_failure))
@@ -217,6 +219,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     bring_forward(&due_ns, pool->hard_scan_ns);
     bring_forward(&due_ns, pool->watch_due_ns);
     bring_forward(&due_ns, pool->departed_due_ns);
+    bring_forward(&due_ns, pool->quarantine_due_ns);
     if (pool->was_degraded)
         bring_forward(&due_ns, now_ns + DEGRADED_CHECK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)

@@ -141,11 +141,19 @@ struct knit_busy_line {
     _Atomic uint32_t task;      /* id of the task that was begun last: a crash is recorded for it */
 };
 
-static_assert(sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
-                  sizeof(struct knit_state_line) == KNIT_LINE &&
-                  sizeof(struct knit_lane_line) == KNIT_LINE &&
-                  sizeof(struct knit_progress_line) == KNIT_LINE &&
-                  sizeof(struct knit_busy_line) == KNIT_LINE,
+/* Pool segment: what a worker noted of the signal that ends it; note.h reads and writes it. */
+struct knit_note_line {
+    _Alignas(KNIT_LINE) _Atomic uint32_t owner; /* of that worker; stored last, release */
+    _Atomic uint32_t signal;
+    _Atomic uint32_t code; /* si_code */
+    _Atomic uint64_t address;
+};
+
+static_assert(
+    sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
+        sizeof(struct knit_state_line) == KNIT_LINE && sizeof(struct knit_lane_line) == KNIT_LINE &&
+        sizeof(struct knit_progress_line) == KNIT_LINE &&
+        sizeof(struct knit_busy_line) == KNIT_LINE && sizeof(struct knit_note_line) == KNIT_LINE,
     "lines");
 
 /* First page of each segment, for tools and as a last check that two programs mean the same. */
@@ -202,12 +210,10 @@ struct knit_board_view {
     struct knit_busy_line *busy; /* [lanes] */
 };
 
-/* Whether a task may run (mark.h). Workers read it before each call, and replace PROBATION by
- * TRUSTED when a call of the task has ended well; only the host writes the other values. */
+/* Whether a task may run (mark.h). The host writes it, workers read it before each call. */
 enum knit_mark {
     KNIT_MARK_TRUSTED = 0,
-    KNIT_MARK_PROBATION = 1,   /* a worker died in it, and no call has ended well since */
-    KNIT_MARK_QUARANTINED = 2, /* it is not run any more */
+    KNIT_MARK_QUARANTINED = 1, /* too many workers died in it lately: it is not run */
 };
 
 #define KNIT_MARKS 65536u
@@ -215,6 +221,7 @@ enum knit_mark {
 struct knit_pool_view {
     struct knit_segment_header *header;
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
+    struct knit_note_line *note;   /* [lanes]; by the lane's worker, when a signal ends it */
     _Atomic uint8_t *mark;         /* [KNIT_MARKS]; enum knit_mark of each task, by id */
 };
 

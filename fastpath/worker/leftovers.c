@@ -7,6 +7,8 @@
  * main(). */
 #include "fastpath/worker/leftovers.h"
 
+#include "fastpath/worker/fatal.h"
+
 #ifdef KNIT_LEFTOVERS
 
 #include <dlfcn.h>
@@ -44,6 +46,7 @@ static struct {
     pid_t thread;
     sigset_t mask;
     struct sigaction actions[RELIED];
+    stack_t stack;              /* on which handlers of signals run */
     bool is_running[ITIMERS];   /* a hook's own timer stays */
     timer_t timers[TIMERS_MAX]; /* made by tasks */
     uint32_t timers_count;
@@ -81,6 +84,8 @@ static bool is_tasks_thread(void)
     X(sighold)                                                                                     \
     X(sigrelse)                                                                                    \
     X(sigignore)                                                                                   \
+    X(sigaltstack)                                                                                 \
+    X(pthread_create)                                                                              \
     X(setlocale)                                                                                   \
     X(uselocale)                                                                                   \
     X(chdir)                                                                                       \
@@ -197,31 +202,58 @@ static void undo_timers(void)
 
 /* ---- signals ---- */
 
+/* The set without the signals by which a fault is noted: blocking them does not keep a fault from
+ * ending the process. */
+static const sigset_t *noting_mask(const sigset_t *set, int how, sigset_t *room)
+{
+    if (set == NULL || how == SIG_UNBLOCK)
+        return set;
+    *room = *set;
+    knit_fatal_unblock(room);
+    return room;
+}
+
 EXPORTED int sigprocmask(int how, const sigset_t *set, sigset_t *ret_old)
 {
+    sigset_t room;
+
     if (set != NULL)
         note(MASK);
-    return system_has.sigprocmask(how, set, ret_old);
+    return system_has.sigprocmask(how, noting_mask(set, how, &room), ret_old);
 }
 
 EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *ret_old)
 {
+    sigset_t room;
+
     if (set != NULL)
         note(MASK);
-    return system_has.pthread_sigmask(how, set, ret_old);
+    return system_has.pthread_sigmask(how, noting_mask(set, how, &room), ret_old);
 }
 
 EXPORTED int sigaction(int number, const struct sigaction *action, struct sigaction *ret_old)
 {
+    const struct sigaction *noting = NULL;
+    int error;
+
     if (action != NULL)
         note(ACTIONS | MASK);
-    return system_has.sigaction(number, action, ret_old);
+    if (action != NULL && (action->sa_flags & SA_SIGINFO) == 0 && action->sa_handler == SIG_DFL)
+        noting = knit_fatal_default(number);
+    error = system_has.sigaction(number, noting != NULL ? noting : action, ret_old);
+    if (error == 0 && ret_old != NULL && knit_fatal_is_handler(ret_old))
+        *ret_old = (struct sigaction){.sa_handler = SIG_DFL};
+    return error;
 }
 
 EXPORTED sighandler_t signal(int number, sighandler_t handler)
 {
-    note(ACTIONS | MASK);
-    return system_has.signal(number, handler);
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
+
+    /* As the C library does it; by the function above, for what is noted of fatal signals. */
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaddset(&action.sa_mask, number);
+    return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
 }
 
 EXPORTED sighandler_t sigset(int number, sighandler_t handler)
@@ -248,10 +280,54 @@ EXPORTED int sigignore(int number)
     return system_has.sigignore(number);
 }
 
+EXPORTED int sigaltstack(const stack_t *stack, stack_t *ret_old)
+{
+    if (stack != NULL)
+        note(ACTIONS);
+    return system_has.sigaltstack(stack, ret_old);
+}
+
 static void undo_actions(void)
 {
+    (void)system_has.sigaltstack(&before.stack, NULL);
     for (int i = 0; i < RELIED; i++)
         (void)system_has.sigaction(relied[i], &before.actions[i], NULL);
+}
+
+/* ---- threads ---- */
+
+struct birth {
+    void *(*run)(void *arg);
+    void *arg;
+    uint32_t task;
+};
+
+static void *begin_thread(void *arg)
+{
+    struct birth birth = *(struct birth *)arg;
+
+    free(arg);
+    knit_fatal_set_task(birth.task);
+    return birth.run(birth.arg);
+}
+
+/* So that what the thread does is not another task's fault if it stays. */
+EXPORTED int pthread_create(
+    pthread_t *ret_thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg)
+{
+    struct birth *birth;
+    int error;
+
+    if (!before.is_serving)
+        return system_has.pthread_create(ret_thread, attributes, run, arg);
+    birth = malloc(sizeof(*birth));
+    if (birth == NULL)
+        return EAGAIN;
+    *birth = (struct birth){.run = run, .arg = arg, .task = knit_fatal_task()};
+    error = system_has.pthread_create(ret_thread, attributes, begin_thread, birth);
+    if (error != 0)
+        free(birth);
+    return error;
 }
 
 /* ---- locale, folder, umask, affinity ---- */
@@ -388,6 +464,7 @@ void knit_leftovers_begin(void)
     (void)system_has.pthread_sigmask(SIG_SETMASK, NULL, &before.mask);
     for (int i = 0; i < RELIED; i++)
         (void)system_has.sigaction(relied[i], NULL, &before.actions[i]);
+    (void)system_has.sigaltstack(NULL, &before.stack);
     for (int i = 0; i < ITIMERS; i++) {
         struct itimerval value = {0};
 

@@ -201,8 +201,6 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
     finish(call, returned);
     if (runner->busy != NULL)
         knit_board_lift_limit(runner->busy);
-    if (runner->pool.mark != NULL)
-        knit_mark_lift_probation(&runner->pool, task->id);
 }
 
 static inline void trim(struct knit_buffer *buffer)

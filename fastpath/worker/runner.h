@@ -30,7 +30,7 @@ struct knit_runner_options {
     uint32_t hard_timeout_ms; /* of tasks that name none; 0 = none */
     struct knit_busy_line
         *busy;                  /* the lane's, for what the host must know of a call; NULL = none */
-    struct knit_pool_view pool; /* its marks are read and lifted; all zero = there are none */
+    struct knit_pool_view pool; /* its marks are read; all zero = there are none */
     /* Not 0 after a task: it has changed the process, undo_leftovers() is called. NULL = never. */
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);

@@ -32,6 +32,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
+#include "fastpath/worker/fatal.h"
 #include "fastpath/worker/float_state.h"
 #include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
@@ -66,8 +67,11 @@ struct worker {
     struct knit_runner *runner;
     struct knit_lane *lane;
     struct knit_mapping board, pool;
-    int wait_error;        /* with which futex_waitv is refused; 0 = it is not */
-    pthread_mutex_t mutex; /* guards attached */
+    int wait_error; /* with which futex_waitv is refused; 0 = it is not */
+    uint32_t owner;
+    struct knit_note_line *note; /* in the pool segment */
+    struct knit_busy_line *busy; /* on the board */
+    pthread_mutex_t mutex;       /* guards attached */
     struct attached attached[KNIT_LANE_SESSIONS_MAX];
 };
 
@@ -452,11 +456,13 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
     (void)close(fds[1]);
     knit_layout_board(worker->lanes, worker->board.base, &lane.board);
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
-    runner.busy = &lane.board.busy[worker->index];
+    worker->busy = runner.busy = &lane.board.busy[worker->index];
     runner.pool = lane.pool;
     if (knit_runner_new(&runner, &worker->runner) != 0)
         give_up("out of memory");
     lane.run_arg = worker->runner;
+    worker->note = &lane.pool.note[worker->index];
+    worker->owner = serve->owner;
     if (knit_lane_new(&lane, &worker->lane) != 0)
         give_up("out of memory");
     knit_runner_set_lane(worker->runner, worker->lane);
@@ -475,6 +481,7 @@ static void serve(struct worker *worker)
 {
     /* As constructors of modules left it: those of -ffast-math switch denormals off. */
     knit_float_restore();
+    knit_fatal_begin(worker->note, worker->busy, worker->owner);
     knit_leftovers_begin();
     pthread_cleanup_push(on_thread_end, NULL);
     while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* {version, uptime_ms, pid, connections, log_dropped, loops: {counters, summed}, pool: {...},
- *  lanes: [{...}]}. Names of counters are those of counters.h.
+ *  tasks: [{task, deaths, signal, quarantined}], lanes: [{...}]}. Names of counters are those of
+ * counters.h.
  */
 #include "server/admin/stats.h"
 
@@ -107,8 +108,24 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
         knit_counters_sum(&stats->counters, sources->counters[i]);
     stats->connections = knit_counters_open_connections(&stats->counters);
     knit_pool_stats(sources->pool, &stats->pool);
+    stats->deaths_count = knit_pool_deaths(sources->pool, stats->deaths, KNIT_STATS_DEATHS_MAX);
     for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
         knit_pool_lane_stats(sources->pool, lane, &stats->lanes[lane]);
+}
+
+/* Tasks that took workers down, the first so many of them. */
+static void put_deaths(struct knit_writer *writer, const struct knit_stats *stats)
+{
+    knit_writer_text(writer, "tasks");
+    knit_writer_array(writer, stats->deaths_count);
+    for (uint32_t i = 0; i < stats->deaths_count; i++) {
+        knit_writer_map(writer, 4);
+        knit_writer_text(writer, "task");
+        knit_writer_text(writer, stats->deaths[i].task);
+        knit_writer_member_uint(writer, "deaths", stats->deaths[i].deaths);
+        knit_writer_member_uint(writer, "signal", (uint64_t)stats->deaths[i].signal);
+        knit_writer_member_bool(writer, "quarantined", stats->deaths[i].is_quarantined);
+    }
 }
 
 int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
@@ -116,7 +133,7 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 8);
+    knit_writer_map(&writer, 9);
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, stats->version);
     knit_writer_member_uint(&writer, "pid", (uint64_t)stats->pid);
@@ -125,6 +142,7 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     knit_writer_member_uint(&writer, "log_dropped", stats->log_dropped);
     put_loops(&writer, stats->loops, &stats->counters);
     put_pool(&writer, &stats->pool);
+    put_deaths(&writer, stats);
     knit_writer_text(&writer, "lanes");
     knit_writer_array(&writer, stats->pool.lanes);
     for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)

@@ -18,7 +18,8 @@
 
 struct knit_log;
 
-#define KNIT_STATS_LOOPS_MAX 64 /* [server] threads_io */
+#define KNIT_STATS_LOOPS_MAX  64 /* [server] threads_io */
+#define KNIT_STATS_DEATHS_MAX 64u
 
 /* Where the numbers come from. Constant once all loops run. */
 struct knit_stats_sources {
@@ -38,6 +39,8 @@ struct knit_stats {
     uint32_t loops;
     struct knit_counter_values counters; /* of all loops, summed */
     struct knit_pool_stats pool;
+    struct knit_pool_task_deaths deaths[KNIT_STATS_DEATHS_MAX]; /* of tasks that have some */
+    uint32_t deaths_count;
     struct knit_pool_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
 };
 

@@ -117,6 +117,7 @@ struct knit_settings {
     uint64_t abort_grace_ms;
     uint64_t slow_call_ms;
     uint64_t notification_max_ms;
+    uint64_t deaths_per_minute;
     char *bootstrap;
     char *worker_program;
     /* [worker] */

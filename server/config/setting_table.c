@@ -139,6 +139,10 @@ const struct knit_setting knit_setting_table[] = {
         DAY_S * 1000, NULL, "60000", "MS",
         "How long a task that was called by notification may go on after its caller has gone; "
         "then it is aborted; 0 without limit."},
+    {"pool", "deaths_per_minute", NULL, KNIT_SETTING_NUMBER, AT(deaths_per_minute), OFF, 10000,
+        NULL, "10", "COUNT",
+        "Workers that a task may take down by its own fault in a minute; then its calls are "
+        "refused as QUARANTINED until one more may be spent, or somebody lifts it; 0 no limit."},
     {"pool", "bootstrap", NULL, KNIT_SETTING_TEXT, AT(bootstrap), 0, 0, NULL, NULL, "TEXT",
         "Text handed to the modules' bootstrap hooks."},
     {"pool", "worker_program", NULL, KNIT_SETTING_PATH, AT(worker_program), 0, 0, NULL, NULL,

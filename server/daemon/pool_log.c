@@ -62,6 +62,18 @@ static void log_relaying(struct knit_log *log, const struct knit_pool_event *eve
         KNIT_LOG_TEXT("reason", event->text));
 }
 
+static void log_quarantine(
+    struct knit_log *log, struct knit_pool *pool, const struct knit_pool_event *event)
+{
+    if (event->kind == KNIT_POOL_TASK_LIFTED)
+        knit_log(log, KNIT_LOG_INFO, "task is served again",
+            KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+    else
+        knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",
+            KNIT_LOG_TEXT("task", task_name(pool, event->task)),
+            KNIT_LOG_NUMBER("signal", event->signal));
+}
+
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
     const struct knit_pool_event *event, uint32_t *evicted)
 {
@@ -95,8 +107,8 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
             KNIT_LOG_NUMBER("age_ms", event->age_ms));
         break;
     case KNIT_POOL_TASK_QUARANTINED:
-        knit_log(log, KNIT_LOG_ERROR, "task quarantined: workers die in it",
-            KNIT_LOG_TEXT("task", task_name(pool, event->task)));
+    case KNIT_POOL_TASK_LIFTED:
+        log_quarantine(log, pool, event);
         break;
     case KNIT_POOL_SESSION_EVICTED:
         if ((*evicted)++ < EVICTED_A_SECOND)

@@ -75,6 +75,7 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     options->hard_timeout_ms = (uint32_t)settings->hard_timeout_ms;
     options->abort_grace_ms = (uint32_t)settings->abort_grace_ms;
     options->slow_call_ms = (uint32_t)settings->slow_call_ms;
+    options->deaths_per_minute = (uint32_t)settings->deaths_per_minute;
 }
 
 static void fill_found(struct knit_pool_options *options, const struct found *found)

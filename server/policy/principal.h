@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,6 +39,9 @@ struct knit_account {
 /* "anonymous", or "uid:1000". */
 void knit_principal_name(
     const struct knit_principal *principal, char ret_name[KNIT_PRINCIPAL_NAME_MAX]);
+
+/* Root, or the daemon's own user: whoever could end the daemon anyway. */
+bool knit_principal_is_operator(const struct knit_principal *principal);
 
 /* NULL, or why the principal may not run the task. All who reach a socket of the daemon may run
  * every task: the address that it listens on and the mode of its unix socket say who that is. */

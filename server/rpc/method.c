@@ -115,8 +115,10 @@ static void pong(struct knit_caller *caller, const struct knit_message *message)
 
 /* ---- $/tasks ------------------------------------------------------------------------------- */
 
-static void put_task(struct knit_buffer *buffer, const struct knit_registry_task *task)
+static void put_task(
+    struct knit_buffer *buffer, struct knit_pool *pool, const struct knit_registry_task *task)
 {
+    struct knit_pool_task_deaths deaths = {0};
     struct knit_task_entry entry = {.id = task->id,
         .name = knit_span(task->name, task->name_len),
         .signature = knit_span_text(knit_signature_text(task->signature)),
@@ -125,12 +127,19 @@ static void put_task(struct knit_buffer *buffer, const struct knit_registry_task
 
     if (task->doc[0] != '\0')
         entry.doc = knit_span_text(task->doc);
+    /* A router over lanes alone has none. */
+    if (pool != NULL)
+        knit_pool_task_deaths(pool, task->id, &deaths);
+    entry.deaths = deaths.deaths;
+    entry.signal = (uint64_t)deaths.signal;
+    entry.is_quarantined = deaths.is_quarantined;
     (void)knit_tasks_page_put_entry(buffer, &entry);
 }
 
 static void list_tasks(struct knit_caller *caller, const struct knit_message *message)
 {
     const struct knit_registry *registry = caller->router->registry;
+    const struct knit_router_backend *backend = caller->router->backend;
     struct knit_buffer *scratch = &caller->turn->scratch;
     uint64_t count = knit_registry_count(registry), first, page;
     struct knit_tasks_query query;
@@ -150,11 +159,49 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
     (void)knit_tasks_page_put_head(
         scratch, knit_registry_epoch(registry), first + page < count, (uint32_t)page);
     for (uint64_t i = 0; i < page; i++)
-        put_task(scratch, knit_registry_at(registry, (uint32_t)(first + i)));
+        put_task(scratch, backend != NULL ? backend->pool : NULL,
+            knit_registry_at(registry, (uint32_t)(first + i)));
     if (scratch->error != 0)
         caller->ops->close(caller);
     else
         answer(caller, message, knit_buffer_span(scratch));
+}
+
+/* ---- $/lift -------------------------------------------------------------------------------- */
+
+/* The name that the params hold, alone. */
+static bool read_name(struct knit_span params, struct knit_span *ret_name)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+
+    return knit_walk_array(&walk, params) == 0 && walk.left == 1 &&
+           knit_walk_next(&walk, &item) == 0 && knit_item_utf8(&item, ret_name);
+}
+
+static void lift(struct knit_caller *caller, const struct knit_message *message)
+{
+    static const uint8_t truths[] = {0xc2, 0xc3};
+    const struct knit_registry_task *task = NULL;
+    struct knit_span name;
+    bool was_quarantined;
+
+    if (!knit_principal_is_operator(&caller->principal)) {
+        refuse(caller, message, KNIT_DENIED,
+            "$/lift: only root and the daemon's user may, by the unix socket");
+        return;
+    }
+    if (!read_name(message->params, &name)) {
+        refuse(caller, message, KNIT_BAD_ARGUMENT, "$/lift: expected [name of a task]");
+        return;
+    }
+    task = knit_registry_find(caller->router->registry, (const char *)name.bytes, name.len);
+    if (task == NULL) {
+        refuse(caller, message, KNIT_UNKNOWN_TASK, "$/lift: there is no task of that name");
+        return;
+    }
+    was_quarantined = knit_pool_lift(caller->router->backend->pool, task->id);
+    answer(caller, message, knit_span(&truths[was_quarantined], 1));
 }
 
 /* ---- $/cancel, $/stats --------------------------------------------------------------------- */
@@ -202,6 +249,7 @@ static const struct {
     {"$/hello", hello, false},
     {"$/tasks", list_tasks, true},
     {"$/stats", stats, true},
+    {"$/lift", lift, false},
     {"$/attach", knit_attach_handle, false},
     {"$/attached", knit_attach_confirm, false},
 };
@@ -219,5 +267,5 @@ void knit_method_handle(struct knit_caller *caller, const struct knit_message *m
     }
     refuse(caller, message, KNIT_UNKNOWN_TASK,
         "the protocol has no such method; there are $/hello, $/ping, $/tasks, $/cancel, $/stats, "
-        "$/attach and $/attached");
+        "$/lift, $/attach and $/attached");
 }

@@ -13,6 +13,7 @@ import os
 import random
 import time
 
+from knit_attach import LAYOUT
 from knit_chaos import Audit, ChaosCaller, Record
 from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_witness import LONG, LedgerDaemon, descriptors, mappings, seed
@@ -73,7 +74,7 @@ class Soak(Case):
                 rpc.call('same', 'x' * 100)
         for i in range(SESSIONS):
             with daemon.unix() as rpc:
-                rpc.call('$/attach', {'version': 2})
+                rpc.call('$/attach', {'version': LAYOUT})
             if i % 8 == 7:
                 daemon.wait_for_quiet()
 

@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,6 +117,50 @@ static int overflow(int depth)
     return overflow(depth + 1) + room[depth % 4096];
 }
 
+static void fault(void)
+{
+    static char *volatile nowhere;
+
+    *nowhere = 1;
+}
+
+/* Faults as soon as a call has counted in word 1, or at once. */
+static void *fault_in_thread(void *waits)
+{
+    uint64_t before = waits != NULL ? atomic_load_explicit(&ledger[1], memory_order_seq_cst) : 0;
+
+    while (waits != NULL && atomic_load_explicit(&ledger[1], memory_order_seq_cst) == before)
+        pause_a_little();
+    fault();
+    return NULL;
+}
+
+static void fault_elsewhere(void *waits)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, fault_in_thread, waits) == 0 && waits == NULL)
+        (void)pthread_join(thread, NULL);
+}
+
+static void fault_with_signals_blocked(void)
+{
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    fault();
+}
+
+static void fault_in_child(void)
+{
+    pid_t child = fork();
+
+    if (child == 0)
+        fault();
+    (void)waitpid(child, NULL, 0);
+}
+
 KNIT_TASK(die, "die(how: str) -> int")
 {
     size_t len;
@@ -132,6 +178,30 @@ KNIT_TASK(die, "die(how: str) -> int")
         return knit_return_int(call, overflow(0));
     case 'k':
         (void)kill(getpid(), SIGKILL);
+        break;
+    case 'd': /* as a sanitizer or a runtime does before it ends a process */
+        (void)signal(SIGBUS, SIG_DFL);
+        (void)raise(SIGBUS);
+        break;
+    case 't': /* as a timer does that was left */
+        (void)raise(SIGALRM);
+        break;
+    case 'w':
+        fault();
+        break;
+    case 'b':
+        fault_with_signals_blocked();
+        break;
+    case 'i':
+        __builtin_trap();
+    case 'p': /* a thread of its own */
+        fault_elsewhere(NULL);
+        break;
+    case 'l': /* a thread that it leaves */
+        fault_elsewhere(ledger);
+        break;
+    case 'c': /* a child */
+        fault_in_child();
         break;
     default:
         break;

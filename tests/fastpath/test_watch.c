@@ -62,6 +62,7 @@ static void a_task_that_ignores_its_abort_is_killed_after_the_grace(void **state
 {
     struct pools pools;
     struct pools_outcome held = {0}, after = {0};
+    struct knit_pool_task_deaths deaths;
     uint64_t aborted_ns, took_ns;
     pid_t before;
 
@@ -86,6 +87,9 @@ static void a_task_that_ignores_its_abort_is_killed_after_the_grace(void **state
     pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
     assert_non_null(strstr(pools.text, "its task hold went on for 200 ms"));
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+    assert_int_equal(knit_pool_deaths(pools.pool, &deaths, 1), 1);
+    assert_string_equal(deaths.task, "hold");
+    assert_int_equal(deaths.signal, SIGKILL);
     pools_fini(&pools);
 }
 

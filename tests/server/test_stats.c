@@ -59,6 +59,35 @@ static void expect_text(struct knit_span map, const char *key, const char *text)
     assert_memory_equal(raw.bytes + 1, text, strlen(text));
 }
 
+static void expect_deaths(struct knit_span all)
+{
+    struct knit_walk walk;
+    struct knit_item item;
+
+    assert_int_equal(knit_walk_array(&walk, value_of(all, "tasks")), 0);
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    expect_keys(item.raw, "task deaths signal quarantined");
+    assert_int_equal(number_of(item.raw, "deaths"), 51);
+    assert_int_equal(number_of(item.raw, "signal"), 11);
+    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+}
+
+static void expect_lane(struct knit_span all)
+{
+    struct knit_span lane;
+    struct knit_walk walk;
+    struct knit_item item;
+
+    assert_int_equal(knit_walk_array(&walk, value_of(all, "lanes")), 0);
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    lane = item.raw;
+    expect_keys(lane, "state pid is_parked is_running calls stolen parks busy_ns deaths");
+    assert_int_equal(number_of(lane, "pid"), 41);
+    assert_int_equal(number_of(lane, "calls"), 42);
+    assert_int_equal(number_of(lane, "busy_ns"), 43);
+    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+}
+
 static void every_number_stands_under_its_key(void **state)
 {
     static struct knit_stats stats = {.version = "1.2.3",
@@ -76,17 +105,17 @@ static void every_number_stands_under_its_key(void **state)
             .wait_error = EPERM,
             .relayed = 33,
             .confinement = {.landlock_abi = -1}},
+        .deaths = {{.task = "crash", .deaths = 51, .signal = 11, .is_quarantined = true}},
+        .deaths_count = 1,
         .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}}};
     struct knit_buffer buffer;
-    struct knit_span all, loops, pool, lane;
-    struct knit_walk walk;
-    struct knit_item item;
+    struct knit_span all, loops, pool;
 
     (void)state;
     knit_buffer_init(&buffer, 1 << 16);
     assert_int_equal(knit_stats_put(&buffer, &stats), 0);
     all = knit_buffer_span(&buffer);
-    expect_keys(all, "version pid uptime_ms connections log_dropped loops pool lanes");
+    expect_keys(all, "version pid uptime_ms connections log_dropped loops pool tasks lanes");
     assert_int_equal(number_of(all, "pid"), 11);
     assert_int_equal(number_of(all, "uptime_ms"), 12);
     assert_int_equal(number_of(all, "connections"), 13);
@@ -118,14 +147,8 @@ static void every_number_stands_under_its_key(void **state)
         "permission landlock_abi privileges files ports scopes calls");
     assert_int_equal(number_of(value_of(pool, "confinement"), "landlock_abi"), 0);
 
-    assert_int_equal(knit_walk_array(&walk, value_of(all, "lanes")), 0);
-    assert_int_equal(knit_walk_next(&walk, &item), 0);
-    lane = item.raw;
-    expect_keys(lane, "state pid is_parked is_running calls stolen parks busy_ns deaths");
-    assert_int_equal(number_of(lane, "pid"), 41);
-    assert_int_equal(number_of(lane, "calls"), 42);
-    assert_int_equal(number_of(lane, "busy_ns"), 43);
-    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+    expect_deaths(all);
+    expect_lane(all);
     knit_buffer_fini(&buffer);
 }
 

@@ -70,6 +70,11 @@ static bool spoil_process(const char *what, size_t len)
     } else if (IS("mask")) {
         (void)sigfillset(&all);
         (void)pthread_sigmask(SIG_BLOCK, &all, NULL);
+    } else if (IS("stack")) {
+        static char room[1 << 16];
+        stack_t stack = {.ss_sp = room, .ss_size = sizeof(room)};
+
+        (void)sigaltstack(&stack, NULL);
     } else if (IS("pipe")) {
         (void)signal(SIGPIPE, SIG_DFL);
     } else if (IS("hangup")) {
@@ -133,13 +138,16 @@ KNIT_TASK(process, "process(nap_ms: int) -> array")
     cpu_set_t processors;
     mode_t mask = umask(077);
     sigset_t blocked;
+    stack_t stack = {0};
 
     (void)nanosleep(&nap, NULL);
     (void)sigprocmask(SIG_SETMASK, NULL, &blocked);
     (void)!getcwd(folder, sizeof(folder));
     (void)sched_getaffinity(0, sizeof(processors), &processors);
-    knit_put_array(writer, 13);
+    (void)sigaltstack(NULL, &stack);
+    knit_put_array(writer, 14);
     knit_put_int(writer, getpid());
+    knit_put_int(writer, (int64_t)(uintptr_t)stack.ss_sp);
     knit_put_str(writer, folder, strlen(folder));
     knit_put_str(writer, locale, strlen(locale));
     knit_put_bool(writer, uselocale((locale_t)0) == LC_GLOBAL_LOCALE);

@@ -15,6 +15,7 @@ import tempfile
 import unittest
 import unittest.mock
 
+from knit_attach import LAYOUT
 from knit_harness import Case, Daemon, main, wait_until
 
 DENIED = (errno.EPERM, errno.EACCES, errno.ENOTSUP)
@@ -245,7 +246,7 @@ class Confinement(Outside):
             wait_until(lambda: all(lane['state'] == 'serving' and lane['pid'] != quiet for lane in daemon.stats()['lanes']),
                        'a worker in its place')
             with daemon.unix() as other:
-                self.assertEqual(other.call('$/attach', {'version': 2})['layout'], 2)
+                self.assertEqual(other.call('$/attach', {'version': LAYOUT})['layout'], LAYOUT)
                 for _ in range(20):
                     self.assertEqual(other.call('attempt', 'list', '/usr', 0), 0)
 

@@ -51,7 +51,7 @@ class Leftovers(Case):
     @unittest.skipIf(SANITIZED, 'a sanitizer has functions of these names already')
     def test_the_process_is_as_before(self):
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
-            self.leaves_nothing(rpc, ['process', 0], 'mask', 'pipe', 'hangup', 'locale', 'thread locale', 'folder', 'umask',
+            self.leaves_nothing(rpc, ['process', 0], 'mask', 'stack', 'pipe', 'hangup', 'locale', 'thread locale', 'folder', 'umask',
                                 'affinity', 'nice', 'priority', 'scheduler', 'pending alarm')
             # Longer than the alarms that were left.
             self.leaves_nothing(rpc, ['process', 60], 'alarm', 'timer')

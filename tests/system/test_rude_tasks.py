@@ -4,6 +4,7 @@ worker that works; no process of it outlives the daemon; the daemon has as many 
 """
 
 import os
+import signal
 import time
 import unittest
 
@@ -11,6 +12,7 @@ from knit_attach import attach_and_forget
 from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_witness import descriptors, is_alive
 
+QUARANTINED, UNKNOWN_TASK, DENIED, BAD_ARGUMENT = 204, 300, 301, 302
 WORKER_DIED, HARD_TIMEOUT, TASK_FAILED = 400, 401, 600
 
 
@@ -238,11 +240,27 @@ class RudeTasks(Case):
         self.assertEqual(self.rpc.call('threads', 500), 500)
         self.serves()
 
-    def test_the_third_death_in_a_row_quarantines_the_task(self):
-        for _ in range(3):
+    def test_good_calls_between_do_not_save_a_task_that_takes_workers_down(self):
+        for _ in range(10):
             self.dies(WORKER_DIED, 'overflow')
-        self.assert_fails(204, self.rpc.call, 'overflow')
+        self.assert_fails(QUARANTINED, self.rpc.call, 'overflow')
         self.serves()
+        dead = self.rpc.call('$/stats')['tasks']
+        self.assertEqual(dead, [{'task': 'overflow', 'deaths': 10, 'signal': signal.SIGSEGV, 'quarantined': True}])
+        listed = [task for task in self.rpc.call('$/tasks')['tasks'] if 'deaths' in task]
+        self.assertEqual([(task['name'], task['deaths'], task['signal'], task['quarantined']) for task in listed],
+                         [('overflow', 10, signal.SIGSEGV, True)])
+        # Nobody knows who calls by TCP.
+        self.assert_fails(DENIED, self.rpc.call, '$/lift', 'overflow')
+        with self.daemon.unix() as local:
+            local.hello()
+            self.assert_fails(BAD_ARGUMENT, local.call, '$/lift')
+            self.assert_fails(BAD_ARGUMENT, local.call, '$/lift', 7)
+            self.assert_fails(UNKNOWN_TASK, local.call, '$/lift', 'nobody')
+            self.assertIs(local.call('$/lift', 'overflow'), True)
+            self.assertIs(local.call('$/lift', 'overflow'), False)
+        self.dies(WORKER_DIED, 'overflow')
+        self.assertEqual(self.rpc.call('$/stats')['pool']['quarantined'], 0)
 
 
 if __name__ == '__main__':

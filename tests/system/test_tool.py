@@ -123,12 +123,24 @@ class Tool(DaemonCase):
         self.knit('ping', url='knit://127.0.0.1:1', status=DISCONNECTED)
 
     def test_a_crash(self):
-        # A daemon of its own: after three crashes the task is quarantined.
+        # A daemon of its own: it counts what crashes.
         with Daemon() as daemon:
             error = self.knit('call', 'crash', '"segv"', url=daemon.urls[2], status=BROKE)
             self.assertIn('SIGSEGV', error.stderr)
             error = self.knit('--json', 'call', 'crash', '"abort"', url=daemon.urls[0], status=BROKE)
             self.assertEqual(json.loads(error.stderr)['signal'], signal.SIGABRT)
+
+    def test_a_quarantined_task_is_shown_and_lifted(self):
+        with Daemon('--deaths-per-minute', '1') as daemon:
+            self.knit('call', 'crash', '"abort"', url=daemon.urls[1], status=BROKE)
+            self.assertIn('Quarantined. Workers that it took down: 1, the last by SIGABRT.',
+                          self.knit('tasks', url=daemon.urls[1]).stdout)
+            self.assertIn('"quarantined":true', self.knit('--json', 'tasks', url=daemon.urls[2]).stdout)
+            self.assertIn('QUARANTINED', self.knit('call', 'crash', '"abort"', url=daemon.urls[2], status=REFUSED).stderr)
+            self.assertIn('DENIED', self.knit('lift', 'crash', url=daemon.urls[0], status=REFUSED).stderr)
+            self.assertEqual(self.knit('lift', 'crash', url=daemon.urls[2]).stdout, 'served again\n')
+            self.assertEqual(self.knit('--json', 'lift', 'crash', url=daemon.urls[1]).stdout, '{"lifted":false}\n')
+            self.knit('call', 'crash', '"kind"', url=daemon.urls[1], status=FAILED)
 
     def test_mistakes_on_the_command_line(self):
         for arguments, sentence in (

@@ -10,6 +10,7 @@ import unittest
 
 import msgpack
 
+from knit_attach import LAYOUT
 from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, Rpc, main, reset, wait_until
 
 TOO_LARGE, OVERLOADED, DRAINING, STALE_EPOCH = 101, 200, 202, 205
@@ -454,7 +455,7 @@ class Ending(Case):
             error = self.assert_fails(DRAINING, rpc.call, 'add', 1, 2)
             self.assertEqual(error.details['started'], 'no')
             self.assertEqual(rpc.call('$/ping', 1), 1)
-            self.assert_fails(DRAINING, other.call, '$/attach', {'version': 2})
+            self.assert_fails(DRAINING, other.call, '$/attach', {'version': LAYOUT})
             # A caller that says hello late gets $/goaway at once.
             other.hello()
             self.assertTrue(other.notifications or other.receive())

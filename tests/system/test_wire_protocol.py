@@ -11,6 +11,7 @@ import time
 
 import msgpack
 
+from knit_attach import LAYOUT
 from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, main, reset, wait_until
 
 BAD_MESSAGE, TOO_LARGE, TOO_DEEP = 100, 101, 102
@@ -311,7 +312,7 @@ class Protocol(DaemonCase):
 
     def test_attach_is_refused_over_tcp(self):
         with self.daemon.tcp() as rpc:
-            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': 2})
+            self.assert_fails(DENIED, rpc.call, '$/attach', {'version': LAYOUT})
 
     def test_errors_of_attach_name_the_mistake(self):
         with self.daemon.unix() as rpc:

@@ -40,13 +40,13 @@
  * all that is queued together: start many, flush once.
  *
  * Callbacks run inside knit_dispatch(), knit_await(), knit_call*(), knit_ping(), knit_tasks(),
- * knit_stats() and knit_close(), never elsewhere, and never inside one another. They may start,
- * cancel, free and read calls; they must not wait, dispatch or close. What waits or dispatches
- * fails with KNIT_BAD_ARGUMENT there, and knit_close() does nothing and returns the session. A C++
- * exception may leave a callback, and so may the end of its thread: the session is as after the
- * callback's return, those that are still due run at the next dispatch, and what knit_tasks() was
- * reading is freed by knit_close(). longjmp() must not: the session would be inside the callback
- * for good.
+ * knit_lift(), knit_stats() and knit_close(), never elsewhere, and never inside one another. They
+ * may start, cancel, free and read calls; they must not wait, dispatch or close. What waits or
+ * dispatches fails with KNIT_BAD_ARGUMENT there, and knit_close() does nothing and returns the
+ * session. A C++ exception may leave a callback, and so may the end of its thread: the session is
+ * as after the callback's return, those that are still due run at the next dispatch, and what
+ * knit_tasks() was reading is freed by knit_close(). longjmp() must not: the session would be
+ * inside the callback for good.
  */
 #pragma once
 
@@ -231,12 +231,20 @@ struct knit_task_info {
     const char *doc;   /* "" if there is none */
     double timeout_ms; /* negative: none */
     uint32_t flags;    /* KNIT_TASK_* of <knitting/task.h> */
+    uint64_t deaths;   /* workers that it took down by its own fault */
+    int last_signal;   /* by which the last of them ended; 0: it exited */
+    bool quarantined;  /* too many lately: its calls are refused for some seconds */
 };
 
 /* Every task, in the order of their ids; `info` is borrowed for the duration of the callback, which
  * may do what other callbacks may. */
 int knit_tasks(struct knit *k, struct knit_error *ret_error,
     void (*on_task)(const struct knit_task_info *info, void *user), void *user);
+
+/* Serves a quarantined task again at once; only for root and the daemon's user, by unix:// or
+ * shm://. *ret_lifted: it was quarantined. */
+KNIT_MUST_CHECK int knit_lift(
+    struct knit *k, struct knit_error *ret_error, const char *task, bool *ret_lifted);
 
 /* The pool's counters: one msgpack map, borrowed until the next knit_stats() or knit_close(). */
 KNIT_MUST_CHECK int knit_stats(
