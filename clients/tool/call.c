@@ -77,7 +77,7 @@ static int put_content(const struct knit_tool *tool, const char *path, enum file
     r = knit_json_read((const char *)content->bytes, content->len, writer, reason);
     if (r == KNIT_JSON_E_BAD)
         return knit_tool_usage(tool, "%s is no JSON: %s", path, reason);
-    return r == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "not enough memory");
+    return r == 0 ? KNIT_TOOL_OK : knit_tool_no_memory(tool);
 }
 
 /* A file, or standard input when path is NULL, as one value. */
@@ -103,15 +103,10 @@ static int put_file(
         tool, "cannot read %s: %s", path != NULL ? path : "standard input", strerror(-r));
 }
 
-/* Two mistakes are frequent: an option behind the task, and a text whose quotation marks the shell
- * has removed. */
+/* A frequent mistake: a text whose quotation marks the shell has removed. */
 static int refuse_argument(
     const struct knit_tool *tool, int index, const char *argument, const char *reason)
 {
-    if (argument[0] == '-' && argument[1] != '\0' && strchr("-utVh", argument[1]) != NULL)
-        return knit_tool_usage(tool,
-            "argument %d is no JSON: %s; if %s is an option, it must stand before TASK", index,
-            reason, argument);
     if (isalpha((unsigned char)argument[0]) && strpbrk(argument, "\"'\\") == NULL &&
         strcmp(argument, "NaN") != 0 && strcmp(argument, "Infinity") != 0)
         return knit_tool_usage(
@@ -136,7 +131,7 @@ static int put_argument(
     r = knit_json_read(argument, strlen(argument), writer, reason);
     if (r == KNIT_JSON_E_BAD)
         return refuse_argument(tool, index, argument, reason);
-    return r == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "not enough memory");
+    return r == 0 ? KNIT_TOOL_OK : knit_tool_no_memory(tool);
 }
 
 static int put_arguments(
@@ -291,7 +286,7 @@ int knit_tool_call(const struct knit_tool *tool, int argc, char **argv)
     knit_buffer_init(&params, PARAMS_MAX);
     status = put_arguments(tool, argc - 1, argv + 1, &params);
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, &k);
+        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
     if (status == KNIT_TOOL_OK) {
         status = wait_and_run(tool, k, argv[0], &params);
         knit_close(k);

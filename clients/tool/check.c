@@ -156,8 +156,7 @@ static void gather_one(struct check *check, int dir, const char *name)
 
 static int refuse(const struct check *check, int status, const char *what)
 {
-    fprintf(stderr, "knit: process %d %s\n", check->pid, what);
-    return status;
+    return knit_tool_fail(check->tool, status, "process %d %s", check->pid, what);
 }
 
 static int gather(struct check *check)
@@ -303,7 +302,7 @@ static struct check *inspect_once(const struct knit_tool *tool, int pid, int *re
     struct knit_inspect_report report;
 
     if (check == NULL) {
-        *ret_status = knit_tool_usage(tool, "not enough memory");
+        *ret_status = knit_tool_no_memory(tool);
         return NULL;
     }
     check->tool = tool;

@@ -76,13 +76,14 @@ int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv)
 
     (void)argv;
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, &k);
+        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
     if (status != KNIT_TOOL_OK)
         return status;
     if (ask(k, &health, &error) != KNIT_OK) {
         status = knit_tool_report(tool, &error);
     } else if (health.lanes_serving == 0) {
-        status = knit_tool_refuse(tool, "the daemon answers, but no worker of it can serve");
+        status = knit_tool_fail(
+            tool, KNIT_TOOL_REFUSED, "the daemon answers, but no worker of it can serve");
     } else {
         printf(tool->is_json ? "{\"ms\":%.3f}\n" : "answered in %.3f ms\n", health.ms);
         status = knit_tool_finish(tool);
@@ -130,7 +131,6 @@ static int say_unreachable(const struct knit_tool *tool, const struct knit_error
 
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv)
 {
-    const struct knit_open_options options = {.slots = 16, .name = "knit"};
     struct knit_error error;
     struct health health;
     struct knit *k;
@@ -139,7 +139,7 @@ int knit_tool_health(const struct knit_tool *tool, int argc, char **argv)
     (void)argv;
     if (argc != 0)
         return knit_tool_usage(tool, "health takes no arguments");
-    if (knit_open(tool->url, &options, &k, &error) != KNIT_OK)
+    if (knit_tool_try_open(tool, KNIT_TOOL_SLOTS, &k, &error) != KNIT_OK)
         return say_unreachable(tool, &error);
     status =
         ask(k, &health, &error) == KNIT_OK ? say(tool, &health) : say_unreachable(tool, &error);

@@ -16,30 +16,50 @@
 #include "clients/tool/tool.h"
 #include "proto/text.h"
 
-/* What a terminal would obey, as escapes; in JSON with a newline as it is, which stands between
- * members alone. */
+enum { CONNECT_MS_MAX = 10000 }; /* what the library allows unless told otherwise */
+
+/* How many bytes at the front are written as the escape; 0 = they are written as they are. */
+static size_t escape_of(
+    const char *text, size_t len, bool is_text, bool is_json, char ret_escape[16])
+{
+    unsigned char byte = (unsigned char)text[0];
+    uint32_t code = byte;
+    size_t hidden = is_text && byte > 127 ? knit_text_hidden(text, len, &code) : 0;
+
+    if (hidden == 0 && is_text && byte >= 32 && byte != 127)
+        return 0;
+    if (hidden == 0 && byte == '\n' && is_json)
+        return 0;
+    if (!is_text && is_json)
+        code = 0xfffd;
+    if (hidden != 0 || is_json)
+        snprintf(ret_escape, 16, "\\u%04x", code);
+    else if (byte == '\n')
+        snprintf(ret_escape, 16, "\\n");
+    else
+        snprintf(ret_escape, 16, "\\x%02x", byte);
+    return hidden != 0 ? hidden : 1;
+}
+
+/* What a terminal would obey, and bytes that are no text, as escapes; in JSON with a newline as it
+ * is, which stands between members alone. */
 static void put_escaped(FILE *file, const char *text, bool is_json)
 {
-    size_t len = strlen(text), plain = 0;
+    size_t len = strlen(text), plain = 0, valid = knit_text_valid(text, len), at = 0;
 
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        uint32_t code;
-        size_t hidden = byte > 127 ? knit_text_hidden(text + i, len - i, &code) : 0;
-        bool is_plain = hidden == 0 && byte != 127 && (byte >= 32 || (is_json && byte == '\n'));
+    while (at < len) {
+        char escape[16];
+        size_t hidden;
 
-        if (is_plain)
-            continue;
-        (void)fwrite(text + plain, 1, i - plain, file);
+        if (at > valid)
+            valid = at + knit_text_valid(text + at, len - at);
+        hidden = escape_of(text + at, len - at, at < valid, is_json, escape);
         if (hidden != 0) {
-            fprintf(file, "\\u%04x", code);
-            i += hidden - 1;
-        } else if (byte == '\n') {
-            fputs("\\n", file);
-        } else {
-            fprintf(file, is_json ? "\\u%04x" : "\\x%02x", byte);
+            (void)fwrite(text + plain, 1, at - plain, file);
+            fputs(escape, file);
+            plain = at + hidden;
         }
-        plain = i + 1;
+        at += hidden != 0 ? hidden : 1;
     }
     (void)fwrite(text + plain, 1, len - plain, file);
 }
@@ -174,63 +194,97 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
     return status_of(error->code);
 }
 
-static void print_own(const struct knit_tool *tool, const char *name, const char *message)
+/* The name in JSON of what the tool itself found wrong. */
+static const char *own_name(int status)
+{
+    switch (status) {
+    case KNIT_TOOL_USAGE:
+        return "USAGE";
+    case KNIT_TOOL_DISCONNECTED:
+        return "DISCONNECTED";
+    case KNIT_TOOL_REFUSED:
+        return "UNAVAILABLE";
+    case KNIT_TOOL_OUTPUT:
+        return "OUTPUT";
+    default:
+        return "INTERNAL";
+    }
+}
+
+static int fail(const struct knit_tool *tool, int status, const char *format, va_list args)
 {
     struct json_object *object;
+    char message[1024];
 
+    vsnprintf(message, sizeof(message), format, args);
     if (!tool->is_json) {
         fputs("knit: ", stderr);
         put_line(message);
         fputc('\n', stderr);
-        return;
+        return status;
     }
     object = json_object_new_object();
-    json_object_object_add(object, "name", json_object_new_string(name));
+    json_object_object_add(object, "name", json_object_new_string(own_name(status)));
     json_object_object_add(object, "message", json_object_new_string(message));
     json_object_object_add(object, "started", json_object_new_string("no"));
     json_object_object_add(object, "origin", json_object_new_string("client"));
     put_error(object);
+    return status;
+}
+
+int knit_tool_fail(const struct knit_tool *tool, int status, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)fail(tool, status, format, args);
+    va_end(args);
+    return status;
 }
 
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
 {
-    char message[1024];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(message, sizeof(message), format, args);
+    (void)fail(tool, KNIT_TOOL_USAGE, format, args);
     va_end(args);
-    print_own(tool, "USAGE", message);
     return KNIT_TOOL_USAGE;
 }
 
-int knit_tool_refuse(const struct knit_tool *tool, const char *message)
+int knit_tool_no_memory(const struct knit_tool *tool)
 {
-    print_own(tool, "UNAVAILABLE", message);
-    return KNIT_TOOL_REFUSED;
+    return knit_tool_fail(tool, KNIT_TOOL_BROKE, "not enough memory");
 }
 
 int knit_tool_finish(const struct knit_tool *tool)
 {
-    char message[256];
-
     if (fflush(stdout) == 0 && !ferror(stdout))
         return KNIT_TOOL_OK;
-    snprintf(message, sizeof(message), "cannot write the output: %s", strerror(errno));
-    print_own(tool, "OUTPUT", message);
-    return KNIT_TOOL_OUTPUT;
+    return knit_tool_fail(tool, KNIT_TOOL_OUTPUT, "cannot write the output: %s", strerror(errno));
 }
 
-int knit_tool_open(const struct knit_tool *tool, struct knit **ret)
+int knit_tool_try_open(
+    const struct knit_tool *tool, uint32_t slots, struct knit **ret, struct knit_error *ret_error)
 {
-    const struct knit_open_options options = {.slots = 16, .name = "knit"};
-    struct knit_error error;
+    struct knit_open_options options = {.slots = slots, .name = "knit"};
 
-    if (knit_open(tool->url, &options, ret, &error) == KNIT_OK)
+    if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)
+        options.connect_ms = (uint32_t)tool->timeout_ms + 1;
+    return knit_open(tool->url, &options, ret, ret_error);
+}
+
+int knit_tool_open(const struct knit_tool *tool, uint32_t slots, struct knit **ret)
+{
+    struct knit_error error;
+    int code = knit_tool_try_open(tool, slots, ret, &error);
+
+    if (code == KNIT_OK)
         return KNIT_TOOL_OK;
-    if (error.code == KNIT_BAD_ARGUMENT)
+    if (code == KNIT_BAD_ARGUMENT)
         return knit_tool_usage(tool, "%s", error.message);
-    return error.code == KNIT_TIMEOUT || error.code == KNIT_INTERNAL
-               ? (knit_tool_report(tool, &error), KNIT_TOOL_DISCONNECTED)
-               : knit_tool_report(tool, &error);
+    (void)knit_tool_report(tool, &error);
+    if (code == KNIT_INTERNAL || (code == KNIT_TIMEOUT && !tool->has_timeout))
+        return KNIT_TOOL_DISCONNECTED;
+    return status_of(code);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <knitting/knitting.h>
 
@@ -19,6 +20,9 @@ enum {
     KNIT_TOOL_CANCELLED = 130, /* by Ctrl-C */
 };
 
+/* Slots of a session that makes one call at a time. */
+enum { KNIT_TOOL_SLOTS = 16 };
+
 struct json_object;
 
 struct knit_tool {
@@ -29,7 +33,7 @@ struct knit_tool {
     bool is_json;
 };
 
-/* Each runs one command; argv begins with its name. Returns the exit status. */
+/* Each runs one command; argv are its own arguments. Returns the exit status. */
 int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
@@ -37,9 +41,15 @@ int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_help(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_version(const struct knit_tool *tool, int argc, char **argv);
 
-/* Opens the session; on failure reports it. Returns the exit status. */
-KNIT_MUST_CHECK int knit_tool_open(const struct knit_tool *tool, struct knit **ret);
+/* Opens the session, within --timeout. Returns KNIT_OK, or the code of the error. */
+KNIT_MUST_CHECK int knit_tool_try_open(
+    const struct knit_tool *tool, uint32_t slots, struct knit **ret, struct knit_error *ret_error);
+
+/* The same; on failure reports it. Returns the exit status. */
+KNIT_MUST_CHECK int knit_tool_open(const struct knit_tool *tool, uint32_t slots, struct knit **ret);
 
 /* One line about the error on stderr. Returns the exit status that goes with its code. */
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error);
@@ -48,8 +58,10 @@ int knit_tool_report(const struct knit_tool *tool, const struct knit_error *erro
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* One line saying that the pool would not serve a call. Returns KNIT_TOOL_REFUSED. */
-int knit_tool_refuse(const struct knit_tool *tool, const char *message);
+/* The same for any other status that the tool itself finds. Returns it. */
+int knit_tool_fail(const struct knit_tool *tool, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int knit_tool_no_memory(const struct knit_tool *tool);
 
 /* Writes to stdout what others wrote, with escapes in place of what a terminal would obey; JSON
  * stays the same JSON, and a newline follows it. */

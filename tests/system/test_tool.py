@@ -74,13 +74,62 @@ class Tool(DaemonCase):
         self.assertEqual(self.knit('--raw', 'call', 'echo', '-', stdin=b'\x00\xff', text=False).stdout, b'\x00\xff')
         self.assertEqual(self.knit('--raw', 'call', 'add', '2', '3', text=False).stdout, b'\x05')
 
-    def test_options_stop_at_the_task(self):
-        self.assertEqual(self.knit('call', '--raw', 'add', '-5', '7', text=False).stdout, b'\x02')
-        error = self.knit('call', 'add', '--raw', '7', status=USAGE).stderr
+    def test_options_stand_anywhere_before_the_two_dashes(self):
+        for arguments in (('--raw', 'call', 'add', '-5', '7'), ('call', '--raw', 'add', '-5', '7'),
+                          ('call', 'add', '--raw', '-5', '7'), ('call', 'add', '-5', '7', '--raw'),
+                          ('call', '--raw', '--', 'add', '-5', '7'), ('call', 'add', '--raw', '--', '-5', '7')):
+            with self.subTest(arguments):
+                self.assertEqual(self.knit(*arguments, text=False).stdout, b'\x02')
+        error = self.knit('call', 'add', '--', '--raw', '7', status=USAGE).stderr
         self.assertIn('argument 1 is no JSON', error)
-        self.assertIn('if --raw is an option, it must stand before TASK', error)
-        error = self.knit('call', 'add', '-t', '5', '1', '2', status=USAGE).stderr
-        self.assertIn('if -t is an option, it must stand before TASK', error)
+
+    def test_options_are_read_as_getopt_long_reads_them(self):
+        for words in (['-u', self.url], ['-u' + self.url], ['--url', self.url], ['--url=' + self.url],
+                      ['--ur', self.url], ['-t500', '-u', self.url], ['--timeout=500', '--url', self.url]):
+            for arguments in ([*words, 'call', 'add', '1', '2'], ['call', 'add', '1', '2', *words]):
+                with self.subTest(arguments):
+                    self.assertEqual(self.knit(*arguments, url='').stdout, '3\n')
+        for words, sentence in (
+                (['--bogus'], 'unknown option --bogus; see knit help'), (['--jsno'], 'the nearest is --json'),
+                (['-x'], 'unknown option -x'), (['-xt5'], 'unknown option -x'), (['-t'], '--timeout needs a value, MS'),
+                (['--timeout'], '--timeout needs a value, MS'), (['--json=1'], '--json takes no value'),
+                (['-t', 'x'], '--timeout takes a number of milliseconds, not "x"'),
+                (['--raw'], 'ping has no option --raw; it is for: call')):
+            with self.subTest(words):
+                self.assertIn(sentence, self.knit('ping', *words, status=USAGE).stderr)
+
+    def test_every_mistake_is_json_where_that_was_asked_for(self):
+        for words in (('--bogus', 'ping'), ('ping', '--bogus'), ('bogus',), (), ('call',), ('call', 'echo', 'x'), ('-t',),
+                      ('ping', 'x'), ('check', 'x'), ('check', '4194305'), ('help', 'x'), ('call', 'echo', '@/nonexistent'),
+                      ('--timeout', 'x', 'ping'), ('--raw', 'ping'), (b'\xff',), ('call', b'\xff'), ('--', b'\xff\x1b')):
+            for arguments in (('--json', *words), *([(*words, '--json')] if words != ('-t',) and '--' not in words else [])):
+                with self.subTest(arguments):
+                    done = subprocess.run([KNIT, '-u', self.url, *arguments], capture_output=True, timeout=PATIENCE)
+                    shown = json.loads(done.stderr.decode())
+                    self.assertIn(done.returncode, (USAGE, DISCONNECTED, REFUSED))
+                    self.assertTrue(shown['name'] and shown['message'] and shown['origin'], shown)
+                    self.assertEqual((shown['started'], done.stdout, done.stderr.count(b'\n')), ('no', b'', 1))
+
+    def test_names_that_are_no_utf8_are_shown_as_escapes(self):
+        done = subprocess.run([KNIT, b'caf\xe9\x1b'], capture_output=True, timeout=PATIENCE)
+        self.assertEqual(done.stderr, b'knit: unknown command "caf\\xe9\\x1b"; knit help lists them\n')
+        done = subprocess.run([KNIT, '--json', b'caf\xe9'], capture_output=True, timeout=PATIENCE)
+        self.assertIn('unknown command "caf\ufffd"', json.loads(done.stderr)['message'])
+
+    def test_a_timeout_bounds_the_connection_too(self):
+        """A listener whose queue is full does not answer, as a daemon that is stopped does not."""
+        with Daemon() as daemon:
+            daemon.send_signal(signal.SIGSTOP)
+            try:
+                for url in daemon.urls:
+                    begin = time.monotonic()
+                    self.knit('--timeout', '100', 'call', 'add', '1', '2', url=url, status=TIMEOUT)
+                    self.knit('-t100', 'ping', url=url, status=TIMEOUT)
+                    self.assertEqual(subprocess.run([KNIT, '-u', url, '-t', '100', 'health'], capture_output=True,
+                                                    timeout=PATIENCE).returncode, 2)
+                    self.assertLess(time.monotonic() - begin, 3 * PATIENCE / 4)
+            finally:
+                daemon.send_signal(signal.SIGCONT)
 
     def test_a_text_without_quotation_marks_is_shown_with_them(self):
         self.assertIn("""in a shell '"hello world"'\n""", self.knit('call', 'echo', 'hello world', status=USAGE).stderr)
@@ -156,9 +205,29 @@ class Tool(DaemonCase):
         self.assertEqual(shown['origin'], 'client')
 
     def test_help_and_version(self):
-        self.assertIn('Usage: knit', self.knit('--help', url='').stdout)
-        self.assertIn('Usage: knit', self.knit('call', '--help', url='').stdout)
+        shown = self.knit('help', url='').stdout
+        self.assertEqual(self.knit('--help', url='').stdout, shown)
+        commands = json.loads(self.knit('--json', 'help', url='').stdout)
+        for command in commands:
+            name = command['name']
+            self.assertRegex(shown, f'(?m)^  {name}\\b.*')
+            one = self.knit('help', name, url='').stdout
+            self.assertTrue(one.startswith(f'Usage: knit [OPTION...] {name}'), one)
+            self.assertEqual(self.knit(*((name, '--help') if name != 'bench' else ('--help', name)), url='').stdout, one)
+            for option in command['options']:
+                self.assertIn(option, one)
+        self.assertLessEqual(max(len(line) for line in shown.split('\n')), 90)
         self.assertRegex(self.knit('--version', url='').stdout, r'^knit [0-9.]+\n$')
+        self.assertRegex(json.loads(self.knit('version', '--json', url='').stdout)['version'], r'^[0-9.]+$')
+
+    def test_the_man_page_has_all_commands_and_options(self):
+        with open(os.path.join(os.environ['KNIT_SOURCE'], 'deploy/man/knit.1.scd')) as file:
+            page = file.read()
+        for command in json.loads(self.knit('--json', 'help', url='').stdout):
+            self.assertRegex(page, f'(?m)^\\*{command["name"]}\\*')
+            self.assertRegex(page, f'(?m)^\\*knit\\*.*\\*{command["name"]}\\*')
+            for option in command['options']:
+                self.assertRegex(page, f'(?m)^(\\*-.\\*, )?\\*{option}\\*')
 
     def test_the_url_comes_from_the_environment(self):
         self.assertEqual(self.knit('call', 'add', '1', '2', url='', environment={'KNITTING_URL': self.url}).stdout, '3\n')

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows: each command and each option, with the words by which help describes it. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "clients/tool/command.h"
+
+/* Options without a letter. */
+enum { OPTION_RAW = 256, OPTION_JSON };
+
+const struct knit_tool_command knit_tool_commands[] = {
+    {"call", "TASK [ARGUMENT...]", "call a task and print its result as JSON",
+        "An ARGUMENT is JSON. @FILE sends the bytes of a file, - those of standard input;\n"
+        "@text:FILE sends a file as text, @json:FILE as the JSON that is in it. What JSON\n"
+        "has no word for is written as an object with one member: {\"$bin\": BASE64},\n"
+        "{\"$float\": \"NaN\"}, {\"$bigint\": \"0xff\"}, {\"$map\": [[KEY, VALUE], ...]},\n"
+        "{\"$f64\": [1.5]} and more, see knit(1). Results are printed in the same way.\n",
+        KNIT_TOOL_WORD_TASK, false, knit_tool_call},
+    {"tasks", "", "list the tasks with their signatures", "", KNIT_TOOL_WORD_NONE, false,
+        knit_tool_tasks},
+    {"ping", "", "see whether the daemon answers and a worker can serve, and how fast",
+        "The exit status is 4 when no worker can serve.\n", KNIT_TOOL_WORD_NONE, false,
+        knit_tool_ping},
+    {"health", "", "the same as a probe: exit status 0 ready, 1 degraded, 2 not reachable", "",
+        KNIT_TOOL_WORD_NONE, false, knit_tool_health},
+    {"stats", "", "print the daemon's counters", "", KNIT_TOOL_WORD_NONE, false, knit_tool_stats},
+    {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "",
+        KNIT_TOOL_WORD_TASK, false, knit_tool_lift},
+    {"check", "PID", "look through a daemon's memory for what is broken",
+        "For the daemon's own user and root. It only reads, and asks the daemon nothing, so\n"
+        "it works on one that is stuck.\n",
+        KNIT_TOOL_WORD_PID, false, knit_tool_check},
+    {"help", "[COMMAND]", "print what commands and options there are, or one command's", "",
+        KNIT_TOOL_WORD_COMMAND, false, knit_tool_help},
+    {"version", "", "print the version", "", KNIT_TOOL_WORD_NONE, false, knit_tool_version},
+};
+const size_t knit_tool_commands_count = sizeof(knit_tool_commands) / sizeof(knit_tool_commands[0]);
+
+static const char *set_url(struct knit_tool *tool, const char *value)
+{
+    tool->url = value;
+    return NULL;
+}
+
+static const char *set_timeout(struct knit_tool *tool, const char *value)
+{
+    char *end;
+
+    errno = 0;
+    tool->timeout_ms = strtod(value, &end);
+    if (end == value || *end != '\0' || errno != 0 || !isfinite(tool->timeout_ms) ||
+        tool->timeout_ms < 0)
+        return "a number of milliseconds";
+    tool->has_timeout = true;
+    return NULL;
+}
+
+static const char *set_raw(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->is_raw = true;
+    return NULL;
+}
+
+static const char *set_json(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->is_json = true;
+    return NULL;
+}
+
+const struct knit_tool_option knit_tool_options[] = {
+    {'u', "url", "URL", NULL,
+        "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
+        "$KNITTING_URL, else the default socket of the daemon by unix://",
+        KNIT_TOOL_WORD_URL, set_url},
+    {'t', "timeout", "MS", NULL,
+        "how many milliseconds connecting, and then the call, may take;\n"
+        "a call with 0 has expired already",
+        KNIT_TOOL_WORD_NONE, set_timeout},
+    {OPTION_RAW, "raw", NULL, "call stats",
+        "print the bytes of a str or bin as they are, anything else as\n"
+        "msgpack",
+        KNIT_TOOL_WORD_NONE, set_raw},
+    {OPTION_JSON, "json", NULL, NULL, "print everything as JSON, errors too", KNIT_TOOL_WORD_NONE,
+        set_json},
+    {'h', "help", NULL, NULL, "the same as the command help", KNIT_TOOL_WORD_NONE, NULL},
+    {'V', "version", NULL, NULL, "the same as the command version", KNIT_TOOL_WORD_NONE, NULL},
+};
+const size_t knit_tool_options_count = sizeof(knit_tool_options) / sizeof(knit_tool_options[0]);

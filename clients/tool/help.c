@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit help and knit version: the tables as text, or as JSON for programs. */
+#include <stdio.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "clients/tool/command.h"
+
+enum { SUMMARY_COLUMN = 20 };
+
+static const char statuses[] =
+    "Exit status: 0 success, 1 the task failed or check found something, 2 wrong command\n"
+    "line, 3 no connection, 4 the pool refused the call, 5 it ran out of time, 6 its\n"
+    "worker died, 7 no room for the output, 130 cancelled by Ctrl-C.\n";
+
+/* "  -u, --url=URL"; returns its length. */
+static int option_title(const struct knit_tool_option *option, char *title, size_t size)
+{
+    const char *equals = option->value != NULL ? "=" : "";
+    const char *value = option->value != NULL ? option->value : "";
+
+    return option->letter < 256
+               ? snprintf(title, size, "-%c, --%s%s%s", option->letter, option->name, equals, value)
+               : snprintf(title, size, "    --%s%s%s", option->name, equals, value);
+}
+
+static void print_options(const struct knit_tool_command *command)
+{
+    fputs("\nOptions, anywhere before --:\n", stdout);
+    for (size_t i = 0; i < knit_tool_options_count; i++) {
+        const struct knit_tool_option *option = &knit_tool_options[i];
+        const char *line = option->summary, *end;
+        char title[64];
+
+        if (command != NULL && !knit_tool_option_is_for(option, command))
+            continue;
+        (void)option_title(option, title, sizeof(title));
+        printf("  %-*s", SUMMARY_COLUMN - 2, title);
+        while ((end = strchr(line, '\n')) != NULL) {
+            printf("%.*s\n%*s", (int)(end - line), line, SUMMARY_COLUMN, "");
+            line = end + 1;
+        }
+        puts(line);
+    }
+}
+
+static void print_all(void)
+{
+    fputs("Usage: knit [OPTION...] COMMAND [ARGUMENT...]\n"
+          "Call tasks of a Knitting pool.\n"
+          "\n"
+          "Commands; knit help COMMAND has more:\n",
+        stdout);
+    for (size_t i = 0; i < knit_tool_commands_count; i++) {
+        const struct knit_tool_command *command = &knit_tool_commands[i];
+        char title[64];
+        int len = snprintf(title, sizeof(title), "%s %s", command->name, command->arguments);
+
+        if (len > SUMMARY_COLUMN - 4)
+            printf("  %s\n%*s%s\n", title, SUMMARY_COLUMN, "", command->summary);
+        else
+            printf("  %-*s%s\n", SUMMARY_COLUMN - 2, title, command->summary);
+    }
+    print_options(NULL);
+    printf("\n%s", statuses);
+}
+
+static void print_one(const struct knit_tool_command *command)
+{
+    printf("Usage: knit [OPTION...] %s%s%s\n%c%s.\n", command->name,
+        command->arguments[0] != '\0' ? " " : "", command->arguments,
+        command->summary[0] - 'a' + 'A', command->summary + 1);
+    if (command->details[0] != '\0')
+        printf("\n%s", command->details);
+    print_options(command);
+}
+
+static struct json_object *command_object(const struct knit_tool_command *command)
+{
+    struct json_object *object = json_object_new_object(), *names = json_object_new_array();
+
+    json_object_object_add(object, "name", json_object_new_string(command->name));
+    json_object_object_add(object, "arguments", json_object_new_string(command->arguments));
+    json_object_object_add(object, "summary", json_object_new_string(command->summary));
+    json_object_object_add(object, "details", json_object_new_string(command->details));
+    for (size_t i = 0; i < knit_tool_options_count; i++) {
+        const struct knit_tool_option *option = &knit_tool_options[i];
+        char title[64];
+
+        if (!knit_tool_option_is_for(option, command))
+            continue;
+        (void)snprintf(title, sizeof(title), "--%s", option->name);
+        json_object_array_add(names, json_object_new_string(title));
+    }
+    json_object_object_add(object, "options", names);
+    return object;
+}
+
+static void print_json(const struct knit_tool_command *command)
+{
+    struct json_object *all = command != NULL ? command_object(command) : json_object_new_array();
+
+    for (size_t i = 0; command == NULL && i < knit_tool_commands_count; i++)
+        json_object_array_add(all, command_object(&knit_tool_commands[i]));
+    knit_tool_put_object(all);
+    json_object_put(all);
+}
+
+int knit_tool_help(const struct knit_tool *tool, int argc, char **argv)
+{
+    const struct knit_tool_command *command = NULL;
+
+    if (argc > 1)
+        return knit_tool_usage(tool, "help takes the name of one command");
+    if (argc == 1) {
+        command = knit_tool_command_find(argv[0]);
+        if (command == NULL)
+            return knit_tool_unknown_command(tool, argv[0]);
+    }
+    if (tool->is_json)
+        print_json(command);
+    else if (command != NULL)
+        print_one(command);
+    else
+        print_all();
+    return knit_tool_finish(tool);
+}
+
+int knit_tool_version(const struct knit_tool *tool, int argc, char **argv)
+{
+    (void)argv;
+    if (argc != 0)
+        return knit_tool_usage(tool, "version takes no arguments");
+    printf(tool->is_json ? "{\"version\":\"%s\"}\n" : "knit %s\n", knit_version());
+    return knit_tool_finish(tool);
+}
