@@ -73,10 +73,10 @@ static void make_killed_error(const struct knit_worker *worker, struct knit_reco
     const char *name = worker->hard_task != NULL ? worker->hard_task->name : "";
     struct knit_sentence text;
 
-    if (worker->has_ignored_abort) {
+    if (worker->given_up != KNIT_OK) {
         (void)knit_sentence_set(
             &text, 0, "the task %.128s did not stop, and its worker was killed", name);
-        knit_recovery_make_error(ret, KNIT_CANCELLED, KNIT_STARTED_YES, text.text, 0, 0);
+        knit_recovery_make_error(ret, worker->given_up, KNIT_STARTED_YES, text.text, 0, 0);
         return;
     }
     (void)knit_sentence_set(&text, 0, "the task %.128s ran longer than its hard timeout of %u ms",

@@ -136,7 +136,7 @@ struct knit_worker {
     uint32_t hard_slot;
     uint32_t hard_ms;
     const struct knit_registry_task *hard_task; /* that it ran, NULL = not known */
-    bool has_ignored_abort; /* and not a hard timeout: no caller waited for the call */
+    enum knit_code given_up; /* no caller waited: it ends with this; KNIT_OK = a hard timeout */
 
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */

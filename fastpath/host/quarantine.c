@@ -24,7 +24,7 @@ struct knit_quarantine_cause knit_quarantine_cause(
     /* Nobody outside can make a process exit. A signal without a note was sent from outside, or is
      * one of those that an earlier task may have asked for. Of the pool's own kills only that for
      * an ignored abort counts: a task with a hard timeout may be slow and well. */
-    cause.is_own = worker->has_ignored_abort ||
+    cause.is_own = worker->given_up != KNIT_OK ||
                    (!worker->was_killed && (worker->signal == 0 || cause.has_note));
     return cause;
 }

@@ -165,6 +165,7 @@ static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, ui
     const struct knit_registry_task *task =
         knit_registry_at(pool->registry, knit_board_task(&pool->board, worker->lane));
     const struct knit_host_session *session;
+    enum knit_code given_up;
 
     worker->abort_retry_ns = now_ns + HALT_RETRY_NS;
     switch (halt_worker(worker, now_ns)) {
@@ -175,9 +176,8 @@ static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, ui
     default:
         break;
     }
-    session = knit_watch_is_given_up(pool, worker)
-                  ? knit_watch_call(pool, worker, &worker->hard_slot)
-                  : NULL;
+    given_up = knit_watch_given_up(pool, worker, now_ns);
+    session = given_up != KNIT_OK ? knit_watch_call(pool, worker, &worker->hard_slot) : NULL;
     if (session == NULL) {
         worker->watch = (struct knit_watch){0};
         worker->abort_retry_ns = 0;
@@ -186,7 +186,7 @@ static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, ui
     }
     worker->hard_session = session->id;
     worker->hard_task = task;
-    worker->has_ignored_abort = true;
+    worker->given_up = given_up;
     (void)knit_sentence_set(&worker->refusal, 0,
         "its task %s went on for %u ms when nobody waited any more, and was killed",
         task != NULL ? task->name : "?", pool->options.abort_grace_ms);

@@ -65,16 +65,24 @@ static bool is_same_call(const struct knit_pool *pool, const struct knit_worker 
            knit_board_calls(&pool->board, worker->lane) == worker->watch.calls;
 }
 
-bool knit_watch_is_given_up(struct knit_pool *pool, const struct knit_worker *worker)
+/* A caller over shared memory aborts its calls when it is in the library, and may not enter it for
+ * long. So a deadline counts by itself: the worker's copy, which the caller cannot change. */
+enum knit_code knit_watch_given_up(
+    struct knit_pool *pool, const struct knit_worker *worker, uint64_t now_ns)
 {
+    uint64_t deadline_ns = knit_board_deadline_ns(&pool->board, worker->lane);
     const struct knit_host_session *session;
     uint32_t slot;
 
     if (!is_same_call(pool, worker))
-        return false;
+        return KNIT_OK;
     session = knit_watch_call(pool, worker, &slot);
-    return session != NULL && (session->is_closing || session->is_evicted ||
-                                  knit_recovery_is_aborted(&session->view, slot, worker->owner));
+    if (session == NULL)
+        return KNIT_OK;
+    if (session->is_closing || session->is_evicted ||
+        knit_recovery_is_aborted(&session->view, slot, worker->owner))
+        return KNIT_CANCELLED;
+    return deadline_ns != 0 && deadline_ns <= now_ns ? KNIT_TIMEOUT : KNIT_OK;
 }
 
 bool knit_watch_is_overdue(const struct knit_pool *pool, const struct knit_worker *worker)
@@ -96,7 +104,8 @@ static void report_slow(struct knit_pool *pool, struct knit_worker *worker)
 }
 
 /* Returns whether the lane runs a call. */
-static bool look(struct knit_pool *pool, struct knit_worker *worker, uint64_t passed_ns)
+static bool look(
+    struct knit_pool *pool, struct knit_worker *worker, uint64_t passed_ns, uint64_t now_ns)
 {
     struct knit_watch *watch = &worker->watch;
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
@@ -107,11 +116,12 @@ static bool look(struct knit_pool *pool, struct knit_worker *worker, uint64_t pa
         *watch = (struct knit_watch){.session = running.session,
             .slot = running.slot,
             .calls = knit_board_calls(&pool->board, worker->lane)};
-        watch->is_given_up = running.session != 0 && knit_watch_is_given_up(pool, worker);
+        watch->is_given_up =
+            running.session != 0 && knit_watch_given_up(pool, worker, now_ns) != KNIT_OK;
         return running.session != 0;
     }
     watch->age_ns += passed_ns;
-    watch->is_given_up = knit_watch_is_given_up(pool, worker);
+    watch->is_given_up = knit_watch_given_up(pool, worker, now_ns) != KNIT_OK;
     if (!watch->is_given_up)
         watch->ignored_ns = 0;
     else if (was_given_up)
@@ -150,7 +160,7 @@ void knit_watch_running(struct knit_pool *pool, uint64_t now_ns)
         struct knit_worker *worker = &pool->workers[i];
 
         if (worker->step == KNIT_STEP_SERVING && !worker->was_killed)
-            is_busy = look(pool, worker, passed_ns) || is_busy;
+            is_busy = look(pool, worker, passed_ns, now_ns) || is_busy;
         else
             worker->watch = (struct knit_watch){0};
     }

@@ -18,8 +18,10 @@ void knit_watch_running(struct knit_pool *pool, uint64_t now_ns);
 /* Whether the worker has ignored the abort of its running call for abort_grace_ms. */
 bool knit_watch_is_overdue(const struct knit_pool *pool, const struct knit_worker *worker);
 
-/* Whether the worker still runs the call that was watched last, and no caller waits for it. */
-bool knit_watch_is_given_up(struct knit_pool *pool, const struct knit_worker *worker);
+/* Whether the worker still runs the call that was watched last, and no caller waits for it: KNIT_OK
+ * if not, else the code that the call ends with. */
+enum knit_code knit_watch_given_up(
+    struct knit_pool *pool, const struct knit_worker *worker, uint64_t now_ns);
 
 /* The session of the call that the worker runs, by its claim; NULL when it has answered it. */
 struct knit_host_session *knit_watch_call(

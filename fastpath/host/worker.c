@@ -100,7 +100,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     worker->owner = 0;
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
-    worker->has_ignored_abort = false;
+    worker->given_up = KNIT_OK;
     worker->hard_retry_ns = worker->hard_seen_ns = worker->abort_retry_ns = 0;
     worker->watch = (struct knit_watch){0};
     worker->restart_at_ns = worker->finalize_at_ns = worker->flush_retry_ns = 0;

@@ -54,6 +54,12 @@ static inline bool knit_board_is_running(const struct knit_board_view *board, ui
     return atomic_load_explicit(&board->busy[lane].running, memory_order_relaxed) != 0;
 }
 
+/* When no caller waits any more for the call that was begun last; 0 = it has no deadline. */
+static inline uint64_t knit_board_deadline_ns(const struct knit_board_view *board, uint32_t lane)
+{
+    return atomic_load_explicit(&board->busy[lane].deadline_ns, memory_order_relaxed);
+}
+
 /* The worker that serves the lane, or served it last. */
 static inline uint32_t knit_board_owner(const struct knit_board_view *board, uint32_t lane)
 {

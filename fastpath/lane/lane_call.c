@@ -201,6 +201,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     prepare(lane, session, ready, job);
     knit_reply_arena_forget(&session->arena, slot);
     /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
+    atomic_store_explicit(&lane->busy->deadline_ns, job->deadline_ns, memory_order_relaxed);
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
         &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);

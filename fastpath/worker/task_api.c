@@ -290,13 +290,6 @@ static const struct knit_value *arg_value(struct knit_call *call, uint32_t index
 
 /* ---- abort, clock, deadline ---- */
 
-static bool aborted(const struct knit_call *call)
-{
-    const struct knit_lane *lane = call->lane;
-
-    return lane != NULL && knit_lane_aborted(lane, call->job);
-}
-
 static uint64_t now_ns(const struct knit_call *call)
 {
     (void)call;
@@ -308,15 +301,28 @@ static uint64_t deadline_ns(const struct knit_call *call)
     return call->job->deadline_ns;
 }
 
+static bool is_late(const struct knit_call *call)
+{
+    return deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
+}
+
+/* A caller over shared memory that does not enter the library aborts nothing, so the task's
+ * deadline is looked at too. */
+static bool aborted(const struct knit_call *call)
+{
+    const struct knit_lane *lane = call->lane;
+
+    return lane != NULL && (knit_lane_aborted(lane, call->job) || is_late(call));
+}
+
 /* The outcome of a task that saw its abort flag and stopped. No caller reads that of a call whose
  * own caller has closed its session, so a session that is closed means the end of the pool. */
 static int return_aborted(struct knit_call *call)
 {
-    bool is_late = deadline_ns(call) != 0 && now_ns(call) >= deadline_ns(call);
     bool is_cancelled = call->lane == NULL || knit_lane_cancelled(call->lane, call->job) ||
                         !knit_lane_aborted(call->lane, call->job);
     struct knit_failure failure =
-        is_late        ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
+        is_late(call)  ? knit_failure(KNIT_TIMEOUT, "stopped when its time was over")
         : is_cancelled ? knit_failure(KNIT_CANCELLED, "cancelled while it ran")
                        : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
 

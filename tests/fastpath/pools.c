@@ -110,6 +110,7 @@ void pools_start(struct pools *pools, const char *task, const void *params, size
     const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
     struct knit_session_call call = {.epoch = knit_registry_epoch(registry),
         .lane = KNIT_LANE_ANY,
+        .deadline_ns = pools->deadline_ns,
         .payload = params,
         .len = len,
         .user = user};

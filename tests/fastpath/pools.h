@@ -19,6 +19,7 @@ struct pools {
     const char *modules[4];
     struct knit_pool *pool;
     struct knit_pool_session *session;
+    uint64_t deadline_ns; /* of the calls that are started; 0 = none */
     struct knit_sentence why;
     char *dir;
     char *ledger_path;

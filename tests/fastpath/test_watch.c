@@ -118,6 +118,37 @@ static void no_other_task_is_killed_for_the_grace(void **state)
     pools_fini(&pools);
 }
 
+/* A caller over shared memory that does not enter the library stores no abort. */
+static void a_task_that_ignores_its_deadline_is_killed_after_the_grace(void **state)
+{
+    struct pools pools;
+    struct pools_outcome held = {0}, stopped = {0};
+    uint64_t deadline_ns, took_ns;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.abort_grace_ms = 200;
+    assert_int_equal(pools_open(&pools), 0);
+    pools.deadline_ns = deadline_ns = knit_clock_ns() + 100000000u;
+    start_hold(&pools, 1, &held);
+    pools_wait(&pools, &held);
+    took_ns = knit_clock_ns() - deadline_ns;
+    print_message("deadline ignored, grace 200 ms: ended %.1f ms later\n", (double)took_ns / 1e6);
+    assert_true(took_ns >= 199000000u && took_ns < 3000000000u);
+    assert_int_equal(held.code, KNIT_TIMEOUT);
+    assert_int_equal(held.failure.started, KNIT_STARTED_YES);
+    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    /* A task that looks is told. */
+    pools.deadline_ns = knit_clock_ns() + 100000000u;
+    pools_start_empty(&pools, "wait_abort", &stopped);
+    pools_wait(&pools, &stopped);
+    assert_int_equal(stopped.code, 0);
+    assert_true(knit_clock_ns() >= pools.deadline_ns);
+    turn_for(&pools, 400000000u);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
+    pools_fini(&pools);
+}
+
 static void a_task_of_a_closed_session_has_the_same_grace(void **state)
 {
     struct pools pools;
@@ -221,6 +252,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_task_that_ignores_its_abort_is_killed_after_the_grace),
         cmocka_unit_test(no_other_task_is_killed_for_the_grace),
+        cmocka_unit_test(a_task_that_ignores_its_deadline_is_killed_after_the_grace),
         cmocka_unit_test(a_task_of_a_closed_session_has_the_same_grace),
         cmocka_unit_test(a_slow_call_is_reported_once),
         cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count),

@@ -26,8 +26,8 @@ def place(at, align):
 class Lanes:
     """A session in which each slot is used once, so every generation is 1 and every ring in its first lap."""
 
-    def __init__(self, rpc, calls):
-        """calls: for each lane a list of tasks with their arguments, which must be small."""
+    def __init__(self, rpc, calls, deadline_ns=0):
+        """calls: for each lane a list of tasks with their arguments, which must be small. All have that deadline."""
         listed = rpc.call('$/tasks')
         ids = {task['name']: task['id'] for task in listed['tasks']}
         self.slots = [(lane, i) for lane, row in enumerate(calls) for i in range(len(row))]
@@ -42,6 +42,7 @@ class Lanes:
             assert len(body) <= INLINE
             words = memoryview(body.ljust(INLINE, b'\0')).cast('Q')
             at = self.cell(lane, i)
+            self.request[at + 1] = deadline_ns
             self.request[at + 2] = ids[task] << 48 | (listed['epoch'] & 0xff) << 40 | len(body)
             for number, word in enumerate(words):
                 self.request[at + 3 + number] = word

@@ -10,6 +10,7 @@ import unittest
 
 from knit_attach import attach_and_forget
 from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
+from knit_lanes import Lanes
 from knit_witness import descriptors, is_alive
 
 QUARANTINED, UNKNOWN_TASK, DENIED, BAD_ARGUMENT = 204, 300, 301, 302
@@ -164,6 +165,21 @@ class RudeTasks(Case):
                 self.assertGreater(ms, 400)
                 self.assertLess(ms, 5000 * SLOWDOWN)
                 wait_until(lambda: not any(is_alive(pid) for pid in before), 'both workers to be killed')
+
+    def test_a_deadline_that_passes_while_the_caller_over_shared_memory_does_something_else(self):
+        with Daemon('--abort-grace-ms=200', module=os.environ['KNIT_RUDE'], workers=1) as daemon, \
+                daemon.unix() as caller, daemon.tcp() as rpc:
+            caller.hello()
+            deadline_ns = time.monotonic_ns() + 1000000000
+            with Lanes(caller, [[('hold_out',)]], deadline_ns) as lanes:
+                lanes.publish(0)
+                # The first of them wakes the worker, the last is served by the next one.
+                while not lanes.is_answered():
+                    self.assertEqual(rpc.call('same', 1), 1)
+                ms = (time.monotonic_ns() - deadline_ns) / 1e6
+                print(f'a task of a caller over shared memory hangs; its deadline passes, 200 ms of grace: served {ms:.0f} ms after it')
+                self.assertGreater(ms, 199)
+                self.assertLess(ms, 3000 * SLOWDOWN)
 
     def test_how_soon_a_hung_task_is_gone(self):
         """It, its worker and its children, counted from the call."""

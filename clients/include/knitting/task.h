@@ -189,6 +189,9 @@ static inline int knit_return_aborted(struct knit_call *call)
     return knit_api->return_aborted(call);
 }
 
+/* Whether no caller waits for the outcome any more: the call was cancelled, its deadline is over,
+ * its caller has gone, or the pool shuts down. The worker of a task that goes on is killed and
+ * replaced after a while (abort_grace_ms). */
 static inline bool knit_aborted(const struct knit_call *call)
 {
     return knit_api->aborted(call);
