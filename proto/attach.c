@@ -93,10 +93,12 @@ int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_r
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, COUNT(reply_fields) + 2);
+    knit_writer_map(&writer, COUNT(reply_fields) + 2 + (reply->clock != KNIT_ATTACH_UNUSABLE));
     put_fields(&writer, reply, reply_fields, COUNT(reply_fields));
     knit_writer_member_bool(&writer, "steal", reply->steal);
     knit_writer_member_bool(&writer, "asks_host", reply->asks_host);
+    if (reply->clock != KNIT_ATTACH_UNUSABLE)
+        knit_writer_member_uint(&writer, "clock", reply->clock);
     return knit_writer_commit(&writer);
 }
 
@@ -115,5 +117,26 @@ void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply 
         (void)knit_item_bool(&item, &reply.steal);
     if (knit_walk_find(result, "asks_host", &item) == 0)
         (void)knit_item_bool(&item, &reply.asks_host);
+    reply.clock = knit_attach_clock(result);
     *ret_reply = reply;
+}
+
+int knit_attached_reply_put(struct knit_buffer *buffer, uint64_t clock)
+{
+    struct knit_writer writer;
+
+    knit_writer_init(&writer, buffer);
+    knit_writer_map(&writer, 1);
+    knit_writer_member_uint(&writer, "clock", clock);
+    return knit_writer_commit(&writer);
+}
+
+uint64_t knit_attach_clock(struct knit_span result)
+{
+    struct knit_item item;
+    uint64_t clock;
+
+    if (knit_walk_find(result, "clock", &item) != 0 || !knit_item_uint(&item, &clock))
+        return KNIT_ATTACH_UNUSABLE;
+    return clock;
 }

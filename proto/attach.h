@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `$/attach`: params and result, both ways.
+/* `$/attach`: params and result, both ways; and the result of `$/attached`.
  *
  * The numbers describe shared memory and are bounded by the fast path, not here: their readers
  * compare them with the limits of the layout before they use them.
@@ -21,6 +21,9 @@ enum {
     KNIT_ATTACH_E_BAD = 1, /* wrong types: ret_reason is what was expected */
 };
 
+/* Room for the result of `$/attached`. */
+#define KNIT_ATTACHED_REPLY_BYTES_MAX 16
+
 /* A number of an answer that is missing or no unsigned integer; larger than any limit. */
 #define KNIT_ATTACH_UNUSABLE UINT64_MAX
 
@@ -41,8 +44,10 @@ struct knit_attach_reply {
     uint64_t request_arena_bytes;
     uint64_t reply_arena_bytes;
     uint64_t call_max_bytes; /* the most that one call's arguments may take */
-    bool steal;              /* idle workers take calls from other lanes */
-    bool asks_host;          /* parked workers are woken through one more descriptor */
+    uint64_t
+        clock;  /* fastpath/lane/clock.h: the host's difference; KNIT_ATTACH_UNUSABLE = not said */
+    bool steal; /* idle workers take calls from other lanes */
+    bool asks_host; /* parked workers are woken through one more descriptor */
 };
 
 /* The params array. Returns the buffer's error. */
@@ -58,3 +63,10 @@ int knit_attach_reply_put(struct knit_buffer *buffer, const struct knit_attach_r
 /* Never fails, because an answer of another layout must be recognised before its other members are
  * judged: a number that cannot be used is KNIT_ATTACH_UNUSABLE, and a flag is false then. */
 void knit_attach_reply_decode(struct knit_span result, struct knit_attach_reply *ret_reply);
+
+/* `$/attached`, sent as a request: the result, which says `clock` once more. Returns the buffer's
+ * error. */
+int knit_attached_reply_put(struct knit_buffer *buffer, uint64_t clock);
+
+/* What an answer to either method says of it; KNIT_ATTACH_UNUSABLE = nothing. */
+uint64_t knit_attach_clock(struct knit_span result);

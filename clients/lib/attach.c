@@ -23,6 +23,7 @@
 #include "config.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/clock.h"
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/segment.h"
 #include "proto/attach.h"
@@ -31,7 +32,10 @@
 /* In the order in which the daemon sends them. */
 enum { BOARD_FD, REQUEST_FD, REPLY_FD, BELL_FD, HOST_FD, FDS };
 
-enum { SPIN_US_DEFAULT = 50 };
+enum {
+    SPIN_US_DEFAULT = 50,
+    CLOCK_ASKS_MAX = 8, /* until the clock of the day has to stand still for one of them */
+};
 
 /* What lanes of this source lie in. */
 struct attachment {
@@ -40,8 +44,21 @@ struct attachment {
     struct knit_mapping board, request, reply;
     uint64_t argument_max;
     bool steal;
-    bool asks_host; /* HOST_FD comes too */
+    bool asks_host;   /* HOST_FD comes too */
+    bool knows_clock; /* as of the last answer, and then: */
+    int64_t clock_shift;
 };
+
+/* An answer's `clock`, with what ours was before the question. Without one there is one clock. */
+static void note_clock(struct attachment *attachment, uint64_t before, struct knit_span result)
+{
+    uint64_t host = knit_attach_clock(result);
+
+    attachment->clock_shift = 0;
+    attachment->knows_clock =
+        host == KNIT_ATTACH_UNUSABLE ||
+        knit_clock_shift(before, knit_clock_difference(), host, &attachment->clock_shift);
+}
 
 /* What the daemon answered: the geometry, the most one argument may be, whether workers steal. */
 static int read_grant(
@@ -122,10 +139,11 @@ static int map_segments(struct attachment *attachment, const int *fds, struct kn
     return KNIT_OK;
 }
 
+static const uint8_t no_params = 0x90;
+
 /* What the pool waits for before it looks at our requests. */
 static int seal(struct attachment *attachment, int request_fd, struct knit_error *ret_error)
 {
-    static const uint8_t no_params = 0x90;
     int r = knit_segment_seal(request_fd);
 
     if (r != 0)
@@ -138,6 +156,36 @@ static int seal(struct attachment *attachment, int request_fd, struct knit_error
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a session");
     return KNIT_OK;
+}
+
+/* A shift counts when two answers in a row tell of it: had the clock of the day been set forth and
+ * back while the daemon answered, one alone would be wrong. */
+static int confirm_clock(
+    struct attachment *attachment, uint64_t until_ns, struct knit_error *ret_error)
+{
+    for (int i = 0; i < CLOCK_ASKS_MAX; i++) {
+        bool knew_clock = attachment->knows_clock;
+        int64_t known = attachment->clock_shift;
+        uint64_t before = knit_clock_difference();
+        struct knit_handle *handle;
+        struct knit_span result;
+        int code;
+
+        if (knew_clock && known == 0)
+            return KNIT_OK;
+        code = knit_admin_call(attachment->k, "$/attached", knit_span(&no_params, 1), until_ns,
+            &handle, &result, ret_error);
+        if (code != KNIT_OK)
+            return code;
+        note_clock(attachment, before, result);
+        knit_handle_drop(handle);
+        if (knew_clock && attachment->knows_clock &&
+            knit_clock_is_near(known, attachment->clock_shift))
+            return KNIT_OK;
+    }
+    return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
+        "the clock of this machine is set again and again, so this process's clock cannot be "
+        "compared with the daemon's; try again");
 }
 
 /* Of a socket of another kind the last close could wait. */
@@ -271,6 +319,7 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
         .arena_bytes = options->arena_bytes,
     };
     struct knit_transport *transport = &attachment->k->handles.stream.transport;
+    uint64_t before = knit_clock_difference();
     uint8_t bytes[64];
     struct knit_buffer params;
     struct knit_handle *handle;
@@ -286,6 +335,7 @@ static int ask_for_segments(struct attachment *attachment, const struct knit_ope
     knit_transport_want_fds(transport, false);
     if (code != KNIT_OK)
         return code;
+    note_clock(attachment, before, result);
     code = read_grant(result, attachment, ret_error);
     knit_handle_drop(handle);
     wanted = attachment->asks_host ? FDS : FDS - 1;
@@ -364,6 +414,10 @@ int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_
     if (code == KNIT_OK)
         code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
     knit_transport_close_fds(transport);
+    if (code == KNIT_OK)
+        code = confirm_clock(attachment, until_ns, ret_error);
+    if (code == KNIT_OK)
+        knit_lanes_set_clock_shift(lanes, attachment->clock_shift);
     if (code == KNIT_OK)
         code = knit_lanes_fetch_registry(lanes, until_ns, ret_error);
     if (code == KNIT_OK)

@@ -15,6 +15,7 @@
 #include "clients/lib/error.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/clock.h"
 #include "fastpath/lane/fd.h"
 #include "proto/failure.h"
 
@@ -33,6 +34,7 @@ struct knit_lanes {
     struct knit_session *session;
     struct knit_registry *registry; /* NULL: not fetched yet, or the pool has no tasks */
     bool is_stale;                  /* the registry's numbers are no longer the pool's */
+    int64_t clock_shift_ns;
     /* Tasks that were asked for lately, by the address of the name, which is most often a literal.
        The address only says where to look; the name itself is compared. */
     const struct knit_registry_task *known[KNOWN_TASKS];
@@ -145,6 +147,11 @@ uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes)
     return lanes->options.argument_max;
 }
 
+void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns)
+{
+    lanes->clock_shift_ns = shift_ns;
+}
+
 int knit_lanes_start(
     struct knit_lanes *lanes, struct knit_session_call *call, bool at_once, uint32_t *ret_slot)
 {
@@ -152,6 +159,8 @@ int knit_lanes_start(
 
     call->epoch = knit_registry_epoch(lanes->registry);
     call->lane = KNIT_LANE_ANY;
+    if (lanes->clock_shift_ns != 0 && call->deadline_ns != 0)
+        call->deadline_ns = knit_clock_shifted(call->deadline_ns, lanes->clock_shift_ns);
     r = at_once ? knit_session_publish_at_once(lanes->session, call, ret_slot)
                 : knit_session_publish(lanes->session, call, ret_slot);
     switch (r) {

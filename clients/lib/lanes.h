@@ -82,6 +82,10 @@ uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 KNIT_MUST_CHECK int knit_lanes_start(
     struct knit_lanes *lanes, struct knit_session_call *call, bool at_once, uint32_t *ret_slot);
 
+/* By how much the pool's clock is ahead of this process's (fastpath/lane/clock.h); 0 until set.
+ * Deadlines are shifted by it as they are published. */
+void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns);
+
 /* Wake the workers that published calls need. */
 void knit_lanes_flush(struct knit_lanes *lanes);
 

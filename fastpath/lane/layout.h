@@ -71,7 +71,7 @@ struct knit_geometry {
  * the offset of the argument's bytes in the request arena. */
 struct knit_request_cell {
     _Atomic uint64_t ctrl;     /* stored last, release: publishes the rest */
-    _Atomic uint64_t deadline; /* CLOCK_MONOTONIC ns; 0 = none */
+    _Atomic uint64_t deadline; /* ns of the host's CLOCK_MONOTONIC; 0 = none */
     _Atomic uint64_t meta;
     _Atomic uint64_t body[KNIT_CELL_WORDS];
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/clock.h"
 #include "proto/attach.h"
 #include "server/policy/access.h"
 #include "server/rpc/router.h"
@@ -39,6 +40,7 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
         .call_max_bytes = grant->call_max_bytes,
         .steal = grant->steal,
         .asks_host = grant->asks_host,
+        .clock = knit_clock_difference(),
     };
 
     (void)knit_message_put_response_head(response, msgid);
@@ -149,9 +151,18 @@ void knit_attach_handle(struct knit_caller *caller, const struct knit_message *m
         attach(caller, message->msgid, &request);
 }
 
+static void answer_attached(struct knit_caller *caller, uint32_t msgid)
+{
+    uint8_t bytes[KNIT_ATTACHED_REPLY_BYTES_MAX];
+    struct knit_buffer result;
+
+    knit_buffer_init_fixed(&result, bytes, sizeof(bytes));
+    (void)knit_attached_reply_put(&result, knit_clock_difference());
+    caller->ops->reply(caller, msgid, knit_buffer_span(&result));
+}
+
 void knit_attach_confirm(struct knit_caller *caller, const struct knit_message *message)
 {
-    static const uint8_t nil = 0xc0;
     bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
     int r;
 
@@ -168,7 +179,7 @@ void knit_attach_confirm(struct knit_caller *caller, const struct knit_message *
         knit_caller_refuse(
             caller, message->msgid, KNIT_DENIED, r > 0 ? knit_pool_reason(r) : strerror(-r));
     else if (is_request)
-        caller->ops->reply(caller, message->msgid, knit_span(&nil, 1));
+        answer_attached(caller, message->msgid);
 }
 
 void knit_attach_end(struct knit_caller *caller)

@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/lane/clock.h"
 #include "fastpath/lane/segment.h"
 #include "proto/attach.h"
 #include "proto/cancel.h"
@@ -173,6 +174,13 @@ static void put_version_alone(uint64_t version)
     assert_int_equal(knit_writer_end(&writer), 0);
 }
 
+static uint64_t next_clock(void)
+{
+    if (fake.attach.clocks == NULL)
+        return KNIT_ATTACH_UNUSABLE;
+    return knit_clock_difference() + (uint64_t)fake.attach.clocks[fake.clocks_said++];
+}
+
 static void answer_attach(const struct knit_message *message)
 {
     struct knit_geometry *geometry = &fake.geometry;
@@ -190,6 +198,7 @@ static void answer_attach(const struct knit_message *message)
         .reply_arena_bytes = 1 << 20,
     };
     make_fds();
+    fake.clocks_said = 0;
     reply = (struct knit_attach_reply){
         .layout = geometry->version + fake.attach.more_version,
         .lanes = geometry->lanes,
@@ -200,6 +209,7 @@ static void answer_attach(const struct knit_message *message)
         .call_max_bytes = 1 << 17,
         .steal = true,
         .asks_host = fake.attach.asks_host,
+        .clock = next_clock(),
     };
     knit_message_put_response_head(&fake.out, message->msgid);
     if (fake.attach.lacks_keys)
@@ -304,8 +314,11 @@ static void cancel(const struct knit_message *message)
 
 static void note_attached(const struct knit_message *message)
 {
-    (void)message;
     fake.is_attached = knit_segment_is_sealed(fake.request_fd);
+    if (message->kind != KNIT_MESSAGE_REQUEST)
+        return;
+    knit_message_put_response_head(&fake.out, message->msgid);
+    assert_int_equal(knit_attached_reply_put(&fake.out, next_clock()), 0);
 }
 
 /* ---- messages ---- */

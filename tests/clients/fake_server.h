@@ -51,6 +51,7 @@ struct knit_fake_attach {
     uint64_t more_version;    /* than the layout's */
     uint64_t cells;           /* said; 0 = the right ones */
     bool lacks_keys;          /* it says the layout's version and nothing else */
+    const int64_t *clocks;    /* what it adds to its clock in each answer; NULL = says none */
 };
 
 struct knit_fake {
@@ -76,8 +77,9 @@ struct knit_fake {
     bool is_over;               /* the connection is to be closed */
     int fds[KNIT_FAKE_FDS_MAX]; /* that go with the next byte */
     int fds_count;
-    int bell_fd;                   /* the pool's end of the bell */
-    int request_fd;                /* the pool's descriptor of the request segment */
+    int bell_fd;    /* the pool's end of the bell */
+    int request_fd; /* the pool's descriptor of the request segment */
+    uint32_t clocks_said;
     bool is_attached;              /* the caller has said so, and the segment is sealed */
     struct knit_geometry geometry; /* of the segments it made last */
     struct knit_mapping reply;     /* where the test can answer, when nothing is wrong */

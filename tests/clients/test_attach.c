@@ -16,6 +16,8 @@
 
 #include <knitting/knitting.h>
 
+#include "fastpath/lane/bell.h"
+#include "fastpath/lane/segment.h"
 #include "tests/clients/fake_server.h"
 #include "tests/support/deadline.h"
 
@@ -208,6 +210,66 @@ static void waiting_among_deadlines_notices_a_dead_daemon(void **state)
     assert_int_equal(knit_await(last, 0, &error), KNIT_DISCONNECTED);
 }
 
+/* The deadline of a call of one second, as a worker would find it, less our clock. */
+static double published_s(void)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    uint64_t deadline = 0, now = knit_clock_ns();
+    struct knit_request_view view;
+    struct knit_mapping mapping;
+    struct knit_handle *handle;
+
+    options.timeout_ms = 1000;
+    assert_int_equal(
+        knit_start(k, &options, &handle, &error, "a", "(int) -> int", (int64_t)1), KNIT_OK);
+    assert_int_equal(knit_flush(k, &error), KNIT_OK);
+    assert_int_equal(knit_segment_map(fake.request_fd, knit_layout_request_bytes(&fake.geometry),
+                         false, &mapping),
+        0);
+    knit_layout_request(&fake.geometry, mapping.base, &view);
+    for (uint32_t lane = 0; lane < fake.geometry.lanes; lane++)
+        deadline += atomic_load_explicit(
+            &view.ring[(size_t)lane * fake.geometry.cells].deadline, memory_order_relaxed);
+    knit_segment_unmap(&mapping);
+    return (double)(int64_t)(deadline - now) / 1e9;
+}
+
+static void deadlines_are_of_the_clock_of_the_daemon(void **state)
+{
+    enum { HOUR_S = 3600 };
+    static const int64_t hour = HOUR_S * INT64_C(1000000000);
+    const struct {
+        int64_t clocks[9]; /* by how much the daemon's difference is more, answer by answer */
+        uint32_t said;
+        int shift_s;
+        int code;
+    } cases[] = {
+        {{0}, 1, 0, KNIT_OK},
+        {{-hour, -hour}, 2, HOUR_S, KNIT_OK},
+        {{hour / 100, hour / 100}, 2, -HOUR_S / 100, KNIT_OK},
+        /* The clock of the day is set meanwhile. */
+        {{hour, 0}, 2, 0, KNIT_OK},
+        {{hour, -hour, -hour}, 3, HOUR_S, KNIT_OK},
+        {{hour, -hour, hour, -hour, hour, -hour, hour, -hour, hour}, 9, 0, KNIT_DISCONNECTED},
+    };
+
+    (void)state;
+    fake.attaches = true;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        fake.attach = (struct knit_fake_attach){.clocks = cases[i].clocks};
+        assert_int_equal(open_lanes(), cases[i].code);
+        assert_int_equal(fake.clocks_said, cases[i].said);
+        if (cases[i].code == KNIT_OK) {
+            double expected = 1 + cases[i].shift_s, found = published_s();
+
+            assert_true(found > expected - 0.1 && found < expected + 1);
+        } else {
+            assert_non_null(strstr(error.message, "set again and again"));
+            assert_true(error.retryable);
+        }
+    }
+}
+
 static void no_lanes_where_the_server_has_none(void **state)
 {
     (void)state;
@@ -227,6 +289,7 @@ int main(void)
         WITH_FAKE(an_event_loop_finds_answers_without_a_notification),
         WITH_FAKE(short_waits_notice_a_dead_daemon),
         WITH_FAKE(waiting_among_deadlines_notices_a_dead_daemon),
+        WITH_FAKE(deadlines_are_of_the_clock_of_the_daemon),
         WITH_FAKE(no_lanes_where_the_server_has_none),
     };
 

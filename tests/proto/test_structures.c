@@ -73,6 +73,8 @@ static void print_attach_reply(FILE *to, const struct knit_attach_reply *reply)
     }
     fputs(reply->steal ? " steal" : "", to);
     fputs(reply->asks_host ? " asks_host" : "", to);
+    if (reply->clock != KNIT_ATTACH_UNUSABLE)
+        fprintf(to, " clock %" PRIu64, reply->clock);
 }
 
 static void check_attach_reply(struct knit_span result, const char *expected)

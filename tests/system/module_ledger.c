@@ -133,6 +133,16 @@ KNIT_TASK(twice, "twice(value: any) -> any",
     return knit_return_raw(call, value, len);
 }
 
+KNIT_TASK(time_left, "time_left() -> int", .doc = "Nanoseconds until its deadline.")
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return knit_return_int(
+        call, (int64_t)(knit_deadline_ns(call) - (uint64_t)now.tv_sec * 1000000000u -
+                        (uint64_t)now.tv_nsec));
+}
+
 KNIT_TASK(hold, "hold(id: int, gate: int, ignores_abort: bool?) -> int",
     .doc = "Counts that it ran, then waits for a gate.")
 {
