@@ -18,6 +18,7 @@
 #include "fastpath/lane/state.h"
 
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
+#define REFUSED_NS      500u              /* charged for a call that is not started */
 
 void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
@@ -161,25 +162,42 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     }
 }
 
-/* Runs the job and updates the mean time of its task, which is measured at every call while it is
- * long and at every 16th while it is short. */
+/* The next calls of short tasks are not measured: 15 on average, a number that no caller can know,
+ * or it would make its long ones then. */
+static void draw_unmeasured(struct knit_lane *lane, uint64_t now)
+{
+    lane->unmeasured = (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
+}
+
+/* Runs the job, charges it to its session, and updates the mean time of its task, which is measured
+ * at every call while it is long and now and then while it is short. */
 static void run(struct knit_lane *lane, struct knit_job *job)
 {
     uint32_t *mean = &lane->mean_ns[job->task & 0xffff];
+    struct knit_deficit *deficit = &lane->current->deficit;
     uint64_t start, took;
-    if (job->refusal != 0 || (*mean != 0 && *mean < KNIT_SHORT_NS / 2 && lane->calls % 16 != 0)) {
+    if (job->refusal != 0) {
+        knit_deficit_charge(deficit, REFUSED_NS);
+        lane->options.run(lane->options.run_arg, job);
+        return;
+    }
+    if (*mean != 0 && *mean < KNIT_SHORT_NS / 2 && lane->unmeasured > 0) {
+        lane->unmeasured--;
+        knit_deficit_charge(deficit, *mean);
         lane->options.run(lane->options.run_arg, job);
         return;
     }
     start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
     took = knit_clock_ns() - start;
+    draw_unmeasured(lane, start + took);
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
+    if (took > UINT32_MAX)
+        took = UINT32_MAX;
+    knit_deficit_charge(deficit, (uint32_t)took | 1);
     /* A refused call did not run the task. */
     if (job->was_refused)
         return;
-    if (took > UINT32_MAX)
-        took = UINT32_MAX;
     *mean = *mean == 0 ? (uint32_t)took | 1 : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
     if (took > KNIT_SHORT_NS)
         knit_board_count(&lane->busy->busy_ns, took);

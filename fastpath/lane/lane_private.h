@@ -16,6 +16,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
+#include "fastpath/lane/deficit.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/reply_arena.h"
 #include "fastpath/lane/state.h"
@@ -42,6 +43,7 @@ struct knit_deferred_reply {
 /* A session as this worker serves it. */
 struct knit_worker_session {
     struct knit_cursor *home; /* of this worker's own lane, in `cursor` */
+    struct knit_deficit deficit;
     struct knit_deferred_reply deferred;
     struct knit_lane_session in; /* as attached */
     struct knit_cursor *cursor;  /* [lanes] */
@@ -70,10 +72,12 @@ struct knit_lane {
     struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those with has_answers */
     uint32_t session_count, answered_count;
     uint32_t turn_from;      /* session that is first in the next turn */
+    uint32_t round;          /* of the sessions' deficits */
     uint32_t steal_from;     /* ring that is first in the next scan */
     uint32_t park;           /* own park word, as written last */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [65536]: mean run of each task; 0 = not known */
+    uint32_t unmeasured;     /* calls of short tasks before the next that is measured */
     struct knit_busy_line *busy;
     uint64_t calls;
     struct knit_spin spin;

@@ -117,6 +117,7 @@ void knit_lane_apply_handovers(struct knit_lane *lane)
         struct knit_handover *handover = list;
         list = handover->next;
         if (handover->in != NULL) {
+            knit_deficit_begin(&handover->in->deficit, lane->round);
             lane->sessions[lane->session_count++] = handover->in;
         } else if (lane->current != NULL && lane->current->in.id == handover->id) {
             postponed = handover;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's turns: serve the home rings, steal, spin, park.
  *
- * Order of preference. The home rings come first, one call of each session in turn. When they are
- * empty, the worker reads other lanes' rings, once in KNIT_STEAL_AFTER_NS and not more often,
- * because each read moves a cache line away from a busy worker. A lane without a worker is emptied
- * at once; a call of a living worker is stolen only if it was READY at two such looks. It does not
- * matter whether that worker is busy, stopped or overloaded: the claim word decides, and a busy
- * flag would be stale in exactly this moment.
+ * Order of preference. The home rings come first, and sessions share the worker's time (deficit.h).
+ * When they are empty, the worker reads other lanes' rings, once in KNIT_STEAL_AFTER_NS and not
+ * more often, because each read moves a cache line away from a busy worker. A lane without a worker
+ * is emptied at once; a call of a living worker is stolen only if it was READY at two such looks.
+ * It does not matter whether that worker is busy, stopped or overloaded: the claim word decides,
+ * and a busy flag would be stale in exactly this moment.
  *
  * Parking: load all bells, announce, fence, look once more at everything that may be claimed, sleep
  * on the bells' old values. A READY call in another lane keeps the worker awake until it was
@@ -34,6 +34,7 @@
 
 #define TURN_ANSWERS        16u
 #define SWEEP_TURN          16u      /* blocks looked at in a turn to send a deferred reply */
+#define BURST_ANSWERS       4u       /* of one session, then others have their turn */
 #define SCAN_TURNS          64u      /* of short calls, between two reads of the clock */
 #define SCAN_NS             1000000u /* longest time between two scans of other lanes' rings */
 #define STEAL_RINGS         64u      /* read in one scan while spinning; before parking, all are */
@@ -124,38 +125,75 @@ static bool serve_one(struct knit_lane *lane, struct knit_worker_session *sessio
     return knit_lane_call(lane, session, session->home, &found);
 }
 
-/* Up to TURN_ANSWERS calls, one of each session in turn. The first round looks at all sessions, the
- * next ones only at those that had a call: an idle session costs one look a turn and not one a
- * call. A call that was not short ends the turn, because sessions may have come or gone during
- * it. */
+/* Places in `sessions` of those that have something, from where the last turn ended; fresh ones
+ * first. */
+static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
+{
+    uint32_t at = lane->turn_from < lane->session_count ? lane->turn_from : 0;
+    uint32_t count = 0, fresh = 0;
+
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[at];
+
+        if (knit_cursor_peek(session->home) || session->deferred.any) {
+            knit_deficit_renew(&session->deficit, lane->round);
+            ret_places[count] = (uint8_t)at;
+            if (knit_deficit_is_fresh(&session->deficit)) {
+                ret_places[count] = ret_places[fresh];
+                ret_places[fresh++] = (uint8_t)at;
+            }
+            count++;
+        }
+        at = at + 1 < lane->session_count ? at + 1 : 0;
+    }
+    return count;
+}
+
+/* If all of these are in debt, so many rounds pass that one is not. */
+static void begin_round(struct knit_lane *lane, const uint8_t *places, uint32_t count)
+{
+    uint32_t due = UINT32_MAX;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t own = knit_deficit_rounds_due(&lane->sessions[places[i]]->deficit);
+
+        if (own == 0)
+            return;
+        if (own < due)
+            due = own;
+    }
+    lane->round += due;
+    for (uint32_t i = 0; i < count; i++)
+        knit_deficit_renew(&lane->sessions[places[i]]->deficit, lane->round);
+}
+
+/* Up to TURN_ANSWERS calls. All sessions are looked at once, so an idle one costs one look a turn
+ * and not one a call; those that have credit are served by turns. A call that was not short ends
+ * the turn, because sessions may have come or gone during it. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
-    struct knit_worker_session *busy[TURN_ANSWERS];
-    uint32_t answers = 0, count = 0;
-    for (uint32_t i = 0; i < lane->session_count && answers < TURN_ANSWERS; i++) {
-        struct knit_worker_session *session;
-        bool has_something;
+    uint8_t places[KNIT_LANE_SESSIONS_MAX];
+    uint32_t answers = 0, count = find_busy(lane, places);
 
-        if (lane->turn_from >= lane->session_count)
-            lane->turn_from = 0;
-        session = lane->sessions[lane->turn_from++];
-        has_something = knit_cursor_peek(session->home) || session->deferred.any;
-        if (!has_something || !serve_one(lane, session))
-            continue;
-        busy[count++] = session;
-        answers++;
-        if (lane->was_long)
-            return answers;
-    }
-    while (count > 0 && answers < TURN_ANSWERS) {
+    while (count > 0) {
         uint32_t still = 0;
-        for (uint32_t i = 0; i < count && answers < TURN_ANSWERS; i++) {
-            if (!serve_one(lane, busy[i]))
-                continue;
-            busy[still++] = busy[i];
-            answers++;
-            if (lane->was_long)
-                return answers;
+
+        begin_round(lane, places, count);
+        for (uint32_t i = 0; i < count; i++) {
+            const uint8_t place = places[i];
+            struct knit_worker_session *session = lane->sessions[place];
+            uint32_t left = BURST_ANSWERS;
+
+            for (; left > 0 && knit_deficit_has_credit(&session->deficit); left--) {
+                if (!serve_one(lane, session))
+                    break;
+                lane->turn_from = place + 1u;
+                if (++answers == TURN_ANSWERS || lane->was_long)
+                    return answers;
+            }
+            /* It has nothing more, or only debt keeps it. */
+            if (left == 0 || !knit_deficit_has_credit(&session->deficit))
+                places[still++] = place;
         }
         count = still;
     }
@@ -405,6 +443,7 @@ static void idle(struct knit_lane *lane)
     int looks;
 
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    lane->round += KNIT_ROUNDS_MAX;
     prefetch_answer(lane);
     start = knit_clock_ns();
     steal_at = start;

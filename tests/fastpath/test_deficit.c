@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sessions of a lane share its worker's time, whatever their calls cost. Method: a worker
+ * driven by hand, a turn at a time. What the calls of a task take is put into the worker's means,
+ * and it is kept from measuring; where calls must be long they are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "fastpath/lane/lane_private.h"
+#include "tests/fastpath/lanes.h"
+#include "tests/support/random.h"
+
+enum { SLOTS = 256, ROUND = KNIT_ROUND_NS };
+
+static struct lanes lanes;
+
+static int setup(void **state)
+{
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    lanes_fini(&lanes);
+    return 0;
+}
+
+static struct knit_session *add_session(void)
+{
+    return lanes_add_session(&lanes, SLOTS, 65536, 0)->session;
+}
+
+static uint32_t publish(struct knit_session *session, uint32_t task, uint32_t us)
+{
+    struct knit_session_call call = lanes_call(task, &us, sizeof(us));
+    uint32_t slot;
+
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    return slot;
+}
+
+static void fill(struct knit_session *session, uint32_t task, uint32_t us)
+{
+    while (knit_session_slots_free(session) > 0)
+        (void)publish(session, task, us);
+}
+
+static void turn(void)
+{
+    assert_int_equal(knit_lane_turn(lanes.worker[0]), KNIT_LANE_RUNNING);
+}
+
+static size_t collect(struct knit_session *session)
+{
+    struct knit_session_outcome outcomes[SLOTS];
+
+    return knit_session_collect(session, outcomes, SLOTS);
+}
+
+/* The calls of a task take so long, below KNIT_SHORT_NS / 2, and none is measured. */
+static void pretend(uint32_t task, uint32_t ns)
+{
+    lanes.worker[0]->mean_ns[task] = ns;
+    lanes.worker[0]->unmeasured = UINT32_MAX;
+}
+
+/* ---- the numbers ---- */
+
+static void rounds_pay_debts_and_give_credit_within_bounds(void **state)
+{
+    struct knit_deficit deficit = {0};
+
+    (void)state;
+    assert_int_equal(knit_deficit_rounds_due(&deficit), 1);
+    knit_deficit_renew(&deficit, 1);
+    assert_int_equal(deficit.ns, ROUND);
+    assert_false(knit_deficit_is_fresh(&deficit));
+    knit_deficit_renew(&deficit, 1);
+    assert_int_equal(deficit.ns, ROUND);
+    knit_deficit_charge(&deficit, 3 * ROUND);
+    assert_int_equal(deficit.ns, -2 * ROUND);
+    assert_int_equal(knit_deficit_rounds_due(&deficit), 3);
+    knit_deficit_renew(&deficit, 3);
+    assert_false(knit_deficit_has_credit(&deficit));
+    knit_deficit_renew(&deficit, 4);
+    assert_true(knit_deficit_has_credit(&deficit));
+    knit_deficit_renew(&deficit, 100);
+    assert_int_equal(deficit.ns, KNIT_CREDIT_MAX_NS);
+    assert_true(knit_deficit_is_fresh(&deficit));
+    for (uint32_t i = 0; i < 3; i++) {
+        knit_deficit_charge(&deficit, UINT32_MAX);
+        assert_int_equal(
+            deficit.ns, i == 0 ? KNIT_CREDIT_MAX_NS - KNIT_DEBT_MAX_NS : -KNIT_DEBT_MAX_NS);
+    }
+    knit_deficit_renew(&deficit, 100 + KNIT_ROUNDS_MAX);
+    assert_int_equal(deficit.ns, KNIT_CREDIT_MAX_NS);
+    /* The number of rounds wraps, and any distance counts as long. */
+    knit_deficit_charge(&deficit, UINT32_MAX);
+    knit_deficit_renew(&deficit, 99 + KNIT_ROUNDS_MAX);
+    assert_int_equal(deficit.ns, KNIT_CREDIT_MAX_NS);
+}
+
+/* ---- the order ---- */
+
+static void sessions_share_time_and_not_calls(void **state)
+{
+    enum { CHEAP = 90, COSTLY = 900, TURNS = 2000 };
+    struct knit_session *cheap, *costly;
+    uint64_t cheap_ns = 0, costly_ns = 0;
+
+    (void)state;
+    cheap = add_session();
+    costly = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, CHEAP);
+    pretend(LANES_COUNT, COSTLY);
+    lanes.executions = calloc(1, sizeof(*lanes.executions));
+    assert_non_null(lanes.executions);
+    lanes.executions_count = 1;
+    for (uint32_t i = 0; i < TURNS; i++) {
+        fill(cheap, LANES_ECHO, 0);
+        fill(costly, LANES_COUNT, 0);
+        turn();
+        cheap_ns += collect(cheap) * CHEAP;
+        costly_ns += collect(costly) * COSTLY;
+    }
+    free(lanes.executions);
+    assert_true(cheap_ns < costly_ns + 2 * KNIT_CREDIT_MAX_NS);
+    assert_true(costly_ns < cheap_ns + 2 * KNIT_CREDIT_MAX_NS);
+}
+
+static void beside_long_calls_short_ones_get_their_time(void **state)
+{
+    struct knit_session *greedy, *modest;
+    size_t greedy_count = 0, modest_count = 0;
+
+    (void)state;
+    greedy = add_session();
+    modest = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    while (greedy_count < 10) {
+        fill(greedy, LANES_SPIN, 1000);
+        fill(modest, LANES_ECHO, 0);
+        turn();
+        greedy_count += collect(greedy);
+        modest_count += collect(modest);
+    }
+    /* A hundred times as many, even if each took a whole microsecond ten times. */
+    assert_true(modest_count >= 100 * greedy_count);
+}
+
+/* What others have queued matters to nobody who asks for little. */
+static void a_quiet_session_waits_for_no_queue(void **state)
+{
+    enum { GREEDY = LANES_SESSIONS_MAX - 1, TIMES = 30 };
+    struct knit_session *greedy[GREEDY], *quiet;
+    struct knit_session_outcome outcome;
+
+    (void)state;
+    for (uint32_t i = 0; i < GREEDY; i++)
+        greedy[i] = add_session();
+    quiet = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t i = 0; i < GREEDY + TIMES; i++) {
+        uint32_t slot;
+
+        for (uint32_t j = 0; j < GREEDY; j++) {
+            (void)collect(greedy[j]);
+            fill(greedy[j], LANES_SPIN, 200);
+        }
+        turn();
+        /* Each of them is new at first. */
+        if (i < GREEDY)
+            continue;
+        slot = publish(quiet, LANES_ECHO, 0);
+        turn();
+        assert_true(knit_session_collect_slot(quiet, slot, &outcome));
+    }
+}
+
+/* Each of these is fresh when its call comes, and its calls take no more than it has credit for. */
+static void quiet_sessions_starve_no_busy_one(void **state)
+{
+    enum { QUIET = LANES_SESSIONS_MAX - 1, COST = 900, TURNS = 3000 };
+    struct knit_session *quiet[QUIET], *busy;
+    uint64_t busy_ns = 0, quiet_ns = 0;
+    uint32_t unserved = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < QUIET; i++)
+        quiet[i] = add_session();
+    busy = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    pretend(LANES_ECHO, COST);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        size_t count;
+
+        /* Together more than a turn serves, whenever they have nothing. */
+        for (uint32_t j = 0; j < QUIET; j++) {
+            for (uint32_t k = 0; k < 3 && knit_session_in_flight(quiet[j]) < 3; k++)
+                (void)publish(quiet[j], LANES_ECHO, 0);
+        }
+        fill(busy, LANES_ECHO, 0);
+        turn();
+        for (uint32_t j = 0; j < QUIET; j++)
+            quiet_ns += collect(quiet[j]) * COST;
+        count = collect(busy);
+        busy_ns += count * COST;
+        /* Until the others have used up their credit, in turns of 16 calls. */
+        unserved = count > 0 ? 0 : unserved + 1;
+        assert_true(unserved <= QUIET * (KNIT_CREDIT_MAX_NS / COST + 1) / 16 + QUIET);
+    }
+    assert_true(busy_ns >= quiet_ns / LANES_SESSIONS_MAX);
+}
+
+/* No session is passed over for longer than it takes the others to use up what a round gives, and
+ * its own debt. */
+static void whatever_calls_cost_each_session_gets_its_part(void **state)
+{
+    enum { TURNS = 20000 };
+    struct knit_session *sessions[LANES_SESSIONS_MAX];
+    uint64_t got_ns[LANES_SESSIONS_MAX] = {0};
+    uint64_t least = UINT64_MAX, most = 0;
+    struct knit_random random;
+
+    (void)state;
+    knit_random_init(&random);
+    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++)
+        sessions[i] = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++)
+        fill(sessions[i], LANES_ECHO, 0);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        uint32_t cost = 1 + (uint32_t)knit_random_below(&random, 999);
+
+        pretend(LANES_ECHO, cost);
+        turn();
+        for (uint32_t j = 0; j < LANES_SESSIONS_MAX; j++) {
+            got_ns[j] += collect(sessions[j]) * cost;
+            fill(sessions[j], LANES_ECHO, 0);
+        }
+    }
+    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++) {
+        least = got_ns[i] < least ? got_ns[i] : least;
+        most = got_ns[i] > most ? got_ns[i] : most;
+    }
+    assert_true(most - least <= 2 * KNIT_CREDIT_MAX_NS);
+}
+
+/* It pays for what is refused as well, or nobody else would have another round. */
+static void refused_calls_are_charged(void **state)
+{
+    struct knit_session *aborter, *busy;
+    size_t count = 0;
+
+    (void)state;
+    aborter = add_session();
+    busy = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    fill(busy, LANES_SPIN, 300);
+    for (uint32_t i = 0; i < 2000 && count < 5; i++) {
+        while (knit_session_slots_free(aborter) > 0)
+            knit_session_abort(aborter, publish(aborter, LANES_ECHO, 0));
+        turn();
+        (void)collect(aborter);
+        count += collect(busy);
+    }
+    assert_int_equal(count, 5);
+}
+
+/* Nobody waited while the lane was empty. */
+static void debts_are_forgotten_when_the_lane_is_empty(void **state)
+{
+    struct knit_session *debtor, *other;
+    struct knit_session_outcome outcome;
+    uint32_t slot;
+
+    (void)state;
+    debtor = add_session();
+    other = add_session();
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(debtor, LANES_SPIN, 5000);
+    turn();
+    assert_int_equal(collect(debtor), 1);
+    assert_true(lanes.worker[0]->sessions[0]->deficit.ns < 0);
+    turn();
+    slot = publish(debtor, LANES_ECHO, 0);
+    fill(other, LANES_SPIN, 300);
+    turn();
+    turn();
+    assert_true(knit_session_collect_slot(debtor, slot, &outcome));
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rounds_pay_debts_and_give_credit_within_bounds),
+        TEST(sessions_share_time_and_not_calls),
+        TEST(beside_long_calls_short_ones_get_their_time),
+        TEST(a_quiet_session_waits_for_no_queue),
+        TEST(quiet_sessions_starve_no_busy_one),
+        TEST(whatever_calls_cost_each_session_gets_its_part),
+        TEST(refused_calls_are_charged),
+        TEST(debts_are_forgotten_when_the_lane_is_empty),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
