@@ -59,7 +59,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
         knit_counts_fail("no event loop");
     knit_buffer_init(&loop->turn.scratch, 1 << 20);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0 ||
-        knit_connection_open(&loop->net, knit_transport_plain(fds[0], false)) != 0)
+        knit_connection_open(&loop->net, knit_transport_plain(fds[0], false, NULL)) != 0)
         knit_counts_fail("no connection");
     server->caller_fd = fds[1];
 }

@@ -80,7 +80,8 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
         switch ((enum knit_mailbox_kind)message.kind) {
         case KNIT_MAILBOX_CONNECTION:
             (void)knit_connection_open(
-                &loop->net, knit_transport_plain(message.fd, message.value != 0));
+                &loop->net, knit_transport_plain(message.fd, message.value != 0,
+                                message.value != 0 ? loop->all->closer : NULL));
             break;
         case KNIT_MAILBOX_DRAIN:
             begin_drain(loop, message.value);

@@ -34,6 +34,7 @@
 #include "server/daemon/ready_file.h"
 #include "server/daemon/signals.h"
 #include "server/daemon/workers.h"
+#include "server/net/closer.h"
 #include "server/net/endpoint.h"
 #include "server/net/listening.h"
 #include "server/policy/access.h"
@@ -61,6 +62,8 @@ struct service {
     struct knit_mailbox outbox;
 
     struct knit_listening listening;
+    struct knit_closer closer; /* if the socket needs one */
+    bool has_closer;
     time_t warned_at; /* second */
     struct knit_descriptors descriptors;
 
@@ -96,10 +99,16 @@ static void warn(struct service *service, const char *message, const char *reaso
         KNIT_LOG_TEXT("peer", peer));
 }
 
+static void turn_away(struct service *service, const char *reason, int fd, bool is_unix)
+{
+    warn(service, "connection turned away", reason, fd);
+    knit_closer_close(is_unix ? service->listening.socket.closer : NULL, fd);
+}
+
 static void on_accept(void *arg, int fd, bool is_unix)
 {
     struct service *service = arg;
-    uint64_t total = 0, least = UINT64_MAX;
+    uint64_t total = knit_closer_count(service->listening.socket.closer), least = UINT64_MAX;
     uint32_t chosen = 0;
 
     for (uint32_t i = 0; i < service->loops.count; i++) {
@@ -114,14 +123,12 @@ static void on_accept(void *arg, int fd, bool is_unix)
         }
     }
     if (total >= (is_unix ? service->descriptors.connections_max : service->descriptors.tcp_max)) {
-        warn(service, "connection turned away", "as many connections as are served are open", fd);
-        (void)close(fd);
+        turn_away(service, "as many connections as are served are open", fd, is_unix);
         return;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
             (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
-        warn(service, "connection turned away", "its event loop does not keep up", fd);
-        (void)close(fd);
+        turn_away(service, "its event loop does not keep up", fd, is_unix);
         return;
     }
     service->dealt[chosen]++;
@@ -318,6 +325,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
     service->loops = (struct knit_loops){.settings = service->settings,
         .log = &service->log,
         .outbox = &service->outbox,
+        .closer = service->listening.socket.closer,
         .backend = {service->pool, &service->access, &service->loops.stats},
         .stats = {.pool = service->pool, .log = &service->log, .started_ns = knit_clock_ns()}};
     service->loops.items = calloc(count, sizeof(*service->loops.items));
@@ -459,6 +467,22 @@ static int announce(struct service *service, struct knit_sentence *why)
         service->listening.tcp_count, service->listening.socket.path, why);
 }
 
+/* Before Linux 6.16. */
+static int start_closer(struct service *service, struct knit_sentence *why)
+{
+    struct knit_socket_file *socket = &service->listening.socket;
+    int r;
+
+    if (!socket->brings_gifts)
+        return 0;
+    r = knit_closer_start(&service->closer, service->descriptors.connections_max);
+    if (r != 0)
+        return knit_sentence_set(why, r, "cannot start a thread: %s", strerror(-r));
+    socket->closer = &service->closer;
+    service->has_closer = true;
+    return 0;
+}
+
 static int start(struct service *service, struct knit_sentence *why)
 {
     int r = knit_access_init(&service->access, service->settings, why);
@@ -477,6 +501,8 @@ static int start(struct service *service, struct knit_sentence *why)
         r = knit_ready_file_clear(&service->ready, why);
     if (r == 0)
         r = start_pool(service, why);
+    if (r == 0)
+        r = start_closer(service, why);
     if (r == 0)
         r = start_loops(service, why);
     if (r == 0 && (knit_signals_start(&service->signals, service->base, on_signal, service) != 0 ||
@@ -508,6 +534,8 @@ static void stop(struct service *service)
     knit_pool_log_end_second(&service->log, &service->evicted);
     free_event(&service->second_event);
     knit_listening_close(&service->listening);
+    if (service->has_closer)
+        knit_closer_stop(&service->closer);
     knit_signals_close(&service->signals);
     free_event(&service->outbox_event);
     if (service->base != NULL)

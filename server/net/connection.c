@@ -291,6 +291,16 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
     return result;
 }
 
+static void end_for_gift(struct knit_connection *connection)
+{
+    KNIT_COUNT(connection->net->turn, messages_bad);
+    if (knit_turn_may_warn(connection->net->turn))
+        knit_log(connection->net->turn->log, KNIT_LOG_WARNING,
+            "connection closed: its peer sent descriptors",
+            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
+    knit_connection_close(connection);
+}
+
 static void touch(struct knit_connection *connection)
 {
     struct knit_net *net = connection->net;
@@ -321,7 +331,8 @@ static void discard(struct knit_connection *connection)
     enum knit_transport_result result =
         receive(connection, connection->net->read_buffer, KNIT_NET_READ_BUFFER_BYTES, &len);
 
-    if (result == KNIT_TRANSPORT_END || result == KNIT_TRANSPORT_BROKEN)
+    if (result == KNIT_TRANSPORT_END || result == KNIT_TRANSPORT_BROKEN ||
+        result == KNIT_TRANSPORT_GIFT)
         knit_connection_close(connection);
 }
 
@@ -361,6 +372,8 @@ static void read_messages(struct knit_connection *connection)
         end_of_input(connection);
     } else if (result == KNIT_TRANSPORT_BROKEN) {
         knit_connection_close(connection);
+    } else if (result == KNIT_TRANSPORT_GIFT) {
+        end_for_gift(connection);
     } else if (result == KNIT_TRANSPORT_OK && !connection->is_dead) {
         if (connection->caller.pauses != 0 && looks_ahead(connection))
             knit_lookahead_begin(connection);

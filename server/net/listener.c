@@ -11,12 +11,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/net/closer.h"
+
 enum { ACCEPTS_A_TURN = 64 };
 static const struct timeval pause_time = {0, 50 * 1000};
 
 static int open_spare(void)
 {
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* If the pause cannot be set, accepting goes on at once: that is better than never. */
+static void pause_accepting(struct knit_listener *listener)
+{
+    if (event_add(listener->pause_event, &pause_time) == 0)
+        (void)event_del(listener->accept_event);
 }
 
 static void turn_away(struct knit_listener *listener, int error)
@@ -27,12 +36,10 @@ static void turn_away(struct knit_listener *listener, int error)
         (void)close(listener->spare_fd);
         fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
-            (void)close(fd);
+            knit_closer_close(listener->closer, fd);
     }
     listener->spare_fd = open_spare();
-    /* If the pause cannot be set, accepting goes on at once: that is better than never. */
-    if (event_add(listener->pause_event, &pause_time) == 0)
-        (void)event_del(listener->accept_event);
+    pause_accepting(listener);
     listener->on_exhausted(listener->arg, error);
 }
 
@@ -51,8 +58,13 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 
     (void)events;
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted;
 
+        if (knit_closer_count(listener->closer) >= KNIT_CLOSER_MANY) {
+            pause_accepting(listener);
+            return;
+        }
+        accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             if (!listener->is_unix)
                 prepare_tcp(accepted);

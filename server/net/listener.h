@@ -15,6 +15,8 @@
 
 #include <knitting/code.h>
 
+struct knit_closer;
+
 /* The callee owns fd, which is non-blocking and close-on-exec. */
 typedef void knit_listener_on_accept(void *arg, int fd, bool is_unix);
 /* Descriptors or memory ran out: connections are being turned away. */
@@ -24,6 +26,7 @@ struct knit_listener {
     int fd; /* borrowed; -1 = closed */
     int spare_fd;
     bool is_unix;
+    struct knit_closer *closer; /* of accepted sockets; NULL: none is needed */
     struct event *accept_event;
     struct event *pause_event;
     knit_listener_on_accept *on_accept;
@@ -31,7 +34,7 @@ struct knit_listener {
     void *arg;
 };
 
-/* Fill in fd, is_unix and the callbacks, then start. Returns 0 or -ENOMEM. */
+/* Fill in fd, is_unix, closer and the callbacks, then start. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_listener_start(struct knit_listener *listener, struct event_base *base);
 
 /* Accepts no more; fd stays open. Accepts one that never started. */

@@ -137,6 +137,7 @@ int knit_listening_start(struct knit_listening *listening, struct event_base *ba
         *listener =
             (struct knit_listener){.fd = is_unix ? listening->socket.fd : listening->tcp_fds[i],
                 .is_unix = is_unix,
+                .closer = is_unix ? listening->socket.closer : NULL,
                 .on_accept = on_accept,
                 .on_exhausted = on_exhausted,
                 .arg = arg};

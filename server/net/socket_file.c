@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "server/config/folder.h"
+#include "server/net/closer.h"
 
 /* Linux 6.16; younger than the headers. */
 #ifndef SO_PASSRIGHTS
@@ -206,12 +207,12 @@ static int set_rights(const char *path, uint32_t mode, const char *group, struct
 
 /* Connections inherit it. A peer that sends a descriptor gets EPERM, and the daemon never closes a
  * stranger's socket, whose last close may sleep: in the thread that receives, even when it left no
- * room for descriptors. Before Linux 6.16 there is no such option. */
-static void refuse_descriptors(int fd)
+ * room for descriptors. Before Linux 6.16 there is no such option, and a closer is needed. */
+static bool can_refuse_descriptors(int fd)
 {
     int off = 0;
 
-    (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+    return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)) == 0;
 }
 
 static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_un *address,
@@ -234,7 +235,7 @@ static int bind_and_listen(struct knit_socket_file *file, const struct sockaddr_
         return r;
     }
     file->fd = fd;
-    refuse_descriptors(fd);
+    file->brings_gifts = !can_refuse_descriptors(fd);
     file->device = status.st_dev;
     file->inode = status.st_ino;
     r = set_rights(file->path, mode, group, why);
@@ -342,7 +343,7 @@ void knit_socket_file_close(struct knit_socket_file *file)
     if (file->path != NULL && file->fd >= 0) {
         if (is_own_socket(file))
             (void)unlink(file->path);
-        (void)close(file->fd);
+        knit_closer_close(file->closer, file->fd);
     }
     if (file->path != NULL && file->lock_fd >= 0) {
         if (is_named(file->lock_fd, file->lock_path))

@@ -20,6 +20,8 @@ enum {
     KNIT_SOCKET_FILE_E_REFUSED = 1, /* the sentence says why */
 };
 
+struct knit_closer;
+
 struct knit_socket_file {
     char *path; /* absolute; NULL = closed */
     char *lock_path;
@@ -27,6 +29,8 @@ struct knit_socket_file {
     int fd;       /* non-blocking, listening */
     dev_t device; /* of the socket's file, and its inode */
     ino_t inode;
+    bool brings_gifts;          /* the kernel cannot refuse the descriptors that peers send */
+    struct knit_closer *closer; /* closes fd; NULL: knit_socket_file_close() itself */
 };
 
 /* What PATH is when none is given: /run/knitting/knitting.sock for root, else

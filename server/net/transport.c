@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain transport. TCP and unix sockets differ in one thing: whether they pass descriptors. */
+/* The plain transport. TCP and unix sockets differ in whether they pass descriptors, and unix
+ * sockets in whether their peers can send some.
+ *
+ * Descriptors that come are not received to be closed: without room in the table of open files the
+ * kernel closes them in the receiving thread, and SO_LINGER cannot be taken from one that waits in
+ * the queue of a socket that was sent. To look at a message's bytes takes no descriptor, and tells
+ * whether there are any. Out-of-band bytes can carry descriptors too; SO_OOBINLINE has them seen.
+ */
 #include "server/net/transport.h"
 
 #include <assert.h>
@@ -7,7 +14,7 @@
 #include <event2/buffer.h>
 #include <string.h>
 
-#include "fastpath/lane/fd.h"
+#include "server/net/closer.h"
 
 static enum knit_transport_result receive(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
@@ -23,6 +30,22 @@ static enum knit_transport_result receive(
     if (n == 0)
         return KNIT_TRANSPORT_END;
     return errno == EAGAIN ? KNIT_TRANSPORT_WANT_READ : KNIT_TRANSPORT_BROKEN;
+}
+
+static enum knit_transport_result receive_bytes_alone(
+    struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
+{
+    struct iovec part = {room, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n;
+
+    do
+        n = recvmsg(transport->fd, &message, MSG_PEEK);
+    while (n < 0 && errno == EINTR);
+    *ret_len = 0;
+    if (n > 0 && message.msg_flags & MSG_CTRUNC)
+        return KNIT_TRANSPORT_GIFT;
+    return receive(transport, room, n > 0 ? (size_t)n : size, ret_len);
 }
 
 static enum knit_transport_result send_buffer(
@@ -75,7 +98,9 @@ static void shut_down(struct knit_transport *transport)
 
 static void close_plain(struct knit_transport *transport)
 {
-    knit_fd_close(&transport->fd);
+    if (transport->fd >= 0)
+        knit_closer_close(transport->closer, transport->fd);
+    transport->fd = -1;
 }
 
 static const struct knit_transport_ops tcp_ops = {.name = "tcp",
@@ -91,9 +116,21 @@ static const struct knit_transport_ops unix_ops = {.name = "unix",
     .shut_down = shut_down,
     .close = close_plain};
 
-struct knit_transport knit_transport_plain(int fd, bool is_unix)
+static const struct knit_transport_ops guarded_unix_ops = {.name = "unix",
+    .receive = receive_bytes_alone,
+    .send = send_buffer,
+    .send_descriptors = send_descriptors,
+    .shut_down = shut_down,
+    .close = close_plain};
+
+struct knit_transport knit_transport_plain(int fd, bool is_unix, struct knit_closer *closer)
 {
-    return (struct knit_transport){is_unix ? &unix_ops : &tcp_ops, fd};
+    int on = 1;
+
+    if (closer == NULL)
+        return (struct knit_transport){.ops = is_unix ? &unix_ops : &tcp_ops, .fd = fd};
+    (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+    return (struct knit_transport){.ops = &guarded_unix_ops, .fd = fd, .closer = closer};
 }
 
 int knit_transport_credentials(

@@ -7,7 +7,13 @@
  * A transport may hold bytes that it took from its socket and has not handed out yet, as a library
  * does that decrypts whole records. epoll reports the socket, not these bytes. Therefore a
  * connection that stops reading or starts again while bytes are pending goes onto the ready list
- * (connection.c); nothing else would read them.
+ * (connection.c); nothing else would read them. Pending are only those that receive() hands out
+ * without more from the socket: part of a record is not, since the connection would be tried again
+ * every turn for what needs an event.
+ *
+ * Where the kernel cannot refuse the descriptors that peers of a unix socket send (before Linux
+ * 6.16), receive() looks before it takes, and close() gives the socket to a closer: closer.h says
+ * why.
  *
  * Threads: the connection's loop's. Nothing blocks.
  */
@@ -23,6 +29,7 @@
 #include "server/net/endpoint.h"
 
 struct evbuffer;
+struct knit_closer;
 struct knit_transport;
 
 enum knit_transport_result {
@@ -31,6 +38,7 @@ enum knit_transport_result {
     KNIT_TRANSPORT_WANT_WRITE, /* the same, when fd is writable */
     KNIT_TRANSPORT_END,        /* the peer sends no more */
     KNIT_TRANSPORT_BROKEN,     /* nothing goes in either direction any more */
+    KNIT_TRANSPORT_GIFT, /* of receive() alone: descriptors came. Nothing was taken; close it */
     /* Of send_descriptors() alone: nothing was sent, and later it may be. The kernel bounds how
      * many descriptors of one user may be on their way, and callers that do not read keep them
      * there. */
@@ -57,13 +65,15 @@ struct knit_transport_ops {
 
 struct knit_transport {
     const struct knit_transport_ops *ops;
-    int fd; /* what epoll watches; -1 = closed */
+    int fd;                     /* what epoll watches; -1 = closed */
+    struct knit_closer *closer; /* borrowed, or NULL */
 };
 
 #define KNIT_TRANSPORT_DESCRIPTORS_MAX 8
 
-/* Takes over a socket that does not block. */
-struct knit_transport knit_transport_plain(int fd, bool is_unix);
+/* Takes over a socket that does not block. A unix socket whose peer can send descriptors needs a
+ * closer; for all others it is NULL. */
+struct knit_transport knit_transport_plain(int fd, bool is_unix, struct knit_closer *closer);
 
 /* Who is at the other end of a unix socket, by the kernel's record of when it connected. Returns 0
  * or -errno. */

@@ -4,7 +4,6 @@
  * what the next operations answer; and the plain kind on a socket pair.
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +18,7 @@
 #include "clients/lib/client.h"
 #include "fastpath/lane/bell.h"
 #include "tests/support/deadline.h"
+#include "tests/support/lingering.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -244,51 +244,6 @@ static void a_socket_gives_bytes_then_its_end(void **state)
     assert_int_equal(transport->error, EPIPE);
 }
 
-enum { LINGER_S = 5 };
-
-/* A socket whose last close waits for LINGER_S: what it has sent is not read. */
-static int open_lingering(int *ret_peer_fd)
-{
-    const struct linger linger = {1, LINGER_S};
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    static char bytes[65536];
-    int listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(listen_fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(listen_fd, 1), 0);
-    assert_int_equal(getsockname(listen_fd, (struct sockaddr *)&address, &size), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
-    *ret_peer_fd = accept(listen_fd, NULL, NULL);
-    assert_true(*ret_peer_fd >= 0);
-    close(listen_fd);
-    while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-        ;
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-    return fd;
-}
-
-/* count copies of fd with one byte. Returns what sendmsg() does. */
-static ssize_t send_fds(int fd, int count)
-{
-    static _Alignas(struct cmsghdr) char control[CMSG_SPACE(253 * sizeof(int))];
-    char byte = 'x';
-    struct iovec part = {&byte, 1};
-    struct msghdr header = {.msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = CMSG_SPACE((size_t)count * sizeof(int))};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&header);
-
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-    for (int i = 0; i < count; i++)
-        memcpy(CMSG_DATA(head) + (size_t)i * sizeof(int), &fd, sizeof(fd));
-    return sendmsg(other_fd, &header, MSG_NOSIGNAL);
-}
-
 /* Those that are wanted, beyond the room for them, and those that are not. */
 static void descriptors_that_linger_make_nobody_wait(void **state)
 {
@@ -303,13 +258,13 @@ static void descriptors_that_linger_make_nobody_wait(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        uint64_t by_ns = knit_deadline_in_ms(LINGER_S * 1000 / 2);
-        int peer_fd, fd = open_lingering(&peer_fd);
+        uint64_t by_ns = knit_deadline_in_ms(KNIT_LINGERING_S * 1000 / 2);
+        int peer_fd, fd = knit_lingering_open(&peer_fd);
 
         knit_transport_want_fds(transport, cases[i].wants_fds);
         /* As before Linux 6.16. */
         (void)setsockopt(transport->fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass));
-        assert_int_equal(send_fds(fd, cases[i].count), 1);
+        assert_int_equal(knit_lingering_send(other_fd, fd, cases[i].count, 0), 1);
         close(fd);
         assert_int_equal(
             knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_OK);
@@ -330,10 +285,10 @@ static void descriptors_are_refused_when_none_is_wanted(void **state)
     if (setsockopt(transport->fd, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass)) < 0)
         skip();
     knit_transport_want_fds(transport, false);
-    assert_int_equal(send_fds(other_fd, 1), -1);
+    assert_int_equal(knit_lingering_send(other_fd, other_fd, 1, 0), -1);
     assert_int_equal(errno, EPERM);
     knit_transport_want_fds(transport, true);
-    assert_int_equal(send_fds(other_fd, 1), 1);
+    assert_int_equal(knit_lingering_send(other_fd, other_fd, 1, 0), 1);
     assert_int_equal(
         knit_transport_receive(transport, room, sizeof(room), &len), KNIT_TRANSPORT_OK);
     assert_int_equal(transport->fds_count, 1);

@@ -17,9 +17,11 @@
 #include <event2/event.h>
 #include <knitting/code.h>
 
+#include "server/net/closer.h"
 #include "server/net/lookahead.h"
 #include "server/net/transport.h"
 #include "tests/server/turns.h"
+#include "tests/support/lingering.h"
 
 /* ---- plain ---- */
 
@@ -28,7 +30,7 @@ static void open_pair(struct knit_transport *transport, bool is_unix, int *ret_p
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    *transport = knit_transport_plain(fds[0], is_unix);
+    *transport = knit_transport_plain(fds[0], is_unix, NULL);
     *ret_peer = fds[1];
 }
 
@@ -135,6 +137,45 @@ static void a_unix_socket_passes_descriptors_and_knows_its_peer(void **state)
     assert_true(knit_transport_credentials(&transport, &credentials) < 0);
     assert_true(knit_transport_address(&transport, text) < 0);
     close(peer);
+}
+
+static void descriptors_that_come_are_not_taken(void **state)
+{
+    static const int flags[] = {0, MSG_OOB};
+    struct knit_transport transport;
+    struct knit_closer closer;
+    char bytes[8];
+    size_t len;
+    int peer;
+
+    (void)state;
+    assert_int_equal(knit_closer_start(&closer, 2), 0);
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        int fds[2];
+
+        assert_int_equal(
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+        transport = knit_transport_plain(fds[0], true, &closer);
+        peer = fds[1];
+        assert_int_equal(
+            knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_WANT_READ);
+        assert_int_equal(send(peer, "0123456789", 10, 0), 10);
+        assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_OK);
+        assert_int_equal(len, 8);
+        assert_memory_equal(bytes, "01234567", 8);
+        assert_int_equal(knit_lingering_send(peer, peer, 1, flags[i]), 1);
+        /* Out-of-band bytes are read by themselves. */
+        if (flags[i] != 0)
+            assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_OK);
+        assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_GIFT);
+        assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_GIFT);
+        assert_int_equal(len, 0);
+        transport.ops->close(&transport);
+        assert_int_equal(transport.fd, -1);
+        assert_int_equal(send(peer, "x", 1, MSG_NOSIGNAL), -1);
+        close(peer);
+    }
+    knit_closer_stop(&closer);
 }
 
 /* ---- bytes that are held ---- */
@@ -290,6 +331,7 @@ int main(void)
         cmocka_unit_test(receiving_has_four_results),
         cmocka_unit_test(sending_tells_how_much_went),
         cmocka_unit_test(a_unix_socket_passes_descriptors_and_knows_its_peer),
+        cmocka_unit_test(descriptors_that_come_are_not_taken),
         TURNS_TEST(what_a_transport_holds_is_read_without_an_event),
         TURNS_TEST(who_unpauses_with_pending_bytes_is_ready),
         TURNS_TEST(who_yields_with_pending_bytes_is_ready),

@@ -160,7 +160,8 @@ struct turns_caller *turns_connect(void)
 
     assert_true(turns.caller_count <= TURNS_CALLERS_MAX);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    assert_int_equal(knit_connection_open(&turns.loop.net, knit_transport_plain(fds[0], false)), 0);
+    assert_int_equal(
+        knit_connection_open(&turns.loop.net, knit_transport_plain(fds[0], false, NULL)), 0);
     caller->connection = TAILQ_LAST(&turns.loop.net.connections, knit_connection_list);
     caller->fd = fds[1];
     caller->is_open = true;

@@ -6,6 +6,7 @@
  *     old_kernel seccomp=none COMMAND...     no filter can be installed any more
  *     old_kernel futex_waitv=NAME COMMAND... futex_waitv fails with EPERM or ENOSYS
  *     old_kernel close_range=NAME COMMAND... so does close_range
+ *     old_kernel passrights=none COMMAND...  sockets have no option SO_PASSRIGHTS
  *
  * A seccomp filter answers in place of the kernel. To answer with a number it needs a listener: a
  * child that waits for the calls and ends with the command.
@@ -23,10 +24,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { CREATE_RULESET = 444, SET_SECCOMP = 22, NOT_POSSIBLE = 77 };
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 #define FIELD(name) offsetof(struct seccomp_data, name)
 
@@ -66,6 +72,16 @@ static int install_refusal(unsigned call, const char *name)
 {
     unsigned error = strcmp(name, "EPERM") == 0 ? EPERM : ENOSYS;
     struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(call, 1), ANSWER(SECCOMP_RET_ERRNO | error),
+        ANSWER(SECCOMP_RET_ALLOW)};
+
+    return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
+}
+
+/* Linux before 6.16 has no SO_PASSRIGHTS. */
+static int install_for_passrights(void)
+{
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(SYS_setsockopt, 3), LOAD(args[2]),
+        SKIP_UNLESS(SO_PASSRIGHTS, 1), ANSWER(SECCOMP_RET_ERRNO | ENOPROTOOPT),
         ANSWER(SECCOMP_RET_ALLOW)};
 
     return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
@@ -115,6 +131,8 @@ int main(int argc, char **argv)
         error = install_refusal(SYS_futex_waitv, argv[1] + 12);
     else if (strncmp(argv[1], "close_range=", 12) == 0)
         error = install_refusal(SYS_close_range, argv[1] + 12);
+    else if (strcmp(argv[1], "passrights=none") == 0)
+        error = install_for_passrights();
     else if (strncmp(argv[1], "landlock=", 9) == 0)
         error = install_version(strtol(argv[1] + 9, NULL, 10));
     if (error != 0) {
