@@ -4,6 +4,7 @@
 #include "bench/counts.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,8 +41,10 @@ static void load(struct knit_counts_lanes *lanes, const char *const *modules, ui
 
 static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_view *board)
 {
-    struct knit_runner_options runner = {
-        .modules = lanes->modules, .result_max_bytes = ARENA_BYTES / 8, .busy = board->busy};
+    struct knit_runner_options runner = {.modules = lanes->modules,
+        .result_max_bytes = ARENA_BYTES / 8,
+        .busy = board->busy,
+        .output = stderr /* has nothing pending */};
     struct knit_lane_options options = {.lanes = lanes->geometry.lanes,
         .owner = OWNER,
         .board = *board,

@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define KNIT_POOL_LINE_BYTES 4096u /* longest line of output that is reported whole */
+#define KNIT_POOL_LINE_BYTES 2048u /* longest line of output that is reported whole */
+#define KNIT_POOL_LINE_NS    200000000u
 
 enum knit_pool_event_kind {
     KNIT_POOL_WORKER_STARTED,   /* lane, pid, is_replacement */
@@ -26,7 +27,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
     KNIT_POOL_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
     KNIT_POOL_RELAYING,         /* status, text: why futex_waitv is refused to workers. Once */
-    KNIT_POOL_OUTPUT_DROPPED,   /* lost: lines of output that memory or room was lacking for */
+    KNIT_POOL_OUTPUT_DROPPED,   /* lost, bytes: of output since the last one; once a second */
     KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once */
 };
 
@@ -44,15 +45,20 @@ struct knit_pool_event {
     uint32_t task;     /* id of the one it ran, or KNIT_POOL_TASK_NONE */
     uint32_t limit_ms; /* the hard timeout that passed */
     uint64_t age_ms;   /* of its running call */
+    uint64_t call;     /* of a line: how many its lane had begun; 0 = its worker none */
+    uint64_t bytes;    /* of output, that are not reported */
     uint64_t session;
     const char *text; /* a sentence without a full stop, or ""; valid during the callback */
 };
 
 struct knit_pool_callbacks {
     /* One line that a task printed, to stdout or stderr, without its newline. It may contain any
-     * bytes but \n. `truncated`: it was longer than KNIT_POOL_LINE_BYTES; the rest is dropped. */
-    void (*on_output)(
-        void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
+     * bytes but \n. from: lane, pid, task and call, which are those that the worker had begun last
+     * when the line was read: what a task printed before a short call may be taken for the next
+     * one's. `truncated`: it was longer than KNIT_POOL_LINE_BYTES; the rest is dropped. A line
+     * whose newline does not come is reported as far as it goes after KNIT_POOL_LINE_NS. */
+    void (*on_output)(void *arg, const struct knit_pool_event *from, const char *line, size_t len,
+        bool truncated);
     void (*on_event)(void *arg, const struct knit_pool_event *event);
     void *arg;
 };

@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "fastpath/control/registry.h"
+#include "fastpath/host/event.h"
 #include "fastpath/host/launch.h"
 #include "fastpath/host/lease.h"
 #include "fastpath/host/notice.h"
@@ -141,6 +142,8 @@ struct knit_worker {
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
     struct knit_output output;
+    struct knit_pool_event output_from;    /* the line that has not ended */
+    uint64_t output_due_ns;                /* when it is reported as it is; 0 = there is none */
     uint8_t links[KNIT_POOL_SESSIONS_MAX]; /* enum knit_link */
 };
 
@@ -220,5 +223,6 @@ struct knit_pool {
     uint64_t deaths, hard_timeouts, evicted, recovered, relayed;
     struct knit_notices notices;
     bool has_notices; /* another thread than the dispatching one added some */
-    uint64_t dropped_reported;
+    uint64_t dropped_reported, dropped_bytes_reported;
+    uint64_t dropped_due_ns; /* before this no more is said of dropped output */
 };

@@ -9,7 +9,7 @@
 
 struct knit_notice {
     struct knit_notice *next;
-    struct knit_pool_event event; /* of a line: only lane and pid */
+    struct knit_pool_event event; /* of a line: lane, pid, task and call */
     bool is_line;
     bool is_truncated;
     size_t len;
@@ -54,29 +54,32 @@ void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool
     (void)add(notices, event, text, strlen(text));
 }
 
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *worker,
-    const char *line, size_t len, bool truncated)
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *from,
+    const char *line, size_t len, size_t cut)
 {
     struct knit_notice *notice = NULL;
 
+    notices->dropped_bytes += cut;
     if (notices->lines < KNIT_NOTICES_MAX)
-        notice = add(notices, worker, line, len);
+        notice = add(notices, from, line, len);
     if (notice == NULL) {
         notices->dropped++;
+        notices->dropped_bytes += len + 1;
         return;
     }
     notice->is_line = true;
-    notice->is_truncated = truncated;
+    notice->is_truncated = cut != 0;
     notices->lines++;
 }
 
 void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending)
 {
-    uint64_t dropped = notices->dropped;
+    uint64_t dropped = notices->dropped, dropped_bytes = notices->dropped_bytes;
 
     ret_pending->first = notices->first;
     knit_notices_init(notices);
     notices->dropped = dropped;
+    notices->dropped_bytes = dropped_bytes;
 }
 
 void knit_notices_deliver(struct knit_notices *notices, const struct knit_pool_callbacks *callbacks)
@@ -87,8 +90,8 @@ void knit_notices_deliver(struct knit_notices *notices, const struct knit_pool_c
         notices->first = notice->next;
         if (notice->is_line) {
             if (callbacks->on_output != NULL)
-                callbacks->on_output(callbacks->arg, notice->event.lane, notice->event.pid,
-                    notice->text, notice->len, notice->is_truncated);
+                callbacks->on_output(callbacks->arg, &notice->event, notice->text, notice->len,
+                    notice->is_truncated);
         } else if (callbacks->on_event != NULL) {
             notice->event.text = notice->text;
             callbacks->on_event(callbacks->arg, &notice->event);

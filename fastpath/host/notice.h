@@ -3,8 +3,9 @@
  * pool.
  *
  * Threads: added under the pool's mutex by any thread; taken and delivered by the dispatching one.
- * Limits: at most KNIT_NOTICES_MAX lines of output wait, later ones are counted and dropped. Events
- * are few, since each belongs to the life of a worker or session, and have no limit.
+ * Limits: at most KNIT_NOTICES_MAX lines of output wait; output is not read while there is no room,
+ * but for that of a dead worker, whose lines are counted and dropped then. Events are few, since
+ * each belongs to the life of a worker or session, and have no limit.
  */
 #pragma once
 
@@ -21,7 +22,8 @@ struct knit_notice;
 struct knit_notices {
     struct knit_notice *first, **end;
     uint32_t lines;
-    uint64_t dropped; /* lines that memory or room was lacking for */
+    uint64_t dropped;       /* lines that memory or room was lacking for */
+    uint64_t dropped_bytes; /* theirs, and what was cut from lines */
 };
 
 void knit_notices_init(struct knit_notices *notices);
@@ -29,8 +31,16 @@ void knit_notices_fini(struct knit_notices *notices);
 
 /* event->text is copied. An event that there is no memory for is lost. */
 void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool_event *event);
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *worker,
-    const char *line, size_t len, bool truncated);
+
+/* from: what is known of the line's origin. cut: bytes that are missing at its end. */
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *from,
+    const char *line, size_t len, size_t cut);
+
+/* How many more lines can wait. */
+static inline uint32_t knit_notices_room(const struct knit_notices *notices)
+{
+    return KNIT_NOTICES_MAX - notices->lines;
+}
 
 /* Moves all notices to *ret_pending, which must be empty. */
 void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending);

@@ -9,12 +9,12 @@
 void knit_output_init(struct knit_output *output)
 {
     output->len = 0;
-    output->is_truncated = false;
+    output->cut = 0;
 }
 
 static void report_line(struct knit_output *output, knit_output_line *on_line, void *arg)
 {
-    on_line(arg, output->line, output->len, output->is_truncated);
+    on_line(arg, output->line, output->len, output->cut);
     knit_output_init(output);
 }
 
@@ -29,8 +29,7 @@ void knit_output_feed(
 
         memcpy(output->line + output->len, bytes, copied);
         output->len += copied;
-        if (copied < piece)
-            output->is_truncated = true;
+        output->cut += piece - copied;
         if (newline == NULL)
             return;
         report_line(output, on_line, arg);

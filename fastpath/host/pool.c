@@ -150,15 +150,9 @@ static int make_workers(struct knit_pool *pool)
 static void deliver(struct knit_pool *pool)
 {
     struct knit_notices pending;
-    struct knit_pool_event dropped = {
-        .kind = KNIT_POOL_OUTPUT_DROPPED, .task = KNIT_POOL_TASK_NONE};
 
     knit_notices_init(&pending);
     pthread_mutex_lock(&pool->mutex);
-    dropped.lost = (uint32_t)(pool->notices.dropped - pool->dropped_reported);
-    if (dropped.lost != 0)
-        knit_notices_add_event(&pool->notices, &dropped);
-    pool->dropped_reported = pool->notices.dropped;
     knit_notices_take(&pool->notices, &pending);
     pthread_mutex_unlock(&pool->mutex);
     knit_notices_deliver(&pending, &pool->options.callbacks);

@@ -45,10 +45,12 @@ static int init_plumbing(struct plumbing *plumbing)
 {
     *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, -1};
     plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    /* Non-blocking at both ends: a task that prints into a full pipe loses lines, and runs on. */
+    /* The worker's end blocks: a task that prints faster than the host reads waits, where with
+     * O_NONBLOCK its lines would be lost without anybody's knowing how many. */
     if (plumbing->null < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
-        pipe2(plumbing->output, O_CLOEXEC | O_NONBLOCK) != 0) {
+        pipe2(plumbing->output, O_CLOEXEC) != 0 ||
+        fcntl(plumbing->output[HOST_END], F_SETFL, O_NONBLOCK) != 0) {
         int error = -errno;
 
         fini_plumbing(plumbing);

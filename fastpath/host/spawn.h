@@ -3,8 +3,8 @@
  *
  * It leads a process group of its own: a Ctrl-C at the host's terminal does not reach it, and its
  * children can be killed with it. It has the given environment and no descriptor of the host's:
- * stdin is /dev/null, stdout and stderr are one pipe that never blocks its writer, KNIT_CONTROL_FD
- * is its end of the control socket.
+ * stdin is /dev/null, stdout and stderr are one pipe whose writer waits while it is full (so the
+ * host must read it), KNIT_CONTROL_FD is its end of the control socket.
  *
  * Threads: the kernel kills the worker when the thread that called knit_spawn() ends.
  */

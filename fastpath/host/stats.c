@@ -35,6 +35,7 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     stats.wait_error = pool->wait_error;
     stats.relayed = pool->relayed;
     stats.output_dropped = pool->notices.dropped;
+    stats.output_dropped_bytes = pool->notices.dropped_bytes;
     pthread_mutex_unlock(&pool->mutex);
     *ret_stats = stats;
 }

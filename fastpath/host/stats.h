@@ -47,6 +47,7 @@ struct knit_pool_stats {
     uint64_t recovered;                     /* calls that the host answered in place of workers */
     uint32_t quarantined;                   /* tasks */
     uint64_t output_dropped;                /* lines of output */
+    uint64_t output_dropped_bytes;          /* theirs, and what was cut from others */
     struct knit_confine_status confinement; /* as a worker reported it last */
     int wait_error;   /* errno of futex_waitv in workers, so that wake-ups are relayed; 0 = none */
     uint64_t relayed; /* wake-ups of workers by the host in place of callers */

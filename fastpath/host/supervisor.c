@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -20,6 +21,7 @@
 #include "fastpath/host/startup.h"
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fd.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
@@ -146,28 +148,56 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 
 struct output_origin {
     struct knit_pool *pool;
-    struct knit_pool_event worker; /* lane and pid */
+    struct knit_worker *worker;
+    struct knit_pool_event from;
 };
 
-static void on_line(void *arg, const char *line, size_t len, bool truncated)
+/* Of what is read now: the task that the worker runs, or ran last. */
+static struct knit_pool_event output_from(
+    const struct knit_pool *pool, const struct knit_worker *worker)
+{
+    struct knit_pool_event from = {
+        .lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE};
+    uint64_t calls = worker->up_since_ns != 0 ? knit_board_calls(&pool->board, worker->lane) : 0;
+
+    if (calls != 0 && calls != worker->calls_before) {
+        from.task = knit_board_task(&pool->board, worker->lane);
+        from.call = calls;
+    }
+    return from;
+}
+
+static void on_line(void *arg, const char *line, size_t len, size_t cut)
 {
     const struct output_origin *origin = arg;
 
-    knit_notices_add_line(&origin->pool->notices, &origin->worker, line, len, truncated);
+    knit_notices_add_line(&origin->pool->notices, &origin->from, line, len, cut);
+    origin->worker->output_due_ns = 0;
 }
 
-/* Reads at most bytes_max, so that a worker that prints without end does not delay the others.
- * is_last: the worker has ended, and what the pipe still holds is all there is. */
+void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker)
+{
+    struct output_origin origin = {pool, worker, worker->output_from};
+
+    knit_output_end(&worker->output, on_line, &origin);
+}
+
+/* Reads as long as there is room for lines, and at most bytes_max, so that a worker that prints
+ * without end does not delay the others. is_last: the worker has ended, and what the pipe still
+ * holds is all there is. */
 static void handle_output(
     struct knit_pool *pool, struct knit_worker *worker, size_t bytes_max, bool is_last)
 {
-    struct output_origin origin = {
-        pool, {.lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE}};
     char bytes[8192];
 
     while (worker->process.output_fd >= 0 && bytes_max > 0) {
-        ssize_t got = read(worker->process.output_fd, bytes, sizeof(bytes));
+        struct output_origin origin = {pool, worker, output_from(pool, worker)};
+        size_t room = is_last ? sizeof(bytes) : knit_notices_room(&pool->notices);
+        ssize_t got;
 
+        if (room == 0)
+            break;
+        got = read(worker->process.output_fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
@@ -177,10 +207,20 @@ static void handle_output(
             break;
         }
         knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &origin);
+        if (worker->output.len > 0 && worker->output_due_ns == 0) {
+            worker->output_due_ns = knit_clock_ns() + KNIT_POOL_LINE_NS;
+            worker->output_from = origin.from;
+        }
         bytes_max -= (size_t)got < bytes_max ? (size_t)got : bytes_max;
     }
     if (is_last) {
-        knit_output_end(&worker->output, on_line, &origin);
+        int left = 0;
+
+        /* What processes print that it has left. */
+        if (worker->process.output_fd >= 0 &&
+            ioctl(worker->process.output_fd, FIONREAD, &left) == 0)
+            pool->notices.dropped_bytes += (uint64_t)left;
+        knit_supervisor_end_line(pool, worker);
         knit_worker_close_fd(pool, &worker->process.output_fd);
     }
 }

@@ -24,8 +24,9 @@
 #define NO_WORKER_NS      1000000000u /* from the last worker's end until calls are refused */
 #define SWEEP_NS          10000000u   /* how often queued calls are refused meanwhile */
 #define SWEEPS_MAX        100u
-#define DEGRADED_CHECK_NS 100000000u /* how often a crash loop is checked for its end */
-#define DRAIN_CHECK_NS    5000000u   /* how often a drain is checked for its end */
+#define DEGRADED_CHECK_NS 100000000u  /* how often a crash loop is checked for its end */
+#define DRAIN_CHECK_NS    5000000u    /* how often a drain is checked for its end */
+#define DROPPED_SAID_NS   1000000000u /* how often dropped output is spoken of */
 
 /* Ends all queued calls with this error. */
 static void refuse_queued(struct knit_pool *pool, enum knit_code code, const char *message)
@@ -136,6 +137,23 @@ static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
     }
 }
 
+/* Says how much output was dropped, once a second. */
+static void tick_dropped(struct knit_pool *pool, uint64_t now_ns)
+{
+    struct knit_notices *notices = &pool->notices;
+    struct knit_pool_event event = {.kind = KNIT_POOL_OUTPUT_DROPPED,
+        .task = KNIT_POOL_TASK_NONE,
+        .lost = (uint32_t)(notices->dropped - pool->dropped_reported),
+        .bytes = notices->dropped_bytes - pool->dropped_bytes_reported};
+
+    if (now_ns < pool->dropped_due_ns || (event.lost == 0 && event.bytes == 0))
+        return;
+    knit_notices_add_event(notices, &event);
+    pool->dropped_reported = notices->dropped;
+    pool->dropped_bytes_reported = notices->dropped_bytes;
+    pool->dropped_due_ns = now_ns + DROPPED_SAID_NS;
+}
+
 void knit_tick(struct knit_pool *pool, uint64_t now_ns)
 {
     knit_watch_note_delay(pool, now_ns);
@@ -164,12 +182,15 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
         }
         if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
+        if (worker->output_due_ns != 0 && now_ns >= worker->output_due_ns)
+            knit_supervisor_end_line(pool, worker);
     }
     if (pool->departed_due_ns != 0 && now_ns >= pool->departed_due_ns)
         knit_departed_look(pool, now_ns);
     knit_watch_running(pool, now_ns);
     knit_timeout_enforce(pool, now_ns);
     knit_quarantine_tick(pool, now_ns);
+    tick_dropped(pool, now_ns);
     knit_death_update_degraded(pool);
     if (pool->phase == KNIT_PHASE_OPENING && now_ns >= pool->open_by_ns &&
         knit_sentence_is_empty(&pool->open_failure))
@@ -203,6 +224,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
             bring_forward(&due_ns, worker->finalize_at_ns);
         bring_forward(&due_ns, worker->restart_at_ns);
         bring_forward(&due_ns, worker->reap_at_ns);
+        bring_forward(&due_ns, worker->output_due_ns);
         if (worker->step == KNIT_STEP_SERVING)
             bring_forward(&due_ns, worker->flush_retry_ns);
         if (worker->step == KNIT_STEP_SERVING && !worker->was_killed)
@@ -220,6 +242,8 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     bring_forward(&due_ns, pool->watch_due_ns);
     bring_forward(&due_ns, pool->departed_due_ns);
     bring_forward(&due_ns, pool->quarantine_due_ns);
+    if (pool->notices.dropped_bytes != pool->dropped_bytes_reported)
+        bring_forward(&due_ns, pool->dropped_due_ns != 0 ? pool->dropped_due_ns : now_ns);
     if (pool->was_degraded)
         bring_forward(&due_ns, now_ns + DEGRADED_CHECK_NS);
     if (pool->phase == KNIT_PHASE_OPEN && pool->vacant_since_ns != 0)

@@ -109,6 +109,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     (void)knit_sentence_set(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
+    worker->output_due_ns = 0;
     error = knit_spawn(&options, &worker->process);
     KNIT_FAULT(WORKER_AFTER_SPAWN);
     if (error == 0) {

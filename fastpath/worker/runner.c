@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 
 #include "fastpath/lane/bell.h"
@@ -32,6 +33,7 @@ struct knit_runner {
     struct knit_pool_view pool;
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
+    FILE *output;
     struct knit_call_place found;
     struct knit_call call; /* its buffers and its decoder stay from call to call */
 };
@@ -51,6 +53,7 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->pool = options->pool;
     runner->leftovers = options->leftovers != NULL ? options->leftovers : &none;
     runner->undo_leftovers = options->undo_leftovers;
+    runner->output = options->output;
     runner->call.found = &runner->found;
     runner->call.decoder = knit_decoder_new();
     if (runner->call.decoder == NULL) {
@@ -186,6 +189,14 @@ static void announce(struct knit_runner *runner, const struct knit_registry_task
         knit_board_set_limit(runner->busy, knit_clock_ns() + (uint64_t)hard_ms * 1000000u);
 }
 
+/* What a task leaves in the buffer would be seen with the next line that some task prints, and as
+ * that one's. */
+static __attribute__((cold, noinline)) void end_line(FILE *output)
+{
+    (void)putc('\n', output);
+    (void)fflush(output);
+}
+
 static void run_task(struct knit_runner *runner, struct knit_call *call)
 {
     const struct knit_registry_task *task = call->task;
@@ -198,6 +209,8 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
     /* relaxed: the task's own thread has set it, or it does not matter when it is seen. */
     if (atomic_load_explicit(runner->leftovers, memory_order_relaxed) != 0)
         runner->undo_leftovers();
+    if (runner->output != NULL && __builtin_expect(__fpending(runner->output) != 0, 0))
+        end_line(runner->output);
     finish(call, returned);
     if (runner->busy != NULL)
         knit_board_lift_limit(runner->busy);

@@ -16,6 +16,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <knitting/code.h>
 
@@ -34,6 +35,7 @@ struct knit_runner_options {
     /* Not 0 after a task: it has changed the process, undo_leftovers() is called. NULL = never. */
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
+    FILE *output; /* a line in it that has no end gets one after the task; NULL = none */
 };
 
 /* Returns 0 or -ENOMEM. */

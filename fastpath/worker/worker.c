@@ -432,7 +432,8 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .result_max_bytes = serve->result_max_bytes,
         .hard_timeout_ms = serve->hard_timeout_ms,
         .leftovers = knit_leftovers_touched(),
-        .undo_leftovers = knit_leftovers_undo};
+        .undo_leftovers = knit_leftovers_undo,
+        .output = stdout};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
         .owner = serve->owner,

@@ -53,7 +53,7 @@ static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *s
     const char *wait = stats->wait_error != 0 ? strerrorname_np(stats->wait_error) : "ok";
 
     knit_writer_text(writer, "pool");
-    knit_writer_map(writer, 17);
+    knit_writer_map(writer, 18);
     knit_writer_member_uint(writer, "lanes", stats->lanes);
     knit_writer_member_uint(writer, "lanes_serving", stats->lanes_serving);
     knit_writer_member_bool(writer, "is_degraded", stats->is_degraded);
@@ -67,6 +67,7 @@ static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *s
     knit_writer_member_uint(writer, "recovered", stats->recovered);
     knit_writer_member_uint(writer, "quarantined", stats->quarantined);
     knit_writer_member_uint(writer, "output_dropped", stats->output_dropped);
+    knit_writer_member_uint(writer, "output_dropped_bytes", stats->output_dropped_bytes);
     knit_writer_text(writer, "wake_mode");
     knit_writer_text(writer, stats->wait_error != 0 ? "relayed" : "direct");
     knit_writer_text(writer, "futex_waitv");

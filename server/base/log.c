@@ -111,11 +111,15 @@ static void put_value(struct line *line, const char *text, size_t len)
         return;
     }
     put(line, "\"", 1);
-    for (size_t i = 0; i < len && room(line) > 8; i++) {
+    for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         size_t hidden = c > 0x7f && is_utf8 ? knit_text_hidden(text + i, len - i, &code) : 0;
         char escape[8];
 
+        if (room(line) <= 10) {
+            is_cut = true;
+            break;
+        }
         if (hidden != 0) {
             (void)snprintf(escape, sizeof(escape), "\\u%04x", code & 0xffff);
             put(line, escape, 6);

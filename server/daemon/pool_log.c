@@ -8,14 +8,6 @@
 
 enum { EVICTED_A_SECOND = 10 };
 
-void knit_pool_log_output(
-    struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
-{
-    knit_log(log, KNIT_LOG_INFO, "task output", KNIT_LOG_NUMBER("lane", lane),
-        KNIT_LOG_NUMBER("pid", pid), KNIT_LOG_BYTES("line", line, len),
-        KNIT_LOG_TEXT("truncated", truncated ? "yes" : "no"));
-}
-
 static const char *task_name(struct knit_pool *pool, uint32_t task)
 {
     const struct knit_registry_task *entry = pool != NULL && task != KNIT_POOL_TASK_NONE
@@ -23,6 +15,16 @@ static const char *task_name(struct knit_pool *pool, uint32_t task)
                                                  : NULL;
 
     return entry != NULL ? entry->name : "none";
+}
+
+void knit_pool_log_output(struct knit_log *log, struct knit_pool *pool,
+    const struct knit_pool_event *from, const struct knit_log_field *line, bool truncated)
+{
+    /* The line is last, so that it leaves room for the others. */
+    knit_log(log, KNIT_LOG_INFO, "task output", KNIT_LOG_NUMBER("lane", from->lane),
+        KNIT_LOG_NUMBER("pid", from->pid), KNIT_LOG_TEXT("task", task_name(pool, from->task)),
+        KNIT_LOG_NUMBER("call", from->call), KNIT_LOG_TEXT("truncated", truncated ? "yes" : "no"),
+        *line);
 }
 
 void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane)
@@ -134,8 +136,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
         break;
     case KNIT_POOL_OUTPUT_DROPPED:
         knit_log(log, KNIT_LOG_WARNING, "task output was dropped",
-            KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
-            KNIT_LOG_NUMBER("lines", event->lost));
+            KNIT_LOG_NUMBER("lines", event->lost), KNIT_LOG_NUMBER("bytes", event->bytes));
         break;
     case KNIT_POOL_STOPPED:
         break;

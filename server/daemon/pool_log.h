@@ -5,15 +5,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 struct knit_log;
+struct knit_log_field;
 struct knit_pool;
 struct knit_pool_event;
 
-/* One line that a task printed: msg="task output" tells it from lines of the daemon. */
-void knit_pool_log_output(
-    struct knit_log *log, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated);
+/* One line that a task printed: msg="task output" tells it from lines of the daemon. pool may be
+ * NULL while it opens. */
+void knit_pool_log_output(struct knit_log *log, struct knit_pool *pool,
+    const struct knit_pool_event *from, const struct knit_log_field *line, bool truncated);
 
 /* debug_bits: enum knit_debug. pool may be NULL while it opens. `evicted` counts the sessions
  * evicted in this second: callers bring that about at will, so a few lines a second are written.

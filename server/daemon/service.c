@@ -248,11 +248,12 @@ static void on_signal(void *arg, int number)
 /* ---- the pool ------------------------------------------------------------------------------ */
 
 static void on_output(
-    void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
+    void *arg, const struct knit_pool_event *from, const char *line, size_t len, bool truncated)
 {
     struct service *service = arg;
+    struct knit_log_field text = KNIT_LOG_BYTES("line", line, len);
 
-    knit_pool_log_output(&service->log, lane, pid, line, len, truncated);
+    knit_pool_log_output(&service->log, service->pool, from, &text, truncated);
 }
 
 /* A task wrote over what an event loop and its workers share, and perhaps over more, and calls of

@@ -35,13 +35,12 @@ static void on_event(void *arg, const struct knit_pool_event *event)
 }
 
 static void on_output(
-    void *arg, uint32_t lane, pid_t pid, const char *line, size_t len, bool truncated)
+    void *arg, const struct knit_pool_event *from, const char *line, size_t len, bool truncated)
 {
     struct pools *pools = arg;
     size_t used = strlen(pools->output);
 
-    (void)lane;
-    (void)pid;
+    pools->output_from = *from;
     (void)snprintf(pools->output + used, sizeof(pools->output) - used, "%.*s%s\n", (int)len, line,
         truncated ? " [cut]" : "");
 }

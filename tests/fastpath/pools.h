@@ -26,8 +26,9 @@ struct pools {
     _Atomic uint64_t *ledger;
     struct knit_pool_event events[POOLS_EVENTS_MAX];
     uint32_t event_count;
-    char text[4096];   /* of all events, a line each */
-    char output[8192]; /* of all workers, a line each */
+    char text[4096];                    /* of all events, a line each */
+    char output[8192];                  /* of all workers, a line each */
+    struct knit_pool_event output_from; /* of the last line */
 };
 
 /* The outcome of a call. */

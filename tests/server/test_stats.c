@@ -135,8 +135,8 @@ static void every_number_stands_under_its_key(void **state)
     pool = value_of(all, "pool");
     expect_keys(pool,
         "lanes lanes_serving is_degraded sessions foreign_sessions closing_sessions memory_bytes "
-        "deaths hard_timeouts condemned recovered quarantined output_dropped wake_mode "
-        "futex_waitv wakes_relayed confinement");
+        "deaths hard_timeouts condemned recovered quarantined output_dropped "
+        "output_dropped_bytes wake_mode futex_waitv wakes_relayed confinement");
     expect_text(pool, "wake_mode", "relayed");
     expect_text(pool, "futex_waitv", "EPERM");
     assert_int_equal(number_of(pool, "wakes_relayed"), 33);

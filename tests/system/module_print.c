@@ -6,7 +6,16 @@
 
 #include <knitting/task.h>
 
-KNIT_MODULE("1.0");
+static int greet(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    (void)info;
+    (void)ret_message;
+    (void)message_size;
+    (void)printf("hello from bootstrap\n");
+    return 0;
+}
+
+KNIT_MODULE_BOOTSTRAP("1.0", greet);
 
 KNIT_TASK(print, "print(text: str, times: int, stream: str?) -> nil",
     .doc = "Prints the text that many times, to stdout or to stderr.")
@@ -20,4 +29,22 @@ KNIT_TASK(print, "print(text: str, times: int, stream: str?) -> nil",
         (void)fwrite(text, 1, len, file);
     (void)fflush(file);
     return knit_return_nil(call);
+}
+
+KNIT_TASK(mutter, "mutter(text: str) -> nil", .doc = "Prints to stdout, and flushes nothing.")
+{
+    size_t len;
+    const char *text = knit_arg_bytes(call, 0, &len);
+
+    (void)fwrite(text, 1, len, stdout);
+    return knit_return_nil(call);
+}
+
+KNIT_TASK(gasp, "gasp(text: str) -> nil", .doc = "Prints to stderr, and ends the worker.")
+{
+    size_t len;
+    const char *text = knit_arg_bytes(call, 0, &len);
+
+    (void)fwrite(text, 1, len, stderr);
+    _exit(1);
 }

@@ -6,7 +6,7 @@ import time
 
 import msgpack
 
-from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, main, wait_until
+from knit_harness import SLOWDOWN, Case, Daemon, DaemonCase, RpcError, main, wait_until
 
 PRINT = os.environ['KNIT_PRINT']
 
@@ -29,6 +29,43 @@ class Output(DaemonCase):
             self.assertIn(f'line="{text}"', line)
             self.assertTrue(any(f' pid={pid} ' in line for pid in pids), line)
 
+    def fields_of(self, text):
+        wait_until(lambda: self.lines_with(text), f'the line {text!r}')
+        line, = self.lines_with(text)
+        return dict(field.split('=', 1) for field in line.split('"task output" ')[1].split(' line=')[0].split()), line
+
+    def test_a_line_names_task_and_call(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('mutter', 'from mutter\n')
+            fields, _ = self.fields_of('from mutter')
+            self.assertEqual(fields['task'], 'mutter')
+            lane = self.daemon.stats()['lanes'][int(fields['lane'])]
+            self.assertEqual((fields['call'], fields['pid']), (str(lane['calls']), str(lane['pid'])))
+            rpc.call('print', 'from print\n', 1)
+            self.assertEqual(self.fields_of('from print')[0]['task'], 'print')
+        first = self.lines_with('hello from bootstrap')[0]
+        self.assertIn(' task=none call=0 ', first)
+
+    def test_what_has_no_newline_is_seen(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('mutter', 'left in the buffer')
+            rpc.call('print', 'sent without an end', 1, 'stderr')
+            for text, task in ('left in the buffer', 'mutter'), ('sent without an end', 'print'):
+                fields, line = self.fields_of(text)
+                self.assertEqual(fields['task'], task)
+                self.assertIn(f'line="{text}"', line)
+            with self.assertRaises(RpcError):
+                rpc.call('gasp', 'last words')
+            self.assertEqual(self.fields_of('last words')[0]['task'], 'gasp')
+
+    def test_no_line_is_lost_unseen(self):
+        with self.daemon.tcp() as rpc:
+            rpc.call('print', 'one of a hundred thousand\n', 100000)
+        with self.daemon.tcp() as rpc:
+            wait_until(lambda: len(self.lines_with('one of a hundred thousand')) == 100000, 'all lines', seconds=60 * SLOWDOWN)
+            stats = rpc.call('$/stats')
+        self.assertEqual((stats['pool']['output_dropped'], stats['log_dropped']), (0, 0))
+
     def test_a_line_may_hold_anything_and_stays_one_line(self):
         with self.daemon.tcp() as rpc:
             rpc.call('print', 'quote " tab \t escape \x1b[31m level=error\n', 1)
@@ -39,8 +76,13 @@ class Output(DaemonCase):
     def test_a_long_line_is_cut_and_the_next_one_whole(self):
         with self.daemon.tcp() as rpc:
             rpc.call('print', 'x', 20000)
+            # The other worker may have it.
             rpc.call('print', '\nafter the long one\n', 1)
-        wait_until(lambda: self.lines_with('after the long one'), 'the next line')
+            wait_until(lambda: self.lines_with('after the long one'), 'the next line')
+            said = wait_until(lambda: self.lines_with('msg="task output was dropped"'), 'a sentence about what was cut')
+            cut = rpc.call('$/stats')['pool']['output_dropped_bytes']
+        self.assertEqual(cut, 20000 - sum(len(line.split(' line=')[1]) for line in self.lines_with('xxx')))
+        self.assertEqual(sum(int(line.split(' bytes=')[1]) for line in said), cut)
         self.assertTrue(all(len(line) <= 4096 for line in self.daemon.log().splitlines()))
 
 
