@@ -22,7 +22,7 @@ enum knit_pool_event_kind {
     KNIT_POOL_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
     KNIT_POOL_TASK_QUARANTINED, /* task, signal of the last death */
     KNIT_POOL_TASK_LIFTED,      /* task: it is served again */
-    KNIT_POOL_SESSION_EVICTED,  /* session, text: it broke the protocol; end its connection */
+    KNIT_POOL_SESSION_EVICTED,  /* session, uid, pid, text: its memory broke the protocol */
     KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
     KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
     KNIT_POOL_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
@@ -38,7 +38,8 @@ struct knit_pool_event {
     bool is_replacement; /* STARTED, REFUSED */
     bool is_degraded;
     uint32_t lane;
-    pid_t pid;
+    pid_t pid;         /* of the worker, or of the session's caller */
+    uid_t uid;         /* of the session's caller */
     int signal;        /* that ended it; 0 = it exited */
     int status;        /* its exit status */
     uint32_t lost;     /* calls that the host answered in its place */

@@ -99,6 +99,8 @@ void knit_host_session_evict(
 {
     struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_EVICTED,
         .session = session->id,
+        .uid = session->peer.uid,
+        .pid = session->peer.pid,
         .task = KNIT_POOL_TASK_NONE,
         .text = reason};
 

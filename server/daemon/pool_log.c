@@ -2,6 +2,8 @@
 /* What goes wrong is always logged; ordinary events only where [log] debug asks for them. */
 #include "server/daemon/pool_log.h"
 
+#include <stdio.h>
+
 #include "fastpath/host/pool.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
@@ -76,6 +78,17 @@ static void log_quarantine(
             KNIT_LOG_NUMBER("signal", event->signal));
 }
 
+/* The peer is written as in lines about its connection. */
+static void log_evicted(struct knit_log *log, const struct knit_pool_event *event)
+{
+    char peer[64];
+
+    (void)snprintf(peer, sizeof(peer), "uid:%u,pid:%d", (unsigned)event->uid, (int)event->pid);
+    knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
+        KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text),
+        KNIT_LOG_TEXT("peer", peer));
+}
+
 void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
     const struct knit_pool_event *event, uint32_t *evicted)
 {
@@ -114,8 +127,7 @@ void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned 
         break;
     case KNIT_POOL_SESSION_EVICTED:
         if ((*evicted)++ < EVICTED_A_SECOND)
-            knit_log(log, KNIT_LOG_WARNING, "session ended: its memory broke the protocol",
-                KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
+            log_evicted(log, event);
         break;
     case KNIT_POOL_SESSION_DAMAGED:
         knit_log(log, KNIT_LOG_ERROR, "shared memory of an event loop is damaged",

@@ -26,8 +26,11 @@ static unsigned lines_of(const char *text)
 
 static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
 {
-    const struct knit_pool_event event = {
-        .kind = KNIT_POOL_SESSION_EVICTED, .session = 7, .text = "a cell's word"};
+    const struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_EVICTED,
+        .session = 7,
+        .uid = 1000,
+        .pid = 12,
+        .text = "a cell's word"};
     char text[65536] = "";
     uint32_t evicted = 0;
     struct knit_log log;
@@ -40,7 +43,7 @@ static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
         knit_pool_log_event(&log, NULL, 0, &event, &evicted);
     assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
     assert_int_equal(lines_of(text), 10);
-    assert_non_null(strstr(text, "session=7 reason=\"a cell's word\""));
+    assert_non_null(strstr(text, "session=7 reason=\"a cell's word\" peer=uid:1000,pid:12\n"));
 
     knit_pool_log_end_second(&log, &evicted);
     knit_pool_log_event(&log, NULL, 0, &event, &evicted);

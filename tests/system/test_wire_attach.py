@@ -117,7 +117,7 @@ class Attach(DaemonCase):
                 error = self.assert_fails(DENIED, rpc.call, '$/attached')
                 self.assertIn('lacks the seals', error.text)
                 self.assertTrue(rpc.is_closed_by_peer())
-                self.assertRegex(self.daemon.log(), rf'broke the protocol.* session={result["id"]} .*lacks the seals')
+                self.assertRegex(self.daemon.log(), rf'broke the protocol.* session={result["id"]} .*lacks the seals.* peer=uid:{os.getuid()},pid:{os.getpid()}\n')
                 self.assertEqual(self.mapped_by(result['id']), (0, False))
                 for fd in fds:
                     os.close(fd)
