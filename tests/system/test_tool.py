@@ -232,6 +232,28 @@ class Tool(DaemonCase):
     def test_the_url_comes_from_the_environment(self):
         self.assertEqual(self.knit('call', 'add', '1', '2', url='', environment={'KNITTING_URL': self.url}).stdout, '3\n')
 
+    def test_without_a_url_it_is_the_users_own_daemon_or_the_systems(self):
+        """Root has no daemon of its own, so root tries it as somebody else."""
+        user = 65534 if os.geteuid() == 0 else None
+        system = '/run/knitting/knitting.sock'
+
+        def call(runtime):
+            env = {name: value for name, value in os.environ.items() if name != 'KNITTING_URL'}
+            return subprocess.run([KNIT, 'call', 'add', '1', '2'], env={**env, 'XDG_RUNTIME_DIR': runtime}, capture_output=True, text=True,
+                                  timeout=6 * PATIENCE, user=user)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            os.mkdir(f'{folder}/knitting', 0o755)
+            with Daemon(socket=f'{folder}/knitting/knitting.sock', socket_mode='0666'):
+                done = call(folder)
+                self.assertEqual((done.returncode, done.stdout), (OK, '3\n'), done.stderr)
+            if os.path.exists(system):
+                self.skipTest(f'a daemon of the system serves {system}')
+            for runtime in folder, '', 'relative':
+                done = call(runtime)
+                self.assertEqual(done.returncode, DISCONNECTED)
+                self.assertIn(system, done.stderr)
+
     def test_tasks_ping_stats(self):
         for url in self.every_url():
             self.assertIn('add(a: int, b: int) -> int\n    The sum of two integers.\n', self.knit('tasks', url=url).stdout)
