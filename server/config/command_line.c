@@ -35,7 +35,9 @@ static const struct {
     {"ready-file", WORD_READY_FILE, "FILE",
         "Write FILE once calls are served: one url=... for each way to call, and pid=..."},
     {"check-config", WORD_CHECK_CONFIG, NULL,
-        "Read all settings, look at what they name, say what is wrong, and leave."},
+        "Read all settings, look at what they name, load the modules in a worker, say what is "
+        "wrong, "
+        "and leave."},
     {"print-config", WORD_PRINT_CONFIG, NULL,
         "Print each setting's value and where it comes from, and what follows from them here."},
     {"sample-config", WORD_SAMPLE_CONFIG, NULL, "Print a file with every setting's default."},

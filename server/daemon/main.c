@@ -2,8 +2,8 @@
 /* knittingd: from the command line to the running service, and every refusal as one line.
  *
  * Exit statuses: 0 done, 1 it could not start or go on, 2 the settings are wrong. What the settings
- * say and name is looked at by one function, before a start and by --check-config, so that both
- * refuse the same with the same status.
+ * say and name is looked at by one function, before a start and by --check-config, which then has a
+ * worker load the modules, so that both refuse the same with the same status.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +19,7 @@
 #include "server/config/settings_file.h"
 #include "server/daemon/print_config.h"
 #include "server/daemon/service.h"
+#include "server/daemon/workers.h"
 
 enum {
     EXIT_START = 1,
@@ -75,6 +76,8 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
     status = r > 0 ? EXIT_SETTINGS : EXIT_START;
     if (r == 0 && line->command == KNIT_COMMAND_RUN)
         r = knit_service_run(&settings, line->ready_file, &why);
+    else if (r == 0)
+        r = knit_workers_try(&settings, &why);
     status = r != 0 ? refuse(status, r, &why) : 0;
     knit_settings_fini(&settings);
     return status;

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "server/base/log.h"
 #include "server/config/confinement.h"
@@ -120,5 +121,21 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
         r = knit_pool_open(&options, ret_pool, why);
     }
     free_found(&found);
+    return r;
+}
+
+int knit_workers_try(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    const struct knit_workers_surroundings surroundings = {.stop_fd = -1};
+    struct knit_settings one = *settings;
+    struct knit_pool *pool = NULL;
+    struct knit_log log;
+    int r;
+
+    one.workers = 1;
+    knit_log_init(&log, STDERR_FILENO, KNIT_LOG_ERROR);
+    r = knit_workers_start(&one, &log, &surroundings, &pool, why);
+    (void)knit_pool_free(pool);
+    knit_log_fini(&log);
     return r;
 }

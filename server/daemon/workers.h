@@ -35,3 +35,8 @@ uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_
 KNIT_MUST_CHECK int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
     const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
     struct knit_sentence *why);
+
+/* Whether workers start with these settings: one is started, loads the modules with their bootstrap
+ * hooks, and is ended. Gives up privileges too. Returns what knit_workers_start() would. */
+KNIT_MUST_CHECK int knit_workers_try(
+    const struct knit_settings *settings, struct knit_sentence *why);

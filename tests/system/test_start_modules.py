@@ -4,6 +4,7 @@ and no file left. The same for a start that a signal ends.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,12 @@ class StartModules(Case):
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
 
     def refused(self, part, *arguments, worker=None, status=START):
+        """By the start and by --check-config, with the same sentence; but for the process id in it."""
+        sentences = [self.refused_once(part, *arguments, *check, worker=worker, status=status) for check in ((), ('--check-config',))]
+        self.assertEqual(*(re.sub(r'\b\d{2,}\b', 'N', sentence) for sentence in sentences))
+        return sentences[0]
+
+    def refused_once(self, part, *arguments, worker=None, status=START):
         ready = os.path.join(self.dir, 'ready')
         process = subprocess.Popen(
             [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--ready-file', ready,
