@@ -225,6 +225,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
             knit_host_session_unlink(pool, worker, i);
     }
     KNIT_FAULT(DEATH_AFTER_UNLINK);
+    pool->has_orphans = pool->options.kill_orphans;
     schedule_replacement(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
     knit_worker_fini(pool, worker);

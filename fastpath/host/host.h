@@ -199,6 +199,8 @@ struct knit_pool {
     uint64_t watched_stood_ns;
     struct knit_task_deaths *task_deaths; /* [tasks]; NULL before they are announced */
     uint64_t quarantine_due_ns;           /* when a task may be served again; 0 = none waits */
+    bool has_orphans; /* a worker has ended; what it left behind is to be killed (orphans.h) */
+    uint32_t sweeps;  /* in a row that found some */
 
     /* Sessions. */
     struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];
@@ -207,7 +209,6 @@ struct knit_pool {
     uint64_t memory_max_bytes;
     struct knit_departed departed[KNIT_POOL_SESSIONS_MAX];
     uint32_t departed_count;
-    uint32_t sweeps;           /* in a row that found orphans alive (orphans.h) */
     uint64_t departed_due_ns;  /* when they are counted again; 0 = there are none */
     uint64_t departed_wait_ns; /* from one look to the next */
 

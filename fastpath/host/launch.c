@@ -5,8 +5,10 @@
 #include "fastpath/host/launch.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const standard_environment[] = {
     "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", NULL};
@@ -18,10 +20,11 @@ static void free_list(const char *const *list)
     free((void *)list);
 }
 
-/* A copy of `count` strings with a NULL behind them; NULL when out of memory. */
-static const char *const *copy_list(const char *const *list, size_t count)
+/* A copy of `count` strings with room for one more and a NULL behind them; NULL when out of
+ * memory. */
+static const char **copy_list(const char *const *list, size_t count)
 {
-    const char **copy = calloc(count + 1, sizeof(*copy));
+    const char **copy = calloc(count + 2, sizeof(*copy));
 
     for (size_t i = 0; copy != NULL && i < count; i++) {
         copy[i] = strdup(list[i]);
@@ -103,6 +106,12 @@ int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options 
     launch->environment = copy_list(environment, list_length(environment));
     if (launch->argv == NULL || launch->environment == NULL)
         return -ENOMEM;
+    if (options->kill_orphans) {
+        launch->mark = calloc(1, KNIT_LAUNCH_MARK_SIZE);
+        if (launch->mark == NULL)
+            return -ENOMEM;
+        launch->environment[list_length(environment)] = launch->mark;
+    }
     for (size_t i = 0; i <= prefix; i++) {
         launch->argv[i] = strdup(i < prefix ? options->prefix[i] : options->worker_path);
         if (launch->argv[i] == NULL)
@@ -117,4 +126,15 @@ void knit_launch_fini(struct knit_launch *launch)
     free_list(launch->argv);
     free_list(launch->environment);
     free(launch->start_text);
+}
+
+void knit_launch_make_mark(char *ret_mark, uint32_t serial)
+{
+    (void)snprintf(ret_mark, KNIT_LAUNCH_MARK_SIZE, "KNITTING_WORKER=%d.%u", (int)getpid(), serial);
+}
+
+void knit_launch_mark(struct knit_launch *launch, uint32_t serial)
+{
+    if (launch->mark != NULL)
+        knit_launch_make_mark(launch->mark, serial);
 }

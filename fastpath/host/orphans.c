@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's process group dies with it, but an unsafe task may have children that left the group.
  * The host is their subreaper: when their parent ends they become its children, by which they are
- * known. Each one that is killed hands its own children over, so the caller sweeps until none is
- * left. A list of descendants that is made while the worker lives was rejected: it is out of date
- * at the next fork().
+ * known. Each one that is killed hands its own children over, so the caller sweeps until a sweep
+ * finds none. A list of descendants that is made while the worker lives was rejected: it is out of
+ * date at the next fork().
+ *
+ * What a living worker has left behind stays until that worker ends: it bears the mark of its
+ * worker, a variable of the environment that each process inherits. A program that was started with
+ * another environment bears none and is taken for a dead worker's. Workers that are subreapers
+ * themselves were rejected: they cannot tell children that a task waits for from those that they
+ * would have to reap.
  */
 #include "fastpath/host/orphans.h"
 
@@ -18,8 +24,10 @@
 
 #include "fastpath/lane/fd.h"
 
+#define VARIABLES_MAX 100000u
+
 /* The parent of a process; 0 when it cannot be read. */
-static pid_t parent_of(const char *pid, char *ret_state)
+static pid_t parent_of(const char *pid)
 {
     char path[64], text[512];
     const char *behind;
@@ -35,9 +43,7 @@ static pid_t parent_of(const char *pid, char *ret_state)
     text[got > 0 ? got : 0] = '\0';
     /* The name, in parentheses, may hold any character. */
     behind = strrchr(text, ')');
-    if (behind == NULL || sscanf(behind, ") %c %d", ret_state, &parent) != 2)
-        return 0;
-    return parent;
+    return behind != NULL && sscanf(behind, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
 static bool is_worker(const struct knit_pool *pool, pid_t pid)
@@ -51,10 +57,45 @@ static bool is_worker(const struct knit_pool *pool, pid_t pid)
     return false;
 }
 
+static bool is_mark_of_living(const struct knit_pool *pool, const char *variable)
+{
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        const struct knit_worker *worker = &pool->workers[i];
+        char mark[KNIT_LAUNCH_MARK_SIZE];
+
+        if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
+            continue;
+        knit_launch_make_mark(mark, worker->serial);
+        if (strcmp(variable, mark) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a worker that lives has left it behind. */
+static bool is_spared(const struct knit_pool *pool, const char *pid)
+{
+    char path[64], *variable = NULL;
+    bool is_marked = false;
+    size_t size = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/environ", pid);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    for (uint32_t i = 0;
+         i < VARIABLES_MAX && !is_marked && getdelim(&variable, &size, '\0', file) >= 0; i++)
+        is_marked = is_mark_of_living(pool, variable);
+    free(variable);
+    (void)fclose(file);
+    return is_marked;
+}
+
 uint32_t knit_orphans_kill(struct knit_pool *pool)
 {
     const struct dirent *entry;
-    uint32_t alive = 0;
+    uint32_t found = 0;
     DIR *proc;
 
     if (!pool->options.kill_orphans)
@@ -64,15 +105,16 @@ uint32_t knit_orphans_kill(struct knit_pool *pool)
         return 0;
     while ((entry = readdir(proc)) != NULL) {
         pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-        char state = ' ';
 
-        if (pid <= 1 || parent_of(entry->d_name, &state) != getpid() || is_worker(pool, pid))
+        if (pid <= 1 || parent_of(entry->d_name) != getpid() || is_worker(pool, pid) ||
+            is_spared(pool, entry->d_name))
             continue;
         /* It is an unreaped child, so the number is its own. */
         (void)kill(pid, SIGKILL);
-        if (waitpid(pid, NULL, WNOHANG) != pid && state != 'Z')
-            alive++;
+        (void)waitpid(pid, NULL, WNOHANG);
+        /* Counted though it may be gone: its children have been handed over. */
+        found++;
     }
     (void)closedir(proc);
-    return alive;
+    return found;
 }

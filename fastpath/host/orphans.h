@@ -8,6 +8,6 @@
 
 #include "fastpath/host/host.h"
 
-/* Kills all children of this process but the workers, and reaps those that have ended. Returns how
- * many were alive; 0 at once unless options.kill_orphans. */
+/* Kills all children of this process but the workers and what the living ones have left behind, and
+ * reaps those that have ended. Returns how many it found; 0 at once unless options.kill_orphans. */
 uint32_t knit_orphans_kill(struct knit_pool *pool);

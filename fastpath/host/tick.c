@@ -96,15 +96,12 @@ static void end_stop(struct knit_pool *pool)
     knit_notices_add_event(&pool->notices, &event);
 }
 
-/* What dead workers left behind is being killed. A process that the kernel does not end is
- * not awaited for ever. */
-static bool has_orphans(struct knit_pool *pool)
+/* Kills what dead workers left behind. A process that the kernel does not end is not awaited for
+ * ever. */
+static void sweep_orphans(struct knit_pool *pool)
 {
-    if (knit_orphans_kill(pool) == 0 || ++pool->sweeps > SWEEPS_MAX) {
-        pool->sweeps = 0;
-        return false;
-    }
-    return true;
+    pool->has_orphans = knit_orphans_kill(pool) != 0 && pool->sweeps < SWEEPS_MAX;
+    pool->sweeps = pool->has_orphans ? pool->sweeps + 1 : 0;
 }
 
 static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
@@ -115,7 +112,7 @@ static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
     if (pool->phase != KNIT_PHASE_STOPPING)
         return;
     refuse_queued(pool, KNIT_SHUTDOWN, "the pool is shut down");
-    if (!has_workers(pool) && !has_orphans(pool))
+    if (!has_workers(pool) && !pool->has_orphans)
         end_stop(pool);
 }
 
@@ -157,6 +154,8 @@ static void tick_dropped(struct knit_pool *pool, uint64_t now_ns)
 void knit_tick(struct knit_pool *pool, uint64_t now_ns)
 {
     knit_watch_note_delay(pool, now_ns);
+    if (pool->has_orphans)
+        sweep_orphans(pool);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
@@ -174,12 +173,8 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
                     pool->options.startup_ms, worker->start_step.text);
             knit_worker_kill(worker);
         }
-        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns) {
-            if (has_orphans(pool))
-                worker->restart_at_ns = now_ns + SWEEP_NS;
-            else
-                knit_supervisor_start(pool, worker, now_ns);
-        }
+        if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns && !pool->has_orphans)
+            knit_supervisor_start(pool, worker, now_ns);
         if (worker->flush_retry_ns != 0 && now_ns >= worker->flush_retry_ns)
             knit_worker_flush(pool, worker);
         if (worker->output_due_ns != 0 && now_ns >= worker->output_due_ns)
@@ -222,7 +217,8 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
             bring_forward(&due_ns, worker->kill_at_ns);
         if (worker->step == KNIT_STEP_ENDED)
             bring_forward(&due_ns, worker->finalize_at_ns);
-        bring_forward(&due_ns, worker->restart_at_ns);
+        if (!pool->has_orphans)
+            bring_forward(&due_ns, worker->restart_at_ns);
         bring_forward(&due_ns, worker->reap_at_ns);
         bring_forward(&due_ns, worker->output_due_ns);
         if (worker->step == KNIT_STEP_SERVING)
@@ -236,6 +232,8 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
         if (pool->sessions[i] != NULL)
             bring_forward(&due_ns, pool->sessions[i]->abandoned_kill_ns);
     }
+    if (pool->has_orphans)
+        bring_forward(&due_ns, pool->sweeps == 0 ? now_ns : now_ns + SWEEP_NS);
     if (pool->phase == KNIT_PHASE_OPENING)
         bring_forward(&due_ns, pool->open_by_ns);
     bring_forward(&due_ns, pool->hard_scan_ns);

@@ -110,6 +110,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     worker->output_due_ns = 0;
+    knit_launch_mark(&pool->launch, worker->serial);
     error = knit_spawn(&options, &worker->process);
     KNIT_FAULT(WORKER_AFTER_SPAWN);
     if (error == 0) {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,6 +64,49 @@ KNIT_TASK(orphan, "orphan(die: bool) -> int",
     if (knit_arg_bool(call, 0))
         _exit(3);
     return knit_return_int(call, pid);
+}
+
+/* A process in a session of its own, then one that it starts in the same way, and so on; the last
+ * writes its number. Never returns. */
+static int walk_away(int64_t depth, bool is_bare, int fd)
+{
+    char *const environment[] = {NULL};
+    pid_t pid = getpid();
+
+    (void)setsid();
+    if (depth > 1 && fork() == 0)
+        return walk_away(depth - 1, is_bare, fd);
+    if (depth == 1)
+        (void)!write(fd, &pid, sizeof(pid));
+    if (is_bare)
+        (void)execle("/bin/sleep", "sleep", "1000", (char *)NULL, environment);
+    return hang_forever();
+}
+
+KNIT_TASK(scatter, "scatter(depth: int, bare: bool) -> str",
+    .doc = "Leaves that many processes, each with the next one as its child, all in sessions of "
+           "their own, with the worker's output; those that are bare are programs without any "
+           "environment. The process id of the last, and the worker's.")
+{
+    pid_t pid, last = 0;
+    char text[64];
+    int fds[2];
+
+    if (pipe(fds) != 0)
+        return knit_fail(call, 1, "no pipe");
+    pid = fork();
+    if (pid == 0) {
+        /* Their first parent ends at once. */
+        if (fork() == 0)
+            return walk_away(knit_arg_int(call, 0), knit_arg_bool(call, 1), fds[1]);
+        _exit(0);
+    }
+    (void)waitpid(pid, NULL, 0);
+    (void)!read(fds[0], &last, sizeof(last));
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    (void)snprintf(text, sizeof(text), "%d %d", (int)last, (int)getpid());
+    return knit_return_str(call, text, strlen(text));
 }
 
 KNIT_TASK(

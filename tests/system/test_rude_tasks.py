@@ -145,6 +145,45 @@ class RudeTasks(Case):
             wait_until(lambda: os.getsid(child) == child, 'the next one to leave')
         self.assertFalse(is_alive(child))
 
+    def scatter(self, rpc, depth, is_bare=False):
+        """Leaves processes of a task; the last of them, and the worker."""
+        last, worker = map(int, rpc.call('scatter', depth, is_bare).split())
+        self.assertTrue(is_alive(last))
+        self.assertNotIn(os.getsid(last), (os.getsid(worker), worker))
+        return last, worker
+
+    def serve_again(self, daemon, dead):
+        """Until all lanes have workers, none of them that one."""
+        wait_until(lambda: [lane['state'] for lane in daemon.stats()['lanes'] if lane['pid'] != dead] == ['serving'] * 2,
+                   'a replacement')
+
+    def test_what_a_task_left_dies_with_its_own_worker_and_with_no_other(self):
+        with Daemon('--permission=unsafe', module=os.environ['KNIT_RUDE'], workers=2) as daemon, daemon.tcp() as rpc:
+            for is_bare in (False, True):
+                last, worker = self.scatter(rpc, 1, is_bare)
+                other, = {lane['pid'] for lane in daemon.stats()['lanes']} - {worker}
+                if not is_bare:
+                    os.kill(other, signal.SIGKILL)
+                    self.serve_again(daemon, other)
+                    self.assertTrue(is_alive(last))
+                os.kill(worker, signal.SIGKILL)
+                self.serve_again(daemon, worker)
+                self.assertFalse(is_alive(last))
+
+    def test_a_row_of_sessions_is_gone_before_its_lane_is_used_again(self):
+        with Daemon('--permission=unsafe', module=os.environ['KNIT_RUDE'], workers=1) as daemon, daemon.tcp() as rpc:
+            for depth in (2, 6):
+                last, worker = self.scatter(rpc, depth)
+                os.kill(worker, signal.SIGKILL)
+                self.assertEqual(rpc.call('same', 1), 1)
+                self.assertFalse(is_alive(last))
+                last, worker = self.scatter(rpc, depth)
+                self.assert_fails(HARD_TIMEOUT, rpc.call, 'hang')
+                self.assertEqual(rpc.call('same', 1), 1)
+                self.assertFalse(is_alive(last))
+            last, worker = self.scatter(rpc, 6)
+        self.assertFalse(is_alive(last))
+
     def test_a_task_that_hangs_with_children(self):
         error = self.dies(HARD_TIMEOUT, 'hang')
         self.assertEqual(error.details.get('limit'), 200)
