@@ -37,8 +37,8 @@ enum { TIMERS = 1, MASK = 2, ACTIONS = 4, LOCALE = 8, FOLDER = 16, AFFINITY = 32
 static _Atomic uint32_t touched;
 
 /* What the worker relies on: that these end it, or do not. */
-static const int relied[] = {
-    SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+static const int relied[] = {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGSEGV, SIGBUS, SIGILL, SIGFPE,
+    SIGABRT, SIGSYS, SIGTRAP, SIGXFSZ, SIGUSR1, SIGUSR2};
 enum { RELIED = sizeof(relied) / sizeof(relied[0]), ITIMERS = 3 };
 
 static struct {

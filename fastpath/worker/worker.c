@@ -507,11 +507,13 @@ static void on_disregarded(int number)
 
 /* A service manager signals all processes of a service, and a terminal its whole job: the host
  * drains, and its workers leave when it says so. A file that reaches the limit of file sizes is an
- * error of the task's write. Handlers and not SIG_IGN, which programs that a task starts would
- * inherit. */
+ * error of the task's write. The others mean nothing here; those of timers and of the limit of
+ * processor time a task may have asked for. Handlers and not SIG_IGN, which programs that a task
+ * starts would inherit. */
 static void set_signals(void)
 {
-    static const int disregarded[] = {SIGTERM, SIGINT, SIGXFSZ};
+    static const int disregarded[] = {
+        SIGTERM, SIGINT, SIGXFSZ, SIGUSR1, SIGUSR2, SIGPOLL, SIGPWR, SIGSTKFLT};
     struct sigaction nothing = {.sa_handler = on_disregarded, .sa_flags = SA_RESTART};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigset_t set;
@@ -521,6 +523,8 @@ static void set_signals(void)
         (void)sigaction(disregarded[i], &nothing, NULL);
         (void)sigaddset(&set, disregarded[i]);
     }
+    for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
+        (void)sigaction(number, &nothing, NULL);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
     /* A task that writes to a closed socket gets EPIPE, not a dead worker. */
     (void)sigaction(SIGPIPE, &ignore, NULL);

@@ -20,6 +20,9 @@ from knit_witness import LedgerDaemon, is_alive
 # What ends a process that has not said otherwise, and means nothing here.
 UNASKED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
            signal.SIGXFSZ, signal.SIGXCPU, signal.SIGPIPE, signal.SIGRTMIN, signal.SIGRTMAX]
+# The others a task may have asked for, by a timer, or a limit of the processor time.
+UNASKED_OF_WORKERS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGIO, signal.SIGPWR, signal.SIGXFSZ, signal.SIGPIPE, signal.SIGRTMIN,
+                      signal.SIGRTMAX]
 START, SETTINGS = 1, 2
 FILE_BYTES = 256 * 1024
 
@@ -29,12 +32,18 @@ class Signals(Case):
         with LedgerDaemon() as daemon, daemon.unix() as rpc:
             running = rpc.request('hold', 1, 1)
             daemon.ledger.wait_for(1)
+            workers = daemon.workers()
             for number in UNASKED:
                 daemon.send_signal(number)
+            for pid in workers:
+                for number in UNASKED_OF_WORKERS:
+                    os.kill(pid, number)
             with daemon.unix() as other:
                 self.assertEqual(other.call('$/ping', 1), 1)
             daemon.ledger.open_gate(1)
-            self.assertGreater(rpc.result(running), 0)
+            self.assertIn(rpc.result(running), workers)
+            self.assertEqual(daemon.workers(), workers)
+            self.assertNotIn('worker died', daemon.log())
 
     def test_sigterm_to_every_process_drains(self):
         """A service manager signals all processes of a service, workers too: calls that run end well, and no worker dies."""
@@ -66,7 +75,7 @@ class Signals(Case):
                 preexec_fn=limit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
             self.assertEqual(done.returncode, START, done.stderr)
             self.assertIn('knittingd: ', done.stderr)
-            self.assertIn('File too large', done.stderr)
+            self.assertIn('File too large; the limit of file sizes (ulimit -f)', done.stderr)
             self.assertEqual(os.listdir(folder), [])
 
 
