@@ -175,8 +175,10 @@ static int run(struct race *race, uint64_t until_ns, int *ret_fd)
 
 static int refuse(struct knit_error *ret_error, const char *where, int r)
 {
-    const char *suggestion =
-        r == -ENOENT || r == -ECONNREFUSED ? " (is knittingd running there?)" : "";
+    const char *suggestion = r == -ENOENT || r == -ECONNREFUSED ? " (is knittingd running there?)"
+                             : r == -EACCES && where[0] == '/'
+                                 ? " (socket_mode and socket_group of the daemon say who may)"
+                                 : "";
     int code = r == -ETIMEDOUT               ? KNIT_TIMEOUT
                : r == -EACCES || r == -EPERM ? KNIT_DENIED
                                              : KNIT_DISCONNECTED;

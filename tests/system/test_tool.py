@@ -247,6 +247,11 @@ class Tool(DaemonCase):
             with Daemon(socket=f'{folder}/knitting/knitting.sock', socket_mode='0666'):
                 done = call(folder)
                 self.assertEqual((done.returncode, done.stdout), (OK, '3\n'), done.stderr)
+            if user is not None:
+                with Daemon(socket=f'{folder}/knitting/knitting.sock', socket_mode='0600'):
+                    done = call(folder)
+                    self.assertEqual(done.returncode, REFUSED)
+                    self.assertIn('socket_mode and socket_group of the daemon', done.stderr)
             if os.path.exists(system):
                 self.skipTest(f'a daemon of the system serves {system}')
             for runtime in folder, '', 'relative':
