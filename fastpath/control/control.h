@@ -50,7 +50,7 @@ enum {
 
 enum knit_control_type {
     KNIT_CONTROL_HELLO = 1, /* text: version of the product */
-    KNIT_CONTROL_START,     /* fd: bootstrap text, modules, paths, each ended by NUL */
+    KNIT_CONTROL_START,     /* fd: bootstrap text, modules, how they load, paths, each with a NUL */
     KNIT_CONTROL_CONFINED,  /* text: which part of the policy is not enforced, or "" */
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
     KNIT_CONTROL_REGISTRY,  /* fd: the announcement of registry.h */
@@ -76,7 +76,7 @@ struct knit_control_start {
     uint32_t lanes;
     uint32_t text_bytes; /* length of the start text */
     uint32_t modules;
-    uint32_t read_paths; /* of the policy; in the start text they follow the modules */
+    uint32_t read_paths; /* of the policy; in the start text they follow what is of modules */
     uint32_t write_paths;
     struct knit_confine_rules rules;
 };

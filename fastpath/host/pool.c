@@ -111,13 +111,14 @@ uint64_t knit_pool_memory_bytes(const struct knit_pool_options *options, uint32_
     return all < most ? all : most;
 }
 
-static int take_options(struct knit_pool *pool, const struct knit_pool_options *options)
+static int take_options(
+    struct knit_pool *pool, const struct knit_pool_options *options, struct knit_sentence *ret_why)
 {
     pool->options = *options;
     pool->options.worker_path = pool->options.bootstrap = NULL;
     pool->options.prefix = pool->options.modules = pool->options.environment = NULL;
     pool->options.confinement.read = pool->options.confinement.write = NULL;
-    return knit_launch_init(&pool->launch, options);
+    return knit_launch_init(&pool->launch, options, ret_why);
 }
 
 static struct knit_pool *new_pool(void)
@@ -205,7 +206,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error != 0)
         return error;
     pool = new_pool();
-    error = pool != NULL ? take_options(pool, options) : -ENOMEM;
+    error = pool != NULL ? take_options(pool, options, ret_why) : -ENOMEM;
     if (error == 0)
         error = make_workers(pool);
     if (error == 0)
@@ -213,7 +214,8 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error == 0)
         error = make_loop(pool);
     if (error != 0) {
-        (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
+        if (error < 0)
+            (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
         knit_pool_free(pool);
         return error;
     }

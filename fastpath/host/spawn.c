@@ -21,7 +21,7 @@
 #include "fastpath/control/control.h"
 #include "fastpath/lane/fd.h"
 
-/* Above the numbers that descriptors are moved to, so that none is overwritten meanwhile. */
+/* At or above this number nothing is overwritten while descriptors are moved to theirs. */
 #define SAFE_FD 16
 
 enum { HOST_END = 0, WORKER_END = 1 };
@@ -96,40 +96,63 @@ static void offer_to_oom_killer(void)
     (void)close(fd);
 }
 
+/* Moves what the child is given to the numbers from `first` on. */
+static int place_given(const struct knit_spawn_options *options, int first, int safe)
+{
+    const int last = first + (int)options->fd_count - 1;
+    int moved[KNIT_SPAWN_FDS_MAX];
+
+    for (uint32_t i = 0; i < options->fd_count; i++) {
+        moved[i] = fcntl(options->fds[i], F_DUPFD, safe);
+        if (moved[i] < 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < options->fd_count; i++) {
+        if (dup2(moved[i], first + (int)i) < 0)
+            return -1;
+    }
+    return fcntl(last, F_SETFD, FD_CLOEXEC);
+}
+
 /* Moves the child's descriptors to their numbers and closes all others. *ret_control is the control
  * socket, on failure too: KNIT_CONTROL_FD may be another file until all are moved. */
-static int place_fds(const struct plumbing *plumbing, int *ret_control)
+static int place_fds(
+    const struct knit_spawn_options *options, const struct plumbing *plumbing, int *ret_control)
 {
-    int control = fcntl(plumbing->control[WORKER_END], F_DUPFD, SAFE_FD);
-    int output = fcntl(plumbing->output[WORKER_END], F_DUPFD, SAFE_FD);
-    int null = fcntl(plumbing->null, F_DUPFD, SAFE_FD);
+    const int first = KNIT_CONTROL_FD + 1, end = first + (int)options->fd_count;
+    const int safe = end > SAFE_FD ? end : SAFE_FD;
+    int control = fcntl(plumbing->control[WORKER_END], F_DUPFD, safe);
+    int output = fcntl(plumbing->output[WORKER_END], F_DUPFD, safe);
+    int null = fcntl(plumbing->null, F_DUPFD, safe);
 
     *ret_control = control >= 0 ? control : plumbing->control[WORKER_END];
-    if (control < 0 || output < 0 || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
-        dup2(output, 2) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
+    if (control < 0 || output < 0 || null < 0 || place_given(options, first, safe) < 0 ||
+        dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
+        dup2(control, KNIT_CONTROL_FD) < 0)
         return -1;
     *ret_control = KNIT_CONTROL_FD;
-    return close_range(KNIT_CONTROL_FD + 1, ~0u, 0);
+    return close_range((unsigned)end, ~0u, 0);
 }
 
 static _Noreturn void run_child(
     const struct knit_spawn_options *options, const struct plumbing *plumbing, pid_t parent)
 {
+    const char *program = options->program[0] != '\0' ? options->program : options->argv[0];
     struct knit_control_message message;
     int control;
 
     (void)setpgid(0, 0);
     reset_signals();
     offer_to_oom_killer();
-    if (place_fds(plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
+    if (place_fds(options, plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
         /* A parent that died before prctl() sends no signal. */
         if (getppid() != parent)
             _exit(127);
         /* execvpe() starts a shell for a file that is no program, so it only gets names without a
          * slash, which are looked up in PATH. */
-        if (strchr(options->argv[0], '/') != NULL)
-            (void)execve(options->argv[0], (char *const *)options->argv,
-                (char *const *)options->environment);
+        if (strchr(program, '/') != NULL)
+            (void)execve(
+                program, (char *const *)options->argv, (char *const *)options->environment);
         else
             (void)execvpe(options->argv[0], (char *const *)options->argv,
                 (char *const *)options->environment);

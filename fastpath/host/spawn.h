@@ -4,12 +4,14 @@
  * It leads a process group of its own: a Ctrl-C at the host's terminal does not reach it, and its
  * children can be killed with it. It has the given environment and no descriptor of the host's:
  * stdin is /dev/null, stdout and stderr are one pipe whose writer waits while it is full (so the
- * host must read it), KNIT_CONTROL_FD is its end of the control socket.
+ * host must read it), KNIT_CONTROL_FD is its end of the control socket,
+ * and what it is given follows.
  *
  * Threads: the kernel kills the worker when the thread that called knit_spawn() ends.
  */
 #pragma once
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include <knitting/code.h>
@@ -17,7 +19,12 @@
 struct knit_spawn_options {
     const char *const *argv; /* NULL-ended; argv[0] is a path, or a name to look up in PATH */
     const char *const *environment;
+    const char *program; /* what is run under the name argv[0]; "" = argv[0] itself */
+    const int *fds;      /* [fd_count]; in the worker their numbers begin at KNIT_CONTROL_FD + 1 */
+    uint32_t fd_count;   /* 1 at least; the last is closed by exec */
 };
+
+#define KNIT_SPAWN_FDS_MAX 1025u
 
 struct knit_spawned {
     pid_t pid;

@@ -40,6 +40,12 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     *ret_stats = stats;
 }
 
+const struct knit_image *knit_pool_images(const struct knit_pool *pool, uint32_t *ret_count)
+{
+    *ret_count = pool->launch.modules + 1;
+    return pool->launch.images;
+}
+
 static enum knit_pool_lane_state lane_state(const struct knit_worker *worker)
 {
     switch (worker->step) {

@@ -11,6 +11,7 @@
 
 #include "fastpath/confine/confine.h"
 
+struct knit_image;
 struct knit_pool;
 
 enum knit_pool_lane_state {
@@ -52,6 +53,9 @@ struct knit_pool_stats {
     int wait_error;   /* errno of futex_waitv in workers, so that wake-ups are relayed; 0 = none */
     uint64_t relayed; /* wake-ups of workers by the host in place of callers */
 };
+
+/* What workers are made of: the program, then the modules. Valid as long as the pool is. */
+const struct knit_image *knit_pool_images(const struct knit_pool *pool, uint32_t *ret_count);
 
 void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);
 

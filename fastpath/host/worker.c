@@ -9,6 +9,7 @@
  */
 #include "fastpath/host/worker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,6 +23,8 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
+
+static_assert(KNIT_POOL_MODULES_MAX < KNIT_SPAWN_FDS_MAX, "all modules and the program fit");
 
 #define RETRY_NS 10000000u /* until a message is sent again for which the kernel lacked memory */
 
@@ -90,8 +93,11 @@ void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
 
 bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
-    struct knit_spawn_options options = {
-        .argv = pool->launch.argv, .environment = pool->launch.environment};
+    struct knit_spawn_options options = {.argv = pool->launch.argv,
+        .environment = pool->launch.environment,
+        .program = pool->launch.program,
+        .fds = pool->launch.fds,
+        .fd_count = pool->launch.modules + 1};
     int error;
 
     worker->serial = ++pool->next_serial;
@@ -110,6 +116,8 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     worker->output_due_ns = 0;
+    if (knit_launch_check(&pool->launch, &worker->refusal) != 0)
+        return false;
     knit_launch_mark(&pool->launch, worker->serial);
     error = knit_spawn(&options, &worker->process);
     KNIT_FAULT(WORKER_AFTER_SPAWN);

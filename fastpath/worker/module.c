@@ -9,8 +9,11 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "fastpath/control/image.h"
 
 #define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
 /* The size of each structure in its first version; there is no smaller one. */
@@ -50,22 +53,88 @@ static int compare_names(const void *a, const void *b)
     return strcmp((*left)->name, (*right)->name);
 }
 
-/* Opens the file and finds its declaration. */
-static int open_module(
-    const char *path, struct knit_sentence *ret_why, const struct knit_module **ret_module)
+/* The loader's message, which mostly begins with the name that it was given. */
+static int refuse_load(const char *path, const char *name, struct knit_sentence *ret_why)
 {
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    const struct knit_module *module;
+    const char *said = dlerror();
 
-    if (handle == NULL) {
-        const char *said = dlerror();
+    if (said == NULL)
+        said = "cannot be loaded";
+    else if (strncmp(said, name, strlen(name)) == 0)
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s%s", path, said + strlen(name));
+    return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path, said);
+}
 
-        /* The loader's message mostly begins with the file. */
-        if (said != NULL && strncmp(said, path, strlen(path)) == 0)
-            return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s", said);
-        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "%s: %s", path,
-            said != NULL ? said : "cannot be loaded");
+/* From here on the loader knows the module by its path; so dladdr(), debuggers and the loader's own
+ * messages name it, and a module that opens itself by that name gets itself. The name is the
+ * loader's, and in memory that it would free if it unloaded the module. */
+static int give_name(void *handle, const char *path)
+{
+    struct link_map *known = NULL;
+    char *name = strdup(path);
+
+    if (name == NULL || dlinfo(handle, RTLD_DI_LINKMAP, &known) != 0) {
+        free(name);
+        return -ENOMEM;
     }
+    free(known->l_name);
+    known->l_name = name;
+    return 0;
+}
+
+static int load_copy(int fd, const char *path, struct knit_sentence *ret_why, void **ret_handle)
+{
+    char name[KNIT_IMAGE_NAME_SIZE];
+
+    knit_image_name(fd, name);
+    *ret_handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (*ret_handle == NULL)
+        return refuse_load(path, name, ret_why);
+    return give_name(*ret_handle, path);
+}
+
+/* Whether the file is what the pool's first worker loaded. */
+static int check_file(
+    const struct knit_module_copy *copy, const char *path, struct knit_sentence *ret_why)
+{
+    int error = copy != NULL ? knit_image_compare(path, copy->fd) : 0;
+
+    if (error == KNIT_IMAGE_E_CHANGED)
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: was changed since its pool was opened, and is loaded by its path: put it back, or "
+            "restart the daemon",
+            path);
+    if (error != 0)
+        return knit_sentence_set(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: cannot be read: %s", path, strerror(-error));
+    return 0;
+}
+
+static int load_file(const struct knit_module_copy *copy, const char *path,
+    struct knit_sentence *ret_why, void **ret_handle)
+{
+    int error = check_file(copy, path, ret_why);
+
+    if (error != 0)
+        return error;
+    *ret_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (*ret_handle == NULL)
+        return refuse_load(path, path, ret_why);
+    /* It may have been changed in between. */
+    return check_file(copy, path, ret_why);
+}
+
+/* Opens the module and finds its declaration. */
+static int open_module(const struct knit_module_copy *copy, const char *path,
+    struct knit_sentence *ret_why, const struct knit_module **ret_module)
+{
+    void *handle = NULL;
+    const struct knit_module *module;
+    int error = copy != NULL && copy->is_frozen ? load_copy(copy->fd, path, ret_why, &handle)
+                                                : load_file(copy, path, ret_why, &handle);
+
+    if (error != 0)
+        return error;
     module = dlsym(handle, "knit_module");
     if (module == NULL)
         return knit_sentence_set(
@@ -238,7 +307,8 @@ static int load_all(const struct knit_module_loading *loading, struct knit_modul
         if (modules->paths[i] == NULL)
             return -ENOMEM;
         report_step(loading, "loading", modules->paths[i]);
-        error = open_module(modules->paths[i], ret_why, &modules->modules[i]);
+        error = open_module(loading->copies != NULL ? &loading->copies[i] : NULL, modules->paths[i],
+            ret_why, &modules->modules[i]);
         if (error == 0)
             error = add_module(modules, i, ret_why);
         if (error != 0)
@@ -278,13 +348,15 @@ int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_boots
     const struct knit_module_loading *loading, struct knit_sentence *ret_why)
 {
     for (uint32_t i = 0; i < modules->count; i++) {
+        struct knit_bootstrap own = *info;
         char message[512] = "";
         int error;
 
         if (modules->modules[i]->bootstrap == NULL)
             continue;
         report_step(loading, "running the bootstrap hook of", modules->paths[i]);
-        error = modules->modules[i]->bootstrap(info, message, sizeof(message));
+        own.path = modules->paths[i];
+        error = modules->modules[i]->bootstrap(&own, message, sizeof(message));
         message[sizeof(message) - 1] = '\0';
         if (error != 0)
             return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules in a worker: load, check, number their tasks, run their hooks.
  *
+ * A module is loaded from the copy that its pool made of it, and known by its path: to the
+ * sentences here, to dladdr() and debuggers, to its hook.
+ *
  * Each refusal is one sentence that begins with the file: "/a/b.so: task add: ...". Tasks are
  * numbered in the order of modules and, within a module, of names, so that ids do not depend on the
  * order in which a linker puts sections.
@@ -9,6 +12,7 @@
  * unloaded, because threads and handlers that they started could still run. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,8 +30,15 @@ struct knit_modules;
 /* Called before each step that runs a module's own code: "loading /a/b.so". May be NULL. */
 typedef void knit_module_step(void *arg, const char *text);
 
+/* What a module is loaded from (image.h). */
+struct knit_module_copy {
+    int fd;
+    bool is_frozen; /* else it is the file at its path, if that has the copy's bytes */
+};
+
 struct knit_module_loading {
     const char *const *paths;
+    const struct knit_module_copy *copies; /* [count]; NULL = the files as they are */
     uint32_t count;
     uint32_t epoch;
     const struct knit_api *api; /* handed to each module */
@@ -35,7 +46,8 @@ struct knit_module_loading {
     void *arg;
 };
 
-/* Returns 0, KNIT_MODULE_E_REFUSED with ret_why filled, -ENOMEM. */
+/* The copies are not used any more afterwards. Returns 0, KNIT_MODULE_E_REFUSED with ret_why
+ * filled, -ENOMEM. */
 KNIT_MUST_CHECK int knit_modules_load(const struct knit_module_loading *loading,
     struct knit_modules **ret_modules, struct knit_sentence *ret_why);
 struct knit_modules *knit_modules_free(struct knit_modules *modules);

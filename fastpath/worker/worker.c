@@ -29,6 +29,7 @@
 #include "config.h"
 #include "fastpath/confine/confine.h"
 #include "fastpath/control/control.h"
+#include "fastpath/control/image.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
@@ -62,7 +63,9 @@ struct worker {
     uint32_t index;
     uint32_t lanes;
     char *start_text;
-    const char **paths; /* modules, paths to read, to write; each row NULL-ended */
+    const char **paths; /* modules, how each is loaded, paths to read, to write; each row
+                           NULL-ended */
+    struct knit_module_copy *copies; /* of the modules */
     struct knit_modules *modules;
     struct knit_runner *runner;
     struct knit_lane *lane;
@@ -167,19 +170,36 @@ static const char **read_row(char **next, const char *end, const char **row, uin
     return row + 1;
 }
 
-/* The start text: bootstrap text, paths of modules, paths of the policy, each with its NUL. */
+/* The modules' copies, which came with the process. */
+static void take_copies(struct worker *worker, const char *const *how, uint32_t modules)
+{
+    worker->copies = calloc((size_t)modules + 1, sizeof(*worker->copies));
+    if (worker->copies == NULL)
+        give_up("out of memory");
+    for (uint32_t i = 0; i < modules; i++) {
+        int fd = KNIT_IMAGE_FD_FIRST + (int)i;
+
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+            give_up("the pool handed over no copy of %s", worker->paths[i]);
+        worker->copies[i] =
+            (struct knit_module_copy){.fd = fd, .is_frozen = strcmp(how[i], "copy") == 0};
+    }
+}
+
+/* The start text: bootstrap text, paths of modules, how each is loaded, paths of the policy, each
+ * with its NUL. */
 static void read_start(struct worker *worker, const struct knit_control_start *start, int fd,
     struct knit_confine_policy *ret_policy)
 {
     size_t bytes = start->text_bytes;
-    size_t rows = (size_t)start->modules + start->read_paths + start->write_paths;
-    const char **row;
+    size_t rows = 2 * (size_t)start->modules + start->read_paths + start->write_paths;
+    const char **row, **how;
     char *next, *end;
 
     if (bytes == 0 || bytes > START_BYTES_MAX || rows > bytes)
         give_up("the pool sent a start text of %zu bytes", bytes);
     worker->start_text = malloc(bytes);
-    worker->paths = calloc(rows + 3, sizeof(*worker->paths));
+    worker->paths = calloc(rows + 4, sizeof(*worker->paths));
     if (worker->start_text == NULL || worker->paths == NULL)
         give_up("out of memory");
     if (pread(fd, worker->start_text, bytes, 0) != (ssize_t)bytes ||
@@ -189,7 +209,9 @@ static void read_start(struct worker *worker, const struct knit_control_start *s
     end = worker->start_text + bytes;
     next = worker->start_text + strlen(worker->start_text) + 1;
     ret_policy->rules = start->rules;
-    row = read_row(&next, end, worker->paths, start->modules);
+    row = how = read_row(&next, end, worker->paths, start->modules);
+    row = read_row(&next, end, row, start->modules);
+    take_copies(worker, how, start->modules);
     ret_policy->read = row;
     row = read_row(&next, end, row, start->read_paths);
     ret_policy->write = row;
@@ -224,6 +246,7 @@ static void limit_files(const struct knit_confine_rules *rules)
 static void load(struct worker *worker, uint32_t modules)
 {
     struct knit_module_loading loading = {.paths = worker->paths,
+        .copies = worker->copies,
         .count = modules,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
         .api = knit_task_api(),
@@ -233,6 +256,8 @@ static void load(struct worker *worker, uint32_t modules)
     struct knit_sentence why = {""};
     int error = knit_modules_load(&loading, &worker->modules, &why);
 
+    for (uint32_t i = 0; i < modules; i++)
+        (void)close(worker->copies[i].fd);
     if (error == 0)
         error = knit_modules_bootstrap(worker->modules, &info, &loading, &why);
     if (error > 0)
@@ -549,6 +574,8 @@ int main(int argc, char **argv)
         return 2;
     }
     set_signals();
+    /* The kernel has taken the name of a descriptor for the program's. */
+    (void)prctl(PR_SET_NAME, "knitting-worker");
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     send_hello();
     expect(KNIT_CONTROL_START, &message, fds);

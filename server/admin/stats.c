@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* {version, uptime_ms, pid, connections, log_dropped, loops: {counters, summed}, pool: {...},
- *  tasks: [{task, deaths, signal, quarantined}], lanes: [{...}]}. Names of counters are those of
- * counters.h.
+ *  tasks: [{task, deaths, signal, quarantined}], lanes: [{...}], worker: {...}, modules: [{...}]}.
+ * Names of counters are those of counters.h.
  */
 #include "server/admin/stats.h"
 
@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "fastpath/lane/bell.h"
+#include "proto/text.h"
 #include "proto/writer.h"
 #include "server/base/log.h"
 
@@ -96,6 +97,20 @@ static void put_lane(struct knit_writer *writer, const struct knit_pool_lane_sta
     knit_writer_member_uint(writer, "deaths", stats->deaths);
 }
 
+/* The file's name alone: where an operator keeps files is no caller's business. */
+static void put_image(struct knit_writer *writer, const struct knit_image *image)
+{
+    const char *slash = strrchr(image->path, '/');
+    const char *name = slash != NULL ? slash + 1 : image->path;
+
+    knit_writer_map(writer, 3);
+    knit_writer_text(writer, "file");
+    knit_writer_text(writer, knit_text_is_utf8(name, strlen(name)) ? name : "?");
+    knit_writer_text(writer, "build_id");
+    knit_writer_text(writer, image->build_id);
+    knit_writer_member_bool(writer, "is_frozen", image->is_frozen);
+}
+
 void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats)
 {
     struct knit_stats *stats = ret_stats;
@@ -112,6 +127,7 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
     stats->deaths_count = knit_pool_deaths(sources->pool, stats->deaths, KNIT_STATS_DEATHS_MAX);
     for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
         knit_pool_lane_stats(sources->pool, lane, &stats->lanes[lane]);
+    stats->images = knit_pool_images(sources->pool, &stats->images_count);
 }
 
 /* Tasks that took workers down, the first so many of them. */
@@ -134,7 +150,7 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     struct knit_writer writer;
 
     knit_writer_init(&writer, buffer);
-    knit_writer_map(&writer, 9);
+    knit_writer_map(&writer, 11);
     knit_writer_text(&writer, "version");
     knit_writer_text(&writer, stats->version);
     knit_writer_member_uint(&writer, "pid", (uint64_t)stats->pid);
@@ -148,5 +164,11 @@ int knit_stats_put(struct knit_buffer *buffer, const struct knit_stats *stats)
     knit_writer_array(&writer, stats->pool.lanes);
     for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
         put_lane(&writer, &stats->lanes[lane]);
+    knit_writer_text(&writer, "worker");
+    put_image(&writer, &stats->images[0]);
+    knit_writer_text(&writer, "modules");
+    knit_writer_array(&writer, stats->images_count - 1);
+    for (uint32_t i = 1; i < stats->images_count; i++)
+        put_image(&writer, &stats->images[i]);
     return knit_writer_end(&writer);
 }

@@ -12,6 +12,7 @@
 
 #include <knitting/code.h>
 
+#include "fastpath/control/image.h"
 #include "fastpath/host/pool.h"
 #include "proto/buffer.h"
 #include "server/base/counters.h"
@@ -41,6 +42,8 @@ struct knit_stats {
     struct knit_pool_stats pool;
     struct knit_pool_task_deaths deaths[KNIT_STATS_DEATHS_MAX]; /* of tasks that have some */
     uint32_t deaths_count;
+    const struct knit_image *images; /* [images_count]: the worker program, then the modules */
+    uint32_t images_count;
     struct knit_pool_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
 };
 

@@ -39,6 +39,9 @@ int knit_install_paths_find_worker(
         if (!is_regular(ret_path) || access(ret_path, X_OK) < 0)
             return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
                 "cannot run the worker program %s: it is no regular file or not executable", given);
+        if (access(ret_path, R_OK) < 0)
+            return knit_sentence_set(why, KNIT_INSTALL_PATHS_E_REFUSED,
+                "cannot read the worker program %s: %s", given, strerror(errno));
         return 0;
     }
     if (access(KNIT_WORKER, X_OK) == 0) {

@@ -7,11 +7,13 @@
 #include <sys/resource.h>
 
 #include "fastpath/host/pool.h"
+#include "server/config/install_paths.h"
 
 enum {
     FIXED = 40,     /* standard ones, log, epoll, timers, pipes, segments, a worker that starts */
     A_LOOP = 12,    /* epoll, mailbox, session, bells */
     A_WORKER = 3,   /* control socket, output, pidfd */
+    A_MODULE = 2,   /* its copy, and once more in a worker that starts; so has the worker program */
     A_SESSION = 8,  /* segments and bell, and as many again on their way to the caller */
     LEAST = 24,     /* below this for sessions and connections together nothing is served */
     UNIX_PART = 16, /* of the connections, one of so many is kept for the unix socket */
@@ -21,6 +23,20 @@ enum {
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+static int count_modules(
+    const struct knit_settings *settings, uint64_t *ret_count, struct knit_sentence *why)
+{
+    char **modules = NULL;
+    uint64_t count = 0;
+    int r = knit_install_paths_find_modules(&settings->modules, &modules, why);
+
+    while (r == 0 && modules[count] != NULL)
+        count++;
+    knit_install_paths_free(modules);
+    *ret_count = count;
+    return r;
 }
 
 void knit_descriptors_raise(void)
@@ -39,19 +55,21 @@ int knit_descriptors_deal(const struct knit_settings *settings,
     bool has_socket = settings->socket == NULL || strcmp(settings->socket, "none") != 0;
     struct knit_pool_options pool;
     struct rlimit limit;
-    uint64_t reserve, rest, sessions, connections;
+    uint64_t modules, reserve, rest, sessions, connections;
+    int r = count_modules(settings, &modules, why);
 
+    if (r != 0)
+        return r;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return knit_sentence_set(
             why, -errno, "cannot read the limit of open files: %s", strerror(errno));
     knit_pool_options_init(&pool);
     reserve = FIXED + settings->listen.count + A_LOOP * settings->threads_io +
-              A_WORKER * settings->workers;
+              A_WORKER * settings->workers + A_MODULE * (modules + 1);
     if (limit.rlim_cur < reserve + LEAST)
         return knit_sentence_set(why, -EMFILE,
-            "at most %llu files may be open (ulimit -n), and %llu workers and %llu event loops "
-            "need "
-            "%llu: raise the limit or lower workers",
+            "at most %llu files may be open (ulimit -n), and %llu workers, %llu event loops and "
+            "the modules need %llu: raise the limit or lower workers",
             (unsigned long long)limit.rlim_cur, (unsigned long long)settings->workers,
             (unsigned long long)settings->threads_io, (unsigned long long)(reserve + LEAST));
     rest = limit.rlim_cur - reserve;

@@ -5,7 +5,7 @@
  * went to connections, the next dead worker would stay dead and no session could be made. So what
  * workers, sessions, loops and files need is set apart first, and connections get the rest.
  *
- *     files = reserve (fixed, loops, workers) + sessions + connections
+ *     files = reserve (fixed, loops, workers, modules) + sessions + connections
  *
  * Some connections are kept for the unix socket, so that a caller who fills all that TCP may have
  * does not keep out the operator of the machine.
@@ -29,6 +29,6 @@ struct knit_descriptors {
 /* Raises the limit as far as the daemon may. Before the first thread. */
 void knit_descriptors_raise(void);
 
-/* Deals them out. Returns 0, or -EMFILE with the sentence when they are too few. */
+/* Deals them out. Returns 0; or not 0 with the sentence, -EMFILE when they are too few. */
 KNIT_MUST_CHECK int knit_descriptors_deal(const struct knit_settings *settings,
     struct knit_descriptors *ret_descriptors, struct knit_sentence *why);

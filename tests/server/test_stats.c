@@ -90,6 +90,7 @@ static void expect_lane(struct knit_span all)
 
 static void every_number_stands_under_its_key(void **state)
 {
+    static const struct knit_image worker = {.path = "/w"};
     static struct knit_stats stats = {.version = "1.2.3",
         .pid = 11,
         .uptime_ms = 12,
@@ -107,7 +108,9 @@ static void every_number_stands_under_its_key(void **state)
             .confinement = {.landlock_abi = -1}},
         .deaths = {{.task = "crash", .deaths = 51, .signal = 11, .is_quarantined = true}},
         .deaths_count = 1,
-        .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}}};
+        .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}},
+        .images = &worker,
+        .images_count = 1};
     struct knit_buffer buffer;
     struct knit_span all, loops, pool;
 
@@ -115,7 +118,8 @@ static void every_number_stands_under_its_key(void **state)
     knit_buffer_init(&buffer, 1 << 16);
     assert_int_equal(knit_stats_put(&buffer, &stats), 0);
     all = knit_buffer_span(&buffer);
-    expect_keys(all, "version pid uptime_ms connections log_dropped loops pool tasks lanes");
+    expect_keys(
+        all, "version pid uptime_ms connections log_dropped loops pool tasks lanes worker modules");
     assert_int_equal(number_of(all, "pid"), 11);
     assert_int_equal(number_of(all, "uptime_ms"), 12);
     assert_int_equal(number_of(all, "connections"), 13);
@@ -152,6 +156,36 @@ static void every_number_stands_under_its_key(void **state)
     knit_buffer_fini(&buffer);
 }
 
+static void what_workers_are_made_of_is_told_without_its_folder(void **state)
+{
+    static const struct knit_image images[] = {
+        {.path = "/a/w", .build_id = "0a0b", .is_frozen = true}, {.path = "/b/\xff.so"},
+        {.path = "/c/m.so"}};
+    static struct knit_stats stats = {.version = "1.2.3", .images = images, .images_count = 3};
+    struct knit_buffer buffer;
+    struct knit_span all;
+    struct knit_walk walk;
+    struct knit_item item;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1 << 16);
+    assert_int_equal(knit_stats_put(&buffer, &stats), 0);
+    all = knit_buffer_span(&buffer);
+    expect_keys(value_of(all, "worker"), "file build_id is_frozen");
+    expect_text(value_of(all, "worker"), "file", "w");
+    expect_text(value_of(all, "worker"), "build_id", "0a0b");
+    assert_int_equal(*(const uint8_t *)value_of(value_of(all, "worker"), "is_frozen").bytes, 0xc3);
+    assert_int_equal(knit_walk_array(&walk, value_of(all, "modules")), 0);
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    expect_text(item.raw, "file", "?");
+    assert_int_equal(knit_walk_next(&walk, &item), 0);
+    expect_text(item.raw, "file", "m.so");
+    expect_text(item.raw, "build_id", "");
+    assert_int_equal(*(const uint8_t *)value_of(item.raw, "is_frozen").bytes, 0xc2);
+    assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
+    knit_buffer_fini(&buffer);
+}
+
 static void counters_of_loops_are_added_up(void **state)
 {
     static struct knit_counters first, second;
@@ -176,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_number_stands_under_its_key),
+        cmocka_unit_test(what_workers_are_made_of_is_told_without_its_folder),
         cmocka_unit_test(counters_of_loops_are_added_up),
     };
 

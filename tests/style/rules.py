@@ -84,7 +84,7 @@ EXAMPLE = re.compile(r'clients/examples/')
 SYSTEM = re.compile(r'''(
     assert|complex|ctype|errno|fenv|float|inttypes|iso646|limits|locale|math|setjmp|signal|stdalign|stdarg|stdatomic|
     stdbool|stddef|stdint|stdio|stdio_ext|stdlib|stdnoreturn|string|strings|tgmath|threads|time|uchar|wchar|wctype|
-    dirent|dlfcn|endian|byteswap|execinfo|fcntl|ftw|getopt|glob|grp|libgen|link|malloc|netdb|paths|poll|pthread|pwd|
+    dirent|dlfcn|elf|endian|byteswap|execinfo|fcntl|ftw|getopt|glob|grp|libgen|link|malloc|netdb|paths|poll|pthread|pwd|
     sched|semaphore|spawn|sysexits|syslog|termios|ucontext|unistd|utmp|immintrin|x86intrin|cpuid|
     (sys|linux|net|netinet|arpa|asm|sanitizer|valgrind)/[\w/-]+
 )\.h''', re.X)

@@ -7,6 +7,8 @@
  *     old_kernel futex_waitv=NAME COMMAND... futex_waitv fails with EPERM or ENOSYS
  *     old_kernel close_range=NAME COMMAND... so does close_range
  *     old_kernel passrights=none COMMAND...  sockets have no option SO_PASSRIGHTS
+ *     old_kernel memfd_exec=EACCES COMMAND... no memory may be run, as with vm.memfd_noexec=2
+ *     old_kernel memfd_exec=EINVAL COMMAND... memfd_create knows no flags about it, before 6.3
  *
  * A seccomp filter answers in place of the kernel. To answer with a number it needs a listener: a
  * child that waits for the calls and ends with the command.
@@ -17,6 +19,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,6 +90,16 @@ static int install_for_passrights(void)
     return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
 }
 
+static int install_for_memfd(const char *name)
+{
+    bool is_unknown = strcmp(name, "EINVAL") == 0;
+    struct sock_filter lines[] = {LOAD(nr), SKIP_UNLESS(SYS_memfd_create, 3), LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, is_unknown ? 0x18 : 0x10, 0, 1),
+        ANSWER(SECCOMP_RET_ERRNO | (is_unknown ? EINVAL : EACCES)), ANSWER(SECCOMP_RET_ALLOW)};
+
+    return install(lines, sizeof(lines) / sizeof(lines[0]), 0);
+}
+
 static void answer(int listener, long version)
 {
     struct seccomp_notif question;
@@ -133,6 +146,8 @@ int main(int argc, char **argv)
         error = install_refusal(SYS_close_range, argv[1] + 12);
     else if (strcmp(argv[1], "passrights=none") == 0)
         error = install_for_passrights();
+    else if (strncmp(argv[1], "memfd_exec=", 11) == 0)
+        error = install_for_memfd(argv[1] + 11);
     else if (strncmp(argv[1], "landlock=", 9) == 0)
         error = install_version(strtol(argv[1] + 9, NULL, 10));
     if (error != 0) {

@@ -24,12 +24,18 @@ HOST = 4  # place of the eventfd among the descriptors
 
 def script(path, program, refusal):
     """Writes a program that runs the given one, which is refused the call; None: which is not."""
-    words = [os.environ['KNIT_OLD_KERNEL'], f'futex_waitv={refusal}'] if refusal else []
-    with open(path + '.new', 'w') as file:
-        file.write(f'#!/bin/sh\nexec {" ".join(words)} {program} "$@"\n')
-    os.chmod(path + '.new', 0o755)
-    os.rename(path + '.new', path)
+    with open(path, 'w') as file:
+        file.write(f'#!/bin/sh\nexec $(cat {path}.words) {program} "$@"\n')
+    os.chmod(path, 0o755)
+    refuse(path, refusal)
     return path
+
+
+def refuse(path, refusal):
+    """From its next run on."""
+    with open(path + '.words.new', 'w') as file:
+        file.write(f'{os.environ["KNIT_OLD_KERNEL"]} futex_waitv={refusal}' if refusal else '')
+    os.rename(path + '.words.new', path + '.words')
 
 
 def cpu_seconds(pid):
@@ -131,10 +137,10 @@ class Parking(Case):
             worker = os.path.join(self.folder, 'worker')
             if daemon.stats()['pool']['wake_mode'] == 'relayed':
                 self.skipTest('this machine refuses futex_waitv')
-            script(worker, os.environ['KNIT_WORKER'], 'EPERM')
+            refuse(worker, 'EPERM')
             os.kill(daemon.workers()[0], signal.SIGKILL)
             wait_until(lambda: 'futex_waitv is refused to it' in daemon.log(), 'the pool to refuse the worker')
-            script(worker, os.environ['KNIT_WORKER'], None)
+            refuse(worker, None)
             daemon.wait_for_workers(1)
             with daemon.tcp() as rpc:
                 rpc.call('ledger', 1)

@@ -133,6 +133,7 @@ struct knit_bootstrap {
     const char *text; /* from the configuration, or "" */
     uint32_t index;   /* this worker's lane */
     uint32_t total;   /* how many lanes */
+    const char *path; /* of the module's file, which may have been replaced meanwhile */
 };
 
 /* The one exported symbol of a module, `knit_module`. */
