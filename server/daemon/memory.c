@@ -6,19 +6,25 @@
 
 #include "server/config/machine.h"
 #include "server/daemon/workers.h"
+#include "server/net/input.h"
 
-void knit_memory_add_up(
-    const struct knit_settings *settings, uint32_t sessions_max, struct knit_memory *ret_memory)
+/* Input, the entries of the queue ahead, which take as much, and the rest of it. */
+enum { A_CONNECTION = 2 * KNIT_INPUT_FREE_BYTES + 4096 };
+
+void knit_memory_add_up(const struct knit_settings *settings,
+    const struct knit_descriptors *descriptors, struct knit_memory *ret_memory)
 {
     struct knit_memory memory = {
-        .sessions_bytes = knit_workers_memory_bytes(settings, sessions_max),
+        .sessions_bytes = knit_workers_memory_bytes(settings, descriptors->sessions_max),
         .loops_bytes =
             settings->threads_io * (settings->input_max_bytes + settings->output_total_max_bytes),
+        .connections_bytes = descriptors->connections_max * A_CONNECTION,
         .workers_bytes = settings->workers * settings->memory_max_bytes,
         .limit_bytes = knit_machine_memory_max(""),
     };
 
-    memory.sum_bytes = memory.sessions_bytes + memory.loops_bytes + memory.workers_bytes;
+    memory.sum_bytes = memory.sessions_bytes + memory.loops_bytes + memory.connections_bytes +
+                       memory.workers_bytes;
     *ret_memory = memory;
 }
 

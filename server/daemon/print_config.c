@@ -227,7 +227,7 @@ static void print_consequences(const struct knit_settings *settings)
         printf("\n# %s\n", why.text);
         return;
     }
-    knit_memory_add_up(settings, descriptors.sessions_max, &memory);
+    knit_memory_add_up(settings, &descriptors, &memory);
     knit_memory_text(memory.sum_bytes, sum);
     knit_memory_text(memory.limit_bytes, limit);
     printf(

@@ -423,15 +423,17 @@ static void announce_addresses(struct service *service)
 /* Each limit is finite, and together they may be more than there is. */
 static void announce_memory(struct service *service)
 {
-    char sessions[KNIT_MEMORY_TEXT_MAX], loops[KNIT_MEMORY_TEXT_MAX], workers[KNIT_MEMORY_TEXT_MAX];
+    char sessions[KNIT_MEMORY_TEXT_MAX], loops[KNIT_MEMORY_TEXT_MAX];
+    char connections[KNIT_MEMORY_TEXT_MAX], workers[KNIT_MEMORY_TEXT_MAX];
     char sum[KNIT_MEMORY_TEXT_MAX], limit[KNIT_MEMORY_TEXT_MAX];
     struct knit_memory memory;
     bool is_too_much;
 
-    knit_memory_add_up(service->settings, service->descriptors.sessions_max, &memory);
+    knit_memory_add_up(service->settings, &service->descriptors, &memory);
     is_too_much = memory.sum_bytes > memory.limit_bytes;
     knit_memory_text(memory.sessions_bytes, sessions);
     knit_memory_text(memory.loops_bytes, loops);
+    knit_memory_text(memory.connections_bytes, connections);
     knit_memory_text(memory.workers_bytes != 0 ? memory.workers_bytes : UINT64_MAX, workers);
     knit_memory_text(memory.sum_bytes, sum);
     knit_memory_text(memory.limit_bytes, limit);
@@ -439,8 +441,8 @@ static void announce_memory(struct service *service)
         is_too_much ? "the settings allow more memory than the control group"
                     : "memory that the settings allow",
         KNIT_LOG_TEXT("sessions", sessions), KNIT_LOG_TEXT("loops", loops),
-        KNIT_LOG_TEXT("workers", workers), KNIT_LOG_TEXT("sum", sum),
-        KNIT_LOG_TEXT("control_group", limit));
+        KNIT_LOG_TEXT("connections", connections), KNIT_LOG_TEXT("workers", workers),
+        KNIT_LOG_TEXT("sum", sum), KNIT_LOG_TEXT("control_group", limit));
 }
 
 static int announce(struct service *service, struct knit_sentence *why)

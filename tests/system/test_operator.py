@@ -127,9 +127,9 @@ class Settings(Case):
 class Memory(Case):
     def test_the_first_lines_say_how_much_the_settings_allow(self):
         with Daemon(workers=1, threads_io=1, arena_bytes='1MiB', input_max_bytes='16MiB', output_total_max_bytes='16MiB',
-                    memory_max_bytes='1GiB') as daemon:
+                    memory_max_bytes='1GiB', max_connections=1024) as daemon:
             line, = (line for line in daemon.log().splitlines() if 'settings allow' in line)
-        self.assertIn(' loops="32.0 MiB" workers="1.0 GiB" sum="', line)
+        self.assertIn(' loops="32.0 MiB" connections="68.0 MiB" workers="1.0 GiB" sum="1.', line)
         self.assertRegex(line, 'sessions="[1-9][0-9]*.[0-9] MiB"')
         self.assertEqual('level=warning' in line, 'more memory than the control group' in line)
 
@@ -151,8 +151,8 @@ class Memory(Case):
                 file.write(str(600 << 20))
         except OSError as why:
             self.skipTest(f'no control group with a limit of memory can be made here: {why}')
-        script = f'echo $$ >{folder}/cgroup.procs && exec "$0" --print-config'
-        done = subprocess.run(['sh', '-c', script, os.environ['KNIT_DAEMON']], capture_output=True, text=True, check=True, timeout=30)
+        script = f'echo $$ >{folder}/cgroup.procs && exec "$0" --print-config --module "$1"'
+        done = subprocess.run(['sh', '-c', script, os.environ['KNIT_DAEMON'], os.environ['KNIT_MODULE']], capture_output=True, text=True, check=True, timeout=30)
         self.assertIn('the control group allows: 600.0 MiB', done.stdout)
         popen = subprocess.Popen
 
