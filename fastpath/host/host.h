@@ -201,6 +201,7 @@ struct knit_pool {
     uint64_t quarantine_due_ns;           /* when a task may be served again; 0 = none waits */
     bool has_orphans; /* a worker has ended; what it left behind is to be killed (orphans.h) */
     uint32_t sweeps;  /* in a row that found some */
+    int leaves_fd;    /* the folder of the host's own control group (leaf.h); -1 = none is used */
 
     /* Sessions. */
     struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];

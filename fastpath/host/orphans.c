@@ -7,9 +7,10 @@
  *
  * What a living worker has left behind stays until that worker ends: it bears the mark of its
  * worker, a variable of the environment that each process inherits. A program that was started with
- * another environment bears none and is taken for a dead worker's. Workers that are subreapers
- * themselves were rejected: they cannot tell children that a task waits for from those that they
- * would have to reap.
+ * another environment bears none and is taken for a dead worker's. Where each lane has a control
+ * group (leaf.h) that says whose a process is, and what is in a dead one's is killed at once.
+ * Workers that are subreapers themselves were rejected: they cannot tell children that a task waits
+ * for from those that they would have to reap.
  */
 #include "fastpath/host/orphans.h"
 
@@ -22,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fastpath/host/leaf.h"
 #include "fastpath/lane/fd.h"
 
 #define VARIABLES_MAX 100000u
@@ -57,16 +59,19 @@ static bool is_worker(const struct knit_pool *pool, pid_t pid)
     return false;
 }
 
+static bool has_living(const struct knit_pool *pool, uint32_t lane)
+{
+    return lane < pool->options.workers && pool->workers[lane].step != KNIT_STEP_NONE &&
+           pool->workers[lane].step != KNIT_STEP_ENDED;
+}
+
 static bool is_mark_of_living(const struct knit_pool *pool, const char *variable)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
-        const struct knit_worker *worker = &pool->workers[i];
         char mark[KNIT_LAUNCH_MARK_SIZE];
 
-        if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
-            continue;
-        knit_launch_make_mark(mark, worker->serial);
-        if (strcmp(variable, mark) == 0)
+        knit_launch_make_mark(mark, pool->workers[i].serial);
+        if (has_living(pool, i) && strcmp(variable, mark) == 0)
             return true;
     }
     return false;
@@ -80,6 +85,8 @@ static bool is_spared(const struct knit_pool *pool, const char *pid)
     size_t size = 0;
     FILE *file;
 
+    if (has_living(pool, knit_leaf_of(pool, pid)))
+        return true;
     (void)snprintf(path, sizeof(path), "/proc/%.16s/environ", pid);
     file = fopen(path, "re");
     if (file == NULL)
@@ -100,9 +107,11 @@ uint32_t knit_orphans_kill(struct knit_pool *pool)
 
     if (!pool->options.kill_orphans)
         return 0;
+    for (uint32_t i = 0; i < pool->options.workers; i++)
+        found += !has_living(pool, i) && knit_leaf_kill(pool, i);
     proc = opendir("/proc");
     if (proc == NULL)
-        return 0;
+        return found;
     while ((entry = readdir(proc)) != NULL) {
         pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 

@@ -18,6 +18,7 @@
 
 #include "fastpath/host/departed.h"
 #include "fastpath/host/host.h"
+#include "fastpath/host/leaf.h"
 #include "fastpath/host/relay.h"
 #include "fastpath/host/segments.h"
 #include "fastpath/host/session.h"
@@ -127,7 +128,7 @@ static struct knit_pool *new_pool(void)
 
     if (pool == NULL)
         return NULL;
-    pool->epoll_fd = pool->timer_fd = pool->board_fd = pool->pool_fd = -1;
+    pool->epoll_fd = pool->timer_fd = pool->board_fd = pool->pool_fd = pool->leaves_fd = -1;
     pool->next_session = 1;
     pool->next_owner = KNIT_OWNER_HOST + 1;
     knit_notices_init(&pool->notices);
@@ -220,6 +221,8 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
         return error;
     }
     pool->memory_max_bytes = memory_max(options);
+    if (options->kill_orphans)
+        knit_leaf_init(pool);
     error = start_all(pool);
     if (error != 0) {
         if (!knit_sentence_is_empty(&pool->open_failure))
@@ -337,6 +340,7 @@ static void free_parts(struct knit_pool *pool)
             knit_host_session_free(pool, pool->sessions[i]);
     }
     knit_departed_fini(pool);
+    knit_leaf_fini(pool);
     free(pool->workers);
     knit_registry_free(pool->registry);
     knit_buffer_fini(&pool->announcement);

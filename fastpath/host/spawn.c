@@ -142,6 +142,8 @@ static _Noreturn void run_child(
     int control;
 
     (void)setpgid(0, 0);
+    if (options->group_fd >= 0)
+        (void)!write(options->group_fd, "0", 1);
     reset_signals();
     offer_to_oom_killer();
     if (place_fds(options, plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {

@@ -22,6 +22,7 @@ struct knit_spawn_options {
     const char *program; /* what is run under the name argv[0]; "" = argv[0] itself */
     const int *fds;      /* [fd_count]; in the worker their numbers begin at KNIT_CONTROL_FD + 1 */
     uint32_t fd_count;   /* 1 at least; the last is closed by exec */
+    int group_fd;        /* cgroup.procs of a control group that it enters; -1 = none */
 };
 
 #define KNIT_SPAWN_FDS_MAX 1025u

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "fastpath/control/control.h"
+#include "fastpath/host/leaf.h"
 #include "fastpath/host/loop_bell.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/fault.h"
@@ -119,7 +120,9 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     if (knit_launch_check(&pool->launch, &worker->refusal) != 0)
         return false;
     knit_launch_mark(&pool->launch, worker->serial);
+    options.group_fd = knit_leaf_open(pool, worker->lane);
     error = knit_spawn(&options, &worker->process);
+    knit_fd_close(&options.group_fd);
     KNIT_FAULT(WORKER_AFTER_SPAWN);
     if (error == 0) {
         worker->step = KNIT_STEP_HELLO;

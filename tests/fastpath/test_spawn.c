@@ -22,8 +22,12 @@ static void a_failed_start_is_reported_to_the_host_alone(void **state)
 {
     const char *const argv[] = {"/bin/true", NULL}, *const environment[] = {NULL};
     const int given[] = {0};
-    const struct knit_spawn_options options = {
-        .argv = argv, .environment = environment, .program = "", .fds = given, .fd_count = 1};
+    const struct knit_spawn_options options = {.argv = argv,
+        .environment = environment,
+        .program = "",
+        .fds = given,
+        .fd_count = 1,
+        .group_fd = -1};
     struct knit_spawned child;
     struct knit_control_message message;
     struct rlimit limit, low;

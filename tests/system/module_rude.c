@@ -109,6 +109,24 @@ KNIT_TASK(scatter, "scatter(depth: int, bare: bool) -> str",
     return knit_return_str(call, text, strlen(text));
 }
 
+KNIT_TASK(breed, "breed() -> nil",
+    .doc = "Leaves processes that end once they have started the next one, for 30 seconds.")
+{
+    uint64_t until_ns = knit_now_ns(call) + UINT64_C(30000000000);
+
+    for (int i = 0; i < 4; i++) {
+        if (fork() == 0) {
+            while (knit_now_ns(call) < until_ns) {
+                (void)setsid();
+                if (fork() != 0)
+                    _exit(0);
+            }
+            _exit(0);
+        }
+    }
+    return knit_return_nil(call);
+}
+
 KNIT_TASK(
     hang, "hang() -> nil", .doc = "Hangs with children; ignores signals.", .hard_timeout_ms = 200)
 {
