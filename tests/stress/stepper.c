@@ -82,11 +82,13 @@ static bool is_own(const struct stepper *stepper, uint64_t address, uint32_t *re
     return false;
 }
 
+/* By its path, or as a copy of it in memory is named. */
 static void find_own(struct stepper *stepper, uint32_t index, const char *file)
 {
-    char path[64], line[4400];
+    char path[64], copy[300], line[4400];
     FILE *maps;
 
+    (void)snprintf(copy, sizeof(copy), "/memfd:%s (deleted)", strrchr(file, '/') + 1);
     (void)snprintf(path, sizeof(path), "/proc/%d/maps", stepper->pid);
     maps = fopen(path, "re");
     while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
@@ -96,7 +98,8 @@ static void find_own(struct stepper *stepper, uint32_t index, const char *file)
 
         line[strcspn(line, "\n")] = '\0';
         if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %n", &begin, &end, access, &at) == 3 &&
-            at != 0 && access[2] == 'x' && strcmp(line + at, file) == 0) {
+            at != 0 && access[2] == 'x' &&
+            (strcmp(line + at, file) == 0 || strcmp(line + at, copy) == 0)) {
             stepper->own[index].begin = begin;
             stepper->own[index].end = end;
         }
