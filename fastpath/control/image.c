@@ -221,8 +221,8 @@ int knit_image_open(const char *path, enum knit_image_kind kind, struct knit_ima
         error = inspect(&image, may_run || kind == KNIT_IMAGE_MODULE);
     if (error != 0) {
         knit_image_close(&image);
-        return knit_sentence_set(ret_why, KNIT_IMAGE_E_REFUSED,
-            "%s: cannot be copied into memory: %s", path, strerror(-error));
+        return knit_sentence_set(
+            ret_why, error, "%s: cannot be copied into memory: %s", path, strerror(-error));
     }
     *ret_image = image;
     return 0;

@@ -43,7 +43,8 @@ struct knit_image {
     char build_id[2 * KNIT_IMAGE_ID_BYTES + 1]; /* in hexadecimal; "" = the file has none */
 };
 
-/* Copies the file; the path is borrowed. Returns 0 or KNIT_IMAGE_E_REFUSED. */
+/* Copies the file; the path is borrowed. Returns 0, KNIT_IMAGE_E_REFUSED, or -errno with a sentence
+ * as well. */
 KNIT_MUST_CHECK int knit_image_open(const char *path, enum knit_image_kind kind,
     struct knit_image *ret_image, struct knit_sentence *ret_why);
 void knit_image_close(struct knit_image *image);

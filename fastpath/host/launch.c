@@ -127,7 +127,7 @@ static int open_images(struct knit_launch *launch, struct knit_sentence *ret_why
     if (error == 0)
         return 0;
     knit_sentence_prefix(ret_why, "worker startup failed");
-    return KNIT_POOL_E_STARTUP;
+    return error < 0 ? error : KNIT_POOL_E_STARTUP;
 }
 
 int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options *options,

@@ -31,8 +31,8 @@ struct knit_launch {
     char program[KNIT_IMAGE_NAME_SIZE];        /* what the child executes; "" = argv[0] */
 };
 
-/* Returns 0, KNIT_POOL_E_STARTUP with a sentence, -ENOMEM; knit_launch_fini() is needed in all
- * cases. */
+/* Returns 0, KNIT_POOL_E_STARTUP with a sentence, -errno, for which there may be one;
+ * knit_launch_fini() is needed in all cases. */
 KNIT_MUST_CHECK int knit_launch_init(struct knit_launch *launch,
     const struct knit_pool_options *options, struct knit_sentence *ret_why);
 

@@ -215,7 +215,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error == 0)
         error = make_loop(pool);
     if (error != 0) {
-        if (error < 0)
+        if (knit_sentence_is_empty(ret_why))
             (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
         knit_pool_free(pool);
         return error;
