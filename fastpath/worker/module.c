@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "fastpath/control/image.h"
+#include "fastpath/worker/float_state.h"
 
 #define FLAGS_KNOWN KNIT_TASK_INLINE_SAFE
 /* The size of each structure in its first version; there is no smaller one. */
@@ -133,6 +134,8 @@ static int open_module(const struct knit_module_copy *copy, const char *path,
     int error = copy != NULL && copy->is_frozen ? load_copy(copy->fd, path, ret_why, &handle)
                                                 : load_file(copy, path, ret_why, &handle);
 
+    /* Constructors of -ffast-math switch denormals off, for those of the next module too. */
+    knit_float_restore();
     if (error != 0)
         return error;
     module = dlsym(handle, "knit_module");
@@ -357,6 +360,7 @@ int knit_modules_bootstrap(struct knit_modules *modules, const struct knit_boots
         report_step(loading, "running the bootstrap hook of", modules->paths[i]);
         own.path = modules->paths[i];
         error = modules->modules[i]->bootstrap(&own, message, sizeof(message));
+        knit_float_restore();
         message[sizeof(message) - 1] = '\0';
         if (error != 0)
             return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,

@@ -34,7 +34,6 @@
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
 #include "fastpath/worker/fatal.h"
-#include "fastpath/worker/float_state.h"
 #include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
 #include "fastpath/worker/runner.h"
@@ -505,8 +504,6 @@ static void on_thread_end(void *unused)
 
 static void serve(struct worker *worker)
 {
-    /* As constructors of modules left it: those of -ffast-math switch denormals off. */
-    knit_float_restore();
     knit_fatal_begin(worker->note, worker->busy, worker->owner);
     knit_leftovers_begin();
     pthread_cleanup_push(on_thread_end, NULL);

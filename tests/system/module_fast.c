@@ -1,9 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A module that is linked with -ffast-math. It does the same as a constructor too, since not each
- * compiler has such a start file. */
+ * compiler has such a start file, and by its hook. */
 #include <knitting/task.h>
 
-KNIT_MODULE("1.0");
+static void flush_to_zero(void);
+
+static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    (void)info;
+    (void)ret_message;
+    (void)message_size;
+    flush_to_zero();
+    return 0;
+}
+
+KNIT_MODULE_BOOTSTRAP("1.0", hook);
 
 __attribute__((constructor)) static void flush_to_zero(void)
 {

@@ -16,7 +16,31 @@
 #include <time.h>
 #include <unistd.h>
 
-KNIT_MODULE("1.0");
+/* What a constructor and a hook compute for all calls to come. */
+static double tables[2];
+
+static double half_of_least(void)
+{
+    volatile double least = DBL_MIN;
+
+    return least / 2;
+}
+
+__attribute__((constructor)) static void compute_early(void)
+{
+    tables[0] = half_of_least();
+}
+
+static int compute(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    (void)info;
+    (void)ret_message;
+    (void)message_size;
+    tables[1] = half_of_least();
+    return 0;
+}
+
+KNIT_MODULE_BOOTSTRAP("1.0", compute);
 
 /* Exported, so the loader may bind a call of it to whatever else bears that name. */
 #define OWN(name)                                                                                  \
@@ -160,6 +184,16 @@ KNIT_TASK(process, "process(nap_ms: int) -> array")
         (void)sigaction(signals[i], NULL, &action);
         knit_put_bool(writer, action.sa_handler == SIG_DFL);
     }
+    return knit_return_built(call, writer);
+}
+
+KNIT_TASK(computed, "computed() -> array", .doc = "By the module's constructor, and by its hook.")
+{
+    struct knit_writer *writer = knit_writer(call);
+
+    knit_put_array(writer, 2);
+    knit_put_float(writer, tables[0]);
+    knit_put_float(writer, tables[1]);
     return knit_return_built(call, writer);
 }
 

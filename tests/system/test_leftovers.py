@@ -59,10 +59,15 @@ class Leftovers(Case):
     def test_a_module_linked_with_fast_math_changes_no_numbers_of_another(self):
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
             before = rpc.call('state')[1:]
-        with Daemon('--module', os.environ['KNIT_FAST'], module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
-            self.assertEqual(rpc.call('state')[1:], before)
-            rpc.call('fast')
-            self.assertEqual(rpc.call('state')[1:], before)
+            self.assertEqual(rpc.call('computed'), [before[2], before[2]])
+            self.assertNotEqual(before[2], 0)
+        fast = os.environ['KNIT_FAST']
+        for first, second in (LEFTOVERS, fast), (fast, LEFTOVERS):
+            with self.subTest(first=first), Daemon('--module', second, module=first, workers=1) as daemon, daemon.tcp() as rpc:
+                self.assertEqual(rpc.call('state')[1:], before)
+                self.assertEqual(rpc.call('computed'), [before[2], before[2]])
+                rpc.call('fast')
+                self.assertEqual(rpc.call('state')[1:], before)
 
 
 main()
