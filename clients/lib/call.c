@@ -61,6 +61,14 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
     return knit_handle_start_on_stream(handle, start->task, start->params, &options);
 }
 
+size_t knit_arguments_max(struct knit *k)
+{
+    if (!knit_client_is_ours(k))
+        return 0;
+    return k->handles.lanes != NULL ? knit_lanes_argument_max(k->handles.lanes)
+                                    : k->handles.stream.request_max;
+}
+
 /* One attempt. */
 static inline int try_start(struct knit_handle *handle, const struct start *start)
 {

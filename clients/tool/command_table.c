@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows: each command and each option, with the words by which help describes it. */
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,6 +10,8 @@
 /* Options without a letter. */
 enum { OPTION_RAW = 256, OPTION_JSON };
 
+enum { JOBS_MAX = 1000 };
+
 const struct knit_tool_command knit_tool_commands[] = {
     {"call", "TASK [ARGUMENT...]", "call a task and print its result as JSON",
         "An ARGUMENT is JSON. @FILE sends the bytes of a file, - those of standard input;\n"
@@ -17,6 +20,12 @@ const struct knit_tool_command knit_tool_commands[] = {
         "{\"$float\": \"NaN\"}, {\"$bigint\": \"0xff\"}, {\"$map\": [[KEY, VALUE], ...]},\n"
         "{\"$f64\": [1.5]} and more, see knit(1). Results are printed in the same way.\n",
         KNIT_TOOL_WORD_TASK, false, knit_tool_call},
+    {"batch", "TASK [FILE]", "call a task for each line of a file or of standard input",
+        "A line is the JSON array of one call's arguments: [2, 3], or [] for none. Calls are\n"
+        "made side by side, and each line has one line of output, in the same order: its\n"
+        "result; where it failed an empty one, and the error on standard error. With --json\n"
+        "it is {\"result\": ...} or {\"error\": {...}}. The exit status is 1 if any failed.\n",
+        KNIT_TOOL_WORD_TASK_FILE, false, knit_tool_batch},
     {"tasks", "", "list the tasks with their signatures", "", KNIT_TOOL_WORD_NONE, false,
         knit_tool_tasks},
     {"ping", "", "see whether the daemon answers and a worker can serve, and how fast",
@@ -56,6 +65,18 @@ static const char *set_timeout(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_jobs(struct knit_tool *tool, const char *value)
+{
+    char *end;
+    unsigned long jobs = strtoul(value, &end, 10);
+
+    if (end == value || *end != '\0' || !isdigit((unsigned char)value[0]) || jobs < 1 ||
+        jobs > JOBS_MAX)
+        return "a number from 1 to 1000";
+    tool->jobs = (uint32_t)jobs;
+    return NULL;
+}
+
 static const char *set_raw(struct knit_tool *tool, const char *value)
 {
     (void)value;
@@ -79,6 +100,8 @@ const struct knit_tool_option knit_tool_options[] = {
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         KNIT_TOOL_WORD_NONE, set_timeout},
+    {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", KNIT_TOOL_WORD_NONE,
+        set_jobs},
     {OPTION_RAW, "raw", NULL, "call stats",
         "print the bytes of a str or bin as they are, anything else as\n"
         "msgpack",

@@ -76,7 +76,7 @@ int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv)
 
     (void)argv;
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
+        status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK)
         return status;
     if (ask(k, &health, &error) != KNIT_OK) {
@@ -139,7 +139,7 @@ int knit_tool_health(const struct knit_tool *tool, int argc, char **argv)
     (void)argv;
     if (argc != 0)
         return knit_tool_usage(tool, "health takes no arguments");
-    if (knit_tool_try_open(tool, KNIT_TOOL_SLOTS, &k, &error) != KNIT_OK)
+    if (knit_tool_try_open(tool, NULL, &k, &error) != KNIT_OK)
         return say_unreachable(tool, &error);
     status =
         ask(k, &health, &error) == KNIT_OK ? say(tool, &health) : say_unreachable(tool, &error);

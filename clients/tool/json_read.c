@@ -544,7 +544,7 @@ int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
 {
     struct reader reader = {ret_reason};
     size_t offset;
-    const char *flaw = knit_json_lexer_check(text, len, &offset);
+    const char *flaw = knit_json_lexer_check(text, len, &offset), *nul;
     struct json_tokener *tokener;
     struct json_object *object;
     enum json_tokener_error error;
@@ -553,8 +553,11 @@ int knit_json_read(const char *text, size_t len, struct knit_writer *writer,
 
     if (flaw != NULL)
         return bad(&reader, "at byte %zu: %s", offset, flaw);
-    if (len > INT32_MAX)
+    if (len >= INT32_MAX)
         return bad(&reader, "more than 2 GiB of JSON");
+    nul = memchr(text, '\0', len);
+    if (nul != NULL)
+        return bad(&reader, "at byte %zu: a NUL", (size_t)(nul - text));
     tokener = json_tokener_new_ex(PARSE_DEPTH);
     if (tokener == NULL)
         return -ENOMEM;

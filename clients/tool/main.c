@@ -8,6 +8,8 @@
 #include "clients/tool/command.h"
 #include "fastpath/lane/fd.h"
 
+enum { JOBS_DEFAULT = 64 };
+
 /* The socket of a daemon that the user runs is tried before that of the system's. Over the socket
  * itself: to attach takes longer than one call saves. */
 static const char *default_url(void)
@@ -27,7 +29,7 @@ static const char *default_url(void)
 
 int main(int argc, char **argv)
 {
-    struct knit_tool tool = {.timeout_ms = -1};
+    struct knit_tool tool = {.timeout_ms = -1, .jobs = JOBS_DEFAULT};
     struct knit_tool_request request;
     int status;
 

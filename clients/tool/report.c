@@ -16,7 +16,10 @@
 #include "clients/tool/tool.h"
 #include "proto/text.h"
 
-enum { CONNECT_MS_MAX = 10000 }; /* what the library allows unless told otherwise */
+enum {
+    CONNECT_MS_MAX = 10000, /* what the library allows unless told otherwise */
+    SLOTS = 16,             /* of a session that makes one call at a time */
+};
 
 /* How many bytes at the front are written as the escape; 0 = they are written as they are. */
 static size_t escape_of(
@@ -125,11 +128,12 @@ static char *data_text(const struct knit_error *error)
     return text;
 }
 
+/* What follows "knit: ", with a newline. */
 static void report_plain(const struct knit_error *error)
 {
     char *data = data_text(error);
 
-    fprintf(stderr, "knit: %s", error->name);
+    fputs(error->name, stderr);
     if (error->task[0] != '\0') {
         fputs(" in ", stderr);
         put_line(error->task);
@@ -157,7 +161,7 @@ static void add_number(struct json_object *object, const char *key, int64_t valu
 }
 
 /* When memory is lacking, a member is missing and the rest is printed. */
-static void report_json(const struct knit_error *error)
+static struct json_object *error_object(const struct knit_error *error)
 {
     struct json_object *object = json_object_new_object();
     char *data = data_text(error);
@@ -181,17 +185,61 @@ static void report_json(const struct knit_error *error)
         add_number(object, "task_code", error->task_code, INT64_MIN);
     if (data != NULL)
         json_object_object_add(object, "data", json_tokener_parse(data));
-    put_error(object);
     free(data);
+    return object;
 }
 
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error)
 {
-    if (tool->is_json)
-        report_json(error);
-    else
+    if (tool->is_json) {
+        put_error(error_object(error));
+    } else {
+        fputs("knit: ", stderr);
         report_plain(error);
+    }
     return status_of(error->code);
+}
+
+void knit_tool_report_line(
+    const struct knit_tool *tool, uint64_t line, const struct knit_error *error)
+{
+    struct json_object *object;
+
+    if (!tool->is_json) {
+        fputc('\n', stdout);
+        fprintf(stderr, "knit: line %llu: ", (unsigned long long)line);
+        report_plain(error);
+        return;
+    }
+    object = json_object_new_object();
+    json_object_object_add(object, "error", error_object(error));
+    knit_tool_put_object(object);
+    json_object_put(object);
+}
+
+void knit_tool_put_outcome(const struct knit_tool *tool, const char *json)
+{
+    if (tool->is_json)
+        fputs("{\"result\":", stdout);
+    put_escaped(stdout, json, true);
+    fputs(tool->is_json ? "}\n" : "\n", stdout);
+}
+
+void knit_tool_own_error(struct knit_error *ret_error, int code, const char *format, ...)
+{
+    va_list args;
+
+    *ret_error = (struct knit_error){.code = code,
+        .name = knit_error_code_name(code),
+        .started = KNIT_STARTED_NO,
+        .origin = KNIT_ORIGIN_CLIENT,
+        .lane = -1,
+        .retry_after_ms = -1,
+        .limit = -1,
+        .actual = -1};
+    va_start(args, format);
+    vsnprintf(ret_error->message, sizeof(ret_error->message), format, args);
+    va_end(args);
 }
 
 /* The name in JSON of what the tool itself found wrong. */
@@ -264,20 +312,24 @@ int knit_tool_finish(const struct knit_tool *tool)
     return knit_tool_fail(tool, KNIT_TOOL_OUTPUT, "cannot write the output: %s", strerror(errno));
 }
 
-int knit_tool_try_open(
-    const struct knit_tool *tool, uint32_t slots, struct knit **ret, struct knit_error *ret_error)
+int knit_tool_try_open(const struct knit_tool *tool, const struct knit_open_options *options,
+    struct knit **ret, struct knit_error *ret_error)
 {
-    struct knit_open_options options = {.slots = slots, .name = "knit"};
+    struct knit_open_options own = {.slots = SLOTS};
 
+    if (options != NULL)
+        own = *options;
+    own.name = "knit";
     if (tool->has_timeout && tool->timeout_ms > 0 && tool->timeout_ms < CONNECT_MS_MAX)
-        options.connect_ms = (uint32_t)tool->timeout_ms + 1;
-    return knit_open(tool->url, &options, ret, ret_error);
+        own.connect_ms = (uint32_t)tool->timeout_ms + 1;
+    return knit_open(tool->url, &own, ret, ret_error);
 }
 
-int knit_tool_open(const struct knit_tool *tool, uint32_t slots, struct knit **ret)
+int knit_tool_open(
+    const struct knit_tool *tool, const struct knit_open_options *options, struct knit **ret)
 {
     struct knit_error error;
-    int code = knit_tool_try_open(tool, slots, ret, &error);
+    int code = knit_tool_try_open(tool, options, ret, &error);
 
     if (code == KNIT_OK)
         return KNIT_TOOL_OK;

@@ -63,7 +63,7 @@ int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)
 
     (void)argv;
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
+        status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK) {
         json_object_put(array);
         return status;
@@ -89,7 +89,7 @@ int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv)
                            : knit_tool_usage(tool, "lift takes the name of a quarantined task");
 
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
+        status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK)
         return status;
     if (knit_lift(k, &error, argv[0], &lifted) != KNIT_OK) {
@@ -116,7 +116,7 @@ int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv)
 
     (void)argv;
     if (status == KNIT_TOOL_OK)
-        status = knit_tool_open(tool, KNIT_TOOL_SLOTS, &k);
+        status = knit_tool_open(tool, NULL, &k);
     if (status != KNIT_TOOL_OK)
         return status;
     if (knit_stats(k, &error, &map, &len) != KNIT_OK) {

@@ -20,21 +20,20 @@ enum {
     KNIT_TOOL_CANCELLED = 130, /* by Ctrl-C */
 };
 
-/* Slots of a session that makes one call at a time. */
-enum { KNIT_TOOL_SLOTS = 16 };
-
 struct json_object;
 
 struct knit_tool {
     const char *url;
     double timeout_ms; /* negative: none */
     bool has_timeout;
+    uint32_t jobs; /* calls in flight at most */
     bool is_raw;
     bool is_json;
 };
 
 /* Each runs one command; argv are its own arguments. Returns the exit status. */
 int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_batch(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
@@ -44,15 +43,27 @@ int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_help(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_version(const struct knit_tool *tool, int argc, char **argv);
 
-/* Opens the session, within --timeout. Returns KNIT_OK, or the code of the error. */
-KNIT_MUST_CHECK int knit_tool_try_open(
-    const struct knit_tool *tool, uint32_t slots, struct knit **ret, struct knit_error *ret_error);
+/* Opens the session, within --timeout; options NULL: for one call at a time. Returns KNIT_OK, or
+ * the code of the error. */
+KNIT_MUST_CHECK int knit_tool_try_open(const struct knit_tool *tool,
+    const struct knit_open_options *options, struct knit **ret, struct knit_error *ret_error);
 
 /* The same; on failure reports it. Returns the exit status. */
-KNIT_MUST_CHECK int knit_tool_open(const struct knit_tool *tool, uint32_t slots, struct knit **ret);
+KNIT_MUST_CHECK int knit_tool_open(
+    const struct knit_tool *tool, const struct knit_open_options *options, struct knit **ret);
 
 /* One line about the error on stderr. Returns the exit status that goes with its code. */
 int knit_tool_report(const struct knit_tool *tool, const struct knit_error *error);
+
+/* The outcome of one line of many, as one line on stdout: with --json {"result": ...} or
+ * {"error": {...}}, else the result, or nothing and the error on stderr. */
+void knit_tool_put_outcome(const struct knit_tool *tool, const char *json);
+void knit_tool_report_line(
+    const struct knit_tool *tool, uint64_t line, const struct knit_error *error);
+
+/* An error that the tool itself finds before it calls anything. */
+void knit_tool_own_error(struct knit_error *ret_error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* One line about a mistake on the command line. Returns KNIT_TOOL_USAGE. */
 int knit_tool_usage(const struct knit_tool *tool, const char *format, ...)

@@ -303,6 +303,21 @@ static void want_of_memory_is_said(void **state)
     }
 }
 
+static void a_nul_ends_no_text_early(void **state)
+{
+    static const char text[] = "5\0 6";
+    char reason[KNIT_JSON_REASON_BYTES] = "";
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+
+    (void)state;
+    knit_buffer_init(&buffer, 1 << 20);
+    knit_writer_init(&writer, &buffer);
+    assert_int_equal(knit_json_read(text, sizeof(text) - 1, &writer, reason), KNIT_JSON_E_BAD);
+    assert_string_equal(reason, "at byte 1: a NUL");
+    knit_buffer_fini(&buffer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +327,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(nesting_has_the_protocols_limit),
         cmocka_unit_test(bytes_that_are_no_value_are_refused),
+        cmocka_unit_test(a_nul_ends_no_text_early),
         cmocka_unit_test(want_of_memory_is_said),
     };
 

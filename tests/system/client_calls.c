@@ -496,6 +496,7 @@ static void arguments_beyond_the_limit_are_refused(void **state)
     assert_int_equal(knit_call(k, &error, "echo", "(bin)", bytes, len), KNIT_TOO_LARGE);
     assert_int_equal(error.started, KNIT_STARTED_NO);
     assert_true(error.limit > 0 && error.limit < error.actual);
+    assert_int_equal(error.limit, knit_arguments_max(k));
     free(bytes);
     succeeds(knit_call(k, &error, "add", "(int, int) -> int", (int64_t)2, (int64_t)3, &sum));
 }
@@ -521,7 +522,8 @@ static void a_forked_child_does_not_affect_the_session(void **state)
                        knit_await(handle, -1, NULL) == KNIT_DISCONNECTED &&
                        knit_await(done, 0, NULL) == KNIT_DISCONNECTED &&
                        knit_results(done, NULL, &result, &len) == KNIT_DISCONNECTED &&
-                       knit_result_raw(done, NULL, &result, &len) == KNIT_DISCONNECTED;
+                       knit_result_raw(done, NULL, &result, &len) == KNIT_DISCONNECTED &&
+                       knit_arguments_max(k) == 0;
 
         knit_free(handle);
         knit_close(k);

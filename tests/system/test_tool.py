@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from knit_harness import PATIENCE, Daemon, DaemonCase, main, wait_until
+from knit_harness import PATIENCE, Child, Daemon, DaemonCase, main, wait_until
 
 KNIT = os.environ['KNIT_TOOL']
 OK, FAILED, USAGE, DISCONNECTED, REFUSED, TIMEOUT, BROKE, OUTPUT, CANCELLED = 0, 1, 2, 3, 4, 5, 6, 7, 130
@@ -20,13 +20,15 @@ class Tool(DaemonCase):
     def setUp(self):
         self.url = self.daemon.urls[1]
 
-    def knit(self, *arguments, url=None, status=OK, stdin=None, text=True, environment=None):
-        result = subprocess.run([KNIT, *(['-u', url or self.url] if url != '' else []), *arguments], input=stdin,
+    def knit(self, *arguments, url=None, status=OK, stdin=None, stdin_file=None, text=True, environment=None, errors=1):
+        """Where it fails, `errors` lines are on stderr."""
+        given = {'stdin': stdin_file} if stdin_file else {'input': stdin}
+        result = subprocess.run([KNIT, *(['-u', url or self.url] if url != '' else []), *arguments],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text, timeout=6 * PATIENCE,
-                                env={**os.environ, **(environment or {})})
+                                env={**os.environ, **(environment or {})}, **given)
         self.assertEqual(result.returncode, status, result.stderr)
         if status != OK:
-            self.assertEqual(result.stderr.count('\n' if text else b'\n'), 1, result.stderr)
+            self.assertEqual(result.stderr.count('\n' if text else b'\n'), errors, result.stderr)
         return result
 
     def every_url(self):
@@ -68,6 +70,120 @@ class Tool(DaemonCase):
             self.assertIn('is no UTF-8', self.knit('call', 'echo', '@text:' + path, status=USAGE).stderr)
             self.assertIn('is no JSON', self.knit('call', 'echo', '@json:' + path, status=USAGE).stderr)
             self.assertIn('cannot read', self.knit('call', 'echo', '@json:' + path + 'x', status=USAGE).stderr)
+
+    def test_a_stream_is_refused_once_it_is_longer_than_a_call_may_be(self):
+        """Standard input and the FIFO have no end: reading them whole would not end either."""
+        with tempfile.TemporaryDirectory() as folder, Daemon('--call-max-bytes', '65536') as daemon:
+            sparse = os.path.join(folder, 'sparse')
+            with open(sparse, 'w') as file:
+                file.truncate(10 << 30)
+            for url in daemon.urls:
+                limit = 65536 if url.startswith('shm:') else 2 * 65536
+                for argument in '-', '@/dev/zero', '@' + sparse, '@text:/dev/zero', '@json:/dev/zero':
+                    with self.subTest(url=url.split(':')[0], argument=argument), open('/dev/zero') as zeros:
+                        error = self.knit('--json', 'call', 'echo', argument, url=url, status=REFUSED, stdin_file=zeros).stderr
+                        shown = json.loads(error)
+                        self.assertEqual((shown['name'], shown['limit'], shown['started']), ('TOO_LARGE', limit, 'no'))
+                        self.assertIn(f'more than {limit * (8 if "json" in argument else 1)} bytes', shown['message'])
+                        self.assertIn('call_max_bytes', shown['message'])
+                path = os.path.join(folder, 'half')
+                with open(path, 'wb') as file:
+                    file.write(bytes(60_000))
+                self.assertIn('"$bin"', self.value('echo', '@' + path, url=url))
+                self.assertIn('the arguments: more than', self.knit('call', 'echo', *['@' + path] * 3, url=url,
+                                                                    status=REFUSED).stderr)
+
+    def test_a_batch_has_an_outcome_for_each_line_in_order(self):
+        lines = ['[1,2]', '', '[3,"x"]', 'nope', '7', ' [4, 5] \r', '[9223372036854775807,1]', '[1,2]\0[3]', '[6,7]']
+        words = [None, 'empty', 'expected int, got str', 'no JSON', 'no array', None, None, 'a NUL', None]
+        for url in self.every_url():
+            for jobs in '1', '3', '64':
+                # The last line has no newline.
+                done = self.knit('batch', 'add', '-j', jobs, url=url, stdin='\n'.join(lines), status=FAILED, errors=6)
+                self.assertEqual(done.stdout.split('\n'), ['3', '', '', '', '', '9', '', '', '13', ''])
+                said = done.stderr.split('\n')
+                for number, word in enumerate(words, 1):
+                    if word is not None:
+                        self.assertTrue(any(line.startswith(f'knit: line {number}: BAD_ARGUMENT: ') and word in line
+                                            for line in said), (number, said))
+                done = self.knit('batch', 'add', '--json', url=url, stdin='\n'.join(lines), status=FAILED, errors=0)
+                shown = [json.loads(line) for line in done.stdout.splitlines()]
+                self.assertEqual([outcome.get('result') for outcome in shown], [3, None, None, None, None, 9, None, None, 13])
+                self.assertEqual(['error' in outcome for outcome in shown],
+                                 [False, True, True, True, True, False, True, True, False])
+                self.assertEqual(shown[6]['error']['name'], 'TASK_FAILED')
+
+    def test_a_batch_of_many_calls(self):
+        lines = ''.join(f'[{number},{number}]\n' for number in range(5000))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'lines')
+            with open(path, 'w') as file:
+                file.write(lines)
+            for url in self.every_url():
+                for jobs in '1', '7', '1000':
+                    shown = self.knit('batch', '-j', jobs, 'add', path, url=url).stdout.split()
+                    self.assertEqual(shown, [str(2 * number) for number in range(5000)])
+        self.assertEqual(self.knit('batch', 'add', stdin='').stdout, '')
+        self.assertEqual(self.knit('batch', 'add', '-', stdin='[1,2]\n').stdout, '3\n')
+
+    def test_a_batch_makes_calls_side_by_side_and_prints_while_it_waits_for_input(self):
+        with Daemon(workers=4) as daemon:
+            for url in daemon.urls:
+                begin = time.monotonic()
+                self.assertEqual(self.knit('batch', 'sleep', url=url, stdin='[500]\n' * 8).stdout, 'null\n' * 8)
+                self.assertLess(time.monotonic() - begin, 8 * 0.5)
+                with Child([KNIT, '-u', url, 'batch', 'add'], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+                    for number in range(3):
+                        child.process.stdin.write(b'[%d,1]\n' % number)
+                        child.process.stdin.flush()
+                        self.assertEqual(child.process.stdout.readline(), b'%d\n' % (number + 1))
+
+    def test_a_batch_refuses_a_line_that_is_too_long_and_goes_on(self):
+        with Daemon('--call-max-bytes', '4096', '--message-max-bytes', '4096') as daemon:
+            for url in daemon.urls:
+                for size in 4096, 50_000, 3_000_000:
+                    lines = f'["{"x" * size}"]\n["y"]\n'
+                    done = self.knit('batch', 'echo', url=url, stdin=lines, status=FAILED, errors=1)
+                    self.assertEqual(done.stdout, '\n"y"\n')
+                    self.assertIn('line 1: TOO_LARGE', done.stderr)
+                    self.assertIn('4096', done.stderr)
+
+    def test_how_a_batch_ends(self):
+        self.knit('batch', 'sleep', '-t', '50', stdin='[0]\n[10000]\n[0]', status=FAILED)
+        self.knit('batch', 'add', '/nonexistent', status=USAGE)
+        self.assertIn('Is a directory', self.knit('batch', 'add', '/', status=USAGE).stderr)
+        self.assertIn('a number from 1 to 1000', self.knit('batch', '-j0', 'add', status=USAGE).stderr)
+        self.knit('batch', status=USAGE)
+        many = '[1,2]\n' * 20000
+        done = subprocess.run(['sh', '-c', f'printf "[1,2]\\n%.0s" $(seq 20000) | {KNIT} -u {self.url} batch add | head -n 1'],
+                              capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual((done.stdout, done.stderr), ('3\n', ''))
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run([KNIT, '-u', self.url, 'batch', 'add'], input=many, stdout=full, stderr=subprocess.PIPE,
+                                  text=True, timeout=PATIENCE)
+        self.assertEqual(done.returncode, OUTPUT, done.stderr)
+        for url in self.every_url():
+            with Child([KNIT, '-u', url, 'batch', 'sleep'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                       stderr=subprocess.DEVNULL) as child:
+                child.process.stdin.write(b'[0]\n[60000]\n[0]\n')
+                child.process.stdin.flush()
+                self.assertEqual(child.process.stdout.readline(), b'null\n')
+                child.process.send_signal(signal.SIGINT)
+                self.assertEqual(child.process.wait(PATIENCE), CANCELLED)
+
+    def test_a_batch_whose_daemon_dies_says_how_far_it_came(self):
+        for scheme in range(3):
+            daemon = Daemon()
+            daemon.expected_status = -signal.SIGKILL
+            with daemon, Child([KNIT, '-u', daemon.urls[scheme], 'batch', 'sleep'], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+                child.process.stdin.write(b'[0]\n')
+                child.process.stdin.flush()
+                self.assertEqual(child.process.stdout.readline(), b'null\n')
+                os.kill(daemon.pid, signal.SIGKILL)
+                self.assertEqual(child.process.wait(PATIENCE), DISCONNECTED)
+                self.assertIn(b'nothing behind line 1 was called', child.process.stderr.read())
+                child.process.stderr.close()
 
     def test_raw_output(self):
         self.assertEqual(self.knit('--raw', 'call', 'echo', '"t\u00e4xt"').stdout, 't\u00e4xt')

@@ -224,6 +224,11 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error);
 /* One round trip; the time it took. */
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns);
 
+/* The most bytes that the arguments of one call may take in this session; over a connection the
+ * name of the task and the options take a few of them. Asks nobody. 0: the session is a parent's.
+ */
+size_t knit_arguments_max(struct knit *k);
+
 struct knit_task_info {
     uint32_t id;
     const char *name;
