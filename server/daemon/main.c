@@ -31,11 +31,13 @@ static const char usual_config[] = KNIT_SYSCONFDIR "/knittingd.conf";
 /* error is what the refusing function returned: one below 0 may come without a sentence. */
 static int refuse(int status, int error, struct knit_sentence *why)
 {
-    const char *hint =
-        error == -EFBIG ? "; the limit of file sizes (ulimit -f) counts shared memory too" : "";
+    const char *hint = "";
 
     if (why->text[0] == '\0')
         knit_sentence_set(why, error, "cannot start: %s", strerror(error < 0 ? -error : EIO));
+    /* Whichever part said it. */
+    if (strstr(why->text, strerror(EFBIG)) != NULL)
+        hint = "; the limit of file sizes (ulimit -f) counts shared memory too";
     (void)fprintf(stderr, "%sknittingd: %s%s\n", knit_log_is_journal(STDERR_FILENO) ? "<3>" : "",
         why->text, hint);
     return status;
