@@ -171,10 +171,12 @@ def run_shell(folder, text):
 
 def run_ini(folder, text):
     group = grp.getgrgid(os.getgid()).gr_name
-    modules = re.findall(r'\S+\.so', text)
+    modules = re.findall(r'(\S+)\.so', text)
     for module in modules:
+        name = os.path.basename(module)
         os.makedirs(os.path.dirname(os.path.join(folder.path, module)), exist_ok=True)
-        shutil.copy(os.environ['KNIT_MODULE'], os.path.join(folder.path, module))
+        compile_c(folder, module, f'#include <knitting/task.h>\nKNIT_MODULE("1.0");\nKNIT_TASK({name}, "{name}() -> nil")\n'
+                  '{ return knit_return_nil(call); }\n', '-shared', '-fPIC')
     path = folder.file('knittingd.conf', re.sub(r'^(attach_groups = )knitting$', r'\g<1>' + group, text, flags=re.M))
     done = run([os.environ['KNIT_DAEMON'], '--check-config', '--config', path,
                 '--worker-program', os.environ['KNIT_WORKER'],
