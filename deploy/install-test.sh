@@ -95,4 +95,25 @@ done < <(sed -n 's/^url=//p' "$dir/ready")
 kill "$daemon"
 wait "$daemon"
 daemon=
+
+# In its own place nobody is told where anything is.
+prefix=${knittingd#"$dir/root"}
+prefix=${prefix%/bin/knittingd}
+if [ -d "$prefix" ] && unshare -m true 2>/dev/null; then
+  unshare -m bash -euc '
+    mount --bind "$1/root$2" "$2"
+    "$2/bin/knittingd" --config /dev/null --listen none --socket "$1/own" --module "$1/add.so" --ready-file "$1/own-ready" \
+      </dev/null >"$1/log" 2>&1 &
+    trap "kill $! 2>/dev/null || true" EXIT
+    for _ in $(seq 400); do
+      if [ -e "$1/own-ready" ] || ! kill -0 $! 2>/dev/null; then break; fi
+      sleep 0.05
+    done
+    [ "$("$2/bin/knit" -u "unix://$1/own" call add 2 3)" = 5 ]
+    kill $!
+    wait $!' - "$dir" "$prefix"
+  echo "run in $prefix"
+else
+  echo "not run in $prefix: it is not there, or mounts cannot be made for it"
+fi
 echo 'installed, built against, called'
