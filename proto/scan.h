@@ -98,6 +98,14 @@ void knit_scan_init(struct knit_scan *scan, const struct knit_scan_limits *limit
 /* Ready for the next message, with the same limits. Cheap: does not touch the frames. */
 void knit_scan_reset(struct knit_scan *scan);
 
+/* The message at which the scanner is has so many bytes at least, by what it has announced. */
+static inline uint64_t knit_scan_least_bytes(const struct knit_scan *scan)
+{
+    uint64_t begun = (uint64_t)scan->used + scan->skip;
+
+    return (begun > scan->outer_end ? begun : scan->outer_end) + scan->pending;
+}
+
 /* New limits, from the next message on, for instance after authentication. Call between messages.
  */
 void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits *limits);

@@ -62,9 +62,9 @@ const struct knit_setting knit_setting_table[] = {
         "Input that each event loop holds for its connections, of messages that are not whole or "
         "must wait. When it is used up, connections are closed that hold some and have sent "
         "less than 64 KiB, or than a sixteenth of what they may hold, for a second; without such, "
-        "others are not read. Auto is 256 MiB, or "
-        "four of the "
-        "longest messages if that is more."},
+        "others are not read. The connections of one user, or by TCP of one address, get a "
+        "quarter of it together. Auto is 256 MiB, or four of the longest messages if that is "
+        "more."},
     {"server", "message_max_s", NULL, KNIT_SETTING_NUMBER, AT(message_max_s), 1, DAY_S, NULL, "120",
         "SECONDS",
         "A connection is closed whose message, of more than 32 KiB, is not whole after this."},

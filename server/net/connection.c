@@ -122,7 +122,11 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         .message_bytes = (uint32_t)net->turn->settings->message_max_bytes, .bounds_parts = true};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
 
-    if (connection == NULL) {
+    if (connection != NULL)
+        connection->tenant =
+            knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(transport.fd));
+    if (connection == NULL || connection->tenant == NULL) {
+        free(connection);
         transport.ops->close(&transport);
         /* The main thread counts it as open until it is closed. */
         KNIT_COUNT(net->turn, connections_accepted);
@@ -201,6 +205,7 @@ void knit_connection_free(struct knit_connection *connection)
         evbuffer_free(connection->output);
     knit_lookahead_free(connection);
     knit_input_free(connection);
+    knit_tenant_leave(connection->tenant);
     free(connection);
 }
 

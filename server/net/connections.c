@@ -169,7 +169,7 @@ void knit_connections_sweep(struct knit_net *net)
     if (net->turn->settings->idle_timeout_s > 0)
         sweep_idle(net);
     if (!TAILQ_EMPTY(&net->stalled) || !TAILQ_EMPTY(&net->idle) ||
-        !TAILQ_EMPTY(&net->inputs.large) || !TAILQ_EMPTY(&net->inputs.waiting_for_budget))
+        !TAILQ_EMPTY(&net->inputs.large) || !TAILQ_EMPTY(&net->inputs.waiting))
         net->turn->needs_sweep = true;
 }
 

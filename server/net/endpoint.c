@@ -194,3 +194,47 @@ int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
         (int)credentials.pid);
     return 0;
 }
+
+/* Each kind has a range of its own: no address of IPv6 begins with 16 bits of zero, but for those
+ * that stand for addresses of IPv4 and the loopback address. */
+#define LOOPBACK      (UINT64_C(1) << 32)
+#define OF_USER(uid)  (UINT64_C(2) << 32 | (uid))
+#define OF_IPV4(bits) (UINT64_C(3) << 32 | (bits))
+
+static uint64_t number_of(const uint8_t *bytes, size_t len)
+{
+    uint64_t number = 0;
+
+    while (len-- > 0)
+        number = number << 8 | *bytes++;
+    return number;
+}
+
+uint64_t knit_endpoint_tenant(const struct knit_endpoint *endpoint)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&endpoint->address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&endpoint->address;
+
+    if (knit_endpoint_is_loopback(endpoint))
+        return LOOPBACK;
+    if (endpoint->address.ss_family == AF_INET)
+        return OF_IPV4(ntohl(v4->sin_addr.s_addr));
+    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        return OF_IPV4(number_of(v6->sin6_addr.s6_addr + 12, 4));
+    return number_of(v6->sin6_addr.s6_addr, 8);
+}
+
+uint64_t knit_endpoint_peer_tenant(int fd)
+{
+    struct knit_endpoint peer = {.address_len = sizeof(peer.address)};
+    struct ucred credentials;
+    socklen_t len = sizeof(credentials);
+
+    if (getpeername(fd, (struct sockaddr *)&peer.address, &peer.address_len) < 0)
+        return 0;
+    if (peer.address.ss_family != AF_UNIX)
+        return knit_endpoint_tenant(&peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return 0;
+    return OF_USER(credentials.uid);
+}

@@ -54,3 +54,9 @@ KNIT_MUST_CHECK int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_
 
 /* The same of the other end of a connection; "uid:U,pid:P" of a unix socket. 0 or -errno. */
 KNIT_MUST_CHECK int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+
+/* A number for whoever is behind an address, as tenant.h says. */
+uint64_t knit_endpoint_tenant(const struct knit_endpoint *endpoint);
+
+/* For whoever is behind the other end of a connection; 0 for all of whom that is not known. */
+uint64_t knit_endpoint_peer_tenant(int fd);

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection that begins to read a long message is charged with the longest message at once. If
- * it were charged piece by piece, many connections could each hold a part of what they need, and
- * none could go on. So a connection that waits for budget holds next to none of it.
+/* Half of a tenant's part of the budget is places, each for the longest message: one at least, for
+ * which the settings' check leaves room. All else is the rest.
+ *
+ * From the rest comes what the daemon keeps because it waits for its turn, and, without waiting,
+ * room for a message by what it announces and by twice what has come of it. When the rest does not
+ * suffice, a place is needed and waited for. So a short message passes beside its tenant's long
+ * ones; and as nothing in the rest takes a place away, a long one can always be read to its end. If
+ * places were taken piece by piece, many connections could each hold a part of what they need, and
+ * none could go on.
  *
  * The list of charged connections is in the order of `progress_ns`, so the search for a silent one
- * ends at the first that is not. What cannot be refused (knit_input_keep()) stays within half of
- * the budget and one read, and the settings leave more than the longest message beside that.
+ * ends at the first that is not. What is taken without waiting leaves half of the budget of all.
  */
 #include "server/net/input.h"
 
@@ -15,9 +20,12 @@
 
 #include "server/base/log.h"
 #include "server/config/setting.h"
+#include "server/net/lookahead.h"
 #include "server/net/net.h"
 
 enum {
+    TENANT_PART = 4,                      /* of the budget, for all connections of a tenant */
+    PLACE_MIN = 2 * KNIT_LOOKAHEAD_BYTES, /* it may come to this to look ahead */
     OWN_MIN = 64 * 1024,
     /* A connection is silent that sends less in SILENT_NS than this, and than this part of what it
      * is charged with. */
@@ -31,7 +39,8 @@ void knit_inputs_init(struct knit_inputs *inputs)
 {
     inputs->charged_bytes = 0;
     TAILQ_INIT(&inputs->large);
-    TAILQ_INIT(&inputs->waiting_for_budget);
+    inputs->tenants = (struct knit_tenants){0};
+    TAILQ_INIT(&inputs->waiting);
 }
 
 /* What must come before it counts as progress. */
@@ -57,40 +66,115 @@ static void leave(struct knit_connection *connection)
     connection->lists &= (uint16_t)~KNIT_IN_LARGE;
 }
 
+static void wait_for_budget(struct knit_connection *connection)
+{
+    struct knit_tenant *tenant = connection->tenant;
+    struct knit_net *net = connection->net;
+
+    if (TAILQ_EMPTY(&tenant->waiting))
+        TAILQ_INSERT_TAIL(&net->inputs.waiting, tenant, in_waiting);
+    TAILQ_INSERT_TAIL(&tenant->waiting, connection, in_waiting_for_budget);
+    connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
+    knit_net_pause(connection, KNIT_PAUSE_BUDGET);
+    net->turn->needs_sweep = true;
+    KNIT_COUNT(net->turn, waits_for_room);
+}
+
 static void leave_waiting_for_budget(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_WAITING_FOR_BUDGET)
-        TAILQ_REMOVE(
-            &connection->net->inputs.waiting_for_budget, connection, in_waiting_for_budget);
+    struct knit_tenant *tenant = connection->tenant;
+
+    if (!(connection->lists & KNIT_IN_WAITING_FOR_BUDGET))
+        return;
     connection->lists &= (uint16_t)~KNIT_IN_WAITING_FOR_BUDGET;
+    TAILQ_REMOVE(&tenant->waiting, connection, in_waiting_for_budget);
+    if (TAILQ_EMPTY(&tenant->waiting))
+        TAILQ_REMOVE(&connection->net->inputs.waiting, tenant, in_waiting);
 }
 
-/* There may be budget again for some. */
-static void wake(struct knit_net *net, unsigned count)
+/* There may be budget again for the tenant's connection that waits longest. Then it is the turn of
+ * the other tenants. */
+static void wake_one_of(struct knit_net *net, struct knit_tenant *tenant)
 {
-    struct knit_connection *connection;
+    struct knit_connection *connection = TAILQ_FIRST(&tenant->waiting);
 
-    while (count-- > 0 && (connection = TAILQ_FIRST(&net->inputs.waiting_for_budget)) != NULL) {
-        leave_waiting_for_budget(connection);
-        connection->input.began_ns = net->turn->now_ns;
-        knit_input_touch(connection, progress_bytes(&connection->input));
-        knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
-    }
+    if (connection == NULL)
+        return;
+    TAILQ_REMOVE(&net->inputs.waiting, tenant, in_waiting);
+    TAILQ_INSERT_TAIL(&net->inputs.waiting, tenant, in_waiting);
+    leave_waiting_for_budget(connection);
+    connection->input.began_ns = net->turn->now_ns;
+    knit_input_touch(connection, progress_bytes(&connection->input));
+    knit_caller_unpause(&connection->caller, KNIT_PAUSE_BUDGET);
 }
 
-static size_t charge_of(size_t capacity)
+/* What connections of one tenant may be charged with together. */
+static size_t tenant_most(const struct knit_net *net)
 {
-    return capacity > KNIT_INPUT_FREE_BYTES ? capacity : 0;
+    return net->turn->settings->input_max_bytes / TENANT_PART;
 }
 
-static void charge(struct knit_connection *connection, size_t bytes)
+static size_t place_bytes(const struct knit_net *net)
+{
+    size_t most = net->turn->settings->message_max_bytes;
+
+    return most > PLACE_MIN ? most : PLACE_MIN;
+}
+
+static size_t places_of_tenant(const struct knit_net *net)
+{
+    size_t places = tenant_most(net) / 2 / place_bytes(net);
+
+    return places > 0 ? places : 1;
+}
+
+/* Whether there is a place, for which the connection needs so much more. */
+static bool has_place(
+    const struct knit_net *net, const struct knit_tenant *tenant, size_t more, bool *ret_is_tenants)
+{
+    *ret_is_tenants =
+        tenant->places >= places_of_tenant(net) || tenant->charged_bytes + more > tenant_most(net);
+    return !*ret_is_tenants &&
+           net->inputs.charged_bytes + more <= net->turn->settings->input_max_bytes;
+}
+
+/* The tenant has given budget back: another of its connections may go on, or one of another
+ * tenant. */
+static void wake_after(struct knit_net *net, struct knit_tenant *giver)
+{
+    struct knit_tenant *tenant;
+    bool is_tenants;
+
+    wake_one_of(net, giver);
+    TAILQ_FOREACH(tenant, &net->inputs.waiting, in_waiting)
+    if (has_place(net, tenant, place_bytes(net), &is_tenants))
+        break;
+    if (tenant != NULL)
+        wake_one_of(net, tenant);
+}
+
+/* For its lookahead and for the bytes it has or will have. */
+static size_t charge_of(size_t reserved, size_t ahead)
+{
+    size_t bytes = reserved + ahead;
+
+    return bytes > KNIT_INPUT_FREE_BYTES ? bytes : 0;
+}
+
+static void charge(struct knit_connection *connection, size_t reserved, size_t ahead)
 {
     struct knit_net *net = connection->net;
     struct knit_input *input = &connection->input;
-    size_t before = input->charged_bytes;
+    struct knit_tenant *tenant = connection->tenant;
+    size_t before = input->charged_bytes, bytes = charge_of(reserved, ahead);
 
+    input->reserved_bytes = reserved;
+    input->ahead_bytes = ahead;
     input->charged_bytes = bytes;
     net->inputs.charged_bytes += bytes - before;
+    tenant->charged_bytes += bytes - before;
+    if (!input->has_place)
+        tenant->rest_bytes += bytes - before;
     if (bytes > 0 && !(connection->lists & KNIT_IN_LARGE)) {
         input->began_ns = net->turn->now_ns;
         net->turn->needs_sweep = true;
@@ -99,7 +183,7 @@ static void charge(struct knit_connection *connection, size_t bytes)
         leave(connection);
     }
     if (bytes < before)
-        wake(net, 1);
+        wake_after(net, connection->tenant);
 }
 
 /* The daemon itself does not read it just now. */
@@ -108,8 +192,9 @@ static bool is_held_up(const struct knit_connection *connection)
     return connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET);
 }
 
-/* A connection to close so that another one gets its budget, or NULL. */
-static struct knit_connection *find_silent(const struct knit_connection *other)
+/* A connection to close so that another one gets its budget, or NULL; of the same tenant if that is
+ * what has no room. */
+static struct knit_connection *find_silent(const struct knit_connection *other, bool is_tenants)
 {
     struct knit_net *net = other->net;
     struct knit_connection *connection;
@@ -118,7 +203,8 @@ static struct knit_connection *find_silent(const struct knit_connection *other)
     {
         if (net->turn->now_ns - connection->input.progress_ns < SILENT_NS)
             return NULL;
-        if (connection != other && !is_held_up(connection))
+        if (connection != other && !is_held_up(connection) &&
+            (!is_tenants || connection->tenant == other->tenant))
             return connection;
     }
     return NULL;
@@ -138,21 +224,16 @@ static void drop(struct knit_connection *connection, const char *message)
     knit_net_end(connection);
 }
 
-static int make_room(struct knit_connection *connection, size_t bytes)
+static int make_place(struct knit_connection *connection, size_t bytes)
 {
-    struct knit_net *net = connection->net;
-    struct knit_inputs *inputs = &net->inputs;
     size_t more = bytes - connection->input.charged_bytes;
+    bool is_tenants;
 
-    while (inputs->charged_bytes + more > net->turn->settings->input_max_bytes) {
-        struct knit_connection *silent = find_silent(connection);
+    while (!has_place(connection->net, connection->tenant, more, &is_tenants)) {
+        struct knit_connection *silent = find_silent(connection, is_tenants);
 
         if (silent == NULL) {
-            KNIT_COUNT(net->turn, waits_for_room);
-            TAILQ_INSERT_TAIL(&inputs->waiting_for_budget, connection, in_waiting_for_budget);
-            connection->lists |= KNIT_IN_WAITING_FOR_BUDGET;
-            knit_net_pause(connection, KNIT_PAUSE_BUDGET);
-            net->turn->needs_sweep = true;
+            wait_for_budget(connection);
             return KNIT_INPUT_E_LATER;
         }
         drop(silent, "connection closed: others need the room its input takes");
@@ -177,26 +258,118 @@ static void close_overdue(struct knit_net *net)
 
 void knit_inputs_sweep(struct knit_net *net)
 {
+    struct knit_tenant *tenant;
+
     close_overdue(net);
-    wake(net, WOKEN_A_SWEEP);
+    for (unsigned i = 0; i < WOKEN_A_SWEEP && (tenant = TAILQ_FIRST(&net->inputs.waiting)) != NULL;
+         i++)
+        wake_one_of(net, tenant);
+}
+
+static size_t less(size_t from, size_t bytes)
+{
+    return from > bytes ? from - bytes : 0;
+}
+
+/* What may be charged without waiting for it. */
+static size_t spare_bytes(const struct knit_connection *connection)
+{
+    const struct knit_net *net = connection->net;
+    size_t of_all = less(net->turn->settings->input_max_bytes / 2, net->inputs.charged_bytes);
+    size_t of_tenant = less(tenant_most(net),
+        places_of_tenant(net) * place_bytes(net) + connection->tenant->rest_bytes);
+
+    return of_all < of_tenant ? of_all : of_tenant;
+}
+
+static bool is_spared(const struct knit_connection *connection, size_t reserved, size_t ahead)
+{
+    size_t bytes = charge_of(reserved, ahead), before = connection->input.charged_bytes;
+
+    return bytes <= before || bytes - before <= spare_bytes(connection);
+}
+
+bool knit_input_look_ahead(struct knit_connection *connection, size_t bytes)
+{
+    size_t reserved = connection->input.reserved_bytes;
+
+    if (!is_spared(connection, reserved, bytes))
+        return false;
+    charge(connection, reserved, bytes);
+    return true;
 }
 
 size_t knit_input_room(const struct knit_connection *connection, size_t wanted)
 {
     const struct knit_net *net = connection->net;
+    size_t spare;
 
-    if (wanted <= KNIT_INPUT_COPIED_MAX ||
-        (net->inputs.charged_bytes <= net->turn->settings->input_max_bytes / 2 &&
-            !knit_net_is_crowded(net)))
+    if (wanted <= KNIT_INPUT_COPIED_MAX || knit_net_is_crowded(net))
+        return wanted < KNIT_INPUT_COPIED_MAX ? wanted : KNIT_INPUT_COPIED_MAX;
+    /* It is charged with what it holds already, too. One alone needs nobody's leave. */
+    spare = connection->tenant->charged_bytes == connection->input.charged_bytes
+                ? less(tenant_most(net), connection->input.charged_bytes)
+                : spare_bytes(connection);
+    spare = less(spare, KNIT_INPUT_FREE_BYTES);
+    if (spare >= wanted)
         return wanted;
-    return KNIT_INPUT_COPIED_MAX;
+    return spare > KNIT_INPUT_COPIED_MAX ? spare : KNIT_INPUT_COPIED_MAX;
+}
+
+static void take_place(struct knit_connection *connection, size_t reserved)
+{
+    struct knit_input *input = &connection->input;
+
+    if (!input->has_place) {
+        connection->tenant->places++;
+        connection->tenant->rest_bytes -= input->charged_bytes;
+        input->has_place = true;
+    }
+    charge(connection, reserved, input->ahead_bytes);
+}
+
+/* What it is charged with comes from the rest again. */
+static void leave_place(struct knit_connection *connection)
+{
+    struct knit_input *input = &connection->input;
+
+    if (!input->has_place)
+        return;
+    connection->tenant->places--;
+    connection->tenant->rest_bytes += input->charged_bytes;
+    input->has_place = false;
+}
+
+/* Room for `capacity` bytes of the message at the front at least. Returns 0, E_LATER. */
+static int reserve(struct knit_connection *connection, size_t capacity)
+{
+    const struct knit_net *net = connection->net;
+    struct knit_input *input = &connection->input;
+    size_t most = net->turn->settings->message_max_bytes;
+    uint64_t announced = knit_scan_least_bytes(&connection->scan);
+    size_t wanted = announced < most ? (size_t)announced : most;
+    int r;
+
+    if (wanted < capacity)
+        wanted = capacity;
+    if (wanted <= input->reserved_bytes)
+        return 0;
+    if (!input->has_place && is_spared(connection, wanted, input->ahead_bytes)) {
+        charge(connection, wanted, input->ahead_bytes);
+        return 0;
+    }
+    wanted = capacity > place_bytes(net) ? capacity : place_bytes(net);
+    r = make_place(connection, charge_of(wanted, input->ahead_bytes));
+    if (r == 0)
+        take_place(connection, wanted);
+    return r;
 }
 
 int knit_input_grow(struct knit_connection *connection)
 {
     struct knit_input *input = &connection->input;
     size_t capacity = input->capacity < OWN_MIN ? OWN_MIN : input->capacity * 2;
-    size_t most = connection->net->turn->settings->message_max_bytes, reserved;
+    size_t most = connection->net->turn->settings->message_max_bytes;
     uint8_t *bytes;
     int r;
 
@@ -205,13 +378,9 @@ int knit_input_grow(struct knit_connection *connection)
     /* A longer message is refused and not kept. */
     if (capacity > most && most > input->capacity)
         capacity = most;
-    reserved = capacity > most ? capacity : most;
-    if (reserved > input->charged_bytes) {
-        r = make_room(connection, reserved);
-        if (r != 0)
-            return r;
-        charge(connection, reserved);
-    }
+    r = reserve(connection, capacity);
+    if (r != 0)
+        return r;
     bytes = realloc(input->bytes, capacity);
     if (bytes == NULL)
         return -ENOMEM;
@@ -231,7 +400,7 @@ int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, si
             return -ENOMEM;
         input->bytes = larger;
         input->capacity = len;
-        charge(connection, charge_of(len));
+        charge(connection, len, input->ahead_bytes);
     }
     if (len > 0)
         memcpy(input->bytes, bytes, len);
@@ -255,8 +424,11 @@ void knit_input_drop_front(struct knit_connection *connection, size_t len)
     if (len > 0)
         memmove(input->bytes, input->bytes + len, input->len);
     /* It does not grow before the message at its front is gone. */
-    if (connection->has_message)
-        charge(connection, charge_of(input->capacity));
+    if (!connection->has_message)
+        return;
+    if (charge_of(input->capacity, input->ahead_bytes) <= spare_bytes(connection))
+        leave_place(connection);
+    charge(connection, input->capacity, input->ahead_bytes);
 }
 
 void knit_input_touch(struct knit_connection *connection, size_t len)
@@ -272,7 +444,8 @@ void knit_input_touch(struct knit_connection *connection, size_t len)
 void knit_input_uncharge(struct knit_connection *connection)
 {
     leave_waiting_for_budget(connection);
-    charge(connection, 0);
+    leave_place(connection);
+    charge(connection, 0, 0);
 }
 
 void knit_input_free(struct knit_connection *connection)
@@ -282,5 +455,6 @@ void knit_input_free(struct knit_connection *connection)
     free(input->bytes);
     input->bytes = NULL;
     input->len = input->capacity = 0;
-    charge(connection, 0);
+    leave_place(connection);
+    charge(connection, 0, input->ahead_bytes);
 }

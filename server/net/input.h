@@ -8,13 +8,17 @@
  * charged and have sent little for a second, 64 KiB or a sixteenth of their charge, the longest
  * silent first; those that the daemon itself does not read, because they wait for their turn, are
  * not closed. A message that is not whole after message_max_s ends its connection in any case, so a
- * trickle that is just fast enough holds its charge that long. None can hold more than a quarter of
- * the budget, since the budget is four of the longest messages at least.
+ * trickle that is just fast enough holds its charge that long.
+ *
+ * Connections of one tenant (tenant.h) hold a quarter of the budget at most, all together. Those
+ * beyond wait for each other while others find room, and when the budget itself is short tenants go
+ * by turns.
  *
  * Threads: its loop's.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +55,9 @@ KNIT_MUST_CHECK int knit_input_grow(struct knit_connection *connection);
 /* What is left over in the shared buffer is copied to the connection. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_input_keep(
     struct knit_connection *connection, const uint8_t *bytes, size_t len);
+
+/* The entries of the lookahead will take so many bytes. False: there is no budget for more. */
+KNIT_MUST_CHECK bool knit_input_look_ahead(struct knit_connection *connection, size_t bytes);
 
 void knit_input_drop_front(struct knit_connection *connection, size_t len);
 

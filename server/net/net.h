@@ -23,6 +23,7 @@
 #include "proto/scan.h"
 #include "server/base/turn.h"
 #include "server/net/hangup.h"
+#include "server/net/tenant.h"
 #include "server/net/transport.h"
 #include "server/rpc/caller.h"
 
@@ -31,7 +32,6 @@ struct knit_connection;
 struct knit_handover;
 struct knit_lookahead;
 struct knit_router;
-TAILQ_HEAD(knit_connection_list, knit_connection);
 
 #define KNIT_NET_READ_BUFFER_BYTES (256u * 1024)
 
@@ -45,7 +45,10 @@ struct knit_input {
     uint8_t *bytes; /* NULL when len is 0 */
     size_t len;
     size_t capacity;
-    size_t charged_bytes;
+    size_t reserved_bytes; /* the capacity, or more: what the message may come to need */
+    size_t ahead_bytes;    /* of the entries of its lookahead */
+    size_t charged_bytes;  /* for both; 0 = they are few */
+    bool has_place;        /* for the longest message; else from the rest, see input.c */
     uint64_t began_ns; /* while charged: when the message at the front was begun, at the latest */
     uint64_t progress_ns;  /* while charged: when enough of it had come last, ... */
     size_t progress_bytes; /* ... and what came since then */
@@ -53,8 +56,9 @@ struct knit_input {
 
 struct knit_inputs {
     size_t charged_bytes;
-    struct knit_connection_list large;              /* those charged, the longest silent first */
-    struct knit_connection_list waiting_for_budget; /* in the order in which they began to wait */
+    struct knit_connection_list large; /* those charged, the longest silent first */
+    struct knit_tenants tenants;       /* of all connections */
+    struct knit_tenant_list waiting;   /* have connections that wait for budget; go by turns */
 };
 
 /* Connections of a loop that have a lookahead; those with new input first. */
@@ -123,8 +127,9 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_idle;
     TAILQ_ENTRY(knit_connection) in_lookahead;
     TAILQ_ENTRY(knit_connection) in_large;
-    TAILQ_ENTRY(knit_connection) in_waiting_for_budget;
+    TAILQ_ENTRY(knit_connection) in_waiting_for_budget; /* of its tenant */
     struct knit_net *net;
+    struct knit_tenant *tenant;
     struct knit_transport transport;
     uint16_t lists; /* KNIT_IN_* */
     bool is_dead;

@@ -16,6 +16,7 @@ from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 
 GOAL_MS, BOUND = 5, 10
 PINGS, TRIES = 400, 3
+TRICKLES = 60
 
 
 def request(msgid, method, params, *options):
@@ -49,6 +50,38 @@ def press(port, blobs):
                     connect(key.data[0])
 
 
+def trickle(port, bytes_a_second):
+    """Long messages that are never whole, on each of many connections; one that is closed is opened again."""
+    begin = b'\x94\x00\x01\xa4echo\x91\xc6' + struct.pack('>I', 8 << 20)
+    part, socks, due = bytes(bytes_a_second // 10), [None] * TRICKLES, time.monotonic()
+    while True:
+        for i, sock in enumerate(socks):
+            try:
+                if sock is None:
+                    socks[i] = sock = socket.create_connection(('127.0.0.1', port))
+                    sock.setblocking(False)
+                    sock.send(begin)
+                sock.send(part)
+            except BlockingIOError:
+                pass
+            except OSError:
+                socks[i] = sock.close()
+        due += 0.1
+        time.sleep(max(0, due - time.monotonic()))
+
+
+@contextlib.contextmanager
+def beside_attack(attack, *arguments):
+    """The attack runs meanwhile; gives whether it still does."""
+    attacker = multiprocessing.get_context('fork').Process(target=attack, args=arguments, daemon=True)
+    attacker.start()
+    try:
+        yield attacker.is_alive
+    finally:
+        attacker.kill()
+        attacker.join()
+
+
 class Quiet(Case):
     def measure(self, quiet):
         """The median and the p99 of its waits, in ms."""
@@ -62,22 +95,16 @@ class Quiet(Case):
 
     def wait_beside(self, name, blobs, attack=press, **settings):
         """An attack shows each time; that the machine was busy does not."""
-        context = multiprocessing.get_context('fork')
         with Daemon(workers=1, threads_io=1, **settings) as daemon, daemon.tcp() as quiet:
-            attacker = context.Process(target=attack, args=(daemon.port, blobs), daemon=True)
             before = daemon.stats()['loops']['bytes_in']
-            attacker.start()
-            try:
+            with beside_attack(attack, daemon.port, blobs) as goes_on:
                 wait_until(lambda: daemon.stats()['loops']['bytes_in'] > before + (1 << 20), 'the attack to begin')
                 for _ in range(TRIES):
                     p50, p99 = self.measure(quiet)
                     print(f'quiet: beside {name}: p50 {p50:.2f} ms, p99 {p99:.2f}')
-                    self.assertTrue(attacker.is_alive(), 'the attack has ended')
+                    self.assertTrue(goes_on(), 'the attack has ended')
                     if p99 < GOAL_MS * BOUND * SLOWDOWN:
                         return
-            finally:
-                attacker.kill()
-                attacker.join()
         self.fail(f'beside {name}: the p99 was above {GOAL_MS * BOUND} ms each time')
 
     def test_floods_of_many_connections(self):
@@ -93,6 +120,23 @@ class Quiet(Case):
                            ('echo of 8 M integers', b'\x94\x00\x01\xa4echo\x91' + ints)):
             with self.subTest(name):
                 self.wait_beside(name, [blob] * 4)
+
+    def test_trickles(self):
+        """Slow ones, and such as are just fast enough to keep what they have: a quarter of the budget is all of theirs."""
+        for rate in 66 << 10, 600 << 10:
+            with self.subTest(rate=rate), Daemon(workers=1, threads_io=1) as daemon, daemon.unix() as other, \
+                    daemon.tcp() as beside, beside_attack(trickle, daemon.port, rate):
+                wait_until(lambda: daemon.stats()['loops']['waits_for_room'] > TRICKLES // 2, 'the attack to begin')
+                for caller, who in (other, 'another user'), (beside, 'their own address'):
+                    for size in 40 << 10, 1 << 20:
+                        worst, end = 0, time.monotonic() + 1
+                        while time.monotonic() < end:
+                            begun = time.monotonic()
+                            self.assertEqual(len(caller.call('echo', bytes(size))), size)
+                            worst = max(worst, time.monotonic() - begun)
+                        print(f'quiet: {TRICKLES} trickles of {rate >> 10} KiB/s: {size >> 10} KiB of {who}: worst '
+                              f'{1000 * worst:.1f} ms')
+                        self.assertLess(worst, 0.05 * BOUND * SLOWDOWN)
 
 
 if __name__ == '__main__':

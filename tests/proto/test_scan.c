@@ -202,6 +202,41 @@ static void every_head_is_passed_over_at_every_split(void **state)
     }
 }
 
+static void the_least_length_never_decreases_and_is_reached(void **state)
+{
+    struct knit_random random;
+    struct knit_buffer bytes;
+    struct knit_scan scan;
+
+    (void)state;
+    knit_random_init(&random);
+    knit_buffer_init(&bytes, BUFFER_MAX);
+    for (unsigned round = 0; round < 500; round++) {
+        uint64_t least = 0;
+        int r = 0;
+
+        knit_buffer_reset(&bytes);
+        knit_sample_message(&random, &bytes);
+        knit_scan_init(&scan, NULL);
+        for (size_t i = 0; i < bytes.len && r == 0; i++) {
+            size_t used;
+
+            r = knit_scan_feed(&scan, bytes.bytes + i, 1, &used);
+            assert_true(knit_scan_least_bytes(&scan) >= least);
+            least = knit_scan_least_bytes(&scan);
+            assert_in_range(least, i + 1, bytes.len);
+        }
+        assert_int_equal(r, KNIT_SCAN_E_DONE);
+        assert_int_equal(least, bytes.len);
+    }
+    knit_buffer_fini(&bytes);
+    encode_hex("94 00 01 a4 6563686f 91 c6 00100000", &bytes);
+    knit_scan_init(&scan, NULL);
+    assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len, &(size_t){0}), 0);
+    assert_int_equal(knit_scan_least_bytes(&scan), bytes.len + (1 << 20));
+    knit_buffer_fini(&bytes);
+}
+
 static void random_messages_have_the_marks_a_walk_finds(void **state)
 {
     struct knit_random random;
@@ -638,6 +673,7 @@ int main(void)
         cmocka_unit_test(notification_has_no_msgid),
         cmocka_unit_test(messages_follow_each_other_after_a_reset),
         cmocka_unit_test(every_head_is_passed_over_at_every_split),
+        cmocka_unit_test(the_least_length_never_decreases_and_is_reached),
         cmocka_unit_test(random_messages_have_the_marks_a_walk_finds),
         cmocka_unit_test(random_damage_ends_the_same_way_however_it_is_cut),
         cmocka_unit_test(nesting_up_to_the_limit_is_accepted),

@@ -175,10 +175,10 @@ static void a_question_that_wants_no_answer_gets_no_work(void **state)
     TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.notifications_dropped) == 3);
 }
 
-enum { PART_BYTES = 300 * 1024 };
+enum { PART_BYTES = 300 * 1024, WAITING_BYTES = 64 * 1024 };
 
-/* The first PART_BYTES of a message of 900,000; the longest, 1 MiB, is charged for it. */
-static void begin_message(struct turns_caller *caller)
+/* The first bytes of a message of 900,000. */
+static void send_part(struct turns_caller *caller, size_t len)
 {
     static const uint8_t head[] = {
         0x94, 0, 1, 0xa4, 'e', 'c', 'h', 'o', 0x91, 0xc6, 0, 0x0d, 0xbb, 0xa0};
@@ -186,51 +186,81 @@ static void begin_message(struct turns_caller *caller)
     size_t sent = sizeof(head);
 
     assert_int_equal(send(caller->fd, head, sizeof(head), 0), sizeof(head));
-    while (sent < PART_BYTES) {
+    while (sent < len) {
         ssize_t n = send(caller->fd, zeros, sizeof(zeros), MSG_NOSIGNAL);
 
         sent += n > 0 ? (size_t)n : 0;
         (void)turns_turn();
     }
+}
+
+/* The longest message, 1 MiB, is charged for it. */
+static void begin_message(struct turns_caller *caller)
+{
+    send_part(caller, PART_BYTES);
     TURNS_UNTIL(caller->connection->input.charged_bytes == turns.settings.message_max_bytes);
 }
 
-/* Two messages that do not go on take all of the budget; a third one waits until one of them has
+static bool waits_for_budget(const struct turns_caller *caller)
+{
+    return caller->connection->caller.pauses == KNIT_PAUSE_BUDGET;
+}
+
+/* A message that does not go on has its tenant's only place; a second one waits until the first has
  * made no progress for a while, or its caller leaves. */
 static void messages_that_never_end_do_not_keep_others_out(void **state)
 {
     (void)state;
     for (int leaves = 0; leaves <= 1; leaves++) {
-        struct turns_caller *first, *second, *third;
+        struct turns_caller *first, *second;
 
         turns_restart();
-        turns.settings.input_max_bytes = 2 << 20;
+        turns.settings.input_max_bytes = 4 << 20;
         first = turns_connect();
         second = turns_connect();
-        third = turns_connect();
         begin_message(first);
-        begin_message(second);
-        assert_true(turns_request(third, "echo", 150000, 1, 1, NULL));
-        TURNS_UNTIL(third->connection->caller.pauses == KNIT_PAUSE_BUDGET);
-        assert_int_equal(turns.loop.net.inputs.charged_bytes, 2 << 20);
+        assert_true(turns_request(second, "echo", 150000, 1, 1, NULL));
+        TURNS_UNTIL(waits_for_budget(second));
+        assert_int_equal(turns.loop.net.inputs.charged_bytes, 1 << 20);
         if (leaves) {
-            turns_leave(second);
+            turns_leave(first);
         } else {
             first->connection->input.progress_ns -= UINT64_C(2000000000);
             knit_inputs_sweep(&turns.loop.net);
         }
-        turns_expect(third, 1);
-        assert_int_equal(third->code, 0);
-        assert_int_equal(turns.loop.net.inputs.charged_bytes, 1 << 20);
+        turns_expect(second, 1);
+        assert_int_equal(second->code, 0);
+        assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.connections_closed), 1);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !leaves);
-        turns_leave(first);
-        if (!leaves)
-            turns_leave(second);
-        turns_leave(third);
-        assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
         assert_true(TAILQ_EMPTY(&turns.loop.net.inputs.large));
     }
+}
+
+/* What is announced to be short needs no place: it passes beside long ones. */
+static void a_short_message_needs_no_place_for_a_long_one(void **state)
+{
+    struct turns_caller *first, *second, *third;
+    struct knit_inputs *inputs = &turns.loop.net.inputs;
+
+    (void)state;
+    turns.settings.input_max_bytes = 9 << 20;
+    first = turns_connect();
+    second = turns_connect();
+    third = turns_connect();
+    send_part(first, PART_BYTES);
+    TURNS_UNTIL(inputs->charged_bytes >= 900000 && !first->connection->input.has_place);
+    send_part(second, PART_BYTES);
+    TURNS_UNTIL(second->connection->input.has_place);
+    assert_int_equal(second->connection->input.charged_bytes, 1 << 20);
+    assert_int_equal(second->connection->tenant->places, 1);
+    assert_true(turns_request(third, "echo", 150000, 1, 1, NULL));
+    turns_expect(third, 1);
+    assert_int_equal(third->code, 0);
+    turns_leave(first);
+    turns_leave(second);
+    assert_int_equal(third->connection->tenant->places, 0);
+    assert_int_equal(third->connection->tenant->rest_bytes, 0);
 }
 
 /* More of a message that was begun, two seconds after what came last. */
@@ -255,24 +285,96 @@ static void a_trickle_that_is_charged_for_much_gives_way(void **state)
 {
     (void)state;
     for (int is_fast = 0; is_fast <= 1; is_fast++) {
-        struct turns_caller *callers[2], *other;
+        struct turns_caller *caller, *other;
 
         turns_restart();
         turns.settings.message_max_bytes = 4 << 20;
-        turns.settings.input_max_bytes = 8 << 20;
-        for (size_t i = 0; i < 2; i++) {
-            callers[i] = turns_connect();
-            begin_message(callers[i]);
-            trickle(callers[i], is_fast ? 272 * 1024 : 80 * 1024);
-        }
+        turns.settings.input_max_bytes = 16 << 20;
+        caller = turns_connect();
+        begin_message(caller);
+        trickle(caller, is_fast ? 272 * 1024 : 80 * 1024);
         other = turns_connect();
         assert_true(turns_request(other, "echo", 150000, 1, 1, NULL));
         if (is_fast)
-            TURNS_UNTIL(other->connection->caller.pauses == KNIT_PAUSE_BUDGET);
+            TURNS_UNTIL(waits_for_budget(other));
         else
             turns_expect(other, 1);
         assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), !is_fast);
     }
+}
+
+/* As if it came from elsewhere. */
+static void become_tenant(struct turns_caller *caller, uint64_t key)
+{
+    struct knit_connection *connection = caller->connection;
+
+    knit_tenant_leave(connection->tenant);
+    connection->tenant = knit_tenant_join(&turns.loop.net.inputs.tenants, key);
+    assert_non_null(connection->tenant);
+}
+
+static void a_tenant_holds_a_quarter_and_others_find_room(void **state)
+{
+    struct turns_caller *first, *second, *other;
+    struct knit_inputs *inputs = &turns.loop.net.inputs;
+
+    (void)state;
+    turns.settings.input_max_bytes = 4 << 20;
+    first = turns_connect();
+    second = turns_connect();
+    other = turns_connect();
+    assert_ptr_equal(first->connection->tenant, second->connection->tenant);
+    become_tenant(other, 1);
+    begin_message(first);
+    assert_true(turns_request(second, "echo", 150000, 1, 1, NULL));
+    TURNS_UNTIL(waits_for_budget(second));
+    assert_ptr_equal(TAILQ_FIRST(&inputs->waiting), second->connection->tenant);
+    assert_int_equal(inputs->charged_bytes, 1 << 20);
+    begin_message(other);
+    assert_int_equal(inputs->charged_bytes, 2 << 20);
+    /* What another gives back is no use to it. */
+    turns_leave(other);
+    (void)turns_turn();
+    assert_true(waits_for_budget(second));
+    turns_leave(first);
+    turns_expect(second, 1);
+    assert_int_equal(second->code, 0);
+    assert_true(TAILQ_EMPTY(&inputs->waiting));
+    assert_int_equal(second->connection->tenant->charged_bytes, 0);
+}
+
+/* Four tenants hold all of the budget. Of two that wait, the one with more connections gets no more
+ * for that. */
+static void tenants_that_wait_go_by_turns(void **state)
+{
+    struct turns_caller *holders[4], *many[2], *one;
+
+    (void)state;
+    turns.settings.input_max_bytes = 4 << 20;
+    for (size_t i = 0; i < 4; i++) {
+        holders[i] = turns_connect();
+        become_tenant(holders[i], 10 + i);
+        begin_message(holders[i]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        many[i] = turns_connect();
+        send_part(many[i], WAITING_BYTES);
+        TURNS_UNTIL(waits_for_budget(many[i]));
+    }
+    one = turns_connect();
+    become_tenant(one, 1);
+    send_part(one, WAITING_BYTES);
+    TURNS_UNTIL(waits_for_budget(one));
+    turns_leave(holders[0]);
+    TURNS_UNTIL(many[0]->connection->input.charged_bytes == 1 << 20);
+    assert_true(waits_for_budget(many[1]) && waits_for_budget(one));
+    turns_leave(holders[1]);
+    TURNS_UNTIL(one->connection->input.charged_bytes == 1 << 20);
+    turns_leave(holders[2]);
+    (void)turns_turn();
+    assert_true(waits_for_budget(many[1]));
+    turns_leave(many[0]);
+    TURNS_UNTIL(many[1]->connection->input.charged_bytes == 1 << 20);
 }
 
 static void a_message_must_be_whole_within_message_max_s(void **state)
@@ -284,7 +386,8 @@ static void a_message_must_be_whole_within_message_max_s(void **state)
     most_ns = turns.settings.message_max_s * UINT64_C(1000000000);
     assert_int_equal(most_ns, UINT64_C(120000000000));
     caller = turns_connect();
-    begin_message(caller);
+    send_part(caller, PART_BYTES);
+    TURNS_UNTIL(caller->connection->input.charged_bytes > 0);
     assert_true(turns.loop.turn.needs_sweep);
     caller->connection->input.began_ns -= most_ns - UINT64_C(60000000000);
     knit_connections_sweep(&turns.loop.net);
@@ -361,6 +464,9 @@ int main(void)
         TURNS_TEST(a_question_that_wants_no_answer_gets_no_work),
         TURNS_TEST(messages_that_never_end_do_not_keep_others_out),
         TURNS_TEST(a_trickle_that_is_charged_for_much_gives_way),
+        TURNS_TEST(a_short_message_needs_no_place_for_a_long_one),
+        TURNS_TEST(a_tenant_holds_a_quarter_and_others_find_room),
+        TURNS_TEST(tenants_that_wait_go_by_turns),
         TURNS_TEST(a_message_must_be_whole_within_message_max_s),
         TURNS_TEST(a_stream_without_boundaries_ends),
         TURNS_TEST(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),

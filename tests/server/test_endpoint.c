@@ -112,6 +112,35 @@ static void a_port_has_one_listener(void **state)
     close(other);
 }
 
+static uint64_t tenant(const char *text)
+{
+    struct knit_endpoint endpoint;
+    struct knit_sentence why;
+
+    assert_int_equal(knit_endpoint_parse(text, &endpoint, &why), 0);
+    return knit_endpoint_tenant(&endpoint);
+}
+
+static void who_has_an_address_has_those_beside_it(void **state)
+{
+    static const char *const tenants[][3] = {
+        {"127.0.0.1:1", "127.9.9.9:2", "[::1]:3"},
+        {"10.0.0.1:1", "10.0.0.1:2", "[::ffff:10.0.0.1]:3"},
+        {"10.0.0.2:1", "10.0.0.2:2", "[::ffff:10.0.0.2]:3"},
+        {"[2001:db8::1]:1", "[2001:db8::2]:2", "[2001:db8::ffff:ffff:ffff:ffff]:3"},
+        {"[2001:db8:0:1::1]:1", "[2001:db8:0:1::2]:1", "[2001:db8:0:1::]:1"},
+    };
+    enum { COUNT = sizeof(tenants) / sizeof(tenants[0]) };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_true(tenant(tenants[i][0]) == tenant(tenants[i][1]));
+        assert_true(tenant(tenants[i][0]) == tenant(tenants[i][2]));
+        for (size_t j = 0; j < i; j++)
+            assert_true(tenant(tenants[i][0]) != tenant(tenants[j][0]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +149,7 @@ int main(void)
         cmocka_unit_test(the_same_address_twice_is_seen_whatever_its_spelling),
         cmocka_unit_test(loopback_is_what_stays_on_this_machine),
         cmocka_unit_test(a_port_has_one_listener),
+        cmocka_unit_test(who_has_an_address_has_those_beside_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,7 +300,7 @@ static void who_goes_on_may_end_another_that_is_ready(void **state)
     struct knit_connection *last;
 
     (void)state;
-    turns.settings.input_max_bytes = turns.settings.message_max_bytes;
+    turns.settings.input_max_bytes = 4 * turns.settings.message_max_bytes;
     other = turns_connect();
     silent = turns_connect();
     assert_int_equal(send(silent->fd, head, sizeof(head), 0), sizeof(head));
