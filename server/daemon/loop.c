@@ -147,7 +147,7 @@ static uint64_t sleep_until_ns(const struct knit_loop *loop, bool is_outstanding
 {
     uint64_t until_ns = loop->router.next_ns, now_ns = knit_clock_ns();
     uint64_t backoff_ns = loop->turn.settings->max_backoff_ms * UINT64_C(1000000);
-    uint64_t ahead_ns = knit_lookaheads_next_ns(&loop->net.lookaheads);
+    uint64_t ahead_ns = knit_dues_next_ns(&loop->net.lookaheads.dues);
 
     if (ahead_ns < until_ns)
         until_ns = ahead_ns;

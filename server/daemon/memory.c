@@ -8,8 +8,8 @@
 #include "server/daemon/workers.h"
 #include "server/net/input.h"
 
-/* Input, the entries of the queue ahead, which take as much, and the rest of it. */
-enum { A_CONNECTION = 2 * KNIT_INPUT_FREE_BYTES + 4096 };
+/* Input and the entries of the queue ahead, and the rest of it. */
+enum { A_CONNECTION = KNIT_INPUT_FREE_BYTES + 4096 };
 
 void knit_memory_add_up(const struct knit_settings *settings,
     const struct knit_descriptors *descriptors, struct knit_memory *ret_memory)

@@ -47,6 +47,7 @@ void knit_connections_fini(struct knit_net *net)
     if (net->base == NULL)
         return;
     knit_hangup_close(&net->hangups);
+    knit_lookaheads_fini(&net->lookaheads);
     free(net->read_buffer);
     net->read_buffer = NULL;
     net->base = NULL;

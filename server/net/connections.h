@@ -29,7 +29,8 @@ void knit_connections_flush(struct knit_net *net);
 /* Whether connections have something to do that no event reports. */
 static inline bool knit_connections_has_work(const struct knit_net *net)
 {
-    return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty);
+    return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty) ||
+           !TAILQ_EMPTY(&net->lookaheads.to_scan);
 }
 
 /* Whether some output has not been written yet. */

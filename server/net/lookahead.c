@@ -3,49 +3,63 @@
  * entry 0, so both agree on where messages end; what is consumed at the front is popped here, and
  * offsets, which count from the front, move with it.
  *
- * Deadlines are rounded up to multiples of GRAIN_NS: otherwise a caller whose timeouts differ by a
- * microsecond each would cause one pass over all entries for each of them. And a pass is followed
- * by a rest of REST_FACTOR times what it took, so passes take a sixteenth of the loop's time at
- * most, however many connections have however many entries; timeouts are noticed later then.
+ * Deadlines stand in two heaps: one for each connection with those of its entries, and one for the
+ * loop with the next of each connection. In the second they are rounded up to multiples of
+ * GRAIN_NS: otherwise a caller whose timeouts differ by a microsecond each would wake the loop for
+ * each of them. Scanning and answering end when they have had TURN_NS of a turn, and go on in the
+ * next one.
  */
 #include "server/net/lookahead.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/message.h"
 #include "server/config/setting.h"
+#include "server/net/input.h"
 #include "server/net/net.h"
 #include "server/rpc/method.h"
 #include "server/rpc/router.h"
 
 enum {
     ENTRIES_MIN = 64,
-    ENTRIES_MAX = 1024, /* so they take what a connection may hold uncharged, see input.h */
+    ENTRIES_MAX = 1024, /* a `$/cancel` looks through them */
     GRAIN_NS = 4000000,
-    REST_FACTOR = 16,
+    TURN_NS = 1000000,
 };
 
 enum entry_state { ENTRY_OTHER, ENTRY_CALL, ENTRY_SETTLED };
 
 struct entry {
+    struct knit_due due; /* in the heap: a call that has a deadline and no outcome */
     uint64_t since_ns;
-    uint64_t deadline_ns; /* UINT64_MAX = none */
     uint32_t len;
     uint32_t msgid;
     enum entry_state state;
 };
 
 struct knit_lookahead {
+    struct knit_due due; /* of the entry that is due next, in the loop's heap */
+    struct knit_connection *connection;
+    struct knit_dues dues;
     struct entry *entries; /* [first, end) are of messages not consumed yet */
     uint32_t first, end, capacity;
     struct knit_scan scan;
     size_t bytes; /* of the entries' messages */
     size_t fed;   /* of the message behind them */
-    uint64_t next_ns;
-    bool has_input; /* then it stands at the head of the list */
-    bool is_over;   /* what follows is no message */
+    bool is_over; /* what follows is no message */
 };
+
+static struct knit_lookahead *lookahead_of(struct knit_due *due)
+{
+    return (struct knit_lookahead *)((char *)due - offsetof(struct knit_lookahead, due));
+}
+
+static struct entry *entry_of(struct knit_due *due)
+{
+    return (struct entry *)((char *)due - offsetof(struct entry, due));
+}
 
 static uint32_t count_of(const struct knit_lookahead *lookahead)
 {
@@ -54,9 +68,31 @@ static uint32_t count_of(const struct knit_lookahead *lookahead)
 
 void knit_lookaheads_init(struct knit_lookaheads *lookaheads)
 {
-    TAILQ_INIT(&lookaheads->connections);
-    lookaheads->next_ns = UINT64_MAX;
-    lookaheads->rest_until_ns = 0;
+    TAILQ_INIT(&lookaheads->to_scan);
+    lookaheads->dues = (struct knit_dues){0};
+}
+
+void knit_lookaheads_fini(struct knit_lookaheads *lookaheads)
+{
+    knit_dues_fini(&lookaheads->dues);
+}
+
+/* Stands in the loop's heap by what its entries' heap says. Without memory for that, timeouts are
+ * noticed when the message gets its slot. */
+static void schedule(struct knit_lookahead *lookahead)
+{
+    struct knit_dues *dues = &lookahead->connection->net->lookaheads.dues;
+    uint64_t next_ns = knit_dues_next_ns(&lookahead->dues);
+
+    if (next_ns < UINT64_MAX - GRAIN_NS)
+        next_ns += GRAIN_NS - next_ns % GRAIN_NS;
+    if (lookahead->due.place != 0 && lookahead->due.ns == next_ns)
+        return;
+    knit_dues_remove(dues, &lookahead->due);
+    lookahead->due.ns = next_ns;
+    if (next_ns != UINT64_MAX && !lookahead->connection->is_dead &&
+        !(lookahead->connection->caller.pauses & KNIT_PAUSE_CLOSING))
+        (void)!knit_dues_add(dues, &lookahead->due);
 }
 
 void knit_lookahead_begin(struct knit_connection *connection)
@@ -73,29 +109,39 @@ void knit_lookahead_begin(struct knit_connection *connection)
         connection->lookahead = calloc(1, sizeof(*connection->lookahead));
         if (connection->lookahead == NULL)
             return;
-        connection->lookahead->next_ns = UINT64_MAX;
+        connection->lookahead->connection = connection;
         knit_scan_init(&connection->lookahead->scan, &limits);
     }
-    if (connection->lists & KNIT_IN_LOOKAHEAD)
-        TAILQ_REMOVE(&lookaheads->connections, connection, in_lookahead);
-    connection->lookahead->has_input = true;
-    TAILQ_INSERT_HEAD(&lookaheads->connections, connection, in_lookahead);
-    connection->lists |= KNIT_IN_LOOKAHEAD;
+    if (connection->lists & KNIT_IN_TO_SCAN)
+        return;
+    TAILQ_INSERT_TAIL(&lookaheads->to_scan, connection, in_to_scan);
+    connection->lists |= KNIT_IN_TO_SCAN;
+}
+
+static void leave_to_scan(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_TO_SCAN)
+        TAILQ_REMOVE(&connection->net->lookaheads.to_scan, connection, in_to_scan);
+    connection->lists &= (uint16_t)~KNIT_IN_TO_SCAN;
 }
 
 void knit_lookahead_forget(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_LOOKAHEAD)
-        TAILQ_REMOVE(&connection->net->lookaheads.connections, connection, in_lookahead);
-    connection->lists &= (uint16_t)~KNIT_IN_LOOKAHEAD;
+    leave_to_scan(connection);
+    if (connection->lookahead != NULL)
+        knit_dues_remove(&connection->net->lookaheads.dues, &connection->lookahead->due);
 }
 
 void knit_lookahead_free(struct knit_connection *connection)
 {
-    if (connection->lookahead != NULL)
-        free(connection->lookahead->entries);
+    if (connection->lookahead == NULL)
+        return;
+    knit_lookahead_forget(connection);
+    knit_dues_fini(&connection->lookahead->dues);
+    free(connection->lookahead->entries);
     free(connection->lookahead);
     connection->lookahead = NULL;
+    (void)!knit_input_look_ahead(connection, 0);
 }
 
 bool knit_lookahead_is_settled(const struct knit_connection *connection)
@@ -118,18 +164,26 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
 void knit_lookahead_pop(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
+    struct entry *front;
 
     if (lookahead == NULL)
         return;
-    if (count_of(lookahead) > 0)
-        lookahead->bytes -= lookahead->entries[lookahead->first++].len;
-    if (count_of(lookahead) == 0) {
-        knit_lookahead_forget(connection);
-        knit_lookahead_free(connection);
+    if (count_of(lookahead) > 0) {
+        front = &lookahead->entries[lookahead->first++];
+        lookahead->bytes -= front->len;
+        knit_dues_remove(&lookahead->dues, &front->due);
     }
+    if (count_of(lookahead) == 0)
+        knit_lookahead_free(connection);
 }
 
 /* ---- scanning ------------------------------------------------------------------------------ */
+
+static void relink(struct knit_lookahead *lookahead)
+{
+    for (uint32_t i = lookahead->first; i < lookahead->end; i++)
+        knit_dues_moved(&lookahead->dues, &lookahead->entries[i].due);
+}
 
 static bool make_room(struct knit_lookahead *lookahead)
 {
@@ -143,24 +197,22 @@ static bool make_room(struct knit_lookahead *lookahead)
             count * sizeof(*lookahead->entries));
         lookahead->first = 0;
         lookahead->end = count;
+        relink(lookahead);
         return true;
     }
     if (capacity < ENTRIES_MIN)
         capacity = ENTRIES_MIN;
+    /* And as many places in the heap. */
+    if (!knit_input_look_ahead(
+            lookahead->connection, capacity * (sizeof(*entries) + sizeof(struct knit_due *))))
+        return false;
     entries = realloc(lookahead->entries, capacity * sizeof(*entries));
     if (entries == NULL)
         return false;
     lookahead->entries = entries;
     lookahead->capacity = capacity;
+    relink(lookahead);
     return true;
-}
-
-static void lower(uint64_t *next_ns, uint64_t deadline_ns)
-{
-    if (deadline_ns < UINT64_MAX - GRAIN_NS)
-        deadline_ns += GRAIN_NS - deadline_ns % GRAIN_NS;
-    if (deadline_ns < *next_ns)
-        *next_ns = deadline_ns;
 }
 
 static void settle(
@@ -170,6 +222,7 @@ static void settle(
 
     failure.started = KNIT_STARTED_NO;
     entry->state = ENTRY_SETTLED;
+    knit_dues_remove(&connection->lookahead->dues, &entry->due);
     KNIT_COUNT(connection->net->turn, requests);
     connection->caller.ops->refuse(&connection->caller, entry->msgid, &failure);
 }
@@ -213,9 +266,7 @@ static void add_entry(struct knit_connection *connection, bool is_refused)
     const char *reason;
     uint32_t msgid;
 
-    *entry = (struct entry){.since_ns = connection->received_ns,
-        .deadline_ns = UINT64_MAX,
-        .len = (uint32_t)lookahead->fed};
+    *entry = (struct entry){.since_ns = connection->received_ns, .len = (uint32_t)lookahead->fed};
     if (is_refused || knit_message_parse(connection->input.bytes + lookahead->bytes, lookahead->fed,
                           &lookahead->scan, &message, &reason) != 0)
         return;
@@ -227,8 +278,9 @@ static void add_entry(struct knit_connection *connection, bool is_refused)
         return;
     entry->state = ENTRY_CALL;
     entry->msgid = message.msgid;
-    entry->deadline_ns = knit_router_deadline(connection->net->router, &message, entry->since_ns);
-    lower(&lookahead->next_ns, entry->deadline_ns);
+    entry->due.ns = knit_router_deadline(connection->net->router, &message, entry->since_ns);
+    if (entry->due.ns != UINT64_MAX)
+        (void)!knit_dues_add(&lookahead->dues, &entry->due);
 }
 
 static void scan(struct knit_connection *connection)
@@ -255,45 +307,33 @@ static void scan(struct knit_connection *connection)
     }
 }
 
-static void lower_next(struct knit_lookaheads *lookaheads, const struct knit_lookahead *lookahead)
-{
-    if (lookahead->next_ns < lookaheads->next_ns)
-        lookaheads->next_ns = lookahead->next_ns;
-}
-
 void knit_lookahead_scan(struct knit_net *net)
 {
-    struct knit_lookaheads *lookaheads = &net->lookaheads;
     struct knit_connection *connection;
+    uint64_t until_ns;
 
-    while ((connection = TAILQ_FIRST(&lookaheads->connections)) != NULL &&
-           connection->lookahead->has_input) {
-        connection->lookahead->has_input = false;
-        TAILQ_REMOVE(&lookaheads->connections, connection, in_lookahead);
-        TAILQ_INSERT_TAIL(&lookaheads->connections, connection, in_lookahead);
+    if (TAILQ_EMPTY(&net->lookaheads.to_scan))
+        return;
+    until_ns = knit_clock_ns() + TURN_NS;
+    do {
+        connection = TAILQ_FIRST(&net->lookaheads.to_scan);
+        leave_to_scan(connection);
         scan(connection);
-        lower_next(lookaheads, connection->lookahead);
-    }
+        schedule(connection->lookahead);
+    } while (!TAILQ_EMPTY(&net->lookaheads.to_scan) && knit_clock_ns() < until_ns);
 }
 
-/* ---- settling ------------------------------------------------------------------------------ */
+/* ---- answering ----------------------------------------------------------------------------- */
 
 static void expire(struct knit_connection *connection)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     uint64_t now_ns = connection->net->turn->now_ns;
 
-    lookahead->next_ns = UINT64_MAX;
-    for (uint32_t i = lookahead->first; i < lookahead->end && !connection->is_dead; i++) {
-        struct entry *entry = &lookahead->entries[i];
+    while (knit_dues_next_ns(&lookahead->dues) <= now_ns && !connection->is_dead) {
+        struct entry *entry = entry_of(knit_dues_first(&lookahead->dues));
 
-        if (entry->state != ENTRY_CALL)
-            continue;
-        if (entry->deadline_ns > now_ns) {
-            lower(&lookahead->next_ns, entry->deadline_ns);
-            continue;
-        }
-        if (entry->deadline_ns == 0) {
+        if (entry->due.ns == 0) {
             settle(connection, entry, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
             KNIT_COUNT(connection->net->turn, calls_overloaded);
             continue;
@@ -305,29 +345,18 @@ static void expire(struct knit_connection *connection)
         knit_router_stop_waiting(&connection->caller);
 }
 
-uint64_t knit_lookaheads_next_ns(const struct knit_lookaheads *lookaheads)
-{
-    return lookaheads->next_ns > lookaheads->rest_until_ns ? lookaheads->next_ns
-                                                           : lookaheads->rest_until_ns;
-}
-
 void knit_lookahead_expire(struct knit_net *net)
 {
-    struct knit_lookaheads *lookaheads = &net->lookaheads;
-    struct knit_connection *connection, *next;
-    uint64_t began_ns, ended_ns;
+    struct knit_dues *dues = &net->lookaheads.dues;
+    uint64_t until_ns;
 
-    if (net->turn->now_ns < knit_lookaheads_next_ns(lookaheads))
+    if (net->turn->now_ns < knit_dues_next_ns(dues))
         return;
-    began_ns = knit_clock_ns();
-    lookaheads->next_ns = UINT64_MAX;
-    for (connection = TAILQ_FIRST(&lookaheads->connections); connection != NULL;
-         connection = next) {
-        next = TAILQ_NEXT(connection, in_lookahead);
-        if (connection->lookahead->next_ns <= net->turn->now_ns)
-            expire(connection);
-        lower_next(lookaheads, connection->lookahead);
-    }
-    ended_ns = knit_clock_ns();
-    lookaheads->rest_until_ns = ended_ns + REST_FACTOR * (ended_ns - began_ns);
+    until_ns = knit_clock_ns() + TURN_NS;
+    do {
+        struct knit_lookahead *lookahead = lookahead_of(knit_dues_first(dues));
+
+        expire(lookahead->connection);
+        schedule(lookahead);
+    } while (net->turn->now_ns >= knit_dues_next_ns(dues) && knit_clock_ns() < until_ns);
 }

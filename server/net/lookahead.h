@@ -12,8 +12,9 @@
  * and costs other connections nothing.
  *
  * Threads: its loop's.
- * Limits: a thousand messages of a connection; those behind them enter when they come nearer,
- * and are never started late either, for their time counts from when they were read.
+ * Limits: a thousand messages of a connection, and what the budget of input (input.h) leaves for
+ * them; those behind them enter when they come nearer, and are never started late either, for their
+ * time counts from when they were read.
  */
 #pragma once
 
@@ -27,6 +28,8 @@ struct knit_lookaheads;
 struct knit_net;
 
 void knit_lookaheads_init(struct knit_lookaheads *lookaheads);
+/* Accepts a zeroed one. */
+void knit_lookaheads_fini(struct knit_lookaheads *lookaheads);
 
 /* The message at the front begins to wait, or more input has come behind it: scanned at the end of
  * the turn. */
@@ -42,12 +45,9 @@ void knit_lookahead_pop(struct knit_connection *connection);
 /* When the message at the front was read. */
 uint64_t knit_lookahead_since_ns(const struct knit_connection *connection);
 
-/* Off the list; the memory stays until knit_lookahead_free(). */
+/* It is not looked at any more; the memory stays until knit_lookahead_free(). */
 void knit_lookahead_forget(struct knit_connection *connection);
 void knit_lookahead_free(struct knit_connection *connection);
-
-/* When knit_lookahead_expire() has something to do, at the earliest. */
-uint64_t knit_lookaheads_next_ns(const struct knit_lookaheads *lookaheads);
 
 /* Answers what is overdue. In a turn, before callers that wait are resumed. */
 void knit_lookahead_expire(struct knit_net *net);

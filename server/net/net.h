@@ -21,6 +21,7 @@
 #include <sys/queue.h>
 
 #include "proto/scan.h"
+#include "server/base/due.h"
 #include "server/base/turn.h"
 #include "server/net/hangup.h"
 #include "server/net/tenant.h"
@@ -61,11 +62,9 @@ struct knit_inputs {
     struct knit_tenant_list waiting;   /* have connections that wait for budget; go by turns */
 };
 
-/* Connections of a loop that have a lookahead; those with new input first. */
 struct knit_lookaheads {
-    struct knit_connection_list connections;
-    uint64_t next_ns;       /* no deadline in them is earlier; UINT64_MAX = none */
-    uint64_t rest_until_ns; /* they are not looked at before */
+    struct knit_connection_list to_scan; /* have new input */
+    struct knit_dues dues;               /* when of each connection the next call is overdue */
 };
 
 struct knit_net {
@@ -112,8 +111,8 @@ enum {
     KNIT_IN_READY = 2,
     KNIT_IN_STALLED = 4,
     KNIT_IN_IDLE = 8,
-    KNIT_IN_LOOKAHEAD = 16,
-    KNIT_IN_LARGE = 32, /* of `inputs` */
+    KNIT_IN_TO_SCAN = 16, /* of `lookaheads` */
+    KNIT_IN_LARGE = 32,   /* of `inputs` */
     KNIT_IN_WAITING_FOR_BUDGET = 64,
     KNIT_IN_FRESH = 128, /* and not in `ready` */
 };
@@ -125,7 +124,7 @@ struct knit_connection {
     TAILQ_ENTRY(knit_connection) in_ready; /* or in `fresh` */
     TAILQ_ENTRY(knit_connection) in_stalled;
     TAILQ_ENTRY(knit_connection) in_idle;
-    TAILQ_ENTRY(knit_connection) in_lookahead;
+    TAILQ_ENTRY(knit_connection) in_to_scan;
     TAILQ_ENTRY(knit_connection) in_large;
     TAILQ_ENTRY(knit_connection) in_waiting_for_budget; /* of its tenant */
     struct knit_net *net;

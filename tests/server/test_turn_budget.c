@@ -19,6 +19,7 @@ enum {
     FLOODS = 60,
     PAIRS = 2000,                     /* of a `$/hello` that takes some ten microseconds */
     HELLOS = 8,                       /* in one write */
+    WAITING = 900,                    /* calls that wait, of each connection */
     TURN_BOUND_NS = 10 * 1000 * 1000, /* ten times the time a turn has for input */
 };
 
@@ -128,36 +129,103 @@ static void a_quiet_connection_goes_before_those_that_flood(void **state)
     assert_false(knit_net_is_crowded(&turns.loop.net));
 }
 
-/* Calls that wait and time out one after the other cause one pass after the other over all that
- * wait; what passes take of the loop's time is bounded by the rest behind each. */
-static void passes_over_what_waits_leave_time_for_the_rest(void **state)
+/* One call of each is in flight, and as many wait as its lookahead holds. */
+static void queue_calls(struct turns_caller **callers, uint64_t timeout_ns)
 {
-    struct knit_lookaheads *lookaheads = &turns.loop.net.lookaheads;
     struct knit_options options = knit_options();
-    struct turns_caller *caller;
+
+    options.timeout_ns = timeout_ns;
+    turns.settings.in_flight_max = 1;
+    for (size_t i = 0; i < FLOODS; i++) {
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "gate", 1, 1, 1, NULL));
+        assert_true(turns_request(callers[i], "gate", 1, 2, WAITING, &options));
+    }
+    TURNS_UNTIL(TAILQ_EMPTY(&turns.loop.net.fresh) && TAILQ_EMPTY(&turns.loop.net.ready) &&
+                TAILQ_EMPTY(&turns.loop.net.lookaheads.to_scan));
+}
+
+/* Answering what is overdue at the same time has its time in a turn, as input has. */
+static void calls_that_are_overdue_together_are_answered_in_short_turns(void **state)
+{
+    struct turns_caller *callers[FLOODS];
+    struct knit_counters *counters = &turns.loop.turn.counters;
+    uint64_t longest_ns = 0;
 
     (void)state;
-    turns.settings.in_flight_max = 1;
-    caller = turns_connect();
-    assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
-    TURNS_UNTIL(turns_is_at_gate());
+    queue_calls(callers, 300000000);
+    for (uint32_t i = 0; knit_counter_read(&counters->calls_timed_out) < FLOODS * WAITING; i++) {
+        uint64_t took_ns = turn_ns();
+
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+        (void)turns_read(callers[i % FLOODS]);
+    }
+    print_message("%u calls, the longest turn %llu us\n", FLOODS * WAITING,
+        (unsigned long long)longest_ns / 1000);
+    assert_true(longest_ns < TURN_BOUND_NS);
+}
+
+/* What is due is found without a look at what is not. */
+static void calls_that_wait_cost_nothing_until_they_are_due(void **state)
+{
+    struct turns_caller *callers[FLOODS], *other;
+    struct knit_options options = knit_options();
+    struct knit_lookaheads *lookaheads = &turns.loop.net.lookaheads;
+
+    (void)state;
+    queue_calls(callers, UINT64_C(600000000000));
+    assert_int_equal(lookaheads->dues.count, FLOODS);
+    other = turns_connect();
+    assert_true(turns_request(other, "gate", 1, 1, 1, NULL));
     options.timeout_ns = 1000000;
-    assert_true(turns_request(caller, "gate", 1, 2, 1, &options));
-    turns_expect(caller, 1);
-    assert_int_equal(caller->code, KNIT_TIMEOUT);
-    assert_true(lookaheads->rest_until_ns > 0);
-    /* Nothing is looked at before, and nothing wakes the loop for it. */
-    lookaheads->rest_until_ns = UINT64_MAX - 1;
-    assert_true(turns_request(caller, "gate", 1, 3, 1, &options));
-    TURNS_UNTIL(lookaheads->next_ns < turns.loop.turn.now_ns);
-    for (unsigned i = 0; i < 100; i++)
-        (void)turns_turn();
-    assert_true(turns_read(caller));
-    assert_int_equal(caller->responses, 1);
-    assert_true(knit_lookaheads_next_ns(lookaheads) == UINT64_MAX - 1);
-    lookaheads->rest_until_ns = 0;
-    turns_expect(caller, 2);
-    assert_int_equal(caller->code, KNIT_TIMEOUT);
+    assert_true(turns_request(other, "gate", 1, 2, 1, &options));
+    TURNS_UNTIL(lookaheads->dues.count == FLOODS + 1);
+    assert_true(knit_dues_next_ns(&lookaheads->dues) < turns.loop.turn.now_ns + 10000000);
+    turns_expect(other, 1);
+    assert_int_equal(other->code, KNIT_TIMEOUT);
+    assert_int_equal(lookaheads->dues.count, FLOODS);
+    assert_true(
+        knit_dues_next_ns(&lookaheads->dues) > turns.loop.turn.now_ns + UINT64_C(500000000000));
+}
+
+/* As what it reads does, what it keeps of that counts in the budget. */
+static void entries_of_calls_that_wait_are_charged(void **state)
+{
+    struct turns_caller *callers[FLOODS];
+    size_t charged_bytes = 0;
+
+    (void)state;
+    queue_calls(callers, UINT64_C(600000000000));
+    for (size_t i = 0; i < FLOODS; i++) {
+        struct knit_input *input = &callers[i]->connection->input;
+
+        assert_true(input->ahead_bytes > WAITING * 40);
+        assert_true(input->charged_bytes >= input->len + input->ahead_bytes);
+        charged_bytes += input->charged_bytes;
+    }
+    assert_int_equal(turns.loop.net.inputs.charged_bytes, charged_bytes);
+    for (size_t i = 1; i < FLOODS; i++)
+        turns_leave(callers[i]);
+    turns_open_gate();
+    turns_expect(callers[0], 1 + WAITING);
+    assert_null(callers[0]->connection->lookahead);
+    assert_int_equal(callers[0]->connection->input.ahead_bytes, 0);
+    assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
+}
+
+/* With half of a small budget in use there are fewer of them, and all calls are answered. */
+static void entries_are_few_where_budget_is_short(void **state)
+{
+    struct turns_caller *callers[FLOODS];
+
+    (void)state;
+    turns.settings.input_max_bytes = 8 << 20;
+    queue_calls(callers, UINT64_C(600000000000));
+    assert_in_range(turns.loop.net.inputs.charged_bytes, 900 << 10, 1 << 20);
+    assert_true(callers[FLOODS - 1]->connection->input.ahead_bytes < WAITING * 40);
+    for (size_t i = 0; i < FLOODS; i++)
+        turns_leave(callers[i]);
+    assert_int_equal(turns.loop.net.inputs.charged_bytes, 0);
 }
 
 int main(void)
@@ -165,7 +233,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_turn_is_as_short_for_many_floods_as_for_one),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
-        TURNS_TEST(passes_over_what_waits_leave_time_for_the_rest),
+        TURNS_TEST(calls_that_are_overdue_together_are_answered_in_short_turns),
+        TURNS_TEST(calls_that_wait_cost_nothing_until_they_are_due),
+        TURNS_TEST(entries_of_calls_that_wait_are_charged),
+        TURNS_TEST(entries_are_few_where_budget_is_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
