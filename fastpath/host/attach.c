@@ -74,6 +74,10 @@ static int check_limits(const struct knit_pool *pool, const struct admission *ad
         return KNIT_POOL_E_UID_SESSIONS;
     if (same_uid > 0 && foreign >= pool->options.sessions_max - sessions_kept(&pool->options))
         return KNIT_POOL_E_SESSIONS_KEPT;
+    /* What one session may take: nobody else can free it, and it is no caller's own memory. */
+    if (knit_departed_bytes(pool, admission->peer.uid) >
+        pool->options.reply_budget_bytes + pool->options.arena_bytes)
+        return KNIT_POOL_E_DEPARTED;
     if (memory_bytes > pool->memory_max_bytes ||
         pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
         return KNIT_POOL_E_MEMORY;

@@ -29,8 +29,8 @@ struct knit_pool_session *knit_pool_session_close(
 /* ---- sessions of other processes ---- */
 
 /* slots and arena_bytes: 0 = as much as the pool offers; what is above that is cut and not refused.
- * Returns 0, KNIT_POOL_E_SESSIONS, _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_MEMORY, _E_CLOSED,
- * _E_SIZE, -errno. */
+ * Returns 0, KNIT_POOL_E_SESSIONS, _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_DEPARTED, _E_MEMORY,
+ * _E_CLOSED, _E_SIZE, -errno. */
 KNIT_MUST_CHECK int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer,
     uint32_t slots, uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
 void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that is closed */

@@ -3,9 +3,12 @@
  * wrote for it was charged to their memory cgroup, and stays charged there as long as a process has
  * the segment. So the pages of its results are taken back after a second, in which a caller whose
  * connection was ended by somebody else may still read what it has: the reply segment is the pool's
- * own, and no caller can prevent it. The request segment is sealed against that, and pages of the
- * reply segment come back when a kept mapping is read. Both are counted once a second until no
- * process has them, and until then the session counts as one of its uid.
+ * own, and no caller can prevent it. In that second a uid keeps no more than one session may have
+ * (the reply budget), or it could fill the pool's memory by attaching again and again; beyond that
+ * the oldest go first. The request segment is sealed against that, and pages of the reply segment
+ * come back when a kept mapping is read. Both are counted once a second until no process has them,
+ * and until then the session counts as one of its uid, which gets no more while they are more than
+ * one session may take.
  *
  * Whether a process has a segment is asked by a lease: the kernel grants a write lease of a file if
  * no other open description of it exists; a mapping keeps its description. It sees only those that
@@ -95,6 +98,21 @@ void knit_departed_look(struct knit_pool *pool, uint64_t now_ns)
         pool->departed_wait_ns = LOOK_NS;
 }
 
+static void keep_to_budget(struct knit_pool *pool, uid_t uid)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = pool->departed_count; i-- > 0;) {
+        struct knit_departed *departed = &pool->departed[i];
+
+        if (departed->uid != uid || departed->results_fd < 0)
+            continue;
+        bytes += bytes_of(departed->results_fd);
+        if (bytes > pool->options.reply_budget_bytes)
+            take_results_back(departed);
+    }
+}
+
 void knit_departed_add(
     struct knit_pool *pool, const struct knit_host_session *session, uint64_t now_ns)
 {
@@ -116,6 +134,9 @@ void knit_departed_add(
         departed->reply_fd = -1;
         take_results_back(departed);
     }
+    keep_to_budget(pool, departed->uid);
+    departed->bytes = bytes_of(departed->request_fd) + bytes_of(departed->reply_fd);
+    pool->memory_bytes += departed->bytes;
     pool->departed_wait_ns = LOOK_FIRST_NS;
 }
 
@@ -126,6 +147,15 @@ uint32_t knit_departed_count(const struct knit_pool *pool, uid_t uid)
     for (uint32_t i = 0; i < pool->departed_count; i++)
         count += pool->departed[i].uid == uid;
     return count;
+}
+
+uint64_t knit_departed_bytes(const struct knit_pool *pool, uid_t uid)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < pool->departed_count; i++)
+        bytes += pool->departed[i].uid == uid ? pool->departed[i].bytes : 0;
+    return bytes;
 }
 
 void knit_departed_fini(struct knit_pool *pool)

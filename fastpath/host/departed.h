@@ -17,7 +17,8 @@ void knit_departed_add(
  * segments no other process has. */
 void knit_departed_look(struct knit_pool *pool, uint64_t now_ns);
 
-/* How many sessions of the uid have departed. */
+/* How many sessions of the uid have departed, and what they held at the last look. */
 uint32_t knit_departed_count(const struct knit_pool *pool, uid_t uid);
+uint64_t knit_departed_bytes(const struct knit_pool *pool, uid_t uid);
 
 void knit_departed_fini(struct knit_pool *pool);

@@ -20,6 +20,8 @@ const char *knit_pool_reason(int error)
         return "the pool's last sessions are kept for users who have none";
     case KNIT_POOL_E_MEMORY:
         return "the pool's sessions may not take more memory";
+    case KNIT_POOL_E_DEPARTED:
+        return "this user's processes keep the memory of sessions that have ended";
     case KNIT_POOL_E_CLOSED:
         return "the pool is shut down";
     case KNIT_POOL_E_SIZE:

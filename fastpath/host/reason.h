@@ -14,6 +14,7 @@ enum {
     KNIT_POOL_E_SIZE = 6,         /* slots or arena outside what the pool offers */
     KNIT_POOL_E_UNSEALED = 7, /* its caller could still punch pages out of its request segment */
     KNIT_POOL_E_SESSIONS_KEPT = 8, /* what is left is kept for uids that have none */
+    KNIT_POOL_E_DEPARTED = 9,      /* the uid keeps too much memory of sessions that have ended */
 };
 
 /* A sentence without a full stop; for an error below 0 it names no cause. */

@@ -59,6 +59,7 @@ static uint32_t code_of(int error)
     case KNIT_POOL_E_UID_SESSIONS:
     case KNIT_POOL_E_SESSIONS_KEPT:
     case KNIT_POOL_E_MEMORY:
+    case KNIT_POOL_E_DEPARTED:
         return KNIT_QUOTA;
     default:
         return KNIT_INTERNAL;

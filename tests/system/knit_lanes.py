@@ -26,14 +26,15 @@ def place(at, align):
 class Lanes:
     """A session in which each slot is used once, so every generation is 1 and every ring in its first lap."""
 
-    def __init__(self, rpc, calls, deadline_ns=0):
-        """calls: for each lane a list of tasks with their arguments, which must be small. All have that deadline."""
+    def __init__(self, rpc, calls, deadline_ns=0, arena=PAGE):
+        """calls: for each lane a list of tasks with their arguments, which must be small. All have that deadline. arena:
+        for results."""
         listed = rpc.call('$/tasks')
         ids = {task['name']: task['id'] for task in listed['tasks']}
         self.slots = [(lane, i) for lane, row in enumerate(calls) for i in range(len(row))]
-        shape, self.fds = grant(rpc, slots=len(self.slots), arena=PAGE)
-        assert (shape['lanes'], shape['slots']) == (len(calls), len(self.slots))
-        self.lanes, self.cells = shape['lanes'], shape['cells']
+        self.shape, self.fds = grant(rpc, slots=len(self.slots), arena=arena)
+        assert (self.shape['lanes'], self.shape['slots']) == (len(calls), len(self.slots))
+        self.lanes, self.cells = self.shape['lanes'], self.shape['cells']
         self.request = memoryview(mmap.mmap(self.fds[REQUEST], 0)).cast('Q')
         self.reply = memoryview(mmap.mmap(self.fds[REPLY], 0, prot=mmap.PROT_READ)).cast('Q')
         for slot, (lane, i) in enumerate(self.slots):

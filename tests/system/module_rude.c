@@ -178,6 +178,20 @@ KNIT_TASK(nap, "nap(ms: int) -> int", .doc = "Waits so long; its process.")
     return knit_return_int(call, getpid());
 }
 
+KNIT_TASK(fill, "fill(bytes: int) -> bin", .doc = "So many bytes, none of them 0.")
+{
+    size_t size = (size_t)knit_arg_int(call, 0);
+    char *bytes = malloc(size);
+    int r;
+
+    if (bytes == NULL)
+        return knit_fail(call, 1, "no memory");
+    memset(bytes, 7, size);
+    r = knit_return_bin(call, bytes, size);
+    free(bytes);
+    return r;
+}
+
 KNIT_TASK(hoard, "hoard() -> int", .doc = "Allocates memory until there is none; how much.")
 {
     int64_t bytes = 0;
