@@ -171,7 +171,7 @@ def run_shell(folder, text):
 
 def run_ini(folder, text):
     group = grp.getgrgid(os.getgid()).gr_name
-    modules = re.findall(r'(\S+)\.so', text)
+    modules = re.findall(r'(\S+)\.so\b', text)
     for module in modules:
         name = os.path.basename(module)
         os.makedirs(os.path.dirname(os.path.join(folder.path, module)), exist_ok=True)
