@@ -5,12 +5,14 @@
  * test looks).  The functions are called by modules' constructors already, and from handlers of
  * signals; so nothing here allocates or locks, and the C library's functions are looked up before
  * main(). */
+#undef _FILE_OFFSET_BITS /* setrlimit() and setrlimit64() are both defined here */
 #include "fastpath/worker/leftovers.h"
 
 #include "fastpath/worker/fatal.h"
 
 #ifdef KNIT_LEFTOVERS
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -30,7 +32,16 @@
 #define EXPORTED   __attribute__((visibility("default")))
 #define TIMERS_MAX 64u
 
-enum { TIMERS = 1, MASK = 2, ACTIONS = 4, LOCALE = 8, FOLDER = 16, AFFINITY = 32, UMASK = 64 };
+enum {
+    TIMERS = 1,
+    MASK = 2,
+    ACTIONS = 4,
+    LOCALE = 8,
+    FOLDER = 16,
+    AFFINITY = 32,
+    UMASK = 64,
+    LIMITS = 128
+};
 
 /* Relaxed accesses everywhere: what another thread of a module changes at this moment is undone
  * after this call or the next one. */
@@ -55,6 +66,7 @@ static struct {
     char folder[PATH_MAX];
     cpu_set_t processors;
     mode_t umask;
+    struct rlimit limits[RLIM_NLIMITS];
 } before;
 
 static void note(uint32_t what)
@@ -70,6 +82,9 @@ static bool is_tasks_thread(void)
 
 /* ---- the C library's functions ---- */
 
+/* Declared for programs of an old standard alone, which import it. */
+sighandler_t bsd_signal(int number, sighandler_t handler);
+
 #define FUNCTIONS(X)                                                                               \
     X(alarm)                                                                                       \
     X(ualarm)                                                                                      \
@@ -84,6 +99,12 @@ static bool is_tasks_thread(void)
     X(sighold)                                                                                     \
     X(sigrelse)                                                                                    \
     X(sigignore)                                                                                   \
+    X(sysv_signal)                                                                                 \
+    X(__sysv_signal)                                                                               \
+    X(bsd_signal)                                                                                  \
+    X(ssignal)                                                                                     \
+    X(sigblock)                                                                                    \
+    X(sigsetmask)                                                                                  \
     X(sigaltstack)                                                                                 \
     X(pthread_create)                                                                              \
     X(setlocale)                                                                                   \
@@ -91,6 +112,10 @@ static bool is_tasks_thread(void)
     X(chdir)                                                                                       \
     X(fchdir)                                                                                      \
     X(umask)                                                                                       \
+    X(setrlimit)                                                                                   \
+    X(setrlimit64)                                                                                 \
+    X(prlimit)                                                                                     \
+    X(prlimit64)                                                                                   \
     X(sched_setaffinity)                                                                           \
     X(pthread_setaffinity_np)                                                                      \
     X(nice)                                                                                        \
@@ -256,6 +281,59 @@ EXPORTED sighandler_t signal(int number, sighandler_t handler)
     return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
 }
 
+EXPORTED sighandler_t bsd_signal(int number, sighandler_t handler)
+{
+    return signal(number, handler);
+}
+
+EXPORTED sighandler_t ssignal(int number, sighandler_t handler)
+{
+    return signal(number, handler);
+}
+
+/* What signal() is in programs that ask for an old standard alone. */
+EXPORTED sighandler_t __sysv_signal(int number, sighandler_t handler)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = (int)SA_RESETHAND | SA_NODEFER},
+                     old;
+
+    (void)sigemptyset(&action.sa_mask);
+    return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+EXPORTED sighandler_t sysv_signal(int number, sighandler_t handler)
+{
+    return __sysv_signal(number, handler);
+}
+
+/* BSD's masks have the first 32 signals. Returns the one before. */
+static int change_old_mask(int how, int mask)
+{
+    sigset_t set, old;
+    unsigned before_it = 0;
+
+    (void)sigemptyset(&set);
+    (void)sigemptyset(&old);
+    for (int number = 1; number <= 32; number++) {
+        if (((unsigned)mask >> (number - 1) & 1) != 0)
+            (void)sigaddset(&set, number);
+    }
+    (void)sigprocmask(how, &set, &old);
+    for (int number = 1; number <= 32; number++)
+        before_it |= (unsigned)(sigismember(&old, number) == 1) << (number - 1);
+    return (int)before_it;
+}
+
+EXPORTED int sigblock(int mask)
+{
+    return change_old_mask(SIG_BLOCK, mask);
+}
+
+EXPORTED int sigsetmask(int mask)
+{
+    return change_old_mask(SIG_SETMASK, mask);
+}
+
 EXPORTED sighandler_t sigset(int number, sighandler_t handler)
 {
     note(ACTIONS | MASK);
@@ -383,13 +461,63 @@ static void undo_folder(void)
         (void)!system_has.chdir("/");
 }
 
-/* ---- priority ---- */
-
 static int refuse(void)
 {
     errno = EPERM;
     return -1;
 }
+
+/* ---- limits ---- */
+
+/* The most that a process may allow itself cannot be made less: without privileges it could not be
+ * put back. */
+static bool may_limit(pid_t process, __rlimit_resource_t resource, const struct rlimit *limit)
+{
+    struct rlimit now;
+    pid_t own = getpid();
+
+    /* A process that a task forked has a number of its own. */
+    if (limit == NULL || !before.is_serving || own != before.thread ||
+        (process != 0 && process != own))
+        return true;
+    note(LIMITS);
+    return getrlimit(resource, &now) != 0 || limit->rlim_max >= now.rlim_max;
+}
+
+EXPORTED int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+    return may_limit(0, resource, limit) ? system_has.setrlimit(resource, limit) : refuse();
+}
+
+EXPORTED int prlimit(
+    pid_t process, __rlimit_resource_t resource, const struct rlimit *limit, struct rlimit *ret_old)
+{
+    return may_limit(process, resource, limit)
+               ? system_has.prlimit(process, resource, limit, ret_old)
+               : refuse();
+}
+
+/* The same where the two have the same structure. */
+static_assert(sizeof(struct rlimit64) == sizeof(struct rlimit), "limits have 64 bits");
+
+EXPORTED int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+{
+    return setrlimit(resource, (const struct rlimit *)limit);
+}
+
+EXPORTED int prlimit64(pid_t process, __rlimit_resource_t resource, const struct rlimit64 *limit,
+    struct rlimit64 *ret_old)
+{
+    return prlimit(process, resource, (const struct rlimit *)limit, (struct rlimit *)ret_old);
+}
+
+static void undo_limits(void)
+{
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        (void)system_has.setrlimit((__rlimit_resource_t)i, &before.limits[i]);
+}
+
+/* ---- priority ---- */
 
 /* Whether a number of a thread names the one that runs tasks. */
 static bool names_tasks_thread(pid_t thread)
@@ -476,6 +604,8 @@ void knit_leftovers_begin(void)
     if (getcwd(before.folder, sizeof(before.folder)) == NULL)
         before.folder[0] = '\0';
     (void)sched_getaffinity(0, sizeof(before.processors), &before.processors);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        (void)getrlimit((__rlimit_resource_t)i, &before.limits[i]);
     before.umask = system_has.umask(077);
     (void)system_has.umask(before.umask);
     before.is_serving = true;
@@ -503,6 +633,8 @@ void knit_leftovers_undo(void)
     }
     if ((what & FOLDER) != 0)
         undo_folder();
+    if ((what & LIMITS) != 0)
+        undo_limits();
     if ((what & UMASK) != 0)
         (void)system_has.umask(before.umask);
     if ((what & AFFINITY) != 0)

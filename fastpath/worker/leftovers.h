@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tasks change of their process and leave behind: timers, signals, locale, folder, affinity.
+/* What tasks change of their process and leave behind: timers, signals, locale, folder, limits,
+ * affinity.
  *
  * The worker exports functions of the C library by their names, so that calls of modules, and of
  * what they link, come here first. Each notes what it changes and passes the call on. After a task
  * one word says whether there is anything to undo, so a call that changes nothing costs one load,
- * and no system call. Priority is not undone, since a process may not raise its own: changing that
- * of the thread which runs tasks is refused.
+ * and no system call. What a process may not put back itself is refused: to change the priority of
+ * the thread which runs tasks, and to lower a hard limit.
  *
  * Not seen: system calls that a module makes itself, and what the C library changes on its own.
  * Builds with sanitizers have functions of these names already, and undo nothing.

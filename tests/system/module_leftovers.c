@@ -76,6 +76,57 @@ static void leave_timer(void)
         (void)timer_settime(timer, 0, &soon, NULL);
 }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* of the old functions */
+
+/* By functions that other standards have for it. */
+static bool spoil_signals(const char *what, size_t len)
+{
+    if (IS("pipe"))
+        (void)signal(SIGPIPE, SIG_DFL);
+    else if (IS("pipe, System V"))
+        (void)sysv_signal(SIGPIPE, SIG_DFL);
+    else if (IS("pipe, BSD"))
+        (void)ssignal(SIGPIPE, SIG_DFL);
+    else if (IS("hangup"))
+        (void)sigaction(SIGHUP, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    else if (IS("faults"))
+        (void)signal(SIGSEGV, SIG_IGN);
+    else if (IS("blocked, BSD"))
+        (void)sigblock(1 << (SIGUSR1 - 1));
+    else if (IS("mask, BSD"))
+        (void)sigsetmask(1 << (SIGUSR1 - 1));
+    else if (IS("mask, System V"))
+        (void)sighold(SIGUSR1);
+    else
+        return false;
+    return true;
+}
+
+#pragma GCC diagnostic pop
+
+static bool spoil_limits(const char *what, size_t len)
+{
+    struct rlimit limit;
+
+    if (IS("limit")) {
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = 20;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    } else if (IS("limit for good")) {
+        limit = (struct rlimit){20, 20};
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    } else if (IS("limit of that process")) {
+        limit = (struct rlimit){20, 20};
+        (void)prlimit(getpid(), RLIMIT_NOFILE, &limit, NULL);
+        limit = (struct rlimit){0, RLIM_INFINITY};
+        (void)prlimit(0, RLIMIT_CORE, &limit, NULL);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static bool spoil_process(const char *what, size_t len)
 {
     struct itimerval soon = {.it_value.tv_usec = 20000};
@@ -99,10 +150,9 @@ static bool spoil_process(const char *what, size_t len)
         stack_t stack = {.ss_sp = room, .ss_size = sizeof(room)};
 
         (void)sigaltstack(&stack, NULL);
-    } else if (IS("pipe")) {
-        (void)signal(SIGPIPE, SIG_DFL);
-    } else if (IS("hangup")) {
-        (void)sigaction(SIGHUP, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    } else if (IS("timers of its time")) {
+        (void)setitimer(ITIMER_VIRTUAL, &soon, NULL);
+        (void)setitimer(ITIMER_PROF, &soon, NULL);
     } else if (IS("locale")) {
         (void)setlocale(LC_ALL, "C.UTF-8");
     } else if (IS("thread locale")) {
@@ -146,7 +196,7 @@ KNIT_TASK(spoil, "spoil(what: str) -> nil", .doc = "Leaves the process other tha
     else if (IS("registers"))
         __asm__ volatile("fld1\n\tfld1");
 #endif
-    else if (!spoil_process(what, len))
+    else if (!spoil_process(what, len) && !spoil_signals(what, len) && !spoil_limits(what, len))
         return knit_fail(call, 1, "no such thing to spoil");
     return knit_return_nil(call);
 }
@@ -159,17 +209,27 @@ KNIT_TASK(process, "process(nap_ms: int) -> array")
     struct knit_writer *writer = knit_writer(call);
     char folder[4096] = "", *locale = setlocale(LC_ALL, NULL);
     struct sigaction action;
+    struct rlimit files, core;
+    clock_t begun = clock();
     cpu_set_t processors;
     mode_t mask = umask(077);
     sigset_t blocked;
     stack_t stack = {0};
 
+    /* On the processor and off it. */
+    while (clock() < (clock_t)(begun + nap.tv_nsec * CLOCKS_PER_SEC / 1000000000))
+        ;
     (void)nanosleep(&nap, NULL);
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    (void)getrlimit(RLIMIT_CORE, &core);
     (void)sigprocmask(SIG_SETMASK, NULL, &blocked);
     (void)!getcwd(folder, sizeof(folder));
     (void)sched_getaffinity(0, sizeof(processors), &processors);
     (void)sigaltstack(NULL, &stack);
-    knit_put_array(writer, 14);
+    knit_put_array(writer, 17);
+    knit_put_uint(writer, files.rlim_cur);
+    knit_put_uint(writer, files.rlim_max);
+    knit_put_uint(writer, core.rlim_cur);
     knit_put_int(writer, getpid());
     knit_put_int(writer, (int64_t)(uintptr_t)stack.ss_sp);
     knit_put_str(writer, folder, strlen(folder));

@@ -51,10 +51,12 @@ class Leftovers(Case):
     @unittest.skipIf(SANITIZED, 'a sanitizer has functions of these names already')
     def test_the_process_is_as_before(self):
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
-            self.leaves_nothing(rpc, ['process', 0], 'mask', 'stack', 'pipe', 'hangup', 'locale', 'thread locale', 'folder', 'umask',
-                                'affinity', 'nice', 'priority', 'scheduler', 'pending alarm')
+            self.leaves_nothing(rpc, ['process', 0], 'mask', 'mask, BSD', 'blocked, BSD', 'mask, System V', 'stack', 'pipe',
+                                'pipe, BSD', 'pipe, System V', 'hangup', 'faults', 'locale', 'thread locale', 'folder', 'umask',
+                                'affinity', 'nice', 'priority', 'scheduler', 'pending alarm', 'limit', 'limit for good',
+                                'limit of that process')
             # Longer than the alarms that were left.
-            self.leaves_nothing(rpc, ['process', 60], 'alarm', 'timer')
+            self.leaves_nothing(rpc, ['process', 60], 'alarm', 'timer', 'timers of its time')
 
     def test_a_module_linked_with_fast_math_changes_no_numbers_of_another(self):
         with Daemon(module=LEFTOVERS, workers=1) as daemon, daemon.tcp() as rpc:
