@@ -5,7 +5,9 @@
  * socket's bytes as they are (transport_plain.c). A kind that encrypts may have to read before it
  * can send and the other way round, so both operations may answer both WANT results; and it may
  * hold bytes that it has taken from the kernel already, for which the descriptor does not become
- * readable: knit_transport_pending() counts them.
+ * readable: knit_transport_pending() counts them. It counts only those that receive gives out
+ * without more from the socket: part of a record is not pending, or knit_transport_wait() would
+ * never sleep.
  *
  * Nothing blocks but knit_transport_wait(), and nothing raises SIGPIPE.
  */

@@ -178,10 +178,13 @@ void knit_connections_sweep(struct knit_net *net)
 
 void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
 {
-    struct knit_connection *connection;
+    struct knit_connection *connection, *next;
 
-    TAILQ_FOREACH(connection, &net->connections, in_all)
-    knit_sending_goaway(connection, drain_ms);
+    /* One is closed here if there is no memory for its message. */
+    for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
+        next = TAILQ_NEXT(connection, in_all);
+        knit_sending_goaway(connection, drain_ms);
+    }
 }
 
 void knit_connections_end_session(struct knit_net *net, uint64_t session_id)

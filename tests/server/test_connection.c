@@ -451,6 +451,37 @@ static void a_msgid_twice_in_flight_gets_one_response(void **state)
     }
 }
 
+static bool fails_next;
+
+static void *allocate(size_t size)
+{
+    bool fails = fails_next;
+
+    fails_next = false;
+    return fails ? NULL : malloc(size);
+}
+
+/* It is closed, and those behind it in the list are told. */
+static void a_connection_without_memory_for_its_goaway_keeps_it_from_no_other(void **state)
+{
+    struct turns_caller *callers[3];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        callers[i] = turns_connect();
+        callers[i]->connection->caller.form = KNIT_FAILURE_FULL;
+    }
+    event_set_mem_functions(allocate, realloc, free);
+    fails_next = true;
+    knit_connections_drain(&turns.loop.net, 1000);
+    assert_false(fails_next);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(callers[i]->connection->is_dead, i == 0);
+    assert_true(callers[1]->connection->has_goaway);
+    assert_true(callers[2]->connection->has_goaway);
+    assert_false(turns_turn() && turns_read(callers[0]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +502,7 @@ int main(void)
         TURNS_TEST(a_stream_without_boundaries_ends),
         TURNS_TEST(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
         TURNS_TEST(a_msgid_twice_in_flight_gets_one_response),
+        TURNS_TEST(a_connection_without_memory_for_its_goaway_keeps_it_from_no_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
