@@ -309,6 +309,18 @@ static void read_detail(const struct knit_item *item, struct knit_failure *failu
         failure->data = item->raw;
 }
 
+/* What stands in front of the details. */
+static int read_head(
+    const struct knit_item *code, const struct knit_item *message, struct knit_failure *ret_failure)
+{
+    if (code->head.type != KNIT_HEAD_UINT || code->head.value > UINT32_MAX ||
+        message->head.type != KNIT_HEAD_STR)
+        return KNIT_FAILURE_E_BAD;
+    *ret_failure = knit_failure((uint32_t)code->head.value, NULL);
+    ret_failure->message = message->body;
+    return 0;
+}
+
 static int decode_array(struct knit_span error, struct knit_failure *ret_failure)
 {
     struct knit_item code, message, details, detail;
@@ -319,15 +331,39 @@ static int decode_array(struct knit_span error, struct knit_failure *ret_failure
     if (knit_walk_array(&walk, error) || walk.left != 3 || knit_walk_next(&walk, &code) ||
         knit_walk_next(&walk, &message) || knit_walk_next(&walk, &details) || walk.rest.len != 0)
         return KNIT_FAILURE_E_BAD;
-    if (code.head.type != KNIT_HEAD_UINT || code.head.value > UINT32_MAX ||
-        message.head.type != KNIT_HEAD_STR || knit_walk_map(&walk, details.raw))
+    if (read_head(&code, &message, &failure) || knit_walk_map(&walk, details.raw))
         return KNIT_FAILURE_E_BAD;
-    failure = knit_failure((uint32_t)code.head.value, NULL);
-    failure.message = message.body;
     while ((r = knit_walk_next(&walk, &detail)) == 0)
         read_detail(&detail, &failure);
     if (r != KNIT_WALK_E_END)
         return KNIT_FAILURE_E_BAD;
+    *ret_failure = failure;
+    return 0;
+}
+
+/* The last detail must be `data`. Of its value nothing is read. */
+static int decode_front(
+    struct knit_span front, struct knit_failure *ret_failure, size_t *ret_data_at)
+{
+    struct knit_item code, message, detail;
+    struct knit_failure failure;
+    struct knit_walk walk;
+    struct knit_head key;
+
+    if (knit_walk_array(&walk, front) || walk.left != 3 || knit_walk_next(&walk, &code) ||
+        knit_walk_next(&walk, &message) || read_head(&code, &message, &failure) ||
+        knit_walk_map(&walk, walk.rest))
+        return KNIT_FAILURE_E_BAD;
+    while (walk.left > 1) {
+        if (knit_walk_next(&walk, &detail))
+            return KNIT_FAILURE_E_BAD;
+        read_detail(&detail, &failure);
+    }
+    if (walk.left == 0 || knit_head_read(walk.rest.bytes, walk.rest.len, &key) ||
+        key.type != KNIT_HEAD_STR || key.value > walk.rest.len - key.size ||
+        !knit_span_is(knit_span(walk.rest.bytes + key.size, (size_t)key.value), "data"))
+        return KNIT_FAILURE_E_BAD;
+    *ret_data_at = (size_t)(walk.rest.bytes - front.bytes) + key.size + (size_t)key.value;
     *ret_failure = failure;
     return 0;
 }
@@ -375,6 +411,25 @@ int knit_failure_convert(
     if (knit_failure_decode(error, &failure))
         failure = knit_failure(KNIT_INTERNAL, "an error came in a form nobody can read");
     return knit_failure_put(buffer, &failure, form);
+}
+
+size_t knit_failure_convert_front(
+    struct knit_buffer *buffer, struct knit_span front, enum knit_failure_form form)
+{
+    static const uint8_t nil = 0xc0;
+    struct knit_failure failure;
+    size_t data_at = 0;
+
+    if (decode_front(front, &failure, &data_at))
+        failure = knit_failure(KNIT_INTERNAL, "an error came in a form nobody can read");
+    else if (form != KNIT_FAILURE_PLAIN)
+        failure.data = knit_span(&nil, sizeof(nil));
+    (void)knit_failure_put(buffer, &failure, form);
+    if (failure.data.bytes == NULL || buffer->error != 0)
+        return 0;
+    /* It is the last detail. The nil kept its place. */
+    buffer->len--;
+    return data_at;
 }
 
 /* ---- Failures of tasks ---- */

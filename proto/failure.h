@@ -82,6 +82,12 @@ KNIT_MUST_CHECK int knit_failure_decode(struct knit_span error, struct knit_fail
 int knit_failure_convert(
     struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form);
 
+/* The same for a long error, of which `front` is the beginning with all but the value of the last
+ * detail, `data`. The value is neither walked over nor checked: the caller appends it. Returns
+ * where it begins in the error, or 0 when nothing is to be appended. */
+size_t knit_failure_convert_front(
+    struct knit_buffer *buffer, struct knit_span front, enum knit_failure_form form);
+
 /* Append a task's own failure: TASK_FAILED in compact form whose `data` is {code, value?}.
  * `value` is one msgpack value or absent; dropped as above. Returns the buffer's error. */
 int knit_failure_put_task(struct knit_buffer *buffer, int64_t task_code, struct knit_span message,

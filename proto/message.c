@@ -211,6 +211,17 @@ int knit_message_put_error(struct knit_buffer *buffer, uint32_t msgid,
     return finish(buffer, start);
 }
 
+size_t knit_message_put_error_front(
+    struct knit_buffer *buffer, uint32_t msgid, struct knit_span front, enum knit_failure_form form)
+{
+    size_t start = buffer->len, data_at;
+
+    put_response_start(buffer, msgid);
+    data_at = knit_failure_convert_front(buffer, front, form);
+    (void)finish(buffer, start);
+    return data_at;
+}
+
 int knit_message_put_error_raw(
     struct knit_buffer *buffer, uint32_t msgid, struct knit_span error, enum knit_failure_form form)
 {

@@ -119,7 +119,7 @@ static void append_scratch(struct knit_connection *connection)
     knit_buffer_trim(scratch, 64 * 1024);
 }
 
-void knit_output_result(struct knit_connection *connection, uint32_t msgid, struct knit_span result)
+static void put_result_head(struct knit_connection *connection, uint32_t msgid)
 {
     uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
     struct knit_buffer buffer;
@@ -127,6 +127,11 @@ void knit_output_result(struct knit_connection *connection, uint32_t msgid, stru
     knit_buffer_init_fixed(&buffer, head, sizeof(head));
     (void)knit_message_put_response_head(&buffer, msgid);
     append(connection, head, buffer.len);
+}
+
+void knit_output_result(struct knit_connection *connection, uint32_t msgid, struct knit_span result)
+{
+    put_result_head(connection, msgid);
     append(connection, result.bytes, result.len);
 }
 
@@ -160,76 +165,80 @@ static void on_written(const void *bytes, size_t len, void *arg)
     free(pin);
 }
 
-/* False: not possible, copy instead. */
-static bool refer(struct knit_connection *connection, const struct knit_session_outcome *outcome)
+/* To bytes of the slot's block. False: not possible, copy instead. */
+static bool refer(struct knit_connection *connection, uint32_t slot, struct knit_span part)
 {
     size_t arena = connection->net->turn->settings->arena_bytes;
-    bool may_copy = is_room_for_copy(connection->net, outcome->len);
+    bool may_copy = is_room_for_copy(connection->net, part.len);
     struct pin *pin;
 
-    if (connection->is_dead || (outcome->len < REFERRED_MIN && may_copy))
+    if (connection->is_dead || part.len == 0 || (part.len < REFERRED_MIN && may_copy))
         return false;
-    if ((connection->pinned_bytes + outcome->len > arena / PINNED_SHARE ||
-            connection->net->pinned_bytes + outcome->len > arena / PINNED_SHARE_ALL) &&
+    if ((connection->pinned_bytes + part.len > arena / PINNED_SHARE ||
+            connection->net->pinned_bytes + part.len > arena / PINNED_SHARE_ALL) &&
         copied_of(connection, knit_output_waiting(connection)) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof(*pin));
     if (pin == NULL)
         return false;
-    *pin = (struct pin){connection, outcome->slot};
-    if (evbuffer_add_reference(
-            connection->output, outcome->payload, outcome->len, on_written, pin) != 0) {
+    *pin = (struct pin){connection, slot};
+    if (evbuffer_add_reference(connection->output, part.bytes, part.len, on_written, pin) != 0) {
         free(pin);
         return false;
     }
-    connection->pinned_bytes += outcome->len;
-    connection->net->pinned_bytes += outcome->len;
+    connection->pinned_bytes += part.len;
+    connection->net->pinned_bytes += part.len;
     mark_dirty(connection);
     return true;
 }
 
 /* The payload of an error may lie where its writer can still change it, and converting reads it
- * more than once; so it is converted from a copy. */
-static void convert_error(
+ * more than once; so it is converted from a copy. Of a long one only the front is. Returns the
+ * rest: what a task attached to its error is handed on as a result is, unread. */
+static struct knit_span put_error(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
     struct knit_buffer *scratch = &connection->net->turn->scratch;
-    void *copy = NULL;
-    const void *bytes = outcome->payload;
+    enum knit_failure_form form = connection->caller.form;
+    bool is_long = outcome->len > REFERRED_MIN;
+    size_t len = is_long ? REFERRED_MIN : outcome->len, data_at = 0;
+    void *copy = malloc(len + 1);
 
-    if (outcome->held) {
-        copy = malloc(outcome->len + 1);
-        if (copy == NULL) {
-            knit_net_end(connection);
-            return;
-        }
-        bytes = memcpy(copy, outcome->payload, outcome->len);
+    if (copy == NULL) {
+        knit_net_end(connection);
+        return (struct knit_span){0};
     }
+    memcpy(copy, outcome->payload, len);
     knit_buffer_reset(scratch);
-    (void)knit_message_put_error_raw(
-        scratch, msgid, knit_span(bytes, outcome->len), connection->caller.form);
+    if (is_long)
+        data_at = knit_message_put_error_front(scratch, msgid, knit_span(copy, len), form);
+    else
+        (void)knit_message_put_error_raw(scratch, msgid, knit_span(copy, len), form);
     append_scratch(connection);
     free(copy);
+    if (data_at == 0)
+        return (struct knit_span){0};
+    return knit_span((const uint8_t *)outcome->payload + data_at, outcome->len - data_at);
 }
 
 void knit_output_outcome(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
-    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
-    struct knit_buffer buffer;
+    static const uint8_t nil = 0xc0;
+    bool is_result = outcome->status == KNIT_STATUS_RESULT;
+    struct knit_span rest = knit_span(outcome->payload, outcome->len);
 
-    if (outcome->status != KNIT_STATUS_RESULT) {
-        convert_error(connection, msgid, outcome);
-    } else {
-        knit_buffer_init_fixed(&buffer, head, sizeof(head));
-        (void)knit_message_put_response_head(&buffer, msgid);
-        append(connection, head, buffer.len);
-        if (outcome->held && refer(connection, outcome))
-            return;
-        append(connection, outcome->payload, outcome->len);
+    if (is_result)
+        put_result_head(connection, msgid);
+    else
+        rest = put_error(connection, msgid, outcome);
+    if (!outcome->held || !refer(connection, outcome->slot, rest)) {
+        append(connection, rest.bytes, rest.len);
+        if (outcome->held)
+            knit_router_release(&connection->caller, outcome->slot);
     }
-    if (outcome->held)
-        knit_router_release(&connection->caller, outcome->slot);
+    if (!is_result && outcome->len > REFERRED_MIN)
+        append(connection, &nil, sizeof(nil));
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */

@@ -131,6 +131,23 @@ static void read_notifications(struct knit_span bytes)
     knit_buffer_fini(&buffer);
 }
 
+/* The value that is not looked at is well-formed where the whole is. */
+static void read_front(struct knit_span bytes, bool is_error)
+{
+    struct knit_failure failure;
+    struct knit_buffer buffer;
+    size_t data_at;
+
+    knit_buffer_init(&buffer, BUFFER_MAX);
+    data_at = knit_failure_convert_front(&buffer, bytes, KNIT_FAILURE_FULL);
+    KNIT_FUZZ_CHECK(buffer.error == 0);
+    if (data_at != 0)
+        knit_buffer_append(&buffer, bytes.bytes + data_at, bytes.len - data_at);
+    if (is_error || data_at == 0)
+        KNIT_FUZZ_CHECK(knit_failure_decode(knit_buffer_span(&buffer), &failure) == 0);
+    knit_buffer_fini(&buffer);
+}
+
 static void read_error(struct knit_span bytes)
 {
     struct knit_failure failure, again;
@@ -138,7 +155,10 @@ static void read_error(struct knit_span bytes)
     struct knit_span value;
     int64_t code;
 
-    if (knit_failure_decode(bytes, &failure))
+    bool is_error = knit_failure_decode(bytes, &failure) == 0;
+
+    read_front(bytes, is_error);
+    if (!is_error)
         return;
     (void)knit_failure_task_data(&failure, &code, &value);
     for (int form = KNIT_FAILURE_COMPACT; form <= KNIT_FAILURE_PLAIN; form++) {

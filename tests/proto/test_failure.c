@@ -267,6 +267,62 @@ static void what_is_no_error_becomes_internal(void **state)
     }
 }
 
+/* Bytes that are no msgpack behind the front do no harm: they are not looked at. */
+static void a_long_error_is_converted_by_its_front(void **state)
+{
+    static const char *const values[] = {"[600, \"m\", {\"data\": {\"code\": 7}}]",
+        "[600, \"m\", {\"task\": \"t\", \"lane\": 3, \"data\": [1, 2]}]",
+        "[777, \"m\", {\"name\": \"NEWER\", \"data\": nil}]"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        for (int form = KNIT_FAILURE_COMPACT; form <= KNIT_FAILURE_PLAIN; form++) {
+            struct knit_buffer bytes, whole, made;
+            size_t data_at;
+
+            encode(values[i], &bytes);
+            knit_buffer_init(&whole, BUFFER_MAX);
+            knit_buffer_init(&made, BUFFER_MAX);
+            assert_int_equal(knit_failure_convert(&whole, knit_buffer_span(&bytes), form), 0);
+            data_at = knit_failure_convert_front(&made, knit_buffer_span(&bytes), form);
+            assert_int_equal(data_at == 0, form == KNIT_FAILURE_PLAIN);
+            if (data_at != 0)
+                knit_buffer_append(&made, bytes.bytes + data_at, bytes.len - data_at);
+            assert_int_equal(made.len, whole.len);
+            assert_memory_equal(made.bytes, whole.bytes, whole.len);
+            knit_buffer_fini(&bytes);
+            knit_buffer_fini(&whole);
+            knit_buffer_fini(&made);
+        }
+    }
+}
+
+/* Of any length, and with details in another order than ours. */
+static void a_front_without_the_place_of_its_data_becomes_internal(void **state)
+{
+    struct knit_buffer bytes, made;
+    size_t data_at, found_at;
+
+    (void)state;
+    encode("[600, \"m\", {\"lane\": 3, \"data\": 1}]", &bytes);
+    knit_buffer_init(&made, BUFFER_MAX);
+    found_at = knit_failure_convert_front(&made, knit_buffer_span(&bytes), KNIT_FAILURE_FULL);
+    assert_int_equal(found_at, bytes.len - 1);
+    for (size_t len = 0; len < found_at; len++) {
+        knit_buffer_reset(&made);
+        data_at = knit_failure_convert_front(&made, knit_span(bytes.bytes, len), KNIT_FAILURE_FULL);
+        assert_int_equal(data_at, 0);
+        assert_int_equal(decode(&made).code, KNIT_INTERNAL);
+    }
+    knit_buffer_fini(&bytes);
+    encode("[600, \"m\", {\"data\": 1, \"lane\": 3}]", &bytes);
+    knit_buffer_reset(&made);
+    data_at = knit_failure_convert_front(&made, knit_buffer_span(&bytes), KNIT_FAILURE_FULL);
+    assert_int_equal(decode(&made).code, KNIT_INTERNAL);
+    knit_buffer_fini(&bytes);
+    knit_buffer_fini(&made);
+}
+
 static void what_is_cut_short_is_no_error_at_any_length(void **state)
 {
     struct knit_failure failure;
@@ -324,6 +380,8 @@ int main(void)
         cmocka_unit_test(details_of_wrong_types_are_passed_over),
         cmocka_unit_test(the_name_of_a_code_not_known_is_kept),
         cmocka_unit_test(what_is_no_error_becomes_internal),
+        cmocka_unit_test(a_long_error_is_converted_by_its_front),
+        cmocka_unit_test(a_front_without_the_place_of_its_data_becomes_internal),
         cmocka_unit_test(what_is_cut_short_is_no_error_at_any_length),
         cmocka_unit_test(room_that_is_too_small_is_said),
     };

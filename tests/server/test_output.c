@@ -5,7 +5,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -219,6 +221,40 @@ static void readers_that_have_much_copied_make_room(void **state)
     assert_int_equal(turns.loop.net.copied_bytes, 0);
 }
 
+/* What a task attached to its error costs the loop what it would cost as a result. */
+static void the_data_of_a_long_error_is_not_read(void **state)
+{
+    enum { DATA_BYTES = 4 << 20, BOUND_US = 50000 }; /* ten times what copying it takes at worst */
+    static const uint8_t array[] = {0xdd, 0, DATA_BYTES >> 16, 0, 0};
+    uint8_t *data = calloc(1, sizeof(array) + DATA_BYTES);
+    struct knit_session_outcome outcome = {.status = KNIT_STATUS_ERROR};
+    struct timespec began, ended;
+    struct turns_caller *caller;
+    struct knit_buffer error;
+
+    (void)state;
+    memcpy(data, array, sizeof(array));
+    knit_buffer_init(&error, 2 * DATA_BYTES);
+    assert_int_equal(knit_failure_put_task(&error, 1, knit_span_text("long"),
+                         knit_span(data, sizeof(array) + DATA_BYTES)),
+        0);
+    outcome.payload = error.bytes;
+    outcome.len = error.len;
+    caller = turns_connect();
+    caller->connection->caller.form = KNIT_FAILURE_FULL;
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began), 0);
+    knit_output_outcome(caller->connection, 1, &outcome);
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended), 0);
+    print_message("an error of 4 M integers: %ld us\n",
+        (ended.tv_sec - began.tv_sec) * 1000000 + (ended.tv_nsec - began.tv_nsec) / 1000);
+    assert_true((ended.tv_sec - began.tv_sec) * 1000000 + (ended.tv_nsec - began.tv_nsec) / 1000 <
+                BOUND_US);
+    assert_true(knit_output_waiting(caller->connection) > DATA_BYTES);
+    TURNS_UNTIL(!(turns_read(caller) && caller->responses == 0));
+    knit_buffer_fini(&error);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +265,7 @@ int main(void)
         TURNS_TEST(a_reader_that_leaves_gives_its_slots_back),
         TURNS_TEST(readers_together_have_so_much_copied),
         TURNS_TEST(readers_that_have_much_copied_make_room),
+        TURNS_TEST(the_data_of_a_long_error_is_not_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

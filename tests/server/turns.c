@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include "fastpath/lane/bell.h"
-#include "proto/head.h"
 #include "proto/sentence.h"
 #include "proto/writer.h"
 #include "server/net/lookahead.h"
@@ -253,12 +252,10 @@ static void take(struct turns_caller *caller, const uint8_t *bytes, size_t len)
     caller->code = 0;
     caller->result_len = message.result.len;
     if (message.error.bytes != NULL) {
-        struct knit_head head;
+        struct knit_failure failure;
 
-        /* The plain form is a str that begins with the number: "303 TIMEOUT ...". */
-        assert_int_equal(knit_head_read(message.error.bytes, message.error.len, &head), 0);
-        assert_int_equal(head.type, KNIT_HEAD_STR);
-        caller->code = (uint32_t)strtoul((const char *)message.error.bytes + head.size, NULL, 10);
+        assert_int_equal(knit_failure_decode(message.error, &failure), 0);
+        caller->code = failure.code;
     }
 }
 
