@@ -15,6 +15,7 @@
 #include "server/net/input.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ enum {
     TENANT_PART = 4,                      /* of the budget, for all connections of a tenant */
     PLACE_MIN = 2 * KNIT_LOOKAHEAD_BYTES, /* it may come to this to look ahead */
     OWN_MIN = 64 * 1024,
+    MOVED_MIN = 1024 * 1024,
     /* A connection is silent that sends less in SILENT_NS than this, and than this part of what it
      * is charged with. */
     SILENT_NS = 1000 * 1000 * 1000,
@@ -35,8 +37,20 @@ enum {
     WOKEN_A_SWEEP = 64,
 };
 
+/* The C library grows blocks of this size by moving their pages. Without the number it would learn
+ * from the first that is freed to take the next ones from its heap, where growing them copies them.
+ * This concerns the whole process, and may be done for each loop. */
+static void grow_without_copies(void)
+{
+#ifdef M_MMAP_THRESHOLD
+    (void)mallopt(M_MMAP_THRESHOLD, MOVED_MIN);
+    (void)mallopt(M_TRIM_THRESHOLD, 2 * MOVED_MIN);
+#endif
+}
+
 void knit_inputs_init(struct knit_inputs *inputs)
 {
+    grow_without_copies();
     inputs->charged_bytes = 0;
     TAILQ_INIT(&inputs->large);
     inputs->tenants = (struct knit_tenants){0};
