@@ -420,7 +420,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
     is_late = knit_net_is_turn_spent(connection->net) || !TAILQ_EMPTY(&connection->net->fresh);
     if (!is_late)
         read_input(connection);
-    else if (connection->caller.pauses == 0)
+    else if (connection->caller.pauses == 0 || looks_ahead(connection))
         knit_net_add_fresh(connection);
     else if (!connection->is_lingering)
         read_input(connection);
@@ -428,7 +428,7 @@ static void on_input(evutil_socket_t fd, short events, void *arg)
 
 void knit_connection_read(struct knit_connection *connection)
 {
-    if (!connection->is_dead && connection->caller.pauses == 0 &&
+    if (!connection->is_dead && (connection->caller.pauses == 0 || looks_ahead(connection)) &&
         !(connection->lists & KNIT_IN_READY))
         read_input(connection);
 }

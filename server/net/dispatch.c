@@ -22,7 +22,6 @@ enum {
      */
     WORK_A_LOOK = 8,
     WORK_BYTES = 1024,
-    SCAN_BYTES = 8 * 1024, /* in one go: some 0.1 ms if each byte is a value */
 };
 
 /* Of one knit_dispatch_input(). */
@@ -190,7 +189,8 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
 
         if (at == len)
             return false;
-        r = knit_scan_feed(scan, bytes + at, len - at < SCAN_BYTES ? len - at : SCAN_BYTES, &used);
+        r = knit_scan_feed(scan, bytes + at,
+            len - at < KNIT_NET_SCAN_BYTES ? len - at : KNIT_NET_SCAN_BYTES, &used);
         connection->fed += used;
         if (r == KNIT_SCAN_E_BAD) {
             end_bad_stream(connection, scan->refused, scan->reason);

@@ -283,28 +283,30 @@ static void add_entry(struct knit_connection *connection, bool is_refused)
         (void)!knit_dues_add(&lookahead->dues, &entry->due);
 }
 
-static void scan(struct knit_connection *connection)
+/* False: it is time to end, and there may be more. */
+static bool scan(struct knit_connection *connection, uint64_t until_ns)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     const struct knit_input *input = &connection->input;
 
     while (!connection->is_dead && !lookahead->is_over && count_of(lookahead) < ENTRIES_MAX &&
            lookahead->bytes + lookahead->fed < input->len && make_room(lookahead)) {
-        size_t at = lookahead->bytes + lookahead->fed, used;
-        int r = knit_scan_feed(&lookahead->scan, input->bytes + at, input->len - at, &used);
+        size_t at = lookahead->bytes + lookahead->fed, left = input->len - at, used;
+        int r = knit_scan_feed(&lookahead->scan, input->bytes + at,
+            left < KNIT_NET_SCAN_BYTES ? left : KNIT_NET_SCAN_BYTES, &used);
 
         lookahead->fed += used;
-        if (r == 0)
-            break;
-        if (r == KNIT_SCAN_E_BAD) {
-            lookahead->is_over = true;
-            break;
+        lookahead->is_over = r == KNIT_SCAN_E_BAD;
+        if (r == KNIT_SCAN_E_DONE || r == KNIT_SCAN_E_REFUSED) {
+            add_entry(connection, r == KNIT_SCAN_E_REFUSED);
+            lookahead->bytes += lookahead->fed;
+            lookahead->fed = 0;
+            knit_scan_reset(&lookahead->scan);
         }
-        add_entry(connection, r == KNIT_SCAN_E_REFUSED);
-        lookahead->bytes += lookahead->fed;
-        lookahead->fed = 0;
-        knit_scan_reset(&lookahead->scan);
+        if (knit_clock_ns() >= until_ns)
+            return false;
     }
+    return true;
 }
 
 void knit_lookahead_scan(struct knit_net *net)
@@ -315,12 +317,14 @@ void knit_lookahead_scan(struct knit_net *net)
     if (TAILQ_EMPTY(&net->lookaheads.to_scan))
         return;
     until_ns = knit_clock_ns() + TURN_NS;
-    do {
-        connection = TAILQ_FIRST(&net->lookaheads.to_scan);
-        leave_to_scan(connection);
-        scan(connection);
+    while ((connection = TAILQ_FIRST(&net->lookaheads.to_scan)) != NULL) {
+        bool is_done = scan(connection, until_ns);
+
         schedule(connection->lookahead);
-    } while (!TAILQ_EMPTY(&net->lookaheads.to_scan) && knit_clock_ns() < until_ns);
+        if (!is_done)
+            return;
+        leave_to_scan(connection);
+    }
 }
 
 /* ---- answering ----------------------------------------------------------------------------- */

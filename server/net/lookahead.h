@@ -52,5 +52,6 @@ void knit_lookahead_free(struct knit_connection *connection);
 /* Answers what is overdue. In a turn, before callers that wait are resumed. */
 void knit_lookahead_expire(struct knit_net *net);
 
-/* Scans what is new. In a turn, after callers that wait are resumed. */
+/* Scans what is new, for as long as the turn has time for input. In a turn, after callers that wait
+ * are resumed. */
 void knit_lookahead_scan(struct knit_net *net);

@@ -42,6 +42,9 @@ struct knit_router;
 #define KNIT_NET_SLICE_NS       100000u
 #define KNIT_NET_TURN_NS        1000000u /* of a turn for the input of all */
 
+/* Scanned in one go before the clock is looked at: some 0.1 ms if each byte is a value. */
+#define KNIT_NET_SCAN_BYTES (8u * 1024)
+
 struct knit_input {
     uint8_t *bytes; /* NULL when len is 0 */
     size_t len;

@@ -15,7 +15,7 @@ import msgpack
 from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 
 GOAL_MS, BOUND = 5, 10
-PINGS, TRIES = 400, 3
+PINGS, TRIES = 400, 5
 TRICKLES = 60
 
 
@@ -84,14 +84,14 @@ def beside_attack(attack, *arguments):
 
 class Quiet(Case):
     def measure(self, quiet):
-        """The median and the p99 of its waits, in ms."""
+        """The median, the p99 and the longest of its waits, in ms."""
         waits = []
         for i in range(PINGS):
             begun = time.monotonic()
             self.assertEqual(quiet.call('$/ping', i), i)
             waits.append((time.monotonic() - begun) * 1000)
         waits.sort()
-        return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+        return waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1]
 
     def wait_beside(self, name, blobs, attack=press, **settings):
         """An attack shows each time; that the machine was busy does not."""
@@ -100,8 +100,8 @@ class Quiet(Case):
             with beside_attack(attack, daemon.port, blobs) as goes_on:
                 wait_until(lambda: daemon.stats()['loops']['bytes_in'] > before + (1 << 20), 'the attack to begin')
                 for _ in range(TRIES):
-                    p50, p99 = self.measure(quiet)
-                    print(f'quiet: beside {name}: p50 {p50:.2f} ms, p99 {p99:.2f}')
+                    p50, p99, worst = self.measure(quiet)
+                    print(f'quiet: beside {name}: p50 {p50:.2f} ms, p99 {p99:.2f}, worst {worst:.2f}')
                     self.assertTrue(goes_on(), 'the attack has ended')
                     if p99 < GOAL_MS * BOUND * SLOWDOWN:
                         return
@@ -114,29 +114,22 @@ class Quiet(Case):
         millions = 4000000
         ints, pairs = b'\xdd' + struct.pack('>I', 2 * millions) + bytes(2 * millions), \
             b'\xdf' + struct.pack('>I', millions) + bytes(2 * millions)
+        hello = request(0, '$/hello', [{'name': 'attack'}])  # so that errors have their data
         for name, blob in (('options of 4 M pairs', b'\x95\x00\x01\xa4echo\x90' + pairs),
                            ('$/hello with 4 M pairs', b'\x94\x00\x01\xa7$/hello\x91' + pairs),
+                           ('$/tasks with 8 M integers', b'\x94\x00\x01\xa7$/tasks' + ints),
                            ('$/ping with 8 M integers', b'\x94\x00\x01\xa6$/ping' + ints),
-                           ('echo of 8 M integers', b'\x94\x00\x01\xa4echo\x91' + ints)):
+                           ('echo of 8 M integers', b'\x94\x00\x01\xa4echo\x91' + ints),
+                           ('error data of 8 M integers', hello + b'\x94\x00\x01\xa4fail\x93\x01\xa1x' + ints)):
             with self.subTest(name):
                 self.wait_beside(name, [blob] * 4)
 
-    def test_trickles(self):
-        """Slow ones, and such as are just fast enough to keep what they have: a quarter of the budget is all of theirs."""
-        for rate in 66 << 10, 600 << 10:
-            with self.subTest(rate=rate), Daemon(workers=1, threads_io=1) as daemon, daemon.unix() as other, \
-                    daemon.tcp() as beside, beside_attack(trickle, daemon.port, rate):
-                wait_until(lambda: daemon.stats()['loops']['waits_for_room'] > TRICKLES // 2, 'the attack to begin')
-                for caller, who in (other, 'another user'), (beside, 'their own address'):
-                    for size in 40 << 10, 1 << 20:
-                        worst, end = 0, time.monotonic() + 1
-                        while time.monotonic() < end:
-                            begun = time.monotonic()
-                            self.assertEqual(len(caller.call('echo', bytes(size))), size)
-                            worst = max(worst, time.monotonic() - begun)
-                        print(f'quiet: {TRICKLES} trickles of {rate >> 10} KiB/s: {size >> 10} KiB of {who}: worst '
-                              f'{1000 * worst:.1f} ms')
-                        self.assertLess(worst, 0.05 * BOUND * SLOWDOWN)
+    def test_messages_that_wait_for_room(self):
+        """They stand at the front of their connections, are costly, and are tried again whenever the loop has a turn."""
+        options = {f'k{i}': [0] * 100 for i in range(32)}
+        waiting = b'\x95\x00\x01\xa4fail\x93\x01\xa1x\xdd' + struct.pack('>I', 2000000) + bytes(2000000) + msgpack.packb(options)
+        blob = request(0, 'sleep', [60000]) + b''.join(waiting.replace(b'\x95\x00\x01', bytes((0x95, 0, i)), 1) for i in range(1, 100))
+        self.wait_beside('messages that wait for room', [blob] * 4)
 
 
 if __name__ == '__main__':

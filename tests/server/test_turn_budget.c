@@ -4,6 +4,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -97,6 +98,171 @@ static void a_turn_is_as_short_for_many_floods_as_for_one(void **state)
         "%u turns, the longest %llu us\n", turns_made, (unsigned long long)longest_ns / 1000);
     assert_true(turns_made > 1);
     assert_true(longest_ns < TURN_BOUND_NS);
+}
+
+/* Sends all of it, with turns in between. Returns how long the longest took. */
+static uint64_t longest_turn_ns(struct turns_caller *caller, const struct knit_buffer *message)
+{
+    uint64_t longest_ns = 0;
+    size_t sent = 0;
+
+    for (uint32_t i = 0; sent < message->len || caller->responses == 0; i++) {
+        ssize_t n = send(caller->fd, message->bytes + sent, message->len - sent, MSG_NOSIGNAL);
+        uint64_t took_ns = turn_ns();
+
+        sent += n > 0 ? (size_t)n : 0;
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+        assert_true(turns_read(caller));
+        assert_true(i < 1000000);
+    }
+    return longest_ns;
+}
+
+static void no_message_makes_a_turn_long(void **state)
+{
+    enum { INTEGERS = 8000000 };
+    static const struct {
+        const char *what, *head; /* of the message, before an array or map */
+        uint8_t container;
+    } cases[] = {{"options of 4 M pairs",
+                     "\x95\x00\x01\xa4"
+                     "echo\x90",
+                     0xdf},
+        {"$/hello with 4 M pairs", "\x94\x00\x01\xa7$/hello\x91", 0xdf},
+        {"$/tasks with 8 M integers", "\x94\x00\x01\xa7$/tasks", 0xdd},
+        {"$/ping with 8 M integers", "\x94\x00\x01\xa6$/ping", 0xdd},
+        {"echo of 8 M integers",
+            "\x94\x00\x01\xa4"
+            "echo\x91",
+            0xdd}};
+    uint8_t *zeros = calloc(1, INTEGERS);
+
+    (void)state;
+    assert_non_null(zeros);
+    turns.settings.message_max_bytes = 16 << 20;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t count = cases[i].container == 0xdf ? INTEGERS / 2 : INTEGERS;
+        const uint8_t container[] = {cases[i].container, (uint8_t)(count >> 24),
+            (uint8_t)(count >> 16), (uint8_t)(count >> 8), (uint8_t)count};
+        struct knit_buffer message;
+        uint64_t took_ns;
+
+        knit_buffer_init(&message, 16 << 20);
+        knit_buffer_append(&message, cases[i].head, 4);
+        knit_buffer_append(&message, cases[i].head + 4, strlen(cases[i].head + 4));
+        knit_buffer_append(&message, container, sizeof(container));
+        assert_int_equal(knit_buffer_append(&message, zeros, INTEGERS), 0);
+        took_ns = longest_turn_ns(turns_connect(), &message);
+        print_message(
+            "%s: the longest turn %llu us\n", cases[i].what, (unsigned long long)took_ns / 1000);
+        assert_true(took_ns < TURN_BOUND_NS);
+        knit_buffer_fini(&message);
+    }
+    free(zeros);
+}
+
+/* Connections that wait, and have much behind what waits. */
+static void looking_ahead_makes_no_turn_long(void **state)
+{
+    enum { AHEAD = 100, INTEGERS = 60000, MESSAGES = 3 };
+    struct turns_caller *callers[AHEAD];
+    uint8_t *zeros = calloc(1, INTEGERS);
+    uint64_t longest_ns = 0;
+    struct knit_buffer message;
+
+    (void)state;
+    assert_non_null(zeros);
+    turns.settings.in_flight_max = 1;
+    knit_buffer_init(&message, 1 << 20);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        knit_buffer_append(&message, "\x94\x00", 2);
+        knit_buffer_append(&message, &(uint8_t){(uint8_t)(10 + i)}, 1);
+        knit_buffer_append(&message,
+            "\xa4"
+            "echo\x91\xdc\xea\x60",
+            9);
+        assert_int_equal(knit_buffer_append(&message, zeros, INTEGERS), 0);
+    }
+    for (size_t i = 0; i < AHEAD; i++) {
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "gate", 1, 1, 2, NULL));
+    }
+    TURNS_UNTIL(turns_is_at_gate());
+    for (size_t i = 0; i < AHEAD; i++)
+        assert_int_equal(
+            send(callers[i]->fd, message.bytes, message.len, MSG_NOSIGNAL), (ssize_t)message.len);
+    for (unsigned i = 0; i < 1000; i++) {
+        uint64_t took_ns = turn_ns();
+
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+    }
+    print_message(
+        "looking ahead: the longest turn %llu us\n", (unsigned long long)longest_ns / 1000);
+    assert_true(longest_ns < TURN_BOUND_NS);
+    turns_open_gate();
+    for (size_t i = 0; i < AHEAD; i++)
+        turns_expect(callers[i], 2 + MESSAGES);
+    knit_buffer_fini(&message);
+    free(zeros);
+}
+
+static void put_zeros(struct knit_buffer *buffer, size_t count)
+{
+    while (count-- > 0)
+        knit_buffer_append(buffer, "", 1);
+}
+
+/* A call whose arguments need room, with as many options as there may be, all of small values. */
+static void put_costly_call(struct knit_buffer *buffer)
+{
+    enum { INTEGERS = 0x60000, VALUES = 0x74 };
+
+    knit_buffer_append(buffer, "\x95\x00\x01\xa4", 4);
+    knit_buffer_append(buffer, "echo\x91\xdd\x00\x06\x00\x00", 10);
+    put_zeros(buffer, INTEGERS);
+    knit_buffer_append(buffer, "\xde\x00\x20", 3);
+    for (uint32_t i = 0; i < KNIT_OPTIONS_PAIRS_MAX; i++) {
+        knit_buffer_append(buffer, "\xa1k\xdc\x00\x74", 5);
+        put_zeros(buffer, VALUES);
+    }
+    assert_int_equal(buffer->error, 0);
+}
+
+/* It is tried again in every turn, and decoded again for that: the limits of options make that
+ * cheap. */
+static void what_waits_for_room_takes_little_of_each_turn(void **state)
+{
+    enum { TURNS = 2000, BOUND_NS = 100 * 1000 };
+    struct turns_caller *caller = turns_connect();
+    struct knit_buffer message;
+    uint64_t began_ns, took_ns;
+
+    (void)state;
+    assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    knit_buffer_init(&message, 1 << 20);
+    put_costly_call(&message);
+    while (TAILQ_EMPTY(&turns.loop.router.share.waiting_arena)) {
+        caller = turns_connect();
+        for (size_t sent = 0; sent < message.len;) {
+            ssize_t n = send(caller->fd, message.bytes + sent, message.len - sent, MSG_NOSIGNAL);
+
+            sent += n > 0 ? (size_t)n : 0;
+            (void)turns_turn();
+        }
+        TURNS_UNTIL(caller->connection->has_message || caller->connection->input.len == 0);
+    }
+    began_ns = processor_ns();
+    for (uint32_t i = 0; i < TURNS; i++)
+        (void)turns_turn();
+    took_ns = (processor_ns() - began_ns) / TURNS;
+    print_message("a turn while a call waits for room: %llu ns\n", (unsigned long long)took_ns);
+    assert_int_equal(caller->connection->caller.waiting_in, KNIT_SHARE_WAITING_ARENA);
+    assert_true(took_ns < BOUND_NS);
+    turns_open_gate();
+    turns_expect(caller, 1);
+    assert_int_equal(caller->code, 0);
+    knit_buffer_fini(&message);
 }
 
 /* Floods that have had their first share wait in the backlog; one that had nothing queued goes
@@ -232,6 +398,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_turn_is_as_short_for_many_floods_as_for_one),
+        TURNS_TEST(no_message_makes_a_turn_long),
+        TURNS_TEST(looking_ahead_makes_no_turn_long),
+        TURNS_TEST(what_waits_for_room_takes_little_of_each_turn),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
         TURNS_TEST(calls_that_are_overdue_together_are_answered_in_short_turns),
         TURNS_TEST(calls_that_wait_cost_nothing_until_they_are_due),
