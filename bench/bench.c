@@ -444,6 +444,9 @@ static bool parse(int argc, char **argv, struct settings *settings, struct scena
     optind = 0; /* glibc: begin anew */
     while (ok && (letter = getopt_long(argc, argv, "u:c:d:b:r:t:h", options, NULL)) != -1) {
         switch (letter) {
+        case 'h':
+            fputs(usage, stdout);
+            exit(fflush(stdout) == 0 ? 0 : 1);
         case CASES:
             settings->cases = optarg;
             break;

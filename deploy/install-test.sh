@@ -24,18 +24,20 @@ trap 'echo "line $LINENO did not work" >&2; cat "$dir/log" >&2 || true' ERR
 
 meson install -C "$build" --no-rebuild --destdir "$dir/root" >"$dir/install.log"
 
-# installed NAME: the path of the installed file of that name; fails if there is none.
+# installed NAME: the path of the installed file whose path ends in that; fails if there is none.
 installed()
 {
   local found
-  found=$(find "$dir/root" -name "$1" -print -quit)
+  found=$(find "$dir/root" -path "*/$1" -print -quit)
   [ -n "$found" ] || { echo "$1 is not installed" >&2; return 1; }
   echo "$found"
 }
 
-for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 tasks.c caller.py; do
+for name in libknitting.a libknitting.so.0 knittingd.conf knittingd.service knit.1 knittingd.8 knittingd.conf.5 tasks.c caller.py \
+  knit.fish _knit; do
   installed "$name" >/dev/null
 done
+bash -n "$(installed bash-completion/completions/knit)"
 # Examples are documentation: the daemon's default folder of modules is the user's own.
 if find "$dir/root" -path '*/knitting/modules/*' -print | grep .; then
   echo 'a module is installed where the daemon loads every module' >&2
@@ -49,7 +51,7 @@ done
 usual=$("$(installed knittingd)" --help | grep -o '/[^ ]*/knittingd\.conf')
 grep -q "is in $usual," "$unit" || { echo "the unit does not name $usual" >&2; exit 1; }
 [ "$usual" != /usr/local/etc/knitting/knittingd.conf ] || grep -q '`/usr/local/etc/knitting`' "$source/README.md"
-knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed knit)
+knittingd=$(installed knittingd) worker=$(installed knitting-worker) knit=$(installed bin/knit)
 pkgconfig=$(dirname "$(installed knitting.pc)")
 # Nothing but what is installed here: a program that compiles against the library needs no other's headers.
 export PKG_CONFIG_LIBDIR=$pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
@@ -92,6 +94,8 @@ while read -r url; do
   [ "$("$knit" -u "$url" call add 2 3)" = 5 ]
   [ "$(LD_LIBRARY_PATH=$libdir "$dir/caller" "$url")" = 5 ]
 done < <(sed -n 's/^url=//p' "$dir/ready")
+# Its tool's bench, beside it, on the address that the tool was given.
+"$knit" -u "shm://$dir/socket" bench --quick 'add(2,3)' | grep -q 'shm *add(2,3)'
 kill "$daemon"
 wait "$daemon"
 daemon=

@@ -9,24 +9,13 @@
 
 #include "clients/tool/tool.h"
 
-/* What a shell offers behind a command, or as the value of an option. */
-enum knit_tool_word {
-    KNIT_TOOL_WORD_NONE,
-    KNIT_TOOL_WORD_TASK,      /* and nothing behind it */
-    KNIT_TOOL_WORD_TASK_FILE, /* a task, then a file */
-    KNIT_TOOL_WORD_PID,
-    KNIT_TOOL_WORD_COMMAND,
-    KNIT_TOOL_WORD_SHELL,
-    KNIT_TOOL_WORD_URL,
-};
-
 struct knit_tool_command {
     const char *name;
     const char *arguments; /* as usage shows them; "" = none */
     const char *summary;   /* one line for the list of commands */
     const char *details;   /* for `knit help COMMAND`: lines that end in a newline */
-    enum knit_tool_word word;
-    bool has_own_options; /* everything behind its name belongs to another program */
+    const char *completes; /* what shells offer behind it: "task", "task file", "pid", ... */
+    bool has_own_options;  /* everything behind its name belongs to another program */
     /* argv[0] is the first argument. Returns the exit status. */
     int (*run)(const struct knit_tool *tool, int argc, char **argv);
 };
@@ -37,7 +26,6 @@ struct knit_tool_option {
     const char *value;    /* as usage shows it; NULL = a switch */
     const char *commands; /* those that it is for, between blanks; NULL = all */
     const char *summary;  /* lines without the last newline */
-    enum knit_tool_word word;
     /* value is NULL for a switch. Returns NULL, or what it takes, as in "--timeout takes ...". */
     const char *(*set)(struct knit_tool *tool, const char *value);
 };

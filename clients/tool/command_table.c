@@ -19,36 +19,40 @@ const struct knit_tool_command knit_tool_commands[] = {
         "has no word for is written as an object with one member: {\"$bin\": BASE64},\n"
         "{\"$float\": \"NaN\"}, {\"$bigint\": \"0xff\"}, {\"$map\": [[KEY, VALUE], ...]},\n"
         "{\"$f64\": [1.5]} and more, see knit(1). Results are printed in the same way.\n",
-        KNIT_TOOL_WORD_TASK, false, knit_tool_call},
+        "task", false, knit_tool_call},
     {"batch", "TASK [FILE]", "call a task for each line of a file or of standard input",
         "A line is the JSON array of one call's arguments: [2, 3], or [] for none. Calls are\n"
         "made side by side, and each line has one line of output, in the same order: its\n"
         "result; where it failed an empty one, and the error on standard error. With --json\n"
         "it is {\"result\": ...} or {\"error\": {...}}. The exit status is 1 if any failed.\n",
-        KNIT_TOOL_WORD_TASK_FILE, false, knit_tool_batch},
-    {"tasks", "", "list the tasks with their signatures", "", KNIT_TOOL_WORD_NONE, false,
-        knit_tool_tasks},
+        "task file", false, knit_tool_batch},
+    {"tasks", "", "list the tasks with their signatures", "", "", false, knit_tool_tasks},
     {"ping", "", "see whether the daemon answers and a worker can serve, and how fast",
-        "The exit status is 4 when no worker can serve.\n", KNIT_TOOL_WORD_NONE, false,
-        knit_tool_ping},
-    {"health", "", "the same as a probe: exit status 0 ready, 1 degraded, 2 not reachable", "",
-        KNIT_TOOL_WORD_NONE, false, knit_tool_health},
-    {"stats", "", "print the daemon's counters", "", KNIT_TOOL_WORD_NONE, false, knit_tool_stats},
-    {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "",
-        KNIT_TOOL_WORD_TASK, false, knit_tool_lift},
+        "The exit status is 4 when no worker can serve.\n", "", false, knit_tool_ping},
+    {"health", "", "the same as a probe: exit status 0 ready, 1 degraded, 2 not reachable", "", "",
+        false, knit_tool_health},
+    {"stats", "", "print the daemon's counters", "", "", false, knit_tool_stats},
+    {"lift", "TASK", "serve a quarantined task again; for root and the daemon's user", "", "task",
+        false, knit_tool_lift},
     {"check", "PID", "look through a daemon's memory for what is broken",
         "For the daemon's own user and root. It only reads, and asks the daemon nothing, so\n"
         "it works on one that is stuck.\n",
-        KNIT_TOOL_WORD_PID, false, knit_tool_check},
+        "pid", false, knit_tool_check},
+    {"bench", "[OPTION...] [TASK]", "put load on a pool and print its figures",
+        "Runs knit-bench, which stands beside knit; knit bench --help has its options. Its\n"
+        "address is that of knit --url, which stands before the word bench, else the default\n"
+        "socket, by shm://.\n",
+        "", true, knit_tool_bench},
     {"help", "[COMMAND]", "print what commands and options there are, or one command's", "",
-        KNIT_TOOL_WORD_COMMAND, false, knit_tool_help},
-    {"version", "", "print the version", "", KNIT_TOOL_WORD_NONE, false, knit_tool_version},
+        "command", false, knit_tool_help},
+    {"version", "", "print the version", "", "", false, knit_tool_version},
 };
 const size_t knit_tool_commands_count = sizeof(knit_tool_commands) / sizeof(knit_tool_commands[0]);
 
 static const char *set_url(struct knit_tool *tool, const char *value)
 {
     tool->url = value;
+    tool->has_url = true;
     return NULL;
 }
 
@@ -95,20 +99,18 @@ const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
         "$KNITTING_URL, else the default socket of the daemon by unix://",
-        KNIT_TOOL_WORD_URL, set_url},
+        set_url},
     {'t', "timeout", "MS", NULL,
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
-        KNIT_TOOL_WORD_NONE, set_timeout},
-    {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", KNIT_TOOL_WORD_NONE,
-        set_jobs},
+        set_timeout},
+    {'j', "jobs", "N", "batch", "calls in flight at most, 64 unless given", set_jobs},
     {OPTION_RAW, "raw", NULL, "call stats",
         "print the bytes of a str or bin as they are, anything else as\n"
         "msgpack",
-        KNIT_TOOL_WORD_NONE, set_raw},
-    {OPTION_JSON, "json", NULL, NULL, "print everything as JSON, errors too", KNIT_TOOL_WORD_NONE,
-        set_json},
-    {'h', "help", NULL, NULL, "the same as the command help", KNIT_TOOL_WORD_NONE, NULL},
-    {'V', "version", NULL, NULL, "the same as the command version", KNIT_TOOL_WORD_NONE, NULL},
+        set_raw},
+    {OPTION_JSON, "json", NULL, NULL, "print everything as JSON, errors too", set_json},
+    {'h', "help", NULL, NULL, "the same as the command help", NULL},
+    {'V', "version", NULL, NULL, "the same as the command version", NULL},
 };
 const size_t knit_tool_options_count = sizeof(knit_tool_options) / sizeof(knit_tool_options[0]);

@@ -73,38 +73,65 @@ static void print_one(const struct knit_tool_command *command)
         command->summary[0] - 'a' + 'A', command->summary + 1);
     if (command->details[0] != '\0')
         printf("\n%s", command->details);
-    print_options(command);
+    if (!command->has_own_options)
+        print_options(command);
+}
+
+static void add_text(struct json_object *object, const char *key, const char *text)
+{
+    json_object_object_add(object, key, text != NULL ? json_object_new_string(text) : NULL);
 }
 
 static struct json_object *command_object(const struct knit_tool_command *command)
 {
     struct json_object *object = json_object_new_object(), *names = json_object_new_array();
 
-    json_object_object_add(object, "name", json_object_new_string(command->name));
-    json_object_object_add(object, "arguments", json_object_new_string(command->arguments));
-    json_object_object_add(object, "summary", json_object_new_string(command->summary));
-    json_object_object_add(object, "details", json_object_new_string(command->details));
-    for (size_t i = 0; i < knit_tool_options_count; i++) {
-        const struct knit_tool_option *option = &knit_tool_options[i];
-        char title[64];
-
-        if (!knit_tool_option_is_for(option, command))
-            continue;
-        (void)snprintf(title, sizeof(title), "--%s", option->name);
-        json_object_array_add(names, json_object_new_string(title));
+    add_text(object, "name", command->name);
+    add_text(object, "arguments", command->arguments);
+    add_text(object, "summary", command->summary);
+    add_text(object, "details", command->details);
+    add_text(object, "completes", command->completes);
+    for (size_t i = 0; i < knit_tool_options_count && !command->has_own_options; i++) {
+        if (knit_tool_option_is_for(&knit_tool_options[i], command))
+            json_object_array_add(names, json_object_new_string(knit_tool_options[i].name));
     }
     json_object_object_add(object, "options", names);
     return object;
 }
 
-static void print_json(const struct knit_tool_command *command)
+static struct json_object *option_object(const struct knit_tool_option *option)
 {
-    struct json_object *all = command != NULL ? command_object(command) : json_object_new_array();
+    const char letter[] = {(char)option->letter, '\0'};
+    struct json_object *object = json_object_new_object();
 
-    for (size_t i = 0; command == NULL && i < knit_tool_commands_count; i++)
-        json_object_array_add(all, command_object(&knit_tool_commands[i]));
+    add_text(object, "name", option->name);
+    add_text(object, "letter", option->letter < 256 ? letter : NULL);
+    add_text(object, "value", option->value);
+    add_text(object, "summary", option->summary);
+    return object;
+}
+
+static void print_json_of_all(void)
+{
+    struct json_object *all = json_object_new_object();
+    struct json_object *commands = json_object_new_array(), *options = json_object_new_array();
+
+    for (size_t i = 0; i < knit_tool_commands_count; i++)
+        json_object_array_add(commands, command_object(&knit_tool_commands[i]));
+    for (size_t i = 0; i < knit_tool_options_count; i++)
+        json_object_array_add(options, option_object(&knit_tool_options[i]));
+    json_object_object_add(all, "commands", commands);
+    json_object_object_add(all, "options", options);
     knit_tool_put_object(all);
     json_object_put(all);
+}
+
+static void print_json(const struct knit_tool_command *command)
+{
+    struct json_object *object = command_object(command);
+
+    knit_tool_put_object(object);
+    json_object_put(object);
 }
 
 int knit_tool_help(const struct knit_tool *tool, int argc, char **argv)
@@ -118,8 +145,10 @@ int knit_tool_help(const struct knit_tool *tool, int argc, char **argv)
         if (command == NULL)
             return knit_tool_unknown_command(tool, argv[0]);
     }
-    if (tool->is_json)
+    if (tool->is_json && command != NULL)
         print_json(command);
+    else if (tool->is_json)
+        print_json_of_all();
     else if (command != NULL)
         print_one(command);
     else

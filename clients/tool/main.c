@@ -15,10 +15,8 @@ enum { JOBS_DEFAULT = 64 };
 static const char *default_url(void)
 {
     static char url[256];
-    const char *given = getenv("KNITTING_URL"), *runtime = getenv("XDG_RUNTIME_DIR");
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
 
-    if (given != NULL && given[0] != '\0')
-        return given;
     if (geteuid() != 0 && runtime != NULL && runtime[0] == '/') {
         snprintf(url, sizeof(url), "unix://%s/knitting/knitting.sock", runtime);
         if (access(url + strlen("unix://"), F_OK) == 0)
@@ -38,7 +36,11 @@ int main(int argc, char **argv)
     status = knit_tool_parse(argc, argv, &tool, &request);
     if (status != KNIT_TOOL_OK)
         return status;
-    if (tool.url == NULL)
-        tool.url = default_url();
+    if (tool.url == NULL) {
+        tool.url = getenv("KNITTING_URL");
+        tool.has_url = tool.url != NULL && tool.url[0] != '\0';
+        if (!tool.has_url)
+            tool.url = default_url();
+    }
     return request.command->run(&tool, request.argc, request.argv);
 }

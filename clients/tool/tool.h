@@ -23,7 +23,8 @@ enum {
 struct json_object;
 
 struct knit_tool {
-    const char *url;
+    const char *url;   /* as it was given, or that of the default socket */
+    bool has_url;      /* it was given, by the option or the environment */
     double timeout_ms; /* negative: none */
     bool has_timeout;
     uint32_t jobs; /* calls in flight at most */
@@ -40,6 +41,7 @@ int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_stats(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_check(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_help(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_version(const struct knit_tool *tool, int argc, char **argv);
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -323,27 +324,49 @@ class Tool(DaemonCase):
     def test_help_and_version(self):
         shown = self.knit('help', url='').stdout
         self.assertEqual(self.knit('--help', url='').stdout, shown)
-        commands = json.loads(self.knit('--json', 'help', url='').stdout)
-        for command in commands:
+        table = json.loads(self.knit('--json', 'help', url='').stdout)
+        for command in table['commands']:
             name = command['name']
             self.assertRegex(shown, f'(?m)^  {name}\\b.*')
             one = self.knit('help', name, url='').stdout
             self.assertTrue(one.startswith(f'Usage: knit [OPTION...] {name}'), one)
             self.assertEqual(self.knit(*((name, '--help') if name != 'bench' else ('--help', name)), url='').stdout, one)
-            for option in command['options']:
-                self.assertIn(option, one)
+            self.assertEqual(json.loads(self.knit('--json', 'help', name, url='').stdout), command)
+            for option in table['options']:
+                if name != 'bench':
+                    self.assertEqual(f' --{option["name"]}' in one, option['name'] in command['options'], one)
         self.assertLessEqual(max(len(line) for line in shown.split('\n')), 90)
         self.assertRegex(self.knit('--version', url='').stdout, r'^knit [0-9.]+\n$')
         self.assertRegex(json.loads(self.knit('version', '--json', url='').stdout)['version'], r'^[0-9.]+$')
 
+    def test_bench_is_the_program_beside_it(self):
+        """It is given its address, by shared memory unless one is named, and everything behind the word bench."""
+        self.assertIn('cannot run ', self.knit('bench', status=BROKE).stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(KNIT, folder)
+            with open(os.path.join(folder, 'knit-bench'), 'w') as file:
+                file.write('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+            os.chmod(file.name, 0o755)
+            libraries = os.path.dirname(os.path.dirname(KNIT))
+            for words, url, shown in ((['bench', '-c', '8', 'echo:64'], '', ['--url=shm:///run/knitting/knitting.sock', '-c', '8', 'echo:64']),
+                                      (['-u', 'knit://h', '--json', 'bench', '--help', '--'], '',
+                                       ['--url=knit://h', '--format=json', '--help', '--']),
+                                      (['bench'], 'unix:///s', ['--url=unix:///s'])):
+                done = subprocess.run([os.path.join(folder, 'knit'), *words], capture_output=True, text=True, timeout=PATIENCE,
+                                      env={'LD_LIBRARY_PATH': libraries, 'KNITTING_URL': url})
+                self.assertEqual((done.stdout.split('\n')[:-1], done.stderr), (shown, ''))
+
     def test_the_man_page_has_all_commands_and_options(self):
         with open(os.path.join(os.environ['KNIT_SOURCE'], 'deploy/man/knit.1.scd')) as file:
             page = file.read()
-        for command in json.loads(self.knit('--json', 'help', url='').stdout):
+        table = json.loads(self.knit('--json', 'help', url='').stdout)
+        for command in table['commands']:
             self.assertRegex(page, f'(?m)^\\*{command["name"]}\\*')
             self.assertRegex(page, f'(?m)^\\*knit\\*.*\\*{command["name"]}\\*')
-            for option in command['options']:
-                self.assertRegex(page, f'(?m)^(\\*-.\\*, )?\\*{option}\\*')
+        for option in table['options']:
+            letter = f'\\*-{option["letter"]}\\*, ' if option['letter'] else ''
+            value = f' _{option["value"]}_' if option['value'] else ''
+            self.assertRegex(page, f'(?m)^{letter}\\*--{option["name"]}\\*{value}$')
 
     def test_the_url_comes_from_the_environment(self):
         self.assertEqual(self.knit('call', 'add', '1', '2', url='', environment={'KNITTING_URL': self.url}).stdout, '3\n')

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* knit bench: becomes knit-bench, the program beside this one. It measures calls by shared memory
+ * unless an address was given, and says so with --url, as it takes none for granted.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/tool/tool.h"
+
+static const char program[] = "knit-bench";
+
+/* The path of the program in the folder of this one. */
+static int find(char path[PATH_MAX])
+{
+    ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - sizeof(program));
+    char *name;
+
+    if (len < 0)
+        return -errno;
+    path[len] = '\0';
+    name = strrchr(path, '/');
+    memcpy(name != NULL ? name + 1 : path, program, sizeof(program));
+    return 0;
+}
+
+int knit_tool_bench(const struct knit_tool *tool, int argc, char **argv)
+{
+    char path[PATH_MAX], url[512];
+    const char **words = calloc((size_t)argc + 4, sizeof(*words));
+    size_t count = 0;
+    int r;
+
+    if (words == NULL)
+        return knit_tool_no_memory(tool);
+    snprintf(url, sizeof(url), "--url=%s%s", tool->has_url ? "" : "shm",
+        tool->has_url ? tool->url : strchr(tool->url, ':'));
+    words[count++] = program;
+    words[count++] = url;
+    if (tool->is_json)
+        words[count++] = "--format=json";
+    for (int i = 0; i < argc; i++)
+        words[count++] = argv[i];
+    r = find(path);
+    if (r == 0) {
+        execv(path, (char *const *)words);
+        r = -errno;
+    }
+    free(words);
+    return knit_tool_fail(tool, KNIT_TOOL_BROKE, "cannot run %s: %s%s", path, strerror(-r),
+        r == -ENOENT ? "; builds with -Dbench=true have it" : "");
+}
