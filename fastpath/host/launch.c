@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fastpath/control/kin.h"
 #include "fastpath/host/reason.h"
 
 static const char *const standard_environment[] = {
@@ -145,7 +146,7 @@ int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options 
     if (launch->argv == NULL || launch->environment == NULL || launch->module_paths == NULL)
         return -ENOMEM;
     if (options->kill_orphans) {
-        launch->mark = calloc(1, KNIT_LAUNCH_MARK_SIZE);
+        launch->mark = calloc(1, KNIT_KIN_MARK_SIZE);
         if (launch->mark == NULL)
             return -ENOMEM;
         launch->environment[list_length(environment)] = launch->mark;
@@ -194,13 +195,8 @@ void knit_launch_fini(struct knit_launch *launch)
     free(launch->start_text);
 }
 
-void knit_launch_make_mark(char *ret_mark, uint32_t serial)
-{
-    (void)snprintf(ret_mark, KNIT_LAUNCH_MARK_SIZE, "KNITTING_WORKER=%d.%u", (int)getpid(), serial);
-}
-
 void knit_launch_mark(struct knit_launch *launch, uint32_t serial)
 {
     if (launch->mark != NULL)
-        knit_launch_make_mark(launch->mark, serial);
+        knit_kin_make_mark(launch->mark, getpid(), serial);
 }

@@ -20,7 +20,7 @@ struct knit_launch {
     const char *worker_path; /* the last of argv */
     bool has_prefix;         /* the worker may be a child of the started process */
     const char **environment;
-    char *mark; /* the last of environment: names the worker to what it starts; NULL = none does */
+    char *mark;       /* the last of environment (kin.h); NULL = none is set */
     char *start_text; /* bootstrap text, modules, how each is loaded, paths to read, paths to write,
                          each with its NUL */
     size_t start_bytes;
@@ -41,11 +41,6 @@ KNIT_MUST_CHECK int knit_launch_check(
     const struct knit_launch *launch, struct knit_sentence *ret_why);
 
 void knit_launch_fini(struct knit_launch *launch);
-
-/* The variable by which what a worker starts is known as its own; serial: of the worker's
- * process. */
-#define KNIT_LAUNCH_MARK_SIZE 48
-void knit_launch_make_mark(char *ret_mark, uint32_t serial);
 
 /* The next process that is started is that worker. */
 void knit_launch_mark(struct knit_launch *launch, uint32_t serial);

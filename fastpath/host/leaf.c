@@ -122,14 +122,14 @@ bool knit_leaf_kill(const struct knit_pool *pool, uint32_t lane)
     return strstr(text, "populated 1") != NULL;
 }
 
-uint32_t knit_leaf_of(const struct knit_pool *pool, const char *pid)
+uint32_t knit_leaf_of(const struct knit_pool *pool, pid_t pid)
 {
     char path[NAME_SIZE], text[TEXT_SIZE], begin[NAME_SIZE];
     const char *group, *name;
 
     if (pool->leaves_fd < 0)
         return UINT32_MAX;
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/cgroup", pid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
     read_text(AT_FDCWD, path, text);
     group = path_in(text);
     (void)snprintf(begin, sizeof(begin), "/knitting-%d-", (int)getpid());

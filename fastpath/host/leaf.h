@@ -18,8 +18,8 @@ int knit_leaf_open(const struct knit_pool *pool, uint32_t lane);
 /* Kills all that is in the lane's group. Returns whether it is not empty yet. */
 bool knit_leaf_kill(const struct knit_pool *pool, uint32_t lane);
 
-/* The lane in whose group the process is (its number in /proc); UINT32_MAX = none. */
-uint32_t knit_leaf_of(const struct knit_pool *pool, const char *pid);
+/* The lane in whose group the process is; UINT32_MAX = none. */
+uint32_t knit_leaf_of(const struct knit_pool *pool, pid_t pid);
 
 /* Removes the groups. */
 void knit_leaf_fini(struct knit_pool *pool);

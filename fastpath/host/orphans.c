@@ -14,29 +14,26 @@
  */
 #include "fastpath/host/orphans.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fastpath/control/kin.h"
 #include "fastpath/host/leaf.h"
 #include "fastpath/lane/fd.h"
 
-#define VARIABLES_MAX 100000u
-
 /* The parent of a process; 0 when it cannot be read. */
-static pid_t parent_of(const char *pid)
+static pid_t parent_of(pid_t pid)
 {
     char path[64], text[512];
     const char *behind;
     int fd, parent = 0;
     ssize_t got;
 
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/stat", pid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -65,65 +62,49 @@ static bool has_living(const struct knit_pool *pool, uint32_t lane)
            pool->workers[lane].step != KNIT_STEP_ENDED;
 }
 
-static bool is_mark_of_living(const struct knit_pool *pool, const char *variable)
+/* Whether a worker that lives has left it behind. */
+static bool is_spared(const struct knit_pool *pool, pid_t pid)
 {
-    for (uint32_t i = 0; i < pool->options.workers; i++) {
-        char mark[KNIT_LAUNCH_MARK_SIZE];
+    char mark[KNIT_KIN_MARK_SIZE], own[KNIT_KIN_MARK_SIZE];
 
-        knit_launch_make_mark(mark, pool->workers[i].serial);
-        if (has_living(pool, i) && strcmp(variable, mark) == 0)
+    if (has_living(pool, knit_leaf_of(pool, pid)))
+        return true;
+    if (!knit_kin_mark_of(pid, mark))
+        return false;
+    for (uint32_t i = 0; i < pool->options.workers; i++) {
+        knit_kin_make_mark(own, getpid(), pool->workers[i].serial);
+        if (has_living(pool, i) && strcmp(mark, own) == 0)
             return true;
     }
     return false;
 }
 
-/* Whether a worker that lives has left it behind. */
-static bool is_spared(const struct knit_pool *pool, const char *pid)
-{
-    char path[64], *variable = NULL;
-    bool is_marked = false;
-    size_t size = 0;
-    FILE *file;
+struct sweep {
+    struct knit_pool *pool;
+    uint32_t found;
+};
 
-    if (has_living(pool, knit_leaf_of(pool, pid)))
-        return true;
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/environ", pid);
-    file = fopen(path, "re");
-    if (file == NULL)
-        return false;
-    for (uint32_t i = 0;
-         i < VARIABLES_MAX && !is_marked && getdelim(&variable, &size, '\0', file) >= 0; i++)
-        is_marked = is_mark_of_living(pool, variable);
-    free(variable);
-    (void)fclose(file);
-    return is_marked;
+static void kill_orphan(void *arg, pid_t pid)
+{
+    struct sweep *sweep = arg;
+
+    if (parent_of(pid) != getpid() || is_worker(sweep->pool, pid) || is_spared(sweep->pool, pid))
+        return;
+    /* It is an unreaped child, so the number is its own. */
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, WNOHANG);
+    /* Counted though it may be gone: its children have been handed over. */
+    sweep->found++;
 }
 
 uint32_t knit_orphans_kill(struct knit_pool *pool)
 {
-    const struct dirent *entry;
-    uint32_t found = 0;
-    DIR *proc;
+    struct sweep sweep = {.pool = pool};
 
     if (!pool->options.kill_orphans)
         return 0;
     for (uint32_t i = 0; i < pool->options.workers; i++)
-        found += !has_living(pool, i) && knit_leaf_kill(pool, i);
-    proc = opendir("/proc");
-    if (proc == NULL)
-        return found;
-    while ((entry = readdir(proc)) != NULL) {
-        pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-
-        if (pid <= 1 || parent_of(entry->d_name) != getpid() || is_worker(pool, pid) ||
-            is_spared(pool, entry->d_name))
-            continue;
-        /* It is an unreaped child, so the number is its own. */
-        (void)kill(pid, SIGKILL);
-        (void)waitpid(pid, NULL, WNOHANG);
-        /* Counted though it may be gone: its children have been handed over. */
-        found++;
-    }
-    (void)closedir(proc);
-    return found;
+        sweep.found += !has_living(pool, i) && knit_leaf_kill(pool, i);
+    (void)knit_kin_visit_all(kill_orphan, &sweep);
+    return sweep.found;
 }

@@ -30,6 +30,7 @@
 #include "fastpath/confine/confine.h"
 #include "fastpath/control/control.h"
 #include "fastpath/control/image.h"
+#include "fastpath/control/kin.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
@@ -77,10 +78,15 @@ struct worker {
     struct attached attached[KNIT_LANE_SESSIONS_MAX];
 };
 
+/* Its own, by which it finds what left its process group; "" = none can. */
+static char own_mark[KNIT_KIN_MARK_SIZE];
+
 /* ---- messages to the host ---- */
 
 static _Noreturn void leave(void)
 {
+    if (own_mark[0] != '\0')
+        knit_kin_kill(own_mark);
     /* The group holds this process and the children that tasks started. */
     if (getpgrp() == getpid())
         (void)kill(0, SIGKILL);
@@ -571,6 +577,9 @@ int main(int argc, char **argv)
         return 2;
     }
     set_signals();
+    if (getenv(KNIT_KIN_VARIABLE) != NULL)
+        (void)snprintf(
+            own_mark, sizeof(own_mark), KNIT_KIN_VARIABLE "=%s", getenv(KNIT_KIN_VARIABLE));
     /* The kernel has taken the name of a descriptor for the program's. */
     (void)prctl(PR_SET_NAME, "knitting-worker");
     (void)setvbuf(stdout, NULL, _IOLBF, 0);

@@ -89,6 +89,16 @@ class DaemonDeath(Case):
                 self.assertTrue(is_alive(child))
                 self.assertLess(self.gone_after(daemon, [child, *workers]), 1000 * SLOWDOWN)
 
+    def test_what_left_an_unsafe_workers_group_ends_too(self):
+        for _ in range(3):
+            with Daemon('--permission=unsafe', module=os.environ['KNIT_RUDE'], workers=2) as daemon, daemon.tcp() as rpc:
+                workers = [lane['pid'] for lane in daemon.stats()['lanes']]
+                left = [int(rpc.call('scatter', depth, False).split()[0]) for depth in (1, 1, 4, 4)]
+                rpc.request('hold_out')
+                wait_until(lambda: any(lane['is_running'] for lane in daemon.stats()['lanes']), 'a worker to be busy')
+                self.assertTrue(all(map(is_alive, left)))
+                self.assertLess(self.gone_after(daemon, [*left, *workers]), 1000 * SLOWDOWN)
+
     def test_a_stopped_worker_ends_with_its_children(self):
         """Both when the daemon has noticed the stop and when it has not yet."""
         for is_seen in (True, False, False):
