@@ -19,6 +19,7 @@
 #include "server/config/settings_file.h"
 #include "server/daemon/print_config.h"
 #include "server/daemon/service.h"
+#include "server/daemon/signals.h"
 #include "server/daemon/workers.h"
 
 enum {
@@ -96,6 +97,7 @@ int main(int argc, char **argv)
 
     if (r != 0)
         return EXIT_START;
+    knit_signals_disarm();
     r = knit_command_line_parse(argc, argv, &line, &why);
     if (r != 0)
         return refuse(EXIT_SETTINGS, r, &why);

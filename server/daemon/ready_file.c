@@ -58,9 +58,11 @@ static int look(const char *path, struct stat *ret_there, struct knit_sentence *
 int knit_ready_file_check(const char *path, struct knit_sentence *why)
 {
     struct stat there;
+    int r;
 
-    int r = path != NULL ? look(path, &there, why) : 0;
-
+    if (path != NULL && path[0] == '\0')
+        return knit_sentence_set(why, REFUSED, "--ready-file: expected a path, not ''");
+    r = path != NULL ? look(path, &there, why) : 0;
     return r == 0 && path != NULL ? knit_folder_check(path, why) : r;
 }
 

@@ -588,7 +588,6 @@ int knit_service_run(
         .signals = {.stop_fd = -1}};
     int r;
 
-    knit_signals_disarm();
     knit_descriptors_raise();
     knit_log_init(&service.log, STDERR_FILENO, level_of(settings));
     r = start(&service, why);

@@ -52,7 +52,8 @@ KNIT_MUST_CHECK int knit_socket_file_check(const char *path, struct knit_sentenc
 KNIT_MUST_CHECK int knit_socket_file_open(struct knit_socket_file *file, const char *path,
     uint32_t mode, const char *group, struct knit_sentence *why);
 
-/* Whether there is such a group. Returns 0 or KNIT_SOCKET_FILE_E_REFUSED. */
+/* Whether there is such a group, and this process may give files to it. Returns 0,
+ * KNIT_SOCKET_FILE_E_REFUSED, or -errno; with a sentence. */
 KNIT_MUST_CHECK int knit_socket_file_check_group(const char *group, struct knit_sentence *why);
 
 /* Removes both files, unless others lie in their places by now. Accepts a zeroed or closed one. */

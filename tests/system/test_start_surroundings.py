@@ -68,15 +68,16 @@ class Signals(Case):
         """Memory that processes share counts as a file."""
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-        with tempfile.TemporaryDirectory(prefix='knit-') as folder:
-            done = subprocess.run(
-                [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=2',
-                 '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE']],
-                preexec_fn=limit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
-            self.assertEqual(done.returncode, START, done.stderr)
-            self.assertIn('knittingd: ', done.stderr)
-            self.assertIn('File too large; the limit of file sizes (ulimit -f)', done.stderr)
-            self.assertEqual(os.listdir(folder), [])
+        for check in ((), ('--check-config',)):
+            with tempfile.TemporaryDirectory(prefix='knit-') as folder:
+                done = subprocess.run(
+                    [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={folder}/k.sock', '--workers=2',
+                     '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'], *check],
+                    preexec_fn=limit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
+                self.assertEqual(done.returncode, START, done.stderr)
+                self.assertIn('knittingd: ', done.stderr)
+                self.assertIn('File too large; the limit of file sizes (ulimit -f)', done.stderr)
+                self.assertEqual(os.listdir(folder), [])
 
 
 class Descriptors(Case):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting: a daemon that refuses to start says why in one sentence and has an exit status other than 0."""
 
+import grp
 import os
 import shutil
 import socket
@@ -11,13 +12,16 @@ import tempfile
 from knit_harness import Case, Daemon, main
 
 START, SETTINGS = 1, 2
+NOBODY = 65534
 PROGRAMS = '--worker-program', os.environ.get('KNIT_WORKER'), '--module', os.environ.get('KNIT_MODULE')
 
 
-def run(*arguments, **environment):
+def run(*arguments, user=None, **environment):
+    """As that user and in no group but its own."""
     env = {**os.environ, **environment}
+    as_user = {} if user is None else {'user': user, 'group': user, 'extra_groups': []}
     return subprocess.run([os.environ['KNIT_DAEMON'], *arguments], env=env, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=30)
+                          capture_output=True, text=True, timeout=30, **as_user)
 
 
 class Words(Case):
@@ -71,14 +75,14 @@ class Refused(Case):
         return [f'--{name}={value}' for name, value in usual.items()
                 if not any(word.startswith(f'--{name}=') for word in arguments)] + list(arguments)
 
-    def start(self, status, parts, *arguments):
-        self.assert_refused(status, parts, *self.words(arguments))
+    def start(self, status, parts, *arguments, user=None):
+        self.assert_refused(status, parts, *self.words(arguments), user=user)
         self.assertEqual([n for n in os.listdir(self.dir) if n.startswith('k.sock')], [])
 
-    def both(self, parts, *arguments, status=SETTINGS):
+    def both(self, parts, *arguments, status=SETTINGS, user=None):
         """The start and --check-config refuse it with the same status and the same sentence."""
-        self.start(status, parts, *arguments)
-        self.start(status, parts, *arguments, '--check-config')
+        self.start(status, parts, *arguments, user=user)
+        self.start(status, parts, *arguments, '--check-config', user=user)
 
     def test_settings(self):
         path = os.path.join(self.dir, 'k.conf')
@@ -136,11 +140,19 @@ class Refused(Case):
         self.both(['attach_groups', 'no group'], '--attach-groups=nobody-of-that-name')
         self.both(['socket_group', 'no group'], '--socket-group=nobody-of-that-name')
 
+    def test_a_group_that_the_daemon_is_no_member_of(self):
+        """Root may give files to every group, so it tries it as somebody else."""
+        user = NOBODY if os.geteuid() == 0 else None
+        groups = {gid for gid in (0, 1, 2, 3) if gid not in os.getgroups() or user is not None}
+        os.chmod(self.dir, 0o777)
+        self.both(['socket_group', 'has to be a member'], f'--socket-group={grp.getgrgid(max(groups)).gr_name}', user=user)
+
     def test_paths(self):
         self.both(['at most 107 bytes', '125'], '--socket=/tmp/' + 'x' * 120)
         self.both(['/nowhere', 'No such file'], '--socket=/nowhere/k.sock')
         self.both(['/nowhere', 'read_paths'], '--read-paths=/nowhere')
         self.both(['/nowhere', 'No such file'], '--ready-file=/nowhere/ready')
+        self.both(['expected a path'], '--ready-file=')
         with open(os.path.join(self.dir, 'file'), 'w'):
             pass
         self.both(['not a socket'], f'--socket={self.dir}/file')
