@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "fastpath/control/image.h"
 #include "server/base/log.h"
 #include "server/config/confinement.h"
 #include "server/config/install_paths.h"
@@ -100,6 +101,19 @@ uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_
     return knit_pool_memory_bytes(&options, (uint32_t)settings->threads_io);
 }
 
+/* Files that workers do not have from memory (image.h). */
+static void log_files(struct knit_log *log, const struct knit_pool *pool)
+{
+    uint32_t count;
+    const struct knit_image *images = knit_pool_images(pool, &count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!images[i].is_frozen)
+            knit_log(log, KNIT_LOG_INFO, "used by its path: no worker starts when it has changed",
+                KNIT_LOG_TEXT("file", images[i].path));
+    }
+}
+
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
     const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
     struct knit_sentence *why)
@@ -120,6 +134,8 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
             knit_log(log, KNIT_LOG_DEBUG, "module", KNIT_LOG_TEXT("path", found.modules[i]));
         r = knit_pool_open(&options, ret_pool, why);
     }
+    if (r == 0)
+        log_files(log, *ret_pool);
     free_found(&found);
     return r;
 }

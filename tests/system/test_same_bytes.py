@@ -96,6 +96,7 @@ class Frozen(SameBytes):
                         self.replace_workers(daemon)
                         self.serves(daemon, 1)
                         self.assertEqual(self.modules(daemon), expected)
+                        self.assertNotIn('used by its path', daemon.log())
                     if change in (rename, write_over):
                         with Daemon(module=self.module, permission=permission) as daemon:
                             self.serves(daemon, 2)
@@ -189,6 +190,7 @@ class ByPath(SameBytes):
     def refused_until_it_is_back(self, daemon, path, version):
         """No worker is made of another file, and the pool tries again."""
         kept = path + '.kept'
+        self.assertIn(f'msg="used by its path: no worker starts when it has changed" file={path}', daemon.log())
         shutil.copy(path, kept)
         for change, sentence in (rename, 'was changed since'), (remove, 'No such file or directory'):
             change(self.version(2), path)
