@@ -182,7 +182,7 @@ static uint32_t count_details(const struct knit_failure *failure, const struct w
            (failure->signal != 0) + (failure->retry_after_ms != KNIT_FAILURE_NONE) +
            (failure->limit != KNIT_FAILURE_NONE) + (failure->actual != KNIT_FAILURE_NONE) +
            (failure->cause.bytes != NULL) + (failure->stack.bytes != NULL) +
-           (failure->data.bytes != NULL);
+           (failure->data.bytes != NULL) + (failure->output.bytes != NULL);
 }
 
 static void put_name(struct knit_writer *writer, const struct knit_failure *failure)
@@ -224,6 +224,7 @@ static int put_array(
     put_raw(&writer, "cause", failure->cause);
     put_span(&writer, "stack", failure->stack);
     put_raw(&writer, "data", failure->data);
+    put_raw(&writer, "output", failure->output);
     return knit_writer_commit(&writer);
 }
 
@@ -256,7 +257,7 @@ int knit_failure_put(
     r = put_array(buffer, &whole, form);
     if (r == -EINVAL && before == 0) {
         buffer->error = 0;
-        whole.cause = whole.data = (struct knit_span){0};
+        whole.cause = whole.data = whole.output = (struct knit_span){0};
         r = put_array(buffer, &whole, form);
     }
     return r;
@@ -307,6 +308,8 @@ static void read_detail(const struct knit_item *item, struct knit_failure *failu
         (void)knit_item_text(item, &failure->stack);
     else if (knit_span_is(item->key, "data"))
         failure->data = item->raw;
+    else if (knit_span_is(item->key, "output"))
+        failure->output = item->raw;
 }
 
 /* What stands in front of the details. */

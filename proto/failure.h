@@ -41,11 +41,12 @@ struct knit_failure {
     struct knit_span message; /* UTF-8; encoded, at most KNIT_ERROR_MESSAGE_BYTES_MAX long */
 
     /* Details; absent spans, KNIT_FAILURE_NONE and signal 0 are not written. */
-    struct knit_span name;  /* decoded full form only: what the peer calls the code */
-    struct knit_span task;  /* text */
-    struct knit_span stack; /* text */
-    struct knit_span cause; /* raw msgpack: an error in full form, or any value */
-    struct knit_span data;  /* raw msgpack: what the task attached */
+    struct knit_span name;   /* decoded full form only: what the peer calls the code */
+    struct knit_span task;   /* text */
+    struct knit_span stack;  /* text */
+    struct knit_span cause;  /* raw msgpack: an error in full form, or any value */
+    struct knit_span data;   /* raw msgpack: what the task attached */
+    struct knit_span output; /* raw msgpack: what it printed (printed.h) */
     uint64_t lane;
     uint64_t retry_after_ms;
     uint64_t limit;
@@ -67,8 +68,9 @@ const char *knit_failure_origin_name(enum knit_origin origin);
 struct knit_failure knit_failure(uint32_t code, const char *message);
 
 /* Append the one value. Bad details do not prevent that an error is sent: bytes of a text that are
- * not UTF-8 become '?', texts are cut to KNIT_ERROR_MESSAGE_BYTES_MAX with a mark, and `cause` and
- * `data` are dropped when they are malformed or nested too deep. Returns the buffer's error. */
+ * not UTF-8 become '?', texts are cut to KNIT_ERROR_MESSAGE_BYTES_MAX with a mark, and `cause`,
+ * `data` and `output` are dropped when they are malformed or nested too deep. Returns the buffer's
+ * error. */
 int knit_failure_put(
     struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form);
 

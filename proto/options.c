@@ -23,6 +23,7 @@ static const struct option {
     {"queue", TIME, offsetof(struct knit_options, queue_ns),
         "option queue must be a number of milliseconds"},
     {"progress", BOOL, offsetof(struct knit_options, progress), "option progress must be a bool"},
+    {"output", BOOL, offsetof(struct knit_options, output), "option output must be a bool"},
     {"keep", UINT, offsetof(struct knit_options, keep), "option keep must be an unsigned number"},
     {"key", KEY, offsetof(struct knit_options, key),
         "option key must be a str or bin of 1 to 64 bytes"},
@@ -175,9 +176,10 @@ int knit_options_decode(
 static uint32_t count_set(const struct knit_options *options)
 {
     return (options->timeout_ns != KNIT_OPTION_NONE) + (options->queue_ns != KNIT_OPTION_NONE) +
-           options->progress + (options->keep != 0) + (options->key.bytes != NULL) +
-           (options->priority != 0) + (options->affinity != KNIT_OPTION_NONE) +
-           (options->trace.bytes != NULL) + (options->epoch != KNIT_OPTION_NONE);
+           options->progress + options->output + (options->keep != 0) +
+           (options->key.bytes != NULL) + (options->priority != 0) +
+           (options->affinity != KNIT_OPTION_NONE) + (options->trace.bytes != NULL) +
+           (options->epoch != KNIT_OPTION_NONE);
 }
 
 bool knit_options_is_empty(const struct knit_options *options)
@@ -215,6 +217,10 @@ int knit_options_put(struct knit_buffer *buffer, const struct knit_options *opti
     put_time(&writer, "queue", options->queue_ns);
     if (options->progress) {
         knit_writer_text(&writer, "progress");
+        knit_writer_bool(&writer, true);
+    }
+    if (options->output) {
+        knit_writer_text(&writer, "output");
         knit_writer_bool(&writer, true);
     }
     put_uint(&writer, "keep", options->keep, 0);

@@ -24,6 +24,7 @@ struct knit_options {
     uint64_t epoch;      /* KNIT_OPTION_NONE = not given */
     uint64_t keep;       /* how many later references may use the outcome */
     bool progress;
+    bool output;            /* what the task prints comes with the outcome */
     uint8_t priority;       /* 0..KNIT_PRIORITY_MAX */
     struct knit_span key;   /* absent, or 1..64 bytes; the same as str and as bin */
     struct knit_span trace; /* absent, or W3C traceparent as it came */

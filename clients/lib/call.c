@@ -58,6 +58,7 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
     options.timeout_ns =
         start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
     options.queue_ns = start->queue_ns;
+    options.output = handle->wants_output;
     return knit_handle_start_on_stream(handle, start->task, start->params, &options);
 }
 
@@ -166,6 +167,7 @@ static int begin_call(
     handle->signature = start->signature;
     handle->shape = start->shape;
     handle->shape_age = k->shapes.replaced;
+    handle->wants_output = start->options != NULL && start->options->output;
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
@@ -367,6 +369,19 @@ int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
         *ret_len = result.len;
     }
     return code;
+}
+
+bool knit_output(
+    struct knit_handle *handle, const void **ret_text, size_t *ret_len, bool *ret_is_cut)
+{
+    struct knit_span text;
+
+    if (!knit_client_is_ours(handle->handles->session) ||
+        !knit_handle_output(handle, &text, ret_is_cut))
+        return false;
+    *ret_text = text.bytes;
+    *ret_len = text.len;
+    return true;
 }
 
 void knit_on_done(

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "clients/lib/error.h"
+#include "proto/failure.h"
+#include "proto/printed.h"
 
 enum {
     HANDLES_CHUNK = 64,
@@ -77,7 +79,7 @@ struct knit_handle *knit_handle_new(struct knit_handles *handles)
     handle->state = KNIT_HANDLE_WAITING;
     handle->via = KNIT_VIA_NOTHING;
     handle->is_timed = handle->is_ready = handle->is_held = handle->is_error =
-        handle->is_cancelled = false;
+        handle->is_cancelled = handle->wants_output = false;
     handle->code = 0;
     handle->deadline_ns = 0;
     handle->start_by_ns = UINT64_MAX;
@@ -118,6 +120,8 @@ int knit_handle_start_on_lanes(
         call.deadline_ns = handle->start_by_ns;
         call.flags = KNIT_CELL_START_BY;
     }
+    if (handle->wants_output)
+        call.flags |= KNIT_CELL_OUTPUT;
     code = knit_lanes_start(handle->handles->lanes, &call, at_once, &handle->slot);
 
     if (code == KNIT_OK)
@@ -201,6 +205,14 @@ int knit_handle_outcome(
 {
     if (handle->state == KNIT_HANDLE_WAITING)
         return KNIT_PENDING;
+    if (!handle->is_error && handle->wants_output) {
+        struct knit_span output;
+
+        if (knit_printed_split(handle->outcome, ret_result, &output) != 0)
+            return knit_error_make(ret_error, KNIT_BAD_RESULT, KNIT_STARTED_YES,
+                "the pool does not know the option output");
+        return KNIT_OK;
+    }
     if (!handle->is_error) {
         *ret_result = handle->outcome;
         return KNIT_OK;
@@ -209,6 +221,20 @@ int knit_handle_outcome(
         return knit_error_make(
             ret_error, handle->code, (enum knit_started)handle->started, "%s", handle->reason);
     return knit_error_read(&handle->handles->error, handle->outcome, ret_error);
+}
+
+bool knit_handle_output(struct knit_handle *handle, struct knit_span *ret_text, bool *ret_is_cut)
+{
+    struct knit_span output = {NULL, 0}, result;
+    struct knit_failure failure;
+
+    if (handle->state != KNIT_HANDLE_DONE || !handle->wants_output || handle->code != 0)
+        return false;
+    if (!handle->is_error)
+        return knit_printed_split(handle->outcome, &result, &output) == 0 &&
+               knit_printed_read(output, ret_text, ret_is_cut) == 0;
+    return knit_failure_decode(handle->outcome, &failure) == 0 && failure.output.bytes != NULL &&
+           knit_printed_read(failure.output, ret_text, ret_is_cut) == 0;
 }
 
 /* ---- outcomes that come by stream ---- */

@@ -47,8 +47,9 @@ struct knit_handle {
     bool is_held; /* the outcome lies in the block of `slot`, which must be released */
     bool is_error;
     bool is_cancelled;
-    uint8_t started; /* of an error the library made */
-    int code;        /* of such an error; 0: `outcome` has it, or it is a result */
+    bool wants_output; /* what the task prints comes with the outcome */
+    uint8_t started;   /* of an error the library made */
+    int code;          /* of such an error; 0: `outcome` has it, or it is a result */
     const char *reason;
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
     uint64_t deadline_ns;           /* 0 = none */
@@ -122,6 +123,10 @@ void knit_handle_drop(struct knit_handle *handle);
 /* KNIT_OK and the result; KNIT_PENDING; or the error's code. */
 KNIT_MUST_CHECK int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result);
+
+/* What the task of a handle that is done has printed. False: its outcome has none. */
+KNIT_MUST_CHECK bool knit_handle_output(
+    struct knit_handle *handle, struct knit_span *ret_text, bool *ret_is_cut);
 
 /* Give handles whose calls were answered through lanes their outcomes. */
 void knit_handles_collect(struct knit_handles *handles);

@@ -69,19 +69,23 @@ static int run(const struct knit_tool *tool, struct knit *k, int interrupt_fd, c
     const struct knit_buffer *params)
 {
     struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
-    struct knit_handle *handle;
+    struct knit_handle *handle = NULL;
     struct knit_error error;
     const void *result;
     size_t len;
+    bool is_cut;
     int code;
 
     if (tool->has_timeout)
         options.timeout_ms = tool->timeout_ms;
+    options.output = tool->wants_output;
     code = knit_start_raw(k, &options, &handle, &error, task, params->bytes, params->len);
     if (code == KNIT_OK)
         code = await(k, interrupt_fd, handle, &error);
     if (code == KNIT_PENDING)
         return KNIT_TOOL_CANCELLED;
+    if (handle != NULL && knit_output(handle, &result, &len, &is_cut))
+        knit_tool_put_output(tool, result, len, is_cut);
     if (code != KNIT_OK)
         return knit_tool_report(tool, &error);
     code = knit_result_raw(handle, &error, &result, &len);

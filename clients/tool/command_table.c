@@ -8,7 +8,7 @@
 #include "clients/tool/command.h"
 
 /* Options without a letter. */
-enum { OPTION_RAW = 256, OPTION_JSON };
+enum { OPTION_RAW = 256, OPTION_JSON, OPTION_OUTPUT };
 
 enum { JOBS_MAX = 1000 };
 
@@ -95,6 +95,13 @@ static const char *set_json(struct knit_tool *tool, const char *value)
     return NULL;
 }
 
+static const char *set_output(struct knit_tool *tool, const char *value)
+{
+    (void)value;
+    tool->wants_output = true;
+    return NULL;
+}
+
 const struct knit_tool_option knit_tool_options[] = {
     {'u', "url", "URL", NULL,
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
@@ -109,6 +116,8 @@ const struct knit_tool_option knit_tool_options[] = {
         "print the bytes of a str or bin as they are, anything else as\n"
         "msgpack",
         set_raw},
+    {OPTION_OUTPUT, "output", NULL, "call",
+        "write what the task prints to stderr, when it has ended", set_output},
     {OPTION_JSON, "json", NULL, NULL, "print everything as JSON, errors too", set_json},
     {'h', "help", NULL, NULL, "the same as the command help", NULL},
     {'V', "version", NULL, NULL, "the same as the command version", NULL},

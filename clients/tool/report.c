@@ -46,9 +46,9 @@ static size_t escape_of(
 
 /* What a terminal would obey, and bytes that are no text, as escapes; in JSON with a newline as it
  * is, which stands between members alone. */
-static void put_escaped(FILE *file, const char *text, bool is_json)
+static void put_bytes(FILE *file, const char *text, size_t len, bool is_json)
 {
-    size_t len = strlen(text), plain = 0, valid = knit_text_valid(text, len), at = 0;
+    size_t plain = 0, valid = knit_text_valid(text, len), at = 0;
 
     while (at < len) {
         char escape[16];
@@ -65,6 +65,11 @@ static void put_escaped(FILE *file, const char *text, bool is_json)
         at += hidden != 0 ? hidden : 1;
     }
     (void)fwrite(text + plain, 1, len - plain, file);
+}
+
+static void put_escaped(FILE *file, const char *text, bool is_json)
+{
+    put_bytes(file, text, strlen(text), is_json);
 }
 
 static void put_line(const char *text)
@@ -92,6 +97,30 @@ static void put_error(struct json_object *object)
         true);
     fputc('\n', stderr);
     json_object_put(object);
+}
+
+void knit_tool_put_output(const struct knit_tool *tool, const char *text, size_t len, bool is_cut)
+{
+    if (tool->is_json) {
+        struct json_object *object = json_object_new_object();
+
+        json_object_object_add(object, "output", json_object_new_string_len(text, (int)len));
+        json_object_object_add(object, "output_cut", json_object_new_boolean(is_cut));
+        put_error(object);
+        return;
+    }
+    while (len > 0) {
+        const char *newline = memchr(text, '\n', len);
+        size_t line = newline != NULL ? (size_t)(newline - text) : len;
+
+        put_bytes(stderr, text, line, false);
+        fputc('\n', stderr);
+        line += newline != NULL;
+        text += line;
+        len -= line;
+    }
+    if (is_cut)
+        fputs("knit: the task printed more, see the daemon's log\n", stderr);
 }
 
 void knit_tool_put_object(struct json_object *object)

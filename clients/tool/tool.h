@@ -30,6 +30,7 @@ struct knit_tool {
     uint32_t jobs; /* calls in flight at most */
     bool is_raw;
     bool is_json;
+    bool wants_output;
 };
 
 /* Each runs one command; argv are its own arguments. Returns the exit status. */
@@ -81,6 +82,10 @@ int knit_tool_no_memory(const struct knit_tool *tool);
 void knit_tool_put_text(const char *text);
 void knit_tool_put_json(const char *text);
 void knit_tool_put_object(struct json_object *object);
+
+/* Writes to stderr what a task printed, a line at a time, with escapes too; is_cut: that is not
+ * all. */
+void knit_tool_put_output(const struct knit_tool *tool, const char *text, size_t len, bool is_cut);
 
 /* Flushes stdout. Returns KNIT_TOOL_OK, or reports a failed write and returns KNIT_TOOL_OUTPUT. */
 int knit_tool_finish(const struct knit_tool *tool);

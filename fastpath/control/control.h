@@ -32,11 +32,15 @@
 #include "fastpath/confine/confine.h"
 #include "fastpath/lane/layout.h"
 
-#define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
-#define KNIT_CONTROL_VERSION   4u
-#define KNIT_CONTROL_FD        3 /* of the worker's end */
-#define KNIT_CONTROL_FDS_MAX   3
-#define KNIT_CONTROL_TEXT_SIZE 1024
+#define KNIT_CONTROL_MAGIC   0x746e6f63u /* "cont" */
+#define KNIT_CONTROL_VERSION 4u
+#define KNIT_CONTROL_FD      3 /* of the worker's end */
+#define KNIT_CONTROL_FDS_MAX 3
+/* A pipe of the worker's own, for what tasks print (capture.h); the host can read it too. */
+#define KNIT_CONTROL_CAPTURE_READ_FD  4
+#define KNIT_CONTROL_CAPTURE_WRITE_FD 5
+#define KNIT_CONTROL_GIVEN_FD         6 /* and from there on, what else it is given */
+#define KNIT_CONTROL_TEXT_SIZE        1024
 
 enum {
     KNIT_CONTROL_E_AGAIN = 1,   /* no message has arrived, or there is no room in the socket */

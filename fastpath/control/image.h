@@ -24,7 +24,7 @@
 #include "proto/sentence.h"
 
 /* In a worker: the first module's copy has this number, the others follow. */
-#define KNIT_IMAGE_FD_FIRST (KNIT_CONTROL_FD + 1)
+#define KNIT_IMAGE_FD_FIRST KNIT_CONTROL_GIVEN_FD
 
 #define KNIT_IMAGE_NAME_SIZE 32
 #define KNIT_IMAGE_ID_BYTES  32 /* as many of a build id are told; linkers make 16 or 20 */

@@ -143,7 +143,7 @@ static int make_workers(struct knit_pool *pool)
         return -ENOMEM;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].lane = i;
-        pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1};
+        pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1, -1};
     }
     return 0;
 }

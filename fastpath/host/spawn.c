@@ -29,6 +29,7 @@ enum { HOST_END = 0, WORKER_END = 1 };
 struct plumbing {
     int control[2];
     int output[2]; /* read, write */
+    int capture[2];
     int null;
 };
 
@@ -38,19 +39,23 @@ static void fini_plumbing(struct plumbing *plumbing)
     knit_fd_close(&plumbing->control[WORKER_END]);
     knit_fd_close(&plumbing->output[HOST_END]);
     knit_fd_close(&plumbing->output[WORKER_END]);
+    knit_fd_close(&plumbing->capture[HOST_END]);
+    knit_fd_close(&plumbing->capture[WORKER_END]);
     knit_fd_close(&plumbing->null);
 }
 
 static int init_plumbing(struct plumbing *plumbing)
 {
-    *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, -1};
+    *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, {-1, -1}, -1};
     plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* The worker's end blocks: a task that prints faster than the host reads waits, where with
      * O_NONBLOCK its lines would be lost without anybody's knowing how many. */
     if (plumbing->null < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
         pipe2(plumbing->output, O_CLOEXEC) != 0 ||
-        fcntl(plumbing->output[HOST_END], F_SETFL, O_NONBLOCK) != 0) {
+        fcntl(plumbing->output[HOST_END], F_SETFL, O_NONBLOCK) != 0 ||
+        pipe2(plumbing->capture, O_CLOEXEC) != 0 ||
+        fcntl(plumbing->capture[HOST_END], F_SETFL, O_NONBLOCK) != 0) {
         int error = -errno;
 
         fini_plumbing(plumbing);
@@ -119,16 +124,19 @@ static int place_given(const struct knit_spawn_options *options, int first, int 
 static int place_fds(
     const struct knit_spawn_options *options, const struct plumbing *plumbing, int *ret_control)
 {
-    const int first = KNIT_CONTROL_FD + 1, end = first + (int)options->fd_count;
+    const int first = KNIT_CONTROL_GIVEN_FD, end = first + (int)options->fd_count;
     const int safe = end > SAFE_FD ? end : SAFE_FD;
     int control = fcntl(plumbing->control[WORKER_END], F_DUPFD, safe);
     int output = fcntl(plumbing->output[WORKER_END], F_DUPFD, safe);
+    int captured = fcntl(plumbing->capture[HOST_END], F_DUPFD, safe);
+    int capture = fcntl(plumbing->capture[WORKER_END], F_DUPFD, safe);
     int null = fcntl(plumbing->null, F_DUPFD, safe);
 
     *ret_control = control >= 0 ? control : plumbing->control[WORKER_END];
-    if (control < 0 || output < 0 || null < 0 || place_given(options, first, safe) < 0 ||
-        dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
-        dup2(control, KNIT_CONTROL_FD) < 0)
+    if (control < 0 || output < 0 || captured < 0 || capture < 0 || null < 0 ||
+        place_given(options, first, safe) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
+        dup2(output, 2) < 0 || dup2(captured, KNIT_CONTROL_CAPTURE_READ_FD) < 0 ||
+        dup2(capture, KNIT_CONTROL_CAPTURE_WRITE_FD) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
         return -1;
     *ret_control = KNIT_CONTROL_FD;
     return close_range((unsigned)end, ~0u, 0);
@@ -199,8 +207,9 @@ int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *re
     *ret_spawned = (struct knit_spawned){.pid = pid,
         .pid_fd = pid_fd,
         .control_fd = plumbing.control[HOST_END],
-        .output_fd = plumbing.output[HOST_END]};
-    plumbing.control[HOST_END] = plumbing.output[HOST_END] = -1;
+        .output_fd = plumbing.output[HOST_END],
+        .capture_fd = plumbing.capture[HOST_END]};
+    plumbing.control[HOST_END] = plumbing.output[HOST_END] = plumbing.capture[HOST_END] = -1;
     fini_plumbing(&plumbing);
     return 0;
 }

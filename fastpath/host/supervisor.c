@@ -182,30 +182,26 @@ void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker
     knit_output_end(&worker->output, on_line, &origin);
 }
 
-/* Reads as long as there is room for lines, and at most bytes_max, so that a worker that prints
- * without end does not delay the others. is_last: the worker has ended, and what the pipe still
- * holds is all there is. */
-static void handle_output(
-    struct knit_pool *pool, struct knit_worker *worker, size_t bytes_max, bool is_last)
+/* Reads at most bytes_max, so that a worker that prints without end does not delay the others, and,
+ * unless all must be read, as long as there is room for lines. True: there is nothing more to
+ * come. */
+static bool read_output(
+    struct knit_pool *pool, struct knit_worker *worker, int fd, size_t bytes_max, bool must_read)
 {
     char bytes[8192];
 
-    while (worker->process.output_fd >= 0 && bytes_max > 0) {
+    while (bytes_max > 0) {
         struct output_origin origin = {pool, worker, output_from(pool, worker)};
-        size_t room = is_last ? sizeof(bytes) : knit_notices_room(&pool->notices);
+        size_t room = must_read ? sizeof(bytes) : knit_notices_room(&pool->notices);
         ssize_t got;
 
         if (room == 0)
-            break;
-        got = read(worker->process.output_fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes));
+            return false;
+        got = read(fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes));
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0 && errno == EAGAIN)
-            break;
-        if (got <= 0) {
-            is_last = true;
-            break;
-        }
+        if (got <= 0)
+            return got == 0 || errno != EAGAIN;
         knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &origin);
         if (worker->output.len > 0 && worker->output_due_ns == 0) {
             worker->output_due_ns = knit_clock_ns() + KNIT_POOL_LINE_NS;
@@ -213,13 +209,32 @@ static void handle_output(
         }
         bytes_max -= (size_t)got < bytes_max ? (size_t)got : bytes_max;
     }
-    if (is_last) {
+    return false;
+}
+
+/* Of a worker that has ended: what its pipes hold is all there is. */
+static void read_last_output(struct knit_pool *pool, struct knit_worker *worker)
+{
+    const int pipes[] = {worker->process.output_fd, worker->process.capture_fd};
+
+    for (int i = 0; i < 2; i++) {
         int left = 0;
 
+        if (pipes[i] < 0 || read_output(pool, worker, pipes[i], OUTPUT_BYTES_LAST, true))
+            continue;
         /* What processes print that it has left. */
-        if (worker->process.output_fd >= 0 &&
-            ioctl(worker->process.output_fd, FIONREAD, &left) == 0)
+        if (ioctl(pipes[i], FIONREAD, &left) == 0)
             pool->notices.dropped_bytes += (uint64_t)left;
+    }
+    knit_supervisor_end_line(pool, worker);
+    knit_worker_close_fd(pool, &worker->process.output_fd);
+}
+
+static void handle_output(struct knit_pool *pool, struct knit_worker *worker)
+{
+    int fd = worker->process.output_fd;
+
+    if (fd >= 0 && read_output(pool, worker, fd, OUTPUT_BYTES_A_TURN, false)) {
         knit_supervisor_end_line(pool, worker);
         knit_worker_close_fd(pool, &worker->process.output_fd);
     }
@@ -251,7 +266,7 @@ void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uin
         worker->reap_at_ns = now_ns + REAP_RETRY_NS;
         return;
     }
-    handle_output(pool, worker, OUTPUT_BYTES_LAST, true);
+    read_last_output(pool, worker);
     if (is_closed || !pool->launch.has_prefix || handle_all(pool, worker))
         knit_death_finalize(pool, worker, now_ns);
 }
@@ -266,7 +281,7 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
     if (worker->serial != (uint32_t)data || worker->step == KNIT_STEP_NONE)
         return;
     if (source == KNIT_SOURCE_OUTPUT) {
-        handle_output(pool, worker, OUTPUT_BYTES_A_TURN, false);
+        handle_output(pool, worker);
     } else if (source == KNIT_SOURCE_PID) {
         knit_supervisor_end(pool, worker, now_ns);
     } else if (source == KNIT_SOURCE_CONTROL) {

@@ -84,6 +84,7 @@ void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
     knit_worker_close_fd(pool, &worker->process.pid_fd);
     knit_worker_close_fd(pool, &worker->process.control_fd);
     knit_worker_close_fd(pool, &worker->process.output_fd);
+    knit_fd_close(&worker->process.capture_fd);
     worker->process.pid = 0;
     worker->owner = 0;
     worker->kill_at_ns = worker->finalize_at_ns = 0;

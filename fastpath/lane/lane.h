@@ -46,7 +46,8 @@ struct knit_job {
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
      * error; the call is not started. */
     int refusal;
-    bool was_refused; /* set by the runner: the task did not run */
+    bool wants_output; /* what the task prints belongs to the outcome */
+    bool was_refused;  /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
     uint32_t status;

@@ -127,6 +127,7 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     job->len = knit_meta_len(ready->meta);
     job->payload = ready->body;
     job->refusal = 0;
+    job->wants_output = (knit_meta_flags(ready->meta) & KNIT_CELL_OUTPUT) != 0;
     job->was_refused = false;
     job->status = KNIT_STATUS_RESULT;
     job->result = job->body;

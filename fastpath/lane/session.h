@@ -59,7 +59,7 @@ struct knit_session_options {
 struct knit_session_call {
     uint32_t task; /* id in the registry's epoch */
     uint32_t epoch;
-    uint32_t flags;       /* of KNIT_CELL_START_BY, KNIT_CELL_PINNED */
+    uint32_t flags;       /* of KNIT_CELL_START_BY, _PINNED, _OUTPUT */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none. An expired call is not started. */
     uint32_t lane;        /* KNIT_LANE_ANY, or the lane it must go to, modulo the lanes */
     const void *payload;  /* the params array's msgpack; copied before return */

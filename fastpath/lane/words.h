@@ -124,7 +124,11 @@ enum { KNIT_STATUS_RESULT = 0, KNIT_STATUS_ERROR = 1 };
 /* The same: while its lane has a worker, no other one claims it. */
 #define KNIT_CELL_PINNED 4u
 
-#define KNIT_CELL_FLAGS (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED)
+/* The same: what the task prints comes with the outcome (proto/printed.h). */
+#define KNIT_CELL_OUTPUT 8u
+
+#define KNIT_CELL_FLAGS                                                                            \
+    (KNIT_CELL_IN_ARENA | KNIT_CELL_START_BY | KNIT_CELL_PINNED | KNIT_CELL_OUTPUT)
 
 /* meta of a request cell = task16 | epoch8 | flags8 | len32; of a reply cell = lane16 | 0 |
  * len32 */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "proto/printed.h"
 #include "proto/sentence.h"
 
 int knit_outcome_settle_errors(struct knit_call *call, int code)
@@ -89,6 +90,40 @@ int knit_outcome_fail_result(
         return knit_outcome_fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
     (void)knit_signature_explain(why, true, text, sizeof(text));
     return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
+}
+
+void knit_outcome_add_output(struct knit_call *call, struct knit_span text, bool is_cut)
+{
+    struct knit_job *job = call->job;
+    struct knit_span outcome = knit_span(job->result, job->result_len);
+    uint64_t needed = outcome.len + KNIT_PRINTED_HEADS_MAX;
+    /* A result does not lie among the errors, nor an error among the results. */
+    struct knit_buffer *room = job->status == KNIT_STATUS_RESULT ? &call->errors : &call->results;
+    uint64_t room_max = room->max;
+    int error;
+
+    if (needed > job->result_max && job->status == KNIT_STATUS_RESULT) {
+        (void)knit_outcome_fail_too_large(call, needed);
+        return;
+    }
+    if (needed > job->result_max)
+        return;
+    if (text.len > job->result_max - needed) {
+        text.len = job->result_max - needed;
+        is_cut = true;
+    }
+    knit_buffer_reset(room);
+    room->max = job->result_max;
+    error = job->status == KNIT_STATUS_RESULT ? knit_printed_put_result(room, outcome, text, is_cut)
+                                              : knit_printed_put_error(room, outcome, text, is_cut);
+    room->max = room_max;
+    if (error == 0)
+        (void)knit_outcome_settle(call, job->status, room->bytes, room->len, call->code);
+    else if (job->status == KNIT_STATUS_RESULT && error == -ENOMEM)
+        (void)knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
+    else if (job->status == KNIT_STATUS_RESULT)
+        (void)knit_outcome_fail(call, KNIT_BAD_RESULT,
+            "the result is nested too deep to be given with what the task printed");
 }
 
 int knit_outcome_end(struct knit_call *call, struct knit_writer *writer)

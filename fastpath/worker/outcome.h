@@ -57,6 +57,11 @@ int knit_outcome_fail(struct knit_call *call, enum knit_code code, const char *m
 /* actual: the size of the result; 0 = not known. */
 int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual);
 
+/* The outcome that the call has becomes one with what its task printed. What does not fit with it
+ * is cut. */
+__attribute__((cold, noinline)) void knit_outcome_add_output(
+    struct knit_call *call, struct knit_span text, bool is_cut);
+
 /* The buffer for a result of at most `size` bytes, where it will be read from if possible. NULL:
  * the result is too large. */
 struct knit_buffer *knit_outcome_open(struct knit_call *call, size_t size);

@@ -33,7 +33,10 @@ struct knit_runner {
     struct knit_pool_view pool;
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
-    FILE *output;
+    FILE *output, *log_output;
+    const struct knit_runner_capture *capture;
+    struct knit_span text; /* what the task printed */
+    bool is_cut;
     struct knit_call_place found;
     struct knit_call call; /* its buffers and its decoder stay from call to call */
 };
@@ -53,7 +56,8 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->pool = options->pool;
     runner->leftovers = options->leftovers != NULL ? options->leftovers : &none;
     runner->undo_leftovers = options->undo_leftovers;
-    runner->output = options->output;
+    runner->output = runner->log_output = options->output;
+    runner->capture = options->capture;
     runner->call.found = &runner->found;
     runner->call.decoder = knit_decoder_new();
     if (runner->call.decoder == NULL) {
@@ -216,6 +220,26 @@ static void run_task(struct knit_runner *runner, struct knit_call *call)
         knit_board_lift_limit(runner->busy);
 }
 
+/* Where the caller wants what the task prints. A line without an end is its own as it is. */
+static __attribute__((cold, noinline)) void begin_capture(struct knit_runner *runner)
+{
+    runner->output = NULL;
+    if (runner->capture != NULL)
+        runner->capture->begin();
+}
+
+static __attribute__((cold, noinline)) void end_capture(
+    struct knit_runner *runner, struct knit_call *call)
+{
+    struct knit_span text = knit_span("", 0);
+    bool is_cut = true;
+
+    if (runner->capture != NULL)
+        text = runner->capture->end(&is_cut);
+    runner->output = runner->log_output;
+    knit_outcome_add_output(call, text, is_cut);
+}
+
 static inline void trim(struct knit_buffer *buffer)
 {
     if (buffer->capacity <= KEEP_BYTES)
@@ -243,8 +267,13 @@ void knit_runner_run(void *arg, struct knit_job *job)
     trim(&call->results);
     trim(&call->errors);
     knit_decoder_reset(call->decoder);
-    if (admit(runner, call))
-        run_task(runner, call);
-    else
+    if (!admit(runner, call)) {
         job->was_refused = true;
+        return;
+    }
+    if (__builtin_expect(job->wants_output, 0))
+        begin_capture(runner);
+    run_task(runner, call);
+    if (__builtin_expect(job->wants_output, 0))
+        end_capture(runner, call);
 }

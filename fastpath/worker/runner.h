@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,8 +23,16 @@
 
 #include "fastpath/lane/lane.h"
 #include "fastpath/worker/module.h"
+#include "proto/span.h"
 
 struct knit_runner;
+
+/* How what a task prints is kept for its caller. */
+struct knit_runner_capture {
+    void (*begin)(void);
+    /* Valid until the next begin. */
+    struct knit_span (*end)(bool *ret_is_cut);
+};
 
 struct knit_runner_options {
     const struct knit_modules *modules;
@@ -35,6 +44,7 @@ struct knit_runner_options {
     /* Not 0 after a task: it has changed the process, undo_leftovers() is called. NULL = never. */
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
+    const struct knit_runner_capture *capture; /* NULL = nothing is kept */
     FILE *output; /* a line in it that has no end gets one after the task; NULL = none */
 };
 

@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -34,6 +35,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/lane/segment.h"
+#include "fastpath/worker/capture.h"
 #include "fastpath/worker/fatal.h"
 #include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
@@ -387,6 +389,20 @@ static void attach(struct worker *worker, const struct knit_control_attach *requ
 
 /* ---- the control thread ---- */
 
+/* Waits until the host has sent something, and hands on what tasks print meanwhile. */
+static void await_control(void)
+{
+    struct pollfd files[] = {
+        {.fd = KNIT_CONTROL_FD, .events = POLLIN}, {.fd = knit_capture_fd(), .events = POLLIN}};
+
+    do {
+        files[0].revents = files[1].revents = 0;
+        if (poll(files, 2, -1) > 0 && files[1].revents != 0 &&
+            ((files[1].revents & POLLIN) == 0 || !knit_capture_read()))
+            files[1].fd = -1;
+    } while (files[0].revents == 0);
+}
+
 static void *serve_control(void *arg)
 {
     struct worker *worker = arg;
@@ -394,8 +410,10 @@ static void *serve_control(void *arg)
     for (;;) {
         struct knit_control_message message;
         int fds[KNIT_CONTROL_FDS_MAX];
+        int error;
 
-        int error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
+        await_control();
+        error = knit_control_receive(KNIT_CONTROL_FD, &message, fds, true);
 
         if (error == KNIT_CONTROL_E_NO_FDS && message.type == KNIT_CONTROL_ATTACH) {
             /* A task has used all descriptors of this process. Its call goes on; the host handles
@@ -456,6 +474,8 @@ static void start_control(struct worker *worker)
 
 /* ---- serving ---- */
 
+static const struct knit_runner_capture capture = {knit_capture_begin, knit_capture_end};
+
 static void prepare(struct worker *worker, const struct knit_control_serve *serve, const int *fds)
 {
     struct knit_runner_options runner = {.modules = worker->modules,
@@ -463,6 +483,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .hard_timeout_ms = serve->hard_timeout_ms,
         .leftovers = knit_leftovers_touched(),
         .undo_leftovers = knit_leftovers_undo,
+        .capture = &capture,
         .output = stdout};
     struct knit_lane_options lane = {.index = worker->index,
         .lanes = worker->lanes,
@@ -596,6 +617,7 @@ int main(int argc, char **argv)
     limit_files(&policy.rules);
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
+    knit_capture_init();
     start_control(&worker);
     /* From here on the end of the control socket ends the worker and its process group. The death
      * signal of the start would spare the children; this one continues a stopped worker, so that it

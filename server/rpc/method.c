@@ -81,6 +81,7 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
     reply.principal = knit_span_text(principal);
     reply.feature[reply.feature_count++] = knit_span_text("affinity");
     reply.feature[reply.feature_count++] = knit_span_text("cancel");
+    reply.feature[reply.feature_count++] = knit_span_text("output");
     reply.feature[reply.feature_count++] = knit_span_text("queue");
     reply.feature[reply.feature_count++] = knit_span_text("timeout");
     if (caller->takes_descriptors)

@@ -277,6 +277,13 @@ static void remember(struct knit_caller *caller, const struct knit_message *mess
     lower_next(router, record);
 }
 
+/* A notification's outcome goes nowhere. */
+static uint32_t flags_of(const struct knit_message *message, const struct knit_options *options)
+{
+    return (options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0) |
+           (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0);
+}
+
 static bool publish(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_registry_task *task, const struct knit_options *options, uint64_t since_ns)
 {
@@ -290,7 +297,7 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
     struct knit_session_call call = {.task = task->id,
         .epoch = knit_registry_epoch(router->registry),
         .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
-        .flags = options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0,
+        .flags = flags_of(message, options),
         .lane = lane_for(options),
         .payload = message->params.bytes,
         .len = message->params.len};

@@ -218,7 +218,7 @@ DAMAGE(a_slot_queued_twice)
 }
 DAMAGE(flags_of_a_request)
 {
-    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 8, 20));
+    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 16, 20));
 }
 DAMAGE(a_long_argument_in_a_cell)
 {
@@ -348,7 +348,7 @@ static const struct {
     {a_generation_that_skips, "lane 1, position 2: generation 2 of slot %u, which has skipped",
         QUEUED_TOO},
     {a_slot_queued_twice, "lane 1, position 2: slot %u is queued twice", QUEUED},
-    {flags_of_a_request, "lane 1, position 2: flags 0x8", 0},
+    {flags_of_a_request, "lane 1, position 2: flags 0x10", 0},
     {a_long_argument_in_a_cell, "lane 1, position 2: 105 bytes in a cell", 0},
     {an_argument_outside, "lane 1, position 1: its argument, 200 bytes at 65337, is outside", 0},
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},

@@ -11,6 +11,7 @@
 #include "fastpath/worker/runner.h"
 #include "fastpath/worker/task_api.h"
 #include "proto/failure.h"
+#include "proto/printed.h"
 #include "proto/writer.h"
 
 #define RESULT_MAX 100000
@@ -21,8 +22,25 @@ struct fixture {
     struct knit_busy_line busy;
     struct knit_job job;
     struct knit_failure failure;
+    bool wants_output;
     _Atomic uint8_t marks[KNIT_MARKS];
 };
+
+static struct knit_span said;
+static int captures;
+
+static void begin(void)
+{
+    captures++;
+}
+
+static struct knit_span end(bool *ret_is_cut)
+{
+    *ret_is_cut = false;
+    return said;
+}
+
+static const struct knit_runner_capture saying = {begin, end};
 
 static int setup(void **state)
 {
@@ -30,8 +48,10 @@ static int setup(void **state)
     struct knit_module_loading loading = {
         .paths = paths, .count = 1, .epoch = 258, .api = knit_task_api()};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-    struct knit_runner_options options = {
-        .result_max_bytes = RESULT_MAX, .pool = {.mark = fixture->marks}, .busy = &fixture->busy};
+    struct knit_runner_options options = {.result_max_bytes = RESULT_MAX,
+        .capture = &saying,
+        .pool = {.mark = fixture->marks},
+        .busy = &fixture->busy};
     struct knit_sentence why;
 
     assert_int_equal(knit_modules_load(&loading, &fixture->modules, &why), 0);
@@ -65,6 +85,7 @@ static uint32_t run(struct fixture *fixture, const char *task, const void *param
         .epoch = 2, /* the low byte of 258 */
         .payload = params,
         .len = len,
+        .wants_output = fixture->wants_output,
         .result_max = SIZE_MAX};
     knit_runner_run(fixture->runner, job);
     if (job->status == KNIT_STATUS_RESULT)
@@ -304,6 +325,62 @@ static void a_quarantined_task_does_not_run_until_it_is_lifted(void **state)
 
 #define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+static void expect_output(struct knit_span output, size_t len, bool is_cut)
+{
+    struct knit_span text;
+    bool got_cut;
+
+    assert_int_equal(knit_printed_read(output, &text, &got_cut), 0);
+    assert_int_equal(text.len, len);
+    assert_int_equal(got_cut, is_cut);
+}
+
+static void what_a_task_prints_comes_with_its_outcome_where_that_is_wanted(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char text[1000] = "printed";
+    struct knit_span result, output;
+    unsigned char params[6] = {0x91, 0xce};
+    static const size_t sizes[] = {10, RESULT_MAX - 1000, RESULT_MAX - 60};
+
+    captures = 0;
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(captures, 0);
+    fixture->wants_output = true;
+    said = knit_span(text, sizeof(text));
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\x08"), 0);
+    assert_int_equal(captures, 1);
+    assert_int_equal(knit_printed_split(
+                         knit_span(fixture->job.result, fixture->job.result_len), &result, &output),
+        0);
+    assert_true(knit_span_is(result, "\x0f"));
+    expect_output(output, sizeof(text), false);
+    assert_int_equal(RUN(fixture, "refuse", "\x93\x05\xa1x\xc0"), KNIT_TASK_FAILED);
+    expect_output(fixture->failure.output, sizeof(text), false);
+    /* The task did not run. */
+    assert_int_equal(RUN(fixture, "add", "\x92\x07\xa1x"), KNIT_BAD_ARGUMENT);
+    assert_null(fixture->failure.output.bytes);
+    assert_int_equal(captures, 2);
+    /* The result has more right to the room. */
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint32_t len = (uint32_t)sizes[i] - 5;
+
+        for (int j = 0; j < 4; j++)
+            params[2 + j] = (unsigned char)(len >> (24 - 8 * j));
+        assert_int_equal(run(fixture, "large", params, sizeof(params)), 0);
+        assert_true(fixture->job.result_len <= RESULT_MAX);
+        assert_int_equal(knit_printed_split(knit_span(fixture->job.result, fixture->job.result_len),
+                             &result, &output),
+            0);
+        assert_true(result.len >= len);
+        expect_output(output, i == 0 ? sizeof(text) : RESULT_MAX - 32 - result.len, i != 0);
+    }
+    params[5] = (unsigned char)(params[5] + 50);
+    assert_int_equal(run(fixture, "large", params, sizeof(params)), KNIT_RESULT_TOO_LARGE);
+    fixture->wants_output = false;
+    assert_int_equal(run(fixture, "large", params, sizeof(params)), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +395,7 @@ int main(void)
         WITH_FIXTURE(any_number_of_arguments_can_be_read),
         WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),
         WITH_FIXTURE(calls_refused_by_the_lane_get_their_errors),
+        WITH_FIXTURE(what_a_task_prints_comes_with_its_outcome_where_that_is_wanted),
         WITH_FIXTURE(a_quarantined_task_does_not_run_until_it_is_lifted),
     };
 

@@ -25,6 +25,7 @@ static void all_options_come_back_as_they_were_put(void **state)
         .epoch = 3,
         .keep = 2,
         .progress = true,
+        .output = true,
         .priority = 2,
         .key = knit_span_text("key"),
         .trace = knit_span_text("trace")};
@@ -38,7 +39,7 @@ static void all_options_come_back_as_they_were_put(void **state)
     assert_int_equal(knit_options_decode(knit_buffer_span(&buffer), &got, &reason), 0);
     assert_true(got.timeout_ns == put.timeout_ns && got.queue_ns == put.queue_ns);
     assert_true(got.affinity == put.affinity && got.epoch == put.epoch && got.keep == put.keep);
-    assert_true(got.progress && got.priority == 2);
+    assert_true(got.progress && got.output && got.priority == 2);
     assert_true(knit_span_is(got.key, "key") && knit_span_is(got.trace, "trace"));
     assert_false(knit_options_is_empty(&got));
     for (size_t len = 0; len < buffer.len; len++) {

@@ -2,6 +2,7 @@
 /* A task that prints, for tests of where that goes. */
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <knitting/task.h>
@@ -38,6 +39,26 @@ KNIT_TASK(mutter, "mutter(text: str) -> nil", .doc = "Prints to stdout, and flus
 
     (void)fwrite(text, 1, len, stdout);
     return knit_return_nil(call);
+}
+
+KNIT_TASK(say, "say(out: str, err: str, child: str, fails: bool) -> int",
+    .doc = "Prints to stdout, which it does not flush, to stderr, and from a child.")
+{
+    const char *texts[3];
+    size_t lens[3];
+    pid_t child;
+
+    for (uint32_t i = 0; i < 3; i++)
+        texts[i] = knit_arg_bytes(call, i, &lens[i]);
+    child = fork();
+    if (child == 0) {
+        (void)!write(STDOUT_FILENO, texts[2], lens[2]);
+        _exit(0);
+    }
+    (void)waitpid(child, NULL, 0);
+    (void)fwrite(texts[1], 1, lens[1], stderr);
+    (void)fwrite(texts[0], 1, lens[0], stdout);
+    return knit_arg_bool(call, 3) ? knit_fail(call, 7, "as was wanted") : knit_return_int(call, 5);
 }
 
 KNIT_TASK(gasp, "gasp(text: str) -> nil", .doc = "Prints to stderr, and ends the worker.")

@@ -23,7 +23,7 @@ VALUES = (None, True, 0, -1, 2**63 - 1, -2**63, 2**64 - 1, 1.5, float('nan'), fl
           msgpack.ExtType(40, b'\x01'), msgpack.ExtType(42, b''), msgpack.ExtType(5, b'abc'), msgpack.Timestamp(1, 2))
 METHODS = ('same', 'ledger', 'echo', 'add', 'sha256', 'word_count', 'fail', 0, 1, 2, 99, 'nobody', '', '$/ping',
            '$/hello', '$/tasks', '$/stats', '$/cancel', '$/attach', '$/attached')
-OPTIONS = (None, {}, {'timeout': 50}, {'timeout': -1}, {'queue': 1, 'timeout': 20.5}, {'affinity': 'x'}, {'epoch': 0},
+OPTIONS = (None, {}, {'timeout': 50}, {'timeout': -1}, {'queue': 1, 'timeout': 20.5}, {'affinity': 'x'}, {'output': True}, {'epoch': 0},
            {'timeout': 'soon'}, {'priority': 9, 'unknown': [1]})
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tasks print goes to the daemon's log, marked, a line at a time; a log that is stuck stops neither tasks nor daemon."""
 
+import json
 import os
+import subprocess
 import time
 
 import msgpack
@@ -84,6 +86,66 @@ class Output(DaemonCase):
         self.assertEqual(cut, 20000 - sum(len(line.split(' line=')[1]) for line in self.lines_with('xxx')))
         self.assertEqual(sum(int(line.split(' bytes=')[1]) for line in said), cut)
         self.assertTrue(all(len(line) <= 4096 for line in self.daemon.log().splitlines()))
+
+
+class WithOutcome(DaemonCase):
+    """Option `output`."""
+    daemon_options = {'module': PRINT, 'workers': 1}
+
+    def setUp(self):
+        self.rpc = self.daemon.tcp()
+        self.rpc.hello()
+        self.addCleanup(self.rpc.close)
+
+    def call(self, *arguments):
+        return self.rpc.call(*arguments, options={'output': True})
+
+    def lines_with(self, text):
+        return sum(text in line for line in self.daemon.log().splitlines())
+
+    def test_it_comes_with_a_result_and_with_an_error(self):
+        printed = [b'child err out', False]
+        for _ in range(3):
+            self.assertEqual(self.call('say', 'out', ' err ', 'child', False), [5, printed])
+            error = self.assert_fails(600, self.call, 'say', 'out', ' err ', 'child', True)
+            self.assertEqual((error.details['output'], error.details['data']['code']), (printed, 7))
+            self.assertEqual(self.rpc.call('say', 'out', ' err ', 'child', False), 5)
+        self.assertEqual(self.call('print', '', 0), [None, [b'', False]])
+        self.assertNotIn('output', self.assert_fails(302, self.call, 'say', 1).details)
+        self.assertNotIn('output', self.assert_fails(400, self.call, 'gasp', 'last of this one').details)
+        wait_until(lambda: self.lines_with('last of this one'), 'its line in the log')
+        self.assertEqual(self.call('mutter', 'after it'), [None, [b'after it', False]])
+
+    def test_it_is_bounded_and_is_in_the_log_too(self):
+        line = 'one of ten thousand\n'
+        result, (text, is_cut) = self.call('print', line, 10000)
+        self.assertEqual((result, is_cut, len(text)), (None, True, 32768))
+        self.assertEqual(text, (line * 2000).encode()[:32768])
+        wait_until(lambda: self.lines_with(line[:-1]) == 10000, 'all lines', seconds=60 * SLOWDOWN)
+        self.assertEqual(self.daemon.stats()['pool']['output_dropped'], 0)
+
+    def test_what_others_print_is_not_in_it(self):
+        for i in range(200):
+            self.rpc.call('mutter', f'not wanted {i}')
+            self.assertEqual(self.call('mutter', f'wanted {i}')[1], [f'wanted {i}'.encode(), False])
+        wait_until(lambda: self.lines_with('wanted 199') == 2, 'the last lines')
+        self.assertEqual((self.lines_with('not wanted'), self.lines_with('wanted')), (200, 400))
+
+    def test_the_tool_shows_it_over_every_way(self):
+        for url in self.daemon.urls:
+            def knit(*arguments, url=url):
+                done = subprocess.run([os.environ['KNIT_TOOL'], '-u', url, *arguments], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True, timeout=60 * SLOWDOWN)
+                return done.returncode, done.stdout, done.stderr
+            with self.subTest(url.split(':')[0]):
+                say = ('call', '--output', 'say', '"out"', r'"e\u001b\n"', '"c\\n"')
+                self.assertEqual(knit(*say, 'false'), (0, '5\n', 'c\ne\\x1b\nout\n'))
+                status, out, err = knit(*say, 'true')
+                self.assertEqual((status, out, err.splitlines()[:3]), (1, '', ['c', 'e\\x1b', 'out']))
+                self.assertIn('as was wanted', err.splitlines()[3])
+                status, out, err = knit('--json', *say, 'false')
+                self.assertEqual((out, json.loads(err)), ('5\n', {'output': 'c\ne\x1b\nout', 'output_cut': False}))
+                self.assertEqual(knit('call', 'say', '"out"', '""', '""', 'false'), (0, '5\n', ''))
 
 
 class Stuck(Case):

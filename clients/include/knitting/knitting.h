@@ -145,10 +145,11 @@ struct knit_call_options {
     double queue_ms;   /* of that, how long it may wait before it starts, which never ends a call
                           that has started; 0 = not at all: OVERLOADED unless a worker is idle;
                           negative or NaN = no such limit */
+    bool output;       /* what the task prints comes with the outcome: see knit_output() */
     uint64_t reserved[4];
 };
 /* clang-format off */
-#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, {0}}
+#define KNIT_CALL_OPTIONS_INIT {-1.0, -1.0, false, {0}}
 /* clang-format on */
 
 /* Call and wait. Pointers in results stay valid until the next knit_call*() on this session or
@@ -187,6 +188,13 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
 KNIT_MUST_CHECK int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...);
 KNIT_MUST_CHECK int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
     const void **ret_result, size_t *ret_len);
+
+/* What the task printed, to stdout and stderr, up to its end: the first 32 KiB of it, and whether
+ * that was cut. Borrowed from the handle; any bytes. It is in the daemon's log too. False: the
+ * option `output` was not set, or the call has no outcome yet, or its error says nothing of what
+ * was printed: the task was not started, or its worker died. */
+KNIT_MUST_CHECK bool knit_output(
+    struct knit_handle *handle, const void **ret_text, size_t *ret_len, bool *ret_is_cut);
 
 /* Have `on_done` called once when the outcome is there; if it is there already, at the next
  * dispatch. The callback reads it with knit_await(handle, 0, ...), and may free the handle. */

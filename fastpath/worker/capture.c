@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pipe with a reader, and not a file: a task may print any amount, also by its children, and
+ * memory stays bounded. */
+#include "fastpath/worker/capture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fastpath/control/control.h"
+#include "proto/limits.h"
+
+static struct {
+    pthread_mutex_t mutex;
+    int host_fd; /* what stdout and stderr are otherwise */
+    bool is_on;
+    bool is_cut;
+    char last; /* byte that was handed on */
+    size_t len;
+    char bytes[KNIT_OUTPUT_KEPT_MAX];
+} capture = {.mutex = PTHREAD_MUTEX_INITIALIZER, .host_fd = -1};
+
+void knit_capture_init(void)
+{
+    if (fcntl(KNIT_CONTROL_CAPTURE_READ_FD, F_SETFD, FD_CLOEXEC) != 0 ||
+        fcntl(KNIT_CONTROL_CAPTURE_WRITE_FD, F_SETFD, FD_CLOEXEC) != 0)
+        return;
+    capture.host_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, KNIT_CONTROL_CAPTURE_WRITE_FD + 1);
+}
+
+int knit_capture_fd(void)
+{
+    return capture.host_fd >= 0 ? KNIT_CONTROL_CAPTURE_READ_FD : -1;
+}
+
+static void keep(const char *bytes, size_t len)
+{
+    size_t room = sizeof(capture.bytes) - capture.len;
+    size_t kept = len < room ? len : room;
+
+    memcpy(capture.bytes + capture.len, bytes, kept);
+    capture.len += kept;
+    capture.is_cut = capture.is_cut || kept < len;
+}
+
+/* A part that the host does not take any more is lost with the host. */
+static void hand_on(const char *bytes, size_t len)
+{
+    capture.last = bytes[len - 1];
+    while (len > 0) {
+        ssize_t wrote = write(capture.host_fd, bytes, len);
+
+        if (wrote < 0 && errno != EINTR)
+            return;
+        bytes += wrote > 0 ? wrote : 0;
+        len -= wrote > 0 ? (size_t)wrote : 0;
+    }
+}
+
+/* One reading, which does not wait. False: there is nothing. */
+static bool read_some(void)
+{
+    char bytes[4096];
+    ssize_t got = read(KNIT_CONTROL_CAPTURE_READ_FD, bytes, sizeof(bytes));
+
+    if (got <= 0)
+        return false;
+    if (capture.is_on)
+        keep(bytes, (size_t)got);
+    hand_on(bytes, (size_t)got);
+    return true;
+}
+
+bool knit_capture_read(void)
+{
+    bool is_read;
+
+    pthread_mutex_lock(&capture.mutex);
+    is_read = read_some() || errno == EAGAIN || errno == EINTR;
+    pthread_mutex_unlock(&capture.mutex);
+    return is_read;
+}
+
+static void print_to(int fd)
+{
+    (void)fflush(stdout);
+    (void)fflush(stderr);
+    (void)dup2(fd, STDOUT_FILENO);
+    (void)dup2(fd, STDERR_FILENO);
+}
+
+void knit_capture_begin(void)
+{
+    if (capture.host_fd < 0)
+        return;
+    pthread_mutex_lock(&capture.mutex);
+    /* Of children that an earlier call has left. */
+    while (read_some())
+        ;
+    capture.is_on = true;
+    capture.is_cut = false;
+    capture.len = 0;
+    pthread_mutex_unlock(&capture.mutex);
+    print_to(KNIT_CONTROL_CAPTURE_WRITE_FD);
+}
+
+struct knit_span knit_capture_end(bool *ret_is_cut)
+{
+    *ret_is_cut = true;
+    if (capture.host_fd < 0)
+        return knit_span(capture.bytes, 0);
+    print_to(capture.host_fd);
+    pthread_mutex_lock(&capture.mutex);
+    while (read_some())
+        ;
+    /* In the log the line ends with the call, as it does without the option. */
+    if (capture.len > 0 && capture.last != '\n')
+        hand_on("\n", 1);
+    capture.is_on = false;
+    pthread_mutex_unlock(&capture.mutex);
+    *ret_is_cut = capture.is_cut;
+    return knit_span(capture.bytes, capture.len);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a task prints, for a caller that wants it with the outcome (option `output`).
+ *
+ * While such a call runs, stdout and stderr are a pipe of this process. The control thread reads
+ * it, keeps the first KNIT_OUTPUT_KEPT_MAX bytes and hands all of them on to the pipe that the host
+ * reads, so the log has them too. The host has the pipe's reading end as well, for what is in it
+ * when the worker dies.
+ *
+ * Threads: knit_capture_read() on the control thread, the others on the one that runs tasks. A
+ * mutex guards what is kept; it is held while a full pipe to the host is waited for.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "proto/span.h"
+
+/* Once, before tasks run. Without the pipe's descriptors nothing is kept. */
+void knit_capture_init(void);
+
+/* The pipe's reading end, to be polled by the control thread; -1 = there is none. */
+int knit_capture_fd(void);
+
+/* It is readable. False: it is of no use any more. */
+bool knit_capture_read(void);
+
+void knit_capture_begin(void);
+
+/* What was printed since; valid until the next knit_capture_begin(). *ret_is_cut: there was more
+ * than is kept. */
+struct knit_span knit_capture_end(bool *ret_is_cut);
