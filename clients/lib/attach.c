@@ -412,6 +412,7 @@ int knit_attach(struct knit *k, const struct knit_open_options *options, uint64_
     else
         free_attachment(attachment, true);
     if (code == KNIT_OK)
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): make_lanes() frees it when it fails. */
         code = seal(attachment, transport->fds[REQUEST_FD], ret_error);
     knit_transport_close_fds(transport);
     if (code == KNIT_OK)
