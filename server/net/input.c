@@ -142,14 +142,24 @@ static size_t places_of_tenant(const struct knit_net *net)
     return places > 0 ? places : 1;
 }
 
-/* Whether there is a place, for which the connection needs so much more. */
-static bool has_place(
-    const struct knit_net *net, const struct knit_tenant *tenant, size_t more, bool *ret_is_tenants)
+/* What there is too little of for one of the tenant's connections that needs a place. */
+enum lack {
+    LACK_NOTHING,
+    LACK_PLACES, /* others of the tenant have them */
+    LACK_PART,   /* the tenant has as much as it may have */
+    LACK_BUDGET,
+};
+
+/* For a place so much more would be charged. */
+static enum lack lack_of_place(
+    const struct knit_net *net, const struct knit_tenant *tenant, size_t more)
 {
-    *ret_is_tenants =
-        tenant->places >= places_of_tenant(net) || tenant->charged_bytes + more > tenant_most(net);
-    return !*ret_is_tenants &&
-           net->inputs.charged_bytes + more <= net->turn->settings->input_max_bytes;
+    if (tenant->places >= places_of_tenant(net))
+        return LACK_PLACES;
+    if (tenant->charged_bytes + more > tenant_most(net))
+        return LACK_PART;
+    return net->inputs.charged_bytes + more > net->turn->settings->input_max_bytes ? LACK_BUDGET
+                                                                                   : LACK_NOTHING;
 }
 
 /* The tenant has given budget back: another of its connections may go on, or one of another
@@ -157,11 +167,10 @@ static bool has_place(
 static void wake_after(struct knit_net *net, struct knit_tenant *giver)
 {
     struct knit_tenant *tenant;
-    bool is_tenants;
 
     wake_one_of(net, giver);
     TAILQ_FOREACH(tenant, &net->inputs.waiting, in_waiting)
-    if (has_place(net, tenant, place_bytes(net), &is_tenants))
+    if (lack_of_place(net, tenant, place_bytes(net)) == LACK_NOTHING)
         break;
     if (tenant != NULL)
         wake_one_of(net, tenant);
@@ -206,9 +215,16 @@ static bool is_held_up(const struct knit_connection *connection)
     return connection->caller.pauses & (KNIT_PAUSE_SLOT | KNIT_PAUSE_TURN | KNIT_PAUSE_BUDGET);
 }
 
-/* A connection to close so that another one gets its budget, or NULL; of the same tenant if that is
- * what has no room. */
-static struct knit_connection *find_silent(const struct knit_connection *other, bool is_tenants)
+static bool would_help(
+    const struct knit_connection *connection, const struct knit_tenant *tenant, enum lack lack)
+{
+    if (lack == LACK_BUDGET)
+        return true;
+    return connection->tenant == tenant && (lack == LACK_PART || connection->input.has_place);
+}
+
+/* A connection to close so that another one gets what it lacks, or NULL. */
+static struct knit_connection *find_silent(const struct knit_connection *other, enum lack lack)
 {
     struct knit_net *net = other->net;
     struct knit_connection *connection;
@@ -218,7 +234,7 @@ static struct knit_connection *find_silent(const struct knit_connection *other, 
         if (net->turn->now_ns - connection->input.progress_ns < SILENT_NS)
             return NULL;
         if (connection != other && !is_held_up(connection) &&
-            (!is_tenants || connection->tenant == other->tenant))
+            would_help(connection, other->tenant, lack))
             return connection;
     }
     return NULL;
@@ -241,10 +257,10 @@ static void drop(struct knit_connection *connection, const char *message)
 static int make_place(struct knit_connection *connection, size_t bytes)
 {
     size_t more = bytes - connection->input.charged_bytes;
-    bool is_tenants;
+    enum lack lack;
 
-    while (!has_place(connection->net, connection->tenant, more, &is_tenants)) {
-        struct knit_connection *silent = find_silent(connection, is_tenants);
+    while ((lack = lack_of_place(connection->net, connection->tenant, more)) != LACK_NOTHING) {
+        struct knit_connection *silent = find_silent(connection, lack);
 
         if (silent == NULL) {
             wait_for_budget(connection);
@@ -437,12 +453,14 @@ void knit_input_drop_front(struct knit_connection *connection, size_t len)
     }
     if (len > 0)
         memmove(input->bytes, input->bytes + len, input->len);
-    /* It does not grow before the message at its front is gone. */
+    /* It does not grow before the message at its front is gone, and may do without the place. */
     if (!connection->has_message)
         return;
-    if (charge_of(input->capacity, input->ahead_bytes) <= spare_bytes(connection))
+    if (input->has_place &&
+        charge_of(input->capacity, input->ahead_bytes) <= spare_bytes(connection))
         leave_place(connection);
-    charge(connection, input->capacity, input->ahead_bytes);
+    if (!input->has_place)
+        charge(connection, input->capacity, input->ahead_bytes);
 }
 
 void knit_input_touch(struct knit_connection *connection, size_t len)

@@ -237,6 +237,58 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
     }
 }
 
+/* Whoever waits for a place of its tenant has no use for what is not in one: calls that wait in a
+ * connection that is not read, having too many in flight. */
+static void what_is_in_no_place_is_not_closed_for_one(void **state)
+{
+    struct turns_caller *waiting, *first, *second;
+
+    (void)state;
+    turns.settings.input_max_bytes = 5 << 20;
+    turns.settings.in_flight_max = 1;
+    waiting = turns_connect();
+    assert_true(turns_request(waiting, "gate", 1, 1, 2, NULL));
+    TURNS_UNTIL(waiting->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
+    assert_true(turns_request(waiting, "echo", 1000, 3, 60, NULL));
+    TURNS_UNTIL(waiting->connection->input.charged_bytes > 0);
+    first = turns_connect();
+    begin_message(first);
+    waiting->connection->input.progress_ns = 0;
+    first->connection->input.progress_ns = 0;
+    second = turns_connect();
+    begin_message(second);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.inputs_dropped), 1);
+    assert_false(turns_read(first));
+    turns_open_gate();
+    turns_expect(waiting, 62);
+}
+
+/* It goes on in the place that it got for the message before. */
+static void a_place_serves_for_what_follows_a_message_that_waited(void **state)
+{
+    struct turns_caller *caller, *other;
+
+    (void)state;
+    turns.settings.input_max_bytes = 4 << 20;
+    turns.settings.in_flight_max = 1;
+    other = turns_connect();
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 1, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+    assert_true(turns_request(other, "echo", 20000, 1, 1, NULL));
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(turns_request(caller, "echo", 50000, 2 + i, 1, NULL));
+    TURNS_UNTIL(caller->connection->has_message);
+    for (uint32_t i = 0; i < 10; i++)
+        (void)turns_turn();
+    turns_open_gate();
+    turns_expect(caller, 4);
+    assert_true(turns_request(caller, "echo", 190000, 9, 1, NULL));
+    turns_expect(caller, 5);
+    turns_expect(other, 1);
+    assert_int_equal(caller->connection->tenant->places, 0);
+}
+
 /* What is announced to be short needs no place: it passes beside long ones. */
 static void a_short_message_needs_no_place_for_a_long_one(void **state)
 {
@@ -495,6 +547,8 @@ int main(void)
         TURNS_TEST(a_question_that_wants_no_answer_gets_no_work),
         TURNS_TEST(messages_that_never_end_do_not_keep_others_out),
         TURNS_TEST(a_trickle_that_is_charged_for_much_gives_way),
+        TURNS_TEST(what_is_in_no_place_is_not_closed_for_one),
+        TURNS_TEST(a_place_serves_for_what_follows_a_message_that_waited),
         TURNS_TEST(a_short_message_needs_no_place_for_a_long_one),
         TURNS_TEST(a_tenant_holds_a_quarter_and_others_find_room),
         TURNS_TEST(tenants_that_wait_go_by_turns),
