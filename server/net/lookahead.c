@@ -13,7 +13,6 @@
 
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "proto/message.h"
 #include "server/config/setting.h"
@@ -43,8 +42,8 @@ struct knit_lookahead {
     struct knit_due due; /* of the entry that is due next, in the loop's heap */
     struct knit_connection *connection;
     struct knit_dues dues;
-    struct entry *entries; /* [first, end) are of messages not consumed yet */
-    uint32_t first, end, capacity;
+    struct entry *entries;         /* a ring: [first, end) are of messages not consumed yet */
+    uint32_t first, end, capacity; /* a power of two */
     struct knit_scan scan;
     size_t bytes; /* of the entries' messages */
     size_t fed;   /* of the message behind them */
@@ -59,6 +58,11 @@ static struct knit_lookahead *lookahead_of(struct knit_due *due)
 static struct entry *entry_of(struct knit_due *due)
 {
     return (struct entry *)((char *)due - offsetof(struct entry, due));
+}
+
+static struct entry *entry_at(const struct knit_lookahead *lookahead, uint32_t i)
+{
+    return &lookahead->entries[i & (lookahead->capacity - 1)];
 }
 
 static uint32_t count_of(const struct knit_lookahead *lookahead)
@@ -149,7 +153,7 @@ bool knit_lookahead_is_settled(const struct knit_connection *connection)
     const struct knit_lookahead *lookahead = connection->lookahead;
 
     return lookahead != NULL && count_of(lookahead) > 0 &&
-           lookahead->entries[lookahead->first].state == ENTRY_SETTLED;
+           entry_at(lookahead, lookahead->first)->state == ENTRY_SETTLED;
 }
 
 uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
@@ -157,7 +161,7 @@ uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
     const struct knit_lookahead *lookahead = connection->lookahead;
 
     return lookahead != NULL && count_of(lookahead) > 0
-               ? lookahead->entries[lookahead->first].since_ns
+               ? entry_at(lookahead, lookahead->first)->since_ns
                : connection->received_ns;
 }
 
@@ -169,7 +173,7 @@ void knit_lookahead_pop(struct knit_connection *connection)
     if (lookahead == NULL)
         return;
     if (count_of(lookahead) > 0) {
-        front = &lookahead->entries[lookahead->first++];
+        front = entry_at(lookahead, lookahead->first++);
         lookahead->bytes -= front->len;
         knit_dues_remove(&lookahead->dues, &front->due);
     }
@@ -179,39 +183,29 @@ void knit_lookahead_pop(struct knit_connection *connection)
 
 /* ---- scanning ------------------------------------------------------------------------------ */
 
-static void relink(struct knit_lookahead *lookahead)
-{
-    for (uint32_t i = lookahead->first; i < lookahead->end; i++)
-        knit_dues_moved(&lookahead->dues, &lookahead->entries[i].due);
-}
-
 static bool make_room(struct knit_lookahead *lookahead)
 {
-    uint32_t count = count_of(lookahead), capacity = lookahead->capacity * 2;
-    struct entry *entries;
+    struct entry *before = lookahead->entries, *entries;
+    uint32_t mask = lookahead->capacity - 1, capacity = lookahead->capacity * 2;
 
-    if (lookahead->end < lookahead->capacity)
+    if (count_of(lookahead) < lookahead->capacity)
         return true;
-    if (count > 0 && (count <= lookahead->capacity / 2 || lookahead->capacity >= ENTRIES_MAX)) {
-        memmove(lookahead->entries, lookahead->entries + lookahead->first,
-            count * sizeof(*lookahead->entries));
-        lookahead->first = 0;
-        lookahead->end = count;
-        relink(lookahead);
-        return true;
-    }
     if (capacity < ENTRIES_MIN)
         capacity = ENTRIES_MIN;
     /* And as many places in the heap. */
     if (!knit_input_look_ahead(
             lookahead->connection, capacity * (sizeof(*entries) + sizeof(struct knit_due *))))
         return false;
-    entries = realloc(lookahead->entries, capacity * sizeof(*entries));
+    entries = malloc(capacity * sizeof(*entries));
     if (entries == NULL)
         return false;
     lookahead->entries = entries;
     lookahead->capacity = capacity;
-    relink(lookahead);
+    for (uint32_t i = lookahead->first; i != lookahead->end; i++) {
+        *entry_at(lookahead, i) = before[i & mask];
+        knit_dues_moved(&lookahead->dues, &entry_at(lookahead, i)->due);
+    }
+    free(before);
     return true;
 }
 
@@ -230,9 +224,12 @@ static void settle(
 /* The call that waits under this number. */
 static struct entry *find(struct knit_lookahead *lookahead, uint32_t msgid)
 {
-    for (uint32_t i = lookahead->first; i < lookahead->end; i++)
-        if (lookahead->entries[i].state == ENTRY_CALL && lookahead->entries[i].msgid == msgid)
-            return &lookahead->entries[i];
+    for (uint32_t i = lookahead->first; i != lookahead->end; i++) {
+        struct entry *entry = entry_at(lookahead, i);
+
+        if (entry->state == ENTRY_CALL && entry->msgid == msgid)
+            return entry;
+    }
     return NULL;
 }
 
@@ -261,7 +258,7 @@ static void cancel(struct knit_connection *connection, const struct knit_message
 static void add_entry(struct knit_connection *connection, bool is_refused)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
-    struct entry *entry = &lookahead->entries[lookahead->end++];
+    struct entry *entry = entry_at(lookahead, lookahead->end++);
     struct knit_message message;
     const char *reason;
     uint32_t msgid;
