@@ -95,7 +95,8 @@ int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task
 
     knit_writer_init(&writer, buffer);
     knit_writer_map(&writer, 3u + (entry->doc.bytes != NULL) + (entry->timeout_ms != 0) +
-                                 (entry->flags != 0) + (entry->deaths != 0 ? 3u : 0));
+                                 (entry->flags != 0) + (entry->module.bytes != NULL) +
+                                 (entry->deaths != 0 ? 3u : 0));
     knit_writer_member_uint(&writer, "id", entry->id);
     knit_writer_member_str(&writer, "name", entry->name);
     knit_writer_member_str(&writer, "signature", entry->signature);
@@ -104,6 +105,7 @@ int knit_tasks_page_put_entry(struct knit_buffer *buffer, const struct knit_task
         knit_writer_member_uint(&writer, "timeout", entry->timeout_ms);
     if (entry->flags)
         knit_writer_member_uint(&writer, "flags", entry->flags);
+    knit_writer_member_str(&writer, "module", entry->module);
     if (entry->deaths != 0) {
         knit_writer_member_uint(&writer, "deaths", entry->deaths);
         knit_writer_member_uint(&writer, "signal", entry->signal);
@@ -153,6 +155,8 @@ static const char *read_member(const struct knit_item *item, struct knit_task_en
         return knit_item_uint(item, &entry->timeout_ms) ? NULL : "timeout must be a number";
     if (knit_span_is(item->key, "flags"))
         return knit_item_uint(item, &entry->flags) ? NULL : "flags must be a number";
+    if (knit_span_is(item->key, "module"))
+        return knit_item_utf8(item, &entry->module) ? NULL : "module must be a str";
     if (knit_span_is(item->key, "deaths"))
         return knit_item_uint(item, &entry->deaths) ? NULL : "deaths must be a number";
     if (knit_span_is(item->key, "signal"))

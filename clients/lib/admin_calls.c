@@ -205,11 +205,11 @@ static int show_entry(
 {
     const struct visit *visit = user;
     char *name = copy_text(entry->name), *signature = copy_text(entry->signature);
-    char *doc = copy_text(entry->doc);
+    char *doc = copy_text(entry->doc), *module = copy_text(entry->module);
     int code = KNIT_OK;
 
     (void)epoch;
-    if (name == NULL || signature == NULL || doc == NULL)
+    if (name == NULL || signature == NULL || doc == NULL || module == NULL)
         code = knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
     if (code == KNIT_OK) {
         const struct knit_task_info info = {
@@ -219,6 +219,7 @@ static int show_entry(
             .doc = doc,
             .timeout_ms = entry->timeout_ms != 0 ? (double)entry->timeout_ms : -1,
             .flags = (uint32_t)entry->flags,
+            .module = module,
             .deaths = entry->deaths,
             .last_signal = entry->signal <= INT_MAX ? (int)entry->signal : 0,
             .quarantined = entry->is_quarantined,
@@ -234,6 +235,7 @@ static int show_entry(
     free(name);
     free(signature);
     free(doc);
+    free(module);
     return code;
 }
 

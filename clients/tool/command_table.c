@@ -27,6 +27,8 @@ const struct knit_tool_command knit_tool_commands[] = {
         "it is {\"result\": ...} or {\"error\": {...}}. The exit status is 1 if any failed.\n",
         "task file", false, knit_tool_batch},
     {"tasks", "", "list the tasks with their signatures", "", "", false, knit_tool_tasks},
+    {"describe", "TASK", "print a task's signature, description, module and limits", "", "task",
+        false, knit_tool_describe},
     {"ping", "", "see whether the daemon answers and a worker can serve, and how fast",
         "The exit status is 4 when no worker can serve.\n", "", false, knit_tool_ping},
     {"health", "", "the same as a probe: exit status 0 ready, 1 degraded, 2 not reachable", "", "",

@@ -16,9 +16,8 @@ static int refuse_arguments(const struct knit_tool *tool, const char *command, i
     return argc == 0 ? KNIT_TOOL_OK : knit_tool_usage(tool, "%s takes no arguments", command);
 }
 
-static void print_task(const struct knit_task_info *info, void *user)
+void knit_tool_print_task(const struct knit_task_info *info)
 {
-    (void)user;
     knit_tool_put_text(info->signature);
     if (info->doc[0] != '\0') {
         printf("\n    ");
@@ -37,7 +36,7 @@ static void print_task(const struct knit_task_info *info, void *user)
     }
 }
 
-static void gather_task(const struct knit_task_info *info, void *user)
+struct json_object *knit_tool_task_object(const struct knit_task_info *info)
 {
     struct json_object *task = json_object_new_object();
 
@@ -47,11 +46,23 @@ static void gather_task(const struct knit_task_info *info, void *user)
     json_object_object_add(task, "doc", json_object_new_string(info->doc));
     json_object_object_add(task, "timeout_ms",
         info->timeout_ms >= 0 ? json_object_new_int64((int64_t)info->timeout_ms) : NULL);
+    json_object_object_add(task, "module", json_object_new_string(info->module));
     json_object_object_add(task, "flags", json_object_new_int64(info->flags));
     json_object_object_add(task, "deaths", json_object_new_int64((int64_t)info->deaths));
     json_object_object_add(task, "last_signal", json_object_new_int(info->last_signal));
     json_object_object_add(task, "quarantined", json_object_new_boolean(info->quarantined));
-    json_object_array_add(user, task);
+    return task;
+}
+
+static void print_task(const struct knit_task_info *info, void *user)
+{
+    (void)user;
+    knit_tool_print_task(info);
+}
+
+static void gather_task(const struct knit_task_info *info, void *user)
+{
+    json_object_array_add(user, knit_tool_task_object(info));
 }
 
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv)

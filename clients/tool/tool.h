@@ -37,6 +37,7 @@ struct knit_tool {
 int knit_tool_call(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_batch(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_tasks(const struct knit_tool *tool, int argc, char **argv);
+int knit_tool_describe(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_health(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_ping(const struct knit_tool *tool, int argc, char **argv);
 int knit_tool_lift(const struct knit_tool *tool, int argc, char **argv);
@@ -86,6 +87,10 @@ void knit_tool_put_object(struct json_object *object);
 /* Writes to stderr what a task printed, a line at a time, with escapes too; is_cut: that is not
  * all. */
 void knit_tool_put_output(const struct knit_tool *tool, const char *text, size_t len, bool is_cut);
+
+/* A task as knit tasks shows it, as text and as JSON. */
+void knit_tool_print_task(const struct knit_task_info *info);
+struct json_object *knit_tool_task_object(const struct knit_task_info *info);
 
 /* Flushes stdout. Returns KNIT_TOOL_OK, or reports a failed write and returns KNIT_TOOL_OUTPUT. */
 int knit_tool_finish(const struct knit_tool *tool);

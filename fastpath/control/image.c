@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "fastpath/lane/fd.h"
+#include "proto/text.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -226,6 +227,14 @@ int knit_image_open(const char *path, enum knit_image_kind kind, struct knit_ima
     }
     *ret_image = image;
     return 0;
+}
+
+const char *knit_image_file(const struct knit_image *image)
+{
+    const char *slash = strrchr(image->path, '/');
+    const char *name = slash != NULL ? slash + 1 : image->path;
+
+    return knit_text_is_utf8(name, strlen(name)) ? name : "?";
 }
 
 void knit_image_close(struct knit_image *image)

@@ -49,6 +49,10 @@ KNIT_MUST_CHECK int knit_image_open(const char *path, enum knit_image_kind kind,
     struct knit_image *ret_image, struct knit_sentence *ret_why);
 void knit_image_close(struct knit_image *image);
 
+/* The file's name alone, which callers may see: where an operator keeps files is not theirs to
+ * know. "?" where it is no UTF-8. */
+const char *knit_image_file(const struct knit_image *image);
+
 /* Whether the file at `path` has the bytes of the copy. Returns 0, KNIT_IMAGE_E_CHANGED, -errno. */
 KNIT_MUST_CHECK int knit_image_compare(const char *path, int fd);
 

@@ -32,11 +32,12 @@ struct announce_task {
     uint32_t timeout_ms;
     uint32_t hard_timeout_ms;
     uint32_t flags;
+    uint32_t module;
     uint32_t signature_len;
     uint32_t doc_len;
 };
 
-static_assert(sizeof(struct announce_head) == 16 && sizeof(struct announce_task) == 20,
+static_assert(sizeof(struct announce_head) == 16 && sizeof(struct announce_task) == 24,
     "no padding: announcements are compared byte for byte");
 
 struct knit_registry {
@@ -157,6 +158,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
         .timeout_ms = task->timeout_ms,
         .hard_timeout_ms = task->hard_timeout_ms,
         .flags = task->flags,
+        .module = task->module,
     };
     registry->table[entry] = registry->count++;
     return 0;
@@ -177,6 +179,7 @@ int knit_registry_put(const struct knit_registry *registry, struct knit_buffer *
             .timeout_ms = task->timeout_ms,
             .hard_timeout_ms = task->hard_timeout_ms,
             .flags = task->flags,
+            .module = task->module,
             .signature_len = (uint32_t)strlen(text),
             .doc_len = (uint32_t)strlen(task->doc),
         };
@@ -224,7 +227,8 @@ static int parse_task(struct knit_registry *registry, struct knit_span *rest)
     task = (struct knit_registry_task){.doc = doc,
         .timeout_ms = record.timeout_ms,
         .hard_timeout_ms = record.hard_timeout_ms,
-        .flags = record.flags};
+        .flags = record.flags,
+        .module = record.module};
     error = knit_registry_add(registry, &task, signature);
     if (error != 0)
         knit_signature_free(signature);

@@ -44,6 +44,8 @@ struct knit_registry_task {
     uint32_t timeout_ms;                    /* 0 = none */
     uint32_t hard_timeout_ms;               /* 0 = the pool's */
     uint32_t flags;                         /* KNIT_TASK_* */
+    uint32_t module;                        /* by its place among the pool's; in an announcement
+                                               what the worker says, and unchecked */
 };
 
 struct knit_registry;

@@ -229,7 +229,8 @@ static int add_task(struct knit_modules *modules, uint32_t index, const struct k
     entry = (struct knit_registry_task){.doc = task.doc,
         .timeout_ms = task.timeout_ms,
         .hard_timeout_ms = task.hard_timeout_ms,
-        .flags = task.flags};
+        .flags = task.flags,
+        .module = index};
     error = id == modules->runs_capacity ? grow_runs(modules) : 0;
     if (error == 0)
         error = knit_registry_add(modules->registry, &entry, signature);

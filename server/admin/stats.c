@@ -11,7 +11,6 @@
 
 #include "config.h"
 #include "fastpath/lane/bell.h"
-#include "proto/text.h"
 #include "proto/writer.h"
 #include "server/base/log.h"
 
@@ -97,15 +96,11 @@ static void put_lane(struct knit_writer *writer, const struct knit_pool_lane_sta
     knit_writer_member_uint(writer, "deaths", stats->deaths);
 }
 
-/* The file's name alone: where an operator keeps files is no caller's business. */
 static void put_image(struct knit_writer *writer, const struct knit_image *image)
 {
-    const char *slash = strrchr(image->path, '/');
-    const char *name = slash != NULL ? slash + 1 : image->path;
-
     knit_writer_map(writer, 3);
     knit_writer_text(writer, "file");
-    knit_writer_text(writer, knit_text_is_utf8(name, strlen(name)) ? name : "?");
+    knit_writer_text(writer, knit_image_file(image));
     knit_writer_text(writer, "build_id");
     knit_writer_text(writer, image->build_id);
     knit_writer_member_bool(writer, "is_frozen", image->is_frozen);

@@ -120,6 +120,7 @@ static void put_task(
     struct knit_buffer *buffer, struct knit_pool *pool, const struct knit_registry_task *task)
 {
     struct knit_pool_task_deaths deaths = {0};
+    uint32_t count;
     struct knit_task_entry entry = {.id = task->id,
         .name = knit_span(task->name, task->name_len),
         .signature = knit_span_text(knit_signature_text(task->signature)),
@@ -129,8 +130,14 @@ static void put_task(
     if (task->doc[0] != '\0')
         entry.doc = knit_span_text(task->doc);
     /* A router over lanes alone has none. */
-    if (pool != NULL)
+    if (pool != NULL) {
+        const struct knit_image *images = knit_pool_images(pool, &count);
+
         knit_pool_task_deaths(pool, task->id, &deaths);
+        /* The first one is the worker's program. */
+        if (task->module < count - 1)
+            entry.module = knit_span_text(knit_image_file(&images[1 + task->module]));
+    }
     entry.deaths = deaths.deaths;
     entry.signal = (uint64_t)deaths.signal;
     entry.is_quarantined = deaths.is_quarantined;

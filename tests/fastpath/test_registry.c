@@ -17,8 +17,11 @@
 static int add(
     struct knit_registry *registry, const char *text, const char *doc, uint32_t timeout_ms)
 {
-    struct knit_registry_task task = {
-        .doc = doc, .timeout_ms = timeout_ms, .hard_timeout_ms = timeout_ms * 2, .flags = 1};
+    struct knit_registry_task task = {.doc = doc,
+        .timeout_ms = timeout_ms,
+        .hard_timeout_ms = timeout_ms * 2,
+        .flags = 1,
+        .module = timeout_ms + 3};
     struct knit_signature *signature;
     int error;
 
@@ -99,6 +102,7 @@ static void an_announcement_contains_every_task_and_field(void **state)
     assert_int_equal(find(parsed, "sha256")->timeout_ms, 1000);
     assert_int_equal(find(parsed, "sha256")->hard_timeout_ms, 2000);
     assert_int_equal(find(parsed, "sha256")->flags, 1);
+    assert_int_equal(find(parsed, "sha256")->module, 1003);
     assert_int_equal(knit_registry_put(parsed, &second), 0);
     assert_int_equal(first.len, second.len);
     assert_memory_equal(first.bytes, second.bytes, first.len);

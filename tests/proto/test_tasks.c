@@ -98,7 +98,8 @@ static void pages_come_back_as_they_were_put(void **state)
             .signature = knit_span_text("b() -> nil"),
             .doc = knit_span_text("About b."),
             .timeout_ms = 50,
-            .flags = 1},
+            .flags = 1,
+            .module = knit_span_text("b.so")},
     };
     struct knit_tasks_page page;
     struct knit_task_entry entry;
@@ -124,6 +125,7 @@ static void pages_come_back_as_they_were_put(void **state)
         assert_int_equal(entry.name.len, 1);
         assert_int_equal(entry.signature.len, 10);
         assert_int_equal(entry.doc.len, entries[i].doc.len);
+        assert_int_equal(entry.module.len, entries[i].module.len);
     }
     assert_int_equal(knit_walk_next(&walk, &item), KNIT_WALK_E_END);
     for (size_t len = 0; len < buffer.len; len++)
@@ -163,7 +165,8 @@ static void entries_of_another_shape_are_refused(void **state)
         "{\"id\": 1, \"name\": \"a\", \"signature\": nil}",
         "{\"id\": 1, \"name\": \"a\", \"signature\": \"a\", \"doc\": 1}",
         "{\"id\": 1, \"name\": \"a\", \"signature\": \"a\", \"timeout\": \"x\"}",
-        "{\"id\": 1, \"name\": \"a\", \"signature\": \"a\", \"flags\": []}"};
+        "{\"id\": 1, \"name\": \"a\", \"signature\": \"a\", \"flags\": []}",
+        "{\"id\": 1, \"name\": \"a\", \"signature\": \"a\", \"module\": 1}"};
     struct knit_task_entry entry;
     struct knit_buffer bytes;
     const char *reason;

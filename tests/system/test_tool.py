@@ -408,6 +408,20 @@ class Tool(DaemonCase):
             self.assertIsInstance(json.loads(self.knit('stats', url=url).stdout), dict)
             self.assertEqual(self.knit('--json', 'stats', url=url).stdout.count('\n'), 1)
 
+    def test_one_task_is_described(self):
+        for url in self.every_url():
+            shown = self.knit('describe', 'add', url=url).stdout
+            most = 8 << 20 if url.startswith('shm:') else (8 << 20) + (64 << 10)
+            self.assertEqual(shown, 'add(a: int, b: int) -> int\n    The sum of two integers.\n    No time limit of its own.\n'
+                             f'    Takes up to {most} bytes of arguments.\n    From example.so.\n')
+            shown = json.loads(self.knit('--json', 'describe', 'word_count', url=url).stdout)
+            self.assertEqual((shown['name'], shown['module'], shown['arguments_max']), ('word_count', 'example.so', most))
+            tasks = json.loads(self.knit('--json', 'tasks', url=url).stdout)
+            self.assertEqual({task['module'] for task in tasks}, {'example.so'})
+            self.assertIn("UNKNOWN_TASK: there is no task 'ad'; the nearest is 'add'",
+                          self.knit('describe', 'ad', url=url, status=REFUSED).stderr)
+        self.knit('describe', status=USAGE)
+
     def test_a_probe_tells_three_states_apart(self):
         for url in self.every_url():
             self.assertRegex(self.knit('health', url=url).stdout, '^ready: 2 workers, 2 of them serve, ')

@@ -241,12 +241,13 @@ struct knit_task_info {
     uint32_t id;
     const char *name;
     const char *signature;
-    const char *doc;   /* "" if there is none */
-    double timeout_ms; /* negative: none */
-    uint32_t flags;    /* KNIT_TASK_* of <knitting/task.h> */
-    uint64_t deaths;   /* workers that it took down by its own fault */
-    int last_signal;   /* by which the last of them ended; 0: it exited */
-    bool quarantined;  /* too many lately: its calls are refused for some seconds */
+    const char *doc;    /* "" if there is none */
+    double timeout_ms;  /* negative: none */
+    uint32_t flags;     /* KNIT_TASK_* of <knitting/task.h> */
+    const char *module; /* the name of its file; "" if the daemon does not say */
+    uint64_t deaths;    /* workers that it took down by its own fault */
+    int last_signal;    /* by which the last of them ended; 0: it exited */
+    bool quarantined;   /* too many lately: its calls are refused for some seconds */
 };
 
 /* Every task, in the order of their ids; `info` is borrowed for the duration of the callback, which
