@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "fastpath/control/control.h"
@@ -23,17 +24,13 @@ static struct {
     char bytes[KNIT_OUTPUT_KEPT_MAX];
 } capture = {.mutex = PTHREAD_MUTEX_INITIALIZER, .host_fd = -1};
 
-void knit_capture_init(void)
+int knit_capture_init(void)
 {
     if (fcntl(KNIT_CONTROL_CAPTURE_READ_FD, F_SETFD, FD_CLOEXEC) != 0 ||
         fcntl(KNIT_CONTROL_CAPTURE_WRITE_FD, F_SETFD, FD_CLOEXEC) != 0)
-        return;
-    capture.host_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, KNIT_CONTROL_CAPTURE_WRITE_FD + 1);
-}
-
-int knit_capture_fd(void)
-{
-    return capture.host_fd >= 0 ? KNIT_CONTROL_CAPTURE_READ_FD : -1;
+        return -errno;
+    capture.host_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, KNIT_CONTROL_GIVEN_FD);
+    return capture.host_fd >= 0 ? 0 : -errno;
 }
 
 static void keep(const char *bytes, size_t len)
@@ -60,18 +57,34 @@ static void hand_on(const char *bytes, size_t len)
     }
 }
 
-/* One reading, which does not wait. False: there is nothing. */
-static bool read_some(void)
+/* One reading, which does not wait. Returns its bytes; 0 = there is nothing. */
+static size_t read_some(void)
 {
     char bytes[4096];
     ssize_t got = read(KNIT_CONTROL_CAPTURE_READ_FD, bytes, sizeof(bytes));
 
     if (got <= 0)
-        return false;
+        return 0;
     if (capture.is_on)
         keep(bytes, (size_t)got);
     hand_on(bytes, (size_t)got);
-    return true;
+    return (size_t)got;
+}
+
+/* What is there now; a child may print without end. */
+static void read_all(void)
+{
+    int there = 0;
+
+    if (ioctl(KNIT_CONTROL_CAPTURE_READ_FD, FIONREAD, &there) != 0)
+        return;
+    while (there > 0) {
+        size_t got = read_some();
+
+        if (got == 0)
+            return;
+        there -= (int)got;
+    }
 }
 
 bool knit_capture_read(void)
@@ -79,43 +92,34 @@ bool knit_capture_read(void)
     bool is_read;
 
     pthread_mutex_lock(&capture.mutex);
-    is_read = read_some() || errno == EAGAIN || errno == EINTR;
+    is_read = read_some() != 0 || errno == EAGAIN || errno == EINTR;
     pthread_mutex_unlock(&capture.mutex);
     return is_read;
 }
 
-static void print_to(int fd)
+static bool print_to(int fd)
 {
     (void)fflush(stdout);
     (void)fflush(stderr);
-    (void)dup2(fd, STDOUT_FILENO);
-    (void)dup2(fd, STDERR_FILENO);
+    return dup2(fd, STDOUT_FILENO) >= 0 && dup2(fd, STDERR_FILENO) >= 0;
 }
 
 void knit_capture_begin(void)
 {
-    if (capture.host_fd < 0)
-        return;
     pthread_mutex_lock(&capture.mutex);
     /* Of children that an earlier call has left. */
-    while (read_some())
-        ;
+    read_all();
     capture.is_on = true;
-    capture.is_cut = false;
     capture.len = 0;
+    capture.is_cut = !print_to(KNIT_CONTROL_CAPTURE_WRITE_FD);
     pthread_mutex_unlock(&capture.mutex);
-    print_to(KNIT_CONTROL_CAPTURE_WRITE_FD);
 }
 
 struct knit_span knit_capture_end(bool *ret_is_cut)
 {
-    *ret_is_cut = true;
-    if (capture.host_fd < 0)
-        return knit_span(capture.bytes, 0);
-    print_to(capture.host_fd);
+    (void)print_to(capture.host_fd);
     pthread_mutex_lock(&capture.mutex);
-    while (read_some())
-        ;
+    read_all();
     /* In the log the line ends with the call, as it does without the option. */
     if (capture.len > 0 && capture.last != '\n')
         hand_on("\n", 1);

@@ -13,19 +13,19 @@
 
 #include <stdbool.h>
 
+#include <knitting/code.h>
+
 #include "proto/span.h"
 
-/* Once, before tasks run. Without the pipe's descriptors nothing is kept. */
-void knit_capture_init(void);
+/* Once, before tasks run. Returns 0 or -errno. */
+KNIT_MUST_CHECK int knit_capture_init(void);
 
-/* The pipe's reading end, to be polled by the control thread; -1 = there is none. */
-int knit_capture_fd(void);
-
-/* It is readable. False: it is of no use any more. */
+/* KNIT_CONTROL_CAPTURE_READ_FD is readable, for which the control thread waits. False: it is of no
+ * use any more. */
 bool knit_capture_read(void);
 
 void knit_capture_begin(void);
 
 /* What was printed since; valid until the next knit_capture_begin(). *ret_is_cut: there was more
- * than is kept. */
+ * than is kept, or it could not be kept. */
 struct knit_span knit_capture_end(bool *ret_is_cut);

@@ -6,10 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <unistd.h>
-
-#define STACK_BYTES (64u << 10)
 
 /* __builtin_trap() is SIGILL or SIGTRAP, as the processor has it. */
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
@@ -73,16 +70,14 @@ static void on_fatal(int number, siginfo_t *info, void *context)
 void knit_fatal_begin(
     struct knit_note_line *line, const struct knit_busy_line *busy, uint32_t owner)
 {
-    stack_t stack = {.ss_size = STACK_BYTES};
+    static _Alignas(16) unsigned char room[64 << 10];
+    const stack_t stack = {.ss_sp = room, .ss_size = sizeof(room)};
 
     place.line = line;
     place.busy = busy;
     place.owner = owner;
     place.pid = getpid();
-    stack.ss_sp =
-        mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack.ss_sp != MAP_FAILED)
-        (void)sigaltstack(&stack, NULL);
+    (void)sigaltstack(&stack, NULL);
     for (int i = 0; i < FATAL; i++) {
         struct sigaction now;
 

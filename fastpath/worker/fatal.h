@@ -17,8 +17,7 @@
 /* The task of a thread that works for whichever task runs. */
 #define KNIT_FATAL_ANY_TASK UINT32_MAX
 
-/* Installs it where a module has no handler of its own. Without memory for its stack an overflow is
- * not noted. */
+/* Installs it where a module has no handler of its own. */
 void knit_fatal_begin(
     struct knit_note_line *line, const struct knit_busy_line *busy, uint32_t owner);
 

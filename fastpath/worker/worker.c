@@ -392,13 +392,15 @@ static void attach(struct worker *worker, const struct knit_control_attach *requ
 /* Waits until the host has sent something, and hands on what tasks print meanwhile. */
 static void await_control(void)
 {
-    struct pollfd files[] = {
-        {.fd = KNIT_CONTROL_FD, .events = POLLIN}, {.fd = knit_capture_fd(), .events = POLLIN}};
+    struct pollfd files[] = {{.fd = KNIT_CONTROL_FD, .events = POLLIN},
+        {.fd = KNIT_CONTROL_CAPTURE_READ_FD, .events = POLLIN}};
 
     do {
         files[0].revents = files[1].revents = 0;
-        if (poll(files, 2, -1) > 0 && files[1].revents != 0 &&
-            ((files[1].revents & POLLIN) == 0 || !knit_capture_read()))
+        /* Without poll() it waits in the reading alone. */
+        if (poll(files, 2, -1) < 0 && errno != EINTR)
+            return;
+        if (files[1].revents != 0 && ((files[1].revents & POLLIN) == 0 || !knit_capture_read()))
             files[1].fd = -1;
     } while (files[0].revents == 0);
 }
@@ -587,7 +589,7 @@ int main(int argc, char **argv)
     static struct worker worker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
     struct knit_control_message message;
     struct knit_confine_policy policy;
-    int fds[KNIT_CONTROL_FDS_MAX];
+    int fds[KNIT_CONTROL_FDS_MAX], error;
 
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         (void)printf("knitting-worker %s\n", KNIT_VERSION);
@@ -617,7 +619,9 @@ int main(int argc, char **argv)
     limit_files(&policy.rules);
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
-    knit_capture_init();
+    error = knit_capture_init();
+    if (error != 0)
+        give_up("what tasks print cannot be kept for callers: %s", strerror(-error));
     start_control(&worker);
     /* From here on the end of the control socket ends the worker and its process group. The death
      * signal of the start would spare the children; this one continues a stopped worker, so that it

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <knitting/task.h>
@@ -59,6 +60,22 @@ KNIT_TASK(say, "say(out: str, err: str, child: str, fails: bool) -> int",
     (void)fwrite(texts[1], 1, lens[1], stderr);
     (void)fwrite(texts[0], 1, lens[0], stdout);
     return knit_arg_bool(call, 3) ? knit_fail(call, 7, "as was wanted") : knit_return_int(call, 5);
+}
+
+KNIT_TASK(chatter, "chatter(ms: int) -> nil",
+    .doc = "Leaves a child that prints without a pause for so long.")
+{
+    struct timespec now;
+    int64_t ms = knit_arg_int(call, 0), until_ms;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    until_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + ms;
+    if (fork() != 0)
+        return knit_return_nil(call);
+    while ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 < until_ms &&
+           write(STDOUT_FILENO, "chatter\n", 8) == 8)
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    _exit(0);
 }
 
 KNIT_TASK(gasp, "gasp(text: str) -> nil", .doc = "Prints to stderr, and ends the worker.")

@@ -148,6 +148,17 @@ class WithOutcome(DaemonCase):
                 self.assertEqual(knit('call', 'say', '"out"', '""', '""', 'false'), (0, '5\n', ''))
 
 
+class Chatter(Case):
+    def test_a_child_that_prints_without_end_holds_no_call(self):
+        with Daemon(module=PRINT, workers=1) as daemon, daemon.tcp() as rpc:
+            began = time.monotonic()
+            for _ in range(4):
+                rpc.call('chatter', 60000, options={'output': True})
+            for output in (True, False, True):
+                rpc.call('print', '', 0, options={'output': output})
+            self.assertLess(time.monotonic() - began, 5 * SLOWDOWN)
+
+
 class Stuck(Case):
     def setUp(self):
         self.reader, writer = os.pipe()
