@@ -116,6 +116,9 @@ static int put_file(
 static int refuse_argument(
     const struct knit_tool *tool, int index, const char *argument, const char *reason)
 {
+    if (argument[strspn(argument, " \t\r\n")] == '\0')
+        return knit_tool_usage(
+            tool, "argument %d is empty; an empty text is '\"\"' in a shell", index);
     if (isalpha((unsigned char)argument[0]) && strpbrk(argument, "\"'\\") == NULL &&
         strcmp(argument, "NaN") != 0 && strcmp(argument, "Infinity") != 0)
         return knit_tool_usage(

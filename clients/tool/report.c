@@ -303,7 +303,9 @@ static int fail(const struct knit_tool *tool, int status, const char *format, va
     object = json_object_new_object();
     json_object_object_add(object, "name", json_object_new_string(own_name(status)));
     json_object_object_add(object, "message", json_object_new_string(message));
-    json_object_object_add(object, "started", json_object_new_string("no"));
+    /* Output is what a call came to, if there was one. */
+    json_object_object_add(
+        object, "started", json_object_new_string(status == KNIT_TOOL_OUTPUT ? "unknown" : "no"));
     json_object_object_add(object, "origin", json_object_new_string("client"));
     put_error(object);
     return status;

@@ -251,6 +251,9 @@ class Tool(DaemonCase):
     def test_a_text_without_quotation_marks_is_shown_with_them(self):
         self.assertIn("""in a shell '"hello world"'\n""", self.knit('call', 'echo', 'hello world', status=USAGE).stderr)
         self.assertNotIn('in a shell', self.knit('call', 'echo', 'NaN', status=USAGE).stderr)
+        for empty in '', ' ':
+            self.assertIn("""argument 1 is empty; an empty text is '""' in""",
+                          self.knit('call', 'echo', empty, status=USAGE).stderr)
 
     def test_a_failure_is_one_line(self):
         for url in self.every_url():
@@ -462,11 +465,19 @@ class Tool(DaemonCase):
                 self.assertIn('cannot wait for an outcome, so nothing was called: Too many open files', sentences)
 
     def test_a_full_disk_is_reported(self):
-        with open('/dev/full', 'w') as full:
-            result = subprocess.run([KNIT, '-u', self.url, 'call', 'echo', '1'], stdout=full, stderr=subprocess.PIPE,
-                                    text=True, timeout=PATIENCE)
-        self.assertEqual(result.returncode, OUTPUT)
-        self.assertIn('cannot write the output', result.stderr)
+        for words in (['call', 'echo', '1'], ['tasks'], ['describe', 'add'], ['ping'], ['health'], ['stats'], ['--raw', 'stats'],
+                      ['help'], ['help', 'call'], ['version'], ['--json', 'help'], ['check', str(self.daemon.pid)],
+                      ['lift', 'add']):
+            with self.subTest(words), open('/dev/full', 'w') as full:
+                result = subprocess.run([KNIT, '-u', self.url, *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                        timeout=PATIENCE)
+                self.assertEqual(result.returncode, OUTPUT, result.stderr)
+                self.assertIn('cannot write the output', result.stderr)
+        # The call was made: nobody may conclude that it was not.
+        done = subprocess.run(['sh', '-c', f'{KNIT} -u {self.url} --json call add 1 2 >&-'], capture_output=True, text=True,
+                              timeout=PATIENCE)
+        shown = json.loads(done.stderr)
+        self.assertEqual((done.returncode, shown['name'], shown['started']), (OUTPUT, 'OUTPUT', 'unknown'))
 
     def test_ctrl_c_cancels(self):
         for url in self.every_url():
