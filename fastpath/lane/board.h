@@ -102,6 +102,26 @@ static inline void knit_board_lift_limit(struct knit_busy_line *busy)
         atomic_store_explicit(&busy->hard_ns, 0, memory_order_release);
 }
 
+/* ---- the time of tasks ---- */
+
+/* What a run of the task takes on average, as workers measured it; 0 = not known. Tasks can write
+ * it, so it may be anything. */
+static inline uint32_t knit_board_mean_ns(const struct knit_board_view *board, uint32_t task)
+{
+    return atomic_load_explicit(&board->mean_ns[task % KNIT_TASKS], memory_order_relaxed);
+}
+
+/* By a worker that has measured the task. Stores when it differs by more than an eighth, since each
+ * store takes the line from all who read it. */
+static inline void knit_board_note_mean(
+    const struct knit_board_view *board, uint32_t task, uint32_t mean_ns)
+{
+    uint32_t shown = knit_board_mean_ns(board, task);
+
+    if (mean_ns - shown + shown / 8 > shown / 4)
+        atomic_store_explicit(&board->mean_ns[task % KNIT_TASKS], mean_ns, memory_order_relaxed);
+}
+
 /* ---- counts ---- */
 
 /* What a lane does and has done, for statistics. */

@@ -7,9 +7,11 @@
  *
  * Rounds are a number that the lane counts. A session takes what they gave when it is looked at
  * next, so a round costs nothing for those that have no calls, and many rounds are one addition.
- * Credit ends at KNIT_CREDIT_MAX_NS. More than one round's credit has only who needed none: it is
- * fresh, and goes before those that take turns. Debt ends at KNIT_DEBT_MAX_NS, and all of it is
- * forgotten when the lane is empty, for then nobody waited for what others took.
+ * Debt ends at KNIT_DEBT_MAX_NS, and all of it is forgotten when the lane is empty, for then nobody
+ * waited for what others took. Credit ends at KNIT_CREDIT_MAX_NS. More than one round's credit has
+ * only who needed less than what rounds gave: it is fresh, and goes before those that take turns.
+ * The rounds that pay for a long call give as much credit as they pay of debt: a quiet session can
+ * use it up only by calls that take a part of the time between two of such calls of another one.
  *
  * The order is the worker's own: nothing of it is shared, and neither claim nor park look at it.
  *
@@ -21,19 +23,19 @@
 #include <stdint.h>
 
 #define KNIT_ROUND_NS      50000
-#define KNIT_CREDIT_MAX_NS (2 * KNIT_ROUND_NS)
+#define KNIT_CREDIT_MAX_NS (64 * KNIT_ROUND_NS)
 #define KNIT_DEBT_MAX_NS   (64 * KNIT_ROUND_NS)
-#define KNIT_ROUNDS_MAX    66u /* pay the largest debt and give the largest credit */
+#define KNIT_ROUNDS_MAX    128u /* pay the largest debt and give the largest credit */
 
 struct knit_deficit {
     int32_t ns;     /* above 0: credit */
     uint32_t round; /* as far as which it has taken what rounds give */
 };
 
-/* It needed nothing until now. */
+/* A new one is fresh, for a call. */
 static inline void knit_deficit_begin(struct knit_deficit *deficit, uint32_t round)
 {
-    *deficit = (struct knit_deficit){KNIT_CREDIT_MAX_NS, round};
+    *deficit = (struct knit_deficit){2 * KNIT_ROUND_NS, round};
 }
 
 /* Takes what the rounds since the last look gave. */

@@ -18,6 +18,7 @@
 #include "fastpath/lane/state.h"
 
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
+#define OUTLIER_FACTOR  64u               /* of the mean: what a run counts at most in the next */
 #define REFUSED_NS      500u              /* charged for a call that is not started */
 
 void knit_lane_evict(
@@ -170,6 +171,16 @@ static void draw_unmeasured(struct knit_lane *lane, uint64_t now)
     lane->unmeasured = (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
 }
 
+/* One run that is very long among short ones says that the worker had to wait for its core. */
+static uint32_t next_mean(uint32_t mean, uint64_t took)
+{
+    const uint64_t most = (uint64_t)mean * OUTLIER_FACTOR;
+
+    if (mean == 0)
+        return (uint32_t)took | 1;
+    return (uint32_t)(((uint64_t)mean * 7 + (took < most ? took : most)) / 8) | 1;
+}
+
 /* Runs the job, charges it to its session, and updates the mean time of its task, which is measured
  * at every call while it is long and now and then while it is short. */
 static void run(struct knit_lane *lane, struct knit_job *job)
@@ -199,9 +210,10 @@ static void run(struct knit_lane *lane, struct knit_job *job)
     /* A refused call did not run the task. */
     if (job->was_refused)
         return;
-    *mean = *mean == 0 ? (uint32_t)took | 1 : (uint32_t)(((uint64_t)*mean * 7 + took) / 8) | 1;
     if (took > KNIT_SHORT_NS)
         knit_board_count(&lane->busy->busy_ns, took);
+    *mean = next_mean(*mean, took);
+    knit_board_note_mean(&lane->options.board, job->task, *mean);
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,

@@ -34,6 +34,7 @@
 #define KNIT_PAGE         4096u
 #define KNIT_LANES_MAX    256u
 #define KNIT_SLOTS_MAX    16368u
+#define KNIT_TASKS        65536u /* ids that fit a cell */
 #define KNIT_CLASSES      1u
 #define KNIT_INLINE_MAX   104u /* bytes of a request or a reply that travel inside a cell */
 #define KNIT_CELL_WORDS   13u
@@ -208,6 +209,7 @@ struct knit_board_view {
     struct knit_segment_header *header;
     struct knit_line32 *park;    /* [lanes] */
     struct knit_busy_line *busy; /* [lanes] */
+    _Atomic uint32_t *mean_ns;   /* [KNIT_TASKS]; mean run of each task, by id; 0 = not known */
 };
 
 /* Whether a task may run (mark.h). The host writes it, workers read it before each call. */
@@ -216,7 +218,7 @@ enum knit_mark {
     KNIT_MARK_QUARANTINED = 1, /* too many workers died in it lately: it is not run */
 };
 
-#define KNIT_MARKS 65536u
+#define KNIT_MARKS KNIT_TASKS
 
 struct knit_pool_view {
     struct knit_segment_header *header;

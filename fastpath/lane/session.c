@@ -71,11 +71,14 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
     session->slots = calloc(geometry->slots, sizeof(*session->slots));
     session->lanes = calloc(geometry->lanes, sizeof(*session->lanes));
     session->queued = calloc(geometry->lanes, sizeof(*session->queued));
+    if (options->depth_ns != 0)
+        session->work_ns = calloc(geometry->lanes, sizeof(*session->work_ns));
     error = knit_arena_new(geometry->request_arena_bytes, geometry->slots + 1, &session->arena);
     if (error == 0)
         error = knit_balance_init(&session->balance, options->balancer, options->steal,
             geometry->lanes, board, options->random_seed);
-    if (session->slots == NULL || session->lanes == NULL || session->queued == NULL)
+    if (session->slots == NULL || session->lanes == NULL || session->queued == NULL ||
+        (options->depth_ns != 0 && session->work_ns == NULL))
         error = -ENOMEM;
     if (error != 0) {
         (void)knit_session_free(session);
@@ -95,6 +98,7 @@ struct knit_session *knit_session_free(struct knit_session *session)
     free(session->slots);
     free(session->lanes);
     free(session->queued);
+    free(session->work_ns);
     free(session);
     return NULL;
 }

@@ -32,6 +32,7 @@ enum {
     KNIT_SESSION_E_TIMEOUT = 5,    /* knit_session_wait(): nothing came in time */
     KNIT_SESSION_E_DRAINING = 6,   /* the pool is being shut down: it serves what is published */
     KNIT_SESSION_E_BUSY = 7,       /* knit_session_publish_at_once(): no lane is idle */
+    KNIT_SESSION_E_CROWDED = 8,    /* options.depth_ns: the lanes hold enough; collect some */
 };
 
 #define KNIT_LANE_ANY UINT32_MAX
@@ -41,6 +42,10 @@ struct knit_session_options {
     enum knit_balancer balancer;
     bool steal; /* the pool's workers steal: wake a second one when calls queue up */
     uint64_t argument_max_bytes; /* of one argument; 0 = an eighth of the request arena */
+    /* How much work of this session a lane may hold, the call that runs included, by the means of
+     * the tasks; two calls in any case, and no more where a mean is not known or above half of it.
+     * So a caller that has queues of its own decides late which call is next. 0 = what fits. */
+    uint32_t depth_ns;
     uint32_t spin_us; /* longest spin of knit_session_wait() before it sleeps; adapts below that */
     uint64_t random_seed; /* for the random balancers; 0 is replaced */
     int bell_fd; /* readable when an armed session is woken; -1 when only waited for; borrowed */
@@ -96,8 +101,8 @@ struct knit_session *knit_session_free(struct knit_session *session); /* NULL ok
 
 /* Publish one call. The worker may start it at once if it is awake; a parked one is only woken by
  * the next knit_session_flush(), which every waiting or arming entry does by itself: so a batch
- * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED, E_DRAINING. On anything
- * but 0 nothing happened. */
+ * costs one wake. Returns 0, E_FULL, E_ARENA_FULL, E_TOO_LARGE, E_CLOSED, E_DRAINING, E_CROWDED. On
+ * anything but 0 nothing happened. */
 KNIT_MUST_CHECK int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot);
 
@@ -174,5 +179,13 @@ void knit_session_disarm(struct knit_session *session);
  * count. */
 uint32_t knit_session_in_flight(const struct knit_session *session);
 uint32_t knit_session_slots_free(const struct knit_session *session);
+
+/* Whether a call like the one that was crowded out last would find room: in a lane that has a
+ * worker, or in this one (modulo the lanes). */
+bool knit_session_has_room(const struct knit_session *session);
+bool knit_session_has_room_in(const struct knit_session *session, uint32_t lane);
+
+/* From now on lanes are filled with as much as fits. */
+void knit_session_fill_lanes(struct knit_session *session);
 bool knit_session_is_closed(const struct knit_session *session);
 const struct knit_session_counters *knit_session_counters(const struct knit_session *session);

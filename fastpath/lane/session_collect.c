@@ -102,6 +102,8 @@ static bool take_answer(
 {
     struct knit_session_slot *slot = &session->slots[index];
     session->queued[slot->lane]--;
+    if (session->work_ns != NULL)
+        session->work_ns[slot->lane] -= slot->work_ns;
     read_answer(session, index, ret);
     session->balance.warm = ret->lane;
     ret->user = slot->user;
@@ -112,7 +114,7 @@ static bool take_answer(
     session->counters.collected++;
     if (ret->held) {
         slot->state = KNIT_SLOT_HELD;
-        slot->block_lane = ret->lane;
+        slot->block_lane = (uint16_t)ret->lane;
     } else {
         knit_session_free_push(session, index, ret->lane);
     }

@@ -32,7 +32,8 @@ struct knit_session_slot {
     uint64_t block;      /* of the argument in the request arena, or KNIT_NO_BLOCK */
     uint32_t lane;       /* it was published to; while free or held: that answered last */
     uint32_t next;       /* free list */
-    uint32_t block_lane; /* held: the lane in whose arena the reply's block lies */
+    uint32_t work_ns;    /* what the call takes, estimated; while published */
+    uint16_t block_lane; /* held: the lane in whose arena the reply's block lies */
     uint8_t state;       /* enum knit_slot_state */
 };
 
@@ -63,6 +64,8 @@ struct knit_session {
     struct knit_session_slot *slots;
     struct knit_session_lane *lanes;
     uint32_t *queued;    /* [lanes]: published there, not yet answered */
+    uint64_t *work_ns;   /* [lanes]: what these take, estimated; NULL without options.depth_ns */
+    uint32_t next_ns;    /* estimate for the call that is published, or was crowded out last */
     uint32_t dirty;      /* how many lanes are dirty */
     uint32_t dirty_lane; /* one of them */
     uint32_t in_flight, zombies, free;

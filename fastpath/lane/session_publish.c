@@ -10,6 +10,7 @@
  */
 #include "fastpath/lane/session_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "fastpath/lane/board.h"
@@ -35,6 +36,69 @@ static uint32_t free_pop(struct knit_session *session, struct knit_session_lane 
     return index;
 }
 
+/* ---- the depth of lanes --------------------------------------------------------------------- */
+
+/* What a call of the task counts. The board's word is another process's and may be anything; two
+ * calls fit a lane whatever it says. */
+static uint32_t estimate(const struct knit_session *session, uint32_t task)
+{
+    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
+    uint32_t most_ns = session->options.depth_ns / 2;
+
+    return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
+}
+
+bool knit_session_has_room_in(const struct knit_session *session, uint32_t lane)
+{
+    return session->work_ns == NULL ||
+           session->work_ns[lane % session->geometry.lanes] + session->next_ns <=
+               session->options.depth_ns;
+}
+
+/* The lane with the least work of this session, of those that have a worker; of all, where none
+ * has. */
+static uint32_t least_filled(const struct knit_session *session)
+{
+    uint32_t best = KNIT_LANE_ANY;
+    bool is_best_vacant = true;
+
+    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+        bool is_vacant = knit_board_is_vacant(&session->board, i);
+
+        if (best == KNIT_LANE_ANY || (is_best_vacant && !is_vacant) ||
+            (is_best_vacant == is_vacant && session->work_ns[i] < session->work_ns[best])) {
+            best = i;
+            is_best_vacant = is_vacant;
+        }
+    }
+    return best;
+}
+
+bool knit_session_has_room(const struct knit_session *session)
+{
+    return session->work_ns == NULL || knit_session_has_room_in(session, least_filled(session));
+}
+
+void knit_session_fill_lanes(struct knit_session *session)
+{
+    free(session->work_ns);
+    session->work_ns = NULL;
+}
+
+/* The lane if it has room for the call; else, if the call may go to any, another one; NULL: none
+ * has. */
+static struct knit_session_lane *with_room(struct knit_session *session,
+    const struct knit_session_call *call, struct knit_session_lane *lane)
+{
+    session->next_ns = estimate(session, call->task);
+    if (knit_session_has_room_in(session, lane->index))
+        return lane;
+    if (call->lane != KNIT_LANE_ANY)
+        return NULL;
+    lane = &session->lanes[least_filled(session)];
+    return knit_session_has_room_in(session, lane->index) ? lane : NULL;
+}
+
 static struct knit_session_lane *choose_lane(
     struct knit_session *session, const struct knit_session_call *call)
 {
@@ -45,6 +109,8 @@ static struct knit_session_lane *choose_lane(
                                ? knit_balance_pick(&session->balance, call->task, session->queued)
                                : call->lane % lanes];
 }
+
+/* ---- publishing ----------------------------------------------------------------------------- */
 
 /* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
 static int publish_cell(struct knit_session *session, struct knit_session_lane *lane,
@@ -80,6 +146,10 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
     lane->tail++;
     lane->last_slot = index;
     session->queued[lane->index]++;
+    if (session->work_ns != NULL) {
+        slot->work_ns = session->next_ns;
+        session->work_ns[lane->index] += session->next_ns;
+    }
     if (!lane->is_dirty) {
         lane->is_dirty = true;
         session->dirty++;
@@ -92,8 +162,8 @@ static int publish_cell(struct knit_session *session, struct knit_session_lane *
 }
 
 /* Not inlined, because the frame would cost small calls. */
-static __attribute__((noinline)) int publish_large(
-    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+static __attribute__((noinline)) int publish_large(struct knit_session *session,
+    struct knit_session_lane *lane, const struct knit_session_call *call, uint32_t *ret_slot)
 {
     uint64_t block;
     if (call->len > session->options.argument_max_bytes)
@@ -101,12 +171,29 @@ static __attribute__((noinline)) int publish_large(
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     memcpy(session->request.arena + block, call->payload, call->len);
-    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
+    return publish_cell(session, lane, call, block, ret_slot);
 }
 
 static __attribute__((cold, noinline)) int why_not_open(const struct knit_session *session)
 {
     return knit_session_is_closed(session) ? KNIT_SESSION_E_CLOSED : KNIT_SESSION_E_DRAINING;
+}
+
+static inline int publish_to(struct knit_session *session, struct knit_session_lane *lane,
+    const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    if (call->len > KNIT_INLINE_MAX)
+        return publish_large(session, lane, call, ret_slot);
+    return publish_cell(session, lane, call, KNIT_NO_BLOCK, ret_slot);
+}
+
+/* Not inlined, because the frame would cost sessions without a depth. */
+static __attribute__((noinline)) int publish_with_room(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    struct knit_session_lane *lane = with_room(session, call, choose_lane(session, call));
+
+    return lane != NULL ? publish_to(session, lane, call, ret_slot) : KNIT_SESSION_E_CROWDED;
 }
 
 int knit_session_publish(
@@ -116,9 +203,9 @@ int knit_session_publish(
         return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
-    if (call->len > KNIT_INLINE_MAX)
-        return publish_large(session, call, ret_slot);
-    return publish_cell(session, choose_lane(session, call), call, KNIT_NO_BLOCK, ret_slot);
+    if (session->work_ns != NULL)
+        return publish_with_room(session, call, ret_slot);
+    return publish_to(session, choose_lane(session, call), call, ret_slot);
 }
 
 /* No call of this session that was published to the lane is queued there, or run by its worker.
@@ -173,16 +260,18 @@ static uint32_t find_idle(const struct knit_session *session)
 int knit_session_publish_at_once(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    struct knit_session_call at = *call;
+    uint32_t lane;
 
-    if (call->lane == KNIT_LANE_ANY)
-        at.lane = find_idle(session);
-    else if (!is_idle(session, call->lane % session->geometry.lanes))
-        at.lane = KNIT_LANE_ANY;
-    /* One that is not open is refused for that. */
-    if (at.lane == KNIT_LANE_ANY && knit_state_is_open(&session->reply))
+    if (!knit_state_is_open(&session->reply))
+        return why_not_open(session);
+    lane = call->lane == KNIT_LANE_ANY ? find_idle(session) : call->lane % session->geometry.lanes;
+    if (lane == KNIT_LANE_ANY || !is_idle(session, lane))
         return KNIT_SESSION_E_BUSY;
-    return knit_session_publish(session, &at, ret_slot);
+    if (session->free == 0)
+        return KNIT_SESSION_E_FULL;
+    if (session->work_ns != NULL)
+        session->next_ns = estimate(session, call->task);
+    return publish_to(session, &session->lanes[lane], call, ret_slot);
 }
 
 int knit_session_reserve(struct knit_session *session, size_t len, void **ret_room)
@@ -202,14 +291,20 @@ int knit_session_reserve(struct knit_session *session, size_t len, void **ret_ro
 int knit_session_publish_reserved(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
+    struct knit_session_lane *lane;
     uint64_t block;
 
     if (!knit_state_is_open(&session->reply))
         return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
+    lane = choose_lane(session, call);
+    if (session->work_ns != NULL)
+        lane = with_room(session, call, lane);
+    if (lane == NULL)
+        return KNIT_SESSION_E_CROWDED;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    return publish_cell(session, choose_lane(session, call), call, block, ret_slot);
+    return publish_cell(session, lane, call, block, ret_slot);
 }
 
 void knit_session_unreserve(struct knit_session *session, void *room)

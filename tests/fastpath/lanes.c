@@ -84,6 +84,7 @@ struct lanes_session *lanes_add_session(
     options = (struct knit_session_options){.steal = lanes->steal,
         .spin_us = lanes->spin_us,
         .report_settled = lanes->report_settled,
+        .depth_ns = lanes->depth_ns,
         .bell_fd = session->bell_fd,
         .argument_max_bytes = arena_bytes};
     assert_int_equal(knit_session_new(&session->geometry, &session->request, &session->reply,

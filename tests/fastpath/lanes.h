@@ -42,7 +42,8 @@ struct lanes_session {
 struct lanes {
     uint32_t lanes;
     bool steal;
-    bool report_settled; /* of sessions added from then on */
+    bool report_settled; /* of sessions added from then on, */
+    uint32_t depth_ns;   /* and this too */
     uint32_t spin_us;
     struct knit_mapping board_mapping, pool_mapping;
     struct knit_board_view board;
