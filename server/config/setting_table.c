@@ -116,8 +116,13 @@ const struct knit_setting knit_setting_table[] = {
     {"pool", "slots", NULL, KNIT_SETTING_NUMBER, AT(slots), 16, 16368, NULL, "1008", "COUNT",
         "Calls each event loop may have in the lanes at once."},
     {"pool", "queue_max", NULL, KNIT_SETTING_NUMBER, AT(queue_max), 0, 16368, NULL, "0", "COUNT",
-        "Calls of one event loop in the lanes from which further ones are refused as OVERLOADED; "
-        "0 lets them wait."},
+        "Calls of one event loop, in the lanes and waiting for them, from which further ones are "
+        "refused as OVERLOADED; 0 lets them wait."},
+    {"pool", "lane_depth_us", NULL, KNIT_SETTING_NUMBER, AT(lane_depth_us), 0, 1000000, NULL, "500",
+        "US",
+        "Work that an event loop puts into a worker's lane ahead, by the mean time of the tasks; "
+        "two calls in any case. What is beyond waits, and connections have their turn one after "
+        "the other. 0: as much as there are slots."},
     {"pool", "arena_initial_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_initial_bytes), 0, GIB,
         NULL, "64KiB", "BYTES", "Memory of an arena that is touched when it is made."},
     {"pool", "arena_bytes", NULL, KNIT_SETTING_NUMBER, AT(arena_bytes), 64 * KIB, 4 * GIB - MIB,

@@ -59,10 +59,27 @@ static void on_sweep(evutil_socket_t fd, short events, void *arg)
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
+/* What was read and waits has been accepted: it goes into the lanes, as far as there are slots. */
+static void publish_waiting(struct knit_loop *loop)
+{
+    const uint32_t *outstanding = &loop->router.outstanding;
+    uint32_t before;
+
+    knit_session_fill_lanes(loop->session->session);
+    do {
+        before = *outstanding;
+        loop->turn.input_until_ns = 0;
+        (void)knit_share_resume(&loop->router.share);
+        knit_connections_resume_ready(&loop->net);
+    } while (*outstanding > before);
+    knit_session_flush(loop->session->session);
+}
+
 static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
 {
     if (loop->state != KNIT_LOOP_SERVING)
         return;
+    publish_waiting(loop);
     loop->state = KNIT_LOOP_DRAINING;
     loop->router.is_draining = true;
     knit_connections_drain(&loop->net, drain_ms);
@@ -313,6 +330,7 @@ static int open_session(struct knit_loop *loop)
     const struct knit_settings *settings = loop->turn.settings;
     struct knit_session_options options = {.balancer = balancers[settings->balancer],
         .spin_us = 0,
+        .depth_ns = (uint32_t)settings->lane_depth_us * 1000,
         .report_settled = true,
         .random_seed = loop->turn.now_ns + loop->turn.loop};
     struct knit_pool *pool = loop->all->backend.pool;

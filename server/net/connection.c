@@ -341,6 +341,23 @@ static void discard(struct knit_connection *connection)
         knit_connection_close(connection);
 }
 
+/* The peer is gone, and notifications that it sent wait. Their sender need not stay, so they are
+ * published when it is their turn, and those behind them that are in the socket still; all else
+ * that it sent ends now. */
+static void begin_leaving(struct knit_connection *connection)
+{
+    /* Until it is read again, to its end. */
+    knit_interest_set(connection, KNIT_INTEREST_NOTHING);
+    if (connection->caller.gone_ns != 0)
+        return;
+    connection->caller.gone_ns = connection->net->turn->now_ns;
+    knit_router_forget(&connection->caller);
+    knit_handover_drop(connection);
+    knit_attach_end(&connection->caller);
+    knit_lookahead_drop_calls(connection);
+    knit_router_stop_waiting(&connection->caller);
+}
+
 /* The peer sends no more: it wants no outcomes of calls that have none yet, but it may still be
  * reading replies. */
 static void end_of_input(struct knit_connection *connection)
@@ -354,6 +371,17 @@ static void end_of_input(struct knit_connection *connection)
     knit_attach_end(&connection->caller);
     knit_sending_close(connection);
     knit_interest_set(connection, KNIT_INTEREST_ERROR);
+}
+
+/* Its stream has ended, or is broken. */
+static void lose_peer(struct knit_connection *connection, bool is_broken)
+{
+    if (knit_lookahead_has_notifications(connection))
+        begin_leaving(connection);
+    else if (is_broken)
+        knit_connection_close(connection);
+    else if (!connection->is_dead)
+        end_of_input(connection);
 }
 
 /* It is given no more time, and its input, in this turn: it goes on when the others have had
@@ -373,10 +401,8 @@ static void read_messages(struct knit_connection *connection)
 
     result = connection->input.len <= KNIT_INPUT_COPIED_MAX ? read_shared(connection, &len)
                                                             : read_own(connection, &len);
-    if (result == KNIT_TRANSPORT_END) {
-        end_of_input(connection);
-    } else if (result == KNIT_TRANSPORT_BROKEN) {
-        knit_connection_close(connection);
+    if (result == KNIT_TRANSPORT_END || result == KNIT_TRANSPORT_BROKEN) {
+        lose_peer(connection, result == KNIT_TRANSPORT_BROKEN);
     } else if (result == KNIT_TRANSPORT_GIFT) {
         end_for_gift(connection);
     } else if (result == KNIT_TRANSPORT_OK && !connection->is_dead) {
@@ -439,10 +465,7 @@ void knit_connection_on_hangup(void *arg, bool is_broken)
     struct knit_connection *connection = arg;
 
     connection->net->turn->had_events = true;
-    if (is_broken)
-        knit_connection_close(connection);
-    else
-        end_of_input(connection);
+    lose_peer(connection, is_broken);
 }
 
 static void on_output(evutil_socket_t fd, short events, void *arg)

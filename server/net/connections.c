@@ -157,7 +157,8 @@ static void sweep_idle(struct knit_net *net)
         next = TAILQ_NEXT(connection, in_idle);
         if (net->turn->now_ns - connection->activity_ns < idle_ns)
             break;
-        if (connection->caller.calls.count == 0 && connection->caller.session_id == 0)
+        if (connection->caller.calls.count == 0 && connection->lookahead == NULL &&
+            connection->caller.session_id == 0)
             knit_connection_close(connection);
     }
 }

@@ -102,6 +102,8 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
     struct knit_caller *caller = &connection->caller;
     uint32_t slot;
 
+    if (connection->caller.gone_ns != 0 && message->kind == KNIT_MESSAGE_REQUEST)
+        return true;
     if (message->kind == KNIT_MESSAGE_RESPONSE) {
         end_bad_stream(connection, KNIT_BAD_MESSAGE, "a response was sent to the server");
         return true;
@@ -117,6 +119,7 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
             knit_sending_goaway(connection, 0);
         return true;
     }
+    caller->has_waited = knit_lookahead_has_counted(connection);
     if (knit_router_call(caller, message, since_ns(connection)))
         return true;
     knit_lookahead_begin(connection);

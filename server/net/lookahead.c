@@ -18,6 +18,7 @@
 #include "server/config/setting.h"
 #include "server/net/input.h"
 #include "server/net/net.h"
+#include "server/net/output.h"
 #include "server/rpc/method.h"
 #include "server/rpc/router.h"
 
@@ -28,7 +29,7 @@ enum {
     TURN_NS = 1000000,
 };
 
-enum entry_state { ENTRY_OTHER, ENTRY_CALL, ENTRY_SETTLED };
+enum entry_state { ENTRY_OTHER, ENTRY_CALL, ENTRY_NOTIFICATION, ENTRY_SETTLED };
 
 struct entry {
     struct knit_due due; /* in the heap: a call that has a deadline and no outcome */
@@ -45,9 +46,10 @@ struct knit_lookahead {
     struct entry *entries;         /* a ring: [first, end) are of messages not consumed yet */
     uint32_t first, end, capacity; /* a power of two */
     struct knit_scan scan;
-    size_t bytes; /* of the entries' messages */
-    size_t fed;   /* of the message behind them */
-    bool is_over; /* what follows is no message */
+    size_t bytes;                  /* of the entries' messages */
+    size_t fed;                    /* of the message behind them */
+    uint32_t calls, notifications; /* that wait, counted in the router's `waiting` */
+    bool is_over;                  /* what follows is no message */
 };
 
 static struct knit_lookahead *lookahead_of(struct knit_due *due)
@@ -129,11 +131,31 @@ static void leave_to_scan(struct knit_connection *connection)
     connection->lists &= (uint16_t)~KNIT_IN_TO_SCAN;
 }
 
+/* The entry waits from now on, or does no longer. */
+static void count(struct knit_connection *connection, const struct entry *entry, int more)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+
+    if (entry->state == ENTRY_CALL)
+        lookahead->calls += (uint32_t)more;
+    else if (entry->state == ENTRY_NOTIFICATION)
+        lookahead->notifications += (uint32_t)more;
+    else
+        return;
+    connection->net->router->waiting += (uint32_t)more;
+}
+
 void knit_lookahead_forget(struct knit_connection *connection)
 {
+    struct knit_lookahead *lookahead = connection->lookahead;
+
     leave_to_scan(connection);
-    if (connection->lookahead != NULL)
-        knit_dues_remove(&connection->net->lookaheads.dues, &connection->lookahead->due);
+    if (lookahead == NULL)
+        return;
+    knit_dues_remove(&connection->net->lookaheads.dues, &lookahead->due);
+    connection->net->router->waiting -= lookahead->calls + lookahead->notifications;
+    lookahead->calls = lookahead->notifications = 0;
+    lookahead->first = lookahead->end;
 }
 
 void knit_lookahead_free(struct knit_connection *connection)
@@ -156,6 +178,17 @@ bool knit_lookahead_is_settled(const struct knit_connection *connection)
            entry_at(lookahead, lookahead->first)->state == ENTRY_SETTLED;
 }
 
+bool knit_lookahead_has_counted(const struct knit_connection *connection)
+{
+    const struct knit_lookahead *lookahead = connection->lookahead;
+    enum entry_state state;
+
+    if (lookahead == NULL || count_of(lookahead) == 0)
+        return false;
+    state = entry_at(lookahead, lookahead->first)->state;
+    return state == ENTRY_CALL || state == ENTRY_NOTIFICATION;
+}
+
 uint64_t knit_lookahead_since_ns(const struct knit_connection *connection)
 {
     const struct knit_lookahead *lookahead = connection->lookahead;
@@ -175,6 +208,7 @@ void knit_lookahead_pop(struct knit_connection *connection)
     if (count_of(lookahead) > 0) {
         front = entry_at(lookahead, lookahead->first++);
         lookahead->bytes -= front->len;
+        count(connection, front, -1);
         knit_dues_remove(&lookahead->dues, &front->due);
     }
     if (count_of(lookahead) == 0)
@@ -209,16 +243,29 @@ static bool make_room(struct knit_lookahead *lookahead)
     return true;
 }
 
+/* It waits no longer, and is skipped when it comes to the front. */
+static void end_entry(struct knit_connection *connection, struct entry *entry)
+{
+    count(connection, entry, -1);
+    entry->state = ENTRY_SETTLED;
+    knit_dues_remove(&connection->lookahead->dues, &entry->due);
+}
+
+static void settle_with(
+    struct knit_connection *connection, struct entry *entry, const struct knit_failure *failure)
+{
+    end_entry(connection, entry);
+    KNIT_COUNT(connection->net->turn, requests);
+    connection->caller.ops->refuse(&connection->caller, entry->msgid, failure);
+}
+
 static void settle(
     struct knit_connection *connection, struct entry *entry, uint32_t code, const char *text)
 {
     struct knit_failure failure = knit_failure(code, text);
 
     failure.started = KNIT_STARTED_NO;
-    entry->state = ENTRY_SETTLED;
-    knit_dues_remove(&connection->lookahead->dues, &entry->due);
-    KNIT_COUNT(connection->net->turn, requests);
-    connection->caller.ops->refuse(&connection->caller, entry->msgid, &failure);
+    settle_with(connection, entry, &failure);
 }
 
 /* The call that waits under this number. */
@@ -254,6 +301,53 @@ static void cancel(struct knit_connection *connection, const struct knit_message
         entry->state = ENTRY_SETTLED;
 }
 
+/* What only asks does not wait behind calls. One whose number a call bears is found out when it
+ * comes to the front. */
+static void answer_ahead(
+    struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
+{
+    uint32_t slot;
+
+    if (!knit_method_is_question(message) ||
+        knit_in_flight_find(&connection->caller.calls, message->msgid, &slot) ||
+        find(connection->lookahead, message->msgid) != NULL ||
+        knit_output_waiting(connection) > knit_output_limit(connection))
+        return;
+    entry->state = ENTRY_SETTLED;
+    knit_method_handle(&connection->caller, message);
+}
+
+static void begin_call(
+    struct knit_connection *connection, struct entry *entry, const struct knit_message *message)
+{
+    struct knit_router *router = connection->net->router;
+    bool is_full = knit_router_is_full(router);
+
+    entry->state = ENTRY_CALL;
+    entry->msgid = message->msgid;
+    count(connection, entry, 1);
+    if (is_full) {
+        const struct knit_failure failure = knit_router_overloaded(router);
+
+        settle_with(connection, entry, &failure);
+        return;
+    }
+    entry->due.ns = knit_router_deadline(router, message, entry->since_ns);
+    if (entry->due.ns != UINT64_MAX)
+        (void)!knit_dues_add(&connection->lookahead->dues, &entry->due);
+}
+
+static void begin_notification(struct knit_connection *connection, struct entry *entry)
+{
+    if (knit_router_is_full(connection->net->router)) {
+        KNIT_COUNT(connection->net->turn, notifications_dropped);
+        entry->state = ENTRY_SETTLED;
+        return;
+    }
+    entry->state = ENTRY_NOTIFICATION;
+    count(connection, entry, 1);
+}
+
 /* The message behind the entries, which is whole, becomes one. */
 static void add_entry(struct knit_connection *connection, bool is_refused)
 {
@@ -271,13 +365,14 @@ static void add_entry(struct knit_connection *connection, bool is_refused)
         cancel(connection, &message, entry, msgid);
         return;
     }
-    if (message.kind != KNIT_MESSAGE_REQUEST || knit_method_is_ours(&message))
-        return;
-    entry->state = ENTRY_CALL;
-    entry->msgid = message.msgid;
-    entry->due.ns = knit_router_deadline(connection->net->router, &message, entry->since_ns);
-    if (entry->due.ns != UINT64_MAX)
-        (void)!knit_dues_add(&lookahead->dues, &entry->due);
+    if (message.kind == KNIT_MESSAGE_REQUEST && connection->caller.gone_ns != 0)
+        entry->state = ENTRY_SETTLED;
+    else if (knit_method_is_ours(&message))
+        answer_ahead(connection, entry, &message);
+    else if (message.kind == KNIT_MESSAGE_REQUEST)
+        begin_call(connection, entry, &message);
+    else if (message.kind == KNIT_MESSAGE_NOTIFICATION)
+        begin_notification(connection, entry);
 }
 
 /* False: it is time to end, and there may be more. */
@@ -304,6 +399,30 @@ static bool scan(struct knit_connection *connection, uint64_t until_ns)
             return false;
     }
     return true;
+}
+
+bool knit_lookahead_has_notifications(struct knit_connection *connection)
+{
+    bool is_done;
+
+    if (connection->lookahead == NULL)
+        return false;
+    is_done = scan(connection, knit_clock_ns() + TURN_NS);
+    schedule(connection->lookahead);
+    return !connection->is_dead && (!is_done || connection->lookahead->notifications > 0);
+}
+
+void knit_lookahead_drop_calls(struct knit_connection *connection)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+
+    for (uint32_t i = lookahead->first; i != lookahead->end; i++) {
+        struct entry *entry = entry_at(lookahead, i);
+
+        if (entry->state == ENTRY_CALL)
+            end_entry(connection, entry);
+    }
+    schedule(lookahead);
 }
 
 void knit_lookahead_scan(struct knit_net *net)

@@ -2,8 +2,10 @@
 /* What stands in the input of a connection that waits for a slot.
  *
  * Requests are dispatched in the order in which they came, so those behind one that waits wait too.
- * Two things do not wait. A `$/cancel` is carried out at once, for calls in flight and for those
- * that stand before it. Timeouts run: a request whose time is over is answered where it stands.
+ * Some things do not wait. A `$/cancel` is carried out at once, for calls in flight and for those
+ * that stand before it. Methods that only ask, such as `$/ping`, are answered at once. Timeouts
+ * run: a request whose time is over is answered where it stands. So are calls for which the router
+ * is full.
  * What got its outcome this way is skipped when it comes to the front. So that a `$/cancel` is
  * seen, a connection that waits is read until it has KNIT_LOOKAHEAD_BYTES.
  *
@@ -38,6 +40,15 @@ void knit_lookahead_begin(struct knit_connection *connection);
 /* Of a connection that has a lookahead: whether the message at the front has its outcome
  * already. */
 bool knit_lookahead_is_settled(const struct knit_connection *connection);
+
+/* Whether the message at the front is a call that the router counts as waiting. */
+bool knit_lookahead_has_counted(const struct knit_connection *connection);
+
+/* Whether notifications wait in it. Scans what is new. */
+bool knit_lookahead_has_notifications(struct knit_connection *connection);
+
+/* The peer wants no answers any more: the calls that wait are skipped. */
+void knit_lookahead_drop_calls(struct knit_connection *connection);
 
 /* Of a connection that has a lookahead: the message at the front is done with. */
 void knit_lookahead_pop(struct knit_connection *connection);

@@ -31,7 +31,7 @@ struct knit_session_outcome;
 
 /* Why a caller brings no messages now. Bits from KNIT_PAUSE_OWN on are the caller's own. */
 enum {
-    KNIT_PAUSE_SLOT = 1,      /* waits in a queue of share.h for a slot or for arena space */
+    KNIT_PAUSE_SLOT = 1,      /* waits in a queue of share.h: for a slot, arena space, a lane */
     KNIT_PAUSE_IN_FLIGHT = 2, /* has in_flight_max calls, or its share of slots or of the arena */
     KNIT_PAUSE_OWN = 4,
 };
@@ -66,11 +66,13 @@ struct knit_caller {
     struct knit_in_flight calls; /* requests that have no outcome yet */
     enum knit_failure_form form; /* of errors: what it understands */
     bool takes_descriptors;
+    bool has_waited;     /* the message that it brings was counted in the router's `waiting` */
     uint8_t pauses;      /* KNIT_PAUSE_* */
-    uint8_t waiting_in;  /* enum knit_share_queue_kind */
+    uint16_t waiting_in; /* enum knit_share_queue_kind */
     uint64_t session_id; /* what it attached; 0 = none */
-    char peer[64];       /* its address, or uid and pid, for the log */
-    char name[32];       /* said in $/hello, cut; "" = nothing yet */
+    uint64_t gone_ns; /* since then it brings notifications alone, those that wait; 0 = is here */
+    char peer[64];    /* its address, or uid and pid, for the log */
+    char name[32];    /* said in $/hello, cut; "" = nothing yet */
     TAILQ_ENTRY(knit_caller) in_waiting;
 };
 

@@ -262,6 +262,16 @@ static const struct {
     {"$/attached", knit_attach_confirm, false},
 };
 
+bool knit_method_is_question(const struct knit_message *message)
+{
+    if (message->kind != KNIT_MESSAGE_REQUEST)
+        return false;
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (knit_span_is(message->method.name, methods[i].name))
+            return methods[i].is_question;
+    return false;
+}
+
 void knit_method_handle(struct knit_caller *caller, const struct knit_message *message)
 {
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {

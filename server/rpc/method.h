@@ -14,5 +14,8 @@ bool knit_method_is_ours(const struct knit_message *message);
 /* Whether it is a `$/cancel`, and of which call. */
 bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid);
 
+/* Whether it asks for what the daemon knows, and changes nothing. */
+bool knit_method_is_question(const struct knit_message *message);
+
 /* Answers it, or counts a notification that has no meaning. */
 void knit_method_handle(struct knit_caller *caller, const struct knit_message *message);

@@ -33,21 +33,23 @@ int knit_router_init(struct knit_router *router, struct knit_turn *turn,
     struct knit_pool_session *session, const struct knit_registry *registry)
 {
     uint32_t slots = session->geometry.slots;
+    int r;
 
     *router = (struct knit_router){.turn = turn,
         .session = session,
         .registry = registry,
         .slots = slots,
         .next_ns = UINT64_MAX};
-    knit_share_init(&router->share, session->session, slots, session->geometry.request_arena_bytes);
+    r = knit_share_init(&router->share, session->session, &session->geometry);
     router->records = calloc(slots, sizeof(*router->records));
-    return router->records != NULL ? 0 : -ENOMEM;
+    return router->records != NULL ? r : -ENOMEM;
 }
 
 void knit_router_fini(struct knit_router *router)
 {
     free(router->records);
     router->records = NULL;
+    knit_share_fini(&router->share);
 }
 
 static struct knit_session *session_of(const struct knit_router *router)
@@ -58,7 +60,7 @@ static struct knit_session *session_of(const struct knit_router *router)
 /* One of the slots that count in the caller's share is free. */
 static void uncharge(struct knit_caller *caller)
 {
-    caller->account.slots--;
+    knit_share_note_end(&caller->router->share, caller);
     knit_caller_unpause(caller, KNIT_PAUSE_IN_FLIGHT);
 }
 
@@ -128,16 +130,30 @@ static void refuse_too_large(struct knit_caller *caller, const struct knit_messa
     refuse(caller, message, &failure);
 }
 
-static void refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
+bool knit_router_is_full(const struct knit_router *router)
 {
-    struct knit_router *router = caller->router;
+    uint64_t most = router->turn->settings->queue_max;
+
+    return most > 0 && router->outstanding + router->waiting >= most;
+}
+
+struct knit_failure knit_router_overloaded(const struct knit_router *router)
+{
     struct knit_failure failure =
         knit_failure(KNIT_OVERLOADED, "more calls are queued than the server wants to queue");
-    uint64_t wait_ns = router->interval_ns * (router->outstanding / 2 + 1);
+    uint64_t wait_ns =
+        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
 
     failure.retry_after_ms = wait_ns / 1000000 + 1;
-    failure.limit = caller->turn->settings->queue_max;
-    KNIT_COUNT(caller->turn, calls_overloaded);
+    failure.limit = router->turn->settings->queue_max;
+    KNIT_COUNT(router->turn, calls_overloaded);
+    return failure;
+}
+
+static void refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_failure failure = knit_router_overloaded(caller->router);
+
     refuse(caller, message, &failure);
 }
 
@@ -235,11 +251,12 @@ void knit_router_stop_waiting(struct knit_caller *caller)
     knit_caller_unpause(caller, KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT);
 }
 
-static uint32_t lane_for(const struct knit_options *options)
+static uint32_t lane_for(const struct knit_router *router, const struct knit_options *options)
 {
     if (options->affinity == KNIT_OPTION_NONE)
         return KNIT_LANE_ANY;
-    return (uint32_t)((options->affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 33);
+    return (uint32_t)((options->affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 33) %
+           router->share.lanes;
 }
 
 static void lower_next(struct knit_router *router, const struct knit_record *record)
@@ -248,6 +265,16 @@ static void lower_next(struct knit_router *router, const struct knit_record *rec
         router->next_ns = record->deadline_ns;
     if (record->queue_deadline_ns < router->next_ns)
         router->next_ns = record->queue_deadline_ns;
+}
+
+/* When a notification that is published now ends if it has not before; 0 = never. */
+static uint64_t abort_of(const struct knit_caller *caller)
+{
+    uint64_t max_ms = caller->turn->settings->notification_max_ms;
+
+    return caller->gone_ns != 0 && max_ms != 0
+               ? deadline_after(caller->gone_ns, max_ms * UINT64_C(1000000))
+               : 0;
 }
 
 static void lower_to_abort(struct knit_router *router, const struct knit_record *record)
@@ -266,8 +293,10 @@ static void remember(struct knit_caller *caller, const struct knit_message *mess
     knit_share_note_call(&router->share, caller, record->argument_bytes);
     router->outstanding++;
     router->records[slot] = *record;
-    if (message->kind != KNIT_MESSAGE_REQUEST)
+    if (message->kind != KNIT_MESSAGE_REQUEST) {
+        lower_to_abort(router, record);
         return;
+    }
     if (knit_in_flight_add(&caller->calls, message->msgid, slot) != 0) {
         knit_session_abort(session_of(router), slot);
         caller->ops->close(caller);
@@ -284,6 +313,15 @@ static uint32_t flags_of(const struct knit_message *message, const struct knit_o
            (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0);
 }
 
+/* What a call waits for that could not be published. */
+static uint32_t queue_for(int r, uint32_t lane)
+{
+    if (r == KNIT_SESSION_E_ARENA_FULL)
+        return KNIT_SHARE_WAITING_ARENA;
+    return r == KNIT_SESSION_E_CROWDED && lane != KNIT_LANE_ANY ? KNIT_SHARE_WAITING_LANE + lane
+                                                                : KNIT_SHARE_WAITING_SLOT;
+}
+
 static bool publish(struct knit_caller *caller, const struct knit_message *message,
     const struct knit_registry_task *task, const struct knit_options *options, uint64_t since_ns)
 {
@@ -291,6 +329,7 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
     struct knit_record record = {.charged_to = caller,
         .deadline_ns = deadline_of(task, options, since_ns),
         .queue_deadline_ns = queue_deadline_of(options, since_ns),
+        .abort_ns = abort_of(caller),
         .msgid = message->msgid,
         .task = task->id,
         .argument_bytes = argument_bytes_of(message)};
@@ -298,26 +337,27 @@ static bool publish(struct knit_caller *caller, const struct knit_message *messa
         .epoch = knit_registry_epoch(router->registry),
         .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
         .flags = flags_of(message, options),
-        .lane = lane_for(options),
+        .lane = lane_for(router, options),
         .payload = message->params.bytes,
         .len = message->params.len};
     uint32_t slot;
     int r;
 
     if (record.deadline_ns <= caller->turn->now_ns ||
-        record.queue_deadline_ns < caller->turn->now_ns) {
+        record.queue_deadline_ns < caller->turn->now_ns ||
+        (record.abort_ns != 0 && record.abort_ns <= caller->turn->now_ns)) {
         refuse_overdue(caller, message, "the call waited for a slot for as long as it may");
         return true;
     }
     r = must_not_wait(options) ? knit_session_publish_at_once(session_of(router), &call, &slot)
                                : knit_session_publish(session_of(router), &call, &slot);
-    if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL || r == KNIT_SESSION_E_BUSY) {
+    if (r == KNIT_SESSION_E_FULL || r == KNIT_SESSION_E_ARENA_FULL || r == KNIT_SESSION_E_BUSY ||
+        r == KNIT_SESSION_E_CROWDED) {
         if (must_not_wait(options)) {
             refuse_waiting(caller, message);
             return true;
         }
-        knit_share_wait(&router->share, caller,
-            r == KNIT_SESSION_E_FULL ? KNIT_SHARE_WAITING_SLOT : KNIT_SHARE_WAITING_ARENA);
+        knit_share_wait(&router->share, caller, queue_for(r, call.lane));
         return false;
     }
     if (r == KNIT_SESSION_E_TOO_LARGE) {
@@ -379,19 +419,19 @@ static bool refuse_bad_call(struct knit_caller *caller, const struct knit_messag
 static bool route(struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
     struct knit_router *router = caller->router;
-    uint64_t queue_max = caller->turn->settings->queue_max;
     uint32_t argument_bytes = argument_bytes_of(message);
     const struct knit_registry_task *task;
-    enum knit_share_queue_kind queue;
     struct knit_options options;
+    uint32_t queue;
 
     if (refuse_bad_call(caller, message, &options, &task))
         return true;
-    if (queue_max > 0 && router->outstanding >= queue_max) {
+    if (!caller->has_waited && knit_router_is_full(router)) {
         refuse_overloaded(caller, message);
         return true;
     }
-    queue = knit_share_must_wait(&router->share, caller, argument_bytes);
+    queue =
+        knit_share_must_wait(&router->share, caller, argument_bytes, lane_for(router, &options));
     if (must_not_wait(&options) &&
         (queue != KNIT_SHARE_NOT_WAITING ||
             !knit_share_admits(&router->share, &caller->account, argument_bytes))) {
@@ -458,7 +498,7 @@ void knit_router_forget(struct knit_caller *caller)
             continue;
         if (record->caller != NULL)
             knit_session_abort(session_of(router), slot);
-        else if (max_ms != 0)
+        else if (max_ms != 0 && record->abort_ns == 0)
             record->abort_ns = deadline_after(knit_clock_ns(), max_ms * UINT64_C(1000000));
         lower_to_abort(router, record);
         record->caller = NULL;
@@ -604,7 +644,7 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         KNIT_COUNT(router->turn, calls_failed);
     if (caller != NULL) {
         if (!outcome->held)
-            caller->account.slots--;
+            knit_share_note_end(&router->share, caller);
         detach_caller(record);
         caller->ops->deliver(caller, record->msgid, outcome);
         return;

@@ -62,6 +62,7 @@ struct knit_router {
     struct knit_record *records; /* [slots] */
     uint32_t slots;
     uint32_t outstanding; /* calls published and not collected */
+    uint32_t waiting;     /* calls that stand in their callers' lookahead, as far as those know */
     bool is_draining;     /* new calls are refused, those in flight go on */
     uint64_t next_ns;     /* no deadline is earlier; UINT64_MAX = none */
     uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
@@ -85,6 +86,10 @@ void knit_router_fini(struct knit_router *router);
  * paused and brings the message again when it is resumed. */
 KNIT_MUST_CHECK bool knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
+
+/* Whether further calls are refused, and the error for them, which is counted. */
+bool knit_router_is_full(const struct knit_router *router);
+struct knit_failure knit_router_overloaded(const struct knit_router *router);
 
 /* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may
  * not wait at all; UINT64_MAX = never, or it will be refused. */

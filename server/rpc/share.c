@@ -4,14 +4,32 @@
  */
 #include "server/rpc/share.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 enum { CALLS_A_TURN = 16 }; /* of a caller that waited, while others wait too */
 
-void knit_share_init(
-    struct knit_share *share, struct knit_session *session, uint32_t slots, size_t arena_bytes)
+int knit_share_init(
+    struct knit_share *share, struct knit_session *session, const struct knit_geometry *geometry)
 {
-    *share = (struct knit_share){.session = session, .slots = slots, .arena_bytes = arena_bytes};
-    TAILQ_INIT(&share->waiting);
-    TAILQ_INIT(&share->waiting_arena);
+    const uint32_t count = KNIT_SHARE_WAITING_LANE + geometry->lanes;
+
+    *share = (struct knit_share){.session = session,
+        .slots = geometry->slots,
+        .lanes = geometry->lanes,
+        .arena_bytes = geometry->request_arena_bytes,
+        .queues = calloc(count, sizeof(*share->queues))};
+    if (share->queues == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++)
+        TAILQ_INIT(&share->queues[i]);
+    return 0;
+}
+
+void knit_share_fini(struct knit_share *share)
+{
+    free(share->queues);
+    share->queues = NULL;
 }
 
 /* The first number that knit_share_may_take() turns down. */
@@ -22,40 +40,61 @@ uint32_t knit_share_alone(uint32_t slots)
     return (KNIT_SHARE_FACTOR * shared + KNIT_SHARE_FACTOR) / (KNIT_SHARE_FACTOR + 1);
 }
 
-static struct knit_share_queue *queue_of(struct knit_share *share, enum knit_share_queue_kind kind)
-{
-    return kind == KNIT_SHARE_WAITING_SLOT ? &share->waiting : &share->waiting_arena;
-}
-
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller)
 {
     if (caller->waiting_in == KNIT_SHARE_NOT_WAITING)
         return;
-    TAILQ_REMOVE(
-        queue_of(share, (enum knit_share_queue_kind)caller->waiting_in), caller, in_waiting);
+    TAILQ_REMOVE(&share->queues[caller->waiting_in], caller, in_waiting);
     caller->waiting_in = KNIT_SHARE_NOT_WAITING;
+    share->waiting--;
 }
 
-void knit_share_wait(
-    struct knit_share *share, struct knit_caller *caller, enum knit_share_queue_kind kind)
+static void enter(struct knit_share *share, struct knit_caller *caller, uint32_t kind)
 {
+    TAILQ_INSERT_TAIL(&share->queues[kind], caller, in_waiting);
+    caller->waiting_in = (uint16_t)kind;
+    share->waiting++;
+}
+
+void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint32_t kind)
+{
+    if (kind == KNIT_SHARE_WAITING_SLOT && caller->account.slots == 0)
+        kind = KNIT_SHARE_WAITING_FRESH;
     caller->pauses |= KNIT_PAUSE_SLOT;
     if (caller->waiting_in == kind)
         return;
     knit_share_leave(share, caller);
-    TAILQ_INSERT_TAIL(queue_of(share, kind), caller, in_waiting);
-    caller->waiting_in = (uint8_t)kind;
+    enter(share, caller, kind);
     KNIT_COUNT(caller->turn, waits_for_slot);
 }
 
-static void resume_queue(struct knit_share *share, enum knit_share_queue_kind kind)
+/* One whose last call has ended waits from now on among those without any: so they are not always
+ * before it. */
+void knit_share_note_end(struct knit_share *share, struct knit_caller *caller)
 {
-    struct knit_share_queue *queue = queue_of(share, kind);
+    if (--caller->account.slots > 0 || caller->waiting_in != KNIT_SHARE_WAITING_SLOT)
+        return;
+    knit_share_leave(share, caller);
+    enter(share, caller, KNIT_SHARE_WAITING_FRESH);
+}
+
+static bool has_room(const struct knit_share *share, uint32_t kind)
+{
+    if (knit_session_slots_free(share->session) == 0)
+        return false;
+    if (kind >= KNIT_SHARE_WAITING_LANE)
+        return knit_session_has_room_in(share->session, kind - KNIT_SHARE_WAITING_LANE);
+    return kind == KNIT_SHARE_WAITING_ARENA || knit_session_has_room(share->session);
+}
+
+static void resume_queue(struct knit_share *share, uint32_t kind)
+{
+    struct knit_share_queue *queue = &share->queues[kind];
     struct knit_caller *caller;
     uint32_t rounds = 0;
 
-    while (rounds++ < share->slots && knit_session_slots_free(share->session) > 0 &&
-           (caller = TAILQ_FIRST(queue)) != NULL) {
+    while (
+        rounds++ < share->slots && (caller = TAILQ_FIRST(queue)) != NULL && has_room(share, kind)) {
         knit_share_leave(share, caller);
         caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
         share->resumed = caller;
@@ -72,13 +111,35 @@ static void resume_queue(struct knit_share *share, enum knit_share_queue_kind ki
     }
 }
 
-/* By turns, for either queue could take all slots that come free. */
+static void resume_any_lane(struct knit_share *share)
+{
+    resume_queue(share, KNIT_SHARE_WAITING_FRESH);
+    if (!knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH))
+        resume_queue(share, KNIT_SHARE_WAITING_SLOT);
+}
+
+static void resume_one_lane(struct knit_share *share)
+{
+    for (uint32_t i = 0; i < share->lanes; i++)
+        resume_queue(share, KNIT_SHARE_WAITING_LANE + i);
+}
+
+static void resume_arena(struct knit_share *share)
+{
+    resume_queue(share, KNIT_SHARE_WAITING_ARENA);
+}
+
+/* By turns, for each kind could take all that comes free. */
 bool knit_share_resume(struct knit_share *share)
 {
-    if (TAILQ_EMPTY(&share->waiting) && TAILQ_EMPTY(&share->waiting_arena))
+    static void (*const kinds[])(struct knit_share *) = {
+        resume_any_lane, resume_one_lane, resume_arena};
+    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+    if (share->waiting == 0)
         return false;
-    share->is_arenas_turn = !share->is_arenas_turn;
-    resume_queue(share, share->is_arenas_turn ? KNIT_SHARE_WAITING_ARENA : KNIT_SHARE_WAITING_SLOT);
-    resume_queue(share, share->is_arenas_turn ? KNIT_SHARE_WAITING_SLOT : KNIT_SHARE_WAITING_ARENA);
+    share->turn++;
+    for (uint32_t i = 0; i < KINDS; i++)
+        kinds[(share->turn + i) % KINDS](share);
     return true;
 }

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fair shares of a session's slots and of its arena space, and the queues of callers that wait for
- * either.
+/* Fair shares of a session's slots, of its arena space and of its lanes, and the queues of callers
+ * that wait for any of these.
  *
- * A caller alone gets five eighths of what there is. The more callers fill up their shares the
- * smaller each share is, and some stays free for callers without any.
+ * A caller alone gets five eighths of the slots and of the arena. The more callers fill up their
+ * shares the smaller each share is, and some stays free for callers without any.
  *
- * Callers get their turns in the order in which they began to wait, a bounded number of calls each,
- * and while one waits no other overtakes it. Those that wait for arena space have a queue of their
- * own: calls that fit a cell need none and pass them.
+ * Lanes hold little (depth_ns of session.h); what is beyond waits here, in its caller. So callers
+ * get their turns in the order in which they began to wait, a bounded number of calls each, and
+ * whatever one has sent is in nobody's way. Those without a call in flight go first: a caller with
+ * one call waits for what the lanes hold and for no queue. While one waits no other overtakes it.
+ *
+ * There are queues of their own for those that wait for arena space, which calls that fit a cell
+ * pass, and for each lane, for calls that may go to no other: they stand in the way of no call
+ * that may. The three kinds have the first turn by turns.
  *
  * Threads: its loop's.
  */
@@ -28,8 +33,10 @@ enum {
 
 enum knit_share_queue_kind {
     KNIT_SHARE_NOT_WAITING,
-    KNIT_SHARE_WAITING_SLOT,
+    KNIT_SHARE_WAITING_FRESH, /* for a slot or for room in a lane, without a call in flight */
+    KNIT_SHARE_WAITING_SLOT,  /* the same, with one */
     KNIT_SHARE_WAITING_ARENA,
+    KNIT_SHARE_WAITING_LANE, /* this and the lane's number: for room in that one */
 };
 
 TAILQ_HEAD(knit_share_queue, knit_caller);
@@ -37,17 +44,21 @@ TAILQ_HEAD(knit_share_queue, knit_caller);
 struct knit_share {
     struct knit_session *session; /* borrowed */
     uint32_t slots;
+    uint32_t lanes;
     size_t arena_bytes;
-    size_t argument_bytes; /* of all callers in the request arena */
-    struct knit_share_queue waiting;
-    struct knit_share_queue waiting_arena;
+    size_t argument_bytes;           /* of all callers in the request arena */
+    struct knit_share_queue *queues; /* [KNIT_SHARE_WAITING_LANE + lanes], the first is not used */
+    uint32_t waiting;                /* callers in any of them */
     struct knit_caller *resumed;
     uint32_t turns_left; /* calls the caller that is resumed may still publish */
-    bool is_arenas_turn;
+    uint32_t turn;       /* says which kind of queue is first */
 };
 
-void knit_share_init(
-    struct knit_share *share, struct knit_session *session, uint32_t slots, size_t arena_bytes);
+/* The session is borrowed. Returns 0 or -ENOMEM. */
+KNIT_MUST_CHECK int knit_share_init(
+    struct knit_share *share, struct knit_session *session, const struct knit_geometry *geometry);
+/* Accepts a zeroed one. */
+void knit_share_fini(struct knit_share *share);
 
 /* Slots that a caller may have when no other has any. */
 uint32_t knit_share_alone(uint32_t slots);
@@ -72,16 +83,25 @@ static inline bool knit_share_admits(
                                        share->argument_bytes, share->arena_bytes));
 }
 
-/* The queue in which others wait before this caller; NOT_WAITING when it is its turn: no other
- * waits, or it is resumed and may still publish. */
-static inline enum knit_share_queue_kind knit_share_must_wait(
-    const struct knit_share *share, const struct knit_caller *caller, size_t argument_bytes)
+static inline bool knit_share_has_waiting(const struct knit_share *share, uint32_t kind)
 {
-    if (share->resumed == caller && share->turns_left > 0)
+    return !TAILQ_EMPTY(&share->queues[kind]);
+}
+
+/* The queue in which others wait before this caller's call, which may go to that lane alone unless
+ * it is KNIT_LANE_ANY; NOT_WAITING when it is its turn: no other waits, or it is resumed and may
+ * still publish. */
+static inline uint32_t knit_share_must_wait(const struct knit_share *share,
+    const struct knit_caller *caller, size_t argument_bytes, uint32_t lane)
+{
+    if (share->waiting == 0 || (share->resumed == caller && share->turns_left > 0))
         return KNIT_SHARE_NOT_WAITING;
-    if (!TAILQ_EMPTY(&share->waiting))
+    if (lane != KNIT_LANE_ANY && knit_share_has_waiting(share, KNIT_SHARE_WAITING_LANE + lane))
+        return KNIT_SHARE_WAITING_LANE + lane;
+    if (lane == KNIT_LANE_ANY && (knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH) ||
+                                     knit_share_has_waiting(share, KNIT_SHARE_WAITING_SLOT)))
         return KNIT_SHARE_WAITING_SLOT;
-    if (!TAILQ_EMPTY(&share->waiting_arena) && argument_bytes > 0)
+    if (argument_bytes > 0 && knit_share_has_waiting(share, KNIT_SHARE_WAITING_ARENA))
         return KNIT_SHARE_WAITING_ARENA;
     return KNIT_SHARE_NOT_WAITING;
 }
@@ -97,9 +117,11 @@ static inline void knit_share_note_call(
         share->turns_left--;
 }
 
+/* One of the slots that count in the caller's share is free. */
+void knit_share_note_end(struct knit_share *share, struct knit_caller *caller);
+
 /* The caller's message waits: pauses it. */
-void knit_share_wait(
-    struct knit_share *share, struct knit_caller *caller, enum knit_share_queue_kind kind);
+void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint32_t kind);
 
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);

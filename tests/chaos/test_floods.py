@@ -83,7 +83,7 @@ class Floods(Case):
         their slots stay in use until a worker has answered them. So no more are published than there are slots."""
         for queue_max in (0, 6):
             with self.subTest(queue_max=queue_max), LedgerDaemon(workers=1, slots=SLOTS, threads_io=1,
-                                                                 queue_max=queue_max) as daemon, \
+                                                                 lane_depth_us=0, queue_max=queue_max) as daemon, \
                     daemon.tcp() as rpc, daemon.tcp() as other:
                 places, codes = queue_max or SLOTS, collections.Counter()
                 rpc.send(request(0, 'hold', 0, 1, True))

@@ -173,7 +173,7 @@ static void without_any_slot_it_is_resumed(void **state)
     assert_int_equal(knit_session_slots_free(turns.session.session), 0);
     begin(&last, "gate", knit_span("\x91\x01", 2), 1);
     assert_int_equal(last.caller.pauses, KNIT_PAUSE_SLOT);
-    assert_int_equal(last.caller.waiting_in, KNIT_SHARE_WAITING_SLOT);
+    assert_int_equal(last.caller.waiting_in, KNIT_SHARE_WAITING_FRESH);
     turns_open_gate();
     TURNS_UNTIL(last.results == 1);
     assert_int_equal(last.caller.waiting_in, KNIT_SHARE_NOT_WAITING);

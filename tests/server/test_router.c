@@ -42,7 +42,7 @@ static void a_connection_has_a_share_of_the_slots(void **state)
     assert_true(greedy->connection->caller.calls.count <= SHARE_ALONE);
     assert_int_equal(knit_share_alone(turns.loop.router.slots), SHARE_ALONE);
     assert_true(slots_free() > RESERVE);
-    assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
+    assert_int_equal(turns.loop.router.share.waiting, 0);
     assert_true(turns_request(modest, "echo", 1, 1, 1, NULL));
     TURNS_UNTIL(modest->connection->caller.calls.count == 1);
     assert_int_equal(modest->connection->caller.pauses, 0);
@@ -65,11 +65,68 @@ static void notifications_count_in_the_share(void **state)
     assert_int_equal(greedy->connection->caller.calls.count, 0);
     assert_true(greedy->connection->caller.account.slots <= SHARE_ALONE);
     assert_true(slots_free() > RESERVE);
-    /* Its calls are charged to no caller after it has left, and they run. */
-    turns_leave(greedy);
+    /* After it has left they run, those that wait too, which others then need not wait for. */
+    turns_hang_up(greedy);
+    TURNS_UNTIL(greedy->connection->caller.gone_ns != 0);
+    assert_true(turns_request(modest, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(modest->connection->caller.calls.count == 2);
     turns_open_gate();
-    turns_expect(modest, 1);
+    turns_expect(modest, 2);
+    TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.calls_answered) == 202);
+    turns_leave(greedy);
+}
+
+/* Requests do not: nobody waits for them. */
+static void of_what_waits_when_its_caller_leaves_notifications_run(void **state)
+{
+    enum { MAX_MS = 50 };
+    struct turns_caller *caller, *other;
+
+    (void)state;
+    turns.settings.notification_max_ms = MAX_MS;
+    caller = turns_connect();
+    other = turns_connect();
+    block(other);
+    assert_true(turns_request(caller, "echo", 1, 1, 100, NULL));
+    turns_notify(caller, "echo", 3);
+    assert_true(turns_request(caller, "echo", 1, 200, 5, NULL));
+    turns_notify(caller, "echo", 3);
+    TURNS_UNTIL(caller->connection->lookahead != NULL);
+    turns_hang_up(caller);
+    turns_open_gate();
+    turns_expect(other, 1);
+    TURNS_UNTIL(knit_counter_read(&turns.loop.turn.counters.notifications) == 6);
+    turns_leave(caller);
     TURNS_UNTIL(turns_is_idle());
+    /* The six, the gate, and what was published before: its share. */
+    assert_true(knit_counter_read(&turns.loop.turn.counters.calls_answered) >= 7);
+    assert_true(knit_counter_read(&turns.loop.turn.counters.calls_published) <= SHARE_ALONE + 7);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.notifications), 6);
+    assert_int_equal(turns.loop.router.waiting, 0);
+}
+
+/* They wait as long as they may run. */
+static void notifications_that_wait_too_long_after_their_caller_are_dropped(void **state)
+{
+    enum { MAX_MS = 50 };
+    struct turns_caller *caller, *other;
+    uint64_t until_ns;
+
+    (void)state;
+    turns.settings.notification_max_ms = MAX_MS;
+    caller = turns_connect();
+    other = turns_connect();
+    block(other);
+    turns_notify(caller, "echo", 100);
+    TURNS_UNTIL(caller->connection->lookahead != NULL);
+    turns_hang_up(caller);
+    TURNS_UNTIL(caller->connection->caller.gone_ns != 0);
+    until_ns = caller->connection->caller.gone_ns + MAX_MS * UINT64_C(1000000);
+    TURNS_UNTIL(knit_clock_ns() > until_ns);
+    turns_open_gate();
+    turns_leave(caller);
+    turns_expect(other, 1);
+    assert_true(knit_counter_read(&turns.loop.turn.counters.notifications_dropped) > 0);
 }
 
 /* One runs, one is queued behind it, and no worker is left for others until both have ended. */
@@ -169,7 +226,8 @@ static void small_calls_pass_those_that_wait_for_arena_space(void **state)
     /* A large one waits behind the others. */
     assert_true(turns_request(modest, "gate", LARGE, 11, 1, NULL));
     TURNS_UNTIL(modest->connection->caller.pauses == KNIT_PAUSE_SLOT);
-    assert_ptr_equal(TAILQ_LAST(&turns.loop.router.share.waiting_arena, knit_share_queue),
+    assert_ptr_equal(
+        TAILQ_LAST(&turns.loop.router.share.queues[KNIT_SHARE_WAITING_ARENA], knit_share_queue),
         &modest->connection->caller);
     turns_open_gate();
     for (uint32_t i = 0; i < CALLERS; i++)
@@ -322,10 +380,14 @@ static void the_first_that_waits_may_be_overdue(void **state)
     options.timeout_ns = 20000000;
     assert_true(turns_request(caller, "echo", 1, 1, 1, &options));
     assert_true(turns_request(caller, "$/ping", 1, 2, 1, NULL));
-    turns_expect(caller, 2);
+    /* Asking does not wait behind it. */
+    turns_expect(caller, 1);
     assert_int_equal(caller->msgid, 2);
+    assert_int_equal(caller->connection->caller.pauses, KNIT_PAUSE_SLOT);
+    turns_expect(caller, 2);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
     assert_int_equal(caller->connection->caller.pauses, 0);
-    assert_true(TAILQ_EMPTY(&turns.loop.router.share.waiting));
+    assert_int_equal(turns.loop.router.share.waiting, 0);
     turns_open_gate();
     for (uint32_t i = 0; i < OTHERS; i++)
         turns_expect(others[i], 1);
@@ -351,14 +413,6 @@ static void what_is_cancelled_in_the_queue_is_answered_at_once(void **state)
     assert_int_equal(caller->msgid, 1000000);
 }
 
-static void cancel(struct turns_caller *caller, uint8_t msgid)
-{
-    const uint8_t message[] = {
-        0x93, 0x02, 0xa8, '$', '/', 'c', 'a', 'n', 'c', 'e', 'l', 0x91, 0xcc, msgid};
-
-    assert_int_equal(send(caller->fd, message, sizeof(message), MSG_NOSIGNAL), sizeof(message));
-}
-
 /* Sent with the calls or later, for a call in flight or one that waits. */
 static void a_cancel_does_not_wait_behind_what_waits(void **state)
 {
@@ -368,21 +422,21 @@ static void a_cancel_does_not_wait_behind_what_waits(void **state)
     caller = turns_connect();
     block(caller);
     assert_true(turns_request(caller, "echo", 1, 1, 100, NULL));
-    cancel(caller, 1);
-    cancel(caller, 90);
-    cancel(caller, 91);
+    turns_cancel(caller, 1);
+    turns_cancel(caller, 90);
+    turns_cancel(caller, 91);
     turns_expect(caller, 3);
     assert_int_equal(caller->code, KNIT_CANCELLED);
     assert_int_equal(caller->msgid, 91);
     TURNS_UNTIL(caller->connection->caller.pauses == KNIT_PAUSE_IN_FLIGHT);
-    cancel(caller, 92);
+    turns_cancel(caller, 92);
     turns_expect(caller, 4);
     assert_int_equal(caller->msgid, 92);
     /* A call behind it may have the same number, and is another one. */
-    cancel(caller, 150);
+    turns_cancel(caller, 150);
     assert_true(turns_request(caller, "echo", 1, 150, 1, NULL));
     for (uint8_t msgid = 2; msgid < 90; msgid++)
-        cancel(caller, msgid);
+        turns_cancel(caller, msgid);
     turns_expect(caller, 92);
     assert_int_equal(caller->msgid, 89);
     assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_cancelled), 92);
@@ -454,6 +508,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TURNS_TEST(a_connection_has_a_share_of_the_slots),
         TURNS_TEST(notifications_count_in_the_share),
+        TURNS_TEST(of_what_waits_when_its_caller_leaves_notifications_run),
+        TURNS_TEST(notifications_that_wait_too_long_after_their_caller_are_dropped),
         TURNS_TEST(notifications_end_some_time_after_their_caller_has_gone),
         TURNS_TEST(results_of_notifications_free_their_slots),
         TURNS_TEST(a_connection_has_a_share_of_the_arena),

@@ -242,7 +242,7 @@ static void what_waits_for_room_takes_little_of_each_turn(void **state)
     TURNS_UNTIL(turns_is_at_gate());
     knit_buffer_init(&message, 1 << 20);
     put_costly_call(&message);
-    while (TAILQ_EMPTY(&turns.loop.router.share.waiting_arena)) {
+    while (TAILQ_EMPTY(&turns.loop.router.share.queues[KNIT_SHARE_WAITING_ARENA])) {
         caller = turns_connect();
         for (size_t sent = 0; sent < message.len;) {
             ssize_t n = send(caller->fd, message.bytes + sent, message.len - sent, MSG_NOSIGNAL);

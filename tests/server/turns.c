@@ -22,6 +22,7 @@
 enum { BYTES_MAX = 8 << 20 };
 
 struct turns turns;
+uint32_t turns_depth_ns;
 
 static struct knit_registry *make_registry(void)
 {
@@ -51,6 +52,7 @@ static void init(void)
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     lanes_init(&turns.lanes, 1, false, 20);
     turns.lanes.report_settled = true;
+    turns.lanes.depth_ns = turns_depth_ns;
     side = lanes_add_session(&turns.lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);
     turns.registry = make_registry();
     assert_int_equal(knit_settings_init(&turns.settings, &why), 0);
@@ -180,6 +182,11 @@ static bool is_gone(const struct turns_caller *caller)
     return true;
 }
 
+void turns_hang_up(struct turns_caller *caller)
+{
+    assert_int_equal(shutdown(caller->fd, SHUT_RDWR), 0);
+}
+
 void turns_leave(struct turns_caller *caller)
 {
     close(caller->fd);
@@ -226,6 +233,14 @@ bool turns_request(struct turns_caller *caller, const char *task, size_t len, ui
             0);
     knit_buffer_fini(&params);
     return send_all(caller, &buffer);
+}
+
+void turns_cancel(struct turns_caller *caller, uint8_t msgid)
+{
+    const uint8_t message[] = {
+        0x93, 0x02, 0xa8, '$', '/', 'c', 'a', 'n', 'c', 'e', 'l', 0x91, 0xcc, msgid};
+
+    assert_int_equal(send(caller->fd, message, sizeof(message), MSG_NOSIGNAL), sizeof(message));
 }
 
 void turns_notify(struct turns_caller *caller, const char *task, uint32_t count)

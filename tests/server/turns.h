@@ -49,6 +49,9 @@ struct turns {
 
 extern struct turns turns;
 
+/* depth_ns of the loop's session, see session.h; to be set before turns_setup(). */
+extern uint32_t turns_depth_ns;
+
 /* The loop of one test. Its teardown opens the gate of LANES_GATE. */
 int turns_setup(void **state);
 int turns_teardown(void **state);
@@ -64,6 +67,8 @@ bool turns_turn(void);
 
 /* Makes and keeps a caller until the end of the test, or until it leaves. */
 struct turns_caller *turns_connect(void);
+/* Sends and reads nothing from now on. */
+void turns_hang_up(struct turns_caller *caller);
 /* Closes its end, and makes turns until the loop has noticed. */
 void turns_leave(struct turns_caller *caller);
 
@@ -75,6 +80,8 @@ void turns_open_gate(void);
  * when the socket took only a part. */
 bool turns_request(struct turns_caller *caller, const char *task, size_t len, uint32_t first,
     uint32_t count, const struct knit_options *options);
+/* Asks for the cancel of one, by notification. */
+void turns_cancel(struct turns_caller *caller, uint8_t msgid);
 void turns_notify(struct turns_caller *caller, const char *task, uint32_t count);
 
 /* Reads what has arrived. False at the end of the stream. */

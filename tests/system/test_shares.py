@@ -18,9 +18,11 @@ GATE = 1
 
 
 class Shares(Case):
+    LANE_DEPTH_US = 0
+
     def setUp(self):
-        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, arena_bytes='8MiB', threads_io=1, steal='off',
-                                   balancer='robinRound')
+        self.daemon = LedgerDaemon(workers=2, slots=SLOTS, arena_bytes='8MiB', threads_io=1, steal='off', balancer='robinRound',
+                                   lane_depth_us=self.LANE_DEPTH_US)
         self.addCleanup(self.daemon.__exit__, None, None, None)
         self.modest = self.daemon.unix()
         self.addCleanup(self.modest.close)
@@ -145,6 +147,11 @@ class Shares(Case):
         other = self.greedy()
         for msgid in [other.request('ledger', 1000 + i) for i in range(4 * SLOTS)]:
             other.result(msgid)
+
+
+class ShallowLanes(Shares):
+    """The same where lanes hold little, so that what is bound to the busy worker waits before it gets a slot."""
+    LANE_DEPTH_US = 500
 
 
 if __name__ == '__main__':

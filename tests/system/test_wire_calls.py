@@ -359,7 +359,7 @@ class Waiting(Case):
 
     def test_hello_announces_how_many_calls_may_be_in_flight(self):
         for slots in (16, 17, 18, 64, 1000):
-            with Daemon(workers=1, threads_io=1, slots=slots) as daemon, daemon.tcp() as rpc:
+            with Daemon(workers=1, threads_io=1, slots=slots, lane_depth_us=0) as daemon, daemon.tcp() as rpc:
                 share = rpc.hello()['limits']['in_flight']
                 held = [rpc.request('sleep', 20000) for _ in range(share + 1)]
                 wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'the connection to wait')
@@ -475,6 +475,20 @@ class Ending(Case):
             # The task sees its abort flag, and nobody has cancelled it.
             error = self.assert_fails(SHUTDOWN, rpc.result, running)
             self.assertEqual(error.details['started'], 'yes')
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_a_drain_serves_what_waited(self):
+        """What was read before it has been accepted, in the lanes or waiting for them."""
+        with Daemon(workers=1, threads_io=1, drain_ms=60000) as daemon, daemon.tcp() as rpc, daemon.tcp() as other:
+            ids = [rpc.request('sleep', 5) for _ in range(100)]
+            others = [other.request('sleep', 5) for _ in range(20)]
+            wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 1, 'both to wait')
+            self.assertLess(daemon.stats()['loops']['calls_answered'], 50)
+            daemon.send_signal(signal.SIGTERM)
+            for msgid in ids:
+                self.assertIsNone(rpc.result(msgid))
+            for msgid in others:
+                self.assertIsNone(other.result(msgid))
             self.assertEqual(daemon.wait(), 0)
 
     def test_a_second_signal_does_not_wait(self):

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that wait in their callers because lanes hold little: who is next, what becomes of those
+ * that wait. On a loop whose turns the test makes (turns.h); while the worker waits at the gate, a
+ * lane has room for one call more of a task that it does not know.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <knitting/code.h>
+
+#include "tests/server/turns.h"
+
+enum { DEPTH_NS = 500000, BIT_NS = 1000 };
+
+static int setup(void **state)
+{
+    turns_depth_ns = DEPTH_NS;
+    return turns_setup(state);
+}
+
+static int teardown(void **state)
+{
+    int r = turns_teardown(state);
+
+    turns_depth_ns = 0;
+    return r;
+}
+
+static void set_mean(uint32_t task, uint32_t ns)
+{
+    atomic_store_explicit(&turns.lanes.board.mean_ns[task], ns, memory_order_relaxed);
+}
+
+static void block(struct turns_caller *caller)
+{
+    assert_true(turns_request(caller, "gate", 1, 1000000, 1, NULL));
+    TURNS_UNTIL(turns_is_at_gate());
+}
+
+static uint64_t published(void)
+{
+    return knit_counter_read(&turns.loop.turn.counters.calls_published);
+}
+
+/* Reads what has come for two callers until one has `count` responses. */
+static void expect_first(struct turns_caller *first, struct turns_caller *other, uint32_t count)
+{
+    TURNS_UNTIL(turns_read(other) && turns_read(first) && first->responses >= count);
+}
+
+static void what_a_lane_should_not_hold_waits(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    assert_true(turns_request(caller, "gate", 1, 1, 30, NULL));
+    TURNS_UNTIL(turns_is_at_gate() && turns.loop.router.waiting == 28);
+    assert_int_equal(published(), 2);
+    assert_int_equal(caller->connection->caller.pauses, KNIT_PAUSE_SLOT);
+    turns_open_gate();
+    turns_expect(caller, 30);
+    assert_int_equal(caller->code, 0);
+    assert_int_equal(turns.loop.router.waiting, 0);
+    assert_null(caller->connection->lookahead);
+    assert_int_equal(turns.loop.router.share.waiting, 0);
+}
+
+/* However much another connection has sent, one that has no call in flight is before it. */
+static void a_connection_without_calls_is_next(void **state)
+{
+    const struct knit_share_queue *fresh, *others;
+    struct turns_caller *greedy, *other, *quiet;
+
+    (void)state;
+    greedy = turns_connect();
+    other = turns_connect();
+    quiet = turns_connect();
+    fresh = &turns.loop.router.share.queues[KNIT_SHARE_WAITING_FRESH];
+    others = &turns.loop.router.share.queues[KNIT_SHARE_WAITING_SLOT];
+    block(greedy);
+    assert_true(turns_request(greedy, "echo", 1, 1, 50, NULL));
+    TURNS_UNTIL(greedy->connection->caller.pauses != 0);
+    assert_true(turns_request(other, "echo", 1, 1, 50, NULL));
+    TURNS_UNTIL(other->connection->caller.pauses != 0);
+    assert_true(turns_request(quiet, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(quiet->connection->caller.pauses != 0);
+    assert_ptr_equal(TAILQ_FIRST(others), &greedy->connection->caller);
+    assert_ptr_equal(TAILQ_FIRST(fresh), &other->connection->caller);
+    assert_ptr_equal(TAILQ_LAST(fresh, knit_share_queue), &quiet->connection->caller);
+    /* Its calls have ended in the end, so they are not always before it. */
+    turns_cancel(greedy, 1);
+    turns_open_gate();
+    turns_expect(quiet, 1);
+    turns_expect(greedy, 51);
+    turns_expect(other, 50);
+}
+
+static void connections_have_their_turn_one_after_the_other(void **state)
+{
+    enum { CALLS = 60, APART = 40 }; /* sixteen a turn, and what is under way */
+    struct turns_caller *one, *other;
+
+    (void)state;
+    one = turns_connect();
+    other = turns_connect();
+    block(one);
+    assert_true(turns_request(one, "echo", 1, 1, CALLS, NULL));
+    assert_true(turns_request(other, "echo", 1, 1, CALLS, NULL));
+    TURNS_UNTIL(turns.loop.router.waiting == 2 * CALLS - 1);
+    turns_open_gate();
+    expect_first(one, other, CALLS + 1);
+    assert_true(other->responses + APART >= CALLS);
+    turns_expect(other, CALLS);
+}
+
+static void short_calls_fill_the_lane(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    set_mean(LANES_ECHO, BIT_NS);
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 30, NULL));
+    TURNS_UNTIL(published() == 31);
+    assert_int_equal(caller->connection->caller.pauses, 0);
+    turns_open_gate();
+    turns_expect(caller, 31);
+}
+
+/* ---- what becomes of those that wait ---- */
+
+static void what_waits_ends_at_its_deadline_or_when_it_is_cancelled(void **state)
+{
+    struct knit_options options = knit_options();
+    struct turns_caller *caller;
+    uint64_t before;
+
+    (void)state;
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    options.timeout_ns = 20000000;
+    assert_true(turns_request(caller, "echo", 1, 10, 3, &options));
+    options = knit_options();
+    options.queue_ns = 20000000;
+    assert_true(turns_request(caller, "echo", 1, 20, 3, &options));
+    assert_true(turns_request(caller, "echo", 1, 30, 1, NULL));
+    turns_expect(caller, 6);
+    assert_int_equal(caller->code, KNIT_TIMEOUT);
+    options.queue_ns = 0;
+    assert_true(turns_request(caller, "echo", 1, 40, 1, &options));
+    turns_expect(caller, 7);
+    assert_int_equal(caller->code, KNIT_OVERLOADED);
+    before = published();
+    turns_cancel(caller, 30);
+    turns_expect(caller, 8);
+    assert_int_equal(caller->code, KNIT_CANCELLED);
+    assert_int_equal(turns.loop.router.waiting, 0);
+    turns_open_gate();
+    turns_expect(caller, 10);
+    TURNS_UNTIL(turns_is_idle());
+    assert_int_equal(published(), before);
+}
+
+static void asking_does_not_wait(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 20, NULL));
+    assert_true(turns_request(caller, "$/ping", 1, 100, 1, NULL));
+    assert_true(turns_request(caller, "$/tasks", 1, 101, 1, NULL));
+    turns_expect(caller, 2);
+    assert_int_equal(caller->msgid, 101);
+    /* Under the number of a call that waits, it does: there must be no two responses of it. */
+    assert_true(turns_request(caller, "$/ping", 1, 7, 1, NULL));
+    for (int i = 0; i < 20; i++)
+        (void)turns_turn();
+    assert_true(turns_read(caller));
+    assert_int_equal(caller->responses, 2);
+}
+
+static void beyond_queue_max_calls_are_refused_wherever_they_wait(void **state)
+{
+    struct turns_caller *caller, *other;
+
+    (void)state;
+    turns.settings.queue_max = 10;
+    caller = turns_connect();
+    other = turns_connect();
+    block(caller);
+    assert_true(turns_request(caller, "echo", 1, 1, 30, NULL));
+    turns_expect(caller, 21);
+    assert_int_equal(caller->code, KNIT_OVERLOADED);
+    assert_int_equal(caller->msgid, 30);
+    assert_int_equal(published(), 2);
+    assert_int_equal(turns.loop.router.waiting, 8);
+    assert_true(turns_request(other, "echo", 1, 1, 1, NULL));
+    turns_expect(other, 1);
+    assert_int_equal(other->code, KNIT_OVERLOADED);
+    turns_open_gate();
+    turns_expect(caller, 31);
+    assert_int_equal(caller->code, 0);
+    assert_int_equal(caller->msgid, 9);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_overloaded), 22);
+}
+
+static void a_caller_that_leaves_takes_what_waits_with_it(void **state)
+{
+    struct turns_caller *caller, *other;
+
+    (void)state;
+    caller = turns_connect();
+    other = turns_connect();
+    block(other);
+    assert_true(turns_request(caller, "echo", 1, 1, 50, NULL));
+    TURNS_UNTIL(turns.loop.router.waiting == 49);
+    turns_leave(caller);
+    assert_int_equal(turns.loop.router.waiting, 0);
+    assert_int_equal(turns.loop.router.share.waiting, 0);
+    turns_open_gate();
+    turns_expect(other, 1);
+    TURNS_UNTIL(turns_is_idle());
+    assert_int_equal(published(), 2);
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(what_a_lane_should_not_hold_waits),
+        TEST(a_connection_without_calls_is_next),
+        TEST(connections_have_their_turn_one_after_the_other),
+        TEST(short_calls_fill_the_lane),
+        TEST(what_waits_ends_at_its_deadline_or_when_it_is_cancelled),
+        TEST(asking_does_not_wait),
+        TEST(beyond_queue_max_calls_are_refused_wherever_they_wait),
+        TEST(a_caller_that_leaves_takes_what_waits_with_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

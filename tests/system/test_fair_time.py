@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A quiet caller beside others that keep the only worker busy with long calls. Its echo may wait for the call that runs
+and for one more, and 5 ms beside that, whatever the others have queued: in one connection, in many, or in sessions of
+their own. The bound is ten times as much; each attack made it wait for all that was queued, or for a call of each session.
+"""
+
+import contextlib
+import time
+
+import msgpack
+
+from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
+from knit_lanes import Lanes
+
+ECHOES, TRIES, SHARE_MS, BOUND = 40, 3, 5, 10
+
+
+class FairTime(Case):
+    def measure(self, name, quiet, task_ms, is_attacked):
+        goal = 2 * task_ms + SHARE_MS
+        for _ in range(TRIES):
+            waits = []
+            for i in range(ECHOES):
+                begun = time.monotonic()
+                self.assertEqual(quiet.call('echo', i), i)
+                waits.append((time.monotonic() - begun) * 1000)
+            self.assertTrue(is_attacked(), 'the attack has ended')
+            waits.sort()
+            print(f'fair time: echo beside {name}: median {waits[len(waits) // 2]:.1f} ms, worst {waits[-1]:.1f}, goal {goal}')
+            if waits[-1] < goal * BOUND * SLOWDOWN:
+                return
+        self.fail(f'beside {name} an echo waited for more than {goal * BOUND} ms each time')
+
+    def test_beside_a_connection_with_long_calls(self):
+        """Its calls wait in the daemon, which puts few of them into the lane."""
+        task_ms, calls = 5, 2000
+        with Daemon(workers=1, threads_io=1, drain_ms=0) as daemon, daemon.tcp() as greedy, daemon.tcp() as quiet:
+            quiet.call('echo', 0)
+            greedy.send(b''.join(msgpack.packb([0, i, 'sleep', [task_ms]]) for i in range(calls)))
+            wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'its calls to wait')
+            self.measure(f'{calls} calls of {task_ms} ms', quiet, task_ms,
+                         lambda: daemon.stats()['loops']['calls_answered'] < calls)
+            # Each has its outcome, those that waited too: they are put into the lane before the daemon drains.
+            greedy.send(b''.join(msgpack.packb([2, '$/cancel', [i]]) for i in range(calls)))
+            outcomes = [greedy.response(i)[0] for i in range(calls)]
+            self.assertEqual({str(error)[:3] for error in outcomes if error}, {'304'})
+
+    def test_beside_many_sessions_with_long_calls(self):
+        """They share the worker's time with the session of the quiet one's event loop."""
+        task_ms, sessions, calls = 20, 40, 20
+        with Daemon(workers=1, threads_io=1, drain_ms=0) as daemon, daemon.tcp() as quiet, contextlib.ExitStack() as stack:
+            quiet.call('echo', 0)
+            lanes = []
+            for _ in range(sessions):
+                rpc = stack.enter_context(daemon.unix())
+                lanes.append(stack.enter_context(Lanes(rpc, [[('sleep', task_ms)] * calls])))
+            for session in lanes:
+                session.publish(0)
+            quiet.call('echo', 0)
+            self.measure(f'{sessions} sessions with {calls} calls of {task_ms} ms', quiet, task_ms,
+                         lambda: not any(session.is_answered() for session in lanes))
+
+
+if __name__ == '__main__':
+    main()
