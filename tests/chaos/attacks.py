@@ -8,8 +8,9 @@ take of a processor where a system call is refused to them, and how much memory 
     meson test -C build chaos-attacks --verbose --test-args="--only trickle"        the rows whose names contain that
 
 A row is one daemon with default settings but for one worker (two where workers are attacked) and one event loop, unless its
-name says otherwise. Times are milliseconds; `cpu` is the daemon's and its workers' share of a core meanwhile. Figures of a busy
-machine say little: the first rows, beside no attack, are the measure.
+name says otherwise. Times are milliseconds; `cpu` is the daemon's and its workers' share of a core meanwhile. Figures of a
+busy machine say little: the first rows, beside no attack, are the measure. Rows of hoarded segments need the privilege to
+open what another process has mapped, and are left out without.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from unittest import mock
 
 from knit_attach import grant
 from knit_attacks import (TRICKLES, beside, call_much, costly, crash, echo, expire, floods, give_over_bell, give_sockets,
-                          hoard, keep_descriptors, kept_bytes, newcomer, ping, press, request, trickle, waits, wake)
+                          hoard, keep_descriptors, may_hoard, newcomer, ping, press, request, segment_bytes, trickle, waits, wake)
 from knit_harness import Daemon, RpcError, wait_until
 from knit_witness import LedgerDaemon
 from test_descriptors import before_passrights
@@ -57,7 +58,8 @@ def rows():
         yield f'descriptors with linger, socket: {name}', one, (give_sockets,), ask
         yield f'descriptors with linger, bell: {name}', one, (give_over_bell,), ask
         yield f'descriptors with linger, no SO_PASSRIGHTS: {name}', functools.partial(old, one), (give_sockets,), ask
-    yield 'segments hoarded: ping', functools.partial(LedgerDaemon, workers=1, threads_io=1), (hoard,), ping
+    if may_hoard():
+        yield 'segments hoarded: ping', functools.partial(LedgerDaemon, workers=1, threads_io=1), (hoard,), ping
     yield 'descriptors of sessions kept: echo', one, (keep_descriptors,), echo
     yield 'crashes and good calls in turn: echo', two, (crash,), echo
     for name, ask in ('ping', ping), ('echo', echo):
@@ -101,9 +103,9 @@ def quiet_callers(seconds, wanted):
             continue
         with start() as daemon, ask(daemon) as function:
             function()
-            with beside(attack, daemon, *arguments) as goes_on:
+            with beside(attack, daemon, *arguments) as attacker:
                 values, cpu = share(of(daemon), lambda: waits(function, seconds))
-                assert goes_on(), f'{name}: the attack has ended'
+                assert attacker.is_alive(), f'{name}: the attack has ended'
         at = [values[len(values) * percent // 100] for percent in (50, 99)]
         print(f'| {name} | {at[0]:.2f} | {at[1]:.2f} | {values[-1]:.2f} | {len(values)} | {cpu:.0f} |', flush=True)
 
@@ -172,7 +174,7 @@ def send_what_goes(daemon, sock, data):
 
 
 def strangers(count, wanted):
-    """What RssAnon of the daemon grows by at most; for sessions, what their segments may take beside that."""
+    """What RssAnon of the daemon grows by at most, and the size of the segments that callers got."""
     print('\n| memory of the daemon | connections | more, MiB | segments, MiB |\n| --- | ---: | ---: | ---: |')
     attacks = (('messages that are not whole', unfinished, 'tcp', {}), ('replies that are not read', unread, 'tcp', {}),
                ('calls that wait', waiting, 'tcp', {'in_flight_max': 1}),
@@ -195,6 +197,19 @@ def strangers(count, wanted):
             print(f'| {name} | {number} | {most / 1024:.1f} | {segments / (1 << 20):.0f} |', flush=True)
 
 
+def kept_results(seconds, wanted):
+    """Pages that there are in the segments of callers that have ended, which another process keeps."""
+    name = f'results kept of callers that end, for {seconds} s'
+    if wanted not in name or not may_hoard():
+        return
+    with LedgerDaemon(workers=1, threads_io=1) as daemon:
+        before = daemon.memory_kb()
+        with beside(hoard, daemon) as attacker:
+            pass_time(seconds)
+            segments, most = segment_bytes(attacker.pid), daemon.memory_kb() - before
+    print(f'| {name} | 1 | {most / 1024:.1f} | {segments / (1 << 20):.0f} |', flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='each row for a moment')
@@ -204,6 +219,7 @@ def main():
     quiet_callers(0.2 if arguments.quick else 5, arguments.only)
     idle_workers(0.2 if arguments.quick else 5, arguments.only)
     strangers(arguments.connections or (20 if arguments.quick else 1000), arguments.only)
+    kept_results(2 if arguments.quick else 20, arguments.only)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks on a daemon, each in a process of its own, and what a quiet caller asks meanwhile.
 
-    with beside(attack, daemon, *arguments) as goes_on:     from when it has begun
+    with beside(attack, daemon, *arguments) as attacker:    from when it has begun
         waits(ask(daemon), seconds)
 
 An attack is a function of the daemon, of begun(), which it calls once it is under way, and of arguments; it never returns.
@@ -15,13 +15,13 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import time
 
 import msgpack
 
 from knit_attach import attach
-from knit_harness import PATIENCE, RpcError
-from knit_witness import Caller
+from knit_harness import PATIENCE, Child, RpcError
 from test_descriptors import give_all_the_time, give_away, lingering
 from test_parking import HOST
 from test_peers import pass_time
@@ -68,7 +68,7 @@ def beside(attack, daemon, *arguments):
     attacker.start()
     try:
         assert has_begun.wait(6 * PATIENCE), f'{attack.__name__}() does not begin'
-        yield attacker.is_alive
+        yield attacker
     finally:
         # Those that have children end them.
         attacker.terminate()
@@ -222,30 +222,45 @@ def keep_descriptors(daemon, begun):
         begun()
 
 
+def segments_of(pid):
+    """Files by which a process has them mapped, each once; opening them needs a privilege."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f'/proc/{pid}/map_files'):
+            path = f'/proc/{pid}/map_files/{name}'
+            if 'memfd:' in os.readlink(path):
+                found[os.stat(path).st_ino] = path
+    return found.values()
+
+
+def may_hoard():
+    """Files that a process has mapped may be opened."""
+    folder = '/proc/self/map_files'
+    try:
+        os.close(os.open(f'{folder}/{os.listdir(folder)[0]}', os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
 def hoard(daemon, begun):
-    """Callers whose results another process keeps mapped when they have ended."""
+    """Callers whose segments another process keeps mapped when they have ended."""
     signal.signal(signal.SIGTERM, lambda *_: exit())
     kept = []
     while True:
-        with Caller(daemon.url('shm'), 'loop', '1') as caller:
+        with Child([os.environ['KNIT_CALLER'], daemon.url('shm'), 'loop', '1'], stdin=subprocess.PIPE,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as caller:
             pass_time(0.5)
-            folder = f'/proc/{caller.pid}/fd'
-            for name in os.listdir(folder):
-                with contextlib.suppress(OSError):
-                    if 'memfd:' in os.readlink(f'{folder}/{name}'):
-                        fd = os.open(f'{folder}/{name}', os.O_RDONLY)
-                        kept.append(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+            for path in segments_of(caller.pid):
+                fd = os.open(path, os.O_RDONLY)
+                kept.append(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+                os.close(fd)
         begun()
 
 
-def kept_bytes(pid):
-    """Of the segments that the process keeps: the pages that there are."""
-    total = 0
-    for name in os.listdir(f'/proc/{pid}/fd'):
-        with contextlib.suppress(OSError):
-            if 'memfd:' in os.readlink(f'/proc/{pid}/fd/{name}'):
-                total += 512 * os.stat(f'/proc/{pid}/fd/{name}').st_blocks
-    return total
+def segment_bytes(pid):
+    """Of the segments that the process has mapped: the pages that there are."""
+    return sum(512 * os.stat(path).st_blocks for path in segments_of(pid))
 
 
 def crash(daemon, begun):
