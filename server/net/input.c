@@ -31,7 +31,7 @@ enum {
     MOVED_MIN = 1024 * 1024,
     /* A connection is silent that sends less in SILENT_NS than this, and than this part of what it
      * is charged with. */
-    SILENT_NS = 1000 * 1000 * 1000,
+    SILENT_NS = 900 * 1000 * 1000, /* a sweep comes each second, and not the second one then */
     PROGRESS_BYTES = 64 * 1024,
     PROGRESS_PART = 16,
     WOKEN_A_SWEEP = 64,

@@ -423,6 +423,7 @@ class Connections(Case):
             self.assertTrue(rpc.is_closed_by_peer())
 
     def test_incomplete_messages_do_not_use_up_all_memory(self):
+        """With the least budget there is, an address has room for one message: those before it have a second each."""
         size = 900000
         part = b'\x94\x00\x01\xa4echo\x91\xdb' + size.to_bytes(4, 'big') + b'x' * (size - 100000)
 
@@ -435,7 +436,7 @@ class Connections(Case):
         with Daemon(threads_io=1, message_max_bytes='1MiB', input_max_bytes='4MiB') as daemon:
             before = daemon.memory_kb()
             with contextlib.ExitStack() as stack:
-                begun = [stack.enter_context(connect()) for _, connect in daemon.transports() for _ in range(8)]
+                begun = [stack.enter_context(connect()) for connect in [daemon.tcp] * 3 + [daemon.unix] * 13]
                 senders = [threading.Thread(target=begin, args=(rpc,)) for rpc in begun]
                 for sender in senders:
                     sender.start()
