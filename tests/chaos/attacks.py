@@ -22,7 +22,7 @@ import time
 from unittest import mock
 
 from knit_attach import grant
-from knit_attacks import (TRICKLES, beside, call_much, costly, crash, echo, expire, floods, give_over_bell, give_sockets,
+from knit_attacks import (SETTINGS, TRICKLES, beside, call_much, costly, crash, echo, expire, floods, give_over_bell, give_sockets,
                           hoard, keep_descriptors, may_hoard, newcomer, ping, press, request, segment_bytes, trickle, waits, wake)
 from knit_harness import Daemon, RpcError, wait_until
 from knit_witness import LedgerDaemon
@@ -41,7 +41,8 @@ def nothing(_, begun):
 
 def rows():
     """name, how a daemon starts, attack and its arguments, what is asked"""
-    one, two = functools.partial(Daemon, workers=1, threads_io=1), functools.partial(Daemon, workers=2, threads_io=1)
+    one = functools.partial(Daemon, **SETTINGS)
+    two = functools.partial(one, workers=2)
     for name, ask in ('ping', ping), ('echo', echo), ('new connection', newcomer):
         yield f'none: {name}', one, (nothing,), ask
     yield '200 floods of $/ping: ping', one, (press, floods(200)), ping
@@ -59,7 +60,7 @@ def rows():
         yield f'descriptors with linger, bell: {name}', one, (give_over_bell,), ask
         yield f'descriptors with linger, no SO_PASSRIGHTS: {name}', functools.partial(old, one), (give_sockets,), ask
     if may_hoard():
-        yield 'segments hoarded: ping', functools.partial(LedgerDaemon, workers=1, threads_io=1), (hoard,), ping
+        yield 'segments hoarded: ping', functools.partial(LedgerDaemon, **SETTINGS), (hoard,), ping
     yield 'descriptors of sessions kept: echo', one, (keep_descriptors,), echo
     yield 'crashes and good calls in turn: echo', two, (crash,), echo
     for name, ask in ('ping', ping), ('echo', echo):
@@ -184,7 +185,7 @@ def strangers(count, wanted):
             if wanted not in name:
                 continue
             with contextlib.ExitStack() as stack:
-                daemon = stack.enter_context(Daemon(workers=1, threads_io=1, max_connections=count + 200, **options))
+                daemon = stack.enter_context(Daemon(**SETTINGS, max_connections=count + 200, **options))
                 with daemon.tcp() as rpc:
                     rpc.call('echo', 1)
                 before, most, kept = daemon.memory_kb(), 0, []
@@ -202,7 +203,7 @@ def kept_results(seconds, wanted):
     name = f'results kept of callers that end, for {seconds} s'
     if wanted not in name or not may_hoard():
         return
-    with LedgerDaemon(workers=1, threads_io=1) as daemon:
+    with LedgerDaemon(**SETTINGS) as daemon:
         before = daemon.memory_kb()
         with beside(hoard, daemon) as attacker:
             pass_time(seconds)

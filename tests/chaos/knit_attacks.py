@@ -31,6 +31,9 @@ INTS = b'\xdd' + struct.pack('>I', 2 * MILLIONS) + bytes(2 * MILLIONS)
 PAIRS = b'\xdf' + struct.pack('>I', MILLIONS) + bytes(2 * MILLIONS)
 TRICKLES = 60
 
+# Of a daemon. The end of a stream that is not read does not arrive, so calls of attackers that have gone may go on.
+SETTINGS = {'workers': 1, 'threads_io': 1, 'drain_ms': 500}
+
 
 def request(msgid, method, params, *options):
     return msgpack.packb([0, msgid, method, params, *options])

@@ -3,7 +3,7 @@
 messages of some size beside many that are never whole. attacks.py measures these and others.
 """
 
-from knit_attacks import TRICKLES, beside, costly, echo, floods, ping, press, trickle, waits
+from knit_attacks import SETTINGS, TRICKLES, beside, costly, echo, floods, ping, press, trickle, waits
 from knit_harness import SLOWDOWN, Case, Daemon, main, wait_until
 
 GOAL_MS, BOUND = 5, 10
@@ -13,7 +13,7 @@ PINGS, TRIES = 400, 5
 class Quiet(Case):
     def wait_beside(self, name, blobs):
         """An attack shows each time; that the machine was busy does not."""
-        with Daemon(workers=1, threads_io=1) as daemon, ping(daemon) as ask, beside(press, daemon, blobs) as attacker:
+        with Daemon(**SETTINGS) as daemon, ping(daemon) as ask, beside(press, daemon, blobs) as attacker:
             for _ in range(TRIES):
                 values = waits(ask, 60, PINGS)
                 p99 = values[len(values) * 99 // 100]
@@ -34,7 +34,7 @@ class Quiet(Case):
     def test_trickles(self):
         """Slow ones, and such as are just fast enough to keep what they have: a quarter of the budget is all of theirs."""
         for rate in 66 << 10, 600 << 10:
-            with self.subTest(rate=rate), Daemon(workers=1, threads_io=1) as daemon, beside(trickle, daemon, rate):
+            with self.subTest(rate=rate), Daemon(**SETTINGS) as daemon, beside(trickle, daemon, rate):
                 wait_until(lambda: daemon.stats()['loops']['waits_for_room'] > TRICKLES // 2, 'the budget to be used up')
                 for transport, who in ('unix', 'another user'), ('tcp', 'their own address'):
                     for size in 40 << 10, 1 << 20:
