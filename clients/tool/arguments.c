@@ -86,9 +86,7 @@ static int put_file(
     const struct knit_tool *tool, const char *path, enum file_kind kind, struct knit_writer *writer)
 {
     size_t most = writer->buffer->max;
-    size_t max = kind != FILE_JSON                          ? most
-                 : most < INT32_MAX / KNIT_TOOL_JSON_FACTOR ? most * KNIT_TOOL_JSON_FACTOR
-                                                            : INT32_MAX - 1;
+    size_t max = kind == FILE_JSON ? knit_tool_json_max(most) : most;
     const char *shown = path != NULL ? path : "standard input";
     int status = KNIT_TOOL_OK;
     struct knit_buffer content;

@@ -2,13 +2,19 @@
 /* The words behind a task's name as the arguments of a call: one msgpack array. */
 #pragma once
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include <knitting/knitting.h>
 
 #include "clients/tool/tool.h"
 #include "proto/buffer.h"
 
-/* The longest JSON as a multiple of what it may become: the six bytes of "\\u0000" become one. */
-enum { KNIT_TOOL_JSON_FACTOR = 8 };
+/* The longest JSON that may become so many bytes: the six of "\\u0000" become one. */
+static inline size_t knit_tool_json_max(size_t max)
+{
+    return max < INT32_MAX / 8 ? max * 8 : INT32_MAX - 1;
+}
 
 /* Appends the array to params, whose cap is what a call may carry here. What is wrong is reported.
  * Returns an exit status. */

@@ -139,7 +139,7 @@ static bool start_line(struct batch *batch, const char *line, size_t len)
 
 static size_t line_max(const struct batch *batch)
 {
-    return KNIT_TOOL_JSON_FACTOR * batch->params.max;
+    return knit_tool_json_max(batch->params.max);
 }
 
 static void drop_input(struct batch *batch)
@@ -352,7 +352,7 @@ static int open_and_run(struct batch *batch)
         return status;
     max = knit_arguments_max(batch->k);
     knit_buffer_init(&batch->params, max);
-    knit_buffer_init(&batch->input, KNIT_TOOL_JSON_FACTOR * max + 2 * (READ_BYTES + 1));
+    knit_buffer_init(&batch->input, knit_tool_json_max(max) + 2 * (READ_BYTES + 1));
     batch->ring = calloc(batch->size, sizeof(*batch->ring));
     status = batch->ring != NULL
                  ? knit_tool_open_interrupt(batch->tool, batch->k, &batch->interrupt_fd)
