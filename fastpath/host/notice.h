@@ -3,9 +3,9 @@
  * pool.
  *
  * Threads: added under the pool's mutex by any thread; taken and delivered by the dispatching one.
- * Limits: at most KNIT_NOTICES_MAX lines of output wait; output is not read while there is no room,
- * but for that of a dead worker, whose lines are counted and dropped then. Events are few, since
- * each belongs to the life of a worker or session, and have no limit.
+ * Limits: at most KNIT_NOTICES_MAX lines of output wait, later ones are counted and dropped; of a
+ * worker that lives so few are read at a time that 64 of them do not reach it. Events are few,
+ * since each belongs to the life of a worker or session, and have no limit.
  */
 #pragma once
 
@@ -15,7 +15,7 @@
 
 #include "fastpath/host/event.h"
 
-#define KNIT_NOTICES_MAX 4096u
+#define KNIT_NOTICES_MAX 65536u
 
 struct knit_notice;
 
@@ -35,12 +35,6 @@ void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool
 /* from: what is known of the line's origin. cut: bytes that are missing at its end. */
 void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *from,
     const char *line, size_t len, size_t cut);
-
-/* How many more lines can wait. */
-static inline uint32_t knit_notices_room(const struct knit_notices *notices)
-{
-    return KNIT_NOTICES_MAX - notices->lines;
-}
 
 /* Moves all notices to *ret_pending, which must be empty. */
 void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending);

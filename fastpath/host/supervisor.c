@@ -25,6 +25,7 @@
 #include "fastpath/lane/fd.h"
 
 #define OUTPUT_BYTES_A_TURN 65536u
+#define OUTPUT_LINES_A_TURN 1024u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a dead worker: more than a pipe holds */
 #define MESSAGES_A_TURN     256
 #define CLOSED_NS           1000000000u  /* until a worker without a control socket is killed */
@@ -182,22 +183,20 @@ void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker
     knit_output_end(&worker->output, on_line, &origin);
 }
 
-/* Reads at most bytes_max, so that a worker that prints without end does not delay the others, and,
- * unless all must be read, as long as there is room for lines. True: there is nothing more to
- * come. */
-static bool read_output(
-    struct knit_pool *pool, struct knit_worker *worker, int fd, size_t bytes_max, bool must_read)
+/* Reads at most bytes_max and lines_max, so that a worker that prints without end delays no other:
+ * each has its own share of a turn. True: there is nothing more to come. */
+static bool read_output(struct knit_pool *pool, struct knit_worker *worker, int fd,
+    size_t bytes_max, uint32_t lines_max)
 {
+    const uint32_t before = pool->notices.lines;
     char bytes[8192];
 
-    while (bytes_max > 0) {
+    while (bytes_max > 0 && pool->notices.lines - before < lines_max) {
         struct output_origin origin = {pool, worker, output_from(pool, worker)};
-        size_t room = must_read ? sizeof(bytes) : knit_notices_room(&pool->notices);
-        ssize_t got;
+        /* As if each byte were a line. */
+        size_t room = lines_max - (pool->notices.lines - before);
+        ssize_t got = read(fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes));
 
-        if (room == 0)
-            return false;
-        got = read(fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -220,7 +219,7 @@ static void read_last_output(struct knit_pool *pool, struct knit_worker *worker)
     for (int i = 0; i < 2; i++) {
         int left = 0;
 
-        if (pipes[i] < 0 || read_output(pool, worker, pipes[i], OUTPUT_BYTES_LAST, true))
+        if (pipes[i] < 0 || read_output(pool, worker, pipes[i], OUTPUT_BYTES_LAST, UINT32_MAX))
             continue;
         /* What processes print that it has left. */
         if (ioctl(pipes[i], FIONREAD, &left) == 0)
@@ -234,7 +233,7 @@ static void handle_output(struct knit_pool *pool, struct knit_worker *worker)
 {
     int fd = worker->process.output_fd;
 
-    if (fd >= 0 && read_output(pool, worker, fd, OUTPUT_BYTES_A_TURN, false)) {
+    if (fd >= 0 && read_output(pool, worker, fd, OUTPUT_BYTES_A_TURN, OUTPUT_LINES_A_TURN)) {
         knit_supervisor_end_line(pool, worker);
         knit_worker_close_fd(pool, &worker->process.output_fd);
     }

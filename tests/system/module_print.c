@@ -62,6 +62,11 @@ KNIT_TASK(say, "say(out: str, err: str, child: str, fails: bool) -> int",
     return knit_arg_bool(call, 3) ? knit_fail(call, 7, "as was wanted") : knit_return_int(call, 5);
 }
 
+KNIT_TASK(lane, "lane() -> int", .doc = "The worker's process.")
+{
+    return knit_return_int(call, getpid());
+}
+
 KNIT_TASK(chatter, "chatter(ms: int) -> nil",
     .doc = "Leaves a child that prints without a pause for so long.")
 {

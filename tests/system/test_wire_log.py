@@ -159,6 +159,21 @@ class Chatter(Case):
             self.assertLess(time.monotonic() - began, 5 * SLOWDOWN)
 
 
+    def test_a_flood_of_one_worker_delays_no_line_of_another(self):
+        # Keys enough for both lanes.
+        keys = range(8)
+        with Daemon(module=PRINT, workers=2) as daemon, daemon.tcp() as rpc:
+            lanes = {rpc.call('lane', options={'affinity': key}): key for key in keys}
+            self.assertEqual(len(lanes), 2)
+            for key in lanes.values():
+                rpc.call('chatter', 60000, options={'affinity': key})
+            began = time.monotonic()
+            for _ in range(20):
+                for key in lanes.values():
+                    rpc.call('print', 'a line between\n', 1, options={'affinity': key})
+            self.assertLess(time.monotonic() - began, 10 * SLOWDOWN)
+
+
 class Stuck(Case):
     def setUp(self):
         self.reader, writer = os.pipe()
