@@ -257,7 +257,8 @@ static void *run(void *arg)
         turn(loop);
     }
     knit_router_give_up(&loop->router);
-    knit_connections_flush(&loop->net);
+    while (!TAILQ_EMPTY(&loop->net.dirty))
+        knit_connections_flush(&loop->net);
     knit_connections_close_all(&loop->net);
     close_session(loop);
     loop->state = KNIT_LOOP_ENDED;

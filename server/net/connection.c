@@ -166,8 +166,7 @@ static void leave_lists(struct knit_connection *connection)
 {
     struct knit_net *net = connection->net;
 
-    if (connection->lists & KNIT_IN_DIRTY)
-        TAILQ_REMOVE(&net->dirty, connection, in_dirty);
+    knit_net_leave_dirty(connection);
     knit_net_leave_ready(connection);
     if (connection->lists & KNIT_IN_STALLED)
         TAILQ_REMOVE(&net->stalled, connection, in_stalled);
@@ -474,7 +473,7 @@ static void on_output(evutil_socket_t fd, short events, void *arg)
 
     (void)fd, (void)events;
     connection->net->turn->had_events = true;
-    knit_sending_flush(connection);
+    knit_net_add_writable(connection);
 }
 
 void knit_connection_resume(struct knit_connection *connection)

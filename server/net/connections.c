@@ -13,7 +13,10 @@
 #include "server/net/output.h"
 #include "server/net/sending.h"
 
-enum { LINGER_S = 2 }; /* for the peer of a closed connection to end its side */
+enum {
+    LINGER_S = 2, /* for the peer of a closed connection to end its side */
+    FLUSHED_BYTES = 1024 * 1024,
+};
 
 int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct knit_router *router,
     struct event_base *base)
@@ -23,6 +26,7 @@ int knit_connections_init(struct knit_net *net, struct knit_turn *turn, struct k
     *net = (struct knit_net){.turn = turn, .router = router, .base = base};
     TAILQ_INIT(&net->connections);
     TAILQ_INIT(&net->dirty);
+    TAILQ_INIT(&net->writable);
     TAILQ_INIT(&net->fresh);
     TAILQ_INIT(&net->ready);
     TAILQ_INIT(&net->stalled);
@@ -106,10 +110,13 @@ static void free_dead(struct knit_net *net)
 void knit_connections_flush(struct knit_net *net)
 {
     struct knit_connection *connection;
+    uint64_t bytes_out_max = knit_counter_read(&net->turn->counters.bytes_out) + FLUSHED_BYTES;
 
-    while ((connection = TAILQ_FIRST(&net->dirty)) != NULL) {
-        TAILQ_REMOVE(&net->dirty, connection, in_dirty);
-        connection->lists &= (uint16_t)~KNIT_IN_DIRTY;
+    /* What writing costs is the copying, so it is counted in bytes. */
+    while (((connection = TAILQ_FIRST(&net->dirty)) != NULL ||
+               (connection = TAILQ_FIRST(&net->writable)) != NULL) &&
+           knit_counter_read(&net->turn->counters.bytes_out) < bytes_out_max) {
+        knit_net_leave_dirty(connection);
         knit_sending_flush(connection);
     }
     free_dead(net);

@@ -23,13 +23,13 @@ void knit_connections_fini(struct knit_net *net);
 /* Connections that are fresh or ready go on, for as long as the turn has time for input. */
 void knit_connections_resume_ready(struct knit_net *net);
 
-/* Writes the output of the turn and frees what was closed. */
+/* Writes output, about as much as a turn has time for, and frees what was closed. */
 void knit_connections_flush(struct knit_net *net);
 
 /* Whether connections have something to do that no event reports. */
 static inline bool knit_connections_has_work(const struct knit_net *net)
 {
-    return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty) ||
+    return knit_net_is_crowded(net) || !TAILQ_EMPTY(&net->dirty) || !TAILQ_EMPTY(&net->writable) ||
            !TAILQ_EMPTY(&net->lookaheads.to_scan);
 }
 

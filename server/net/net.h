@@ -76,9 +76,10 @@ struct knit_net {
     struct event_base *base; /* borrowed */
     struct knit_hangup_monitor hangups;
     struct knit_connection_list connections;
-    struct knit_connection_list dirty; /* have output to write at the end of the turn */
-    struct knit_connection_list fresh; /* input has come, they had none: go before the ready */
-    struct knit_connection_list ready; /* may go on with bytes that no event reports */
+    struct knit_connection_list dirty;    /* have output to write at the end of the turn */
+    struct knit_connection_list writable; /* had too much for one turn: go after the dirty */
+    struct knit_connection_list fresh;    /* input has come, they had none: go before the ready */
+    struct knit_connection_list ready;    /* may go on with bytes that no event reports */
     /* A slow reader, or closing: the sweep checks that it makes progress. */
     struct knit_connection_list stalled;
     struct knit_connection_list idle; /* all, longest idle first; with idle_timeout_s alone */
@@ -117,13 +118,14 @@ enum {
     KNIT_IN_TO_SCAN = 16, /* of `lookaheads` */
     KNIT_IN_LARGE = 32,   /* of `inputs` */
     KNIT_IN_WAITING_FOR_BUDGET = 64,
-    KNIT_IN_FRESH = 128, /* and not in `ready` */
+    KNIT_IN_FRESH = 128,    /* and not in `ready` */
+    KNIT_IN_WRITABLE = 256, /* and not in `dirty` */
 };
 
 struct knit_connection {
     struct knit_caller caller;
-    TAILQ_ENTRY(knit_connection) in_all; /* or in `dead` */
-    TAILQ_ENTRY(knit_connection) in_dirty;
+    TAILQ_ENTRY(knit_connection) in_all;   /* or in `dead` */
+    TAILQ_ENTRY(knit_connection) in_dirty; /* or in `writable` */
     TAILQ_ENTRY(knit_connection) in_ready; /* or in `fresh` */
     TAILQ_ENTRY(knit_connection) in_stalled;
     TAILQ_ENTRY(knit_connection) in_idle;
@@ -163,10 +165,27 @@ struct knit_connection {
 /* Put a connection onto a list, unless it is in it already. */
 static inline void knit_net_add_dirty(struct knit_connection *connection)
 {
-    if (connection->lists & KNIT_IN_DIRTY)
+    if (connection->lists & (KNIT_IN_DIRTY | KNIT_IN_WRITABLE))
         return;
     TAILQ_INSERT_TAIL(&connection->net->dirty, connection, in_dirty);
     connection->lists |= KNIT_IN_DIRTY;
+}
+
+static inline void knit_net_add_writable(struct knit_connection *connection)
+{
+    if (connection->lists & (KNIT_IN_DIRTY | KNIT_IN_WRITABLE))
+        return;
+    TAILQ_INSERT_TAIL(&connection->net->writable, connection, in_dirty);
+    connection->lists |= KNIT_IN_WRITABLE;
+}
+
+static inline void knit_net_leave_dirty(struct knit_connection *connection)
+{
+    if (connection->lists & KNIT_IN_DIRTY)
+        TAILQ_REMOVE(&connection->net->dirty, connection, in_dirty);
+    if (connection->lists & KNIT_IN_WRITABLE)
+        TAILQ_REMOVE(&connection->net->writable, connection, in_dirty);
+    connection->lists &= (uint16_t) ~(KNIT_IN_DIRTY | KNIT_IN_WRITABLE);
 }
 
 static inline void knit_net_add_ready(struct knit_connection *connection)

@@ -79,7 +79,7 @@ void knit_output_uncharge(struct knit_connection *connection)
 /* The connection is due for a flush at the end of the turn. */
 static void mark_dirty(struct knit_connection *connection)
 {
-    if (!(connection->lists & KNIT_IN_DIRTY) && !connection->is_dead)
+    if (!(connection->lists & (KNIT_IN_DIRTY | KNIT_IN_WRITABLE)) && !connection->is_dead)
         knit_net_add_dirty(connection);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes out on a connection.
  *
- * Replies gather in an evbuffer during a turn and leave in one write at its end. A large result is
+ * Replies gather in an evbuffer during a turn and leave in one write at its end, 256 KiB of a
+ * connection and a MiB of all at most; the rest leaves in later turns. A large result is
  * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
  * the last of its bytes has been written. Blocks that a slow reader pins cannot be used by other
  * connections of the loop. So a connection may pin an eighth of an arena, and all together half of

@@ -16,6 +16,8 @@
 
 #include "server/net/closer.h"
 
+enum { SENT_MAX = 256 * 1024 }; /* in one go, whatever the socket takes */
+
 static enum knit_transport_result receive(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
 {
@@ -51,7 +53,7 @@ static enum knit_transport_result receive_bytes_alone(
 static enum knit_transport_result send_buffer(
     struct knit_transport *transport, struct evbuffer *output, size_t *ret_len)
 {
-    int n = evbuffer_write(output, transport->fd);
+    int n = evbuffer_write_atmost(output, transport->fd, SENT_MAX);
 
     *ret_len = n > 0 ? (size_t)n : 0;
     if (n < 0 && errno != EAGAIN && errno != EINTR)

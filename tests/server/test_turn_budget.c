@@ -2,12 +2,14 @@
 /* How long a turn takes while connections send what is costly, and who goes first in it. Time is
  * the processor time of the thread, so that a busy machine changes nothing.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <knitting/code.h>
@@ -206,6 +208,65 @@ static void looking_ahead_makes_no_turn_long(void **state)
     free(zeros);
 }
 
+/* A TCP connection takes megabytes in one go. */
+static int connect_tcp(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+    socklen_t size = sizeof(address);
+
+    assert_int_equal(bind(listen_fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(listen_fd, 1), 0);
+    assert_int_equal(getsockname(listen_fd, (struct sockaddr *)&address, &size), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
+    accepted = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(accepted >= 0);
+    close(listen_fd);
+    assert_int_equal(
+        knit_connection_open(&turns.loop.net, knit_transport_plain(accepted, false, NULL)), 0);
+    return fd;
+}
+
+static void large_replies_make_no_turn_long(void **state)
+{
+    enum { READERS = 32, REPLY_BYTES = 4 << 20 };
+    uint8_t *zeros = calloc(1, REPLY_BYTES), *room = malloc(REPLY_BYTES);
+    struct knit_connection *connection;
+    uint64_t longest_ns = 0;
+    size_t left = READERS;
+    int fds[READERS];
+
+    (void)state;
+    assert_true(zeros != NULL && room != NULL);
+    turns.settings.output_total_max_bytes = UINT64_C(1) << 30;
+    for (size_t i = 0; i < READERS; i++) {
+        fds[i] = connect_tcp();
+        connection = TAILQ_LAST(&turns.loop.net.connections, knit_connection_list);
+        /* Of different sizes, so that their memory is not freed in one turn. */
+        knit_output_result(connection, 1, knit_span(zeros, REPLY_BYTES - i * REPLY_BYTES / 64));
+    }
+    while (left > 0) {
+        uint64_t took_ns = turn_ns();
+
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+        left = 0;
+        TAILQ_FOREACH(connection, &turns.loop.net.connections, in_all)
+        left += knit_output_waiting(connection) > 0;
+        for (size_t i = 0; i < READERS; i++)
+            while (recv(fds[i], room, REPLY_BYTES, MSG_DONTWAIT) > 0)
+                ;
+    }
+    print_message(
+        "large replies: the longest turn %llu us\n", (unsigned long long)longest_ns / 1000);
+    assert_true(longest_ns < TURN_BOUND_NS);
+    for (size_t i = 0; i < READERS; i++)
+        close(fds[i]);
+    TURNS_UNTIL(TAILQ_EMPTY(&turns.loop.net.connections));
+    free(zeros);
+    free(room);
+}
+
 static void put_zeros(struct knit_buffer *buffer, size_t count)
 {
     while (count-- > 0)
@@ -401,6 +462,7 @@ int main(void)
         TURNS_TEST(no_message_makes_a_turn_long),
         TURNS_TEST(looking_ahead_makes_no_turn_long),
         TURNS_TEST(what_waits_for_room_takes_little_of_each_turn),
+        TURNS_TEST(large_replies_make_no_turn_long),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
         TURNS_TEST(calls_that_are_overdue_together_are_answered_in_short_turns),
         TURNS_TEST(calls_that_wait_cost_nothing_until_they_are_due),
