@@ -88,6 +88,7 @@ SILENT = {
 }
 # Functions whose name is not enough, with a function further out in the stack.
 SILENT_BELOW = {
+    ('append', 'answer'): 'the connection is closed, as by make_output(), which is inlined',
     ('grow', 'knit_buffer_append'): 'the text of an error that is reported anyway, with fewer words',
     ('read', 'knit_worker_start'): 'of offer_to_oom_killer(), inlined',
     ('open64', 'knit_worker_start'): 'the same',
