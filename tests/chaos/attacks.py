@@ -215,11 +215,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='each row for a moment')
     parser.add_argument('--only', default='', metavar='TEXT', help='rows whose names contain it')
-    parser.add_argument('--connections', type=int, metavar='COUNT', help='as many as there may be (1000)')
+    parser.add_argument('--connections', type=int, metavar='COUNT', help='as many as there may be (200)')
     arguments = parser.parse_args()
     quiet_callers(0.2 if arguments.quick else 5, arguments.only)
     idle_workers(0.2 if arguments.quick else 5, arguments.only)
-    strangers(arguments.connections or (20 if arguments.quick else 1000), arguments.only)
+    strangers(arguments.connections or (20 if arguments.quick else 200), arguments.only)
     kept_results(2 if arguments.quick else 20, arguments.only)
 
 

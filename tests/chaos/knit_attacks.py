@@ -279,7 +279,8 @@ def crash(daemon, begun):
 def wake(daemon, begun):
     """Where the daemon wakes workers in place of callers: asks for that without end; attaches again when it is out."""
     while True:
-        with daemon.unix() as rpc, contextlib.ExitStack() as stack:
+        # It may be out before it is in.
+        with contextlib.suppress(RpcError, EOFError, ConnectionError), daemon.unix() as rpc, contextlib.ExitStack() as stack:
             fds = attach(rpc)[1]
             for fd in fds:
                 stack.callback(os.close, fd)
