@@ -12,6 +12,7 @@
 #include "server/net/lookahead.h"
 #include "server/net/output.h"
 #include "server/net/sending.h"
+#include "server/rpc/router.h"
 
 enum {
     LINGER_S = 2, /* for the peer of a closed connection to end its side */
@@ -188,10 +189,12 @@ void knit_connections_drain(struct knit_net *net, uint64_t drain_ms)
 {
     struct knit_connection *connection, *next;
 
-    /* One is closed here if there is no memory for its message. */
+    /* One is closed here if there is no memory for its message. Calls that still wait are refused
+     * now: the end of a peer that is gone may stand behind them. */
     for (connection = TAILQ_FIRST(&net->connections); connection != NULL; connection = next) {
         next = TAILQ_NEXT(connection, in_all);
         knit_sending_goaway(connection, drain_ms);
+        knit_router_stop_waiting(&connection->caller);
     }
 }
 

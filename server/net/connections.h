@@ -39,7 +39,8 @@ bool knit_connections_has_output(const struct knit_net *net);
 /* Once a second, while turn->needs_sweep asks for it: ends connections that make no progress. */
 void knit_connections_sweep(struct knit_net *net);
 
-/* No more calls are taken: `$/goaway` to connections that said `$/hello`. */
+/* The router takes no more calls: `$/goaway` to connections that said `$/hello`, and what waits
+ * goes on, to be refused. */
 void knit_connections_drain(struct knit_net *net, uint64_t drain_ms);
 
 /* The session is evicted: ends the connection that is its lease. */

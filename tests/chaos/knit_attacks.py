@@ -31,8 +31,8 @@ INTS = b'\xdd' + struct.pack('>I', 2 * MILLIONS) + bytes(2 * MILLIONS)
 PAIRS = b'\xdf' + struct.pack('>I', MILLIONS) + bytes(2 * MILLIONS)
 TRICKLES = 60
 
-# Of a daemon. The end of a stream that is not read does not arrive, so calls of attackers that have gone may go on.
-SETTINGS = {'workers': 1, 'threads_io': 1, 'drain_ms': 500}
+# Of a daemon.
+SETTINGS = {'workers': 1, 'threads_io': 1}
 
 
 def request(msgid, method, params, *options):

@@ -491,6 +491,31 @@ class Ending(Case):
                 self.assertIsNone(other.result(msgid))
             self.assertEqual(daemon.wait(), 0)
 
+    def test_a_drain_refuses_what_finds_no_slot_at_once(self):
+        with Daemon(workers=1, in_flight_max=1, drain_ms=60000) as daemon, daemon.tcp() as rpc:
+            rpc.hello()
+            # In one write, so that both have been read when the first one runs.
+            rpc.send(msgpack.packb([0, 100, 'sleep', [3600000]]) + msgpack.packb([0, 101, 'add', [1, 2]]))
+            wait_until(lambda: daemon.stats()['lanes'][0]['is_running'], 'the task to run')
+            daemon.send_signal(signal.SIGTERM)
+            error = self.assert_fails(DRAINING, rpc.result, 101)
+            self.assertEqual(error.details['started'], 'no')
+            rpc.notify('$/cancel', 100)
+            self.assert_fails(CANCELLED, rpc.result, 100)
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_a_drain_does_not_wait_for_the_call_of_a_peer_that_is_gone(self):
+        """Its end stands behind calls that wait, where nobody reads: those are refused first."""
+        with Daemon(workers=1, in_flight_max=1, drain_ms=60000) as daemon:
+            with daemon.tcp() as rpc:
+                rpc.request('sleep', 3600000)
+                rpc.sock.settimeout(1)
+                with self.assertRaises(TimeoutError):
+                    rpc.sock.sendall(msgpack.packb([0, 2, 'echo', [bytes(1 << 20)]]) * 64)
+            self.assertTrue(daemon.stats()['lanes'][0]['is_running'])
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+
     def test_a_second_signal_does_not_wait(self):
         with Daemon(workers=1, drain_ms=60000) as daemon, daemon.tcp() as rpc:
             rpc.request('sleep', 60000)
