@@ -480,8 +480,12 @@ class Ending(Case):
     def test_a_drain_serves_what_waited(self):
         """What was read before it has been accepted, in the lanes or waiting for them."""
         with Daemon(workers=1, threads_io=1, drain_ms=60000) as daemon, daemon.tcp() as rpc, daemon.tcp() as other:
-            ids = [rpc.request('sleep', 5) for _ in range(100)]
-            others = [other.request('sleep', 5) for _ in range(20)]
+            ids, others, sent = range(100), range(20), 0
+            for connection, numbers in (rpc, ids), (other, others):
+                calls = b''.join(msgpack.packb([0, i, 'sleep', [5]]) for i in numbers)
+                connection.send(calls)
+                sent += len(calls)
+            wait_until(lambda: daemon.stats()['loops']['bytes_in'] >= sent, 'all to be read')
             wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 1, 'both to wait')
             self.assertLess(daemon.stats()['loops']['calls_answered'], 50)
             daemon.send_signal(signal.SIGTERM)
