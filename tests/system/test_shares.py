@@ -154,5 +154,26 @@ class ShallowLanes(Shares):
     LANE_DEPTH_US = 500
 
 
+class Leaving(Case):
+    def test_notifications_that_wait_run_though_their_caller_has_gone(self):
+        """A program that sends some and ends is the usual sender of them."""
+        calls = 300
+        for gate, transport in enumerate(('tcp', 'unix'), 1):
+            with self.subTest(transport), LedgerDaemon(workers=1, threads_io=1) as daemon, daemon.unix() as holder:
+                held = holder.request('hold', 0, gate)
+                daemon.ledger.wait_for(0)
+                with getattr(daemon, transport)() as rpc:
+                    rpc.send(b''.join(msgpack.packb([2, 'ledger', [1 + i]]) + msgpack.packb([0, i, 'ledger', [calls + 1 + i]])
+                                      for i in range(calls)))
+                    wait_until(lambda: daemon.stats()['loops']['waits_for_slot'] > 0, 'it to wait')
+                self.assertLess(daemon.stats()['loops']['calls_published'], calls // 2)
+                daemon.ledger.open_gate(gate)
+                holder.result(held)
+                wait_until(lambda: sum(daemon.ledger.times(1, calls)) == calls, 'all to run')
+                self.assertEqual(set(daemon.ledger.times(1, calls).tolist()), {1})
+                # Of the requests only those that were in the lane when it left.
+                self.assertLess(sum(daemon.ledger.times(calls + 1, calls)), calls // 2)
+
+
 if __name__ == '__main__':
     main()
