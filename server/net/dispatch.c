@@ -167,9 +167,11 @@ static void yield(struct knit_connection *connection)
     knit_net_add_ready(connection);
 }
 
-/* Some work was done: is it time? */
+/* Some work was done: is it time? One that was closed by it does not go on. */
 static void yield_in_time(struct knit_connection *connection, size_t bytes, struct pace *pace)
 {
+    if (connection->is_dead)
+        return;
     pace->work += 1 + bytes / WORK_BYTES;
     if (pace->work < WORK_A_LOOK)
         return;

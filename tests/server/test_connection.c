@@ -534,6 +534,27 @@ static void a_connection_without_memory_for_its_goaway_keeps_it_from_no_other(vo
     assert_false(turns_turn() && turns_read(callers[0]));
 }
 
+/* The last message of its slice ends it: it does not go on in the next turn. */
+static void a_connection_that_ends_when_its_time_is_over_is_in_no_list(void **state)
+{
+    struct turns_caller *caller, *other;
+
+    (void)state;
+    caller = turns_connect();
+    other = turns_connect();
+    turns_notify(caller, "nobody", 7);
+    assert_true(turns_request(caller, "$/ping", 1, 1, 1, NULL));
+    /* With another one that waits for its turn, a connection has its slice and no more. */
+    knit_net_add_ready(other->connection);
+    turns.loop.net.slice_ns = 0;
+    event_set_mem_functions(allocate, realloc, free);
+    fails_next = true;
+    (void)event_base_loop(turns.loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    assert_true(caller->connection->is_dead);
+    assert_int_equal(caller->connection->lists, 0);
+    assert_false(turns_turn() && turns_read(caller));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -557,6 +578,7 @@ int main(void)
         TURNS_TEST(a_msgid_twice_in_flight_ends_the_stream_and_the_calls),
         TURNS_TEST(a_msgid_twice_in_flight_gets_one_response),
         TURNS_TEST(a_connection_without_memory_for_its_goaway_keeps_it_from_no_other),
+        TURNS_TEST(a_connection_that_ends_when_its_time_is_over_is_in_no_list),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
