@@ -112,6 +112,14 @@ static int identify(
     return ret_option->setting != NULL ? 0 : refuse_unknown(name, name_len, why);
 }
 
+/* The word behind a switch is its value unless it is an option. */
+static const char *value_of_switch(struct walk *walk)
+{
+    if (walk->next >= walk->argc || walk->argv[walk->next][0] == '-')
+        return "on";
+    return walk->argv[walk->next++];
+}
+
 /* The next option with its value; call while walk->next < walk->argc. */
 static int next_option(struct walk *walk, struct option *ret_option, struct knit_sentence *why)
 {
@@ -136,7 +144,7 @@ static int next_option(struct walk *walk, struct option *ret_option, struct knit
                 why, KNIT_SETTING_E_REFUSED, "--%.*s takes no value", (int)name_len, name);
         ret_option->value = equals + 1;
     } else if (may_stand_alone(ret_option)) {
-        ret_option->value = ret_option->word == WORD_SETTING ? "on" : NULL;
+        ret_option->value = ret_option->word == WORD_SETTING ? value_of_switch(walk) : NULL;
     } else if (walk->next < walk->argc) {
         ret_option->value = walk->argv[walk->next++];
     } else {
@@ -237,7 +245,9 @@ static void print_choices(const char *margin, const struct knit_setting *setting
 
 static int end_of_output(void)
 {
-    return fflush(stdout) == EOF || ferror(stdout) ? -EIO : 0;
+    if (fflush(stdout) == EOF)
+        return -errno;
+    return ferror(stdout) ? -EIO : 0;
 }
 
 int knit_command_line_print_help(void)

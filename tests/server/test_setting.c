@@ -345,6 +345,21 @@ static void the_command_line_sets_what_the_file_did_not(void **state)
     assert_int_equal(settings.allow_remote_without_authentication, 1);
 }
 
+static void a_switch_takes_its_value_from_the_next_word_or_means_on(void **state)
+{
+    const char *argv[] = {"knittingd", "--udp-sockets", "off", "--unix-sockets", "on",
+        "--exec-programs", "--workers", "3", "--allow-remote-without-authentication"};
+    struct knit_command_line line;
+
+    (void)state;
+    assert_int_equal(parse(sizeof(argv) / sizeof(argv[0]), argv, &line), 0);
+    assert_int_equal(settings.udp_sockets, 0);
+    assert_int_equal(settings.unix_sockets, 1);
+    assert_int_equal(settings.exec_programs, 1);
+    assert_int_equal(settings.workers, 3);
+    assert_int_equal(settings.allow_remote_without_authentication, 1);
+}
+
 static void mistakes_on_the_command_line_are_named(void **state)
 {
     static const struct {
@@ -359,6 +374,7 @@ static void mistakes_on_the_command_line_are_named(void **state)
         {"--workers", "0", "command line: pool.workers: expected a number"},
         {"--workers=1", "--workers=2", "given twice"},
         {"--check-config=1", NULL, "--check-config takes no value"},
+        {"--udp-sockets", "yes", "worker.udp_sockets: expected on or off, not 'yes'"},
         {"operand", NULL, "'operand'"},
         {"--", NULL, "'--'"},
         {"-x", NULL, "'-x'"},
@@ -528,6 +544,7 @@ int main(void)
         WITH_DEFAULTS(spaces_comments_and_marks_end_where_they_should),
         WITH_DEFAULTS(a_file_that_is_not_there_is_named),
         WITH_DEFAULTS(the_command_line_sets_what_the_file_did_not),
+        WITH_DEFAULTS(a_switch_takes_its_value_from_the_next_word_or_means_on),
         WITH_DEFAULTS(mistakes_on_the_command_line_are_named),
         cmocka_unit_test(names_are_unique_and_lead_back_to_their_row),
         cmocka_unit_test(a_sentence_that_does_not_fit_is_cut),

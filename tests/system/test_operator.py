@@ -53,6 +53,11 @@ class Sentences(Case):
                      XDG_RUNTIME_DIR='run/me')
 
 
+    def test_a_switch_with_its_value_behind_a_space(self):
+        self.refused("worker.udp_sockets: expected on or off, not 'yes'", '--udp-sockets', 'yes')
+        self.refused('worker.udp_sockets: opens what worker.permission strict closes', '--udp-sockets', 'on')
+
+
 class Settings(Case):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix='knit-')
