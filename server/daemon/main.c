@@ -44,6 +44,22 @@ static int refuse(int status, int error, struct knit_sentence *why)
     return status;
 }
 
+/* The status of a command whose work is what it prints; error is what the printing returned. */
+static int finish_printing(int error)
+{
+    struct knit_sentence why;
+
+    if (error == 0)
+        return 0;
+    return refuse(EXIT_START,
+        knit_sentence_set(&why, error, "cannot write the output: %s", strerror(-error)), &why);
+}
+
+static int print_version(void)
+{
+    return printf("knittingd %s\n", KNIT_VERSION) < 0 || fflush(stdout) == EOF ? -errno : 0;
+}
+
 /* Defaults, file, command line, and what follows from them. */
 static int read_settings(int argc, char **argv, const struct knit_command_line *line,
     struct knit_settings *settings, struct knit_sentence *why)
@@ -72,7 +88,7 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
         return refuse(EXIT_SETTINGS, r, &why);
     r = read_settings(argc, argv, line, &settings, &why);
     if (r == 0 && line->command == KNIT_COMMAND_PRINT_CONFIG) {
-        status = knit_print_config(&settings, usual_config) == 0 ? 0 : EXIT_START;
+        status = finish_printing(knit_print_config(&settings, usual_config));
         knit_settings_fini(&settings);
         return status;
     }
@@ -103,11 +119,11 @@ int main(int argc, char **argv)
         return refuse(EXIT_SETTINGS, r, &why);
     switch (line.command) {
     case KNIT_COMMAND_HELP:
-        return knit_command_line_print_help() == 0 ? 0 : EXIT_START;
+        return finish_printing(knit_command_line_print_help());
     case KNIT_COMMAND_SAMPLE_CONFIG:
-        return knit_command_line_print_sample() == 0 ? 0 : EXIT_START;
+        return finish_printing(knit_command_line_print_sample());
     case KNIT_COMMAND_VERSION:
-        return printf("knittingd %s\n", KNIT_VERSION) > 0 && fflush(stdout) == 0 ? 0 : EXIT_START;
+        return finish_printing(print_version());
     case KNIT_COMMAND_RUN:
     case KNIT_COMMAND_CHECK_CONFIG:
     case KNIT_COMMAND_PRINT_CONFIG:

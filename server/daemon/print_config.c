@@ -261,5 +261,7 @@ int knit_print_config(const struct knit_settings *settings, const char *usual_fi
         printf("debug = %-*s ; environment, KNITTING_DEBUG\n", COLUMN - (int)strlen("debug = "),
             debug);
     print_consequences(settings);
-    return fflush(stdout) == EOF || ferror(stdout) ? -EIO : 0;
+    if (fflush(stdout) == EOF)
+        return -errno;
+    return ferror(stdout) ? -EIO : 0;
 }

@@ -53,6 +53,14 @@ class Sentences(Case):
                      XDG_RUNTIME_DIR='run/me')
 
 
+    def test_what_cannot_be_printed(self):
+        for command in '--help', '--version', '--sample-config', '--print-config':
+            with self.subTest(command), open('/dev/full', 'wb') as full:
+                done = subprocess.run([os.environ['KNIT_DAEMON'], f'--socket={self.dir}/k.sock', command], stdin=subprocess.DEVNULL,
+                                      stdout=full, stderr=subprocess.PIPE, text=True, timeout=3 * PATIENCE)
+                self.assertEqual((done.returncode, done.stderr),
+                                 (1, 'knittingd: cannot write the output: No space left on device\n'))
+
     def test_a_switch_with_its_value_behind_a_space(self):
         self.refused("worker.udp_sockets: expected on or off, not 'yes'", '--udp-sockets', 'yes')
         self.refused('worker.udp_sockets: opens what worker.permission strict closes', '--udp-sockets', 'on')
