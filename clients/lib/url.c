@@ -44,6 +44,8 @@ static int parse_authority(const char *text, struct knit_url *url, const char **
     } else {
         len = strcspn(host, ":/");
         end = host + len;
+        if (end[0] == ':' && strchr(end + 1, ':') != NULL)
+            return bad(ret_reason, "an IPv6 address stands in brackets, as in knit://[::1]:5648");
     }
     if (len == 0 || len >= sizeof(url->host))
         return bad(ret_reason, len == 0 ? "no host is named" : "the host's name is too long");

@@ -47,7 +47,9 @@ static const char *check_word(const char *at, size_t len)
     if ((word[0] >= '0' && word[0] <= '9') || word[0] == '-') {
         if (strspn(word, "0123456789+-.eE") == len)
             return check_number(word);
-        return "this is no number of JSON (write {\"$float\": \"-Infinity\"} for that)";
+        return strcmp(word, "-Infinity") == 0
+                   ? "JSON has no such number; write {\"$float\": \"-Infinity\"}"
+                   : "this is no number of JSON";
     }
     if (strcmp(word, "true") == 0 || strcmp(word, "false") == 0 || strcmp(word, "null") == 0)
         return NULL;

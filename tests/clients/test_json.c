@@ -180,7 +180,7 @@ static void mistakes_are_named(void **state)
         {"[1,]", ""},
         {"{'a':1}", ""},
         {"\"\xff\"", ""},
-        {"0x10", ""},
+        {"0x10", "this is no number of JSON"},
         {"01", ""},
         {"{\"$bon\":\"\"}", "unknown form"},
         {"{\"$bin\":\"A\"}", "Base64"},

@@ -82,6 +82,8 @@ static void mistakes_are_named(void **state)
         {"knit://:5", "no host"},
         {"knit://[::1", "bracket"},
         {"knit://[]", "no host"},
+        {"knit://::1", "in brackets"},
+        {"knit://fe80::1:5648", "in brackets"},
         {"knit://h:", "port"},
         {"knit://h:0", "port"},
         {"knit://h:65536", "port"},
