@@ -94,8 +94,9 @@ int knit_hello_decode(
 static void put_limits(struct knit_writer *writer, const struct knit_hello_reply *reply)
 {
     knit_writer_text(writer, "limits");
-    knit_writer_map(writer, 4);
+    knit_writer_map(writer, 5);
     knit_writer_member_uint(writer, "message_bytes", reply->message_bytes);
+    knit_writer_member_uint(writer, "call_bytes", reply->call_bytes);
     knit_writer_member_uint(writer, "depth", reply->depth);
     knit_writer_member_uint(writer, "in_flight", reply->in_flight);
     knit_writer_member_uint(writer, "output_bytes", reply->output_bytes);
@@ -130,6 +131,8 @@ static bool read_limits(const struct knit_item *limits, struct knit_hello_reply 
     while (r == 0 && (r = knit_walk_next(&walk, &item)) == 0) {
         if (knit_span_is(item.key, "message_bytes") &&
             !knit_item_uint(&item, &reply->message_bytes))
+            return false;
+        if (knit_span_is(item.key, "call_bytes") && !knit_item_uint(&item, &reply->call_bytes))
             return false;
         if (knit_span_is(item.key, "depth") && !knit_item_uint(&item, &reply->depth))
             return false;

@@ -35,6 +35,7 @@ struct knit_hello_reply {
     uint64_t protocol;
     uint64_t epoch;
     uint64_t message_bytes;
+    uint64_t call_bytes; /* the arguments of one call */
     uint64_t depth;
     uint64_t in_flight;
     uint64_t output_bytes;

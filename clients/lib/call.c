@@ -33,12 +33,13 @@ struct start {
 
 /* ---- starting ---- */
 
-static int refuse_large(
-    struct knit_error *ret_error, const char *what, uint64_t bytes, uint64_t limit)
+/* setting: the daemon's, which decided. */
+static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t bytes,
+    uint64_t limit, const char *setting)
 {
     knit_error_make(ret_error, KNIT_TOO_LARGE, KNIT_STARTED_NO,
-        "the %s %llu bytes, %llu are allowed", what, (unsigned long long)bytes,
-        (unsigned long long)limit);
+        "the %s %llu bytes, %llu are allowed (%s)", what, (unsigned long long)bytes,
+        (unsigned long long)limit, setting);
     if (ret_error != NULL) {
         ret_error->limit = (int64_t)limit;
         ret_error->actual = (int64_t)bytes;
@@ -67,7 +68,7 @@ size_t knit_arguments_max(struct knit *k)
     if (!knit_client_is_ours(k))
         return 0;
     return k->handles.lanes != NULL ? knit_lanes_argument_max(k->handles.lanes)
-                                    : k->handles.stream.request_max;
+                                    : k->handles.stream.arguments_max;
 }
 
 /* One attempt. */
@@ -85,9 +86,14 @@ static int explain(
 
     if (code == KNIT_TOO_LARGE && start->is_by_lanes)
         return refuse_large(ret_error, "arguments are", start->params.len,
-            knit_lanes_argument_max(k->handles.lanes));
+            knit_lanes_argument_max(k->handles.lanes), "call_max_bytes");
+    if (code == KNIT_TOO_LARGE && start->params.len > stream->arguments_max &&
+        stream->arguments_max < stream->request_max)
+        return refuse_large(
+            ret_error, "arguments are", start->params.len, stream->arguments_max, "call_max_bytes");
     if (code == KNIT_TOO_LARGE)
-        return refuse_large(ret_error, "message is", stream->refused_bytes, stream->request_max);
+        return refuse_large(ret_error, "message is", stream->refused_bytes, stream->request_max,
+            "message_max_bytes");
     if (code == KNIT_DRAINING)
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "the server is shutting down");
     if (code == KNIT_DISCONNECTED)

@@ -131,7 +131,8 @@ static int send_hello(struct knit *k, const struct knit_open_options *options, u
             KNIT_PROTOCOL_VERSION);
         knit_error_set_lasting(ret_error);
     } else {
-        knit_stream_set_limits(&k->handles.stream, reply.message_bytes, reply.in_flight);
+        knit_stream_set_limits(
+            &k->handles.stream, reply.message_bytes, reply.call_bytes, reply.in_flight);
     }
     knit_handle_drop(handle);
     return code;

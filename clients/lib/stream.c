@@ -37,8 +37,10 @@ int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callba
 {
     const struct knit_scan_limits limits = {.message_bytes = KNIT_MESSAGE_BYTES_MAX};
 
-    *stream = (struct knit_stream){
-        .callbacks = callbacks, .transport = *transport, .request_max = KNIT_MESSAGE_BYTES_DEFAULT};
+    *stream = (struct knit_stream){.callbacks = callbacks,
+        .transport = *transport,
+        .request_max = KNIT_MESSAGE_BYTES_DEFAULT,
+        .arguments_max = KNIT_MESSAGE_BYTES_DEFAULT};
     stream->places_limit = calls_max;
     stream->places_max = calls_max + KNIT_STREAM_PLACES_SPARE;
     knit_scan_init(&stream->scan, &limits);
@@ -53,10 +55,14 @@ int knit_stream_init(struct knit_stream *stream, const struct knit_stream_callba
     return 0;
 }
 
-void knit_stream_set_limits(struct knit_stream *stream, uint64_t message_bytes, uint64_t in_flight)
+void knit_stream_set_limits(
+    struct knit_stream *stream, uint64_t message_bytes, uint64_t call_bytes, uint64_t in_flight)
 {
     if (message_bytes != 0)
         stream->request_max = message_bytes;
+    stream->arguments_max = stream->request_max;
+    if (call_bytes != 0 && call_bytes < stream->arguments_max)
+        stream->arguments_max = call_bytes;
     if (in_flight != 0 && in_flight < stream->places_limit)
         stream->places_limit = (uint32_t)in_flight;
 }
@@ -126,7 +132,7 @@ int knit_stream_start(struct knit_stream *stream, const char *method, struct kni
     if (!knit_stream_is_open(stream))
         return KNIT_DISCONNECTED;
     stream->refused_bytes = params.len;
-    if (params.len > stream->request_max)
+    if (params.len > stream->arguments_max)
         return KNIT_TOO_LARGE;
     if (stream->places_taken >= limit || len - stream->out_sent > KNIT_STREAM_OUT_MAX)
         return KNIT_WOULD_BLOCK;

@@ -75,7 +75,8 @@ struct knit_stream {
     uint32_t places_taken;
     uint32_t first_free;
 
-    uint64_t request_max; /* bytes, as the server announced */
+    uint64_t request_max;   /* bytes, as the server announced */
+    uint64_t arguments_max; /* likewise, of one call; at most request_max */
     uint64_t
         refused_bytes; /* of the request that was last refused as TOO_LARGE, as far as counted */
 };
@@ -86,8 +87,10 @@ KNIT_MUST_CHECK int knit_stream_init(struct knit_stream *stream,
     uint32_t calls_max);
 void knit_stream_fini(struct knit_stream *stream);
 
-/* What the server announced: bytes of one message, requests in flight. 0 = not said. */
-void knit_stream_set_limits(struct knit_stream *stream, uint64_t message_bytes, uint64_t in_flight);
+/* What the server announced: bytes of one message and of one call's arguments, requests in flight.
+ * 0 = not said. */
+void knit_stream_set_limits(
+    struct knit_stream *stream, uint64_t message_bytes, uint64_t call_bytes, uint64_t in_flight);
 
 static inline bool knit_stream_is_open(const struct knit_stream *stream)
 {

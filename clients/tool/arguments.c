@@ -74,9 +74,8 @@ static int refuse_large(const struct knit_tool *tool, const char *what, size_t l
 {
     struct knit_error error;
 
-    knit_tool_own_error(&error, KNIT_TOO_LARGE,
-        "%s: more than %zu bytes, and a call to this pool carries %zu (call_max_bytes)", what, len,
-        max);
+    knit_tool_own_error(
+        &error, KNIT_TOO_LARGE, "%s: more than %zu bytes, and " KNIT_TOOL_CARRIES, what, len, max);
     error.limit = (int64_t)max;
     return knit_tool_report(tool, &error);
 }

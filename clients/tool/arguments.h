@@ -10,6 +10,10 @@
 #include "clients/tool/tool.h"
 #include "proto/buffer.h"
 
+/* What one call may take; format of its size. */
+#define KNIT_TOOL_CARRIES                                                                          \
+    "a call to this pool carries %zu (call_max_bytes, or message_max_bytes if that is less)"
+
 /* The longest JSON that may become so many bytes: the six of "\\u0000" become one. */
 static inline size_t knit_tool_json_max(size_t max)
 {

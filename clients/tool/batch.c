@@ -93,8 +93,7 @@ static int read_arguments(
         r = knit_writer_end(&writer);
     if (r == KNIT_WRITER_E_FULL) {
         knit_tool_own_error(ret_error, KNIT_TOO_LARGE,
-            "the arguments take more than %zu bytes, which is what a call to this pool carries "
-            "(call_max_bytes)",
+            "the arguments: more than %zu bytes, and " KNIT_TOOL_CARRIES, batch->params.max,
             batch->params.max);
         ret_error->limit = (int64_t)batch->params.max;
         return KNIT_TOO_LARGE;
@@ -154,8 +153,8 @@ static void refuse_long_line(struct batch *batch)
     struct knit_error error;
 
     knit_tool_own_error(&error, KNIT_TOO_LARGE,
-        "the line has more than %zu bytes, and a call to this pool carries %zu (call_max_bytes)",
-        line_max(batch), batch->params.max);
+        "the line has more than %zu bytes, and " KNIT_TOOL_CARRIES, line_max(batch),
+        batch->params.max);
     error.limit = (int64_t)batch->params.max;
     add_failure(batch, &error);
     drop_input(batch);

@@ -46,11 +46,12 @@ int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual)
 
     if (actual != 0)
         (void)knit_sentence_set(&text, 0,
-            "the result is larger than the pool allows: %llu bytes, at most %llu",
+            "the result is larger than the pool allows: %llu bytes, at most %llu "
+            "(call_max_bytes)",
             (unsigned long long)actual, (unsigned long long)limit);
     else
         (void)knit_sentence_set(&text, 0,
-            "the result is larger than the pool allows: at most %llu bytes",
+            "the result is larger than the pool allows: at most %llu bytes (call_max_bytes)",
             (unsigned long long)limit);
     failure = knit_failure(KNIT_RESULT_TOO_LARGE, text.text);
     failure.limit = limit;

@@ -146,8 +146,9 @@ static bool admit(const struct knit_runner *runner, struct knit_call *call)
     }
     if (runner->pool.mark != NULL &&
         knit_mark_read(&runner->pool, job->task) == KNIT_MARK_QUARANTINED) {
-        (void)knit_outcome_fail(
-            call, KNIT_QUARANTINED, "workers died in this task again and again");
+        (void)knit_outcome_fail(call, KNIT_QUARANTINED,
+            "workers died in this task again and again (deaths_per_minute); it is served later, or "
+            "when knit lift says so");
         return false;
     }
     error = knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);

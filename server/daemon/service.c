@@ -123,7 +123,9 @@ static void on_accept(void *arg, int fd, bool is_unix)
         }
     }
     if (total >= (is_unix ? service->descriptors.connections_max : service->descriptors.tcp_max)) {
-        turn_away(service, "as many connections as are served are open", fd, is_unix);
+        turn_away(service,
+            "as many connections as are served are open: max_connections, or fewer by ulimit -n",
+            fd, is_unix);
         return;
     }
     if (!knit_loop_send(&service->loops.items[chosen],

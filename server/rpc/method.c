@@ -66,6 +66,7 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         .protocol = KNIT_PROTOCOL_VERSION,
         .epoch = knit_registry_epoch(caller->router->registry),
         .message_bytes = settings->message_max_bytes,
+        .call_bytes = settings->call_max_bytes,
         .depth = KNIT_DEPTH_MAX,
         .in_flight = in_flight_of(caller),
         .output_bytes = settings->output_max_bytes};

@@ -122,8 +122,9 @@ static void refuse_too_large(struct knit_caller *caller, const struct knit_messa
     struct knit_failure failure;
     char text[96];
 
-    (void)snprintf(text, sizeof(text), "the arguments are %zu bytes, %llu are allowed",
-        message->params.len, (unsigned long long)limit);
+    (void)snprintf(text, sizeof(text),
+        "the arguments are %zu bytes, %llu are allowed (call_max_bytes)", message->params.len,
+        (unsigned long long)limit);
     failure = knit_failure(KNIT_TOO_LARGE, text);
     failure.limit = limit;
     failure.actual = message->params.len;
@@ -139,8 +140,8 @@ bool knit_router_is_full(const struct knit_router *router)
 
 struct knit_failure knit_router_overloaded(const struct knit_router *router)
 {
-    struct knit_failure failure =
-        knit_failure(KNIT_OVERLOADED, "more calls are queued than the server wants to queue");
+    struct knit_failure failure = knit_failure(
+        KNIT_OVERLOADED, "more calls are queued than the server wants to queue (queue_max)");
     uint64_t wait_ns =
         router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
 

@@ -413,8 +413,8 @@ static char *describe_hello(const struct knit_hello *hello)
 
 static char *describe_reply(const struct knit_hello_reply *reply)
 {
-    const uint64_t numbers[] = {reply->protocol, reply->epoch, reply->message_bytes, reply->depth,
-        reply->in_flight, reply->output_bytes};
+    const uint64_t numbers[] = {reply->protocol, reply->epoch, reply->message_bytes,
+        reply->call_bytes, reply->depth, reply->in_flight, reply->output_bytes};
     char *text;
     size_t len;
     FILE *to = open_memstream(&text, &len);

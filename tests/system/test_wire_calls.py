@@ -75,7 +75,7 @@ class Calls(DaemonCase):
             self.assert_fails(BAD_ARGUMENT, rpc.call, 'echo', '\udcff')
             self.assert_fails(BAD_ARGUMENT, rpc.call, 'add', 1, 2, options={'timeout': 'soon'})
             error = self.assert_fails(TOO_LARGE, rpc.call, 'echo', b'x' * (8 << 20))
-            self.assertRegex(error.text, r'the arguments are 8388614 bytes, 8388608 are allowed$')
+            self.assertRegex(error.text, r'the arguments are 8388614 bytes, 8388608 are allowed \(call_max_bytes\)$')
             self.assertEqual(rpc.call('add', 1, 2, options={'nonsense': [1], 'timeout': None}), 3)
 
     def test_a_failing_task_tells_code_and_data(self):

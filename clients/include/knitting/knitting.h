@@ -232,9 +232,9 @@ int knit_dispatch(struct knit *k, struct knit_error *ret_error);
 /* One round trip; the time it took. */
 int knit_ping(struct knit *k, struct knit_error *ret_error, uint64_t *ret_ns);
 
-/* The most bytes that the arguments of one call may take in this session; over a connection the
- * name of the task and the options take a few of them. Asks nobody. 0: the session is a parent's.
- */
+/* The most bytes that the arguments of one call may take in this session. Where the daemon's
+ * message_max_bytes is less than its call_max_bytes, the name of the task and the options take a
+ * few of them. Asks nobody. 0: the session is a parent's. */
 size_t knit_arguments_max(struct knit *k);
 
 struct knit_task_info {
