@@ -54,6 +54,15 @@ static struct knit_principal principal_of(const struct knit_transport *transport
         KNIT_PRINCIPAL_LOCAL, credentials.uid, credentials.gid, credentials.pid, transport->fd};
 }
 
+/* Its peer sees a connection that ends, and no more. */
+static void log_lack(struct knit_turn *turn, int fd, const char *peer, const char *name)
+{
+    if (knit_turn_may_warn(turn))
+        knit_log(turn->log, KNIT_LOG_ERROR, "connection closed: out of memory",
+            KNIT_LOG_NUMBER("fd", fd), KNIT_LOG_TEXT("peer", peer),
+            KNIT_LOG_TEXT("name", name[0] != '\0' ? name : "none"));
+}
+
 /* ---- as a caller --------------------------------------------------------------------------- */
 
 static struct knit_connection *connection_of(struct knit_caller *caller)
@@ -106,13 +115,23 @@ static void close_caller(struct knit_caller *caller)
     knit_connection_close(connection_of(caller));
 }
 
+static void close_without_memory(struct knit_caller *caller)
+{
+    struct knit_connection *connection = connection_of(caller);
+
+    if (!connection->is_dead)
+        log_lack(caller->turn, connection->transport.fd, caller->peer, caller->name);
+    knit_connection_close(connection);
+}
+
 static const struct knit_caller_ops caller_ops = {.deliver = deliver,
     .reply = reply,
     .refuse = refuse,
     .hand_over = hand_over,
     .ready = ready,
     .resume = resume,
-    .close = close_caller};
+    .close = close_caller,
+    .close_without_memory = close_without_memory};
 
 /* ---- open and close ------------------------------------------------------------------------ */
 
@@ -121,12 +140,17 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
     struct knit_scan_limits limits = {
         .message_bytes = (uint32_t)net->turn->settings->message_max_bytes, .bounds_parts = true};
     struct knit_connection *connection = calloc(1, sizeof(*connection));
+    char peer[sizeof(connection->caller.peer)];
 
+    /* Now: a peer that resets the connection has no name afterwards. */
+    if (knit_transport_address(&transport, peer) != 0)
+        (void)snprintf(peer, sizeof(peer), "gone");
     if (connection != NULL)
         connection->tenant =
             knit_tenant_join(&net->inputs.tenants, knit_endpoint_peer_tenant(transport.fd));
     if (connection == NULL || connection->tenant == NULL) {
         free(connection);
+        log_lack(net->turn, transport.fd, peer, "");
         transport.ops->close(&transport);
         /* The main thread counts it as open until it is closed. */
         KNIT_COUNT(net->turn, connections_accepted);
@@ -141,9 +165,7 @@ int knit_connection_open(struct knit_net *net, struct knit_transport transport)
         .principal = principal_of(&transport),
         .form = KNIT_FAILURE_PLAIN,
         .takes_descriptors = knit_transport_passes_descriptors(&transport)};
-    /* Now: a peer that resets the connection has no name afterwards. */
-    if (knit_transport_address(&transport, connection->caller.peer) != 0)
-        (void)snprintf(connection->caller.peer, sizeof(connection->caller.peer), "gone");
+    memcpy(connection->caller.peer, peer, sizeof(peer));
     connection->activity_ns = net->turn->now_ns;
     knit_scan_init(&connection->scan, &limits);
     (void)event_assign(&connection->input_event, net->base, transport.fd, EV_READ | EV_PERSIST,
@@ -226,14 +248,6 @@ static bool may_read_pending(const struct knit_connection *connection)
 
 /* ---- input --------------------------------------------------------------------------------- */
 
-static void end_without_memory(struct knit_connection *connection)
-{
-    if (knit_turn_may_warn(connection->net->turn))
-        knit_log(connection->net->turn->log, KNIT_LOG_ERROR, "connection closed: out of memory",
-            KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
-    knit_connection_close(connection);
-}
-
 static enum knit_transport_result receive(
     struct knit_connection *connection, void *room, size_t size, size_t *ret_len)
 {
@@ -266,7 +280,7 @@ static enum knit_transport_result read_shared(struct knit_connection *connection
     if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_CLOSING)
         return result;
     if (knit_input_keep(connection, buffer + done, len - done) != 0)
-        end_without_memory(connection);
+        knit_net_end_without_memory(connection);
     return result;
 }
 
@@ -280,7 +294,7 @@ static enum knit_transport_result read_own(struct knit_connection *connection, s
 
     if (r != 0) {
         if (r != KNIT_INPUT_E_LATER)
-            end_without_memory(connection);
+            knit_net_end_without_memory(connection);
         return KNIT_TRANSPORT_WANT_READ;
     }
     room = input->capacity - input->len;

@@ -68,8 +68,11 @@ void knit_handover_send(struct knit_connection *connection)
     enum knit_transport_result result =
         knit_transport_send_descriptors(&connection->transport, response, fds, count, &sent);
 
-    if (result == KNIT_TRANSPORT_WANT_WRITE && event_add(&connection->output_event, NULL) == 0)
+    if (result == KNIT_TRANSPORT_WANT_WRITE) {
+        if (event_add(&connection->output_event, NULL) < 0)
+            knit_net_end_without_memory(connection);
         return;
+    }
     if (result != KNIT_TRANSPORT_OK && result != KNIT_TRANSPORT_CROWDED) {
         knit_net_end(connection);
         return;

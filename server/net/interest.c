@@ -18,7 +18,7 @@ void knit_interest_set(struct knit_connection *connection, enum knit_interest wa
         r = knit_hangup_add(
             &net->hangups, connection->transport.fd, connection, wanted == KNIT_INTEREST_END);
     if (r < 0)
-        knit_net_end(connection);
+        knit_net_end_without_memory(connection);
     else
         connection->interest = wanted;
 }

@@ -4,7 +4,7 @@
  *
  * The parts of a connection (input.h, lookahead.h, output.h, handover.h) work on this state and do
  * not know connection.h, which puts them together. A part that cannot go on ends the connection by
- * knit_net_end().
+ * knit_net_end(), or by knit_net_end_without_memory(), which says so in the log.
  *
  * Connections are freed at the end of a turn only (`dead`), so that no code further up the stack
  * finds its own connection gone.
@@ -253,4 +253,9 @@ static inline void knit_net_pause(struct knit_connection *connection, uint8_t re
 static inline void knit_net_end(struct knit_connection *connection)
 {
     connection->caller.ops->close(&connection->caller);
+}
+
+static inline void knit_net_end_without_memory(struct knit_connection *connection)
+{
+    connection->caller.ops->close_without_memory(&connection->caller);
 }

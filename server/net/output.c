@@ -95,7 +95,7 @@ static void append(struct knit_connection *connection, const void *bytes, size_t
     if (connection->is_dead)
         return;
     if (make_output(connection) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
-        knit_net_end(connection);
+        knit_net_end_without_memory(connection);
         return;
     }
     mark_dirty(connection);
@@ -112,7 +112,7 @@ static void append_scratch(struct knit_connection *connection)
     struct knit_buffer *scratch = &connection->net->turn->scratch;
 
     if (scratch->error != 0)
-        knit_net_end(connection);
+        knit_net_end_without_memory(connection);
     else
         append(connection, scratch->bytes, scratch->len);
     knit_buffer_reset(scratch);
@@ -205,7 +205,7 @@ static struct knit_span put_error(
     void *copy = malloc(len + 1);
 
     if (copy == NULL) {
-        knit_net_end(connection);
+        knit_net_end_without_memory(connection);
         return (struct knit_span){0};
     }
     memcpy(copy, outcome->payload, len);
@@ -267,7 +267,7 @@ static void on_full(struct knit_connection *connection, size_t waiting)
     size_t max = knit_output_limit(connection);
 
     if (event_add(&connection->output_event, NULL) < 0) {
-        knit_net_end(connection);
+        knit_net_end_without_memory(connection);
         return;
     }
     if (!(connection->lists & KNIT_IN_STALLED)) {

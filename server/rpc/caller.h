@@ -53,8 +53,10 @@ struct knit_caller_ops {
     void (*ready)(struct knit_caller *caller);
     /* It is its turn: bring the messages that waited, now. */
     void (*resume)(struct knit_caller *caller);
-    /* Memory for it ran out. */
+    /* It ends. Why is in the log, or its peer has ended it. */
     void (*close)(struct knit_caller *caller);
+    /* Memory for it ran out: the log says so, and it ends. */
+    void (*close_without_memory)(struct knit_caller *caller);
 };
 
 struct knit_caller {

@@ -93,7 +93,7 @@ static void hello(struct knit_caller *caller, const struct knit_message *message
         (const char *)hello.name.bytes);
     knit_buffer_reset(scratch);
     if (knit_hello_reply_put(scratch, &reply) != 0)
-        caller->ops->close(caller);
+        caller->ops->close_without_memory(caller);
     else
         answer(caller, message, knit_buffer_span(scratch));
 }
@@ -171,7 +171,7 @@ static void list_tasks(struct knit_caller *caller, const struct knit_message *me
         put_task(scratch, backend != NULL ? backend->pool : NULL,
             knit_registry_at(registry, (uint32_t)(first + i)));
     if (scratch->error != 0)
-        caller->ops->close(caller);
+        caller->ops->close_without_memory(caller);
     else
         answer(caller, message, knit_buffer_span(scratch));
 }

@@ -300,7 +300,7 @@ static void remember(struct knit_caller *caller, const struct knit_message *mess
     }
     if (knit_in_flight_add(&caller->calls, message->msgid, slot) != 0) {
         knit_session_abort(session_of(router), slot);
-        caller->ops->close(caller);
+        caller->ops->close_without_memory(caller);
         return;
     }
     router->records[slot].caller = caller;

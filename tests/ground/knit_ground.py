@@ -69,10 +69,9 @@ SILENT = {
     'open_spare': 'without a spare descriptor, connections over the limit wait',
     'maps_all': 'user ids are assumed to be translated, which allows less',
     # Reported by other means.
-    'knit_connection_open': 'the connection is closed, which its other side sees; the harness tries again',
-    'knit_transport_credentials': 'the same',
-    'make_output': 'the same',
-    'knit_output_result': 'the same',
+    'knit_transport_credentials': 'its peer is nobody, whom less is allowed and who is told so',
+    'knit_endpoint_peer_tenant': 'its peer shares what there is with those that have no address or user',
+    'knit_endpoint_peer_name': 'the log has no name for its peer',
     'write_line': 'a log that cannot be written to cannot report that',
     'put_head': 'the C library works without its cache of the time zone',
     # More is denied.
@@ -88,7 +87,6 @@ SILENT = {
 }
 # Functions whose name is not enough, with a function further out in the stack.
 SILENT_BELOW = {
-    ('append', 'answer'): 'the connection is closed, as by make_output(), which is inlined',
     ('grow', 'knit_buffer_append'): 'the text of an error that is reported anyway, with fewer words',
     ('read', 'knit_worker_start'): 'of offer_to_oom_killer(), inlined',
     ('open64', 'knit_worker_start'): 'the same',

@@ -83,8 +83,11 @@ static void close_counter(struct knit_caller *caller)
     knit_router_forget(caller);
 }
 
-static const struct knit_caller_ops ops = {
-    .deliver = deliver, .refuse = refuse, .ready = ready, .resume = resume, .close = close_counter};
+static const struct knit_caller_ops ops = {.deliver = deliver,
+    .refuse = refuse,
+    .ready = ready,
+    .resume = resume,
+    .close_without_memory = close_counter};
 
 /* Calls of the task with these params, as many as `count`. */
 static void begin(

@@ -555,6 +555,31 @@ static void a_connection_that_ends_when_its_time_is_over_is_in_no_list(void **st
     assert_false(turns_turn() && turns_read(caller));
 }
 
+/* Its peer sees the end and no more. */
+static void a_connection_without_memory_for_its_output_is_closed_and_the_log_says_so(void **state)
+{
+    struct turns_caller *caller = turns_connect();
+    char text[1024];
+    int fds[2];
+    ssize_t n;
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    turns.log.fd = fds[1];
+    event_set_mem_functions(allocate, realloc, free);
+    fails_next = true;
+    assert_true(turns_request(caller, "$/ping", 1, 1, 1, NULL));
+    TURNS_UNTIL(!turns_read(caller));
+    assert_int_equal(caller->responses, 0);
+    n = read(fds[0], text, sizeof(text) - 1);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_non_null(strstr(text, "level=error msg=\"connection closed: out of memory\""));
+    assert_non_null(strstr(text, "peer="));
+    turns.log.fd = STDERR_FILENO;
+    assert_int_equal(close(fds[0]) + close(fds[1]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -579,6 +604,7 @@ int main(void)
         TURNS_TEST(a_msgid_twice_in_flight_gets_one_response),
         TURNS_TEST(a_connection_without_memory_for_its_goaway_keeps_it_from_no_other),
         TURNS_TEST(a_connection_that_ends_when_its_time_is_over_is_in_no_list),
+        TURNS_TEST(a_connection_without_memory_for_its_output_is_closed_and_the_log_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
