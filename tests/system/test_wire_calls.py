@@ -4,6 +4,7 @@
 import hashlib
 import os
 import signal
+import statistics
 import threading
 import time
 import unittest
@@ -163,13 +164,16 @@ class Calls(DaemonCase):
     def test_a_timeout_comes_at_its_time_and_the_slot_comes_back(self):
         for rpc in self.both():
             rpc.hello()
-            began = time.monotonic()
-            error = self.assert_fails(TIMEOUT, rpc.call, 'sleep', 2000, options={'timeout': 60})
-            took = time.monotonic() - began
-            self.assertGreaterEqual(took, 0.060)
-            self.assertLess(took, 0.060 + 0.05 * SLOWDOWN)
-            self.assertEqual(error.details['started'], 'yes')
-            self.assertEqual(rpc.call('add', 1, 2), 3)
+            late = []
+            for _ in range(5):
+                began = time.monotonic()
+                error = self.assert_fails(TIMEOUT, rpc.call, 'sleep', 2000, options={'timeout': 60})
+                late.append(time.monotonic() - began - 0.060)
+                self.assertEqual(error.details['started'], 'yes')
+                self.assertEqual(rpc.call('add', 1, 2), 3)
+            self.assertGreaterEqual(min(late), 0)
+            self.assertLess(statistics.median(late), 0.05 * SLOWDOWN)
+            self.assertLess(max(late), 1 * SLOWDOWN)
         self.assert_idle()
 
     def test_a_queued_call_that_expires_is_never_started(self):
