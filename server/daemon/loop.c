@@ -69,7 +69,7 @@ static void publish_waiting(struct knit_loop *loop)
     do {
         before = *outstanding;
         loop->turn.input_until_ns = 0;
-        (void)knit_share_resume(&loop->router.share);
+        (void)knit_share_resume(&loop->router.share, UINT64_MAX);
         knit_connections_resume_ready(&loop->net);
     } while (*outstanding > before);
     knit_session_flush(loop->session->session);
@@ -219,7 +219,7 @@ static void wait_for_events(struct knit_loop *loop)
 {
     bool is_outstanding = loop->router.outstanding > 0;
 
-    if (knit_connections_has_work(&loop->net) ||
+    if (knit_connections_has_work(&loop->net) || loop->router.share.is_cut_short ||
         (is_outstanding && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)

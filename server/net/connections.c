@@ -96,6 +96,8 @@ void knit_connections_resume_ready(struct knit_net *net)
         if (knit_net_is_turn_spent(net))
             break;
     }
+    /* Of those that waited for a slot and go on. */
+    net->slice_ns = KNIT_NET_FRESH_SLICE_NS;
 }
 
 static void free_dead(struct knit_net *net)

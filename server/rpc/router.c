@@ -689,7 +689,7 @@ size_t knit_router_turn(struct knit_router *router)
     if (count > 0)
         measure(router, count);
     expire(router);
-    if (knit_share_resume(&router->share))
+    if (knit_share_resume(&router->share, KNIT_SHARE_TURN_NS))
         knit_session_flush(session_of(router));
     return count;
 }

@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { CALLS_A_TURN = 16 }; /* of a caller that waited, while others wait too */
+enum {
+    CALLS_A_TURN = 16, /* of a caller that waited, while others wait too */
+    KINDS = 3,         /* of queues */
+};
 
 int knit_share_init(
     struct knit_share *share, struct knit_session *session, const struct knit_geometry *geometry)
@@ -93,14 +96,15 @@ static void resume_queue(struct knit_share *share, uint32_t kind)
     struct knit_caller *caller;
     uint32_t rounds = 0;
 
-    while (
-        rounds++ < share->slots && (caller = TAILQ_FIRST(queue)) != NULL && has_room(share, kind)) {
+    while (!share->is_cut_short && rounds++ < share->slots &&
+           (caller = TAILQ_FIRST(queue)) != NULL && has_room(share, kind)) {
         knit_share_leave(share, caller);
         caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
         share->resumed = caller;
         share->turns_left = CALLS_A_TURN;
         caller->ops->resume(caller);
         share->resumed = NULL;
+        share->is_cut_short = caller->turn->now_ns >= share->until_ns;
         /* It published nothing, so there is no room for what this queue waits for. It keeps its
          * place at the front, and the others behind it wait on. */
         if (share->turns_left == CALLS_A_TURN && caller->waiting_in == kind) {
@@ -120,8 +124,10 @@ static void resume_any_lane(struct knit_share *share)
 
 static void resume_one_lane(struct knit_share *share)
 {
+    uint32_t first = share->turn / KINDS;
+
     for (uint32_t i = 0; i < share->lanes; i++)
-        resume_queue(share, KNIT_SHARE_WAITING_LANE + i);
+        resume_queue(share, KNIT_SHARE_WAITING_LANE + (first + i) % share->lanes);
 }
 
 static void resume_arena(struct knit_share *share)
@@ -129,15 +135,16 @@ static void resume_arena(struct knit_share *share)
     resume_queue(share, KNIT_SHARE_WAITING_ARENA);
 }
 
-/* By turns, for each kind could take all that comes free. */
-bool knit_share_resume(struct knit_share *share)
+/* By turns, as lanes are, for each could take all that comes free, or all the time. */
+bool knit_share_resume(struct knit_share *share, uint64_t most_ns)
 {
-    static void (*const kinds[])(struct knit_share *) = {
+    static void (*const kinds[KINDS])(struct knit_share *) = {
         resume_any_lane, resume_one_lane, resume_arena};
-    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
+    share->is_cut_short = false;
     if (share->waiting == 0)
         return false;
+    share->until_ns = most_ns != UINT64_MAX ? knit_clock_ns() + most_ns : UINT64_MAX;
     share->turn++;
     for (uint32_t i = 0; i < KINDS; i++)
         kinds[(share->turn + i) % KINDS](share);

@@ -14,6 +14,9 @@
  * pass, and for each lane, for calls that may go to no other: they stand in the way of no call
  * that may. The three kinds have the first turn by turns.
  *
+ * What stands behind a message that waited can take any time, so those that go on have a time as
+ * input has, and the others go on in the next turn of the loop.
+ *
  * Threads: its loop's.
  */
 #pragma once
@@ -29,6 +32,7 @@
 enum {
     KNIT_SHARE_FACTOR = 2,        /* so many slots for each that is free, ... */
     KNIT_SHARE_RESERVE_PART = 16, /* ... but for this part of all, which callers without any get */
+    KNIT_SHARE_TURN_NS = 1000000, /* of a loop's turn for those that go on */
 };
 
 enum knit_share_queue_kind {
@@ -52,6 +56,8 @@ struct knit_share {
     struct knit_caller *resumed;
     uint32_t turns_left; /* calls the caller that is resumed may still publish */
     uint32_t turn;       /* says which kind of queue is first */
+    uint64_t until_ns;   /* when those that are resumed have had their time */
+    bool is_cut_short;   /* it ended, and others may go on at once */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */
@@ -126,6 +132,6 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);
 
-/* Callers that waited go on in turn, as long as that brings calls into the lanes. False: none
- * waited. */
-bool knit_share_resume(struct knit_share *share);
+/* Callers that waited go on in turn, as long as that brings calls into the lanes, and for about
+ * most_ns; UINT64_MAX = without end. False: none waited. */
+bool knit_share_resume(struct knit_share *share, uint64_t most_ns);

@@ -131,6 +131,44 @@ static void short_calls_fill_the_lane(void **state)
     turns_expect(caller, 31);
 }
 
+/* Those that wait may have much behind what waits, and all get room at the same time: a turn takes
+ * up only as many as its time is for, each of which has a slice. */
+static void those_that_go_on_together_share_the_time_of_a_turn(void **state)
+{
+    enum {
+        CALLERS = 60,
+        BEHIND = 900,
+        A_TURN_MAX = KNIT_NET_TURN_NS / KNIT_NET_FRESH_SLICE_NS + 1
+    };
+    struct turns_caller *callers[CALLERS], *blocker;
+    const struct knit_share *share = &turns.loop.router.share;
+    uint32_t most = 0;
+
+    (void)state;
+    set_mean(LANES_ECHO, BIT_NS);
+    blocker = turns_connect();
+    assert_true(turns_request(blocker, "gate", 1, 1, 2, NULL));
+    TURNS_UNTIL(turns_is_at_gate() && published() == 2);
+    for (size_t i = 0; i < CALLERS; i++) {
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "echo", 1, 1, 1, NULL));
+        assert_true(turns_request(callers[i], "nobody", 1, 2, BEHIND, NULL));
+    }
+    TURNS_UNTIL(share->waiting == CALLERS);
+    turns_open_gate();
+    while (share->waiting > 0) {
+        uint32_t before = share->waiting;
+
+        (void)turns_turn();
+        most = before - share->waiting > most ? before - share->waiting : most;
+    }
+    print_message("of %u callers at most %u went on in one turn\n", CALLERS, most);
+    assert_in_range(most, 1, A_TURN_MAX);
+    for (size_t i = 0; i < CALLERS; i++)
+        turns_expect(callers[i], 1 + BEHIND);
+    turns_expect(blocker, 2);
+}
+
 /* ---- what becomes of those that wait ---- */
 
 static void what_waits_ends_at_its_deadline_or_when_it_is_cancelled(void **state)
@@ -238,6 +276,7 @@ int main(void)
         TEST(a_connection_without_calls_is_next),
         TEST(connections_have_their_turn_one_after_the_other),
         TEST(short_calls_fill_the_lane),
+        TEST(those_that_go_on_together_share_the_time_of_a_turn),
         TEST(what_waits_ends_at_its_deadline_or_when_it_is_cancelled),
         TEST(asking_does_not_wait),
         TEST(beyond_queue_max_calls_are_refused_wherever_they_wait),
