@@ -14,7 +14,7 @@
 struct assignment {
     struct knit_settings *settings;
     const struct knit_setting *setting;
-    const char *folder;
+    const struct knit_setting_origin *origin;
     const char *text;
     struct knit_sentence *why;
 };
@@ -44,6 +44,7 @@ static void list_clear(struct knit_list *list)
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
     free(list->items);
+    free(list->lines);
     *list = (struct knit_list){0};
 }
 
@@ -197,7 +198,7 @@ static char *new_path(const char *folder, const char *path, size_t path_len)
 static int set_text(const struct assignment *to)
 {
     char **place = place_of(to->settings, to->setting);
-    const char *folder = to->setting->kind == KNIT_SETTING_PATH ? to->folder : NULL;
+    const char *folder = to->setting->kind == KNIT_SETTING_PATH ? to->origin->folder : NULL;
     char *copy;
 
     if (to->text[0] == '\0')
@@ -212,15 +213,21 @@ static int set_text(const struct assignment *to)
     return 0;
 }
 
-static int list_append(struct knit_list *list, char *item)
+static int list_append(struct knit_list *list, char *item, unsigned line)
 {
     char **items = item != NULL ? reallocarray(list->items, list->count + 1, sizeof(*items)) : NULL;
+    unsigned *lines = NULL;
 
-    if (items == NULL) {
+    if (items != NULL) {
+        list->items = items;
+        lines = reallocarray(list->lines, list->count + 1, sizeof(*lines));
+    }
+    if (lines == NULL) {
         free(item);
         return -ENOMEM;
     }
-    list->items = items;
+    list->lines = lines;
+    list->lines[list->count] = line;
     list->items[list->count++] = item;
     return 0;
 }
@@ -229,7 +236,7 @@ static int set_list(const struct assignment *to)
 {
     const struct knit_setting *setting = to->setting;
     struct knit_list *list = place_of(to->settings, setting);
-    const char *folder = setting->kind == KNIT_SETTING_PATH_LIST ? to->folder : NULL;
+    const char *folder = setting->kind == KNIT_SETTING_PATH_LIST ? to->origin->folder : NULL;
     const char *word = to->text + strspn(to->text, " \t,");
 
     if (*word == '\0')
@@ -243,7 +250,7 @@ static int set_list(const struct assignment *to)
                 (unsigned long long)setting->max, word);
         if (check_path(to, word) != 0)
             return KNIT_SETTING_E_REFUSED;
-        if (list_append(list, new_path(folder, word, len)) < 0)
+        if (list_append(list, new_path(folder, word, len), to->origin->line) < 0)
             return -ENOMEM;
         word += len;
         word += strspn(word, " \t,");
@@ -278,7 +285,7 @@ int knit_setting_set(struct knit_settings *settings, const struct knit_setting *
     const struct knit_setting_origin *origin, const char *text, struct knit_sentence *why)
 {
     /* cppcheck-suppress ctuuninitvar ; `why` is written, never read */
-    struct assignment assignment = {settings, setting, origin->folder, text, why};
+    struct assignment assignment = {settings, setting, origin, text, why};
     enum knit_setting_source source = origin->source;
     size_t row = row_of(setting);
     bool again = source != KNIT_SOURCE_DEFAULT && settings->source[row] == source;
@@ -300,6 +307,50 @@ int knit_setting_set(struct knit_settings *settings, const struct knit_setting *
         settings->is_auto[row] = strcmp(text, "auto") == 0;
     }
     return r;
+}
+
+/* The one line of the file that a row was set on; 0: a list's words stand on several. */
+static unsigned line_of(const struct knit_settings *settings, size_t row)
+{
+    const struct knit_setting *setting = &knit_setting_table[row];
+    const struct knit_list *list;
+
+    if (!is_list(setting))
+        return settings->line[row];
+    list = (const void *)((const char *)settings + setting->offset);
+    for (size_t i = 1; i < list->count; i++) {
+        if (list->lines[i] != list->lines[0])
+            return 0;
+    }
+    return list->count > 0 ? list->lines[0] : 0;
+}
+
+static void prefix_origin(
+    const struct knit_settings *settings, size_t row, struct knit_sentence *why)
+{
+    char place[KNIT_SENTENCE_MAX];
+    unsigned line = line_of(settings, row);
+
+    if (settings->source[row] == KNIT_SOURCE_COMMAND_LINE) {
+        knit_sentence_prefix(why, "command line");
+    } else if (settings->source[row] == KNIT_SOURCE_FILE) {
+        (void)snprintf(place, sizeof(place), line > 0 ? "%s:%u" : "%s", settings->file, line);
+        knit_sentence_prefix(why, place);
+    }
+}
+
+void knit_setting_say_where(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    for (size_t row = 0; row < knit_setting_count; row++) {
+        const struct knit_setting *setting = &knit_setting_table[row];
+        char name[64];
+        int len = snprintf(name, sizeof(name), "%s.%s: ", setting->section, setting->key);
+
+        if (strncmp(why->text, name, (size_t)len) == 0) {
+            prefix_origin(settings, row, why);
+            return;
+        }
+    }
 }
 
 int knit_settings_init(struct knit_settings *settings, struct knit_sentence *why)

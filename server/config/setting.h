@@ -60,6 +60,7 @@ struct knit_setting_origin {
 struct knit_list {
     char **items;
     size_t count;
+    unsigned *lines; /* of the file, on which each stands, or 0 */
 };
 
 /* What [log] debug may name, as bits of debug_bits. Such lines have the level debug. */
@@ -187,6 +188,10 @@ void knit_setting_name(const struct knit_setting *setting, char *ret_name, size_
 KNIT_MUST_CHECK int knit_setting_set(struct knit_settings *settings,
     const struct knit_setting *setting, const struct knit_setting_origin *origin, const char *text,
     struct knit_sentence *why);
+
+/* Puts before a sentence that begins with "section.key: " where that setting was given: what it
+ * means beside others, or on this machine, is looked at when all have been read. */
+void knit_setting_say_where(const struct knit_settings *settings, struct knit_sentence *why);
 
 /* Whether something but the default has set it. The row must be there. */
 bool knit_setting_is_given(

@@ -100,7 +100,12 @@ static int run(int argc, char **argv, const struct knit_command_line *line)
         r = knit_service_run(&settings, line->ready_file, &why);
     else if (r == 0)
         r = knit_workers_try(&settings, &why);
-    status = r != 0 ? refuse(status, r, &why) : 0;
+    if (r != 0) {
+        knit_setting_say_where(&settings, &why);
+        status = refuse(status, r, &why);
+    } else {
+        status = 0;
+    }
     knit_settings_fini(&settings);
     return status;
 }

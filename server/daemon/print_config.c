@@ -22,6 +22,7 @@ struct row {
     const struct knit_settings *settings;
     const struct knit_setting *setting;
     size_t number;
+    unsigned line; /* of the file */
 };
 
 /* ---- where a value comes from ---------------------------------------------------------------- */
@@ -34,7 +35,7 @@ static void print_origin(const struct row *row, int used, const char *more)
         printf("default");
         break;
     case KNIT_SOURCE_FILE:
-        printf("%s:%u", row->settings->file, row->settings->line[row->number]);
+        printf("%s:%u", row->settings->file, row->line);
         break;
     case KNIT_SOURCE_COMMAND_LINE:
         printf("command line");
@@ -168,10 +169,13 @@ static void print_left_out(const struct row *row)
 static void print_list(const struct row *row, const struct knit_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
+        struct row item = *row;
+
+        item.line = list->lines[i];
         if (row->setting->kind == KNIT_SETTING_PATH_LIST)
-            print_path(row, list->items[i], "");
+            print_path(&item, list->items[i], "");
         else
-            print_text(row, list->items[i], "");
+            print_text(&item, list->items[i], "");
     }
     if (list->count == 0)
         print_left_out(row);
@@ -252,6 +256,7 @@ int knit_print_config(const struct knit_settings *settings, const char *usual_fi
         printf("# Settings file: none; %s is not there.\n", usual_file);
     for (row.number = 0; row.number < knit_setting_count; row.number++) {
         row.setting = &knit_setting_table[row.number];
+        row.line = settings->line[row.number];
         if (strcmp(section, row.setting->section) != 0)
             printf("\n[%s]\n", row.setting->section);
         section = row.setting->section;

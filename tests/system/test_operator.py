@@ -53,6 +53,21 @@ class Sentences(Case):
                      XDG_RUNTIME_DIR='run/me')
 
 
+    def test_a_mistake_that_is_seen_late_has_its_line(self):
+        """What the text of one line alone does not show: an address, a user, a path, one figure beside another."""
+        path = f'{self.dir}/knittingd.conf'
+        for section, line in (('server', 'listen = 127.0.0.1:70000'), ('server', 'attach_users = root no-such-user'),
+                              ('server', 'socket_group = no-such-group'), ('worker', 'read_paths = /no/such/path'),
+                              ('pool', 'call_max_bytes = 9MiB'), ('log', 'debug = host nonsense')):
+            with self.subTest(line):
+                with open(path, 'w') as file:
+                    file.write(f'# first\n[{section}]\n{line}\n')
+                self.refused(f'knittingd: {path}:3: {section}.{line.split()[0]}: ', f'--config={path}')
+        with open(path, 'w') as file:
+            file.write('[worker]\nread_paths = /usr\nread_paths = /no/such/path\n')
+        self.refused(f'knittingd: {path}: worker.read_paths: ', f'--config={path}')
+        self.refused('knittingd: command line: worker.read_paths: ', '--read-paths=/no/such/path')
+
     def test_what_cannot_be_printed(self):
         for command in '--help', '--version', '--sample-config', '--print-config':
             with self.subTest(command), open('/dev/full', 'wb') as full:
@@ -93,12 +108,12 @@ class Settings(Case):
         return path
 
     def test_each_value_with_its_origin(self):
-        path = self.write('[pool]\nworkers = 3\nmodules = a.so b.so\n[worker]\nfiles_max = auto\n')
+        path = self.write('[pool]\nworkers = 3\nmodules = a.so\nmodules = b.so\n[worker]\nfiles_max = auto\n')
         text = self.printed('--config', path, '--slots=32', '--worker-program=here', RUNTIME_DIRECTORY=self.dir, KNITTING_DEBUG='host')
         found = self.values(text)
         self.assertIn(f'# Settings file: {path}\n', text)
         self.assertEqual(found['workers'], [('3', f'{path}:2')])
-        self.assertEqual(found['modules'], [(f'{self.dir}/a.so', f'{path}:3'), (f'{self.dir}/b.so', f'{path}:3')])
+        self.assertEqual(found['modules'], [(f'{self.dir}/a.so', f'{path}:3'), (f'{self.dir}/b.so', f'{path}:4')])
         self.assertEqual(found['slots'], [('32', 'command line')])
         self.assertEqual(found['worker_program'], [(f'{self.dir}/here', 'command line')])
         self.assertEqual(found['listen'], [('none', 'environment, RUNTIME_DIRECTORY')])
@@ -109,7 +124,7 @@ class Settings(Case):
         self.assertEqual(found['socket_mode'], [('0660', 'default')])
         self.assertEqual(found['#bootstrap'], [('', 'default, not set')])
         self.assertRegex(found['files_max'][0][0], r'^\d+$')
-        self.assertEqual(found['files_max'][0][1], f'{path}:5, auto')
+        self.assertEqual(found['files_max'][0][1], f'{path}:6, auto')
         listed = subprocess.run([os.environ['KNIT_DAEMON'], '--sample-config'], capture_output=True, text=True, check=True, timeout=30)
         self.assertEqual({key.lstrip('#') for key in found}, set(re.findall(r'^#(\w+) = ', listed.stdout, re.M)))
 
