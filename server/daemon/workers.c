@@ -114,6 +114,25 @@ static void log_files(struct knit_log *log, const struct knit_pool *pool)
     }
 }
 
+/* What a worker may have was chosen by the operator, and may be why it cannot start. */
+static void say_limits(const struct knit_settings *settings, struct knit_sentence *why)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } limits[] = {
+        {"memory_max_bytes", settings->memory_max_bytes},
+        {"files_max", settings->files_max},
+        {"file_max_bytes", settings->file_max_bytes},
+    };
+
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        if (limits[i].value != 0 && knit_setting_is_given(settings, "worker", limits[i].key))
+            knit_sentence_append(why, 0, "its worker.%s is %llu", limits[i].key,
+                (unsigned long long)limits[i].value);
+    }
+}
+
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
     const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
     struct knit_sentence *why)
@@ -133,6 +152,8 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
              i++)
             knit_log(log, KNIT_LOG_DEBUG, "module", KNIT_LOG_TEXT("path", found.modules[i]));
         r = knit_pool_open(&options, ret_pool, why);
+        if (r != 0 && !knit_sentence_is_empty(why))
+            say_limits(settings, why);
     }
     if (r == 0)
         log_files(log, *ret_pool);

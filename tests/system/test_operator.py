@@ -68,6 +68,11 @@ class Sentences(Case):
         self.refused(f'knittingd: {path}: worker.read_paths: ', f'--config={path}')
         self.refused('knittingd: command line: worker.read_paths: ', '--read-paths=/no/such/path')
 
+    def test_a_worker_that_its_limits_do_not_let_start(self):
+        for option, value in ('files_max', 3), ('memory_max_bytes', 4096), ('file_max_bytes', 1):
+            with self.subTest(option):
+                self.refused(f'its worker.{option} is {value}', f'--{option.replace("_", "-")}={value}', '--check-config')
+
     def test_what_cannot_be_printed(self):
         for command in '--help', '--version', '--sample-config', '--print-config':
             with self.subTest(command), open('/dev/full', 'wb') as full:
