@@ -9,6 +9,8 @@
  *     sleep         waiting without missing that flag
  *     fail          a failure with a code, a message and data
  *     crash         what callers see when a task takes its worker down
+ *
+ * cc -shared -fPIC -o example.so tasks.c word_table.c $(pkg-config --cflags knitting) -lcrypto
  */
 #include <knitting/values.h>
 
