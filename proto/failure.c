@@ -223,8 +223,9 @@ static int put_array(
     put_number(&writer, "actual", failure->actual);
     put_raw(&writer, "cause", failure->cause);
     put_span(&writer, "stack", failure->stack);
-    put_raw(&writer, "data", failure->data);
     put_raw(&writer, "output", failure->output);
+    /* The last one, since it has no bound (knit_failure_convert_front()). */
+    put_raw(&writer, "data", failure->data);
     return knit_writer_commit(&writer);
 }
 
@@ -244,23 +245,31 @@ static int put_plain(struct knit_buffer *buffer, const struct knit_failure *fail
     return knit_writer_commit(&writer);
 }
 
+/* What cannot be written is taken out of the failure. */
+static int put(
+    struct knit_buffer *buffer, struct knit_failure *failure, enum knit_failure_form form)
+{
+    int before = buffer->error, r;
+
+    if (failure->message.bytes == NULL)
+        failure->message = knit_span_text("");
+    if (form == KNIT_FAILURE_PLAIN)
+        return put_plain(buffer, failure);
+    r = put_array(buffer, failure, form);
+    if (r == -EINVAL && before == 0) {
+        buffer->error = 0;
+        failure->cause = failure->data = failure->output = (struct knit_span){0};
+        r = put_array(buffer, failure, form);
+    }
+    return r;
+}
+
 int knit_failure_put(
     struct knit_buffer *buffer, const struct knit_failure *failure, enum knit_failure_form form)
 {
     struct knit_failure whole = *failure;
-    int before = buffer->error, r;
 
-    if (whole.message.bytes == NULL)
-        whole.message = knit_span_text("");
-    if (form == KNIT_FAILURE_PLAIN)
-        return put_plain(buffer, &whole);
-    r = put_array(buffer, &whole, form);
-    if (r == -EINVAL && before == 0) {
-        buffer->error = 0;
-        whole.cause = whole.data = whole.output = (struct knit_span){0};
-        r = put_array(buffer, &whole, form);
-    }
-    return r;
+    return put(buffer, &whole, form);
 }
 
 /* ---- Decoding ---- */
@@ -344,13 +353,16 @@ static int decode_array(struct knit_span error, struct knit_failure *ret_failure
     return 0;
 }
 
-/* The last detail must be `data`. Of its value nothing is read. */
+/* The last detail must be `data`, or `output` where there is no `data`. Of its value nothing is
+ * read: it becomes nil. */
 static int decode_front(
-    struct knit_span front, struct knit_failure *ret_failure, size_t *ret_data_at)
+    struct knit_span front, struct knit_failure *ret_failure, size_t *ret_value_at)
 {
+    static const uint8_t nil = 0xc0;
     struct knit_item code, message, detail;
     struct knit_failure failure;
     struct knit_walk walk;
+    struct knit_span name;
     struct knit_head key;
 
     if (knit_walk_array(&walk, front) || walk.left != 3 || knit_walk_next(&walk, &code) ||
@@ -363,10 +375,16 @@ static int decode_front(
         read_detail(&detail, &failure);
     }
     if (walk.left == 0 || knit_head_read(walk.rest.bytes, walk.rest.len, &key) ||
-        key.type != KNIT_HEAD_STR || key.value > walk.rest.len - key.size ||
-        !knit_span_is(knit_span(walk.rest.bytes + key.size, (size_t)key.value), "data"))
+        key.type != KNIT_HEAD_STR || key.value > walk.rest.len - key.size)
         return KNIT_FAILURE_E_BAD;
-    *ret_data_at = (size_t)(walk.rest.bytes - front.bytes) + key.size + (size_t)key.value;
+    name = knit_span(walk.rest.bytes + key.size, (size_t)key.value);
+    if (knit_span_is(name, "data"))
+        failure.data = knit_span(&nil, sizeof(nil));
+    else if (knit_span_is(name, "output") && failure.data.bytes == NULL)
+        failure.output = knit_span(&nil, sizeof(nil));
+    else
+        return KNIT_FAILURE_E_BAD;
+    *ret_value_at = (size_t)(name.bytes - front.bytes) + name.len;
     *ret_failure = failure;
     return 0;
 }
@@ -419,20 +437,18 @@ int knit_failure_convert(
 size_t knit_failure_convert_front(
     struct knit_buffer *buffer, struct knit_span front, enum knit_failure_form form)
 {
-    static const uint8_t nil = 0xc0;
     struct knit_failure failure;
-    size_t data_at = 0;
+    size_t value_at = 0;
 
-    if (decode_front(front, &failure, &data_at))
+    if (decode_front(front, &failure, &value_at))
         failure = knit_failure(KNIT_INTERNAL, "an error came in a form nobody can read");
-    else if (form != KNIT_FAILURE_PLAIN)
-        failure.data = knit_span(&nil, sizeof(nil));
-    (void)knit_failure_put(buffer, &failure, form);
-    if (failure.data.bytes == NULL || buffer->error != 0)
+    (void)put(buffer, &failure, form);
+    if (form == KNIT_FAILURE_PLAIN || buffer->error != 0 ||
+        (failure.data.bytes == NULL && failure.output.bytes == NULL))
         return 0;
-    /* It is the last detail. The nil kept its place. */
+    /* The nil kept the place of the last detail's value. */
     buffer->len--;
-    return data_at;
+    return value_at;
 }
 
 /* ---- Failures of tasks ---- */

@@ -85,8 +85,8 @@ int knit_failure_convert(
     struct knit_buffer *buffer, struct knit_span error, enum knit_failure_form form);
 
 /* The same for a long error, of which `front` is the beginning with all but the value of the last
- * detail, `data`. The value is neither walked over nor checked: the caller appends it. Returns
- * where it begins in the error, or 0 when nothing is to be appended. */
+ * detail, `data` or `output`. The value is neither walked over nor checked: the caller appends it.
+ * Returns where it begins in the error, or 0 when nothing is to be appended. */
 size_t knit_failure_convert_front(
     struct knit_buffer *buffer, struct knit_span front, enum knit_failure_form form);
 

@@ -80,6 +80,6 @@ int knit_message_put_error_raw(struct knit_buffer *buffer, uint32_t msgid, struc
     enum knit_failure_form form);
 
 /* The same from the front of a long one, see knit_failure_convert_front(). The caller appends the
- * value of `data`, if there is one, and the nil of the result. */
+ * value that is left, if there is one, and the nil of the result. */
 size_t knit_message_put_error_front(struct knit_buffer *buffer, uint32_t msgid,
     struct knit_span front, enum knit_failure_form form);

@@ -12,6 +12,7 @@
 
 #include "fastpath/host/pool.h"
 #include "fastpath/lane/state.h"
+#include "proto/limits.h"
 #include "proto/message.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
@@ -19,7 +20,9 @@
 #include "server/rpc/router.h"
 
 enum {
-    REFERRED_MIN = 16 * 1024,      /* smaller payloads are cheaper copied */
+    REFERRED_MIN = 16 * 1024, /* smaller payloads are cheaper copied */
+    /* All of an error but its `data`; what a task printed is the longest of it. */
+    ERROR_FRONT_MAX = KNIT_OUTPUT_KEPT_MAX + 16 * 1024,
     PINNED_SHARE = 8,              /* an eighth of an arena for one connection, then it copies */
     PINNED_SHARE_ALL = 2,          /* half of an arena for all of them */
     COPIED_MAX = 16 * 1024 * 1024, /* of one connection, before it pins after all */
@@ -194,14 +197,14 @@ static bool refer(struct knit_connection *connection, uint32_t slot, struct knit
 
 /* The payload of an error may lie where its writer can still change it, and converting reads it
  * more than once; so it is converted from a copy. Of a long one only the front is. Returns the
- * rest: what a task attached to its error is handed on as a result is, unread. */
+ * rest: what a task attached to its error or printed is handed on as a result is, unread. */
 static struct knit_span put_error(
     struct knit_connection *connection, uint32_t msgid, const struct knit_session_outcome *outcome)
 {
     struct knit_buffer *scratch = &connection->net->turn->scratch;
     enum knit_failure_form form = connection->caller.form;
     bool is_long = outcome->len > REFERRED_MIN;
-    size_t len = is_long ? REFERRED_MIN : outcome->len, data_at = 0;
+    size_t len = outcome->len < ERROR_FRONT_MAX ? outcome->len : ERROR_FRONT_MAX, rest_at = 0;
     void *copy = malloc(len + 1);
 
     if (copy == NULL) {
@@ -211,14 +214,14 @@ static struct knit_span put_error(
     memcpy(copy, outcome->payload, len);
     knit_buffer_reset(scratch);
     if (is_long)
-        data_at = knit_message_put_error_front(scratch, msgid, knit_span(copy, len), form);
+        rest_at = knit_message_put_error_front(scratch, msgid, knit_span(copy, len), form);
     else
         (void)knit_message_put_error_raw(scratch, msgid, knit_span(copy, len), form);
     append_scratch(connection);
     free(copy);
-    if (data_at == 0)
+    if (rest_at == 0)
         return (struct knit_span){0};
-    return knit_span((const uint8_t *)outcome->payload + data_at, outcome->len - data_at);
+    return knit_span((const uint8_t *)outcome->payload + rest_at, outcome->len - rest_at);
 }
 
 void knit_output_outcome(

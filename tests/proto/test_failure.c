@@ -272,6 +272,8 @@ static void a_long_error_is_converted_by_its_front(void **state)
 {
     static const char *const values[] = {"[600, \"m\", {\"data\": {\"code\": 7}}]",
         "[600, \"m\", {\"task\": \"t\", \"lane\": 3, \"data\": [1, 2]}]",
+        "[600, \"m\", {\"output\": [h'6869', true], \"data\": {\"code\": 7}}]",
+        "[402, \"m\", {\"task\": \"t\", \"output\": [h'6869', true]}]",
         "[777, \"m\", {\"name\": \"NEWER\", \"data\": nil}]"};
 
     (void)state;
@@ -300,6 +302,8 @@ static void a_long_error_is_converted_by_its_front(void **state)
 /* Of any length, and with details in another order than ours. */
 static void a_front_without_the_place_of_its_data_becomes_internal(void **state)
 {
+    static const char *const others[] = {"[600, \"m\", {\"data\": 1, \"lane\": 3}]",
+        "[600, \"m\", {\"data\": 1, \"output\": [h'6869', true]}]"};
     struct knit_buffer bytes, made;
     size_t data_at, found_at;
 
@@ -315,10 +319,36 @@ static void a_front_without_the_place_of_its_data_becomes_internal(void **state)
         assert_int_equal(decode(&made).code, KNIT_INTERNAL);
     }
     knit_buffer_fini(&bytes);
-    encode("[600, \"m\", {\"data\": 1, \"lane\": 3}]", &bytes);
-    knit_buffer_reset(&made);
-    data_at = knit_failure_convert_front(&made, knit_buffer_span(&bytes), KNIT_FAILURE_FULL);
-    assert_int_equal(decode(&made).code, KNIT_INTERNAL);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        encode(others[i], &bytes);
+        knit_buffer_reset(&made);
+        data_at = knit_failure_convert_front(&made, knit_buffer_span(&bytes), KNIT_FAILURE_FULL);
+        assert_int_equal(data_at, 0);
+        assert_int_equal(decode(&made).code, KNIT_INTERNAL);
+        knit_buffer_fini(&bytes);
+    }
+    knit_buffer_fini(&made);
+}
+
+/* What is handed on would stand where a detail was dropped. */
+static void a_front_with_a_detail_that_is_nested_too_deep_is_whole_without_its_data(void **state)
+{
+    enum { DEEPER = KNIT_DEPTH_MAX - 1 };
+    struct knit_buffer bytes, made;
+    size_t at = 0;
+
+    (void)state;
+    encode("[600, \"m\", {\"cause\": nil, \"data\": 1}]", &bytes);
+    while (memcmp(bytes.bytes + at, "cause", 5) != 0)
+        at++;
+    at += 5;
+    knit_buffer_append(&bytes, (uint8_t[DEEPER]){0}, DEEPER);
+    memmove(bytes.bytes + at + DEEPER, bytes.bytes + at, bytes.len - DEEPER - at);
+    memset(bytes.bytes + at, 0x91, DEEPER);
+    knit_buffer_init(&made, BUFFER_MAX);
+    assert_int_equal(
+        knit_failure_convert_front(&made, knit_buffer_span(&bytes), KNIT_FAILURE_FULL), 0);
+    assert_int_equal(decode(&made).code, 600);
     knit_buffer_fini(&bytes);
     knit_buffer_fini(&made);
 }
@@ -382,6 +412,7 @@ int main(void)
         cmocka_unit_test(what_is_no_error_becomes_internal),
         cmocka_unit_test(a_long_error_is_converted_by_its_front),
         cmocka_unit_test(a_front_without_the_place_of_its_data_becomes_internal),
+        cmocka_unit_test(a_front_with_a_detail_that_is_nested_too_deep_is_whole_without_its_data),
         cmocka_unit_test(what_is_cut_short_is_no_error_at_any_length),
         cmocka_unit_test(room_that_is_too_small_is_said),
     };

@@ -110,6 +110,10 @@ class WithOutcome(DaemonCase):
             error = self.assert_fails(600, self.call, 'say', 'out', ' err ', 'child', True)
             self.assertEqual((error.details['output'], error.details['data']['code']), (printed, 7))
             self.assertEqual(self.rpc.call('say', 'out', ' err ', 'child', False), 5)
+            long = 'x' * 20000
+            error = self.assert_fails(600, self.call, 'say', long, long, '', True)
+            self.assertEqual(error.details['output'], [(2 * long).encode()[:32768], True])
+            self.assertEqual(error.details['data']['code'], 7)
         self.assertEqual(self.call('print', '', 0), [None, [b'', False]])
         self.assertNotIn('output', self.assert_fails(302, self.call, 'say', 1).details)
         self.assertNotIn('output', self.assert_fails(400, self.call, 'gasp', 'last of this one').details)
