@@ -73,7 +73,8 @@ static void read_notes(const uint8_t *bytes, size_t size, uint64_t align, char *
         uint64_t name = at + sizeof(note), text;
 
         memcpy(&note, bytes + at, sizeof(note));
-        text = name + ((note.n_namesz + mask) & ~mask);
+        /* Counted from where the note begins, whose head is no multiple of 8. */
+        text = at + ((sizeof(note) + note.n_namesz + mask) & ~mask);
         if (!is_inside(size, text, note.n_descsz))
             return;
         if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof(ELF_NOTE_GNU) &&

@@ -74,6 +74,24 @@ static void copy(const char *path, const void *bytes, size_t len, enum knit_imag
     assert_int_equal(knit_image_open(path, kind, ret, &why), 0);
 }
 
+/* In a segment whose parts are aligned to eight bytes the first text begins at 24, and the second
+ * note behind it at 32. */
+static void notes_of_either_alignment_are_read(void **state)
+{
+    const char *path = *state;
+    struct knit_image image;
+    struct file file;
+    char *notes = (char *)&file.other;
+
+    make(&file);
+    file.segment.p_align = 8;
+    file.segment.p_filesz = 32 + sizeof(file.note) + sizeof(file.name) + sizeof(file.id);
+    memmove(notes + 32, &file.note, sizeof(file.note) + sizeof(file.name) + sizeof(file.id));
+    copy(path, &file, sizeof(file), KNIT_IMAGE_MODULE, &image);
+    assert_string_equal(image.build_id, "000102030405060708090a0b0c0d0e0f10111213");
+    knit_image_close(&image);
+}
+
 static void a_copy_stays_as_it_is(void **state)
 {
     const char *path = *state;
@@ -219,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_copy_stays_as_it_is),
+        TEST(notes_of_either_alignment_are_read),
         TEST(a_large_file_is_copied_whole),
         TEST(files_that_need_their_place_are_not_frozen),
         TEST(damaged_heads_have_no_build_id_or_one_of_theirs),
