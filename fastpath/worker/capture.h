@@ -17,7 +17,8 @@
 
 #include "proto/span.h"
 
-/* Once, before tasks run. Returns 0 or -errno. */
+/* Once, before modules are loaded: programs that these start have none of it. Returns 0 or
+ * -errno. */
 KNIT_MUST_CHECK int knit_capture_init(void);
 
 /* KNIT_CONTROL_CAPTURE_READ_FD is readable, for which the control thread waits. False: it is of no

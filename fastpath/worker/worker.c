@@ -607,6 +607,9 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_NAME, "knitting-worker");
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     send_hello();
+    error = knit_capture_init();
+    if (error != 0)
+        give_up("what tasks print cannot be kept for callers: %s", strerror(-error));
     expect(KNIT_CONTROL_START, &message, fds);
     worker.index = message.start.lane;
     worker.lanes = message.start.lanes;
@@ -619,9 +622,6 @@ int main(int argc, char **argv)
     limit_files(&policy.rules);
     expect(KNIT_CONTROL_SERVE, &message, fds);
     prepare(&worker, &message.serve, fds);
-    error = knit_capture_init();
-    if (error != 0)
-        give_up("what tasks print cannot be kept for callers: %s", strerror(-error));
     start_control(&worker);
     /* From here on the end of the control socket ends the worker and its process group. The death
      * signal of the start would spare the children; this one continues a stopped worker, so that it

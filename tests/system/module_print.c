@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A task that prints, for tests of where that goes. */
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -14,6 +15,10 @@ static int greet(const struct knit_bootstrap *info, char *ret_message, size_t me
     (void)ret_message;
     (void)message_size;
     (void)printf("hello from bootstrap\n");
+    for (int fd = STDERR_FILENO + 1; fd < 64; fd++) {
+        if (fcntl(fd, F_GETFD) == 0)
+            (void)printf("a program that bootstrap starts has descriptor %d\n", fd);
+    }
     return 0;
 }
 

@@ -47,6 +47,7 @@ class Output(DaemonCase):
             self.assertEqual(self.fields_of('from print')[0]['task'], 'print')
         first = self.lines_with('hello from bootstrap')[0]
         self.assertIn(' task=none call=0 ', first)
+        self.assertEqual(self.lines_with('that bootstrap starts'), [])
 
     def test_what_has_no_newline_is_seen(self):
         with self.daemon.tcp() as rpc:
