@@ -8,9 +8,11 @@
  */
 #include "fastpath/host/leaf.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 
 #define TEXT_SIZE 4096u
 #define NAME_SIZE 64u
+#define LEAF_NAME "knitting-%d-%u" /* the host's number, the lane */
 
 /* The start of a file; "" when it cannot be read. */
 static void read_text(int folder_fd, const char *path, char *ret_text)
@@ -61,6 +64,28 @@ static bool is_given(int fd)
     return geteuid() != 0 && fstat(fd, &status) == 0 && status.st_uid == geteuid();
 }
 
+/* Groups of hosts that were killed, which would stay for ever. Only empty ones can be removed. */
+static void remove_left(int folder_fd)
+{
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry;
+
+    if (folder == NULL) {
+        knit_fd_close(&fd);
+        return;
+    }
+    while ((entry = readdir(folder)) != NULL) {
+        int pid;
+        unsigned lane;
+
+        if (sscanf(entry->d_name, LEAF_NAME, &pid, &lane) == 2 && kill(pid, 0) != 0 &&
+            errno == ESRCH)
+            (void)unlinkat(folder_fd, entry->d_name, AT_REMOVEDIR);
+    }
+    (void)closedir(folder);
+}
+
 void knit_leaf_init(struct knit_pool *pool)
 {
     /* The second where version 1 is mounted too. */
@@ -79,16 +104,17 @@ void knit_leaf_init(struct knit_pool *pool)
         if (fd >= 0 && fstatfs(fd, &status) == 0 && status.f_type == CGROUP2_SUPER_MAGIC &&
             faccessat(fd, "cgroup.kill", W_OK, AT_EACCESS) == 0 && is_given(fd)) {
             pool->leaves_fd = fd;
+            remove_left(fd);
             return;
         }
         knit_fd_close(&fd);
     }
 }
 
-/* "knitting-PID-LANE", and behind it perhaps the name of a file within. */
+/* And behind it perhaps the name of a file within. */
 static void name_leaf(char *ret_name, uint32_t lane, const char *file)
 {
-    (void)snprintf(ret_name, NAME_SIZE, "knitting-%d-%u%s", (int)getpid(), lane, file);
+    (void)snprintf(ret_name, NAME_SIZE, LEAF_NAME "%s", (int)getpid(), lane, file);
 }
 
 int knit_leaf_open(const struct knit_pool *pool, uint32_t lane)

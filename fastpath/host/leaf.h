@@ -9,7 +9,8 @@
 
 #include "fastpath/host/host.h"
 
-/* Finds the host's own group. Without one that was given to it, the others do nothing. */
+/* Finds the host's own group, and removes what hosts that were killed have left there. Without one
+ * that was given to it, the others do nothing. */
 void knit_leaf_init(struct knit_pool *pool);
 
 /* Makes the lane's group. Returns its cgroup.procs, which the worker writes to, or -1. */

@@ -111,6 +111,9 @@ class Leaves(Case):
     def workers(self, daemon):
         return [lane['pid'] for lane in daemon.stats()['lanes']]
 
+    def groups(self):
+        return {name for name in os.listdir(self.group.path) if os.path.isdir(f'{self.group.path}/{name}')}
+
     def replaced(self, daemon, pid):
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: pid not in self.workers(daemon) and
@@ -130,7 +133,7 @@ class Leaves(Case):
             self.assertFalse(is_alive(last))
             last, worker = map(int, rpc.call('scatter', 3, True).split())
         self.assertFalse(is_alive(last))
-        self.assertEqual([name for name in os.listdir(self.group.path) if os.path.isdir(f'{self.group.path}/{name}')], [])
+        self.assertEqual(self.groups(), set())
 
     def test_processes_that_multiply_die_with_their_worker(self):
         """No sweep catches up with processes that end as soon as they have started the next one."""
@@ -146,6 +149,19 @@ class Leaves(Case):
                 worker = rpc.call('nap', 0)
                 with open(f'{group}/cgroup.procs') as file:
                     self.assertEqual(file.read().split(), [str(worker)])
+
+    def test_groups_of_a_host_that_was_killed_go_when_the_next_one_starts(self):
+        self.delegate()
+        with self.start(permission='unsafe', workers=2) as daemon:
+            left = self.groups()
+            daemon.expected_status = -signal.SIGKILL
+            daemon.process.kill()
+            daemon.process.wait()
+            wait_until(lambda: not any(self.group.read(f'{name}/cgroup.procs') for name in left), 'its workers to end')
+        self.assertEqual((len(left), self.groups()), (2, left))
+        with self.start(permission='unsafe', workers=2):
+            self.assertEqual(len(self.groups() - left), 2)
+            self.assertEqual(self.groups() & left, set())
 
     def test_a_group_that_was_not_given_to_the_daemon_stays_as_it_is(self):
         with self.start(permission='unsafe', workers=2) as daemon:
