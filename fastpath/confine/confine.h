@@ -105,9 +105,9 @@ KNIT_MUST_CHECK int knit_confine_apply(const struct knit_confine_policy *policy,
     const char *const *modules, struct knit_confine_status *ret_force,
     struct knit_sentence *ret_missing);
 
-/* In the worker, after it has sent its last descriptor: files_max is also what the kernel compares
- * the descriptors in flight of the whole uid with, and tasks of other workers can have many in
- * flight. Returns 0 or KNIT_CONFINE_E_REFUSED. */
+/* In the worker, after its modules were loaded: files that are opened meanwhile have numbers above
+ * those of the modules' copies, which can be more than files_max. Returns 0 or
+ * KNIT_CONFINE_E_REFUSED. */
 KNIT_MUST_CHECK int knit_confine_limit_files(
     const struct knit_confine_rules *rules, struct knit_sentence *ret_why);
 

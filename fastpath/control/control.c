@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sendmsg() and recvmsg() with ancillary data. The whole structure is sent whatever the type: these
- * messages are rare, and with one size there is no length to check against a type.
+/* sendmsg() and recvmsg() with ancillary data, and a pipe. The whole structure is sent whatever the
+ * type: these messages are rare, and with one size there is no length to check against a type, and
+ * a pipe needs no boundaries between them.
  */
 #include "fastpath/control/control.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -16,6 +18,7 @@
 #define RECEIVE_FDS_MAX 8
 
 static_assert(KNIT_CONTROL_FDS_MAX <= RECEIVE_FDS_MAX, "descriptors of each type fit");
+static_assert(sizeof(struct knit_control_message) <= PIPE_BUF, "a pipe takes a message whole");
 
 union ancillary {
     struct cmsghdr align;
@@ -34,7 +37,6 @@ uint32_t knit_control_fds(uint32_t type)
 {
     static const uint8_t counts[KNIT_CONTROL_TYPES] = {
         [KNIT_CONTROL_START] = 1,
-        [KNIT_CONTROL_REGISTRY] = 1,
         [KNIT_CONTROL_SERVE] = 2,
         [KNIT_CONTROL_ATTACH] = 3,
     };
@@ -94,9 +96,8 @@ static uint32_t take_fds(struct msghdr *header, int fds[RECEIVE_FDS_MAX])
     return count;
 }
 
-/* 0 when the bytes and descriptors are a message. */
-static int check(const struct knit_control_message *message, ssize_t len,
-    const struct msghdr *header, uint32_t fd_count)
+/* 0 when the bytes are a message. */
+static int check_bytes(const struct knit_control_message *message, ssize_t len)
 {
     if (len == 0)
         return KNIT_CONTROL_E_CLOSED;
@@ -104,9 +105,20 @@ static int check(const struct knit_control_message *message, ssize_t len,
         return KNIT_CONTROL_E_BAD;
     if (message->version != KNIT_CONTROL_VERSION)
         return KNIT_CONTROL_E_VERSION;
-    if ((size_t)len != sizeof(*message) || (header->msg_flags & MSG_TRUNC) != 0)
+    if ((size_t)len != sizeof(*message))
         return KNIT_CONTROL_E_BAD;
-    if (message->type == 0 || message->type >= KNIT_CONTROL_TYPES)
+    return message->type == 0 || message->type >= KNIT_CONTROL_TYPES ? KNIT_CONTROL_E_BAD : 0;
+}
+
+/* 0 when the bytes and descriptors are a message. */
+static int check(const struct knit_control_message *message, ssize_t len,
+    const struct msghdr *header, uint32_t fd_count)
+{
+    int error = check_bytes(message, len);
+
+    if (error != 0)
+        return error;
+    if ((header->msg_flags & MSG_TRUNC) != 0)
         return KNIT_CONTROL_E_BAD;
     /* The process has reached its limit of descriptors, or the message has more than any type. */
     if ((header->msg_flags & MSG_CTRUNC) != 0)
@@ -152,4 +164,39 @@ int knit_control_receive(int fd, struct knit_control_message *ret_message,
     for (uint32_t i = 0; i < KNIT_CONTROL_FDS_MAX; i++)
         ret_fds[i] = i < count ? fds[i] : -1;
     return error;
+}
+
+int knit_control_report(int fd, const struct knit_control_message *message)
+{
+    ssize_t sent;
+
+    do
+        sent = write(fd, message, sizeof(*message));
+    while (sent < 0 && errno == EINTR);
+    if (sent == (ssize_t)sizeof(*message))
+        return 0;
+    if (sent >= 0)
+        return -EIO;
+    if (errno == EAGAIN)
+        return KNIT_CONTROL_E_AGAIN;
+    return errno == EPIPE ? KNIT_CONTROL_E_CLOSED : -errno;
+}
+
+int knit_control_read_report(int fd, struct knit_control_message *ret_message)
+{
+    struct knit_control_message message;
+    ssize_t len;
+    int error;
+
+    do
+        len = read(fd, &message, sizeof(message));
+    while (len < 0 && errno == EINTR);
+    if (len < 0)
+        return errno == EAGAIN ? KNIT_CONTROL_E_AGAIN : -errno;
+    error = check_bytes(&message, len);
+    if (error != 0)
+        return error;
+    message.text[KNIT_CONTROL_TEXT_SIZE - 1] = '\0';
+    *ret_message = message;
+    return 0;
 }

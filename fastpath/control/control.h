@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages between host and worker: of one size, over a SOCK_SEQPACKET socketpair.
+/* Messages between host and worker, of one size: to the worker over a SOCK_SEQPACKET socketpair
+ * whose host's end receives nothing, to the host over a pipe.
  *
  *     worker                               host
  *     HELLO its versions             ->
  *                                    <-    START lane, modules, bootstrap text, policy
  *     CONFINED what is enforced      ->
  *     LOADING its next step          ->          (any number; a crash is reported with the last)
- *     REGISTRY its tasks             ->
+ *     REGISTRY its tasks             ->          (their announcement is in the memfd of START)
  *                                    <-    SERVE owner, board, pool segment
  *     READY                          ->
  *                                    <-    ATTACH, DETACH, STOP
@@ -17,6 +18,10 @@
  * A message is one struct knit_control_message and exactly the descriptors that its type has.
  * Anything else is refused as a whole, and its descriptors are closed. End of file means that the
  * other side has closed its end; a worker then ends at once.
+ *
+ * Only messages to the worker have descriptors, and nothing can bring one to the host: a task could
+ * send a socket with unsent data and SO_LINGER, whose last close sleeps, in the thread that
+ * supervises all workers, whether it receives the descriptor or leaves no room for it.
  *
  * Threads: any; one message is one system call.
  * Security: a worker runs foreign code, so the host checks what it can of a message and uses the
@@ -32,14 +37,15 @@
 #include "fastpath/confine/confine.h"
 #include "fastpath/lane/layout.h"
 
-#define KNIT_CONTROL_MAGIC   0x746e6f63u /* "cont" */
-#define KNIT_CONTROL_VERSION 4u
-#define KNIT_CONTROL_FD      3 /* of the worker's end */
-#define KNIT_CONTROL_FDS_MAX 3
+#define KNIT_CONTROL_MAGIC     0x746e6f63u /* "cont" */
+#define KNIT_CONTROL_VERSION   4u
+#define KNIT_CONTROL_FD        3 /* of the worker's end of the socket */
+#define KNIT_CONTROL_REPORT_FD 4 /* of its end of the pipe */
+#define KNIT_CONTROL_FDS_MAX   3
 /* A pipe of the worker's own, for what tasks print (capture.h); the host can read it too. */
-#define KNIT_CONTROL_CAPTURE_READ_FD  4
-#define KNIT_CONTROL_CAPTURE_WRITE_FD 5
-#define KNIT_CONTROL_GIVEN_FD         6 /* and from there on, what else it is given */
+#define KNIT_CONTROL_CAPTURE_READ_FD  5
+#define KNIT_CONTROL_CAPTURE_WRITE_FD 6
+#define KNIT_CONTROL_GIVEN_FD         7 /* and from there on, what else it is given */
 #define KNIT_CONTROL_TEXT_SIZE        1024
 
 enum {
@@ -57,7 +63,7 @@ enum knit_control_type {
     KNIT_CONTROL_START,     /* fd: bootstrap text, modules, how they load, paths, each with a NUL */
     KNIT_CONTROL_CONFINED,  /* text: which part of the policy is not enforced, or "" */
     KNIT_CONTROL_LOADING,   /* text: "loading /a/b.so" */
-    KNIT_CONTROL_REGISTRY,  /* fd: the announcement of registry.h */
+    KNIT_CONTROL_REGISTRY,  /* START's file begins with the announcement of registry.h now */
     KNIT_CONTROL_FAILED,    /* text: why it cannot start */
     KNIT_CONTROL_SERVE,     /* fds: board, pool segment */
     KNIT_CONTROL_READY,
@@ -141,8 +147,8 @@ void knit_control_init(struct knit_control_message *message, enum knit_control_t
 /* How many descriptors a message of this type has. */
 uint32_t knit_control_fds(uint32_t type);
 
-/* fds: as many as the type has; they stay the caller's. Async-signal-safe, so a forked child may
- * use it. Returns 0, KNIT_CONTROL_E_AGAIN (if !may_block), _E_EXHAUSTED, _E_CLOSED, -errno. */
+/* To the worker. fds: as many as the type has; they stay the caller's. Returns 0,
+ * KNIT_CONTROL_E_AGAIN (if !may_block), _E_EXHAUSTED, _E_CLOSED, -errno. */
 int knit_control_send(
     int fd, const struct knit_control_message *message, const int *fds, bool may_block);
 
@@ -151,3 +157,11 @@ int knit_control_send(
  * _E_NO_FDS with the message; but for 0 no descriptor is open. */
 KNIT_MUST_CHECK int knit_control_receive(int fd, struct knit_control_message *ret_message,
     int ret_fds[KNIT_CONTROL_FDS_MAX], bool may_block);
+
+/* To the host, whole or not at all. Async-signal-safe, so a forked child may use it. Returns 0,
+ * KNIT_CONTROL_E_AGAIN (if the pipe does not block), _E_CLOSED, -errno. */
+int knit_control_report(int fd, const struct knit_control_message *message);
+
+/* In the host, whose end does not block. Returns 0, KNIT_CONTROL_E_AGAIN, _E_CLOSED, _E_VERSION,
+ * _E_BAD, -errno. */
+KNIT_MUST_CHECK int knit_control_read_report(int fd, struct knit_control_message *ret_message);

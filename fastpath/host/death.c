@@ -6,7 +6,7 @@
  *  1. The worker's process group is killed while its leader is a zombie. After the reap the kernel
  *     may give the number to another group.
  *  2. The leader is reaped.
- *  3. The other end of the control socket is closed. With a command prefix the worker may be a
+ *  3. The other end of the pipe to the host is closed. With a command prefix the worker may be a
  *     child of the process that was reaped, and live on; the kernel closes the descriptors of a
  *     process after its memory is freed, so from here on no worker of this lane writes replies.
  *  4. Calls that the worker had claimed get their outcomes (recovery.c), and the lane is vacant for
@@ -25,7 +25,7 @@
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 
-#define FINALIZE_NS      1000000000u /* how long another holder of the control socket is awaited */
+#define FINALIZE_NS      1000000000u /* how long another holder of its pipe is awaited */
 #define BACKOFF_FIRST_NS 50000000u
 #define BACKOFF_MAX_NS   5000000000u
 

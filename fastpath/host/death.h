@@ -11,7 +11,7 @@
  * it, so it cannot be reaped yet. */
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
 /* Ends the worker's calls, reports its death, and schedules its replacement. After
- * knit_death_reap(), when no process holds the control socket. */
+ * knit_death_reap(), when no process holds its end of the pipe to the host. */
 void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Reports to the host when the answer of knit_death_is_degraded() changes. */
 void knit_death_update_degraded(struct knit_pool *pool);

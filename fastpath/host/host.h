@@ -70,7 +70,7 @@ enum knit_worker_step {
     KNIT_STEP_REGISTRY, /* CONFINED and REGISTRY are awaited */
     KNIT_STEP_READY,    /* READY is awaited */
     KNIT_STEP_SERVING,
-    KNIT_STEP_ENDED, /* reaped; another process still holds its control socket */
+    KNIT_STEP_ENDED, /* reaped; another process still holds its end of the pipe to the host */
 };
 
 /* What is left of a session that has ended (departed.h). */
@@ -107,6 +107,7 @@ struct knit_worker {
     enum knit_worker_step step;
     uint32_t serial;             /* of all processes of the pool; in epoll's data */
     struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
+    int start_fd;                /* START's file, until the worker has announced in it; or -1 */
     int signal, status;          /* how it ended */
     uint32_t owner;              /* in claims; 0 until SERVE is sent */
     uint64_t calls_before;       /* begun in this lane before this process */
@@ -115,13 +116,13 @@ struct knit_worker {
     bool is_stopping;
     bool is_stop_sent;
     bool wants_write;        /* epoll reports room in the control socket */
-    bool has_closed_control; /* its end of the control socket */
+    bool has_closed_control; /* its end of the pipe to the host */
     bool was_killed;         /* by the pool */
 
     /* Times at which something is due; 0 = nothing is. */
     uint64_t kill_at_ns;     /* start-up or stop takes too long */
     uint64_t restart_at_ns;  /* a replacement is started */
-    uint64_t finalize_at_ns; /* ENDED: the control socket's other holder is not awaited longer */
+    uint64_t finalize_at_ns; /* ENDED: the pipe's other holder is not awaited longer */
     uint64_t flush_retry_ns; /* the kernel could not send a message */
     uint64_t reap_at_ns;     /* it has ended, and a debugger traced it */
     uint64_t halted_at_ns;   /* when SIGSTOP was sent, to examine it */

@@ -143,7 +143,8 @@ static int make_workers(struct knit_pool *pool)
         return -ENOMEM;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].lane = i;
-        pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1, -1};
+        pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1, -1, -1};
+        pool->workers[i].start_fd = -1;
     }
     return 0;
 }
@@ -252,7 +253,7 @@ static void handle(struct knit_pool *pool, const struct epoll_event *event)
     else if (event->data.u64 >> 56 == KNIT_SOURCE_RELAY)
         knit_relay_event(pool, event->data.u64 & ~(UINT64_MAX << 56), knit_clock_ns());
     else
-        knit_supervisor_event(pool, event->data.u64, event->events);
+        knit_supervisor_event(pool, event->data.u64);
 }
 
 void knit_pool_dispatch(struct knit_pool *pool)

@@ -4,7 +4,7 @@
  * threads, and one of them may have held a lock at the fork. Signals are blocked across the fork,
  * so that no handler of the host's runs in the child.
  *
- * When exec fails, the child sends its errno over the control socket.
+ * When exec fails, the child sends its errno to the host like any message.
  */
 #include "fastpath/host/spawn.h"
 
@@ -28,7 +28,8 @@ enum { HOST_END = 0, WORKER_END = 1 };
 
 struct plumbing {
     int control[2];
-    int output[2]; /* read, write */
+    int report[2]; /* read, write */
+    int output[2];
     int capture[2];
     int null;
 };
@@ -37,6 +38,8 @@ static void fini_plumbing(struct plumbing *plumbing)
 {
     knit_fd_close(&plumbing->control[HOST_END]);
     knit_fd_close(&plumbing->control[WORKER_END]);
+    knit_fd_close(&plumbing->report[HOST_END]);
+    knit_fd_close(&plumbing->report[WORKER_END]);
     knit_fd_close(&plumbing->output[HOST_END]);
     knit_fd_close(&plumbing->output[WORKER_END]);
     knit_fd_close(&plumbing->capture[HOST_END]);
@@ -46,12 +49,16 @@ static void fini_plumbing(struct plumbing *plumbing)
 
 static int init_plumbing(struct plumbing *plumbing)
 {
-    *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, {-1, -1}, -1};
+    *plumbing = (struct plumbing){{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, -1};
     plumbing->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* The worker's end blocks: a task that prints faster than the host reads waits, where with
      * O_NONBLOCK its lines would be lost without anybody's knowing how many. */
     if (plumbing->null < 0 ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, plumbing->control) != 0 ||
+        /* Before there is a child that could have sent something. It cannot undo this. */
+        shutdown(plumbing->control[HOST_END], SHUT_RD) != 0 ||
+        pipe2(plumbing->report, O_CLOEXEC) != 0 ||
+        fcntl(plumbing->report[HOST_END], F_SETFL, O_NONBLOCK) != 0 ||
         pipe2(plumbing->output, O_CLOEXEC) != 0 ||
         fcntl(plumbing->output[HOST_END], F_SETFL, O_NONBLOCK) != 0 ||
         pipe2(plumbing->capture, O_CLOEXEC) != 0 ||
@@ -119,26 +126,28 @@ static int place_given(const struct knit_spawn_options *options, int first, int 
     return fcntl(last, F_SETFD, FD_CLOEXEC);
 }
 
-/* Moves the child's descriptors to their numbers and closes all others. *ret_control is the control
- * socket, on failure too: KNIT_CONTROL_FD may be another file until all are moved. */
+/* Moves the child's descriptors to their numbers and closes all others. *ret_report is the pipe to
+ * the host, on failure too: KNIT_CONTROL_REPORT_FD may be another file until all are moved. */
 static int place_fds(
-    const struct knit_spawn_options *options, const struct plumbing *plumbing, int *ret_control)
+    const struct knit_spawn_options *options, const struct plumbing *plumbing, int *ret_report)
 {
     const int first = KNIT_CONTROL_GIVEN_FD, end = first + (int)options->fd_count;
     const int safe = end > SAFE_FD ? end : SAFE_FD;
     int control = fcntl(plumbing->control[WORKER_END], F_DUPFD, safe);
+    int report = fcntl(plumbing->report[WORKER_END], F_DUPFD, safe);
     int output = fcntl(plumbing->output[WORKER_END], F_DUPFD, safe);
     int captured = fcntl(plumbing->capture[HOST_END], F_DUPFD, safe);
     int capture = fcntl(plumbing->capture[WORKER_END], F_DUPFD, safe);
     int null = fcntl(plumbing->null, F_DUPFD, safe);
 
-    *ret_control = control >= 0 ? control : plumbing->control[WORKER_END];
-    if (control < 0 || output < 0 || captured < 0 || capture < 0 || null < 0 ||
+    *ret_report = report >= 0 ? report : plumbing->report[WORKER_END];
+    if (control < 0 || report < 0 || output < 0 || captured < 0 || capture < 0 || null < 0 ||
         place_given(options, first, safe) < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
         dup2(output, 2) < 0 || dup2(captured, KNIT_CONTROL_CAPTURE_READ_FD) < 0 ||
-        dup2(capture, KNIT_CONTROL_CAPTURE_WRITE_FD) < 0 || dup2(control, KNIT_CONTROL_FD) < 0)
+        dup2(capture, KNIT_CONTROL_CAPTURE_WRITE_FD) < 0 || dup2(control, KNIT_CONTROL_FD) < 0 ||
+        dup2(report, KNIT_CONTROL_REPORT_FD) < 0)
         return -1;
-    *ret_control = KNIT_CONTROL_FD;
+    *ret_report = KNIT_CONTROL_REPORT_FD;
     return close_range((unsigned)end, ~0u, 0);
 }
 
@@ -147,14 +156,14 @@ static _Noreturn void run_child(
 {
     const char *program = options->program[0] != '\0' ? options->program : options->argv[0];
     struct knit_control_message message;
-    int control;
+    int report;
 
     (void)setpgid(0, 0);
     if (options->group_fd >= 0)
         (void)!write(options->group_fd, "0", 1);
     reset_signals();
     offer_to_oom_killer();
-    if (place_fds(options, plumbing, &control) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
+    if (place_fds(options, plumbing, &report) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) {
         /* A parent that died before prctl() sends no signal. */
         if (getppid() != parent)
             _exit(127);
@@ -169,7 +178,7 @@ static _Noreturn void run_child(
     }
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.hello.error = errno;
-    (void)knit_control_send(control, &message, NULL, false);
+    (void)knit_control_report(report, &message);
     _exit(127);
 }
 
@@ -207,9 +216,11 @@ int knit_spawn(const struct knit_spawn_options *options, struct knit_spawned *re
     *ret_spawned = (struct knit_spawned){.pid = pid,
         .pid_fd = pid_fd,
         .control_fd = plumbing.control[HOST_END],
+        .report_fd = plumbing.report[HOST_END],
         .output_fd = plumbing.output[HOST_END],
         .capture_fd = plumbing.capture[HOST_END]};
-    plumbing.control[HOST_END] = plumbing.output[HOST_END] = plumbing.capture[HOST_END] = -1;
+    plumbing.control[HOST_END] = plumbing.report[HOST_END] = -1;
+    plumbing.output[HOST_END] = plumbing.capture[HOST_END] = -1;
     fini_plumbing(&plumbing);
     return 0;
 }

@@ -4,8 +4,8 @@
  * It leads a process group of its own: a Ctrl-C at the host's terminal does not reach it, and its
  * children can be killed with it. It has the given environment and no descriptor of the host's:
  * stdin is /dev/null, stdout and stderr are one pipe whose writer waits while it is full (so the
- * host must read it), KNIT_CONTROL_FD is its end of the control socket, both ends of one more pipe
- * follow, and then what it is given.
+ * host must read it), KNIT_CONTROL_FD is its end of the control socket, KNIT_CONTROL_REPORT_FD that
+ * of the pipe to the host, both ends of one more pipe follow, and then what it is given.
  *
  * Threads: the kernel kills the worker when the thread that called knit_spawn() ends.
  */
@@ -30,7 +30,8 @@ struct knit_spawn_options {
 struct knit_spawned {
     pid_t pid;
     int pid_fd;     /* readable when it has ended */
-    int control_fd; /* the host's end */
+    int control_fd; /* the host's end, which receives nothing */
+    int report_fd;  /* the same of the pipe to the host, non-blocking */
     int output_fd;  /* read end, non-blocking */
     int capture_fd; /* the same, of what it prints for callers; it reads there itself */
 };

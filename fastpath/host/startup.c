@@ -19,6 +19,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/fd.h"
 
 static int memfd_of(const char *name, const void *bytes, size_t len)
 {
@@ -48,7 +49,6 @@ static void handle_hello(
     struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_control_message start;
-    int fd;
 
     if (message->hello.error != 0) {
         knit_worker_refuse(
@@ -67,8 +67,8 @@ static void handle_hello(
             KNIT_LAYOUT_VERSION);
         return;
     }
-    fd = memfd_of("knit-start", pool->launch.start_text, pool->launch.start_bytes);
-    if (fd < 0) {
+    worker->start_fd = memfd_of("knit-start", pool->launch.start_text, pool->launch.start_bytes);
+    if (worker->start_fd < 0) {
         knit_worker_refuse(worker, "out of memory");
         return;
     }
@@ -80,9 +80,8 @@ static void handle_hello(
     start.start.read_paths = pool->launch.read_paths;
     start.start.write_paths = pool->launch.write_paths;
     start.start.rules = pool->options.confinement.rules;
-    send_message(worker, &start, &fd);
+    send_message(worker, &start, &worker->start_fd);
     KNIT_FAULT(STARTUP_AFTER_START);
-    (void)close(fd);
     worker->step = KNIT_STEP_REGISTRY;
 }
 
@@ -115,13 +114,13 @@ static void handle_confined(
 }
 
 /* The announcement's bytes. False: they cannot be read, and the worker is refused. */
-static bool read_registry(struct knit_worker *worker, uint32_t len, int fd, struct knit_buffer *ret)
+static bool read_registry(struct knit_worker *worker, uint32_t len, struct knit_buffer *ret)
 {
     uint8_t *bytes;
 
     knit_buffer_init(ret, KNIT_REGISTRY_BYTES_MAX);
     bytes = len != 0 ? knit_buffer_reserve(ret, len) : NULL;
-    if (bytes == NULL || pread(fd, bytes, len, 0) != (ssize_t)len) {
+    if (bytes == NULL || pread(worker->start_fd, bytes, len, 0) != (ssize_t)len) {
         knit_buffer_fini(ret);
         knit_worker_refuse(worker, "its list of tasks cannot be read");
         return false;
@@ -169,14 +168,14 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
 }
 
 /* The first worker's registry becomes the pool's; all others must announce the same bytes. */
-static void handle_registry(
-    struct knit_pool *pool, struct knit_worker *worker, uint32_t len, int fd)
+static void handle_registry(struct knit_pool *pool, struct knit_worker *worker, uint32_t len)
 {
     struct knit_buffer announced;
     int error;
 
-    if (!read_registry(worker, len, fd, &announced))
+    if (!read_registry(worker, len, &announced))
         return;
+    knit_fd_close(&worker->start_fd);
     if (pool->registry == NULL) {
         error = knit_registry_parse(knit_buffer_span(&announced), &pool->registry);
         if (error != 0) {
@@ -225,8 +224,8 @@ static void handle_ready(struct knit_pool *pool, struct knit_worker *worker)
     knit_worker_flush(pool, worker);
 }
 
-bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
-    const struct knit_control_message *message, const int *fds)
+bool knit_startup_handle(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     bool is_starting = worker->step == KNIT_STEP_REGISTRY || worker->step == KNIT_STEP_READY;
 
@@ -241,7 +240,7 @@ bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
         handle_confined(pool, worker, message);
     else if (message->type == KNIT_CONTROL_REGISTRY && worker->step == KNIT_STEP_REGISTRY &&
              worker->is_confined)
-        handle_registry(pool, worker, message->registry.bytes, fds[0]);
+        handle_registry(pool, worker, message->registry.bytes);
     else if (message->type == KNIT_CONTROL_READY && worker->step == KNIT_STEP_READY)
         handle_ready(pool, worker);
     else

@@ -9,5 +9,5 @@
 #include "fastpath/host/host.h"
 
 /* Handles a message of a worker that starts. False: it does not belong to the worker's step. */
-KNIT_MUST_CHECK bool knit_startup_handle(struct knit_pool *pool, struct knit_worker *worker,
-    const struct knit_control_message *message, const int *fds);
+KNIT_MUST_CHECK bool knit_startup_handle(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message);

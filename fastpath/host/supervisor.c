@@ -28,7 +28,7 @@
 #define OUTPUT_LINES_A_TURN 1024u
 #define OUTPUT_BYTES_LAST   (1u << 20) /* of a dead worker: more than a pipe holds */
 #define MESSAGES_A_TURN     256
-#define CLOSED_NS           1000000000u  /* until a worker without a control socket is killed */
+#define CLOSED_NS           1000000000u  /* until a worker without a pipe to the host is killed */
 #define DAMAGE_FORGOTTEN_NS 20000000000u /* longer than any delay of a replacement */
 #define REAP_RETRY_NS       10000000u    /* until a zombie that a debugger traces is reaped again */
 
@@ -105,12 +105,12 @@ static bool handle_serving(
     return true;
 }
 
-static void handle_message(struct knit_pool *pool, struct knit_worker *worker,
-    const struct knit_control_message *message, const int *fds)
+static void handle_message(
+    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     if (!knit_sentence_is_empty(&worker->refusal) || worker->step == KNIT_STEP_ENDED)
         return;
-    if (!knit_startup_handle(pool, worker, message, fds) && !handle_serving(pool, worker, message))
+    if (!knit_startup_handle(pool, worker, message) && !handle_serving(pool, worker, message))
         knit_worker_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
@@ -119,8 +119,7 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         struct knit_control_message message;
-        int fds[KNIT_CONTROL_FDS_MAX];
-        int error = knit_control_receive(worker->process.control_fd, &message, fds, false);
+        int error = knit_control_read_report(worker->process.report_fd, &message);
 
         if (error == KNIT_CONTROL_E_AGAIN)
             return false;
@@ -130,17 +129,13 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
             knit_worker_refuse(worker,
                 "%s: is of another version than this program, which is of %s",
                 pool->launch.worker_path, KNIT_VERSION);
-        else if (error == KNIT_CONTROL_E_NO_FDS)
-            knit_worker_refuse(worker, "the pool has no descriptor left for what it sent");
         else if (error != 0)
             knit_worker_refuse(worker, "it sent what is no message");
         if (error < 0)
             return true;
         if (error != 0)
             continue;
-        handle_message(pool, worker, &message, fds);
-        for (uint32_t j = 0; j < KNIT_CONTROL_FDS_MAX; j++)
-            knit_fd_close(&fds[j]);
+        handle_message(pool, worker, &message);
     }
     return false;
 }
@@ -270,7 +265,7 @@ void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uin
         knit_death_finalize(pool, worker, now_ns);
 }
 
-void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events)
+void knit_supervisor_event(struct knit_pool *pool, uint64_t data)
 {
     enum knit_source source = (enum knit_source)(data >> 56);
     uint32_t lane = (uint32_t)(data >> 32) & 0xffffff;
@@ -283,20 +278,17 @@ void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t event
         handle_output(pool, worker);
     } else if (source == KNIT_SOURCE_PID) {
         knit_supervisor_end(pool, worker, now_ns);
-    } else if (source == KNIT_SOURCE_CONTROL) {
-        bool is_closed =
-            (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && handle_all(pool, worker);
-
-        if (is_closed && worker->step == KNIT_STEP_ENDED) {
+    } else if (source == KNIT_SOURCE_ROOM) {
+        knit_worker_flush(pool, worker);
+    } else if (source == KNIT_SOURCE_REPORT && handle_all(pool, worker)) {
+        if (worker->step == KNIT_STEP_ENDED) {
             knit_death_finalize(pool, worker, now_ns);
-        } else if (is_closed) {
-            /* Usually its process ends now. A worker that has only closed the socket is killed. */
-            knit_worker_drop_interest(pool, worker->process.control_fd);
+        } else {
+            /* Usually its process ends now. A worker that has only closed the pipe is killed. */
+            knit_worker_drop_interest(pool, worker->process.report_fd);
             worker->has_closed_control = true;
             if (worker->kill_at_ns == 0 || worker->kill_at_ns > now_ns + CLOSED_NS)
                 worker->kill_at_ns = now_ns + CLOSED_NS;
-        } else if ((events & EPOLLOUT) != 0) {
-            knit_worker_flush(pool, worker);
         }
     }
 }

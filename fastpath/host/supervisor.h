@@ -10,7 +10,7 @@
 /* Starts a worker for the lane. If no process can be started, that counts as a death. */
 void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
 /* An event of a descriptor, which epoll's data names. */
-void knit_supervisor_event(struct knit_pool *pool, uint64_t data, uint32_t events);
+void knit_supervisor_event(struct knit_pool *pool, uint64_t data);
 /* The end of a line that a worker prints has not come in time: what has come is reported. */
 void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker);
 /* The worker's process has ended. */

@@ -167,7 +167,7 @@ void knit_tick(struct knit_pool *pool, uint64_t now_ns)
             worker->step != KNIT_STEP_NONE) {
             worker->kill_at_ns = 0;
             if (worker->has_closed_control && !worker->is_stopping)
-                knit_worker_refuse(worker, "it closed its control socket");
+                knit_worker_refuse(worker, "it closed its pipe to the pool");
             else if (worker->step != KNIT_STEP_SERVING)
                 knit_worker_refuse(worker, "it took longer than %u ms, %s",
                     pool->options.startup_ms, worker->start_step.text);

@@ -83,8 +83,10 @@ void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
 {
     knit_worker_close_fd(pool, &worker->process.pid_fd);
     knit_worker_close_fd(pool, &worker->process.control_fd);
+    knit_worker_close_fd(pool, &worker->process.report_fd);
     knit_worker_close_fd(pool, &worker->process.output_fd);
     knit_fd_close(&worker->process.capture_fd);
+    knit_fd_close(&worker->start_fd);
     worker->process.pid = 0;
     worker->owner = 0;
     worker->kill_at_ns = worker->finalize_at_ns = 0;
@@ -133,7 +135,7 @@ bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint6
     }
     if (error == 0)
         error = add_interest(
-            pool, worker->process.control_fd, EPOLLIN, epoll_data(KNIT_SOURCE_CONTROL, worker));
+            pool, worker->process.report_fd, EPOLLIN, epoll_data(KNIT_SOURCE_REPORT, worker));
     if (error == 0)
         error = add_interest(
             pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
@@ -210,14 +212,18 @@ static int send_stop(struct knit_worker *worker)
     return error;
 }
 
-static void want_write(struct knit_pool *pool, struct knit_worker *worker, bool wanted)
+/* False: epoll cannot report room. */
+static bool want_write(struct knit_pool *pool, struct knit_worker *worker, bool wanted)
 {
-    struct epoll_event event = {.events = EPOLLIN | (wanted ? EPOLLOUT : 0u),
-        .data.u64 = epoll_data(KNIT_SOURCE_CONTROL, worker)};
+    const int fd = worker->process.control_fd;
 
-    if (worker->wants_write != wanted)
-        (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_MOD, worker->process.control_fd, &event);
+    if (worker->wants_write && !wanted)
+        knit_worker_drop_interest(pool, fd);
+    else if (!worker->wants_write && wanted &&
+             add_interest(pool, fd, EPOLLOUT, epoll_data(KNIT_SOURCE_ROOM, worker)) != 0)
+        return false;
     worker->wants_write = wanted;
+    return true;
 }
 
 void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
@@ -229,7 +235,8 @@ void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
     error = send_links(pool, worker);
     if (error == 0)
         error = send_stop(worker);
-    want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN);
+    if (!want_write(pool, worker, error == KNIT_CONTROL_E_AGAIN))
+        error = KNIT_CONTROL_E_EXHAUSTED;
     worker->flush_retry_ns = error == KNIT_CONTROL_E_EXHAUSTED ? knit_clock_ns() + RETRY_NS : 0;
     /* CLOSED: the end of its process is reported next. */
     if (error < 0)

@@ -10,7 +10,8 @@
 enum knit_source {
     KNIT_SOURCE_TIMER,
     KNIT_SOURCE_PID,
-    KNIT_SOURCE_CONTROL,
+    KNIT_SOURCE_REPORT, /* the worker has sent something */
+    KNIT_SOURCE_ROOM,   /* the control socket has room */
     KNIT_SOURCE_OUTPUT,
     KNIT_SOURCE_RELAY, /* epoll's data: the id of a session */
 };

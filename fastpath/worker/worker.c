@@ -64,6 +64,7 @@ struct attached {
 struct worker {
     uint32_t index;
     uint32_t lanes;
+    int start_fd; /* START's file, in which the tasks are announced */
     char *start_text;
     const char **paths; /* modules, how each is loaded, paths to read, to write; each row
                            NULL-ended */
@@ -95,9 +96,9 @@ static _Noreturn void leave(void)
     _exit(0);
 }
 
-static void send_message(const struct knit_control_message *message, const int *fds)
+static void send_message(const struct knit_control_message *message)
 {
-    if (knit_control_send(KNIT_CONTROL_FD, message, fds, true) != 0)
+    if (knit_control_report(KNIT_CONTROL_REPORT_FD, message) != 0)
         leave();
 }
 
@@ -107,7 +108,7 @@ static void send_text(enum knit_control_type type, const char *text)
 
     knit_control_init(&message, type);
     (void)snprintf(message.text, sizeof(message.text), "%s", text);
-    send_message(&message, NULL);
+    send_message(&message);
 }
 
 __attribute__((format(printf, 1, 2))) static _Noreturn void give_up(const char *format, ...)
@@ -136,7 +137,7 @@ static void send_session(enum knit_control_type type, uint64_t id, int error, co
     message.session.session = id;
     message.session.error = error;
     (void)snprintf(message.text, sizeof(message.text), "%s", text);
-    send_message(&message, NULL);
+    send_message(&message);
 }
 
 /* ---- starting ---- */
@@ -161,7 +162,7 @@ static void send_hello(void)
     knit_control_init(&message, KNIT_CONTROL_HELLO);
     message.hello.layout_version = KNIT_LAYOUT_VERSION;
     (void)snprintf(message.text, sizeof(message.text), "%s", KNIT_VERSION);
-    send_message(&message, NULL);
+    send_message(&message);
 }
 
 /* The next `count` strings of the start text, with a NULL behind them. */
@@ -212,7 +213,7 @@ static void read_start(struct worker *worker, const struct knit_control_start *s
     if (pread(fd, worker->start_text, bytes, 0) != (ssize_t)bytes ||
         worker->start_text[bytes - 1] != '\0')
         give_up("the start text cannot be read");
-    (void)close(fd);
+    worker->start_fd = fd;
     end = worker->start_text + bytes;
     next = worker->start_text + strlen(worker->start_text) + 1;
     ret_policy->rules = start->rules;
@@ -239,7 +240,7 @@ static void confine(struct worker *worker, const struct knit_confine_policy *pol
             missing.text);
     (void)snprintf(message.text, sizeof(message.text), "%s", missing.text);
     worker->wait_error = message.confined.wait_error = knit_bell_why_not_many();
-    send_message(&message, NULL);
+    send_message(&message);
 }
 
 static void limit_files(const struct knit_confine_rules *rules)
@@ -277,13 +278,13 @@ static void announce(struct worker *worker)
 {
     struct knit_control_message message;
     struct knit_buffer buffer;
-    int fd = memfd_create("knit-registry", MFD_CLOEXEC);
 
     knit_buffer_init(&buffer, KNIT_REGISTRY_BYTES_MAX);
     if (knit_registry_put(knit_modules_registry(worker->modules), &buffer) != 0)
         give_up("the registry does not fit %u bytes", KNIT_REGISTRY_BYTES_MAX);
     for (size_t done = 0; done < buffer.len;) {
-        ssize_t wrote = write(fd, buffer.bytes + done, buffer.len - done);
+        ssize_t wrote =
+            pwrite(worker->start_fd, buffer.bytes + done, buffer.len - done, (off_t)done);
 
         if (wrote <= 0)
             give_up("the registry cannot be announced: %s", strerror(errno));
@@ -291,8 +292,8 @@ static void announce(struct worker *worker)
     }
     knit_control_init(&message, KNIT_CONTROL_REGISTRY);
     message.registry.bytes = (uint32_t)buffer.len;
-    send_message(&message, &fd);
-    (void)close(fd);
+    send_message(&message);
+    (void)close(worker->start_fd);
     knit_buffer_fini(&buffer);
 }
 
@@ -548,7 +549,8 @@ static bool take_control(void)
     socklen_t len = sizeof(type);
 
     return getsockopt(KNIT_CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
-           type == SOCK_SEQPACKET && fcntl(KNIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) == 0;
+           type == SOCK_SEQPACKET && fcntl(KNIT_CONTROL_FD, F_SETFD, FD_CLOEXEC) == 0 &&
+           fcntl(KNIT_CONTROL_REPORT_FD, F_SETFD, FD_CLOEXEC) == 0;
 }
 
 static void on_disregarded(int number)

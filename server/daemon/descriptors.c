@@ -12,7 +12,7 @@
 enum {
     FIXED = 40,     /* standard ones, log, epoll, timers, pipes, segments, a worker that starts */
     A_LOOP = 12,    /* epoll, mailbox, session, bells */
-    A_WORKER = 4,   /* control socket, two pipes, pidfd */
+    A_WORKER = 5,   /* control socket, three pipes, pidfd */
     A_MODULE = 2,   /* its copy, and once more in a worker that starts; so has the worker program */
     A_SESSION = 8,  /* segments and bell, and as many again on their way to the caller */
     LEAST = 24,     /* below this for sessions and connections together nothing is served */

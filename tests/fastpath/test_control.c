@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control socket: messages with their descriptors, and what is not a message.
+/* The control socket and the pipe to the host: messages with their descriptors, and what is not a
+ * message.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -154,12 +156,62 @@ static void anything_but_a_message_is_refused_and_its_descriptors_closed(void **
     close_pair(pair);
 }
 
+/* The pipe takes any bytes, and reads that are no message say so, whole or in pieces. */
+static void reports_come_whole_or_are_refused(void **state)
+{
+    struct knit_control_message message, got;
+    int ends[2], count = 0;
+
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    assert_int_equal(knit_control_read_report(ends[0], &got), KNIT_CONTROL_E_AGAIN);
+    knit_control_init(&message, KNIT_CONTROL_EVICTED);
+    memset(message.text, 'x', sizeof(message.text));
+    for (message.session.session = 0; knit_control_report(ends[1], &message) == 0; count++)
+        message.session.session++;
+    assert_int_equal(knit_control_report(ends[1], &message), KNIT_CONTROL_E_AGAIN);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(knit_control_read_report(ends[0], &got), 0);
+        assert_int_equal(got.session.session, i);
+        assert_int_equal(strlen(got.text), KNIT_CONTROL_TEXT_SIZE - 1);
+    }
+    assert_true(count >= 2);
+    assert_int_equal(write(ends[1], &message, sizeof(message) - 1), sizeof(message) - 1);
+    assert_int_equal(knit_control_read_report(ends[0], &got), KNIT_CONTROL_E_BAD);
+    message.type = KNIT_CONTROL_TYPES;
+    assert_int_equal(knit_control_report(ends[1], &message), 0);
+    assert_int_equal(knit_control_read_report(ends[0], &got), KNIT_CONTROL_E_BAD);
+    message.version++;
+    assert_int_equal(write(ends[1], &message, 100), 100);
+    assert_int_equal(knit_control_read_report(ends[0], &got), KNIT_CONTROL_E_VERSION);
+    close(ends[1]);
+    assert_int_equal(knit_control_read_report(ends[0], &got), KNIT_CONTROL_E_CLOSED);
+    close(ends[0]);
+}
+
+/* The writer ignores SIGPIPE, as a worker does. */
+static void a_report_to_nobody_says_so(void **state)
+{
+    struct knit_control_message message;
+    int ends[2];
+
+    (void)state;
+    (void)signal(SIGPIPE, SIG_IGN);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    close(ends[0]);
+    knit_control_init(&message, KNIT_CONTROL_READY);
+    assert_int_equal(knit_control_report(ends[1], &message), KNIT_CONTROL_E_CLOSED);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_arrives_with_its_descriptors),
         cmocka_unit_test(empty_full_and_closed_sockets_give_different_results),
         cmocka_unit_test(anything_but_a_message_is_refused_and_its_descriptors_closed),
+        cmocka_unit_test(reports_come_whole_or_are_refused),
+        cmocka_unit_test(a_report_to_nobody_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

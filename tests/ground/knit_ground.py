@@ -43,6 +43,7 @@ SILENT = {
     'knit_bell_swallow': 'the bell stays readable and is read at the next turn',
     'receive': 'the kernel keeps the bytes; they are read at the next turn',
     'knit_control_receive': 'the same of a control message',
+    'knit_control_read_report': 'the same of a message that a worker sent',
     'knit_control_send': 'the message stays in its queue and is sent later',
     'knit_loop_bell_copy': 'the message that needs the descriptor stays in its queue',
     'on_readable': 'the connection waits to be accepted at the next turn',

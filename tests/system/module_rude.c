@@ -5,12 +5,14 @@
 #include <knitting/task.h>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,6 +54,85 @@ KNIT_TASK(leak, "leak() -> int", .doc = "Opens descriptors until there are none;
     while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0)
         count++;
     return knit_return_int(call, count);
+}
+
+/* A socket whose close takes eight seconds while nobody reads from its peer, which is left open. */
+static int open_lingering(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    static const struct linger linger = {1, 8};
+    static const char bytes[65536];
+    int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (bind(server, (struct sockaddr *)&address, len) != 0 || listen(server, 1) != 0 ||
+        getsockname(server, (struct sockaddr *)&address, &len) != 0 ||
+        connect(fd, (struct sockaddr *)&address, len) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) != 0)
+        return -1;
+    while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        ;
+    return fd;
+}
+
+static bool send_descriptor(int to, int fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } ancillary = {.bytes = {0}};
+    char byte = 0;
+    struct iovec body = {&byte, 1};
+    struct msghdr message = {.msg_iov = &body,
+        .msg_iovlen = 1,
+        .msg_control = ancillary.bytes,
+        .msg_controllen = sizeof(ancillary.bytes)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+    return sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
+/* Only then is what was sent to it closed by its sender first. */
+static void stop_parent(void)
+{
+    char path[32], state[512];
+
+    (void)kill(getppid(), SIGSTOP);
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)getppid());
+    do {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        memset(state, 0, sizeof(state));
+        (void)!read(fd, state, sizeof(state) - 1);
+        (void)close(fd);
+    } while (strstr(state, ") T ") == NULL);
+}
+
+KNIT_TASK(give, "give() -> int",
+    .doc = "Sends a socket whose close takes long over each descriptor that the worker had at its "
+           "start; how many were taken.")
+{
+    bool is_open[16];
+    int64_t taken = 0;
+
+    for (int to = 0; to < 16; to++)
+        is_open[to] = fcntl(to, F_GETFD) >= 0;
+    stop_parent();
+    for (int to = 0; to < 16; to++) {
+        int fd = is_open[to] ? open_lingering() : -1;
+
+        if (fd >= 0 && send_descriptor(to, fd)) {
+            taken++;
+            (void)close(fd);
+        }
+    }
+    (void)kill(getppid(), SIGCONT);
+    return knit_return_int(call, taken);
 }
 
 KNIT_TASK(orphan, "orphan(die: bool) -> int",

@@ -17,7 +17,7 @@ int main(void)
     message.hello.layout_version = KNIT_LAYOUT_VERSION + (OTHER == 2);
     message.version += OTHER == 3;
     snprintf(message.text, sizeof(message.text), "%s", OTHER == 1 ? "999.9" : KNIT_VERSION);
-    if (knit_control_send(KNIT_CONTROL_FD, &message, NULL, true) != 0)
+    if (knit_control_report(KNIT_CONTROL_REPORT_FD, &message) != 0)
         return 1;
     while (knit_control_receive(KNIT_CONTROL_FD, &message, fds, true) == 0)
         ;

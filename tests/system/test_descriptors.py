@@ -120,6 +120,17 @@ class Bell(Case):
                 os.close(fd)
 
 
+class Workers(Bell):
+    """Needs nothing of the kernel either: what a worker sends goes through a pipe."""
+
+    def test_over_the_control_socket(self):
+        with Daemon(threads_io=1, workers=1, permission='unsafe', module=os.environ['KNIT_RUDE']) as daemon:
+            with daemon.unix() as rpc:
+                self.assertEqual(rpc.call('give'), 0)
+                self.measure(daemon)
+            self.assertEqual(daemon.stats()['pool']['deaths'], 0)
+
+
 class Descriptors(Bell):
     def test_over_the_unix_socket(self):
         """Linux 6.16 refuses them to the sender."""
