@@ -257,7 +257,8 @@ void knit_death_update_degraded(struct knit_pool *pool)
     struct knit_pool_event event = {
         .kind = KNIT_POOL_DEGRADED, .is_degraded = is_degraded, .task = KNIT_POOL_TASK_NONE};
 
-    if (is_degraded == pool->was_degraded)
+    /* At the end the pool itself kills workers that do not leave. */
+    if (is_degraded == pool->was_degraded || pool->phase >= KNIT_PHASE_STOPPING)
         return;
     pool->was_degraded = is_degraded;
     knit_notices_add_event(&pool->notices, &event);

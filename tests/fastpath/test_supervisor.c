@@ -194,6 +194,33 @@ static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **sta
     pools_fini(&pools);
 }
 
+/* The lane of a crash loop is well again, and its worker dies once more at the end. */
+static void a_worker_that_is_killed_at_the_end_makes_no_crash_loop(void **state)
+{
+    struct pools pools;
+    struct pools_outcome dead = {0}, held = {0};
+
+    (void)state;
+    pools_init(&pools, 1);
+    assert_int_equal(pools_open(&pools), 0);
+    for (int i = 0; i < 2; i++) {
+        dead.is_there = false;
+        pools_start_text(&pools, "die", "abort", &dead);
+        pools_wait(&pools, &dead);
+    }
+    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 1);
+    pools_add(&pools);
+    pools_add(&pools);
+    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
+    pools_start_number(&pools, "hold", 1, &held);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && runs(&pools, 1) == 1, 10000));
+    knit_pool_shutdown(pools.pool, true, knit_clock_ns());
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_pool_is_stopped(pools.pool), 10000));
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 3);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 2);
+    pools_fini(&pools);
+}
+
 static uint32_t task_of(const struct pools *pools, const char *name)
 {
     return knit_registry_find(knit_pool_registry(pools->pool), name, strlen(name))->id;
@@ -643,6 +670,7 @@ int main(void)
         cmocka_unit_test(a_killed_worker_fails_only_the_call_that_it_ran),
         cmocka_unit_test(every_kind_of_death_is_reported_and_the_worker_replaced),
         cmocka_unit_test(a_crash_loop_delays_replacements_and_quarantines_the_task),
+        cmocka_unit_test(a_worker_that_is_killed_at_the_end_makes_no_crash_loop),
         cmocka_unit_test(good_calls_between_do_not_save_a_task_that_kills_workers),
         cmocka_unit_test(a_quarantine_ends_by_itself),
         cmocka_unit_test(deaths_leak_out_of_the_bucket_one_by_one),
