@@ -219,7 +219,7 @@ static void wait_for_events(struct knit_loop *loop)
 {
     bool is_outstanding = loop->router.outstanding > 0;
 
-    if (knit_connections_has_work(&loop->net) || loop->router.share.is_cut_short ||
+    if (knit_connections_has_work(&loop->net) || knit_share_is_due(&loop->router.share) ||
         (is_outstanding && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)

@@ -67,6 +67,7 @@ static void uncharge(struct knit_caller *caller)
 void knit_router_release(struct knit_caller *caller, uint32_t slot)
 {
     knit_session_release(session_of(caller->router), slot);
+    caller->router->share.has_freed = true;
     uncharge(caller);
 }
 

@@ -142,6 +142,7 @@ bool knit_share_resume(struct knit_share *share, uint64_t most_ns)
         resume_any_lane, resume_one_lane, resume_arena};
 
     share->is_cut_short = false;
+    share->has_freed = false;
     if (share->waiting == 0)
         return false;
     share->until_ns = most_ns != UINT64_MAX ? knit_clock_ns() + most_ns : UINT64_MAX;

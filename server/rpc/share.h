@@ -53,6 +53,7 @@ struct knit_share {
     size_t argument_bytes;           /* of all callers in the request arena */
     struct knit_share_queue *queues; /* [KNIT_SHARE_WAITING_LANE + lanes], the first is not used */
     uint32_t waiting;                /* callers in any of them */
+    bool has_freed;                  /* a slot since they were resumed last, by a release */
     struct knit_caller *resumed;
     uint32_t turns_left; /* calls the caller that is resumed may still publish */
     uint32_t turn;       /* says which kind of queue is first */
@@ -131,6 +132,12 @@ void knit_share_wait(struct knit_share *share, struct knit_caller *caller, uint3
 
 /* Out of the queue that it waits in, if any. */
 void knit_share_leave(struct knit_share *share, struct knit_caller *caller);
+
+/* Whether some that wait may go on though no event comes. */
+static inline bool knit_share_is_due(const struct knit_share *share)
+{
+    return share->waiting > 0 && (share->is_cut_short || share->has_freed);
+}
 
 /* Callers that waited go on in turn, as long as that brings calls into the lanes, and for about
  * most_ns; UINT64_MAX = without end. False: none waited. */

@@ -258,6 +258,33 @@ static void connections_without_any_slot_wait_for_one(void **state)
         turns_expect(callers[i], 1);
 }
 
+/* Slots of large results come free when those have been written, after callers that wait had their
+ * turn: without another one the loop would sleep with nothing in flight. */
+static void what_comes_free_at_the_end_of_a_turn_is_noticed(void **state)
+{
+    enum { LEN = 16 * 1024 };
+    const struct knit_share *share = &turns.loop.router.share;
+    struct turns_caller *callers[TURNS_SLOTS + 1];
+    bool has_come_free = false;
+
+    (void)state;
+    for (uint32_t i = 0; i <= TURNS_SLOTS; i++) {
+        callers[i] = turns_connect();
+        assert_true(turns_request(callers[i], "gate", LEN, 1, 1, NULL));
+    }
+    TURNS_UNTIL(share->waiting == 1);
+    turns_open_gate();
+    while (share->waiting > 0) {
+        (void)turns_turn();
+        has_come_free |= share->waiting > 0 && slots_free() > 0;
+        assert_true(share->waiting == 0 || slots_free() == 0 || knit_share_is_due(share));
+    }
+    assert_true(has_come_free);
+    for (uint32_t i = 0; i <= TURNS_SLOTS; i++)
+        turns_expect(callers[i], 1);
+    assert_false(knit_share_is_due(share));
+}
+
 static void what_is_overdue_is_answered_while_its_slot_is_still_taken(void **state)
 {
     struct knit_options options = knit_options();
@@ -514,6 +541,7 @@ int main(void)
         TURNS_TEST(a_connection_has_a_share_of_the_arena),
         TURNS_TEST(small_calls_pass_those_that_wait_for_arena_space),
         TURNS_TEST(connections_without_any_slot_wait_for_one),
+        TURNS_TEST(what_comes_free_at_the_end_of_a_turn_is_noticed),
         TURNS_TEST(what_is_overdue_is_answered_while_its_slot_is_still_taken),
         TURNS_TEST(what_waits_for_a_slot_is_answered_at_its_deadline),
         TURNS_TEST(the_end_of_the_time_in_the_queue_ends_no_running_call),
