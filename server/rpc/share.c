@@ -10,6 +10,7 @@
 enum {
     CALLS_A_TURN = 16, /* of a caller that waited, while others wait too */
     KINDS = 3,         /* of queues */
+    FRESH_IN_A_ROW = 16,
 };
 
 int knit_share_init(
@@ -90,36 +91,54 @@ static bool has_room(const struct knit_share *share, uint32_t kind)
     return kind == KNIT_SHARE_WAITING_ARENA || knit_session_has_room(share->session);
 }
 
-static void resume_queue(struct knit_share *share, uint32_t kind)
+/* The first one of the queue has its turn. False: there is none, no room, or no time. */
+static bool resume_first(struct knit_share *share, uint32_t kind)
 {
     struct knit_share_queue *queue = &share->queues[kind];
-    struct knit_caller *caller;
-    uint32_t rounds = 0;
+    struct knit_caller *caller = TAILQ_FIRST(queue);
 
-    while (!share->is_cut_short && rounds++ < share->slots &&
-           (caller = TAILQ_FIRST(queue)) != NULL && has_room(share, kind)) {
-        knit_share_leave(share, caller);
-        caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
-        share->resumed = caller;
-        share->turns_left = CALLS_A_TURN;
-        caller->ops->resume(caller);
-        share->resumed = NULL;
-        share->is_cut_short = caller->turn->now_ns >= share->until_ns;
-        /* It published nothing, so there is no room for what this queue waits for. It keeps its
-         * place at the front, and the others behind it wait on. */
-        if (share->turns_left == CALLS_A_TURN && caller->waiting_in == kind) {
-            TAILQ_REMOVE(queue, caller, in_waiting);
-            TAILQ_INSERT_HEAD(queue, caller, in_waiting);
-            break;
-        }
-    }
+    if (share->is_cut_short || caller == NULL || !has_room(share, kind))
+        return false;
+    knit_share_leave(share, caller);
+    caller->pauses &= (uint8_t)~KNIT_PAUSE_SLOT;
+    share->resumed = caller;
+    share->turns_left = CALLS_A_TURN;
+    caller->ops->resume(caller);
+    share->resumed = NULL;
+    share->is_cut_short = caller->turn->now_ns >= share->until_ns;
+    if (share->turns_left != CALLS_A_TURN || caller->waiting_in != kind)
+        return true;
+    /* It published nothing, so there is no room for what this queue waits for. It keeps its place
+     * at the front, and the others behind it wait on. */
+    TAILQ_REMOVE(queue, caller, in_waiting);
+    TAILQ_INSERT_HEAD(queue, caller, in_waiting);
+    return false;
+}
+
+static void resume_queue(struct knit_share *share, uint32_t kind)
+{
+    for (uint32_t i = 0; i < share->slots && resume_first(share, kind); i++)
+        ;
+}
+
+/* Those without a call in flight first. But where there always is such a one, one of the others has
+ * its turn after some of them: its call may go on for as long as it likes. */
+static bool resume_first_of_any_lane(struct knit_share *share)
+{
+    bool has_other = knit_share_has_waiting(share, KNIT_SHARE_WAITING_SLOT);
+    bool is_others = has_other && (!knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH) ||
+                                      share->passed >= FRESH_IN_A_ROW);
+
+    if (!resume_first(share, is_others ? KNIT_SHARE_WAITING_SLOT : KNIT_SHARE_WAITING_FRESH))
+        return false;
+    share->passed = has_other && !is_others ? share->passed + 1 : 0;
+    return true;
 }
 
 static void resume_any_lane(struct knit_share *share)
 {
-    resume_queue(share, KNIT_SHARE_WAITING_FRESH);
-    if (!knit_share_has_waiting(share, KNIT_SHARE_WAITING_FRESH))
-        resume_queue(share, KNIT_SHARE_WAITING_SLOT);
+    for (uint32_t i = 0; i < share->slots && resume_first_of_any_lane(share); i++)
+        ;
 }
 
 static void resume_one_lane(struct knit_share *share)

@@ -8,7 +8,8 @@
  * Lanes hold little (depth_ns of session.h); what is beyond waits here, in its caller. So callers
  * get their turns in the order in which they began to wait, a bounded number of calls each, and
  * whatever one has sent is in nobody's way. Those without a call in flight go first: a caller with
- * one call waits for what the lanes hold and for no queue. While one waits no other overtakes it.
+ * one call waits for what the lanes hold and for no queue. Where such come without end, one of the
+ * others has its turn after sixteen of them. While one waits no other overtakes it.
  *
  * There are queues of their own for those that wait for arena space, which calls that fit a cell
  * pass, and for each lane, for calls that may go to no other: they stand in the way of no call
@@ -59,6 +60,7 @@ struct knit_share {
     uint32_t turn;       /* says which kind of queue is first */
     uint64_t until_ns;   /* when those that are resumed have had their time */
     bool is_cut_short;   /* it ended, and others may go on at once */
+    uint32_t passed;     /* turns of FRESH ones while others waited for any lane */
 };
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */

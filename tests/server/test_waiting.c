@@ -20,6 +20,13 @@ static int setup(void **state)
     return turns_setup(state);
 }
 
+/* Two calls a lane, whatever they take. */
+static int setup_for_two(void **state)
+{
+    turns_depth_ns = 2;
+    return turns_setup(state);
+}
+
 static int teardown(void **state)
 {
     int r = turns_teardown(state);
@@ -96,6 +103,39 @@ static void a_connection_without_calls_is_next(void **state)
     turns_expect(quiet, 1);
     turns_expect(greedy, 51);
     turns_expect(other, 50);
+}
+
+enum { OTHERS = 8 };
+
+/* Each calls again once it has its response, so there is always one without a call that waits. */
+static bool go_on_calling(struct turns_caller *callers[OTHERS])
+{
+    for (uint32_t i = 0; i < OTHERS; i++) {
+        const struct knit_connection *connection = callers[i]->connection;
+
+        assert_true(turns_read(callers[i]));
+        if (connection->caller.calls.count == 0 && connection->caller.waiting_in == 0 &&
+            callers[i]->responses == callers[i]->msgid)
+            assert_true(turns_request(callers[i], "echo", 1, callers[i]->responses + 1, 1, NULL));
+    }
+    return true;
+}
+
+/* It is not kept out for as long as there are others without any. */
+static void a_connection_with_a_long_call_has_its_turn(void **state)
+{
+    struct turns_caller *caller, *others[OTHERS];
+
+    (void)state;
+    caller = turns_connect();
+    for (uint32_t i = 0; i < OTHERS; i++)
+        others[i] = turns_connect();
+    TURNS_UNTIL(go_on_calling(others) && turns.loop.router.share.waiting > OTHERS / 2);
+    /* As if another lane ran its call. */
+    caller->connection->caller.account.slots++;
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    TURNS_UNTIL(go_on_calling(others) && turns_read(caller) && caller->responses == 1);
+    caller->connection->caller.account.slots--;
 }
 
 static void connections_have_their_turn_one_after_the_other(void **state)
@@ -274,6 +314,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_a_lane_should_not_hold_waits),
         TEST(a_connection_without_calls_is_next),
+        cmocka_unit_test_setup_teardown(
+            a_connection_with_a_long_call_has_its_turn, setup_for_two, teardown),
         TEST(connections_have_their_turn_one_after_the_other),
         TEST(short_calls_fill_the_lane),
         TEST(those_that_go_on_together_share_the_time_of_a_turn),
