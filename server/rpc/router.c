@@ -27,6 +27,7 @@ enum {
     COLLECT_BATCH = 64,
     COLLECT_MAX = 1024, /* a turn: then sockets have their turn again */
     NAME_SHOWN_MAX = 64,
+    RETRY_MAX_MS = 60000,
 };
 
 int knit_router_init(struct knit_router *router, struct knit_turn *turn,
@@ -146,7 +147,8 @@ struct knit_failure knit_router_overloaded(const struct knit_router *router)
     uint64_t wait_ns =
         router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
 
-    failure.retry_after_ms = wait_ns / 1000000 + 1;
+    failure.retry_after_ms =
+        wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
     failure.limit = router->turn->settings->queue_max;
     KNIT_COUNT(router->turn, calls_overloaded);
     return failure;
@@ -674,10 +676,12 @@ static size_t collect(struct knit_router *router)
 static void measure(struct knit_router *router, size_t count)
 {
     uint64_t now_ns = router->turn->now_ns;
-    uint64_t interval_ns = (now_ns - router->collected_ns) / count;
+    uint64_t interval_ns = (now_ns - router->collected_ns) / count, last_ns = router->interval_ns;
 
-    router->interval_ns = (router->interval_ns * 7 + interval_ns) / 8;
-    router->collected_ns = now_ns;
+    if (router->collected_ns != 0)
+        router->interval_ns = last_ns != 0 ? (last_ns * 7 + interval_ns) / 8 : interval_ns;
+    /* How long nobody called says nothing about how fast the workers are. */
+    router->collected_ns = router->outstanding > 0 ? now_ns : 0;
 }
 
 size_t knit_router_turn(struct knit_router *router)

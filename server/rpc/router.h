@@ -61,12 +61,13 @@ struct knit_router {
     const struct knit_registry *registry;
     struct knit_record *records; /* [slots] */
     uint32_t slots;
-    uint32_t outstanding; /* calls published and not collected */
-    uint32_t waiting;     /* calls that stand in their callers' lookahead, as far as those know */
-    bool is_draining;     /* new calls are refused, those in flight go on */
-    uint64_t next_ns;     /* no deadline is earlier; UINT64_MAX = none */
-    uint64_t interval_ns; /* between two outcomes, a moving average: for retry_after_ms */
-    uint64_t collected_ns;
+    uint32_t outstanding;  /* calls published and not collected */
+    uint32_t waiting;      /* calls that stand in their callers' lookahead, as far as those know */
+    bool is_draining;      /* new calls are refused, those in flight go on */
+    uint64_t next_ns;      /* no deadline is earlier; UINT64_MAX = none */
+    uint64_t interval_ns;  /* between two outcomes while calls are in the lanes, a moving average:
+                           * for retry_after_ms; 0 = not known yet */
+    uint64_t collected_ns; /* the last outcome; 0 = no calls are in the lanes since */
     struct knit_share share;
     struct knit_suggest suggest;
 };

@@ -330,16 +330,19 @@ class Killing(Case):
 
 class Waiting(Case):
     def test_a_full_queue_refuses_with_a_hint(self):
+        """Twice: what the first calls took is known then, and that there were none before counts for nothing."""
         with Daemon(workers=1, queue_max=4) as daemon, daemon.tcp() as rpc:
             rpc.hello()
-            ids = [rpc.request('sleep', 100) for _ in range(8)]
-            for msgid in ids[4:]:
-                error = self.assert_fails(OVERLOADED, rpc.result, msgid)
-                self.assertGreaterEqual(error.details['retry_after_ms'], 1)
-                self.assertIs(error.details['retryable'], True)
-                self.assertEqual(error.details['limit'], 4)
-            for msgid in ids[:4]:
-                self.assertIsNone(rpc.result(msgid))
+            for _ in range(2):
+                ids = [rpc.request('sleep', 100) for _ in range(8)]
+                for msgid in ids[4:]:
+                    error = self.assert_fails(OVERLOADED, rpc.result, msgid)
+                    self.assertGreaterEqual(error.details['retry_after_ms'], 1)
+                    self.assertLess(error.details['retry_after_ms'], 5000)
+                    self.assertIs(error.details['retryable'], True)
+                    self.assertEqual(error.details['limit'], 4)
+                for msgid in ids[:4]:
+                    self.assertIsNone(rpc.result(msgid))
 
     def test_a_connection_at_its_limit_waits(self):
         with Daemon(workers=1, in_flight_max=2) as daemon, daemon.tcp() as rpc:
