@@ -272,11 +272,13 @@ int knit_pool_attached(struct knit_pool *pool, uint64_t id)
     session = knit_host_session_find(pool, id);
     if (session != NULL && !session->is_published && !session->is_closing && !session->is_evicted) {
         error = knit_segments_map_request(session);
+        if (error == 0)
+            error = knit_relay_listen(pool, session);
         if (error == 0) {
             knit_host_session_publish(pool, session);
         } else {
             knit_host_session_evict(pool, session,
-                error > 0 ? knit_pool_reason(error) : "its request segment cannot be mapped");
+                error > 0 ? knit_pool_reason(error) : "the pool has no memory left to serve it");
             pool->has_notices = true;
         }
         knit_tick_arm(pool);

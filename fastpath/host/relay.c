@@ -45,21 +45,28 @@ bool knit_relay_begin(struct knit_pool *pool, const struct knit_worker *worker, 
 
 int knit_relay_open(struct knit_pool *pool, struct knit_host_session *session, int *ret_fd)
 {
-    struct epoll_event event = {
-        .events = EPOLLIN | EPOLLET, .data.u64 = (uint64_t)KNIT_SOURCE_RELAY << 56 | session->id};
     int fd;
 
     if (pool->wait_error == 0)
         return 0;
     session->relay_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (session->relay_fd < 0 ||
-        epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, session->relay_fd, &event) != 0)
+    if (session->relay_fd < 0)
         return -errno;
     fd = fcntl(session->relay_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     *ret_fd = fd;
     return 0;
+}
+
+int knit_relay_listen(const struct knit_pool *pool, const struct knit_host_session *session)
+{
+    struct epoll_event event = {
+        .events = EPOLLIN | EPOLLET, .data.u64 = (uint64_t)KNIT_SOURCE_RELAY << 56 | session->id};
+
+    if (session->relay_fd < 0)
+        return 0;
+    return epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, session->relay_fd, &event) == 0 ? 0 : -errno;
 }
 
 void knit_relay_close(const struct knit_pool *pool, struct knit_host_session *session)
@@ -86,9 +93,7 @@ void knit_relay_event(struct knit_pool *pool, uint64_t id, uint64_t now_ns)
     struct knit_host_session *session = knit_host_session_find(pool, id);
     uint32_t epochs = 0;
 
-    /* Before it is published nothing of it is read, and workers look at its rings when they get
-     * it. */
-    if (session == NULL || !session->is_published)
+    if (session == NULL)
         return;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         uint32_t park, bell;

@@ -32,6 +32,12 @@ KNIT_MUST_CHECK bool knit_relay_begin(
 KNIT_MUST_CHECK int knit_relay_open(
     struct knit_pool *pool, struct knit_host_session *session, int *ret_fd);
 
+/* The session is to be published, from where on the caller is heard. Before that nothing of it is
+ * read, and workers look at its rings when they get it. Accepts one that has none. Returns 0 or
+ * -errno. */
+KNIT_MUST_CHECK int knit_relay_listen(
+    const struct knit_pool *pool, const struct knit_host_session *session);
+
 /* Accepts one that has none. The caller may hold the same open file, so epoll is told. */
 void knit_relay_close(const struct knit_pool *pool, struct knit_host_session *session);
 

@@ -320,6 +320,31 @@ static void whatever_a_caller_does_with_its_eventfd_costs_its_own_wakes_alone(vo
     pools_fini(&pools);
 }
 
+static bool pool_has_event(const struct pools *pools)
+{
+    struct pollfd wanted = {.fd = knit_pool_fd(pools->pool), .events = POLLIN};
+
+    return poll(&wanted, 1, 0) != 0;
+}
+
+/* Who has not said that its session is attached cannot be evicted for asking: it is not heard. */
+static void a_caller_that_is_not_attached_cannot_ask(void **state)
+{
+    struct pools pools;
+    struct guest rude;
+
+    (void)state;
+    pools_init(&pools, 2);
+    assert_int_equal(pools_open(&pools), 0);
+    guests_map(&pools, 1000, &rude);
+    assert_true(KNIT_WAIT_UNTIL(all_parked(&pools), LONG_MS));
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && !pool_has_event(&pools), LONG_MS));
+    knit_bell_ask_host(rude.grant.host_fd);
+    assert_false(pool_has_event(&pools));
+    guests_close(&pools, &rude);
+    pools_fini(&pools);
+}
+
 /* ---- without a filter ---- */
 
 static void workers_that_may_sleep_on_many_words_are_woken_directly(void **state)
@@ -360,6 +385,7 @@ int main(void)
         cmocka_unit_test(the_calls_of_a_lane_run_in_order),
         cmocka_unit_test(a_caller_that_asks_without_end_is_evicted_and_the_others_are_served),
         cmocka_unit_test(whatever_a_caller_does_with_its_eventfd_costs_its_own_wakes_alone),
+        cmocka_unit_test(a_caller_that_is_not_attached_cannot_ask),
     };
     int failed = cmocka_run_group_tests(direct, NULL, NULL);
 
