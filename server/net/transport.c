@@ -18,6 +18,15 @@
 
 enum { SENT_MAX = 256 * 1024 }; /* in one go, whatever the socket takes */
 
+static enum knit_transport_result result_of(ssize_t received)
+{
+    if (received > 0)
+        return KNIT_TRANSPORT_OK;
+    if (received == 0)
+        return KNIT_TRANSPORT_END;
+    return errno == EAGAIN ? KNIT_TRANSPORT_WANT_READ : KNIT_TRANSPORT_BROKEN;
+}
+
 static enum knit_transport_result receive(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
 {
@@ -27,13 +36,10 @@ static enum knit_transport_result receive(
         n = recv(transport->fd, room, size, 0);
     while (n < 0 && errno == EINTR);
     *ret_len = n > 0 ? (size_t)n : 0;
-    if (n > 0)
-        return KNIT_TRANSPORT_OK;
-    if (n == 0)
-        return KNIT_TRANSPORT_END;
-    return errno == EAGAIN ? KNIT_TRANSPORT_WANT_READ : KNIT_TRANSPORT_BROKEN;
+    return result_of(n);
 }
 
+/* Takes only what it has looked at: descriptors may come behind that at any time. */
 static enum knit_transport_result receive_bytes_alone(
     struct knit_transport *transport, void *room, size_t size, size_t *ret_len)
 {
@@ -47,7 +53,7 @@ static enum knit_transport_result receive_bytes_alone(
     *ret_len = 0;
     if (n > 0 && message.msg_flags & MSG_CTRUNC)
         return KNIT_TRANSPORT_GIFT;
-    return receive(transport, room, n > 0 ? (size_t)n : size, ret_len);
+    return n > 0 ? receive(transport, room, (size_t)n, ret_len) : result_of(n);
 }
 
 static enum knit_transport_result send_buffer(

@@ -3,6 +3,7 @@
  * takes all that its socket has in one go, as a library does that decrypts, so that epoll has
  * nothing to report while messages are still to be read.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -137,6 +139,42 @@ static void a_unix_socket_passes_descriptors_and_knows_its_peer(void **state)
     assert_true(knit_transport_credentials(&transport, &credentials) < 0);
     assert_true(knit_transport_address(&transport, text) < 0);
     close(peer);
+}
+
+/* Sent in the moment after it was looked and nothing was there; -1: nothing is. */
+static int late_peer = -1;
+
+/* In place of the library's, which the transport calls to look. */
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    ssize_t n = syscall(SYS_recvmsg, fd, message, flags);
+
+    if (n < 0 && errno == EAGAIN && late_peer >= 0) {
+        assert_int_equal(knit_lingering_send(late_peer, late_peer, 1, 0), 1);
+        errno = EAGAIN;
+    }
+    return n;
+}
+
+static void descriptors_that_come_behind_the_look_are_not_taken(void **state)
+{
+    struct knit_transport transport;
+    struct knit_closer closer;
+    char bytes[8];
+    size_t len;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(knit_closer_start(&closer, 2), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    transport = knit_transport_plain(fds[0], true, &closer);
+    late_peer = fds[1];
+    assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_WANT_READ);
+    late_peer = -1;
+    assert_int_equal(knit_transport_receive(&transport, bytes, 8, &len), KNIT_TRANSPORT_GIFT);
+    transport.ops->close(&transport);
+    close(fds[1]);
+    knit_closer_stop(&closer);
 }
 
 static void descriptors_that_come_are_not_taken(void **state)
@@ -332,6 +370,7 @@ int main(void)
         cmocka_unit_test(sending_tells_how_much_went),
         cmocka_unit_test(a_unix_socket_passes_descriptors_and_knows_its_peer),
         cmocka_unit_test(descriptors_that_come_are_not_taken),
+        cmocka_unit_test(descriptors_that_come_behind_the_look_are_not_taken),
         TURNS_TEST(what_a_transport_holds_is_read_without_an_event),
         TURNS_TEST(who_unpauses_with_pending_bytes_is_ready),
         TURNS_TEST(who_yields_with_pending_bytes_is_ready),
