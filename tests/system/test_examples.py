@@ -33,6 +33,7 @@ from knit_harness import Daemon, PATIENCE, main
 
 NOT_RUN = {
     ('README.md', './deploy/quickstart.sh'): 'builds and tests everything; tests/run.sh runs the quickstart',
+    ('README.md', 'sudo systemd-sysusers'): 'makes a user and starts a service of the system',
     ('README.md', 'meson setup build'): 'installs into the system; the test deploy-install installs elsewhere',
     ('bench/README.md', 'ninja -C build'): 'takes minutes; the bench-* tests run these programs with --quick',
     ('tests/fuzz/README.md', 'meson test -C build'): 'these are the fuzz-* tests',
