@@ -12,8 +12,10 @@
  * every turn for what needs an event.
  *
  * Where the kernel cannot refuse the descriptors that peers of a unix socket send (before Linux
- * 6.16), receive() looks before it takes, and close() gives the socket to a closer: closer.h says
- * why.
+ * 6.16), receive() looks before it takes (MSG_PEEK), and close() gives the socket to a closer:
+ * closer.h says why. It offers no room for them: descriptors that were taken would have to be
+ * counted, kept and closed one by one in another thread, while those that are not taken stay in
+ * the socket, whose close is theirs.
  *
  * Threads: the connection's loop's. Nothing blocks.
  */
