@@ -603,6 +603,20 @@ static void a_drain_refuses_new_calls_and_ends_the_others(void **state)
     succeeds(knit_await(sleeper, 10000, &error));
 }
 
+/* Its only worker seems idle, and is stopped: the call is given up before it starts. */
+static void a_call_that_may_not_queue_is_not_left_to_a_worker_that_does_not_come(void **state)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle;
+
+    (void)state;
+    options.queue_ms = 0;
+    succeeds(knit_start(k, &options, &handle, &error, "ledger", "(int)", (int64_t)1));
+    assert_int_equal(knit_await(handle, 10000, &error), KNIT_TIMEOUT);
+    assert_int_equal(error.started, KNIT_STARTED_NO);
+    knit_free(handle);
+}
+
 #define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
@@ -629,11 +643,15 @@ int main(int argc, char **argv)
     };
     const struct CMUnitTest drain_tests[] = {
         WITH_SESSION(a_drain_refuses_new_calls_and_ends_the_others)};
+    const struct CMUnitTest stopped_tests[] = {
+        WITH_SESSION(a_call_that_may_not_queue_is_not_left_to_a_worker_that_does_not_come)};
     const struct CMUnitTest last_tests[] = {WITH_SESSION(a_dead_daemon_is_noticed_at_once)};
 
     if (argc < 2)
         return 2;
     url = argv[1];
+    if (argc == 3 && strcmp(argv[2], "--stopped") == 0)
+        return cmocka_run_group_tests_name("client_calls --stopped", stopped_tests, NULL, NULL);
     if (argc == 4)
         daemon_pid = (pid_t)strtol(argv[3], NULL, 10);
     if (argc == 4 && strcmp(argv[2], "--drain") == 0)

@@ -229,6 +229,15 @@ KNIT_TASK(stand_still, "stand_still() -> nil", .doc = "Stops itself.", .hard_tim
     return hang_forever();
 }
 
+KNIT_TASK(obey, "obey() -> nil", .doc = "Goes on until it is told to stop.", .timeout_ms = 200)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+
+    while (!knit_aborted(call))
+        (void)nanosleep(&pause, NULL);
+    return knit_return_nil(call);
+}
+
 static int fill_stack(int depth)
 {
     char room[4096];

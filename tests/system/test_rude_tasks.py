@@ -3,14 +3,16 @@
 worker that works; no process of it outlives the daemon; the daemon has as many descriptors as before.
 """
 
+import json
 import os
 import signal
 import statistics
+import subprocess
 import time
 import unittest
 
 from knit_attach import attach_and_forget
-from knit_harness import SLOWDOWN, Case, Daemon, RpcError, main, wait_until
+from knit_harness import PATIENCE, SLOWDOWN, Case, Daemon, RpcError, main, wait_until
 from knit_lanes import Lanes
 from knit_witness import descriptors, is_alive
 
@@ -205,6 +207,19 @@ class RudeTasks(Case):
                 self.assertGreater(ms, 400)
                 self.assertLess(ms, 5000 * SLOWDOWN)
                 wait_until(lambda: not any(is_alive(pid) for pid in before), 'both workers to be killed')
+
+    def test_a_task_with_a_timeout_of_its_own(self):
+        """It holds for calls by each way, and for notifications of a caller that is still there."""
+        for url in self.daemon.urls:
+            done = subprocess.run([os.environ['KNIT_TOOL'], '-u', url, '--json', 'call', 'obey'], capture_output=True, text=True,
+                                  timeout=3 * PATIENCE)
+            self.assertEqual(json.loads(done.stderr)['name'], 'TIMEOUT', url)
+        for _, connect in self.daemon.transports():
+            with connect() as caller:
+                caller.notify('obey')
+                caller.notify('obey')
+                wait_until(lambda: all(lane['is_running'] for lane in self.daemon.stats()['lanes']), 'both to run')
+                self.assertEqual(self.rpc.call('same', 1), 1)
 
     def test_a_deadline_that_passes_while_the_caller_over_shared_memory_does_something_else(self):
         with Daemon('--abort-grace-ms=200', module=os.environ['KNIT_RUDE'], workers=1) as daemon, \

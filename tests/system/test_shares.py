@@ -154,6 +154,27 @@ class ShallowLanes(Shares):
     LANE_DEPTH_US = 500
 
 
+class Affinity(Case):
+    CALLS = 20
+
+    def test_an_idle_worker_leaves_calls_that_are_bound_to_a_busy_one(self):
+        """Stealing is on, and the idle worker is kept awake by calls of its own, between which it looks into other lanes."""
+        with LedgerDaemon(workers=2, threads_io=1, lane_depth_us=0) as daemon, daemon.unix() as rpc, daemon.tcp() as other:
+            keys = {}
+            for key in range(100):
+                keys.setdefault(rpc.call('ledger', 0, options={'affinity': key}), key)
+            (busy_pid, busy), (idle_pid, idle) = keys.items()
+            held = rpc.request('hold', 1, GATE, options={'affinity': busy})
+            daemon.ledger.wait_for(1)
+            bound = [rpc.request('ledger', 100 + i, options={'affinity': busy}) for i in range(self.CALLS)]
+            self.assertEqual(rpc.call('$/ping', 1), 1)
+            for i in range(100):
+                self.assertEqual(other.call('ledger', 200 + i, options={'affinity': idle}), idle_pid)
+            self.assertEqual(set(daemon.ledger.times(100, self.CALLS)), {0})
+            daemon.ledger.open_gate(GATE)
+            self.assertEqual({rpc.result(msgid) for msgid in [held, *bound]}, {busy_pid})
+
+
 class Leaving(Case):
     def test_notifications_that_wait_run_though_their_caller_has_gone(self):
         """A program that sends some and ends is the usual sender of them."""

@@ -7,9 +7,10 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 
-from knit_harness import SLOWDOWN, Case, main, wait_until
+from knit_harness import PATIENCE, SLOWDOWN, Case, main, wait_until
 from knit_lanes import Lanes
 from knit_witness import LONG, Caller, LedgerDaemon, seed, state, stopped
 
@@ -26,6 +27,17 @@ class StoppedPeers(Case):
                         # A call that it had claimed when it was stopped would wait for it.
                         self.assertEqual((failed, good), ([], 500))
                     self.assertEqual(set(daemon.ledger.times(first, 500)), {1})
+
+    def test_the_only_worker_and_a_call_that_may_not_queue(self):
+        """The worker seems idle. The call is given up at once, and is not begun when the worker goes on."""
+        for transport in ('tcp', 'unix', 'shm'):
+            with self.subTest(transport), LedgerDaemon(workers=1) as daemon, daemon.tcp() as rpc:
+                with stopped(daemon.workers()[0]):
+                    done = subprocess.run([os.environ['KNIT_CLIENT_CALLS'], daemon.url(transport), '--stopped'],
+                                          capture_output=True, text=True, timeout=3 * PATIENCE)
+                    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                rpc.call('ledger', 2)
+                self.assertEqual(list(daemon.ledger.times(1, 2)), [0, 1])
 
     def test_calls_in_the_lane_of_a_stopped_worker(self):
         """They are published after it was stopped, so it has claimed none. The other worker claims them when it is idle."""
