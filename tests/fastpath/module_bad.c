@@ -101,6 +101,19 @@ KNIT_TASK(wrong, "wrong() -> int")
 {
     return knit_return_int(call, 1);
 }
+#elif BAD == 15 /* a hook that hangs */
+static int hook(const struct knit_bootstrap *info, char *ret_message, size_t message_size)
+{
+    (void)info, (void)ret_message, (void)message_size;
+    while (pause() != 0)
+        ;
+    return 0;
+}
+KNIT_MODULE_BOOTSTRAP("1.0", hook);
+KNIT_TASK(wrong, "wrong() -> int")
+{
+    return knit_return_int(call, 1);
+}
 #elif BAD == 13 /* workers of which even and odd ones live in turn, half a second each */
 static void wait_for(int64_t first_ms, int64_t last_ms)
 {

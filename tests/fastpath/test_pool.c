@@ -217,6 +217,27 @@ static void a_worker_that_does_not_start_in_time_fails_the_open(void **state)
     expect_wrong_option(&pools, "took longer than 100 ms");
 }
 
+/* How long a worker needs to come to the hook is not known: it gets twice as long each time. */
+static void a_hook_that_hangs_is_named_with_its_module(void **state)
+{
+    static const char named[] = "running the bootstrap hook of " TEST_MODULES "/module_bad_15.so";
+    bool is_named = false;
+
+    (void)state;
+    for (uint32_t ms = 200; !is_named; ms *= 2) {
+        struct pools pools;
+
+        assert_true(ms < 20000);
+        pools_init(&pools, 1);
+        pools.modules[0] = TEST_MODULES "/module_bad_15.so";
+        pools.options.startup_ms = ms;
+        assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+        assert_non_null(strstr(pools.why.text, "it took longer than "));
+        is_named = strstr(pools.why.text, named) != NULL;
+        pools_fini(&pools);
+    }
+}
+
 static void open_ends_when_stop_fd_is_readable(void **state)
 {
     struct pools pools;
@@ -725,6 +746,7 @@ int main(void)
         cmocka_unit_test(a_deadline_in_the_past_stops_the_pool_at_once),
         cmocka_unit_test(a_wrong_option_is_named),
         cmocka_unit_test(a_worker_that_does_not_start_in_time_fails_the_open),
+        cmocka_unit_test(a_hook_that_hangs_is_named_with_its_module),
         cmocka_unit_test(open_ends_when_stop_fd_is_readable),
         cmocka_unit_test(a_command_prefix_wraps_the_worker),
         cmocka_unit_test(workers_inherit_no_environment_and_no_descriptors),

@@ -132,6 +132,20 @@ static void one_who_is_anonymous_may_call_and_not_attach(void **state)
     knit_access_fini(&access);
 }
 
+static void an_operator_is_root_or_the_daemons_own_user_and_local(void **state)
+{
+    const struct knit_principal root = {KNIT_PRINCIPAL_LOCAL, 0, 4343, 1, -1},
+                                own = {KNIT_PRINCIPAL_LOCAL, geteuid(), 4343, 1, -1},
+                                other = {KNIT_PRINCIPAL_LOCAL, 4343, 0, 1, -1},
+                                anonymous = {KNIT_PRINCIPAL_ANONYMOUS, geteuid(), 0, 1, -1};
+
+    (void)state;
+    assert_true(knit_principal_is_operator(&root));
+    assert_true(knit_principal_is_operator(&own));
+    assert_false(knit_principal_is_operator(&other));
+    assert_false(knit_principal_is_operator(&anonymous));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +155,7 @@ int main(void)
         cmocka_unit_test(unknown_names_are_refused),
         cmocka_unit_test(one_who_is_anonymous_may_call_and_not_attach),
         cmocka_unit_test(groups_of_the_peer_are_asked_of_its_socket),
+        cmocka_unit_test(an_operator_is_root_or_the_daemons_own_user_and_local),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

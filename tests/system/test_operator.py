@@ -292,5 +292,14 @@ class Log(Case):
             line, = (line for line in daemon.log().splitlines() if 'hard timeout' in line)
             self.assertIn('task=sleep hard_timeout_ms=100', line)
 
+    def test_a_call_that_runs_for_long_is_logged_once(self):
+        with Daemon(workers=1, slow_call_ms=50) as daemon, daemon.tcp() as rpc:
+            rpc.call('sleep', 300)
+            rpc.call('sleep', 0)
+            lane, = daemon.stats()['lanes']
+            self.line_with(daemon, 'task runs for long')
+            line, = (line for line in daemon.log().splitlines() if 'task runs for long' in line)
+            self.assertRegex(line, rf'level=warning .* lane=0 pid={lane["pid"]} task=sleep age_ms=\d+$')
+
 
 main()

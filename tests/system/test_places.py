@@ -4,6 +4,7 @@ have none."""
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -79,6 +80,19 @@ class Sessions(Case):
             done = subprocess.run(['sh', '-c', script, os.environ['KNIT_TOOL']], capture_output=True, text=True,
                                   timeout=12 * PATIENCE)
             self.assertEqual(done.stdout.split(), ['1'] * 200, done.stderr)
+
+    def test_one_user_never_has_them_all(self):
+        """16 are kept for users who have none, a quarter where there are few for all."""
+        with Daemon(workers=1, sessions_per_user=120, arena_bytes='64KiB') as daemon, contextlib.ExitStack() as stack:
+            rpcs = (stack.enter_context(daemon.unix()) for _ in range(120))
+            granted = 0
+            with self.assertRaises(RpcError) as refused:
+                for rpc in rpcs:
+                    for fd in grant(rpc, slots=1, arena=4096)[1]:
+                        os.close(fd)
+                    granted += 1
+            for_all = int(re.search(r'there are (\d+) for all', refused.exception.text)[1])
+            self.assertEqual((refused.exception.code, granted), (QUOTA, for_all - min(16, for_all // 4)))
 
     def test_the_limit_is_a_setting_and_stands_in_the_error(self):
         with Daemon(sessions_per_user=2) as daemon, contextlib.ExitStack() as stack:

@@ -256,7 +256,7 @@ class Attach(DaemonCase):
 
 
 def attach_as_nobody(path, gids, queue):
-    """In a child process: the code that an attach of another user gets, or 0."""
+    """In a child process: the code and the sentence that an attach of another user gets, or 0."""
     os.setgroups(gids)
     os.setgid(pwd.getpwnam('nobody').pw_gid)
     os.setuid(pwd.getpwnam('nobody').pw_uid)
@@ -266,9 +266,9 @@ def attach_as_nobody(path, gids, queue):
     with sock:
         try:
             attach(Rpc(sock))
-            queue.put(0)
+            queue.put((0, ''))
         except RpcError as error:
-            queue.put(error.code)
+            queue.put((error.code, error.text))
 
 
 @unittest.skipUnless(os.geteuid() == 0, 'needs root, to become another user')
@@ -279,8 +279,10 @@ class Strangers(Case):
             queue = multiprocessing.Queue()
             child = multiprocessing.Process(target=attach_as_nobody, args=(daemon.socket, list(gids), queue))
             child.start()
-            code = queue.get(timeout=30)
+            code, text = queue.get(timeout=30)
             child.join()
+            # Who is refused is told which settings decided.
+            self.assertEqual('attach_users and server.attach_groups' in text, code == DENIED, text)
             return code
 
     def test_other_users_may_attach_unless_others_are_listed(self):
