@@ -60,7 +60,7 @@ int knit_balance_init(struct knit_balance *balance, enum knit_balancer kind, boo
     };
     if (steal && kind == KNIT_BALANCER_ROUND_ROBIN)
         balance->warm_max = cores() > 2 ? 1 : UINT32_MAX;
-    balance->next = calloc(65536, 1);
+    balance->next = calloc(KNIT_TASKS, 1);
     return balance->next != NULL ? 0 : -ENOMEM;
 }
 
@@ -83,7 +83,7 @@ static uint32_t next_alive(const struct knit_balance *balance, uint32_t from)
 
 static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
 {
-    uint8_t *next = &balance->next[task & 0xffff];
+    uint8_t *next = &balance->next[task % KNIT_TASKS];
     uint32_t lane = next_alive(balance, *next < balance->lanes ? *next : 0);
     *next = (uint8_t)(lane + 1 < balance->lanes ? lane + 1 : 0);
     return lane;

@@ -42,7 +42,7 @@ struct knit_balance {
     uint32_t lanes;
     uint32_t warm;     /* the lane that answered last; the session keeps it */
     uint32_t warm_max; /* calls that this lane may have so; 0 = it is not preferred */
-    uint8_t *next;     /* [65536]: the lane of each task's next call */
+    uint8_t *next;     /* [KNIT_TASKS]: the lane of each task's next call */
     uint64_t random;
     struct knit_board_view board;
 };

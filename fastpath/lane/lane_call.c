@@ -185,7 +185,7 @@ static uint32_t next_mean(uint32_t mean, uint64_t took)
  * at every call while it is long and now and then while it is short. */
 static void run(struct knit_lane *lane, struct knit_job *job)
 {
-    uint32_t *mean = &lane->mean_ns[job->task & 0xffff];
+    uint32_t *mean = &lane->mean_ns[job->task % KNIT_TASKS];
     struct knit_deficit *deficit = &lane->current->deficit;
     uint64_t start, took;
     if (job->refusal != 0) {
@@ -236,7 +236,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
     atomic_store_explicit(
         &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);
-    mean = lane->mean_ns[job->task & 0xffff];
+    mean = lane->mean_ns[job->task % KNIT_TASKS];
     is_short = mean != 0 && mean <= KNIT_SHORT_NS;
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {

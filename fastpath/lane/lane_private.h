@@ -76,7 +76,7 @@ struct knit_lane {
     uint32_t steal_from;     /* ring that is first in the next scan */
     uint32_t park;           /* own park word, as written last */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
-    uint32_t *mean_ns;       /* [65536]: mean run of each task; 0 = not known */
+    uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
     uint32_t unmeasured;     /* calls of short tasks before the next that is measured */
     struct knit_busy_line *busy;
     uint64_t calls;

@@ -62,7 +62,7 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
         return -ENOMEM;
     lane->options = *options;
     lane->park_notified = calloc(options->lanes, sizeof(*lane->park_notified));
-    lane->mean_ns = calloc(65536, sizeof(*lane->mean_ns));
+    lane->mean_ns = calloc(KNIT_TASKS, sizeof(*lane->mean_ns));
     if (lane->park_notified == NULL || lane->mean_ns == NULL) {
         free(lane->park_notified);
         free(lane->mean_ns);

@@ -105,7 +105,7 @@ static uint64_t walk_pool(uint32_t lanes, uintptr_t base, struct knit_pool_view 
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->lane_bell = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->note = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
-    view->mark = place(&at, KNIT_MARKS, KNIT_LINE);
+    view->mark = place(&at, KNIT_TASKS, KNIT_LINE);
     return pages(&at);
 }
 

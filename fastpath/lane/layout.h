@@ -218,13 +218,11 @@ enum knit_mark {
     KNIT_MARK_QUARANTINED = 1, /* too many workers died in it lately: it is not run */
 };
 
-#define KNIT_MARKS KNIT_TASKS
-
 struct knit_pool_view {
     struct knit_segment_header *header;
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
     struct knit_note_line *note;   /* [lanes]; by the lane's worker, when a signal ends it */
-    _Atomic uint8_t *mark;         /* [KNIT_MARKS]; enum knit_mark of each task, by id */
+    _Atomic uint8_t *mark;         /* [KNIT_TASKS]; enum knit_mark of each task, by id */
 };
 
 /* 0, or a sentence that says what is wrong with the geometry. */

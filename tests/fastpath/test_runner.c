@@ -23,7 +23,7 @@ struct fixture {
     struct knit_job job;
     struct knit_failure failure;
     bool wants_output;
-    _Atomic uint8_t marks[KNIT_MARKS];
+    _Atomic uint8_t marks[KNIT_TASKS];
 };
 
 static struct knit_span said;
