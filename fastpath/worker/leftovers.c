@@ -2,9 +2,9 @@
 /* The loader looks for a module's symbols in the program first, then in the C library; so a
  * function that this program exports stands before that of the C library for all modules. The
  * linker exports those names that a shared library on its line has too; these are the only ones (a
- * test looks).  The functions are called by modules' constructors already, and from handlers of
- * signals; so nothing here allocates or locks, and the C library's functions are looked up before
- * main(). */
+ * test looks). The functions are called by modules' constructors already, and from handlers of
+ * signals; so those that a handler may call allocate and lock nothing, and the C library's
+ * functions are looked up before main(). */
 #undef _FILE_OFFSET_BITS /* setrlimit() and setrlimit64() are both defined here */
 #include "fastpath/worker/leftovers.h"
 
