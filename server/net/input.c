@@ -423,6 +423,11 @@ int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, si
 {
     struct knit_input *input = &connection->input;
 
+    if (len == 0) {
+        if (input->capacity > 0)
+            knit_input_free(connection);
+        return 0;
+    }
     if (len > input->capacity) {
         uint8_t *larger = realloc(input->bytes, len);
 
@@ -432,11 +437,8 @@ int knit_input_keep(struct knit_connection *connection, const uint8_t *bytes, si
         input->capacity = len;
         charge(connection, len, input->ahead_bytes);
     }
-    if (len > 0)
-        memcpy(input->bytes, bytes, len);
+    memcpy(input->bytes, bytes, len);
     input->len = len;
-    if (len == 0)
-        knit_input_free(connection);
     return 0;
 }
 
