@@ -87,13 +87,12 @@ static void begin_drain(struct knit_loop *loop, uint64_t drain_ms)
         loop->all->outbox, (struct knit_mailbox_message){KNIT_MAILBOX_DRAINS, -1, loop->turn.loop});
 }
 
-static void on_inbox(evutil_socket_t fd, short events, void *arg)
+void knit_loop_read_inbox(struct knit_loop *loop)
 {
-    struct knit_loop *loop = arg;
     struct knit_mailbox_message message;
 
-    (void)fd, (void)events;
-    while (knit_mailbox_receive(&loop->inbox, &message)) {
+    for (uint32_t i = 0;
+         i < KNIT_LOOP_MESSAGES_A_TURN && knit_mailbox_receive(&loop->inbox, &message); i++) {
         switch ((enum knit_mailbox_kind)message.kind) {
         case KNIT_MAILBOX_CONNECTION:
             (void)knit_connection_open(
@@ -116,6 +115,13 @@ static void on_inbox(evutil_socket_t fd, short events, void *arg)
             break;
         }
     }
+}
+
+/* What is left is reported again. */
+static void on_inbox(evutil_socket_t fd, short events, void *arg)
+{
+    (void)fd, (void)events;
+    knit_loop_read_inbox(arg);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */

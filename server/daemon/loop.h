@@ -76,6 +76,9 @@ struct knit_loop {
     uint32_t poll_turns; /* as many of these before it sleeps */
 };
 
+/* So many messages are taken in a turn: to open as many connections takes about a millisecond. */
+#define KNIT_LOOP_MESSAGES_A_TURN 64u
+
 /* Opens the session and starts the thread. `loop` is zeroed memory in all->items.
  * Returns 0 or -errno, KNIT_POOL_E_* as knit_pool_session_open() has them; then nothing is left. */
 KNIT_MUST_CHECK int knit_loop_start(
@@ -83,6 +86,9 @@ KNIT_MUST_CHECK int knit_loop_start(
 
 /* Waits for the thread, which ends after FINISH. Accepts one that never started. */
 void knit_loop_join(struct knit_loop *loop);
+
+/* Its thread's: messages of one turn. */
+void knit_loop_read_inbox(struct knit_loop *loop);
 
 /* From any thread. False when its mailbox is full. */
 KNIT_MUST_CHECK bool knit_loop_send(struct knit_loop *loop, struct knit_mailbox_message message);

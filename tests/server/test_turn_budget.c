@@ -267,6 +267,32 @@ static void large_replies_make_no_turn_long(void **state)
     free(room);
 }
 
+/* However many have been accepted meanwhile. */
+static void a_flood_of_connections_is_opened_in_many_turns(void **state)
+{
+    enum { FLOOD = 2 * KNIT_LOOP_MESSAGES_A_TURN };
+    struct knit_loop *loop = &turns.loop;
+    int fds[FLOOD][2];
+
+    (void)state;
+    assert_int_equal(knit_mailbox_open(&loop->inbox), 0);
+    for (size_t i = 0; i < FLOOD; i++) {
+        assert_int_equal(
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds[i]), 0);
+        assert_true(knit_loop_send(
+            loop, (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fds[i][0], 1}));
+    }
+    for (size_t opened = 0; opened < FLOOD;) {
+        knit_loop_read_inbox(loop);
+        opened += KNIT_LOOP_MESSAGES_A_TURN;
+        assert_int_equal(knit_counter_read(&loop->turn.counters.connections_accepted), opened);
+    }
+    for (size_t i = 0; i < FLOOD; i++)
+        close(fds[i][1]);
+    TURNS_UNTIL(TAILQ_EMPTY(&loop->net.connections));
+    knit_mailbox_close(&loop->inbox);
+}
+
 static void put_zeros(struct knit_buffer *buffer, size_t count)
 {
     while (count-- > 0)
@@ -461,6 +487,7 @@ int main(void)
         TURNS_TEST(a_turn_is_as_short_for_many_floods_as_for_one),
         TURNS_TEST(no_message_makes_a_turn_long),
         TURNS_TEST(looking_ahead_makes_no_turn_long),
+        TURNS_TEST(a_flood_of_connections_is_opened_in_many_turns),
         TURNS_TEST(what_waits_for_room_takes_little_of_each_turn),
         TURNS_TEST(large_replies_make_no_turn_long),
         TURNS_TEST(a_quiet_connection_goes_before_those_that_flood),
