@@ -39,6 +39,10 @@
 #include "server/net/listening.h"
 #include "server/policy/access.h"
 
+/* Connections that a loop has not opened yet, from which no more are accepted: its mailbox takes
+ * many times as many. */
+enum { UNOPENED_MAX = 4 * KNIT_LOOP_MESSAGES_A_TURN };
+
 enum service_state {
     SERVING,
     REFUSING,
@@ -105,10 +109,11 @@ static void turn_away(struct service *service, const char *reason, int fd, bool 
     knit_closer_close(is_unix ? service->listening.socket.closer : NULL, fd);
 }
 
-static void on_accept(void *arg, int fd, bool is_unix)
+static bool on_accept(void *arg, int fd, bool is_unix)
 {
     struct service *service = arg;
     uint64_t total = knit_closer_count(service->listening.socket.closer), least = UINT64_MAX;
+    uint64_t opened;
     uint32_t chosen = 0;
 
     for (uint32_t i = 0; i < service->loops.count; i++) {
@@ -126,14 +131,16 @@ static void on_accept(void *arg, int fd, bool is_unix)
         turn_away(service,
             "as many connections as are served are open: max_connections, or fewer by ulimit -n",
             fd, is_unix);
-        return;
+        return true;
     }
     if (!knit_loop_send(&service->loops.items[chosen],
             (struct knit_mailbox_message){KNIT_MAILBOX_CONNECTION, fd, is_unix})) {
         turn_away(service, "its event loop does not keep up", fd, is_unix);
-        return;
+        return false;
     }
     service->dealt[chosen]++;
+    opened = knit_counter_read(&service->loops.items[chosen].turn.counters.connections_accepted);
+    return service->dealt[chosen] - opened < UNOPENED_MAX;
 }
 
 static void on_exhausted(void *arg, int error)

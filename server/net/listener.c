@@ -14,7 +14,7 @@
 #include "server/net/closer.h"
 
 enum { ACCEPTS_A_TURN = 64 };
-static const struct timeval pause_time = {0, 50 * 1000};
+static const struct timeval pause_time = {0, 50 * 1000}, moment = {0, 1000};
 
 static int open_spare(void)
 {
@@ -22,9 +22,9 @@ static int open_spare(void)
 }
 
 /* If the pause cannot be set, accepting goes on at once: that is better than never. */
-static void pause_accepting(struct knit_listener *listener)
+static void pause_accepting(struct knit_listener *listener, const struct timeval *span)
 {
-    if (event_add(listener->pause_event, &pause_time) == 0)
+    if (event_add(listener->pause_event, span) == 0)
         (void)event_del(listener->accept_event);
 }
 
@@ -39,7 +39,7 @@ static void turn_away(struct knit_listener *listener, int error)
             knit_closer_close(listener->closer, fd);
     }
     listener->spare_fd = open_spare();
-    pause_accepting(listener);
+    pause_accepting(listener, &pause_time);
     listener->on_exhausted(listener->arg, error);
 }
 
@@ -61,15 +61,17 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
         int accepted;
 
         if (knit_closer_count(listener->closer) >= KNIT_CLOSER_MANY) {
-            pause_accepting(listener);
+            pause_accepting(listener, &pause_time);
             return;
         }
         accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             if (!listener->is_unix)
                 prepare_tcp(accepted);
-            listener->on_accept(listener->arg, accepted, listener->is_unix);
-            continue;
+            if (listener->on_accept(listener->arg, accepted, listener->is_unix))
+                continue;
+            pause_accepting(listener, &moment);
+            return;
         }
         if (errno == EAGAIN)
             return;

@@ -17,8 +17,9 @@
 
 struct knit_closer;
 
-/* The callee owns fd, which is non-blocking and close-on-exec. */
-typedef void knit_listener_on_accept(void *arg, int fd, bool is_unix);
+/* The callee owns fd, which is non-blocking and close-on-exec. False: it has enough for the moment,
+ * and accepting pauses for a millisecond; what comes meanwhile waits in the backlog. */
+typedef bool knit_listener_on_accept(void *arg, int fd, bool is_unix);
 /* Descriptors or memory ran out: connections are being turned away. */
 typedef void knit_listener_on_exhausted(void *arg, int error);
 
