@@ -2,7 +2,9 @@
 /* `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
  * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
  * the scanner refuses before it is whole (too large, too deep) is not kept: its bytes are scanned
- * and dropped, and its msgid, which the scanner remembers, gets the error at its end.
+ * and dropped, and its msgid, which the scanner remembers, gets the error at its end. A lookahead
+ * counts from the beginning of the message at the front, so while there is one, which has seen that
+ * message whole, it is dropped as a whole.
  */
 #include "server/net/dispatch.h"
 
@@ -205,7 +207,7 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
         connection->has_message = r != 0;
         if (r != 0)
             break;
-        if (scan->refused != 0) {
+        if (scan->refused != 0 && connection->lookahead == NULL) {
             *begin += connection->fed;
             connection->fed = 0;
         }

@@ -6,10 +6,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 #include <knitting/code.h>
 
+#include "fastpath/lane/board.h"
 #include "tests/server/turns.h"
 
 enum { DEPTH_NS = 500000, BIT_NS = 1000 };
@@ -264,6 +267,41 @@ static void asking_does_not_wait(void **state)
     assert_int_equal(caller->responses, 2);
 }
 
+/* A message that is refused is dropped while it is scanned, but not one of which the lookahead
+ * knows where it ends. */
+static void what_was_looked_ahead_at_stays_whole(void **state)
+{
+    enum { LEN = 32 * 1024 };
+    const struct knit_method echo = {.name = knit_span_text("echo")};
+    static uint8_t deep[LEN];
+    struct turns_caller *blocker, *caller;
+    struct knit_buffer buffer;
+
+    (void)state;
+    memset(deep, 0x91, sizeof(deep) - 1);
+    blocker = turns_connect();
+    caller = turns_connect();
+    block(blocker);
+    assert_true(turns_request(blocker, "echo", 1, 1, 1, NULL));
+    assert_true(turns_request(caller, "echo", 1, 1, 1, NULL));
+    knit_buffer_init(&buffer, 2 * LEN);
+    assert_int_equal(
+        knit_message_put_request(&buffer, 2, &echo, knit_span(deep, sizeof(deep)), NULL), 0);
+    assert_int_equal(send(caller->fd, buffer.bytes, buffer.len, 0), (ssize_t)buffer.len);
+    knit_buffer_fini(&buffer);
+    assert_true(turns_request(caller, "echo", 1, 3, 1, NULL));
+    TURNS_UNTIL(turns.loop.router.waiting == 2);
+    turns_open_gate();
+    assert_true(KNIT_WAIT_UNTIL(!knit_board_is_running(&turns.lanes.board, 0), 10000));
+    /* It goes on for one look at the clock, since another one waits for its turn. */
+    knit_net_add_ready(blocker->connection);
+    turns.loop.net.slice_ns = 0;
+    (void)knit_router_turn(&turns.loop.router);
+    assert_true(caller->connection->scan.used > 0 && !caller->connection->has_message);
+    assert_true(caller->connection->input.len >= LEN);
+    turns_expect(caller, 3);
+}
+
 static void beyond_queue_max_calls_are_refused_wherever_they_wait(void **state)
 {
     struct turns_caller *caller, *other;
@@ -321,6 +359,7 @@ int main(void)
         TEST(those_that_go_on_together_share_the_time_of_a_turn),
         TEST(what_waits_ends_at_its_deadline_or_when_it_is_cancelled),
         TEST(asking_does_not_wait),
+        TEST(what_was_looked_ahead_at_stays_whole),
         TEST(beyond_queue_max_calls_are_refused_wherever_they_wait),
         TEST(a_caller_that_leaves_takes_what_waits_with_it),
     };
