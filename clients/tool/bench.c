@@ -13,14 +13,16 @@
 
 static const char program[] = "knit-bench";
 
-/* The path of the program in the folder of this one. */
+/* The path of the program in the folder of this one, or its name alone. */
 static int find(char path[PATH_MAX])
 {
     ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - sizeof(program));
     char *name;
 
-    if (len < 0)
+    if (len < 0) {
+        memcpy(path, program, sizeof(program));
         return -errno;
+    }
     path[len] = '\0';
     name = strrchr(path, '/');
     memcpy(name != NULL ? name + 1 : path, program, sizeof(program));
