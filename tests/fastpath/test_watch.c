@@ -247,6 +247,35 @@ static void time_in_which_the_machine_stood_still_does_not_count(void **state)
     pools_fini(&pools);
 }
 
+/* Nor does it bring the end of what a closed session has left nearer. */
+static void time_in_which_the_machine_stood_still_does_not_count_after_a_close(void **state)
+{
+    struct pools pools;
+    struct pools_outcome ignored = {0};
+    struct knit_session_options options = {.spin_us = 0};
+    struct knit_pool_session *first, *second;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.abort_grace_ms = 0;
+    pools.options.abandoned_ms = 800;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    first = pools.session;
+    pools.session = second;
+    start_hold(&pools, 1, &ignored);
+    pools.session = first;
+    knit_pool_session_close(pools.pool, second);
+    turn_for(&pools, 150000000u);
+    freeze(&pools, 2000000000u);
+    turn_for(&pools, 150000000u);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
+    pools_wait_sessions(&pools, 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    pools_fini(&pools);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +285,7 @@ int main(void)
         cmocka_unit_test(a_task_of_a_closed_session_has_the_same_grace),
         cmocka_unit_test(a_slow_call_is_reported_once),
         cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count),
+        cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count_after_a_close),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
