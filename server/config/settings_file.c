@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "proto/nearest.h"
 
@@ -150,6 +151,13 @@ static void take_line(struct reading *reading)
         else
             take_pair(reading, strip(text), strip(mark + 1));
     }
+}
+
+bool knit_settings_file_is_there(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 int knit_settings_file_read(

@@ -67,7 +67,7 @@ static int read_settings(int argc, char **argv, const struct knit_command_line *
     const char *file = line->config;
     int r;
 
-    if (file == NULL && access(usual_config, F_OK) == 0)
+    if (file == NULL && knit_settings_file_is_there(usual_config))
         file = usual_config;
     r = file != NULL ? knit_settings_file_read(settings, file, why) : 0;
     if (r == 0)

@@ -318,6 +318,31 @@ static void a_file_that_is_not_there_is_named(void **state)
     expect_why("/nonexistent/k.conf");
 }
 
+/* Root may enter every folder, so a loop of links stands for one that may not be entered. */
+static void only_a_file_that_is_surely_not_there_is_done_without(void **state)
+{
+    char *dir = knit_scratch_new(), *file = knit_scratch_file(dir, "file", "", 0);
+    char *dangling = knit_scratch_path(dir, "dangling"), *loop = knit_scratch_path(dir, "loop");
+    char *absent = knit_scratch_path(dir, "absent"), *in_loop = knit_scratch_path(dir, "loop/k");
+    char *in_file = knit_scratch_path(dir, "file/k");
+
+    (void)state;
+    assert_int_equal(symlink("/nonexistent/k.conf", dangling), 0);
+    assert_int_equal(symlink("loop", loop), 0);
+    assert_true(knit_settings_file_is_there(file));
+    assert_true(knit_settings_file_is_there(dangling));
+    assert_true(knit_settings_file_is_there(in_loop));
+    assert_false(knit_settings_file_is_there(absent));
+    assert_false(knit_settings_file_is_there(in_file));
+    free(file);
+    free(dangling);
+    free(loop);
+    free(absent);
+    free(in_loop);
+    free(in_file);
+    knit_scratch_free(dir);
+}
+
 static int parse(int argc, const char **argv, struct knit_command_line *line)
 {
     int r = knit_command_line_parse(argc, (char **)(uintptr_t)argv, line, &why);
@@ -543,6 +568,7 @@ int main(void)
         WITH_DEFAULTS(long_lines_are_refused_and_the_longest_is_whole),
         WITH_DEFAULTS(spaces_comments_and_marks_end_where_they_should),
         WITH_DEFAULTS(a_file_that_is_not_there_is_named),
+        WITH_DEFAULTS(only_a_file_that_is_surely_not_there_is_done_without),
         WITH_DEFAULTS(the_command_line_sets_what_the_file_did_not),
         WITH_DEFAULTS(a_switch_takes_its_value_from_the_next_word_or_means_on),
         WITH_DEFAULTS(mistakes_on_the_command_line_are_named),
