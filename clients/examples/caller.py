@@ -32,6 +32,8 @@ def calls(connection, *requests):
     return answers
 
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 requests = [["add", 2, 3], ["echo", {"any": [1, 2.5, b"bytes"]}], ["sha256", b"abc"], ["fail", 7]]
 for msgid, (error, result) in sorted(calls(connect(sys.argv[1]), *requests).items()):
     print(requests[msgid][0], "failed:" if error else "=", error or result)
