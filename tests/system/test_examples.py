@@ -35,6 +35,7 @@ NOT_RUN = {
     ('README.md', './deploy/quickstart.sh'): 'builds and tests everything; tests/run.sh runs the quickstart',
     ('README.md', 'sudo systemd-sysusers'): 'makes a user and starts a service of the system',
     ('README.md', 'meson setup build'): 'installs into the system; the test deploy-install installs elsewhere',
+    ('README.md', 'sudo systemd-sysusers'): 'makes a user of this machine and starts a service on it',
     ('bench/README.md', 'ninja -C build'): 'takes minutes; the bench-* tests run these programs with --quick',
     ('tests/fuzz/README.md', 'meson test -C build'): 'these are the fuzz-* tests',
     ('tests/fuzz/README.md', 'CC=clang meson setup'): 'a build of its own, and minutes of fuzzing',
