@@ -200,12 +200,20 @@ static char *copy_text(struct knit_span text)
     return strndup(text.bytes != NULL ? (const char *)text.bytes : "", text.len);
 }
 
+static void free_text(char **text)
+{
+    free(*text);
+}
+
+/* A callback that unwinds its stack frees the copies on its way. */
 static int show_entry(
     const struct knit_task_entry *entry, uint64_t epoch, void *user, struct knit_error *ret_error)
 {
     const struct visit *visit = user;
-    char *name = copy_text(entry->name), *signature = copy_text(entry->signature);
-    char *doc = copy_text(entry->doc), *module = copy_text(entry->module);
+    __attribute__((cleanup(free_text))) char *name = copy_text(entry->name);
+    __attribute__((cleanup(free_text))) char *signature = copy_text(entry->signature);
+    __attribute__((cleanup(free_text))) char *doc = copy_text(entry->doc);
+    __attribute__((cleanup(free_text))) char *module = copy_text(entry->module);
     int code = KNIT_OK;
 
     (void)epoch;
@@ -232,10 +240,6 @@ static int show_entry(
         visit->k->is_calling_back = true;
         visit->on_task(&info, visit->user);
     }
-    free(name);
-    free(signature);
-    free(doc);
-    free(module);
     return code;
 }
 
