@@ -132,11 +132,12 @@ static bool names_origin(const struct view *view)
 static bool may_be_frozen(const struct view *view)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    (void)view;
-    return false;
+    const bool needs_path = true;
 #else
-    return is_elf(view) && !names_origin(view);
+    const bool needs_path = false;
 #endif
+
+    return !needs_path && is_elf(view) && !names_origin(view);
 }
 
 /* ---- copying ---- */
