@@ -99,7 +99,7 @@ static void a_turn_is_as_short_for_many_floods_as_for_one(void **state)
     print_message(
         "%u turns, the longest %llu us\n", turns_made, (unsigned long long)longest_ns / 1000);
     assert_true(turns_made > 1);
-    assert_true(longest_ns < TURN_BOUND_NS);
+    assert_true(longest_ns < knit_deadline_stretched_ns(TURN_BOUND_NS));
 }
 
 /* Sends all of it, with turns in between. Returns how long the longest took. */
@@ -157,7 +157,7 @@ static void no_message_makes_a_turn_long(void **state)
         took_ns = longest_turn_ns(turns_connect(), &message);
         print_message(
             "%s: the longest turn %llu us\n", cases[i].what, (unsigned long long)took_ns / 1000);
-        assert_true(took_ns < TURN_BOUND_NS);
+        assert_true(took_ns < knit_deadline_stretched_ns(TURN_BOUND_NS));
         knit_buffer_fini(&message);
     }
     free(zeros);
@@ -200,7 +200,7 @@ static void looking_ahead_makes_no_turn_long(void **state)
     }
     print_message(
         "looking ahead: the longest turn %llu us\n", (unsigned long long)longest_ns / 1000);
-    assert_true(longest_ns < TURN_BOUND_NS);
+    assert_true(longest_ns < knit_deadline_stretched_ns(TURN_BOUND_NS));
     turns_open_gate();
     for (size_t i = 0; i < AHEAD; i++)
         turns_expect(callers[i], 2 + MESSAGES);
@@ -259,7 +259,7 @@ static void large_replies_make_no_turn_long(void **state)
     }
     print_message(
         "large replies: the longest turn %llu us\n", (unsigned long long)longest_ns / 1000);
-    assert_true(longest_ns < TURN_BOUND_NS);
+    assert_true(longest_ns < knit_deadline_stretched_ns(TURN_BOUND_NS));
     for (size_t i = 0; i < READERS; i++)
         close(fds[i]);
     TURNS_UNTIL(TAILQ_EMPTY(&turns.loop.net.connections));
@@ -345,7 +345,7 @@ static void what_waits_for_room_takes_little_of_each_turn(void **state)
     took_ns = (processor_ns() - began_ns) / TURNS;
     print_message("a turn while a call waits for room: %llu ns\n", (unsigned long long)took_ns);
     assert_int_equal(caller->connection->caller.waiting_in, KNIT_SHARE_WAITING_ARENA);
-    assert_true(took_ns < BOUND_NS);
+    assert_true(took_ns < knit_deadline_stretched_ns(BOUND_NS));
     turns_open_gate();
     turns_expect(caller, 1);
     assert_int_equal(caller->code, 0);
@@ -378,7 +378,7 @@ static void a_quiet_connection_goes_before_those_that_flood(void **state)
     for (size_t i = 0; i < FLOODS; i++)
         turns_expect(callers[i], HELLOS);
     for (size_t i = 0; i < FLOODS; i++)
-        assert_false(callers[i]->connection->is_backlogged);
+        TURNS_UNTIL(!callers[i]->connection->is_backlogged);
     assert_false(knit_net_is_crowded(&turns.loop.net));
 }
 
@@ -415,7 +415,7 @@ static void calls_that_are_overdue_together_are_answered_in_short_turns(void **s
     }
     print_message("%u calls, the longest turn %llu us\n", FLOODS * WAITING,
         (unsigned long long)longest_ns / 1000);
-    assert_true(longest_ns < TURN_BOUND_NS);
+    assert_true(longest_ns < knit_deadline_stretched_ns(TURN_BOUND_NS));
 }
 
 /* What is due is found without a look at what is not. */

@@ -31,9 +31,14 @@ static uint64_t slowdown(void)
     return end != text && *end == '\0' && factor >= 1 && factor <= SLOWDOWN_MAX ? factor : 1;
 }
 
+uint64_t knit_deadline_stretched_ns(uint64_t bound_ns)
+{
+    return bound_ns * slowdown();
+}
+
 uint64_t knit_deadline_in_ms(uint32_t timeout_ms)
 {
-    return knit_deadline_now_ns() + timeout_ms * slowdown() * NS_PER_MS;
+    return knit_deadline_now_ns() + knit_deadline_stretched_ns((uint64_t)timeout_ms * NS_PER_MS);
 }
 
 bool knit_deadline_pause(uint64_t deadline_ns)

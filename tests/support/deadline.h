@@ -19,6 +19,9 @@ uint64_t knit_deadline_now_ns(void);
 /* The instant that lies timeout_ms from now, stretched by $KNIT_TEST_SLOWDOWN. */
 uint64_t knit_deadline_in_ms(uint32_t timeout_ms);
 
+/* A bound for what a test measures, stretched as deadlines are. */
+uint64_t knit_deadline_stretched_ns(uint64_t bound_ns);
+
 /* False once the instant has come; otherwise pauses for a moment first, so that the process that is
  * waited for gets the CPU. */
 bool knit_deadline_pause(uint64_t deadline_ns);
