@@ -235,7 +235,7 @@ KNIT_TASK(obey, "obey() -> nil", .doc = "Goes on until it is told to stop.", .ti
 
     while (!knit_aborted(call))
         (void)nanosleep(&pause, NULL);
-    return knit_return_nil(call);
+    return knit_return_aborted(call);
 }
 
 static int fill_stack(int depth)
