@@ -26,6 +26,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -107,6 +108,7 @@ sighandler_t bsd_signal(int number, sighandler_t handler);
     X(sigsetmask)                                                                                  \
     X(sigaltstack)                                                                                 \
     X(pthread_create)                                                                              \
+    X(thrd_create)                                                                                 \
     X(setlocale)                                                                                   \
     X(uselocale)                                                                                   \
     X(chdir)                                                                                       \
@@ -376,17 +378,33 @@ static void undo_actions(void)
 
 struct birth {
     void *(*run)(void *arg);
+    thrd_start_t run_c11;
     void *arg;
     uint32_t task;
 };
 
-static void *begin_thread(void *arg)
+/* In the new thread. */
+static struct birth take_birth(void *arg)
 {
     struct birth birth = *(struct birth *)arg;
 
     free(arg);
     knit_fatal_set_task(birth.task);
+    return birth;
+}
+
+static void *begin_thread(void *arg)
+{
+    struct birth birth = take_birth(arg);
+
     return birth.run(birth.arg);
+}
+
+static int begin_c11_thread(void *arg)
+{
+    struct birth birth = take_birth(arg);
+
+    return birth.run_c11(birth.arg);
 }
 
 /* So that what the thread does is not another task's fault if it stays. */
@@ -404,6 +422,23 @@ EXPORTED int pthread_create(
     *birth = (struct birth){.run = run, .arg = arg, .task = knit_fatal_task()};
     error = system_has.pthread_create(ret_thread, attributes, begin_thread, birth);
     if (error != 0)
+        free(birth);
+    return error;
+}
+
+EXPORTED int thrd_create(thrd_t *ret_thread, thrd_start_t run, void *arg)
+{
+    struct birth *birth;
+    int error;
+
+    if (!before.is_serving)
+        return system_has.thrd_create(ret_thread, run, arg);
+    birth = malloc(sizeof(*birth));
+    if (birth == NULL)
+        return thrd_nomem;
+    *birth = (struct birth){.run_c11 = run, .arg = arg, .task = knit_fatal_task()};
+    error = system_has.thrd_create(ret_thread, begin_c11_thread, birth);
+    if (error != thrd_success)
         free(birth);
     return error;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -135,6 +136,12 @@ static void *fault_in_thread(void *waits)
     return NULL;
 }
 
+static int fault_in_c11_thread(void *waits)
+{
+    (void)fault_in_thread(waits);
+    return 0;
+}
+
 static void fault_elsewhere(void *waits)
 {
     pthread_t thread;
@@ -165,6 +172,7 @@ KNIT_TASK(die, "die(how: str) -> int")
 {
     size_t len;
     const char *how = knit_arg_bytes(call, 0, &len);
+    thrd_t thread;
 
     switch (len > 0 ? how[0] : ' ') {
     case 'e':
@@ -199,6 +207,9 @@ KNIT_TASK(die, "die(how: str) -> int")
         break;
     case 'l': /* a thread that it leaves */
         fault_elsewhere(ledger);
+        break;
+    case 'n': /* the same, in C's own way */
+        (void)thrd_create(&thread, fault_in_c11_thread, ledger);
         break;
     case 'c': /* a child */
         fault_in_child();

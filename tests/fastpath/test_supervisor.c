@@ -244,7 +244,7 @@ static void die(struct pools *pools, const char *how, int times)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { OWN = 6, FROM_OUTSIDE = 4 };
 #else
-enum { OWN = 9, FROM_OUTSIDE = 5 };
+enum { OWN = 9, FROM_OUTSIDE = 6 };
 #endif
 
 static void good_calls_between_do_not_save_a_task_that_kills_workers(void **state)
@@ -371,11 +371,11 @@ static void send_as_if_from_itself(pid_t pid, int signal)
 }
 
 /* Which faults in the task that runs next. */
-static void leave_thread(struct pools *pools)
+static void leave_thread(struct pools *pools, const char *how)
 {
     struct pools_outcome left = {0};
 
-    pools_start_text(pools, "die", "leave", &left);
+    pools_start_text(pools, "die", how, &left);
     pools_wait(pools, &left);
     assert_int_equal(left.code, 0);
 }
@@ -397,7 +397,7 @@ static void what_ends_a_worker_from_outside_is_not_its_tasks_fault(void **state)
     pools_wait(&pools, &held);
     assert_int_equal(held.code, 0);
     for (int i = 0; i < FROM_OUTSIDE; i++) {
-        static const int signals[] = {SIGSEGV, SIGABRT, SIGALRM, SIGSEGV, SIGSEGV};
+        static const int signals[] = {SIGSEGV, SIGABRT, SIGALRM, SIGSEGV, SIGSEGV, SIGSEGV};
         uint64_t before = runs(&pools, 1);
 
         held = (struct pools_outcome){0};
@@ -411,8 +411,8 @@ static void what_ends_a_worker_from_outside_is_not_its_tasks_fault(void **state)
         assert_int_equal(held.code, KNIT_WORKER_DIED);
         assert_int_equal(held.failure.signal, signals[i]);
         pools_add(&pools);
-        if (i == 3)
-            leave_thread(&pools);
+        if (i == 3 || i == 4)
+            leave_thread(&pools, i == 3 ? "leave" : "new");
     }
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
     assert_int_equal(knit_pool_deaths(pools.pool, &deaths, 1), 0);
