@@ -32,8 +32,9 @@ struct knit_attached {
     struct knit_request_view in;
     struct knit_reply_view out;
     struct knit_board_view lanes;
-    uint64_t *tail; /* of each ring */
-    uint64_t *gen;  /* of each slot, as published last */
+    uint32_t cell_flags; /* of its calls: 0, or KNIT_CELL_PINNED */
+    uint64_t *tail;      /* of each ring */
+    uint64_t *gen;       /* of each slot, as published last */
 };
 
 /* Ends the program when the daemon refuses. slots and arena_bytes: 0 = the most there are. */
@@ -93,5 +94,6 @@ struct knit_attached_outcome {
 bool knit_attached_outcome(
     const struct knit_attached *attached, uint32_t slot, struct knit_attached_outcome *ret);
 
-/* Makes some calls as an honest caller does. False: they were not answered. */
+/* Makes some calls in each lane as an honest caller does, while none of its calls is in flight.
+ * False: they were not answered. */
 bool knit_attached_is_served(struct knit_attached *attached);

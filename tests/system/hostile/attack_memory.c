@@ -588,8 +588,8 @@ static bool call_until_closed(struct knit_attached *attached, struct knit_random
 }
 
 /* Ends its connection, keeps everything mapped and goes on calling. Its calls must not be claimed
- * after that, except one for each worker, which may have found it before. Another session, which
- * the workers serve meanwhile, shows that they had the time. */
+ * after that, except one for each worker, which may have found it before. Another session, of which
+ * each worker serves calls that no other one may steal, shows that all have done with that. */
 bool knit_attack_leave(const struct knit_target *target, struct knit_random *random)
 {
     struct knit_attached attached, modest;
@@ -597,6 +597,7 @@ bool knit_attack_leave(const struct knit_target *target, struct knit_random *ran
     bool fine = true;
 
     knit_attached_open(&modest, target, SLOTS, ARENA);
+    modest.cell_flags = KNIT_CELL_PINNED;
     for (int session = 0; session < 20 && fine; session++) {
         uint32_t pending, later;
 
