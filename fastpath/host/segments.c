@@ -5,8 +5,8 @@
  *
  * The memory of a session is counted when it is made and not when it is used (what a caller keeps
  * after its session has ended is counted by departed.c): the request segment
- * as a whole, since reading a hole of it allocates a page, and of the reply arenas what the reply
- * budget lets workers touch.
+ * as a whole, since reading a hole of it allocates a page, of the reply arenas what the reply
+ * budget lets workers touch, and the reply that each worker may have to defer.
  */
 #include "fastpath/host/segments.h"
 
@@ -105,11 +105,12 @@ uint64_t knit_segments_cost(
     uint64_t budget = options->reply_budget_bytes;
     /* Each lane may use so much whatever the budget is. */
     uint64_t least = geometry->lanes * (options->call_max_bytes + KNIT_PAGE);
+    uint64_t deferred = geometry->lanes * options->call_max_bytes;
 
     if (budget != 0 && budget < least)
         budget = least;
     return knit_layout_request_bytes(geometry) + knit_layout_reply_bytes(geometry) - arenas +
-           (budget != 0 && budget < arenas ? budget : arenas);
+           deferred + (budget != 0 && budget < arenas ? budget : arenas);
 }
 
 int knit_segments_geometry(const struct knit_pool_options *options, uint32_t slots, uint64_t arena,
