@@ -93,6 +93,13 @@ KNIT_TASK(wait_abort, "wait_abort() -> bool")
     return knit_return_bool(call, true);
 }
 
+KNIT_TASK(wait_and_stop, "wait_and_stop() -> nil")
+{
+    while (!knit_aborted(call))
+        pause_a_little();
+    return knit_return_aborted(call);
+}
+
 KNIT_TASK(hang, "hang() -> nil", .hard_timeout_ms = 200)
 {
     sigset_t all;

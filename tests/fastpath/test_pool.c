@@ -719,6 +719,14 @@ static void a_shutdown_without_drain_fails_queued_calls(void **state)
     pools_fini(&pools);
 }
 
+static bool is_running(struct pools *pools)
+{
+    struct knit_pool_lane_stats stats;
+
+    knit_pool_lane_stats(pools->pool, 0, &stats);
+    return pools_turn(pools) && stats.is_running;
+}
+
 static void a_task_that_polls_the_abort_ends_before_the_deadline(void **state)
 {
     struct pools pools;
@@ -728,12 +736,17 @@ static void a_task_that_polls_the_abort_ends_before_the_deadline(void **state)
     (void)state;
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
-    pools_start_empty(&pools, "wait_abort", &running);
+    pools_start_empty(&pools, "wait_and_stop", &running);
     start_ns = knit_clock_ns();
+    assert_true(KNIT_WAIT_UNTIL(is_running(&pools), 10000));
     knit_pool_shutdown(pools.pool, false, start_ns + 30000000000u);
     knit_pool_wait_stopped(pools.pool);
     assert_true(knit_clock_ns() - start_ns < 10000000000u);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STOPPED), 1);
+    /* Nobody has cancelled it. */
+    pools_wait(&pools, &running);
+    assert_int_equal(running.code, KNIT_SHUTDOWN);
+    assert_int_equal(running.failure.started, KNIT_STARTED_YES);
     pools_fini(&pools);
 }
 
