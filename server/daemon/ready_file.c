@@ -2,6 +2,9 @@
 /* Programs that wait for the file look for its name, so the name must not be there before the
  * content. The file gets it by rename(), within one folder and so on one file system. Since
  * rename() replaces device nodes and links as well as files, what is there is looked at first.
+ *
+ * A daemon that serves holds a write lock on its file, which takes the right to write it: somebody
+ * who may only read it cannot keep a daemon from starting.
  */
 #include "server/daemon/ready_file.h"
 
@@ -73,6 +76,30 @@ static bool is_named(const char *path, const struct stat *own)
     return lstat(path, &named) == 0 && named.st_dev == own->st_dev && named.st_ino == own->st_ino;
 }
 
+/* Of the open file, so that it ends with the process, whatever threads and forks come to. */
+static void hold(int fd)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    /* A file system without locks has no second daemon refused. */
+    (void)fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+static int refuse_held(const char *path, struct knit_sentence *why)
+{
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool is_held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+
+    if (fd >= 0)
+        (void)close(fd);
+    return !is_held ? 0
+                    : knit_sentence_set(why, REFUSED,
+                          "cannot write the ready file %s: it is that of a daemon that serves; "
+                          "name another",
+                          path);
+}
+
 int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_sentence *why)
 {
     struct stat there;
@@ -81,6 +108,8 @@ int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_senten
     if (file->path == NULL)
         return 0;
     r = look(file->path, &there, why);
+    if (r == 0 && there.st_ino != 0)
+        r = refuse_held(file->path, why);
     /* A process that made an empty one may hold it open; it announces nothing, and stays until the
      * end. */
     if (r == 0 && there.st_ino != 0 && there.st_size != 0 && is_named(file->path, &there))
@@ -102,6 +131,8 @@ static bool put(struct knit_ready_file *file, const char *other, const char (*ad
         fprintf(stream, "url=unix://%s\nurl=shm://%s\n", socket_path, socket_path);
     fprintf(stream, "pid=%ld\n", (long)getpid());
     file->fd = fcntl(fileno(stream), F_DUPFD_CLOEXEC, 0);
+    if (file->fd >= 0)
+        hold(file->fd);
     is_written = file->fd >= 0 && !ferror(stream);
     return fclose(stream) != EOF && is_written;
 }
@@ -116,6 +147,8 @@ int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[
     if (file->path == NULL)
         return 0;
     r = look(file->path, &there, why);
+    if (r == 0 && there.st_ino != 0)
+        r = refuse_held(file->path, why);
     if (r != 0)
         return r;
     if (asprintf(&other, "%s.%ld", file->path, (long)getpid()) < 0)

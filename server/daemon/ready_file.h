@@ -10,7 +10,8 @@
  * the daemon begins to drain.
  *
  * What lies there already is replaced only if it is a ready file, of a daemon that ended without
- * removing it, or empty. A device, a link or a file with other content is refused and stays.
+ * removing it, or empty. A device, a link, a file with other content and that of a daemon that
+ * still serves are refused and stay.
  */
 #pragma once
 

@@ -3,6 +3,7 @@
 limits, files that stand in the way."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import resource
@@ -109,13 +110,13 @@ class ReadyFile(Case):
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
         self.path = os.path.join(self.dir, 'ready')
 
-    def assert_refused_and_kept(self, part):
+    def assert_refused_and_kept(self, part, status=SETTINGS):
         before = os.lstat(self.path)
         done = subprocess.run(
             [os.environ['KNIT_DAEMON'], '--listen=127.0.0.1:0', f'--socket={self.dir}/k.sock', '--workers=1',
              '--worker-program', os.environ['KNIT_WORKER'], '--module', os.environ['KNIT_MODULE'],
              '--ready-file', self.path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * PATIENCE)
-        self.assertEqual(done.returncode, SETTINGS, done.stderr)
+        self.assertEqual(done.returncode, status, done.stderr)
         self.assertIn(part, done.stderr)
         self.assertIn(self.path, done.stderr)
         after = os.lstat(self.path)
@@ -140,6 +141,18 @@ class ReadyFile(Case):
         with open(self.path, 'w') as file:
             file.write('precious\n')
         self.assert_refused_and_kept('no ready file')
+
+    def test_that_of_a_daemon_that_serves_is_refused_and_stays(self):
+        with Daemon(f'--ready-file={self.path}', wait=False) as daemon:
+            wait_until(lambda: f'pid={daemon.pid}\n' in self.content(), 'the ready file')
+            self.assert_refused_and_kept('of a daemon that serves', START)
+            daemon.expected_status = -signal.SIGKILL
+            daemon.end(signal.SIGKILL)
+        # A lock that takes no right to write the file keeps nobody from starting.
+        with open(self.path) as file:
+            fcntl.lockf(file, fcntl.LOCK_SH)
+            with Daemon(f'--ready-file={self.path}', wait=False) as other:
+                wait_until(lambda: f'pid={other.pid}\n' in self.content(), 'the ready file of another')
 
     def test_a_stale_one_and_an_empty_one_are_replaced(self):
         for text in ('url=unix:///nowhere\npid=1\n', ''):
