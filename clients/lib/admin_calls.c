@@ -113,10 +113,8 @@ int knit_lift(struct knit *k, struct knit_error *ret_error, const char *task, bo
     if (knit_writer_end(&writer) != 0)
         code = knit_error_make(
             ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "there is no task of that name");
-    else
-        code = knit_admin_call(
-            k, "$/lift", knit_buffer_span(&params), admin_until_ns(k), &handle, &result, ret_error);
-    if (code == KNIT_OK) {
+    else if ((code = knit_admin_call(k, "$/lift", knit_buffer_span(&params), admin_until_ns(k),
+                  &handle, &result, ret_error)) == KNIT_OK) {
         *ret_lifted = result.len == sizeof(truth) && memcmp(result.bytes, truth, result.len) == 0;
         knit_handle_drop(handle);
     }
@@ -237,7 +235,7 @@ static int show_entry(
            is being read. */
         __attribute__((cleanup(knit_client_end_calling))) struct knit *calling = visit->k;
 
-        visit->k->is_calling_back = true;
+        calling->is_calling_back = true;
         visit->on_task(&info, visit->user);
     }
     return code;

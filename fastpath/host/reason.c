@@ -7,6 +7,9 @@
 
 #include "fastpath/lane/layout.h"
 
+static_assert(KNIT_SLOTS_MAX == 16368 && KNIT_ARENA_MAX == UINT64_C(1) << 40,
+    "the sentence about KNIT_POOL_E_SIZE has the numbers");
+
 const char *knit_pool_reason(int error)
 {
     switch (error) {
@@ -25,8 +28,6 @@ const char *knit_pool_reason(int error)
     case KNIT_POOL_E_CLOSED:
         return "the pool is shut down";
     case KNIT_POOL_E_SIZE:
-        static_assert(KNIT_SLOTS_MAX == 16368 && KNIT_ARENA_MAX == UINT64_C(1) << 40,
-            "the sentence has the numbers");
         return "the pool offers no session of that size: 1 to 16368 slots, an arena of up to 1 TiB";
     case KNIT_POOL_E_UNSEALED:
         return "its request segment lacks the seals that keep its pages in place";

@@ -516,7 +516,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
     if (knit_runner_new(&runner, &worker->runner) != 0)
         give_up("out of memory");
     lane.run_arg = worker->runner;
-    worker->note = &lane.pool.note[worker->index];
+    worker->note = lane.pool.note + worker->index;
     worker->owner = serve->owner;
     if (knit_lane_new(&lane, &worker->lane) != 0)
         give_up("out of memory");
