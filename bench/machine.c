@@ -76,7 +76,7 @@ const char *knit_machine_describe(void)
     if (localtime_r(&now, &local) != NULL)
         (void)strftime(date, sizeof(date), "%Y-%m-%d", &local);
 #if defined(__clang__)
-    const char *compiler = "clang " __clang_version__;
+    compiler = "clang " __clang_version__;
 #else
     compiler = "gcc " __VERSION__;
 #endif

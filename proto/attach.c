@@ -39,15 +39,15 @@ static const struct field reply_fields[] = {
 
 static uint64_t *number(void *structure, const struct field *field)
 {
-    return (uint64_t *)((char *)structure + field->offset);
+    return (uint64_t *)(void *)((char *)structure + field->offset);
 }
 
 static void put_fields(
     struct knit_writer *writer, const void *structure, const struct field *fields, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        knit_writer_member_uint(
-            writer, fields[i].key, *(const uint64_t *)((const char *)structure + fields[i].offset));
+        knit_writer_member_uint(writer, fields[i].key,
+            *(const uint64_t *)(const void *)((const char *)structure + fields[i].offset));
 }
 
 /* ---- The request ---- */

@@ -288,7 +288,8 @@ static const char *own_name(int status)
     }
 }
 
-static int fail(const struct knit_tool *tool, int status, const char *format, va_list args)
+static int __attribute__((format(printf, 3, 0)))
+fail(const struct knit_tool *tool, int status, const char *format, va_list args)
 {
     struct json_object *object;
     char message[1024];

@@ -67,7 +67,8 @@ static void log_lack(struct knit_turn *turn, int fd, const char *peer, const cha
 
 static struct knit_connection *connection_of(struct knit_caller *caller)
 {
-    return (struct knit_connection *)((char *)caller - offsetof(struct knit_connection, caller));
+    return (struct knit_connection *)(void *)((char *)caller -
+                                              offsetof(struct knit_connection, caller));
 }
 
 static void deliver(

@@ -54,12 +54,12 @@ struct knit_lookahead {
 
 static struct knit_lookahead *lookahead_of(struct knit_due *due)
 {
-    return (struct knit_lookahead *)((char *)due - offsetof(struct knit_lookahead, due));
+    return (struct knit_lookahead *)(void *)((char *)due - offsetof(struct knit_lookahead, due));
 }
 
 static struct entry *entry_of(struct knit_due *due)
 {
-    return (struct entry *)((char *)due - offsetof(struct entry, due));
+    return (struct entry *)(void *)((char *)due - offsetof(struct entry, due));
 }
 
 static struct entry *entry_at(const struct knit_lookahead *lookahead, uint32_t i)

@@ -29,7 +29,7 @@ struct counter {
 
 static struct counter *counter_of(struct knit_caller *caller)
 {
-    return (struct counter *)((char *)caller - offsetof(struct counter, caller));
+    return (struct counter *)(void *)((char *)caller - offsetof(struct counter, caller));
 }
 
 static void deliver(
