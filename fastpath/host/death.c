@@ -92,7 +92,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     struct knit_recovery_death death = {
         .lane = worker->lane, .owner = worker->owner, .error = &error, .special = &special};
     uint32_t lost = 0;
-    struct knit_sentence text, end;
+    struct knit_sentence text, end = {""};
 
     describe_end(worker, &end);
     (void)knit_sentence_set(
