@@ -85,19 +85,27 @@ static void hold(int fd)
     (void)fcntl(fd, F_OFD_SETLK, &whole);
 }
 
-static int refuse_held(const char *path, struct knit_sentence *why)
+static bool is_held(const char *path)
 {
     struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    bool is_held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+    bool held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
 
     if (fd >= 0)
         (void)close(fd);
-    return !is_held ? 0
-                    : knit_sentence_set(why, REFUSED,
-                          "cannot write the ready file %s: it is that of a daemon that serves; "
-                          "name another",
-                          path);
+    return held;
+}
+
+/* As look(), for what is about to be replaced. */
+static int look_to_replace(const char *path, struct stat *ret_there, struct knit_sentence *why)
+{
+    int r = look(path, ret_there, why);
+
+    if (r == 0 && ret_there->st_ino != 0 && is_held(path))
+        return knit_sentence_set(why, REFUSED,
+            "cannot write the ready file %s: it is that of a daemon that serves; name another",
+            path);
+    return r;
 }
 
 int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_sentence *why)
@@ -107,9 +115,7 @@ int knit_ready_file_clear(const struct knit_ready_file *file, struct knit_senten
 
     if (file->path == NULL)
         return 0;
-    r = look(file->path, &there, why);
-    if (r == 0 && there.st_ino != 0)
-        r = refuse_held(file->path, why);
+    r = look_to_replace(file->path, &there, why);
     /* A process that made an empty one may hold it open; it announces nothing, and stays until the
      * end. */
     if (r == 0 && there.st_ino != 0 && there.st_size != 0 && is_named(file->path, &there))
@@ -146,9 +152,7 @@ int knit_ready_file_write(struct knit_ready_file *file, const char (*addresses)[
 
     if (file->path == NULL)
         return 0;
-    r = look(file->path, &there, why);
-    if (r == 0 && there.st_ino != 0)
-        r = refuse_held(file->path, why);
+    r = look_to_replace(file->path, &there, why);
     if (r != 0)
         return r;
     if (asprintf(&other, "%s.%ld", file->path, (long)getpid()) < 0)
