@@ -175,11 +175,19 @@ int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
     return 0;
 }
 
+int knit_endpoint_peer_credentials(int fd, struct ucred *ret_credentials)
+{
+    socklen_t len = sizeof(*ret_credentials);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_credentials, &len) < 0 ? -errno : 0;
+}
+
 int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof(address);
     struct ucred credentials;
+    int r;
 
     if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
         return -errno;
@@ -187,9 +195,9 @@ int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX])
         name_of(&address, ret_text);
         return 0;
     }
-    len = sizeof(credentials);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
-        return -errno;
+    r = knit_endpoint_peer_credentials(fd, &credentials);
+    if (r != 0)
+        return r;
     (void)snprintf(ret_text, KNIT_ENDPOINT_TEXT_MAX, "uid:%u,pid:%d", (unsigned)credentials.uid,
         (int)credentials.pid);
     return 0;
@@ -228,13 +236,10 @@ uint64_t knit_endpoint_peer_tenant(int fd)
 {
     struct knit_endpoint peer = {.address_len = sizeof(peer.address)};
     struct ucred credentials;
-    socklen_t len = sizeof(credentials);
 
     if (getpeername(fd, (struct sockaddr *)&peer.address, &peer.address_len) < 0)
         return 0;
     if (peer.address.ss_family != AF_UNIX)
         return knit_endpoint_tenant(&peer);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
-        return 0;
-    return OF_USER(credentials.uid);
+    return knit_endpoint_peer_credentials(fd, &credentials) == 0 ? OF_USER(credentials.uid) : 0;
 }

@@ -24,6 +24,8 @@ enum {
     KNIT_ENDPOINT_E_REFUSED = 1, /* the sentence says why */
 };
 
+struct ucred;
+
 struct knit_endpoint {
     struct sockaddr_storage address;
     socklen_t address_len;
@@ -54,6 +56,9 @@ KNIT_MUST_CHECK int knit_endpoint_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_
 
 /* The same of the other end of a connection; "uid:U,pid:P" of a unix socket. 0 or -errno. */
 KNIT_MUST_CHECK int knit_endpoint_peer_name(int fd, char ret_text[KNIT_ENDPOINT_TEXT_MAX]);
+
+/* Whose process is at the other end of a unix socket. 0 or -errno. */
+KNIT_MUST_CHECK int knit_endpoint_peer_credentials(int fd, struct ucred *ret_credentials);
 
 /* A number for whoever is behind an address, as tenant.h says. */
 uint64_t knit_endpoint_tenant(const struct knit_endpoint *endpoint);

@@ -144,13 +144,7 @@ struct knit_transport knit_transport_plain(int fd, bool is_unix, struct knit_clo
 int knit_transport_credentials(
     const struct knit_transport *transport, struct ucred *ret_credentials)
 {
-    struct ucred credentials;
-    socklen_t len = sizeof(credentials);
-
-    if (getsockopt(transport->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
-        return -errno;
-    *ret_credentials = credentials;
-    return 0;
+    return knit_endpoint_peer_credentials(transport->fd, ret_credentials);
 }
 
 int knit_transport_address(
