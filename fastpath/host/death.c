@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "fastpath/host/orphans.h"
 #include "fastpath/host/quarantine.h"
 #include "fastpath/host/session.h"
 #include "fastpath/host/worker.h"
@@ -226,6 +227,8 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     }
     KNIT_FAULT(DEATH_AFTER_UNLINK);
     pool->has_orphans = pool->options.kill_orphans;
+    pool->orphans_due_ns = now_ns;
+    pool->orphans_until_ns = now_ns + KNIT_ORPHANS_MAX_NS;
     schedule_replacement(pool, worker, has_worked, now_ns);
     worker->up_since_ns = 0;
     knit_worker_fini(pool, worker);

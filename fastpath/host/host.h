@@ -201,8 +201,9 @@ struct knit_pool {
     struct knit_task_deaths *task_deaths; /* [tasks]; NULL before they are announced */
     uint64_t quarantine_due_ns;           /* when a task may be served again; 0 = none waits */
     bool has_orphans; /* a worker has ended; what it left behind is to be killed (orphans.h) */
-    uint32_t sweeps;  /* in a row that found some */
-    int leaves_fd;    /* the folder of the host's own control group (leaf.h); -1 = none is used */
+    uint64_t orphans_due_ns;   /* when they are looked for again */
+    uint64_t orphans_until_ns; /* when they are looked for no more */
+    int leaves_fd; /* the folder of the host's own control group (leaf.h); -1 = none is used */
 
     /* Sessions. */
     struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];

@@ -23,7 +23,7 @@
 
 #define NO_WORKER_NS      1000000000u /* from the last worker's end until calls are refused */
 #define SWEEP_NS          10000000u   /* how often queued calls are refused meanwhile */
-#define SWEEPS_MAX        100u
+#define ORPHANS_NS        10000000u   /* how often orphans are looked for while there are some */
 #define DEGRADED_CHECK_NS 100000000u  /* how often a crash loop is checked for its end */
 #define DRAIN_CHECK_NS    5000000u    /* how often a drain is checked for its end */
 #define DROPPED_SAID_NS   1000000000u /* how often dropped output is spoken of */
@@ -98,10 +98,10 @@ static void end_stop(struct knit_pool *pool)
 
 /* Kills what dead workers left behind. A process that the kernel does not end is not awaited for
  * ever. */
-static void sweep_orphans(struct knit_pool *pool)
+static void kill_orphans(struct knit_pool *pool, uint64_t now_ns)
 {
-    pool->has_orphans = knit_orphans_kill(pool) != 0 && pool->sweeps < SWEEPS_MAX;
-    pool->sweeps = pool->has_orphans ? pool->sweeps + 1 : 0;
+    pool->has_orphans = knit_orphans_kill(pool) != 0 && now_ns < pool->orphans_until_ns;
+    pool->orphans_due_ns = now_ns + ORPHANS_NS;
 }
 
 static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
@@ -154,8 +154,8 @@ static void tick_dropped(struct knit_pool *pool, uint64_t now_ns)
 void knit_tick(struct knit_pool *pool, uint64_t now_ns)
 {
     knit_watch_note_delay(pool, now_ns);
-    if (pool->has_orphans)
-        sweep_orphans(pool);
+    if (pool->has_orphans && now_ns >= pool->orphans_due_ns)
+        kill_orphans(pool, now_ns);
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         struct knit_worker *worker = &pool->workers[i];
 
@@ -233,7 +233,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
             bring_forward(&due_ns, pool->sessions[i]->abandoned_kill_ns);
     }
     if (pool->has_orphans)
-        bring_forward(&due_ns, pool->sweeps == 0 ? now_ns : now_ns + SWEEP_NS);
+        bring_forward(&due_ns, pool->orphans_due_ns);
     if (pool->phase == KNIT_PHASE_OPENING)
         bring_forward(&due_ns, pool->open_by_ns);
     bring_forward(&due_ns, pool->hard_scan_ns);
