@@ -133,12 +133,13 @@ __attribute__((no_sanitize("address", "undefined"))) static void fault(void)
     *nowhere = 1;
 }
 
+/* Word 1 when a thread was left: it may begin to run only when the next call has counted there. */
+static uint64_t left_at;
+
 /* Faults as soon as a call has counted in word 1, or at once. */
 static void *fault_in_thread(void *waits)
 {
-    uint64_t before = waits != NULL ? atomic_load_explicit(&ledger[1], memory_order_seq_cst) : 0;
-
-    while (waits != NULL && atomic_load_explicit(&ledger[1], memory_order_seq_cst) == before)
+    while (waits != NULL && atomic_load_explicit(&ledger[1], memory_order_seq_cst) == left_at)
         pause_a_little();
     fault();
     return NULL;
@@ -182,6 +183,7 @@ KNIT_TASK(die, "die(how: str) -> int")
     const char *how = knit_arg_bytes(call, 0, &len);
     thrd_t thread;
 
+    left_at = ledger != NULL ? atomic_load_explicit(&ledger[1], memory_order_seq_cst) : 0;
     switch (len > 0 ? how[0] : ' ') {
     case 'e':
         exit(3);
