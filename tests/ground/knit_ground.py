@@ -70,7 +70,7 @@ SILENT = {
     'open_spare': 'without a spare descriptor, connections over the limit wait',
     'maps_all': 'user ids are assumed to be translated, which allows less',
     # Reported by other means.
-    'knit_transport_credentials': 'its peer is nobody, whom less is allowed and who is told so',
+    'knit_endpoint_peer_credentials': 'its peer is nobody, whom less is allowed and who is told so',
     'knit_endpoint_peer_tenant': 'its peer shares what there is with those that have no address or user',
     'knit_endpoint_peer_name': 'the log has no name for its peer',
     'write_line': 'a log that cannot be written to cannot report that',
