@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lane*.c share: the private memory of a worker's lane and of its sessions.
  *
- *   lane_turn.c     turns: serve the home rings, steal, spin, park
+ *   lane_turn.c     turns: serve the home rings
+ *   lane_idle.c     the home rings are empty: spin, steal, park
+ *   lane_steal.c    calls of other lanes
+ *   lane_park.c     falling asleep
  *   lane_session.c  sessions that come and go
  *   lane_call.c     one call: find, claim, run
  *   lane_reply.c    its answer, or its deferred reply
@@ -29,6 +32,9 @@
 /* A task that takes longer than this on average is not "short": before it starts, callers that wait
  * for earlier answers are woken, and a parked sibling is woken for the calls queued behind it. */
 #define KNIT_SHORT_NS 2000u
+
+#define KNIT_SWEEP_TURN  16u /* blocks looked at in a turn to send a deferred reply */
+#define KNIT_STEAL_RINGS 64u /* read in one scan while spinning; before parking, all are */
 
 /* A result without room in the arena. Nothing more is claimed of its session until it is sent. */
 struct knit_deferred_reply {
@@ -183,6 +189,9 @@ static inline void knit_lane_answer(
 bool knit_lane_send_deferred(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t most);
 
+/* The same for each session that has one. True: any was sent. */
+bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most);
+
 /* Wake the callers that sleep on what was answered since the last call of this. */
 void knit_lane_wake_callers(struct knit_lane *lane);
 
@@ -212,3 +221,42 @@ static inline bool knit_worker_session_is_shut(const struct knit_worker_session 
            !knit_state_is_served((enum knit_session_state)atomic_load_explicit(
                &session->in.reply.state->state, memory_order_relaxed));
 }
+
+/* A home ring has something. */
+static inline bool knit_lane_has_home_work(struct knit_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[i];
+        if (knit_cursor_peek(session->home) && !knit_worker_session_is_shut(session))
+            return true;
+    }
+    return false;
+}
+
+/* Another thread wants something of the worker's. */
+static inline bool knit_lane_has_requests(const struct knit_lane *lane)
+{
+    return atomic_load_explicit(&lane->has_handover, memory_order_acquire) ||
+           atomic_load_explicit(&lane->is_stopping, memory_order_acquire);
+}
+
+/* Whether a worker may claim calls of another lane. LATER: there is one that is not READY for long
+ * enough yet. */
+enum knit_lane_stealable { KNIT_STEAL_NOTHING, KNIT_STEAL_LATER, KNIT_STEAL_NOW };
+
+/* Reads at most `rings` rings of other lanes, from where the last scan ended. With `take`, a call
+ * that may be stolen is claimed and answered before KNIT_STEAL_NOW is returned, and the next scan
+ * begins behind its ring: a ring that is always full does not delay the others. */
+enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take);
+
+/* Between the calls of a worker that always has some at home. */
+void knit_lane_help_others(struct knit_lane *lane);
+
+/* When the home rings are empty: spins, steals, parks. */
+void knit_lane_idle(struct knit_lane *lane);
+
+/* The park word's next value. What is loaded after this is not older than the announcement. */
+void knit_lane_announce(struct knit_lane *lane, uint32_t state);
+
+/* Sleeps until there may be something to do; not at all if there is. */
+void knit_lane_park(struct knit_lane *lane);

@@ -98,3 +98,14 @@ void knit_lane_answer_large(
     answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
     knit_lane_write_answer(lane, session, &answer, job->result, block);
 }
+
+bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        if (lane->sessions[i]->deferred.any &&
+            knit_lane_send_deferred(lane, lane->sessions[i], most))
+            any = true;
+    }
+    return any;
+}

@@ -12,7 +12,7 @@
  *                  came before
  *   W1 release     fence between `released` and the load of blocked_on_arena; with the worker's
  *                  fence between blocked_on_arena and its look at `released` (lane_reply.c), and
- *                  with the one behind its park (lane_turn.c)
+ *                  with the one behind its park (lane_park.c)
  */
 #include "fastpath/lane/session_private.h"
 

@@ -5,7 +5,7 @@
  *   P1 publish  ctrl release  with the acquire of knit_cursor_ctrl(): the cell's body, the
  *               argument's bytes
  *   W1 wake     fence between publish and the load of park; with the fence between announcing a
- *               park and the last looks (lane_turn.c)
+ *               park and the last looks (lane_park.c)
  *   W3 bell     bell changed, release, with the parking worker's acquire: what was published
  */
 #include "fastpath/lane/session_private.h"

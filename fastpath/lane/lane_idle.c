@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a worker does whose home rings are empty: spin, steal (lane_steal.c), and in the end park
+ * (lane_park.c). */
+#include "fastpath/lane/lane_private.h"
+
+#include <sched.h>
+
+#define TIGHT_SPIN_NS 2000u /* then pause_ns lie between two looks of a spin */
+
+/* Fetches the lines of the next answer into this core's cache while there is nothing to do. */
+static void prefetch_answer(const struct knit_lane *lane)
+{
+    const struct knit_worker_session *session;
+    uint32_t slot;
+
+    if (lane->session_count == 0)
+        return;
+    session = lane->sessions[0];
+    slot = session->last_slot + session->slot_step;
+    if (slot >= session->in.geometry.slots)
+        slot = 0;
+    __builtin_prefetch(&session->in.reply.reply[slot], 1, 3);
+    __builtin_prefetch(&session->in.reply.reply[slot].body[KNIT_HEAD_WORDS], 1, 3);
+    __builtin_prefetch(&session->in.reply.claim[slot], 1, 3);
+}
+
+/* When the kernel knows of no shared cache, as on many virtual machines, a woken thread stays on
+ * the core it slept on. A caller and a worker that meet on one core then stay there: no spin of
+ * either succeeds, each call costs a context switch, and other cores are idle. So a worker whose
+ * spins have failed for long moves to another core of those it is allowed, before it spins fully
+ * again. */
+static void step_aside(void)
+{
+    cpu_set_t allowed, others;
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0)
+        return;
+    if (sched_setaffinity(0, sizeof(others), &others) == 0)
+        (void)sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+
+void knit_lane_idle(struct knit_lane *lane)
+{
+    uint64_t start, steal_at;
+    bool tries_again;
+    int looks;
+
+    atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
+    lane->round += KNIT_ROUNDS_MAX;
+    prefetch_answer(lane);
+    start = knit_clock_ns();
+    steal_at = start;
+    /* When no spin has succeeded for long, a caller may be waiting for this core. */
+    looks = lane->spin.now_ns == 0 ? 1 : 16;
+    for (;;) {
+        uint64_t now;
+
+        for (int i = 0; i < looks; i++) {
+            if (knit_lane_has_home_work(lane)) {
+                knit_spin_paid(&lane->spin);
+                return;
+            }
+            knit_bell_pause();
+        }
+        now = knit_clock_ns();
+        if (knit_lane_has_requests(lane))
+            return;
+        if (knit_lane_send_any_deferred(lane, KNIT_SWEEP_TURN)) {
+            knit_lane_wake_callers(lane);
+            return;
+        }
+        if (now >= steal_at) {
+            if (knit_lane_scan_others(lane, KNIT_STEAL_RINGS, true) == KNIT_STEAL_NOW) {
+                knit_lane_wake_callers(lane);
+                return;
+            }
+            steal_at = now + KNIT_STEAL_AFTER_NS;
+        }
+        if (now - start >= lane->spin.now_ns)
+            break;
+        if (now - start > TIGHT_SPIN_NS) {
+            while (knit_clock_ns() - now < lane->options.pause_ns)
+                knit_bell_pause();
+        }
+    }
+    tries_again = knit_spin_failed(&lane->spin);
+    knit_lane_park(lane);
+    if (tries_again)
+        step_aside();
+}
