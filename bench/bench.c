@@ -5,9 +5,10 @@
  * Several cases are measured in rounds, each once a round, in turns, so that a disturbance of the
  * machine affects all of them; the figures are medians of the rounds.
  *
- * A case whose URL is floor:tcp, floor:unix, floor:memory, floor:line or floor:futex is that floor
- * (floor.h) with the same bytes, connections, depth, pause and core. The cases after it, up to the
- * next floor, are given as multiples of it. A case with --base is such a floor too.
+ * A case whose URL is floor:tcp, floor:unix, floor:memory, floor:line, floor:futex, floor:pipe or
+ * floor:threads is that floor (floor.h) with the same bytes, connections, depth, pause and core.
+ * The cases after it, up to the next floor, are given as multiples of it. A case with --base is
+ * such a floor too.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct scenario {
     struct knit_samples rate_ratio, span_ratio; /* to the floor or base before it */
     struct knit_samples cpu, cpu_ratio;
     pid_t pids[PIDS_MAX];
+    bool floats;  /* a floor whose sides are pinned to no core */
     bool is_base; /* a pool of which the next cases are multiples, as of a floor */
     uint64_t calls, errors;
     char first_error[KNIT_LOAD_TEXT_MAX];
@@ -96,9 +98,21 @@ typedef int measure_floor_of(const struct knit_floor_setting *, struct knit_floo
 
 static measure_floor_of *floor_of(const char *url)
 {
-    if (strcmp(url, "floor:memory") == 0)
-        return knit_floor_memory;
-    return strcmp(url, "floor:futex") == 0 ? knit_floor_futex : knit_floor_echo;
+    static const struct {
+        const char *url;
+        measure_floor_of *measure;
+    } floors[] = {
+        {"floor:memory", knit_floor_memory},
+        {"floor:futex", knit_floor_futex},
+        {"floor:pipe", knit_floor_pipe},
+        {"floor:threads", knit_floor_threads},
+    };
+
+    for (size_t i = 0; i < sizeof(floors) / sizeof(floors[0]); i++) {
+        if (strcmp(url, floors[i].url) == 0)
+            return floors[i].measure;
+    }
+    return knit_floor_echo;
 }
 
 static bool measure_other(struct scenario *scenario, bool is_quick)
@@ -106,6 +120,7 @@ static bool measure_other(struct scenario *scenario, bool is_quick)
     struct knit_floor_figure figure = {0};
     struct knit_floor_setting setting = {
         .ms = (uint32_t)(scenario->load.ns / 1000000) + 1,
+        .count = scenario->load.count,
         .bytes = (uint32_t)(scenario->mix.tasks[0].len - scenario->mix.tasks[0].body),
         .connections = scenario->load.connections,
         .depth = scenario->load.batch > 0 ? scenario->load.batch : scenario->load.depth,
@@ -115,7 +130,9 @@ static bool measure_other(struct scenario *scenario, bool is_quick)
     };
     int error;
     knit_machine_pair(&setting.cpu, &setting.partner_cpu);
-    if (scenario->load.cpu >= 0) /* both sides on one core */
+    if (scenario->floats)
+        setting.cpu = setting.partner_cpu = -1;
+    else if (scenario->load.cpu >= 0) /* both sides on one core */
         setting.partner_cpu = setting.cpu;
     error = floor_of(scenario->url)(&setting, &figure);
     if (error != 0) {
@@ -279,8 +296,7 @@ static const char usage[] =
     "\"echo:64*9,primes_below(1000)*1\". The default is echo:64.\n"
     "\n"
     "  -u, --url=URL        knit://HOST, unix:///PATH, shm:///PATH ($KNITTING_URL);\n"
-    "                       floor:tcp, floor:unix, floor:memory, floor:line, floor:futex: see "
-    "METHOD.md\n"
+    "                       floor:tcp, unix, memory, line, futex, pipe, threads: see METHOD.md\n"
     "  -c, --connections=N  (1)\n"
     "  -d, --depth=N        calls in flight on each (1)\n"
     "  -b, --batch=N        start N, await N, again\n"
@@ -293,6 +309,7 @@ static const char usage[] =
     "      --seconds=X      to measure (1); --warm=X before that (0.2)\n"
     "      --count=N        calls instead of seconds\n"
     "      --cpu=N          core of the first thread; the next ones follow\n"
+    "      --float          a floor's two sides wherever the scheduler has them\n"
     "      --no-spin        shm: sleep at once\n"
     "      --label=TEXT     name of the case in the table\n"
     "      --cases=FILE     a case a line, as options; those given beside it are defaults\n"
@@ -306,6 +323,7 @@ enum {
     WARM,
     COUNT,
     CPU,
+    FLOAT,
     NO_SPIN,
     LABEL,
     PAUSE,
@@ -330,6 +348,7 @@ static const struct option options[] = {
     {"warm", required_argument, NULL, WARM},
     {"count", required_argument, NULL, COUNT},
     {"cpu", required_argument, NULL, CPU},
+    {"float", no_argument, NULL, FLOAT},
     {"no-spin", no_argument, NULL, NO_SPIN},
     {"label", required_argument, NULL, LABEL},
     {"pause", required_argument, NULL, PAUSE},
@@ -415,6 +434,9 @@ static bool parse_load(int letter, struct scenario *scenario)
         load->cpu = ok ? (int)cpu : -1;
         return ok;
     }
+    case FLOAT:
+        scenario->floats = true;
+        return true;
     case NO_SPIN:
         load->no_spin = true;
         return true;

@@ -4,9 +4,10 @@
 # shellcheck shell=bash disable=SC2154
 daemon=
 
+# With a command before it, such as taskset -c 0.
 start_daemon()
 {
-  "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
+  "$@" "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
     --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
     --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
   daemon=$!
@@ -26,11 +27,18 @@ url()
   sed -n "s|^url=\($1:.*\)|\1|p" "$scratch/ready" | head -n 1
 }
 
-finish()
+end_daemon()
 {
   if [ -n "$daemon" ]; then
     kill -TERM "$daemon" 2>/dev/null || true
     wait "$daemon" 2>/dev/null || true
   fi
+  daemon=
+  rm -f "$scratch/ready"
+}
+
+finish()
+{
+  end_daemon
   rm -rf "$scratch"
 }

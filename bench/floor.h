@@ -14,12 +14,13 @@
 #include <stdint.h>
 
 struct knit_floor_setting {
-    int cpu, partner_cpu;
+    int cpu, partner_cpu; /* below 0: as the scheduler has it */
     uint32_t ms;
-    uint32_t bytes;              /* of a message */
-    uint32_t batch;              /* ring: cells published at once */
-    uint32_t sleep_ms;           /* futex: pause before each round trip */
-    uint32_t connections, depth; /* echo: messages in flight on each; memory: depth alone */
+    uint64_t count;    /* echo, futex, pipe, threads: round trips instead of ms, without warm-up */
+    uint32_t bytes;    /* of a message */
+    uint32_t batch;    /* ring: cells published at once */
+    uint32_t sleep_ms; /* futex: pause before each round trip */
+    uint32_t connections, depth; /* echo: messages in flight on each; others: depth alone */
     bool is_unix;                /* echo: a unix stream socket instead of TCP */
     bool is_cold;                /* copy: memory that no cache holds */
     bool is_quick;
@@ -43,6 +44,11 @@ int knit_floor_futex(const struct knit_floor_setting *setting, struct knit_floor
 
 /* Bytes to a server that sends them back; epoll on both sides, contents are not read. */
 int knit_floor_echo(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+
+/* Bytes to a forked worker and back through two pipes, and to a thread with a queue and a mutex:
+ * what is written by hand. typical_ns is a message's share of a batch of `depth`. */
+int knit_floor_pipe(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
+int knit_floor_threads(const struct knit_floor_setting *setting, struct knit_floor_figure *ret);
 
 /* Bytes to another process and back through shared memory, both spinning. typical_ns is a message's
  * share of a turn, in which `depth` of them are in flight. */

@@ -270,11 +270,13 @@ static int measure(const struct knit_floor_setting *setting, const struct sockad
     client.error = client_open(&client, address, len);
     for (uint32_t i = 0; client.error == 0 && i < setting->connections; i++)
         line_start(&client, &client.lines[i], setting->depth);
-    (void)turns_until(&client, knit_ticks_clock_ns() + ns / 5, setting->connections);
+    if (setting->count == 0)
+        (void)turns_until(&client, knit_ticks_clock_ns() + ns / 5, setting->connections);
     knit_typical_init(&typical);
     begin_ns = knit_ticks_clock_ns();
     cpu_ns = knit_process_times_ns(&server, 1);
-    finished = turns_until(&client, begin_ns + ns, 1);
+    finished = setting->count > 0 ? turns_until(&client, 0, setting->count)
+                                  : turns_until(&client, begin_ns + ns, 1);
     seconds = (double)(knit_ticks_clock_ns() - begin_ns) / 1e9;
     ret->typical_ns = knit_typical_percentile_ns(&typical, 50);
     ret->p99_ns = knit_typical_percentile_ns(&typical, 99);

@@ -45,7 +45,9 @@ static void measure(
     uint64_t end_ns = knit_ticks_clock_ns() + (uint64_t)setting->ms * 1000000;
     const struct timespec pause = {.tv_nsec = (long)setting->sleep_ms * 1000000};
     knit_typical_init(typical);
-    for (uint32_t turn = 1; turn < 5 || knit_ticks_clock_ns() < end_ns; turn++) {
+    for (uint32_t turn = 1;
+         turn < 5 || (setting->count > 0 ? turn <= setting->count : knit_ticks_clock_ns() < end_ns);
+         turn++) {
         uint64_t begin;
 
         if (setting->sleep_ms > 0)

@@ -42,7 +42,7 @@ bool knit_machine_pin_to(const int *cpus, uint32_t count)
 
 bool knit_machine_pin(int cpu)
 {
-    return knit_machine_pin_to(&cpu, 1);
+    return cpu < 0 || knit_machine_pin_to(&cpu, 1);
 }
 
 /* "model name : X" of the first processor; aarch64 has no such line. */
