@@ -64,15 +64,15 @@ size_t knit_text_valid(const void *bytes, size_t len)
 size_t knit_text_cut(const void *bytes, size_t len, size_t max)
 {
     const uint8_t *text = bytes;
-    size_t at = max, back;
+    size_t back;
 
     if (len <= max)
         return len;
     /* A character has at most three bytes behind its first; more of them is not UTF-8, and any cut
      * is as good. */
-    for (back = 0; back < 4 && at > 0; back++, at--) {
-        if ((text[at] & 0xc0) != 0x80)
-            return at;
+    for (back = 0; back < 4 && back <= max; back++) {
+        if ((text[max - back] & 0xc0) != 0x80)
+            return max - back;
     }
     return max;
 }

@@ -106,6 +106,8 @@ static void a_cut_falls_between_characters(void **state)
     (void)state;
     for (size_t max = 0; max < sizeof(expected) / sizeof(expected[0]); max++)
         assert_int_equal(knit_text_cut(text, 10, max), expected[max]);
+    for (size_t max = 0; max < 4; max++)
+        assert_int_equal(knit_text_cut("\xf0\x9d\x84\x9e", 4, max), 0);
     assert_int_equal(knit_text_cut("\x80\x80\x80\x80\x80\x80", 6, 5), 5);
     assert_int_equal(knit_text_cut("\x80\x80\x80", 3, 2), 2);
 }
