@@ -126,6 +126,7 @@ int main(int argc, char **argv)
     }
     knit_counts_lanes_init(&lanes, modules + 1, count - 1, 1);
     knit_counts_calls(&lanes);
+    knit_counts_large(&lanes);
     knit_counts_proto();
     knit_counts_server(&lanes);
     knit_counts_sessions(&lanes);

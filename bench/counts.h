@@ -85,6 +85,7 @@ uint32_t knit_counts_task(const struct knit_counts_lanes *lanes, const char *nam
 struct knit_span knit_counts_params(unsigned char *room, uint32_t len);
 
 void knit_counts_calls(struct knit_counts_lanes *lanes);
+void knit_counts_large(struct knit_counts_lanes *lanes); /* calls of 65,000 bytes */
 void knit_counts_proto(void);
 void knit_counts_server(struct knit_counts_lanes *lanes);
 void knit_counts_server_tasks(struct knit_counts_lanes *lanes); /* with a registry of 10,000 */

@@ -145,6 +145,7 @@ uint32_t knit_counts_task(const struct knit_counts_lanes *lanes, const char *nam
 struct calls {
     struct knit_counts_lanes *lanes;
     uint32_t task;
+    uint32_t singles; /* calls of a phase that makes one at a time */
     struct knit_span params;
 };
 
@@ -209,7 +210,7 @@ static void single(void *arg)
     struct knit_session_outcome outcome;
     uint32_t slot;
 
-    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+    for (uint32_t i = 0; i < calls->singles; i++) {
         publish_one(calls, &slot);
         knit_session_flush(calls->lanes->session);
         (void)knit_lane_turn(calls->lanes->lane);
@@ -236,6 +237,19 @@ LOAD(echo_37)
 LOAD(echo_64)
 LOAD(echo_1000)
 LOAD(add)
+
+/* One large argument and result at a time: a str, and a bin of as many bytes. */
+enum { LARGE = 65000, LARGE_CALLS = 16 };
+
+KNIT_COUNTED(single_text_65000, single)
+KNIT_COUNTED(single_bin_65000, single)
+
+static const struct knit_counts_phase single_text[] = {
+    KNIT_COUNTS_PHASE(single_text_65000, single, LARGE_CALLS),
+};
+static const struct knit_counts_phase single_bin[] = {
+    KNIT_COUNTS_PHASE(single_bin_65000, single, LARGE_CALLS),
+};
 
 /* The same with sessions beside it that do not call. */
 #define SESSIONS(count)                                                                            \
@@ -298,7 +312,7 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
         {phases_echo_1000, "echo", 1000},
     };
     unsigned char room[1024];
-    struct calls calls = {.lanes = lanes};
+    struct calls calls = {.lanes = lanes, .singles = KNIT_COUNTS_BATCH};
 
     calls.task = knit_counts_task(lanes, "empty");
     calls.params = knit_span("\x90", 1);
@@ -314,9 +328,22 @@ void knit_counts_calls(struct knit_counts_lanes *lanes)
     }
 }
 
+void knit_counts_large(struct knit_counts_lanes *lanes)
+{
+    static unsigned char room[LARGE + 8];
+    struct calls calls = {.lanes = lanes, .singles = LARGE_CALLS};
+
+    calls.task = knit_counts_task(lanes, "echo");
+    calls.params = knit_counts_params(room, LARGE);
+    knit_counts_measure(single_bin, 1, 1, &calls);
+    room[1] = 0xda; /* of a str */
+    knit_counts_measure(single_text, 1, 1, &calls);
+}
+
 void knit_counts_sessions(struct knit_counts_lanes *lanes)
 {
-    struct calls calls = {.lanes = lanes, .params = knit_span("\x90", 1)};
+    struct calls calls = {
+        .lanes = lanes, .singles = KNIT_COUNTS_BATCH, .params = knit_span("\x90", 1)};
 
     calls.task = knit_counts_task(lanes, "empty");
     attach_idle(lanes, 8);
@@ -327,7 +354,8 @@ void knit_counts_sessions(struct knit_counts_lanes *lanes)
 
 void knit_counts_more_lanes(struct knit_counts_lanes *lanes)
 {
-    struct calls calls = {.lanes = lanes, .params = knit_span("\x90", 1)};
+    struct calls calls = {
+        .lanes = lanes, .singles = KNIT_COUNTS_BATCH, .params = knit_span("\x90", 1)};
 
     calls.task = knit_counts_task(lanes, "empty");
     knit_counts_measure(lanes->geometry.lanes == 2 ? lanes_2 : lanes_16, PHASES, 1, &calls);

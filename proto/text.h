@@ -6,14 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Longer texts are looked at in blocks of so many bytes. */
+#define KNIT_TEXT_BLOCK 64u
+
 /* How many bytes at the front are well-formed UTF-8 as Unicode has it: no overlong forms, no
  * surrogates, nothing above U+10FFFF. NUL is allowed. */
 size_t knit_text_valid(const void *bytes, size_t len);
 
-static inline bool knit_text_is_utf8(const void *bytes, size_t len)
-{
-    return knit_text_valid(bytes, len) == len;
-}
+bool knit_text_is_utf8(const void *bytes, size_t len);
 
 /* The longest length of at most max bytes that does not cut a character in two. For text that is
  * not UTF-8, some length of at most max. */

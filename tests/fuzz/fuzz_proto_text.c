@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text, the whole of the input. Oracle: a second definition of UTF-8 that looks at one byte after
+ * the other, also behind as many bytes of text in front as bring each of them to another place of a
+ * block.
+ */
+#include <string.h>
+
+#include "proto/text.h"
+#include "tests/fuzz/target.h"
+#include "tests/proto/plain_text.h"
+
+static void compare(const uint8_t *text, size_t len)
+{
+    size_t expected = knit_plain_valid(text, len);
+
+    KNIT_FUZZ_CHECK(knit_text_valid(text, len) == expected);
+    KNIT_FUZZ_CHECK(knit_text_is_utf8(text, len) == (expected == len));
+    KNIT_FUZZ_CHECK(knit_text_cut(text, expected, expected / 2) <= expected / 2);
+    KNIT_FUZZ_CHECK(knit_plain_valid(text, knit_text_cut(text, expected, expected / 2)) ==
+                    knit_text_cut(text, expected, expected / 2));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    static const char *const fronts[] = {"a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+
+    compare(bytes, len);
+    for (size_t kind = 0; kind < sizeof(fronts) / sizeof(fronts[0]); kind++) {
+        const size_t step = strlen(fronts[kind]);
+
+        for (size_t front = step; front < KNIT_TEXT_BLOCK + step; front += step) {
+            uint8_t *text = malloc(front + len);
+
+            if (text == NULL)
+                exit(2);
+            for (size_t at = 0; at < front; at += step)
+                memcpy(text + at, fronts[kind], step);
+            if (len > 0)
+                memcpy(text + front, bytes, len);
+            compare(text, front + len);
+            free(text);
+        }
+    }
+    return 0;
+}
