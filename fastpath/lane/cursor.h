@@ -110,19 +110,29 @@ static inline void knit_cursor_catch_up(struct knit_cursor *cursor)
         cursor->q = head;
 }
 
-/* Whether a cell is published at the front of the ring, claimed or not. One or two loads. */
+/* Whether a cell is published at the front of the ring, claimed or not. One or two loads. ret_cell,
+ * ret_ctrl: that cell, and what it bears. */
+static inline bool knit_cursor_peek_cell(
+    struct knit_cursor *cursor, const struct knit_request_cell **ret_cell, uint64_t *ret_ctrl)
+{
+    const struct knit_request_cell *cell;
+
+    knit_cursor_catch_up(cursor);
+    cell = knit_cursor_cell(cursor, cursor->q);
+    *ret_cell = cell;
+    /* relaxed: it is loaded again before the call is read. */
+    *ret_ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    /* A longer body's second line is written before the first, so both travel at once. */
+    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
+    return knit_cursor_is_published(cursor, cursor->q, *ret_ctrl);
+}
+
 static inline bool knit_cursor_peek(struct knit_cursor *cursor)
 {
     const struct knit_request_cell *cell;
     uint64_t ctrl;
 
-    knit_cursor_catch_up(cursor);
-    cell = knit_cursor_cell(cursor, cursor->q);
-    /* relaxed: it is loaded again before the call is read. */
-    ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
-    /* A longer body's second line is written before the first, so both travel at once. */
-    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
-    return knit_cursor_is_published(cursor, cursor->q, ctrl);
+    return knit_cursor_peek_cell(cursor, &cell, &ctrl);
 }
 
 /* Whether the cell at the cursor still bears what it bore when it was copied. */

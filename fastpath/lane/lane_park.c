@@ -32,11 +32,28 @@ void knit_lane_announce(struct knit_lane *lane, uint32_t state)
     knit_bell_fence(); /* W1 */
 }
 
+/* A peek at all home rings. */
+static bool home_has_work(struct knit_lane *lane)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        struct knit_worker_session *session = lane->sessions[i];
+
+        if (!knit_lane_has_something(lane, session, i))
+            continue;
+        knit_poll_heat(&lane->poll, i);
+        if (!knit_worker_session_is_shut(session))
+            any = true;
+    }
+    return any;
+}
+
 /* The last looks of a worker that has announced its sleep. True: there is something to do, or soon
  * will be. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
-    if (knit_lane_has_requests(lane) || knit_lane_has_home_work(lane) ||
+    if (knit_lane_has_requests(lane) || home_has_work(lane) ||
         knit_lane_send_any_deferred(lane, UINT32_MAX))
         return true;
     for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
@@ -44,7 +61,7 @@ static bool must_not_sleep(struct knit_lane *lane)
         uint64_t until;
         if (got == KNIT_STEAL_NOTHING)
             return false;
-        if (got == KNIT_STEAL_NOW || knit_lane_has_home_work(lane))
+        if (got == KNIT_STEAL_NOW || home_has_work(lane))
             return true;
         until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
         while (knit_clock_ns() < until)
@@ -131,5 +148,6 @@ void knit_lane_park(struct knit_lane *lane)
         judge_wakes(lane, sleep_on(lane, words, count));
     }
     knit_lane_announce(lane, KNIT_PARK_AWAKE);
+    lane->poll.compares_all = true;
     knit_lane_wake_callers(lane); /* of deferred replies that were sent */
 }

@@ -2,6 +2,7 @@
 /* What lane*.c share: the private memory of a worker's lane and of its sessions.
  *
  *   lane_turn.c     turns: serve the home rings
+ *   lane_poll.h     which sessions are looked at
  *   lane_idle.c     the home rings are empty: spin, steal, park
  *   lane_steal.c    calls of other lanes
  *   lane_park.c     falling asleep
@@ -21,6 +22,7 @@
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/deficit.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/lane/lane_poll.h"
 #include "fastpath/lane/reply_arena.h"
 #include "fastpath/lane/state.h"
 
@@ -77,6 +79,7 @@ struct knit_lane {
     struct knit_worker_session *sessions[KNIT_LANE_SESSIONS_MAX];
     struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those with has_answers */
     uint32_t session_count, answered_count;
+    struct knit_poll poll;   /* which of the sessions are looked at */
     uint32_t turn_from;      /* session that is first in the next turn */
     uint32_t round;          /* of the sessions' deficits */
     uint32_t steal_from;     /* ring that is first in the next scan */
@@ -222,15 +225,36 @@ static inline bool knit_worker_session_is_shut(const struct knit_worker_session 
                &session->in.reply.state->state, memory_order_relaxed));
 }
 
-/* A home ring has something. */
+/* The session at that place has something for this worker. If not, it may become cold. */
+static inline bool knit_lane_has_something(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t place)
+{
+    const struct knit_request_cell *cell;
+    uint64_t ctrl;
+
+    if ((knit_cursor_peek_cell(session->home, &cell, &ctrl) && !session->is_evicted) ||
+        session->deferred.any) {
+        lane->poll.is_recent[place] = true;
+        return true;
+    }
+    lane->poll.cell[place] = (struct knit_poll_cell){&cell->ctrl, ctrl};
+    return false;
+}
+
+/* One look: a home ring has something. */
 static inline bool knit_lane_has_home_work(struct knit_lane *lane)
 {
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        struct knit_worker_session *session = lane->sessions[i];
-        if (knit_cursor_peek(session->home) && !knit_worker_session_is_shut(session))
-            return true;
+    bool any = false;
+
+    knit_poll_compare(&lane->poll, false);
+    for (uint32_t i = 0; i < lane->poll.hot_count; i++) {
+        const uint32_t place = lane->poll.hot[i];
+        struct knit_worker_session *session = lane->sessions[place];
+
+        if (knit_lane_has_something(lane, session, place) && !knit_worker_session_is_shut(session))
+            any = true;
     }
-    return false;
+    return any;
 }
 
 /* Another thread wants something of the worker's. */

@@ -127,6 +127,7 @@ void knit_lane_apply_handovers(struct knit_lane *lane)
         }
         free(handover);
     }
+    knit_poll_begin(&lane->poll, lane->session_count);
     if (postponed != NULL) {
         pthread_mutex_lock(&lane->mutex);
         hand_over(lane, postponed);

@@ -87,26 +87,36 @@ static bool serve_one(struct knit_lane *lane, struct knit_worker_session *sessio
     return knit_lane_call(lane, session, session->home, &found);
 }
 
-/* Places in `sessions` of those that have something, from where the last turn ended; fresh ones
- * first. */
+/* One look: places in `sessions` of those that have something, from where the last turn ended;
+ * fresh ones first. */
 static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
 {
-    uint32_t at = lane->turn_from < lane->session_count ? lane->turn_from : 0;
-    uint32_t count = 0, fresh = 0;
+    struct knit_poll *poll = &lane->poll;
+    uint32_t at = 0, count = 0, fresh = 0;
+    uint32_t hot;
 
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        struct knit_worker_session *session = lane->sessions[at];
+    /* While others make long calls a quiet session waits for one of these, not for several. */
+    knit_poll_compare(poll, lane->was_long);
+    hot = poll->hot_count;
+    while (at < hot && poll->hot[at] < lane->turn_from)
+        at++;
+    for (uint32_t i = 0; i < hot; i++, at++) {
+        struct knit_worker_session *session;
+        uint8_t place;
 
-        if (knit_cursor_peek(session->home) || session->deferred.any) {
-            knit_deficit_renew(&session->deficit, lane->round);
-            ret_places[count] = (uint8_t)at;
-            if (knit_deficit_is_fresh(&session->deficit)) {
-                ret_places[count] = ret_places[fresh];
-                ret_places[fresh++] = (uint8_t)at;
-            }
-            count++;
+        if (at >= hot)
+            at = 0;
+        place = poll->hot[at];
+        session = lane->sessions[place];
+        if (!knit_lane_has_something(lane, session, place))
+            continue;
+        knit_deficit_renew(&session->deficit, lane->round);
+        ret_places[count] = place;
+        if (knit_deficit_is_fresh(&session->deficit)) {
+            ret_places[count] = ret_places[fresh];
+            ret_places[fresh++] = place;
         }
-        at = at + 1 < lane->session_count ? at + 1 : 0;
+        count++;
     }
     return count;
 }
@@ -129,8 +139,8 @@ static void begin_round(struct knit_lane *lane, const uint8_t *places, uint32_t 
         knit_deficit_renew(&lane->sessions[places[i]]->deficit, lane->round);
 }
 
-/* Up to TURN_ANSWERS calls. All sessions are looked at once, so an idle one costs one look a turn
- * and not one a call; those that have credit are served by turns. A call that was not short ends
+/* Up to TURN_ANSWERS calls. Sessions are looked at once a turn and not once a call; those that have
+ * credit are served by turns. A call that was not short ends
  * the turn, because sessions may have come or gone during it. */
 static uint32_t serve_home(struct knit_lane *lane)
 {

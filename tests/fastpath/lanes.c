@@ -168,6 +168,20 @@ static void on_detached(void *arg, uint64_t session)
     atomic_fetch_add_explicit(&((struct runner *)arg)->lanes->detached, 1, memory_order_seq_cst);
 }
 
+void lanes_attach(struct lanes *lanes, uint32_t index, uint32_t session)
+{
+    const struct lanes_session *from = &lanes->session[session];
+    struct knit_lane_session in = {.id = session + 1,
+        .geometry = from->geometry,
+        .request = from->request,
+        .reply = from->reply,
+        .bell_fd = from->bell_end_fd,
+        .bell_is_pipe = true,
+        .trusted = session % 2 == 0};
+
+    assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
+}
+
 void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
 {
     struct knit_lane_options options;
@@ -189,17 +203,8 @@ void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner)
         .event_arg = &runners[index]};
     assert_int_equal(knit_lane_new(&options, &lanes->worker[index]), 0);
     runners[index].lane = lanes->worker[index];
-    for (uint32_t i = 0; i < lanes->sessions; i++) {
-        struct lanes_session *session = &lanes->session[i];
-        struct knit_lane_session in = {.id = i + 1,
-            .geometry = session->geometry,
-            .request = session->request,
-            .reply = session->reply,
-            .bell_fd = session->bell_end_fd,
-            .bell_is_pipe = true,
-            .trusted = i % 2 == 0};
-        assert_int_equal(knit_lane_attach(lanes->worker[index], &in), 0);
-    }
+    for (uint32_t i = 0; i < lanes->sessions; i++)
+        lanes_attach(lanes, index, i);
 }
 
 static void *loop(void *arg)

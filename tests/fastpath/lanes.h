@@ -27,7 +27,7 @@ enum lanes_task {
 
 #define LANES_ROOM_SKIPS   32u /* of the room, before what LANES_ROOM writes */
 #define LANES_WORKERS_MAX  16u
-#define LANES_SESSIONS_MAX 8u
+#define LANES_SESSIONS_MAX 124u
 
 struct lanes_session {
     struct knit_geometry geometry;
@@ -70,6 +70,8 @@ struct lanes_session *lanes_add_session(
 void lanes_add_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
 /* The same on a thread of its own. */
 void lanes_start_worker(struct lanes *lanes, uint32_t index, uint32_t owner);
+/* The worker gets that session, the first being 0, again; its id is the next number. */
+void lanes_attach(struct lanes *lanes, uint32_t index, uint32_t session);
 void lanes_stop_worker(struct lanes *lanes, uint32_t index);
 /* Opens the gate and stops the workers. Also for lanes that have ended or never began. */
 void lanes_fini(struct lanes *lanes);

@@ -13,7 +13,7 @@
 #include "tests/fastpath/lanes.h"
 #include "tests/support/random.h"
 
-enum { SLOTS = 256, ROUND = KNIT_ROUND_NS };
+enum { SLOTS = 256, SESSIONS = 8, ROUND = KNIT_ROUND_NS };
 
 static struct lanes lanes;
 
@@ -162,7 +162,7 @@ static void beside_long_calls_short_ones_get_their_time(void **state)
 /* What others have queued matters to nobody who asks for little. */
 static void a_quiet_session_waits_for_no_queue(void **state)
 {
-    enum { GREEDY = LANES_SESSIONS_MAX - 1, TIMES = 30, LATE = 2, LONG_US = 2000 };
+    enum { GREEDY = SESSIONS - 1, TIMES = 30, LATE = 2, LONG_US = 2000 };
     struct knit_session *greedy[GREEDY], *quiet;
     struct knit_session_outcome outcome;
     uint32_t late = 0;
@@ -198,7 +198,7 @@ static void a_quiet_session_waits_for_no_queue(void **state)
 /* Each of these is fresh when its call comes, and its calls take no more than it has credit for. */
 static void quiet_sessions_starve_no_busy_one(void **state)
 {
-    enum { QUIET = LANES_SESSIONS_MAX - 1, COST = 900, TURNS = 3000 };
+    enum { QUIET = SESSIONS - 1, COST = 900, TURNS = 3000 };
     struct knit_session *quiet[QUIET], *busy;
     uint64_t busy_ns = 0, quiet_ns = 0;
     uint32_t unserved = 0;
@@ -227,7 +227,7 @@ static void quiet_sessions_starve_no_busy_one(void **state)
         unserved = count > 0 ? 0 : unserved + 1;
         assert_true(unserved <= QUIET * (2 * ROUND / COST + 1) / 16 + QUIET);
     }
-    assert_true(busy_ns >= quiet_ns / LANES_SESSIONS_MAX);
+    assert_true(busy_ns >= quiet_ns / SESSIONS);
 }
 
 /* No session is passed over for longer than it takes the others to use up what a round gives, and
@@ -235,29 +235,29 @@ static void quiet_sessions_starve_no_busy_one(void **state)
 static void whatever_calls_cost_each_session_gets_its_part(void **state)
 {
     enum { TURNS = 20000 };
-    struct knit_session *sessions[LANES_SESSIONS_MAX];
-    uint64_t got_ns[LANES_SESSIONS_MAX] = {0};
+    struct knit_session *sessions[SESSIONS];
+    uint64_t got_ns[SESSIONS] = {0};
     uint64_t least = UINT64_MAX, most = 0;
     struct knit_random random;
 
     (void)state;
     knit_random_init(&random);
-    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++)
+    for (uint32_t i = 0; i < SESSIONS; i++)
         sessions[i] = add_session();
     lanes_add_worker(&lanes, 0, 5);
-    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++)
+    for (uint32_t i = 0; i < SESSIONS; i++)
         fill(sessions[i], LANES_ECHO, 0);
     for (uint32_t i = 0; i < TURNS; i++) {
         uint32_t cost = 1 + (uint32_t)knit_random_below(&random, 999);
 
         pretend(LANES_ECHO, cost);
         turn();
-        for (uint32_t j = 0; j < LANES_SESSIONS_MAX; j++) {
+        for (uint32_t j = 0; j < SESSIONS; j++) {
             got_ns[j] += collect(sessions[j]) * cost;
             fill(sessions[j], LANES_ECHO, 0);
         }
     }
-    for (uint32_t i = 0; i < LANES_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < SESSIONS; i++) {
         least = got_ns[i] < least ? got_ns[i] : least;
         most = got_ns[i] > most ? got_ns[i] : most;
     }
