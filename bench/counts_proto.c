@@ -6,6 +6,7 @@
 
 #include "proto/message.h"
 #include "proto/pack.h"
+#include "proto/plain.h"
 #include "proto/scan.h"
 #include "proto/signature.h"
 #include "proto/writer.h"
@@ -29,6 +30,19 @@ static void put(void *arg)
         knit_buffer_reset(&message->request);
         if (knit_message_put_request(&message->request, MSGID, &method, message->params, NULL) != 0)
             knit_counts_fail("a request does not fit");
+    }
+}
+
+static void take(void *arg)
+{
+    struct message *message = arg;
+    const struct knit_buffer *request = &message->request;
+    struct knit_message taken;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        if (knit_plain_take(request->bytes, request->len, request->len, &taken) != request->len ||
+            taken.msgid != MSGID || taken.params.len != message->params.len)
+            knit_counts_fail("the request is not plain");
     }
 }
 
@@ -166,6 +180,7 @@ static void measure_texts(void)
 /* ---- a request ------------------------------------------------------------------------------- */
 
 KNIT_COUNTED(put_request, put)
+KNIT_COUNTED(take_request, take)
 KNIT_COUNTED(scan_request, scan)
 KNIT_COUNTED(parse_request, parse)
 KNIT_COUNTED(check_arguments, check)
@@ -174,6 +189,7 @@ void knit_counts_proto(void)
 {
     static const struct knit_counts_phase phases[] = {
         KNIT_COUNTS_PHASE(put_request, put, KNIT_COUNTS_BATCH),
+        KNIT_COUNTS_PHASE(take_request, take, KNIT_COUNTS_BATCH),
         KNIT_COUNTS_PHASE(scan_request, scan, KNIT_COUNTS_BATCH),
         KNIT_COUNTS_PHASE(parse_request, parse, KNIT_COUNTS_BATCH),
         KNIT_COUNTS_PHASE(check_arguments, check, KNIT_COUNTS_BATCH),

@@ -100,6 +100,23 @@ int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_
     return 0;
 }
 
+bool knit_head_ext_holds_msgpack(int8_t code)
+{
+    return code == KNIT_EXT_SET || code == KNIT_EXT_PAIRS || code == KNIT_EXT_ERROR ||
+           code == KNIT_EXT_ENVELOPE;
+}
+
+size_t knit_head_long_len(const uint8_t *bytes, size_t len)
+{
+    struct knit_head head;
+
+    if (knit_head_read(bytes, len, &head) != 0 || knit_head_is_container(&head) ||
+        (head.type == KNIT_HEAD_EXT && knit_head_ext_holds_msgpack(head.ext)) ||
+        head.value > len - head.size)
+        return 0;
+    return head.size + (size_t)head.value;
+}
+
 bool knit_head_as_float(const struct knit_head *head, double *ret)
 {
     uint32_t bits = (uint32_t)head->value;

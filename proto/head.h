@@ -80,6 +80,31 @@ KNIT_MUST_CHECK static inline int knit_head_read(
     return 0;
 }
 
+/* Whether an ext of this code consists of msgpack, which counts for nesting. */
+bool knit_head_ext_holds_msgpack(int8_t code);
+
+/* A body of more than 255 bytes, and whatever has no body. knit_head_plain_len() is the one caller.
+ */
+size_t knit_head_long_len(const uint8_t *bytes, size_t len);
+
+/* Bytes of the value that begins here, head and body, out of len > 0 bytes. 0: it holds values (a
+ * container, some exts), or is not all there, or is none. */
+static inline size_t knit_head_plain_len(const uint8_t *bytes, size_t len)
+{
+    const struct knit_head_first first = knit_head_table[bytes[0]];
+    const unsigned type = first.form & 0x0f;
+    size_t size = 1u + (first.form >> 4);
+
+    if (type >= KNIT_HEAD_STR) {
+        if (type > KNIT_HEAD_BIN || size > 2)
+            return knit_head_long_len(bytes, len);
+        if (size > len)
+            return 0;
+        size += size == 1 ? (size_t)first.value : bytes[1];
+    }
+    return size <= len ? size : 0;
+}
+
 static inline bool knit_head_has_body(const struct knit_head *head)
 {
     return head->type == KNIT_HEAD_STR || head->type == KNIT_HEAD_BIN ||

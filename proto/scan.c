@@ -11,10 +11,6 @@
  * The stack of frames tracks nesting and the msgpack inside ext types. Inside an ext, its announced
  * end bounds everything. If the content exceeds it, or is not what this ext must hold, the scanner
  * drops the frames of that ext and continues behind it: the stream still has its boundaries.
- *
- * Most messages arrive whole and hold nothing deeper than their arguments. take_flat() recognises
- * those in one walk and stores nothing until it has succeeded; every other message goes through the
- * state machine. The tests feed each message at once and byte by byte and compare the results.
  */
 #include "proto/scan.h"
 
@@ -31,8 +27,6 @@ enum state { READING, WHOLE, LOST };
 enum frame_kind { PLAIN, FILLING, HEADER };
 
 #define NO_END UINT32_MAX
-
-#define FIXARRAY 0x90 /* first byte of an array of at most 15 values, without their number */
 
 void knit_scan_set_limits(struct knit_scan *scan, const struct knit_scan_limits *limits)
 {
@@ -201,12 +195,6 @@ static int open_ext(struct knit_scan *scan, const struct knit_head *head, uint64
     return 0;
 }
 
-static bool ext_holds_msgpack(int8_t code)
-{
-    return code == KNIT_EXT_SET || code == KNIT_EXT_PAIRS || code == KNIT_EXT_ERROR ||
-           code == KNIT_EXT_ENVELOPE;
-}
-
 /* The value that begins here exceeds scan->most. */
 static int refuse_large(struct knit_scan *scan, uint64_t at, uint64_t position)
 {
@@ -242,7 +230,7 @@ static int on_value(struct knit_scan *scan, const struct knit_head *head, uint64
     frame->left--;
     if (knit_head_is_container(head))
         return open_frame(scan, at, values, frame->end, PLAIN);
-    if (head->type == KNIT_HEAD_EXT && ext_holds_msgpack(head->ext))
+    if (head->type == KNIT_HEAD_EXT && knit_head_ext_holds_msgpack(head->ext))
         return open_ext(scan, head, at);
     settle(scan, at, at + body);
     return 0;
@@ -387,84 +375,6 @@ static size_t pass_over(struct knit_scan *scan, const uint8_t *bytes, size_t len
     return count;
 }
 
-/* Bytes of the value that begins here; 0: it contains values, or is not all there, or is wrong. */
-static size_t plain_len(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
-{
-    uint64_t body;
-
-    if (knit_head_read(bytes, len, ret_head) != 0 || knit_head_is_container(ret_head) ||
-        (ret_head->type == KNIT_HEAD_EXT && ext_holds_msgpack(ret_head->ext)))
-        return 0;
-    body = body_of(ret_head);
-    return body <= len - ret_head->size ? ret_head->size + (size_t)body : 0;
-}
-
-/* The same for a value or a short array of plain ones. */
-static size_t flat_len(const uint8_t *bytes, size_t len)
-{
-    struct knit_head head;
-    size_t at = 1, used;
-
-    if (len == 0 || (bytes[0] & 0xf0) != FIXARRAY)
-        return plain_len(bytes, len, &head);
-    for (unsigned left = bytes[0] & 0x0f; left > 0; left--) {
-        used = plain_len(bytes + at, len - at, &head);
-        if (used == 0)
-            return 0;
-        at += used;
-    }
-    return at;
-}
-
-/* Whether element `index` may be larger than its limit: then the state machine looks. */
-static bool exceeds_part(const struct knit_scan *scan, unsigned kind, unsigned index, size_t len)
-{
-    unsigned params = params_index(kind);
-
-    return len > KNIT_OPTIONS_BYTES_MAX && scan->limits.bounds_parts && kind != 1 &&
-           (index > params || (index == params && len > KNIT_METHOD_PARAMS_BYTES_MAX));
-}
-
-/* A whole message of flat elements; it is done then. False: it is something else, or beyond a
- * limit, and nothing was changed. */
-static bool take_flat(struct knit_scan *scan, const uint8_t *bytes, size_t len)
-{
-    uint32_t element[KNIT_SCAN_ELEMENTS_MAX] = {1};
-    struct knit_head msgid = {.value = 0};
-    size_t at = 2, used;
-    unsigned count, kind;
-
-    if (len < 3 || (bytes[0] & 0xf0) != FIXARRAY || bytes[1] > 2)
-        return false;
-    count = bytes[0] & 0x0f;
-    kind = bytes[1];
-    if (kind == 0 ? count < 4 || count > KNIT_SCAN_ELEMENTS_MAX : count != 5u - kind)
-        return false;
-    for (unsigned i = 1; i < count; i++) {
-        element[i] = (uint32_t)at;
-        if (i == 1 && kind != 2) {
-            used = plain_len(bytes + at, len - at, &msgid);
-            if (msgid.type != KNIT_HEAD_UINT || msgid.value > UINT32_MAX)
-                return false;
-        } else {
-            used = flat_len(bytes + at, len - at);
-        }
-        if (used == 0 || exceeds_part(scan, kind, i, used))
-            return false;
-        at += used;
-        if (at > scan->limits.message_bytes)
-            return false;
-    }
-    scan->used = (uint32_t)at;
-    memcpy(scan->element, element, sizeof(element));
-    scan->count = (uint8_t)count;
-    scan->kind = (uint8_t)kind;
-    scan->has_msgid = kind != 2;
-    scan->msgid = (uint32_t)msgid.value;
-    scan->state = WHOLE;
-    return true;
-}
-
 int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t *ret_used)
 {
     const uint8_t *from = bytes;
@@ -472,10 +382,6 @@ int knit_scan_feed(struct knit_scan *scan, const void *bytes, size_t len, size_t
     size_t at = 0, head_bytes;
     int r = 0;
 
-    if (scan->used == 0 && scan->state == READING && take_flat(scan, from, len)) {
-        *ret_used = scan->used;
-        return KNIT_SCAN_E_DONE;
-    }
     while (r == 0 && scan->state != LOST) {
         if (scan->skip > 0)
             at += pass_over(scan, from + at, len - at);

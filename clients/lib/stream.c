@@ -24,6 +24,7 @@
 
 #include "proto/cancel.h"
 #include "proto/limits.h"
+#include "proto/plain.h"
 
 enum {
     READ_MIN = 64 * 1024,
@@ -271,13 +272,14 @@ void knit_stream_flush(struct knit_stream *stream)
 
 /* ---- answers ---- */
 
-static void answer(struct knit_stream *stream, void *user, const struct knit_message *message)
+static void answer(
+    struct knit_stream *stream, void *user, const struct knit_message *message, size_t len)
 {
     bool is_error = message->error.bytes != NULL;
     struct knit_span outcome = is_error ? message->error : message->result;
     uint8_t *in = NULL;
 
-    if (outcome.len >= TAKE_MIN && stream->in_begin == 0 && stream->in_len == stream->scan.used) {
+    if (outcome.len >= TAKE_MIN && stream->in_begin == 0 && stream->in_len == len) {
         in = stream->in;
         stream->in = NULL;
         stream->in_begin = stream->in_fed = stream->in_len = stream->in_max = 0;
@@ -285,46 +287,77 @@ static void answer(struct knit_stream *stream, void *user, const struct knit_mes
     stream->callbacks->on_answer(user, is_error, outcome, in);
 }
 
-/* One whole message lies at in_begin. False: the connection is broken now. */
-static bool take_message(struct knit_stream *stream)
+/* Of the len bytes at in_begin, which have been fed. False: the connection is broken now. */
+static bool take_message(struct knit_stream *stream, const struct knit_message *message, size_t len)
 {
-    struct knit_message message;
-    const char *reason;
     uint32_t index;
     void *user;
 
-    if (knit_message_parse(stream->in + stream->in_begin, stream->scan.used, &stream->scan,
-            &message, &reason) != 0) {
-        knit_stream_break(stream, "the server sent what is no message: %s", reason);
-        return false;
-    }
-    if (message.kind == KNIT_MESSAGE_REQUEST) {
+    if (message->kind == KNIT_MESSAGE_REQUEST) {
         knit_stream_break(stream, "the server sent a request");
         return false;
     }
-    if (message.kind == KNIT_MESSAGE_NOTIFICATION)
+    if (message->kind == KNIT_MESSAGE_NOTIFICATION)
         return true;
 
-    index = message.msgid & (KNIT_STREAM_PLACES_MAX - 1);
+    index = message->msgid & (KNIT_STREAM_PLACES_MAX - 1);
     if (index >= stream->places_max || !stream->places[index].is_taken ||
-        msgid_of(stream, index) != message.msgid) {
+        msgid_of(stream, index) != message->msgid) {
         knit_stream_break(stream, "the server answered a call that was not made");
         return false;
     }
     user = stream->places[index].user;
     leave_place(stream, index);
     if (user != NULL)
-        answer(stream, user, &message);
+        answer(stream, user, message, len);
     return true;
+}
+
+/* Takes plain messages from in_begin on, where the scanner is at the beginning of one. False: the
+ * connection is broken now. */
+static bool take_plain(struct knit_stream *stream)
+{
+    struct knit_message message;
+    size_t len;
+
+    while ((len = knit_plain_take(stream->in + stream->in_begin, stream->in_len - stream->in_begin,
+                stream->scan.limits.message_bytes, &message)) > 0) {
+        stream->in_fed += len;
+        if (!take_message(stream, &message, len))
+            return false;
+        stream->in_begin = stream->in_fed;
+    }
+    return true;
+}
+
+/* The scanner has found a message at in_begin. False: the connection is broken now. */
+static bool take_scanned(struct knit_stream *stream)
+{
+    struct knit_message message;
+    const char *reason;
+
+    if (knit_message_parse(stream->in + stream->in_begin, stream->scan.used, &stream->scan,
+            &message, &reason) != 0) {
+        knit_stream_break(stream, "the server sent what is no message: %s", reason);
+        return false;
+    }
+    return take_message(stream, &message, stream->scan.used);
 }
 
 static void scan_input(struct knit_stream *stream)
 {
     while (stream->in_fed < stream->in_len) {
         size_t used;
-        int r = knit_scan_feed(
-            &stream->scan, stream->in + stream->in_fed, stream->in_len - stream->in_fed, &used);
+        int r;
 
+        if (stream->in_fed == stream->in_begin) {
+            if (!take_plain(stream))
+                return;
+            if (stream->in_fed == stream->in_len)
+                break;
+        }
+        r = knit_scan_feed(
+            &stream->scan, stream->in + stream->in_fed, stream->in_len - stream->in_fed, &used);
         stream->in_fed += used;
         if (r == 0)
             return;
@@ -333,7 +366,7 @@ static void scan_input(struct knit_stream *stream)
                 stream, "the server sent what is no message: %s", stream->scan.reason);
             return;
         }
-        if (!take_message(stream))
+        if (!take_scanned(stream))
             return;
         stream->in_begin = stream->in_fed;
         knit_scan_reset(&stream->scan);

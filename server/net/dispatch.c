@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
+/* Most messages are taken by knit_plain_take() in one walk; the scanner sees only what that leaves
+ * alone. Whoever has parsed a message, dispatch_parsed() says what becomes of it.
+ *
+ * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
  * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
  * the scanner refuses before it is whole (too large, too deep) is not kept: its bytes are scanned
  * and dropped, and its msgid, which the scanner remembers, gets the error at its end. A lookahead
@@ -9,6 +12,7 @@
 #include "server/net/dispatch.h"
 
 #include "proto/message.h"
+#include "proto/plain.h"
 #include "proto/sentence.h"
 #include "server/base/log.h"
 #include "server/config/setting.h"
@@ -32,8 +36,10 @@ struct pace {
     size_t work; /* since the clock was last looked at */
 };
 
-/* The stream has no boundaries any more, or its sender does not keep to the protocol. */
-static void end_bad_stream(struct knit_connection *connection, uint32_t code, const char *reason)
+/* The stream has no boundaries any more, or its sender does not keep to the protocol. msgid: of the
+ * request that gets the error; NULL = none does. */
+static void end_bad_stream(
+    struct knit_connection *connection, const uint32_t *msgid, uint32_t code, const char *reason)
 {
     struct knit_net *net = connection->net;
 
@@ -42,19 +48,29 @@ static void end_bad_stream(struct knit_connection *connection, uint32_t code, co
         knit_log(net->turn->log, KNIT_LOG_WARNING, "connection closed for a bad message",
             KNIT_LOG_TEXT("reason", reason), KNIT_LOG_NUMBER("loop", net->turn->loop),
             KNIT_LOG_NUMBER("fd", connection->transport.fd), KNIT_LOG_CALLER(&connection->caller));
-    if (connection->scan.has_msgid && connection->scan.kind == KNIT_MESSAGE_REQUEST) {
+    if (msgid != NULL) {
         struct knit_failure failure = knit_failure(code, reason);
 
-        knit_output_failure(connection, connection->scan.msgid, &failure);
+        knit_output_failure(connection, *msgid, &failure);
     }
     knit_sending_close(connection);
 }
 
+/* By what the scanner has read of it. */
+static void end_scanned(struct knit_connection *connection, uint32_t code, const char *reason)
+{
+    const struct knit_scan *scan = &connection->scan;
+    bool is_request = scan->has_msgid && scan->kind == KNIT_MESSAGE_REQUEST;
+
+    end_bad_stream(connection, is_request ? &scan->msgid : NULL, code, reason);
+}
+
 /* The error is the one response of that msgid: the call is aborted and not answered. */
-static void end_for_msgid(struct knit_connection *connection)
+static void end_for_msgid(struct knit_connection *connection, uint32_t msgid)
 {
     knit_router_forget(&connection->caller);
-    end_bad_stream(connection, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
+    end_bad_stream(
+        connection, &msgid, KNIT_BAD_MESSAGE, "the msgid is that of a call still in flight");
 }
 
 /* Well-formed, but beyond a limit. */
@@ -68,7 +84,7 @@ static void refuse_message(struct knit_connection *connection)
 
     if (scan->kind == KNIT_MESSAGE_REQUEST && scan->has_msgid &&
         knit_in_flight_find(&connection->caller.calls, scan->msgid, &slot)) {
-        end_for_msgid(connection);
+        end_for_msgid(connection, scan->msgid);
         return;
     }
     KNIT_COUNT(connection->net->turn, messages_bad);
@@ -107,12 +123,12 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
     if (connection->caller.gone_ns != 0 && message->kind == KNIT_MESSAGE_REQUEST)
         return true;
     if (message->kind == KNIT_MESSAGE_RESPONSE) {
-        end_bad_stream(connection, KNIT_BAD_MESSAGE, "a response was sent to the server");
+        end_bad_stream(connection, NULL, KNIT_BAD_MESSAGE, "a response was sent to the server");
         return true;
     }
     if (message->kind == KNIT_MESSAGE_REQUEST &&
         knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
-        end_for_msgid(connection);
+        end_for_msgid(connection, message->msgid);
         return true;
     }
     if (knit_method_is_ours(message)) {
@@ -128,13 +144,18 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
     return false;
 }
 
+static bool has_much_output(const struct knit_connection *connection)
+{
+    return knit_output_waiting(connection) > knit_output_limit(connection);
+}
+
 /* The message at the front is whole. False: it must be brought again later. */
 static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
 {
     struct knit_message message;
     const char *reason;
 
-    if (knit_output_waiting(connection) > knit_output_limit(connection)) {
+    if (has_much_output(connection)) {
         knit_sending_flush(connection);
         if (connection->is_dead || connection->caller.pauses & KNIT_PAUSE_OUTPUT)
             return false;
@@ -144,7 +165,7 @@ static bool dispatch(struct knit_connection *connection, const uint8_t *bytes)
         return true;
     }
     if (knit_message_parse(bytes, connection->fed, &connection->scan, &message, &reason) != 0) {
-        end_bad_stream(connection, KNIT_BAD_MESSAGE, reason);
+        end_scanned(connection, KNIT_BAD_MESSAGE, reason);
         return true;
     }
     return dispatch_parsed(connection, &message);
@@ -200,7 +221,7 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
             len - at < KNIT_NET_SCAN_BYTES ? len - at : KNIT_NET_SCAN_BYTES, &used);
         connection->fed += used;
         if (r == KNIT_SCAN_E_BAD) {
-            end_bad_stream(connection, scan->refused, scan->reason);
+            end_scanned(connection, scan->refused, scan->reason);
             *begin = len;
             return false;
         }
@@ -216,23 +237,73 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
     return connection->has_message;
 }
 
+/* A message begins at the front, and nothing before it waits. */
+static bool is_between_messages(const struct knit_connection *connection)
+{
+    return connection->fed == 0 && connection->scan.used == 0 && !connection->has_message &&
+           connection->lookahead == NULL;
+}
+
+/* The message must be brought again later: from now on the scanner has it, as one that is whole. */
+static void leave_to_scanner(struct knit_connection *connection, const uint8_t *bytes, size_t len)
+{
+    connection->has_message =
+        knit_scan_feed(&connection->scan, bytes, len, &connection->fed) == KNIT_SCAN_E_DONE;
+}
+
+/* Dispatches plain messages from the front on, and returns how many bytes they are. What follows is
+ * another matter, or waits. */
+static size_t dispatch_plain(
+    struct knit_connection *connection, const uint8_t *bytes, size_t len, struct pace *pace)
+{
+    const size_t most = connection->scan.limits.message_bytes;
+    struct knit_message message;
+    size_t begin = 0, used;
+
+    while (knit_dispatch_may(connection) && !has_much_output(connection) &&
+           (used = knit_plain_take(bytes + begin, len - begin, most, &message)) > 0) {
+        if (!dispatch_parsed(connection, &message)) {
+            leave_to_scanner(connection, bytes + begin, used);
+            break;
+        }
+        begin += used;
+        yield_in_time(connection, used, pace);
+    }
+    return begin;
+}
+
+/* Dispatches the message at the front, of which *begin says where it is. False: it waits, or is not
+ * whole. */
+static bool dispatch_front(struct knit_connection *connection, const uint8_t *bytes, size_t len,
+    size_t *begin, struct pace *pace)
+{
+    size_t done;
+
+    if (!scan_front(connection, bytes, len, begin, pace))
+        return false;
+    if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
+        !dispatch(connection, bytes + *begin))
+        return false;
+    if (connection->lookahead != NULL)
+        knit_lookahead_pop(connection);
+    done = connection->fed;
+    *begin += done;
+    connection->fed = 0;
+    connection->has_message = false;
+    knit_scan_reset(&connection->scan);
+    yield_in_time(connection, done, pace);
+    return true;
+}
+
 size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *bytes, size_t len)
 {
     struct pace pace = {.until_ns = slice_end_ns(connection->net)};
-    size_t begin = 0, done;
+    size_t begin = 0;
 
-    while (knit_dispatch_may(connection) && scan_front(connection, bytes, len, &begin, &pace)) {
-        if (!(connection->lookahead != NULL && knit_lookahead_is_settled(connection)) &&
-            !dispatch(connection, bytes + begin))
-            break;
-        if (connection->lookahead != NULL)
-            knit_lookahead_pop(connection);
-        done = connection->fed;
-        begin += done;
-        connection->fed = 0;
-        connection->has_message = false;
-        knit_scan_reset(&connection->scan);
-        yield_in_time(connection, done, &pace);
-    }
+    do {
+        if (is_between_messages(connection))
+            begin += dispatch_plain(connection, bytes + begin, len - begin, &pace);
+    } while (
+        knit_dispatch_may(connection) && dispatch_front(connection, bytes, len, &begin, &pace));
     return begin;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "proto/message.h"
+#include "proto/plain.h"
 #include "server/config/setting.h"
 #include "server/net/input.h"
 #include "server/net/net.h"
@@ -348,31 +349,63 @@ static void begin_notification(struct knit_connection *connection, struct entry 
     count(connection, entry, 1);
 }
 
-/* The message behind the entries, which is whole, becomes one. */
-static void add_entry(struct knit_connection *connection, bool is_refused)
+/* The message behind the entries, which is whole, becomes one. NULL: it will be refused when it
+ * comes to the front. */
+static void add_entry(struct knit_connection *connection, const struct knit_message *message)
 {
     struct knit_lookahead *lookahead = connection->lookahead;
     struct entry *entry = entry_at(lookahead, lookahead->end++);
-    struct knit_message message;
-    const char *reason;
     uint32_t msgid;
 
     *entry = (struct entry){.since_ns = connection->received_ns, .len = (uint32_t)lookahead->fed};
-    if (is_refused || knit_message_parse(connection->input.bytes + lookahead->bytes, lookahead->fed,
-                          &lookahead->scan, &message, &reason) != 0)
+    if (message == NULL)
         return;
-    if (knit_method_cancels(&message, &msgid)) {
-        cancel(connection, &message, entry, msgid);
+    if (knit_method_cancels(message, &msgid)) {
+        cancel(connection, message, entry, msgid);
         return;
     }
-    if (message.kind == KNIT_MESSAGE_REQUEST && connection->caller.gone_ns != 0)
+    if (message->kind == KNIT_MESSAGE_REQUEST && connection->caller.gone_ns != 0)
         entry->state = ENTRY_SETTLED;
-    else if (knit_method_is_ours(&message))
-        answer_ahead(connection, entry, &message);
-    else if (message.kind == KNIT_MESSAGE_REQUEST)
-        begin_call(connection, entry, &message);
-    else if (message.kind == KNIT_MESSAGE_NOTIFICATION)
+    else if (knit_method_is_ours(message))
+        answer_ahead(connection, entry, message);
+    else if (message->kind == KNIT_MESSAGE_REQUEST)
+        begin_call(connection, entry, message);
+    else if (message->kind == KNIT_MESSAGE_NOTIFICATION)
         begin_notification(connection, entry);
+}
+
+/* Scans on in the message behind the entries, and makes one of it when it is whole. */
+static void scan_message(struct knit_connection *connection, const uint8_t *begin, size_t len)
+{
+    struct knit_lookahead *lookahead = connection->lookahead;
+    size_t left = len - lookahead->fed, used;
+    struct knit_message message;
+    const char *reason;
+    bool is_good;
+    int r;
+
+    if (lookahead->fed == 0 && lookahead->scan.used == 0) {
+        lookahead->fed =
+            knit_plain_take(begin, len, lookahead->scan.limits.message_bytes, &message);
+        if (lookahead->fed > 0) {
+            add_entry(connection, &message);
+            lookahead->bytes += lookahead->fed;
+            lookahead->fed = 0;
+            return;
+        }
+    }
+    r = knit_scan_feed(&lookahead->scan, begin + lookahead->fed,
+        left < KNIT_NET_SCAN_BYTES ? left : KNIT_NET_SCAN_BYTES, &used);
+    lookahead->fed += used;
+    lookahead->is_over = r == KNIT_SCAN_E_BAD;
+    if (r != KNIT_SCAN_E_DONE && r != KNIT_SCAN_E_REFUSED)
+        return;
+    is_good = r == KNIT_SCAN_E_DONE &&
+              knit_message_parse(begin, lookahead->fed, &lookahead->scan, &message, &reason) == 0;
+    add_entry(connection, is_good ? &message : NULL);
+    lookahead->bytes += lookahead->fed;
+    lookahead->fed = 0;
+    knit_scan_reset(&lookahead->scan);
 }
 
 /* False: it is time to end, and there may be more. */
@@ -383,18 +416,7 @@ static bool scan(struct knit_connection *connection, uint64_t until_ns)
 
     while (!connection->is_dead && !lookahead->is_over && count_of(lookahead) < ENTRIES_MAX &&
            lookahead->bytes + lookahead->fed < input->len && make_room(lookahead)) {
-        size_t at = lookahead->bytes + lookahead->fed, left = input->len - at, used;
-        int r = knit_scan_feed(&lookahead->scan, input->bytes + at,
-            left < KNIT_NET_SCAN_BYTES ? left : KNIT_NET_SCAN_BYTES, &used);
-
-        lookahead->fed += used;
-        lookahead->is_over = r == KNIT_SCAN_E_BAD;
-        if (r == KNIT_SCAN_E_DONE || r == KNIT_SCAN_E_REFUSED) {
-            add_entry(connection, r == KNIT_SCAN_E_REFUSED);
-            lookahead->bytes += lookahead->fed;
-            lookahead->fed = 0;
-            knit_scan_reset(&lookahead->scan);
-        }
+        scan_message(connection, input->bytes + lookahead->bytes, input->len - lookahead->bytes);
         if (knit_clock_ns() >= until_ns)
             return false;
     }

@@ -22,6 +22,7 @@
 #include "proto/walk.h"
 #include "tests/proto/block.h"
 #include "tests/proto/notation.h"
+#include "tests/proto/two_ways.h"
 #include "tests/support/scratch.h"
 
 enum { BUFFER_MAX = 1 << 20 };
@@ -163,6 +164,21 @@ static int write_again(const struct knit_message *message, struct knit_buffer *b
         buffer, message->msgid, &message->method, message->params, &options);
 }
 
+/* Each vector, and what is left of it after its first bytes. */
+static void read_both_ways(const struct knit_buffer *bytes)
+{
+    static const struct knit_scan_limits limits = {.bounds_parts = true};
+    struct knit_scan scan;
+    size_t taken, used;
+    int r;
+
+    for (size_t from = 0; from < bytes->len; from++) {
+        knit_scan_init(&scan, &limits);
+        assert_true(
+            two_ways_agree(&scan, bytes->bytes + from, bytes->len - from, &taken, &r, &used));
+    }
+}
+
 static void read_message(const struct knit_buffer *bytes, const char *expected, bool is_exact)
 {
     struct knit_message message;
@@ -216,6 +232,7 @@ static void messages_are_read_and_written_as_specified(void **state)
     while (knit_block_next(&block)) {
         op = knit_block_split(block.line, "=>!", &text);
         encode_hex(block.line, &bytes);
+        read_both_ways(&bytes);
         if (op == '!')
             refuse_message(&bytes, text);
         else
@@ -239,6 +256,7 @@ static void limits_are_kept_as_specified(void **state)
     while (knit_block_next(&block)) {
         assert_int_equal(knit_block_split(block.line, "!", &text), '!');
         encode_hex(block.line, &bytes);
+        read_both_ways(&bytes);
         knit_scan_init(&scan, &limits);
         /* Refused before it is whole. */
         assert_int_equal(knit_scan_feed(&scan, bytes.bytes, bytes.len - 1, &used), 0);
