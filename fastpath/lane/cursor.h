@@ -35,16 +35,19 @@
  * worker's turn reads the cursor of every session. */
 struct knit_cursor {
     _Alignas(KNIT_LINE) const struct knit_request_cell *ring; /* [cells] */
-    const struct knit_reply_view *reply;
+    const struct knit_reply_cell *reply;                      /* [slots] */
+    _Atomic uint64_t *claim;                                  /* [slots] */
     _Atomic uint64_t *head;
     uint64_t q;    /* next position to read */
     uint64_t seen; /* `head` as last read or raised */
-    uint32_t cells, slots;
-    uint64_t stood_q;  /* a READY call was seen there ... */
+    uint32_t cells;
+    uint16_t slots;
+    uint16_t stood_q;  /* a READY call was seen there (low bits) ... */
     uint64_t stood_ns; /* ... first at this time; 0 = none */
 };
 
 static_assert(sizeof(struct knit_cursor) == KNIT_LINE, "one line a cursor");
+static_assert(KNIT_SLOTS_MAX <= UINT16_MAX, "slots of a cursor");
 
 /* What a cell says about the call at a position. */
 enum knit_cell_state {
@@ -61,7 +64,6 @@ struct knit_ready_call {
     uint64_t body[KNIT_CELL_WORDS];
 };
 
-/* The view must outlive the cursor. */
 static inline void knit_cursor_begin(struct knit_cursor *cursor,
     const struct knit_geometry *geometry, const struct knit_request_view *request,
     const struct knit_reply_view *reply, uint32_t lane)
@@ -71,12 +73,13 @@ static inline void knit_cursor_begin(struct knit_cursor *cursor,
     const uint64_t q = atomic_load_explicit(head, memory_order_acquire);
 
     *cursor = (struct knit_cursor){.ring = request->ring + (size_t)lane * geometry->cells,
-        .reply = reply,
+        .reply = reply->reply,
+        .claim = reply->claim,
         .head = head,
         .q = q,
         .seen = q,
         .cells = geometry->cells,
-        .slots = geometry->slots};
+        .slots = (uint16_t)geometry->slots};
 }
 
 static inline const struct knit_request_cell *knit_cursor_cell(
@@ -146,25 +149,26 @@ static inline bool knit_cursor_is_unchanged(const struct knit_cursor *cursor, ui
 
 /* The state of the call that a published cell names; its slot is within the geometry. ret_claim:
  * the claim word as it was loaded, which a claim must replace. */
-static inline enum knit_cell_state knit_cursor_state(
+KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_state(
     const struct knit_cursor *cursor, uint64_t ctrl, uint64_t *ret_claim)
 {
     const uint32_t slot = knit_ctrl_slot(ctrl);
     const uint64_t gen = knit_ctrl_gen(ctrl);
     /* A1, acquire, then C1, acquire: in this order, see the head of the file. */
-    uint64_t word = atomic_load_explicit(&cursor->reply->reply[slot].word, memory_order_acquire);
-    uint64_t claim = atomic_load_explicit(&cursor->reply->claim[slot], memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&cursor->reply[slot].word, memory_order_acquire);
+    uint64_t claim = atomic_load_explicit(&cursor->claim[slot], memory_order_acquire);
+    const uint64_t before = (gen - 1) & KNIT_GEN_MASK;
 
     *ret_claim = claim;
+    if (__builtin_expect(knit_claim_gen(claim) == before && knit_word_gen(word) == before, 1))
+        return KNIT_CELL_READY;
     if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
         knit_gen_diff(knit_word_gen(word), gen) >= 0)
         return KNIT_CELL_CLAIMED;
-    if (knit_gen_next(knit_claim_gen(claim)) == gen && knit_gen_next(knit_word_gen(word)) == gen)
-        return KNIT_CELL_READY;
     return KNIT_CELL_BAD_GENERATION;
 }
 
-static inline void knit_cursor_copy(
+KNIT_ALWAYS_INLINE void knit_cursor_copy(
     const struct knit_request_cell *cell, struct knit_ready_call *ret_call)
 {
     uint32_t len;
@@ -178,6 +182,21 @@ static inline void knit_cursor_copy(
     knit_cell_load(ret_call->body, cell->body, len > KNIT_INLINE_MAX || is_in_arena ? 1 : len);
 }
 
+/* The state of the call at the cursor. With READY, and BAD_GENERATION, *ret_call is filled. */
+KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_look(
+    const struct knit_cursor *cursor, struct knit_ready_call *ret_call)
+{
+    const uint64_t ctrl = knit_cursor_ctrl(cursor, cursor->q);
+
+    ret_call->ctrl = ctrl;
+    if (!knit_cursor_is_published(cursor, cursor->q, ctrl))
+        return KNIT_CELL_EMPTY;
+    if (knit_ctrl_slot(ctrl) >= cursor->slots)
+        return KNIT_CELL_BAD_SLOT;
+    knit_cursor_copy(knit_cursor_cell(cursor, cursor->q), ret_call);
+    return knit_cursor_state(cursor, ctrl, &ret_call->claim);
+}
+
 /* Steps over claimed calls and stops at the first cell in another state: EMPTY, READY with
  * *ret_call filled, or one of the BAD ones. *steps: how many positions may still be read, counted
  * down, because a caller could publish faster than this walks; at 0 the answer is EMPTY. */
@@ -185,16 +204,8 @@ static inline enum knit_cell_state knit_cursor_find(
     struct knit_cursor *cursor, uint32_t *steps, struct knit_ready_call *ret_call)
 {
     for (; *steps > 0; cursor->q++, --*steps) {
-        const uint64_t ctrl = knit_cursor_ctrl(cursor, cursor->q);
-        enum knit_cell_state state;
+        enum knit_cell_state state = knit_cursor_look(cursor, ret_call);
 
-        ret_call->ctrl = ctrl;
-        if (!knit_cursor_is_published(cursor, cursor->q, ctrl))
-            return KNIT_CELL_EMPTY;
-        if (knit_ctrl_slot(ctrl) >= cursor->slots)
-            return KNIT_CELL_BAD_SLOT;
-        knit_cursor_copy(knit_cursor_cell(cursor, cursor->q), ret_call);
-        state = knit_cursor_state(cursor, ctrl, &ret_call->claim);
         if (state != KNIT_CELL_CLAIMED)
             return state;
     }
@@ -217,7 +228,7 @@ static inline void knit_cursor_raise_head(struct knit_cursor *cursor)
 
 /* READY -> CLAIMED, of the call that was found at the cursor, which then stands behind it. False:
  * another owner was first. */
-static inline bool knit_cursor_claim(
+KNIT_ALWAYS_INLINE bool knit_cursor_claim(
     struct knit_cursor *cursor, const struct knit_ready_call *call, uint32_t owner)
 {
     uint64_t claim = call->claim;
@@ -225,8 +236,8 @@ static inline bool knit_cursor_claim(
     if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
         knit_cursor_raise_head(cursor);
     /* C1 claim, seq_cst. */
-    if (!atomic_compare_exchange_strong_explicit(&cursor->reply->claim[knit_ctrl_slot(call->ctrl)],
-            &claim, knit_claim(knit_ctrl_gen(call->ctrl), owner), memory_order_seq_cst,
+    if (!atomic_compare_exchange_strong_explicit(&cursor->claim[knit_ctrl_slot(call->ctrl)], &claim,
+            knit_claim(knit_ctrl_gen(call->ctrl), owner), memory_order_seq_cst,
             memory_order_relaxed))
         return false;
     cursor->q++;

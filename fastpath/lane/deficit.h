@@ -55,9 +55,9 @@ static inline void knit_deficit_renew(struct knit_deficit *deficit, uint32_t rou
 
 static inline void knit_deficit_charge(struct knit_deficit *deficit, uint32_t cost_ns)
 {
-    int32_t cost = cost_ns < KNIT_DEBT_MAX_NS ? (int32_t)cost_ns : KNIT_DEBT_MAX_NS;
+    int32_t ns = deficit->ns - (cost_ns < KNIT_DEBT_MAX_NS ? (int32_t)cost_ns : KNIT_DEBT_MAX_NS);
 
-    deficit->ns = deficit->ns > cost - KNIT_DEBT_MAX_NS ? deficit->ns - cost : -KNIT_DEBT_MAX_NS;
+    deficit->ns = ns > -KNIT_DEBT_MAX_NS ? ns : -KNIT_DEBT_MAX_NS;
 }
 
 static inline bool knit_deficit_has_credit(const struct knit_deficit *deficit)

@@ -60,6 +60,16 @@ struct knit_job {
  * before it returned. */
 typedef void knit_lane_run(void *arg, struct knit_job *job);
 
+struct knit_lane;
+struct knit_worker_session;
+
+/* Serves up to `most` calls of the session's home ring; returns how many. */
+typedef uint32_t knit_lane_serve_run(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most);
+
+/* The one that calls options.run for each. */
+knit_lane_serve_run knit_lane_serve;
+
 struct knit_lane_options {
     uint32_t index; /* of the lane */
     uint32_t lanes;
@@ -75,6 +85,9 @@ struct knit_lane_options {
     uint64_t result_max_bytes;   /* one outcome; 0 = a lane's whole reply arena */
     uint64_t argument_max_bytes; /* of one call; 0 = a session's whole request arena */
     knit_lane_run *run;
+    knit_lane_serve_run
+        *serve; /* does the same in one function with the loop (lane_serve.h); NULL =
+                                   knit_lane_serve */
     void *run_arg;
     /* On the worker's thread, between jobs: this session broke the protocol and is not served any
      * more. */
@@ -97,8 +110,6 @@ struct knit_lane_session {
      * limit. */
     uint64_t reply_budget_bytes;
 };
-
-struct knit_lane;
 
 KNIT_MUST_CHECK int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **ret);
 struct knit_lane *knit_lane_free(struct knit_lane *lane);

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One call on the worker's side: find it, claim it, run it, have it answered.
+/* What is not usual in a call (lane_serve.h): a cell that no correct caller can have written, a
+ * call that may not start, an argument in the arena, a long task.
  *
  * What no correct caller can write into a cell evicts the session, but only after a second load of
  * ctrl returned the same: a cell that changes in between was merely read too late.
- *
- * Edges, beside those of cursor.h:
- *   S1 settle  claim, then abort, seq_cst; with the session's abort, then claim: one sees the other
  */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_serve.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +27,10 @@ void knit_lane_evict(
         lane->options.on_evict(lane->options.event_arg, session->in.id, reason);
 }
 
-/* NULL, or what no correct caller could have written. */
-static const char *check_ready(const struct knit_worker_session *session,
-    const struct knit_ready_call *ready, uint64_t argument_max)
+const char *knit_lane_check(const struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_ready_call *ready)
 {
+    const uint64_t argument_max = lane->options.argument_max_bytes;
     uint64_t len = knit_meta_len(ready->meta);
     uint64_t arena, offset;
     if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_FLAGS) != 0)
@@ -58,7 +56,7 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
         const char *wrong = NULL;
         switch (knit_cursor_find(cursor, &steps, ret)) {
         case KNIT_CELL_READY:
-            wrong = check_ready(session, ret, lane->options.argument_max_bytes);
+            wrong = knit_lane_check(lane, session, ret);
             break;
         case KNIT_CELL_BAD_SLOT:
             wrong = "a slot that does not exist in a request cell";
@@ -114,53 +112,40 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     return lane->copy;
 }
 
-static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_ready_call *ready, struct knit_job *job)
+bool knit_lane_prepare(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_ready_call *ready, uint64_t abort)
 {
-    uint64_t most, abort;
+    const uint32_t flags = knit_meta_flags(ready->meta);
+    struct knit_job *job = &lane->job;
 
-    job->session = session->in.id;
-    job->slot = knit_ctrl_slot(ready->ctrl);
-    job->gen = knit_ctrl_gen(ready->ctrl);
-    job->task = knit_meta_task(ready->meta);
-    job->epoch = knit_meta_epoch(ready->meta);
-    job->deadline_ns = ready->deadline;
-    job->len = knit_meta_len(ready->meta);
-    job->payload = ready->body;
-    job->refusal = 0;
-    job->wants_output = (knit_meta_flags(ready->meta) & KNIT_CELL_OUTPUT) != 0;
-    job->was_refused = false;
-    job->status = KNIT_STATUS_RESULT;
-    job->result = job->body;
-    job->result_len = 0;
-    most = session->in.geometry.reply_arena_bytes;
-    if (lane->options.result_max_bytes != 0 && lane->options.result_max_bytes < most)
-        most = lane->options.result_max_bytes;
-    job->result_max = most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
-    /* S1, seq_cst: after the claim. */
-    abort = atomic_load_explicit(&session->in.request.abort[job->slot], memory_order_seq_cst);
-    if (knit_abort_refuses(abort, job->gen)) {
+    job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
+    if (knit_abort_refuses(abort, job->gen))
         job->refusal = abort == job->gen ? KNIT_CANCELLED : KNIT_TIMEOUT;
-        return;
-    }
-    if (!knit_state_is_served(knit_state_read(&session->in.reply))) {
+    else if (!knit_state_is_served(knit_state_read(&session->in.reply)))
         job->refusal = KNIT_SHUTDOWN;
-        return;
-    }
-    if (job->deadline_ns != 0) {
-        if (knit_clock_ns() >= job->deadline_ns) {
-            job->refusal = KNIT_TIMEOUT;
-            return;
-        }
-        if ((knit_meta_flags(ready->meta) & KNIT_CELL_START_BY) != 0)
-            job->deadline_ns = 0;
-    }
-    if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) != 0) {
+    else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
+        job->refusal = KNIT_TIMEOUT;
+    if (job->refusal != 0)
+        return false;
+    if ((flags & KNIT_CELL_START_BY) != 0)
+        job->deadline_ns = 0;
+    if ((flags & KNIT_CELL_IN_ARENA) != 0) {
         job->payload = session->in.request.arena + ready->body[0];
         if (!session->in.trusted)
             job->payload = private_copy(lane, job->payload, job->len);
         if (job->payload == NULL)
             job->refusal = KNIT_INTERNAL;
+    }
+    return job->refusal == 0;
+}
+
+void knit_lane_put_back(struct knit_lane *lane, struct knit_worker_session *session)
+{
+    knit_lane_begin_job(lane, session);
+    if (lane->copy_size > COPY_KEPT_BYTES) {
+        free(lane->copy);
+        lane->copy = NULL;
+        lane->copy_size = 0;
     }
 }
 
@@ -181,24 +166,14 @@ static uint32_t next_mean(uint32_t mean, uint64_t took)
     return (uint32_t)(((uint64_t)mean * 7 + (took < most ? took : most)) / 8) | 1;
 }
 
-/* Runs the job, charges it to its session, and updates the mean time of its task, which is measured
- * at every call while it is long and now and then while it is short. */
-static void run(struct knit_lane *lane, struct knit_job *job)
+/* Runs the job, charges it to its session, and updates the mean time of its task. */
+static void run_measured(struct knit_lane *lane)
 {
-    uint32_t *mean = &lane->mean_ns[job->task % KNIT_TASKS];
-    struct knit_deficit *deficit = &lane->current->deficit;
+    struct knit_job *job = &lane->job;
+    uint32_t *mean = &lane->mean_ns[job->task];
     uint64_t start, took;
-    if (job->refusal != 0) {
-        knit_deficit_charge(deficit, REFUSED_NS);
-        lane->options.run(lane->options.run_arg, job);
-        return;
-    }
-    if (*mean != 0 && *mean < KNIT_SHORT_NS / 2 && lane->unmeasured > 0) {
-        lane->unmeasured--;
-        knit_deficit_charge(deficit, *mean);
-        lane->options.run(lane->options.run_arg, job);
-        return;
-    }
+
+    job->was_refused = false;
     start = knit_clock_ns();
     lane->options.run(lane->options.run_arg, job);
     took = knit_clock_ns() - start;
@@ -206,7 +181,7 @@ static void run(struct knit_lane *lane, struct knit_job *job)
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
     if (took > UINT32_MAX)
         took = UINT32_MAX;
-    knit_deficit_charge(deficit, (uint32_t)took | 1);
+    knit_deficit_charge(&lane->current->deficit, (uint32_t)took | 1);
     /* A refused call did not run the task. */
     if (job->was_refused)
         return;
@@ -216,28 +191,13 @@ static void run(struct knit_lane *lane, struct knit_job *job)
     knit_board_note_mean(&lane->options.board, job->task, *mean);
 }
 
-bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, const struct knit_ready_call *ready)
+void knit_lane_run_watched(struct knit_lane *lane, struct knit_cursor *cursor)
 {
-    uint32_t slot = knit_ctrl_slot(ready->ctrl);
-    struct knit_job *job;
-    uint32_t mean;
-    bool is_short;
-    if (!knit_cursor_claim(cursor, ready, lane->options.owner))
-        return false;
-    cursor->stood_ns = 0;
-    job = &lane->job;
-    lane->current = session;
-    lane->room = KNIT_NO_BLOCK;
-    prepare(lane, session, ready, job);
-    knit_reply_arena_forget(&session->arena, slot);
-    /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
-    atomic_store_explicit(&lane->busy->deadline_ns, job->deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
-    atomic_store_explicit(
-        &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);
-    mean = lane->mean_ns[job->task % KNIT_TASKS];
-    is_short = mean != 0 && mean <= KNIT_SHORT_NS;
+    struct knit_worker_session *session = lane->current;
+    const uint32_t expected_ns = knit_lane_expected_ns(lane);
+    const uint32_t mean = lane->mean_ns[lane->job.task];
+    const bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
+
     lane->was_long = mean > KNIT_SHORT_NS;
     if (!is_short) {
         bool may_help;
@@ -249,18 +209,33 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
             knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);
     }
-    run(lane, job);
+    if (lane->job.refusal != 0) {
+        knit_deficit_charge(&session->deficit, REFUSED_NS);
+        lane->options.run(lane->options.run_arg, &lane->job);
+    } else if (expected_ns != 0) {
+        lane->unmeasured--;
+        knit_deficit_charge(&session->deficit, expected_ns);
+        lane->options.run(lane->options.run_arg, &lane->job);
+    } else {
+        run_measured(lane);
+    }
     if (!is_short)
         knit_lane_return(lane);
-    knit_lane_answer(lane, session, job);
-    if (lane->room != KNIT_NO_BLOCK)
-        knit_reply_arena_return(&session->arena, lane->room);
-    lane->room = KNIT_NO_BLOCK;
+}
+
+bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
+    struct knit_cursor *cursor, const struct knit_ready_call *ready)
+{
+    if (!knit_cursor_claim(cursor, ready, lane->options.owner))
+        return false;
+    cursor->stood_ns = 0;
+    knit_lane_begin_job(lane, session);
+    (void)knit_lane_finish(lane, session, cursor, ready, lane->options.run, lane->options.run_arg);
     lane->current = NULL;
-    if (lane->copy_size > COPY_KEPT_BYTES) {
-        free(lane->copy);
-        lane->copy = NULL;
-        lane->copy_size = 0;
-    }
     return true;
+}
+
+uint32_t knit_lane_serve(struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
+{
+    return knit_lane_serve_with(lane, session, most, lane->options.run, lane->options.run_arg);
 }

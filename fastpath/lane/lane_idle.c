@@ -7,7 +7,18 @@
 
 #define TIGHT_SPIN_NS 2000u /* then pause_ns lie between two looks of a spin */
 
-/* Fetches the lines of the next answer into this core's cache while there is nothing to do. */
+/* The slot of the answer that lies so many behind the next one. */
+static uint32_t slot_before(const struct knit_worker_session *session, uint64_t back)
+{
+    const uint64_t position = session->completion_tail - back;
+
+    /* relaxed: this worker, or a dead one, has written it. */
+    return knit_completion_slot(atomic_load_explicit(
+        &session->completions[position & (session->in.geometry.cells - 1)], memory_order_relaxed));
+}
+
+/* Fetches the lines of the next answer into this core's cache while there is nothing to do. The
+ * guess is that its slot is as far from the last one as that from the one before. */
 static void prefetch_answer(const struct knit_lane *lane)
 {
     const struct knit_worker_session *session;
@@ -16,7 +27,7 @@ static void prefetch_answer(const struct knit_lane *lane)
     if (lane->session_count == 0)
         return;
     session = lane->sessions[0];
-    slot = session->last_slot + session->slot_step;
+    slot = 2 * slot_before(session, 1) - slot_before(session, 2);
     if (slot >= session->in.geometry.slots)
         slot = 0;
     __builtin_prefetch(&session->in.reply.reply[slot], 1, 3);

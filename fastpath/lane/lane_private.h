@@ -7,7 +7,8 @@
  *   lane_steal.c    calls of other lanes
  *   lane_park.c     falling asleep
  *   lane_session.c  sessions that come and go
- *   lane_call.c     one call: find, claim, run
+ *   lane_serve.h    calls of one ring: look, claim, run, answer, as inline functions
+ *   lane_call.c     what is not usual in a call
  *   lane_reply.c    its answer, or its deferred reply
  *   lane_wake.c     callers and siblings that are woken
  */
@@ -56,15 +57,16 @@ struct knit_worker_session {
     struct knit_lane_session in; /* as attached */
     struct knit_cursor *cursor;  /* [lanes] */
     struct knit_reply_arena arena;
+    _Atomic uint32_t *completions;   /* [cells], of the worker's own lane */
+    struct knit_lane_line *own_line; /* of the same */
     uint64_t completion_tail;
-    bool has_answers; /* answered since the last look whether its caller sleeps */
+    uint64_t result_max; /* longest outcome it can be given */
+    bool has_answers;    /* answered since the last look whether its caller sleeps */
     bool is_evicted;
     uint32_t bell_seen; /* before the last park */
     int bell_word;      /* its place among the words of the last park; 0 = it had none */
     uint32_t wakes;     /* by its bell, since wakes_since_ns */
     uint64_t wakes_since_ns, wakes_consumed;
-    uint32_t last_slot; /* answered last */
-    uint32_t slot_step; /* from the one before to that: a guess at the next */
 };
 
 /* A session to be served, or the id of one not to be served any more. */
@@ -86,6 +88,7 @@ struct knit_lane {
     uint32_t park;           /* own park word, as written last */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
+    uint32_t inline_max;     /* longest argument in a cell */
     uint32_t unmeasured;     /* calls of short tasks before the next that is measured */
     struct knit_busy_line *busy;
     uint64_t calls;
@@ -123,69 +126,6 @@ KNIT_MUST_CHECK bool knit_lane_find(struct knit_lane *lane, struct knit_worker_s
 /* Claims the call that was found, runs it, answers it. False: another owner was first. */
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, const struct knit_ready_call *ready);
-
-/* The numbers of an answer. */
-struct knit_lane_answer {
-    uint32_t slot, status;
-    uint64_t gen;
-    size_t len;
-};
-
-/* CLAIMED -> ANSWERED. `block`: where the bytes lie in the lane's arena, or KNIT_NO_BLOCK: they go
- * into the cell. */
-static inline void knit_lane_write_answer(struct knit_lane *lane,
-    struct knit_worker_session *session, const struct knit_lane_answer *answer, const void *bytes,
-    uint64_t block)
-{
-    const uint32_t slot = answer->slot;
-    const size_t len = answer->len;
-    struct knit_reply_cell *cell = &session->in.reply.reply[slot];
-    uint32_t flags = 0;
-    uint32_t cells;
-    uint64_t position;
-    /* relaxed: A1 publishes these stores. */
-    if (block != KNIT_NO_BLOCK) {
-        flags = KNIT_CELL_IN_ARENA;
-        atomic_store_explicit(&cell->block, block, memory_order_relaxed);
-    } else {
-        knit_cell_store(cell->body, bytes, len);
-    }
-    atomic_store_explicit(
-        &cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)len), memory_order_relaxed);
-    /* A1 answer, release: the one outcome. */
-    atomic_store_explicit(
-        &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
-
-    cells = session->in.geometry.cells;
-    position = session->completion_tail++;
-    /* N1 completion, release. */
-    atomic_store_explicit(
-        &session->in.reply
-             .completions[(size_t)lane->options.index * cells + (position & (cells - 1))],
-        knit_completion(slot, position, cells), memory_order_release);
-    atomic_store_explicit(&session->in.reply.lane[lane->options.index].completion_tail,
-        position + 1, memory_order_release);
-    session->slot_step = slot - session->last_slot;
-    session->last_slot = slot;
-    if (!session->has_answers)
-        lane->answered[lane->answered_count++] = session;
-    session->has_answers = true;
-}
-
-/* The same for a result that does not fit the cell: its bytes go into a block, or the reply is
- * deferred. */
-void knit_lane_answer_large(
-    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job);
-
-static inline void knit_lane_answer(
-    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job)
-{
-    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
-    if (job->result_len > KNIT_INLINE_MAX)
-        knit_lane_answer_large(lane, session, job);
-    else
-        knit_lane_write_answer(lane, session, &answer, job->result, KNIT_NO_BLOCK);
-}
 
 /* Sends the deferred reply if there is room now; looks at up to `most` blocks for released ones.
  * True: it was sent. */

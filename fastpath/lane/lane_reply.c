@@ -2,13 +2,11 @@
 /* CLAIMED -> ANSWERED by the worker: the outcome goes into the reply cell or into a block of the
  * reply arena; without room there it is deferred.
  *
- * Edges, beside those of reply_arena.h:
- *   A1 answer      word release        with the session's word acquire: the outcome's bytes
- *   N1 completion  completion release  with the session's completion acquire: the word
+ * Edges, beside those of lane_serve.h and reply_arena.h:
  *   W1 release     fence between blocked_on_arena and the look at `released`; with the session's
  *                  fence between `released` and its look at blocked_on_arena
  */
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_serve.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +46,7 @@ static bool defer_reply(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
     knit_bell_fence(); /* W1 */
     (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
+    lane->was_long = true;
     return true;
 }
 
@@ -71,9 +70,9 @@ bool knit_lane_send_deferred(
     return true;
 }
 
-void knit_lane_answer_large(
-    struct knit_lane *lane, struct knit_worker_session *session, struct knit_job *job)
+void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session)
 {
+    struct knit_job *job = &lane->job;
     uint64_t block = KNIT_NO_BLOCK;
     unsigned char *base = knit_reply_arena_base(&session->arena);
     const unsigned char *result = job->result;
@@ -94,6 +93,7 @@ void knit_lane_answer_large(
         /* The runner makes a small error instead. */
         job->refusal = KNIT_INTERNAL;
         lane->options.run(lane->options.run_arg, job);
+        job->refusal = 0;
     }
     answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
     knit_lane_write_answer(lane, session, &answer, job->result, block);

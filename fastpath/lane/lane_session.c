@@ -44,6 +44,16 @@ static uint64_t find_completion_tail(
     return tail;
 }
 
+static uint64_t find_result_max(
+    const struct knit_lane *lane, const struct knit_lane_session *source)
+{
+    uint64_t most = source->geometry.reply_arena_bytes;
+
+    if (lane->options.result_max_bytes != 0 && lane->options.result_max_bytes < most)
+        most = lane->options.result_max_bytes;
+    return most > KNIT_INLINE_MAX ? most : KNIT_INLINE_MAX;
+}
+
 static int session_new(const struct knit_lane *lane, const struct knit_lane_session *source,
     struct knit_worker_session **ret)
 {
@@ -68,7 +78,10 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
             &session->in.reply, i);
     session->home = &session->cursor[lane->options.index];
     session->completion_tail = find_completion_tail(lane, source);
-    session->slot_step = 1;
+    session->completions =
+        session->in.reply.completions + (size_t)lane->options.index * session->in.geometry.cells;
+    session->own_line = &session->in.reply.lane[lane->options.index];
+    session->result_max = find_result_max(lane, source);
     *ret = session;
     return 0;
 }

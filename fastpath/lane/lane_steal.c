@@ -31,8 +31,8 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
         cursor->stood_ns = 0;
         return KNIT_STEAL_NOTHING;
     }
-    if (cursor->stood_ns == 0 || cursor->stood_q != cursor->q) {
-        cursor->stood_q = cursor->q;
+    if (cursor->stood_ns == 0 || cursor->stood_q != (uint16_t)cursor->q) {
+        cursor->stood_q = (uint16_t)cursor->q;
         cursor->stood_ns = now;
         return KNIT_STEAL_LATER;
     }

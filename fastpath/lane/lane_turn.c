@@ -34,6 +34,11 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     pthread_mutex_init(&lane->mutex, NULL);
     lane->handovers_end = &lane->handovers;
     lane->busy = &options->board.busy[options->index];
+    lane->inline_max = KNIT_INLINE_MAX;
+    if (options->argument_max_bytes != 0 && options->argument_max_bytes < KNIT_INLINE_MAX)
+        lane->inline_max = (uint32_t)options->argument_max_bytes;
+    if (lane->options.serve == NULL)
+        lane->options.serve = knit_lane_serve;
     lane->room = KNIT_NO_BLOCK;
     knit_spin_init(&lane->spin, options->spin_us);
     lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
@@ -74,17 +79,14 @@ void knit_lane_stop(struct knit_lane *lane)
 
 /* ---- turns ---------------------------------------------------------------------------------- */
 
-static bool serve_one(struct knit_lane *lane, struct knit_worker_session *session)
+static uint32_t serve_session(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
-    struct knit_ready_call found;
-
     if (session->deferred.any)
-        return knit_lane_send_deferred(lane, session, KNIT_SWEEP_TURN);
+        return knit_lane_send_deferred(lane, session, KNIT_SWEEP_TURN) ? 1 : 0;
     if (knit_worker_session_is_shut(session))
-        return false;
-    if (!knit_lane_find(lane, session, session->home, &found))
-        return false;
-    return knit_lane_call(lane, session, session->home, &found);
+        return 0;
+    return lane->options.serve(lane, session, most);
 }
 
 /* One look: places in `sessions` of those that have something, from where the last turn ended;
@@ -140,31 +142,34 @@ static void begin_round(struct knit_lane *lane, const uint8_t *places, uint32_t 
 }
 
 /* Up to TURN_ANSWERS calls. Sessions are looked at once a turn and not once a call; those that have
- * credit are served by turns. A call that was not short ends
- * the turn, because sessions may have come or gone during it. */
+ * credit are served by turns, several calls at a time, a single one as many as it has. A call that
+ * was not short ends the turn, because sessions may have come or gone during it. */
 static uint32_t serve_home(struct knit_lane *lane)
 {
     uint8_t places[KNIT_LANE_SESSIONS_MAX];
     uint32_t answers = 0, count = find_busy(lane, places);
 
+    lane->was_long = false;
     while (count > 0) {
+        const uint32_t burst = count == 1 ? TURN_ANSWERS : BURST_ANSWERS;
         uint32_t still = 0;
 
         begin_round(lane, places, count);
         for (uint32_t i = 0; i < count; i++) {
             const uint8_t place = places[i];
             struct knit_worker_session *session = lane->sessions[place];
-            uint32_t left = BURST_ANSWERS;
+            uint32_t most = burst < TURN_ANSWERS - answers ? burst : TURN_ANSWERS - answers;
+            uint32_t got = 0;
 
-            for (; left > 0 && knit_deficit_has_credit(&session->deficit); left--) {
-                if (!serve_one(lane, session))
-                    break;
+            if (knit_deficit_has_credit(&session->deficit))
+                got = serve_session(lane, session, most);
+            if (got > 0)
                 lane->turn_from = place + 1u;
-                if (++answers == TURN_ANSWERS || lane->was_long)
-                    return answers;
-            }
+            answers += got;
+            if (answers == TURN_ANSWERS || lane->was_long)
+                return answers;
             /* It has nothing more, or only debt keeps it. */
-            if (left == 0 || !knit_deficit_has_credit(&session->deficit))
+            if (got == most || !knit_deficit_has_credit(&session->deficit))
                 places[still++] = place;
         }
         count = still;

@@ -34,9 +34,10 @@ struct knit_call {
     struct knit_buffer results;   /* that fit neither cell nor arena */
     struct knit_buffer errors;    /* apart, so that a half built result is never in their way */
     uint32_t arg_count;
+    int code;               /* of the error it ended with, or KNIT_OK */
     bool is_settled;        /* it has an outcome */
     bool is_placed;         /* room for a result was given to the task, which fills it */
-    int code;               /* of the error it ended with, or KNIT_OK */
+    bool used_buffers;      /* results, errors or the decoder */
     size_t refused_bytes;   /* of a room that was too large; 0 = none was refused */
     struct knit_span whole; /* the placed result, head included */
     struct knit_writer writer;

@@ -26,6 +26,7 @@ int knit_outcome_settle_errors(struct knit_call *call, int code)
 
 int knit_outcome_fail_with(struct knit_call *call, const struct knit_failure *failure)
 {
+    call->used_buffers = true;
     knit_buffer_reset(&call->errors);
     (void)knit_failure_put(&call->errors, failure, KNIT_FAILURE_COMPACT);
     return knit_outcome_settle_errors(call, (int)failure->code);
@@ -77,6 +78,7 @@ struct knit_buffer *knit_outcome_open(struct knit_call *call, size_t size)
         knit_buffer_init_fixed(&call->fixed, room, size);
         return &call->fixed;
     }
+    call->used_buffers = true;
     knit_buffer_reset(&call->results);
     call->results.max = job->result_max;
     return &call->results;
@@ -103,6 +105,7 @@ void knit_outcome_add_output(struct knit_call *call, struct knit_span text, bool
     uint64_t room_max = room->max;
     int error;
 
+    call->used_buffers = true;
     if (needed > job->result_max && job->status == KNIT_STATUS_RESULT) {
         (void)knit_outcome_fail_too_large(call, needed);
         return;

@@ -24,13 +24,19 @@
 /* A buffer that grew beyond this for one large result is given back. */
 #define KEEP_BYTES ((size_t)1 << 20)
 
+/* What each call needs of its task. */
+struct hot_task {
+    _Alignas(KNIT_LINE) knit_module_run *run;
+    const struct knit_registry_task *task;
+    const _Atomic uint8_t *mark;
+    uint64_t hard_ns; /* its hard timeout; 0 = none */
+};
+
 struct knit_runner {
-    const struct knit_modules *modules;
-    const struct knit_registry *registry;
-    uint64_t result_max_bytes;
-    uint32_t hard_timeout_ms;
+    struct hot_task *tasks; /* [task_count], by id */
+    uint32_t task_count;
+    uint32_t epoch; /* low byte */
     struct knit_busy_line *busy;
-    struct knit_pool_view pool;
     const _Atomic uint32_t *leftovers;
     void (*undo_leftovers)(void);
     FILE *output, *log_output;
@@ -41,26 +47,46 @@ struct knit_runner {
     struct knit_call call; /* its buffers and its decoder stay from call to call */
 };
 
+static int fill_tasks(struct knit_runner *runner, const struct knit_runner_options *options)
+{
+    static const _Atomic uint8_t trusted = KNIT_MARK_TRUSTED;
+    const struct knit_registry *registry = knit_modules_registry(options->modules);
+
+    runner->epoch = knit_registry_epoch(registry) & 0xff;
+    runner->task_count = knit_registry_count(registry);
+    runner->tasks =
+        aligned_alloc(KNIT_LINE, (size_t)(runner->task_count + 1) * sizeof(*runner->tasks));
+    if (runner->tasks == NULL)
+        return -ENOMEM;
+    for (uint32_t id = 0; id < runner->task_count; id++) {
+        const struct knit_registry_task *task = knit_registry_at(registry, id);
+        uint32_t hard_ms =
+            task->hard_timeout_ms != 0 ? task->hard_timeout_ms : options->hard_timeout_ms;
+
+        runner->tasks[id] = (struct hot_task){.run = knit_modules_run(options->modules, id),
+            .task = task,
+            .mark = options->pool.mark != NULL ? &options->pool.mark[id] : &trusted,
+            .hard_ns = (uint64_t)hard_ms * 1000000u};
+    }
+    return 0;
+}
+
 int knit_runner_new(const struct knit_runner_options *options, struct knit_runner **ret_runner)
 {
     static const _Atomic uint32_t none;
+    static struct knit_busy_line unseen;
     struct knit_runner *runner = calloc(1, sizeof(*runner));
 
     if (runner == NULL)
         return -ENOMEM;
-    runner->modules = options->modules;
-    runner->registry = knit_modules_registry(options->modules);
-    runner->result_max_bytes = options->result_max_bytes;
-    runner->hard_timeout_ms = options->hard_timeout_ms;
-    runner->busy = options->busy;
-    runner->pool = options->pool;
+    runner->busy = options->busy != NULL ? options->busy : &unseen;
     runner->leftovers = options->leftovers != NULL ? options->leftovers : &none;
     runner->undo_leftovers = options->undo_leftovers;
     runner->output = runner->log_output = options->output;
     runner->capture = options->capture;
     runner->call.found = &runner->found;
     runner->call.decoder = knit_decoder_new();
-    if (runner->call.decoder == NULL) {
+    if (runner->call.decoder == NULL || fill_tasks(runner, options) != 0) {
         knit_runner_free(runner);
         return -ENOMEM;
     }
@@ -79,6 +105,7 @@ struct knit_runner *knit_runner_free(struct knit_runner *runner)
     knit_decoder_free(runner->call.decoder);
     knit_buffer_fini(&runner->call.results);
     knit_buffer_fini(&runner->call.errors);
+    free(runner->tasks);
     free(runner);
     return NULL;
 }
@@ -123,41 +150,51 @@ static __attribute__((cold, noinline)) void fail_arguments(
     (void)knit_outcome_fail(call, KNIT_BAD_ARGUMENT, text);
 }
 
-/* Finds the task and checks the params. False: the call has ended. */
-static bool admit(const struct knit_runner *runner, struct knit_call *call)
+/* A call that does not come to its arguments. */
+static __attribute__((cold, noinline)) void fail_unstarted(
+    const struct knit_runner *runner, struct knit_call *call)
 {
-    struct knit_job *job = call->job;
-    struct knit_signature_mismatch why;
-    int error;
+    const struct knit_job *job = call->job;
 
-    if (job->refusal != 0) {
+    if (job->refusal != 0)
         refuse(call, job->refusal);
-        return false;
-    }
-    if ((job->epoch & 0xff) != (knit_registry_epoch(runner->registry) & 0xff)) {
+    else if (job->epoch != runner->epoch)
         (void)knit_outcome_fail(
             call, KNIT_STALE_EPOCH, "the tasks were loaded anew since this caller asked");
-        return false;
-    }
-    call->task = knit_registry_at(runner->registry, job->task);
-    if (call->task == NULL) {
+    else if (job->task >= runner->task_count)
         (void)knit_outcome_fail(call, KNIT_UNKNOWN_TASK, "there is no task of that number");
-        return false;
-    }
-    if (runner->pool.mark != NULL &&
-        knit_mark_read(&runner->pool, job->task) == KNIT_MARK_QUARANTINED) {
+    else
         (void)knit_outcome_fail(call, KNIT_QUARANTINED,
             "workers died in this task again and again (deaths_per_minute); it is served later, or "
             "when knit lift says so");
-        return false;
+}
+
+/* Finds the task and checks the params. NULL: the call has ended. */
+static inline const struct hot_task *admit(const struct knit_runner *runner, struct knit_call *call)
+{
+    struct knit_job *job = call->job;
+    const struct hot_task *hot = NULL;
+    struct knit_signature_mismatch why;
+    int error;
+
+    if (__builtin_expect(job->refusal == 0 && job->epoch == runner->epoch, 1) &&
+        __builtin_expect(job->task < runner->task_count, 1))
+        hot = &runner->tasks[job->task];
+    /* relaxed, as in mark.h. */
+    if (__builtin_expect(hot == NULL, 0) ||
+        __builtin_expect(
+            atomic_load_explicit(hot->mark, memory_order_relaxed) == KNIT_MARK_QUARANTINED, 0)) {
+        fail_unstarted(runner, call);
+        return NULL;
     }
+    call->task = hot->task;
     error = knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);
-    if (error != 0) {
+    if (__builtin_expect(error != 0, 0)) {
         fail_arguments(call, error, &why);
-        return false;
+        return NULL;
     }
     call->arg_count = call->args.count;
-    return true;
+    return hot;
 }
 
 static __attribute__((cold, noinline)) void fail_returned(struct knit_call *call, int returned)
@@ -170,10 +207,8 @@ static __attribute__((cold, noinline)) void fail_returned(struct knit_call *call
 
 /* The task has returned. If it gave no outcome and returned 0, the result is what it placed, or
  * nil. */
-static void finish(struct knit_call *call, int returned)
+static __attribute__((noinline)) void finish(struct knit_call *call, int returned)
 {
-    if (call->is_settled)
-        return;
     if (call->refused_bytes != 0 && !call->is_placed)
         (void)knit_outcome_fail_too_large(call, call->refused_bytes);
     else if (returned != 0)
@@ -184,16 +219,6 @@ static void finish(struct knit_call *call, int returned)
         (void)knit_outcome_head(call, knit_pack_nil, 0);
 }
 
-/* Writes what the host must know before the task can do harm. */
-static void announce(struct knit_runner *runner, const struct knit_registry_task *task)
-{
-    uint32_t hard_ms = task->hard_timeout_ms != 0 ? task->hard_timeout_ms : runner->hard_timeout_ms;
-
-    knit_board_set_task(runner->busy, task->id);
-    if (hard_ms != 0)
-        knit_board_set_limit(runner->busy, knit_clock_ns() + (uint64_t)hard_ms * 1000000u);
-}
-
 /* What a task leaves in the buffer would be seen with the next line that some task prints, and as
  * that one's. */
 static __attribute__((cold, noinline)) void end_line(FILE *output)
@@ -202,22 +227,25 @@ static __attribute__((cold, noinline)) void end_line(FILE *output)
     (void)fflush(output);
 }
 
-static void run_task(struct knit_runner *runner, struct knit_call *call)
+static inline void run_task(
+    struct knit_runner *runner, struct knit_call *call, const struct hot_task *hot)
 {
-    const struct knit_registry_task *task = call->task;
     int returned;
 
-    if (runner->busy != NULL)
-        announce(runner, task);
-    returned = knit_modules_run(runner->modules, task->id)(call);
+    /* What the host must know before the task can do harm. */
+    knit_board_set_task(runner->busy, call->job->task);
+    if (hot->hard_ns != 0)
+        knit_board_set_limit(runner->busy, knit_clock_ns() + hot->hard_ns);
+    returned = hot->run(call);
     knit_float_restore();
     /* relaxed: the task's own thread has set it, or it does not matter when it is seen. */
-    if (atomic_load_explicit(runner->leftovers, memory_order_relaxed) != 0)
+    if (__builtin_expect(atomic_load_explicit(runner->leftovers, memory_order_relaxed) != 0, 0))
         runner->undo_leftovers();
     if (runner->output != NULL && __builtin_expect(__fpending(runner->output) != 0, 0))
         end_line(runner->output);
-    finish(call, returned);
-    if (runner->busy != NULL)
+    if (__builtin_expect(!call->is_settled, 0))
+        finish(call, returned);
+    if (hot->hard_ns != 0)
         knit_board_lift_limit(runner->busy);
 }
 
@@ -241,7 +269,7 @@ static __attribute__((cold, noinline)) void end_capture(
     knit_outcome_add_output(call, text, is_cut);
 }
 
-static inline void trim(struct knit_buffer *buffer)
+static void trim(struct knit_buffer *buffer)
 {
     if (buffer->capacity <= KEEP_BYTES)
         return;
@@ -249,32 +277,41 @@ static inline void trim(struct knit_buffer *buffer)
     knit_buffer_trim(buffer, KEEP_BYTES);
 }
 
-void knit_runner_run(void *arg, struct knit_job *job)
+/* The outcome that lay in them has been copied by now. */
+static __attribute__((noinline)) void empty_buffers(struct knit_call *call)
 {
-    struct knit_runner *runner = arg;
-    struct knit_call *call = &runner->call;
-
-    call->job = job;
-    call->task = NULL;
-    call->arg_count = 0;
-    call->is_settled = false;
-    call->is_placed = false;
-    call->code = KNIT_OK;
-    call->refused_bytes = 0;
-    runner->found.index = 0;
-    if (runner->result_max_bytes < job->result_max)
-        job->result_max = runner->result_max_bytes;
-    /* The outcome of the last call has been copied by now. */
     trim(&call->results);
     trim(&call->errors);
     knit_decoder_reset(call->decoder);
-    if (!admit(runner, call)) {
+}
+
+static inline void run_job(struct knit_runner *runner, struct knit_job *job)
+{
+    struct knit_call *call = &runner->call;
+    const struct hot_task *hot;
+
+    if (call->used_buffers)
+        empty_buffers(call);
+    call->job = job;
+    call->code = KNIT_OK;
+    call->is_settled = false;
+    call->is_placed = false;
+    call->used_buffers = false;
+    call->refused_bytes = 0;
+    runner->found.index = 0;
+    hot = admit(runner, call);
+    if (__builtin_expect(hot == NULL, 0)) {
         job->was_refused = true;
         return;
     }
     if (__builtin_expect(job->wants_output, 0))
         begin_capture(runner);
-    run_task(runner, call);
+    run_task(runner, call, hot);
     if (__builtin_expect(job->wants_output, 0))
         end_capture(runner, call);
+}
+
+void knit_runner_run(void *arg, struct knit_job *job)
+{
+    run_job(arg, job);
 }

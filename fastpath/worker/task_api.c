@@ -136,6 +136,7 @@ static int fail_task(
             flaw.reason);
         return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
     }
+    call->used_buffers = true;
     knit_buffer_reset(&call->errors);
     (void)knit_failure_put_task(
         &call->errors, code, knit_span_text(message != NULL ? message : ""), value);
@@ -148,6 +149,7 @@ static int fail_task(
 
 static struct knit_writer *writer(struct knit_call *call)
 {
+    call->used_buffers = true;
     call->writer.buffer = &call->results;
     call->is_placed = false;
     if (call->is_settled) {
@@ -285,6 +287,7 @@ static const struct knit_value *arg_value(struct knit_call *call, uint32_t index
 {
     struct knit_span arg = find_arg(call, index);
 
+    call->used_buffers = true;
     return arg.bytes != NULL ? knit_decoder_read(call->decoder, arg.bytes, arg.len) : NULL;
 }
 

@@ -254,7 +254,8 @@ bool world_take(struct world *world, uint32_t worker, uint32_t lane)
         return knit_lane_send_deferred(taker, session, UINT32_MAX);
     /* Another worker may claim first what was found, so the walk goes on. */
     while (knit_lane_find(taker, session, cursor, &found)) {
-        if (knit_lane_call(taker, session, cursor, &found))
+        if (cursor == session->home ? knit_lane_serve(taker, session, 1) > 0
+                                    : knit_lane_call(taker, session, cursor, &found))
             return true;
     }
     return false;

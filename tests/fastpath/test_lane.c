@@ -294,7 +294,7 @@ static void a_session_leaves_while_another_is_detached_before_the_call_ends(void
     (void)lanes_add_session(&leaving.lanes, 16, 65536, 0);
     lanes_add_worker(&leaving.lanes, 0, 5);
     options = &leaving.lanes.worker[0]->options;
-    options->argument_max_bytes = 1;
+    options->argument_max_bytes = leaving.lanes.worker[0]->inline_max = 1;
     options->run = run_until_both_are_gone;
     options->on_evict = leave_at_eviction;
     options->on_detached = go;

@@ -86,7 +86,7 @@ static uint32_t run(struct fixture *fixture, const char *task, const void *param
         .payload = params,
         .len = len,
         .wants_output = fixture->wants_output,
-        .result_max = SIZE_MAX};
+        .result_max = RESULT_MAX};
     knit_runner_run(fixture->runner, job);
     if (job->status == KNIT_STATUS_RESULT)
         return 0;
