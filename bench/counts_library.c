@@ -66,6 +66,7 @@ static void start(struct library *library, struct knit_counts_lanes *lanes)
 
     *library = (struct library){.lanes = lanes, .alive = 1};
     k->alive = &library->alive;
+    k->prepareds.session = k;
     knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, 1 << 20);
     knit_handles_init(&k->handles, k, k->alive);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Many calls, a batch at a time: start all of a batch, wait for the first of them (which sends them
- * all at once), then for the others.
+ * all at once), then for the others. All are calls of one prepared call, which works out once what
+ * they have in common.
  *
  *     batched URL TASK COUNT BATCH [INT [INT]]
  *
@@ -18,8 +19,7 @@
 
 struct work {
     struct knit *k;
-    const char *task;
-    int arguments;
+    struct knit_prepared *prepared;
     int64_t a, b;
     struct knit_handle **handles;
     unsigned char first[256];
@@ -33,18 +33,6 @@ static double now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static int start(struct work *work, struct knit_handle **ret, struct knit_error *error)
-{
-    switch (work->arguments) {
-    case 0:
-        return knit_start(work->k, NULL, ret, error, work->task, "()");
-    case 1:
-        return knit_start(work->k, NULL, ret, error, work->task, "(int)", work->a);
-    default:
-        return knit_start(work->k, NULL, ret, error, work->task, "(int, int)", work->a, work->b);
-    }
 }
 
 static int compare_with_first(
@@ -71,8 +59,10 @@ static int run_batch(struct work *work, long count, struct knit_error *error)
 {
     int code = KNIT_OK;
 
+    /* Of a and b, as many are passed on as the signature has parameters. */
     for (long i = 0; i < count && code == KNIT_OK; i++)
-        code = start(work, &work->handles[i], error);
+        code =
+            knit_start_prepared(work->prepared, NULL, &work->handles[i], error, work->a, work->b);
     for (long i = 0; i < count && code == KNIT_OK; i++) {
         code = knit_await(work->handles[i], -1, error);
         if (code == KNIT_OK)
@@ -84,6 +74,7 @@ static int run_batch(struct work *work, long count, struct knit_error *error)
 
 int main(int argc, char **argv)
 {
+    static const char *const signatures[] = {"()", "(int)", "(int, int)"};
     struct work work = {0};
     struct knit_error error;
     long count, batch;
@@ -94,8 +85,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: batched URL TASK COUNT BATCH [INT [INT]]\n");
         return 2;
     }
-    work.task = argv[2];
-    work.arguments = argc - 5;
     work.a = argc > 5 ? strtoll(argv[5], NULL, 10) : 0;
     work.b = argc > 6 ? strtoll(argv[6], NULL, 10) : 0;
     count = strtol(argv[3], NULL, 10);
@@ -112,12 +101,13 @@ int main(int argc, char **argv)
         free(work.handles);
         return 1;
     }
+    code = knit_prepare(work.k, &error, argv[2], signatures[argc - 5], &work.prepared);
     seconds = now();
     for (long left = count; left > 0 && code == KNIT_OK; left -= batch)
         code = run_batch(&work, left < batch ? left : batch, &error);
     seconds = now() - seconds;
     if (code == KNIT_OK)
-        printf("%ld calls of %s, %ld at a time: %.3f s, %.0f calls/s\n", count, work.task, batch,
+        printf("%ld calls of %s, %ld at a time: %.3f s, %.0f calls/s\n", count, argv[2], batch,
             seconds, (double)count / seconds);
     else
         fprintf(stderr, "%s: %s\n", error.name, error.message);

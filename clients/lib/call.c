@@ -2,6 +2,9 @@
 /* The public functions of calls: C values or msgpack to a handle, and a handle to C values or
  * msgpack.
  *
+ * Every call is one of a prepared call (prepared.h). Those that name their task find theirs among
+ * the ones that the session keeps.
+ *
  * A blocking call starts a handle and waits for it. The session keeps that handle until the next
  * blocking call, so that the results can be read in place.
  */
@@ -21,12 +24,9 @@
 /* A call that is being started: what the caller gave, and what choose_way() adds. */
 struct start {
     const struct knit_call_options *options; /* NULL = none */
-    const char *task;
-    const char *signature;          /* NULL = raw */
-    const struct knit_shape *shape; /* of it */
+    struct knit_prepared *prepared;
     struct knit_span params;
     bool is_by_lanes;
-    uint32_t task_id;    /* through lanes */
     uint64_t timeout_ns; /* KNIT_OPTION_NONE = none, also of the next */
     uint64_t queue_ns;   /* 0: it is started at once or not at all */
 };
@@ -47,11 +47,6 @@ static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t
     return KNIT_TOO_LARGE;
 }
 
-static bool is_of_protocol(const char *task)
-{
-    return task[0] == '$' && task[1] == '/';
-}
-
 static int start_on_stream(struct knit_handle *handle, const struct start *start)
 {
     struct knit_options options = knit_options();
@@ -60,7 +55,7 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
         start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
     options.queue_ns = start->queue_ns;
     options.output = handle->wants_output;
-    return knit_handle_start_on_stream(handle, start->task, start->params, &options);
+    return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
 }
 
 size_t knit_arguments_max(struct knit *k)
@@ -76,13 +71,15 @@ static inline int try_start(struct knit_handle *handle, const struct start *star
 {
     if (!start->is_by_lanes)
         return start_on_stream(handle, start);
-    return knit_handle_start_on_lanes(handle, start->task_id, start->params, start->queue_ns == 0);
+    return knit_handle_start_on_lanes(
+        handle, start->prepared->task_id, start->params, start->queue_ns == 0);
 }
 
 static int explain(
     struct knit *k, int code, const struct start *start, struct knit_error *ret_error)
 {
     const struct knit_stream *stream = &k->handles.stream;
+    const char *task = start->prepared->task;
 
     if (code == KNIT_TOO_LARGE && start->is_by_lanes)
         return refuse_large(ret_error, "arguments are", start->params.len,
@@ -100,9 +97,9 @@ static int explain(
         return knit_error_make(ret_error, code, KNIT_STARTED_NO, "%s",
             !knit_handles_has_lease(&k->handles) ? k->handles.stream.reason
                                                  : "the pool has closed this session");
-    if (!knit_text_is_utf8(start->task, strlen(start->task)))
+    if (!knit_text_is_utf8(task, strlen(task)))
         return knit_error_make(ret_error, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO,
-            "there is no task '%s': names of tasks are UTF-8", start->task);
+            "there is no task '%s': names of tasks are UTF-8", task);
     return knit_error_make(ret_error, code, KNIT_STARTED_NO, "not enough memory to start the call");
 }
 
@@ -133,28 +130,43 @@ static __attribute__((noinline)) int wait_and_start(
     }
 }
 
+/* The task's number and timeout, which are the session's registry's. */
+static __attribute__((noinline)) int resolve(
+    struct knit *k, struct knit_prepared *prepared, struct knit_error *ret_error)
+{
+    struct knit_lanes *lanes = k->handles.lanes;
+    const struct knit_registry_task *task;
+    int code = knit_lanes_find(lanes, prepared->task, k->admin_ms, &task, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    prepared->task_id = task->id;
+    prepared->timeout_ns =
+        task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
+    prepared->age = knit_lanes_age(lanes);
+    return KNIT_OK;
+}
+
 /* Which way the call goes, and when the caller stops waiting: by its own limit and, through lanes,
  * by the task's as well. On a stream the daemon applies the task's limit. */
 static int choose_way(struct knit *k, struct start *start, struct knit_error *ret_error)
 {
-    const struct knit_registry_task *task;
-    int code;
+    struct knit_prepared *prepared = start->prepared;
+    int code = KNIT_OK;
 
     start->timeout_ns = start->queue_ns = KNIT_OPTION_NONE;
     if (start->options != NULL) {
         start->timeout_ns = knit_options_ns(start->options->timeout_ms);
         start->queue_ns = knit_options_ns(start->options->queue_ms);
     }
-    start->is_by_lanes = k->handles.lanes != NULL && !is_of_protocol(start->task);
+    start->is_by_lanes = k->handles.lanes != NULL && !prepared->is_of_protocol;
     if (!start->is_by_lanes)
         return KNIT_OK;
-    code = knit_lanes_find(k->handles.lanes, start->task, k->admin_ms, &task, ret_error);
-    if (code != KNIT_OK)
-        return code;
-    start->task_id = task->id;
-    if (task->timeout_ms != 0 && (uint64_t)task->timeout_ms * 1000000 < start->timeout_ns)
-        start->timeout_ns = (uint64_t)task->timeout_ms * 1000000;
-    return KNIT_OK;
+    if (prepared->age != knit_lanes_age(k->handles.lanes))
+        code = resolve(k, prepared, ret_error);
+    if (prepared->timeout_ns < start->timeout_ns)
+        start->timeout_ns = prepared->timeout_ns;
+    return code;
 }
 
 static int begin_call(
@@ -170,9 +182,8 @@ static int begin_call(
     if (handle == NULL)
         return knit_error_make(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
-    handle->signature = start->signature;
-    handle->shape = start->shape;
-    handle->shape_age = k->shapes.replaced;
+    handle->prepared = start->prepared;
+    start->prepared->references++;
     handle->wants_output = start->options != NULL && start->options->output;
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_clock_ns();
@@ -232,16 +243,13 @@ static int check_raw(struct knit_span params, struct knit_error *ret_error)
         "the arguments are wrong at byte %zu: %s", flaw.offset, flaw.reason);
 }
 
-static int explain_shape(const char *signature, int r, const struct knit_shape_flaw *flaw,
-    bool is_result, struct knit_error *ret_error)
+static int explain_shape(
+    int r, const struct knit_shape_flaw *flaw, bool is_result, struct knit_error *ret_error)
 {
     enum knit_started started = is_result ? KNIT_STARTED_YES : KNIT_STARTED_NO;
     int code = is_result ? KNIT_BAD_RESULT : KNIT_BAD_ARGUMENT;
     const char *what = is_result ? "result" : "argument";
 
-    if (r == KNIT_SHAPE_E_SYNTAX)
-        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, started,
-            "the signature \"%s\" is wrong at byte %zu: %s", signature, flaw->offset, flaw->reason);
     if (r == -ENOMEM)
         return knit_error_make(ret_error, KNIT_INTERNAL, started, "not enough memory");
     if (r < 0)
@@ -253,46 +261,129 @@ static int explain_shape(const char *signature, int r, const struct knit_shape_f
         ret_error, code, started, "%s %zu: %s", what, flaw->index + 1, flaw->reason);
 }
 
-/* Encode arguments by signature into the session's scratch buffer. */
-static int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
+/* Why there is no prepared call. */
+static __attribute__((cold)) int explain_signature(
+    const char *signature, int r, const struct knit_shape_flaw *flaw, struct knit_error *ret_error)
+{
+    if (r != KNIT_SHAPE_E_SYNTAX)
+        return knit_error_make(ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory");
+    return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+        "the signature \"%s\" is wrong at byte %zu: %s", signature, flaw->offset, flaw->reason);
+}
+
+/* The session can call, and has the prepared call of these texts. signature: NULL = raw. */
+static int find(struct knit *k, const char *task, const char *signature, struct knit_prepared **ret,
     struct knit_error *ret_error)
 {
     struct knit_shape_flaw flaw;
-    int r = knit_shapes_find(&k->shapes, start->signature, &start->shape, &flaw);
+    int r, code = knit_client_check(k, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
+    r = knit_prepareds_find(&k->prepareds, task, signature, ret, &flaw);
+    return r == 0 ? KNIT_OK : explain_signature(signature, r, &flaw, ret_error);
+}
+
+/* The same for one that the caller has. */
+static int check_prepared(const struct knit_prepared *prepared, struct knit_error *ret_error)
+{
+    if (prepared->is_freed)
+        return knit_error_make(
+            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "the prepared call was freed before");
+    return knit_client_check(prepared->all->session, ret_error);
+}
+
+/* The arguments, by the signature into the session's scratch buffer; raw ones stay where they
+ * are. */
+static int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
+    struct knit_error *ret_error)
+{
+    const struct knit_shape *shape = start->prepared->shape;
+    struct knit_shape_flaw flaw;
+    int r;
+
+    if (shape == NULL) {
+        start->params.bytes = va_arg(values->list, const void *);
+        start->params.len = va_arg(values->list, size_t);
+        return check_raw(start->params, ret_error);
+    }
     knit_buffer_reset(&k->params);
-    if (r == 0)
-        r = knit_shape_encode(start->shape, values, &k->params, &flaw);
+    r = knit_shape_encode(shape, values, &k->params, &flaw);
     start->params = knit_buffer_span(&k->params);
-    return r == 0 ? KNIT_OK : explain_shape(start->signature, r, &flaw, false, ret_error);
+    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, false, ret_error);
+}
+
+/* The call of start->prepared. */
+static int start_by_values(struct start *start, struct knit_shape_values *values,
+    struct knit_handle **ret, struct knit_error *ret_error)
+{
+    struct knit *k = start->prepared->all->session;
+    int code = encode(k, start, values, ret_error);
+
+    return code == KNIT_OK ? start_call(k, start, ret, ret_error) : code;
 }
 
 int knit_start(struct knit *k, const struct knit_call_options *options, struct knit_handle **ret,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {.options = options, .task = task, .signature = signature};
+    struct start start = {.options = options};
     struct knit_shape_values values;
-    int code = knit_client_check(k, ret_error);
+    int code = find(k, task, signature, &start.prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    code = encode(k, &start, &values, ret_error);
+    code = start_by_values(&start, &values, ret, ret_error);
     va_end(values.list);
-    return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
+    return code;
+}
+
+int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
+    struct knit_handle **ret, struct knit_error *ret_error, ...)
+{
+    struct start start = {.options = options, .prepared = prepared};
+    struct knit_shape_values values;
+    int code = check_prepared(prepared, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    va_start(values.list, ret_error);
+    code = start_by_values(&start, &values, ret, ret_error);
+    va_end(values.list);
+    return code;
 }
 
 int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
     size_t params_len)
 {
-    struct start start = {
-        .options = options, .task = task, .params = knit_span(params, params_len)};
-    int code = knit_client_check(k, ret_error);
+    struct start start = {.options = options, .params = knit_span(params, params_len)};
+    int code = find(k, task, NULL, &start.prepared, ret_error);
 
     if (code == KNIT_OK)
         code = check_raw(start.params, ret_error);
     return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
+}
+
+/* ---- prepared calls ---- */
+
+int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
+    const char *signature, struct knit_prepared **ret)
+{
+    struct knit_shape_flaw flaw;
+    int r, code = knit_client_check(k, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    r = knit_prepared_new(&k->prepareds, task, signature, ret, &flaw);
+    return r == 0 ? KNIT_OK : explain_signature(signature, r, &flaw, ret_error);
+}
+
+struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared)
+{
+    if (prepared != NULL)
+        knit_prepared_disown(prepared);
+    return NULL;
 }
 
 /* ---- outcomes ---- */
@@ -332,22 +423,33 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     return code;
 }
 
+static void give_raw(struct knit_span result, struct knit_shape_values *values)
+{
+    const void **to = va_arg(values->list, const void **);
+    size_t *to_len = va_arg(values->list, size_t *);
+
+    if (to != NULL)
+        *to = result.bytes;
+    if (to_len != NULL)
+        *to_len = result.len;
+}
+
 static int decode(
     struct knit_handle *handle, struct knit_shape_values *values, struct knit_error *ret_error)
 {
-    struct knit_shapes *shapes = &handle->handles->session->shapes;
-    const struct knit_shape *shape = handle->shape;
+    const struct knit_shape *shape = handle->prepared->shape;
     struct knit_shape_flaw flaw;
     struct knit_span result = knit_span(NULL, 0);
-    int code = read_outcome(handle, ret_error, &result), r = 0;
+    int code = read_outcome(handle, ret_error, &result), r;
 
     if (code != KNIT_OK)
         return code;
-    if (handle->shape_age != shapes->replaced)
-        r = knit_shapes_find(shapes, handle->signature, &shape, &flaw);
-    if (r == 0)
-        r = knit_shape_decode(shape, result, values, &handle->aligned_copies, &flaw);
-    return r == 0 ? KNIT_OK : explain_shape(handle->signature, r, &flaw, true, ret_error);
+    if (shape == NULL) {
+        give_raw(result, values);
+        return KNIT_OK;
+    }
+    r = knit_shape_decode(shape, result, values, &handle->aligned_copies, &flaw);
+    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, true, ret_error);
 }
 
 int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
@@ -355,7 +457,7 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
     struct knit_shape_values values;
     int code;
 
-    if (handle->signature == NULL)
+    if (handle->prepared->shape == NULL)
         return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN,
             "the call was started without a signature: use knit_result_raw()");
     va_start(values.list, ret_error);
@@ -466,13 +568,13 @@ static int run(struct knit *k, struct start *start, struct knit_error *ret_error
     return code;
 }
 
-static int call_by_signature(struct knit *k, struct start *start, struct knit_error *ret_error,
-    struct knit_shape_values *values)
+/* The call of start->prepared. Of one without a signature the result is one msgpack value. */
+static int call_by_values(
+    struct start *start, struct knit_shape_values *values, struct knit_error *ret_error)
 {
-    int code = knit_client_check(k, ret_error);
+    struct knit *k = start->prepared->all->session;
+    int code = encode(k, start, values, ret_error);
 
-    if (code == KNIT_OK)
-        code = encode(k, start, values, ret_error);
     if (code == KNIT_OK)
         code = run(k, start, ret_error);
     return code == KNIT_OK ? decode(k->last, values, ret_error) : code;
@@ -481,12 +583,14 @@ static int call_by_signature(struct knit *k, struct start *start, struct knit_er
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {.task = task, .signature = signature};
+    struct start start = {0};
     struct knit_shape_values values;
-    int code;
+    int code = find(k, task, signature, &start.prepared, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
     va_start(values.list, signature);
-    code = call_by_signature(k, &start, ret_error, &values);
+    code = call_by_values(&start, &values, ret_error);
     va_end(values.list);
     return code;
 }
@@ -494,12 +598,29 @@ int knit_call(
 int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {.options = options, .task = task, .signature = signature};
+    struct start start = {.options = options};
     struct knit_shape_values values;
-    int code;
+    int code = find(k, task, signature, &start.prepared, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
     va_start(values.list, signature);
-    code = call_by_signature(k, &start, ret_error, &values);
+    code = call_by_values(&start, &values, ret_error);
+    va_end(values.list);
+    return code;
+}
+
+int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
+    struct knit_error *ret_error, ...)
+{
+    struct start start = {.options = options, .prepared = prepared};
+    struct knit_shape_values values;
+    int code = check_prepared(prepared, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    va_start(values.list, ret_error);
+    code = call_by_values(&start, &values, ret_error);
     va_end(values.list);
     return code;
 }
@@ -508,9 +629,8 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const void *params, size_t params_len,
     const void **ret_result, size_t *ret_len)
 {
-    struct start start = {
-        .options = options, .task = task, .params = knit_span(params, params_len)};
-    int code = knit_client_check(k, ret_error);
+    struct start start = {.options = options, .params = knit_span(params, params_len)};
+    int code = find(k, task, NULL, &start.prepared, ret_error);
 
     if (code == KNIT_OK)
         code = check_raw(start.params, ret_error);

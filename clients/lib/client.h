@@ -15,7 +15,7 @@
 
 #include "clients/lib/handle.h"
 #include "clients/lib/poll_fd.h"
-#include "clients/lib/shape.h"
+#include "clients/lib/prepared.h"
 #include "proto/buffer.h"
 
 struct knit {
@@ -30,7 +30,7 @@ struct knit {
 
     struct knit_handle *last;  /* the latest blocking call: its results are borrowed from it */
     struct knit_handle *stats; /* the latest knit_stats() */
-    struct knit_shapes shapes; /* of the signatures that were used last */
+    struct knit_prepareds prepareds;
     struct knit_buffer params; /* scratch: the arguments of the call that starts */
 };
 

@@ -83,7 +83,7 @@ struct knit_handle *knit_handle_new(struct knit_handles *handles)
     handle->code = 0;
     handle->deadline_ns = 0;
     handle->start_by_ns = UINT64_MAX;
-    handle->signature = NULL;
+    handle->prepared = NULL;
     handle->on_done = NULL;
     handle->heap = NULL;
     handle->outcome = knit_span(NULL, 0);
@@ -385,6 +385,8 @@ void knit_handle_drop(struct knit_handle *handle)
     if (handle->heap != NULL)
         free(handle->heap);
     handle->heap = NULL;
+    if (handle->prepared != NULL)
+        knit_prepared_release(handle->prepared);
     handle->state = KNIT_HANDLE_FREE;
     TAILQ_INSERT_HEAD(&handles->spare, handle, entry);
 }

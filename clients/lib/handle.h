@@ -23,7 +23,7 @@
 #include <knitting/knitting.h>
 
 #include "clients/lib/lanes.h"
-#include "clients/lib/shape.h"
+#include "clients/lib/prepared.h"
 #include "clients/lib/stream.h"
 #include "proto/buffer.h"
 #include "proto/span.h"
@@ -54,9 +54,7 @@ struct knit_handle {
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
     uint64_t deadline_ns;           /* 0 = none */
     uint64_t start_by_ns;           /* through lanes: UINT64_MAX = none, or it has started */
-    const char *signature;          /* NULL: started raw */
-    const struct knit_shape *shape; /* of it, as long as the session's shapes are of that age */
-    uint64_t shape_age;
+    struct knit_prepared *prepared; /* what it is a call of; NULL: the protocol's own */
     void (*on_done)(struct knit_handle *handle, void *user);
     void *user;
     struct knit_span outcome;                 /* msgpack of the result or the error */

@@ -26,7 +26,6 @@ enum {
        a lane has no more room than one largest result needs, and then a result that is held there
        makes the next one of that size wait until it is freed. */
     HELD_PART = 4,
-    KNOWN_TASKS = 64,
 };
 
 struct knit_lanes {
@@ -34,10 +33,8 @@ struct knit_lanes {
     struct knit_session *session;
     struct knit_registry *registry; /* NULL: not fetched yet, or the pool has no tasks */
     bool is_stale;                  /* the registry's numbers are no longer the pool's */
+    uint32_t age;                   /* knit_lanes_age() */
     int64_t clock_shift_ns;
-    /* Tasks that were asked for lately, by the address of the name, which is most often a literal.
-       The address only says where to look; the name itself is compared. */
-    const struct knit_registry_task *known[KNOWN_TASKS];
     uint32_t held; /* results that are read in place, and their bytes */
     uint64_t held_bytes;
 };
@@ -50,6 +47,7 @@ struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options)
         return NULL;
     lanes->options = *options;
     lanes->session = options->session;
+    lanes->age = 1;
     return lanes;
 }
 
@@ -68,6 +66,17 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours)
 
 /* ---- tasks ---- */
 
+uint32_t knit_lanes_age(const struct knit_lanes *lanes)
+{
+    return lanes->age;
+}
+
+static void grow_older(struct knit_lanes *lanes)
+{
+    if (++lanes->age == 0)
+        lanes->age = 1;
+}
+
 int knit_lanes_fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error)
 {
@@ -80,18 +89,11 @@ int knit_lanes_fetch_registry(
     (void)knit_registry_free(lanes->registry);
     lanes->registry = registry;
     lanes->is_stale = false;
-    memset(lanes->known, 0, sizeof(lanes->known));
+    grow_older(lanes);
     return KNIT_OK;
 }
 
-static const struct knit_registry_task **known_place(struct knit_lanes *lanes, const char *task)
-{
-    uint64_t hash = (uint64_t)(uintptr_t)task * 0x9e3779b97f4a7c15u;
-
-    return &lanes->known[hash >> 32 & (KNOWN_TASKS - 1)];
-}
-
-static int look_up(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
+int knit_lanes_find(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
     const struct knit_registry_task **ret_task, struct knit_error *ret_error)
 {
     size_t len = strlen(task);
@@ -116,19 +118,7 @@ static int look_up(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
             near != NULL ? "there is no task '%s'; the nearest is '%s'" : "there is no task '%s'",
             task, near != NULL ? near->name : "");
     }
-    *known_place(lanes, task) = found;
     *ret_task = found;
-    return KNIT_OK;
-}
-
-int knit_lanes_find(struct knit_lanes *lanes, const char *task, uint32_t wait_ms,
-    const struct knit_registry_task **ret_task, struct knit_error *ret_error)
-{
-    const struct knit_registry_task *known = *known_place(lanes, task);
-
-    if (known == NULL || lanes->is_stale || strcmp(known->name, task) != 0)
-        return look_up(lanes, task, wait_ms, ret_task, ret_error);
-    *ret_task = known;
     return KNIT_OK;
 }
 
@@ -136,8 +126,10 @@ void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error)
 {
     struct knit_failure failure;
 
-    if (knit_failure_decode(error, &failure) == 0 && failure.code == KNIT_STALE_EPOCH)
+    if (knit_failure_decode(error, &failure) == 0 && failure.code == KNIT_STALE_EPOCH) {
         lanes->is_stale = true;
+        grow_older(lanes);
+    }
 }
 
 /* ---- calls ---- */

@@ -63,6 +63,10 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours);
 KNIT_MUST_CHECK int knit_lanes_fetch_registry(
     struct knit_lanes *lanes, uint64_t until_ns, struct knit_error *ret_error);
 
+/* Which registry the session has; another number once it has another, or knows that its own is out
+ * of date. Never 0. */
+uint32_t knit_lanes_age(const struct knit_lanes *lanes);
+
 /* A task by its name; the pointer is good until the next one is asked for. When the name is not
  * known, the registry is fetched again, which may take wait_ms. Returns KNIT_OK, KNIT_UNKNOWN_TASK,
  * or the code of what went wrong. */

@@ -40,7 +40,7 @@ static void free_client(struct knit *k)
     knit_poll_fd_fini(&k->poll_fd);
     knit_stream_fini(&k->handles.stream);
     knit_handles_fini(&k->handles);
-    knit_shapes_fini(&k->shapes);
+    knit_prepareds_fini(&k->prepareds);
     knit_buffer_fini(&k->params);
     if (k->alive != NULL)
         munmap(k->alive, PAGE_BYTES);
@@ -79,6 +79,7 @@ static struct knit *new_client(int fd, const struct knit_open_options *options)
     k->admin_ms = options->connect_ms != 0 ? options->connect_ms : CONNECT_MS_DEFAULT;
     knit_poll_fd_init(&k->poll_fd);
     knit_buffer_init(&k->params, PARAMS_MAX);
+    k->prepareds.session = k;
     k->alive = new_alive();
     knit_handles_init(&k->handles, k, k->alive);
     if (slots > KNIT_STREAM_PLACES_MAX - KNIT_STREAM_PLACES_SPARE)

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shapes stand in a table by the address of the string they were parsed from, since most
- * signatures are literals of the caller's program. The address is only the place in the table; the
- * text, which a caller may have changed in place, is compared. So a signature that was used before
- * costs one comparison, and any other is parsed as a whole before anything is sent.
- *
- * Nothing is written to a caller's pointers before every result has been checked. Results may lie
+/* Nothing is written to a caller's pointers before every result has been checked. Results may lie
  * in shared memory, where a second read could give another value: so each is read once, what is to
  * be written is noted, and at the end all of it is written.
  */
@@ -36,9 +31,8 @@ struct part {
 
 struct knit_shape {
     uint32_t param_count, result_count;
-    bool is_plain; /* every parameter is a scalar that is not optional */
-    const char *text;
-    struct part part[]; /* parameters, then results; then the text */
+    bool is_plain;      /* every parameter is a scalar that is not optional */
+    struct part part[]; /* parameters, then results */
 };
 
 /* A write through a caller's pointer, made once all results are checked. */
@@ -93,20 +87,18 @@ static bool is_scalar(const struct part *part)
     return part->kind <= KNIT_KIND_FLOAT;
 }
 
-static struct knit_shape *make_shape(
-    const struct knit_signature *signature, const char *text, size_t len)
+static struct knit_shape *make_shape(const struct knit_signature *signature)
 {
     uint32_t params = knit_signature_param_count(signature);
     uint32_t results = knit_signature_result_count(signature);
     struct knit_shape *shape =
-        calloc(1, sizeof(*shape) + (params + results) * sizeof(shape->part[0]) + len + 1);
+        calloc(1, sizeof(*shape) + (params + results) * sizeof(shape->part[0]));
 
     if (shape == NULL)
         return NULL;
     shape->param_count = params;
     shape->result_count = results;
     shape->is_plain = true;
-    shape->text = memcpy(&shape->part[params + results], text, len + 1);
     for (uint32_t i = 0; i < params + results; i++) {
         bool is_optional;
         const struct knit_type_row *row = knit_signature_type(signature, i, &is_optional);
@@ -118,13 +110,13 @@ static struct knit_shape *make_shape(
     return shape;
 }
 
-static int make(const char *text, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
+int knit_shape_new(
+    const char *text, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
 {
-    size_t len = strlen(text);
     struct knit_signature_flaw flaw;
     struct knit_signature *signature;
     struct knit_shape *shape;
-    int r = knit_signature_parse_call(text, len, &signature, &flaw);
+    int r = knit_signature_parse_call(text, strlen(text), &signature, &flaw);
 
     if (r < 0)
         return r;
@@ -132,7 +124,7 @@ static int make(const char *text, struct knit_shape **ret_shape, struct knit_sha
         *ret_flaw = (struct knit_shape_flaw){.offset = flaw.offset, .reason = flaw.reason};
         return KNIT_SHAPE_E_SYNTAX;
     }
-    shape = make_shape(signature, text, len);
+    shape = make_shape(signature);
     (void)knit_signature_free(signature);
     if (shape == NULL)
         return -ENOMEM;
@@ -140,47 +132,10 @@ static int make(const char *text, struct knit_shape **ret_shape, struct knit_sha
     return 0;
 }
 
-/* ---- keeping shapes ---- */
-
-/* Fibonacci hashing, because literals lie close together. */
-static struct knit_shape **place_of(struct knit_shapes *shapes, const char *signature)
+struct knit_shape *knit_shape_free(struct knit_shape *shape)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)signature * 0x9e3779b97f4a7c15u;
-
-    return &shapes->place[hash >> 32 & (KNIT_SHAPES - 1)];
-}
-
-/* Not inlined: its stack frame would be set up also when the shape is found. */
-static __attribute__((noinline)) int replace(struct knit_shapes *shapes, const char *signature,
-    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
-{
-    struct knit_shape **place = place_of(shapes, signature), *shape;
-    int r = make(signature, &shape, ret_flaw);
-
-    if (r != 0)
-        return r;
-    if (*place != NULL)
-        shapes->replaced++;
-    free(*place);
-    *ret_shape = *place = shape;
-    return 0;
-}
-
-int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
-    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw)
-{
-    struct knit_shape *shape = *place_of(shapes, signature);
-
-    if (shape == NULL || strcmp(shape->text, signature) != 0)
-        return replace(shapes, signature, ret_shape, ret_flaw);
-    *ret_shape = shape;
-    return 0;
-}
-
-void knit_shapes_fini(struct knit_shapes *shapes)
-{
-    for (size_t i = 0; i < KNIT_SHAPES; i++)
-        free(shapes->place[i]);
+    free(shape);
+    return NULL;
 }
 
 /* ---- arguments ---- */

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* C values <-> msgpack by a call's signature string, as the table in <knitting/knitting.h> has it.
  *
- * A signature string is parsed into a shape, and a session keeps the shapes of the strings it used
- * last: a caller has few signatures and uses each again and again.
- */
+ * The string is parsed once, into a shape, which prepared.h keeps. */
 #pragma once
 
 #include <stdarg.h>
@@ -42,20 +40,12 @@ struct knit_shape_flaw {
 
 struct knit_shape;
 
-enum { KNIT_SHAPES = 64 };
+/* The shape of a signature. Returns 0, KNIT_SHAPE_E_SYNTAX, -ENOMEM. */
+KNIT_MUST_CHECK int knit_shape_new(
+    const char *signature, struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw);
 
-/* All zero: none is kept yet. */
-struct knit_shapes {
-    struct knit_shape *place[KNIT_SHAPES];
-    uint64_t replaced; /* how often one made room for another: while this stays, all of them do */
-};
-
-void knit_shapes_fini(struct knit_shapes *shapes);
-
-/* The shape of a signature; good until `replaced` rises. Returns 0, KNIT_SHAPE_E_SYNTAX,
- * -ENOMEM. */
-KNIT_MUST_CHECK int knit_shapes_find(struct knit_shapes *shapes, const char *signature,
-    const struct knit_shape **ret_shape, struct knit_shape_flaw *ret_flaw);
+/* NULL is allowed; returns NULL. */
+struct knit_shape *knit_shape_free(struct knit_shape *shape);
 
 /* Append the params array, taking the arguments from `values`.
  * Returns 0, KNIT_SHAPE_E_VALUE, or the buffer's error (KNIT_BUFFER_E_FULL becomes -E2BIG). */

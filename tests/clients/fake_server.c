@@ -72,6 +72,7 @@ static void answer_hello(const struct knit_message *message)
 static void answer_tasks(const struct knit_message *message)
 {
     static const char *const names[] = {"a", "b", "c"};
+    const uint32_t moved = atomic_load_explicit(&fake.epoch_more, memory_order_relaxed);
     struct knit_tasks_query query = {.after = KNIT_TASKS_FIRST};
     const char *reason;
     uint64_t id;
@@ -82,12 +83,13 @@ static void answer_tasks(const struct knit_message *message)
     id = query.after == KNIT_TASKS_FIRST ? 0 : query.after + 1;
     count = id < 2 ? 2 - (uint32_t)id : 1;
     knit_message_put_response_head(&fake.out, message->msgid);
-    knit_tasks_page_put_head(&fake.out, 1, id + count < 3, count);
+    knit_tasks_page_put_head(&fake.out, 1 + moved, id + count < 3, count);
     for (; count > 0; count--, id++) {
         char signature[32];
-        struct knit_task_entry entry = {.id = id, .name = knit_span_text(names[id])};
+        const char *name = names[(id + moved) % 3];
+        struct knit_task_entry entry = {.id = id, .name = knit_span_text(name)};
 
-        snprintf(signature, sizeof(signature), "%s(x: int) -> int", names[id]);
+        snprintf(signature, sizeof(signature), "%s(x: int) -> int", name);
         entry.signature = knit_span_text(signature);
         entry.timeout_ms = id * 100;
         knit_tasks_page_put_entry(&fake.out, &entry);

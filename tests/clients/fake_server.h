@@ -63,7 +63,8 @@ struct knit_fake {
     bool attaches;      /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
     /* Set by the test at any time. */
-    _Atomic bool is_deaf; /* reads nothing */
+    _Atomic bool is_deaf;        /* reads nothing */
+    _Atomic uint32_t epoch_more; /* than 1 is the tasks' epoch; each moves their names on by one */
 
     int listen_fd;
     int fd;

@@ -28,11 +28,19 @@ int main()
     struct knit *k = NULL;
     struct knit_open_options options = {};
     struct knit_call_options call_options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_prepared *prepared = NULL;
+    int64_t number = 0;
 
     options.slots = 5;
     if (knit_module.tasks_end - knit_module.tasks != 2 || knit_module.abi != KNIT_MODULE_ABI)
         return 1;
     if (call_options.timeout_ms >= 0 || knit_version()[0] == '\0')
         return 2;
-    return knit_open("nonsense", &options, &k, &error) == KNIT_BAD_ARGUMENT ? 0 : 3;
+    if (knit_prepared_free(prepared) != NULL)
+        return 3;
+    if (knit_open("nonsense", &options, &k, &error) == KNIT_BAD_ARGUMENT)
+        return 0;
+    if (knit_prepare(k, &error, "twice", "(int) -> int", &prepared) != KNIT_OK)
+        return 4;
+    return knit_call_prepared(prepared, &call_options, &error, int64_t{2}, &number);
 }

@@ -24,35 +24,33 @@ static char *specification;
 
 static int decode(const char *signature, const void *result, size_t len, ...)
 {
-    struct knit_shapes shapes = {0};
     struct knit_aligned_copy *copies = NULL;
-    const struct knit_shape *shape;
+    struct knit_shape *shape;
     struct knit_shape_flaw flaw;
     struct knit_shape_values values;
     int r;
 
-    assert_int_equal(knit_shapes_find(&shapes, signature, &shape, &flaw), 0);
+    assert_int_equal(knit_shape_new(signature, &shape, &flaw), 0);
     va_start(values.list, len);
     r = knit_shape_decode(shape, knit_span(result, len), &values, &copies, &flaw);
     va_end(values.list);
     knit_aligned_copies_free(&copies);
-    knit_shapes_fini(&shapes);
+    (void)knit_shape_free(shape);
     return r;
 }
 
 static int encode(struct knit_buffer *buffer, const char *signature, ...)
 {
-    struct knit_shapes shapes = {0};
-    const struct knit_shape *shape;
+    struct knit_shape *shape;
     struct knit_shape_flaw flaw;
     struct knit_shape_values values;
     int r;
 
-    assert_int_equal(knit_shapes_find(&shapes, signature, &shape, &flaw), 0);
+    assert_int_equal(knit_shape_new(signature, &shape, &flaw), 0);
     va_start(values.list, signature);
     r = knit_shape_encode(shape, &values, buffer, &flaw);
     va_end(values.list);
-    knit_shapes_fini(&shapes);
+    (void)knit_shape_free(shape);
     return r;
 }
 
@@ -117,8 +115,7 @@ static void many_results_are_written_too(void **state)
 
 static void signatures_of_calls_are_judged_as_specified(void **state)
 {
-    struct knit_shapes shapes = {0};
-    const struct knit_shape *shape;
+    struct knit_shape *shape;
     struct knit_shape_flaw flaw;
     struct knit_block block;
     char *text;
@@ -130,16 +127,17 @@ static void signatures_of_calls_are_judged_as_specified(void **state)
         int r;
 
         knit_block_unescape(block.line);
-        r = knit_shapes_find(&shapes, block.line, &shape, &flaw);
+        r = knit_shape_new(block.line, &shape, &flaw);
         if (r != (is_good ? 0 : KNIT_SHAPE_E_SYNTAX))
             fail_msg("%s: %d", block.line, r);
         if (!is_good) {
             assert_int_equal(flaw.offset, strtoull(text, NULL, 10));
             assert_non_null(strstr(flaw.reason, strchr(text, ' ') + 1));
+        } else {
+            (void)knit_shape_free(shape);
         }
     }
     knit_block_close(&block);
-    knit_shapes_fini(&shapes);
 }
 
 static void a_typed_array_of_any_element_is_one_value(void **state)

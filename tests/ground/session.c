@@ -73,6 +73,20 @@ static int add(void)
     return code;
 }
 
+static int add_prepared(void)
+{
+    struct knit_prepared *prepared = NULL;
+    int64_t sum = 0;
+    int code = knit_prepare(k, &error, "add", "(int, int) -> int", &prepared);
+
+    if (code == KNIT_OK)
+        code = knit_call_prepared(prepared, NULL, &error, (int64_t)39, (int64_t)3, &sum);
+    if (code == KNIT_OK && sum != 42)
+        wrong("39 + 3 = %lld", (long long)sum);
+    knit_prepared_free(prepared);
+    return code;
+}
+
 static int call_raw(void)
 {
     const void *result;
@@ -271,6 +285,7 @@ static const struct step {
 } steps[] = {
     {"ask", ask},
     {"add", add},
+    {"add_prepared", add_prepared},
     {"call_raw", call_raw},
     {"echo_large", echo_large},
     {"count_words", count_words},

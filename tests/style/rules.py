@@ -57,7 +57,7 @@ LAYERS = {
     'clients/lib': [
         {'error', 'poll_fd', 'shape', 'transport', 'url'},
         {'lanes', 'resolve', 'stream', 'transport_plain'},
-        {'connect'},
+        {'connect', 'prepared'},
         {'handle'},
         {'client'},
         {'call', 'forks'},

@@ -23,6 +23,7 @@
 
 #include <knitting/knitting.h>
 
+#include "tests/clients/forms.h"
 #include "tests/support/deadline.h"
 #include "tests/support/random.h"
 
@@ -617,6 +618,67 @@ static void a_call_that_may_not_queue_is_not_left_to_a_worker_that_does_not_come
     knit_free(handle);
 }
 
+static void every_form_of_a_call_says_the_same(void **state)
+{
+    static const struct {
+        const char *task, *signature;
+        int64_t numbers[2];
+        int code;
+        enum knit_started started;
+        const char *message;
+    } cases[] = {
+        {"add", "(int, int) -> int", {40, 2}, KNIT_OK, KNIT_STARTED_YES, ""},
+        {"add", "add(a: int, b: int)", {40, 2}, KNIT_OK, KNIT_STARTED_YES, ""},
+        {"add", "(int, int) -> int", {INT64_MAX, 1}, KNIT_TASK_FAILED, KNIT_STARTED_YES,
+            "the sum does not fit"},
+        {"add", "(int, int) -> str", {1, 2}, KNIT_BAD_RESULT, KNIT_STARTED_YES,
+            "result 1: expected str, got int"},
+        {"add", "(int, int) -> (int, int)", {1, 2}, KNIT_BAD_RESULT, KNIT_STARTED_YES,
+            "expected array, got int"},
+        {"add", "(int, bool) -> int", {1, 2}, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "argument 2 (b): expected int, got bool"},
+        {"add", "(int)", {1, 2}, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, ""},
+        {"add", "(int, in) -> int", {1, 2}, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+            "is wrong at byte 6: unknown type"},
+        {"ad", "(int, int) -> int", {1, 2}, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "'add'"},
+        {"ad\xff", "(int, int) -> int", {1, 2}, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, "'ad?'"},
+        {"", "(int, int) -> int", {1, 2}, KNIT_UNKNOWN_TASK, KNIT_STARTED_NO, ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int64_t sum = knit_forms_all(
+            k, cases[i].task, cases[i].signature, cases[i].numbers, cases[i].code, &error);
+
+        if (cases[i].code == KNIT_OK) {
+            assert_true(sum == (strchr(cases[i].signature, '>') != NULL ? 42 : 0));
+            continue;
+        }
+        assert_int_equal(error.started, cases[i].started);
+        assert_false(error.retryable);
+        if (strstr(error.message, cases[i].message) == NULL)
+            fail_msg("%s%s: %s", cases[i].task, cases[i].signature, error.message);
+    }
+}
+
+/* What a prepared call has found stays true when workers come and go. */
+static void a_prepared_call_outlives_workers(void **state)
+{
+    struct knit_prepared *add;
+    int64_t sum;
+
+    (void)state;
+    succeeds(knit_prepare(k, &error, "add", "(int, int) -> int", &add));
+    for (int64_t i = 0; i < 3; i++) {
+        succeeds(knit_call_prepared(add, NULL, &error, i, (int64_t)7, &sum));
+        assert_true(sum == i + 7);
+        assert_int_equal(knit_call(k, &error, "crash", "(str)", "exit"), KNIT_WORKER_DIED);
+    }
+    succeeds(knit_call_prepared(add, NULL, &error, (int64_t)1, (int64_t)1, &sum));
+    assert_true(sum == 2);
+    knit_prepared_free(add);
+}
+
 #define WITH_SESSION(test) cmocka_unit_test_setup_teardown(test, open_session, close_session)
 
 int main(int argc, char **argv)
@@ -632,6 +694,8 @@ int main(int argc, char **argv)
         WITH_SESSION(the_queue_timeout_does_not_end_a_call_that_has_started),
         WITH_SESSION(a_call_that_may_not_queue_is_started_at_once_or_refused),
         WITH_SESSION(failures_are_the_same_over_every_transport),
+        WITH_SESSION(every_form_of_a_call_says_the_same),
+        WITH_SESSION(a_prepared_call_outlives_workers),
         WITH_SESSION(a_crash_fails_its_call_alone),
         WITH_SESSION(a_full_session_refuses_to_block),
         WITH_SESSION(results_stay_until_they_are_freed),

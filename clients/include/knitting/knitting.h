@@ -63,8 +63,9 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-struct knit;        /* a session with a pool */
-struct knit_handle; /* one call that was started */
+struct knit;          /* a session with a pool */
+struct knit_handle;   /* one call that was started */
+struct knit_prepared; /* a task and a signature, for many calls */
 
 /* States that are no errors; codes of errors begin at 100. */
 enum {
@@ -166,15 +167,40 @@ KNIT_MUST_CHECK int knit_call_raw(struct knit *k, const struct knit_call_options
 
 /* ---- Calls that are not waited for at once ---- */
 
-/* Queue a call. `signature` must live as long as the handle. Where there is no room for another
- * call, waits for some, or returns KNIT_WOULD_BLOCK if `would_block` was set. A call that is
- * refused on the spot (too large, an unknown task) fails here and has no handle. */
+/* Queue a call. Where there is no room for another call, waits for some, or returns
+ * KNIT_WOULD_BLOCK if `would_block` was set. A call that is refused on the spot (too large, an
+ * unknown task) fails here and has no handle. */
 KNIT_MUST_CHECK int knit_start(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const char *signature,
     ...);
 KNIT_MUST_CHECK int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
     size_t params_len);
+
+/* ---- Prepared calls ----
+ *
+ * For a task that is called again and again: what its calls have in common is worked out once. They
+ * do and fail as knit_call_with() and knit_start() with that task and signature. */
+
+/* Copies both texts. With the signature NULL, arguments are one msgpack array (const void *,
+ * size_t), and the result is one msgpack value (const void **, size_t *). Asks nobody, also in a
+ * callback: a task that does not exist fails each call with KNIT_UNKNOWN_TASK, until it does. When
+ * the pool's tasks change, a call under way may fail with KNIT_STALE_EPOCH, and later ones find
+ * their task by themselves. Fails with KNIT_BAD_ARGUMENT (the signature), KNIT_DISCONNECTED,
+ * KNIT_INTERNAL (out of memory). */
+KNIT_MUST_CHECK int knit_prepare(struct knit *k, struct knit_error *ret_error, const char *task,
+    const char *signature, struct knit_prepared **ret);
+
+/* In the session that prepared it. options: NULL = none. */
+int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
+    struct knit_error *ret_error, ...);
+KNIT_MUST_CHECK int knit_start_prepared(struct knit_prepared *prepared,
+    const struct knit_call_options *options, struct knit_handle **ret, struct knit_error *ret_error,
+    ...);
+
+/* Free it, also before the handles of its calls, which keep what they need. knit_close() frees
+ * those that are left; afterwards none may be used or freed. NULL is allowed; returns NULL. */
+struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared);
 
 /* Send what was started. Does not wait. Fails with KNIT_DISCONNECTED alone. */
 int knit_flush(struct knit *k, struct knit_error *ret_error);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What calls of one task by one signature have in common, resolved once: the shape, the number of
+ * the task, its timeout.
+ *
+ * Every call is made of one. A caller makes its own by knit_prepare(). For calls that name their
+ * task, the session keeps those it used last: a caller has few tasks and calls each again and
+ * again.
+ *
+ * Numbers of tasks are those of one registry. Once the session has another, or its own is out of
+ * date, the age says so and the number is asked for again.
+ *
+ * Threads: as the session: one at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <knitting/code.h>
+
+#include "clients/lib/shape.h"
+
+struct knit;
+struct knit_prepareds;
+
+struct knit_prepared {
+    struct knit_prepareds *all; /* of its session */
+    struct knit_prepared *next_made, *next_spare;
+    const char *task;
+    const char *signature; /* NULL: arguments and result are msgpack */
+    struct knit_shape *shape;
+    uint64_t timeout_ns; /* through lanes, the task's own; KNIT_OPTION_NONE = none */
+    uint32_t references; /* by its owner and by each handle of a call */
+    uint32_t age;        /* knit_lanes_age() when these two were asked for; 0 = not yet */
+    uint32_t task_id;
+    bool is_of_protocol; /* "$/...", which never goes through lanes */
+    bool is_freed;       /* by its owner */
+};
+
+enum { KNIT_PREPAREDS_KEPT = 64 };
+
+/* Those of a session. All zero, but for the session: there is none yet. */
+struct knit_prepareds {
+    struct knit *session;
+    struct knit_prepared *made, *spare;
+    struct knit_prepared *kept[KNIT_PREPAREDS_KEPT]; /* for calls that name their task */
+};
+
+/* Frees all of them, used or not. */
+void knit_prepareds_fini(struct knit_prepareds *prepareds);
+
+/* Copies both texts; the caller owns it. Returns 0, KNIT_SHAPE_E_SYNTAX, -ENOMEM. */
+KNIT_MUST_CHECK int knit_prepared_new(struct knit_prepareds *prepareds, const char *task,
+    const char *signature, struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw);
+
+/* Its owner needs it no more; handles may. A second time changes nothing, unless another one has
+ * been made in its place. */
+void knit_prepared_disown(struct knit_prepared *prepared);
+
+/* Nobody uses it any more. knit_prepared_release() and knit_prepared_disown() are the callers. */
+void knit_prepared_recycle(struct knit_prepared *prepared);
+
+/* The handle of a call is dropped. */
+static inline void knit_prepared_release(struct knit_prepared *prepared)
+{
+    if (--prepared->references == 0)
+        knit_prepared_recycle(prepared);
+}
+
+/* ---- for calls that name their task ---- */
+
+/* The slow part of knit_prepareds_find(), which is the one caller. */
+KNIT_MUST_CHECK int knit_prepareds_replace(struct knit_prepareds *prepareds,
+    struct knit_prepared **place, const char *task, const char *signature,
+    struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw);
+
+/* By Fibonacci hashing, because literals lie close together. */
+static inline struct knit_prepared **knit_prepareds_place(
+    struct knit_prepareds *prepareds, const char *task, const char *signature)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)task + 31 * (uint64_t)(uintptr_t)signature) *
+                    UINT64_C(0x9e3779b97f4a7c15);
+
+    return &prepareds->kept[hash >> 32 & (KNIT_PREPAREDS_KEPT - 1)];
+}
+
+/* The addresses of the texts, which are literals most often, only say where to look; a caller may
+ * have changed a text in place, so the texts themselves are compared. Good until the next one is
+ * asked for, unless a handle refers to it. Returns what knit_prepared_new() returns. */
+KNIT_MUST_CHECK static inline int knit_prepareds_find(struct knit_prepareds *prepareds,
+    const char *task, const char *signature, struct knit_prepared **ret,
+    struct knit_shape_flaw *ret_flaw)
+{
+    struct knit_prepared **place = knit_prepareds_place(prepareds, task, signature);
+    struct knit_prepared *found = *place;
+
+    if (found == NULL || (found->signature == NULL) != (signature == NULL) ||
+        strcmp(found->task, task) != 0 ||
+        (signature != NULL && strcmp(found->signature, signature) != 0))
+        return knit_prepareds_replace(prepareds, place, task, signature, ret, ret_flaw);
+    *ret = found;
+    return 0;
+}
