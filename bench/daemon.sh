@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by the scripts beside it: a daemon to measure, with one worker and one event loop, as every figure that others
-# are compared with. Expects $build and, for its files, $scratch.
+# are compared with. Expects $build and, for its files, $scratch. More options of the daemon may be given.
 # shellcheck shell=bash disable=SC2154
 daemon=
 
@@ -9,7 +9,7 @@ start_daemon()
 {
   "$@" "$build/server/knittingd" --listen 127.0.0.1:0 --socket "$scratch/socket" --workers 1 --threads-io 1 \
     --worker-program "$build/fastpath/knitting-worker" --module "$build/bench/bench-tasks.so" \
-    --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" >"$scratch/log" 2>&1 &
+    --module "$build/clients/examples/example.so" --ready-file "$scratch/ready" "$@" >"$scratch/log" 2>&1 &
   daemon=$!
   until [ -s "$scratch/ready" ]; do
     if ! kill -0 "$daemon" 2>/dev/null; then

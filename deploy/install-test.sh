@@ -75,6 +75,19 @@ read -ra libs < <(pkg-config --libs knitting)
 # A module links with no library of ours: -z defs would report what is missing.
 "${cc[@]}" -Wall -Wextra -Werror -shared -fPIC -Wl,-z,defs -o "$dir/add.so" "$dir/add.c" "${cflags[@]}"
 "${cc[@]}" -Wall -Wextra -Werror -o "$dir/caller" "$dir/caller.c" "${cflags[@]}" "${libs[@]}"
+# The archive as well, by whatever compiler there is, and by none that would have to be of the same release.
+archive=$(installed libknitting.a)
+if readelf -SW "$archive" | grep '\.gnu\.lto_'; then
+  echo 'the archive has code that one release of a compiler can read' >&2
+  exit 1
+fi
+callers=("$dir/caller")
+for by in "${cc[*]}" clang; do
+  command -v "${by%% *}" >/dev/null || continue
+  callers+=("$dir/static${#callers[@]}")
+  # shellcheck disable=SC2086 # words
+  $by -o "${callers[-1]}" "$dir/caller.c" "${cflags[@]}" "$archive" $(pkg-config --static --libs knitting | sed 's/-lknitting\b//')
+done
 
 "$knittingd" --config "$(installed knittingd.conf)" --worker-program "$worker" --module "$dir/add.so" \
   --socket "$dir/socket" --check-config
@@ -92,7 +105,9 @@ for _ in $(seq 400); do
 done
 while read -r url; do
   [ "$("$knit" -u "$url" call add 2 3)" = 5 ]
-  [ "$(LD_LIBRARY_PATH=$libdir "$dir/caller" "$url")" = 5 ]
+  for caller in "${callers[@]}"; do
+    [ "$(LD_LIBRARY_PATH=$libdir "$caller" "$url")" = 5 ]
+  done
 done < <(sed -n 's/^url=//p' "$dir/ready")
 # Its tool's bench, beside it, on the address that the tool was given.
 "$knit" -u "shm://$dir/socket" bench --quick 'add(2,3)' | grep -q 'shm *add(2,3)'

@@ -36,6 +36,7 @@ NOT_RUN = {
     ('README.md', 'sudo systemd-sysusers'): 'makes a user and starts a service of the system',
     ('README.md', 'meson setup build'): 'installs into the system; the test deploy-install installs elsewhere',
     ('README.md', 'sudo systemd-sysusers'): 'makes a user of this machine and starts a service on it',
+    ('deploy/README.md', './deploy/release.sh'): 'builds twice and installs; tests/run.sh builds a release and tests it',
     ('bench/README.md', 'ninja -C build'): 'takes minutes; the bench-* tests run these programs with --quick',
     ('tests/fuzz/README.md', 'meson test -C build'): 'these are the fuzz-* tests',
     ('tests/fuzz/README.md', 'CC=clang meson setup'): 'a build of its own, and minutes of fuzzing',
