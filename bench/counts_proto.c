@@ -7,6 +7,7 @@
 #include "proto/message.h"
 #include "proto/pack.h"
 #include "proto/plain.h"
+#include "proto/precheck.h"
 #include "proto/scan.h"
 #include "proto/signature.h"
 #include "proto/writer.h"
@@ -19,6 +20,7 @@ struct message {
     unsigned char request_room[256];
     struct knit_scan scan;
     struct knit_signature *signature;
+    struct knit_precheck precheck;
 };
 
 static void put(void *arg)
@@ -79,6 +81,19 @@ static void parse(void *arg)
 static void check(void *arg)
 {
     struct message *message = arg;
+    struct knit_signature_args args;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        if (!knit_precheck_params(
+                &message->precheck, message->params.bytes, message->params.len, 0, &args) ||
+            args.count != 1)
+            knit_counts_fail("the arguments do not fit");
+    }
+}
+
+static void check_fully(void *arg)
+{
+    struct message *message = arg;
     struct knit_signature_mismatch why;
     struct knit_signature_args args;
 
@@ -86,7 +101,7 @@ static void check(void *arg)
         if (knit_signature_check(
                 message->signature, message->params.bytes, message->params.len, &args, &why) != 0 ||
             args.count != 1)
-            knit_counts_fail("the arguments do not fit");
+            knit_counts_fail("the arguments are wrong");
     }
 }
 
@@ -184,6 +199,7 @@ KNIT_COUNTED(take_request, take)
 KNIT_COUNTED(scan_request, scan)
 KNIT_COUNTED(parse_request, parse)
 KNIT_COUNTED(check_arguments, check)
+KNIT_COUNTED(check_fully, check_fully)
 
 void knit_counts_proto(void)
 {
@@ -193,6 +209,7 @@ void knit_counts_proto(void)
         KNIT_COUNTS_PHASE(scan_request, scan, KNIT_COUNTS_BATCH),
         KNIT_COUNTS_PHASE(parse_request, parse, KNIT_COUNTS_BATCH),
         KNIT_COUNTS_PHASE(check_arguments, check, KNIT_COUNTS_BATCH),
+        KNIT_COUNTS_PHASE(check_fully, check_fully, KNIT_COUNTS_BATCH),
     };
     static const char text[] = "echo(data: bin) -> bin";
     unsigned char room[128];
@@ -202,6 +219,7 @@ void knit_counts_proto(void)
     knit_scan_init(&message.scan, NULL);
     if (knit_signature_parse(text, sizeof(text) - 1, &message.signature, NULL) != 0)
         knit_counts_fail("no signature");
+    knit_precheck_init(&message.precheck, message.signature);
     knit_counts_measure(phases, sizeof(phases) / sizeof(phases[0]), 1, &message);
     message.signature = knit_signature_free(message.signature);
     measure_texts();

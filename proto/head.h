@@ -22,7 +22,10 @@ enum {
     KNIT_HEAD_E_RESERVED = 2, /* 0xc1, which begins nothing */
 };
 
-enum { KNIT_HEAD_BYTES_MAX = 9 };
+enum {
+    KNIT_HEAD_BYTES_MAX = 9,
+    KNIT_HEAD_SPARE = 8, /* bytes behind a value that one load of eight may read */
+};
 
 enum knit_head_type {
     KNIT_HEAD_NIL,

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checking values against a parsed signature. The parser is in signature_parse.c.
  *
- * The walk over the params is one loop. The most common values (numbers, str, bin) are judged here,
- * by their heads; containers, ext types and everything that is wrong go to knit_check_front(),
- * which returns length and verdict from the same pass. So of well-formed params no byte is read
- * twice, except for the heads of containers and the element codes of typed arrays.
+ * The walk over the params is one loop; knit_check_front() returns length and verdict of a value
+ * from the same pass. So of well-formed params no byte is read twice, except for heads and the
+ * element codes of typed arrays. What is usual need not come here: precheck.h.
  */
 #include "proto/signature.h"
 
@@ -14,7 +13,6 @@
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/signature_private.h"
-#include "proto/text.h"
 
 /* One value of a walk. */
 struct place {
@@ -50,13 +48,16 @@ static const uint16_t heads_of[] = {
     [KNIT_KIND_TYPED] = 1 << KNIT_HEAD_EXT,
 };
 
-/* Whether the head fits the type. */
-static inline bool fits_head(const struct knit_signature_type *type, const struct knit_head *head)
+uint16_t knit_signature_heads(const struct knit_signature_type *type)
 {
-    if (head->type == KNIT_HEAD_NIL && type->is_optional)
-        return true;
-    return (heads_of[type->kind] >> head->type & 1) != 0 &&
-           (type->kind != KNIT_KIND_INT || head->type == KNIT_HEAD_INT || head->value <= INT64_MAX);
+    return heads_of[type->kind] | (type->is_optional ? 1 << KNIT_HEAD_NIL : 0);
+}
+
+static bool fits_head(const struct knit_signature_type *type, const struct knit_head *head)
+{
+    return (knit_signature_heads(type) >> head->type & 1) != 0 &&
+           (type->kind != KNIT_KIND_INT || head->type != KNIT_HEAD_UINT ||
+               head->value <= INT64_MAX);
 }
 
 /* Whether a value of `size` bytes, well-formed, has the type. */
@@ -87,25 +88,6 @@ static const char *actual_name(const struct knit_signature_type *type, const str
     return knit_head_name(head);
 }
 
-/* Length of a number, str or bin that is right, which most values are; 0 = it is something else or
- * wrong, and check_value() finds out which. */
-static inline size_t check_plain(const struct knit_signature_type *type, const uint8_t *at,
-    size_t len, struct knit_head *ret_head)
-{
-    size_t size;
-
-    if (knit_head_read(at, len, ret_head) != 0 || ret_head->type > KNIT_HEAD_BIN ||
-        (type != NULL && !fits_head(type, ret_head)))
-        return 0;
-    size = ret_head->size;
-    if (ret_head->type < KNIT_HEAD_STR)
-        return size;
-    if (ret_head->value > len - size ||
-        (ret_head->type == KNIT_HEAD_STR && !knit_text_is_utf8(at + size, (size_t)ret_head->value)))
-        return 0;
-    return size + (size_t)ret_head->value;
-}
-
 /* One value against one type, NULL = any. */
 static int check_value(const struct knit_signature_type *type, struct place *place, size_t base,
     size_t *ret_size, struct knit_signature_mismatch *why)
@@ -118,7 +100,8 @@ static int check_value(const struct knit_signature_type *type, struct place *pla
         return r == KNIT_CHECK_E_TOO_DEEP ? KNIT_SIGNATURE_E_TOO_DEEP : KNIT_SIGNATURE_E_MISMATCH;
     }
     /* If a caller breaks the rule and changes the bytes meanwhile, the head may be gone. */
-    if (knit_head_read(place->at, place->len, &place->head) != 0)
+    if (knit_head_read(place->at, place->len, &place->head) != 0 ||
+        (knit_head_has_body(&place->head) && place->head.value != *ret_size - place->head.size))
         place->head = (struct knit_head){.size = 1};
     if (type == NULL || fits(type, place, *ret_size))
         return 0;
@@ -174,15 +157,12 @@ static int check_elements(const struct knit_signature *signature, struct knit_sp
 
         place.at = params.bytes + at;
         place.len = params.len - at;
-        size = check_plain(type, place.at, place.len, &place.head);
-        if (size == 0) {
-            place.depth = KNIT_DEPTH_MAX - 1;
-            r = check_value(type, &place, at, &size, why);
-            if (r) {
-                why->index = i;
-                why->param = type != NULL ? type->name : NULL;
-                return r;
-            }
+        place.depth = KNIT_DEPTH_MAX - 1;
+        r = check_value(type, &place, at, &size, why);
+        if (r) {
+            why->index = i;
+            why->param = type != NULL ? type->name : NULL;
+            return r;
         }
         if (args != NULL && i < KNIT_SIGNATURE_PARAMS_MAX) {
             args->arg[i].off = (uint32_t)at;
@@ -221,9 +201,8 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     return check_elements(signature, knit_span(params, len), &head, ret_args, why);
 }
 
-/* Not inlined, so that a plain result does not set up its frame. */
-static __attribute__((noinline)) int check_results(const struct knit_signature *signature,
-    const void *result, size_t len, struct knit_signature_mismatch *ret_why)
+int knit_signature_check_result(const struct knit_signature *signature, const void *result,
+    size_t len, struct knit_signature_mismatch *ret_why)
 {
     const struct knit_signature_type *types = signature->type + signature->param_count;
     struct place place = {.at = result, .len = len, .depth = KNIT_DEPTH_MAX};
@@ -259,17 +238,6 @@ static __attribute__((noinline)) int check_results(const struct knit_signature *
     why->reason = "there are bytes behind the result";
     why->offset = at;
     return KNIT_SIGNATURE_E_MISMATCH;
-}
-
-int knit_signature_check_result(const struct knit_signature *signature, const void *result,
-    size_t len, struct knit_signature_mismatch *ret_why)
-{
-    struct knit_head head;
-
-    if (signature->result_count == 1 && len != 0 &&
-        check_plain(&signature->type[signature->param_count], result, len, &head) == len)
-        return 0;
-    return check_results(signature, result, len, ret_why);
 }
 
 /* How many arguments there may be, as text. */

@@ -13,6 +13,10 @@ struct knit_signature_type {
     const char *text; /* as written */
 };
 
+/* Which heads a value of the type may have, as bits. What else must hold: of an int, that it fits;
+ * of an ext, its code. */
+uint16_t knit_signature_heads(const struct knit_signature_type *type);
+
 /* One allocation: the types (parameters, then results), then the texts they point to. */
 struct knit_signature {
     uint32_t param_count;

@@ -160,6 +160,7 @@ int knit_registry_add(struct knit_registry *registry, const struct knit_registry
         .flags = task->flags,
         .module = task->module,
     };
+    knit_precheck_init(&registry->tasks[registry->count].precheck, signature);
     registry->table[entry] = registry->count++;
     return 0;
 }

@@ -20,6 +20,7 @@
 
 #include "proto/buffer.h"
 #include "proto/limits.h"
+#include "proto/precheck.h"
 #include "proto/signature.h"
 #include "proto/span.h"
 
@@ -40,6 +41,7 @@ struct knit_registry_task {
     const char *name;
     size_t name_len;
     const struct knit_signature *signature; /* its text: knit_signature_text() */
+    struct knit_precheck precheck;          /* of the signature */
     const char *doc;                        /* "" when there is none */
     uint32_t timeout_ms;                    /* 0 = none */
     uint32_t hard_timeout_ms;               /* 0 = the pool's */
@@ -55,8 +57,9 @@ struct knit_registry *knit_registry_new(uint32_t epoch);
 struct knit_registry *knit_registry_free(struct knit_registry *registry);
 
 /* Adds a copy of the task under the next id. Its name is the signature's, and on success the
- * registry owns the signature; `id`, `name` and `signature` of `task` are ignored. A doc that is
- * too long is cut. Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, -ENOMEM. */
+ * registry owns the signature; `id`, `name`, `signature` and `precheck` of `task` are ignored. A
+ * doc that is too long is cut. Returns 0, KNIT_REGISTRY_E_FULL, KNIT_REGISTRY_E_DUPLICATE, or
+ * -ENOMEM. */
 KNIT_MUST_CHECK int knit_registry_add(struct knit_registry *registry,
     const struct knit_registry_task *task, struct knit_signature *signature);
 

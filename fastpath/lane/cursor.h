@@ -61,7 +61,7 @@ enum knit_cell_state {
 /* A READY call, copied out of its cell, not yet claimed. */
 struct knit_ready_call {
     uint64_t ctrl, claim, deadline, meta;
-    uint64_t body[KNIT_CELL_WORDS];
+    uint64_t body[KNIT_CELL_WORDS + 1]; /* the last one is KNIT_HEAD_SPARE */
 };
 
 static inline void knit_cursor_begin(struct knit_cursor *cursor,

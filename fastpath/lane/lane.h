@@ -28,6 +28,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/layout.h"
+#include "proto/head.h"
 
 enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
 
@@ -42,6 +43,7 @@ struct knit_job {
     uint64_t deadline_ns;
     const void *payload; /* private copy, or in place when the session is trusted */
     size_t len;
+    size_t spare;      /* bytes behind them that may be read: KNIT_HEAD_SPARE, or 0 in place */
     size_t result_max; /* longest outcome this session can be given */
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
      * error; the call is not started. */
@@ -53,7 +55,7 @@ struct knit_job {
     uint32_t status;
     const void *result;
     size_t result_len;
-    _Alignas(8) unsigned char body[KNIT_INLINE_MAX];
+    _Alignas(8) unsigned char body[KNIT_INLINE_MAX + KNIT_HEAD_SPARE];
 };
 
 /* Runs one job, or makes the error of its refusal, and fills in the outcome. Not called again

@@ -103,7 +103,7 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     if (len > lane->copy_size || lane->copy == NULL) {
         size_t size = len < 65536 ? 65536 : len;
         free(lane->copy);
-        lane->copy = malloc(size);
+        lane->copy = malloc(size + KNIT_HEAD_SPARE);
         lane->copy_size = lane->copy != NULL ? size : 0;
         if (lane->copy == NULL)
             return NULL;
@@ -131,7 +131,9 @@ bool knit_lane_prepare(struct knit_lane *lane, struct knit_worker_session *sessi
         job->deadline_ns = 0;
     if ((flags & KNIT_CELL_IN_ARENA) != 0) {
         job->payload = session->in.request.arena + ready->body[0];
-        if (!session->in.trusted)
+        if (session->in.trusted)
+            job->spare = 0;
+        else
             job->payload = private_copy(lane, job->payload, job->len);
         if (job->payload == NULL)
             job->refusal = KNIT_INTERNAL;

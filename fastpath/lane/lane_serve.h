@@ -29,6 +29,7 @@ KNIT_ALWAYS_INLINE void knit_lane_begin_job(
 
     lane->current = session;
     job->session = session->in.id;
+    job->spare = KNIT_HEAD_SPARE;
     job->result_max = session->result_max;
     job->refusal = 0;
     job->wants_output = false;

@@ -24,22 +24,23 @@
 struct knit_call_place {
     uint32_t index; /* 0 = none was found yet */
     size_t off;
+    struct knit_head head; /* as it was last read */
 };
 
 struct knit_call {
     struct knit_job *job;
     const struct knit_registry_task *task;
+    const struct knit_precheck *precheck; /* the task's */
     struct knit_lane *lane;       /* whose job it is; NULL: results never go into its arena */
     struct knit_decoder *decoder; /* of argument values */
     struct knit_buffer results;   /* that fit neither cell nor arena */
     struct knit_buffer errors;    /* apart, so that a half built result is never in their way */
-    uint32_t arg_count;
-    int code;               /* of the error it ended with, or KNIT_OK */
-    bool is_settled;        /* it has an outcome */
-    bool is_placed;         /* room for a result was given to the task, which fills it */
-    bool used_buffers;      /* results, errors or the decoder */
-    size_t refused_bytes;   /* of a room that was too large; 0 = none was refused */
-    struct knit_span whole; /* the placed result, head included */
+    int code;                     /* of the error it ended with, or KNIT_OK */
+    bool is_settled;              /* it has an outcome */
+    bool is_placed;               /* room for a result was given to the task, which fills it */
+    bool used_buffers;            /* results, errors or the decoder */
+    size_t refused_bytes;         /* of a room that was too large; 0 = none was refused */
+    struct knit_span whole;       /* the placed result, head included */
     struct knit_writer writer;
     struct knit_buffer fixed; /* over the job's body or over the lane's room */
     struct knit_signature_args args;

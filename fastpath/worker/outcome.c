@@ -16,7 +16,7 @@ int knit_outcome_settle_errors(struct knit_call *call, int code)
         struct knit_failure failure = knit_failure(KNIT_INTERNAL, "out of memory");
 
         code = KNIT_INTERNAL;
-        knit_buffer_init_fixed(&call->fixed, call->job->body, sizeof(call->job->body));
+        knit_buffer_init_fixed(&call->fixed, call->job->body, KNIT_INLINE_MAX);
         (void)knit_failure_put(&call->fixed, &failure, KNIT_FAILURE_COMPACT);
         return knit_outcome_settle(
             call, KNIT_STATUS_ERROR, call->fixed.bytes, call->fixed.len, code);
@@ -61,37 +61,39 @@ int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual)
     return knit_outcome_fail_with(call, &failure);
 }
 
-struct knit_buffer *knit_outcome_open(struct knit_call *call, size_t size)
+int knit_outcome_open_large(struct knit_call *call, size_t size, uint8_t **ret_place)
 {
     struct knit_job *job = call->job;
-    void *room = NULL;
 
-    if (size <= sizeof(job->body)) {
-        knit_buffer_init_fixed(&call->fixed, job->body, sizeof(job->body));
-        return &call->fixed;
-    }
     if (size > job->result_max)
-        return NULL;
-    if (call->lane != NULL)
-        room = knit_lane_room(call->lane, job, size);
-    if (room != NULL) {
-        knit_buffer_init_fixed(&call->fixed, room, size);
-        return &call->fixed;
-    }
+        return KNIT_BUFFER_E_FULL;
+    *ret_place = call->lane != NULL ? knit_lane_room(call->lane, job, size) : NULL;
+    if (*ret_place != NULL)
+        return 0;
     call->used_buffers = true;
     knit_buffer_reset(&call->results);
     call->results.max = job->result_max;
-    return &call->results;
+    *ret_place = knit_buffer_reserve(&call->results, size);
+    return *ret_place != NULL ? 0 : call->results.error;
 }
 
-int knit_outcome_fail_result(
-    struct knit_call *call, int error, const struct knit_signature_mismatch *why)
+int knit_outcome_fail_open(struct knit_call *call, int error, uint64_t actual)
 {
-    char text[512];
+    return error == KNIT_BUFFER_E_FULL ? knit_outcome_fail_too_large(call, actual)
+                                       : knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
+}
 
+int knit_outcome_check_result(struct knit_call *call, const void *bytes, size_t len)
+{
+    struct knit_signature_mismatch why;
+    char text[512];
+    int error = knit_signature_check_result(call->task->signature, bytes, len, &why);
+
+    if (error == 0)
+        return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
     if (error == KNIT_SIGNATURE_E_TOO_DEEP)
         return knit_outcome_fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
-    (void)knit_signature_explain(why, true, text, sizeof(text));
+    (void)knit_signature_explain(&why, true, text, sizeof(text));
     return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
 }
 

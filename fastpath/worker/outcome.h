@@ -24,28 +24,41 @@ static inline int knit_outcome_settle(
     return code;
 }
 
-/* Not inlined: the texts would cost a frame in calls that end well. */
-__attribute__((cold, noinline)) int knit_outcome_fail_result(
-    struct knit_call *call, int error, const struct knit_signature_mismatch *why);
+/* The same for a result that is not usual, or wrong. Not inlined: the texts would cost a frame in
+ * calls that end well. */
+__attribute__((noinline)) int knit_outcome_check_result(
+    struct knit_call *call, const void *bytes, size_t len);
 
-/* Encoded bytes become the outcome when they are what the signature promises. */
+/* Whether the signature promises one result that may have this head. */
+static inline bool knit_outcome_may_be(const struct knit_call *call, enum knit_head_type type)
+{
+    return (call->precheck->result >> type & 1) != 0;
+}
+
+/* Encoded bytes become the outcome when they are what the signature promises. Behind those of the
+ * job's own body, KNIT_HEAD_SPARE may be read. */
 static inline int knit_outcome_settle_result(struct knit_call *call, const void *bytes, size_t len)
 {
-    struct knit_signature_mismatch why;
-    int error = knit_signature_check_result(call->task->signature, bytes, len, &why);
+    const size_t spare = bytes == call->job->body ? KNIT_HEAD_SPARE : 0;
 
-    if (error != 0)
-        return knit_outcome_fail_result(call, error, &why);
+    if (!knit_precheck_result(call->precheck, bytes, len, spare))
+        return knit_outcome_check_result(call, bytes, len);
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
 }
 
 /* Ends the call with nil, a bool or a number, which is a head alone and fits the job's body. */
-static inline int knit_outcome_head(struct knit_call *call, knit_pack *pack, uint64_t value)
+static inline int knit_outcome_head(
+    struct knit_call *call, knit_pack *pack, enum knit_head_type type, uint64_t value)
 {
+    struct knit_job *job = call->job;
+    size_t len;
+
     if (call->is_settled)
         return call->code;
-    return knit_outcome_settle_result(
-        call, call->job->body, pack((uint8_t *)call->job->body, value));
+    len = pack((uint8_t *)job->body, value);
+    if (!knit_outcome_may_be(call, type))
+        return knit_outcome_check_result(call, job->body, len);
+    return knit_outcome_settle(call, KNIT_STATUS_RESULT, job->body, len, KNIT_OK);
 }
 
 /* Ends the call with what was put into its errors' buffer, or with INTERNAL if that failed. */
@@ -62,9 +75,23 @@ int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual);
 __attribute__((cold, noinline)) void knit_outcome_add_output(
     struct knit_call *call, struct knit_span text, bool is_cut);
 
-/* The buffer for a result of at most `size` bytes, where it will be read from if possible. NULL:
- * the result is too large. */
-struct knit_buffer *knit_outcome_open(struct knit_call *call, size_t size);
+/* Room for a result of `size` bytes, where it will be read from if possible. Returns 0,
+ * KNIT_BUFFER_E_FULL, -ENOMEM; for one that is larger than a cell. */
+KNIT_MUST_CHECK int knit_outcome_open_large(
+    struct knit_call *call, size_t size, uint8_t **ret_place);
+
+KNIT_MUST_CHECK static inline int knit_outcome_open(
+    struct knit_call *call, size_t size, uint8_t **ret_place)
+{
+    if (size > KNIT_INLINE_MAX)
+        return knit_outcome_open_large(call, size, ret_place);
+    *ret_place = call->job->body;
+    return 0;
+}
+
+/* Ends the call with what knit_outcome_open() returned; actual as above. */
+__attribute__((cold)) int knit_outcome_fail_open(
+    struct knit_call *call, int error, uint64_t actual);
 
 /* Ends the call with what the writer has put. */
 int knit_outcome_end(struct knit_call *call, struct knit_writer *writer);

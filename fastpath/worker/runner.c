@@ -24,13 +24,16 @@
 /* A buffer that grew beyond this for one large result is given back. */
 #define KEEP_BYTES ((size_t)1 << 20)
 
-/* What each call needs of its task. */
+/* What each call needs of its task, in one line. */
 struct hot_task {
     _Alignas(KNIT_LINE) knit_module_run *run;
     const struct knit_registry_task *task;
     const _Atomic uint8_t *mark;
     uint64_t hard_ns; /* its hard timeout; 0 = none */
+    struct knit_precheck precheck;
 };
+
+static_assert(sizeof(struct hot_task) == KNIT_LINE, "one line a task");
 
 struct knit_runner {
     struct hot_task *tasks; /* [task_count], by id */
@@ -66,7 +69,8 @@ static int fill_tasks(struct knit_runner *runner, const struct knit_runner_optio
         runner->tasks[id] = (struct hot_task){.run = knit_modules_run(options->modules, id),
             .task = task,
             .mark = options->pool.mark != NULL ? &options->pool.mark[id] : &trusted,
-            .hard_ns = (uint64_t)hard_ms * 1000000u};
+            .hard_ns = (uint64_t)hard_ms * 1000000u,
+            .precheck = task->precheck};
     }
     return 0;
 }
@@ -137,17 +141,24 @@ static __attribute__((cold, noinline)) void refuse(struct knit_call *call, int c
     (void)knit_outcome_fail_with(call, &failure);
 }
 
-static __attribute__((cold, noinline)) void fail_arguments(
-    struct knit_call *call, int error, const struct knit_signature_mismatch *why)
+/* Not inlined: params that are usual need no frame for the rest. */
+static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
 {
+    const struct knit_job *job = call->job;
+    struct knit_signature_mismatch why;
     char text[512];
+    int error =
+        knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);
 
+    if (error == 0)
+        return true;
     if (error == KNIT_SIGNATURE_E_TOO_DEEP) {
         (void)knit_outcome_fail(call, KNIT_TOO_DEEP, "the arguments are nested too deep");
-        return;
+        return false;
     }
-    (void)knit_signature_explain(why, false, text, sizeof(text));
+    (void)knit_signature_explain(&why, false, text, sizeof(text));
     (void)knit_outcome_fail(call, KNIT_BAD_ARGUMENT, text);
+    return false;
 }
 
 /* A call that does not come to its arguments. */
@@ -174,8 +185,6 @@ static inline const struct hot_task *admit(const struct knit_runner *runner, str
 {
     struct knit_job *job = call->job;
     const struct hot_task *hot = NULL;
-    struct knit_signature_mismatch why;
-    int error;
 
     if (__builtin_expect(job->refusal == 0 && job->epoch == runner->epoch, 1) &&
         __builtin_expect(job->task < runner->task_count, 1))
@@ -188,12 +197,10 @@ static inline const struct hot_task *admit(const struct knit_runner *runner, str
         return NULL;
     }
     call->task = hot->task;
-    error = knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);
-    if (__builtin_expect(error != 0, 0)) {
-        fail_arguments(call, error, &why);
+    call->precheck = &hot->precheck;
+    if (!knit_precheck_params(&hot->precheck, job->payload, job->len, job->spare, &call->args) &&
+        !check_arguments(call))
         return NULL;
-    }
-    call->arg_count = call->args.count;
     return hot;
 }
 
@@ -216,7 +223,7 @@ static __attribute__((noinline)) void finish(struct knit_call *call, int returne
     else if (call->is_placed)
         (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len);
     else
-        (void)knit_outcome_head(call, knit_pack_nil, 0);
+        (void)knit_outcome_head(call, knit_pack_nil, KNIT_HEAD_NIL, 0);
 }
 
 /* What a task leaves in the buffer would be seen with the next line that some task prints, and as

@@ -13,27 +13,31 @@
 #include "proto/head.h"
 #include "proto/limits.h"
 #include "proto/pack.h"
+#include "proto/text.h"
 
 /* ---- outcomes ---- */
 
 static int return_nil(struct knit_call *call)
 {
-    return knit_outcome_head(call, knit_pack_nil, 0);
+    return knit_outcome_head(call, knit_pack_nil, KNIT_HEAD_NIL, 0);
 }
 
 static int return_bool(struct knit_call *call, bool value)
 {
-    return knit_outcome_head(call, knit_pack_bool, value);
+    return knit_outcome_head(call, knit_pack_bool, KNIT_HEAD_BOOL, value);
 }
 
 static int return_int(struct knit_call *call, int64_t value)
 {
-    return knit_outcome_head(call, knit_pack_int, (uint64_t)value);
+    return knit_outcome_head(
+        call, knit_pack_int, value < 0 ? KNIT_HEAD_INT : KNIT_HEAD_UINT, (uint64_t)value);
 }
 
 static int return_uint(struct knit_call *call, uint64_t value)
 {
-    return knit_outcome_head(call, knit_pack_uint, value);
+    /* An int has no room for the largest. */
+    return knit_outcome_head(
+        call, knit_pack_uint, value <= INT64_MAX ? KNIT_HEAD_UINT : KNIT_HEAD_RESERVED, value);
 }
 
 static int return_float(struct knit_call *call, double value)
@@ -41,74 +45,70 @@ static int return_float(struct knit_call *call, double value)
     uint64_t bits;
 
     memcpy(&bits, &value, sizeof(bits));
-    return knit_outcome_head(call, knit_pack_float, bits);
+    return knit_outcome_head(call, knit_pack_float, KNIT_HEAD_FLOAT64, bits);
 }
 
-/* Head and bytes, in the place from which the outcome will be read where that can be. */
-static int return_body(struct knit_call *call, knit_pack *pack, const void *bytes, size_t len)
+/* Head and bytes, in the place from which the outcome will be read where that can be. Of what is
+ * made here, the text alone can be wrong. */
+static inline int return_body(struct knit_call *call, knit_pack *pack, enum knit_head_type type,
+    const void *bytes, size_t len)
 {
-    struct knit_buffer *buffer = NULL;
     uint8_t head[KNIT_HEAD_BYTES_MAX], *place;
-    size_t size = 0;
+    size_t size;
+    int error;
 
     if (call->is_settled)
         return call->code;
-    if (len <= UINT32_MAX) {
-        size = pack(head, len);
-        buffer = knit_outcome_open(call, size + len);
-    }
-    if (buffer == NULL)
+    if (len > UINT32_MAX)
         return knit_outcome_fail_too_large(call, len);
-    place = knit_buffer_reserve(buffer, size + len);
-    if (place == NULL)
-        return buffer->error == KNIT_BUFFER_E_FULL
-                   ? knit_outcome_fail_too_large(call, len)
-                   : knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
+    size = pack(head, len);
+    error = knit_outcome_open(call, size + len, &place);
+    if (error != 0)
+        return knit_outcome_fail_open(call, error, len);
     memcpy(place, head, size);
     if (len > 0)
         memcpy(place + size, bytes, len);
-    return knit_outcome_settle_result(call, place, size + len);
+    if (!knit_outcome_may_be(call, type) ||
+        (type == KNIT_HEAD_STR && !knit_text_is_utf8(place + size, len)))
+        return knit_outcome_check_result(call, place, size + len);
+    return knit_outcome_settle(call, KNIT_STATUS_RESULT, place, size + len, KNIT_OK);
 }
 
 static int return_str(struct knit_call *call, const char *text, size_t len)
 {
-    return return_body(call, knit_pack_str, text, len);
+    return return_body(call, knit_pack_str, KNIT_HEAD_STR, text, len);
 }
 
 static int return_bin(struct knit_call *call, const void *bytes, size_t len)
 {
-    return return_body(call, knit_pack_bin, bytes, len);
+    return return_body(call, knit_pack_bin, KNIT_HEAD_BIN, bytes, len);
 }
 
+/* The check of the signature finds out whether it is one value, too. */
 static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
 {
-    struct knit_buffer *buffer;
+    uint8_t *place;
+    int error;
 
     if (call->is_settled)
         return call->code;
-    buffer = knit_outcome_open(call, len);
-    if (buffer == NULL)
-        return knit_outcome_fail_too_large(call, len);
-    knit_writer_init(&call->writer, buffer);
-    knit_writer_raw(&call->writer, msgpack, len);
-    return knit_outcome_end(call, &call->writer);
+    error = knit_outcome_open(call, len, &place);
+    if (error != 0)
+        return knit_outcome_fail_open(call, error, len);
+    if (len > 0)
+        memcpy(place, msgpack, len);
+    return knit_outcome_settle_result(call, place, len);
 }
 
 static void *return_bin_place(struct knit_call *call, size_t len)
 {
-    uint8_t head[KNIT_WRITER_BIN_HEAD_MAX];
-    struct knit_buffer *buffer = NULL;
+    uint8_t head[KNIT_WRITER_BIN_HEAD_MAX], *bytes;
     size_t size;
-    uint8_t *bytes;
 
     if (call->is_settled || call->is_placed)
         return NULL;
-    if (len <= UINT32_MAX) {
-        size = knit_writer_bin_head(head, (uint32_t)len);
-        buffer = knit_outcome_open(call, size + len);
-    }
-    bytes = buffer != NULL ? knit_buffer_reserve(buffer, size + len) : NULL;
-    if (bytes == NULL) {
+    size = len <= UINT32_MAX ? knit_writer_bin_head(head, (uint32_t)len) : 0;
+    if (size == 0 || knit_outcome_open(call, size + len, &bytes) != 0) {
         /* If the task gives no other outcome, the call ends with RESULT_TOO_LARGE. */
         call->refused_bytes = len;
         return NULL;
@@ -174,24 +174,21 @@ static int return_built(struct knit_call *call, struct knit_writer *built)
 
 /* ---- arguments ---- */
 
-/* The bytes of an argument; absent when it was not given. */
-static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
+/* The bytes of an argument behind those that the check has noted. Checked bytes can be skipped. If
+ * a trusted caller changed them after the check, the argument is absent. */
+static __attribute__((noinline)) struct knit_span find_far(
+    const struct knit_call *call, uint32_t index)
 {
     const uint8_t *params = call->job->payload;
     uint32_t at = KNIT_SIGNATURE_PARAMS_MAX - 1;
-    size_t off, len;
+    size_t off = call->args.arg[at].off, len;
 
-    if (index >= call->arg_count)
+    if (index >= call->args.count)
         return knit_span(NULL, 0);
-    if (index < KNIT_SIGNATURE_PARAMS_MAX)
-        return knit_span(params + call->args.arg[index].off, call->args.arg[index].len);
-    off = call->args.arg[at].off;
     if (call->found->index > at && call->found->index <= index) {
         at = call->found->index;
         off = call->found->off;
     }
-    /* Checked bytes can be skipped. If a trusted caller changed them after the check, the argument
-     * is absent. */
     for (;; at++) {
         if (knit_check_skip(params + off, call->job->len - off, &len) != 0)
             return knit_span(NULL, 0);
@@ -204,74 +201,89 @@ static struct knit_span find_arg(const struct knit_call *call, uint32_t index)
     return knit_span(params + off, len);
 }
 
-/* The check has kept the heads of the first arguments, so they are not read again. */
-static bool read_arg(const struct knit_call *call, uint32_t index, struct knit_head *ret_head)
+/* Its head; nil if it is absent, or its bytes are not those that were checked. */
+static __attribute__((noinline)) const struct knit_head *read_far(
+    const struct knit_call *call, uint32_t index)
 {
-    struct knit_span arg;
+    struct knit_head *head = &call->found->head;
+    struct knit_span arg = find_far(call, index);
 
-    if (index < call->arg_count && index < KNIT_SIGNATURE_PARAMS_MAX) {
-        *ret_head = call->args.arg[index].head;
-        return true;
-    }
-    arg = find_arg(call, index);
-    return arg.bytes != NULL && knit_head_read(arg.bytes, arg.len, ret_head) == 0;
+    if (arg.bytes == NULL || knit_head_read(arg.bytes, arg.len, head) != 0 ||
+        (knit_head_has_body(head) && head->value != arg.len - head->size))
+        *head = (struct knit_head){.type = KNIT_HEAD_NIL, .size = 1};
+    return head;
+}
+
+/* Whether the check has noted the argument. */
+static inline bool is_noted(const struct knit_call *call, uint32_t index)
+{
+    return index < call->args.count && index < KNIT_SIGNATURE_PARAMS_MAX;
+}
+
+/* The bytes of an argument; absent when it was not given. */
+static inline struct knit_span find_arg(const struct knit_call *call, uint32_t index)
+{
+    if (!is_noted(call, index))
+        return find_far(call, index);
+    return knit_span(
+        (const uint8_t *)call->job->payload + call->args.arg[index].off, call->args.arg[index].len);
+}
+
+static inline const struct knit_head *read_arg(const struct knit_call *call, uint32_t index)
+{
+    return is_noted(call, index) ? &call->args.arg[index].head : read_far(call, index);
 }
 
 static uint32_t arg_count(const struct knit_call *call)
 {
-    return call->arg_count;
+    return call->args.count;
 }
 
 static bool arg_bool(const struct knit_call *call, uint32_t index)
 {
-    struct knit_head head;
+    const struct knit_head *head = read_arg(call, index);
 
-    return read_arg(call, index, &head) && head.type == KNIT_HEAD_BOOL && head.value != 0;
+    return head->type == KNIT_HEAD_BOOL && head->value != 0;
 }
 
 static int64_t arg_int(const struct knit_call *call, uint32_t index)
 {
-    struct knit_head head;
     int64_t value = 0;
 
-    if (read_arg(call, index, &head))
-        (void)knit_head_as_int(&head, &value);
+    (void)knit_head_as_int(read_arg(call, index), &value);
     return value;
 }
 
 static uint64_t arg_uint(const struct knit_call *call, uint32_t index)
 {
-    struct knit_head head;
     uint64_t value = 0;
 
-    if (read_arg(call, index, &head))
-        (void)knit_head_as_uint(&head, &value);
+    (void)knit_head_as_uint(read_arg(call, index), &value);
     return value;
 }
 
 static double arg_float(const struct knit_call *call, uint32_t index)
 {
-    struct knit_head head;
     double value = 0;
 
-    if (read_arg(call, index, &head))
-        (void)knit_head_as_float(&head, &value);
+    (void)knit_head_as_float(read_arg(call, index), &value);
     return value;
 }
 
 static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_t *ret_len)
 {
-    struct knit_span arg = find_arg(call, index);
-    struct knit_head head;
+    const struct knit_head *head = read_arg(call, index);
+    struct knit_span arg;
 
     *ret_len = 0;
-    if (arg.bytes == NULL || !read_arg(call, index, &head) || !knit_head_has_body(&head))
+    if (!knit_head_has_body(head))
         return NULL;
-    /* An argument that is read in place may have changed since the check. */
-    if (head.size > arg.len || head.value > arg.len - head.size)
+    arg = find_arg(call, index);
+    /* Far behind, one that is read in place may have changed since its head was read. */
+    if (head->value != arg.len - head->size)
         return NULL;
-    *ret_len = head.value;
-    return arg.bytes + head.size;
+    *ret_len = (size_t)head->value;
+    return arg.bytes + head->size;
 }
 
 static const void *arg_raw(const struct knit_call *call, uint32_t index, size_t *ret_len)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A signature, then after a newline the bytes of params. Oracle: canonical text parses to itself;
  * what a signature accepts is well-formed; arguments lie one behind the other; what is no call's
- * signature is no task's either, unless it ends in `...`.
+ * signature is no task's either, unless it ends in `...`; what the check by heads lets pass, the
+ * full check does too.
  */
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "proto/limits.h"
 #include "proto/signature.h"
 #include "tests/fuzz/target.h"
+#include "tests/proto/checks.h"
 
 static void reparse(const struct knit_signature *signature)
 {
@@ -43,6 +45,8 @@ static void check(const struct knit_signature *signature, const uint8_t *bytes, 
     }
     if (signature == NULL)
         return;
+    KNIT_FUZZ_CHECK(knit_checks_params(signature, bytes, len).flaw == NULL);
+    KNIT_FUZZ_CHECK(knit_checks_result(signature, bytes, len).flaw == NULL);
     if (knit_signature_check_result(signature, bytes, len, &why))
         KNIT_FUZZ_CHECK(knit_signature_explain(&why, true, text, sizeof(text)) > 0);
     else

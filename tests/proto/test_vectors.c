@@ -21,6 +21,7 @@
 #include "proto/signature.h"
 #include "proto/walk.h"
 #include "tests/proto/block.h"
+#include "tests/proto/checks.h"
 #include "tests/proto/notation.h"
 #include "tests/proto/two_ways.h"
 #include "tests/support/scratch.h"
@@ -599,6 +600,7 @@ static void check_against_signatures(const char *name, bool is_result)
 
     knit_block_open(&block, specification, name);
     while (knit_block_next(&block)) {
+        struct knit_checks checks;
         char op;
 
         knit_block_split(block.line, "|", &value);
@@ -607,6 +609,10 @@ static void check_against_signatures(const char *name, bool is_result)
         encode(value, &bytes);
         r = is_result ? knit_signature_check_result(signature, bytes.bytes, bytes.len, &why)
                       : knit_signature_check(signature, bytes.bytes, bytes.len, NULL, &why);
+        checks = is_result ? knit_checks_result(signature, bytes.bytes, bytes.len)
+                           : knit_checks_params(signature, bytes.bytes, bytes.len);
+        if (checks.flaw != NULL)
+            fail_msg("%s: %s", block.line, checks.flaw);
         if (op == '=') {
             assert_int_equal(r, 0);
         } else {

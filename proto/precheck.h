@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What most arguments and results are, numbers, str and bin of the right types, is seen by their
+ * heads alone: a signature is compiled once into what first byte its params may have and which
+ * heads each value. What fits is right, and the places of the arguments are known. What does not
+ * fit may be right too (containers, ext types, many parameters): knit_signature_check() looks at
+ * it, and alone says what is wrong.
+ *
+ * Threads: a compiled signature never changes; any number of threads may use it.
+ * Security: the bytes are hostile; each head is read once. Bodies are not looked at but for the
+ * UTF-8 of a str.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/head.h"
+#include "proto/signature.h"
+#include "proto/text.h"
+
+enum { KNIT_PRECHECK_PARAMS_MAX = 12 };
+
+struct knit_precheck {
+    uint8_t first;   /* of the params array with the fewest arguments there may be */
+    uint8_t choices; /* how many lengths of it there may be from there; 0 = nothing fits */
+    uint16_t result; /* heads that the one result may have, as bits; 0 = nothing fits */
+    uint16_t param[KNIT_PRECHECK_PARAMS_MAX]; /* the same of each argument */
+};
+
+void knit_precheck_init(struct knit_precheck *precheck, const struct knit_signature *signature);
+
+/* Bytes of the value at the front if its head is one of `heads`, which go no further than bin, and
+ * it is whole; 0: it does not fit.
+ *
+ *     spare    Bytes behind `len` that may be read, whatever they hold: a head is loaded by eight
+ *              bytes. With KNIT_HEAD_SPARE of them every value can fit, with fewer not a long head
+ *              close to the end. */
+static inline size_t knit_precheck_value(
+    const uint8_t *at, size_t len, size_t spare, unsigned heads, struct knit_head *ret_head)
+{
+    struct knit_head_first first;
+    unsigned type, more;
+    uint64_t word, value;
+    size_t size;
+
+    if (len == 0)
+        return 0;
+    first = knit_head_table[at[0]];
+    type = first.form & 0x0f;
+    more = first.form >> 4;
+    value = (uint64_t)(int64_t)first.value;
+    if (more != 0) {
+        if (more >= len || len + spare < 1 + sizeof(word))
+            return 0;
+        memcpy(&word, at + 1, sizeof(word));
+        word = be64toh(word);
+        value = word >> (64 - 8 * more);
+        if (type == KNIT_HEAD_INT) {
+            value = (uint64_t)((int64_t)word >> (64 - 8 * more));
+            type = (int64_t)value < 0 ? KNIT_HEAD_INT : KNIT_HEAD_UINT;
+        } else if (type == KNIT_HEAD_UINT && value > INT64_MAX) {
+            return 0; /* an int has no room for it, a uint has */
+        }
+    }
+    if ((heads >> type & 1) == 0)
+        return 0;
+    size = 1 + more;
+    *ret_head = (struct knit_head){.type = (uint8_t)type, .size = (uint8_t)size, .value = value};
+    if (type < KNIT_HEAD_STR)
+        return size;
+    if (value > len - size ||
+        (type == KNIT_HEAD_STR && !knit_text_is_utf8(at + size, (size_t)value)))
+        return 0;
+    return size + (size_t)value;
+}
+
+/* Whether the params fit; if so, ret_args is what knit_signature_check() would fill in. */
+static inline bool knit_precheck_params(const struct knit_precheck *precheck, const void *params,
+    size_t len, size_t spare, struct knit_signature_args *ret_args)
+{
+    const uint8_t *bytes = params;
+    unsigned count;
+    size_t at = 1, size;
+
+    if (len - 1 >= UINT32_MAX || (unsigned)bytes[0] - precheck->first >= precheck->choices)
+        return false;
+    count = bytes[0] & 0x0f;
+    for (unsigned i = 0; i < count; i++, at += size) {
+        size = knit_precheck_value(
+            bytes + at, len - at, spare, precheck->param[i], &ret_args->arg[i].head);
+        if (size == 0)
+            return false;
+        ret_args->arg[i].off = (uint32_t)at;
+        ret_args->arg[i].len = (uint32_t)size;
+    }
+    ret_args->count = count;
+    return at == len;
+}
+
+/* Whether the one result fits. */
+static inline bool knit_precheck_result(
+    const struct knit_precheck *precheck, const void *result, size_t len, size_t spare)
+{
+    struct knit_head head;
+
+    return len > 0 && knit_precheck_value(result, len, spare, precheck->result, &head) == len;
+}
