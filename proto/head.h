@@ -139,6 +139,30 @@ static inline bool knit_head_as_uint(const struct knit_head *head, uint64_t *ret
 /* Any number as a double; integers beyond 2^53 are rounded. */
 bool knit_head_as_float(const struct knit_head *head, double *ret);
 
+/* Writes a number in its shortest form, 1 to 5 bytes, and returns how many. */
+static inline size_t knit_head_pack_uint32(uint8_t *to, uint32_t value)
+{
+    uint32_t wide = htobe32(value);
+
+    if (value < 0x80) {
+        to[0] = (uint8_t)value;
+        return 1;
+    }
+    if (value < 0x100) {
+        to[0] = 0xcc;
+        to[1] = (uint8_t)value;
+        return 2;
+    }
+    if (value < 0x10000) {
+        to[0] = 0xcd;
+        memcpy(to + 1, (uint8_t *)&wide + 2, 2);
+        return 3;
+    }
+    to[0] = 0xce;
+    memcpy(to + 1, &wide, 4);
+    return 5;
+}
+
 /* How a head is called in messages to people: "int", "str", "typed array"; "ext" for ext codes
  * without a name. Static text. */
 const char *knit_head_name(const struct knit_head *head);

@@ -100,16 +100,6 @@ int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *sc
  * a writer could not count it. */
 enum head_bytes { ARRAY_OF = 0x90, NIL = 0xc0 };
 
-enum { START_BYTES_MAX = 2 + 5 };
-
-/* The beginning of every request and response, up to the msgid. */
-static size_t pack_start(uint8_t *to, unsigned count, enum knit_message_kind kind, uint32_t msgid)
-{
-    to[0] = (uint8_t)(ARRAY_OF | count);
-    to[1] = (uint8_t)kind;
-    return 2 + knit_pack_uint(to + 2, msgid);
-}
-
 static void put_byte(struct knit_buffer *buffer, unsigned byte)
 {
     uint8_t narrow = (uint8_t)byte;
@@ -140,8 +130,8 @@ static int finish(struct knit_buffer *buffer, size_t start)
 int knit_message_put_request_head(
     struct knit_buffer *buffer, uint32_t msgid, const struct knit_method *method, bool with_options)
 {
-    uint8_t head[START_BYTES_MAX];
-    size_t len = pack_start(head, with_options ? 5 : 4, KNIT_MESSAGE_REQUEST, msgid);
+    uint8_t head[KNIT_MESSAGE_START_MAX];
+    size_t len = knit_message_pack_start(head, with_options ? 5 : 4, KNIT_MESSAGE_REQUEST, msgid);
     size_t start = buffer->len;
 
     (void)knit_buffer_append(buffer, head, len);
@@ -176,19 +166,17 @@ int knit_message_put_notification(
 
 static void put_response_start(struct knit_buffer *buffer, uint32_t msgid)
 {
-    uint8_t head[START_BYTES_MAX];
-    size_t len = pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid);
+    uint8_t head[KNIT_MESSAGE_START_MAX];
+    size_t len = knit_message_pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid);
 
     (void)knit_buffer_append(buffer, head, len);
 }
 
 int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid)
 {
-    uint8_t head[START_BYTES_MAX + 1];
-    size_t len = pack_start(head, 4, KNIT_MESSAGE_RESPONSE, msgid);
+    uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
 
-    head[len] = NIL;
-    return knit_buffer_append(buffer, head, len + 1);
+    return knit_buffer_append(buffer, head, knit_message_pack_response_head(head, msgid));
 }
 
 int knit_message_put_response(struct knit_buffer *buffer, uint32_t msgid, struct knit_span result)

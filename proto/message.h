@@ -16,6 +16,7 @@
 
 #include "proto/buffer.h"
 #include "proto/failure.h"
+#include "proto/head.h"
 #include "proto/options.h"
 #include "proto/scan.h"
 #include "proto/span.h"
@@ -51,6 +52,16 @@ struct knit_message {
 KNIT_MUST_CHECK int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *scan,
     struct knit_message *ret_message, const char **ret_reason);
 
+/* The beginning of every request and response, up to the msgid. Returns its length. */
+enum { KNIT_MESSAGE_START_MAX = 7 };
+static inline size_t knit_message_pack_start(
+    uint8_t *to, unsigned count, enum knit_message_kind kind, uint32_t msgid)
+{
+    to[0] = (uint8_t)(0x90 | count);
+    to[1] = (uint8_t)kind;
+    return 2 + knit_head_pack_uint32(to + 2, msgid);
+}
+
 /* A whole request. options NULL or empty gives the plain form of four elements. */
 int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_method *method, struct knit_span params, const struct knit_options *options);
@@ -66,6 +77,13 @@ int knit_message_put_notification(
 /* "[1, msgid, nil," behind which the result's own bytes must be sent. At most
  * KNIT_MESSAGE_RESPONSE_HEAD_MAX bytes. */
 enum { KNIT_MESSAGE_RESPONSE_HEAD_MAX = 8 };
+static inline size_t knit_message_pack_response_head(uint8_t *to, uint32_t msgid)
+{
+    size_t len = knit_message_pack_start(to, 4, KNIT_MESSAGE_RESPONSE, msgid);
+
+    to[len] = 0xc0;
+    return len + 1;
+}
 int knit_message_put_response_head(struct knit_buffer *buffer, uint32_t msgid);
 
 /* A whole response. */

@@ -215,7 +215,7 @@ void knit_connection_close(struct knit_connection *connection)
     (void)event_del(&connection->output_event);
     connection->transport.ops->close(&connection->transport);
     knit_input_uncharge(connection);
-    knit_output_uncharge(connection);
+    knit_output_drop(connection);
     TAILQ_REMOVE(&net->connections, connection, in_all);
     TAILQ_INSERT_TAIL(&net->dead, connection, in_all);
     KNIT_COUNT(net->turn, connections_closed);

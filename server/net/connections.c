@@ -53,6 +53,7 @@ void knit_connections_fini(struct knit_net *net)
         return;
     knit_hangup_close(&net->hangups);
     knit_lookaheads_fini(&net->lookaheads);
+    knit_stages_fini(&net->stages);
     free(net->read_buffer);
     net->read_buffer = NULL;
     net->base = NULL;

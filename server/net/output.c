@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encoded in the turn's scratch buffer, gathered in the connection's evbuffer, written once a turn.
+/* A reply goes to the connection's stage, or, behind what waits there, to its evbuffer: as long as
+ * there is a stage the evbuffer is empty. Errors are encoded in the turn's scratch buffer first.
  * A connection whose socket takes no more waits until it is writable, and is checked for progress
  * once a second meanwhile.
  */
@@ -34,6 +35,8 @@ enum {
 
 size_t knit_output_waiting(const struct knit_connection *connection)
 {
+    if (connection->stage != NULL)
+        return connection->stage->len;
     return connection->output != NULL ? evbuffer_get_length(connection->output) : 0;
 }
 
@@ -72,11 +75,6 @@ size_t knit_output_limit(const struct knit_connection *connection)
     return is_crowded(connection->net) && max > CROWDED_MAX ? CROWDED_MAX : max;
 }
 
-void knit_output_uncharge(struct knit_connection *connection)
-{
-    charge_copied(connection, 0);
-}
-
 /* ---- gathering ----------------------------------------------------------------------------- */
 
 /* The connection is due for a flush at the end of the turn. */
@@ -86,22 +84,78 @@ static void mark_dirty(struct knit_connection *connection)
         knit_net_add_dirty(connection);
 }
 
-static int make_output(struct knit_connection *connection)
+static struct knit_stage *begin_stage(struct knit_connection *connection)
 {
+    if (connection->is_dead || knit_output_waiting(connection) > 0)
+        return NULL;
+    connection->stage = knit_stages_take(&connection->net->stages);
+    if (connection->stage != NULL)
+        mark_dirty(connection);
+    return connection->stage;
+}
+
+static void end_stage(struct knit_connection *connection)
+{
+    if (connection->stage != NULL)
+        knit_stages_give(&connection->net->stages, connection->stage);
+    connection->stage = NULL;
+}
+
+/* Room for so many bytes, or a few fewer, by which the caller makes the stage longer. NULL: there
+ * is none in a stage. */
+static inline uint8_t *room_in_stage(struct knit_connection *connection, size_t len)
+{
+    struct knit_stage *stage = connection->stage;
+
+    if (stage == NULL)
+        stage = begin_stage(connection);
+    if (stage == NULL || len > KNIT_STAGE_BYTES - stage->len)
+        return NULL;
+    return stage->bytes + stage->len;
+}
+
+/* From now on the evbuffer is what is gathered in, behind what is left of the stage. Returns 0 or
+ * -ENOMEM. */
+static int leave_stage(struct knit_connection *connection, size_t sent)
+{
+    const struct knit_stage *stage = connection->stage;
+
     if (connection->output == NULL)
         connection->output = evbuffer_new();
-    return connection->output != NULL ? 0 : -ENOMEM;
+    if (connection->output == NULL)
+        return -ENOMEM;
+    if (stage == NULL)
+        return 0;
+    if (evbuffer_add(connection->output, stage->bytes + sent, stage->len - sent) != 0)
+        return -ENOMEM;
+    end_stage(connection);
+    return 0;
 }
 
 static void append(struct knit_connection *connection, const void *bytes, size_t len)
 {
+    uint8_t *room = room_in_stage(connection, len);
+
+    if (len == 0)
+        return;
+    if (room != NULL) {
+        memcpy(room, bytes, len);
+        connection->stage->len += len;
+        return;
+    }
     if (connection->is_dead)
         return;
-    if (make_output(connection) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
+    if (leave_stage(connection, 0) != 0 || evbuffer_add(connection->output, bytes, len) != 0) {
         knit_net_end_without_memory(connection);
         return;
     }
     mark_dirty(connection);
+}
+
+void knit_output_drop(struct knit_connection *connection)
+{
+    charge_copied(connection, 0);
+    end_stage(connection);
 }
 
 void knit_output_message(struct knit_connection *connection, struct knit_span message)
@@ -125,15 +179,21 @@ static void append_scratch(struct knit_connection *connection)
 static void put_result_head(struct knit_connection *connection, uint32_t msgid)
 {
     uint8_t head[KNIT_MESSAGE_RESPONSE_HEAD_MAX];
-    struct knit_buffer buffer;
 
-    knit_buffer_init_fixed(&buffer, head, sizeof(head));
-    (void)knit_message_put_response_head(&buffer, msgid);
-    append(connection, head, buffer.len);
+    append(connection, head, knit_message_pack_response_head(head, msgid));
 }
 
 void knit_output_result(struct knit_connection *connection, uint32_t msgid, struct knit_span result)
 {
+    uint8_t *room = room_in_stage(connection, KNIT_MESSAGE_RESPONSE_HEAD_MAX + result.len);
+    size_t head_len;
+
+    if (room != NULL) {
+        head_len = knit_message_pack_response_head(room, msgid);
+        memcpy(room + head_len, result.bytes, result.len);
+        connection->stage->len += head_len + result.len;
+        return;
+    }
     put_result_head(connection, msgid);
     append(connection, result.bytes, result.len);
 }
@@ -182,8 +242,10 @@ static bool refer(struct knit_connection *connection, uint32_t slot, struct knit
         copied_of(connection, knit_output_waiting(connection)) < COPIED_MAX && may_copy)
         return false;
     pin = malloc(sizeof(*pin));
-    if (pin == NULL)
+    if (pin == NULL || leave_stage(connection, 0) != 0) {
+        free(pin);
         return false;
+    }
     *pin = (struct pin){connection, slot};
     if (evbuffer_add_reference(connection->output, part.bytes, part.len, on_written, pin) != 0) {
         free(pin);
@@ -231,6 +293,10 @@ void knit_output_outcome(
     bool is_result = outcome->status == KNIT_STATUS_RESULT;
     struct knit_span rest = knit_span(outcome->payload, outcome->len);
 
+    if (is_result && !outcome->held) {
+        knit_output_result(connection, msgid, rest);
+        return;
+    }
     if (is_result)
         put_result_head(connection, msgid);
     else
@@ -303,16 +369,32 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
     connection->moved_ns = connection->net->turn->now_ns;
 }
 
+/* What the peer takes in one go. */
+static enum knit_transport_result send_output(struct knit_connection *connection, size_t *ret_sent)
+{
+    const struct knit_stage *stage = connection->stage;
+    enum knit_transport_result result;
+
+    if (stage == NULL)
+        return knit_transport_send(&connection->transport, connection->output, ret_sent);
+    result = knit_transport_send_bytes(
+        &connection->transport, knit_span(stage->bytes, stage->len), ret_sent);
+    if (*ret_sent == stage->len)
+        end_stage(connection);
+    else if (result != KNIT_TRANSPORT_BROKEN && leave_stage(connection, *ret_sent) != 0)
+        knit_net_end_without_memory(connection);
+    return result;
+}
+
 enum knit_output_result knit_output_flush(struct knit_connection *connection)
 {
     struct knit_net *net = connection->net;
     size_t waiting = knit_output_waiting(connection), sent = 0;
 
-    if (waiting > 0 && knit_transport_send(&connection->transport, connection->output, &sent) ==
-                           KNIT_TRANSPORT_BROKEN) {
+    if (waiting > 0 && send_output(connection, &sent) == KNIT_TRANSPORT_BROKEN)
         knit_net_end(connection);
+    if (connection->is_dead)
         return KNIT_OUTPUT_ENDED;
-    }
     waiting -= sent;
     charge_copied(connection, copied_of(connection, waiting));
     if (sent > 0) {

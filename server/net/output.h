@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes out on a connection.
  *
- * Replies gather in an evbuffer during a turn and leave in one write at its end, 256 KiB of a
- * connection and a MiB of all at most; the rest leaves in later turns. A large result is
- * not copied: the evbuffer refers to its block in the reply arena, and the block is released when
+ * Replies gather in a stage during a turn (stage.h) and leave in one write at its end. What does
+ * not fit, and what the socket did not take, gathers in an evbuffer, of which 256 KiB leave in a
+ * turn, and a MiB of all connections at most; the rest leaves in later turns. A large result is not
+ * copied: the evbuffer refers to its block in the reply arena, and the block is released when
  * the last of its bytes has been written. Blocks that a slow reader pins cannot be used by other
  * connections of the loop. So a connection may pin an eighth of an arena, and all together half of
  * one; beyond that results are copied, up to COPIED_MAX for a connection; beyond that they are
@@ -65,9 +66,9 @@ void knit_output_make_room(struct knit_net *net);
 /* Ends a connection whose peer does not read, and logs that. */
 void knit_output_drop_reader(struct knit_connection *connection);
 
-/* The connection is closed and its copied bytes do not count any more. They stay until it is freed.
- */
-void knit_output_uncharge(struct knit_connection *connection);
+/* The connection is closed, and its copied bytes do not count any more. Those in the evbuffer stay
+ * until it is freed. */
+void knit_output_drop(struct knit_connection *connection);
 
 /* Writes as much as the peer takes in one go. Ended: the connection is closed now. */
 KNIT_MUST_CHECK enum knit_output_result knit_output_flush(struct knit_connection *connection);

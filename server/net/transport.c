@@ -67,6 +67,17 @@ static enum knit_transport_result send_buffer(
     return n > 0 ? KNIT_TRANSPORT_OK : KNIT_TRANSPORT_WANT_WRITE;
 }
 
+static enum knit_transport_result send_bytes(
+    struct knit_transport *transport, struct knit_span bytes, size_t *ret_len)
+{
+    ssize_t n = send(transport->fd, bytes.bytes, bytes.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    *ret_len = n > 0 ? (size_t)n : 0;
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return KNIT_TRANSPORT_BROKEN;
+    return n > 0 ? KNIT_TRANSPORT_OK : KNIT_TRANSPORT_WANT_WRITE;
+}
+
 static enum knit_transport_result send_descriptors(struct knit_transport *transport,
     struct knit_span bytes, const int *fds, size_t count, size_t *ret_len)
 {
@@ -114,12 +125,14 @@ static void close_plain(struct knit_transport *transport)
 static const struct knit_transport_ops tcp_ops = {.name = "tcp",
     .receive = receive,
     .send = send_buffer,
+    .send_bytes = send_bytes,
     .shut_down = shut_down,
     .close = close_plain};
 
 static const struct knit_transport_ops unix_ops = {.name = "unix",
     .receive = receive,
     .send = send_buffer,
+    .send_bytes = send_bytes,
     .send_descriptors = send_descriptors,
     .shut_down = shut_down,
     .close = close_plain};
@@ -127,6 +140,7 @@ static const struct knit_transport_ops unix_ops = {.name = "unix",
 static const struct knit_transport_ops guarded_unix_ops = {.name = "unix",
     .receive = receive_bytes_alone,
     .send = send_buffer,
+    .send_bytes = send_bytes,
     .send_descriptors = send_descriptors,
     .shut_down = shut_down,
     .close = close_plain};

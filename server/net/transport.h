@@ -56,6 +56,9 @@ struct knit_transport_ops {
      * went. ret_len is set whatever the result is. */
     enum knit_transport_result (*send)(
         struct knit_transport *transport, struct evbuffer *output, size_t *ret_len);
+    /* The same of bytes that lie in one piece. */
+    enum knit_transport_result (*send_bytes)(
+        struct knit_transport *transport, struct knit_span bytes, size_t *ret_len);
     /* Descriptors ride on the first of the bytes, of which a part may be sent. NULL: descriptors
      * cannot be passed. */
     enum knit_transport_result (*send_descriptors)(struct knit_transport *transport,
@@ -96,6 +99,12 @@ KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send(
     struct knit_transport *transport, struct evbuffer *output, size_t *ret_len)
 {
     return transport->ops->send(transport, output, ret_len);
+}
+
+KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send_bytes(
+    struct knit_transport *transport, struct knit_span bytes, size_t *ret_len)
+{
+    return transport->ops->send_bytes(transport, bytes, ret_len);
 }
 
 KNIT_MUST_CHECK static inline enum knit_transport_result knit_transport_send_descriptors(

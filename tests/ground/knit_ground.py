@@ -48,6 +48,7 @@ SILENT = {
     'knit_loop_bell_copy': 'the message that needs the descriptor stays in its queue',
     'on_readable': 'the connection waits to be accepted at the next turn',
     'knit_output_flush': 'the output stays in its buffer until the socket is written to again',
+    'knit_stages_take': 'replies gather in an evbuffer instead of a stage',
     'refer': 'bytes that cannot be referred to are copied',
     'wake_caller': 'the wake-up is lost, and the caller looks by itself within 50 ms',
     'make_base': 'libevent uses another of its backends',

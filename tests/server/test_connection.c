@@ -513,6 +513,14 @@ static void *allocate(size_t size)
     return fails ? NULL : malloc(size);
 }
 
+/* The next allocation for output fails: all stages are taken, so it is libevent's. */
+static void fail_next(void)
+{
+    turns.loop.net.stages.count = KNIT_STAGES_MAX;
+    event_set_mem_functions(allocate, realloc, free);
+    fails_next = true;
+}
+
 /* It is closed, and those behind it in the list are told. */
 static void a_connection_without_memory_for_its_goaway_keeps_it_from_no_other(void **state)
 {
@@ -523,8 +531,7 @@ static void a_connection_without_memory_for_its_goaway_keeps_it_from_no_other(vo
         callers[i] = turns_connect();
         callers[i]->connection->caller.form = KNIT_FAILURE_FULL;
     }
-    event_set_mem_functions(allocate, realloc, free);
-    fails_next = true;
+    fail_next();
     knit_connections_drain(&turns.loop.net, 1000);
     assert_false(fails_next);
     for (size_t i = 0; i < 3; i++)
@@ -547,8 +554,7 @@ static void a_connection_that_ends_when_its_time_is_over_is_in_no_list(void **st
     /* With another one that waits for its turn, a connection has its slice and no more. */
     knit_net_add_ready(other->connection);
     turns.loop.net.slice_ns = 0;
-    event_set_mem_functions(allocate, realloc, free);
-    fails_next = true;
+    fail_next();
     (void)event_base_loop(turns.loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     assert_true(caller->connection->is_dead);
     assert_int_equal(caller->connection->lists, 0);
@@ -566,8 +572,7 @@ static void a_connection_without_memory_for_its_output_is_closed_and_the_log_say
     (void)state;
     assert_int_equal(pipe(fds), 0);
     turns.log.fd = fds[1];
-    event_set_mem_functions(allocate, realloc, free);
-    fails_next = true;
+    fail_next();
     assert_true(turns_request(caller, "$/ping", 1, 1, 1, NULL));
     TURNS_UNTIL(!turns_read(caller));
     assert_int_equal(caller->responses, 0);

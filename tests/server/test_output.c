@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Readers that are slow, or do not read at all: whose memory that costs, and that no reply is lost.
+/* Readers that are slow, or do not read at all: whose memory that costs, and that no reply is lost;
+ * and where the replies of a turn are gathered.
  * On a loop whose turns the test makes (turns.h).
  */
 #include <setjmp.h>
@@ -255,6 +256,122 @@ static void the_data_of_a_long_error_is_not_read(void **state)
     free(data);
 }
 
+/* ---- stages ---- */
+
+static struct {
+    const struct knit_transport_ops *real;
+    unsigned pieces, buffers; /* sent */
+} sends;
+
+static enum knit_transport_result count_piece(
+    struct knit_transport *transport, struct knit_span bytes, size_t *ret_len)
+{
+    sends.pieces++;
+    return sends.real->send_bytes(transport, bytes, ret_len);
+}
+
+static enum knit_transport_result count_buffer(
+    struct knit_transport *transport, struct evbuffer *output, size_t *ret_len)
+{
+    sends.buffers++;
+    return sends.real->send(transport, output, ret_len);
+}
+
+static struct turns_caller *connect_counted(void)
+{
+    static struct knit_transport_ops ops;
+    struct turns_caller *caller = turns_connect();
+
+    memset(&sends, 0, sizeof(sends));
+    sends.real = caller->connection->transport.ops;
+    ops = *sends.real;
+    ops.send_bytes = count_piece;
+    ops.send = count_buffer;
+    caller->connection->transport.ops = &ops;
+    return caller;
+}
+
+static void replies_of_a_turn_leave_in_one_send(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = connect_counted();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(turns_request(caller, "$/ping", 1, 20 * i, 20, NULL));
+        turns_expect(caller, 20 * (i + 1));
+    }
+    assert_int_equal(sends.pieces, 3);
+    assert_int_equal(sends.buffers, 0);
+    assert_null(caller->connection->output);
+    assert_int_equal(turns.loop.net.stages.count, 1);
+}
+
+/* Of a hundred bytes each; the last of them goes behind what had no place in the stage. */
+static void replies_that_fill_the_stage_keep_their_order(void **state)
+{
+    enum { CALLS = 400 };
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = connect_counted();
+    assert_true(turns_request(caller, "a_task_of_a_name_that_nobody_has_given", 1, 1, CALLS, NULL));
+    assert_true(turns_request(caller, "$/ping", 1, CALLS + 1, 1, NULL));
+    turns_expect(caller, CALLS + 1);
+    assert_int_equal(caller->msgid, CALLS + 1);
+    assert_true(sends.buffers > 0);
+    assert_int_equal(knit_output_waiting(caller->connection), 0);
+}
+
+/* What the socket does not take waits in the evbuffer, and others have the stage meanwhile. */
+static void a_full_socket_keeps_no_stage(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    narrow(caller);
+    for (uint32_t i = 0; knit_output_waiting(caller->connection) == 0; i++) {
+        assert_true(i < 100);
+        assert_true(turns_request(caller, "$/ping", 1, 100 * i, 100, NULL));
+        for (int turn = 0; turn < 4; turn++)
+            (void)turns_turn();
+    }
+    assert_null(caller->connection->stage);
+    assert_non_null(turns.loop.net.stages.spare);
+    TURNS_UNTIL(turns_read(caller) && knit_output_waiting(caller->connection) == 0);
+}
+
+static void more_connections_than_stages_are_answered_in_one_turn(void **state)
+{
+    enum { CALLERS = KNIT_STAGES_MAX + 16 };
+    struct turns_caller *callers[CALLERS];
+
+    (void)state;
+    for (unsigned i = 0; i < CALLERS; i++)
+        callers[i] = turns_connect();
+    for (unsigned i = 0; i < CALLERS; i++)
+        assert_true(turns_request(callers[i], "$/ping", 1, i, 1, NULL));
+    for (unsigned i = 0; i < CALLERS; i++)
+        turns_expect(callers[i], 1);
+    assert_true(turns.loop.net.stages.count > 1);
+    assert_true(turns.loop.net.stages.count <= KNIT_STAGES_MAX);
+}
+
+static void who_leaves_gives_its_stage_back(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    assert_true(turns_request(caller, "$/ping", 1, 1, 1, NULL));
+    (void)event_base_loop(turns.loop.base, EVLOOP_ONCE);
+    assert_non_null(caller->connection->stage);
+    knit_connection_close(caller->connection);
+    assert_null(caller->connection->stage);
+    assert_non_null(turns.loop.net.stages.spare);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +383,11 @@ int main(void)
         TURNS_TEST(readers_together_have_so_much_copied),
         TURNS_TEST(readers_that_have_much_copied_make_room),
         TURNS_TEST(the_data_of_a_long_error_is_not_read),
+        TURNS_TEST(replies_of_a_turn_leave_in_one_send),
+        TURNS_TEST(replies_that_fill_the_stage_keep_their_order),
+        TURNS_TEST(a_full_socket_keeps_no_stage),
+        TURNS_TEST(more_connections_than_stages_are_answered_in_one_turn),
+        TURNS_TEST(who_leaves_gives_its_stage_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

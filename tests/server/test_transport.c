@@ -95,6 +95,36 @@ static void sending_tells_how_much_went(void **state)
     free(bytes);
 }
 
+static void sending_one_piece_tells_how_much_went(void **state)
+{
+    enum { LEN = 1 << 20 };
+    struct knit_transport transport;
+    char *bytes = calloc(1, LEN);
+    enum knit_transport_result result;
+    size_t sent;
+    int peer;
+
+    (void)state;
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
+    open_pair(&transport, false, &peer);
+    assert_int_equal(
+        knit_transport_send_bytes(&transport, knit_span("ab", 2), &sent), KNIT_TRANSPORT_OK);
+    assert_int_equal(sent, 2);
+    do {
+        result = knit_transport_send_bytes(&transport, knit_span(bytes, LEN), &sent);
+        assert_int_equal(sent > 0, result == KNIT_TRANSPORT_OK);
+        assert_true(sent < LEN);
+    } while (result == KNIT_TRANSPORT_OK);
+    assert_int_equal(result, KNIT_TRANSPORT_WANT_WRITE);
+    transport.ops->shut_down(&transport);
+    assert_int_equal(
+        knit_transport_send_bytes(&transport, knit_span(bytes, LEN), &sent), KNIT_TRANSPORT_BROKEN);
+    assert_int_equal(sent, 0);
+    transport.ops->close(&transport);
+    close(peer);
+    free(bytes);
+}
+
 static void a_unix_socket_passes_descriptors_and_knows_its_peer(void **state)
 {
     union {
@@ -368,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(receiving_has_four_results),
         cmocka_unit_test(sending_tells_how_much_went),
+        cmocka_unit_test(sending_one_piece_tells_how_much_went),
         cmocka_unit_test(a_unix_socket_passes_descriptors_and_knows_its_peer),
         cmocka_unit_test(descriptors_that_come_are_not_taken),
         cmocka_unit_test(descriptors_that_come_behind_the_look_are_not_taken),
