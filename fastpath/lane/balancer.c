@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastpath/lane/board.h"
-
 static const struct {
     const char *name;
     enum knit_balancer balancer;
@@ -114,16 +112,11 @@ static uint32_t first_idle(const struct knit_balance *balance, const uint32_t *q
     return UINT32_MAX;
 }
 
-uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
+uint32_t knit_balance_pick_other(
+    struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
-    uint32_t lane;
+    uint32_t lane = UINT32_MAX;
 
-    if (balance->lanes == 1)
-        return 0;
-    if (queued[balance->warm] < balance->warm_max &&
-        knit_board_park_state(&balance->board, balance->warm) == KNIT_PARK_AWAKE)
-        return balance->warm;
-    lane = UINT32_MAX;
     switch (balance->kind) {
     case KNIT_BALANCER_RANDOM:
         return random_lane(balance);

@@ -22,7 +22,7 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/lane/layout.h"
+#include "fastpath/lane/board.h"
 
 enum knit_balancer {
     /* An index for each task. With stealing, see above. */
@@ -52,5 +52,20 @@ KNIT_MUST_CHECK int knit_balance_init(struct knit_balance *balance, enum knit_ba
     bool steal, uint32_t lanes, const struct knit_board_view *board, uint64_t seed);
 void knit_balance_fini(struct knit_balance *balance);
 
-/* queued: [lanes], this caller's calls on each. */
-uint32_t knit_balance_pick(struct knit_balance *balance, uint32_t task, const uint32_t *queued);
+/* queued: [lanes], this caller's calls on each. The balancer's own choice, of several lanes. */
+uint32_t knit_balance_pick_other(
+    struct knit_balance *balance, uint32_t task, const uint32_t *queued);
+
+/* The same; the lane that answered last comes first where it is preferred. */
+static inline uint32_t knit_balance_pick(
+    struct knit_balance *balance, uint32_t task, const uint32_t *queued)
+{
+    const uint32_t warm = balance->warm;
+
+    if (balance->lanes == 1)
+        return 0;
+    if (queued[warm] < balance->warm_max &&
+        knit_board_park_state(&balance->board, warm) == KNIT_PARK_AWAKE)
+        return warm;
+    return knit_balance_pick_other(balance, task, queued);
+}

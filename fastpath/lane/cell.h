@@ -15,12 +15,14 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The last 1 to 7 bytes of a body as a word, zeros behind them. The loads overlap, which does no
- * harm as they bring the same bytes, and are fewer than one a byte. */
-static inline uint64_t knit_cell_tail(const unsigned char *from, size_t len)
+/* 1 to 7 bytes as a word, zeros behind them. The loads overlap, which does no harm as they bring
+ * the same bytes, and are fewer than one a byte. */
+static inline uint64_t knit_cell_few(const unsigned char *from, size_t len)
 {
     size_t middle = len / 2, end = len - 1;
 
+    if (len == 1)
+        return htole64(from[0]);
     if (len >= 4) {
         uint32_t first, last;
         memcpy(&first, from, 4);
@@ -31,19 +33,32 @@ static inline uint64_t knit_cell_tail(const unsigned char *from, size_t len)
         from[0] | (uint64_t)from[middle] << (8 * middle) | (uint64_t)from[end] << (8 * end));
 }
 
+/* The 8 bytes there as a word, without the first `skip` of them, zeros behind. */
+static inline uint64_t knit_cell_word(const unsigned char *from, size_t skip)
+{
+    uint64_t word;
+
+    memcpy(&word, from, 8);
+    return htole64(le64toh(word) >> (8 * skip));
+}
+
 /* len: at most KNIT_INLINE_MAX. */
 static inline void knit_cell_store(_Atomic uint64_t *body, const void *bytes, size_t len)
 {
     const unsigned char *from = bytes;
-    const size_t whole = len / 8;
-    for (size_t i = 0; i < whole; i++) {
-        uint64_t word;
-        memcpy(&word, from + 8 * i, 8);
-        atomic_store_explicit(&body[i], word, memory_order_relaxed);
+    size_t i;
+
+    if (len < 8) {
+        if (len != 0)
+            atomic_store_explicit(&body[0], knit_cell_few(from, len), memory_order_relaxed);
+        return;
     }
+    for (i = 0; i < len / 8; i++)
+        atomic_store_explicit(&body[i], knit_cell_word(from + 8 * i, 0), memory_order_relaxed);
+    /* The last 8 bytes, of which the word before has the first. */
     if (len % 8 != 0)
         atomic_store_explicit(
-            &body[whole], knit_cell_tail(from + 8 * whole, len % 8), memory_order_relaxed);
+            &body[i], knit_cell_word(from + len - 8, 8 - len % 8), memory_order_relaxed);
 }
 
 /* Whole words: as many as hold len bytes. */

@@ -12,7 +12,7 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/lane/session_private.h"
+#include "fastpath/lane/session_inline.h"
 
 /* Continues where the segments stand: generations, ring tails and arm numbers. */
 static void start_from_segments(struct knit_session *session)
@@ -20,33 +20,41 @@ static void start_from_segments(struct knit_session *session)
     const struct knit_geometry *geometry = &session->geometry;
     for (uint32_t i = 0; i < geometry->lanes; i++) {
         struct knit_session_lane *lane = &session->lanes[i];
+        /* acquire: with the release of the side that used the segment before. */
+        uint64_t tail = atomic_load_explicit(&session->reply.head[i].value, memory_order_acquire);
+
         *lane =
             (struct knit_session_lane){.ring = session->request.ring + (size_t)i * geometry->cells,
                 .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
                 .index = i,
+                .tag = knit_tag(tail, geometry->cells),
                 .last_slot = KNIT_NO_SLOT,
                 .flushed_slot = KNIT_NO_SLOT,
-                .free_head = KNIT_NO_SLOT,
-                .free_tail = KNIT_NO_SLOT};
-        /* acquire: with the release of the side that used the segment before. */
-        lane->tail = atomic_load_explicit(&session->reply.head[i].value, memory_order_acquire);
+                .free_head = KNIT_NO_SLOT};
+        lane->cell = lane->ring + (tail & (geometry->cells - 1));
+        lane->end = lane->ring + geometry->cells;
         lane->completion_next =
             atomic_load_explicit(&session->reply.lane[i].completion_tail, memory_order_acquire);
     }
-    for (uint32_t i = 0; i < geometry->slots; i++) {
+    /* Backwards, so that slots are taken from the first one on. */
+    for (uint32_t i = geometry->slots; i-- > 0;) {
         struct knit_session_slot *slot = &session->slots[i];
         uint64_t word = atomic_load_explicit(&session->reply.reply[i].word, memory_order_acquire);
-        *slot = (struct knit_session_slot){.gen = knit_word_gen(word), .block = KNIT_NO_BLOCK};
+        *slot = (struct knit_session_slot){
+            .gen24 = knit_word_gen(word) << KNIT_GEN_SHIFT, .block = KNIT_NO_BLOCK};
         /* The segment begins with zeros, and generations wrap: without this, the call of generation
          * 0 would be aborted and its block released from the start. */
-        atomic_store_explicit(&session->request.abort[i], slot->gen, memory_order_relaxed);
-        atomic_store_explicit(&session->request.released[i], slot->gen, memory_order_relaxed);
-        knit_session_free_push(
+        atomic_store_explicit(
+            &session->request.abort[i], knit_word_gen(word), memory_order_relaxed);
+        atomic_store_explicit(
+            &session->request.released[i], knit_word_gen(word), memory_order_relaxed);
+        knit_session_push_free(
             session, i, i % geometry->lanes); /* NOLINT: a checked geometry has lanes. */
     }
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.notified, memory_order_acquire) >> 1;
     session->scan_from = KNIT_NO_SLOT;
+    session->unread_left = (uint64_t)geometry->cells << 14;
 }
 
 int knit_session_new(const struct knit_geometry *geometry, const struct knit_request_view *request,
@@ -116,7 +124,7 @@ void knit_session_abort(struct knit_session *session, uint32_t index)
         return;
     /* S1: seq_cst against the claim, see settle. */
     atomic_store_explicit(
-        &session->request.abort[index], session->slots[index].gen, memory_order_seq_cst);
+        &session->request.abort[index], knit_session_gen(session, index), memory_order_seq_cst);
 }
 
 bool knit_session_has_started(const struct knit_session *session, uint32_t index)
@@ -124,7 +132,7 @@ bool knit_session_has_started(const struct knit_session *session, uint32_t index
     /* S1: after settle's abort, this load sees the worker's claim, or the worker's load of abort
      * after its claim sees this session's store. */
     uint64_t claim = atomic_load_explicit(&session->reply.claim[index], memory_order_seq_cst);
-    return knit_claim_gen(claim) == session->slots[index].gen;
+    return knit_claim_gen(claim) == knit_session_gen(session, index);
 }
 
 static void bury(struct knit_session *session, uint32_t index)
@@ -133,7 +141,6 @@ static void bury(struct knit_session *session, uint32_t index)
 
     slot->state = KNIT_SLOT_ZOMBIE;
     slot->user = NULL;
-    session->in_flight--;
     session->zombies++;
 }
 
@@ -161,7 +168,7 @@ static bool bury_if_queued(struct knit_session *session, uint32_t index)
 bool knit_session_withdraw(struct knit_session *session, uint32_t index)
 {
     _Atomic uint64_t *abort = &session->request.abort[index];
-    uint64_t gen = session->slots[index].gen;
+    uint64_t gen = knit_session_gen(session, index);
 
     if (!knit_session_is_pending(session, index))
         return false;
@@ -182,7 +189,7 @@ bool knit_session_cancel(struct knit_session *session, uint32_t index)
 
 uint32_t knit_session_in_flight(const struct knit_session *session)
 {
-    return session->in_flight;
+    return knit_session_count_in_flight(session);
 }
 
 uint32_t knit_session_slots_free(const struct knit_session *session)

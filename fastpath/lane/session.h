@@ -84,7 +84,6 @@ struct knit_session_outcome {
 };
 
 struct knit_session_counters {
-    uint64_t published, collected, dropped; /* dropped: answers of settled calls */
     uint64_t wakes, sleeps, rescans;
 };
 

@@ -14,11 +14,9 @@
  *                  fence between blocked_on_arena and its look at `released` (lane_reply.c), and
  *                  with the one behind its park (lane_park.c)
  */
-#include "fastpath/lane/session_private.h"
-
 #include <assert.h>
 
-#include "fastpath/lane/cell.h"
+#include "fastpath/lane/session_inline.h"
 
 static __attribute__((noinline)) void release_argument(
     struct knit_session *session, struct knit_session_slot *slot)
@@ -31,7 +29,7 @@ static void release_block(struct knit_session *session, uint32_t index, uint32_t
 {
     /* R1, release: the reads of the block come before the worker uses it again. */
     atomic_store_explicit(
-        &session->request.released[index], session->slots[index].gen, memory_order_release);
+        &session->request.released[index], knit_session_gen(session, index), memory_order_release);
     /* W1: `released` is stored before blocked_on_arena and park are loaded. */
     knit_bell_fence();
     /* relaxed: ordered by the fence. */
@@ -85,10 +83,9 @@ static __attribute__((cold, noinline)) bool drop_answer(
 {
     struct knit_session_slot *slot = &session->slots[index];
     session->zombies--;
-    session->counters.dropped++;
     if (outcome->held)
         release_block(session, index, outcome->lane);
-    knit_session_free_push(session, index, outcome->lane);
+    knit_session_push_free(session, index, outcome->lane);
     if (slot->block != KNIT_NO_BLOCK)
         release_argument(session, slot);
     outcome->held = false;
@@ -101,22 +98,18 @@ static bool take_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
     struct knit_session_slot *slot = &session->slots[index];
-    session->queued[slot->lane]--;
-    if (session->work_ns != NULL)
-        session->work_ns[slot->lane] -= slot->work_ns;
     read_answer(session, index, ret);
-    session->balance.warm = ret->lane;
+    knit_session_note_answer(session, slot, ret->lane);
     ret->user = slot->user;
     ret->slot = index;
     if (slot->state == KNIT_SLOT_ZOMBIE)
         return drop_answer(session, index, ret);
-    session->in_flight--;
-    session->counters.collected++;
     if (ret->held) {
+        session->held++;
         slot->state = KNIT_SLOT_HELD;
         slot->block_lane = (uint16_t)ret->lane;
     } else {
-        knit_session_free_push(session, index, ret->lane);
+        knit_session_push_free(session, index, ret->lane);
     }
     if (slot->block != KNIT_NO_BLOCK)
         release_argument(session, slot);
@@ -135,7 +128,7 @@ static __attribute__((cold, noinline)) void skip_completions(struct knit_session
     for (uint32_t i = 0; i < session->geometry.lanes; i++)
         skip_lane(session, i);
     session->scan_from = 0;
-    session->unread = 0;
+    session->unread_left = (uint64_t)session->geometry.cells << 14;
 }
 
 bool knit_session_collect_slot(
@@ -146,9 +139,26 @@ bool knit_session_collect_slot(
         return false;
     /* Completions of calls that are collected by slot stay unread. A lap has 16 bits, so reader and
      * writer must not be half of that range apart. */
-    if (++session->unread >= (uint64_t)session->geometry.cells << 14)
+    if (session->unread_left == 0)
         skip_completions(session);
+    session->unread_left--;
     return take_answer(session, index, ret);
+}
+
+/* The outcome of a slot whose call may be answered; false: it gives none. */
+static inline bool take(
+    struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
+{
+    if (knit_session_take_result(session, index, ret->body, &ret->len, &ret->lane)) {
+        ret->user = session->slots[index].user;
+        ret->slot = index;
+        ret->status = KNIT_STATUS_RESULT;
+        ret->held = false;
+        ret->payload = ret->body;
+        return true;
+    }
+    return knit_session_is_pending(session, index) && knit_session_is_answered(session, index) &&
+           take_answer(session, index, ret);
 }
 
 /* Reads one lane's completions; returns the number of outcomes. */
@@ -156,26 +166,32 @@ static size_t collect_completions(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *outcomes, size_t max)
 {
     struct knit_session_lane *lane = &session->lanes[index];
-    const uint32_t cells = session->geometry.cells;
+    const uint32_t cells = session->geometry.cells, slots = session->geometry.slots;
+    const _Atomic uint32_t *ring = lane->completion_ring;
+    uint64_t next = lane->completion_next;
+    const uint64_t end = next + cells;
     size_t count = 0;
+    int lead = 0;
+
     /* Bounded by the ring, because a pool could write completions faster than this reads them. */
-    for (uint32_t step = 0; step < cells && count < max; step++) {
-        uint32_t entry;
-        const int lead = knit_session_next_completion(session, lane, &entry);
-        uint32_t slot;
-        if (lead < 0)
+    while (count < max && next != end) {
+        /* N1, acquire: the reply word that the entry is about. */
+        const uint32_t entry =
+            atomic_load_explicit(&ring[next & (cells - 1)], memory_order_acquire);
+        const uint32_t slot = knit_completion_slot(entry);
+
+        lead = knit_completion_lead(entry, next, cells);
+        if (lead != 0)
             break;
-        if (lead > 0) {
-            /* Overwritten unread, because calls were collected by slot. */
-            skip_lane(session, index);
-            session->scan_from = 0;
-            break;
-        }
-        lane->completion_next++;
-        slot = knit_completion_slot(entry);
-        if (slot < session->geometry.slots && knit_session_is_pending(session, slot) &&
-            knit_session_is_answered(session, slot) && take_answer(session, slot, &outcomes[count]))
+        next++;
+        if (slot < slots && take(session, slot, &outcomes[count]))
             count++;
+    }
+    lane->completion_next = next;
+    if (lead > 0) {
+        /* Overwritten unread, because calls were collected by slot. */
+        skip_lane(session, index);
+        session->scan_from = 0;
     }
     return count;
 }
@@ -187,8 +203,7 @@ static size_t collect_scan(
     size_t count = 0;
     uint32_t index = session->scan_from;
     for (; index < session->geometry.slots && count < max; index++) {
-        if (knit_session_is_pending(session, index) && knit_session_is_answered(session, index) &&
-            take_answer(session, index, &outcomes[count]))
+        if (take(session, index, &outcomes[count]))
             count++;
     }
     session->scan_from = index < session->geometry.slots ? index : KNIT_NO_SLOT;
@@ -213,7 +228,7 @@ size_t knit_session_collect(
     uint32_t lanes;
 
     note_rescan(session);
-    if (session->in_flight + session->zombies == 0) {
+    if (session->free + session->held == session->geometry.slots) {
         session->scan_from = KNIT_NO_SLOT;
         return 0;
     }
@@ -237,5 +252,6 @@ void knit_session_release(struct knit_session *session, uint32_t index)
     assert(session->slots[index].state == KNIT_SLOT_HELD);
     lane = session->slots[index].block_lane;
     release_block(session, index, lane);
-    knit_session_free_push(session, index, lane);
+    session->held--;
+    knit_session_push_free(session, index, lane);
 }

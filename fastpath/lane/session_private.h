@@ -27,7 +27,8 @@ enum knit_slot_state {
 };
 
 struct knit_session_slot {
-    uint64_t gen; /* of the call it carries, or carried last */
+    uint64_t
+        gen24; /* of the call it carries, or carried last; where ctrl, claim and word have it */
     void *user;
     uint64_t block;      /* of the argument in the request arena, or KNIT_NO_BLOCK */
     uint32_t lane;       /* it was published to; while free or held: that answered last */
@@ -39,17 +40,18 @@ struct knit_session_slot {
 
 /* The session's private part of a lane. */
 struct knit_session_lane {
-    struct knit_request_cell *ring;    /* [cells] */
-    _Atomic uint32_t *completion_ring; /* [cells] */
-    uint64_t tail;                     /* ring position of the next publish */
-    uint64_t completion_next;          /* position of the completion read next */
+    struct knit_request_cell *cell;       /* of the next publish */
+    struct knit_request_cell *ring, *end; /* [cells] */
+    _Atomic uint32_t *completion_ring;    /* [cells] */
+    uint64_t completion_next;             /* position of the completion read next */
     uint32_t index;
-    uint32_t park_notified;        /* park word last notified */
-    uint32_t last_slot;            /* published last */
-    uint32_t flushed_slot;         /* published last before the last flush, */
-    uint64_t flushed_gen;          /* in its generation */
-    uint32_t free_head, free_tail; /* free slots that this lane answered last */
-    bool is_dirty;                 /* published to since the last flush */
+    uint32_t tag;           /* of the lap in which `cell` lies */
+    uint32_t park_notified; /* park word last notified */
+    uint32_t last_slot;     /* published last */
+    uint32_t flushed_slot;  /* published last before the last flush, */
+    uint64_t flushed_gen;   /* in its generation */
+    uint32_t free_head;     /* free slots that this lane answered last, the last one first */
+    bool is_dirty;          /* published to since the last flush */
 };
 
 struct knit_session {
@@ -68,40 +70,23 @@ struct knit_session {
     uint32_t next_ns;    /* estimate for the call that is published, or was crowded out last */
     uint32_t dirty;      /* how many lanes are dirty */
     uint32_t dirty_lane; /* one of them */
-    uint32_t in_flight, zombies, free;
-    uint32_t rescan;          /* last value acted on */
-    uint32_t arm;             /* last arm number used */
-    uint32_t crowded_flushes; /* that found calls queued behind others */
+    uint32_t free, zombies, held; /* slots in these states; all others are in flight */
+    uint32_t rescan;              /* last value acted on */
+    uint32_t arm;                 /* last arm number used */
+    uint32_t crowded_flushes;     /* that found calls queued behind others */
     uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
     uint32_t completion_lane; /* lane whose completions are read next */
     bool is_armed;
-    uint64_t unread; /* completions that may be unread in any one lane, at most */
+    uint64_t
+        unread_left; /* calls that may be collected by slot before completions are passed over */
     struct knit_spin spin;
     struct knit_session_counters counters;
 };
 
-/* The slot is free. It is queued behind the others that this lane answered. */
-static inline void knit_session_free_push(
-    struct knit_session *session, uint32_t index, uint32_t lane_index)
+/* The generation of the slot's call, or its last one. */
+static inline uint64_t knit_session_gen(const struct knit_session *session, uint32_t index)
 {
-    struct knit_session_lane *lane = &session->lanes[lane_index];
-    struct knit_session_slot *slot = &session->slots[index];
-    slot->state = KNIT_SLOT_FREE;
-    slot->lane = lane_index;
-    slot->next = KNIT_NO_SLOT;
-    if (lane->free_head == KNIT_NO_SLOT)
-        lane->free_head = index;
-    else
-        session->slots[lane->free_tail].next = index;
-    lane->free_tail = index;
-    session->free++;
-}
-
-/* The cell of the lane's next publish. */
-static inline struct knit_request_cell *knit_session_next_cell(
-    const struct knit_session *session, const struct knit_session_lane *lane)
-{
-    return &lane->ring[lane->tail & (session->geometry.cells - 1)];
+    return session->slots[index].gen24 >> KNIT_GEN_SHIFT;
 }
 
 /* The slot's call is answered; one load. */
@@ -110,7 +95,7 @@ static inline bool knit_session_is_answered(const struct knit_session *session, 
     const struct knit_session_slot *slot = &session->slots[index];
     /* A1, acquire: the outcome's bytes. */
     uint64_t word = atomic_load_explicit(&session->reply.reply[index].word, memory_order_acquire);
-    return knit_word_gen(word) == slot->gen;
+    return (word ^ slot->gen24) >> KNIT_GEN_SHIFT == 0;
 }
 
 /* Published, and its answer not read yet. */

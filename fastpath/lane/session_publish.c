@@ -2,39 +2,22 @@
 /* Publishing calls, and waking workers for them: FREE -> READY, flush.
  *
  * Edges:
- *   P1 publish  ctrl release  with the acquire of knit_cursor_ctrl(): the cell's body, the
- *               argument's bytes
+ *   P1 publish  ctrl release, in knit_session_put(), with the acquire of knit_cursor_ctrl(): the
+ *               cell's body, the argument's bytes
  *   W1 wake     fence between publish and the load of park; with the fence between announcing a
  *               park and the last looks (lane_park.c)
  *   W3 bell     bell changed, release, with the parking worker's acquire: what was published
  */
-#include "fastpath/lane/session_private.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "fastpath/lane/board.h"
-#include "fastpath/lane/cell.h"
+#include "fastpath/lane/session_inline.h"
 #include "fastpath/lane/wake.h"
 
 /* When calls queue up behind a long task, one flush of so many wakes a second worker. */
 #define CROWDED_FLUSHES 16u
 /* A call that goes on for so long is not over before another worker could be awake. */
 #define WATCH_NS 2000u
-
-/* A free slot; there is one. Those that `lane` answered last come first, because their reply cells
- * are in its worker's cache. */
-static uint32_t free_pop(struct knit_session *session, struct knit_session_lane *lane)
-{
-    uint32_t index;
-
-    while (lane->free_head == KNIT_NO_SLOT)
-        lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
-    index = lane->free_head;
-    lane->free_head = session->slots[index].next;
-    session->free--;
-    return index;
-}
 
 /* ---- the depth of lanes --------------------------------------------------------------------- */
 
@@ -99,67 +82,7 @@ static struct knit_session_lane *with_room(struct knit_session *session,
     return knit_session_has_room_in(session, lane->index) ? lane : NULL;
 }
 
-static struct knit_session_lane *choose_lane(
-    struct knit_session *session, const struct knit_session_call *call)
-{
-    const uint32_t lanes = session->geometry.lanes;
-    if (lanes == 1)
-        return session->lanes;
-    return &session->lanes[call->lane == KNIT_LANE_ANY
-                               ? knit_balance_pick(&session->balance, call->task, session->queued)
-                               : call->lane % lanes];
-}
-
 /* ---- publishing ----------------------------------------------------------------------------- */
-
-/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
-static int publish_cell(struct knit_session *session, struct knit_session_lane *lane,
-    const struct knit_session_call *call, uint64_t block, uint32_t *ret_slot)
-{
-    struct knit_request_cell *cell = knit_session_next_cell(session, lane);
-    uint32_t flags = call->flags;
-    uint32_t index;
-    struct knit_session_slot *slot;
-    /* relaxed: P1 publishes these stores. */
-    if (block != KNIT_NO_BLOCK) {
-        flags |= KNIT_CELL_IN_ARENA;
-        atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
-    } else {
-        knit_cell_store(cell->body, call->payload, call->len);
-    }
-    atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(&cell->meta,
-        knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
-
-    index = free_pop(session, lane);
-    slot = &session->slots[index];
-    slot->gen = knit_gen_next(slot->gen);
-    slot->user = call->user;
-    slot->block = block;
-    slot->lane = lane->index;
-    slot->state = KNIT_SLOT_IN_FLIGHT;
-    /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
-    atomic_store_explicit(&cell->ctrl,
-        knit_ctrl(slot->gen, index, knit_tag(lane->tail, session->geometry.cells)),
-        memory_order_release);
-
-    lane->tail++;
-    lane->last_slot = index;
-    session->queued[lane->index]++;
-    if (session->work_ns != NULL) {
-        slot->work_ns = session->next_ns;
-        session->work_ns[lane->index] += session->next_ns;
-    }
-    if (!lane->is_dirty) {
-        lane->is_dirty = true;
-        session->dirty++;
-        session->dirty_lane = lane->index;
-    }
-    session->in_flight++;
-    session->counters.published++;
-    *ret_slot = index;
-    return 0;
-}
 
 /* Not inlined, because the frame would cost small calls. */
 static __attribute__((noinline)) int publish_large(struct knit_session *session,
@@ -171,7 +94,8 @@ static __attribute__((noinline)) int publish_large(struct knit_session *session,
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     memcpy(session->request.arena + block, call->payload, call->len);
-    return publish_cell(session, lane, call, block, ret_slot);
+    *ret_slot = knit_session_put(session, lane, call, block);
+    return 0;
 }
 
 static __attribute__((cold, noinline)) int why_not_open(const struct knit_session *session)
@@ -184,14 +108,16 @@ static inline int publish_to(struct knit_session *session, struct knit_session_l
 {
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
-    return publish_cell(session, lane, call, KNIT_NO_BLOCK, ret_slot);
+    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK);
+    return 0;
 }
 
 /* Not inlined, because the frame would cost sessions without a depth. */
 static __attribute__((noinline)) int publish_with_room(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    struct knit_session_lane *lane = with_room(session, call, choose_lane(session, call));
+    struct knit_session_lane *lane =
+        with_room(session, call, knit_session_choose_lane(session, call));
 
     return lane != NULL ? publish_to(session, lane, call, ret_slot) : KNIT_SESSION_E_CROWDED;
 }
@@ -199,13 +125,15 @@ static __attribute__((noinline)) int publish_with_room(
 int knit_session_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
+    if (knit_session_try_publish(session, call, ret_slot))
+        return 0;
     if (!knit_state_is_open(&session->reply))
         return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
     if (session->work_ns != NULL)
         return publish_with_room(session, call, ret_slot);
-    return publish_to(session, choose_lane(session, call), call, ret_slot);
+    return publish_to(session, knit_session_choose_lane(session, call), call, ret_slot);
 }
 
 /* No call of this session that was published to the lane is queued there, or run by its worker.
@@ -214,16 +142,14 @@ int knit_session_publish(
 static bool has_no_call_of_ours(const struct knit_session *session, uint32_t lane)
 {
     const uint32_t index = session->lanes[lane].last_slot;
-    const struct knit_session_slot *slot;
     uint64_t claim;
 
     if (index == KNIT_NO_SLOT || !knit_session_is_pending(session, index) ||
         session->slots[index].lane != lane || knit_session_is_answered(session, index))
         return true;
-    slot = &session->slots[index];
     /* relaxed: a hint, like all that a balancer reads. */
     claim = atomic_load_explicit(&session->reply.claim[index], memory_order_relaxed);
-    return knit_claim_gen(claim) == slot->gen &&
+    return knit_claim_gen(claim) == knit_session_gen(session, index) &&
            knit_claim_owner(claim) != knit_board_owner(&session->board, lane);
 }
 
@@ -298,13 +224,14 @@ int knit_session_publish_reserved(
         return why_not_open(session);
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
-    lane = choose_lane(session, call);
+    lane = knit_session_choose_lane(session, call);
     if (session->work_ns != NULL)
         lane = with_room(session, call, lane);
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    return publish_cell(session, lane, call, block, ret_slot);
+    *ret_slot = knit_session_put(session, lane, call, block);
+    return 0;
 }
 
 void knit_session_unreserve(struct knit_session *session, void *room)
@@ -382,7 +309,7 @@ static uint32_t own_call_ahead(
 
     if (before == KNIT_NO_SLOT)
         return KNIT_NO_SLOT;
-    if (!knit_session_is_pending(session, before) || session->slots[before].gen != gen) {
+    if (!knit_session_is_pending(session, before) || knit_session_gen(session, before) != gen) {
         ahead = knit_board_running(&session->board, index).slot;
     } else if (knit_session_is_answered(session, before)) {
         /* relaxed: a hint, which A1 made visible. */
@@ -428,7 +355,7 @@ void knit_session_flush(struct knit_session *session)
         if (!lane->is_dirty)
             continue;
         lane->flushed_slot = lane->last_slot;
-        lane->flushed_gen = session->slots[lane->last_slot].gen;
+        lane->flushed_gen = knit_session_gen(session, lane->last_slot);
         lane->is_dirty = false;
         session->dirty--;
         if (!knit_session_wake_lane(session, i) && needs_thief(session, i, before, gen))
@@ -451,7 +378,7 @@ void knit_session_wake_for_unclaimed(struct knit_session *session)
             continue;
         /* relaxed: a hint. A claim that is missed costs one wake-up. */
         claim = atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
-        if (knit_claim_gen(claim) != session->slots[slot].gen && wake_other(session, i))
+        if (knit_claim_gen(claim) != knit_session_gen(session, slot) && wake_other(session, i))
             return;
     }
 }

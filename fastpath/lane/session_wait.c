@@ -16,7 +16,7 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
         return session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
                knit_session_is_answered(session, index);
     /* Unread completions are of calls that were collected by slot. */
-    if (session->in_flight + session->zombies == 0)
+    if (session->free + session->held == session->geometry.slots)
         return false;
     if (session->scan_from != KNIT_NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
                                                   memory_order_acquire) != session->rescan)
@@ -33,7 +33,7 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
 static void prefetch_next(const struct knit_session *session, uint32_t index)
 {
     uint32_t lane = index != KNIT_SLOT_ANY ? session->slots[index].lane : 0;
-    struct knit_request_cell *cell = knit_session_next_cell(session, &session->lanes[lane]);
+    struct knit_request_cell *cell = session->lanes[lane].cell;
     __builtin_prefetch(cell, 1, 3);
     __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 1, 3);
 }

@@ -14,8 +14,9 @@
 /* A function that has to be part of its caller, whatever the compiler thinks of its size. */
 #define KNIT_ALWAYS_INLINE static inline __attribute__((always_inline))
 
-#define KNIT_GEN_BITS 40
-#define KNIT_GEN_MASK ((1ull << KNIT_GEN_BITS) - 1)
+#define KNIT_GEN_BITS  40
+#define KNIT_GEN_MASK  ((1ull << KNIT_GEN_BITS) - 1)
+#define KNIT_GEN_SHIFT (64 - KNIT_GEN_BITS) /* its place in ctrl, claim and word */
 
 /* Signed distance a - b of two 40-bit generations; valid while they are less than 2^39 apart. */
 static inline int64_t knit_gen_diff(uint64_t a, uint64_t b)
@@ -40,6 +41,12 @@ static inline uint64_t knit_lap(uint64_t position, uint32_t cells)
 static inline uint32_t knit_tag(uint64_t position, uint32_t cells)
 {
     return (uint32_t)knit_lap(position, cells) & 0x3ff;
+}
+
+/* Of the next lap. */
+static inline uint32_t knit_tag_next(uint32_t tag)
+{
+    return (tag + 1) & 0x3ff;
 }
 
 /* ctrl of a request cell = gen40 | slot14 | tag10 */

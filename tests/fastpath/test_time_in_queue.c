@@ -86,7 +86,7 @@ static void a_call_that_is_claimed_and_overdue_is_refused_by_its_worker(void **s
     lanes_add_worker(&lanes, 0, 5);
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     atomic_store_explicit(&lanes.session[0].request.abort[slot],
-        session->slots[slot].gen | KNIT_ABORT_IF_QUEUED, memory_order_seq_cst);
+        knit_session_gen(session, slot) | KNIT_ABORT_IF_QUEUED, memory_order_seq_cst);
     (void)knit_lane_turn(lanes.worker[0]);
     assert_true(knit_session_collect_slot(session, slot, &outcome));
     assert_int_equal(refusal_of(&outcome), KNIT_TIMEOUT);

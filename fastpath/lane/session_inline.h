@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of a call, inline: a slot is taken, its cell published, its answer read, its slot
+ * freed.
+ *
+ * session_publish.c and session_collect.c are made of them. knit_session_try_publish() and
+ * knit_session_try_collect() put them together for the usual call, in the code of callers whose
+ * every instruction counts. They do all of it or nothing; false means that something is unusual,
+ * and the function of session.h for the same step does it or says what is wrong. So there is one
+ * protocol and two ways through it that end alike.
+ *
+ * Edges: P1 and A1, as in those files.
+ *
+ * Threads: as the session: one at a time. */
+#pragma once
+
+#include "fastpath/lane/board.h"
+#include "fastpath/lane/cell.h"
+#include "fastpath/lane/session_private.h"
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* The slot is free, and the next one to be taken of those that this lane answered: its reply cell
+ * is in the cache of both sides. */
+KNIT_ALWAYS_INLINE void knit_session_push_free(
+    struct knit_session *session, uint32_t index, uint32_t lane_index)
+{
+    struct knit_session_lane *lane = &session->lanes[lane_index];
+    struct knit_session_slot *slot = &session->slots[index];
+
+    slot->state = KNIT_SLOT_FREE;
+    slot->lane = lane_index;
+    slot->next = lane->free_head;
+    lane->free_head = index;
+    session->free++;
+}
+
+/* Calls of which neither outcome nor end was given. */
+static inline uint32_t knit_session_count_in_flight(const struct knit_session *session)
+{
+    return session->geometry.slots - session->free - session->zombies - session->held;
+}
+
+/* ---- publish --------------------------------------------------------------------------------- */
+
+/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
+KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
+    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block)
+{
+    struct knit_request_cell *cell = lane->cell;
+    struct knit_session_lane *owner = lane;
+    struct knit_session_slot *slot;
+    uint32_t flags = call->flags, index;
+    uint64_t gen24;
+
+    /* relaxed: P1 publishes these stores. */
+    if (block != KNIT_NO_BLOCK) {
+        flags |= KNIT_CELL_IN_ARENA;
+        atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
+    } else {
+        knit_cell_store(cell->body, call->payload, call->len);
+    }
+    atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&cell->meta,
+        knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
+
+    while (__builtin_expect(owner->free_head == KNIT_NO_SLOT, 0))
+        owner = &session->lanes[owner->index + 1 < session->geometry.lanes ? owner->index + 1 : 0];
+    index = owner->free_head;
+    slot = &session->slots[index];
+    owner->free_head = slot->next;
+    session->free--;
+    /* The next generation; it wraps by itself. */
+    gen24 = slot->gen24 + (1ull << KNIT_GEN_SHIFT);
+    slot->gen24 = gen24;
+    slot->user = call->user;
+    slot->block = block;
+    slot->lane = lane->index;
+    slot->state = KNIT_SLOT_IN_FLIGHT;
+    /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
+    atomic_store_explicit(
+        &cell->ctrl, gen24 | knit_ctrl(0, index, lane->tag), memory_order_release);
+
+    if (__builtin_expect(++cell == lane->end, 0)) {
+        cell = lane->ring;
+        lane->tag = knit_tag_next(lane->tag);
+    }
+    lane->cell = cell;
+    lane->last_slot = index;
+    session->queued[lane->index]++;
+    if (session->work_ns != NULL) {
+        slot->work_ns = session->next_ns;
+        session->work_ns[lane->index] += session->next_ns;
+    }
+    if (!lane->is_dirty) {
+        lane->is_dirty = true;
+        session->dirty++;
+        session->dirty_lane = lane->index;
+    }
+    return index;
+}
+
+/* The lane that a call goes to. */
+KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_choose_lane(
+    struct knit_session *session, const struct knit_session_call *call)
+{
+    uint32_t index = call->lane;
+
+    if (index == KNIT_LANE_ANY)
+        index = knit_balance_pick(&session->balance, call->task, session->queued);
+    else if (index >= session->geometry.lanes)
+        index %= session->geometry.lanes;
+    return &session->lanes[index];
+}
+
+/* knit_session_publish() for a call that fits a cell, in a session without a depth. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    if (call->len > KNIT_INLINE_MAX || session->free == 0 || session->work_ns != NULL ||
+        !knit_state_is_open(&session->reply))
+        return false;
+    *ret_slot =
+        knit_session_put(session, knit_session_choose_lane(session, call), call, KNIT_NO_BLOCK);
+    return true;
+}
+
+/* ---- collect --------------------------------------------------------------------------------- */
+
+/* The slot's call is answered by that lane, and does not count as queued any more. */
+KNIT_ALWAYS_INLINE void knit_session_note_answer(
+    struct knit_session *session, const struct knit_session_slot *slot, uint32_t lane)
+{
+    session->queued[slot->lane]--;
+    if (session->work_ns != NULL)
+        session->work_ns[slot->lane] -= slot->work_ns;
+    session->balance.warm = lane;
+}
+
+/* ANSWERED -> FREE for a result that lies in its cell, of a call whose argument lay in its cell as
+ * well and whose outcome is wanted; else false, and nothing happened. The result goes into `body`,
+ * of KNIT_CELL_WORDS. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_take_result(struct knit_session *session,
+    uint32_t index, uint64_t *body, size_t *ret_len, uint32_t *ret_lane)
+{
+    struct knit_session_slot *slot = &session->slots[index];
+    struct knit_reply_cell *cell = &session->reply.reply[index];
+    /* A1, acquire: the outcome's bytes. */
+    const uint64_t word = atomic_load_explicit(&cell->word, memory_order_acquire);
+    uint64_t meta;
+    uint32_t lane, len;
+
+    if (word != (slot->gen24 | knit_word(0, KNIT_STATUS_RESULT, 0)) ||
+        slot->state != KNIT_SLOT_IN_FLIGHT || slot->block != KNIT_NO_BLOCK)
+        return false;
+    /* relaxed: A1 made it visible. */
+    meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+    lane = knit_meta_lane(meta);
+    len = knit_meta_len(meta);
+    if (len > KNIT_INLINE_MAX || lane >= session->geometry.lanes)
+        return false;
+    knit_cell_load(body, cell->body, len);
+    knit_session_note_answer(session, slot, lane);
+    knit_session_push_free(session, index, lane);
+    *ret_len = len;
+    *ret_lane = lane;
+    return true;
+}
+
+/* knit_session_collect_slot() for such a call. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_collect(
+    struct knit_session *session, uint32_t index, uint64_t *body, size_t *ret_len)
+{
+    uint32_t lane;
+
+    if (session->unread_left == 0 ||
+        !knit_session_take_result(session, index, body, ret_len, &lane))
+        return false;
+    session->unread_left--;
+    return true;
+}
