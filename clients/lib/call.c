@@ -54,7 +54,7 @@ static int start_on_stream(struct knit_handle *handle, const struct start *start
     options.timeout_ns =
         start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
     options.queue_ns = start->queue_ns;
-    options.output = handle->wants_output;
+    options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
     return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);
 }
 
@@ -169,7 +169,27 @@ static int choose_way(struct knit *k, struct start *start, struct knit_error *re
     return code;
 }
 
-static int begin_call(
+/* The usual call: through lanes, without options and timeouts, with room for it. */
+KNIT_ALWAYS_INLINE bool try_begin(
+    struct knit *k, const struct start *start, struct knit_handle **ret)
+{
+    struct knit_prepared *prepared = start->prepared;
+    struct knit_lanes *lanes = k->handles.lanes;
+    struct knit_handle *handle = k->handles.spare;
+
+    /* One that has the age of these lanes is not of the protocol. */
+    if (lanes == NULL || start->options != NULL || handle == NULL ||
+        prepared->age != knit_lanes_age(lanes) || prepared->timeout_ns != KNIT_OPTION_NONE ||
+        !knit_handle_try_start_on_lanes(handle, prepared->task_id, start->params))
+        return false;
+    k->handles.spare = handle->next_spare;
+    handle->prepared = prepared;
+    prepared->references++;
+    *ret = handle;
+    return true;
+}
+
+static __attribute__((noinline)) int begin_call(
     struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
 {
     uint64_t now_ns = 0;
@@ -184,7 +204,10 @@ static int begin_call(
             ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory for a call");
     handle->prepared = start->prepared;
     start->prepared->references++;
-    handle->wants_output = start->options != NULL && start->options->output;
+    handle->deadline_ns = 0;
+    handle->start_by_ns = UINT64_MAX;
+    if (start->options != NULL && start->options->output)
+        handle->flags |= KNIT_HANDLE_OUTPUT;
     if (start->timeout_ns != KNIT_OPTION_NONE || start->queue_ns != KNIT_OPTION_NONE)
         now_ns = knit_clock_ns();
     if (start->timeout_ns < UINT64_MAX - now_ns)
@@ -219,8 +242,11 @@ static int begin_call(
 static int start_call(
     struct knit *k, struct start *start, struct knit_handle **ret, struct knit_error *ret_error)
 {
-    int code = begin_call(k, start, ret, ret_error);
+    int code;
 
+    if (try_begin(k, start, ret))
+        return KNIT_OK;
+    code = begin_call(k, start, ret, ret_error);
     if (code != KNIT_OK)
         knit_client_update_poll_fd(k);
     return code;
@@ -389,22 +415,25 @@ struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared)
 /* ---- outcomes ---- */
 
 /* In a forked child an outcome may lie in memory that the child does not have. */
-static int read_outcome(
+static inline int read_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
     if (!knit_client_is_ours(handle->handles->session))
         return knit_client_check(handle->handles->session, ret_error);
+    if (knit_handle_try_outcome(handle, ret_result))
+        return KNIT_OK;
     return knit_handle_outcome(handle, ret_error, ret_result);
 }
 
-int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
+static __attribute__((noinline)) int await(
+    struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
 {
     struct knit *k = handle->handles->session;
     struct knit_span result;
     uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
     int code;
 
-    if (!knit_client_is_ours(k) || handle->state == KNIT_HANDLE_DONE)
+    if (!knit_client_is_ours(k) || (handle->flags & KNIT_HANDLE_DONE) != 0)
         return read_outcome(handle, ret_error, &result);
     if (k->is_calling_back && wait_ms == 0)
         return KNIT_PENDING;
@@ -421,6 +450,16 @@ int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *re
     code = knit_handle_outcome(handle, ret_error, &result);
     knit_client_end_turn(k);
     return code;
+}
+
+int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
+{
+    struct knit *k = handle->handles->session;
+
+    if (!knit_client_is_ours(k) || k->is_calling_back || !knit_client_try_await(handle))
+        return await(handle, wait_ms, ret_error);
+    knit_client_end_turn(k);
+    return KNIT_OK;
 }
 
 static void give_raw(struct knit_span result, struct knit_shape_values *values)
@@ -497,30 +536,34 @@ void knit_on_done(
 {
     struct knit *k = handle->handles->session;
 
-    handle->on_done = on_done;
-    handle->user = user;
-    if (handle->state != KNIT_HANDLE_DONE)
-        return;
-    if (handle->is_ready && on_done == NULL) {
-        TAILQ_REMOVE(&k->handles.ready, handle, entry);
-        handle->is_ready = false;
-    } else if (!handle->is_ready && on_done != NULL) {
-        TAILQ_INSERT_TAIL(&k->handles.ready, handle, entry);
-        handle->is_ready = true;
-        if (knit_client_is_ours(k))
-            knit_client_update_poll_fd(k);
-    }
+    knit_handle_set_callback(handle, on_done, user);
+    if ((handle->flags & KNIT_HANDLE_READY) != 0 && knit_client_is_ours(k))
+        knit_client_update_poll_fd(k);
 }
 
 void knit_cancel(struct knit_handle *handle)
 {
     struct knit *k = handle->handles->session;
 
-    if (handle->state != KNIT_HANDLE_WAITING || handle->is_cancelled || !knit_client_is_ours(k))
+    if ((handle->flags & (KNIT_HANDLE_WAITING | KNIT_HANDLE_CANCELLED)) != KNIT_HANDLE_WAITING ||
+        !knit_client_is_ours(k))
         return;
-    handle->is_cancelled = true;
     knit_handle_cancel(handle);
-    if (handle->via == KNIT_VIA_STREAM) {
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM) {
+        knit_stream_flush(&k->handles.stream);
+        knit_client_update_poll_fd(k);
+    }
+}
+
+static __attribute__((noinline)) void drop(struct knit_handle *handle)
+{
+    struct knit *k = handle->handles->session;
+    bool is_cancelled = knit_client_is_ours(k) && (handle->flags & KNIT_HANDLE_WAITING) != 0 &&
+                        knit_handle_via(handle) == KNIT_VIA_STREAM;
+
+    knit_handle_drop(handle);
+    /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
+    if (is_cancelled) {
         knit_stream_flush(&k->handles.stream);
         knit_client_update_poll_fd(k);
     }
@@ -528,17 +571,8 @@ void knit_cancel(struct knit_handle *handle)
 
 struct knit_handle *knit_free(struct knit_handle *handle)
 {
-    struct knit *k = handle != NULL ? handle->handles->session : NULL;
-    bool is_cancelled = k != NULL && knit_client_is_ours(k) &&
-                        handle->state == KNIT_HANDLE_WAITING && handle->via == KNIT_VIA_STREAM;
-
-    if (handle != NULL)
-        knit_handle_drop(handle);
-    /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
-    if (is_cancelled) {
-        knit_stream_flush(&k->handles.stream);
-        knit_client_update_poll_fd(k);
-    }
+    if (handle != NULL && !knit_handle_try_drop(handle))
+        drop(handle);
     return NULL;
 }
 
@@ -558,11 +592,11 @@ static int run(struct knit *k, struct start *start, struct knit_error *ret_error
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
     k->last = knit_free(k->last);
-    code = begin_call(k, start, &k->last, ret_error);
+    code = try_begin(k, start, &k->last) ? KNIT_OK : begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");
-    if (code == KNIT_OK)
+    if (code == KNIT_OK && !knit_client_try_await(k->last))
         (void)knit_client_await(k->last, UINT64_MAX);
     knit_client_end_turn(k);
     return code;

@@ -137,24 +137,24 @@ static void turn_for_lanes(struct knit *k, struct knit_handle *handle)
         knit_handles_collect(handles);
     if (!knit_handles_has_lease(handles))
         knit_handles_disconnect(handles);
-    if (handle->state == KNIT_HANDLE_WAITING && handles->next_deadline_ns != UINT64_MAX)
+    if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && handles->next_deadline_ns != UINT64_MAX)
         knit_handles_expire(handles, knit_clock_ns());
 }
 
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
 {
     struct knit *k = handle->handles->session;
-    enum knit_handle_via via = (enum knit_handle_via)handle->via;
+    enum knit_handle_via via = knit_handle_via(handle);
 
     for (;;) {
         if (via == KNIT_VIA_LANES)
             turn_for_lanes(k, handle);
         else
             knit_client_progress(k);
-        if (handle->state == KNIT_HANDLE_DONE)
+        if ((handle->flags & KNIT_HANDLE_DONE) != 0)
             return KNIT_OK;
         if (until_ns != UINT64_MAX && has_passed(k, via, until_ns))
-            return handle->state == KNIT_HANDLE_DONE ? KNIT_OK : KNIT_PENDING;
+            return (handle->flags & KNIT_HANDLE_DONE) != 0 ? KNIT_OK : KNIT_PENDING;
         knit_client_wait(k, via, handle, until_ns);
     }
 }
@@ -171,9 +171,7 @@ void knit_client_call_back(struct knit *k)
     while ((handle = TAILQ_FIRST(&k->handles.ready)) != NULL) {
         void (*on_done)(struct knit_handle *, void *) = handle->on_done;
 
-        TAILQ_REMOVE(&k->handles.ready, handle, entry);
-        handle->is_ready = false;
-        handle->on_done = NULL;
+        knit_handle_take_ready(handle);
         on_done(handle, handle->user);
     }
 }

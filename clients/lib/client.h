@@ -65,6 +65,15 @@ void knit_client_flush(struct knit *k);
 void knit_client_wait(
     struct knit *k, enum knit_handle_via via, struct knit_handle *handle, uint64_t until_ns);
 
+/* The whole turn of a usual call whose small result has come; false: knit_client_await(). */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_client_try_await(struct knit_handle *handle)
+{
+    if (handle->flags != KNIT_HANDLE_USUAL_WAITING)
+        return false;
+    knit_lanes_flush(handle->handles->lanes);
+    return knit_handle_try_collect(handle);
+}
+
 /* Turn and sleep until the handle is done. Returns KNIT_OK, or KNIT_PENDING when it is late. */
 int knit_client_await(struct knit_handle *handle, uint64_t until_ns);
 

@@ -30,7 +30,6 @@ void knit_handles_init(struct knit_handles *handles, struct knit *session, const
 {
     *handles =
         (struct knit_handles){.session = session, .alive = alive, .next_deadline_ns = UINT64_MAX};
-    TAILQ_INIT(&handles->spare);
     TAILQ_INIT(&handles->timed);
     TAILQ_INIT(&handles->ready);
     knit_buffer_init(&handles->error, ERROR_BYTES_MAX);
@@ -44,7 +43,8 @@ void knit_handles_fini(struct knit_handles *handles)
         next = chunk->next;
         for (int i = 0; i < HANDLES_CHUNK; i++) {
             knit_aligned_copies_free(&chunk->handle[i].aligned_copies);
-            free(chunk->handle[i].heap);
+            if ((chunk->handle[i].flags & KNIT_HANDLE_HEAP) != 0)
+                free(chunk->handle[i].heap);
         }
         free(chunk);
     }
@@ -52,7 +52,7 @@ void knit_handles_fini(struct knit_handles *handles)
     knit_buffer_fini(&handles->error);
 }
 
-static struct knit_handle *grow(struct knit_handles *handles)
+struct knit_handle *knit_handles_grow(struct knit_handles *handles)
 {
     struct knit_handle_chunk *chunk = calloc(1, sizeof(*chunk));
 
@@ -60,34 +60,12 @@ static struct knit_handle *grow(struct knit_handles *handles)
         return NULL;
     chunk->next = handles->chunks;
     handles->chunks = chunk;
-    for (int i = 0; i < HANDLES_CHUNK; i++) {
+    for (int i = HANDLES_CHUNK; i-- > 0;) {
         chunk->handle[i].handles = handles;
-        TAILQ_INSERT_TAIL(&handles->spare, &chunk->handle[i], entry);
+        chunk->handle[i].next_spare = handles->spare;
+        handles->spare = &chunk->handle[i];
     }
-    return TAILQ_FIRST(&handles->spare);
-}
-
-struct knit_handle *knit_handle_new(struct knit_handles *handles)
-{
-    struct knit_handle *handle = TAILQ_FIRST(&handles->spare);
-
-    if (handle == NULL)
-        handle = grow(handles);
-    if (handle == NULL)
-        return NULL;
-    TAILQ_REMOVE(&handles->spare, handle, entry);
-    handle->state = KNIT_HANDLE_WAITING;
-    handle->via = KNIT_VIA_NOTHING;
-    handle->is_timed = handle->is_ready = handle->is_held = handle->is_error =
-        handle->is_cancelled = handle->wants_output = false;
-    handle->code = 0;
-    handle->deadline_ns = 0;
-    handle->start_by_ns = UINT64_MAX;
-    handle->prepared = NULL;
-    handle->on_done = NULL;
-    handle->heap = NULL;
-    handle->outcome = knit_span(NULL, 0);
-    return handle;
+    return handles->spare;
 }
 
 /* ---- starting ---- */
@@ -99,7 +77,7 @@ int knit_handle_start_on_stream(struct knit_handle *handle, const char *method,
         knit_stream_start(&handle->handles->stream, method, params, options, handle, &handle->slot);
 
     if (code == KNIT_OK)
-        handle->via = KNIT_VIA_STREAM;
+        handle->flags |= KNIT_HANDLE_BY_STREAM;
     return code;
 }
 
@@ -120,12 +98,12 @@ int knit_handle_start_on_lanes(
         call.deadline_ns = handle->start_by_ns;
         call.flags = KNIT_CELL_START_BY;
     }
-    if (handle->wants_output)
+    if ((handle->flags & KNIT_HANDLE_OUTPUT) != 0)
         call.flags |= KNIT_CELL_OUTPUT;
     code = knit_lanes_start(handle->handles->lanes, &call, at_once, &handle->slot);
 
     if (code == KNIT_OK)
-        handle->via = KNIT_VIA_LANES;
+        handle->flags |= KNIT_HANDLE_BY_LANES;
     return code;
 }
 
@@ -134,7 +112,7 @@ void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
     struct knit_handles *handles = handle->handles;
 
     handle->deadline_ns = deadline_ns;
-    handle->is_timed = true;
+    handle->flags |= KNIT_HANDLE_TIMED;
     TAILQ_INSERT_TAIL(&handles->timed, handle, entry);
     if (deadline_ns != 0 && deadline_ns < handles->next_deadline_ns)
         handles->next_deadline_ns = deadline_ns;
@@ -142,9 +120,36 @@ void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns)
         handles->next_deadline_ns = handle->start_by_ns;
 }
 
+void knit_handle_set_callback(
+    struct knit_handle *handle, void (*on_done)(struct knit_handle *handle, void *user), void *user)
+{
+    struct knit_handle_list *ready = &handle->handles->ready;
+
+    handle->on_done = on_done;
+    handle->user = user;
+    handle->flags &= ~(uint32_t)KNIT_HANDLE_CALLBACK;
+    if (on_done != NULL)
+        handle->flags |= KNIT_HANDLE_CALLBACK;
+    if ((handle->flags & KNIT_HANDLE_READY) != 0 && on_done == NULL) {
+        TAILQ_REMOVE(ready, handle, entry);
+        handle->flags &= ~(uint32_t)KNIT_HANDLE_READY;
+    } else if ((handle->flags & (KNIT_HANDLE_DONE | KNIT_HANDLE_READY)) == KNIT_HANDLE_DONE &&
+               on_done != NULL) {
+        TAILQ_INSERT_TAIL(ready, handle, entry);
+        handle->flags |= KNIT_HANDLE_READY;
+    }
+}
+
+void knit_handle_take_ready(struct knit_handle *handle)
+{
+    TAILQ_REMOVE(&handle->handles->ready, handle, entry);
+    handle->flags &= ~(uint32_t)(KNIT_HANDLE_READY | KNIT_HANDLE_CALLBACK);
+}
+
 void knit_handle_cancel(struct knit_handle *handle)
 {
-    if (handle->via == KNIT_VIA_LANES)
+    handle->flags |= KNIT_HANDLE_CANCELLED;
+    if ((handle->flags & KNIT_HANDLE_BY_LANES) != 0)
         knit_lanes_cancel(handle->handles->lanes, handle->slot);
     else
         (void)knit_stream_cancel(&handle->handles->stream, handle->slot);
@@ -156,20 +161,20 @@ static void leave_lists(struct knit_handle *handle)
 {
     struct knit_handles *handles = handle->handles;
 
-    if (handle->is_timed)
+    if ((handle->flags & KNIT_HANDLE_TIMED) != 0)
         TAILQ_REMOVE(&handles->timed, handle, entry);
-    if (handle->is_ready)
+    if ((handle->flags & KNIT_HANDLE_READY) != 0)
         TAILQ_REMOVE(&handles->ready, handle, entry);
-    handle->is_timed = handle->is_ready = false;
+    handle->flags &= ~(uint32_t)(KNIT_HANDLE_TIMED | KNIT_HANDLE_READY);
 }
 
-static void end(struct knit_handle *handle, bool is_error)
+/* flags: what is said of the outcome. */
+static void end(struct knit_handle *handle, uint32_t flags)
 {
     leave_lists(handle);
-    handle->state = KNIT_HANDLE_DONE;
-    handle->is_error = is_error;
-    if (handle->on_done != NULL) {
-        handle->is_ready = true;
+    handle->flags = (handle->flags & ~(uint32_t)KNIT_HANDLE_WAITING) | KNIT_HANDLE_DONE | flags;
+    if ((handle->flags & KNIT_HANDLE_CALLBACK) != 0) {
+        handle->flags |= KNIT_HANDLE_READY;
         TAILQ_INSERT_TAIL(&handle->handles->ready, handle, entry);
     }
 }
@@ -180,32 +185,41 @@ void knit_handle_fail(
     handle->code = code;
     handle->started = (uint8_t)started;
     handle->reason = reason;
-    end(handle, true);
+    end(handle, KNIT_HANDLE_ERROR);
+}
+
+/* An outcome that came; whether it is an error, and the flags of its place. */
+static void finish_at(
+    struct knit_handle *handle, bool is_error, struct knit_span outcome, uint32_t place)
+{
+    handle->code = 0;
+    handle->outcome = outcome;
+    end(handle, place | (is_error ? KNIT_HANDLE_ERROR : 0));
 }
 
 static void finish_copied(struct knit_handle *handle, bool is_error, struct knit_span outcome)
 {
-    void *place = handle->answer.body;
+    bool is_small = outcome.len <= sizeof(handle->body);
+    void *place = is_small ? handle->body : malloc(outcome.len);
 
-    if (outcome.len > sizeof(handle->answer.body)) {
-        place = handle->heap = malloc(outcome.len);
-        if (place == NULL) {
-            knit_handle_fail(
-                handle, KNIT_INTERNAL, KNIT_STARTED_YES, "not enough memory to keep the outcome");
-            return;
-        }
+    if (place == NULL) {
+        knit_handle_fail(
+            handle, KNIT_INTERNAL, KNIT_STARTED_YES, "not enough memory to keep the outcome");
+        return;
     }
     memcpy(place, outcome.bytes, outcome.len);
-    handle->outcome = knit_span(place, outcome.len);
-    end(handle, is_error);
+    handle->heap = place;
+    finish_at(handle, is_error, knit_span(place, outcome.len), is_small ? 0 : KNIT_HANDLE_HEAP);
 }
 
 int knit_handle_outcome(
     struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
 {
-    if (handle->state == KNIT_HANDLE_WAITING)
+    bool is_error = (handle->flags & KNIT_HANDLE_ERROR) != 0;
+
+    if ((handle->flags & KNIT_HANDLE_WAITING) != 0)
         return KNIT_PENDING;
-    if (!handle->is_error && handle->wants_output) {
+    if (!is_error && (handle->flags & KNIT_HANDLE_OUTPUT) != 0) {
         struct knit_span output;
 
         if (knit_printed_split(handle->outcome, ret_result, &output) != 0)
@@ -213,7 +227,7 @@ int knit_handle_outcome(
                 "the pool does not know the option output");
         return KNIT_OK;
     }
-    if (!handle->is_error) {
+    if (!is_error) {
         *ret_result = handle->outcome;
         return KNIT_OK;
     }
@@ -225,15 +239,17 @@ int knit_handle_outcome(
 
 bool knit_handle_output(struct knit_handle *handle, struct knit_span *ret_text, bool *ret_is_cut)
 {
+    const uint32_t wanted = KNIT_HANDLE_DONE | KNIT_HANDLE_OUTPUT;
     struct knit_span output = {NULL, 0}, result;
     struct knit_failure failure;
 
-    if (handle->state != KNIT_HANDLE_DONE || !handle->wants_output || handle->code != 0)
+    if ((handle->flags & wanted) != wanted)
         return false;
-    if (!handle->is_error)
+    if ((handle->flags & KNIT_HANDLE_ERROR) == 0)
         return knit_printed_split(handle->outcome, &result, &output) == 0 &&
                knit_printed_read(output, ret_text, ret_is_cut) == 0;
-    return knit_failure_decode(handle->outcome, &failure) == 0 && failure.output.bytes != NULL &&
+    return handle->code == 0 && knit_failure_decode(handle->outcome, &failure) == 0 &&
+           failure.output.bytes != NULL &&
            knit_printed_read(failure.output, ret_text, ret_is_cut) == 0;
 }
 
@@ -248,8 +264,7 @@ static void on_answer(void *user, bool is_error, struct knit_span outcome, void 
         return;
     }
     handle->heap = heap;
-    handle->outcome = outcome;
-    end(handle, is_error);
+    finish_at(handle, is_error, outcome, KNIT_HANDLE_HEAP);
 }
 
 static void on_broken(void *user, enum knit_started started, const char *reason)
@@ -264,36 +279,23 @@ const struct knit_stream_callbacks knit_handle_stream_callbacks = {
 
 /* ---- outcomes that come through lanes ---- */
 
-static void finish_in_place(
-    struct knit_handle *handle, bool is_error, struct knit_span outcome, bool is_held)
-{
-    handle->is_held = is_held;
-    handle->outcome = outcome;
-    end(handle, is_error);
-}
-
 static __attribute__((noinline)) void note_error(const struct knit_handle *handle)
 {
     knit_lanes_note_error(handle->handles->lanes, handle->outcome);
 }
 
-/* `outcome` is the handle's own answer, or is copied into it. */
 static void finish(struct knit_handle *handle, const struct knit_session_outcome *outcome)
 {
     struct knit_lanes *lanes = handle->handles->lanes;
     bool is_error = outcome->status != KNIT_STATUS_RESULT;
     struct knit_span payload = knit_span(outcome->payload, outcome->len);
 
-    if (!outcome->held) {
-        if (outcome != &handle->answer)
-            memcpy(handle->answer.body, payload.bytes, payload.len);
-        payload.bytes = (const uint8_t *)handle->answer.body;
-        finish_in_place(handle, is_error, payload, false);
-    } else if (knit_lanes_try_hold(lanes, outcome->len)) {
-        finish_in_place(handle, is_error, payload, true);
+    if (outcome->held && knit_lanes_try_hold(lanes, outcome->len)) {
+        finish_at(handle, is_error, payload, KNIT_HANDLE_HELD);
     } else {
         finish_copied(handle, is_error, payload);
-        knit_lanes_release(lanes, outcome->slot);
+        if (outcome->held)
+            knit_lanes_release(lanes, outcome->slot);
     }
     if (is_error)
         note_error(handle);
@@ -313,9 +315,13 @@ void knit_handles_collect(struct knit_handles *handles)
 
 bool knit_handle_collect(struct knit_handle *handle)
 {
-    if (!knit_lanes_collect_slot(handle->handles->lanes, handle->slot, &handle->answer))
+    struct knit_session_outcome outcome;
+
+    if (knit_handle_try_collect(handle))
+        return true;
+    if (!knit_lanes_collect_slot(handle->handles->lanes, handle->slot, &outcome))
         return false;
-    finish(handle, &handle->answer);
+    finish(handle, &outcome);
     return true;
 }
 
@@ -324,7 +330,9 @@ static void disconnect(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     enum knit_started started;
 
-    if (handle->state != KNIT_HANDLE_WAITING || handle->via != KNIT_VIA_LANES)
+    const uint32_t flying = KNIT_HANDLE_WAITING | KNIT_HANDLE_BY_LANES;
+
+    if ((handle->flags & flying) != flying)
         return;
     if (knit_lanes_settle(handles->lanes, handle->slot, &started))
         knit_handle_fail(handle, KNIT_DISCONNECTED, started, handles->stream.reason);
@@ -359,10 +367,10 @@ static void withdraw(struct knit_handle *handle)
 {
     enum knit_started started;
 
-    if (handle->via == KNIT_VIA_STREAM)
+    if (knit_handle_via(handle) == KNIT_VIA_STREAM)
         (void)withdraw_request(handle);
     /* An answer that came first is collected, and given back with the handle. */
-    else if (handle->via == KNIT_VIA_LANES &&
+    else if (knit_handle_via(handle) == KNIT_VIA_LANES &&
              !knit_lanes_settle(handle->handles->lanes, handle->slot, &started))
         (void)knit_handle_collect(handle);
 }
@@ -373,22 +381,18 @@ void knit_handle_drop(struct knit_handle *handle)
     struct knit_handles *handles = handle->handles;
     bool is_ours = *handles->alive != 0;
 
-    if (handle->state == KNIT_HANDLE_FREE)
+    if (handle->flags == 0 || knit_handle_try_drop(handle))
         return;
-    if (handle->state == KNIT_HANDLE_WAITING && is_ours)
+    if ((handle->flags & KNIT_HANDLE_WAITING) != 0 && is_ours)
         withdraw(handle);
-    if (handle->is_held && is_ours)
+    if ((handle->flags & KNIT_HANDLE_HELD) != 0 && is_ours)
         knit_lanes_release_held(handles->lanes, handle->slot, handle->outcome.len);
     leave_lists(handle);
     if (handle->aligned_copies != NULL)
         knit_aligned_copies_free(&handle->aligned_copies);
-    if (handle->heap != NULL)
+    if ((handle->flags & KNIT_HANDLE_HEAP) != 0)
         free(handle->heap);
-    handle->heap = NULL;
-    if (handle->prepared != NULL)
-        knit_prepared_release(handle->prepared);
-    handle->state = KNIT_HANDLE_FREE;
-    TAILQ_INSERT_HEAD(&handles->spare, handle, entry);
+    knit_handle_push_spare(handle);
 }
 
 static void expire(struct knit_handle *handle, uint64_t now_ns)
@@ -397,7 +401,7 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
     const char *reason = "the call's timeout has passed";
     enum knit_started started = KNIT_STARTED_UNKNOWN;
 
-    if (handle->via == KNIT_VIA_LANES) {
+    if (knit_handle_via(handle) == KNIT_VIA_LANES) {
         if (handle->deadline_ns == 0 || now_ns < handle->deadline_ns) {
             handle->start_by_ns = UINT64_MAX;
             if (knit_lanes_withdraw(lanes, handle->slot))
@@ -420,7 +424,7 @@ static void expire(struct knit_handle *handle, uint64_t now_ns)
 static uint64_t due_ns(const struct knit_handle *handle)
 {
     uint64_t grace_ns =
-        handle->via == KNIT_VIA_STREAM ? (uint64_t)KNIT_STREAM_GRACE_MS * 1000000 : 0;
+        knit_handle_via(handle) == KNIT_VIA_STREAM ? (uint64_t)KNIT_STREAM_GRACE_MS * 1000000 : 0;
     uint64_t at_ns = handle->deadline_ns != 0 ? handle->deadline_ns + grace_ns : UINT64_MAX;
 
     return handle->start_by_ns < at_ns ? handle->start_by_ns : at_ns;
@@ -439,7 +443,7 @@ void knit_handles_expire(struct knit_handles *handles, uint64_t now_ns)
         next = TAILQ_NEXT(handle, entry);
         if (now_ns >= at_ns) {
             expire(handle, now_ns);
-            at_ns = handle->state == KNIT_HANDLE_WAITING ? due_ns(handle) : 0;
+            at_ns = (handle->flags & KNIT_HANDLE_WAITING) != 0 ? due_ns(handle) : 0;
         }
         if (now_ns < at_ns && at_ns < next_deadline_ns)
             next_deadline_ns = at_ns;

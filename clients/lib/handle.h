@@ -13,6 +13,10 @@
  *
  * It stands in at most one list: `spare` while FREE, `timed` while WAITING with a deadline, `ready`
  * while DONE with a callback to run.
+ *
+ * One word of flags says all of that, and which of the other members count: those that no flag
+ * names hold what the last call left there. So a usual call, which waits without a deadline and
+ * ends in a small result, writes and asks little more than this word.
  */
 #pragma once
 
@@ -34,49 +38,67 @@ enum {
     KNIT_STREAM_GRACE_MS = 20,
 };
 
-enum knit_handle_state { KNIT_HANDLE_FREE, KNIT_HANDLE_WAITING, KNIT_HANDLE_DONE };
-enum knit_handle_via { KNIT_VIA_NOTHING, KNIT_VIA_STREAM, KNIT_VIA_LANES };
+/* Neither WAITING nor DONE: it is free. */
+enum knit_handle_flag {
+    KNIT_HANDLE_WAITING = 1,
+    KNIT_HANDLE_DONE = 2,
+    KNIT_HANDLE_BY_STREAM = 4, /* which way the call went: knit_handle_via() */
+    KNIT_HANDLE_BY_LANES = 8,
+    KNIT_HANDLE_TIMED = 16,    /* it stands in that list */
+    KNIT_HANDLE_READY = 32,    /* in that one */
+    KNIT_HANDLE_CALLBACK = 64, /* on_done and user */
+    KNIT_HANDLE_HELD = 128,    /* the outcome lies in the block of `slot`, to be released */
+    KNIT_HANDLE_HEAP = 256,    /* the outcome lies in `heap`, to be freed */
+    KNIT_HANDLE_ERROR = 512,   /* the outcome is one: code and, unless that is 0, started, reason */
+    KNIT_HANDLE_CANCELLED = 1024,
+    KNIT_HANDLE_OUTPUT = 2048, /* what the task prints comes with the outcome */
+};
+
+enum knit_handle_via {
+    KNIT_VIA_NOTHING = 0,
+    KNIT_VIA_STREAM = KNIT_HANDLE_BY_STREAM,
+    KNIT_VIA_LANES = KNIT_HANDLE_BY_LANES,
+};
+
+/* All flags of a usual call that waits, and of one that has its result. */
+enum {
+    KNIT_HANDLE_USUAL_WAITING = KNIT_HANDLE_WAITING | KNIT_HANDLE_BY_LANES,
+    KNIT_HANDLE_USUAL_DONE = KNIT_HANDLE_DONE | KNIT_HANDLE_BY_LANES,
+};
 
 struct knit_handle {
-    struct knit_handles *handles; /* all of its session */
-    TAILQ_ENTRY(knit_handle) entry;
-    uint8_t state;
-    uint8_t via;
-    bool is_timed;
-    bool is_ready;
-    bool is_held; /* the outcome lies in the block of `slot`, which must be released */
-    bool is_error;
-    bool is_cancelled;
-    bool wants_output; /* what the task prints comes with the outcome */
-    uint8_t started;   /* of an error the library made */
-    int code;          /* of such an error; 0: `outcome` has it, or it is a result */
-    const char *reason;
+    struct knit_handles *handles;   /* all of its session */
+    uint32_t flags;                 /* of enum knit_handle_flag */
     uint32_t slot;                  /* of the lanes' session, or place in the stream's table */
-    uint64_t deadline_ns;           /* 0 = none */
-    uint64_t start_by_ns;           /* through lanes: UINT64_MAX = none, or it has started */
     struct knit_prepared *prepared; /* what it is a call of; NULL: the protocol's own */
+    struct knit_span outcome;       /* DONE: msgpack of the result or the error */
+    struct knit_aligned_copy *aligned_copies; /* of elements that lie unaligned in it; or NULL */
+    struct knit_handle *next_spare;
+    TAILQ_ENTRY(knit_handle) entry;
+    uint64_t deadline_ns; /* 0 = none; this and the next are begin_call()'s, then of TIMED */
+    uint64_t start_by_ns; /* through lanes: UINT64_MAX = none, or it has started */
     void (*on_done)(struct knit_handle *handle, void *user);
     void *user;
-    struct knit_span outcome;                 /* msgpack of the result or the error */
-    struct knit_aligned_copy *aligned_copies; /* of elements that lie unaligned in `outcome` */
-    void *heap;                               /* where the outcome lies, if that must be freed */
-    struct knit_session_outcome answer; /* as the lanes gave it; small outcomes lie in its body */
+    void *heap;
+    int code; /* of an error that the library made; 0: `outcome` has it */
+    uint8_t started;
+    const char *reason;
+    uint64_t body[KNIT_CELL_WORDS]; /* where small outcomes lie */
 };
 
 TAILQ_HEAD(knit_handle_list, knit_handle);
 
 struct knit_handles {
-    struct knit *session; /* whose they are */
-    const uint8_t *alive; /* 0 in a forked child: stream and lanes are its parent's */
-    struct knit_stream stream;
+    struct knit *session;     /* whose they are */
+    const uint8_t *alive;     /* 0 in a forked child: stream and lanes are its parent's */
     struct knit_lanes *lanes; /* NULL: none */
-
-    struct knit_handle_chunk *chunks;
-    struct knit_handle_list spare;
+    struct knit_handle *spare;
     struct knit_handle_list timed;
     struct knit_handle_list ready;
     uint64_t next_deadline_ns; /* no deadline in `timed` is earlier; UINT64_MAX = none */
-    struct knit_buffer error;  /* bytes that the last error's data and details point into */
+    struct knit_stream stream;
+    struct knit_handle_chunk *chunks;
+    struct knit_buffer error; /* bytes that the last error's data and details point into */
 };
 
 /* The stream is for the caller to open, and the lanes to attach. alive: read whenever a handle is
@@ -95,8 +117,28 @@ static inline bool knit_handles_has_lease(const struct knit_handles *handles)
     return knit_stream_is_open(&handles->stream);
 }
 
+static inline enum knit_handle_via knit_handle_via(const struct knit_handle *handle)
+{
+    return (enum knit_handle_via)(handle->flags & (KNIT_HANDLE_BY_STREAM | KNIT_HANDLE_BY_LANES));
+}
+
+/* More spare ones; NULL: out of memory. */
+struct knit_handle *knit_handles_grow(struct knit_handles *handles);
+
 /* NULL: out of memory. */
-struct knit_handle *knit_handle_new(struct knit_handles *handles);
+KNIT_ALWAYS_INLINE struct knit_handle *knit_handle_new(struct knit_handles *handles)
+{
+    struct knit_handle *handle = handles->spare;
+
+    if (handle == NULL)
+        handle = knit_handles_grow(handles);
+    if (handle == NULL)
+        return NULL;
+    handles->spare = handle->next_spare;
+    handle->flags = KNIT_HANDLE_WAITING;
+    handle->prepared = NULL;
+    return handle;
+}
 
 /* Send the handle's call one way or the other. They return what knit_stream_start() and
  * knit_lanes_start() return. */
@@ -105,8 +147,28 @@ KNIT_MUST_CHECK int knit_handle_start_on_stream(struct knit_handle *handle, cons
 KNIT_MUST_CHECK int knit_handle_start_on_lanes(
     struct knit_handle *handle, uint32_t task, struct knit_span params, bool at_once);
 
+/* knit_handle_start_on_lanes() for a call without deadlines and options; true: KNIT_OK. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_start_on_lanes(
+    struct knit_handle *handle, uint32_t task, struct knit_span params)
+{
+    struct knit_session_call call = {
+        .task = task, .payload = params.bytes, .len = params.len, .user = handle};
+
+    if (!knit_lanes_try_start(handle->handles->lanes, &call, &handle->slot))
+        return false;
+    handle->flags = KNIT_HANDLE_USUAL_WAITING;
+    return true;
+}
+
 /* Watch deadline_ns (0 = none) and start_by_ns. */
 void knit_handle_set_deadline(struct knit_handle *handle, uint64_t deadline_ns);
+
+/* on_done is called once the outcome is there; NULL = no more. */
+void knit_handle_set_callback(struct knit_handle *handle,
+    void (*on_done)(struct knit_handle *handle, void *user), void *user);
+
+/* The callback of one in `ready` is about to be called. */
+void knit_handle_take_ready(struct knit_handle *handle);
 
 /* Ask for the end of a call that waits. */
 void knit_handle_cancel(struct knit_handle *handle);
@@ -115,8 +177,39 @@ void knit_handle_cancel(struct knit_handle *handle);
 void knit_handle_fail(
     struct knit_handle *handle, int code, enum knit_started started, const char *reason);
 
+/* It is spare from now on. */
+KNIT_ALWAYS_INLINE void knit_handle_push_spare(struct knit_handle *handle)
+{
+    struct knit_handles *handles = handle->handles;
+
+    if (handle->prepared != NULL)
+        knit_prepared_release(handle->prepared);
+    handle->flags = 0;
+    handle->next_spare = handles->spare;
+    handles->spare = handle;
+}
+
+/* knit_handle_drop() for one with a small result. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_drop(struct knit_handle *handle)
+{
+    if (handle->flags != KNIT_HANDLE_USUAL_DONE || handle->aligned_copies != NULL)
+        return false;
+    knit_handle_push_spare(handle);
+    return true;
+}
+
 /* Free it in any state. A call that waits is cancelled, and its answer dropped. */
 void knit_handle_drop(struct knit_handle *handle);
+
+/* knit_handle_outcome() of one with a small result. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_outcome(
+    const struct knit_handle *handle, struct knit_span *ret_result)
+{
+    if (handle->flags != KNIT_HANDLE_USUAL_DONE)
+        return false;
+    *ret_result = handle->outcome;
+    return true;
+}
 
 /* KNIT_OK and the result; KNIT_PENDING; or the error's code. */
 KNIT_MUST_CHECK int knit_handle_outcome(
@@ -128,6 +221,19 @@ KNIT_MUST_CHECK bool knit_handle_output(
 
 /* Give handles whose calls were answered through lanes their outcomes. */
 void knit_handles_collect(struct knit_handles *handles);
+
+/* knit_handle_collect() of a usual call whose small result has come. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_collect(struct knit_handle *handle)
+{
+    size_t len;
+
+    if (handle->flags != KNIT_HANDLE_USUAL_WAITING ||
+        !knit_lanes_try_collect(handle->handles->lanes, handle->slot, handle->body, &len))
+        return false;
+    handle->outcome = knit_span(handle->body, len);
+    handle->flags = KNIT_HANDLE_USUAL_DONE;
+    return true;
+}
 
 /* The same for one handle that waits. Whether it is done now. */
 bool knit_handle_collect(struct knit_handle *handle);

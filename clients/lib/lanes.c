@@ -28,17 +28,6 @@ enum {
     HELD_PART = 4,
 };
 
-struct knit_lanes {
-    struct knit_lanes_options options;
-    struct knit_session *session;
-    struct knit_registry *registry; /* NULL: not fetched yet, or the pool has no tasks */
-    bool is_stale;                  /* the registry's numbers are no longer the pool's */
-    uint32_t age;                   /* knit_lanes_age() */
-    int64_t clock_shift_ns;
-    uint32_t held; /* results that are read in place, and their bytes */
-    uint64_t held_bytes;
-};
-
 struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options)
 {
     struct knit_lanes *lanes = calloc(1, sizeof(*lanes));
@@ -66,11 +55,6 @@ struct knit_lanes *knit_lanes_free(struct knit_lanes *lanes, bool is_ours)
 
 /* ---- tasks ---- */
 
-uint32_t knit_lanes_age(const struct knit_lanes *lanes)
-{
-    return lanes->age;
-}
-
 static void grow_older(struct knit_lanes *lanes)
 {
     if (++lanes->age == 0)
@@ -88,6 +72,7 @@ int knit_lanes_fetch_registry(
         return code;
     (void)knit_registry_free(lanes->registry);
     lanes->registry = registry;
+    lanes->epoch = registry != NULL ? knit_registry_epoch(registry) : 0;
     lanes->is_stale = false;
     grow_older(lanes);
     return KNIT_OK;
@@ -149,7 +134,7 @@ int knit_lanes_start(
 {
     int r;
 
-    call->epoch = knit_registry_epoch(lanes->registry);
+    call->epoch = lanes->epoch;
     call->lane = KNIT_LANE_ANY;
     if (lanes->clock_shift_ns != 0 && call->deadline_ns != 0)
         call->deadline_ns = knit_clock_shifted(call->deadline_ns, lanes->clock_shift_ns);
@@ -171,11 +156,6 @@ int knit_lanes_start(
     default:
         return KNIT_WOULD_BLOCK;
     }
-}
-
-void knit_lanes_flush(struct knit_lanes *lanes)
-{
-    knit_session_flush(lanes->session);
 }
 
 size_t knit_lanes_collect(

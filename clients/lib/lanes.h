@@ -17,11 +17,10 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/lane/session.h"
+#include "fastpath/lane/session_inline.h"
 #include "proto/span.h"
 
 struct knit_error;
-struct knit_lanes;
 struct knit_registry;
 struct knit_registry_task;
 
@@ -51,6 +50,18 @@ struct knit_lanes_options {
     uint64_t argument_max;      /* the most one call's arguments may take */
 };
 
+struct knit_lanes {
+    struct knit_session *session;
+    uint32_t epoch; /* of the registry */
+    uint32_t age;   /* knit_lanes_age() */
+    int64_t clock_shift_ns;
+    struct knit_registry *registry; /* NULL: not fetched yet, or the pool has no tasks */
+    bool is_stale;                  /* the registry's numbers are no longer the pool's */
+    uint32_t held;                  /* results that are read in place, and their bytes */
+    uint64_t held_bytes;
+    struct knit_lanes_options options;
+};
+
 /* Takes over session, both descriptors and arg when it succeeds. NULL: out of memory. */
 struct knit_lanes *knit_lanes_new(const struct knit_lanes_options *options);
 
@@ -65,7 +76,10 @@ KNIT_MUST_CHECK int knit_lanes_fetch_registry(
 
 /* Which registry the session has; another number once it has another, or knows that its own is out
  * of date. Never 0. */
-uint32_t knit_lanes_age(const struct knit_lanes *lanes);
+static inline uint32_t knit_lanes_age(const struct knit_lanes *lanes)
+{
+    return lanes->age;
+}
 
 /* A task by its name; the pointer is good until the next one is asked for. When the name is not
  * known, the registry is fetched again, which may take wait_ms. Returns KNIT_OK, KNIT_UNKNOWN_TASK,
@@ -80,6 +94,15 @@ void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
 
 uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 
+/* knit_lanes_start() for a call that has no deadline; true: KNIT_OK. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_start(
+    struct knit_lanes *lanes, struct knit_session_call *call, uint32_t *ret_slot)
+{
+    call->epoch = lanes->epoch;
+    call->lane = KNIT_LANE_ANY;
+    return knit_session_try_publish(lanes->session, call, ret_slot);
+}
+
 /* Publish a call; epoch and lane are filled in here. at_once: only to a worker that is idle.
  * Returns KNIT_OK, KNIT_WOULD_BLOCK, KNIT_OVERLOADED (none is), KNIT_TOO_LARGE, KNIT_DRAINING,
  * KNIT_DISCONNECTED. */
@@ -91,13 +114,24 @@ KNIT_MUST_CHECK int knit_lanes_start(
 void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns);
 
 /* Wake the workers that published calls need. */
-void knit_lanes_flush(struct knit_lanes *lanes);
+static inline void knit_lanes_flush(struct knit_lanes *lanes)
+{
+    if (lanes->session->dirty != 0)
+        knit_session_flush(lanes->session);
+}
 
 /* Outcomes that have come, at most max; returns how many. A `held` payload lies in a lane's memory
  * and is given back: after it was copied by knit_lanes_release(), or, if knit_lanes_try_hold()
  * allows to read it in place, at last by knit_lanes_release_held(). */
 size_t knit_lanes_collect(
     struct knit_lanes *lanes, struct knit_session_outcome *outcomes, size_t max);
+
+/* A small result of one slot's call, into body[KNIT_CELL_WORDS]; false: see below. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_collect(
+    struct knit_lanes *lanes, uint32_t slot, uint64_t *body, size_t *ret_len)
+{
+    return knit_session_try_collect(lanes->session, slot, body, ret_len);
+}
 
 /* The outcome of one slot's call; false: it has not come. */
 bool knit_lanes_collect_slot(
