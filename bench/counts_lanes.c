@@ -50,7 +50,8 @@ static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_
         .board = *board,
         .steal = true,
         .result_max_bytes = ARENA_BYTES / 8,
-        .run = knit_runner_run};
+        .run = knit_runner_run,
+        .serve = knit_runner_serve};
     struct knit_lane_session session = {.id = SESSION_ID,
         .geometry = lanes->geometry,
         .request = lanes->request,

@@ -7,7 +7,8 @@
  * their use.
  *
  * Why the cell is copied before the claim: after it, a caller that has read its answer may use the
- * cell again. Why reply.word is loaded before claim: in the other order, a call that another worker
+ * cell again. Until the claim word changes it may not, so a copy that is followed by the claim is
+ * whole. Why reply.word is loaded before claim: in the other order, a call that another worker
  * claims and answers between the two loads would look like a generation that skipped
  * (tests/model/lane.pml, mutant CLAIM_BEFORE_REPLY), if a reply at g or beyond were not stepped
  * over as well. Either is enough.
@@ -58,10 +59,15 @@ enum knit_cell_state {
     KNIT_CELL_BAD_GENERATION, /* skips generations; or the cell was read while it changed */
 };
 
+/* The words of a call's cell before its body, and its claim word as it was found. */
+struct knit_call_head {
+    uint64_t ctrl, claim, deadline, meta;
+};
+
 /* A READY call, copied out of its cell, not yet claimed. */
 struct knit_ready_call {
-    uint64_t ctrl, claim, deadline, meta;
-    uint64_t body[KNIT_CELL_WORDS + 1]; /* the last one is KNIT_HEAD_SPARE */
+    struct knit_call_head head;
+    uint64_t body[KNIT_CELL_WORDS];
 };
 
 static inline void knit_cursor_begin(struct knit_cursor *cursor,
@@ -157,10 +163,11 @@ KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_state(
     /* A1, acquire, then C1, acquire: in this order, see the head of the file. */
     uint64_t word = atomic_load_explicit(&cursor->reply[slot].word, memory_order_acquire);
     uint64_t claim = atomic_load_explicit(&cursor->claim[slot], memory_order_acquire);
-    const uint64_t before = (gen - 1) & KNIT_GEN_MASK;
+    /* Of all three words the upper 40 bits are the generation. */
+    const uint64_t before = ctrl - ((uint64_t)1 << (64 - KNIT_GEN_BITS));
 
     *ret_claim = claim;
-    if (__builtin_expect(knit_claim_gen(claim) == before && knit_word_gen(word) == before, 1))
+    if (__builtin_expect(((claim ^ before) | (word ^ before)) >> (64 - KNIT_GEN_BITS) == 0, 1))
         return KNIT_CELL_READY;
     if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
         knit_gen_diff(knit_word_gen(word), gen) >= 0)
@@ -168,33 +175,43 @@ KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_state(
     return KNIT_CELL_BAD_GENERATION;
 }
 
-KNIT_ALWAYS_INLINE void knit_cursor_copy(
-    const struct knit_request_cell *cell, struct knit_ready_call *ret_call)
+/* The state of the call at the cursor, in `cell`. Fills in ctrl and, where a slot is named that
+ * exists, the claim. */
+KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_look(const struct knit_cursor *cursor,
+    const struct knit_request_cell *cell, struct knit_call_head *ret_head)
 {
-    uint32_t len;
-    bool is_in_arena;
+    /* P1, acquire. */
+    const uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire);
 
-    /* relaxed: P1 made these visible; the claim decides whether they still belong to ctrl. */
-    ret_call->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
-    ret_call->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
-    len = knit_meta_len(ret_call->meta);
-    is_in_arena = (knit_meta_flags(ret_call->meta) & KNIT_CELL_IN_ARENA) != 0;
-    knit_cell_load(ret_call->body, cell->body, len > KNIT_INLINE_MAX || is_in_arena ? 1 : len);
-}
-
-/* The state of the call at the cursor. With READY, and BAD_GENERATION, *ret_call is filled. */
-KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_look(
-    const struct knit_cursor *cursor, struct knit_ready_call *ret_call)
-{
-    const uint64_t ctrl = knit_cursor_ctrl(cursor, cursor->q);
-
-    ret_call->ctrl = ctrl;
+    ret_head->ctrl = ctrl;
     if (!knit_cursor_is_published(cursor, cursor->q, ctrl))
         return KNIT_CELL_EMPTY;
     if (knit_ctrl_slot(ctrl) >= cursor->slots)
         return KNIT_CELL_BAD_SLOT;
-    knit_cursor_copy(knit_cursor_cell(cursor, cursor->q), ret_call);
-    return knit_cursor_state(cursor, ctrl, &ret_call->claim);
+    return knit_cursor_state(cursor, ctrl, &ret_head->claim);
+}
+
+/* The rest of a READY call's head. */
+KNIT_ALWAYS_INLINE void knit_cursor_copy_head(
+    const struct knit_request_cell *cell, struct knit_call_head *ret_head)
+{
+    /* relaxed: P1 made these visible; the claim decides whether they still belong to ctrl. */
+    ret_head->deadline = atomic_load_explicit(&cell->deadline, memory_order_relaxed);
+    ret_head->meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
+}
+
+/* An argument of len bytes in the cell. There is room for KNIT_CELL_WORDS. */
+KNIT_ALWAYS_INLINE void knit_cursor_copy_argument(
+    const struct knit_request_cell *cell, uint32_t len, uint64_t *ret_body)
+{
+    /* relaxed, as above. The words of the first line cost less than to count them. */
+    ret_body[0] = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
+    if (len <= 8)
+        return;
+    for (uint32_t i = 1; i < KNIT_HEAD_WORDS; i++)
+        ret_body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
+    for (uint32_t i = KNIT_HEAD_WORDS; 8 * i < len; i++)
+        ret_body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
 }
 
 /* Steps over claimed calls and stops at the first cell in another state: EMPTY, READY with
@@ -204,8 +221,19 @@ static inline enum knit_cell_state knit_cursor_find(
     struct knit_cursor *cursor, uint32_t *steps, struct knit_ready_call *ret_call)
 {
     for (; *steps > 0; cursor->q++, --*steps) {
-        enum knit_cell_state state = knit_cursor_look(cursor, ret_call);
+        const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
+        enum knit_cell_state state = knit_cursor_look(cursor, cell, &ret_call->head);
 
+        if (state == KNIT_CELL_READY) {
+            uint32_t len;
+            bool is_in_arena;
+
+            knit_cursor_copy_head(cell, &ret_call->head);
+            len = knit_meta_len(ret_call->head.meta);
+            is_in_arena = (knit_meta_flags(ret_call->head.meta) & KNIT_CELL_IN_ARENA) != 0;
+            knit_cursor_copy_argument(
+                cell, len > KNIT_INLINE_MAX || is_in_arena ? 8 : len, ret_call->body);
+        }
         if (state != KNIT_CELL_CLAIMED)
             return state;
     }
@@ -229,15 +257,15 @@ static inline void knit_cursor_raise_head(struct knit_cursor *cursor)
 /* READY -> CLAIMED, of the call that was found at the cursor, which then stands behind it. False:
  * another owner was first. */
 KNIT_ALWAYS_INLINE bool knit_cursor_claim(
-    struct knit_cursor *cursor, const struct knit_ready_call *call, uint32_t owner)
+    struct knit_cursor *cursor, const struct knit_call_head *head, uint32_t owner)
 {
-    uint64_t claim = call->claim;
+    uint64_t claim = head->claim;
 
     if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
         knit_cursor_raise_head(cursor);
     /* C1 claim, seq_cst. */
-    if (!atomic_compare_exchange_strong_explicit(&cursor->claim[knit_ctrl_slot(call->ctrl)], &claim,
-            knit_claim(knit_ctrl_gen(call->ctrl), owner), memory_order_seq_cst,
+    if (!atomic_compare_exchange_strong_explicit(&cursor->claim[knit_ctrl_slot(head->ctrl)], &claim,
+            knit_claim(knit_ctrl_gen(head->ctrl), owner), memory_order_seq_cst,
             memory_order_relaxed))
         return false;
     cursor->q++;

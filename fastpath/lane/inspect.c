@@ -406,7 +406,7 @@ static void check_completions(struct look *look, uint32_t lane)
     const _Atomic uint32_t *ring = look->in->reply.completions + (size_t)lane * count;
     const uint64_t tail = load64(&look->in->reply.lane[lane].completion_tail);
 
-    /* An entry is written before the tail moves; a worker may die in between, and its replacement
+    /* Entries are written before the tail moves; a worker may die in between, and its replacement
      * too. */
     uint32_t ahead = 0;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is not usual in a call (lane_serve.h): a cell that no correct caller can have written, a
- * call that may not start, an argument in the arena, a long task.
+/* A call's general way (lane_serve.h): of a cell that no correct caller can have written, a call
+ * that may not start, an argument in the arena, a long task, a call that is stolen.
  *
  * What no correct caller can write into a cell evicts the session, but only after a second load of
  * ctrl returned the same: a cell that changes in between was merely read too late.
@@ -27,20 +27,20 @@ void knit_lane_evict(
         lane->options.on_evict(lane->options.event_arg, session->in.id, reason);
 }
 
-const char *knit_lane_check(const struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_ready_call *ready)
+/* NULL, or what no correct caller could have written. */
+static const char *check_ready(const struct knit_lane *lane,
+    const struct knit_worker_session *session, const struct knit_call_head *head, uint64_t offset)
 {
+    const uint64_t meta = head->meta, len = knit_meta_len(meta);
     const uint64_t argument_max = lane->options.argument_max_bytes;
-    uint64_t len = knit_meta_len(ready->meta);
-    uint64_t arena, offset;
-    if ((knit_meta_flags(ready->meta) & ~KNIT_CELL_FLAGS) != 0)
+    const uint64_t arena = session->in.geometry.request_arena_bytes;
+
+    if ((knit_meta_flags(meta) & ~KNIT_CELL_FLAGS) != 0)
         return "unknown flags in a request cell";
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
-    if ((knit_meta_flags(ready->meta) & KNIT_CELL_IN_ARENA) == 0)
+    if ((knit_meta_flags(meta) & KNIT_CELL_IN_ARENA) == 0)
         return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
-    arena = session->in.geometry.request_arena_bytes;
-    offset = ready->body[0];
     if (offset > arena || len > arena - offset)
         return "an argument outside the request arena";
     return NULL;
@@ -56,7 +56,7 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
         const char *wrong = NULL;
         switch (knit_cursor_find(cursor, &steps, ret)) {
         case KNIT_CELL_READY:
-            wrong = knit_lane_check(lane, session, ret);
+            wrong = check_ready(lane, session, &ret->head, ret->body[0]);
             break;
         case KNIT_CELL_BAD_SLOT:
             wrong = "a slot that does not exist in a request cell";
@@ -72,7 +72,7 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
         if (wrong == NULL)
             return true;
         /* A cell that has changed was read too late: it is read again. */
-        if (knit_cursor_is_unchanged(cursor, ret->ctrl)) {
+        if (knit_cursor_is_unchanged(cursor, ret->head.ctrl)) {
             knit_lane_evict(lane, session, wrong);
             return false;
         }
@@ -112,13 +112,34 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     return lane->copy;
 }
 
-bool knit_lane_prepare(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_ready_call *ready, uint64_t abort)
+/* An argument in the arena, which was checked. False: there is no memory. */
+static bool take_argument(
+    struct knit_lane *lane, const struct knit_worker_session *session, uint64_t offset, size_t len)
 {
-    const uint32_t flags = knit_meta_flags(ready->meta);
+    const void *bytes = session->in.request.arena + offset;
+
+    lane->is_untidy = true;
+    lane->job.payload = session->in.trusted ? bytes : private_copy(lane, bytes, len);
+    lane->job.spare = session->in.trusted ? 0 : KNIT_HEAD_SPARE;
+    return lane->job.payload != NULL;
+}
+
+bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_call_head head, uint64_t offset)
+{
+    if (check_ready(lane, session, &head, offset) != NULL)
+        return false;
+    return take_argument(lane, session, offset, knit_meta_len(head.meta));
+}
+
+/* Whether a claimed call may start, and the rest of its job. */
+static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_call_head *head, uint64_t abort)
+{
+    const uint32_t flags = knit_meta_flags(head->meta);
     struct knit_job *job = &lane->job;
 
-    job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
+    job->deadline_ns = head->deadline;
     if (knit_abort_refuses(abort, job->gen))
         job->refusal = abort == job->gen ? KNIT_CANCELLED : KNIT_TIMEOUT;
     else if (!knit_state_is_served(knit_state_read(&session->in.reply)))
@@ -126,24 +147,23 @@ bool knit_lane_prepare(struct knit_lane *lane, struct knit_worker_session *sessi
     else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
         job->refusal = KNIT_TIMEOUT;
     if (job->refusal != 0)
-        return false;
+        return;
+    job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
-    if ((flags & KNIT_CELL_IN_ARENA) != 0) {
-        job->payload = session->in.request.arena + ready->body[0];
-        if (session->in.trusted)
-            job->spare = 0;
-        else
-            job->payload = private_copy(lane, job->payload, job->len);
-        if (job->payload == NULL)
-            job->refusal = KNIT_INTERNAL;
-    }
-    return job->refusal == 0;
+    if ((flags & KNIT_CELL_IN_ARENA) != 0 &&
+        !take_argument(lane, session, lane->argument[0], job->len))
+        job->refusal = KNIT_INTERNAL;
 }
 
-void knit_lane_put_back(struct knit_lane *lane, struct knit_worker_session *session)
+void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
 {
-    knit_lane_begin_job(lane, session);
+    if (lane->room != KNIT_NO_BLOCK)
+        knit_reply_arena_return(&session->arena, lane->room);
+    lane->room = KNIT_NO_BLOCK;
+    lane->job.payload = lane->argument;
+    lane->job.spare = KNIT_HEAD_SPARE;
+    lane->is_untidy = false;
     if (lane->copy_size > COPY_KEPT_BYTES) {
         free(lane->copy);
         lane->copy = NULL;
@@ -168,8 +188,8 @@ static uint32_t next_mean(uint32_t mean, uint64_t took)
     return (uint32_t)(((uint64_t)mean * 7 + (took < most ? took : most)) / 8) | 1;
 }
 
-/* Runs the job, charges it to its session, and updates the mean time of its task. */
-static void run_measured(struct knit_lane *lane)
+/* Runs the job and updates the mean time of its task. Returns how long it took. */
+static uint32_t run_measured(struct knit_lane *lane)
 {
     struct knit_job *job = &lane->job;
     uint32_t *mean = &lane->mean_ns[job->task];
@@ -183,20 +203,47 @@ static void run_measured(struct knit_lane *lane)
     lane->was_long = lane->was_long || took > KNIT_SHORT_NS;
     if (took > UINT32_MAX)
         took = UINT32_MAX;
-    knit_deficit_charge(&lane->current->deficit, (uint32_t)took | 1);
     /* A refused call did not run the task. */
     if (job->was_refused)
-        return;
+        return (uint32_t)took | 1;
     if (took > KNIT_SHORT_NS)
         knit_board_count(&lane->busy->busy_ns, took);
     *mean = next_mean(*mean, took);
     knit_board_note_mean(&lane->options.board, job->task, *mean);
+    return (uint32_t)took | 1;
 }
 
-void knit_lane_run_watched(struct knit_lane *lane, struct knit_cursor *cursor)
+void knit_lane_run_measured(struct knit_lane *lane)
 {
-    struct knit_worker_session *session = lane->current;
-    const uint32_t expected_ns = knit_lane_expected_ns(lane);
+    const uint32_t charged = lane->mean_ns[lane->job.task];
+    const uint32_t took = run_measured(lane);
+
+    if (took > charged)
+        knit_deficit_charge(&lane->current->deficit, took - charged);
+    lane->is_untidy = lane->is_untidy || lane->was_long;
+}
+
+/* Any job. */
+static void run(struct knit_lane *lane, uint32_t mean)
+{
+    struct knit_deficit *deficit = &lane->current->deficit;
+
+    if (lane->job.refusal != 0) {
+        knit_deficit_charge(deficit, REFUSED_NS);
+        lane->options.run(lane->options.run_arg, &lane->job);
+    } else if (mean != 0 && mean < KNIT_SHORT_NS / 2 && lane->unmeasured > 0) {
+        lane->unmeasured--;
+        knit_deficit_charge(deficit, mean);
+        lane->options.run(lane->options.run_arg, &lane->job);
+    } else {
+        knit_deficit_charge(deficit, run_measured(lane));
+    }
+}
+
+/* Runs and answers a call that was taken. */
+static void finish(
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_cursor *cursor)
+{
     const uint32_t mean = lane->mean_ns[lane->job.task];
     const bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
 
@@ -204,6 +251,7 @@ void knit_lane_run_watched(struct knit_lane *lane, struct knit_cursor *cursor)
     if (!is_short) {
         bool may_help;
 
+        knit_lane_show(lane, session);
         knit_lane_wake_callers(lane);
         may_help = lane->options.steal ||
                    knit_board_is_vacant(&lane->options.board, (uint32_t)(cursor - session->cursor));
@@ -211,29 +259,46 @@ void knit_lane_run_watched(struct knit_lane *lane, struct knit_cursor *cursor)
             knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);
     }
-    if (lane->job.refusal != 0) {
-        knit_deficit_charge(&session->deficit, REFUSED_NS);
-        lane->options.run(lane->options.run_arg, &lane->job);
-    } else if (expected_ns != 0) {
-        lane->unmeasured--;
-        knit_deficit_charge(&session->deficit, expected_ns);
-        lane->options.run(lane->options.run_arg, &lane->job);
-    } else {
-        run_measured(lane);
-    }
+    run(lane, mean);
     if (!is_short)
         knit_lane_return(lane);
+    knit_lane_answer(lane, session);
+    knit_lane_tidy(lane, session);
+    knit_lane_begin_job(lane, session);
+}
+
+void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_call_head head, uint64_t abort)
+{
+    prepare(lane, session, &head, abort);
+    finish(lane, session, session->home);
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     struct knit_cursor *cursor, const struct knit_ready_call *ready)
 {
-    if (!knit_cursor_claim(cursor, ready, lane->options.owner))
+    if (!knit_cursor_claim(cursor, &ready->head, lane->options.owner))
         return false;
     cursor->stood_ns = 0;
+    memcpy(lane->argument, ready->body, sizeof(ready->body));
     knit_lane_begin_job(lane, session);
-    (void)knit_lane_finish(lane, session, cursor, ready, lane->options.run, lane->options.run_arg);
+    knit_lane_take(lane, session, &ready->head);
+    prepare(lane, session, &ready->head, knit_lane_abort(session, &ready->head));
+    knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
+    finish(lane, session, cursor);
+    knit_lane_show(lane, session);
     lane->current = NULL;
+    return true;
+}
+
+bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *session)
+{
+    struct knit_ready_call ready;
+
+    if (!knit_lane_find(lane, session, session->home, &ready) ||
+        !knit_lane_call(lane, session, session->home, &ready))
+        return false;
+    lane->current = session;
     return true;
 }
 

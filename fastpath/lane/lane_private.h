@@ -60,6 +60,7 @@ struct knit_worker_session {
     _Atomic uint32_t *completions;   /* [cells], of the worker's own lane */
     struct knit_lane_line *own_line; /* of the same */
     uint64_t completion_tail;
+    uint64_t reply_meta; /* of a reply cell, without the length */
     uint64_t result_max; /* longest outcome it can be given */
     bool has_answers;    /* answered since the last look whether its caller sleeps */
     bool is_evicted;
@@ -99,12 +100,14 @@ struct knit_lane {
     struct knit_worker_session *current;
     uint64_t room; /* block allocated for its outcome, or KNIT_NO_BLOCK */
     struct knit_job job;
+    uint64_t argument[KNIT_CELL_WORDS + 1]; /* out of its cell; the last word is KNIT_HEAD_SPARE */
     /* Shared with other threads. The mutex guards the next three. */
     pthread_mutex_t mutex;
     struct knit_handover *handovers, **handovers_end;
     uint32_t attached; /* sessions served or to be served */
     _Atomic bool has_handover, is_stopping;
     _Atomic uint32_t where; /* enum knit_lane_where */
+    bool is_untidy;         /* the job took more than its slot: a room, a copy of its argument */
     bool was_long;          /* the last call was not short, or sessions came or went during it */
     bool was_visited;       /* sessions came or went since `where` is AWAY */
     uint32_t turns;         /* with calls, since the last scan of other lanes' rings */

@@ -24,7 +24,18 @@ void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
     if (len == 0 || len > job->result_max ||
         knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
         return NULL;
+    lane->is_untidy = true;
     return knit_reply_arena_base(&session->arena) + lane->room;
+}
+
+static void answer_with_block(
+    struct knit_worker_session *session, const struct knit_lane_answer *answer, uint64_t block)
+{
+    struct knit_reply_cell *cell = &session->in.reply.reply[answer->slot];
+
+    /* relaxed: A1 publishes it. */
+    atomic_store_explicit(&cell->block, block, memory_order_relaxed);
+    knit_lane_publish_answer(session, cell, answer, KNIT_CELL_IN_ARENA);
 }
 
 /* No room: keep the result in private memory and set blocked_on_arena, so that the caller notifies
@@ -46,7 +57,7 @@ static bool defer_reply(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 1, memory_order_relaxed);
     knit_bell_fence(); /* W1 */
     (void)knit_lane_send_deferred(lane, session, UINT32_MAX);
-    lane->was_long = true;
+    lane->was_long = lane->is_untidy = true;
     return true;
 }
 
@@ -62,7 +73,8 @@ bool knit_lane_send_deferred(
     knit_reply_arena_keep(&session->arena, deferred->slot, deferred->gen, block);
     answer =
         (struct knit_lane_answer){deferred->slot, deferred->status, deferred->gen, deferred->len};
-    knit_lane_write_answer(lane, session, &answer, NULL, block);
+    answer_with_block(session, &answer, block);
+    knit_lane_show(lane, session);
     atomic_store_explicit(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
     free(deferred->bytes);
@@ -94,9 +106,11 @@ void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *
         job->refusal = KNIT_INTERNAL;
         lane->options.run(lane->options.run_arg, job);
         job->refusal = 0;
+        knit_lane_answer_small(lane, session);
+        return;
     }
     answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
-    knit_lane_write_answer(lane, session, &answer, job->result, block);
+    answer_with_block(session, &answer, block);
 }
 
 bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most)

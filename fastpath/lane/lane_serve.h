@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls on the worker's side, a step at a time: look, claim, run, answer.
+/* Calls on the worker's side, a step at a time: look, claim, take, run, answer.
  *
- * Each step is an inline function, so that the loop over a home ring is one function without
- * boundaries, also together with what runs the call: knit_lane_serve_with() is that loop, and
- * whoever can run calls makes a function of it (lane_call.c, worker/runner.c). A thief goes the
- * same steps. They hold what is usual: a small argument, no deadline, a short task, a small result.
- * Whatever else a call is, functions of lane_call.c and lane_reply.c do in the same place.
+ * Each step is an inline function. knit_lane_serve_with() is the loop over a home ring, made of
+ * them for calls as most are: a small argument, no deadline, a short task, a small result. Whoever
+ * can run calls makes one function of it and of what runs them (lane_call.c, worker/runner.c). Any
+ * other call goes the general way, knit_lane_call(), through the same steps, and so does what a
+ * thief claims.
+ *
+ * What is kept private during a turn and stored at its end, or before a task that is not short:
+ * the board's count of calls, and completion_tail.
  *
  * Edges, beside those of cursor.h:
  *   S1 settle      claim, then abort, seq_cst; with the session's abort, then claim: one sees the
@@ -19,87 +22,66 @@
 
 #include "fastpath/lane/lane_private.h"
 
-/* ---- the job -------------------------------------------------------------------------------- */
+/* ---- take ----------------------------------------------------------------------------------- */
 
-/* What is the same in all calls of a session. */
-KNIT_ALWAYS_INLINE void knit_lane_begin_job(
-    struct knit_lane *lane, struct knit_worker_session *session)
+/* What is the same in all calls of a session as most are. */
+static inline void knit_lane_begin_job(struct knit_lane *lane, struct knit_worker_session *session)
 {
     struct knit_job *job = &lane->job;
 
     lane->current = session;
     job->session = session->in.id;
+    job->deadline_ns = 0;
+    job->payload = lane->argument;
     job->spare = KNIT_HEAD_SPARE;
     job->result_max = session->result_max;
     job->refusal = 0;
+    job->status = KNIT_STATUS_RESULT;
     job->wants_output = false;
     job->was_refused = false;
 }
 
-/* A small argument, and nothing that its caller wants beside a result. */
-static inline bool knit_lane_is_plain(const struct knit_lane *lane, uint64_t meta)
+/* The job of a call that was claimed. */
+KNIT_ALWAYS_INLINE void knit_lane_take(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
 {
-    return (knit_meta_flags(meta) & ~KNIT_CELL_PINNED) == 0 &&
-           knit_meta_len(meta) <= lane->inline_max;
-}
-
-/* Whether a claimed call may start, and the rest of its job: its own bytes, its deadline. */
-bool knit_lane_prepare(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_ready_call *ready, uint64_t abort);
-
-/* After a call that was not plain: the job, and what it took, are as before. */
-void knit_lane_put_back(struct knit_lane *lane, struct knit_worker_session *session);
-
-/* The job of a call that was claimed, and its place on the board. False: it may not start.
- * *ret_is_usual: nothing of the job has to be put back. */
-KNIT_ALWAYS_INLINE bool knit_lane_take(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_ready_call *ready, bool *ret_is_usual)
-{
-    const uint32_t slot = knit_ctrl_slot(ready->ctrl);
-    const uint64_t gen = knit_ctrl_gen(ready->ctrl);
+    const uint32_t slot = knit_ctrl_slot(head->ctrl);
     struct knit_job *job = &lane->job;
-    bool is_usual, may_start = true;
-    uint64_t abort;
 
     job->slot = slot;
-    job->gen = gen;
-    job->task = knit_meta_task(ready->meta);
-    job->epoch = knit_meta_epoch(ready->meta);
-    job->deadline_ns = ready->deadline;
-    job->len = knit_meta_len(ready->meta);
-    job->payload = ready->body;
-    job->status = KNIT_STATUS_RESULT;
-    /* S1, seq_cst: after the claim. */
-    abort = atomic_load_explicit(&session->in.request.abort[slot], memory_order_seq_cst);
-    is_usual = knit_lane_is_plain(lane, ready->meta) && ready->deadline == 0 &&
-               !knit_abort_refuses(abort, gen) &&
-               knit_state_is_served(knit_state_read(&session->in.reply));
-    if (__builtin_expect(!is_usual, 0))
-        may_start = knit_lane_prepare(lane, session, ready, abort);
+    job->gen = knit_ctrl_gen(head->ctrl);
+    job->task = knit_meta_task(head->meta);
+    job->epoch = knit_meta_epoch(head->meta);
+    job->len = knit_meta_len(head->meta);
+    /* So that a small result has zeros behind it and not what an earlier one left there. */
+    memset(job->body, 0, sizeof(uint64_t));
     knit_reply_arena_forget(&session->arena, slot);
-    /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
-    atomic_store_explicit(&lane->busy->deadline_ns, job->deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(&lane->busy->calls, ++lane->calls, memory_order_relaxed);
-    atomic_store_explicit(
-        &lane->busy->running, knit_running(session->in.id, slot), memory_order_relaxed);
-    *ret_is_usual = is_usual;
-    return may_start;
 }
 
-/* ---- running -------------------------------------------------------------------------------- */
-
-/* Any job: refused, long, or measured. Afterwards lane->was_long says what it was. */
-void knit_lane_run_watched(struct knit_lane *lane, struct knit_cursor *cursor);
-
-/* The call's task is known to be short, and this run of it is not measured; its mean, or 0. */
-KNIT_ALWAYS_INLINE uint32_t knit_lane_expected_ns(const struct knit_lane *lane)
+/* It begins, or is refused: on the board. */
+KNIT_ALWAYS_INLINE void knit_lane_show_call(struct knit_lane *lane,
+    const struct knit_worker_session *session, const struct knit_call_head *head,
+    uint64_t deadline_ns)
 {
-    const uint32_t mean = lane->mean_ns[lane->job.task];
+    struct knit_busy_line *busy = lane->busy;
 
-    return mean < KNIT_SHORT_NS / 2 && lane->unmeasured > 0 ? mean : 0;
+    lane->calls++;
+    /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
+    atomic_store_explicit(&busy->deadline_ns, deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&busy->running, knit_running(session->in.id, knit_ctrl_slot(head->ctrl)),
+        memory_order_relaxed);
 }
 
-/* ---- the answer ----------------------------------------------------------------------------- */
+/* The slot's abort word, after the claim. */
+KNIT_ALWAYS_INLINE uint64_t knit_lane_abort(
+    const struct knit_worker_session *session, const struct knit_call_head *head)
+{
+    /* S1, seq_cst. */
+    return atomic_load_explicit(
+        &session->in.request.abort[knit_ctrl_slot(head->ctrl)], memory_order_seq_cst);
+}
+
+/* ---- answer --------------------------------------------------------------------------------- */
 
 /* The numbers of an answer. */
 struct knit_lane_answer {
@@ -108,99 +90,121 @@ struct knit_lane_answer {
     size_t len;
 };
 
-/* CLAIMED -> ANSWERED. `block`: where the bytes lie in the lane's arena, or KNIT_NO_BLOCK: they go
- * into the cell. */
-KNIT_ALWAYS_INLINE void knit_lane_write_answer(struct knit_lane *lane,
-    struct knit_worker_session *session, const struct knit_lane_answer *answer, const void *bytes,
-    uint64_t block)
+/* The last steps of CLAIMED -> ANSWERED: the bytes are in the cell, or in a block that it names. */
+KNIT_ALWAYS_INLINE void knit_lane_publish_answer(struct knit_worker_session *session,
+    struct knit_reply_cell *cell, const struct knit_lane_answer *answer, uint32_t flags)
 {
-    struct knit_reply_cell *cell = &session->in.reply.reply[answer->slot];
-    const uint32_t cells = session->in.geometry.cells;
     const uint64_t position = session->completion_tail;
-    uint32_t flags = 0;
 
-    /* relaxed: A1 publishes these stores. */
-    if (block != KNIT_NO_BLOCK) {
-        flags = KNIT_CELL_IN_ARENA;
-        atomic_store_explicit(&cell->block, block, memory_order_relaxed);
-    } else {
-        knit_cell_store(cell->body, bytes, answer->len);
-    }
-    atomic_store_explicit(&cell->meta, knit_meta(lane->options.index, 0, 0, (uint32_t)answer->len),
-        memory_order_relaxed);
+    /* relaxed: A1 publishes it. */
+    atomic_store_explicit(&cell->meta, session->reply_meta | answer->len, memory_order_relaxed);
     /* A1 answer, release: the one outcome. */
     atomic_store_explicit(
         &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
 
     /* N1 completion, release. */
-    atomic_store_explicit(&session->completions[position & (cells - 1)],
-        knit_completion(answer->slot, position, cells), memory_order_release);
+    atomic_store_explicit(&session->completions[position & (session->in.geometry.cells - 1)],
+        knit_completion(answer->slot, position, session->in.geometry.cells), memory_order_release);
     session->completion_tail = position + 1;
-    atomic_store_explicit(&session->own_line->completion_tail, position + 1, memory_order_release);
+}
+
+/* A result that fits the cell. */
+KNIT_ALWAYS_INLINE void knit_lane_answer_small(
+    struct knit_lane *lane, struct knit_worker_session *session)
+{
+    const struct knit_job *job = &lane->job;
+    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
+
+    if (answer.len <= sizeof(uint64_t) && job->result == job->body) {
+        uint64_t word;
+
+        memcpy(&word, job->body, sizeof(word));
+        /* relaxed: A1 publishes it. */
+        atomic_store_explicit(&cell->body[0], word, memory_order_relaxed);
+    } else {
+        knit_cell_store(cell->body, job->result, answer.len);
+    }
+    knit_lane_publish_answer(session, cell, &answer, 0);
+}
+
+/* One that does not: its bytes go into a block, or the reply is deferred. */
+void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session);
+
+/* Shows what was kept private. */
+static inline void knit_lane_show(struct knit_lane *lane, struct knit_worker_session *session)
+{
+    struct knit_lane_line *line = session->own_line;
+
+    /* relaxed, both: a count, and only this worker writes the line. */
+    atomic_store_explicit(&lane->busy->calls, lane->calls, memory_order_relaxed);
+    if (atomic_load_explicit(&line->completion_tail, memory_order_relaxed) ==
+        session->completion_tail)
+        return;
+    atomic_store_explicit(&line->completion_tail, session->completion_tail, memory_order_release);
     if (!session->has_answers)
         lane->answered[lane->answered_count++] = session;
     session->has_answers = true;
 }
 
-/* The same for a result that does not fit the cell: its bytes go into a block, or the reply is
- * deferred. */
-void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session);
+/* Any answer. */
+static inline void knit_lane_answer(struct knit_lane *lane, struct knit_worker_session *session)
+{
+    if (__builtin_expect(lane->job.result_len <= KNIT_INLINE_MAX, 1))
+        knit_lane_answer_small(lane, session);
+    else
+        knit_lane_answer_large(lane, session);
+}
 
 /* ---- one call ------------------------------------------------------------------------------- */
 
-/* Runs and answers the call that was claimed at the cursor. False: it was not short, or its reply
- * is deferred, so the turn is over. `run` is called in the usual case, and is the lane's own or
- * does the same. */
-KNIT_ALWAYS_INLINE bool knit_lane_finish(struct knit_lane *lane,
-    struct knit_worker_session *session, struct knit_cursor *cursor,
-    const struct knit_ready_call *ready, knit_lane_run *run, void *arg)
+/* The call is of a task that is known to be short, and its caller wants nothing beside a result:
+ * how long it is expected to take. Else 0. */
+KNIT_ALWAYS_INLINE uint32_t knit_lane_expects(
+    const struct knit_lane *lane, const struct knit_call_head *head)
 {
-    struct knit_job *job = &lane->job;
-    bool is_usual;
-    const bool may_start = knit_lane_take(lane, session, ready, &is_usual);
-    const uint32_t expected_ns = knit_lane_expected_ns(lane);
+    const uint32_t mean = lane->mean_ns[knit_meta_task(head->meta)];
 
-    if (__builtin_expect(may_start && expected_ns != 0, 1)) {
-        lane->unmeasured--;
-        knit_deficit_charge(&session->deficit, expected_ns);
-        run(arg, job);
-    } else {
-        knit_lane_run_watched(lane, cursor);
-    }
-    if (__builtin_expect(job->result_len <= KNIT_INLINE_MAX, 1)) {
-        const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
-
-        knit_lane_write_answer(lane, session, &answer, job->result, KNIT_NO_BLOCK);
-    } else {
-        knit_lane_answer_large(lane, session);
-    }
-    if (__builtin_expect(lane->room != KNIT_NO_BLOCK, 0)) {
-        knit_reply_arena_return(&session->arena, lane->room);
-        lane->room = KNIT_NO_BLOCK;
-    }
-    if (__builtin_expect(!is_usual, 0))
-        knit_lane_put_back(lane, session);
-    return !lane->was_long;
+    if ((knit_meta_flags(head->meta) & ~(KNIT_CELL_PINNED | KNIT_CELL_IN_ARENA)) != 0 ||
+        head->deadline != 0 || mean >= KNIT_SHORT_NS / 2)
+        return 0;
+    return mean;
 }
 
-/* NULL, or what no correct caller could have written into that cell. */
-const char *knit_lane_check(const struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_ready_call *ready);
+/* An argument that does not lie in the cell. False: it is not right, or there is no memory. */
+bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_call_head head, uint64_t offset);
+
+/* The argument, where the task finds it. Before the claim, as the cell (cursor.h). */
+KNIT_ALWAYS_INLINE bool knit_lane_copy_argument(struct knit_lane *lane,
+    const struct knit_worker_session *session, const struct knit_request_cell *cell,
+    const struct knit_call_head *head)
+{
+    const uint32_t len = knit_meta_len(head->meta);
+
+    if (__builtin_expect((knit_meta_flags(head->meta) & KNIT_CELL_IN_ARENA) != 0, 0) ||
+        __builtin_expect(len > lane->inline_max, 0))
+        return knit_lane_fetch(
+            lane, session, *head, atomic_load_explicit(&cell->body[0], memory_order_relaxed));
+    knit_cursor_copy_argument(cell, len, lane->argument);
+    return true;
+}
+
+/* Runs the job of a short task, and measures it this time. */
+void knit_lane_run_measured(struct knit_lane *lane);
+
+/* Finds the next call of the home ring and does all for it; looks again at what the loop has seen.
+ * False: there is none, or another owner was first. */
+bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *session);
+
+/* Answers a call that was taken and shown and may not start. */
+void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session,
+    const struct knit_call_head head, uint64_t abort);
+
+/* Gives back what a job took beside its slot, where lane->is_untidy says that it did. */
+void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session);
 
 /* ---- many calls ----------------------------------------------------------------------------- */
-
-/* The next READY call of the ring; what is not usual in a cell is for knit_lane_find(). */
-KNIT_ALWAYS_INLINE bool knit_lane_next(struct knit_lane *lane, struct knit_worker_session *session,
-    struct knit_cursor *cursor, struct knit_ready_call *ret)
-{
-    const enum knit_cell_state state = knit_cursor_look(cursor, ret);
-
-    if (state == KNIT_CELL_EMPTY)
-        return false;
-    return (state == KNIT_CELL_READY && (knit_lane_is_plain(lane, ret->meta) ||
-                                            knit_lane_check(lane, session, ret) == NULL)) ||
-           knit_lane_find(lane, session, cursor, ret);
-}
 
 /* Serves the session's home ring, in its order: at most so many calls, and while it has credit.
  * Returns how many were answered or deferred. */
@@ -208,18 +212,59 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
     struct knit_worker_session *session, uint32_t most, knit_lane_run *run, void *arg)
 {
     struct knit_cursor *cursor = session->home;
-    struct knit_ready_call ready;
-    uint32_t answers = 0;
-    bool goes_on = true;
+    uint32_t left = most;
 
     knit_cursor_catch_up(cursor);
     knit_lane_begin_job(lane, session);
-    while (goes_on && knit_lane_next(lane, session, cursor, &ready) &&
-           knit_cursor_claim(cursor, &ready, lane->options.owner)) {
-        goes_on = knit_lane_finish(lane, session, cursor, &ready, run, arg);
-        answers++;
-        goes_on = goes_on && answers < most && knit_deficit_has_credit(&session->deficit);
+    while (left > 0 && knit_deficit_has_credit(&session->deficit)) {
+        const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
+        struct knit_call_head head;
+        const enum knit_cell_state state = knit_cursor_look(cursor, cell, &head);
+        uint32_t expected_ns = 0;
+        uint64_t abort;
+
+        if (state == KNIT_CELL_EMPTY)
+            break;
+        if (__builtin_expect(state == KNIT_CELL_READY, 1)) {
+            knit_cursor_copy_head(cell, &head);
+            expected_ns = knit_lane_expects(lane, &head);
+        }
+        if (__builtin_expect(expected_ns == 0, 0) ||
+            !knit_lane_copy_argument(lane, session, cell, &head)) {
+            if (!knit_lane_serve_one(lane, session))
+                break;
+            left--;
+            if (lane->was_long)
+                break;
+            continue;
+        }
+        if (!knit_cursor_claim(cursor, &head, lane->options.owner))
+            break;
+        left--;
+        knit_lane_take(lane, session, &head);
+        knit_lane_show_call(lane, session, &head, 0);
+        abort = knit_lane_abort(session, &head);
+        if (__builtin_expect(knit_abort_refuses(abort, knit_ctrl_gen(head.ctrl)), 0) ||
+            __builtin_expect(!knit_state_is_served(knit_state_read(&session->in.reply)), 0)) {
+            knit_lane_refuse(lane, session, head, abort);
+            continue;
+        }
+        session->deficit.ns -= (int32_t)expected_ns;
+        if (__builtin_expect(lane->unmeasured > 0, 1)) {
+            lane->unmeasured--;
+            run(arg, &lane->job);
+        } else {
+            knit_lane_run_measured(lane);
+        }
+        knit_lane_answer(lane, session);
+        if (__builtin_expect(lane->is_untidy, 0)) {
+            knit_lane_tidy(lane, session);
+            if (lane->was_long)
+                break;
+        }
     }
     lane->current = NULL;
-    return answers;
+    if (left < most)
+        knit_lane_show(lane, session);
+    return most - left;
 }

@@ -24,9 +24,9 @@ struct knit_worker_session *knit_worker_session_free(struct knit_worker_session 
     return NULL;
 }
 
-/* Where the lane's completions continue. A worker that died between an entry and completion_tail
- * leaves an entry which may have been read already, so a second entry at the same place would not
- * be read. Its replacement may die in the same way, which leaves one more. */
+/* Where the lane's completions continue. A worker that died within a turn leaves entries behind
+ * completion_tail which may have been read already, so second entries at the same places would not
+ * be read. Its replacement may die in the same way, which leaves some more. */
 static uint64_t find_completion_tail(
     const struct knit_lane *lane, const struct knit_lane_session *source)
 {
@@ -81,6 +81,7 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
     session->completions =
         session->in.reply.completions + (size_t)lane->options.index * session->in.geometry.cells;
     session->own_line = &session->in.reply.lane[lane->options.index];
+    session->reply_meta = knit_meta(lane->options.index, 0, 0, 0);
     session->result_max = find_result_max(lane, source);
     *ret = session;
     return 0;

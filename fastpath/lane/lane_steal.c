@@ -27,7 +27,7 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
     if (vacant)
         return KNIT_STEAL_NOW;
     /* Like an empty ring: its worker lives, and claims what is behind it or wakes a sibling. */
-    if ((knit_meta_flags(ret->meta) & KNIT_CELL_PINNED) != 0) {
+    if ((knit_meta_flags(ret->head.meta) & KNIT_CELL_PINNED) != 0) {
         cursor->stood_ns = 0;
         return KNIT_STEAL_NOTHING;
     }

@@ -119,7 +119,7 @@ enum knit_session_state {
 
 /* Reply segment: a lane's own words for one session. A replacement worker continues with them. */
 struct knit_lane_line {
-    _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* position of the next completion */
+    _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* of the next turn's completions */
     _Atomic uint64_t touched;          /* arena bytes this lane ever used here, from its start */
     _Atomic uint32_t blocked_on_arena; /* 1: a deferred reply waits until blocks are released */
 };
@@ -131,7 +131,7 @@ struct knit_progress_line {
 
 /* Board: what a lane is doing; board.h reads and writes it. */
 struct knit_busy_line {
-    _Alignas(KNIT_LINE) _Atomic uint64_t calls; /* rises as each call begins */
+    _Alignas(KNIT_LINE) _Atomic uint64_t calls; /* begun; stored once a turn */
     _Atomic uint64_t running; /* the call that runs, packed as in words.h; 0 = none */
     _Atomic uint64_t stolen;  /* calls claimed from other lanes' rings */
     _Atomic uint64_t parks;

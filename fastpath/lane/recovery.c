@@ -176,10 +176,11 @@ static uint32_t refuse_lane(const struct knit_host_session_view *session, uint32
     while (knit_cursor_find(&cursor, &steps, &ready) == KNIT_CELL_READY) {
         /* Counted also when a worker was first: the walk is bounded all the same. */
         steps--;
-        if (!knit_cursor_claim(&cursor, &ready, KNIT_OWNER_HOST))
+        if (!knit_cursor_claim(&cursor, &ready.head, KNIT_OWNER_HOST))
             continue;
         KNIT_FAULT(RECOVERY_AFTER_CLAIM);
-        answer(session, knit_ctrl_slot(ready.ctrl), knit_ctrl_gen(ready.ctrl), lane, error);
+        answer(
+            session, knit_ctrl_slot(ready.head.ctrl), knit_ctrl_gen(ready.head.ctrl), lane, error);
         count++;
     }
     knit_cursor_raise_head(&cursor);

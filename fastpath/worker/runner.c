@@ -15,6 +15,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
+#include "fastpath/lane/lane_serve.h"
 #include "fastpath/lane/mark.h"
 #include "fastpath/worker/float_state.h"
 #include "fastpath/worker/outcome.h"
@@ -181,7 +182,8 @@ static __attribute__((cold, noinline)) void fail_unstarted(
 }
 
 /* Finds the task and checks the params. NULL: the call has ended. */
-static inline const struct hot_task *admit(const struct knit_runner *runner, struct knit_call *call)
+KNIT_ALWAYS_INLINE const struct hot_task *admit(
+    const struct knit_runner *runner, struct knit_call *call)
 {
     struct knit_job *job = call->job;
     const struct hot_task *hot = NULL;
@@ -234,7 +236,7 @@ static __attribute__((cold, noinline)) void end_line(FILE *output)
     (void)fflush(output);
 }
 
-static inline void run_task(
+KNIT_ALWAYS_INLINE void run_task(
     struct knit_runner *runner, struct knit_call *call, const struct hot_task *hot)
 {
     int returned;
@@ -292,8 +294,9 @@ static __attribute__((noinline)) void empty_buffers(struct knit_call *call)
     knit_decoder_reset(call->decoder);
 }
 
-static inline void run_job(struct knit_runner *runner, struct knit_job *job)
+KNIT_ALWAYS_INLINE void run_job(void *arg, struct knit_job *job)
 {
+    struct knit_runner *runner = arg;
     struct knit_call *call = &runner->call;
     const struct hot_task *hot;
 
@@ -321,4 +324,10 @@ static inline void run_job(struct knit_runner *runner, struct knit_job *job)
 void knit_runner_run(void *arg, struct knit_job *job)
 {
     run_job(arg, job);
+}
+
+uint32_t knit_runner_serve(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
+{
+    return knit_lane_serve_with(lane, session, most, run_job, lane->options.run_arg);
 }

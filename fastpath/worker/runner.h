@@ -58,3 +58,8 @@ void knit_runner_set_lane(struct knit_runner *runner, struct knit_lane *lane);
 
 /* A knit_lane_run; arg is the runner. */
 void knit_runner_run(void *arg, struct knit_job *job);
+
+/* A knit_lane_serve_run of a lane whose run_arg is a runner: the loop over a ring and what runs its
+ * calls, in one function. */
+uint32_t knit_runner_serve(
+    struct knit_lane *lane, struct knit_worker_session *session, uint32_t most);

@@ -499,6 +499,7 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .result_max_bytes = serve->result_max_bytes,
         .argument_max_bytes = serve->result_max_bytes,
         .run = knit_runner_run,
+        .serve = knit_runner_serve,
         .on_evict = on_evict,
         .on_detached = on_detached,
         .event_arg = worker};

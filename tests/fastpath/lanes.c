@@ -111,6 +111,7 @@ static void run(void *arg, struct knit_job *job)
 {
     struct runner *runner = arg;
     struct lanes *lanes = runner->lanes;
+    atomic_store_explicit(&lanes->payload, job->payload, memory_order_relaxed);
     job->result = job->payload;
     job->result_len = job->len;
     if (job->refusal != 0) {

@@ -58,6 +58,7 @@ struct lanes {
     _Atomic uint32_t gate;
     _Atomic uint32_t at_gate;
     _Atomic uint32_t evictions, detached, refused;
+    const void *_Atomic payload; /* of the call that ran last */
 };
 
 /* spin_us 0: workers park at once. */

@@ -92,8 +92,8 @@ static void a_published_call_is_found_with_its_bytes(void **state)
     slot = publish(fixture);
     assert_true(knit_cursor_peek(&fixture->cursor));
     assert_int_equal(find(fixture), KNIT_CELL_READY);
-    assert_int_equal(knit_ctrl_slot(fixture->call.ctrl), slot);
-    assert_int_equal(knit_meta_len(fixture->call.meta), 7);
+    assert_int_equal(knit_ctrl_slot(fixture->call.head.ctrl), slot);
+    assert_int_equal(knit_meta_len(fixture->call.head.meta), 7);
     assert_memory_equal(fixture->call.body, "payload", 7);
     /* It stays where it is until it is claimed. */
     assert_int_equal(find(fixture), KNIT_CELL_READY);
@@ -108,11 +108,11 @@ static void one_claim_wins_and_the_call_is_stepped_over(void **state)
 
     assert_int_equal(find(fixture), KNIT_CELL_READY);
     second = fixture->cursor;
-    assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call, OWNER));
-    assert_false(knit_cursor_claim(&second, &fixture->call, OTHER));
+    assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call.head, OWNER));
+    assert_false(knit_cursor_claim(&second, &fixture->call.head, OTHER));
     claim = atomic_load_explicit(&fixture->side->reply.claim[slot], memory_order_relaxed);
     assert_int_equal(knit_claim_owner(claim), OWNER);
-    assert_int_equal(knit_claim_gen(claim), knit_ctrl_gen(fixture->call.ctrl));
+    assert_int_equal(knit_claim_gen(claim), knit_ctrl_gen(fixture->call.head.ctrl));
     assert_int_equal(fixture->cursor.q, second.q + 1);
     assert_int_equal(knit_cursor_find(&second, &fixture->steps, &fixture->call), KNIT_CELL_EMPTY);
     assert_int_equal(second.q, fixture->cursor.q);
@@ -127,7 +127,7 @@ static void the_head_is_never_further_behind_than_its_lag(void **state)
         (void)publish(fixture);
     for (uint32_t i = 0; i < SLOTS; i++) {
         assert_int_equal(find(fixture), KNIT_CELL_READY);
-        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call, OWNER));
+        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call.head, OWNER));
         assert_true(fixture->cursor.q - head(fixture) <= KNIT_HEAD_LAG_MAX);
     }
     knit_cursor_raise_head(&fixture->cursor);
@@ -142,7 +142,7 @@ static void a_late_cursor_does_not_lower_the_head(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         (void)publish(fixture);
         assert_int_equal(find(fixture), KNIT_CELL_READY);
-        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call, OWNER));
+        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call.head, OWNER));
     }
     knit_cursor_raise_head(&fixture->cursor);
     knit_cursor_raise_head(&late);
@@ -159,15 +159,15 @@ static void bad_cells_are_told_apart_and_not_passed(void **state)
     uint64_t gen;
 
     assert_int_equal(find(fixture), KNIT_CELL_READY);
-    gen = knit_ctrl_gen(fixture->call.ctrl);
+    gen = knit_ctrl_gen(fixture->call.head.ctrl);
     rewrite(fixture, gen, SLOTS);
     assert_int_equal(find(fixture), KNIT_CELL_BAD_SLOT);
     rewrite(fixture, knit_gen_next(gen), slot);
     assert_int_equal(find(fixture), KNIT_CELL_BAD_GENERATION);
     assert_int_equal(fixture->cursor.q, q);
-    assert_true(knit_cursor_is_unchanged(&fixture->cursor, fixture->call.ctrl));
+    assert_true(knit_cursor_is_unchanged(&fixture->cursor, fixture->call.head.ctrl));
     rewrite(fixture, gen, slot);
-    assert_false(knit_cursor_is_unchanged(&fixture->cursor, fixture->call.ctrl));
+    assert_false(knit_cursor_is_unchanged(&fixture->cursor, fixture->call.head.ctrl));
     assert_int_equal(find(fixture), KNIT_CELL_READY);
 }
 
@@ -178,7 +178,7 @@ static void a_walk_ends_with_its_steps(void **state)
     for (uint32_t i = 0; i < 4; i++) {
         (void)publish(fixture);
         assert_int_equal(find(fixture), KNIT_CELL_READY);
-        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call, OWNER));
+        assert_true(knit_cursor_claim(&fixture->cursor, &fixture->call.head, OWNER));
     }
     (void)publish(fixture);
     begin(fixture);

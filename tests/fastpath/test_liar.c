@@ -210,7 +210,7 @@ static void an_untrusted_argument_is_copied_before_it_is_read(void **state)
 
         assert_int_equal(knit_session_publish(sides[i]->session, &call, &slot), 0);
         (void)knit_lane_turn(lanes.worker[0]);
-        payload = lanes.worker[0]->job.payload;
+        payload = atomic_load_explicit(&lanes.payload, memory_order_relaxed);
         arena = sides[i]->request.arena;
         assert_int_equal(payload >= arena && payload < arena + ARENA, i == 0);
         assert_true(knit_session_collect_slot(sides[i]->session, slot, &outcome));

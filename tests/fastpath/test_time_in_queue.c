@@ -120,7 +120,7 @@ static void the_last_moment_to_start_at_is_no_deadline_of_the_task(void **state)
         (void)knit_lane_turn(lanes.worker[0]);
         assert_true(knit_session_collect_slot(session, slot, &outcome));
         assert_int_equal(outcome.status, KNIT_STATUS_RESULT);
-        assert_int_equal(lanes.worker[0]->job.deadline_ns, i == 0 ? 0 : call.deadline_ns);
+        assert_int_equal(knit_board_deadline_ns(&lanes.board, 0), i == 0 ? 0 : call.deadline_ns);
         call.flags = 0;
     }
 }

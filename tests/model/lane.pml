@@ -130,9 +130,6 @@ start:
 		   :: d_step { ring[q % K].tag == TAG(q) ->
 			slot = ring[q % K].slot;
 			gen = ring[q % K].gen };
-#ifndef MUTANT_COPY_AFTER_CLAIM
-			copy = ring[q % K].body;
-#endif
 #ifdef MUTANT_CLAIM_BEFORE_REPLY
 			d_step { cowner = claim_owner[slot]; rgen = claim_gen[slot] };
 			d_step {
@@ -157,6 +154,9 @@ start:
 			if
 			:: cowner == 0
 			:: cowner != 0 ->
+#ifndef MUTANT_COPY_AFTER_CLAIM
+				copy = ring[q % K].body;
+#endif
 #ifdef MUTANT_COUNT_CLAIMS
 				if
 				:: d_step { since >= R -> raise_head(q) }
