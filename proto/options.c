@@ -38,15 +38,12 @@ static const struct option {
 
 enum { OPTIONS = sizeof(table) / sizeof(table[0]) };
 
-struct knit_options knit_options(void)
-{
-    return (struct knit_options){
-        .timeout_ns = KNIT_OPTION_NONE,
-        .queue_ns = KNIT_OPTION_NONE,
-        .affinity = KNIT_OPTION_NONE,
-        .epoch = KNIT_OPTION_NONE,
-    };
-}
+const struct knit_options knit_options_default = {
+    .timeout_ns = KNIT_OPTION_NONE,
+    .queue_ns = KNIT_OPTION_NONE,
+    .affinity = KNIT_OPTION_NONE,
+    .epoch = KNIT_OPTION_NONE,
+};
 
 uint64_t knit_options_ns(double ms)
 {

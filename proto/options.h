@@ -31,7 +31,12 @@ struct knit_options {
 };
 
 /* The defaults: no timeout, nothing requested. (All zero would be an expired call.) */
-struct knit_options knit_options(void);
+extern const struct knit_options knit_options_default;
+
+static inline struct knit_options knit_options(void)
+{
+    return knit_options_default;
+}
 
 /* From the map's bytes; an absent span gives the defaults. Unknown keys are ignored, nil counts as
  * not given. ret_reason: static text that names the option, written with E_BAD only.

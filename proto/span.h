@@ -31,3 +31,26 @@ static inline bool knit_span_is(struct knit_span span, const char *text)
 
     return span.bytes != NULL && span.len == len && memcmp(span.bytes, text, len) == 0;
 }
+
+/* memcmp() == 0, without a call for what is as short as most names: loads that overlap. */
+static inline bool knit_span_is_same(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    uint64_t of_a, of_b, end_of_a, end_of_b;
+    uint32_t half_of_a, half_of_b, end_half_of_a, end_half_of_b;
+
+    if (len >= 8 && len <= 16) {
+        memcpy(&of_a, a, 8);
+        memcpy(&of_b, b, 8);
+        memcpy(&end_of_a, a + len - 8, 8);
+        memcpy(&end_of_b, b + len - 8, 8);
+        return of_a == of_b && end_of_a == end_of_b;
+    }
+    if (len >= 4 && len < 8) {
+        memcpy(&half_of_a, a, 4);
+        memcpy(&half_of_b, b, 4);
+        memcpy(&end_half_of_a, a + len - 4, 4);
+        memcpy(&end_half_of_b, b + len - 4, 4);
+        return half_of_a == half_of_b && end_half_of_a == end_half_of_b;
+    }
+    return memcmp(a, b, len) == 0;
+}

@@ -114,11 +114,26 @@ static uint64_t since_ns(const struct knit_connection *connection)
                                          : connection->received_ns;
 }
 
+/* A method of the protocol. */
+static void dispatch_ours(struct knit_connection *connection, const struct knit_message *message)
+{
+    struct knit_caller *caller = &connection->caller;
+    uint32_t slot;
+
+    if (message->kind == KNIT_MESSAGE_REQUEST &&
+        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
+        end_for_msgid(connection, message->msgid);
+        return;
+    }
+    knit_method_handle(caller, message);
+    if (caller->router->is_draining)
+        knit_sending_goaway(connection, 0);
+}
+
 /* False: the message must be brought again later. */
 static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
 {
     struct knit_caller *caller = &connection->caller;
-    uint32_t slot;
 
     if (connection->caller.gone_ns != 0 && message->kind == KNIT_MESSAGE_REQUEST)
         return true;
@@ -126,20 +141,20 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         end_bad_stream(connection, NULL, KNIT_BAD_MESSAGE, "a response was sent to the server");
         return true;
     }
-    if (message->kind == KNIT_MESSAGE_REQUEST &&
-        knit_in_flight_find(&caller->calls, message->msgid, &slot)) {
+    if (knit_method_is_ours(message)) {
+        dispatch_ours(connection, message);
+        return true;
+    }
+    caller->has_waited = connection->lookahead != NULL && knit_lookahead_has_counted(connection);
+    switch (knit_router_call(caller, message, since_ns(connection))) {
+    case KNIT_ROUTER_DONE:
+        return true;
+    case KNIT_ROUTER_TWICE:
         end_for_msgid(connection, message->msgid);
         return true;
+    case KNIT_ROUTER_LATER:
+        break;
     }
-    if (knit_method_is_ours(message)) {
-        knit_method_handle(caller, message);
-        if (caller->router->is_draining)
-            knit_sending_goaway(connection, 0);
-        return true;
-    }
-    caller->has_waited = knit_lookahead_has_counted(connection);
-    if (knit_router_call(caller, message, since_ns(connection)))
-        return true;
     knit_lookahead_begin(connection);
     return false;
 }

@@ -333,7 +333,7 @@ static void begin_call(
         settle_with(connection, entry, &failure);
         return;
     }
-    entry->due.ns = knit_router_deadline(router, message, entry->since_ns);
+    entry->due.ns = knit_router_deadline(&connection->caller, message, entry->since_ns);
     if (entry->due.ns != UINT64_MAX)
         (void)!knit_dues_add(&connection->lookahead->dues, &entry->due);
 }

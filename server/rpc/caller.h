@@ -26,6 +26,7 @@
 
 struct knit_caller;
 struct knit_pool_grant;
+struct knit_registry_task;
 struct knit_router;
 struct knit_session_outcome;
 
@@ -66,6 +67,9 @@ struct knit_caller {
     struct knit_principal principal;
     struct knit_account account;
     struct knit_in_flight calls; /* requests that have no outcome yet */
+    const struct knit_registry_task
+        *named; /* the task that it named last, in that epoch; or NULL */
+    uint32_t named_epoch;
     enum knit_failure_form form; /* of errors: what it understands */
     bool takes_descriptors;
     bool has_waited;     /* the message that it brings was counted in the router's `waiting` */

@@ -9,25 +9,16 @@
 
 enum { CAPACITY_MIN = 16 };
 
-static uint32_t home_of(const struct knit_in_flight *table, uint32_t msgid)
-{
-    /* 2^32 divided by the golden ratio; the high bits are the well mixed ones. */
-    return (uint32_t)((msgid * UINT32_C(0x9e3779b1)) >> 16) & (table->capacity - 1);
-}
-
 void knit_in_flight_fini(struct knit_in_flight *table)
 {
     free(table->entries);
     *table = (struct knit_in_flight){0};
 }
 
+/* There is room for it. */
 static void insert(struct knit_in_flight *table, struct knit_in_flight_entry entry)
 {
-    uint32_t at = home_of(table, entry.msgid);
-
-    while (table->entries[at].slot_plus_one != 0)
-        at = (at + 1) & (table->capacity - 1);
-    table->entries[at] = entry;
+    *knit_in_flight_probe(table, entry.msgid) = entry;
 }
 
 static int grow(struct knit_in_flight *table)
@@ -59,47 +50,25 @@ int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t sl
     return 0;
 }
 
-static bool place_of(const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_at)
-{
-    if (table->count == 0)
-        return false;
-    for (uint32_t at = home_of(table, msgid); table->entries[at].slot_plus_one != 0;
-         at = (at + 1) & (table->capacity - 1)) {
-        if (table->entries[at].msgid == msgid) {
-            *ret_at = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-bool knit_in_flight_find(const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot)
-{
-    uint32_t at;
-
-    if (!place_of(table, msgid, &at))
-        return false;
-    *ret_slot = table->entries[at].slot_plus_one - 1;
-    return true;
-}
-
 bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid)
 {
-    uint32_t mask = table->capacity - 1;
-    uint32_t hole, at;
+    struct knit_in_flight_entry *entries = table->entries;
+    const struct knit_in_flight_entry *entry = knit_in_flight_probe(table, msgid);
+    uint32_t mask = table->capacity - 1, hole, at;
 
-    if (!place_of(table, msgid, &hole))
+    if (entry == NULL || entry->slot_plus_one == 0)
         return false;
-    for (at = (hole + 1) & mask; table->entries[at].slot_plus_one != 0; at = (at + 1) & mask) {
-        uint32_t home = home_of(table, table->entries[at].msgid);
+    hole = (uint32_t)(entry - entries);
+    for (at = (hole + 1) & mask; entries[at].slot_plus_one != 0; at = (at + 1) & mask) {
+        uint32_t home = knit_in_flight_home(table, entries[at].msgid);
 
         /* An entry may fill the hole unless its home lies behind the hole. */
         if (((at - home) & mask) >= ((at - hole) & mask)) {
-            table->entries[hole] = table->entries[at];
+            entries[hole] = entries[at];
             hole = at;
         }
     }
-    table->entries[hole] = (struct knit_in_flight_entry){0};
+    entries[hole] = (struct knit_in_flight_entry){0};
     if (--table->count == 0 && table->capacity > CAPACITY_MIN * 4)
         knit_in_flight_fini(table);
     return true;

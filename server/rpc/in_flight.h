@@ -12,6 +12,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <knitting/code.h>
@@ -29,11 +30,52 @@ struct knit_in_flight {
 
 void knit_in_flight_fini(struct knit_in_flight *table);
 
+/* 2^32 divided by the golden ratio; the high bits are the well mixed ones. The table has memory. */
+static inline uint32_t knit_in_flight_home(const struct knit_in_flight *table, uint32_t msgid)
+{
+    return (msgid * UINT32_C(0x9e3779b1)) >> 16 & (table->capacity - 1);
+}
+
+/* The entry of the number; a free one, if the number is not in it: there it would stand. NULL: the
+ * table has no memory yet. */
+static inline struct knit_in_flight_entry *knit_in_flight_probe(
+    const struct knit_in_flight *table, uint32_t msgid)
+{
+    uint32_t at;
+
+    if (table->capacity == 0)
+        return NULL;
+    at = knit_in_flight_home(table, msgid);
+    while (table->entries[at].slot_plus_one != 0 && table->entries[at].msgid != msgid)
+        at = (at + 1) & (table->capacity - 1);
+    return &table->entries[at];
+}
+
+KNIT_MUST_CHECK static inline bool knit_in_flight_find(
+    const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot)
+{
+    const struct knit_in_flight_entry *entry = knit_in_flight_probe(table, msgid);
+
+    if (entry == NULL || entry->slot_plus_one == 0)
+        return false;
+    *ret_slot = entry->slot_plus_one - 1;
+    return true;
+}
+
 /* msgid must not be in it. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
 
-KNIT_MUST_CHECK bool knit_in_flight_find(
-    const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot);
+/* The same at the place that a probe for the number has found; nothing was added or removed since.
+ */
+KNIT_MUST_CHECK static inline int knit_in_flight_put(
+    struct knit_in_flight *table, struct knit_in_flight_entry *place, uint32_t msgid, uint32_t slot)
+{
+    if (table->count >= table->capacity / 2)
+        return knit_in_flight_add(table, msgid, slot);
+    *place = (struct knit_in_flight_entry){msgid, slot + 1};
+    table->count++;
+    return 0;
+}
 
 /* False when it was not in it. */
 bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid);

@@ -21,13 +21,6 @@
 #include "server/rpc/attach.h"
 #include "server/rpc/router.h"
 
-bool knit_method_is_ours(const struct knit_message *message)
-{
-    const struct knit_span *name = &message->method.name;
-
-    return name->bytes != NULL && name->len >= 2 && memcmp(name->bytes, "$/", 2) == 0;
-}
-
 static void answer(
     struct knit_caller *caller, const struct knit_message *message, struct knit_span result)
 {

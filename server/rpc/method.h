@@ -9,7 +9,12 @@
 #include "server/rpc/caller.h"
 
 /* Whether the name is one of the protocol's, known or not. */
-bool knit_method_is_ours(const struct knit_message *message);
+static inline bool knit_method_is_ours(const struct knit_message *message)
+{
+    const struct knit_span *name = &message->method.name;
+
+    return name->bytes != NULL && name->len >= 2 && name->bytes[0] == '$' && name->bytes[1] == '/';
+}
 
 /* Whether it is a `$/cancel`, and of which call. */
 bool knit_method_cancels(const struct knit_message *message, uint32_t *ret_msgid);

@@ -59,6 +59,7 @@ struct knit_router {
     const struct knit_router_backend *backend;
     struct knit_pool_session *session;
     const struct knit_registry *registry;
+    uint32_t epoch;              /* of the registry */
     struct knit_record *records; /* [slots] */
     uint32_t slots;
     uint32_t outstanding;  /* calls published and not collected */
@@ -83,9 +84,14 @@ void knit_router_give_up(struct knit_router *router);
 /* All callers are gone. Accepts a zeroed one. */
 void knit_router_fini(struct knit_router *router);
 
-/* Publishes or refuses. since_ns: when the message was read. False: there is no room; the caller is
- * paused and brings the message again when it is resumed. */
-KNIT_MUST_CHECK bool knit_router_call(
+enum knit_router_verdict {
+    KNIT_ROUTER_DONE,  /* published, or refused */
+    KNIT_ROUTER_LATER, /* there is no room: the caller is paused, and brings it again */
+    KNIT_ROUTER_TWICE, /* a call of its msgid is in flight; nothing was done */
+};
+
+/* since_ns: when the message was read. */
+KNIT_MUST_CHECK enum knit_router_verdict knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
 /* Whether further calls are refused, and the error for them, which is counted. */
@@ -95,7 +101,7 @@ struct knit_failure knit_router_overloaded(const struct knit_router *router);
 /* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may
  * not wait at all; UINT64_MAX = never, or it will be refused. */
 uint64_t knit_router_deadline(
-    const struct knit_router *router, const struct knit_message *message, uint64_t since_ns);
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
 /* The message that waited at the caller's front need not: go on behind it. */
 void knit_router_stop_waiting(struct knit_caller *caller);

@@ -61,7 +61,8 @@ static void bring(struct counter *counter)
 {
     while (counter->next < counter->end && counter->caller.pauses == 0) {
         counter->message.msgid = counter->next;
-        if (!knit_router_call(&counter->caller, &counter->message, turns.loop.turn.now_ns))
+        if (knit_router_call(&counter->caller, &counter->message, turns.loop.turn.now_ns) ==
+            KNIT_ROUTER_LATER)
             return;
         counter->next++;
     }

@@ -27,6 +27,33 @@ static void an_empty_table_holds_nothing_and_no_memory(void **state)
     knit_in_flight_fini(&table);
 }
 
+/* At the place that the probe finds, up to where the table grows and beyond. */
+static void one_probe_finds_a_number_or_its_place(void **state)
+{
+    struct knit_in_flight table = {0};
+    uint32_t slot;
+
+    (void)state;
+    assert_null(knit_in_flight_probe(&table, 7));
+    for (uint32_t i = 0; i < NUMBERS; i++) {
+        uint32_t msgid = i * 16;
+        struct knit_in_flight_entry *place = knit_in_flight_probe(&table, msgid);
+
+        assert_true(place == NULL || place->slot_plus_one == 0);
+        assert_int_equal(knit_in_flight_put(&table, place, msgid, i), 0);
+        place = knit_in_flight_probe(&table, msgid);
+        assert_int_equal(place->msgid, msgid);
+        assert_int_equal(place->slot_plus_one, i + 1);
+        assert_int_equal(table.count, i + 1);
+        assert_true(table.count <= table.capacity / 2);
+    }
+    for (uint32_t i = 0; i < NUMBERS; i++) {
+        assert_true(knit_in_flight_find(&table, i * 16, &slot));
+        assert_int_equal(slot, i);
+    }
+    knit_in_flight_fini(&table);
+}
+
 static void a_large_table_gives_its_memory_back(void **state)
 {
     struct knit_in_flight table = {0};
@@ -98,6 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_table_holds_nothing_and_no_memory),
+        cmocka_unit_test(one_probe_finds_a_number_or_its_place),
         cmocka_unit_test(a_large_table_gives_its_memory_back),
         cmocka_unit_test(it_agrees_with_an_array),
     };

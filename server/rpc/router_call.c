@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a message to a lane. Each question that can end a call is asked in one place. What has no
+ * options gets the default ones; of a method that its caller has named before the task is known;
+ * the one probe for the number's place also finds out whether it is in flight. So the usual call is
+ * asked all of them and pays for few.
+ */
+#include "server/rpc/router_private.h"
+
+#include <stdio.h>
+
+#include "fastpath/host/pool.h"
+#include "server/config/setting.h"
+
+enum {
+    NAME_SHOWN_MAX = 64,
+    RETRY_MAX_MS = 60000,
+};
+
+/* A message on its way. */
+struct way {
+    struct knit_caller *caller;
+    const struct knit_message *message;
+    struct knit_in_flight_entry *place; /* of a request, see knit_in_flight_put() */
+    uint64_t since_ns;                  /* when it was read */
+    const struct knit_options *options;
+    const struct knit_registry_task *task;
+};
+
+/* ---- refusing ------------------------------------------------------------------------------ */
+
+/* A notification has no response. */
+static void refuse(struct knit_caller *caller, const struct knit_message *message,
+    const struct knit_failure *failure)
+{
+    if (message->kind == KNIT_MESSAGE_REQUEST)
+        caller->ops->refuse(caller, message->msgid, failure);
+    else
+        KNIT_COUNT(caller->turn, notifications_dropped);
+}
+
+static void refuse_code(
+    struct knit_caller *caller, const struct knit_message *message, uint32_t code, const char *text)
+{
+    struct knit_failure failure = knit_failure(code, text);
+
+    refuse(caller, message, &failure);
+}
+
+static void refuse_unknown(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_router *router = caller->router;
+    const struct knit_registry_task *nearest = NULL;
+    struct knit_span name = message->method.name;
+    char text[2 * NAME_SHOWN_MAX + KNIT_NAME_BYTES_MAX + 64];
+
+    if (name.bytes == NULL) {
+        (void)snprintf(text, sizeof(text), "there is no task of the number %llu",
+            (unsigned long long)message->method.id);
+    } else {
+        int shown = name.len < NAME_SHOWN_MAX ? (int)name.len : NAME_SHOWN_MAX;
+
+        if (name.len <= KNIT_NAME_BYTES_MAX && message->kind == KNIT_MESSAGE_REQUEST)
+            nearest = knit_suggest_task(&router->suggest, router->registry,
+                (const char *)name.bytes, name.len, knit_clock_ns());
+        if (nearest != NULL)
+            (void)snprintf(text, sizeof(text), "there is no task '%.*s'; the nearest is '%s'",
+                shown, (const char *)name.bytes, nearest->name);
+        else
+            (void)snprintf(
+                text, sizeof(text), "there is no task '%.*s'", shown, (const char *)name.bytes);
+    }
+    refuse_code(caller, message, KNIT_UNKNOWN_TASK, text);
+}
+
+static void refuse_too_large(struct knit_caller *caller, const struct knit_message *message)
+{
+    uint64_t limit = caller->turn->settings->call_max_bytes;
+    struct knit_failure failure;
+    char text[96];
+
+    (void)snprintf(text, sizeof(text),
+        "the arguments are %zu bytes, %llu are allowed (call_max_bytes)", message->params.len,
+        (unsigned long long)limit);
+    failure = knit_failure(KNIT_TOO_LARGE, text);
+    failure.limit = limit;
+    failure.actual = message->params.len;
+    refuse(caller, message, &failure);
+}
+
+bool knit_router_is_full(const struct knit_router *router)
+{
+    uint64_t most = router->turn->settings->queue_max;
+
+    return most > 0 && router->outstanding + router->waiting >= most;
+}
+
+struct knit_failure knit_router_overloaded(const struct knit_router *router)
+{
+    struct knit_failure failure = knit_failure(
+        KNIT_OVERLOADED, "more calls are queued than the server wants to queue (queue_max)");
+    uint64_t wait_ns =
+        router->interval_ns * ((router->outstanding + (uint64_t)router->waiting) / 2 + 1);
+
+    failure.retry_after_ms =
+        wait_ns / 1000000 < RETRY_MAX_MS ? wait_ns / 1000000 + 1 : RETRY_MAX_MS;
+    failure.limit = router->turn->settings->queue_max;
+    KNIT_COUNT(router->turn, calls_overloaded);
+    return failure;
+}
+
+static void refuse_overloaded(struct knit_caller *caller, const struct knit_message *message)
+{
+    struct knit_failure failure = knit_router_overloaded(caller->router);
+
+    refuse(caller, message, &failure);
+}
+
+/* It may not wait at all, and would have to. */
+static void refuse_waiting(struct knit_caller *caller, const struct knit_message *message)
+{
+    KNIT_COUNT(caller->turn, calls_overloaded);
+    refuse_code(caller, message, KNIT_OVERLOADED, KNIT_ROUTER_NO_WORKER_FREE);
+}
+
+static void refuse_overdue(
+    struct knit_caller *caller, const struct knit_message *message, const char *text)
+{
+    struct knit_failure failure = knit_failure(KNIT_TIMEOUT, text);
+
+    failure.started = KNIT_STARTED_NO;
+    KNIT_COUNT(caller->turn, calls_timed_out);
+    refuse(caller, message, &failure);
+}
+
+/* ---- publishing ---------------------------------------------------------------------------- */
+
+/* Not inlined: callers name the same task again and again. */
+static __attribute__((noinline)) const struct knit_registry_task *look_up(
+    struct knit_caller *caller, const struct knit_method *method)
+{
+    const struct knit_registry *registry = caller->router->registry;
+    const struct knit_registry_task *task;
+
+    if (method->name.bytes == NULL)
+        return method->id <= UINT32_MAX ? knit_registry_at(registry, (uint32_t)method->id) : NULL;
+    if (method->name.len > KNIT_NAME_BYTES_MAX)
+        return NULL;
+    task = knit_registry_find(registry, (const char *)method->name.bytes, method->name.len);
+    if (task != NULL) {
+        caller->named = task;
+        caller->named_epoch = caller->router->epoch;
+    }
+    return task;
+}
+
+static const struct knit_registry_task *find_task(
+    struct knit_caller *caller, const struct knit_method *method)
+{
+    const struct knit_registry_task *named = caller->named;
+
+    if (named != NULL && caller->named_epoch == caller->router->epoch &&
+        named->name_len == method->name.len && method->name.bytes != NULL &&
+        knit_span_is_same(method->name.bytes, (const uint8_t *)named->name, named->name_len))
+        return named;
+    return look_up(caller, method);
+}
+
+static uint64_t deadline_of(
+    const struct knit_registry_task *task, const struct knit_options *options, uint64_t since_ns)
+{
+    uint64_t span_ns = options->timeout_ns;
+
+    if (task->timeout_ms != 0 && task->timeout_ms * UINT64_C(1000000) < span_ns)
+        span_ns = task->timeout_ms * UINT64_C(1000000);
+    return span_ns == KNIT_OPTION_NONE ? UINT64_MAX : knit_router_after(since_ns, span_ns);
+}
+
+/* It is started at once or not at all. */
+static bool must_not_wait(const struct knit_options *options)
+{
+    return options->queue_ns == 0;
+}
+
+/* It must have started by then. One that must not wait is published when a worker is free, which
+ * gets a moment to claim it. */
+static uint64_t queue_deadline_of(const struct knit_options *options, uint64_t since_ns)
+{
+    if (must_not_wait(options))
+        return knit_router_after(knit_clock_ns(), KNIT_AT_ONCE_NS);
+    return options->queue_ns == KNIT_OPTION_NONE ? UINT64_MAX
+                                                 : knit_router_after(since_ns, options->queue_ns);
+}
+
+uint64_t knit_router_deadline(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    const struct knit_registry_task *task;
+    struct knit_options options;
+    uint64_t deadline_ns, queue_deadline_ns;
+    const char *reason;
+
+    if (knit_options_decode(message->options, &options, &reason) != 0)
+        return UINT64_MAX;
+    task = find_task(caller, &message->method);
+    if (task == NULL)
+        return UINT64_MAX;
+    if (must_not_wait(&options))
+        return 0;
+    deadline_ns = deadline_of(task, &options, since_ns);
+    queue_deadline_ns = queue_deadline_of(&options, since_ns);
+    return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
+}
+
+/* What the message's arguments take of the request arena. */
+static uint32_t argument_bytes_of(const struct knit_message *message)
+{
+    return message->params.len > KNIT_INLINE_MAX ? (uint32_t)message->params.len : 0;
+}
+
+void knit_router_stop_waiting(struct knit_caller *caller)
+{
+    knit_share_leave(&caller->router->share, caller);
+    knit_caller_unpause(caller, KNIT_PAUSE_SLOT | KNIT_PAUSE_IN_FLIGHT);
+}
+
+static uint32_t lane_for(const struct knit_router *router, const struct knit_options *options)
+{
+    if (options->affinity == KNIT_OPTION_NONE)
+        return KNIT_LANE_ANY;
+    return (uint32_t)((options->affinity * UINT64_C(0x9e3779b97f4a7c15)) >> 33) %
+           router->share.lanes;
+}
+
+/* When a notification that is published now ends if it has not before; 0 = never. */
+static uint64_t abort_of(const struct knit_caller *caller)
+{
+    uint64_t max_ms = caller->turn->settings->notification_max_ms;
+
+    return caller->gone_ns != 0 && max_ms != 0
+               ? knit_router_after(caller->gone_ns, max_ms * UINT64_C(1000000))
+               : 0;
+}
+
+/* The call is published. Without memory for a request's entry it is aborted and its caller
+ * ended. */
+static void remember(const struct way *way, struct knit_record *record, uint32_t slot)
+{
+    struct knit_caller *caller = way->caller;
+    struct knit_router *router = caller->router;
+
+    knit_share_note_call(&router->share, caller, record->argument_bytes);
+    router->outstanding++;
+    if (way->message->kind != KNIT_MESSAGE_REQUEST) {
+        knit_router_lower_to_abort(router, record);
+    } else if (knit_in_flight_put(&caller->calls, way->place, record->msgid, slot) != 0) {
+        router->records[slot] = *record;
+        knit_session_abort(knit_router_session(router), slot);
+        caller->ops->close_without_memory(caller);
+        return;
+    } else {
+        record->caller = caller;
+        knit_router_lower_next(router, record);
+    }
+    router->records[slot] = *record;
+}
+
+/* A notification's outcome goes nowhere. */
+static uint32_t flags_of(const struct knit_message *message, const struct knit_options *options)
+{
+    return (options->affinity != KNIT_OPTION_NONE ? KNIT_CELL_PINNED : 0) |
+           (options->output && message->kind == KNIT_MESSAGE_REQUEST ? KNIT_CELL_OUTPUT : 0);
+}
+
+/* What a call waits for that could not be published. */
+static uint32_t queue_for(int r, uint32_t lane)
+{
+    if (r == KNIT_SESSION_E_ARENA_FULL)
+        return KNIT_SHARE_WAITING_ARENA;
+    return r == KNIT_SESSION_E_CROWDED && lane != KNIT_LANE_ANY ? KNIT_SHARE_WAITING_LANE + lane
+                                                                : KNIT_SHARE_WAITING_SLOT;
+}
+
+static bool is_overdue(const struct knit_record *record, uint64_t now_ns)
+{
+    return record->deadline_ns <= now_ns || record->queue_deadline_ns < now_ns ||
+           (record->abort_ns != 0 && record->abort_ns <= now_ns);
+}
+
+/* What becomes of a call that the session has not taken. False: it waits. */
+static bool settle_unpublished(const struct way *way, int r, uint32_t lane)
+{
+    struct knit_caller *caller = way->caller;
+
+    switch (r) {
+    case KNIT_SESSION_E_FULL:
+    case KNIT_SESSION_E_ARENA_FULL:
+    case KNIT_SESSION_E_BUSY:
+    case KNIT_SESSION_E_CROWDED:
+        if (!must_not_wait(way->options)) {
+            knit_share_wait(&caller->router->share, caller, queue_for(r, lane));
+            return false;
+        }
+        refuse_waiting(caller, way->message);
+        break;
+    case KNIT_SESSION_E_TOO_LARGE:
+        refuse_too_large(caller, way->message);
+        break;
+    case KNIT_SESSION_E_DRAINING:
+        refuse_code(caller, way->message, KNIT_DRAINING, "the server is shutting down");
+        break;
+    case KNIT_SESSION_E_CLOSED:
+        refuse_code(caller, way->message, KNIT_SHUTDOWN, "the pool is shut down");
+        break;
+    default:
+        refuse_code(caller, way->message, KNIT_INTERNAL, "the call could not be published");
+    }
+    return true;
+}
+
+static bool publish(const struct way *way, uint32_t lane, uint32_t argument_bytes)
+{
+    struct knit_caller *caller = way->caller;
+    struct knit_session *session = knit_router_session(caller->router);
+    const struct knit_message *message = way->message;
+    struct knit_record record = {.charged_to = caller,
+        .deadline_ns = deadline_of(way->task, way->options, way->since_ns),
+        .queue_deadline_ns = queue_deadline_of(way->options, way->since_ns),
+        .abort_ns = abort_of(caller),
+        .msgid = message->msgid,
+        .task = way->task->id,
+        .argument_bytes = argument_bytes};
+    struct knit_session_call call = {.task = way->task->id,
+        .epoch = caller->router->epoch,
+        .deadline_ns = record.deadline_ns == UINT64_MAX ? 0 : record.deadline_ns,
+        .flags = flags_of(message, way->options),
+        .lane = lane,
+        .payload = message->params.bytes,
+        .len = message->params.len};
+    uint32_t slot;
+    int r;
+
+    if (is_overdue(&record, caller->turn->now_ns)) {
+        refuse_overdue(caller, message, "the call waited for a slot for as long as it may");
+        return true;
+    }
+    r = must_not_wait(way->options) ? knit_session_publish_at_once(session, &call, &slot)
+                                    : knit_session_publish(session, &call, &slot);
+    if (r != 0)
+        return settle_unpublished(way, r, lane);
+    remember(way, &record, slot);
+    if (must_not_wait(way->options))
+        knit_session_flush(session);
+    KNIT_COUNT(caller->turn, calls_published);
+    return true;
+}
+
+/* Everything for which a call is refused though there is room for it. True: it is. */
+static bool refuse_bad_call(struct way *way)
+{
+    struct knit_caller *caller = way->caller;
+    const struct knit_message *message = way->message;
+    const char *reason;
+
+    if (way->options->epoch != KNIT_OPTION_NONE && way->options->epoch != caller->router->epoch) {
+        refuse_code(caller, message, KNIT_STALE_EPOCH,
+            "the tasks have changed since that epoch; read $/tasks again");
+        return true;
+    }
+    way->task = find_task(caller, &message->method);
+    if (way->task == NULL) {
+        refuse_unknown(caller, message);
+        return true;
+    }
+    reason = knit_principal_refuses_call(&caller->principal, way->task->id);
+    if (reason != NULL) {
+        refuse_code(caller, message, KNIT_DENIED, reason);
+        return true;
+    }
+    if (message->params.len > caller->turn->settings->call_max_bytes) {
+        refuse_too_large(caller, message);
+        return true;
+    }
+    if (way->options->timeout_ns == 0) {
+        refuse_overdue(caller, message, "the timeout is 0");
+        return true;
+    }
+    if (!caller->has_waited && knit_router_is_full(caller->router)) {
+        refuse_overloaded(caller, message);
+        return true;
+    }
+    return false;
+}
+
+/* Publishes or refuses; false: it has to wait. */
+static bool route(struct way *way)
+{
+    struct knit_caller *caller = way->caller;
+    struct knit_share *share = &caller->router->share;
+    uint32_t argument_bytes = argument_bytes_of(way->message), lane, queue;
+    bool is_admitted;
+
+    if (refuse_bad_call(way))
+        return true;
+    lane = lane_for(caller->router, way->options);
+    queue = knit_share_must_wait(share, caller, argument_bytes, lane);
+    is_admitted = knit_share_admits(share, &caller->account, argument_bytes);
+    if (is_admitted && queue == KNIT_SHARE_NOT_WAITING)
+        return publish(way, lane, argument_bytes);
+    if (must_not_wait(way->options)) {
+        refuse_waiting(caller, way->message);
+        return true;
+    }
+    if (is_admitted) {
+        knit_share_wait(share, caller, queue);
+    } else {
+        caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
+        KNIT_COUNT(caller->turn, waits_for_slot);
+    }
+    return false;
+}
+
+/* Not inlined, because the options would cost calls without any. */
+static __attribute__((noinline)) bool route_with_options(struct way *way)
+{
+    struct knit_options options;
+    const char *reason;
+
+    if (knit_options_decode(way->message->options, &options, &reason) != 0) {
+        refuse_code(way->caller, way->message, KNIT_BAD_ARGUMENT, reason);
+        return true;
+    }
+    way->options = &options;
+    return route(way);
+}
+
+static bool is_at_most_in_flight(const struct knit_caller *caller)
+{
+    return caller->calls.count >= caller->turn->settings->in_flight_max;
+}
+
+enum knit_router_verdict knit_router_call(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    struct way way = {.caller = caller,
+        .message = message,
+        .since_ns = since_ns,
+        .options = &knit_options_default};
+    bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
+
+    if (is_request)
+        way.place = knit_in_flight_probe(&caller->calls, message->msgid);
+    if (way.place != NULL && way.place->slot_plus_one != 0)
+        return KNIT_ROUTER_TWICE;
+    if (caller->router->is_draining) {
+        refuse_code(caller, message, KNIT_DRAINING, "the server is shutting down");
+        return KNIT_ROUTER_DONE;
+    }
+    if (is_at_most_in_flight(caller)) {
+        if (knit_router_deadline(caller, message, since_ns) == 0) {
+            refuse_waiting(caller, message);
+            return KNIT_ROUTER_DONE;
+        }
+        caller->pauses |= KNIT_PAUSE_IN_FLIGHT;
+        return KNIT_ROUTER_LATER;
+    }
+    if (!(message->options.bytes == NULL ? route(&way) : route_with_options(&way)))
+        return KNIT_ROUTER_LATER;
+    if (is_request)
+        KNIT_COUNT(caller->turn, requests);
+    else
+        KNIT_COUNT(caller->turn, notifications);
+    return KNIT_ROUTER_DONE;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What router*.c share: the session behind a router, and its earliest deadline, which is lowered
+ * whenever a record gets one.
+ */
+#pragma once
+
+#include "fastpath/host/pool.h"
+#include "server/rpc/router.h"
+
+static inline struct knit_session *knit_router_session(const struct knit_router *router)
+{
+    return router->session->session;
+}
+
+/* now + span without passing the end of time, which is no deadline. */
+static inline uint64_t knit_router_after(uint64_t now_ns, uint64_t span_ns)
+{
+    return span_ns < UINT64_MAX - now_ns ? now_ns + span_ns : UINT64_MAX;
+}
+
+/* The router's next deadline is no later than the record's. */
+static inline void knit_router_lower_next(
+    struct knit_router *router, const struct knit_record *record)
+{
+    if (record->deadline_ns < router->next_ns)
+        router->next_ns = record->deadline_ns;
+    if (record->queue_deadline_ns < router->next_ns)
+        router->next_ns = record->queue_deadline_ns;
+}
+
+/* Nor than when a record without a caller is aborted. */
+static inline void knit_router_lower_to_abort(
+    struct knit_router *router, const struct knit_record *record)
+{
+    if (record->abort_ns != 0 && record->abort_ns < router->next_ns)
+        router->next_ns = record->abort_ns;
+}
