@@ -32,6 +32,12 @@ static inline bool knit_board_is_vacant(const struct knit_board_view *board, uin
     return knit_board_park_state(board, lane) == KNIT_PARK_VACANT;
 }
 
+/* The core that the lane's worker looked for calls on last, counted from 1; 0 = not known. */
+static inline uint32_t knit_board_core(const struct knit_board_view *board, uint32_t lane)
+{
+    return atomic_load_explicit(&board->park[lane].core, memory_order_relaxed);
+}
+
 /* ---- the running call ---- */
 
 /* The call that a lane runs, by its place. */

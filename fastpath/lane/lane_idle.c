@@ -36,10 +36,9 @@ static void prefetch_answer(const struct knit_lane *lane)
 }
 
 /* When the kernel knows of no shared cache, as on many virtual machines, a woken thread stays on
- * the core it slept on. A caller and a worker that meet on one core then stay there: no spin of
- * either succeeds, each call costs a context switch, and other cores are idle. So a worker whose
- * spins have failed for long moves to another core of those it is allowed, before it spins fully
- * again. */
+ * the core it slept on. A caller and a worker that meet on one core then stay there: each call
+ * costs a context switch, and other cores are idle. So a worker that has met its caller there for
+ * long, or whose spins have failed for long, moves to another core of those it is allowed. */
 static void step_aside(void)
 {
     cpu_set_t allowed, others;
@@ -54,19 +53,38 @@ static void step_aside(void)
         (void)sched_setaffinity(0, sizeof(allowed), &allowed);
 }
 
+static void look_at_core(struct knit_lane *lane)
+{
+    if (knit_core_look(&lane->core))
+        /* relaxed: a hint. */
+        atomic_store_explicit(&lane->options.board.park[lane->options.index].core,
+            lane->core.number, memory_order_relaxed);
+}
+
+/* After a park. True: no spin has succeeded for long, or none was tried. */
+static bool gave_up(struct knit_lane *lane)
+{
+    if (!lane->shares_core)
+        return knit_spin_failed(&lane->spin);
+    return ++lane->shared % KNIT_SPIN_RETRY == 0;
+}
+
 void knit_lane_idle(struct knit_lane *lane)
 {
     uint64_t start, steal_at;
+    uint32_t spin_ns;
     bool tries_again;
     int looks;
 
     atomic_store_explicit(&lane->busy->running, 0, memory_order_relaxed);
     lane->round += KNIT_ROUNDS_MAX;
     prefetch_answer(lane);
+    look_at_core(lane);
     start = knit_clock_ns();
     steal_at = start;
-    /* When no spin has succeeded for long, a caller may be waiting for this core. */
-    looks = lane->spin.now_ns == 0 ? 1 : 16;
+    /* A caller waits for this core, or may, when no spin has succeeded for long. */
+    spin_ns = lane->shares_core ? 0 : lane->spin.now_ns;
+    looks = spin_ns == 0 ? 1 : 16;
     for (;;) {
         uint64_t now;
 
@@ -91,15 +109,17 @@ void knit_lane_idle(struct knit_lane *lane)
             }
             steal_at = now + KNIT_STEAL_AFTER_NS;
         }
-        if (now - start >= lane->spin.now_ns)
+        if (now - start >= spin_ns)
             break;
         if (now - start > TIGHT_SPIN_NS) {
             while (knit_clock_ns() - now < lane->options.pause_ns)
                 knit_bell_pause();
         }
     }
-    tries_again = knit_spin_failed(&lane->spin);
+    if (lane->shares_core && knit_core_yield(&lane->core) && knit_lane_has_home_work(lane))
+        return;
+    tries_again = gave_up(lane);
     knit_lane_park(lane);
-    if (tries_again)
+    if (tries_again && !lane->core.is_only)
         step_aside();
 }

@@ -20,6 +20,7 @@
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/cell.h"
+#include "fastpath/lane/core.h"
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/deficit.h"
 #include "fastpath/lane/lane.h"
@@ -94,7 +95,10 @@ struct knit_lane {
     struct knit_busy_line *busy;
     uint64_t calls;
     struct knit_spin spin;
-    unsigned char *copy; /* arguments of sessions that are not trusted */
+    struct knit_core core; /* its number stands on the board too */
+    uint32_t shared;       /* idle times at once with a caller that needs this core */
+    bool shares_core;      /* one that was answered last waits, or waited, on this core */
+    unsigned char *copy;   /* arguments of sessions that are not trusted */
     size_t copy_size;
     /* The job that runs. */
     struct knit_worker_session *current;

@@ -18,10 +18,15 @@ void knit_lane_wake_callers(struct knit_lane *lane)
 {
     if (lane->answered_count == 0)
         return;
+    lane->shares_core = false;
     knit_bell_fence(); /* W2 */
     for (uint32_t i = 0; i < lane->answered_count; i++) {
-        lane->answered[i]->has_answers = false;
-        wake_caller(lane->answered[i]);
+        struct knit_worker_session *session = lane->answered[i];
+
+        session->has_answers = false;
+        wake_caller(session);
+        if (knit_wake_caller_core(&session->in.request) == lane->core.number)
+            lane->shares_core = lane->core.number != 0;
     }
     lane->answered_count = 0;
 }

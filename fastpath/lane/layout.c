@@ -60,7 +60,8 @@ static uint64_t walk_request(
     struct cursor at = {.base = base};
     const uint64_t lanes = geometry->lanes, slots = geometry->slots;
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
-    view->waiting = place(&at, KNIT_LINE, KNIT_LINE);
+    view->waiting = place(&at, 4, KNIT_LINE);
+    view->core = place(&at, 4, 4);
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);

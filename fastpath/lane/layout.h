@@ -100,6 +100,12 @@ struct knit_line32 {
     _Alignas(KNIT_LINE) _Atomic uint32_t value;
 };
 
+/* Board: whether a lane's worker sleeps, and on which core it looked last. */
+struct knit_park_line {
+    _Alignas(KNIT_LINE) _Atomic uint32_t value; /* the park word, words.h */
+    _Atomic uint32_t core;                      /* counted from 1; 0 = not known */
+};
+
 struct knit_line64 {
     _Alignas(KNIT_LINE) _Atomic uint64_t value;
 };
@@ -152,7 +158,8 @@ struct knit_note_line {
 
 static_assert(
     sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
-        sizeof(struct knit_state_line) == KNIT_LINE && sizeof(struct knit_lane_line) == KNIT_LINE &&
+        sizeof(struct knit_park_line) == KNIT_LINE && sizeof(struct knit_state_line) == KNIT_LINE &&
+        sizeof(struct knit_lane_line) == KNIT_LINE &&
         sizeof(struct knit_progress_line) == KNIT_LINE &&
         sizeof(struct knit_busy_line) == KNIT_LINE && sizeof(struct knit_note_line) == KNIT_LINE,
     "lines");
@@ -183,6 +190,7 @@ static_assert(sizeof(struct knit_segment_header) == 64, "no padding: it is compa
 struct knit_request_view {
     struct knit_segment_header *header;
     _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
+    _Atomic uint32_t *core;         /* that the caller waited on last, from 1; in the same line */
     _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
     _Atomic uint64_t *abort;        /* [slots]; generation to abort, perhaps only if queued */
     _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
@@ -207,7 +215,7 @@ struct knit_reply_view {
 
 struct knit_board_view {
     struct knit_segment_header *header;
-    struct knit_line32 *park;    /* [lanes] */
+    struct knit_park_line *park; /* [lanes] */
     struct knit_busy_line *busy; /* [lanes] */
     _Atomic uint32_t *mean_ns;   /* [KNIT_TASKS]; mean run of each task, by id; 0 = not known */
 };

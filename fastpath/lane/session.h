@@ -167,6 +167,10 @@ KNIT_MUST_CHECK bool knit_session_settle(
  * between. Returns 0 (collect now), E_TIMEOUT, E_CLOSED. May return 0 early. */
 int knit_session_wait(struct knit_session *session, uint32_t slot, uint64_t until_ns);
 
+/* Whether a worker of calls in flight looked for them on the core of this thread last: then a spin
+ * would only keep it from them. */
+KNIT_MUST_CHECK bool knit_session_shares_core(struct knit_session *session);
+
 /* For event loops. Arm: true when it is safe to sleep on bell_fd; false when there is something to
  * collect at once. Disarm after waking, and whenever bell_fd is readable: reads all bytes from it.
  * A wake-up may come late, when the session is not armed any more. */

@@ -16,6 +16,7 @@
 #include "fastpath/lane/arena.h"
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/core.h"
 #include "fastpath/lane/session.h"
 #include "fastpath/lane/state.h"
 
@@ -76,6 +77,7 @@ struct knit_session {
     uint32_t crowded_flushes;     /* that found calls queued behind others */
     uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
     uint32_t completion_lane; /* lane whose completions are read next */
+    struct knit_core core;    /* its number stands in the request segment too */
     bool is_armed;
     uint64_t
         unread_left; /* calls that may be collected by slot before completions are passed over */

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+#include "fastpath/lane/board.h"
+
 /* Whether there may be something to collect: never false while there is. */
 static bool is_ready(const struct knit_session *session, uint32_t index)
 {
@@ -43,6 +45,37 @@ static void prefetch_spill(const struct knit_session *session, uint32_t index)
 {
     if (index != KNIT_SLOT_ANY)
         __builtin_prefetch(&session->reply.reply[index].body[KNIT_HEAD_WORDS], 0, 3);
+}
+
+/* The core that this thread runs on; workers read it too. */
+static uint32_t look_at_core(struct knit_session *session)
+{
+    if (knit_core_look(&session->core))
+        /* relaxed: a hint. */
+        atomic_store_explicit(session->request.core, session->core.number, memory_order_relaxed);
+    return session->core.number;
+}
+
+bool knit_session_shares_core(struct knit_session *session)
+{
+    const uint32_t core = look_at_core(session);
+
+    for (uint32_t i = 0; core != 0 && i < session->geometry.lanes; i++) {
+        if (session->queued[i] > 0 && knit_board_core(&session->board, i) == core)
+            return true;
+    }
+    return false;
+}
+
+/* The same for the worker of one slot's lane. */
+static bool shares_core_for(struct knit_session *session, uint32_t index)
+{
+    uint32_t core;
+
+    if (index == KNIT_SLOT_ANY)
+        return knit_session_shares_core(session);
+    core = look_at_core(session);
+    return core != 0 && knit_board_core(&session->board, session->slots[index].lane) == core;
 }
 
 static bool spin_until_ready(struct knit_session *session, uint32_t index)
@@ -87,9 +120,13 @@ static bool announce(struct knit_session *session, uint32_t index, uint32_t kind
 
 int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t until_ns)
 {
+    bool may_spin;
+
     knit_session_flush(session);
     prefetch_next(session, index);
-    if (spin_until_ready(session, index))
+    may_spin = !shares_core_for(session, index);
+    if (may_spin ? spin_until_ready(session, index)
+                 : knit_core_yield(&session->core) && is_ready(session, index))
         return 0;
     for (;;) {
         uint32_t notified;
@@ -100,7 +137,8 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
         notified = atomic_load_explicit(session->reply.notified, memory_order_acquire);
         if (!announce(session, index, 1))
             break;
-        (void)knit_spin_failed(&session->spin);
+        if (may_spin)
+            (void)knit_spin_failed(&session->spin);
         session->counters.sleeps++;
         got = knit_bell_wait(session->reply.notified, notified, until_ns);
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);

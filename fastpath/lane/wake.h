@@ -24,6 +24,12 @@ static inline uint32_t knit_wake_waiting(const struct knit_request_view *request
     return atomic_load_explicit(request->waiting, memory_order_relaxed);
 }
 
+/* The core that the caller waited on last, counted from 1; any value. A hint, so relaxed. */
+static inline uint32_t knit_wake_caller_core(const struct knit_request_view *request)
+{
+    return atomic_load_explicit(request->core, memory_order_relaxed);
+}
+
 /* True: this raised `notified` to that sleep, so the wake-up is this one's to send. */
 static inline bool knit_wake_raise(const struct knit_reply_view *reply, uint32_t waiting)
 {

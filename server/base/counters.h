@@ -30,6 +30,7 @@
     X(waits_for_room)                                                                              \
     X(readers_dropped)                                                                             \
     X(inputs_dropped)                                                                              \
+    X(turns)                                                                                       \
     X(sleeps)
 
 struct knit_counters {

@@ -5,7 +5,8 @@
  * without a system call to wake the loop. How many empty turns it polls adapts between 0 and
  * busy_poll_turns: the number doubles when the loop is woken soon after it fell asleep, and is
  * halved by a longer sleep. Otherwise each long task would cost a burst of turns, and processor
- * time that the workers need.
+ * time that the workers need. On the core of a worker that has calls of the loop there is nothing
+ * to poll for before the loop sleeps.
  *
  * libevent runs one round of events for each turn (EVLOOP_ONCE), so the loop decides the order of a
  * turn's parts. A timerfd ends a sleep. It is set again only when it would fire too late: an early
@@ -150,6 +151,7 @@ static void turn(struct knit_loop *loop)
 {
     bool was_idle = !loop->turn.had_events;
 
+    KNIT_COUNT(&loop->turn, turns);
     loop->turn.had_events = false;
     knit_turn_tick(&loop->turn);
     knit_connections_resume_ready(&loop->net);
@@ -196,8 +198,9 @@ static void sleep_for_events(struct knit_loop *loop, bool is_outstanding)
     (void)event_base_loop(loop->base, EVLOOP_ONCE);
 }
 
-/* Sleep with the bell armed, and learn from it how long to poll the next time. */
-static void sleep_armed(struct knit_loop *loop)
+/* Sleep with the bell armed, and learn from it how long to poll the next time: nothing, if polling
+ * could not have helped. */
+static void sleep_armed(struct knit_loop *loop, bool may_learn)
 {
     struct knit_session *session = loop->session->session;
     uint64_t most = loop->turn.settings->busy_poll_turns, began_ns;
@@ -211,6 +214,9 @@ static void sleep_armed(struct knit_loop *loop)
     sleep_for_events(loop, true);
     if (knit_session_is_armed(session))
         knit_session_disarm(session);
+    loop->idle_turns = 0;
+    if (!may_learn)
+        return;
     if (knit_clock_ns() - began_ns < SHORT_SLEEP_NS)
         loop->poll_turns =
             loop->poll_turns < POLL_TURNS_MIN ? POLL_TURNS_MIN : loop->poll_turns * 2;
@@ -218,18 +224,18 @@ static void sleep_armed(struct knit_loop *loop)
         loop->poll_turns /= 2;
     if (loop->poll_turns > most)
         loop->poll_turns = (uint32_t)most;
-    loop->idle_turns = 0;
 }
 
 static void wait_for_events(struct knit_loop *loop)
 {
     bool is_outstanding = loop->router.outstanding > 0;
+    bool shares_core = is_outstanding && knit_session_shares_core(loop->session->session);
 
     if (knit_connections_has_work(&loop->net) || knit_share_is_due(&loop->router.share) ||
-        (is_outstanding && loop->idle_turns < loop->poll_turns))
+        (is_outstanding && !shares_core && loop->idle_turns < loop->poll_turns))
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     else if (is_outstanding)
-        sleep_armed(loop);
+        sleep_armed(loop, !shares_core);
     else
         sleep_for_events(loop, false);
 }

@@ -12,7 +12,7 @@
 
 #define LANES 4u
 
-static struct knit_line32 park[LANES];
+static struct knit_park_line park[LANES];
 static struct knit_busy_line busy[LANES];
 static uint32_t queued[LANES];
 
