@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""From the lines that compare.sh gathers to a table, a JSON file and a plot.
+"""From the lines that compare.sh gathers to tables, a JSON file and plots.
 
 What is compared stands in the same round: the ratio to a peer is the median of the rounds' ratios. A network peer is
-compared with Knitting over TCP, one for threads of a process with Knitting through shared memory. A peer that failed in
+compared with Knitting over TCP, one for threads of a process or for pipes between two with Knitting through shared memory. A
+rate is calls by the time that passed, not by what a call took. A peer that failed in
 any round is skipped as a whole: rounds that happened to go well say nothing.
 """
 
@@ -13,6 +14,7 @@ import statistics
 import sys
 import textwrap
 
+import plots
 from compare_plot import bars
 
 NOISY_PERCENT = 15
@@ -29,14 +31,14 @@ def spread(values):
 
 
 def by_case(lines):
-    """{name: {(depth, bytes): {round: line}}} in the order of first appearance, and {name: why it was skipped}."""
+    """{name: {(depth, bytes, batch): {round: line}}} in the order of first appearance, and {name: why it was skipped}."""
     figures, skipped = {}, {}
     for line in lines:
         if 'skipped' in line:
             skipped[line['name']] = line['skipped']
         else:
-            rounds = figures.setdefault(line['name'], {}).setdefault((line['depth'], line['bytes']), {})
-            rounds[line['round']] = line
+            case = line['depth'], line['bytes'], line['batch']
+            figures.setdefault(line['name'], {}).setdefault(case, {})[line['round']] = line
     return {name: cases for name, cases in figures.items() if name not in skipped}, skipped
 
 
@@ -44,8 +46,8 @@ def kind_of(cases):
     return next(line['kind'] for rounds in cases.values() for line in rounds.values())
 
 
-def own_of(kind):
-    return OWN + ('shm' if kind == 'threads' else 'tcp')
+def own_of(kind, batch):
+    return OWN + ('shm' if batch or kind in ('threads', 'pipes') else 'tcp')
 
 
 def ratio(own, other):
@@ -58,11 +60,12 @@ def summarize(figures):
     rows = []
     for name, cases in figures.items():
         kind = kind_of(cases)
-        compared = None if kind == 'own' else own_of(kind)
-        for case, rounds in sorted(cases.items(), key=lambda item: (item[0][1], item[0][0])):
+        for case, rounds in sorted(cases.items(), key=lambda item: (item[0][2], item[0][1], item[0][0])):
+            compared = None if kind == 'own' else own_of(kind, case[2])
             rates = [line['rate'] for line in rounds.values()]
             rows.append({
-                'name': name, 'kind': kind, 'depth': case[0], 'bytes': case[1], 'rounds': len(rates),
+                'name': name, 'kind': kind, 'depth': case[0], 'batch': case[2], 'bytes': case[1],
+                'rounds': len(rates),
                 'rate': statistics.median(rates), 'spread_percent': round(spread(rates), 1),
                 'p50_ns': statistics.median(line['p50_ns'] for line in rounds.values()),
                 'p99_ns': statistics.median(line['p99_ns'] for line in rounds.values()),
@@ -73,7 +76,7 @@ def summarize(figures):
 
 # ---- The table -------------------------------------------------------------------------------------------------------
 
-LABELS = {'bare': ' (no worker)', 'threads': ' (threads)'}
+LABELS = {'bare': ' (no worker)', 'threads': ' (threads)', 'pipes': ' (pipes)', 'floor': ' (two counters, both spin)'}
 
 
 def short(value):
@@ -91,20 +94,28 @@ def size_of(count):
 def cell(row):
     if row is None:
         return '-'
-    text = f'{"~" if row["spread_percent"] > NOISY_PERCENT else ""}{short(row["rate"])}/s'
-    if row['depth'] == 1:
-        text += f' ({short(row["p50_ns"] / 1000)} us)'
+    text = f'{short(row["rate"])}/s'
+    if row['depth'] == 1 and not row['batch']:
+        text = f'{short(row["p50_ns"] / 1000)} us ({text})'
+    if row['spread_percent'] > NOISY_PERCENT:
+        text = '~' + text
     if row['knitting_times'] is not None:
         text += f', **{row["knitting_times"]:.{1 if row["knitting_times"] >= 1 else 2}f}x**'
     return text
 
 
-def table(rows, skipped):
+def title_of(count, depth, batch):
+    if batch:
+        return str(depth)
+    return f'{size_of(count)}, {"one at a time" if depth == 1 else f"{depth} in flight"}'
+
+
+def table(rows, skipped, head=''):
     cases = sorted({(row['bytes'], row['depth']) for row in rows})
     found = {(row['name'], row['bytes'], row['depth']): row for row in rows}
     kinds = {row['name']: row['kind'] for row in rows}
-    titles = [f'{size_of(count)}, {"one at a time" if depth == 1 else f"{depth} in flight"}' for count, depth in cases]
-    lines = ['| | ' + ' | '.join(titles) + ' |', '|---|' + '---:|' * len(titles)]
+    titles = [title_of(count, depth, rows[0]['batch']) for count, depth in cases]
+    lines = [f'| {head} | ' + ' | '.join(titles) + ' |', '|---|' + '---:|' * len(titles)]
     for name, kind in kinds.items():
         cells = [cell(found.get((name, *case))) for case in cases]
         lines.append(f'| {name}{LABELS.get(kind, "")} | ' + ' | '.join(cells) + ' |')
@@ -114,9 +125,14 @@ def table(rows, skipped):
 
 def text(rows, skipped, machine):
     rounds = max((row['rounds'] for row in rows), default=0)
-    parts = [f'Calls a second (p50) of an argument echoed by one worker over one connection. {machine}. Medians of {rounds} '
-             'rounds; **x**: how many times as many calls Knitting does, over TCP, or through shared memory where the '
-             'other is for threads of one process.', table(rows, skipped)]
+    parts = [f'An argument echoed by one worker over one connection: p50 of a call (calls a second by the time that passed), or '
+             f'calls a second. {machine}. Medians of {rounds} rounds; **x**: how many times as many calls Knitting does, over TCP, '
+             'or through shared memory where the other is for threads of one process or for pipes.',
+             table([row for row in rows if not row['batch']], skipped)]
+    batches = [row for row in rows if row['batch']]
+    if batches:
+        parts += ['64 bytes in batches, a batch after another: calls a second by calls in a batch. **x**: how many times as '
+                  'many Knitting does through shared memory.', table(batches, [], 'calls in a batch')]
     parts += [f'{name} was skipped: {why}' for name, why in skipped.items()]
     if any(row['spread_percent'] > NOISY_PERCENT for row in rows):
         parts.append(f'~ the rounds differ by more than {NOISY_PERCENT} %: an order of magnitude. Run again with nothing '
@@ -125,6 +141,7 @@ def text(rows, skipped, machine):
 
 
 def plot(rows):
+    rows = [row for row in rows if not row['batch']]
     smallest = min(row['bytes'] for row in rows)
     depths = sorted({row['depth'] for row in rows})
     groups = {}
@@ -136,6 +153,19 @@ def plot(rows):
     return bars(f'Calls a second: {size_of(smallest)} echoed by one worker, one connection',
                 ['one at a time' if depth == 1 else f'{depth} in flight' for depth in depths],
                 [(name, [groups[name].get(depth) for depth in depths]) for name in order])
+
+
+def plot_batches(path, rows):
+    """False: there is no gnuplot."""
+    curves = {}
+    for row in rows:
+        if row['batch']:
+            curves.setdefault(row['name'], []).append(f'{row["depth"]} {row["rate"]}')
+    if plots.gnuplot() is None:
+        return False
+    if curves:
+        plots.draw('batches.gp', path, curves)
+    return True
 
 
 def main():
@@ -156,6 +186,8 @@ def main():
     if rows:
         with open(args.out + '.svg', 'w', encoding='utf-8') as file:
             file.write(plot(rows))
+        if not plot_batches(args.out + '-batches.svg', rows):
+            print('there is no gnuplot: no plot of batches', file=sys.stderr)
     print(text(rows, skipped, args.machine), end='')
     return 0 if rows else 1
 

@@ -9,10 +9,11 @@ usage()
   cat <<'TEXT'
 usage: bench/compare.sh [OPTION...]
 
-An argument goes to one worker and comes back, one call at a time and 64 in flight, by Knitting and by other systems.
-Those are unpacked from Debian's packages (piscina: npm's) into a folder of their own, never installed, and talk over
+An argument goes to one worker and comes back, one call at a time, 64 in flight, and in batches of 1 to 1000, by Knitting and
+by other systems. Those are unpacked from Debian's packages (piscina: npm's) into a folder of their own, never installed, and talk over
 loopback alone. One that cannot be had is reported as skipped. Two do no work for anybody: bare is bytes to another process
-over TCP and back, redis-echo a server that answers by itself.
+over TCP and back, redis-echo a server that answers by itself. Batches are measured where calls share a machine's memory or
+pipes, beside the floor of two counters in memory.
 
   --build DIR      build folder (build, beside bench); must be built
   --work DIR       what is fetched and built lies here and is kept (BUILD/peers)
@@ -21,13 +22,13 @@ over TCP and back, redis-echo a server that answers by itself.
   --only NAME      a peer by its name; may be given several times
   --js PATH        one more peer: a JavaScript pool, by the folder of an installed copy or a file that drives one
                    (peers/pool.mjs says what it exports, peers/messages.mjs is a sample); may be given several times
-  --out PREFIX     writes PREFIX with .json, .md and .svg behind it (WORK/compare)
+  --out PREFIX     writes PREFIX with .json, .md, .svg and -batches.svg behind it (WORK/compare); the last by gnuplot
   --list           names them
 TEXT
 }
 
-# Name, what it is (net: a worker over the network; threads: a worker in the caller's process; bare: no worker), what it
-# needs, how its program is built, which server or interpreter it runs.
+# Name, what it is (net: a worker over the network; pipes: one on this machine by pipes; threads: one in the caller's process;
+# bare: no worker), what it needs, how its program is built, which server or interpreter it runs.
 peers='
 bare           bare     -                                    bare.c                 -lpthread  -
 redis-echo     bare     redis-server,libhiredis-dev          redis_echo.c           -lhiredis  redis-server
@@ -38,6 +39,9 @@ grpc           net      libgrpc++-dev,libprotobuf-dev,protobuf-compiler,protobuf
 capnproto      net      capnproto,libcapnp-dev               capnproto.cc           -lcapnp-rpc,-lcapnp,-lkj-async,-lkj  -
 zeromq         net      libzmq3-dev                          zeromq.c               -lzmq      -
 nng            net      libnng-dev                           nng.c                  -lnng      -
+fork-pool      pipes    -                                    fork_pool.c            -lpthread  -
+thread-pool    threads  -                                    thread_pool.c          -lpthread  -
+multiprocessing  pipes  -                                    multiprocessing_pool.py  -        python3
 zeromq-inproc  threads  libzmq3-dev                          -DINPROC,zeromq.c      -lzmq      -
 messages       threads  -                                    messages.mjs           -          node
 piscina        threads  npm:piscina                          piscina.mjs            -          node
@@ -145,7 +149,10 @@ build_peer()
   IFS=, read -ra libraries_of <<<"$3"
   case $2 in
     /* | *.mjs)
-      build_script "$name" "$(cd "$here/peers" && realpath "$2")"
+      build_script "$name" "$here/peers/pool.mjs" "$(cd "$here/peers" && realpath "$2")" "$work/npm/node_modules"
+      return ;;
+    *.py)
+      build_script "$name" "$here/peers/$2"
       return ;;
     grpc.cc)
       LD_LIBRARY_PATH=$libraries "$(find_program protoc)" -I"$here/peers" --cpp_out="$scratch" --grpc_out="$scratch" \
@@ -169,9 +176,10 @@ build_peer()
 # "-s node" comes before the other arguments, as with every server.
 build_script()
 {
-  printf '#!/bin/sh\nshift; node=$1; shift; exec "$node" "%s" "%s" "%s" "$@"\n' "$here/peers/pool.mjs" "$2" \
-    "$work/npm/node_modules" >"$work/bin/$1"
-  chmod +x "$work/bin/$1"
+  local name=$1
+  shift
+  printf '#!/bin/sh\nshift; by=$1; shift; exec "$by" %s "$@"\n' "$(printf '"%s" ' "$@")" >"$work/bin/$name"
+  chmod +x "$work/bin/$name"
 }
 
 find_program()
@@ -188,14 +196,31 @@ find_program()
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
-# Lines of JSON with name, kind and round in front.
+batches=(1 4 16 64 256 1000)
+
+# Lines of JSON with name, kind and round in front. A batch needs a program that keeps its calls apart: peer.h.
 run()
 {
-  local name=$1 kind=$2 round=$3
+  local name=$1 kind=$2 round=$3 cases=(1:64 64:64 1:65536 64:65536)
   shift 3
-  LD_LIBRARY_PATH=$libraries timeout 300 "$@" -t "$seconds" 1:64 64:64 1:65536 64:65536 2>>"$work/log/$name" |
+  case $name,$kind in
+    knitting-shm,* | bare,* | *,pipes | *,threads) cases+=($(printf 'b%d:64 ' "${batches[@]}")) ;;
+  esac
+  LD_LIBRARY_PATH=$libraries timeout 300 "$@" -t "$seconds" "${cases[@]}" 2>>"$work/log/$name" |
     sed "s/^{/{\"name\": \"$name\", \"kind\": \"$kind\", \"round\": $round, /" >>"$scratch/figures" ||
     echo "{\"name\": \"$name\", \"round\": $round, \"skipped\": \"it failed: $work/log/$name\"}" >>"$scratch/figures"
+}
+
+# In turns with the others, as a floor has to be.
+floors()
+{
+  "$build/bench/knit-bench" --cases="$scratch/floors" --rounds=1 --seconds="$seconds" --format=json |
+    python3 -c '
+import json, sys
+for row in json.load(sys.stdin)["rows"]:
+    print(json.dumps({"name": "floor", "kind": "floor", "round": int(sys.argv[1]), "bytes": 64, "batch": True,
+                      "depth": int(row["conns x depth"].split()[-1]), "rate": row["calls/s"],
+                      "p50_ns": row["p50_us"] * 1000, "p99_ns": row["p99_us"] * 1000}))' "$1" >>"$scratch/figures"
 }
 
 skip()
@@ -214,6 +239,10 @@ prepare()
   if [ "$(id -u)" = 0 ] && ! apt-cache show libzmq3-dev >/dev/null 2>&1; then
     apt-get update >"$work/log/apt-get" 2>&1 || true
   fi
+  # A run of some peers alone fetches no more than these need.
+  [ -n "$only" ] || fetch gnuplot gnuplot-nox >"$work/log/gnuplot" 2>&1 || true
+  # Unpacked, it has the name of its package.
+  if GNUPLOT=$(find_program gnuplot-nox); then export GNUPLOT GNUPLOT_LIBRARIES=$libraries; fi
   while read -r name kind packages sources library server; do
     [ -n "$name" ] || continue
     [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
@@ -235,7 +264,11 @@ prepare()
 build_harness
 prepare
 start_daemon
+for size in "${batches[@]}"; do
+  echo "--url floor:memory --batch $size echo:64"
+done >"$scratch/floors"
 for round in $(seq "$rounds"); do
+  floors "$round"
   for path in knit unix shm; do
     run "knitting-${path/knit/tcp}" own "$round" "$work/bin/knitting" -a "$(url $path)"
   done

@@ -28,6 +28,9 @@ class Daemon:
                    '--socket', os.path.join(scratch, name + '.socket'), '--ready-file', self.ready,
                    '--worker-program', os.path.join(build, 'fastpath/knitting-worker'), '--workers', str(workers)]
         command += [word for module in modules for word in ('--module', module)] + list(options)
+        absent = [path for path in (command[0], *modules) if not os.path.exists(path)]
+        if absent:
+            sys.exit(f'{absent[0]} is not there: ninja -C {build} builds it')
         cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cpus if cpu is None else {cpu})  # which the daemon inherits
         try:
@@ -91,7 +94,10 @@ class Bench:
     def program(self, name, *arguments):
         """The rows, and the machine, that a program of ours prints as JSON."""
         quick = ['--quick'] if self.args.quick else []
-        run = subprocess.run([os.path.join(self.args.build, 'bench', name), '--format=json', *quick, *arguments],
+        path = os.path.join(self.args.build, 'bench', name)
+        if not os.path.exists(path):
+            sys.exit(f'{path} is not there: ninja -C {self.args.build} builds it')
+        run = subprocess.run([path, '--format=json', *quick, *arguments],
                              stdout=subprocess.PIPE, encoding='utf-8', check=False)
         if run.returncode != 0:
             sys.exit(f'{name} failed')

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the output of knit-bench --percentiles --format=json: latency by percentile of single calls, and throughput by the
+"""Draws with gnuplot: compare.py's batches, and the output of knit-bench --percentiles --format=json: latency by percentile of single calls, and throughput by the
 calls in flight on one connection. One line for each path."""
 
 import json
@@ -13,17 +13,24 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PERCENTILES = ('50', '90', '99', '99.9', '99.99')
 
 
+def gnuplot():
+    """The program, or None."""
+    return shutil.which(os.environ.get('GNUPLOT', 'gnuplot'))
+
+
 def draw(program, path, blocks):
     """Blocks of lines, one for each curve, as data for the gnuplot program of that name."""
-    text = '\n'.join(f'${name} << END\n' + '\n'.join(lines) + '\nEND' for name, lines in blocks.items())
+    text = '\n'.join(f'$curve{i} << END\n' + '\n'.join(lines) + '\nEND' for i, lines in enumerate(blocks.values(), 1))
     text += f'\nnames = "{" ".join(blocks)}"\nload "{HERE}/{program}"\n'
-    subprocess.run(['gnuplot', '-e', f'svg = "{path}"', '-'], input=text, encoding='utf-8', check=True)
+    libraries = os.environ.get('GNUPLOT_LIBRARIES', os.environ.get('LD_LIBRARY_PATH', ''))
+    subprocess.run([gnuplot(), '-e', f'svg = "{path}"', '-'], input=text, encoding='utf-8', check=True,
+                   env=dict(os.environ, LD_LIBRARY_PATH=libraries))
 
 
 def main():
     if len(sys.argv) != 3:
         sys.exit('usage: plots.py CALLS.JSON FOLDER')
-    if not shutil.which('gnuplot'):
+    if gnuplot() is None:
         sys.exit('there is no gnuplot')
     with open(sys.argv[1], encoding='utf-8') as file:
         rows = json.load(file)['rows']

@@ -9,18 +9,20 @@ usage()
   cat <<'TEXT'
 usage: bench/results.sh [OPTION...] [-- OPTION-OF-COMPARE...]
 
-Takes ten minutes with nothing else running. What stands between the two comments in the README is written anew.
+Takes ten minutes with nothing else running. What stands between the two comments in the README is written anew, unless the
+machine was busy meanwhile: then the tables are in BUILD/results, and nothing else is changed. busy.py says what busy means.
 
-  --build DIR      build folder (build, beside bench); must be built
+  --build DIR      build folder (build, beside bench); set up if need be, and what is needed of it is built
   --out DIR        for the tables and the plot (bench/results)
   --readme FILE    with the two comments (README.md); its links are to DIR as seen from there
-  --rounds N       measure everything N times, in turns (7)
+  --rounds N       measure everything N times, in turns (5)
   --part PART      aims, flat or compare: measure that alone and take the others from DIR; may be given several times
   --quick          a short run; its figures mean nothing
+  --even-if-busy   write all the same
 TEXT
 }
 
-build=$here/../build out=$here/results readme=$here/../README.md rounds=7 parts='' quick='' compare=()
+build=$here/../build out=$here/results readme=$here/../README.md rounds=5 parts='' quick='' give_up=--give-up compare=() options=("$@")
 while [ $# -gt 0 ]; do
   case $1 in
     --build) build=$2; shift ;;
@@ -29,26 +31,52 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=$2; shift ;;
     --part) parts="$parts $2"; shift ;;
     --quick) quick=--quick ;;
+    --even-if-busy) give_up='' ;;
+    --measure) measure=yes ;;
     --help) usage; exit 0 ;;
     --) shift; compare=("$@"); break ;;
     *) usage >&2; exit 2 ;;
   esac
   shift
 done
-mkdir -p "$out"
-link=$(realpath --relative-to "$(dirname "$readme")" "$out")
-
-for part in ${parts:-aims flat compare}; do
-  case $part in
-    aims | flat)
-      "$here/run.sh" --build "$build" --only "$part" --rounds "$rounds" --format markdown $quick >"$out/$part.new"
-      mv "$out/$part.new" "$out/$part".md ;;
-    compare)
-      "$here/compare.sh" --build "$build" --rounds "$rounds" ${quick:+--seconds 0.01} --out "$out/compare" \
-        "${compare[@]}" >/dev/null ;;
-    *) usage >&2; exit 2 ;;
-  esac
+parts=${parts:-aims flat compare}
+for part in $parts; do
+  [[ $part = @(aims|flat|compare) ]] || { usage >&2; exit 2; }
 done
+found=$build/results
+
+# Of this script again, so that busy.py sees it as one command.
+if [ "${measure:-}" = yes ]; then
+  for part in $parts; do
+    if [ "$part" = compare ]; then
+      "$here/compare.sh" --build "$build" --rounds "$rounds" ${quick:+--seconds 0.01} --out "$found/compare" \
+        "${compare[@]}" >/dev/null
+    else
+      "$here/run.sh" --build "$build" --only "$part" --rounds "$rounds" --format markdown $quick >"$found/$part".md
+    fi
+  done
+  exit
+fi
+
+if [ "$(grep -c '<!-- figures' "$readme")" != 1 ] || [ "$(grep -c '<!-- end of figures -->' "$readme")" != 1 ]; then
+  echo "results.sh: $readme has no place for figures" >&2
+  exit 1
+fi
+[ -f "$build/build.ninja" ] || meson setup "$build" "$here/.."
+meson compile -C "$build" knittingd knitting-worker knitting:shared_library knit-bench knit-lane-bench bench-tasks \
+  bench-tasks-many example
+rm -rf "$found"
+mkdir -p "$found" "$out"
+status=0
+"$here/busy.py" $give_up --say "$found/rest.txt" "$0" --measure "${options[@]}" || status=$?
+if [ $status = 75 ] && [ -n "$give_up" ]; then
+  echo "results.sh: nothing is written; what was found is in $found" >&2
+  exit 75
+elif [ $status != 0 ] && [ $status != 75 ]; then
+  exit $status
+fi
+cp "$found"/* "$out"
+link=$(realpath --relative-to "$(dirname "$readme")" "$out")
 
 # The tables with an empty line between them, and the plot.
 section()
@@ -57,15 +85,15 @@ section()
   cat "$out/aims".md
   cat "$out/compare".md
   printf '\n![calls a second](%s/compare.svg)\n\n' "$link"
+  [ ! -e "$out/compare-batches.svg" ] || printf '![calls a second by batch size](%s/compare-batches.svg)\n\n' "$link"
+  printf 'When this was measured, %s.\n\n' "$(cat "$out/rest.txt")" | fold -sw 128 | sed 's/ $//'
   printf 'With more sessions, connections, tasks and workers: [flatness](%s).\n\n' "$link/flat".md
 }
 
 section >"$out/section"
 awk -v section="$out/section" '
-  /<!-- end of figures -->/ { inside = 0; ends++ }
+  /<!-- end of figures -->/ { inside = 0 }
   !inside { print }
-  /<!-- figures/ { inside = 1; begins++; while ((getline line < section) > 0) print line }
-  END { exit begins == 1 && ends == 1 ? 0 : 1 }' "$readme" >"$out/readme" ||
-  { echo "results.sh: $readme has no place for figures" >&2; rm "$out/section" "$out/readme"; exit 1; }
+  /<!-- figures/ { inside = 1; while ((getline line < section) > 0) print line }' "$readme" >"$out/readme"
 cat "$out/readme" >"$readme"
 rm "$out/section" "$out/readme"

@@ -55,7 +55,8 @@ static void open_calls(const struct peer_options *options)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
-    const size_t most = (size_t)PEER_DEPTH_MAX * (PEER_BYTES_MAX + sizeof(uint32_t));
+    const size_t most =
+        (size_t)PEER_DEPTH_MAX * PEER_BYTES_MAX + PEER_CALLS_MAX * sizeof(uint32_t) + READ_BYTES;
     char port[8];
     int listener;
 

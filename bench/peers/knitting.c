@@ -10,15 +10,15 @@
 enum { HEAD_MAX = 6 };
 
 static struct knit *session;
-static struct knit_handle *handles[PEER_DEPTH_MAX];
+static struct knit_handle *handles[PEER_CALLS_MAX];
 static unsigned char params[PEER_BYTES_MAX + HEAD_MAX];
-static uint32_t order[PEER_DEPTH_MAX]; /* of sending: a ring */
+static uint32_t order[PEER_CALLS_MAX]; /* of sending: a ring */
 static uint32_t first, count;
 static struct knit_error error;
 
 static void open_session(const struct peer_options *options)
 {
-    struct knit_open_options open = {.slots = PEER_DEPTH_MAX};
+    struct knit_open_options open = {.slots = PEER_CALLS_MAX};
 
     if (options->address == NULL || knit_open(options->address, &open, &session, &error) != KNIT_OK)
         peer_fail(options->address == NULL ? "needs the URL of a daemon" : error.message);
@@ -48,7 +48,7 @@ static void send_call(uint32_t call, const void *bytes, size_t len)
     if (knit_start_raw(session, NULL, &handles[call], &error, "echo", params, head + len) !=
         KNIT_OK)
         peer_fail(error.message);
-    order[(first + count++) % PEER_DEPTH_MAX] = call;
+    order[(first + count++) % PEER_CALLS_MAX] = call;
 }
 
 static void finish(uint32_t call)
@@ -71,7 +71,7 @@ static void wait_calls(void)
     while (count > 0 && knit_await(handles[order[first]], wait_ms, &error) != KNIT_PENDING) {
         uint32_t call = order[first];
 
-        first = (first + 1) % PEER_DEPTH_MAX;
+        first = (first + 1) % PEER_CALLS_MAX;
         count--;
         finish(call);
         wait_ms = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A closed loop of so many calls: each that was answered is followed by another. Times are from
- * before a call is sent until its answer has been looked at. The first fifth of each case counts
- * for nothing. */
+/* A closed loop of so many calls: each that was answered is followed by another, or, in batches,
+ * all of them by as many when the last was. Times are from before a call is sent until its answer
+ * has been looked at. The first fifth of each case counts for nothing. */
 #include "bench/peers/peer.h"
 
 #include <arpa/inet.h>
@@ -22,11 +22,12 @@
 #include "bench/ticks.h"
 #include "bench/typical.h"
 
-enum { CHILDREN_MAX = 4, CASES_MAX = 16, GIVE_UP_S = 60, START_TRIES = 500 };
+enum { CHILDREN_MAX = 4, CASES_MAX = 32, GIVE_UP_S = 60, START_TRIES = 500 };
 
 struct load {
     uint32_t depth;
     uint32_t bytes;
+    bool is_batch;
 };
 
 struct call {
@@ -37,8 +38,8 @@ struct call {
 
 static struct {
     struct knit_typical spans;
-    struct call calls[PEER_DEPTH_MAX];
-    uint32_t idle[PEER_DEPTH_MAX];
+    struct call calls[PEER_CALLS_MAX];
+    uint32_t idle[PEER_CALLS_MAX];
     uint32_t idle_count;
     uint32_t bytes;
     uint64_t next_number;
@@ -175,7 +176,7 @@ void peer_done(uint32_t index, const void *bytes, size_t len)
 {
     struct call *call;
 
-    if (index >= PEER_DEPTH_MAX)
+    if (index >= PEER_CALLS_MAX)
         peer_fail("an answer to no call");
     call = &state.calls[index];
     if (len != state.bytes || memcmp(bytes, &call->number, sizeof(call->number)) != 0)
@@ -196,12 +197,14 @@ static void send_one(void)
     peer.send(index, call->bytes, state.bytes);
 }
 
-static void run_until(uint64_t end_ns)
+static void run_until(const struct load *load, uint64_t end_ns)
 {
     do {
         while (state.idle_count > 0)
             send_one();
-        peer.wait();
+        do
+            peer.wait();
+        while (load->is_batch && state.idle_count < load->depth);
     } while (knit_ticks_clock_ns() < end_ns);
 }
 
@@ -212,33 +215,43 @@ static void measure(const struct load *load, double seconds)
 
     state.bytes = load->bytes;
     state.idle_count = 0;
-    for (uint32_t i = load->depth; i > 0; i--)
+    for (uint32_t i = load->depth; i > 0; i--) {
+        struct call *call = &state.calls[i - 1];
+
+        free(call->bytes);
+        call->bytes = calloc(1, load->bytes);
+        if (call->bytes == NULL)
+            peer_fail("out of memory");
         state.idle[state.idle_count++] = i - 1;
+    }
     (void)alarm(GIVE_UP_S + (unsigned)seconds);
-    run_until(knit_ticks_clock_ns() + ns / 5);
+    run_until(load, knit_ticks_clock_ns() + ns / 5);
     knit_typical_init(&state.spans);
     done = state.done;
     began_ns = knit_ticks_clock_ns();
-    run_until(began_ns + ns);
+    run_until(load, began_ns + ns);
     took = (double)(knit_ticks_clock_ns() - began_ns) / 1e9;
-    (void)printf("{\"depth\": %u, \"bytes\": %u, \"rate\": %.1f, \"p50_ns\": %.0f, "
-                 "\"p99_ns\": %.0f}\n",
-        load->depth, load->bytes, (double)(state.done - done) / took,
-        knit_typical_percentile_ns(&state.spans, 50), knit_typical_percentile_ns(&state.spans, 99));
+    (void)printf("{\"depth\": %u, \"batch\": %s, \"bytes\": %u, \"rate\": %.1f, "
+                 "\"p50_ns\": %.0f, \"p99_ns\": %.0f}\n",
+        load->depth, load->is_batch ? "true" : "false", load->bytes,
+        (double)(state.done - done) / took, knit_typical_percentile_ns(&state.spans, 50),
+        knit_typical_percentile_ns(&state.spans, 99));
     while (state.idle_count < load->depth)
         peer.wait();
 }
 
 static struct load read_load(const char *text)
 {
-    struct load load;
+    struct load load = {.is_batch = *text == 'b'};
     char *end;
 
-    load.depth = (uint32_t)strtoul(text, &end, 10);
+    load.depth = (uint32_t)strtoul(text + load.is_batch, &end, 10);
     load.bytes = *end == ':' ? (uint32_t)strtoul(end + 1, &end, 10) : 0;
-    if (*end != '\0' || load.depth < 1 || load.depth > PEER_DEPTH_MAX ||
-        load.bytes < sizeof(uint64_t) || load.bytes > PEER_BYTES_MAX)
-        peer_fail("a case is DEPTH:BYTES");
+    if (*end != '\0' || load.depth < 1 || load.depth > PEER_CALLS_MAX ||
+        load.bytes < sizeof(uint64_t) || load.bytes > PEER_BYTES_MAX ||
+        (load.depth > PEER_DEPTH_MAX && !load.is_batch) ||
+        (uint64_t)load.depth * load.bytes > (uint64_t)PEER_DEPTH_MAX * PEER_BYTES_MAX)
+        peer_fail("a case is DEPTH:BYTES, or bCALLS:BYTES for batches");
     return load;
 }
 
@@ -264,11 +277,6 @@ int main(int argc, char **argv)
     }
     for (; optind < argc && count < CASES_MAX; optind++)
         loads[count++] = read_load(argv[optind]);
-    for (uint32_t i = 0; i < PEER_DEPTH_MAX; i++) {
-        state.calls[i].bytes = calloc(1, PEER_BYTES_MAX);
-        if (state.calls[i].bytes == NULL)
-            peer_fail("out of memory");
-    }
     (void)atexit(end_children);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     peer.open(&options);

@@ -2,8 +2,9 @@
 /* What the programs that measure other systems share: one load, and what goes with it.
  *
  * Each program does the same work with another system: an argument goes to one worker, which sends
- * it back. peer.c keeps so many calls in flight, takes the times and checks every answer; a program
- * says how a call is sent and how an answer is waited for. Its worker is a process of its own,
+ * it back. peer.c keeps so many calls in flight, or sends a batch and waits for all of it, takes
+ * the times and checks every answer; a program says how a call is sent and how an answer is waited
+ * for. Its worker is a process of its own,
  * unless the system is one for threads; a server that stands between the two is started here and
  * ended with the program.
  *
@@ -18,7 +19,9 @@
 extern "C" {
 #endif
 
-enum { PEER_DEPTH_MAX = 64, PEER_BYTES_MAX = 1 << 20, PEER_TEXT_MAX = 128 };
+/* Of batches those up to PEER_CALLS_MAX are for programs that keep so many calls apart, and all
+ * calls in flight together are at most as long as PEER_DEPTH_MAX of the longest. */
+enum { PEER_DEPTH_MAX = 64, PEER_CALLS_MAX = 1024, PEER_BYTES_MAX = 1 << 20, PEER_TEXT_MAX = 128 };
 
 struct peer_options {
     const char *server;  /* program of the server in between, or NULL */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The load that peer.c describes, for pools of JavaScript threads: pool.mjs ADAPTER FOLDER -t SECONDS DEPTH:BYTES...
+// The load that peer.c describes, for pools of JavaScript threads: pool.mjs ADAPTER FOLDER -t SECONDS DEPTH:BYTES..., or
+// bCALLS:BYTES for batches.
 //
 // ADAPTER is a module that exports
 //     async open(FOLDER)    makes a pool of one worker whose task returns its argument (may be left out)
@@ -58,14 +59,33 @@ async function runUntil(pool, {depth, bytes}, end, spans) {
   await Promise.all(Array.from({length: depth}, (_, index) => one(index)));
 }
 
+// Batches: all are started, then awaited.
+async function runBatchesUntil(pool, {depth, bytes}, end, spans) {
+  const values = Array.from({length: depth}, () => new Uint8Array(bytes));
+  for (let number = 0; performance.now() < end; number += depth) {
+    const began = performance.now();
+    const answers = await Promise.all(values.map((value, index) => {
+      new DataView(value.buffer).setUint32(0, number + index);
+      return pool.call(value);
+    }));
+    const took = performance.now() - began;
+    for (const [index, answer] of answers.entries()) {
+      if (answer.length !== bytes || new DataView(answer.buffer, answer.byteOffset).getUint32(0) !== number + index)
+        throw new Error('an answer that is not the argument');
+      spans.push(took);
+    }
+  }
+}
+
 async function measure(pool, load, warmMs, ms) {
-  await runUntil(pool, load, performance.now() + warmMs, []);
+  const run = load.batch ? runBatchesUntil : runUntil;
+  await run(pool, load, performance.now() + warmMs, []);
   const spans = [], began = performance.now();
-  await runUntil(pool, load, began + ms, spans);
+  await run(pool, load, began + ms, spans);
   const took = (performance.now() - began) / 1000;
   spans.sort((a, b) => a - b);
   console.log(JSON.stringify({
-    depth: load.depth, bytes: load.bytes, rate: spans.length / took,
+    depth: load.depth, batch: load.batch, bytes: load.bytes, rate: spans.length / took,
     p50_ns: Math.round(percentile(spans, 0.5) * 1e6), p99_ns: Math.round(percentile(spans, 0.99) * 1e6),
   }));
 }
@@ -74,7 +94,7 @@ const [adapter, folder, , seconds, ...loads] = process.argv.slice(2);
 const pool = await load(adapter), ms = Number(seconds) * 1000;
 await pool.open?.(folder);
 for (const [index, text] of loads.entries()) {
-  const [depth, bytes] = text.split(':').map(Number);
-  await measure(pool, {depth, bytes}, index === 0 ? FIRST_WARM_MS : ms / 5, ms);
+  const batch = text.startsWith('b'), [depth, bytes] = text.slice(batch ? 1 : 0).split(':').map(Number);
+  await measure(pool, {depth, batch, bytes}, index === 0 ? FIRST_WARM_MS : ms / 5, ms);
 }
 await pool.close?.();

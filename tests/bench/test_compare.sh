@@ -41,10 +41,10 @@ expect()
 }
 
 for own in tcp unix shm; do
-  expect "^\| knitting-$own \| ~?[0-9.]+[kM]?/s " "$out".md
+  expect "^\| knitting-$own \| ~?[0-9.]+[kM]? us \([0-9.]+[kM]?/s\) \| " "$out".md
 done
 for name in package works; do
-  expect "^\| $name \(threads\) \| ~?[0-9.]+[kM]?/s .*, \*\*[0-9.]+x\*\* \|" "$out".md
+  expect "^\| $name \(threads\) \| ~?[0-9.]+[kM]? us \([0-9.]+[kM]?/s\), .*, \*\*[0-9.]+x\*\* \|" "$out".md
   expect ">$name \(threads\)<" "$out".svg
 done
 for name in wrong absent; do
@@ -52,6 +52,8 @@ for name in wrong absent; do
   expect "^$name was skipped: " "$out".md
   expect "\"$name\": " "$out".json
 done
+expect '^\| calls in a batch \| 1 \| 4 \| 16 \| 64 \| 256 \| 1000 \|$' "$out".md
+expect '^\| works \(threads\)( \| ~?[0-9.]+[kM]?/s, \*\*[0-9.]+x\*\*){6} \|$' "$out".md
 if grep -qE '"name": "(wrong|absent)"|^\| (wrong|absent).*x\*\*' "$out".json "$out".md; then
   echo "a peer that was skipped has figures"
   exit 1
