@@ -85,7 +85,7 @@ static void check(void *arg)
 
     for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
         if (!knit_precheck_params(
-                &message->precheck, message->params.bytes, message->params.len, 0, &args) ||
+                &message->precheck, message->params.bytes, message->params.len, &args) ||
             args.count != 1)
             knit_counts_fail("the arguments do not fit");
     }

@@ -10,11 +10,11 @@
 
 #define WIDE(type, more)                                                                           \
     {                                                                                              \
-        (uint8_t)(KNIT_HEAD_##type | (more) << 4), 0                                               \
+        KNIT_HEAD_##type, 1 + (more), 0, 64 - 8 * (more)                                           \
     }
 #define ONE(type, number)                                                                          \
     {                                                                                              \
-        KNIT_HEAD_##type, (int8_t)(number)                                                         \
+        KNIT_HEAD_##type, 1, (int8_t)(number), 0                                                   \
     }
 #define ONE4(type, number)                                                                         \
     ONE(type, number), ONE(type, (number) + 1), ONE(type, (number) + 2), ONE(type, (number) + 3)
@@ -26,7 +26,7 @@ const struct knit_head_first knit_head_table[256] = {
     /* 00 */ ONE16(UINT, 0), ONE16(UINT, 16), ONE16(UINT, 32), ONE16(UINT, 48),
     /* 40 */ ONE16(UINT, 64), ONE16(UINT, 80), ONE16(UINT, 96), ONE16(UINT, 112),
     /* 80 */ ONE16(MAP, 0), ONE16(ARRAY, 0), ONE16(STR, 0), ONE16(STR, 16),
-    /* c0 */ ONE(NIL, 0), WIDE(RESERVED, 0), ONE(BOOL, 0), ONE(BOOL, 1),
+    /* c0 */ ONE(NIL, 0), WIDE(RESERVED, -1), ONE(BOOL, 0), ONE(BOOL, 1),
     /* c4 */ WIDE(BIN, 1), WIDE(BIN, 2), WIDE(BIN, 4), WIDE(EXT, 2), WIDE(EXT, 3), WIDE(EXT, 5),
     /* ca */ WIDE(FLOAT32, 4), WIDE(FLOAT64, 8),
     /* cc */ WIDE(UINT, 1), WIDE(UINT, 2), WIDE(UINT, 4), WIDE(UINT, 8),
@@ -75,8 +75,9 @@ static uint64_t ext_len(const uint8_t *bytes, unsigned more)
 
 int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_head)
 {
-    uint8_t form = knit_head_table[bytes[0]].form, type = form & 0x0f;
-    unsigned more = form >> 4;
+    const struct knit_head_first first = knit_head_table[bytes[0]];
+    uint8_t type = first.type;
+    unsigned more = first.size - 1u;
     int8_t ext = 0;
     uint64_t value;
 
@@ -95,8 +96,7 @@ int knit_head_read_wide(const uint8_t *bytes, size_t len, struct knit_head *ret_
                 type = KNIT_HEAD_UINT;
         }
     }
-    *ret_head =
-        (struct knit_head){.type = type, .size = (uint8_t)(1 + more), .ext = ext, .value = value};
+    *ret_head = (struct knit_head){.type = type, .size = first.size, .ext = ext, .value = value};
     return 0;
 }
 

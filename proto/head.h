@@ -51,8 +51,11 @@ struct knit_head {
 
 /* What a first byte stands for. */
 struct knit_head_first {
-    uint8_t form; /* type in the low nibble, bytes that follow in the head in the high one */
+    uint8_t type; /* enum knit_head_type; of a number that may not be negative in spite of its first
+                      byte, INT */
+    uint8_t size; /* of the whole head; 0: it begins nothing */
     int8_t value; /* of a head that is one byte */
+    uint8_t shift; /* of the eight bytes behind this one, as a number, to have the head's number */
 };
 
 extern const struct knit_head_first knit_head_table[256];
@@ -60,7 +63,7 @@ extern const struct knit_head_first knit_head_table[256];
 /* Bytes of the head that begins with `first`: 1..9. */
 static inline unsigned knit_head_size(uint8_t first)
 {
-    return 1u + (knit_head_table[first].form >> 4);
+    return knit_head_table[first].size;
 }
 
 /* A head of more than one byte. knit_head_read() is the one caller. */
@@ -76,10 +79,10 @@ KNIT_MUST_CHECK static inline int knit_head_read(
     if (len == 0)
         return KNIT_HEAD_E_SHORT;
     first = &knit_head_table[bytes[0]];
-    if (first->form >= KNIT_HEAD_RESERVED)
+    if (first->size != 1)
         return knit_head_read_wide(bytes, len, ret_head);
     *ret_head = (struct knit_head){
-        .type = first->form, .size = 1, .value = (uint64_t)(int64_t)first->value};
+        .type = first->type, .size = 1, .value = (uint64_t)(int64_t)first->value};
     return 0;
 }
 
@@ -95,8 +98,8 @@ size_t knit_head_long_len(const uint8_t *bytes, size_t len);
 static inline size_t knit_head_plain_len(const uint8_t *bytes, size_t len)
 {
     const struct knit_head_first first = knit_head_table[bytes[0]];
-    const unsigned type = first.form & 0x0f;
-    size_t size = 1u + (first.form >> 4);
+    const unsigned type = first.type;
+    size_t size = first.size;
 
     if (type >= KNIT_HEAD_STR) {
         if (type > KNIT_HEAD_BIN || size > 2)

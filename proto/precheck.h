@@ -34,39 +34,42 @@ void knit_precheck_init(struct knit_precheck *precheck, const struct knit_signat
  * it is whole; 0: it does not fit.
  *
  *     spare    Bytes behind `len` that may be read, whatever they hold: a head is loaded by eight
- *              bytes. With KNIT_HEAD_SPARE of them every value can fit, with fewer not a long head
- *              close to the end. */
-static inline size_t knit_precheck_value(
+ *              bytes. With KNIT_HEAD_SPARE of them every value can fit; with 0, not a long head
+ *              close to the end. A constant, so that it costs nothing. */
+KNIT_ALWAYS_INLINE size_t knit_precheck_value(
     const uint8_t *at, size_t len, size_t spare, unsigned heads, struct knit_head *ret_head)
 {
-    struct knit_head_first first;
-    unsigned type, more;
+    const struct knit_head_first *first;
+    unsigned type;
     uint64_t word, value;
     size_t size;
 
-    if (len == 0)
+    if (spare == 0 && len == 0)
         return 0;
-    first = knit_head_table[at[0]];
-    type = first.form & 0x0f;
-    more = first.form >> 4;
-    value = (uint64_t)(int64_t)first.value;
-    if (more != 0) {
-        if (more >= len || len + spare < 1 + sizeof(word))
+    first = &knit_head_table[at[0]];
+    type = first->type;
+    size = first->size;
+    if (size == 1) {
+        value = (uint64_t)(int64_t)first->value;
+    } else {
+        if (spare < sizeof(word) && len + spare < 1 + sizeof(word))
             return 0;
         memcpy(&word, at + 1, sizeof(word));
         word = be64toh(word);
-        value = word >> (64 - 8 * more);
+        value = word >> first->shift;
         if (type == KNIT_HEAD_INT) {
-            value = (uint64_t)((int64_t)word >> (64 - 8 * more));
+            value = (uint64_t)((int64_t)word >> first->shift);
             type = (int64_t)value < 0 ? KNIT_HEAD_INT : KNIT_HEAD_UINT;
         } else if (type == KNIT_HEAD_UINT && value > INT64_MAX) {
             return 0; /* an int has no room for it, a uint has */
         }
     }
-    if ((heads >> type & 1) == 0)
+    if ((heads >> type & 1) == 0 || size > len)
         return 0;
-    size = 1 + more;
-    *ret_head = (struct knit_head){.type = (uint8_t)type, .size = (uint8_t)size, .value = value};
+    ret_head->type = (uint8_t)type;
+    ret_head->size = (uint8_t)size;
+    ret_head->ext = 0;
+    ret_head->value = value;
     if (type < KNIT_HEAD_STR)
         return size;
     if (value > len - size ||
@@ -75,31 +78,32 @@ static inline size_t knit_precheck_value(
     return size + (size_t)value;
 }
 
-/* Whether the params fit; if so, ret_args is what knit_signature_check() would fill in. */
-static inline bool knit_precheck_params(const struct knit_precheck *precheck, const void *params,
-    size_t len, size_t spare, struct knit_signature_args *ret_args)
+/* Whether the params fit; if so, ret_args is what knit_signature_check() would fill in. Behind them
+ * KNIT_HEAD_SPARE bytes may be read. */
+KNIT_ALWAYS_INLINE bool knit_precheck_params(const struct knit_precheck *precheck,
+    const void *params, size_t len, struct knit_signature_args *ret_args)
 {
-    const uint8_t *bytes = params;
-    unsigned count;
-    size_t at = 1, size;
+    const uint8_t *bytes = params, *at = bytes + 1, *end = bytes + len;
+    unsigned i, count;
+    size_t size;
 
     if (len - 1 >= UINT32_MAX || (unsigned)bytes[0] - precheck->first >= precheck->choices)
         return false;
     count = bytes[0] & 0x0f;
-    for (unsigned i = 0; i < count; i++, at += size) {
+    for (i = 0; i < count; i++, at += size) {
         size = knit_precheck_value(
-            bytes + at, len - at, spare, precheck->param[i], &ret_args->arg[i].head);
+            at, (size_t)(end - at), KNIT_HEAD_SPARE, precheck->param[i], &ret_args->arg[i].head);
         if (size == 0)
             return false;
-        ret_args->arg[i].off = (uint32_t)at;
+        ret_args->arg[i].off = (uint32_t)(at - bytes);
         ret_args->arg[i].len = (uint32_t)size;
     }
     ret_args->count = count;
-    return at == len;
+    return at == end;
 }
 
-/* Whether the one result fits. */
-static inline bool knit_precheck_result(
+/* Whether the one result fits. spare: as above. */
+KNIT_ALWAYS_INLINE bool knit_precheck_result(
     const struct knit_precheck *precheck, const void *result, size_t len, size_t spare)
 {
     struct knit_head head;

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* A function that has to be part of its caller, whatever the compiler thinks of its size. */
+#define KNIT_ALWAYS_INLINE static inline __attribute__((always_inline))
+
 struct knit_span {
     const uint8_t *bytes;
     size_t len;

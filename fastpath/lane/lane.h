@@ -42,9 +42,8 @@ struct knit_job {
     uint32_t task, epoch;
     uint64_t deadline_ns;
     const void *payload; /* private copy, or in place when the session is trusted */
-    size_t len;
-    size_t spare;      /* bytes behind them that may be read: KNIT_HEAD_SPARE, or 0 in place */
-    size_t result_max; /* longest outcome this session can be given */
+    size_t len;          /* KNIT_HEAD_SPARE bytes behind them may be read */
+    size_t result_max;   /* longest outcome this session can be given */
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
      * error; the call is not started. */
     int refusal;

@@ -96,8 +96,8 @@ bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
            !knit_state_is_served(knit_state_read(&lane->current->in.reply));
 }
 
-/* Arguments of untrusted sessions are copied, because they could change while the task reads
- * them. */
+/* Arguments of untrusted sessions are copied, because they could change while the task reads them;
+ * of trusted ones those at the arena's very end, which have no KNIT_HEAD_SPARE bytes behind. */
 static const void *private_copy(struct knit_lane *lane, const void *bytes, size_t len)
 {
     if (len > lane->copy_size || lane->copy == NULL) {
@@ -119,8 +119,10 @@ static bool take_argument(
     const void *bytes = session->in.request.arena + offset;
 
     lane->is_untidy = true;
-    lane->job.payload = session->in.trusted ? bytes : private_copy(lane, bytes, len);
-    lane->job.spare = session->in.trusted ? 0 : KNIT_HEAD_SPARE;
+    lane->job.payload = bytes;
+    if (!session->in.trusted ||
+        session->in.geometry.request_arena_bytes - offset < len + KNIT_HEAD_SPARE)
+        lane->job.payload = private_copy(lane, bytes, len);
     return lane->job.payload != NULL;
 }
 
@@ -162,7 +164,6 @@ void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
         knit_reply_arena_return(&session->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
     lane->job.payload = lane->argument;
-    lane->job.spare = KNIT_HEAD_SPARE;
     lane->is_untidy = false;
     if (lane->copy_size > COPY_KEPT_BYTES) {
         free(lane->copy);

@@ -33,7 +33,6 @@ static inline void knit_lane_begin_job(struct knit_lane *lane, struct knit_worke
     job->session = session->in.id;
     job->deadline_ns = 0;
     job->payload = lane->argument;
-    job->spare = KNIT_HEAD_SPARE;
     job->result_max = session->result_max;
     job->refusal = 0;
     job->status = KNIT_STATUS_RESULT;

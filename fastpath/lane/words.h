@@ -11,8 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A function that has to be part of its caller, whatever the compiler thinks of its size. */
-#define KNIT_ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "proto/span.h"
 
 #define KNIT_GEN_BITS  40
 #define KNIT_GEN_MASK  ((1ull << KNIT_GEN_BITS) - 1)

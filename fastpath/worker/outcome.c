@@ -143,5 +143,5 @@ int knit_outcome_end(struct knit_call *call, struct knit_writer *writer)
         return knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
     if (error != 0)
         return knit_outcome_fail(call, KNIT_BAD_RESULT, knit_writer_reason(error));
-    return knit_outcome_settle_result(call, buffer->bytes, buffer->len);
+    return knit_outcome_settle_result(call, buffer->bytes, buffer->len, 0);
 }

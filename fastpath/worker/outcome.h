@@ -35,12 +35,11 @@ static inline bool knit_outcome_may_be(const struct knit_call *call, enum knit_h
     return (call->precheck->result >> type & 1) != 0;
 }
 
-/* Encoded bytes become the outcome when they are what the signature promises. Behind those of the
- * job's own body, KNIT_HEAD_SPARE may be read. */
-static inline int knit_outcome_settle_result(struct knit_call *call, const void *bytes, size_t len)
+/* Encoded bytes become the outcome when they are what the signature promises. spare: as with
+ * knit_precheck_value(). */
+static inline int knit_outcome_settle_result(
+    struct knit_call *call, const void *bytes, size_t len, size_t spare)
 {
-    const size_t spare = bytes == call->job->body ? KNIT_HEAD_SPARE : 0;
-
     if (!knit_precheck_result(call->precheck, bytes, len, spare))
         return knit_outcome_check_result(call, bytes, len);
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
@@ -74,6 +73,30 @@ int knit_outcome_fail_too_large(struct knit_call *call, uint64_t actual);
  * is cut. */
 __attribute__((cold, noinline)) void knit_outcome_add_output(
     struct knit_call *call, struct knit_span text, bool is_cut);
+
+/* Copies at most KNIT_INLINE_MAX bytes into the job's own body. Loads overlap, as in
+ * knit_cell_tail(), and a call would cost more than they do. */
+KNIT_ALWAYS_INLINE void knit_outcome_copy_small(uint8_t *to, const uint8_t *from, size_t len)
+{
+    uint64_t pair[2], first, last;
+
+    if (len >= sizeof(pair)) {
+        for (size_t at = 0; at < len - sizeof(pair); at += sizeof(pair)) {
+            memcpy(pair, from + at, sizeof(pair));
+            memcpy(to + at, pair, sizeof(pair));
+        }
+        memcpy(pair, from + len - sizeof(pair), sizeof(pair));
+        memcpy(to + len - sizeof(pair), pair, sizeof(pair));
+    } else if (len >= sizeof(first)) {
+        memcpy(&first, from, sizeof(first));
+        memcpy(&last, from + len - sizeof(last), sizeof(last));
+        memcpy(to, &first, sizeof(first));
+        memcpy(to + len - sizeof(last), &last, sizeof(last));
+    } else {
+        for (size_t at = 0; at < len; at++)
+            to[at] = from[at];
+    }
+}
 
 /* Room for a result of `size` bytes, where it will be read from if possible. Returns 0,
  * KNIT_BUFFER_E_FULL, -ENOMEM; for one that is larger than a cell. */

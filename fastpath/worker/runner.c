@@ -200,7 +200,7 @@ KNIT_ALWAYS_INLINE const struct hot_task *admit(
     }
     call->task = hot->task;
     call->precheck = &hot->precheck;
-    if (!knit_precheck_params(&hot->precheck, job->payload, job->len, job->spare, &call->args) &&
+    if (!knit_precheck_params(&hot->precheck, job->payload, job->len, &call->args) &&
         !check_arguments(call))
         return NULL;
     return hot;
@@ -223,7 +223,7 @@ static __attribute__((noinline)) void finish(struct knit_call *call, int returne
     else if (returned != 0)
         fail_returned(call, returned);
     else if (call->is_placed)
-        (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len);
+        (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len, 0);
     else
         (void)knit_outcome_head(call, knit_pack_nil, KNIT_HEAD_NIL, 0);
 }

@@ -84,20 +84,29 @@ static int return_bin(struct knit_call *call, const void *bytes, size_t len)
     return return_body(call, knit_pack_bin, KNIT_HEAD_BIN, bytes, len);
 }
 
-/* The check of the signature finds out whether it is one value, too. */
-static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
+static __attribute__((noinline)) int return_large(
+    struct knit_call *call, const void *msgpack, size_t len)
 {
     uint8_t *place;
-    int error;
+    int error = knit_outcome_open(call, len, &place);
+
+    if (error != 0)
+        return knit_outcome_fail_open(call, error, len);
+    memcpy(place, msgpack, len);
+    return knit_outcome_settle_result(call, place, len, 0);
+}
+
+/* What is copied is checked, once: whether it is one value, and whether the signature's. */
+static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
+{
+    uint8_t *body = call->job->body;
 
     if (call->is_settled)
         return call->code;
-    error = knit_outcome_open(call, len, &place);
-    if (error != 0)
-        return knit_outcome_fail_open(call, error, len);
-    if (len > 0)
-        memcpy(place, msgpack, len);
-    return knit_outcome_settle_result(call, place, len);
+    if (len > KNIT_INLINE_MAX)
+        return return_large(call, msgpack, len);
+    knit_outcome_copy_small(body, msgpack, len);
+    return knit_outcome_settle_result(call, body, len, KNIT_HEAD_SPARE);
 }
 
 static void *return_bin_place(struct knit_call *call, size_t len)
