@@ -85,7 +85,7 @@ count()
   perf stat -x, -o "$scratch/daemon" -e "$events" -p "$daemon" -- \
     perf stat -x, -o "$scratch/worker" -e "$events" -p "$(pgrep -P "$daemon" | head -n 1)" -- \
     perf stat -x, -o "$scratch/caller" -e "$events" -- \
-    "${pinned[@]}" "$build/bench/knit-bench" --rounds 1 --count "$calls" --format csv "$@" echo:64 >/dev/null
+    "${under[@]}" "$build/bench/knit-bench" --rounds 1 --count "$calls" --format csv "$@" echo:64 >/dev/null
   if [ -n "$sums" ]; then
     show "$load" all "$scratch/caller" "$scratch/daemon" "$scratch/worker"
     return
@@ -101,7 +101,7 @@ count_floor()
   local load="$where, floor $1"
   is_wanted "$load" || return 0
   perf stat -x, -o "$scratch/floor" -e "$events" -- \
-    "${pinned[@]}" "$build/bench/knit-bench" --float --rounds 1 --count "$calls" --format csv -u "floor:$1" \
+    "${under[@]}" "$build/bench/knit-bench" --float --rounds 1 --count "$calls" --format csv -u "floor:$1" \
     "${@:2}" echo:64 >/dev/null
   show "$load${2:+ x $3}" both "$scratch/floor"
 }
@@ -128,12 +128,12 @@ count_all()
 
 printf '%-26s %-7s %8s %8s %8s   %s\n' 'cores, load' 'who' 'cpu_us' 'syscalls' 'switches' 'for each call'
 for where in $cores; do
-  pinned=()
+  under=()
   if [ "$where" = one ]; then
     first=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
-    pinned=(taskset -c "$first")
+    under=(taskset -c "$first")
   fi
-  start_daemon "${pinned[@]}"
+  start_daemon
   count_all
   end_daemon
 done
