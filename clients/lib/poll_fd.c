@@ -53,9 +53,11 @@ int knit_poll_fd_open(struct knit_poll_fd *poll_fd, int stream_fd, int bell_fd)
 
 static void set_timer(struct knit_poll_fd *poll_fd, uint64_t at_ns, uint64_t now_ns)
 {
-    /* A timer that expires too early costs one turn that finds nothing; setting it again at every
-       turn costs a system call each. */
-    if (poll_fd->timer_ns > now_ns && poll_fd->timer_ns <= at_ns)
+    bool is_expired = poll_fd->timer_ns <= now_ns;
+
+    /* Each setting is a system call. It makes the timer expire earlier, or ends that it is expired;
+       one that expires too early costs one turn that finds nothing. */
+    if (is_expired ? at_ns <= now_ns : poll_fd->timer_ns <= at_ns)
         return;
     poll_fd->timer_ns = at_ns;
     knit_timer_arm(poll_fd->timer_fd, at_ns == UINT64_MAX ? 0 : at_ns == 0 ? 1 : at_ns);
