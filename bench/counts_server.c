@@ -2,6 +2,8 @@
 /* The daemon's part of knit-counts: from a readable socket into the lanes ("route"), and from the
  * lanes into the socket ("reply"), with so many requests in one read.
  *
+ * Lanes have a depth here, as in the daemon, and tasks a mean, by which the depth is filled.
+ *
  * An event loop is made here for the session that the other phases use; the program runs its turns
  * itself, in the two parts that loop.h names. libevent's share is included.
  */
@@ -10,6 +12,8 @@
 #include <unistd.h>
 
 #include "bench/counts.h"
+#include "fastpath/lane/board.h"
+#include "fastpath/lane/session_private.h"
 #include "proto/message.h"
 #include "proto/sentence.h"
 #include "server/base/log.h"
@@ -18,7 +22,7 @@
 #include "server/net/connection.h"
 #include "server/net/output.h"
 
-enum { ROUNDS = 32, DEPTH_MAX = 16, REQUEST_MAX = 128 };
+enum { ROUNDS = 32, DEPTH_MAX = 16, REQUEST_MAX = 128, LANE_DEPTH_NS = 500000, MEAN_NS = 1000 };
 
 struct server {
     struct knit_counts_lanes *lanes;
@@ -31,6 +35,15 @@ struct server {
     unsigned char requests[DEPTH_MAX * REQUEST_MAX];
     size_t request_len, response_len;
 };
+
+static void begin_depth(struct knit_session *session, uint32_t lanes, uint32_t task)
+{
+    session->options.depth_ns = LANE_DEPTH_NS;
+    session->work_ns = calloc(lanes, sizeof(*session->work_ns));
+    if (session->work_ns == NULL)
+        knit_counts_fail("no depth");
+    knit_board_note_mean(&session->board, task, MEAN_NS);
+}
 
 static void start(struct server *server, struct knit_counts_lanes *lanes)
 {
@@ -62,6 +75,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
         knit_connection_open(&loop->net, knit_transport_plain(fds[0], false, NULL)) != 0)
         knit_counts_fail("no connection");
     server->caller_fd = fds[1];
+    begin_depth(lanes->session, lanes->geometry.lanes, knit_counts_task(lanes, "echo"));
 }
 
 static void stop(struct server *server)
@@ -69,6 +83,7 @@ static void stop(struct server *server)
     struct knit_loop *loop = &server->loop;
     struct knit_connection *connection = TAILQ_FIRST(&loop->net.connections);
 
+    knit_session_fill_lanes(server->lanes->session);
     knit_connection_close(connection);
     knit_connection_free(connection);
     knit_connections_fini(&loop->net);
@@ -80,7 +95,8 @@ static void stop(struct server *server)
 }
 
 /* msgids count on in each read, as callers count; the number of digits stays. */
-static void write_requests(struct server *server, uint32_t depth)
+static void write_requests(
+    struct server *server, uint32_t depth, const struct knit_options *options)
 {
     struct knit_method method = {.name = knit_span_text("echo")};
     unsigned char room[REQUEST_MAX];
@@ -89,7 +105,7 @@ static void write_requests(struct server *server, uint32_t depth)
 
     knit_buffer_init_fixed(&buffer, server->requests, sizeof(server->requests));
     for (uint32_t i = 0; i < depth; i++) {
-        if (knit_message_put_request(&buffer, 70000 + i, &method, params, NULL) != 0)
+        if (knit_message_put_request(&buffer, 70000 + i, &method, params, options) != 0)
             knit_counts_fail("a request does not fit");
     }
     server->depth = depth;
@@ -154,19 +170,26 @@ static void receive_responses(void *arg)
 
 SERVED(1, 1)
 SERVED(16, 16)
+SERVED(timeout_16, 16)
 SERVED(tasks_10000, 1)
 
 enum { STEPS = 5 };
 
+#define TIMEOUT_NS UINT64_C(60000000000)
+
 void knit_counts_server(struct knit_counts_lanes *lanes)
 {
+    struct knit_options options = knit_options();
     static struct server server;
 
+    options.timeout_ns = TIMEOUT_NS;
     start(&server, lanes);
-    write_requests(&server, 1);
+    write_requests(&server, 1, NULL);
     knit_counts_measure(phases_1, STEPS, ROUNDS, &server);
-    write_requests(&server, 16);
+    write_requests(&server, 16, NULL);
     knit_counts_measure(phases_16, STEPS, ROUNDS, &server);
+    write_requests(&server, 16, &options);
+    knit_counts_measure(phases_timeout_16, STEPS, ROUNDS, &server);
     stop(&server);
 }
 
@@ -175,7 +198,7 @@ void knit_counts_server_tasks(struct knit_counts_lanes *lanes)
     static struct server server;
 
     start(&server, lanes);
-    write_requests(&server, 1);
+    write_requests(&server, 1, NULL);
     knit_counts_measure(phases_tasks_10000, STEPS, ROUNDS, &server);
     stop(&server);
 }

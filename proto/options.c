@@ -170,6 +170,19 @@ int knit_options_decode(
     return 0;
 }
 
+uint64_t knit_options_timeout_alone(struct knit_span map)
+{
+    static const uint8_t front[] = {0x81, 0xa7, 't', 'i', 'm', 'e', 'o', 'u', 't'};
+    struct knit_head head;
+    double ms;
+
+    if (map.len <= sizeof(front) || memcmp(map.bytes, front, sizeof(front)) != 0 ||
+        knit_head_read(map.bytes + sizeof(front), map.len - sizeof(front), &head) != 0 ||
+        head.size != map.len - sizeof(front) || !knit_head_as_float(&head, &ms))
+        return KNIT_OPTION_NONE;
+    return knit_options_ns(ms);
+}
+
 static uint32_t count_set(const struct knit_options *options)
 {
     return (options->timeout_ns != KNIT_OPTION_NONE) + (options->queue_ns != KNIT_OPTION_NONE) +

@@ -44,6 +44,10 @@ static inline struct knit_options knit_options(void)
 KNIT_MUST_CHECK int knit_options_decode(
     struct knit_span map, struct knit_options *ret_options, const char **ret_reason);
 
+/* The timeout out of a map that holds no other option, which most do not, as knit_options_decode()
+ * gives it. KNIT_OPTION_NONE: it is another map, or that is what it says. */
+KNIT_MUST_CHECK uint64_t knit_options_timeout_alone(struct knit_span map);
+
 /* Whether every option has its default. */
 bool knit_options_is_empty(const struct knit_options *options);
 

@@ -112,15 +112,31 @@ KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_choose_lane(
     return &session->lanes[index];
 }
 
-/* knit_session_publish() for a call that fits a cell, in a session without a depth. */
+/* What a call of the task counts in a session with a depth. The board's word is another process's
+ * and may be anything; two calls fit a lane whatever it says. */
+static inline uint32_t knit_session_estimate(const struct knit_session *session, uint32_t task)
+{
+    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
+    uint32_t most_ns = session->options.depth_ns / 2;
+
+    return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
+}
+
+/* knit_session_publish() for a call that fits a cell, to a lane that has room for it. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
-    if (call->len > KNIT_INLINE_MAX || session->free == 0 || session->work_ns != NULL ||
-        !knit_state_is_open(&session->reply))
+    struct knit_session_lane *lane;
+
+    if (call->len > KNIT_INLINE_MAX || session->free == 0 || !knit_state_is_open(&session->reply))
         return false;
-    *ret_slot =
-        knit_session_put(session, knit_session_choose_lane(session, call), call, KNIT_NO_BLOCK);
+    lane = knit_session_choose_lane(session, call);
+    if (session->work_ns != NULL) {
+        session->next_ns = knit_session_estimate(session, call->task);
+        if (session->work_ns[lane->index] + session->next_ns > session->options.depth_ns)
+            return false;
+    }
+    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK);
     return true;
 }
 

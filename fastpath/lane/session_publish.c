@@ -21,16 +21,6 @@
 
 /* ---- the depth of lanes --------------------------------------------------------------------- */
 
-/* What a call of the task counts. The board's word is another process's and may be anything; two
- * calls fit a lane whatever it says. */
-static uint32_t estimate(const struct knit_session *session, uint32_t task)
-{
-    uint32_t mean_ns = knit_board_mean_ns(&session->board, task);
-    uint32_t most_ns = session->options.depth_ns / 2;
-
-    return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
-}
-
 bool knit_session_has_room_in(const struct knit_session *session, uint32_t lane)
 {
     return session->work_ns == NULL ||
@@ -73,7 +63,7 @@ void knit_session_fill_lanes(struct knit_session *session)
 static struct knit_session_lane *with_room(struct knit_session *session,
     const struct knit_session_call *call, struct knit_session_lane *lane)
 {
-    session->next_ns = estimate(session, call->task);
+    session->next_ns = knit_session_estimate(session, call->task);
     if (knit_session_has_room_in(session, lane->index))
         return lane;
     if (call->lane != KNIT_LANE_ANY)
@@ -196,7 +186,7 @@ int knit_session_publish_at_once(
     if (session->free == 0)
         return KNIT_SESSION_E_FULL;
     if (session->work_ns != NULL)
-        session->next_ns = estimate(session, call->task);
+        session->next_ns = knit_session_estimate(session, call->task);
     return publish_to(session, &session->lanes[lane], call, ret_slot);
 }
 

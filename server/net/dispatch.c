@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Most messages are taken by knit_plain_take() in one walk; the scanner sees only what that leaves
- * alone. Whoever has parsed a message, dispatch_parsed() says what becomes of it.
+/* Most messages are calls that knit_plain_take() takes in one walk; the scanner sees only what that
+ * leaves alone. Whoever has parsed a call, bring() says what becomes of it.
  *
  * `fed` says how much of the message at the front the scanner has seen, so no byte is scanned
  * twice, in how many pieces the message arrives and wherever its bytes are moved. A message that
@@ -130,6 +130,27 @@ static void dispatch_ours(struct knit_connection *connection, const struct knit_
         knit_sending_goaway(connection, 0);
 }
 
+/* A call that the router did not settle. False: it must be brought again later. */
+static __attribute__((noinline)) bool bring_again(struct knit_connection *connection,
+    const struct knit_message *message, enum knit_router_verdict verdict)
+{
+    if (verdict == KNIT_ROUTER_LATER) {
+        knit_lookahead_begin(connection);
+        return false;
+    }
+    end_for_msgid(connection, message->msgid);
+    return true;
+}
+
+/* A call that was read at since_ns. False: it must be brought again later. */
+static inline bool bring(
+    struct knit_connection *connection, const struct knit_message *message, uint64_t since_ns)
+{
+    enum knit_router_verdict verdict = knit_router_call(&connection->caller, message, since_ns);
+
+    return verdict == KNIT_ROUTER_DONE || bring_again(connection, message, verdict);
+}
+
 /* False: the message must be brought again later. */
 static bool dispatch_parsed(struct knit_connection *connection, const struct knit_message *message)
 {
@@ -146,22 +167,13 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
         return true;
     }
     caller->has_waited = connection->lookahead != NULL && knit_lookahead_has_counted(connection);
-    switch (knit_router_call(caller, message, since_ns(connection))) {
-    case KNIT_ROUTER_DONE:
-        return true;
-    case KNIT_ROUTER_TWICE:
-        end_for_msgid(connection, message->msgid);
-        return true;
-    case KNIT_ROUTER_LATER:
-        break;
-    }
-    knit_lookahead_begin(connection);
-    return false;
+    return bring(connection, message, since_ns(connection));
 }
 
-static bool has_much_output(const struct knit_connection *connection)
+static inline bool has_much_output(const struct knit_connection *connection)
 {
-    return knit_output_waiting(connection) > knit_output_limit(connection);
+    return (connection->stage != NULL || connection->output != NULL) &&
+           knit_output_waiting(connection) > knit_output_limit(connection);
 }
 
 /* The message at the front is whole. False: it must be brought again later. */
@@ -205,18 +217,24 @@ static void yield(struct knit_connection *connection)
     knit_net_add_ready(connection);
 }
 
-/* Some work was done: is it time? One that was closed by it does not go on. */
-static void yield_in_time(struct knit_connection *connection, size_t bytes, struct pace *pace)
+static __attribute__((noinline)) void look_at_clock(
+    struct knit_connection *connection, struct pace *pace)
 {
     if (connection->is_dead)
-        return;
-    pace->work += 1 + bytes / WORK_BYTES;
-    if (pace->work < WORK_A_LOOK)
         return;
     pace->work = 0;
     knit_turn_tick(connection->net->turn);
     if (connection->net->turn->now_ns >= pace->until_ns)
         yield(connection);
+}
+
+/* Some work was done: is it time? One that was closed by it does not go on. */
+static inline void yield_in_time(
+    struct knit_connection *connection, size_t bytes, struct pace *pace)
+{
+    pace->work += 1 + bytes / WORK_BYTES;
+    if (pace->work >= WORK_A_LOOK)
+        look_at_clock(connection, pace);
 }
 
 /* Scans on in the message at the front, which begins at *begin. False: it is not whole, and there
@@ -252,11 +270,11 @@ static bool scan_front(struct knit_connection *connection, const uint8_t *bytes,
     return connection->has_message;
 }
 
-/* A message begins at the front, and nothing before it waits. */
+/* A message begins at the front, nothing before it waits, and the caller is there. */
 static bool is_between_messages(const struct knit_connection *connection)
 {
     return connection->fed == 0 && connection->scan.used == 0 && !connection->has_message &&
-           connection->lookahead == NULL;
+           connection->lookahead == NULL && connection->caller.gone_ns == 0;
 }
 
 /* The message must be brought again later: from now on the scanner has it, as one that is whole. */
@@ -266,18 +284,20 @@ static void leave_to_scanner(struct knit_connection *connection, const uint8_t *
         knit_scan_feed(&connection->scan, bytes, len, &connection->fed) == KNIT_SCAN_E_DONE;
 }
 
-/* Dispatches plain messages from the front on, and returns how many bytes they are. What follows is
+/* Brings plain calls from the front on, and returns how many bytes they are. What follows is
  * another matter, or waits. */
-static size_t dispatch_plain(
+static size_t bring_plain(
     struct knit_connection *connection, const uint8_t *bytes, size_t len, struct pace *pace)
 {
     const size_t most = connection->scan.limits.message_bytes;
     struct knit_message message;
     size_t begin = 0, used;
 
+    connection->caller.has_waited = false;
     while (knit_dispatch_may(connection) && !has_much_output(connection) &&
-           (used = knit_plain_take(bytes + begin, len - begin, most, &message)) > 0) {
-        if (!dispatch_parsed(connection, &message)) {
+           (used = knit_plain_take(bytes + begin, len - begin, most, &message)) > 0 &&
+           message.kind != KNIT_MESSAGE_RESPONSE) {
+        if (!bring(connection, &message, connection->received_ns)) {
             leave_to_scanner(connection, bytes + begin, used);
             break;
         }
@@ -317,7 +337,7 @@ size_t knit_dispatch_input(struct knit_connection *connection, const uint8_t *by
 
     do {
         if (is_between_messages(connection))
-            begin += dispatch_plain(connection, bytes + begin, len - begin, &pace);
+            begin += bring_plain(connection, bytes + begin, len - begin, &pace);
     } while (
         knit_dispatch_may(connection) && dispatch_front(connection, bytes, len, &begin, &pace));
     return begin;

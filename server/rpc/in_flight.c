@@ -53,10 +53,13 @@ int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t sl
 bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid)
 {
     struct knit_in_flight_entry *entries = table->entries;
-    const struct knit_in_flight_entry *entry = knit_in_flight_probe(table, msgid);
+    const struct knit_in_flight_entry *entry;
     uint32_t mask = table->capacity - 1, hole, at;
 
-    if (entry == NULL || entry->slot_plus_one == 0)
+    if (table->count == 0)
+        return false;
+    entry = knit_in_flight_probe(table, msgid);
+    if (entry->slot_plus_one == 0)
         return false;
     hole = (uint32_t)(entry - entries);
     for (at = (hole + 1) & mask; entries[at].slot_plus_one != 0; at = (at + 1) & mask) {

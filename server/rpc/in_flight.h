@@ -36,16 +36,13 @@ static inline uint32_t knit_in_flight_home(const struct knit_in_flight *table, u
     return (msgid * UINT32_C(0x9e3779b1)) >> 16 & (table->capacity - 1);
 }
 
-/* The entry of the number; a free one, if the number is not in it: there it would stand. NULL: the
- * table has no memory yet. */
+/* The entry of the number; a free one, if the number is not in it: there it would stand. The table
+ * has memory. */
 static inline struct knit_in_flight_entry *knit_in_flight_probe(
     const struct knit_in_flight *table, uint32_t msgid)
 {
-    uint32_t at;
+    uint32_t at = knit_in_flight_home(table, msgid);
 
-    if (table->capacity == 0)
-        return NULL;
-    at = knit_in_flight_home(table, msgid);
     while (table->entries[at].slot_plus_one != 0 && table->entries[at].msgid != msgid)
         at = (at + 1) & (table->capacity - 1);
     return &table->entries[at];
@@ -54,9 +51,12 @@ static inline struct knit_in_flight_entry *knit_in_flight_probe(
 KNIT_MUST_CHECK static inline bool knit_in_flight_find(
     const struct knit_in_flight *table, uint32_t msgid, uint32_t *ret_slot)
 {
-    const struct knit_in_flight_entry *entry = knit_in_flight_probe(table, msgid);
+    const struct knit_in_flight_entry *entry;
 
-    if (entry == NULL || entry->slot_plus_one == 0)
+    if (table->count == 0)
+        return false;
+    entry = knit_in_flight_probe(table, msgid);
+    if (entry->slot_plus_one == 0)
         return false;
     *ret_slot = entry->slot_plus_one - 1;
     return true;
@@ -65,16 +65,19 @@ KNIT_MUST_CHECK static inline bool knit_in_flight_find(
 /* msgid must not be in it. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t slot);
 
-/* The same at the place that a probe for the number has found; nothing was added or removed since.
- */
-KNIT_MUST_CHECK static inline int knit_in_flight_put(
+/* Whether one more needs no memory. */
+static inline bool knit_in_flight_has_room(const struct knit_in_flight *table)
+{
+    return table->count < table->capacity / 2;
+}
+
+/* The same, where there is room, at the place that a probe for the number has found. Nothing was
+ * added or removed since. */
+static inline void knit_in_flight_fill(
     struct knit_in_flight *table, struct knit_in_flight_entry *place, uint32_t msgid, uint32_t slot)
 {
-    if (table->count >= table->capacity / 2)
-        return knit_in_flight_add(table, msgid, slot);
     *place = (struct knit_in_flight_entry){msgid, slot + 1};
     table->count++;
-    return 0;
 }
 
 /* False when it was not in it. */

@@ -22,6 +22,7 @@
 #include <knitting/code.h>
 
 #include "proto/message.h"
+#include "server/config/setting.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/share.h"
 #include "server/rpc/suggest.h"
@@ -95,7 +96,12 @@ KNIT_MUST_CHECK enum knit_router_verdict knit_router_call(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns);
 
 /* Whether further calls are refused, and the error for them, which is counted. */
-bool knit_router_is_full(const struct knit_router *router);
+static inline bool knit_router_is_full(const struct knit_router *router)
+{
+    uint64_t most = router->turn->settings->queue_max;
+
+    return most > 0 && router->outstanding + router->waiting >= most;
+}
 struct knit_failure knit_router_overloaded(const struct knit_router *router);
 
 /* When a request of a task that was read at since_ns is overdue unless it has started; 0 = it may

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a message to a lane. Each question that can end a call is asked in one place. What has no
- * options gets the default ones; of a method that its caller has named before the task is known;
- * the one probe for the number's place also finds out whether it is in flight. So the usual call is
- * asked all of them and pays for few.
+/* From a message to a lane. The usual call is a request of the task that its caller named last,
+ * with a timeout or without any option, for which there is room: publish_usual() asks all that can
+ * end or delay a call and publishes it, or does nothing. Then the general way asks again, by the
+ * same functions, and says what is the matter.
  */
 #include "server/rpc/router_private.h"
 
 #include <stdio.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/session_inline.h"
 #include "server/config/setting.h"
 
 enum {
@@ -20,8 +21,7 @@ enum {
 struct way {
     struct knit_caller *caller;
     const struct knit_message *message;
-    struct knit_in_flight_entry *place; /* of a request, see knit_in_flight_put() */
-    uint64_t since_ns;                  /* when it was read */
+    uint64_t since_ns; /* when it was read */
     const struct knit_options *options;
     const struct knit_registry_task *task;
 };
@@ -87,13 +87,6 @@ static void refuse_too_large(struct knit_caller *caller, const struct knit_messa
     refuse(caller, message, &failure);
 }
 
-bool knit_router_is_full(const struct knit_router *router)
-{
-    uint64_t most = router->turn->settings->queue_max;
-
-    return most > 0 && router->outstanding + router->waiting >= most;
-}
-
 struct knit_failure knit_router_overloaded(const struct knit_router *router)
 {
     struct knit_failure failure = knit_failure(
@@ -153,22 +146,32 @@ static __attribute__((noinline)) const struct knit_registry_task *look_up(
     return task;
 }
 
+/* The task, if it is the one that the caller named last; else NULL. */
+static inline const struct knit_registry_task *find_named(
+    const struct knit_caller *caller, const struct knit_method *method)
+{
+    const struct knit_registry_task *named = caller->named;
+    bool is_it =
+        named != NULL && caller->named_epoch == caller->router->epoch &&
+        named->name_len == method->name.len && method->name.bytes != NULL &&
+        knit_span_is_same(method->name.bytes, (const uint8_t *)named->name, named->name_len);
+
+    return is_it ? named : NULL;
+}
+
 static const struct knit_registry_task *find_task(
     struct knit_caller *caller, const struct knit_method *method)
 {
-    const struct knit_registry_task *named = caller->named;
+    const struct knit_registry_task *task = find_named(caller, method);
 
-    if (named != NULL && caller->named_epoch == caller->router->epoch &&
-        named->name_len == method->name.len && method->name.bytes != NULL &&
-        knit_span_is_same(method->name.bytes, (const uint8_t *)named->name, named->name_len))
-        return named;
-    return look_up(caller, method);
+    return task != NULL ? task : look_up(caller, method);
 }
 
-static uint64_t deadline_of(
-    const struct knit_registry_task *task, const struct knit_options *options, uint64_t since_ns)
+/* By the caller's timeout and the task's. */
+static inline uint64_t deadline_of(
+    const struct knit_registry_task *task, uint64_t timeout_ns, uint64_t since_ns)
 {
-    uint64_t span_ns = options->timeout_ns;
+    uint64_t span_ns = timeout_ns;
 
     if (task->timeout_ms != 0 && task->timeout_ms * UINT64_C(1000000) < span_ns)
         span_ns = task->timeout_ms * UINT64_C(1000000);
@@ -206,7 +209,7 @@ uint64_t knit_router_deadline(
         return UINT64_MAX;
     if (must_not_wait(&options))
         return 0;
-    deadline_ns = deadline_of(task, &options, since_ns);
+    deadline_ns = deadline_of(task, options.timeout_ns, since_ns);
     queue_deadline_ns = queue_deadline_of(&options, since_ns);
     return deadline_ns < queue_deadline_ns ? deadline_ns : queue_deadline_ns;
 }
@@ -252,7 +255,7 @@ static void remember(const struct way *way, struct knit_record *record, uint32_t
     router->outstanding++;
     if (way->message->kind != KNIT_MESSAGE_REQUEST) {
         knit_router_lower_to_abort(router, record);
-    } else if (knit_in_flight_put(&caller->calls, way->place, record->msgid, slot) != 0) {
+    } else if (knit_in_flight_add(&caller->calls, record->msgid, slot) != 0) {
         router->records[slot] = *record;
         knit_session_abort(knit_router_session(router), slot);
         caller->ops->close_without_memory(caller);
@@ -323,7 +326,7 @@ static bool publish(const struct way *way, uint32_t lane, uint32_t argument_byte
     struct knit_session *session = knit_router_session(caller->router);
     const struct knit_message *message = way->message;
     struct knit_record record = {.charged_to = caller,
-        .deadline_ns = deadline_of(way->task, way->options, way->since_ns),
+        .deadline_ns = deadline_of(way->task, way->options->timeout_ns, way->since_ns),
         .queue_deadline_ns = queue_deadline_of(way->options, way->since_ns),
         .abort_ns = abort_of(caller),
         .msgid = message->msgid,
@@ -438,7 +441,8 @@ static bool is_at_most_in_flight(const struct knit_caller *caller)
     return caller->calls.count >= caller->turn->settings->in_flight_max;
 }
 
-enum knit_router_verdict knit_router_call(
+/* Not inlined, because the usual call does not come here. */
+static __attribute__((noinline)) enum knit_router_verdict call_generally(
     struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
 {
     struct way way = {.caller = caller,
@@ -446,10 +450,9 @@ enum knit_router_verdict knit_router_call(
         .since_ns = since_ns,
         .options = &knit_options_default};
     bool is_request = message->kind == KNIT_MESSAGE_REQUEST;
+    uint32_t slot;
 
-    if (is_request)
-        way.place = knit_in_flight_probe(&caller->calls, message->msgid);
-    if (way.place != NULL && way.place->slot_plus_one != 0)
+    if (is_request && knit_in_flight_find(&caller->calls, message->msgid, &slot))
         return KNIT_ROUTER_TWICE;
     if (caller->router->is_draining) {
         refuse_code(caller, message, KNIT_DRAINING, "the server is shutting down");
@@ -470,4 +473,75 @@ enum knit_router_verdict knit_router_call(
     else
         KNIT_COUNT(caller->turn, notifications);
     return KNIT_ROUTER_DONE;
+}
+
+/* Whether nothing but the lanes can delay a call that fits a cell, or end it. */
+static inline bool is_free_to_call(const struct knit_caller *caller, size_t len)
+{
+    const struct knit_router *router = caller->router;
+
+    return !router->is_draining && !is_at_most_in_flight(caller) && len <= KNIT_INLINE_MAX &&
+           len <= caller->turn->settings->call_max_bytes && !knit_router_is_full(router) &&
+           knit_share_must_wait(&router->share, caller, 0, KNIT_LANE_ANY) ==
+               KNIT_SHARE_NOT_WAITING &&
+           knit_share_admits(&router->share, &caller->account, 0);
+}
+
+/* False: it is not the usual call, and nothing was done. */
+static inline bool publish_usual(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    struct knit_router *router = caller->router;
+    struct knit_in_flight_entry *place;
+    const struct knit_registry_task *task;
+    uint64_t timeout_ns = KNIT_OPTION_NONE, deadline_ns;
+    struct knit_session_call call;
+    uint32_t slot;
+
+    if (message->kind != KNIT_MESSAGE_REQUEST || !knit_in_flight_has_room(&caller->calls))
+        return false;
+    place = knit_in_flight_probe(&caller->calls, message->msgid);
+    task = find_named(caller, &message->method);
+    if (place->slot_plus_one != 0 || task == NULL ||
+        !is_free_to_call(caller, message->params.len) ||
+        knit_principal_refuses_call(&caller->principal, task->id) != NULL)
+        return false;
+    if (message->options.bytes != NULL) {
+        timeout_ns = knit_options_timeout_alone(message->options);
+        if (timeout_ns == KNIT_OPTION_NONE)
+            return false;
+    }
+    deadline_ns = deadline_of(task, timeout_ns, since_ns);
+    if (deadline_ns <= caller->turn->now_ns)
+        return false;
+    call = (struct knit_session_call){.task = task->id,
+        .epoch = router->epoch,
+        .deadline_ns = deadline_ns == UINT64_MAX ? 0 : deadline_ns,
+        .lane = KNIT_LANE_ANY,
+        .payload = message->params.bytes,
+        .len = message->params.len};
+    if (!knit_session_try_publish(knit_router_session(router), &call, &slot))
+        return false;
+    knit_share_note_call(&router->share, caller, 0);
+    router->outstanding++;
+    router->records[slot] = (struct knit_record){.caller = caller,
+        .charged_to = caller,
+        .deadline_ns = deadline_ns,
+        .queue_deadline_ns = UINT64_MAX,
+        .msgid = message->msgid,
+        .task = task->id};
+    knit_in_flight_fill(&caller->calls, place, message->msgid, slot);
+    if (deadline_ns < router->next_ns)
+        router->next_ns = deadline_ns;
+    KNIT_COUNT(caller->turn, calls_published);
+    KNIT_COUNT(caller->turn, requests);
+    return true;
+}
+
+enum knit_router_verdict knit_router_call(
+    struct knit_caller *caller, const struct knit_message *message, uint64_t since_ns)
+{
+    if (publish_usual(caller, message, since_ns))
+        return KNIT_ROUTER_DONE;
+    return call_generally(caller, message, since_ns);
 }

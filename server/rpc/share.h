@@ -27,7 +27,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "fastpath/lane/session.h"
+#include "fastpath/lane/session_private.h"
 #include "server/rpc/caller.h"
 
 enum {
@@ -85,7 +85,7 @@ static inline bool knit_share_may_take(uint64_t own, uint64_t taken, uint64_t al
 static inline bool knit_share_admits(
     const struct knit_share *share, const struct knit_account *account, size_t argument_bytes)
 {
-    uint32_t free = knit_session_slots_free(share->session);
+    uint32_t free = share->session->free;
 
     return knit_share_may_take(account->slots, share->slots - free, share->slots) &&
            (argument_bytes == 0 || knit_share_may_take(account->argument_bytes,

@@ -34,13 +34,17 @@ static void one_probe_finds_a_number_or_its_place(void **state)
     uint32_t slot;
 
     (void)state;
-    assert_null(knit_in_flight_probe(&table, 7));
     for (uint32_t i = 0; i < NUMBERS; i++) {
         uint32_t msgid = i * 16;
-        struct knit_in_flight_entry *place = knit_in_flight_probe(&table, msgid);
+        struct knit_in_flight_entry *place;
 
-        assert_true(place == NULL || place->slot_plus_one == 0);
-        assert_int_equal(knit_in_flight_put(&table, place, msgid, i), 0);
+        if (knit_in_flight_has_room(&table)) {
+            place = knit_in_flight_probe(&table, msgid);
+            assert_int_equal(place->slot_plus_one, 0);
+            knit_in_flight_fill(&table, place, msgid, i);
+        } else {
+            assert_int_equal(knit_in_flight_add(&table, msgid, i), 0);
+        }
         place = knit_in_flight_probe(&table, msgid);
         assert_int_equal(place->msgid, msgid);
         assert_int_equal(place->slot_plus_one, i + 1);
