@@ -49,6 +49,7 @@ static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_
         .owner = OWNER,
         .board = *board,
         .steal = true,
+        .park_ms = 1,
         .result_max_bytes = ARENA_BYTES / 8,
         .run = knit_runner_run,
         .serve = knit_runner_serve};
@@ -96,7 +97,7 @@ void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *
 static void attach_idle(struct knit_counts_lanes *lanes, uint32_t count)
 {
     struct knit_lane_session session = {.geometry = {.version = KNIT_LAYOUT_VERSION,
-                                            .lanes = 1,
+                                            .lanes = lanes->geometry.lanes,
                                             .slots = IDLE_SLOTS,
                                             .cells = knit_geometry_cells(IDLE_SLOTS),
                                             .request_arena_bytes = IDLE_ARENA_BYTES,
@@ -123,7 +124,7 @@ void knit_counts_lanes_fini(struct knit_counts_lanes *lanes)
     lanes->modules = knit_modules_free(lanes->modules);
 }
 
-/* One turn more would sleep until the next call. */
+/* One turn more would park. */
 void knit_counts_lanes_turn(struct knit_counts_lanes *lanes, uint32_t calls)
 {
     for (uint32_t done = 0; done < calls; done += KNIT_COUNTS_TURN)
@@ -360,4 +361,31 @@ void knit_counts_more_lanes(struct knit_counts_lanes *lanes)
 
     calls.task = knit_counts_task(lanes, "empty");
     knit_counts_measure(lanes->geometry.lanes == 2 ? lanes_2 : lanes_16, PHASES, 1, &calls);
+}
+
+/* ---- parks ----------------------------------------------------------------------------------- */
+
+enum { PARKS = 16 };
+
+/* A turn without calls and without a spin. It does not sleep, because the clock of this program is
+ * far behind that of the kernel. */
+static void park(void *arg)
+{
+    struct knit_counts_lanes *lanes = arg;
+
+    for (uint32_t i = 0; i < PARKS; i++)
+        (void)knit_lane_turn(lanes->lane);
+}
+
+KNIT_COUNTED(park_1x1, park)
+KNIT_COUNTED(park_64x64, park)
+
+void knit_counts_parks(struct knit_counts_lanes *lanes)
+{
+    static const struct knit_counts_phase one[] = {KNIT_COUNTS_PHASE(park_1x1, park, PARKS)};
+    static const struct knit_counts_phase many[] = {KNIT_COUNTS_PHASE(park_64x64, park, PARKS)};
+    const uint32_t count = lanes->geometry.lanes;
+
+    attach_idle(lanes, count);
+    knit_counts_measure(count == 1 ? one : many, 1, 1, lanes);
 }
