@@ -272,6 +272,18 @@ static bool is_ready(const struct ring *ring, uint64_t ctrl)
            knit_cursor_state(&ring->cursor, ctrl, &claim) == KNIT_CELL_READY;
 }
 
+/* Whoever looks for calls to steal looks there. */
+static void check_occupied(const struct ring *ring, uint64_t q, uint64_t ctrl)
+{
+    const uint32_t lane = ring->lane;
+
+    if ((load64(&ring->look->in->request.occupied[lane / 64]) >> lane % 64 & 1) == 0 &&
+        is_ready(ring, ctrl) && knit_cursor_ctrl(&ring->cursor, q) == ctrl)
+        found(ring->look,
+            "lane %u, position %llu: queued, but the caller says it has no calls there", lane,
+            (ull)q);
+}
+
 static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
 {
     struct look *look = ring->look;
@@ -287,6 +299,7 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
         found(look, "lane %u, position %llu: slot %u is queued twice", ring->lane, (ull)q, slot);
     look->is_queued[slot] = 1;
     look->counts.queued++;
+    check_occupied(ring, q, ctrl);
     if (!ring->has_ready)
         ring->ready = q;
     ring->has_ready = true;
@@ -480,6 +493,10 @@ static void check_lines(struct look *look)
         found(look, "the caller waits without saying for what");
     else if (waiting != 0 && (int32_t)(notified - waiting) > 0)
         found(look, "the caller was woken from a sleep to come (%#x, now %#x)", notified, waiting);
+    for (uint32_t lane = in->geometry.lanes; lane < KNIT_LANES_MAX; lane++) {
+        if ((load64(&in->request.occupied[lane / 64]) >> lane % 64 & 1) != 0)
+            found(look, "the caller has calls in lane %u of %u", lane, in->geometry.lanes);
+    }
     for (uint32_t lane = 0; lane < in->geometry.lanes; lane++) {
         check_bell(look, lane);
         check_blocked_on_arena(look, lane);

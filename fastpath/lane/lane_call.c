@@ -23,6 +23,7 @@ void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
 {
     session->is_evicted = true;
+    knit_lane_mute_bell(lane, session);
     if (lane->options.on_evict != NULL)
         lane->options.on_evict(lane->options.event_arg, session->in.id, reason);
 }

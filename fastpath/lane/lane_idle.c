@@ -89,7 +89,7 @@ void knit_lane_idle(struct knit_lane *lane)
         uint64_t now;
 
         for (int i = 0; i < looks; i++) {
-            if (knit_lane_has_home_work(lane)) {
+            if (knit_lane_has_home_work(lane, false)) {
                 knit_spin_paid(&lane->spin);
                 return;
             }
@@ -116,7 +116,7 @@ void knit_lane_idle(struct knit_lane *lane)
                 knit_bell_pause();
         }
     }
-    if (lane->shares_core && knit_core_yield(&lane->core) && knit_lane_has_home_work(lane))
+    if (lane->shares_core && knit_core_yield(&lane->core) && knit_lane_has_home_work(lane, true))
         return;
     tries_again = gave_up(lane);
     knit_lane_park(lane);

@@ -32,28 +32,11 @@ void knit_lane_announce(struct knit_lane *lane, uint32_t state)
     knit_bell_fence(); /* W1 */
 }
 
-/* A peek at all home rings. */
-static bool home_has_work(struct knit_lane *lane)
-{
-    bool any = false;
-
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        struct knit_worker_session *session = lane->sessions[i];
-
-        if (!knit_lane_has_something(lane, session, i))
-            continue;
-        knit_poll_heat(&lane->poll, i);
-        if (!knit_worker_session_is_shut(session))
-            any = true;
-    }
-    return any;
-}
-
 /* The last looks of a worker that has announced its sleep. True: there is something to do, or soon
  * will be. */
 static bool must_not_sleep(struct knit_lane *lane)
 {
-    if (knit_lane_has_requests(lane) || home_has_work(lane) ||
+    if (knit_lane_has_requests(lane) || knit_lane_has_home_work(lane, true) ||
         knit_lane_send_any_deferred(lane, UINT32_MAX))
         return true;
     for (int look = 0; look < (int)LOOKS_WHILE_PARKING; look++) {
@@ -61,13 +44,18 @@ static bool must_not_sleep(struct knit_lane *lane)
         uint64_t until;
         if (got == KNIT_STEAL_NOTHING)
             return false;
-        if (got == KNIT_STEAL_NOW || home_has_work(lane))
+        if (got == KNIT_STEAL_NOW || knit_lane_has_home_work(lane, true))
             return true;
         until = knit_clock_ns() + KNIT_STEAL_AFTER_NS;
         while (knit_clock_ns() < until)
             knit_bell_pause();
     }
     return true;
+}
+
+static const _Atomic uint32_t *word_of(const struct futex_waitv *bell)
+{
+    return (const _Atomic uint32_t *)(uintptr_t)bell->uaddr;
 }
 
 static uint64_t calls_consumed(
@@ -87,16 +75,17 @@ static uint64_t calls_consumed(
 static void judge_wakes(struct knit_lane *lane, int woken)
 {
     uint64_t now = knit_clock_ns();
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        struct knit_worker_session *session = lane->sessions[i];
-        uint32_t bell = atomic_load_explicit(
-            &session->in.request.bell[lane->options.index], memory_order_relaxed);
-        bool was_notified =
-            bell != session->bell_seen || (woken > 0 && woken == session->bell_word);
+    for (int i = 1; i <= (int)lane->session_count; i++) {
+        const struct futex_waitv *bell = &lane->bells[i];
+        struct knit_worker_session *session;
         uint64_t calls;
+
+        if (atomic_load_explicit(word_of(bell), memory_order_relaxed) == bell->val && i != woken)
+            continue;
+        session = lane->sessions[i - 1];
         /* While a reply is deferred, the caller notifies with each release, and none of its calls
          * is claimed. */
-        if (!was_notified || session->is_evicted || session->deferred.any)
+        if (session->is_evicted || session->deferred.any)
             continue;
         if (now - session->wakes_since_ns > 1000000000u) {
             session->wakes_since_ns = now;
@@ -112,40 +101,56 @@ static void judge_wakes(struct knit_lane *lane, int woken)
     }
 }
 
-/* Sleeps while all words, of which the first is the lane's own, have these values. Returns which
- * word was woken, or -1. */
-static int sleep_on(const struct knit_lane *lane, const struct futex_waitv *words, uint32_t count)
+/* Sleeps while all bells have the values that were read. Returns which one was woken, or -1. */
+static int sleep_on_bells(const struct knit_lane *lane)
 {
     const uint64_t until = lane->options.park_ms != 0
                                ? knit_clock_ns() + lane->options.park_ms * (uint64_t)1000000
                                : 0;
 
     if (!lane->options.has_one_bell)
-        return knit_bell_wait_many(words, count, until);
-    (void)knit_bell_wait(
-        &lane->options.pool.lane_bell[lane->options.index].value, (uint32_t)words[0].val, until);
+        return knit_bell_wait_many(lane->bells, 1 + lane->session_count, until);
+    (void)knit_bell_wait(word_of(lane->bells), (uint32_t)lane->bells[0].val, until);
     return -1;
+}
+
+void knit_lane_begin_bells(struct knit_lane *lane)
+{
+    const uint32_t index = lane->options.index;
+
+    lane->bells[0] = knit_bell_word(&lane->options.pool.lane_bell[index].value, 0);
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        lane->bells[1 + i] = knit_bell_word(&lane->sessions[i]->in.request.bell[index], 0);
+        if (lane->sessions[i]->is_evicted)
+            lane->bells[1 + i].uaddr = lane->bells[0].uaddr;
+    }
+}
+
+/* The lane's own bell is there twice. */
+void knit_lane_mute_bell(struct knit_lane *lane, const struct knit_worker_session *session)
+{
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        if (lane->sessions[i] == session)
+            lane->bells[1 + i].uaddr = lane->bells[0].uaddr;
+    }
+}
+
+/* Before the announcement: a waker changes a bell after it. */
+static void read_bells(struct knit_lane *lane)
+{
+    const struct futex_waitv *end = lane->bells + 1 + lane->session_count;
+
+    for (struct futex_waitv *bell = lane->bells; bell < end; bell++)
+        bell->val = atomic_load_explicit(word_of(bell), memory_order_acquire);
 }
 
 void knit_lane_park(struct knit_lane *lane)
 {
-    struct futex_waitv words[KNIT_BELL_WORDS_MAX];
-    _Atomic uint32_t *own = &lane->options.pool.lane_bell[lane->options.index].value;
-    uint32_t count = 0;
-    /* Values from before the announcement: a waker changes them after it. */
-    words[count++] = knit_bell_word(own, atomic_load_explicit(own, memory_order_acquire));
-    for (uint32_t i = 0; i < lane->session_count; i++) {
-        struct knit_worker_session *session = lane->sessions[i];
-        _Atomic uint32_t *bell = &session->in.request.bell[lane->options.index];
-        session->bell_seen = atomic_load_explicit(bell, memory_order_acquire);
-        session->bell_word = session->is_evicted ? 0 : (int)count;
-        if (!session->is_evicted)
-            words[count++] = knit_bell_word(bell, session->bell_seen);
-    }
+    read_bells(lane);
     knit_lane_announce(lane, KNIT_PARK_PARKED);
     if (!must_not_sleep(lane)) {
         knit_board_count(&lane->busy->parks, 1);
-        judge_wakes(lane, sleep_on(lane, words, count));
+        judge_wakes(lane, sleep_on_bells(lane));
     }
     knit_lane_announce(lane, KNIT_PARK_AWAKE);
     lane->poll.compares_all = true;

@@ -7,7 +7,7 @@
  * when it was last found empty: four instructions say that nothing has changed. A look compares a
  * sixteenth of them, at least four, by turns; so a call of a cold session is found within
  * KNIT_POLL_LOOKS looks. After a sleep and after a call that was not short all are compared: these
- * cost more than that does. Before a worker parks it peeks at all of them (lane_park.c).
+ * cost more than that does. So they are before a worker parks.
  *
  * A word that changes without a call, which no correct caller stores, makes its session hot for a
  * while. That is all.

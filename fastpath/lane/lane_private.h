@@ -65,9 +65,7 @@ struct knit_worker_session {
     uint64_t result_max; /* longest outcome it can be given */
     bool has_answers;    /* answered since the last look whether its caller sleeps */
     bool is_evicted;
-    uint32_t bell_seen; /* before the last park */
-    int bell_word;      /* its place among the words of the last park; 0 = it had none */
-    uint32_t wakes;     /* by its bell, since wakes_since_ns */
+    uint32_t wakes; /* by its bell, since wakes_since_ns */
     uint64_t wakes_since_ns, wakes_consumed;
 };
 
@@ -83,11 +81,16 @@ struct knit_lane {
     struct knit_worker_session *sessions[KNIT_LANE_SESSIONS_MAX];
     struct knit_worker_session *answered[KNIT_LANE_SESSIONS_MAX]; /* those with has_answers */
     uint32_t session_count, answered_count;
-    struct knit_poll poll;   /* which of the sessions are looked at */
-    uint32_t turn_from;      /* session that is first in the next turn */
-    uint32_t round;          /* of the sessions' deficits */
-    uint32_t steal_from;     /* ring that is first in the next scan */
-    uint32_t park;           /* own park word, as written last */
+    struct knit_poll poll;            /* which of the sessions are looked at */
+    uint32_t turn_from;               /* session that is first in the next turn */
+    uint32_t round;                   /* of the sessions' deficits */
+    uint32_t steal_place;             /* session, */
+    uint32_t steal_lane;              /* and lane of it, that are first in the next scan */
+    uint32_t park;                    /* own park word, as written last */
+    uint32_t deferred_count;          /* of sessions with a deferred reply */
+    uint64_t others[KNIT_LANE_WORDS]; /* bits of the other lanes */
+    const _Atomic uint64_t *occupied[KNIT_LANE_SESSIONS_MAX]; /* words of the sessions by place */
+    struct futex_waitv bells[1 + KNIT_LANE_SESSIONS_MAX]; /* the lane's own, then the sessions' */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
     uint32_t inline_max;     /* longest argument in a cell */
@@ -188,12 +191,12 @@ static inline bool knit_lane_has_something(
     return false;
 }
 
-/* One look: a home ring has something. */
-static inline bool knit_lane_has_home_work(struct knit_lane *lane)
+/* One look, of cold sessions too with `all`: a home ring has something. */
+static inline bool knit_lane_has_home_work(struct knit_lane *lane, bool all)
 {
     bool any = false;
 
-    knit_poll_compare(&lane->poll, false);
+    knit_poll_compare(&lane->poll, all);
     for (uint32_t i = 0; i < lane->poll.hot_count; i++) {
         const uint32_t place = lane->poll.hot[i];
         struct knit_worker_session *session = lane->sessions[place];
@@ -215,7 +218,8 @@ static inline bool knit_lane_has_requests(const struct knit_lane *lane)
  * enough yet. */
 enum knit_lane_stealable { KNIT_STEAL_NOTHING, KNIT_STEAL_LATER, KNIT_STEAL_NOW };
 
-/* Reads at most `rings` rings of other lanes, from where the last scan ended. With `take`, a call
+/* Reads at most `rings` rings of other lanes in which callers have calls, from where the last scan
+ * ended. With `take`, a call
  * that may be stolen is claimed and answered before KNIT_STEAL_NOW is returned, and the next scan
  * begins behind its ring: a ring that is always full does not delay the others. */
 enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take);
@@ -228,6 +232,11 @@ void knit_lane_idle(struct knit_lane *lane);
 
 /* The park word's next value. What is loaded after this is not older than the announcement. */
 void knit_lane_announce(struct knit_lane *lane, uint32_t state);
+
+/* The sessions of the lane have changed. */
+void knit_lane_begin_bells(struct knit_lane *lane);
+/* That session wakes this worker no more. */
+void knit_lane_mute_bell(struct knit_lane *lane, const struct knit_worker_session *session);
 
 /* Sleeps until there may be something to do; not at all if there is. */
 void knit_lane_park(struct knit_lane *lane);

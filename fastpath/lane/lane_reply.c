@@ -47,6 +47,7 @@ static bool defer_reply(
     if (bytes == NULL)
         return false;
     memcpy(bytes, job->result, job->result_len);
+    lane->deferred_count++;
     session->deferred = (struct knit_deferred_reply){.any = true,
         .slot = job->slot,
         .gen = job->gen,
@@ -79,6 +80,7 @@ bool knit_lane_send_deferred(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);
     free(deferred->bytes);
     *deferred = (struct knit_deferred_reply){0};
+    lane->deferred_count--;
     return true;
 }
 
@@ -116,7 +118,7 @@ void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *
 bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most)
 {
     bool any = false;
-    for (uint32_t i = 0; i < lane->session_count; i++) {
+    for (uint32_t i = 0; lane->deferred_count > 0 && i < lane->session_count; i++) {
         if (lane->sessions[i]->deferred.any &&
             knit_lane_send_deferred(lane, lane->sessions[i], most))
             any = true;

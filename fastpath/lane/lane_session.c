@@ -104,6 +104,7 @@ static void take_out(struct knit_lane *lane, uint64_t id)
     for (uint32_t i = 0; i < lane->session_count; i++) {
         if (lane->sessions[i]->in.id != id)
             continue;
+        lane->deferred_count -= lane->sessions[i]->deferred.any;
         (void)knit_worker_session_free(lane->sessions[i]);
         lane->sessions[i] = lane->sessions[--lane->session_count];
         pthread_mutex_lock(&lane->mutex);
@@ -141,6 +142,9 @@ void knit_lane_apply_handovers(struct knit_lane *lane)
         }
         free(handover);
     }
+    knit_lane_begin_bells(lane);
+    for (uint32_t i = 0; i < lane->session_count; i++)
+        lane->occupied[i] = lane->sessions[i]->in.request.occupied;
     knit_poll_begin(&lane->poll, lane->session_count);
     if (postponed != NULL) {
         pthread_mutex_lock(&lane->mutex);

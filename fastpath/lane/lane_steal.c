@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls of other lanes: which of them this worker may claim, and when it looks.
  *
+ * There are as many rings as sessions times lanes. A caller says in `occupied` in which lanes it
+ * has calls, and only those are looked at. What it says too much costs looks; of what it does not
+ * say its calls wait for the lane's own worker.
+ *
  * When its home rings are empty, a worker reads other lanes' rings, once in KNIT_STEAL_AFTER_NS and
  * not more often, because each read moves a cache line away from a busy worker. A lane without a
  * worker is emptied at once; a call of a living worker is stolen only if it was READY at two such
@@ -39,40 +43,91 @@ static enum knit_lane_stealable may_steal(struct knit_lane *lane,
     return now - cursor->stood_ns >= KNIT_STEAL_AFTER_NS ? KNIT_STEAL_NOW : KNIT_STEAL_LATER;
 }
 
+struct scan {
+    struct knit_lane *lane;
+    bool take;
+    uint32_t rings; /* that may still be read */
+    uint64_t now;   /* 0 = no clock was read yet */
+    enum knit_lane_stealable best;
+};
+
+/* Other lanes in which a session has calls, as its caller says; 64 lanes a word. */
+static inline uint64_t lanes_with_calls(const struct knit_lane *lane, uint32_t place, uint32_t word)
+{
+    /* relaxed: who looks before it sleeps has fenced (W1, V1); another look may be late. */
+    return atomic_load_explicit(&lane->occupied[place][word], memory_order_relaxed) &
+           lane->others[word];
+}
+
+/* Reads the rings of a session in the lanes `first` to `end`. True: the scan is over, and the next
+ * one begins where the lane says. */
+static bool scan_session(struct scan *scan, uint32_t place, uint32_t first, uint32_t end)
+{
+    struct knit_lane *lane = scan->lane;
+    struct knit_worker_session *session = lane->sessions[place];
+
+    for (uint32_t from = first; from < end && !knit_worker_session_is_shut(session); from++) {
+        const uint64_t bits = lanes_with_calls(lane, place, from / 64) >> from % 64;
+        struct knit_ready_call found;
+        enum knit_lane_stealable got;
+
+        if (bits == 0) {
+            from |= 63;
+            continue;
+        }
+        from += (uint32_t)__builtin_ctzll(bits);
+        if (from >= end)
+            return false;
+        lane->steal_place = place;
+        lane->steal_lane = from;
+        if (scan->rings-- == 0)
+            return true;
+        if (scan->now == 0)
+            scan->now = knit_clock_ns();
+        got = may_steal(lane, session, from, scan->now, &found);
+        if (got > scan->best)
+            scan->best = got;
+        if (got != KNIT_STEAL_NOW)
+            continue;
+        lane->steal_lane += scan->take;
+        if (scan->take && knit_lane_call(lane, session, &session->cursor[from], &found))
+            knit_board_count(&lane->busy->stolen, 1);
+        return true;
+    }
+    return false;
+}
+
+static bool scan_sessions(struct scan *scan, uint32_t first, uint32_t end)
+{
+    const struct knit_lane *lane = scan->lane;
+    const uint32_t words = (lane->options.lanes + 63) / 64;
+
+    for (uint32_t place = first; place < end; place++) {
+        uint64_t bits = lanes_with_calls(lane, place, 0);
+
+        for (uint32_t word = 1; word < words; word++)
+            bits |= lanes_with_calls(lane, place, word);
+        if (bits != 0 && scan_session(scan, place, 0, lane->options.lanes))
+            return true;
+    }
+    return false;
+}
+
 enum knit_lane_stealable knit_lane_scan_others(struct knit_lane *lane, uint32_t rings, bool take)
 {
-    const uint32_t lanes = lane->options.lanes;
-    const uint32_t all = lane->session_count * lanes;
-    enum knit_lane_stealable best = KNIT_STEAL_NOTHING;
-    uint64_t now;
-    if (lanes == 1 || all == 0)
-        return best;
-    now = knit_clock_ns();
-    for (uint32_t i = 0; i < rings && i < all; i++) {
-        struct knit_worker_session *session;
-        enum knit_lane_stealable got;
-        uint32_t from;
-        struct knit_ready_call found;
+    const uint32_t count = lane->session_count, lanes = lane->options.lanes;
+    struct scan scan = {.lane = lane, .take = take, .rings = rings};
+    uint32_t place, from;
 
-        if (lane->steal_from >= all)
-            lane->steal_from = 0;
-        session = lane->sessions[lane->steal_from / lanes];
-        from = lane->steal_from % lanes;
-        lane->steal_from++;
-        if (from == lane->options.index || knit_worker_session_is_shut(session))
-            continue;
-        got = may_steal(lane, session, from, now, &found);
-        if (got == KNIT_STEAL_NOW) {
-            if (!take)
-                lane->steal_from--;
-            if (take && knit_lane_call(lane, session, &session->cursor[from], &found))
-                knit_board_count(&lane->busy->stolen, 1);
-            return KNIT_STEAL_NOW;
-        }
-        if (got > best)
-            best = got;
-    }
-    return best;
+    if (lanes == 1 || count == 0)
+        return KNIT_STEAL_NOTHING;
+    place = lane->steal_place < count ? lane->steal_place : 0;
+    from = lane->steal_lane;
+    /* The first session is also last, with the lanes before the first one. */
+    if (!scan_session(&scan, place, from, lanes) && !scan_sessions(&scan, place + 1, count) &&
+        !scan_sessions(&scan, 0, place))
+        (void)scan_session(&scan, place, 0, from);
+    return scan.best;
 }
 
 /* A worker whose home rings are never empty still scans the other rings from time to time: a call

@@ -39,6 +39,9 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
         lane->inline_max = (uint32_t)options->argument_max_bytes;
     if (lane->options.serve == NULL)
         lane->options.serve = knit_lane_serve;
+    for (uint32_t i = 0; i < options->lanes; i++)
+        lane->others[i / 64] |= (uint64_t)(i != options->index) << i % 64;
+    knit_lane_begin_bells(lane);
     lane->room = KNIT_NO_BLOCK;
     knit_spin_init(&lane->spin, options->spin_us);
     lane->calls = atomic_load_explicit(&lane->busy->calls, memory_order_relaxed);
@@ -89,6 +92,15 @@ static uint32_t serve_session(
     return lane->options.serve(lane, session, most);
 }
 
+/* What waits for room in the arena may be the reply to a stolen call, of a session that is cold. */
+static __attribute__((noinline)) void heat_deferred(struct knit_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->session_count; i++) {
+        if (lane->sessions[i]->deferred.any)
+            knit_poll_heat(&lane->poll, i);
+    }
+}
+
 /* One look: places in `sessions` of those that have something, from where the last turn ended;
  * fresh ones first. */
 static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
@@ -99,6 +111,8 @@ static uint32_t find_busy(struct knit_lane *lane, uint8_t *ret_places)
 
     /* While others make long calls a quiet session waits for one of these, not for several. */
     knit_poll_compare(poll, lane->was_long);
+    if (lane->deferred_count > 0)
+        heat_deferred(lane);
     hot = poll->hot_count;
     while (at < hot && poll->hot[at] < lane->turn_from)
         at++;

@@ -62,6 +62,7 @@ static uint64_t walk_request(
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->waiting = place(&at, 4, KNIT_LINE);
     view->core = place(&at, 4, 4);
+    view->occupied = place(&at, KNIT_LINE, KNIT_LINE);
     view->bell = place(&at, 4 * lanes, KNIT_LINE);
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);

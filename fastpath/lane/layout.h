@@ -33,6 +33,7 @@
 #define KNIT_LINE         64u
 #define KNIT_PAGE         4096u
 #define KNIT_LANES_MAX    256u
+#define KNIT_LANE_WORDS   4u /* a bit for each lane */
 #define KNIT_SLOTS_MAX    16368u
 #define KNIT_TASKS        65536u /* ids that fit a cell */
 #define KNIT_CLASSES      1u
@@ -90,6 +91,8 @@ static_assert(sizeof(struct knit_reply_cell) == 2 * KNIT_LINE, "a cell is two li
 static_assert(KNIT_CELL_WORDS * 8 == KNIT_INLINE_MAX, "INLINE is the body of a cell");
 static_assert(offsetof(struct knit_request_cell, body[KNIT_HEAD_WORDS]) == KNIT_LINE,
     "40 bytes of body lie in the head line");
+static_assert(KNIT_LANE_WORDS * 64 == KNIT_LANES_MAX && KNIT_LANE_WORDS * 8 <= KNIT_LINE,
+    "bits for all lanes lie in one line");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
     "words shared between processes are lock-free");
 
@@ -191,6 +194,7 @@ struct knit_request_view {
     struct knit_segment_header *header;
     _Atomic uint32_t *waiting;      /* 0 = awake, else arm * 2 + kind (1: futex, 0: event loop) */
     _Atomic uint32_t *core;         /* that the caller waited on last, from 1; in the same line */
+    _Atomic uint64_t *occupied;     /* [KNIT_LANE_WORDS]; a bit for each lane with calls */
     _Atomic uint32_t *bell;         /* [lanes]; last park word notified */
     _Atomic uint64_t *abort;        /* [slots]; generation to abort, perhaps only if queued */
     _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */

@@ -26,6 +26,8 @@ static void start_from_segments(struct knit_session *session)
         *lane =
             (struct knit_session_lane){.ring = session->request.ring + (size_t)i * geometry->cells,
                 .completion_ring = session->reply.completions + (size_t)i * geometry->cells,
+                .occupied = &session->request.occupied[i / 64],
+                .bit = (uint64_t)1 << i % 64,
                 .index = i,
                 .tag = knit_tag(tail, geometry->cells),
                 .last_slot = KNIT_NO_SLOT,
@@ -51,6 +53,8 @@ static void start_from_segments(struct knit_session *session)
         knit_session_push_free(
             session, i, i % geometry->lanes); /* NOLINT: a checked geometry has lanes. */
     }
+    for (uint32_t i = 0; i < KNIT_LANE_WORDS; i++)
+        atomic_store_explicit(&session->request.occupied[i], 0, memory_order_relaxed);
     session->rescan = atomic_load_explicit(&session->reply.state->rescan, memory_order_acquire);
     session->arm = atomic_load_explicit(session->reply.notified, memory_order_acquire) >> 1;
     session->scan_from = KNIT_NO_SLOT;

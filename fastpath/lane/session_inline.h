@@ -40,6 +40,35 @@ static inline uint32_t knit_session_count_in_flight(const struct knit_session *s
     return session->geometry.slots - session->free - session->zombies - session->held;
 }
 
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+/* The lane is published to for the first time since the last flush. Before ctrl is stored: who sees
+ * that the call is READY sees that the lane is occupied. */
+KNIT_ALWAYS_INLINE void knit_session_enter_lane(
+    struct knit_session *session, struct knit_session_lane *lane)
+{
+    lane->is_dirty = true;
+    session->dirty++;
+    session->dirty_lane = lane->index;
+    /* relaxed: this session alone writes the word; P1 and W1 lie behind. */
+    atomic_store_explicit(lane->occupied,
+        atomic_load_explicit(lane->occupied, memory_order_relaxed) | lane->bit,
+        memory_order_relaxed);
+}
+
+/* The last answer to what was published to the lane is taken: it is not occupied any more, unless
+ * another call may follow before the flush. */
+KNIT_ALWAYS_INLINE void knit_session_leave_lane(struct knit_session *session, uint32_t index)
+{
+    const struct knit_session_lane *lane = &session->lanes[index];
+
+    if (!lane->is_dirty)
+        /* relaxed: who sees it late looks in vain. */
+        atomic_store_explicit(lane->occupied,
+            atomic_load_explicit(lane->occupied, memory_order_relaxed) & ~lane->bit,
+            memory_order_relaxed);
+}
+
 /* ---- publish --------------------------------------------------------------------------------- */
 
 /* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
@@ -76,6 +105,8 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     slot->block = block;
     slot->lane = lane->index;
     slot->state = KNIT_SLOT_IN_FLIGHT;
+    if (!lane->is_dirty)
+        knit_session_enter_lane(session, lane);
     /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
     atomic_store_explicit(
         &cell->ctrl, gen24 | knit_ctrl(0, index, lane->tag), memory_order_release);
@@ -90,11 +121,6 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     if (session->work_ns != NULL) {
         slot->work_ns = session->next_ns;
         session->work_ns[lane->index] += session->next_ns;
-    }
-    if (!lane->is_dirty) {
-        lane->is_dirty = true;
-        session->dirty++;
-        session->dirty_lane = lane->index;
     }
     return index;
 }
@@ -146,7 +172,8 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
 KNIT_ALWAYS_INLINE void knit_session_note_answer(
     struct knit_session *session, const struct knit_session_slot *slot, uint32_t lane)
 {
-    session->queued[slot->lane]--;
+    if (--session->queued[slot->lane] == 0)
+        knit_session_leave_lane(session, slot->lane);
     if (session->work_ns != NULL)
         session->work_ns[slot->lane] -= slot->work_ns;
     session->balance.warm = lane;

@@ -44,6 +44,8 @@ struct knit_session_lane {
     struct knit_request_cell *cell;       /* of the next publish */
     struct knit_request_cell *ring, *end; /* [cells] */
     _Atomic uint32_t *completion_ring;    /* [cells] */
+    _Atomic uint64_t *occupied;           /* where the lane's bit is, */
+    uint64_t bit;                         /* and which one */
     uint64_t completion_next;             /* position of the completion read next */
     uint32_t index;
     uint32_t tag;           /* of the lap in which `cell` lies */

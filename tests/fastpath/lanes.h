@@ -26,7 +26,7 @@ enum lanes_task {
 };
 
 #define LANES_ROOM_SKIPS   32u /* of the room, before what LANES_ROOM writes */
-#define LANES_WORKERS_MAX  16u
+#define LANES_WORKERS_MAX  130u
 #define LANES_SESSIONS_MAX 124u
 
 struct lanes_session {

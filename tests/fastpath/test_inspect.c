@@ -228,6 +228,14 @@ DAMAGE(an_argument_outside)
 {
     STORE(&cell_of(f, 1, 1)->body[0], 65536 - 199);
 }
+DAMAGE(a_call_in_no_lane)
+{
+    STORE(&f->request->occupied[0], 0);
+}
+DAMAGE(a_lane_beyond_the_last)
+{
+    STORE(&f->request->occupied[3], 1ull << 63);
+}
 DAMAGE(a_gap)
 {
     STORE(&cell_of(f, 1, 4)->ctrl, knit_ctrl(1, f->slot[FREE], 1));
@@ -351,6 +359,8 @@ static const struct {
     {flags_of_a_request, "lane 1, position 2: flags 0x10", 0},
     {a_long_argument_in_a_cell, "lane 1, position 2: 105 bytes in a cell", 0},
     {an_argument_outside, "lane 1, position 1: its argument, 200 bytes at 65337, is outside", 0},
+    {a_call_in_no_lane, "lane 1, position 1: queued, but the caller says it has no calls there", 0},
+    {a_lane_beyond_the_last, "the caller has calls in lane 255 of 2", 0},
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},
     {a_lap_that_never_was, "lane 1, position 9: bears lap 500", 0},
     {a_call_passed_over, "lane 1, position 1: passed over, its call is not claimed", 0},

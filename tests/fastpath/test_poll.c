@@ -158,6 +158,24 @@ static void an_idle_worker_looks_at_all(void **state)
     }
 }
 
+/* It sleeps without a time limit, and so does the caller. */
+static void a_parked_worker_is_woken_by_any_session(void **state)
+{
+    enum { CALLS = 3000 };
+    struct knit_random random;
+
+    (void)state;
+    lanes_stop_worker(&lanes, 0);
+    lanes_start_worker(&lanes, 0, 6);
+    knit_random_init(&random);
+    for (uint32_t t = 0; t < CALLS; t++) {
+        uint32_t some = (uint32_t)knit_random_below(&random, SESSIONS);
+        struct knit_session_outcome outcome;
+
+        lanes_wait_for(lanes.session[some].session, publish(some, LANES_ECHO, 0), &outcome);
+    }
+}
+
 /* Sessions come and go, so places change; each is hot, cold, and hot again at random. */
 static void calls_are_found_while_sessions_come_and_go(void **state)
 {
@@ -234,6 +252,7 @@ int main(void)
         TEST(after_a_long_call_all_are_looked_at),
         TEST(after_a_sleep_all_are_looked_at),
         TEST(an_idle_worker_looks_at_all),
+        TEST(a_parked_worker_is_woken_by_any_session),
         TEST(calls_are_found_while_sessions_come_and_go),
         TEST(a_word_that_changes_is_no_call),
     };

@@ -89,6 +89,7 @@ static void forge_cell(const struct pool_session *liar)
     atomic_store_explicit(&cell->deadline, kind & 16 ? machine.now_ns + 1000u * input_u8(input) : 0,
         memory_order_relaxed);
     input_write64(input, &cell->body[0]);
+    atomic_store_explicit(liar->request.occupied, UINT64_MAX, memory_order_relaxed);
     atomic_store_explicit(
         &cell->ctrl, knit_ctrl(gen, slot, knit_tag(position, POOL_CELLS)), memory_order_release);
 }

@@ -25,6 +25,9 @@
  *
  * With -DPINNED calls may be pinned to their lane.
  *
+ * Of other lanes a worker looks only at those that the caller says are `occupied`: it has published calls there whose
+ * answers it has not collected. Its own lane it always looks at. The caller may collect at any time.
+ *
  * Checked: 7 no worker sleeps while there is a READY call of which no party will notify it, and with it 6: otherwise
  * the model ends while the caller waits, which Spin reports.
  */
@@ -56,12 +59,13 @@
 #define PUB(l) (l)
 #define BELL(l) (L + (l))
 #define PARK(l) (2 * L + (l))
+#define OCCUPIED(l) (3 * L + (l))
 #define CALLER L /* parties below it are the workers */
 #define DEPTH 2
 #define IS_BELL(word) ((word) / L == 1)
 #define IS_PARK(word) ((word) / L == 2)
 #define LANE_OF(word) ((word) % L)
-byte mem[3 * L];
+byte mem[4 * L];
 byte buffered_word[(L + 1) * DEPTH], buffered_value[(L + 1) * DEPTH];
 byte buffered[L + 1];
 
@@ -77,6 +81,8 @@ bool look_parked;
 #endif
 
 byte claimed[L]; /* written by locked operations only */
+byte answered[L]; /* of the calls that were published to the lane */
+byte from[L]; /* the lane whose call a worker has claimed */
 #ifdef PINNED
 bool pinned[L * (P + 1)]; /* of the call at each position; published with it */
 #endif
@@ -194,10 +200,12 @@ end:
 #else
 #define MAY_CLAIM(l) READY(l)
 #endif
+/* The worker looks there, and finds one. */
+#define SEES(l) (mem[OCCUPIED(l)] && MAY_CLAIM(l))
 #ifdef MUTANT_PARK_CHECKS_VACANT_ONLY
-#define KEEPS_AWAKE(l) OF_VACANT(l)
+#define KEEPS_AWAKE(l) (mem[OCCUPIED(l)] && OF_VACANT(l))
 #else
-#define KEEPS_AWAKE(l) MAY_CLAIM(l)
+#define KEEPS_AWAKE(l) SEES(l)
 #endif
 
 /* wake_lane() of the code: a lane that is PARKED and was not notified since gets bell = v and FUTEX_WAKE. The system
@@ -253,13 +261,61 @@ inline publish(l)
 	:: true
 	fi;
 #endif
-	d_step { store(CALLER, PUB(l), sent[l] + 1); sent[l]++; dirty[l] = true; left-- }
+	d_step {
+#ifndef MUTANT_OCCUPIED_AFTER_FLUSH
+		if
+#ifdef MUTANT_OCCUPIED_ONCE
+		:: sent[l] == 0 -> occupied[l] = true; store(CALLER, OCCUPIED(l), 1)
+#else
+		:: !dirty[l] -> occupied[l] = true; store(CALLER, OCCUPIED(l), 1)
+#endif
+		:: else
+		fi;
+#endif
+		store(CALLER, PUB(l), sent[l] + 1);
+		sent[l]++;
+		dirty[l] = true;
+		left--
+	}
+}
+
+/* The answers of all that was published to the lane are taken: it is not occupied, unless the next call may come before
+ * the flush, which does not say so again. */
+inline collect(l)
+{
+	d_step {
+#ifdef MUTANT_COLLECTED_ONE
+		occupied[l] && answered[l] > 0 && !dirty[l] ->
+#elif defined(MUTANT_COLLECTED_DIRTY)
+		occupied[l] && answered[l] == sent[l] ->
+#else
+		occupied[l] && answered[l] == sent[l] && !dirty[l] ->
+#endif
+		occupied[l] = false;
+		store(CALLER, OCCUPIED(l), 0)
+	}
+}
+
+inline collect_any()
+{
+	if
+	:: collect(0)
+#ifdef SPREAD
+	:: collect(1)
+#endif
+#ifdef THIRD
+	:: collect(2)
+#endif
+	fi
 }
 
 inline flush_lane(l)
 {
 	if
 	:: dirty[l] ->
+#ifdef MUTANT_OCCUPIED_AFTER_FLUSH
+		d_step { occupied[l] = true; store(CALLER, OCCUPIED(l), 1) };
+#endif
 		wake_lane(l);
 		if
 		:: !woke ->
@@ -302,7 +358,7 @@ inline flush()
 proctype caller()
 {
 	byte sent[L], v, left = P, last;
-	bool dirty[L], woke, help;
+	bool dirty[L], occupied[L], woke, help;
 
 	do
 	:: left > 0 ->
@@ -322,6 +378,7 @@ proctype caller()
 		:: flush()
 		:: left > 0 /* one flush may follow several calls */
 		fi
+	:: collect_any()
 	:: else -> break
 	od;
 
@@ -358,6 +415,7 @@ proctype caller()
 #endif
 #endif
 		(done > last || done + EXCUSED == P)
+	:: collect_any()
 	:: else -> break
 	od;
 	atomic { last = 0; over = true }
@@ -412,10 +470,10 @@ inline serve(l)
 	/* The call that was found is claimed, and none behind it. */
 	:: d_step { READY(l) && (l == me || MAY_CLAIM(l)) -> drain(me);
 		assert(l == me || !PINNED_HEAD(l) || mem[PARK(l)] == VACANT);
-		claimed[l]++; busy[me] = true }
+		claimed[l]++; from[me] = l; busy[me] = true }
 	:: !READY(l) || (l != me && !MAY_CLAIM(l)) -> goto again
 #else
-	:: d_step { READY(l) -> drain(me); claimed[l]++; busy[me] = true }
+	:: d_step { READY(l) -> drain(me); claimed[l]++; from[me] = l; busy[me] = true }
 	:: !READY(l) -> goto again
 #endif
 	fi;
@@ -429,7 +487,7 @@ inline serve(l)
 		fi;
 		runs[me] = true
 	};
-	d_step { busy[me] = false; runs[me] = false; done++ }
+	d_step { busy[me] = false; runs[me] = false; answered[l]++; from[me] = 0; done++ }
 }
 
 proctype worker(byte me)
@@ -442,12 +500,12 @@ again:
 			 * home. Here either may come first. */
 			if
 			:: READY(me) -> serve(me); goto again
-			:: MAY_CLAIM(1 - me) -> serve(1 - me); goto again
+			:: SEES(1 - me) -> serve(1 - me); goto again
 #ifdef THIRD
-			:: MAY_CLAIM(2) -> serve(2); goto again
-			:: !READY(me) && !MAY_CLAIM(1 - me) && !MAY_CLAIM(2)
+			:: SEES(2) -> serve(2); goto again
+			:: !READY(me) && !SEES(1 - me) && !SEES(2)
 #else
-			:: !READY(me) && !MAY_CLAIM(1 - me)
+			:: !READY(me) && !SEES(1 - me)
 #endif
 			fi;
 			/* park */
@@ -504,7 +562,14 @@ again:
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
 		d_step { notify_lane_bell(1 - me) };
 #endif
-		d_step { done = (busy[me] -> done + 1 : done); busy[me] = false; runs[me] = false };
+		d_step {
+			if
+			:: busy[me] -> done++; answered[from[me]]++; from[me] = 0
+			:: else
+			fi;
+			busy[me] = false;
+			runs[me] = false
+		};
 #ifdef REPLACE
 		d_step { dead[me] = false; mem[PARK(me)] = AWAKE };
 		goto again

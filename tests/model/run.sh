@@ -113,6 +113,10 @@ park PARK_CHECKS_VACANT_ONLY -DHANGS=1: invalid end state
 park WAIT_WAKES_ANY -DHANGS=1: invalid end state
 park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DP=3: invalid end state
 park SIBLING_NOT_WOKEN -DTHIRD -DHANGS=1 -DNO_STEAL: invalid end state
+park COLLECTED_ONE -DDEATHS=1 -DNO_STEAL: invalid end state
+park COLLECTED_DIRTY -DDEATHS=1 -DNO_STEAL: invalid end state
+park OCCUPIED_ONCE -DTHIRD -DNO_STEAL: invalid end state
+park OCCUPIED_AFTER_FLUSH -DHANGS=1: invalid end state
 park PINNED_STOLEN -DPINNED -DP=1: !(pinned[
 park PINNED_LEFT_IN_VACANT -DPINNED -DP=1 -DDEATHS=1: invalid end state
 park FLUSH_NO_FENCE -DVIA_HOST -DNO_STEAL: invalid end state

@@ -6,7 +6,7 @@
         lanes.order(1)                          what the worker of lane 1 answered, (lane, place) of each call
 
 Offsets are those of knit_layout_request() and knit_layout_reply(). The cells are written before the session is served,
-so that one store of ctrl publishes a call. No lane is notified: a worker that sleeps is woken by another call.
+so that one store of ctrl publishes a call, after the lane's bit in `occupied`. No lane is notified: a worker that sleeps is woken by another call.
 """
 
 import mmap
@@ -62,11 +62,12 @@ class Lanes:
     def cell(self, lane, i):
         """The index of the cell's first word."""
         words = 8 * len(self.slots)
-        at = place(PAGE + LINE + 4 * self.lanes, LINE)
+        at = place(PAGE + 2 * LINE + 4 * self.lanes, LINE)
         at = place(place(at + words, LINE) + words, LINE) + LINE * self.lanes
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
 
     def publish(self, lane):
+        self.request[(PAGE + LINE) // 8 + lane // 64] |= 1 << lane % 64
         for slot, (where, i) in enumerate(self.slots):
             if where == lane:
                 self.request[self.cell(lane, i)] = 1 << 24 | slot << 10 | 1

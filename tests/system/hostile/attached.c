@@ -142,6 +142,9 @@ static void map_all(struct knit_attached *attached)
     knit_layout_board(geometry->lanes, attached->board.base, &attached->lanes);
     knit_layout_request(geometry, attached->request.base, &attached->in);
     knit_layout_reply(geometry, attached->reply.base, &attached->out);
+    /* All workers look at all of its rings, whatever is there. */
+    for (uint32_t i = 0; i < KNIT_LANE_WORDS; i++)
+        atomic_store_explicit(&attached->in.occupied[i], UINT64_MAX, memory_order_relaxed);
 }
 
 /* One try. Sessions that were closed count until all workers have unmapped them, so the quota of a
