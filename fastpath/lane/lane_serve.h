@@ -233,7 +233,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
             if (!knit_lane_serve_one(lane, session))
                 break;
             left--;
-            if (lane->was_long)
+            if (lane->was_long || knit_worker_session_is_shut(session))
                 break;
             continue;
         }
@@ -246,6 +246,8 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
         if (__builtin_expect(knit_abort_refuses(abort, knit_ctrl_gen(head.ctrl)), 0) ||
             __builtin_expect(!knit_state_is_served(knit_state_read(&session->in.reply)), 0)) {
             knit_lane_refuse(lane, session, head, abort);
+            if (knit_worker_session_is_shut(session))
+                break;
             continue;
         }
         session->deficit.ns -= (int32_t)expected_ns;

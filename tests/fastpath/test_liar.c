@@ -123,6 +123,60 @@ static void a_cell_that_changes_all_the_time_costs_one_turn(void **state)
     world_fini(&world);
 }
 
+/* ---- calls of a session that has closed ---- */
+
+static uint32_t claimed_when_it_closed;
+
+static uint32_t claimed(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < world.side->geometry.slots; i++)
+        count += knit_claim_gen(
+                     atomic_load_explicit(&world.side->reply.claim[i], memory_order_relaxed)) != 0;
+    return count;
+}
+
+/* They are short, so that a turn serves several. */
+static void call_in_all_slots(void)
+{
+    for (uint32_t task = 0; task <= LANES_ROOM; task++)
+        world.lanes.worker[0]->mean_ns[task] = 100;
+    world.lanes.worker[0]->unmeasured = UINT32_MAX;
+    world.may_fail = true;
+    while (knit_session_slots_free(world.session) > 0)
+        assert_true(world_publish(&world, 0));
+}
+
+static void takes_a_turn(void *arg)
+{
+    (void)arg;
+    assert_int_equal(knit_lane_turn(world.lanes.worker[0]), KNIT_LANE_RUNNING);
+}
+
+static void closes(void *arg)
+{
+    (void)arg;
+    claimed_when_it_closed = claimed();
+    atomic_store_explicit(&world.side->reply.state->state, KNIT_STATE_CLOSED, memory_order_release);
+}
+
+static void at_most_one_was_claimed_after_that(void)
+{
+    assert_true(claimed() <= claimed_when_it_closed + 1);
+}
+
+static void nothing_more_is_claimed_of_a_session_that_has_closed(void **state)
+{
+    (void)state;
+    world_play(&world, &(struct world_scene){.shape = shape,
+                           .begin = call_in_all_slots,
+                           .party = WORLD_WORKER,
+                           .act = takes_a_turn,
+                           .meanwhile = closes,
+                           .judge = at_most_one_was_claimed_after_that});
+}
+
 /* ---- lies about the order of calls ---- */
 
 static void a_slot_is_not_claimed_before_its_last_call_is_answered(void **state)
@@ -223,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_checked_is_what_is_used),
         cmocka_unit_test(a_cell_that_changes_all_the_time_costs_one_turn),
+        cmocka_unit_test(nothing_more_is_claimed_of_a_session_that_has_closed),
         cmocka_unit_test(a_slot_is_not_claimed_before_its_last_call_is_answered),
         cmocka_unit_test(unknown_flags_evict),
         cmocka_unit_test(an_argument_lies_within_the_arena_to_the_last_byte),
