@@ -42,28 +42,92 @@ static inline uint64_t knit_cell_word(const unsigned char *from, size_t skip)
     return htole64(le64toh(word) >> (8 * skip));
 }
 
+/* As many words as fit a cell, by a jump into a row of moves: bodies are short, and a loop costs
+ * more than its words do. */
+#define KNIT_CELL_ROW(MOVE)                                                                        \
+    case 13:                                                                                       \
+        MOVE(12);                                                                                  \
+        __attribute__((fallthrough));                                                              \
+    case 12:                                                                                       \
+        MOVE(11);                                                                                  \
+        __attribute__((fallthrough));                                                              \
+    case 11:                                                                                       \
+        MOVE(10);                                                                                  \
+        __attribute__((fallthrough));                                                              \
+    case 10:                                                                                       \
+        MOVE(9);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 9:                                                                                        \
+        MOVE(8);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 8:                                                                                        \
+        MOVE(7);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 7:                                                                                        \
+        MOVE(6);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 6:                                                                                        \
+        MOVE(5);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 5:                                                                                        \
+        MOVE(4);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 4:                                                                                        \
+        MOVE(3);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 3:                                                                                        \
+        MOVE(2);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 2:                                                                                        \
+        MOVE(1);                                                                                   \
+        __attribute__((fallthrough));                                                              \
+    case 1:                                                                                        \
+        MOVE(0);                                                                                   \
+        break;                                                                                     \
+    default:                                                                                       \
+        break
+
 /* len: at most KNIT_INLINE_MAX. */
 static inline void knit_cell_store(_Atomic uint64_t *body, const void *bytes, size_t len)
 {
     const unsigned char *from = bytes;
-    size_t i;
 
     if (len < 8) {
         if (len != 0)
             atomic_store_explicit(&body[0], knit_cell_few(from, len), memory_order_relaxed);
         return;
     }
-    for (i = 0; i < len / 8; i++)
-        atomic_store_explicit(&body[i], knit_cell_word(from + 8 * i, 0), memory_order_relaxed);
+#define KNIT_CELL_STORE(i)                                                                         \
+    atomic_store_explicit(&body[i], knit_cell_word(from + 8 * (i), 0), memory_order_relaxed)
+    switch (len / 8) {
+        KNIT_CELL_ROW(KNIT_CELL_STORE);
+    }
+#undef KNIT_CELL_STORE
     /* The last 8 bytes, of which the word before has the first. */
     if (len % 8 != 0)
         atomic_store_explicit(
-            &body[i], knit_cell_word(from + len - 8, 8 - len % 8), memory_order_relaxed);
+            &body[len / 8], knit_cell_word(from + len - 8, 8 - len % 8), memory_order_relaxed);
 }
 
-/* Whole words: as many as hold len bytes. */
-static inline void knit_cell_load(uint64_t *to, const _Atomic uint64_t *body, size_t len)
+static inline void knit_cell_load_word(unsigned char *to, const _Atomic uint64_t *body, unsigned i)
 {
-    for (size_t i = 0; i < (len + 7) / 8; i++)
-        to[i] = atomic_load_explicit(&body[i], memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&body[i], memory_order_relaxed);
+
+    memcpy(to + 8 * i, &word, 8);
+}
+
+/* Whole words, to anywhere: as many as hold len bytes, and one at least. */
+static inline void knit_cell_load(void *bytes, const _Atomic uint64_t *body, size_t len)
+{
+    unsigned char *to = bytes;
+
+    if (len <= 8) {
+        knit_cell_load_word(to, body, 0);
+        return;
+    }
+#define KNIT_CELL_LOAD(i) knit_cell_load_word(to, body, i)
+    switch ((len + 7) / 8) {
+        KNIT_CELL_ROW(KNIT_CELL_LOAD);
+    }
+#undef KNIT_CELL_LOAD
 }
