@@ -180,10 +180,10 @@ KNIT_ALWAYS_INLINE void knit_session_note_answer(
 }
 
 /* ANSWERED -> FREE for a result that lies in its cell, of a call whose argument lay in its cell as
- * well and whose outcome is wanted; else false, and nothing happened. The result goes into `body`,
- * of KNIT_CELL_WORDS. */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_take_result(struct knit_session *session,
-    uint32_t index, uint64_t *body, size_t *ret_len, uint32_t *ret_lane)
+ * well and whose outcome is wanted; else false, and nothing happened. The result goes to `body`,
+ * where KNIT_CELL_WORDS words may be written. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_take_result(
+    struct knit_session *session, uint32_t index, void *body, size_t *ret_len, uint32_t *ret_lane)
 {
     struct knit_session_slot *slot = &session->slots[index];
     struct knit_reply_cell *cell = &session->reply.reply[index];
@@ -207,6 +207,22 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_take_result(struct knit_ses
     *ret_len = len;
     *ret_lane = lane;
     return true;
+}
+
+/* The slot that the lane's next completion names, which the caller passes over by adding 1 to
+ * lane->completion_next once it has taken the slot's result. False: there is none, or
+ * knit_session_collect() must see to it. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_next_slot(
+    const struct knit_session *session, const struct knit_session_lane *lane, uint32_t *ret_slot)
+{
+    const uint64_t next = lane->completion_next;
+    const uint32_t cells = session->geometry.cells;
+    /* N1, acquire: the reply word that the entry is about. */
+    const uint32_t entry =
+        atomic_load_explicit(&lane->completion_ring[next & (cells - 1)], memory_order_acquire);
+
+    *ret_slot = knit_completion_slot(entry);
+    return knit_completion_lead(entry, next, cells) == 0 && *ret_slot < session->geometry.slots;
 }
 
 /* knit_session_collect_slot() for such a call. */

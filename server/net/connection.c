@@ -77,6 +77,15 @@ static void deliver(
     knit_output_outcome(connection_of(caller), msgid, outcome);
 }
 
+static struct knit_stage *begin_stage(struct knit_caller *caller)
+{
+    struct knit_connection *connection = connection_of(caller);
+
+    if (caller->stage != NULL)
+        knit_sending_flush(connection);
+    return knit_output_begin_stage(connection);
+}
+
 static void reply(struct knit_caller *caller, uint32_t msgid, struct knit_span result)
 {
     knit_output_result(connection_of(caller), msgid, result);
@@ -126,6 +135,7 @@ static void close_without_memory(struct knit_caller *caller)
 }
 
 static const struct knit_caller_ops caller_ops = {.deliver = deliver,
+    .begin_stage = begin_stage,
     .reply = reply,
     .refuse = refuse,
     .hand_over = hand_over,

@@ -172,7 +172,7 @@ static bool dispatch_parsed(struct knit_connection *connection, const struct kni
 
 static inline bool has_much_output(const struct knit_connection *connection)
 {
-    return (connection->stage != NULL || connection->output != NULL) &&
+    return (connection->caller.stage != NULL || connection->output != NULL) &&
            knit_output_waiting(connection) > knit_output_limit(connection);
 }
 

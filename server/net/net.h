@@ -22,9 +22,9 @@
 
 #include "proto/scan.h"
 #include "server/base/due.h"
+#include "server/base/stage.h"
 #include "server/base/turn.h"
 #include "server/net/hangup.h"
-#include "server/net/stage.h"
 #include "server/net/tenant.h"
 #include "server/net/transport.h"
 #include "server/rpc/caller.h"
@@ -153,14 +153,13 @@ struct knit_connection {
     uint64_t received_ns;             /* when input last came */
     struct knit_lookahead *lookahead; /* what of it waits for a slot, or NULL */
 
-    struct knit_stage *stage; /* replies of this turn, while `output` is empty; or NULL */
-    struct evbuffer *output;  /* NULL until there is one that does not fit a stage */
-    size_t pinned_bytes;      /* of it, lying in the reply arena */
-    size_t copied_bytes;      /* the others that waited when it was last written */
-    uint64_t progress_ns;     /* when output last moved far enough, or began to wait */
-    uint64_t moved_ns;        /* when more than a trickle of it last left, or it began to wait */
-    uint32_t moved_bytes;     /* that left since then */
-    uint64_t activity_ns;     /* when more than a trickle last came or went */
+    struct evbuffer *output; /* what does not fit caller.stage and goes behind it; or NULL */
+    size_t pinned_bytes;     /* of it, lying in the reply arena */
+    size_t copied_bytes;     /* the others that waited when it was last written */
+    uint64_t progress_ns;    /* when output last moved far enough, or began to wait */
+    uint64_t moved_ns;       /* when more than a trickle of it last left, or it began to wait */
+    uint32_t moved_bytes;    /* that left since then */
+    uint64_t activity_ns;    /* when more than a trickle last came or went */
 
     struct knit_handover *handover; /* a reply with descriptors that waits, or NULL */
 };

@@ -35,8 +35,8 @@ enum {
 
 size_t knit_output_waiting(const struct knit_connection *connection)
 {
-    if (connection->stage != NULL)
-        return connection->stage->len;
+    if (connection->caller.stage != NULL)
+        return connection->caller.stage->len;
     return connection->output != NULL ? evbuffer_get_length(connection->output) : 0;
 }
 
@@ -84,31 +84,31 @@ static void mark_dirty(struct knit_connection *connection)
         knit_net_add_dirty(connection);
 }
 
-static struct knit_stage *begin_stage(struct knit_connection *connection)
+struct knit_stage *knit_output_begin_stage(struct knit_connection *connection)
 {
     if (connection->is_dead || knit_output_waiting(connection) > 0)
         return NULL;
-    connection->stage = knit_stages_take(&connection->net->stages);
-    if (connection->stage != NULL)
+    connection->caller.stage = knit_stages_take(&connection->net->stages);
+    if (connection->caller.stage != NULL)
         mark_dirty(connection);
-    return connection->stage;
+    return connection->caller.stage;
 }
 
 static void end_stage(struct knit_connection *connection)
 {
-    if (connection->stage != NULL)
-        knit_stages_give(&connection->net->stages, connection->stage);
-    connection->stage = NULL;
+    if (connection->caller.stage != NULL)
+        knit_stages_give(&connection->net->stages, connection->caller.stage);
+    connection->caller.stage = NULL;
 }
 
 /* Room for so many bytes, or a few fewer, by which the caller makes the stage longer. NULL: there
  * is none in a stage. */
 static inline uint8_t *room_in_stage(struct knit_connection *connection, size_t len)
 {
-    struct knit_stage *stage = connection->stage;
+    struct knit_stage *stage = connection->caller.stage;
 
     if (stage == NULL)
-        stage = begin_stage(connection);
+        stage = knit_output_begin_stage(connection);
     if (stage == NULL || len > KNIT_STAGE_BYTES - stage->len)
         return NULL;
     return stage->bytes + stage->len;
@@ -118,7 +118,7 @@ static inline uint8_t *room_in_stage(struct knit_connection *connection, size_t 
  * -ENOMEM. */
 static int leave_stage(struct knit_connection *connection, size_t sent)
 {
-    const struct knit_stage *stage = connection->stage;
+    const struct knit_stage *stage = connection->caller.stage;
 
     if (connection->output == NULL)
         connection->output = evbuffer_new();
@@ -140,7 +140,7 @@ static void append(struct knit_connection *connection, const void *bytes, size_t
         return;
     if (room != NULL) {
         memcpy(room, bytes, len);
-        connection->stage->len += len;
+        connection->caller.stage->len += len;
         return;
     }
     if (connection->is_dead)
@@ -191,7 +191,7 @@ void knit_output_result(struct knit_connection *connection, uint32_t msgid, stru
     if (room != NULL) {
         head_len = knit_message_pack_response_head(room, msgid);
         memcpy(room + head_len, result.bytes, result.len);
-        connection->stage->len += head_len + result.len;
+        connection->caller.stage->len += head_len + result.len;
         return;
     }
     put_result_head(connection, msgid);
@@ -372,7 +372,7 @@ static void note_moved(struct knit_connection *connection, uint32_t bytes)
 /* What the peer takes in one go. */
 static enum knit_transport_result send_output(struct knit_connection *connection, size_t *ret_sent)
 {
-    const struct knit_stage *stage = connection->stage;
+    const struct knit_stage *stage = connection->caller.stage;
     enum knit_transport_result result;
 
     if (stage == NULL)
@@ -391,7 +391,9 @@ enum knit_output_result knit_output_flush(struct knit_connection *connection)
     struct knit_net *net = connection->net;
     size_t waiting = knit_output_waiting(connection), sent = 0;
 
-    if (waiting > 0 && send_output(connection, &sent) == KNIT_TRANSPORT_BROKEN)
+    if (waiting == 0)
+        end_stage(connection);
+    else if (send_output(connection, &sent) == KNIT_TRANSPORT_BROKEN)
         knit_net_end(connection);
     if (connection->is_dead)
         return KNIT_OUTPUT_ENDED;

@@ -35,6 +35,7 @@
 struct knit_connection;
 struct knit_net;
 struct knit_session_outcome;
+struct knit_stage;
 
 enum knit_output_result {
     KNIT_OUTPUT_EMPTY,
@@ -53,6 +54,9 @@ void knit_output_outcome(
 
 /* A whole message that was encoded elsewhere. */
 void knit_output_message(struct knit_connection *connection, struct knit_span message);
+
+/* For the first of its replies in a turn. NULL: there is none, or what waits must go first. */
+struct knit_stage *knit_output_begin_stage(struct knit_connection *connection);
 
 /* Bytes that wait. */
 size_t knit_output_waiting(const struct knit_connection *connection);

@@ -29,6 +29,7 @@ struct knit_pool_grant;
 struct knit_registry_task;
 struct knit_router;
 struct knit_session_outcome;
+struct knit_stage;
 
 /* Why a caller brings no messages now. Bits from KNIT_PAUSE_OWN on are the caller's own. */
 enum {
@@ -43,6 +44,9 @@ struct knit_caller_ops {
      * are not needed any more. */
     void (*deliver)(
         struct knit_caller *caller, uint32_t msgid, const struct knit_session_outcome *outcome);
+    /* A stage with room; it has none, or one that is full. NULL: small results go to deliver() as
+     * well. The whole operation is NULL in callers without stages. */
+    struct knit_stage *(*begin_stage)(struct knit_caller *caller);
     /* A result that the daemon made itself. */
     void (*reply)(struct knit_caller *caller, uint32_t msgid, struct knit_span result);
     void (*refuse)(struct knit_caller *caller, uint32_t msgid, const struct knit_failure *failure);
@@ -66,9 +70,9 @@ struct knit_caller {
     struct knit_turn *turn;
     struct knit_principal principal;
     struct knit_account account;
-    struct knit_in_flight calls; /* requests that have no outcome yet */
-    const struct knit_registry_task
-        *named; /* the task that it named last, in that epoch; or NULL */
+    struct knit_in_flight calls;            /* requests that have no outcome yet */
+    struct knit_stage *stage;               /* messages of small results are put there; or NULL */
+    const struct knit_registry_task *named; /* the task that it named last; or NULL */
     uint32_t named_epoch;
     enum knit_failure_form form; /* of errors: what it understands */
     bool takes_descriptors;

@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { CAPACITY_MIN = 16 };
+enum {
+    CAPACITY_MIN = 16,
+    CAPACITY_KEPT = 256, /* by an empty one: who has so many in flight has them again */
+};
 
 void knit_in_flight_fini(struct knit_in_flight *table)
 {
@@ -50,18 +53,11 @@ int knit_in_flight_add(struct knit_in_flight *table, uint32_t msgid, uint32_t sl
     return 0;
 }
 
-bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid)
+void knit_in_flight_close_gap(struct knit_in_flight *table, struct knit_in_flight_entry *gap)
 {
     struct knit_in_flight_entry *entries = table->entries;
-    const struct knit_in_flight_entry *entry;
-    uint32_t mask = table->capacity - 1, hole, at;
+    uint32_t mask = table->capacity - 1, hole = (uint32_t)(gap - entries), at;
 
-    if (table->count == 0)
-        return false;
-    entry = knit_in_flight_probe(table, msgid);
-    if (entry->slot_plus_one == 0)
-        return false;
-    hole = (uint32_t)(entry - entries);
     for (at = (hole + 1) & mask; entries[at].slot_plus_one != 0; at = (at + 1) & mask) {
         uint32_t home = knit_in_flight_home(table, entries[at].msgid);
 
@@ -72,7 +68,6 @@ bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid)
         }
     }
     entries[hole] = (struct knit_in_flight_entry){0};
-    if (--table->count == 0 && table->capacity > CAPACITY_MIN * 4)
+    if (--table->count == 0 && table->capacity > CAPACITY_KEPT)
         knit_in_flight_fini(table);
-    return true;
 }

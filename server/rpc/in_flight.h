@@ -3,7 +3,7 @@
  *
  * Open addressing with linear probing. An entry is removed by shifting back those behind it, so
  * there are no tombstones. The table begins without memory, grows by doubling, and gives its memory
- * back when it is empty: an idle caller holds none.
+ * back when it is empty, but for 2 KiB at most.
  *
  * Limits: the router bounds the number of entries (in_flight_max).
  * Security: a caller that picks numbers that collide slows itself down, by at most one pass over
@@ -80,5 +80,26 @@ static inline void knit_in_flight_fill(
     table->count++;
 }
 
+/* The entry goes: what of those behind it may stand further in front moves there. And memory is
+ * given back. knit_in_flight_remove() is the one caller. */
+void knit_in_flight_close_gap(struct knit_in_flight *table, struct knit_in_flight_entry *gap);
+
 /* False when it was not in it. */
-bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid);
+static inline bool knit_in_flight_remove(struct knit_in_flight *table, uint32_t msgid)
+{
+    struct knit_in_flight_entry *entry, *next;
+
+    if (table->count == 0)
+        return false;
+    entry = knit_in_flight_probe(table, msgid);
+    if (entry->slot_plus_one == 0)
+        return false;
+    next = &table->entries[(uint32_t)(entry - table->entries + 1) & (table->capacity - 1)];
+    if (next->slot_plus_one == 0 && table->count > 1) {
+        *entry = (struct knit_in_flight_entry){0};
+        table->count--;
+    } else {
+        knit_in_flight_close_gap(table, entry);
+    }
+    return true;
+}

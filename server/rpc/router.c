@@ -20,12 +20,15 @@
 #include <stdlib.h>
 
 #include "fastpath/host/pool.h"
+#include "fastpath/lane/session_inline.h"
+#include "server/base/stage.h"
 #include "server/config/setting.h"
 #include "server/rpc/router_private.h"
 
 enum {
-    COLLECT_BATCH = 64,
     COLLECT_MAX = 1024, /* a turn: then sockets have their turn again */
+    /* Of the response to a small result: its head, and a cell's body in whole words. */
+    SMALL_ROOM = KNIT_MESSAGE_RESPONSE_HEAD_MAX + KNIT_CELL_WORDS * 8,
 };
 
 int knit_router_init(struct knit_router *router, struct knit_turn *turn,
@@ -102,7 +105,7 @@ void knit_router_forget(struct knit_caller *caller)
 }
 
 /* No caller waits for the record's call any more. */
-static void detach_caller(struct knit_record *record)
+static inline void detach_caller(struct knit_record *record)
 {
     struct knit_caller *caller = record->caller;
 
@@ -247,17 +250,78 @@ static void deliver(struct knit_router *router, const struct knit_session_outcom
         uncharge(charged_to);
 }
 
+/* A stage in which the record's caller has room for a small result; NULL: there is none, or no
+ * caller, which may have ended just now. */
+static inline struct knit_stage *stage_of(const struct knit_record *record)
+{
+    struct knit_caller *caller = record->caller;
+
+    if (caller == NULL)
+        return NULL;
+    if (caller->stage != NULL && KNIT_STAGE_BYTES - caller->stage->len >= SMALL_ROOM)
+        return caller->stage;
+    if (caller->ops->begin_stage == NULL || caller->ops->begin_stage(caller) == NULL)
+        return NULL;
+    return record->caller != NULL ? caller->stage : NULL;
+}
+
+/* A result that lies in its cell, straight from there into the message to its caller. False: it is
+ * something else, or there is no place for it, and nothing was done. */
+static inline bool deliver_small(struct knit_router *router, uint32_t slot)
+{
+    struct knit_record *record = &router->records[slot];
+    struct knit_stage *stage = stage_of(record);
+    size_t head_len, len;
+    uint32_t lane;
+    uint8_t *to;
+
+    if (stage == NULL || record->argument_bytes != 0)
+        return false;
+    to = stage->bytes + stage->len;
+    head_len = knit_message_pack_response_head(to, record->msgid);
+    if (!knit_session_take_result(knit_router_session(router), slot, to + head_len, &len, &lane))
+        return false;
+    stage->len += head_len + len;
+    router->outstanding--;
+    record->charged_to = NULL;
+    KNIT_COUNT(router->turn, calls_answered);
+    knit_share_note_end(&router->share, record->caller);
+    detach_caller(record);
+    return true;
+}
+
+/* Small results, lane by lane, until there are none or something else is next. */
+static size_t collect_small(struct knit_router *router)
+{
+    struct knit_session *session = knit_router_session(router);
+    uint32_t lanes = session->geometry.lanes, slot;
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < lanes; i++) {
+        struct knit_session_lane *lane = &session->lanes[i];
+
+        while (count < COLLECT_MAX && knit_session_next_slot(session, lane, &slot) &&
+               deliver_small(router, slot)) {
+            lane->completion_next++;
+            count++;
+        }
+    }
+    return count;
+}
+
 static size_t collect(struct knit_router *router)
 {
-    struct knit_session_outcome outcomes[COLLECT_BATCH];
+    struct knit_session *session = knit_router_session(router);
+    struct knit_session_outcome outcome;
     size_t total = 0, count;
 
     do {
-        count = knit_session_collect(knit_router_session(router), outcomes, COLLECT_BATCH);
-        for (size_t i = 0; i < count; i++)
-            deliver(router, &outcomes[i]);
+        total += collect_small(router);
+        count = knit_session_collect(session, &outcome, 1);
+        if (count > 0)
+            deliver(router, &outcome);
         total += count;
-    } while (count == COLLECT_BATCH && total < COLLECT_MAX);
+    } while (count > 0 && total < COLLECT_MAX);
     return total;
 }
 

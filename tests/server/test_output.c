@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/lane/session_private.h"
 #include "tests/server/turns.h"
 
 /* Slots whose outcome lies in some connection's output. */
@@ -323,6 +324,42 @@ static void replies_that_fill_the_stage_keep_their_order(void **state)
     assert_int_equal(knit_output_waiting(caller->connection), 0);
 }
 
+static bool are_answered(uint32_t count)
+{
+    uint32_t answered = 0;
+
+    for (uint32_t slot = 0; slot < TURNS_SLOTS; slot++)
+        answered += knit_session_is_pending(turns.session.session, slot) &&
+                    knit_session_is_answered(turns.session.session, slot);
+    return answered == count;
+}
+
+/* Results that find the stage nearly full: it is sent, and they go on in an empty one. */
+static void results_that_fill_the_stage_go_on_in_the_next(void **state)
+{
+    enum { CALLS = 30, ROOM_LEFT = 700 };
+    const struct knit_span response = {(const uint8_t *)"\x94\x01\x7f\xc0\xc0", 5};
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = connect_counted();
+    assert_true(turns_request(caller, "echo", 90, 1, CALLS, NULL));
+    (void)event_base_loop(turns.loop.base, EVLOOP_ONCE);
+    knit_session_flush(turns.session.session);
+    assert_true(KNIT_WAIT_UNTIL(are_answered(CALLS), 10000));
+    while (knit_output_waiting(caller->connection) + ROOM_LEFT < KNIT_STAGE_BYTES)
+        knit_output_message(caller->connection, response);
+    assert_int_equal(sends.pieces, 0);
+    (void)turns_turn();
+    assert_int_equal(sends.pieces, 2);
+    assert_int_equal(sends.buffers, 0);
+    assert_true(turns_read(caller));
+    assert_int_equal(caller->msgid, CALLS);
+    assert_int_equal(caller->result_len, 1 + 2 + 90);
+    assert_int_equal(knit_counter_read(&turns.loop.turn.counters.calls_answered), CALLS);
+    assert_true(turns_is_idle());
+}
+
 /* What the socket does not take waits in the evbuffer, and others have the stage meanwhile. */
 static void a_full_socket_keeps_no_stage(void **state)
 {
@@ -337,7 +374,7 @@ static void a_full_socket_keeps_no_stage(void **state)
         for (int turn = 0; turn < 4; turn++)
             (void)turns_turn();
     }
-    assert_null(caller->connection->stage);
+    assert_null(caller->connection->caller.stage);
     assert_non_null(turns.loop.net.stages.spare);
     TURNS_UNTIL(turns_read(caller) && knit_output_waiting(caller->connection) == 0);
 }
@@ -366,9 +403,9 @@ static void who_leaves_gives_its_stage_back(void **state)
     caller = turns_connect();
     assert_true(turns_request(caller, "$/ping", 1, 1, 1, NULL));
     (void)event_base_loop(turns.loop.base, EVLOOP_ONCE);
-    assert_non_null(caller->connection->stage);
+    assert_non_null(caller->connection->caller.stage);
     knit_connection_close(caller->connection);
-    assert_null(caller->connection->stage);
+    assert_null(caller->connection->caller.stage);
     assert_non_null(turns.loop.net.stages.spare);
 }
 
@@ -385,6 +422,7 @@ int main(void)
         TURNS_TEST(the_data_of_a_long_error_is_not_read),
         TURNS_TEST(replies_of_a_turn_leave_in_one_send),
         TURNS_TEST(replies_that_fill_the_stage_keep_their_order),
+        TURNS_TEST(results_that_fill_the_stage_go_on_in_the_next),
         TURNS_TEST(a_full_socket_keeps_no_stage),
         TURNS_TEST(more_connections_than_stages_are_answered_in_one_turn),
         TURNS_TEST(who_leaves_gives_its_stage_back),

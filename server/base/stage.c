@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Last given back, first taken: the one whose lines are in the cache. */
-#include "server/net/stage.h"
+#include "server/base/stage.h"
 
 #include <stdlib.h>
 
