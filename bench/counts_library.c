@@ -20,6 +20,7 @@ struct library {
     const char *task;
     struct knit_span params;
     struct knit_handle *handles[KNIT_COUNTS_BATCH];
+    struct knit_prepared *add;
 };
 
 /* ---- the session ----------------------------------------------------------------------------- */
@@ -151,9 +152,26 @@ static void call_add(void *arg)
     }
 }
 
+/* The same of a prepared call. */
+static void call_add_prepared(void *arg)
+{
+    struct library *library = arg;
+    int64_t sum = 0;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++) {
+        counted_not_answer_ahead(library);
+        if (knit_call_prepared(library->add, NULL, NULL, (int64_t)7, (int64_t)256, &sum) !=
+                KNIT_OK ||
+            sum != 263)
+            knit_counts_fail("a prepared call failed");
+    }
+}
+
 KNIT_COUNTED(library_call_add, call_add)
-static const struct knit_counts_phase phase_call_add[] = {
+KNIT_COUNTED(library_prepared_add, call_add_prepared)
+static const struct knit_counts_phase phases_call_add[] = {
     KNIT_COUNTS_PHASE(library_call_add, call_add, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_PHASE(library_prepared_add, call_add_prepared, KNIT_COUNTS_BATCH),
 };
 
 void knit_counts_library(struct knit_counts_lanes *lanes)
@@ -168,5 +186,7 @@ void knit_counts_library(struct knit_counts_lanes *lanes)
     library.task = "echo";
     library.params = knit_counts_params(room, 37);
     knit_counts_measure(phase_echo_37, 1, 1, &library);
-    knit_counts_measure(phase_call_add, 1, 1, &library);
+    if (knit_prepare(&library.k, NULL, "add", "(int, int) -> int", &library.add) != KNIT_OK)
+        knit_counts_fail("the library prepares no call");
+    knit_counts_measure(phases_call_add, 2, 1, &library);
 }

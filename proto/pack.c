@@ -64,6 +64,14 @@ size_t knit_pack_float(uint8_t *to, uint64_t value)
     return (size_t)(at - to);
 }
 
+knit_pack *const knit_pack_scalars[] = {
+    [KNIT_KIND_NIL] = knit_pack_nil,
+    [KNIT_KIND_BOOL] = knit_pack_bool,
+    [KNIT_KIND_INT] = knit_pack_int,
+    [KNIT_KIND_UINT] = knit_pack_uint,
+    [KNIT_KIND_FLOAT] = knit_pack_float,
+};
+
 size_t knit_pack_str(uint8_t *to, uint64_t value)
 {
     uint8_t *at = to;

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/types.h"
+
 /* Writes the shortest form and returns its bytes, 1 to KNIT_HEAD_BYTES_MAX, for which there must be
  * room. */
 typedef size_t knit_pack(uint8_t *to, uint64_t value);
@@ -22,6 +24,27 @@ knit_pack knit_pack_str;   /* length, below 2^32; the same for those below */
 knit_pack knit_pack_bin;
 knit_pack knit_pack_array;
 knit_pack knit_pack_map;
+
+enum { KNIT_PACK_SHORT_MAX = 2 }; /* bytes of the head of a str or bin below 256 bytes */
+
+/* By enum knit_kind, up to KNIT_KIND_FLOAT. */
+extern knit_pack *const knit_pack_scalars[];
+
+/* As they do. A small number, which is its own head, is written inside of the caller. */
+static inline size_t knit_pack_scalar(uint8_t *to, unsigned kind, uint64_t value)
+{
+    if (value >= 128 || (kind != KNIT_KIND_INT && kind != KNIT_KIND_UINT))
+        return knit_pack_scalars[kind](to, value);
+    to[0] = (uint8_t)value;
+    return 1;
+}
+
+/* As knit_pack_array() does for less than 16. */
+static inline size_t knit_pack_few(uint8_t *to, uint32_t count)
+{
+    to[0] = (uint8_t)(0x90 | count);
+    return 1;
+}
 
 /* An ext's code lies behind its length. */
 size_t knit_pack_ext(uint8_t *to, uint32_t len, int8_t code);

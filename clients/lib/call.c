@@ -319,24 +319,42 @@ static int check_prepared(const struct knit_prepared *prepared, struct knit_erro
     return knit_client_check(prepared->all->session, ret_error);
 }
 
-/* The arguments, by the signature into the session's scratch buffer; raw ones stay where they
- * are. */
-static int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
+/* The arguments by the signature, into the session's buffer for long ones. */
+static __attribute__((noinline)) int encode_long(struct knit *k, struct start *start,
+    struct knit_shape_values *values, struct knit_error *ret_error)
+{
+    struct knit_shape_flaw flaw;
+    int r;
+
+    knit_buffer_reset(&k->params);
+    r = knit_shape_encode(start->prepared->shape, values, &k->params, &flaw);
+    start->params = knit_buffer_span(&k->params);
+    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, false, ret_error);
+}
+
+/* The arguments, in the session's scratch; raw ones stay where they are. */
+static inline int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
     struct knit_error *ret_error)
 {
     const struct knit_shape *shape = start->prepared->shape;
-    struct knit_shape_flaw flaw;
-    int r;
+    struct knit_shape_values first;
 
     if (shape == NULL) {
         start->params.bytes = va_arg(values->list, const void *);
         start->params.len = va_arg(values->list, size_t);
         return check_raw(start->params, ret_error);
     }
-    knit_buffer_reset(&k->params);
-    r = knit_shape_encode(shape, values, &k->params, &flaw);
-    start->params = knit_buffer_span(&k->params);
-    return r == 0 ? KNIT_OK : explain_shape(r, &flaw, false, ret_error);
+    if (!shape->is_short)
+        return encode_long(k, start, values, ret_error);
+    va_copy(first.list, values->list);
+    start->params.bytes = (const uint8_t *)k->short_params;
+    start->params.len = knit_shape_encode_short(shape, values, (uint8_t *)k->short_params);
+    if (start->params.len == 0) {
+        va_end(values->list);
+        va_copy(values->list, first.list);
+    }
+    va_end(first.list);
+    return start->params.len != 0 ? KNIT_OK : encode_long(k, start, values, ret_error);
 }
 
 /* The call of start->prepared. */
@@ -473,6 +491,12 @@ static void give_raw(struct knit_span result, struct knit_shape_values *values)
         *to_len = result.len;
 }
 
+/* Bytes behind a result that may be read: those of a small one's place in its handle. */
+static size_t spare(const struct knit_handle *handle, struct knit_span result)
+{
+    return result.bytes == (const uint8_t *)handle->body ? sizeof(handle->body) - result.len : 0;
+}
+
 static int decode(
     struct knit_handle *handle, struct knit_shape_values *values, struct knit_error *ret_error)
 {
@@ -487,6 +511,8 @@ static int decode(
         give_raw(result, values);
         return KNIT_OK;
     }
+    if (knit_shape_decode_short(shape, result.bytes, result.len, spare(handle, result), values))
+        return KNIT_OK;
     r = knit_shape_decode(shape, result, values, &handle->aligned_copies, &flaw);
     return r == 0 ? KNIT_OK : explain_shape(r, &flaw, true, ret_error);
 }

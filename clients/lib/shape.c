@@ -20,21 +20,6 @@
 #include "proto/walk.h"
 #include "proto/writer.h"
 
-/* A parameter or a result. `typed` is an ext like any other here: one msgpack value. */
-struct part {
-    const char *name; /* of its type */
-    uint8_t kind;     /* enum knit_kind */
-    int8_t code;      /* of an ext; of a typed array's elements */
-    uint8_t size;     /* of an element */
-    bool is_optional;
-};
-
-struct knit_shape {
-    uint32_t param_count, result_count;
-    bool is_plain;      /* every parameter is a scalar that is not optional */
-    struct part part[]; /* parameters, then results */
-};
-
 /* A write through a caller's pointer, made once all results are checked. */
 struct write {
     void *to;
@@ -68,9 +53,10 @@ void knit_aligned_copies_free(struct knit_aligned_copy **copies)
 
 /* ---- making shapes ---- */
 
-static struct part make_part(const struct knit_type_row *row, bool is_optional)
+static struct knit_shape_part make_part(const struct knit_type_row *row, bool is_optional)
 {
-    struct part part = {row->name, row->kind, row->code, row->element_bytes, is_optional};
+    struct knit_shape_part part = {
+        row->name, row->kind, row->code, row->element_bytes, is_optional};
 
     if (part.kind == KNIT_KIND_TYPED && part.code == 0) {
         part.kind = KNIT_KIND_EXT;
@@ -82,9 +68,44 @@ static struct part make_part(const struct knit_type_row *row, bool is_optional)
     return part;
 }
 
-static bool is_scalar(const struct part *part)
+static bool is_scalar(const struct knit_shape_part *part)
 {
     return part->kind <= KNIT_KIND_FLOAT;
+}
+
+/* The heads that a value of each kind has when nothing about it is unusual. */
+static const uint16_t usual_heads[] = {
+    [KNIT_KIND_NIL] = 1u << KNIT_HEAD_NIL,
+    [KNIT_KIND_BOOL] = 1u << KNIT_HEAD_BOOL,
+    [KNIT_KIND_INT] = 1u << KNIT_HEAD_INT | 1u << KNIT_HEAD_UINT,
+    [KNIT_KIND_UINT] = 1u << KNIT_HEAD_UINT,
+    [KNIT_KIND_FLOAT] = 1u << KNIT_HEAD_FLOAT64,
+    [KNIT_KIND_STR] = 1u << KNIT_HEAD_STR,
+    [KNIT_KIND_BIN] = 1u << KNIT_HEAD_BIN,
+};
+
+static bool is_usual(const struct knit_shape_part *part)
+{
+    return part->kind <= KNIT_KIND_BIN && !part->is_optional;
+}
+
+static void compile(struct knit_shape *shape)
+{
+    const struct knit_shape_part *result = &shape->part[shape->param_count];
+
+    shape->is_short = shape->param_count <= KNIT_SHAPE_SHORT_PARAMS;
+    for (uint32_t i = 0; i < shape->param_count && shape->is_short; i++) {
+        shape->is_short = is_usual(&shape->part[i]);
+        shape->kind[i] = shape->part[i].kind;
+    }
+    shape->result_kind = KNIT_SHAPE_NOTHING;
+    if (shape->result_count == 0) {
+        for (size_t i = 0; i < sizeof(usual_heads) / sizeof(usual_heads[0]); i++)
+            shape->result_heads |= usual_heads[i];
+    } else if (shape->result_count == 1 && is_usual(result)) {
+        shape->result_kind = result->kind;
+        shape->result_heads = usual_heads[result->kind];
+    }
 }
 
 static struct knit_shape *make_shape(const struct knit_signature *signature)
@@ -98,15 +119,13 @@ static struct knit_shape *make_shape(const struct knit_signature *signature)
         return NULL;
     shape->param_count = params;
     shape->result_count = results;
-    shape->is_plain = true;
     for (uint32_t i = 0; i < params + results; i++) {
         bool is_optional;
         const struct knit_type_row *row = knit_signature_type(signature, i, &is_optional);
 
         shape->part[i] = make_part(row, is_optional);
-        if (i < params && (!is_scalar(&shape->part[i]) || shape->part[i].is_optional))
-            shape->is_plain = false;
     }
+    compile(shape);
     return shape;
 }
 
@@ -140,8 +159,8 @@ struct knit_shape *knit_shape_free(struct knit_shape *shape)
 
 /* ---- arguments ---- */
 
-static int put_typed(
-    struct knit_writer *writer, const struct part *part, const void *elements, size_t count)
+static int put_typed(struct knit_writer *writer, const struct knit_shape_part *part,
+    const void *elements, size_t count)
 {
     unsigned char *body;
     size_t len;
@@ -160,31 +179,6 @@ static int put_typed(
     return 0;
 }
 
-static knit_pack *const packers[] = {
-    [KNIT_KIND_NIL] = knit_pack_nil,
-    [KNIT_KIND_BOOL] = knit_pack_bool,
-    [KNIT_KIND_INT] = knit_pack_int,
-    [KNIT_KIND_UINT] = knit_pack_uint,
-    [KNIT_KIND_FLOAT] = knit_pack_float,
-};
-
-/* The next argument, as the packer of its kind takes it. */
-static inline uint64_t next_scalar(struct knit_shape_values *values, unsigned kind)
-{
-    uint64_t bits;
-    double number;
-
-    if (kind == KNIT_KIND_NIL)
-        return 0;
-    if (kind == KNIT_KIND_BOOL)
-        return va_arg(values->list, int) != 0;
-    if (kind != KNIT_KIND_FLOAT)
-        return va_arg(values->list, uint64_t);
-    number = va_arg(values->list, double);
-    memcpy(&bits, &number, sizeof(bits));
-    return bits;
-}
-
 static void put_optional_scalar(struct cursor *cursor, struct knit_writer *writer, unsigned kind)
 {
     const void *value = va_arg(cursor->values->list, const void *);
@@ -196,11 +190,12 @@ static void put_optional_scalar(struct cursor *cursor, struct knit_writer *write
         knit_writer_bool(writer, *(const bool *)value);
     } else {
         memcpy(&bits, value, sizeof(bits));
-        knit_writer_head(writer, packers[kind], bits);
+        knit_writer_head(writer, knit_pack_scalars[kind], bits);
     }
 }
 
-static int put_bytes(struct cursor *cursor, struct knit_writer *writer, const struct part *part)
+static int put_bytes(
+    struct cursor *cursor, struct knit_writer *writer, const struct knit_shape_part *part)
 {
     const void *bytes = va_arg(cursor->values->list, const void *);
     size_t len = part->kind == KNIT_KIND_STR ? (bytes != NULL ? strlen(bytes) : 0)
@@ -219,13 +214,15 @@ static int put_bytes(struct cursor *cursor, struct knit_writer *writer, const st
     return 0;
 }
 
-static int put_argument(struct cursor *cursor, struct knit_writer *writer, const struct part *part)
+static int put_argument(
+    struct cursor *cursor, struct knit_writer *writer, const struct knit_shape_part *part)
 {
     const struct knit_time *time;
     int r = 0;
 
     if (is_scalar(part) && !part->is_optional) {
-        knit_writer_head(writer, packers[part->kind], next_scalar(cursor->values, part->kind));
+        knit_writer_head(writer, knit_pack_scalars[part->kind],
+            knit_shape_next_scalar(cursor->values, part->kind));
     } else if (is_scalar(part)) {
         put_optional_scalar(cursor, writer, part->kind);
     } else if (part->kind != KNIT_KIND_TIME) {
@@ -245,7 +242,7 @@ static int put_argument(struct cursor *cursor, struct knit_writer *writer, const
     return r;
 }
 
-static int encode_any(const struct knit_shape *shape, struct knit_shape_values *values,
+int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
     struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw)
 {
     struct cursor cursor = {.values = values, .flaw = ret_flaw};
@@ -262,32 +259,27 @@ static int encode_any(const struct knit_shape *shape, struct knit_shape_values *
     return error > 0 ? -E2BIG : error;
 }
 
-/* Scalars are heads without a body, and none of them can be invalid: one reservation of room is
- * enough for all. */
-int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
-    struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw)
+/* Room for a head and a body that is not longer than the room itself is. */
+uint8_t *knit_shape_put_short(
+    uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values)
 {
-    const uint32_t count = shape->param_count;
-    uint8_t *start, *at;
+    const bool is_str = kind == KNIT_KIND_STR;
+    const char *bytes = va_arg(values->list, const char *);
+    size_t len = !is_str ? va_arg(values->list, size_t) : bytes != NULL ? strlen(bytes) : 0;
 
-    if (!shape->is_plain)
-        return encode_any(shape, values, buffer, ret_flaw);
-    start = knit_buffer_reserve(buffer, (1 + (size_t)count) * KNIT_HEAD_BYTES_MAX);
-    if (start == NULL)
-        return buffer->error > 0 ? -E2BIG : buffer->error;
-    at = start + knit_pack_array(start, count);
-    for (uint32_t i = 0; i < count; i++) {
-        unsigned kind = shape->part[i].kind;
-
-        at += packers[kind](at, next_scalar(values, kind));
-    }
-    buffer->len += (size_t)(at - start);
-    return 0;
+    if (len > (size_t)(end - at) - KNIT_PACK_SHORT_MAX ||
+        (is_str && !knit_text_is_utf8(bytes, len)))
+        return NULL;
+    at += is_str ? knit_pack_str(at, len) : knit_pack_bin(at, len);
+    if (len > 0)
+        memcpy(at, bytes, len);
+    return at + len;
 }
 
 /* ---- results ---- */
 
-static int differs(struct cursor *cursor, const struct part *part, const struct knit_head *head)
+static int differs(
+    struct cursor *cursor, const struct knit_shape_part *part, const struct knit_head *head)
 {
     *cursor->flaw = (struct knit_shape_flaw){
         .index = cursor->index, .expected = part->name, .actual = knit_head_name(head)};
@@ -306,7 +298,8 @@ static void write_later(struct cursor *cursor, void *to, const void *value, size
     memcpy(write->bytes, value, size);
 }
 
-static int take_scalar(struct cursor *cursor, const struct part *part, const struct knit_head *head)
+static int take_scalar(
+    struct cursor *cursor, const struct knit_shape_part *part, const struct knit_head *head)
 {
     void *to = va_arg(cursor->values->list, void *);
     union {
@@ -328,7 +321,8 @@ static int take_scalar(struct cursor *cursor, const struct part *part, const str
     return 0;
 }
 
-static int take_time(struct cursor *cursor, const struct part *part, const struct knit_item *item)
+static int take_time(
+    struct cursor *cursor, const struct knit_shape_part *part, const struct knit_item *item)
 {
     struct knit_time *to = va_arg(cursor->values->list, struct knit_time *), time;
 
@@ -361,8 +355,8 @@ static int align(struct knit_span *elements, size_t size, struct knit_aligned_co
 }
 
 /* The run of bytes that the caller gets for a result of this type. */
-static int find_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
-    struct knit_span *ret_bytes)
+static int find_bytes(struct cursor *cursor, const struct knit_shape_part *part,
+    const struct knit_item *item, struct knit_span *ret_bytes)
 {
     uint8_t code, size;
 
@@ -388,8 +382,8 @@ static int find_bytes(struct cursor *cursor, const struct part *part, const stru
     return 0;
 }
 
-static int take_bytes(struct cursor *cursor, const struct part *part, const struct knit_item *item,
-    struct knit_aligned_copy **copies)
+static int take_bytes(struct cursor *cursor, const struct knit_shape_part *part,
+    const struct knit_item *item, struct knit_aligned_copy **copies)
 {
     const void **to = va_arg(cursor->values->list, const void **);
     size_t *to_len = va_arg(cursor->values->list, size_t *);
@@ -408,15 +402,15 @@ static int take_bytes(struct cursor *cursor, const struct part *part, const stru
 }
 
 /* A nil where the type is optional: its other pointers are skipped. */
-static void skip_pointers(struct cursor *cursor, const struct part *part)
+static void skip_pointers(struct cursor *cursor, const struct knit_shape_part *part)
 {
     (void)va_arg(cursor->values->list, void *);
     if (!is_scalar(part) && part->kind != KNIT_KIND_TIME)
         (void)va_arg(cursor->values->list, void *);
 }
 
-static int take_result(struct cursor *cursor, const struct part *part, const struct knit_item *item,
-    struct knit_aligned_copy **copies)
+static int take_result(struct cursor *cursor, const struct knit_shape_part *part,
+    const struct knit_item *item, struct knit_aligned_copy **copies)
 {
     if (part->is_optional) {
         bool *to_present = va_arg(cursor->values->list, bool *);
@@ -440,8 +434,8 @@ static int take_result(struct cursor *cursor, const struct part *part, const str
 static int take_several(struct cursor *cursor, const struct knit_shape *shape,
     const struct knit_item *item, struct knit_aligned_copy **copies)
 {
-    static const struct part tuple = {.name = "array"};
-    const struct part *results = &shape->part[shape->param_count];
+    static const struct knit_shape_part tuple = {.name = "array"};
+    const struct knit_shape_part *results = &shape->part[shape->param_count];
     struct knit_walk walk;
     struct knit_item element;
     int r;

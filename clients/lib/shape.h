@@ -1,17 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* C values <-> msgpack by a call's signature string, as the table in <knitting/knitting.h> has it.
  *
- * The string is parsed once, into a shape, which prepared.h keeps. */
+ * The string is parsed once, into a shape, which prepared.h keeps.
+ *
+ * What most calls have, a few numbers and short str and bin, and one of these as the result, is
+ * coded by the functions whose names end in _short, inside of their caller. They step aside for
+ * everything else, also for what is wrong: the others alone say what is. */
 #pragma once
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <knitting/code.h>
 
 #include "proto/buffer.h"
+#include "proto/head.h"
+#include "proto/pack.h"
+#include "proto/precheck.h"
 #include "proto/span.h"
+#include "proto/text.h"
+#include "proto/types.h"
 
 enum {
     KNIT_SHAPE_E_SYNTAX = 1, /* of the signature string */
@@ -38,7 +49,29 @@ struct knit_shape_flaw {
     const char *expected, *actual; /* E_VALUE: types, or NULL and then `reason` */
 };
 
-struct knit_shape;
+enum {
+    KNIT_SHAPE_SHORT_BYTES = 104, /* what knit_shape_encode_short() writes at most */
+    KNIT_SHAPE_SHORT_PARAMS = 15,
+    KNIT_SHAPE_NOTHING = 255, /* for result_kind: the result is dropped */
+};
+
+/* A parameter or a result. `typed` is an ext like any other here: one msgpack value. */
+struct knit_shape_part {
+    const char *name; /* of its type */
+    uint8_t kind;     /* enum knit_kind */
+    int8_t code;      /* of an ext; of a typed array's elements */
+    uint8_t size;     /* of an element */
+    bool is_optional;
+};
+
+struct knit_shape {
+    uint32_t param_count, result_count;
+    bool is_short;         /* its parameters are what knit_shape_encode_short() knows */
+    uint8_t result_kind;   /* of the one result; or KNIT_SHAPE_NOTHING */
+    uint16_t result_heads; /* that knit_shape_decode_short() lets pass, as bits; 0 = none */
+    uint8_t kind[KNIT_SHAPE_SHORT_PARAMS];
+    struct knit_shape_part part[]; /* parameters, then results */
+};
 
 /* The shape of a signature. Returns 0, KNIT_SHAPE_E_SYNTAX, -ENOMEM. */
 KNIT_MUST_CHECK int knit_shape_new(
@@ -59,3 +92,79 @@ KNIT_MUST_CHECK int knit_shape_encode(const struct knit_shape *shape,
 KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_aligned_copy **copies,
     struct knit_shape_flaw *ret_flaw);
+
+/* ---- short calls ---- */
+
+/* A str or bin that the short way has room for. Returns the byte behind it, or NULL. */
+uint8_t *knit_shape_put_short(
+    uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values);
+
+/* The next argument, as the packer of its kind takes it. */
+static inline uint64_t knit_shape_next_scalar(struct knit_shape_values *values, unsigned kind)
+{
+    uint64_t bits;
+    double number;
+
+    if (kind == KNIT_KIND_NIL)
+        return 0;
+    if (kind == KNIT_KIND_BOOL)
+        return va_arg(values->list, int) != 0;
+    if (kind != KNIT_KIND_FLOAT)
+        return va_arg(values->list, uint64_t);
+    number = va_arg(values->list, double);
+    memcpy(&bits, &number, sizeof(bits));
+    return bits;
+}
+
+/* The params array of a shape that is_short, into KNIT_SHAPE_SHORT_BYTES at `to`. Returns its
+ * bytes; 0: it is too long or cannot be carried, and `values` are used up. */
+static inline size_t knit_shape_encode_short(
+    const struct knit_shape *shape, struct knit_shape_values *values, uint8_t *to)
+{
+    const uint32_t count = shape->param_count;
+    const uint8_t *end = to + KNIT_SHAPE_SHORT_BYTES;
+    uint8_t *at = to + knit_pack_few(to, count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const unsigned kind = shape->kind[i];
+
+        if (end - at < KNIT_HEAD_BYTES_MAX)
+            return 0;
+        if (kind <= KNIT_KIND_FLOAT) {
+            at += knit_pack_scalar(at, kind, knit_shape_next_scalar(values, kind));
+            continue;
+        }
+        at = knit_shape_put_short(at, end, kind, values);
+        if (at == NULL)
+            return 0;
+    }
+    return (size_t)(at - to);
+}
+
+/* As knit_shape_decode(). spare: as with knit_precheck_value(). False: nothing has been written,
+ * and `values` are as before. */
+static inline bool knit_shape_decode_short(const struct knit_shape *shape, const uint8_t *result,
+    size_t len, size_t spare, struct knit_shape_values *values)
+{
+    struct knit_head head;
+    void *to;
+
+    if (len == 0 || knit_precheck_value(result, len, spare, shape->result_heads, &head) != len)
+        return false;
+    if (shape->result_kind == KNIT_SHAPE_NOTHING || shape->result_kind == KNIT_KIND_NIL)
+        return true;
+    to = va_arg(values->list, void *);
+    if (shape->result_kind >= KNIT_KIND_STR) {
+        size_t *to_len = va_arg(values->list, size_t *);
+
+        if (to != NULL)
+            *(const void **)to = result + head.size;
+        if (to_len != NULL)
+            *to_len = len - head.size;
+    } else if (to != NULL && shape->result_kind == KNIT_KIND_BOOL) {
+        *(bool *)to = head.value != 0;
+    } else if (to != NULL) {
+        memcpy(to, &head.value, sizeof(head.value));
+    }
+    return true;
+}

@@ -17,7 +17,10 @@
 #include <knitting/knitting.h>
 
 #include "clients/lib/shape.h"
+#include "tests/clients/two_shapes.h"
 #include "tests/proto/block.h"
+#include "tests/proto/notation.h"
+#include "tests/support/random.h"
 #include "tests/support/scratch.h"
 
 static char *specification;
@@ -175,6 +178,93 @@ static void nil_has_no_c_value_with_or_without_the_mark(void **state)
     assert_int_equal(decode("() -> nil?", "\x05", 1), KNIT_SHAPE_E_VALUE);
 }
 
+/* ---- the short way beside the full one ---- */
+
+static const char *const short_types[] = {"", "nil", "bool", "int", "uint", "float", "str", "bin"};
+static const char *const full_types[] = {"int?", "any", "time", "array", "i8[]"};
+
+/* How many of the types whose results the short way may read it has read. */
+static int read_by_every_type(const uint8_t *bytes, size_t len)
+{
+    const char *wrong;
+    bool is_short;
+    int count = 0;
+
+    for (size_t i = 0; i < sizeof(short_types) / sizeof(short_types[0]); i++) {
+        wrong = knit_two_shapes_read(short_types[i], bytes, len, &is_short);
+        if (wrong != NULL)
+            fail_msg("%s of %zu bytes from %02x: %s", short_types[i], len, bytes[0], wrong);
+        count += is_short;
+    }
+    for (size_t i = 0; i < sizeof(full_types) / sizeof(full_types[0]); i++) {
+        assert_null(knit_two_shapes_read(full_types[i], bytes, len, &is_short));
+        assert_false(is_short);
+    }
+    return count;
+}
+
+static void both_ways_read_the_same_of_every_vector(void **state)
+{
+    static const char *const blocks[] = {"values", "refused"};
+    int count = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+        struct knit_block block;
+
+        knit_block_open(&block, specification, blocks[i]);
+        while (knit_block_next(&block)) {
+            const char *at = block.line;
+            struct knit_buffer bytes;
+
+            knit_buffer_init(&bytes, 1 << 20);
+            knit_notation_hex(&at, &bytes);
+            for (size_t len = 0; len <= bytes.len; len++)
+                count += read_by_every_type(bytes.bytes, len);
+            knit_buffer_fini(&bytes);
+        }
+        knit_block_close(&block);
+    }
+    assert_true(count > 50);
+}
+
+static void both_ways_write_the_same_of_random_values(void **state)
+{
+    enum { COUNT = 20000, TEXT_MAX = 130 };
+    struct knit_random random;
+    char text[TEXT_MAX + 1];
+    uint8_t bytes[TEXT_MAX];
+    int short_count = 0;
+
+    (void)state;
+    knit_random_init(&random);
+    for (int i = 0; i < COUNT; i++) {
+        struct knit_two_shapes_values values = {.bytes = bytes, .text = text};
+        size_t len = knit_random_below(&random, knit_random_chance(&random, 3) ? TEXT_MAX : 30);
+        const char *wrong;
+        bool is_short;
+
+        for (int n = 0; n < 4; n++) {
+            values.bits[n] = knit_random_u64(&random) >> knit_random_below(&random, 64);
+            if (knit_random_chance(&random, 2))
+                values.bits[n] = -values.bits[n];
+        }
+        memset(text, 'a' + (int)(len % 26), len);
+        text[len] = '\0';
+        if (len > 0 && knit_random_chance(&random, 8))
+            text[knit_random_below(&random, len)] = (char)knit_random_u64(&random);
+        if (knit_random_chance(&random, 16))
+            values.text = NULL;
+        values.len = knit_random_below(&random, 1 + len);
+        knit_random_bytes(&random, bytes, sizeof(bytes));
+        wrong = knit_two_shapes_write(&values, (unsigned)knit_random_below(&random, 3), &is_short);
+        if (wrong != NULL)
+            fail_msg("%s", wrong);
+        short_count += is_short;
+    }
+    assert_in_range(short_count, COUNT / 4, COUNT - COUNT / 20);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +274,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(signatures_of_calls_are_judged_as_specified),
         cmocka_unit_test(a_typed_array_of_any_element_is_one_value),
         cmocka_unit_test(nil_has_no_c_value_with_or_without_the_mark),
+        cmocka_unit_test(both_ways_read_the_same_of_every_vector),
+        cmocka_unit_test(both_ways_write_the_same_of_random_values),
     };
     int failed;
 
