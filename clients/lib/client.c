@@ -146,6 +146,11 @@ int knit_client_await(struct knit_handle *handle, uint64_t until_ns)
     struct knit *k = handle->handles->session;
     enum knit_handle_via via = knit_handle_via(handle);
 
+    /* What is only sent now has no answer yet: a look for it would cost a system call. */
+    if (via == KNIT_VIA_STREAM && knit_stream_has_output(&k->handles.stream)) {
+        knit_client_flush(k);
+        knit_client_wait(k, via, handle, until_ns);
+    }
     for (;;) {
         if (via == KNIT_VIA_LANES)
             turn_for_lanes(k, handle);
