@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The aims of Knitting's cost and its figures, each with the floor that is measured in turns with it.
+"""The aims of Knitting's cost and its figures: instructions of counts.txt, then times, each with the floor that is measured in
+turns with it.
 
 A ratio is the time, or processor time, of a call divided by the floor's; for rates it is the floor's rate divided by ours.
 An aim is the largest ratio that is good enough. The floors are described in METHOD.md.
@@ -12,19 +13,43 @@ import sys
 import time
 from collections import namedtuple
 
+import counts
 import measure
 
+# Parts of counts.txt, and the most instructions that are good enough; as a share of another part's where a name is given.
+COUNTS = (
+    ('worker: empty', 'run_empty', 225),
+    ('worker: add', 'run_add', 380),
+    ('worker: echo, 37 B', 'run_echo_37', 400),
+    ('worker: echo, 64 B', 'run_echo_64', 450),
+    ('worker: echo, 1000 B', 'run_echo_1000', 900),
+    ('library, batched, start to finish: empty', 'library_empty', 220),
+    ('library, batched, start to finish: echo, 37 B', 'library_echo_37', 300),
+    ('library, knit_call() of add', 'library_call_add', 400),
+    ('daemon, 16 in a read: route', 'route_16', 435),
+    ('daemon, 16 in a read: reply', 'reply_16', 277),
+    ('worker: empty, 64 sessions attached', 'run_sessions_64', ('run_empty', 1.05)),
+    ('single: empty, 64 sessions attached', 'single_sessions_64', ('single_empty', 1.05)),
+    ('single: text, 65,000 B', 'single_text_65000', ('single_bin_65000', 1.1)),
+    ('one park, 64 sessions, 64 lanes', 'park_64x64', 5000),
+)
+
 # by: span (median of one call), rate (calls a second), or cpu (processor time a call, of all processes). The caller has one
-# core and the daemon with its worker the other, like the two sides of a floor, unless there is only one core.
+# core and the daemon with its worker the other, like the two sides of a floor, unless there is only one core. A floor that
+# begins with "shm" is another call.
 Row = namedtuple('Row', 'what by floor case aim')
 
 ROWS = (
-    Row('shm, empty, one at a time', 'span', 'line empty', 'shm empty', 2.0),
-    Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'shm --batch 1000 empty', 2.0),
+    Row('shm, empty, one at a time', 'span', 'line empty', 'shm empty', 1.3),
+    Row('shm, empty, one at a time, knit_call()', 'span', 'line empty', 'shm --typed empty', 1.3),
+    Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'shm --batch 1000 empty', 1.5),
+    Row('shm, 37 B, batches of 1000', 'rate', 'memory --batch 1000 echo:37', 'shm --batch 1000 echo:37', 2.1),
     Row('shm, 64 B, one at a time', 'span', 'line echo:64', 'shm echo:64', 2.5),
-    Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'shm --batch 64 echo:64', 4.0),
+    Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'shm --batch 64 echo:64', 1.4),
     Row('shm, 64 KiB, one at a time', 'span', 'memory echo:65536', 'shm echo:65536', 1.43),
     Row('shm, 1 MiB, one at a time', 'span', 'memory echo:1048576', 'shm echo:1048576', 1.43),
+    Row('shm, 65,000 B of text (floor: of bin)', 'span', 'shm echo:65000', 'shm echo:65000t', 1.1),
+    Row('shm, 1 MB of text (floor: of bin)', 'span', 'shm echo:1000000', 'shm echo:1000000t', 1.1),
     Row('a parked worker: a call after 2 ms', 'span', 'futex --pause 2 echo:64', 'shm --pause 2 echo:64', 1.3),
     Row('all asleep: a call every 50 ms', 'span', 'futex --pause 50 --seconds 1 echo:64',
         'shm --pause 50 --seconds 1 echo:64', 1.5),
@@ -54,8 +79,8 @@ COLUMN = {'span': 'p50_us', 'rate': 'calls/s', 'cpu': 'cpu_us'}
 UNIT = {'span': 'us', 'rate': '/s', 'cpu': 'us'}
 
 
-def row(what, unit, figure, floor, ratio, aim, spread):
-    return {'what': what, 'unit': unit, 'figure': figure, 'floor': floor, 'ratio': ratio, 'aim': aim, 'spread_%': spread,
+def row(what, unit, figure, floor, ratio, aim, spread, rate=None):
+    return {'what': what, 'unit': unit, 'figure': figure, 'calls/s': rate, 'floor': floor, 'ratio': ratio, 'aim': aim, 'spread_%': spread,
             '': measure.verdict(ratio, aim, spread)}
 
 
@@ -63,7 +88,7 @@ def lines(urls, pids):
     """Each row's floor, then its case."""
     for at in ROWS:
         path, case = at.case.split(' ', 1)
-        yield f'--url floor:{at.floor}'
+        yield f'--url {urls["shm"]} --base {at.floor[4:]}' if at.floor.startswith('shm ') else f'--url floor:{at.floor}'
         yield f'--url {urls[path]} --warm {0 if at.by == "cpu" else 0.05} --pids {pids} {case}'
 
 
@@ -78,7 +103,8 @@ def measured(bench):
     for at, floor, case in zip(ROWS, found[::2], found[1::2]):
         ratio = 1 / case['rate/floor'] if at.by == 'rate' else case[f'{at.by}/floor']
         floor_figure = case['cpu_us'] / ratio if at.by == 'cpu' else floor[COLUMN[at.by]]
-        rows.append(row(at.what, UNIT[at.by], case[COLUMN[at.by]], floor_figure, ratio, at.aim, case['spread_%']))
+        rows.append(row(at.what, UNIT[at.by], case[COLUMN[at.by]], floor_figure, ratio, at.aim,
+                        case['spread_%'], case['calls/s']))
     return rows, machine
 
 
@@ -100,6 +126,17 @@ def beside_lanes(bench, rows):
         (_, lane), _ = bench.program('knit-lane-bench', '--worker=process', f'--only=process echo {count} single')
         ns = figures[what]['figure'] * 1000
         yield row(f'{what} (floor: bare lane)', 'ns', ns, lane['typical_ns'], ns / lane['typical_ns'], aim, lane['spread_%'])
+
+
+def counted(path):
+    """The parts that have an aim, and by how much it is missed."""
+    built, found = counts.read(path)
+    for what, name, aim in COUNTS:
+        now = found.get(name, (None,))[0]
+        if isinstance(aim, tuple):
+            aim = round(found[aim[0]][0] * aim[1], 1)
+        yield {'instructions a call': what, 'now': now, 'aim': aim, 'now/aim': now and now / aim,
+               '': 'not counted' if now is None else measure.verdict(now, aim, None)}
 
 
 def clock_of(pid):
@@ -125,7 +162,15 @@ def idle(bench):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     measure.options(parser)
-    with measure.Bench(parser.parse_args()) as bench:
+    parser.add_argument('--counts', default=counts.KEPT, help='file of counts')
+    parser.add_argument('--counts-alone', action='store_true', help='measure nothing: the table of instructions')
+    args = parser.parse_args()
+    built, _ = counts.read(args.counts)
+    measure.show('aims: instructions of the parts of a call', built, list(counted(args.counts)), args.format)
+    if args.counts_alone:
+        return 0
+    print()
+    with measure.Bench(args) as bench:
         rows = lanes(bench)
         of_calls, machine = measured(bench)
         rows += [*beside_lanes(bench, of_calls), *of_calls, idle(bench)]

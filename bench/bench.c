@@ -311,6 +311,7 @@ static const char usage[] =
     "      --cpu=N          core of the first thread; the next ones follow\n"
     "      --float          a floor's two sides wherever the scheduler has them\n"
     "      --no-spin        shm: sleep at once\n"
+    "      --typed          by knit_call(), with a signature: a task without arguments\n"
     "      --label=TEXT     name of the case in the table\n"
     "      --cases=FILE     a case a line, as options; those given beside it are defaults\n"
     "      --rounds=N       measure each case N times, in turns (1)\n"
@@ -325,6 +326,7 @@ enum {
     CPU,
     FLOAT,
     NO_SPIN,
+    TYPED,
     LABEL,
     PAUSE,
     IDLE,
@@ -350,6 +352,7 @@ static const struct option options[] = {
     {"cpu", required_argument, NULL, CPU},
     {"float", no_argument, NULL, FLOAT},
     {"no-spin", no_argument, NULL, NO_SPIN},
+    {"typed", no_argument, NULL, TYPED},
     {"label", required_argument, NULL, LABEL},
     {"pause", required_argument, NULL, PAUSE},
     {"idle", required_argument, NULL, IDLE},
@@ -439,6 +442,9 @@ static bool parse_load(int letter, struct scenario *scenario)
         return true;
     case NO_SPIN:
         load->no_spin = true;
+        return true;
+    case TYPED:
+        load->is_typed = true;
         return true;
     case LABEL:
         scenario->label = optarg;

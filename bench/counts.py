@@ -21,6 +21,7 @@ SKIPPED = 77
 GREW = 1.05  # of instructions: less is what another release of a library does
 SHRANK = 0.95
 PREFIX = 'counted_'
+KEPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'counts.txt')
 
 
 def skip(why):
@@ -134,7 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('program', help='knit-counts')
     parser.add_argument('modules', nargs='+', help='a module of ten thousand tasks, then those with empty, echo and add')
-    parser.add_argument('--kept', default=os.path.join(os.path.dirname(os.path.abspath(__file__)), 'counts.txt'))
+    parser.add_argument('--kept', default=KEPT)
     parser.add_argument('--built', default='an unnamed compiler', help='compiler and options, as counts.txt names them')
     parser.add_argument('--allocations', action='store_true', help='allocations alone, which needs no valgrind')
     parser.add_argument('--update', action='store_true', help='write the file instead of comparing with it')

@@ -38,6 +38,7 @@ struct knit_load {
     const pid_t *pids; /* whose processor time is added to the caller's */
     uint32_t pids_count;
     bool no_spin;
+    bool is_typed;       /* a task without arguments, by knit_call(); one at a time */
     bool is_whole;       /* check every byte of a result */
     bool shows_progress; /* a line a second on stderr */
 };

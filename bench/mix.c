@@ -27,9 +27,24 @@ static bool wrong(struct parser *parser, const char *flaw)
 
 /* ---- one task -------------------------------------------------------------------------------- */
 
+/* False: out of memory. */
+static bool put_body(struct knit_writer *writer, size_t len, bool is_text)
+{
+    uint8_t *text = is_text ? malloc(len + 1) : NULL;
+    uint8_t *body = is_text ? text : knit_writer_bin_place(writer, len);
+
+    for (size_t i = 0; body != NULL && i < len; i++)
+        body[i] = is_text ? (uint8_t)('a' + i % 26) : (uint8_t)(i * 7 + i / 251);
+    if (text != NULL)
+        knit_writer_str(writer, (const char *)text, len);
+    free(text);
+    return body != NULL;
+}
+
 static bool encode(struct parser *parser, struct knit_mix_task *task, const int64_t *ints,
     uint32_t count, int64_t bytes)
 {
+    bool ok = true;
     struct knit_buffer buffer;
     struct knit_writer writer;
     knit_buffer_init(&buffer, (size_t)(bytes > 0 ? bytes : 0) + HEAD + 9 * (size_t)count);
@@ -37,12 +52,9 @@ static bool encode(struct parser *parser, struct knit_mix_task *task, const int6
     knit_writer_array(&writer, bytes >= 0 ? 1 : count);
     for (uint32_t i = 0; i < count; i++)
         knit_writer_int(&writer, ints[i]);
-    if (bytes >= 0) {
-        uint8_t *body = knit_writer_bin_place(&writer, (size_t)bytes);
-        for (int64_t i = 0; body != NULL && i < bytes; i++)
-            body[i] = (uint8_t)(i * 7 + i / 251);
-    }
-    if (knit_writer_end(&writer) != 0) {
+    if (bytes >= 0)
+        ok = put_body(&writer, (size_t)bytes, task->is_text);
+    if (knit_writer_end(&writer) != 0 || !ok) {
         knit_buffer_fini(&buffer);
         return wrong(parser, "out of memory for an argument");
     }
@@ -98,6 +110,8 @@ static bool read_task(struct parser *parser, uint64_t *weights)
             return false;
         if (bytes < 0 || bytes > BIN_MAX)
             return wrong(parser, "bytes out of range (0 to 1 GiB)");
+        task->is_text = *parser->at == 't';
+        parser->at += task->is_text;
     } else if (*parser->at == '(' && !read_ints(parser, ints, &count)) {
         return false;
     }
@@ -185,12 +199,23 @@ static bool is_stamped(const struct knit_mix_task *task)
     return task->body != 0 && task->len - task->body >= sizeof(uint64_t);
 }
 
+static uint64_t stamp_of(const struct knit_mix_task *task, uint64_t number)
+{
+    uint64_t letters = 0;
+    if (!task->is_text)
+        return number;
+    for (int i = 0; i < 8; i++)
+        letters = letters << 8 | (uint64_t)('a' + (number >> 4 * i & 15));
+    return letters;
+}
+
 const void *knit_mix_params(
     struct knit_mix_argument *argument, uint32_t task, uint64_t number, size_t *ret_len)
 {
     const struct knit_mix_task *at = &argument->mix->tasks[task];
+    uint64_t stamp = stamp_of(at, number);
     if (is_stamped(at))
-        memcpy(argument->params[task] + at->body, &number, sizeof(number));
+        memcpy(argument->params[task] + at->body, &stamp, sizeof(stamp));
     *ret_len = at->len;
     return argument->params[task];
 }
@@ -200,6 +225,7 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
 {
     const struct knit_mix_task *at = &argument->mix->tasks[task];
     const uint8_t *bytes = result;
+    uint64_t stamp = stamp_of(at, number);
     size_t head, from, look;
     if (!at->echoes)
         return len > 0;
@@ -211,9 +237,9 @@ bool knit_mix_check(const struct knit_mix_argument *argument, uint32_t task, uin
     if (memcmp(bytes, at->params + 1, head) != 0)
         return false;
     if (is_stamped(at)) {
-        if (memcmp(bytes + head, &number, sizeof(number)) != 0)
+        if (memcmp(bytes + head, &stamp, sizeof(stamp)) != 0)
             return false;
-        from += sizeof(number);
+        from += sizeof(stamp);
     }
     look = whole || len - from < LOOK_AT ? len - from : LOOK_AT;
     return memcmp(bytes + from, at->params + 1 + from, look) == 0;

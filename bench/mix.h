@@ -2,13 +2,14 @@
 /* What a load calls: one task or a mix of several, with arguments and what to expect back.
  *
  *     echo:64           a bin of 64 bytes; the same bytes are expected
+ *     echo:64t          a text of 64 bytes
  *     empty             no arguments
  *     primes_below(9)   integers
  *     echo:64*9,sleep(1)*1
  *                       a mix: nine in ten calls are the first
  *
- * Each bin has its call's number in the first eight bytes (if it is as long), so an answer of
- * another call is noticed.
+ * Each bin has its call's number in the first eight bytes (if it is as long), a text has it in
+ * eight letters, so an answer of another call is noticed.
  *
  * Threads: built once; then every thread has a struct knit_mix_argument of its own.
  */
@@ -25,7 +26,8 @@ struct knit_mix_task {
     uint64_t until;  /* of the weights, added up */
     uint8_t *params; /* one msgpack array */
     size_t len;
-    size_t body; /* where the bin's bytes begin in params, 0 = no bin */
+    size_t body; /* where the bin's or text's bytes begin in params, 0 = neither */
+    bool is_text;
     bool echoes; /* the result is the argument */
 };
 

@@ -44,6 +44,28 @@ static void params_are_one_array_with_what_was_asked_for(void **state)
     knit_mix_fini(&mix);
 }
 
+static void a_text_is_text_and_has_its_calls_number(void **state)
+{
+    struct knit_mix mix;
+    struct knit_mix_argument argument;
+    unsigned char result[400];
+    size_t len;
+    const unsigned char *params;
+    (void)state;
+    assert_true(knit_mix_init(&mix, "echo:300t*2,echo:8"));
+    assert_true(knit_mix_argument_init(&argument, &mix, 1));
+    params = knit_mix_params(&argument, 0, 0x21, &len);
+    assert_int_equal(len, 1 + 3 + 300);
+    assert_memory_equal(params, "\x91\xda\x01\x2c", 4);
+    for (size_t i = 4; i < len; i++)
+        assert_in_range(params[i], 'a', 'z');
+    memcpy(result, params + 1, --len);
+    assert_true(knit_mix_check(&argument, 0, 0x21, result, len, true));
+    assert_false(knit_mix_check(&argument, 0, 0x12, result, len, true));
+    knit_mix_argument_fini(&argument);
+    knit_mix_fini(&mix);
+}
+
 static void a_wrong_answer_is_noticed(void **state)
 {
     struct knit_mix mix;
@@ -105,6 +127,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(params_are_one_array_with_what_was_asked_for),
+        cmocka_unit_test(a_text_is_text_and_has_its_calls_number),
         cmocka_unit_test(a_wrong_answer_is_noticed),
         cmocka_unit_test(weights_are_kept),
         cmocka_unit_test(bad_texts_are_refused_with_a_reason),
