@@ -128,9 +128,14 @@ static bool take_argument(
 }
 
 bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, uint64_t offset)
+    const struct knit_call_head head, const struct knit_request_cell *cell)
 {
-    if (check_ready(lane, session, &head, offset) != NULL)
+    /* relaxed: as in knit_cursor_copy_argument(). */
+    const uint64_t offset = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
+
+    if (head.deadline != 0 ||
+        (knit_meta_flags(head.meta) & ~KNIT_CELL_PINNED) != KNIT_CELL_IN_ARENA ||
+        check_ready(lane, session, &head, offset) != NULL)
         return false;
     return take_argument(lane, session, offset, knit_meta_len(head.meta));
 }
@@ -177,7 +182,7 @@ void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
  * or it would make its long ones then. */
 static void draw_unmeasured(struct knit_lane *lane, uint64_t now)
 {
-    lane->unmeasured = (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
+    lane->unmeasured = 1 + (uint32_t)(now * 0x9e3779b97f4a7c15u >> 59);
 }
 
 /* One run that is very long among short ones says that the worker had to wait for its core. */
@@ -233,8 +238,7 @@ static void run(struct knit_lane *lane, uint32_t mean)
     if (lane->job.refusal != 0) {
         knit_deficit_charge(deficit, REFUSED_NS);
         lane->options.run(lane->options.run_arg, &lane->job);
-    } else if (mean != 0 && mean < KNIT_SHORT_NS / 2 && lane->unmeasured > 0) {
-        lane->unmeasured--;
+    } else if (mean != 0 && mean < KNIT_SHORT_NS / 2 && --lane->unmeasured != 0) {
         knit_deficit_charge(deficit, mean);
         lane->options.run(lane->options.run_arg, &lane->job);
     } else {
@@ -256,7 +260,8 @@ static void finish(
         knit_lane_show(lane, session);
         knit_lane_wake_callers(lane);
         may_help = lane->options.steal ||
-                   knit_board_is_vacant(&lane->options.board, (uint32_t)(cursor - session->cursor));
+                   (cursor != &session->home && knit_board_is_vacant(&lane->options.board,
+                                                    (uint32_t)(cursor - session->cursor)));
         if (may_help && knit_cursor_peek(cursor))
             knit_lane_wake_sibling(lane);
         knit_lane_leave(lane);
@@ -273,7 +278,7 @@ void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *sessio
     const struct knit_call_head head, uint64_t abort)
 {
     prepare(lane, session, &head, abort);
-    finish(lane, session, session->home);
+    finish(lane, session, &session->home);
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
@@ -297,14 +302,22 @@ bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *ses
 {
     struct knit_ready_call ready;
 
-    if (!knit_lane_find(lane, session, session->home, &ready) ||
-        !knit_lane_call(lane, session, session->home, &ready))
+    if (!knit_lane_find(lane, session, &session->home, &ready) ||
+        !knit_lane_call(lane, session, &session->home, &ready))
         return false;
     lane->current = session;
     return true;
 }
 
+static inline void run_by_options(void *arg, struct knit_job *job, uint64_t meta)
+{
+    const struct knit_lane_options *options = arg;
+
+    (void)meta;
+    options->run(options->run_arg, job);
+}
+
 uint32_t knit_lane_serve(struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
-    return knit_lane_serve_with(lane, session, most, lane->options.run, lane->options.run_arg);
+    return knit_lane_serve_with(lane, session, most, run_by_options, &lane->options);
 }

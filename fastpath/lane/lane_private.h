@@ -52,15 +52,16 @@ struct knit_deferred_reply {
 
 /* A session as this worker serves it. */
 struct knit_worker_session {
-    struct knit_cursor *home; /* of this worker's own lane, in `cursor` */
+    struct knit_cursor home; /* of this worker's own lane */
     struct knit_deficit deficit;
     struct knit_deferred_reply deferred;
     struct knit_lane_session in; /* as attached */
-    struct knit_cursor *cursor;  /* [lanes] */
+    struct knit_cursor *cursor;  /* [lanes], of the others */
     struct knit_reply_arena arena;
     _Atomic uint32_t *completions;   /* [cells], of the worker's own lane */
     struct knit_lane_line *own_line; /* of the same */
     uint64_t completion_tail;
+    uint64_t running;    /* the board's word, without the slot */
     uint64_t reply_meta; /* of a reply cell, without the length */
     uint64_t result_max; /* longest outcome it can be given */
     bool has_answers;    /* answered since the last look whether its caller sleeps */
@@ -94,7 +95,7 @@ struct knit_lane {
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
     uint32_t inline_max;     /* longest argument in a cell */
-    uint32_t unmeasured;     /* calls of short tasks before the next that is measured */
+    uint32_t unmeasured;     /* which call of short tasks from now on is measured, 1 = the next */
     struct knit_busy_line *busy;
     uint64_t calls;
     struct knit_spin spin;
@@ -182,7 +183,7 @@ static inline bool knit_lane_has_something(
     const struct knit_request_cell *cell;
     uint64_t ctrl;
 
-    if ((knit_cursor_peek_cell(session->home, &cell, &ctrl) && !session->is_evicted) ||
+    if ((knit_cursor_peek_cell(&session->home, &cell, &ctrl) && !session->is_evicted) ||
         session->deferred.any) {
         lane->poll.is_recent[place] = true;
         return true;

@@ -67,8 +67,8 @@ KNIT_ALWAYS_INLINE void knit_lane_show_call(struct knit_lane *lane,
     lane->calls++;
     /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
     atomic_store_explicit(&busy->deadline_ns, deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(&busy->running, knit_running(session->in.id, knit_ctrl_slot(head->ctrl)),
-        memory_order_relaxed);
+    atomic_store_explicit(
+        &busy->running, session->running + knit_ctrl_slot(head->ctrl), memory_order_relaxed);
 }
 
 /* The slot's abort word, after the claim. */
@@ -115,7 +115,7 @@ KNIT_ALWAYS_INLINE void knit_lane_answer_small(
     const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
-    if (answer.len <= sizeof(uint64_t) && job->result == job->body) {
+    if (__builtin_expect(answer.len <= sizeof(uint64_t) && job->result == job->body, 1)) {
         uint64_t word;
 
         memcpy(&word, job->body, sizeof(word));
@@ -157,34 +157,31 @@ static inline void knit_lane_answer(struct knit_lane *lane, struct knit_worker_s
 
 /* ---- one call ------------------------------------------------------------------------------- */
 
-/* The call is of a task that is known to be short, and its caller wants nothing beside a result:
- * how long it is expected to take. Else 0. */
+/* How long the call is expected to take, if its task is known to be short; else 0. */
 KNIT_ALWAYS_INLINE uint32_t knit_lane_expects(
     const struct knit_lane *lane, const struct knit_call_head *head)
 {
     const uint32_t mean = lane->mean_ns[knit_meta_task(head->meta)];
 
-    if ((knit_meta_flags(head->meta) & ~(KNIT_CELL_PINNED | KNIT_CELL_IN_ARENA)) != 0 ||
-        head->deadline != 0 || mean >= KNIT_SHORT_NS / 2)
-        return 0;
-    return mean;
+    return mean < KNIT_SHORT_NS / 2 ? mean : 0;
 }
 
-/* An argument that does not lie in the cell. False: it is not right, or there is no memory. */
+/* An argument in the arena. False: the call, or the argument, is not as most are. */
 bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, uint64_t offset);
+    const struct knit_call_head head, const struct knit_request_cell *cell);
 
-/* The argument, where the task finds it. Before the claim, as the cell (cursor.h). */
+/* The argument, where the task finds it; before the claim, as all of the cell (cursor.h). False:
+ * its caller wants more than a result, or the argument is not right. */
 KNIT_ALWAYS_INLINE bool knit_lane_copy_argument(struct knit_lane *lane,
     const struct knit_worker_session *session, const struct knit_request_cell *cell,
     const struct knit_call_head *head)
 {
+    const uint64_t not_plain = knit_meta(0, 0, 0xff & ~KNIT_CELL_PINNED, 0);
     const uint32_t len = knit_meta_len(head->meta);
 
-    if (__builtin_expect((knit_meta_flags(head->meta) & KNIT_CELL_IN_ARENA) != 0, 0) ||
+    if (__builtin_expect(((head->meta & not_plain) | head->deadline) != 0, 0) ||
         __builtin_expect(len > lane->inline_max, 0))
-        return knit_lane_fetch(
-            lane, session, *head, atomic_load_explicit(&cell->body[0], memory_order_relaxed));
+        return knit_lane_fetch(lane, session, *head, cell);
     knit_cursor_copy_argument(cell, len, lane->argument);
     return true;
 }
@@ -203,25 +200,30 @@ void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *sessio
 /* Gives back what a job took beside its slot, where lane->is_untidy says that it did. */
 void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session);
 
+/* Runs a job that was taken of this meta word, which is in a register where this is inlined. */
+typedef void knit_lane_run_job(void *arg, struct knit_job *job, uint64_t meta);
+
 /* ---- many calls ----------------------------------------------------------------------------- */
 
 /* Serves the session's home ring, in its order: at most so many calls, and while it has credit.
  * Returns how many were answered or deferred. */
 KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
-    struct knit_worker_session *session, uint32_t most, knit_lane_run *run, void *arg)
+    struct knit_worker_session *session, uint32_t most, knit_lane_run_job *run, void *arg)
 {
-    struct knit_cursor *cursor = session->home;
+    struct knit_cursor *cursor = &session->home;
     uint32_t left = most;
+    bool goes_on;
 
     knit_cursor_catch_up(cursor);
     knit_lane_begin_job(lane, session);
-    while (left > 0 && knit_deficit_has_credit(&session->deficit)) {
+    do {
         const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
         struct knit_call_head head;
         const enum knit_cell_state state = knit_cursor_look(cursor, cell, &head);
         uint32_t expected_ns = 0;
         uint64_t abort;
 
+        goes_on = true;
         if (state == KNIT_CELL_EMPTY)
             break;
         if (__builtin_expect(state == KNIT_CELL_READY, 1)) {
@@ -232,38 +234,32 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
             !knit_lane_copy_argument(lane, session, cell, &head)) {
             if (!knit_lane_serve_one(lane, session))
                 break;
-            left--;
-            if (lane->was_long || knit_worker_session_is_shut(session))
-                break;
+            goes_on = !lane->was_long && !knit_worker_session_is_shut(session);
             continue;
         }
+        /* Should another owner be first, its session has paid for that. */
+        session->deficit.ns -= (int32_t)expected_ns;
         if (!knit_cursor_claim(cursor, &head, lane->options.owner))
             break;
-        left--;
         knit_lane_take(lane, session, &head);
         knit_lane_show_call(lane, session, &head, 0);
         abort = knit_lane_abort(session, &head);
         if (__builtin_expect(knit_abort_refuses(abort, knit_ctrl_gen(head.ctrl)), 0) ||
             __builtin_expect(!knit_state_is_served(knit_state_read(&session->in.reply)), 0)) {
             knit_lane_refuse(lane, session, head, abort);
-            if (knit_worker_session_is_shut(session))
-                break;
+            goes_on = !lane->was_long && !knit_worker_session_is_shut(session);
             continue;
         }
-        session->deficit.ns -= (int32_t)expected_ns;
-        if (__builtin_expect(lane->unmeasured > 0, 1)) {
-            lane->unmeasured--;
-            run(arg, &lane->job);
-        } else {
+        if (__builtin_expect(--lane->unmeasured != 0, 1))
+            run(arg, &lane->job, head.meta);
+        else
             knit_lane_run_measured(lane);
-        }
         knit_lane_answer(lane, session);
         if (__builtin_expect(lane->is_untidy, 0)) {
             knit_lane_tidy(lane, session);
-            if (lane->was_long)
-                break;
+            goes_on = !lane->was_long;
         }
-    }
+    } while (--left > 0 && goes_on && knit_deficit_has_credit(&session->deficit));
     lane->current = NULL;
     if (left < most)
         knit_lane_show(lane, session);

@@ -57,11 +57,11 @@ static uint64_t find_result_max(
 static int session_new(const struct knit_lane *lane, const struct knit_lane_session *source,
     struct knit_worker_session **ret)
 {
-    struct knit_worker_session *session = calloc(1, sizeof(*session));
+    struct knit_worker_session *session = aligned_alloc(KNIT_LINE, sizeof(*session));
     struct knit_reply_arena_options options;
     if (session == NULL)
         return -ENOMEM;
-    session->in = *source;
+    *session = (struct knit_worker_session){.in = *source};
     options = (struct knit_reply_arena_options){.geometry = &session->in.geometry,
         .request = &session->in.request,
         .reply = &session->in.reply,
@@ -76,7 +76,8 @@ static int session_new(const struct knit_lane *lane, const struct knit_lane_sess
     for (uint32_t i = 0; i < source->geometry.lanes; i++)
         knit_cursor_begin(&session->cursor[i], &session->in.geometry, &session->in.request,
             &session->in.reply, i);
-    session->home = &session->cursor[lane->options.index];
+    session->home = session->cursor[lane->options.index];
+    session->running = knit_running(source->id, 0);
     session->completion_tail = find_completion_tail(lane, source);
     session->completions =
         session->in.reply.completions + (size_t)lane->options.index * session->in.geometry.cells;

@@ -13,6 +13,7 @@
 
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/lane.h"
+#include "fastpath/worker/module.h"
 #include "proto/buffer.h"
 #include "proto/decoder.h"
 #include "proto/signature.h"
@@ -27,10 +28,20 @@ struct knit_call_place {
     struct knit_head head; /* as it was last read */
 };
 
+/* What each call needs of its task, in one line. */
+struct knit_hot_task {
+    _Alignas(KNIT_LINE) knit_module_run *run;
+    const struct knit_registry_task *task;
+    const _Atomic uint8_t *mark;
+    uint64_t hard_ns; /* its hard timeout; 0 = none */
+    struct knit_precheck precheck;
+};
+
+static_assert(sizeof(struct knit_hot_task) == KNIT_LINE, "one line a task");
+
 struct knit_call {
     struct knit_job *job;
-    const struct knit_registry_task *task;
-    const struct knit_precheck *precheck; /* the task's */
+    const struct knit_hot_task *hot;
     struct knit_lane *lane;       /* whose job it is; NULL: results never go into its arena */
     struct knit_decoder *decoder; /* of argument values */
     struct knit_buffer results;   /* that fit neither cell nor arena */
@@ -38,7 +49,7 @@ struct knit_call {
     int code;                     /* of the error it ended with, or KNIT_OK */
     bool is_settled;              /* it has an outcome */
     bool is_placed;               /* room for a result was given to the task, which fills it */
-    bool used_buffers;            /* results, errors or the decoder */
+    bool is_used;                 /* the buffers, the decoder, is_placed or refused_bytes were */
     size_t refused_bytes;         /* of a room that was too large; 0 = none was refused */
     struct knit_span whole;       /* the placed result, head included */
     struct knit_writer writer;

@@ -26,7 +26,7 @@ int knit_outcome_settle_errors(struct knit_call *call, int code)
 
 int knit_outcome_fail_with(struct knit_call *call, const struct knit_failure *failure)
 {
-    call->used_buffers = true;
+    call->is_used = true;
     knit_buffer_reset(&call->errors);
     (void)knit_failure_put(&call->errors, failure, KNIT_FAILURE_COMPACT);
     return knit_outcome_settle_errors(call, (int)failure->code);
@@ -70,7 +70,7 @@ int knit_outcome_open_large(struct knit_call *call, size_t size, uint8_t **ret_p
     *ret_place = call->lane != NULL ? knit_lane_room(call->lane, job, size) : NULL;
     if (*ret_place != NULL)
         return 0;
-    call->used_buffers = true;
+    call->is_used = true;
     knit_buffer_reset(&call->results);
     call->results.max = job->result_max;
     *ret_place = knit_buffer_reserve(&call->results, size);
@@ -87,7 +87,7 @@ int knit_outcome_check_result(struct knit_call *call, const void *bytes, size_t 
 {
     struct knit_signature_mismatch why;
     char text[512];
-    int error = knit_signature_check_result(call->task->signature, bytes, len, &why);
+    int error = knit_signature_check_result(call->hot->task->signature, bytes, len, &why);
 
     if (error == 0)
         return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
@@ -107,7 +107,7 @@ void knit_outcome_add_output(struct knit_call *call, struct knit_span text, bool
     uint64_t room_max = room->max;
     int error;
 
-    call->used_buffers = true;
+    call->is_used = true;
     if (needed > job->result_max && job->status == KNIT_STATUS_RESULT) {
         (void)knit_outcome_fail_too_large(call, needed);
         return;

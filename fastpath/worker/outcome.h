@@ -32,7 +32,7 @@ __attribute__((noinline)) int knit_outcome_check_result(
 /* Whether the signature promises one result that may have this head. */
 static inline bool knit_outcome_may_be(const struct knit_call *call, enum knit_head_type type)
 {
-    return (call->precheck->result >> type & 1) != 0;
+    return (call->hot->precheck.result >> type & 1) != 0;
 }
 
 /* Encoded bytes become the outcome when they are what the signature promises. spare: as with
@@ -40,7 +40,7 @@ static inline bool knit_outcome_may_be(const struct knit_call *call, enum knit_h
 static inline int knit_outcome_settle_result(
     struct knit_call *call, const void *bytes, size_t len, size_t spare)
 {
-    if (!knit_precheck_result(call->precheck, bytes, len, spare))
+    if (!knit_precheck_result(&call->hot->precheck, bytes, len, spare))
         return knit_outcome_check_result(call, bytes, len);
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
 }

@@ -25,19 +25,8 @@
 /* A buffer that grew beyond this for one large result is given back. */
 #define KEEP_BYTES ((size_t)1 << 20)
 
-/* What each call needs of its task, in one line. */
-struct hot_task {
-    _Alignas(KNIT_LINE) knit_module_run *run;
-    const struct knit_registry_task *task;
-    const _Atomic uint8_t *mark;
-    uint64_t hard_ns; /* its hard timeout; 0 = none */
-    struct knit_precheck precheck;
-};
-
-static_assert(sizeof(struct hot_task) == KNIT_LINE, "one line a task");
-
 struct knit_runner {
-    struct hot_task *tasks; /* [task_count], by id */
+    struct knit_hot_task *tasks; /* [task_count], by id */
     uint32_t task_count;
     uint32_t epoch; /* low byte */
     struct knit_busy_line *busy;
@@ -67,7 +56,7 @@ static int fill_tasks(struct knit_runner *runner, const struct knit_runner_optio
         uint32_t hard_ms =
             task->hard_timeout_ms != 0 ? task->hard_timeout_ms : options->hard_timeout_ms;
 
-        runner->tasks[id] = (struct hot_task){.run = knit_modules_run(options->modules, id),
+        runner->tasks[id] = (struct knit_hot_task){.run = knit_modules_run(options->modules, id),
             .task = task,
             .mark = options->pool.mark != NULL ? &options->pool.mark[id] : &trusted,
             .hard_ns = (uint64_t)hard_ms * 1000000u,
@@ -149,7 +138,7 @@ static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
     struct knit_signature_mismatch why;
     char text[512];
     int error =
-        knit_signature_check(call->task->signature, job->payload, job->len, &call->args, &why);
+        knit_signature_check(call->hot->task->signature, job->payload, job->len, &call->args, &why);
 
     if (error == 0)
         return true;
@@ -181,29 +170,19 @@ static __attribute__((cold, noinline)) void fail_unstarted(
             "when knit lift says so");
 }
 
-/* Finds the task and checks the params. NULL: the call has ended. */
-KNIT_ALWAYS_INLINE const struct hot_task *admit(
-    const struct knit_runner *runner, struct knit_call *call)
+/* Whether the task may run; `meta` is what the job was made of. */
+KNIT_ALWAYS_INLINE bool find_task(
+    const struct knit_runner *runner, uint64_t meta, const struct knit_hot_task **ret_hot)
 {
-    struct knit_job *job = call->job;
-    const struct hot_task *hot = NULL;
+    const uint32_t id = knit_meta_task(meta);
 
-    if (__builtin_expect(job->refusal == 0 && job->epoch == runner->epoch, 1) &&
-        __builtin_expect(job->task < runner->task_count, 1))
-        hot = &runner->tasks[job->task];
+    if (__builtin_expect(knit_meta_epoch(meta) != runner->epoch, 0) ||
+        __builtin_expect(id >= runner->task_count, 0))
+        return false;
+    *ret_hot = &runner->tasks[id];
     /* relaxed, as in mark.h. */
-    if (__builtin_expect(hot == NULL, 0) ||
-        __builtin_expect(
-            atomic_load_explicit(hot->mark, memory_order_relaxed) == KNIT_MARK_QUARANTINED, 0)) {
-        fail_unstarted(runner, call);
-        return NULL;
-    }
-    call->task = hot->task;
-    call->precheck = &hot->precheck;
-    if (!knit_precheck_params(&hot->precheck, job->payload, job->len, &call->args) &&
-        !check_arguments(call))
-        return NULL;
-    return hot;
+    return __builtin_expect(
+        atomic_load_explicit((*ret_hot)->mark, memory_order_relaxed) != KNIT_MARK_QUARANTINED, 1);
 }
 
 static __attribute__((cold, noinline)) void fail_returned(struct knit_call *call, int returned)
@@ -236,14 +215,14 @@ static __attribute__((cold, noinline)) void end_line(FILE *output)
     (void)fflush(output);
 }
 
-KNIT_ALWAYS_INLINE void run_task(
-    struct knit_runner *runner, struct knit_call *call, const struct hot_task *hot)
+KNIT_ALWAYS_INLINE void run_task(struct knit_runner *runner, struct knit_call *call,
+    const struct knit_hot_task *hot, uint64_t meta)
 {
     int returned;
 
     /* What the host must know before the task can do harm. */
-    knit_board_set_task(runner->busy, call->job->task);
-    if (hot->hard_ns != 0)
+    knit_board_set_task(runner->busy, knit_meta_task(meta));
+    if (__builtin_expect(hot->hard_ns != 0, 0))
         knit_board_set_limit(runner->busy, knit_clock_ns() + hot->hard_ns);
     returned = hot->run(call);
     knit_float_restore();
@@ -254,7 +233,7 @@ KNIT_ALWAYS_INLINE void run_task(
         end_line(runner->output);
     if (__builtin_expect(!call->is_settled, 0))
         finish(call, returned);
-    if (hot->hard_ns != 0)
+    if (__builtin_expect(hot->hard_ns != 0, 0))
         knit_board_lift_limit(runner->busy);
 }
 
@@ -286,48 +265,84 @@ static void trim(struct knit_buffer *buffer)
     knit_buffer_trim(buffer, KEEP_BYTES);
 }
 
-/* The outcome that lay in them has been copied by now. */
-static __attribute__((noinline)) void empty_buffers(struct knit_call *call)
+/* Before the next call: the outcome that lay in them has been copied by now. */
+static __attribute__((noinline)) void empty(struct knit_call *call)
 {
     trim(&call->results);
     trim(&call->errors);
     knit_decoder_reset(call->decoder);
+    call->is_placed = false;
+    call->refused_bytes = 0;
+    call->is_used = false;
 }
 
-KNIT_ALWAYS_INLINE void run_job(void *arg, struct knit_job *job)
+/* Finds the task and checks the params. False: the call has ended. */
+KNIT_ALWAYS_INLINE bool admit(struct knit_runner *runner, struct knit_job *job, uint64_t meta,
+    const struct knit_hot_task **ret_hot)
+{
+    struct knit_call *call = &runner->call;
+
+    if (__builtin_expect(call->is_used, 0))
+        empty(call);
+    call->is_settled = false;
+    if (!find_task(runner, meta, ret_hot)) {
+        fail_unstarted(runner, call);
+        job->was_refused = true;
+        return false;
+    }
+    call->hot = *ret_hot;
+    if (knit_precheck_params(
+            &(*ret_hot)->precheck, job->payload, knit_meta_len(meta), &call->args) ||
+        check_arguments(call))
+        return true;
+    job->was_refused = true;
+    return false;
+}
+
+/* A job as most are, in the loop over its ring. */
+KNIT_ALWAYS_INLINE void run_job(void *arg, struct knit_job *job, uint64_t meta)
 {
     struct knit_runner *runner = arg;
-    struct knit_call *call = &runner->call;
-    const struct hot_task *hot;
+    const struct knit_hot_task *hot;
 
-    if (call->used_buffers)
-        empty_buffers(call);
-    call->job = job;
-    call->code = KNIT_OK;
-    call->is_settled = false;
-    call->is_placed = false;
-    call->used_buffers = false;
-    call->refused_bytes = 0;
-    runner->found.index = 0;
-    hot = admit(runner, call);
-    if (__builtin_expect(hot == NULL, 0)) {
-        job->was_refused = true;
-        return;
-    }
-    if (__builtin_expect(job->wants_output, 0))
-        begin_capture(runner);
-    run_task(runner, call, hot);
-    if (__builtin_expect(job->wants_output, 0))
-        end_capture(runner, call);
+    if (__builtin_expect(admit(runner, job, meta, &hot), 1))
+        run_task(runner, &runner->call, hot, meta);
+}
+
+/* Makes the error of a call that the lane claimed and does not start. */
+static __attribute__((cold, noinline)) void refuse_job(
+    struct knit_runner *runner, struct knit_job *job)
+{
+    runner->call.is_settled = false;
+    fail_unstarted(runner, &runner->call);
+    job->was_refused = true;
 }
 
 void knit_runner_run(void *arg, struct knit_job *job)
 {
-    run_job(arg, job);
+    struct knit_runner *runner = arg;
+    const uint64_t meta = knit_meta(job->task, job->epoch, 0, (uint32_t)job->len);
+    const struct knit_hot_task *hot;
+
+    runner->call.job = job;
+    if (job->refusal != 0) {
+        refuse_job(runner, job);
+        return;
+    }
+    if (!admit(runner, job, meta, &hot))
+        return;
+    if (job->wants_output)
+        begin_capture(runner);
+    run_task(runner, &runner->call, hot, meta);
+    if (job->wants_output)
+        end_capture(runner, &runner->call);
 }
 
 uint32_t knit_runner_serve(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
-    return knit_lane_serve_with(lane, session, most, run_job, lane->options.run_arg);
+    struct knit_runner *runner = lane->options.run_arg;
+
+    runner->call.job = &lane->job;
+    return knit_lane_serve_with(lane, session, most, run_job, runner);
 }

@@ -119,11 +119,13 @@ static void *return_bin_place(struct knit_call *call, size_t len)
     size = len <= UINT32_MAX ? knit_writer_bin_head(head, (uint32_t)len) : 0;
     if (size == 0 || knit_outcome_open(call, size + len, &bytes) != 0) {
         /* If the task gives no other outcome, the call ends with RESULT_TOO_LARGE. */
+        call->is_used = true;
         call->refused_bytes = len;
         return NULL;
     }
     memcpy(bytes, head, size);
     call->whole = knit_span(bytes, size + len);
+    call->is_used = true;
     call->is_placed = true;
     return bytes + size;
 }
@@ -145,7 +147,7 @@ static int fail_task(
             flaw.reason);
         return knit_outcome_fail(call, KNIT_BAD_RESULT, text);
     }
-    call->used_buffers = true;
+    call->is_used = true;
     knit_buffer_reset(&call->errors);
     (void)knit_failure_put_task(
         &call->errors, code, knit_span_text(message != NULL ? message : ""), value);
@@ -158,7 +160,7 @@ static int fail_task(
 
 static struct knit_writer *writer(struct knit_call *call)
 {
-    call->used_buffers = true;
+    call->is_used = true;
     call->writer.buffer = &call->results;
     call->is_placed = false;
     if (call->is_settled) {
@@ -308,7 +310,7 @@ static const struct knit_value *arg_value(struct knit_call *call, uint32_t index
 {
     struct knit_span arg = find_arg(call, index);
 
-    call->used_buffers = true;
+    call->is_used = true;
     return arg.bytes != NULL ? knit_decoder_read(call->decoder, arg.bytes, arg.len) : NULL;
 }
 

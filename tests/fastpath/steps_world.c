@@ -248,15 +248,16 @@ bool world_take(struct world *world, uint32_t worker, uint32_t lane)
 {
     struct knit_lane *taker = world->lanes.worker[worker];
     struct knit_worker_session *session = taker->sessions[0];
-    struct knit_cursor *cursor = &session->cursor[lane];
+    struct knit_cursor *cursor =
+        lane == taker->options.index ? &session->home : &session->cursor[lane];
     struct knit_ready_call found;
     if (session->deferred.any)
         return knit_lane_send_deferred(taker, session, UINT32_MAX);
     knit_deficit_begin(&session->deficit, taker->round);
     /* Another worker may claim first what was found, so the walk goes on. */
     while (knit_lane_find(taker, session, cursor, &found)) {
-        if (cursor == session->home ? knit_lane_serve(taker, session, 1) > 0
-                                    : knit_lane_call(taker, session, cursor, &found))
+        if (cursor == &session->home ? knit_lane_serve(taker, session, 1) > 0
+                                     : knit_lane_call(taker, session, cursor, &found))
             return true;
     }
     return false;
