@@ -193,6 +193,11 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
         why->reason = "the arguments are not an array";
         return KNIT_SIGNATURE_E_MISMATCH;
     }
+    /* What knit_check_value() says of it. */
+    if (head.value > len - head.size) {
+        why->reason = "a container announces more than there is";
+        return KNIT_SIGNATURE_E_MISMATCH;
+    }
     r = check_count(signature, &head, why);
     if (r)
         return r;

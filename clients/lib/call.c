@@ -16,9 +16,7 @@
 #include "clients/lib/error.h"
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/bell.h"
-#include "proto/check.h"
-#include "proto/head.h"
-#include "proto/limits.h"
+#include "proto/signature.h"
 #include "proto/text.h"
 
 /* A call that is being started: what the caller gave, and what choose_way() adds. */
@@ -169,7 +167,21 @@ static int choose_way(struct knit *k, struct start *start, struct knit_error *re
     return code;
 }
 
-/* The usual call: through lanes, without options and timeouts, with room for it. */
+/* As a worker checks them, but for types. */
+static int check_raw(struct knit_span params, struct knit_error *ret_error)
+{
+    struct knit_signature_mismatch why;
+    int r = knit_signature_check(NULL, params.bytes, params.len, NULL, &why);
+
+    if (r == 0)
+        return KNIT_OK;
+    return knit_error_make(ret_error,
+        r == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
+        "the arguments are wrong at byte %zu: %s", why.offset, why.reason);
+}
+
+/* The usual call: through lanes, without options and timeouts, with room for it. Raw arguments go
+ * to the worker as they are, since it checks them all. */
 KNIT_ALWAYS_INLINE bool try_begin(
     struct knit *k, const struct start *start, struct knit_handle **ret)
 {
@@ -194,8 +206,14 @@ static __attribute__((noinline)) int begin_call(
 {
     uint64_t now_ns = 0;
     struct knit_handle *handle;
-    int code = choose_way(k, start, ret_error);
+    int code = KNIT_OK;
 
+    /* On a stream they become a part of a message, and a limit may end the call before a worker
+     * sees it. */
+    if (start->prepared->shape == NULL)
+        code = check_raw(start->params, ret_error);
+    if (code == KNIT_OK)
+        code = choose_way(k, start, ret_error);
     if (code != KNIT_OK)
         return code;
     handle = knit_handle_new(&k->handles);
@@ -250,23 +268,6 @@ static int start_call(
     if (code != KNIT_OK)
         knit_client_update_poll_fd(k);
     return code;
-}
-
-static int check_raw(struct knit_span params, struct knit_error *ret_error)
-{
-    struct knit_check_flaw flaw;
-    struct knit_head head;
-    int r;
-
-    if (knit_head_read(params.bytes, params.len, &head) != 0 || head.type != KNIT_HEAD_ARRAY)
-        return knit_error_make(ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-            "the arguments must be one msgpack array");
-    r = knit_check_value(params.bytes, params.len, KNIT_DEPTH_MAX, &flaw);
-    if (r == 0)
-        return KNIT_OK;
-    return knit_error_make(ret_error,
-        r == KNIT_CHECK_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-        "the arguments are wrong at byte %zu: %s", flaw.offset, flaw.reason);
 }
 
 static int explain_shape(
@@ -342,7 +343,7 @@ static inline int encode(struct knit *k, struct start *start, struct knit_shape_
     if (shape == NULL) {
         start->params.bytes = va_arg(values->list, const void *);
         start->params.len = va_arg(values->list, size_t);
-        return check_raw(start->params, ret_error);
+        return KNIT_OK;
     }
     if (!shape->is_short)
         return encode_long(k, start, values, ret_error);
@@ -404,8 +405,6 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
-    if (code == KNIT_OK)
-        code = check_raw(start.params, ret_error);
     return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
 }
 
@@ -692,8 +691,6 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
-    if (code == KNIT_OK)
-        code = check_raw(start.params, ret_error);
     if (code == KNIT_OK)
         code = run(k, &start, ret_error);
     return code == KNIT_OK ? knit_result_raw(k->last, ret_error, ret_result, ret_len) : code;

@@ -2,7 +2,7 @@
 /* A signature, then after a newline the bytes of params. Oracle: canonical text parses to itself;
  * what a signature accepts is well-formed; arguments lie one behind the other; what is no call's
  * signature is no task's either, unless it ends in `...`; what the check by heads lets pass, the
- * full check does too.
+ * full check does too; what is malformed is so at the same byte as knit_check_value() has it.
  */
 #include <string.h>
 
@@ -27,6 +27,23 @@ static void reparse(const struct knit_signature *signature)
     knit_signature_free(again);
 }
 
+/* A library that checks params before it sends them says what a worker does. */
+static void compare_flaws(const uint8_t *bytes, size_t len)
+{
+    struct knit_signature_mismatch why;
+    struct knit_check_flaw flaw;
+    struct knit_head head;
+    int r, checked;
+
+    if (knit_head_read(bytes, len, &head) != 0 || head.type != KNIT_HEAD_ARRAY)
+        return;
+    checked = knit_check_value(bytes, len, KNIT_DEPTH_MAX, &flaw);
+    r = knit_signature_check(NULL, bytes, len, NULL, &why);
+    KNIT_FUZZ_CHECK((r == 0) == (checked == 0));
+    KNIT_FUZZ_CHECK((r == KNIT_SIGNATURE_E_TOO_DEEP) == (checked == KNIT_CHECK_E_TOO_DEEP));
+    KNIT_FUZZ_CHECK(r == 0 || why.offset == flaw.offset);
+}
+
 static void check(const struct knit_signature *signature, const uint8_t *bytes, size_t len)
 {
     struct knit_signature_mismatch why;
@@ -43,6 +60,7 @@ static void check(const struct knit_signature *signature, const uint8_t *bytes, 
             KNIT_FUZZ_CHECK(args.arg[i].off == at && at + args.arg[i].len <= len);
         }
     }
+    compare_flaws(bytes, len);
     if (signature == NULL)
         return;
     KNIT_FUZZ_CHECK(knit_checks_params(signature, bytes, len).flaw == NULL);

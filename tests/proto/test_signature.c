@@ -223,8 +223,10 @@ static void malformed_params_are_told_by_place_and_reason(void **state)
     (void)state;
     explains(2, signature, "", 0, "argument 1: the arguments are not an array, at byte 0");
     explains(2, signature, "\x80", 1, "argument 1: the arguments are not an array, at byte 0");
-    explains(
-        2, signature, "\x92\x01", 2, "argument 2 (b): the bytes end within a value, at byte 2");
+    explains(2, signature, "\x92\x01", 2,
+        "argument 1: a container announces more than there is, at byte 0");
+    explains(2, signature, "\x92\x92\x01\x02", 4,
+        "argument 2 (b): the bytes end within a value, at byte 4");
     explains(2, signature, "\x92\x01\xa1\xff", 4, "argument 2 (b): a str is not UTF-8, at byte 2");
     explains(2, signature, "\x92\x01\x92\x01\xd4\x4d\x00", 7,
         "argument 2 (b): this ext type is not carried (ext 77), at byte 4");

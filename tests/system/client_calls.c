@@ -361,6 +361,54 @@ static void failures_are_the_same_over_every_transport(void **state)
     is_refused_with_numbers((8 << 20) + 65530); /* the message is too long by its head */
 }
 
+/* Not a worker but the library may say so, where the call would be a part of a message. */
+static void malformed_arguments_are_refused_alike(void **state)
+{
+    static const char deep[] =
+        "\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91"
+        "\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91";
+    static const struct {
+        const char *params;
+        size_t len;
+        int code;
+        const char *place; /* part of the message */
+    } bad[] = {
+        {"", 0, KNIT_BAD_ARGUMENT, "array"},
+        {"\x05", 1, KNIT_BAD_ARGUMENT, "array"},
+        {"\x91", 1, KNIT_BAD_ARGUMENT, "at byte 0"},
+        {"\x91\xc1", 2, KNIT_BAD_ARGUMENT, "at byte 1"},
+        {"\x91\xa1\xff", 3, KNIT_BAD_ARGUMENT, "at byte 1"},
+        {"\x91\xcd\x01", 3, KNIT_BAD_ARGUMENT, "at byte 1"},
+        {"\x91\xc4\x05\x01", 4, KNIT_BAD_ARGUMENT, "at byte 1"},
+        {"\x91\x92\x01\xa2\xc3(", 6, KNIT_BAD_ARGUMENT, "at byte 3"},
+        {"\x91\xd4\x28\x01", 4, KNIT_BAD_ARGUMENT, "at byte 1"},
+        {"\x91\x05\x05", 3, KNIT_BAD_ARGUMENT, "at byte 2"},
+        {"\xdc\x00\x01", 3, KNIT_BAD_ARGUMENT, "at byte 0"},
+        {deep, sizeof(deep) - 1, KNIT_TOO_DEEP, "nested too deep"},
+    };
+    const void *result;
+    size_t len;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct knit_handle *handle = NULL;
+
+        assert_int_equal(
+            knit_call_raw(k, NULL, &error, "echo", bad[i].params, bad[i].len, &result, &len),
+            bad[i].code);
+        assert_int_equal(error.started, KNIT_STARTED_NO);
+        assert_false(error.retryable);
+        if (strstr(error.message, bad[i].place) == NULL)
+            fail_msg("%zu: %s", i, error.message);
+        if (knit_start_raw(k, NULL, &handle, &error, "echo", bad[i].params, bad[i].len) == KNIT_OK)
+            (void)knit_await(handle, -1, &error);
+        assert_int_equal(error.code, bad[i].code);
+        assert_int_equal(error.started, KNIT_STARTED_NO);
+        (void)knit_free(handle);
+    }
+    succeeds(knit_call_raw(k, NULL, &error, "echo", "\x91\x05", 2, &result, &len));
+}
+
 static void a_crash_fails_its_call_alone(void **state)
 {
     enum { COUNT = 50 };
@@ -694,6 +742,7 @@ int main(int argc, char **argv)
         WITH_SESSION(the_queue_timeout_does_not_end_a_call_that_has_started),
         WITH_SESSION(a_call_that_may_not_queue_is_started_at_once_or_refused),
         WITH_SESSION(failures_are_the_same_over_every_transport),
+        WITH_SESSION(malformed_arguments_are_refused_alike),
         WITH_SESSION(every_form_of_a_call_says_the_same),
         WITH_SESSION(a_prepared_call_outlives_workers),
         WITH_SESSION(a_crash_fails_its_call_alone),
