@@ -26,6 +26,7 @@ COUNTS = (
     ('library, batched, start to finish: empty', 'library_empty', 220),
     ('library, batched, start to finish: echo, 37 B', 'library_echo_37', 300),
     ('library, knit_call() of add', 'library_call_add', 400),
+    ('library, knit_call_prepared() of add', 'library_prepared_add', 400),
     ('daemon, 16 in a read: route', 'route_16', 435),
     ('daemon, 16 in a read: reply', 'reply_16', 277),
     ('worker: empty, 64 sessions attached', 'run_sessions_64', ('run_empty', 1.05)),
@@ -42,7 +43,9 @@ Row = namedtuple('Row', 'what by floor case aim')
 ROWS = (
     Row('shm, empty, one at a time', 'span', 'line empty', 'shm empty', 1.3),
     Row('shm, empty, one at a time, knit_call()', 'span', 'line empty', 'shm --typed empty', 1.3),
+    Row('shm, empty, one at a time, knit_call_prepared()', 'span', 'line empty', 'shm --typed --prepared empty', 1.3),
     Row('shm, empty, batches of 1000', 'rate', 'memory --batch 1000 echo:8', 'shm --batch 1000 empty', 1.5),
+    Row('shm, empty, batches of 1000, prepared', 'rate', 'memory --batch 1000 echo:8', 'shm --batch 1000 --prepared empty', 1.5),
     Row('shm, 37 B, batches of 1000', 'rate', 'memory --batch 1000 echo:37', 'shm --batch 1000 echo:37', 2.1),
     Row('shm, 64 B, one at a time', 'span', 'line echo:64', 'shm echo:64', 2.5),
     Row('shm, 64 B, batches of 64', 'rate', 'memory --batch 64 echo:64', 'shm --batch 64 echo:64', 1.4),

@@ -312,6 +312,7 @@ static const char usage[] =
     "      --float          a floor's two sides wherever the scheduler has them\n"
     "      --no-spin        shm: sleep at once\n"
     "      --typed          by knit_call(), with a signature: a task without arguments\n"
+    "      --prepared       by prepared calls\n"
     "      --label=TEXT     name of the case in the table\n"
     "      --cases=FILE     a case a line, as options; those given beside it are defaults\n"
     "      --rounds=N       measure each case N times, in turns (1)\n"
@@ -327,6 +328,7 @@ enum {
     FLOAT,
     NO_SPIN,
     TYPED,
+    PREPARED,
     LABEL,
     PAUSE,
     IDLE,
@@ -353,6 +355,7 @@ static const struct option options[] = {
     {"float", no_argument, NULL, FLOAT},
     {"no-spin", no_argument, NULL, NO_SPIN},
     {"typed", no_argument, NULL, TYPED},
+    {"prepared", no_argument, NULL, PREPARED},
     {"label", required_argument, NULL, LABEL},
     {"pause", required_argument, NULL, PAUSE},
     {"idle", required_argument, NULL, IDLE},
@@ -445,6 +448,9 @@ static bool parse_load(int letter, struct scenario *scenario)
         return true;
     case TYPED:
         load->is_typed = true;
+        return true;
+    case PREPARED:
+        load->is_prepared = true;
         return true;
     case LABEL:
         scenario->label = optarg;

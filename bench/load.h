@@ -38,7 +38,8 @@ struct knit_load {
     const pid_t *pids; /* whose processor time is added to the caller's */
     uint32_t pids_count;
     bool no_spin;
-    bool is_typed;       /* a task without arguments, by knit_call(); one at a time */
+    bool is_typed;       /* a task without arguments, by its signature; one at a time */
+    bool is_prepared;    /* by prepared calls, else each call names its task */
     bool is_whole;       /* check every byte of a result */
     bool shows_progress; /* a line a second on stderr */
 };

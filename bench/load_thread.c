@@ -9,10 +9,27 @@
 
 #include "bench/ticks.h"
 
+static const char by_type[] = "() -> nil";
+
 /* A fixed seed: two runs make the same calls in the same order. */
 enum { SEED = 1, SECOND_NS = 1000000000 };
 
 /* ---- connections ----------------------------------------------------------------------------- */
+
+/* Its prepared calls go with the session. */
+static bool open_link(struct knit_load_thread *thread, struct knit_load_link *link,
+    const struct knit_open_options *options)
+{
+    const struct knit_mix *mix = thread->load->mix;
+    int code = knit_open(thread->load->url, options, &link->session, &thread->error);
+
+    for (uint32_t i = 0; thread->load->is_prepared && i < mix->count && code == KNIT_OK; i++)
+        code = knit_prepare(link->session, &thread->error, mix->tasks[i].name,
+            thread->load->is_typed ? by_type : NULL, &link->prepared[i]);
+    if (code != KNIT_OK)
+        knit_load_count_error(thread, thread->error.message);
+    return code == KNIT_OK;
+}
 
 bool knit_load_thread_open(struct knit_load_thread *thread)
 {
@@ -39,10 +56,8 @@ bool knit_load_thread_open(struct knit_load_thread *thread)
             call->next = link->idle;
             link->idle = call;
         }
-        if (knit_open(load->url, &options, &link->session, &thread->error) != KNIT_OK) {
-            knit_load_count_error(thread, thread->error.message);
+        if (!open_link(thread, link, &options))
             return false;
-        }
     }
     return true;
 }
@@ -113,8 +128,12 @@ int knit_load_start(struct knit_load_thread *thread, struct knit_load_call *call
     call->number = thread->next_number;
     call->begin = begin;
     params = knit_mix_params(&thread->argument, call->task, call->number, &len);
-    error = knit_start_raw(call->link->session, NULL, &call->handle, &thread->error,
-        thread->load->mix->tasks[call->task].name, params, len);
+    if (thread->load->is_prepared)
+        error = knit_start_prepared(
+            call->link->prepared[call->task], NULL, &call->handle, &thread->error, params, len);
+    else
+        error = knit_start_raw(call->link->session, NULL, &call->handle, &thread->error,
+            thread->load->mix->tasks[call->task].name, params, len);
     if (error == KNIT_WOULD_BLOCK)
         return error;
     thread->next_number++;
@@ -138,6 +157,27 @@ void knit_load_finish(struct knit_load_thread *thread, struct knit_load_call *ca
 
 /* ---- drivers --------------------------------------------------------------------------------- */
 
+/* Of params, or by the signature without arguments. */
+static int call_once(struct knit_load_thread *thread, uint32_t task, const void *params, size_t len,
+    const void **ret_result, size_t *ret_len)
+{
+    const struct knit_load *load = thread->load;
+    const struct knit_load_link *link = &thread->links[0];
+    const char *name = load->mix->tasks[task].name;
+
+    if (load->is_typed) {
+        *ret_result = "\xc0";
+        *ret_len = 1;
+        return load->is_prepared ? knit_call_prepared(link->prepared[task], NULL, &thread->error)
+                                 : knit_call(link->session, &thread->error, name, by_type);
+    }
+    if (load->is_prepared)
+        return knit_call_prepared(
+            link->prepared[task], NULL, &thread->error, params, len, ret_result, ret_len);
+    return knit_call_raw(
+        link->session, NULL, &thread->error, name, params, len, ret_result, ret_len);
+}
+
 static void run_block(struct knit_load_thread *thread)
 {
     struct knit_load_call call = {0};
@@ -157,15 +197,7 @@ static void run_block(struct knit_load_thread *thread)
         call.number = thread->next_number++;
         call.task = knit_mix_choose(&thread->argument);
         params = knit_mix_params(&thread->argument, call.task, call.number, &len);
-        if (thread->load->is_typed) {
-            error = knit_call(thread->links[0].session, &thread->error,
-                thread->load->mix->tasks[call.task].name, "() -> nil");
-            result = "\xc0";
-            result_len = 1;
-        } else {
-            error = knit_call_raw(thread->links[0].session, NULL, &thread->error,
-                thread->load->mix->tasks[call.task].name, params, len, &result, &result_len);
-        }
+        error = call_once(thread, call.task, params, len, &result, &result_len);
         knit_load_record(thread, call.begin, knit_ticks_now(), 1);
         check(thread, &call, error, result, result_len);
         if (error == KNIT_DISCONNECTED)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One thread of a load: its connections and the calls on them. Three ways to drive them:
  *
- *   block   one connection, one call at a time: knit_call_raw() and nothing around it
+ *   block   one connection, one call at a time: knit_call_raw(), or another of that kind, and
+ *           nothing around it
  *   batch   start many, flush once, await them all
  *   poll    many connections or calls in flight, or calls that are due at times: epoll on the
  *           sessions' descriptors, outcomes by callback
@@ -23,7 +24,8 @@ struct knit_load_thread;
 struct knit_load_link {
     struct knit_load_thread *thread;
     struct knit *session;
-    struct knit_load_call *idle; /* linked by `next` */
+    struct knit_prepared *prepared[KNIT_MIX_TASKS_MAX]; /* of each task, if that is asked for */
+    struct knit_load_call *idle;                        /* linked by `next` */
 };
 
 struct knit_load_call {
