@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public functions of calls: C values or msgpack to a handle, and a handle to C values or
- * msgpack.
+/* The public functions of calls: C values or msgpack to a handle, and a handle to C values. What
+ * else is done with a handle is in outcome.c.
  *
  * Every call is one of a prepared call (prepared.h). Those that name their task find theirs among
  * the ones that the session keeps.
@@ -182,17 +182,16 @@ static int check_raw(struct knit_span params, struct knit_error *ret_error)
 
 /* The usual call: through lanes, without options and timeouts, with room for it. Raw arguments go
  * to the worker as they are, since it checks them all. */
-KNIT_ALWAYS_INLINE bool try_begin(
-    struct knit *k, const struct start *start, struct knit_handle **ret)
+KNIT_ALWAYS_INLINE bool try_begin(struct knit *k, struct knit_prepared *prepared,
+    struct knit_span params, struct knit_handle **ret)
 {
-    struct knit_prepared *prepared = start->prepared;
     struct knit_lanes *lanes = k->handles.lanes;
     struct knit_handle *handle = k->handles.spare;
 
     /* One that has the age of these lanes is not of the protocol. */
-    if (lanes == NULL || start->options != NULL || handle == NULL ||
-        prepared->age != knit_lanes_age(lanes) || prepared->timeout_ns != KNIT_OPTION_NONE ||
-        !knit_handle_try_start_on_lanes(handle, prepared->task_id, start->params))
+    if (lanes == NULL || handle == NULL || prepared->age != knit_lanes_age(lanes) ||
+        prepared->timeout_ns != KNIT_OPTION_NONE ||
+        !knit_handle_try_start_on_lanes(handle, lanes, prepared->task_id, params))
         return false;
     k->handles.spare = handle->next_spare;
     handle->prepared = prepared;
@@ -262,7 +261,7 @@ static int start_call(
 {
     int code;
 
-    if (try_begin(k, start, ret))
+    if (start->options == NULL && try_begin(k, start->prepared, start->params, ret))
         return KNIT_OK;
     code = begin_call(k, start, ret, ret_error);
     if (code != KNIT_OK)
@@ -398,14 +397,27 @@ int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_o
     return code;
 }
 
+static __attribute__((noinline)) int start_raw(struct knit *k,
+    const struct knit_call_options *options, const char *task, struct knit_span params,
+    struct knit_handle **ret, struct knit_error *ret_error)
+{
+    struct start start = {.options = options, .params = params};
+    int code = find(k, task, NULL, &start.prepared, ret_error);
+
+    return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
+}
+
 int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
     size_t params_len)
 {
-    struct start start = {.options = options, .params = knit_span(params, params_len)};
-    int code = find(k, task, NULL, &start.prepared, ret_error);
+    struct knit_prepared *prepared = knit_prepareds_raw(&k->prepareds, task);
+    const struct knit_span span = knit_span(params, params_len);
 
-    return code == KNIT_OK ? start_call(k, &start, ret, ret_error) : code;
+    if (options == NULL && prepared != NULL && knit_client_is_usable(k) &&
+        try_begin(k, prepared, span, ret))
+        return KNIT_OK;
+    return start_raw(k, options, task, span, ret, ret_error);
 }
 
 /* ---- prepared calls ---- */
@@ -431,54 +443,6 @@ struct knit_prepared *knit_prepared_free(struct knit_prepared *prepared)
 
 /* ---- outcomes ---- */
 
-/* In a forked child an outcome may lie in memory that the child does not have. */
-static inline int read_outcome(
-    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
-{
-    if (!knit_client_is_ours(handle->handles->session))
-        return knit_client_check(handle->handles->session, ret_error);
-    if (knit_handle_try_outcome(handle, ret_result))
-        return KNIT_OK;
-    return knit_handle_outcome(handle, ret_error, ret_result);
-}
-
-static __attribute__((noinline)) int await(
-    struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
-{
-    struct knit *k = handle->handles->session;
-    struct knit_span result;
-    uint64_t until_ns = UINT64_MAX, wait_ns = knit_options_ns(wait_ms), now_ns;
-    int code;
-
-    if (!knit_client_is_ours(k) || (handle->flags & KNIT_HANDLE_DONE) != 0)
-        return read_outcome(handle, ret_error, &result);
-    if (k->is_calling_back && wait_ms == 0)
-        return KNIT_PENDING;
-    if (k->is_calling_back)
-        return knit_error_make(
-            ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_UNKNOWN, "a callback must not wait");
-    if (wait_ns != KNIT_OPTION_NONE) {
-        now_ns = knit_clock_ns();
-        until_ns = wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX;
-    }
-    (void)knit_client_await(handle, until_ns);
-    /* The handle's own callback may free it, so the outcome is read before the callbacks run. The
-       error's data stays readable as long as they report no other error. */
-    code = knit_handle_outcome(handle, ret_error, &result);
-    knit_client_end_turn(k);
-    return code;
-}
-
-int knit_await(struct knit_handle *handle, double wait_ms, struct knit_error *ret_error)
-{
-    struct knit *k = handle->handles->session;
-
-    if (!knit_client_is_ours(k) || k->is_calling_back || !knit_client_try_await(handle))
-        return await(handle, wait_ms, ret_error);
-    knit_client_end_turn(k);
-    return KNIT_OK;
-}
-
 static void give_raw(struct knit_span result, struct knit_shape_values *values)
 {
     const void **to = va_arg(values->list, const void **);
@@ -502,7 +466,7 @@ static int decode(
     const struct knit_shape *shape = handle->prepared->shape;
     struct knit_shape_flaw flaw;
     struct knit_span result = knit_span(NULL, 0);
-    int code = read_outcome(handle, ret_error, &result), r;
+    int code = knit_client_outcome(handle, ret_error, &result), r;
 
     if (code != KNIT_OK)
         return code;
@@ -530,100 +494,32 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
     return code;
 }
 
-int knit_result_raw(struct knit_handle *handle, struct knit_error *ret_error,
-    const void **ret_result, size_t *ret_len)
-{
-    struct knit_span result = knit_span(NULL, 0);
-    int code = read_outcome(handle, ret_error, &result);
-
-    if (code == KNIT_OK) {
-        *ret_result = result.bytes;
-        *ret_len = result.len;
-    }
-    return code;
-}
-
-bool knit_output(
-    struct knit_handle *handle, const void **ret_text, size_t *ret_len, bool *ret_is_cut)
-{
-    struct knit_span text;
-
-    if (!knit_client_is_ours(handle->handles->session) ||
-        !knit_handle_output(handle, &text, ret_is_cut))
-        return false;
-    *ret_text = text.bytes;
-    *ret_len = text.len;
-    return true;
-}
-
-void knit_on_done(
-    struct knit_handle *handle, void (*on_done)(struct knit_handle *handle, void *user), void *user)
-{
-    struct knit *k = handle->handles->session;
-
-    knit_handle_set_callback(handle, on_done, user);
-    if ((handle->flags & KNIT_HANDLE_READY) != 0 && knit_client_is_ours(k))
-        knit_client_update_poll_fd(k);
-}
-
-void knit_cancel(struct knit_handle *handle)
-{
-    struct knit *k = handle->handles->session;
-
-    if ((handle->flags & (KNIT_HANDLE_WAITING | KNIT_HANDLE_CANCELLED)) != KNIT_HANDLE_WAITING ||
-        !knit_client_is_ours(k))
-        return;
-    knit_handle_cancel(handle);
-    if (knit_handle_via(handle) == KNIT_VIA_STREAM) {
-        knit_stream_flush(&k->handles.stream);
-        knit_client_update_poll_fd(k);
-    }
-}
-
-static __attribute__((noinline)) void drop(struct knit_handle *handle)
-{
-    struct knit *k = handle->handles->session;
-    bool is_cancelled = knit_client_is_ours(k) && (handle->flags & KNIT_HANDLE_WAITING) != 0 &&
-                        knit_handle_via(handle) == KNIT_VIA_STREAM;
-
-    knit_handle_drop(handle);
-    /* The caller may never wait or dispatch again, and the worker is to stop all the same. */
-    if (is_cancelled) {
-        knit_stream_flush(&k->handles.stream);
-        knit_client_update_poll_fd(k);
-    }
-}
-
-struct knit_handle *knit_free(struct knit_handle *handle)
-{
-    if (handle != NULL && !knit_handle_try_drop(handle))
-        drop(handle);
-    return NULL;
-}
-
-struct knit *knit_handle_session(struct knit_handle *handle)
-{
-    return handle->handles->session;
-}
-
 /* ---- blocking ---- */
 
 /* Start and wait. The handle with its outcome becomes `last` of the session. */
 static int run(struct knit *k, struct start *start, struct knit_error *ret_error)
 {
-    int code;
+    int code = KNIT_OK;
 
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
-    k->last = knit_free(k->last);
-    code = try_begin(k, start, &k->last) ? KNIT_OK : begin_call(k, start, &k->last, ret_error);
+    if (k->last == NULL || !knit_handle_try_drop(k->last))
+        (void)knit_free(k->last);
+    k->last = NULL;
+    if (start->options != NULL || !try_begin(k, start->prepared, start->params, &k->last))
+        code = begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");
-    if (code == KNIT_OK && !knit_client_try_await(k->last))
-        (void)knit_client_await(k->last, UINT64_MAX);
-    knit_client_end_turn(k);
+    if (code == KNIT_OK) {
+        if (k->handles.lanes != NULL)
+            knit_lanes_flush(k->handles.lanes);
+        if (!knit_client_try_await(k->last))
+            (void)knit_client_await(k->last, UINT64_MAX);
+    }
+    if (!knit_client_is_turn_over(k))
+        knit_client_end_turn(k);
     return code;
 }
 

@@ -20,15 +20,13 @@ enum {
 
 /* ---- checks ---- */
 
-int knit_client_check(struct knit *k, struct knit_error *ret_error)
+int knit_client_refuse(struct knit *k, struct knit_error *ret_error)
 {
     if (!knit_client_is_ours(k))
         return knit_error_make(ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO,
             "this session belongs to the parent process; open one of your own after fork()");
-    if (!knit_handles_has_lease(&k->handles))
-        return knit_error_make(
-            ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO, "%s", k->handles.stream.reason);
-    return KNIT_OK;
+    return knit_error_make(
+        ret_error, KNIT_DISCONNECTED, KNIT_STARTED_NO, "%s", k->handles.stream.reason);
 }
 
 int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error)
@@ -179,6 +177,14 @@ void knit_client_call_back(struct knit *k)
         knit_handle_take_ready(handle);
         on_done(handle, handle->user);
     }
+}
+
+void knit_client_end_turn(struct knit *k)
+{
+    if (!TAILQ_EMPTY(&k->handles.ready))
+        knit_client_call_back(k);
+    if (knit_poll_fd_is_open(&k->poll_fd))
+        knit_client_update_poll_fd(k);
 }
 
 /* ---- event loops ---- */

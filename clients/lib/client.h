@@ -49,11 +49,34 @@ static inline bool knit_client_is_ours(const struct knit *k)
     return *k->alive != 0;
 }
 
-/* Whether the session is this process's and lives. KNIT_OK, or the code, with *ret_error filled. */
-KNIT_MUST_CHECK int knit_client_check(struct knit *k, struct knit_error *ret_error);
+/* Why the session cannot be used. */
+int knit_client_refuse(struct knit *k, struct knit_error *ret_error);
+
+/* Whether the session is this process's and lives. */
+static inline bool knit_client_is_usable(const struct knit *k)
+{
+    return knit_client_is_ours(k) && knit_handles_has_lease(&k->handles);
+}
+
+/* The same: KNIT_OK, or the code, with *ret_error filled. */
+KNIT_MUST_CHECK static inline int knit_client_check(struct knit *k, struct knit_error *ret_error)
+{
+    return knit_client_is_usable(k) ? KNIT_OK : knit_client_refuse(k, ret_error);
+}
 
 /* The same for a function that waits, which no callback may. */
 KNIT_MUST_CHECK int knit_client_check_waiting(struct knit *k, struct knit_error *ret_error);
+
+/* The outcome of a handle. In a forked child it may lie in memory that the child does not have. */
+KNIT_MUST_CHECK static inline int knit_client_outcome(
+    struct knit_handle *handle, struct knit_error *ret_error, struct knit_span *ret_result)
+{
+    if (!knit_client_is_ours(handle->handles->session))
+        return knit_client_refuse(handle->handles->session, ret_error);
+    if (knit_handle_try_outcome(handle, ret_result))
+        return KNIT_OK;
+    return knit_handle_outcome(handle, ret_error, ret_result);
+}
 
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);
@@ -66,13 +89,12 @@ void knit_client_flush(struct knit *k);
 void knit_client_wait(
     struct knit *k, enum knit_handle_via via, struct knit_handle *handle, uint64_t until_ns);
 
-/* The whole turn of a usual call whose small result has come; false: knit_client_await(). */
+/* The whole turn of a usual call that was flushed and whose small result has come; false:
+ * knit_client_await(). */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_client_try_await(struct knit_handle *handle)
 {
-    if (handle->flags != KNIT_HANDLE_USUAL_WAITING)
-        return false;
-    knit_lanes_flush(handle->handles->lanes);
-    return knit_handle_try_collect(handle);
+    return handle->flags == KNIT_HANDLE_USUAL_WAITING &&
+           handle->handles->lanes->session->dirty == 0 && knit_handle_try_collect(handle);
 }
 
 /* Turn and sleep until the handle is done. Returns KNIT_OK, or KNIT_PENDING when it is late. */
@@ -86,10 +108,10 @@ void knit_client_call_back(struct knit *k);
 void knit_client_update_poll_fd(struct knit *k);
 
 /* The end of a function that took turns: callbacks, and the session's descriptor as it must be. */
-static inline void knit_client_end_turn(struct knit *k)
+void knit_client_end_turn(struct knit *k);
+
+/* Whether that has nothing to do. */
+static inline bool knit_client_is_turn_over(const struct knit *k)
 {
-    if (!TAILQ_EMPTY(&k->handles.ready))
-        knit_client_call_back(k);
-    if (knit_poll_fd_is_open(&k->poll_fd))
-        knit_client_update_poll_fd(k);
+    return TAILQ_EMPTY(&k->handles.ready) && !knit_poll_fd_is_open(&k->poll_fd);
 }

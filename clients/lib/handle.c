@@ -392,6 +392,8 @@ void knit_handle_drop(struct knit_handle *handle)
         knit_aligned_copies_free(&handle->aligned_copies);
     if ((handle->flags & KNIT_HANDLE_HEAP) != 0)
         free(handle->heap);
+    if (handle->prepared != NULL)
+        knit_prepared_release(handle->prepared);
     knit_handle_push_spare(handle);
 }
 

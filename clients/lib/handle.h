@@ -149,12 +149,12 @@ KNIT_MUST_CHECK int knit_handle_start_on_lanes(
 
 /* knit_handle_start_on_lanes() for a call without deadlines and options; true: KNIT_OK. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_start_on_lanes(
-    struct knit_handle *handle, uint32_t task, struct knit_span params)
+    struct knit_handle *handle, struct knit_lanes *lanes, uint32_t task, struct knit_span params)
 {
     struct knit_session_call call = {
         .task = task, .payload = params.bytes, .len = params.len, .user = handle};
 
-    if (!knit_lanes_try_start(handle->handles->lanes, &call, &handle->slot))
+    if (!knit_lanes_try_start(lanes, &call, &handle->slot))
         return false;
     handle->flags = KNIT_HANDLE_USUAL_WAITING;
     return true;
@@ -182,18 +182,20 @@ KNIT_ALWAYS_INLINE void knit_handle_push_spare(struct knit_handle *handle)
 {
     struct knit_handles *handles = handle->handles;
 
-    if (handle->prepared != NULL)
-        knit_prepared_release(handle->prepared);
     handle->flags = 0;
     handle->next_spare = handles->spare;
     handles->spare = handle;
 }
 
-/* knit_handle_drop() for one with a small result. */
+/* knit_handle_drop() for one with a small result, of a prepared call that others refer to. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_drop(struct knit_handle *handle)
 {
-    if (handle->flags != KNIT_HANDLE_USUAL_DONE || handle->aligned_copies != NULL)
+    struct knit_prepared *prepared = handle->prepared;
+
+    if (handle->flags != KNIT_HANDLE_USUAL_DONE || handle->aligned_copies != NULL ||
+        prepared->references == 1)
         return false;
+    prepared->references--;
     knit_handle_push_spare(handle);
     return true;
 }

@@ -100,7 +100,7 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_start(
 {
     call->epoch = lanes->epoch;
     call->lane = KNIT_LANE_ANY;
-    return knit_session_try_publish(lanes->session, call, ret_slot);
+    return knit_session_try_publish_warm(lanes->session, call, ret_slot);
 }
 
 /* Publish a call; epoch and lane are filled in here. at_once: only to a worker that is idle.

@@ -85,6 +85,27 @@ static inline struct knit_prepared **knit_prepareds_place(
     return &prepareds->kept[hash >> 32 & (KNIT_PREPAREDS_KEPT - 1)];
 }
 
+/* The same text. Short ones, which names of tasks are, are not worth a call. */
+static inline bool knit_prepared_is_text(const char *text, const char *other)
+{
+    while (*text == *other && *text != '\0') {
+        text++;
+        other++;
+    }
+    return *text == *other;
+}
+
+/* The one that was used last with that name and without a signature, if it is kept; or NULL. */
+static inline struct knit_prepared *knit_prepareds_raw(
+    struct knit_prepareds *prepareds, const char *task)
+{
+    struct knit_prepared *found = *knit_prepareds_place(prepareds, task, NULL);
+
+    return found != NULL && found->signature == NULL && knit_prepared_is_text(found->task, task)
+               ? found
+               : NULL;
+}
+
 /* The addresses of the texts, which are literals most often, only say where to look; a caller may
  * have changed a text in place, so the texts themselves are compared. Good until the next one is
  * asked for, unless a handle refers to it. Returns what knit_prepared_new() returns. */

@@ -40,7 +40,7 @@ const char *knit_balancer_name(enum knit_balancer balancer);
 struct knit_balance {
     enum knit_balancer kind;
     uint32_t lanes;
-    uint32_t warm;     /* the lane that answered last; the session keeps it */
+    uint32_t warm;     /* the lane that answered last; the session keeps it, below `lanes` */
     uint32_t warm_max; /* calls that this lane may have so; 0 = it is not preferred */
     uint8_t *next;     /* [KNIT_TASKS]: the lane of each task's next call */
     uint64_t random;
@@ -52,20 +52,22 @@ KNIT_MUST_CHECK int knit_balance_init(struct knit_balance *balance, enum knit_ba
     bool steal, uint32_t lanes, const struct knit_board_view *board, uint64_t seed);
 void knit_balance_fini(struct knit_balance *balance);
 
-/* queued: [lanes], this caller's calls on each. The balancer's own choice, of several lanes. */
+/* queued: [lanes], this caller's calls on each. Whether a call goes to the lane that answered last,
+ * or to the only one. */
+static inline bool knit_balance_is_warm(const struct knit_balance *balance, const uint32_t *queued)
+{
+    return balance->lanes == 1 ||
+           (queued[balance->warm] < balance->warm_max &&
+               knit_board_park_state(&balance->board, balance->warm) == KNIT_PARK_AWAKE);
+}
+
+/* The balancer's own choice, of several lanes. */
 uint32_t knit_balance_pick_other(
     struct knit_balance *balance, uint32_t task, const uint32_t *queued);
 
-/* The same; the lane that answered last comes first where it is preferred. */
 static inline uint32_t knit_balance_pick(
     struct knit_balance *balance, uint32_t task, const uint32_t *queued)
 {
-    const uint32_t warm = balance->warm;
-
-    if (balance->lanes == 1)
-        return 0;
-    if (queued[warm] < balance->warm_max &&
-        knit_board_park_state(&balance->board, warm) == KNIT_PARK_AWAKE)
-        return warm;
-    return knit_balance_pick_other(balance, task, queued);
+    return knit_balance_is_warm(balance, queued) ? balance->warm
+                                                 : knit_balance_pick_other(balance, task, queued);
 }

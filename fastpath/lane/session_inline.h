@@ -28,7 +28,6 @@ KNIT_ALWAYS_INLINE void knit_session_push_free(
     struct knit_session_slot *slot = &session->slots[index];
 
     slot->state = KNIT_SLOT_FREE;
-    slot->lane = lane_index;
     slot->next = lane->free_head;
     lane->free_head = index;
     session->free++;
@@ -71,9 +70,11 @@ KNIT_ALWAYS_INLINE void knit_session_leave_lane(struct knit_session *session, ui
 
 /* ---- publish --------------------------------------------------------------------------------- */
 
-/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot. */
+/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot.
+ * has_depth: as the session is; known where it was asked already. */
 KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
-    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block)
+    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block,
+    bool has_depth)
 {
     struct knit_request_cell *cell = lane->cell;
     struct knit_session_lane *owner = lane;
@@ -118,24 +119,40 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     lane->cell = cell;
     lane->last_slot = index;
     session->queued[lane->index]++;
-    if (session->work_ns != NULL) {
+    if (has_depth) {
         slot->work_ns = session->next_ns;
         session->work_ns[lane->index] += session->next_ns;
     }
     return index;
 }
 
+/* The lane of a call that may go to any, where that is the only lane, or the one that answered last
+ * and is preferred; else NULL. */
+KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_warm_lane(
+    const struct knit_session *session)
+{
+    if (session->balance.lanes == 1)
+        return session->lanes;
+    if (knit_balance_is_warm(&session->balance, session->queued))
+        return &session->lanes[session->balance.warm];
+    return NULL;
+}
+
 /* The lane that a call goes to. */
 KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_choose_lane(
     struct knit_session *session, const struct knit_session_call *call)
 {
-    uint32_t index = call->lane;
+    struct knit_session_lane *lane;
 
-    if (index == KNIT_LANE_ANY)
-        index = knit_balance_pick(&session->balance, call->task, session->queued);
-    else if (index >= session->geometry.lanes)
-        index %= session->geometry.lanes;
-    return &session->lanes[index];
+    if (call->lane != KNIT_LANE_ANY)
+        return &session->lanes[call->lane < session->geometry.lanes
+                                   ? call->lane
+                                   : call->lane % session->geometry.lanes];
+    lane = knit_session_warm_lane(session);
+    if (lane == NULL)
+        lane = session->lanes +
+               knit_balance_pick_other(&session->balance, call->task, session->queued);
+    return lane;
 }
 
 /* What a call of the task counts in a session with a depth. The board's word is another process's
@@ -148,21 +165,43 @@ static inline uint32_t knit_session_estimate(const struct knit_session *session,
     return mean_ns == 0 || mean_ns > most_ns ? most_ns : mean_ns;
 }
 
+/* Whether the session takes a call that fits a cell. */
+KNIT_ALWAYS_INLINE bool knit_session_takes_small(
+    const struct knit_session *session, const struct knit_session_call *call)
+{
+    return call->len <= KNIT_INLINE_MAX && session->free != 0 &&
+           knit_state_is_open(&session->reply);
+}
+
 /* knit_session_publish() for a call that fits a cell, to a lane that has room for it. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
     struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
 {
+    const bool has_depth = session->work_ns != NULL;
     struct knit_session_lane *lane;
 
-    if (call->len > KNIT_INLINE_MAX || session->free == 0 || !knit_state_is_open(&session->reply))
+    if (!knit_session_takes_small(session, call))
         return false;
     lane = knit_session_choose_lane(session, call);
-    if (session->work_ns != NULL) {
+    if (has_depth) {
         session->next_ns = knit_session_estimate(session, call->task);
         if (session->work_ns[lane->index] + session->next_ns > session->options.depth_ns)
             return false;
     }
-    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK);
+    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, has_depth);
+    return true;
+}
+
+/* The same in a session without a depth, where the choice of any lane needs no look at the others.
+ */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish_warm(
+    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+{
+    struct knit_session_lane *lane = knit_session_warm_lane(session);
+
+    if (lane == NULL || session->work_ns != NULL || !knit_session_takes_small(session, call))
+        return false;
+    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, false);
     return true;
 }
 

@@ -84,7 +84,7 @@ static __attribute__((noinline)) int publish_large(struct knit_session *session,
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     memcpy(session->request.arena + block, call->payload, call->len);
-    *ret_slot = knit_session_put(session, lane, call, block);
+    *ret_slot = knit_session_put(session, lane, call, block, session->work_ns != NULL);
     return 0;
 }
 
@@ -98,7 +98,7 @@ static inline int publish_to(struct knit_session *session, struct knit_session_l
 {
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
-    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK);
+    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, session->work_ns != NULL);
     return 0;
 }
 
@@ -220,7 +220,7 @@ int knit_session_publish_reserved(
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    *ret_slot = knit_session_put(session, lane, call, block);
+    *ret_slot = knit_session_put(session, lane, call, block, session->work_ns != NULL);
     return 0;
 }
 

@@ -266,6 +266,37 @@ static void a_lane_without_slots_takes_those_of_another(void **state)
     assert_int_equal(session->queued[1], SLOTS);
 }
 
+/* Round robin with stealing: the lane that answered last, as long as its worker is awake and it has
+ * no more calls than it may. All else is left to the full way. */
+static void a_warm_lane_is_taken_without_a_look_at_others(void **state)
+{
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
+    struct knit_session *session, *deep;
+    uint32_t slot = 0;
+
+    (void)state;
+    lanes_init(&lanes, 3, true, 0);
+    for (uint32_t lane = 0; lane < 2; lane++)
+        atomic_store_explicit(&lanes.board.park[lane].value, KNIT_PARK_AWAKE, memory_order_relaxed);
+    session = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0)->session;
+    lanes.depth_ns = 1000;
+    deep = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0)->session;
+    session->balance.warm = deep->balance.warm = 2;
+    session->balance.warm_max = deep->balance.warm_max = 1;
+    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    atomic_store_explicit(&lanes.board.park[2].value, KNIT_PARK_PARKED, memory_order_relaxed);
+    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    atomic_store_explicit(&lanes.board.park[2].value, KNIT_PARK_AWAKE, memory_order_relaxed);
+    assert_false(knit_session_try_publish_warm(deep, &call, &slot));
+    assert_true(knit_session_try_publish_warm(session, &call, &slot));
+    assert_int_equal(session->slots[slot].lane, 2);
+    assert_int_equal(session->queued[2], 1);
+    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+    assert_int_not_equal(session->slots[slot].lane, 2);
+    assert_int_equal(knit_session_in_flight(session), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +304,7 @@ int main(void)
         cmocka_unit_test_teardown(a_short_publish_writes_what_the_layout_says, teardown),
         cmocka_unit_test_teardown(what_is_unusual_is_not_published_the_short_way, teardown),
         cmocka_unit_test_teardown(a_lane_without_slots_takes_those_of_another, teardown),
+        cmocka_unit_test_teardown(a_warm_lane_is_taken_without_a_look_at_others, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

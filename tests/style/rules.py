@@ -60,7 +60,7 @@ LAYERS = {
         {'connect', 'prepared'},
         {'handle'},
         {'client'},
-        {'call', 'forks'},
+        {'call', 'forks', 'outcome'},
         {'admin_calls'},
         {'attach'},
         {'open'},
