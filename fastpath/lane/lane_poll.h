@@ -18,11 +18,13 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fastpath/lane/lane.h"
 
 #define KNIT_POLL_LOOKS 16u /* a cold session is compared once in so many looks */
+#define KNIT_POLL_STEP  4u  /* so many are compared at once */
 #define KNIT_POLL_FEW   4u  /* so few sessions are always hot */
 
 /* The cell that is next in a session's ring, and what is there while nothing is published. */
@@ -38,23 +40,28 @@ struct knit_poll {
     bool is_hot[KNIT_LANE_SESSIONS_MAX];
     bool is_recent[KNIT_LANE_SESSIONS_MAX]; /* had something since all were compared */
     uint32_t count, hot_count;
-    uint32_t batch;    /* so many are compared in a look, */
-    uint32_t next;     /* from this place on; */
-    bool compares_all; /* all of them in the next one */
+    const struct knit_poll_cell *end;  /* of whole steps */
+    const struct knit_poll_cell *next; /* is compared next, */
+    ptrdiff_t batch;                   /* with so many in a look, */
+    bool compares_all;                 /* but all of them in the next one */
 };
+
+static_assert(KNIT_LANE_SESSIONS_MAX % KNIT_POLL_STEP == 0, "cells are compared by whole steps");
 
 /* The sessions of the lane have changed: all are hot. */
 static inline void knit_poll_begin(struct knit_poll *poll, uint32_t count)
 {
     static const _Atomic uint64_t unchanging = 0;
 
+    const uint32_t steps = (count + KNIT_POLL_STEP - 1) / KNIT_POLL_STEP;
+
     poll->count = poll->hot_count = count;
-    poll->next = 0;
-    poll->batch = (count + KNIT_POLL_LOOKS - 1) / KNIT_POLL_LOOKS;
-    if (poll->batch < KNIT_POLL_FEW)
-        poll->batch = KNIT_POLL_FEW;
-    for (uint32_t i = 0; i < count; i++) {
+    poll->next = poll->cell;
+    poll->end = poll->cell + steps * KNIT_POLL_STEP;
+    poll->batch = (ptrdiff_t)((steps + KNIT_POLL_LOOKS - 1) / KNIT_POLL_LOOKS * KNIT_POLL_STEP);
+    for (uint32_t i = 0; i < steps * KNIT_POLL_STEP; i++)
         poll->cell[i] = (struct knit_poll_cell){&unchanging, 0};
+    for (uint32_t i = 0; i < count; i++) {
         poll->hot[i] = (uint8_t)i;
         poll->is_hot[i] = poll->is_recent[i] = true;
     }
@@ -92,32 +99,45 @@ static inline void knit_poll_cool(struct knit_poll *poll)
     poll->hot_count = kept;
 }
 
+/* What has changed of the cell since it was empty; 0 = nothing. */
+static inline uint64_t knit_poll_difference(const struct knit_poll_cell *cell)
+{
+    /* relaxed: it is loaded again before the call is read. */
+    return atomic_load_explicit(cell->ctrl, memory_order_relaxed) ^ cell->word;
+}
+
+/* One of these has changed, if it still has. */
+static __attribute__((noinline)) void knit_poll_heat_changed(
+    struct knit_poll *poll, const struct knit_poll_cell *first)
+{
+    for (uint32_t i = 0; i < KNIT_POLL_STEP; i++) {
+        if (knit_poll_difference(&first[i]) != 0)
+            knit_poll_heat(poll, (uint32_t)(&first[i] - poll->cell));
+    }
+}
+
 /* Compares the next of the sessions, or all of them, which begins a look. Then all that are hot are
  * peeked at. */
 static inline void knit_poll_compare(struct knit_poll *poll, bool all)
 {
-    const uint32_t count = poll->count;
-    uint32_t at, end;
+    const struct knit_poll_cell *cell = poll->next, *end = poll->end;
 
-    if (count <= KNIT_POLL_FEW)
+    if (poll->count <= KNIT_POLL_FEW)
         return;
-    at = poll->next;
-    end = at + poll->batch;
     if (all || poll->compares_all) {
-        at = 0;
-        end = count;
+        cell = poll->cell;
         poll->compares_all = false;
+    } else if (end - cell > poll->batch) {
+        end = cell + poll->batch;
     }
-    if (end > count)
-        end = count;
-    for (; at < end; at++) {
-        /* relaxed: it is loaded again before the call is read. */
-        if (atomic_load_explicit(poll->cell[at].ctrl, memory_order_relaxed) != poll->cell[at].word)
-            knit_poll_heat(poll, at);
+    for (; cell < end; cell += KNIT_POLL_STEP) {
+        if ((knit_poll_difference(&cell[0]) | knit_poll_difference(&cell[1]) |
+                knit_poll_difference(&cell[2]) | knit_poll_difference(&cell[3])) != 0)
+            knit_poll_heat_changed(poll, cell);
     }
     poll->next = end;
-    if (end == count) {
-        poll->next = 0;
+    if (end == poll->end) {
+        poll->next = poll->cell;
         knit_poll_cool(poll);
     }
 }
