@@ -85,7 +85,7 @@ static uint64_t walk_reply(
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, KNIT_LINE * slots, KNIT_LINE);
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
-    view->lane = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
     view->arena = place(&at, lanes * geometry->reply_arena_bytes, KNIT_PAGE);
     return pages(&at);

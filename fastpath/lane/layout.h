@@ -126,10 +126,11 @@ enum knit_session_state {
     KNIT_STATE_EVICTED = 3,  /* its request memory broke the protocol: nothing more is claimed */
 };
 
-/* Reply segment: a lane's own words for one session. A replacement worker continues with them. */
+/* Reply segment: a lane's own words for one session. A replacement worker continues with them. The
+ * first is stored in each turn with answers; the caller reads the last with each release. */
 struct knit_lane_line {
     _Alignas(KNIT_LINE) _Atomic uint64_t completion_tail; /* of the next turn's completions */
-    _Atomic uint64_t touched;          /* arena bytes this lane ever used here, from its start */
+    _Alignas(KNIT_LINE) _Atomic uint64_t touched;         /* arena bytes this lane ever used here */
     _Atomic uint32_t blocked_on_arena; /* 1: a deferred reply waits until blocks are released */
 };
 
@@ -162,7 +163,7 @@ struct knit_note_line {
 static_assert(
     sizeof(struct knit_line32) == KNIT_LINE && sizeof(struct knit_line64) == KNIT_LINE &&
         sizeof(struct knit_park_line) == KNIT_LINE && sizeof(struct knit_state_line) == KNIT_LINE &&
-        sizeof(struct knit_lane_line) == KNIT_LINE &&
+        sizeof(struct knit_lane_line) == 2 * KNIT_LINE &&
         sizeof(struct knit_progress_line) == KNIT_LINE &&
         sizeof(struct knit_busy_line) == KNIT_LINE && sizeof(struct knit_note_line) == KNIT_LINE,
     "lines");

@@ -14,10 +14,24 @@
 
 #include "fastpath/lane/session_inline.h"
 
+#define CLAIMS_A_LINE (KNIT_LINE / 8)
+
+/* Slots whose claim words share a line begin in one lane, whose worker writes them; but all lanes
+ * have some. */
+static uint32_t slots_in_a_run(const struct knit_geometry *geometry)
+{
+    const uint32_t each =
+        geometry->slots / geometry->lanes; /* NOLINT: a checked geometry has lanes. */
+
+    return each == 0 ? 1 : each < CLAIMS_A_LINE ? each : CLAIMS_A_LINE;
+}
+
 /* Continues where the segments stand: generations, ring tails and arm numbers. */
 static void start_from_segments(struct knit_session *session)
 {
     const struct knit_geometry *geometry = &session->geometry;
+    const uint32_t run = slots_in_a_run(geometry);
+
     for (uint32_t i = 0; i < geometry->lanes; i++) {
         struct knit_session_lane *lane = &session->lanes[i];
         /* acquire: with the release of the side that used the segment before. */
@@ -50,8 +64,7 @@ static void start_from_segments(struct knit_session *session)
             &session->request.abort[i], knit_word_gen(word), memory_order_relaxed);
         atomic_store_explicit(
             &session->request.released[i], knit_word_gen(word), memory_order_relaxed);
-        knit_session_push_free(
-            session, i, i % geometry->lanes); /* NOLINT: a checked geometry has lanes. */
+        knit_session_push_free(session, i, i / run % geometry->lanes);
     }
     for (uint32_t i = 0; i < KNIT_LANE_WORDS; i++)
         atomic_store_explicit(&session->request.occupied[i], 0, memory_order_relaxed);

@@ -83,7 +83,7 @@ class Lanes:
     def order(self, lane):
         """From the completions, which are never overwritten here: there are more entries than calls."""
         at = self.replies() + (CELL + LINE) * len(self.slots) + LINE * self.lanes
-        tail = self.reply[(at + LINE * lane) // 8]
-        first = (at + LINE * self.lanes) // 4 + lane * self.cells
+        tail = self.reply[(at + 2 * LINE * lane) // 8]
+        first = (at + 2 * LINE * self.lanes) // 4 + lane * self.cells
         completions = self.reply.cast('B').cast('I')[first:first + tail]
         return [self.slots[word >> 18] for word in completions]
