@@ -170,6 +170,36 @@ bool knit_text_is_utf8(const void *bytes, size_t len)
     return (len < KNIT_TEXT_BLOCK && is_ascii(bytes, len)) || knit_text_valid(bytes, len) == len;
 }
 
+/* Copies blocks of ASCII; how many bytes. */
+static size_t copy_blocks(uint8_t *to, const uint8_t *from, size_t len)
+{
+    size_t at = 0;
+
+    for (; len - at >= KNIT_TEXT_BLOCK; at += KNIT_TEXT_BLOCK) {
+        const uint8_t *block = from + at;
+        vector one = load(block), two = load(block + 16), three = load(block + 32),
+               four = load(block + 48);
+
+        if (has_high_bit(one | two | three | four))
+            break;
+        memcpy(to + at, &one, sizeof(one));
+        memcpy(to + at + 16, &two, sizeof(two));
+        memcpy(to + at + 32, &three, sizeof(three));
+        memcpy(to + at + 48, &four, sizeof(four));
+    }
+    return at;
+}
+
+bool knit_text_copy(void *to, const void *from, size_t len)
+{
+    const size_t at = copy_blocks(to, from, len);
+    uint8_t *rest = (uint8_t *)to + at;
+
+    if (len > at)
+        memcpy(rest, (const uint8_t *)from + at, len - at);
+    return knit_text_is_utf8(rest, len - at);
+}
+
 size_t knit_text_cut(const void *bytes, size_t len, size_t max)
 {
     const uint8_t *text = bytes;

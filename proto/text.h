@@ -15,6 +15,9 @@ size_t knit_text_valid(const void *bytes, size_t len);
 
 bool knit_text_is_utf8(const void *bytes, size_t len);
 
+/* Copies the bytes, and says whether the copy is UTF-8; of long ASCII by one pass for both. */
+bool knit_text_copy(void *to, const void *from, size_t len);
+
 /* The longest length of at most max bytes that does not cut a character in two. For text that is
  * not UTF-8, some length of at most max. */
 size_t knit_text_cut(const void *bytes, size_t len, size_t max);

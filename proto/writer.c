@@ -115,15 +115,19 @@ void knit_writer_float(struct knit_writer *writer, double value)
 
 void knit_writer_str(struct knit_writer *writer, const char *text, size_t len)
 {
+    uint8_t *place;
+
     if (!begin(writer))
         return;
     if (len > UINT32_MAX) {
         fail(writer, KNIT_WRITER_E_FULL);
-    } else if (!knit_text_is_utf8(text, len)) {
-        fail(writer, KNIT_WRITER_E_TEXT);
     } else {
         put_head(writer, knit_pack_str, len);
-        (void)knit_buffer_append(writer->buffer, text, len);
+        place = knit_buffer_reserve(writer->buffer, len);
+        if (place != NULL && !knit_text_copy(place, text, len))
+            fail(writer, KNIT_WRITER_E_TEXT);
+        else if (place != NULL)
+            writer->buffer->len += len;
     }
     end(writer);
 }

@@ -54,6 +54,7 @@ static inline int return_body(struct knit_call *call, knit_pack *pack, enum knit
     const void *bytes, size_t len)
 {
     uint8_t head[KNIT_HEAD_BYTES_MAX], *place;
+    bool is_right = true;
     size_t size;
     int error;
 
@@ -66,10 +67,11 @@ static inline int return_body(struct knit_call *call, knit_pack *pack, enum knit
     if (error != 0)
         return knit_outcome_fail_open(call, error, len);
     memcpy(place, head, size);
-    if (len > 0)
+    if (type == KNIT_HEAD_STR)
+        is_right = knit_text_copy(place + size, bytes, len);
+    else if (len > 0)
         memcpy(place + size, bytes, len);
-    if (!knit_outcome_may_be(call, type) ||
-        (type == KNIT_HEAD_STR && !knit_text_is_utf8(place + size, len)))
+    if (!is_right || !knit_outcome_may_be(call, type))
         return knit_outcome_check_result(call, place, size + len);
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, place, size + len, KNIT_OK);
 }
@@ -84,14 +86,27 @@ static int return_bin(struct knit_call *call, const void *bytes, size_t len)
     return return_body(call, knit_pack_bin, KNIT_HEAD_BIN, bytes, len);
 }
 
+/* One str and nothing else is copied and checked in one pass. False: it is something else. */
+static bool copy_text(struct knit_call *call, uint8_t *place, const uint8_t *msgpack, size_t len)
+{
+    struct knit_head head;
+
+    memcpy(place, msgpack, KNIT_HEAD_BYTES_MAX);
+    return knit_head_read(place, len, &head) == 0 && head.type == KNIT_HEAD_STR &&
+           head.value == len - head.size && knit_outcome_may_be(call, KNIT_HEAD_STR) &&
+           knit_text_copy(place + head.size, msgpack + head.size, len - head.size);
+}
+
 static __attribute__((noinline)) int return_large(
-    struct knit_call *call, const void *msgpack, size_t len)
+    struct knit_call *call, const uint8_t *msgpack, size_t len)
 {
     uint8_t *place;
     int error = knit_outcome_open(call, len, &place);
 
     if (error != 0)
         return knit_outcome_fail_open(call, error, len);
+    if (knit_head_table[msgpack[0]].type == KNIT_HEAD_STR && copy_text(call, place, msgpack, len))
+        return knit_outcome_settle(call, KNIT_STATUS_RESULT, place, len, KNIT_OK);
     memcpy(place, msgpack, len);
     return knit_outcome_settle_result(call, place, len, 0);
 }

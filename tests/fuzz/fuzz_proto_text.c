@@ -12,6 +12,13 @@
 static void compare(const uint8_t *text, size_t len)
 {
     size_t expected = knit_plain_valid(text, len);
+    uint8_t *copy = malloc(len + 1);
+
+    if (copy == NULL)
+        exit(2);
+    KNIT_FUZZ_CHECK(knit_text_copy(copy, text, len) == (expected == len));
+    KNIT_FUZZ_CHECK(len == 0 || memcmp(copy, text, len) == 0);
+    free(copy);
 
     KNIT_FUZZ_CHECK(knit_text_valid(text, len) == expected);
     KNIT_FUZZ_CHECK(knit_text_is_utf8(text, len) == (expected == len));

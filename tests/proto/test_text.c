@@ -82,10 +82,18 @@ static void fill(uint8_t *text, size_t len, const char *piece)
 static void compare(const uint8_t *text, size_t len)
 {
     size_t expected = knit_plain_valid(text, len), got = knit_text_valid(text, len);
+    uint8_t *copy;
 
     if (got != expected)
         fail_msg("%zu bytes: valid to %zu, found %zu", len, expected, got);
     assert_int_equal(knit_text_is_utf8(text, len), expected == len);
+    copy = malloc(len + 1);
+    assert_non_null(copy);
+    copy[len] = 0x5a;
+    assert_int_equal(knit_text_copy(copy, text, len), expected == len);
+    assert_memory_equal(copy, text, len);
+    assert_int_equal(copy[len], 0x5a);
+    free(copy);
 }
 
 /* In memory of its own that ends where the text does, so that a sanitizer sees a byte too many. */
