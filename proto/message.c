@@ -5,7 +5,10 @@
  */
 #include "proto/message.h"
 
+#include <string.h>
+
 #include "proto/pack.h"
+#include "proto/text.h"
 #include "proto/writer.h"
 
 static int bad(const char **ret_reason, const char *reason)
@@ -98,7 +101,9 @@ int knit_message_parse(const void *bytes, size_t len, const struct knit_scan *sc
 
 /* The heads of messages are appended one by one: what follows them does not go through a writer, so
  * a writer could not count it. */
-enum head_bytes { ARRAY_OF = 0x90, NIL = 0xc0 };
+enum head_bytes { ARRAY_OF = 0x90, STR_OF = 0xa0, NIL = 0xc0 };
+
+enum { NAME_SHORT_MAX = 31 };
 
 static void put_byte(struct knit_buffer *buffer, unsigned byte)
 {
@@ -139,12 +144,37 @@ int knit_message_put_request_head(
     return finish(buffer, start);
 }
 
+/* A request without options, of a method with a short name, where there is room for the longest
+ * head. False: it is something else, and nothing was put. */
+static inline bool put_plain_request(struct knit_buffer *buffer, uint32_t msgid,
+    const struct knit_method *method, struct knit_span params)
+{
+    const struct knit_span name = method->name;
+    uint8_t *to = buffer->bytes + buffer->len;
+    size_t len;
+
+    if (buffer->error != 0 || name.bytes == NULL || params.bytes == NULL ||
+        name.len > NAME_SHORT_MAX || params.len > buffer->capacity - buffer->len ||
+        buffer->capacity - buffer->len - params.len < KNIT_MESSAGE_START_MAX + 1 + name.len ||
+        !knit_text_is_utf8((const char *)name.bytes, name.len))
+        return false;
+    len = knit_message_pack_start(to, 4, KNIT_MESSAGE_REQUEST, msgid);
+    to[len++] = (uint8_t)(STR_OF | name.len);
+    memcpy(to + len, name.bytes, name.len);
+    len += name.len;
+    memcpy(to + len, params.bytes, params.len);
+    buffer->len += len + params.len;
+    return true;
+}
+
 int knit_message_put_request(struct knit_buffer *buffer, uint32_t msgid,
     const struct knit_method *method, struct knit_span params, const struct knit_options *options)
 {
     bool with_options = options != NULL && !knit_options_is_empty(options);
     size_t start = buffer->len;
 
+    if (!with_options && put_plain_request(buffer, msgid, method, params))
+        return 0;
     knit_message_put_request_head(buffer, msgid, method, with_options);
     knit_buffer_append(buffer, params.bytes, params.len);
     if (with_options)

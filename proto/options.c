@@ -176,11 +176,13 @@ uint64_t knit_options_timeout_alone(struct knit_span map)
     struct knit_head head;
     double ms;
 
-    if (map.len <= sizeof(front) || memcmp(map.bytes, front, sizeof(front)) != 0 ||
+    if (map.len <= sizeof(front) || !knit_span_is_same(map.bytes, front, sizeof(front)) ||
         knit_head_read(map.bytes + sizeof(front), map.len - sizeof(front), &head) != 0 ||
-        head.size != map.len - sizeof(front) || !knit_head_as_float(&head, &ms))
+        head.size != map.len - sizeof(front))
         return KNIT_OPTION_NONE;
-    return knit_options_ns(ms);
+    if (head.type == KNIT_HEAD_UINT && head.value <= UINT32_MAX)
+        return head.value * UINT64_C(1000000);
+    return knit_head_as_float(&head, &ms) ? knit_options_ns(ms) : KNIT_OPTION_NONE;
 }
 
 static uint32_t count_set(const struct knit_options *options)

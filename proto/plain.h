@@ -167,7 +167,7 @@ KNIT_MUST_CHECK static inline size_t knit_plain_take(
     const uint8_t *bytes, size_t len, size_t most, struct knit_message *ret_message)
 {
     struct knit_plain_rest rest = {bytes + 2, bytes + (len < most ? len : most)};
-    bool is_plain;
+    bool has_options, is_plain;
     uint16_t start;
 
     if (rest.end - bytes < KNIT_PLAIN_LEAST)
@@ -175,16 +175,13 @@ KNIT_MUST_CHECK static inline size_t knit_plain_take(
     memcpy(&start, bytes, sizeof(start));
     ret_message->kind = (enum knit_message_kind)bytes[1];
     ret_message->msgid = 0;
-    if (start == htobe16(KNIT_PLAIN_REQUEST) || start == htobe16(KNIT_PLAIN_REQUEST_WITH_OPTIONS))
-        is_plain =
-            knit_plain_msgid(&rest, &ret_message->msgid) &&
-            knit_plain_call(&rest, start == htobe16(KNIT_PLAIN_REQUEST_WITH_OPTIONS), ret_message);
-    else if (start == htobe16(KNIT_PLAIN_RESPONSE))
-        is_plain =
-            knit_plain_msgid(&rest, &ret_message->msgid) && knit_plain_outcome(&rest, ret_message);
-    else if (start == htobe16(KNIT_PLAIN_NOTIFICATION))
-        is_plain = knit_plain_call(&rest, false, ret_message);
-    else
+    if (start != htobe16(KNIT_PLAIN_NOTIFICATION) && !knit_plain_msgid(&rest, &ret_message->msgid))
         return 0;
+    has_options = start == htobe16(KNIT_PLAIN_REQUEST_WITH_OPTIONS);
+    if (has_options || start == htobe16(KNIT_PLAIN_REQUEST) ||
+        start == htobe16(KNIT_PLAIN_NOTIFICATION))
+        is_plain = knit_plain_call(&rest, has_options, ret_message);
+    else
+        is_plain = start == htobe16(KNIT_PLAIN_RESPONSE) && knit_plain_outcome(&rest, ret_message);
     return is_plain ? (size_t)(rest.at - bytes) : 0;
 }

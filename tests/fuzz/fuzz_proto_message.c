@@ -30,6 +30,21 @@ static void assert_span(struct knit_span a, struct knit_span b)
     KNIT_FUZZ_CHECK(a.len == 0 || memcmp(a.bytes, b.bytes, a.len) == 0);
 }
 
+/* Of the timeout alone the short way says what the table of options says. */
+static void check_timeout(struct knit_span map)
+{
+    uint64_t timeout_ns = knit_options_timeout_alone(map);
+    struct knit_options options;
+    const char *reason;
+
+    if (timeout_ns == KNIT_OPTION_NONE)
+        return;
+    KNIT_FUZZ_CHECK(knit_options_decode(map, &options, &reason) == 0);
+    KNIT_FUZZ_CHECK(options.timeout_ns == timeout_ns);
+    options.timeout_ns = KNIT_OPTION_NONE;
+    KNIT_FUZZ_CHECK(knit_options_is_empty(&options));
+}
+
 static int write_again(const struct knit_message *message, struct knit_buffer *buffer)
 {
     struct knit_options options;
@@ -42,6 +57,8 @@ static int write_again(const struct knit_message *message, struct knit_buffer *b
             buffer, message->msgid, message->error, KNIT_FAILURE_FULL);
     if (message->kind == KNIT_MESSAGE_RESPONSE)
         return knit_message_put_response(buffer, message->msgid, message->result);
+    if (message->options.bytes != NULL)
+        check_timeout(message->options);
     if (knit_options_decode(message->options, &options, &reason)) {
         KNIT_FUZZ_CHECK(reason != NULL);
         options = knit_options();

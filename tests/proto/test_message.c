@@ -107,9 +107,46 @@ static int put_any(struct knit_buffer *buffer, unsigned which)
         return knit_message_put_response(buffer, 70000, params);
     case 6:
         return knit_message_put_error(buffer, 70000, &failure, KNIT_FAILURE_FULL);
-    default:
+    case 7:
         return knit_message_put_error_raw(buffer, 70000, raw, KNIT_FAILURE_FULL);
+    default:
+        return knit_message_put_request(buffer, 70000, &method, params, NULL);
     }
+}
+
+/* However much room there is behind it. */
+static void a_plain_request_is_the_same_in_a_tight_place(void **state)
+{
+    static const char *const names[] = {"", "t", "a_name_of_thirty-one_characters",
+        "a_name_that_is_one_longer_than_a", "na\xc3\xafve"};
+    const uint32_t msgids[] = {0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x10000, UINT32_MAX};
+
+    (void)state;
+    for (size_t i = 0; i < 5 * sizeof(msgids) / sizeof(msgids[0]); i++) {
+        const struct knit_method method = by_name(names[i % 5]);
+        uint8_t tight_memory[64], wide_memory[128];
+        struct knit_buffer tight, wide;
+
+        knit_buffer_init_fixed(&wide, wide_memory, sizeof(wide_memory));
+        assert_int_equal(knit_message_put_request(&wide, msgids[i / 5], &method, params, NULL), 0);
+        assert_true(wide.len <= sizeof(tight_memory));
+        knit_buffer_init_fixed(&tight, tight_memory, wide.len);
+        assert_int_equal(knit_message_put_request(&tight, msgids[i / 5], &method, params, NULL), 0);
+        assert_int_equal(tight.len, wide.len);
+        assert_memory_equal(tight_memory, wide_memory, wide.len);
+    }
+}
+
+static void a_name_that_is_no_text_is_not_sent(void **state)
+{
+    const struct knit_method method = by_name("\xff");
+    uint8_t memory[64];
+    struct knit_buffer buffer;
+
+    (void)state;
+    knit_buffer_init_fixed(&buffer, memory, sizeof(memory));
+    assert_int_not_equal(knit_message_put_request(&buffer, 1, &method, params, NULL), 0);
+    assert_int_equal(buffer.len, 0);
 }
 
 static void a_message_that_does_not_fit_leaves_nothing_behind(void **state)
@@ -117,7 +154,7 @@ static void a_message_that_does_not_fit_leaves_nothing_behind(void **state)
     uint8_t memory[300];
 
     (void)state;
-    for (unsigned which = 0; which < 8; which++) {
+    for (unsigned which = 0; which < 9; which++) {
         struct knit_buffer buffer;
         size_t size = 3;
         int r;
@@ -175,6 +212,8 @@ int main(void)
         cmocka_unit_test(heads_leave_room_for_what_follows),
         cmocka_unit_test(options_are_sent_only_when_there_are_any),
         cmocka_unit_test(an_error_goes_out_in_the_form_its_caller_reads),
+        cmocka_unit_test(a_plain_request_is_the_same_in_a_tight_place),
+        cmocka_unit_test(a_name_that_is_no_text_is_not_sent),
         cmocka_unit_test(a_message_that_does_not_fit_leaves_nothing_behind),
         cmocka_unit_test(a_name_that_is_not_utf8_is_not_sent),
         cmocka_unit_test(marks_must_belong_to_the_bytes),

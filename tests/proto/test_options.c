@@ -120,9 +120,44 @@ static void room_that_is_too_small_is_said(void **state)
     assert_int_equal(buffer.len, 0);
 }
 
+/* Numbers of every type and width. */
+static void a_timeout_alone_is_read_as_with_others(void **state)
+{
+    static const struct knit_span values[] = {{(const uint8_t *)"\x00", 1},
+        {(const uint8_t *)"\x7f", 1}, {(const uint8_t *)"\xcc\xff", 2},
+        {(const uint8_t *)"\xcd\xff\xff", 3}, {(const uint8_t *)"\xce\xff\xff\xff\xff", 5},
+        {(const uint8_t *)"\xcf\x00\x00\x00\x01\x00\x00\x00\x00", 9},
+        {(const uint8_t *)"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 9},
+        {(const uint8_t *)"\xd1\x03\xe8", 3}, {(const uint8_t *)"\xff", 1},
+        {(const uint8_t *)"\xca\x3f\x80\x00\x00", 5},
+        {(const uint8_t *)"\xcb\x3f\xb9\x99\x99\x99\x99\x99\x9a", 9},
+        {(const uint8_t *)"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", 9}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        uint8_t memory[32];
+        struct knit_buffer map;
+        struct knit_options options;
+        const char *reason;
+
+        knit_buffer_init_fixed(&map, memory, sizeof(memory));
+        assert_int_equal(knit_buffer_append(&map, "\x81\xa7timeout", 9), 0);
+        assert_int_equal(knit_buffer_append(&map, values[i].bytes, values[i].len), 0);
+        assert_int_equal(knit_options_decode(knit_buffer_span(&map), &options, &reason), 0);
+        assert_int_equal(knit_options_timeout_alone(knit_buffer_span(&map)), options.timeout_ns);
+        /* Not with a byte behind it, nor as another option. */
+        assert_int_equal(knit_buffer_append(&map, "\xc0", 1), 0);
+        assert_int_equal(knit_options_timeout_alone(knit_buffer_span(&map)), KNIT_OPTION_NONE);
+        memory[2] = 'T';
+        assert_int_equal(
+            knit_options_timeout_alone(knit_span(memory, map.len - 1)), KNIT_OPTION_NONE);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_timeout_alone_is_read_as_with_others),
         cmocka_unit_test(all_options_come_back_as_they_were_put),
         cmocka_unit_test(options_that_are_absent_have_their_defaults),
         cmocka_unit_test(times_are_rounded_up_and_never_wrap),

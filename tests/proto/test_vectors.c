@@ -308,6 +308,21 @@ static char *describe_options(const struct knit_options *options)
     return text;
 }
 
+/* What is read of a map that holds the timeout alone is what the table of options says. */
+static void read_timeout_alone(const struct knit_buffer *bytes)
+{
+    uint64_t timeout_ns = knit_options_timeout_alone(knit_buffer_span(bytes));
+    struct knit_options options;
+    const char *reason;
+
+    if (timeout_ns == KNIT_OPTION_NONE)
+        return;
+    assert_int_equal(knit_options_decode(knit_buffer_span(bytes), &options, &reason), 0);
+    assert_int_equal(options.timeout_ns, timeout_ns);
+    options.timeout_ns = KNIT_OPTION_NONE;
+    assert_true(knit_options_is_empty(&options));
+}
+
 static void read_options(const struct knit_buffer *bytes, const char *expected)
 {
     struct knit_options options;
@@ -342,6 +357,7 @@ static void options_are_read_as_specified(void **state)
         char op = knit_block_split(block.line, "=!", &text);
 
         encode(block.line, &bytes);
+        read_timeout_alone(&bytes);
         if (op == '=') {
             read_options(&bytes, text);
         } else {
