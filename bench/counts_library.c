@@ -3,7 +3,8 @@
  *
  * The session is made here as knit_open() makes it, over the lanes of counts_lanes.c; its
  * connection, which is the lease, is a socket that nobody writes to. In a batch the worker serves
- * between the two halves, uncounted. A blocking call finds its answer already there: what a worker
+ * between the two halves, uncounted; without lanes the other end of the connection answers there,
+ * by echoing. A blocking call finds its answer already there: what a worker
  * of this process cannot do meanwhile is written before, so no look at an unanswered slot counts.
  */
 #include <sys/socket.h>
@@ -12,6 +13,9 @@
 #include "clients/lib/client.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/session_private.h"
+#include "proto/plain.h"
+
+enum { STREAM_BYTES = 128 * 1024 };
 
 struct library {
     struct knit_counts_lanes *lanes;
@@ -19,6 +23,7 @@ struct library {
     uint8_t alive;
     const char *task;
     struct knit_span params;
+    int peer_fd; /* the server's end of the connection */
     struct knit_handle *handles[KNIT_COUNTS_BATCH];
     struct knit_prepared *add;
 };
@@ -73,6 +78,7 @@ static void start(struct library *library, struct knit_counts_lanes *lanes)
     knit_handles_init(&k->handles, k, k->alive);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0)
         knit_counts_fail("no connection for the library");
+    library->peer_fd = fds[1];
     knit_transport_init_plain(&transport, fds[0]);
     if (knit_stream_init(
             &k->handles.stream, &knit_handle_stream_callbacks, &transport, options.slots) != 0)
@@ -84,10 +90,34 @@ static void start(struct library *library, struct knit_counts_lanes *lanes)
 
 /* ---- batches --------------------------------------------------------------------------------- */
 
+/* As a server does whose task returns its one argument. */
+static void echo(int fd)
+{
+    static uint8_t in[STREAM_BYTES], out[STREAM_BYTES];
+    size_t in_len = 0, at = 0, len;
+    struct knit_message message;
+    struct knit_buffer replies;
+    ssize_t n;
+
+    while ((n = recv(fd, in + in_len, sizeof(in) - in_len, 0)) > 0)
+        in_len += (size_t)n;
+    knit_buffer_init_fixed(&replies, out, sizeof(out));
+    while ((len = knit_plain_take(in + at, in_len - at, sizeof(in), &message)) > 0) {
+        (void)knit_message_put_response(
+            &replies, message.msgid, knit_span(message.params.bytes + 1, message.params.len - 1));
+        at += len;
+    }
+    if (at != in_len || replies.error != 0 || send(fd, out, replies.len, 0) != (ssize_t)replies.len)
+        knit_counts_fail("the stream cannot be answered");
+}
+
 /* A counted function that is called inside of another one counts nothing. */
 static KNIT_COUNTS_APART void counted_not_serve(struct library *library)
 {
-    knit_counts_lanes_turn(library->lanes, KNIT_COUNTS_BATCH);
+    if (library->k.handles.lanes != NULL)
+        knit_counts_lanes_turn(library->lanes, KNIT_COUNTS_BATCH);
+    else
+        echo(library->peer_fd);
 }
 
 /* Start them all, send them at once, read and free each. */
@@ -115,8 +145,12 @@ static void batch(void *arg)
 
 KNIT_COUNTED(library_empty, batch)
 KNIT_COUNTED(library_echo_37, batch)
+KNIT_COUNTED(stream_echo_37, batch)
 static const struct knit_counts_phase phase_empty[] = {
     KNIT_COUNTS_PHASE(library_empty, batch, KNIT_COUNTS_BATCH),
+};
+static const struct knit_counts_phase phase_stream[] = {
+    KNIT_COUNTS_PHASE(stream_echo_37, batch, KNIT_COUNTS_BATCH),
 };
 static const struct knit_counts_phase phase_echo_37[] = {
     KNIT_COUNTS_PHASE(library_echo_37, batch, KNIT_COUNTS_BATCH),
@@ -189,4 +223,6 @@ void knit_counts_library(struct knit_counts_lanes *lanes)
     if (knit_prepare(&library.k, NULL, "add", "(int, int) -> int", &library.add) != KNIT_OK)
         knit_counts_fail("the library prepares no call");
     knit_counts_measure(phases_call_add, 2, 1, &library);
+    library.k.handles.lanes = NULL;
+    knit_counts_measure(phase_stream, 1, 1, &library);
 }
