@@ -64,7 +64,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     *loop = (struct knit_loop){.turn = {.settings = &server->settings},
         .all = &server->loops,
         .session = &server->session,
-        .base = event_base_new()};
+        .base = knit_loop_new_base()};
     if (loop->base == NULL ||
         knit_router_init(&loop->router, &loop->turn, loop->session,
             knit_modules_registry(lanes->modules)) != 0 ||

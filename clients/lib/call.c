@@ -47,10 +47,12 @@ static int refuse_large(struct knit_error *ret_error, const char *what, uint64_t
 
 static int start_on_stream(struct knit_handle *handle, const struct start *start)
 {
-    struct knit_options options = knit_options();
+    struct knit_options options;
 
-    options.timeout_ns =
-        start->options != NULL ? knit_options_ns(start->options->timeout_ms) : KNIT_OPTION_NONE;
+    if (start->options == NULL)
+        return knit_handle_start_on_stream(handle, start->prepared->task, start->params, NULL);
+    options = knit_options();
+    options.timeout_ns = knit_options_ns(start->options->timeout_ms);
     options.queue_ns = start->queue_ns;
     options.output = (handle->flags & KNIT_HANDLE_OUTPUT) != 0;
     return knit_handle_start_on_stream(handle, start->prepared->task, start->params, &options);

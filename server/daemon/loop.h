@@ -79,6 +79,9 @@ struct knit_loop {
 /* So many messages are taken in a turn: to open as many connections takes about a millisecond. */
 #define KNIT_LOOP_MESSAGES_A_TURN 64u
 
+/* What its events come through; NULL when there is no memory. */
+struct event_base *knit_loop_new_base(void);
+
 /* Opens the session and starts the thread. `loop` is zeroed memory in all->items.
  * Returns 0 or -errno, KNIT_POOL_E_* as knit_pool_session_open() has them; then nothing is left. */
 KNIT_MUST_CHECK int knit_loop_start(

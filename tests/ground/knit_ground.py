@@ -52,7 +52,7 @@ SILENT = {
     'refer': 'bytes that cannot be referred to are copied',
     'wake_caller': 'the wake-up is lost, and the caller looks by itself within 50 ms',
     'make_base': 'libevent uses another of its backends',
-    'new_base': 'the same',
+    'knit_loop_new_base': 'the same',
     'open_module': 'the dynamic linker works without its cache',
     'look_up': 'the C library uses a smaller buffer for a name',
     'knit_departed_add': 'what its caller keeps is taken back at once instead of being counted',
