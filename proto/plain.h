@@ -45,9 +45,10 @@ struct knit_plain_rest {
     const uint8_t *at, *end;
 };
 
-/* A method by its number, a bin, a long name. knit_plain_method() is the one caller. */
-KNIT_MUST_CHECK bool knit_plain_long_method(
-    struct knit_plain_rest *rest, struct knit_method *ret_method);
+/* A method by its number, a bin, a long name, at `at`: what follows it, or NULL.
+ * knit_plain_method() is the one caller. */
+KNIT_MUST_CHECK const uint8_t *knit_plain_long_method(
+    const uint8_t *at, const uint8_t *end, struct knit_method *ret_method);
 
 static inline bool knit_plain_msgid(struct knit_plain_rest *rest, uint32_t *ret_msgid)
 {
@@ -81,8 +82,10 @@ static inline bool knit_plain_method(struct knit_plain_rest *rest, struct knit_m
     const uint8_t *name = rest->at + 1;
     size_t len = (size_t)rest->at[0] - 0xa0;
 
-    if (len >= 32)
-        return knit_plain_long_method(rest, ret_method);
+    if (len >= 32) {
+        rest->at = knit_plain_long_method(rest->at, rest->end, ret_method);
+        return rest->at != NULL;
+    }
     if (len >= (size_t)(rest->end - name) || name[0] == '$')
         return false;
     *ret_method = (struct knit_method){.name = knit_span(name, len)};

@@ -249,9 +249,9 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_take_result(
 }
 
 /* The slot that the lane's next completion names, which the caller passes over by adding 1 to
- * lane->completion_next once it has taken the slot's result. False: there is none, or
+ * lane->completion_next once it has taken the slot's result. Below 0: there is none; above 0:
  * knit_session_collect() must see to it. */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_next_slot(
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE int knit_session_next_slot(
     const struct knit_session *session, const struct knit_session_lane *lane, uint32_t *ret_slot)
 {
     const uint64_t next = lane->completion_next;
@@ -259,9 +259,18 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_next_slot(
     /* N1, acquire: the reply word that the entry is about. */
     const uint32_t entry =
         atomic_load_explicit(&lane->completion_ring[next & (cells - 1)], memory_order_acquire);
+    const int lead = knit_completion_lead(entry, next, cells);
 
     *ret_slot = knit_completion_slot(entry);
-    return knit_completion_lead(entry, next, cells) == 0 && *ret_slot < session->geometry.slots;
+    return lead == 0 && *ret_slot >= session->geometry.slots ? 1 : lead;
+}
+
+/* Whether there may be answers that no completion names: knit_session_collect() looks for them. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_must_scan(const struct knit_session *session)
+{
+    /* acquire: as in note_rescan(), which looks again. */
+    return session->scan_from != KNIT_NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
+                                                     memory_order_acquire) != session->rescan;
 }
 
 /* knit_session_collect_slot() for such a call. */

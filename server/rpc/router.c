@@ -290,38 +290,41 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
     return true;
 }
 
-/* Small results, lane by lane, until there are none or something else is next. */
-static size_t collect_small(struct knit_router *router)
+/* Small results, lane by lane, until there are none. True: something else was in their way. */
+static bool collect_small(struct knit_router *router, size_t *count)
 {
     struct knit_session *session = knit_router_session(router);
+    bool has_other = knit_session_must_scan(session);
     uint32_t lanes = session->geometry.lanes, slot;
-    size_t count = 0;
 
     for (uint32_t i = 0; i < lanes; i++) {
         struct knit_session_lane *lane = &session->lanes[i];
+        int lead = -1;
 
-        while (count < COLLECT_MAX && knit_session_next_slot(session, lane, &slot) &&
-               deliver_small(router, slot)) {
+        while (*count < COLLECT_MAX && (lead = knit_session_next_slot(session, lane, &slot)) == 0) {
+            if (!deliver_small(router, slot)) {
+                has_other = true;
+                break;
+            }
             lane->completion_next++;
-            count++;
+            ++*count;
         }
+        has_other |= lead > 0;
     }
-    return count;
+    return has_other;
 }
 
 static size_t collect(struct knit_router *router)
 {
     struct knit_session *session = knit_router_session(router);
     struct knit_session_outcome outcome;
-    size_t total = 0, count;
+    size_t total = 0;
 
-    do {
-        total += collect_small(router);
-        count = knit_session_collect(session, &outcome, 1);
-        if (count > 0)
-            deliver(router, &outcome);
-        total += count;
-    } while (count > 0 && total < COLLECT_MAX);
+    while (collect_small(router, &total) && total < COLLECT_MAX &&
+           knit_session_collect(session, &outcome, 1) > 0) {
+        deliver(router, &outcome);
+        total++;
+    }
     return total;
 }
 
