@@ -19,3 +19,24 @@ const uint8_t *knit_plain_long_method(
     *ret_method = (struct knit_method){.name = knit_span(at, (size_t)head.value)};
     return at + head.value;
 }
+
+const uint8_t *knit_plain_nested_values(const uint8_t *at, const uint8_t *end, unsigned count)
+{
+    unsigned containers = 0;
+    size_t len;
+
+    for (; count > 0; count--) {
+        if (at == end)
+            return NULL;
+        len = knit_head_plain_len(at, (size_t)(end - at));
+        if (len == 0) {
+            /* Its values follow. Their number stands in its first byte, or it is not plain. */
+            if ((at[0] & 0xe0) != 0x80 || containers++ == KNIT_PLAIN_CONTAINERS_MAX)
+                return NULL;
+            count += (at[0] & 0x0f) * ((at[0] & 0xf0) == 0x80 ? 2u : 1u);
+            len = 1;
+        }
+        at += len;
+    }
+    return at;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The usual message, found and parsed in one walk over its heads.
  *
- * Most messages arrive whole, are short of every limit, and hold nothing deeper than arguments:
+ * Most messages arrive whole, are short of every limit, and hold few containers, which are short:
  * those are plain. Of them knit_plain_take() gives what the scanner (scan.h) and
  * knit_message_parse() would give together. All others it leaves to these two, and says nothing
  * about what is wrong with them: it never refuses anything. The scanner alone, which nothing here
@@ -36,8 +36,10 @@ enum knit_plain_start {
     KNIT_PLAIN_NOTIFICATION = 0x9302,
 };
 
-/* Shorter ones are rare. So the end of the bytes is behind the longest msgid. */
-enum { KNIT_PLAIN_LEAST = 8 };
+enum {
+    KNIT_PLAIN_LEAST = 8, /* shorter ones are rare; the end is behind the longest msgid so */
+    KNIT_PLAIN_CONTAINERS_MAX = 8, /* in params, in options, in a result: so deep at most */
+};
 
 /* What is left of the bytes. The readers below step over what they read; false: it is not plain, or
  * not all there. */
@@ -49,6 +51,11 @@ struct knit_plain_rest {
  * knit_plain_method() is the one caller. */
 KNIT_MUST_CHECK const uint8_t *knit_plain_long_method(
     const uint8_t *at, const uint8_t *end, struct knit_method *ret_method);
+
+/* So many values that begin at `at`, some of which hold others: what follows them, or NULL.
+ * knit_plain_values() is the one caller. */
+KNIT_MUST_CHECK const uint8_t *knit_plain_nested_values(
+    const uint8_t *at, const uint8_t *end, unsigned count);
 
 static inline bool knit_plain_msgid(struct knit_plain_rest *rest, uint32_t *ret_msgid)
 {
@@ -102,8 +109,10 @@ static inline bool knit_plain_values(struct knit_plain_rest *rest, unsigned coun
         if (at == end)
             return false;
         len = knit_head_plain_len(at, (size_t)(end - at));
-        if (len == 0)
-            return false;
+        if (len == 0) {
+            rest->at = knit_plain_nested_values(at, end, count);
+            return rest->at != NULL;
+        }
         at += len;
     }
     rest->at = at;
@@ -147,16 +156,11 @@ static inline bool knit_plain_call(
 static inline bool knit_plain_outcome(struct knit_plain_rest *rest, struct knit_message *message)
 {
     const uint8_t *begin = rest->at + 1;
-    unsigned count = 1;
 
-    if (rest->end - rest->at < 2 || rest->at[0] != 0xc0)
+    if (rest->end == rest->at || rest->at[0] != 0xc0)
         return false;
     rest->at = begin;
-    if ((begin[0] & 0xf0) == 0x90) {
-        count = begin[0] & 0x0f;
-        rest->at++;
-    }
-    if (!knit_plain_values(rest, count))
+    if (!knit_plain_values(rest, 1))
         return false;
     message->error = (struct knit_span){0};
     message->result = knit_span(begin, (size_t)(rest->at - begin));
@@ -165,7 +169,7 @@ static inline bool knit_plain_outcome(struct knit_plain_rest *rest, struct knit_
 
 /* The message at the front of the bytes, of at most `most` bytes: its length. 0: it is not plain,
  * or not all there, and *ret_message is undefined. Protocol methods ("$/...") are not plain. Holds
- * for scanners with any limits but for a smaller message_bytes. */
+ * for scanners with any limits but for smaller message_bytes, and a depth of fewer containers. */
 KNIT_MUST_CHECK static inline size_t knit_plain_take(
     const uint8_t *bytes, size_t len, size_t most, struct knit_message *ret_message)
 {

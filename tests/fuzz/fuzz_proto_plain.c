@@ -3,6 +3,7 @@
  * and parser, which never see that walk: what it takes is to them one message, of the same length
  * and the same parts.
  */
+#include "proto/plain.h"
 #include "proto/scan.h"
 #include "tests/fuzz/target.h"
 #include "tests/proto/two_ways.h"
@@ -17,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (len == 0)
         return 0;
     limits = (struct knit_scan_limits){.message_bytes = bytes[0] & 1 ? 40 : 0,
-        .depth = 1 + (bytes[0] >> 4),
+        .depth = KNIT_PLAIN_CONTAINERS_MAX + 1 + (bytes[0] >> 4),
         .bounds_parts = bytes[0] & 2};
     knit_scan_init(&scan, &limits);
     bytes++;
