@@ -26,7 +26,7 @@ const struct knit_head_first knit_head_table[256] = {
     /* 00 */ ONE16(UINT, 0), ONE16(UINT, 16), ONE16(UINT, 32), ONE16(UINT, 48),
     /* 40 */ ONE16(UINT, 64), ONE16(UINT, 80), ONE16(UINT, 96), ONE16(UINT, 112),
     /* 80 */ ONE16(MAP, 0), ONE16(ARRAY, 0), ONE16(STR, 0), ONE16(STR, 16),
-    /* c0 */ ONE(NIL, 0), WIDE(RESERVED, -1), ONE(BOOL, 0), ONE(BOOL, 1),
+    /* c0 */ ONE(NIL, 0), {KNIT_HEAD_RESERVED, 0, 0, 0}, ONE(BOOL, 0), ONE(BOOL, 1),
     /* c4 */ WIDE(BIN, 1), WIDE(BIN, 2), WIDE(BIN, 4), WIDE(EXT, 2), WIDE(EXT, 3), WIDE(EXT, 5),
     /* ca */ WIDE(FLOAT32, 4), WIDE(FLOAT64, 8),
     /* cc */ WIDE(UINT, 1), WIDE(UINT, 2), WIDE(UINT, 4), WIDE(UINT, 8),

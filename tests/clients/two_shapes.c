@@ -96,7 +96,8 @@ const char *knit_two_shapes_read(
 
         if (copy == NULL)
             abort();
-        memcpy(copy + 1, result, len);
+        if (len > 0)
+            memcpy(copy + 1, result, len);
         memset(copy + 1 + len, UNSET, spare);
         wrong = compare(shape, copy + 1, len, spare, ret_is_short);
         free(copy);
