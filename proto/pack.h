@@ -30,10 +30,11 @@ enum { KNIT_PACK_SHORT_MAX = 2 }; /* bytes of the head of a str or bin below 256
 /* By enum knit_kind, up to KNIT_KIND_FLOAT. */
 extern knit_pack *const knit_pack_scalars[];
 
-/* As they do. A small number, which is its own head, is written inside of the caller. */
-static inline size_t knit_pack_scalar(uint8_t *to, unsigned kind, uint64_t value)
+/* As they do for KNIT_KIND_INT and KNIT_KIND_UINT. What is below 128 is its own head, and is
+ * written inside of the caller. */
+static inline size_t knit_pack_number(uint8_t *to, unsigned kind, uint64_t value)
 {
-    if (value >= 128 || (kind != KNIT_KIND_INT && kind != KNIT_KIND_UINT))
+    if (value >= 128)
         return knit_pack_scalars[kind](to, value);
     to[0] = (uint8_t)value;
     return 1;

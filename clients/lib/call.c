@@ -300,8 +300,8 @@ static __attribute__((cold)) int explain_signature(
 }
 
 /* The session can call, and has the prepared call of these texts. signature: NULL = raw. */
-static int find(struct knit *k, const char *task, const char *signature, struct knit_prepared **ret,
-    struct knit_error *ret_error)
+KNIT_ALWAYS_INLINE int find(struct knit *k, const char *task, const char *signature,
+    struct knit_prepared **ret, struct knit_error *ret_error)
 {
     struct knit_shape_flaw flaw;
     int r, code = knit_client_check(k, ret_error);
@@ -313,7 +313,8 @@ static int find(struct knit *k, const char *task, const char *signature, struct 
 }
 
 /* The same for one that the caller has. */
-static int check_prepared(const struct knit_prepared *prepared, struct knit_error *ret_error)
+KNIT_ALWAYS_INLINE int check_prepared(
+    const struct knit_prepared *prepared, struct knit_error *ret_error)
 {
     if (prepared->is_freed)
         return knit_error_make(
@@ -321,42 +322,36 @@ static int check_prepared(const struct knit_prepared *prepared, struct knit_erro
     return knit_client_check(prepared->all->session, ret_error);
 }
 
-/* The arguments by the signature, into the session's buffer for long ones. */
-static __attribute__((noinline)) int encode_long(struct knit *k, struct start *start,
-    struct knit_shape_values *values, struct knit_error *ret_error)
+/* The same as encode(), for all arguments. */
+static __attribute__((noinline)) int encode_long(struct knit *k, const struct knit_shape *shape,
+    struct knit_shape_values *values, struct knit_span *ret_params, struct knit_error *ret_error)
 {
     struct knit_shape_flaw flaw;
     int r;
 
+    va_end(values->list);
+    va_copy(values->list, values->first);
+    if (shape == NULL) {
+        ret_params->bytes = va_arg(values->list, const void *);
+        ret_params->len = va_arg(values->list, size_t);
+        return KNIT_OK;
+    }
     knit_buffer_reset(&k->params);
-    r = knit_shape_encode(start->prepared->shape, values, &k->params, &flaw);
-    start->params = knit_buffer_span(&k->params);
+    r = knit_shape_encode(shape, values, &k->params, &flaw);
+    *ret_params = knit_buffer_span(&k->params);
     return r == 0 ? KNIT_OK : explain_shape(r, &flaw, false, ret_error);
 }
 
 /* The arguments, in the session's scratch; raw ones stay where they are. */
-static inline int encode(struct knit *k, struct start *start, struct knit_shape_values *values,
-    struct knit_error *ret_error)
+KNIT_ALWAYS_INLINE int encode(struct knit *k, const struct knit_shape *shape,
+    struct knit_shape_values *values, struct knit_span *ret_params, struct knit_error *ret_error)
 {
-    const struct knit_shape *shape = start->prepared->shape;
-    struct knit_shape_values first;
+    size_t len = 0;
 
-    if (shape == NULL) {
-        start->params.bytes = va_arg(values->list, const void *);
-        start->params.len = va_arg(values->list, size_t);
-        return KNIT_OK;
-    }
-    if (!shape->is_short)
-        return encode_long(k, start, values, ret_error);
-    va_copy(first.list, values->list);
-    start->params.bytes = (const uint8_t *)k->short_params;
-    start->params.len = knit_shape_encode_short(shape, values, (uint8_t *)k->short_params);
-    if (start->params.len == 0) {
-        va_end(values->list);
-        va_copy(values->list, first.list);
-    }
-    va_end(first.list);
-    return start->params.len != 0 ? KNIT_OK : encode_long(k, start, values, ret_error);
+    if (shape != NULL && shape->is_short)
+        len = knit_shape_encode_short(shape, values, (uint8_t *)k->short_params);
+    *ret_params = knit_span(k->short_params, len);
+    return len != 0 ? KNIT_OK : encode_long(k, shape, values, ret_params, ret_error);
 }
 
 /* The call of start->prepared. */
@@ -364,7 +359,7 @@ static int start_by_values(struct start *start, struct knit_shape_values *values
     struct knit_handle **ret, struct knit_error *ret_error)
 {
     struct knit *k = start->prepared->all->session;
-    int code = encode(k, start, values, ret_error);
+    int code = encode(k, start->prepared->shape, values, &start->params, ret_error);
 
     return code == KNIT_OK ? start_call(k, start, ret, ret_error) : code;
 }
@@ -379,7 +374,9 @@ int knit_start(struct knit *k, const struct knit_call_options *options, struct k
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
+    va_copy(values.first, values.list);
     code = start_by_values(&start, &values, ret, ret_error);
+    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -394,7 +391,9 @@ int knit_start_prepared(struct knit_prepared *prepared, const struct knit_call_o
     if (code != KNIT_OK)
         return code;
     va_start(values.list, ret_error);
+    va_copy(values.first, values.list);
     code = start_by_values(&start, &values, ret, ret_error);
+    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -499,55 +498,89 @@ int knit_results(struct knit_handle *handle, struct knit_error *ret_error, ...)
 /* ---- blocking ---- */
 
 /* Start and wait. The handle with its outcome becomes `last` of the session. */
-static int run(struct knit *k, struct start *start, struct knit_error *ret_error)
+static __attribute__((noinline)) int run(
+    struct knit *k, struct start *start, struct knit_error *ret_error)
 {
-    int code = KNIT_OK;
+    int code;
 
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
-    if (k->last == NULL || !knit_handle_try_drop(k->last))
-        (void)knit_free(k->last);
-    k->last = NULL;
-    if (start->options != NULL || !try_begin(k, start->prepared, start->params, &k->last))
-        code = begin_call(k, start, &k->last, ret_error);
+    k->last = knit_free(k->last);
+    code = begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,
             "there is no room for another call until one in flight has ended");
-    if (code == KNIT_OK) {
-        if (k->handles.lanes != NULL)
-            knit_lanes_flush(k->handles.lanes);
-        if (!knit_client_try_await(k->last))
-            (void)knit_client_await(k->last, UINT64_MAX);
-    }
-    if (!knit_client_is_turn_over(k))
-        knit_client_end_turn(k);
+    if (code == KNIT_OK)
+        (void)knit_client_await(k->last, UINT64_MAX);
+    knit_client_end_turn(k);
     return code;
 }
 
-/* The call of start->prepared. Of one without a signature the result is one msgpack value. */
-static int call_by_values(
-    struct start *start, struct knit_shape_values *values, struct knit_error *ret_error)
+/* What is left of a call that was started. */
+static __attribute__((noinline)) void finish_last(struct knit *k)
 {
-    struct knit *k = start->prepared->all->session;
-    int code = encode(k, start, values, ret_error);
+    if ((k->last->flags & KNIT_HANDLE_DONE) == 0)
+        (void)knit_client_await(k->last, UINT64_MAX);
+    knit_client_end_turn(k);
+}
 
-    if (code == KNIT_OK)
-        code = run(k, start, ret_error);
-    return code == KNIT_OK ? decode(k->last, values, ret_error) : code;
+/* run() of a usual call. False: nothing was started. */
+KNIT_ALWAYS_INLINE bool try_run(
+    struct knit *k, struct knit_prepared *prepared, struct knit_span params)
+{
+    if (k->is_calling_back || (k->last != NULL && !knit_handle_try_drop(k->last)))
+        return false;
+    k->last = NULL;
+    if (!try_begin(k, prepared, params, &k->last))
+        return false;
+    knit_lanes_flush(k->handles.lanes);
+    if (!knit_client_try_await(k->last) || !knit_client_is_turn_over(k))
+        finish_last(k);
+    return true;
+}
+
+/* A call of it. Of one without a signature the result is one msgpack value. */
+KNIT_ALWAYS_INLINE int call_by_values(struct knit_prepared *prepared,
+    const struct knit_call_options *options, struct knit_shape_values *values,
+    struct knit_error *ret_error)
+{
+    struct knit *k = prepared->all->session;
+    const struct knit_shape *shape = prepared->shape;
+    const struct knit_handle *last;
+    struct knit_span params;
+    int code = encode(k, shape, values, &params, ret_error);
+
+    if (code != KNIT_OK)
+        return code;
+    if (options != NULL || !try_run(k, prepared, params)) {
+        struct start start = {.options = options, .prepared = prepared, .params = params};
+
+        code = run(k, &start, ret_error);
+        if (code != KNIT_OK)
+            return code;
+    }
+    last = k->last;
+    if (last->flags == KNIT_HANDLE_USUAL_DONE && shape != NULL &&
+        knit_shape_decode_short(shape, (const uint8_t *)last->body, last->outcome.len,
+            sizeof(last->body) - last->outcome.len, values))
+        return KNIT_OK;
+    return decode(k->last, values, ret_error);
 }
 
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {0};
+    struct knit_prepared *prepared;
     struct knit_shape_values values;
-    int code = find(k, task, signature, &start.prepared, ret_error);
+    int code = find(k, task, signature, &prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    code = call_by_values(&start, &values, ret_error);
+    va_copy(values.first, values.list);
+    code = call_by_values(prepared, NULL, &values, ret_error);
+    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -555,14 +588,16 @@ int knit_call(
 int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct start start = {.options = options};
+    struct knit_prepared *prepared;
     struct knit_shape_values values;
-    int code = find(k, task, signature, &start.prepared, ret_error);
+    int code = find(k, task, signature, &prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
     va_start(values.list, signature);
-    code = call_by_values(&start, &values, ret_error);
+    va_copy(values.first, values.list);
+    code = call_by_values(prepared, options, &values, ret_error);
+    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -570,14 +605,15 @@ int knit_call_with(struct knit *k, const struct knit_call_options *options,
 int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_options *options,
     struct knit_error *ret_error, ...)
 {
-    struct start start = {.options = options, .prepared = prepared};
     struct knit_shape_values values;
     int code = check_prepared(prepared, ret_error);
 
     if (code != KNIT_OK)
         return code;
     va_start(values.list, ret_error);
-    code = call_by_values(&start, &values, ret_error);
+    va_copy(values.first, values.list);
+    code = call_by_values(prepared, options, &values, ret_error);
+    va_end(values.first);
     va_end(values.list);
     return code;
 }
@@ -589,7 +625,7 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
-    if (code == KNIT_OK)
+    if (code == KNIT_OK && (options != NULL || !try_run(k, start.prepared, start.params)))
         code = run(k, &start, ret_error);
     return code == KNIT_OK ? knit_result_raw(k->last, ret_error, ret_result, ret_len) : code;
 }

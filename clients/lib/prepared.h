@@ -117,7 +117,7 @@ KNIT_MUST_CHECK static inline int knit_prepareds_find(struct knit_prepareds *pre
     struct knit_prepared *found = *place;
 
     if (found == NULL || (found->signature == NULL) != (signature == NULL) ||
-        strcmp(found->task, task) != 0 ||
+        !knit_prepared_is_text(found->task, task) ||
         (signature != NULL && strcmp(found->signature, signature) != 0))
         return knit_prepareds_replace(prepareds, place, task, signature, ret, ret_flaw);
     *ret = found;

@@ -259,14 +259,18 @@ int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *
     return error > 0 ? -E2BIG : error;
 }
 
-/* Room for a head and a body that is not longer than the room itself is. */
 uint8_t *knit_shape_put_short(
     uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values)
 {
     const bool is_str = kind == KNIT_KIND_STR;
-    const char *bytes = va_arg(values->list, const char *);
-    size_t len = !is_str ? va_arg(values->list, size_t) : bytes != NULL ? strlen(bytes) : 0;
+    const char *bytes;
+    size_t len;
 
+    if (kind <= KNIT_KIND_FLOAT)
+        return at + knit_pack_scalars[kind](at, knit_shape_next_scalar(values, kind));
+    bytes = va_arg(values->list, const char *);
+    len = !is_str ? va_arg(values->list, size_t) : bytes != NULL ? strlen(bytes) : 0;
+    /* A head of two bytes, and a body. */
     if (len > (size_t)(end - at) - KNIT_PACK_SHORT_MAX ||
         (is_str && !knit_text_is_utf8(bytes, len)))
         return NULL;

@@ -32,6 +32,7 @@ enum {
 /* A va_list that can be handed on by address. */
 struct knit_shape_values {
     va_list list;
+    va_list first; /* a copy of its beginning, where arguments may have to be read twice */
 };
 
 /* Elements that were copied, because they lay unaligned in the message; a list. */
@@ -95,46 +96,45 @@ KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct kni
 
 /* ---- short calls ---- */
 
-/* A str or bin that the short way has room for. Returns the byte behind it, or NULL. */
-uint8_t *knit_shape_put_short(
-    uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values);
-
 /* The next argument, as the packer of its kind takes it. */
 static inline uint64_t knit_shape_next_scalar(struct knit_shape_values *values, unsigned kind)
 {
     uint64_t bits;
     double number;
 
+    if ((kind | 1) == KNIT_KIND_UINT) /* or KNIT_KIND_INT */
+        return va_arg(values->list, uint64_t);
     if (kind == KNIT_KIND_NIL)
         return 0;
     if (kind == KNIT_KIND_BOOL)
         return va_arg(values->list, int) != 0;
-    if (kind != KNIT_KIND_FLOAT)
-        return va_arg(values->list, uint64_t);
     number = va_arg(values->list, double);
     memcpy(&bits, &number, sizeof(bits));
     return bits;
 }
 
+/* An argument that is no small number. Returns the byte behind it; NULL: there is no room for it.
+ */
+uint8_t *knit_shape_put_short(
+    uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values);
+
 /* The params array of a shape that is_short, into KNIT_SHAPE_SHORT_BYTES at `to`. Returns its
  * bytes; 0: it is too long or cannot be carried, and `values` are used up. */
-static inline size_t knit_shape_encode_short(
+KNIT_ALWAYS_INLINE size_t knit_shape_encode_short(
     const struct knit_shape *shape, struct knit_shape_values *values, uint8_t *to)
 {
-    const uint32_t count = shape->param_count;
-    const uint8_t *end = to + KNIT_SHAPE_SHORT_BYTES;
-    uint8_t *at = to + knit_pack_few(to, count);
+    const uint8_t *kind = shape->kind, *kinds_end = kind + shape->param_count;
+    const uint8_t *last = to + KNIT_SHAPE_SHORT_BYTES - KNIT_HEAD_BYTES_MAX;
+    uint8_t *at = to + knit_pack_few(to, shape->param_count);
 
-    for (uint32_t i = 0; i < count; i++) {
-        const unsigned kind = shape->kind[i];
-
-        if (end - at < KNIT_HEAD_BYTES_MAX)
+    for (; kind < kinds_end; kind++) {
+        if (at > last)
             return 0;
-        if (kind <= KNIT_KIND_FLOAT) {
-            at += knit_pack_scalar(at, kind, knit_shape_next_scalar(values, kind));
+        if ((*kind | 1) == KNIT_KIND_UINT) {
+            at += knit_pack_number(at, *kind, va_arg(values->list, uint64_t));
             continue;
         }
-        at = knit_shape_put_short(at, end, kind, values);
+        at = knit_shape_put_short(at, to + KNIT_SHAPE_SHORT_BYTES, *kind, values);
         if (at == NULL)
             return 0;
     }
@@ -143,8 +143,8 @@ static inline size_t knit_shape_encode_short(
 
 /* As knit_shape_decode(). spare: as with knit_precheck_value(). False: nothing has been written,
  * and `values` are as before. */
-static inline bool knit_shape_decode_short(const struct knit_shape *shape, const uint8_t *result,
-    size_t len, size_t spare, struct knit_shape_values *values)
+KNIT_ALWAYS_INLINE bool knit_shape_decode_short(const struct knit_shape *shape,
+    const uint8_t *result, size_t len, size_t spare, struct knit_shape_values *values)
 {
     struct knit_head head;
     void *to;
