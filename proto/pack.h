@@ -11,6 +11,9 @@
 
 #include "proto/types.h"
 
+/* What nil and the booleans are; they need no packer. */
+enum { KNIT_PACK_NIL = 0xc0, KNIT_PACK_FALSE = 0xc2, KNIT_PACK_TRUE = 0xc3 };
+
 /* Writes the shortest form and returns its bytes, 1 to KNIT_HEAD_BYTES_MAX, for which there must be
  * room. */
 typedef size_t knit_pack(uint8_t *to, uint64_t value);

@@ -98,6 +98,7 @@ struct knit_lane {
     uint32_t unmeasured;     /* which call of short tasks from now on is measured, 1 = the next */
     struct knit_busy_line *busy;
     uint64_t calls;
+    uint64_t calls_before, calls_until; /* the session's part of a turn */
     struct knit_spin spin;
     struct knit_core core; /* its number stands on the board too */
     uint32_t shared;       /* idle times at once with a caller that needs this core */

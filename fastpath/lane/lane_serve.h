@@ -211,11 +211,12 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
     struct knit_worker_session *session, uint32_t most, knit_lane_run_job *run, void *arg)
 {
     struct knit_cursor *cursor = &session->home;
-    uint32_t left = most;
     bool goes_on;
 
     knit_cursor_catch_up(cursor);
     knit_lane_begin_job(lane, session);
+    lane->calls_before = lane->calls;
+    lane->calls_until = lane->calls + most;
     do {
         const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
         struct knit_call_head head;
@@ -259,9 +260,10 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
             knit_lane_tidy(lane, session);
             goes_on = !lane->was_long;
         }
-    } while (--left > 0 && goes_on && knit_deficit_has_credit(&session->deficit));
+    } while (
+        lane->calls != lane->calls_until && goes_on && knit_deficit_has_credit(&session->deficit));
     lane->current = NULL;
-    if (left < most)
+    if (lane->calls != lane->calls_before)
         knit_lane_show(lane, session);
-    return most - left;
+    return (uint32_t)(lane->calls - lane->calls_before);
 }

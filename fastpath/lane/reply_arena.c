@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SWEEP_CALL 8u /* blocks looked at for each one that is allocated */
+#define SWEEP_CALL 8u /* blocks looked at for each one that is allocated, */
+#define SWEEP_HELD 2u /* while so many of them are not released */
 
 /* ---- blocks in use ---- */
 
@@ -63,19 +64,21 @@ static bool is_released(const struct knit_reply_arena *arena, uint32_t slot)
     return knit_claim_gen(claim) != arena->gen[slot];
 }
 
-/* Frees the released ones of up to `most` blocks. */
-static void sweep(struct knit_reply_arena *arena, uint32_t most)
+/* Frees the released ones of up to `most` blocks, and ends at so many that are held. */
+static void sweep(struct knit_reply_arena *arena, uint32_t most, uint32_t held)
 {
     uint32_t slot;
 
     if (most == UINT32_MAX)
         arena->sweep_at = KNIT_NO_SLOT;
     slot = arena->sweep_at != KNIT_NO_SLOT ? arena->sweep_at : arena->first;
-    for (uint32_t i = 0; i < most && slot != KNIT_NO_SLOT; i++) {
+    for (uint32_t i = 0; i < most && held > 0 && slot != KNIT_NO_SLOT; i++) {
         uint32_t next = arena->next[slot];
 
         if (is_released(arena, slot))
             knit_reply_arena_drop(arena, slot);
+        else
+            held--;
         slot = next;
     }
     arena->sweep_at = slot;
@@ -127,7 +130,7 @@ static int try_alloc(struct knit_reply_arena *arena, size_t len, uint64_t *ret_b
 int knit_reply_arena_alloc_swept(
     struct knit_reply_arena *arena, size_t len, uint32_t most, uint64_t *ret_block)
 {
-    sweep(arena, most);
+    sweep(arena, most, most);
     if (try_alloc(arena, len, ret_block) == 0)
         return 0;
     return raise_limit(arena, len) ? try_alloc(arena, len, ret_block) : KNIT_ARENA_E_FULL;
@@ -135,7 +138,7 @@ int knit_reply_arena_alloc_swept(
 
 int knit_reply_arena_alloc(struct knit_reply_arena *arena, size_t len, uint64_t *ret_block)
 {
-    sweep(arena, SWEEP_CALL);
+    sweep(arena, SWEEP_CALL, SWEEP_HELD);
     if (try_alloc(arena, len, ret_block) == 0)
         return 0;
     return knit_reply_arena_alloc_swept(arena, len, UINT32_MAX, ret_block);

@@ -45,7 +45,7 @@ static inline int knit_outcome_settle_result(
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
 }
 
-/* Ends the call with nil, a bool or a number, which is a head alone and fits the job's body. */
+/* Ends the call with a number, which is a head alone and fits the job's body. */
 static inline int knit_outcome_head(
     struct knit_call *call, knit_pack *pack, enum knit_head_type type, uint64_t value)
 {
@@ -58,6 +58,19 @@ static inline int knit_outcome_head(
     if (!knit_outcome_may_be(call, type))
         return knit_outcome_check_result(call, job->body, len);
     return knit_outcome_settle(call, KNIT_STATUS_RESULT, job->body, len, KNIT_OK);
+}
+
+/* The same with nil or a bool, which is one byte. */
+static inline int knit_outcome_byte(struct knit_call *call, uint8_t byte, enum knit_head_type type)
+{
+    struct knit_job *job = call->job;
+
+    if (call->is_settled)
+        return call->code;
+    job->body[0] = byte;
+    if (!knit_outcome_may_be(call, type))
+        return knit_outcome_check_result(call, job->body, 1);
+    return knit_outcome_settle(call, KNIT_STATUS_RESULT, job->body, 1, KNIT_OK);
 }
 
 /* Ends the call with what was put into its errors' buffer, or with INTERNAL if that failed. */

@@ -204,7 +204,7 @@ static __attribute__((noinline)) void finish(struct knit_call *call, int returne
     else if (call->is_placed)
         (void)knit_outcome_settle_result(call, call->whole.bytes, call->whole.len, 0);
     else
-        (void)knit_outcome_head(call, knit_pack_nil, KNIT_HEAD_NIL, 0);
+        (void)knit_outcome_byte(call, KNIT_PACK_NIL, KNIT_HEAD_NIL);
 }
 
 /* What a task leaves in the buffer would be seen with the next line that some task prints, and as
@@ -213,6 +213,17 @@ static __attribute__((cold, noinline)) void end_line(FILE *output)
 {
     (void)putc('\n', output);
     (void)fflush(output);
+}
+
+/* The task has printed the begin of a line. __fpending() says it everywhere; in glibc, where that
+ * is a call, fields of the structure say that it is not needed. */
+static inline bool has_pending(FILE *output)
+{
+#ifdef __GLIBC__
+    if (output->_mode <= 0 && output->_IO_write_ptr == output->_IO_write_base)
+        return false;
+#endif
+    return __fpending(output) != 0;
 }
 
 KNIT_ALWAYS_INLINE void run_task(struct knit_runner *runner, struct knit_call *call,
@@ -229,7 +240,7 @@ KNIT_ALWAYS_INLINE void run_task(struct knit_runner *runner, struct knit_call *c
     /* relaxed: the task's own thread has set it, or it does not matter when it is seen. */
     if (__builtin_expect(atomic_load_explicit(runner->leftovers, memory_order_relaxed) != 0, 0))
         runner->undo_leftovers();
-    if (runner->output != NULL && __builtin_expect(__fpending(runner->output) != 0, 0))
+    if (runner->output != NULL && __builtin_expect(has_pending(runner->output), 0))
         end_line(runner->output);
     if (__builtin_expect(!call->is_settled, 0))
         finish(call, returned);
@@ -291,8 +302,8 @@ KNIT_ALWAYS_INLINE bool admit(struct knit_runner *runner, struct knit_job *job, 
         return false;
     }
     call->hot = *ret_hot;
-    if (knit_precheck_params(
-            &(*ret_hot)->precheck, job->payload, knit_meta_len(meta), &call->args) ||
+    if ((knit_meta_len(meta) != 0 && knit_precheck_params(&(*ret_hot)->precheck, job->payload,
+                                         knit_meta_len(meta), &call->args)) ||
         check_arguments(call))
         return true;
     job->was_refused = true;

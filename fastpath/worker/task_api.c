@@ -19,12 +19,12 @@
 
 static int return_nil(struct knit_call *call)
 {
-    return knit_outcome_head(call, knit_pack_nil, KNIT_HEAD_NIL, 0);
+    return knit_outcome_byte(call, KNIT_PACK_NIL, KNIT_HEAD_NIL);
 }
 
 static int return_bool(struct knit_call *call, bool value)
 {
-    return knit_outcome_head(call, knit_pack_bool, KNIT_HEAD_BOOL, value);
+    return knit_outcome_byte(call, value ? KNIT_PACK_TRUE : KNIT_PACK_FALSE, KNIT_HEAD_BOOL);
 }
 
 static int return_int(struct knit_call *call, int64_t value)

@@ -662,6 +662,66 @@ static void a_caller_that_releases_while_blocked_is_not_evicted(void **state)
     assert_int_equal(atomic_load_explicit(&lanes.evictions, memory_order_relaxed), 0);
 }
 
+/* ---- what a result leaves behind ---- */
+
+struct filled {
+    uint8_t len, byte;
+};
+
+static void fill_body(void *arg, struct knit_job *job)
+{
+    struct filled filled;
+
+    (void)arg;
+    memcpy(&filled, job->payload, sizeof(filled));
+    memset(job->body, filled.byte, filled.len);
+    job->status = KNIT_STATUS_RESULT;
+    job->result = job->body;
+    job->result_len = filled.len;
+}
+
+static const struct knit_reply_cell *answer_with(
+    uint32_t side, uint8_t byte, uint8_t len, struct knit_session_outcome *ret_outcome)
+{
+    const struct filled filled = {len, byte};
+    struct knit_session_call call = lanes_call(0, &filled, sizeof(filled));
+    uint32_t slot = publish(lanes.session[side].session, &call);
+
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_true(knit_session_collect_slot(lanes.session[side].session, slot, ret_outcome));
+    assert_int_equal(ret_outcome->len, len);
+    return &lanes.session[side].reply.reply[slot];
+}
+
+/* The worker's own copy of a result is the same memory for all sessions, and whole words of it go
+ * into cells. The task is measured at first and short later: both ways are gone. */
+static void no_reply_shows_what_an_earlier_result_left(void **state)
+{
+    struct knit_session_outcome outcome;
+
+    (void)state;
+    lanes_init(&lanes, 1, false, 0);
+    for (int i = 0; i < 2; i++)
+        (void)lanes_add_session(&lanes, 4, 65536, 0);
+    lanes_add_worker(&lanes, 0, 5);
+    lanes.worker[0]->options.run = fill_body;
+    for (uint32_t len = 0; len <= KNIT_INLINE_MAX; len++) {
+        const struct knit_reply_cell *cell;
+        unsigned char bytes[KNIT_INLINE_MAX];
+
+        (void)answer_with(0, 0xaa, KNIT_INLINE_MAX, &outcome);
+        cell = answer_with(1, 0x55, (uint8_t)len, &outcome);
+        for (uint32_t i = 0; i < KNIT_CELL_WORDS; i++) {
+            uint64_t word = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
+
+            memcpy(bytes + 8 * i, &word, sizeof(word));
+        }
+        /* A slot's earlier results were shorter. */
+        for (uint32_t i = 0; i < KNIT_INLINE_MAX; i++)
+            assert_int_equal(bytes[i], i < len ? 0x55 : 0);
+    }
+}
+
 #define WITH_LANES(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
@@ -683,6 +743,7 @@ int main(void)
         cmocka_unit_test(refusals_do_not_count_in_the_time_of_a_task),
         WITH_LANES(one_release_among_many_blocks_is_found),
         WITH_LANES(a_caller_that_releases_while_blocked_is_not_evicted),
+        WITH_LANES(no_reply_shows_what_an_earlier_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

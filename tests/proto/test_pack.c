@@ -79,10 +79,13 @@ static void scalars_are_one_head(void **state)
     (void)state;
     (void)msgpack_pack_nil(&packer);
     assert_same(bytes, knit_pack_nil(bytes, 7));
+    assert_int_equal(bytes[0], KNIT_PACK_NIL);
     (void)msgpack_pack_true(&packer);
     assert_same(bytes, knit_pack_bool(bytes, 2));
+    assert_int_equal(bytes[0], KNIT_PACK_TRUE);
     (void)msgpack_pack_false(&packer);
     assert_same(bytes, knit_pack_bool(bytes, 0));
+    assert_int_equal(bytes[0], KNIT_PACK_FALSE);
     for (size_t i = 0; i < sizeof(floats) / sizeof(floats[0]); i++) {
         memcpy(&bits, &floats[i], sizeof(bits));
         (void)msgpack_pack_double(&packer, floats[i]);
