@@ -31,7 +31,7 @@ def check(answer, number, count):
 
 def run_single(pool, _, count, end, spans):
     number = 0
-    while (began := time.perf_counter_ns()) < end:
+    while (began := time.perf_counter_ns()) < end or number == 0:
         check(pool.apply(echo, (value_of(number, count),)), number, count)
         spans.append(time.perf_counter_ns() - began)
         number += 1
@@ -41,7 +41,7 @@ def run_in_flight(pool, depth, count, end, spans):
     """Answers come on a thread of the pool's; the calls are started here."""
     answers, number, in_flight = queue.SimpleQueue(), 0, 0
     while True:
-        while in_flight < depth and time.perf_counter_ns() < end:
+        while in_flight < depth and (number == 0 or time.perf_counter_ns() < end):
             call = number, time.perf_counter_ns()
             pool.apply_async(echo, (value_of(number, count),), callback=lambda answer, call=call: answers.put((call, answer)),
                              error_callback=lambda error, call=call: answers.put((call, b'')))
@@ -57,7 +57,7 @@ def run_in_flight(pool, depth, count, end, spans):
 
 def run_batches(pool, depth, count, end, spans):
     number = 0
-    while (began := time.perf_counter_ns()) < end:
+    while (began := time.perf_counter_ns()) < end or number == 0:
         answers = pool.map(echo, [value_of(number + i, count) for i in range(depth)])
         for i, answer in enumerate(answers):
             check(answer, number + i, count)

@@ -47,7 +47,8 @@ function percentile(sorted, share) {
 async function runUntil(pool, {depth, bytes}, end, spans) {
   const one = async (index) => {
     const value = new Uint8Array(bytes);
-    for (let number = index; performance.now() < end; number += depth) {
+    // At least one, however late it is.
+    for (let number = index; number === index || performance.now() < end; number += depth) {
       new DataView(value.buffer).setUint32(0, number);
       const began = performance.now();
       const answer = await pool.call(value);
@@ -62,7 +63,7 @@ async function runUntil(pool, {depth, bytes}, end, spans) {
 // Batches: all are started, then awaited.
 async function runBatchesUntil(pool, {depth, bytes}, end, spans) {
   const values = Array.from({length: depth}, () => new Uint8Array(bytes));
-  for (let number = 0; performance.now() < end; number += depth) {
+  for (let number = 0; number === 0 || performance.now() < end; number += depth) {
     const began = performance.now();
     const answers = await Promise.all(values.map((value, index) => {
       new DataView(value.buffer).setUint32(0, number + index);
