@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FILL_NS          20000u
+#define FILL_MEAN_MIN_NS 100u
+
 static const struct {
     const char *name;
     enum knit_balancer balancer;
@@ -87,6 +90,29 @@ static uint32_t round_robin(struct knit_balance *balance, uint32_t task)
     return lane;
 }
 
+/* The lane holds calls of this task already, but less than FILL_NS of them. The board's mean may be
+ * anything: a lane gets no more than so many calls that are taken for short. */
+static bool has_room(uint32_t queued, uint32_t mean_ns)
+{
+    const uint64_t least_ns = mean_ns > FILL_MEAN_MIN_NS ? mean_ns : FILL_MEAN_MIN_NS;
+
+    return queued > 0 && mean_ns != 0 && queued * least_ns < FILL_NS;
+}
+
+/* With many cores. The lane that is filled may sleep until the flush. */
+static uint32_t fill(struct knit_balance *balance, uint32_t task, const uint32_t *queued)
+{
+    const struct knit_board_view *board = &balance->board;
+    const uint32_t mean_ns = knit_board_mean_ns(board, task);
+
+    if (has_room(queued[balance->warm], mean_ns) &&
+        knit_board_park_state(board, balance->warm) == KNIT_PARK_AWAKE)
+        return balance->warm;
+    if (!has_room(queued[balance->filled], mean_ns) || knit_board_is_vacant(board, balance->filled))
+        balance->filled = round_robin(balance, task);
+    return balance->filled;
+}
+
 /* Xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled",
  * 2016); the high half scaled to the range by multiplication (Lemire, 2019), whose bias at 256
  * lanes is below 2^-24. */
@@ -129,5 +155,5 @@ uint32_t knit_balance_pick_other(
     case KNIT_BALANCER_ROUND_ROBIN:
         break;
     }
-    return round_robin(balance, task);
+    return balance->warm_max == 1 ? fill(balance, task, queued) : round_robin(balance, task);
 }

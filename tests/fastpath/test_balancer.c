@@ -15,6 +15,7 @@
 static struct knit_park_line park[LANES];
 static struct knit_busy_line busy[LANES];
 static uint32_t queued[LANES];
+static _Atomic uint32_t mean_ns[KNIT_TASKS];
 
 static void board_reset(void)
 {
@@ -27,7 +28,7 @@ static void board_reset(void)
 
 static struct knit_balance balance_of(enum knit_balancer kind, uint32_t lanes)
 {
-    struct knit_board_view board = {.park = park, .busy = busy};
+    struct knit_board_view board = {.park = park, .busy = busy, .mean_ns = mean_ns};
     struct knit_balance balance;
     board_reset();
     assert_int_equal(knit_balance_init(&balance, kind, false, lanes, &board, 7), 0);
@@ -85,6 +86,61 @@ static void one_call_at_a_time_stays_with_a_worker_that_is_awake(void **state)
     assert_int_equal(knit_balance_pick(&balance, 1, queued), 3);
     atomic_store_explicit(&park[2].value, KNIT_PARK_VACANT, memory_order_relaxed);
     assert_int_equal(knit_balance_pick(&balance, 2, queued), 0);
+    knit_balance_fini(&balance);
+}
+
+/* How many lanes a batch of calls of that mean goes to, with more than two cores. */
+static uint32_t lanes_of_batch(uint32_t calls, uint32_t mean)
+{
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    uint32_t used = 0;
+
+    balance.warm_max = 1;
+    balance.warm = 2;
+    atomic_store_explicit(&mean_ns[9], mean, memory_order_relaxed);
+    for (uint32_t i = 0; i < calls; i++)
+        queued[knit_balance_pick(&balance, 9, queued)]++;
+    for (uint32_t i = 0; i < LANES; i++)
+        used += queued[i] > 0;
+    assert_true(queued[2] > 0);
+    knit_balance_fini(&balance);
+    return used;
+}
+
+static void a_batch_of_short_calls_goes_to_few_lanes(void **state)
+{
+    (void)state;
+    assert_int_equal(lanes_of_batch(20, 1000), 1);
+    assert_int_equal(lanes_of_batch(30, 1000), 2);
+    assert_int_equal(lanes_of_batch(50, 1000), 3);
+    assert_int_equal(lanes_of_batch(1000, 1000), LANES);
+    assert_int_equal(lanes_of_batch(2 * LANES, 20000), LANES);
+    assert_int_equal(lanes_of_batch(2 * LANES, UINT32_MAX), LANES);
+    /* Not known, or not to be believed. */
+    assert_int_equal(lanes_of_batch(2 * LANES, 0), LANES);
+    assert_int_equal(lanes_of_batch(200, 1), 1);
+    assert_int_equal(lanes_of_batch(800, 1), LANES);
+}
+
+/* Its worker is woken by the flush. One without a worker is not filled. */
+static void one_sleeping_lane_after_the_other_is_filled(void **state)
+{
+    struct knit_balance balance = balance_of(KNIT_BALANCER_ROUND_ROBIN, LANES);
+    uint32_t first;
+
+    (void)state;
+    balance.warm_max = 1;
+    balance.warm = 2;
+    queued[2] = 1;
+    atomic_store_explicit(&mean_ns[9], 1000, memory_order_relaxed);
+    atomic_store_explicit(&park[2].value, KNIT_PARK_PARKED, memory_order_relaxed);
+    first = knit_balance_pick(&balance, 9, queued);
+    assert_int_not_equal(first, 2);
+    queued[first]++;
+    atomic_store_explicit(&park[first].value, KNIT_PARK_PARKED, memory_order_relaxed);
+    assert_int_equal(knit_balance_pick(&balance, 9, queued), first);
+    atomic_store_explicit(&park[first].value, KNIT_PARK_VACANT, memory_order_relaxed);
+    assert_int_not_equal(knit_balance_pick(&balance, 9, queued), first);
     knit_balance_fini(&balance);
 }
 
@@ -191,6 +247,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_with_their_alias),
         cmocka_unit_test(round_robin_goes_round_for_each_task),
+        cmocka_unit_test(a_batch_of_short_calls_goes_to_few_lanes),
+        cmocka_unit_test(one_sleeping_lane_after_the_other_is_filled),
         cmocka_unit_test(many_calls_stay_on_two_cores),
         cmocka_unit_test(round_robin_alone_prefers_a_warm_lane),
         cmocka_unit_test(one_call_at_a_time_stays_with_a_worker_that_is_awake),
