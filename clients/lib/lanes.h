@@ -116,7 +116,7 @@ void knit_lanes_set_clock_shift(struct knit_lanes *lanes, int64_t shift_ns);
 /* Wake the workers that published calls need. */
 static inline void knit_lanes_flush(struct knit_lanes *lanes)
 {
-    if (lanes->session->dirty != 0)
+    if (!knit_session_try_flush(lanes->session))
         knit_session_flush(lanes->session);
 }
 

@@ -206,7 +206,7 @@ bool knit_session_cancel(struct knit_session *session, uint32_t index)
 
 uint32_t knit_session_in_flight(const struct knit_session *session)
 {
-    return knit_session_count_in_flight(session);
+    return session->geometry.slots - session->free - session->zombies - session->held;
 }
 
 uint32_t knit_session_slots_free(const struct knit_session *session)

@@ -8,7 +8,7 @@
  * and the function of session.h for the same step does it or says what is wrong. So there is one
  * protocol and two ways through it that end alike.
  *
- * Edges: P1 and A1, as in those files.
+ * Edges: P1, W1 and A1, as in those files.
  *
  * Threads: as the session: one at a time. */
 #pragma once
@@ -31,12 +31,6 @@ KNIT_ALWAYS_INLINE void knit_session_push_free(
     slot->next = lane->free_head;
     lane->free_head = index;
     session->free++;
-}
-
-/* Calls of which neither outcome nor end was given. */
-static inline uint32_t knit_session_count_in_flight(const struct knit_session *session)
-{
-    return session->geometry.slots - session->free - session->zombies - session->held;
 }
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
@@ -202,6 +196,24 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish_warm(
     if (lane == NULL || session->work_ns != NULL || !knit_session_takes_small(session, call))
         return false;
     *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, false);
+    return true;
+}
+
+/* knit_session_flush() where nobody has to be woken: calls went to one lane since the last flush,
+ * its worker is awake, and no other call of this session is queued there. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_flush(struct knit_session *session)
+{
+    struct knit_session_lane *lane = &session->lanes[session->dirty_lane];
+
+    if (session->dirty != 1 || session->queued[lane->index] > 1)
+        return session->dirty == 0;
+    knit_bell_fence(); /* W1 */
+    if (knit_board_park_state(&session->board, lane->index) != KNIT_PARK_AWAKE)
+        return false;
+    lane->flushed_slot = lane->last_slot;
+    lane->flushed_gen = knit_session_gen(session, lane->last_slot);
+    lane->is_dirty = false;
+    session->dirty = 0;
     return true;
 }
 

@@ -297,6 +297,71 @@ static void a_warm_lane_is_taken_without_a_look_at_others(void **state)
     assert_int_equal(knit_session_in_flight(session), 2);
 }
 
+/* ---- flush ---- */
+
+/* In the short way nothing is woken and nothing else changes than in the full one. */
+static void nobody_is_woken_for_one_call_of_an_awake_lane(void **state)
+{
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
+    struct lanes_session *side[2];
+    uint32_t slot = 0;
+
+    (void)state;
+    lanes_init(&lanes, 2, true, 0);
+    for (uint32_t lane = 0; lane < 2; lane++)
+        atomic_store_explicit(&lanes.board.park[lane].value, KNIT_PARK_AWAKE, memory_order_relaxed);
+    call.lane = 1;
+    for (int i = 0; i < 2; i++) {
+        side[i] = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
+        assert_true(knit_session_try_flush(side[i]->session));
+        assert_true(knit_session_try_publish(side[i]->session, &call, &slot));
+    }
+    assert_true(knit_session_try_flush(side[0]->session));
+    knit_session_flush(side[1]->session);
+    for (int i = 0; i < 2; i++) {
+        const struct knit_session *session = side[i]->session;
+        const struct knit_session_lane *lane = &session->lanes[1];
+
+        assert_int_equal(session->dirty, 0);
+        assert_false(lane->is_dirty);
+        assert_int_equal(lane->flushed_slot, slot);
+        assert_int_equal(lane->flushed_gen, knit_session_gen(session, slot));
+        assert_int_equal(session->counters.wakes, 0);
+        assert_int_equal(session->crowded_flushes, 0);
+    }
+}
+
+static void a_flush_that_may_have_to_wake_is_not_short(void **state)
+{
+    const uint32_t asleep[] = {KNIT_PARK_PARKED, KNIT_PARK_VACANT, 3};
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
+    struct lanes_session *side;
+    _Atomic uint32_t *park;
+    uint32_t slot = 0;
+
+    (void)state;
+    lanes_init(&lanes, 2, true, 0);
+    side = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
+    park = &lanes.board.park[0].value;
+    call.lane = 0;
+    assert_true(knit_session_try_publish(side->session, &call, &slot));
+    for (size_t i = 0; i < sizeof(asleep) / sizeof(asleep[0]); i++) {
+        atomic_store_explicit(park, knit_park_next(0, asleep[i]), memory_order_relaxed);
+        assert_false(knit_session_try_flush(side->session));
+        assert_int_equal(side->session->dirty, 1);
+    }
+    /* Another lane, and then a second call of the same one. */
+    atomic_store_explicit(park, KNIT_PARK_AWAKE, memory_order_relaxed);
+    call.lane = 1;
+    assert_true(knit_session_try_publish(side->session, &call, &slot));
+    assert_false(knit_session_try_flush(side->session));
+    knit_session_flush(side->session);
+    call.lane = 0;
+    assert_true(knit_session_try_publish(side->session, &call, &slot));
+    assert_false(knit_session_try_flush(side->session));
+    assert_int_equal(side->session->dirty, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +370,8 @@ int main(void)
         cmocka_unit_test_teardown(what_is_unusual_is_not_published_the_short_way, teardown),
         cmocka_unit_test_teardown(a_lane_without_slots_takes_those_of_another, teardown),
         cmocka_unit_test_teardown(a_warm_lane_is_taken_without_a_look_at_others, teardown),
+        cmocka_unit_test_teardown(nobody_is_woken_for_one_call_of_an_awake_lane, teardown),
+        cmocka_unit_test_teardown(a_flush_that_may_have_to_wake_is_not_short, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
