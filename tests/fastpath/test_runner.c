@@ -22,6 +22,7 @@ struct fixture {
     struct knit_busy_line busy;
     struct knit_job job;
     struct knit_failure failure;
+    uint8_t *params; /* of the last call */
     bool wants_output;
     _Atomic uint8_t marks[KNIT_TASKS];
 };
@@ -67,6 +68,7 @@ static int teardown(void **state)
 
     knit_runner_free(fixture->runner);
     knit_modules_free(fixture->modules);
+    free(fixture->params);
     free(fixture);
     return 0;
 }
@@ -76,6 +78,19 @@ static uint32_t id_of(const struct fixture *fixture, const char *task)
     return knit_registry_find(knit_modules_registry(fixture->modules), task, strlen(task))->id;
 }
 
+/* The arguments as a lane gives them: KNIT_HEAD_SPARE bytes behind them may be read. Good until the
+ * next ones. */
+static const void *spare_copy(struct fixture *fixture, const void *params, size_t len)
+{
+    free(fixture->params);
+    fixture->params = malloc(len + KNIT_HEAD_SPARE);
+    assert_non_null(fixture->params);
+    if (len > 0)
+        memcpy(fixture->params, params, len);
+    memset(fixture->params + len, 0xff, KNIT_HEAD_SPARE);
+    return fixture->params;
+}
+
 /* Runs it; the error's code, or 0. */
 static uint32_t run(struct fixture *fixture, const char *task, const void *params, size_t len)
 {
@@ -83,7 +98,7 @@ static uint32_t run(struct fixture *fixture, const char *task, const void *param
 
     *job = (struct knit_job){.task = id_of(fixture, task),
         .epoch = 2, /* the low byte of 258 */
-        .payload = params,
+        .payload = spare_copy(fixture, params, len),
         .len = len,
         .wants_output = fixture->wants_output,
         .result_max = RESULT_MAX};
@@ -270,14 +285,20 @@ static void other_epochs_and_unknown_tasks_are_not_started(void **state)
     struct fixture *fixture = *state;
     struct knit_job *job = &fixture->job;
 
-    *job =
-        (struct knit_job){.task = 0, .epoch = 3, .payload = "\x90", .len = 1, .result_max = 1000};
+    *job = (struct knit_job){.task = 0,
+        .epoch = 3,
+        .payload = spare_copy(fixture, "\x90", 1),
+        .len = 1,
+        .result_max = 1000};
     knit_runner_run(fixture->runner, job);
     assert_int_equal(
         knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
     assert_int_equal(fixture->failure.code, KNIT_STALE_EPOCH);
-    *job = (struct knit_job){
-        .task = 9999, .epoch = 2, .payload = "\x90", .len = 1, .result_max = 1000};
+    *job = (struct knit_job){.task = 9999,
+        .epoch = 2,
+        .payload = spare_copy(fixture, "\x90", 1),
+        .len = 1,
+        .result_max = 1000};
     knit_runner_run(fixture->runner, job);
     assert_int_equal(
         knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
@@ -295,7 +316,7 @@ static void calls_refused_by_the_lane_get_their_errors(void **state)
 
         *job = (struct knit_job){.task = id_of(fixture, "add"),
             .epoch = 2,
-            .payload = "\x92\x01\x02",
+            .payload = spare_copy(fixture, "\x92\x01\x02", 3),
             .len = 3,
             .refusal = codes[i],
             .result_max = 1000};
