@@ -173,12 +173,14 @@ static inline bool knit_plain_outcome(struct knit_plain_rest *rest, struct knit_
 KNIT_MUST_CHECK static inline size_t knit_plain_take(
     const uint8_t *bytes, size_t len, size_t most, struct knit_message *ret_message)
 {
-    struct knit_plain_rest rest = {bytes + 2, bytes + (len < most ? len : most)};
+    const size_t there = len < most ? len : most;
+    struct knit_plain_rest rest;
     bool has_options, is_plain;
     uint16_t start;
 
-    if (rest.end - bytes < KNIT_PLAIN_LEAST)
+    if (there < KNIT_PLAIN_LEAST)
         return 0;
+    rest = (struct knit_plain_rest){bytes + 2, bytes + there};
     memcpy(&start, bytes, sizeof(start));
     ret_message->kind = (enum knit_message_kind)bytes[1];
     ret_message->msgid = 0;

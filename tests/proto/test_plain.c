@@ -81,6 +81,15 @@ static void usual_messages_are_taken_whole(void **state)
     }
 }
 
+/* A stream whose buffer was taken over has none. UndefinedBehaviorSanitizer is what can see it. */
+static void no_bytes_are_no_message(void **state)
+{
+    struct knit_message message;
+
+    (void)state;
+    assert_int_equal(knit_plain_take(NULL, 0, MOST, &message), 0);
+}
+
 static void unusual_messages_are_left_to_the_scanner(void **state)
 {
     static const char *const unusual[] = {
@@ -158,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usual_messages_are_taken_whole),
+        cmocka_unit_test(no_bytes_are_no_message),
         cmocka_unit_test(unusual_messages_are_left_to_the_scanner),
         cmocka_unit_test(options_that_are_too_large_are_left_to_the_scanner),
         cmocka_unit_test(random_messages_are_the_same_both_ways),
