@@ -60,7 +60,7 @@ struct knit_head_first {
 
 extern const struct knit_head_first knit_head_table[256];
 
-/* Bytes of the head that begins with `first`: 1..9. */
+/* Bytes of the head that begins with `first`: 1..9; 0: it begins nothing. */
 static inline unsigned knit_head_size(uint8_t first)
 {
     return knit_head_table[first].size;
@@ -89,8 +89,8 @@ KNIT_MUST_CHECK static inline int knit_head_read(
 /* Whether an ext of this code consists of msgpack, which counts for nesting. */
 bool knit_head_ext_holds_msgpack(int8_t code);
 
-/* A body of more than 255 bytes, and whatever has no body. knit_head_plain_len() is the one caller.
- */
+/* The same for heads of three and more bytes of a str or bin, for exts, and for what has no such
+ * length. knit_head_plain_len() is the one caller. */
 size_t knit_head_long_len(const uint8_t *bytes, size_t len);
 
 /* Bytes of the value that begins here, head and body, out of len > 0 bytes. 0: it holds values (a

@@ -4,9 +4,9 @@
  *
  * session_publish.c and session_collect.c are made of them. knit_session_try_publish() and
  * knit_session_try_collect() put them together for the usual call, in the code of callers whose
- * every instruction counts. They do all of it or nothing; false means that something is unusual,
- * and the function of session.h for the same step does it or says what is wrong. So there is one
- * protocol and two ways through it that end alike.
+ * every instruction counts. They do all of it or nothing (but for the balancer, whose turn goes
+ * on); false means that something is unusual, and the function of session.h for the same step does
+ * it or says what is wrong. So there is one protocol and two ways through it that end alike.
  *
  * Edges: P1, W1 and A1, as in those files.
  *

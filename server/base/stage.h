@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the replies of a turn are gathered, to leave in one send().
+/* Where the replies of a turn are gathered, to leave in one send() for each stage that they fill.
  *
  * Whoever has a stage appends to `bytes`, as far as there is room, and adds to `len`. A connection
  * takes one for its first reply of a turn and gives it back when it is written, so a loop needs as
- * many as connections get replies in one turn, and an idle connection has none. What does not fit
- * goes through the connection's evbuffer, and so does everything when all stages are taken.
+ * many as connections get replies in one turn, and an idle connection has none. A small result
+ * that does not fit finds room when the stage has been written; all else that does not fit goes
+ * through the connection's evbuffer, and so does everything when all stages are taken.
  *
  * Threads: its loop's.
  * Limits: KNIT_STAGES_MAX stages of KNIT_STAGE_BYTES a loop; memory that was needed once is kept.

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes out on a connection.
  *
- * Replies gather in a stage during a turn (stage.h) and leave in one write at its end. What does
- * not fit, and what the socket did not take, gathers in an evbuffer, of which 256 KiB leave in a
- * turn, and a MiB of all connections at most; the rest leaves in later turns. A large result is not
- * copied: the evbuffer refers to its block in the reply arena, and the block is released when
- * the last of its bytes has been written. Blocks that a slow reader pins cannot be used by other
- * connections of the loop. So a connection may pin an eighth of an arena, and all together half of
- * one; beyond that results are copied, up to COPIED_MAX for a connection; beyond that they are
- * pinned again. A reader that takes nothing for output_stall_s is disconnected.
+ * Replies gather in a stage during a turn (stage.h) and leave in one write at its end, and before
+ * that whenever small results have filled it. What does not fit otherwise, and what the socket did
+ * not take, gathers in an evbuffer, of which 256 KiB leave in a turn, and a MiB of all connections
+ * at most; the rest leaves in later turns. A large result is not copied: the evbuffer refers to its
+ * block in the reply arena, and the block is released when the last of its bytes has been written.
+ * Blocks that a slow reader pins cannot be used by other connections of the loop. So a connection
+ * may pin an eighth of an arena, and all together half of one; beyond that results are copied, up
+ * to COPIED_MAX for a connection; beyond that they are pinned again. A reader that takes nothing
+ * for output_stall_s is disconnected.
  *
  * What is copied for all connections together has a limit as well, output_total_max_bytes. When it
  * is reached, every result that lies in the arena is pinned. Errors, small results and answers of
