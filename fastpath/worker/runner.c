@@ -140,6 +140,9 @@ static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
     int error =
         knit_signature_check(call->hot->task->signature, job->payload, job->len, &call->args, &why);
 
+    /* Where an argument of the last call lay. Calls that do not come here have too few to look for
+     * one. */
+    call->found->index = 0;
     if (error == 0)
         return true;
     if (error == KNIT_SIGNATURE_E_TOO_DEEP) {

@@ -11,6 +11,7 @@
 #include "fastpath/worker/runner.h"
 #include "fastpath/worker/task_api.h"
 #include "proto/failure.h"
+#include "proto/head.h"
 #include "proto/printed.h"
 #include "proto/writer.h"
 
@@ -280,6 +281,36 @@ static void any_number_of_arguments_can_be_read(void **state)
     knit_buffer_fini(&buffer);
 }
 
+/* 65 arguments, of which the signature's check notes the place of all but the last. */
+static int64_t sum_of_65(struct fixture *fixture, int64_t each)
+{
+    struct knit_buffer buffer;
+    struct knit_writer writer;
+    struct knit_head head;
+    int64_t sum = 0;
+
+    knit_buffer_init(&buffer, 1 << 10);
+    knit_writer_init(&writer, &buffer);
+    knit_writer_array(&writer, 65);
+    for (int i = 0; i < 65; i++)
+        knit_writer_int(&writer, each);
+    assert_int_equal(knit_writer_end(&writer), 0);
+    assert_int_equal(run(fixture, "sum", buffer.bytes, buffer.len), 0);
+    assert_int_equal(knit_head_read(fixture->job.result, fixture->job.result_len, &head), 0);
+    assert_true(knit_head_as_int(&head, &sum));
+    knit_buffer_fini(&buffer);
+    return sum;
+}
+
+static void an_argument_is_not_looked_for_where_that_of_the_call_before_lay(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(sum_of_65(fixture, 1), 65);
+    assert_int_equal(sum_of_65(fixture, 100000), 6500000);
+    assert_int_equal(sum_of_65(fixture, 1), 65);
+}
+
 static void other_epochs_and_unknown_tasks_are_not_started(void **state)
 {
     struct fixture *fixture = *state;
@@ -414,6 +445,7 @@ int main(void)
         WITH_FIXTURE(nil_and_absent_arguments_differ_from_zero),
         WITH_FIXTURE(a_task_fails_with_code_message_and_data),
         WITH_FIXTURE(any_number_of_arguments_can_be_read),
+        WITH_FIXTURE(an_argument_is_not_looked_for_where_that_of_the_call_before_lay),
         WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),
         WITH_FIXTURE(calls_refused_by_the_lane_get_their_errors),
         WITH_FIXTURE(what_a_task_prints_comes_with_its_outcome_where_that_is_wanted),
