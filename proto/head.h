@@ -24,7 +24,8 @@ enum {
 
 enum {
     KNIT_HEAD_BYTES_MAX = 9,
-    KNIT_HEAD_SPARE = 8, /* bytes behind a value that one load of eight may read */
+    KNIT_HEAD_SPARE = 9, /* bytes behind a value that a look for one more may read: its first byte
+                            and eight in one load */
 };
 
 enum knit_head_type {

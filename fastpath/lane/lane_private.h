@@ -109,7 +109,7 @@ struct knit_lane {
     struct knit_worker_session *current;
     uint64_t room; /* block allocated for its outcome, or KNIT_NO_BLOCK */
     struct knit_job job;
-    uint64_t argument[KNIT_CELL_WORDS + 1]; /* out of its cell; the last word is KNIT_HEAD_SPARE */
+    uint64_t argument[KNIT_CELL_WORDS + 2]; /* out of its cell; at last KNIT_HEAD_SPARE */
     /* Shared with other threads. The mutex guards the next three. */
     pthread_mutex_t mutex;
     struct knit_handover *handovers, **handovers_end;

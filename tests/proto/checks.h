@@ -32,7 +32,8 @@ static inline bool knit_checks_same_args(
     return true;
 }
 
-/* The bytes behind a first one, in memory that ends with `spare` more of them, each `filled`. */
+/* The bytes behind a first one, in memory that ends with `spare` more of them, each `filled`: the
+ * first byte of a longest head, or a head of its own. */
 static inline uint8_t *knit_checks_copy(const void *bytes, size_t len, size_t spare, uint8_t filled)
 {
     uint8_t *copy = malloc(len + spare + 1);
@@ -55,7 +56,7 @@ static inline struct knit_checks knit_checks_params(
 
     knit_precheck_init(&precheck, signature);
     for (unsigned i = 0; i < 2 && checks.flaw == NULL; i++) {
-        uint8_t *copy = knit_checks_copy(bytes, len, KNIT_HEAD_SPARE, i == 0 ? 0xff : 0);
+        uint8_t *copy = knit_checks_copy(bytes, len, KNIT_HEAD_SPARE, i == 0 ? 0xcf : 0);
         struct knit_signature_args args = {0};
         bool fits = knit_precheck_params(&precheck, copy + 1, len, &args);
 
@@ -82,7 +83,7 @@ static inline struct knit_checks knit_checks_result(
     knit_precheck_init(&precheck, signature);
     for (unsigned i = 0; i < 3 && checks.flaw == NULL; i++) {
         const size_t spare = i < 2 ? KNIT_HEAD_SPARE : 0;
-        uint8_t *copy = knit_checks_copy(bytes, len, spare, i == 0 ? 0xff : 0);
+        uint8_t *copy = knit_checks_copy(bytes, len, spare, i == 0 ? 0xcf : 0);
         bool fits = spare > 0 ? knit_precheck_result(&precheck, copy + 1, len, KNIT_HEAD_SPARE)
                               : knit_precheck_result(&precheck, copy + 1, len, 0);
 
