@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers report neither the begin of a call nor its end, so the host looks at the board from time
  * to time: seldom while no lane runs anything, more often while one does. A call is known by its
- * place and by how many calls its lane had begun. Its age counts from the first look that found it.
+ * place and by how many calls its lane has shown. Its age counts from the first look that found it.
+ * Calls of short tasks are shown together, at the end of a turn: should two of one turn have the
+ * same place and both last, against all experience with their task, they are taken for one.
  *
  * Time passes for a call only while the host's own timer is punctual. A timer that is late means
  * that the host did not run: it was stopped, its cgroup frozen, the machine suspended. The host
