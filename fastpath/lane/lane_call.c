@@ -18,6 +18,7 @@
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
 #define OUTLIER_FACTOR  64u               /* of the mean: what a run counts at most in the next */
 #define REFUSED_NS      500u              /* charged for a call that is not started */
+#define COPIED_A_NS     8u                /* bytes of an argument, for which one is charged */
 
 void knit_lane_evict(
     struct knit_lane *lane, struct knit_worker_session *session, const char *reason)
@@ -122,8 +123,10 @@ static bool take_argument(
     lane->is_untidy = true;
     lane->job.payload = bytes;
     if (!session->in.trusted ||
-        session->in.geometry.request_arena_bytes - offset < len + KNIT_HEAD_SPARE)
+        session->in.geometry.request_arena_bytes - offset < len + KNIT_HEAD_SPARE) {
+        knit_deficit_charge(&lane->current->deficit, (uint32_t)(len / COPIED_A_NS));
         lane->job.payload = private_copy(lane, bytes, len);
+    }
     return lane->job.payload != NULL;
 }
 

@@ -285,6 +285,39 @@ static void refused_calls_are_charged(void **state)
     assert_int_equal(count, 5);
 }
 
+/* What an argument from a caller's arena costs beside the run of its task: its copy. The second
+ * session is one that is not trusted (lanes.c). */
+static void a_copied_argument_is_charged(void **state)
+{
+    enum { BYTES = 1 << 20 };
+    struct knit_session *session;
+    const struct knit_deficit *deficit;
+    void *bytes = calloc(1, BYTES);
+
+    (void)state;
+    assert_non_null(bytes);
+    (void)add_session();
+    session = lanes_add_session(&lanes, SLOTS, 4 * BYTES, 0)->session;
+    lanes_add_worker(&lanes, 0, 5);
+    (void)publish(session, LANES_ECHO, 0);
+    turn();
+    deficit = &lanes.worker[0]->sessions[1]->deficit;
+    for (int has_deadline = 0; has_deadline <= 1; has_deadline++) {
+        struct knit_session_call call = lanes_call(LANES_ECHO, bytes, BYTES);
+        const struct knit_deficit before = *deficit;
+        uint32_t slot, given_ns;
+
+        /* With a deadline it goes the general way. */
+        call.deadline_ns = has_deadline != 0 ? UINT64_MAX / 2 : 0;
+        pretend(LANES_ECHO, 100);
+        assert_int_equal(knit_session_publish(session, &call, &slot), 0);
+        turn();
+        given_ns = (deficit->round - before.round) * ROUND;
+        assert_in_range(before.ns + given_ns - deficit->ns, BYTES / 16, BYTES);
+    }
+    free(bytes);
+}
+
 /* Nobody waited while the lane was empty. */
 static void debts_are_forgotten_when_the_lane_is_empty(void **state)
 {
@@ -319,6 +352,7 @@ int main(void)
         TEST(quiet_sessions_starve_no_busy_one),
         TEST(whatever_calls_cost_each_session_gets_its_part),
         TEST(refused_calls_are_charged),
+        TEST(a_copied_argument_is_charged),
         TEST(debts_are_forgotten_when_the_lane_is_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
