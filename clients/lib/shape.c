@@ -348,10 +348,17 @@ static int align(struct knit_span *elements, size_t size, struct knit_aligned_co
         elements->bytes = (const uint8_t *)&nothing;
         return 0;
     }
+    for (copy = *copies; copy != NULL; copy = copy->next) {
+        if (copy->of.bytes == elements->bytes && copy->of.len == elements->len) {
+            elements->bytes = copy->bytes;
+            return 0;
+        }
+    }
     copy = malloc(sizeof(*copy) + elements->len);
     if (copy == NULL)
         return -ENOMEM;
     memcpy(copy->bytes, elements->bytes, elements->len);
+    copy->of = *elements;
     copy->next = *copies;
     *copies = copy;
     elements->bytes = copy->bytes;

@@ -35,9 +35,11 @@ struct knit_shape_values {
     va_list first; /* a copy of its beginning, where arguments may have to be read twice */
 };
 
-/* Elements that were copied, because they lay unaligned in the message; a list. */
+/* Elements that were copied, because they lay unaligned in the message; a list. Who reads the same
+ * message again gets the same copy. */
 struct knit_aligned_copy {
     struct knit_aligned_copy *next;
+    struct knit_span of; /* where they lie */
     _Alignas(16) unsigned char bytes[];
 };
 
@@ -87,8 +89,8 @@ KNIT_MUST_CHECK int knit_shape_encode(const struct knit_shape *shape,
     struct knit_shape_values *values, struct knit_buffer *buffer, struct knit_shape_flaw *ret_flaw);
 
 /* Write a result through the pointers in `values`, which stand behind the arguments; unless it
- * returns 0, none is written. Runs of bytes point into `result`, or into copies that are added to
- * *copies.
+ * returns 0, none is written. Runs of bytes point into `result`, or into copies in *copies, which
+ * are of this result alone; missing ones are added.
  * Returns 0, KNIT_SHAPE_E_VALUE, -ENOMEM. */
 KNIT_MUST_CHECK int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_shape_values *values, struct knit_aligned_copy **copies,

@@ -175,6 +175,25 @@ static void typed_arrays_come_back_aligned(void **state)
         KNIT_BAD_RESULT);
 }
 
+static void results_that_are_read_again_take_no_more_memory(void **state)
+{
+    static const double sent[] = {1.5, -0.0, INFINITY};
+    const double *first, *again;
+    struct knit_handle *handle;
+    size_t count;
+
+    (void)state;
+    assert_int_equal(
+        knit_start(k, NULL, &handle, &error, "echo", "(f64[]) -> f64[]", sent, (size_t)3), KNIT_OK);
+    assert_int_equal(knit_await(handle, -1, &error), KNIT_OK);
+    assert_int_equal(knit_results(handle, &error, &first, &count), KNIT_OK);
+    assert_int_equal(knit_results(handle, &error, &again, &count), KNIT_OK);
+    assert_ptr_equal(again, first);
+    assert_int_equal(count, 3);
+    assert_memory_equal(again, sent, sizeof(sent));
+    knit_free(handle);
+}
+
 static void optional_and_several_values(void **state)
 {
     const struct knit_time sent = {-1, 999999999};
@@ -746,6 +765,7 @@ int main(void)
         WITH_SESSION(scalars_come_back),
         WITH_SESSION(bytes_come_back),
         WITH_SESSION(typed_arrays_come_back_aligned),
+        WITH_SESSION(results_that_are_read_again_take_no_more_memory),
         WITH_SESSION(optional_and_several_values),
         WITH_SESSION(wrong_types_and_signatures_are_named),
         WITH_SESSION(raw_calls_check_their_params),
