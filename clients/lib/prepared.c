@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The memory of one that was freed belongs to the session until that is closed, and the next one
- * takes it: so a caller that frees one twice, or uses it once more, is told so instead of reading
- * what is no longer there.
+ * takes it: until then a caller that uses one once more is told so instead of reading what is no
+ * longer there, and freeing it twice changes nothing.
  */
 #include "clients/lib/prepared.h"
 

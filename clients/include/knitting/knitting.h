@@ -168,8 +168,9 @@ KNIT_MUST_CHECK int knit_call_raw(struct knit *k, const struct knit_call_options
 /* ---- Calls that are not waited for at once ---- */
 
 /* Queue a call. Where there is no room for another call, waits for some, or returns
- * KNIT_WOULD_BLOCK if `would_block` was set. A call that is refused on the spot (too large, an
- * unknown task) fails here and has no handle; one whose msgpack is malformed here or later. */
+ * KNIT_WOULD_BLOCK if `would_block` was set, and in a callback always. A call that is refused on
+ * the spot (too large, an unknown task) fails here and has no handle; one whose msgpack is
+ * malformed here or later. */
 KNIT_MUST_CHECK int knit_start(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const char *signature,
     ...);
