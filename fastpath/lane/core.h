@@ -4,7 +4,8 @@
  * Caller and worker store the core that they run on where the other reads it, from 1 upwards; 0 is
  * not known. Who waits for a side that looked for work last on its own core does not spin: it would
  * keep the core from whom it waits for. The words are hints, relaxed: a thread may be on another
- * core at once, and what a hostile caller stores makes a worker park early and nothing else.
+ * core at once, and what a hostile caller stores makes a worker park early and, once in
+ * KNIT_SPIN_RETRY such parks, change its core.
  *
  * A thread that may use one core alone yields it once before it sleeps. If the other side is ready
  * to run, it runs now, and both find each other awake: two yields a call in place of two sleeps and
