@@ -139,6 +139,10 @@ static void *return_bin_place(struct knit_call *call, size_t len)
         return NULL;
     }
     memcpy(bytes, head, size);
+    /* A task may leave some of it as it is. A room in the arena holds what this session was sent
+     * before; the worker's own memory, what others were. */
+    if (bytes == (uint8_t *)call->job->body || bytes == call->results.bytes)
+        memset(bytes + size, 0, len);
     call->whole = knit_span(bytes, size + len);
     call->is_used = true;
     call->is_placed = true;

@@ -311,6 +311,12 @@ KNIT_TASK(fill_and_return, "fill_and_return(bytes: int, value: int) -> bin")
     return (int)knit_arg_int(call, 1);
 }
 
+KNIT_TASK(leave_empty, "leave_empty(bytes: int) -> bin", .doc = "Fills nothing of its place.")
+{
+    (void)knit_return_bin_place(call, (size_t)knit_arg_int(call, 0));
+    return 0;
+}
+
 KNIT_TASK(is_nil, "is_nil(index: int, rest: any...) -> bool")
 {
     return knit_return_bool(call, knit_arg_is_nil(call, (uint32_t)knit_arg_int(call, 0)));

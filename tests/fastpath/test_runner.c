@@ -311,6 +311,31 @@ static void an_argument_is_not_looked_for_where_that_of_the_call_before_lay(void
     assert_int_equal(sum_of_65(fixture, 1), 65);
 }
 
+/* Bytes of an earlier result may be another session's. */
+static void a_place_that_is_not_filled_is_zero(void **state)
+{
+    struct fixture *fixture = *state;
+    static const uint8_t zeros[300];
+    static const struct {
+        const char *params;
+        size_t len, head;
+    } cases[] = {{"\x91\x64", 100, 2}, {"\x91\xcd\x01\x2c", 300, 3}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct knit_job *job = &fixture->job;
+        const uint8_t *result;
+
+        (void)run(fixture, "large", cases[i].params, strlen(cases[i].params));
+        assert_int_equal(job->result_len, cases[i].head + cases[i].len);
+        result = job->result;
+        assert_int_equal(result[cases[i].head + 50], 50);
+        (void)run(fixture, "leave_empty", cases[i].params, strlen(cases[i].params));
+        assert_int_equal(job->result_len, cases[i].head + cases[i].len);
+        result = job->result;
+        assert_memory_equal(result + cases[i].head, zeros, cases[i].len);
+    }
+}
+
 static void other_epochs_and_unknown_tasks_are_not_started(void **state)
 {
     struct fixture *fixture = *state;
@@ -446,6 +471,7 @@ int main(void)
         WITH_FIXTURE(a_task_fails_with_code_message_and_data),
         WITH_FIXTURE(any_number_of_arguments_can_be_read),
         WITH_FIXTURE(an_argument_is_not_looked_for_where_that_of_the_call_before_lay),
+        WITH_FIXTURE(a_place_that_is_not_filled_is_zero),
         WITH_FIXTURE(other_epochs_and_unknown_tasks_are_not_started),
         WITH_FIXTURE(calls_refused_by_the_lane_get_their_errors),
         WITH_FIXTURE(what_a_task_prints_comes_with_its_outcome_where_that_is_wanted),
