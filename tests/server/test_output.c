@@ -308,18 +308,24 @@ static void replies_of_a_turn_leave_in_one_send(void **state)
     assert_int_equal(turns.loop.net.stages.count, 1);
 }
 
-/* Of a hundred bytes each; the last of them goes behind what had no place in the stage. */
+/* Of a hundred bytes each; the last of them goes behind what had no place in the stage. A turn that
+ * loses its core ends before it has filled the stage: then once more. */
 static void replies_that_fill_the_stage_keep_their_order(void **state)
 {
-    enum { CALLS = 400 };
+    enum { CALLS = 400, TRIES = 100 };
     struct turns_caller *caller;
+    uint32_t last = 0;
 
     (void)state;
     caller = connect_counted();
-    assert_true(turns_request(caller, "a_task_of_a_name_that_nobody_has_given", 1, 1, CALLS, NULL));
-    assert_true(turns_request(caller, "$/ping", 1, CALLS + 1, 1, NULL));
-    turns_expect(caller, CALLS + 1);
-    assert_int_equal(caller->msgid, CALLS + 1);
+    for (int i = 0; i < TRIES && sends.buffers == 0; i++) {
+        assert_true(turns_request(
+            caller, "a_task_of_a_name_that_nobody_has_given", 1, last + 1, CALLS, NULL));
+        last += CALLS + 1;
+        assert_true(turns_request(caller, "$/ping", 1, last, 1, NULL));
+        turns_expect(caller, last);
+        assert_int_equal(caller->msgid, last);
+    }
     assert_true(sends.buffers > 0);
     assert_int_equal(knit_output_waiting(caller->connection), 0);
 }
