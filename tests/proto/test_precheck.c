@@ -14,17 +14,8 @@
 
 #include "proto/buffer.h"
 #include "tests/proto/checks.h"
+#include "tests/proto/parsed.h"
 #include "tests/proto/sample.h"
-
-static struct knit_signature *parse(const char *text)
-{
-    struct knit_signature_flaw flaw = {0};
-    struct knit_signature *signature;
-
-    if (knit_signature_parse(text, strlen(text), &signature, &flaw))
-        fail_msg("%s: %s at %zu", text, flaw.reason, flaw.offset);
-    return signature;
-}
 
 static bool params_fit(const struct knit_signature *signature, const void *bytes, size_t len)
 {
@@ -121,7 +112,7 @@ static void each_head_fits_the_types_that_it_should(void **state)
         struct knit_signature *signature;
 
         snprintf(text, sizeof(text), "f(a: %s) -> %s", types[t], types[t]);
-        signature = parse(text);
+        signature = knit_parsed(text);
         for (size_t v = 0; v < VALUES; v++) {
             const bool expected = is_listed(values[v].types, ' ', types[t], ' ');
             const bool is_right = expected || is_listed(values[v].types, '(', types[t], ')');
@@ -150,8 +141,8 @@ static void each_head_fits_the_types_that_it_should(void **state)
 
 static void every_pair_of_values_is_judged_as_by_the_full_check(void **state)
 {
-    struct knit_signature *signature = parse("f(a: any, b: any?) -> any");
-    struct knit_signature *narrow = parse("f(a: int, b: str?) -> int");
+    struct knit_signature *signature = knit_parsed("f(a: any, b: any?) -> any");
+    struct knit_signature *narrow = knit_parsed("f(a: int, b: str?) -> int");
     uint8_t params[48];
 
     (void)state;
@@ -178,7 +169,7 @@ static void every_pair_of_values_is_judged_as_by_the_full_check(void **state)
 
 static void optional_arguments_may_be_left_out(void **state)
 {
-    struct knit_signature *signature = parse("f(a: int, b: int?, c: str?) -> nil");
+    struct knit_signature *signature = knit_parsed("f(a: int, b: int?, c: str?) -> nil");
 
     (void)state;
     assert_false(params_fit(signature, "\x90", 1));
@@ -190,7 +181,7 @@ static void optional_arguments_may_be_left_out(void **state)
     /* Not the shortest form of an array. */
     assert_false(params_fit(signature, "\xdc\x00\x01\x01", 4));
     knit_signature_free(signature);
-    signature = parse("f() -> nil");
+    signature = knit_parsed("f() -> nil");
     assert_true(params_fit(signature, "\x90", 1));
     assert_false(params_fit(signature, "\x80", 1));
     assert_false(params_fit(signature, "\x91\xc0", 2));
@@ -204,18 +195,18 @@ static void what_has_no_room_or_no_end_is_left_to_the_full_check(void **state)
     static const char thirteen[] = "f(a:int,b:int,c:int,d:int,e:int,f:int,g:int,h:int,i:int,j:int,"
                                    "k:int,l:int,m:int?) -> int";
     uint8_t params[14] = {0x9c};
-    struct knit_signature *signature = parse(twelve);
+    struct knit_signature *signature = knit_parsed(twelve);
 
     (void)state;
     assert_true(params_fit(signature, params, 13));
     assert_false(result_fits(signature, "\x92\x01\x02", 3));
     assert_false(result_fits(signature, "\x01", 1));
     knit_signature_free(signature);
-    signature = parse(thirteen);
+    signature = knit_parsed(thirteen);
     assert_false(params_fit(signature, params, 13));
     assert_true(result_fits(signature, "\x01", 1));
     knit_signature_free(signature);
-    signature = parse("f(a: int...) -> int");
+    signature = knit_parsed("f(a: int...) -> int");
     assert_false(params_fit(signature, "\x91\x01", 2));
     /* A byte that begins no array, where no array fits. */
     assert_false(params_fit(signature, "\x00", 1));
@@ -249,7 +240,7 @@ static void random_params_are_judged_as_by_the_full_check(void **state)
             knit_sample_value(&random, 2, 4, &params);
         }
         snprintf(text + len, sizeof(text) - len, ") -> any");
-        signature = parse(text);
+        signature = knit_parsed(text);
         fitted += params_fit(signature, params.bytes, params.len);
         (void)result_fits(signature, params.bytes + 1, params.len - 1);
         knit_sample_mutate(&random, &params);

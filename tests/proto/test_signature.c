@@ -18,19 +18,10 @@
 #include "proto/signature.h"
 #include "tests/proto/failing.h"
 #include "tests/proto/notation.h"
+#include "tests/proto/parsed.h"
 #include "tests/support/random.h"
 
 enum { BUFFER_MAX = 64 << 20 };
-
-static struct knit_signature *parse(const char *text)
-{
-    struct knit_signature_flaw flaw = {0};
-    struct knit_signature *signature;
-
-    if (knit_signature_parse(text, strlen(text), &signature, &flaw))
-        fail_msg("%s: %s at %zu", text, flaw.reason, flaw.offset);
-    return signature;
-}
 
 static const char *flaw_of(const char *text, size_t len)
 {
@@ -45,7 +36,8 @@ static const char *flaw_of(const char *text, size_t len)
 
 static void a_parsed_signature_tells_its_parts(void **state)
 {
-    struct knit_signature *signature = parse("a.b(x: int, y: f64[]?, z: any...) -> (int, str?)");
+    struct knit_signature *signature =
+        knit_parsed("a.b(x: int, y: f64[]?, z: any...) -> (int, str?)");
     bool is_optional = false;
 
     (void)state;
@@ -99,7 +91,7 @@ static void limits_of_a_signature_hold(void **state)
 
     (void)state;
     many_params(text, sizeof(text), 64);
-    signature = parse(text);
+    signature = knit_parsed(text);
     assert_int_equal(knit_signature_param_count(signature), 64);
     knit_signature_free(signature);
     len = many_params(text, sizeof(text), 65);
@@ -108,7 +100,7 @@ static void limits_of_a_signature_hold(void **state)
     for (unsigned i = 1; i < 16; i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, ", int");
     snprintf(text + len, sizeof(text) - len, ")");
-    knit_signature_free(parse(text));
+    knit_signature_free(knit_parsed(text));
     snprintf(text + len, sizeof(text) - len, ", int)");
     assert_string_equal(flaw_of(text, strlen(text)), "more results than a signature may have");
     len = (size_t)snprintf(text, sizeof(text), "f(%065d: int) -> nil", 0);
@@ -149,7 +141,7 @@ static void memory_that_is_not_there_is_said(void **state)
 
     (void)state;
     knit_failing_after(0);
-    knit_signature_free(parse("f(a: int) -> nil"));
+    knit_signature_free(knit_parsed("f(a: int) -> nil"));
     needed = knit_failing_after(0);
     assert_true(needed >= 2);
     for (unsigned n = 1; n <= needed; n++) {
@@ -162,7 +154,7 @@ static void memory_that_is_not_there_is_said(void **state)
 
 static void arguments_are_found_where_they_lie(void **state)
 {
-    struct knit_signature *signature = parse("f(a: int, b: str, c: any...) -> nil");
+    struct knit_signature *signature = knit_parsed("f(a: int, b: str, c: any...) -> nil");
     struct knit_signature_args args;
     struct knit_buffer bytes;
 
@@ -185,7 +177,7 @@ static void arguments_are_found_where_they_lie(void **state)
 
 static void more_arguments_than_are_recorded_are_counted(void **state)
 {
-    struct knit_signature *signature = parse("f(c: uint...) -> nil");
+    struct knit_signature *signature = knit_parsed("f(c: uint...) -> nil");
     uint8_t params[3 + 1000] = {0xdc, 1000 >> 8, 1000 & 255};
     struct knit_signature_mismatch why;
     struct knit_signature_args args;
@@ -217,7 +209,7 @@ static void explains(int expected, const struct knit_signature *signature, const
 
 static void malformed_params_are_told_by_place_and_reason(void **state)
 {
-    struct knit_signature *signature = parse("f(a: any, b: any) -> nil");
+    struct knit_signature *signature = knit_parsed("f(a: any, b: any) -> nil");
     char deep[40];
 
     (void)state;
@@ -256,8 +248,8 @@ static void params_nest_as_deep_as_the_limit_and_no_deeper(void **state)
 
 static void results_are_checked_to_their_last_byte(void **state)
 {
-    struct knit_signature *one = parse("f() -> any");
-    struct knit_signature *two = parse("f() -> (int, any)");
+    struct knit_signature *one = knit_parsed("f() -> any");
+    struct knit_signature *two = knit_parsed("f() -> (int, any)");
     struct knit_signature_mismatch why;
     char text[128];
 

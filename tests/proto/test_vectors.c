@@ -23,6 +23,7 @@
 #include "tests/proto/block.h"
 #include "tests/proto/checks.h"
 #include "tests/proto/notation.h"
+#include "tests/proto/parsed.h"
 #include "tests/proto/two_ways.h"
 #include "tests/support/scratch.h"
 
@@ -594,16 +595,6 @@ static void signatures_of_calls_are_parsed_as_specified(void **state)
     check_signatures("calls", knit_signature_parse_call);
 }
 
-static struct knit_signature *parse(const char *text)
-{
-    struct knit_signature_flaw flaw = {0};
-    struct knit_signature *signature;
-
-    if (knit_signature_parse(text, strlen(text), &signature, &flaw))
-        fail_msg("%s: %s at %zu", text, flaw.reason, flaw.offset);
-    return signature;
-}
-
 static void check_against_signatures(const char *name, bool is_result)
 {
     struct knit_signature_mismatch why;
@@ -621,7 +612,7 @@ static void check_against_signatures(const char *name, bool is_result)
 
         knit_block_split(block.line, "|", &value);
         op = knit_block_split(value, "=!", &expected);
-        signature = parse(block.line);
+        signature = knit_parsed(block.line);
         encode(value, &bytes);
         r = is_result ? knit_signature_check_result(signature, bytes.bytes, bytes.len, &why)
                       : knit_signature_check(signature, bytes.bytes, bytes.len, NULL, &why);
