@@ -568,18 +568,25 @@ KNIT_ALWAYS_INLINE int call_by_values(struct knit_prepared *prepared,
     return decode(k->last, values, ret_error);
 }
 
+KNIT_ALWAYS_INLINE int call_by_name(struct knit *k, const struct knit_call_options *options,
+    struct knit_error *ret_error, const char *task, const char *signature,
+    struct knit_shape_values *values)
+{
+    struct knit_prepared *prepared;
+    int code = find(k, task, signature, &prepared, ret_error);
+
+    return code == KNIT_OK ? call_by_values(prepared, options, values, ret_error) : code;
+}
+
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct knit_prepared *prepared;
     struct knit_shape_values values;
-    int code = find(k, task, signature, &prepared, ret_error);
+    int code;
 
-    if (code != KNIT_OK)
-        return code;
     va_start(values.list, signature);
     va_copy(values.first, values.list);
-    code = call_by_values(prepared, NULL, &values, ret_error);
+    code = call_by_name(k, NULL, ret_error, task, signature, &values);
     va_end(values.first);
     va_end(values.list);
     return code;
@@ -588,15 +595,12 @@ int knit_call(
 int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
-    struct knit_prepared *prepared;
     struct knit_shape_values values;
-    int code = find(k, task, signature, &prepared, ret_error);
+    int code;
 
-    if (code != KNIT_OK)
-        return code;
     va_start(values.list, signature);
     va_copy(values.first, values.list);
-    code = call_by_values(prepared, options, &values, ret_error);
+    code = call_by_name(k, options, ret_error, task, signature, &values);
     va_end(values.first);
     va_end(values.list);
     return code;
