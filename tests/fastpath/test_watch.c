@@ -50,6 +50,18 @@ static void start_hold(struct pools *pools, int64_t id, struct pools_outcome *ou
     assert_true(KNIT_WAIT_UNTIL(pools_turn(pools) && runs(pools, (uint32_t)id) == 1, 10000));
 }
 
+/* Starts hold(1) in a session of its own, which closes while it runs. */
+static void leave_held(struct pools *pools, struct pools_outcome *ignored)
+{
+    struct knit_session_options options = {.spin_us = 0};
+    struct knit_pool_session *first = pools->session;
+
+    assert_int_equal(knit_pool_session_open(pools->pool, 16, &options, &pools->session), 0);
+    start_hold(pools, 1, ignored);
+    knit_pool_session_close(pools->pool, pools->session);
+    pools->session = first;
+}
+
 /* Dispatches meanwhile. */
 static void turn_for(struct pools *pools, uint64_t ns)
 {
@@ -153,19 +165,12 @@ static void a_task_of_a_closed_session_has_the_same_grace(void **state)
 {
     struct pools pools;
     struct pools_outcome ignored = {0}, after = {0};
-    struct knit_session_options options = {.spin_us = 0};
-    struct knit_pool_session *first, *second;
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.abort_grace_ms = 100;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
-    first = pools.session;
-    pools.session = second;
-    start_hold(&pools, 1, &ignored);
-    pools.session = first;
-    knit_pool_session_close(pools.pool, second);
+    leave_held(&pools, &ignored);
     pools_start_number(&pools, "count", 2, &after);
     pools_wait(&pools, &after);
     assert_int_equal(after.code, 0);
@@ -252,20 +257,13 @@ static void time_in_which_the_machine_stood_still_does_not_count_after_a_close(v
 {
     struct pools pools;
     struct pools_outcome ignored = {0};
-    struct knit_session_options options = {.spin_us = 0};
-    struct knit_pool_session *first, *second;
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.abort_grace_ms = 0;
     pools.options.abandoned_ms = 800;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
-    first = pools.session;
-    pools.session = second;
-    start_hold(&pools, 1, &ignored);
-    pools.session = first;
-    knit_pool_session_close(pools.pool, second);
+    leave_held(&pools, &ignored);
     turn_for(&pools, 150000000u);
     freeze(&pools, 2000000000u);
     turn_for(&pools, 150000000u);
