@@ -25,6 +25,7 @@
 #include "fastpath/host/worker.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
+#include "fastpath/lane/note.h"
 
 #define FINALIZE_NS      1000000000u /* how long another holder of its pipe is awaited */
 #define BACKOFF_FIRST_NS 50000000u
@@ -120,18 +121,18 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
     return lost;
 }
 
-/* A worker that had finished a call is replaced at once. One that had not counts as an early death,
+/* A worker that had answered a call is replaced at once. One that had not counts as an early death,
  * and the delay doubles with each in a row. A worker that was killed for a hard timeout does not
  * count: its task was slow, and the worker may be well. */
 static void schedule_replacement(
-    struct knit_pool *pool, struct knit_worker *worker, bool has_worked, uint64_t now_ns)
+    struct knit_pool *pool, struct knit_worker *worker, bool has_answered, uint64_t now_ns)
 {
     uint64_t delay_ns = 0;
 
     /* While the pool opens too: it opens when all workers serve. */
     if (pool->phase >= KNIT_PHASE_STOPPING)
         return;
-    if (has_worked)
+    if (has_answered)
         worker->early_deaths = 0;
     else if (worker->hard_session == 0)
         worker->early_deaths++;
@@ -204,8 +205,8 @@ static void finalize_serving(struct knit_pool *pool, struct knit_worker *worker,
 void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     bool has_served = worker->step != KNIT_STEP_NONE && worker->up_since_ns != 0;
-    bool has_worked = false;
-    uint64_t calls = knit_board_calls(&pool->board, worker->lane);
+    bool has_answered =
+        worker->owner != 0 && knit_note_has_answered(&pool->shared, worker->lane, worker->owner);
     uint32_t task = knit_board_task(&pool->board, worker->lane);
     uint32_t lost = 0;
 
@@ -213,7 +214,6 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     if (worker->owner != 0) {
         lost = recover(pool, worker);
         KNIT_FAULT(DEATH_AFTER_RECOVERY);
-        has_worked = calls - worker->calls_before > lost;
     }
     /* knit_worker_flush() sends nothing to a worker in this step. */
     worker->step = KNIT_STEP_NONE;
@@ -229,7 +229,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
     pool->has_orphans = pool->options.kill_orphans;
     pool->orphans_due_ns = now_ns;
     pool->orphans_until_ns = now_ns + KNIT_ORPHANS_MAX_NS;
-    schedule_replacement(pool, worker, has_worked, now_ns);
+    schedule_replacement(pool, worker, has_answered, now_ns);
     worker->up_since_ns = 0;
     knit_worker_fini(pool, worker);
     KNIT_FAULT(DEATH_AFTER_FINALIZE);
@@ -241,15 +241,11 @@ bool knit_death_is_degraded(const struct knit_pool *pool)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
-        uint64_t calls;
 
-        if (worker->early_deaths < 2)
-            continue;
-        calls = knit_board_calls(&pool->board, i) - worker->calls_before;
-        if (worker->step == KNIT_STEP_SERVING &&
-            (calls > 1 || (calls == 1 && knit_board_running(&pool->board, i).session == 0)))
-            continue;
-        return true;
+        if (worker->early_deaths >= 2 &&
+            (worker->step != KNIT_STEP_SERVING ||
+                !knit_note_has_answered(&pool->shared, i, worker->owner)))
+            return true;
     }
     return false;
 }

@@ -101,7 +101,7 @@ struct knit_worker {
     uint32_t park_relayed; /* park word of the lane relayed last */
     bool is_replacement;   /* an earlier worker of the lane has served */
     uint64_t deaths;
-    uint32_t early_deaths; /* in a row, each before a first finished call */
+    uint32_t early_deaths; /* in a row, each before a first answered call */
 
     /* The process. */
     enum knit_worker_step step;

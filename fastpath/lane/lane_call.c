@@ -13,6 +13,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/lane/board.h"
+#include "fastpath/lane/note.h"
 #include "fastpath/lane/state.h"
 
 #define COPY_KEPT_BYTES ((size_t)1 << 20) /* a larger copy of an argument is given back */
@@ -296,6 +297,8 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     prepare(lane, session, &ready->head, knit_lane_abort(session, &ready->head));
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
+    /* A worker's first call goes this way: until then no task is known to be short. */
+    knit_note_answer(&lane->options.pool.note[lane->options.index], lane->options.owner);
     knit_lane_show(lane, session);
     lane->current = NULL;
     return true;

@@ -152,11 +152,13 @@ struct knit_busy_line {
     _Atomic uint32_t task;    /* id of the task that was begun last: a crash is recorded for it */
 };
 
-/* Pool segment: what a worker noted of the signal that ends it; note.h reads and writes it. */
+/* Pool segment: what a worker noted of the signal that ends it, and whether it has answered a call;
+ * note.h reads and writes it. */
 struct knit_note_line {
     _Alignas(KNIT_LINE) _Atomic uint32_t owner; /* of that worker; stored last, release */
     _Atomic uint32_t signal;
-    _Atomic uint32_t code; /* si_code */
+    _Atomic uint32_t code;        /* si_code */
+    _Atomic uint32_t answered_by; /* of the lane's worker that answered a call last */
     _Atomic uint64_t address;
 };
 
@@ -234,7 +236,7 @@ enum knit_mark {
 struct knit_pool_view {
     struct knit_segment_header *header;
     struct knit_line32 *lane_bell; /* [lanes]; fetch_add by host and siblings */
-    struct knit_note_line *note;   /* [lanes]; by the lane's worker, when a signal ends it */
+    struct knit_note_line *note;   /* [lanes]; by the lane's worker */
     _Atomic uint8_t *mark;         /* [KNIT_TASKS]; enum knit_mark of each task, by id */
 };
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Notes of the pool segment: what a worker's handler of fatal signals saw just before the worker's
  * end, by which the host tells a task's own fault from a signal that came from elsewhere. They are
- * not on the board, since addresses are nothing for callers.
+ * not on the board, since addresses are nothing for callers. Beside them: whether the worker has
+ * answered a call, which does not lag by a turn as the board's `calls` does.
  *
  *   N1 note  owner release, in knit_note_write(), with the acquire of knit_note_read(): who sees a
  *            worker's number sees the rest of that worker's note
  *
- * Threads: a worker writes its own lane's from a signal handler; the host reads it when the worker
- * is reaped.
+ * Threads: a worker writes its own lane's from a signal handler, what it has answered from its own
+ * thread; the host reads the note when the worker is reaped, and the answers at any time.
  */
 #pragma once
 
@@ -45,4 +46,18 @@ static inline bool knit_note_read(
             .code = (int)atomic_load_explicit(&line->code, memory_order_relaxed),
             .address = atomic_load_explicit(&line->address, memory_order_relaxed)};
     return true;
+}
+
+/* By the worker, of its own line, after a call. */
+static inline void knit_note_answer(struct knit_note_line *line, uint32_t owner)
+{
+    /* relaxed: the host reads it after the worker's end, or as a hint. */
+    atomic_store_explicit(&line->answered_by, owner, memory_order_relaxed);
+}
+
+/* Whether that worker, the lane's last, has answered a call. */
+static inline bool knit_note_has_answered(
+    const struct knit_pool_view *pool, uint32_t lane, uint32_t owner)
+{
+    return atomic_load_explicit(&pool->note[lane].answered_by, memory_order_relaxed) == owner;
 }

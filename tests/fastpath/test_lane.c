@@ -16,6 +16,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/note.h"
 #include "fastpath/lane/recovery.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
@@ -722,6 +723,50 @@ static void no_reply_shows_what_an_earlier_result_left(void **state)
     }
 }
 
+enum { NEW_OWNER = 7 };
+
+static uint32_t looks;
+static uint64_t shown_calls[3];
+static bool had_answered[3];
+
+static void look_from_outside(void *arg, struct knit_job *job)
+{
+    (void)arg;
+    shown_calls[looks] = calls_of();
+    had_answered[looks++] = knit_note_has_answered(&lanes.pool, 0, NEW_OWNER);
+    job->status = KNIT_STATUS_RESULT;
+    job->result = job->body;
+    job->result_len = 1;
+}
+
+/* A worker may die in any of them; as one that had answered none in the first alone. */
+static void a_worker_has_answered_a_call_when_its_next_one_begins(void **state)
+{
+    struct knit_session_call call = lanes_call(0, "x", 1);
+    struct knit_session *session;
+    struct knit_session_outcome outcomes[3];
+
+    (void)state;
+    looks = 0;
+    lanes_init(&lanes, 1, false, 0);
+    session = lanes_add_session(&lanes, 4, 65536, 0)->session;
+    lanes_add_worker(&lanes, 0, NEW_OWNER);
+    lanes.worker[0]->options.run = look_from_outside;
+    (void)publish(session, &call);
+    (void)knit_lane_turn(lanes.worker[0]);
+    lanes.worker[0]->mean_ns[0] = 10;
+    for (int i = 0; i < 2; i++)
+        (void)publish(session, &call);
+    (void)knit_lane_turn(lanes.worker[0]);
+    assert_int_equal(looks, 3);
+    /* Of short calls in one turn the board shows none. */
+    assert_int_equal(shown_calls[2], 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(had_answered[i], i > 0);
+    assert_int_equal(knit_session_collect(session, outcomes, 3), 3);
+    assert_false(knit_note_has_answered(&lanes.pool, 0, NEW_OWNER + 1));
+}
+
 #define WITH_LANES(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
@@ -744,6 +789,7 @@ int main(void)
         WITH_LANES(one_release_among_many_blocks_is_found),
         WITH_LANES(a_caller_that_releases_while_blocked_is_not_evicted),
         WITH_LANES(no_reply_shows_what_an_earlier_result_left),
+        WITH_LANES(a_worker_has_answered_a_call_when_its_next_one_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

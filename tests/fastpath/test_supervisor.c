@@ -186,11 +186,32 @@ static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **sta
         assert_int_equal(refused.code, KNIT_QUARANTINED);
         assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
     }
-    /* Calls of other tasks still run, and end the crash loop. */
-    pools_add(&pools);
+    /* Calls of other tasks still run, and the first one ends the crash loop. */
     pools_add(&pools);
     pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
     assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 2);
+    pools_fini(&pools);
+}
+
+static void a_worker_that_dies_in_its_second_call_is_no_early_death(void **state)
+{
+    struct pools pools;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.deaths_per_minute = 100;
+    assert_int_equal(pools_open(&pools), 0);
+    for (uint32_t i = 1; i <= 3; i++) {
+        struct pools_outcome dead = {0};
+
+        pools_add(&pools);
+        pools_start_text(&pools, "die", "kill", &dead);
+        pools_wait(&pools, &dead);
+        assert_int_equal(dead.code, KNIT_WORKER_DIED);
+        pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, i);
+        assert_int_equal(pools.pool->workers[0].early_deaths, 0);
+    }
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 0);
     pools_fini(&pools);
 }
 
@@ -209,7 +230,6 @@ static void a_worker_that_is_killed_at_the_end_makes_no_crash_loop(void **state)
         pools_wait(&pools, &dead);
     }
     pools_wait_events(&pools, KNIT_POOL_DEGRADED, 1);
-    pools_add(&pools);
     pools_add(&pools);
     pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
     pools_start_number(&pools, "hold", 1, &held);
@@ -670,6 +690,7 @@ int main(void)
         cmocka_unit_test(a_killed_worker_fails_only_the_call_that_it_ran),
         cmocka_unit_test(every_kind_of_death_is_reported_and_the_worker_replaced),
         cmocka_unit_test(a_crash_loop_delays_replacements_and_quarantines_the_task),
+        cmocka_unit_test(a_worker_that_dies_in_its_second_call_is_no_early_death),
         cmocka_unit_test(a_worker_that_is_killed_at_the_end_makes_no_crash_loop),
         cmocka_unit_test(good_calls_between_do_not_save_a_task_that_kills_workers),
         cmocka_unit_test(a_quarantine_ends_by_itself),
