@@ -88,7 +88,7 @@ struct knit_departed {
 struct knit_watch {
     uint64_t session; /* its place; 0 = none runs */
     uint32_t slot;
-    uint64_t calls;      /* begun in the lane, itself included */
+    uint64_t claim;      /* the word by which the call is claimed */
     uint64_t age_ns;     /* since it was first seen */
     uint64_t ignored_ns; /* since the look that first found no caller waiting for it */
     bool is_given_up;    /* no caller waited at the last look */

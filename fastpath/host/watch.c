@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers report neither the begin of a call nor its end, so the host looks at the board from time
  * to time: seldom while no lane runs anything, more often while one does. A call is known by its
- * place and by how many calls its lane has shown. Its age counts from the first look that found it.
- * Calls of short tasks are shown together, at the end of a turn: should two of one turn have the
- * same place and both last, against all experience with their task, they are taken for one.
+ * place, which the board has, and by the claim of it, which no other call of that place has. Its
+ * age counts from the first look that found it.
  *
  * Time passes for a call only while the host's own timer is punctual. A timer that is late means
  * that the host did not run: it was stopped, its cgroup frozen, the machine suspended. The host
@@ -58,13 +57,23 @@ struct knit_host_session *knit_watch_call(
     return session;
 }
 
-static bool is_same_call(const struct knit_pool *pool, const struct knit_worker *worker)
+/* 0: the place does not exist any more. */
+static uint64_t claim_of(struct knit_pool *pool, const struct knit_board_running *running)
 {
+    const struct knit_host_session *session = knit_host_session_find(pool, running->session);
+
+    return session != NULL && running->slot < session->view.geometry.slots
+               ? knit_recovery_claim(&session->view, running->slot)
+               : 0;
+}
+
+static bool is_same_call(struct knit_pool *pool, const struct knit_worker *worker)
+{
+    const struct knit_watch *watch = &worker->watch;
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
 
-    return running.session != 0 && running.session == worker->watch.session &&
-           running.slot == worker->watch.slot &&
-           knit_board_calls(&pool->board, worker->lane) == worker->watch.calls;
+    return running.session != 0 && running.session == watch->session &&
+           running.slot == watch->slot && claim_of(pool, &running) == watch->claim;
 }
 
 /* A caller over shared memory aborts its calls when it is in the library, and may not enter it for
@@ -115,9 +124,8 @@ static bool look(
     bool was_given_up = watch->is_given_up;
 
     if (!is_same_call(pool, worker)) {
-        *watch = (struct knit_watch){.session = running.session,
-            .slot = running.slot,
-            .calls = knit_board_calls(&pool->board, worker->lane)};
+        *watch = (struct knit_watch){
+            .session = running.session, .slot = running.slot, .claim = claim_of(pool, &running)};
         watch->is_given_up =
             running.session != 0 && knit_watch_given_up(pool, worker, now_ns) != KNIT_OK;
         return running.session != 0;

@@ -126,6 +126,12 @@ bool knit_recovery_holds(
     return is_held(session, slot, owner, &gen);
 }
 
+uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint32_t slot)
+{
+    /* relaxed: it is compared, and nothing is read by it. */
+    return atomic_load_explicit(&session->reply.claim[slot], memory_order_relaxed);
+}
+
 bool knit_recovery_is_aborted(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner)
 {

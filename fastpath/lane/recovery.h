@@ -62,6 +62,9 @@ uint32_t knit_recovery_answer(
 bool knit_recovery_holds(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);
 
+/* The slot's claim: of two calls of one slot each has another. slot < geometry.slots. */
+uint64_t knit_recovery_claim(const struct knit_host_session_view *session, uint32_t slot);
+
 /* Whether it holds the call so, and the caller asks that it stop. */
 bool knit_recovery_is_aborted(
     const struct knit_host_session_view *session, uint32_t slot, uint32_t owner);

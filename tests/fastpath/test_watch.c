@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "fastpath/host/host.h"
+#include "fastpath/host/watch.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/board.h"
 #include "tests/fastpath/pools.h"
@@ -207,6 +208,49 @@ static void a_slow_call_is_reported_once(void **state)
     pools_fini(&pools);
 }
 
+/* Puts into shared memory what a worker does that runs this call and no other. */
+static void show_running(const struct pools *pools, uint32_t slot, uint64_t gen)
+{
+    const struct knit_host_session *session = pools->pool->sessions[0];
+    const struct knit_worker *worker = &pools->pool->workers[0];
+
+    atomic_store_explicit(&session->view.reply.claim[slot],
+        gen != 0 ? knit_claim(gen, worker->owner) : 0, memory_order_release);
+    atomic_store_explicit(&pools->pool->board.busy[0].running,
+        gen != 0 ? knit_running(session->id, slot) : 0, memory_order_relaxed);
+}
+
+/* As long ones do of a task that is short otherwise: their worker counts them when their turn is
+ * over. The worker does not move. */
+static void calls_of_one_slot_and_turn_do_not_add_up(void **state)
+{
+    enum { SLOT = 5, STEP_NS = 30000000 };
+    struct pools pools;
+    uint64_t now_ns;
+
+    (void)state;
+    pools_init(&pools, 1);
+    pools.options.slow_call_ms = 50;
+    assert_int_equal(pools_open(&pools), 0);
+    assert_int_equal(kill(pid_of(&pools, 0), SIGSTOP), 0);
+    now_ns = knit_clock_ns() + 1000000000u;
+    for (uint64_t gen = 1; gen <= 3; gen++) {
+        show_running(&pools, SLOT, gen);
+        knit_watch_running(pools.pool, now_ns);
+        knit_watch_running(pools.pool, now_ns += STEP_NS);
+        now_ns += STEP_NS;
+    }
+    (void)pools_turn(&pools);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 0);
+    /* The last one goes on. */
+    knit_watch_running(pools.pool, now_ns);
+    (void)pools_turn(&pools);
+    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 1);
+    show_running(&pools, SLOT, 0);
+    assert_int_equal(kill(pid_of(&pools, 0), SIGCONT), 0);
+    pools_fini(&pools);
+}
+
 /* All processes are stopped for so long: the host's one does not run either. */
 static void freeze(struct pools *pools, uint64_t ns)
 {
@@ -282,6 +326,7 @@ int main(void)
         cmocka_unit_test(a_task_that_ignores_its_deadline_is_killed_after_the_grace),
         cmocka_unit_test(a_task_of_a_closed_session_has_the_same_grace),
         cmocka_unit_test(a_slow_call_is_reported_once),
+        cmocka_unit_test(calls_of_one_slot_and_turn_do_not_add_up),
         cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count),
         cmocka_unit_test(time_in_which_the_machine_stood_still_does_not_count_after_a_close),
     };
