@@ -31,6 +31,7 @@
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/layout.h"
+#include "fastpath/lane/line.h"
 
 /* One ring of one session, and how far this thread has come in it. A line of its own, because a
  * worker's turn reads the cursor of every session. */
@@ -49,6 +50,10 @@ struct knit_cursor {
 
 static_assert(sizeof(struct knit_cursor) == KNIT_LINE, "one line a cursor");
 static_assert(KNIT_SLOTS_MAX <= UINT16_MAX, "slots of a cursor");
+
+/* Positions ahead of the call that is served. */
+#define KNIT_OWN_AHEAD   4u
+#define KNIT_FETCH_AHEAD 8u
 
 /* What a cell says about the call at a position. */
 enum knit_cell_state {
@@ -132,7 +137,7 @@ static inline bool knit_cursor_peek_cell(
     /* relaxed: it is loaded again before the call is read. */
     *ret_ctrl = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
     /* A longer body's second line is written before the first, so both travel at once. */
-    __builtin_prefetch(&cell->body[KNIT_HEAD_WORDS], 0, 3);
+    knit_line_fetch(&cell->body[KNIT_HEAD_WORDS]);
     return knit_cursor_is_published(cursor, cursor->q, *ret_ctrl);
 }
 
@@ -142,6 +147,28 @@ static inline bool knit_cursor_peek(struct knit_cursor *cursor)
     uint64_t ctrl;
 
     return knit_cursor_peek_cell(cursor, &cell, &ctrl);
+}
+
+/* Owns the reply line of a call behind the one at the cursor, which has this ctrl, because a claim,
+ * a locked instruction, waits for the stores of the answer before it; and fetches a later request
+ * line. Cells of another lap tell nothing. What is read here is hostile and decides nothing. */
+KNIT_ALWAYS_INLINE void knit_cursor_fetch_ahead(const struct knit_cursor *cursor, uint64_t ctrl)
+{
+    const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q + KNIT_OWN_AHEAD);
+    const uint64_t later = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
+    const struct knit_request_cell *next = knit_cursor_cell(cursor, cursor->q + KNIT_FETCH_AHEAD);
+    const struct knit_reply_cell *reply = &cursor->reply[knit_ctrl_slot(later)];
+
+    if (knit_ctrl_tag(later ^ ctrl) != 0 || knit_ctrl_slot(later) >= cursor->slots)
+        return;
+    knit_line_own(reply);
+    knit_line_fetch(next);
+    /* Who sends more than fits a line will likely send such again, and be sent such back. */
+    if (knit_meta_len(atomic_load_explicit(&cell->meta, memory_order_relaxed)) >
+        KNIT_HEAD_WORDS * 8) {
+        knit_line_own(&reply->body[KNIT_HEAD_WORDS]);
+        knit_line_fetch(&next->body[KNIT_HEAD_WORDS]);
+    }
 }
 
 /* Whether the cell at the cursor still bears what it bore when it was copied. */

@@ -228,6 +228,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
         if (state == KNIT_CELL_EMPTY)
             break;
         if (__builtin_expect(state == KNIT_CELL_READY, 1)) {
+            knit_cursor_fetch_ahead(cursor, head.ctrl);
             knit_cursor_copy_head(cell, &head);
             expected_ns = knit_lane_expects(lane, &head);
         }
