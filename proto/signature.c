@@ -22,12 +22,23 @@ struct place {
     struct knit_head head;
 };
 
+static const char bytes_behind[] = "there are bytes behind the last value";
+
 static void set_malformed(
     struct knit_signature_mismatch *why, const struct knit_check_flaw *flaw, size_t base)
 {
     why->reason = flaw->reason;
     why->offset = base + flaw->offset;
     why->ext = flaw->ext;
+}
+
+/* The array of arguments, or what stands for the results. */
+static int refuse_whole(struct knit_signature_mismatch *why, const char *reason, size_t offset)
+{
+    why->reason = reason;
+    why->offset = offset;
+    why->is_whole = true;
+    return KNIT_SIGNATURE_E_MISMATCH;
 }
 
 /* Which heads a kind may have, as bits. fits() checks what the head does not decide. */
@@ -173,10 +184,7 @@ static int check_elements(const struct knit_signature *signature, struct knit_sp
     }
     if (at == params.len)
         return 0;
-    why->index = count;
-    set_malformed(
-        why, &(struct knit_check_flaw){.reason = "there are bytes behind the last value"}, at);
-    return KNIT_SIGNATURE_E_MISMATCH;
+    return refuse_whole(why, bytes_behind, at);
 }
 
 int knit_signature_check(const struct knit_signature *signature, const void *params, size_t len,
@@ -189,15 +197,11 @@ int knit_signature_check(const struct knit_signature *signature, const void *par
     int r;
 
     *why = (struct knit_signature_mismatch){0};
-    if (len > UINT32_MAX || knit_head_read(params, len, &head) || head.type != KNIT_HEAD_ARRAY) {
-        why->reason = "the arguments are not an array";
-        return KNIT_SIGNATURE_E_MISMATCH;
-    }
+    if (len > UINT32_MAX || knit_head_read(params, len, &head) || head.type != KNIT_HEAD_ARRAY)
+        return refuse_whole(why, "they are not an array", 0);
     /* What knit_check_value() says of it. */
-    if (head.value > len - head.size) {
-        why->reason = "a container announces more than there is";
-        return KNIT_SIGNATURE_E_MISMATCH;
-    }
+    if (head.value > len - head.size)
+        return refuse_whole(why, "a container announces more than there is", 0);
     r = check_count(signature, &head, why);
     if (r)
         return r;
@@ -221,10 +225,8 @@ int knit_signature_check_result(const struct knit_signature *signature, const vo
     *why = (struct knit_signature_mismatch){0};
     if (count > 1) {
         if (knit_head_read(result, len, &place.head) || place.head.type != KNIT_HEAD_ARRAY ||
-            place.head.value != count) {
-            why->reason = "several results are an array of as many values";
-            return KNIT_SIGNATURE_E_MISMATCH;
-        }
+            place.head.value != count)
+            return refuse_whole(why, "several results are an array of as many values", 0);
         at = place.head.size;
         place.depth--;
     }
@@ -240,9 +242,7 @@ int knit_signature_check_result(const struct knit_signature *signature, const vo
     }
     if (at == len)
         return 0;
-    why->reason = "there are bytes behind the result";
-    why->offset = at;
-    return KNIT_SIGNATURE_E_MISMATCH;
+    return refuse_whole(why, bytes_behind, at);
 }
 
 /* How many arguments there may be, as text. */
@@ -265,7 +265,9 @@ size_t knit_signature_explain(
     const char *what = is_result ? "result" : "argument";
     int len;
 
-    if (why->param != NULL)
+    if (why->is_whole)
+        snprintf(place, sizeof(place), "the %s%s", what, is_result ? "" : "s");
+    else if (why->param != NULL)
         snprintf(place, sizeof(place), "%s %u (%s)", what, why->index + 1, why->param);
     else
         snprintf(place, sizeof(place), "%s %u", what, why->index + 1);

@@ -46,8 +46,9 @@ struct knit_signature_args {
     } arg[KNIT_SIGNATURE_PARAMS_MAX];
 };
 
-/* Why something does not fit: `reason` where the bytes are malformed; else expected and actual
- * where one value has the wrong type or is missing; else there are too many. Pointers are static
+/* Why something does not fit: `reason` where the bytes are malformed, those of one value or, with
+ * is_whole, around all; else expected and actual where one value has the wrong type or is missing;
+ * else there are too many. Pointers are static
  * text or belong to the signature. */
 struct knit_signature_mismatch {
     const char *param; /* its name; NULL when no single one is wrong */
@@ -58,6 +59,7 @@ struct knit_signature_mismatch {
     const char *expected; /* the type as the signature writes it: "float?" */
     const char *actual;   /* the type that came */
     const char *reason;   /* what is malformed, where that is what is wrong; else NULL */
+    bool is_whole;        /* no single value is malformed, but what they lie in */
     size_t offset;        /* of the flaw in the bytes */
     int ext;              /* code of the ext that is malformed, 0 = none is */
 };

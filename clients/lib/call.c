@@ -169,17 +169,19 @@ static int choose_way(struct knit *k, struct start *start, struct knit_error *re
     return code;
 }
 
-/* As a worker checks them, but for types. */
+/* As a worker checks them, but for types, and in its words. */
 static int check_raw(struct knit_span params, struct knit_error *ret_error)
 {
     struct knit_signature_mismatch why;
+    char text[128];
     int r = knit_signature_check(NULL, params.bytes, params.len, NULL, &why);
 
     if (r == 0)
         return KNIT_OK;
+    (void)knit_signature_explain(&why, false, text, sizeof(text));
     return knit_error_make(ret_error,
-        r == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO,
-        "the arguments are wrong at byte %zu: %s", why.offset, why.reason);
+        r == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "%s",
+        text);
 }
 
 /* The usual call: through lanes, without options and timeouts, with room for it. Raw arguments go

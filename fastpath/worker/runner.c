@@ -145,12 +145,9 @@ static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
     call->found->index = 0;
     if (error == 0)
         return true;
-    if (error == KNIT_SIGNATURE_E_TOO_DEEP) {
-        (void)knit_outcome_fail(call, KNIT_TOO_DEEP, "the arguments are nested too deep");
-        return false;
-    }
     (void)knit_signature_explain(&why, false, text, sizeof(text));
-    (void)knit_outcome_fail(call, KNIT_BAD_ARGUMENT, text);
+    (void)knit_outcome_fail(
+        call, error == KNIT_SIGNATURE_E_TOO_DEEP ? KNIT_TOO_DEEP : KNIT_BAD_ARGUMENT, text);
     return false;
 }
 

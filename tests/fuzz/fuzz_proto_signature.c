@@ -2,7 +2,8 @@
 /* A signature, then after a newline the bytes of params. Oracle: canonical text parses to itself;
  * what a signature accepts is well-formed; arguments lie one behind the other; what is no call's
  * signature is no task's either, unless it ends in `...`; what the check by heads lets pass, the
- * full check does too; what is malformed is so at the same byte as knit_check_value() has it.
+ * full check does too; what is malformed is so at the same byte as knit_check_value() has it, and
+ * in an argument that exists.
  */
 #include <string.h>
 
@@ -42,6 +43,7 @@ static void compare_flaws(const uint8_t *bytes, size_t len)
     KNIT_FUZZ_CHECK((r == 0) == (checked == 0));
     KNIT_FUZZ_CHECK((r == KNIT_SIGNATURE_E_TOO_DEEP) == (checked == KNIT_CHECK_E_TOO_DEEP));
     KNIT_FUZZ_CHECK(r == 0 || why.offset == flaw.offset);
+    KNIT_FUZZ_CHECK(r == 0 || why.is_whole || why.index < head.value);
 }
 
 static void check(const struct knit_signature *signature, const uint8_t *bytes, size_t len)

@@ -213,10 +213,10 @@ static void malformed_params_are_told_by_place_and_reason(void **state)
     char deep[40];
 
     (void)state;
-    explains(2, signature, "", 0, "argument 1: the arguments are not an array, at byte 0");
-    explains(2, signature, "\x80", 1, "argument 1: the arguments are not an array, at byte 0");
+    explains(2, signature, "", 0, "the arguments: they are not an array, at byte 0");
+    explains(2, signature, "\x80", 1, "the arguments: they are not an array, at byte 0");
     explains(2, signature, "\x92\x01", 2,
-        "argument 1: a container announces more than there is, at byte 0");
+        "the arguments: a container announces more than there is, at byte 0");
     explains(2, signature, "\x92\x92\x01\x02", 4,
         "argument 2 (b): the bytes end within a value, at byte 4");
     explains(2, signature, "\x92\x01\xa1\xff", 4, "argument 2 (b): a str is not UTF-8, at byte 2");
@@ -225,7 +225,9 @@ static void malformed_params_are_told_by_place_and_reason(void **state)
     explains(2, signature, "\x92\x01\xa5x", 4,
         "argument 2 (b): the bytes end within a value, at byte 2");
     explains(2, signature, "\x92\x01\x02\x03", 4,
-        "argument 3: there are bytes behind the last value, at byte 3");
+        "the arguments: there are bytes behind the last value, at byte 3");
+    explains(
+        2, NULL, "\x90\x03", 2, "the arguments: there are bytes behind the last value, at byte 1");
     explains(2, NULL, "\x92\x01\xa1\xff", 4, "argument 2: a str is not UTF-8, at byte 2");
     memset(deep, 0x91, sizeof(deep));
     deep[0] = (char)0x92;
@@ -257,9 +259,12 @@ static void results_are_checked_to_their_last_byte(void **state)
     assert_int_equal(knit_signature_check_result(one, "\x01", 1, NULL), 0);
     assert_int_equal(knit_signature_check_result(one, "\x01\x02", 2, &why), 2);
     knit_signature_explain(&why, true, text, sizeof(text));
-    assert_string_equal(text, "result 1: there are bytes behind the result, at byte 1");
+    assert_string_equal(text, "the result: there are bytes behind the last value, at byte 1");
     assert_int_equal(knit_signature_check_result(one, "", 0, NULL), 2);
-    assert_int_equal(knit_signature_check_result(two, "", 0, NULL), 2);
+    assert_int_equal(knit_signature_check_result(two, "\x93\x01\x02\x03", 4, &why), 2);
+    knit_signature_explain(&why, true, text, sizeof(text));
+    assert_string_equal(
+        text, "the result: several results are an array of as many values, at byte 0");
     assert_int_equal(knit_signature_check_result(two, "\x92\x01", 2, &why), 2);
     assert_int_equal(why.index, 1);
     assert_int_equal(knit_signature_check_result(two, "\x92\x01\x02\x03", 4, NULL), 2);
