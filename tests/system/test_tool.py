@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import unittest
 
 from knit_harness import PATIENCE, Child, Daemon, DaemonCase, main, wait_until
 
@@ -345,9 +346,12 @@ class Tool(DaemonCase):
 
     def test_bench_is_the_program_beside_it(self):
         """It is given its address, by shared memory unless one is named, and everything behind the word bench."""
-        self.assertIn('cannot run ', self.knit('bench', status=BROKE).stderr)
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(KNIT, folder)
+            alone = subprocess.run([os.path.join(folder, 'knit'), 'bench'], capture_output=True, text=True, timeout=PATIENCE,
+                                   env={'LD_LIBRARY_PATH': os.path.dirname(os.path.dirname(KNIT))})
+            self.assertEqual(alone.returncode, BROKE)
+            self.assertIn(f'cannot run {folder}/knit-bench: ', alone.stderr)
             with open(os.path.join(folder, 'knit-bench'), 'w') as file:
                 file.write('#!/bin/sh\nprintf "%s\\n" "$@"\n')
             os.chmod(file.name, 0o755)
@@ -359,6 +363,11 @@ class Tool(DaemonCase):
                 done = subprocess.run([os.path.join(folder, 'knit'), *words], capture_output=True, text=True, timeout=PATIENCE,
                                       env={'LD_LIBRARY_PATH': libraries, 'KNITTING_URL': url})
                 self.assertEqual((done.stdout.split('\n')[:-1], done.stderr), (shown, ''))
+
+    @unittest.skipUnless('KNIT_HAS_BENCH' in os.environ, 'built with -Dbench=false')
+    def test_bench_runs_where_it_was_built(self):
+        self.assertIn('knit-bench', self.knit('bench', '--help').stdout)
+        self.assertIn('echo', self.knit('bench', '--count', '10', 'echo:8').stdout)
 
     def test_the_man_page_has_all_commands_and_options(self):
         with open(os.path.join(os.environ['KNIT_SOURCE'], 'deploy/man/knit.1.scd')) as file:
