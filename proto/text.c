@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text is looked at in blocks of 64 bytes, sixteen at once in what compilers make of vectors: SSE2,
- * NEON, or plain registers. A block of ASCII, which most are, has no high bit. In others each byte
- * is compared with the three before it, by Unicode's table of well-formed byte sequences: a byte
- * from 80 to BF stands where one of them announces it and nowhere else, and behind E0, ED, F0 and
- * F4 within a range that excludes overlong forms, surrogates and numbers above U+10FFFF. (Tables in
- * registers would be faster; x86-64's baseline has no instruction for them.)
+ * NEON, or plain registers. ASCII, which most is, has no high bit; long runs of it are passed in
+ * strides of four blocks. In other blocks each byte is compared with the three before it, by
+ * Unicode's table of well-formed byte sequences: a byte from 80 to BF stands where one of them
+ * announces it and nowhere else, and behind E0, ED, F0 and F4 within a range that excludes overlong
+ * forms, surrogates and numbers above U+10FFFF. (Tables in registers would be faster; x86-64's
+ * baseline has no instruction for them.)
  *
  * Blocks begin where a character begins: one that a block's end cuts belongs to the next. So a flaw
  * is of the block alone in which it is found, and is looked for there a character at a time, by the
@@ -18,6 +19,10 @@
 #define HIGH_BITS 0x8080808080808080u
 
 enum { LONGEST = 4 /* bytes of a character */ };
+
+/* Long texts are read for the first time where they are checked, often out of another core's cache.
+ * Processors fetch ahead by themselves, but begin anew at each page. */
+enum { AHEAD = 2048 };
 
 typedef uint8_t vector __attribute__((vector_size(16)));
 typedef int8_t signed_vector __attribute__((vector_size(16)));
@@ -92,22 +97,47 @@ static inline size_t cut_off(const uint8_t *end)
     return end[-3] >= 0xf0 ? 3 : 0;
 }
 
+/* Fetches what is as far ahead as a stride from here on; memory behind the text is not touched. */
+static inline void fetch_ahead(const uint8_t *stride)
+{
+    for (unsigned i = 0; i < KNIT_TEXT_STRIDE; i += KNIT_TEXT_BLOCK)
+        __builtin_prefetch((const void *)((uintptr_t)stride + AHEAD + i));
+}
+
+/* Steps over whole strides of ASCII. */
+static size_t pass_strides(const uint8_t *text, size_t at, size_t len)
+{
+    for (; len - at >= KNIT_TEXT_STRIDE; at += KNIT_TEXT_STRIDE) {
+        vector any = {0};
+
+        fetch_ahead(text + at);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < KNIT_TEXT_STRIDE; i += sizeof(any))
+            any |= load(text + at + i);
+        if (has_high_bit(any))
+            break;
+    }
+    return at;
+}
+
 /* Steps over whole blocks of characters. Those that are not ASCII need three bytes in front. */
 static size_t pass_blocks(const uint8_t *text, size_t at, size_t len)
 {
-    for (; len - at >= KNIT_TEXT_BLOCK; at += KNIT_TEXT_BLOCK) {
+    while (len - at >= KNIT_TEXT_BLOCK) {
         const uint8_t *block = text + at;
         vector fitting;
 
-        if (!has_high_bit(load(block) | load(block + 16) | load(block + 32) | load(block + 48)))
+        if (!has_high_bit(load(block) | load(block + 16) | load(block + 32) | load(block + 48))) {
+            at = pass_strides(text, at + KNIT_TEXT_BLOCK, len);
             continue;
+        }
         if (at < LONGEST - 1)
             break;
         fitting = find_fitting(block) & find_fitting(block + 16) & find_fitting(block + 32) &
                   find_fitting(block + 48);
         if (has_high_bit(~fitting))
             break;
-        at -= cut_off(block + KNIT_TEXT_BLOCK);
+        at += KNIT_TEXT_BLOCK - cut_off(block + KNIT_TEXT_BLOCK);
     }
     return at;
 }
@@ -170,29 +200,37 @@ bool knit_text_is_utf8(const void *bytes, size_t len)
     return (len < KNIT_TEXT_BLOCK && is_ascii(bytes, len)) || knit_text_valid(bytes, len) == len;
 }
 
-/* Copies blocks of ASCII; how many bytes. */
-static size_t copy_blocks(uint8_t *to, const uint8_t *from, size_t len)
+/* Copies strides of ASCII, from the first block on that begins at a border of one in `to`, since
+ * stores across a border take twice as long; how many bytes. The block in front is of any length,
+ * so it is stored whole and partly stored again. */
+static size_t copy_strides(uint8_t *to, const uint8_t *from, size_t len)
 {
-    size_t at = 0;
+    size_t at = KNIT_TEXT_BLOCK - ((uintptr_t)to & (KNIT_TEXT_BLOCK - 1));
 
-    for (; len - at >= KNIT_TEXT_BLOCK; at += KNIT_TEXT_BLOCK) {
-        const uint8_t *block = from + at;
-        vector one = load(block), two = load(block + 16), three = load(block + 32),
-               four = load(block + 48);
+    if (len < KNIT_TEXT_BLOCK + KNIT_TEXT_STRIDE)
+        return 0;
+    memcpy(to, from, KNIT_TEXT_BLOCK);
+    if (pass_blocks(to, 0, KNIT_TEXT_BLOCK) != KNIT_TEXT_BLOCK)
+        return 0;
+    for (; len - at >= KNIT_TEXT_STRIDE; at += KNIT_TEXT_STRIDE) {
+        vector bytes, any = {0};
 
-        if (has_high_bit(one | two | three | four))
+        fetch_ahead(from + at);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < KNIT_TEXT_STRIDE; i += sizeof(bytes)) {
+            bytes = load(from + at + i);
+            memcpy(to + at + i, &bytes, sizeof(bytes));
+            any |= bytes;
+        }
+        if (has_high_bit(any))
             break;
-        memcpy(to + at, &one, sizeof(one));
-        memcpy(to + at + 16, &two, sizeof(two));
-        memcpy(to + at + 32, &three, sizeof(three));
-        memcpy(to + at + 48, &four, sizeof(four));
     }
     return at;
 }
 
 bool knit_text_copy(void *to, const void *from, size_t len)
 {
-    const size_t at = copy_blocks(to, from, len);
+    const size_t at = copy_strides(to, from, len);
     uint8_t *rest = (uint8_t *)to + at;
 
     if (len > at)

@@ -9,6 +9,9 @@
 /* Longer texts are looked at in blocks of so many bytes. */
 #define KNIT_TEXT_BLOCK 64u
 
+/* And where they are ASCII, so many at once. */
+#define KNIT_TEXT_STRIDE 256u
+
 /* How many bytes at the front are well-formed UTF-8 as Unicode has it: no overlong forms, no
  * surrogates, nothing above U+10FFFF. NUL is allowed. */
 size_t knit_text_valid(const void *bytes, size_t len);

@@ -79,21 +79,26 @@ static void fill(uint8_t *text, size_t len, const char *piece)
     memset(text + at, '.', len - at);
 }
 
+/* The copy begins at another place of a block each time. */
 static void compare(const uint8_t *text, size_t len)
 {
+    static size_t shift;
     size_t expected = knit_plain_valid(text, len), got = knit_text_valid(text, len);
-    uint8_t *copy;
+    uint8_t *room, *copy;
 
     if (got != expected)
         fail_msg("%zu bytes: valid to %zu, found %zu", len, expected, got);
     assert_int_equal(knit_text_is_utf8(text, len), expected == len);
-    copy = malloc(len + 1);
-    assert_non_null(copy);
-    copy[len] = 0x5a;
+    shift = (shift + 1) % KNIT_TEXT_BLOCK;
+    room = malloc(shift + len + 1);
+    assert_non_null(room);
+    copy = room + shift;
+    memset(room, 0x5a, shift + len + 1);
     assert_int_equal(knit_text_copy(copy, text, len), expected == len);
     assert_memory_equal(copy, text, len);
     assert_int_equal(copy[len], 0x5a);
-    free(copy);
+    assert_true(shift == 0 || copy[-1] == 0x5a);
+    free(room);
 }
 
 /* In memory of its own that ends where the text does, so that a sanitizer sees a byte too many. */
@@ -167,6 +172,27 @@ static void any_byte_is_judged_at_each_place_of_a_block(void **state)
     }
 }
 
+static void each_mistake_is_found_at_each_place_of_a_stride(void **state)
+{
+    enum { LEN = 2 * KNIT_TEXT_STRIDE + 2 * KNIT_TEXT_BLOCK + 5 };
+
+    (void)state;
+    for (size_t which = 0; which < WRONG + RIGHT; which++) {
+        const char *piece = which < WRONG ? wrong[which] : right[which - WRONG];
+        const size_t size = strlen(piece);
+
+        for (size_t at = 0; at + size <= LEN; at++) {
+            uint8_t *text = new_text(LEN);
+
+            fill(text, LEN, fills[0]);
+            memcpy(text + at, piece, size);
+            compare(text, LEN);
+            compare(text, at + size);
+            free(text);
+        }
+    }
+}
+
 static void random_texts_are_judged_as_by_the_plain_definition(void **state)
 {
     struct knit_random random;
@@ -174,7 +200,7 @@ static void random_texts_are_judged_as_by_the_plain_definition(void **state)
     (void)state;
     knit_random_init(&random);
     for (unsigned round = 0; round < 50000; round++) {
-        uint8_t text[6 * KNIT_TEXT_BLOCK];
+        uint8_t text[3 * KNIT_TEXT_STRIDE];
         size_t len = 0, wanted = knit_random_below(&random, sizeof(text) - 8);
         uint64_t kind = knit_random_below(&random, FILLS);
 
@@ -286,6 +312,7 @@ int main(void)
         cmocka_unit_test(every_length_is_judged_at_every_alignment),
         cmocka_unit_test(each_mistake_is_found_at_each_place_of_a_block),
         cmocka_unit_test(any_byte_is_judged_at_each_place_of_a_block),
+        cmocka_unit_test(each_mistake_is_found_at_each_place_of_a_stride),
         cmocka_unit_test(random_texts_are_judged_as_by_the_plain_definition),
         cmocka_unit_test(a_cut_falls_between_characters),
         cmocka_unit_test(what_a_terminal_obeys_is_found_and_nothing_else),
