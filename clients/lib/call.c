@@ -414,7 +414,7 @@ int knit_start_raw(struct knit *k, const struct knit_call_options *options,
     struct knit_handle **ret, struct knit_error *ret_error, const char *task, const void *params,
     size_t params_len)
 {
-    struct knit_prepared *prepared = knit_prepareds_raw(&k->prepareds, task);
+    struct knit_prepared *prepared = knit_prepareds_kept(&k->prepareds, task, NULL);
     const struct knit_span span = knit_span(params, params_len);
 
     if (options == NULL && prepared != NULL && knit_client_is_usable(k) &&

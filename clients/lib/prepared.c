@@ -53,6 +53,7 @@ int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const 
     prepared->is_of_protocol = strncmp(task, "$/", 2) == 0;
     prepared->references = 1;
     prepared->age = 0;
+    prepared->task_at = NULL;
     prepared->task = strdup(task);
     if (signature != NULL) {
         prepared->signature = strdup(signature);
@@ -87,17 +88,52 @@ void knit_prepareds_fini(struct knit_prepareds *prepareds)
     prepareds->made = prepareds->spare = NULL;
 }
 
-int knit_prepareds_replace(struct knit_prepareds *prepareds, struct knit_prepared **place,
-    const char *task, const char *signature, struct knit_prepared **ret,
-    struct knit_shape_flaw *ret_flaw)
+static bool is_same(const char *text, const char *other)
 {
-    struct knit_prepared *prepared;
-    int r = knit_prepared_new(prepareds, task, signature, &prepared, ret_flaw);
+    return text == NULL || other == NULL ? text == other : strcmp(text, other) == 0;
+}
 
-    if (r != 0)
-        return r;
-    if (*place != NULL)
-        knit_prepared_disown(*place);
-    *ret = *place = prepared;
+/* Where the text lies, if it may be compared without a look for its end; 0: it may not. A shorter
+ * one may lie there later; but its first byte is in the same page, so what is read behind its end
+ * is there too, and it differs at its end. */
+static uint16_t size_of(const char *text)
+{
+    const size_t size = strlen(text) + 1;
+
+    return size < KNIT_PREPARED_SIZE_MIN ||
+                   size > KNIT_PREPARED_PAGE - (uintptr_t)text % KNIT_PREPARED_PAGE
+               ? 0
+               : (uint16_t)size;
+}
+
+/* From now on it is found by these addresses. */
+static void settle(struct knit_prepared *prepared, const char *task, const char *signature)
+{
+    prepared->task_size = size_of(task);
+    prepared->signature_size = signature != NULL ? size_of(signature) : 0;
+    prepared->signature_at = signature;
+    prepared->task_at =
+        prepared->task_size != 0 && (signature == NULL || prepared->signature_size != 0) ? task
+                                                                                         : NULL;
+}
+
+int knit_prepareds_look_up(struct knit_prepareds *prepareds, const char *task,
+    const char *signature, struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw)
+{
+    struct knit_prepared **place = knit_prepareds_place(prepareds, task, signature);
+    struct knit_prepared *prepared = *place;
+    int r;
+
+    if (prepared == NULL || !is_same(prepared->task, task) ||
+        !is_same(prepared->signature, signature)) {
+        r = knit_prepared_new(prepareds, task, signature, &prepared, ret_flaw);
+        if (r != 0)
+            return r;
+        if (*place != NULL)
+            knit_prepared_disown(*place);
+        *place = prepared;
+    }
+    settle(prepared, task, signature);
+    *ret = prepared;
     return 0;
 }

@@ -28,7 +28,9 @@ struct knit_prepared {
     struct knit_prepareds *all; /* of its session */
     struct knit_prepared *next_made, *next_spare;
     const char *task;
-    const char *signature; /* NULL: arguments and result are msgpack */
+    const char *signature;              /* NULL: arguments and result are msgpack */
+    const char *task_at, *signature_at; /* where the two lay that were given; or NULL */
+    uint16_t task_size, signature_size; /* with their ends */
     struct knit_shape *shape;
     uint64_t timeout_ns; /* through lanes, the task's own; KNIT_OPTION_NONE = none */
     uint32_t references; /* by its owner and by each handle of a call */
@@ -38,7 +40,13 @@ struct knit_prepared {
     bool is_freed;       /* by its owner */
 };
 
-enum { KNIT_PREPAREDS_KEPT = 64 };
+enum {
+    KNIT_PREPAREDS_KEPT = 64,
+    /* Bytes of a text, with its end, that is compared without a look for its end: half of a word,
+       and what lies within one page of the smallest size. */
+    KNIT_PREPARED_SIZE_MIN = 4,
+    KNIT_PREPARED_PAGE = 4096,
+};
 
 /* Those of a session. All zero, but for the session: there is none yet. */
 struct knit_prepareds {
@@ -71,9 +79,8 @@ static inline void knit_prepared_release(struct knit_prepared *prepared)
 /* ---- for calls that name their task ---- */
 
 /* The slow part of knit_prepareds_find(), which is the one caller. */
-KNIT_MUST_CHECK int knit_prepareds_replace(struct knit_prepareds *prepareds,
-    struct knit_prepared **place, const char *task, const char *signature,
-    struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw);
+KNIT_MUST_CHECK int knit_prepareds_look_up(struct knit_prepareds *prepareds, const char *task,
+    const char *signature, struct knit_prepared **ret, struct knit_shape_flaw *ret_flaw);
 
 /* By Fibonacci hashing, because literals lie close together. */
 static inline struct knit_prepared **knit_prepareds_place(
@@ -85,41 +92,53 @@ static inline struct knit_prepared **knit_prepareds_place(
     return &prepareds->kept[hash >> 32 & (KNIT_PREPAREDS_KEPT - 1)];
 }
 
-/* The same text. Short ones, which names of tasks are, are not worth a call. */
-static inline bool knit_prepared_is_text(const char *text, const char *other)
+static inline bool knit_prepared_is_word(const char *text, const char *kept)
 {
-    while (*text == *other && *text != '\0') {
-        text++;
-        other++;
-    }
-    return *text == *other;
+    return memcmp(text, kept, sizeof(uint64_t)) == 0;
 }
 
-/* The one that was used last with that name and without a signature, if it is kept; or NULL. */
-static inline struct knit_prepared *knit_prepareds_raw(
-    struct knit_prepareds *prepareds, const char *task)
+/* The same text, of `size` bytes, at least KNIT_PREPARED_SIZE_MIN. */
+static inline bool knit_prepared_is_text(const char *text, const char *kept, size_t size)
 {
-    struct knit_prepared *found = *knit_prepareds_place(prepareds, task, NULL);
+    const size_t rest = size - sizeof(uint64_t);
 
-    return found != NULL && found->signature == NULL && knit_prepared_is_text(found->task, task)
+    if (size < sizeof(uint64_t))
+        return memcmp(text, kept, sizeof(uint32_t)) == 0 &&
+               memcmp(text + size - sizeof(uint32_t), kept + size - sizeof(uint32_t),
+                   sizeof(uint32_t)) == 0;
+    for (size_t at = 0; at < rest; at += sizeof(uint64_t)) {
+        if (!knit_prepared_is_word(text + at, kept + at))
+            return false;
+    }
+    return knit_prepared_is_word(text + rest, kept + rest);
+}
+
+/* The one that is kept for those two, if they lie where they lay before and are what they were; or
+ * NULL. signature: NULL = raw. */
+static inline struct knit_prepared *knit_prepareds_kept(
+    struct knit_prepareds *prepareds, const char *task, const char *signature)
+{
+    struct knit_prepared *found = *knit_prepareds_place(prepareds, task, signature);
+
+    return found != NULL && found->task_at == task && found->signature_at == signature &&
+                   knit_prepared_is_text(task, found->task, found->task_size) &&
+                   (signature == NULL ||
+                       knit_prepared_is_text(signature, found->signature, found->signature_size))
                ? found
                : NULL;
 }
 
-/* The addresses of the texts, which are literals most often, only say where to look; a caller may
- * have changed a text in place, so the texts themselves are compared. Good until the next one is
- * asked for, unless a handle refers to it. Returns what knit_prepared_new() returns. */
+/* The addresses of the texts, which are literals most often, say where to look; a caller may have
+ * changed a text in place, so the texts themselves are compared. Good until the next one is asked
+ * for, unless a handle refers to it. Returns what knit_prepared_new() returns. */
 KNIT_MUST_CHECK static inline int knit_prepareds_find(struct knit_prepareds *prepareds,
     const char *task, const char *signature, struct knit_prepared **ret,
     struct knit_shape_flaw *ret_flaw)
 {
-    struct knit_prepared **place = knit_prepareds_place(prepareds, task, signature);
-    struct knit_prepared *found = *place;
+    struct knit_prepared *found = knit_prepareds_kept(prepareds, task, signature);
 
-    if (found == NULL || (found->signature == NULL) != (signature == NULL) ||
-        !knit_prepared_is_text(found->task, task) ||
-        (signature != NULL && strcmp(found->signature, signature) != 0))
-        return knit_prepareds_replace(prepareds, place, task, signature, ret, ret_flaw);
+    if (found == NULL)
+        return knit_prepareds_look_up(prepareds, task, signature, ret, ret_flaw);
     *ret = found;
     return 0;
 }

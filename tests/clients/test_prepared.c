@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -231,6 +232,45 @@ static void a_text_that_was_changed_in_place_is_another_task(void **state)
     assert_int_equal(len, 4);
     memcpy(signature, "(str", 5);
     assert_int_equal(knit_call(k, &error, task, signature, "text", &text, &len), KNIT_BAD_ARGUMENT);
+}
+
+/* A text is compared by words, and nothing lies behind its end but a page that nobody may read. */
+static void a_text_at_the_end_of_memory_may_become_shorter(void **state)
+{
+    static const struct {
+        const char *task, *signature;
+        int code;
+    } cases[] = {
+        {"echo", "(int) -> int", KNIT_OK},
+        {"echo", "(int) -> str", KNIT_BAD_RESULT},
+        {"echo", "(int)", KNIT_OK},
+        {"echo", "int", KNIT_BAD_ARGUMENT},
+        {"fail", "(int) -> int", KNIT_TASK_FAILED},
+        {"params", "(int)", KNIT_OK},
+        {"params", "(int) -> int", KNIT_BAD_RESULT},
+    };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), count = sizeof(cases) / sizeof(cases[0]);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)state;
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    /* Each text at the place of each other one, so that all of them grow and shrink. */
+    for (size_t i = 0; i < count * count * 2; i++) {
+        const char *task = cases[i % count].task, *signature = cases[i % count].signature;
+        const char *place = cases[i / 2 / count].task, *other = cases[i / 2 / count].signature;
+        char *task_at = pages + page - strlen(place) - 1, *signature_at;
+        int64_t number = 0;
+
+        if (strlen(task) > strlen(place) || strlen(signature) > strlen(other))
+            continue;
+        signature_at = task_at - strlen(other) - 1;
+        memcpy(task_at, task, strlen(task) + 1);
+        memcpy(signature_at, signature, strlen(signature) + 1);
+        assert_int_equal(knit_call(k, &error, task_at, signature_at, (int64_t)1, &number),
+            cases[i % count].code);
+    }
+    assert_int_equal(munmap(pages, 2 * page), 0);
 }
 
 static void freed_once_or_twice_it_is_refused_and_harms_nothing(void **state)
@@ -621,6 +661,7 @@ int main(void)
         WITH_SESSION(values_of_every_type_are_passed),
         WITH_SESSION(its_texts_are_copied),
         WITH_SESSION(a_text_that_was_changed_in_place_is_another_task),
+        WITH_SESSION(a_text_at_the_end_of_memory_may_become_shorter),
         WITH_SESSION(freed_once_or_twice_it_is_refused_and_harms_nothing),
         WITH_SESSION(the_memory_of_freed_ones_is_used_again),
         WITH_SESSION(closing_frees_those_that_are_left),
