@@ -34,6 +34,9 @@ HEAD = struct.Struct('=IIIIQIIIiI24s')
 STACK_AT, ENTRIES_AT, ENTRY = 68, 1608, struct.Struct('=Q24s')
 DEPTH = 10
 
+# That of binutils does not see what clang has inlined.
+ADDR2LINE = os.environ['KNIT_ADDR2LINE']
+
 # Where a failure may be left unreported, by the functions nearest to it, and why. Any other failure that is not reported
 # is wrong.
 NEAR = 4
@@ -206,7 +209,7 @@ def functions_at(file, offset):
     path = next((os.environ[name] for name in PROGRAMS if os.path.basename(os.environ[name]).startswith(file)), None)
     if path is None:
         return ()
-    named = subprocess.run(['addr2line', '-sife', path, hex(int(offset, 16) - 1)], text=True, stdout=subprocess.PIPE,
+    named = subprocess.run([ADDR2LINE, '-sife', path, hex(int(offset, 16) - 1)], text=True, stdout=subprocess.PIPE,
                            timeout=PATIENCE).stdout
     return tuple(named.splitlines()[::2])
 
@@ -228,7 +231,7 @@ def may_be_silent(failed):
 
 class Findings:
     """Counts the failures, prints each that was not survived or not reported, and fails the test at its end if there was
-    one. Whether a failure may be unreported depends on function names, so without binutils that is not checked."""
+    one. Whether a failure may be unreported depends on function names, so without ADDR2LINE that is not checked."""
 
     SHOWN = 20
 
@@ -236,9 +239,9 @@ class Findings:
         self.case, self.title = case, title
         self.book = Book()
         self.met = self.refused = self.wrong = 0
-        self.has_names = shutil.which('addr2line') is not None
+        self.has_names = shutil.which(ADDR2LINE) is not None
         if not self.has_names:
-            print('there is no addr2line: whether a failure may be unreported is not checked', flush=True)
+            print(f'there is no {ADDR2LINE}: whether a failure may be unreported is not checked', flush=True)
 
     def note(self, point, is_right, is_refused, story):
         failed = self.book.failed()
@@ -274,7 +277,7 @@ PROGRAMS = ('KNIT_DAEMON', 'KNIT_WORKER', 'KNIT_GROUND_SESSION', 'KNIT_GROUND_LI
 
 
 def with_names(stack):
-    """The stack with the names of its functions, if binutils are installed."""
+    """The stack with the names of its functions, if ADDR2LINE is installed."""
     programs = [os.environ[name] for name in PROGRAMS]
     lines = []
     for line in stack.splitlines():
@@ -282,7 +285,7 @@ def with_names(stack):
         path = next((path for path in programs if match and os.path.basename(path).startswith(match[1])), None)
         if path:
             try:
-                named = subprocess.run(['addr2line', '-sfe', path, hex(int(match[2], 16) - 1)], text=True,
+                named = subprocess.run([ADDR2LINE, '-sfe', path, hex(int(match[2], 16) - 1)], text=True,
                                        stdout=subprocess.PIPE, timeout=PATIENCE).stdout.split()
                 line += ' ' + ' '.join(named)
             except OSError:
