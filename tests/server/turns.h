@@ -45,6 +45,7 @@ struct turns {
     struct knit_loop loop;
     struct turns_caller callers[TURNS_CALLERS_MAX];
     uint32_t caller_count;
+    bool is_fresh; /* no connection's input is silent, however long the test had to wait */
 };
 
 extern struct turns turns;
