@@ -52,8 +52,7 @@ static_assert(sizeof(struct knit_cursor) == KNIT_LINE, "one line a cursor");
 static_assert(KNIT_SLOTS_MAX <= UINT16_MAX, "slots of a cursor");
 
 /* Positions ahead of the call that is served. */
-#define KNIT_OWN_AHEAD   4u
-#define KNIT_FETCH_AHEAD 8u
+#define KNIT_FETCH_AHEAD (2 * KNIT_OWN_AHEAD)
 
 /* What a cell says about the call at a position. */
 enum knit_cell_state {

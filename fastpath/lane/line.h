@@ -9,6 +9,14 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
+#include "fastpath/lane/layout.h"
+
+/* A cell's line is owned so many calls before it is written. Behind the end of a ring that is
+ * another line, which does no harm. */
+#define KNIT_OWN_AHEAD 4u
+
 /* It will be read. */
 static inline void knit_line_fetch(const void *line)
 {
@@ -25,4 +33,12 @@ static inline void knit_line_own(const void *line)
 #else
     __builtin_prefetch(line, 1, 3);
 #endif
+}
+
+/* The same for the first line of a cell, or both. */
+static inline void knit_line_own_cell(const void *cell, bool both)
+{
+    knit_line_own(cell);
+    if (both)
+        knit_line_own((const char *)cell + KNIT_LINE);
 }

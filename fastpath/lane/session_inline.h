@@ -76,6 +76,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     uint32_t flags = call->flags, index;
     uint64_t gen24;
 
+    knit_line_own_cell(cell + KNIT_OWN_AHEAD, call->len > KNIT_HEAD_WORDS * 8);
     /* relaxed: P1 publishes these stores. */
     if (block != KNIT_NO_BLOCK) {
         flags |= KNIT_CELL_IN_ARENA;

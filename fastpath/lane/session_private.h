@@ -17,6 +17,7 @@
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/core.h"
+#include "fastpath/lane/line.h"
 #include "fastpath/lane/session.h"
 #include "fastpath/lane/state.h"
 
