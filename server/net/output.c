@@ -440,41 +440,55 @@ static size_t copied_for(const struct knit_connection *connection)
     return connection->copied_bytes;
 }
 
-/* Of those that hold such bytes and do not read, the one that holds most, or NULL. */
-static struct knit_connection *find_worst(struct knit_net *net, held_bytes *held)
+static bool may_be_dropped(const struct knit_connection *connection)
 {
-    struct knit_connection *connection, *worst = NULL;
-
-    TAILQ_FOREACH(connection, &net->stalled, in_stalled)
-    if (held(connection) > (worst != NULL ? held(worst) : 0) &&
-        net->turn->now_ns - connection->moved_ns >= CROWDED_STALL_NS)
-        worst = connection;
-    return worst;
+    return connection->net->turn->now_ns - connection->moved_ns >= CROWDED_STALL_NS;
 }
 
+/* Closes connections that do not read until so many of these bytes are given back, first those that
+ * hold more than half of what any holds, then half of that, and so on: to find the one that holds
+ * most each time would take seconds with ten thousand that hold about the same. */
+static void drop_readers(struct knit_net *net, held_bytes *held, size_t excess)
+{
+    struct knit_connection *connection, *next;
+    size_t most = 0;
+
+    TAILQ_FOREACH(connection, &net->stalled, in_stalled)
+    if (held(connection) > most && may_be_dropped(connection))
+        most = held(connection);
+    for (; most > 0 && excess > 0; most /= 2) {
+        for (connection = TAILQ_FIRST(&net->stalled); connection != NULL && excess > 0;
+             connection = next) {
+            size_t bytes = held(connection);
+
+            next = TAILQ_NEXT(connection, in_stalled);
+            if (bytes <= most / 2 || !may_be_dropped(connection))
+                continue;
+            excess -= bytes < excess ? bytes : excess;
+            knit_output_drop_reader(connection);
+        }
+    }
+}
+
+/* What is given back comes at the end of the turn. */
 static void make_room_in_arena(struct knit_net *net)
 {
     size_t arena = net->turn->settings->arena_bytes, most = arena / PINNED_SHARE_ALL;
     size_t pinned = net->pinned_bytes, part = arena / PINNED_SHARE;
     const struct knit_pool_session *session = net->router->session;
-    struct knit_connection *worst;
 
     /* A worker can be blocked with little pinned, where what is pinned lies badly. */
     if (pinned <= most && pinned > 0 &&
         knit_state_is_blocked_on_arena(&session->reply, session->geometry.lanes))
         most = pinned > part ? pinned - part : 0;
-    /* Its blocks come back at the end of the turn, so they are counted here. */
-    while (pinned > most && (worst = find_worst(net, pinned_by)) != NULL) {
-        pinned -= worst->pinned_bytes;
-        knit_output_drop_reader(worst);
-    }
+    if (pinned > most)
+        drop_readers(net, pinned_by, pinned - most);
 }
 
 void knit_output_make_room(struct knit_net *net)
 {
-    struct knit_connection *worst;
-
     make_room_in_arena(net);
-    while (is_crowded(net) && (worst = find_worst(net, copied_for)) != NULL)
-        knit_output_drop_reader(worst);
+    if (is_crowded(net))
+        drop_readers(net, copied_for,
+            net->copied_bytes - net->turn->settings->output_total_max_bytes / COPIED_SHARE_ALL);
 }

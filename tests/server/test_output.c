@@ -223,6 +223,55 @@ static void readers_that_have_much_copied_make_room(void **state)
     assert_int_equal(turns.loop.net.copied_bytes, 0);
 }
 
+/* Beside what any of those holds that are left, a reader that was dropped held no less than half;
+ * and without the one that held least there would not be room. */
+static void expect_the_worst_dropped(
+    struct turns_caller *const *callers, const size_t *held, uint32_t count, size_t before_bytes)
+{
+    size_t room = turns.settings.output_total_max_bytes / 2, most_left = 0, least = SIZE_MAX;
+    size_t left_bytes = before_bytes;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!callers[i]->connection->is_dead) {
+            most_left = held[i] > most_left ? held[i] : most_left;
+            continue;
+        }
+        least = held[i] < least ? held[i] : least;
+        left_bytes -= held[i];
+    }
+    assert_int_equal(turns.loop.net.copied_bytes, left_bytes);
+    assert_true(left_bytes <= room);
+    assert_true(least * 2 >= most_left);
+    assert_true(left_bytes + least > room);
+}
+
+static void of_many_readers_that_do_not_read_the_worst_make_room(void **state)
+{
+    enum { LEN = 15 * 1000, CALLERS = 20 };
+    static const uint32_t replies[CALLERS] = {4, 1, 8, 2, 8, 1, 4, 2}; /* the others have one */
+    struct turns_caller *callers[CALLERS];
+    size_t held[CALLERS], before_bytes;
+
+    (void)state;
+    turns.settings.output_total_max_bytes = 4 << 20;
+    for (uint32_t i = 0; i < CALLERS; i++) {
+        callers[i] = turns_connect();
+        narrow(callers[i]);
+        for (uint32_t id = 0; id < replies[i] || id == 0; id++)
+            call_one(callers[i], "room", LEN, id);
+        callers[i]->connection->moved_ns -= 1000000000;
+        held[i] = callers[i]->connection->copied_bytes;
+    }
+    before_bytes = turns.loop.net.copied_bytes;
+    for (size_t total = before_bytes * 2; total > 65536; total /= 2) {
+        turns.settings.output_total_max_bytes = total - 2;
+        knit_output_make_room(&turns.loop.net);
+        expect_the_worst_dropped(callers, held, CALLERS, before_bytes);
+    }
+    for (uint32_t i = 0; i < CALLERS; i++)
+        turns_leave(callers[i]);
+}
+
 /* What a task attached to its error costs the loop what it would cost as a result. */
 static void the_data_of_a_long_error_is_not_read(void **state)
 {
@@ -425,6 +474,7 @@ int main(void)
         TURNS_TEST(a_reader_that_leaves_gives_its_slots_back),
         TURNS_TEST(readers_together_have_so_much_copied),
         TURNS_TEST(readers_that_have_much_copied_make_room),
+        TURNS_TEST(of_many_readers_that_do_not_read_the_worst_make_room),
         TURNS_TEST(the_data_of_a_long_error_is_not_read),
         TURNS_TEST(replies_of_a_turn_leave_in_one_send),
         TURNS_TEST(replies_that_fill_the_stage_keep_their_order),
