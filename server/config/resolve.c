@@ -71,6 +71,18 @@ static int resolve_listen(struct knit_settings *settings, struct knit_sentence *
         settings, knit_setting_by_key("server", "listen"), &origin, "none", why);
 }
 
+/* The word beside an address was forgotten there, or the address was. */
+static int check_listen(const struct knit_list *listen, struct knit_sentence *why)
+{
+    for (size_t i = 0; listen->count > 1 && i < listen->count; i++) {
+        if (strcmp(listen->items[i], "none") == 0)
+            return knit_sentence_set(why, KNIT_SETTING_E_REFUSED,
+                "server.listen: the word none stands alone, not beside %s",
+                listen->items[i == 0 ? 1 : 0]);
+    }
+    return 0;
+}
+
 int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *why)
 {
     static const uint64_t message_overhead = 64 * 1024, input_preset_bytes = 256 << 20;
@@ -112,6 +124,8 @@ int knit_settings_resolve(struct knit_settings *settings, struct knit_sentence *
             (unsigned long long)settings->arena_bytes,
             (unsigned long long)settings->arena_initial_bytes);
     if (knit_confinement_check(settings, why) != 0)
+        return KNIT_SETTING_E_REFUSED;
+    if (check_listen(&settings->listen, why) != 0)
         return KNIT_SETTING_E_REFUSED;
     r = resolve_listen(settings, why);
     return r == 0 ? resolve_debug(settings, why) : r;

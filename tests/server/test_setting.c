@@ -205,6 +205,11 @@ static void what_does_not_go_together_is_refused(void **state)
     expect_why("input_max_bytes");
 
     restart();
+    assert_int_equal(set(knit_setting_by_key("server", "listen"), "127.0.0.1:7 none"), 0);
+    assert_int_equal(knit_settings_resolve(&settings, &why), REFUSED);
+    expect_why("server.listen: the word none stands alone, not beside 127.0.0.1:7");
+
+    restart();
     assert_int_equal(set(knit_setting_by_key("server", "message_max_bytes"), "512MiB"), 0);
     assert_int_equal(knit_settings_resolve(&settings, &why), 0);
     assert_int_equal(settings.input_max_bytes, UINT64_C(2) << 30);
