@@ -109,7 +109,7 @@ const struct knit_tool_option knit_tool_options[] = {
         "knit://HOST[:PORT], unix:///PATH or shm:///PATH; default:\n"
         "$KNITTING_URL, else the default socket of the daemon by unix://",
         set_url},
-    {'t', "timeout", "MS", NULL,
+    {'t', "timeout", "MS", "call batch tasks describe ping health stats lift",
         "how many milliseconds connecting, and then the call, may take;\n"
         "a call with 0 has expired already",
         set_timeout},

@@ -215,6 +215,10 @@ class Tool(DaemonCase):
                 (['--raw'], 'ping has no option --raw; it is for: call')):
             with self.subTest(words):
                 self.assertIn(sentence, self.knit('ping', *words, status=USAGE).stderr)
+        for command in ('bench', 'check', 'help', 'version'):
+            self.assertIn(f'{command} has no option --timeout; it is for: call batch',
+                          self.knit('-t', '5', command, status=USAGE).stderr)
+        self.assertIn('bench has no option --output; it is for: call', self.knit('--output', 'bench', status=USAGE).stderr)
 
     def test_every_mistake_is_json_where_that_was_asked_for(self):
         for words in (('--bogus', 'ping'), ('ping', '--bogus'), ('bogus',), (), ('call',), ('call', 'echo', 'x'), ('-t',),
