@@ -79,7 +79,9 @@ static inline vector find_fitting(const uint8_t *at)
     const vector here = load(at), one = load(at - 1), two = load(at - 2), three = load(at - 3);
     const vector continues = (vector)((signed_vector)here < (int8_t)-64); /* 80 to BF */
     const vector begins = (vector)(one < 0xc0) & (vector)(two < 0xe0) & (vector)(three < 0xf0);
-    const vector below_a0 = (vector)(here < 0xa0), below_90 = (vector)(here < 0x90);
+    /* Of bytes from 80 to BF; others do not fit there anyway. */
+    const vector below_a0 = (vector)((signed_vector)here < (int8_t)-96);
+    const vector below_90 = (vector)((signed_vector)here < (int8_t)-112);
     const vector flaws = (vector)((here & 0xfe) == 0xc0) | ((vector)(one == 0xe0) & below_a0) |
                          ((vector)(one == 0xed) & ~below_a0) | ((vector)(one == 0xf0) & below_90) |
                          ((vector)(one == 0xf4) & ~below_90);
