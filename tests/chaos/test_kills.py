@@ -50,7 +50,8 @@ class HalfLoad:
                 self.rates, self.callers = rates, []
             for seat, (transport, rate) in enumerate(zip(TRANSPORTS, rates)):
                 count = int(rate * (seconds if plan == 'half' else 60))
-                count = min(count, self.ledger.IDS // 4)
+                # Four callers, and the last ids are those of held calls.
+                count = min(count, self.ledger.IDS // 5)
                 self.callers.append(stack.enter_context(ChaosCaller(
                     self.daemon.url(transport), self.record, seat, first, count, number.randrange(1 << 30),
                     window=1000, rate=rate, plain=1)))
