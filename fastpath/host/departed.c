@@ -124,7 +124,7 @@ void knit_departed_add(
         return;
     departed = &pool->departed[pool->departed_count++];
     *departed = (struct knit_departed){.uid = session->peer.uid,
-        .results_at = (uint64_t)(session->view.reply.arena - base),
+        .results_at = (uint64_t)(session->view.reply.slab - base),
         .take_back_ns = now_ns + LOOK_NS};
     departed->results_bytes = session->reply.bytes - departed->results_at;
     /* Without a descriptor left it is not counted, but taken back at once. */

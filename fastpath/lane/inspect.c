@@ -151,9 +151,9 @@ static void check_answer(struct look *look, uint32_t slot, const struct words *w
         return;
     }
     if ((knit_word_flags(words->word) & KNIT_CELL_IN_ARENA) == 0) {
-        if (len > KNIT_INLINE_MAX)
-            found(look, "slot %u: its answer has %llu bytes in a cell that holds %u", slot,
-                (ull)len, KNIT_INLINE_MAX);
+        if (len > KNIT_SLAB_BYTES)
+            found(look, "slot %u: its answer has %llu bytes in a slab that holds %u", slot,
+                (ull)len, KNIT_SLAB_BYTES);
         return;
     }
     if (words->released == gen)
@@ -305,9 +305,9 @@ static void check_ready(struct ring *ring, uint64_t q, uint64_t ctrl)
     ring->has_ready = true;
     if ((flags & ~KNIT_CELL_FLAGS) != 0)
         found(look, "lane %u, position %llu: flags %#x", ring->lane, (ull)q, flags);
-    else if (!is_block && len > KNIT_INLINE_MAX)
-        found(look, "lane %u, position %llu: %llu bytes in a cell that holds %u", ring->lane,
-            (ull)q, (ull)len, KNIT_INLINE_MAX);
+    else if (!is_block && len > KNIT_SLAB_BYTES)
+        found(look, "lane %u, position %llu: %llu bytes in a slab that holds %u", ring->lane,
+            (ull)q, (ull)len, KNIT_SLAB_BYTES);
     else if (is_block && (offset > arena || len > arena - offset))
         found(look,
             "lane %u, position %llu: its argument, %llu bytes at %llu, is outside the arena",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A call's general way (lane_serve.h): of a cell that no correct caller can have written, a call
- * that may not start, an argument in the arena, a long task, a call that is stolen.
+ * that may not start, an argument outside its cell, a long task, a call that is stolen.
  *
  * What no correct caller can write into a cell evicts the session, but only after a second load of
  * ctrl returned the same: a cell that changes in between was merely read too late.
@@ -43,7 +43,7 @@ static const char *check_ready(const struct knit_lane *lane,
     if (argument_max != 0 && len > argument_max)
         return "an argument over the limit in a request cell";
     if ((knit_meta_flags(meta) & KNIT_CELL_IN_ARENA) == 0)
-        return len <= KNIT_INLINE_MAX ? NULL : "a length over the cell's in a request cell";
+        return len <= KNIT_SLAB_BYTES ? NULL : "a length over the slab's in a request cell";
     if (offset > arena || len > arena - offset)
         return "an argument outside the request arena";
     return NULL;
@@ -115,16 +115,22 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     return lane->copy;
 }
 
-/* An argument in the arena, which was checked. False: there is no memory. */
-static bool take_argument(
-    struct knit_lane *lane, const struct knit_worker_session *session, uint64_t offset, size_t len)
+/* An argument that was checked, in its slot's slab or at that offset of the arena. False: there is
+ * no memory. */
+static bool take_argument(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_call_head *head, uint64_t offset)
 {
-    const void *bytes = session->in.request.arena + offset;
+    const size_t len = knit_meta_len(head->meta);
+    const unsigned char *bytes = knit_slab(session->in.request.slab, knit_ctrl_slot(head->ctrl));
+    bool has_spare = true;
 
+    if ((knit_meta_flags(head->meta) & KNIT_CELL_IN_ARENA) != 0) {
+        bytes = session->in.request.arena + offset;
+        has_spare = session->in.geometry.request_arena_bytes - offset >= len + KNIT_HEAD_SPARE;
+    }
     lane->is_untidy = true;
     lane->job.payload = bytes;
-    if (!session->in.trusted ||
-        session->in.geometry.request_arena_bytes - offset < len + KNIT_HEAD_SPARE) {
+    if (!session->in.trusted || !has_spare) {
         knit_deficit_charge(&lane->current->deficit, (uint32_t)(len / COPIED_A_NS));
         lane->job.payload = private_copy(lane, bytes, len);
     }
@@ -138,10 +144,10 @@ bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *s
     const uint64_t offset = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
 
     if (head.deadline != 0 ||
-        (knit_meta_flags(head.meta) & ~KNIT_CELL_PINNED) != KNIT_CELL_IN_ARENA ||
+        (knit_meta_flags(head.meta) & ~(KNIT_CELL_PINNED | KNIT_CELL_IN_ARENA)) != 0 ||
         check_ready(lane, session, &head, offset) != NULL)
         return false;
-    return take_argument(lane, session, offset, knit_meta_len(head.meta));
+    return take_argument(lane, session, &head, offset);
 }
 
 /* Whether a claimed call may start, and the rest of its job. */
@@ -163,8 +169,8 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
-    if ((flags & KNIT_CELL_IN_ARENA) != 0 &&
-        !take_argument(lane, session, lane->argument[0], job->len))
+    if (((flags & KNIT_CELL_IN_ARENA) != 0 || job->len > KNIT_INLINE_MAX) &&
+        !take_argument(lane, session, head, lane->argument[0]))
         job->refusal = KNIT_INTERNAL;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CLAIMED -> ANSWERED by the worker: the outcome goes into the reply cell or into a block of the
- * reply arena; without room there it is deferred.
+/* CLAIMED -> ANSWERED by the worker: the outcome goes into the reply cell, into the slot's slab or
+ * into a block of the reply arena; without room there it is deferred.
  *
  * Edges, beside those of lane_serve.h and reply_arena.h:
  *   W1 release     fence between blocked_on_arena and the look at `released`; with the session's
@@ -18,11 +18,15 @@
 void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
 {
     struct knit_worker_session *session = lane->current;
+
     if (lane->room != KNIT_NO_BLOCK)
         knit_reply_arena_return(&session->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
-    if (len == 0 || len > job->result_max ||
-        knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
+    if (len == 0 || len > job->result_max)
+        return NULL;
+    if (len <= KNIT_SLAB_BYTES)
+        return knit_slab(session->in.reply.slab, job->slot);
+    if (knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
         return NULL;
     lane->is_untidy = true;
     return knit_reply_arena_base(&session->arena) + lane->room;
@@ -84,7 +88,19 @@ bool knit_lane_send_deferred(
     return true;
 }
 
-void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session)
+/* Its slot's caller has read what lay there: it has published this call since. */
+static void answer_in_slab(struct knit_worker_session *session, const struct knit_job *job)
+{
+    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    unsigned char *slab = knit_slab(session->in.reply.slab, job->slot);
+
+    if (job->result != slab)
+        memmove(slab, job->result, job->result_len);
+    knit_lane_publish_answer(session, &session->in.reply.reply[job->slot], &answer, 0);
+}
+
+static __attribute__((noinline)) void answer_in_arena(
+    struct knit_lane *lane, struct knit_worker_session *session)
 {
     struct knit_job *job = &lane->job;
     uint64_t block = KNIT_NO_BLOCK;
@@ -113,6 +129,14 @@ void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *
     }
     answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
     answer_with_block(session, &answer, block);
+}
+
+void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session)
+{
+    if (lane->job.result_len <= KNIT_SLAB_BYTES)
+        answer_in_slab(session, &lane->job);
+    else
+        answer_in_arena(lane, session);
 }
 
 bool knit_lane_send_any_deferred(struct knit_lane *lane, uint32_t most)

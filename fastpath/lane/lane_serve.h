@@ -89,7 +89,8 @@ struct knit_lane_answer {
     size_t len;
 };
 
-/* The last steps of CLAIMED -> ANSWERED: the bytes are in the cell, or in a block that it names. */
+/* The last steps of CLAIMED -> ANSWERED: the bytes are in the cell, in the slab, or in a block that
+ * the cell names. */
 KNIT_ALWAYS_INLINE void knit_lane_publish_answer(struct knit_worker_session *session,
     struct knit_reply_cell *cell, const struct knit_lane_answer *answer, uint32_t flags)
 {
@@ -127,7 +128,7 @@ KNIT_ALWAYS_INLINE void knit_lane_answer_small(
     knit_lane_publish_answer(session, cell, &answer, 0);
 }
 
-/* One that does not: its bytes go into a block, or the reply is deferred. */
+/* One that does not: its bytes go into the slab or into a block, or the reply is deferred. */
 void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session);
 
 /* Shows what was kept private. */
@@ -166,7 +167,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_expects(
     return mean < KNIT_SHORT_NS / 2 ? mean : 0;
 }
 
-/* An argument in the arena. False: the call, or the argument, is not as most are. */
+/* An argument in the slab or the arena. False: the call, or the argument, is not as most are. */
 bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
     const struct knit_call_head head, const struct knit_request_cell *cell);
 

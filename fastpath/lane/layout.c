@@ -67,6 +67,8 @@ static uint64_t walk_request(
     view->abort = place(&at, 8 * slots, KNIT_LINE);
     view->released = place(&at, 8 * slots, KNIT_LINE);
     view->tail = place(&at, KNIT_LINE * lanes, KNIT_LINE);
+    /* What a worker reads behind the last one is a ring. */
+    view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_SLAB_BYTES);
     view->ring =
         place(&at, sizeof(struct knit_request_cell) * lanes * geometry->cells, 2 * KNIT_LINE);
     view->arena = place(&at, geometry->request_arena_bytes, KNIT_PAGE);
@@ -87,6 +89,7 @@ static uint64_t walk_reply(
     view->head = place(&at, KNIT_LINE * lanes, KNIT_LINE);
     view->lane = place(&at, sizeof(struct knit_lane_line) * lanes, KNIT_LINE);
     view->completions = place(&at, 4 * lanes * geometry->cells, KNIT_LINE);
+    view->slab = place(&at, KNIT_SLAB_BYTES * slots, KNIT_PAGE);
     view->arena = place(&at, lanes * geometry->reply_arena_bytes, KNIT_PAGE);
     return pages(&at);
 }

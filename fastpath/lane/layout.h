@@ -37,7 +37,8 @@
 #define KNIT_SLOTS_MAX    16368u
 #define KNIT_TASKS        65536u /* ids that fit a cell */
 #define KNIT_CLASSES      1u
-#define KNIT_INLINE_MAX   104u /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_INLINE_MAX   104u  /* bytes of a request or a reply that travel inside a cell */
+#define KNIT_SLAB_BYTES   1024u /* of a request or a reply that lie in the slab of its slot */
 #define KNIT_CELL_WORDS   13u
 #define KNIT_HEAD_WORDS   5u  /* of the body, in the cell's first line */
 #define KNIT_CELLS_SPARE  16u /* a ring has so many cells more than slots, or more */
@@ -70,7 +71,8 @@ struct knit_geometry {
 /* ---- cells ---------------------------------------------------------------------------------- */
 
 /* A call as its caller published it: head line and spill line. With KNIT_CELL_IN_ARENA, body[0] is
- * the offset of the argument's bytes in the request arena. */
+ * the offset of the argument's bytes in the request arena; without it, what is longer than the body
+ * lies in the slot's slab. */
 struct knit_request_cell {
     _Atomic uint64_t ctrl;     /* stored last, release: publishes the rest */
     _Atomic uint64_t deadline; /* ns of the host's CLOCK_MONOTONIC; 0 = none */
@@ -78,7 +80,8 @@ struct knit_request_cell {
     _Atomic uint64_t body[KNIT_CELL_WORDS];
 };
 
-/* The outcome of a slot's last answered call. */
+/* The outcome of a slot's last answered call; without KNIT_CELL_IN_ARENA, what is longer than the
+ * body lies in the slot's slab. */
 struct knit_reply_cell {
     _Atomic uint64_t word;  /* stored last, release: publishes the rest */
     _Atomic uint64_t meta;  /* lane whose arena holds the block, length */
@@ -203,6 +206,7 @@ struct knit_request_view {
     _Atomic uint64_t *released;     /* [slots]; generation whose reply block is released */
     struct knit_line64 *tail;       /* [lanes]; for classes beyond 0 and for tools */
     struct knit_request_cell *ring; /* [lanes][cells] */
+    unsigned char *slab;            /* [slots][KNIT_SLAB_BYTES] */
     unsigned char *arena;
 };
 
@@ -217,6 +221,7 @@ struct knit_reply_view {
     struct knit_line64 *head;            /* [lanes]; consumer index of the lane's ring */
     struct knit_lane_line *lane;         /* [lanes] */
     _Atomic uint32_t *completions;       /* [lanes][cells] */
+    unsigned char *slab;                 /* [slots][KNIT_SLAB_BYTES] */
     unsigned char *arena;                /* [lanes][reply_arena_bytes] */
 };
 
@@ -239,6 +244,12 @@ struct knit_pool_view {
     struct knit_note_line *note;   /* [lanes]; by the lane's worker */
     _Atomic uint8_t *mark;         /* [KNIT_TASKS]; enum knit_mark of each task, by id */
 };
+
+/* The slot's slab, of those that begin there. */
+static inline unsigned char *knit_slab(unsigned char *slabs, uint32_t slot)
+{
+    return slabs + (size_t)slot * KNIT_SLAB_BYTES;
+}
 
 /* 0, or a sentence that says what is wrong with the geometry. */
 const char *knit_geometry_check(const struct knit_geometry *geometry);

@@ -60,10 +60,17 @@ static void read_answer(
             goto broken;
         ret->payload = session->reply.arena + lane * arena + block;
         ret->held = true;
+        session->slots[index].has_block = true;
         return;
     }
-    if (len > KNIT_INLINE_MAX)
+    if (len > KNIT_SLAB_BYTES)
         goto broken;
+    if (len > KNIT_INLINE_MAX) {
+        ret->payload = knit_slab(session->reply.slab, index);
+        ret->held = true;
+        session->slots[index].has_block = false;
+        return;
+    }
     ret->payload = ret->body;
     ret->held = false;
     knit_cell_load(ret->body, cell->body, len);
@@ -83,7 +90,7 @@ static __attribute__((cold, noinline)) bool drop_answer(
 {
     struct knit_session_slot *slot = &session->slots[index];
     session->zombies--;
-    if (outcome->held)
+    if (outcome->held && slot->has_block)
         release_block(session, index, outcome->lane);
     knit_session_push_free(session, index, outcome->lane);
     if (slot->block != KNIT_NO_BLOCK)
@@ -93,8 +100,8 @@ static __attribute__((cold, noinline)) bool drop_answer(
 }
 
 /* ANSWERED -> FREE, or -> held until released. False: the answer was dropped and gives no
- * outcome. */
-static bool take_answer(
+ * outcome. Not inlined, because the frame would cost small results. */
+static __attribute__((noinline)) bool take_answer(
     struct knit_session *session, uint32_t index, struct knit_session_outcome *ret)
 {
     struct knit_session_slot *slot = &session->slots[index];
@@ -251,7 +258,8 @@ void knit_session_release(struct knit_session *session, uint32_t index)
 
     assert(session->slots[index].state == KNIT_SLOT_HELD);
     lane = session->slots[index].block_lane;
-    release_block(session, index, lane);
+    if (session->slots[index].has_block)
+        release_block(session, index, lane);
     session->held--;
     knit_session_push_free(session, index, lane);
 }

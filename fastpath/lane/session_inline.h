@@ -64,32 +64,32 @@ KNIT_ALWAYS_INLINE void knit_session_leave_lane(struct knit_session *session, ui
 
 /* ---- publish --------------------------------------------------------------------------------- */
 
-/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK. The session has a free slot.
+/* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK or KNIT_IN_SLAB. The session has a
+ * free slot.
  * has_depth: as the session is; known where it was asked already. */
 KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block,
     bool has_depth)
 {
     struct knit_request_cell *cell = lane->cell;
-    struct knit_session_lane *owner = lane;
+    struct knit_session_lane *owner;
     struct knit_session_slot *slot;
     uint32_t flags = call->flags, index;
     uint64_t gen24;
 
     knit_line_own_cell(cell + KNIT_OWN_AHEAD, call->len > KNIT_HEAD_WORDS * 8);
     /* relaxed: P1 publishes these stores. */
-    if (block != KNIT_NO_BLOCK) {
+    if (block == KNIT_NO_BLOCK) {
+        knit_cell_store(cell->body, call->payload, call->len);
+    } else if (block != KNIT_IN_SLAB) {
         flags |= KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
-    } else {
-        knit_cell_store(cell->body, call->payload, call->len);
     }
     atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
     atomic_store_explicit(&cell->meta,
         knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
 
-    while (__builtin_expect(owner->free_head == KNIT_NO_SLOT, 0))
-        owner = &session->lanes[owner->index + 1 < session->geometry.lanes ? owner->index + 1 : 0];
+    owner = knit_session_free_in(session, lane);
     index = owner->free_head;
     slot = &session->slots[index];
     owner->free_head = slot->next;
@@ -98,7 +98,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     gen24 = slot->gen24 + (1ull << KNIT_GEN_SHIFT);
     slot->gen24 = gen24;
     slot->user = call->user;
-    slot->block = block;
+    slot->block = block != KNIT_IN_SLAB ? block : KNIT_NO_BLOCK;
     slot->lane = lane->index;
     slot->state = KNIT_SLOT_IN_FLIGHT;
     if (!lane->is_dirty)

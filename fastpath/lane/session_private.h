@@ -21,6 +21,9 @@
 #include "fastpath/lane/session.h"
 #include "fastpath/lane/state.h"
 
+/* In place of a block, while a call is published: its argument lies in the slot's slab. */
+#define KNIT_IN_SLAB (KNIT_NO_BLOCK - 1)
+
 enum knit_slot_state {
     KNIT_SLOT_FREE,
     KNIT_SLOT_IN_FLIGHT, /* published, its outcome is wanted */
@@ -38,6 +41,7 @@ struct knit_session_slot {
     uint32_t work_ns;    /* what the call takes, estimated; while published */
     uint16_t block_lane; /* held: the lane in whose arena the reply's block lies */
     uint8_t state;       /* enum knit_slot_state */
+    bool has_block;      /* held: the reply lies in a block, not in the slab */
 };
 
 /* The session's private part of a lane. */
@@ -120,6 +124,16 @@ static inline int knit_session_next_completion(
     *ret_entry = atomic_load_explicit(
         &lane->completion_ring[lane->completion_next & (cells - 1)], memory_order_acquire);
     return knit_completion_lead(*ret_entry, lane->completion_next, cells);
+}
+
+/* The lane whose free slot a call to this one takes: its own, while it has some. The session has a
+ * free slot. */
+KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_free_in(
+    struct knit_session *session, struct knit_session_lane *lane)
+{
+    while (__builtin_expect(lane->free_head == KNIT_NO_SLOT, 0))
+        lane = &session->lanes[lane->index + 1 < session->geometry.lanes ? lane->index + 1 : 0];
+    return lane;
 }
 
 /* Wakes the lane's worker if it is parked and this park was not notified before. W1 lies before.

@@ -74,13 +74,29 @@ static struct knit_session_lane *with_room(struct knit_session *session,
 
 /* ---- publishing ----------------------------------------------------------------------------- */
 
+/* An argument of so many bytes goes into the slab of the slot that the call takes. All of it comes
+ * before the cell: a worker that spins there would take the line back meanwhile. */
+static inline uint32_t publish_in_slab(struct knit_session *session, struct knit_session_lane *lane,
+    const struct knit_session_call *call)
+{
+    const uint32_t slot = knit_session_free_in(session, lane)->free_head;
+
+    memcpy(knit_slab(session->request.slab, slot), call->payload, call->len);
+    return knit_session_put(session, lane, call, KNIT_IN_SLAB, session->work_ns != NULL);
+}
+
 /* Not inlined, because the frame would cost small calls. */
 static __attribute__((noinline)) int publish_large(struct knit_session *session,
     struct knit_session_lane *lane, const struct knit_session_call *call, uint32_t *ret_slot)
 {
     uint64_t block;
+
     if (call->len > session->options.argument_max_bytes)
         return KNIT_SESSION_E_TOO_LARGE;
+    if (call->len <= KNIT_SLAB_BYTES) {
+        *ret_slot = publish_in_slab(session, lane, call);
+        return 0;
+    }
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     memcpy(session->request.arena + block, call->payload, call->len);

@@ -217,7 +217,7 @@ uint64_t knit_router_deadline(
 /* What the message's arguments take of the request arena. */
 static uint32_t argument_bytes_of(const struct knit_message *message)
 {
-    return message->params.len > KNIT_INLINE_MAX ? (uint32_t)message->params.len : 0;
+    return message->params.len > KNIT_SLAB_BYTES ? (uint32_t)message->params.len : 0;
 }
 
 void knit_router_stop_waiting(struct knit_caller *caller)

@@ -78,15 +78,15 @@ static void setup(struct fixture *fixture, uint64_t start)
     fixture->reply = &fixture->session->reply;
     lanes_add_worker(&fixture->lanes, 0, OWNER);
     fixture->slot[INLINE] = publish(fixture, 0, 10);
-    fixture->slot[HELD] = publish(fixture, 0, 200);
-    fixture->slot[HELD_TOO] = publish(fixture, 0, 300);
-    fixture->slot[ABORTED] = publish(fixture, 0, 200);
+    fixture->slot[HELD] = publish(fixture, 0, 1200);
+    fixture->slot[HELD_TOO] = publish(fixture, 0, 1300);
+    fixture->slot[ABORTED] = publish(fixture, 0, 1200);
     knit_session_abort(fixture->session->session, fixture->slot[ABORTED]);
     for (int i = INLINE; i <= ABORTED; i++)
         while (!knit_session_collect_slot(fixture->session->session, fixture->slot[i], &outcome))
             (void)knit_lane_turn(fixture->lanes.worker[0]);
-    fixture->slot[CLAIMED] = publish(fixture, 1, 200);
-    fixture->slot[QUEUED] = publish(fixture, 1, 200);
+    fixture->slot[CLAIMED] = publish(fixture, 1, 1200);
+    fixture->slot[QUEUED] = publish(fixture, 1, 1200);
     assert_true(knit_session_withdraw(fixture->session->session, fixture->slot[QUEUED]));
     fixture->slot[QUEUED_TOO] = publish(fixture, 1, 20);
     for (slot = 0; slot < 10; slot++) {
@@ -105,7 +105,7 @@ static void setup(struct fixture *fixture, uint64_t start)
     assert_int_equal(counts.queued, 2);
     assert_int_equal(counts.running, 1);
     assert_int_equal(counts.held, 2);
-    assert_int_equal(counts.held_bytes, 500);
+    assert_int_equal(counts.held_bytes, 2500);
     assert_int_equal(counts.blocked_on_arena, 0);
     assert_int_equal(counts.state, KNIT_STATE_OPEN);
 }
@@ -160,15 +160,15 @@ DAMAGE(flags_that_are_none)
 }
 DAMAGE(a_lane_that_is_none)
 {
-    STORE(&f->reply->reply[f->slot[HELD]].meta, knit_meta(2, 0, 0, 200));
+    STORE(&f->reply->reply[f->slot[HELD]].meta, knit_meta(2, 0, 0, 1200));
 }
-DAMAGE(a_long_answer_in_a_cell)
+DAMAGE(a_long_answer_in_a_slab)
 {
-    STORE(&f->reply->reply[f->slot[INLINE]].meta, knit_meta(0, 0, 0, 105));
+    STORE(&f->reply->reply[f->slot[INLINE]].meta, knit_meta(0, 0, 0, KNIT_SLAB_BYTES + 1));
 }
 DAMAGE(a_block_outside)
 {
-    STORE(&f->reply->reply[f->slot[HELD]].block, 65536 - 199);
+    STORE(&f->reply->reply[f->slot[HELD]].block, 65536 - 1199);
 }
 DAMAGE(a_block_far_outside)
 {
@@ -177,7 +177,7 @@ DAMAGE(a_block_far_outside)
 DAMAGE(blocks_that_overlap)
 {
     STORE(&f->reply->reply[f->slot[HELD]].block,
-        LOAD(&f->reply->reply[f->slot[HELD_TOO]].block) + 299);
+        LOAD(&f->reply->reply[f->slot[HELD_TOO]].block) + 1299);
     STORE(&f->reply->lane[0].touched, 65536);
 }
 DAMAGE(a_block_that_was_not_allocated)
@@ -220,13 +220,13 @@ DAMAGE(flags_of_a_request)
 {
     STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 16, 20));
 }
-DAMAGE(a_long_argument_in_a_cell)
+DAMAGE(a_long_argument_in_a_slab)
 {
-    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 0, 105));
+    STORE(&cell_of(f, 1, 2)->meta, knit_meta(0, 0, 0, KNIT_SLAB_BYTES + 1));
 }
 DAMAGE(an_argument_outside)
 {
-    STORE(&cell_of(f, 1, 1)->body[0], 65536 - 199);
+    STORE(&cell_of(f, 1, 1)->body[0], 65536 - 1199);
 }
 DAMAGE(a_call_in_no_lane)
 {
@@ -341,11 +341,11 @@ static const struct {
     {a_status_that_is_none, "slot %u: its answer has status 2", INLINE},
     {flags_that_are_none, "slot %u: its answer has flags 0x2", INLINE},
     {a_lane_that_is_none, "slot %u: its answer is of lane 2 of 2", HELD},
-    {a_long_answer_in_a_cell, "slot %u: its answer has 105 bytes in a cell", INLINE},
-    {a_block_outside, "slot %u: its answer's block, 200 bytes at 65337, is outside", HELD},
-    {a_block_far_outside, "slot %u: its answer's block, 200 bytes at 184467440737", HELD},
+    {a_long_answer_in_a_slab, "slot %u: its answer has 1025 bytes in a slab", INLINE},
+    {a_block_outside, "slot %u: its answer's block, 1200 bytes at 64337, is outside", HELD},
+    {a_block_far_outside, "slot %u: its answer's block, 1200 bytes at 184467440737", HELD},
     {blocks_that_overlap, "their answers' blocks overlap in the arena of lane 0", HELD},
-    {a_block_that_was_not_allocated, "slot %u: its answer's block ends at 200, lane 0 used 64",
+    {a_block_that_was_not_allocated, "slot %u: its answer's block ends at 1200, lane 0 used 64",
         HELD},
     {a_release_ahead, "slot %u: generation 2 is released and 0 is answered", FREE},
     {a_release_that_is_no_generation, "slot %u: generation 1099511627776 is released", FREE},
@@ -357,8 +357,8 @@ static const struct {
         QUEUED_TOO},
     {a_slot_queued_twice, "lane 1, position 2: slot %u is queued twice", QUEUED},
     {flags_of_a_request, "lane 1, position 2: flags 0x10", 0},
-    {a_long_argument_in_a_cell, "lane 1, position 2: 105 bytes in a cell", 0},
-    {an_argument_outside, "lane 1, position 1: its argument, 200 bytes at 65337, is outside", 0},
+    {a_long_argument_in_a_slab, "lane 1, position 2: 1025 bytes in a slab", 0},
+    {an_argument_outside, "lane 1, position 1: its argument, 1200 bytes at 64337, is outside", 0},
     {a_call_in_no_lane, "lane 1, position 1: queued, but the caller says it has no calls there", 0},
     {a_lane_beyond_the_last, "the caller has calls in lane 255 of 2", 0},
     {a_gap, "lane 1, position 4: published, but position 3 is not", 0},
@@ -470,7 +470,7 @@ static void a_running_pool_has_no_findings(void **state)
 
         assert_true(knit_clock_ns() < until);
         while (knit_session_slots_free(session) > 0)
-            (void)publish(&fixture, KNIT_LANE_ANY, done % 7 == 0 ? 500 : 30);
+            (void)publish(&fixture, KNIT_LANE_ANY, done % 7 == 0 ? 1500 : 30);
         if (done % 10 == 0 && inspect(&fixture).findings > 0) {
             char *before = strdup(fixture.said), *rest = NULL;
 

@@ -593,14 +593,14 @@ static void refusals_do_not_count_in_the_time_of_a_task(void **state)
 static void one_release_among_many_blocks_is_found(void **state)
 {
     struct knit_session *session, *other;
-    static unsigned char bytes[600];
+    static unsigned char bytes[1100];
     struct knit_session_call call, short_call;
     struct knit_session_outcome outcome;
     uint32_t slots[128], count, slot;
 
     (void)state;
     lanes_init(&lanes, 1, false, 0);
-    session = lanes_add_session(&lanes, 128, 65536, 0)->session;
+    session = lanes_add_session(&lanes, 128, 131072, 0)->session;
     other = lanes_add_session(&lanes, 4, 65536, 0)->session;
     lanes_add_worker(&lanes, 0, 5);
     call = lanes_call(LANES_ECHO, bytes, sizeof(bytes));
@@ -636,8 +636,8 @@ static void a_caller_that_releases_while_blocked_is_not_evicted(void **state)
 
     (void)state;
     lanes_init(&lanes, 1, false, 0);
-    side = lanes_add_session(&lanes, 1600, 1 << 20, 0);
-    call = lanes_call(LANES_ECHO, bytes, 256);
+    side = lanes_add_session(&lanes, 1600, 2 << 20, 0);
+    call = lanes_call(LANES_ECHO, bytes, 1100);
     lanes_start_worker(&lanes, 0, 5);
     for (int i = 0; i < 1500; i++) {
         slots[i] = publish(side->session, &call);

@@ -248,7 +248,7 @@ static void an_untrusted_argument_is_copied_before_it_is_read(void **state)
     struct lanes lanes;
     struct lanes_session *sides[2];
     struct knit_session_outcome outcome;
-    static unsigned char bytes[500];
+    static unsigned char bytes[1500];
 
     (void)state;
     steps_init(NULL, NULL);

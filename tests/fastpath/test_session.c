@@ -208,7 +208,7 @@ static void hammer(
     struct knit_session *session;
     struct knit_random random;
     uint32_t published, collected;
-    unsigned char body[300];
+    unsigned char body[1500];
     struct knit_session_outcome outcomes[16];
     uint64_t until;
     lanes_init(&lanes, lane_count, true, spin_us);
@@ -229,7 +229,7 @@ static void hammer(
         burst = (uint32_t)knit_random_below(&random, slots) + 1;
         for (; burst > 0 && published < calls; burst--) {
             size_t len = 8 + (size_t)knit_random_below(
-                                 &random, knit_random_below(&random, 16) == 0 ? 290 : 90);
+                                 &random, knit_random_below(&random, 16) == 0 ? 1490 : 90);
             struct knit_session_call call;
             uint32_t slot;
             memcpy(body, &published, 4);
@@ -402,7 +402,7 @@ static void a_session_that_breaks_the_protocol_is_evicted_alone(void **state)
         cell = &liar->request.ring[0];
         atomic_store_explicit(&cell->meta,
             lie == 3   ? knit_meta(0, 0, KNIT_CELL_IN_ARENA, 4096)
-            : lie == 4 ? knit_meta(0, 0, 0, 105)
+            : lie == 4 ? knit_meta(0, 0, 0, KNIT_SLAB_BYTES + 1)
                        : knit_meta(0, 0, 0, 1),
             memory_order_relaxed);
         atomic_store_explicit(&cell->body[0], 65536 - 4095, memory_order_relaxed);
@@ -633,7 +633,9 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
     } answers[] = {
         {0, 0, 0, KNIT_INLINE_MAX, true},
         {1, 0, 0, 0, true},
-        {0, 0, 0, KNIT_INLINE_MAX + 1, false},
+        {0, 0, 0, KNIT_INLINE_MAX + 1, true},
+        {1, 0, UINT64_MAX, KNIT_SLAB_BYTES, true},
+        {0, 0, 0, KNIT_SLAB_BYTES + 1, false},
         {0, 0, 0, UINT32_MAX, false},
         {2, 0, 0, 1, false},
         {UINT16_MAX, 0, 0, 1, false},
@@ -666,7 +668,8 @@ static void an_answer_outside_of_its_arena_is_broken(void **state)
         assert_true(knit_session_collect_slot(side->session, slot, &outcome));
         assert_int_equal(
             outcome.status, answers[i].is_well ? KNIT_STATUS_RESULT : KNIT_STATUS_BROKEN);
-        assert_int_equal(outcome.held, answers[i].is_well && answers[i].flags != 0);
+        assert_int_equal(outcome.held,
+            answers[i].is_well && (answers[i].flags != 0 || answers[i].len > KNIT_INLINE_MAX));
         if (outcome.held)
             knit_session_release(side->session, slot);
     }

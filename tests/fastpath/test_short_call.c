@@ -12,7 +12,7 @@
 #include "fastpath/lane/session_inline.h"
 #include "tests/fastpath/lanes.h"
 
-enum { SLOTS = 3, ARENA_BYTES = 65536, WAYS = 3 };
+enum { SLOTS = 3, ARENA_BYTES = 65536, ARGUMENT_MAX = 1100, WAYS = 3 };
 
 static struct lanes lanes;
 
@@ -100,7 +100,7 @@ static void assert_same_counts(const struct knit_session *one, const struct knit
 static void compare(struct lanes_session *const *side, const struct answer *answer, size_t argument,
     bool is_settled)
 {
-    static unsigned char bytes[200];
+    static unsigned char bytes[ARGUMENT_MAX];
     struct knit_session_outcome outcome[WAYS];
     bool has[WAYS];
     uint32_t slot = 0;
@@ -138,7 +138,8 @@ static void each_answer_is_collected_alike(void **state)
     const uint32_t statuses[] = {KNIT_STATUS_RESULT, KNIT_STATUS_ERROR, 2, 255};
     const uint32_t flags[] = {0, KNIT_CELL_IN_ARENA, 2, 0x8000};
     const uint32_t of_lanes[] = {0, 1, 2, UINT16_MAX};
-    const uint32_t lens[] = {0, 1, 7, 8, 9, 40, 41, 103, 104, 105, 4096, ARENA_BYTES, UINT32_MAX};
+    const uint32_t lens[] = {
+        0, 1, 7, 8, 9, 40, 41, 103, 104, 105, 1024, 1025, 4096, ARENA_BYTES, UINT32_MAX};
     struct lanes_session *side[WAYS];
     uint32_t compared = 0;
 
@@ -153,8 +154,11 @@ static void each_answer_is_collected_alike(void **state)
                     const struct answer answer = {
                         statuses[s], flags[f], of_lanes[l], lens[n], n % 3 * 64};
 
-                    compare(
-                        side, &answer, compared % 5 == 0 ? 150 : compared % 105, compared % 7 == 0);
+                    const size_t argument = compared % 10 == 0  ? ARGUMENT_MAX
+                                            : compared % 5 == 0 ? 150
+                                                                : compared % 105;
+
+                    compare(side, &answer, argument, compared % 7 == 0);
                 }
             }
         }

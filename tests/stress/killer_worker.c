@@ -271,7 +271,7 @@ static void publish_all(struct hunt *hunt)
     case ALONE:
         publish_count(hunt, 0, 0);
         publish_echo(hunt, 0, 300);
-        publish_large(hunt, 0, 300);
+        publish_large(hunt, 0, 1300);
         publish_count(hunt, 0, KNIT_CANCELLED);
         publish_count(hunt, 0, KNIT_TIMEOUT);
         publish_count(hunt, 0, 0);
@@ -288,7 +288,7 @@ static void publish_all(struct hunt *hunt)
     case DEFERRED:
         publish_echo(hunt, 0, FULL);
         publish_count(hunt, 0, 0);
-        publish_large(hunt, 0, 300);
+        publish_large(hunt, 0, 1300);
         break;
     }
     /* Notifies lane 0, and announces that this caller waits to be woken. */

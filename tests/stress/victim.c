@@ -137,7 +137,7 @@ static void publish_in_place(struct victim *victim)
 
 static void live(struct victim *victim)
 {
-    static unsigned char bytes[500];
+    static unsigned char bytes[1500];
     uint32_t first = publish_count(victim), second, waiting;
     int started;
 
@@ -157,7 +157,7 @@ static void live(struct victim *victim)
     (void)publish_count(victim);
     knit_session_flush(victim->session);
     knit_session_abort(victim->session, publish_count(victim));
-    (void)publish(victim, victim->start.task_echo, bytes, put_bin(bytes, 400));
+    (void)publish(victim, victim->start.task_echo, bytes, put_bin(bytes, 1400));
     victim->session = knit_session_free(victim->session);
     knit_segment_unmap(&victim->board);
     knit_segment_unmap(&victim->request);

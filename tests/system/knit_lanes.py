@@ -16,7 +16,7 @@ import msgpack
 
 from knit_attach import REPLY, REQUEST, seal, grant, send_attached
 
-PAGE, LINE, CELL, INLINE = 4096, 64, 128, 104
+PAGE, LINE, CELL, INLINE, SLAB = 4096, 64, 128, 104, 1024
 
 
 def place(at, align):
@@ -64,6 +64,7 @@ class Lanes:
         words = 8 * len(self.slots)
         at = place(PAGE + 2 * LINE + 4 * self.lanes, LINE)
         at = place(place(at + words, LINE) + words, LINE) + LINE * self.lanes
+        at = place(at, SLAB) + SLAB * len(self.slots)
         return (place(at, CELL) + CELL * (lane * self.cells + i)) // 8
 
     def publish(self, lane):

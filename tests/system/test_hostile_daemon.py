@@ -29,7 +29,7 @@ SEALS = SIZE_SEALS | fcntl.F_SEAL_SEAL
 OK, DISCONNECTED, BROKE = 0, 3, 6
 # The pool broke the protocol.
 BROKEN = "none of the protocol's"
-INLINE, CELL = 104, 128
+INLINE, CELL, SLAB = 104, 128, 1024
 
 
 class Middle:
@@ -231,7 +231,7 @@ class HostileDaemon(DaemonCase):
             lanes, arena = attached_shape(rpc)
         lies = [(0, lane, 1, 0) for lane in (lanes, lanes + 1, 0xffff)]
         lies += [(1, lane, 1, 0) for lane in (lanes, 0xffff)]
-        lies += [(0, 0, length, 0) for length in (INLINE + 1, 4096, 0xffffffff)]
+        lies += [(0, 0, length, 0) for length in (SLAB + 1, 4096, 0xffffffff)]
         lies += [(flags, 0, 1, block) for flags in (1, 0xffff)
                  for block in (arena, arena + 1, arena + 4096, 1 << 40, (1 << 64) - 8, (1 << 64) - 1)]
         lies += [(1, lane, length, block) for lane in (0, lanes - 1)
@@ -266,7 +266,7 @@ class HostileDaemon(DaemonCase):
             for slot in range(result['slots']):
                 gen = (struct.unpack('=Q', os.pread(fd, 8, at + CELL * slot))[0] >> 24) + 1 & (1 << 40) - 1
                 word = gen << 24 | number.choice((0, 0, 1, 255)) << 16 | number.choice((0, 1, 0xffff))
-                meta = number.choice((0, 1, number.getrandbits(16))) << 48 | number.choice((0, 1, 3, 104, 105, 0xffffffff))
+                meta = number.choice((0, 1, number.getrandbits(16))) << 48 | number.choice((0, 1, 3, 104, 105, 1024, 1025, 0xffffffff))
                 block = number.choice((0, 8, result['reply_arena'] - 1, number.getrandbits(64)))
                 body = number.choice((bytes(INLINE), b'\xff' * INLINE, number.randbytes(INLINE)))
                 # The word that makes it an answer comes last.

@@ -79,7 +79,7 @@ const char *knit_version(void);
 /* A zeroed structure, or NULL in its place, means every default. */
 struct knit_open_options {
     uint32_t slots;       /* calls in flight at most; 0 = 1008. The pool may grant fewer */
-    uint32_t arena_bytes; /* shm: room for arguments above 104 bytes; 0 = 64 MiB, touched only as
+    uint32_t arena_bytes; /* shm: room for arguments above 1024 bytes; 0 = 64 MiB, touched only as
                              needed */
     uint32_t spin_us;     /* shm: how long a waiting call may spin before it sleeps; 0 = 50, adapts
                              downwards */

@@ -289,7 +289,7 @@ void knit_attached_call_in(
 {
     uint32_t lane = slot % attached->geometry.lanes;
     struct knit_request_cell *cell = cell_at(attached, lane);
-    bool in_arena = len > KNIT_INLINE_MAX;
+    bool in_arena = len > KNIT_SLAB_BYTES;
     uint32_t flags = attached->cell_flags | (in_arena ? KNIT_CELL_IN_ARENA : 0);
     uint64_t ctrl = knit_attached_ctrl(attached, lane, slot);
 
@@ -298,6 +298,8 @@ void knit_attached_call_in(
     if (in_arena) {
         memcpy(attached->in.arena + offset, payload, len);
         atomic_store_explicit(&cell->body[0], offset, memory_order_relaxed);
+    } else if (len > KNIT_INLINE_MAX) {
+        memcpy(knit_slab(attached->in.slab, slot), payload, len);
     } else {
         for (size_t i = 0; i < len; i += 8) {
             uint64_t word = 0;
@@ -376,8 +378,10 @@ bool knit_attached_outcome(
     ret->bytes = (const unsigned char *)cell->body;
     if (ret->in_arena)
         ret->bytes = attached->out.arena + lane * arena + block;
+    else if (ret->len > KNIT_INLINE_MAX)
+        ret->bytes = knit_slab(attached->out.slab, slot);
     if (lane < attached->geometry.lanes &&
-        (ret->in_arena ? block <= arena && ret->len <= arena - block : ret->len <= KNIT_INLINE_MAX))
+        (ret->in_arena ? block <= arena && ret->len <= arena - block : ret->len <= KNIT_SLAB_BYTES))
         return true;
     printf(
         "an outcome of %zu bytes at %llu of lane %u\n", ret->len, (unsigned long long)block, lane);

@@ -147,7 +147,7 @@ static struct wrong wrong_of(const struct knit_target *target, const struct knit
             knit_meta(task, epoch, in_arena, (uint32_t)(arena / 8) + 1), 0},
         {"a generation skipped", knit_ctrl(gen + 1, slot, tag), 0, 0},
         {"a generation far ahead", knit_ctrl(gen + (1ull << 38), slot, tag), 0, 0},
-        {"a length over the cell's", ctrl, knit_meta(task, epoch, 0, KNIT_INLINE_MAX + 1), 0},
+        {"a length over the slab's", ctrl, knit_meta(task, epoch, 0, KNIT_SLAB_BYTES + 1), 0},
         {"the largest length", ctrl, knit_meta(task, epoch, 0, UINT32_MAX), 0},
         {"unknown flags", ctrl, knit_meta(task, epoch, 0xfe, 8), 0},
         {"an offset behind the arena", ctrl, knit_meta(task, epoch, in_arena, 200), arena},
@@ -287,41 +287,47 @@ static bool was_changed(
            outcome.is_result && (outcome.len != len || memcmp(outcome.bytes, sent, len) != 0);
 }
 
-/* Changes the bytes of arguments. The task kills its worker when two reads of them differ. */
+/* Changes the bytes of arguments, of one in the arena and one in a slab. The task kills its worker
+ * when two reads of them differ. */
 bool knit_attack_changing(const struct knit_target *target, struct knit_random *random)
 {
-    enum { LEN = 3000, AT = 4096 };
-    unsigned char bytes[LEN + 4] = {0};
+    enum { LEN = 3000, SLAB_LEN = 900, AT = 4096 };
+    unsigned char bytes[2][LEN + 4] = {{0}};
+    const uint32_t lens[2] = {LEN, SLAB_LEN};
     struct knit_attached attached;
     uint64_t until_ns = knit_deadline_now_ns() + 2000000000u;
-    uint64_t flips = 0, changed = 0;
-    size_t len;
+    uint64_t flips = 0, changed[2] = {0};
+    size_t len[2];
     bool is_over;
 
     knit_attached_open(&attached, target, 2, ARENA);
-    len = put_params(bytes, LEN);
+    for (int i = 0; i < 2; i++)
+        len[i] = put_params(bytes[i], lens[i]);
     while (knit_deadline_now_ns() < until_ns && !knit_attached_is_over(&attached)) {
         uint32_t slot = knit_attached_free_slot(&attached);
 
         if (slot != UINT32_MAX) {
-            changed += was_changed(&attached, slot, bytes + 1, len - 1);
-            knit_attached_call_in(&attached, slot, bytes, len, AT);
+            changed[slot] += was_changed(&attached, slot, bytes[slot] + 1, len[slot] - 1);
+            knit_attached_call_in(&attached, slot, bytes[slot], len[slot], AT);
             knit_attached_notify(&attached);
         }
         /* The head is changed seldom, because bytes that are no argument do not reach the task. */
         for (int i = 0; i < 1000; i++, flips++) {
-            size_t at = knit_random_chance(random, 1000) ? knit_random_below(random, 4)
-                                                         : 4 + knit_random_below(random, LEN);
+            const int which = i % 2;
+            size_t at = knit_random_chance(random, 1000)
+                            ? knit_random_below(random, 4)
+                            : 4 + knit_random_below(random, lens[which]);
 
-            attached.in.arena[AT + at] = (unsigned char)knit_random_u64(random);
+            (which == 0 ? attached.in.arena + AT : knit_slab(attached.in.slab, 1))[at] =
+                (unsigned char)knit_random_u64(random);
         }
     }
     is_over = knit_attached_is_over(&attached);
-    printf("%llu bytes changed under %llu calls, %llu of them got others than were sent\n",
+    printf("%llu bytes changed under %llu calls, %llu and %llu of them got others than were sent\n",
         (unsigned long long)flips, (unsigned long long)(attached.gen[0] + attached.gen[1]),
-        (unsigned long long)changed);
+        (unsigned long long)changed[0], (unsigned long long)changed[1]);
     knit_attached_close(&attached);
-    return !is_over && changed > 0;
+    return !is_over && changed[0] > 0 && changed[1] > 0;
 }
 
 /* Two arguments that do not change, of different lengths and bytes. */
@@ -366,7 +372,7 @@ static bool is_legal(const struct knit_attached *attached, uint32_t slot, struct
 
         memset(raw + head, flip_byte[i], flip_len[i]);
         /* A result is the value without the array around it. */
-        if (outcome.in_arena && outcome.len == flip_len[i] + head - 1 &&
+        if (outcome.in_arena == (i != 0) && outcome.len == flip_len[i] + head - 1 &&
             memcmp(outcome.bytes, raw + 1, outcome.len) == 0)
             return true;
     }
