@@ -115,39 +115,62 @@ static const void *private_copy(struct knit_lane *lane, const void *bytes, size_
     return lane->copy;
 }
 
-/* An argument that was checked, in its slot's slab or at that offset of the arena. False: there is
- * no memory. */
-static bool take_argument(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head *head, uint64_t offset)
+/* An argument in the slab, whose length was checked. */
+static inline void take_slab(
+    struct knit_lane *lane, const struct knit_worker_session *session, uint32_t slot, uint32_t len)
 {
-    const size_t len = knit_meta_len(head->meta);
-    const unsigned char *bytes = knit_slab(session->in.request.slab, knit_ctrl_slot(head->ctrl));
-    bool has_spare = true;
+    const unsigned char *bytes = knit_slab(session->in.request.slab, slot);
 
-    if ((knit_meta_flags(head->meta) & KNIT_CELL_IN_ARENA) != 0) {
-        bytes = session->in.request.arena + offset;
-        has_spare = session->in.geometry.request_arena_bytes - offset >= len + KNIT_HEAD_SPARE;
+    if (session->in.trusted) {
+        lane->is_untidy = true;
+        lane->job.payload = bytes;
+        return;
     }
+    knit_deficit_charge(&lane->current->deficit, len / COPIED_A_NS);
+    memcpy(lane->argument, bytes, len);
+}
+
+/* An argument in the arena, which was checked. False: there is no memory. */
+static bool take_argument(
+    struct knit_lane *lane, const struct knit_worker_session *session, uint64_t offset, size_t len)
+{
+    const void *bytes = session->in.request.arena + offset;
+
     lane->is_untidy = true;
     lane->job.payload = bytes;
-    if (!session->in.trusted || !has_spare) {
+    if (!session->in.trusted ||
+        session->in.geometry.request_arena_bytes - offset < len + KNIT_HEAD_SPARE) {
         knit_deficit_charge(&lane->current->deficit, (uint32_t)(len / COPIED_A_NS));
         lane->job.payload = private_copy(lane, bytes, len);
     }
     return lane->job.payload != NULL;
 }
 
-bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, const struct knit_request_cell *cell)
+/* Not inlined, because the frame would cost arguments in slabs. */
+static __attribute__((noinline)) bool fetch_from_arena(struct knit_lane *lane,
+    const struct knit_worker_session *session, const struct knit_call_head *head,
+    const struct knit_request_cell *cell)
 {
     /* relaxed: as in knit_cursor_copy_argument(). */
     const uint64_t offset = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
 
-    if (head.deadline != 0 ||
-        (knit_meta_flags(head.meta) & ~(KNIT_CELL_PINNED | KNIT_CELL_IN_ARENA)) != 0 ||
-        check_ready(lane, session, &head, offset) != NULL)
+    if (head->deadline != 0 ||
+        (knit_meta_flags(head->meta) & ~KNIT_CELL_PINNED) != KNIT_CELL_IN_ARENA ||
+        check_ready(lane, session, head, offset) != NULL)
         return false;
-    return take_argument(lane, session, &head, offset);
+    return take_argument(lane, session, offset, knit_meta_len(head->meta));
+}
+
+bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_call_head head, const struct knit_request_cell *cell)
+{
+    const uint32_t len = knit_meta_len(head.meta);
+
+    if (head.deadline != 0 || (knit_meta_flags(head.meta) & ~KNIT_CELL_PINNED) != 0 ||
+        len > lane->slab_max)
+        return fetch_from_arena(lane, session, &head, cell);
+    take_slab(lane, session, knit_ctrl_slot(head.ctrl), len);
+    return true;
 }
 
 /* Whether a claimed call may start, and the rest of its job. */
@@ -169,9 +192,12 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
-    if (((flags & KNIT_CELL_IN_ARENA) != 0 || job->len > KNIT_INLINE_MAX) &&
-        !take_argument(lane, session, head, lane->argument[0]))
-        job->refusal = KNIT_INTERNAL;
+    if ((flags & KNIT_CELL_IN_ARENA) != 0) {
+        if (!take_argument(lane, session, lane->argument[0], job->len))
+            job->refusal = KNIT_INTERNAL;
+    } else if (job->len > KNIT_INLINE_MAX) {
+        take_slab(lane, session, job->slot, (uint32_t)job->len);
+    }
 }
 
 void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)

@@ -94,7 +94,8 @@ struct knit_lane {
     struct futex_waitv bells[1 + KNIT_LANE_SESSIONS_MAX]; /* the lane's own, then the sessions' */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
-    uint32_t inline_max;     /* longest argument in a cell */
+    uint32_t inline_max;     /* longest argument in a cell, */
+    uint32_t slab_max;       /* and in a slab */
     uint32_t unmeasured;     /* which call of short tasks from now on is measured, 1 = the next */
     struct knit_busy_line *busy;
     uint64_t calls;
@@ -109,7 +110,9 @@ struct knit_lane {
     struct knit_worker_session *current;
     uint64_t room; /* block allocated for its outcome, or KNIT_NO_BLOCK */
     struct knit_job job;
-    uint64_t argument[KNIT_CELL_WORDS + 2]; /* out of its cell; at last KNIT_HEAD_SPARE */
+    /* Out of its cell, or out of its slab where that may not be read in place; at last
+     * KNIT_HEAD_SPARE. */
+    uint64_t argument[KNIT_SLAB_BYTES / 8 + 2];
     /* Shared with other threads. The mutex guards the next three. */
     pthread_mutex_t mutex;
     struct knit_handover *handovers, **handovers_end;

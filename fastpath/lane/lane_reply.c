@@ -15,21 +15,27 @@
 
 #include "fastpath/lane/cell.h"
 
-void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
+/* Not inlined, because the frame would cost results that fit a slab. */
+static __attribute__((noinline)) void *room_in_arena(
+    struct knit_lane *lane, const struct knit_job *job, size_t len)
 {
     struct knit_worker_session *session = lane->current;
 
     if (lane->room != KNIT_NO_BLOCK)
         knit_reply_arena_return(&session->arena, lane->room);
     lane->room = KNIT_NO_BLOCK;
-    if (len == 0 || len > job->result_max)
-        return NULL;
-    if (len <= KNIT_SLAB_BYTES)
-        return knit_slab(session->in.reply.slab, job->slot);
-    if (knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
+    if (len == 0 || len > job->result_max ||
+        knit_reply_arena_alloc(&session->arena, len, &lane->room) != 0)
         return NULL;
     lane->is_untidy = true;
     return knit_reply_arena_base(&session->arena) + lane->room;
+}
+
+void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
+{
+    if (len == 0 || len > KNIT_SLAB_BYTES || len > job->result_max)
+        return room_in_arena(lane, job, len);
+    return knit_slab(lane->current->in.reply.slab, job->slot);
 }
 
 static void answer_with_block(

@@ -34,9 +34,10 @@ int knit_lane_new(const struct knit_lane_options *options, struct knit_lane **re
     pthread_mutex_init(&lane->mutex, NULL);
     lane->handovers_end = &lane->handovers;
     lane->busy = &options->board.busy[options->index];
-    lane->inline_max = KNIT_INLINE_MAX;
-    if (options->argument_max_bytes != 0 && options->argument_max_bytes < KNIT_INLINE_MAX)
-        lane->inline_max = (uint32_t)options->argument_max_bytes;
+    lane->slab_max = KNIT_SLAB_BYTES;
+    if (options->argument_max_bytes != 0 && options->argument_max_bytes < KNIT_SLAB_BYTES)
+        lane->slab_max = (uint32_t)options->argument_max_bytes;
+    lane->inline_max = lane->slab_max < KNIT_INLINE_MAX ? lane->slab_max : KNIT_INLINE_MAX;
     if (lane->options.serve == NULL)
         lane->options.serve = knit_lane_serve;
     for (uint32_t i = 0; i < options->lanes; i++)

@@ -38,6 +38,39 @@ static void release_block(struct knit_session *session, uint32_t index, uint32_t
         (void)knit_session_wake_lane(session, lane);
 }
 
+/* An answer that does not lie in its cell: in its slot's slab, in a block, or nowhere. Not inlined,
+ * because the frame would cost small results. */
+static __attribute__((noinline)) void read_place(
+    struct knit_session *session, uint32_t index, uint32_t flags, struct knit_session_outcome *ret)
+{
+    const uint64_t arena = session->geometry.reply_arena_bytes;
+    struct knit_session_slot *slot = &session->slots[index];
+    uint64_t block;
+
+    ret->held = true;
+    slot->has_block = (flags & KNIT_CELL_IN_ARENA) != 0;
+    if (ret->lane >= session->geometry.lanes)
+        goto broken;
+    if (!slot->has_block) {
+        if (ret->len > KNIT_SLAB_BYTES)
+            goto broken;
+        ret->payload = knit_slab(session->reply.slab, index);
+        return;
+    }
+    /* relaxed: A1 made it visible. */
+    block = atomic_load_explicit(&session->reply.reply[index].block, memory_order_relaxed);
+    if (block > arena || ret->len > arena - block)
+        goto broken;
+    ret->payload = session->reply.arena + ret->lane * arena + block;
+    return;
+broken:
+    ret->status = KNIT_STATUS_BROKEN;
+    ret->lane = 0;
+    ret->len = 0;
+    ret->payload = ret->body;
+    ret->held = false;
+}
+
 /* Reads status, place and length of the answer; every number is loaded once and checked before it
  * is used. */
 static void read_answer(
@@ -48,39 +81,19 @@ static void read_answer(
     const uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed);
     const uint64_t meta = atomic_load_explicit(&cell->meta, memory_order_relaxed);
     const uint32_t lane = knit_meta_lane(meta), len = knit_meta_len(meta);
+    const uint32_t flags = knit_word_flags(word);
+
     ret->status = knit_word_status(word);
     ret->lane = lane;
     ret->len = len;
-    if (lane >= session->geometry.lanes)
-        goto broken;
-    if ((knit_word_flags(word) & KNIT_CELL_IN_ARENA) != 0) {
-        uint64_t block = atomic_load_explicit(&cell->block, memory_order_relaxed);
-        uint64_t arena = session->geometry.reply_arena_bytes;
-        if (block > arena || len > arena - block)
-            goto broken;
-        ret->payload = session->reply.arena + lane * arena + block;
-        ret->held = true;
-        session->slots[index].has_block = true;
-        return;
-    }
-    if (len > KNIT_SLAB_BYTES)
-        goto broken;
-    if (len > KNIT_INLINE_MAX) {
-        ret->payload = knit_slab(session->reply.slab, index);
-        ret->held = true;
-        session->slots[index].has_block = false;
+    if ((flags & KNIT_CELL_IN_ARENA) != 0 || len > KNIT_INLINE_MAX ||
+        lane >= session->geometry.lanes) {
+        read_place(session, index, flags, ret);
         return;
     }
     ret->payload = ret->body;
     ret->held = false;
     knit_cell_load(ret->body, cell->body, len);
-    return;
-broken:
-    ret->status = KNIT_STATUS_BROKEN;
-    ret->lane = 0;
-    ret->len = 0;
-    ret->payload = ret->body;
-    ret->held = false;
 }
 
 /* The answer of a settled call, whose outcome was given before. True: report_settled wants an
