@@ -134,6 +134,7 @@ int main(int argc, char **argv)
     measure_pool(modules, count, 1, knit_counts_server_tasks);
     measure_pool(modules + 1, count - 1, 2, knit_counts_more_lanes);
     measure_pool(modules + 1, count - 1, 16, knit_counts_more_lanes);
+    measure_pool(modules + 1, count - 1, 64, knit_counts_more_lanes);
     measure_pool(modules + 1, count - 1, 1, knit_counts_parks);
     measure_pool(modules + 1, count - 1, 64, knit_counts_parks);
     measure_pool(modules + 1, count - 1, 1, knit_counts_library);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "fastpath/lane/lane_private.h"
 #include "fastpath/worker/float_state.h"
 #include "fastpath/worker/module.h"
 
@@ -151,7 +152,7 @@ struct calls {
     struct knit_span params;
 };
 
-static void publish_one(struct calls *calls, uint32_t *ret_slot)
+KNIT_ALWAYS_INLINE void publish_one(struct calls *calls, uint32_t *ret_slot)
 {
     struct knit_session_call call = {.task = calls->task,
         .epoch = KNIT_REGISTRY_EPOCH_FIRST,
@@ -222,6 +223,35 @@ static void single(void *arg)
     }
 }
 
+/* An event loop that arms for each call. The first time it finds the completions of calls that were
+ * collected by slot. */
+static void loop(void *arg)
+{
+    struct calls *calls = arg;
+    struct knit_session *session = calls->lanes->session;
+    struct knit_session_outcome outcomes[2];
+    uint32_t slot;
+
+    for (uint32_t i = 0; i < calls->singles; i++) {
+        publish_one(calls, &slot);
+        (void)knit_session_arm(session);
+        (void)knit_lane_turn(calls->lanes->lane);
+        knit_session_disarm(session);
+        if (knit_session_collect(session, outcomes, 2) != 1)
+            knit_counts_fail("a call has no outcome");
+        check(calls, outcomes);
+    }
+}
+
+/* What a worker does before a long task with calls behind it, while no sibling is parked. */
+static void sibling(void *arg)
+{
+    const struct calls *calls = arg;
+
+    for (uint32_t i = 0; i < KNIT_COUNTS_BATCH; i++)
+        knit_lane_wake_sibling(calls->lanes->lane);
+}
+
 #define LOAD(name)                                                                                 \
     KNIT_COUNTED(publish_##name, publish)                                                          \
     KNIT_COUNTED(run_##name, run)                                                                  \
@@ -273,15 +303,20 @@ SESSIONS(64)
     KNIT_COUNTED(run_lanes_##count, run)                                                           \
     KNIT_COUNTED(collect_lanes_##count, collect)                                                   \
     KNIT_COUNTED(single_lanes_##count, single)                                                     \
+    KNIT_COUNTED(loop_lanes_##count, loop)                                                         \
+    KNIT_COUNTED(sibling_lanes_##count, sibling)                                                   \
     static const struct knit_counts_phase lanes_##count[] = {                                      \
         KNIT_COUNTS_PHASE(publish_lanes_##count, publish, KNIT_COUNTS_BATCH),                      \
         KNIT_COUNTS_PHASE(run_lanes_##count, run, KNIT_COUNTS_BATCH),                              \
         KNIT_COUNTS_PHASE(collect_lanes_##count, collect, KNIT_COUNTS_BATCH),                      \
         KNIT_COUNTS_PHASE(single_lanes_##count, single, KNIT_COUNTS_BATCH),                        \
+        KNIT_COUNTS_PHASE(loop_lanes_##count, loop, KNIT_COUNTS_BATCH),                            \
+        KNIT_COUNTS_PHASE(sibling_lanes_##count, sibling, KNIT_COUNTS_BATCH),                      \
     };
 
 LANES(2)
 LANES(16)
+LANES(64)
 
 /* What the worker does after each task. Unrolled, so that the loop itself hardly counts. */
 static void restore_float(void *arg)
@@ -300,7 +335,7 @@ static const struct knit_counts_phase phases_float[] = {
     KNIT_COUNTS_PHASE(restore_float, restore_float, KNIT_COUNTS_BATCH),
 };
 
-enum { PHASES = 4 };
+enum { PHASES = 4, LANES_PHASES = 6 };
 
 void knit_counts_calls(struct knit_counts_lanes *lanes)
 {
@@ -356,11 +391,15 @@ void knit_counts_sessions(struct knit_counts_lanes *lanes)
 
 void knit_counts_more_lanes(struct knit_counts_lanes *lanes)
 {
+    const uint32_t count = lanes->geometry.lanes;
     struct calls calls = {
         .lanes = lanes, .singles = KNIT_COUNTS_BATCH, .params = knit_span("\x90", 1)};
 
     calls.task = knit_counts_task(lanes, "empty");
-    knit_counts_measure(lanes->geometry.lanes == 2 ? lanes_2 : lanes_16, PHASES, 1, &calls);
+    knit_counts_measure(count == 2    ? lanes_2
+                        : count == 16 ? lanes_16
+                                      : lanes_64,
+        LANES_PHASES, 1, &calls);
 }
 
 /* ---- parks ----------------------------------------------------------------------------------- */

@@ -5,11 +5,16 @@
  * The worker writes them without a lock, so what is read may be out of date at once. Accesses here
  * are relaxed: the words are counts and hints, and no address is computed from them. To decide
  * about one call the host stops the worker first (timeout.c); a stopped or dead worker writes
- * nothing, so relaxed loads then give its last values. The exception is the limit of the running
+ * nothing, so relaxed loads then give its last values. Exceptions are the limit of the running
  * call:
  *
  *   L1 limit  hard_ns release, in knit_board_set_limit(), with the acquire of knit_board_hard_ns():
  *             the host that sees a limit sees `running` and `task` of the call it belongs to
+ *
+ * and the bit of a lane that is parked, by which those who wake one find it:
+ *
+ *   B1 parked   its release, behind the park word, with the acquire of knit_lane_bits_next(): that
+ *               park word
  *
  * Threads: any. Nothing blocks.
  */
@@ -36,6 +41,27 @@ static inline bool knit_board_is_vacant(const struct knit_board_view *board, uin
 static inline uint32_t knit_board_core(const struct knit_board_view *board, uint32_t lane)
 {
     return atomic_load_explicit(&board->park[lane].core, memory_order_relaxed);
+}
+
+/* By the lane's worker, or by the host in place of a dead one: whether those that search for a
+ * parked worker look here. */
+static inline void knit_board_say_parked(
+    const struct knit_board_view *board, uint32_t lane, bool is_parked)
+{
+    _Atomic uint64_t *word = &board->parked[lane / 64];
+    const uint64_t bit = (uint64_t)1 << lane % 64;
+
+    /* B1, release: who sees the bit sees the park word that was stored before it. */
+    if (is_parked)
+        (void)atomic_fetch_or_explicit(word, bit, memory_order_release);
+    else
+        (void)atomic_fetch_and_explicit(word, ~bit, memory_order_release);
+}
+
+static inline bool knit_board_is_said_parked(const struct knit_board_view *board, uint32_t lane)
+{
+    return (atomic_load_explicit(&board->parked[lane / 64], memory_order_acquire) >> lane % 64 &
+               1) != 0;
 }
 
 /* ---- the running call ---- */

@@ -548,6 +548,20 @@ __attribute__((format(printf, 2, 3))) static void board_found(
     va_end(args);
 }
 
+/* Who searches for a parked worker looks where the bit is. */
+static void check_parked(struct board_look *look, uint32_t lane)
+{
+    const _Atomic uint32_t *place = &look->board->park[lane].value;
+    const uint32_t park = load32(place);
+    const bool is_said = knit_board_is_said_parked(look->board, lane);
+
+    if (is_said == (knit_park_state(park) == KNIT_PARK_PARKED) || load32(place) != park ||
+        knit_board_is_said_parked(look->board, lane) != is_said)
+        return;
+    board_found(look,
+        is_said ? "lane %u: is said to be parked, and is not" : "lane %u: parked unsaid", lane);
+}
+
 static void check_lane(struct board_look *look, uint32_t lane)
 {
     const struct knit_busy_line *busy = &look->board->busy[lane];
@@ -583,8 +597,14 @@ uint32_t knit_inspect_board(
 {
     struct board_look look = {.board = board, .report = report, .lanes = lanes};
 
-    for (uint32_t lane = 0; lane < lanes; lane++)
+    for (uint32_t lane = 0; lane < lanes; lane++) {
         check_lane(&look, lane);
+        check_parked(&look, lane);
+    }
+    for (uint32_t lane = lanes; lane < KNIT_LANES_MAX; lane++) {
+        if (knit_board_is_said_parked(board, lane))
+            board_found(&look, "lane %u of %u is said to be parked", lane, lanes);
+    }
     return look.findings;
 }
 

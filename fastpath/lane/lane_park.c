@@ -12,6 +12,8 @@
  *              and release, and of knit_lane_wake_sibling()
  *   V1 vacate  the same fence, before the look at vacant lanes; with the host's, between VACANT and
  *              the bells (recovery.c)
+ *   B1 parked  the bit on the board, with who searches for a parked lane (board.h); before the same
+ *              fence, so that who does not see the bit is seen by the last looks
  *   W3 bell    lane_bell and bell acquire, before the announcement; with the release of the side
  *              that changes them (wake.h, session_publish.c)
  */
@@ -29,6 +31,9 @@ void knit_lane_announce(struct knit_lane *lane, uint32_t state)
     /* release: a caller that sees PARKED sees what this worker did before. */
     atomic_store_explicit(
         &lane->options.board.park[lane->options.index].value, lane->park, memory_order_release);
+    /* B1. Only here and by the host, for a dead worker: a waker that cleared the bit could clear
+     * that of the next park. */
+    knit_board_say_parked(&lane->options.board, lane->options.index, state == KNIT_PARK_PARKED);
     knit_bell_fence(); /* W1 */
 }
 

@@ -92,6 +92,7 @@ struct knit_lane {
     uint64_t others[KNIT_LANE_WORDS]; /* bits of the other lanes */
     const _Atomic uint64_t *occupied[KNIT_LANE_SESSIONS_MAX]; /* words of the sessions by place */
     struct futex_waitv bells[1 + KNIT_LANE_SESSIONS_MAX]; /* the lane's own, then the sessions' */
+    uint32_t searches;                                    /* for a parked sibling */
     uint32_t *park_notified; /* [lanes]: park word of each sibling last notified */
     uint32_t *mean_ns;       /* [KNIT_TASKS]: mean run of each task; 0 = not known */
     uint32_t inline_max;     /* longest argument in a cell, */

@@ -4,6 +4,7 @@
  * with the sibling's fence between its park word and its last looks. */
 #include "fastpath/lane/lane_private.h"
 
+#include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/wake.h"
 
 static void wake_caller(struct knit_worker_session *session)
@@ -33,12 +34,17 @@ void knit_lane_wake_callers(struct knit_lane *lane)
 
 void knit_lane_wake_sibling(struct knit_lane *lane)
 {
-    if (lane->options.lanes == 1)
+    const struct knit_board_view *board = &lane->options.board;
+    const uint32_t lanes = lane->options.lanes;
+    bool all;
+
+    if (lanes == 1)
         return;
+    /* A task can write the bits. */
+    all = ++lane->searches % KNIT_BITS_DOUBTED == 0;
     knit_bell_fence(); /* W1 */
-    for (uint32_t i = 0; i < lane->options.lanes; i++) {
-        uint32_t park =
-            atomic_load_explicit(&lane->options.board.park[i].value, memory_order_relaxed);
+    for (uint32_t i = 0; (i = knit_lane_bits_next(board->parked, i, lanes, all)) < lanes; i++) {
+        uint32_t park = atomic_load_explicit(&board->park[i].value, memory_order_relaxed);
         if (i == lane->options.index || knit_park_state(park) != KNIT_PARK_PARKED ||
             lane->park_notified[i] == park)
             continue;

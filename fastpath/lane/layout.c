@@ -98,6 +98,7 @@ static uint64_t walk_board(uint32_t lanes, uintptr_t base, struct knit_board_vie
 {
     struct cursor at = {.base = base};
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
+    view->parked = place(&at, KNIT_LINE, KNIT_LINE);
     view->park = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->busy = place(&at, KNIT_LINE * (uint64_t)lanes, KNIT_LINE);
     view->mean_ns = place(&at, 4 * (uint64_t)KNIT_TASKS, KNIT_LINE);

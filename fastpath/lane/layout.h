@@ -227,6 +227,7 @@ struct knit_reply_view {
 
 struct knit_board_view {
     struct knit_segment_header *header;
+    _Atomic uint64_t *parked;    /* [KNIT_LANE_WORDS]; a bit for each lane that may be PARKED */
     struct knit_park_line *park; /* [lanes] */
     struct knit_busy_line *busy; /* [lanes] */
     _Atomic uint32_t *mean_ns;   /* [KNIT_TASKS]; mean run of each task, by id; 0 = not known */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/cell.h"
 #include "fastpath/lane/cursor.h"
 #include "fastpath/lane/fault.h"
@@ -53,6 +54,7 @@ void knit_recovery_vacate(const struct knit_board_view *board, const struct knit
     if (knit_park_state(now) != KNIT_PARK_VACANT)
         atomic_store_explicit(park, knit_park_next(now, KNIT_PARK_VACANT), memory_order_release);
     KNIT_FAULT(RECOVERY_AFTER_VACANT);
+    knit_board_say_parked(board, lane, false);
     knit_bell_fence(); /* V1 */
     for (uint32_t i = 0; i < lanes; i++)
         knit_wake_worker(pool, i);

@@ -17,6 +17,7 @@
 #include "fastpath/lane/balancer.h"
 #include "fastpath/lane/bell.h"
 #include "fastpath/lane/core.h"
+#include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/line.h"
 #include "fastpath/lane/session.h"
 #include "fastpath/lane/state.h"
@@ -82,6 +83,7 @@ struct knit_session {
     uint32_t rescan;              /* last value acted on */
     uint32_t arm;                 /* last arm number used */
     uint32_t crowded_flushes;     /* that found calls queued behind others */
+    uint32_t searches;            /* for a parked worker */
     uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
     uint32_t completion_lane; /* lane whose completions are read next */
     struct knit_core core;    /* its number stands in the request segment too */
@@ -112,6 +114,14 @@ static inline bool knit_session_is_pending(const struct knit_session *session, u
 {
     uint8_t state = session->slots[index].state;
     return state == KNIT_SLOT_IN_FLIGHT || state == KNIT_SLOT_ZOMBIE;
+}
+
+/* The first lane from `from` on where this session has calls, or, with `all`, any lane;
+ * geometry.lanes or beyond: there is none. */
+static inline uint32_t knit_session_next_lane(
+    const struct knit_session *session, uint32_t from, bool all)
+{
+    return knit_lane_bits_next(session->request.occupied, from, session->geometry.lanes, all);
 }
 
 /* How far the lane's next completion is ahead, see knit_completion_lead(); from 0 on *ret_entry can

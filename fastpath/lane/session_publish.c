@@ -273,7 +273,12 @@ bool knit_session_wake_lane(struct knit_session *session, uint32_t index)
  * finds its home rings empty and steals. False: there is none. */
 static bool wake_other(struct knit_session *session, uint32_t except)
 {
-    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+    const uint32_t lanes = session->geometry.lanes;
+    /* The pool writes the bits. */
+    const bool all = ++session->searches % KNIT_BITS_DOUBTED == 0;
+
+    for (uint32_t i = 0; (i = knit_lane_bits_next(session->board.parked, i, lanes, all)) < lanes;
+         i++) {
         if (i != except && knit_session_wake_lane(session, i))
             return true;
     }
@@ -373,9 +378,11 @@ void knit_session_flush(struct knit_session *session)
 
 void knit_session_wake_for_unclaimed(struct knit_session *session)
 {
-    if (session->geometry.lanes == 1)
+    const uint32_t lanes = session->geometry.lanes;
+
+    if (lanes == 1)
         return;
-    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+    for (uint32_t i = 0; (i = knit_session_next_lane(session, i, false)) < lanes; i++) {
         uint32_t slot = session->lanes[i].last_slot;
         uint64_t claim;
         if (session->queued[i] == 0 || slot == KNIT_NO_SLOT)

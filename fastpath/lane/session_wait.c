@@ -60,7 +60,9 @@ bool knit_session_shares_core(struct knit_session *session)
 {
     const uint32_t core = look_at_core(session);
 
-    for (uint32_t i = 0; core != 0 && i < session->geometry.lanes; i++) {
+    for (uint32_t i = 0;
+         core != 0 && (i = knit_session_next_lane(session, i, false)) < session->geometry.lanes;
+         i++) {
         if (session->queued[i] > 0 && knit_board_core(&session->board, i) == core)
             return true;
     }

@@ -17,6 +17,8 @@
 #undef atomic_store_explicit
 #undef atomic_exchange_explicit
 #undef atomic_fetch_add_explicit
+#undef atomic_fetch_and_explicit
+#undef atomic_fetch_or_explicit
 #undef atomic_compare_exchange_strong_explicit
 #undef atomic_compare_exchange_weak_explicit
 #undef atomic_thread_fence
@@ -53,6 +55,10 @@
     STEPS_LOCKED(__atomic_exchange_n, STEPS_AT(p), (value), (order))
 #define atomic_fetch_add_explicit(p, value, order)                                                 \
     STEPS_LOCKED(__atomic_fetch_add, STEPS_AT(p), (value), (order))
+#define atomic_fetch_and_explicit(p, value, order)                                                 \
+    STEPS_LOCKED(__atomic_fetch_and, STEPS_AT(p), (value), (order))
+#define atomic_fetch_or_explicit(p, value, order)                                                  \
+    STEPS_LOCKED(__atomic_fetch_or, STEPS_AT(p), (value), (order))
 #define atomic_compare_exchange_strong_explicit(p, expected, value, order, failed)                 \
     STEPS_LOCKED(                                                                                  \
         __atomic_compare_exchange_n, STEPS_AT(p), (expected), (value), 0, (order), (failed))

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/inspect.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/deadline.h"
@@ -312,8 +313,22 @@ DAMAGE(a_park_word_that_is_none)
 }
 DAMAGE(a_parked_worker_that_runs)
 {
+    knit_board_say_parked(&f->lanes.board, 0, true);
     STORE(&f->lanes.board.park[0].value, 4 << 2 | KNIT_PARK_PARKED);
     STORE(&f->lanes.board.busy[0].running, 1 << 16 | 1);
+}
+DAMAGE(a_parked_worker_that_is_not_found)
+{
+    STORE(&f->lanes.board.park[0].value, 4 << 2 | KNIT_PARK_PARKED);
+    STORE(&f->lanes.board.busy[0].running, 0);
+}
+DAMAGE(an_awake_worker_that_is_said_to_be_parked)
+{
+    STORE(&f->lanes.board.parked[0], 1);
+}
+DAMAGE(a_lane_beyond_the_last_that_is_said_to_be_parked)
+{
+    STORE(&f->lanes.board.parked[3], 1ull << 63);
 }
 DAMAGE(a_lane_without_owner)
 {
@@ -379,6 +394,9 @@ static const struct {
     {waiting_for_nothing, "the caller waits without saying for what", 0},
     {a_park_word_that_is_none, "lane 0: its park word is 0x13", 0},
     {a_parked_worker_that_runs, "lane 0: runs a call of session 1 while parked", 0},
+    {a_parked_worker_that_is_not_found, "lane 0: parked unsaid", 0},
+    {an_awake_worker_that_is_said_to_be_parked, "lane 0: is said to be parked, and is not", 0},
+    {a_lane_beyond_the_last_that_is_said_to_be_parked, "lane 255 of 2 is said to be parked", 0},
     {a_lane_without_owner, "lane 0: is served by owner 1, which is no worker", 0},
     {an_owner_of_two_lanes, "lanes 0 and 1: are served by one owner, 5", 0},
 };

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/recovery.h"
 #include "proto/failure.h"
 #include "tests/fastpath/lanes.h"
@@ -246,7 +247,9 @@ static void a_vacant_lane_is_announced_once(void **state)
              vacant;
 
     atomic_store_explicit(park, knit_park_next(0, KNIT_PARK_PARKED), memory_order_relaxed);
+    knit_board_say_parked(&fixture->lanes.board, 1, true);
     knit_recovery_vacate(&fixture->lanes.board, &fixture->lanes.pool, 2, 1);
+    assert_false(knit_board_is_said_parked(&fixture->lanes.board, 1));
     vacant = atomic_load_explicit(park, memory_order_relaxed);
     assert_int_equal(knit_park_state(vacant), KNIT_PARK_VACANT);
     knit_recovery_vacate(&fixture->lanes.board, &fixture->lanes.pool, 2, 1);

@@ -28,6 +28,11 @@
  * Of other lanes a worker looks only at those that the caller says are `occupied`: it has published calls there whose
  * answers it has not collected. Its own lane it always looks at. The caller may collect at any time.
  *
+ * Whoever searches for any parked worker looks at the lanes whose bit is set in `parked`. A worker sets the bit of its
+ * lane behind its park word and before its last look, and clears it behind the next one; the host does for a dead one.
+ * In the code these are locked operations; here they go through the store buffer, so that the fence is what counts. To
+ * wake the lane that a call was published to, nobody reads the bit.
+ *
  * Checked: 7 no worker sleeps while there is a READY call of which no party will notify it, and with it 6: otherwise
  * the model ends while the caller waits, which Spin reports.
  */
@@ -60,12 +65,13 @@
 #define BELL(l) (L + (l))
 #define PARK(l) (2 * L + (l))
 #define OCCUPIED(l) (3 * L + (l))
+#define BIT(l) (4 * L + (l))
 #define CALLER L /* parties below it are the workers */
 #define DEPTH 2
 #define IS_BELL(word) ((word) / L == 1)
 #define IS_PARK(word) ((word) / L == 2)
 #define LANE_OF(word) ((word) % L)
-byte mem[4 * L];
+byte mem[5 * L];
 byte buffered_word[(L + 1) * DEPTH], buffered_value[(L + 1) * DEPTH];
 byte buffered[L + 1];
 
@@ -96,6 +102,9 @@ bool busy[L];    /* the worker has claimed a call and not answered it */
 bool runs[L];    /* that call runs, and the worker has notified its sibling of the calls behind it */
 bool dead[L], stopped[L];
 bool over;
+#ifdef MUTANT_BIT_OF_DEAD_CLEARED_LATE
+bool late[L];
+#endif
 
 #ifdef VIA_HOST
 /* Memory gets another park word. What named the old one, a bell in the caller's store buffer too, names none now. */
@@ -241,12 +250,21 @@ inline wake_lane(l)
 	fi
 }
 
+/* The same of a lane that a search finds. */
+inline wake_found(l)
+{
+	if
+	:: mem[BIT(l)] -> wake_lane(l)
+	:: else
+	fi
+}
+
 /* The first lane that is PARKED and was not notified since. */
 inline wake_other()
 {
-	wake_lane(0);
+	wake_found(0);
 	if
-	:: !woke -> wake_lane(1)
+	:: !woke -> wake_found(1)
 	:: else
 	fi;
 	d_step { v = 0; woke = false }
@@ -404,11 +422,11 @@ proctype caller()
 		fi;
 #else
 		if
-		:: claimed[0] < sent[0] -> wake_lane(1)
+		:: claimed[0] < sent[0] -> wake_found(1)
 		:: else
 		fi;
 		if
-		:: !woke && claimed[1] < sent[1] -> wake_lane(0)
+		:: !woke && claimed[1] < sent[1] -> wake_found(0)
 		:: else
 		fi;
 		d_step { v = 0; woke = false };
@@ -481,17 +499,28 @@ inline serve(l)
 	d_step {
 		if
 #ifndef MUTANT_SIBLING_NOT_WOKEN
-		:: MAY_CLAIM(l) && mem[PARK(1 - me)] == PARKED -> notify_lane_bell(1 - me)
+		:: MAY_CLAIM(l) && mem[BIT(1 - me)] && mem[PARK(1 - me)] == PARKED ->
+#ifdef MUTANT_BIT_CLEARED_BY_WAKER
+			cleared = 1 - me;
+#endif
+			notify_lane_bell(1 - me)
 #endif
 		:: else
 		fi;
 		runs[me] = true
 	};
+#ifdef MUTANT_BIT_CLEARED_BY_WAKER
+	d_step { mem[BIT(cleared)] = (cleared < L -> 0 : mem[BIT(cleared)]); cleared = L };
+#endif
 	d_step { busy[me] = false; runs[me] = false; answered[l]++; from[me] = 0; done++ }
 }
 
 proctype worker(byte me)
 {
+#ifdef MUTANT_BIT_CLEARED_BY_WAKER
+	byte cleared = L;
+#endif
+
 again:
 	{
 		do
@@ -511,6 +540,9 @@ again:
 			/* park */
 			d_step {
 				store(me, PARK(me), PARKED);
+#ifndef MUTANT_BIT_AFTER_LOOK
+				store(me, BIT(me), 1);
+#endif
 				moved[me] = false
 			};
 #ifndef MUTANT_PARK_NO_FENCE
@@ -536,6 +568,9 @@ again:
 #ifdef MUTANT_BELL_AFTER_ANNOUNCEMENT
 					moved[me] = false;
 #endif
+#ifdef MUTANT_BIT_AFTER_LOOK
+					d_step { store(me, BIT(me), 1) };
+#endif
 					/* futex_waitv: compares and sleeps in one step; a system call drains. */
 					d_step {
 						drain(me);
@@ -544,7 +579,7 @@ again:
 					(!asleep[me] || over)
 				fi
 			fi;
-			d_step { store(me, PARK(me), AWAKE) }
+			d_step { store(me, PARK(me), AWAKE); store(me, BIT(me), 0) }
 		:: else -> break
 		od
 	} unless { dead[me] || stopped[me] };
@@ -559,6 +594,11 @@ again:
 			new_park(me)
 #endif
 		};
+#ifdef MUTANT_BIT_OF_DEAD_CLEARED_LATE
+		late[me] = true;
+#else
+		mem[BIT(me)] = 0;
+#endif
 #ifndef MUTANT_VACANT_NOT_ANNOUNCED
 		d_step { notify_lane_bell(1 - me) };
 #endif
@@ -596,6 +636,10 @@ proctype fate()
 
 end:
 	do
+#ifdef MUTANT_BIT_OF_DEAD_CLEARED_LATE
+	:: d_step { late[0] -> late[0] = false; mem[BIT(0)] = 0 }
+	:: d_step { late[1] -> late[1] = false; mem[BIT(1)] = 0 }
+#endif
 	:: d_step { deaths > 0 && !stopped[0] && !dead[0] -> deaths--; dead[0] = true }
 	:: d_step { deaths > 0 && !stopped[1] && !dead[1] -> deaths--; dead[1] = true }
 	:: d_step { stops > 0 && !dead[0] -> stops--; stopped[0] = true }
