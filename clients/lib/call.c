@@ -141,6 +141,7 @@ static __attribute__((noinline)) int resolve(
     if (code != KNIT_OK)
         return code;
     prepared->task_id = task->id;
+    prepared->head = knit_lanes_head(lanes, task->id);
     prepared->timeout_ns =
         task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
     prepared->age = knit_lanes_age(lanes);
@@ -195,7 +196,7 @@ KNIT_ALWAYS_INLINE bool try_begin(struct knit *k, struct knit_prepared *prepared
     /* One that has the age of these lanes is not of the protocol. */
     if (lanes == NULL || handle == NULL || prepared->age != knit_lanes_age(lanes) ||
         prepared->timeout_ns != KNIT_OPTION_NONE ||
-        !knit_handle_try_start_on_lanes(handle, lanes, prepared->task_id, params))
+        !knit_handle_try_start_on_lanes(handle, lanes, prepared->head, params))
         return false;
     k->handles.spare = handle->next_spare;
     handle->prepared = prepared;
@@ -527,68 +528,106 @@ static __attribute__((noinline)) void finish_last(struct knit *k)
     knit_client_end_turn(k);
 }
 
-/* run() of a usual call. False: nothing was started. */
-KNIT_ALWAYS_INLINE bool try_run(
-    struct knit *k, struct knit_prepared *prepared, struct knit_span params)
+/* A handle of such a call as `last` of the session, in place of one of another prepared call.
+ * False: that is nothing usual. */
+static __attribute__((noinline)) bool renew_last(struct knit *k, struct knit_prepared *prepared)
 {
-    if (k->is_calling_back || (k->last != NULL && !knit_handle_try_drop(k->last)))
+    struct knit_handle *handle;
+
+    if (k->last != NULL && !knit_handle_try_drop(k->last))
         return false;
     k->last = NULL;
-    if (!try_begin(k, prepared, params, &k->last))
+    handle = k->handles.spare;
+    if (handle == NULL)
         return false;
-    knit_lanes_flush(k->handles.lanes);
-    if (!knit_client_try_await(k->last) || !knit_client_is_turn_over(k))
+    k->handles.spare = handle->next_spare;
+    handle->prepared = prepared;
+    prepared->references++;
+    handle->outcome = knit_span(NULL, 0);
+    handle->flags = KNIT_HANDLE_USUAL_DONE;
+    k->last = handle;
+    return true;
+}
+
+/* run() of a usual call. known: of the arguments, enum knit_put. False: nothing was started. */
+KNIT_ALWAYS_INLINE bool try_run(
+    struct knit *k, struct knit_prepared *prepared, struct knit_span params, unsigned known)
+{
+    struct knit_lanes *lanes = k->handles.lanes;
+    struct knit_handle *handle = k->last;
+
+    if (lanes == NULL || k->is_calling_back || prepared->age != knit_lanes_age(lanes) ||
+        prepared->timeout_ns != KNIT_OPTION_NONE)
+        return false;
+    if (handle == NULL || !knit_handle_is_spent(handle, prepared)) {
+        if (!renew_last(k, prepared))
+            return false;
+        handle = k->last;
+    }
+    if (!knit_handle_try_send_on_lanes(handle, lanes, prepared->head, params, known))
+        return false;
+    if (!knit_handle_try_take(handle, lanes) || !knit_client_is_turn_over(k))
         finish_last(k);
     return true;
 }
 
-/* A call of it. Of one without a signature the result is one msgpack value. */
-KNIT_ALWAYS_INLINE int call_by_values(struct knit_prepared *prepared,
+/* A call of it that is not usual. Of one without a signature the result is one msgpack value. */
+static __attribute__((noinline)) int call_by_values(struct knit_prepared *prepared,
     const struct knit_call_options *options, struct knit_shape_values *values,
     struct knit_error *ret_error)
 {
     struct knit *k = prepared->all->session;
-    const struct knit_shape *shape = prepared->shape;
-    const struct knit_handle *last;
-    struct knit_span params;
-    int code = encode(k, shape, values, &params, ret_error);
+    struct start start = {.options = options, .prepared = prepared};
+    int code = encode(k, prepared->shape, values, &start.params, ret_error);
 
-    if (code != KNIT_OK)
-        return code;
-    if (options != NULL || !try_run(k, prepared, params)) {
-        struct start start = {.options = options, .prepared = prepared, .params = params};
-
+    if (code == KNIT_OK)
         code = run(k, &start, ret_error);
-        if (code != KNIT_OK)
-            return code;
-    }
-    last = k->last;
-    if (last->flags == KNIT_HANDLE_USUAL_DONE && shape != NULL &&
-        knit_shape_decode_short(shape, (const uint8_t *)last->body, last->outcome.len,
-            sizeof(last->body) - last->outcome.len, values))
-        return KNIT_OK;
-    return decode(k->last, values, ret_error);
+    return code == KNIT_OK ? decode(k->last, values, ret_error) : code;
 }
 
-KNIT_ALWAYS_INLINE int call_by_name(struct knit *k, const struct knit_call_options *options,
-    struct knit_error *ret_error, const char *task, const char *signature,
-    struct knit_shape_values *values)
+/* The whole of a usual call: short arguments by a signature, no options, a small result. False:
+ * nothing was started, and `values` are used up. */
+KNIT_ALWAYS_INLINE bool try_call(struct knit_prepared *prepared, struct knit_shape_values *values,
+    int *ret_code, struct knit_error *ret_error)
 {
-    struct knit_prepared *prepared;
-    int code = find(k, task, signature, &prepared, ret_error);
+    struct knit *k = prepared->all->session;
+    const struct knit_shape *shape = prepared->shape;
+    uint8_t *params = (uint8_t *)k->short_params;
+    struct knit_handle *last;
+    size_t len;
 
-    return code == KNIT_OK ? call_by_values(prepared, options, values, ret_error) : code;
+    if (shape == NULL || !shape->is_short)
+        return false;
+    len = knit_shape_encode_short(shape, values, params);
+    if (len == 0 || !try_run(k, prepared, knit_span(params, len), KNIT_PUT_PADDED))
+        return false;
+    last = k->last;
+    *ret_code = last->flags == KNIT_HANDLE_USUAL_DONE &&
+                        knit_shape_decode_short(shape, (const uint8_t *)last->body,
+                            last->outcome.len, sizeof(last->body) - last->outcome.len, values)
+                    ? KNIT_OK
+                    : decode(last, values, ret_error);
+    return true;
 }
 
 int knit_call(
     struct knit *k, struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
     struct knit_shape_values values;
-    int code;
+    struct knit_prepared *prepared;
+    bool is_done;
+    int code = find(k, task, signature, &prepared, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
+    va_start(values.list, signature);
+    is_done = try_call(prepared, &values, &code, ret_error);
+    va_end(values.list);
+    if (is_done)
+        return code;
     va_start(values.list, signature);
     va_copy(values.first, values.list);
-    code = call_by_name(k, NULL, ret_error, task, signature, &values);
+    code = call_by_values(prepared, NULL, &values, ret_error);
     va_end(values.first);
     va_end(values.list);
     return code;
@@ -598,11 +637,14 @@ int knit_call_with(struct knit *k, const struct knit_call_options *options,
     struct knit_error *ret_error, const char *task, const char *signature, ...)
 {
     struct knit_shape_values values;
-    int code;
+    struct knit_prepared *prepared;
+    int code = find(k, task, signature, &prepared, ret_error);
 
+    if (code != KNIT_OK)
+        return code;
     va_start(values.list, signature);
     va_copy(values.first, values.list);
-    code = call_by_name(k, options, ret_error, task, signature, &values);
+    code = call_by_values(prepared, options, &values, ret_error);
     va_end(values.first);
     va_end(values.list);
     return code;
@@ -612,9 +654,17 @@ int knit_call_prepared(struct knit_prepared *prepared, const struct knit_call_op
     struct knit_error *ret_error, ...)
 {
     struct knit_shape_values values;
+    bool is_done = false;
     int code = check_prepared(prepared, ret_error);
 
     if (code != KNIT_OK)
+        return code;
+    if (options == NULL) {
+        va_start(values.list, ret_error);
+        is_done = try_call(prepared, &values, &code, ret_error);
+        va_end(values.list);
+    }
+    if (is_done)
         return code;
     va_start(values.list, ret_error);
     va_copy(values.first, values.list);
@@ -631,7 +681,7 @@ int knit_call_raw(struct knit *k, const struct knit_call_options *options,
     struct start start = {.options = options, .params = knit_span(params, params_len)};
     int code = find(k, task, NULL, &start.prepared, ret_error);
 
-    if (code == KNIT_OK && (options != NULL || !try_run(k, start.prepared, start.params)))
+    if (code == KNIT_OK && (options != NULL || !try_run(k, start.prepared, start.params, 0)))
         code = run(k, &start, ret_error);
     return code == KNIT_OK ? knit_result_raw(k->last, ret_error, ret_result, ret_len) : code;
 }

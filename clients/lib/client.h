@@ -32,7 +32,7 @@ struct knit {
     struct knit_handle *stats; /* the latest knit_stats() */
     struct knit_prepareds prepareds;
     struct knit_buffer params; /* scratch: the arguments of the call that starts; or, short ones: */
-    uint64_t short_params[KNIT_SHAPE_SHORT_BYTES / sizeof(uint64_t)];
+    uint64_t short_params[KNIT_SHAPE_SHORT_ROOM / sizeof(uint64_t)];
 };
 
 /* Ends what `is_calling_back` says, also when an exception or the end of its thread leaves the

@@ -149,12 +149,25 @@ KNIT_MUST_CHECK int knit_handle_start_on_lanes(
 
 /* knit_handle_start_on_lanes() for a call without deadlines and options; true: KNIT_OK. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_start_on_lanes(
-    struct knit_handle *handle, struct knit_lanes *lanes, uint32_t task, struct knit_span params)
+    struct knit_handle *handle, struct knit_lanes *lanes, uint64_t head, struct knit_span params)
 {
-    struct knit_session_call call = {
-        .task = task, .payload = params.bytes, .len = params.len, .user = handle};
+    const struct knit_session_call call = {
+        .payload = params.bytes, .len = params.len, .user = handle};
 
-    if (!knit_lanes_try_start(lanes, &call, &handle->slot))
+    if (!knit_lanes_try_start(lanes, &call, head, &handle->slot))
+        return false;
+    handle->flags = KNIT_HANDLE_USUAL_WAITING;
+    return true;
+}
+
+/* The same for a call whose caller waits at once: it is flushed too. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_send_on_lanes(struct knit_handle *handle,
+    struct knit_lanes *lanes, uint64_t head, struct knit_span params, unsigned known)
+{
+    const struct knit_session_call call = {
+        .payload = params.bytes, .len = params.len, .user = handle};
+
+    if (!knit_lanes_try_send(lanes, &call, head, known, &handle->slot))
         return false;
     handle->flags = KNIT_HANDLE_USUAL_WAITING;
     return true;
@@ -200,6 +213,15 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_drop(struct knit_handle 
     return true;
 }
 
+/* Whether one that ended in a small result can be used for another call of the same prepared call
+ * as if it had been dropped and were new. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_is_spent(
+    const struct knit_handle *handle, const struct knit_prepared *prepared)
+{
+    return handle->flags == KNIT_HANDLE_USUAL_DONE && handle->prepared == prepared &&
+           handle->aligned_copies == NULL;
+}
+
 /* Free it in any state. A call that waits is cancelled, and its answer dropped. */
 void knit_handle_drop(struct knit_handle *handle);
 
@@ -224,17 +246,24 @@ KNIT_MUST_CHECK bool knit_handle_output(
 /* Give handles whose calls were answered through lanes their outcomes. */
 void knit_handles_collect(struct knit_handles *handles);
 
-/* knit_handle_collect() of a usual call whose small result has come. */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_collect(struct knit_handle *handle)
+/* knit_handle_collect() of a usual call that waits, if its small result has come. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_take(
+    struct knit_handle *handle, struct knit_lanes *lanes)
 {
     size_t len;
 
-    if (handle->flags != KNIT_HANDLE_USUAL_WAITING ||
-        !knit_lanes_try_collect(handle->handles->lanes, handle->slot, handle->body, &len))
+    if (!knit_lanes_try_collect(lanes, handle->slot, handle->body, &len))
         return false;
     handle->outcome = knit_span(handle->body, len);
     handle->flags = KNIT_HANDLE_USUAL_DONE;
     return true;
+}
+
+/* The same for any handle. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_collect(struct knit_handle *handle)
+{
+    return handle->flags == KNIT_HANDLE_USUAL_WAITING &&
+           knit_handle_try_take(handle, handle->handles->lanes);
 }
 
 /* The same for one handle that waits. Whether it is done now. */

@@ -17,7 +17,7 @@
 
 #include <knitting/code.h>
 
-#include "fastpath/lane/session_inline.h"
+#include "fastpath/lane/session_flush.h"
 #include "proto/span.h"
 
 struct knit_error;
@@ -94,13 +94,24 @@ void knit_lanes_note_error(struct knit_lanes *lanes, struct knit_span error);
 
 uint64_t knit_lanes_argument_max(const struct knit_lanes *lanes);
 
-/* knit_lanes_start() for a call that has no deadline; true: KNIT_OK. */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_start(
-    struct knit_lanes *lanes, struct knit_session_call *call, uint32_t *ret_slot)
+/* knit_lanes_start() for a call that has no deadline; true: KNIT_OK. head: knit_lanes_head(). */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_start(struct knit_lanes *lanes,
+    const struct knit_session_call *call, uint64_t head, uint32_t *ret_slot)
 {
-    call->epoch = lanes->epoch;
-    call->lane = KNIT_LANE_ANY;
-    return knit_session_try_publish_warm(lanes->session, call, ret_slot);
+    return knit_session_try_publish_warm(lanes->session, call, head, ret_slot);
+}
+
+/* The same and knit_lanes_flush(), while nothing else waits for that. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_lanes_try_send(struct knit_lanes *lanes,
+    const struct knit_session_call *call, uint64_t head, unsigned known, uint32_t *ret_slot)
+{
+    return knit_session_try_send(lanes->session, call, head, known, ret_slot);
+}
+
+/* Of a task by its number in the registry. */
+static inline uint64_t knit_lanes_head(const struct knit_lanes *lanes, uint32_t task)
+{
+    return knit_meta(task, lanes->epoch, 0, 0);
 }
 
 /* Publish a call; epoch and lane are filled in here. at_once: only to a worker that is idle.

@@ -55,6 +55,9 @@ struct knit_shape_flaw {
 enum {
     KNIT_SHAPE_SHORT_BYTES = 104, /* what knit_shape_encode_short() writes at most */
     KNIT_SHAPE_SHORT_PARAMS = 15,
+    /* What it may write before it sees that this is too long, and a word of zeros. */
+    KNIT_SHAPE_SHORT_ROOM =
+        KNIT_SHAPE_SHORT_BYTES + KNIT_SHAPE_SHORT_PARAMS * KNIT_HEAD_BYTES_MAX + 9,
     KNIT_SHAPE_NOTHING = 255, /* for result_kind: the result is dropped */
 };
 
@@ -120,8 +123,9 @@ static inline uint64_t knit_shape_next_scalar(struct knit_shape_values *values, 
 uint8_t *knit_shape_put_short(
     uint8_t *at, const uint8_t *end, unsigned kind, struct knit_shape_values *values);
 
-/* The params array of a shape that is_short, into KNIT_SHAPE_SHORT_BYTES at `to`. Returns its
- * bytes; 0: it is too long or cannot be carried, and `values` are used up. */
+/* The params array of a shape that is_short, and a word of zeros behind it, into
+ * KNIT_SHAPE_SHORT_ROOM bytes at `to`. Returns its bytes, at most KNIT_SHAPE_SHORT_BYTES; 0: it is
+ * too long or cannot be carried, and `values` are used up. */
 KNIT_ALWAYS_INLINE size_t knit_shape_encode_short(
     const struct knit_shape *shape, struct knit_shape_values *values, uint8_t *to)
 {
@@ -130,17 +134,18 @@ KNIT_ALWAYS_INLINE size_t knit_shape_encode_short(
     uint8_t *at = to + knit_pack_few(to, shape->param_count);
 
     for (; kind < kinds_end; kind++) {
-        if (at > last)
-            return 0;
         if ((*kind | 1) == KNIT_KIND_UINT) {
             at += knit_pack_number(at, *kind, va_arg(values->list, uint64_t));
             continue;
         }
+        if (at > last)
+            return 0;
         at = knit_shape_put_short(at, to + KNIT_SHAPE_SHORT_BYTES, *kind, values);
         if (at == NULL)
             return 0;
     }
-    return (size_t)(at - to);
+    memset(at, 0, sizeof(uint64_t));
+    return at - to <= KNIT_SHAPE_SHORT_BYTES ? (size_t)(at - to) : 0;
 }
 
 /* As knit_shape_decode(). spare: as with knit_precheck_value(). False: nothing has been written,

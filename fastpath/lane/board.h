@@ -25,7 +25,8 @@
 /* ---- park ---- */
 
 /* One of KNIT_PARK_VACANT, _AWAKE, _PARKED; in a damaged board also 3. */
-static inline uint32_t knit_board_park_state(const struct knit_board_view *board, uint32_t lane)
+KNIT_ALWAYS_INLINE uint32_t knit_board_park_state(
+    const struct knit_board_view *board, uint32_t lane)
 {
     /* relaxed: a hint. A worker that starts or wakes at this moment reads its rings by itself. */
     return knit_park_state(atomic_load_explicit(&board->park[lane].value, memory_order_relaxed));

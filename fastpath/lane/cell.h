@@ -109,6 +109,14 @@ static inline void knit_cell_store(_Atomic uint64_t *body, const void *bytes, si
             &body[len / 8], knit_cell_word(from + len - 8, 8 - len % 8), memory_order_relaxed);
 }
 
+/* The same of bytes that lie in whole words, with zeros behind their end. */
+static inline void knit_cell_store_words(_Atomic uint64_t *body, const uint64_t *words, size_t len)
+{
+    atomic_store_explicit(&body[0], words[0], memory_order_relaxed);
+    for (size_t i = 1; i * 8 < len; i++)
+        atomic_store_explicit(&body[i], words[i], memory_order_relaxed);
+}
+
 static inline void knit_cell_load_word(unsigned char *to, const _Atomic uint64_t *body, unsigned i)
 {
     uint64_t word = atomic_load_explicit(&body[i], memory_order_relaxed);

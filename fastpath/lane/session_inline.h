@@ -35,18 +35,23 @@ KNIT_ALWAYS_INLINE void knit_session_push_free(
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
 
-/* The lane is published to for the first time since the last flush. Before ctrl is stored: who sees
- * that the call is READY sees that the lane is occupied. */
+/* Before ctrl is stored: who sees that the call is READY sees that the lane is occupied. */
+KNIT_ALWAYS_INLINE void knit_session_occupy_lane(const struct knit_session_lane *lane)
+{
+    /* relaxed: this session alone writes the word; P1 and W1 lie behind. */
+    atomic_store_explicit(lane->occupied,
+        atomic_load_explicit(lane->occupied, memory_order_relaxed) | lane->bit,
+        memory_order_relaxed);
+}
+
+/* The lane is published to for the first time since the last flush. */
 KNIT_ALWAYS_INLINE void knit_session_enter_lane(
     struct knit_session *session, struct knit_session_lane *lane)
 {
     lane->is_dirty = true;
     session->dirty++;
     session->dirty_lane = lane->index;
-    /* relaxed: this session alone writes the word; P1 and W1 lie behind. */
-    atomic_store_explicit(lane->occupied,
-        atomic_load_explicit(lane->occupied, memory_order_relaxed) | lane->bit,
-        memory_order_relaxed);
+    knit_session_occupy_lane(lane);
 }
 
 /* The last answer to what was published to the lane is taken: it is not occupied any more, unless
@@ -64,12 +69,19 @@ KNIT_ALWAYS_INLINE void knit_session_leave_lane(struct knit_session *session, ui
 
 /* ---- publish --------------------------------------------------------------------------------- */
 
+/* What is known of a call that is put. */
+enum knit_put {
+    KNIT_PUT_WITH_DEPTH = 1, /* the session has a depth */
+    KNIT_PUT_WITH_HEAD = 2,  /* `head` is what knit_meta() makes of the call, without a length */
+    KNIT_PUT_PADDED = 4,     /* the argument lies in whole words, with zeros behind its end */
+    KNIT_PUT_FLUSHED = 8,    /* the lane is not dirty, and need not become so */
+};
+
 /* FREE -> READY. `block` holds the argument, or is KNIT_NO_BLOCK or KNIT_IN_SLAB. The session has a
- * free slot.
- * has_depth: as the session is; known where it was asked already. */
+ * free slot. known: bits of enum knit_put, a constant. */
 KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
-    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t block,
-    bool has_depth)
+    struct knit_session_lane *lane, const struct knit_session_call *call, uint64_t head,
+    uint64_t block, unsigned known)
 {
     struct knit_request_cell *cell = lane->cell;
     struct knit_session_lane *owner;
@@ -80,14 +92,18 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     knit_line_own_cell(cell + KNIT_OWN_AHEAD, call->len > KNIT_HEAD_WORDS * 8);
     /* relaxed: P1 publishes these stores. */
     if (block == KNIT_NO_BLOCK) {
-        knit_cell_store(cell->body, call->payload, call->len);
+        if ((known & KNIT_PUT_PADDED) != 0)
+            knit_cell_store_words(cell->body, call->payload, call->len);
+        else
+            knit_cell_store(cell->body, call->payload, call->len);
     } else if (block != KNIT_IN_SLAB) {
         flags |= KNIT_CELL_IN_ARENA;
         atomic_store_explicit(&cell->body[0], block, memory_order_relaxed);
     }
     atomic_store_explicit(&cell->deadline, call->deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(&cell->meta,
-        knit_meta(call->task, call->epoch, flags, (uint32_t)call->len), memory_order_relaxed);
+    if ((known & KNIT_PUT_WITH_HEAD) == 0)
+        head = knit_meta(call->task, call->epoch, flags, 0);
+    atomic_store_explicit(&cell->meta, head | (uint32_t)call->len, memory_order_relaxed);
 
     owner = knit_session_free_in(session, lane);
     index = owner->free_head;
@@ -101,7 +117,9 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     slot->block = block != KNIT_IN_SLAB ? block : KNIT_NO_BLOCK;
     slot->lane = lane->index;
     slot->state = KNIT_SLOT_IN_FLIGHT;
-    if (!lane->is_dirty)
+    if ((known & KNIT_PUT_FLUSHED) != 0)
+        knit_session_occupy_lane(lane);
+    else if (!lane->is_dirty)
         knit_session_enter_lane(session, lane);
     /* P1 publish, release: a worker that sees this ctrl sees the body and the argument's bytes. */
     atomic_store_explicit(
@@ -114,7 +132,7 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
     lane->cell = cell;
     lane->last_slot = index;
     session->queued[lane->index]++;
-    if (has_depth) {
+    if ((known & KNIT_PUT_WITH_DEPTH) != 0) {
         slot->work_ns = session->next_ns;
         session->work_ns[lane->index] += session->next_ns;
     }
@@ -183,38 +201,20 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish(
         if (session->work_ns[lane->index] + session->next_ns > session->options.depth_ns)
             return false;
     }
-    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, has_depth);
+    *ret_slot = knit_session_put(
+        session, lane, call, 0, KNIT_NO_BLOCK, has_depth ? KNIT_PUT_WITH_DEPTH : 0);
     return true;
 }
 
-/* The same in a session without a depth, where the choice of any lane needs no look at the others.
- */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish_warm(
-    struct knit_session *session, const struct knit_session_call *call, uint32_t *ret_slot)
+/* The same in a session without a depth, where any lane is chosen without a look at the others. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_publish_warm(struct knit_session *session,
+    const struct knit_session_call *call, uint64_t head, uint32_t *ret_slot)
 {
     struct knit_session_lane *lane = knit_session_warm_lane(session);
 
     if (lane == NULL || session->work_ns != NULL || !knit_session_takes_small(session, call))
         return false;
-    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, false);
-    return true;
-}
-
-/* knit_session_flush() where nobody has to be woken: calls went to one lane since the last flush,
- * its worker is awake, and no other call of this session is queued there. */
-KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_try_flush(struct knit_session *session)
-{
-    struct knit_session_lane *lane = &session->lanes[session->dirty_lane];
-
-    if (session->dirty != 1 || session->queued[lane->index] > 1)
-        return session->dirty == 0;
-    knit_bell_fence(); /* W1 */
-    if (knit_board_park_state(&session->board, lane->index) != KNIT_PARK_AWAKE)
-        return false;
-    lane->flushed_slot = lane->last_slot;
-    lane->flushed_gen = knit_session_gen(session, lane->last_slot);
-    lane->is_dirty = false;
-    session->dirty = 0;
+    *ret_slot = knit_session_put(session, lane, call, head, KNIT_NO_BLOCK, KNIT_PUT_WITH_HEAD);
     return true;
 }
 

@@ -72,6 +72,11 @@ static struct knit_session_lane *with_room(struct knit_session *session,
     return knit_session_has_room_in(session, lane->index) ? lane : NULL;
 }
 
+static inline unsigned depth(const struct knit_session *session)
+{
+    return session->work_ns != NULL ? KNIT_PUT_WITH_DEPTH : 0;
+}
+
 /* ---- publishing ----------------------------------------------------------------------------- */
 
 /* An argument of so many bytes goes into the slab of the slot that the call takes. All of it comes
@@ -82,7 +87,7 @@ static inline uint32_t publish_in_slab(struct knit_session *session, struct knit
     const uint32_t slot = knit_session_free_in(session, lane)->free_head;
 
     memcpy(knit_slab(session->request.slab, slot), call->payload, call->len);
-    return knit_session_put(session, lane, call, KNIT_IN_SLAB, session->work_ns != NULL);
+    return knit_session_put(session, lane, call, 0, KNIT_IN_SLAB, depth(session));
 }
 
 /* Not inlined, because the frame would cost small calls. */
@@ -100,7 +105,7 @@ static __attribute__((noinline)) int publish_large(struct knit_session *session,
     if (knit_arena_alloc(session->arena, call->len, &block) != 0)
         return KNIT_SESSION_E_ARENA_FULL;
     memcpy(session->request.arena + block, call->payload, call->len);
-    *ret_slot = knit_session_put(session, lane, call, block, session->work_ns != NULL);
+    *ret_slot = knit_session_put(session, lane, call, 0, block, depth(session));
     return 0;
 }
 
@@ -114,7 +119,7 @@ static inline int publish_to(struct knit_session *session, struct knit_session_l
 {
     if (call->len > KNIT_INLINE_MAX)
         return publish_large(session, lane, call, ret_slot);
-    *ret_slot = knit_session_put(session, lane, call, KNIT_NO_BLOCK, session->work_ns != NULL);
+    *ret_slot = knit_session_put(session, lane, call, 0, KNIT_NO_BLOCK, depth(session));
     return 0;
 }
 
@@ -236,7 +241,7 @@ int knit_session_publish_reserved(
     if (lane == NULL)
         return KNIT_SESSION_E_CROWDED;
     block = (uint64_t)((const unsigned char *)call->payload - session->request.arena);
-    *ret_slot = knit_session_put(session, lane, call, block, session->work_ns != NULL);
+    *ret_slot = knit_session_put(session, lane, call, 0, block, depth(session));
     return 0;
 }
 

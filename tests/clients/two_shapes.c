@@ -141,6 +141,10 @@ static const char *compare_written(
                    : NULL;
     if (r != 0)
         return "the short way writes what the full one refuses";
+    for (size_t i = 0; i < sizeof(uint64_t); i++) {
+        if (bytes[len + i] != 0)
+            return "no zeros lie behind what the short way writes";
+    }
     return len != full->len || memcmp(bytes, full->bytes, len) != 0
                ? "the two ways write other bytes"
                : NULL;
@@ -155,7 +159,7 @@ const char *knit_two_shapes_write(
         "(int, nil, int, int, int, int, int, int, int, int, int, int, int, int)",
     };
     struct knit_shape *shape = make(signatures[order % 3]);
-    uint8_t *bytes = malloc(KNIT_SHAPE_SHORT_BYTES + GUARD);
+    uint8_t *bytes = malloc(KNIT_SHAPE_SHORT_ROOM + GUARD);
     const uint64_t *bits = values->bits;
     struct knit_buffer full;
     const char *wrong;
@@ -165,7 +169,7 @@ const char *knit_two_shapes_write(
 
     if (bytes == NULL)
         abort();
-    memset(bytes + KNIT_SHAPE_SHORT_BYTES, UNSET, GUARD);
+    memset(bytes + KNIT_SHAPE_SHORT_ROOM, UNSET, GUARD);
     memcpy(&number, &bits[2], sizeof(number));
     knit_buffer_init(&full, 1 << 20);
 #define FIRST bits[0], bits[1], number, (int)(bits[3] & 1), values->text, values->bytes, values->len
@@ -189,7 +193,7 @@ const char *knit_two_shapes_write(
     }
     wrong = compare_written(len, bytes, r, &full, ret_is_short);
     for (int i = 0; i < GUARD; i++) {
-        if (bytes[KNIT_SHAPE_SHORT_BYTES + i] != UNSET)
+        if (bytes[KNIT_SHAPE_SHORT_ROOM + i] != UNSET)
             wrong = "the short way writes beyond its room";
     }
     knit_buffer_fini(&full);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "fastpath/lane/session_inline.h"
+#include "fastpath/lane/session_flush.h"
 #include "tests/fastpath/lanes.h"
 
 enum { SLOTS = 3, ARENA_BYTES = 65536, ARGUMENT_MAX = 1100, WAYS = 3 };
@@ -275,6 +275,7 @@ static void a_lane_without_slots_takes_those_of_another(void **state)
 static void a_warm_lane_is_taken_without_a_look_at_others(void **state)
 {
     struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
+    const uint64_t head = knit_meta(call.task, call.epoch, 0, 0);
     struct knit_session *session, *deep;
     uint32_t slot = 0;
 
@@ -287,15 +288,15 @@ static void a_warm_lane_is_taken_without_a_look_at_others(void **state)
     deep = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0)->session;
     session->balance.warm = deep->balance.warm = 2;
     session->balance.warm_max = deep->balance.warm_max = 1;
-    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    assert_false(knit_session_try_publish_warm(session, &call, head, &slot));
     atomic_store_explicit(&lanes.board.park[2].value, KNIT_PARK_PARKED, memory_order_relaxed);
-    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    assert_false(knit_session_try_publish_warm(session, &call, head, &slot));
     atomic_store_explicit(&lanes.board.park[2].value, KNIT_PARK_AWAKE, memory_order_relaxed);
-    assert_false(knit_session_try_publish_warm(deep, &call, &slot));
-    assert_true(knit_session_try_publish_warm(session, &call, &slot));
+    assert_false(knit_session_try_publish_warm(deep, &call, head, &slot));
+    assert_true(knit_session_try_publish_warm(session, &call, head, &slot));
     assert_int_equal(session->slots[slot].lane, 2);
     assert_int_equal(session->queued[2], 1);
-    assert_false(knit_session_try_publish_warm(session, &call, &slot));
+    assert_false(knit_session_try_publish_warm(session, &call, head, &slot));
     assert_int_equal(knit_session_publish(session, &call, &slot), 0);
     assert_int_not_equal(session->slots[slot].lane, 2);
     assert_int_equal(knit_session_in_flight(session), 2);
@@ -333,6 +334,75 @@ static void nobody_is_woken_for_one_call_of_an_awake_lane(void **state)
         assert_int_equal(session->counters.wakes, 0);
         assert_int_equal(session->crowded_flushes, 0);
     }
+}
+
+/* With arguments of every size, to a worker in every state. */
+static void a_call_that_is_sent_is_published_and_flushed(void **state)
+{
+    static const uint32_t parks[] = {
+        KNIT_PARK_AWAKE, KNIT_PARK_PARKED, KNIT_PARK_VACANT, KNIT_PARK_AWAKE, 3};
+    struct lanes_session *sent, *full;
+    uint64_t words[KNIT_CELL_WORDS];
+
+    (void)state;
+    lanes_init(&lanes, 1, true, 0);
+    sent = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
+    full = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0);
+    for (uint32_t i = 0; i < 5 * KNIT_INLINE_MAX; i++) {
+        struct knit_session_call call = lanes_call(i, words, i % KNIT_INLINE_MAX + 1);
+        const struct knit_session_lane *lane = &sent->session->lanes[0];
+        const struct knit_session_lane *other = &full->session->lanes[0];
+        const uint64_t head = knit_meta(call.task, call.epoch, 0, 0);
+        const struct answer answer = {0};
+        struct knit_session_outcome outcome;
+        uint32_t slot = 0, slot_full = 0;
+
+        atomic_store_explicit(
+            &lanes.board.park[0].value, knit_park_next(i << 2, parks[i % 5]), memory_order_relaxed);
+        memset(words, 0, sizeof(words));
+        memset(words, (int)(i % 255) + 1, call.len);
+        assert_true(knit_session_try_send(
+            sent->session, &call, head, i % 2 != 0 ? KNIT_PUT_PADDED : 0, &slot));
+        assert_int_equal(knit_session_publish(full->session, &call, &slot_full), 0);
+        knit_session_flush(full->session);
+        assert_published(sent, i, &call, slot);
+        assert_published(full, i, &call, slot_full);
+        assert_int_equal(slot, slot_full);
+        assert_int_equal(lane->last_slot, other->last_slot);
+        assert_int_equal(lane->flushed_slot, other->flushed_slot);
+        assert_int_equal(lane->flushed_gen, other->flushed_gen);
+        assert_int_equal(lane->park_notified, other->park_notified);
+        assert_int_equal(lane->is_dirty, false);
+        assert_int_equal(sent->session->dirty, 0);
+        assert_int_equal(sent->session->queued[0], full->session->queued[0]);
+        assert_int_equal(sent->session->counters.wakes, full->session->counters.wakes);
+        assert_int_equal(
+            atomic_load_explicit(lane->occupied, memory_order_relaxed) & lane->bit, lane->bit);
+        put_answer(sent, slot, &answer);
+        put_answer(full, slot_full, &answer);
+        assert_true(knit_session_collect_slot(sent->session, slot, &outcome));
+        assert_true(knit_session_collect_slot(full->session, slot_full, &outcome));
+        assert_int_equal(atomic_load_explicit(lane->occupied, memory_order_relaxed) & lane->bit, 0);
+    }
+    assert_int_equal(sent->session->counters.wakes, KNIT_INLINE_MAX);
+}
+
+static void what_is_not_alone_is_not_sent(void **state)
+{
+    struct knit_session_call call = lanes_call(LANES_ECHO, "x", 1);
+    const uint64_t head = knit_meta(call.task, call.epoch, 0, 0);
+    struct knit_session *session;
+    uint32_t slot = 0;
+
+    (void)state;
+    lanes_init(&lanes, 1, true, 0);
+    atomic_store_explicit(&lanes.board.park[0].value, KNIT_PARK_AWAKE, memory_order_relaxed);
+    session = lanes_add_session(&lanes, SLOTS, ARENA_BYTES, 0)->session;
+    assert_true(knit_session_try_publish(session, &call, &slot));
+    assert_false(knit_session_try_send(session, &call, head, 0, &slot));
+    knit_session_flush(session);
+    assert_false(knit_session_try_send(session, &call, head, 0, &slot));
+    assert_int_equal(session->queued[0], 1);
 }
 
 static void a_flush_that_may_have_to_wake_is_not_short(void **state)
@@ -375,6 +445,8 @@ int main(void)
         cmocka_unit_test_teardown(a_lane_without_slots_takes_those_of_another, teardown),
         cmocka_unit_test_teardown(a_warm_lane_is_taken_without_a_look_at_others, teardown),
         cmocka_unit_test_teardown(nobody_is_woken_for_one_call_of_an_awake_lane, teardown),
+        cmocka_unit_test_teardown(a_call_that_is_sent_is_published_and_flushed, teardown),
+        cmocka_unit_test_teardown(what_is_not_alone_is_not_sent, teardown),
         cmocka_unit_test_teardown(a_flush_that_may_have_to_wake_is_not_short, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
