@@ -145,6 +145,7 @@ static __attribute__((noinline)) int resolve(
     prepared->timeout_ns =
         task->timeout_ms != 0 ? (uint64_t)task->timeout_ms * 1000000 : KNIT_OPTION_NONE;
     prepared->age = knit_lanes_age(lanes);
+    prepared->usual_age = task->timeout_ms != 0 ? 0 : prepared->age;
     return KNIT_OK;
 }
 
@@ -194,8 +195,7 @@ KNIT_ALWAYS_INLINE bool try_begin(struct knit *k, struct knit_prepared *prepared
     struct knit_handle *handle = k->handles.spare;
 
     /* One that has the age of these lanes is not of the protocol. */
-    if (lanes == NULL || handle == NULL || prepared->age != knit_lanes_age(lanes) ||
-        prepared->timeout_ns != KNIT_OPTION_NONE ||
+    if (lanes == NULL || handle == NULL || prepared->usual_age != knit_lanes_age(lanes) ||
         !knit_handle_try_start_on_lanes(handle, lanes, prepared->head, params))
         return false;
     k->handles.spare = handle->next_spare;
@@ -556,8 +556,7 @@ KNIT_ALWAYS_INLINE bool try_run(
     struct knit_lanes *lanes = k->handles.lanes;
     struct knit_handle *handle = k->last;
 
-    if (lanes == NULL || k->is_calling_back || prepared->age != knit_lanes_age(lanes) ||
-        prepared->timeout_ns != KNIT_OPTION_NONE)
+    if (lanes == NULL || k->is_calling_back || prepared->usual_age != knit_lanes_age(lanes))
         return false;
     if (handle == NULL || !knit_handle_is_spent(handle, prepared)) {
         if (!renew_last(k, prepared))
@@ -596,7 +595,7 @@ KNIT_ALWAYS_INLINE bool try_call(struct knit_prepared *prepared, struct knit_sha
     struct knit_handle *last;
     size_t len;
 
-    if (shape == NULL || !shape->is_short)
+    if (!prepared->is_short)
         return false;
     len = knit_shape_encode_short(shape, values, params);
     if (len == 0 || !try_run(k, prepared, knit_span(params, len), KNIT_PUT_PADDED))

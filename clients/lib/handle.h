@@ -200,16 +200,13 @@ KNIT_ALWAYS_INLINE void knit_handle_push_spare(struct knit_handle *handle)
     handles->spare = handle;
 }
 
-/* knit_handle_drop() for one with a small result, of a prepared call that others refer to. */
+/* knit_handle_drop() for one with a small result. */
 KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_handle_try_drop(struct knit_handle *handle)
 {
-    struct knit_prepared *prepared = handle->prepared;
-
-    if (handle->flags != KNIT_HANDLE_USUAL_DONE || handle->aligned_copies != NULL ||
-        prepared->references == 1)
+    if (handle->flags != KNIT_HANDLE_USUAL_DONE || handle->aligned_copies != NULL)
         return false;
-    prepared->references--;
     knit_handle_push_spare(handle);
+    knit_prepared_release(handle->prepared);
     return true;
 }
 

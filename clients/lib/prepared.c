@@ -52,7 +52,7 @@ int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const 
     prepared->is_freed = false;
     prepared->is_of_protocol = strncmp(task, "$/", 2) == 0;
     prepared->references = 1;
-    prepared->age = 0;
+    prepared->age = prepared->usual_age = 0;
     prepared->task_at = NULL;
     prepared->task = strdup(task);
     if (signature != NULL) {
@@ -61,6 +61,7 @@ int knit_prepared_new(struct knit_prepareds *prepareds, const char *task, const 
     }
     if (r == 0 && (prepared->task == NULL || (signature != NULL && prepared->signature == NULL)))
         r = -ENOMEM;
+    prepared->is_short = prepared->shape != NULL && prepared->shape->is_short;
     if (r == 0)
         *ret = prepared;
     else

@@ -35,8 +35,10 @@ struct knit_prepared {
     uint64_t timeout_ns; /* through lanes, the task's own; KNIT_OPTION_NONE = none */
     uint32_t references; /* by its owner and by each handle of a call */
     uint32_t age;        /* knit_lanes_age() when these were asked for; 0 = not yet */
+    uint32_t usual_age;  /* the same, if the task has no timeout; else 0, which no age is */
     uint32_t task_id;
     uint64_t head;       /* knit_lanes_head() */
+    bool is_short;       /* its shape is */
     bool is_of_protocol; /* "$/...", which never goes through lanes */
     bool is_freed;       /* by its owner */
 };

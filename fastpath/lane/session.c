@@ -109,6 +109,8 @@ int knit_session_new(const struct knit_geometry *geometry, const struct knit_req
         (void)knit_session_free(session);
         return error;
     }
+    if (geometry->lanes == 1)
+        session->only_lane = session->lanes;
     start_from_segments(session);
     *ret = session;
     return 0;

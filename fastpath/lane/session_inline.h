@@ -144,8 +144,8 @@ KNIT_ALWAYS_INLINE uint32_t knit_session_put(struct knit_session *session,
 KNIT_ALWAYS_INLINE struct knit_session_lane *knit_session_warm_lane(
     const struct knit_session *session)
 {
-    if (session->balance.lanes == 1)
-        return session->lanes;
+    if (session->only_lane != NULL)
+        return session->only_lane;
     if (knit_balance_is_warm(&session->balance, session->queued))
         return &session->lanes[session->balance.warm];
     return NULL;

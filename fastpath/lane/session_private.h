@@ -74,7 +74,8 @@ struct knit_session {
     struct knit_arena *arena;
     struct knit_session_slot *slots;
     struct knit_session_lane *lanes;
-    uint32_t *queued;    /* [lanes]: published there, not yet answered */
+    struct knit_session_lane *only_lane; /* NULL: there are several */
+    uint32_t *queued;                    /* [lanes]: published there, not yet answered */
     uint64_t *work_ns;   /* [lanes]: what these take, estimated; NULL without options.depth_ns */
     uint32_t next_ns;    /* estimate for the call that is published, or was crowded out last */
     uint32_t dirty;      /* how many lanes are dirty */
