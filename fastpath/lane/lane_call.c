@@ -329,6 +329,8 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     prepare(lane, session, &ready->head, knit_lane_abort(session, &ready->head));
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
+    if (cursor != &session->home)
+        knit_lane_note_stray(session);
     /* A worker's first call goes this way: until then no task is known to be short. */
     knit_note_answer(&lane->options.pool.note[lane->options.index], lane->options.owner);
     knit_lane_show(lane, session);

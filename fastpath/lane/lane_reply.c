@@ -85,6 +85,7 @@ bool knit_lane_send_deferred(
     answer =
         (struct knit_lane_answer){deferred->slot, deferred->status, deferred->gen, deferred->len};
     answer_with_block(session, &answer, block);
+    knit_lane_note_stray(session); /* perhaps it was stolen */
     knit_lane_show(lane, session);
     atomic_store_explicit(
         &session->in.reply.lane[lane->options.index].blocked_on_arena, 0, memory_order_relaxed);

@@ -15,6 +15,7 @@
  *                  other
  *   A1 answer      word release        with the session's word acquire: the outcome's bytes
  *   N1 completion  completion release  with the session's completion acquire: the word
+ *   N2 stray       strays release      with the session's strays acquire: the completion
  *
  * Threads: the worker's.
  */
@@ -106,6 +107,14 @@ KNIT_ALWAYS_INLINE void knit_lane_publish_answer(struct knit_worker_session *ses
     atomic_store_explicit(&session->completions[position & (session->in.geometry.cells - 1)],
         knit_completion(answer->slot, position, session->in.geometry.cells), memory_order_release);
     session->completion_tail = position + 1;
+}
+
+/* The completion lies in another lane than its call was published to: its caller looks there when
+ * the count has risen. Before the fence W2. */
+static inline void knit_lane_note_stray(const struct knit_worker_session *session)
+{
+    /* N2 stray, release: the completion. */
+    (void)atomic_fetch_add_explicit(session->in.reply.strays, 1, memory_order_release);
 }
 
 /* A result that fits the cell. */

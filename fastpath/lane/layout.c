@@ -82,7 +82,8 @@ static uint64_t walk_reply(
     const uint64_t lanes = geometry->lanes, slots = geometry->slots;
     view->header = place(&at, KNIT_PAGE, KNIT_PAGE);
     view->state = place(&at, KNIT_LINE, KNIT_LINE);
-    view->notified = place(&at, KNIT_LINE, KNIT_LINE);
+    view->notified = place(&at, 4, KNIT_LINE);
+    view->strays = place(&at, 4, 4);
     view->claim = place(&at, 8 * slots, KNIT_LINE);
     view->reply = place(&at, sizeof(struct knit_reply_cell) * slots, 2 * KNIT_LINE);
     view->progress = place(&at, KNIT_LINE * slots, KNIT_LINE);

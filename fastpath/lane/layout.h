@@ -215,6 +215,7 @@ struct knit_reply_view {
     struct knit_segment_header *header;
     struct knit_state_line *state;
     _Atomic uint32_t *notified;          /* last arm that was woken; only raised */
+    _Atomic uint32_t *strays;            /* rises with answers to stolen calls; in the same line */
     _Atomic uint64_t *claim;             /* [slots] */
     struct knit_reply_cell *reply;       /* [slots] */
     struct knit_progress_line *progress; /* [slots] */

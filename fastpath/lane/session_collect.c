@@ -241,25 +241,39 @@ static void note_rescan(struct knit_session *session)
     }
 }
 
+/* The completions of the lanes `first` to `end`: of all, or where this session has calls. */
+static size_t collect_lanes(struct knit_session *session, uint32_t first, uint32_t end, bool all,
+    struct knit_session_outcome *outcomes, size_t max)
+{
+    size_t count = 0;
+
+    for (uint32_t i = first; count < max && (i = knit_session_next_lane(session, i, all)) < end;
+         i++) {
+        count += collect_completions(session, i, outcomes + count, max - count);
+        if (count < max) /* all of this lane was read: the next collect begins with another one */
+            session->completion_lane = i + 1 < session->geometry.lanes ? i + 1 : 0;
+    }
+    return count;
+}
+
 size_t knit_session_collect(
     struct knit_session *session, struct knit_session_outcome *outcomes, size_t max)
 {
+    const uint32_t lanes = session->geometry.lanes, first = session->completion_lane;
     size_t count;
-    uint32_t lanes;
+    uint32_t strays;
+    bool all;
 
     note_rescan(session);
     if (session->free + session->held == session->geometry.slots) {
         session->scan_from = KNIT_NO_SLOT;
         return 0;
     }
-    count = 0;
-    lanes = session->geometry.lanes;
-    for (uint32_t i = 0; i < lanes && count < max; i++) {
-        uint32_t lane = session->completion_lane;
-        count += collect_completions(session, lane, outcomes + count, max - count);
-        if (count < max) /* all of this lane was read: the next collect begins with another one */
-            session->completion_lane = lane + 1 < lanes ? lane + 1 : 0;
-    }
+    all = knit_session_begin_look(session, &strays);
+    count = collect_lanes(session, first, lanes, all, outcomes, max);
+    count += collect_lanes(session, 0, first, all, outcomes + count, max - count);
+    if (count < max)
+        knit_session_end_look(session, strays);
     if (session->scan_from != KNIT_NO_SLOT && count < max)
         count += collect_scan(session, outcomes + count, max - count);
     return count;

@@ -86,6 +86,8 @@ struct knit_session {
     uint32_t crowded_flushes;     /* that found calls queued behind others */
     uint32_t searches;            /* for a parked worker */
     uint32_t scan_from; /* slot at which a scan of all continues; KNIT_NO_SLOT: there is none */
+    uint32_t strays;    /* value at the last look at all lanes */
+    uint32_t looks;     /* for completions; UINT32_MAX: the next one is at all lanes */
     uint32_t completion_lane; /* lane whose completions are read next */
     struct knit_core core;    /* its number stands in the request segment too */
     bool is_armed;
@@ -123,6 +125,23 @@ static inline uint32_t knit_session_next_lane(
     const struct knit_session *session, uint32_t from, bool all)
 {
     return knit_lane_bits_next(session->request.occupied, from, session->geometry.lanes, all);
+}
+
+/* Begins a look at completions: those of all lanes, or where this session has calls
+ * (knit_session_next_lane()). A call that was stolen is answered in another lane; the thief says
+ * so. A task can write that word, so now and then it is not asked. */
+KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_begin_look(
+    struct knit_session *session, uint32_t *ret_strays)
+{
+    /* N2, acquire: the completions of stolen calls. */
+    *ret_strays = atomic_load_explicit(session->reply.strays, memory_order_acquire);
+    return ++session->looks % KNIT_BITS_DOUBTED == 0 || *ret_strays != session->strays;
+}
+
+/* All completions were read that were to be looked at since then. */
+KNIT_ALWAYS_INLINE void knit_session_end_look(struct knit_session *session, uint32_t strays)
+{
+    session->strays = strays;
 }
 
 /* How far the lane's next completion is ahead, see knit_completion_lead(); from 0 on *ret_entry can

@@ -14,6 +14,9 @@
 /* Whether there may be something to collect: never false while there is. */
 static bool is_ready(const struct knit_session *session, uint32_t index)
 {
+    const uint32_t lanes = session->geometry.lanes;
+    bool all;
+
     if (index != KNIT_SLOT_ANY)
         return session->slots[index].state != KNIT_SLOT_IN_FLIGHT ||
                knit_session_is_answered(session, index);
@@ -23,7 +26,11 @@ static bool is_ready(const struct knit_session *session, uint32_t index)
     if (session->scan_from != KNIT_NO_SLOT || atomic_load_explicit(&session->reply.state->rescan,
                                                   memory_order_acquire) != session->rescan)
         return true;
-    for (uint32_t i = 0; i < session->geometry.lanes; i++) {
+    /* N2, acquire: as in knit_session_begin_look(). */
+    if (atomic_load_explicit(session->reply.strays, memory_order_acquire) != session->strays)
+        return true;
+    all = session->looks == UINT32_MAX;
+    for (uint32_t i = 0; (i = knit_session_next_lane(session, i, all)) < lanes; i++) {
         uint32_t entry;
         if (knit_session_next_completion(session, &session->lanes[i], &entry) >= 0)
             return true;
@@ -107,6 +114,16 @@ static bool spin_until_ready(struct knit_session *session, uint32_t index)
     return false;
 }
 
+/* After a sleep. If no worker has ended it, one that was stopped may not have said what it
+ * answered. */
+static void note_sleep(struct knit_session *session, uint32_t kind)
+{
+    /* relaxed: no more than a reason to look. */
+    if (atomic_load_explicit(session->reply.notified, memory_order_relaxed) !=
+        (session->arm << 1 | kind))
+        session->looks = UINT32_MAX;
+}
+
 /* Announces a sleep. kind: 1 futex, 0 event loop. False: there is something to collect, and the
  * announcement is withdrawn. */
 static bool announce(struct knit_session *session, uint32_t index, uint32_t kind)
@@ -144,6 +161,7 @@ int knit_session_wait(struct knit_session *session, uint32_t index, uint64_t unt
         session->counters.sleeps++;
         got = knit_bell_wait(session->reply.notified, notified, until_ns);
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
+        note_sleep(session, 1);
         if (is_ready(session, index))
             break;
         if (knit_session_is_closed(session))
@@ -169,8 +187,10 @@ bool knit_session_is_armed(const struct knit_session *session)
 
 void knit_session_disarm(struct knit_session *session)
 {
-    if (session->is_armed)
+    if (session->is_armed) {
         atomic_store_explicit(session->request.waiting, 0, memory_order_relaxed);
+        note_sleep(session, 0);
+    }
     session->is_armed = false;
     knit_bell_swallow(session->options.bell_fd, !session->options.bell_is_socket);
 }

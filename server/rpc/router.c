@@ -290,27 +290,37 @@ static inline bool deliver_small(struct knit_router *router, uint32_t slot)
     return true;
 }
 
-/* Small results, lane by lane, until there are none. True: something else was in their way. */
+/* Small results of a lane, until there are none. True: something else was in their way. Not
+ * inlined, because what the caller keeps would take the registers of this loop. */
+static __attribute__((noinline)) bool collect_lane(
+    struct knit_router *router, struct knit_session_lane *lane, size_t *count)
+{
+    struct knit_session *session = knit_router_session(router);
+    uint32_t slot;
+    int lead = -1;
+
+    while (*count < COLLECT_MAX && (lead = knit_session_next_slot(session, lane, &slot)) == 0) {
+        if (!deliver_small(router, slot))
+            return true;
+        lane->completion_next++;
+        ++*count;
+    }
+    return lead > 0;
+}
+
+/* The same of all lanes where there may be some. */
 static bool collect_small(struct knit_router *router, size_t *count)
 {
     struct knit_session *session = knit_router_session(router);
+    const uint32_t lanes = session->geometry.lanes;
     bool has_other = knit_session_must_scan(session);
-    uint32_t lanes = session->geometry.lanes, slot;
+    uint32_t strays;
+    bool all = knit_session_begin_look(session, &strays);
 
-    for (uint32_t i = 0; i < lanes; i++) {
-        struct knit_session_lane *lane = &session->lanes[i];
-        int lead = -1;
-
-        while (*count < COLLECT_MAX && (lead = knit_session_next_slot(session, lane, &slot)) == 0) {
-            if (!deliver_small(router, slot)) {
-                has_other = true;
-                break;
-            }
-            lane->completion_next++;
-            ++*count;
-        }
-        has_other |= lead > 0;
-    }
+    for (uint32_t i = 0; (i = knit_session_next_lane(session, i, all)) < lanes; i++)
+        has_other |= collect_lane(router, &session->lanes[i], count);
+    if (!has_other && *count < COLLECT_MAX)
+        knit_session_end_look(session, strays);
     return has_other;
 }
 

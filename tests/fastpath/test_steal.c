@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "fastpath/lane/lane_bits.h"
 #include "fastpath/lane/lane_private.h"
 #include "tests/fastpath/lanes.h"
 #include "tests/support/random.h"
@@ -175,6 +176,89 @@ static void a_call_of_which_its_caller_says_nothing_is_found_at_home(void **stat
     assert_true(knit_session_collect_slot(lanes.session[2].session, slot, &outcome));
 }
 
+/* ---- what a caller reads ---- */
+
+static _Atomic uint32_t *strays(uint32_t i)
+{
+    return lanes.session[i].reply.strays;
+}
+
+/* Each in another lane than the calls were published to. */
+static void a_stolen_call_is_collected_at_the_next_look(void **state)
+{
+    (void)state;
+    for (uint32_t lane = 60; lane < 70; lane++) {
+        for (uint32_t i = 0; i < 3; i++)
+            (void)publish(3, lane, 8);
+        knit_session_flush(lanes.session[3].session);
+        for (uint32_t i = 0; i < 3; i++) {
+            turn();
+            assert_int_equal(collect(3), 1);
+        }
+    }
+}
+
+/* One at a time, of answers in several lanes. */
+static void what_a_look_leaves_is_collected_at_the_next_one(void **state)
+{
+    struct knit_session *session = lanes.session[3].session;
+    struct knit_session_outcome outcome;
+
+    (void)state;
+    lanes_add_worker(&lanes, 9, OWNER + 1);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)publish(3, 100 + i, 8);
+    for (uint32_t i = 0; i < 2; i++) {
+        turn();
+        assert_int_equal(knit_lane_turn(lanes.worker[9]), KNIT_LANE_RUNNING);
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_false(knit_session_arm(session));
+        assert_int_equal(knit_session_collect(session, &outcome, 1), 1);
+    }
+    assert_int_equal(knit_session_collect(session, &outcome, 1), 0);
+}
+
+/* A task writes the count; it hides an answer for some looks, or until a sleep that nobody ends. */
+static void a_count_that_was_put_back_delays_an_answer_and_loses_none(void **state)
+{
+    struct knit_session *session = lanes.session[3].session;
+    uint32_t before, looks = 0;
+
+    (void)state;
+    for (int sleeps = 0; sleeps < 2; sleeps++) {
+        before = atomic_load_explicit(strays(3), memory_order_relaxed);
+        (void)publish(3, 100, 8);
+        turn();
+        atomic_store_explicit(strays(3), before, memory_order_relaxed);
+        if (sleeps == 1) {
+            assert_true(knit_session_arm(session));
+            knit_session_disarm(session);
+            assert_int_equal(collect(3), 1);
+        } else {
+            while (collect(3) == 0)
+                assert_true(++looks < KNIT_BITS_DOUBTED);
+        }
+    }
+}
+
+static void a_count_that_rises_for_nothing_costs_looks_and_nothing_else(void **state)
+{
+    struct knit_session *session = lanes.session[3].session;
+
+    (void)state;
+    (void)publish(3, OWN, 8);
+    for (uint32_t i = 0; i < 3; i++) {
+        atomic_fetch_add_explicit(strays(3), 77, memory_order_relaxed);
+        assert_false(knit_session_arm(session));
+        assert_int_equal(collect(3), 0);
+        assert_true(knit_session_arm(session));
+        knit_session_disarm(session);
+    }
+    turn();
+    assert_int_equal(collect(3), 1);
+}
+
 /* ---- replies that wait for room ---- */
 
 /* The call of a session that is cold at home was stolen; its reply waits for room in the arena. */
@@ -217,6 +301,10 @@ int main(void)
         TEST(all_rings_are_come_to_in_turn),
         TEST(bits_without_calls_cost_looks_and_nothing_else),
         TEST(a_call_of_which_its_caller_says_nothing_is_found_at_home),
+        TEST(a_stolen_call_is_collected_at_the_next_look),
+        TEST(what_a_look_leaves_is_collected_at_the_next_one),
+        TEST(a_count_that_was_put_back_delays_an_answer_and_loses_none),
+        TEST(a_count_that_rises_for_nothing_costs_looks_and_nothing_else),
         TEST(a_deferred_reply_is_sent_although_home_is_busy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

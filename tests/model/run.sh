@@ -36,6 +36,9 @@ park -DVIA_HOST -DDEATHS=1 -DNO_STEAL -DREPLACE
 park -DVIA_HOST -DP=1 -DSTOPS=1
 wait -DN=3
 wait -DN=2 -DLOOP -DLAPS=1
+wait -DN=3 -DLOOP -DSTRAYS
+wait -DN=2 -DLOOP -DLAPS=1 -DSTRAYS
+wait -DN=2 -DDEATHS=1 -DLOOP -DSTRAYS
 wait -DN=2 -DDEATHS=1
 wait -DN=2 -DDEATHS=1 -DLOOP
 abort -DG=3
@@ -139,6 +142,10 @@ wait WAKE_BEFORE_RAISE -DN=2: invalid end state
 wait COMPLETION_BEFORE_REPLY -DN=2 -DLOOP: invalid end state
 wait SKIP_NO_SCAN -DN=2 -DLOOP -DLAPS=1: invalid end state
 wait SKIP_SCANS_FIRST -DN=2 -DLOOP -DLAPS=1: invalid end state
+wait STRAY_BEFORE_COMPLETION -DN=2 -DLOOP -DSTRAYS: invalid end state
+wait STRAY_AFTER_WAKE -DN=2 -DLOOP -DSTRAYS: invalid end state
+wait STRAYS_NOTED_LATE -DN=2 -DLOOP -DSTRAYS: invalid end state
+wait STRAYS_STORED -DN=2 -DLOOP -DSTRAYS: invalid end state
 wait RECOVERY_WAKES_IF_RAISED -DN=2 -DDEATHS=1: invalid end state
 wait RECOVERY_WAKES_NONE -DN=2 -DDEATHS=1: invalid end state
 wait RESCAN_NOT_BUMPED -DN=2 -DDEATHS=1 -DLOOP: invalid end state

@@ -10,6 +10,9 @@
  * kills one of the workers between any two steps; the host then answers what it had claimed, raises `rescan` and
  * `notified`, and wakes the caller.
  *
+ * With -DSTRAYS both workers are thieves: an event loop reads their completions only when `strays` has risen since its
+ * last look at all lanes. Each of them raises it, by a locked operation, behind a completion and before its fence.
+ *
  * The caller's look every 50 ms is left out. It is needed when a worker is stopped between its raise and its wake, or
  * before the end of its turn; these two cases are left out with it.
  *
@@ -45,7 +48,7 @@ byte mem[WORDS];
 byte buffered_word[(W + 1) * DEPTH], buffered_value[(W + 1) * DEPTH];
 byte buffered[W + 1];
 
-byte notified, rescan;
+byte notified, rescan, strays;
 byte completion[W * N]; /* the call that each completion names */
 
 /* Kernel: the caller is asleep on notified; a byte is in the bell socket. */
@@ -150,9 +153,16 @@ inline collect()
 #ifdef LOOP
 	/* Read the completions; scan all replies only if rescan moved. */
 	if
+#ifdef STRAYS
+	:: now == last_strays -> i = N
+	:: now != last_strays && read[0] < mem[COMPLETION_TAIL(0)] -> d_step { i = completion[read[0]]; read[0]++ }
+	:: now != last_strays && read[1] < mem[COMPLETION_TAIL(1)] -> d_step { i = completion[N + read[1]]; read[1]++ }
+	:: now != last_strays && read[0] == mem[COMPLETION_TAIL(0)] && read[1] == mem[COMPLETION_TAIL(1)] -> i = N
+#else
 	:: read[0] < mem[COMPLETION_TAIL(0)] -> d_step { i = completion[read[0]]; read[0]++ }
 	:: read[1] < mem[COMPLETION_TAIL(1)] -> d_step { i = completion[N + read[1]]; read[1]++ }
 	:: read[0] == mem[COMPLETION_TAIL(0)] && read[1] == mem[COMPLETION_TAIL(1)] -> i = N
+#endif
 	:: laps > 0 -> skip_completions()
 	fi;
 	d_step {
@@ -187,6 +197,9 @@ proctype caller()
 	byte i;
 #ifdef LOOP
 	byte read[W], last_rescan, laps = LAPS;
+#ifdef STRAYS
+	byte now, last_strays;
+#endif
 	bool seen[N];
 #endif
 
@@ -203,6 +216,9 @@ proctype caller()
 #ifndef MUTANT_WAIT_NO_FENCE
 		fence(CALLER);
 #endif
+#ifdef STRAYS
+		now = strays;
+#endif
 		do
 		:: collect();
 		   if
@@ -210,6 +226,13 @@ proctype caller()
 		   :: else
 		   fi
 		od;
+#ifdef STRAYS
+#ifdef MUTANT_STRAYS_NOTED_LATE
+		now = strays;
+#endif
+		last_strays = now;
+		now = 0;
+#endif
 		if
 		:: collected == N
 		:: collected < N ->
@@ -272,6 +295,9 @@ proctype worker(byte me)
 #ifdef MUTANT_COMPLETION_BEFORE_REPLY
 			d_step { completion[me * N + tail] = call; tail++; store(me, COMPLETION_TAIL(me), tail) };
 #endif
+#ifdef MUTANT_STRAY_BEFORE_COMPLETION
+			d_step { drain(me); strays++ };
+#endif
 			/* CLAIMED -> ANSWERED */
 			d_step { store(me, REPLY(call), 1); has_answers = true };
 #ifndef MUTANT_COMPLETION_BEFORE_REPLY
@@ -279,9 +305,21 @@ proctype worker(byte me)
 			d_step { completion[me * N + tail] = call; tail++; store(me, COMPLETION_TAIL(me), tail) };
 #endif
 #endif
+#ifdef STRAYS
+#ifdef MUTANT_STRAYS_STORED
+			w = strays;
+			d_step { drain(me); strays = w + 1; w = 0 };
+#elif !defined(MUTANT_STRAY_BEFORE_COMPLETION) && !defined(MUTANT_STRAY_AFTER_WAKE)
+			d_step { drain(me); strays++ };
+#endif
+#endif
 			call = N;
 			if
+#ifdef MUTANT_STRAY_AFTER_WAKE
+			:: wake_caller(); has_answers = false; strays++
+#else
 			:: wake_caller(); has_answers = false
+#endif
 			:: next < N /* the turn goes on */
 			fi
 		:: next == N -> break
