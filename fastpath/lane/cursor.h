@@ -51,9 +51,6 @@ struct knit_cursor {
 static_assert(sizeof(struct knit_cursor) == KNIT_LINE, "one line a cursor");
 static_assert(KNIT_SLOTS_MAX <= UINT16_MAX, "slots of a cursor");
 
-/* Positions ahead of the call that is served. */
-#define KNIT_FETCH_AHEAD (2 * KNIT_OWN_AHEAD)
-
 /* What a cell says about the call at a position. */
 enum knit_cell_state {
     KNIT_CELL_EMPTY,          /* nothing is published at that position */
@@ -148,28 +145,6 @@ static inline bool knit_cursor_peek(struct knit_cursor *cursor)
     return knit_cursor_peek_cell(cursor, &cell, &ctrl);
 }
 
-/* Owns the reply line of a call behind the one at the cursor, which has this ctrl, because a claim,
- * a locked instruction, waits for the stores of the answer before it; and fetches a later request
- * line. Cells of another lap tell nothing. What is read here is hostile and decides nothing. */
-KNIT_ALWAYS_INLINE void knit_cursor_fetch_ahead(const struct knit_cursor *cursor, uint64_t ctrl)
-{
-    const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q + KNIT_OWN_AHEAD);
-    const uint64_t later = atomic_load_explicit(&cell->ctrl, memory_order_relaxed);
-    const struct knit_request_cell *next = knit_cursor_cell(cursor, cursor->q + KNIT_FETCH_AHEAD);
-    const struct knit_reply_cell *reply = &cursor->reply[knit_ctrl_slot(later)];
-
-    if (knit_ctrl_tag(later ^ ctrl) != 0 || knit_ctrl_slot(later) >= cursor->slots)
-        return;
-    knit_line_own(reply);
-    knit_line_fetch(next);
-    /* Who sends more than fits a line will likely send such again, and be sent such back. */
-    if (knit_meta_len(atomic_load_explicit(&cell->meta, memory_order_relaxed)) >
-        KNIT_HEAD_WORDS * 8) {
-        knit_line_own(&reply->body[KNIT_HEAD_WORDS]);
-        knit_line_fetch(&next->body[KNIT_HEAD_WORDS]);
-    }
-}
-
 /* Whether the cell at the cursor still bears what it bore when it was copied. */
 static inline bool knit_cursor_is_unchanged(const struct knit_cursor *cursor, uint64_t ctrl)
 {
@@ -179,23 +154,34 @@ static inline bool knit_cursor_is_unchanged(const struct knit_cursor *cursor, ui
     return knit_cursor_ctrl(cursor, cursor->q) == ctrl;
 }
 
-/* The state of the call that a published cell names; its slot is within the geometry. ret_claim:
- * the claim word as it was loaded, which a claim must replace. */
+/* Whether the call of that ctrl is READY, by the words of its slot. ret_claim, ret_word: as they
+ * were loaded. A claim must replace that claim word. */
+KNIT_ALWAYS_INLINE bool knit_cursor_is_ready(const struct knit_reply_cell *reply,
+    const _Atomic uint64_t *claim, uint64_t ctrl, uint64_t *ret_claim, uint64_t *ret_word)
+{
+    /* Of all three words the upper 40 bits are the generation. */
+    const uint64_t before = ctrl - ((uint64_t)1 << KNIT_GEN_SHIFT);
+
+    /* A1, acquire, then C1, acquire: in this order, see the head of the file. */
+    *ret_word = atomic_load_explicit(&reply->word, memory_order_acquire);
+    *ret_claim = atomic_load_explicit(claim, memory_order_acquire);
+    return ((*ret_claim ^ before) | (*ret_word ^ before)) >> KNIT_GEN_SHIFT == 0;
+}
+
+/* The state of the call that a published cell names; its slot is within the geometry. ret_claim: as
+ * above. */
 KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_state(
     const struct knit_cursor *cursor, uint64_t ctrl, uint64_t *ret_claim)
 {
     const uint32_t slot = knit_ctrl_slot(ctrl);
     const uint64_t gen = knit_ctrl_gen(ctrl);
-    /* A1, acquire, then C1, acquire: in this order, see the head of the file. */
-    uint64_t word = atomic_load_explicit(&cursor->reply[slot].word, memory_order_acquire);
-    uint64_t claim = atomic_load_explicit(&cursor->claim[slot], memory_order_acquire);
-    /* Of all three words the upper 40 bits are the generation. */
-    const uint64_t before = ctrl - ((uint64_t)1 << (64 - KNIT_GEN_BITS));
+    uint64_t word;
 
-    *ret_claim = claim;
-    if (__builtin_expect(((claim ^ before) | (word ^ before)) >> (64 - KNIT_GEN_BITS) == 0, 1))
+    if (__builtin_expect(knit_cursor_is_ready(
+                             &cursor->reply[slot], &cursor->claim[slot], ctrl, ret_claim, &word),
+            1))
         return KNIT_CELL_READY;
-    if (knit_gen_diff(knit_claim_gen(claim), gen) >= 0 ||
+    if (knit_gen_diff(knit_claim_gen(*ret_claim), gen) >= 0 ||
         knit_gen_diff(knit_word_gen(word), gen) >= 0)
         return KNIT_CELL_CLAIMED;
     return KNIT_CELL_BAD_GENERATION;
@@ -280,19 +266,32 @@ static inline void knit_cursor_raise_head(struct knit_cursor *cursor)
     cursor->seen = cursor->q;
 }
 
-/* READY -> CLAIMED, of the call that was found at the cursor, which then stands behind it. False:
- * another owner was first. */
-KNIT_ALWAYS_INLINE bool knit_cursor_claim(
-    struct knit_cursor *cursor, const struct knit_call_head *head, uint32_t owner)
+/* How many calls may be claimed before `head` must be raised. */
+static inline uint32_t knit_cursor_lag_left(const struct knit_cursor *cursor)
+{
+    const uint64_t lag = cursor->q - cursor->seen;
+
+    return lag < KNIT_HEAD_LAG_MAX ? (uint32_t)(KNIT_HEAD_LAG_MAX - lag) : 0;
+}
+
+/* READY -> CLAIMED, by the claim word of the call's slot. False: another owner was first. */
+KNIT_ALWAYS_INLINE bool knit_cursor_claim_word(
+    _Atomic uint64_t *word, const struct knit_call_head *head, uint32_t owner)
 {
     uint64_t claim = head->claim;
 
-    if (cursor->q - cursor->seen >= KNIT_HEAD_LAG_MAX)
-        knit_cursor_raise_head(cursor);
     /* C1 claim, seq_cst. */
-    if (!atomic_compare_exchange_strong_explicit(&cursor->claim[knit_ctrl_slot(head->ctrl)], &claim,
-            knit_claim(knit_ctrl_gen(head->ctrl), owner), memory_order_seq_cst,
-            memory_order_relaxed))
+    return atomic_compare_exchange_strong_explicit(word, &claim,
+        knit_claim(knit_ctrl_gen(head->ctrl), owner), memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* The same of the call that was found at the cursor, which then stands behind it. */
+KNIT_ALWAYS_INLINE bool knit_cursor_claim(
+    struct knit_cursor *cursor, const struct knit_call_head *head, uint32_t owner)
+{
+    if (knit_cursor_lag_left(cursor) == 0)
+        knit_cursor_raise_head(cursor);
+    if (!knit_cursor_claim_word(&cursor->claim[knit_ctrl_slot(head->ctrl)], head, owner))
         return false;
     cursor->q++;
     return true;

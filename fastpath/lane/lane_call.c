@@ -174,9 +174,10 @@ bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *s
 }
 
 /* Whether a claimed call may start, and the rest of its job. */
-static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_call_head *head, uint64_t abort)
+static void prepare(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
 {
+    const uint64_t abort = knit_lane_abort(&session->in.request.abort[lane->job.slot]);
     const uint32_t flags = knit_meta_flags(head->meta);
     struct knit_job *job = &lane->job;
 
@@ -200,7 +201,7 @@ static void prepare(struct knit_lane *lane, struct knit_worker_session *session,
     }
 }
 
-void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
+bool knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
 {
     if (lane->room != KNIT_NO_BLOCK)
         knit_reply_arena_return(&session->arena, lane->room);
@@ -212,6 +213,7 @@ void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session)
         lane->copy = NULL;
         lane->copy_size = 0;
     }
+    return !lane->was_long;
 }
 
 /* The next calls of short tasks are not measured: 15 on average, a number that no caller can know,
@@ -305,16 +307,27 @@ static void finish(
     run(lane, mean);
     if (!is_short)
         knit_lane_return(lane);
-    knit_lane_answer(lane, session);
-    knit_lane_tidy(lane, session);
-    knit_lane_begin_job(lane, session);
+    if (lane->job.result_len <= KNIT_INLINE_MAX)
+        knit_lane_answer_small(lane, session);
+    else
+        knit_lane_answer_large(lane, session);
+    (void)knit_lane_tidy(lane, session);
 }
 
-void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_call_head head, uint64_t abort)
+/* Nothing keeps the lane from the session's next call. */
+static bool goes_on(const struct knit_lane *lane, const struct knit_worker_session *session)
 {
-    prepare(lane, session, &head, abort);
+    return !lane->was_long && !knit_worker_session_is_shut(session);
+}
+
+bool knit_lane_refuse(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head head)
+{
+    knit_lane_step(lane, &session->home);
+    prepare(lane, session, &head);
     finish(lane, session, &session->home);
+    knit_lane_begin_job(lane, session);
+    return goes_on(lane, session);
 }
 
 bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
@@ -326,7 +339,8 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     memcpy(lane->argument, ready->body, sizeof(ready->body));
     knit_lane_begin_job(lane, session);
     knit_lane_take(lane, session, &ready->head);
-    prepare(lane, session, &ready->head, knit_lane_abort(session, &ready->head));
+    lane->calls++;
+    prepare(lane, session, &ready->head);
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
     if (cursor != &session->home)
@@ -345,8 +359,8 @@ bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *ses
     if (!knit_lane_find(lane, session, &session->home, &ready) ||
         !knit_lane_call(lane, session, &session->home, &ready))
         return false;
-    lane->current = session;
-    return true;
+    knit_lane_begin_job(lane, session);
+    return goes_on(lane, session);
 }
 
 static inline void run_by_options(void *arg, struct knit_job *job, uint64_t meta)

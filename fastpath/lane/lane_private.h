@@ -7,7 +7,8 @@
  *   lane_steal.c    calls of other lanes
  *   lane_park.c     falling asleep
  *   lane_session.c  sessions that come and go
- *   lane_serve.h    calls of one ring: look, claim, run, answer, as inline functions
+ *   lane_serve.h    the loop over the calls of one ring,
+ *   lane_steps.h    and its steps, as inline functions
  *   lane_call.c     what is not usual in a call
  *   lane_reply.c    its answer, or its deferred reply
  *   lane_wake.c     callers and siblings that are woken
@@ -100,7 +101,6 @@ struct knit_lane {
     uint32_t unmeasured;     /* which call of short tasks from now on is measured, 1 = the next */
     struct knit_busy_line *busy;
     uint64_t calls;
-    uint64_t calls_before, calls_until; /* the session's part of a turn */
     struct knit_spin spin;
     struct knit_core core; /* its number stands on the board too */
     uint32_t shared;       /* idle times at once with a caller that needs this core */

@@ -2,11 +2,11 @@
 /* CLAIMED -> ANSWERED by the worker: the outcome goes into the reply cell, into the slot's slab or
  * into a block of the reply arena; without room there it is deferred.
  *
- * Edges, beside those of lane_serve.h and reply_arena.h:
+ * Edges, beside those of lane_steps.h and reply_arena.h:
  *   W1 release     fence between blocked_on_arena and the look at `released`; with the session's
  *                  fence between `released` and its look at blocked_on_arena
  */
-#include "fastpath/lane/lane_serve.h"
+#include "fastpath/lane/lane_steps.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,280 +1,240 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls on the worker's side, a step at a time: look, claim, take, run, answer.
+/* The loop over a home ring.
  *
- * Each step is an inline function. knit_lane_serve_with() is the loop over a home ring, made of
- * them for calls as most are: a small argument, no deadline, a short task, a small result. Whoever
- * can run calls makes one function of it and of what runs them (lane_call.c, worker/runner.c). Any
- * other call goes the general way, knit_lane_call(), through the same steps, and so does what a
- * thief claims.
- *
- * What is kept private during a turn and stored at its end, or before a task that is not short:
- * the board's count of calls, and completion_tail.
- *
- * Edges, beside those of cursor.h:
- *   S1 settle      claim, then abort, seq_cst; with the session's abort, then claim: one sees the
- *                  other
- *   A1 answer      word release        with the session's word acquire: the outcome's bytes
- *   N1 completion  completion release  with the session's completion acquire: the word
- *   N2 stray       strays release      with the session's strays acquire: the completion
+ * knit_lane_serve_with() serves calls as most are: a small argument, no deadline, a short task, a
+ * small result. Whoever can run calls makes one function of it and of what runs them (lane_call.c,
+ * worker/runner.c). Any other call goes the general way, through knit_lane_serve_one(), and so does
+ * what a thief claims; both are made of the steps of cursor.h and lane_steps.h.
  *
  * Threads: the worker's.
  */
 #pragma once
 
-#include "fastpath/lane/lane_private.h"
+#include "fastpath/lane/lane_steps.h"
 
-/* ---- take ----------------------------------------------------------------------------------- */
+/* Positions ahead of the call that is served. */
+#define KNIT_FETCH_AHEAD (2 * KNIT_OWN_AHEAD)
 
-/* What is the same in all calls of a session as most are. */
-static inline void knit_lane_begin_job(struct knit_lane *lane, struct knit_worker_session *session)
-{
-    struct knit_job *job = &lane->job;
-
-    lane->current = session;
-    job->session = session->in.id;
-    job->deadline_ns = 0;
-    job->payload = lane->argument;
-    job->result_max = session->result_max;
-    job->refusal = 0;
-    job->status = KNIT_STATUS_RESULT;
-    job->wants_output = false;
-    job->was_refused = false;
-}
-
-/* The job of a call that was claimed. */
-KNIT_ALWAYS_INLINE void knit_lane_take(
-    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
-{
-    const uint32_t slot = knit_ctrl_slot(head->ctrl);
-    struct knit_job *job = &lane->job;
-
-    job->slot = slot;
-    job->gen = knit_ctrl_gen(head->ctrl);
-    job->task = knit_meta_task(head->meta);
-    job->epoch = knit_meta_epoch(head->meta);
-    job->len = knit_meta_len(head->meta);
-    /* So that a small result has zeros behind it and not what an earlier one left there. */
-    memset(job->body, 0, sizeof(uint64_t));
-    knit_reply_arena_forget(&session->arena, slot);
-}
-
-/* It begins, or is refused: on the board. */
-KNIT_ALWAYS_INLINE void knit_lane_show_call(struct knit_lane *lane,
-    const struct knit_worker_session *session, const struct knit_call_head *head,
-    uint64_t deadline_ns)
-{
-    struct knit_busy_line *busy = lane->busy;
-
-    lane->calls++;
-    /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
-    atomic_store_explicit(&busy->deadline_ns, deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(
-        &busy->running, session->running + knit_ctrl_slot(head->ctrl), memory_order_relaxed);
-}
-
-/* The slot's abort word, after the claim. */
-KNIT_ALWAYS_INLINE uint64_t knit_lane_abort(
-    const struct knit_worker_session *session, const struct knit_call_head *head)
-{
-    /* S1, seq_cst. */
-    return atomic_load_explicit(
-        &session->in.request.abort[knit_ctrl_slot(head->ctrl)], memory_order_seq_cst);
-}
-
-/* ---- answer --------------------------------------------------------------------------------- */
-
-/* The numbers of an answer. */
-struct knit_lane_answer {
-    uint32_t slot, status;
-    uint64_t gen;
-    size_t len;
+/* Cells of a home ring that are served one after the other, and what the loop over them keeps in
+ * registers and on its stack, because each store to shared memory and each call of a task makes the
+ * compiler load again what lies elsewhere. Both rings are walked to the end of their laps, so
+ * nothing wraps. Lane and session are behind by `cell - first` calls until
+ * knit_stretch_settle(). */
+struct knit_stretch {
+    const struct knit_request_cell *cell, *first, *end;
+    const struct knit_request_cell *own_end; /* from here on, what is fetched is of the next lap */
+    const struct knit_request_cell *lag_end; /* `head` is raised before this one is claimed */
+    _Atomic uint32_t *completion;            /* the next one */
+    uint32_t completion_lap;
+    uint32_t tag; /* as knit_ctrl_slot_of() takes it */
+    int32_t credit_ns;
 };
 
-/* The last steps of CLAIMED -> ANSWERED: the bytes are in the cell, in the slab, or in a block that
- * the cell names. */
-KNIT_ALWAYS_INLINE void knit_lane_publish_answer(struct knit_worker_session *session,
-    struct knit_reply_cell *cell, const struct knit_lane_answer *answer, uint32_t flags)
+/* At most so many cells, and one at least. */
+KNIT_ALWAYS_INLINE void knit_stretch_begin(
+    struct knit_stretch *stretch, const struct knit_worker_session *session, uint64_t most)
 {
-    const uint64_t position = session->completion_tail;
+    const struct knit_cursor *home = &session->home;
+    const uint32_t cells = home->cells;
+    const uint32_t at = (uint32_t)home->q & (cells - 1);
+    const uint32_t done = (uint32_t)session->completion_tail & (cells - 1);
+    const uint32_t left = cells - (at > done ? at : done);
 
-    /* relaxed: A1 publishes it. */
-    atomic_store_explicit(&cell->meta, session->reply_meta | answer->len, memory_order_relaxed);
-    /* A1 answer, release: the one outcome. */
-    atomic_store_explicit(
-        &cell->word, knit_word(answer->gen, answer->status, flags), memory_order_release);
-
-    /* N1 completion, release. */
-    atomic_store_explicit(&session->completions[position & (session->in.geometry.cells - 1)],
-        knit_completion(answer->slot, position, session->in.geometry.cells), memory_order_release);
-    session->completion_tail = position + 1;
+    stretch->cell = stretch->first = home->ring + at;
+    stretch->end = stretch->cell + (most < left ? most : left);
+    stretch->own_end = home->ring + cells - KNIT_OWN_AHEAD;
+    stretch->lag_end = stretch->cell + knit_cursor_lag_left(home);
+    stretch->completion = session->completions + done;
+    stretch->completion_lap = knit_completion(0, session->completion_tail, cells);
+    stretch->tag = knit_ctrl_tag_first(knit_tag(home->q, cells));
+    stretch->credit_ns = session->deficit.ns;
 }
 
-/* The completion lies in another lane than its call was published to: its caller looks there when
- * the count has risen. Before the fence W2. */
-static inline void knit_lane_note_stray(const struct knit_worker_session *session)
+/* Lane and session are as the calls so far have made them. */
+KNIT_ALWAYS_INLINE void knit_stretch_settle(
+    struct knit_stretch *stretch, struct knit_lane *lane, struct knit_worker_session *session)
 {
-    /* N2 stray, release: the completion. */
-    (void)atomic_fetch_add_explicit(session->in.reply.strays, 1, memory_order_release);
+    const uint64_t calls = (uint64_t)(stretch->cell - stretch->first);
+
+    stretch->first = stretch->cell;
+    session->home.q += calls;
+    session->completion_tail += calls;
+    session->deficit.ns = stretch->credit_ns;
+    lane->calls += calls;
 }
 
-/* A result that fits the cell. */
-KNIT_ALWAYS_INLINE void knit_lane_answer_small(
-    struct knit_lane *lane, struct knit_worker_session *session)
+/* Goes on behind the end of a lap. False: as many calls were served as should be. */
+KNIT_ALWAYS_INLINE bool knit_stretch_goes_on(struct knit_stretch *stretch, struct knit_lane *lane,
+    struct knit_worker_session *session, uint64_t until)
 {
-    const struct knit_job *job = &lane->job;
-    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
-    struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
-
-    if (__builtin_expect(answer.len <= sizeof(uint64_t) && job->result == job->body, 1)) {
-        uint64_t word;
-
-        memcpy(&word, job->body, sizeof(word));
-        /* relaxed: A1 publishes it. */
-        atomic_store_explicit(&cell->body[0], word, memory_order_relaxed);
-    } else {
-        knit_cell_store(cell->body, job->result, answer.len);
-    }
-    knit_lane_publish_answer(session, cell, &answer, 0);
-}
-
-/* One that does not: its bytes go into the slab or into a block, or the reply is deferred. */
-void knit_lane_answer_large(struct knit_lane *lane, struct knit_worker_session *session);
-
-/* Shows what was kept private. */
-static inline void knit_lane_show(struct knit_lane *lane, struct knit_worker_session *session)
-{
-    struct knit_lane_line *line = session->own_line;
-
-    /* relaxed, both: a count, and only this worker writes the line. */
-    atomic_store_explicit(&lane->busy->calls, lane->calls, memory_order_relaxed);
-    if (atomic_load_explicit(&line->completion_tail, memory_order_relaxed) ==
-        session->completion_tail)
-        return;
-    atomic_store_explicit(&line->completion_tail, session->completion_tail, memory_order_release);
-    if (!session->has_answers)
-        lane->answered[lane->answered_count++] = session;
-    session->has_answers = true;
-}
-
-/* Any answer. */
-static inline void knit_lane_answer(struct knit_lane *lane, struct knit_worker_session *session)
-{
-    if (__builtin_expect(lane->job.result_len <= KNIT_INLINE_MAX, 1))
-        knit_lane_answer_small(lane, session);
-    else
-        knit_lane_answer_large(lane, session);
-}
-
-/* ---- one call ------------------------------------------------------------------------------- */
-
-/* How long the call is expected to take, if its task is known to be short; else 0. */
-KNIT_ALWAYS_INLINE uint32_t knit_lane_expects(
-    const struct knit_lane *lane, const struct knit_call_head *head)
-{
-    const uint32_t mean = lane->mean_ns[knit_meta_task(head->meta)];
-
-    return mean < KNIT_SHORT_NS / 2 ? mean : 0;
-}
-
-/* An argument in the slab or the arena. False: the call, or the argument, is not as most are. */
-bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, const struct knit_request_cell *cell);
-
-/* The argument, where the task finds it; before the claim, as all of the cell (cursor.h). False:
- * its caller wants more than a result, or the argument is not right. */
-KNIT_ALWAYS_INLINE bool knit_lane_copy_argument(struct knit_lane *lane,
-    const struct knit_worker_session *session, const struct knit_request_cell *cell,
-    const struct knit_call_head *head)
-{
-    const uint64_t not_plain = knit_meta(0, 0, 0xff & ~KNIT_CELL_PINNED, 0);
-    const uint32_t len = knit_meta_len(head->meta);
-
-    if (__builtin_expect(((head->meta & not_plain) | head->deadline) != 0, 0) ||
-        __builtin_expect(len > lane->inline_max, 0))
-        return knit_lane_fetch(lane, session, *head, cell);
-    knit_cursor_copy_argument(cell, len, lane->argument);
+    knit_stretch_settle(stretch, lane, session);
+    if (lane->calls == until)
+        return false;
+    knit_stretch_begin(stretch, session, until - lane->calls);
     return true;
 }
 
-/* Runs the job of a short task, and measures it this time. */
-void knit_lane_run_measured(struct knit_lane *lane);
+/* What knit_stretch_claim() has found. */
+enum knit_stretch_next {
+    KNIT_STRETCH_CLAIMED, /* a call, now this worker's; its argument is copied, or checked */
+    KNIT_STRETCH_NONE,    /* nothing is published, or another owner was first */
+    KNIT_STRETCH_UNUSUAL, /* what knit_lane_serve_one() knows about */
+};
 
-/* Finds the next call of the home ring and does all for it; looks again at what the loop has seen.
- * False: there is none, or another owner was first. */
-bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *session);
+/* Owns the reply line of a call behind the one at `cell`, because a claim, a locked instruction,
+ * waits for the stores of the answer before it; and fetches a later request line. Cells of another
+ * lap tell nothing. What is read here is hostile and decides nothing. */
+KNIT_ALWAYS_INLINE void knit_stretch_fetch_ahead(
+    const struct knit_stretch *stretch, const struct knit_cursor *home)
+{
+    const struct knit_request_cell *cell = stretch->cell + KNIT_OWN_AHEAD;
+    const struct knit_request_cell *next = stretch->cell + KNIT_FETCH_AHEAD;
+    const struct knit_reply_cell *reply;
+    uint32_t slot;
 
-/* Answers a call that was taken and shown and may not start. */
-void knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session,
-    const struct knit_call_head head, uint64_t abort);
+    if (stretch->cell >= stretch->own_end)
+        return;
+    slot = knit_ctrl_slot_of(atomic_load_explicit(&cell->ctrl, memory_order_relaxed), stretch->tag);
+    if (slot >= home->slots)
+        return;
+    reply = &home->reply[slot];
+    knit_line_own(reply);
+    knit_line_fetch(next);
+    /* Who sends more than fits a line will likely send such again, and be sent such back. */
+    if (knit_meta_len(atomic_load_explicit(&cell->meta, memory_order_relaxed)) >
+        KNIT_HEAD_WORDS * 8) {
+        knit_line_own(&reply->body[KNIT_HEAD_WORDS]);
+        knit_line_fetch(&next->body[KNIT_HEAD_WORDS]);
+    }
+}
 
-/* Gives back what a job took beside its slot, where lane->is_untidy says that it did. */
-void knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session);
+/* Claims the call in the next cell if it is as most are. */
+KNIT_ALWAYS_INLINE enum knit_stretch_next knit_stretch_claim(struct knit_stretch *stretch,
+    struct knit_lane *lane, struct knit_worker_session *session, struct knit_call_head *ret_head)
+{
+    const struct knit_request_cell *cell = stretch->cell;
+    /* P1, acquire. */
+    const uint64_t ctrl = atomic_load_explicit(&cell->ctrl, memory_order_acquire);
+    const uint32_t slot = knit_ctrl_slot_of(ctrl, stretch->tag);
+    uint64_t word;
+    uint32_t expected_ns;
 
-/* Runs a job that was taken of this meta word, which is in a register where this is inlined. */
-typedef void knit_lane_run_job(void *arg, struct knit_job *job, uint64_t meta);
+    ret_head->ctrl = ctrl;
+    if (__builtin_expect(slot >= session->home.slots, 0))
+        return knit_ctrl_has_tag(ctrl, stretch->tag) ? KNIT_STRETCH_UNUSUAL : KNIT_STRETCH_NONE;
+    if (__builtin_expect(!knit_cursor_is_ready(&session->home.reply[slot],
+                             &session->home.claim[slot], ctrl, &ret_head->claim, &word),
+            0))
+        return KNIT_STRETCH_UNUSUAL;
+    knit_stretch_fetch_ahead(stretch, &session->home);
+    knit_cursor_copy_head(cell, ret_head);
+    expected_ns = knit_lane_expects(lane, ret_head);
+    if (__builtin_expect(expected_ns == 0, 0) ||
+        !knit_lane_copy_argument(lane, session, cell, ret_head, &stretch->credit_ns))
+        return KNIT_STRETCH_UNUSUAL;
+    /* Should another owner be first, its session has paid for that. */
+    stretch->credit_ns -= (int32_t)expected_ns;
+    if (__builtin_expect(cell == stretch->lag_end, 0)) {
+        knit_stretch_settle(stretch, lane, session);
+        knit_cursor_raise_head(&session->home);
+        stretch->lag_end += KNIT_HEAD_LAG_MAX;
+    }
+    return knit_cursor_claim_word(&session->home.claim[slot], ret_head, lane->options.owner)
+               ? KNIT_STRETCH_CLAIMED
+               : KNIT_STRETCH_NONE;
+}
 
-/* ---- many calls ----------------------------------------------------------------------------- */
+/* Answers the job of a call that was claimed so. */
+KNIT_ALWAYS_INLINE void knit_stretch_answer(struct knit_stretch *stretch, struct knit_lane *lane,
+    struct knit_worker_session *session, const struct knit_call_head *head)
+{
+    const struct knit_job *job = &lane->job;
+    const struct knit_lane_answer answer = {
+        knit_ctrl_slot(head->ctrl), job->status, knit_ctrl_gen(head->ctrl), job->result_len};
+    struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
+
+    knit_lane_store_small(job, cell);
+    knit_lane_store_answer(session, cell, &answer, 0);
+    /* N1 completion, release. */
+    atomic_store_explicit(stretch->completion,
+        knit_completion_in_lap(answer.slot, stretch->completion_lap), memory_order_release);
+    stretch->completion++;
+    stretch->cell++;
+}
+
+/* The same, where the result does not fit the cell. If the reply is deferred, nothing more is
+ * served in this turn. */
+KNIT_ALWAYS_INLINE void knit_stretch_answer_large(
+    struct knit_stretch *stretch, struct knit_lane *lane, struct knit_worker_session *session)
+{
+    knit_stretch_settle(stretch, lane, session);
+    knit_lane_step(lane, &session->home);
+    knit_lane_answer_large(lane, session);
+    stretch->completion++;
+    stretch->first = ++stretch->cell;
+}
+
+/* Takes the call that was claimed so. False: it may not start. */
+KNIT_ALWAYS_INLINE bool knit_stretch_take(
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
+{
+    const uint32_t slot = knit_ctrl_slot(head->ctrl);
+    uint64_t abort;
+
+    knit_lane_take(lane, session, head);
+    knit_lane_show_call(lane, session, head, 0);
+    abort = knit_lane_abort(&session->in.request.abort[slot]);
+    return __builtin_expect(!knit_abort_refuses(abort, knit_ctrl_gen(head->ctrl)), 1) &&
+           __builtin_expect(knit_state_is_served(knit_state_read(&session->in.reply)), 1);
+}
 
 /* Serves the session's home ring, in its order: at most so many calls, and while it has credit.
  * Returns how many were answered or deferred. */
 KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
     struct knit_worker_session *session, uint32_t most, knit_lane_run_job *run, void *arg)
 {
-    struct knit_cursor *cursor = &session->home;
+    const uint64_t before = lane->calls, until = before + most;
+    struct knit_stretch stretch;
+    struct knit_call_head head;
+    enum knit_stretch_next next;
     bool goes_on;
 
-    knit_cursor_catch_up(cursor);
+    knit_cursor_catch_up(&session->home);
     knit_lane_begin_job(lane, session);
-    lane->calls_before = lane->calls;
-    lane->calls_until = lane->calls + most;
+    knit_stretch_begin(&stretch, session, most);
     do {
-        const struct knit_request_cell *cell = knit_cursor_cell(cursor, cursor->q);
-        struct knit_call_head head;
-        const enum knit_cell_state state = knit_cursor_look(cursor, cell, &head);
-        uint32_t expected_ns = 0;
-        uint64_t abort;
-
+        next = knit_stretch_claim(&stretch, lane, session, &head);
         goes_on = true;
-        if (state == KNIT_CELL_EMPTY)
+        if (next == KNIT_STRETCH_NONE)
             break;
-        if (__builtin_expect(state == KNIT_CELL_READY, 1)) {
-            knit_cursor_fetch_ahead(cursor, head.ctrl);
-            knit_cursor_copy_head(cell, &head);
-            expected_ns = knit_lane_expects(lane, &head);
+        if (__builtin_expect(next == KNIT_STRETCH_UNUSUAL, 0)) {
+            knit_stretch_settle(&stretch, lane, session);
+            goes_on = knit_lane_serve_one(lane, session);
+            knit_stretch_begin(&stretch, session, until - lane->calls);
+        } else if (!knit_stretch_take(lane, session, &head)) {
+            knit_stretch_settle(&stretch, lane, session);
+            goes_on = knit_lane_refuse(lane, session, head);
+            knit_stretch_begin(&stretch, session, until - lane->calls);
+        } else {
+            if (__builtin_expect(--lane->unmeasured != 0, 1)) {
+                run(arg, &lane->job, head.meta);
+            } else {
+                session->deficit.ns = stretch.credit_ns;
+                knit_lane_run_measured(lane);
+                stretch.credit_ns = session->deficit.ns;
+            }
+            if (__builtin_expect(lane->job.result_len <= KNIT_INLINE_MAX, 1))
+                knit_stretch_answer(&stretch, lane, session, &head);
+            else
+                knit_stretch_answer_large(&stretch, lane, session);
+            if (__builtin_expect(lane->is_untidy, 0))
+                goes_on = knit_lane_tidy(lane, session);
         }
-        if (__builtin_expect(expected_ns == 0, 0) ||
-            !knit_lane_copy_argument(lane, session, cell, &head)) {
-            if (!knit_lane_serve_one(lane, session))
-                break;
-            goes_on = !lane->was_long && !knit_worker_session_is_shut(session);
-            continue;
-        }
-        /* Should another owner be first, its session has paid for that. */
-        session->deficit.ns -= (int32_t)expected_ns;
-        if (!knit_cursor_claim(cursor, &head, lane->options.owner))
-            break;
-        knit_lane_take(lane, session, &head);
-        knit_lane_show_call(lane, session, &head, 0);
-        abort = knit_lane_abort(session, &head);
-        if (__builtin_expect(knit_abort_refuses(abort, knit_ctrl_gen(head.ctrl)), 0) ||
-            __builtin_expect(!knit_state_is_served(knit_state_read(&session->in.reply)), 0)) {
-            knit_lane_refuse(lane, session, head, abort);
-            goes_on = !lane->was_long && !knit_worker_session_is_shut(session);
-            continue;
-        }
-        if (__builtin_expect(--lane->unmeasured != 0, 1))
-            run(arg, &lane->job, head.meta);
-        else
-            knit_lane_run_measured(lane);
-        knit_lane_answer(lane, session);
-        if (__builtin_expect(lane->is_untidy, 0)) {
-            knit_lane_tidy(lane, session);
-            goes_on = !lane->was_long;
-        }
-    } while (
-        lane->calls != lane->calls_until && goes_on && knit_deficit_has_credit(&session->deficit));
+    } while (goes_on && stretch.credit_ns > 0 &&
+             (stretch.cell != stretch.end || knit_stretch_goes_on(&stretch, lane, session, until)));
+    knit_stretch_settle(&stretch, lane, session);
     lane->current = NULL;
-    if (lane->calls != lane->calls_before)
+    if (lane->calls != before)
         knit_lane_show(lane, session);
-    return (uint32_t)(lane->calls - lane->calls_before);
+    return (uint32_t)(lane->calls - before);
 }

@@ -69,6 +69,25 @@ static inline uint32_t knit_ctrl_tag(uint64_t ctrl)
     return (uint32_t)ctrl & 0x3ff;
 }
 
+/* Slot and tag at once: the tag as knit_ctrl_slot_of() takes it, ... */
+static inline uint32_t knit_ctrl_tag_first(uint32_t tag)
+{
+    return tag << 22;
+}
+
+/* ... and the slot, if ctrl bears that tag; else a number above all slots. */
+static inline uint32_t knit_ctrl_slot_of(uint64_t ctrl, uint32_t tag_first)
+{
+    const uint32_t low = (uint32_t)ctrl << 8; /* slot14 | tag10 | 0 */
+
+    return (low << 14 | low >> 18) - tag_first;
+}
+
+static inline bool knit_ctrl_has_tag(uint64_t ctrl, uint32_t tag_first)
+{
+    return (uint32_t)ctrl << 22 == tag_first;
+}
+
 /* claim = gen40 | owner24 */
 static inline uint64_t knit_claim(uint64_t gen, uint32_t owner)
 {
@@ -212,6 +231,12 @@ static inline uint32_t knit_running_slot(uint64_t running)
 static inline uint32_t knit_completion(uint32_t slot, uint64_t position, uint32_t cells)
 {
     return slot << 18 | ((uint32_t)knit_lap(position, cells) & 0xffff);
+}
+
+/* The same; lap: what this says of slot 0 in that lap. */
+static inline uint32_t knit_completion_in_lap(uint32_t slot, uint32_t lap)
+{
+    return slot << 18 | lap;
 }
 
 static inline uint32_t knit_completion_slot(uint32_t completion)
