@@ -43,20 +43,22 @@ static void run(void *arg, struct knit_job *job)
 {
     struct knit_lane_pool *pool = arg;
     job->status = job->refusal == 0 ? KNIT_STATUS_RESULT : KNIT_STATUS_ERROR;
-    if (job->refusal == 0 && job->task == KNIT_LANE_POOL_ECHO) {
-        void *room = job->len > KNIT_INLINE_MAX ? knit_lane_room(pool->lane, job, job->len) : NULL;
+    if (job->refusal == 0 && knit_job_task(job) == KNIT_LANE_POOL_ECHO) {
+        void *room = knit_job_len(job) > KNIT_INLINE_MAX
+                         ? knit_lane_room(pool->lane, job, knit_job_len(job))
+                         : NULL;
         job->result = job->payload;
-        job->result_len = job->len;
+        job->result_len = knit_job_len(job);
         if (room != NULL)
-            job->result = memcpy(room, job->payload, job->len);
+            job->result = memcpy(room, job->payload, knit_job_len(job));
         return;
     }
-    if (job->refusal == 0 && job->task == KNIT_LANE_POOL_LOOK) {
+    if (job->refusal == 0 && knit_job_task(job) == KNIT_LANE_POOL_LOOK) {
         job->result = memcpy(job->body, job->payload, sizeof(uint64_t));
         job->result_len = sizeof(uint64_t);
         return;
     }
-    pool->leaving |= job->task == KNIT_LANE_POOL_LEAVE;
+    pool->leaving |= knit_job_task(job) == KNIT_LANE_POOL_LEAVE;
     job->body[0] = 0xc0;
     job->result = job->body;
     job->result_len = 1;

@@ -78,6 +78,14 @@ KNIT_ALWAYS_INLINE size_t knit_precheck_value(
     return size + (size_t)value;
 }
 
+/* Whether there are no params, and need be none. */
+static inline bool knit_precheck_is_empty(
+    const struct knit_precheck *precheck, const void *params, size_t len)
+{
+    return len == 1 && *(const uint8_t *)params == 0x90 && precheck->first == 0x90 &&
+           precheck->choices != 0;
+}
+
 /* Whether the params fit; if so, ret_args is what knit_signature_check() would fill in. Behind them
  * KNIT_HEAD_SPARE bytes may be read. */
 KNIT_ALWAYS_INLINE bool knit_precheck_params(const struct knit_precheck *precheck,

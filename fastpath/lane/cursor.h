@@ -63,6 +63,7 @@ enum knit_cell_state {
 /* The words of a call's cell before its body, and its claim word as it was found. */
 struct knit_call_head {
     uint64_t ctrl, claim, deadline, meta;
+    uint32_t slot; /* of ctrl, within the geometry */
 };
 
 /* A READY call, copied out of its cell, not yet claimed. */
@@ -198,7 +199,8 @@ KNIT_ALWAYS_INLINE enum knit_cell_state knit_cursor_look(const struct knit_curso
     ret_head->ctrl = ctrl;
     if (!knit_cursor_is_published(cursor, cursor->q, ctrl))
         return KNIT_CELL_EMPTY;
-    if (knit_ctrl_slot(ctrl) >= cursor->slots)
+    ret_head->slot = knit_ctrl_slot(ctrl);
+    if (ret_head->slot >= cursor->slots)
         return KNIT_CELL_BAD_SLOT;
     return knit_cursor_state(cursor, ctrl, &ret_head->claim);
 }
@@ -291,7 +293,7 @@ KNIT_ALWAYS_INLINE bool knit_cursor_claim(
 {
     if (knit_cursor_lag_left(cursor) == 0)
         knit_cursor_raise_head(cursor);
-    if (!knit_cursor_claim_word(&cursor->claim[knit_ctrl_slot(head->ctrl)], head, owner))
+    if (!knit_cursor_claim_word(&cursor->claim[head->slot], head, owner))
         return false;
     cursor->q++;
     return true;

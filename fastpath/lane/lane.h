@@ -36,13 +36,11 @@ enum { KNIT_LANE_RUNNING = 0, KNIT_LANE_STOPPED = 1 };
 
 /* A claimed call while it runs. Borrowed by the runner until it returns. */
 struct knit_job {
-    uint64_t session; /* id */
-    uint32_t slot;
-    uint64_t gen;
-    uint32_t task, epoch;
+    uint64_t session;    /* id */
+    uint64_t ctrl, meta; /* of its cell: see the functions below */
     uint64_t deadline_ns;
-    const void *payload; /* private copy, or in place when the session is trusted */
-    size_t len;          /* KNIT_HEAD_SPARE bytes behind them may be read */
+    const void *payload; /* private copy, or in place when the session is trusted; KNIT_HEAD_SPARE
+                            bytes behind them may be read */
     size_t result_max;   /* longest outcome this session can be given */
     /* 0: run it. Else KNIT_CANCELLED, KNIT_TIMEOUT, KNIT_SHUTDOWN or KNIT_INTERNAL: fill in that
      * error; the call is not started. */
@@ -51,11 +49,31 @@ struct knit_job {
     bool was_refused;  /* set by the runner: the task did not run */
     /* Where the outcome goes. The runner sets these; payload lies in `body`, in room given by
      * knit_lane_room(), or anywhere else that stays valid until the runner is called again. */
-    uint32_t status;
     const void *result;
-    size_t result_len;
+    uint32_t status, result_len;
     _Alignas(8) unsigned char body[KNIT_INLINE_MAX + KNIT_HEAD_SPARE];
 };
+
+static inline uint32_t knit_job_slot(const struct knit_job *job)
+{
+    return knit_ctrl_slot(job->ctrl);
+}
+
+static inline uint64_t knit_job_gen(const struct knit_job *job)
+{
+    return knit_ctrl_gen(job->ctrl);
+}
+
+static inline uint32_t knit_job_task(const struct knit_job *job)
+{
+    return knit_meta_task(job->meta);
+}
+
+/* Bytes of the payload. */
+static inline uint32_t knit_job_len(const struct knit_job *job)
+{
+    return knit_meta_len(job->meta);
+}
 
 /* Runs one job, or makes the error of its refusal, and fills in the outcome. Not called again
  * before it returned. */

@@ -32,9 +32,9 @@ void knit_lane_evict(
 
 /* NULL, or what no correct caller could have written. */
 static const char *check_ready(const struct knit_lane *lane,
-    const struct knit_worker_session *session, const struct knit_call_head *head, uint64_t offset)
+    const struct knit_worker_session *session, uint64_t meta, uint64_t offset)
 {
-    const uint64_t meta = head->meta, len = knit_meta_len(meta);
+    const uint64_t len = knit_meta_len(meta);
     const uint64_t argument_max = lane->options.argument_max_bytes;
     const uint64_t arena = session->in.geometry.request_arena_bytes;
 
@@ -59,7 +59,7 @@ bool knit_lane_find(struct knit_lane *lane, struct knit_worker_session *session,
         const char *wrong = NULL;
         switch (knit_cursor_find(cursor, &steps, ret)) {
         case KNIT_CELL_READY:
-            wrong = check_ready(lane, session, &ret->head, ret->body[0]);
+            wrong = check_ready(lane, session, ret->head.meta, ret->body[0]);
             break;
         case KNIT_CELL_BAD_SLOT:
             wrong = "a slot that does not exist in a request cell";
@@ -89,8 +89,8 @@ bool knit_lane_cancelled(const struct knit_lane *lane, const struct knit_job *jo
 {
     /* acquire: the flag publishes nothing; it only must not be loaded early. With IF_QUEUED it is
      * no generation: that kind does not end what runs. */
-    return atomic_load_explicit(
-               &lane->current->in.request.abort[job->slot], memory_order_acquire) == job->gen;
+    return atomic_load_explicit(&lane->current->in.request.abort[knit_job_slot(job)],
+               memory_order_acquire) == knit_job_gen(job);
 }
 
 bool knit_lane_aborted(const struct knit_lane *lane, const struct knit_job *job)
@@ -148,42 +148,40 @@ static bool take_argument(
 
 /* Not inlined, because the frame would cost arguments in slabs. */
 static __attribute__((noinline)) bool fetch_from_arena(struct knit_lane *lane,
-    const struct knit_worker_session *session, const struct knit_call_head *head,
-    const struct knit_request_cell *cell)
+    const struct knit_worker_session *session, uint64_t meta, const struct knit_request_cell *cell,
+    uint64_t odd)
 {
     /* relaxed: as in knit_cursor_copy_argument(). */
     const uint64_t offset = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
 
-    if (head->deadline != 0 ||
-        (knit_meta_flags(head->meta) & ~KNIT_CELL_PINNED) != KNIT_CELL_IN_ARENA ||
-        check_ready(lane, session, head, offset) != NULL)
+    if (odd != knit_meta(0, 0, KNIT_CELL_IN_ARENA, 0) || knit_meta_len(meta) == 0 ||
+        check_ready(lane, session, meta, offset) != NULL)
         return false;
-    return take_argument(lane, session, offset, knit_meta_len(head->meta));
+    return take_argument(lane, session, offset, knit_meta_len(meta));
 }
 
 bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, const struct knit_request_cell *cell)
+    const struct knit_request_cell *cell, uint32_t slot, uint64_t meta, uint64_t odd)
 {
-    const uint32_t len = knit_meta_len(head.meta);
+    const uint32_t len = knit_meta_len(meta);
 
-    if (head.deadline != 0 || (knit_meta_flags(head.meta) & ~KNIT_CELL_PINNED) != 0 ||
-        len > lane->slab_max)
-        return fetch_from_arena(lane, session, &head, cell);
-    take_slab(lane, session, knit_ctrl_slot(head.ctrl), len);
+    if (odd != 0 || len - 1 >= lane->slab_max)
+        return fetch_from_arena(lane, session, meta, cell, odd);
+    take_slab(lane, session, slot, len);
     return true;
 }
 
 /* Whether a claimed call may start, and the rest of its job. */
 static void prepare(
-    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
+    struct knit_lane *lane, struct knit_worker_session *session, uint64_t deadline_ns)
 {
-    const uint64_t abort = knit_lane_abort(&session->in.request.abort[lane->job.slot]);
-    const uint32_t flags = knit_meta_flags(head->meta);
     struct knit_job *job = &lane->job;
+    const uint64_t abort = knit_lane_abort(&session->in.request.abort[knit_job_slot(job)]);
+    const uint32_t flags = knit_meta_flags(job->meta);
 
-    job->deadline_ns = head->deadline;
-    if (knit_abort_refuses(abort, job->gen))
-        job->refusal = abort == job->gen ? KNIT_CANCELLED : KNIT_TIMEOUT;
+    job->deadline_ns = deadline_ns;
+    if (knit_abort_refuses(abort, knit_job_gen(job)))
+        job->refusal = abort == knit_job_gen(job) ? KNIT_CANCELLED : KNIT_TIMEOUT;
     else if (!knit_state_is_served(knit_state_read(&session->in.reply)))
         job->refusal = KNIT_SHUTDOWN;
     else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
@@ -194,10 +192,10 @@ static void prepare(
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
     if ((flags & KNIT_CELL_IN_ARENA) != 0) {
-        if (!take_argument(lane, session, lane->argument[0], job->len))
+        if (!take_argument(lane, session, lane->argument[0], knit_job_len(job)))
             job->refusal = KNIT_INTERNAL;
-    } else if (job->len > KNIT_INLINE_MAX) {
-        take_slab(lane, session, job->slot, (uint32_t)job->len);
+    } else if (knit_job_len(job) > KNIT_INLINE_MAX) {
+        take_slab(lane, session, knit_job_slot(job), knit_job_len(job));
     }
 }
 
@@ -237,7 +235,7 @@ static uint32_t next_mean(uint32_t mean, uint64_t took)
 static uint32_t run_measured(struct knit_lane *lane)
 {
     struct knit_job *job = &lane->job;
-    uint32_t *mean = &lane->mean_ns[job->task];
+    uint32_t *mean = &lane->mean_ns[knit_job_task(job)];
     uint64_t start, took;
 
     job->was_refused = false;
@@ -254,13 +252,13 @@ static uint32_t run_measured(struct knit_lane *lane)
     if (took > KNIT_SHORT_NS)
         knit_board_count(&lane->busy->busy_ns, took);
     *mean = next_mean(*mean, took);
-    knit_board_note_mean(&lane->options.board, job->task, *mean);
+    knit_board_note_mean(&lane->options.board, knit_job_task(job), *mean);
     return (uint32_t)took | 1;
 }
 
 void knit_lane_run_measured(struct knit_lane *lane)
 {
-    const uint32_t charged = lane->mean_ns[lane->job.task];
+    const uint32_t charged = lane->mean_ns[knit_job_task(&lane->job)];
     const uint32_t took = run_measured(lane);
 
     if (took > charged)
@@ -288,7 +286,7 @@ static void run(struct knit_lane *lane, uint32_t mean)
 static void finish(
     struct knit_lane *lane, struct knit_worker_session *session, struct knit_cursor *cursor)
 {
-    const uint32_t mean = lane->mean_ns[lane->job.task];
+    const uint32_t mean = lane->mean_ns[knit_job_task(&lane->job)];
     const bool is_short = mean != 0 && mean <= KNIT_SHORT_NS;
 
     lane->was_long = mean > KNIT_SHORT_NS;
@@ -320,11 +318,10 @@ static bool goes_on(const struct knit_lane *lane, const struct knit_worker_sessi
     return !lane->was_long && !knit_worker_session_is_shut(session);
 }
 
-bool knit_lane_refuse(
-    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head head)
+bool knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session)
 {
     knit_lane_step(lane, &session->home);
-    prepare(lane, session, &head);
+    prepare(lane, session, 0);
     finish(lane, session, &session->home);
     knit_lane_begin_job(lane, session);
     return goes_on(lane, session);
@@ -340,7 +337,7 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     knit_lane_begin_job(lane, session);
     knit_lane_take(lane, session, &ready->head);
     lane->calls++;
-    prepare(lane, session, &ready->head);
+    prepare(lane, session, ready->head.deadline);
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
     if (cursor != &session->home)
@@ -373,5 +370,8 @@ static inline void run_by_options(void *arg, struct knit_job *job, uint64_t meta
 
 uint32_t knit_lane_serve(struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
-    return knit_lane_serve_with(lane, session, most, run_by_options, &lane->options);
+    const struct knit_lane_way way = {
+        .run = run_by_options, .arg = &lane->options, .meta_mask = KNIT_LANE_WAY_FLAGS};
+
+    return knit_lane_serve_with(lane, session, most, &way);
 }

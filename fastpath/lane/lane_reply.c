@@ -35,7 +35,7 @@ void *knit_lane_room(struct knit_lane *lane, struct knit_job *job, size_t len)
 {
     if (len == 0 || len > KNIT_SLAB_BYTES || len > job->result_max)
         return room_in_arena(lane, job, len);
-    return knit_slab(lane->current->in.reply.slab, job->slot);
+    return knit_slab(lane->current->in.reply.slab, knit_job_slot(job));
 }
 
 static void answer_with_block(
@@ -59,8 +59,8 @@ static bool defer_reply(
     memcpy(bytes, job->result, job->result_len);
     lane->deferred_count++;
     session->deferred = (struct knit_deferred_reply){.any = true,
-        .slot = job->slot,
-        .gen = job->gen,
+        .slot = knit_job_slot(job),
+        .gen = knit_job_gen(job),
         .status = job->status,
         .bytes = bytes,
         .len = job->result_len};
@@ -98,12 +98,13 @@ bool knit_lane_send_deferred(
 /* Its slot's caller has read what lay there: it has published this call since. */
 static void answer_in_slab(struct knit_worker_session *session, const struct knit_job *job)
 {
-    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
-    unsigned char *slab = knit_slab(session->in.reply.slab, job->slot);
+    const struct knit_lane_answer answer = {
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
+    unsigned char *slab = knit_slab(session->in.reply.slab, knit_job_slot(job));
 
     if (job->result != slab)
         memmove(slab, job->result, job->result_len);
-    knit_lane_publish_answer(session, &session->in.reply.reply[job->slot], &answer, 0);
+    knit_lane_publish_answer(session, &session->in.reply.reply[knit_job_slot(job)], &answer, 0);
 }
 
 static __attribute__((noinline)) void answer_in_arena(
@@ -118,12 +119,12 @@ static __attribute__((noinline)) void answer_in_arena(
         result < base + session->in.geometry.reply_arena_bytes) {
         uint64_t skipped = (uint64_t)(result - base) - lane->room;
         knit_reply_arena_shrink(&session->arena, lane->room, skipped + job->result_len);
-        knit_reply_arena_keep(&session->arena, job->slot, job->gen, lane->room);
+        knit_reply_arena_keep(&session->arena, knit_job_slot(job), knit_job_gen(job), lane->room);
         lane->room = KNIT_NO_BLOCK;
         block = (uint64_t)(result - base);
     } else if (knit_reply_arena_alloc(&session->arena, job->result_len, &block) == 0) {
         memcpy(base + block, job->result, job->result_len);
-        knit_reply_arena_keep(&session->arena, job->slot, job->gen, block);
+        knit_reply_arena_keep(&session->arena, knit_job_slot(job), knit_job_gen(job), block);
     } else if (defer_reply(lane, session, job)) {
         return;
     } else {
@@ -134,7 +135,8 @@ static __attribute__((noinline)) void answer_in_arena(
         knit_lane_answer_small(lane, session);
         return;
     }
-    answer = (struct knit_lane_answer){job->slot, job->status, job->gen, job->result_len};
+    answer = (struct knit_lane_answer){
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
     answer_with_block(session, &answer, block);
 }
 

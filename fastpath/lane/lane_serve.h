@@ -110,7 +110,8 @@ KNIT_ALWAYS_INLINE void knit_stretch_fetch_ahead(
 
 /* Claims the call in the next cell if it is as most are. */
 KNIT_ALWAYS_INLINE enum knit_stretch_next knit_stretch_claim(struct knit_stretch *stretch,
-    struct knit_lane *lane, struct knit_worker_session *session, struct knit_call_head *ret_head)
+    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_lane_way *way,
+    struct knit_call_head *ret_head)
 {
     const struct knit_request_cell *cell = stretch->cell;
     /* P1, acquire. */
@@ -120,6 +121,7 @@ KNIT_ALWAYS_INLINE enum knit_stretch_next knit_stretch_claim(struct knit_stretch
     uint32_t expected_ns;
 
     ret_head->ctrl = ctrl;
+    ret_head->slot = slot;
     if (__builtin_expect(slot >= session->home.slots, 0))
         return knit_ctrl_has_tag(ctrl, stretch->tag) ? KNIT_STRETCH_UNUSUAL : KNIT_STRETCH_NONE;
     if (__builtin_expect(!knit_cursor_is_ready(&session->home.reply[slot],
@@ -130,7 +132,7 @@ KNIT_ALWAYS_INLINE enum knit_stretch_next knit_stretch_claim(struct knit_stretch
     knit_cursor_copy_head(cell, ret_head);
     expected_ns = knit_lane_expects(lane, ret_head);
     if (__builtin_expect(expected_ns == 0, 0) ||
-        !knit_lane_copy_argument(lane, session, cell, ret_head, &stretch->credit_ns))
+        !knit_lane_copy_argument(lane, session, cell, ret_head, way, &stretch->credit_ns))
         return KNIT_STRETCH_UNUSUAL;
     /* Should another owner be first, its session has paid for that. */
     stretch->credit_ns -= (int32_t)expected_ns;
@@ -150,7 +152,7 @@ KNIT_ALWAYS_INLINE void knit_stretch_answer(struct knit_stretch *stretch, struct
 {
     const struct knit_job *job = &lane->job;
     const struct knit_lane_answer answer = {
-        knit_ctrl_slot(head->ctrl), job->status, knit_ctrl_gen(head->ctrl), job->result_len};
+        head->slot, job->status, knit_ctrl_gen(head->ctrl), job->result_len};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
     knit_lane_store_small(job, cell);
@@ -178,59 +180,58 @@ KNIT_ALWAYS_INLINE void knit_stretch_answer_large(
 KNIT_ALWAYS_INLINE bool knit_stretch_take(
     struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
 {
-    const uint32_t slot = knit_ctrl_slot(head->ctrl);
     uint64_t abort;
 
     knit_lane_take(lane, session, head);
     knit_lane_show_call(lane, session, head, 0);
-    abort = knit_lane_abort(&session->in.request.abort[slot]);
-    return __builtin_expect(!knit_abort_refuses(abort, knit_ctrl_gen(head->ctrl)), 1) &&
+    abort = knit_lane_abort(&session->in.request.abort[head->slot]);
+    return __builtin_expect(!knit_abort_may_refuse(abort, head->ctrl), 1) &&
            __builtin_expect(knit_state_is_served(knit_state_read(&session->in.reply)), 1);
 }
 
 /* Serves the session's home ring, in its order: at most so many calls, and while it has credit.
  * Returns how many were answered or deferred. */
 KNIT_ALWAYS_INLINE uint32_t knit_lane_serve_with(struct knit_lane *lane,
-    struct knit_worker_session *session, uint32_t most, knit_lane_run_job *run, void *arg)
+    struct knit_worker_session *session, uint32_t most, const struct knit_lane_way *way)
 {
     const uint64_t before = lane->calls, until = before + most;
     struct knit_stretch stretch;
     struct knit_call_head head;
-    enum knit_stretch_next next;
-    bool goes_on;
 
     knit_cursor_catch_up(&session->home);
     knit_lane_begin_job(lane, session);
     knit_stretch_begin(&stretch, session, most);
     do {
-        next = knit_stretch_claim(&stretch, lane, session, &head);
-        goes_on = true;
+        const enum knit_stretch_next next = knit_stretch_claim(&stretch, lane, session, way, &head);
+
         if (next == KNIT_STRETCH_NONE)
             break;
-        if (__builtin_expect(next == KNIT_STRETCH_UNUSUAL, 0)) {
+        if (__builtin_expect(next == KNIT_STRETCH_UNUSUAL, 0) ||
+            !knit_stretch_take(lane, session, &head)) {
+            bool goes_on;
+
             knit_stretch_settle(&stretch, lane, session);
-            goes_on = knit_lane_serve_one(lane, session);
+            goes_on = next == KNIT_STRETCH_UNUSUAL ? knit_lane_serve_one(lane, session)
+                                                   : knit_lane_refuse(lane, session);
             knit_stretch_begin(&stretch, session, until - lane->calls);
-        } else if (!knit_stretch_take(lane, session, &head)) {
-            knit_stretch_settle(&stretch, lane, session);
-            goes_on = knit_lane_refuse(lane, session, head);
-            knit_stretch_begin(&stretch, session, until - lane->calls);
-        } else {
-            if (__builtin_expect(--lane->unmeasured != 0, 1)) {
-                run(arg, &lane->job, head.meta);
-            } else {
-                session->deficit.ns = stretch.credit_ns;
-                knit_lane_run_measured(lane);
-                stretch.credit_ns = session->deficit.ns;
-            }
-            if (__builtin_expect(lane->job.result_len <= KNIT_INLINE_MAX, 1))
-                knit_stretch_answer(&stretch, lane, session, &head);
-            else
-                knit_stretch_answer_large(&stretch, lane, session);
-            if (__builtin_expect(lane->is_untidy, 0))
-                goes_on = knit_lane_tidy(lane, session);
+            if (!goes_on)
+                break;
+            continue;
         }
-    } while (goes_on && stretch.credit_ns > 0 &&
+        if (__builtin_expect(--lane->unmeasured != 0, 1)) {
+            way->run(way->arg, &lane->job, head.meta);
+        } else {
+            session->deficit.ns = stretch.credit_ns;
+            knit_lane_run_measured(lane);
+            stretch.credit_ns = session->deficit.ns;
+        }
+        if (__builtin_expect(lane->job.result_len <= KNIT_INLINE_MAX, 1))
+            knit_stretch_answer(&stretch, lane, session, &head);
+        else
+            knit_stretch_answer_large(&stretch, lane, session);
+        if (__builtin_expect(lane->is_untidy, 0) && !knit_lane_tidy(lane, session))
+            break;
+    } while (stretch.credit_ns > 0 &&
              (stretch.cell != stretch.end || knit_stretch_goes_on(&stretch, lane, session, until)));
     knit_stretch_settle(&stretch, lane, session);
     lane->current = NULL;

@@ -41,17 +41,13 @@ static inline void knit_lane_begin_job(struct knit_lane *lane, struct knit_worke
 KNIT_ALWAYS_INLINE void knit_lane_take(
     struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head *head)
 {
-    const uint32_t slot = knit_ctrl_slot(head->ctrl);
     struct knit_job *job = &lane->job;
 
-    job->slot = slot;
-    job->gen = knit_ctrl_gen(head->ctrl);
-    job->task = knit_meta_task(head->meta);
-    job->epoch = knit_meta_epoch(head->meta);
-    job->len = knit_meta_len(head->meta);
+    job->ctrl = head->ctrl;
+    job->meta = head->meta;
     /* So that a small result has zeros behind it and not what an earlier one left there. */
     memset(job->body, 0, sizeof(uint64_t));
-    knit_reply_arena_forget(&session->arena, slot);
+    knit_reply_arena_forget(&session->arena, head->slot);
 }
 
 /* It begins, or is refused: on the board. */
@@ -63,8 +59,7 @@ KNIT_ALWAYS_INLINE void knit_lane_show_call(struct knit_lane *lane,
 
     /* relaxed: hints for balancers; the host, which acts on them, also reads the claim. */
     atomic_store_explicit(&busy->deadline_ns, deadline_ns, memory_order_relaxed);
-    atomic_store_explicit(
-        &busy->running, session->running + knit_ctrl_slot(head->ctrl), memory_order_relaxed);
+    atomic_store_explicit(&busy->running, session->running + head->slot, memory_order_relaxed);
 }
 
 /* The slot's abort word, after the claim. */
@@ -134,7 +129,8 @@ static inline void knit_lane_answer_small(
     struct knit_lane *lane, struct knit_worker_session *session)
 {
     const struct knit_job *job = &lane->job;
-    const struct knit_lane_answer answer = {job->slot, job->status, job->gen, job->result_len};
+    const struct knit_lane_answer answer = {
+        knit_job_slot(job), job->status, knit_job_gen(job), job->result_len};
     struct knit_reply_cell *cell = &session->in.reply.reply[answer.slot];
 
     knit_lane_store_small(job, cell);
@@ -171,25 +167,40 @@ KNIT_ALWAYS_INLINE uint32_t knit_lane_expects(
     return mean < KNIT_SHORT_NS / 2 ? mean : 0;
 }
 
-/* An argument in the slab or the arena. False: the call, or the argument, is not as most are. */
+/* How jobs are run, in a function with the loop over a ring. */
+struct knit_lane_way {
+    /* Runs a job that was taken of this meta word, which is in a register. */
+    void (*run)(void *arg, struct knit_job *job, uint64_t meta);
+    void *arg;
+    /* Calls whose meta differs from this one in a bit of the mask go the general way. */
+    uint64_t meta, meta_mask;
+};
+
+/* Flags that change nothing for a worker at home: none but PINNED. */
+#define KNIT_LANE_WAY_FLAGS knit_meta(0, 0, 0xff & ~KNIT_CELL_PINNED, 0)
+
+/* An argument in the slab or the arena. False: the call, or the argument, is not as most are. odd:
+ * in which bits its meta differs from the way's. */
 bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *session,
-    const struct knit_call_head head, const struct knit_request_cell *cell);
+    const struct knit_request_cell *cell, uint32_t slot, uint64_t meta, uint64_t odd);
 
 /* The argument, where the task finds it; before the claim, as all of the cell (cursor.h). False:
  * its caller wants more than a result, or the argument is not right. */
 KNIT_ALWAYS_INLINE bool knit_lane_copy_argument(struct knit_lane *lane,
     struct knit_worker_session *session, const struct knit_request_cell *cell,
-    const struct knit_call_head *head, int32_t *credit_ns)
+    const struct knit_call_head *head, const struct knit_lane_way *way, int32_t *credit_ns)
 {
     bool is_usual;
 
-    const uint64_t not_plain = knit_meta(0, 0, 0xff & ~KNIT_CELL_PINNED, 0);
+    const uint64_t odd = (head->meta ^ way->meta) & way->meta_mask;
     const uint32_t len = knit_meta_len(head->meta);
 
-    if (__builtin_expect(((head->meta & not_plain) | head->deadline) != 0, 0) ||
-        __builtin_expect(len > lane->inline_max, 0)) {
+    if (__builtin_expect((odd | head->deadline) != 0, 0) ||
+        __builtin_expect(len - 1 >= lane->inline_max, 0)) {
+        if (head->deadline != 0)
+            return false;
         session->deficit.ns = *credit_ns;
-        is_usual = knit_lane_fetch(lane, session, *head, cell);
+        is_usual = knit_lane_fetch(lane, session, cell, head->slot, head->meta, odd);
         *credit_ns = session->deficit.ns;
         return is_usual;
     }
@@ -207,8 +218,7 @@ void knit_lane_run_measured(struct knit_lane *lane);
 bool knit_lane_serve_one(struct knit_lane *lane, struct knit_worker_session *session);
 
 /* Answers a call that was taken and shown and may not start. */
-bool knit_lane_refuse(
-    struct knit_lane *lane, struct knit_worker_session *session, const struct knit_call_head head);
+bool knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session);
 
 /* Gives back what a job took beside its slot, where lane->is_untidy says that it did. */
 bool knit_lane_tidy(struct knit_lane *lane, struct knit_worker_session *session);
@@ -219,6 +229,3 @@ static inline void knit_lane_step(struct knit_lane *lane, struct knit_cursor *cu
     cursor->q++;
     lane->calls++;
 }
-
-/* Runs a job that was taken of this meta word, which is in a register where this is inlined. */
-typedef void knit_lane_run_job(void *arg, struct knit_job *job, uint64_t meta);

@@ -46,8 +46,7 @@ struct knit_call {
     struct knit_decoder *decoder; /* of argument values */
     struct knit_buffer results;   /* that fit neither cell nor arena */
     struct knit_buffer errors;    /* apart, so that a half built result is never in their way */
-    int code;                     /* of the error it ended with, or KNIT_OK */
-    bool is_settled;              /* it has an outcome */
+    int code;                     /* of the error, if it ended with one */
     bool is_placed;               /* room for a result was given to the task, which fills it */
     bool is_used;                 /* the buffers, the decoder, is_placed or refused_bytes were */
     size_t refused_bytes;         /* of a room that was too large; 0 = none was refused */
@@ -57,3 +56,15 @@ struct knit_call {
     struct knit_signature_args args;
     struct knit_call_place *found; /* in the runner: getters have a const call */
 };
+
+/* It has an outcome. */
+static inline bool knit_call_is_settled(const struct knit_call *call)
+{
+    return call->job->result != NULL;
+}
+
+/* What it ended with. */
+static inline int knit_call_code(const struct knit_call *call)
+{
+    return call->job->status == KNIT_STATUS_RESULT ? KNIT_OK : call->code;
+}

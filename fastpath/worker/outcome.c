@@ -18,10 +18,9 @@ int knit_outcome_settle_errors(struct knit_call *call, int code)
         code = KNIT_INTERNAL;
         knit_buffer_init_fixed(&call->fixed, call->job->body, KNIT_INLINE_MAX);
         (void)knit_failure_put(&call->fixed, &failure, KNIT_FAILURE_COMPACT);
-        return knit_outcome_settle(
-            call, KNIT_STATUS_ERROR, call->fixed.bytes, call->fixed.len, code);
+        return knit_outcome_settle_error(call, call->fixed.bytes, call->fixed.len, code);
     }
-    return knit_outcome_settle(call, KNIT_STATUS_ERROR, errors->bytes, errors->len, code);
+    return knit_outcome_settle_error(call, errors->bytes, errors->len, code);
 }
 
 int knit_outcome_fail_with(struct knit_call *call, const struct knit_failure *failure)
@@ -90,7 +89,7 @@ int knit_outcome_check_result(struct knit_call *call, const void *bytes, size_t 
     int error = knit_signature_check_result(call->hot->task->signature, bytes, len, &why);
 
     if (error == 0)
-        return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
+        return knit_outcome_settle(call, bytes, len);
     if (error == KNIT_SIGNATURE_E_TOO_DEEP)
         return knit_outcome_fail(call, KNIT_BAD_RESULT, "the result is nested too deep");
     (void)knit_signature_explain(&why, true, text, sizeof(text));
@@ -124,7 +123,7 @@ void knit_outcome_add_output(struct knit_call *call, struct knit_span text, bool
                                               : knit_printed_put_error(room, outcome, text, is_cut);
     room->max = room_max;
     if (error == 0)
-        (void)knit_outcome_settle(call, job->status, room->bytes, room->len, call->code);
+        job->result = room->bytes, job->result_len = (uint32_t)room->len;
     else if (job->status == KNIT_STATUS_RESULT && error == -ENOMEM)
         (void)knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
     else if (job->status == KNIT_STATUS_RESULT)

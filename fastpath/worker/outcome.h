@@ -12,15 +12,24 @@
 #include "proto/failure.h"
 #include "proto/pack.h"
 
-/* The call has this outcome; bytes stay valid until the next call. */
-static inline int knit_outcome_settle(
-    struct knit_call *call, uint32_t status, const void *bytes, size_t len, int code)
+/* The call has this result; bytes stay valid until the next call. */
+static inline int knit_outcome_settle(struct knit_call *call, const void *bytes, size_t len)
 {
-    call->is_settled = true;
+    struct knit_job *job = call->job;
+
+    job->result = bytes;
+    job->status = KNIT_STATUS_RESULT;
+    job->result_len = (uint32_t)len;
+    return KNIT_OK;
+}
+
+/* The same with an error. */
+static inline int knit_outcome_settle_error(
+    struct knit_call *call, const void *bytes, size_t len, int code)
+{
+    (void)knit_outcome_settle(call, bytes, len);
+    call->job->status = KNIT_STATUS_ERROR;
     call->code = code;
-    call->job->status = status;
-    call->job->result = bytes;
-    call->job->result_len = len;
     return code;
 }
 
@@ -42,7 +51,7 @@ static inline int knit_outcome_settle_result(
 {
     if (!knit_precheck_result(&call->hot->precheck, bytes, len, spare))
         return knit_outcome_check_result(call, bytes, len);
-    return knit_outcome_settle(call, KNIT_STATUS_RESULT, bytes, len, KNIT_OK);
+    return knit_outcome_settle(call, bytes, len);
 }
 
 /* Ends the call with a number, which is a head alone and fits the job's body. */
@@ -52,12 +61,12 @@ static inline int knit_outcome_head(
     struct knit_job *job = call->job;
     size_t len;
 
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     len = pack((uint8_t *)job->body, value);
     if (!knit_outcome_may_be(call, type))
         return knit_outcome_check_result(call, job->body, len);
-    return knit_outcome_settle(call, KNIT_STATUS_RESULT, job->body, len, KNIT_OK);
+    return knit_outcome_settle(call, job->body, len);
 }
 
 /* The same with nil or a bool, which is one byte. */
@@ -65,12 +74,12 @@ static inline int knit_outcome_byte(struct knit_call *call, uint8_t byte, enum k
 {
     struct knit_job *job = call->job;
 
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     job->body[0] = byte;
     if (!knit_outcome_may_be(call, type))
         return knit_outcome_check_result(call, job->body, 1);
-    return knit_outcome_settle(call, KNIT_STATUS_RESULT, job->body, 1, KNIT_OK);
+    return knit_outcome_settle(call, job->body, 1);
 }
 
 /* Ends the call with what was put into its errors' buffer, or with INTERNAL if that failed. */

@@ -26,6 +26,7 @@
 #define KEEP_BYTES ((size_t)1 << 20)
 
 struct knit_runner {
+    struct knit_call call;       /* first, as it is used most; its buffers and its decoder stay */
     struct knit_hot_task *tasks; /* [task_count], by id */
     uint32_t task_count;
     uint32_t epoch; /* low byte */
@@ -37,7 +38,6 @@ struct knit_runner {
     struct knit_span text; /* what the task printed */
     bool is_cut;
     struct knit_call_place found;
-    struct knit_call call; /* its buffers and its decoder stay from call to call */
 };
 
 static int fill_tasks(struct knit_runner *runner, const struct knit_runner_options *options)
@@ -137,8 +137,8 @@ static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
     const struct knit_job *job = call->job;
     struct knit_signature_mismatch why;
     char text[512];
-    int error =
-        knit_signature_check(call->hot->task->signature, job->payload, job->len, &call->args, &why);
+    int error = knit_signature_check(
+        call->hot->task->signature, job->payload, knit_job_len(job), &call->args, &why);
 
     /* Where an argument of the last call lay. Calls that do not come here have too few to look for
      * one. */
@@ -151,6 +151,16 @@ static __attribute__((noinline)) bool check_arguments(struct knit_call *call)
     return false;
 }
 
+/* Not inlined: the walk over the heads needs the registers that the loop over the ring keeps. */
+static __attribute__((noinline)) bool check_heads(struct knit_call *call)
+{
+    const struct knit_job *job = call->job;
+
+    return knit_precheck_params(
+               &call->hot->precheck, job->payload, knit_job_len(job), &call->args) ||
+           check_arguments(call);
+}
+
 /* A call that does not come to its arguments. */
 static __attribute__((cold, noinline)) void fail_unstarted(
     const struct knit_runner *runner, struct knit_call *call)
@@ -159,10 +169,10 @@ static __attribute__((cold, noinline)) void fail_unstarted(
 
     if (job->refusal != 0)
         refuse(call, job->refusal);
-    else if (job->epoch != runner->epoch)
+    else if (knit_meta_epoch(job->meta) != runner->epoch)
         (void)knit_outcome_fail(
             call, KNIT_STALE_EPOCH, "the tasks were loaded anew since this caller asked");
-    else if (job->task >= runner->task_count)
+    else if (knit_job_task(job) >= runner->task_count)
         (void)knit_outcome_fail(call, KNIT_UNKNOWN_TASK, "there is no task of that number");
     else
         (void)knit_outcome_fail(call, KNIT_QUARANTINED,
@@ -176,13 +186,17 @@ KNIT_ALWAYS_INLINE bool find_task(
 {
     const uint32_t id = knit_meta_task(meta);
 
-    if (__builtin_expect(knit_meta_epoch(meta) != runner->epoch, 0) ||
-        __builtin_expect(id >= runner->task_count, 0))
+    if (__builtin_expect(id >= runner->task_count, 0))
         return false;
     *ret_hot = &runner->tasks[id];
     /* relaxed, as in mark.h. */
-    return __builtin_expect(
-        atomic_load_explicit((*ret_hot)->mark, memory_order_relaxed) != KNIT_MARK_QUARANTINED, 1);
+    if (__builtin_expect(
+            atomic_load_explicit((*ret_hot)->mark, memory_order_relaxed) == KNIT_MARK_QUARANTINED,
+            0))
+        return false;
+    /* What the host must know before the task can do harm. */
+    knit_board_set_task(runner->busy, id);
+    return true;
 }
 
 static __attribute__((cold, noinline)) void fail_returned(struct knit_call *call, int returned)
@@ -226,15 +240,11 @@ static inline bool has_pending(FILE *output)
     return __fpending(output) != 0;
 }
 
-KNIT_ALWAYS_INLINE void run_task(struct knit_runner *runner, struct knit_call *call,
-    const struct knit_hot_task *hot, uint64_t meta)
+KNIT_ALWAYS_INLINE void run_unlimited(
+    struct knit_runner *runner, struct knit_call *call, const struct knit_hot_task *hot)
 {
     int returned;
 
-    /* What the host must know before the task can do harm. */
-    knit_board_set_task(runner->busy, knit_meta_task(meta));
-    if (__builtin_expect(hot->hard_ns != 0, 0))
-        knit_board_set_limit(runner->busy, knit_clock_ns() + hot->hard_ns);
     returned = hot->run(call);
     knit_float_restore();
     /* relaxed: the task's own thread has set it, or it does not matter when it is seen. */
@@ -242,10 +252,26 @@ KNIT_ALWAYS_INLINE void run_task(struct knit_runner *runner, struct knit_call *c
         runner->undo_leftovers();
     if (runner->output != NULL && __builtin_expect(has_pending(runner->output), 0))
         end_line(runner->output);
-    if (__builtin_expect(!call->is_settled, 0))
+    if (__builtin_expect(!knit_call_is_settled(call), 0))
         finish(call, returned);
+}
+
+/* The same for a task that has a hard timeout. */
+static __attribute__((noinline)) void run_limited(
+    struct knit_runner *runner, struct knit_call *call, const struct knit_hot_task *hot)
+{
+    knit_board_set_limit(runner->busy, knit_clock_ns() + hot->hard_ns);
+    run_unlimited(runner, call, hot);
+    knit_board_lift_limit(runner->busy);
+}
+
+KNIT_ALWAYS_INLINE void run_task(
+    struct knit_runner *runner, struct knit_call *call, const struct knit_hot_task *hot)
+{
     if (__builtin_expect(hot->hard_ns != 0, 0))
-        knit_board_lift_limit(runner->busy);
+        run_limited(runner, call, hot);
+    else
+        run_unlimited(runner, call, hot);
 }
 
 /* Where the caller wants what the task prints. A line without an end is its own as it is. */
@@ -295,16 +321,18 @@ KNIT_ALWAYS_INLINE bool admit(struct knit_runner *runner, struct knit_job *job, 
 
     if (__builtin_expect(call->is_used, 0))
         empty(call);
-    call->is_settled = false;
+    job->result = NULL;
     if (!find_task(runner, meta, ret_hot)) {
         fail_unstarted(runner, call);
         job->was_refused = true;
         return false;
     }
     call->hot = *ret_hot;
-    if ((knit_meta_len(meta) != 0 && knit_precheck_params(&(*ret_hot)->precheck, job->payload,
-                                         knit_meta_len(meta), &call->args)) ||
-        check_arguments(call))
+    if (knit_precheck_is_empty(&(*ret_hot)->precheck, job->payload, knit_meta_len(meta))) {
+        call->args.count = 0;
+        return true;
+    }
+    if (check_heads(call))
         return true;
     job->was_refused = true;
     return false;
@@ -317,14 +345,14 @@ KNIT_ALWAYS_INLINE void run_job(void *arg, struct knit_job *job, uint64_t meta)
     const struct knit_hot_task *hot;
 
     if (__builtin_expect(admit(runner, job, meta, &hot), 1))
-        run_task(runner, &runner->call, hot, meta);
+        run_task(runner, &runner->call, hot);
 }
 
 /* Makes the error of a call that the lane claimed and does not start. */
 static __attribute__((cold, noinline)) void refuse_job(
     struct knit_runner *runner, struct knit_job *job)
 {
-    runner->call.is_settled = false;
+    job->result = NULL;
     fail_unstarted(runner, &runner->call);
     job->was_refused = true;
 }
@@ -332,11 +360,11 @@ static __attribute__((cold, noinline)) void refuse_job(
 void knit_runner_run(void *arg, struct knit_job *job)
 {
     struct knit_runner *runner = arg;
-    const uint64_t meta = knit_meta(job->task, job->epoch, 0, (uint32_t)job->len);
+    const uint64_t meta = job->meta;
     const struct knit_hot_task *hot;
 
     runner->call.job = job;
-    if (job->refusal != 0) {
+    if (job->refusal != 0 || knit_meta_epoch(meta) != runner->epoch) {
         refuse_job(runner, job);
         return;
     }
@@ -344,7 +372,7 @@ void knit_runner_run(void *arg, struct knit_job *job)
         return;
     if (job->wants_output)
         begin_capture(runner);
-    run_task(runner, &runner->call, hot, meta);
+    run_task(runner, &runner->call, hot);
     if (job->wants_output)
         end_capture(runner, &runner->call);
 }
@@ -353,7 +381,11 @@ uint32_t knit_runner_serve(
     struct knit_lane *lane, struct knit_worker_session *session, uint32_t most)
 {
     struct knit_runner *runner = lane->options.run_arg;
+    const struct knit_lane_way way = {.run = run_job,
+        .arg = runner,
+        .meta = knit_meta(0, runner->epoch, 0, 0),
+        .meta_mask = KNIT_LANE_WAY_FLAGS | knit_meta(0, 0xff, 0, 0)};
 
     runner->call.job = &lane->job;
-    return knit_lane_serve_with(lane, session, most, run_job, runner);
+    return knit_lane_serve_with(lane, session, most, &way);
 }

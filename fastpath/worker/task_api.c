@@ -58,8 +58,8 @@ static inline int return_body(struct knit_call *call, knit_pack *pack, enum knit
     size_t size;
     int error;
 
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     if (len > UINT32_MAX)
         return knit_outcome_fail_too_large(call, len);
     size = pack(head, len);
@@ -73,7 +73,7 @@ static inline int return_body(struct knit_call *call, knit_pack *pack, enum knit
         memcpy(place + size, bytes, len);
     if (!is_right || !knit_outcome_may_be(call, type))
         return knit_outcome_check_result(call, place, size + len);
-    return knit_outcome_settle(call, KNIT_STATUS_RESULT, place, size + len, KNIT_OK);
+    return knit_outcome_settle(call, place, size + len);
 }
 
 static int return_str(struct knit_call *call, const char *text, size_t len)
@@ -106,7 +106,7 @@ static __attribute__((noinline)) int return_large(
     if (error != 0)
         return knit_outcome_fail_open(call, error, len);
     if (knit_head_table[msgpack[0]].type == KNIT_HEAD_STR && copy_text(call, place, msgpack, len))
-        return knit_outcome_settle(call, KNIT_STATUS_RESULT, place, len, KNIT_OK);
+        return knit_outcome_settle(call, place, len);
     memcpy(place, msgpack, len);
     return knit_outcome_settle_result(call, place, len, 0);
 }
@@ -116,8 +116,8 @@ static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
 {
     uint8_t *body = call->job->body;
 
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     if (len > KNIT_INLINE_MAX)
         return return_large(call, msgpack, len);
     knit_outcome_copy_small(body, msgpack, len);
@@ -129,7 +129,7 @@ static void *return_bin_place(struct knit_call *call, size_t len)
     uint8_t head[KNIT_WRITER_BIN_HEAD_MAX], *bytes;
     size_t size;
 
-    if (call->is_settled || call->is_placed)
+    if (knit_call_is_settled(call) || call->is_placed)
         return NULL;
     size = len <= UINT32_MAX ? knit_writer_bin_head(head, (uint32_t)len) : 0;
     if (size == 0 || knit_outcome_open(call, size + len, &bytes) != 0) {
@@ -155,8 +155,8 @@ static int fail_task(
     struct knit_span value = knit_span(data, data != NULL ? data_len : 0);
     struct knit_check_flaw flaw;
 
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     /* The data lies within the error's array, its details and its own map. */
     if (data != NULL && knit_check_value(data, data_len, KNIT_DEPTH_MAX - 3, &flaw) != 0) {
         char text[256];
@@ -182,7 +182,7 @@ static struct knit_writer *writer(struct knit_call *call)
     call->is_used = true;
     call->writer.buffer = &call->results;
     call->is_placed = false;
-    if (call->is_settled) {
+    if (knit_call_is_settled(call)) {
         /* The outcome may lie in that buffer, so the writer refuses everything. */
         call->writer.error = KNIT_WRITER_E_SURPLUS;
         return &call->writer;
@@ -195,8 +195,8 @@ static struct knit_writer *writer(struct knit_call *call)
 
 static int return_built(struct knit_call *call, struct knit_writer *built)
 {
-    if (call->is_settled)
-        return call->code;
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
     if (built != &call->writer || built->buffer != &call->results)
         return knit_outcome_fail(call, KNIT_BAD_RESULT, "the writer is not this call's");
     return knit_outcome_end(call, built);
@@ -220,7 +220,7 @@ static __attribute__((noinline)) struct knit_span find_far(
         off = call->found->off;
     }
     for (;; at++) {
-        if (knit_check_skip(params + off, call->job->len - off, &len) != 0)
+        if (knit_check_skip(params + off, knit_job_len(call->job) - off, &len) != 0)
             return knit_span(NULL, 0);
         if (at == index)
             break;
@@ -318,8 +318,9 @@ static const void *arg_bytes(const struct knit_call *call, uint32_t index, size_
 
 static const void *arg_raw(const struct knit_call *call, uint32_t index, size_t *ret_len)
 {
-    struct knit_span arg =
-        index == UINT32_MAX ? knit_span(call->job->payload, call->job->len) : find_arg(call, index);
+    struct knit_span arg = index == UINT32_MAX
+                               ? knit_span(call->job->payload, knit_job_len(call->job))
+                               : find_arg(call, index);
 
     *ret_len = arg.len;
     return arg.bytes;
@@ -372,7 +373,8 @@ static int return_aborted(struct knit_call *call)
                        : knit_failure(KNIT_SHUTDOWN, "the pool was shut down while it ran");
 
     failure.started = KNIT_STARTED_YES;
-    return call->is_settled ? call->code : knit_outcome_fail_with(call, &failure);
+    return knit_call_is_settled(call) ? knit_call_code(call)
+                                      : knit_outcome_fail_with(call, &failure);
 }
 
 /* ---- the table ---- */

@@ -96,7 +96,8 @@ struct lanes_session *lanes_add_session(
 static uint32_t argument(const struct knit_job *job)
 {
     uint32_t value = 0;
-    memcpy(&value, job->payload, job->len < sizeof(value) ? job->len : sizeof(value));
+    memcpy(&value, job->payload,
+        knit_job_len(job) < sizeof(value) ? knit_job_len(job) : sizeof(value));
     return value;
 }
 
@@ -113,7 +114,7 @@ static void run(void *arg, struct knit_job *job)
     struct lanes *lanes = runner->lanes;
     atomic_store_explicit(&lanes->payload, job->payload, memory_order_relaxed);
     job->result = job->payload;
-    job->result_len = job->len;
+    job->result_len = knit_job_len(job);
     if (job->refusal != 0) {
         atomic_fetch_add_explicit(&lanes->refused, 1, memory_order_relaxed);
         job->status = KNIT_STATUS_ERROR;
@@ -122,7 +123,7 @@ static void run(void *arg, struct knit_job *job)
         job->result_len = sizeof(job->refusal);
         return;
     }
-    switch (job->task) {
+    switch (knit_job_task(job)) {
     case LANES_COUNT:
         assert_true(argument(job) < lanes->executions_count);
         atomic_fetch_add_explicit(&lanes->executions[argument(job)], 1, memory_order_relaxed);
@@ -143,11 +144,11 @@ static void run(void *arg, struct knit_job *job)
     case LANES_ROOM: {
         void *room;
 
-        (void)knit_lane_room(runner->lane, job, job->len);
-        room = knit_lane_room(runner->lane, job, job->len + 100);
+        (void)knit_lane_room(runner->lane, job, knit_job_len(job));
+        room = knit_lane_room(runner->lane, job, knit_job_len(job) + 100);
         if (room != NULL) {
             unsigned char *within = (unsigned char *)room + LANES_ROOM_SKIPS;
-            memcpy(within, job->payload, job->len);
+            memcpy(within, job->payload, knit_job_len(job));
             job->result = within;
         }
         break;

@@ -80,7 +80,7 @@ static void call_was_refused_or_run_as_published(void)
 {
     const struct knit_job *job = &world.lanes.worker[0]->job;
     if (evictions() == 0)
-        assert_true(job->gen == 1 && job->len == 8);
+        assert_true(knit_job_gen(job) == 1 && knit_job_len(job) == 8);
 }
 
 static void what_was_checked_is_what_is_used(void **state)

@@ -17,6 +17,8 @@
 
 #define RESULT_MAX 100000
 
+enum { EPOCH = 2 }; /* its low byte */
+
 struct fixture {
     struct knit_modules *modules;
     struct knit_runner *runner;
@@ -48,7 +50,7 @@ static int setup(void **state)
 {
     static const char *const paths[] = {TEST_MODULES "/module_tasks.so"};
     struct knit_module_loading loading = {
-        .paths = paths, .count = 1, .epoch = 258, .api = knit_task_api()};
+        .paths = paths, .count = 1, .epoch = 256 + EPOCH, .api = knit_task_api()};
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct knit_runner_options options = {.result_max_bytes = RESULT_MAX,
         .capture = &saying,
@@ -97,10 +99,8 @@ static uint32_t run(struct fixture *fixture, const char *task, const void *param
 {
     struct knit_job *job = &fixture->job;
 
-    *job = (struct knit_job){.task = id_of(fixture, task),
-        .epoch = 2, /* the low byte of 258 */
+    *job = (struct knit_job){.meta = knit_meta(id_of(fixture, task), EPOCH, 0, (uint32_t)len),
         .payload = spare_copy(fixture, params, len),
-        .len = len,
         .wants_output = fixture->wants_output,
         .result_max = RESULT_MAX};
     knit_runner_run(fixture->runner, job);
@@ -341,19 +341,15 @@ static void other_epochs_and_unknown_tasks_are_not_started(void **state)
     struct fixture *fixture = *state;
     struct knit_job *job = &fixture->job;
 
-    *job = (struct knit_job){.task = 0,
-        .epoch = 3,
+    *job = (struct knit_job){.meta = knit_meta(0, EPOCH + 1, 0, 1),
         .payload = spare_copy(fixture, "\x90", 1),
-        .len = 1,
         .result_max = 1000};
     knit_runner_run(fixture->runner, job);
     assert_int_equal(
         knit_failure_decode(knit_span(job->result, job->result_len), &fixture->failure), 0);
     assert_int_equal(fixture->failure.code, KNIT_STALE_EPOCH);
-    *job = (struct knit_job){.task = 9999,
-        .epoch = 2,
+    *job = (struct knit_job){.meta = knit_meta(9999, EPOCH, 0, 1),
         .payload = spare_copy(fixture, "\x90", 1),
-        .len = 1,
         .result_max = 1000};
     knit_runner_run(fixture->runner, job);
     assert_int_equal(
@@ -370,10 +366,8 @@ static void calls_refused_by_the_lane_get_their_errors(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct knit_job *job = &fixture->job;
 
-        *job = (struct knit_job){.task = id_of(fixture, "add"),
-            .epoch = 2,
+        *job = (struct knit_job){.meta = knit_meta(id_of(fixture, "add"), EPOCH, 0, 3),
             .payload = spare_copy(fixture, "\x92\x01\x02", 3),
-            .len = 3,
             .refusal = codes[i],
             .result_max = 1000};
         knit_runner_run(fixture->runner, job);

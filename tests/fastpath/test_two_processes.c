@@ -61,18 +61,19 @@ static void run(void *arg, struct knit_job *job)
     uint32_t sum;
 
     (void)arg;
-    if (job->task == TASK_LEAVE) {
+    if (knit_job_task(job) == TASK_LEAVE) {
         knit_lane_stop(worker_lane);
         return;
     }
-    memcpy(out, job->payload, job->len);
+    memcpy(out, job->payload, knit_job_len(job));
     memcpy(&sum, out + 4, 4);
-    job->status = job->len >= 8 && sum == sum_of(out + 8, job->len - 8) ? KNIT_STATUS_RESULT
-                                                                        : KNIT_STATUS_ERROR;
-    for (size_t i = 8; i < job->len; i++)
+    job->status = knit_job_len(job) >= 8 && sum == sum_of(out + 8, knit_job_len(job) - 8)
+                      ? KNIT_STATUS_RESULT
+                      : KNIT_STATUS_ERROR;
+    for (size_t i = 8; i < knit_job_len(job); i++)
         out[i] ^= 0xff;
     job->result = out;
-    job->result_len = job->len;
+    job->result_len = knit_job_len(job);
 }
 
 static _Noreturn void be_worker(const struct shared *shared, uint32_t index, bool trusted)

@@ -146,14 +146,14 @@ static void expect_honest(const struct knit_job *job)
     struct honest_call *call;
     uint32_t number = 0;
 
-    KNIT_FUZZ_CHECK(job->len >= sizeof(number) && job->refusal == 0);
+    KNIT_FUZZ_CHECK(knit_job_len(job) >= sizeof(number) && job->refusal == 0);
     memcpy(&number, job->payload, sizeof(number));
     KNIT_FUZZ_CHECK(number < scene.calls);
     call = &scene.call[number];
     KNIT_FUZZ_CHECK(++call->runs == 1);
-    KNIT_FUZZ_CHECK(job->len == call->len && job->task == call->task);
+    KNIT_FUZZ_CHECK(knit_job_len(job) == call->len && knit_job_task(job) == call->task);
     KNIT_FUZZ_CHECK(memcmp((const char *)job->payload + sizeof(number), pattern + sizeof(number),
-                        job->len - sizeof(number)) == 0);
+                        knit_job_len(job) - sizeof(number)) == 0);
 }
 
 /* The liar could change bytes in its own memory after they were checked. */
@@ -162,7 +162,7 @@ static void expect_private(const struct knit_job *job)
     const struct pool_session *liar = &scene.pool->session[0];
     const unsigned char *bytes = job->payload;
 
-    KNIT_FUZZ_CHECK(scene.is_trusted || bytes + job->len <= liar->request_base ||
+    KNIT_FUZZ_CHECK(scene.is_trusted || bytes + knit_job_len(job) <= liar->request_base ||
                     bytes >= liar->request_base + liar->request_bytes);
 }
 
@@ -173,11 +173,11 @@ static void expect_claim(const struct knit_job *job)
     uint64_t claim, word;
 
     KNIT_FUZZ_CHECK(job->session == LIAR || job->session == HONEST);
-    KNIT_FUZZ_CHECK(job->slot < POOL_SLOTS && job->len <= POOL_REQUEST_ARENA);
-    claim = atomic_load_explicit(&reply->claim[job->slot], memory_order_relaxed);
-    word = atomic_load_explicit(&reply->reply[job->slot].word, memory_order_relaxed);
-    KNIT_FUZZ_CHECK(claim == knit_claim(job->gen, scene.owner[scene.running]));
-    KNIT_FUZZ_CHECK(knit_gen_next(knit_word_gen(word)) == job->gen);
+    KNIT_FUZZ_CHECK(knit_job_slot(job) < POOL_SLOTS && knit_job_len(job) <= POOL_REQUEST_ARENA);
+    claim = atomic_load_explicit(&reply->claim[knit_job_slot(job)], memory_order_relaxed);
+    word = atomic_load_explicit(&reply->reply[knit_job_slot(job)].word, memory_order_relaxed);
+    KNIT_FUZZ_CHECK(claim == knit_claim(knit_job_gen(job), scene.owner[scene.running]));
+    KNIT_FUZZ_CHECK(knit_gen_next(knit_word_gen(word)) == knit_job_gen(job));
 }
 
 static void run(void *arg, struct knit_job *job)
@@ -197,12 +197,13 @@ static void run(void *arg, struct knit_job *job)
     }
     if (job->session == LIAR)
         expect_private(job);
-    for (size_t i = 0; i < job->len; i++)
+    for (size_t i = 0; i < knit_job_len(job); i++)
         sum += ((const unsigned char *)job->payload)[i];
     job->body[0] = (unsigned char)sum;
     job->result = job->payload;
-    job->result_len = job->len < job->result_max ? job->len : job->result_max;
-    switch (job->task % TASKS) {
+    job->result_len =
+        knit_job_len(job) < job->result_max ? knit_job_len(job) : (uint32_t)job->result_max;
+    switch (knit_job_task(job) % TASKS) {
     case TASK_ROOM:
         room = knit_lane_room(scene.worker[scene.running], job, job->result_len + 100);
         if (room != NULL) {
@@ -212,7 +213,7 @@ static void run(void *arg, struct knit_job *job)
         break;
     case TASK_LARGE:
         job->result = pattern;
-        job->result_len = job->result_max;
+        job->result_len = (uint32_t)job->result_max;
         break;
     case TASK_WRITTEN_TO:
         if (job->session == LIAR)
