@@ -218,14 +218,8 @@ KNIT_ALWAYS_INLINE void knit_cursor_copy_head(
 KNIT_ALWAYS_INLINE void knit_cursor_copy_argument(
     const struct knit_request_cell *cell, uint32_t len, uint64_t *ret_body)
 {
-    /* relaxed, as above. The words of the first line cost less than to count them. */
-    ret_body[0] = atomic_load_explicit(&cell->body[0], memory_order_relaxed);
-    if (len <= 8)
-        return;
-    for (uint32_t i = 1; i < KNIT_HEAD_WORDS; i++)
-        ret_body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
-    for (uint32_t i = KNIT_HEAD_WORDS; 8 * i < len; i++)
-        ret_body[i] = atomic_load_explicit(&cell->body[i], memory_order_relaxed);
+    /* relaxed, as above. */
+    knit_cell_load(ret_body, cell->body, len);
 }
 
 /* Steps over claimed calls and stops at the first cell in another state: EMPTY, READY with
