@@ -51,7 +51,10 @@ class HalfLoad:
             for seat, (transport, rate) in enumerate(zip(TRANSPORTS, rates)):
                 count = int(rate * (seconds if plan == 'half' else 60))
                 # Four callers, and the last ids are those of held calls.
-                count = min(count, self.ledger.IDS // 5)
+                if count > self.ledger.IDS // 5:
+                    count = self.ledger.IDS // 5
+                    # It is to last for as long as the test.
+                    rate = int(count / seconds) if plan == 'half' else rate
                 self.callers.append(stack.enter_context(ChaosCaller(
                     self.daemon.url(transport), self.record, seat, first, count, number.randrange(1 << 30),
                     window=1000, rate=rate, plain=1)))
