@@ -28,7 +28,7 @@ struct server {
     struct knit_counts_lanes *lanes;
     struct knit_settings settings;
     struct knit_loops loops;
-    struct knit_pool_session session;
+    struct knit_host_own_session session;
     struct knit_loop loop;
     int caller_fd;
     uint32_t depth; /* requests in one read */
@@ -57,7 +57,7 @@ static void start(struct server *server, struct knit_counts_lanes *lanes)
     server->settings.message_max_bytes = 1 << 20;
     server->settings.call_max_bytes = 1 << 20;
     server->loops = (struct knit_loops){.settings = &server->settings, .count = 1, .items = loop};
-    server->session = (struct knit_pool_session){.session = lanes->session,
+    server->session = (struct knit_host_own_session){.session = lanes->session,
         .reply = lanes->reply,
         .geometry = lanes->geometry,
         .bell_fd = -1};

@@ -5,7 +5,7 @@
  * The limits of sessions_max, uid_sessions_max and memory_max_bytes are checked before anything is
  * allocated. A session of another process is only counted at first: its caller can still punch
  * pages out of the request segment, and readers sleep while the kernel frees them (segment.h). So
- * host and workers map it when the caller has sealed it (knit_pool_attached()).
+ * host and workers map it when the caller has sealed it (knit_host_attached()).
  */
 #include "fastpath/host/attach.h"
 
@@ -29,12 +29,12 @@
 struct admission {
     struct knit_geometry geometry;
     bool is_foreign;
-    struct knit_pool_peer peer;
+    struct knit_host_peer peer;
     int request_fd; /* read-write, for the caller */
 };
 
 /* One user alone does not take all. */
-static uint32_t sessions_kept(const struct knit_pool_options *options)
+static uint32_t sessions_kept(const struct knit_host_options *options)
 {
     uint32_t quarter = options->sessions_max / 4;
 
@@ -43,15 +43,15 @@ static uint32_t sessions_kept(const struct knit_pool_options *options)
 
 /* Checks the limits. A session that has departed counts until its caller has unmapped it. Returns 0
  * and a free index, or a code of reason.h. */
-static int check_limits(const struct knit_pool *pool, const struct admission *admission,
+static int check_limits(const struct knit_host *pool, const struct admission *admission,
     uint64_t memory_bytes, uint32_t *ret_index)
 {
-    uint32_t free_index = KNIT_POOL_SESSIONS_MAX, foreign = pool->departed_count;
+    uint32_t free_index = KNIT_HOST_SESSIONS_MAX, foreign = pool->departed_count;
     uint32_t same_uid = knit_departed_count(pool, admission->peer.uid);
 
     if (pool->phase != KNIT_PHASE_OPEN)
-        return KNIT_POOL_E_CLOSED;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+        return KNIT_HOST_E_CLOSED;
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session == NULL) {
@@ -61,30 +61,30 @@ static int check_limits(const struct knit_pool *pool, const struct admission *ad
         foreign += session->is_foreign;
         same_uid += session->is_foreign && session->peer.uid == admission->peer.uid;
     }
-    if (free_index == KNIT_POOL_SESSIONS_MAX)
-        return KNIT_POOL_E_SESSIONS;
+    if (free_index == KNIT_HOST_SESSIONS_MAX)
+        return KNIT_HOST_E_SESSIONS;
     *ret_index = free_index;
     /* The host's own sessions are few, and the host cannot work without them: they count against
      * the limits but are not refused. */
     if (!admission->is_foreign)
         return 0;
     if (foreign >= pool->options.sessions_max)
-        return KNIT_POOL_E_SESSIONS;
+        return KNIT_HOST_E_SESSIONS;
     if (same_uid >= pool->options.uid_sessions_max)
-        return KNIT_POOL_E_UID_SESSIONS;
+        return KNIT_HOST_E_UID_SESSIONS;
     if (same_uid > 0 && foreign >= pool->options.sessions_max - sessions_kept(&pool->options))
-        return KNIT_POOL_E_SESSIONS_KEPT;
+        return KNIT_HOST_E_SESSIONS_KEPT;
     /* What one session may take: nobody else can free it, and it is no caller's own memory. */
     if (knit_departed_bytes(pool, admission->peer.uid) >
         pool->options.reply_budget_bytes + pool->options.arena_bytes)
-        return KNIT_POOL_E_DEPARTED;
+        return KNIT_HOST_E_DEPARTED;
     if (memory_bytes > pool->memory_max_bytes ||
         pool->memory_bytes > pool->memory_max_bytes - memory_bytes)
-        return KNIT_POOL_E_MEMORY;
+        return KNIT_HOST_E_MEMORY;
     return 0;
 }
 
-static int admit(struct knit_pool *pool, const struct admission *admission, uint64_t memory_bytes,
+static int admit(struct knit_host *pool, const struct admission *admission, uint64_t memory_bytes,
     uint32_t *ret_index)
 {
     int error = check_limits(pool, admission, memory_bytes, ret_index);
@@ -97,7 +97,7 @@ static int admit(struct knit_pool *pool, const struct admission *admission, uint
 }
 
 static int add(
-    struct knit_pool *pool, struct admission *admission, struct knit_host_session **ret_session)
+    struct knit_host *pool, struct admission *admission, struct knit_host_session **ret_session)
 {
     struct knit_host_session *session;
     uint64_t memory_bytes = knit_segments_cost(&pool->options, &admission->geometry);
@@ -132,8 +132,8 @@ static int add(
 
 /* ---- sessions of the host's threads ---- */
 
-static int open_own(struct knit_pool *pool, struct admission *admission,
-    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+static int open_own(struct knit_host *pool, struct admission *admission,
+    const struct knit_session_options *options, struct knit_host_own_session **ret_session)
 {
     struct knit_session_options own = *options;
     struct knit_host_session *session;
@@ -162,8 +162,8 @@ static int open_own(struct knit_pool *pool, struct admission *admission,
     return 0;
 }
 
-int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
-    const struct knit_session_options *options, struct knit_pool_session **ret_session)
+int knit_host_own_session_open(struct knit_host *pool, uint32_t slots,
+    const struct knit_session_options *options, struct knit_host_own_session **ret_session)
 {
     struct admission admission = {.request_fd = -1};
     int error = knit_segments_geometry(
@@ -178,8 +178,8 @@ int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
     return error;
 }
 
-struct knit_pool_session *knit_pool_session_close(
-    struct knit_pool *pool, struct knit_pool_session *outside)
+struct knit_host_own_session *knit_host_own_session_close(
+    struct knit_host *pool, struct knit_host_own_session *outside)
 {
     struct knit_host_session *session;
 
@@ -197,7 +197,7 @@ struct knit_pool_session *knit_pool_session_close(
 
 /* ---- sessions of other processes ---- */
 
-static int grant(struct knit_pool *pool, struct admission *admission, struct knit_pool_grant *grant)
+static int grant(struct knit_host *pool, struct admission *admission, struct knit_host_grant *grant)
 {
     struct knit_host_session *session;
     int pair[2] = {-1, -1};
@@ -235,12 +235,12 @@ static int grant(struct knit_pool *pool, struct admission *admission, struct kni
     return 0;
 }
 
-int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, uint32_t slots,
-    uint64_t arena_bytes, struct knit_pool_grant *ret_grant)
+int knit_host_attach(struct knit_host *pool, const struct knit_host_peer *peer, uint32_t slots,
+    uint64_t arena_bytes, struct knit_host_grant *ret_grant)
 {
-    const struct knit_pool_options *options = &pool->options;
+    const struct knit_host_options *options = &pool->options;
     struct admission admission = {.is_foreign = true, .peer = *peer, .request_fd = -1};
-    struct knit_pool_grant made = {
+    struct knit_host_grant made = {
         .board_fd = -1, .request_fd = -1, .reply_fd = -1, .bell_fd = -1, .host_fd = -1};
     int error;
 
@@ -256,14 +256,14 @@ int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer, 
     pthread_mutex_unlock(&pool->mutex);
     knit_fd_close(&admission.request_fd);
     if (error != 0) {
-        knit_pool_grant_close(&made);
+        knit_host_grant_close(&made);
         return error;
     }
     *ret_grant = made;
     return 0;
 }
 
-int knit_pool_attached(struct knit_pool *pool, uint64_t id)
+int knit_host_attached(struct knit_host *pool, uint64_t id)
 {
     struct knit_host_session *session;
     int error = 0;
@@ -278,7 +278,7 @@ int knit_pool_attached(struct knit_pool *pool, uint64_t id)
             knit_host_session_publish(pool, session);
         } else {
             knit_host_session_evict(pool, session,
-                error > 0 ? knit_pool_reason(error) : "the pool has no memory left to serve it");
+                error > 0 ? knit_host_reason(error) : "the pool has no memory left to serve it");
             pool->has_notices = true;
         }
         knit_tick_arm(pool);
@@ -287,7 +287,7 @@ int knit_pool_attached(struct knit_pool *pool, uint64_t id)
     return error;
 }
 
-void knit_pool_grant_close(struct knit_pool_grant *grant)
+void knit_host_grant_close(struct knit_host_grant *grant)
 {
     knit_fd_close(&grant->board_fd);
     knit_fd_close(&grant->request_fd);
@@ -296,7 +296,7 @@ void knit_pool_grant_close(struct knit_pool_grant *grant)
     knit_fd_close(&grant->host_fd);
 }
 
-void knit_pool_detach(struct knit_pool *pool, uint64_t id)
+void knit_host_detach(struct knit_host *pool, uint64_t id)
 {
     struct knit_host_session *session;
 

@@ -12,35 +12,35 @@
 #include "fastpath/host/lease.h"
 #include "fastpath/lane/session.h"
 
-struct knit_pool;
+struct knit_host;
 
 /* ---- sessions of the host's own threads ---- */
 
 /* slots: 1..KNIT_SLOTS_MAX. `options->bell_fd`, `steal` and `argument_max_bytes` are set here.
- * Returns 0, KNIT_POOL_E_SESSIONS, _E_CLOSED, _E_SIZE, -errno. */
-KNIT_MUST_CHECK int knit_pool_session_open(struct knit_pool *pool, uint32_t slots,
-    const struct knit_session_options *options, struct knit_pool_session **ret_session);
+ * Returns 0, KNIT_HOST_E_SESSIONS, _E_CLOSED, _E_SIZE, -errno. */
+KNIT_MUST_CHECK int knit_host_own_session_open(struct knit_host *pool, uint32_t slots,
+    const struct knit_session_options *options, struct knit_host_own_session **ret_session);
 
 /* Calls in flight are aborted and forgotten; outcomes must not be used any more. By the thread that
  * uses the session. NULL is allowed; returns NULL. */
-struct knit_pool_session *knit_pool_session_close(
-    struct knit_pool *pool, struct knit_pool_session *outside);
+struct knit_host_own_session *knit_host_own_session_close(
+    struct knit_host *pool, struct knit_host_own_session *outside);
 
 /* ---- sessions of other processes ---- */
 
 /* slots and arena_bytes: 0 = as much as the pool offers; what is above that is cut and not refused.
- * Returns 0, KNIT_POOL_E_SESSIONS, _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_DEPARTED, _E_MEMORY,
+ * Returns 0, KNIT_HOST_E_SESSIONS, _E_UID_SESSIONS, _E_SESSIONS_KEPT, _E_DEPARTED, _E_MEMORY,
  * _E_CLOSED, _E_SIZE, -errno. */
-KNIT_MUST_CHECK int knit_pool_attach(struct knit_pool *pool, const struct knit_pool_peer *peer,
-    uint32_t slots, uint64_t arena_bytes, struct knit_pool_grant *ret_grant);
-void knit_pool_grant_close(struct knit_pool_grant *grant); /* accepts one that is closed */
+KNIT_MUST_CHECK int knit_host_attach(struct knit_host *pool, const struct knit_host_peer *peer,
+    uint32_t slots, uint64_t arena_bytes, struct knit_host_grant *ret_grant);
+void knit_host_grant_close(struct knit_host_grant *grant); /* accepts one that is closed */
 
 /* The caller reports that it has mapped and sealed what it was granted. From now on the session is
  * served; before, it counts against the limits, and its request segment is not read. Ids that are
- * unknown or were reported before are ignored. Returns 0, or KNIT_POOL_E_UNSEALED, -errno: it
- * cannot be served, and KNIT_POOL_SESSION_EVICTED follows. */
-int knit_pool_attached(struct knit_pool *pool, uint64_t id);
+ * unknown or were reported before are ignored. Returns 0, or KNIT_HOST_E_UNSEALED, -errno: it
+ * cannot be served, and KNIT_HOST_SESSION_EVICTED follows. */
+int knit_host_attached(struct knit_host *pool, uint64_t id);
 
 /* The connection that the session depends on has ended. Queued calls are dropped, running ones see
  * knit_aborted(); memory is freed when the workers have detached it. Unknown ids are ignored. */
-void knit_pool_detach(struct knit_pool *pool, uint64_t id);
+void knit_host_detach(struct knit_host *pool, uint64_t id);

@@ -88,7 +88,7 @@ static void make_killed_error(const struct knit_worker *worker, struct knit_reco
 }
 
 /* Ends the calls that the worker had claimed, as LAYOUT.md says. Returns how many they were. */
-static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
+static uint32_t recover(struct knit_host *pool, struct knit_worker *worker)
 {
     struct knit_recovery_error error, special;
     struct knit_recovery_death death = {
@@ -107,7 +107,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
             &error, KNIT_WORKER_DIED, KNIT_STARTED_YES, text.text, worker->signal, 0);
     make_killed_error(worker, &special);
     knit_recovery_vacate(&pool->board, &pool->shared, pool->options.workers, worker->lane);
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session == NULL)
@@ -125,7 +125,7 @@ static uint32_t recover(struct knit_pool *pool, struct knit_worker *worker)
  * and the delay doubles with each in a row. A worker that was killed for a hard timeout does not
  * count: its task was slow, and the worker may be well. */
 static void schedule_replacement(
-    struct knit_pool *pool, struct knit_worker *worker, bool has_answered, uint64_t now_ns)
+    struct knit_host *pool, struct knit_worker *worker, bool has_answered, uint64_t now_ns)
 {
     uint64_t delay_ns = 0;
 
@@ -142,15 +142,15 @@ static void schedule_replacement(
 }
 
 /* The worker has ended before it served. */
-static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *worker)
+static void finalize_failed_start(struct knit_host *pool, struct knit_worker *worker)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_REFUSED,
+    struct knit_host_event event = {.kind = KNIT_HOST_WORKER_REFUSED,
         .lane = worker->lane,
         .pid = worker->process.pid,
         .signal = worker->signal,
         .status = worker->status,
         .is_replacement = worker->is_replacement,
-        .task = KNIT_POOL_TASK_NONE,
+        .task = KNIT_HOST_TASK_NONE,
         .text = worker->refusal.text};
 
     if (knit_sentence_is_empty(&worker->refusal)) {
@@ -168,18 +168,18 @@ static void finalize_failed_start(struct knit_pool *pool, struct knit_worker *wo
 }
 
 /* The worker has served. `lost` calls got their outcome from the host; it ran `task` last. */
-static void finalize_serving(struct knit_pool *pool, struct knit_worker *worker, uint32_t lost,
+static void finalize_serving(struct knit_host *pool, struct knit_worker *worker, uint32_t lost,
     uint32_t task, uint64_t now_ns)
 {
     struct knit_quarantine_cause cause = knit_quarantine_cause(pool, worker);
     struct knit_sentence text;
-    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_DIED,
+    struct knit_host_event event = {.kind = KNIT_HOST_WORKER_DIED,
         .lane = worker->lane,
         .pid = worker->process.pid,
         .signal = worker->signal,
         .status = worker->status,
         .lost = lost,
-        .task = lost != 0 ? task : KNIT_POOL_TASK_NONE,
+        .task = lost != 0 ? task : KNIT_HOST_TASK_NONE,
         .text = text.text};
 
     describe_end(worker, &text);
@@ -187,7 +187,7 @@ static void finalize_serving(struct knit_pool *pool, struct knit_worker *worker,
         (void)knit_sentence_append(&text, 0, "si_code %d, address 0x%llx", cause.note.code,
             (unsigned long long)cause.note.address);
     if (worker->is_stopping && lost == 0 && knit_sentence_is_empty(&worker->refusal)) {
-        event.kind = KNIT_POOL_WORKER_STOPPED;
+        event.kind = KNIT_HOST_WORKER_STOPPED;
         knit_notices_add_event(&pool->notices, &event);
         return;
     }
@@ -202,7 +202,7 @@ static void finalize_serving(struct knit_pool *pool, struct knit_worker *worker,
         knit_quarantine_count(pool, task, worker->signal, now_ns);
 }
 
-void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+void knit_death_finalize(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     bool has_served = worker->step != KNIT_STEP_NONE && worker->up_since_ns != 0;
     bool has_answered =
@@ -221,7 +221,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
         finalize_serving(pool, worker, lost, task, now_ns);
     else
         finalize_failed_start(pool, worker);
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (worker->links[i] != KNIT_LINK_NONE)
             knit_host_session_unlink(pool, worker, i);
     }
@@ -237,7 +237,7 @@ void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uin
 
 /* ---- crash loops ---- */
 
-bool knit_death_is_degraded(const struct knit_pool *pool)
+bool knit_death_is_degraded(const struct knit_host *pool)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
@@ -250,11 +250,11 @@ bool knit_death_is_degraded(const struct knit_pool *pool)
     return false;
 }
 
-void knit_death_update_degraded(struct knit_pool *pool)
+void knit_death_update_degraded(struct knit_host *pool)
 {
     bool is_degraded = knit_death_is_degraded(pool);
-    struct knit_pool_event event = {
-        .kind = KNIT_POOL_DEGRADED, .is_degraded = is_degraded, .task = KNIT_POOL_TASK_NONE};
+    struct knit_host_event event = {
+        .kind = KNIT_HOST_DEGRADED, .is_degraded = is_degraded, .task = KNIT_HOST_TASK_NONE};
 
     /* At the end the pool itself kills workers that do not leave. */
     if (is_degraded == pool->was_degraded || pool->phase >= KNIT_PHASE_STOPPING)

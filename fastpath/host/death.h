@@ -12,8 +12,8 @@
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns);
 /* Ends the worker's calls, reports its death, and schedules its replacement. After
  * knit_death_reap(), when no process holds its end of the pipe to the host. */
-void knit_death_finalize(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
+void knit_death_finalize(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Reports to the host when the answer of knit_death_is_degraded() changes. */
-void knit_death_update_degraded(struct knit_pool *pool);
+void knit_death_update_degraded(struct knit_host *pool);
 /* Whether workers of a lane die before they finish a call, again and again. */
-bool knit_death_is_degraded(const struct knit_pool *pool);
+bool knit_death_is_degraded(const struct knit_host *pool);

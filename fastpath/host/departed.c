@@ -67,7 +67,7 @@ static void take_results_back(struct knit_departed *departed)
 }
 
 /* Returns whether its caller still has something. */
-static bool look_at(struct knit_pool *pool, struct knit_departed *departed, uint64_t now_ns)
+static bool look_at(struct knit_host *pool, struct knit_departed *departed, uint64_t now_ns)
 {
     pool->memory_bytes -= departed->bytes;
     departed->bytes = 0;
@@ -83,7 +83,7 @@ static bool look_at(struct knit_pool *pool, struct knit_departed *departed, uint
     return true;
 }
 
-void knit_departed_look(struct knit_pool *pool, uint64_t now_ns)
+void knit_departed_look(struct knit_host *pool, uint64_t now_ns)
 {
     uint32_t kept = 0;
 
@@ -98,7 +98,7 @@ void knit_departed_look(struct knit_pool *pool, uint64_t now_ns)
         pool->departed_wait_ns = LOOK_NS;
 }
 
-static void keep_to_budget(struct knit_pool *pool, uid_t uid)
+static void keep_to_budget(struct knit_host *pool, uid_t uid)
 {
     uint64_t bytes = 0;
 
@@ -114,13 +114,13 @@ static void keep_to_budget(struct knit_pool *pool, uid_t uid)
 }
 
 void knit_departed_add(
-    struct knit_pool *pool, const struct knit_host_session *session, uint64_t now_ns)
+    struct knit_host *pool, const struct knit_host_session *session, uint64_t now_ns)
 {
     const unsigned char *base = session->reply.base;
     struct knit_departed *departed;
 
     /* Cannot be: all of them, and all sessions, are within sessions_max together. */
-    if (pool->departed_count == KNIT_POOL_SESSIONS_MAX)
+    if (pool->departed_count == KNIT_HOST_SESSIONS_MAX)
         return;
     departed = &pool->departed[pool->departed_count++];
     *departed = (struct knit_departed){.uid = session->peer.uid,
@@ -140,7 +140,7 @@ void knit_departed_add(
     pool->departed_wait_ns = LOOK_FIRST_NS;
 }
 
-uint32_t knit_departed_count(const struct knit_pool *pool, uid_t uid)
+uint32_t knit_departed_count(const struct knit_host *pool, uid_t uid)
 {
     uint32_t count = 0;
 
@@ -149,7 +149,7 @@ uint32_t knit_departed_count(const struct knit_pool *pool, uid_t uid)
     return count;
 }
 
-uint64_t knit_departed_bytes(const struct knit_pool *pool, uid_t uid)
+uint64_t knit_departed_bytes(const struct knit_host *pool, uid_t uid)
 {
     uint64_t bytes = 0;
 
@@ -158,7 +158,7 @@ uint64_t knit_departed_bytes(const struct knit_pool *pool, uid_t uid)
     return bytes;
 }
 
-void knit_departed_fini(struct knit_pool *pool)
+void knit_departed_fini(struct knit_host *pool)
 {
     for (uint32_t i = 0; i < pool->departed_count; i++)
         close_all(&pool->departed[i]);

@@ -10,31 +10,31 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define KNIT_POOL_LINE_BYTES 2048u /* longest line of output that is reported whole */
-#define KNIT_POOL_LINE_NS    200000000u
+#define KNIT_HOST_LINE_BYTES 2048u /* longest line of output that is reported whole */
+#define KNIT_HOST_LINE_NS    200000000u
 
-enum knit_pool_event_kind {
-    KNIT_POOL_WORKER_STARTED,   /* lane, pid, is_replacement */
-    KNIT_POOL_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
-    KNIT_POOL_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
-    KNIT_POOL_WORKER_STOPPED,   /* lane, pid: it left after STOP */
-    KNIT_POOL_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
-    KNIT_POOL_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
-    KNIT_POOL_TASK_QUARANTINED, /* task, signal of the last death */
-    KNIT_POOL_TASK_LIFTED,      /* task: it is served again */
-    KNIT_POOL_SESSION_EVICTED,  /* session, uid, pid, text: its memory broke the protocol */
-    KNIT_POOL_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
-    KNIT_POOL_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
-    KNIT_POOL_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
-    KNIT_POOL_RELAYING,         /* status, text: why futex_waitv is refused to workers. Once */
-    KNIT_POOL_OUTPUT_DROPPED,   /* lost, bytes: of output since the last one; once a second */
-    KNIT_POOL_STOPPED,          /* after knit_pool_shutdown(): all workers are reaped. Once */
+enum knit_host_event_kind {
+    KNIT_HOST_WORKER_STARTED,   /* lane, pid, is_replacement */
+    KNIT_HOST_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
+    KNIT_HOST_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
+    KNIT_HOST_WORKER_STOPPED,   /* lane, pid: it left after STOP */
+    KNIT_HOST_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
+    KNIT_HOST_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
+    KNIT_HOST_TASK_QUARANTINED, /* task, signal of the last death */
+    KNIT_HOST_TASK_LIFTED,      /* task: it is served again */
+    KNIT_HOST_SESSION_EVICTED,  /* session, uid, pid, text: its memory broke the protocol */
+    KNIT_HOST_SESSION_DAMAGED,  /* session, text: the host's own, and no worker serves it. Once */
+    KNIT_HOST_DEGRADED,         /* workers die faster than they work: is_degraded, or no longer */
+    KNIT_HOST_UNCONFINED,       /* text: which part of the policy is not enforced. Once */
+    KNIT_HOST_RELAYING,         /* status, text: why futex_waitv is refused to workers. Once */
+    KNIT_HOST_OUTPUT_DROPPED,   /* lost, bytes: of output since the last one; once a second */
+    KNIT_HOST_STOPPED,          /* after knit_host_shutdown(): all workers are reaped. Once */
 };
 
-#define KNIT_POOL_TASK_NONE UINT32_MAX
+#define KNIT_HOST_TASK_NONE UINT32_MAX
 
-struct knit_pool_event {
-    enum knit_pool_event_kind kind;
+struct knit_host_event {
+    enum knit_host_event_kind kind;
     bool is_replacement; /* STARTED, REFUSED */
     bool is_degraded;
     uint32_t lane;
@@ -43,7 +43,7 @@ struct knit_pool_event {
     int signal;        /* that ended it; 0 = it exited */
     int status;        /* its exit status */
     uint32_t lost;     /* calls that the host answered in its place */
-    uint32_t task;     /* id of the one it ran, or KNIT_POOL_TASK_NONE */
+    uint32_t task;     /* id of the one it ran, or KNIT_HOST_TASK_NONE */
     uint32_t limit_ms; /* the hard timeout that passed */
     uint64_t age_ms;   /* of its running call */
     uint64_t call;     /* of a line: how many its lane had begun; 0 = its worker none */
@@ -52,14 +52,14 @@ struct knit_pool_event {
     const char *text; /* a sentence without a full stop, or ""; valid during the callback */
 };
 
-struct knit_pool_callbacks {
+struct knit_host_callbacks {
     /* One line that a task printed, to stdout or stderr, without its newline. It may contain any
      * bytes but \n. from: lane, pid, task and call, which are those that the worker had begun last
      * when the line was read: what a task printed before a short call may be taken for the next
-     * one's. `truncated`: it was longer than KNIT_POOL_LINE_BYTES; the rest is dropped. A line
-     * whose newline does not come is reported as far as it goes after KNIT_POOL_LINE_NS. */
-    void (*on_output)(void *arg, const struct knit_pool_event *from, const char *line, size_t len,
+     * one's. `truncated`: it was longer than KNIT_HOST_LINE_BYTES; the rest is dropped. A line
+     * whose newline does not come is reported as far as it goes after KNIT_HOST_LINE_NS. */
+    void (*on_output)(void *arg, const struct knit_host_event *from, const char *line, size_t len,
         bool truncated);
-    void (*on_event)(void *arg, const struct knit_pool_event *event);
+    void (*on_event)(void *arg, const struct knit_host_event *event);
     void *arg;
 };

@@ -43,7 +43,7 @@ struct knit_host_session {
     bool is_published; /* workers and host may read its request segment */
     bool is_closing;
     bool is_evicted;
-    struct knit_pool_peer peer;         /* of a foreign one */
+    struct knit_host_peer peer;         /* of a foreign one */
     struct knit_host_session_view view; /* its request view is empty before it is published */
     struct knit_mapping request, reply;
     int request_fd; /* what workers get: read-only */
@@ -57,9 +57,9 @@ struct knit_host_session {
     uint64_t relay_since_ns;
 
     /* Of the host's own: */
-    struct knit_pool_session outside; /* what its thread has */
-    int loop_bell_fd;                 /* the end of view.bell_fd that its event loop polls */
-    bool is_damaged;                  /* one worker after the other finds it damaged */
+    struct knit_host_own_session outside; /* what its thread has */
+    int loop_bell_fd;                     /* the end of view.bell_fd that its event loop polls */
+    bool is_damaged;                      /* one worker after the other finds it damaged */
     uint32_t damaged_serial; /* of the first process started after a worker found it so; 0 = none */
     uint64_t damaged_ns;     /* when a worker found it so last */
 };
@@ -143,9 +143,9 @@ struct knit_worker {
     struct knit_sentence start_step; /* what it does while it starts */
     struct knit_sentence refusal;    /* why it cannot be used; "" = it can */
     struct knit_output output;
-    struct knit_pool_event output_from;    /* the line that has not ended */
+    struct knit_host_event output_from;    /* the line that has not ended */
     uint64_t output_due_ns;                /* when it is reported as it is; 0 = there is none */
-    uint8_t links[KNIT_POOL_SESSIONS_MAX]; /* enum knit_link */
+    uint8_t links[KNIT_HOST_SESSIONS_MAX]; /* enum knit_link */
 };
 
 /* The workers that a task took down (quarantine.c). */
@@ -156,7 +156,7 @@ struct knit_task_deaths {
     bool is_quarantined;
 };
 
-enum knit_pool_phase {
+enum knit_host_phase {
     KNIT_PHASE_OPENING,
     KNIT_PHASE_OPEN,
     KNIT_PHASE_DRAINING,
@@ -164,11 +164,11 @@ enum knit_pool_phase {
     KNIT_PHASE_STOPPED
 };
 
-struct knit_pool {
+struct knit_host {
     pthread_mutex_t mutex;
-    struct knit_pool_options options; /* without its strings and lists: see launch */
+    struct knit_host_options options; /* without its strings and lists: see launch */
     struct knit_launch launch;
-    enum knit_pool_phase phase;
+    enum knit_host_phase phase;
     int epoll_fd;
     int timer_fd;
 
@@ -206,11 +206,11 @@ struct knit_pool {
     int leaves_fd; /* the folder of the host's own control group (leaf.h); -1 = none is used */
 
     /* Sessions. */
-    struct knit_host_session *sessions[KNIT_POOL_SESSIONS_MAX];
+    struct knit_host_session *sessions[KNIT_HOST_SESSIONS_MAX];
     uint64_t next_session;
     uint64_t memory_bytes;
     uint64_t memory_max_bytes;
-    struct knit_departed departed[KNIT_POOL_SESSIONS_MAX];
+    struct knit_departed departed[KNIT_HOST_SESSIONS_MAX];
     uint32_t departed_count;
     uint64_t departed_due_ns;  /* when they are counted again; 0 = there are none */
     uint64_t departed_wait_ns; /* from one look to the next */

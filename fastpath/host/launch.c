@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings of the options are copied, so that a host may free its own after knit_pool_open(), and
+/* Strings of the options are copied, so that a host may free its own after knit_host_open(), and
  * the text of START is made once: every worker of a pool, replacements too, gets the same bytes.
  *
  * A command prefix starts the worker program by its path, so that is not frozen.
@@ -83,7 +83,7 @@ static char *put_list(char *to, const char *const *list)
 
 /* The bytes of START: the bootstrap text, the modules, how each is loaded, the policy's paths, each
  * with its NUL. */
-static int make_start_text(struct knit_launch *launch, const struct knit_pool_options *options)
+static int make_start_text(struct knit_launch *launch, const struct knit_host_options *options)
 {
     const struct knit_confine_policy *confinement = &options->confinement;
     const char *bootstrap = options->bootstrap != NULL ? options->bootstrap : "";
@@ -128,10 +128,10 @@ static int open_images(struct knit_launch *launch, struct knit_sentence *ret_why
     if (error == 0)
         return 0;
     knit_sentence_prefix(ret_why, "worker startup failed");
-    return error < 0 ? error : KNIT_POOL_E_STARTUP;
+    return error < 0 ? error : KNIT_HOST_E_STARTUP;
 }
 
-int knit_launch_init(struct knit_launch *launch, const struct knit_pool_options *options,
+int knit_launch_init(struct knit_launch *launch, const struct knit_host_options *options,
     struct knit_sentence *ret_why)
 {
     const char *const *environment =

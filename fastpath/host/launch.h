@@ -31,10 +31,10 @@ struct knit_launch {
     char program[KNIT_IMAGE_NAME_SIZE];        /* what the child executes; "" = argv[0] */
 };
 
-/* Returns 0, KNIT_POOL_E_STARTUP with a sentence, -errno, for which there may be one;
+/* Returns 0, KNIT_HOST_E_STARTUP with a sentence, -errno, for which there may be one;
  * knit_launch_fini() is needed in all cases. */
 KNIT_MUST_CHECK int knit_launch_init(struct knit_launch *launch,
-    const struct knit_pool_options *options, struct knit_sentence *ret_why);
+    const struct knit_host_options *options, struct knit_sentence *ret_why);
 
 /* Whether a worker can be started as the first one was. Returns 0; or not 0 with the sentence. */
 KNIT_MUST_CHECK int knit_launch_check(

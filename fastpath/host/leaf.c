@@ -86,7 +86,7 @@ static void remove_left(int folder_fd)
     (void)closedir(folder);
 }
 
-void knit_leaf_init(struct knit_pool *pool)
+void knit_leaf_init(struct knit_host *pool)
 {
     /* The second where version 1 is mounted too. */
     static const char *const places[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
@@ -117,7 +117,7 @@ static void name_leaf(char *ret_name, uint32_t lane, const char *file)
     (void)snprintf(ret_name, NAME_SIZE, LEAF_NAME "%s", (int)getpid(), lane, file);
 }
 
-int knit_leaf_open(const struct knit_pool *pool, uint32_t lane)
+int knit_leaf_open(const struct knit_host *pool, uint32_t lane)
 {
     char name[NAME_SIZE];
 
@@ -130,7 +130,7 @@ int knit_leaf_open(const struct knit_pool *pool, uint32_t lane)
     return openat(pool->leaves_fd, name, O_WRONLY | O_CLOEXEC);
 }
 
-bool knit_leaf_kill(const struct knit_pool *pool, uint32_t lane)
+bool knit_leaf_kill(const struct knit_host *pool, uint32_t lane)
 {
     char name[NAME_SIZE], text[TEXT_SIZE];
     int fd;
@@ -148,7 +148,7 @@ bool knit_leaf_kill(const struct knit_pool *pool, uint32_t lane)
     return strstr(text, "populated 1") != NULL;
 }
 
-uint32_t knit_leaf_of(const struct knit_pool *pool, pid_t pid)
+uint32_t knit_leaf_of(const struct knit_host *pool, pid_t pid)
 {
     char path[NAME_SIZE], text[TEXT_SIZE], begin[NAME_SIZE];
     const char *group, *name;
@@ -163,7 +163,7 @@ uint32_t knit_leaf_of(const struct knit_pool *pool, pid_t pid)
     return name != NULL ? (uint32_t)strtoul(name + strlen(begin), NULL, 10) : UINT32_MAX;
 }
 
-void knit_leaf_fini(struct knit_pool *pool)
+void knit_leaf_fini(struct knit_host *pool)
 {
     char name[NAME_SIZE];
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the holder of a session gets: a thread of the host, or another process.
  *
- * Threads: a knit_pool_session is its thread's; the rest are values.
+ * Threads: a knit_host_own_session is its thread's; the rest are values.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 #include "fastpath/lane/session.h"
 
 /* For a thread of the host. */
-struct knit_pool_session {
+struct knit_host_own_session {
     uint64_t id;
     struct knit_session *session; /* the caller's side, of the thread that opened it */
     int bell_fd;                  /* readable when outcomes have come; the session has it too */
@@ -22,15 +22,15 @@ struct knit_pool_session {
 };
 
 /* The process at the other end of a connection. */
-struct knit_pool_peer {
+struct knit_host_peer {
     uid_t uid;
     gid_t gid;
     pid_t pid; /* for statistics only */
 };
 
-/* What `$/attach` returns. The descriptors belong to the caller of knit_pool_attach(): it sends
- * them, in the order of the fields, and calls knit_pool_grant_close(). */
-struct knit_pool_grant {
+/* What `$/attach` returns. The descriptors belong to the caller of knit_host_attach(): it sends
+ * them, in the order of the fields, and calls knit_host_grant_close(). */
+struct knit_host_grant {
     uint64_t id;
     struct knit_geometry geometry;
     uint64_t call_max_bytes; /* of one argument */
@@ -43,4 +43,4 @@ struct knit_pool_grant {
     int host_fd;    /* with asks_host: an eventfd, see relay.h; else -1 and not sent */
 };
 
-enum { KNIT_POOL_GRANT_FDS = 5 }; /* at most */
+enum { KNIT_HOST_GRANT_FDS = 5 }; /* at most */

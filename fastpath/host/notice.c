@@ -9,7 +9,7 @@
 
 struct knit_notice {
     struct knit_notice *next;
-    struct knit_pool_event event; /* of a line: lane, pid, task and call */
+    struct knit_host_event event; /* of a line: lane, pid, task and call */
     bool is_line;
     bool is_truncated;
     size_t len;
@@ -33,7 +33,7 @@ void knit_notices_fini(struct knit_notices *notices)
 }
 
 static struct knit_notice *add(
-    struct knit_notices *notices, const struct knit_pool_event *event, const char *text, size_t len)
+    struct knit_notices *notices, const struct knit_host_event *event, const char *text, size_t len)
 {
     struct knit_notice *notice = calloc(1, sizeof(*notice) + len + 1);
 
@@ -47,14 +47,14 @@ static struct knit_notice *add(
     return notice;
 }
 
-void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool_event *event)
+void knit_notices_add_event(struct knit_notices *notices, const struct knit_host_event *event)
 {
     const char *text = event->text != NULL ? event->text : "";
 
     (void)add(notices, event, text, strlen(text));
 }
 
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *from,
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_host_event *from,
     const char *line, size_t len, size_t cut)
 {
     struct knit_notice *notice = NULL;
@@ -82,7 +82,7 @@ void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pe
     notices->dropped_bytes = dropped_bytes;
 }
 
-void knit_notices_deliver(struct knit_notices *notices, const struct knit_pool_callbacks *callbacks)
+void knit_notices_deliver(struct knit_notices *notices, const struct knit_host_callbacks *callbacks)
 {
     while (notices->first != NULL) {
         struct knit_notice *notice = notices->first;

@@ -30,14 +30,14 @@ void knit_notices_init(struct knit_notices *notices);
 void knit_notices_fini(struct knit_notices *notices);
 
 /* event->text is copied. An event that there is no memory for is lost. */
-void knit_notices_add_event(struct knit_notices *notices, const struct knit_pool_event *event);
+void knit_notices_add_event(struct knit_notices *notices, const struct knit_host_event *event);
 
 /* from: what is known of the line's origin. cut: bytes that are missing at its end. */
-void knit_notices_add_line(struct knit_notices *notices, const struct knit_pool_event *from,
+void knit_notices_add_line(struct knit_notices *notices, const struct knit_host_event *from,
     const char *line, size_t len, size_t cut);
 
 /* Moves all notices to *ret_pending, which must be empty. */
 void knit_notices_take(struct knit_notices *notices, struct knit_notices *ret_pending);
 /* Calls back for each and frees it. */
 void knit_notices_deliver(
-    struct knit_notices *notices, const struct knit_pool_callbacks *callbacks);
+    struct knit_notices *notices, const struct knit_host_callbacks *callbacks);

@@ -6,9 +6,9 @@
 
 #include "fastpath/host/reason.h"
 
-void knit_pool_options_init(struct knit_pool_options *options)
+void knit_host_options_init(struct knit_host_options *options)
 {
-    *options = (struct knit_pool_options){
+    *options = (struct knit_host_options){
         .bootstrap = "",
         .workers = 1,
         .steal = true,
@@ -33,47 +33,47 @@ void knit_pool_options_init(struct knit_pool_options *options)
     knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
 }
 
-int knit_pool_options_check(const struct knit_pool_options *options, struct knit_sentence *ret_why)
+int knit_host_options_check(const struct knit_host_options *options, struct knit_sentence *ret_why)
 {
     if (options->worker_path == NULL || options->worker_path[0] != '/')
         return knit_sentence_set(
-            ret_why, KNIT_POOL_E_STARTUP, "worker_path must be an absolute path");
+            ret_why, KNIT_HOST_E_STARTUP, "worker_path must be an absolute path");
     if (options->workers == 0)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP, "no workers");
-    if (options->workers > KNIT_POOL_WORKERS_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
-            "%u workers, at most %u are possible", options->workers, KNIT_POOL_WORKERS_MAX);
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP, "no workers");
+    if (options->workers > KNIT_HOST_WORKERS_MAX)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
+            "%u workers, at most %u are possible", options->workers, KNIT_HOST_WORKERS_MAX);
     if (options->module_count == 0)
         return knit_sentence_set(
-            ret_why, KNIT_POOL_E_STARTUP, "worker startup failed: no modules are named");
-    if (options->module_count > KNIT_POOL_MODULES_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
-            "%u modules, at most %u are possible", options->module_count, KNIT_POOL_MODULES_MAX);
+            ret_why, KNIT_HOST_E_STARTUP, "worker startup failed: no modules are named");
+    if (options->module_count > KNIT_HOST_MODULES_MAX)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
+            "%u modules, at most %u are possible", options->module_count, KNIT_HOST_MODULES_MAX);
     for (uint32_t i = 0; i < options->module_count; i++) {
         if (options->modules[i][0] != '/')
-            return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+            return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
                 "module \"%.500s\": must be an absolute path", options->modules[i]);
     }
     if (options->slots == 0 || options->slots > KNIT_SLOTS_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP, "%u slots, 1 to %u are possible",
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP, "%u slots, 1 to %u are possible",
             options->slots, KNIT_SLOTS_MAX);
     if (options->arena_bytes < KNIT_PAGE || options->arena_bytes > KNIT_ARENA_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
             "arena_bytes is %llu, %u to %llu are possible",
             (unsigned long long)options->arena_bytes, KNIT_PAGE,
             (unsigned long long)KNIT_ARENA_MAX);
     if (options->call_max_bytes == 0 || options->call_max_bytes > options->arena_bytes / 8)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
             "call_max_bytes is %llu, 1 to %llu (an eighth of arena_bytes) are possible",
             (unsigned long long)options->call_max_bytes,
             (unsigned long long)options->arena_bytes / 8);
-    if (options->sessions_max > KNIT_POOL_SESSIONS_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+    if (options->sessions_max > KNIT_HOST_SESSIONS_MAX)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
             "sessions_max is %u, at most %u are possible", options->sessions_max,
-            KNIT_POOL_SESSIONS_MAX);
-    if (options->deaths_per_minute > KNIT_POOL_DEATHS_MAX)
-        return knit_sentence_set(ret_why, KNIT_POOL_E_STARTUP,
+            KNIT_HOST_SESSIONS_MAX);
+    if (options->deaths_per_minute > KNIT_HOST_DEATHS_MAX)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
             "deaths_per_minute is %u, at most %u are possible", options->deaths_per_minute,
-            KNIT_POOL_DEATHS_MAX);
-    return knit_confine_check(&options->confinement, ret_why) == 0 ? 0 : KNIT_POOL_E_STARTUP;
+            KNIT_HOST_DEATHS_MAX);
+    return knit_confine_check(&options->confinement, ret_why) == 0 ? 0 : KNIT_HOST_E_STARTUP;
 }

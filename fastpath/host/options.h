@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a pool is opened with.
  *
- * Every field counts as it stands, 0 included, so a host starts from knit_pool_options_init() and
- * changes what it wants. knit_pool_open() copies strings and lists.
+ * Every field counts as it stands, 0 included, so a host starts from knit_host_options_init() and
+ * changes what it wants. knit_host_open() copies strings and lists.
  */
 #pragma once
 
@@ -16,12 +16,12 @@
 #include "fastpath/lane/layout.h"
 #include "proto/sentence.h"
 
-#define KNIT_POOL_WORKERS_MAX  KNIT_LANES_MAX
-#define KNIT_POOL_DEATHS_MAX   10000u
-#define KNIT_POOL_MODULES_MAX  1024u
-#define KNIT_POOL_SESSIONS_MAX 124u /* of both kinds: what a parked worker can listen to */
+#define KNIT_HOST_WORKERS_MAX  KNIT_LANES_MAX
+#define KNIT_HOST_DEATHS_MAX   10000u
+#define KNIT_HOST_MODULES_MAX  1024u
+#define KNIT_HOST_SESSIONS_MAX 124u /* of both kinds: what a parked worker can listen to */
 
-struct knit_pool_options {
+struct knit_host_options {
     /* What is started. Paths are absolute; lists end with NULL. */
     const char *worker_path;    /* of knitting-worker */
     const char *const *prefix;  /* words before it ("nice", "-n", "5"), or NULL */
@@ -31,7 +31,7 @@ struct knit_pool_options {
     const char *bootstrap;          /* text for the modules' hooks, "" */
 
     /* Workers. */
-    uint32_t workers;  /* 1..KNIT_POOL_WORKERS_MAX; 1 */
+    uint32_t workers;  /* 1..KNIT_HOST_WORKERS_MAX; 1 */
     bool steal;        /* an idle worker takes calls from other lanes; true */
     uint32_t spin_us;  /* longest spin before a worker parks, adapts below; 50 */
     uint32_t pause_ns; /* of one pause in a spin; 250 */
@@ -64,13 +64,13 @@ struct knit_pool_options {
      * the latter is killed before a lane is used again, and at the end; false. */
     bool kill_orphans;
 
-    int stop_fd; /* readable: knit_pool_open() ends with E_CLOSED; borrowed; -1 = none */
+    int stop_fd; /* readable: knit_host_open() ends with E_CLOSED; borrowed; -1 = none */
     struct knit_confine_policy confinement; /* unsafe: a program's own modules in its own pool */
-    struct knit_pool_callbacks callbacks;   /* members may be NULL */
+    struct knit_host_callbacks callbacks;   /* members may be NULL */
 };
 
-void knit_pool_options_init(struct knit_pool_options *options);
+void knit_host_options_init(struct knit_host_options *options);
 
-/* For knit_pool_open(): 0, or KNIT_POOL_E_STARTUP and which field is wrong. */
-KNIT_MUST_CHECK int knit_pool_options_check(
-    const struct knit_pool_options *options, struct knit_sentence *ret_why);
+/* For knit_host_open(): 0, or KNIT_HOST_E_STARTUP and which field is wrong. */
+KNIT_MUST_CHECK int knit_host_options_check(
+    const struct knit_host_options *options, struct knit_sentence *ret_why);

@@ -45,7 +45,7 @@ static pid_t parent_of(pid_t pid)
     return behind != NULL && sscanf(behind, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
-static bool is_worker(const struct knit_pool *pool, pid_t pid)
+static bool is_worker(const struct knit_host *pool, pid_t pid)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         const struct knit_worker *worker = &pool->workers[i];
@@ -56,14 +56,14 @@ static bool is_worker(const struct knit_pool *pool, pid_t pid)
     return false;
 }
 
-static bool has_living(const struct knit_pool *pool, uint32_t lane)
+static bool has_living(const struct knit_host *pool, uint32_t lane)
 {
     return lane < pool->options.workers && pool->workers[lane].step != KNIT_STEP_NONE &&
            pool->workers[lane].step != KNIT_STEP_ENDED;
 }
 
 /* Whether a worker that lives has left it behind. */
-static bool is_spared(const struct knit_pool *pool, pid_t pid)
+static bool is_spared(const struct knit_host *pool, pid_t pid)
 {
     char mark[KNIT_KIN_MARK_SIZE], own[KNIT_KIN_MARK_SIZE];
 
@@ -80,7 +80,7 @@ static bool is_spared(const struct knit_pool *pool, pid_t pid)
 }
 
 struct sweep {
-    struct knit_pool *pool;
+    struct knit_host *pool;
     uint32_t found;
 };
 
@@ -97,7 +97,7 @@ static void kill_orphan(void *arg, pid_t pid)
     sweep->found++;
 }
 
-uint32_t knit_orphans_kill(struct knit_pool *pool)
+uint32_t knit_orphans_kill(struct knit_host *pool)
 {
     struct sweep sweep = {.pool = pool};
 

@@ -34,12 +34,12 @@
 #define EVENTS_A_TURN 64
 #define TURNS         4
 
-static_assert(KNIT_POOL_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "lines of output have one length");
-static_assert(KNIT_POOL_SESSIONS_MAX == KNIT_LANE_SESSIONS_MAX, "what a worker can serve");
+static_assert(KNIT_HOST_LINE_BYTES == KNIT_OUTPUT_LINE_BYTES, "lines of output have one length");
+static_assert(KNIT_HOST_SESSIONS_MAX == KNIT_LANE_SESSIONS_MAX, "what a worker can serve");
 
 /* ---- opening ---- */
 
-static int make_shared(struct knit_pool *pool)
+static int make_shared(struct knit_host *pool)
 {
     uint32_t lanes = pool->options.workers;
     uint64_t board_bytes = knit_layout_board_bytes(lanes);
@@ -67,7 +67,7 @@ static int make_shared(struct knit_pool *pool)
     return 0;
 }
 
-static int make_loop(struct knit_pool *pool)
+static int make_loop(struct knit_host *pool)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)KNIT_SOURCE_TIMER << 56};
 
@@ -78,7 +78,7 @@ static int make_loop(struct knit_pool *pool)
     if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, pool->timer_fd, &event) != 0) {
         int error = -errno;
 
-        /* knit_pool_free() waits for the shutdown only if there is a timer that reports it. */
+        /* knit_host_free() waits for the shutdown only if there is a timer that reports it. */
         knit_fd_close(&pool->timer_fd);
         return error;
     }
@@ -92,12 +92,12 @@ static uint64_t half_of_memory(void)
     return pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : UINT64_MAX;
 }
 
-static uint64_t memory_max(const struct knit_pool_options *options)
+static uint64_t memory_max(const struct knit_host_options *options)
 {
     return options->memory_max_bytes != 0 ? options->memory_max_bytes : half_of_memory();
 }
 
-uint64_t knit_pool_memory_bytes(const struct knit_pool_options *options, uint32_t own_count)
+uint64_t knit_host_memory_bytes(const struct knit_host_options *options, uint32_t own_count)
 {
     struct knit_geometry geometry;
     uint64_t cost, own, all, most = memory_max(options);
@@ -113,7 +113,7 @@ uint64_t knit_pool_memory_bytes(const struct knit_pool_options *options, uint32_
 }
 
 static int take_options(
-    struct knit_pool *pool, const struct knit_pool_options *options, struct knit_sentence *ret_why)
+    struct knit_host *pool, const struct knit_host_options *options, struct knit_sentence *ret_why)
 {
     pool->options = *options;
     pool->options.worker_path = pool->options.bootstrap = NULL;
@@ -122,9 +122,9 @@ static int take_options(
     return knit_launch_init(&pool->launch, options, ret_why);
 }
 
-static struct knit_pool *new_pool(void)
+static struct knit_host *new_pool(void)
 {
-    struct knit_pool *pool = calloc(1, sizeof(*pool));
+    struct knit_host *pool = calloc(1, sizeof(*pool));
 
     if (pool == NULL)
         return NULL;
@@ -136,7 +136,7 @@ static struct knit_pool *new_pool(void)
     return pool;
 }
 
-static int make_workers(struct knit_pool *pool)
+static int make_workers(struct knit_host *pool)
 {
     pool->workers = calloc(pool->options.workers, sizeof(*pool->workers));
     if (pool->workers == NULL)
@@ -150,7 +150,7 @@ static int make_workers(struct knit_pool *pool)
 }
 
 /* Calls back for all notices. */
-static void deliver(struct knit_pool *pool)
+static void deliver(struct knit_host *pool)
 {
     struct knit_notices pending;
 
@@ -161,7 +161,7 @@ static void deliver(struct knit_pool *pool)
     knit_notices_deliver(&pending, &pool->options.callbacks);
 }
 
-static bool all_serve(const struct knit_pool *pool)
+static bool all_serve(const struct knit_host *pool)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         if (pool->workers[i].step != KNIT_STEP_SERVING)
@@ -172,7 +172,7 @@ static bool all_serve(const struct knit_pool *pool)
 
 /* Waits until all workers serve, one of them cannot start, or stop_fd is readable. Each worker has
  * startup_ms; workers that start and die in turn have twice that time together. */
-static int start_all(struct knit_pool *pool)
+static int start_all(struct knit_host *pool)
 {
     struct pollfd poll_fds[2] = {
         {.fd = pool->epoll_fd, .events = POLLIN}, {.fd = pool->options.stop_fd, .events = POLLIN}};
@@ -188,22 +188,22 @@ static int start_all(struct knit_pool *pool)
         pthread_mutex_unlock(&pool->mutex);
         (void)poll(poll_fds, 2, -1);
         if (poll_fds[1].revents != 0)
-            return KNIT_POOL_E_CLOSED;
-        knit_pool_dispatch(pool);
+            return KNIT_HOST_E_CLOSED;
+        knit_host_dispatch(pool);
         pthread_mutex_lock(&pool->mutex);
     }
-    error = knit_sentence_is_empty(&pool->open_failure) ? 0 : KNIT_POOL_E_STARTUP;
+    error = knit_sentence_is_empty(&pool->open_failure) ? 0 : KNIT_HOST_E_STARTUP;
     if (error == 0)
         pool->phase = KNIT_PHASE_OPEN;
     pthread_mutex_unlock(&pool->mutex);
     return error;
 }
 
-int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **ret_pool,
+int knit_host_open(const struct knit_host_options *options, struct knit_host **ret_pool,
     struct knit_sentence *ret_why)
 {
-    struct knit_pool *pool;
-    int error = knit_pool_options_check(options, ret_why);
+    struct knit_host *pool;
+    int error = knit_host_options_check(options, ret_why);
 
     if (error != 0)
         return error;
@@ -218,7 +218,7 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
     if (error != 0) {
         if (knit_sentence_is_empty(ret_why))
             (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
-        knit_pool_free(pool);
+        knit_host_free(pool);
         return error;
     }
     pool->memory_max_bytes = memory_max(options);
@@ -229,8 +229,8 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
         if (!knit_sentence_is_empty(&pool->open_failure))
             *ret_why = pool->open_failure;
         else
-            (void)knit_sentence_set(ret_why, 0, "%s", knit_pool_reason(error));
-        knit_pool_free(pool);
+            (void)knit_sentence_set(ret_why, 0, "%s", knit_host_reason(error));
+        knit_host_free(pool);
         return error;
     }
     *ret_pool = pool;
@@ -239,12 +239,12 @@ int knit_pool_open(const struct knit_pool_options *options, struct knit_pool **r
 
 /* ---- dispatch ---- */
 
-int knit_pool_fd(const struct knit_pool *pool)
+int knit_host_fd(const struct knit_host *pool)
 {
     return pool->epoll_fd;
 }
 
-static void handle(struct knit_pool *pool, const struct epoll_event *event)
+static void handle(struct knit_host *pool, const struct epoll_event *event)
 {
     uint64_t expirations;
 
@@ -256,7 +256,7 @@ static void handle(struct knit_pool *pool, const struct epoll_event *event)
         knit_supervisor_event(pool, event->data.u64);
 }
 
-void knit_pool_dispatch(struct knit_pool *pool)
+void knit_host_dispatch(struct knit_host *pool)
 {
     for (int turn = 0; turn < TURNS; turn++) {
         struct epoll_event events[EVENTS_A_TURN];
@@ -279,9 +279,9 @@ void knit_pool_dispatch(struct knit_pool *pool)
 
 /* Callers in other processes learn by their sessions' memory that nothing more is taken; the host's
  * own loops know. */
-static void refuse_new_calls(struct knit_pool *pool)
+static void refuse_new_calls(struct knit_host *pool)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session != NULL && session->is_foreign && !session->is_closing && !session->is_evicted)
@@ -289,7 +289,7 @@ static void refuse_new_calls(struct knit_pool *pool)
     }
 }
 
-void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns)
+void knit_host_shutdown(struct knit_host *pool, bool drain, uint64_t deadline_ns)
 {
     /* 0 means a time in the past here, and "no deadline" in the structure. */
     if (deadline_ns == 0)
@@ -313,9 +313,9 @@ void knit_pool_shutdown(struct knit_pool *pool, bool drain, uint64_t deadline_ns
     pthread_mutex_unlock(&pool->mutex);
 }
 
-bool knit_pool_is_stopped(const struct knit_pool *pool)
+bool knit_host_is_stopped(const struct knit_host *pool)
 {
-    struct knit_pool *locked = (struct knit_pool *)pool;
+    struct knit_host *locked = (struct knit_host *)pool;
     bool is_stopped;
 
     pthread_mutex_lock(&locked->mutex);
@@ -324,19 +324,19 @@ bool knit_pool_is_stopped(const struct knit_pool *pool)
     return is_stopped;
 }
 
-void knit_pool_wait_stopped(struct knit_pool *pool)
+void knit_host_wait_stopped(struct knit_host *pool)
 {
-    while (!knit_pool_is_stopped(pool)) {
+    while (!knit_host_is_stopped(pool)) {
         struct pollfd poll_fd = {.fd = pool->epoll_fd, .events = POLLIN};
 
         (void)poll(&poll_fd, 1, -1);
-        knit_pool_dispatch(pool);
+        knit_host_dispatch(pool);
     }
 }
 
-static void free_parts(struct knit_pool *pool)
+static void free_parts(struct knit_host *pool)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
             knit_host_session_free(pool, pool->sessions[i]);
     }
@@ -356,13 +356,13 @@ static void free_parts(struct knit_pool *pool)
     free(pool->task_deaths);
 }
 
-struct knit_pool *knit_pool_free(struct knit_pool *pool)
+struct knit_host *knit_host_free(struct knit_host *pool)
 {
     if (pool == NULL)
         return NULL;
     if (pool->workers != NULL && pool->epoll_fd >= 0 && pool->timer_fd >= 0) {
-        knit_pool_shutdown(pool, false, knit_clock_ns());
-        knit_pool_wait_stopped(pool);
+        knit_host_shutdown(pool, false, knit_clock_ns());
+        knit_host_wait_stopped(pool);
     }
     free_parts(pool);
     (void)pthread_mutex_destroy(&pool->mutex);
@@ -372,22 +372,22 @@ struct knit_pool *knit_pool_free(struct knit_pool *pool)
 
 /* ---- queries ---- */
 
-const struct knit_registry *knit_pool_registry(const struct knit_pool *pool)
+const struct knit_registry *knit_host_registry(const struct knit_host *pool)
 {
     return pool->registry;
 }
 
-uint32_t knit_pool_lanes(const struct knit_pool *pool)
+uint32_t knit_host_lanes(const struct knit_host *pool)
 {
     return pool->options.workers;
 }
 
-uint32_t knit_pool_sessions_max(const struct knit_pool *pool)
+uint32_t knit_host_sessions_max(const struct knit_host *pool)
 {
     return pool->options.sessions_max;
 }
 
-bool knit_pool_owns_pid(struct knit_pool *pool, pid_t pid)
+bool knit_host_owns_pid(struct knit_host *pool, pid_t pid)
 {
     bool is_ours = false;
 

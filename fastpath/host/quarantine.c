@@ -9,13 +9,13 @@
 
 #define MINUTE_NS UINT64_C(60000000000)
 
-static uint64_t leak_ns(const struct knit_pool *pool)
+static uint64_t leak_ns(const struct knit_host *pool)
 {
     return MINUTE_NS / pool->options.deaths_per_minute;
 }
 
 struct knit_quarantine_cause knit_quarantine_cause(
-    const struct knit_pool *pool, const struct knit_worker *worker)
+    const struct knit_host *pool, const struct knit_worker *worker)
 {
     struct knit_quarantine_cause cause = {0};
 
@@ -29,9 +29,9 @@ struct knit_quarantine_cause knit_quarantine_cause(
     return cause;
 }
 
-static void lift(struct knit_pool *pool, uint32_t task)
+static void lift(struct knit_host *pool, uint32_t task)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_TASK_LIFTED, .task = task};
+    struct knit_host_event event = {.kind = KNIT_HOST_TASK_LIFTED, .task = task};
 
     pool->task_deaths[task].is_quarantined = false;
     knit_mark_write(&pool->shared, task, KNIT_MARK_TRUSTED);
@@ -40,15 +40,15 @@ static void lift(struct knit_pool *pool, uint32_t task)
 }
 
 /* When the task's bucket has room for one death; until then it stays quarantined. */
-static uint64_t lifted_ns(const struct knit_pool *pool, uint32_t task)
+static uint64_t lifted_ns(const struct knit_host *pool, uint32_t task)
 {
     return pool->task_deaths[task].empty_ns - (MINUTE_NS - leak_ns(pool));
 }
 
-void knit_quarantine_count(struct knit_pool *pool, uint32_t task, int signal, uint64_t now_ns)
+void knit_quarantine_count(struct knit_host *pool, uint32_t task, int signal, uint64_t now_ns)
 {
-    struct knit_pool_event event = {
-        .kind = KNIT_POOL_TASK_QUARANTINED, .task = task, .signal = signal};
+    struct knit_host_event event = {
+        .kind = KNIT_HOST_TASK_QUARANTINED, .task = task, .signal = signal};
     struct knit_task_deaths *deaths;
 
     if (pool->task_deaths == NULL || task >= knit_registry_count(pool->registry))
@@ -71,7 +71,7 @@ void knit_quarantine_count(struct knit_pool *pool, uint32_t task, int signal, ui
     knit_notices_add_event(&pool->notices, &event);
 }
 
-void knit_quarantine_tick(struct knit_pool *pool, uint64_t now_ns)
+void knit_quarantine_tick(struct knit_host *pool, uint64_t now_ns)
 {
     uint64_t due_ns = 0;
 
@@ -90,26 +90,26 @@ void knit_quarantine_tick(struct knit_pool *pool, uint64_t now_ns)
 
 /* ---- of the pool ---- */
 
-static struct knit_pool_task_deaths deaths_of(const struct knit_pool *pool, uint32_t task)
+static struct knit_host_task_deaths deaths_of(const struct knit_host *pool, uint32_t task)
 {
     const struct knit_task_deaths *deaths = &pool->task_deaths[task];
 
-    return (struct knit_pool_task_deaths){.task = knit_registry_at(pool->registry, task)->name,
+    return (struct knit_host_task_deaths){.task = knit_registry_at(pool->registry, task)->name,
         .deaths = deaths->count,
         .signal = deaths->signal,
         .is_quarantined = deaths->is_quarantined};
 }
 
-void knit_pool_task_deaths(
-    struct knit_pool *pool, uint32_t task, struct knit_pool_task_deaths *ret_deaths)
+void knit_host_task_deaths(
+    struct knit_host *pool, uint32_t task, struct knit_host_task_deaths *ret_deaths)
 {
     pthread_mutex_lock(&pool->mutex);
     *ret_deaths = deaths_of(pool, task);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-uint32_t knit_pool_deaths(
-    struct knit_pool *pool, struct knit_pool_task_deaths *ret_deaths, uint32_t max)
+uint32_t knit_host_deaths(
+    struct knit_host *pool, struct knit_host_task_deaths *ret_deaths, uint32_t max)
 {
     uint32_t count = 0;
 
@@ -126,7 +126,7 @@ uint32_t knit_pool_deaths(
     return count;
 }
 
-bool knit_pool_lift(struct knit_pool *pool, uint32_t task)
+bool knit_host_lift(struct knit_host *pool, uint32_t task)
 {
     struct knit_task_deaths *deaths = &pool->task_deaths[task];
     bool was_quarantined;

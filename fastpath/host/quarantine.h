@@ -16,7 +16,7 @@
 
 #include "fastpath/lane/note.h"
 
-struct knit_pool;
+struct knit_host;
 struct knit_worker;
 
 /* What a worker's death says about the task that it ran. */
@@ -28,17 +28,17 @@ struct knit_quarantine_cause {
 
 /* Of a worker that was reaped while a call ran. */
 struct knit_quarantine_cause knit_quarantine_cause(
-    const struct knit_pool *pool, const struct knit_worker *worker);
+    const struct knit_host *pool, const struct knit_worker *worker);
 
 /* A worker has died in the task by the task's fault, by this signal; 0 = it exited. */
-void knit_quarantine_count(struct knit_pool *pool, uint32_t task, int signal, uint64_t now_ns);
+void knit_quarantine_count(struct knit_host *pool, uint32_t task, int signal, uint64_t now_ns);
 
 /* Lifts what has leaked out. */
-void knit_quarantine_tick(struct knit_pool *pool, uint64_t now_ns);
+void knit_quarantine_tick(struct knit_host *pool, uint64_t now_ns);
 
 /* ---- of the pool ---- */
 
-struct knit_pool_task_deaths {
+struct knit_host_task_deaths {
     const char *task; /* lives as long as the pool */
     uint64_t deaths;  /* that it was at fault for */
     int signal;       /* of the last one; 0 = the worker exited */
@@ -46,12 +46,12 @@ struct knit_pool_task_deaths {
 };
 
 /* task: an id of the registry. */
-void knit_pool_task_deaths(
-    struct knit_pool *pool, uint32_t task, struct knit_pool_task_deaths *ret_deaths);
+void knit_host_task_deaths(
+    struct knit_host *pool, uint32_t task, struct knit_host_task_deaths *ret_deaths);
 
 /* Those of the tasks that have some, the quarantined ones first. Returns how many, at most max. */
-uint32_t knit_pool_deaths(
-    struct knit_pool *pool, struct knit_pool_task_deaths *ret_deaths, uint32_t max);
+uint32_t knit_host_deaths(
+    struct knit_host *pool, struct knit_host_task_deaths *ret_deaths, uint32_t max);
 
 /* Empties the task's bucket. False: it was not quarantined. */
-bool knit_pool_lift(struct knit_pool *pool, uint32_t task);
+bool knit_host_lift(struct knit_host *pool, uint32_t task);

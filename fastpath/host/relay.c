@@ -25,12 +25,12 @@
 #define SECOND_NS  1000000000u
 #define EVENTS_MAX 1000u /* of a session in a second, beyond the parks of the lanes */
 
-bool knit_relay_begin(struct knit_pool *pool, const struct knit_worker *worker, int wait_error)
+bool knit_relay_begin(struct knit_host *pool, const struct knit_worker *worker, int wait_error)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_RELAYING,
+    struct knit_host_event event = {.kind = KNIT_HOST_RELAYING,
         .lane = worker->lane,
         .pid = worker->process.pid,
-        .task = KNIT_POOL_TASK_NONE,
+        .task = KNIT_HOST_TASK_NONE,
         .status = wait_error,
         .text = strerror(wait_error)};
 
@@ -43,7 +43,7 @@ bool knit_relay_begin(struct knit_pool *pool, const struct knit_worker *worker, 
     return true;
 }
 
-int knit_relay_open(struct knit_pool *pool, struct knit_host_session *session, int *ret_fd)
+int knit_relay_open(struct knit_host *pool, struct knit_host_session *session, int *ret_fd)
 {
     int fd;
 
@@ -59,7 +59,7 @@ int knit_relay_open(struct knit_pool *pool, struct knit_host_session *session, i
     return 0;
 }
 
-int knit_relay_listen(const struct knit_pool *pool, const struct knit_host_session *session)
+int knit_relay_listen(const struct knit_host *pool, const struct knit_host_session *session)
 {
     struct epoll_event event = {
         .events = EPOLLIN | EPOLLET, .data.u64 = (uint64_t)KNIT_SOURCE_RELAY << 56 | session->id};
@@ -69,7 +69,7 @@ int knit_relay_listen(const struct knit_pool *pool, const struct knit_host_sessi
     return epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, session->relay_fd, &event) == 0 ? 0 : -errno;
 }
 
-void knit_relay_close(const struct knit_pool *pool, struct knit_host_session *session)
+void knit_relay_close(const struct knit_host *pool, struct knit_host_session *session)
 {
     knit_worker_close_fd(pool, &session->relay_fd);
 }
@@ -88,7 +88,7 @@ static bool asks_too_often(struct knit_host_session *session, uint32_t park_epoc
            session->relay_events - EVENTS_MAX > park_epochs - session->relay_epochs;
 }
 
-void knit_relay_event(struct knit_pool *pool, uint64_t id, uint64_t now_ns)
+void knit_relay_event(struct knit_host *pool, uint64_t id, uint64_t now_ns)
 {
     struct knit_host_session *session = knit_host_session_find(pool, id);
     uint32_t epochs = 0;

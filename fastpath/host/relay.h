@@ -25,21 +25,21 @@
 /* A worker that starts has reported this errno, or 0, of futex_waitv. False: it cannot be used,
  * since the sessions of the pool are woken in the other way. */
 KNIT_MUST_CHECK bool knit_relay_begin(
-    struct knit_pool *pool, const struct knit_worker *worker, int wait_error);
+    struct knit_host *pool, const struct knit_worker *worker, int wait_error);
 
 /* For a session of another process, if the pool relays. *ret_fd: a descriptor for the caller; else
  * it stays as it is. Returns 0 or -errno. */
 KNIT_MUST_CHECK int knit_relay_open(
-    struct knit_pool *pool, struct knit_host_session *session, int *ret_fd);
+    struct knit_host *pool, struct knit_host_session *session, int *ret_fd);
 
 /* The session is to be published, from where on the caller is heard. Before that nothing of it is
  * read, and workers look at its rings when they get it. Accepts one that has none. Returns 0 or
  * -errno. */
 KNIT_MUST_CHECK int knit_relay_listen(
-    const struct knit_pool *pool, const struct knit_host_session *session);
+    const struct knit_host *pool, const struct knit_host_session *session);
 
 /* Accepts one that has none. The caller may hold the same open file, so epoll is told. */
-void knit_relay_close(const struct knit_pool *pool, struct knit_host_session *session);
+void knit_relay_close(const struct knit_host *pool, struct knit_host_session *session);
 
 /* epoll has reported the eventfd of the session with that id. */
-void knit_relay_event(struct knit_pool *pool, uint64_t id, uint64_t now_ns);
+void knit_relay_event(struct knit_host *pool, uint64_t id, uint64_t now_ns);

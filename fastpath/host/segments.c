@@ -30,7 +30,7 @@ static void write_header(struct knit_segment_header *header, enum knit_segment_k
 }
 
 /* Allocates the first pages of the arenas now, so that calls do not wait for them. */
-static int allocate_ahead(const struct knit_pool_options *options,
+static int allocate_ahead(const struct knit_host_options *options,
     const struct knit_host_session *session, int request_fd)
 {
     const struct knit_geometry *geometry = &session->view.geometry;
@@ -52,7 +52,7 @@ static int allocate_ahead(const struct knit_pool_options *options,
     return 0;
 }
 
-int knit_segments_make(const struct knit_pool_options *options, struct knit_host_session *session,
+int knit_segments_make(const struct knit_host_options *options, struct knit_host_session *session,
     const struct knit_geometry *geometry, int *request_fd)
 {
     uint64_t request_bytes = knit_layout_request_bytes(geometry);
@@ -99,7 +99,7 @@ int knit_segments_make(const struct knit_pool_options *options, struct knit_host
 }
 
 uint64_t knit_segments_cost(
-    const struct knit_pool_options *options, const struct knit_geometry *geometry)
+    const struct knit_host_options *options, const struct knit_geometry *geometry)
 {
     uint64_t arenas = geometry->reply_arena_bytes * geometry->lanes;
     uint64_t budget = options->reply_budget_bytes;
@@ -113,7 +113,7 @@ uint64_t knit_segments_cost(
            deferred + (budget != 0 && budget < arenas ? budget : arenas);
 }
 
-int knit_segments_geometry(const struct knit_pool_options *options, uint32_t slots, uint64_t arena,
+int knit_segments_geometry(const struct knit_host_options *options, uint32_t slots, uint64_t arena,
     struct knit_geometry *ret_geometry)
 {
     struct knit_geometry geometry = {.version = KNIT_LAYOUT_VERSION,
@@ -123,10 +123,10 @@ int knit_segments_geometry(const struct knit_pool_options *options, uint32_t slo
         .reply_arena_bytes = options->arena_bytes / KNIT_PAGE * KNIT_PAGE};
 
     if (slots == 0 || slots > KNIT_SLOTS_MAX)
-        return KNIT_POOL_E_SIZE;
+        return KNIT_HOST_E_SIZE;
     geometry.cells = knit_geometry_cells(slots);
     if (knit_geometry_check(&geometry) != NULL)
-        return KNIT_POOL_E_SIZE;
+        return KNIT_HOST_E_SIZE;
     *ret_geometry = geometry;
     return 0;
 }
@@ -137,7 +137,7 @@ int knit_segments_map_request(struct knit_host_session *session)
     int error;
 
     if (!knit_segment_is_sealed(session->request_fd))
-        return KNIT_POOL_E_UNSEALED;
+        return KNIT_HOST_E_UNSEALED;
     error = knit_segment_map(
         session->request_fd, knit_layout_request_bytes(geometry), false, &session->request);
     if (error != 0)

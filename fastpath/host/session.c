@@ -16,16 +16,16 @@
 #include "fastpath/lane/fd.h"
 #include "fastpath/lane/state.h"
 
-struct knit_host_session *knit_host_session_find(struct knit_pool *pool, uint64_t id)
+struct knit_host_session *knit_host_session_find(struct knit_host *pool, uint64_t id)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && pool->sessions[i]->id == id)
             return pool->sessions[i];
     }
     return NULL;
 }
 
-void knit_host_session_fini(const struct knit_pool *pool, struct knit_host_session *session)
+void knit_host_session_fini(const struct knit_host *pool, struct knit_host_session *session)
 {
     knit_relay_close(pool, session);
     knit_segment_unmap(&session->request);
@@ -37,14 +37,14 @@ void knit_host_session_fini(const struct knit_pool *pool, struct knit_host_sessi
     free(session);
 }
 
-void knit_host_session_free(struct knit_pool *pool, struct knit_host_session *session)
+void knit_host_session_free(struct knit_host *pool, struct knit_host_session *session)
 {
     pool->sessions[session->index] = NULL;
     pool->memory_bytes -= session->memory_bytes;
     knit_host_session_fini(pool, session);
 }
 
-static void free_if_detached(struct knit_pool *pool, struct knit_host_session *session)
+static void free_if_detached(struct knit_host *pool, struct knit_host_session *session)
 {
     uint64_t now_ns;
 
@@ -62,7 +62,7 @@ static void free_if_detached(struct knit_pool *pool, struct knit_host_session *s
     knit_departed_look(pool, now_ns);
 }
 
-void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker, uint32_t index)
+void knit_host_session_unlink(struct knit_host *pool, struct knit_worker *worker, uint32_t index)
 {
     worker->links[index] = KNIT_LINK_NONE;
     if (pool->sessions[index] != NULL)
@@ -70,7 +70,7 @@ void knit_host_session_unlink(struct knit_pool *pool, struct knit_worker *worker
 }
 
 void knit_host_session_close(
-    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
+    struct knit_host *pool, struct knit_host_session *session, uint64_t now_ns)
 {
     if (session->is_closing)
         return;
@@ -95,13 +95,13 @@ void knit_host_session_close(
 }
 
 void knit_host_session_evict(
-    struct knit_pool *pool, struct knit_host_session *session, const char *reason)
+    struct knit_host *pool, struct knit_host_session *session, const char *reason)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_EVICTED,
+    struct knit_host_event event = {.kind = KNIT_HOST_SESSION_EVICTED,
         .session = session->id,
         .uid = session->peer.uid,
         .pid = session->peer.pid,
-        .task = KNIT_POOL_TASK_NONE,
+        .task = KNIT_HOST_TASK_NONE,
         .text = reason};
 
     if (session->is_evicted || session->is_closing)
@@ -115,7 +115,7 @@ void knit_host_session_evict(
     knit_notices_add_event(&pool->notices, &event);
 }
 
-void knit_host_session_publish(struct knit_pool *pool, struct knit_host_session *session)
+void knit_host_session_publish(struct knit_host *pool, struct knit_host_session *session)
 {
     session->is_published = true;
     for (uint32_t i = 0; i < pool->options.workers; i++) {

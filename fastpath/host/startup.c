@@ -46,7 +46,7 @@ static void send_message(
 }
 
 static void handle_hello(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_control_message start;
 
@@ -87,12 +87,12 @@ static void handle_hello(
 
 /* The host cannot check what CONFINED reports, but no module has run in the process yet. */
 static void handle_confined(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_UNCONFINED,
+    struct knit_host_event event = {.kind = KNIT_HOST_UNCONFINED,
         .lane = worker->lane,
         .pid = worker->process.pid,
-        .task = KNIT_POOL_TASK_NONE,
+        .task = KNIT_HOST_TASK_NONE,
         .text = message->text};
 
     if (message->confined.force.profile != pool->options.confinement.rules.profile) {
@@ -129,7 +129,7 @@ static bool read_registry(struct knit_worker *worker, uint32_t len, struct knit_
     return true;
 }
 
-static void note_limits(struct knit_pool *pool, struct knit_worker *worker)
+static void note_limits(struct knit_host *pool, struct knit_worker *worker)
 {
     uint32_t least = pool->options.hard_timeout_ms;
 
@@ -145,7 +145,7 @@ static void note_limits(struct knit_pool *pool, struct knit_worker *worker)
         knit_worker_refuse(worker, "out of memory");
 }
 
-static void serve(struct knit_pool *pool, struct knit_worker *worker)
+static void serve(struct knit_host *pool, struct knit_worker *worker)
 {
     struct knit_control_message message;
     int fds[2] = {pool->board_fd, pool->pool_fd};
@@ -168,7 +168,7 @@ static void serve(struct knit_pool *pool, struct knit_worker *worker)
 }
 
 /* The first worker's registry becomes the pool's; all others must announce the same bytes. */
-static void handle_registry(struct knit_pool *pool, struct knit_worker *worker, uint32_t len)
+static void handle_registry(struct knit_host *pool, struct knit_worker *worker, uint32_t len)
 {
     struct knit_buffer announced;
     int error;
@@ -198,20 +198,20 @@ static void handle_registry(struct knit_pool *pool, struct knit_worker *worker, 
         serve(pool, worker);
 }
 
-static void handle_ready(struct knit_pool *pool, struct knit_worker *worker)
+static void handle_ready(struct knit_host *pool, struct knit_worker *worker)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_WORKER_STARTED,
+    struct knit_host_event event = {.kind = KNIT_HOST_WORKER_STARTED,
         .lane = worker->lane,
         .pid = worker->process.pid,
         .is_replacement = worker->is_replacement,
-        .task = KNIT_POOL_TASK_NONE};
+        .task = KNIT_HOST_TASK_NONE};
 
     KNIT_FAULT(STARTUP_AFTER_READY);
     worker->step = KNIT_STEP_SERVING;
     worker->kill_at_ns = 0;
     worker->up_since_ns = knit_clock_ns();
     worker->is_replacement = true;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session != NULL && session->is_published && !session->is_closing &&
@@ -225,7 +225,7 @@ static void handle_ready(struct knit_pool *pool, struct knit_worker *worker)
 }
 
 bool knit_startup_handle(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     bool is_starting = worker->step == KNIT_STEP_REGISTRY || worker->step == KNIT_STEP_READY;
 

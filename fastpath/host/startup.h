@@ -10,4 +10,4 @@
 
 /* Handles a message of a worker that starts. False: it does not belong to the worker's step. */
 KNIT_MUST_CHECK bool knit_startup_handle(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message);
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message);

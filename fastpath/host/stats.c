@@ -7,14 +7,14 @@
 #include "fastpath/host/death.h"
 #include "fastpath/lane/board.h"
 
-void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
+void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats)
 {
-    struct knit_pool_stats stats = {.lanes = pool->options.workers};
+    struct knit_host_stats stats = {.lanes = pool->options.workers};
 
     pthread_mutex_lock(&pool->mutex);
     for (uint32_t i = 0; i < pool->options.workers; i++)
         stats.lanes_serving += pool->workers[i].step == KNIT_STEP_SERVING;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session == NULL)
@@ -40,38 +40,38 @@ void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats)
     *ret_stats = stats;
 }
 
-const struct knit_image *knit_pool_images(const struct knit_pool *pool, uint32_t *ret_count)
+const struct knit_image *knit_host_images(const struct knit_host *pool, uint32_t *ret_count)
 {
     *ret_count = pool->launch.modules + 1;
     return pool->launch.images;
 }
 
-static enum knit_pool_lane_state lane_state(const struct knit_worker *worker)
+static enum knit_host_lane_state lane_state(const struct knit_worker *worker)
 {
     switch (worker->step) {
     case KNIT_STEP_HELLO:
     case KNIT_STEP_REGISTRY:
     case KNIT_STEP_READY:
-        return KNIT_POOL_LANE_STARTING;
+        return KNIT_HOST_LANE_STARTING;
     case KNIT_STEP_SERVING:
-        return worker->is_stopping ? KNIT_POOL_LANE_STOPPING : KNIT_POOL_LANE_SERVING;
+        return worker->is_stopping ? KNIT_HOST_LANE_STOPPING : KNIT_HOST_LANE_SERVING;
     case KNIT_STEP_NONE:
     case KNIT_STEP_ENDED:
     default:
-        return KNIT_POOL_LANE_VACANT;
+        return KNIT_HOST_LANE_VACANT;
     }
 }
 
-void knit_pool_lane_stats(
-    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats)
+void knit_host_lane_stats(
+    struct knit_host *pool, uint32_t lane, struct knit_host_lane_stats *ret_stats)
 {
     const struct knit_worker *worker = &pool->workers[lane];
     struct knit_board_counts counts = knit_board_counts(&pool->board, lane);
 
     pthread_mutex_lock(&pool->mutex);
-    *ret_stats = (struct knit_pool_lane_stats){
+    *ret_stats = (struct knit_host_lane_stats){
         .state = lane_state(worker),
-        .pid = lane_state(worker) != KNIT_POOL_LANE_VACANT ? worker->process.pid : 0,
+        .pid = lane_state(worker) != KNIT_HOST_LANE_VACANT ? worker->process.pid : 0,
         .is_parked = counts.is_parked,
         .is_running = counts.is_running,
         .calls = counts.calls,

@@ -12,17 +12,17 @@
 #include "fastpath/confine/confine.h"
 
 struct knit_image;
-struct knit_pool;
+struct knit_host;
 
-enum knit_pool_lane_state {
-    KNIT_POOL_LANE_VACANT,   /* its worker has ended, and the next is not started yet */
-    KNIT_POOL_LANE_STARTING, /* its worker loads modules */
-    KNIT_POOL_LANE_SERVING,
-    KNIT_POOL_LANE_STOPPING,
+enum knit_host_lane_state {
+    KNIT_HOST_LANE_VACANT,   /* its worker has ended, and the next is not started yet */
+    KNIT_HOST_LANE_STARTING, /* its worker loads modules */
+    KNIT_HOST_LANE_SERVING,
+    KNIT_HOST_LANE_STOPPING,
 };
 
-struct knit_pool_lane_stats {
-    enum knit_pool_lane_state state;
+struct knit_host_lane_stats {
+    enum knit_host_lane_state state;
     pid_t pid; /* 0 = none */
     bool is_parked;
     bool is_running;
@@ -34,7 +34,7 @@ struct knit_pool_lane_stats {
     uint64_t up_since_ns; /* CLOCK_MONOTONIC; 0 = not up */
 };
 
-struct knit_pool_stats {
+struct knit_host_stats {
     uint32_t lanes;
     uint32_t lanes_serving;
     bool is_degraded; /* workers of a lane die before they finish a call */
@@ -55,10 +55,10 @@ struct knit_pool_stats {
 };
 
 /* What workers are made of: the program, then the modules. Valid as long as the pool is. */
-const struct knit_image *knit_pool_images(const struct knit_pool *pool, uint32_t *ret_count);
+const struct knit_image *knit_host_images(const struct knit_host *pool, uint32_t *ret_count);
 
-void knit_pool_stats(struct knit_pool *pool, struct knit_pool_stats *ret_stats);
+void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats);
 
-/* lane < knit_pool_lanes(). */
-void knit_pool_lane_stats(
-    struct knit_pool *pool, uint32_t lane, struct knit_pool_lane_stats *ret_stats);
+/* lane < knit_host_lanes(). */
+void knit_host_lane_stats(
+    struct knit_host *pool, uint32_t lane, struct knit_host_lane_stats *ret_stats);

@@ -35,7 +35,7 @@
 /* ---- messages ---- */
 
 /* The worker leaves after its running call, or is killed after stop_ms; then it is replaced. */
-static void replace_worker(struct knit_pool *pool, struct knit_worker *worker, int error)
+static void replace_worker(struct knit_host *pool, struct knit_worker *worker, int error)
 {
     if (worker->is_stopping || !knit_sentence_is_empty(&worker->refusal))
         return;
@@ -48,12 +48,12 @@ static void replace_worker(struct knit_pool *pool, struct knit_worker *worker, i
  * replaced. If a process that was started after the report finds the same, the session itself is
  * damaged for every worker to come, and the host is notified. A replacement finds it within seconds
  * at most, so a report older than DAMAGE_FORGOTTEN_NS counts as that worker's own damage. */
-static void handle_damage(struct knit_pool *pool, struct knit_worker *worker,
+static void handle_damage(struct knit_host *pool, struct knit_worker *worker,
     struct knit_host_session *session, const char *text)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_DAMAGED,
+    struct knit_host_event event = {.kind = KNIT_HOST_SESSION_DAMAGED,
         .session = session->id,
-        .task = KNIT_POOL_TASK_NONE,
+        .task = KNIT_HOST_TASK_NONE,
         .text = text};
     const uint64_t now_ns = knit_clock_ns();
 
@@ -68,7 +68,7 @@ static void handle_damage(struct knit_pool *pool, struct knit_worker *worker,
 }
 
 static void handle_session(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     struct knit_host_session *session = knit_host_session_find(pool, message->session.session);
 
@@ -93,7 +93,7 @@ static void handle_session(
 
 /* A message of a worker that serves. False: it does not belong to that step. */
 static bool handle_serving(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     if (worker->step != KNIT_STEP_SERVING)
         return false;
@@ -106,7 +106,7 @@ static bool handle_serving(
 }
 
 static void handle_message(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_control_message *message)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_control_message *message)
 {
     if (!knit_sentence_is_empty(&worker->refusal) || worker->step == KNIT_STEP_ENDED)
         return;
@@ -115,7 +115,7 @@ static void handle_message(
 }
 
 /* Handles a bounded number of messages; epoll reports the rest. True: the other end is closed. */
-static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
+static bool handle_all(struct knit_host *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         struct knit_control_message message;
@@ -143,17 +143,17 @@ static bool handle_all(struct knit_pool *pool, struct knit_worker *worker)
 /* ---- output of tasks ---- */
 
 struct output_origin {
-    struct knit_pool *pool;
+    struct knit_host *pool;
     struct knit_worker *worker;
-    struct knit_pool_event from;
+    struct knit_host_event from;
 };
 
 /* Of what is read now: the task that the worker runs, or ran last. */
-static struct knit_pool_event output_from(
-    const struct knit_pool *pool, const struct knit_worker *worker)
+static struct knit_host_event output_from(
+    const struct knit_host *pool, const struct knit_worker *worker)
 {
-    struct knit_pool_event from = {
-        .lane = worker->lane, .pid = worker->process.pid, .task = KNIT_POOL_TASK_NONE};
+    struct knit_host_event from = {
+        .lane = worker->lane, .pid = worker->process.pid, .task = KNIT_HOST_TASK_NONE};
     uint64_t calls = worker->up_since_ns != 0 ? knit_board_calls(&pool->board, worker->lane) : 0;
 
     if (calls != 0 && calls != worker->calls_before) {
@@ -171,7 +171,7 @@ static void on_line(void *arg, const char *line, size_t len, size_t cut)
     origin->worker->output_due_ns = 0;
 }
 
-void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker)
+void knit_supervisor_end_line(struct knit_host *pool, struct knit_worker *worker)
 {
     struct output_origin origin = {pool, worker, worker->output_from};
 
@@ -180,7 +180,7 @@ void knit_supervisor_end_line(struct knit_pool *pool, struct knit_worker *worker
 
 /* Reads at most bytes_max and lines_max, so that a worker that prints without end delays no other:
  * each has its own share of a turn. True: there is nothing more to come. */
-static bool read_output(struct knit_pool *pool, struct knit_worker *worker, int fd,
+static bool read_output(struct knit_host *pool, struct knit_worker *worker, int fd,
     size_t bytes_max, uint32_t lines_max)
 {
     const uint32_t before = pool->notices.lines;
@@ -198,7 +198,7 @@ static bool read_output(struct knit_pool *pool, struct knit_worker *worker, int 
             return got == 0 || errno != EAGAIN;
         knit_output_feed(&worker->output, bytes, (size_t)got, on_line, &origin);
         if (worker->output.len > 0 && worker->output_due_ns == 0) {
-            worker->output_due_ns = knit_clock_ns() + KNIT_POOL_LINE_NS;
+            worker->output_due_ns = knit_clock_ns() + KNIT_HOST_LINE_NS;
             worker->output_from = origin.from;
         }
         bytes_max -= (size_t)got < bytes_max ? (size_t)got : bytes_max;
@@ -207,7 +207,7 @@ static bool read_output(struct knit_pool *pool, struct knit_worker *worker, int 
 }
 
 /* Of a worker that has ended: what its pipes hold is all there is. */
-static void read_last_output(struct knit_pool *pool, struct knit_worker *worker)
+static void read_last_output(struct knit_host *pool, struct knit_worker *worker)
 {
     const int pipes[] = {worker->process.output_fd, worker->process.capture_fd};
 
@@ -224,7 +224,7 @@ static void read_last_output(struct knit_pool *pool, struct knit_worker *worker)
     knit_worker_close_fd(pool, &worker->process.output_fd);
 }
 
-static void handle_output(struct knit_pool *pool, struct knit_worker *worker)
+static void handle_output(struct knit_host *pool, struct knit_worker *worker)
 {
     int fd = worker->process.output_fd;
 
@@ -236,7 +236,7 @@ static void handle_output(struct knit_pool *pool, struct knit_worker *worker)
 
 /* ---- events ---- */
 
-void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+void knit_supervisor_start(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     if (knit_worker_start(pool, worker, now_ns))
         return;
@@ -247,7 +247,7 @@ void knit_supervisor_start(struct knit_pool *pool, struct knit_worker *worker, u
     knit_death_finalize(pool, worker, now_ns);
 }
 
-void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+void knit_supervisor_end(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     /* Messages that it has sent come first: after the reap handle_message() ignores all. */
     bool is_closed = handle_all(pool, worker);
@@ -265,7 +265,7 @@ void knit_supervisor_end(struct knit_pool *pool, struct knit_worker *worker, uin
         knit_death_finalize(pool, worker, now_ns);
 }
 
-void knit_supervisor_event(struct knit_pool *pool, uint64_t data)
+void knit_supervisor_event(struct knit_host *pool, uint64_t data)
 {
     enum knit_source source = (enum knit_source)(data >> 56);
     uint32_t lane = (uint32_t)(data >> 32) & 0xffffff;

@@ -29,20 +29,20 @@
 #define DROPPED_SAID_NS   1000000000u /* how often dropped output is spoken of */
 
 /* Ends all queued calls with this error. */
-static void refuse_queued(struct knit_pool *pool, enum knit_code code, const char *message)
+static void refuse_queued(struct knit_host *pool, enum knit_code code, const char *message)
 {
     struct knit_recovery_error error;
 
     knit_recovery_make_error(&error, code, KNIT_STARTED_NO, message, 0, 0);
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
             pool->recovered += knit_recovery_refuse(&pool->sessions[i]->view, &error);
     }
 }
 
-static bool all_idle(const struct knit_pool *pool)
+static bool all_idle(const struct knit_host *pool)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *session = pool->sessions[i];
 
         if (session != NULL && !session->is_evicted && !session->is_closing &&
@@ -53,7 +53,7 @@ static bool all_idle(const struct knit_pool *pool)
 }
 
 /* From here on no call is started. */
-static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
+static void begin_stop(struct knit_host *pool, uint64_t now_ns)
 {
     uint64_t grace = now_ns + (uint64_t)pool->options.stop_ms * 1000000u;
 
@@ -62,7 +62,7 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
         pool->deadline_ns = now_ns;
     if (pool->deadline_ns > grace)
         pool->deadline_ns = grace;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
             knit_state_write(&pool->sessions[i]->view.reply, KNIT_STATE_CLOSED);
     }
@@ -74,7 +74,7 @@ static void begin_stop(struct knit_pool *pool, uint64_t now_ns)
     }
 }
 
-static bool has_workers(const struct knit_pool *pool)
+static bool has_workers(const struct knit_host *pool)
 {
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         if (pool->workers[i].step != KNIT_STEP_NONE)
@@ -83,13 +83,13 @@ static bool has_workers(const struct knit_pool *pool)
     return false;
 }
 
-static void end_stop(struct knit_pool *pool)
+static void end_stop(struct knit_host *pool)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_STOPPED, .task = KNIT_POOL_TASK_NONE};
+    struct knit_host_event event = {.kind = KNIT_HOST_STOPPED, .task = KNIT_HOST_TASK_NONE};
 
     KNIT_FAULT(SHUTDOWN_BEFORE_STOPPED);
     pool->phase = KNIT_PHASE_STOPPED;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
             knit_recovery_wake(&pool->sessions[i]->view);
     }
@@ -98,13 +98,13 @@ static void end_stop(struct knit_pool *pool)
 
 /* Kills what dead workers left behind. A process that the kernel does not end is not awaited for
  * ever. */
-static void kill_orphans(struct knit_pool *pool, uint64_t now_ns)
+static void kill_orphans(struct knit_host *pool, uint64_t now_ns)
 {
     pool->has_orphans = knit_orphans_kill(pool) != 0 && now_ns < pool->orphans_until_ns;
     pool->orphans_due_ns = now_ns + ORPHANS_NS;
 }
 
-static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
+static void tick_shutdown(struct knit_host *pool, uint64_t now_ns)
 {
     if (pool->phase == KNIT_PHASE_DRAINING &&
         (pool->stop_now || now_ns >= pool->deadline_ns || all_idle(pool)))
@@ -116,7 +116,7 @@ static void tick_shutdown(struct knit_pool *pool, uint64_t now_ns)
         end_stop(pool);
 }
 
-static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
+static void tick_no_worker(struct knit_host *pool, uint64_t now_ns)
 {
     bool is_served = false;
 
@@ -135,11 +135,11 @@ static void tick_no_worker(struct knit_pool *pool, uint64_t now_ns)
 }
 
 /* Says how much output was dropped, once a second. */
-static void tick_dropped(struct knit_pool *pool, uint64_t now_ns)
+static void tick_dropped(struct knit_host *pool, uint64_t now_ns)
 {
     struct knit_notices *notices = &pool->notices;
-    struct knit_pool_event event = {.kind = KNIT_POOL_OUTPUT_DROPPED,
-        .task = KNIT_POOL_TASK_NONE,
+    struct knit_host_event event = {.kind = KNIT_HOST_OUTPUT_DROPPED,
+        .task = KNIT_HOST_TASK_NONE,
         .lost = (uint32_t)(notices->dropped - pool->dropped_reported),
         .bytes = notices->dropped_bytes - pool->dropped_bytes_reported};
 
@@ -151,7 +151,7 @@ static void tick_dropped(struct knit_pool *pool, uint64_t now_ns)
     pool->dropped_due_ns = now_ns + DROPPED_SAID_NS;
 }
 
-void knit_tick(struct knit_pool *pool, uint64_t now_ns)
+void knit_tick(struct knit_host *pool, uint64_t now_ns)
 {
     knit_watch_note_delay(pool, now_ns);
     if (pool->has_orphans && now_ns >= pool->orphans_due_ns)
@@ -204,7 +204,7 @@ static void bring_forward(uint64_t *due_ns, uint64_t other_ns)
         *due_ns = other_ns;
 }
 
-static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
+static uint64_t next_due(const struct knit_host *pool, uint64_t now_ns)
 {
     uint64_t due_ns = 0;
 
@@ -228,7 +228,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
         if (worker->step == KNIT_STEP_SERVING && worker->halted_at_ns != 0 && !worker->was_killed)
             bring_forward(&due_ns, worker->halted_at_ns + KNIT_TIMEOUT_HALT_MAX_NS);
     }
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL)
             bring_forward(&due_ns, pool->sessions[i]->abandoned_kill_ns);
     }
@@ -253,7 +253,7 @@ static uint64_t next_due(const struct knit_pool *pool, uint64_t now_ns)
     return due_ns;
 }
 
-void knit_tick_arm(struct knit_pool *pool)
+void knit_tick_arm(struct knit_host *pool)
 {
     pool->due_ns = next_due(pool, knit_clock_ns());
     knit_timer_arm(pool->timer_fd, pool->due_ns);

@@ -8,6 +8,6 @@
 #include "fastpath/host/host.h"
 
 /* Does what has come due. */
-void knit_tick(struct knit_pool *pool, uint64_t now_ns);
+void knit_tick(struct knit_host *pool, uint64_t now_ns);
 /* Sets the timer to when the next tick is needed. */
-void knit_tick_arm(struct knit_pool *pool);
+void knit_tick_arm(struct knit_host *pool);

@@ -73,7 +73,7 @@ static void resume_worker(struct knit_worker *worker)
 /* When the call with this limit, which its worker has announced, has to be over: time in which the
  * machine stood still is added. At the first sight of a limit it is not known whether the call
  * began before such a time or after; it gets that time. */
-static uint64_t limit_of(struct knit_pool *pool, struct knit_worker *worker, uint64_t hard_ns)
+static uint64_t limit_of(struct knit_host *pool, struct knit_worker *worker, uint64_t hard_ns)
 {
     if (hard_ns != worker->hard_seen_ns) {
         worker->hard_seen_ns = hard_ns;
@@ -83,10 +83,10 @@ static uint64_t limit_of(struct knit_pool *pool, struct knit_worker *worker, uin
 }
 
 /* The limit of a call has passed: kills its worker, unless the call has ended meanwhile. */
-static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+static void enforce_hard(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
-    struct knit_pool_event event = {
-        .kind = KNIT_POOL_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
+    struct knit_host_event event = {
+        .kind = KNIT_HOST_HARD_TIMEOUT, .lane = worker->lane, .pid = worker->process.pid};
     const struct knit_registry_task *task;
     const struct knit_host_session *session;
     uint64_t hard_ns;
@@ -123,7 +123,7 @@ static void enforce_hard(struct knit_pool *pool, struct knit_worker *worker, uin
     KNIT_FAULT(TIMEOUT_AFTER_HARD_KILL);
 }
 
-static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
+static void scan_hard(struct knit_host *pool, uint64_t now_ns)
 {
     /* A call that begins after a scan is seen long before its limit, and a time in which the
      * machine stood still is known to within a period. */
@@ -160,7 +160,7 @@ static void scan_hard(struct knit_pool *pool, uint64_t now_ns)
 }
 
 /* The worker's task ignores that no caller waits: kills it, unless the call has ended meanwhile. */
-static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+static void enforce_abort(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     const struct knit_registry_task *task =
         knit_registry_at(pool->registry, knit_board_task(&pool->board, worker->lane));
@@ -198,7 +198,7 @@ static void enforce_abort(struct knit_pool *pool, struct knit_worker *worker, ui
  * killed too, because it does not read its control socket. A worker that runs another session's
  * call detaches after that call. Returns when to check again. */
 static uint64_t enforce_abandoned(
-    struct knit_pool *pool, struct knit_host_session *session, uint64_t now_ns)
+    struct knit_host *pool, struct knit_host_session *session, uint64_t now_ns)
 {
     uint64_t next_ns = now_ns + ABANDONED_RETRY_NS;
 
@@ -238,7 +238,7 @@ static uint64_t enforce_abandoned(
     return next_ns;
 }
 
-void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
+void knit_timeout_enforce(struct knit_host *pool, uint64_t now_ns)
 {
     if (pool->hard_least_ms != 0 && now_ns >= pool->hard_scan_ns)
         scan_hard(pool, now_ns);
@@ -249,7 +249,7 @@ void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns)
             now_ns >= worker->abort_retry_ns && knit_watch_is_overdue(pool, worker))
             enforce_abort(pool, worker, now_ns);
     }
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         struct knit_host_session *session = pool->sessions[i];
 
         if (session != NULL && session->abandoned_kill_ns != 0 &&

@@ -11,4 +11,4 @@
 #define KNIT_TIMEOUT_HALT_MAX_NS 40000000u
 
 /* Kills workers whose time is up. */
-void knit_timeout_enforce(struct knit_pool *pool, uint64_t now_ns);
+void knit_timeout_enforce(struct knit_host *pool, uint64_t now_ns);

@@ -21,7 +21,7 @@
 
 /* ---- time that does not count ---- */
 
-void knit_watch_note_delay(struct knit_pool *pool, uint64_t now_ns)
+void knit_watch_note_delay(struct knit_host *pool, uint64_t now_ns)
 {
     uint64_t late_ns =
         pool->due_ns != 0 && now_ns > pool->due_ns + LATE_LEAST_NS ? now_ns - pool->due_ns : 0;
@@ -36,7 +36,7 @@ void knit_watch_note_delay(struct knit_pool *pool, uint64_t now_ns)
         if (worker->kill_at_ns != 0 && worker->step != KNIT_STEP_SERVING && !worker->is_stopping)
             worker->kill_at_ns += late_ns;
     }
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && pool->sessions[i]->abandoned_kill_ns != 0)
             pool->sessions[i]->abandoned_kill_ns += late_ns;
     }
@@ -45,7 +45,7 @@ void knit_watch_note_delay(struct knit_pool *pool, uint64_t now_ns)
 /* ---- running calls ---- */
 
 struct knit_host_session *knit_watch_call(
-    struct knit_pool *pool, const struct knit_worker *worker, uint32_t *ret_slot)
+    struct knit_host *pool, const struct knit_worker *worker, uint32_t *ret_slot)
 {
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
     struct knit_host_session *session = knit_host_session_find(pool, running.session);
@@ -58,7 +58,7 @@ struct knit_host_session *knit_watch_call(
 }
 
 /* 0: the place does not exist any more. */
-static uint64_t claim_of(struct knit_pool *pool, const struct knit_board_running *running)
+static uint64_t claim_of(struct knit_host *pool, const struct knit_board_running *running)
 {
     const struct knit_host_session *session = knit_host_session_find(pool, running->session);
 
@@ -67,7 +67,7 @@ static uint64_t claim_of(struct knit_pool *pool, const struct knit_board_running
                : 0;
 }
 
-static bool is_same_call(struct knit_pool *pool, const struct knit_worker *worker)
+static bool is_same_call(struct knit_host *pool, const struct knit_worker *worker)
 {
     const struct knit_watch *watch = &worker->watch;
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
@@ -79,7 +79,7 @@ static bool is_same_call(struct knit_pool *pool, const struct knit_worker *worke
 /* A caller over shared memory aborts its calls when it is in the library, and may not enter it for
  * long. So a deadline counts by itself: the worker's copy, which the caller cannot change. */
 enum knit_code knit_watch_given_up(
-    struct knit_pool *pool, const struct knit_worker *worker, uint64_t now_ns)
+    struct knit_host *pool, const struct knit_worker *worker, uint64_t now_ns)
 {
     uint64_t deadline_ns = knit_board_deadline_ns(&pool->board, worker->lane);
     const struct knit_host_session *session;
@@ -96,15 +96,15 @@ enum knit_code knit_watch_given_up(
     return deadline_ns != 0 && deadline_ns <= now_ns ? KNIT_TIMEOUT : KNIT_OK;
 }
 
-bool knit_watch_is_overdue(const struct knit_pool *pool, const struct knit_worker *worker)
+bool knit_watch_is_overdue(const struct knit_host *pool, const struct knit_worker *worker)
 {
     return pool->options.abort_grace_ms != 0 &&
            worker->watch.ignored_ns >= (uint64_t)pool->options.abort_grace_ms * 1000000u;
 }
 
-static void report_slow(struct knit_pool *pool, struct knit_worker *worker)
+static void report_slow(struct knit_host *pool, struct knit_worker *worker)
 {
-    struct knit_pool_event event = {.kind = KNIT_POOL_TASK_SLOW,
+    struct knit_host_event event = {.kind = KNIT_HOST_TASK_SLOW,
         .lane = worker->lane,
         .pid = worker->process.pid,
         .task = knit_board_task(&pool->board, worker->lane),
@@ -116,7 +116,7 @@ static void report_slow(struct knit_pool *pool, struct knit_worker *worker)
 
 /* Returns whether the lane runs a call. */
 static bool look(
-    struct knit_pool *pool, struct knit_worker *worker, uint64_t passed_ns, uint64_t now_ns)
+    struct knit_host *pool, struct knit_worker *worker, uint64_t passed_ns, uint64_t now_ns)
 {
     struct knit_watch *watch = &worker->watch;
     struct knit_board_running running = knit_board_running(&pool->board, worker->lane);
@@ -142,7 +142,7 @@ static bool look(
 }
 
 /* The shorter of the two limits that are set; 0 = none is. */
-static uint64_t least_ns(const struct knit_pool_options *options)
+static uint64_t least_ns(const struct knit_host_options *options)
 {
     uint32_t grace_ms = options->abort_grace_ms, slow_ms = options->slow_call_ms;
     uint32_t least_ms = slow_ms == 0 || (grace_ms != 0 && grace_ms < slow_ms) ? grace_ms : slow_ms;
@@ -150,7 +150,7 @@ static uint64_t least_ns(const struct knit_pool_options *options)
     return (uint64_t)least_ms * 1000000u;
 }
 
-void knit_watch_running(struct knit_pool *pool, uint64_t now_ns)
+void knit_watch_running(struct knit_host *pool, uint64_t now_ns)
 {
     uint64_t least = least_ns(&pool->options), passed_ns, stood_ns, period_ns;
     bool is_busy = false;

@@ -25,7 +25,7 @@
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
-static_assert(KNIT_POOL_MODULES_MAX < KNIT_SPAWN_FDS_MAX, "all modules and the program fit");
+static_assert(KNIT_HOST_MODULES_MAX < KNIT_SPAWN_FDS_MAX, "all modules and the program fit");
 
 #define RETRY_NS 10000000u /* until a message is sent again for which the kernel lacked memory */
 
@@ -34,14 +34,14 @@ static uint64_t epoll_data(enum knit_source source, const struct knit_worker *wo
     return (uint64_t)source << 56 | (uint64_t)worker->lane << 32 | worker->serial;
 }
 
-static int add_interest(struct knit_pool *pool, int fd, uint32_t events, uint64_t data)
+static int add_interest(struct knit_host *pool, int fd, uint32_t events, uint64_t data)
 {
     struct epoll_event event = {.events = events, .data.u64 = data};
 
     return epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-void knit_worker_drop_interest(const struct knit_pool *pool, int fd)
+void knit_worker_drop_interest(const struct knit_host *pool, int fd)
 {
     if (fd >= 0)
         (void)epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
@@ -49,7 +49,7 @@ void knit_worker_drop_interest(const struct knit_pool *pool, int fd)
 
 /* epoll forgets a file when its last descriptor is closed. A child that the host's program has
  * forked holds another, so the interest is removed here, or epoll reports the file for ever. */
-void knit_worker_close_fd(const struct knit_pool *pool, int *fd)
+void knit_worker_close_fd(const struct knit_host *pool, int *fd)
 {
     knit_worker_drop_interest(pool, *fd);
     knit_fd_close(fd);
@@ -79,7 +79,7 @@ void knit_worker_refuse(struct knit_worker *worker, const char *format, ...)
     knit_worker_kill(worker);
 }
 
-void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
+void knit_worker_fini(struct knit_host *pool, struct knit_worker *worker)
 {
     knit_worker_close_fd(pool, &worker->process.pid_fd);
     knit_worker_close_fd(pool, &worker->process.control_fd);
@@ -95,7 +95,7 @@ void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker)
 
 /* ---- starting ---- */
 
-bool knit_worker_start(struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns)
+bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     struct knit_spawn_options options = {.argv = pool->launch.argv,
         .environment = pool->launch.environment,
@@ -156,7 +156,7 @@ static bool is_trusted(const struct knit_host_session *session)
 
 /* Both return what knit_control_send() returns. */
 static int send_attach(
-    struct knit_pool *pool, struct knit_worker *worker, const struct knit_host_session *session)
+    struct knit_host *pool, struct knit_worker *worker, const struct knit_host_session *session)
 {
     struct knit_control_message message;
     int fds[3] = {session->request_fd, session->reply_fd, -1};
@@ -175,9 +175,9 @@ static int send_attach(
     return error;
 }
 
-static int send_links(struct knit_pool *pool, struct knit_worker *worker)
+static int send_links(struct knit_host *pool, struct knit_worker *worker)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         struct knit_control_message message;
         int error = 0;
 
@@ -213,7 +213,7 @@ static int send_stop(struct knit_worker *worker)
 }
 
 /* False: epoll cannot report room. */
-static bool want_write(struct knit_pool *pool, struct knit_worker *worker, bool wanted)
+static bool want_write(struct knit_host *pool, struct knit_worker *worker, bool wanted)
 {
     const int fd = worker->process.control_fd;
 
@@ -226,7 +226,7 @@ static bool want_write(struct knit_pool *pool, struct knit_worker *worker, bool 
     return true;
 }
 
-void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
+void knit_worker_flush(struct knit_host *pool, struct knit_worker *worker)
 {
     int error;
 
@@ -243,7 +243,7 @@ void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker)
         knit_worker_refuse(worker, "its control socket failed: %s", strerror(-error));
 }
 
-void knit_worker_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns)
+void knit_worker_stop(struct knit_host *pool, struct knit_worker *worker, uint64_t kill_at_ns)
 {
     if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
         return;

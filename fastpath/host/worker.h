@@ -19,17 +19,17 @@ enum knit_source {
 /* Starts a process for the lane. False: worker->refusal says why not. A process may exist even so,
  * when its step is not NONE: it is to be killed and reaped. */
 KNIT_MUST_CHECK bool knit_worker_start(
-    struct knit_pool *pool, struct knit_worker *worker, uint64_t now_ns);
+    struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns);
 /* Sends what is due; what does not fit into the socket is sent when it has room. */
-void knit_worker_flush(struct knit_pool *pool, struct knit_worker *worker);
+void knit_worker_flush(struct knit_host *pool, struct knit_worker *worker);
 /* Sends STOP to a worker that serves, and kills it at the given time; kills one that starts. */
-void knit_worker_stop(struct knit_pool *pool, struct knit_worker *worker, uint64_t kill_at_ns);
+void knit_worker_stop(struct knit_host *pool, struct knit_worker *worker, uint64_t kill_at_ns);
 void knit_worker_kill(struct knit_worker *worker);
 /* Kills a worker that cannot be used, for that reason; the rest happens when its process ends. */
 __attribute__((format(printf, 2, 3))) void knit_worker_refuse(
     struct knit_worker *worker, const char *format, ...);
 /* Takes the descriptor out of the epoll; closes it too. */
-void knit_worker_drop_interest(const struct knit_pool *pool, int fd);
-void knit_worker_close_fd(const struct knit_pool *pool, int *fd);
+void knit_worker_drop_interest(const struct knit_host *pool, int fd);
+void knit_worker_close_fd(const struct knit_host *pool, int *fd);
 /* Closes what a worker that was never started, or is finalized, still has open. */
-void knit_worker_fini(struct knit_pool *pool, struct knit_worker *worker);
+void knit_worker_fini(struct knit_host *pool, struct knit_worker *worker);

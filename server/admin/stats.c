@@ -48,7 +48,7 @@ static void put_confinement(struct knit_writer *writer, const struct knit_confin
     knit_writer_member_bool(writer, "calls", force->parts & KNIT_CONFINE_CALLS);
 }
 
-static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *stats)
+static void put_pool(struct knit_writer *writer, const struct knit_host_stats *stats)
 {
     const char *wait = stats->wait_error != 0 ? strerrorname_np(stats->wait_error) : "ok";
 
@@ -76,12 +76,12 @@ static void put_pool(struct knit_writer *writer, const struct knit_pool_stats *s
     put_confinement(writer, &stats->confinement);
 }
 
-static void put_lane(struct knit_writer *writer, const struct knit_pool_lane_stats *stats)
+static void put_lane(struct knit_writer *writer, const struct knit_host_lane_stats *stats)
 {
-    static const char *const states[] = {[KNIT_POOL_LANE_VACANT] = "vacant",
-        [KNIT_POOL_LANE_STARTING] = "starting",
-        [KNIT_POOL_LANE_SERVING] = "serving",
-        [KNIT_POOL_LANE_STOPPING] = "stopping"};
+    static const char *const states[] = {[KNIT_HOST_LANE_VACANT] = "vacant",
+        [KNIT_HOST_LANE_STARTING] = "starting",
+        [KNIT_HOST_LANE_SERVING] = "serving",
+        [KNIT_HOST_LANE_STOPPING] = "stopping"};
 
     knit_writer_map(writer, 9);
     knit_writer_text(writer, "state");
@@ -118,11 +118,11 @@ void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_st
     for (uint32_t i = 0; i < sources->loops; i++)
         knit_counters_sum(&stats->counters, sources->counters[i]);
     stats->connections = knit_counters_open_connections(&stats->counters);
-    knit_pool_stats(sources->pool, &stats->pool);
-    stats->deaths_count = knit_pool_deaths(sources->pool, stats->deaths, KNIT_STATS_DEATHS_MAX);
+    knit_host_stats(sources->pool, &stats->pool);
+    stats->deaths_count = knit_host_deaths(sources->pool, stats->deaths, KNIT_STATS_DEATHS_MAX);
     for (uint32_t lane = 0; lane < stats->pool.lanes; lane++)
-        knit_pool_lane_stats(sources->pool, lane, &stats->lanes[lane]);
-    stats->images = knit_pool_images(sources->pool, &stats->images_count);
+        knit_host_lane_stats(sources->pool, lane, &stats->lanes[lane]);
+    stats->images = knit_host_images(sources->pool, &stats->images_count);
 }
 
 /* Tasks that took workers down, the first so many of them. */

@@ -26,7 +26,7 @@ struct knit_log;
 struct knit_stats_sources {
     const struct knit_counters *counters[KNIT_STATS_LOOPS_MAX]; /* [loops] */
     uint32_t loops;
-    struct knit_pool *pool;
+    struct knit_host *pool;
     const struct knit_log *log;
     uint64_t started_ns; /* CLOCK_MONOTONIC */
 };
@@ -39,12 +39,12 @@ struct knit_stats {
     uint64_t log_dropped; /* lines */
     uint32_t loops;
     struct knit_counter_values counters; /* of all loops, summed */
-    struct knit_pool_stats pool;
-    struct knit_pool_task_deaths deaths[KNIT_STATS_DEATHS_MAX]; /* of tasks that have some */
+    struct knit_host_stats pool;
+    struct knit_host_task_deaths deaths[KNIT_STATS_DEATHS_MAX]; /* of tasks that have some */
     uint32_t deaths_count;
     const struct knit_image *images; /* [images_count]: the worker program, then the modules */
     uint32_t images_count;
-    struct knit_pool_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
+    struct knit_host_lane_stats lanes[KNIT_LANES_MAX]; /* [pool.lanes] */
 };
 
 void knit_stats_collect(const struct knit_stats_sources *sources, struct knit_stats *ret_stats);

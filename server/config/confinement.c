@@ -19,7 +19,7 @@
 /* What files_max is unless it is given: between these, and a part of the daemon's own. */
 enum { FILES_LEAST = 256, FILES_MOST = 1024, FILES_PART = 4 };
 
-_Static_assert(FILES_LEAST >= 2 * KNIT_POOL_SESSIONS_MAX, "as many for tasks as for all sessions");
+_Static_assert(FILES_LEAST >= 2 * KNIT_HOST_SESSIONS_MAX, "as many for tasks as for all sessions");
 
 enum permission { PERMISSION_STRICT, PERMISSION_CUSTOM, PERMISSION_UNSAFE };
 

@@ -53,7 +53,7 @@ int knit_descriptors_deal(const struct knit_settings *settings,
     struct knit_descriptors *ret_descriptors, struct knit_sentence *why)
 {
     bool has_socket = settings->socket == NULL || strcmp(settings->socket, "none") != 0;
-    struct knit_pool_options pool;
+    struct knit_host_options pool;
     struct rlimit limit;
     uint64_t modules, reserve, rest, sessions, connections;
     int r = count_modules(settings, &modules, why);
@@ -63,7 +63,7 @@ int knit_descriptors_deal(const struct knit_settings *settings,
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return knit_sentence_set(
             why, -errno, "cannot read the limit of open files: %s", strerror(errno));
-    knit_pool_options_init(&pool);
+    knit_host_options_init(&pool);
     reserve = FIXED + settings->listen.count + A_LOOP * settings->threads_io +
               A_WORKER * settings->workers + A_MODULE * (modules + 1);
     if (limit.rlim_cur < reserve + LEAST)

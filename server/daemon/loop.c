@@ -257,7 +257,7 @@ static bool is_finished(const struct knit_loop *loop)
 static void close_session(struct knit_loop *loop)
 {
     knit_router_fini(&loop->router);
-    loop->session = knit_pool_session_close(loop->all->backend.pool, loop->session);
+    loop->session = knit_host_own_session_close(loop->all->backend.pool, loop->session);
 }
 
 static void *run(void *arg)
@@ -348,12 +348,12 @@ static int open_session(struct knit_loop *loop)
         .depth_ns = (uint32_t)settings->lane_depth_us * 1000,
         .report_settled = true,
         .random_seed = loop->turn.now_ns + loop->turn.loop};
-    struct knit_pool *pool = loop->all->backend.pool;
-    int r = knit_pool_session_open(pool, (uint32_t)settings->slots, &options, &loop->session);
+    struct knit_host *pool = loop->all->backend.pool;
+    int r = knit_host_own_session_open(pool, (uint32_t)settings->slots, &options, &loop->session);
 
     if (r != 0)
         return r;
-    r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_pool_registry(pool));
+    r = knit_router_init(&loop->router, &loop->turn, loop->session, knit_host_registry(pool));
     loop->router.backend = &loop->all->backend;
     return r;
 }

@@ -57,7 +57,7 @@ struct knit_loop {
     struct knit_net net;
     struct knit_router router;
     const struct knit_loops *all;
-    struct knit_pool_session *session;
+    struct knit_host_own_session *session;
     pthread_t thread;
     bool has_thread;
     enum knit_loop_state state;
@@ -83,7 +83,8 @@ struct knit_loop {
 struct event_base *knit_loop_new_base(void);
 
 /* Opens the session and starts the thread. `loop` is zeroed memory in all->items.
- * Returns 0 or -errno, KNIT_POOL_E_* as knit_pool_session_open() has them; then nothing is left. */
+ * Returns 0 or -errno, KNIT_HOST_E_* as knit_host_own_session_open() has them; then nothing is
+ * left. */
 KNIT_MUST_CHECK int knit_loop_start(
     struct knit_loop *loop, const struct knit_loops *all, uint32_t index);
 

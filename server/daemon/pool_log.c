@@ -10,17 +10,17 @@
 
 enum { EVICTED_A_SECOND = 10 };
 
-static const char *task_name(struct knit_pool *pool, uint32_t task)
+static const char *task_name(struct knit_host *pool, uint32_t task)
 {
-    const struct knit_registry_task *entry = pool != NULL && task != KNIT_POOL_TASK_NONE
-                                                 ? knit_registry_at(knit_pool_registry(pool), task)
+    const struct knit_registry_task *entry = pool != NULL && task != KNIT_HOST_TASK_NONE
+                                                 ? knit_registry_at(knit_host_registry(pool), task)
                                                  : NULL;
 
     return entry != NULL ? entry->name : "none";
 }
 
-void knit_pool_log_output(struct knit_log *log, struct knit_pool *pool,
-    const struct knit_pool_event *from, const struct knit_log_field *line, bool truncated)
+void knit_pool_log_output(struct knit_log *log, struct knit_host *pool,
+    const struct knit_host_event *from, const struct knit_log_field *line, bool truncated)
 {
     /* The line is last, so that it leaves room for the others. */
     knit_log(log, KNIT_LOG_INFO, "task output", KNIT_LOG_NUMBER("lane", from->lane),
@@ -29,18 +29,18 @@ void knit_pool_log_output(struct knit_log *log, struct knit_pool *pool,
         *line);
 }
 
-void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane)
+void knit_pool_log_lane(struct knit_log *log, struct knit_host *pool, uint32_t lane)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    knit_pool_lane_stats(pool, lane, &stats);
+    knit_host_lane_stats(pool, lane, &stats);
     knit_log(log, KNIT_LOG_DEBUG, "lane", KNIT_LOG_NUMBER("lane", lane),
         KNIT_LOG_NUMBER("calls", stats.calls), KNIT_LOG_NUMBER("stolen", stats.stolen),
         KNIT_LOG_NUMBER("parks", stats.parks), KNIT_LOG_NUMBER("deaths", stats.deaths));
 }
 
 static void log_worker(struct knit_log *log, enum knit_log_level level, const char *message,
-    const struct knit_pool_event *event)
+    const struct knit_host_event *event)
 {
     const char *reason = event->text != NULL ? event->text : "";
     const struct knit_log_field fields[] = {{NULL}, KNIT_LOG_NUMBER("lane", event->lane),
@@ -50,7 +50,7 @@ static void log_worker(struct knit_log *log, enum knit_log_level level, const ch
 }
 
 static void log_death(
-    struct knit_log *log, struct knit_pool *pool, const struct knit_pool_event *event)
+    struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
 {
     knit_log(log, KNIT_LOG_WARNING, "worker died", KNIT_LOG_NUMBER("lane", event->lane),
         KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("reason", event->text),
@@ -58,7 +58,7 @@ static void log_death(
         KNIT_LOG_TEXT("task", task_name(pool, event->task)));
 }
 
-static void log_relaying(struct knit_log *log, const struct knit_pool_event *event)
+static void log_relaying(struct knit_log *log, const struct knit_host_event *event)
 {
     knit_log(log, KNIT_LOG_WARNING,
         "futex_waitv is refused to workers: the daemon wakes them in place of callers over shared "
@@ -67,9 +67,9 @@ static void log_relaying(struct knit_log *log, const struct knit_pool_event *eve
 }
 
 static void log_quarantine(
-    struct knit_log *log, struct knit_pool *pool, const struct knit_pool_event *event)
+    struct knit_log *log, struct knit_host *pool, const struct knit_host_event *event)
 {
-    if (event->kind == KNIT_POOL_TASK_LIFTED)
+    if (event->kind == KNIT_HOST_TASK_LIFTED)
         knit_log(log, KNIT_LOG_INFO, "task is served again",
             KNIT_LOG_TEXT("task", task_name(pool, event->task)));
     else
@@ -79,7 +79,7 @@ static void log_quarantine(
 }
 
 /* The peer is written as in lines about its connection. */
-static void log_evicted(struct knit_log *log, const struct knit_pool_event *event)
+static void log_evicted(struct knit_log *log, const struct knit_host_event *event)
 {
     char peer[64];
 
@@ -89,68 +89,68 @@ static void log_evicted(struct knit_log *log, const struct knit_pool_event *even
         KNIT_LOG_TEXT("peer", peer));
 }
 
-void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
-    const struct knit_pool_event *event, uint32_t *evicted)
+void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
+    const struct knit_host_event *event, uint32_t *evicted)
 {
     switch (event->kind) {
-    case KNIT_POOL_WORKER_STARTED:
+    case KNIT_HOST_WORKER_STARTED:
         if (event->is_replacement || debug_bits & KNIT_DEBUG_LIFECYCLE)
             log_worker(log, event->is_replacement ? KNIT_LOG_INFO : KNIT_LOG_DEBUG,
                 event->is_replacement ? "worker replaced" : "worker started", event);
         break;
-    case KNIT_POOL_WORKER_DIED:
+    case KNIT_HOST_WORKER_DIED:
         log_death(log, pool, event);
         if (pool != NULL && debug_bits & KNIT_DEBUG_LANE)
             knit_pool_log_lane(log, pool, event->lane);
         break;
-    case KNIT_POOL_WORKER_REFUSED:
+    case KNIT_HOST_WORKER_REFUSED:
         log_worker(log, KNIT_LOG_ERROR, "worker could not start", event);
         break;
-    case KNIT_POOL_WORKER_STOPPED:
+    case KNIT_HOST_WORKER_STOPPED:
         if (debug_bits & KNIT_DEBUG_LIFECYCLE)
             log_worker(log, KNIT_LOG_DEBUG, "worker stopped", event);
         break;
-    case KNIT_POOL_HARD_TIMEOUT:
+    case KNIT_HOST_HARD_TIMEOUT:
         knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
             KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),
             KNIT_LOG_TEXT("task", task_name(pool, event->task)),
             KNIT_LOG_NUMBER("hard_timeout_ms", event->limit_ms));
         break;
-    case KNIT_POOL_TASK_SLOW:
+    case KNIT_HOST_TASK_SLOW:
         knit_log(log, KNIT_LOG_WARNING, "task runs for long", KNIT_LOG_NUMBER("lane", event->lane),
             KNIT_LOG_NUMBER("pid", event->pid), KNIT_LOG_TEXT("task", task_name(pool, event->task)),
             KNIT_LOG_NUMBER("age_ms", event->age_ms));
         break;
-    case KNIT_POOL_TASK_QUARANTINED:
-    case KNIT_POOL_TASK_LIFTED:
+    case KNIT_HOST_TASK_QUARANTINED:
+    case KNIT_HOST_TASK_LIFTED:
         log_quarantine(log, pool, event);
         break;
-    case KNIT_POOL_SESSION_EVICTED:
+    case KNIT_HOST_SESSION_EVICTED:
         if ((*evicted)++ < EVICTED_A_SECOND)
             log_evicted(log, event);
         break;
-    case KNIT_POOL_SESSION_DAMAGED:
+    case KNIT_HOST_SESSION_DAMAGED:
         knit_log(log, KNIT_LOG_ERROR, "shared memory of an event loop is damaged",
             KNIT_LOG_NUMBER("session", event->session), KNIT_LOG_TEXT("reason", event->text));
         break;
-    case KNIT_POOL_DEGRADED:
+    case KNIT_HOST_DEGRADED:
         knit_log(log, event->is_degraded ? KNIT_LOG_ERROR : KNIT_LOG_INFO,
             event->is_degraded ? "degraded: workers die faster than they work"
                                : "no longer degraded",
             KNIT_LOG_NUMBER("lane", event->lane));
         break;
-    case KNIT_POOL_UNCONFINED:
+    case KNIT_HOST_UNCONFINED:
         knit_log(log, KNIT_LOG_WARNING, "workers are not confined in full",
             KNIT_LOG_TEXT("reason", event->text));
         break;
-    case KNIT_POOL_RELAYING:
+    case KNIT_HOST_RELAYING:
         log_relaying(log, event);
         break;
-    case KNIT_POOL_OUTPUT_DROPPED:
+    case KNIT_HOST_OUTPUT_DROPPED:
         knit_log(log, KNIT_LOG_WARNING, "task output was dropped",
             KNIT_LOG_NUMBER("lines", event->lost), KNIT_LOG_NUMBER("bytes", event->bytes));
         break;
-    case KNIT_POOL_STOPPED:
+    case KNIT_HOST_STOPPED:
         break;
     }
 }

@@ -8,22 +8,22 @@
 
 struct knit_log;
 struct knit_log_field;
-struct knit_pool;
-struct knit_pool_event;
+struct knit_host;
+struct knit_host_event;
 
 /* One line that a task printed: msg="task output" tells it from lines of the daemon. pool may be
  * NULL while it opens. */
-void knit_pool_log_output(struct knit_log *log, struct knit_pool *pool,
-    const struct knit_pool_event *from, const struct knit_log_field *line, bool truncated);
+void knit_pool_log_output(struct knit_log *log, struct knit_host *pool,
+    const struct knit_host_event *from, const struct knit_log_field *line, bool truncated);
 
 /* debug_bits: enum knit_debug. pool may be NULL while it opens. `evicted` counts the sessions
  * evicted in this second: callers bring that about at will, so a few lines a second are written.
  */
-void knit_pool_log_event(struct knit_log *log, struct knit_pool *pool, unsigned debug_bits,
-    const struct knit_pool_event *event, uint32_t *evicted);
+void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned debug_bits,
+    const struct knit_host_event *event, uint32_t *evicted);
 
 /* The second is over: logs how many lines were left out. */
 void knit_pool_log_end_second(struct knit_log *log, uint32_t *evicted);
 
 /* What a lane has done so far. */
-void knit_pool_log_lane(struct knit_log *log, struct knit_pool *pool, uint32_t lane);
+void knit_pool_log_lane(struct knit_log *log, struct knit_host *pool, uint32_t lane);

@@ -71,7 +71,7 @@ struct service {
     time_t warned_at; /* second */
     struct knit_descriptors descriptors;
 
-    struct knit_pool *pool;
+    struct knit_host *pool;
     struct knit_loops loops;
     uint64_t *dealt;  /* connections handed to each loop */
     bool is_given_up; /* the daemon was asked to end while its parts started */
@@ -172,7 +172,7 @@ static void begin_drain(struct service *service)
     if (service->state != SERVING) {
         /* Asked twice: what still runs is ended now. */
         if (service->state == DRAINING)
-            knit_pool_shutdown(service->pool, false, knit_clock_ns());
+            knit_host_shutdown(service->pool, false, knit_clock_ns());
         return;
     }
     knit_log(
@@ -187,7 +187,7 @@ static void begin_drain(struct service *service)
 
 static void end_if_stopped(struct service *service)
 {
-    if (service->state != DRAINING || !knit_pool_is_stopped(service->pool))
+    if (service->state != DRAINING || !knit_host_is_stopped(service->pool))
         return;
     service->state = ENDING;
     send_to_all(service, KNIT_MAILBOX_FINISH, 0);
@@ -202,7 +202,7 @@ static void on_outbox(evutil_socket_t fd, short events, void *arg)
     while (knit_mailbox_receive(&service->outbox, &message)) {
         if (message.kind == KNIT_MAILBOX_DRAINS && ++service->drains == service->loops.count) {
             service->state = DRAINING;
-            knit_pool_shutdown(service->pool, true,
+            knit_host_shutdown(service->pool, true,
                 knit_clock_ns() + service->settings->drain_ms * UINT64_C(1000000));
             end_if_stopped(service);
         } else if (message.kind == KNIT_MAILBOX_FINISHED &&
@@ -224,10 +224,10 @@ static void reap_orphans(struct service *service)
 
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
             return;
-        if (service->pool != NULL && knit_pool_owns_pid(service->pool, info.si_pid)) {
+        if (service->pool != NULL && knit_host_owns_pid(service->pool, info.si_pid)) {
             /* It stands in front of the others until the pool has reaped it. */
-            knit_pool_dispatch(service->pool);
-            if (knit_pool_owns_pid(service->pool, info.si_pid))
+            knit_host_dispatch(service->pool);
+            if (knit_host_owns_pid(service->pool, info.si_pid))
                 return;
         } else {
             (void)waitpid(info.si_pid, NULL, WNOHANG);
@@ -257,7 +257,7 @@ static void on_signal(void *arg, int number)
 /* ---- the pool ------------------------------------------------------------------------------ */
 
 static void on_output(
-    void *arg, const struct knit_pool_event *from, const char *line, size_t len, bool truncated)
+    void *arg, const struct knit_host_event *from, const char *line, size_t len, bool truncated)
 {
     struct service *service = arg;
     struct knit_log_field text = KNIT_LOG_BYTES("line", line, len);
@@ -274,16 +274,16 @@ static void give_up(struct service *service)
         begin_drain(service);
 }
 
-static void on_pool_event(void *arg, const struct knit_pool_event *event)
+static void on_pool_event(void *arg, const struct knit_host_event *event)
 {
     static const struct timeval second = {1, 0};
     struct service *service = arg;
 
     knit_pool_log_event(
         &service->log, service->pool, service->settings->debug_bits, event, &service->evicted);
-    if (event->kind == KNIT_POOL_SESSION_DAMAGED)
+    if (event->kind == KNIT_HOST_SESSION_DAMAGED)
         give_up(service);
-    if (event->kind != KNIT_POOL_SESSION_EVICTED)
+    if (event->kind != KNIT_HOST_SESSION_EVICTED)
         return;
     send_to_all(service, KNIT_MAILBOX_EVICTED, event->session);
     if (!event_pending(service->second_event, EV_TIMEOUT, NULL))
@@ -303,7 +303,7 @@ static void on_pool(evutil_socket_t fd, short events, void *arg)
     struct service *service = arg;
 
     (void)fd, (void)events;
-    knit_pool_dispatch(service->pool);
+    knit_host_dispatch(service->pool);
     end_if_stopped(service);
 }
 
@@ -316,11 +316,11 @@ static int start_pool(struct service *service, struct knit_sentence *why)
     int r =
         knit_workers_start(service->settings, &service->log, &surroundings, &service->pool, why);
 
-    service->is_given_up = r == KNIT_POOL_E_CLOSED;
+    service->is_given_up = r == KNIT_HOST_E_CLOSED;
     if (r != 0)
         return r;
     service->pool_event = event_new(
-        service->base, knit_pool_fd(service->pool), EV_READ | EV_PERSIST, on_pool, service);
+        service->base, knit_host_fd(service->pool), EV_READ | EV_PERSIST, on_pool, service);
     if (service->pool_event == NULL || event_add(service->pool_event, NULL) < 0)
         return refuse_memory(why);
     return 0;
@@ -347,7 +347,7 @@ static int start_loops(struct service *service, struct knit_sentence *why)
 
         if (r != 0)
             return knit_sentence_set(why, r, "cannot start event loop %u: %s", i,
-                r > 0 ? knit_pool_reason(r) : strerror(-r));
+                r > 0 ? knit_host_reason(r) : strerror(-r));
         service->loops.stats.counters[i] = &service->loops.items[i].turn.counters;
         service->loops.stats.loops = i + 1;
         service->loops.count = i + 1;
@@ -456,7 +456,7 @@ static void announce_memory(struct service *service)
 
 static int announce(struct service *service, struct knit_sentence *why)
 {
-    const struct knit_registry *registry = knit_pool_registry(service->pool);
+    const struct knit_registry *registry = knit_host_registry(service->pool);
 
     announce_addresses(service);
     announce_descriptors(service);
@@ -473,7 +473,7 @@ static int announce(struct service *service, struct knit_sentence *why)
     }
     knit_log(&service->log, KNIT_LOG_INFO, "ready", KNIT_LOG_TEXT("version", KNIT_VERSION),
         KNIT_LOG_NUMBER("pid", getpid()), KNIT_LOG_NUMBER("tasks", knit_registry_count(registry)),
-        KNIT_LOG_NUMBER("workers", knit_pool_lanes(service->pool)),
+        KNIT_LOG_NUMBER("workers", knit_host_lanes(service->pool)),
         KNIT_LOG_NUMBER("threads_io", service->loops.count));
     return knit_ready_file_write(&service->ready, (const char(*)[64])service->listening.tcp_names,
         service->listening.tcp_count, service->listening.socket.path, why);
@@ -538,11 +538,11 @@ static void stop(struct service *service)
     knit_listening_stop(&service->listening);
     stop_loops(service);
     for (uint32_t i = 0; service->pool != NULL && service->settings->debug_bits & KNIT_DEBUG_LANE &&
-                         i < knit_pool_lanes(service->pool);
+                         i < knit_host_lanes(service->pool);
          i++)
         knit_pool_log_lane(&service->log, service->pool, i);
     free_event(&service->pool_event);
-    service->pool = knit_pool_free(service->pool);
+    service->pool = knit_host_free(service->pool);
     knit_pool_log_end_second(&service->log, &service->evicted);
     free_event(&service->second_event);
     knit_listening_close(&service->listening);

@@ -58,9 +58,9 @@ static void drop_privileges(struct knit_log *log, enum knit_confine_profile prof
             KNIT_LOG_TEXT("reason", strerror(-r)));
 }
 
-static void fill_options(struct knit_pool_options *options, const struct knit_settings *settings)
+static void fill_options(struct knit_host_options *options, const struct knit_settings *settings)
 {
-    knit_pool_options_init(options);
+    knit_host_options_init(options);
     options->bootstrap = settings->bootstrap != NULL ? settings->bootstrap : "";
     options->workers = (uint32_t)settings->workers;
     options->steal = settings->steal != 0;
@@ -80,7 +80,7 @@ static void fill_options(struct knit_pool_options *options, const struct knit_se
     options->deaths_per_minute = (uint32_t)settings->deaths_per_minute;
 }
 
-static void fill_found(struct knit_pool_options *options, const struct found *found)
+static void fill_found(struct knit_host_options *options, const struct found *found)
 {
     options->worker_path = found->worker;
     options->modules = (const char *const *)found->modules;
@@ -94,18 +94,18 @@ static void fill_found(struct knit_pool_options *options, const struct found *fo
 
 uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_t sessions_max)
 {
-    struct knit_pool_options options;
+    struct knit_host_options options;
 
     fill_options(&options, settings);
     options.sessions_max = sessions_max;
-    return knit_pool_memory_bytes(&options, (uint32_t)settings->threads_io);
+    return knit_host_memory_bytes(&options, (uint32_t)settings->threads_io);
 }
 
 /* Files that workers do not have from memory (image.h). */
-static void log_files(struct knit_log *log, const struct knit_pool *pool)
+static void log_files(struct knit_log *log, const struct knit_host *pool)
 {
     uint32_t count;
-    const struct knit_image *images = knit_pool_images(pool, &count);
+    const struct knit_image *images = knit_host_images(pool, &count);
 
     for (uint32_t i = 0; i < count; i++) {
         if (!images[i].is_frozen)
@@ -134,11 +134,11 @@ static void say_limits(const struct knit_settings *settings, struct knit_sentenc
 }
 
 int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
-    const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
+    const struct knit_workers_surroundings *surroundings, struct knit_host **ret_pool,
     struct knit_sentence *why)
 {
     struct found found = {.modules = NULL};
-    struct knit_pool_options options;
+    struct knit_host_options options;
     int r = find(settings, &found, why);
 
     if (r == 0) {
@@ -151,7 +151,7 @@ int knit_workers_start(const struct knit_settings *settings, struct knit_log *lo
         for (uint32_t i = 0; settings->debug_bits & KNIT_DEBUG_IMPORTS && found.modules[i] != NULL;
              i++)
             knit_log(log, KNIT_LOG_DEBUG, "module", KNIT_LOG_TEXT("path", found.modules[i]));
-        r = knit_pool_open(&options, ret_pool, why);
+        r = knit_host_open(&options, ret_pool, why);
         if (r != 0 && !knit_sentence_is_empty(why))
             say_limits(settings, why);
     }
@@ -165,14 +165,14 @@ int knit_workers_try(const struct knit_settings *settings, struct knit_sentence 
 {
     const struct knit_workers_surroundings surroundings = {.stop_fd = -1};
     struct knit_settings one = *settings;
-    struct knit_pool *pool = NULL;
+    struct knit_host *pool = NULL;
     struct knit_log log;
     int r;
 
     one.workers = 1;
     knit_log_init(&log, STDERR_FILENO, KNIT_LOG_ERROR);
     r = knit_workers_start(&one, &log, &surroundings, &pool, why);
-    (void)knit_pool_free(pool);
+    (void)knit_host_free(pool);
     knit_log_fini(&log);
     return r;
 }

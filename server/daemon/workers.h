@@ -15,7 +15,7 @@ struct knit_log;
 
 /* What a start needs besides the settings. */
 struct knit_workers_surroundings {
-    struct knit_pool_callbacks callbacks;
+    struct knit_host_callbacks callbacks;
     int stop_fd;
     uint32_t sessions_max; /* of other processes */
 };
@@ -31,9 +31,9 @@ uint64_t knit_workers_memory_bytes(const struct knit_settings *settings, uint32_
 
 /* Gives up privileges that neither the daemon nor its workers need, then opens the pool, which may
  * take half a minute; it ends early when stop_fd becomes readable.
- * Returns 0; or not 0 with the sentence, KNIT_POOL_E_CLOSED after stop_fd. */
+ * Returns 0; or not 0 with the sentence, KNIT_HOST_E_CLOSED after stop_fd. */
 KNIT_MUST_CHECK int knit_workers_start(const struct knit_settings *settings, struct knit_log *log,
-    const struct knit_workers_surroundings *surroundings, struct knit_pool **ret_pool,
+    const struct knit_workers_surroundings *surroundings, struct knit_host **ret_pool,
     struct knit_sentence *why);
 
 /* Whether workers start with these settings: one is started, loads the modules with their bootstrap

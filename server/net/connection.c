@@ -97,7 +97,7 @@ static void refuse(struct knit_caller *caller, uint32_t msgid, const struct knit
 }
 
 static int hand_over(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
-    struct knit_pool_grant *grant)
+    struct knit_host_grant *grant)
 {
     struct knit_connection *connection = connection_of(caller);
     int r = knit_handover_begin(connection, msgid, response, grant);

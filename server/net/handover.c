@@ -14,13 +14,13 @@
 
 struct knit_handover {
     uint32_t msgid;
-    struct knit_pool_grant grant;
+    struct knit_host_grant grant;
     size_t response_len;
     uint8_t response[];
 };
 
 int knit_handover_begin(struct knit_connection *connection, uint32_t msgid,
-    struct knit_span response, const struct knit_pool_grant *grant)
+    struct knit_span response, const struct knit_host_grant *grant)
 {
     struct knit_handover *handover = malloc(sizeof(*handover) + response.len);
 
@@ -39,7 +39,7 @@ void knit_handover_drop(struct knit_connection *connection)
 {
     if (connection->handover == NULL)
         return;
-    knit_pool_grant_close(&connection->handover->grant);
+    knit_host_grant_close(&connection->handover->grant);
     free(connection->handover);
     connection->handover = NULL;
 }
@@ -59,10 +59,10 @@ static void take_back(struct knit_connection *connection)
 void knit_handover_send(struct knit_connection *connection)
 {
     const struct knit_handover *handover = connection->handover;
-    const struct knit_pool_grant *grant = &handover->grant;
-    const int fds[KNIT_POOL_GRANT_FDS] = {
+    const struct knit_host_grant *grant = &handover->grant;
+    const int fds[KNIT_HOST_GRANT_FDS] = {
         grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd, grant->host_fd};
-    const uint32_t count = grant->asks_host ? KNIT_POOL_GRANT_FDS : KNIT_POOL_GRANT_FDS - 1;
+    const uint32_t count = grant->asks_host ? KNIT_HOST_GRANT_FDS : KNIT_HOST_GRANT_FDS - 1;
     struct knit_span response = knit_span(handover->response, handover->response_len);
     size_t sent;
     enum knit_transport_result result =

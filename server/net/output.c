@@ -475,7 +475,7 @@ static void make_room_in_arena(struct knit_net *net)
 {
     size_t arena = net->turn->settings->arena_bytes, most = arena / PINNED_SHARE_ALL;
     size_t pinned = net->pinned_bytes, part = arena / PINNED_SHARE;
-    const struct knit_pool_session *session = net->router->session;
+    const struct knit_host_own_session *session = net->router->session;
 
     /* A worker can be blocked with little pinned, where what is pinned lies badly. */
     if (pinned <= most && pinned > 0 &&

@@ -27,7 +27,7 @@ static const char *read_request(struct knit_span params, struct knit_attach_requ
     return NULL;
 }
 
-static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_pool_grant *grant)
+static int encode(struct knit_buffer *response, uint32_t msgid, const struct knit_host_grant *grant)
 {
     const struct knit_attach_reply reply = {
         .layout = grant->geometry.version,
@@ -51,15 +51,15 @@ static int encode(struct knit_buffer *response, uint32_t msgid, const struct kni
 static uint32_t code_of(int error)
 {
     switch (error) {
-    case KNIT_POOL_E_CLOSED:
+    case KNIT_HOST_E_CLOSED:
         return KNIT_DRAINING;
-    case KNIT_POOL_E_SIZE:
+    case KNIT_HOST_E_SIZE:
         return KNIT_BAD_ARGUMENT;
-    case KNIT_POOL_E_SESSIONS:
-    case KNIT_POOL_E_UID_SESSIONS:
-    case KNIT_POOL_E_SESSIONS_KEPT:
-    case KNIT_POOL_E_MEMORY:
-    case KNIT_POOL_E_DEPARTED:
+    case KNIT_HOST_E_SESSIONS:
+    case KNIT_HOST_E_UID_SESSIONS:
+    case KNIT_HOST_E_SESSIONS_KEPT:
+    case KNIT_HOST_E_MEMORY:
+    case KNIT_HOST_E_DEPARTED:
         return KNIT_QUOTA;
     default:
         return KNIT_INTERNAL;
@@ -77,15 +77,15 @@ static void refuse(struct knit_caller *caller, uint32_t msgid, uint32_t code, co
 /* A limit is named with its number and its setting. */
 static void refuse_pool(struct knit_caller *caller, uint32_t msgid, int error)
 {
-    const char *reason = error > 0 ? knit_pool_reason(error) : strerror(-error);
+    const char *reason = error > 0 ? knit_host_reason(error) : strerror(-error);
     char text[160];
 
-    if (error == KNIT_POOL_E_UID_SESSIONS)
+    if (error == KNIT_HOST_E_UID_SESSIONS)
         (void)snprintf(text, sizeof(text), "%s: %llu, by sessions_per_user", reason,
             (unsigned long long)caller->turn->settings->sessions_per_user);
-    else if (error == KNIT_POOL_E_SESSIONS || error == KNIT_POOL_E_SESSIONS_KEPT)
+    else if (error == KNIT_HOST_E_SESSIONS || error == KNIT_HOST_E_SESSIONS_KEPT)
         (void)snprintf(text, sizeof(text), "%s: there are %u for all", reason,
-            knit_pool_sessions_max(caller->router->backend->pool));
+            knit_host_sessions_max(caller->router->backend->pool));
     else
         (void)snprintf(text, sizeof(text), "%s", reason);
     refuse(caller, msgid, code_of(error), text);
@@ -108,12 +108,12 @@ static void attach(
     struct knit_caller *caller, uint32_t msgid, const struct knit_attach_request *request)
 {
     const struct knit_principal *principal = &caller->principal;
-    struct knit_pool_peer peer = {principal->uid, principal->gid, principal->pid};
+    struct knit_host_peer peer = {principal->uid, principal->gid, principal->pid};
     uint32_t slots = request->slots > UINT32_MAX ? UINT32_MAX : (uint32_t)request->slots;
     struct knit_buffer *scratch = &caller->turn->scratch;
-    struct knit_pool_grant grant;
+    struct knit_host_grant grant;
     int r =
-        knit_pool_attach(caller->router->backend->pool, &peer, slots, request->arena_bytes, &grant);
+        knit_host_attach(caller->router->backend->pool, &peer, slots, request->arena_bytes, &grant);
 
     if (r != 0) {
         refuse_pool(caller, msgid, r);
@@ -125,7 +125,7 @@ static void attach(
     if (r == 0)
         r = caller->ops->hand_over(caller, msgid, knit_buffer_span(scratch), &grant);
     if (r != 0) {
-        knit_pool_grant_close(&grant);
+        knit_host_grant_close(&grant);
         knit_attach_end(caller);
         refuse(caller, msgid, KNIT_INTERNAL, "out of memory");
     }
@@ -175,10 +175,10 @@ void knit_attach_confirm(struct knit_caller *caller, const struct knit_message *
             KNIT_COUNT(caller->turn, notifications_dropped);
         return;
     }
-    r = knit_pool_attached(caller->router->backend->pool, caller->session_id);
+    r = knit_host_attached(caller->router->backend->pool, caller->session_id);
     if (is_request && r != 0)
         knit_caller_refuse(
-            caller, message->msgid, KNIT_DENIED, r > 0 ? knit_pool_reason(r) : strerror(-r));
+            caller, message->msgid, KNIT_DENIED, r > 0 ? knit_host_reason(r) : strerror(-r));
     else if (is_request)
         answer_attached(caller, message->msgid);
 }
@@ -186,6 +186,6 @@ void knit_attach_confirm(struct knit_caller *caller, const struct knit_message *
 void knit_attach_end(struct knit_caller *caller)
 {
     if (caller->session_id != 0)
-        knit_pool_detach(caller->router->backend->pool, caller->session_id);
+        knit_host_detach(caller->router->backend->pool, caller->session_id);
     caller->session_id = 0;
 }

@@ -25,7 +25,7 @@
 #include "server/rpc/in_flight.h"
 
 struct knit_caller;
-struct knit_pool_grant;
+struct knit_host_grant;
 struct knit_registry_task;
 struct knit_router;
 struct knit_session_outcome;
@@ -53,7 +53,7 @@ struct knit_caller_ops {
     /* A reply with which descriptors go: response is the whole message. Takes the grant's
      * descriptors over when it returns 0; -ENOMEM. NULL unless `takes_descriptors`. */
     int (*hand_over)(struct knit_caller *caller, uint32_t msgid, struct knit_span response,
-        struct knit_pool_grant *grant);
+        struct knit_host_grant *grant);
     /* Its last pause is over: bring messages, in a turn of the caller's own. */
     void (*ready)(struct knit_caller *caller);
     /* It is its turn: bring the messages that waited, now. */

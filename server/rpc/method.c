@@ -111,9 +111,9 @@ static void pong(struct knit_caller *caller, const struct knit_message *message)
 /* ---- $/tasks ------------------------------------------------------------------------------- */
 
 static void put_task(
-    struct knit_buffer *buffer, struct knit_pool *pool, const struct knit_registry_task *task)
+    struct knit_buffer *buffer, struct knit_host *pool, const struct knit_registry_task *task)
 {
-    struct knit_pool_task_deaths deaths = {0};
+    struct knit_host_task_deaths deaths = {0};
     uint32_t count;
     struct knit_task_entry entry = {.id = task->id,
         .name = knit_span(task->name, task->name_len),
@@ -125,9 +125,9 @@ static void put_task(
         entry.doc = knit_span_text(task->doc);
     /* A router over lanes alone has none. */
     if (pool != NULL) {
-        const struct knit_image *images = knit_pool_images(pool, &count);
+        const struct knit_image *images = knit_host_images(pool, &count);
 
-        knit_pool_task_deaths(pool, task->id, &deaths);
+        knit_host_task_deaths(pool, task->id, &deaths);
         /* The first one is the worker's program. */
         if (task->module < count - 1)
             entry.module = knit_span_text(knit_image_file(&images[1 + task->module]));
@@ -202,7 +202,7 @@ static void lift(struct knit_caller *caller, const struct knit_message *message)
         refuse(caller, message, KNIT_UNKNOWN_TASK, "$/lift: there is no task of that name");
         return;
     }
-    was_quarantined = knit_pool_lift(caller->router->backend->pool, task->id);
+    was_quarantined = knit_host_lift(caller->router->backend->pool, task->id);
     answer(caller, message, knit_span(&truths[was_quarantined], 1));
 }
 

@@ -32,7 +32,7 @@ enum {
 };
 
 int knit_router_init(struct knit_router *router, struct knit_turn *turn,
-    struct knit_pool_session *session, const struct knit_registry *registry)
+    struct knit_host_own_session *session, const struct knit_registry *registry)
 {
     uint32_t slots = session->geometry.slots;
     int r;

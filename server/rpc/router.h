@@ -31,8 +31,8 @@
 #define KNIT_ROUTER_NO_WORKER_FREE "no worker is free to start the call at once"
 
 struct knit_access;
-struct knit_pool;
-struct knit_pool_session;
+struct knit_host;
+struct knit_host_own_session;
 struct knit_registry;
 struct knit_stats_sources;
 
@@ -50,7 +50,7 @@ struct knit_record {
 
 /* What all routers of a daemon ask. Constant while they run; may be NULL where no method does. */
 struct knit_router_backend {
-    struct knit_pool *pool;
+    struct knit_host *pool;
     const struct knit_access *access;
     const struct knit_stats_sources *stats;
 };
@@ -58,7 +58,7 @@ struct knit_router_backend {
 struct knit_router {
     struct knit_turn *turn;
     const struct knit_router_backend *backend;
-    struct knit_pool_session *session;
+    struct knit_host_own_session *session;
     const struct knit_registry *registry;
     uint32_t epoch;              /* of the registry */
     struct knit_record *records; /* [slots] */
@@ -76,7 +76,7 @@ struct knit_router {
 
 /* The session is borrowed. Returns 0 or -ENOMEM. */
 KNIT_MUST_CHECK int knit_router_init(struct knit_router *router, struct knit_turn *turn,
-    struct knit_pool_session *session, const struct knit_registry *registry);
+    struct knit_host_own_session *session, const struct knit_registry *registry);
 
 /* The pool is stopped and has answered all it could, so what is not answered now never will be:
  * those calls end in SHUTDOWN. There are none unless the session's memory was damaged. */

@@ -12,14 +12,14 @@
 
 void guests_map(struct pools *pools, uid_t uid, struct guest *guest)
 {
-    struct knit_pool_peer peer = {.uid = uid};
+    struct knit_host_peer peer = {.uid = uid};
     const struct knit_geometry *geometry = &guest->grant.geometry;
     struct knit_session_options options = {.spin_us = 20};
     struct knit_request_view request;
     struct knit_reply_view reply;
     struct knit_board_view board;
 
-    assert_int_equal(knit_pool_attach(pools->pool, &peer, 64, 0, &guest->grant), 0);
+    assert_int_equal(knit_host_attach(pools->pool, &peer, 64, 0, &guest->grant), 0);
     assert_int_equal(knit_segment_map(guest->grant.request_fd, knit_layout_request_bytes(geometry),
                          true, &guest->request),
         0);
@@ -45,15 +45,15 @@ void guests_open(struct pools *pools, uid_t uid, struct guest *guest)
 {
     guests_map(pools, uid, guest);
     assert_int_equal(knit_segment_seal(guest->grant.request_fd), 0);
-    assert_int_equal(knit_pool_attached(pools->pool, guest->grant.id), 0);
+    assert_int_equal(knit_host_attached(pools->pool, guest->grant.id), 0);
 }
 
 void guests_close(struct pools *pools, struct guest *guest)
 {
-    knit_pool_detach(pools->pool, guest->grant.id);
+    knit_host_detach(pools->pool, guest->grant.id);
     guest->session = knit_session_free(guest->session);
     knit_segment_unmap(&guest->request);
     knit_segment_unmap(&guest->reply);
     knit_segment_unmap(&guest->board);
-    knit_pool_grant_close(&guest->grant);
+    knit_host_grant_close(&guest->grant);
 }

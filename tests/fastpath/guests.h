@@ -11,7 +11,7 @@
 #include "tests/fastpath/pools.h"
 
 struct guest {
-    struct knit_pool_grant grant;
+    struct knit_host_grant grant;
     struct knit_mapping request, reply, board;
     struct knit_session *session;
 };

@@ -24,7 +24,7 @@
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "KNIT_TEST=yes",
     "ASAN_OPTIONS=detect_leaks=0:" LEAVE_SIGNALS, "TSAN_OPTIONS=" LEAVE_SIGNALS, NULL};
 
-static void on_event(void *arg, const struct knit_pool_event *event)
+static void on_event(void *arg, const struct knit_host_event *event)
 {
     struct pools *pools = arg;
     size_t used = strlen(pools->text);
@@ -35,7 +35,7 @@ static void on_event(void *arg, const struct knit_pool_event *event)
 }
 
 static void on_output(
-    void *arg, const struct knit_pool_event *from, const char *line, size_t len, bool truncated)
+    void *arg, const struct knit_host_event *from, const char *line, size_t len, bool truncated)
 {
     struct pools *pools = arg;
     size_t used = strlen(pools->output);
@@ -49,7 +49,7 @@ void pools_init(struct pools *pools, uint32_t workers)
 {
     memset(pools, 0, sizeof(*pools));
     pools->dir = knit_scratch_new();
-    knit_pool_options_init(&pools->options);
+    knit_host_options_init(&pools->options);
     pools->modules[0] = TEST_MODULES "/module_tasks.so";
     pools->options.worker_path = TEST_WORKER;
     pools->options.modules = pools->modules;
@@ -58,7 +58,7 @@ void pools_init(struct pools *pools, uint32_t workers)
     pools->options.workers = workers;
     pools->options.arena_bytes = 8u << 20;
     pools->options.call_max_bytes = 1u << 20;
-    pools->options.callbacks = (struct knit_pool_callbacks){on_output, on_event, pools};
+    pools->options.callbacks = (struct knit_host_callbacks){on_output, on_event, pools};
 }
 
 void pools_make_ledger(struct pools *pools)
@@ -83,17 +83,18 @@ int pools_open(struct pools *pools)
         pools_make_ledger(pools);
     if (pools->options.bootstrap[0] == '\0')
         pools->options.bootstrap = pools->ledger_path;
-    error = knit_pool_open(&pools->options, &pools->pool, &pools->why);
+    error = knit_host_open(&pools->options, &pools->pool, &pools->why);
     if (error == 0)
-        assert_int_equal(knit_pool_session_open(pools->pool, 256, &session, &pools->session), 0);
+        assert_int_equal(
+            knit_host_own_session_open(pools->pool, 256, &session, &pools->session), 0);
     return error;
 }
 
 void pools_fini(struct pools *pools)
 {
     if (pools->pool != NULL) {
-        pools->session = knit_pool_session_close(pools->pool, pools->session);
-        pools->pool = knit_pool_free(pools->pool);
+        pools->session = knit_host_own_session_close(pools->pool, pools->session);
+        pools->pool = knit_host_free(pools->pool);
     }
     if (pools->ledger != NULL)
         (void)munmap((void *)pools->ledger, POOLS_LEDGER_WORDS * 8);
@@ -105,7 +106,7 @@ void pools_fini(struct pools *pools)
 
 void pools_start(struct pools *pools, const char *task, const void *params, size_t len, void *user)
 {
-    const struct knit_registry *registry = knit_pool_registry(pools->pool);
+    const struct knit_registry *registry = knit_host_registry(pools->pool);
     const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
     struct knit_session_call call = {.epoch = knit_registry_epoch(registry),
         .lane = KNIT_LANE_ANY,
@@ -181,7 +182,7 @@ bool pools_turn(struct pools *pools)
     struct knit_session_outcome outcomes[16];
     size_t count;
 
-    knit_pool_dispatch(pools->pool);
+    knit_host_dispatch(pools->pool);
     /* Like a loop before it sleeps: parked workers are woken for calls not claimed yet. */
     (void)knit_session_arm(pools->session->session);
     knit_session_disarm(pools->session->session);
@@ -208,7 +209,7 @@ void pools_add(struct pools *pools)
     assert_int_equal(sum.number, 5);
 }
 
-void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint32_t count)
+void pools_wait_events(struct pools *pools, enum knit_host_event_kind kind, uint32_t count)
 {
     assert_true(
         KNIT_WAIT_UNTIL(pools_turn(pools) && pools_count_events(pools, kind) >= count, 20000));
@@ -216,14 +217,14 @@ void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint
 
 void pools_wait_sessions(struct pools *pools, uint32_t count)
 {
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(pools) && (knit_pool_stats(pools->pool, &stats), stats.sessions == count),
+        pools_turn(pools) && (knit_host_stats(pools->pool, &stats), stats.sessions == count),
         20000));
 }
 
-uint32_t pools_count_events(const struct pools *pools, enum knit_pool_event_kind kind)
+uint32_t pools_count_events(const struct pools *pools, enum knit_host_event_kind kind)
 {
     uint32_t count = 0;
 

@@ -15,20 +15,20 @@
 #define POOLS_LEDGER_WORDS 4096
 
 struct pools {
-    struct knit_pool_options options; /* set before pools_open() */
+    struct knit_host_options options; /* set before pools_open() */
     const char *modules[4];
-    struct knit_pool *pool;
-    struct knit_pool_session *session;
+    struct knit_host *pool;
+    struct knit_host_own_session *session;
     uint64_t deadline_ns; /* of the calls that are started; 0 = none */
     struct knit_sentence why;
     char *dir;
     char *ledger_path;
     _Atomic uint64_t *ledger;
-    struct knit_pool_event events[POOLS_EVENTS_MAX];
+    struct knit_host_event events[POOLS_EVENTS_MAX];
     uint32_t event_count;
     char text[4096];                    /* of all events, a line each */
     char output[8192];                  /* of all workers, a line each */
-    struct knit_pool_event output_from; /* of the last line */
+    struct knit_host_event output_from; /* of the last line */
 };
 
 /* The outcome of a call. */
@@ -44,7 +44,7 @@ struct pools_outcome {
 void pools_init(struct pools *pools, uint32_t workers);
 /* pools_open() does it too if the test has not. */
 void pools_make_ledger(struct pools *pools);
-/* Opens the pool and a session; returns what knit_pool_open() returned. */
+/* Opens the pool and a session; returns what knit_host_open() returned. */
 int pools_open(struct pools *pools);
 void pools_fini(struct pools *pools);
 
@@ -65,7 +65,7 @@ void pools_wait(struct pools *pools, struct pools_outcome *outcome);
 void pools_add(struct pools *pools);
 
 /* Waits until the pool has reported at least so many events of that kind. */
-void pools_wait_events(struct pools *pools, enum knit_pool_event_kind kind, uint32_t count);
+void pools_wait_events(struct pools *pools, enum knit_host_event_kind kind, uint32_t count);
 void pools_wait_sessions(struct pools *pools, uint32_t count);
 
-uint32_t pools_count_events(const struct pools *pools, enum knit_pool_event_kind kind);
+uint32_t pools_count_events(const struct pools *pools, enum knit_host_event_kind kind);

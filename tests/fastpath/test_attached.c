@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session between its grant and knit_pool_attached(): neither host nor workers map its request
+/* A session between its grant and knit_host_attached(): neither host nor workers map its request
  * segment, and it delays nothing.
  */
 #include <errno.h>
@@ -37,10 +37,10 @@ static bool is_mapped_by(pid_t pid, uint64_t session)
 
 static pid_t worker_pid(struct pools *pools)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    knit_pool_lane_stats(pools->pool, 0, &stats);
-    return stats.state == KNIT_POOL_LANE_SERVING ? stats.pid : 0;
+    knit_host_lane_stats(pools->pool, 0, &stats);
+    return stats.state == KNIT_HOST_LANE_SERVING ? stats.pid : 0;
 }
 
 static void kill_worker(struct pools *pools)
@@ -56,7 +56,7 @@ static void publish_count(
     struct pools *pools, struct guest *guest, unsigned char number, uint32_t *ret_slot)
 {
     const unsigned char params[2] = {0x91, number};
-    const struct knit_registry *registry = knit_pool_registry(pools->pool);
+    const struct knit_registry *registry = knit_host_registry(pools->pool);
     const struct knit_session_call call = {.task = knit_registry_find(registry, "count", 5)->id,
         .epoch = knit_registry_epoch(registry),
         .lane = KNIT_LANE_ANY,
@@ -99,9 +99,9 @@ static void a_session_is_mapped_when_its_caller_reports_it_attached(void **state
     assert_int_equal(knit_segment_seal(guest.grant.request_fd), 0);
     assert_int_equal(fallocate(guest.grant.request_fd, punch, 0, KNIT_PAGE), -1);
     assert_int_equal(errno, EPERM);
-    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), 0);
-    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), 0);
-    assert_int_equal(knit_pool_attached(pools.pool, 999), 0);
+    assert_int_equal(knit_host_attached(pools.pool, guest.grant.id), 0);
+    assert_int_equal(knit_host_attached(pools.pool, guest.grant.id), 0);
+    assert_int_equal(knit_host_attached(pools.pool, 999), 0);
     assert_true(KNIT_WAIT_UNTIL(is_answered(&pools, &guest, slots[0]), 10000));
     kill_worker(&pools);
     publish_count(&pools, &guest, 2, &slots[1]);
@@ -122,17 +122,17 @@ static void a_session_that_is_not_sealed_is_evicted(void **state)
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
     guests_map(&pools, 7, &guest);
-    host.fd = knit_pool_fd(pools.pool);
+    host.fd = knit_host_fd(pools.pool);
     while (poll(&host, 1, 0) == 1)
         (void)pools_turn(&pools);
-    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), KNIT_POOL_E_UNSEALED);
+    assert_int_equal(knit_host_attached(pools.pool, guest.grant.id), KNIT_HOST_E_UNSEALED);
     assert_int_equal(poll(&host, 1, knit_deadline_left_ms(knit_deadline_in_ms(5000))), 1);
     (void)pools_turn(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_SESSION_EVICTED), 1);
     assert_non_null(strstr(pools.text, "lacks the seals"));
     assert_true(knit_session_is_closed(guest.session));
     assert_int_equal(knit_segment_seal(guest.grant.request_fd), 0);
-    assert_int_equal(knit_pool_attached(pools.pool, guest.grant.id), 0);
+    assert_int_equal(knit_host_attached(pools.pool, guest.grant.id), 0);
     (void)pools_turn(&pools);
     assert_false(is_mapped_by(worker_pid(&pools), guest.grant.id));
     while (poll(&host, 1, 0) == 1)
@@ -152,8 +152,8 @@ static void a_session_that_is_not_attached_does_not_delay_a_shutdown(void **stat
     assert_int_equal(pools_open(&pools), 0);
     guests_map(&pools, 7, &guest);
     publish_count(&pools, &guest, 1, &slot);
-    knit_pool_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_pool_is_stopped(pools.pool), 10000));
+    knit_host_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_host_is_stopped(pools.pool), 10000));
     assert_true(knit_session_is_closed(guest.session));
     guests_close(&pools, &guest);
     pools_fini(&pools);

@@ -69,7 +69,7 @@ static const enum cause causes[KNIT_FAULT_COUNT] = {
 
 /* What the host sends: the grant with its descriptors, and the pids of the workers. */
 struct invitation {
-    struct knit_pool_grant grant;
+    struct knit_host_grant grant;
     pid_t workers[WORKERS];
     uint32_t hold, count; /* ids of the tasks */
     uint32_t epoch;
@@ -111,26 +111,26 @@ static void send_invitation(int fd, const struct invitation *invitation)
 
 static uint32_t id_of(const struct pools *pools, const char *task)
 {
-    return knit_registry_find(knit_pool_registry(pools->pool), task, strlen(task))->id;
+    return knit_registry_find(knit_host_registry(pools->pool), task, strlen(task))->id;
 }
 
 static void obey(struct pools *pools, char letter, uint64_t session, enum knit_fault_point point)
 {
-    struct knit_pool_peer peer = {.uid = 8};
-    struct knit_pool_grant grant;
+    struct knit_host_peer peer = {.uid = 8};
+    struct knit_host_grant grant;
 
     if (letter == ATTACHED) {
-        if (knit_pool_attached(pools->pool, session) != 0 ||
+        if (knit_host_attached(pools->pool, session) != 0 ||
             setenv("KNIT_FAULT", knit_fault_name(point), 1) != 0)
             _exit(4);
     } else if (letter == BY_SHUTDOWN) {
-        knit_pool_shutdown(pools->pool, false, knit_clock_ns() + 100000000u);
+        knit_host_shutdown(pools->pool, false, knit_clock_ns() + 100000000u);
     } else if (letter == BY_DETACH) {
-        knit_pool_detach(pools->pool, session);
-    } else if (letter == BY_ATTACH && knit_pool_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
+        knit_host_detach(pools->pool, session);
+    } else if (letter == BY_ATTACH && knit_host_attach(pools->pool, &peer, 64, 0, &grant) == 0) {
         if (knit_segment_seal(grant.request_fd) != 0)
             _exit(4);
-        (void)knit_pool_attached(pools->pool, grant.id);
+        (void)knit_host_attached(pools->pool, grant.id);
     }
 }
 
@@ -138,33 +138,33 @@ static _Noreturn void be_host(
     struct pools *pools, int fd, enum knit_fault_point point, enum cause cause)
 {
     struct invitation invitation;
-    struct knit_pool_peer peer = {.uid = 7};
+    struct knit_host_peer peer = {.uid = 7};
     struct pollfd ready[2] = {{.fd = fd, .events = POLLIN}};
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     pools->options.hard_timeout_ms = cause == BY_HARD_TIMEOUT ? HARD_MS : 0;
     pools->options.abandoned_ms = ABANDONED_MS;
     if (pools_open(pools) != 0 ||
-        knit_pool_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
+        knit_host_attach(pools->pool, &peer, 64, 0, &invitation.grant) != 0)
         _exit(2);
     for (uint32_t lane = 0; lane < WORKERS; lane++) {
-        struct knit_pool_lane_stats stats;
+        struct knit_host_lane_stats stats;
 
-        knit_pool_lane_stats(pools->pool, lane, &stats);
+        knit_host_lane_stats(pools->pool, lane, &stats);
         invitation.workers[lane] = stats.pid;
     }
     invitation.hold = id_of(pools, "hold");
     invitation.count = id_of(pools, "count");
-    invitation.epoch = knit_registry_epoch(knit_pool_registry(pools->pool));
+    invitation.epoch = knit_registry_epoch(knit_host_registry(pools->pool));
     send_invitation(fd, &invitation);
-    ready[1] = (struct pollfd){.fd = knit_pool_fd(pools->pool), .events = POLLIN};
+    ready[1] = (struct pollfd){.fd = knit_host_fd(pools->pool), .events = POLLIN};
     for (;;) {
         char letter;
 
         (void)poll(ready, 2, -1);
         if ((ready[0].revents & POLLIN) != 0 && read(fd, &letter, 1) == 1)
             obey(pools, letter, invitation.grant.id, point);
-        knit_pool_dispatch(pools->pool);
+        knit_host_dispatch(pools->pool);
     }
 }
 
@@ -194,7 +194,7 @@ static void receive_invitation(int fd, struct invitation *ret_invitation)
 static void open_session(struct guest *guest, int fd)
 {
     const char attached = ATTACHED;
-    const struct knit_pool_grant *grant = &guest->invitation.grant;
+    const struct knit_host_grant *grant = &guest->invitation.grant;
     const struct knit_geometry *geometry = &grant->geometry;
     struct knit_session_options options = {.steal = grant->steal, .bell_fd = grant->bell_fd};
     struct knit_reply_view reply;
@@ -364,7 +364,7 @@ static void die_at(enum knit_fault_point point, enum cause cause)
     knit_segment_unmap(&guest.request);
     knit_segment_unmap(&guest.reply);
     knit_segment_unmap(&guest.board);
-    knit_pool_grant_close(&guest.invitation.grant);
+    knit_host_grant_close(&guest.invitation.grant);
     close(pair[0]);
     pools_fini(&pools);
 }

@@ -74,7 +74,7 @@ static void open_pool(struct pools *pools)
 static void what_is_handed_over_after_a_look_is_found_at_a_later_one(void **state)
 {
     struct pools pools;
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
     pid_t pids[DEPTH];
 
     (void)state;
@@ -82,7 +82,7 @@ static void what_is_handed_over_after_a_look_is_found_at_a_later_one(void **stat
     leave_behind(pids, DEPTH);
     (void)pools_turn(&pools);
     assert_int_equal(count_left(pids, DEPTH), DEPTH);
-    knit_pool_lane_stats(pools.pool, 0, &stats);
+    knit_host_lane_stats(pools.pool, 0, &stats);
     assert_int_equal(kill(stats.pid, SIGKILL), 0);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && count_left(pids, DEPTH) == 0, 10000));
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && !pools.pool->has_orphans, 10000));
@@ -90,7 +90,7 @@ static void what_is_handed_over_after_a_look_is_found_at_a_later_one(void **stat
 }
 
 /* As death.c does when a worker has ended. */
-static void begin_looking(struct knit_pool *pool, uint64_t now_ns)
+static void begin_looking(struct knit_host *pool, uint64_t now_ns)
 {
     pool->has_orphans = true;
     pool->orphans_due_ns = now_ns;
@@ -100,7 +100,7 @@ static void begin_looking(struct knit_pool *pool, uint64_t now_ns)
 static void it_is_looked_for_when_that_is_due_and_no_longer_than_a_second(void **state)
 {
     struct pools pools;
-    struct knit_pool *pool;
+    struct knit_host *pool;
     uint64_t now_ns;
     pid_t pid;
 

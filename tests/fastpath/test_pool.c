@@ -43,7 +43,7 @@ static void a_pool_starts_calls_and_stops(void **state)
     assert_int_equal(bytes.code, 0);
     assert_int_equal(bytes.len, 5003);
     assert_int_equal(bytes.bytes[3 + 4999], 4999 % 256);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_STARTED), 2);
     pools_fini(&pools);
 }
 
@@ -54,12 +54,12 @@ static void expect_refusal(const char *module, const char *sentence)
     pools_init(&pools, 2);
     pools.modules[1] = module;
     pools.options.module_count = 2;
-    assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+    assert_int_equal(pools_open(&pools), KNIT_HOST_E_STARTUP);
     if (strstr(pools.why.text, sentence) == NULL ||
         strncmp(pools.why.text, "worker startup failed: ", 23) != 0 ||
         strstr(pools.why.text, module) == NULL)
         fail_msg("\"%s\" should have \"%s\"", pools.why.text, sentence);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     pools_fini(&pools);
 }
 
@@ -98,7 +98,7 @@ static void open_fails_when_workers_keep_dying(void **state)
     pools_init(&pools, 2);
     pools.modules[0] = TEST_MODULES "/module_bad_13.so";
     pools.options.startup_ms = 1500;
-    assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+    assert_int_equal(pools_open(&pools), KNIT_HOST_E_STARTUP);
     if (strstr(pools.why.text, "not all serve at once; the last death: exited with status 7") ==
         NULL)
         fail_msg("\"%s\"", pools.why.text);
@@ -110,7 +110,7 @@ static void open_fails_when_workers_keep_dying(void **state)
 static void descriptors_in_a_forked_child_cause_no_events(void **state)
 {
     struct pools pools;
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
     struct pollfd item;
     int hold[2];
     pid_t child;
@@ -126,11 +126,11 @@ static void descriptors_in_a_forked_child_cause_no_events(void **state)
         _exit(0);
     }
     close(hold[0]);
-    knit_pool_lane_stats(pools.pool, 0, &stats);
+    knit_host_lane_stats(pools.pool, 0, &stats);
     assert_int_equal(kill(stats.pid, SIGKILL), 0);
-    pools_wait_events(&pools, KNIT_POOL_WORKER_STARTED, 2);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), 2);
-    item = (struct pollfd){.fd = knit_pool_fd(pools.pool), .events = POLLIN};
+    pools_wait_events(&pools, KNIT_HOST_WORKER_STARTED, 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_STARTED), 2);
+    item = (struct pollfd){.fd = knit_host_fd(pools.pool), .events = POLLIN};
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && poll(&item, 1, 0) == 0, 2000));
     close(hold[1]);
     assert_int_equal(waitpid(child, NULL, 0), child);
@@ -141,7 +141,7 @@ static void a_deadline_in_the_past_stops_the_pool_at_once(void **state)
 {
     struct pools pools;
     struct pools_outcome outcome = {0};
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
     uint64_t until_ns;
 
     (void)state;
@@ -150,20 +150,20 @@ static void a_deadline_in_the_past_stops_the_pool_at_once(void **state)
     assert_int_equal(pools_open(&pools), 0);
     pools_start_number(&pools, "hold", 1, &outcome);
     assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, 0, &stats), stats.is_running),
+        pools_turn(&pools) && (knit_host_lane_stats(pools.pool, 0, &stats), stats.is_running),
         10000));
     until_ns = knit_deadline_in_ms(10000);
-    knit_pool_shutdown(pools.pool, true, UINT64_MAX);
+    knit_host_shutdown(pools.pool, true, UINT64_MAX);
     (void)pools_turn(&pools);
-    knit_pool_shutdown(pools.pool, false, 0);
-    knit_pool_wait_stopped(pools.pool);
+    knit_host_shutdown(pools.pool, false, 0);
+    knit_host_wait_stopped(pools.pool);
     assert_true(knit_deadline_now_ns() < until_ns);
     pools_fini(&pools);
 }
 
 static void expect_wrong_option(struct pools *pools, const char *sentence)
 {
-    assert_int_equal(pools_open(pools), KNIT_POOL_E_STARTUP);
+    assert_int_equal(pools_open(pools), KNIT_HOST_E_STARTUP);
     if (strstr(pools->why.text, sentence) == NULL)
         fail_msg("\"%s\" should have \"%s\"", pools->why.text, sentence);
     pools_fini(pools);
@@ -231,7 +231,7 @@ static void a_hook_that_hangs_is_named_with_its_module(void **state)
         pools_init(&pools, 1);
         pools.modules[0] = TEST_MODULES "/module_bad_15.so";
         pools.options.startup_ms = ms;
-        assert_int_equal(pools_open(&pools), KNIT_POOL_E_STARTUP);
+        assert_int_equal(pools_open(&pools), KNIT_HOST_E_STARTUP);
         assert_non_null(strstr(pools.why.text, "it took longer than "));
         is_named = strstr(pools.why.text, named) != NULL;
         pools_fini(&pools);
@@ -248,7 +248,7 @@ static void open_ends_when_stop_fd_is_readable(void **state)
     assert_int_equal(write(pipe_fds[1], "x", 1), 1);
     pools_init(&pools, 2);
     pools.options.stop_fd = pipe_fds[0];
-    assert_int_equal(pools_open(&pools), KNIT_POOL_E_CLOSED);
+    assert_int_equal(pools_open(&pools), KNIT_HOST_E_CLOSED);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     assert_int_equal(errno, ECHILD);
     pools_fini(&pools);
@@ -323,40 +323,40 @@ static void output_of_tasks_is_reported_by_lines(void **state)
 static void limits_of_sessions_hold_until_they_are_freed(void **state)
 {
     struct pools pools;
-    struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
-    struct knit_pool_grant grants[4];
+    struct knit_host_peer peer = {.uid = 12345}, other = {.uid = 54321};
+    struct knit_host_grant grants[4];
 
     (void)state;
     pools_init(&pools, 2);
     pools.options.uid_sessions_max = 2;
     pools.options.sessions_max = 3;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
     assert_int_equal(grants[0].geometry.slots, KNIT_SLOTS_DEFAULT);
     assert_int_equal(grants[0].geometry.request_arena_bytes, 8u << 20);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[1]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 10, 100000, &grants[1]), 0);
     assert_int_equal(grants[1].geometry.slots, 10);
     assert_int_equal(grants[1].geometry.request_arena_bytes, 98304);
     assert_int_equal(
-        knit_pool_attach(pools.pool, &peer, 0, 0, &grants[2]), KNIT_POOL_E_UID_SESSIONS);
-    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grants[2]), 0);
-    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grants[3]), KNIT_POOL_E_SESSIONS);
+        knit_host_attach(pools.pool, &peer, 0, 0, &grants[2]), KNIT_HOST_E_UID_SESSIONS);
+    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grants[2]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grants[3]), KNIT_HOST_E_SESSIONS);
     for (int i = 0; i < 3; i++) {
-        knit_pool_grant_close(&grants[i]);
-        knit_pool_detach(pools.pool, grants[i].id);
+        knit_host_grant_close(&grants[i]);
+        knit_host_detach(pools.pool, grants[i].id);
     }
-    knit_pool_detach(pools.pool, 999);
+    knit_host_detach(pools.pool, 999);
     pools_wait_sessions(&pools, 1);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
-    knit_pool_grant_close(&grants[0]);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    knit_host_grant_close(&grants[0]);
     pools_fini(&pools);
 }
 
 static void the_last_sessions_are_kept_for_those_who_have_none(void **state)
 {
     struct pools pools;
-    struct knit_pool_peer peer = {.uid = 12345}, other = {.uid = 54321};
-    struct knit_pool_grant grants[8];
+    struct knit_host_peer peer = {.uid = 12345}, other = {.uid = 54321};
+    struct knit_host_grant grants[8];
 
     (void)state;
     pools_init(&pools, 2);
@@ -364,15 +364,15 @@ static void the_last_sessions_are_kept_for_those_who_have_none(void **state)
     pools.options.sessions_kept = 2;
     assert_int_equal(pools_open(&pools), 0);
     for (int i = 0; i < 6; i++)
-        assert_int_equal(knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[i]), 0);
+        assert_int_equal(knit_host_attach(pools.pool, &peer, 10, 100000, &grants[i]), 0);
     assert_int_equal(
-        knit_pool_attach(pools.pool, &peer, 10, 100000, &grants[6]), KNIT_POOL_E_SESSIONS_KEPT);
-    assert_int_equal(knit_pool_attach(pools.pool, &other, 10, 100000, &grants[6]), 0);
+        knit_host_attach(pools.pool, &peer, 10, 100000, &grants[6]), KNIT_HOST_E_SESSIONS_KEPT);
+    assert_int_equal(knit_host_attach(pools.pool, &other, 10, 100000, &grants[6]), 0);
     assert_int_equal(
-        knit_pool_attach(pools.pool, &other, 10, 100000, &grants[7]), KNIT_POOL_E_SESSIONS_KEPT);
+        knit_host_attach(pools.pool, &other, 10, 100000, &grants[7]), KNIT_HOST_E_SESSIONS_KEPT);
     for (int i = 0; i < 7; i++) {
-        knit_pool_grant_close(&grants[i]);
-        knit_pool_detach(pools.pool, grants[i].id);
+        knit_host_grant_close(&grants[i]);
+        knit_host_detach(pools.pool, grants[i].id);
     }
     pools_fini(&pools);
 }
@@ -391,7 +391,7 @@ static void a_granted_session_calls_over_its_own_mappings(void **state)
     pools_init(&pools, 2);
     assert_int_equal(pools_open(&pools), 0);
     guests_open(&pools, 7, &guest);
-    registry = knit_pool_registry(pools.pool);
+    registry = knit_host_registry(pools.pool);
     call.task = knit_registry_find(registry, "echo", 4)->id;
     call.epoch = knit_registry_epoch(registry);
     call.payload = params;
@@ -425,7 +425,7 @@ static void invalid_values_evict_only_the_session_that_wrote_them(void **state)
     atomic_store_explicit(&request.ring[0].ctrl, knit_ctrl(1, 5000, 1), memory_order_release);
     /* Another call wakes the worker, which then reads all rings. */
     assert_true(KNIT_WAIT_UNTIL(
-        (pools_add(&pools), pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED) == 1), 10000));
+        (pools_add(&pools), pools_count_events(&pools, KNIT_HOST_SESSION_EVICTED) == 1), 10000));
     assert_true(knit_session_is_closed(guest.session));
     guests_close(&pools, &guest);
     pools_fini(&pools);
@@ -444,18 +444,18 @@ static void *visit(void *arg)
     struct visitors *visitors = arg;
 
     while (!atomic_load_explicit(&visitors->is_over, memory_order_relaxed)) {
-        struct knit_pool_peer peer = {.uid = visitors->uid};
-        struct knit_pool_grant grant;
+        struct knit_host_peer peer = {.uid = visitors->uid};
+        struct knit_host_grant grant;
 
-        if (knit_pool_attach(visitors->pools->pool, &peer, 64, 0, &grant) != 0)
+        if (knit_host_attach(visitors->pools->pool, &peer, 64, 0, &grant) != 0)
             continue;
         /* Every other session is detached before it is served. */
         if (visitors->visits % 2 == 0 &&
             (knit_segment_seal(grant.request_fd) != 0 ||
-                knit_pool_attached(visitors->pools->pool, grant.id) != 0))
+                knit_host_attached(visitors->pools->pool, grant.id) != 0))
             break;
-        knit_pool_grant_close(&grant);
-        knit_pool_detach(visitors->pools->pool, grant.id);
+        knit_host_grant_close(&grant);
+        knit_host_detach(visitors->pools->pool, grant.id);
         visitors->visits++;
     }
     return NULL;
@@ -473,16 +473,16 @@ static void sessions_come_and_go_while_workers_die(void **state)
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, visit, &visitors[i]), 0);
     for (uint32_t i = 0; i < 20; i++) {
-        struct knit_pool_lane_stats lane;
+        struct knit_host_lane_stats lane;
 
         /* The call would be refused after a second in which no lane has a worker. */
         assert_true(
-            KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_pool_lane_stats(pools.pool, i % 2, &lane),
-                                                      lane.state == KNIT_POOL_LANE_SERVING),
+            KNIT_WAIT_UNTIL(pools_turn(&pools) && (knit_host_lane_stats(pools.pool, i % 2, &lane),
+                                                      lane.state == KNIT_HOST_LANE_SERVING),
                 20000));
         pools_add(&pools);
         assert_int_equal(kill(lane.pid, SIGKILL), 0);
-        pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, i + 1);
+        pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, i + 1);
     }
     for (int i = 0; i < 2; i++) {
         atomic_store_explicit(&visitors[i].is_over, true, memory_order_relaxed);
@@ -496,25 +496,25 @@ static void sessions_come_and_go_while_workers_die(void **state)
 static void memory_is_limited(void **state)
 {
     struct pools pools;
-    struct knit_pool_peer peer = {.uid = 12345};
-    struct knit_pool_grant grants[2];
+    struct knit_host_peer peer = {.uid = 12345};
+    struct knit_host_grant grants[2];
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.memory_max_bytes = 40u << 20; /* one session and the host's */
     pools.options.reply_budget_bytes = 8u << 20;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grants[1]), KNIT_POOL_E_MEMORY);
-    knit_pool_grant_close(&grants[0]);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[0]), 0);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grants[1]), KNIT_HOST_E_MEMORY);
+    knit_host_grant_close(&grants[0]);
     pools_fini(&pools);
 }
 
 static uint64_t memory_of(struct pools *pools)
 {
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
-    knit_pool_stats(pools->pool, &stats);
+    knit_host_stats(pools->pool, &stats);
     return stats.memory_bytes;
 }
 
@@ -530,7 +530,7 @@ static uint64_t blocks_bytes(int fd)
 static void have_results_written(struct pools *pools, struct guest *guest, int count)
 {
     static unsigned char params[(512 << 10) + 6] = {0x91, 0xc6, 0, 8, 0, 0};
-    const struct knit_registry *registry = knit_pool_registry(pools->pool);
+    const struct knit_registry *registry = knit_host_registry(pools->pool);
     struct knit_session_call call = {.lane = KNIT_LANE_ANY,
         .task = knit_registry_find(registry, "echo", 4)->id,
         .epoch = knit_registry_epoch(registry),
@@ -554,8 +554,8 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
 {
     struct pools pools;
     struct guest guests[2] = {{.session = NULL}};
-    struct knit_pool_peer peer = {.uid = 7}, other = {.uid = 8};
-    struct knit_pool_grant grant;
+    struct knit_host_peer peer = {.uid = 7}, other = {.uid = 8};
+    struct knit_host_grant grant;
     const volatile unsigned char *reply;
     uint64_t before, held, again = 0;
 
@@ -568,7 +568,7 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
         guests_open(&pools, 7, &guests[i]);
         have_results_written(&pools, &guests[i], 10);
         assert_true(blocks_bytes(guests[i].grant.reply_fd) > 5u << 20);
-        knit_pool_detach(pools.pool, guests[i].grant.id);
+        knit_host_detach(pools.pool, guests[i].grant.id);
         pools_wait_sessions(&pools, 1);
         assert_true(memory_of(&pools) - before > 5u << 20);
         /* What workers wrote is taken back, although its caller keeps all it has. */
@@ -577,10 +577,10 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
     }
     held = memory_of(&pools) - before;
     assert_true(held > 0 && held < 30u << 20);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_UID_SESSIONS);
-    assert_int_equal(knit_pool_attach(pools.pool, &other, 0, 0, &grant), 0);
-    knit_pool_grant_close(&grant);
-    knit_pool_detach(pools.pool, grant.id);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_UID_SESSIONS);
+    assert_int_equal(knit_host_attach(pools.pool, &other, 0, 0, &grant), 0);
+    knit_host_grant_close(&grant);
+    knit_host_detach(pools.pool, grant.id);
     pools_wait_sessions(&pools, 1);
     /* A kept mapping that is read gets pages again, and they are counted. */
     reply = guests[0].reply.base;
@@ -592,13 +592,13 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
     print_message("departed twice: %.1f MiB held, %.1f MiB when one reads its mapping\n",
         (double)held / 1048576, (double)again / 1048576);
     /* A mapping alone holds it as well. */
-    knit_pool_grant_close(&guests[0].grant);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_UID_SESSIONS);
+    knit_host_grant_close(&guests[0].grant);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_UID_SESSIONS);
     for (int i = 0; i < 2; i++)
         guests_close(&pools, &guests[i]);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), 0);
-    knit_pool_grant_close(&grant);
-    knit_pool_detach(pools.pool, grant.id);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), 0);
+    knit_host_grant_close(&grant);
+    knit_host_detach(pools.pool, grant.id);
     pools_wait_sessions(&pools, 1);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && memory_of(&pools) == before, 10000));
     pools_fini(&pools);
@@ -609,13 +609,13 @@ static void memory_counts_until_its_caller_has_let_go_of_it(void **state)
 static void the_least_memory_of_each_lane_is_counted(void **state)
 {
     struct pools pools;
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     pools_init(&pools, 4);
     pools.options.reply_budget_bytes = 1u << 20;
     assert_int_equal(pools_open(&pools), 0);
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_true(stats.memory_bytes >= pools.options.arena_bytes + 8 * pools.options.call_max_bytes);
     pools_fini(&pools);
 }
@@ -624,36 +624,36 @@ static void a_task_of_a_closed_session_sees_the_abort_and_is_then_killed(void **
 {
     struct pools pools;
     struct pools_outcome ignored = {0}, sum = {0};
-    struct knit_pool_session *first, *second;
+    struct knit_host_own_session *first, *second;
     struct knit_session_options options = {.spin_us = 0};
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.abandoned_ms = 100;
     assert_int_equal(pools_open(&pools), 0);
-    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    assert_int_equal(knit_host_own_session_open(pools.pool, 16, &options, &second), 0);
     /* This task returns when it sees the abort. */
     first = pools.session;
     pools.session = second;
     pools_start_empty(&pools, "wait_abort", &ignored);
     pools.session = first;
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    knit_pool_session_close(pools.pool, second);
+    knit_host_own_session_close(pools.pool, second);
     pools_wait(&pools, &sum);
     pools_wait_sessions(&pools, 1);
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_int_equal(stats.deaths, 0);
     /* This one ignores it. */
-    assert_int_equal(knit_pool_session_open(pools.pool, 16, &options, &second), 0);
+    assert_int_equal(knit_host_own_session_open(pools.pool, 16, &options, &second), 0);
     pools.session = second;
     pools_start_number(&pools, "hold", 7, &ignored);
     assert_true(
         KNIT_WAIT_UNTIL(atomic_load_explicit(&pools.ledger[7], memory_order_seq_cst) == 1, 10000));
     pools.session = first;
-    knit_pool_session_close(pools.pool, second);
+    knit_host_own_session_close(pools.pool, second);
     assert_true(KNIT_WAIT_UNTIL(
-        pools_turn(&pools) && (knit_pool_stats(pools.pool, &stats), stats.deaths == 1), 10000));
+        pools_turn(&pools) && (knit_host_stats(pools.pool, &stats), stats.deaths == 1), 10000));
     assert_int_equal(stats.sessions, 1);
     pools_fini(&pools);
 }
@@ -664,8 +664,8 @@ static void a_drain_runs_all_calls_to_their_end(void **state)
 {
     struct pools pools;
     struct pools_outcome outcomes[32] = {0};
-    struct knit_pool_peer peer = {.uid = 1};
-    struct knit_pool_grant grant;
+    struct knit_host_peer peer = {.uid = 1};
+    struct knit_host_grant grant;
 
     (void)state;
     pools_init(&pools, 2);
@@ -673,19 +673,19 @@ static void a_drain_runs_all_calls_to_their_end(void **state)
     pools_start_number(&pools, "hold", 1, &outcomes[0]);
     for (int i = 1; i < 32; i++)
         pools_start_number(&pools, "count", i + 1, &outcomes[i]);
-    knit_pool_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
-    assert_int_equal(knit_pool_attach(pools.pool, &peer, 0, 0, &grant), KNIT_POOL_E_CLOSED);
-    assert_false(knit_pool_is_stopped(pools.pool));
+    knit_host_shutdown(pools.pool, true, knit_clock_ns() + 60000000000u);
+    assert_int_equal(knit_host_attach(pools.pool, &peer, 0, 0, &grant), KNIT_HOST_E_CLOSED);
+    assert_false(knit_host_is_stopped(pools.pool));
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     for (int i = 0; i < 32; i++) {
         pools_wait(&pools, &outcomes[i]);
         assert_int_equal(outcomes[i].code, 0);
         assert_int_equal(pools.ledger[i + 1], 1);
     }
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_pool_is_stopped(pools.pool), 10000));
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_STOPPED), 1);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STOPPED), 2);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_host_is_stopped(pools.pool), 10000));
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_STOPPED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_STOPPED), 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     pools_fini(&pools);
 }
 
@@ -702,10 +702,10 @@ static void a_shutdown_without_drain_fails_queued_calls(void **state)
         KNIT_WAIT_UNTIL(atomic_load_explicit(&pools.ledger[1], memory_order_seq_cst) == 1, 10000));
     for (int i = 0; i < 8; i++)
         pools_start_number(&pools, "count", i + 2, &queued[i]);
-    knit_pool_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
-    knit_pool_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
-    knit_pool_wait_stopped(pools.pool);
-    knit_pool_wait_stopped(pools.pool);
+    knit_host_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
+    knit_host_shutdown(pools.pool, false, knit_clock_ns() + 50000000u);
+    knit_host_wait_stopped(pools.pool);
+    knit_host_wait_stopped(pools.pool);
     pools_wait(&pools, &running);
     assert_int_equal(running.code, KNIT_SHUTDOWN);
     assert_int_equal(running.failure.started, KNIT_STARTED_YES);
@@ -715,15 +715,15 @@ static void a_shutdown_without_drain_fails_queued_calls(void **state)
         assert_int_equal(queued[i].failure.started, KNIT_STARTED_NO);
         assert_int_equal(pools.ledger[i + 2], 0);
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_STOPPED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_STOPPED), 1);
     pools_fini(&pools);
 }
 
 static bool is_running(struct pools *pools)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    knit_pool_lane_stats(pools->pool, 0, &stats);
+    knit_host_lane_stats(pools->pool, 0, &stats);
     return pools_turn(pools) && stats.is_running;
 }
 
@@ -739,10 +739,10 @@ static void a_task_that_polls_the_abort_ends_before_the_deadline(void **state)
     pools_start_empty(&pools, "wait_and_stop", &running);
     start_ns = knit_clock_ns();
     assert_true(KNIT_WAIT_UNTIL(is_running(&pools), 10000));
-    knit_pool_shutdown(pools.pool, false, start_ns + 30000000000u);
-    knit_pool_wait_stopped(pools.pool);
+    knit_host_shutdown(pools.pool, false, start_ns + 30000000000u);
+    knit_host_wait_stopped(pools.pool);
     assert_true(knit_clock_ns() - start_ns < 10000000000u);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STOPPED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_STOPPED), 1);
     /* Nobody has cancelled it. */
     pools_wait(&pools, &running);
     assert_int_equal(running.code, KNIT_SHUTDOWN);

@@ -55,11 +55,11 @@ static void refuse(int error)
 
 static bool all_parked(struct pools *pools)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
     (void)pools_turn(pools);
     for (uint32_t i = 0; i < pools->options.workers; i++) {
-        knit_pool_lane_stats(pools->pool, i, &stats);
+        knit_host_lane_stats(pools->pool, i, &stats);
         if (!stats.is_parked)
             return false;
     }
@@ -78,11 +78,11 @@ static uint64_t cpu_ns(pid_t pid)
 
 static uint64_t cpu_of_workers_ns(struct pools *pools)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < pools->options.workers; i++) {
-        knit_pool_lane_stats(pools->pool, i, &stats);
+        knit_host_lane_stats(pools->pool, i, &stats);
         sum += cpu_ns(stats.pid);
     }
     return sum;
@@ -92,7 +92,7 @@ static void an_idle_worker_takes_no_time_and_the_host_says_why(void **state)
 {
     struct pools pools;
     struct guest guest;
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
     uint64_t before, until;
 
     (void)state;
@@ -100,9 +100,9 @@ static void an_idle_worker_takes_no_time_and_the_host_says_why(void **state)
     assert_int_equal(pools_open(&pools), 0);
     guests_open(&pools, 1000, &guest);
     pools_add(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_RELAYING), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_RELAYING), 1);
     assert_non_null(strstr(pools.text, strerror(refused_with)));
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_int_equal(stats.wait_error, refused_with);
     assert_true(KNIT_WAIT_UNTIL(all_parked(&pools), LONG_MS));
     before = cpu_of_workers_ns(&pools);
@@ -112,7 +112,7 @@ static void an_idle_worker_takes_no_time_and_the_host_says_why(void **state)
         cpu_of_workers_ns(&pools) - before, 0, pools.options.workers * MEASURED_NS / IDLE_PART);
     assert_true(all_parked(&pools));
     /* The host wakes the workers for its own sessions without a detour. */
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_int_equal(stats.relayed, 0);
     guests_close(&pools, &guest);
     pools_fini(&pools);
@@ -139,7 +139,7 @@ static bool is_parked(const struct caller *caller, uint32_t lane)
 
 static bool call_once(const struct caller *caller, uint32_t lane)
 {
-    const struct knit_registry *registry = knit_pool_registry(caller->pools->pool);
+    const struct knit_registry *registry = knit_host_registry(caller->pools->pool);
     const struct knit_session_call call = {.task = knit_registry_find(registry, "add", 3)->id,
         .epoch = knit_registry_epoch(registry),
         .lane = lane,
@@ -186,10 +186,10 @@ static void run(struct pools *pools, struct guest *guest, struct caller *ret_cal
     *ret_caller = (struct caller){.pools = pools, .guest = guest, .lanes = pools->options.workers};
     assert_int_equal(pthread_create(&thread, NULL, run_caller, ret_caller), 0);
     while (!atomic_load_explicit(&ret_caller->is_over, memory_order_acquire)) {
-        struct pollfd poll_fd = {.fd = knit_pool_fd(pools->pool), .events = POLLIN};
+        struct pollfd poll_fd = {.fd = knit_host_fd(pools->pool), .events = POLLIN};
 
         (void)poll(&poll_fd, 1, 10);
-        knit_pool_dispatch(pools->pool);
+        knit_host_dispatch(pools->pool);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
@@ -199,7 +199,7 @@ static void each_call_to_a_parked_worker_wakes_it(void **state)
     struct pools pools;
     struct guest guest;
     struct caller caller;
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     pools_init(&pools, 2);
@@ -208,7 +208,7 @@ static void each_call_to_a_parked_worker_wakes_it(void **state)
     guests_open(&pools, 1000, &guest);
     run(&pools, &guest, &caller);
     assert_int_equal(caller.failed, 0);
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_in_range(stats.relayed, ROUNDS / 4, ROUNDS);
     assert_int_equal(stats.evicted, 0);
     guests_close(&pools, &guest);
@@ -228,7 +228,7 @@ static void the_calls_of_a_lane_run_in_order(void **state)
     pools_init(&pools, 1);
     assert_int_equal(pools_open(&pools), 0);
     guests_open(&pools, 1000, &guest);
-    registry = knit_pool_registry(pools.pool);
+    registry = knit_host_registry(pools.pool);
     call = (struct knit_session_call){.task = knit_registry_find(registry, "add", 3)->id,
         .epoch = knit_registry_epoch(registry),
         .lane = KNIT_LANE_ANY,
@@ -269,7 +269,7 @@ static void a_caller_that_asks_without_end_is_evicted_and_the_others_are_served(
     struct pools pools;
     struct guest rude, quiet;
     struct caller caller;
-    struct knit_pool_stats before, after;
+    struct knit_host_stats before, after;
 
     (void)state;
     pools_init(&pools, 2);
@@ -277,12 +277,12 @@ static void a_caller_that_asks_without_end_is_evicted_and_the_others_are_served(
     guests_open(&pools, 1000, &rude);
     guests_open(&pools, 1001, &quiet);
     assert_true(KNIT_WAIT_UNTIL(all_parked(&pools), LONG_MS));
-    knit_pool_stats(pools.pool, &before);
+    knit_host_stats(pools.pool, &before);
     while (!ask_and_look(&pools, &rude))
         ;
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_SESSION_EVICTED), 1);
     /* It named no lane in its bells, so it has woken none. */
-    knit_pool_stats(pools.pool, &after);
+    knit_host_stats(pools.pool, &after);
     assert_int_equal(after.relayed, before.relayed);
     assert_true(knit_session_is_closed(rude.session));
     run(&pools, &quiet, &caller);
@@ -311,7 +311,7 @@ static void whatever_a_caller_does_with_its_eventfd_costs_its_own_wakes_alone(vo
     run(&pools, &quiet, &caller);
     assert_int_equal(caller.failed, 0);
     /* Its descriptor outlives the session; epoll has forgotten it. */
-    knit_pool_detach(pools.pool, rude.grant.id);
+    knit_host_detach(pools.pool, rude.grant.id);
     pools_wait_sessions(&pools, 2);
     run(&pools, &quiet, &caller);
     assert_int_equal(caller.failed, 0);
@@ -322,7 +322,7 @@ static void whatever_a_caller_does_with_its_eventfd_costs_its_own_wakes_alone(vo
 
 static bool pool_has_event(const struct pools *pools)
 {
-    struct pollfd wanted = {.fd = knit_pool_fd(pools->pool), .events = POLLIN};
+    struct pollfd wanted = {.fd = knit_host_fd(pools->pool), .events = POLLIN};
 
     return poll(&wanted, 1, 0) != 0;
 }
@@ -352,7 +352,7 @@ static void workers_that_may_sleep_on_many_words_are_woken_directly(void **state
     struct pools pools;
     struct guest guest;
     struct caller caller;
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     if (knit_bell_why_not_many() != 0) {
@@ -366,10 +366,10 @@ static void workers_that_may_sleep_on_many_words_are_woken_directly(void **state
     assert_int_equal(guest.grant.host_fd, -1);
     run(&pools, &guest, &caller);
     assert_int_equal(caller.failed, 0);
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_int_equal(stats.wait_error, 0);
     assert_int_equal(stats.relayed, 0);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_RELAYING), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_RELAYING), 0);
     guests_close(&pools, &guest);
     pools_fini(&pools);
 }

@@ -48,27 +48,27 @@ static double ms(uint64_t from_ns, uint64_t to_ns)
 
 static pid_t pid_of(struct pools *pools, uint32_t lane)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    knit_pool_lane_stats(pools->pool, lane, &stats);
+    knit_host_lane_stats(pools->pool, lane, &stats);
     return stats.pid;
 }
 
 static bool all_serve(struct pools *pools)
 {
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
-    knit_pool_stats(pools->pool, &stats);
+    knit_host_stats(pools->pool, &stats);
     return stats.lanes_serving == stats.lanes;
 }
 
 /* The lane that runs a call. */
 static uint32_t busy_lane(struct pools *pools)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    for (uint32_t lane = 0; lane < knit_pool_lanes(pools->pool); lane++) {
-        knit_pool_lane_stats(pools->pool, lane, &stats);
+    for (uint32_t lane = 0; lane < knit_host_lanes(pools->pool); lane++) {
+        knit_host_lane_stats(pools->pool, lane, &stats);
         if (stats.is_running)
             return lane;
     }
@@ -108,8 +108,8 @@ static void kill_with_one_running_and_many_queued(uint32_t workers, bool steal)
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 10000));
     print_message("reported after %.2f ms, replaced after %.2f ms\n", ms(killed_ns, reported_ns),
         ms(killed_ns, knit_clock_ns()));
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_STARTED), workers + 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_STARTED), workers + 1);
     pools_fini(&pools);
 }
 
@@ -135,15 +135,15 @@ static void expect_death(const char *how, int signal, int status)
     assert_int_equal(dead.failure.signal, signal);
     assert_int_equal(dead.failure.started, KNIT_STARTED_YES);
     pools_add(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 1);
     for (uint32_t i = 0; i < pools.event_count; i++) {
-        if (pools.events[i].kind != KNIT_POOL_WORKER_DIED)
+        if (pools.events[i].kind != KNIT_HOST_WORKER_DIED)
             continue;
         assert_int_equal(pools.events[i].signal, signal);
         assert_int_equal(pools.events[i].status, status);
         assert_int_equal(pools.events[i].lost, 1);
         assert_string_equal(
-            knit_registry_at(knit_pool_registry(pools.pool), pools.events[i].task)->name, "die");
+            knit_registry_at(knit_host_registry(pools.pool), pools.events[i].task)->name, "die");
     }
     pools_fini(&pools);
 }
@@ -161,7 +161,7 @@ static void every_kind_of_death_is_reported_and_the_worker_replaced(void **state
 static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **state)
 {
     struct pools pools;
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     pools_init(&pools, 1);
@@ -174,10 +174,10 @@ static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **sta
         pools_wait(&pools, &dead);
         assert_int_equal(dead.code, KNIT_WORKER_DIED);
     }
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_true(stats.is_degraded);
     assert_int_equal(stats.quarantined, 1);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 1);
     for (int i = 0; i < 2; i++) {
         struct pools_outcome refused = {0};
 
@@ -188,8 +188,8 @@ static void a_crash_loop_delays_replacements_and_quarantines_the_task(void **sta
     }
     /* Calls of other tasks still run, and the first one ends the crash loop. */
     pools_add(&pools);
-    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 2);
+    pools_wait_events(&pools, KNIT_HOST_DEGRADED, 2);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_DEGRADED), 2);
     pools_fini(&pools);
 }
 
@@ -208,10 +208,10 @@ static void a_worker_that_dies_in_its_second_call_is_no_early_death(void **state
         pools_start_text(&pools, "die", "kill", &dead);
         pools_wait(&pools, &dead);
         assert_int_equal(dead.code, KNIT_WORKER_DIED);
-        pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, i);
+        pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, i);
         assert_int_equal(pools.pool->workers[0].early_deaths, 0);
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_DEGRADED), 0);
     pools_fini(&pools);
 }
 
@@ -229,21 +229,21 @@ static void a_worker_that_is_killed_at_the_end_makes_no_crash_loop(void **state)
         pools_start_text(&pools, "die", "abort", &dead);
         pools_wait(&pools, &dead);
     }
-    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 1);
+    pools_wait_events(&pools, KNIT_HOST_DEGRADED, 1);
     pools_add(&pools);
-    pools_wait_events(&pools, KNIT_POOL_DEGRADED, 2);
+    pools_wait_events(&pools, KNIT_HOST_DEGRADED, 2);
     pools_start_number(&pools, "hold", 1, &held);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && runs(&pools, 1) == 1, 10000));
-    knit_pool_shutdown(pools.pool, true, knit_clock_ns());
-    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_pool_is_stopped(pools.pool), 10000));
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 3);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_DEGRADED), 2);
+    knit_host_shutdown(pools.pool, true, knit_clock_ns());
+    assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && knit_host_is_stopped(pools.pool), 10000));
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 3);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_DEGRADED), 2);
     pools_fini(&pools);
 }
 
 static uint32_t task_of(const struct pools *pools, const char *name)
 {
-    return knit_registry_find(knit_pool_registry(pools->pool), name, strlen(name))->id;
+    return knit_registry_find(knit_host_registry(pools->pool), name, strlen(name))->id;
 }
 
 /* Calls `die` so often; each time the worker dies. */
@@ -275,31 +275,31 @@ static void good_calls_between_do_not_save_a_task_that_kills_workers(void **stat
         SIGABRT, SIGSEGV, SIGSEGV, 0, SIGSEGV, SIGILL, SIGBUS, SIGSEGV, SIGSEGV};
     struct pools pools;
     struct pools_outcome refused = {0}, served = {0};
-    struct knit_pool_task_deaths deaths;
+    struct knit_host_task_deaths deaths;
 
     (void)state;
     pools_init(&pools, 1);
     pools.options.deaths_per_minute = OWN;
     assert_int_equal(pools_open(&pools), 0);
     for (int i = 0; i < OWN; i++) {
-        assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+        assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 0);
         die(&pools, own[i], 1);
-        knit_pool_task_deaths(pools.pool, task_of(&pools, "die"), &deaths);
+        knit_host_task_deaths(pools.pool, task_of(&pools, "die"), &deaths);
         assert_string_equal(deaths.task, "die");
         assert_int_equal(deaths.deaths, i + 1);
         assert_int_equal(deaths.signal, signals[i]);
         assert_int_equal(deaths.is_quarantined, i == OWN - 1);
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 1);
     pools_start_text(&pools, "die", "not", &refused);
     pools_wait(&pools, &refused);
     assert_int_equal(refused.code, KNIT_QUARANTINED);
-    assert_true(knit_pool_lift(pools.pool, task_of(&pools, "die")));
-    assert_false(knit_pool_lift(pools.pool, task_of(&pools, "die")));
+    assert_true(knit_host_lift(pools.pool, task_of(&pools, "die")));
+    assert_false(knit_host_lift(pools.pool, task_of(&pools, "die")));
     pools_start_text(&pools, "die", "not", &served);
     pools_wait(&pools, &served);
     assert_int_equal(served.code, 0);
-    pools_wait_events(&pools, KNIT_POOL_TASK_LIFTED, 1);
+    pools_wait_events(&pools, KNIT_HOST_TASK_LIFTED, 1);
     pools_fini(&pools);
 }
 
@@ -307,7 +307,7 @@ static void a_quarantine_ends_by_itself(void **state)
 {
     struct pools pools;
     struct pools_outcome served = {0};
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
     (void)state;
     pools_init(&pools, 1);
@@ -318,9 +318,9 @@ static void a_quarantine_ends_by_itself(void **state)
     for (int i = 0; i < 1200; i++)
         knit_quarantine_count(pools.pool, task_of(&pools, "die"), SIGSEGV, knit_clock_ns());
     pthread_mutex_unlock(&pools.pool->mutex);
-    knit_pool_stats(pools.pool, &stats);
+    knit_host_stats(pools.pool, &stats);
     assert_int_equal(stats.quarantined, 1);
-    pools_wait_events(&pools, KNIT_POOL_TASK_LIFTED, 1);
+    pools_wait_events(&pools, KNIT_HOST_TASK_LIFTED, 1);
     pools_start_text(&pools, "die", "not", &served);
     pools_wait(&pools, &served);
     assert_int_equal(served.code, 0);
@@ -404,7 +404,7 @@ static void what_ends_a_worker_from_outside_is_not_its_tasks_fault(void **state)
 {
     struct pools pools;
     struct pools_outcome held = {0};
-    struct knit_pool_task_deaths deaths;
+    struct knit_host_task_deaths deaths;
 
     (void)state;
     pools_init(&pools, 1);
@@ -434,8 +434,8 @@ static void what_ends_a_worker_from_outside_is_not_its_tasks_fault(void **state)
         if (i == 3 || i == 4)
             leave_thread(&pools, i == 3 ? "leave" : "new");
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
-    assert_int_equal(knit_pool_deaths(pools.pool, &deaths, 1), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 0);
+    assert_int_equal(knit_host_deaths(pools.pool, &deaths, 1), 0);
     pools_fini(&pools);
 }
 
@@ -471,8 +471,8 @@ static void a_hung_task_is_killed_and_no_other(void **state)
         assert_int_equal(after[i].code, 0);
         assert_int_equal(runs(&pools, (uint32_t)i + 1), 1);
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 1);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_HARD_TIMEOUT), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 0);
     /* The children of the worker are killed too. */
     assert_true(KNIT_WAIT_UNTIL(kill(-group, 0) != 0 && errno == ESRCH, 5000));
     pools_fini(&pools);
@@ -498,7 +498,7 @@ static void short_calls_in_a_row_do_not_reach_the_hard_timeout(void **state)
             assert_int_equal(outcomes[i].code, 0);
         }
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_HARD_TIMEOUT), 0);
     pools_fini(&pools);
 }
 
@@ -570,12 +570,12 @@ static void a_worker_that_damaged_the_hosts_session_is_replaced(void **state)
     assert_int_equal(pools_open(&pools), 0);
     shift_claims(&pools, -2);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, 1);
     assert_non_null(strstr(pools.text, "damaged"));
     shift_claims(&pools, 2);
     pools_wait(&pools, &sum);
     assert_int_equal(sum.number, 5);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_EVICTED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_SESSION_EVICTED), 0);
     pools_fini(&pools);
 }
 
@@ -593,12 +593,12 @@ static void damage_found_by_two_workers_in_a_row_is_reported(void **state)
     pools.pool->sessions[0]->damaged_ns = knit_clock_ns() - 60000000000u;
     shift_claims(&pools, -2);
     pools_start(&pools, "add", "\x92\x02\x03", 3, &sum);
-    pools_wait_events(&pools, KNIT_POOL_SESSION_DAMAGED, 1);
-    assert_true(pools_count_events(&pools, KNIT_POOL_WORKER_DIED) >= 1);
+    pools_wait_events(&pools, KNIT_HOST_SESSION_DAMAGED, 1);
+    assert_true(pools_count_events(&pools, KNIT_HOST_WORKER_DIED) >= 1);
     shift_claims(&pools, 2);
     pools_wait(&pools, &sum);
     assert_int_equal(sum.number, 5);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_SESSION_DAMAGED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_SESSION_DAMAGED), 1);
     pools_fini(&pools);
 }
 
@@ -629,7 +629,7 @@ static void calls_are_refused_when_no_worker_can_be_started(void **state)
     pools_wait(&pools, &refused);
     assert_int_equal(refused.code, KNIT_NO_WORKER);
     assert_int_equal(refused.failure.started, KNIT_STARTED_NO);
-    assert_true(pools_count_events(&pools, KNIT_POOL_WORKER_REFUSED) >= 1);
+    assert_true(pools_count_events(&pools, KNIT_HOST_WORKER_REFUSED) >= 1);
     assert_non_null(strstr(pools.text, "cannot be run: No such file or directory"));
     assert_int_equal(rename(away, worker), 0);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&pools) && all_serve(&pools), 20000));
@@ -677,10 +677,10 @@ static void random_kills_fail_only_the_calls_of_killed_workers(void **state)
     for (uint32_t i = 1; i <= 100; i++)
         run += runs(&pools, i);
     print_message("%llu calls, %u died with their worker, %u workers killed\n",
-        (unsigned long long)total, died, pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
+        (unsigned long long)total, died, pools_count_events(&pools, KNIT_HOST_WORKER_DIED));
     /* A call that failed with its worker has run once or not at all; all others have run once. */
     assert_true(run <= total && run >= total - died);
-    assert_true(died <= pools_count_events(&pools, KNIT_POOL_WORKER_DIED));
+    assert_true(died <= pools_count_events(&pools, KNIT_HOST_WORKER_DIED));
     pools_fini(&pools);
 }
 

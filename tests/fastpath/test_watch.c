@@ -28,9 +28,9 @@ static uint64_t runs(const struct pools *pools, uint32_t id)
 
 static pid_t pid_of(struct pools *pools, uint32_t lane)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
-    knit_pool_lane_stats(pools->pool, lane, &stats);
+    knit_host_lane_stats(pools->pool, lane, &stats);
     return stats.pid;
 }
 
@@ -55,11 +55,11 @@ static void start_hold(struct pools *pools, int64_t id, struct pools_outcome *ou
 static void leave_held(struct pools *pools, struct pools_outcome *ignored)
 {
     struct knit_session_options options = {.spin_us = 0};
-    struct knit_pool_session *first = pools->session;
+    struct knit_host_own_session *first = pools->session;
 
-    assert_int_equal(knit_pool_session_open(pools->pool, 16, &options, &pools->session), 0);
+    assert_int_equal(knit_host_own_session_open(pools->pool, 16, &options, &pools->session), 0);
     start_hold(pools, 1, ignored);
-    knit_pool_session_close(pools->pool, pools->session);
+    knit_host_own_session_close(pools->pool, pools->session);
     pools->session = first;
 }
 
@@ -75,7 +75,7 @@ static void a_task_that_ignores_its_abort_is_killed_after_the_grace(void **state
 {
     struct pools pools;
     struct pools_outcome held = {0}, after = {0};
-    struct knit_pool_task_deaths deaths;
+    struct knit_host_task_deaths deaths;
     uint64_t aborted_ns, took_ns;
     pid_t before;
 
@@ -97,10 +97,10 @@ static void a_task_that_ignores_its_abort_is_killed_after_the_grace(void **state
     pools_wait(&pools, &after);
     assert_int_equal(after.code, 0);
     assert_true(pid_of(&pools, 0) != before);
-    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, 1);
     assert_non_null(strstr(pools.text, "its task hold went on for 200 ms"));
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_QUARANTINED), 0);
-    assert_int_equal(knit_pool_deaths(pools.pool, &deaths, 1), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_QUARANTINED), 0);
+    assert_int_equal(knit_host_deaths(pools.pool, &deaths, 1), 1);
     assert_string_equal(deaths.task, "hold");
     assert_int_equal(deaths.signal, SIGKILL);
     pools_fini(&pools);
@@ -127,7 +127,7 @@ static void no_other_task_is_killed_for_the_grace(void **state)
     pools_wait(&pools, &stopped);
     assert_int_equal(stopped.code, 0);
     turn_for(&pools, 200000000u);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     pools_fini(&pools);
 }
 
@@ -150,7 +150,7 @@ static void a_task_that_ignores_its_deadline_is_killed_after_the_grace(void **st
     assert_true(took_ns >= 199000000u && took_ns < 3000000000u);
     assert_int_equal(held.code, KNIT_TIMEOUT);
     assert_int_equal(held.failure.started, KNIT_STARTED_YES);
-    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, 1);
     /* A task that looks is told. */
     pools.deadline_ns = knit_clock_ns() + 100000000u;
     pools_start_empty(&pools, "wait_abort", &stopped);
@@ -158,7 +158,7 @@ static void a_task_that_ignores_its_deadline_is_killed_after_the_grace(void **st
     assert_int_equal(stopped.code, 0);
     assert_true(knit_clock_ns() >= pools.deadline_ns);
     turn_for(&pools, 400000000u);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 1);
     pools_fini(&pools);
 }
 
@@ -175,7 +175,7 @@ static void a_task_of_a_closed_session_has_the_same_grace(void **state)
     pools_start_number(&pools, "count", 2, &after);
     pools_wait(&pools, &after);
     assert_int_equal(after.code, 0);
-    pools_wait_events(&pools, KNIT_POOL_WORKER_DIED, 1);
+    pools_wait_events(&pools, KNIT_HOST_WORKER_DIED, 1);
     pools_wait_sessions(&pools, 1);
     pools_fini(&pools);
 }
@@ -190,20 +190,20 @@ static void a_slow_call_is_reported_once(void **state)
     pools.options.slow_call_ms = 50;
     assert_int_equal(pools_open(&pools), 0);
     start_hold(&pools, 1, &held);
-    pools_wait_events(&pools, KNIT_POOL_TASK_SLOW, 1);
+    pools_wait_events(&pools, KNIT_HOST_TASK_SLOW, 1);
     turn_for(&pools, 200000000u);
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     pools_wait(&pools, &held);
     assert_int_equal(held.code, 0);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_SLOW), 1);
     for (uint32_t i = 0; i < pools.event_count; i++) {
-        const struct knit_pool_event *event = &pools.events[i];
+        const struct knit_host_event *event = &pools.events[i];
 
-        if (event->kind != KNIT_POOL_TASK_SLOW)
+        if (event->kind != KNIT_HOST_TASK_SLOW)
             continue;
         assert_true(event->age_ms >= 50 && event->pid == pid_of(&pools, event->lane));
         assert_string_equal(
-            knit_registry_at(knit_pool_registry(pools.pool), event->task)->name, "hold");
+            knit_registry_at(knit_host_registry(pools.pool), event->task)->name, "hold");
     }
     pools_fini(&pools);
 }
@@ -241,11 +241,11 @@ static void calls_of_one_slot_and_turn_do_not_add_up(void **state)
         now_ns += STEP_NS;
     }
     (void)pools_turn(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_SLOW), 0);
     /* The last one goes on. */
     knit_watch_running(pools.pool, now_ns);
     (void)pools_turn(&pools);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 1);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_SLOW), 1);
     show_running(&pools, SLOT, 0);
     assert_int_equal(kill(pid_of(&pools, 0), SIGCONT), 0);
     pools_fini(&pools);
@@ -279,13 +279,13 @@ static void time_in_which_the_machine_stood_still_does_not_count(void **state)
     turn_for(&pools, 150000000u);
     freeze(&pools, 2000000000u);
     turn_for(&pools, 150000000u);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_TASK_SLOW), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_TASK_SLOW), 0);
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     for (int i = 0; i < 3; i++) {
         pools_wait(&pools, &held[i]);
         assert_int_equal(held[i].code, 0);
     }
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_HARD_TIMEOUT), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_HARD_TIMEOUT), 0);
     /* The limit of a later call is not longer for it. */
     atomic_store_explicit(&pools.ledger[0], 0, memory_order_seq_cst);
     start_ns = knit_clock_ns();
@@ -311,10 +311,10 @@ static void time_in_which_the_machine_stood_still_does_not_count_after_a_close(v
     turn_for(&pools, 150000000u);
     freeze(&pools, 2000000000u);
     turn_for(&pools, 150000000u);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     atomic_store_explicit(&pools.ledger[0], 1, memory_order_seq_cst);
     pools_wait_sessions(&pools, 1);
-    assert_int_equal(pools_count_events(&pools, KNIT_POOL_WORKER_DIED), 0);
+    assert_int_equal(pools_count_events(&pools, KNIT_HOST_WORKER_DIED), 0);
     pools_fini(&pools);
 }
 

@@ -26,7 +26,7 @@ static unsigned lines_of(const char *text)
 
 static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
 {
-    const struct knit_pool_event event = {.kind = KNIT_POOL_SESSION_EVICTED,
+    const struct knit_host_event event = {.kind = KNIT_HOST_SESSION_EVICTED,
         .session = 7,
         .uid = 1000,
         .pid = 12,
@@ -59,13 +59,13 @@ static void evicted_sessions_get_some_lines_a_second_and_a_count(void **state)
 
 static void a_replaced_worker_is_logged_without_an_empty_reason(void **state)
 {
-    const struct knit_pool_event started = {
-        .kind = KNIT_POOL_WORKER_STARTED, .is_replacement = true, .lane = 1, .pid = 9, .text = ""};
-    const struct knit_pool_event hung = {.kind = KNIT_POOL_HARD_TIMEOUT,
+    const struct knit_host_event started = {
+        .kind = KNIT_HOST_WORKER_STARTED, .is_replacement = true, .lane = 1, .pid = 9, .text = ""};
+    const struct knit_host_event hung = {.kind = KNIT_HOST_HARD_TIMEOUT,
         .lane = 1,
         .pid = 9,
         .limit_ms = 250,
-        .task = KNIT_POOL_TASK_NONE};
+        .task = KNIT_HOST_TASK_NONE};
     char text[4096] = "";
     uint32_t evicted = 0;
     struct knit_log log;

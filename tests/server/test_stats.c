@@ -108,7 +108,7 @@ static void every_number_stands_under_its_key(void **state)
             .confinement = {.landlock_abi = -1}},
         .deaths = {{.task = "crash", .deaths = 51, .signal = 11, .is_quarantined = true}},
         .deaths_count = 1,
-        .lanes = {{.state = KNIT_POOL_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}},
+        .lanes = {{.state = KNIT_HOST_LANE_SERVING, .pid = 41, .calls = 42, .busy_ns = 43}},
         .images = &worker,
         .images_count = 1};
     struct knit_buffer buffer;

@@ -63,7 +63,7 @@ static void init(void)
     knit_log_init(&turns.log, STDERR_FILENO, KNIT_LOG_ERROR);
     turns.loops = (struct knit_loops){
         .settings = &turns.settings, .log = &turns.log, .count = 1, .items = loop};
-    turns.session = (struct knit_pool_session){.session = side->session,
+    turns.session = (struct knit_host_own_session){.session = side->session,
         .reply = side->reply,
         .geometry = side->geometry,
         .bell_fd = side->bell_fd};

@@ -41,7 +41,7 @@ struct turns {
     struct knit_settings settings; /* may be changed before turns_connect() */
     struct knit_log log;
     struct knit_loops loops;
-    struct knit_pool_session session;
+    struct knit_host_own_session session;
     struct knit_loop loop;
     struct turns_caller callers[TURNS_CALLERS_MAX];
     uint32_t caller_count;

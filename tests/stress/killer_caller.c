@@ -70,7 +70,7 @@ static bool load_others(void *arg)
 
 /* ---- starting the victim ---- */
 
-static pid_t spawn(const struct knit_pool_grant *grant, int lease)
+static pid_t spawn(const struct knit_host_grant *grant, int lease)
 {
     char name[] = "victim", *argv[] = {name, NULL};
     const int fds[] = {grant->board_fd, grant->request_fd, grant->reply_fd, grant->bell_fd, lease};
@@ -88,18 +88,18 @@ static pid_t spawn(const struct knit_pool_grant *grant, int lease)
 static uint32_t task_id(const struct hunt *hunt, const char *name)
 {
     const struct knit_registry_task *task =
-        knit_registry_find(knit_pool_registry(hunt->scene.pools.pool), name, strlen(name));
+        knit_registry_find(knit_host_registry(hunt->scene.pools.pool), name, strlen(name));
 
     assert_non_null(task);
     return task->id;
 }
 
-static void send_start(struct hunt *hunt, const struct knit_pool_grant *grant)
+static void send_start(struct hunt *hunt, const struct knit_host_grant *grant)
 {
     struct victim_start start = {.geometry = grant->geometry,
         .argument_max_bytes = grant->call_max_bytes,
         .steal = grant->steal,
-        .epoch = knit_registry_epoch(knit_pool_registry(hunt->scene.pools.pool)),
+        .epoch = knit_registry_epoch(knit_host_registry(hunt->scene.pools.pool)),
         .task_count = task_id(hunt, "count"),
         .task_echo = task_id(hunt, "echo"),
         .task_wait_abort = task_id(hunt, "wait_abort")};
@@ -118,8 +118,8 @@ static bool has_reported(const struct hunt *hunt)
 static void start_victim(struct hunt *hunt)
 {
     static const char *const files[] = {TEST_VICTIM, NULL};
-    struct knit_pool_peer peer = {.uid = getuid(), .gid = getgid(), .pid = getpid()};
-    struct knit_pool_grant grant;
+    struct knit_host_peer peer = {.uid = getuid(), .gid = getgid(), .pid = getpid()};
+    struct knit_host_grant grant;
     int pair[2];
     pid_t pid;
 
@@ -127,7 +127,7 @@ static void start_victim(struct hunt *hunt)
         atomic_store_explicit(
             &hunt->scene.pools.ledger[VICTIM_FIRST_ID + i], 0, memory_order_relaxed);
     assert_int_equal(
-        knit_pool_attach(hunt->scene.pools.pool, &peer, VICTIM_SLOTS, 65536, &grant), 0);
+        knit_host_attach(hunt->scene.pools.pool, &peer, VICTIM_SLOTS, 65536, &grant), 0);
     hunt->id = grant.id;
     hunt->geometry = grant.geometry;
     assert_int_equal(knit_segment_map(grant.reply_fd, knit_layout_reply_bytes(&grant.geometry),
@@ -139,11 +139,11 @@ static void start_victim(struct hunt *hunt)
     (void)close(pair[1]);
     send_start(hunt, &grant);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_reported(hunt), 20000));
-    assert_int_equal(knit_pool_attached(hunt->scene.pools.pool, hunt->id), 0);
+    assert_int_equal(knit_host_attached(hunt->scene.pools.pool, hunt->id), 0);
     assert_int_equal(knit_segment_map(grant.request_fd, knit_layout_request_bytes(&grant.geometry),
                          false, &hunt->request),
         0);
-    knit_pool_grant_close(&grant);
+    knit_host_grant_close(&grant);
     assert_true(KNIT_WAIT_UNTIL(pools_turn(&hunt->scene.pools) && has_reported(hunt), 20000));
     hunt->stepper =
         (struct stepper){.arg = hunt, .while_running = hunt->is_contended ? load_others : NULL};
@@ -156,7 +156,7 @@ static void start_victim(struct hunt *hunt)
 
 static bool is_freed(struct hunt *hunt)
 {
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
     char byte;
 
     if (hunt->is_contended)
@@ -166,9 +166,9 @@ static bool is_freed(struct hunt *hunt)
     if (hunt->lease >= 0 && recv(hunt->lease, &byte, 1, MSG_DONTWAIT) == 0) {
         (void)close(hunt->lease);
         hunt->lease = -1;
-        knit_pool_detach(hunt->scene.pools.pool, hunt->id);
+        knit_host_detach(hunt->scene.pools.pool, hunt->id);
     }
-    knit_pool_stats(hunt->scene.pools.pool, &stats);
+    knit_host_stats(hunt->scene.pools.pool, &stats);
     /* This test keeps the mappings of the dead, so the pool goes on counting what they hold. */
     return hunt->lease < 0 &&
            stats.sessions + stats.closing_sessions ==

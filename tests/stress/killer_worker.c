@@ -57,14 +57,14 @@ struct hunt {
     enum kind kind;
     struct stepper_place *trace;
     uint32_t count;
-    uint32_t aimed, hit;             /* deaths planned at a place, and those that happened there */
-    struct knit_pool_session *other; /* a second session */
+    uint32_t aimed, hit; /* deaths planned at a place, and those that happened there */
+    struct knit_host_own_session *other; /* a second session */
     struct pools_outcome theirs;
     struct call calls[CALLS_MAX];
     uint32_t call_count;
-    struct knit_pool_session *guest; /* HOST: it ends, and another one comes */
-    struct pools_outcome held;       /* THIEF: the long call, of lane 1 */
-    uint32_t full[8], full_count;    /* DEFERRED: slots of results that are not released */
+    struct knit_host_own_session *guest; /* HOST: it ends, and another one comes */
+    struct pools_outcome held;           /* THIEF: the long call, of lane 1 */
+    uint32_t full[8], full_count;        /* DEFERRED: slots of results that are not released */
     /* The worker that is to die. */
     struct stepper stepper;
     uint32_t park; /* its park word before it was woken */
@@ -87,7 +87,7 @@ static struct knit_session *session_of(const struct hunt *hunt)
 static void publish(struct hunt *hunt, const char *task, const void *params, size_t len,
     const struct knit_session_call *as, struct call *expected)
 {
-    const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+    const struct knit_registry *registry = knit_host_registry(hunt->scene.pools.pool);
     const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
     struct knit_session_call call = *as;
     uint32_t slot;
@@ -144,7 +144,7 @@ static void publish_large(struct hunt *hunt, uint32_t lane, uint32_t len)
 
 static void publish_theirs(struct hunt *hunt)
 {
-    const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+    const struct knit_registry *registry = knit_host_registry(hunt->scene.pools.pool);
     struct knit_session_call call = {.task = knit_registry_find(registry, "count", 5)->id,
         .epoch = knit_registry_epoch(registry),
         .lane = 0,
@@ -199,9 +199,9 @@ static void open_gate(struct hunt *hunt, bool is_open)
 /* Once the new guest is attached the worker has handled both: messages are handled in order. */
 static bool has_new_guest(const struct hunt *hunt)
 {
-    struct knit_pool *pool = hunt->scene.pools.pool;
+    struct knit_host *pool = hunt->scene.pools.pool;
 
-    knit_pool_dispatch(pool);
+    knit_host_dispatch(pool);
     return pool->workers[0].links[knit_host_session_find(pool, hunt->guest->id)->index] ==
            KNIT_LINK_ATTACHED;
 }
@@ -209,10 +209,10 @@ static bool has_new_guest(const struct hunt *hunt)
 static void change_guests(struct hunt *hunt)
 {
     struct knit_session_options options = {.spin_us = 0};
-    struct knit_pool *pool = hunt->scene.pools.pool;
+    struct knit_host *pool = hunt->scene.pools.pool;
 
-    hunt->guest = knit_pool_session_close(pool, hunt->guest);
-    assert_int_equal(knit_pool_session_open(pool, 8, &options, &hunt->guest), 0);
+    hunt->guest = knit_host_own_session_close(pool, hunt->guest);
+    assert_int_equal(knit_host_own_session_open(pool, 8, &options, &hunt->guest), 0);
     assert_true(KNIT_WAIT_UNTIL(has_new_guest(hunt), 20000));
 }
 
@@ -236,7 +236,7 @@ static void fill_arena(struct hunt *hunt)
     uint64_t until_ns = knit_deadline_in_ms(20000);
 
     for (hunt->full_count = 0; hunt->full_count < 8; hunt->full_count++) {
-        const struct knit_registry *registry = knit_pool_registry(hunt->scene.pools.pool);
+        const struct knit_registry *registry = knit_host_registry(hunt->scene.pools.pool);
         struct knit_session_call call = {.task = knit_registry_find(registry, "echo", 4)->id,
             .epoch = knit_registry_epoch(registry),
             .payload = bytes,
@@ -248,7 +248,7 @@ static void fill_arena(struct hunt *hunt)
         while (!knit_session_collect_slot(session_of(hunt), slot, &outcome)) {
             assert_true(knit_deadline_now_ns() < until_ns);
             (void)knit_session_wait(session_of(hunt), slot, until_ns);
-            knit_pool_dispatch(hunt->scene.pools.pool);
+            knit_host_dispatch(hunt->scene.pools.pool);
         }
         assert_true(outcome.held);
         hunt->full[hunt->full_count] = slot;
@@ -304,7 +304,7 @@ static uint32_t park_word(const struct hunt *hunt)
 static bool is_asleep(void *arg)
 {
     struct hunt *hunt = arg;
-    struct knit_pool *pool = hunt->scene.pools.pool;
+    struct knit_host *pool = hunt->scene.pools.pool;
     uint32_t park = park_word(hunt);
     uint64_t now_ns = knit_deadline_now_ns();
 
@@ -317,7 +317,7 @@ static bool is_asleep(void *arg)
         hunt->quiet_since_ns = 0;
     else if (hunt->quiet_since_ns == 0)
         hunt->quiet_since_ns = now_ns;
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX && hunt->kind != THIEF; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX && hunt->kind != THIEF; i++) {
         if (pool->sessions[i] != NULL && !knit_recovery_is_idle(&pool->sessions[i]->view))
             hunt->quiet_since_ns = 0;
     }
@@ -328,13 +328,13 @@ static bool is_asleep(void *arg)
 static void wake_up(struct hunt *hunt)
 {
     static const char *const files[] = {TEST_WORKER, TEST_MODULES "/module_tasks.so", NULL};
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
     scene_settle(&hunt->scene);
     if (hunt->kind == DEFERRED)
         fill_arena(hunt);
     scene_settle(&hunt->scene);
-    knit_pool_lane_stats(hunt->scene.pools.pool, 0, &stats);
+    knit_host_lane_stats(hunt->scene.pools.pool, 0, &stats);
     hunt->stepper = (struct stepper){.while_running = is_asleep, .arg = hunt};
     hunt->park = park_word(hunt);
     hunt->quiet_since_ns = 0;
@@ -363,11 +363,11 @@ static bool is_all_there(struct hunt *hunt)
 
 static bool is_served(struct hunt *hunt, pid_t dead)
 {
-    struct knit_pool_lane_stats stats;
+    struct knit_host_lane_stats stats;
 
     (void)turn(hunt);
-    knit_pool_lane_stats(hunt->scene.pools.pool, 0, &stats);
-    return stats.state == KNIT_POOL_LANE_SERVING && stats.pid != dead;
+    knit_host_lane_stats(hunt->scene.pools.pool, 0, &stats);
+    return stats.state == KNIT_HOST_LANE_SERVING && stats.pid != dead;
 }
 
 /* Returns whether it was lost with the worker. */
@@ -504,10 +504,11 @@ static void hunt_all(enum kind kind, const char *name)
         hunt.scene.pools.options.call_max_bytes = 8192;
     }
     scene_open(&hunt.scene);
-    assert_int_equal(knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.other), 0);
+    assert_int_equal(
+        knit_host_own_session_open(hunt.scene.pools.pool, 8, &options, &hunt.other), 0);
     if (kind == HOST)
         assert_int_equal(
-            knit_pool_session_open(hunt.scene.pools.pool, 8, &options, &hunt.guest), 0);
+            knit_host_own_session_open(hunt.scene.pools.pool, 8, &options, &hunt.guest), 0);
     scene_settle(&hunt.scene);
     publish_theirs(&hunt);
     assert_true(KNIT_WAIT_UNTIL(turn(&hunt) && hunt.theirs.is_there, 20000));
@@ -525,8 +526,8 @@ static void hunt_all(enum kind kind, const char *name)
     print_spread("replaced", hunt.serving_ns, hunt.deaths);
     /* A worker that takes another path than the first, because of other timing, is killed there. */
     assert_true(hunt.hit >= hunt.aimed / 4 * 3);
-    hunt.other = knit_pool_session_close(hunt.scene.pools.pool, hunt.other);
-    hunt.guest = knit_pool_session_close(hunt.scene.pools.pool, hunt.guest);
+    hunt.other = knit_host_own_session_close(hunt.scene.pools.pool, hunt.other);
+    hunt.guest = knit_host_own_session_close(hunt.scene.pools.pool, hunt.guest);
     scene_fini(&hunt.scene);
     free(hunt.trace);
     free(hunt.outcomes_ns);

@@ -27,9 +27,9 @@ void scene_init(struct scene *scene, uint32_t workers)
 }
 
 /* The worker has acknowledged every session. */
-static bool has_sessions(const struct knit_pool *pool, const struct knit_worker *worker)
+static bool has_sessions(const struct knit_host *pool, const struct knit_worker *worker)
 {
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && worker->links[i] != KNIT_LINK_ATTACHED)
             return false;
     }
@@ -38,13 +38,13 @@ static bool has_sessions(const struct knit_pool *pool, const struct knit_worker 
 
 static bool is_settled(struct scene *scene)
 {
-    const struct knit_pool *pool = scene->pools.pool;
+    const struct knit_host *pool = scene->pools.pool;
 
     for (uint32_t lane = 0; lane < scene->pools.options.workers; lane++) {
-        struct knit_pool_lane_stats stats;
+        struct knit_host_lane_stats stats;
 
-        knit_pool_lane_stats(scene->pools.pool, lane, &stats);
-        if (stats.state != KNIT_POOL_LANE_SERVING || !stats.is_parked ||
+        knit_host_lane_stats(scene->pools.pool, lane, &stats);
+        if (stats.state != KNIT_HOST_LANE_SERVING || !stats.is_parked ||
             !has_sessions(pool, &pool->workers[lane]))
             return false;
     }
@@ -75,7 +75,7 @@ void scene_fini(struct scene *scene)
 void scene_start(
     struct scene *scene, const char *task, int64_t number, uint32_t lane, struct pools_outcome *to)
 {
-    const struct knit_registry *registry = knit_pool_registry(scene->pools.pool);
+    const struct knit_registry *registry = knit_host_registry(scene->pools.pool);
     const struct knit_registry_task *found = knit_registry_find(registry, task, strlen(task));
     struct knit_session *session = scene->pools.session->session;
     unsigned char memory[16];
@@ -176,17 +176,17 @@ static uint32_t count_mappings(pid_t pid)
 struct scene_size scene_measure(struct scene *scene)
 {
     struct scene_size size = {0};
-    struct knit_pool_stats stats;
+    struct knit_host_stats stats;
 
-    knit_pool_stats(scene->pools.pool, &stats);
+    knit_host_stats(scene->pools.pool, &stats);
     size.sessions = stats.sessions + stats.closing_sessions;
     size.memory_bytes = stats.memory_bytes;
     size.host_fds = count_entries("/proc/self/fd");
     for (uint32_t lane = 0; lane < scene->pools.options.workers; lane++) {
-        struct knit_pool_lane_stats worker;
+        struct knit_host_lane_stats worker;
         char path[64];
 
-        knit_pool_lane_stats(scene->pools.pool, lane, &worker);
+        knit_host_lane_stats(scene->pools.pool, lane, &worker);
         (void)snprintf(path, sizeof(path), "/proc/%d/fd", worker.pid);
         size.worker_fds += count_entries(path);
         size.worker_mappings += count_mappings(worker.pid);
@@ -218,12 +218,12 @@ static void note(void *arg, const char *sentence)
 
 void scene_inspect(struct scene *scene, const char *when)
 {
-    struct knit_pool *pool = scene->pools.pool;
+    struct knit_host *pool = scene->pools.pool;
     char text[4096] = "";
     struct knit_inspect_report report = {note, text};
     uint32_t findings = knit_inspect_board(&pool->board, pool->options.workers, &report);
 
-    for (uint32_t i = 0; i < KNIT_POOL_SESSIONS_MAX; i++) {
+    for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         const struct knit_host_session *host_session = pool->sessions[i];
         struct knit_inspect_session session;
         struct knit_inspect_counts counts;
