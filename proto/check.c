@@ -44,6 +44,7 @@ struct check {
     uint32_t depth; /* frames in use */
     uint32_t depth_max;
     struct knit_check_flaw *flaw; /* may be NULL */
+    bool has_typed;               /* a typed array was in it */
     struct frame frame[KNIT_DEPTH_MAX];
 };
 
@@ -220,6 +221,7 @@ static int on_ext(struct check *check, int code, size_t len, const uint8_t *wher
     flaw = leaf_flaw(code, check->at, len);
     if (flaw != NULL)
         return fail(check, KNIT_CHECK_E_EXT, where, flaw, code);
+    check->has_typed |= code == KNIT_EXT_TYPED;
     check->at += len;
     return 0;
 }
@@ -348,6 +350,7 @@ static void begin(struct check *check, const void *bytes, size_t len, uint32_t d
     check->depth = 0;
     check->depth_max = depth < KNIT_DEPTH_MAX ? depth : KNIT_DEPTH_MAX;
     check->flaw = flaw;
+    check->has_typed = false;
 }
 
 /* Checks the value that has been begun, to its end. */
@@ -367,7 +370,7 @@ static int finish(struct check *check)
 
 /* Not inlined, so that a plain value does not set up the frames. */
 static __attribute__((noinline)) int check_nested(const void *bytes, size_t len, uint32_t depth,
-    size_t *ret_len, struct knit_check_flaw *ret_flaw)
+    size_t *ret_len, bool *ret_has_typed, struct knit_check_flaw *ret_flaw)
 {
     struct check check;
     int r;
@@ -378,6 +381,7 @@ static __attribute__((noinline)) int check_nested(const void *bytes, size_t len,
         r = finish(&check);
     if (r == 0)
         *ret_len = (size_t)(check.at - check.start);
+    *ret_has_typed = check.has_typed;
     return r;
 }
 
@@ -400,17 +404,26 @@ static __attribute__((noinline)) size_t flat_len(const uint8_t *bytes, size_t le
     return at;
 }
 
-int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
-    struct knit_check_flaw *ret_flaw)
+int knit_check_front_typed(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
+    bool *ret_has_typed, struct knit_check_flaw *ret_flaw)
 {
     size_t used = plain_len(bytes, len, SIZE_MAX);
 
     if (used == 0 && depth > 0)
         used = flat_len(bytes, len);
     if (used == 0)
-        return check_nested(bytes, len, depth, ret_len, ret_flaw);
+        return check_nested(bytes, len, depth, ret_len, ret_has_typed, ret_flaw);
     *ret_len = used;
+    *ret_has_typed = false;
     return 0;
+}
+
+int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
+    struct knit_check_flaw *ret_flaw)
+{
+    bool has_typed;
+
+    return knit_check_front_typed(bytes, len, depth, ret_len, &has_typed, ret_flaw);
 }
 
 int knit_check_value(

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,10 @@ KNIT_MUST_CHECK int knit_check_value(
 /* One value at the front; ret_len = its bytes. */
 KNIT_MUST_CHECK int knit_check_front(const void *bytes, size_t len, uint32_t depth, size_t *ret_len,
     struct knit_check_flaw *ret_flaw);
+
+/* The same; ret_has_typed: whether a typed array is in it, whose elements may lie unaligned. */
+KNIT_MUST_CHECK int knit_check_front_typed(const void *bytes, size_t len, uint32_t depth,
+    size_t *ret_len, bool *ret_has_typed, struct knit_check_flaw *ret_flaw);
 
 /* The body of an ext of this code, without its head. */
 KNIT_MUST_CHECK int knit_check_ext(

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `struct knit_value` is msgpack_object, by a cast in this file alone. A reset keeps the zone's
+/* `struct knit_decoded` is msgpack_object, by a cast in this file alone. A reset keeps the zone's
  * first chunk, so decoding small values call after call allocates nothing.
  *
  * The zone grows until its reset. That is bounded for a decoder that serves one call, because the
@@ -22,14 +22,14 @@ struct knit_decoder {
     bool is_used; /* since its reset: most calls decode nothing */
 };
 
-static const msgpack_object *object_of(const struct knit_value *value)
+static const msgpack_object *object_of(const struct knit_decoded *value)
 {
     return (const msgpack_object *)(const void *)value;
 }
 
-static const struct knit_value *value_of(const msgpack_object *object)
+static const struct knit_decoded *value_of(const msgpack_object *object)
 {
-    return (const struct knit_value *)(const void *)object;
+    return (const struct knit_decoded *)(const void *)object;
 }
 
 struct knit_decoder *knit_decoder_new(void)
@@ -59,7 +59,7 @@ void knit_decoder_reset(struct knit_decoder *decoder)
     decoder->is_used = false;
 }
 
-const struct knit_value *knit_decoder_read(
+const struct knit_decoded *knit_decoder_read(
     struct knit_decoder *decoder, const void *bytes, size_t len)
 {
     msgpack_object *object = msgpack_zone_malloc(&decoder->zone, sizeof(*object));
@@ -73,8 +73,8 @@ const struct knit_value *knit_decoder_read(
     return value_of(object);
 }
 
-const struct knit_value *knit_decoder_open(
-    struct knit_decoder *decoder, const struct knit_value *value)
+const struct knit_decoded *knit_decoder_open(
+    struct knit_decoder *decoder, const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
     size_t len;
@@ -97,7 +97,7 @@ const struct knit_value *knit_decoder_open(
     return knit_decoder_read(decoder, object->via.ext.ptr, len);
 }
 
-struct knit_span knit_decoder_rest(const struct knit_value *value)
+struct knit_span knit_decoder_rest(const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
     size_t len;
@@ -109,68 +109,68 @@ struct knit_span knit_decoder_rest(const struct knit_value *value)
     return knit_span(object->via.ext.ptr + len, object->via.ext.size - len);
 }
 
-enum knit_type knit_decoder_type(const struct knit_value *value)
+enum knit_decoded_type knit_decoder_type(const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
 
     if (object == NULL)
-        return KNIT_TYPE_NIL;
+        return KNIT_DECODED_NIL;
     switch (object->type) {
     case MSGPACK_OBJECT_BOOLEAN:
-        return KNIT_TYPE_BOOL;
+        return KNIT_DECODED_BOOL;
     case MSGPACK_OBJECT_POSITIVE_INTEGER:
-        return object->via.u64 > INT64_MAX ? KNIT_TYPE_UINT : KNIT_TYPE_INT;
+        return object->via.u64 > INT64_MAX ? KNIT_DECODED_UINT : KNIT_DECODED_INT;
     case MSGPACK_OBJECT_NEGATIVE_INTEGER:
-        return KNIT_TYPE_INT;
+        return KNIT_DECODED_INT;
     case MSGPACK_OBJECT_FLOAT32:
     case MSGPACK_OBJECT_FLOAT64:
-        return KNIT_TYPE_FLOAT;
+        return KNIT_DECODED_FLOAT;
     case MSGPACK_OBJECT_STR:
-        return KNIT_TYPE_STR;
+        return KNIT_DECODED_STR;
     case MSGPACK_OBJECT_BIN:
-        return KNIT_TYPE_BIN;
+        return KNIT_DECODED_BIN;
     case MSGPACK_OBJECT_ARRAY:
-        return KNIT_TYPE_ARRAY;
+        return KNIT_DECODED_ARRAY;
     case MSGPACK_OBJECT_MAP:
-        return KNIT_TYPE_MAP;
+        return KNIT_DECODED_MAP;
     case MSGPACK_OBJECT_EXT:
-        return object->via.ext.type == KNIT_EXT_TIME ? KNIT_TYPE_TIME : KNIT_TYPE_EXT;
+        return object->via.ext.type == KNIT_EXT_TIME ? KNIT_DECODED_TIME : KNIT_DECODED_EXT;
     case MSGPACK_OBJECT_NIL:
     default:
-        return KNIT_TYPE_NIL;
+        return KNIT_DECODED_NIL;
     }
 }
 
-bool knit_decoder_bool(const struct knit_value *value)
+bool knit_decoder_bool(const struct knit_decoded *value)
 {
-    return knit_decoder_type(value) == KNIT_TYPE_BOOL && object_of(value)->via.boolean;
+    return knit_decoder_type(value) == KNIT_DECODED_BOOL && object_of(value)->via.boolean;
 }
 
-int64_t knit_decoder_int(const struct knit_value *value)
+int64_t knit_decoder_int(const struct knit_decoded *value)
 {
-    return knit_decoder_type(value) == KNIT_TYPE_INT ? object_of(value)->via.i64 : 0;
+    return knit_decoder_type(value) == KNIT_DECODED_INT ? object_of(value)->via.i64 : 0;
 }
 
-uint64_t knit_decoder_uint(const struct knit_value *value)
+uint64_t knit_decoder_uint(const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
 
     return object != NULL && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
 }
 
-double knit_decoder_float(const struct knit_value *value)
+double knit_decoder_float(const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
-    enum knit_type type = knit_decoder_type(value);
+    enum knit_decoded_type type = knit_decoder_type(value);
 
-    if (type == KNIT_TYPE_FLOAT)
+    if (type == KNIT_DECODED_FLOAT)
         return object->via.f64;
-    if (type == KNIT_TYPE_INT)
+    if (type == KNIT_DECODED_INT)
         return (double)object->via.i64;
-    return type == KNIT_TYPE_UINT ? (double)object->via.u64 : 0;
+    return type == KNIT_DECODED_UINT ? (double)object->via.u64 : 0;
 }
 
-const void *knit_decoder_bytes(const struct knit_value *value, size_t *ret_len, int *ret_ext)
+const void *knit_decoder_bytes(const struct knit_decoded *value, size_t *ret_len, int *ret_ext)
 {
     const msgpack_object *object = object_of(value);
     const void *bytes = NULL;
@@ -194,7 +194,7 @@ const void *knit_decoder_bytes(const struct knit_value *value, size_t *ret_len, 
     return bytes;
 }
 
-uint32_t knit_decoder_count(const struct knit_value *value)
+uint32_t knit_decoder_count(const struct knit_decoded *value)
 {
     const msgpack_object *object = object_of(value);
 
@@ -203,7 +203,7 @@ uint32_t knit_decoder_count(const struct knit_value *value)
     return object != NULL && object->type == MSGPACK_OBJECT_MAP ? object->via.map.size : 0;
 }
 
-const struct knit_value *knit_decoder_at(const struct knit_value *value, uint32_t index)
+const struct knit_decoded *knit_decoder_at(const struct knit_decoded *value, uint32_t index)
 {
     const msgpack_object *object = object_of(value);
 
@@ -214,7 +214,7 @@ const struct knit_value *knit_decoder_at(const struct knit_value *value, uint32_
     return value_of(&object->via.map.ptr[index].val);
 }
 
-const struct knit_value *knit_decoder_key(const struct knit_value *value, uint32_t index)
+const struct knit_decoded *knit_decoder_key(const struct knit_decoded *value, uint32_t index)
 {
     const msgpack_object *object = object_of(value);
 
@@ -224,11 +224,11 @@ const struct knit_value *knit_decoder_key(const struct knit_value *value, uint32
 }
 
 bool knit_decoder_time(
-    const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
+    const struct knit_decoded *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
 {
     const msgpack_object *object = object_of(value);
 
-    if (knit_decoder_type(value) != KNIT_TYPE_TIME)
+    if (knit_decoder_type(value) != KNIT_DECODED_TIME)
         return false;
     return knit_check_time(object->via.ext.ptr, object->via.ext.size, ret_seconds, ret_nanoseconds);
 }

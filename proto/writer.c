@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <knitting/encode.h>
+
 #include "proto/check.h"
 #include "proto/head.h"
 #include "proto/text.h"
@@ -226,6 +228,25 @@ void knit_writer_ext(struct knit_writer *writer, int code, const void *body, siz
         (void)knit_buffer_append(
             writer->buffer, head, knit_pack_ext(head, (uint32_t)len, (int8_t)code));
         (void)knit_buffer_append(writer->buffer, body, len);
+    }
+    end(writer);
+}
+
+void knit_writer_typed(
+    struct knit_writer *writer, unsigned element, const void *elements, size_t count)
+{
+    const size_t len = knit_encode_elements(element, count);
+    uint8_t head[KNIT_ENCODE_TYPED_MAX];
+    size_t size;
+
+    if (!begin(writer))
+        return;
+    size = knit_encode_typed(head, writer->buffer->len - writer->start, element, len);
+    if (size == 0) {
+        fail(writer, KNIT_WRITER_E_FULL);
+    } else {
+        (void)knit_buffer_append(writer->buffer, head, size);
+        (void)knit_buffer_append(writer->buffer, elements, len);
     }
     end(writer);
 }

@@ -54,6 +54,9 @@ void knit_writer_bin(struct knit_writer *writer, const void *bytes, size_t len);
 void knit_writer_array(struct knit_writer *writer, uint32_t count);
 void knit_writer_map(struct knit_writer *writer, uint32_t count);
 void knit_writer_ext(struct knit_writer *writer, int code, const void *body, size_t len);
+/* Elements of this code, `count` of them, aligned to their size where the value is. */
+void knit_writer_typed(
+    struct knit_writer *writer, unsigned element, const void *elements, size_t count);
 void knit_writer_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 void knit_writer_raw(struct knit_writer *writer, const void *msgpack, size_t len); /* checked */
 

@@ -12,7 +12,7 @@
  *
  * cc -shared -fPIC -o example.so tasks.c word_table.c $(pkg-config --cflags knitting) -lcrypto
  */
-#include <knitting/values.h>
+#include <knitting/task.h>
 
 #include <limits.h>
 #include <signal.h>
@@ -73,31 +73,29 @@ KNIT_TASK(sha256, "sha256(data: bin) -> str", .doc = "The SHA-256 of bytes, in h
 KNIT_TASK(word_count, "word_count(text: any, top: int?) -> map",
     .doc = "The most frequent words of a text (str or bin) and how often each occurs; 10 of them.")
 {
-    const struct knit_value *value = knit_arg_value(call, 0);
+    struct knit_value value = knit_arg_value(call, 0, NULL);
     int64_t top = knit_arg_is_nil(call, 1) ? 10 : knit_arg_int(call, 1);
     struct word_table table;
-    struct knit_writer *writer;
+    KNIT_BUILDER(answer);
     const char *text;
     size_t len, count;
 
-    if (value == NULL ||
-        (knit_value_type(value) != KNIT_TYPE_STR && knit_value_type(value) != KNIT_TYPE_BIN))
+    if (knit_value_type(value) != KNIT_TYPE_STR && knit_value_type(value) != KNIT_TYPE_BIN)
         return knit_fail(call, BAD_VALUE, "the text must be str or bin");
     if (top < 0)
         return knit_fail(call, BAD_VALUE, "top must not be negative");
-    text = (const char *)knit_value_bytes(value, &len, NULL);
+    text = (const char *)knit_arg_bytes(call, 0, &len);
     if (word_table_init(&table, text, len) != 0)
         return knit_fail(call, NO_MEMORY, "not enough memory to count");
 
     count = (uint64_t)top < table.words_count ? (size_t)top : table.words_count;
-    writer = knit_writer(call);
-    knit_put_map(writer, (uint32_t)count);
+    knit_put_map(answer, (uint32_t)count);
     for (size_t i = 0; i < count; i++) {
-        knit_put_str(writer, table.words[i].text, table.words[i].len);
-        knit_put_uint(writer, table.words[i].count);
+        knit_put_str(answer, table.words[i].text, table.words[i].len);
+        knit_put_uint(answer, table.words[i].count);
     }
     word_table_fini(&table);
-    return knit_return_built(call, writer);
+    return knit_return_built(call, answer);
 }
 
 /* The sieve works in segments that fit a core's cache and checks the abort flag between them. */

@@ -285,6 +285,8 @@ static int explain_shape(
         return knit_error_make(ret_error, KNIT_INTERNAL, started, "not enough memory");
     if (r < 0)
         return knit_error_make(ret_error, KNIT_TOO_LARGE, started, "the arguments are too large");
+    if (flaw->is_too_deep)
+        code = KNIT_TOO_DEEP;
     if (flaw->expected != NULL)
         return knit_error_make(ret_error, code, started, "%s %zu: expected %s, got %s", what,
             flaw->index + 1, flaw->expected, flaw->actual);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <knitting/knitting.h>
+#include <knitting/values.h>
 
 #include "proto/check.h"
 #include "proto/head.h"
@@ -37,6 +38,7 @@ struct cursor {
     struct knit_shape_values *values;
     struct knit_shape_flaw *flaw;
     size_t index;
+    bool has_typed;       /* a typed array is in the result */
     struct write *writes; /* of results */
     size_t writes_count;
 };
@@ -159,26 +161,6 @@ struct knit_shape *knit_shape_free(struct knit_shape *shape)
 
 /* ---- arguments ---- */
 
-static int put_typed(struct knit_writer *writer, const struct knit_shape_part *part,
-    const void *elements, size_t count)
-{
-    unsigned char *body;
-    size_t len;
-
-    if (__builtin_mul_overflow(count, part->size, &len) || len > UINT32_MAX - 2)
-        return -E2BIG;
-    body = malloc(len + 2);
-    if (body == NULL)
-        return -ENOMEM;
-    body[0] = part->code;
-    body[1] = 0;
-    if (len > 0)
-        memcpy(body + 2, elements, len);
-    knit_writer_ext(writer, KNIT_EXT_TYPED, body, len + 2);
-    free(body);
-    return 0;
-}
-
 static void put_optional_scalar(struct cursor *cursor, struct knit_writer *writer, unsigned kind)
 {
     const void *value = va_arg(cursor->values->list, const void *);
@@ -194,7 +176,7 @@ static void put_optional_scalar(struct cursor *cursor, struct knit_writer *write
     }
 }
 
-static int put_bytes(
+static void put_bytes(
     struct cursor *cursor, struct knit_writer *writer, const struct knit_shape_part *part)
 {
     const void *bytes = va_arg(cursor->values->list, const void *);
@@ -208,17 +190,15 @@ static int put_bytes(
     else if (part->kind == KNIT_KIND_BIN)
         knit_writer_bin(writer, bytes, len);
     else if (part->kind == KNIT_KIND_TYPED)
-        return put_typed(writer, part, bytes, len);
+        knit_writer_typed(writer, (unsigned)part->code, bytes, len);
     else
         knit_writer_raw(writer, bytes, len);
-    return 0;
 }
 
 static int put_argument(
     struct cursor *cursor, struct knit_writer *writer, const struct knit_shape_part *part)
 {
     const struct knit_time *time;
-    int r = 0;
 
     if (is_scalar(part) && !part->is_optional) {
         knit_writer_head(writer, knit_pack_scalars[part->kind],
@@ -226,7 +206,7 @@ static int put_argument(
     } else if (is_scalar(part)) {
         put_optional_scalar(cursor, writer, part->kind);
     } else if (part->kind != KNIT_KIND_TIME) {
-        r = put_bytes(cursor, writer, part);
+        put_bytes(cursor, writer, part);
     } else {
         time = va_arg(cursor->values->list, const struct knit_time *);
         if (time != NULL)
@@ -234,12 +214,13 @@ static int put_argument(
         else
             knit_writer_nil(writer);
     }
-    if (r == 0 && writer->error > 0 && writer->error != KNIT_WRITER_E_FULL) {
-        *cursor->flaw = (struct knit_shape_flaw){
-            .index = cursor->index, .reason = knit_writer_reason(writer->error)};
+    if (writer->error > 0 && writer->error != KNIT_WRITER_E_FULL) {
+        *cursor->flaw = (struct knit_shape_flaw){.index = cursor->index,
+            .reason = knit_writer_reason(writer->error),
+            .is_too_deep = writer->error == KNIT_WRITER_E_TOO_DEEP};
         return KNIT_SHAPE_E_VALUE;
     }
-    return r;
+    return 0;
 }
 
 int knit_shape_encode(const struct knit_shape *shape, struct knit_shape_values *values,
@@ -337,6 +318,22 @@ static int take_time(
     return 0;
 }
 
+/* The bytes that stand for `of` from now on. */
+static int add_copy(struct knit_span *of, struct knit_span bytes, struct knit_aligned_copy **copies)
+{
+    struct knit_aligned_copy *copy = malloc(sizeof(*copy) + bytes.len);
+
+    if (copy == NULL)
+        return -ENOMEM;
+    memcpy(copy->bytes, bytes.bytes, bytes.len);
+    copy->of = *of;
+    copy->len = bytes.len;
+    copy->next = *copies;
+    *copies = copy;
+    *of = knit_span(copy->bytes, copy->len);
+    return 0;
+}
+
 static int align(struct knit_span *elements, size_t size, struct knit_aligned_copy **copies)
 {
     static const max_align_t nothing;
@@ -354,15 +351,29 @@ static int align(struct knit_span *elements, size_t size, struct knit_aligned_co
             return 0;
         }
     }
-    copy = malloc(sizeof(*copy) + elements->len);
-    if (copy == NULL)
+    return add_copy(elements, *elements, copies);
+}
+
+/* Of a value in which typed arrays do not lie aligned, a copy in which they do. */
+static int align_value(struct knit_span *value, struct knit_aligned_copy **copies)
+{
+    struct knit_aligned_copy *copy;
+    const void *bytes;
+    size_t len;
+    KNIT_BUILDER(builder);
+
+    if (knit_value_is_aligned(knit_read(NULL, value->bytes, value->len)))
+        return 0;
+    for (copy = *copies; copy != NULL; copy = copy->next) {
+        if (copy->of.bytes == value->bytes && copy->of.len == value->len) {
+            *value = knit_span(copy->bytes, copy->len);
+            return 0;
+        }
+    }
+    knit_put_value(builder, knit_read(NULL, value->bytes, value->len));
+    if (knit_built(builder, &bytes, &len) != KNIT_OK)
         return -ENOMEM;
-    memcpy(copy->bytes, elements->bytes, elements->len);
-    copy->of = *elements;
-    copy->next = *copies;
-    *copies = copy;
-    elements->bytes = copy->bytes;
-    return 0;
+    return add_copy(value, knit_span(bytes, len), copies);
 }
 
 /* The run of bytes that the caller gets for a result of this type. */
@@ -404,6 +415,8 @@ static int take_bytes(struct cursor *cursor, const struct knit_shape_part *part,
 
     if (r == 0 && part->kind == KNIT_KIND_TYPED && to != NULL)
         r = align(&bytes, part->size, copies);
+    else if (r == 0 && cursor->has_typed && to != NULL && part->kind > KNIT_KIND_BIN)
+        r = align_value(&bytes, copies);
     if (r != 0)
         return r;
     len = part->kind == KNIT_KIND_TYPED ? bytes.len / part->size : bytes.len;
@@ -471,15 +484,17 @@ static int take_several(struct cursor *cursor, const struct knit_shape *shape,
 }
 
 /* Reads and checks the one value of a result. A scalar that fills it needs no further check. */
-static bool read_item(struct knit_span result, struct knit_item *ret_item)
+static bool read_item(struct knit_span result, struct knit_item *ret_item, bool *ret_has_typed)
 {
-    struct knit_check_flaw flaw;
     struct knit_head head;
+    size_t len;
 
     if (knit_head_read(result.bytes, result.len, &head) != 0)
         return false;
     if ((head.type >= KNIT_HEAD_STR || head.size != result.len) &&
-        knit_check_value(result.bytes, result.len, KNIT_DEPTH_MAX, &flaw) != 0)
+        (knit_check_front_typed(
+             result.bytes, result.len, KNIT_DEPTH_MAX, &len, ret_has_typed, NULL) != 0 ||
+            len != result.len))
         return false;
     *ret_item = (struct knit_item){.raw = result, .head = head};
     if (knit_head_has_body(&head))
@@ -496,7 +511,7 @@ int knit_shape_decode(const struct knit_shape *shape, struct knit_span result,
     struct knit_item item;
     int r = 0;
 
-    if (!read_item(result, &item)) {
+    if (!read_item(result, &item, &cursor.has_typed)) {
         *ret_flaw = (struct knit_shape_flaw){.reason = "it is no value of the protocol"};
         return KNIT_SHAPE_E_VALUE;
     }

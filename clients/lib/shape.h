@@ -35,11 +35,13 @@ struct knit_shape_values {
     va_list first; /* a copy of its beginning, where arguments may have to be read twice */
 };
 
-/* Elements that were copied, because they lay unaligned in the message; a list. Who reads the same
+/* Elements, or values in which there are some, that were copied, because they lay unaligned in the
+ * message; a list. Who reads the same
  * message again gets the same copy. */
 struct knit_aligned_copy {
     struct knit_aligned_copy *next;
     struct knit_span of; /* where they lie */
+    size_t len;
     _Alignas(16) unsigned char bytes[];
 };
 
@@ -50,6 +52,7 @@ struct knit_shape_flaw {
     size_t index;                  /* E_VALUE: of the argument or result, from 0 */
     const char *reason;            /* static text */
     const char *expected, *actual; /* E_VALUE: types, or NULL and then `reason` */
+    bool is_too_deep;              /* E_VALUE: of an argument: that is what is wrong */
 };
 
 enum {

@@ -31,7 +31,7 @@ const struct knit_json_element knit_json_elements[KNIT_ELEMENT_CODES] = {
 #undef ELEMENT
 
 static struct json_object *write_value(
-    struct knit_decoder *decoder, const struct knit_value *value);
+    struct knit_decoder *decoder, const struct knit_decoded *value);
 
 /* nil is NULL in json-c, and so is failure; a failed object is this one instead. */
 static struct json_object *const failed = (struct json_object *)&knit_json_elements;
@@ -105,7 +105,7 @@ static struct json_object *write_real(double value)
     return checked(json_object_new_double_s(value, digits));
 }
 
-static struct json_object *write_time(const struct knit_value *value)
+static struct json_object *write_time(const struct knit_decoded *value)
 {
     struct json_object *array;
     char digits[64];
@@ -126,7 +126,8 @@ static struct json_object *write_time(const struct knit_value *value)
     return wrap("$time", add(array, checked(json_object_new_int64(nanoseconds))));
 }
 
-static struct json_object *write_array(struct knit_decoder *decoder, const struct knit_value *value)
+static struct json_object *write_array(
+    struct knit_decoder *decoder, const struct knit_decoded *value)
 {
     struct json_object *array = checked(json_object_new_array());
 
@@ -136,7 +137,7 @@ static struct json_object *write_array(struct knit_decoder *decoder, const struc
 }
 
 static struct json_object *write_pair(
-    struct knit_decoder *decoder, const struct knit_value *key, const struct knit_value *value)
+    struct knit_decoder *decoder, const struct knit_decoded *key, const struct knit_decoded *value)
 {
     struct json_object *pair = add(checked(json_object_new_array()), write_value(decoder, key));
 
@@ -144,7 +145,7 @@ static struct json_object *write_pair(
 }
 
 static struct json_object *write_map_pairs(
-    struct knit_decoder *decoder, const struct knit_value *value)
+    struct knit_decoder *decoder, const struct knit_decoded *value)
 {
     struct json_object *array = checked(json_object_new_array());
 
@@ -155,19 +156,19 @@ static struct json_object *write_map_pairs(
 }
 
 /* The key as json-c can hold it: a str without NUL. NULL: it cannot. */
-static char *plain_key(const struct knit_value *key)
+static char *plain_key(const struct knit_decoded *key)
 {
     size_t len;
     const void *bytes;
 
-    if (knit_decoder_type(key) != KNIT_TYPE_STR)
+    if (knit_decoder_type(key) != KNIT_DECODED_STR)
         return NULL;
     bytes = knit_decoder_bytes(key, &len, NULL);
     return len == 0 ? strdup("") : memchr(bytes, '\0', len) == NULL ? strndup(bytes, len) : NULL;
 }
 
 /* A JSON object, unless a key is no str, stands there twice, or would make it a special form. */
-static struct json_object *write_map(struct knit_decoder *decoder, const struct knit_value *value)
+static struct json_object *write_map(struct knit_decoder *decoder, const struct knit_decoded *value)
 {
     struct json_object *object = checked(json_object_new_object());
     uint32_t count = knit_decoder_count(value);
@@ -228,7 +229,7 @@ static struct json_object *write_typed(const uint8_t *body, size_t len)
 
 /* The array of alternating keys and values in an ext 35. */
 static struct json_object *write_pairs(
-    struct knit_decoder *decoder, const struct knit_value *content)
+    struct knit_decoder *decoder, const struct knit_decoded *content)
 {
     struct json_object *array = checked(json_object_new_array());
 
@@ -238,9 +239,9 @@ static struct json_object *write_pairs(
     return wrap("$pairs", array);
 }
 
-static struct json_object *write_ext(struct knit_decoder *decoder, const struct knit_value *value)
+static struct json_object *write_ext(struct knit_decoder *decoder, const struct knit_decoded *value)
 {
-    const struct knit_value *content = knit_decoder_open(decoder, value);
+    const struct knit_decoded *content = knit_decoder_open(decoder, value);
     struct json_object *array;
     struct knit_span rest;
     size_t len;
@@ -276,35 +277,36 @@ static struct json_object *write_ext(struct knit_decoder *decoder, const struct 
     }
 }
 
-static struct json_object *write_value(struct knit_decoder *decoder, const struct knit_value *value)
+static struct json_object *write_value(
+    struct knit_decoder *decoder, const struct knit_decoded *value)
 {
     const void *bytes;
     size_t len;
 
     switch (knit_decoder_type(value)) {
-    case KNIT_TYPE_NIL:
+    case KNIT_DECODED_NIL:
         return NULL;
-    case KNIT_TYPE_BOOL:
+    case KNIT_DECODED_BOOL:
         return checked(json_object_new_boolean(knit_decoder_bool(value)));
-    case KNIT_TYPE_INT:
+    case KNIT_DECODED_INT:
         return checked(json_object_new_int64(knit_decoder_int(value)));
-    case KNIT_TYPE_UINT:
+    case KNIT_DECODED_UINT:
         return checked(json_object_new_uint64(knit_decoder_uint(value)));
-    case KNIT_TYPE_FLOAT:
+    case KNIT_DECODED_FLOAT:
         return write_real(knit_decoder_float(value));
-    case KNIT_TYPE_STR:
+    case KNIT_DECODED_STR:
         bytes = knit_decoder_bytes(value, &len, NULL);
         return text(bytes, len);
-    case KNIT_TYPE_BIN:
+    case KNIT_DECODED_BIN:
         bytes = knit_decoder_bytes(value, &len, NULL);
         return wrap("$bin", base64(bytes, len));
-    case KNIT_TYPE_ARRAY:
+    case KNIT_DECODED_ARRAY:
         return write_array(decoder, value);
-    case KNIT_TYPE_MAP:
+    case KNIT_DECODED_MAP:
         return write_map(decoder, value);
-    case KNIT_TYPE_TIME:
+    case KNIT_DECODED_TIME:
         return write_time(value);
-    case KNIT_TYPE_EXT:
+    case KNIT_DECODED_EXT:
         return write_ext(decoder, value);
     }
     return failed;
@@ -313,7 +315,7 @@ static struct json_object *write_value(struct knit_decoder *decoder, const struc
 int knit_json_write(struct knit_span value, bool is_indented, char **ret_text)
 {
     struct knit_decoder *decoder;
-    const struct knit_value *root;
+    const struct knit_decoded *root;
     struct json_object *object = failed;
     const char *written;
     int flags =

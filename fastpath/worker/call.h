@@ -9,16 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <knitting/build.h>
 #include <knitting/module.h>
 
 #include "fastpath/control/registry.h"
 #include "fastpath/lane/lane.h"
 #include "fastpath/worker/module.h"
 #include "proto/buffer.h"
-#include "proto/decoder.h"
 #include "proto/signature.h"
 #include "proto/span.h"
-#include "proto/writer.h"
 
 /* Where an argument behind those in `args` was last found, so that a walk over all of them in order
  * is not quadratic. */
@@ -39,20 +38,26 @@ struct knit_hot_task {
 
 static_assert(sizeof(struct knit_hot_task) == KNIT_LINE, "one line a task");
 
+/* An argument in which typed arrays did not lie aligned, copied. */
+struct knit_call_copy {
+    struct knit_call_copy *next;
+    uint32_t index;
+    struct knit_builder builder;
+};
+
 struct knit_call {
     struct knit_job *job;
     const struct knit_hot_task *hot;
-    struct knit_lane *lane;       /* whose job it is; NULL: results never go into its arena */
-    struct knit_decoder *decoder; /* of argument values */
-    struct knit_buffer results;   /* that fit neither cell nor arena */
-    struct knit_buffer errors;    /* apart, so that a half built result is never in their way */
-    int code;                     /* of the error, if it ended with one */
-    bool is_placed;               /* room for a result was given to the task, which fills it */
-    bool is_used;                 /* the buffers, the decoder, is_placed or refused_bytes were */
-    size_t refused_bytes;         /* of a room that was too large; 0 = none was refused */
-    struct knit_span whole;       /* the placed result, head included */
-    struct knit_writer writer;
-    struct knit_buffer fixed; /* over the job's body or over the lane's room */
+    struct knit_lane *lane;        /* whose job it is; NULL: results never go into its arena */
+    struct knit_call_copy *copies; /* of arguments, until the call ends; or NULL */
+    struct knit_buffer results;    /* that fit neither cell nor arena */
+    struct knit_buffer errors;     /* apart, so that a result is never in their way */
+    int code;                      /* of the error, if it ended with one */
+    bool is_placed;                /* room for a result was given to the task, which fills it */
+    bool is_used;                  /* the buffers, copies, is_placed or refused_bytes were */
+    size_t refused_bytes;          /* of a room that was too large; 0 = none was refused */
+    struct knit_span whole;        /* the placed result, head included */
+    struct knit_buffer fixed;      /* over the job's body or over the lane's room */
     struct knit_signature_args args;
     struct knit_call_place *found; /* in the runner: getters have a const call */
 };

@@ -130,17 +130,3 @@ void knit_outcome_add_output(struct knit_call *call, struct knit_span text, bool
         (void)knit_outcome_fail(call, KNIT_BAD_RESULT,
             "the result is nested too deep to be given with what the task printed");
 }
-
-int knit_outcome_end(struct knit_call *call, struct knit_writer *writer)
-{
-    struct knit_buffer *buffer = writer->buffer;
-    int error = knit_writer_end(writer);
-
-    if (error == KNIT_WRITER_E_FULL)
-        return knit_outcome_fail_too_large(call, 0);
-    if (error == -ENOMEM)
-        return knit_outcome_fail(call, KNIT_INTERNAL, "out of memory");
-    if (error != 0)
-        return knit_outcome_fail(call, KNIT_BAD_RESULT, knit_writer_reason(error));
-    return knit_outcome_settle_result(call, buffer->bytes, buffer->len, 0);
-}

@@ -137,6 +137,3 @@ KNIT_MUST_CHECK static inline int knit_outcome_open(
 /* Ends the call with what knit_outcome_open() returned; actual as above. */
 __attribute__((cold)) int knit_outcome_fail_open(
     struct knit_call *call, int error, uint64_t actual);
-
-/* Ends the call with what the writer has put. */
-int knit_outcome_end(struct knit_call *call, struct knit_writer *writer);

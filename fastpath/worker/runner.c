@@ -26,7 +26,7 @@
 #define KEEP_BYTES ((size_t)1 << 20)
 
 struct knit_runner {
-    struct knit_call call;       /* first, as it is used most; its buffers and its decoder stay */
+    struct knit_call call;       /* first, as it is used most; its buffers stay */
     struct knit_hot_task *tasks; /* [task_count], by id */
     uint32_t task_count;
     uint32_t epoch; /* low byte */
@@ -79,8 +79,7 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     runner->output = runner->log_output = options->output;
     runner->capture = options->capture;
     runner->call.found = &runner->found;
-    runner->call.decoder = knit_decoder_new();
-    if (runner->call.decoder == NULL || fill_tasks(runner, options) != 0) {
+    if (fill_tasks(runner, options) != 0) {
         knit_runner_free(runner);
         return -ENOMEM;
     }
@@ -92,11 +91,22 @@ int knit_runner_new(const struct knit_runner_options *options, struct knit_runne
     return 0;
 }
 
+static void free_copies(struct knit_call *call)
+{
+    while (call->copies != NULL) {
+        struct knit_call_copy *next = call->copies->next;
+
+        knit_builder_free(&call->copies->builder);
+        free(call->copies);
+        call->copies = next;
+    }
+}
+
 struct knit_runner *knit_runner_free(struct knit_runner *runner)
 {
     if (runner == NULL)
         return NULL;
-    knit_decoder_free(runner->call.decoder);
+    free_copies(&runner->call);
     knit_buffer_fini(&runner->call.results);
     knit_buffer_fini(&runner->call.errors);
     free(runner->tasks);
@@ -307,7 +317,7 @@ static __attribute__((noinline)) void empty(struct knit_call *call)
 {
     trim(&call->results);
     trim(&call->errors);
-    knit_decoder_reset(call->decoder);
+    free_copies(call);
     call->is_placed = false;
     call->refused_bytes = 0;
     call->is_used = false;

@@ -5,7 +5,10 @@
 #include "fastpath/worker/task_api.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <knitting/values.h>
 
 #include "fastpath/lane/bell.h"
 #include "fastpath/worker/outcome.h"
@@ -124,29 +127,56 @@ static int return_raw(struct knit_call *call, const void *msgpack, size_t len)
     return knit_outcome_settle_result(call, body, len, KNIT_HEAD_SPARE);
 }
 
-static void *return_bin_place(struct knit_call *call, size_t len)
+static int return_pieces(
+    struct knit_call *call, const void *head, size_t head_len, const void *body, size_t len)
 {
-    uint8_t head[KNIT_WRITER_BIN_HEAD_MAX], *bytes;
-    size_t size;
+    uint8_t *place;
+    int error;
+
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
+    /* No head says how long it is. */
+    if (head_len == 0 || len > UINT32_MAX)
+        return knit_outcome_fail_too_large(call, len);
+    error = knit_outcome_open(call, head_len + len, &place);
+    if (error != 0)
+        return knit_outcome_fail_open(call, error, len);
+    memcpy(place, head, head_len);
+    if (len > 0)
+        memcpy(place + head_len, body, len);
+    return knit_outcome_settle_result(call, place, head_len + len, 0);
+}
+
+static void *return_place(struct knit_call *call, const void *head, size_t head_len, size_t len)
+{
+    uint8_t *bytes;
 
     if (knit_call_is_settled(call) || call->is_placed)
         return NULL;
-    size = len <= UINT32_MAX ? knit_writer_bin_head(head, (uint32_t)len) : 0;
-    if (size == 0 || knit_outcome_open(call, size + len, &bytes) != 0) {
+    if (head_len == 0 || len > UINT32_MAX || knit_outcome_open(call, head_len + len, &bytes) != 0) {
         /* If the task gives no other outcome, the call ends with RESULT_TOO_LARGE. */
         call->is_used = true;
         call->refused_bytes = len;
         return NULL;
     }
-    memcpy(bytes, head, size);
+    memcpy(bytes, head, head_len);
     /* A task may leave some of it as it is. A room in the arena holds what this session was sent
      * before; the worker's own memory, what others were. */
     if (bytes == (uint8_t *)call->job->body || bytes == call->results.bytes)
-        memset(bytes + size, 0, len);
-    call->whole = knit_span(bytes, size + len);
+        memset(bytes + head_len, 0, len);
+    call->whole = knit_span(bytes, head_len + len);
     call->is_used = true;
     call->is_placed = true;
-    return bytes + size;
+    return bytes + head_len;
+}
+
+static int return_refused(struct knit_call *call, int code, const char *reason)
+{
+    if (knit_call_is_settled(call))
+        return knit_call_code(call);
+    if (code == KNIT_TOO_LARGE)
+        return knit_outcome_fail_too_large(call, 0);
+    return knit_outcome_fail(call, code == KNIT_INTERNAL ? KNIT_INTERNAL : KNIT_BAD_RESULT, reason);
 }
 
 static int fail_task(
@@ -173,33 +203,6 @@ static int fail_task(
     if (call->errors.error == KNIT_BUFFER_E_FULL || call->errors.len > call->job->result_max)
         return knit_outcome_fail_too_large(call, data_len);
     return knit_outcome_settle_errors(call, KNIT_TASK_FAILED);
-}
-
-/* ---- results built piece by piece ---- */
-
-static struct knit_writer *writer(struct knit_call *call)
-{
-    call->is_used = true;
-    call->writer.buffer = &call->results;
-    call->is_placed = false;
-    if (knit_call_is_settled(call)) {
-        /* The outcome may lie in that buffer, so the writer refuses everything. */
-        call->writer.error = KNIT_WRITER_E_SURPLUS;
-        return &call->writer;
-    }
-    knit_buffer_reset(&call->results);
-    call->results.max = call->job->result_max;
-    knit_writer_init(&call->writer, &call->results);
-    return &call->writer;
-}
-
-static int return_built(struct knit_call *call, struct knit_writer *built)
-{
-    if (knit_call_is_settled(call))
-        return knit_call_code(call);
-    if (built != &call->writer || built->buffer != &call->results)
-        return knit_outcome_fail(call, KNIT_BAD_RESULT, "the writer is not this call's");
-    return knit_outcome_end(call, built);
 }
 
 /* ---- arguments ---- */
@@ -326,12 +329,38 @@ static const void *arg_raw(const struct knit_call *call, uint32_t index, size_t 
     return arg.bytes;
 }
 
-static const struct knit_value *arg_value(struct knit_call *call, uint32_t index)
+/* The builder takes nothing on trust: a trusted caller may change the bytes while they are copied.
+ */
+static __attribute__((noinline)) const void *copy_aligned(
+    struct knit_call *call, uint32_t index, struct knit_value value, size_t *ret_len)
+{
+    struct knit_call_copy *copy = call->copies;
+    const void *bytes = NULL;
+
+    while (copy != NULL && copy->index != index)
+        copy = copy->next;
+    if (copy == NULL) {
+        copy = calloc(1, sizeof(*copy));
+        if (copy == NULL)
+            return NULL;
+        copy->index = index;
+        copy->next = call->copies;
+        call->copies = copy;
+        call->is_used = true;
+        knit_put_value(&copy->builder, value);
+    }
+    return knit_built(&copy->builder, &bytes, ret_len) == KNIT_OK ? bytes : NULL;
+}
+
+static const void *arg_aligned(struct knit_call *call, uint32_t index, size_t *ret_len)
 {
     struct knit_span arg = find_arg(call, index);
+    struct knit_value value = knit_read(NULL, arg.bytes, arg.len);
 
-    call->is_used = true;
-    return arg.bytes != NULL ? knit_decoder_read(call->decoder, arg.bytes, arg.len) : NULL;
+    *ret_len = arg.len;
+    return arg.bytes == NULL || knit_value_is_aligned(value)
+               ? arg.bytes
+               : copy_aligned(call, index, value, ret_len);
 }
 
 /* ---- abort, clock, deadline ---- */
@@ -391,16 +420,7 @@ const struct knit_api *knit_task_api(void)
         .arg_float = arg_float,
         .arg_bytes = arg_bytes,
         .arg_raw = arg_raw,
-        .arg_value = arg_value,
-        .value_type = knit_decoder_type,
-        .value_bool = knit_decoder_bool,
-        .value_int = knit_decoder_int,
-        .value_uint = knit_decoder_uint,
-        .value_float = knit_decoder_float,
-        .value_bytes = knit_decoder_bytes,
-        .value_count = knit_decoder_count,
-        .value_at = knit_decoder_at,
-        .value_key = knit_decoder_key,
+        .arg_aligned = arg_aligned,
         .return_nil = return_nil,
         .return_bool = return_bool,
         .return_int = return_int,
@@ -409,27 +429,14 @@ const struct knit_api *knit_task_api(void)
         .return_str = return_str,
         .return_bin = return_bin,
         .return_raw = return_raw,
-        .return_bin_place = return_bin_place,
+        .return_pieces = return_pieces,
+        .return_place = return_place,
+        .return_refused = return_refused,
         .fail = fail_task,
-        .writer = writer,
-        .put_nil = knit_writer_nil,
-        .put_bool = knit_writer_bool,
-        .put_int = knit_writer_int,
-        .put_uint = knit_writer_uint,
-        .put_float = knit_writer_float,
-        .put_str = knit_writer_str,
-        .put_bin = knit_writer_bin,
-        .put_array = knit_writer_array,
-        .put_map = knit_writer_map,
-        .put_ext = knit_writer_ext,
-        .put_raw = knit_writer_raw,
-        .return_built = return_built,
         .aborted = aborted,
         .now_ns = now_ns,
         .deadline_ns = deadline_ns,
         .return_aborted = return_aborted,
-        .value_time = knit_decoder_time,
-        .put_time = knit_writer_time,
     };
 
     return &api;

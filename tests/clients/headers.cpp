@@ -2,6 +2,7 @@
 // The installed headers compile as C++ without a warning, a module can be written in it, and the
 // macros give what they give in C.
 #include <knitting/knitting.h>
+#include <knitting/task.h>
 #include <knitting/values.h>
 
 KNIT_MODULE("1.0");
@@ -14,12 +15,15 @@ KNIT_TASK(twice, "twice(value: int) -> int")
 KNIT_TASK_AS(dotted, "a.dotted.name", "a.dotted.name(value: map) -> map",
     .doc = "Writes a map.", .timeout_ms = 5, .hard_timeout_ms = 10, .flags = KNIT_TASK_INLINE_SAFE)
 {
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(answer);
+    struct knit_reader reader = KNIT_READER_INIT;
 
-    knit_put_map(writer, 1);
-    knit_put_text(writer, "count");
-    knit_put_uint(writer, knit_value_count(knit_arg_value(call, 0)));
-    return knit_return_built(call, writer);
+    knit_put_map(answer, 1);
+    knit_put_text(answer, "count");
+    knit_put_uint(answer, knit_value_count(knit_arg_value(call, 0, &reader)));
+    if (knit_reader_code(&reader) != KNIT_OK)
+        return knit_fail_reader(call, 1, &reader);
+    return knit_return_built(call, answer);
 }
 
 int main()

@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include <knitting/values.h>
+
 #include <knitting/knitting.h>
 
 #include "clients/lib/shape.h"
@@ -25,20 +27,42 @@
 
 static char *specification;
 
-static int decode(const char *signature, const void *result, size_t len, ...)
+static int decode_all(struct knit_aligned_copy **copies, const char *signature, const void *bytes,
+    size_t len, struct knit_shape_values *values)
 {
-    struct knit_aligned_copy *copies = NULL;
-    struct knit_shape *shape;
     struct knit_shape_flaw flaw;
-    struct knit_shape_values values;
+    struct knit_shape *shape;
     int r;
 
     assert_int_equal(knit_shape_new(signature, &shape, &flaw), 0);
+    r = knit_shape_decode(shape, knit_span(bytes, len), values, copies, &flaw);
+    (void)knit_shape_free(shape);
+    return r;
+}
+
+/* The copies are the caller's. */
+static int decode_with(
+    struct knit_aligned_copy **copies, const char *signature, const void *bytes, size_t len, ...)
+{
+    struct knit_shape_values values;
+    int r;
+
     va_start(values.list, len);
-    r = knit_shape_decode(shape, knit_span(result, len), &values, &copies, &flaw);
+    r = decode_all(copies, signature, bytes, len, &values);
+    va_end(values.list);
+    return r;
+}
+
+static int decode(const char *signature, const void *result, size_t len, ...)
+{
+    struct knit_aligned_copy *copies = NULL;
+    struct knit_shape_values values;
+    int r;
+
+    va_start(values.list, len);
+    r = decode_all(&copies, signature, result, len, &values);
     va_end(values.list);
     knit_aligned_copies_free(&copies);
-    (void)knit_shape_free(shape);
     return r;
 }
 
@@ -145,7 +169,8 @@ static void signatures_of_calls_are_judged_as_specified(void **state)
 
 static void a_typed_array_of_any_element_is_one_value(void **state)
 {
-    static const uint8_t f32[] = {0xc7, 6, 36, 8, 0, 0, 0, 0xc0, 0x3f}, view[] = {0xd4, 37, 7};
+    static const _Alignas(8) uint8_t f32[] = {0xc7, 9, 36, 8, 3, 0, 0, 0, 0, 0, 0xc0, 0x3f};
+    static const uint8_t view[] = {0xd4, 37, 7};
     struct knit_buffer buffer;
     const void *at = NULL;
     size_t len = 0;
@@ -160,6 +185,27 @@ static void a_typed_array_of_any_element_is_one_value(void **state)
     assert_ptr_equal(at, f32);
     assert_int_equal(len, sizeof(f32));
     assert_int_equal(decode("() -> typed", view, sizeof(view), &at, &len), KNIT_SHAPE_E_VALUE);
+}
+
+/* Asked for twice, it lies in the same place. */
+static void a_value_whose_elements_are_not_aligned_is_copied_once(void **state)
+{
+    /* [f32[] of 1.5], without pad. */
+    static const _Alignas(8) uint8_t array[] = {0x91, 0xc7, 6, 36, 8, 0, 0, 0, 0xc0, 0x3f};
+    struct knit_aligned_copy *copies = NULL;
+    const void *at = NULL, *again = NULL;
+    size_t len = 0, count = 0;
+    const float *elements;
+
+    (void)state;
+    assert_int_equal(decode_with(&copies, "() -> any", array, sizeof(array), &at, &len), 0);
+    assert_int_equal(decode_with(&copies, "() -> array", array, sizeof(array), &again, &len), 0);
+    assert_ptr_not_equal(at, array);
+    assert_ptr_equal(at, again);
+    elements = knit_value_f32s(knit_value_at(knit_read(NULL, at, len), 0), &count);
+    assert_int_equal(count, 1);
+    assert_true(elements[0] == 1.5F);
+    knit_aligned_copies_free(&copies);
 }
 
 static void nil_has_no_c_value_with_or_without_the_mark(void **state)
@@ -273,6 +319,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(many_results_are_written_too),
         cmocka_unit_test(signatures_of_calls_are_judged_as_specified),
         cmocka_unit_test(a_typed_array_of_any_element_is_one_value),
+        cmocka_unit_test(a_value_whose_elements_are_not_aligned_is_copied_once),
         cmocka_unit_test(nil_has_no_c_value_with_or_without_the_mark),
         cmocka_unit_test(both_ways_read_the_same_of_every_vector),
         cmocka_unit_test(both_ways_write_the_same_of_random_values),

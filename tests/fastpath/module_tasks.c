@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include <knitting/task.h>
-#include <knitting/values.h>
 
 #define LEDGER_WORDS 4096
 
@@ -237,12 +236,12 @@ KNIT_TASK(pid, "pid() -> int")
 
 KNIT_TASK(where, "where() -> (int, int)")
 {
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(builder);
 
-    knit_put_array(writer, 2);
-    knit_put_int(writer, lane);
-    knit_put_int(writer, lanes);
-    return knit_return_built(call, writer);
+    knit_put_array(builder, 2);
+    knit_put_int(builder, lane);
+    knit_put_int(builder, lanes);
+    return knit_return_built(call, builder);
 }
 
 KNIT_TASK(print, "print(text: str) -> nil")
@@ -282,11 +281,11 @@ KNIT_TASK(liar, "liar() -> int")
 
 KNIT_TASK(half, "half() -> array")
 {
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(builder);
 
-    knit_put_array(writer, 2);
-    knit_put_nil(writer);
-    return knit_return_built(call, writer);
+    knit_put_array(builder, 2);
+    knit_put_nil(builder);
+    return knit_return_built(call, builder);
 }
 
 KNIT_TASK(silent, "silent() -> nil")

@@ -275,7 +275,7 @@ struct printer {
     struct knit_decoder *decoder;
 };
 
-static void print_value(struct printer *printer, const struct knit_value *value);
+static void print_value(struct printer *printer, const struct knit_decoded *value);
 
 static void print_hex(struct printer *printer, const uint8_t *bytes, size_t len)
 {
@@ -318,11 +318,11 @@ static void print_float(struct printer *printer, double number)
         fputs(".0", printer->to);
 }
 
-static void print_ext(struct printer *printer, const struct knit_value *value)
+static void print_ext(struct printer *printer, const struct knit_decoded *value)
 {
     static const char *const names[] = {
         "set", "pairs", NULL, NULL, "error", NULL, NULL, "envelope"};
-    const struct knit_value *inner = knit_decoder_open(printer->decoder, value);
+    const struct knit_decoded *inner = knit_decoder_open(printer->decoder, value);
     struct knit_span rest = knit_decoder_rest(value);
     const uint8_t *body;
     size_t len;
@@ -343,7 +343,7 @@ static void print_ext(struct printer *printer, const struct knit_value *value)
     fputc(')', printer->to);
 }
 
-static void print_container(struct printer *printer, const struct knit_value *value, bool is_map)
+static void print_container(struct printer *printer, const struct knit_decoded *value, bool is_map)
 {
     fputc(is_map ? '{' : '[', printer->to);
     for (uint32_t i = 0; i < knit_decoder_count(value); i++) {
@@ -358,7 +358,7 @@ static void print_container(struct printer *printer, const struct knit_value *va
     fputc(is_map ? '}' : ']', printer->to);
 }
 
-static void print_time(struct printer *printer, const struct knit_value *value)
+static void print_time(struct printer *printer, const struct knit_decoded *value)
 {
     int64_t seconds;
     uint32_t nanoseconds;
@@ -367,42 +367,42 @@ static void print_time(struct printer *printer, const struct knit_value *value)
     fprintf(printer->to, "time(%" PRId64 ", %" PRIu32 ")", seconds, nanoseconds);
 }
 
-static void print_value(struct printer *printer, const struct knit_value *value)
+static void print_value(struct printer *printer, const struct knit_decoded *value)
 {
     const uint8_t *bytes;
     size_t len;
 
     bytes = knit_decoder_bytes(value, &len, NULL);
     switch (knit_decoder_type(value)) {
-    case KNIT_TYPE_NIL:
+    case KNIT_DECODED_NIL:
         fputs("nil", printer->to);
         break;
-    case KNIT_TYPE_BOOL:
+    case KNIT_DECODED_BOOL:
         fputs(knit_decoder_bool(value) ? "true" : "false", printer->to);
         break;
-    case KNIT_TYPE_INT:
+    case KNIT_DECODED_INT:
         fprintf(printer->to, "%" PRId64, knit_decoder_int(value));
         break;
-    case KNIT_TYPE_UINT:
+    case KNIT_DECODED_UINT:
         fprintf(printer->to, "%" PRIu64, knit_decoder_uint(value));
         break;
-    case KNIT_TYPE_FLOAT:
+    case KNIT_DECODED_FLOAT:
         print_float(printer, knit_decoder_float(value));
         break;
-    case KNIT_TYPE_STR:
+    case KNIT_DECODED_STR:
         print_text(printer, bytes, len);
         break;
-    case KNIT_TYPE_BIN:
+    case KNIT_DECODED_BIN:
         print_hex(printer, bytes, len);
         break;
-    case KNIT_TYPE_ARRAY:
-    case KNIT_TYPE_MAP:
-        print_container(printer, value, knit_decoder_type(value) == KNIT_TYPE_MAP);
+    case KNIT_DECODED_ARRAY:
+    case KNIT_DECODED_MAP:
+        print_container(printer, value, knit_decoder_type(value) == KNIT_DECODED_MAP);
         break;
-    case KNIT_TYPE_TIME:
+    case KNIT_DECODED_TIME:
         print_time(printer, value);
         break;
-    case KNIT_TYPE_EXT:
+    case KNIT_DECODED_EXT:
         print_ext(printer, value);
         break;
     }
@@ -411,7 +411,7 @@ static void print_value(struct printer *printer, const struct knit_value *value)
 char *knit_notation_print(struct knit_span value)
 {
     struct printer printer = {.decoder = knit_decoder_new()};
-    const struct knit_value *decoded;
+    const struct knit_decoded *decoded;
     char *text = NULL;
     size_t len;
 

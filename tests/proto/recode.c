@@ -19,12 +19,12 @@
 enum { BUFFER_MAX = 64 << 20 };
 
 static void put(
-    struct knit_decoder *decoder, const struct knit_value *value, struct knit_writer *writer);
+    struct knit_decoder *decoder, const struct knit_decoded *value, struct knit_writer *writer);
 
 static void put_children(
-    struct knit_decoder *decoder, const struct knit_value *value, struct knit_writer *writer)
+    struct knit_decoder *decoder, const struct knit_decoded *value, struct knit_writer *writer)
 {
-    bool is_map = knit_decoder_type(value) == KNIT_TYPE_MAP;
+    bool is_map = knit_decoder_type(value) == KNIT_DECODED_MAP;
 
     for (uint32_t i = 0; i < knit_decoder_count(value); i++) {
         if (is_map)
@@ -34,9 +34,9 @@ static void put_children(
 }
 
 static void put_ext(
-    struct knit_decoder *decoder, const struct knit_value *value, struct knit_writer *writer)
+    struct knit_decoder *decoder, const struct knit_decoded *value, struct knit_writer *writer)
 {
-    const struct knit_value *inner = knit_decoder_open(decoder, value);
+    const struct knit_decoded *inner = knit_decoder_open(decoder, value);
     struct knit_span rest = knit_decoder_rest(value);
     struct knit_writer inner_writer;
     struct knit_buffer body;
@@ -58,7 +58,7 @@ static void put_ext(
     knit_buffer_fini(&body);
 }
 
-static void put_time(const struct knit_value *value, struct knit_writer *writer)
+static void put_time(const struct knit_decoded *value, struct knit_writer *writer)
 {
     int64_t seconds;
     uint32_t nanoseconds;
@@ -68,46 +68,46 @@ static void put_time(const struct knit_value *value, struct knit_writer *writer)
 }
 
 static void put(
-    struct knit_decoder *decoder, const struct knit_value *value, struct knit_writer *writer)
+    struct knit_decoder *decoder, const struct knit_decoded *value, struct knit_writer *writer)
 {
     const void *bytes;
     size_t len;
 
     bytes = knit_decoder_bytes(value, &len, NULL);
     switch (knit_decoder_type(value)) {
-    case KNIT_TYPE_NIL:
+    case KNIT_DECODED_NIL:
         knit_writer_nil(writer);
         break;
-    case KNIT_TYPE_BOOL:
+    case KNIT_DECODED_BOOL:
         knit_writer_bool(writer, knit_decoder_bool(value));
         break;
-    case KNIT_TYPE_INT:
+    case KNIT_DECODED_INT:
         knit_writer_int(writer, knit_decoder_int(value));
         break;
-    case KNIT_TYPE_UINT:
+    case KNIT_DECODED_UINT:
         knit_writer_uint(writer, knit_decoder_uint(value));
         break;
-    case KNIT_TYPE_FLOAT:
+    case KNIT_DECODED_FLOAT:
         knit_writer_float(writer, knit_decoder_float(value));
         break;
-    case KNIT_TYPE_STR:
+    case KNIT_DECODED_STR:
         knit_writer_str(writer, bytes, len);
         break;
-    case KNIT_TYPE_BIN:
+    case KNIT_DECODED_BIN:
         knit_writer_bin(writer, bytes, len);
         break;
-    case KNIT_TYPE_ARRAY:
+    case KNIT_DECODED_ARRAY:
         knit_writer_array(writer, knit_decoder_count(value));
         put_children(decoder, value, writer);
         break;
-    case KNIT_TYPE_MAP:
+    case KNIT_DECODED_MAP:
         knit_writer_map(writer, knit_decoder_count(value));
         put_children(decoder, value, writer);
         break;
-    case KNIT_TYPE_TIME:
+    case KNIT_DECODED_TIME:
         put_time(value, writer);
         break;
-    case KNIT_TYPE_EXT:
+    case KNIT_DECODED_EXT:
         put_ext(decoder, value, writer);
         break;
     }
@@ -116,7 +116,7 @@ static void put(
 int knit_recode(struct knit_span value, struct knit_buffer *buffer)
 {
     struct knit_decoder *decoder;
-    const struct knit_value *decoded;
+    const struct knit_decoded *decoded;
     struct knit_writer writer;
     int r = knit_check_value(value.bytes, value.len, KNIT_DEPTH_MAX, NULL);
 

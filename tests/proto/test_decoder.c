@@ -52,22 +52,22 @@ static void random_values_survive_decoding_and_encoding(void **state)
     knit_buffer_fini(&twice);
 }
 
-static void assert_yields_nothing(const struct knit_value *value, enum knit_type type)
+static void assert_yields_nothing(const struct knit_decoded *value, enum knit_decoded_type type)
 {
     int64_t seconds = 5;
     uint32_t nanoseconds = 5;
     size_t len = 5;
     int ext = 5;
-    bool has_bytes = type == KNIT_TYPE_STR || type == KNIT_TYPE_BIN || type == KNIT_TYPE_EXT ||
-                     type == KNIT_TYPE_TIME;
+    bool has_bytes = type == KNIT_DECODED_STR || type == KNIT_DECODED_BIN ||
+                     type == KNIT_DECODED_EXT || type == KNIT_DECODED_TIME;
 
-    if (type != KNIT_TYPE_BOOL)
+    if (type != KNIT_DECODED_BOOL)
         assert_false(knit_decoder_bool(value));
-    if (type != KNIT_TYPE_INT)
+    if (type != KNIT_DECODED_INT)
         assert_true(knit_decoder_int(value) == 0);
-    if (type != KNIT_TYPE_INT && type != KNIT_TYPE_UINT) {
+    if (type != KNIT_DECODED_INT && type != KNIT_DECODED_UINT) {
         assert_true(knit_decoder_uint(value) == 0);
-        if (type != KNIT_TYPE_FLOAT)
+        if (type != KNIT_DECODED_FLOAT)
             assert_true(knit_decoder_float(value) == 0);
     }
     if (!has_bytes) {
@@ -75,13 +75,13 @@ static void assert_yields_nothing(const struct knit_value *value, enum knit_type
         assert_int_equal(len, 0);
         assert_int_equal(ext, 0);
     }
-    if (type != KNIT_TYPE_ARRAY && type != KNIT_TYPE_MAP) {
+    if (type != KNIT_DECODED_ARRAY && type != KNIT_DECODED_MAP) {
         assert_int_equal(knit_decoder_count(value), 0);
         assert_null(knit_decoder_at(value, 0));
     }
-    if (type != KNIT_TYPE_MAP)
+    if (type != KNIT_DECODED_MAP)
         assert_null(knit_decoder_key(value, 0));
-    if (type != KNIT_TYPE_TIME)
+    if (type != KNIT_DECODED_TIME)
         assert_false(knit_decoder_time(value, &seconds, &nanoseconds));
     assert_null(knit_decoder_rest(value).bytes);
 }
@@ -90,18 +90,19 @@ static void getters_of_another_type_yield_nothing(void **state)
 {
     static const struct {
         const char *text;
-        enum knit_type type;
-    } values[] = {{"nil", KNIT_TYPE_NIL}, {"true", KNIT_TYPE_BOOL}, {"-5", KNIT_TYPE_INT},
-        {"5", KNIT_TYPE_INT}, {"9223372036854775808", KNIT_TYPE_UINT}, {"1.5", KNIT_TYPE_FLOAT},
-        {"\"s\"", KNIT_TYPE_STR}, {"h'00'", KNIT_TYPE_BIN}, {"[1]", KNIT_TYPE_ARRAY},
-        {"{1: 2}", KNIT_TYPE_MAP}, {"time(1, 2)", KNIT_TYPE_TIME},
-        {"ext(37, h'00')", KNIT_TYPE_EXT}, {"set([1])", KNIT_TYPE_EXT}};
+        enum knit_decoded_type type;
+    } values[] = {{"nil", KNIT_DECODED_NIL}, {"true", KNIT_DECODED_BOOL}, {"-5", KNIT_DECODED_INT},
+        {"5", KNIT_DECODED_INT}, {"9223372036854775808", KNIT_DECODED_UINT},
+        {"1.5", KNIT_DECODED_FLOAT}, {"\"s\"", KNIT_DECODED_STR}, {"h'00'", KNIT_DECODED_BIN},
+        {"[1]", KNIT_DECODED_ARRAY}, {"{1: 2}", KNIT_DECODED_MAP},
+        {"time(1, 2)", KNIT_DECODED_TIME}, {"ext(37, h'00')", KNIT_DECODED_EXT},
+        {"set([1])", KNIT_DECODED_EXT}};
     struct knit_decoder *decoder = knit_decoder_new();
     struct knit_buffer bytes;
 
     (void)state;
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-        const struct knit_value *value;
+        const struct knit_decoded *value;
 
         knit_buffer_init(&bytes, BUFFER_MAX);
         knit_notation_encode_all(values[i].text, &bytes);
@@ -114,8 +115,8 @@ static void getters_of_another_type_yield_nothing(void **state)
         knit_buffer_fini(&bytes);
         knit_decoder_reset(decoder);
     }
-    assert_yields_nothing(NULL, KNIT_TYPE_NIL);
-    assert_int_equal(knit_decoder_type(NULL), KNIT_TYPE_NIL);
+    assert_yields_nothing(NULL, KNIT_DECODED_NIL);
+    assert_int_equal(knit_decoder_type(NULL), KNIT_DECODED_NIL);
     assert_null(knit_decoder_open(decoder, NULL));
     assert_null(knit_decoder_free(decoder));
     assert_null(knit_decoder_free(NULL));
@@ -124,7 +125,7 @@ static void getters_of_another_type_yield_nothing(void **state)
 static void numbers_convert_where_that_is_exact_or_said(void **state)
 {
     struct knit_decoder *decoder = knit_decoder_new();
-    const struct knit_value *value;
+    const struct knit_decoded *value;
 
     (void)state;
     value = knit_decoder_read(decoder, "\xff", 1);
@@ -141,8 +142,8 @@ static void numbers_convert_where_that_is_exact_or_said(void **state)
 static void an_envelope_opens_into_header_and_rest(void **state)
 {
     struct knit_decoder *decoder = knit_decoder_new();
-    const struct knit_value *value = knit_decoder_read(decoder, "\xd6\x29\x91\x05xy", 6);
-    const struct knit_value *header = knit_decoder_open(decoder, value);
+    const struct knit_decoded *value = knit_decoder_read(decoder, "\xd6\x29\x91\x05xy", 6);
+    const struct knit_decoded *header = knit_decoder_open(decoder, value);
 
     (void)state;
     assert_int_equal(knit_decoder_count(header), 1);

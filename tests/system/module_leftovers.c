@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A module with functions of its own that bear the names of a library's, as one has that was built
  * with a copy of a library; and tasks that leave the process other than they found it. */
-#include <knitting/values.h>
+#include <knitting/task.h>
 
 #include <fenv.h>
 #include <float.h>
@@ -206,7 +206,7 @@ KNIT_TASK(process, "process(nap_ms: int) -> array")
 {
     struct timespec nap = {.tv_nsec = knit_arg_int(call, 0) * 1000000};
     static const int signals[] = {SIGPIPE, SIGHUP, SIGSEGV, SIGTERM};
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(builder);
     char folder[4096] = "", *locale = setlocale(LC_ALL, NULL);
     struct sigaction action;
     struct rlimit files, core;
@@ -226,35 +226,35 @@ KNIT_TASK(process, "process(nap_ms: int) -> array")
     (void)!getcwd(folder, sizeof(folder));
     (void)sched_getaffinity(0, sizeof(processors), &processors);
     (void)sigaltstack(NULL, &stack);
-    knit_put_array(writer, 17);
-    knit_put_uint(writer, files.rlim_cur);
-    knit_put_uint(writer, files.rlim_max);
-    knit_put_uint(writer, core.rlim_cur);
-    knit_put_int(writer, getpid());
-    knit_put_int(writer, (int64_t)(uintptr_t)stack.ss_sp);
-    knit_put_str(writer, folder, strlen(folder));
-    knit_put_str(writer, locale, strlen(locale));
-    knit_put_bool(writer, uselocale((locale_t)0) == LC_GLOBAL_LOCALE);
-    knit_put_int(writer, mask);
-    knit_put_int(writer, CPU_COUNT(&processors));
-    knit_put_int(writer, getpriority(PRIO_PROCESS, 0));
-    knit_put_int(writer, sched_getscheduler(0));
-    knit_put_bool(writer, sigismember(&blocked, SIGUSR1) == 1);
+    knit_put_array(builder, 17);
+    knit_put_uint(builder, files.rlim_cur);
+    knit_put_uint(builder, files.rlim_max);
+    knit_put_uint(builder, core.rlim_cur);
+    knit_put_int(builder, getpid());
+    knit_put_int(builder, (int64_t)(uintptr_t)stack.ss_sp);
+    knit_put_str(builder, folder, strlen(folder));
+    knit_put_str(builder, locale, strlen(locale));
+    knit_put_bool(builder, uselocale((locale_t)0) == LC_GLOBAL_LOCALE);
+    knit_put_int(builder, mask);
+    knit_put_int(builder, CPU_COUNT(&processors));
+    knit_put_int(builder, getpriority(PRIO_PROCESS, 0));
+    knit_put_int(builder, sched_getscheduler(0));
+    knit_put_bool(builder, sigismember(&blocked, SIGUSR1) == 1);
     for (int i = 0; i < 4; i++) {
         (void)sigaction(signals[i], NULL, &action);
-        knit_put_bool(writer, action.sa_handler == SIG_DFL);
+        knit_put_bool(builder, action.sa_handler == SIG_DFL);
     }
-    return knit_return_built(call, writer);
+    return knit_return_built(call, builder);
 }
 
 KNIT_TASK(computed, "computed() -> array", .doc = "By the module's constructor, and by its hook.")
 {
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(builder);
 
-    knit_put_array(writer, 2);
-    knit_put_float(writer, tables[0]);
-    knit_put_float(writer, tables[1]);
-    return knit_return_built(call, writer);
+    knit_put_array(builder, 2);
+    knit_put_float(builder, tables[0]);
+    knit_put_float(builder, tables[1]);
+    return knit_return_built(call, builder);
 }
 
 /* What a task finds of the floating-point unit. */
@@ -263,15 +263,15 @@ KNIT_TASK(state, "state() -> array")
     volatile double least = DBL_MIN, one = 1, three = 3, zero = 0;
     volatile long double wide = 1;
     int noted = fetestexcept(FE_ALL_EXCEPT);
-    struct knit_writer *writer = knit_writer(call);
+    KNIT_BUILDER(builder);
 
-    knit_put_array(writer, 7);
-    knit_put_int(writer, getpid());
-    knit_put_int(writer, noted);
-    knit_put_int(writer, fegetround());
-    knit_put_float(writer, least / 2);
-    knit_put_float(writer, one / three);
-    knit_put_float(writer, one / zero);
-    knit_put_float(writer, (double)(wide / 3 * 3 - 1));
-    return knit_return_built(call, writer);
+    knit_put_array(builder, 7);
+    knit_put_int(builder, getpid());
+    knit_put_int(builder, noted);
+    knit_put_int(builder, fegetround());
+    knit_put_float(builder, least / 2);
+    knit_put_float(builder, one / three);
+    knit_put_float(builder, one / zero);
+    knit_put_float(builder, (double)(wide / 3 * 3 - 1));
+    return knit_return_built(call, builder);
 }

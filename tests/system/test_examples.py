@@ -6,8 +6,8 @@ that no example has fails. A file's examples run in their order in one folder:
 
 - a module is compiled, left there as TASK.c and TASK.so for the file's later examples, and loaded by a daemon whose
   tasks then include its own; `add` must add;
-- a program must end with status 0 and say nothing on standard error while a daemon listens. Without one it must end by
-  itself and say so;
+- a program must end with status 0 and say nothing on standard error while a daemon listens, which has the module above if
+  the program calls its task. Without a daemon it must end by itself and say so;
 - shell runs with `set -eu`. The built programs are on the PATH, KNITTING_URL names the daemon, `knittingd` in it
   starts one of its own, which ends once it serves;
 - an ini file must pass `knittingd --check-config`; the modules that it names are there;
@@ -158,8 +158,14 @@ def run_module(folder, text):
             rpc.call('example', {'a': 1})
 
 
+def module_of(folder, text):
+    """The module of this file's earlier examples that has a task which the program calls; None: there is none."""
+    return next((os.path.join(folder.path, name) for name in sorted(os.listdir(folder.path))
+                 if name.endswith('.so') and f'"{name[:-3]}"' in text), None)
+
+
 def run_program(folder, text):
-    with Daemon() as daemon:
+    with Daemon(module=module_of(folder, text)) as daemon:
         done = run([compile_c(folder, 'program', adapted(text, daemon))], folder, daemon)
         demand(done.returncode == 0 and done.stderr == '', done, 'it fails beside a daemon')
     done = run([os.path.join(folder.path, 'program')], folder, None)

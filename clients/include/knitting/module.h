@@ -18,24 +18,7 @@ extern "C" {
 /* Rises when the layout of a structure below changes incompatibly. */
 #define KNIT_MODULE_ABI 1u
 
-struct knit_call;   /* one invocation, opaque */
-struct knit_value;  /* one decoded value, opaque, borrowed from its call */
-struct knit_writer; /* builds one result value, opaque */
-
-enum knit_type {
-    KNIT_TYPE_NIL,
-    KNIT_TYPE_BOOL,
-    KNIT_TYPE_INT,  /* fits int64_t */
-    KNIT_TYPE_UINT, /* above INT64_MAX */
-    KNIT_TYPE_FLOAT,
-    KNIT_TYPE_STR,
-    KNIT_TYPE_BIN,
-    KNIT_TYPE_ARRAY,
-    KNIT_TYPE_MAP,
-    KNIT_TYPE_TIME,
-    KNIT_TYPE_EXT, /* ext types 32..41, see PROTOCOL.md */
-};
-
+struct knit_call; /* one invocation, opaque */
 /* The functions that the worker offers a module. Grows at its end only; `size` is its length. */
 struct knit_api {
     uint32_t abi;
@@ -52,19 +35,9 @@ struct knit_api {
     const void *(*arg_bytes)(const struct knit_call *call, uint32_t index, size_t *ret_len);
     /* The argument's own msgpack bytes; with index UINT32_MAX, the whole params array. */
     const void *(*arg_raw)(const struct knit_call *call, uint32_t index, size_t *ret_len);
-    /* Decoded, for containers; NULL when absent or out of memory. */
-    const struct knit_value *(*arg_value)(struct knit_call *call, uint32_t index);
-
-    /* Decoded values. */
-    enum knit_type (*value_type)(const struct knit_value *value);
-    bool (*value_bool)(const struct knit_value *value);
-    int64_t (*value_int)(const struct knit_value *value);
-    uint64_t (*value_uint)(const struct knit_value *value);
-    double (*value_float)(const struct knit_value *value);
-    const void *(*value_bytes)(const struct knit_value *value, size_t *ret_len, int *ret_ext);
-    uint32_t (*value_count)(const struct knit_value *value); /* elements, or pairs of a map */
-    const struct knit_value *(*value_at)(const struct knit_value *value, uint32_t index);
-    const struct knit_value *(*value_key)(const struct knit_value *value, uint32_t index);
+    /* The same with every typed array in it aligned, in a copy if need be; for values.h. NULL when
+     * absent or out of memory. */
+    const void *(*arg_aligned)(struct knit_call *call, uint32_t index, size_t *ret_len);
 
     /* Outcomes. Each returns 0, or the code of the error the call now ends with. */
     int (*return_nil)(struct knit_call *call);
@@ -76,28 +49,19 @@ struct knit_api {
     int (*return_bin)(struct knit_call *call, const void *bytes, size_t len);
     int (*return_raw)(
         struct knit_call *call, const void *msgpack, size_t len); /* one value, checked */
-    /* Reserve a bin result of len bytes in place; fill it before the task returns. NULL: too large.
-     */
-    void *(*return_bin_place)(struct knit_call *call, size_t len);
+    /* A result in two pieces: the head of one msgpack value, at most 16 bytes, and what follows it;
+     * checked. */
+    int (*return_pieces)(
+        struct knit_call *call, const void *head, size_t head_len, const void *body, size_t len);
+    /* Reserve a result that begins with this head, and has len bytes behind it in place; fill them
+     * before the task returns. NULL: too large. */
+    void *(*return_place)(struct knit_call *call, const void *head, size_t head_len, size_t len);
+    /* A result could not be made: enum knit_code and a sentence. The call ends with BAD_RESULT,
+     * RESULT_TOO_LARGE or INTERNAL. */
+    int (*return_refused)(struct knit_call *call, int code, const char *reason);
     /* code, message and data (one msgpack value, or NULL) become TASK_FAILED's details. */
     int (*fail)(struct knit_call *call, int64_t code, const char *message, const void *data,
         size_t data_len);
-
-    /* A result built piece by piece; return_built() ends it. */
-    struct knit_writer *(*writer)(struct knit_call *call);
-    void (*put_nil)(struct knit_writer *writer);
-    void (*put_bool)(struct knit_writer *writer, bool value);
-    void (*put_int)(struct knit_writer *writer, int64_t value);
-    void (*put_uint)(struct knit_writer *writer, uint64_t value);
-    void (*put_float)(struct knit_writer *writer, double value);
-    void (*put_str)(struct knit_writer *writer, const char *text, size_t len);
-    void (*put_bin)(struct knit_writer *writer, const void *bytes, size_t len);
-    void (*put_array)(struct knit_writer *writer, uint32_t count); /* then that many values */
-    void (*put_map)(
-        struct knit_writer *writer, uint32_t count); /* then that many keys and values */
-    void (*put_ext)(struct knit_writer *writer, int type, const void *bytes, size_t len);
-    void (*put_raw)(struct knit_writer *writer, const void *msgpack, size_t len);
-    int (*return_built)(struct knit_call *call, struct knit_writer *writer);
 
     /* The surroundings. */
     bool (*aborted)(const struct knit_call *call);    /* the caller no longer waits; end soon */
@@ -107,11 +71,6 @@ struct knit_api {
     /* The outcome of a task that ends early because aborted() returned true: CANCELLED, or TIMEOUT
      * once its deadline has passed. */
     int (*return_aborted)(struct knit_call *call);
-
-    /* Timestamps: false, and nothing written, for a value that is none. */
-    bool (*value_time)(
-        const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds);
-    void (*put_time)(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds);
 };
 
 /* One task, as its module declares it. */

@@ -38,6 +38,7 @@
 #include <stdint.h>
 
 #include <knitting/module.h>
+#include <knitting/values.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -121,9 +122,15 @@ static inline const void *knit_arg_raw(
     return knit_api->arg_raw(call, index, ret_len);
 }
 
-static inline const struct knit_value *knit_arg_value(struct knit_call *call, uint32_t index)
+/* For the getters of <knitting/read.h>; NONE when absent. reader: gets what is wrong, of several
+ * arguments if they share it; NULL = nobody asks. */
+static inline struct knit_value knit_arg_value(
+    struct knit_call *call, uint32_t index, struct knit_reader *reader)
 {
-    return knit_api->arg_value(call, index);
+    size_t len;
+    const void *bytes = knit_api->arg_aligned(call, index, &len);
+
+    return knit_read(reader, bytes, len);
 }
 
 static inline int knit_return_nil(struct knit_call *call)
@@ -166,9 +173,44 @@ static inline int knit_return_raw(struct knit_call *call, const void *msgpack, s
     return knit_api->return_raw(call, msgpack, len);
 }
 
+/* Room for a bin of len bytes, which the task fills before it returns 0. NULL: too large. */
 static inline void *knit_return_bin_place(struct knit_call *call, size_t len)
 {
-    return knit_api->return_bin_place(call, len);
+    unsigned char head[5];
+
+    return knit_api->return_place(call, head, knit_encode_count(head, 0, 0, 0xc4, len), len);
+}
+
+/* A typed array of `count` elements. */
+static inline int knit_return_typed(
+    struct knit_call *call, enum knit_element element, const void *elements, size_t count)
+{
+    unsigned char head[KNIT_ENCODE_TYPED_MAX];
+    size_t len = knit_encode_elements(element, count);
+
+    return knit_api->return_pieces(
+        call, head, knit_encode_typed(head, 0, element, len), elements, len);
+}
+
+/* Room for one, which the task fills before it returns 0; aligned. NULL: too large. */
+static inline void *knit_return_typed_place(
+    struct knit_call *call, enum knit_element element, size_t count)
+{
+    unsigned char head[KNIT_ENCODE_TYPED_MAX];
+    size_t len = knit_encode_elements(element, count);
+
+    return knit_api->return_place(call, head, knit_encode_typed(head, 0, element, len), len);
+}
+
+/* What was built; if that went wrong, the call ends with BAD_RESULT and the reason. */
+static inline int knit_return_built(struct knit_call *call, struct knit_builder *builder)
+{
+    const void *bytes;
+    size_t len;
+
+    if (knit_built(builder, &bytes, &len) != KNIT_OK)
+        return knit_api->return_refused(call, builder->code, knit_builder_reason(builder));
+    return knit_api->return_raw(call, bytes, len);
 }
 
 static inline int knit_fail(struct knit_call *call, int64_t code, const char *message)
@@ -180,6 +222,16 @@ static inline int knit_fail_data(
     struct knit_call *call, int64_t code, const char *message, const void *data, size_t data_len)
 {
     return knit_api->fail(call, code, message, data, data_len);
+}
+
+/* Fails with what the reader has noted. */
+static inline int knit_fail_reader(
+    struct knit_call *call, int64_t code, const struct knit_reader *reader)
+{
+    char text[512];
+
+    knit_reader_explain(reader, text, sizeof(text));
+    return knit_fail(call, code, text);
 }
 
 /* For a task that stops because knit_aborted() returned true: the call ends with CANCELLED,
@@ -206,8 +258,6 @@ static inline uint64_t knit_deadline_ns(const struct knit_call *call)
 {
     return knit_api->deadline_ns(call);
 }
-
-/* The pieces of decoded arguments and built results are in <knitting/values.h>. */
 
 #ifdef __cplusplus
 }

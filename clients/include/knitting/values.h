@@ -1,179 +1,277 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Containers in tasks: looking into a decoded argument, and building a result piece by piece.
+/* Values: built and read the same way by callers and by tasks. Everything is inline: a program or a
+ * module needs no library for it, a module loads in workers of every version, and what one side
+ * builds the other reads by the same lines.
  *
- *     const struct knit_value *options = knit_arg_value(call, 0);
- *     struct knit_writer *writer = knit_writer(call);
+ * A task that takes a map:
  *
- *     knit_put_map(writer, 1);
- *     knit_put_text(writer, "count");
- *     knit_put_int(writer, knit_value_count(options));
- *     return knit_return_built(call, writer);
+ *     #include <knitting/task.h>
  *
- * Everything here is borrowed from the call and gone when the task returns.
+ *     KNIT_MODULE("1.0");
+ *
+ *     KNIT_TASK(weigh, "weigh(order: map) -> map", .doc = "What an order weighs.")
+ *     {
+ *         KNIT_BUILDER(answer);
+ *         struct knit_reader reader = KNIT_READER_INIT;
+ *         struct knit_value order = knit_arg_value(call, 0, &reader);
+ *         int64_t pieces = knit_value_int(knit_value_get(order, "pieces"));
+ *         size_t count;
+ *         const double *weights = knit_value_f64s(knit_value_get(order, "weights"), &count);
+ *         double sum = 0;
+ *
+ *         for (size_t i = 0; i < count; i++)
+ *             sum += weights[i] * (double)pieces;
+ *         if (knit_reader_code(&reader) != KNIT_OK)
+ *             return knit_fail_reader(call, 1, &reader);
+ *         knit_put_map(answer, 1);
+ *         knit_put_text(answer, "kg");
+ *         knit_put_float(answer, sum);
+ *         return knit_return_built(call, answer);
+ *     }
+ *
+ * and its caller:
+ *
+ *     #include <knitting/values.h>
+ *
+ *     const char *url = "shm:///run/knitting/knitting.sock";
+ *     const double weights[] = {0.25, 1.5};
+ *     const void *bytes;
+ *     size_t len;
+ *     struct knit *k = NULL;
+ *     struct knit_error error;
+ *     KNIT_BUILDER(order);
+ *
+ *     knit_put_map(order, 2);
+ *     knit_put_text(order, "pieces");
+ *     knit_put_int(order, 4);
+ *     knit_put_text(order, "weights");
+ *     knit_put_typed(order, KNIT_F64, weights, 2);
+ *     if (knit_built(order, &bytes, &len) != KNIT_OK)
+ *         fprintf(stderr, "%s\n", knit_builder_reason(order));
+ *     else if (knit_open(url, NULL, &k, &error) != KNIT_OK ||
+ *              knit_call(k, &error, "weigh", "(map) -> map", bytes, len, &bytes, &len) != KNIT_OK)
+ *         fprintf(stderr, "%s: %s\n", error.name, error.message);
+ *     else
+ *         printf("%g kg\n", knit_value_float(knit_value_get(knit_read(NULL, bytes, len), "kg")));
+ *     knit_close(k);
+ *
+ * <knitting/build.h> and <knitting/read.h> have the functions. Values are those of PROTOCOL.md: the
+ * types of MessagePack and bigint, set, pairs (a map with an identity), typed array, view, error,
+ * symbol, envelope, undefined and time. Typed arrays lie aligned for use in place, on both sides,
+ * in arguments and in results that a signature names. Containers nest 32 deep, of which the
+ * arguments themselves are one.
  */
 #pragma once
 
-#include <string.h>
+#include <stdio.h>
 
-#include <knitting/task.h>
+#include <knitting/build.h>
+#include <knitting/elements.h>
+#include <knitting/read.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* ---- Decoded values ---- */
+struct knit_tour_frame {
+    uint64_t left;
+    const unsigned char *end;
+    bool is_ext, is_envelope;
+};
 
-static inline enum knit_type knit_value_type(const struct knit_value *value)
+struct knit_tour {
+    struct knit_reader *reader;
+    const unsigned char *at;
+    const char *reason;
+    int code;
+    uint32_t depth;
+    struct knit_tour_frame frame[KNIT_BUILDER_DEPTH_MAX + 1];
+};
+
+/* A piece that is no value of its own: the bytes behind the header of an envelope. */
+enum { KNIT_TOUR_BODY = 255 };
+
+static inline void knit_tour_begin(struct knit_tour *tour, struct knit_value value)
 {
-    return knit_api->value_type(value);
+    tour->reader = value.reader;
+    tour->at = value.at;
+    tour->reason = NULL;
+    tour->code = KNIT_OK;
+    tour->depth = 0;
+    tour->frame[0].left = 1;
+    tour->frame[0].end = value.end;
+    tour->frame[0].is_ext = tour->frame[0].is_envelope = false;
 }
 
-static inline bool knit_value_bool(const struct knit_value *value)
+static inline bool knit_tour_fail(struct knit_tour *tour, int code, const char *reason)
 {
-    return knit_api->value_bool(value);
+    tour->code = code;
+    tour->reason = reason;
+    return false;
 }
 
-static inline int64_t knit_value_int(const struct knit_value *value)
+/* Goes into a container. */
+static inline bool knit_tour_enter(struct knit_tour *tour, const struct knit_value *value)
 {
-    return knit_api->value_int(value);
+    const unsigned char *end = tour->frame[tour->depth].end;
+    struct knit_tour_frame *frame;
+    uint64_t each = value->type == KNIT_TYPE_ARRAY || value->type == KNIT_TYPE_SET ? 1 : 2;
+
+    if (tour->depth == KNIT_BUILDER_DEPTH_MAX)
+        return knit_tour_fail(tour, KNIT_TOO_DEEP, "containers are nested too deep");
+    frame = &tour->frame[++tour->depth];
+    frame->is_ext = value->type != KNIT_TYPE_ARRAY && value->type != KNIT_TYPE_MAP;
+    frame->is_envelope = value->type == KNIT_TYPE_ENVELOPE;
+    frame->left = frame->is_envelope ? 2 : value->number * each;
+    frame->end = frame->is_ext ? value->end : end;
+    tour->at = value->body;
+    return true;
 }
 
-static inline uint64_t knit_value_uint(const struct knit_value *value)
+/* The next value; those of a container follow it. False: it was the last, or tour->code says what
+ * is wrong. */
+static inline bool knit_tour_next(struct knit_tour *tour, struct knit_value *ret_value)
 {
-    return knit_api->value_uint(value);
-}
+    struct knit_tour_frame *frame = &tour->frame[tour->depth];
 
-static inline double knit_value_float(const struct knit_value *value)
-{
-    return knit_api->value_float(value);
-}
-
-/* False, and nothing written, if the value is no timestamp. */
-static inline bool knit_value_time(
-    const struct knit_value *value, int64_t *ret_seconds, uint32_t *ret_nanoseconds)
-{
-    return knit_api->value_time(value, ret_seconds, ret_nanoseconds);
-}
-
-/* Body of a str, bin or ext value; ret_ext, if not NULL, gets the ext type, 0 for str and bin. */
-static inline const void *knit_value_bytes(
-    const struct knit_value *value, size_t *ret_len, int *ret_ext)
-{
-    return knit_api->value_bytes(value, ret_len, ret_ext);
-}
-
-/* Elements of an array, pairs of a map. */
-static inline uint32_t knit_value_count(const struct knit_value *value)
-{
-    return knit_api->value_count(value);
-}
-
-/* An element, or the value of a pair; NULL past the end. */
-static inline const struct knit_value *knit_value_at(const struct knit_value *value, uint32_t index)
-{
-    return knit_api->value_at(value, index);
-}
-
-static inline const struct knit_value *knit_value_key(
-    const struct knit_value *value, uint32_t index)
-{
-    return knit_api->value_key(value, index);
-}
-
-/* The value under a text key of a map, or NULL. */
-static inline const struct knit_value *knit_value_get(
-    const struct knit_value *value, const char *key)
-{
-    for (uint32_t i = 0; i < knit_value_count(value); i++) {
-        const struct knit_value *candidate = knit_value_key(value, i);
-        size_t len = 0;
-        const void *bytes = NULL;
-
-        if (knit_value_type(candidate) == KNIT_TYPE_STR)
-            bytes = knit_value_bytes(candidate, &len, NULL);
-        if (bytes != NULL && len == strlen(key) && memcmp(bytes, key, len) == 0)
-            return knit_value_at(value, i);
+    for (; frame->left == 0; frame = &tour->frame[--tour->depth]) {
+        if (frame->is_ext && tour->at != frame->end)
+            return knit_tour_fail(tour, KNIT_BAD_ARGUMENT,
+                "there are bytes behind the value that an ext consists of");
+        if (tour->depth == 0)
+            return false;
     }
-    return NULL;
+    frame->left--;
+    if (frame->is_envelope && frame->left == 0) {
+        *ret_value = knit_value_none(tour->reader, tour->at);
+        ret_value->type = KNIT_TOUR_BODY;
+        ret_value->end = tour->at = frame->end;
+        return true;
+    }
+    *ret_value = knit_value_read(tour->reader, tour->at, frame->end);
+    switch (ret_value->type) {
+    case KNIT_TYPE_NONE:
+        return knit_tour_fail(tour, KNIT_BAD_ARGUMENT, "bytes that are no value of the protocol");
+    case KNIT_TYPE_ARRAY:
+    case KNIT_TYPE_MAP:
+    case KNIT_TYPE_SET:
+    case KNIT_TYPE_PAIRS:
+    case KNIT_TYPE_ERROR:
+    case KNIT_TYPE_ENVELOPE:
+        return knit_tour_enter(tour, ret_value);
+    default:
+        tour->at = ret_value->end;
+        return true;
+    }
 }
 
-/* ---- Results built piece by piece ---- */
-
-/* Begin; one writer a call. A failure (memory, size) is reported by knit_return_built(). */
-static inline struct knit_writer *knit_writer(struct knit_call *call)
+/* Whether each typed array within the value lies aligned. */
+static inline bool knit_value_is_aligned(struct knit_value value)
 {
-    return knit_api->writer(call);
+    struct knit_tour tour;
+    struct knit_value next;
+
+    knit_tour_begin(&tour, value);
+    while (knit_tour_next(&tour, &next)) {
+        if (next.type == KNIT_TYPE_TYPED && next.number > 0 &&
+            (uintptr_t)next.body % knit_element_size(next.element) != 0)
+            return false;
+    }
+    return true;
 }
 
-static inline void knit_put_nil(struct knit_writer *writer)
+/* Of a value that is no container: its bytes as they lie, anew. */
+static inline void knit_tour_put_leaf(struct knit_builder *builder, const struct knit_value *value)
 {
-    knit_api->put_nil(writer);
+    const size_t len = (size_t)(value->end - value->body);
+
+    switch (value->type) {
+    case KNIT_TYPE_BOOL:
+        knit_put_bool(builder, value->number != 0);
+        break;
+    case KNIT_TYPE_INT:
+    case KNIT_TYPE_UINT:
+        if (value->type == KNIT_TYPE_INT)
+            knit_put_int(builder, (int64_t)value->number);
+        else
+            knit_put_uint(builder, value->number);
+        break;
+    case KNIT_TYPE_FLOAT:
+        knit_put_float(builder, knit_value_float(*value));
+        break;
+    case KNIT_TYPE_STR:
+        knit_put_str(builder, (const char *)value->body, len);
+        break;
+    case KNIT_TYPE_BIN:
+        knit_put_bin(builder, value->body, len);
+        break;
+    case KNIT_TYPE_TIME:
+        knit_put_time(builder, (int64_t)value->number, value->nanoseconds);
+        break;
+    case KNIT_TYPE_UNDEFINED:
+        knit_put_undefined(builder);
+        break;
+    case KNIT_TYPE_BIGINT:
+        knit_put_bigint(builder, value->body[0] != 0, value->body + 1, len - 1);
+        break;
+    case KNIT_TYPE_TYPED:
+        knit_put_typed(
+            builder, (enum knit_element)value->element, value->body, (size_t)value->number);
+        break;
+    case KNIT_TYPE_VIEW:
+        knit_put_view(builder, value->body, len);
+        break;
+    case KNIT_TYPE_SYMBOL:
+        knit_put_symbol(builder, (const char *)value->body, len);
+        break;
+    default:
+        knit_put_nil(builder);
+    }
 }
 
-static inline void knit_put_bool(struct knit_writer *writer, bool value)
+/* Put a value that was read, whole: its heads become the shortest, its typed arrays lie aligned. */
+static inline void knit_put_value(struct knit_builder *builder, struct knit_value value)
 {
-    knit_api->put_bool(writer, value);
+    struct knit_tour tour;
+    struct knit_value next;
+    unsigned char head[5];
+
+    knit_tour_begin(&tour, value);
+    while (builder->code == KNIT_OK && knit_tour_next(&tour, &next)) {
+        const uint32_t count = (uint32_t)next.number; /* each takes a byte of less than 2^32 */
+
+        if (next.type == KNIT_TYPE_ARRAY)
+            knit_put_array(builder, count);
+        else if (next.type == KNIT_TYPE_MAP)
+            knit_put_map(builder, count);
+        else if (next.type == KNIT_TYPE_SET)
+            knit_put_set(builder, count);
+        else if (next.type == KNIT_TYPE_PAIRS)
+            knit_put_pairs(builder, count);
+        else if (next.type == KNIT_TYPE_ERROR)
+            knit_builder_open_ext(builder, KNIT_BUILDER_ERROR, head,
+                knit_encode_count(head, 0x80, 15, 0xdd, count), (uint64_t)count * 2);
+        else if (next.type == KNIT_TYPE_ENVELOPE)
+            knit_put_envelope(builder);
+        else if (next.type == KNIT_TOUR_BODY)
+            knit_put_body(builder, next.body, (size_t)(next.end - next.body));
+        else
+            knit_tour_put_leaf(builder, &next);
+    }
+    if (tour.code != KNIT_OK)
+        knit_builder_fail(builder, tour.code, tour.reason);
 }
 
-static inline void knit_put_int(struct knit_writer *writer, int64_t value)
+/* One sentence of at most size - 1 bytes about what the reader has noted. */
+static inline void knit_reader_explain(const struct knit_reader *reader, char *text, size_t size)
 {
-    knit_api->put_int(writer, value);
-}
-
-static inline void knit_put_uint(struct knit_writer *writer, uint64_t value)
-{
-    knit_api->put_uint(writer, value);
-}
-
-static inline void knit_put_float(struct knit_writer *writer, double value)
-{
-    knit_api->put_float(writer, value);
-}
-
-static inline void knit_put_str(struct knit_writer *writer, const char *text, size_t len)
-{
-    knit_api->put_str(writer, text, len);
-}
-
-static inline void knit_put_text(struct knit_writer *writer, const char *text)
-{
-    knit_api->put_str(writer, text, strlen(text));
-}
-
-static inline void knit_put_bin(struct knit_writer *writer, const void *bytes, size_t len)
-{
-    knit_api->put_bin(writer, bytes, len);
-}
-
-static inline void knit_put_time(struct knit_writer *writer, int64_t seconds, uint32_t nanoseconds)
-{
-    knit_api->put_time(writer, seconds, nanoseconds);
-}
-
-/* Then put that many values, or that many keys each followed by its value. */
-static inline void knit_put_array(struct knit_writer *writer, uint32_t count)
-{
-    knit_api->put_array(writer, count);
-}
-
-static inline void knit_put_map(struct knit_writer *writer, uint32_t count)
-{
-    knit_api->put_map(writer, count);
-}
-
-static inline void knit_put_ext(struct knit_writer *writer, int type, const void *bytes, size_t len)
-{
-    knit_api->put_ext(writer, type, bytes, len);
-}
-
-static inline void knit_put_raw(struct knit_writer *writer, const void *msgpack, size_t len)
-{
-    knit_api->put_raw(writer, msgpack, len);
-}
-
-static inline int knit_return_built(struct knit_call *call, struct knit_writer *writer)
-{
-    return knit_api->return_built(call, writer);
+    if (reader->code == KNIT_OK)
+        (void)snprintf(text, size, "no error");
+    else if (reader->reason != NULL)
+        (void)snprintf(text, size, "%s", reader->reason);
+    else
+        (void)snprintf(text, size, "%s: expected %s, got %s",
+            reader->name != NULL ? reader->name : "a value", reader->expected, reader->actual);
 }
 
 #ifdef __cplusplus
