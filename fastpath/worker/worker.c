@@ -40,6 +40,7 @@
 #include "fastpath/worker/leftovers.h"
 #include "fastpath/worker/module.h"
 #include "fastpath/worker/runner.h"
+#include "fastpath/worker/serve.h"
 #include "fastpath/worker/task_api.h"
 
 #define START_BYTES_MAX (16u << 20)
@@ -70,8 +71,7 @@ struct worker {
                            NULL-ended */
     struct knit_module_copy *copies; /* of the modules */
     struct knit_modules *modules;
-    struct knit_runner *runner;
-    struct knit_lane *lane;
+    struct knit_serve serve;
     struct knit_mapping board, pool;
     int wait_error; /* with which futex_waitv is refused; 0 = it is not */
     uint32_t owner;
@@ -376,7 +376,7 @@ static void attach(struct worker *worker, const struct knit_control_attach *requ
     }
     pthread_mutex_unlock(&worker->mutex);
     if (error == 0) {
-        error = knit_lane_attach(worker->lane, &session);
+        error = knit_lane_attach(worker->serve.lane, &session);
         if (error != 0) {
             pthread_mutex_lock(&worker->mutex);
             release(place);
@@ -433,13 +433,13 @@ static void *serve_control(void *arg)
             break;
         case KNIT_CONTROL_DETACH:
             /* The host keeps the session's memory until the answer. */
-            if (knit_lane_detach(worker->lane, message.session.session) != 0) {
+            if (knit_lane_detach(worker->serve.lane, message.session.session) != 0) {
                 (void)fprintf(stderr, "knitting-worker: no memory to detach a session\n");
                 leave();
             }
             break;
         case KNIT_CONTROL_STOP:
-            knit_lane_stop(worker->lane);
+            knit_lane_stop(worker->serve.lane);
             break;
         case KNIT_CONTROL_HELLO:
         case KNIT_CONTROL_START:
@@ -498,8 +498,6 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
         .has_one_bell = worker->wait_error != 0,
         .result_max_bytes = serve->result_max_bytes,
         .argument_max_bytes = serve->result_max_bytes,
-        .run = knit_runner_run,
-        .serve = knit_runner_serve,
         .on_evict = on_evict,
         .on_detached = on_detached,
         .event_arg = worker};
@@ -514,14 +512,10 @@ static void prepare(struct worker *worker, const struct knit_control_serve *serv
     knit_layout_pool(worker->lanes, worker->pool.base, &lane.pool);
     worker->busy = runner.busy = &lane.board.busy[worker->index];
     runner.pool = lane.pool;
-    if (knit_runner_new(&runner, &worker->runner) != 0)
-        give_up("out of memory");
-    lane.run_arg = worker->runner;
     worker->note = lane.pool.note + worker->index;
     worker->owner = serve->owner;
-    if (knit_lane_new(&lane, &worker->lane) != 0)
+    if (knit_serve_init(&worker->serve, &runner, &lane) != 0)
         give_up("out of memory");
-    knit_runner_set_lane(worker->runner, worker->lane);
 }
 
 /* A task ended the thread it ran on. The control thread would keep the process alive, and the lane
@@ -537,10 +531,7 @@ static void serve(struct worker *worker)
 {
     knit_fatal_begin(worker->note, worker->busy, worker->owner);
     knit_leftovers_begin();
-    pthread_cleanup_push(on_thread_end, NULL);
-    while (knit_lane_turn(worker->lane) != KNIT_LANE_STOPPED)
-        ;
-    pthread_cleanup_pop(0);
+    knit_serve_run(&worker->serve, on_thread_end, NULL);
 }
 
 /* False: the descriptor is no control socket, so the program was started by hand. */
