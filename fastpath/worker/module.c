@@ -12,6 +12,7 @@
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fastpath/control/image.h"
 #include "fastpath/worker/float_state.h"
@@ -125,23 +126,69 @@ static int load_file(const struct knit_module_copy *copy, const char *path,
     return check_file(copy, path, ret_why);
 }
 
-/* Opens the module and finds its declaration. */
-static int open_module(const struct knit_module_copy *copy, const char *path,
-    struct knit_sentence *ret_why, const struct knit_module **ret_module)
-{
-    void *handle = NULL;
-    const struct knit_module *module;
-    int error = copy != NULL && copy->is_frozen ? load_copy(copy->fd, path, ret_why, &handle)
-                                                : load_file(copy, path, ret_why, &handle);
+/* ---- modules without copies, which stay loaded in this process ---- */
 
-    /* Constructors of -ffast-math switch denormals off, for those of the next module too. */
-    knit_float_restore();
-    if (error != 0)
-        return error;
-    module = dlsym(handle, "knit_module");
-    if (module == NULL)
+/* A file that is loaded, as it was then. */
+struct instance {
+    struct instance *next;
+    const struct link_map *loaded;
+    dev_t device;
+    ino_t inode;
+};
+
+static struct instance *find_instance(struct instance *first, const struct link_map *loaded)
+{
+    while (first != NULL && first->loaded != loaded)
+        first = first->next;
+    return first;
+}
+
+/* A file is loaded once, however many pools name it, and by whatever path: the loader compares
+ * device and inode. But where another file stands at a path that it knows, it gives the old one,
+ * and nobody would notice. The list is guarded by the caller, who loads one at a time. */
+static int check_instance(void *handle, const char *path, struct knit_sentence *ret_why)
+{
+    static struct instance *first;
+    struct link_map *loaded = NULL;
+    struct instance *instance;
+    struct stat now;
+
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &loaded) != 0 || stat(path, &now) != 0)
         return knit_sentence_set(
-            ret_why, KNIT_MODULE_E_REFUSED, "%s: is no module: it has no KNIT_MODULE()", path);
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: cannot be read: %s", path, strerror(errno));
+    instance = find_instance(first, loaded);
+    if (instance == NULL) {
+        instance = malloc(sizeof(*instance));
+        if (instance == NULL)
+            return -ENOMEM;
+        *instance = (struct instance){first, loaded, now.st_dev, now.st_ino};
+        first = instance;
+    }
+    if (instance->device != now.st_dev || instance->inode != now.st_ino)
+        return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
+            "%s: was replaced since this program loaded it, and cannot be loaded again before the "
+            "program is restarted",
+            path);
+    return 0;
+}
+
+/* The declaration that lies in the loaded file itself. dlsym() finds that of a library which the
+ * file needs as well. */
+static const struct knit_module *find_declaration(void *handle)
+{
+    struct link_map *own = NULL, *found = NULL;
+    void *symbol = dlsym(handle, "knit_module");
+    Dl_info unused;
+
+    if (symbol == NULL || dlinfo(handle, RTLD_DI_LINKMAP, &own) != 0 ||
+        dladdr1(symbol, &unused, (void **)&found, RTLD_DL_LINKMAP) == 0 || found != own)
+        return NULL;
+    return symbol;
+}
+
+static int check_declaration(
+    const struct knit_module *module, const char *path, struct knit_sentence *ret_why)
+{
     if (module->abi != KNIT_MODULE_ABI)
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED,
             "%s: was built for module ABI %u, this worker has %u", path, module->abi,
@@ -150,8 +197,28 @@ static int open_module(const struct knit_module_copy *copy, const char *path,
         module->task_size > TASK_SIZE_MAX || module->api == NULL)
         return knit_sentence_set(
             ret_why, KNIT_MODULE_E_REFUSED, "%s: its declaration is damaged", path);
-    *ret_module = module;
     return 0;
+}
+
+/* Opens the module and finds its declaration. */
+static int open_module(const struct knit_module_copy *copy, const char *path,
+    struct knit_sentence *ret_why, const struct knit_module **ret_module)
+{
+    void *handle = NULL;
+    int error = copy != NULL && copy->is_frozen ? load_copy(copy->fd, path, ret_why, &handle)
+                                                : load_file(copy, path, ret_why, &handle);
+
+    /* Constructors of -ffast-math switch denormals off, for those of the next module too. */
+    knit_float_restore();
+    if (error == 0 && copy == NULL)
+        error = check_instance(handle, path, ret_why);
+    if (error != 0)
+        return error;
+    *ret_module = find_declaration(handle);
+    if (*ret_module == NULL)
+        return knit_sentence_set(
+            ret_why, KNIT_MODULE_E_REFUSED, "%s: is no module: it has no KNIT_MODULE()", path);
+    return check_declaration(*ret_module, path, ret_why);
 }
 
 /* The signature of a task, parsed, when everything the task says about itself is right. */
@@ -281,10 +348,8 @@ static int add_module(struct knit_modules *modules, uint32_t index, struct knit_
             error = knit_sentence_set(
                 ret_why, KNIT_MODULE_E_REFUSED, "%s: one of its tasks has no name", path);
     }
-    if (error == 0) {
-        *module->api = NULL;
+    if (error == 0)
         qsort(tasks, count, sizeof(*tasks), compare_names);
-    }
     for (size_t i = 0; i < count && error == 0; i++)
         error = add_task(modules, index, tasks[i], ret_why);
     free(tasks);
@@ -301,24 +366,49 @@ static void report_step(
         loading->on_step(loading->arg, step.text);
 }
 
+/* What the sentences call it. */
+#define PROGRAM_NAME "the program"
+
+static int load_one(const struct knit_module_loading *loading, struct knit_modules *modules,
+    uint32_t index, struct knit_sentence *ret_why)
+{
+    const uint32_t at = index - (loading->program != NULL);
+    const bool is_program = loading->program != NULL && index == 0;
+    int error;
+
+    modules->paths[index] = strdup(is_program ? PROGRAM_NAME : loading->paths[at]);
+    if (modules->paths[index] == NULL)
+        return -ENOMEM;
+    if (is_program) {
+        modules->modules[index] = loading->program;
+        return add_module(modules, index, ret_why);
+    }
+    report_step(loading, "loading", modules->paths[index]);
+    error = open_module(loading->copies != NULL ? &loading->copies[at] : NULL,
+        modules->paths[index], ret_why, &modules->modules[index]);
+    return error == 0 ? add_module(modules, index, ret_why) : error;
+}
+
+/* A module that another pool of this process has loaded has its table already, and its tasks may
+ * read it at this moment. */
+static void hand_over_api(const struct knit_modules *modules, const struct knit_api *api)
+{
+    for (uint32_t i = 0; i < modules->count; i++) {
+        if (*modules->modules[i]->api != api)
+            *modules->modules[i]->api = api;
+    }
+}
+
 static int load_all(const struct knit_module_loading *loading, struct knit_modules *modules,
     struct knit_sentence *ret_why)
 {
-    for (uint32_t i = 0; i < loading->count; i++) {
-        int error;
+    for (uint32_t i = 0; i < modules->count; i++) {
+        int error = load_one(loading, modules, i, ret_why);
 
-        modules->paths[i] = strdup(loading->paths[i]);
-        if (modules->paths[i] == NULL)
-            return -ENOMEM;
-        report_step(loading, "loading", modules->paths[i]);
-        error = open_module(loading->copies != NULL ? &loading->copies[i] : NULL, modules->paths[i],
-            ret_why, &modules->modules[i]);
-        if (error == 0)
-            error = add_module(modules, i, ret_why);
         if (error != 0)
             return error;
-        *modules->modules[i]->api = loading->api;
     }
+    hand_over_api(modules, loading->api);
     return 0;
 }
 
@@ -330,14 +420,14 @@ int knit_modules_load(const struct knit_module_loading *loading, struct knit_mod
 
     if (modules == NULL)
         return -ENOMEM;
-    if (loading->count == 0) {
+    modules->count = loading->count + (loading->program != NULL);
+    if (modules->count == 0) {
         knit_modules_free(modules);
         return knit_sentence_set(ret_why, KNIT_MODULE_E_REFUSED, "no modules are named");
     }
-    modules->count = loading->count;
     modules->registry = knit_registry_new(loading->epoch);
-    modules->paths = calloc(loading->count, sizeof(*modules->paths));
-    modules->modules = calloc(loading->count, sizeof(*modules->modules));
+    modules->paths = calloc(modules->count, sizeof(*modules->paths));
+    modules->modules = calloc(modules->count, sizeof(*modules->modules));
     if (modules->registry != NULL && modules->paths != NULL && modules->modules != NULL)
         error = load_all(loading, modules, ret_why);
     if (error != 0) {

@@ -8,8 +8,13 @@
  * numbered in the order of modules and, within a module, of names, so that ids do not depend on the
  * order in which a linker puts sections.
  *
- * Threads: one thread loads and runs hooks; afterwards all is read-only. Modules are never
- * unloaded, because threads and handlers that they started could still run. */
+ * The tasks of the program itself are a module without a file. A process has one instance of a
+ * file: pools whose workers are threads of it share the module, its variables and its table of
+ * functions, which is stored when all checks of the first of them have passed.
+ *
+ * Threads: one thread of a process at a time loads; hooks may run on several; afterwards all is
+ * read-only. Modules are never unloaded, because threads and handlers that they started could still
+ * run. */
 #pragma once
 
 #include <stdbool.h>
@@ -37,6 +42,7 @@ struct knit_module_copy {
 };
 
 struct knit_module_loading {
+    const struct knit_module *program; /* comes before those of the paths; NULL = none */
     const char *const *paths;
     const struct knit_module_copy *copies; /* [count]; NULL = the files as they are */
     uint32_t count;

@@ -104,6 +104,8 @@ static void each_mistake_has_its_sentence(void **state)
                      "/module_bad_6.so has a task of that name already");
     expect_refusal(TEST_MODULES "/module_bad_9.so", NULL,
         TEST_MODULES "/module_bad_9.so: is no module: it has no KNIT_MODULE()");
+    expect_refusal(TEST_MODULES "/module_bad_16.so", NULL,
+        TEST_MODULES "/module_bad_16.so: is no module: it has no KNIT_MODULE()");
     expect_refusal(GOOD, TEST_MODULES "/module_bad_11.so",
         TEST_MODULES "/module_bad_11.so: task echo: " GOOD " has a task of that name already");
     expect_refusal(GOOD, GOOD, GOOD ": task add: " GOOD " has a task of that name already");

@@ -93,7 +93,14 @@ struct knit_bootstrap {
     uint32_t index;   /* this worker's lane */
     uint32_t total;   /* how many lanes */
     const char *path; /* of the module's file, which may have been replaced meanwhile */
+    uint32_t kind;    /* KNIT_WORKER_* */
 };
+
+/* A process has the module for itself, and runs the hook once. Workers that are threads of one
+ * process share the module and its variables: the hook runs once for each of them, on its thread,
+ * and of one pool for one after another. */
+#define KNIT_WORKER_PROCESS 0u
+#define KNIT_WORKER_THREAD  1u
 
 /* The one exported symbol of a module, `knit_module`. */
 struct knit_module {
