@@ -145,7 +145,7 @@ static int open_own(struct knit_host *pool, struct admission *admission,
     own.bell_fd = session->loop_bell_fd;
     own.steal = pool->options.steal;
     own.argument_max_bytes = pool->options.call_max_bytes;
-    own.pool = pool->wait_error != 0 ? &pool->shared : NULL;
+    own.pool = knit_relay_is_needed(pool) ? &pool->shared : NULL;
     if (error == 0)
         error = knit_session_new(&session->view.geometry, &session->view.request,
             &session->view.reply, &pool->board, &own, &session->outside.session);
@@ -157,6 +157,11 @@ static int open_own(struct knit_host *pool, struct admission *admission,
     session->outside.bell_fd = session->loop_bell_fd;
     session->outside.reply = session->view.reply;
     session->outside.geometry = session->view.geometry;
+    /* Threads use the host's mappings. */
+    if (pool->options.threads != NULL) {
+        knit_fd_close(&session->request_fd);
+        knit_fd_close(&session->reply_fd);
+    }
     knit_host_session_publish(pool, session);
     *ret_session = &session->outside;
     return 0;

@@ -5,7 +5,7 @@
  *
  *  1. The worker's process group is killed while its leader is a zombie. After the reap the kernel
  *     may give the number to another group.
- *  2. The leader is reaped.
+ *  2. The leader is reaped. A worker that is a thread begins here: it is joined.
  *  3. The other end of the pipe to the host is closed. With a command prefix the worker may be a
  *     child of the process that was reaped, and live on; the kernel closes the descriptors of a
  *     process after its memory is freed, so from here on no worker of this lane writes replies.
@@ -33,11 +33,28 @@
 
 /* ---- reaping ---- */
 
+static void note_reaped(struct knit_worker *worker, uint64_t now_ns)
+{
+    KNIT_FAULT(DEATH_AFTER_REAP);
+    worker->step = KNIT_STEP_ENDED;
+    worker->finalize_at_ns = now_ns + FINALIZE_NS;
+}
+
+static bool reap_thread(struct knit_worker *worker, uint64_t now_ns)
+{
+    if (!worker->threads->reap(&worker->thread, &worker->was_ended_by_task))
+        return false;
+    note_reaped(worker, now_ns);
+    return true;
+}
+
 bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns)
 {
     siginfo_t info = {0};
     int got;
 
+    if (worker->threads != NULL)
+        return reap_thread(worker, now_ns);
     (void)kill(-worker->process.pid, SIGKILL);
     KNIT_FAULT(DEATH_BEFORE_REAP);
     do
@@ -50,9 +67,7 @@ bool knit_death_reap(struct knit_worker *worker, bool may_block, uint64_t now_ns
         worker->status = info.si_status;
     else if (got == 0)
         worker->signal = info.si_status;
-    KNIT_FAULT(DEATH_AFTER_REAP);
-    worker->step = KNIT_STEP_ENDED;
-    worker->finalize_at_ns = now_ns + FINALIZE_NS;
+    note_reaped(worker, now_ns);
     return true;
 }
 
@@ -60,7 +75,10 @@ static void describe_end(const struct knit_worker *worker, struct knit_sentence 
 {
     const char *name = worker->signal != 0 ? sigabbrev_np(worker->signal) : NULL;
 
-    if (worker->signal != 0)
+    if (worker->threads != NULL)
+        (void)knit_sentence_set(ret_text, 0,
+            worker->was_ended_by_task ? "lost its thread: the task ended it" : "ended");
+    else if (worker->signal != 0)
         (void)knit_sentence_set(
             ret_text, 0, "killed by signal %d (SIG%s)", worker->signal, name != NULL ? name : "?");
     else
@@ -130,7 +148,7 @@ static void schedule_replacement(
     uint64_t delay_ns = 0;
 
     /* While the pool opens too: it opens when all workers serve. */
-    if (pool->phase >= KNIT_PHASE_STOPPING)
+    if (pool->phase >= KNIT_PHASE_STOPPING || !knit_sentence_is_empty(&pool->open_failure))
         return;
     if (has_answered)
         worker->early_deaths = 0;

@@ -18,6 +18,7 @@ enum knit_host_event_kind {
     KNIT_HOST_WORKER_DIED,      /* lane, pid, signal or status, lost, task, text "killed by ..." */
     KNIT_HOST_WORKER_REFUSED,   /* lane, pid, text: a replacement could not start */
     KNIT_HOST_WORKER_STOPPED,   /* lane, pid: it left after STOP */
+    KNIT_HOST_WORKER_LEFT,      /* lane, task, text: a thread that did not end is left behind */
     KNIT_HOST_HARD_TIMEOUT,     /* lane, pid, task, limit_ms: it is killed; WORKER_DIED follows */
     KNIT_HOST_TASK_SLOW,        /* lane, pid, task, age_ms: it has run for slow_call_ms. Once */
     KNIT_HOST_TASK_QUARANTINED, /* task, signal of the last death */

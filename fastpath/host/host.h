@@ -107,12 +107,15 @@ struct knit_worker {
     enum knit_worker_step step;
     uint32_t serial;             /* of all processes of the pool; in epoll's data */
     struct knit_spawned process; /* descriptors -1, pid 0 when there is none */
-    int start_fd;                /* START's file, until the worker has announced in it; or -1 */
-    int signal, status;          /* how it ended */
-    uint32_t owner;              /* in claims; 0 until SERVE is sent */
-    uint64_t calls_before;       /* begun in this lane before this process */
-    uint64_t up_since_ns;        /* 0 = not up */
-    bool is_confined;            /* it has sent CONFINED */
+    struct knit_thread *thread;  /* in its place, of a pool with threads; NULL when there is none */
+    const struct knit_thread_kind *threads; /* of the pool's options */
+    bool was_ended_by_task;                 /* the thread */
+    int start_fd;          /* START's file, until the worker has announced in it; or -1 */
+    int signal, status;    /* how it ended */
+    uint32_t owner;        /* in claims; 0 until SERVE is sent */
+    uint64_t calls_before; /* begun in this lane before this process */
+    uint64_t up_since_ns;  /* 0 = not up */
+    bool is_confined;      /* it has sent CONFINED */
     bool is_stopping;
     bool is_stop_sent;
     bool wants_write;        /* epoll reports room in the control socket */
@@ -183,7 +186,9 @@ struct knit_host {
     struct knit_worker *workers; /* [options.workers] */
     uint32_t next_owner;
     uint32_t next_serial;
-    struct knit_registry *registry;
+    const struct knit_registry *registry;
+    struct knit_crew *crew; /* of a pool with threads, and owns its registry */
+    uint32_t left_behind;   /* threads that have not ended; they use what they have for ever */
     struct knit_buffer announcement;        /* the registry's bytes, to compare others with */
     struct knit_confine_status confinement; /* as a worker reported it last */
     bool unconfined_reported;

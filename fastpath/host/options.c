@@ -33,17 +33,57 @@ void knit_host_options_init(struct knit_host_options *options)
     knit_confine_rules_init(&options->confinement.rules, KNIT_CONFINE_UNSAFE);
 }
 
-int knit_host_options_check(const struct knit_host_options *options, struct knit_sentence *ret_why)
+static int refuse_for_threads(struct knit_sentence *ret_why, const char *option)
 {
+    return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
+        "%s is set: workers that are threads of the program cannot have it, processes can", option);
+}
+
+/* What a thread cannot be given, or could not be held to. */
+static int check_threads(const struct knit_host_options *options, struct knit_sentence *ret_why)
+{
+    if (options->hard_timeout_ms != 0)
+        return refuse_for_threads(ret_why, "hard_timeout_ms");
+    if (options->abort_grace_ms != 0)
+        return refuse_for_threads(ret_why, "abort_grace_ms");
+    if (options->abandoned_ms != 0)
+        return refuse_for_threads(ret_why, "abandoned_ms");
+    if (options->confinement.rules.profile != KNIT_CONFINE_UNSAFE)
+        return refuse_for_threads(ret_why, "permission");
+    if (options->prefix != NULL && options->prefix[0] != NULL)
+        return refuse_for_threads(ret_why, "prefix");
+    if (options->environment != NULL)
+        return refuse_for_threads(ret_why, "environment");
+    if (options->kill_orphans)
+        return refuse_for_threads(ret_why, "kill_orphans");
+    return 0;
+}
+
+/* What workers are made of. */
+static int check_kind(const struct knit_host_options *options, struct knit_sentence *ret_why)
+{
+    if (options->threads != NULL)
+        return check_threads(options, ret_why);
     if (options->worker_path == NULL || options->worker_path[0] != '/')
         return knit_sentence_set(
             ret_why, KNIT_HOST_E_STARTUP, "worker_path must be an absolute path");
+    if (options->program != NULL)
+        return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
+            "tasks of the program itself are for workers that are its threads; processes load "
+            "modules");
+    return 0;
+}
+
+int knit_host_options_check(const struct knit_host_options *options, struct knit_sentence *ret_why)
+{
+    if (check_kind(options, ret_why) != 0)
+        return KNIT_HOST_E_STARTUP;
     if (options->workers == 0)
         return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP, "no workers");
     if (options->workers > KNIT_HOST_WORKERS_MAX)
         return knit_sentence_set(ret_why, KNIT_HOST_E_STARTUP,
             "%u workers, at most %u are possible", options->workers, KNIT_HOST_WORKERS_MAX);
-    if (options->module_count == 0)
+    if (options->module_count == 0 && options->program == NULL)
         return knit_sentence_set(
             ret_why, KNIT_HOST_E_STARTUP, "worker startup failed: no modules are named");
     if (options->module_count > KNIT_HOST_MODULES_MAX)

@@ -12,6 +12,7 @@
 #include <knitting/code.h>
 
 #include "fastpath/confine/confine.h"
+#include "fastpath/control/thread.h"
 #include "fastpath/host/event.h"
 #include "fastpath/lane/layout.h"
 #include "proto/sentence.h"
@@ -22,8 +23,14 @@
 #define KNIT_HOST_SESSIONS_MAX 124u /* of both kinds: what a parked worker can listen to */
 
 struct knit_host_options {
+    /* Workers are threads of this process (crew.h); NULL: processes. Threads have no prefix, no
+     * environment, no confinement, and nothing kills them: hard_timeout_ms, abort_grace_ms,
+     * abandoned_ms and kill_orphans must be 0. */
+    const struct knit_thread_kind *threads;
+    const struct knit_module *program; /* of threads: tasks of the program itself; NULL = none */
+
     /* What is started. Paths are absolute; lists end with NULL. */
-    const char *worker_path;    /* of knitting-worker */
+    const char *worker_path;    /* of knitting-worker; not for threads */
     const char *const *prefix;  /* words before it ("nice", "-n", "5"), or NULL */
     const char *const *modules; /* module_count of them, without a NULL */
     uint32_t module_count;
@@ -57,7 +64,7 @@ struct knit_host_options {
     uint32_t abort_grace_ms;  /* for which a task may ignore its abort; 10,000; 0 = for ever */
     uint32_t slow_call_ms;    /* a call is reported when it runs longer; 30,000; 0 = never */
     uint32_t startup_ms;      /* until all workers serve; 30,000 */
-    uint32_t stop_ms;         /* from STOP until a worker is killed; 5,000 */
+    uint32_t stop_ms;         /* from STOP until a worker is killed or left behind; 5,000 */
     uint32_t abandoned_ms; /* until a task is killed whose session is closed; 60,000; 0 = never */
 
     /* The process has no children but the workers and, as their subreaper, what they leave behind:

@@ -16,12 +16,14 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "fastpath/host/crew.h"
 #include "fastpath/host/departed.h"
 #include "fastpath/host/host.h"
 #include "fastpath/host/leaf.h"
 #include "fastpath/host/relay.h"
 #include "fastpath/host/segments.h"
 #include "fastpath/host/session.h"
+#include "fastpath/host/startup.h"
 #include "fastpath/host/supervisor.h"
 #include "fastpath/host/tick.h"
 #include "fastpath/host/worker.h"
@@ -116,10 +118,12 @@ static int take_options(
     struct knit_host *pool, const struct knit_host_options *options, struct knit_sentence *ret_why)
 {
     pool->options = *options;
+    pool->options.program = NULL;
     pool->options.worker_path = pool->options.bootstrap = NULL;
     pool->options.prefix = pool->options.modules = pool->options.environment = NULL;
     pool->options.confinement.read = pool->options.confinement.write = NULL;
-    return knit_launch_init(&pool->launch, options, ret_why);
+    return options->threads != NULL ? knit_crew_open(pool, options, ret_why)
+                                    : knit_launch_init(&pool->launch, options, ret_why);
 }
 
 static struct knit_host *new_pool(void)
@@ -143,6 +147,7 @@ static int make_workers(struct knit_host *pool)
         return -ENOMEM;
     for (uint32_t i = 0; i < pool->options.workers; i++) {
         pool->workers[i].lane = i;
+        pool->workers[i].threads = pool->options.threads;
         pool->workers[i].process = (struct knit_spawned){0, -1, -1, -1, -1, -1};
         pool->workers[i].start_fd = -1;
     }
@@ -215,6 +220,8 @@ int knit_host_open(const struct knit_host_options *options, struct knit_host **r
         error = make_shared(pool);
     if (error == 0)
         error = make_loop(pool);
+    if (error == 0 && pool->registry != NULL)
+        error = knit_startup_note_tasks(pool);
     if (error != 0) {
         if (knit_sentence_is_empty(ret_why))
             (void)knit_sentence_set(ret_why, 0, "the pool cannot be made: %s", strerror(-error));
@@ -337,17 +344,23 @@ void knit_host_wait_stopped(struct knit_host *pool)
 static void free_parts(struct knit_host *pool)
 {
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
-        if (pool->sessions[i] != NULL)
+        if (pool->sessions[i] != NULL && pool->left_behind != 0)
+            knit_host_session_leave(pool, pool->sessions[i]);
+        else if (pool->sessions[i] != NULL)
             knit_host_session_free(pool, pool->sessions[i]);
     }
     knit_departed_fini(pool);
     knit_leaf_fini(pool);
     free(pool->workers);
-    knit_registry_free(pool->registry);
+    if (pool->crew == NULL)
+        knit_registry_free((struct knit_registry *)pool->registry);
+    knit_crew_close(pool);
     knit_buffer_fini(&pool->announcement);
     knit_notices_fini(&pool->notices);
-    knit_segment_unmap(&pool->board_map);
-    knit_segment_unmap(&pool->pool_map);
+    if (pool->left_behind == 0) {
+        knit_segment_unmap(&pool->board_map);
+        knit_segment_unmap(&pool->pool_map);
+    }
     knit_fd_close(&pool->epoll_fd);
     knit_fd_close(&pool->timer_fd);
     knit_fd_close(&pool->board_fd);
@@ -356,12 +369,21 @@ static void free_parts(struct knit_host *pool)
     free(pool->task_deaths);
 }
 
+/* Processes are killed at once; what can only be asked to end has the time of any stop for it. */
+static uint64_t free_by_ns(const struct knit_host *pool)
+{
+    const uint64_t now_ns = knit_clock_ns();
+
+    return pool->options.threads != NULL ? now_ns + (uint64_t)pool->options.stop_ms * 1000000u
+                                         : now_ns;
+}
+
 struct knit_host *knit_host_free(struct knit_host *pool)
 {
     if (pool == NULL)
         return NULL;
     if (pool->workers != NULL && pool->epoll_fd >= 0 && pool->timer_fd >= 0) {
-        knit_host_shutdown(pool, false, knit_clock_ns());
+        knit_host_shutdown(pool, false, free_by_ns(pool));
         knit_host_wait_stopped(pool);
     }
     free_parts(pool);

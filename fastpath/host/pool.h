@@ -51,7 +51,8 @@ struct knit_host;
 KNIT_MUST_CHECK int knit_host_open(const struct knit_host_options *options,
     struct knit_host **ret_pool, struct knit_sentence *ret_why);
 
-/* Kills what still runs and frees everything. Sessions of the host's threads must be closed. NULL
+/* Kills what still runs, or waits stop_ms for it if workers are threads, and frees everything but
+ * what threads use that were left behind. Sessions of the host's threads must be closed. NULL
  * is allowed; returns NULL. */
 struct knit_host *knit_host_free(struct knit_host *pool);
 

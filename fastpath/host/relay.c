@@ -47,7 +47,7 @@ int knit_relay_open(struct knit_host *pool, struct knit_host_session *session, i
 {
     int fd;
 
-    if (pool->wait_error == 0)
+    if (!knit_relay_is_needed(pool))
         return 0;
     session->relay_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (session->relay_fd < 0)

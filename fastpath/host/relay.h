@@ -22,6 +22,14 @@
 
 #include "fastpath/host/host.h"
 
+/* Whether the host wakes parked workers in place of callers in other processes, and the callers of
+ * this one do it by the lane's bell: workers cannot sleep on callers' bells, or, as threads that
+ * serve their own process, need not. */
+static inline bool knit_relay_is_needed(const struct knit_host *pool)
+{
+    return pool->wait_error != 0 || pool->options.threads != NULL;
+}
+
 /* A worker that starts has reported this errno, or 0, of futex_waitv. False: it cannot be used,
  * since the sessions of the pool are woken in the other way. */
 KNIT_MUST_CHECK bool knit_relay_begin(

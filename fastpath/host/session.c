@@ -37,6 +37,13 @@ void knit_host_session_fini(const struct knit_host *pool, struct knit_host_sessi
     free(session);
 }
 
+void knit_host_session_leave(struct knit_host *pool, struct knit_host_session *session)
+{
+    session->request = session->reply = (struct knit_mapping){0};
+    session->view.bell_fd = -1;
+    knit_host_session_free(pool, session);
+}
+
 void knit_host_session_free(struct knit_host *pool, struct knit_host_session *session)
 {
     pool->sessions[session->index] = NULL;

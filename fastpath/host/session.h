@@ -20,5 +20,7 @@ void knit_host_session_evict(
 void knit_host_session_unlink(struct knit_host *pool, struct knit_worker *worker, uint32_t index);
 /* Frees it whatever its links say: all workers have ended, or none has it. */
 void knit_host_session_free(struct knit_host *pool, struct knit_host_session *session);
+/* The same, but for mappings and bell: a thread that was left behind may use them. */
+void knit_host_session_leave(struct knit_host *pool, struct knit_host_session *session);
 /* The same for one that the pool does not list. */
 void knit_host_session_fini(const struct knit_host *pool, struct knit_host_session *session);

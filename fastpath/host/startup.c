@@ -8,6 +8,7 @@
  */
 #include "fastpath/host/startup.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,7 +130,7 @@ static bool read_registry(struct knit_worker *worker, uint32_t len, struct knit_
     return true;
 }
 
-static void note_limits(struct knit_host *pool, struct knit_worker *worker)
+int knit_startup_note_tasks(struct knit_host *pool)
 {
     uint32_t least = pool->options.hard_timeout_ms;
 
@@ -141,8 +142,7 @@ static void note_limits(struct knit_host *pool, struct knit_worker *worker)
     }
     pool->hard_least_ms = least;
     pool->task_deaths = calloc(knit_registry_count(pool->registry), sizeof(*pool->task_deaths));
-    if (pool->task_deaths == NULL)
-        knit_worker_refuse(worker, "out of memory");
+    return pool->task_deaths != NULL ? 0 : -ENOMEM;
 }
 
 static void serve(struct knit_host *pool, struct knit_worker *worker)
@@ -150,10 +150,7 @@ static void serve(struct knit_host *pool, struct knit_worker *worker)
     struct knit_control_message message;
     int fds[2] = {pool->board_fd, pool->pool_fd};
 
-    worker->owner = pool->next_owner++;
-    if (pool->next_owner > KNIT_OWNER_MAX)
-        pool->next_owner = KNIT_OWNER_HOST + 1;
-    worker->calls_before = knit_board_calls(&pool->board, worker->lane);
+    knit_worker_take_owner(pool, worker);
     knit_control_init(&message, KNIT_CONTROL_SERVE);
     message.serve = (struct knit_control_serve){.owner = worker->owner,
         .steal = pool->options.steal,
@@ -170,6 +167,7 @@ static void serve(struct knit_host *pool, struct knit_worker *worker)
 /* The first worker's registry becomes the pool's; all others must announce the same bytes. */
 static void handle_registry(struct knit_host *pool, struct knit_worker *worker, uint32_t len)
 {
+    struct knit_registry *registry;
     struct knit_buffer announced;
     int error;
 
@@ -177,14 +175,16 @@ static void handle_registry(struct knit_host *pool, struct knit_worker *worker, 
         return;
     knit_fd_close(&worker->start_fd);
     if (pool->registry == NULL) {
-        error = knit_registry_parse(knit_buffer_span(&announced), &pool->registry);
+        error = knit_registry_parse(knit_buffer_span(&announced), &registry);
         if (error != 0) {
             knit_buffer_fini(&announced);
             knit_worker_refuse(worker, "its list of tasks is damaged");
             return;
         }
+        pool->registry = registry;
         pool->announcement = announced;
-        note_limits(pool, worker);
+        if (knit_startup_note_tasks(pool) != 0)
+            knit_worker_refuse(worker, "out of memory");
         if (knit_sentence_is_empty(&worker->refusal))
             serve(pool, worker);
         return;

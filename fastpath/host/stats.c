@@ -28,6 +28,7 @@ void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats)
     stats.is_degraded = knit_death_is_degraded(pool);
     stats.memory_bytes = pool->memory_bytes;
     stats.deaths = pool->deaths;
+    stats.left_behind = pool->left_behind;
     stats.hard_timeouts = pool->hard_timeouts;
     stats.evicted = pool->evicted;
     stats.recovered = pool->recovered;
@@ -42,7 +43,7 @@ void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats)
 
 const struct knit_image *knit_host_images(const struct knit_host *pool, uint32_t *ret_count)
 {
-    *ret_count = pool->launch.modules + 1;
+    *ret_count = pool->launch.images != NULL ? pool->launch.modules + 1 : 0;
     return pool->launch.images;
 }
 

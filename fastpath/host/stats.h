@@ -43,6 +43,7 @@ struct knit_host_stats {
     uint32_t closing_sessions; /* closed, and still held by a worker or by their callers */
     uint64_t memory_bytes;     /* counted against memory_max_bytes */
     uint64_t deaths;
+    uint32_t left_behind; /* threads that did not end */
     uint64_t hard_timeouts;
     uint64_t evicted;
     uint64_t recovered;                     /* calls that the host answered in place of workers */
@@ -54,7 +55,8 @@ struct knit_host_stats {
     uint64_t relayed; /* wake-ups of workers by the host in place of callers */
 };
 
-/* What workers are made of: the program, then the modules. Valid as long as the pool is. */
+/* What processes are made of: the program, then the modules. Valid as long as the pool is. None of
+ * a pool with threads. */
 const struct knit_image *knit_host_images(const struct knit_host *pool, uint32_t *ret_count);
 
 void knit_host_stats(struct knit_host *pool, struct knit_host_stats *ret_stats);

@@ -114,12 +114,19 @@ static void handle_message(
         knit_worker_refuse(worker, "it sent message %u out of turn", message->type);
 }
 
+static int read_report(struct knit_worker *worker, struct knit_control_message *ret_message)
+{
+    return worker->threads != NULL
+               ? worker->threads->read_report(worker->thread, ret_message)
+               : knit_control_read_report(worker->process.report_fd, ret_message);
+}
+
 /* Handles a bounded number of messages; epoll reports the rest. True: the other end is closed. */
 static bool handle_all(struct knit_host *pool, struct knit_worker *worker)
 {
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         struct knit_control_message message;
-        int error = knit_control_read_report(worker->process.report_fd, &message);
+        int error = read_report(worker, &message);
 
         if (error == KNIT_CONTROL_E_AGAIN)
             return false;
@@ -254,7 +261,8 @@ void knit_supervisor_end(struct knit_host *pool, struct knit_worker *worker, uin
 
     /* While a debugger traces the zombie it cannot be reaped, and its pidfd stays readable: a timer
      * tries again instead of epoll. */
-    knit_worker_drop_interest(pool, worker->process.pid_fd);
+    knit_worker_drop_interest(pool,
+        worker->threads != NULL ? worker->threads->fd(worker->thread) : worker->process.pid_fd);
     worker->reap_at_ns = 0;
     if (!knit_death_reap(worker, false, now_ns)) {
         worker->reap_at_ns = now_ns + REAP_RETRY_NS;
@@ -281,7 +289,9 @@ void knit_supervisor_event(struct knit_host *pool, uint64_t data)
     } else if (source == KNIT_SOURCE_ROOM) {
         knit_worker_flush(pool, worker);
     } else if (source == KNIT_SOURCE_REPORT && handle_all(pool, worker)) {
-        if (worker->step == KNIT_STEP_ENDED) {
+        if (worker->threads != NULL) {
+            knit_supervisor_end(pool, worker, now_ns);
+        } else if (worker->step == KNIT_STEP_ENDED) {
             knit_death_finalize(pool, worker, now_ns);
         } else {
             /* Usually its process ends now. A worker that has only closed the pipe is killed. */

@@ -8,6 +8,7 @@
  */
 #include "fastpath/host/tick.h"
 
+#include "fastpath/host/crew.h"
 #include "fastpath/host/death.h"
 #include "fastpath/host/departed.h"
 #include "fastpath/host/orphans.h"
@@ -60,7 +61,8 @@ static void begin_stop(struct knit_host *pool, uint64_t now_ns)
     pool->phase = KNIT_PHASE_STOPPING;
     if (pool->deadline_ns < now_ns)
         pool->deadline_ns = now_ns;
-    if (pool->deadline_ns > grace)
+    /* Threads learn of the end by their tasks' abort flags alone, and only now. */
+    if (pool->deadline_ns > grace || pool->options.threads != NULL)
         pool->deadline_ns = grace;
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
         if (pool->sessions[i] != NULL && !pool->sessions[i]->is_evicted)
@@ -171,7 +173,10 @@ void knit_tick(struct knit_host *pool, uint64_t now_ns)
             else if (worker->step != KNIT_STEP_SERVING)
                 knit_worker_refuse(worker, "it took longer than %u ms, %s",
                     pool->options.startup_ms, worker->start_step.text);
-            knit_worker_kill(worker);
+            if (worker->threads != NULL)
+                knit_crew_give_up(pool, worker, now_ns);
+            else
+                knit_worker_kill(worker);
         }
         if (worker->restart_at_ns != 0 && now_ns >= worker->restart_at_ns && !pool->has_orphans)
             knit_supervisor_start(pool, worker, now_ns);

@@ -19,9 +19,11 @@
 #include <unistd.h>
 
 #include "fastpath/control/control.h"
+#include "fastpath/host/crew.h"
 #include "fastpath/host/leaf.h"
 #include "fastpath/host/loop_bell.h"
 #include "fastpath/lane/bell.h"
+#include "fastpath/lane/board.h"
 #include "fastpath/lane/fault.h"
 #include "fastpath/lane/fd.h"
 
@@ -62,6 +64,10 @@ void knit_worker_kill(struct knit_worker *worker)
     if (worker->step == KNIT_STEP_NONE || worker->step == KNIT_STEP_ENDED)
         return;
     worker->was_killed = true;
+    if (worker->threads != NULL) {
+        worker->threads->stop(worker->thread);
+        return;
+    }
     /* The group exists until its leader is reaped, so its number is this worker's. */
     (void)kill(-worker->process.pid, SIGKILL);
     (void)kill(worker->process.pid, SIGKILL);
@@ -95,6 +101,19 @@ void knit_worker_fini(struct knit_host *pool, struct knit_worker *worker)
 
 /* ---- starting ---- */
 
+int knit_worker_listen(struct knit_host *pool, const struct knit_worker *worker, int report_fd)
+{
+    return add_interest(pool, report_fd, EPOLLIN, epoll_data(KNIT_SOURCE_REPORT, worker));
+}
+
+void knit_worker_take_owner(struct knit_host *pool, struct knit_worker *worker)
+{
+    worker->owner = pool->next_owner++;
+    if (pool->next_owner > KNIT_OWNER_MAX)
+        pool->next_owner = KNIT_OWNER_HOST + 1;
+    worker->calls_before = knit_board_calls(&pool->board, worker->lane);
+}
+
 bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns)
 {
     struct knit_spawn_options options = {.argv = pool->launch.argv,
@@ -106,7 +125,7 @@ bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint6
 
     worker->serial = ++pool->next_serial;
     worker->is_stopping = worker->is_stop_sent = worker->wants_write = worker->was_killed = false;
-    worker->is_confined = worker->has_closed_control = false;
+    worker->is_confined = worker->has_closed_control = worker->was_ended_by_task = false;
     worker->owner = 0;
     worker->signal = worker->status = 0;
     worker->hard_session = 0;
@@ -116,10 +135,12 @@ bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint6
     worker->restart_at_ns = worker->finalize_at_ns = worker->flush_retry_ns = 0;
     worker->reap_at_ns = worker->halted_at_ns = 0;
     worker->refusal.text[0] = '\0';
-    (void)knit_sentence_set(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
     memset(worker->links, KNIT_LINK_NONE, sizeof(worker->links));
     knit_output_init(&worker->output);
     worker->output_due_ns = 0;
+    if (worker->threads != NULL)
+        return knit_crew_start(pool, worker, now_ns);
+    (void)knit_sentence_set(&worker->start_step, 0, "starting %s", pool->launch.argv[0]);
     if (knit_launch_check(&pool->launch, &worker->refusal) != 0)
         return false;
     knit_launch_mark(&pool->launch, worker->serial);
@@ -134,8 +155,7 @@ bool knit_worker_start(struct knit_host *pool, struct knit_worker *worker, uint6
             pool, worker->process.pid_fd, EPOLLIN, epoll_data(KNIT_SOURCE_PID, worker));
     }
     if (error == 0)
-        error = add_interest(
-            pool, worker->process.report_fd, EPOLLIN, epoll_data(KNIT_SOURCE_REPORT, worker));
+        error = knit_worker_listen(pool, worker, worker->process.report_fd);
     if (error == 0)
         error = add_interest(
             pool, worker->process.output_fd, EPOLLIN, epoll_data(KNIT_SOURCE_OUTPUT, worker));
@@ -154,7 +174,7 @@ static bool is_trusted(const struct knit_host_session *session)
     return !session->is_foreign || session->peer.uid == 0 || session->peer.uid == geteuid();
 }
 
-/* Both return what knit_control_send() returns. */
+/* These return what knit_control_send() returns. */
 static int send_attach(
     struct knit_host *pool, struct knit_worker *worker, const struct knit_host_session *session)
 {
@@ -175,24 +195,48 @@ static int send_attach(
     return error;
 }
 
+/* Tells the worker; a thread has the session at once. */
+static int tell_attach(struct knit_host *pool, struct knit_worker *worker, uint32_t index)
+{
+    const struct knit_host_session *session = pool->sessions[index];
+    int error = worker->threads != NULL
+                    ? knit_crew_attach(pool, worker, session, is_trusted(session))
+                    : send_attach(pool, worker, session);
+
+    KNIT_FAULT(WORKER_AFTER_ATTACH);
+    if (error == 0)
+        worker->links[index] = worker->threads != NULL ? KNIT_LINK_ATTACHED : KNIT_LINK_ATTACH_SENT;
+    return error;
+}
+
+static int tell_detach(struct knit_host *pool, struct knit_worker *worker, uint32_t index)
+{
+    struct knit_control_message message;
+    int error;
+
+    if (worker->threads != NULL) {
+        error = worker->threads->detach(worker->thread, pool->sessions[index]->id) == 0
+                    ? 0
+                    : KNIT_CONTROL_E_EXHAUSTED;
+    } else {
+        knit_control_init(&message, KNIT_CONTROL_DETACH);
+        message.session.session = pool->sessions[index]->id;
+        error = knit_control_send(worker->process.control_fd, &message, NULL, false);
+    }
+    if (error == 0)
+        worker->links[index] = KNIT_LINK_DETACH_SENT;
+    return error;
+}
+
 static int send_links(struct knit_host *pool, struct knit_worker *worker)
 {
     for (uint32_t i = 0; i < KNIT_HOST_SESSIONS_MAX; i++) {
-        struct knit_control_message message;
         int error = 0;
 
-        if (worker->links[i] == KNIT_LINK_ATTACH_DUE) {
-            error = send_attach(pool, worker, pool->sessions[i]);
-            KNIT_FAULT(WORKER_AFTER_ATTACH);
-            if (error == 0)
-                worker->links[i] = KNIT_LINK_ATTACH_SENT;
-        } else if (worker->links[i] == KNIT_LINK_DETACH_DUE) {
-            knit_control_init(&message, KNIT_CONTROL_DETACH);
-            message.session.session = pool->sessions[i]->id;
-            error = knit_control_send(worker->process.control_fd, &message, NULL, false);
-            if (error == 0)
-                worker->links[i] = KNIT_LINK_DETACH_SENT;
-        }
+        if (worker->links[i] == KNIT_LINK_ATTACH_DUE)
+            error = tell_attach(pool, worker, i);
+        else if (worker->links[i] == KNIT_LINK_DETACH_DUE)
+            error = tell_detach(pool, worker, i);
         if (error != 0)
             return error;
     }
@@ -206,6 +250,11 @@ static int send_stop(struct knit_worker *worker)
 
     if (!worker->is_stopping || worker->is_stop_sent)
         return 0;
+    if (worker->threads != NULL) {
+        worker->threads->stop(worker->thread);
+        worker->is_stop_sent = true;
+        return 0;
+    }
     knit_control_init(&message, KNIT_CONTROL_STOP);
     error = knit_control_send(worker->process.control_fd, &message, NULL, false);
     worker->is_stop_sent = error == 0;
@@ -251,6 +300,8 @@ void knit_worker_stop(struct knit_host *pool, struct knit_worker *worker, uint64
         /* Still loading: it runs no call that could be waited for. */
         worker->is_stopping = true;
         knit_worker_kill(worker);
+        if (worker->threads != NULL && kill_at_ns < worker->kill_at_ns)
+            worker->kill_at_ns = kill_at_ns;
         return;
     }
     if (!worker->is_stopping || kill_at_ns < worker->kill_at_ns)

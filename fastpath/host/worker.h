@@ -20,9 +20,15 @@ enum knit_source {
  * when its step is not NONE: it is to be killed and reaped. */
 KNIT_MUST_CHECK bool knit_worker_start(
     struct knit_host *pool, struct knit_worker *worker, uint64_t now_ns);
+/* Has the dispatching thread handle the reports of a worker. Returns 0 or -errno. */
+KNIT_MUST_CHECK int knit_worker_listen(
+    struct knit_host *pool, const struct knit_worker *worker, int report_fd);
+/* Gives the worker a number for its claims. */
+void knit_worker_take_owner(struct knit_host *pool, struct knit_worker *worker);
 /* Sends what is due; what does not fit into the socket is sent when it has room. */
 void knit_worker_flush(struct knit_host *pool, struct knit_worker *worker);
-/* Sends STOP to a worker that serves, and kills it at the given time; kills one that starts. */
+/* Sends STOP to a worker that serves, and kills it at the given time; kills one that starts. A
+ * thread is asked to stop in place of being killed, and given up at that time (crew.h). */
 void knit_worker_stop(struct knit_host *pool, struct knit_worker *worker, uint64_t kill_at_ns);
 void knit_worker_kill(struct knit_worker *worker);
 /* Kills a worker that cannot be used, for that reason; the rest happens when its process ends. */

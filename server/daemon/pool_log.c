@@ -110,6 +110,9 @@ void knit_pool_log_event(struct knit_log *log, struct knit_host *pool, unsigned 
         if (debug_bits & KNIT_DEBUG_LIFECYCLE)
             log_worker(log, KNIT_LOG_DEBUG, "worker stopped", event);
         break;
+    case KNIT_HOST_WORKER_LEFT:
+        log_worker(log, KNIT_LOG_ERROR, "worker left behind", event);
+        break;
     case KNIT_HOST_HARD_TIMEOUT:
         knit_log(log, KNIT_LOG_WARNING, "task ran into its hard timeout",
             KNIT_LOG_NUMBER("lane", event->lane), KNIT_LOG_NUMBER("pid", event->pid),

@@ -54,16 +54,14 @@ extern const struct knit_task *const __start_knit_tasks[]
 extern const struct knit_task *const __stop_knit_tasks[]
     __attribute__((visibility("hidden"), weak));
 
-/* `retain` keeps a task that nothing refers to from being collected (--gc-sections). Weak, so that
- * two files may have functions of one name. */
+/* `retain` keeps a task that nothing refers to from being collected (--gc-sections). */
 #ifdef __has_attribute
 #if __has_attribute(retain)
-#define KNIT_TASK_ENTRY                                                                            \
-    __attribute__((used, retain, weak, visibility("hidden"), section("knit_tasks")))
+#define KNIT_TASK_ENTRY __attribute__((used, retain, section("knit_tasks")))
 #endif
 #endif
 #ifndef KNIT_TASK_ENTRY
-#define KNIT_TASK_ENTRY __attribute__((used, weak, visibility("hidden"), section("knit_tasks")))
+#define KNIT_TASK_ENTRY __attribute__((used, section("knit_tasks")))
 #endif
 
 /* KNIT_LINK_TASK(function): at file scope, has the linker take the file of that KNIT_TASK() out of
@@ -91,7 +89,9 @@ extern const struct knit_task *const __stop_knit_tasks[]
     static int function##_run(struct knit_call *call);                                             \
     static const struct knit_task function##_task = {                                              \
         .name = name_text, .signature = signature_text, .run = function##_run, ##__VA_ARGS__};     \
-    extern const struct knit_task *const function##_task_entry;                                    \
+    /* Weak, so that two files may have functions of one name. */                                  \
+    extern __attribute__((weak, visibility("hidden")))                                             \
+    const struct knit_task *const function##_task_entry;                                           \
     KNIT_TASK_ENTRY const struct knit_task *const function##_task_entry = &function##_task;        \
     static int function##_run(struct knit_call *call __attribute__((unused)))
 
@@ -245,13 +245,14 @@ static inline int knit_return_built(struct knit_call *call, struct knit_builder 
 
 static inline int knit_fail(struct knit_call *call, int64_t code, const char *message)
 {
-    return knit_api->fail(call, code, message, NULL, 0);
+    /* In parentheses: a program's test framework may have a macro of that name. */
+    return (knit_api->fail)(call, code, message, NULL, 0);
 }
 
 static inline int knit_fail_data(
     struct knit_call *call, int64_t code, const char *message, const void *data, size_t data_len)
 {
-    return knit_api->fail(call, code, message, data, data_len);
+    return (knit_api->fail)(call, code, message, data, data_len);
 }
 
 /* Fails with what the reader has noted. */
