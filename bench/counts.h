@@ -63,6 +63,7 @@ void knit_counts_measure(
  * they do in a worker. */
 struct knit_counts_lanes {
     struct knit_geometry geometry;
+    struct knit_board_view board;
     struct knit_request_view request;
     struct knit_reply_view reply;
     struct knit_session *session;
@@ -90,6 +91,7 @@ void knit_counts_proto(void);
 void knit_counts_server(struct knit_counts_lanes *lanes);
 void knit_counts_server_tasks(struct knit_counts_lanes *lanes); /* with a registry of 10,000 */
 void knit_counts_more_lanes(struct knit_counts_lanes *lanes);   /* as many as lanes->geometry has */
+void knit_counts_thread(struct knit_counts_lanes *lanes);       /* with a worker that is a thread */
 void knit_counts_parks(struct knit_counts_lanes *lanes);        /* with as many sessions as lanes */
 void knit_counts_sessions(struct knit_counts_lanes *lanes);     /* last: its idle sessions stay */
 void knit_counts_library(struct knit_counts_lanes *lanes);      /* last: the answers are made up */

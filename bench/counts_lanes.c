@@ -40,17 +40,19 @@ static void load(struct knit_counts_lanes *lanes, const char *const *modules, ui
         knit_counts_fail(why.text);
 }
 
-static void start_lane(struct knit_counts_lanes *lanes, const struct knit_board_view *board)
+/* As a process has it, or a thread: that has no output of its own, and sleeps on one bell. */
+static void start_lane(struct knit_counts_lanes *lanes, bool is_thread)
 {
     struct knit_runner_options runner = {.modules = lanes->modules,
         .result_max_bytes = ARENA_BYTES / 8,
-        .busy = board->busy,
-        .output = stderr /* has nothing pending */};
+        .busy = lanes->board.busy,
+        .output = is_thread ? NULL : stderr /* has nothing pending */};
     struct knit_lane_options options = {.lanes = lanes->geometry.lanes,
         .owner = OWNER,
-        .board = *board,
+        .board = lanes->board,
         .steal = true,
         .park_ms = 1,
+        .has_one_bell = is_thread,
         .result_max_bytes = ARENA_BYTES / 8,
         .run = knit_runner_run,
         .serve = knit_runner_serve};
@@ -73,7 +75,6 @@ void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *
     uint32_t count, uint32_t lanes_count)
 {
     struct knit_session_options options = {.bell_fd = -1};
-    struct knit_board_view board;
 
     *lanes = (struct knit_counts_lanes){.geometry = {.version = KNIT_LAYOUT_VERSION,
                                             .lanes = lanes_count,
@@ -86,9 +87,9 @@ void knit_counts_lanes_init(struct knit_counts_lanes *lanes, const char *const *
         &lanes->geometry, map(knit_layout_request_bytes(&lanes->geometry)), &lanes->request);
     knit_layout_reply(
         &lanes->geometry, map(knit_layout_reply_bytes(&lanes->geometry)), &lanes->reply);
-    knit_layout_board(lanes_count, map(knit_layout_board_bytes(lanes_count)), &board);
-    start_lane(lanes, &board);
-    if (knit_session_new(&lanes->geometry, &lanes->request, &lanes->reply, &board, &options,
+    knit_layout_board(lanes_count, map(knit_layout_board_bytes(lanes_count)), &lanes->board);
+    start_lane(lanes, false);
+    if (knit_session_new(&lanes->geometry, &lanes->request, &lanes->reply, &lanes->board, &options,
             &lanes->session) != 0)
         knit_counts_fail("no session");
     lanes->sessions = 1;
@@ -314,6 +315,16 @@ SESSIONS(64)
         KNIT_COUNTS_PHASE(sibling_lanes_##count, sibling, KNIT_COUNTS_BATCH),                      \
     };
 
+/* The same by a worker that is a thread. */
+KNIT_COUNTED(run_thread, run)
+KNIT_COUNTED(single_thread, single)
+static const struct knit_counts_phase phases_thread[] = {
+    KNIT_COUNTS_BETWEEN(publish),
+    KNIT_COUNTS_PHASE(run_thread, run, KNIT_COUNTS_BATCH),
+    KNIT_COUNTS_BETWEEN(collect),
+    KNIT_COUNTS_PHASE(single_thread, single, KNIT_COUNTS_BATCH),
+};
+
 LANES(2)
 LANES(16)
 LANES(64)
@@ -387,6 +398,18 @@ void knit_counts_sessions(struct knit_counts_lanes *lanes)
     knit_counts_measure(sessions_8, PHASES, 1, &calls);
     attach_idle(lanes, 64);
     knit_counts_measure(sessions_64, PHASES, 1, &calls);
+}
+
+void knit_counts_thread(struct knit_counts_lanes *lanes)
+{
+    struct calls calls = {
+        .lanes = lanes, .singles = KNIT_COUNTS_BATCH, .params = knit_span("\x90", 1)};
+
+    lanes->lane = knit_lane_free(lanes->lane);
+    lanes->runner = knit_runner_free(lanes->runner);
+    start_lane(lanes, true);
+    calls.task = knit_counts_task(lanes, "empty");
+    knit_counts_measure(phases_thread, PHASES, 1, &calls);
 }
 
 void knit_counts_more_lanes(struct knit_counts_lanes *lanes)
