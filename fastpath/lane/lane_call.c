@@ -171,13 +171,12 @@ bool knit_lane_fetch(struct knit_lane *lane, const struct knit_worker_session *s
     return true;
 }
 
-/* Whether a claimed call may start, and the rest of its job. */
-static void prepare(
-    struct knit_lane *lane, struct knit_worker_session *session, uint64_t deadline_ns)
+/* Whether a claimed call may start; if not, its job says why. */
+static bool may_start(
+    struct knit_lane *lane, const struct knit_worker_session *session, uint64_t deadline_ns)
 {
     struct knit_job *job = &lane->job;
     const uint64_t abort = knit_lane_abort(&session->in.request.abort[knit_job_slot(job)]);
-    const uint32_t flags = knit_meta_flags(job->meta);
 
     job->deadline_ns = deadline_ns;
     if (knit_abort_refuses(abort, knit_job_gen(job)))
@@ -186,16 +185,28 @@ static void prepare(
         job->refusal = KNIT_SHUTDOWN;
     else if (job->deadline_ns != 0 && knit_clock_ns() >= job->deadline_ns)
         job->refusal = KNIT_TIMEOUT;
-    if (job->refusal != 0)
+    return job->refusal == 0;
+}
+
+/* The rest of the job of a claimed call whose cell was copied and checked. */
+static void prepare(struct knit_lane *lane, const struct knit_worker_session *session,
+    const struct knit_ready_call *ready)
+{
+    struct knit_job *job = &lane->job;
+    const uint32_t flags = knit_meta_flags(job->meta);
+
+    if (!may_start(lane, session, ready->head.deadline))
         return;
     job->wants_output = (flags & KNIT_CELL_OUTPUT) != 0;
     if ((flags & KNIT_CELL_START_BY) != 0)
         job->deadline_ns = 0;
     if ((flags & KNIT_CELL_IN_ARENA) != 0) {
-        if (!take_argument(lane, session, lane->argument[0], knit_job_len(job)))
+        if (!take_argument(lane, session, ready->body[0], knit_job_len(job)))
             job->refusal = KNIT_INTERNAL;
     } else if (knit_job_len(job) > KNIT_INLINE_MAX) {
         take_slab(lane, session, knit_job_slot(job), knit_job_len(job));
+    } else {
+        memcpy(lane->argument, ready->body, sizeof(ready->body));
     }
 }
 
@@ -321,7 +332,8 @@ static bool goes_on(const struct knit_lane *lane, const struct knit_worker_sessi
 bool knit_lane_refuse(struct knit_lane *lane, struct knit_worker_session *session)
 {
     knit_lane_step(lane, &session->home);
-    prepare(lane, session, 0);
+    /* Perhaps it may, now or since it was looked at more closely: its argument has been taken. */
+    (void)may_start(lane, session, 0);
     finish(lane, session, &session->home);
     knit_lane_begin_job(lane, session);
     return goes_on(lane, session);
@@ -333,11 +345,10 @@ bool knit_lane_call(struct knit_lane *lane, struct knit_worker_session *session,
     if (!knit_cursor_claim(cursor, &ready->head, lane->options.owner))
         return false;
     cursor->stood_ns = 0;
-    memcpy(lane->argument, ready->body, sizeof(ready->body));
     knit_lane_begin_job(lane, session);
     knit_lane_take(lane, session, &ready->head);
     lane->calls++;
-    prepare(lane, session, ready->head.deadline);
+    prepare(lane, session, ready);
     knit_lane_show_call(lane, session, &ready->head, lane->job.deadline_ns);
     finish(lane, session, cursor);
     if (cursor != &session->home)

@@ -175,7 +175,7 @@ void knit_lane_evict(
 static inline bool knit_worker_session_is_shut(const struct knit_worker_session *session)
 {
     /* relaxed: a call that is claimed at the moment of the close is answered SHUTDOWN, because
-     * prepare() loads the state again. */
+     * may_start() loads the state again. */
     return session->is_evicted || session->deferred.any ||
            !knit_state_is_served((enum knit_session_state)atomic_load_explicit(
                &session->in.reply.state->state, memory_order_relaxed));
