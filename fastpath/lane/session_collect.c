@@ -272,8 +272,7 @@ size_t knit_session_collect(
     all = knit_session_begin_look(session, &strays);
     count = collect_lanes(session, first, lanes, all, outcomes, max);
     count += collect_lanes(session, 0, first, all, outcomes + count, max - count);
-    if (count < max)
-        knit_session_end_look(session, strays);
+    knit_session_end_look(session, strays, all, count < max);
     if (session->scan_from != KNIT_NO_SLOT && count < max)
         count += collect_scan(session, outcomes + count, max - count);
     return count;

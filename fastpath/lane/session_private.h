@@ -138,10 +138,15 @@ KNIT_MUST_CHECK KNIT_ALWAYS_INLINE bool knit_session_begin_look(
     return ++session->looks % KNIT_BITS_DOUBTED == 0 || *ret_strays != session->strays;
 }
 
-/* All completions were read that were to be looked at since then. */
-KNIT_ALWAYS_INLINE void knit_session_end_look(struct knit_session *session, uint32_t strays)
+/* Ends that look. is_over: all completions were read that were to be; else the next look is at no
+ * fewer lanes. */
+KNIT_ALWAYS_INLINE void knit_session_end_look(
+    struct knit_session *session, uint32_t strays, bool all, bool is_over)
 {
-    session->strays = strays;
+    if (is_over)
+        session->strays = strays;
+    else if (all)
+        session->looks = UINT32_MAX;
 }
 
 /* How far the lane's next completion is ahead, see knit_completion_lead(); from 0 on *ret_entry can

@@ -319,8 +319,7 @@ static bool collect_small(struct knit_router *router, size_t *count)
 
     for (uint32_t i = 0; (i = knit_session_next_lane(session, i, all)) < lanes; i++)
         has_other |= collect_lane(router, &session->lanes[i], count);
-    if (!has_other && *count < COLLECT_MAX)
-        knit_session_end_look(session, strays);
+    knit_session_end_look(session, strays, all, !has_other && *count < COLLECT_MAX);
     return has_other;
 }
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <knitting/code.h>
 
+#include "fastpath/lane/session_inline.h"
 #include "tests/server/turns.h"
 
 enum { SHARE_ALONE = 40, RESERVE = TURNS_SLOTS / 16 };
@@ -529,6 +530,53 @@ static void what_cannot_be_is_refused_and_takes_no_slot(void **state)
     assert_int_equal(caller->msgid, 6);
 }
 
+/* ---- collecting ---- */
+
+static int setup_two_lanes(void **state)
+{
+    turns_lanes = 2;
+    return turns_setup(state);
+}
+
+static int teardown_two_lanes(void **state)
+{
+    turns_lanes = 1;
+    return turns_teardown(state);
+}
+
+/* As a thief leaves it that stands still before it has said that it answered a stolen call. */
+static void move_completion(struct knit_session *session, uint32_t from, uint32_t to)
+{
+    const struct knit_session_lane *source = &session->lanes[from], *target = &session->lanes[to];
+    const uint32_t cells = session->geometry.cells;
+    uint32_t slot;
+
+    assert_true(KNIT_WAIT_UNTIL(knit_session_next_slot(session, source, &slot) == 0, 10000));
+    assert_int_equal(session->queued[to], 0);
+    atomic_store_explicit(
+        &source->completion_ring[source->completion_next & (cells - 1)], 0, memory_order_relaxed);
+    atomic_store_explicit(&target->completion_ring[target->completion_next & (cells - 1)],
+        knit_completion(slot, target->completion_next, cells), memory_order_release);
+}
+
+/* Small results are collected in a loop of their own, whose look at all lanes finds these too. */
+static void a_large_answer_that_nobody_has_told_of_is_collected(void **state)
+{
+    struct turns_caller *caller;
+
+    (void)state;
+    caller = turns_connect();
+    assert_true(turns_request(caller, "echo", 2000, 1, 1, NULL));
+    (void)event_base_loop(turns.loop.base, EVLOOP_ONCE);
+    knit_session_flush(turns.session.session);
+    move_completion(turns.session.session, 0, 1);
+    for (unsigned looks = 0; looks <= KNIT_BITS_DOUBTED; looks++)
+        (void)turns_turn();
+    assert_true(turns_read(caller));
+    assert_int_equal(caller->responses, 1);
+    assert_true(caller->result_len > 2000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +599,8 @@ int main(void)
         TURNS_TEST(a_cancel_does_not_wait_behind_what_waits),
         TURNS_TEST(what_is_cancelled_counts_until_its_slot_is_free),
         TURNS_TEST(what_cannot_be_is_refused_and_takes_no_slot),
+        cmocka_unit_test_setup_teardown(a_large_answer_that_nobody_has_told_of_is_collected,
+            setup_two_lanes, teardown_two_lanes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

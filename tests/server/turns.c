@@ -23,6 +23,7 @@ enum { BYTES_MAX = 8 << 20 };
 
 struct turns turns;
 uint32_t turns_depth_ns;
+uint32_t turns_lanes = 1;
 
 static struct knit_registry *make_registry(void)
 {
@@ -50,7 +51,7 @@ static void init(void)
 
     memset(&turns, 0, sizeof(turns));
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
-    lanes_init(&turns.lanes, 1, false, 20);
+    lanes_init(&turns.lanes, turns_lanes, false, 20);
     turns.lanes.report_settled = true;
     turns.lanes.depth_ns = turns_depth_ns;
     side = lanes_add_session(&turns.lanes, TURNS_SLOTS, TURNS_ARENA_BYTES, 0);

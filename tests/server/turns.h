@@ -53,6 +53,9 @@ extern struct turns turns;
 /* depth_ns of the loop's session, see session.h; to be set before turns_setup(). */
 extern uint32_t turns_depth_ns;
 
+/* How many lanes there are, of which the first has a worker; to be set before turns_setup(). */
+extern uint32_t turns_lanes;
+
 /* The loop of one test. Its teardown opens the gate of LANES_GATE. */
 int turns_setup(void **state);
 int turns_teardown(void **state);
