@@ -91,7 +91,7 @@ static void answer_tasks(const struct knit_message *message)
 
         snprintf(signature, sizeof(signature), "%s(x: int) -> int", name);
         entry.signature = knit_span_text(signature);
-        entry.timeout_ms = id * 100;
+        entry.timeout_ms = id * (fake.timeout_ms != 0 ? fake.timeout_ms : 20000);
         knit_tasks_page_put_entry(&fake.out, &entry);
     }
 }

@@ -57,10 +57,11 @@ struct knit_fake_attach {
 struct knit_fake {
     char url[140];
     /* Set by the test before it opens a session. */
-    uint64_t protocol;  /* said in hello; 0 = the real one */
-    bool drips;         /* sends one byte at a time */
-    uint64_t in_flight; /* said in hello; 0 = 1024 */
-    bool attaches;      /* `$/attach` is answered, as follows */
+    uint64_t protocol;   /* said in hello; 0 = the real one */
+    bool drips;          /* sends one byte at a time */
+    uint64_t in_flight;  /* said in hello; 0 = 1024 */
+    uint32_t timeout_ms; /* of its second task, the third has twice that; 0 = 20 s */
+    bool attaches;       /* `$/attach` is answered, as follows */
     struct knit_fake_attach attach;
     /* Set by the test at any time. */
     _Atomic bool is_deaf;        /* reads nothing */

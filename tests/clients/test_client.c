@@ -729,7 +729,7 @@ static void tasks_ping_and_stats_ask_the_pool(void **state)
     (void)state;
     assert_int_equal(knit_tasks(k, &error, gather, text), KNIT_OK);
     assert_string_equal(
-        text, "0:a:a(x: int) -> int:-1 1:b:b(x: int) -> int:100 2:c:c(x: int) -> int:200 ");
+        text, "0:a:a(x: int) -> int:-1 1:b:b(x: int) -> int:20000 2:c:c(x: int) -> int:40000 ");
     assert_int_equal(knit_ping(k, &error, &ns), KNIT_OK);
     assert_true(ns > 0);
     assert_int_equal(knit_stats(k, &error, &map, &len), KNIT_OK);

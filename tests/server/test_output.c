@@ -357,17 +357,21 @@ static void replies_of_a_turn_leave_in_one_send(void **state)
     assert_int_equal(turns.loop.net.stages.count, 1);
 }
 
-/* Of a hundred bytes each; the last of them goes behind what had no place in the stage. A turn that
- * loses its core ends before it has filled the stage: then once more. */
+/* Those of a hundred bytes find the stage nearly full, and the last reply goes behind what had no
+ * place there. A turn that loses its core ends before it has filled the stage: then once more. */
 static void replies_that_fill_the_stage_keep_their_order(void **state)
 {
-    enum { CALLS = 400, TRIES = 100 };
+    enum { CALLS = 30, ROOM_LEFT = 700, TRIES = 100 };
+    const struct knit_span response = {(const uint8_t *)"\x94\x01\x7f\xc0\xc0", 5};
     struct turns_caller *caller;
     uint32_t last = 0;
 
     (void)state;
     caller = connect_counted();
     for (int i = 0; i < TRIES && sends.buffers == 0; i++) {
+        for (; knit_output_waiting(caller->connection) + ROOM_LEFT < KNIT_STAGE_BYTES; last++)
+            knit_output_message(caller->connection, response);
+        assert_int_equal(sends.buffers, 0);
         assert_true(turns_request(
             caller, "a_task_of_a_name_that_nobody_has_given", 1, last + 1, CALLS, NULL));
         last += CALLS + 1;
