@@ -511,7 +511,9 @@ static __attribute__((noinline)) int run(
     if (k->is_calling_back)
         return knit_error_make(
             ret_error, KNIT_BAD_ARGUMENT, KNIT_STARTED_NO, "a callback must not wait");
-    k->last = knit_free(k->last);
+    if (!knit_client_end_last(k, &start->params))
+        return knit_error_make(
+            ret_error, KNIT_INTERNAL, KNIT_STARTED_NO, "not enough memory to start the call");
     code = begin_call(k, start, &k->last, ret_error);
     if (code == KNIT_WOULD_BLOCK)
         code = knit_error_make(ret_error, KNIT_OVERLOADED, KNIT_STARTED_NO,

@@ -78,6 +78,10 @@ KNIT_MUST_CHECK static inline int knit_client_outcome(
     return knit_handle_outcome(handle, ret_error, ret_result);
 }
 
+/* The result of the last blocking call ends before the next one is started, which may wait for its
+ * slot. Raw arguments that lie in it move to the session's scratch. False: there is no memory. */
+KNIT_MUST_CHECK bool knit_client_end_last(struct knit *k, struct knit_span *params);
+
 /* Send what was started, settle what was answered and what has expired. Never waits. */
 void knit_client_progress(struct knit *k);
 

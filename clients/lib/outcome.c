@@ -138,3 +138,17 @@ struct knit *knit_handle_session(struct knit_handle *handle)
 {
     return handle->handles->session;
 }
+
+bool knit_client_end_last(struct knit *k, struct knit_span *params)
+{
+    const struct knit_span last = k->last != NULL ? k->last->outcome : knit_span(NULL, 0);
+
+    if (params->len != 0 && (uintptr_t)params->bytes - (uintptr_t)last.bytes < last.len) {
+        knit_buffer_reset(&k->params);
+        if (knit_buffer_append(&k->params, params->bytes, params->len) != 0)
+            return false;
+        *params = knit_buffer_span(&k->params);
+    }
+    k->last = knit_free(k->last);
+    return true;
+}

@@ -4,6 +4,7 @@
  * stream; a pool that gives its tasks other numbers while it is called; everything that a caller
  * may do wrong with one. What needs real workers is in tests/system/client_calls.c.
  */
+#include <endian.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -134,6 +135,36 @@ static void any_number_of_parameters_is_passed(void **state)
             assert_int_equal(((const uint8_t *)result)[len - count + i], i);
         knit_free(handle);
         knit_prepared_free(prepared);
+    }
+}
+
+/* A result is valid until the next call, so it may be what that one is given. */
+static void a_raw_result_can_be_the_next_params(void **state)
+{
+    static const size_t sizes[] = {10, 300, 100000};
+    static uint8_t params[6 + 100000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const void *result = params;
+        size_t len = 6 + sizes[i];
+        const uint32_t size = htobe32((uint32_t)sizes[i]);
+
+        memset(params, 'x', sizeof(params));
+        memcpy(params, "\x91\xc6", 2);
+        memcpy(params + 2, &size, sizeof(size));
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(
+                knit_call_raw(k, NULL, &error, "params", result, len, &result, &len), KNIT_OK);
+            assert_int_equal(len, 6 + sizes[i]);
+            assert_memory_equal(result, params, len);
+        }
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(
+                knit_call(k, &error, "params", NULL, result, len, &result, &len), KNIT_OK);
+            assert_int_equal(len, 6 + sizes[i]);
+            assert_memory_equal(result, params, len);
+        }
     }
 }
 
@@ -658,6 +689,7 @@ int main(void)
         WITH_SESSION(every_form_says_the_same),
         WITH_SESSION(a_failed_preparation_writes_nothing),
         WITH_SESSION(any_number_of_parameters_is_passed),
+        WITH_SESSION(a_raw_result_can_be_the_next_params),
         WITH_SESSION(without_a_signature_it_takes_and_gives_msgpack),
         WITH_SESSION(values_of_every_type_are_passed),
         WITH_SESSION(its_texts_are_copied),
