@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which lane a call goes to, by each balancer, with stealing off. */
+#include "tests/conformance/conformance.h"
+
+enum { LANES = 4 };
+
+static uint32_t lane_of(struct conformance *c, struct knit_handle *handle)
+{
+    int64_t lane = -1, lanes = 0, process;
+
+    conformance_succeeds(c, knit_await(handle, conformance_patience_ms(), &c->error));
+    conformance_succeeds(c, knit_results(handle, &c->error, &lane, &lanes, &process));
+    (void)knit_free(handle);
+    assert_true(lane >= 0 && lane < lanes && lanes <= LANES);
+    return (uint32_t)lane;
+}
+
+static struct knit_handle *start_where(struct conformance *c)
+{
+    struct knit_handle *handle = NULL;
+
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &handle, &c->error, "where", "() -> (int, int, int)"));
+    return handle;
+}
+
+static bool is_idle_from(struct conformance *c, uint32_t lane)
+{
+    for (; lane < LANES; lane++) {
+        if (place_lane_stat(c->place, lane, "is_running") != 0)
+            return false;
+    }
+    return true;
+}
+
+/* A worker has answered a call before it is idle. */
+static void wait_for_idle(struct conformance *c, uint32_t lane)
+{
+    assert_true(KNIT_WAIT_UNTIL(is_idle_from(c, lane), PLACE_MS));
+}
+
+static void open_balanced(struct conformance *c, const char *name, uint32_t lanes)
+{
+    const struct place_wish wish = {
+        .workers = lanes, .balancer = name, .options = {"steal=off", "threads_io=1"}};
+
+    conformance_open_place(c, &wish);
+}
+
+static void expect_one_each(struct conformance *c)
+{
+    struct knit_handle *handles[LANES];
+    unsigned seen = 0;
+
+    for (int i = 0; i < LANES; i++)
+        handles[i] = start_where(c);
+    for (int i = 0; i < LANES; i++)
+        seen |= 1u << lane_of(c, handles[i]);
+    assert_int_equal(seen, (1u << LANES) - 1);
+}
+
+static void round_robin(struct conformance *c)
+{
+    open_balanced(c, "roundRobin", LANES);
+    for (int round = 0; round < 10; round++)
+        expect_one_each(c);
+}
+
+static void round_robin_by_its_other_name(struct conformance *c)
+{
+    open_balanced(c, "robinRound", LANES);
+    expect_one_each(c);
+}
+
+static void an_unknown_balancer(struct conformance *c)
+{
+    for (uint32_t lanes = 1; lanes <= 2; lanes++) {
+        const struct place_wish wish = {.workers = lanes, .balancer = "fastest"};
+        char *said = place_refused(c->distance, &wish);
+
+        if (strstr(said, "fastest") == NULL || strstr(said, "roundRobin") == NULL)
+            fail_msg("%s", said);
+        free(said);
+    }
+}
+
+/* Holds workers until those of all lanes but one are busy; what comes next goes to the one. */
+static void first_idle(struct conformance *c)
+{
+    struct knit_handle *held[LANES];
+    unsigned seen = 0;
+
+    open_balanced(c, "firstIdle", LANES);
+    for (uint32_t i = 0; i < LANES; i++) {
+        for (int k = 0; k < 3; k++) {
+            wait_for_idle(c, i);
+            assert_int_equal(lane_of(c, start_where(c)), i);
+        }
+        wait_for_idle(c, i);
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    }
+    /* None is idle: each in turn. */
+    {
+        struct knit_handle *handles[LANES];
+
+        for (int i = 0; i < LANES; i++)
+            handles[i] = start_where(c);
+        conformance_succeeds(c, knit_flush(c->k, &c->error));
+        place_open_gate(c->place, 1);
+        for (int i = 0; i < LANES; i++)
+            seen |= 1u << lane_of(c, handles[i]);
+    }
+    assert_int_equal(seen, (1u << LANES) - 1);
+    for (int i = 0; i < LANES; i++)
+        (void)conformance_int(c, held[i]);
+}
+
+/* Of n draws with probability 1/LANES the share has a deviation of sqrt(n p (1 - p)). */
+static void expect_even_shares(struct conformance *c)
+{
+    enum { CALLS = 10000, BATCH = 100 };
+    struct knit_handle *handles[BATCH];
+    int64_t count[LANES] = {0};
+
+    for (int i = 0; i < CALLS; i += BATCH) {
+        for (int k = 0; k < BATCH; k++)
+            handles[k] = start_where(c);
+        for (int k = 0; k < BATCH; k++)
+            count[lane_of(c, handles[k])]++;
+    }
+    for (int i = 0; i < LANES; i++) {
+        int64_t off = count[i] - CALLS / LANES;
+
+        if (off * off > 25 * CALLS * (LANES - 1) / (LANES * LANES))
+            fail_msg("lane %d ran %lld of %d", i, (long long)count[i], CALLS);
+    }
+}
+
+static void random_lanes(struct conformance *c)
+{
+    open_balanced(c, "randomLane", LANES);
+    expect_even_shares(c);
+}
+
+/* The lanes that are idle are asked first, the lowest first; with none idle, any. */
+static void first_idle_or_random(struct conformance *c)
+{
+    enum { CALLS = 64 };
+    struct knit_handle *held[LANES], *handles[CALLS];
+    int count[LANES] = {0};
+
+    open_balanced(c, "firstIdleOrRandom", LANES);
+    for (uint32_t i = 0; i < LANES; i++) {
+        wait_for_idle(c, i);
+        assert_int_equal(lane_of(c, start_where(c)), i);
+        wait_for_idle(c, i);
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    }
+    for (int i = 0; i < CALLS; i++)
+        handles[i] = start_where(c);
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < CALLS; i++)
+        count[lane_of(c, handles[i])]++;
+    /* The chance that one of four gets none of 64 is below 10^-7. */
+    for (int i = 0; i < LANES; i++)
+        assert_true(count[i] > 0);
+    for (int i = 0; i < LANES; i++)
+        (void)conformance_int(c, held[i]);
+}
+
+static const struct conformance_case cases[] = {
+    {"D33a", "roundRobin gives as many calls as lanes one each", round_robin, 0, 0},
+    {"D33b", "robinRound is the same", round_robin_by_its_other_name, 0, 0},
+    {"D33c", "an unknown balancer is refused by its name, also with one lane", an_unknown_balancer,
+        0, 0},
+    {"D34", "firstIdle takes the first lane that is idle, and else each in turn", first_idle, 0,
+        AT(LOCAL)},
+    {"D35", "randomLane gives each lane its share of 10,000 calls", random_lanes, 0, AT(LOCAL)},
+    {"D36", "firstIdleOrRandom takes the first lane that is idle, and else any",
+        first_idle_or_random, 0, AT(LOCAL)},
+};
+
+const struct conformance_section conformance_balancer = CONFORMANCE_SECTION("balancer", cases);

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who runs what: each call once, by whoever is free, in turn. */
+#include "tests/conformance/conformance.h"
+
+#include "tests/conformance/counters.h"
+
+static void each_call_once(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 4};
+    enum { CALLS = 500 };
+    struct knit_handle *handles[CALLS];
+
+    conformance_open_place(c, &wish);
+    for (int64_t i = 0; i < CALLS; i++)
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "ledger", "(int) -> int", i));
+    for (int i = 0; i < CALLS; i++)
+        assert_true(conformance_int(c, handles[i]) != 0);
+    for (uint32_t i = 0; i < CALLS; i++)
+        assert_int_equal(place_ran(c->place, i), 1);
+}
+
+static void one_lane_is_first_in_first_out(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 1};
+    enum { CALLS = 300 };
+    struct knit_handle *handles[CALLS];
+
+    conformance_open_place(c, &wish);
+    for (int i = 0; i < CALLS; i++) {
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "next", "() -> int"));
+        if (i % 7 == 0)
+            conformance_succeeds(c, knit_flush(c->k, &c->error));
+    }
+    for (int i = 0; i < CALLS; i++)
+        assert_true(conformance_int(c, handles[i]) == i);
+}
+
+static void others_take_what_a_held_worker_has(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 4};
+    enum { CALLS = 200 };
+    struct knit_handle *held, *handles[CALLS];
+
+    conformance_open_place(c, &wish);
+    held = conformance_hold(c, c->k, 0, 1, true);
+    for (int64_t i = 0; i < CALLS; i++)
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "ledger", "(int) -> int", i + 1));
+    for (int i = 0; i < CALLS; i++)
+        assert_true(conformance_int(c, handles[i]) != place_ran_in(c->place, 0));
+    assert_int_equal(knit_await(held, 0, &c->error), KNIT_PENDING);
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+}
+
+static void large_arguments_go_to_any_worker(struct conformance *c)
+{
+    static const struct place_wish wish = {.workers = 4};
+    enum { CALLS = 64, BYTES = 200000 };
+    struct knit_handle *handles[CALLS];
+    uint8_t *bytes = malloc(BYTES);
+
+    assert_non_null(bytes);
+    conformance_open_place(c, &wish);
+    for (int64_t i = 0; i < CALLS; i++) {
+        memset(bytes, (int)i, BYTES);
+        conformance_succeeds(
+            c, knit_start(c->k, NULL, &handles[i], &c->error, "carry", "(int, int, bin) -> bin", i,
+                   (int64_t)100, bytes, (size_t)BYTES - (size_t)i));
+    }
+    for (int i = 0; i < CALLS; i++) {
+        const uint8_t *got;
+        size_t len;
+
+        conformance_succeeds(c, knit_await(handles[i], conformance_patience_ms(), &c->error));
+        conformance_succeeds(c, knit_results(handles[i], &c->error, &got, &len));
+        assert_int_equal(len, BYTES - i);
+        for (size_t k = 0; k < len; k += 61)
+            assert_true(got[k] == (uint8_t)i);
+        (void)knit_free(handles[i]);
+        assert_int_equal(place_ran(c->place, (uint32_t)i), 1);
+    }
+    free(bytes);
+}
+
+static void a_greedy_session_leaves_others_their_share(struct conformance *c)
+{
+    enum { CALLS = 400 };
+    struct knit *greedy = conformance_session(c, NULL);
+    struct knit_handle *handles[CALLS];
+    int64_t sum;
+
+    for (int64_t i = 0; i < CALLS; i++)
+        conformance_succeeds(c, knit_start(greedy, NULL, &handles[i], &c->error, "burn",
+                                    "(int, bool) -> int", (int64_t)1, 0));
+    conformance_succeeds(c, knit_flush(greedy, &c->error));
+    for (int64_t i = 0; i < 20; i++)
+        conformance_succeeds(c, knit_call(c->k, &c->error, "add", "(int, int) -> int", i, i, &sum));
+    /* The other's last call is far from its turn. */
+    assert_int_equal(knit_await(handles[CALLS - 1], 0, &c->error), KNIT_PENDING);
+    for (int i = 0; i < CALLS; i++)
+        assert_true(conformance_int(c, handles[i]) == 0);
+    counters_check_session(greedy);
+    (void)knit_close(greedy);
+}
+
+/* Each task answers with a name or number of its own; they stand in two modules and are declared in
+ * another order than their names have. */
+static void every_name_leads_to_its_task(struct conformance *c)
+{
+    int64_t lane, lanes, process, sum;
+    const char *text;
+    size_t len;
+
+    for (int i = 0; i < 20; i++) {
+        conformance_succeeds(c,
+            knit_call(c->k, &c->error, "where", "() -> (int, int, int)", &lane, &lanes, &process));
+        assert_true(lanes == 2 && lane >= 0 && lane < 2);
+        conformance_succeeds(c,
+            knit_call(c->k, &c->error, "add", "(int, int) -> int", (int64_t)i, (int64_t)1, &sum));
+        assert_true(sum == i + 1);
+        conformance_succeeds(c, knit_call(c->k, &c->error, "kind_of", "() -> str", &text, &len));
+        assert_true(len == 8 && memcmp(text, "left out", 8) == 0);
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "ledger", "(int) -> int", (int64_t)i, &process));
+        assert_int_equal(place_ran(c->place, (uint32_t)i), 1);
+        conformance_succeeds(
+            c, knit_call(c->k, &c->error, "same", "(int) -> int", (int64_t)i, &sum));
+        assert_true(sum == i);
+    }
+}
+
+static const struct conformance_case cases[] = {
+    {"C26", "500 calls over four workers each run exactly once", each_call_once, 0, 0},
+    {"C27", "calls of one session in one lane run in their order", one_lane_is_first_in_first_out,
+        0, 0},
+    {"C28", "with one worker held the others run everything else",
+        others_take_what_a_held_worker_has, 0, 0},
+    {"C29", "large arguments reach whichever worker takes the call, and are freed once",
+        large_arguments_go_to_any_worker, 0, 0},
+    {"C31", "each name leads to its task, in whatever order and module it was declared",
+        every_name_leads_to_its_task, 0, 0},
+    {"C32", "a greedy session leaves a modest one its share",
+        a_greedy_session_leaves_others_their_share, 0, 0},
+};
+
+const struct conformance_section conformance_lanes = CONFORMANCE_SECTION("lanes", cases);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that end before their task does. Bounds are ten times what is meant. */
+#include "tests/conformance/conformance.h"
+
+#include <math.h>
+#include <unistd.h>
+
+#include "tests/conformance/counters.h"
+
+static const char ledger[] = "(int) -> int";
+
+/* Milliseconds since then. */
+static double since_ms(uint64_t begin_ns)
+{
+    return (double)(knit_deadline_now_ns() - begin_ns) / 1e6;
+}
+
+static double late_ms(double bound_ms)
+{
+    return (double)knit_deadline_stretched_ns((uint64_t)(bound_ms * 1e6)) / 1e6;
+}
+
+/* Over a stream the library's own clock may be first, which cannot know it. */
+static void has_not_started(struct conformance *c)
+{
+    if (c->distance == UNIX || c->distance == TCP)
+        assert_int_not_equal(c->error.started, KNIT_STARTED_YES);
+    else
+        assert_int_equal(c->error.started, KNIT_STARTED_NO);
+}
+
+static void a_call_that_expires_in_the_queue(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *held[2];
+    uint64_t begin_ns;
+    double took_ms;
+
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    options.timeout_ms = 10;
+    begin_ns = knit_deadline_now_ns();
+    conformance_fails(c,
+        knit_call_with(c->k, &options, &c->error, "ledger", ledger, (int64_t)10, NULL),
+        KNIT_TIMEOUT);
+    took_ms = since_ms(begin_ns);
+    assert_true(took_ms >= 10 && took_ms < late_ms(10 + 200));
+    has_not_started(c);
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 2; i++)
+        (void)conformance_int(c, held[i]);
+    conformance_serves(c);
+    assert_int_equal(place_ran(c->place, 10), 0);
+}
+
+static void special_timeouts(struct conformance *c)
+{
+    static const double none[] = {-1, -0.001, -1e300, (double)NAN, (double)INFINITY, 1e300};
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    int64_t process;
+
+    options.timeout_ms = 0;
+    conformance_fails(c,
+        knit_call_with(c->k, &options, &c->error, "ledger", ledger, (int64_t)1, &process),
+        KNIT_TIMEOUT);
+    assert_int_equal(c->error.started, KNIT_STARTED_NO);
+    options.timeout_ms = -0.0;
+    conformance_fails(c,
+        knit_call_with(c->k, &options, &c->error, "ledger", ledger, (int64_t)1, &process),
+        KNIT_TIMEOUT);
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        options.timeout_ms = none[i];
+        conformance_succeeds(
+            c, knit_call_with(c->k, &options, &c->error, "ledger", ledger, (int64_t)2, &process));
+    }
+    assert_int_equal(place_ran(c->place, 1), 0);
+    assert_int_equal(place_ran(c->place, 2), 6);
+}
+
+static void a_computation(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit *k = conformance_session(c, NULL);
+    uint64_t begin_ns;
+    double took_ms;
+
+    /* The worker computes on; what it ends in then is nobody's. */
+    for (int i = 0; i < 3; i++) {
+        options.timeout_ms = 40;
+        begin_ns = knit_deadline_now_ns();
+        conformance_fails(c,
+            knit_call_with(
+                k, &options, &c->error, "burn", "(int, bool) -> int", (int64_t)100, 0, NULL),
+            KNIT_TIMEOUT);
+        took_ms = since_ms(begin_ns);
+        assert_true(took_ms >= 40 && took_ms < late_ms(40 + 200));
+    }
+    counters_check_session(k);
+    (void)knit_close(k);
+}
+
+static void a_late_result(struct conformance *c)
+{
+    struct knit_call_options options = KNIT_CALL_OPTIONS_INIT;
+    struct knit_handle *handle = NULL;
+    int64_t process;
+
+    options.timeout_ms = 30;
+    conformance_succeeds(c, knit_start(c->k, &options, &handle, &c->error, "hold",
+                                "(int, int, bool) -> int", (int64_t)1, (int64_t)1, 1));
+    conformance_fails(c, knit_await(handle, conformance_patience_ms(), &c->error), KNIT_TIMEOUT);
+    place_open_gate(c->place, 1);
+    for (int i = 0; i < 50; i++)
+        conformance_serves(c);
+    /* It stays what it was. */
+    assert_int_equal(knit_await(handle, 0, &c->error), KNIT_TIMEOUT);
+    assert_int_equal(knit_results(handle, &c->error, &process), KNIT_TIMEOUT);
+    (void)knit_free(handle);
+}
+
+static void a_hard_timeout(struct conformance *c)
+{
+    struct knit_handle *overdue = NULL, *held;
+    uint64_t begin_ns = knit_deadline_now_ns();
+    double took_ms;
+    int64_t sum;
+
+    held = conformance_hold(c, c->k, 0, 1, true);
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &overdue, &c->error, "limited", "(int)", (int64_t)600000));
+    conformance_fails(
+        c, knit_await(overdue, conformance_patience_ms(), &c->error), KNIT_HARD_TIMEOUT);
+    took_ms = since_ms(begin_ns);
+    assert_true(took_ms >= 200 && took_ms < late_ms(2000));
+    assert_int_equal(c->error.started, KNIT_STARTED_YES);
+    (void)knit_free(overdue);
+    /* Another worker's call has gone on, and the dead one is replaced. */
+    assert_int_equal(knit_await(held, 0, &c->error), KNIT_PENDING);
+    assert_true(KNIT_WAIT_UNTIL(place_lanes_serving(c->place) == 2, PLACE_MS));
+    conformance_succeeds(
+        c, knit_call(c->k, &c->error, "add", "(int, int) -> int", (int64_t)1, (int64_t)1, &sum));
+    place_open_gate(c->place, 1);
+    (void)conformance_int(c, held);
+    /* One that stays within it is not disturbed. */
+    conformance_succeeds(c, knit_call(c->k, &c->error, "limited", "(int)", (int64_t)20));
+}
+
+static void cancelling(struct conformance *c)
+{
+    struct knit_handle *held[2], *queued = NULL, *running = NULL;
+
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, c->k, i, 1, true);
+    conformance_succeeds(
+        c, knit_start(c->k, NULL, &queued, &c->error, "ledger", ledger, (int64_t)10));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    knit_cancel(queued);
+    knit_cancel(queued);
+    place_open_gate(c->place, 1);
+    conformance_fails(c, knit_await(queued, conformance_patience_ms(), &c->error), KNIT_CANCELLED);
+    assert_int_equal(c->error.started, KNIT_STARTED_NO);
+    (void)knit_free(queued);
+    for (int i = 0; i < 2; i++)
+        (void)conformance_int(c, held[i]);
+    assert_int_equal(place_ran(c->place, 10), 0);
+
+    /* One that runs sees its flag, and its own outcome is delivered. */
+    conformance_succeeds(c, knit_start(c->k, NULL, &running, &c->error, "burn",
+                                "(int, bool) -> int", (int64_t)60000, 1));
+    assert_int_equal(knit_await(running, 30, &c->error), KNIT_PENDING);
+    knit_cancel(running);
+    knit_cancel(running);
+    {
+        int code = knit_await(running, conformance_patience_ms(), &c->error);
+        int64_t was_aborted = 0;
+
+        /* Or it had not begun. */
+        if (code == KNIT_OK) {
+            conformance_succeeds(c, knit_results(running, &c->error, &was_aborted));
+            assert_true(was_aborted == 1);
+        } else {
+            conformance_fails(c, code, KNIT_CANCELLED);
+        }
+        assert_int_equal(knit_await(running, 0, NULL), code);
+    }
+    knit_cancel(running);
+    (void)knit_free(running);
+    conformance_succeeds(c, knit_start(c->k, NULL, &running, &c->error, "obey", "()"));
+    conformance_succeeds(c, knit_flush(c->k, &c->error));
+    knit_cancel(running);
+    conformance_fails(c, knit_await(running, conformance_patience_ms(), &c->error), KNIT_CANCELLED);
+    (void)knit_free(running);
+}
+
+static void flags_of_a_slot_that_is_used_again(struct conformance *c)
+{
+    const struct knit_open_options options = {.slots = 16};
+    struct knit *k = conformance_session(c, &options);
+
+    for (int i = 0; i < 100; i++) {
+        struct knit_handle *handle = NULL;
+        bool is_aborted = true;
+        int code;
+
+        conformance_succeeds(c, knit_start(k, NULL, &handle, &c->error, "obey", "()"));
+        if (i % 2 == 0)
+            conformance_succeeds(c, knit_flush(k, &c->error));
+        knit_cancel(handle);
+        code = knit_await(handle, conformance_patience_ms(), &c->error);
+        conformance_fails(c, code, KNIT_CANCELLED);
+        (void)knit_free(handle);
+        for (int n = 0; n < 3; n++) {
+            conformance_succeeds(
+                c, knit_call(k, &c->error, "is_aborted", "() -> bool", &is_aborted));
+            assert_false(is_aborted);
+        }
+    }
+    counters_check_session(k);
+    (void)knit_close(k);
+}
+
+static void a_caller_that_goes_away(struct conformance *c)
+{
+    struct knit *k = conformance_session(c, NULL);
+    struct knit_handle *held[2], *queued = NULL;
+
+    for (uint32_t i = 0; i < 2; i++)
+        held[i] = conformance_hold(c, k, i, 1, false);
+    assert_non_null(held[0]);
+    conformance_succeeds(c, knit_start(k, NULL, &queued, &c->error, "ledger", ledger, (int64_t)10));
+    conformance_succeeds(c, knit_flush(k, &c->error));
+    (void)knit_close(k);
+    /* Only because both tasks have seen their flags there is a worker for this, and the queued call
+     * stood before it. */
+    for (int i = 0; i < 4; i++)
+        conformance_serves(c);
+    assert_int_equal(place_ran(c->place, 10), 0);
+}
+
+static const struct conformance_case cases[] = {
+    {"E45", "a call that expires in the queue ends at its deadline and never starts",
+        a_call_that_expires_in_the_queue, 0, 0},
+    {"E46", "a timeout of 0 has expired; negative ones, NaN and infinity are none",
+        special_timeouts, 0, 0},
+    {"E47", "the caller of a computation is answered at the deadline", a_computation, 0, 0},
+    {"E48", "a late result is dropped, and changes no outcome", a_late_result, 0, 0},
+    {"E50", "a hard timeout costs that call and its worker alone", a_hard_timeout, 0, 0},
+    {"E51", "a cancelled call does not start, or sees its flag; once or twice", cancelling, 0, 0},
+    {"E52", "the flag of a slot that is used again is clear", flags_of_a_slot_that_is_used_again, 0,
+        0},
+    {"E53", "the calls of a caller that goes away are aborted", a_caller_that_goes_away, 0, 0},
+};
+
+const struct conformance_section conformance_timeouts =
+    CONFORMANCE_SECTION("timeouts and aborts", cases);
