@@ -187,6 +187,24 @@ static void a_task_says_what_it_did_not_find(void **state)
         "pieces: expected int, got str");
 }
 
+static void a_failure_has_an_error_with_its_cause_as_data(void **state)
+{
+    struct knit_reader reader = KNIT_READER_INIT;
+    struct knit_value why;
+    size_t len;
+
+    (void)state;
+    fails(knit_call(k, &error, "fail_why", "() -> nil"), KNIT_TASK_FAILED, "too far");
+    assert_int_equal(error.task_code, 3);
+    why = knit_read(&reader, error.data, error.data_len);
+    assert_int_equal(knit_value_type(why), KNIT_TYPE_ERROR);
+    assert_memory_equal(knit_value_text(knit_value_get(why, "name"), &len), "RangeError", 10);
+    assert_int_equal(knit_value_int(knit_value_get(why, "data")), 7);
+    why = knit_value_get(why, "cause");
+    assert_memory_equal(knit_value_text(knit_value_get(why, "message"), &len), "it went on", 10);
+    assert_int_equal(knit_reader_code(&reader), KNIT_OK);
+}
+
 static void results_that_cannot_be_built_are_bad_ones(void **state)
 {
     (void)state;
@@ -265,6 +283,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(results_are_written_in_place_or_copied),
         cmocka_unit_test(a_map_goes_there_and_a_map_comes_back),
         cmocka_unit_test(a_task_says_what_it_did_not_find),
+        cmocka_unit_test(a_failure_has_an_error_with_its_cause_as_data),
         cmocka_unit_test(results_that_cannot_be_built_are_bad_ones),
         cmocka_unit_test(arguments_nest_to_the_limit_and_no_further),
         cmocka_unit_test(random_values_come_back),

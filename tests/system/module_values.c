@@ -110,6 +110,18 @@ KNIT_TASK(weigh, "weigh(order: map) -> map")
     return knit_return_built(call, answer);
 }
 
+KNIT_TASK(fail_why, "fail_why() -> nil", .doc = "A failure with an error as its data.")
+{
+    KNIT_BUILDER(why);
+
+    knit_put_error(why, "RangeError", "too far", 2);
+    knit_put_text(why, "cause");
+    knit_put_error(why, "Error", "it went on", 0);
+    knit_put_text(why, "data");
+    knit_put_int(why, 7);
+    return knit_fail_built(call, 3, "the task went too far", why);
+}
+
 KNIT_TASK(mistake, "mistake(kind: str) -> any", .doc = "A result that cannot be built.")
 {
     size_t len;

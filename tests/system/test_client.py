@@ -69,6 +69,12 @@ class Examples(Shared):
             for url in self.urls(daemon):
                 self.assertEqual(self.succeed(os.path.join(EXAMPLES, 'blocking'), url, '40', '2'), '42\n')
 
+    def test_values(self):
+        with Daemon() as daemon:
+            for url in self.urls(daemon):
+                self.assertEqual(self.succeed(os.path.join(EXAMPLES, 'values'), url),
+                                 '4 of 0.25 kg\n4 of 1.5 kg\n4 of 3 kg\nfragile\nheavy\nnobody was there (7)\n')
+
     def test_batched(self):
         with Daemon() as daemon:
             for url in self.urls(daemon):
